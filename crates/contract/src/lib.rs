@@ -1,0 +1,17 @@
+//! What the operator and the data plane agree on. Pure: no I/O, no clock, no environment.
+
+pub mod annotations;
+pub mod forward;
+pub mod labels;
+pub mod names;
+pub mod probe;
+pub mod proxy_args;
+
+pub use forward::{Forward, Protocol};
+pub use proxy_args::ProxyArgs;
+
+/// The field manager of every server-side apply, and the name under which events are reported.
+pub const FIELD_MANAGER: &str = "akrobateo";
+
+/// The `loadBalancerClass` by which a Service asks for Akrobateo and nobody else.
+pub const LOAD_BALANCER_CLASS: &str = "akrobateo.io/lb";

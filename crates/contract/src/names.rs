@@ -1,0 +1,68 @@
+//! Names of the objects that Akrobateo makes.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+/// Longest name that is also a valid label value and host name (RFC 1123).
+const MAX_LEN: usize = 63;
+/// Hexadecimal digits of the hash that closes a name which would not be unique without it.
+const HASH_LEN: usize = 10;
+
+/// The name of a Service's proxy in the namespace shared by all proxies: `akrobateo-<namespace>-<service>`.
+///
+/// Closed with a hash where it is too long, and where the namespace has a hyphen: `a-b/c` and `a/b-c` would
+/// otherwise share a name.
+#[must_use]
+pub fn proxy(namespace: &str, service: &str) -> String {
+    let plain = format!("akrobateo-{namespace}-{service}");
+    if plain.len() <= MAX_LEN && !namespace.contains('-') {
+        return plain;
+    }
+    let cut: String = plain.chars().take(MAX_LEN - HASH_LEN - 1).collect();
+    // '/' is in no name, so that no two pairs give the same text.
+    format!("{}-{}", cut.trim_end_matches('-'), hash(&format!("{namespace}/{service}")))
+}
+
+fn hash(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    digest.iter().take(HASH_LEN / 2).fold(String::with_capacity(HASH_LEN), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_name_says_which_service_it_is_for() {
+        assert_eq!(proxy("default", "web"), "akrobateo-default-web");
+    }
+
+    #[test]
+    fn names_that_would_be_the_same_without_a_hash_differ() {
+        assert_ne!(proxy("a-b", "c"), proxy("a", "b-c"));
+        assert_eq!(proxy("a", "b-c"), "akrobateo-a-b-c");
+        assert!(proxy("a-b", "c").starts_with("akrobateo-a-b-c-"));
+    }
+
+    #[test]
+    fn a_long_name_is_cut_and_stays_unique_and_valid() {
+        let long = "s".repeat(63);
+        let names = [proxy("default", &long), proxy(&"n".repeat(63), &long), proxy("other", &long)];
+        for name in &names {
+            assert!(name.len() <= MAX_LEN, "{name}");
+        }
+        assert_ne!(names[0], names[2]);
+        // A cut that ends on a hyphen must not leave two of them.
+        let hyphen_at_cut = format!("{}-{}", "x".repeat(33), "y".repeat(29));
+        assert!(!proxy("default", &hyphen_at_cut).contains("--"));
+    }
+
+    #[test]
+    fn the_hash_never_changes_since_names_in_clusters_depend_on_it() {
+        assert_eq!(hash("kube-system/dns"), "bfd0be7125");
+    }
+}

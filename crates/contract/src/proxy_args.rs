@@ -1,0 +1,81 @@
+//! The arguments of the data plane: written by the operator, read by `akrobateo-lb`.
+
+use clap::Args;
+use ipnet::IpNet;
+
+use crate::forward::Forward;
+use crate::probe;
+
+/// The argument that makes `akrobateo-lb` switch IPv6 forwarding on and exit; for a privileged init container.
+pub const ENABLE_IPV6_FORWARDING: &str = "enable-ipv6-forwarding";
+
+/// Everything that a proxy pod is told, so that `kubectl describe` shows what it does.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct ProxyArgs {
+    /// Forward a port: PROTOCOL/PORT=ADDRESS:PORT, for example tcp/80=10.96.3.7:80; once per port and family
+    #[arg(long = "forward", value_name = "PROTOCOL/PORT=ADDRESS:PORT", required = true)]
+    pub forwards: Vec<Forward>,
+
+    /// Let only these clients in, for example 10.0.0.0/8; may be repeated. Without it, everybody; with it,
+    /// nobody of a family of which no range is given
+    #[arg(long = "source", value_name = "CIDR")]
+    pub sources: Vec<IpNet>,
+
+    /// TCP port inside the pod that answers the readiness probe; must not be a forwarded one
+    #[arg(long, value_name = "PORT", default_value_t = probe::PREFERRED_PORT)]
+    pub probe_port: u16,
+}
+
+impl ProxyArgs {
+    /// The arguments as the data plane reads them back.
+    #[must_use]
+    pub fn to_args(&self) -> Vec<String> {
+        let Self { forwards, sources, probe_port } = self;
+        let forwards = forwards.iter().map(|forward| format!("--forward={forward}"));
+        let sources = sources.iter().map(|source| format!("--source={source}"));
+        forwards.chain(sources).chain([format!("--probe-port={probe_port}")]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::forward::Protocol;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        proxy: ProxyArgs,
+    }
+
+    fn forward() -> impl Strategy<Value = Forward> {
+        let address = any::<std::net::IpAddr>().prop_filter("specified", |ip| !ip.is_unspecified());
+        (prop::sample::select(&Protocol::ALL[..]), any::<std::num::NonZeroU16>(), address, 1..=u16::MAX)
+            .prop_map(|(protocol, port, ip, to)| Forward { protocol, port, target: (ip, to).into() })
+    }
+
+    fn source() -> impl Strategy<Value = IpNet> {
+        (any::<std::net::IpAddr>(), 0..=32_u8).prop_map(|(ip, len)| IpNet::new_assert(ip, len))
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_operator_writes_is_what_the_data_plane_reads(
+            forwards in prop::collection::vec(forward(), 1..20),
+            sources in prop::collection::vec(source(), 0..5),
+            probe_port in 1..=u16::MAX,
+        ) {
+            let args = ProxyArgs { forwards, sources, probe_port };
+            let line = std::iter::once("akrobateo-lb".to_owned()).chain(args.to_args());
+            prop_assert_eq!(Cli::try_parse_from(line).map(|cli| cli.proxy).ok(), Some(args));
+        }
+    }
+
+    #[test]
+    fn a_proxy_without_a_port_is_refused() {
+        assert!(Cli::try_parse_from(["akrobateo-lb"]).is_err());
+    }
+}
