@@ -1,2 +1,21 @@
-//! x
-fn main() {}
+//! The `akrobateo` program: reads the settings, sets up logging, runs the operator.
+
+use std::process::ExitCode;
+
+use akrobateo::{Settings, run};
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let settings = Settings::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -56,7 +56,7 @@ pub struct Forward {
     pub protocol: Protocol,
     /// The port on which clients arrive.
     pub port: NonZeroU16,
-    /// Where it goes: a `ClusterIP` and a port of the Service.
+    /// Where it goes: a ClusterIP and a port of the Service.
     pub target: SocketAddr,
 }
 

@@ -1,0 +1,80 @@
+//! Events on Services: what their authors see in `kubectl describe`. Does I/O.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt::Write as _;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::Mutex;
+
+use super::{CallError, call};
+
+/// Longest note that the API server accepts, in bytes (events.k8s.io/v1).
+const MAX_NOTE: usize = 1024;
+
+/// Publishes events, and remembers each Service's last one so as not to repeat it.
+pub(super) struct Events {
+    client: Client,
+    last: Mutex<HashMap<String, String>>,
+}
+
+impl Events {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, last: Mutex::default() }
+    }
+
+    /// Publishes a Warning, unless it is the last that was published for this Service as it is now.
+    pub(super) async fn warn(&self, service: &Service, reason: &str, note: &str) -> Result<(), CallError> {
+        let about = service.uid().unwrap_or_default();
+        let said = format!("{reason}: {note}");
+        if self.last.lock().await.get(&about) == Some(&said) {
+            return Ok(());
+        }
+        // The recorder would merge events that differ in their notes, and show the first note for ever: a new
+        // one each time does not remember.
+        let reporter = Reporter::from(contract::FIELD_MANAGER);
+        let event = Event {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            note: Some(cut(note).to_owned()),
+            action: "SyncLoadBalancer".to_owned(),
+            secondary: None,
+        };
+        let reference = service.object_ref(&());
+        call(Recorder::new(self.client.clone(), reporter).publish(&event, &reference)).await?;
+        self.last.lock().await.insert(about, said);
+        Ok(())
+    }
+}
+
+fn cut(note: &str) -> &str {
+    let end = (0..=MAX_NOTE.min(note.len())).rev().find(|&end| note.is_char_boundary(end));
+    note.get(..end.unwrap_or(0)).unwrap_or(note)
+}
+
+/// An error with everything that led to it, in one line.
+pub(super) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_note_is_cut_between_characters() {
+        assert_eq!(cut("short"), "short");
+        let long = "ä".repeat(MAX_NOTE);
+        assert_eq!(cut(&long).len(), MAX_NOTE);
+        let odd = format!("x{long}");
+        assert_eq!(cut(&odd).len(), MAX_NOTE - 1);
+    }
+}

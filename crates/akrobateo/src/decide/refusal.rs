@@ -1,0 +1,22 @@
+//! Why a Service's wish is not granted, in words for its author. Pure.
+
+/// Something that only an edit of the Service can mend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// An annotation's value is not among those allowed.
+    #[error("annotation {name} is {value:?}; allowed: {allowed}")]
+    InvalidAnnotation { name: &'static str, value: String, allowed: &'static str },
+    /// A part of the spec that the API server lets through and proxies cannot serve.
+    #[error("{0}")]
+    UnsupportedSpec(String),
+}
+
+impl Refusal {
+    /// The reason of events and conditions.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::InvalidAnnotation { .. } => "InvalidAnnotation",
+            Self::UnsupportedSpec(_) => "UnsupportedSpec",
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Keeps a view of one kind of object up to date, and tells which Services each change concerns. Does I/O.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::future::ready;
+use std::hash::Hash;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::serde::de::DeserializeOwned;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Resource, ResourceExt};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::decide::NodeFacts;
+use crate::key::ServiceKey;
+
+/// Which Services a change concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Concern {
+    One(ServiceKey),
+    All,
+}
+
+/// What is done with each kind of object: parts to forget, and whom a change concerns.
+pub(super) struct Interest<K> {
+    slim: fn(&mut K),
+    concern: Box<FindConcern<K>>,
+}
+
+type FindConcern<K> = dyn FnMut(&K, Gone) -> Option<Concern> + Send;
+
+/// Whether a change is a deletion.
+type Gone = bool;
+
+/// Services keep their managedFields: they tell whether the status is ours.
+pub(super) fn service() -> Interest<Service> {
+    Interest { slim: |_| (), concern: Box::new(|service, _| Some(Concern::One(ServiceKey::of(service)))) }
+}
+
+/// What was made for a Service: workloads and pods.
+pub(super) fn proxy<K: ResourceExt>() -> Interest<K> {
+    Interest {
+        slim: |object| object.managed_fields_mut().clear(),
+        concern: Box::new(|object, _| ServiceKey::of_proxy(object).map(Concern::One)),
+    }
+}
+
+/// Nodes concern every Service, but only when something changes that addresses depend on: their status is written
+/// every few minutes, or seconds, with nothing but a new heartbeat.
+pub(super) fn node() -> Interest<Node> {
+    let mut known = HashMap::new();
+    Interest {
+        slim: |node| {
+            node.managed_fields_mut().clear();
+            if let Some(status) = &mut node.status {
+                status.images = None;
+            }
+        },
+        concern: Box::new(move |node, gone| {
+            let before = if gone {
+                known.remove(&node.name_any())
+            } else {
+                known.insert(node.name_any(), NodeFacts::of(node))
+            };
+            let unchanged = !gone && before.as_ref() == known.get(&node.name_any());
+            (!unchanged).then_some(Concern::All)
+        }),
+    }
+}
+
+/// Starts a task that watches for ever, and returns its view.
+pub(super) fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    mut interest: Interest<K>,
+    changes: &UnboundedSender<Concern>,
+) -> Store<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
+{
+    let (store, writer) = reflector::store();
+    let events = watch(api, config).default_backoff().modify(interest.slim).reflect(writer);
+    let changes = changes.clone();
+    tokio::spawn(events.for_each(move |event| {
+        let concern = match event {
+            Ok(Event::Apply(object)) => (interest.concern)(&object, false),
+            Ok(Event::Delete(object)) => (interest.concern)(&object, true),
+            // While a list comes in the view is the old one; its end says that anything may have changed.
+            Ok(Event::Init) => None,
+            Ok(Event::InitApply(object)) => {
+                (interest.concern)(&object, false);
+                None
+            }
+            Ok(Event::InitDone) => Some(Concern::All),
+            Err(error) => {
+                let kind = K::kind(&K::DynamicType::default()).into_owned();
+                tracing::warn!(kind, error = &error as &dyn std::error::Error, "watch failed, retrying");
+                None
+            }
+        };
+        if let Some(concern) = concern {
+            // The receiver goes only when the operator ends.
+            let _ = changes.send(concern);
+        }
+        ready(())
+    }));
+    store
+}
