@@ -1,11 +1,12 @@
 # Shared by the cluster's scripts (sourced): names, addresses, messages, and how its processes are found.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # most names are used by the scripts that source this
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/akrobateo
 STATE=${AKROBATEO_CLUSTER_DIR:-/var/lib/akrobateo-cluster}
+STATE=$(realpath --canonicalize-missing "$STATE")
 ADMIN=$STATE/admin.kubeconfig
 CONTEXT=akrobateo
 PAUSE_IMAGE=ghcr.io/akrobateo/cluster-pause:1
@@ -19,7 +20,6 @@ SERVICES6=fd97::/108
 API_IP=$NET4.1
 API_SERVICE_IP=10.97.0.1
 MAX_NODES=20
-MODES='iptables|nftables'
 
 say() { echo "cluster: $*" >&2; }
 die() {
@@ -67,7 +67,7 @@ live_pid() { # MEMBER -> pid of the process that holds its namespaces, if it is 
 }
 first_pid() { # MEMBER -> this machine's pid for the member's pid 1
   local holder children
-  holder=$(live_pid "$1") && read -r children <"/proc/$holder/task/$holder/children" || return 1
+  holder=$(live_pid "$1") && children=$(cat "/proc/$holder/task/$holder/children") || return 1
   echo "${children%% *}"
 }
 in_member() { # MEMBER CMD...: in all of its namespaces
@@ -77,20 +77,43 @@ in_member() { # MEMBER CMD...: in all of its namespaces
   nsenter --target "$pid" --mount --uts --ipc --net --pid -- "$@"
 }
 
+cgroup_mounts() { awk '$3 ~ /^cgroup2?$/ && !seen[$2]++ { print $3, $2 }' /proc/self/mounts; } # type and directory
+
 # --- waiting
 ended() { # during `up` nothing may end: says what did, and why
-  [ ! -e "$STATE/complete" ] && [ -s "$STATE/ended" ] || return 1
-  local log
-  read -r log <"$STATE/ended"
+  [ ! -e "$STATE/complete" ] || return 1
+  local log='' pid member
+  for pid in "$STATE"/*/pid; do
+    [ -e "$pid" ] || continue
+    member=$(basename "$(dirname "$pid")")
+    live_pid "$member" >/dev/null || log=$member-init.log
+  done
+  [ -n "$log" ] || read -r log 2>/dev/null <"$STATE/ended" || return 1
   say "${log%.log} ended; the end of $STATE/logs/$log:"
   tail -n 5 "$STATE/logs/$log" >&2
 }
 wait_for() { # SECONDS WHAT CMD...
   local deadline=$((SECONDS + $1)) what=$2
   shift 2
-  until "$@" >/dev/null 2>&1; do
+  until ("$@") >/dev/null 2>&1; do
     ! ended || exit 1
     [ "$SECONDS" -lt "$deadline" ] || die "gave up waiting for $what (logs: $STATE/logs)"
     sleep 0.1
   done
+}
+api_ready() { curl --silent --fail --noproxy '*' --max-time 2 --cacert "$STATE/pki/ca.crt" "https://$API_IP:6443/readyz"; }
+serves() { # NODE DAEMON
+  case $2 in
+    containerd) in_member "$1" "$STATE/bin/ctr" version ;;
+    kubelet) in_member "$1" curl --silent --fail --noproxy '*' http://127.0.0.1:10248/healthz ;;
+    kube-proxy) "$HERE/steps/kube-proxy-serves" "$1" ;;
+  esac
+}
+
+# Held by whoever starts or removes the cluster; on the directory above, so that no file is left.
+lock() {
+  exec 9<"$(dirname "$STATE")"
+  flock --nonblock 9 && return
+  say "another cluster/up or cluster/down is at work; waiting"
+  flock 9
 }
