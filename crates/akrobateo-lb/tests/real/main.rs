@@ -1,7 +1,12 @@
 //! Tests with real packets, each in network namespaces of its own; as root or as an ordinary user.
 
-// What the tests assert about the harness itself has no better answer than to fail.
+// A harness has no better answer to what it can't do than to fail the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod flows;
 mod forwarding;
 mod harness;
+mod kernel;
+mod life;
+mod preflight;
+mod sources;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -127,6 +127,11 @@ impl Drop for Proxy {
             eprintln!("the proxy's log:\n{}", self.log());
         }
     }
+}
+
+/// Runs the program in `pod` to its end, with all that the test may do itself.
+pub fn run(pod: &Namespace, args: &[&str]) -> Output {
+    pod.run(|| Command::new(env!("CARGO_BIN_EXE_akrobateo-lb")).args(args).output().unwrap())
 }
 
 /// The status that the probe gets, over IPv4 from inside the pod; `None` if nobody answers.

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 
 use super::Namespace;
@@ -70,6 +71,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Changes how long it waits for what comes back.
+    pub fn set_patience(&self, patience: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(patience)).unwrap();
+    }
+
     /// Sends some bytes and waits until they come back.
     pub fn echoes(&mut self) -> io::Result<()> {
         self.stream.get_mut().write_all(b"are you there?\n")?;
@@ -88,7 +94,10 @@ pub fn tcp(client: &Namespace, from: &str, to: &str, patience: Duration) -> io::
         // Limits connect(2) too.
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))?;
         bind(&socket, &SocketAddr::new(from, 0))?;
-        connect(&socket, &to)?;
+        connect(&socket, &to).map_err(|errno| match errno {
+            Errno::INPROGRESS => io::ErrorKind::TimedOut.into(),
+            _ => io::Error::from(errno),
+        })?;
         Ok(socket.into())
     })?;
     stream.set_read_timeout(Some(patience))?;
