@@ -19,7 +19,7 @@ set -eu
 mount -t tmpfs tmpfs /dev
 touch /dev/termination-log
 mount --bind "$LOG" /dev/termination-log
-mount -o remount,ro /dev
+mount -o remount,ro,bind /dev
 mount --bind /proc/sys /proc/sys
 mount -o remount,ro,bind /proc/sys
 mount -o remount,ro,bind /
