@@ -43,13 +43,10 @@ pub enum Error {
 }
 
 /// Forwards as `args` say until SIGTERM or SIGINT; leaves the rules in place, so that flows live on.
-pub fn run(args: ProxyArgs) -> Result<(), Error> {
-    let plan = Plan::new(&args)?;
-    // A thousand arguments would be kept for nothing.
-    let probe_port = args.probe_port;
-    drop(args);
+pub fn run(args: &ProxyArgs) -> Result<(), Error> {
+    let plan = Plan::new(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, live(plan, probe_port))
+    LocalSet::new().block_on(&runtime, live(plan, args.probe_port))
 }
 
 async fn live(plan: Plan, probe_port: u16) -> Result<(), Error> {
@@ -82,10 +79,14 @@ async fn live(plan: Plan, probe_port: u16) -> Result<(), Error> {
 
 /// Puts the rules back whenever somebody else changed them; never ends.
 async fn keep(keeper: &Keeper, watch: &AsyncFd<Socket>) {
+    let mut fresh = true;
     loop {
         match keeper.restore() {
             Ok(false) => {}
-            Ok(true) => tracing::warn!("the rules had been changed by somebody else: put back"),
+            Ok(true) => {
+                fresh = true;
+                tracing::warn!("the rules had been changed by somebody else: put back");
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot put the rules back");
                 sleep(RETRY).await;
@@ -93,6 +94,10 @@ async fn keep(keeper: &Keeper, watch: &AsyncFd<Socket>) {
             }
         }
         sleep(PAUSE).await;
+        if std::mem::take(&mut fresh) {
+            // Once more, for packets that were under way when the rules changed.
+            keeper.end_stale_flows();
+        }
         match watch.readable().await {
             // Emptied before the next look, so that no change after it goes unnoticed.
             Ok(mut ready) => {

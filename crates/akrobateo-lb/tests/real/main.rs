@@ -10,3 +10,4 @@ mod kernel;
 mod life;
 mod preflight;
 mod sources;
+mod strays;

@@ -66,6 +66,15 @@ impl Namespace {
         self.run(|| std::fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap().trim().to_owned())
     }
 
+    /// A counter of /proc/net/snmp.
+    pub fn counter(&self, protocol: &str, name: &str) -> u64 {
+        let text = self.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
+        let mut lines = text.lines().filter(|line| line.starts_with(&format!("{protocol}:")));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        let at = names.split(' ').position(|one| one == name).unwrap();
+        values.split(' ').nth(at).unwrap().parse().unwrap()
+    }
+
     /// The descriptor by which another namespace can hand an interface over.
     pub fn file(&self) -> &File {
         &self.0

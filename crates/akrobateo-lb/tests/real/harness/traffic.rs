@@ -71,6 +71,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// The client's end.
+    pub fn local(&self) -> SocketAddr {
+        self.stream.get_ref().local_addr().unwrap()
+    }
+
     /// Changes how long it waits for what comes back.
     pub fn set_patience(&self, patience: Duration) {
         self.stream.get_ref().set_read_timeout(Some(patience)).unwrap();
