@@ -16,6 +16,24 @@ cluster-up: ## starts a Kubernetes of three nodes on this machine (root; the fir
 cluster-down: ## removes it, with all that belongs to it
 	cluster/down
 
+.PHONY: demo
+demo: deps ## shows a Service that answers on every node, on a cluster made for it (root)
+	scripts/demo
+
+.PHONY: demo-down
+demo-down: ## removes the demo and its cluster
+	scripts/demo-down
+
+.PHONY: test
+test: deps ## runs every test: units, data plane with real packets, end to end on a real cluster (root)
+	scripts/test
+
+.PHONY: lint
+lint: deps lint-scripts ## checks format, clippy, licences and scripts
+	cargo fmt --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	scripts/licences
+
 .PHONY: images
 images: deps ## builds the container images into target/images
 	images/build

@@ -42,6 +42,17 @@ pub enum Error {
     Start(#[from] std::io::Error),
 }
 
+/// Does nothing until SIGTERM or SIGINT.
+pub fn reserve() -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let told = told_to_stop()?;
+        tracing::info!("keeping the pod's ports from others; kube-proxy answers");
+        told.await;
+        Ok(())
+    })
+}
+
 /// Forwards as `args` say until SIGTERM or SIGINT; leaves the rules in place, so that flows live on.
 pub fn run(args: &ProxyArgs) -> Result<(), Error> {
     let plan = Plan::new(args)?;
@@ -51,8 +62,7 @@ pub fn run(args: &ProxyArgs) -> Result<(), Error> {
 
 async fn live(plan: Plan, probe_port: u16) -> Result<(), Error> {
     // Before anything takes time: as a container's first process, it would miss signals without a handler.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let told = told_to_stop()?;
     forwarding::ensure(&plan)?;
     let ports = Family::ALL.map(|family| plan.forwards(family).count()).iter().sum::<usize>();
     let restricted = plan.sources().is_some();
@@ -68,13 +78,23 @@ async fn live(plan: Plan, probe_port: u16) -> Result<(), Error> {
     // Exiting at once is best: the kernel goes on forwarding for as long as the pod's network lives, and the
     // pod's successor can have its ports only after that.
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = told => {}
         () = ready::answer_probes(listener, Rc::clone(&keeper)) => {}
         () = keep(&keeper, &watch) => {}
     }
     tracing::info!("stopping; the rules stay");
     Ok(())
+}
+
+fn told_to_stop() -> Result<impl Future<Output = ()>, Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// Puts the rules back whenever somebody else changed them; never ends.
