@@ -1,0 +1,5 @@
+# The pods of cluster/check.
+FROM scratch
+COPY busybox /bin/busybox
+COPY version /version
+ENTRYPOINT ["/bin/busybox"]

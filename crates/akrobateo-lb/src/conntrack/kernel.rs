@@ -1,0 +1,53 @@
+//! The kernel's table of flows: lists it, and deletes what the plan decides otherwise. I/O only.
+
+use rustix::io::Errno;
+
+use super::flow::{self, Flow};
+use crate::netlink::{Attr, Messages, NetlinkError, Protocol, Socket, message};
+use crate::plan::Plan;
+
+/// `NFNL_SUBSYS_CTNETLINK` and enum `cntl_msg_types`, as message types.
+const GET: u16 = 1 << 8 | 1;
+const DELETE: u16 = 1 << 8 | 2;
+/// Length of struct `nfgenmsg`.
+const HEADER_LEN: usize = 4;
+
+/// Ends the flows in this thread's network namespace that `plan` decides otherwise; returns how many.
+///
+/// One by one: kernels before 6.12 have no filter for deleting, and some delete all flows instead.
+pub fn sweep(plan: &Plan) -> Result<usize, NetlinkError> {
+    let list = Messages::one(GET, message::DUMP, &[0; HEADER_LEN], |_| ());
+    let deleting = Socket::open(Protocol::Netfilter)?;
+    let mut ended = Ok(0);
+    Socket::open(Protocol::Netfilter)?.request(&list, |listed| {
+        let attrs = listed.attrs(HEADER_LEN);
+        if let Ok(count) = &mut ended
+            && Flow::read(attrs).is_some_and(|flow| flow.is_stale(plan))
+        {
+            match delete(&deleting, listed.payload, attrs) {
+                Ok(deleted) => *count += usize::from(deleted),
+                Err(error) => ended = Err(error),
+            }
+        }
+    })?;
+    ended
+}
+
+/// Deletes exactly this flow; returns whether it was still there.
+fn delete(socket: &Socket, payload: &[u8], attrs: &[u8]) -> Result<bool, NetlinkError> {
+    // Without a tuple, the kernel would delete all flows.
+    let (Some(tuple), Some(id)) = (Attr::find(attrs, flow::TUPLE_ORIGINAL), Attr::find(attrs, flow::ID))
+    else {
+        return Ok(false);
+    };
+    let family = payload.first().copied().unwrap_or(0);
+    let request = Messages::one(DELETE, message::ACK, &[family, 0, 0, 0], |attrs| {
+        attrs.nested(flow::TUPLE_ORIGINAL, |inner| inner.0.extend_from_slice(tuple));
+        attrs.bytes(flow::ID, id);
+    });
+    match socket.request(&request, |_| ()) {
+        Ok(()) => Ok(true),
+        Err(NetlinkError::Refused { errno: Errno::NOENT, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

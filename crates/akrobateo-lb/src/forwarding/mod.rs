@@ -1,0 +1,45 @@
+//! Whether the pod's kernel passes packets on at all, and switching that on where it is off.
+
+pub mod ipv4;
+pub mod ipv6;
+
+use crate::netlink::NetlinkError;
+use crate::plan::{Family, Plan};
+
+/// Why packets would not be passed on.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardingError {
+    /// The switch of an interface stayed off.
+    #[error(
+        "IPv4 forwarding is off and could not be switched on ({0}): the container needs the capability \
+         NET_ADMIN, or the pod the sysctl net.ipv4.ip_forward=1"
+    )]
+    Ipv4(NetlinkError),
+    /// Only a privileged container can switch it.
+    #[error(
+        "IPv6 forwarding is off, and a --forward has an IPv6 target: the pod needs a privileged init \
+         container that runs `akrobateo-lb {}`, or the sysctl net.ipv6.conf.all.forwarding=1",
+        contract::proxy_args::ENABLE_IPV6_FORWARDING
+    )]
+    Ipv6,
+    /// The switch can't be read.
+    #[error("{path}, which says whether IPv6 is forwarded, is not readable ({0}): does the kernel have IPv6?", path = ipv6::SWITCH)]
+    Ipv6Unreadable(std::io::Error),
+    /// The switch can't be written.
+    #[error("{path} is not writable ({0}): the container that switches IPv6 forwarding on must be privileged", path = ipv6::SWITCH)]
+    Ipv6Unwritable(std::io::Error),
+}
+
+/// Makes sure that the families that the plan forwards are passed on, in this thread's network namespace.
+pub fn ensure(plan: &Plan) -> Result<(), ForwardingError> {
+    let wanted = |family| plan.forwards(family).next().is_some();
+    if wanted(Family::V4) {
+        for interface in ipv4::switch_on().map_err(ForwardingError::Ipv4)? {
+            tracing::info!(interface, "switched IPv4 forwarding on");
+        }
+    }
+    if wanted(Family::V6) && !ipv6::is_on()? {
+        return Err(ForwardingError::Ipv6);
+    }
+    Ok(())
+}

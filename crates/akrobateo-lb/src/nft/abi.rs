@@ -1,0 +1,201 @@
+//! Numbers of the kernel's nftables interface (linux/netfilter/nfnetlink.h and `nf_tables.h`).
+
+/// `NFNL_SUBSYS_NFTABLES`.
+pub const SUBSYSTEM: u16 = 10;
+/// `NFNL_MSG_BATCH_BEGIN`.
+pub const BATCH_BEGIN: u16 = 0x10;
+/// `NFNL_MSG_BATCH_END`.
+pub const BATCH_END: u16 = 0x11;
+/// The group that hears of changes (`NFNLGRP_NFTABLES`), as a bit of the socket's address.
+pub const GROUP: u32 = 1 << (7 - 1);
+/// `NFPROTO_INET`.
+pub const INET: u8 = 1;
+/// Length of struct `nfgenmsg`.
+pub const HEADER_LEN: usize = 4;
+
+/// The fixed header of netfilter's messages: family, version 0, and the subsystem where a batch begins.
+#[must_use]
+pub const fn header(family: u8, subsystem: u16) -> [u8; HEADER_LEN] {
+    let [high, low] = subsystem.to_be_bytes();
+    [family, 0, high, low]
+}
+
+/// The type of a message of the nftables subsystem.
+#[must_use]
+pub const fn kind(message: u16) -> u16 {
+    SUBSYSTEM << 8 | message
+}
+
+/// enum `nf_tables_msg_types`.
+pub mod msg {
+    pub const NEW_TABLE: u16 = 0;
+    pub const GET_TABLE: u16 = 1;
+    pub const DEL_TABLE: u16 = 2;
+    pub const NEW_CHAIN: u16 = 3;
+    pub const GET_CHAIN: u16 = 4;
+    pub const NEW_RULE: u16 = 6;
+    pub const GET_RULE: u16 = 7;
+    pub const NEW_SET: u16 = 9;
+    pub const GET_SET: u16 = 10;
+    pub const NEW_ELEMENTS: u16 = 12;
+    pub const GET_ELEMENTS: u16 = 13;
+    pub const NEW_GENERATION: u16 = 15;
+    pub const GET_GENERATION: u16 = 16;
+}
+
+/// enum `nft_table_attributes`.
+pub mod table {
+    pub const NAME: u16 = 1;
+    pub const FLAGS: u16 = 2;
+}
+
+/// enum `nft_chain_attributes`.
+pub mod chain {
+    pub const TABLE: u16 = 1;
+    pub const NAME: u16 = 3;
+    pub const HOOK: u16 = 4;
+    pub const POLICY: u16 = 5;
+    pub const TYPE: u16 = 7;
+}
+
+/// enum `nft_hook_attributes`.
+pub mod hook {
+    pub const NUMBER: u16 = 1;
+    pub const PRIORITY: u16 = 2;
+}
+
+/// enum `nft_rule_attributes`.
+pub mod rule {
+    pub const TABLE: u16 = 1;
+    pub const CHAIN: u16 = 2;
+    pub const EXPRESSIONS: u16 = 4;
+}
+
+/// enum `nft_set_attributes`, `nft_set_desc_attributes` and `nft_set_flags`.
+pub mod set {
+    pub const TABLE: u16 = 1;
+    pub const NAME: u16 = 2;
+    pub const FLAGS: u16 = 3;
+    pub const KEY_TYPE: u16 = 4;
+    pub const KEY_LEN: u16 = 5;
+    pub const DATA_TYPE: u16 = 6;
+    pub const DATA_LEN: u16 = 7;
+    pub const DESCRIPTION: u16 = 9;
+    pub const ID: u16 = 10;
+    pub const DESCRIPTION_SIZE: u16 = 1;
+    pub const FLAG_INTERVAL: u32 = 0x4;
+    pub const FLAG_MAP: u32 = 0x8;
+}
+
+/// enum `nft_set_elem_list_attributes`.
+pub mod elements {
+    pub const TABLE: u16 = 1;
+    pub const SET: u16 = 2;
+    pub const LIST: u16 = 3;
+}
+
+/// enum `nft_set_elem_attributes` and `nft_set_elem_flags`.
+pub mod element {
+    pub const KEY: u16 = 1;
+    pub const DATA: u16 = 2;
+    pub const FLAGS: u16 = 3;
+    pub const FLAG_END: u32 = 0x1;
+}
+
+/// enum `nft_list_attributes`: the type of each item of a list.
+pub const LIST_ITEM: u16 = 1;
+
+/// enum `nft_data_attributes` and `nft_verdict_attributes`.
+pub mod data {
+    pub const VALUE: u16 = 1;
+    pub const VERDICT: u16 = 2;
+    pub const VERDICT_CODE: u16 = 1;
+}
+
+/// enum `nft_expr_attributes`.
+pub mod expr {
+    pub const NAME: u16 = 1;
+    pub const DATA: u16 = 2;
+}
+
+/// enum `nft_meta_attributes` and `nft_meta_keys`.
+pub mod meta {
+    pub const DREG: u16 = 1;
+    pub const KEY: u16 = 2;
+    pub const NFPROTO: u32 = 15;
+    pub const L4PROTO: u32 = 16;
+}
+
+/// enum `nft_ct_attributes` and `nft_ct_keys`.
+pub mod ct {
+    pub const DREG: u16 = 1;
+    pub const KEY: u16 = 2;
+    pub const STATE: u32 = 0;
+    pub const STATUS: u32 = 2;
+}
+
+/// enum `nft_payload_attributes` and `nft_payload_bases`.
+pub mod payload {
+    pub const DREG: u16 = 1;
+    pub const BASE: u16 = 2;
+    pub const OFFSET: u16 = 3;
+    pub const LEN: u16 = 4;
+    pub const NETWORK: u32 = 1;
+    pub const TRANSPORT: u32 = 2;
+}
+
+/// enum `nft_cmp_attributes` and `nft_cmp_ops`.
+pub mod cmp {
+    pub const SREG: u16 = 1;
+    pub const OP: u16 = 2;
+    pub const DATA: u16 = 3;
+    pub const EQUAL: u32 = 0;
+    pub const NOT_EQUAL: u32 = 1;
+}
+
+/// enum `nft_bitwise_attributes`.
+pub mod bitwise {
+    pub const SREG: u16 = 1;
+    pub const DREG: u16 = 2;
+    pub const LEN: u16 = 3;
+    pub const MASK: u16 = 4;
+    pub const XOR: u16 = 5;
+    pub const OP: u16 = 6;
+}
+
+/// enum `nft_lookup_attributes` and `nft_lookup_flags`.
+pub mod lookup {
+    pub const SET: u16 = 1;
+    pub const SREG: u16 = 2;
+    pub const DREG: u16 = 3;
+    pub const FLAGS: u16 = 5;
+    pub const FLAG_INVERT: u32 = 1;
+}
+
+/// enum `nft_immediate_attributes`.
+pub mod immediate {
+    pub const DREG: u16 = 1;
+    pub const DATA: u16 = 2;
+}
+
+/// enum `nft_nat_attributes` and `nft_nat_types`.
+pub mod nat {
+    pub const TYPE: u16 = 1;
+    pub const FAMILY: u16 = 2;
+    pub const ADDRESS: u16 = 3;
+    pub const PORT: u16 = 5;
+    pub const FLAGS: u16 = 7;
+    pub const DNAT: u32 = 1;
+}
+
+/// enum `nft_gen_attributes`.
+pub mod generation {
+    pub const ID: u16 = 1;
+}
+
+/// `NFT_REG_VERDICT`, `NFT_REG_1` and `NFT_REG32_00`.
+pub mod reg {
+    pub const VERDICT: u32 = 0;
+    pub const FIRST_OF_16_BYTES: u32 = 1;
+    pub const FIRST_OF_4_BYTES: u32 = 8;
+}

@@ -1,0 +1,173 @@
+//! Expressions of rules to bytes and back. Pure.
+
+use super::abi;
+use super::model::{Expr, Reg};
+use crate::netlink::{Attr, Attrs};
+
+impl Reg {
+    /// As the kernel lists it: every fourth by its name from the time of 16-byte registers.
+    fn number(self) -> u32 {
+        let index = u32::from(self.0);
+        if index.is_multiple_of(4) {
+            abi::reg::FIRST_OF_16_BYTES + index / 4
+        } else {
+            abi::reg::FIRST_OF_4_BYTES + index
+        }
+    }
+
+    fn from_number(number: u32) -> Option<Self> {
+        let index = match number {
+            1..=4 => (number - abi::reg::FIRST_OF_16_BYTES) * 4,
+            8..=23 => number - abi::reg::FIRST_OF_4_BYTES,
+            _ => return None,
+        };
+        u8::try_from(index).ok().map(Self)
+    }
+}
+
+/// Appends the list of expressions that makes a rule.
+pub(super) fn encode_rule(attrs: &mut Attrs<'_>, rule: &[Expr]) {
+    attrs.nested(abi::rule::EXPRESSIONS, |list| {
+        for expr in rule {
+            list.nested(abi::LIST_ITEM, |item| {
+                item.text(abi::expr::NAME, name(expr));
+                item.nested(abi::expr::DATA, |data| encode(data, expr));
+            });
+        }
+    });
+}
+
+fn name(expr: &Expr) -> &'static str {
+    match expr {
+        Expr::Meta { .. } => "meta",
+        Expr::Ct { .. } => "ct",
+        Expr::Payload { .. } => "payload",
+        Expr::Cmp { .. } => "cmp",
+        Expr::Mask { .. } => "bitwise",
+        Expr::Lookup { .. } => "lookup",
+        Expr::Dnat { .. } => "nat",
+        Expr::Masquerade => "masq",
+        Expr::Verdict(_) => "immediate",
+    }
+}
+
+fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
+    match expr {
+        Expr::Meta { key, into } => {
+            attrs.be32(abi::meta::KEY, *key);
+            attrs.be32(abi::meta::DREG, into.number());
+        }
+        Expr::Ct { key, into } => {
+            attrs.be32(abi::ct::KEY, *key);
+            attrs.be32(abi::ct::DREG, into.number());
+        }
+        Expr::Payload { base, offset, len, into } => {
+            attrs.be32(abi::payload::DREG, into.number());
+            attrs.be32(abi::payload::BASE, *base);
+            attrs.be32(abi::payload::OFFSET, *offset);
+            attrs.be32(abi::payload::LEN, *len);
+        }
+        Expr::Cmp { from, equal, data } => {
+            attrs.be32(abi::cmp::SREG, from.number());
+            attrs.be32(abi::cmp::OP, if *equal { abi::cmp::EQUAL } else { abi::cmp::NOT_EQUAL });
+            value(attrs, abi::cmp::DATA, data);
+        }
+        Expr::Mask { reg, mask } => encode_mask(attrs, *reg, mask),
+        Expr::Lookup { set, from, into, missing } => {
+            attrs.text(abi::lookup::SET, set);
+            attrs.be32(abi::lookup::SREG, from.number());
+            if let Some(into) = into {
+                attrs.be32(abi::lookup::DREG, into.number());
+            }
+            attrs.be32(abi::lookup::FLAGS, if *missing { abi::lookup::FLAG_INVERT } else { 0 });
+        }
+        Expr::Dnat { family, address, port } => {
+            attrs.be32(abi::nat::TYPE, abi::nat::DNAT);
+            attrs.be32(abi::nat::FAMILY, *family);
+            attrs.be32(abi::nat::ADDRESS, address.number());
+            attrs.be32(abi::nat::PORT, port.number());
+        }
+        Expr::Masquerade => {}
+        Expr::Verdict(verdict) => {
+            attrs.be32(abi::immediate::DREG, abi::reg::VERDICT);
+            attrs.nested(abi::immediate::DATA, |data| {
+                data.nested(abi::data::VERDICT, |data| data.be32(abi::data::VERDICT_CODE, *verdict));
+            });
+        }
+    }
+}
+
+fn encode_mask(attrs: &mut Attrs<'_>, reg: Reg, mask: &[u8]) {
+    attrs.be32(abi::bitwise::SREG, reg.number());
+    attrs.be32(abi::bitwise::DREG, reg.number());
+    attrs.be32(abi::bitwise::LEN, u32::try_from(mask.len()).unwrap_or(u32::MAX));
+    value(attrs, abi::bitwise::MASK, mask);
+    value(attrs, abi::bitwise::XOR, &vec![0; mask.len()]);
+}
+
+/// Appends data as keys, values and operands are given.
+pub(super) fn value(attrs: &mut Attrs<'_>, kind: u16, data: &[u8]) {
+    attrs.nested(kind, |attrs| attrs.bytes(abi::data::VALUE, data));
+}
+
+/// Reads what [`value`] wrote.
+pub(super) fn find_value(attrs: &[u8], kind: u16) -> Option<Vec<u8>> {
+    Attr::find(Attr::find(attrs, kind)?, abi::data::VALUE).map(<[u8]>::to_vec)
+}
+
+/// The rule in a rule's attributes, or `None` if it has an expression that Akrobateo never writes.
+pub(super) fn decode_rule(attrs: &[u8]) -> Option<Vec<Expr>> {
+    let list = Attr::find(attrs, abi::rule::EXPRESSIONS).unwrap_or_default();
+    Attr::all(list).map(|item| decode(item.value)).collect()
+}
+
+fn decode(item: &[u8]) -> Option<Expr> {
+    // Without operands, the kernel may leave the data out.
+    let attrs = Attr::find(item, abi::expr::DATA).unwrap_or_default();
+    let number = |kind| Attr::find_be32(attrs, kind);
+    let reg = |kind| Reg::from_number(number(kind)?);
+    Some(match Attr::find_text(item, abi::expr::NAME)? {
+        "meta" => Expr::Meta { key: number(abi::meta::KEY)?, into: reg(abi::meta::DREG)? },
+        "ct" => Expr::Ct { key: number(abi::ct::KEY)?, into: reg(abi::ct::DREG)? },
+        "payload" => Expr::Payload {
+            base: number(abi::payload::BASE)?,
+            offset: number(abi::payload::OFFSET)?,
+            len: number(abi::payload::LEN)?,
+            into: reg(abi::payload::DREG)?,
+        },
+        "cmp" => {
+            let equal = match number(abi::cmp::OP)? {
+                abi::cmp::EQUAL => true,
+                abi::cmp::NOT_EQUAL => false,
+                _ => return None,
+            };
+            Expr::Cmp { from: reg(abi::cmp::SREG)?, equal, data: find_value(attrs, abi::cmp::DATA)? }
+        }
+        "bitwise" => decode_mask(attrs)?,
+        "lookup" => Expr::Lookup {
+            set: Attr::find_text(attrs, abi::lookup::SET)?.to_owned(),
+            from: reg(abi::lookup::SREG)?,
+            into: reg(abi::lookup::DREG),
+            missing: number(abi::lookup::FLAGS).is_some_and(|flags| flags & abi::lookup::FLAG_INVERT != 0),
+        },
+        "nat" if number(abi::nat::TYPE)? == abi::nat::DNAT => Expr::Dnat {
+            family: number(abi::nat::FAMILY)?,
+            address: reg(abi::nat::ADDRESS)?,
+            port: reg(abi::nat::PORT)?,
+        },
+        "masq" => Expr::Masquerade,
+        "immediate" => {
+            let verdict = Attr::find(Attr::find(attrs, abi::immediate::DATA)?, abi::data::VERDICT)?;
+            Expr::Verdict(Attr::find_be32(verdict, abi::data::VERDICT_CODE)?)
+        }
+        _ => return None,
+    })
+}
+
+fn decode_mask(attrs: &[u8]) -> Option<Expr> {
+    let reg = Reg::from_number(Attr::find_be32(attrs, abi::bitwise::SREG)?)?;
+    let in_place = Attr::find_be32(attrs, abi::bitwise::DREG)? == reg.number();
+    let and = Attr::find_be32(attrs, abi::bitwise::OP).unwrap_or(0) == 0
+        && find_value(attrs, abi::bitwise::XOR)?.iter().all(|byte| *byte == 0);
+    (in_place && and).then_some(Expr::Mask { reg, mask: find_value(attrs, abi::bitwise::MASK)? })
+}

@@ -1,0 +1,149 @@
+//! A table of nftables as a value, as far as Akrobateo uses them. Pure.
+
+use std::collections::BTreeSet;
+
+/// A table of family `inet`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Sets and maps, in the order in which they were made.
+    pub sets: Vec<Set>,
+    /// Base chains, in the order in which they were made.
+    pub chains: Vec<Chain>,
+}
+
+/// A named set, or a map where it has a type of values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Its name, unique in the table.
+    pub name: String,
+    /// What it is looked up by.
+    pub key: DataType,
+    /// What it holds, if it is a map.
+    pub value: Option<DataType>,
+    /// Whether the keys are bounds of intervals.
+    pub interval: bool,
+    /// What it contains.
+    pub elements: BTreeSet<Element>,
+}
+
+/// A type of keys or values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataType {
+    /// By which the nft program knows how to print it; the kernel only keeps it.
+    pub id: u32,
+    /// Length in bytes; each part of a concatenation fills a multiple of 4.
+    pub len: u32,
+}
+
+/// An element of a set. In an interval set, a lower bound, or an upper bound that is itself outside.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Element {
+    /// The key, in network byte order.
+    pub key: Vec<u8>,
+    /// Whether it is an upper bound.
+    pub end: bool,
+    /// The value, in a map.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A base chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name, unique in the table.
+    pub name: String,
+    /// `nat` or `filter`.
+    pub kind: String,
+    /// Where packets pass it (linux/netfilter.h, enum `nf_inet_hooks`).
+    pub hook: u32,
+    /// Its place among the hook's chains, the lowest first.
+    pub priority: i32,
+    /// The verdict when no rule gives one (linux/netfilter.h: [`ACCEPT`] or 0).
+    pub policy: u32,
+    /// Its rules, in order.
+    pub rules: Vec<Rule>,
+}
+
+/// `NF_ACCEPT`.
+pub const ACCEPT: u32 = 1;
+
+/// Expressions, evaluated in order until one doesn't match.
+pub type Rule = Vec<Expr>;
+
+/// A register of 4 bytes, from 0 to 15; longer data fill the next ones too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reg(pub u8);
+
+/// An expression of a rule (`linux/netfilter/nf_tables.h`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expr {
+    /// Loads what is known about the packet.
+    Meta {
+        /// enum `nft_meta_keys`.
+        key: u32,
+        /// Where it goes.
+        into: Reg,
+    },
+    /// Loads what is known about the flow.
+    Ct {
+        /// enum `nft_ct_keys`.
+        key: u32,
+        /// Where it goes.
+        into: Reg,
+    },
+    /// Loads part of a header.
+    Payload {
+        /// enum `nft_payload_bases`.
+        base: u32,
+        /// From the header's start, in bytes.
+        offset: u32,
+        /// In bytes.
+        len: u32,
+        /// Where it goes.
+        into: Reg,
+    },
+    /// Goes on only if a register equals, or doesn't equal, the data.
+    Cmp {
+        /// What is compared.
+        from: Reg,
+        /// Whether it must equal.
+        equal: bool,
+        /// What it is compared with.
+        data: Vec<u8>,
+    },
+    /// Keeps some bits of a register.
+    Mask {
+        /// Which register, read and written.
+        reg: Reg,
+        /// Which bits.
+        mask: Vec<u8>,
+    },
+    /// Goes on only if the key is in the set, or isn't.
+    Lookup {
+        /// The set's name.
+        set: String,
+        /// The key.
+        from: Reg,
+        /// Where a map's value goes.
+        into: Option<Reg>,
+        /// Whether the key must be missing.
+        missing: bool,
+    },
+    /// Sends the flow elsewhere.
+    Dnat {
+        /// 2 or 10 (`NFPROTO_IPV4`, `NFPROTO_IPV6`).
+        family: u32,
+        /// The register with the address.
+        address: Reg,
+        /// The register with the port.
+        port: Reg,
+    },
+    /// Gives the flow this machine's address as its source.
+    Masquerade,
+    /// Gives a verdict (linux/netfilter.h: [`ACCEPT`] or [`DROP`]).
+    Verdict(u32),
+}
+
+/// `NF_DROP`.
+pub const DROP: u32 = 0;

@@ -1,0 +1,202 @@
+//! What the arguments ask for, checked: the type that the rules and the clean-up of flows are made from. Pure.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+
+use contract::{Forward, Protocol, ProxyArgs};
+
+use crate::sources::Sources;
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both families.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    #[must_use]
+    pub fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// What a client addresses: family, protocol and port.
+pub type Listen = (Family, Protocol, NonZeroU16);
+
+/// Everything that a proxy does, without contradiction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    forwards: BTreeMap<Listen, SocketAddr>,
+    sources: Option<Sources>,
+}
+
+/// Why the arguments make no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// One port, two targets.
+    #[error("--forward {0} and --forward {1}: a port has one target per protocol and address family")]
+    Contradiction(Forward, Forward),
+    /// A target to which packets from elsewhere can't be sent.
+    #[error(
+        "--forward {0}: the target must be an address of another machine or pod, not a loopback, multicast, \
+             broadcast, IPv6 link-local or IPv4-mapped one"
+    )]
+    Target(Forward),
+    /// The probe's port is forwarded, so that its answers would come from the Service.
+    #[error("--probe-port {0} is also a forwarded TCP port: it must be another one")]
+    ProbeForwarded(u16),
+    /// Port 0.
+    #[error("--probe-port 0: it must be a number from 1 to 65535")]
+    ProbeZero,
+}
+
+impl Plan {
+    /// Checks the arguments.
+    pub fn new(args: &ProxyArgs) -> Result<Self, PlanError> {
+        let ProxyArgs { forwards, sources, probe_port } = args;
+        if *probe_port == 0 {
+            return Err(PlanError::ProbeZero);
+        }
+        let mut checked = BTreeMap::new();
+        for forward in forwards {
+            let Forward { protocol, port, target } = *forward;
+            if !reachable(target.ip()) {
+                return Err(PlanError::Target(*forward));
+            }
+            if protocol == Protocol::Tcp && port.get() == *probe_port {
+                return Err(PlanError::ProbeForwarded(*probe_port));
+            }
+            match checked.insert((Family::of(target.ip()), protocol, port), target) {
+                Some(other) if other != target => {
+                    return Err(PlanError::Contradiction(Forward { target: other, ..*forward }, *forward));
+                }
+                _ => {}
+            }
+        }
+        let sources = (!sources.is_empty()).then(|| Sources::new(sources));
+        Ok(Self { forwards: checked, sources })
+    }
+
+    /// The forwarded ports of one family, in order, each with its target.
+    pub fn forwards(&self, family: Family) -> impl Iterator<Item = (Protocol, NonZeroU16, SocketAddr)> {
+        let of_family = self.forwards.iter().filter(move |((of, ..), _)| *of == family);
+        of_family.map(|((_, protocol, port), target)| (*protocol, *port, *target))
+    }
+
+    /// Where a client that addresses `listen` ends up.
+    #[must_use]
+    pub fn target(&self, listen: Listen) -> Option<SocketAddr> {
+        self.forwards.get(&listen).copied()
+    }
+
+    /// The clients that are let in; `None` for everybody.
+    #[must_use]
+    pub fn sources(&self) -> Option<&Sources> {
+        self.sources.as_ref()
+    }
+
+    /// Whether a client with this address is let in.
+    #[must_use]
+    pub fn allows(&self, client: IpAddr) -> bool {
+        self.sources.as_ref().is_none_or(|sources| sources.allow(client))
+    }
+}
+
+/// Whether DNAT can send packets from other machines there.
+fn reachable(ip: IpAddr) -> bool {
+    let outside = match ip {
+        IpAddr::V4(ip) => !ip.is_broadcast(),
+        IpAddr::V6(ip) => !ip.is_unicast_link_local() && ip.to_ipv4_mapped().is_none(),
+    };
+    outside && !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plan(forwards: &[&str], probe_port: u16) -> Result<Plan, PlanError> {
+        let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
+        Plan::new(&ProxyArgs { forwards, sources: Vec::new(), probe_port })
+    }
+
+    #[test]
+    fn one_number_serves_both_protocols_and_both_families() {
+        let all = ["tcp/53=10.0.0.1:53", "udp/53=10.0.0.2:53", "tcp/53=[fd00::1]:53", "udp/53=[fd00::2]:53"];
+        let plan = plan(&all, 1024).unwrap();
+        let listen = (Family::V6, Protocol::Udp, NonZeroU16::new(53).unwrap());
+        assert_eq!(plan.target(listen), Some("[fd00::2]:53".parse().unwrap()));
+        assert_eq!(plan.forwards(Family::V4).count(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_names_the_argument() {
+        for (forwards, probe_port, wrong) in [
+            (
+                &["tcp/80=10.0.0.1:80", "tcp/80=10.0.0.1:81"][..],
+                1,
+                "--forward tcp/80=10.0.0.1:80 and --forward",
+            ),
+            (&["tcp/80=127.0.0.1:80"], 1, "--forward tcp/80=127.0.0.1:80: the target"),
+            (&["tcp/80=[fe80::1]:80"], 1, "the target"),
+            (&["tcp/80=[::ffff:10.0.0.1]:80"], 1, "the target"),
+            (&["udp/80=224.0.0.1:80"], 1, "the target"),
+            (&["udp/80=255.255.255.255:80"], 1, "the target"),
+            (&["tcp/80=10.0.0.1:80"], 80, "--probe-port 80"),
+            (&["tcp/80=10.0.0.1:80"], 0, "--probe-port 0"),
+        ] {
+            let error = plan(forwards, probe_port).unwrap_err().to_string();
+            assert!(error.contains(wrong), "{forwards:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn saying_the_same_twice_is_no_contradiction() {
+        assert!(plan(&["tcp/80=10.0.0.1:80", "tcp/80=10.0.0.1:80"], 1).is_ok());
+        assert!(plan(&["udp/80=10.0.0.1:80"], 80).is_ok(), "the probe is TCP");
+    }
+
+    fn forward() -> impl Strategy<Value = Forward> {
+        let protocol = prop::sample::select(&Protocol::ALL[..]);
+        let ip = prop_oneof![Just("10.0.0.1".parse::<IpAddr>().unwrap()), Just("fd00::1".parse().unwrap())];
+        (protocol, 1..4_u16, ip, 1..3_u16).prop_map(|(protocol, port, ip, to)| Forward {
+            protocol,
+            port: port.try_into().unwrap(),
+            target: (ip, to).into(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_plan_does_what_every_argument_says_or_is_refused(
+            forwards in prop::collection::vec(forward(), 1..6),
+            probe_port in 0..4_u16,
+        ) {
+            let args = ProxyArgs { forwards: forwards.clone(), sources: Vec::new(), probe_port };
+            let listen = |forward: &Forward| (Family::of(forward.target.ip()), forward.protocol, forward.port);
+            let contradiction = forwards.iter().any(|one| {
+                forwards.iter().any(|two| listen(one) == listen(two) && one.target != two.target)
+            });
+            let taken = forwards.iter().any(|one| one.protocol == Protocol::Tcp && one.port.get() == probe_port);
+            match Plan::new(&args) {
+                Err(_) => prop_assert!(contradiction || taken || probe_port == 0),
+                Ok(plan) => {
+                    prop_assert!(!contradiction && !taken && probe_port != 0);
+                    for forward in &forwards {
+                        prop_assert_eq!(plan.target(listen(forward)), Some(forward.target));
+                    }
+                }
+            }
+        }
+    }
+}
