@@ -1,0 +1,90 @@
+//! The client outside the cluster. Does I/O.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Stdio};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::environment::Environment;
+use crate::{Failure, Reply, Target, command};
+
+/// Longer than the second after which a lost SYN is sent again.
+const ANSWER_WITHIN: &str = "1.5";
+const LINE_WITHIN: Duration = Duration::from_secs(15);
+
+/// Asks all targets at once, each once.
+pub(crate) async fn ask(environment: &Environment, targets: &[Target]) -> Result<Vec<Reply>, Failure> {
+    let targets = targets.iter().map(ToString::to_string);
+    let words = words(environment, ["batch", ANSWER_WITHIN].map(str::to_owned).into_iter().chain(targets));
+    let output = command::output(words.clone()).await?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let replies: Result<Vec<Reply>, _> = printed.lines().map(str::parse).collect();
+    let failed = |reason| Failure::Command(words.join(" "), reason);
+    let replies = replies.map_err(|error| failed(error.to_string()))?;
+    // Without a line for each target the client itself has failed, not a server.
+    if replies.is_empty() {
+        return Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    Ok(replies)
+}
+
+fn words(environment: &Environment, args: impl Iterator<Item = String>) -> Vec<String> {
+    environment.client.iter().cloned().chain([environment.echo.clone()]).chain(args).collect()
+}
+
+/// One TCP connection that is held open.
+pub struct Session {
+    child: Child,
+    input: ChildStdin,
+    lines: mpsc::UnboundedReceiver<String>,
+}
+
+impl Session {
+    /// Connects, and waits for the server's answer.
+    pub(crate) async fn open(environment: &Environment, server: SocketAddr) -> Result<Self, Failure> {
+        let args = ["session".to_owned(), server.ip().to_string(), server.port().to_string()];
+        let words = words(environment, args.into_iter());
+        let failed = |reason: &str| Failure::Command(words.join(" "), reason.to_owned());
+        let mut command = command::command(&words);
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = spawned.map_err(|error| failed(&error.to_string()))?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed("has no pipes"));
+        };
+        let (sender, lines) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                // Nobody listens any more when the test is over.
+                drop(sender.send(line));
+            }
+        });
+        let mut session = Self { child, input, lines };
+        session.next_line().await?;
+        Ok(session)
+    }
+
+    /// Sends a line over the connection, and waits for it to come back.
+    pub async fn says(&mut self, line: &str) -> Result<(), Failure> {
+        let sent = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
+        sent.map_err(|error| Failure::Unmet(format!("the connection's client is gone: {error}")))?;
+        let returned = self.next_line().await?;
+        crate::same("what came back over the connection", &returned.as_str(), &line)
+    }
+
+    async fn next_line(&mut self) -> Result<String, Failure> {
+        let line = timeout(LINE_WITHIN, self.lines.recv()).await;
+        let silent = |_| Failure::Unmet(format!("nothing came over the connection within {LINE_WITHIN:?}"));
+        line.map_err(silent)?.ok_or_else(|| Failure::Unmet("the connection is closed".to_owned()))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

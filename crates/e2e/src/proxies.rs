@@ -1,0 +1,104 @@
+//! What the operator made for a Service. Does I/O.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use contract::labels;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use crate::backend::is_ready;
+use crate::{Failure, Namespace, ServiceBuilder, ensure, eventually, same, service};
+
+/// The namespace of the operator and, by default, of its proxies.
+pub const OPERATOR_NAMESPACE: &str = "kube-system";
+
+impl Namespace {
+    /// The DaemonSet that was made for a Service; a failure unless there is exactly one.
+    pub async fn daemonset(&self, service: &ServiceBuilder) -> Result<DaemonSet, Failure> {
+        let mut found = self.daemonsets(service).await?;
+        ensure(found.len() == 1, || format!("{} DaemonSets for {}", found.len(), service.name()))?;
+        Ok(found.remove(0))
+    }
+
+    /// Whatever DaemonSets were made for a Service, anywhere.
+    pub async fn daemonsets(&self, service: &ServiceBuilder) -> Result<Vec<DaemonSet>, Failure> {
+        Ok(Api::all(self.client()).list(&self.made_for(service)).await?.items)
+    }
+
+    /// The pods of a Service's proxies, anywhere.
+    pub async fn proxy_pods(&self, service: &ServiceBuilder) -> Result<Vec<Pod>, Failure> {
+        Ok(Api::all(self.client()).list(&self.made_for(service)).await?.items)
+    }
+
+    /// The addresses of a Service's proxy pods, by their nodes' names.
+    pub async fn proxy_addresses(
+        &self,
+        service: &ServiceBuilder,
+    ) -> Result<BTreeMap<String, Vec<IpAddr>>, Failure> {
+        let pods = self.proxy_pods(service).await?;
+        Ok(pods.iter().filter_map(addresses).collect())
+    }
+
+    /// Waits until every pod of a Service's proxies is new, ready, and the only one on its node.
+    pub async fn rolled_out(&self, service: &ServiceBuilder) -> Result<DaemonSet, Failure> {
+        eventually("the proxies are rolled out", async || {
+            let daemonset = self.daemonset(service).await?;
+            let status = daemonset.status.clone().unwrap_or_default();
+            let seen = (status.updated_number_scheduled, status.number_ready, status.observed_generation);
+            let wanted = status.desired_number_scheduled;
+            same(
+                "updated, ready, generation",
+                &seen,
+                &(Some(wanted), wanted, daemonset.metadata.generation),
+            )?;
+            let pods = self.proxy_pods(service).await?;
+            let (ready, all) = (pods.iter().filter(|pod| is_ready(pod)).count(), pods.len());
+            let wanted = usize::try_from(wanted).unwrap_or(0);
+            same("ready pods, and those that terminate", &(ready, all - ready), &(wanted, 0))?;
+            ensure(wanted > 0, || "no node takes proxies".to_owned())?;
+            Ok(daemonset)
+        })
+        .await
+    }
+
+    /// Waits until nothing that was made for a Service is left, nor any addresses in its status.
+    pub async fn withdrawn(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+        eventually("the DaemonSet and its pods are gone", async || {
+            let daemonsets: Vec<_> =
+                self.daemonsets(service).await?.iter().map(ResourceExt::name_any).collect();
+            let pods: Vec<_> = self.proxy_pods(service).await?.iter().map(ResourceExt::name_any).collect();
+            same("DaemonSets and pods", &(daemonsets, pods), &(vec![], vec![]))
+        })
+        .await?;
+        eventually("the status is cleared", async || match self.published(service).await {
+            Ok(addresses) => same("addresses", &addresses, &vec![]),
+            Err(Failure::Api(kube::Error::Api(status))) if status.is_not_found() => Ok(()),
+            Err(failure) => Err(failure),
+        })
+        .await
+    }
+
+    /// Waits until the operator has seen everything up to now: a Service that is made now gets its proxies.
+    pub async fn operator_caught_up(&self) -> Result<(), Failure> {
+        let [port] = self.ports().await?;
+        let later = service(&format!("later-{port}")).tcp(port);
+        self.apply(&later).await?;
+        eventually("the operator serves a later Service", async || self.daemonset(&later).await).await?;
+        self.delete(&later).await
+    }
+
+    fn made_for(&self, service: &ServiceBuilder) -> ListParams {
+        let labels = labels::of_proxy(self.name(), service.name());
+        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        ListParams::default().labels(&labels.join(","))
+    }
+}
+
+fn addresses(pod: &Pod) -> Option<(String, Vec<IpAddr>)> {
+    let node = pod.spec.as_ref()?.node_name.clone()?;
+    let addresses = pod.status.as_ref()?.pod_ips.iter().flatten();
+    Some((node, addresses.filter_map(|address| address.ip.parse().ok()).collect()))
+}
