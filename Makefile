@@ -28,6 +28,10 @@ demo-down: ## removes the demo and its cluster
 test: deps ## runs every test: units, data plane with real packets, end to end on a real cluster (root)
 	scripts/test
 
+.PHONY: e2e
+e2e: deps ## runs the tests against a real cluster only
+	scripts/e2e
+
 .PHONY: lint
 lint: deps lint-scripts ## checks format, clippy, licences and scripts
 	cargo fmt --check

@@ -20,6 +20,7 @@ else
   OWN_CLUSTER=yes
 fi
 unset KUBECONFIG
+STATE=${AKROBATEO_CLUSTER_DIR:-/var/lib/akrobateo-cluster} # of the cluster in cluster/
 
 kubectl() {
   if [ "$OWN_CLUSTER" ]; then
@@ -34,6 +35,5 @@ client() {
   if [ "$OWN_CLUSTER" ]; then cluster/client "$@"; else "$@"; fi
 }
 
-version() { sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml; }
 target_triple() { rustc --print host-tuple; }
 echo_program() { echo "target/$(target_triple)/release/echo"; } # as it is in the image
