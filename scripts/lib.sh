@@ -12,8 +12,9 @@ die() {
 
 # The ambient kubeconfig is never used: a cluster is named, or it is the one in cluster/.
 if [ -n "${AKROBATEO_KUBECONFIG:-}" ] || [ -n "${AKROBATEO_CONTEXT:-}" ]; then
-  [ -n "${AKROBATEO_KUBECONFIG:-}" ] && [ -n "${AKROBATEO_CONTEXT:-}" ] ||
+  if [ -z "${AKROBATEO_KUBECONFIG:-}" ] || [ -z "${AKROBATEO_CONTEXT:-}" ]; then
     die "AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT name a cluster together; give both, or none for the one in cluster/"
+  fi
   [ -r "$AKROBATEO_KUBECONFIG" ] || die "AKROBATEO_KUBECONFIG: cannot read $AKROBATEO_KUBECONFIG"
   OWN_CLUSTER=
 else
