@@ -94,13 +94,14 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
 
 /// Waits for this replica's time as the leader, and uses it.
 async fn lead(
-    world: World,
+    mut world: World,
     context: Context,
     election: &Election,
     mut stop: Pin<Box<impl Future<Output = ()>>>,
 ) -> Result<(), StartError> {
     tokio::select! {
         () = election.acquire() => (),
+        ended = world.ignore_changes() => return Err(ended.into()),
         () = &mut stop => return Ok(()),
     }
     tracing::info!("leading");
@@ -129,6 +130,7 @@ async fn take_turns(
     let context = Arc::new(context);
     let mut queue = Queue::new();
     let mut stop = pin!(stop);
+    world.everything().into_iter().for_each(|key| queue.add(key));
     loop {
         tokio::select! {
             concerned = world.changed() => concerned?.into_iter().for_each(|key| queue.add(key)),

@@ -24,6 +24,8 @@ pub(super) struct Evidence<'a> {
     pub(super) may_answer: &'a dyn Fn(&NodeFacts) -> bool,
     /// Whether a node without a ready proxy is to have one.
     pub(super) will_return: &'a dyn Fn(&NodeFacts) -> bool,
+    /// Whether proxies may be replaced on other nodes than those they were on.
+    pub(super) may_move: bool,
     pub(super) now: Timestamp,
 }
 
@@ -49,6 +51,7 @@ pub(crate) fn is_published(service: &Service, node: &NodeFacts) -> bool {
 /// The nodes with a ready proxy, and those that had one and will have one again at once.
 pub(super) fn backed<'a>(service: &Service, evidence: &Evidence<'a>) -> Backed<'a> {
     let mut backed = Backed::default();
+    let mut held = Backed::default();
     for node in evidence.nodes {
         if !node.usable || !(evidence.may_answer)(node) {
             continue;
@@ -61,9 +64,14 @@ pub(super) fn backed<'a>(service: &Service, evidence: &Evidence<'a>) -> Backed<'
         if let Some(until) =
             held_until(evidence, &node.name).filter(|until| may_stay && *until > evidence.now)
         {
-            backed.nodes.push(node);
-            backed.until = Some(backed.until.map_or(until, |other| other.min(until)));
+            held.nodes.push(node);
+            held.until = Some(held.until.map_or(until, |other| other.min(until)));
         }
+    }
+    // A proxy that moves leaves a node without one; only an empty status is to be avoided then.
+    if !evidence.may_move || backed.nodes.is_empty() {
+        backed.nodes.append(&mut held.nodes);
+        backed.until = held.until;
     }
     backed
 }
@@ -143,6 +151,7 @@ mod tests {
             missing: &missing,
             may_answer: &yes,
             will_return: &yes,
+            may_move: false,
             now: at(now),
         };
         let backed = backed(service, &evidence);

@@ -14,6 +14,27 @@ pub(super) const EXPOSED: &str = "akrobateo.io/Exposed";
 /// Conflicts that a message names; a Service with hundreds of ports may have as many.
 const NAMED_CONFLICTS: usize = 3;
 
+/// What keeps a Service from having addresses, beyond what its pods say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Obstacle {
+    #[error("no node has the labels that the node selector asks for, and only taints that are tolerated")]
+    Unplaceable,
+    #[error("externalTrafficPolicy is Local and no node has a ready endpoint")]
+    Idle,
+    #[error("no proxy pod has been made; kubectl describe {0} says why")]
+    Podless(String),
+}
+
+impl Obstacle {
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unplaceable => "NoNodes",
+            Self::Idle => "NoEndpoints",
+            Self::Podless(_) => "ProxiesNotReady",
+        }
+    }
+}
+
 /// The state of a Service's exposure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exposure {
@@ -37,28 +58,27 @@ impl Exposure {
         Self { exposed: false, reason: "PortConflict", message: conflicts(&verdict.conflicts), trouble: true }
     }
 
-    /// Of a Service whose proxies should run. `idle` says why it needs no address, if so.
+    /// Of a Service whose proxies should run.
     pub(super) fn served(
         addresses: usize,
         verdict: &Verdict,
         caveat: Option<String>,
         pods: &[Arc<Pod>],
-        idle: Option<&'static str>,
+        obstacle: Option<&Obstacle>,
     ) -> Self {
+        let exposed = addresses > 0;
+        let obstacle = obstacle.filter(|_| !exposed);
         let failing = trouble(pods);
         let partly = (!verdict.conflicts.is_empty()).then(|| conflicts(&verdict.conflicts));
-        let exposed = addresses > 0;
-        let (reason, state) = match (exposed, idle, &failing) {
+        let (reason, state) = match (exposed, obstacle, &failing) {
             (true, ..) if partly.is_some() => ("PartlyExposed", None),
             (true, ..) => ("Exposed", None),
-            (false, Some(idle), _) => ("NoEndpoints", Some(idle)),
+            (false, Some(obstacle), _) => (obstacle.reason(), Some(obstacle.to_string())),
             (false, None, Some(_)) => ("ProxiesNotReady", None),
-            (false, None, None) => ("ProxiesNotReady", Some("no proxy is ready yet")),
+            (false, None, None) => ("ProxiesNotReady", Some("no proxy is ready yet".to_owned())),
         };
-        let trouble =
-            partly.is_some() || failing.is_some() || caveat.is_some() || (idle.is_some() && !exposed);
-        let parts = [state.map(str::to_owned), partly, failing, caveat];
-        let message = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
+        let trouble = partly.is_some() || failing.is_some() || caveat.is_some() || obstacle.is_some();
+        let message = [state, partly, failing, caveat].into_iter().flatten().collect::<Vec<_>>().join("; ");
         Self { exposed, reason, message, trouble }
     }
 

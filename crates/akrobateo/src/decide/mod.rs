@@ -23,7 +23,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::observe::Observed;
 use addresses::Evidence;
 pub(crate) use addresses::{is_published, runs_on};
-use condition::Exposure;
+use condition::{Exposure, Obstacle};
 pub(crate) use difference::{Change, difference};
 pub(crate) use landscape::{Case, Holding, Landscape};
 pub(crate) use node_facts::NodeFacts;
@@ -104,7 +104,8 @@ fn refuse(
 ) -> Decision {
     let Observed { pods, nodes, missing, .. } = observed;
     let all = |_: &NodeFacts| true;
-    let evidence = Evidence { pods, nodes, missing, may_answer: &all, will_return: &all, now };
+    let evidence =
+        Evidence { pods, nodes, missing, may_answer: &all, will_return: &all, may_move: false, now };
     let backed = addresses::backed(service, &evidence);
     let mode = published_mode(service).unwrap_or(defaults.ip_mode);
     let addresses = addresses::ingress(service, &backed.nodes, &defaults.address_types, mode);
@@ -124,18 +125,29 @@ fn serve(
     let Observed { pods, nodes, missing, endpoint_nodes, .. } = observed;
     let (path, caveat) = local::path(wish, nodes);
     let may_answer = |node: &NodeFacts| !wish.local || endpoint_nodes.contains(&node.name);
-    let will_return = |node: &NodeFacts| {
-        wish.nodes.selects(&node.labels, &node.taints) && !verdict.keep_off.contains(&node.name)
-    };
-    let evidence = Evidence { pods, nodes, missing, may_answer: &may_answer, will_return: &will_return, now };
+    let will_return = |node: &NodeFacts| wish.nodes.includes(node) && !verdict.keep_off.contains(&node.name);
+    let may_move = wish.workload != wish::Workload::DaemonSet;
+    let evidence =
+        Evidence { pods, nodes, missing, may_answer: &may_answer, will_return: &will_return, may_move, now };
     let backed = addresses::backed(service, &evidence);
     let addresses = addresses::ingress(service, &backed.nodes, &wish.address_types, wish.ip_mode);
-    let idle = (wish.local && endpoint_nodes.is_empty()).then_some(local::NO_ENDPOINTS);
-    let exposure = Exposure::served(addresses.len(), verdict, caveat, pods, idle);
+    let stuck = observed.workloads.first().and_then(|workload| workload.stuck(pods));
+    let obstacle = if !nodes.iter().any(|node| wish.nodes.includes(node)) {
+        Some(Obstacle::Unplaceable)
+    } else if wish.local && endpoint_nodes.is_empty() {
+        Some(Obstacle::Idle)
+    } else {
+        stuck.as_ref().filter(|(since, _)| *since <= now).map(|(_, named)| Obstacle::Podless(named.clone()))
+    };
+    let exposure = Exposure::served(addresses.len(), verdict, caveat, pods, obstacle.as_ref());
     Decision {
         proxy: Proxy::Present(Workload::of(settings, service, wish, &verdict.keep_off, path)),
         status: Some(Status { addresses, exposure: Some(exposure) }),
-        again: backed.until,
+        again: backed
+            .until
+            .into_iter()
+            .chain(stuck.map(|(since, _)| since).filter(|since| *since > now))
+            .min(),
     }
 }
 

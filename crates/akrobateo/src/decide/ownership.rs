@@ -46,7 +46,7 @@ pub(crate) enum Where {
 impl Where {
     fn includes(&self, node: &NodeFacts) -> bool {
         match self {
-            Self::Chosen(choice) => node.linux && choice.selects(&node.labels, &node.taints),
+            Self::Chosen(choice) => choice.includes(node),
             Self::Held(names) => names.contains(&node.name),
         }
     }

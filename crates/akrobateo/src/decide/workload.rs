@@ -1,20 +1,25 @@
 //! The workload that runs a Service's proxies: a DaemonSet, or a Deployment. Pure.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use contract::{labels, names};
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
-use k8s_openapi::api::core::v1::{PodTemplateSpec, Service, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 
 use super::covers::covers;
 use super::pod::{self, Path};
 use super::wish::{HostPort, Wish, Workload as Kind};
 use crate::key::ServiceKey;
+
+/// How long a workload may take to make its first pod.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 
 /// What all proxies have in common.
 #[derive(Clone, Debug)]
@@ -87,6 +92,21 @@ impl Workload {
             Self::DaemonSet(daemonset) => &daemonset.metadata,
             Self::Deployment(deployment) => &deployment.metadata,
         }
+    }
+
+    /// From when on it is strange that it has no pods, if it has none, and how kubectl names it.
+    pub(super) fn stuck(&self, pods: &[Arc<Pod>]) -> Option<(Timestamp, String)> {
+        let metadata = self.metadata();
+        let since = metadata.creation_timestamp.as_ref().filter(|_| pods.is_empty())?.0 + PATIENCE;
+        let kind = match self {
+            Self::DaemonSet(_) => "daemonset",
+            Self::Deployment(_) => "deployment",
+        };
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        Some((
+            since,
+            format!("{kind} --namespace {namespace} {}", metadata.name.as_deref().unwrap_or_default()),
+        ))
     }
 
     /// Whether it is the same object as `other`, in whatever state.

@@ -78,6 +78,23 @@ impl World {
         self.views.complete().await
     }
 
+    /// Lets changes go by, for as long as they are another replica's business.
+    pub(crate) async fn ignore_changes(&mut self) -> WatchEnded {
+        let mut batch = Vec::new();
+        while self.changes.recv_many(&mut batch, BATCH).await > 0 {
+            batch.clear();
+        }
+        WatchEnded
+    }
+
+    /// Looks at everything as if for the first time: every Service is concerned.
+    pub(crate) fn everything(&mut self) -> BTreeSet<ServiceKey> {
+        self.survey();
+        let mut concerned = self.views.all();
+        concerned.retain(|key| self.in_scope(key));
+        concerned
+    }
+
     /// Waits for changes, and tells which Services they concern: also those that now own a port, or no longer.
     pub(crate) async fn changed(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
         let mut batch = Vec::new();

@@ -7,10 +7,10 @@ mod refusal;
 mod tolerations;
 mod wanted;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use contract::{Protocol, ProxyArgs};
-use k8s_openapi::api::core::v1::{Service, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Service, Toleration};
 
 pub(crate) use choices::{AddressType, WorkloadKind};
 pub(crate) use choices::{Defaults, IpMode, PortSet, Workload};
@@ -20,6 +20,7 @@ pub(crate) use refusal::Refusal;
 pub(crate) use tolerations::parse as parse_tolerations;
 pub(super) use wanted::{is_status_ours, is_wanted};
 
+use super::node_facts::NodeFacts;
 use super::ownership::Age;
 
 /// A port of a node, as hostPorts hold it.
@@ -52,10 +53,11 @@ pub(crate) struct NodeChoice {
 }
 
 impl NodeChoice {
-    /// Whether a node with these labels and lasting taints is chosen.
-    pub(crate) fn selects(&self, labels: &BTreeMap<String, String>, taints: &[Taint]) -> bool {
-        self.requirements.iter().all(|requirement| requirement.holds(labels))
-            && taints.iter().all(|taint| tolerations::tolerate(&self.tolerations, taint))
+    /// Whether a node is chosen: by its system, its labels, and its lasting taints.
+    pub(crate) fn includes(&self, node: &NodeFacts) -> bool {
+        node.linux
+            && self.requirements.iter().all(|requirement| requirement.holds(&node.labels))
+            && node.taints.iter().all(|taint| tolerations::tolerate(&self.tolerations, taint))
     }
 }
 
