@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use crate::conntrack;
-use crate::nft::{self, kernel::NftError};
+use crate::conntrack::Flows;
+use crate::nft::kernel::{NftError, Nftables};
 use crate::plan::Plan;
 use crate::ruleset;
 
@@ -11,14 +11,17 @@ use crate::ruleset;
 #[derive(Debug)]
 pub struct Keeper {
     plan: Plan,
+    nftables: Nftables,
+    flows: Flows,
     /// The generation of the kernel's rules in which they were last seen complete.
     seen: Cell<Option<u32>>,
 }
 
 impl Keeper {
-    /// Replaces whatever an earlier process left in this network namespace by the plan's rules.
+    /// Replaces whatever an earlier process left in this thread's network namespace by the plan's rules.
     pub fn install(plan: Plan) -> Result<Self, NftError> {
-        let keeper = Self { plan, seen: Cell::new(None) };
+        let (nftables, flows) = (Nftables::open()?, Flows::open()?);
+        let keeper = Self { plan, nftables, flows, seen: Cell::new(None) };
         keeper.put()?;
         Ok(keeper)
     }
@@ -26,10 +29,10 @@ impl Keeper {
     /// Whether the rules are in the kernel as planned, at this moment.
     pub fn intact(&self) -> Result<bool, NftError> {
         // Any change of any table counts the generation up; only then is it worth to read them all.
-        if self.seen.get() == Some(nft::kernel::generation()?) {
+        if self.seen.get() == Some(self.nftables.generation()?) {
             return Ok(true);
         }
-        let (generation, listed) = nft::kernel::read(ruleset::TABLE)?;
+        let (generation, listed) = self.nftables.read(ruleset::TABLE)?;
         let intact = listed == Ok(Some(ruleset::table(&self.plan)));
         self.seen.set(intact.then_some(generation));
         Ok(intact)
@@ -47,7 +50,7 @@ impl Keeper {
     /// Ends flows that the rules decide otherwise than they were decided when they began: flows are not
     /// looked up in the rules again. What can't be ended is logged; new flows are forwarded all the same.
     pub fn end_stale_flows(&self) {
-        match conntrack::sweep(&self.plan) {
+        match self.flows.end_stale(&self.plan) {
             Ok(0) => {}
             Ok(flows) => tracing::info!(flows, "ended flows that began under other rules"),
             Err(error) => tracing::warn!(%error, "cannot end flows that began under other rules"),
@@ -55,7 +58,7 @@ impl Keeper {
     }
 
     fn put(&self) -> Result<(), NftError> {
-        nft::kernel::replace(&ruleset::table(&self.plan))?;
+        self.nftables.replace(&ruleset::table(&self.plan))?;
         self.end_stale_flows();
         Ok(())
     }

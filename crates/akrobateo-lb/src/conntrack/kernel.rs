@@ -12,25 +12,39 @@ const DELETE: u16 = 1 << 8 | 2;
 /// Length of struct `nfgenmsg`.
 const HEADER_LEN: usize = 4;
 
-/// Ends the flows in this thread's network namespace that `plan` decides otherwise; returns how many.
-///
-/// One by one: kernels before 6.12 have no filter for deleting, and some delete all flows instead.
-pub fn sweep(plan: &Plan) -> Result<usize, NetlinkError> {
-    let list = Messages::one(GET, message::DUMP, &[0; HEADER_LEN], |_| ());
-    let deleting = Socket::open(Protocol::Netfilter)?;
-    let mut ended = Ok(0);
-    Socket::open(Protocol::Netfilter)?.request(&list, |listed| {
-        let attrs = listed.attrs(HEADER_LEN);
-        if let Ok(count) = &mut ended
-            && Flow::read(attrs).is_some_and(|flow| flow.is_stale(plan))
-        {
-            match delete(&deleting, listed.payload, attrs) {
-                Ok(deleted) => *count += usize::from(deleted),
-                Err(error) => ended = Err(error),
+/// The flows of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Flows {
+    listing: Socket,
+    deleting: Socket,
+}
+
+impl Flows {
+    /// Opens the way to the kernel, in this thread's network namespace.
+    pub fn open() -> Result<Self, NetlinkError> {
+        let open = || Socket::open(Protocol::Netfilter);
+        Ok(Self { listing: open()?, deleting: open()? })
+    }
+
+    /// Ends the flows that `plan` decides otherwise; returns how many.
+    ///
+    /// One by one: kernels before 6.12 have no filter for deleting, and some delete all flows instead.
+    pub fn end_stale(&self, plan: &Plan) -> Result<usize, NetlinkError> {
+        let list = Messages::one(GET, message::DUMP, &[0; HEADER_LEN], |_| ());
+        let mut ended = Ok(0);
+        self.listing.request(&list, |listed| {
+            let attrs = listed.attrs(HEADER_LEN);
+            if let Ok(count) = &mut ended
+                && Flow::read(attrs).is_some_and(|flow| flow.is_stale(plan))
+            {
+                match delete(&self.deleting, listed.payload, attrs) {
+                    Ok(deleted) => *count += usize::from(deleted),
+                    Err(error) => ended = Err(error),
+                }
             }
-        }
-    })?;
-    ended
+        })?;
+        ended
+    }
 }
 
 /// Deletes exactly this flow; returns whether it was still there.

@@ -3,4 +3,4 @@
 mod flow;
 mod kernel;
 
-pub use kernel::sweep;
+pub use kernel::Flows;

@@ -84,6 +84,8 @@ impl Socket {
         messages: &Messages,
         mut each: impl FnMut(&Message<'_>),
     ) -> Result<(), NetlinkError> {
+        // What is left of the answers to a request that failed.
+        self.drain();
         self.send(messages.bytes())?;
         let mut buffer = vec![0; RECEIVE_LEN];
         let mut refused: Option<NetlinkError> = None;
@@ -110,7 +112,7 @@ impl Socket {
         }
     }
 
-    /// Discards what has been announced so far.
+    /// Discards what has come so far.
     pub fn drain(&self) {
         // Cut short by the buffer, or lost for lack of room: either way it is gone.
         let mut buffer = [0; 16];

@@ -55,50 +55,63 @@ impl NftError {
     }
 }
 
-/// Replaces the table of this name by `table`, in this thread's network namespace, in one transaction.
-pub fn replace(table: &Table) -> Result<(), NftError> {
-    let batch = Batch::replace(table);
-    let done = Socket::open(Protocol::Netfilter).and_then(|socket| socket.request(&batch.messages, |_| ()));
-    done.map_err(|error| match error {
-        NetlinkError::Refused { seq, .. } => NftError::new(error, batch.step(seq)),
-        _ => NftError::new(error, Step::Transaction),
-    })
+impl From<NetlinkError> for NftError {
+    fn from(error: NetlinkError) -> Self {
+        Self::new(error, Step::Transaction)
+    }
 }
 
-/// What the kernel has under this name.
+/// What the kernel has under a name.
 pub type Listed = Result<Option<Table>, Foreign>;
 
-/// Reads the table of this name, and the generation of the rules that it belongs to.
-pub fn read(name: &str) -> Result<(u32, Listed), NftError> {
-    let reading = || {
-        let socket = Socket::open(Protocol::Netfilter)?;
+/// The nftables of the network namespace in which it was opened.
+///
+/// Kept open, for closing a socket after a transaction takes the kernel 8 ms.
+#[derive(Debug)]
+pub struct Nftables(Socket);
+
+impl Nftables {
+    /// Opens the way to the kernel, in this thread's network namespace.
+    pub fn open() -> Result<Self, NftError> {
+        Ok(Self(Socket::open(Protocol::Netfilter)?))
+    }
+
+    /// Replaces the table of this name by `table`, in one transaction.
+    pub fn replace(&self, table: &Table) -> Result<(), NftError> {
+        let batch = Batch::replace(table);
+        self.0.request(&batch.messages, |_| ()).map_err(|error| match error {
+            NetlinkError::Refused { seq, .. } => NftError::new(error, batch.step(seq)),
+            _ => error.into(),
+        })
+    }
+
+    /// Reads the table of this name, and the generation of the rules that it belongs to.
+    pub fn read(&self, name: &str) -> Result<(u32, Listed), NftError> {
         for _ in 0..ATTEMPTS {
-            let before = ask_generation(&socket)?;
-            let listed = match list(&socket, name) {
+            let before = self.generation()?;
+            let listed = match list(&self.0, name) {
                 // Changed, or gone, while it was read.
                 Err(NetlinkError::Interrupted | NetlinkError::Refused { errno: Errno::NOENT, .. }) => {
                     continue;
                 }
-                listed => listed?,
+                listed => listed.map_err(|error| NftError::new(error, Step::Reading))?,
             };
-            if ask_generation(&socket)? == before {
+            if self.generation()? == before {
                 return Ok((before, listed));
             }
         }
-        Err(NetlinkError::Interrupted)
-    };
-    reading().map_err(|error| NftError::new(error, Step::Reading))
+        Err(NftError::new(NetlinkError::Interrupted, Step::Reading))
+    }
+
+    /// The number of the last transaction, whoever made it.
+    pub fn generation(&self) -> Result<u32, NftError> {
+        ask_generation(&self.0).map_err(|error| NftError::new(error, Step::Reading))
+    }
 }
 
-/// The number of the last transaction in this network namespace, whoever made it.
-pub fn generation() -> Result<u32, NftError> {
-    let asked = Socket::open(Protocol::Netfilter).and_then(|socket| ask_generation(&socket));
-    asked.map_err(|error| NftError::new(error, Step::Transaction))
-}
-
-/// A socket that becomes readable when rules change, whoever changes them.
+/// A socket that becomes readable when rules of this thread's network namespace change, whoever does it.
 pub fn watch() -> Result<Socket, NftError> {
-    Socket::listen(Protocol::Netfilter, abi::GROUP).map_err(|error| NftError::new(error, Step::Transaction))
+    Ok(Socket::listen(Protocol::Netfilter, abi::GROUP)?)
 }
 
 fn ask_generation(socket: &Socket) -> Result<u32, NetlinkError> {

@@ -2,6 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 
+use akrobateo_lb::nft::kernel::Nftables;
 use akrobateo_lb::plan::Plan;
 use akrobateo_lb::ruleset;
 use contract::ProxyArgs;
@@ -91,5 +92,5 @@ fn host_port(network: &Network, forwards: &[&str]) {
     let plan = Plan::new(&ProxyArgs { forwards, sources: Vec::new(), probe_port: 1 }).unwrap();
     let mut table = ruleset::table(&plan);
     table.chains.retain(|chain| chain.name == "prerouting");
-    network.node.run(|| akrobateo_lb::nft::kernel::replace(&table).unwrap());
+    network.node.run(|| Nftables::open().unwrap().replace(&table).unwrap());
 }

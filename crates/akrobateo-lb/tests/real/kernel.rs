@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use akrobateo_lb::netlink::Message;
+use akrobateo_lb::nft::Batch;
 use akrobateo_lb::nft::decode::Decoder;
-use akrobateo_lb::nft::{Batch, kernel};
+use akrobateo_lb::nft::kernel::Nftables;
 use akrobateo_lb::plan::Plan;
 use akrobateo_lb::ruleset;
 use contract::{Forward, Protocol, ProxyArgs};
@@ -75,11 +76,12 @@ proptest! {
 fn the_kernel_holds_what_was_planned() {
     isolated(|| {
         let holds = |plan: Plan| {
+            let nftables = Nftables::open().unwrap();
             let table = ruleset::table(&plan);
-            kernel::replace(&table).unwrap();
-            let (generation, listed) = kernel::read(ruleset::TABLE).unwrap();
+            nftables.replace(&table).unwrap();
+            let (generation, listed) = nftables.read(ruleset::TABLE).unwrap();
             prop_assert_eq!(listed, Ok(Some(table)));
-            prop_assert_eq!(kernel::generation().unwrap(), generation);
+            prop_assert_eq!(nftables.generation().unwrap(), generation);
             Ok(())
         };
         let run = || TestRunner::new(ProptestConfig::with_cases(64)).run(&plan(), holds).unwrap();
@@ -100,13 +102,17 @@ fn every_port_of_both_families_fits_into_one_transaction() {
         let plan = Plan::new(&ProxyArgs { forwards, sources: Vec::new(), probe_port: 1 }).unwrap();
         let table = ruleset::table(&plan);
         Namespace::new().run(|| {
-            kernel::replace(&table).unwrap();
-            assert!(kernel::read(ruleset::TABLE).unwrap().1 == Ok(Some(table)), "lists something else");
+            let nftables = Nftables::open().unwrap();
+            nftables.replace(&table).unwrap();
+            assert!(nftables.read(ruleset::TABLE).unwrap().1 == Ok(Some(table)), "lists something else");
         });
     });
 }
 
 #[test]
 fn a_table_that_is_not_there_is_not_there() {
-    isolated(|| Namespace::new().run(|| assert_eq!(kernel::read(ruleset::TABLE).unwrap().1, Ok(None))));
+    isolated(|| {
+        let nothing = || assert_eq!(Nftables::open().unwrap().read(ruleset::TABLE).unwrap().1, Ok(None));
+        Namespace::new().run(nothing);
+    });
 }

@@ -12,6 +12,15 @@ use crate::harness::{Network, Proxy, eventually, isolated};
 
 const LIST: &str = "-s list table inet akrobateo";
 
+/// Sets its flag when it goes out of scope.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn network_and_forwards() -> (Network, Vec<String>) {
     let network = Network::new();
     serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
@@ -37,6 +46,8 @@ fn restarts_under_traffic_neither_double_rules_nor_break_or_fail_a_connection() 
                     made.fetch_add(1, Ordering::Relaxed);
                 }
             });
+            // Also when an assertion fails, or the client would never end.
+            let stop = Stop(&stop);
             for signal in [Signal::KILL, Signal::TERM, Signal::KILL] {
                 proxy.signal(signal);
                 proxy.end();
@@ -48,7 +59,7 @@ fn restarts_under_traffic_neither_double_rules_nor_break_or_fail_a_connection() 
                 established.echoes().unwrap();
                 assert_eq!(network.pod.nft(LIST), rules);
             }
-            stop.store(true, Ordering::Relaxed);
+            drop(stop);
             client.join().unwrap();
         });
     });

@@ -11,6 +11,10 @@ const INSIDE: &str = "AKROBATEO_TEST_ISOLATED";
 pub fn isolated<F: FnOnce()>(test: F) {
     if std::env::var_os(INSIDE).is_some() {
         std::thread::spawn(end_with_parent);
+        // What is written here goes with the namespace too.
+        let mount = ["-t", "tmpfs", "tmpfs", env!("CARGO_TARGET_TMPDIR")];
+        let mounted = Command::new("mount").args(mount).status();
+        assert!(mounted.unwrap().success(), "mount {mount:?} failed");
         return test();
     }
     let mut child = Command::new("unshare")

@@ -1,9 +1,11 @@
 //! The path of a packet through a cluster: client, node, proxy pod, backend; the node routes between them.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
-use super::Namespace;
+use super::traffic::{IMPATIENCE, tcp};
+use super::{Namespace, eventually};
 
 /// The addresses of the network, of either family.
 pub mod at {
@@ -38,6 +40,10 @@ pub struct Network {
 impl Network {
     pub fn new() -> Self {
         let [client, node, pod, backend] = std::array::from_fn(|_| Namespace::new());
+        for namespace in [&client, &node, &pod, &backend] {
+            // Otherwise an interface waits a second before it uses its link-local address.
+            namespace.sysctl("ipv6/conf/default/accept_dad", "0");
+        }
         let clients = [at::CLIENT, at::CLIENT_2, at::CLIENT_3].concat();
         connect(&node, &client, "client", at::NODE, &clients);
         connect(&node, &pod, "pod", ["10.244.0.1", "fd00:244::1"], &at::POD);
@@ -47,7 +53,27 @@ impl Network {
         node.sysctl("ipv6/conf/all/forwarding", "1");
         pod.sysctl("ipv4/ip_forward", "0");
         pod.sysctl("ipv6/conf/all/forwarding", "1");
-        Self { client, node, pod, backend }
+        let network = Self { client, node, pod, backend };
+        network.settle();
+        network
+    }
+
+    /// Waits until neighbours have found each other, for else silence would prove nothing.
+    fn settle(&self) {
+        for family in 0..2 {
+            for (from, source, to) in [
+                (&self.client, at::CLIENT, at::POD),
+                (&self.client, at::CLIENT_2, at::POD),
+                (&self.client, at::CLIENT_3, at::POD),
+                (&self.pod, at::POD, at::BACKEND),
+                (&self.pod, at::POD, at::BACKEND_2),
+            ] {
+                eventually("an unused port refuses connections", || {
+                    let tried = tcp(from, source[family], &with_port(to[family], 9), IMPATIENCE);
+                    (tried.unwrap_err().kind() == ErrorKind::ConnectionRefused).then_some(())
+                });
+            }
+        }
     }
 }
 

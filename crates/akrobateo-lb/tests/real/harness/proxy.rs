@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -52,16 +53,9 @@ impl Proxy {
 
     /// Starts a proxy in `pod` with these capabilities, as setpriv(1) has them.
     pub fn start_with(pod: &Namespace, args: &[String], capabilities: &str) -> Self {
-        static NUMBER: Mutex<u32> = Mutex::new(0);
-        let number = {
-            let mut number = NUMBER.lock().unwrap();
-            *number += 1;
-            *number
-        };
-        let start = Instant::now();
-        let name = format!("termination-{}-{number}-{:?}", std::process::id(), start);
-        let termination =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name.replace([' ', ':', '{', '}'], ""));
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let termination = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("termination-{number}"));
         std::fs::write(&termination, "").unwrap();
         let mut command = Command::new("unshare");
         command
@@ -122,7 +116,6 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.termination);
         if std::thread::panicking() {
             eprintln!("the proxy's log:\n{}", self.log());
         }
