@@ -1,7 +1,9 @@
 //! What is no longer asked for is taken away, whatever the way in which it ended.
 
 use e2e::{Failure, ensure, eventually, same, service, targets, test};
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::DeleteParams;
+use kube::{Api, ResourceExt};
 
 #[tokio::test]
 async fn a_deleted_services_proxies_go() -> Result<(), Failure> {
@@ -15,6 +17,21 @@ async fn a_deleted_services_proxies_go() -> Result<(), Failure> {
         namespace.withdrawn(&web).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         namespace.unreachable(&targets).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_proxies_of_a_deleted_namespace_go() -> Result<(), Failure> {
+    test(async |namespace| {
+        let doomed = namespace.another("doomed").await?;
+        let [port] = doomed.ports().await?;
+        let web = service("web").tcp(port);
+        doomed.apply(&web).await?;
+        doomed.rolled_out(&web).await?;
+        let api: Api<Namespace> = Api::all(namespace.cluster().client.clone());
+        api.delete(doomed.name(), &DeleteParams::default()).await?;
+        doomed.withdrawn(&web).await
     })
     .await
 }
