@@ -4,6 +4,6 @@ mod annotations;
 mod by_hand;
 mod changes;
 mod exposure;
-mod proxy_mode;
 mod proxy_pods;
 mod removal;
+mod source_ranges;

@@ -2,8 +2,8 @@
 
 use e2e::{Failure, ensure, eventually, same, service, targets, test};
 use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use kube::api::DeleteParams;
-use kube::{Api, ResourceExt};
 
 #[tokio::test]
 async fn a_deleted_services_proxies_go() -> Result<(), Failure> {
@@ -86,7 +86,8 @@ async fn a_service_that_is_deleted_and_made_again_at_once_works() -> Result<(), 
             namespace.delete(&web).await?;
             namespace.apply(&web).await?;
         }
-        let target = format!("={}:{port}", cluster_ip(&namespace.service(&web).await?));
+        let cluster_ip = namespace.service(&web).await?.spec.and_then(|spec| spec.cluster_ip);
+        let target = format!("={}:{port}", cluster_ip.expect("a ClusterIP"));
         eventually("the proxies forward to the new Service", async || {
             let daemonset = namespace.daemonset(&web).await?;
             let pod = daemonset.spec.and_then(|spec| spec.template.spec).unwrap_or_default();
@@ -99,9 +100,4 @@ async fn a_service_that_is_deleted_and_made_again_at_once_works() -> Result<(), 
         namespace.came_through_proxies(&web, &replies).await
     })
     .await
-}
-
-fn cluster_ip(service: &k8s_openapi::api::core::v1::Service) -> String {
-    let ip = service.spec.as_ref().and_then(|spec| spec.cluster_ip.clone());
-    ip.unwrap_or_else(|| panic!("{} has a ClusterIP", service.name_any()))
 }
