@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::Failure;
 
 /// Long enough for a rollout over all nodes of a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(90);
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Waits until a check holds, and says what it last saw if it never does.
