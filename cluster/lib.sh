@@ -37,7 +37,8 @@ need_root() { [ "$(id -u)" = 0 ] || die "must run as root: it makes namespaces a
 # --- settings of the running cluster
 setting() { sed -n "s/^$1=//p" "$STATE/settings" 2>/dev/null; } # NAME
 set_setting() { sed -i "s/^$1=.*/$1=$2/" "$STATE/settings"; }   # NAME VALUE
-need_cluster() { [ -e "$STATE/complete" ] || die "no cluster is running; start one with cluster/up"; }
+running() { [ -e "$STATE/complete" ] && same_boot; }
+need_cluster() { running || die "no cluster is running; start one with cluster/up"; }
 
 # --- members: `control` and the nodes; each is a set of namespaces whose pid 1 is cluster/init/MEMBER
 nodes() { seq -f 'node%.0f' "$(setting nodes)"; }
@@ -52,13 +53,14 @@ node_ip6() { echo "$NET6$((10 + ${1#node}))"; }
 node_pods4() { echo "10.245.${1#node}.0/24"; }
 node_pods6() { echo "fd2a:0:0:${1#node}::/64"; }
 
-# A process is ours if pid, start time and boot are the ones that were noted: pids are used again.
+# A process is ours if pid, start time and boot are the ones that were noted: pids are used again. One that has ended
+# but was not waited for, as happens where this machine's pid 1 is no real init, has ended.
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
 same_boot() { [ "$(setting boot_id)" = "$(boot_id)" ]; }
 start_time() { # PID -> clock ticks since boot
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-  awk '{ print $20 }' <<<"${stat##*) }"
+  awk '$1 == "Z" { exit 1 } { print $20 }' <<<"${stat##*) }"
 }
 live_pid() { # MEMBER -> pid of the process that holds its namespaces, if it is still there
   local pid started
@@ -68,7 +70,7 @@ live_pid() { # MEMBER -> pid of the process that holds its namespaces, if it is 
 first_pid() { # MEMBER -> this machine's pid for the member's pid 1
   local holder children
   holder=$(live_pid "$1") && children=$(cat "/proc/$holder/task/$holder/children") || return 1
-  echo "${children%% *}"
+  [ -n "$children" ] && echo "${children%% *}"
 }
 in_member() { # MEMBER CMD...: in all of its namespaces
   local pid

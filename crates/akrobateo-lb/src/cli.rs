@@ -26,4 +26,7 @@ pub enum Command {
     /// Switch IPv6 forwarding on and exit; in a privileged init container
     #[command(name = contract::proxy_args::ENABLE_IPV6_FORWARDING)]
     EnableIpv6Forwarding,
+    /// Do nothing until told to end; for a pod that only keeps its hostPorts from others
+    #[command(name = contract::proxy_args::RESERVE)]
+    Reserve,
 }

@@ -44,17 +44,19 @@ impl Keeper {
         Ok(true)
     }
 
-    fn put(&self) -> Result<(), NftError> {
-        nft::kernel::replace(&ruleset::table(&self.plan))?;
-        // Flows are not looked up in rules again, so that those which the rules now decide otherwise must go.
+    /// Ends flows that the rules decide otherwise than they were decided when they began: flows are not
+    /// looked up in the rules again. What can't be ended is logged; new flows are forwarded all the same.
+    pub fn end_stale_flows(&self) {
         match conntrack::sweep(&self.plan) {
             Ok(0) => {}
-            Ok(flows) => tracing::info!(flows, "ended flows that the rules now decide otherwise"),
-            // New flows are forwarded all the same.
-            Err(error) => {
-                tracing::warn!(%error, "could not look for flows that the rules now decide otherwise");
-            }
+            Ok(flows) => tracing::info!(flows, "ended flows that began under other rules"),
+            Err(error) => tracing::warn!(%error, "cannot end flows that began under other rules"),
         }
+    }
+
+    fn put(&self) -> Result<(), NftError> {
+        nft::kernel::replace(&ruleset::table(&self.plan))?;
+        self.end_stale_flows();
         Ok(())
     }
 }

@@ -29,6 +29,7 @@ fn act(cli: Cli) -> Result<(), run::Error> {
             tracing::info!(needed, "IPv6 forwarding is on");
             Ok(())
         }
+        Cli { command: Some(Command::Reserve), .. } => run::reserve(),
         Cli { proxy: Some(args), .. } => run::run(&args),
         // The command line's own rules exclude it.
         Cli { command: None, proxy: None } => Ok(()),

@@ -1,6 +1,5 @@
 //! What the arguments ask for, checked: the type that the rules and the clean-up of flows are made from. Pure.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
@@ -34,7 +33,8 @@ pub type Listen = (Family, Protocol, NonZeroU16);
 /// Everything that a proxy does, without contradiction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    forwards: BTreeMap<Listen, SocketAddr>,
+    /// Sorted, each port once.
+    forwards: Vec<(Listen, SocketAddr)>,
     sources: Option<Sources>,
 }
 
@@ -65,7 +65,7 @@ impl Plan {
         if *probe_port == 0 {
             return Err(PlanError::ProbeZero);
         }
-        let mut checked = BTreeMap::new();
+        let mut checked = Vec::with_capacity(forwards.len());
         for forward in forwards {
             let Forward { protocol, port, target } = *forward;
             if !reachable(target.ip()) {
@@ -74,12 +74,13 @@ impl Plan {
             if protocol == Protocol::Tcp && port.get() == *probe_port {
                 return Err(PlanError::ProbeForwarded(*probe_port));
             }
-            match checked.insert((Family::of(target.ip()), protocol, port), target) {
-                Some(other) if other != target => {
-                    return Err(PlanError::Contradiction(Forward { target: other, ..*forward }, *forward));
-                }
-                _ => {}
-            }
+            checked.push(((Family::of(target.ip()), protocol, port), target));
+        }
+        checked.sort_unstable();
+        checked.dedup();
+        if let Some(two) = checked.windows(2).find(|two| two[0].0 == two[1].0) {
+            let forward = |((_, protocol, port), target)| Forward { protocol, port, target };
+            return Err(PlanError::Contradiction(forward(two[0]), forward(two[1])));
         }
         let sources = (!sources.is_empty()).then(|| Sources::new(sources));
         Ok(Self { forwards: checked, sources })
@@ -94,7 +95,8 @@ impl Plan {
     /// Where a client that addresses `listen` ends up.
     #[must_use]
     pub fn target(&self, listen: Listen) -> Option<SocketAddr> {
-        self.forwards.get(&listen).copied()
+        let at = self.forwards.binary_search_by_key(&listen, |(one, _)| *one).ok()?;
+        Some(self.forwards.get(at)?.1)
     }
 
     /// The clients that are let in; `None` for everybody.

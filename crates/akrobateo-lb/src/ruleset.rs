@@ -1,11 +1,11 @@
 //! The rules for a plan: a pure function from what is wanted to the table that the kernel gets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use contract::Protocol;
 
 use crate::nft::abi::{ct, meta, payload};
-use crate::nft::model::{ACCEPT, Chain, DROP, DataType, Element, Expr, Reg, Rule, Set, Table};
+use crate::nft::model::{ACCEPT, Chain, DROP, DataType, Datum, Element, Expr, Reg, Rule, Set, Table};
 use crate::plan::{Family, Plan};
 use crate::sources::{Range, Sources};
 
@@ -93,9 +93,9 @@ fn forward_map(plan: &Plan, family: Family) -> Set {
     let Spec { map, address, .. } = spec(family);
     let value = DataType { id: address.id << TYPE_BITS | TYPE_PORT, len: address.len + 4 };
     let elements = plan.forwards(family).map(|(protocol, port, target)| Element {
-        key: [[number(protocol), 0, 0, 0], padded(port.get())].concat(),
+        key: listen(protocol, port.get()),
         end: false,
-        value: Some([&octets(target.ip())[..], &padded(target.port())].concat()),
+        value: Some(datum(target)),
     });
     Set {
         name: map.to_owned(),
@@ -110,8 +110,11 @@ fn source_set(sources: &Sources, family: Family) -> Set {
     let Spec { set, address, .. } = spec(family);
     let bound = |bits: u128, end| {
         let bytes = bits.to_be_bytes();
-        let key = if address.len == 4 { &bytes[12..] } else { &bytes[..] };
-        Element { key: key.to_vec(), end, value: None }
+        let key = match family {
+            Family::V4 => Datum::from(*bytes.last_chunk::<4>().unwrap_or(&[0; 4])),
+            Family::V6 => Datum::from(bytes),
+        };
+        Element { key, end, value: None }
     };
     let highest = u128::MAX >> (128 - 8 * address.len);
     let bounds = |range: &Range| {
@@ -187,15 +190,23 @@ pub(crate) const fn number(protocol: Protocol) -> u8 {
     }
 }
 
-/// A port as part of a concatenation.
-fn padded(port: u16) -> [u8; 4] {
+fn listen(protocol: Protocol, port: u16) -> Datum {
     let [high, low] = port.to_be_bytes();
-    [high, low, 0, 0]
+    Datum::from([number(protocol), 0, 0, 0, high, low, 0, 0])
 }
 
-fn octets(ip: IpAddr) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
+fn datum(target: SocketAddr) -> Datum {
+    let [high, low] = target.port().to_be_bytes();
+    match target.ip() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            Datum::from([a, b, c, d, high, low, 0, 0])
+        }
+        IpAddr::V6(ip) => {
+            let mut bytes = [0; Datum::MAX_LEN];
+            bytes[..16].copy_from_slice(&ip.octets());
+            bytes[16..18].copy_from_slice(&[high, low]);
+            Datum::from(bytes)
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::forwarding::{self, ForwardingError};
 use crate::keeper::Keeper;
 use crate::netlink::Socket;
 use crate::nft::kernel::{self, NftError};
-use crate::plan::{Plan, PlanError};
+use crate::plan::{Family, Plan, PlanError};
 use crate::ready;
 
 /// Shortest time between two looks at the rules, whoever changes tables how often; well below a second.
@@ -42,32 +42,43 @@ pub enum Error {
     Start(#[from] std::io::Error),
 }
 
+/// Does nothing until SIGTERM or SIGINT.
+pub fn reserve() -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let told = told_to_stop()?;
+        tracing::info!("keeping the pod's ports from others; kube-proxy answers");
+        told.await;
+        Ok(())
+    })
+}
+
 /// Forwards as `args` say until SIGTERM or SIGINT; leaves the rules in place, so that flows live on.
 pub fn run(args: &ProxyArgs) -> Result<(), Error> {
     let plan = Plan::new(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, live(args, plan))
+    LocalSet::new().block_on(&runtime, live(plan, args.probe_port))
 }
 
-async fn live(args: &ProxyArgs, plan: Plan) -> Result<(), Error> {
+async fn live(plan: Plan, probe_port: u16) -> Result<(), Error> {
     // Before anything takes time: as a container's first process, it would miss signals without a handler.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let told = told_to_stop()?;
     forwarding::ensure(&plan)?;
+    let ports = Family::ALL.map(|family| plan.forwards(family).count()).iter().sum::<usize>();
+    let restricted = plan.sources().is_some();
     let keeper = Rc::new(Keeper::install(plan)?);
-    tracing::info!(ports = args.forwards.len(), sources = args.sources.len(), "forwarding");
+    tracing::info!(ports, restricted, "forwarding");
     #[expect(
         deprecated,
         reason = "its successor is unsafe, for types that lie about their descriptor; ours owns it"
     )]
     let watch = AsyncFd::new(kernel::watch()?)?;
-    let listener = ready::listener(args.probe_port).and_then(TcpListener::from_std);
-    let listener = listener.map_err(|error| Error::Probe(args.probe_port, error))?;
+    let listener = ready::listener(probe_port).and_then(TcpListener::from_std);
+    let listener = listener.map_err(|error| Error::Probe(probe_port, error))?;
     // Exiting at once is best: the kernel goes on forwarding for as long as the pod's network lives, and the
     // pod's successor can have its ports only after that.
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = told => {}
         () = ready::answer_probes(listener, Rc::clone(&keeper)) => {}
         () = keep(&keeper, &watch) => {}
     }
@@ -75,12 +86,27 @@ async fn live(args: &ProxyArgs, plan: Plan) -> Result<(), Error> {
     Ok(())
 }
 
+fn told_to_stop() -> Result<impl Future<Output = ()>, Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
 /// Puts the rules back whenever somebody else changed them; never ends.
 async fn keep(keeper: &Keeper, watch: &AsyncFd<Socket>) {
+    let mut fresh = true;
     loop {
         match keeper.restore() {
             Ok(false) => {}
-            Ok(true) => tracing::warn!("the rules had been changed by somebody else: put back"),
+            Ok(true) => {
+                fresh = true;
+                tracing::warn!("the rules had been changed by somebody else: put back");
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot put the rules back");
                 sleep(RETRY).await;
@@ -88,6 +114,10 @@ async fn keep(keeper: &Keeper, watch: &AsyncFd<Socket>) {
             }
         }
         sleep(PAUSE).await;
+        if std::mem::take(&mut fresh) {
+            // Once more, for packets that were under way when the rules changed.
+            keeper.end_stale_flows();
+        }
         match watch.readable().await {
             // Emptied before the next look, so that no change after it goes unnoticed.
             Ok(mut ready) => {

@@ -19,10 +19,10 @@ pub enum ConnectError {
     Client(#[from] kube::Error),
 }
 
-/// Namespace of the proxies for an operator that has no namespace of its own.
-const DEFAULT_LB_NAMESPACE: &str = "kube-system";
+/// The namespace of an operator that runs outside a cluster.
+const NAMESPACE_OUTSIDE: &str = "kube-system";
 
-/// A client, and the namespace in which proxies run unless the settings say otherwise.
+/// A client, and the operator's own namespace.
 pub(crate) async fn connect(settings: &Settings) -> Result<(Client, String), ConnectError> {
     let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
     let (mut config, own_namespace) = match &settings.kubeconfig {
@@ -40,5 +40,5 @@ pub(crate) async fn connect(settings: &Settings) -> Result<(Client, String), Con
     // The queue retries, with a backoff of its own; a call's deadline must be its end.
     config.default_retry = false;
     let client = Client::try_from(config)?;
-    Ok((client, own_namespace.unwrap_or_else(|| DEFAULT_LB_NAMESPACE.to_owned())))
+    Ok((client, own_namespace.unwrap_or_else(|| NAMESPACE_OUTSIDE.to_owned())))
 }

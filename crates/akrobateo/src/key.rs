@@ -23,6 +23,13 @@ impl ServiceKey {
         let label = |name| object.labels().get(name).cloned();
         Some(Self { namespace: label(labels::SERVICE_NAMESPACE)?, name: label(labels::SERVICE_NAME)? })
     }
+
+    /// Whether `object`, a proxy's workload or pod, was made for this Service.
+    pub(crate) fn is_of_proxy(&self, object: &impl ResourceExt) -> bool {
+        let label = |name| object.labels().get(name).map(String::as_str);
+        label(labels::SERVICE_NAMESPACE) == Some(&self.namespace)
+            && label(labels::SERVICE_NAME) == Some(&self.name)
+    }
 }
 
 impl fmt::Display for ServiceKey {

@@ -1,10 +1,14 @@
 //! The operator. Per Service: [`observe`] what is, [`decide`] what should be, [`apply`] the difference.
 
 mod apply;
+mod call;
 mod client;
 mod decide;
-mod health;
+mod http;
 mod key;
+mod kube_proxy;
+mod lease;
+mod metrics;
 mod observe;
 mod queue;
 mod reconcile;

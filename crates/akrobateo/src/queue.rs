@@ -27,6 +27,8 @@ type Turn = Pin<Box<dyn Future<Output = (ServiceKey, Outcome)> + Send>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
+    /// Done for now, and to be looked at again after a while.
+    Again(Duration),
     Failed,
 }
 
@@ -90,6 +92,10 @@ impl Queue {
         match outcome {
             Outcome::Done => {
                 self.failures.remove(&key);
+            }
+            Outcome::Again(wait) => {
+                self.failures.remove(&key);
+                self.add_at(key, Instant::now() + wait);
             }
             Outcome::Failed => {
                 let failures = self.failures.entry(key.clone()).or_default();

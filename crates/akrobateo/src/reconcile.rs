@@ -1,32 +1,48 @@
 //! One turn for one Service: observe, decide, make the difference. Safe to repeat at any time.
 
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+
 use crate::apply::{ApplyError, Writer};
-use crate::decide::{ProxySettings, decide, difference};
+use crate::decide::{Change, Defaults, ProxySettings, decide, difference};
 use crate::key::ServiceKey;
+use crate::metrics::Metrics;
 use crate::observe::Observed;
 
 /// What a turn needs besides what it observes.
 pub(crate) struct Context {
     pub(crate) writer: Writer,
     pub(crate) settings: ProxySettings,
+    pub(crate) defaults: Arc<Defaults>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Brings the cluster to what the Service asks for. Does all that it can; reports the first failure.
+///
+/// Tells when the Service needs another turn although nothing happens to it.
 pub(crate) async fn reconcile(
     context: &Context,
     key: &ServiceKey,
     observed: &Observed,
-) -> Result<(), ApplyError> {
-    let decision = decide(&context.settings, observed);
-    if let Some(refusal) = &decision.refusal {
-        context.writer.refuse(observed, refusal).await?;
-    }
+    now: Timestamp,
+) -> Result<Option<Timestamp>, ApplyError> {
+    let decision = decide(&context.settings, &context.defaults, observed, now);
+    let service = observed.service.as_deref();
     let mut outcome = Ok(());
-    for change in difference(observed, &decision) {
-        outcome = outcome.and(context.writer.make(key, &change).await);
+    for change in difference(observed, &decision, now) {
+        // News of what has failed would be false, and told again at each retry.
+        if outcome.is_err() && matches!(change, Change::Announce { .. }) {
+            continue;
+        }
+        outcome = outcome.and(context.writer.make(key, service, &change).await);
     }
-    if let Err(error) = &outcome {
-        context.writer.report(observed, error).await?;
+    match (service, &outcome) {
+        (Some(service), Err(error)) => context.writer.report(service, error).await?,
+        (Some(service), Ok(())) => context.writer.mended(service),
+        (None, _) => (),
     }
-    outcome
+    let exposure = decision.status.as_ref().and_then(|status| status.exposure.as_ref());
+    context.metrics.service_is(key, exposure.map(|exposure| exposure.reason));
+    outcome.map(|()| decision.again)
 }

@@ -1,23 +1,28 @@
-//! The operator's life: connect, watch, take turns until told to stop.
+//! The operator's life: connect, watch, lead, take turns until told to stop.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-use crate::apply::Writer;
+use crate::apply::{ApplyError, Writer};
+use crate::call::CallError;
 use crate::client::{ConnectError, connect};
-use crate::decide::ProxySettings;
-use crate::health::{self, Ready};
+use crate::decide::{IpMode, Placement, ProxySettings};
+use crate::http::{self, Health};
 use crate::key::ServiceKey;
+use crate::kube_proxy::auto_ip_mode;
+use crate::lease::Election;
+use crate::metrics::{Metrics, TurnLabels};
 use crate::observe::{Observed, WatchEnded, World};
 use crate::queue::{Outcome, Queue};
 use crate::reconcile::{Context, reconcile};
-use crate::settings::Settings;
+use crate::settings::{IpModeSetting, Settings};
 
 /// How long turns that have begun may take after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -28,37 +33,89 @@ pub enum StartError {
     /// No connection to a cluster.
     #[error("no connection to a cluster")]
     Connect(#[from] ConnectError),
-    /// The address for probes is not to be had.
-    #[error("cannot answer probes on {0}; --health-address chooses another address")]
-    Health(std::net::SocketAddr, #[source] std::io::Error),
+    /// The address for probes and metrics is not to be had.
+    #[error("cannot answer on {0}; --http-address chooses another address")]
+    Http(std::net::SocketAddr, #[source] std::io::Error),
     /// Signals cannot be handled.
     #[error("cannot handle signals")]
     Signal(#[from] std::io::Error),
+    /// It is not known whether kube-proxy runs in IPVS mode.
+    #[error("cannot read kube-proxy's mode; --ip-mode VIP or Proxy makes that unnecessary")]
+    KubeProxy(#[source] CallError),
     /// A watch is gone.
     #[error(transparent)]
     Watch(#[from] WatchEnded),
+    /// Another replica may write now, so this one must not.
+    #[error("lost the Lease to another replica, or could not renew it in time")]
+    NotLeader,
 }
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(settings: Settings) -> Result<(), StartError> {
-    let ready = Ready::default();
-    let listener = TcpListener::bind(settings.health_address).await;
-    let listener = listener.map_err(|error| StartError::Health(settings.health_address, error))?;
-    tokio::spawn(health::serve(listener, ready.clone()));
-    let stop = stop_signal()?;
+    let metrics = Metrics::new();
+    let health = Arc::new(Health { ready: AtomicBool::new(false), metrics: metrics.clone() });
+    let listener = TcpListener::bind(settings.http_address).await;
+    let listener = listener.map_err(|error| StartError::Http(settings.http_address, error))?;
+    tokio::spawn(http::serve(listener, health.clone()));
+    let mut stop = Box::pin(stop_signal()?);
 
     let (client, own_namespace) = connect(&settings).await?;
-    let namespace = settings.lb_namespace.clone().unwrap_or(own_namespace);
+    let auto = match settings.ip_mode {
+        IpModeSetting::Auto => auto_ip_mode(&client, &metrics).await.map_err(StartError::KubeProxy)?,
+        IpModeSetting::Vip | IpModeSetting::Proxy => IpMode::Vip,
+    };
+    let defaults = Arc::new(settings.defaults(auto));
+    let placement = match &settings.lb_namespace {
+        Some(chosen) => chosen.0.clone(),
+        None => Placement::Shared(own_namespace.clone()),
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         watch_namespace = settings.watched().unwrap_or("(all)"),
-        lb_namespace = namespace,
+        lb_namespace = ?placement,
         lb_image = settings.lb_image,
         "starting"
     );
-    let world = World::watch(&client, settings.watched(), &namespace);
-    let proxies = ProxySettings { namespace, image: settings.lb_image };
-    take_turns(world, Context { writer: Writer::new(client), settings: proxies }, &ready, stop).await?;
+    let mut world = World::watch(&client, settings.watched(), &placement, defaults.clone(), &metrics);
+    let election = Election::new(client.clone(), &own_namespace, identity(), metrics.clone());
+    let context = Context {
+        writer: Writer::new(client, metrics.clone()),
+        settings: ProxySettings { placement, image: settings.lb_image },
+        defaults,
+        metrics: metrics.clone(),
+    };
+    tokio::select! {
+        complete = world.complete() => complete?,
+        () = &mut stop => return Ok(()),
+    }
+    health.ready.store(true, Ordering::Relaxed);
+    lead(world, context, &election, stop).await
+}
+
+/// Waits for this replica's time as the leader, and uses it.
+async fn lead(
+    world: World,
+    context: Context,
+    election: &Election,
+    mut stop: Pin<Box<impl Future<Output = ()>>>,
+) -> Result<(), StartError> {
+    tokio::select! {
+        () = election.acquire() => (),
+        () = &mut stop => return Ok(()),
+    }
+    tracing::info!("leading");
+    context.metrics.leader.set(1.0);
+    tokio::select! {
+        // What has been begun is dropped where it is: the next leader does not wait for it.
+        () = election.keep() => return Err(StartError::NotLeader),
+        ended = take_turns(world, context, stop) => ended?,
+    }
+    if let Err(error) = election.release().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot give up the Lease; others wait for its end"
+        );
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -67,21 +124,19 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
 async fn take_turns(
     mut world: World,
     context: Context,
-    ready: &Ready,
     stop: impl Future<Output = ()>,
 ) -> Result<(), WatchEnded> {
     let context = Arc::new(context);
     let mut queue = Queue::new();
     let mut stop = pin!(stop);
-    tokio::select! {
-        complete = world.complete() => complete?,
-        () = &mut stop => return Ok(()),
-    }
-    ready.store(true, Ordering::Relaxed);
     loop {
         tokio::select! {
             concerned = world.changed() => concerned?.into_iter().for_each(|key| queue.add(key)),
-            key = queue.next() => queue.start(key.clone(), turn(context.clone(), world.observe(&key), key)),
+            key = queue.next() => {
+                let now = Timestamp::now();
+                let observed = world.observe(&key, now);
+                queue.start(key.clone(), turn(context.clone(), observed, key, now));
+            }
             () = &mut stop => break,
         }
     }
@@ -91,14 +146,26 @@ async fn take_turns(
     Ok(())
 }
 
-async fn turn(context: Arc<Context>, observed: Observed, key: ServiceKey) -> Outcome {
-    match reconcile(&context, &key, &observed).await {
-        Ok(()) => Outcome::Done,
+async fn turn(context: Arc<Context>, observed: Observed, key: ServiceKey, now: Timestamp) -> Outcome {
+    let begin = Instant::now();
+    let done = reconcile(&context, &key, &observed, now).await;
+    context.metrics.turn_seconds.observe(begin.elapsed().as_secs_f64());
+    let result = done.as_ref().map_or_else(ApplyError::step, |_| "ok");
+    context.metrics.turns.get_or_create(&TurnLabels { result }).inc();
+    match done {
+        Ok(None) => Outcome::Done,
+        Ok(Some(again)) => Outcome::Again(Duration::try_from(again.duration_since(now)).unwrap_or_default()),
         Err(error) => {
             tracing::warn!(service = %key, error = &error as &dyn std::error::Error, "failed, will try again");
             Outcome::Failed
         }
     }
+}
+
+/// The pod's name, or else something that no other process on this machine has.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}_{}_{}", host.trim(), std::process::id(), Timestamp::now().as_nanosecond())
 }
 
 /// Ends with SIGTERM, as from the kubelet, or SIGINT, as from a terminal.

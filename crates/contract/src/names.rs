@@ -16,9 +16,24 @@ const HASH_LEN: usize = 10;
 #[must_use]
 pub fn proxy(namespace: &str, service: &str) -> String {
     let plain = format!("akrobateo-{namespace}-{service}");
-    if plain.len() <= MAX_LEN && !namespace.contains('-') {
-        return plain;
+    if namespace.contains('-') {
+        closed(&plain, namespace, service)
+    } else {
+        fitting(plain, namespace, service)
     }
+}
+
+/// The name of a Service's proxy in the Service's own namespace: `akrobateo-<service>`.
+#[must_use]
+pub fn proxy_beside(service: &str) -> String {
+    fitting(format!("akrobateo-{service}"), "", service)
+}
+
+fn fitting(plain: String, namespace: &str, service: &str) -> String {
+    if plain.len() <= MAX_LEN { plain } else { closed(&plain, namespace, service) }
+}
+
+fn closed(plain: &str, namespace: &str, service: &str) -> String {
     let cut: String = plain.chars().take(MAX_LEN - HASH_LEN - 1).collect();
     // '/' is in no name, so that no two pairs give the same text.
     format!("{}-{}", cut.trim_end_matches('-'), hash(&format!("{namespace}/{service}")))
@@ -59,6 +74,12 @@ mod tests {
         // A cut that ends on a hyphen must not leave two of them.
         let hyphen_at_cut = format!("{}-{}", "x".repeat(33), "y".repeat(29));
         assert!(!proxy("default", &hyphen_at_cut).contains("--"));
+    }
+
+    #[test]
+    fn beside_its_service_a_proxy_is_named_after_it_alone() {
+        assert_eq!(proxy_beside("web"), "akrobateo-web");
+        assert_eq!(proxy_beside(&"s".repeat(63)).len(), MAX_LEN);
     }
 
     #[test]

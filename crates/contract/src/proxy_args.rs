@@ -9,6 +9,9 @@ use crate::probe;
 /// The argument that makes `akrobateo-lb` switch IPv6 forwarding on and exit; for a privileged init container.
 pub const ENABLE_IPV6_FORWARDING: &str = "enable-ipv6-forwarding";
 
+/// The argument that makes `akrobateo-lb` do nothing until it is told to end: for a pod that only keeps ports from others.
+pub const RESERVE: &str = "reserve";
+
 /// Everything that a proxy pod is told, so that `kubectl describe` shows what it does.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct ProxyArgs {

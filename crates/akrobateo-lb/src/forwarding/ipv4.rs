@@ -5,6 +5,8 @@
 
 use crate::netlink::{Attr, Message, Messages, NetlinkError, Protocol, Socket, message};
 
+/// How often a list that changes while it is read is asked for again.
+const ATTEMPTS: u32 = 10;
 /// linux/rtnetlink.h.
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
@@ -31,13 +33,23 @@ struct Closed {
 /// Switches forwarding on where it is off; returns the names of those interfaces.
 pub fn switch_on() -> Result<Vec<String>, NetlinkError> {
     let socket = Socket::open(Protocol::Route)?;
-    let list = Messages::one(GET_LINK, message::DUMP, &[0; HEADER_LEN], |_| ());
-    let mut closed = Vec::new();
-    socket.request(&list, |link| closed.extend(read(link)))?;
+    let closed = list(&socket)?;
     for interface in &closed {
         socket.request(&open(interface), |_| ())?;
     }
     Ok(closed.into_iter().map(|interface| interface.name).collect())
+}
+
+fn list(socket: &Socket) -> Result<Vec<Closed>, NetlinkError> {
+    let list = Messages::one(GET_LINK, message::DUMP, &[0; HEADER_LEN], |_| ());
+    for _ in 0..ATTEMPTS {
+        let mut closed = Vec::new();
+        match socket.request(&list, |link| closed.extend(read(link))) {
+            Err(NetlinkError::Interrupted) => {}
+            listed => return listed.map(|()| closed),
+        }
+    }
+    Err(NetlinkError::Interrupted)
 }
 
 /// The interface that a message lists, if it should pass packets on and doesn't.

@@ -10,8 +10,8 @@ use rustix::net::{
 
 use super::message::{self, Message, Messages};
 
-/// The kernel fills answers of up to 32 KiB, and one message may be larger than that by little.
-const RECEIVE_LEN: usize = 64 * 1024;
+/// The kernel fills answers of up to 32 KiB (`netlink_recvmsg` in the kernel).
+const RECEIVE_LEN: usize = 32 * 1024;
 
 /// Why the kernel didn't do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

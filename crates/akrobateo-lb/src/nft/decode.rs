@@ -2,7 +2,7 @@
 
 use super::abi::{self, msg};
 use super::expr;
-use super::model::{Chain, DataType, Element, Set, Table};
+use super::model::{Chain, DataType, Datum, Element, Set, Table};
 use crate::netlink::{Attr, Message};
 
 /// Something in the table that Akrobateo never writes, by what it is.
@@ -27,7 +27,9 @@ impl Decoder {
     /// What was collected; `None` if there is no such table.
     #[must_use]
     pub fn finish(self) -> Option<Table> {
-        self.table
+        let mut table = self.table?;
+        table.sets.iter_mut().for_each(|set| set.elements.sort_unstable());
+        Some(table)
     }
 
     /// Whether no such table has been seen so far.
@@ -96,7 +98,7 @@ impl Decoder {
         let sets = self.table.iter_mut().flat_map(|table| &mut table.sets);
         let set = sets.into_iter().find(|one| Some(&*one.name) == set).ok_or(Foreign("a set"))?;
         for item in Attr::all(Attr::find(attrs, abi::elements::LIST).unwrap_or_default()) {
-            set.elements.insert(element(item.value).ok_or(Foreign("an element"))?);
+            set.elements.push(element(item.value).ok_or(Foreign("an element"))?);
         }
         Ok(())
     }
@@ -115,7 +117,7 @@ fn set(attrs: &[u8]) -> Result<Set, Foreign> {
             key: DataType { id: number(abi::set::KEY_TYPE)?, len: number(abi::set::KEY_LEN)? },
             value,
             interval: flags & abi::set::FLAG_INTERVAL != 0,
-            elements: [].into(),
+            elements: Vec::new(),
         };
         (set.flags() == flags).then_some(set)
     };
@@ -138,14 +140,18 @@ fn chain(attrs: &[u8]) -> Result<Chain, Foreign> {
 }
 
 fn element(item: &[u8]) -> Option<Element> {
+    let datum = |kind| expr::find_value(item, kind).map(Datum::read);
     let flags = Attr::find_be32(item, abi::element::FLAGS).unwrap_or(0);
     Some(Element {
-        key: expr::find_value(item, abi::element::KEY)?,
+        key: datum(abi::element::KEY)??,
         end: match flags {
             0 => false,
             abi::element::FLAG_END => true,
             _ => return None,
         },
-        value: expr::find_value(item, abi::element::DATA),
+        value: match datum(abi::element::DATA) {
+            Some(value) => Some(value?),
+            None => None,
+        },
     })
 }

@@ -5,8 +5,9 @@ use super::expr;
 use super::model::{Chain, Element, Rule, Set, Table};
 use crate::netlink::{Attrs, Messages, message};
 
-/// An element takes at most 100 bytes, and a list of them ends at 64 KiB.
-const ELEMENTS_PER_MESSAGE: usize = 500;
+/// An element takes at most 100 bytes. A list of them ends at 64 KiB; and a refused message comes back whole,
+/// so that it has to fit into what the socket receives at a time.
+const ELEMENTS_PER_MESSAGE: usize = 200;
 
 /// A transaction: it takes effect as a whole or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,8 +100,7 @@ impl Batch {
                 attrs.nested(abi::set::DESCRIPTION, |attrs| attrs.be32(abi::set::DESCRIPTION_SIZE, size));
             }
         });
-        let elements: Vec<_> = set.elements.iter().collect();
-        for chunk in elements.chunks(ELEMENTS_PER_MESSAGE) {
+        for chunk in set.elements.chunks(ELEMENTS_PER_MESSAGE) {
             self.message(Step::Set, msg::NEW_ELEMENTS, message::CREATE, |attrs| {
                 attrs.text(abi::elements::TABLE, &table.name);
                 attrs.text(abi::elements::SET, &set.name);
@@ -149,9 +149,9 @@ fn rules(table: &Table) -> impl Iterator<Item = (bool, &Chain, &Rule)> {
 
 fn element(list: &mut Attrs<'_>, element: &Element) {
     list.nested(abi::LIST_ITEM, |item| {
-        expr::value(item, abi::element::KEY, &element.key);
+        expr::value(item, abi::element::KEY, element.key.bytes());
         if let Some(value) = &element.value {
-            expr::value(item, abi::element::DATA, value);
+            expr::value(item, abi::element::DATA, value.bytes());
         }
         if element.end {
             item.be32(abi::element::FLAGS, abi::element::FLAG_END);

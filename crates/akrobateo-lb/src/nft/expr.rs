@@ -111,8 +111,8 @@ pub(super) fn value(attrs: &mut Attrs<'_>, kind: u16, data: &[u8]) {
 }
 
 /// Reads what [`value`] wrote.
-pub(super) fn find_value(attrs: &[u8], kind: u16) -> Option<Vec<u8>> {
-    Attr::find(Attr::find(attrs, kind)?, abi::data::VALUE).map(<[u8]>::to_vec)
+pub(super) fn find_value(attrs: &[u8], kind: u16) -> Option<&[u8]> {
+    Attr::find(Attr::find(attrs, kind)?, abi::data::VALUE)
 }
 
 /// The rule in a rule's attributes, or `None` if it has an expression that Akrobateo never writes.
@@ -141,7 +141,7 @@ fn decode(item: &[u8]) -> Option<Expr> {
                 abi::cmp::NOT_EQUAL => false,
                 _ => return None,
             };
-            Expr::Cmp { from: reg(abi::cmp::SREG)?, equal, data: find_value(attrs, abi::cmp::DATA)? }
+            Expr::Cmp { from: reg(abi::cmp::SREG)?, equal, data: find_value(attrs, abi::cmp::DATA)?.to_vec() }
         }
         "bitwise" => decode_mask(attrs)?,
         "lookup" => Expr::Lookup {
@@ -169,5 +169,5 @@ fn decode_mask(attrs: &[u8]) -> Option<Expr> {
     let in_place = Attr::find_be32(attrs, abi::bitwise::DREG)? == reg.number();
     let and = Attr::find_be32(attrs, abi::bitwise::OP).unwrap_or(0) == 0
         && find_value(attrs, abi::bitwise::XOR)?.iter().all(|byte| *byte == 0);
-    (in_place && and).then_some(Expr::Mask { reg, mask: find_value(attrs, abi::bitwise::MASK)? })
+    (in_place && and).then_some(Expr::Mask { reg, mask: find_value(attrs, abi::bitwise::MASK)?.to_vec() })
 }

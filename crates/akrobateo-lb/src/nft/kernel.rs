@@ -44,7 +44,9 @@ impl NftError {
             _ if matches!(errno, Errno::PERM | Errno::ACCESS) => Self::NoNetAdmin,
             Step::Transaction | Step::Table if missing => Self::Missing("nftables (nf_tables, family inet)"),
             Step::Set if missing => Self::Missing("sets in nftables (nf_tables_set)"),
-            Step::NatChain if missing => Self::Missing("NAT in nftables (nft_chain_nat)"),
+            Step::NatChain if missing => {
+                Self::Missing("NAT in nftables (nft_chain_nat; for family inet, Linux 5.2)")
+            }
             Step::Rule if missing => {
                 Self::Missing("NAT or connection tracking in nftables (nft_nat, nft_masq, nft_ct)")
             }

@@ -1,7 +1,5 @@
 //! A table of nftables as a value, as far as Akrobateo uses them. Pure.
 
-use std::collections::BTreeSet;
-
 /// A table of family `inet`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
@@ -24,8 +22,8 @@ pub struct Set {
     pub value: Option<DataType>,
     /// Whether the keys are bounds of intervals.
     pub interval: bool,
-    /// What it contains.
-    pub elements: BTreeSet<Element>,
+    /// What it contains, sorted.
+    pub elements: Vec<Element>,
 }
 
 /// A type of keys or values.
@@ -41,11 +39,47 @@ pub struct DataType {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Element {
     /// The key, in network byte order.
-    pub key: Vec<u8>,
+    pub key: Datum,
     /// Whether it is an upper bound.
     pub end: bool,
     /// The value, in a map.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Datum>,
+}
+
+/// A key or a value; in place, for there may be thousands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Datum {
+    bytes: [u8; Self::MAX_LEN],
+    len: u8,
+}
+
+impl Datum {
+    /// An IPv6 address and a port.
+    pub const MAX_LEN: usize = 20;
+
+    /// What was read, or `None` if it is too long.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let mut datum = Self { bytes: [0; Self::MAX_LEN], len: u8::try_from(bytes.len()).ok()? };
+        datum.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(datum)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl<const LEN: usize> From<[u8; LEN]> for Datum {
+    fn from(from: [u8; LEN]) -> Self {
+        const { assert!(LEN <= Self::MAX_LEN) };
+        let mut bytes = [0; Self::MAX_LEN];
+        bytes[..LEN].copy_from_slice(&from);
+        #[expect(clippy::cast_possible_truncation, reason = "checked above")]
+        Self { bytes, len: LEN as u8 }
+    }
 }
 
 /// A base chain.

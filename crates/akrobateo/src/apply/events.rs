@@ -1,51 +1,39 @@
 //! Events on Services: what their authors see in `kubectl describe`. Does I/O.
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Write as _;
 
 use k8s_openapi::api::core::v1::Service;
+use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource, ResourceExt};
-use tokio::sync::Mutex;
 
-use super::{CallError, call};
+use super::Writer;
+use crate::call::{CallError, call};
 
 /// Longest note that the API server accepts, in bytes (events.k8s.io/v1).
 const MAX_NOTE: usize = 1024;
 
-/// Publishes events, and remembers each Service's last one so as not to repeat it.
-pub(super) struct Events {
-    client: Client,
-    last: Mutex<HashMap<String, String>>,
-}
-
-impl Events {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, last: Mutex::default() }
-    }
-
-    /// Publishes a Warning, unless it is the last that was published for this Service as it is now.
-    pub(super) async fn warn(&self, service: &Service, reason: &str, note: &str) -> Result<(), CallError> {
-        let about = service.uid().unwrap_or_default();
-        let said = format!("{reason}: {note}");
-        if self.last.lock().await.get(&about) == Some(&said) {
-            return Ok(());
-        }
-        // The recorder would merge events that differ in their notes, and show the first note for ever: a new
-        // one each time does not remember.
-        let reporter = Reporter::from(contract::FIELD_MANAGER);
+impl Writer {
+    /// Publishes an event about a Service.
+    pub(super) async fn announce(
+        &self,
+        service: &Service,
+        warning: bool,
+        reason: &str,
+        note: &str,
+    ) -> Result<(), CallError> {
         let event = Event {
-            type_: EventType::Warning,
+            type_: if warning { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),
             note: Some(cut(note).to_owned()),
             action: "SyncLoadBalancer".to_owned(),
             secondary: None,
         };
+        // A recorder would merge events that differ in their notes, and show the first note for ever: a new one each
+        // time does not remember.
+        let recorder = Recorder::new(self.client.clone(), Reporter::from(contract::FIELD_MANAGER));
         let reference = service.object_ref(&());
-        call(Recorder::new(self.client.clone(), reporter).publish(&event, &reference)).await?;
-        self.last.lock().await.insert(about, said);
-        Ok(())
+        call(&self.metrics, "publish_event", recorder.publish(&event, &reference)).await
     }
 }
 

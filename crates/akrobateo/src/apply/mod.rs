@@ -1,103 +1,114 @@
 //! Makes the changes that were decided: the only place that writes to the cluster. Does I/O.
 
 mod events;
-mod proxy;
 mod status;
+mod workload;
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::Client;
+use k8s_openapi::api::core::v1::Service;
 use kube::api::PatchParams;
-use tokio::time::timeout;
+use kube::{Client, ResourceExt};
 
-use crate::decide::{Change, Refusal};
+use crate::call::CallError;
+use crate::decide::Change;
 use crate::key::ServiceKey;
-use crate::observe::Observed;
-use events::Events;
-
-/// The longest that one call may take.
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
+use crate::metrics::Metrics;
 
 /// Writes to the cluster.
 pub(crate) struct Writer {
     client: Client,
-    events: Events,
+    metrics: Arc<Metrics>,
+    /// The failure last reported on each Service, so that a retry does not repeat it.
+    reported: Mutex<HashMap<String, String>>,
 }
 
 /// A write that failed, by step.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
     /// The proxies were not made or changed.
-    #[error("cannot apply the proxies' DaemonSet")]
-    ApplyProxy(#[source] CallError),
+    #[error("cannot apply the proxies' workload")]
+    ApplyWorkload(#[source] CallError),
     /// The proxies were not removed.
-    #[error("cannot delete the proxies' DaemonSet")]
-    DeleteProxy(#[source] CallError),
+    #[error("cannot delete the proxies' workload")]
+    DeleteWorkload(#[source] CallError),
     /// The status was not written.
     #[error("cannot write the Service's status")]
-    PublishAddresses(#[source] CallError),
+    PublishStatus(#[source] CallError),
     /// The event was not written.
     #[error("cannot write an event")]
     PublishEvent(#[source] CallError),
 }
 
-/// How a call to the API server failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CallError {
-    /// The API server refused, or could not be reached.
-    #[error(transparent)]
-    Failed(#[from] kube::Error),
-    /// No answer within [`CALL_DEADLINE`].
-    #[error("no answer within {} s", CALL_DEADLINE.as_secs())]
-    TimedOut,
+impl ApplyError {
+    /// The step, as a metric's label.
+    pub(crate) const fn step(&self) -> &'static str {
+        match self {
+            Self::ApplyWorkload(_) => "apply_workload",
+            Self::DeleteWorkload(_) => "delete_workload",
+            Self::PublishStatus(_) => "publish_status",
+            Self::PublishEvent(_) => "publish_event",
+        }
+    }
 }
 
 impl Writer {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { events: Events::new(client.clone()), client }
+    pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self { client, metrics, reported: Mutex::default() }
     }
 
     /// Makes one change.
-    pub(crate) async fn make(&self, key: &ServiceKey, change: &Change) -> Result<(), ApplyError> {
+    pub(crate) async fn make(
+        &self,
+        key: &ServiceKey,
+        service: Option<&Service>,
+        change: &Change,
+    ) -> Result<(), ApplyError> {
         match change {
-            Change::ApplyProxy(proxy) => {
-                proxy::apply(&self.client, proxy).await.map_err(ApplyError::ApplyProxy)?;
+            Change::Apply(workload) => {
+                self.apply(workload).await.map_err(ApplyError::ApplyWorkload)?;
                 tracing::info!(service = %key, "applied the proxies");
             }
-            Change::DeleteProxy { namespace, name, uid } => {
-                proxy::delete(&self.client, namespace, name, uid).await.map_err(ApplyError::DeleteProxy)?;
-                tracing::info!(service = %key, namespace, name, "deleted the proxies");
+            Change::Delete(workload) => {
+                self.delete(workload).await.map_err(ApplyError::DeleteWorkload)?;
+                let metadata = workload.metadata();
+                tracing::info!(service = %key, namespace = ?metadata.namespace, name = ?metadata.name, "deleted proxies");
             }
-            Change::PublishAddresses { uid, addresses } => {
-                status::publish(&self.client, key, uid, addresses)
-                    .await
-                    .map_err(ApplyError::PublishAddresses)?;
+            Change::Publish { uid, addresses, condition } => {
+                let published = self.publish(key, uid, addresses, condition.as_ref()).await;
+                published.map_err(ApplyError::PublishStatus)?;
                 let addresses: Vec<_> =
                     addresses.iter().filter_map(|ingress| ingress.ip.as_deref()).collect();
-                tracing::info!(service = %key, ?addresses, "published the addresses");
+                let why = condition.as_ref().map(|condition| condition.reason.as_str());
+                tracing::info!(service = %key, ?addresses, why, "published the status");
+            }
+            Change::Announce { warning, reason, note } => {
+                if let Some(service) = service {
+                    let announced = self.announce(service, *warning, reason, note).await;
+                    announced.map_err(ApplyError::PublishEvent)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Tells the Service's author what they have to mend; once, not at every turn.
-    pub(crate) async fn refuse(&self, observed: &Observed, refusal: &Refusal) -> Result<(), ApplyError> {
-        let Some(service) = observed.service.as_deref() else { return Ok(()) };
-        let published = self.events.warn(service, refusal.reason(), &refusal.to_string()).await;
-        published.map_err(ApplyError::PublishEvent)
+    /// Tells the Service's author what keeps failing, and is being retried; once.
+    pub(crate) async fn report(&self, service: &Service, error: &ApplyError) -> Result<(), ApplyError> {
+        let (about, note) = (service.uid().unwrap_or_default(), events::with_causes(error));
+        let before = self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(about, note.clone());
+        if before.as_ref() == Some(&note) {
+            return Ok(());
+        }
+        let announced = self.announce(service, true, "SyncLoadBalancerFailed", &note).await;
+        announced.map_err(ApplyError::PublishEvent)
     }
 
-    /// Tells the Service's author what keeps failing, and is being retried.
-    pub(crate) async fn report(&self, observed: &Observed, error: &ApplyError) -> Result<(), ApplyError> {
-        let Some(service) = observed.service.as_deref() else { return Ok(()) };
-        let note = events::with_causes(error);
-        self.events.warn(service, "SyncLoadBalancerFailed", &note).await.map_err(ApplyError::PublishEvent)
+    /// Forgets what was reported, once it is mended or the Service is gone.
+    pub(crate) fn mended(&self, service: &Service) {
+        let about = service.uid().unwrap_or_default();
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner).remove(&about);
     }
-}
-
-/// Gives a call its deadline.
-async fn call<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, CallError> {
-    timeout(CALL_DEADLINE, request).await.map_err(|_| CallError::TimedOut)?.map_err(CallError::Failed)
 }
 
 /// Server-side apply as Akrobateo: what it says is so, whoever wrote it before.
@@ -108,7 +119,7 @@ fn as_akrobateo() -> PatchParams {
 /// Takes the absence of the object, the desired end of many calls, for success.
 fn unless_gone(result: Result<(), CallError>) -> Result<(), CallError> {
     match result {
-        Err(CallError::Failed(kube::Error::Api(status))) if status.is_not_found() => Ok(()),
+        Err(error) if error.is_gone() => Ok(()),
         other => other,
     }
 }

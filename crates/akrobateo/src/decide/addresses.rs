@@ -1,51 +1,37 @@
 //! The addresses of a Service's status: of the nodes whose proxies are ready. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use contract::annotations;
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Node, Pod, Service};
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Pod, Service};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{NodeFacts, Refusal};
+use super::node_facts::NodeFacts;
+use super::wish::{AddressType, IpMode};
 
-/// Whether kube-proxy may answer in the proxies' stead (`VIP`), or must let them (`Proxy`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum IpMode {
-    Vip,
-    Proxy,
+/// How long a node's address stays while the proxy there is being replaced: an empty status makes ExternalDNS delete
+/// records, and a rollout takes a node's proxy away for a second or two.
+pub(super) const HOLD: SignedDuration = SignedDuration::from_secs(60);
+
+/// What the addresses of a Service depend on, besides the Service.
+pub(super) struct Evidence<'a> {
+    pub(super) pods: &'a [Arc<Pod>],
+    pub(super) nodes: &'a [NodeFacts],
+    /// Published nodes without any proxy pod, and since when.
+    pub(super) missing: &'a BTreeMap<String, Timestamp>,
+    /// Whether a node may be published.
+    pub(super) may_answer: &'a dyn Fn(&NodeFacts) -> bool,
+    /// Whether a node without a ready proxy is to have one.
+    pub(super) will_return: &'a dyn Fn(&NodeFacts) -> bool,
+    pub(super) now: Timestamp,
 }
 
-impl IpMode {
-    const ALL: [Self; 2] = [Self::Vip, Self::Proxy];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Vip => "VIP",
-            Self::Proxy => "Proxy",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == text)
-    }
-
-    /// What the Service's author asks for; VIP, the shorter path, if nothing.
-    pub(super) fn of(service: &Service) -> Result<Self, Refusal> {
-        let Some(value) = service.annotations().get(annotations::IP_MODE) else { return Ok(Self::Vip) };
-        Self::parse(value).ok_or_else(|| Refusal::InvalidAnnotation {
-            name: annotations::IP_MODE,
-            value: value.clone(),
-            allowed: "VIP, Proxy",
-        })
-    }
-
-    /// What the status says now, for a Service whose wish cannot be read.
-    pub(super) fn published(service: &Service) -> Self {
-        let mode = published(service).first().and_then(|ingress| ingress.ip_mode.as_deref());
-        mode.and_then(Self::parse).unwrap_or(Self::Vip)
-    }
+/// The nodes to publish, and when to look again although nothing has happened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Backed<'a> {
+    pub(super) nodes: Vec<&'a NodeFacts>,
+    pub(super) until: Option<Timestamp>,
 }
 
 /// The addresses in the Service's status.
@@ -54,22 +40,60 @@ pub(super) fn published(service: &Service) -> &[LoadBalancerIngress] {
     status.and_then(|status| status.ingress.as_deref()).unwrap_or_default()
 }
 
-/// The addresses that the status should have: families in the Service's order, sorted within, each once.
-pub(super) fn of(
+/// Whether the Service's status has an address of this node.
+pub(crate) fn is_published(service: &Service, node: &NodeFacts) -> bool {
+    let mut addresses = published(service).iter().filter_map(|ingress| ingress.ip.as_ref()?.parse().ok());
+    addresses.any(|address| node.may_publish(&address))
+}
+
+/// The nodes with a ready proxy, and those that had one and will have one again at once.
+pub(super) fn backed<'a>(service: &Service, evidence: &Evidence<'a>) -> Backed<'a> {
+    let mut backed = Backed::default();
+    for node in evidence.nodes {
+        if !node.usable || !(evidence.may_answer)(node) {
+            continue;
+        }
+        if evidence.pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod)) {
+            backed.nodes.push(node);
+            continue;
+        }
+        let may_stay = is_published(service, node) && (evidence.will_return)(node);
+        if let Some(until) =
+            held_until(evidence, &node.name).filter(|until| may_stay && *until > evidence.now)
+        {
+            backed.nodes.push(node);
+            backed.until = Some(backed.until.map_or(until, |other| other.min(until)));
+        }
+    }
+    backed
+}
+
+/// Until when a node without a ready proxy may be believed to get one: it is being replaced, not failing.
+fn held_until(evidence: &Evidence, node: &str) -> Option<Timestamp> {
+    let mut pods = evidence.pods.iter().filter(|pod| runs_on(pod, node)).peekable();
+    if pods.peek().is_none() {
+        return Some(*evidence.missing.get(node)? + HOLD);
+    }
+    pods.filter_map(|pod| since(pod)).max().map(|since| since + HOLD)
+}
+
+/// When a pod was made, or told to go.
+fn since(pod: &Pod) -> Option<Timestamp> {
+    let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_default());
+    match &pod.metadata.deletion_timestamp {
+        Some(end) => Some(end.0 - grace),
+        None => pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+    }
+}
+
+/// What the status should say: families in the Service's order, sorted within, each address once.
+pub(super) fn ingress(
     service: &Service,
-    pods: &[Arc<Pod>],
-    nodes: &[Arc<Node>],
+    nodes: &[&NodeFacts],
+    types: &[AddressType],
     mode: IpMode,
 ) -> Vec<LoadBalancerIngress> {
-    let nodes: HashMap<String, NodeFacts> =
-        nodes.iter().map(|node| (node.name_any(), NodeFacts::of(node))).collect();
-    let addresses: BTreeSet<IpAddr> = pods
-        .iter()
-        .filter(|pod| is_ready(pod))
-        .filter_map(|pod| nodes.get(pod.spec.as_ref()?.node_name.as_deref()?))
-        .filter(|node| node.usable)
-        .flat_map(|node| node.addresses.iter().copied())
-        .collect();
+    let addresses: BTreeSet<IpAddr> = nodes.iter().flat_map(|node| node.published(types)).collect();
     let families = service.spec.iter().flat_map(|spec| spec.ip_families.iter().flatten());
     families
         .flat_map(|family| addresses.iter().filter(move |address| is_of(address, family)))
@@ -79,6 +103,11 @@ pub(super) fn of(
             ..LoadBalancerIngress::default()
         })
         .collect()
+}
+
+/// Whether a pod was put on a node.
+pub(crate) fn runs_on(pod: &Pod, node: &str) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -96,13 +125,31 @@ fn is_of(address: &IpAddr, family: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::decide::fixtures::{node, pod, service};
+    use k8s_openapi::api::core::v1::Node;
 
-    fn ips(service: &Service, pods: Vec<Pod>, nodes: Vec<Node>) -> Vec<String> {
+    use super::*;
+    use crate::decide::fixtures::{at, node, pod, service};
+
+    const TYPES: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
+
+    fn ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now: i64) -> Vec<String> {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-        let nodes: Vec<_> = nodes.into_iter().map(Arc::new).collect();
-        of(service, &pods, &nodes, IpMode::Vip).into_iter().filter_map(|ingress| ingress.ip).collect()
+        let nodes: Vec<_> = nodes.iter().map(NodeFacts::of).collect();
+        let missing = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
+        let yes = |_: &NodeFacts| true;
+        let evidence = Evidence {
+            pods: &pods,
+            nodes: &nodes,
+            missing: &missing,
+            may_answer: &yes,
+            will_return: &yes,
+            now: at(now),
+        };
+        let backed = backed(service, &evidence);
+        ingress(service, &backed.nodes, &TYPES, IpMode::Vip)
+            .into_iter()
+            .filter_map(|ingress| ingress.ip)
+            .collect()
     }
 
     #[test]
@@ -118,9 +165,9 @@ mod tests {
             pod("a").on("n1").ready().build(),
             pod("b").on("n2").ready().build(),
             pod("c").on("n3").build(),
-            pod("d").on("n4").ready().terminating().build(),
+            pod("d").on("n4").ready().terminating(0).build(),
         ];
-        assert_eq!(ips(&service, pods, nodes), ["10.0.0.20", "10.0.0.100"]);
+        assert_eq!(ips(&service, pods, &nodes, 0), ["10.0.0.20", "10.0.0.100"]);
     }
 
     #[test]
@@ -128,8 +175,8 @@ mod tests {
         let nodes = || vec![node("n1").internal("10.0.0.1").internal("fd00::1").build()];
         let pods = || vec![pod("a").on("n1").ready().build()];
         let dual = |families: &[&str]| service("web").tcp(80).families(families).build();
-        assert_eq!(ips(&dual(&["IPv6", "IPv4"]), pods(), nodes()), ["fd00::1", "10.0.0.1"]);
-        assert_eq!(ips(&dual(&["IPv4"]), pods(), nodes()), ["10.0.0.1"]);
+        assert_eq!(ips(&dual(&["IPv6", "IPv4"]), pods(), &nodes(), 0), ["fd00::1", "10.0.0.1"]);
+        assert_eq!(ips(&dual(&["IPv4"]), pods(), &nodes(), 0), ["10.0.0.1"]);
     }
 
     #[test]
@@ -141,15 +188,27 @@ mod tests {
             node("n3").external("203.0.113.3").unready().build(),
         ];
         let pods = ["n1", "n2", "n3", "gone"].map(|on| pod(on).on(on).ready().build()).into();
-        assert_eq!(ips(&service, pods, nodes), ["203.0.113.1"]);
+        assert_eq!(ips(&service, pods, &nodes, 0), ["203.0.113.1"]);
     }
 
     #[test]
-    fn the_ip_mode_is_the_annotations_and_a_bad_one_is_refused_with_what_is_allowed() {
-        let with = |value| service("web").annotation(annotations::IP_MODE, value).build();
-        assert_eq!(IpMode::of(&service("web").build()), Ok(IpMode::Vip));
-        assert_eq!(IpMode::of(&with("Proxy")), Ok(IpMode::Proxy));
-        let refusal = IpMode::of(&with("proxy")).unwrap_err().to_string();
-        assert_eq!(refusal, "annotation akrobateo.io/ip-mode is \"proxy\"; allowed: VIP, Proxy");
+    fn an_address_stays_while_its_proxy_is_replaced_but_not_for_ever() {
+        let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
+        let nodes = || vec![node("n1").internal("10.0.0.1").build()];
+        let leaving = || pod("old").on("n1").ready().terminating(100).build();
+        let starting = || pod("new").on("n1").created(100).build();
+        for replaced in [vec![leaving()], vec![starting()], vec![leaving(), starting()], vec![]] {
+            assert_eq!(ips(&service, replaced.clone(), &nodes(), 130), ["10.0.0.1"]);
+            assert!(ips(&service, replaced, &nodes(), 170).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_fails_takes_its_address_away_at_once_and_a_new_node_has_to_wait_for_its_proxy() {
+        let nodes = || vec![node("n1").internal("10.0.0.1").build()];
+        let known = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
+        assert!(ips(&known, vec![pod("failed").on("n1").created(0).build()], &nodes(), 130).is_empty());
+        let new = service("web").tcp(80).build();
+        assert!(ips(&new, vec![pod("young").on("n1").created(100).build()], &nodes(), 130).is_empty());
     }
 }

@@ -1,66 +1,126 @@
 //! The writes that lead from what is to what should be; none where nothing differs. Pure.
 
-use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::LoadBalancerIngress;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::addresses::published;
-use super::covers::covers;
-use super::{Decision, Proxy};
+use super::condition::{EXPOSED, Exposure, said};
+use super::{Decision, Proxy, Status, Workload};
 use crate::observe::Observed;
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Change {
     /// Make this workload, or make it so again.
-    ApplyProxy(Box<DaemonSet>),
+    Apply(Workload),
     /// Remove a workload, unless another one has taken its name.
-    DeleteProxy { namespace: String, name: String, uid: String },
-    /// Publish these addresses, unless the Service is another one by now.
-    PublishAddresses { uid: String, addresses: Vec<LoadBalancerIngress> },
+    Delete(Workload),
+    /// Write the status, unless the Service is another one by now.
+    Publish { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
+    /// Tell the Service's author.
+    Announce { warning: bool, reason: &'static str, note: String },
 }
 
 /// What has to be written, in order: a proxy is there before the addresses that promise it, and goes after them.
-pub(crate) fn difference(observed: &Observed, decision: &Decision) -> Vec<Change> {
-    let addresses = addresses(observed, decision);
+pub(crate) fn difference(observed: &Observed, decision: &Decision, now: Timestamp) -> Vec<Change> {
+    let status = status(observed, decision, now);
     match &decision.proxy {
-        Proxy::Unchanged => addresses.into_iter().collect(),
-        Proxy::Absent => {
-            addresses.into_iter().chain(observed.proxies.iter().map(|proxy| delete(proxy))).collect()
-        }
-        Proxy::Present(desired) => workload(observed, desired).into_iter().chain(addresses).collect(),
+        Proxy::Unchanged => status,
+        Proxy::Absent => status.into_iter().chain(removal(observed)).collect(),
+        Proxy::Present(desired) => workload(observed, desired).into_iter().chain(status).collect(),
     }
+}
+
+fn removal(observed: &Observed) -> Vec<Change> {
+    let mut changes: Vec<_> = observed.workloads.iter().cloned().map(Change::Delete).collect();
+    if observed.service.is_some() && !changes.is_empty() {
+        changes.push(announce(false, "DeletingLoadBalancer", "removed the proxies".to_owned()));
+    }
+    changes
 }
 
 /// Others than the desired one hold its ports, so they go first.
-fn workload(observed: &Observed, desired: &DaemonSet) -> Vec<Change> {
+fn workload(observed: &Observed, desired: &Workload) -> Vec<Change> {
     let (same, others): (Vec<_>, Vec<_>) =
-        observed.proxies.iter().partition(|proxy| proxy.name_any() == desired.name_any());
-    let up_to_date = same.iter().any(|existing| is_covered(existing, desired));
-    let apply = (!up_to_date).then(|| Change::ApplyProxy(Box::new(desired.clone())));
-    others.into_iter().map(|proxy| delete(proxy)).chain(apply).collect()
+        observed.workloads.iter().partition(|workload| workload.is_same_object(desired));
+    let mut changes: Vec<_> = others.into_iter().cloned().map(Change::Delete).collect();
+    if !same.iter().any(|existing| existing.is_as(desired)) {
+        changes.push(Change::Apply(desired.clone()));
+    }
+    if same.is_empty() {
+        changes.push(announce(
+            false,
+            "EnsuringLoadBalancer",
+            "made the proxies; waiting for them".to_owned(),
+        ));
+    }
+    changes
 }
 
-fn addresses(observed: &Observed, decision: &Decision) -> Option<Change> {
-    let (service, addresses) = (observed.service.as_ref()?, decision.addresses.as_ref()?);
-    (published(service) != addresses).then(|| Change::PublishAddresses {
+fn status(observed: &Observed, decision: &Decision, now: Timestamp) -> Vec<Change> {
+    let (Some(service), Some(desired)) = (&observed.service, &decision.status) else { return Vec::new() };
+    let before = said(service);
+    let same_addresses = published(service) == desired.addresses;
+    let same_condition = match &desired.exposure {
+        Some(exposure) => exposure.is_said_by(before),
+        None => before.is_none(),
+    };
+    if same_addresses && same_condition {
+        return Vec::new();
+    }
+    let publish = Change::Publish {
         uid: service.uid().unwrap_or_default(),
-        addresses: addresses.clone(),
-    })
+        addresses: desired.addresses.clone(),
+        condition: desired.exposure.as_ref().map(|exposure| condition(exposure, before, now)),
+    };
+    let news =
+        desired.exposure.as_ref().and_then(|exposure| news(service, desired, exposure, same_addresses));
+    std::iter::once(publish).chain(news).collect()
 }
 
-fn delete(proxy: &DaemonSet) -> Change {
-    Change::DeleteProxy {
-        namespace: proxy.namespace().unwrap_or_default(),
-        name: proxy.name_any(),
-        uid: proxy.uid().unwrap_or_default(),
+/// The time of a condition is that of its last change of status, not of every change of its message.
+fn condition(exposure: &Exposure, before: Option<&Condition>, now: Timestamp) -> Condition {
+    let unchanged = before.filter(|before| before.status == exposure.status());
+    Condition {
+        type_: EXPOSED.to_owned(),
+        status: exposure.status().to_owned(),
+        reason: exposure.reason.to_owned(),
+        message: exposure.message.clone(),
+        last_transition_time: unchanged.map_or(Time(now), |before| before.last_transition_time.clone()),
+        observed_generation: None,
     }
 }
 
-/// What cannot be compared is applied: the API server will say what is wrong with it.
-fn is_covered(existing: &DaemonSet, desired: &DaemonSet) -> bool {
-    match (serde_json::to_value(existing), serde_json::to_value(desired)) {
-        (Ok(existing), Ok(desired)) => covers(&existing, &desired),
-        _ => false,
+/// What the change of the condition or the addresses is called: the service controller's names where one fits.
+fn news(service: &Service, desired: &Status, exposure: &Exposure, same_addresses: bool) -> Option<Change> {
+    let before = said(service);
+    let was_exposed = before.is_some_and(|before| before.status == "True");
+    let message_is_new = !exposure.is_said_by(before);
+    if exposure.trouble && message_is_new {
+        let reason = if exposure.exposed { trouble_in_part(exposure) } else { exposure.reason };
+        return Some(announce(true, reason, exposure.message.clone()));
     }
+    match (exposure.exposed, was_exposed) {
+        (true, false) => Some(announce(false, "EnsuredLoadBalancer", listed(&desired.addresses))),
+        (true, true) if !same_addresses => {
+            Some(announce(false, "UpdatedLoadBalancer", listed(&desired.addresses)))
+        }
+        (false, true) => Some(announce(true, "UnAvailableLoadBalancer", exposure.message.clone())),
+        _ => None,
+    }
+}
+
+fn trouble_in_part(exposure: &Exposure) -> &'static str {
+    if exposure.reason == "PartlyExposed" { "PortConflict" } else { "SyncLoadBalancerFailed" }
+}
+
+fn listed(addresses: &[LoadBalancerIngress]) -> String {
+    let addresses: Vec<_> = addresses.iter().filter_map(|ingress| ingress.ip.as_deref()).collect();
+    format!("addresses: {}", addresses.join(", "))
+}
+
+const fn announce(warning: bool, reason: &'static str, note: String) -> Change {
+    Change::Announce { warning, reason, note }
 }

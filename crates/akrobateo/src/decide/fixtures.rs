@@ -4,24 +4,45 @@ use std::collections::BTreeMap;
 
 use contract::labels;
 use k8s_openapi::api::core::v1::{
-    LoadBalancerIngress, LoadBalancerStatus, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, Pod,
-    PodCondition, PodSpec, PodStatus, Service, ServicePort, ServiceSpec, ServiceStatus, Taint,
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, LoadBalancerIngress,
+    LoadBalancerStatus, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, Pod, PodCondition, PodSpec,
+    Service, ServicePort, ServiceSpec, ServiceStatus, Taint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::ProxySettings;
+use super::{AddressType, Defaults, IpMode, Placement, PortSet, ProxySettings, WorkloadKind};
+use crate::key::ServiceKey;
 
 pub(crate) fn settings() -> ProxySettings {
-    ProxySettings { namespace: "kube-system".to_owned(), image: "lb:test".to_owned() }
+    ProxySettings { placement: Placement::Shared("kube-system".to_owned()), image: "lb:test".to_owned() }
+}
+
+pub(crate) fn defaults() -> Defaults {
+    Defaults {
+        default_class: true,
+        requirements: Vec::new(),
+        tolerations: Vec::new(),
+        workload: WorkloadKind::DaemonSet,
+        replicas: 2,
+        address_types: vec![AddressType::ExternalIP, AddressType::InternalIP],
+        ip_mode: IpMode::Vip,
+        priority_class: "system-node-critical".to_owned(),
+        reserved_ports: PortSet::default(),
+    }
+}
+
+pub(crate) fn key(name: &str) -> ServiceKey {
+    ServiceKey { namespace: "default".to_owned(), name: name.to_owned() }
+}
+
+/// A moment, in seconds after the beginning.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
 }
 
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
-}
-
-fn some_time() -> Time {
-    Time(Timestamp::UNIX_EPOCH)
 }
 
 pub(crate) struct ServiceBuilder(Service);
@@ -97,8 +118,17 @@ impl ServiceBuilder {
         self
     }
 
+    pub(crate) fn local(self) -> Self {
+        self.spec(|spec| spec.external_traffic_policy = Some("Local".to_owned()))
+    }
+
+    pub(crate) fn created(mut self, seconds: i64) -> Self {
+        self.0.metadata.creation_timestamp = Some(Time(at(seconds)));
+        self
+    }
+
     pub(crate) fn being_deleted(mut self) -> Self {
-        self.0.metadata.deletion_timestamp = Some(some_time());
+        self.0.metadata.deletion_timestamp = Some(Time(at(0)));
         self
     }
 
@@ -171,6 +201,11 @@ impl NodeBuilder {
         self
     }
 
+    pub(crate) fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.0.metadata.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+        self
+    }
+
     pub(crate) fn label(mut self, key: &str, value: &str) -> Self {
         self.0.metadata.labels.get_or_insert_default().insert(key.to_owned(), value.to_owned());
         self
@@ -202,20 +237,48 @@ impl PodBuilder {
         self
     }
 
-    pub(crate) fn ready(mut self) -> Self {
-        self.0.status = Some(PodStatus {
-            conditions: Some(vec![PodCondition {
-                type_: "Ready".to_owned(),
-                status: "True".to_owned(),
-                ..PodCondition::default()
-            }]),
-            ..PodStatus::default()
-        });
+    /// Told to go at this moment, with half a minute's grace.
+    pub(crate) fn terminating(mut self, told: i64) -> Self {
+        self.0.metadata.deletion_timestamp = Some(Time(at(told + 30)));
+        self.0.metadata.deletion_grace_period_seconds = Some(30);
         self
     }
 
-    pub(crate) fn terminating(mut self) -> Self {
-        self.0.metadata.deletion_timestamp = Some(some_time());
+    pub(crate) fn created(mut self, seconds: i64) -> Self {
+        self.0.metadata.creation_timestamp = Some(Time(at(seconds)));
+        self
+    }
+
+    fn condition(mut self, kind: &str, status: &str, message: Option<&str>) -> Self {
+        let condition = PodCondition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            message: message.map(str::to_owned),
+            ..PodCondition::default()
+        };
+        self.0.status.get_or_insert_default().conditions.get_or_insert_default().push(condition);
+        self
+    }
+
+    pub(crate) fn ready(self) -> Self {
+        self.condition("Ready", "True", None)
+    }
+
+    pub(crate) fn unscheduled(self, message: &str) -> Self {
+        self.condition("PodScheduled", "False", Some(message))
+    }
+
+    /// Waiting to be started again, after it has said this.
+    pub(crate) fn crashed(mut self, said: &str) -> Self {
+        let waiting =
+            ContainerStateWaiting { reason: Some("CrashLoopBackOff".to_owned()), ..Default::default() };
+        let ended = ContainerStateTerminated { message: Some(said.to_owned()), ..Default::default() };
+        self.0.status.get_or_insert_default().container_statuses = Some(vec![ContainerStatus {
+            name: "forward".to_owned(),
+            state: Some(ContainerState { waiting: Some(waiting), ..Default::default() }),
+            last_state: Some(ContainerState { terminated: Some(ended), ..Default::default() }),
+            ..ContainerStatus::default()
+        }]);
         self
     }
 

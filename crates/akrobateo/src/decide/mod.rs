@@ -1,177 +1,144 @@
 //! What should be, from what is. Pure: no I/O, no clock.
 
 mod addresses;
+mod condition;
 mod covers;
 mod difference;
-mod forwarding;
+mod landscape;
+mod local;
 mod node_facts;
-mod proxy;
-mod refusal;
-mod wanted;
+mod ownership;
+mod pod;
+mod wish;
+mod workload;
 
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod tests;
 
-use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::observe::Observed;
+use addresses::Evidence;
+pub(crate) use addresses::{is_published, runs_on};
+use condition::Exposure;
 pub(crate) use difference::{Change, difference};
+pub(crate) use landscape::{Case, Holding, Landscape};
 pub(crate) use node_facts::NodeFacts;
-pub(crate) use proxy::ProxySettings;
-pub(crate) use refusal::Refusal;
+use ownership::Verdict;
+pub(crate) use wish::{AddressType, WorkloadKind};
+pub(crate) use wish::{Defaults, IpMode, PortSet, Requirement, parse_node_selector, parse_tolerations};
+use wish::{Refusal, Wish};
+pub(crate) use workload::{Placement, ProxySettings, Workload};
 
 /// What should be for one Service.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Decision {
     pub(crate) proxy: Proxy,
-    /// The status's addresses; `None` leaves them to whoever they belong to.
-    pub(crate) addresses: Option<Vec<LoadBalancerIngress>>,
-    /// What its author has to mend.
-    pub(crate) refusal: Option<Refusal>,
+    /// `None` leaves the status to whoever it belongs to.
+    pub(crate) status: Option<Status>,
+    /// When to decide again although nothing has happened.
+    pub(crate) again: Option<Timestamp>,
 }
 
-/// What should be of a Service's proxy.
+/// What should be of a Service's proxies.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Proxy {
     /// Nothing may run for this Service.
     Absent,
     /// This, exactly.
-    Present(Box<DaemonSet>),
+    Present(Workload),
     /// Whatever there is: what is asked for now cannot be had.
     Unchanged,
 }
 
+/// What a Service's status should say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Status {
+    pub(crate) addresses: Vec<LoadBalancerIngress>,
+    /// `None` if it is not for us to say anything.
+    pub(crate) exposure: Option<Exposure>,
+}
+
 /// Decides for one Service.
-pub(crate) fn decide(settings: &ProxySettings, observed: &Observed) -> Decision {
+pub(crate) fn decide(
+    settings: &ProxySettings,
+    defaults: &Defaults,
+    observed: &Observed,
+    now: Timestamp,
+) -> Decision {
     let Some(service) = observed.service.as_deref() else {
-        return Decision { proxy: Proxy::Absent, addresses: None, refusal: None };
+        return Decision { proxy: Proxy::Absent, status: None, again: None };
     };
-    if !wanted::is_wanted(service) {
-        let ours = wanted::is_status_ours(service);
-        return Decision { proxy: Proxy::Absent, addresses: ours.then(Vec::new), refusal: None };
-    }
-    let addresses = |mode| Some(addresses::of(service, &observed.pods, &observed.nodes, mode));
-    match expose(settings, service) {
-        Ok((proxy, mode)) => {
-            Decision { proxy: Proxy::Present(Box::new(proxy)), addresses: addresses(mode), refusal: None }
+    match &observed.case {
+        None => {
+            let given_up = Status { addresses: Vec::new(), exposure: None };
+            Decision {
+                proxy: Proxy::Absent,
+                status: wish::is_status_ours(service).then_some(given_up),
+                again: None,
+            }
         }
-        // The last good proxy keeps running, so its nodes' comings and goings still matter.
-        Err(refusal) => Decision {
-            proxy: Proxy::Unchanged,
-            addresses: addresses(addresses::IpMode::published(service)),
-            refusal: Some(refusal),
-        },
+        Some(Case::Refused(refusal)) => refuse(defaults, observed, service, refusal, now),
+        Some(Case::Granted(_, verdict)) if verdict.nowhere => {
+            let exposure = Some(Exposure::crowded_out(verdict));
+            Decision {
+                proxy: Proxy::Absent,
+                status: Some(Status { addresses: Vec::new(), exposure }),
+                again: None,
+            }
+        }
+        Some(Case::Granted(wish, verdict)) => serve(settings, observed, service, wish, verdict, now),
     }
 }
 
-fn expose(settings: &ProxySettings, service: &Service) -> Result<(DaemonSet, addresses::IpMode), Refusal> {
-    let mode = addresses::IpMode::of(service)?;
-    let forwarding = forwarding::of(service)?;
-    Ok((proxy::daemonset(settings, service, &forwarding), mode))
+/// The last good proxies keep running, so their nodes' comings and goings still matter.
+fn refuse(
+    defaults: &Defaults,
+    observed: &Observed,
+    service: &Service,
+    refusal: &Refusal,
+    now: Timestamp,
+) -> Decision {
+    let Observed { pods, nodes, missing, .. } = observed;
+    let all = |_: &NodeFacts| true;
+    let evidence = Evidence { pods, nodes, missing, may_answer: &all, will_return: &all, now };
+    let backed = addresses::backed(service, &evidence);
+    let mode = published_mode(service).unwrap_or(defaults.ip_mode);
+    let addresses = addresses::ingress(service, &backed.nodes, &defaults.address_types, mode);
+    let exposure = Exposure::refused(refusal, !addresses.is_empty());
+    let status = Some(Status { addresses, exposure: Some(exposure) });
+    Decision { proxy: Proxy::Unchanged, status, again: backed.until }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use k8s_openapi::api::core::v1::Service;
-
-    use super::fixtures::{node, pod, service, settings};
-    use super::*;
-
-    fn observed(service: Service) -> Observed {
-        Observed {
-            service: Some(Arc::new(service)),
-            pods: vec![Arc::new(pod("p").on("n1").ready().build())],
-            nodes: vec![Arc::new(node("n1").internal("10.0.0.1").build())],
-            ..Observed::default()
-        }
+fn serve(
+    settings: &ProxySettings,
+    observed: &Observed,
+    service: &Service,
+    wish: &Wish,
+    verdict: &Verdict,
+    now: Timestamp,
+) -> Decision {
+    let Observed { pods, nodes, missing, endpoint_nodes, .. } = observed;
+    let (path, caveat) = local::path(wish, nodes);
+    let may_answer = |node: &NodeFacts| !wish.local || endpoint_nodes.contains(&node.name);
+    let will_return = |node: &NodeFacts| {
+        wish.nodes.selects(&node.labels, &node.taints) && !verdict.keep_off.contains(&node.name)
+    };
+    let evidence = Evidence { pods, nodes, missing, may_answer: &may_answer, will_return: &will_return, now };
+    let backed = addresses::backed(service, &evidence);
+    let addresses = addresses::ingress(service, &backed.nodes, &wish.address_types, wish.ip_mode);
+    let idle = (wish.local && endpoint_nodes.is_empty()).then_some(local::NO_ENDPOINTS);
+    let exposure = Exposure::served(addresses.len(), verdict, caveat, pods, idle);
+    Decision {
+        proxy: Proxy::Present(Workload::of(settings, service, wish, &verdict.keep_off, path)),
+        status: Some(Status { addresses, exposure: Some(exposure) }),
+        again: backed.until,
     }
+}
 
-    fn with_proxy(mut observed: Observed) -> Observed {
-        if let Proxy::Present(mut made) = decide(&settings(), &observed).proxy {
-            made.metadata.uid = Some("uid".to_owned());
-            observed.proxies.push(Arc::new(*made));
-        }
-        observed
-    }
-
-    fn changes(observed: &Observed) -> Vec<Change> {
-        difference(observed, &decide(&settings(), observed))
-    }
-
-    #[test]
-    fn a_new_service_gets_its_proxy_before_its_addresses() {
-        let changes = changes(&observed(service("web").tcp(80).build()));
-        assert!(
-            matches!(&changes[..], [Change::ApplyProxy(_), Change::PublishAddresses { .. }]),
-            "{changes:?}"
-        );
-    }
-
-    #[test]
-    fn nothing_is_written_when_nothing_differs() {
-        let settled = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
-        assert_eq!(changes(&with_proxy(observed(settled))), []);
-    }
-
-    #[test]
-    fn a_proxy_edited_by_hand_is_applied_again() {
-        let settled = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
-        let mut observed = with_proxy(observed(settled));
-        let mut edited = observed.proxies[0].as_ref().clone();
-        edited
-            .spec
-            .iter_mut()
-            .for_each(|s| s.template.spec.iter_mut().for_each(|s| s.containers[0].args = None));
-        observed.proxies = vec![Arc::new(edited)];
-        assert!(matches!(&changes(&observed)[..], [Change::ApplyProxy(_)]));
-    }
-
-    #[test]
-    fn what_was_made_for_a_service_that_is_gone_or_no_longer_ours_is_removed() {
-        let made = with_proxy(observed(service("web").tcp(80).build()));
-        for now in [None, Some(service("web").tcp(80).kind("ClusterIP").build())] {
-            let observed = Observed { service: now.map(Arc::new), ..made.clone() };
-            assert!(matches!(&changes(&observed)[..], [Change::DeleteProxy { uid, .. }] if uid == "uid"));
-        }
-    }
-
-    #[test]
-    fn only_addresses_that_are_ours_are_cleared() {
-        let given_up = |manager| {
-            let service =
-                service("web").tcp(80).class("example.com/lb").published("10.0.0.1", "VIP", manager);
-            changes(&observed(service.build()))
-        };
-        let cleared = Change::PublishAddresses { uid: "uid-of-web".to_owned(), addresses: Vec::new() };
-        assert_eq!(given_up("akrobateo"), [cleared]);
-        assert_eq!(given_up("somebody-else"), []);
-    }
-
-    #[test]
-    fn a_refused_service_keeps_its_last_good_proxy_and_its_addresses_stay_true() {
-        let good = with_proxy(observed(service("web").tcp(80).build()));
-        let bad = service("web").tcp(81).annotation(contract::annotations::IP_MODE, "vip");
-        let bad = bad.published("10.0.0.9", "Proxy", "akrobateo").build();
-        let observed = Observed { service: Some(Arc::new(bad)), ..good };
-        let decision = decide(&settings(), &observed);
-        assert!(decision.refusal.is_some());
-        let [Change::PublishAddresses { addresses, .. }] = &difference(&observed, &decision)[..] else {
-            panic!("{decision:?}")
-        };
-        assert_eq!(addresses[0].ip.as_deref(), Some("10.0.0.1"));
-        assert_eq!(addresses[0].ip_mode.as_deref(), Some("Proxy"));
-    }
-
-    #[test]
-    fn a_proxy_of_another_name_gives_way_first() {
-        let mut observed = with_proxy(observed(service("web").tcp(80).build()));
-        let mut other = observed.proxies[0].as_ref().clone();
-        other.metadata.name = Some("akrobateo-old".to_owned());
-        observed.proxies = vec![Arc::new(other)];
-        let changes = changes(&observed);
-        assert!(matches!(&changes[..2], [Change::DeleteProxy { .. }, Change::ApplyProxy(_)]), "{changes:?}");
-    }
+fn published_mode(service: &Service) -> Option<IpMode> {
+    addresses::published(service).first().and_then(|ingress| IpMode::parse(ingress.ip_mode.as_deref()?))
 }

@@ -1,9 +1,13 @@
 //! What decisions need to know of a node. Pure.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
+use contract::annotations;
+use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use kube::ResourceExt;
+
+use super::wish::AddressType;
 
 /// Set by an administrator on nodes that must not be published
 /// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
@@ -11,25 +15,67 @@ const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balan
 /// Taints of nodes that are going or gone; such a node's Ready condition may still be true.
 const LEAVING_TAINTS: [&str; 3] =
     ["ToBeDeletedByClusterAutoscaler", "node.kubernetes.io/out-of-service", "node.kubernetes.io/unreachable"];
-/// Kinds of addresses by preference: the first that a node has, for each node.
-const ADDRESS_TYPES: [&str; 2] = ["ExternalIP", "InternalIP"];
+/// Taints that come and go with a node's condition; proxies stay through them, as every DaemonSet's pods do.
+const PASSING_TAINTS: &str = "node.kubernetes.io/";
 
-/// A node, as far as addresses depend on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A node, as far as decisions depend on it.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeFacts {
+    pub(crate) name: String,
     /// Whether clients may be sent there.
     pub(crate) usable: bool,
-    /// Its addresses of the preferred kind.
-    pub(crate) addresses: Vec<IpAddr>,
+    /// Proxies run on Linux only.
+    pub(crate) linux: bool,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The taints that keep pods without a toleration away for good.
+    pub(crate) taints: Vec<Taint>,
+    addresses: Vec<(AddressType, IpAddr)>,
+    /// What is published in place of the node's own addresses.
+    instead: Option<Vec<IpAddr>>,
 }
 
 impl NodeFacts {
     /// Reads a node.
     pub(crate) fn of(node: &Node) -> Self {
-        let usable = node.spec.as_ref().is_none_or(stays)
-            && node.status.as_ref().is_some_and(is_ready)
-            && node.labels().get(EXCLUDE_LABEL).is_none_or(|value| value == "false");
-        Self { usable, addresses: node.status.as_ref().map(preferred_addresses).unwrap_or_default() }
+        let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+        let leaving = taints.clone().any(|taint| LEAVING_TAINTS.contains(&taint.key.as_str()));
+        let lasting = taints.filter(|taint| taint.effect != "PreferNoSchedule" && !is_passing(taint));
+        let excluded = node.labels().get(EXCLUDE_LABEL).is_some_and(|value| value != "false");
+        Self {
+            name: node.name_any(),
+            usable: !leaving && !excluded && node.status.as_ref().is_some_and(is_ready),
+            linux: node.labels().get("kubernetes.io/os").is_none_or(|os| os == "linux"),
+            labels: node.labels().clone(),
+            taints: lasting.cloned().collect(),
+            addresses: node.status.as_ref().map(addresses).unwrap_or_default(),
+            instead: node.annotations().get(annotations::NODE_ADDRESS).map(|text| parse_addresses(text)),
+        }
+    }
+
+    /// The addresses to publish: the first preferred kind that this node has, or what its annotation says.
+    pub(crate) fn published(&self, preferred: &[AddressType]) -> Vec<IpAddr> {
+        if let Some(instead) = &self.instead {
+            return instead.clone();
+        }
+        let of = |kind: &AddressType| -> Vec<IpAddr> {
+            self.addresses.iter().filter(|(is, _)| is == kind).map(|(_, address)| *address).collect()
+        };
+        preferred.iter().map(of).find(|found| !found.is_empty()).unwrap_or_default()
+    }
+
+    /// Whether an address is one that may be published for this node.
+    pub(crate) fn may_publish(&self, address: &IpAddr) -> bool {
+        self.instead
+            .iter()
+            .flatten()
+            .chain(self.addresses.iter().map(|(_, address)| address))
+            .any(|own| own == address)
+    }
+
+    /// Whether all of `published` are the node's own, so that its kube-proxy answers on them.
+    pub(crate) fn owns(&self, published: &[IpAddr]) -> bool {
+        let internal = |address: &IpAddr| self.addresses.contains(&(AddressType::InternalIP, *address));
+        published.iter().all(internal)
     }
 }
 
@@ -41,16 +87,21 @@ fn is_ready(status: &NodeStatus) -> bool {
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn stays(spec: &NodeSpec) -> bool {
-    !spec.taints.iter().flatten().any(|taint| LEAVING_TAINTS.contains(&taint.key.as_str()))
+fn is_passing(taint: &Taint) -> bool {
+    taint.key.starts_with(PASSING_TAINTS) || LEAVING_TAINTS.contains(&taint.key.as_str())
 }
 
-fn preferred_addresses(status: &NodeStatus) -> Vec<IpAddr> {
-    let of_kind = |kind| {
-        let addresses = status.addresses.iter().flatten().filter(move |address| address.type_ == kind);
-        addresses.filter_map(|address| address.address.parse().ok()).collect::<Vec<IpAddr>>()
+fn addresses(status: &NodeStatus) -> Vec<(AddressType, IpAddr)> {
+    let kinds = [AddressType::ExternalIP, AddressType::InternalIP];
+    let read = |kind: &str, address: &str| {
+        Some((kinds.into_iter().find(|known| known.as_str() == kind)?, address.parse().ok()?))
     };
-    ADDRESS_TYPES.into_iter().map(of_kind).find(|found| !found.is_empty()).unwrap_or_default()
+    status.addresses.iter().flatten().filter_map(|address| read(&address.type_, &address.address)).collect()
+}
+
+/// What is no address is left out: an annotation on a node must not take the others' addresses away.
+fn parse_addresses(text: &str) -> Vec<IpAddr> {
+    text.split(',').filter_map(|part| part.trim().parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -58,10 +109,28 @@ mod tests {
     use super::*;
     use crate::decide::fixtures::node;
 
+    const PREFERRED: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
+
+    fn published(node: &Node, preferred: &[AddressType]) -> Vec<String> {
+        NodeFacts::of(node).published(preferred).iter().map(ToString::to_string).collect()
+    }
+
     #[test]
-    fn a_ready_node_with_an_external_address_hides_its_internal_one() {
-        let facts = NodeFacts::of(&node("n1").internal("10.0.0.1").external("203.0.113.1").build());
-        assert_eq!(facts, NodeFacts { usable: true, addresses: vec!["203.0.113.1".parse().unwrap()] });
+    fn the_first_preferred_kind_that_the_node_has_is_published() {
+        let both = node("n1").internal("10.0.0.1").external("203.0.113.1").build();
+        assert_eq!(published(&both, &PREFERRED), ["203.0.113.1"]);
+        assert_eq!(published(&both, &[AddressType::InternalIP]), ["10.0.0.1"]);
+        let internal = node("n1").internal("10.0.0.1").build();
+        assert_eq!(published(&internal, &PREFERRED), ["10.0.0.1"]);
+        assert!(published(&internal, &[AddressType::ExternalIP]).is_empty());
+    }
+
+    #[test]
+    fn the_nodes_annotation_comes_before_its_addresses() {
+        let node = node("n1")
+            .internal("10.0.0.1")
+            .annotation(annotations::NODE_ADDRESS, "203.0.113.9, 2001:db8::9, x");
+        assert_eq!(published(&node.build(), &PREFERRED), ["203.0.113.9", "2001:db8::9"]);
     }
 
     #[test]
@@ -85,5 +154,11 @@ mod tests {
         {
             assert!(NodeFacts::of(&usable.build()).usable);
         }
+    }
+
+    #[test]
+    fn taints_of_a_passing_condition_choose_no_nodes() {
+        assert!(NodeFacts::of(&node("n1").taint("node.kubernetes.io/not-ready").build()).taints.is_empty());
+        assert_eq!(NodeFacts::of(&node("n1").taint("dedicated").build()).taints.len(), 1);
     }
 }

@@ -1,99 +1,146 @@
 //! What is: the cluster as the watches last saw it. `watch.rs` does the I/O; reading it is pure.
 
+mod gaps;
+mod views;
 mod watch;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use contract::labels;
-use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
-use kube::{Api, Client};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use tokio::sync::mpsc;
 
+use crate::decide::{Case, Defaults, Landscape, NodeFacts, Placement, Workload};
 use crate::key::ServiceKey;
-use watch::{Concern, follow};
+use crate::metrics::Metrics;
+use gaps::Gaps;
+use views::Views;
+use watch::{Changes, Concern};
+
+/// Changes that are taken in at once; more wait for the next time.
+const BATCH: usize = 1024;
 
 /// Everything about one Service that decisions rest on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
     /// The Service, unless it is gone.
     pub(crate) service: Option<Arc<Service>>,
+    /// What it asks for and gets, unless it is not ours.
+    pub(crate) case: Option<Case>,
     /// The workloads made for it: at most one, unless names or settings have changed.
-    pub(crate) proxies: Vec<Arc<DaemonSet>>,
+    pub(crate) workloads: Vec<Workload>,
     /// The proxies' pods.
     pub(crate) pods: Vec<Arc<Pod>>,
     /// All nodes.
-    pub(crate) nodes: Vec<Arc<Node>>,
+    pub(crate) nodes: Arc<Vec<NodeFacts>>,
+    /// The nodes with a ready endpoint.
+    pub(crate) endpoint_nodes: BTreeSet<String>,
+    /// Published nodes without a proxy pod, and since when.
+    pub(crate) missing: BTreeMap<String, Timestamp>,
 }
 
-/// Live views of everything that is watched.
+/// Live views of everything that is watched, and what follows from them for all Services together.
 pub(crate) struct World {
-    services: Store<Service>,
-    proxies: Store<DaemonSet>,
-    pods: Store<Pod>,
-    nodes: Store<Node>,
+    views: Views,
     changes: mpsc::UnboundedReceiver<Concern>,
     watched: Option<String>,
+    defaults: Arc<Defaults>,
+    nodes: Arc<Vec<NodeFacts>>,
+    landscape: Landscape,
+    gaps: Gaps,
 }
 
 impl World {
     /// Starts the watches, as tasks of this runtime.
-    pub(crate) fn watch(client: &Client, watched: Option<&str>, lb_namespace: &str) -> Self {
+    pub(crate) fn watch(
+        client: &Client,
+        watched: Option<&str>,
+        placement: &Placement,
+        defaults: Arc<Defaults>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         let (sender, changes) = mpsc::unbounded_channel();
-        let services = match watched {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
-        };
-        let proxies = watcher::Config::default().labels(&labels::all_proxies());
-        let in_lb_namespace = || Api::namespaced(client.clone(), lb_namespace);
         Self {
-            services: follow(services, watcher::Config::default(), watch::service(), &sender),
-            proxies: follow(in_lb_namespace(), proxies.clone(), watch::proxy(), &sender),
-            pods: follow(Api::namespaced(client.clone(), lb_namespace), proxies, watch::proxy(), &sender),
-            nodes: follow(Api::all(client.clone()), watcher::Config::default(), watch::node(), &sender),
+            views: Views::watch(client, watched, placement, &Changes { sender, metrics: metrics.clone() }),
             changes,
             watched: watched.map(str::to_owned),
+            defaults,
+            nodes: Arc::default(),
+            landscape: Landscape::default(),
+            gaps: Gaps::default(),
         }
     }
 
     /// Returns once every view is complete: decisions on less would remove what is wanted.
-    pub(crate) async fn complete(&self) -> Result<(), WatchEnded> {
-        self.services.wait_until_ready().await.map_err(|_| WatchEnded)?;
-        self.proxies.wait_until_ready().await.map_err(|_| WatchEnded)?;
-        self.pods.wait_until_ready().await.map_err(|_| WatchEnded)?;
-        self.nodes.wait_until_ready().await.map_err(|_| WatchEnded)
+    pub(crate) async fn complete(&mut self) -> Result<(), WatchEnded> {
+        self.views.complete().await
     }
 
-    /// The Services that the next change concerns.
-    pub(crate) async fn changed(&mut self) -> Result<Vec<ServiceKey>, WatchEnded> {
-        Ok(match self.changes.recv().await.ok_or(WatchEnded)? {
-            Concern::One(key) if self.in_scope(&key) => vec![key],
-            Concern::One(_) => Vec::new(),
-            Concern::All => self.all(),
-        })
+    /// Waits for changes, and tells which Services they concern: also those that now own a port, or no longer.
+    pub(crate) async fn changed(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
+        let mut batch = Vec::new();
+        if self.changes.recv_many(&mut batch, BATCH).await == 0 {
+            return Err(WatchEnded);
+        }
+        let mut concerned = BTreeSet::new();
+        let mut survey = false;
+        for concern in batch {
+            match concern {
+                Concern::Wish(key) => {
+                    survey = true;
+                    concerned.insert(key);
+                }
+                Concern::Proxy(key) => {
+                    // What a refused Service's proxies hold is part of the landscape.
+                    survey |= matches!(self.landscape.case(&key), Some(Case::Refused(_)));
+                    concerned.insert(key);
+                }
+                Concern::Endpoints(key) => {
+                    concerned.insert(key);
+                }
+                Concern::All => {
+                    survey = true;
+                    concerned.extend(self.views.all());
+                }
+            }
+        }
+        if survey {
+            concerned.extend(self.survey());
+        }
+        concerned.retain(|key| self.in_scope(key));
+        Ok(concerned)
     }
 
     /// What is known about one Service.
-    pub(crate) fn observe(&self, key: &ServiceKey) -> Observed {
-        let ours = |object: &dyn Fn() -> Option<ServiceKey>| object().as_ref() == Some(key);
+    pub(crate) fn observe(&mut self, key: &ServiceKey, now: Timestamp) -> Observed {
+        let service = self.views.service(key);
+        let pods = self.views.pods(key);
+        let missing = match &service {
+            Some(service) => self.gaps.update(key, service, &pods, &self.nodes, now),
+            None => self.gaps.forget(key),
+        };
         Observed {
-            service: self.services.get(&ObjectRef::new(&key.name).within(&key.namespace)),
-            proxies: self.proxies.state_filter(|proxy| ours(&|| ServiceKey::of_proxy(proxy))),
-            pods: self.pods.state_filter(|pod| ours(&|| ServiceKey::of_proxy(pod))),
-            nodes: self.nodes.state(),
+            service,
+            case: self.landscape.case(key).cloned(),
+            workloads: self.views.workloads(key),
+            pods,
+            nodes: self.nodes.clone(),
+            endpoint_nodes: self.views.endpoint_nodes(key),
+            missing,
         }
     }
 
-    /// Every Service that exists, and every one that something was made for.
-    fn all(&self) -> Vec<ServiceKey> {
-        let services = self.services.state().into_iter().map(|service| ServiceKey::of(&service));
-        let orphans = self.proxies.state().into_iter().filter_map(|proxy| ServiceKey::of_proxy(&*proxy));
-        let mut keys: Vec<_> = services.chain(orphans).filter(|key| self.in_scope(key)).collect();
-        keys.sort();
-        keys.dedup();
-        keys
+    /// Looks at all Services together, and tells whose case is another now.
+    fn survey(&mut self) -> Vec<ServiceKey> {
+        self.nodes = Arc::new(self.views.nodes());
+        let services = self.views.services();
+        let views = &self.views;
+        let now = Landscape::survey(&services, &self.nodes, &self.defaults, |key| views.holding(key));
+        let changed = now.changed_since(&self.landscape);
+        self.landscape = now;
+        changed
     }
 
     /// Proxies for Services outside the watched namespace are another operator's: their Services cannot be seen.

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::future::ready;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{self, Event};
@@ -16,13 +18,31 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::decide::NodeFacts;
 use crate::key::ServiceKey;
+use crate::metrics::{Metrics, WatchLabels};
 
 /// Which Services a change concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Concern {
-    One(ServiceKey),
+    /// A Service itself.
+    Wish(ServiceKey),
+    /// What was made for it.
+    Proxy(ServiceKey),
+    /// Where its backends are.
+    Endpoints(ServiceKey),
+    /// Any Service.
     All,
 }
+
+/// Where changes are told.
+#[derive(Clone)]
+pub(super) struct Changes {
+    pub(super) sender: UnboundedSender<Concern>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// The label of a slice that names its Service
+/// (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>).
+pub(super) const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 
 /// What is done with each kind of object: parts to forget, and whom a change concerns.
 pub(super) struct Interest<K> {
@@ -37,14 +57,32 @@ type Gone = bool;
 
 /// Services keep their managedFields: they tell whether the status is ours.
 pub(super) fn service() -> Interest<Service> {
-    Interest { slim: |_| (), concern: Box::new(|service, _| Some(Concern::One(ServiceKey::of(service)))) }
+    Interest { slim: |_| (), concern: Box::new(|service, _| Some(Concern::Wish(ServiceKey::of(service)))) }
 }
 
 /// What was made for a Service: workloads and pods.
 pub(super) fn proxy<K: ResourceExt>() -> Interest<K> {
     Interest {
         slim: |object| object.managed_fields_mut().clear(),
-        concern: Box::new(|object, _| ServiceKey::of_proxy(object).map(Concern::One)),
+        concern: Box::new(|object, _| ServiceKey::of_proxy(object).map(Concern::Proxy)),
+    }
+}
+
+/// Of endpoints only the node and the readiness matter.
+pub(super) fn slice() -> Interest<EndpointSlice> {
+    Interest {
+        slim: |slice| {
+            slice.managed_fields_mut().clear();
+            slice.ports = None;
+            for endpoint in slice.endpoints.iter_mut().flatten() {
+                endpoint.addresses.clear();
+                endpoint.target_ref = None;
+            }
+        },
+        concern: Box::new(|slice, _| {
+            let name = slice.labels().get(SERVICE_OF_SLICE)?.clone();
+            Some(Concern::Endpoints(ServiceKey { namespace: slice.namespace()?, name }))
+        }),
     }
 }
 
@@ -76,7 +114,7 @@ pub(super) fn follow<K>(
     api: Api<K>,
     config: watcher::Config,
     mut interest: Interest<K>,
-    changes: &UnboundedSender<Concern>,
+    changes: &Changes,
 ) -> Store<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
@@ -99,12 +137,13 @@ where
             Err(error) => {
                 let kind = K::kind(&K::DynamicType::default()).into_owned();
                 tracing::warn!(kind, error = &error as &dyn std::error::Error, "watch failed, retrying");
+                changes.metrics.watch_errors.get_or_create(&WatchLabels { kind }).inc();
                 None
             }
         };
         if let Some(concern) = concern {
             // The receiver goes only when the operator ends.
-            let _ = changes.send(concern);
+            let _ = changes.sender.send(concern);
         }
         ready(())
     }));

@@ -1,14 +1,22 @@
 //! Why a Service's wish is not granted, in words for its author. Pure.
 
+use contract::Protocol;
+
 /// Something that only an edit of the Service can mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// An annotation's value is not among those allowed.
     #[error("annotation {name} is {value:?}; allowed: {allowed}")]
-    InvalidAnnotation { name: &'static str, value: String, allowed: &'static str },
+    InvalidAnnotation { name: &'static str, value: String, allowed: String },
+    /// An annotation asks, in good form, for what this version cannot do.
+    #[error("annotation {name} is {value:?}, which this version cannot do yet")]
+    UnsupportedAnnotation { name: &'static str, value: String },
     /// A part of the spec that the API server lets through and proxies cannot serve.
     #[error("{0}")]
     UnsupportedSpec(String),
+    /// A port that the nodes need themselves.
+    #[error("port {}/{} is reserved for the nodes themselves (the operator's --reserved-ports)", .0.1, upper(.0.0))]
+    PortReserved((Protocol, u16)),
 }
 
 impl Refusal {
@@ -16,7 +24,13 @@ impl Refusal {
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
             Self::InvalidAnnotation { .. } => "InvalidAnnotation",
+            Self::UnsupportedAnnotation { .. } => "UnsupportedAnnotation",
             Self::UnsupportedSpec(_) => "UnsupportedSpec",
+            Self::PortReserved(_) => "PortReserved",
         }
     }
+}
+
+fn upper(protocol: Protocol) -> String {
+    protocol.as_str().to_uppercase()
 }

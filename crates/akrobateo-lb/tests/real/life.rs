@@ -1,0 +1,134 @@
+//! The life of a proxy: restarts, signals, and others who meddle with its table.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::network::{at, with_port};
+use crate::harness::proxy::{args, status};
+use crate::harness::traffic::{IMPATIENCE, PATIENCE, serve_tcp, tcp};
+use crate::harness::{Network, Proxy, eventually, isolated};
+
+const LIST: &str = "-s list table inet akrobateo";
+
+fn network_and_forwards() -> (Network, Vec<String>) {
+    let network = Network::new();
+    serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
+    serve_tcp(&network.backend, &with_port(at::BACKEND[1], 80));
+    let forwards =
+        args("--forward=tcp/80=10.96.3.7:80 --forward=tcp/80=[fd00:96::7]:80 --source=192.0.2.0/24");
+    (network, forwards)
+}
+
+#[test]
+fn restarts_under_traffic_neither_double_rules_nor_break_or_fail_a_connection() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        let mut proxy = Proxy::ready(&network.pod, &forwards);
+        let rules = network.pod.nft(LIST);
+        let to = with_port(at::POD[0], 80);
+        let mut established = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+        let (stop, made) = (AtomicBool::new(false), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap().echoes().unwrap();
+                    made.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            for signal in [Signal::KILL, Signal::TERM, Signal::KILL] {
+                proxy.signal(signal);
+                proxy.end();
+                let before = made.load(Ordering::Relaxed);
+                eventually("connections are made without a proxy", || {
+                    (made.load(Ordering::Relaxed) > before + 5 || client.is_finished()).then_some(())
+                });
+                proxy = Proxy::ready(&network.pod, &forwards);
+                established.echoes().unwrap();
+                assert_eq!(network.pod.nft(LIST), rules);
+            }
+            stop.store(true, Ordering::Relaxed);
+            client.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn sigterm_ends_it_at_once_with_success_and_leaves_the_rules() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        let mut proxy = Proxy::ready(&network.pod, &forwards);
+        let rules = network.pod.nft(LIST);
+        let to = with_port(at::POD[0], 80);
+        let mut established = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+        proxy.signal(Signal::TERM);
+        let (exit, after) = proxy.end();
+        assert!(exit.success() && after < Duration::from_secs(1), "{exit} after {after:?}");
+        assert_eq!(status(&network.pod), None, "still says that it is ready");
+        assert_eq!(network.pod.nft(LIST), rules);
+        established.echoes().unwrap();
+        tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn whatever_others_do_to_the_table_is_undone_within_a_second() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        let proxy = Proxy::ready(&network.pod, &forwards);
+        let rules = network.pod.nft(LIST);
+        let to = with_port(at::POD[0], 80);
+        let mut established = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+        for meddling in [
+            "flush ruleset",
+            "flush chain inet akrobateo prerouting",
+            "delete element inet akrobateo forward4 { tcp . 80 }",
+            "delete element inet akrobateo source4 { 192.0.2.0/24 }",
+            "add rule inet akrobateo input drop",
+            "insert rule inet akrobateo prerouting counter accept",
+            "add chain inet akrobateo input { policy drop ; }",
+            "add chain inet akrobateo more { type filter hook forward priority 0 ; policy drop ; }",
+            "add table inet akrobateo { flags dormant ; }",
+            "add set inet akrobateo more { type ipv4_addr ; }",
+        ] {
+            network.pod.nft(meddling);
+            let start = Instant::now();
+            // A table that is missing at the moment makes nft fail.
+            eventually(meddling, || (network.pod.try_nft(LIST).as_deref() == Ok(&rules)).then_some(()));
+            let took = start.elapsed();
+            assert!(took < Duration::from_secs(1), "{meddling}: {took:?}");
+            established.echoes().unwrap();
+            tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+        }
+        proxy.logs("changed by somebody else");
+    });
+}
+
+#[test]
+fn it_is_not_ready_while_its_rules_are_missing() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        let _proxy = Proxy::ready(&network.pod, &forwards);
+        eventually("a probe comes before the rules are back", || {
+            network.pod.nft("flush ruleset");
+            (status(&network.pod) == Some(503)).then_some(())
+        });
+        eventually("it is ready again", || (status(&network.pod) == Some(200)).then_some(()));
+    });
+}
+
+#[test]
+fn rules_of_others_stay_and_leave_it_ready() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        let proxy = Proxy::ready(&network.pod, &forwards);
+        network.pod.nft("add table inet other");
+        assert_eq!(status(&network.pod), Some(200));
+        proxy.kill();
+        let proxy = Proxy::ready(&network.pod, &forwards);
+        assert!(network.pod.nft("list tables").contains("inet other"));
+        std::thread::sleep(IMPATIENCE);
+        assert!(!proxy.log().contains("somebody else"), "it put back what nobody changed");
+    });
+}

@@ -1,0 +1,84 @@
+//! Who is let in: source ranges.
+
+use std::io::{Error, ErrorKind};
+
+use crate::harness::network::{at, with_port};
+use crate::harness::proxy::{PROBE_PORT, args};
+use crate::harness::traffic::{Datagrams, IMPATIENCE, PATIENCE, http_status, serve_tcp, serve_udp, tcp};
+use crate::harness::{Network, Proxy, isolated};
+
+/// TCP and UDP port 80 in both families, with a backend behind each.
+fn network_and_forwards() -> (Network, Vec<String>) {
+    let network = Network::new();
+    let targets = at::BACKEND.map(|ip| with_port(ip, 80));
+    for target in &targets {
+        serve_tcp(&network.backend, target);
+        serve_udp(&network.backend, target);
+    }
+    let forwards = targets
+        .iter()
+        .flat_map(|target| [format!("--forward=tcp/80={target}"), format!("--forward=udp/80={target}")]);
+    let forwards = forwards.collect();
+    (network, forwards)
+}
+
+fn let_in(network: &Network, client: &str, family: usize) -> bool {
+    let to = with_port(at::POD[family], 80);
+    let tcp = tcp(&network.client, client, &to, PATIENCE).is_ok();
+    let udp = Datagrams::new(&network.client, client, &to).ask(PATIENCE).is_ok();
+    assert_eq!(tcp, udp, "{client}");
+    tcp
+}
+
+/// Nothing comes back, not even a refusal.
+fn kept_out(network: &Network, client: &str, family: usize) -> bool {
+    let to = with_port(at::POD[family], 80);
+    let silent = |error: Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
+    let tcp = tcp(&network.client, client, &to, IMPATIENCE).is_err_and(silent);
+    let udp = Datagrams::new(&network.client, client, &to).ask(IMPATIENCE).is_err_and(silent);
+    assert_eq!(tcp, udp, "{client}");
+    tcp
+}
+
+#[test]
+fn overlapping_and_adjacent_ranges_let_in_exactly_their_clients_in_both_families() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        let ranges = args(
+            "--source=192.0.2.0/25 --source=192.0.2.0/26 --source=192.0.2.128/26 \
+             --source=2001:db8:1::/113 --source=2001:db8:1::/112 --source=2001:db8:1::8000/114",
+        );
+        // The second of IPv6 covers all clients: without it, the third client stays outside.
+        let ranges: Vec<_> = ranges.into_iter().filter(|range| !range.ends_with("/112")).collect();
+        let _proxy = Proxy::ready(&network.pod, &[forwards, ranges].concat());
+        for family in 0..2 {
+            assert!(let_in(&network, at::CLIENT[family], family));
+            assert!(let_in(&network, at::CLIENT_2[family], family));
+            assert!(kept_out(&network, at::CLIENT_3[family], family));
+        }
+    });
+}
+
+#[test]
+fn ranges_of_one_family_keep_the_other_out() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        let _proxy = Proxy::ready(&network.pod, &[forwards, args("--source=0.0.0.0/0")].concat());
+        assert!(let_in(&network, at::CLIENT[0], 0));
+        assert!(kept_out(&network, at::CLIENT[1], 1));
+    });
+}
+
+#[test]
+fn the_probe_is_answered_whatever_the_ranges() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        let _proxy = Proxy::ready(&network.pod, &[forwards, args("--source=198.51.100.0/24")].concat());
+        for ip in at::POD {
+            let probe = |path| network.node.run(|| http_status(ip, PROBE_PORT, path, PATIENCE));
+            assert_eq!(probe("/readyz"), Some(200));
+            assert_eq!(probe("/"), Some(404));
+        }
+        assert!(kept_out(&network, at::CLIENT[0], 0));
+    });
+}

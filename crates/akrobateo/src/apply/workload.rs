@@ -1,0 +1,54 @@
+//! Writes the workloads that run proxies. Does I/O.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::serde::Serialize;
+use k8s_openapi::serde::de::DeserializeOwned;
+use kube::api::{DeleteParams, Patch, Preconditions};
+use kube::{Api, Resource, ResourceExt};
+
+use super::{Writer, as_akrobateo, unless_gone};
+use crate::call::{CallError, call};
+use crate::decide::Workload;
+
+impl Writer {
+    /// Makes a workload, or makes it so again.
+    pub(super) async fn apply(&self, workload: &Workload) -> Result<(), CallError> {
+        match workload {
+            Workload::DaemonSet(daemonset) => self.apply_kind::<DaemonSet>(daemonset).await,
+            Workload::Deployment(deployment) => self.apply_kind::<Deployment>(deployment).await,
+        }
+    }
+
+    /// Deletes a workload with its pods, unless it is gone or another one has taken its name.
+    pub(super) async fn delete(&self, workload: &Workload) -> Result<(), CallError> {
+        let metadata = workload.metadata();
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let only_this = Preconditions { uid: metadata.uid.clone(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(only_this), ..DeleteParams::background() };
+        let client = self.client.clone();
+        unless_gone(match workload {
+            Workload::DaemonSet(_) => {
+                let api: Api<DaemonSet> = Api::namespaced(client, namespace);
+                call(&self.metrics, "delete_workload", api.delete(name, &params)).await.map(drop)
+            }
+            Workload::Deployment(_) => {
+                let api: Api<Deployment> = Api::namespaced(client, namespace);
+                call(&self.metrics, "delete_workload", api.delete(name, &params)).await.map(drop)
+            }
+        })
+    }
+
+    async fn apply_kind<K>(&self, object: &K) -> Result<(), CallError>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
+        K::DynamicType: Default,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        let (name, params, patch) = (object.name_any(), as_akrobateo(), Patch::Apply(object));
+        call(&self.metrics, "apply_workload", api.patch(&name, &params, &patch)).await.map(drop)
+    }
+}

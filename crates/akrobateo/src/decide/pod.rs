@@ -1,0 +1,170 @@
+//! The pods that run a Service's proxies. Pure. Nothing in them may change without forwarding being changed, for every
+//! change of the template interrupts forwarding on each node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE};
+use contract::{Protocol, ProxyArgs, probe};
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
+    NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecurityContext,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::wish::{NodeChoice, Requirement, Wish};
+
+/// How packets get through a proxy pod's node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    /// The pod forwards to the Service's cluster IPs.
+    Forward,
+    /// The pod only keeps the ports from others; kube-proxy answers, and keeps the client's address.
+    Reserve,
+}
+
+/// The pods for a wish, off the nodes where others own its ports.
+pub(super) fn spec(image: &str, wish: &Wish, keep_off: &BTreeSet<String>, path: Path) -> PodSpec {
+    let args = &wish.proxy;
+    let forwards_ipv6 = path == Path::Forward && args.forwards.iter().any(|forward| forward.target.is_ipv6());
+    PodSpec {
+        // A proxy needs no API access, and no hint of what else runs in its namespace.
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        host_network: (path == Path::Reserve).then_some(true),
+        init_containers: forwards_ipv6.then(|| vec![ipv6_forwarding(image)]),
+        containers: vec![match path {
+            Path::Forward => forwarder(image, args),
+            Path::Reserve => reserver(image, args),
+        }],
+        node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
+        affinity: affinity(&wish.nodes, keep_off),
+        tolerations: (!wish.nodes.tolerations.is_empty()).then(|| wish.nodes.tolerations.clone()),
+        priority_class_name: Some(wish.priority_class.clone()),
+        ..PodSpec::default()
+    }
+}
+
+fn affinity(nodes: &NodeChoice, keep_off: &BTreeSet<String>) -> Option<Affinity> {
+    let expressions: Vec<_> = nodes.requirements.iter().map(Requirement::to_node_selector).collect();
+    // A field's requirement takes one value only.
+    let fields: Vec<_> = keep_off
+        .iter()
+        .map(|name| NodeSelectorRequirement {
+            key: "metadata.name".to_owned(),
+            operator: "NotIn".to_owned(),
+            values: Some(vec![name.clone()]),
+        })
+        .collect();
+    if expressions.is_empty() && fields.is_empty() {
+        return None;
+    }
+    let some = |list: Vec<_>| (!list.is_empty()).then_some(list);
+    let term = NodeSelectorTerm { match_expressions: some(expressions), match_fields: some(fields) };
+    Some(Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
+    })
+}
+
+fn forwarder(image: &str, args: &ProxyArgs) -> Container {
+    Container {
+        name: "forward".to_owned(),
+        args: Some(args.to_args()),
+        ports: Some(host_ports(args)),
+        readiness_probe: Some(Probe {
+            http_get: Some(HTTPGetAction {
+                path: Some(probe::READY_PATH.to_owned()),
+                port: IntOrString::Int(args.probe_port.into()),
+                ..HTTPGetAction::default()
+            }),
+            period_seconds: Some(2),
+            ..Probe::default()
+        }),
+        security_context: Some(SecurityContext {
+            capabilities: Some(Capabilities {
+                add: Some(vec!["NET_ADMIN".to_owned()]),
+                drop: Some(vec!["ALL".to_owned()]),
+            }),
+            // Kubernetes gives added capabilities to root only; root without any other is all that is needed.
+            run_as_user: Some(0),
+            ..confined()
+        }),
+        ..container(image)
+    }
+}
+
+fn reserver(image: &str, args: &ProxyArgs) -> Container {
+    Container {
+        name: RESERVE.to_owned(),
+        args: Some(vec![RESERVE.to_owned()]),
+        ports: Some(host_ports(args)),
+        security_context: Some(SecurityContext {
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            run_as_non_root: Some(true),
+            run_as_user: Some(65_532),
+            ..confined()
+        }),
+        ..container(image)
+    }
+}
+
+/// IPv6 forwarding is off in every new pod, and only a privileged container may switch it on.
+fn ipv6_forwarding(image: &str) -> Container {
+    Container {
+        name: ENABLE_IPV6_FORWARDING.to_owned(),
+        args: Some(vec![ENABLE_IPV6_FORWARDING.to_owned()]),
+        security_context: Some(SecurityContext {
+            privileged: Some(true),
+            read_only_root_filesystem: Some(true),
+            run_as_user: Some(0),
+            ..SecurityContext::default()
+        }),
+        ..container(image)
+    }
+}
+
+fn confined() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        ..SecurityContext::default()
+    }
+}
+
+fn container(image: &str) -> Container {
+    let quantities = |quantities: &[(&str, &str)]| {
+        let own = |&(name, quantity): &(&str, &str)| (name.to_owned(), Quantity(quantity.to_owned()));
+        Some(quantities.iter().map(own).collect())
+    };
+    Container {
+        image: Some(image.to_owned()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        resources: Some(ResourceRequirements {
+            requests: quantities(&[("cpu", "1m"), ("memory", "8Mi")]),
+            limits: quantities(&[("memory", "64Mi")]),
+            ..ResourceRequirements::default()
+        }),
+        ..Container::default()
+    }
+}
+
+/// Each port and protocol once, whatever the number of address families.
+fn host_ports(args: &ProxyArgs) -> Vec<ContainerPort> {
+    let ports: BTreeSet<(Protocol, u16)> =
+        args.forwards.iter().map(|forward| (forward.protocol, forward.port.get())).collect();
+    let port = |(protocol, port): (Protocol, u16)| ContainerPort {
+        container_port: port.into(),
+        host_port: Some(port.into()),
+        protocol: Some(protocol.as_str().to_uppercase()),
+        ..ContainerPort::default()
+    };
+    ports.into_iter().map(port).collect()
+}

@@ -1,0 +1,91 @@
+//! What a Service asks for, validated once: a `Wish` cannot be wrong. Pure.
+
+mod choices;
+mod forwarding;
+mod node_selector;
+mod refusal;
+mod tolerations;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::{Protocol, ProxyArgs};
+use k8s_openapi::api::core::v1::{Service, Taint, Toleration};
+
+pub(crate) use choices::{AddressType, WorkloadKind};
+pub(crate) use choices::{Defaults, IpMode, PortSet, Workload};
+pub(crate) use node_selector::Requirement;
+pub(crate) use node_selector::parse as parse_node_selector;
+pub(crate) use refusal::Refusal;
+pub(crate) use tolerations::parse as parse_tolerations;
+pub(super) use wanted::{is_status_ours, is_wanted};
+
+use super::ownership::Age;
+
+/// A port of a node, as hostPorts hold it.
+pub(crate) type HostPort = (Protocol, u16);
+
+/// A wanted Service's wish.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wish {
+    /// Its place among those who want the same port.
+    pub(crate) age: Age,
+    /// What is forwarded.
+    pub(crate) proxy: ProxyArgs,
+    /// Where.
+    pub(crate) nodes: NodeChoice,
+    /// By what.
+    pub(crate) workload: Workload,
+    pub(crate) priority_class: String,
+    /// Which addresses of a node are published, by preference.
+    pub(crate) address_types: Vec<AddressType>,
+    pub(crate) ip_mode: IpMode,
+    /// Whether only nodes with an endpoint may answer, and the client's address is kept.
+    pub(crate) local: bool,
+}
+
+/// Which nodes may run a Service's proxies.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct NodeChoice {
+    pub(crate) requirements: Vec<Requirement>,
+    pub(crate) tolerations: Vec<Toleration>,
+}
+
+impl NodeChoice {
+    /// Whether a node with these labels and lasting taints is chosen.
+    pub(crate) fn selects(&self, labels: &BTreeMap<String, String>, taints: &[Taint]) -> bool {
+        self.requirements.iter().all(|requirement| requirement.holds(labels))
+            && taints.iter().all(|taint| tolerations::tolerate(&self.tolerations, taint))
+    }
+}
+
+impl Wish {
+    /// Reads a wanted Service.
+    pub(crate) fn of(service: &Service, defaults: &Defaults) -> Result<Self, Refusal> {
+        let proxy = forwarding::of(service)?;
+        let wish = Self {
+            age: Age::of(service),
+            nodes: NodeChoice {
+                requirements: choices::node_selector(service, defaults)?,
+                tolerations: choices::tolerations(service, defaults)?,
+            },
+            workload: choices::workload(service, defaults)?,
+            priority_class: choices::priority_class(service, defaults)?,
+            address_types: choices::address_types(service, defaults)?,
+            ip_mode: choices::ip_mode(service, defaults)?,
+            local: service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref())
+                == Some("Local"),
+            proxy,
+        };
+        choices::only_what_can_be_done(service, &wish.proxy)?;
+        match wish.host_ports().into_iter().find(|port| defaults.reserved_ports.contains(*port)) {
+            Some(port) => Err(Refusal::PortReserved(port)),
+            None => Ok(wish),
+        }
+    }
+
+    /// The ports that its proxies hold on each of their nodes.
+    pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
+        self.proxy.forwards.iter().map(|forward| (forward.protocol, forward.port.get())).collect()
+    }
+}

@@ -1,0 +1,186 @@
+//! The workload that runs a Service's proxies: a DaemonSet, or a Deployment. Pure.
+
+use std::collections::BTreeSet;
+
+use contract::{labels, names};
+use k8s_openapi::api::apps::v1::{
+    DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
+};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, Service, TopologySpreadConstraint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{Resource, ResourceExt};
+
+use super::covers::covers;
+use super::pod::{self, Path};
+use super::wish::{HostPort, Wish, Workload as Kind};
+use crate::key::ServiceKey;
+
+/// What all proxies have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct ProxySettings {
+    pub(crate) placement: Placement,
+    /// The data plane's image.
+    pub(crate) image: String,
+}
+
+/// The namespace that proxies run in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// One for all.
+    Shared(String),
+    /// Each next to its Service, which owns it.
+    BesideService,
+}
+
+/// A workload, as it is or as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Workload {
+    DaemonSet(Box<DaemonSet>),
+    Deployment(Box<Deployment>),
+}
+
+impl Workload {
+    /// What runs the proxies for a Service's wish.
+    pub(super) fn of(
+        settings: &ProxySettings,
+        service: &Service,
+        wish: &Wish,
+        keep_off: &BTreeSet<String>,
+        path: Path,
+    ) -> Self {
+        let ServiceKey { namespace, name } = ServiceKey::of(service);
+        let labels = labels::of_proxy(&namespace, &name);
+        let mut template = PodTemplateSpec {
+            metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
+            spec: Some(pod::spec(&settings.image, wish, keep_off, path)),
+        };
+        let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
+        let metadata = metadata(settings, service, labels);
+        match wish.workload {
+            Kind::DaemonSet => Self::DaemonSet(Box::new(DaemonSet {
+                metadata,
+                spec: Some(DaemonSetSpec { selector, template, ..DaemonSetSpec::default() }),
+                status: None,
+            })),
+            Kind::Deployment { replicas } => {
+                if let Some(spec) = &mut template.spec {
+                    spec.topology_spread_constraints = Some(vec![spread(&selector)]);
+                }
+                Self::Deployment(Box::new(Deployment {
+                    metadata,
+                    spec: Some(DeploymentSpec {
+                        replicas: Some(replicas.into()),
+                        selector,
+                        strategy: Some(one_by_one()),
+                        template,
+                        ..DeploymentSpec::default()
+                    }),
+                    status: None,
+                }))
+            }
+        }
+    }
+
+    pub(crate) fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::DaemonSet(daemonset) => &daemonset.metadata,
+            Self::Deployment(deployment) => &deployment.metadata,
+        }
+    }
+
+    /// Whether it is the same object as `other`, in whatever state.
+    pub(super) fn is_same_object(&self, other: &Self) -> bool {
+        let same_kind = matches!(
+            (self, other),
+            (Self::DaemonSet(_), Self::DaemonSet(_)) | (Self::Deployment(_), Self::Deployment(_))
+        );
+        let (one, other) = (self.metadata(), other.metadata());
+        same_kind && one.name == other.name && one.namespace == other.namespace
+    }
+
+    /// Whether it already is as `desired` says. What cannot be compared is not: the API server will say why.
+    pub(super) fn is_as(&self, desired: &Self) -> bool {
+        let values = match (self, desired) {
+            (Self::DaemonSet(is), Self::DaemonSet(desired)) => {
+                serde_json::to_value(is).and_then(|is| Ok((is, serde_json::to_value(desired)?)))
+            }
+            (Self::Deployment(is), Self::Deployment(desired)) => {
+                serde_json::to_value(is).and_then(|is| Ok((is, serde_json::to_value(desired)?)))
+            }
+            _ => return false,
+        };
+        values.is_ok_and(|(is, desired)| covers(&is, &desired))
+    }
+
+    /// The ports that its pods hold on their nodes.
+    pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
+        let template = match self {
+            Self::DaemonSet(daemonset) => daemonset.spec.as_ref().map(|spec| &spec.template),
+            Self::Deployment(deployment) => deployment.spec.as_ref().map(|spec| &spec.template),
+        };
+        let containers = template.and_then(|template| template.spec.as_ref()).map(|spec| &spec.containers);
+        let ports = containers.into_iter().flatten().flat_map(|container| container.ports.iter().flatten());
+        ports
+            .filter_map(|port| {
+                let protocol = port.protocol.as_deref().unwrap_or("TCP").parse().ok()?;
+                Some((protocol, u16::try_from(port.host_port?).ok()?))
+            })
+            .collect()
+    }
+}
+
+fn metadata(
+    settings: &ProxySettings,
+    service: &Service,
+    labels: std::collections::BTreeMap<String, String>,
+) -> ObjectMeta {
+    let key = ServiceKey::of(service);
+    let (name, namespace, owner) = match &settings.placement {
+        Placement::Shared(namespace) => (names::proxy(&key.namespace, &key.name), namespace.clone(), None),
+        // Kubernetes collects what is owned within one namespace.
+        Placement::BesideService => {
+            (names::proxy_beside(&key.name), key.namespace.clone(), Some(owner(service)))
+        }
+    };
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(namespace),
+        labels: Some(labels),
+        owner_references: owner.map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn owner(service: &Service) -> OwnerReference {
+    OwnerReference {
+        api_version: Service::api_version(&()).into_owned(),
+        kind: Service::kind(&()).into_owned(),
+        name: service.name_any(),
+        uid: service.uid().unwrap_or_default(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    }
+}
+
+/// Each node's ports can be held once, so a new pod may have to wait for an old one's node.
+fn one_by_one() -> DeploymentStrategy {
+    DeploymentStrategy {
+        type_: Some("RollingUpdate".to_owned()),
+        rolling_update: Some(RollingUpdateDeployment {
+            max_surge: Some(IntOrString::Int(0)),
+            max_unavailable: Some(IntOrString::Int(1)),
+        }),
+    }
+}
+
+/// Over zones, where there are any; hostPorts spread the pods over nodes by themselves.
+fn spread(selector: &LabelSelector) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        label_selector: Some(selector.clone()),
+        max_skew: 1,
+        topology_key: "topology.kubernetes.io/zone".to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        ..TopologySpreadConstraint::default()
+    }
+}

@@ -1,0 +1,140 @@
+//! What is counted. Labels never carry names of objects or texts of errors: their number must not grow.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::key::ServiceKey;
+
+/// All metrics of the operator.
+pub(crate) struct Metrics {
+    /// Calls to the API server, by step and result.
+    pub(crate) calls: Family<CallLabels, Counter>,
+    /// How long calls take.
+    pub(crate) call_seconds: Histogram,
+    /// Turns of Services, by result.
+    pub(crate) turns: Family<TurnLabels, Counter>,
+    /// How long turns take.
+    pub(crate) turn_seconds: Histogram,
+    /// Interrupted watches, by kind.
+    pub(crate) watch_errors: Family<WatchLabels, Counter>,
+    /// Services by the state of their exposure.
+    services: Family<ServiceLabels, Gauge>,
+    states: Mutex<HashMap<ServiceKey, &'static str>>,
+    /// 1 while this replica writes.
+    pub(crate) leader: Gauge<f64, AtomicU64>,
+    registry: Registry,
+}
+
+/// Labels of [`Metrics::calls`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct CallLabels {
+    pub(crate) step: &'static str,
+    pub(crate) result: CallResult,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(crate) enum CallResult {
+    Ok,
+    Failed,
+    TimedOut,
+}
+
+impl EncodeLabelValue for CallResult {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
+        let text = match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+        };
+        EncodeLabelValue::encode(&text, encoder)
+    }
+}
+
+/// Labels of [`Metrics::turns`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct TurnLabels {
+    /// `ok`, or the step that failed.
+    pub(crate) result: &'static str,
+}
+
+/// Labels of [`Metrics::watch_errors`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct WatchLabels {
+    pub(crate) kind: String,
+}
+
+/// Labels of [`Metrics::services`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ServiceLabels {
+    /// The reason of the condition `akrobateo.io/Exposed`.
+    state: &'static str,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Arc<Self> {
+        let mut registry = Registry::with_prefix("akrobateo");
+        // From 1 ms to 16 s.
+        let seconds = || Histogram::new(exponential_buckets(0.001, 4.0, 8));
+        let (call_seconds, turn_seconds) = (seconds(), seconds());
+        let (calls, turns, watch_errors, services) =
+            (Family::default(), Family::default(), Family::default(), Family::default());
+        let leader = Gauge::default();
+        registry.register("api_calls", "Writes to the API server, by step and result", calls.clone());
+        let help = "Duration of writes to the API server";
+        registry.register_with_unit("api_call_duration", help, Unit::Seconds, call_seconds.clone());
+        registry.register("reconciles", "Turns of Services: ok, or the step that failed", turns.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Duration of turns",
+            Unit::Seconds,
+            turn_seconds.clone(),
+        );
+        registry.register("watch_errors", "Interruptions of watches, by kind", watch_errors.clone());
+        registry.register("services", "Services by the state of their exposure", services.clone());
+        registry.register("leader", "1 while this replica writes, else 0", leader.clone());
+        let states = Mutex::default();
+        Arc::new(Self {
+            calls,
+            call_seconds,
+            turns,
+            turn_seconds,
+            watch_errors,
+            services,
+            states,
+            leader,
+            registry,
+        })
+    }
+
+    /// Counts a Service under its state; `None` when it is not ours, or no longer.
+    pub(crate) fn service_is(&self, key: &ServiceKey, state: Option<&'static str>) {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match state {
+            Some(state) => states.insert(key.clone(), state),
+            None => states.remove(key),
+        };
+        if let Some(state) = before {
+            self.services.get_or_create(&ServiceLabels { state }).dec();
+        }
+        if let Some(state) = state {
+            self.services.get_or_create(&ServiceLabels { state }).inc();
+        }
+    }
+
+    /// The metrics in the `OpenMetrics` text format.
+    pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

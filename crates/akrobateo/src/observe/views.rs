@@ -1,0 +1,130 @@
+//! The views of all that is watched, and the questions asked of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use contract::labels;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+
+use super::WatchEnded;
+use super::watch::{self, Changes, SERVICE_OF_SLICE, follow};
+use crate::decide::{Holding, NodeFacts, Placement, Workload};
+use crate::key::ServiceKey;
+
+/// One view for each kind.
+pub(super) struct Views {
+    services: Store<Service>,
+    slices: Store<EndpointSlice>,
+    nodes: Store<Node>,
+    pods: Store<Pod>,
+    daemonsets: Store<DaemonSet>,
+    deployments: Store<Deployment>,
+}
+
+impl Views {
+    pub(super) fn watch(
+        client: &Client,
+        watched: Option<&str>,
+        placement: &Placement,
+        changes: &Changes,
+    ) -> Self {
+        let all = watcher::Config::default;
+        let ours = || all().labels(&labels::all_proxies());
+        let client = || client.clone();
+        let pods = match (placement, watched) {
+            (Placement::Shared(namespace), _) => Api::namespaced(client(), namespace),
+            (Placement::BesideService, Some(namespace)) => Api::namespaced(client(), namespace),
+            (Placement::BesideService, None) => Api::all(client()),
+        };
+        let (services, slices) = match watched {
+            Some(namespace) => (Api::namespaced(client(), namespace), Api::namespaced(client(), namespace)),
+            None => (Api::all(client()), Api::all(client())),
+        };
+        Self {
+            services: follow(services, all(), watch::service(), changes),
+            slices: follow(slices, all(), watch::slice(), changes),
+            nodes: follow(Api::all(client()), all(), watch::node(), changes),
+            pods: follow(pods, ours(), watch::proxy(), changes),
+            // In all namespaces: when the namespace of the proxies is changed, those in the old one must be found.
+            daemonsets: follow(Api::all(client()), ours(), watch::proxy(), changes),
+            deployments: follow(Api::all(client()), ours(), watch::proxy(), changes),
+        }
+    }
+
+    pub(super) async fn complete(&self) -> Result<(), WatchEnded> {
+        self.services.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.slices.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.nodes.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.pods.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.daemonsets.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.deployments.wait_until_ready().await.map_err(|_| WatchEnded)
+    }
+
+    pub(super) fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
+        self.services.get(&ObjectRef::new(&key.name).within(&key.namespace))
+    }
+
+    pub(super) fn services(&self) -> Vec<Arc<Service>> {
+        self.services.state()
+    }
+
+    /// The nodes, by name, so that the same nodes are equal whatever the order they came in.
+    pub(super) fn nodes(&self) -> Vec<NodeFacts> {
+        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeFacts::of(node)).collect();
+        nodes.sort_by(|one, other| one.name.cmp(&other.name));
+        nodes
+    }
+
+    pub(super) fn pods(&self, key: &ServiceKey) -> Vec<Arc<Pod>> {
+        self.pods.state_filter(|pod| key.is_of_proxy(pod))
+    }
+
+    pub(super) fn workloads(&self, key: &ServiceKey) -> Vec<Workload> {
+        let daemonsets = self.daemonsets.state_filter(|daemonset| key.is_of_proxy(daemonset));
+        let deployments = self.deployments.state_filter(|deployment| key.is_of_proxy(deployment));
+        let daemonsets =
+            daemonsets.iter().map(|daemonset| Workload::DaemonSet(Box::new((**daemonset).clone())));
+        daemonsets
+            .chain(
+                deployments.iter().map(|deployment| Workload::Deployment(Box::new((**deployment).clone()))),
+            )
+            .collect()
+    }
+
+    /// The ports and nodes that a Service's proxies hold.
+    pub(super) fn holding(&self, key: &ServiceKey) -> Holding {
+        let pods = self.pods(key);
+        let nodes = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
+        let ports = self.workloads(key).iter().flat_map(Workload::host_ports).collect();
+        Holding { ports, nodes: nodes.collect() }
+    }
+
+    /// The nodes with a ready endpoint of a Service.
+    pub(super) fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        let slices = self.slices.state_filter(|slice| {
+            slice.namespace().as_ref() == Some(&key.namespace)
+                && slice.labels().get(SERVICE_OF_SLICE) == Some(&key.name)
+        });
+        let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+        let ready = endpoints.filter(|endpoint| {
+            // Absent means yes (https://kubernetes.io/docs/reference/kubernetes-api/ endpoint conditions).
+            endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+        });
+        ready.filter_map(|endpoint| endpoint.node_name.clone()).collect()
+    }
+
+    /// Every Service that exists, and every one that something was made for.
+    pub(super) fn all(&self) -> BTreeSet<ServiceKey> {
+        let services = self.services.state().into_iter().map(|service| ServiceKey::of(&service));
+        let daemonsets =
+            self.daemonsets.state().into_iter().filter_map(|object| ServiceKey::of_proxy(&*object));
+        let deployments =
+            self.deployments.state().into_iter().filter_map(|object| ServiceKey::of_proxy(&*object));
+        services.chain(daemonsets).chain(deployments).collect()
+    }
+}
