@@ -65,7 +65,7 @@ async fn logs(client: &Client, which: &ListParams) {
     }
 }
 
-/// They are about pods and DaemonSets in the operator's namespace, whose names begin alike.
+/// They are about objects in the operator's namespace, whose names begin alike.
 async fn events_of_proxies(client: &Client, namespace: &str) {
     let events =
         Api::<Event>::namespaced(client.clone(), OPERATOR_NAMESPACE).list(&ListParams::default()).await;

@@ -19,6 +19,10 @@ pub(crate) const CLUSTER: Variable = Variable(
 );
 pub(crate) const AUDIT_LOG: Variable =
     Variable("E2E_AUDIT_LOG", "the API server's audit log of what the operator asked for");
+pub(crate) const OPERATOR: Variable = Variable(
+    "E2E_OPERATOR",
+    "the operator's program, to be run on this machine: target/debug/akrobateo, for example",
+);
 /// Set by cargo for the tests of this package.
 pub(crate) const ECHO: Variable =
     Variable("CARGO_BIN_EXE_echo", "the echo program, which `cargo test` builds and names");

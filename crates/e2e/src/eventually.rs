@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::Failure;
 
 /// Long enough for a rollout over all nodes of a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Waits until a check holds, and says what it last saw if it never does.
@@ -31,7 +31,10 @@ pub async fn within<T>(
             sleep(INTERVAL).await;
         }
     };
+    let started = Instant::now();
     let outcome = timeout(limit, polling).await;
+    // A test's output is shown when it fails: how far it came, and how long each step took.
+    eprintln!("{:5.1} s for this: {what}", started.elapsed().as_secs_f32());
     outcome.map_err(|_| Failure::GaveUp(what.to_owned(), limit, Box::new(last)))
 }
 

@@ -92,7 +92,7 @@ impl Namespace {
 #[must_use]
 pub fn targets(service: &ServiceBuilder, addresses: &[IpAddr]) -> Vec<Target> {
     let ports = service.ports().iter();
-    let on_each = |port: &crate::Port| {
+    let on_each = |port: &crate::PortMapping| {
         let (protocol, port) = (port.protocol, port.port);
         addresses.iter().map(move |&host| Target { protocol, host, port }).collect::<Vec<_>>()
     };

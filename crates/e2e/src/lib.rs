@@ -38,5 +38,5 @@ pub use proxies::OPERATOR_NAMESPACE;
 pub use reply::{ParseReplyError, Reply};
 pub use rights::{Right, Rights};
 pub use run::{fault_test, test};
-pub use service::{Port, ServiceBuilder, service};
+pub use service::{PortMapping, ServiceBuilder, service};
 pub use target::{ParseTargetError, Target};

@@ -10,7 +10,7 @@ use kube::{Api, Client};
 
 use crate::Failure;
 
-/// Below the ports of NodePorts and of outgoing connections, above those of well-known daemons.
+/// Below every `nodePort` and the ports of outgoing connections, above those of well-known daemons.
 const RANGE: RangeInclusive<u16> = 20_000..=29_999;
 
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());

@@ -23,7 +23,7 @@ impl Namespace {
         Ok(found.remove(0))
     }
 
-    /// Whatever DaemonSets were made for a Service, anywhere.
+    /// Each DaemonSet that was made for a Service, anywhere.
     pub async fn daemonsets(&self, service: &ServiceBuilder) -> Result<Vec<DaemonSet>, Failure> {
         Ok(Api::all(self.client()).list(&self.made_for(service)).await?.items)
     }

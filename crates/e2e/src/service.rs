@@ -15,13 +15,13 @@ pub struct ServiceBuilder {
     name: String,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
-    ports: Vec<Port>,
+    ports: Vec<PortMapping>,
     spec: ServiceSpec,
 }
 
 /// One port of a Service.
 #[derive(Clone, Copy, Debug)]
-pub struct Port {
+pub struct PortMapping {
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
     pub(crate) target: u16,
@@ -61,7 +61,7 @@ impl ServiceBuilder {
     #[must_use]
     pub fn port(mut self, protocol: Protocol, port: u16, target: u16) -> Self {
         self.ports.retain(|other| (other.protocol, other.port) != (protocol, port));
-        self.ports.push(Port { protocol, port, target, node_port: None });
+        self.ports.push(PortMapping { protocol, port, target, node_port: None });
         self
     }
 
@@ -146,7 +146,7 @@ impl ServiceBuilder {
 
     /// Its ports.
     #[must_use]
-    pub fn ports(&self) -> &[Port] {
+    pub fn ports(&self) -> &[PortMapping] {
         &self.ports
     }
 

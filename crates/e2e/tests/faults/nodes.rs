@@ -10,8 +10,8 @@ async fn one_and_others(
     let operator = faults.operator.ready().await?.spec.and_then(|pod| pod.node_name);
     let mut nodes = namespace.cluster().nodes().await?;
     let index = nodes.iter().position(|node| Some(&node.name) != operator.as_ref());
-    let one = nodes.remove(index.expect("a node without the operator"));
-    Ok((one, nodes))
+    let index = index.ok_or_else(|| Failure::Unmet("every node runs the operator".to_owned()))?;
+    Ok((nodes.remove(index), nodes))
 }
 
 #[tokio::test]

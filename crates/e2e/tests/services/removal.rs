@@ -1,7 +1,9 @@
 //! What is no longer asked for is taken away, whatever the way in which it ended.
 
 use e2e::{Failure, ensure, eventually, same, service, targets, test};
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::DeleteParams;
 
 #[tokio::test]
 async fn a_deleted_services_proxies_go() -> Result<(), Failure> {
@@ -15,6 +17,21 @@ async fn a_deleted_services_proxies_go() -> Result<(), Failure> {
         namespace.withdrawn(&web).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         namespace.unreachable(&targets).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_proxies_of_a_deleted_namespace_go() -> Result<(), Failure> {
+    test(async |namespace| {
+        let doomed = namespace.another("doomed").await?;
+        let [port] = doomed.ports().await?;
+        let web = service("web").tcp(port);
+        doomed.apply(&web).await?;
+        doomed.rolled_out(&web).await?;
+        let api: Api<Namespace> = Api::all(namespace.cluster().client.clone());
+        api.delete(doomed.name(), &DeleteParams::default()).await?;
+        doomed.withdrawn(&web).await
     })
     .await
 }
@@ -69,7 +86,8 @@ async fn a_service_that_is_deleted_and_made_again_at_once_works() -> Result<(), 
             namespace.delete(&web).await?;
             namespace.apply(&web).await?;
         }
-        let target = format!("={}:{port}", cluster_ip(&namespace.service(&web).await?));
+        let cluster_ip = namespace.service(&web).await?.spec.and_then(|spec| spec.cluster_ip);
+        let target = format!("={}:{port}", cluster_ip.expect("a ClusterIP"));
         eventually("the proxies forward to the new Service", async || {
             let daemonset = namespace.daemonset(&web).await?;
             let pod = daemonset.spec.and_then(|spec| spec.template.spec).unwrap_or_default();
@@ -82,9 +100,4 @@ async fn a_service_that_is_deleted_and_made_again_at_once_works() -> Result<(), 
         namespace.came_through_proxies(&web, &replies).await
     })
     .await
-}
-
-fn cluster_ip(service: &k8s_openapi::api::core::v1::Service) -> String {
-    let ip = service.spec.as_ref().and_then(|spec| spec.cluster_ip.clone());
-    ip.unwrap_or_else(|| panic!("{} has a ClusterIP", service.name_any()))
 }
