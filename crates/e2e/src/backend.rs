@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodSpec, Probe, TCPSocketAction,
+    Container, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodSpec, Probe, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 
 use crate::{Failure, Namespace, ensure, eventually};
 
@@ -36,6 +36,35 @@ impl Namespace {
     /// Starts the backend on this node, and waits until it serves.
     pub async fn backend_on(&self, node: &str) -> Result<(), Failure> {
         self.start(Some(node.to_owned())).await
+    }
+
+    /// Starts a pod that holds a TCP port of a node as its hostPort, and is no proxy.
+    pub async fn hold_port(&self, name: &str, node: &str, port: u16) -> Result<(), Failure> {
+        let mut holder = pod(Some(node.to_owned()));
+        holder.metadata.name = Some(name.to_owned());
+        holder.metadata.labels = None;
+        for container in holder.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
+            let held = ContainerPort {
+                container_port: PORT.into(),
+                host_port: Some(port.into()),
+                ..ContainerPort::default()
+            };
+            container.ports = Some(vec![held]);
+        }
+        let api: Api<Pod> = Api::namespaced(self.client(), self.name());
+        api.create(&PostParams::default(), &holder).await?;
+        eventually("the pod holds its port", async || {
+            let pod = api.get(name).await?;
+            ensure(is_ready(&pod), || format!("{:?}", pod.status))
+        })
+        .await
+    }
+
+    /// Deletes such a pod.
+    pub async fn let_port_go(&self, name: &str) -> Result<(), Failure> {
+        let api: Api<Pod> = Api::namespaced(self.client(), self.name());
+        api.delete(name, &DeleteParams::default()).await?;
+        Ok(())
     }
 
     async fn start(&self, node: Option<String>) -> Result<(), Failure> {

@@ -22,6 +22,7 @@ mod rights;
 mod run;
 mod service;
 mod target;
+mod warnings;
 
 pub use answer::{Answer, ParseAnswerError};
 pub use cluster::{Cluster, NodeAddresses};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use contract::labels;
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -25,6 +25,11 @@ impl Namespace {
 
     /// Each DaemonSet that was made for a Service, anywhere.
     pub async fn daemonsets(&self, service: &ServiceBuilder) -> Result<Vec<DaemonSet>, Failure> {
+        Ok(Api::all(self.client()).list(&self.made_for(service)).await?.items)
+    }
+
+    /// Each Deployment that was made for a Service, anywhere.
+    pub async fn deployments(&self, service: &ServiceBuilder) -> Result<Vec<Deployment>, Failure> {
         Ok(Api::all(self.client()).list(&self.made_for(service)).await?.items)
     }
 

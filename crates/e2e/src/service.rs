@@ -131,6 +131,22 @@ impl ServiceBuilder {
         self
     }
 
+    /// With externalTrafficPolicy Local.
+    #[must_use]
+    pub fn local(mut self) -> Self {
+        self.spec.external_traffic_policy = Some("Local".to_owned());
+        self
+    }
+
+    /// On the nodes with these names only.
+    #[must_use]
+    pub fn on(self, nodes: &[&str]) -> Self {
+        self.annotation(
+            annotations::NODE_SELECTOR,
+            &format!("kubernetes.io/hostname in ({})", nodes.join(",")),
+        )
+    }
+
     /// Of type ClusterIP.
     #[must_use]
     pub fn cluster_ip(mut self) -> Self {

@@ -11,6 +11,8 @@ use super::wish::Refusal;
 
 /// The condition's type.
 pub(super) const EXPOSED: &str = "akrobateo.io/Exposed";
+const CONFLICT: &str = "PortConflict";
+const NOT_READY: &str = "ProxiesNotReady";
 /// Conflicts that a message names; a Service with hundreds of ports may have as many.
 const NAMED_CONFLICTS: usize = 3;
 
@@ -30,7 +32,7 @@ impl Obstacle {
         match self {
             Self::Unplaceable => "NoNodes",
             Self::Idle => "NoEndpoints",
-            Self::Podless(_) => "ProxiesNotReady",
+            Self::Podless(_) => NOT_READY,
         }
     }
 }
@@ -42,20 +44,22 @@ pub(crate) struct Exposure {
     /// A reason as in conditions and events.
     pub(crate) reason: &'static str,
     pub(crate) message: String,
-    /// Whether somebody has to do something about it.
-    pub(crate) trouble: bool,
+    /// The reason of a Warning, if somebody has to do something about it.
+    pub(crate) warning: Option<&'static str>,
 }
 
 impl Exposure {
     /// Of a Service that asks for what cannot be had.
     pub(super) fn refused(refusal: &Refusal, still_served: bool) -> Self {
         let rest = if still_served { "; the proxies from before go on" } else { "" };
-        Self { exposed: false, reason: refusal.reason(), message: format!("{refusal}{rest}"), trouble: true }
+        let reason = refusal.reason();
+        Self { exposed: false, reason, message: format!("{refusal}{rest}"), warning: Some(reason) }
     }
 
     /// Of a Service whose ports belong to others on every node.
     pub(super) fn crowded_out(verdict: &Verdict) -> Self {
-        Self { exposed: false, reason: "PortConflict", message: conflicts(&verdict.conflicts), trouble: true }
+        let message = conflicts(&verdict.conflicts);
+        Self { exposed: false, reason: CONFLICT, message, warning: Some(CONFLICT) }
     }
 
     /// Of a Service whose proxies should run.
@@ -74,12 +78,18 @@ impl Exposure {
             (true, ..) if partly.is_some() => ("PartlyExposed", None),
             (true, ..) => ("Exposed", None),
             (false, Some(obstacle), _) => (obstacle.reason(), Some(obstacle.to_string())),
-            (false, None, Some(_)) => ("ProxiesNotReady", None),
-            (false, None, None) => ("ProxiesNotReady", Some("no proxy is ready yet".to_owned())),
+            (false, None, Some(_)) => (NOT_READY, None),
+            (false, None, None) => (NOT_READY, Some("no proxy is ready yet".to_owned())),
         };
-        let trouble = partly.is_some() || failing.is_some() || caveat.is_some() || obstacle.is_some();
+        let warnings = [
+            obstacle.map(Obstacle::reason),
+            partly.as_ref().map(|_| CONFLICT),
+            failing.as_ref().map(|_| NOT_READY),
+            caveat.as_ref().map(|_| "ClientAddressNotKept"),
+        ];
+        let warning = warnings.into_iter().flatten().next();
         let message = [state, partly, failing, caveat].into_iter().flatten().collect::<Vec<_>>().join("; ");
-        Self { exposed, reason, message, trouble }
+        Self { exposed, reason, message, warning }
     }
 
     /// Whether a Service's condition already says this.
@@ -173,7 +183,7 @@ mod tests {
     #[test]
     fn a_service_whose_proxies_are_starting_is_no_trouble() {
         let exposure = served(0, vec![pod("a").on("n1").build()]);
-        assert_eq!((exposure.exposed, exposure.reason, exposure.trouble), (false, "ProxiesNotReady", false));
+        assert_eq!((exposure.exposed, exposure.reason, exposure.warning), (false, "ProxiesNotReady", None));
     }
 
     #[test]
@@ -181,7 +191,7 @@ mod tests {
         let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. \
                        preemption: 0/3 nodes are available: 3 No preemption victims found.";
         let exposure = served(0, vec![pod("a").unscheduled(message).build()]);
-        assert!(exposure.trouble);
+        assert_eq!(exposure.warning, Some("ProxiesNotReady"));
         assert!(exposure.message.contains("didn't have free ports"), "{}", exposure.message);
         assert!(exposure.message.contains("another pod holds the port"), "{}", exposure.message);
         assert!(!exposure.message.contains("preemption"), "{}", exposure.message);

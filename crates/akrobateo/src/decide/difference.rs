@@ -98,9 +98,8 @@ fn news(service: &Service, desired: &Status, exposure: &Exposure, same_addresses
     let before = said(service);
     let was_exposed = before.is_some_and(|before| before.status == "True");
     let message_is_new = !exposure.is_said_by(before);
-    if exposure.trouble && message_is_new {
-        let reason = if exposure.exposed { trouble_in_part(exposure) } else { exposure.reason };
-        return Some(announce(true, reason, exposure.message.clone()));
+    if let Some(warning) = exposure.warning.filter(|_| message_is_new) {
+        return Some(announce(true, warning, exposure.message.clone()));
     }
     match (exposure.exposed, was_exposed) {
         (true, false) => Some(announce(false, "EnsuredLoadBalancer", listed(&desired.addresses))),
@@ -110,10 +109,6 @@ fn news(service: &Service, desired: &Status, exposure: &Exposure, same_addresses
         (false, true) => Some(announce(true, "UnAvailableLoadBalancer", exposure.message.clone())),
         _ => None,
     }
-}
-
-fn trouble_in_part(exposure: &Exposure) -> &'static str {
-    if exposure.reason == "PartlyExposed" { "PortConflict" } else { "SyncLoadBalancerFailed" }
 }
 
 fn listed(addresses: &[LoadBalancerIngress]) -> String {

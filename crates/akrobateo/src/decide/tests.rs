@@ -214,7 +214,8 @@ fn where_the_clients_address_cannot_be_kept_a_warning_says_why() {
     proxied.endpoint_nodes.insert("n1".to_owned());
     assert_eq!(pod_spec(&proxied).host_network, None);
     let exposure = exposure(&proxied);
-    assert!(exposure.exposed && exposure.trouble);
+    assert!(exposure.exposed);
+    assert_eq!(exposure.warning, Some("ClientAddressNotKept"));
     assert!(exposure.message.contains("ipMode Proxy"), "{}", exposure.message);
 }
 

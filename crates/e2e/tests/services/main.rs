@@ -5,5 +5,8 @@ mod annotations;
 mod by_hand;
 mod changes;
 mod exposure;
+mod local;
+mod ownership;
+mod placement;
 mod proxy_pods;
 mod removal;
