@@ -72,7 +72,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         watch_namespace = settings.watched().unwrap_or("(all)"),
-        lb_namespace = ?placement,
+        lb_namespace = %placement,
         lb_image = settings.lb_image,
         "starting"
     );

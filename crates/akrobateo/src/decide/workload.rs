@@ -1,6 +1,7 @@
 //! The workload that runs a Service's proxies: a DaemonSet, or a Deployment. Pure.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use contract::{labels, names};
@@ -36,6 +37,15 @@ pub(crate) enum Placement {
     Shared(String),
     /// Each next to its Service, which owns it.
     BesideService,
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shared(namespace) => namespace,
+            Self::BesideService => "@service",
+        })
+    }
 }
 
 /// A workload, as it is or as it should be.
