@@ -7,3 +7,4 @@ mod changes;
 mod exposure;
 mod proxy_pods;
 mod removal;
+mod workloads;
