@@ -23,6 +23,8 @@ pub struct Request {
     pub name: String,
     /// HTTP status of the response.
     pub code: u64,
+    /// Whether the operator's roles allow it; the API server may still refuse it for other reasons.
+    pub allowed: bool,
     /// When it was made.
     pub at: Timestamp,
     /// The pod that made it.
@@ -71,6 +73,7 @@ fn request(entry: &Value) -> Option<Request> {
         verb: entry["verb"].as_str()?.to_owned(),
         name: text(&object["name"]),
         code: entry["responseStatus"]["code"].as_u64()?,
+        allowed: entry["annotations"]["authorization.k8s.io/decision"] == "allow",
         at: at.0,
         pod: text(&entry["user"]["extra"]["authentication.kubernetes.io/pod-name"][0]),
     })

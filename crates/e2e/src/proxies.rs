@@ -71,11 +71,13 @@ impl Namespace {
 
     /// Waits until nothing that was made for a Service is left, nor any addresses in its status.
     pub async fn withdrawn(&self, service: &ServiceBuilder) -> Result<(), Failure> {
-        eventually("the DaemonSet and its pods are gone", async || {
-            let daemonsets: Vec<_> =
-                self.daemonsets(service).await?.iter().map(ResourceExt::name_any).collect();
+        eventually("the proxies are gone", async || {
+            let deployments = Api::<Deployment>::all(self.client()).list(&self.made_for(service)).await?;
+            let deployments = deployments.iter().map(ResourceExt::name_any);
+            let daemonsets = self.daemonsets(service).await?;
+            let workloads: Vec<_> = daemonsets.iter().map(ResourceExt::name_any).chain(deployments).collect();
             let pods: Vec<_> = self.proxy_pods(service).await?.iter().map(ResourceExt::name_any).collect();
-            same("DaemonSets and pods", &(daemonsets, pods), &(vec![], vec![]))
+            same("workloads and pods", &(workloads, pods), &(vec![], vec![]))
         })
         .await?;
         eventually("the status is cleared", async || match self.published(service).await {

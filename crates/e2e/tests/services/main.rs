@@ -10,3 +10,4 @@ mod ownership;
 mod placement;
 mod proxy_pods;
 mod removal;
+mod workloads;
