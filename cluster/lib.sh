@@ -76,7 +76,7 @@ in_member() { # MEMBER CMD...: in all of its namespaces
   local pid
   pid=$(first_pid "$1") || die "$1 is not running"
   shift
-  nsenter --target "$pid" --mount --uts --ipc --net --pid -- "$@"
+  nsenter --target "$pid" --mount --uts --ipc --net --pid --root --wd -- "$@"
 }
 
 cgroup_mounts() { awk '$3 ~ /^cgroup2?$/ && !seen[$2]++ { print $3, $2 }' /proc/self/mounts; } # type and directory
