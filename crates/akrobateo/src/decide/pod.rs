@@ -15,6 +15,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::wish::{NodeChoice, Requirement, Wish};
 
+/// For a proxy's end, in seconds. It ends at once when told, unless it was told before it could listen; and until it has
+/// ended nobody else gets its ports.
+const GRACE: i64 = 3;
+
 /// How packets get through a proxy pod's node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Path {
@@ -42,6 +46,7 @@ pub(super) fn spec(image: &str, wish: &Wish, keep_off: &BTreeSet<String>, path: 
         affinity: affinity(&wish.nodes, keep_off),
         tolerations: (!wish.nodes.tolerations.is_empty()).then(|| wish.nodes.tolerations.clone()),
         priority_class_name: Some(wish.priority_class.clone()),
+        termination_grace_period_seconds: Some(GRACE),
         ..PodSpec::default()
     }
 }
