@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
 use crate::cluster::Cluster;
-use crate::{Failure, ServiceBuilder, ports};
+use crate::{Failure, ServiceBuilder, eventually, ports};
 
 /// A namespace that was made for one test.
 pub struct Namespace {
@@ -77,6 +77,20 @@ impl Namespace {
     pub async fn apply(&self, service: &ServiceBuilder) -> Result<Service, Failure> {
         let params = PatchParams::apply("e2e").force();
         Ok(self.services().patch(service.name(), &params, &Patch::Apply(service.build())).await?)
+    }
+
+    /// Makes a Service that is younger than another: creation times are whole seconds, and of two Services of the same
+    /// second the UID decides.
+    pub async fn apply_after(&self, older: &ServiceBuilder, younger: &ServiceBuilder) -> Result<(), Failure> {
+        let created = self.service(older).await?.metadata.creation_timestamp;
+        eventually("a Service is made in another second", async || {
+            if self.apply(younger).await?.metadata.creation_timestamp != created {
+                return Ok(());
+            }
+            self.delete(younger).await?;
+            Err(Failure::Unmet("it was the same second".to_owned()))
+        })
+        .await
     }
 
     /// A Service as it is now.

@@ -1,7 +1,7 @@
 //! Who owns a port: the oldest Service that wants it; and what the others are told.
 
 use contract::Protocol;
-use e2e::{Failure, Target, eventually, same, service, test};
+use e2e::{Failure, Target, same, service, test};
 
 #[tokio::test]
 async fn a_port_belongs_to_the_oldest_service_and_the_younger_one_takes_over_when_that_goes()
@@ -13,17 +13,8 @@ async fn a_port_belongs_to_the_oldest_service_and_the_younger_one_takes_over_whe
         namespace.apply(&older).await?;
         namespace.exposed(&older).await?;
         let proxies = namespace.rolled_out(&older).await?;
-        // Creation times are whole seconds; of two Services of the same second the UID decides.
-        let created = namespace.service(&older).await?.metadata.creation_timestamp;
         let younger = service("younger").tcp(port).tcp(own).proxy_mode();
-        eventually("a second has passed", async || {
-            let made = namespace.apply(&younger).await?;
-            if made.metadata.creation_timestamp == created {
-                namespace.delete(&younger).await?;
-            }
-            e2e::ensure(made.metadata.creation_timestamp != created, || "the same second".to_owned())
-        })
-        .await?;
+        namespace.apply_after(&older, &younger).await?;
         let owner = format!("{}/older", namespace.name());
         namespace.warned(&younger, "PortConflict", &[&port.to_string(), &owner]).await?;
         same("DaemonSets of the younger", &namespace.daemonsets(&younger).await?.len(), &0)?;
@@ -51,16 +42,8 @@ async fn services_on_disjoint_nodes_share_a_port_and_a_third_keeps_off_both() ->
         namespace.apply(&second).await?;
         namespace.exposed_on(&first, std::slice::from_ref(one)).await?;
         namespace.exposed_on(&second, std::slice::from_ref(two)).await?;
-        let created = namespace.service(&second).await?.metadata.creation_timestamp;
         let third = service("third").tcp(port).proxy_mode();
-        eventually("a second has passed", async || {
-            let made = namespace.apply(&third).await?;
-            if made.metadata.creation_timestamp == created {
-                namespace.delete(&third).await?;
-            }
-            e2e::ensure(made.metadata.creation_timestamp != created, || "the same second".to_owned())
-        })
-        .await?;
+        namespace.apply_after(&second, &third).await?;
         namespace.exposed_on(&third, std::slice::from_ref(three)).await?;
         namespace.warned(&third, "PortConflict", &[&one.name, &two.name]).await
     })
