@@ -164,7 +164,7 @@ async fn turn(context: Arc<Context>, observed: Observed, key: ServiceKey, now: T
     }
 }
 
-/// The pod's name, or else something that no other process on this machine has.
+/// The host's name, in a pod the pod's, with what no other process there has or had.
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}_{}_{}", host.trim(), std::process::id(), Timestamp::now().as_nanosecond())

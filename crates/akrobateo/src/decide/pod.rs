@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE};
-use contract::{Protocol, ProxyArgs, probe};
+use contract::{ProxyArgs, probe};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
     NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Probe, ResourceRequirements, SeccompProfile,
@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::wish::{NodeChoice, Requirement, Wish};
+use super::wish::{HostPort, NodeChoice, Requirement, Wish};
 
 /// For a proxy's end, in seconds. It ends at once when told, unless it was told before it could listen; and until it has
 /// ended nobody else gets its ports.
@@ -39,8 +39,8 @@ pub(super) fn spec(image: &str, wish: &Wish, keep_off: &BTreeSet<String>, path: 
         host_network: (path == Path::Reserve).then_some(true),
         init_containers: forwards_ipv6.then(|| vec![ipv6_forwarding(image)]),
         containers: vec![match path {
-            Path::Forward => forwarder(image, args),
-            Path::Reserve => reserver(image, args),
+            Path::Forward => forwarder(image, args, host_ports(wish)),
+            Path::Reserve => reserver(image, host_ports(wish)),
         }],
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
         affinity: affinity(&wish.nodes, keep_off),
@@ -78,11 +78,11 @@ fn affinity(nodes: &NodeChoice, keep_off: &BTreeSet<String>) -> Option<Affinity>
     })
 }
 
-fn forwarder(image: &str, args: &ProxyArgs) -> Container {
+fn forwarder(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
     Container {
         name: "forward".to_owned(),
         args: Some(args.to_args()),
-        ports: Some(host_ports(args)),
+        ports: Some(ports),
         readiness_probe: Some(Probe {
             http_get: Some(HTTPGetAction {
                 path: Some(probe::READY_PATH.to_owned()),
@@ -105,11 +105,11 @@ fn forwarder(image: &str, args: &ProxyArgs) -> Container {
     }
 }
 
-fn reserver(image: &str, args: &ProxyArgs) -> Container {
+fn reserver(image: &str, ports: Vec<ContainerPort>) -> Container {
     Container {
         name: RESERVE.to_owned(),
         args: Some(vec![RESERVE.to_owned()]),
-        ports: Some(host_ports(args)),
+        ports: Some(ports),
         security_context: Some(SecurityContext {
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
             run_as_non_root: Some(true),
@@ -162,14 +162,12 @@ fn container(image: &str) -> Container {
 }
 
 /// Each port and protocol once, whatever the number of address families.
-fn host_ports(args: &ProxyArgs) -> Vec<ContainerPort> {
-    let ports: BTreeSet<(Protocol, u16)> =
-        args.forwards.iter().map(|forward| (forward.protocol, forward.port.get())).collect();
-    let port = |(protocol, port): (Protocol, u16)| ContainerPort {
+fn host_ports(wish: &Wish) -> Vec<ContainerPort> {
+    let port = |(protocol, port): HostPort| ContainerPort {
         container_port: port.into(),
         host_port: Some(port.into()),
         protocol: Some(protocol.as_str().to_uppercase()),
         ..ContainerPort::default()
     };
-    ports.into_iter().map(port).collect()
+    wish.host_ports().into_iter().map(port).collect()
 }

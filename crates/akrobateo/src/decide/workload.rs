@@ -1,6 +1,6 @@
 //! The workload that runs a Service's proxies: a DaemonSet, or a Deployment. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service, TopologySpreadCo
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::serde::Serialize;
 use kube::{Resource, ResourceExt};
 
 use super::covers::covers;
@@ -129,18 +130,13 @@ impl Workload {
         same_kind && one.name == other.name && one.namespace == other.namespace
     }
 
-    /// Whether it already is as `desired` says. What cannot be compared is not: the API server will say why.
+    /// Whether it already is as `desired` says.
     pub(super) fn is_as(&self, desired: &Self) -> bool {
-        let values = match (self, desired) {
-            (Self::DaemonSet(is), Self::DaemonSet(desired)) => {
-                serde_json::to_value(is).and_then(|is| Ok((is, serde_json::to_value(desired)?)))
-            }
-            (Self::Deployment(is), Self::Deployment(desired)) => {
-                serde_json::to_value(is).and_then(|is| Ok((is, serde_json::to_value(desired)?)))
-            }
-            _ => return false,
-        };
-        values.is_ok_and(|(is, desired)| covers(&is, &desired))
+        match (self, desired) {
+            (Self::DaemonSet(is), Self::DaemonSet(desired)) => is_covered(is, desired),
+            (Self::Deployment(is), Self::Deployment(desired)) => is_covered(is, desired),
+            _ => false,
+        }
     }
 
     /// The ports that its pods hold on their nodes.
@@ -160,11 +156,15 @@ impl Workload {
     }
 }
 
-fn metadata(
-    settings: &ProxySettings,
-    service: &Service,
-    labels: std::collections::BTreeMap<String, String>,
-) -> ObjectMeta {
+/// What cannot be compared is not covered: the API server will say what is wrong with it.
+fn is_covered(is: &impl Serialize, desired: &impl Serialize) -> bool {
+    match (serde_json::to_value(is), serde_json::to_value(desired)) {
+        (Ok(is), Ok(desired)) => covers(&is, &desired),
+        _ => false,
+    }
+}
+
+fn metadata(settings: &ProxySettings, service: &Service, labels: BTreeMap<String, String>) -> ObjectMeta {
     let key = ServiceKey::of(service);
     let (name, namespace, owner) = match &settings.placement {
         Placement::Shared(namespace) => (names::proxy(&key.namespace, &key.name), namespace.clone(), None),

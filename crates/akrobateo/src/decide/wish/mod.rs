@@ -21,7 +21,6 @@ pub(crate) use tolerations::parse as parse_tolerations;
 pub(super) use wanted::{is_status_ours, is_wanted};
 
 use super::node_facts::NodeFacts;
-use super::ownership::Age;
 
 /// A port of a node, as hostPorts hold it.
 pub(crate) type HostPort = (Protocol, u16);
@@ -29,8 +28,6 @@ pub(crate) type HostPort = (Protocol, u16);
 /// A wanted Service's wish.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Wish {
-    /// Its place among those who want the same port.
-    pub(crate) age: Age,
     /// What is forwarded.
     pub(crate) proxy: ProxyArgs,
     /// Where.
@@ -66,7 +63,6 @@ impl Wish {
     pub(crate) fn of(service: &Service, defaults: &Defaults) -> Result<Self, Refusal> {
         let proxy = forwarding::of(service)?;
         let wish = Self {
-            age: Age::of(service),
             nodes: NodeChoice {
                 requirements: choices::node_selector(service, defaults)?,
                 tolerations: choices::tolerations(service, defaults)?,
