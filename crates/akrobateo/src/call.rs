@@ -11,7 +11,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How a call failed.
 #[derive(Debug, thiserror::Error)]
-pub enum CallError {
+pub(crate) enum CallError {
     /// The API server refused, or could not be reached.
     #[error(transparent)]
     Failed(#[from] kube::Error),

@@ -53,7 +53,7 @@ pub(super) fn backed<'a>(service: &Service, evidence: &Evidence<'a>) -> Backed<'
     let mut backed = Backed::default();
     let mut held = Backed::default();
     for node in evidence.nodes {
-        if !node.usable || !(evidence.may_answer)(node) {
+        if node.unusable.is_some() || !(evidence.may_answer)(node) {
             continue;
         }
         if evidence.pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod)) {
@@ -118,7 +118,8 @@ pub(crate) fn runs_on(pod: &Pod, node: &str) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether a pod is ready, and to stay.
+pub(super) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
         && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
