@@ -14,7 +14,9 @@ use super::wish::AddressType;
 const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// Taints of nodes that are going or gone; such a node's Ready condition may still be true.
 const LEAVING_TAINTS: [&str; 3] =
-    ["ToBeDeletedByClusterAutoscaler", "node.kubernetes.io/out-of-service", "node.kubernetes.io/unreachable"];
+    ["ToBeDeletedByClusterAutoscaler", "node.kubernetes.io/out-of-service", UNREACHABLE_TAINT];
+/// Set by the node lifecycle controller on a node that it does not hear of.
+pub(super) const UNREACHABLE_TAINT: &str = "node.kubernetes.io/unreachable";
 /// Taints that come and go with a node's condition; proxies stay through them, as every DaemonSet's pods do.
 const PASSING_TAINTS: &str = "node.kubernetes.io/";
 
@@ -63,6 +65,11 @@ impl NodeFacts {
             instead: instead.as_ref().map(|(addresses, _)| addresses.clone()),
             misread: instead.map(|(_, misread)| misread).unwrap_or_default(),
         }
+    }
+
+    /// Whether the control plane does not hear of it, or hears that it is not ready.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.unusable, Some(Unusable::NotReady | Unusable::Leaving(UNREACHABLE_TAINT)))
     }
 
     /// The addresses to publish: the first preferred kind that this node has, or what its annotation says.

@@ -293,7 +293,6 @@ fn a_service_without_an_address_says_what_its_nodes_lack() {
         ),
         (ready(n1().label(excluded, "").build(), web()), "NoAddresses", ["node n1", excluded]),
         (ready(n1().taint(taint).build(), web()), "NoAddresses", ["node n1", taint]),
-        (ready(n1().unready().build(), web()), "NoAddresses", ["node n1", "not Ready"]),
         (ready(n1().build(), web().local()), "NoEndpoints", ["Local", "no node has a ready endpoint"]),
     ] {
         let exposure = exposure(&observed);
