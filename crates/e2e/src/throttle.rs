@@ -13,6 +13,8 @@ use crate::Failure;
 use crate::audit::OPERATOR_ACCOUNT;
 
 const NAME: &str = "e2e-throttle";
+/// Before all of the API server's own but those that it keeps to itself.
+const PRECEDENCE: u8 = 3;
 
 /// The objects that make the API server refuse.
 pub(crate) struct Throttle {
@@ -43,7 +45,7 @@ impl Throttle {
         let level = json!({ "name": NAME });
         create(
             &self.schemas,
-            json!({ "matchingPrecedence": 1, "priorityLevelConfiguration": level, "rules": rules }),
+            json!({ "matchingPrecedence": PRECEDENCE, "priorityLevelConfiguration": level, "rules": rules }),
         )
         .await
     }

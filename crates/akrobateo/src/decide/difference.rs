@@ -15,8 +15,10 @@ use crate::observe::Observed;
 pub(crate) enum Change {
     /// Make this workload, or make it so again.
     Apply(Workload),
-    /// Remove a workload, unless another one has taken its name.
+    /// Remove a workload with its pods, unless another one has taken its name.
     Delete(Workload),
+    /// Remove a workload, and leave its pods to the next one, which replaces them one by one where it must.
+    Renew(Workload),
     /// Write the status, unless the Service is another one by now.
     Publish { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
     /// Tell the Service's author.
@@ -46,7 +48,10 @@ fn workload(observed: &Observed, desired: &Workload) -> Vec<Change> {
     let (same, others): (Vec<_>, Vec<_>) =
         observed.workloads.iter().partition(|workload| workload.is_same_object(desired));
     let mut changes: Vec<_> = others.into_iter().cloned().map(Change::Delete).collect();
-    if !same.iter().any(|existing| existing.is_as(desired)) {
+    if let Some(edited) = same.iter().find(|existing| existing.has_additions()) {
+        // The next one is made when this one is gone, which is a change of its own.
+        changes.push(Change::Renew((*edited).clone()));
+    } else if !same.iter().any(|existing| existing.is_as(desired)) {
         changes.push(Change::Apply(desired.clone()));
     }
     if same.is_empty() {

@@ -45,7 +45,9 @@ fn after(mut observed: Observed) -> Observed {
                 observed.workloads.retain(|other| !other.is_same_object(&workload));
                 observed.workloads.push(workload);
             }
-            Change::Delete(workload) => observed.workloads.retain(|other| !other.is_same_object(&workload)),
+            Change::Delete(workload) | Change::Renew(workload) => {
+                observed.workloads.retain(|other| !other.is_same_object(&workload))
+            }
             Change::Publish { addresses, condition, .. } => {
                 let mut service = observed.service.as_deref().cloned().unwrap();
                 let status = service.status.get_or_insert_default();
@@ -109,6 +111,17 @@ fn a_workload_edited_by_hand_is_applied_again() {
     let Some(Workload::DaemonSet(daemonset)) = observed.workloads.first_mut() else { panic!("no DaemonSet") };
     daemonset.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].args = None;
     assert!(matches!(&changes(&observed)[..], [Change::Apply(_)]));
+}
+
+#[test]
+fn a_workload_that_somebody_has_added_to_is_made_anew_and_once_is_enough() {
+    let mut edited = after(observed(web().build()));
+    let Some(Workload::DaemonSet(daemonset)) = edited.workloads.first_mut() else { panic!("no DaemonSet") };
+    daemonset.metadata.managed_fields = Some(vec![Default::default()]);
+    assert!(matches!(&changes(&edited)[..], [Change::Renew(_)]));
+    let gone = after(edited);
+    assert!(matches!(&changes(&gone)[..], [Change::Apply(_), Change::Announce { .. }]));
+    assert_eq!(changes(&after(gone)), []);
 }
 
 #[test]

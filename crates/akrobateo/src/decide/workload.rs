@@ -130,6 +130,11 @@ impl Workload {
         same_kind && one.name == other.name && one.namespace == other.namespace
     }
 
+    /// Whether somebody has added fields that applying it again would leave; the views remember only those.
+    pub(super) fn has_additions(&self) -> bool {
+        self.metadata().managed_fields.as_ref().is_some_and(|others| !others.is_empty())
+    }
+
     /// Whether it already is as `desired` says.
     pub(super) fn is_as(&self, desired: &Self) -> bool {
         match (self, desired) {

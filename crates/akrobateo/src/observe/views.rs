@@ -53,10 +53,10 @@ impl Views {
             services: follow(services, all(), watch::service(), changes),
             slices: follow(slices, all(), watch::slice(), changes),
             nodes: follow(Api::all(client()), all(), watch::node(), changes),
-            pods: follow(pods, ours(), watch::proxy(), changes),
+            pods: follow(pods, ours(), watch::pod(), changes),
             // In all namespaces: when the namespace of the proxies is changed, those in the old one must be found.
-            daemonsets: follow(Api::all(client()), ours(), watch::proxy(), changes),
-            deployments: follow(Api::all(client()), ours(), watch::proxy(), changes),
+            daemonsets: follow(Api::all(client()), ours(), watch::workload(), changes),
+            deployments: follow(Api::all(client()), ours(), watch::workload(), changes),
         }
     }
 
