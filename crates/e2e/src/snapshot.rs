@@ -86,7 +86,7 @@ impl Namespace {
         Ok(())
     }
 
-    fn all_proxies(&self) -> ListParams {
+    pub(crate) fn all_proxies(&self) -> ListParams {
         ListParams::default().labels(&format!("{}={}", labels::SERVICE_NAMESPACE, self.name()))
     }
 }
