@@ -1,8 +1,8 @@
-//! The data plane of a proxy pod: forwards its ports to a Service with one table of nftables.
+//! The data plane of a proxy pod: forwards its ports to a Service, with one table of nftables or in userspace.
 //!
 //! [`plan`] checks the arguments, [`ruleset`] makes the table from the plan, [`nft`] puts it into the
-//! kernel, [`keeper`] keeps it there; [`kernel`] is this path's life, [`run`] the process', and [`probe`] answers
-//! for it.
+//! kernel, [`keeper`] keeps it there; [`kernel`] is this path's life, [`userspace`] the other path, [`run`] the
+//! process' life, and [`probe`] answers for it.
 
 pub mod cli;
 pub mod conntrack;
@@ -18,3 +18,4 @@ pub mod ruleset;
 pub mod run;
 pub mod sources;
 pub mod termination;
+pub mod userspace;

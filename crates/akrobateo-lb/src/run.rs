@@ -1,6 +1,6 @@
 //! The life of a process: what is set up before packets flow, by whatever path, and what ends it.
 
-use contract::ProxyArgs;
+use contract::{DataPath, ProxyArgs};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
@@ -8,7 +8,8 @@ use tokio::task::LocalSet;
 use crate::forwarding::ForwardingError;
 use crate::nft::kernel::NftError;
 use crate::plan::{Plan, PlanError};
-use crate::{kernel, probe};
+use crate::userspace::UserspaceError;
+use crate::{kernel, probe, userspace};
 
 /// Why a proxy can't do its work.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum Error {
     /// The rules are not in the kernel.
     #[error(transparent)]
     Nft(#[from] NftError),
+    /// The process itself can't forward.
+    #[error(transparent)]
+    Userspace(#[from] UserspaceError),
     /// The probe's port is taken, or not allowed.
     #[error("--probe-port {0}: cannot listen: {1}")]
     Probe(u16, std::io::Error),
@@ -48,7 +52,10 @@ pub fn run(args: &ProxyArgs) -> Result<(), Error> {
     LocalSet::new().block_on(&runtime, async {
         // Before anything takes time: as a container's first process, it would miss signals without a handler.
         let told = told_to_stop()?;
-        kernel::live(plan, args.probe_port, told).await
+        match args.data_path {
+            DataPath::Kernel => kernel::live(plan, args.probe_port, told).await,
+            DataPath::Userspace => userspace::live(plan, args.probe_port, told).await,
+        }
     })
 }
 
