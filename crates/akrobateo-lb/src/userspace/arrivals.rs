@@ -7,13 +7,16 @@ use rustix::io::Errno;
 use rustix::net::acceptfrom_with;
 
 use super::connection::{Connection, dial, reset};
-use super::listen::{FLAGS, close_backlog};
+use super::listen::{FLAGS, let_no_more_begin};
 use super::poller::Token;
 use super::stats::{DialFailure, add};
 use super::worker::{STALL, Worker};
 
 /// Clients that are accepted before others have their turn.
 const AT_A_TIME: usize = 64;
+/// How long a client may take from its first segment to being connected, when nobody else is let in any more, in
+/// milliseconds.
+const HANDSHAKE: u64 = 1_000;
 
 impl Worker {
     /// Accepts the clients that wait at a listener.
@@ -99,11 +102,20 @@ impl Worker {
         }
     }
 
-    /// Accepts who has been promised a connection by the kernel, then nobody any more.
-    pub(super) fn last_arrivals(&mut self) {
+    /// Lets nobody in any more but those who are about to be connected.
+    pub(super) fn let_no_more_begin(&mut self) {
         for listener in &self.listeners {
-            // Where it fails, some more may come until it is closed.
-            let _ = close_backlog(&listener.socket);
+            if let Err(error) = let_no_more_begin(&listener.socket) {
+                tracing::warn!(%error, "clients that connect now may be reset");
+            }
+        }
+        self.listen_until = self.tools.now + HANDSHAKE;
+    }
+
+    /// Closes the listeners, once all who were about to be connected are.
+    pub(super) fn stop_listening(&mut self) {
+        if self.listeners.is_empty() || self.tools.now < self.listen_until {
+            return;
         }
         for at in (0..).take(self.listeners.len()) {
             while self.accept_one(at) {}

@@ -1,5 +1,6 @@
 //! The sockets on which clients arrive. I/O only.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use contract::Protocol;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+
+use socket2::{SockFilter, SockRef};
 
 use super::ports::Port;
 use crate::plan::Family;
@@ -45,9 +48,19 @@ pub(super) fn arrivals(port: &Port) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// Lets no more connections wait than the kernel's least.
-pub(super) fn close_backlog(listener: &OwnedFd) -> Result<(), Errno> {
-    listen(listener, 0)
+/// Has the kernel ignore who begins to connect, and finish what has been begun: closing the listener right away would
+/// reset clients who have been told that they are connected. Who is ignored tries again, and is refused then.
+pub(super) fn let_no_more_begin(listener: &OwnedFd) -> io::Result<()> {
+    // tcp[13] & (SYN | RST | ACK) == SYN; accepted sockets inherit it, and get no such segment.
+    const FLAGS_OF_SEGMENT: u32 = 13;
+    let filter = [
+        SockFilter::new(0x30, 0, 0, FLAGS_OF_SEGMENT),
+        SockFilter::new(0x54, 0, 0, 0x16),
+        SockFilter::new(0x15, 0, 1, 0x02),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    SockRef::from(listener).attach_filter(&filter)
 }
 
 /// Finds out when the peer of a silent connection is gone.

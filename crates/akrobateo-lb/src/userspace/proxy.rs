@@ -60,10 +60,14 @@ pub struct ProxyStatus {
 }
 
 impl Proxy {
-    /// Listens on all ports of the plan, and begins to forward; `settings` gets the number of ports.
-    pub fn start(plan: &Plan, settings: impl FnOnce(usize) -> Settings) -> Result<Self, UserspaceError> {
+    /// Listens on all ports of the plan, and begins to forward; `settings` gets the numbers of TCP and UDP ports.
+    pub fn start(
+        plan: &Plan,
+        settings: impl FnOnce(usize, usize) -> Settings,
+    ) -> Result<Self, UserspaceError> {
         let ports = Port::all(plan).into_boxed_slice();
-        let settings = settings(ports.len());
+        let tcp = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
+        let settings = settings(tcp, ports.len() - tcp);
         let waker = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wakers = (0..settings.workers).map(|_| waker()).collect::<Result<_, _>>();
         let shared = Arc::new(Shared {

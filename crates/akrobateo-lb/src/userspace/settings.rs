@@ -37,20 +37,25 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What this machine and this container's limits allow, for so many ports; raises the limit of descriptors.
+    /// What this machine and this container's limits allow, for so many ports of each protocol; raises the limit of
+    /// descriptors.
     #[must_use]
-    pub fn of_this_machine(ports: usize) -> Self {
+    pub fn of_this_machine(tcp: usize, udp: usize) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS);
-        Self::for_descriptors(raise_descriptors(), workers, ports)
+        Self::for_descriptors(raise_descriptors(), workers, tcp, udp)
     }
 
-    fn for_descriptors(descriptors: usize, workers: usize, ports: usize) -> Self {
-        let left = descriptors.saturating_sub(PER_PROCESS + workers * (PER_WORKER + ports));
-        let flows = (left / 4).min(FLOWS);
+    fn for_descriptors(descriptors: usize, workers: usize, tcp: usize, udp: usize) -> Self {
+        let left = descriptors.saturating_sub(PER_PROCESS + workers * (PER_WORKER + tcp + udp));
+        let flows = match (tcp, udp) {
+            (_, 0) => 0,
+            (0, _) => left.saturating_sub(2).min(FLOWS),
+            _ => (left / 4).min(FLOWS),
+        };
         Self {
             workers,
             connections: ((left - flows) / 2).clamp(1, CONNECTIONS),
-            flows: flows.max(1),
+            flows,
             dial: Duration::from_secs(10),
             idle: Duration::from_hours(1),
             unanswered: Duration::from_secs(30),
@@ -81,14 +86,16 @@ mod tests {
     #[test]
     fn connections_and_flows_never_need_more_descriptors_than_there_are() {
         for descriptors in [1_024, 4_096, 65_536, 1 << 20] {
-            for (workers, ports) in [(1, 1), (4, 100)] {
-                let settings = Settings::for_descriptors(descriptors, workers, ports);
-                let needed =
-                    PER_PROCESS + workers * (PER_WORKER + ports) + 2 * settings.connections + settings.flows;
-                assert!(needed <= descriptors, "{descriptors} {workers} {ports}: {settings:?}");
+            for (workers, tcp, udp) in [(1, 1, 0), (2, 0, 1), (4, 100, 20)] {
+                let settings = Settings::for_descriptors(descriptors, workers, tcp, udp);
+                let needed = PER_PROCESS
+                    + workers * (PER_WORKER + tcp + udp)
+                    + 2 * settings.connections
+                    + settings.flows;
+                assert!(needed <= descriptors, "{descriptors} {workers} {tcp} {udp}: {settings:?}");
             }
         }
-        assert_eq!(Settings::for_descriptors(1 << 20, 4, 1).connections, CONNECTIONS);
-        assert_eq!(Settings::for_descriptors(0, 4, 1).connections, 1);
+        assert_eq!(Settings::for_descriptors(1 << 20, 4, 1, 1).connections, CONNECTIONS);
+        assert_eq!(Settings::for_descriptors(0, 4, 1, 1).connections, 1);
     }
 }

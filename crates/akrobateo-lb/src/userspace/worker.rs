@@ -63,6 +63,8 @@ pub(super) struct Worker {
     pub(super) complaints: Box<[Complaint]>,
     pub(super) about_resources: Complaint,
     pub(super) draining: bool,
+    /// While draining: until when those who were about to be connected are still let in.
+    pub(super) listen_until: u64,
     began: Instant,
     times: Times,
     /// When to look for what has been silent for too long.
@@ -106,6 +108,7 @@ impl Worker {
             complaints,
             about_resources: Complaint::default(),
             draining: false,
+            listen_until: 0,
             began: Instant::now(),
             times,
             sweep_at: u64::MAX,
@@ -134,8 +137,11 @@ impl Worker {
             if self.tools.pipes.len() > 0 {
                 self.sweep_by(self.tools.now + KEEP_PIPES);
             }
-            if self.draining && self.drained() {
-                return Ok(());
+            if self.draining {
+                self.stop_listening();
+                if self.drained() {
+                    return Ok(());
+                }
             }
         }
     }
@@ -258,9 +264,6 @@ impl Worker {
         for at in std::mem::take(&mut self.stalled) {
             self.accept(at);
         }
-        if self.draining && self.stalled.is_empty() {
-            self.listeners = Vec::new();
-        }
     }
 
     /// Ends what has been silent for too long, and finds out when to look again.
@@ -303,12 +306,12 @@ impl Worker {
             return;
         }
         self.draining = true;
-        self.last_arrivals();
+        self.let_no_more_begin();
     }
 
     fn drained(&self) -> bool {
         let quiet = self.flows.last_used().is_none_or(|last| last + self.times.quiet <= self.tools.now);
-        self.connections.len() == 0 && self.stalled.is_empty() && quiet
+        self.listeners.is_empty() && self.connections.len() == 0 && quiet
     }
 }
 
