@@ -54,12 +54,23 @@ fn workload(observed: &Observed, desired: &Workload) -> Vec<Change> {
     } else if !same.iter().any(|existing| existing.is_as(desired)) {
         changes.push(Change::Apply(desired.clone()));
     }
-    if same.is_empty() {
-        changes.push(announce(
-            false,
-            "EnsuringLoadBalancer",
-            "made the proxies; waiting for them".to_owned(),
-        ));
+    let before = same.first().map(|existing| existing.data_path());
+    match before {
+        None => {
+            let note = "made the proxies; waiting for them".to_owned();
+            changes.push(announce(false, "EnsuringLoadBalancer", note));
+        }
+        Some(before) if before != desired.data_path() => {
+            let now = desired.data_path();
+            let how =
+                if now.is_empty() { "in the kernel".to_owned() } else { format!("with {}", now.join(" ")) };
+            changes.push(announce(
+                false,
+                "DataPathChanged",
+                format!("the proxies are replaced: they now forward {how}"),
+            ));
+        }
+        Some(_) => (),
     }
     changes
 }
