@@ -48,11 +48,12 @@ fn workload(observed: &Observed, desired: &Workload) -> Vec<Change> {
     let (same, others): (Vec<_>, Vec<_>) =
         observed.workloads.iter().partition(|workload| workload.is_same_object(desired));
     let mut changes: Vec<_> = others.into_iter().cloned().map(Change::Delete).collect();
-    if let Some(edited) = same.iter().find(|existing| existing.has_additions()) {
+    if !same.iter().any(|existing| existing.is_as(desired)) {
+        // That also takes back the ownership of what somebody has changed; what remains then is theirs.
+        changes.push(Change::Apply(desired.clone()));
+    } else if let Some(edited) = same.iter().find(|existing| existing.has_additions()) {
         // The next one is made when this one is gone, which is a change of its own.
         changes.push(Change::Renew((*edited).clone()));
-    } else if !same.iter().any(|existing| existing.is_as(desired)) {
-        changes.push(Change::Apply(desired.clone()));
     }
     let before = same.first().map(|existing| existing.data_path());
     match before {
