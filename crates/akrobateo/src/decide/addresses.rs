@@ -37,7 +37,7 @@ pub(super) struct Backed<'a> {
 }
 
 /// The addresses in the Service's status.
-pub(super) fn published(service: &Service) -> &[LoadBalancerIngress] {
+pub(crate) fn published(service: &Service) -> &[LoadBalancerIngress] {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     status.and_then(|status| status.ingress.as_deref()).unwrap_or_default()
 }
@@ -118,7 +118,8 @@ pub(crate) fn runs_on(pod: &Pod, node: &str) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether a proxy answers.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
         && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")

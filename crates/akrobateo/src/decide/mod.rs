@@ -22,15 +22,16 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::observe::Observed;
 use addresses::Evidence;
-pub(crate) use addresses::{is_published, runs_on};
+pub(crate) use addresses::{is_published, is_ready, published, runs_on};
 use condition::{Exposure, Obstacle};
 pub(crate) use difference::{Change, difference};
 pub(crate) use landscape::{Case, Holding, Landscape};
 pub(crate) use node_facts::NodeFacts;
-use ownership::Verdict;
-pub(crate) use wish::{AddressType, WorkloadKind};
+pub(crate) use ownership::Verdict;
+pub(crate) use wish::{AddressType, HostPort, WorkloadKind, not_ours};
 pub(crate) use wish::{Defaults, IpMode, PortSet, Requirement, parse_node_selector, parse_tolerations};
-use wish::{Refusal, Wish};
+use wish::Refusal;
+pub(crate) use wish::Wish;
 pub(crate) use workload::{Placement, ProxySettings, Workload};
 
 /// What should be for one Service.

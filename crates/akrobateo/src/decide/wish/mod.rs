@@ -18,6 +18,7 @@ pub(crate) use node_selector::Requirement;
 pub(crate) use node_selector::parse as parse_node_selector;
 pub(crate) use refusal::Refusal;
 pub(crate) use tolerations::parse as parse_tolerations;
+pub(crate) use wanted::not_ours;
 pub(super) use wanted::{is_status_ours, is_wanted};
 
 use super::node_facts::NodeFacts;
