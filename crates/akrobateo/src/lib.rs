@@ -2,6 +2,7 @@
 
 mod apply;
 mod call;
+mod cli;
 mod client;
 mod decide;
 mod http;
@@ -15,5 +16,6 @@ mod reconcile;
 mod run;
 mod settings;
 
+pub use cli::{Invocation, Task};
 pub use run::{StartError, run};
 pub use settings::Settings;

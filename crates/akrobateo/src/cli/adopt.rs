@@ -60,13 +60,16 @@ mod tests {
 
     #[test]
     fn what_is_said_here_goes_before_the_operators_flags_and_those_before_its_variables() {
-        let settings =
-            adopted(&["--lb-image=here"], &["--watch-namespace=flag"], &[
+        let settings = adopted(
+            &["--lb-image=here"],
+            &["--watch-namespace=flag"],
+            &[
                 ("LB_IMAGE", "variable"),
                 ("WATCH_NAMESPACE", "variable"),
                 ("ADDRESS_TYPES", "InternalIP,ExternalIP"),
                 ("RUST_LOG", "debug"),
-            ]);
+            ],
+        );
         let settings = settings.unwrap();
         assert_eq!((settings.lb_image.as_str(), settings.watched()), ("here", Some("flag")));
         let types = settings.defaults(crate::decide::IpMode::Vip).address_types;

@@ -44,11 +44,14 @@ pub(super) async fn read(here: &Settings, matches: &ArgMatches) -> Result<Cluste
                 eprintln!("akrobateo: several operators ({}); answering as the first", names.join(", "));
             }
             if let Some(Operator { name, namespace: its, container }) = found.into_iter().next() {
-                let wrong = |error: clap::Error| CliError::OperatorSettings { name, message: error.to_string() };
+                let wrong =
+                    |error: clap::Error| CliError::OperatorSettings { name, message: error.to_string() };
                 settings = adopt(matches, &container).map_err(wrong)?;
                 namespace = its;
             } else {
-                eprintln!("akrobateo: no operator is deployed in this cluster; answering as one with the settings here");
+                eprintln!(
+                    "akrobateo: no operator is deployed in this cluster; answering as one with the settings here"
+                );
             }
         }
         Err(error) => {

@@ -14,7 +14,9 @@ pub(super) enum CliError {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     List(#[from] ListError),
-    #[error("the operator in the cluster, Deployment {name}, has settings that this version does not take: {message}")]
+    #[error(
+        "the operator in the cluster, Deployment {name}, has settings that this version does not take: {message}"
+    )]
     OperatorSettings { name: String, message: String },
     #[error("there is no Service {0}")]
     NoService(ServiceKey),
@@ -33,14 +35,13 @@ pub(super) enum CliError {
 impl CliError {
     /// The error and what led to it, in one line.
     pub(super) fn with_causes(&self) -> String {
-        let causes = std::iter::successors(self.source(), |error| error.source());
         let mut said = vec![self.to_string()];
-        // Transparent errors say again what those around them have said.
-        causes.map(ToString::to_string).for_each(|cause| {
-            if said.last() != Some(&cause) {
-                said.push(cause);
-            }
-        });
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            // Transparent errors say again what those around them have said.
+            said.extend(Some(error.to_string()).filter(|text| said.last() != Some(text)));
+            cause = error.source();
+        }
         said.join(": ")
     }
 }

@@ -12,6 +12,9 @@ mod status;
 mod subject;
 mod table;
 
+#[cfg(test)]
+mod fixtures;
+
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

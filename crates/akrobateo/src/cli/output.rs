@@ -44,7 +44,9 @@ pub(super) fn print(
 ) -> Result<(), CliError> {
     write(&match format {
         // https://no-color.org
-        Format::Text => text(Paint(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())),
+        Format::Text => {
+            text(Paint(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()))
+        }
         Format::Json => json(answer)?,
         Format::Yaml => yaml(answer)?,
     })

@@ -13,7 +13,7 @@ mod wish;
 mod workload;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;
 
@@ -28,10 +28,10 @@ pub(crate) use difference::{Change, difference};
 pub(crate) use landscape::{Case, Holding, Landscape};
 pub(crate) use node_facts::NodeFacts;
 pub(crate) use ownership::Verdict;
-pub(crate) use wish::{AddressType, HostPort, WorkloadKind, not_ours};
-pub(crate) use wish::{Defaults, IpMode, PortSet, Requirement, parse_node_selector, parse_tolerations};
 use wish::Refusal;
 pub(crate) use wish::Wish;
+pub(crate) use wish::{AddressType, HostPort, WorkloadKind, not_ours};
+pub(crate) use wish::{Defaults, IpMode, PortSet, Requirement, parse_node_selector, parse_tolerations};
 pub(crate) use workload::{Placement, ProxySettings, Workload};
 
 /// What should be for one Service.

@@ -8,7 +8,7 @@ use contract::{labels, names};
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Service, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -139,13 +139,23 @@ impl Workload {
         }
     }
 
+    fn pod_spec(&self) -> Option<&PodSpec> {
+        let template = match self {
+            Self::DaemonSet(daemonset) => &daemonset.spec.as_ref()?.template,
+            Self::Deployment(deployment) => &deployment.spec.as_ref()?.template,
+        };
+        template.spec.as_ref()
+    }
+
+    /// What its pods are told to do.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let container = self.pod_spec().and_then(|spec| spec.containers.first());
+        container.and_then(|container| container.args.clone()).unwrap_or_default()
+    }
+
     /// The ports that its pods hold on their nodes.
     pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
-        let template = match self {
-            Self::DaemonSet(daemonset) => daemonset.spec.as_ref().map(|spec| &spec.template),
-            Self::Deployment(deployment) => deployment.spec.as_ref().map(|spec| &spec.template),
-        };
-        let containers = template.and_then(|template| template.spec.as_ref()).map(|spec| &spec.containers);
+        let containers = self.pod_spec().map(|spec| &spec.containers);
         let ports = containers.into_iter().flatten().flat_map(|container| container.ports.iter().flatten());
         ports
             .filter_map(|port| {

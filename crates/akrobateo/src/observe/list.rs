@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 /// Objects that cannot be listed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot list objects of kind {kind}")]
-pub struct ListError {
+pub(crate) struct ListError {
     kind: String,
     source: CallError,
 }

@@ -83,6 +83,14 @@ impl Wish {
         }
     }
 
+    /// How many proxies run when so many nodes may run one.
+    pub(crate) fn proxies_on(&self, nodes: usize) -> usize {
+        match self.workload {
+            Workload::DaemonSet => nodes,
+            Workload::Deployment { replicas } => nodes.min(replicas.into()),
+        }
+    }
+
     /// The ports that its proxies hold on each of their nodes.
     pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
         self.proxy.forwards.iter().map(|forward| (forward.protocol, forward.port.get())).collect()
