@@ -13,6 +13,8 @@ mod metrics;
 mod observe;
 mod queue;
 mod reconcile;
+#[cfg(test)]
+mod reference;
 mod run;
 mod settings;
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use contract::labels;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 
 use crate::backend::is_ready;
@@ -67,6 +67,13 @@ impl Namespace {
             Ok(daemonset)
         })
         .await
+    }
+
+    /// Deletes all pods of a Service's proxies at once.
+    pub async fn restart_proxies(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+        let pods = Api::<Pod>::namespaced(self.client(), OPERATOR_NAMESPACE);
+        pods.delete_collection(&DeleteParams::default(), &self.made_for(service)).await?;
+        Ok(())
     }
 
     /// Waits until nothing that was made for a Service is left, nor any addresses in its status.

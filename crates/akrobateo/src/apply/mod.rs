@@ -51,6 +51,16 @@ impl ApplyError {
             Self::PublishEvent(_) => "publish_event",
         }
     }
+
+    /// Whether somebody else has changed the object, or replaced it, in the meantime.
+    pub(crate) fn is_conflict(&self) -> bool {
+        match self {
+            Self::ApplyWorkload(error)
+            | Self::DeleteWorkload(error)
+            | Self::PublishStatus(error)
+            | Self::PublishEvent(error) => error.is_conflict(),
+        }
+    }
 }
 
 impl Writer {

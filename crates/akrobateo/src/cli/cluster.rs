@@ -15,7 +15,7 @@ use super::subject::Subject;
 use crate::call::{CallError, call};
 use crate::client::connect;
 use crate::decide::{Defaults, IpMode, NodeFacts, Placement, ProxySettings, decide};
-use crate::kube_proxy::auto_ip_mode;
+use crate::kube_proxy::read_ip_mode;
 use crate::metrics::Metrics;
 use crate::observe::World;
 use crate::settings::{IpModeSetting, Settings};
@@ -104,7 +104,7 @@ async fn ip_mode(client: &Client, settings: &Settings, metrics: &Metrics) -> IpM
     if settings.ip_mode != IpModeSetting::Auto {
         return IpMode::Vip;
     }
-    match auto_ip_mode(client, metrics).await {
+    match read_ip_mode(client, metrics).await {
         Ok(mode) => mode,
         Err(error) => {
             eprintln!("akrobateo: cannot read kube-proxy's mode, taking ipMode VIP for the default: {error}");

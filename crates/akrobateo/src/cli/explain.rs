@@ -92,6 +92,9 @@ fn node(subject: &Subject, node: &NodeFacts, table: &[ports::Row]) -> Node {
 
 fn why(subject: &Subject, node: &NodeFacts, chosen: bool, ready: bool, table: &[ports::Row]) -> String {
     let Some(case) = &subject.observed.case else { return "the Service is not served".to_owned() };
+    if let Some(unusable) = node.unusable.as_ref().filter(|_| chosen) {
+        return format!("not published: {unusable}");
+    }
     match case {
         Case::Refused(_) if chosen => "a proxy from before the refusal".to_owned(),
         Case::Refused(_) => "the Service is refused".to_owned(),
@@ -110,9 +113,6 @@ fn why(subject: &Subject, node: &NodeFacts, chosen: bool, ready: bool, table: &[
                 || "another of its ports belongs to another Service".to_owned(),
                 |row| format!("{} belongs to {}", row.name(), row.owner),
             )
-        }
-        Case::Granted(..) if !node.usable => {
-            "not published: it is not Ready, leaving, or excluded from load balancers".to_owned()
         }
         Case::Granted(wish, _) if wish.local && !subject.observed.endpoint_nodes.contains(&node.name) => {
             "externalTrafficPolicy is Local and it has no ready endpoint".to_owned()

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use super::cluster::Cluster;
 use super::subject::Subject;
 use crate::decide::fixtures::{at, defaults, settings};
-use crate::decide::{Landscape, NodeFacts, decide};
+use crate::decide::{Holding, Landscape, NodeFacts, decide};
 use crate::key::ServiceKey;
 use crate::observe::Observed;
 
@@ -18,7 +18,7 @@ pub(super) fn cluster(services: Vec<Service>, nodes: &[Node], pods: Vec<Pod>) ->
     let nodes: Arc<Vec<_>> = Arc::new(nodes.iter().map(NodeFacts::of).collect());
     let services: Vec<_> = services.into_iter().map(Arc::new).collect();
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-    let landscape = Landscape::survey(&services, &nodes, &defaults, |_| Default::default());
+    let landscape = Landscape::survey(&services, &nodes, &defaults, |_| Holding::default());
     let subject = |service: &Arc<Service>| {
         let key = ServiceKey::of(service);
         let observed = Observed {

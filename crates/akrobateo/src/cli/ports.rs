@@ -38,12 +38,12 @@ impl Row {
 
 /// Who has what: a line for each port and owner, by port.
 pub(super) fn rows(subjects: &[Subject], nodes: &[NodeFacts]) -> Vec<Row> {
-    let mut owned: BTreeMap<(HostPort, &ServiceKey), Vec<String>> = BTreeMap::new();
+    let mut holders: BTreeMap<(HostPort, &ServiceKey), Vec<String>> = BTreeMap::new();
     let mut waiting: BTreeMap<(HostPort, &ServiceKey), BTreeSet<String>> = BTreeMap::new();
     for subject in subjects {
         let (ports, on) = subject.holds();
         for port in ports.into_iter().filter(|_| !on.is_empty()) {
-            owned.insert((port, &subject.key), on.iter().map(|node| node.name.clone()).collect());
+            holders.insert((port, &subject.key), on.iter().map(|node| node.name.clone()).collect());
         }
         if let Some(Case::Granted(_, verdict)) = &subject.observed.case {
             for conflict in &verdict.conflicts {
@@ -52,10 +52,10 @@ pub(super) fn rows(subjects: &[Subject], nodes: &[NodeFacts]) -> Vec<Row> {
             }
         }
     }
-    let all: BTreeSet<_> = owned.keys().chain(waiting.keys()).copied().collect();
+    let all: BTreeSet<_> = holders.keys().chain(waiting.keys()).copied().collect();
     let row = |held: (HostPort, &ServiceKey)| {
         let ((protocol, port), owner) = held;
-        let on = owned.get(&held);
+        let on = holders.get(&held);
         Row {
             port,
             protocol: protocol.as_str().to_uppercase(),

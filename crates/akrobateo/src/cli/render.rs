@@ -11,7 +11,7 @@ use k8s_openapi::serde::Serialize;
 use super::error::CliError;
 use super::output;
 use crate::client::NAMESPACE_OUTSIDE;
-use crate::decide::{Case, Defaults, IpMode, Landscape, Placement, Proxy, ProxySettings, Workload};
+use crate::decide::{Case, Defaults, Holding, IpMode, Landscape, Placement, Proxy, ProxySettings, Workload};
 use crate::decide::{decide, not_ours};
 use crate::key::ServiceKey;
 use crate::observe::Observed;
@@ -73,7 +73,7 @@ fn workload(settings: &ProxySettings, defaults: &Defaults, service: Service) -> 
     if let Some(why) = not_ours(&service, defaults.default_class) {
         return Err(why.to_string());
     }
-    let alone = Landscape::survey(std::slice::from_ref(&service), &[], defaults, |_| Default::default());
+    let alone = Landscape::survey(std::slice::from_ref(&service), &[], defaults, |_| Holding::default());
     let case = alone.case(&ServiceKey::of(&service)).cloned();
     if let Some(Case::Refused(refusal)) = &case {
         return Err(format!("{}: {refusal}", refusal.reason()));

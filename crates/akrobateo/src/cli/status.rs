@@ -51,14 +51,14 @@ impl Row {
                 }
             }
         };
-        let why = self.message.iter().map(|message| format!("  {message}\n")).collect::<String>();
+        let why = self.message.as_ref().map(|message| format!("  {message}\n")).unwrap_or_default();
         let name = paint.heading(&format!("{}/{}", self.namespace, self.name));
         format!("{name}: {state}, {} of {} proxies ready\n{why}", self.ready, self.wanted)
     }
 
     /// Whether it should have addresses and has none.
     pub(super) fn is_trouble(&self) -> bool {
-        self.ours && !(self.exposed && !self.addresses.is_empty())
+        self.ours && (!self.exposed || self.addresses.is_empty())
     }
 }
 

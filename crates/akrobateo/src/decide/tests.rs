@@ -273,3 +273,52 @@ fn every_annotation_with_a_bad_value_is_refused_with_the_value_and_what_is_allow
     let yet = exposure(&observed(web().annotation(annotations::PROXY_PROTOCOL, "v2:80").build()));
     assert_eq!(yet.reason, "UnsupportedAnnotation");
 }
+
+#[test]
+fn a_service_without_an_address_says_what_its_nodes_lack() {
+    let ready = |node: Node, web: ServiceBuilder| {
+        among(web.build(), Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
+    };
+    let n1 = || node("n1").internal("10.0.0.1");
+    let external = web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
+    let (excluded, taint) =
+        ("node.kubernetes.io/exclude-from-external-load-balancers", "ToBeDeletedByClusterAutoscaler");
+    for (observed, reason, parts) in [
+        (ready(n1().build(), external), "NoAddresses", ["node n1", "no IPv4 address of type ExternalIP"]),
+        (ready(n1().build(), web().families(&["IPv6"])), "NoAddresses", ["node n1", "no IPv6 address"]),
+        (
+            ready(n1().annotation(annotations::NODE_ADDRESS, "x").build(), web()),
+            "NoAddresses",
+            ["n1", "annotation"],
+        ),
+        (ready(n1().label(excluded, "").build(), web()), "NoAddresses", ["node n1", excluded]),
+        (ready(n1().taint(taint).build(), web()), "NoAddresses", ["node n1", taint]),
+        (ready(n1().build(), web().local()), "NoEndpoints", ["Local", "no node has a ready endpoint"]),
+    ] {
+        let exposure = exposure(&observed);
+        assert_eq!((exposure.exposed, exposure.reason), (false, reason), "{}", exposure.message);
+        assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
+        assert_eq!(exposure.warning, Some(reason));
+    }
+}
+
+/// A proxy is replaced whenever its pod template changes, and each replacement interrupts forwarding: a new version of
+/// the operator must not do that to every proxy there is. Who means to changes the file with the template.
+#[test]
+fn the_workload_is_to_the_letter_what_earlier_versions_made() {
+    let dual = web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).sources(&["10.0.0.0/8"]);
+    let made = |service: ServiceBuilder| {
+        let Proxy::Present(workload) = decision(&observed(service.build())).proxy else { panic!("no proxy") };
+        match workload {
+            Workload::DaemonSet(daemonset) => serde_json::to_value(daemonset).unwrap(),
+            Workload::Deployment(deployment) => serde_json::to_value(deployment).unwrap(),
+        }
+    };
+    let now = serde_json::json!({
+        "forwarding": made(dual),
+        "reserving": made(web().local()),
+        "deployment": made(web().annotation(annotations::WORKLOAD, "Deployment")),
+    });
+    let before: serde_json::Value = serde_json::from_str(include_str!("golden/workloads.json")).unwrap();
+    assert!(now == before, "{}", serde_json::to_string_pretty(&now).unwrap());
+}

@@ -40,6 +40,10 @@ fn of_pods(client: &Client, watched: Option<&str>, placement: &Placement) -> Api
     }
 }
 
+/// How long the API server answers one watch: the next begins where it ended. Should the connection die without a
+/// sign, as when the API server's machine loses its power, views are older than this by 5 s at most.
+const WATCH_SECONDS: u32 = 60;
+
 /// One view for each kind.
 pub(super) struct Views {
     services: Store<Service>,
@@ -57,7 +61,7 @@ impl Views {
         placement: &Placement,
         changes: &Changes,
     ) -> Self {
-        let all = watcher::Config::default;
+        let all = || watcher::Config::default().timeout(WATCH_SECONDS);
         let ours = || all().labels(&labels::all_proxies());
         Self {
             services: follow(of_services(client, watched), all(), watch::service(), changes),

@@ -103,8 +103,15 @@ pub(super) fn node() -> Interest<Node> {
             } else {
                 known.insert(node.name_any(), NodeFacts::of(node))
             };
-            let unchanged = !gone && before.as_ref() == known.get(&node.name_any());
-            (!unchanged).then_some(Concern::All)
+            let facts = known.get(&node.name_any());
+            if !gone && before.as_ref() == facts {
+                return None;
+            }
+            if let Some(facts) = facts.filter(|facts| !facts.misread.is_empty()) {
+                let (annotation, parts) = (contract::annotations::NODE_ADDRESS, &facts.misread);
+                tracing::warn!(node = facts.name, annotation, ?parts, "not addresses to publish; left out");
+            }
+            Some(Concern::All)
         }),
     }
 }
