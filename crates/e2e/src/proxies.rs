@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use contract::labels;
+use http::Request;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
@@ -93,6 +94,18 @@ impl Namespace {
             Ok(daemonset)
         })
         .await
+    }
+
+    /// The metrics of the first of a Service's proxies, as the API server gets them from the pod.
+    pub async fn proxy_metrics(&self, service: &ServiceBuilder) -> Result<String, Failure> {
+        let pods = self.proxy_pods(service).await?;
+        let pod = pods.first().ok_or_else(|| Failure::Unmet("no proxy pod".to_owned()))?;
+        let args = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|c| c.args.iter().flatten());
+        let port = args.filter_map(|arg| arg.strip_prefix("--probe-port=")).next().unwrap_or_default();
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics");
+        let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        Ok(self.client().request_text(request).await?)
     }
 
     /// Deletes all pods of a Service's proxies at once.

@@ -4,6 +4,7 @@ mod access;
 mod annotations;
 mod by_hand;
 mod changes;
+mod data_plane;
 mod exposure;
 mod local;
 mod ownership;
