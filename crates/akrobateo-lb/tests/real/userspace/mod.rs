@@ -49,6 +49,14 @@ fn connect(network: &Network, family: usize) -> TcpStream {
     patient(network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE).unwrap()))
 }
 
+/// Connects from the client to port 80 of the pod, and is reset: at once, or as soon as it reads.
+fn is_reset(network: &Network, family: usize) {
+    let to: SocketAddr = with_port(at::POD[family], 80).parse().unwrap();
+    let connected = network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE));
+    let error = connected.and_then(|stream| rest(&patient(stream))).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 /// Waits for a connection to come in.
 fn accept(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).unwrap();
