@@ -26,7 +26,9 @@ fn beyond_the_limit_of_connections_clients_wait_until_one_is_over() {
         eventually("the limit is reached", || {
             (inside.metric("akrobateo_lb_connection_limit_reached_total", &[]) > 0).then_some(())
         });
+        backends[0].set_nonblocking(true).unwrap();
         assert_eq!(backends[0].accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+        backends[0].set_nonblocking(false).unwrap();
         drop(open.pop());
         assert_eq!(rest(&accept(&backends[0])).unwrap(), b"my turn");
     });

@@ -25,7 +25,7 @@ use rustix::net::sockopt;
 use crate::harness::network::{at, with_port};
 use crate::harness::proxy::{PROBE_PORT, args};
 use crate::harness::traffic::{PATIENCE, http_get};
-use crate::harness::{Namespace, Network, Proxy, eventually};
+use crate::harness::{DEADLINE, Namespace, Network, Proxy, eventually};
 
 /// No capability at all.
 const NOTHING: &str = "-all";
@@ -59,10 +59,8 @@ fn is_reset(network: &Network, family: usize) {
 
 /// Waits for a connection to come in.
 fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(true).unwrap();
-    let stream = eventually("a connection comes in", || listener.accept().ok()).0;
-    stream.set_nonblocking(false).unwrap();
-    patient(stream)
+    sockopt::set_socket_timeout(listener, sockopt::Timeout::Recv, Some(DEADLINE)).unwrap();
+    patient(listener.accept().expect("a connection comes in").0)
 }
 
 fn patient(stream: TcpStream) -> TcpStream {
