@@ -8,7 +8,7 @@ use contract::{labels, names};
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{Container, Pod, PodTemplateSpec, Service, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -22,6 +22,9 @@ use crate::key::ServiceKey;
 
 /// How long a workload may take to make its first pod.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+
+/// The arguments that say how a proxy forwards.
+const DATA_PATH_ARGS: [&str; 2] = ["--data-path=", "--proxy-protocol="];
 
 /// What all proxies have in common.
 #[derive(Clone, Debug)]
@@ -130,6 +133,11 @@ impl Workload {
         same_kind && one.name == other.name && one.namespace == other.namespace
     }
 
+    /// Whether somebody has added fields that applying it again would leave; the views remember only those.
+    pub(super) fn has_additions(&self) -> bool {
+        self.metadata().managed_fields.as_ref().is_some_and(|others| !others.is_empty())
+    }
+
     /// Whether it already is as `desired` says.
     pub(super) fn is_as(&self, desired: &Self) -> bool {
         match (self, desired) {
@@ -139,14 +147,25 @@ impl Workload {
         }
     }
 
-    /// The ports that its pods hold on their nodes.
-    pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
+    /// How its pods forward, as far as their arguments tell: the parts that are written only where they are not the
+    /// default.
+    pub(super) fn data_path(&self) -> Vec<&str> {
+        let args =
+            self.containers().flat_map(|container| container.args.iter().flatten()).map(String::as_str);
+        args.filter(|arg| DATA_PATH_ARGS.iter().any(|name| arg.starts_with(name))).collect()
+    }
+
+    fn containers(&self) -> impl Iterator<Item = &Container> {
         let template = match self {
             Self::DaemonSet(daemonset) => daemonset.spec.as_ref().map(|spec| &spec.template),
             Self::Deployment(deployment) => deployment.spec.as_ref().map(|spec| &spec.template),
         };
-        let containers = template.and_then(|template| template.spec.as_ref()).map(|spec| &spec.containers);
-        let ports = containers.into_iter().flatten().flat_map(|container| container.ports.iter().flatten());
+        template.and_then(|template| template.spec.as_ref()).into_iter().flat_map(|spec| &spec.containers)
+    }
+
+    /// The ports that its pods hold on their nodes.
+    pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
+        let ports = self.containers().flat_map(|container| container.ports.iter().flatten());
         ports
             .filter_map(|port| {
                 let protocol = port.protocol.as_deref().unwrap_or("TCP").parse().ok()?;

@@ -16,6 +16,10 @@ use super::watch::{self, Changes, SERVICE_OF_SLICE, follow};
 use crate::decide::{Holding, NodeFacts, Placement, Workload};
 use crate::key::ServiceKey;
 
+/// How long the API server answers one watch: the next begins where it ended. Should the connection die without a
+/// sign, as when the API server's machine loses its power, views are older than this by 5 s at most.
+const WATCH_SECONDS: u32 = 60;
+
 /// One view for each kind.
 pub(super) struct Views {
     services: Store<Service>,
@@ -33,7 +37,7 @@ impl Views {
         placement: &Placement,
         changes: &Changes,
     ) -> Self {
-        let all = watcher::Config::default;
+        let all = || watcher::Config::default().timeout(WATCH_SECONDS);
         let ours = || all().labels(&labels::all_proxies());
         let client = || client.clone();
         let pods = match (placement, watched) {
@@ -49,10 +53,10 @@ impl Views {
             services: follow(services, all(), watch::service(), changes),
             slices: follow(slices, all(), watch::slice(), changes),
             nodes: follow(Api::all(client()), all(), watch::node(), changes),
-            pods: follow(pods, ours(), watch::proxy(), changes),
+            pods: follow(pods, ours(), watch::pod(), changes),
             // In all namespaces: when the namespace of the proxies is changed, those in the old one must be found.
-            daemonsets: follow(Api::all(client()), ours(), watch::proxy(), changes),
-            deployments: follow(Api::all(client()), ours(), watch::proxy(), changes),
+            daemonsets: follow(Api::all(client()), ours(), watch::workload(), changes),
+            deployments: follow(Api::all(client()), ours(), watch::workload(), changes),
         }
     }
 
