@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::forwarding::ForwardingError;
+use crate::netlink::NetlinkError;
 use crate::nft::kernel::NftError;
 use crate::plan::{Plan, PlanError};
 use crate::{kernel, probe};
@@ -22,6 +23,9 @@ pub enum Error {
     /// The rules are not in the kernel.
     #[error(transparent)]
     Nft(#[from] NftError),
+    /// Changes of forwarding would go unnoticed.
+    #[error("cannot watch the network's interfaces: {0}")]
+    Watch(NetlinkError),
     /// The probe's port is taken, or not allowed.
     #[error("--probe-port {0}: cannot listen: {1}")]
     Probe(u16, std::io::Error),

@@ -8,6 +8,7 @@ mod forwarding;
 mod harness;
 mod kernel;
 mod life;
+mod metrics;
 mod preflight;
 mod sources;
 mod strays;

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 
 use super::Namespace;
+use super::network::with_port;
 
 /// How long a client waits for what should come.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -122,9 +123,13 @@ pub struct Datagrams(UdpSocket);
 
 impl Datagrams {
     pub fn new(client: &Namespace, from: &str, to: &str) -> Self {
-        let from: IpAddr = from.parse().unwrap();
+        Self::bound(client, &with_port(from, 0), to)
+    }
+
+    /// From a port of the caller's choice.
+    pub fn bound(client: &Namespace, from: &str, to: &str) -> Self {
         Self(client.run(|| {
-            let socket = UdpSocket::bind((from, 0)).unwrap();
+            let socket = UdpSocket::bind(from).unwrap();
             socket.connect(to).unwrap();
             socket
         }))
@@ -142,10 +147,15 @@ impl Datagrams {
 
 /// The status of an HTTP answer, in this thread's namespace; `None` if nobody answers.
 pub fn http_status(ip: &str, port: u16, path: &str, patience: Duration) -> Option<u16> {
+    http_get(ip, port, path, patience)?.split(' ').nth(1)?.parse().ok()
+}
+
+/// An HTTP answer with its header, in this thread's namespace; `None` if nobody answers.
+pub fn http_get(ip: &str, port: u16, path: &str, patience: Duration) -> Option<String> {
     let mut stream = TcpStream::connect((ip.parse::<IpAddr>().unwrap(), port)).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: probe\r\n\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    answer.split(' ').nth(1)?.parse().ok()
+    Some(answer)
 }
