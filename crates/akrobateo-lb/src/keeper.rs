@@ -19,11 +19,17 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Replaces whatever an earlier process left in this thread's network namespace by the plan's rules.
+    /// Replaces whatever an earlier process left in this thread's network namespace by the plan's rules, unless
+    /// it is the same.
     pub fn install(plan: Plan) -> Result<Self, NftError> {
         let (nftables, flows) = (Nftables::open()?, Flows::open()?);
         let keeper = Self { plan, nftables, flows, seen: Cell::new(None) };
-        keeper.put()?;
+        // For some microseconds after a replacement, kernels may find nothing in new interval sets, and drop.
+        if keeper.intact()? {
+            keeper.end_stale_flows();
+        } else {
+            keeper.put()?;
+        }
         Ok(keeper)
     }
 

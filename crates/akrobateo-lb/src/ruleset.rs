@@ -114,7 +114,7 @@ pub fn table(plan: &Plan) -> Table {
     prerouting.extend(families().map(forward));
     let chains = vec![
         chain("prerouting", "nat", PREROUTING, PRIORITY_DNAT, prerouting),
-        chain("input", "filter", INPUT, PRIORITY_FILTER, vec![drop_invalid()]),
+        chain("input", "filter", INPUT, PRIORITY_FILTER, vec![drop_invalid(), drop_missed()]),
         chain("forward", "filter", FORWARD, PRIORITY_FILTER, vec![count_incoming(), count_outgoing()]),
         chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_forwarded()]),
     ];
@@ -228,12 +228,18 @@ fn forward(family: Family) -> Rule {
 ///
 /// By the mark each further packet is counted: a third of what a look-up by family, protocol and port costs.
 fn mark() -> Rule {
+    let mut rule = marked();
+    rule.push(Expr::SetCtMark { from: Reg(0) });
+    rule
+}
+
+/// The mark of the packet's port in register 0.
+fn marked() -> Rule {
     vec![
         Expr::Meta { key: meta::NFPROTO, into: Reg(0) },
         Expr::Meta { key: meta::L4PROTO, into: Reg(1) },
         Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, into: Reg(2) },
         Expr::Lookup { set: MARKS.to_owned(), from: Reg(0), into: Some(Reg(0)), missing: false },
-        Expr::SetCtMark { from: Reg(0) },
     ]
 }
 
@@ -259,6 +265,18 @@ fn count_outgoing() -> Rule {
 /// Otherwise the pod itself would answer strays of flows that it forwards with a reset, and break them.
 fn drop_invalid() -> Rule {
     with_bit(ct::STATE, CT_INVALID, Expr::Verdict(DROP))
+}
+
+/// What should have been forwarded and comes to the pod itself passed between the old table and the new one.
+/// Dropped, it comes again; the pod would answer that nobody listens.
+///
+/// `meta nfproto . meta l4proto . th dport map @MARKS != 0 drop`
+fn drop_missed() -> Rule {
+    let mut rule = marked();
+    // Always so; but the nft program doesn't list a look-up whose value isn't used.
+    rule.push(Expr::Cmp { from: Reg(0), equal: false, data: vec![0; 4] });
+    rule.push(Expr::Verdict(DROP));
+    rule
 }
 
 /// The answer has to come back through here, to be given the address that the client knows.

@@ -91,8 +91,19 @@ impl Connection {
     }
 }
 
-/// Connects from the address `from` of `client`.
+/// Connects from the address `from` of `client`, and waits until the backend says who is there.
 pub fn tcp(client: &Namespace, from: &str, to: &str, patience: Duration) -> io::Result<Connection> {
+    let mut stream = BufReader::new(tcp_stream(client, from, to, patience)?);
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    if line.is_empty() {
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    Ok(Connection { stream, answer: Answer::parse(&line) })
+}
+
+/// Connects from the address `from` of `client`.
+pub fn tcp_stream(client: &Namespace, from: &str, to: &str, patience: Duration) -> io::Result<TcpStream> {
     let (from, to) = (from.parse::<IpAddr>().unwrap(), to.parse::<SocketAddr>().unwrap());
     let stream = client.run(|| -> io::Result<TcpStream> {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -108,13 +119,7 @@ pub fn tcp(client: &Namespace, from: &str, to: &str, patience: Duration) -> io::
     })?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    stream.read_line(&mut line)?;
-    if line.is_empty() {
-        return Err(io::ErrorKind::ConnectionReset.into());
-    }
-    Ok(Connection { stream, answer: Answer::parse(&line) })
+    Ok(stream)
 }
 
 /// A UDP client with a port of its own, so that all that it sends is one flow.
