@@ -68,7 +68,7 @@ impl Worker {
     /// A client has been accepted: dials the target, or keeps the client out.
     fn arrived(&mut self, port: usize, client: OwnedFd, address: SocketAddr) {
         if !self.lets_in(address.ip()) {
-            add(&self.stats.port(port).kept_out, 1);
+            add(&self.stats.port(port).refused, 1);
             reset(&client);
             self.shared.connections.left();
             return;

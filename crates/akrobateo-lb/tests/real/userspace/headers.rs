@@ -102,7 +102,7 @@ fn the_header_and_what_the_client_has_sent_meanwhile_come_in_one_segment() {
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
         eventually("the proxy has begun to dial", || {
-            (metric(&metrics(&network.pod), "akrobateo_lb_connections", &["ipv4"]) == 1).then_some(())
+            (metric(&metrics(&network.pod), "akrobateo_lb_open_connections", &["IPv4"]) == 1).then_some(())
         });
         network.backend.nft("delete table inet slow");
         let mut backend = accept(&backends[0]);
