@@ -37,7 +37,7 @@ figures: deps ## measures the operator on that cluster: times beyond Kubernetes'
 	scripts/figures
 
 .PHONY: lint
-lint: deps lint-scripts ## checks format, clippy, licences and scripts
+lint: deps lint-scripts lint-deploy ## checks format, clippy, licences, scripts, and what is deployed
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/licences
@@ -49,3 +49,8 @@ images: deps ## builds the container images into target/images
 .PHONY: lint-scripts
 lint-scripts: deps ## checks scripts with shellcheck, the cluster's Go program with gofmt and vet
 	cluster/lint
+
+.PHONY: lint-deploy
+lint-deploy: deps ## checks chart, kustomize, alerts, workflows and documents (the first time builds their tools, 3 minutes)
+	charts/check
+	scripts/check-docs

@@ -37,7 +37,7 @@ pub(super) struct Backed<'a> {
 }
 
 /// The addresses in the Service's status.
-pub(super) fn published(service: &Service) -> &[LoadBalancerIngress] {
+pub(crate) fn published(service: &Service) -> &[LoadBalancerIngress] {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     status.and_then(|status| status.ingress.as_deref()).unwrap_or_default()
 }
@@ -125,7 +125,7 @@ pub(crate) fn runs_on(pod: &Pod, node: &str) -> bool {
 }
 
 /// Whether a pod is ready, and to stay.
-pub(super) fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
         && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")

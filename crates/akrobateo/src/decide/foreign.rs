@@ -8,10 +8,14 @@ use serde_json::{Map, Value};
 /// Where `kubectl rollout restart` leaves its mark, which is nobody's business but its user's.
 const TEMPLATE_ANNOTATIONS: &str = "f:annotations";
 
+/// The operation of what was written by server-side apply.
+const SERVER_SIDE_APPLY: &str = "Apply";
+
 /// The entries of those who own a part of the spec that we do not: all that needs to be remembered of the entries.
 pub(crate) fn additions(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
     let (ours, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some(SERVER_SIDE_APPLY)
     });
     let ours = ours.iter().find_map(spec);
     let adds = |entry: &ManagedFieldsEntry| {

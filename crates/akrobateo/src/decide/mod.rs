@@ -15,7 +15,7 @@ mod wish;
 mod workload;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +24,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::observe::Observed;
 use addresses::Evidence;
-pub(crate) use addresses::{is_published, runs_on};
+pub(crate) use addresses::{is_published, is_ready, published, runs_on};
 use condition::Exposure;
 pub(crate) use difference::{Change, difference};
 pub(crate) use foreign::additions;
@@ -32,7 +32,7 @@ pub(crate) use landscape::{Case, Holding, Landscape};
 pub(crate) use node_facts::NodeFacts;
 use obstacle::Obstacle;
 use ownership::Verdict;
-pub(crate) use wish::{AddressType, WorkloadKind};
+pub(crate) use wish::{AddressType, HostPort, WorkloadKind, not_ours};
 pub(crate) use wish::{Defaults, IpMode, PortSet, Requirement, parse_node_selector, parse_tolerations};
 use wish::{Refusal, Wish};
 pub(crate) use workload::{Placement, ProxySettings, Workload};

@@ -19,6 +19,7 @@ pub(crate) use node_selector::Requirement;
 pub(crate) use node_selector::parse as parse_node_selector;
 pub(crate) use refusal::Refusal;
 pub(crate) use tolerations::parse as parse_tolerations;
+pub(crate) use wanted::not_ours;
 pub(super) use wanted::{is_status_ours, is_wanted};
 
 use super::node_facts::NodeFacts;
@@ -80,6 +81,14 @@ impl Wish {
         match wish.host_ports().into_iter().find(|port| defaults.reserved_ports.contains(*port)) {
             Some(port) => Err(Refusal::PortReserved(port)),
             None => Ok(wish),
+        }
+    }
+
+    /// How many proxies run when so many nodes may run one.
+    pub(crate) fn proxies_on(&self, nodes: usize) -> usize {
+        match self.workload {
+            Workload::DaemonSet => nodes,
+            Workload::Deployment { replicas } => nodes.min(replicas.into()),
         }
     }
 
