@@ -102,7 +102,9 @@ fn replace_under_traffic() {
             install(["tcp/82=10.96.3.7:80", "tcp/83=10.96.3.7:80"][number % 2]);
         }
         drop(stop);
-        clients.into_iter().for_each(|client| client.join().unwrap());
+        for client in clients {
+            client.join().unwrap();
+        }
     });
 }
 
