@@ -90,7 +90,11 @@ impl Keeper {
         if let Ok((_, Ok(Some(before)))) = self.nftables.read(ruleset::TABLE) {
             table.count_on(&before);
         }
+        let generation = self.nftables.generation()?;
         self.nftables.replace(&table)?;
+        // If this was the only transaction meanwhile, the kernel holds what it has acknowledged.
+        let next = generation.wrapping_add(1);
+        self.seen.set((self.nftables.generation()? == next).then_some(next));
         self.end_stale_flows();
         Ok(())
     }

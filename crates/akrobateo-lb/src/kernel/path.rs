@@ -35,10 +35,8 @@ impl Status for KernelPath {
             tracing::warn!(%error, "cannot read the ports' counters");
             Vec::new()
         });
-        let statistics = self.keeper.flows().statistics();
-        let statistics = statistics.inspect_err(|error| {
-            tracing::warn!(%error, "cannot read the figures of connection tracking");
-        });
-        metrics::text(&traffic, statistics.ok().as_ref(), self.restored.get())
+        // Where the kernel has none, the log has told.
+        let statistics = self.keeper.flows().statistics().ok();
+        metrics::text(&traffic, statistics.as_ref(), self.restored.get())
     }
 }

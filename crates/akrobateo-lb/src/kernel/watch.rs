@@ -95,12 +95,19 @@ pub(super) async fn keep_switches(path: &KernelPath, watch: &AsyncFd<Socket>) {
 /// Warns when packets are lost in connection tracking; never ends.
 pub(super) async fn report_pressure(path: &KernelPath) {
     let mut before: Option<Statistics> = None;
+    let mut told = false;
     loop {
-        if let Ok(now) = path.keeper.flows().statistics() {
-            if let Some(before) = before {
-                report(&now.since(&before));
+        match path.keeper.flows().statistics() {
+            Ok(now) => {
+                if let Some(before) = before.replace(now) {
+                    report(&now.since(&before));
+                }
             }
-            before = Some(now);
+            // A kernel without them won't have them later.
+            Err(error) if !std::mem::replace(&mut told, true) => {
+                tracing::warn!(%error, "cannot tell when the connection table is full or source ports are used up");
+            }
+            Err(_) => {}
         }
         sleep(PRESSURE_INTERVAL).await;
     }

@@ -49,7 +49,9 @@ impl NftError {
         match step {
             _ if matches!(errno, Errno::PERM | Errno::ACCESS) => Self::NoNetAdmin,
             Step::Transaction | Step::Table if missing => Self::Missing("nftables (nf_tables, family inet)"),
-            Step::Set if missing => Self::Missing("sets in nftables (nf_tables_set)"),
+            Step::Set if missing => {
+                Self::Missing("sets or counters in nftables (nf_tables_set, nft_counter)")
+            }
             Step::NatChain if missing => {
                 Self::Missing("NAT in nftables (nft_chain_nat; for family inet, Linux 5.2)")
             }

@@ -60,3 +60,19 @@ fn ten_thousand_connections_at_the_same_time_each_keep_their_own() {
         }
     });
 }
+
+#[test]
+fn a_thousand_ports_take_less_than_a_megabyte_and_two_when_their_metrics_are_read() {
+    isolated(|| {
+        let network = Network::new();
+        let forward = |port| format!("--forward=tcp/{port}=10.96.3.7:80");
+        let ports: Vec<_> = (20_000..21_000).map(forward).collect();
+        let proxy = Proxy::ready(&network.pod, &ports);
+        let before = proxy.private_memory();
+        for _ in 0..10 {
+            assert_eq!(Metrics::of(&network.pod).count("connections_total"), 1000);
+        }
+        let after = proxy.private_memory();
+        assert!(before < 1024 && after < 2048, "{before} KiB before, {after} KiB after");
+    });
+}

@@ -115,6 +115,33 @@ fn the_kernel_holds_what_was_planned() {
     });
 }
 
+#[test]
+fn the_kernel_holds_unusual_ranges_as_planned() {
+    isolated(|| {
+        let ranges = [
+            "0.0.0.0/0 ::/0",
+            "0.0.0.0/32 255.255.255.255/32 ::/128 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
+            "0.0.0.0/1 128.0.0.0/1 ::/1 8000::/1",
+            "10.0.0.1/31 10.0.0.2/31 10.0.0.5/32 fd00::1/127 fd00::2/127 fd00::5/128",
+            "10.1.2.3/8 10.0.0.0/8 10.0.0.0/24",
+            "fd00::/8",
+        ];
+        for ranges in ranges {
+            let sources = ranges.split(' ').map(|range| range.parse().unwrap()).collect();
+            let forwards =
+                ["tcp/80=10.0.0.1:80", "udp/80=[fd00::1]:80"].map(|text| text.parse().unwrap()).into();
+            let plan = Plan::new(&ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
+            let table = ruleset::table(&plan);
+            assert_eq!(decoded(&table), table);
+            Namespace::new().run(|| {
+                let nftables = Nftables::open().unwrap();
+                nftables.replace(&table).unwrap();
+                assert_eq!(nftables.read(ruleset::TABLE).unwrap().1, Ok(Some(table)), "{ranges}");
+            });
+        }
+    });
+}
+
 /// The TCP ports from `first` to `last` in both families.
 fn many_ports(first: u16, last: u16) -> Plan {
     let forwards = |ip: &str| {

@@ -1,7 +1,7 @@
 //! Packets out of the ordinary: too large, in fragments, errors about packets, other protocols.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, UdpSocket};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recv, sendto, socket, sockopt};
 
@@ -26,7 +26,7 @@ fn count_bytes(network: &Network, family: usize) {
 }
 
 #[test]
-fn a_sender_learns_of_a_smaller_mtu_behind_the_proxy() {
+fn a_client_learns_of_a_smaller_mtu_behind_the_proxy() {
     isolated(|| {
         let network = Network::new();
         // The ends don't know, so that only the node's errors can tell the client.
@@ -35,13 +35,31 @@ fn a_sender_learns_of_a_smaller_mtu_behind_the_proxy() {
         for family in 0..2 {
             count_bytes(&network, family);
             let to = with_port(at::POD[family], 80);
-            let mut stream: TcpStream =
-                tcp_stream(&network.client, at::CLIENT[family], &to, PATIENCE).unwrap();
+            let mut stream = tcp_stream(&network.client, at::CLIENT[family], &to, PATIENCE).unwrap();
             stream.write_all(&vec![7; 1 << 20]).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).unwrap();
             assert_eq!(answer, (1 << 20).to_string());
+        }
+    });
+}
+
+#[test]
+fn a_backend_learns_of_a_smaller_mtu_before_the_proxy() {
+    isolated(|| {
+        let network = Network::new();
+        network.node.ip("link set client mtu 1300");
+        let _proxy = Proxy::ready(&network.pod, &args(BOTH));
+        for family in 0..2 {
+            let backend = with_port(at::BACKEND[family], 80);
+            let listener = network.backend.run(|| TcpListener::bind(backend).unwrap());
+            std::thread::spawn(move || listener.accept().unwrap().0.write_all(&vec![7; 1 << 20]).unwrap());
+            let to = with_port(at::POD[family], 80);
+            let mut stream = tcp_stream(&network.client, at::CLIENT[family], &to, PATIENCE).unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            assert_eq!(all.len(), 1 << 20);
         }
     });
 }
