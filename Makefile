@@ -32,6 +32,10 @@ test: deps ## runs every test: units, data plane with real packets, end to end o
 e2e: deps ## runs the tests against a real cluster only
 	scripts/e2e
 
+.PHONY: bench
+bench: deps ## measures the data plane against its peers, in private network namespaces (root, 15 minutes)
+	scripts/bench
+
 .PHONY: lint
 lint: deps lint-scripts ## checks format, clippy, licences and scripts
 	cargo fmt --check
