@@ -72,6 +72,8 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.state.ended.store(true, Relaxed);
+        // The echo's threads keep the state for as long as they wait.
+        self.state.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Wakes those who wait for connections; if it fails they stay, and end with the program.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
     }

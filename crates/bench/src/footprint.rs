@@ -21,6 +21,8 @@ use crate::variant::{Copier, Variant, Way};
 const IDLE: u64 = 10_000;
 /// Descriptors that are needed for other things.
 const SPARE: u64 = 1_000;
+/// Descriptors that `HAProxy` reckons with for two connections: it keeps room for pipes.
+const FOR_TWO: u64 = 5;
 /// Clients that open them.
 const CLIENTS: u64 = 4;
 /// Load after which memory is read.
@@ -66,7 +68,7 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Fo
 
 fn idle(route: &Route, proxy: &Process) -> Result<Idle, Failure> {
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let each = IDLE.min(most.saturating_sub(SPARE) / 2) / CLIENTS;
+    let each = IDLE.min(most.saturating_sub(SPARE) * 2 / FOR_TWO) / CLIENTS;
     let entry = route.entry();
     let open = || {
         route.network.client.enter()?;

@@ -12,7 +12,7 @@ const INSIDE: &str = "AKROBATEO_BENCH_ISOLATED";
 /// The machine's own /proc, from inside, where /proc shows the benchmark's processes only.
 pub(crate) const MACHINE_PROC: &str = "/run/machine-proc";
 /// Descriptors for 10,000 connections through a process, and some to spare.
-const DESCRIPTORS: u64 = 21_000;
+const DESCRIPTORS: u64 = 27_000;
 
 /// Whether this is the inner process, which is to do the work.
 pub(crate) fn inside() -> bool {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::backend::BULK;
-use crate::client::{ask, dial, once};
+use crate::client::{ask, dial, once_from};
 use crate::measure::Measure;
 use crate::network::at;
 use crate::protocol::Order;
@@ -22,6 +22,9 @@ const WINDOW: u32 = 32;
 const DATAGRAM: usize = 64;
 /// Latencies kept per client.
 const LATENCIES: usize = 200_000;
+/// Ports of short connections on the client's side.
+const FIRST_SOURCE_PORT: usize = 10_000;
+const SOURCE_PORTS: usize = 50_000;
 /// A stride through the ports that visits all of them, and leaps.
 const STRIDE: usize = 619;
 
@@ -105,10 +108,22 @@ fn connections(first: SocketAddr, ports: u16, number: usize, progress: &Progress
     while progress.goes_on() {
         let port = turn * STRIDE % usize::from(ports);
         let to = SocketAddr::new(first.ip(), first.port() + u16::try_from(port).unwrap_or(0));
-        let counter = if once(to, PATIENCE).is_ok() { &progress.done } else { &progress.failed };
+        let counter = if once_from(source_port(number, turn), to, PATIENCE).is_ok() {
+            &progress.done
+        } else {
+            &progress.failed
+        };
         counter.fetch_add(1, Relaxed);
         turn += clients(Measure::Connections);
     }
+}
+
+/// The client's port of a short connection. The same port to different ports of the Service, which all end at one of the
+/// backend's, would have to be changed by the node, and wait for the end of the earlier connection there.
+fn source_port(number: usize, turn: usize) -> u16 {
+    let each = SOURCE_PORTS / clients(Measure::Connections);
+    u16::try_from(FIRST_SOURCE_PORT + number * each + turn / clients(Measure::Connections) % each)
+        .unwrap_or(0)
 }
 
 fn up(to: SocketAddr, progress: &Progress) -> io::Result<()> {
@@ -189,6 +204,15 @@ mod tests {
         let to = |ports, number| target((at::NODE, 20_000), ports, number, 4).port();
         assert_eq!([0, 1, 2, 3].map(|number| to(1, number)), [20_000; 4]);
         assert_eq!([0, 1, 2, 3].map(|number| to(1000, number)), [20_125, 20_375, 20_625, 20_875]);
+    }
+
+    #[test]
+    fn short_connections_come_from_ports_that_come_again_after_all_others() {
+        let mut ports: Vec<_> = (0..SOURCE_PORTS).map(|turn| source_port(turn % 8, turn)).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), SOURCE_PORTS);
+        assert_eq!((ports[0], ports[SOURCE_PORTS - 1]), (10_000, 59_999));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod start;
 mod stats;
 mod targets;
 mod variant;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -7,8 +7,9 @@ use crate::proxy::Programs;
 use crate::proxy::{Protocol, akrobateo};
 use crate::route::Route;
 use crate::sampling::loaded;
-use crate::start::until_ready;
+use crate::start::DEADLINE;
 use crate::variant::Variant;
+use crate::watch::Watch;
 
 /// How often it is replaced.
 pub(crate) const TIMES: usize = 100;
@@ -29,15 +30,19 @@ pub(crate) fn replace(variant: Variant, programs: &Programs) -> Result<Replaced,
     let route = Route::without_proxy(variant)?;
     let pod = &route.network.pod;
     let args = akrobateo::kernel(Protocol::Tcp, variant.ports);
-    let mut process = akrobateo::start(pod, &programs.lb, &args)?;
-    until_ready(pod, &mut process)?;
+    let started = || {
+        let watch = Watch::new(pod)?;
+        let process = akrobateo::start(pod, &programs.lb, &args)?;
+        watch.changed(DEADLINE)?;
+        Ok(process)
+    };
+    let mut process = started()?;
     let progress = Progress::default();
     loaded(&route, Measure::Connections, &progress, || {
         for _ in 0..TIMES {
             // Else both would want the probe's port.
             drop(process);
-            process = akrobateo::start(pod, &programs.lb, &args)?;
-            until_ready(pod, &mut process)?;
+            process = started()?;
         }
         Ok(())
     })?;

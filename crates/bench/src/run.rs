@@ -19,9 +19,6 @@ use crate::shuffle::Shuffle;
 use crate::start::{self, Start, Until};
 use crate::variant::{Variant, Way};
 
-/// Rounds of starts that take seconds.
-const SLOW_ROUNDS: usize = 3;
-
 /// Measures what was asked for; prints the tables and writes the results.
 pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     let programs = Programs { lb: cli.lb.clone(), packages: cli.packages.clone() };
@@ -67,11 +64,10 @@ fn starts(cli: &Cli, programs: &Programs, shuffle: &mut Shuffle) -> Result<Vec<S
         say(&format!("start, round {} of {}", round + 1, cli.rounds));
         shuffle.shuffle(&mut variants);
         for &variant in &variants {
-            if variant.ports == 1 {
-                taken.push(start::time(variant, Until::Active, round, programs)?);
-                taken.push(start::time(variant, Until::FirstConnection, round, programs)?);
-            } else if round < SLOW_ROUNDS {
-                taken.push(start::time(variant, Until::Active, round, programs)?);
+            for until in [Until::Active, Until::Ready, Until::FirstConnection] {
+                if start::worthwhile(variant, until, round) {
+                    taken.push(start::time(variant, until, round, programs)?);
+                }
             }
         }
     }

@@ -13,19 +13,25 @@ use crate::proxy::process::Process;
 use crate::proxy::{self, Programs, Protocol, akrobateo, klipper};
 use crate::route::Route;
 use crate::variant::{Variant, Way};
+use crate::watch::Watch;
 
 /// What a client does that gives up and tries again.
 const CLIENTS_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Between two looks whether something is so; short against what is measured.
 const LOOK: Duration = Duration::from_micros(100);
 /// When it is no start any more.
-const DEADLINE: Duration = Duration::from_mins(2);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
+
+/// Rounds of starts that take seconds.
+const SLOW_ROUNDS: usize = 3;
 
 /// What a start was timed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
     /// All rules are in the kernel.
     Active,
+    /// The readiness probe says so; of our own only, for the peer has none.
+    Ready,
     /// A client, trying from before the start, has its first answer.
     FirstConnection,
 }
@@ -43,6 +49,15 @@ pub(crate) struct Start {
     pub(crate) seconds: f64,
 }
 
+/// Whether it is to be timed: what takes seconds, in a few rounds only.
+pub(crate) fn worthwhile(variant: Variant, until: Until, round: usize) -> bool {
+    match until {
+        Until::Active => variant.ports == 1 || round < SLOW_ROUNDS,
+        Until::Ready => variant.way == Way::Kernel,
+        Until::FirstConnection => variant.ports == 1,
+    }
+}
+
 /// Starts the variant's proxy in a new network, and times it.
 pub(crate) fn time(
     variant: Variant,
@@ -55,11 +70,15 @@ pub(crate) fn time(
     let taken = match (until, variant.way) {
         (Until::FirstConnection, _) => first_connection(&route, programs)?,
         (Until::Active, Way::Klipper(iptables)) => klipper::set(pod, iptables, Protocol::Tcp, variant.ports)?,
-        (Until::Active, _) => {
+        (Until::Active | Until::Ready, _) => {
             let args = akrobateo::kernel(Protocol::Tcp, variant.ports);
+            let watch = Watch::new(pod)?;
             let start = Instant::now();
             let mut process = akrobateo::start(pod, &programs.lb, &args)?;
-            until_ready(pod, &mut process)?;
+            match until {
+                Until::Ready => until_ready(pod, &mut process)?,
+                _ => watch.changed(DEADLINE)?,
+            }
             start.elapsed()
         }
     };
@@ -67,7 +86,7 @@ pub(crate) fn time(
 }
 
 /// Waits until the proxy in `pod` says that its rules are in the kernel.
-pub(crate) fn until_ready(pod: &Namespace, process: &mut Process) -> Result<(), Failure> {
+fn until_ready(pod: &Namespace, process: &mut Process) -> Result<(), Failure> {
     let start = Instant::now();
     pod.run(|| {
         while !ready() {

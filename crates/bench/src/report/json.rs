@@ -25,6 +25,7 @@ pub(crate) fn json(results: &Results) -> Value {
     let starts = results.starts.iter().map(|start| {
         let until = match start.until {
             Until::Active => "rules active",
+            Until::Ready => "ready",
             Until::FirstConnection => "first connection",
         };
         json!({"variant": start.variant, "round": start.round, "until": until, "seconds": start.seconds})

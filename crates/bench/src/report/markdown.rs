@@ -162,21 +162,20 @@ fn grouped(number: &str) -> String {
 }
 
 fn starts(results: &Results) -> String {
-    let mut text = head(&["", "exec to rules active", "exec to a client's first answer"]);
+    let mut text = head(&["", "exec to rules active", "exec to ready", "exec to a client's first answer"]);
     for variant in &KERNEL {
         let median = |until| {
             let of =
                 results.starts.iter().filter(|start| start.variant == variant.name && start.until == until);
             Spread::of(of.map(|start| start.seconds).collect())
         };
-        let (active, first) = (median(Until::Active), median(Until::FirstConnection));
-        if active.is_some() || first.is_some() {
+        let medians = [Until::Active, Until::Ready, Until::FirstConnection].map(median);
+        if medians.iter().any(Option::is_some) {
             let cell = |spread: Option<Spread>| {
-                spread.map_or("-".to_owned(), |spread| {
-                    format!("{} ms", grouped(&format!("{:.1}", spread.median * 1e3)))
-                })
+                let milliseconds = spread.map(|spread| grouped(&format!("{:.1}", spread.median * 1e3)));
+                milliseconds.map_or("-".to_owned(), |milliseconds| format!("{milliseconds} ms"))
             };
-            text += &row([variant.title.to_owned(), cell(active), cell(first)]);
+            text += &row([variant.title.to_owned()].into_iter().chain(medians.map(cell)));
         }
     }
     text
