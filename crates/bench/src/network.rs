@@ -61,7 +61,8 @@ impl Network {
             // Closed connections would be kept for two minutes, and one sample weigh on the next.
             router.sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1")?;
         }
-        client.sysctl("ipv4/ip_local_port_range", "10000 65000")?;
+        // Short connections choose theirs below.
+        client.sysctl("ipv4/ip_local_port_range", "50000 65000")?;
         if behaviour != Node::Routes {
             node.nft(&rules(behaviour, ports))?;
         }

@@ -54,7 +54,7 @@ pub(crate) fn worthwhile(variant: Variant, until: Until, round: usize) -> bool {
     match until {
         Until::Active => variant.ports == 1 || round < SLOW_ROUNDS,
         Until::Ready => variant.way == Way::Kernel,
-        Until::FirstConnection => variant.ports == 1,
+        Until::FirstConnection => variant.ports == 1 && (variant.way == Way::Kernel || round < SLOW_ROUNDS),
     }
 }
 
