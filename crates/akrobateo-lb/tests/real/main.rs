@@ -11,3 +11,4 @@ mod life;
 mod preflight;
 mod sources;
 mod strays;
+mod userspace;

@@ -53,6 +53,8 @@ impl Network {
         node.sysctl("ipv6/conf/all/forwarding", "1");
         pod.sysctl("ipv4/ip_forward", "0");
         pod.sysctl("ipv6/conf/all/forwarding", "1");
+        // As container runtimes set it.
+        pod.sysctl("ipv4/ip_unprivileged_port_start", "0");
         let network = Self { client, node, pod, backend };
         network.settle();
         network

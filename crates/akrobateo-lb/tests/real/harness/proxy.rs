@@ -38,17 +38,17 @@ pub struct Proxy {
 impl Proxy {
     /// Starts a proxy in `pod` and waits until it is ready.
     pub fn ready(pod: &Namespace, args: &[String]) -> Self {
-        let mut proxy = Self::start(pod, args);
+        Self::ready_with(pod, args, "-all,+net_admin")
+    }
+
+    /// Starts a proxy in `pod` with these capabilities, and waits until it is ready.
+    pub fn ready_with(pod: &Namespace, args: &[String], capabilities: &str) -> Self {
+        let mut proxy = Self::start_with(pod, args, capabilities);
         eventually("the proxy is ready", || {
             assert!(proxy.child.try_wait().unwrap().is_none(), "the proxy ended:\n{}", proxy.log());
             (status(pod) == Some(200)).then_some(())
         });
         proxy
-    }
-
-    /// Starts a proxy in `pod`.
-    pub fn start(pod: &Namespace, args: &[String]) -> Self {
-        Self::start_with(pod, args, "-all,+net_admin")
     }
 
     /// Starts a proxy in `pod` with these capabilities, as setpriv(1) has them.
@@ -93,9 +93,14 @@ impl Proxy {
         std::fs::read_to_string(&self.termination).unwrap()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Kills it on the spot.
@@ -135,4 +140,25 @@ pub fn status(pod: &Namespace) -> Option<u16> {
 /// Arguments from one line.
 pub fn args(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
+}
+
+/// How many bytes of memory a process has in use.
+pub fn resident(process: Pid) -> u64 {
+    memory(process, "VmRSS:")
+}
+
+/// How many bytes of memory a process has ever had in use.
+pub fn peak(process: Pid) -> u64 {
+    memory(process, "VmHWM:")
+}
+
+fn memory(process: Pid, what: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(process: Pid) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", process.as_raw_nonzero())).unwrap().count()
 }

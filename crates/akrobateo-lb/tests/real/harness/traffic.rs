@@ -130,6 +130,11 @@ impl Datagrams {
         }))
     }
 
+    /// Sends one datagram.
+    pub fn send(&self) {
+        self.0.send(b"?").unwrap();
+    }
+
     /// Sends one datagram and waits for the answer to it.
     pub fn ask(&self, patience: Duration) -> io::Result<Answer> {
         self.0.set_read_timeout(Some(patience))?;
@@ -142,10 +147,16 @@ impl Datagrams {
 
 /// The status of an HTTP answer, in this thread's namespace; `None` if nobody answers.
 pub fn http_status(ip: &str, port: u16, path: &str, patience: Duration) -> Option<u16> {
+    http_get(ip, port, path, patience).map(|(status, _)| status)
+}
+
+/// The status and the content of an HTTP answer, in this thread's namespace; `None` if nobody answers.
+pub fn http_get(ip: &str, port: u16, path: &str, patience: Duration) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect((ip.parse::<IpAddr>().unwrap(), port)).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: probe\r\n\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    answer.split(' ').nth(1)?.parse().ok()
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }

@@ -32,7 +32,7 @@ pub(super) fn of(service: &Service) -> Result<ProxyArgs, Refusal> {
         forwards.iter().filter(|f| f.protocol == Protocol::Tcp).map(|f| f.port.get()).collect();
     let probe_port = probe::port(&tcp)
         .ok_or_else(|| Refusal::UnsupportedSpec("no port is left for the proxies' own probe".to_owned()))?;
-    Ok(ProxyArgs { forwards, sources: sources(spec)?, probe_port })
+    Ok(ProxyArgs { sources: sources(spec)?, probe_port, ..ProxyArgs::new(forwards) })
 }
 
 fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, Refusal> {

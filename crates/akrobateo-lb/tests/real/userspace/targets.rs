@@ -1,0 +1,90 @@
+//! Targets that are away: clients learn it, it is counted, and it is over when they are back.
+
+use std::io::{ErrorKind, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use super::{FORWARDS, Inside, accept, break_off, connect, metric, metrics, ready, rest};
+use crate::harness::network::{at, with_port};
+use crate::harness::proxy::status;
+use crate::harness::{Network, eventually, isolated};
+
+const FAILURES: &str = "akrobateo_lb_dial_failures_total";
+
+#[test]
+fn a_backend_that_is_away_is_a_reset_for_the_client_and_works_as_soon_as_it_is_back() {
+    isolated(|| {
+        let network = Network::new();
+        let proxy = ready(&network.pod, FORWARDS);
+        for round in 1..=20 {
+            let client = connect(&network, 0);
+            assert_eq!(rest(&client).unwrap_err().kind(), ErrorKind::ConnectionReset);
+            assert_eq!(metric(&metrics(&network.pod), FAILURES, &["ipv4", "refused"]), round);
+        }
+        proxy.logs("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
+        // Each worker may say it once.
+        let workers = std::thread::available_parallelism().unwrap().get();
+        assert!(proxy.log().matches("cannot reach").count() <= workers, "{}", proxy.log());
+        assert_eq!(status(&network.pod), Some(200), "the proxy itself works");
+
+        let listener = network.backend.run(|| TcpListener::bind(with_port(at::BACKEND[0], 80)).unwrap());
+        let mut client = connect(&network, 0);
+        let backend = accept(&listener);
+        client.write_all(b"again").unwrap();
+        drop(client);
+        assert_eq!(rest(&backend).unwrap(), b"again");
+        drop((backend, listener));
+        let client = connect(&network, 0);
+        assert_eq!(rest(&client).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_target_that_does_not_answer_in_time_is_given_up() {
+    isolated(|| {
+        let network = Network::new();
+        network.backend.nft("add table inet silent");
+        network.backend.nft("add chain inet silent input { type filter hook input priority 0 ; }");
+        network.backend.nft("add rule inet silent input tcp dport 80 drop");
+        let forwards = ["tcp/80=10.96.3.7:80", "tcp/80=[fd00:96::7]:80"];
+        let inside =
+            Inside::new(&network.pod, &forwards, |settings| settings.dial = Duration::from_millis(300));
+        for (family, label) in ["ipv4", "ipv6"].into_iter().enumerate() {
+            let client = connect(&network, family);
+            assert_eq!(rest(&client).unwrap_err().kind(), ErrorKind::ConnectionReset);
+            inside.reaches(FAILURES, &[label, "timed_out"], 1);
+        }
+        inside.reaches("akrobateo_lb_connections", &[], 0);
+    });
+}
+
+#[test]
+fn a_target_without_a_way_there_is_counted_as_such() {
+    isolated(|| {
+        let network = Network::new();
+        let _proxy = ready(&network.pod, FORWARDS);
+        network.pod.ip("route add unreachable 10.96.3.7/32");
+        let client = connect(&network, 0);
+        assert_eq!(rest(&client).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(metric(&metrics(&network.pod), FAILURES, &["ipv4", "unreachable"]), 1);
+    });
+}
+
+#[test]
+fn a_client_that_is_gone_before_the_target_answers_leaves_nothing_behind() {
+    isolated(|| {
+        let network = Network::new();
+        let listener = network.backend.run(|| TcpListener::bind(with_port(at::BACKEND[0], 80)).unwrap());
+        let _proxy = ready(&network.pod, FORWARDS);
+        for _ in 0..50 {
+            break_off(connect(&network, 0));
+        }
+        eventually("all are over", || {
+            let text = metrics(&network.pod);
+            let done = metric(&text, "akrobateo_lb_connections_total", &["ipv4"]) == 50
+                && metric(&text, "akrobateo_lb_connections", &["ipv4"]) == 0;
+            done.then_some(())
+        });
+        drop(listener);
+    });
+}

@@ -1,0 +1,107 @@
+//! Flows of datagrams: kept while they are used, and no more of them than are allowed.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::{Inside, ready};
+use crate::harness::network::{at, with_port};
+use crate::harness::traffic::{Datagrams, IMPATIENCE, PATIENCE, serve_udp};
+use crate::harness::{Network, isolated};
+
+const FORWARDS: [&str; 2] = ["udp/80=10.96.3.7:80", "udp/80=[fd00:96::7]:80"];
+
+fn network() -> Network {
+    let network = Network::new();
+    for ip in at::BACKEND {
+        serve_udp(&network.backend, &with_port(ip, 80));
+    }
+    network
+}
+
+fn client(network: &Network, family: usize) -> Datagrams {
+    Datagrams::new(&network.client, at::CLIENT[family], &with_port(at::POD[family], 80))
+}
+
+#[test]
+fn a_flow_has_one_source_port_until_it_expires_and_others_have_others() {
+    isolated(|| {
+        let network = network();
+        let inside = Inside::new(&network.pod, &FORWARDS, |settings| {
+            settings.answered = Duration::from_secs(1);
+        });
+        for family in 0..2 {
+            let (one, two) = (client(&network, family), client(&network, family));
+            let first = one.ask(PATIENCE).unwrap();
+            assert_eq!(first.peer.ip().to_string(), at::POD[family]);
+            assert_eq!(first.local.to_string(), with_port(at::BACKEND[family], 80));
+            assert_ne!(two.ask(PATIENCE).unwrap().peer, first.peer);
+            assert_eq!(one.ask(PATIENCE).unwrap().peer, first.peer);
+            inside.reaches("akrobateo_lb_connections", &[], 0);
+            assert_ne!(one.ask(PATIENCE).unwrap().peer, first.peer, "it was not forgotten");
+            inside.reaches("akrobateo_lb_connections", &[], 0);
+        }
+        assert_eq!(inside.metric("akrobateo_lb_connections_total", &["udp", "ipv6"]), 3);
+        assert_eq!(inside.metric("akrobateo_lb_received_bytes_total", &["udp", "ipv4"]), 4);
+        assert!(inside.metric("akrobateo_lb_sent_bytes_total", &["udp", "ipv4"]) > 4);
+    });
+}
+
+#[test]
+fn when_there_are_too_many_flows_the_unanswered_make_way_and_the_answered_stay() {
+    isolated(|| {
+        let network = network();
+        let forwards = ["udp/80=10.96.3.7:80", "udp/81=10.96.3.8:9"];
+        let inside = Inside::new(&network.pod, &forwards, |settings| {
+            settings.workers = 1;
+            settings.flows = 4;
+        });
+        let answered: Vec<_> = (0..2).map(|_| client(&network, 0)).collect();
+        let peers: Vec<_> = answered.iter().map(|flow| flow.ask(PATIENCE).unwrap().peer).collect();
+        for _ in 0..20 {
+            let nobody = Datagrams::new(&network.client, at::CLIENT[0], &with_port(at::POD[0], 81));
+            nobody.send();
+        }
+        inside.reaches("akrobateo_lb_connections_total", &["port=\"81\""], 20);
+        assert_eq!(inside.metric("akrobateo_lb_connections", &[]), 4);
+        for (flow, peer) in answered.iter().zip(peers) {
+            assert_eq!(flow.ask(PATIENCE).unwrap().peer, peer);
+        }
+        let more: Vec<_> = (0..2).map(|_| client(&network, 0)).collect();
+        for flow in &more {
+            flow.ask(PATIENCE).unwrap();
+        }
+        client(&network, 0).ask(IMPATIENCE).unwrap_err();
+        assert_eq!(inside.metric("akrobateo_lb_datagrams_dropped_total", &["port=\"80\""]), 1);
+    });
+}
+
+#[test]
+fn a_target_that_is_away_is_counted_and_found_again() {
+    isolated(|| {
+        let network = Network::new();
+        let inside = Inside::new(&network.pod, &FORWARDS, |_| {});
+        let flow = client(&network, 0);
+        flow.ask(IMPATIENCE).unwrap_err();
+        inside.reaches("akrobateo_lb_dial_failures_total", &["udp", "ipv4", "refused"], 1);
+        serve_udp(&network.backend, &with_port(at::BACKEND[0], 80));
+        flow.ask(PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn sigterm_ends_it_when_the_flows_have_been_quiet_for_a_while() {
+    isolated(|| {
+        let network = network();
+        let line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
+        let mut proxy = ready(&network.pod, line);
+        let flow = client(&network, 0);
+        flow.ask(PATIENCE).unwrap();
+        proxy.signal(Signal::TERM);
+        proxy.logs("draining");
+        flow.ask(PATIENCE).unwrap();
+        client(&network, 0).ask(IMPATIENCE).unwrap_err();
+        let (exit, after) = proxy.end();
+        assert!(exit.success() && after > Duration::from_secs(1), "{exit} after {after:?}");
+    });
+}
