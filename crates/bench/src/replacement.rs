@@ -25,24 +25,24 @@ pub(crate) struct Replaced {
     pub(crate) failed: u64,
 }
 
-/// Kills the proxy and starts it again, which replaces its table, [`TIMES`] times.
+/// Kills the proxy and starts it again with a port more or less, which replaces its table, [`TIMES`] times.
 pub(crate) fn replace(variant: Variant, programs: &Programs) -> Result<Replaced, Failure> {
     let route = Route::without_proxy(variant)?;
     let pod = &route.network.pod;
-    let args = akrobateo::kernel(Protocol::Tcp, variant.ports);
-    let started = || {
+    let started = |more| {
+        let args = akrobateo::kernel(Protocol::Tcp, variant.ports + more);
         let watch = Watch::new(pod)?;
         let process = akrobateo::start(pod, &programs.lb, &args)?;
         watch.changed(DEADLINE)?;
         Ok(process)
     };
-    let mut process = started()?;
+    let mut process = started(0)?;
     let progress = Progress::default();
     loaded(&route, Measure::Connections, &progress, || {
-        for _ in 0..TIMES {
+        for more in [1, 0].into_iter().cycle().take(TIMES) {
             // Else both would want the probe's port.
             drop(process);
-            process = started()?;
+            process = started(more)?;
         }
         Ok(())
     })?;
