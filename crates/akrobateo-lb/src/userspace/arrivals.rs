@@ -34,15 +34,20 @@ impl Worker {
         let Some(listener) = self.listeners.get(at as usize) else { return false };
         let port = listener.port;
         if !self.shared.connections.enter() {
-            add(&self.stats.at_limit, 1);
+            if !std::mem::replace(&mut self.full, true) {
+                add(&self.stats.at_limit, 1);
+            }
             self.stall(at, "as many connections as are allowed: clients wait");
             return false;
         }
         match acceptfrom_with(&listener.socket, FLAGS) {
-            Ok((client, address)) => match address.and_then(|address| address.try_into().ok()) {
-                Some(address) => self.arrived(port, client, address),
-                None => self.shared.connections.left(),
-            },
+            Ok((client, address)) => {
+                self.full = false;
+                match address.and_then(|address| address.try_into().ok()) {
+                    Some(address) => self.arrived(port, client, address),
+                    None => self.shared.connections.left(),
+                }
+            }
             Err(error) => {
                 self.shared.connections.left();
                 match error {

@@ -87,7 +87,7 @@ pub(super) struct WorkerStats {
     ports: Box<[PortStats]>,
     /// How often accepting had to wait, since descriptors or memory were used up.
     pub(super) out_of_resources: AtomicU64,
-    /// How often accepting had to wait, since there were as many connections as are allowed.
+    /// How often there were as many connections as are allowed.
     pub(super) at_limit: AtomicU64,
     /// Pipes, free ones and leased ones.
     pub(super) pipes: AtomicUsize,
@@ -182,7 +182,7 @@ fn whole(text: &mut Text, workers: &[&WorkerStats]) {
     text.metric(
         "akrobateo_lb_connection_limit_reached_total",
         Kind::Counter,
-        "How often clients had to wait, since there were as many connections as are allowed.",
+        "How often there were as many connections as are allowed: further clients wait.",
     )
     .value(sum(|worker| worker.at_limit.load(Relaxed)));
     text.metric(

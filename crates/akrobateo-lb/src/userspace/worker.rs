@@ -62,6 +62,8 @@ pub(super) struct Worker {
     pub(super) stalled_until: u64,
     pub(super) complaints: Box<[Complaint]>,
     pub(super) about_resources: Complaint,
+    /// Whether there have been as many connections as are allowed since a client was last let in.
+    pub(super) full: bool,
     pub(super) draining: bool,
     /// While draining: until when those who were about to be connected are still let in.
     pub(super) listen_until: u64,
@@ -107,6 +109,7 @@ impl Worker {
             stalled_until: 0,
             complaints,
             about_resources: Complaint::default(),
+            full: false,
             draining: false,
             listen_until: 0,
             began: Instant::now(),

@@ -162,3 +162,12 @@ fn memory(process: Pid, what: &str) -> u64 {
 pub fn descriptors(process: Pid) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", process.as_raw_nonzero())).unwrap().count()
 }
+
+/// The descriptor that a process would get next.
+pub fn lowest_free_descriptor(process: Pid) -> u64 {
+    // A link to a socket leads nowhere, but is there.
+    let is_there = |number: &u64| {
+        std::fs::symlink_metadata(format!("/proc/{}/fd/{number}", process.as_raw_nonzero())).is_ok()
+    };
+    (0..=u64::MAX).find(|number| !is_there(number)).unwrap()
+}

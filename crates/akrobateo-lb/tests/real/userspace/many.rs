@@ -60,7 +60,9 @@ fn thousands_of_idle_and_busy_connections_fit_into_little_memory() {
         });
         let per_connection = (resident(proxy.pid()) - memory) / idle as u64;
         assert!(per_connection < PER_CONNECTION, "{per_connection} bytes for each of {idle}");
-        assert_eq!(descriptors(proxy.pid()), files + 2 * idle);
+        // Some more or less for whoever asks the proxy how it is.
+        let more = descriptors(proxy.pid()) - files;
+        assert!(more.abs_diff(2 * idle) < 5, "{more} descriptors for {idle} connections");
 
         let busy: Vec<_> =
             network.client.run(|| (0..BUSY).map(|_| (connect(81), accept(&lively_backend))).collect());
@@ -70,12 +72,11 @@ fn thousands_of_idle_and_busy_connections_fit_into_little_memory() {
                 scope.spawn(|| exchange(some, &rounds));
             }
         });
-        let (memory, files) = (peak(proxy.pid()), descriptors(proxy.pid()));
+        let memory = peak(proxy.pid());
         assert!(memory < MEMORY, "{memory} bytes for {idle} idle and {BUSY} busy connections");
         eventually("no pipe is held", || {
             (metric(&metrics(&network.pod), "akrobateo_lb_pipes", &[]) == 0).then_some(())
         });
-        println!("{idle} idle, {BUSY} busy: peak {memory}, {per_connection} each, {files} descriptors");
         drop((open, busy));
         eventually("all are over", || {
             (metric(&metrics(&network.pod), "akrobateo_lb_connections", &[]) == 0).then_some(())

@@ -25,7 +25,7 @@ use rustix::net::sockopt;
 use crate::harness::network::{at, with_port};
 use crate::harness::proxy::{PROBE_PORT, args};
 use crate::harness::traffic::{PATIENCE, http_get};
-use crate::harness::{Namespace, Network, Proxy, eventually};
+use crate::harness::{DEADLINE, Namespace, Network, Proxy, eventually};
 
 /// No capability at all.
 const NOTHING: &str = "-all";
@@ -49,12 +49,18 @@ fn connect(network: &Network, family: usize) -> TcpStream {
     patient(network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE).unwrap()))
 }
 
+/// Connects from the client to port 80 of the pod, and is reset: at once, or as soon as it reads.
+fn is_reset(network: &Network, family: usize) {
+    let to: SocketAddr = with_port(at::POD[family], 80).parse().unwrap();
+    let connected = network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE));
+    let error = connected.and_then(|stream| rest(&patient(stream))).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
 /// Waits for a connection to come in.
 fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(true).unwrap();
-    let stream = eventually("a connection comes in", || listener.accept().ok()).0;
-    stream.set_nonblocking(false).unwrap();
-    patient(stream)
+    sockopt::set_socket_timeout(listener, sockopt::Timeout::Recv, Some(DEADLINE)).unwrap();
+    patient(listener.accept().expect("a connection comes in").0)
 }
 
 fn patient(stream: TcpStream) -> TcpStream {

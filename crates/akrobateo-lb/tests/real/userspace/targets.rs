@@ -1,10 +1,10 @@
 //! Targets that are away: clients learn it, it is counted, and it is over when they are back.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use super::{FORWARDS, Inside, accept, break_off, connect, metric, metrics, ready, rest};
+use super::{FORWARDS, Inside, accept, break_off, connect, is_reset, metric, metrics, ready, rest};
 use crate::harness::network::{at, with_port};
 use crate::harness::proxy::status;
 use crate::harness::{Network, eventually, isolated};
@@ -17,8 +17,7 @@ fn a_backend_that_is_away_is_a_reset_for_the_client_and_works_as_soon_as_it_is_b
         let network = Network::new();
         let proxy = ready(&network.pod, FORWARDS);
         for round in 1..=20 {
-            let client = connect(&network, 0);
-            assert_eq!(rest(&client).unwrap_err().kind(), ErrorKind::ConnectionReset);
+            is_reset(&network, 0);
             assert_eq!(metric(&metrics(&network.pod), FAILURES, &["ipv4", "refused"]), round);
         }
         proxy.logs("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
@@ -34,8 +33,7 @@ fn a_backend_that_is_away_is_a_reset_for_the_client_and_works_as_soon_as_it_is_b
         drop(client);
         assert_eq!(rest(&backend).unwrap(), b"again");
         drop((backend, listener));
-        let client = connect(&network, 0);
-        assert_eq!(rest(&client).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        is_reset(&network, 0);
     });
 }
 
@@ -50,8 +48,7 @@ fn a_target_that_does_not_answer_in_time_is_given_up() {
         let inside =
             Inside::new(&network.pod, &forwards, |settings| settings.dial = Duration::from_millis(300));
         for (family, label) in ["ipv4", "ipv6"].into_iter().enumerate() {
-            let client = connect(&network, family);
-            assert_eq!(rest(&client).unwrap_err().kind(), ErrorKind::ConnectionReset);
+            is_reset(&network, family);
             inside.reaches(FAILURES, &[label, "timed_out"], 1);
         }
         inside.reaches("akrobateo_lb_connections", &[], 0);
@@ -64,8 +61,7 @@ fn a_target_without_a_way_there_is_counted_as_such() {
         let network = Network::new();
         let _proxy = ready(&network.pod, FORWARDS);
         network.pod.ip("route add unreachable 10.96.3.7/32");
-        let client = connect(&network, 0);
-        assert_eq!(rest(&client).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        is_reset(&network, 0);
         assert_eq!(metric(&metrics(&network.pod), FAILURES, &["ipv4", "unreachable"]), 1);
     });
 }

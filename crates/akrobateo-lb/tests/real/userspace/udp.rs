@@ -28,6 +28,7 @@ fn a_flow_has_one_source_port_until_it_expires_and_others_have_others() {
     isolated(|| {
         let network = network();
         let inside = Inside::new(&network.pod, &FORWARDS, |settings| {
+            settings.unanswered = Duration::from_secs(1);
             settings.answered = Duration::from_secs(1);
         });
         for family in 0..2 {
