@@ -49,7 +49,7 @@ impl Judged {
 type Goal = (Quantity, Bound);
 
 /// One port: the same kernel does the same work.
-const PARITY: [Goal; 9] = [
+const PARITY: [Goal; 10] = [
     (Quantity::Rate(Measure::Connections), Bound::AtLeast(0.97)),
     (Quantity::Rate(Measure::Up), Bound::AtLeast(0.97)),
     (Quantity::Rate(Measure::Down), Bound::AtLeast(0.97)),
@@ -58,6 +58,7 @@ const PARITY: [Goal; 9] = [
     (Quantity::Cpu(Measure::Up), Bound::AtMost(1.03)),
     (Quantity::Cpu(Measure::Down), Bound::AtMost(1.03)),
     (Quantity::Cpu(Measure::Datagrams), Bound::AtMost(1.03)),
+    (Quantity::Cpu(Measure::Requests), Bound::AtMost(1.03)),
     (Quantity::P50, Bound::AtMost(1.05)),
 ];
 /// 1,000 ports: a map against lists of rules.
