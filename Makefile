@@ -36,6 +36,10 @@ e2e: deps ## runs the tests against a real cluster only
 figures: deps ## measures the operator on that cluster: times beyond Kubernetes' own, memory (10 minutes)
 	scripts/figures
 
+.PHONY: bench
+bench: deps ## measures the data plane against its peers, in private network namespaces (root, 15 minutes)
+	scripts/bench
+
 .PHONY: lint
 lint: deps lint-scripts lint-deploy ## checks format, clippy, licences, scripts, and what is deployed
 	cargo fmt --check
