@@ -32,6 +32,10 @@ test: deps ## runs every test: units, data plane with real packets, end to end o
 e2e: deps ## runs the tests against a real cluster only
 	scripts/e2e
 
+.PHONY: figures
+figures: deps ## measures the operator on that cluster: times beyond Kubernetes' own, memory (10 minutes)
+	scripts/figures
+
 .PHONY: lint
 lint: deps lint-scripts lint-deploy ## checks format, clippy, licences, scripts, and what is deployed
 	cargo fmt --check

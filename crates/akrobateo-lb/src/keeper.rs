@@ -3,8 +3,10 @@
 use std::cell::Cell;
 
 use crate::conntrack::Flows;
+use crate::metrics::{Kind, Text};
 use crate::nft::kernel::{NftError, Nftables};
 use crate::plan::Plan;
+use crate::probe::Status;
 use crate::ruleset;
 
 /// A plan whose rules have been put into the kernel.
@@ -15,13 +17,15 @@ pub struct Keeper {
     flows: Flows,
     /// The generation of the kernel's rules in which they were last seen complete.
     seen: Cell<Option<u32>>,
+    /// How often the rules had to be put back.
+    restored: Cell<u64>,
 }
 
 impl Keeper {
     /// Replaces whatever an earlier process left in this thread's network namespace by the plan's rules.
     pub fn install(plan: Plan) -> Result<Self, NftError> {
         let (nftables, flows) = (Nftables::open()?, Flows::open()?);
-        let keeper = Self { plan, nftables, flows, seen: Cell::new(None) };
+        let keeper = Self { plan, nftables, flows, seen: Cell::new(None), restored: Cell::new(0) };
         keeper.put()?;
         Ok(keeper)
     }
@@ -44,6 +48,7 @@ impl Keeper {
             return Ok(false);
         }
         self.put()?;
+        self.restored.set(self.restored.get() + 1);
         Ok(true)
     }
 
@@ -61,5 +66,26 @@ impl Keeper {
         self.nftables.replace(&ruleset::table(&self.plan))?;
         self.end_stale_flows();
         Ok(())
+    }
+}
+
+impl Status for Keeper {
+    fn ready(&self) -> Result<(), String> {
+        match self.intact() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the rules are not in the kernel".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = Text::default();
+        text.metric(
+            "akrobateo_lb_rules_restored_total",
+            Kind::Counter,
+            "How often the rules had been changed by somebody else and were put back.",
+        )
+        .value(self.restored.get());
+        text.finish()
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
-use contract::{Forward, Protocol, ProxyArgs};
+use contract::{DataPath, Forward, Protocol, ProxyArgs, ProxyProtocol, ProxyVersion};
 
 use crate::sources::Sources;
 
@@ -36,6 +36,7 @@ pub struct Plan {
     /// Sorted, each port once.
     forwards: Vec<(Listen, SocketAddr)>,
     sources: Option<Sources>,
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// Why the arguments make no plan.
@@ -56,12 +57,21 @@ pub enum PlanError {
     /// Port 0.
     #[error("--probe-port 0: it must be a number from 1 to 65535")]
     ProbeZero,
+    /// Rules cannot put anything into a connection.
+    #[error("--proxy-protocol {0}: it needs --data-path userspace")]
+    ProxyProtocolInKernel(ProxyProtocol),
+    /// A port that would have the PROXY protocol, but is not forwarded.
+    #[error("--proxy-protocol {0}: {1} is not a forwarded TCP port")]
+    ProxyProtocolPort(ProxyProtocol, NonZeroU16),
+    /// SCTP without the kernel's rules.
+    #[error("--forward {0}: --data-path userspace forwards tcp and udp only")]
+    SctpInUserspace(Forward),
 }
 
 impl Plan {
     /// Checks the arguments.
     pub fn new(args: &ProxyArgs) -> Result<Self, PlanError> {
-        let ProxyArgs { forwards, sources, probe_port } = args;
+        let ProxyArgs { forwards, sources, probe_port, data_path, proxy_protocol } = args;
         if *probe_port == 0 {
             return Err(PlanError::ProbeZero);
         }
@@ -74,6 +84,9 @@ impl Plan {
             if protocol == Protocol::Tcp && port.get() == *probe_port {
                 return Err(PlanError::ProbeForwarded(*probe_port));
             }
+            if protocol == Protocol::Sctp && *data_path == DataPath::Userspace {
+                return Err(PlanError::SctpInUserspace(*forward));
+            }
             checked.push(((Family::of(target.ip()), protocol, port), target));
         }
         checked.sort_unstable();
@@ -82,8 +95,11 @@ impl Plan {
             let forward = |((_, protocol, port), target)| Forward { protocol, port, target };
             return Err(PlanError::Contradiction(forward(two[0]), forward(two[1])));
         }
+        if let Some(asked) = proxy_protocol {
+            announceable(asked, *data_path, &checked)?;
+        }
         let sources = (!sources.is_empty()).then(|| Sources::new(sources));
-        Ok(Self { forwards: checked, sources })
+        Ok(Self { forwards: checked, sources, proxy_protocol: proxy_protocol.clone() })
     }
 
     /// The forwarded ports of one family, in order, each with its target.
@@ -99,6 +115,12 @@ impl Plan {
         Some(self.forwards.get(at)?.1)
     }
 
+    /// The PROXY protocol by which connections to this TCP port are announced to the target, if they are.
+    #[must_use]
+    pub fn announced(&self, port: NonZeroU16) -> Option<ProxyVersion> {
+        self.proxy_protocol.as_ref()?.of(port)
+    }
+
     /// The clients that are let in; `None` for everybody.
     #[must_use]
     pub fn sources(&self) -> Option<&Sources> {
@@ -109,6 +131,23 @@ impl Plan {
     #[must_use]
     pub fn allows(&self, client: IpAddr) -> bool {
         self.sources.as_ref().is_none_or(|sources| sources.allow(client))
+    }
+}
+
+/// Whether the PROXY protocol can be had on this path, for these ports.
+fn announceable(
+    asked: &ProxyProtocol,
+    path: DataPath,
+    forwards: &[(Listen, SocketAddr)],
+) -> Result<(), PlanError> {
+    if path != DataPath::Userspace {
+        return Err(PlanError::ProxyProtocolInKernel(asked.clone()));
+    }
+    let forwarded =
+        |port| forwards.iter().any(|((_, protocol, of), _)| (*protocol, *of) == (Protocol::Tcp, port));
+    match asked.named_ports().find(|port| !forwarded(*port)) {
+        Some(port) => Err(PlanError::ProxyProtocolPort(asked.clone(), port)),
+        None => Ok(()),
     }
 }
 
@@ -129,7 +168,7 @@ mod tests {
 
     fn plan(forwards: &[&str], probe_port: u16) -> Result<Plan, PlanError> {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
-        Plan::new(&ProxyArgs { forwards, sources: Vec::new(), probe_port })
+        Plan::new(&ProxyArgs { probe_port, ..ProxyArgs::new(forwards) })
     }
 
     #[test]
@@ -168,6 +207,32 @@ mod tests {
         assert!(plan(&["udp/80=10.0.0.1:80"], 80).is_ok(), "the probe is TCP");
     }
 
+    fn in_userspace(forwards: &[&str], proxy_protocol: &str) -> Result<Plan, PlanError> {
+        let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
+        Plan::new(&ProxyArgs {
+            data_path: DataPath::Userspace,
+            proxy_protocol: Some(proxy_protocol.parse().unwrap()),
+            ..ProxyArgs::new(forwards)
+        })
+    }
+
+    #[test]
+    fn the_proxy_protocol_is_for_tcp_in_userspace() {
+        let forwards = ["tcp/80=10.0.0.1:80", "tcp/443=10.0.0.1:443", "udp/53=10.0.0.1:53"];
+        let plan = in_userspace(&forwards, "v2:443").unwrap();
+        let announced = |port| plan.announced(NonZeroU16::new(port).unwrap());
+        assert_eq!((announced(80), announced(443)), (None, Some(ProxyVersion::V2)));
+        let error = in_userspace(&forwards, "v2:53,443").unwrap_err().to_string();
+        assert_eq!(error, "--proxy-protocol v2:53,443: 53 is not a forwarded TCP port");
+        let error = in_userspace(&["sctp/80=10.0.0.1:80"], "v1").unwrap_err().to_string();
+        assert!(error.contains("tcp and udp only"), "{error}");
+        let forwards = vec!["tcp/80=10.0.0.1:80".parse().unwrap()];
+        let proxy_protocol = Some("v1".parse().unwrap());
+        let error =
+            Plan::new(&ProxyArgs { proxy_protocol, ..ProxyArgs::new(forwards) }).unwrap_err().to_string();
+        assert_eq!(error, "--proxy-protocol v1: it needs --data-path userspace");
+    }
+
     fn forward() -> impl Strategy<Value = Forward> {
         let protocol = prop::sample::select(&Protocol::ALL[..]);
         let ip = prop_oneof![Just("10.0.0.1".parse::<IpAddr>().unwrap()), Just("fd00::1".parse().unwrap())];
@@ -184,7 +249,7 @@ mod tests {
             forwards in prop::collection::vec(forward(), 1..6),
             probe_port in 0..4_u16,
         ) {
-            let args = ProxyArgs { forwards: forwards.clone(), sources: Vec::new(), probe_port };
+            let args = ProxyArgs { probe_port, ..ProxyArgs::new(forwards.clone()) };
             let listen = |forward: &Forward| (Family::of(forward.target.ip()), forward.protocol, forward.port);
             let contradiction = forwards.iter().any(|one| {
                 forwards.iter().any(|two| listen(one) == listen(two) && one.target != two.target)

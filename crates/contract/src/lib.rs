@@ -1,14 +1,18 @@
 //! What the operator and the data plane agree on. Pure: no I/O, no clock, no environment.
 
 pub mod annotations;
+pub mod data_path;
 pub mod forward;
 pub mod labels;
 pub mod names;
 pub mod probe;
 pub mod proxy_args;
+pub mod proxy_protocol;
 
+pub use data_path::DataPath;
 pub use forward::{Forward, Protocol};
 pub use proxy_args::ProxyArgs;
+pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 
 /// The field manager of every server-side apply, and the name under which events are reported.
 pub const FIELD_MANAGER: &str = "akrobateo";

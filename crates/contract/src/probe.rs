@@ -1,7 +1,10 @@
 //! Where a proxy pod answers probes, on a port that it does not forward.
 
-/// The HTTP path that answers 200 while the rules are in the kernel, 503 otherwise.
+/// The HTTP path that answers 200 while the proxy forwards, 503 otherwise.
 pub const READY_PATH: &str = "/readyz";
+
+/// The HTTP path that answers with the proxy's metrics in Prometheus' text format.
+pub const METRICS_PATH: &str = "/metrics";
 
 /// Preferred port of the probe; any other will do, for it is only ever used inside the pod.
 pub const PREFERRED_PORT: u16 = 10_290;

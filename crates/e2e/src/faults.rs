@@ -30,6 +30,12 @@ for process in /proc/[0-9]*; do
 done
 [ -n "$killed" ]"#;
 
+/// Prints the status of the processes with the name that it is given.
+const PROCESS_STATUS: &str = r#"
+for process in /proc/[0-9]*; do
+  if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then cat "$process/status"; fi
+done"#;
+
 /// Breaks things in a cluster of ours.
 pub struct Faults {
     /// The operator that is deployed there.
@@ -139,6 +145,12 @@ impl Faults {
         let id = container_id(pod).unwrap_or_default();
         ensure(!id.is_empty(), || format!("{} has no running container", pod.name_any()))?;
         self.node(&["exec", node, "sh", "-c", KILL_CONTAINER, "kill", &id]).await
+    }
+
+    /// /proc/PID/status of the program of this name that runs in a pod.
+    pub async fn process_status(&self, pod: &Pod, program: &str) -> Result<String, Failure> {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+        self.command("node", &["exec", node, "sh", "-c", PROCESS_STATUS, "status", program]).await
     }
 
     /// Kills a process of the operator's without warning, and removes its pod, so that another one comes at once.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use contract::labels;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
 
 use crate::backend::is_ready;
@@ -26,6 +26,32 @@ impl Namespace {
     /// Each DaemonSet that was made for a Service, anywhere.
     pub async fn daemonsets(&self, service: &ServiceBuilder) -> Result<Vec<DaemonSet>, Failure> {
         Ok(Api::all(self.client()).list(&self.made_for(service)).await?.items)
+    }
+
+    /// Each DaemonSet that was made for any Service of the namespace.
+    pub async fn all_daemonsets(&self) -> Result<Vec<DaemonSet>, Failure> {
+        Ok(Api::all(self.client()).list(&self.all_proxies()).await?.items)
+    }
+
+    /// Makes a DaemonSet of the test's own.
+    pub async fn create_daemonset(&self, daemonset: &DaemonSet) -> Result<(), Failure> {
+        let api = Api::<DaemonSet>::namespaced(self.client(), OPERATOR_NAMESPACE);
+        api.create(&PostParams::default(), daemonset).await?;
+        Ok(())
+    }
+
+    /// Deletes it, and waits until its pods are gone.
+    pub async fn delete_daemonset(&self, daemonset: &DaemonSet) -> Result<(), Failure> {
+        let api = Api::<DaemonSet>::namespaced(self.client(), OPERATOR_NAMESPACE);
+        let params = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Foreground),
+            ..DeleteParams::default()
+        };
+        api.delete(&daemonset.name_any(), &params).await?;
+        eventually("the DaemonSet is gone", async || {
+            ensure(api.get_opt(&daemonset.name_any()).await?.is_none(), || "it is still there".to_owned())
+        })
+        .await
     }
 
     /// Each Deployment that was made for a Service, anywhere.

@@ -29,6 +29,14 @@ pub struct PortMapping {
     node_port: Option<u16>,
 }
 
+impl PortMapping {
+    /// The port on which clients arrive.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
 /// A Service of type LoadBalancer for the test's backend, of the cluster's first address family, still without ports.
 #[must_use]
 pub fn service(name: &str) -> ServiceBuilder {

@@ -1,6 +1,7 @@
 //! Everything that the operator has made of a test's Services, to be compared as a whole. Does I/O.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use contract::labels;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
@@ -9,17 +10,37 @@ use k8s_openapi::serde::Serialize;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::backend::is_ready;
 use crate::warnings::exposed_condition;
-use crate::{Failure, Namespace, ensure};
+use crate::{Failure, Namespace, ensure, eventually};
+
+/// How long nothing may change until it is believed that nothing will.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// What was made for each Service, by its name, and what its status says; without times.
 pub type Snapshot = BTreeMap<String, Value>;
 
 impl Namespace {
+    /// Waits until nothing has changed for a while, and takes a snapshot of that.
+    pub async fn quiet(&self) -> Result<Snapshot, Failure> {
+        let mut last: Option<(Snapshot, Instant)> = None;
+        eventually("nothing changes any more", async || {
+            let now = self.settled().await.inspect_err(|_| last = None)?;
+            let since = last.as_ref().filter(|(before, _)| *before == now).map(|(_, since)| *since);
+            let quiet = since.is_some_and(|since| since.elapsed() > QUIET);
+            if !quiet {
+                last = Some((now, since.unwrap_or_else(Instant::now)));
+                return Err(Failure::Unmet(format!("the last change was at {since:?}")));
+            }
+            Ok(now)
+        })
+        .await
+    }
+
     /// Takes a snapshot, unless something is still under way.
-    pub async fn settled(&self) -> Result<Snapshot, Failure> {
+    async fn settled(&self) -> Result<Snapshot, Failure> {
         let pods = Api::<Pod>::all(self.client()).list(&self.all_proxies()).await?;
         let unready: Vec<_> = pods.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
         ensure(unready.is_empty(), || format!("not ready: {unready:?}"))?;
@@ -65,7 +86,7 @@ impl Namespace {
         Ok(())
     }
 
-    fn all_proxies(&self) -> ListParams {
+    pub(crate) fn all_proxies(&self) -> ListParams {
         ListParams::default().labels(&format!("{}={}", labels::SERVICE_NAMESPACE, self.name()))
     }
 }

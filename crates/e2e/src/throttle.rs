@@ -9,10 +9,14 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::Failure;
 use crate::audit::OPERATOR_ACCOUNT;
+use crate::{Failure, ensure, eventually};
 
 const NAME: &str = "e2e-throttle";
+/// All that it asks for but its Lease: without that it would stop asking.
+const GROUPS: [&str; 4] = ["", "apps", "discovery.k8s.io", "events.k8s.io"];
+/// Before all of the API server's own but those that it keeps to itself.
+const PRECEDENCE: u8 = 3;
 
 /// The objects that make the API server refuse.
 pub(crate) struct Throttle {
@@ -37,14 +41,19 @@ impl Throttle {
         let rules = json!([{
             "subjects": [{ "kind": "ServiceAccount", "serviceAccount": { "namespace": namespace, "name": name } }],
             "resourceRules": [{
-                "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": true,
+                "verbs": ["*"], "apiGroups": GROUPS, "resources": ["*"], "namespaces": ["*"], "clusterScope": true,
             }],
         }]);
         let level = json!({ "name": NAME });
-        create(
-            &self.schemas,
-            json!({ "matchingPrecedence": 1, "priorityLevelConfiguration": level, "rules": rules }),
-        )
+        let spec =
+            json!({ "matchingPrecedence": PRECEDENCE, "priorityLevelConfiguration": level, "rules": rules });
+        create(&self.schemas, spec).await?;
+        eventually("the API server has taken note", async || {
+            let status = self.schemas.get(NAME).await?.status.unwrap_or_default();
+            let mut conditions = status.conditions.into_iter().flatten();
+            let noted = conditions.any(|condition| condition.status.as_deref() == Some("False"));
+            ensure(noted, || "it has not".to_owned())
+        })
         .await
     }
 

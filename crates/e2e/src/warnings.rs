@@ -30,15 +30,6 @@ impl Namespace {
         })
         .await
     }
-
-    /// A Service that either has addresses or is told why not, for good: not that its proxies are still to come.
-    pub async fn decided(&self, service: &ServiceBuilder) -> Result<Service, Failure> {
-        let service = self.service(service).await?;
-        let condition = exposed_condition(&service);
-        let decided = condition.is_some_and(|condition| condition.reason != "ProxiesNotReady");
-        ensure(decided, || format!("{condition:?}"))?;
-        Ok(service)
-    }
 }
 
 /// Whether a Service has addresses, and if not, why.

@@ -94,14 +94,9 @@ mod tests {
     use super::*;
 
     fn plan(sources: &[&str]) -> Plan {
-        Plan::new(&ProxyArgs {
-            forwards: ["tcp/80=10.96.0.1:8080", "udp/53=10.96.0.1:53"]
-                .map(|text| text.parse().unwrap())
-                .into(),
-            sources: sources.iter().map(|text| text.parse().unwrap()).collect(),
-            probe_port: 1024,
-        })
-        .unwrap()
+        let forwards = ["tcp/80=10.96.0.1:8080", "udp/53=10.96.0.1:53"].map(|text| text.parse().unwrap());
+        let sources = sources.iter().map(|text| text.parse().unwrap()).collect();
+        Plan::new(&ProxyArgs { sources, ..ProxyArgs::new(forwards.into()) }).unwrap()
     }
 
     fn flow(protocol: Protocol, port: u16, answering: &str) -> Flow {

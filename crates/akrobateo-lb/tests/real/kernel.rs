@@ -39,7 +39,7 @@ fn plan() -> impl Strategy<Value = Plan> {
     let forwards = prop::collection::vec(forward(), 1..300);
     let sources = prop::collection::vec(source(), 0..20);
     (forwards, sources).prop_filter_map("contradictory or unreachable", |(forwards, sources)| {
-        Plan::new(&ProxyArgs { forwards, sources, probe_port: 1 }).ok()
+        Plan::new(&ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).ok()
     })
 }
 
@@ -57,9 +57,8 @@ proptest! {
     #[test]
     fn the_decoder_takes_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0..2_000_usize) {
         let plan = Plan::new(&ProxyArgs {
-            forwards: vec!["tcp/80=10.0.0.1:80".parse().unwrap()],
             sources: vec!["10.0.0.0/8".parse().unwrap()],
-            probe_port: 1,
+            ..ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()])
         });
         let mut batch = Batch::replace(&ruleset::table(&plan.unwrap())).messages.bytes().to_vec();
         let at = at % batch.len();
@@ -99,7 +98,7 @@ fn every_port_of_both_families_fits_into_one_transaction() {
             (2..=u16::MAX).map(forward).collect::<Vec<_>>()
         };
         let forwards = [forwards("10.96.3.7"), forwards("fd00:96::7")].concat();
-        let plan = Plan::new(&ProxyArgs { forwards, sources: Vec::new(), probe_port: 1 }).unwrap();
+        let plan = Plan::new(&ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
         let table = ruleset::table(&plan);
         Namespace::new().run(|| {
             let nftables = Nftables::open().unwrap();

@@ -137,6 +137,7 @@ fn pending(change: &Change) -> Option<String> {
     match change {
         Change::Apply(workload) => Some(format!("apply {}", named(workload))),
         Change::Delete(workload) => Some(format!("delete {}", named(workload))),
+        Change::Renew(workload) => Some(format!("make {} anew, without what others added", named(workload))),
         Change::Publish { addresses, condition, .. } => {
             let addresses: Vec<_> = addresses.iter().filter_map(|entry| entry.ip.as_deref()).collect();
             let addresses =

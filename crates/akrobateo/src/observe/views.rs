@@ -67,10 +67,10 @@ impl Views {
             services: follow(of_services(client, watched), all(), watch::service(), changes),
             slices: follow(of_services(client, watched), all(), watch::slice(), changes),
             nodes: follow(Api::all(client.clone()), all(), watch::node(), changes),
-            pods: follow(of_pods(client, watched, placement), ours(), watch::proxy(), changes),
+            pods: follow(of_pods(client, watched, placement), ours(), watch::pod(), changes),
             // In all namespaces: when the namespace of the proxies is changed, those in the old one must be found.
-            daemonsets: follow(Api::all(client.clone()), ours(), watch::proxy(), changes),
-            deployments: follow(Api::all(client.clone()), ours(), watch::proxy(), changes),
+            daemonsets: follow(Api::all(client.clone()), ours(), watch::workload(), changes),
+            deployments: follow(Api::all(client.clone()), ours(), watch::workload(), changes),
         }
     }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Words in capitals, as reasons are, that mean something else: kinds, values and fields of Kubernetes.
-const OTHERS: [&str; 39] = [
+const OTHERS: [&str; 40] = [
     "ALL",
+    "Apply",
     "Available",
     "CrashLoopBackOff",
     "ContainerCreating",

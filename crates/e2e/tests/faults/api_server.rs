@@ -44,8 +44,6 @@ async fn an_api_server_that_hangs_for_more_than_a_minute_stops_no_traffic_and_co
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         let operator = faults.operator.ready().await?;
 
-        let web = web.tcp(more);
-        namespace.apply(&web).await?;
         faults.pause_api_server().await?;
         stays(OUTAGE, "that everything answers", async || {
             let replies = namespace.cluster().ask(&targets).await?;
@@ -55,8 +53,9 @@ async fn an_api_server_that_hangs_for_more_than_a_minute_stops_no_traffic_and_co
         .await?;
         faults.resume_api_server().await?;
 
-        let new = service("new").tcp(another).proxy_mode();
-        eventually("the API server answers", async || namespace.apply(&new).await.map(drop)).await?;
+        let (web, new) = (web.tcp(more), service("new").tcp(another).proxy_mode());
+        eventually("the API server answers", async || namespace.apply(&web).await.map(drop)).await?;
+        namespace.apply(&new).await?;
         let settled = async {
             namespace.exposed(&new).await?;
             namespace.exposed(&web).await

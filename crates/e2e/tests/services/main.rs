@@ -10,4 +10,5 @@ mod ownership;
 mod placement;
 mod proxy_pods;
 mod removal;
+mod userspace;
 mod workloads;

@@ -1,4 +1,4 @@
-//! The readiness probe: answers HTTP on the probe's port. I/O only.
+//! The probe's port: answers over HTTP whether the data path forwards, and its metrics. I/O only.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::keeper::Keeper;
+use crate::metrics;
 
 /// Longer than a probe takes; then whoever connected is cut off.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -27,6 +28,14 @@ const AT_A_TIME: usize = 64;
 const BACKLOG: i32 = 64;
 /// When to try again after a connection could not be accepted.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// What a data path tells of itself; asked anew for each answer.
+pub trait Status {
+    /// Whether it forwards at this moment; if not, why, in one line.
+    fn ready(&self) -> Result<(), String>;
+    /// Its metrics in Prometheus' text format, written with [`metrics::Text`].
+    fn metrics(&self) -> String;
+}
 
 /// Listens on the port for both families, or for IPv4 where the kernel has no IPv6.
 pub fn listener(port: u16) -> std::io::Result<TcpListener> {
@@ -50,13 +59,13 @@ fn bound(family: AddressFamily, address: SocketAddr) -> Result<TcpListener, Errn
     Ok(socket.into())
 }
 
-/// Answers probes; never ends. Must run in a [`tokio::task::LocalSet`].
-pub async fn answer_probes(listener: tokio::net::TcpListener, keeper: Rc<Keeper>) {
+/// Answers whoever asks; never ends. Must run in a [`tokio::task::LocalSet`].
+pub async fn answer(listener: tokio::net::TcpListener, status: Rc<impl Status + 'static>) {
     let room = Arc::new(Semaphore::new(AT_A_TIME));
     while let Ok(place) = Arc::clone(&room).acquire_owned().await {
         match listener.accept().await {
             Ok((connection, _)) => {
-                let served = serve(connection, Rc::clone(&keeper));
+                let served = serve(connection, Rc::clone(&status));
                 tokio::task::spawn_local(async move {
                     served.await;
                     drop(place);
@@ -71,25 +80,34 @@ pub async fn answer_probes(listener: tokio::net::TcpListener, keeper: Rc<Keeper>
 }
 
 /// Answers what comes over one connection, and closes it.
-async fn serve(connection: TcpStream, keeper: Rc<Keeper>) {
-    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request, &keeper))));
+async fn serve(connection: TcpStream, status: Rc<impl Status>) {
+    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(respond(&request, &*status))));
     let served = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(connection), service);
     // Who breaks off in the middle of a probe has nothing to be told.
     let _ = timeout(DEADLINE, served).await;
 }
 
-fn answer(request: &Request<Incoming>, keeper: &Keeper) -> Response<String> {
-    let (status, text) = if request.uri().path() != contract::probe::READY_PATH {
-        (StatusCode::NOT_FOUND, "not found\n".to_owned())
-    } else if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        (StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned())
-    } else {
-        match keeper.intact() {
-            Ok(true) => (StatusCode::OK, "ok\n".to_owned()),
-            Ok(false) => (StatusCode::SERVICE_UNAVAILABLE, "the rules are not in the kernel\n".to_owned()),
-            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
-        }
-    };
+fn respond(request: &Request<Incoming>, status: &impl Status) -> Response<String> {
+    let known = [contract::probe::READY_PATH, contract::probe::METRICS_PATH];
+    let path = request.uri().path();
+    if !known.contains(&path) {
+        return response(StatusCode::NOT_FOUND, "not found\n".to_owned());
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return response(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned());
+    }
+    if path == contract::probe::METRICS_PATH {
+        let mut response = response(StatusCode::OK, status.metrics());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+        return response;
+    }
+    match status.ready() {
+        Ok(()) => response(StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => response(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+fn response(status: StatusCode, text: String) -> Response<String> {
     let mut response = Response::new(text);
     *response.status_mut() = status;
     response

@@ -1,0 +1,127 @@
+//! Clients arrive: they are accepted or kept out, and their targets dialled. I/O only.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::acceptfrom_with;
+
+use super::connection::{Connection, dial, reset};
+use super::listen::{FLAGS, let_no_more_begin};
+use super::poller::Token;
+use super::stats::{DialFailure, add};
+use super::worker::{STALL, Worker};
+
+/// Clients that are accepted before others have their turn.
+const AT_A_TIME: usize = 64;
+/// How long a client may take from its first segment to being connected, when nobody else is let in any more, in
+/// milliseconds.
+const HANDSHAKE: u64 = 1_000;
+
+impl Worker {
+    /// Accepts the clients that wait at a listener.
+    pub(super) fn accept(&mut self, at: u32) {
+        for _ in 0..AT_A_TIME {
+            if !self.accept_one(at) {
+                return;
+            }
+        }
+        self.again.push_back(Token::Listener(at));
+    }
+
+    /// Accepts one client; returns whether there may be more now.
+    fn accept_one(&mut self, at: u32) -> bool {
+        let Some(listener) = self.listeners.get(at as usize) else { return false };
+        let port = listener.port;
+        if !self.shared.connections.enter() {
+            add(&self.stats.at_limit, 1);
+            self.stall(at, "as many connections as are allowed: clients wait");
+            return false;
+        }
+        match acceptfrom_with(&listener.socket, FLAGS) {
+            Ok((client, address)) => match address.and_then(|address| address.try_into().ok()) {
+                Some(address) => self.arrived(port, client, address),
+                None => self.shared.connections.left(),
+            },
+            Err(error) => {
+                self.shared.connections.left();
+                match error {
+                    Errno::AGAIN => return false,
+                    Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+                        add(&self.stats.out_of_resources, 1);
+                        self.stall(at, "descriptors or memory are used up: clients wait");
+                        return false;
+                    }
+                    // Of this one client only, who is gone again.
+                    _ => {}
+                }
+            }
+        }
+        true
+    }
+
+    /// A client has been accepted: dials the target, or keeps the client out.
+    fn arrived(&mut self, port: usize, client: OwnedFd, address: SocketAddr) {
+        if !self.lets_in(address.ip()) {
+            add(&self.stats.port(port).kept_out, 1);
+            reset(&client);
+            self.shared.connections.left();
+            return;
+        }
+        let failed = match dial(self.shared.ports[port].target) {
+            Ok(target) => {
+                let connection = Connection::new(port, self.tools.now, (client, address), target);
+                match self.dialled(connection) {
+                    Ok(()) => return,
+                    Err(error) => error,
+                }
+            }
+            Err(error) => {
+                add(&self.stats.port(port).opened, 1);
+                add(&self.stats.port(port).closed, 1);
+                reset(&client);
+                self.shared.connections.left();
+                error
+            }
+        };
+        self.complain(port, DialFailure::from(failed));
+    }
+
+    /// Whether a client with this address may come in.
+    pub(super) fn lets_in(&self, client: IpAddr) -> bool {
+        self.shared.sources.as_ref().is_none_or(|sources| sources.allow(client))
+    }
+
+    fn stall(&mut self, at: u32, why: &str) {
+        if self.stalled.is_empty() {
+            self.stalled_until = self.tools.now + STALL;
+        }
+        self.stalled.push(at);
+        if let Some(times) = self.about_resources.happened(self.tools.now) {
+            tracing::warn!(times, connections = self.shared.connections.taken(), "{why}");
+        }
+    }
+
+    /// Lets nobody in any more but those who are about to be connected.
+    pub(super) fn let_no_more_begin(&mut self) {
+        for listener in &self.listeners {
+            if let Err(error) = let_no_more_begin(&listener.socket) {
+                tracing::warn!(%error, "clients that connect now may be reset");
+            }
+        }
+        self.listen_until = self.tools.now + HANDSHAKE;
+    }
+
+    /// Closes the listeners, once all who were about to be connected are.
+    pub(super) fn stop_listening(&mut self) {
+        if self.listeners.is_empty() || self.tools.now < self.listen_until {
+            return;
+        }
+        for at in (0..).take(self.listeners.len()) {
+            while self.accept_one(at) {}
+        }
+        if self.stalled.is_empty() {
+            self.listeners = Vec::new();
+        }
+    }
+}

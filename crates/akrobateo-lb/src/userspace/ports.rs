@@ -1,0 +1,46 @@
+//! The ports of a plan as userspace serves them. Pure.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+
+use contract::{Protocol, ProxyVersion};
+
+use crate::plan::{Family, Plan};
+
+/// A forwarded port of one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Port {
+    pub(super) protocol: Protocol,
+    pub(super) family: Family,
+    pub(super) number: NonZeroU16,
+    pub(super) target: SocketAddr,
+    /// Whether the target is told the client's address.
+    pub(super) announced: Option<ProxyVersion>,
+    family_name: &'static str,
+}
+
+impl Port {
+    /// All ports of the plan.
+    pub(super) fn all(plan: &Plan) -> Vec<Self> {
+        let of = |family| {
+            plan.forwards(family).map(move |(protocol, number, target)| Self {
+                protocol,
+                family,
+                number,
+                target,
+                announced: if protocol == Protocol::Tcp { plan.announced(number) } else { None },
+                family_name: match family {
+                    Family::V4 => "ipv4",
+                    Family::V6 => "ipv6",
+                },
+            })
+        };
+        Family::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// The labels of the port's metrics.
+    pub(super) fn labels(&self) -> [(&'static str, &dyn Display); 3] {
+        [("protocol", &self.protocol), ("family", &self.family_name), ("port", &self.number)]
+    }
+}

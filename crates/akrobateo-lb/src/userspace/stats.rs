@@ -1,0 +1,196 @@
+//! What a proxy counts, and its form as metrics. Each worker counts for itself, so that none waits for another.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use rustix::io::Errno;
+
+use super::ports::Port;
+use crate::metrics::{Kind, Text};
+
+/// Why a target could not be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DialFailure {
+    /// Nobody listens there, or it resets at once.
+    Refused,
+    /// No answer in time.
+    TimedOut,
+    /// No way to get there.
+    Unreachable,
+    /// No source port is free.
+    NoPort,
+    /// No descriptor, or no memory, is free.
+    NoResources,
+    /// Something else.
+    Other,
+}
+
+impl DialFailure {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Refused, Self::TimedOut, Self::Unreachable, Self::NoPort, Self::NoResources, Self::Other];
+
+    /// The metric's label.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::TimedOut => "timed_out",
+            Self::Unreachable => "unreachable",
+            Self::NoPort => "no_source_port",
+            Self::NoResources => "no_resources",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl From<Errno> for DialFailure {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::CONNREFUSED | Errno::CONNRESET => Self::Refused,
+            Errno::TIMEDOUT => Self::TimedOut,
+            Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN | Errno::ACCESS => {
+                Self::Unreachable
+            }
+            Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => Self::NoPort,
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Self::NoResources,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What one worker counts of one port.
+#[derive(Debug, Default)]
+pub(super) struct PortStats {
+    /// Connections, or flows of datagrams, that were let in.
+    pub(super) opened: AtomicU64,
+    /// Of these, how many are over.
+    pub(super) closed: AtomicU64,
+    /// Bytes from clients, and to them.
+    pub(super) up: AtomicU64,
+    pub(super) down: AtomicU64,
+    /// Connections, or datagrams, from outside of the source ranges.
+    pub(super) kept_out: AtomicU64,
+    /// Datagrams that found no room for a new flow, or were not taken by the target's side.
+    pub(super) dropped: AtomicU64,
+    failures: [AtomicU64; DialFailure::ALL.len()],
+}
+
+impl PortStats {
+    pub(super) fn failed(&self, why: DialFailure) {
+        if let Some(count) = self.failures.get(why as usize) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// What one worker counts.
+#[derive(Debug)]
+pub(super) struct WorkerStats {
+    ports: Box<[PortStats]>,
+    /// How often accepting had to wait, since descriptors or memory were used up.
+    pub(super) out_of_resources: AtomicU64,
+    /// How often accepting had to wait, since there were as many connections as are allowed.
+    pub(super) at_limit: AtomicU64,
+    /// Pipes, free ones and leased ones.
+    pub(super) pipes: AtomicUsize,
+}
+
+impl WorkerStats {
+    pub(super) fn new(ports: usize) -> Self {
+        Self {
+            ports: (0..ports).map(|_| PortStats::default()).collect(),
+            out_of_resources: AtomicU64::default(),
+            at_limit: AtomicU64::default(),
+            pipes: AtomicUsize::default(),
+        }
+    }
+
+    /// What is counted of a port, by its place in the list of ports.
+    pub(super) fn port(&self, at: usize) -> &PortStats {
+        &self.ports[at]
+    }
+}
+
+/// Adds to a counter.
+pub(super) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Relaxed);
+}
+
+/// All of it as metrics.
+pub(super) fn metrics(ports: &[Port], workers: &[&WorkerStats]) -> String {
+    let mut text = Text::default();
+    let read =
+        |at: usize, of: fn(&PortStats) -> u64| workers.iter().map(|worker| of(worker.port(at))).sum::<u64>();
+    let mut per_port = |name, kind, help, of: fn(&PortStats) -> u64| {
+        let mut metric = text.metric(name, kind, help);
+        for (at, port) in ports.iter().enumerate() {
+            metric.sample(&port.labels(), read(at, of));
+        }
+    };
+    per_port(
+        "akrobateo_lb_connections_total",
+        Kind::Counter,
+        "Connections, or flows of datagrams, that were let in.",
+        |stats| stats.opened.load(Relaxed),
+    );
+    per_port(
+        "akrobateo_lb_connections",
+        Kind::Gauge,
+        "Connections, or flows of datagrams, that are open.",
+        |stats| {
+            let closed = stats.closed.load(Relaxed);
+            stats.opened.load(Relaxed).saturating_sub(closed)
+        },
+    );
+    per_port("akrobateo_lb_received_bytes_total", Kind::Counter, "Bytes from clients.", |stats| {
+        stats.up.load(Relaxed)
+    });
+    per_port("akrobateo_lb_sent_bytes_total", Kind::Counter, "Bytes to clients.", |stats| {
+        stats.down.load(Relaxed)
+    });
+    per_port(
+        "akrobateo_lb_source_refused_total",
+        Kind::Counter,
+        "Connections, or datagrams, from clients outside of the source ranges.",
+        |stats| stats.kept_out.load(Relaxed),
+    );
+    per_port(
+        "akrobateo_lb_datagrams_dropped_total",
+        Kind::Counter,
+        "Datagrams dropped, since there were too many flows or the kernel did not take them.",
+        |stats| stats.dropped.load(Relaxed),
+    );
+    failures(&mut text, ports, workers);
+    whole(&mut text, workers);
+    text.finish()
+}
+
+fn failures(text: &mut Text, ports: &[Port], workers: &[&WorkerStats]) {
+    let name = "akrobateo_lb_dial_failures_total";
+    let mut metric = text.metric(name, Kind::Counter, "Targets that could not be reached, by reason.");
+    for (at, port) in ports.iter().enumerate() {
+        for reason in DialFailure::ALL {
+            let count = |worker: &&WorkerStats| worker.port(at).failures[reason as usize].load(Relaxed);
+            let [protocol, family, number] = port.labels();
+            let reason_label = reason.as_str();
+            let labels = [protocol, family, number, ("reason", &reason_label as &dyn std::fmt::Display)];
+            metric.sample(&labels, workers.iter().map(count).sum::<u64>());
+        }
+    }
+}
+
+fn whole(text: &mut Text, workers: &[&WorkerStats]) {
+    let sum = |of: fn(&WorkerStats) -> u64| workers.iter().map(|worker| of(worker)).sum::<u64>();
+    text.metric(
+        "akrobateo_lb_connection_limit_reached_total",
+        Kind::Counter,
+        "How often clients had to wait, since there were as many connections as are allowed.",
+    )
+    .value(sum(|worker| worker.at_limit.load(Relaxed)));
+    text.metric(
+        "akrobateo_lb_accept_out_of_resources_total",
+        Kind::Counter,
+        "How often clients had to wait, since descriptors or memory were used up.",
+    )
+    .value(sum(|worker| worker.out_of_resources.load(Relaxed)));
+    text.metric("akrobateo_lb_pipes", Kind::Gauge, "Pipes, which are held only while many bytes move.")
+        .value(sum(|worker| worker.pipes.load(Relaxed) as u64));
+}
