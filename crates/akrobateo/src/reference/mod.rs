@@ -91,7 +91,9 @@ fn every_annotation_is_in_the_reference() {
     let rows = annotations(&read("crates/contract/src/annotations.rs"));
     assert!(rows.len() >= 10, "the annotations were not found: {rows:?}");
     let mut table = "| annotation | |\n|---|---|\n".to_owned();
-    rows.iter().for_each(|(name, meaning)| _ = writeln!(table, "| `{name}` | {} |", cell(meaning)));
+    for (name, meaning) in &rows {
+        let _ = writeln!(table, "| `{name}` | {} |", cell(meaning));
+    }
     holds("annotations", &table);
 }
 
