@@ -163,7 +163,11 @@ impl Faults {
     pub(crate) async fn mend(&self) -> Result<(), Failure> {
         self.resume_api_server().await?;
         self.release_operator().await?;
-        delete(&self.config_maps, KUBE_PROXY_CONFIG.1).await?;
+        if self.config_maps.get_opt(KUBE_PROXY_CONFIG.1).await?.is_some() {
+            delete(&self.config_maps, KUBE_PROXY_CONFIG.1).await?;
+            // It is read at the start only.
+            self.operator.restart().await?;
+        }
         for node in self.nodes.list(&ListParams::default()).await? {
             let name = node.name_any();
             self.restore(&name).await?;
