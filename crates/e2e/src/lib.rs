@@ -1,5 +1,6 @@
 //! Tests of Akrobateo against a real cluster: the harness, and what the `echo` program shares with it.
 
+mod administrator;
 mod answer;
 pub mod audit;
 pub mod backend;
@@ -27,6 +28,7 @@ mod target;
 mod throttle;
 mod warnings;
 
+pub use administrator::Said;
 pub use answer::{Answer, ParseAnswerError};
 pub use cluster::{Cluster, NodeAddresses};
 pub use environment::EnvironmentError;

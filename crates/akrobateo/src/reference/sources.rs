@@ -57,7 +57,9 @@ fn programs(folder: &Path) -> Vec<String> {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
             found.extend(programs(&path));
-        } else if name.ends_with(".rs") && !["tests.rs", "fixtures.rs"].contains(&name.as_str()) {
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !["tests.rs", "fixtures.rs"].contains(&name.as_str())
+        {
             let text = std::fs::read_to_string(&path).unwrap();
             found.push(text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned());
         }
