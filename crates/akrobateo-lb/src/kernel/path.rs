@@ -12,11 +12,13 @@ use crate::probe::Status;
 pub(super) struct KernelPath {
     pub(super) keeper: Keeper,
     pub(super) restored: Cell<u64>,
+    /// Why packets were lost a moment ago, if they were.
+    pub(super) losing: Cell<Option<&'static str>>,
 }
 
 impl KernelPath {
     pub(super) fn new(keeper: Keeper) -> Self {
-        Self { keeper, restored: Cell::new(0) }
+        Self { keeper, restored: Cell::new(0), losing: Cell::new(None) }
     }
 }
 
@@ -28,6 +30,10 @@ impl Status for KernelPath {
             Ok(false) => Err("the rules are not in the kernel".to_owned()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    fn worry(&self) -> Option<String> {
+        self.losing.get().map(str::to_owned)
     }
 
     fn metrics(&self) -> String {

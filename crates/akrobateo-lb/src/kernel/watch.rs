@@ -92,7 +92,12 @@ pub(super) async fn keep_switches(path: &KernelPath, watch: &AsyncFd<Socket>) {
     }
 }
 
-/// Warns when packets are lost in connection tracking; never ends.
+const FULL: &str =
+    "the connection table is full (net.netfilter.nf_conntrack_max): new connections are dropped";
+const CLASHING: &str = "new connections were dropped for others have their addresses and ports: towards one target, \
+                        source ports may be used up";
+
+/// Tells when packets are lost in connection tracking, in the log and to who probes; never ends.
 pub(super) async fn report_pressure(path: &KernelPath) {
     let mut before: Option<Statistics> = None;
     let mut told = false;
@@ -100,7 +105,7 @@ pub(super) async fn report_pressure(path: &KernelPath) {
         match path.keeper.flows().statistics() {
             Ok(now) => {
                 if let Some(before) = before.replace(now) {
-                    report(&now.since(&before));
+                    path.losing.set(report(&now.since(&before)));
                 }
             }
             // A kernel without them won't have them later.
@@ -113,22 +118,15 @@ pub(super) async fn report_pressure(path: &KernelPath) {
     }
 }
 
-fn report(lost: &Statistics) {
+fn report(lost: &Statistics) -> Option<&'static str> {
     let Statistics { entries, max, insert_failed, early_drop, .. } = *lost;
     let limit = max.unwrap_or(0);
-    if lost.full() > 0 || early_drop > 0 {
-        tracing::warn!(
-            dropped = lost.full(),
-            evicted = early_drop,
-            entries,
-            limit,
-            "the connection table is full (net.netfilter.nf_conntrack_max): new connections are dropped"
-        );
-    }
     if insert_failed > 0 {
-        tracing::warn!(
-            dropped = insert_failed,
-            "new connections were dropped for others have their addresses and ports: towards one target, source ports may be used up"
-        );
+        tracing::warn!(dropped = insert_failed, "{CLASHING}");
     }
+    if lost.full() > 0 || early_drop > 0 {
+        tracing::warn!(dropped = lost.full(), evicted = early_drop, entries, limit, "{FULL}");
+        return Some(FULL);
+    }
+    (insert_failed > 0).then_some(CLASHING)
 }

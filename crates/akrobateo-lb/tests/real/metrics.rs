@@ -1,9 +1,9 @@
 //! What a proxy counts, and what it says when it runs out of something.
 
 use crate::harness::network::{at, with_port};
-use crate::harness::proxy::args;
-use crate::harness::traffic::{Datagrams, IMPATIENCE, PATIENCE, serve_tcp, serve_udp, tcp};
-use crate::harness::{Metrics, Network, Proxy, conntrack, eventually, isolated};
+use crate::harness::proxy::{PROBE_PORT, args};
+use crate::harness::traffic::{Datagrams, IMPATIENCE, PATIENCE, http_get, serve_tcp, serve_udp, tcp};
+use crate::harness::{DEADLINE, Metrics, Network, Proxy, conntrack, eventually, isolated};
 
 const IN: &str = ",direction=\"in\"";
 const OUT: &str = ",direction=\"out\"";
@@ -129,6 +129,10 @@ fn used_up_source_ports_are_counted_and_logged() {
         assert_eq!(metrics.get("conntrack_clashes_total"), 1);
         assert_eq!(metrics.get("conntrack_full_total"), 0);
         proxy.logs("source ports may be used up");
+        // For the kubelet that is ready, and an event on the pod.
+        let probed = network.pod.run(|| http_get("127.0.0.1", PROBE_PORT, "/readyz", DEADLINE)).unwrap();
+        assert!(probed.starts_with("HTTP/1.1 300 "), "{probed}");
+        assert!(probed.contains("source ports may be used up"), "{probed}");
     });
 }
 

@@ -4,7 +4,7 @@ use contract::Protocol;
 use e2e::{Failure, Target, backend, ensure, eventually, service, test};
 
 /// At once, towards one address.
-const CONNECTIONS: usize = 2000;
+const CONNECTIONS: usize = 500;
 
 #[tokio::test]
 async fn two_hundred_ports_are_reached_through_one_proxy() -> Result<(), Failure> {
@@ -25,7 +25,7 @@ async fn two_hundred_ports_are_reached_through_one_proxy() -> Result<(), Failure
 }
 
 #[tokio::test]
-async fn two_thousand_connections_at_once_are_answered_and_counted() -> Result<(), Failure> {
+async fn five_hundred_connections_at_once_are_answered_and_counted() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.backend().await?;
         let [port] = namespace.ports().await?;
