@@ -94,7 +94,7 @@ enum Command {
 #[derive(clap::Args, Clone, Copy, Debug)]
 struct Output {
     /// How it is printed
-    #[arg(long = "output", short, value_name = "FORMAT", default_value = "text")]
+    #[arg(long = "output", short = 'o', value_name = "FORMAT", default_value = "text")]
     format: Format,
 }
 
