@@ -21,7 +21,7 @@ const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balan
 pub const POOL_LABEL: &str = "e2e.akrobateo.io/pool";
 /// Set by the cluster autoscaler on a node that it is about to delete.
 const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
-/// Namespace and name of the ConfigMap in which kubeadm keeps kube-proxy's configuration.
+/// Namespace and name of the `ConfigMap` in which kubeadm keeps kube-proxy's configuration.
 const KUBE_PROXY_CONFIG: (&str, &str) = ("kube-system", "kube-proxy");
 /// Kills what runs in the container whose id it is given, from the node's own process namespace.
 const KILL_CONTAINER: &str = r#"

@@ -100,8 +100,9 @@ impl Namespace {
     pub async fn proxy_metrics(&self, service: &ServiceBuilder) -> Result<String, Failure> {
         let pods = self.proxy_pods(service).await?;
         let pod = pods.first().ok_or_else(|| Failure::Unmet("no proxy pod".to_owned()))?;
-        let args = pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|c| c.args.iter().flatten());
-        let port = args.filter_map(|arg| arg.strip_prefix("--probe-port=")).next().unwrap_or_default();
+        let mut args =
+            pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|c| c.args.iter().flatten());
+        let port = args.find_map(|arg| arg.strip_prefix("--probe-port=")).unwrap_or_default();
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics");
         let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;

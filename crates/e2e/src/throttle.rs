@@ -80,6 +80,6 @@ pub(crate) async fn delete<K: Clone + DeserializeOwned + Debug>(
 ) -> Result<(), Failure> {
     match api.delete(name, &DeleteParams::default()).await {
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        outcome => Ok(drop(outcome?)),
+        outcome => outcome.map(drop).map_err(Failure::from),
     }
 }

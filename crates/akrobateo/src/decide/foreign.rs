@@ -49,7 +49,7 @@ mod tests {
 
     use super::*;
 
-    fn entry(manager: &str, operation: &str, subresource: Option<&str>, spec: Value) -> ManagedFieldsEntry {
+    fn entry(manager: &str, operation: &str, subresource: Option<&str>, spec: &Value) -> ManagedFieldsEntry {
         ManagedFieldsEntry {
             manager: Some(manager.to_owned()),
             operation: Some(operation.to_owned()),
@@ -64,7 +64,7 @@ mod tests {
             "f:metadata": { "f:labels": { "f:app": {} } },
             "f:spec": { "f:containers": { "k:{\"name\":\"forward\"}": { ".": {}, "f:image": {} } }, "f:tolerations": {} },
         });
-        entry(FIELD_MANAGER, "Apply", None, json!({ "f:template": template, "f:replicas": {} }))
+        entry(FIELD_MANAGER, "Apply", None, &json!({ "f:template": template, "f:replicas": {} }))
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
             json!({ "f:template": { "f:metadata": { "f:labels": { "f:team": {} } } } }),
             json!({ "f:updateStrategy": { "f:type": {} } }),
         ] {
-            let edit = entry("kubectl-edit", "Update", None, added.clone());
+            let edit = entry("kubectl-edit", "Update", None, &added);
             assert_eq!(additions(vec![ours(), edit.clone()]), [edit], "{added}");
         }
     }
@@ -88,10 +88,10 @@ mod tests {
             json!({ "f:template": { "f:metadata": { "f:annotations": { ".": {}, "f:kubectl": {} } } } });
         let other = json!({ "f:anything": {} });
         for harmless in [
-            entry("somebody", "Update", None, same),
-            entry("kubectl-rollout", "Update", None, restart),
-            entry("kube-controller-manager", "Update", Some("status"), other.clone()),
-            entry("kubectl", "Update", Some("scale"), other),
+            entry("somebody", "Update", None, &same),
+            entry("kubectl-rollout", "Update", None, &restart),
+            entry("kube-controller-manager", "Update", Some("status"), &other),
+            entry("kubectl", "Update", Some("scale"), &other),
         ] {
             assert_eq!(additions(vec![ours(), harmless]), []);
         }

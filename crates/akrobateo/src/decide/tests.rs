@@ -47,7 +47,7 @@ fn after(mut observed: Observed) -> Observed {
                 observed.workloads.push(workload);
             }
             Change::Delete(workload) | Change::Renew(workload) => {
-                observed.workloads.retain(|other| !other.is_same_object(&workload))
+                observed.workloads.retain(|other| !other.is_same_object(&workload));
             }
             Change::Publish { addresses, condition, .. } => {
                 let mut service = observed.service.as_deref().cloned().unwrap();

@@ -106,9 +106,15 @@ pub(super) fn proxy_metrics(source: &Path) -> Vec<[String; 3]> {
         for (at, _) in program.match_indices("\"akrobateo_lb_") {
             let rest = &program[at + 1..];
             let name = rest.split('"').next().unwrap_or_default();
-            let kind = rest.split("Kind::").nth(1).unwrap_or_default();
+            // Named by a function, or by a field that follows.
+            let function = program[..at].trim_end().strip_suffix('(').unwrap_or_default();
+            let named = ["counter", "gauge"].into_iter().find(|kind| function.ends_with(kind));
+            let (kind, said) = named.map_or_else(
+                || rest.split_once("Kind::").unwrap_or_default().1.split_at_checked(7).unwrap_or_default(),
+                |kind| (kind, rest.split_once('"').unwrap_or_default().1),
+            );
             let kind: String = kind.chars().take_while(char::is_ascii_alphabetic).collect();
-            let help = rest.split("Kind::").nth(1).and_then(|rest| rest.split('"').nth(1));
+            let help = said.split('"').nth(1);
             rows.push([name.to_owned(), kind.to_lowercase(), help.unwrap_or_default().to_owned()]);
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use e2e::{Failure, Faults, Namespace, eventually, fault_test_within, same, service};
 use stopwatch::Stopwatch;
+use tokio::time::Instant;
 
 const ROUNDS: usize = 12;
 const LIMIT: Duration = Duration::from_mins(15);
@@ -65,14 +66,14 @@ async fn round(namespace: &Namespace) -> Result<Round, Failure> {
     let [port, bare_port] = namespace.ports().await?;
     let web = service("web").tcp(port).proxy_mode();
     let mut watch = Stopwatch::start(namespace).await?;
-    let begin = watch.now();
+    let begin = Instant::now();
     namespace.apply(&web).await?;
     let (workload, ready, published) = watch.service_served(web.name()).await?;
     let mut copy = namespace.daemonset(&web).await?;
     namespace.delete(&web).await?;
     namespace.withdrawn(&web).await?;
     stopwatch::make_bare(&mut copy, bare_port);
-    let bare_begin = watch.now();
+    let bare_begin = Instant::now();
     namespace.create_daemonset(&copy).await?;
     let bare_ready = watch.pods_ready().await?;
     namespace.delete_daemonset(&copy).await?;

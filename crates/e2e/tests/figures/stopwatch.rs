@@ -59,10 +59,6 @@ impl Stopwatch {
         Ok(Self { seen })
     }
 
-    pub(crate) fn now(&self) -> Instant {
-        Instant::now()
-    }
-
     /// When the Service's workload was made, its last pod ready, its last address published.
     pub(crate) async fn service_served(
         &mut self,
@@ -73,7 +69,7 @@ impl Stopwatch {
             match seen {
                 Some(Seen::Workload(of)) if of == name => workload = Some(Instant::now()),
                 Some(Seen::Ready(pod)) if workload.is_some() && pods.insert(pod.clone()) => {
-                    ready = Some(Instant::now())
+                    ready = Some(Instant::now());
                 }
                 Some(Seen::Published(of, NODES)) if of == name && pods.len() >= NODES => {
                     if let (Some(workload), Some(ready)) = (workload, ready) {

@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LIFE: Duration = Duration::from_secs(4);
 const LIMIT: Duration = Duration::from_mins(8);
 
-/// To repeat a run: E2E_SEED=… of the one that failed.
+/// To repeat a run: `E2E_SEED=…` of the one that failed.
 fn seed() -> u64 {
     let given = std::env::var("E2E_SEED").ok().and_then(|seed| seed.parse().ok());
     given.unwrap_or_else(|| Rng::new().u64(..))
@@ -31,10 +31,10 @@ async fn two_hundred_random_changes_under_an_operator_that_is_killed_end_as_a_fr
         namespace.backend().await?;
         let nodes: Vec<_> = namespace.cluster().nodes().await?.into_iter().map(|node| node.name).collect();
         let mut model = Model::new(seed, namespace.ports().await?);
-        let mut killer = Rng::with_seed(model.random().u64(..));
+        let mut deaths = Rng::with_seed(model.random().u64(..));
         tokio::select! {
             changed = change(namespace, faults, &mut model, &nodes) => changed?,
-            killed = kill(faults, &mut killer) => killed?,
+            killed = kill(faults, &mut deaths) => killed?,
         }
         for change in model.mend() {
             make(namespace, faults, &nodes, change).await?;

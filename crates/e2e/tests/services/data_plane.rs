@@ -45,10 +45,8 @@ async fn five_hundred_connections_at_once_are_answered_and_counted() -> Result<(
             let of_port = format!("port=\"{port}\"");
             let packets =
                 metrics.lines().filter(|line| line.starts_with("akrobateo_lb_") && line.contains(&of_port));
-            let counted = packets.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-            ensure(counted.clone().any(|number| number >= (CONNECTIONS - silent.len()) as f64), || {
-                metrics.clone()
-            })
+            let counted = packets.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
+            ensure(counted.clone().any(|number| number >= CONNECTIONS - silent.len()), || metrics.clone())
         })
         .await
     })
