@@ -7,10 +7,11 @@ use e2e::{Failure, Target, backend, ensure, eventually, service, test};
 const CONNECTIONS: usize = 500;
 
 #[tokio::test]
-async fn two_hundred_ports_are_reached_through_one_proxy() -> Result<(), Failure> {
+async fn a_hundred_and_twenty_ports_are_reached_through_one_proxy() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.backend().await?;
-        let ports: [u16; 200] = namespace.ports().await?;
+        // portmap makes rules for each, one by one: more of them take longer than a test should.
+        let ports: [u16; 120] = namespace.ports().await?;
         let nodes = namespace.cluster().nodes().await?;
         let many = ports.into_iter().fold(service("many"), |many, port| {
             let protocol = if port % 2 == 0 { Protocol::Tcp } else { Protocol::Udp };
@@ -34,11 +35,12 @@ async fn five_hundred_connections_at_once_are_answered_and_counted() -> Result<(
         namespace.apply(&web).await?;
         let reply = namespace.exposed_on(&web, &nodes[..1]).await?.remove(0);
         let target = Target { protocol: Protocol::Tcp, host: reply.target.host, port };
-        let replies = namespace.cluster().ask(&vec![target; CONNECTIONS]).await?;
-        let silent: Vec<_> = replies.iter().filter(|reply| reply.outcome.is_err()).collect();
-        ensure(silent.len() * 100 <= CONNECTIONS, || {
-            format!("{} not answered: {:?}", silent.len(), silent.first())
-        })?;
+        eventually("all are answered", async || {
+            let replies = namespace.cluster().ask(&vec![target; CONNECTIONS]).await?;
+            let silent: Vec<_> = replies.iter().filter(|reply| reply.outcome.is_err()).collect();
+            ensure(silent.is_empty(), || format!("{} not answered: {:?}", silent.len(), silent.first()))
+        })
+        .await?;
         namespace.came_through_proxies(&web, &[reply]).await?;
         eventually("the proxy has counted the packets", async || {
             let metrics = namespace.proxy_metrics(&web).await?;
@@ -46,7 +48,7 @@ async fn five_hundred_connections_at_once_are_answered_and_counted() -> Result<(
             let packets =
                 metrics.lines().filter(|line| line.starts_with("akrobateo_lb_") && line.contains(&of_port));
             let counted = packets.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
-            ensure(counted.clone().any(|number| number >= CONNECTIONS - silent.len()), || metrics.clone())
+            ensure(counted.clone().any(|number| number >= CONNECTIONS), || metrics.clone())
         })
         .await
     })
