@@ -12,8 +12,10 @@ use crate::measure::Measure;
 use crate::network::at;
 use crate::protocol::Order;
 
-/// How long a client waits for anything; less than the second after which TCP would send a lost SYN again.
-const PATIENCE: Duration = Duration::from_millis(900);
+/// How long a client waits for anything.
+const PATIENCE: Duration = Duration::from_millis(2500);
+/// A connection that takes longer was held up: TCP sends a lost SYN again after a second.
+const LATE: Duration = Duration::from_millis(900);
 /// A datagram that isn't answered within this is lost.
 const LOST: Duration = Duration::from_millis(20);
 /// Datagrams of a client on their way.
@@ -35,6 +37,7 @@ pub(crate) struct Progress {
     recording: AtomicBool,
     done: AtomicU64,
     failed: AtomicU64,
+    late: AtomicU64,
     latencies: Mutex<Vec<Duration>>,
 }
 
@@ -47,6 +50,11 @@ impl Progress {
     /// Connections or datagrams that failed so far.
     pub(crate) fn failed(&self) -> u64 {
         self.failed.load(Relaxed)
+    }
+
+    /// Connections that took as long as if a packet had been lost, served or not.
+    pub(crate) fn late(&self) -> u64 {
+        self.late.load(Relaxed)
     }
 
     /// From now on, or no longer, latencies are kept.
@@ -108,12 +116,16 @@ fn connections(first: SocketAddr, ports: u16, number: usize, progress: &Progress
     while progress.goes_on() {
         let port = turn * STRIDE % usize::from(ports);
         let to = SocketAddr::new(first.ip(), first.port() + u16::try_from(port).unwrap_or(0));
+        let start = Instant::now();
         let counter = if once_from(source_port(number, turn), to, PATIENCE).is_ok() {
             &progress.done
         } else {
             &progress.failed
         };
         counter.fetch_add(1, Relaxed);
+        if start.elapsed() > LATE {
+            progress.late.fetch_add(1, Relaxed);
+        }
         turn += clients(Measure::Connections);
     }
 }

@@ -21,8 +21,10 @@ pub(crate) struct Replaced {
     pub(crate) variant: &'static str,
     /// Connections that were served meanwhile.
     pub(crate) served: u64,
-    /// Connections that failed, or waited for as long as TCP takes to send again.
+    /// Connections that failed.
     pub(crate) failed: u64,
+    /// Connections that took as long as TCP takes to send a lost packet again.
+    pub(crate) late: u64,
 }
 
 /// Kills the proxy and starts it again with a port more or less, which replaces its table, [`TIMES`] times.
@@ -46,5 +48,10 @@ pub(crate) fn replace(variant: Variant, programs: &Programs) -> Result<Replaced,
         }
         Ok(())
     })?;
-    Ok(Replaced { variant: variant.name, served: progress.done(), failed: progress.failed() })
+    Ok(Replaced {
+        variant: variant.name,
+        served: progress.done(),
+        failed: progress.failed(),
+        late: progress.late(),
+    })
 }

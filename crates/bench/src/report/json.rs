@@ -30,10 +30,9 @@ pub(crate) fn json(results: &Results) -> Value {
         };
         json!({"variant": start.variant, "round": start.round, "until": until, "seconds": start.seconds})
     });
-    let replaced = results
-        .replaced
-        .iter()
-        .map(|one| json!({"variant": one.variant, "served": one.served, "failed": one.failed}));
+    let replaced = results.replaced.iter().map(
+        |one| json!({"variant": one.variant, "served": one.served, "failed": one.failed, "late": one.late}),
+    );
     let footprints = results.footprints.iter().map(|one| {
         let idle = one.idle.map(|idle| {
             json!({

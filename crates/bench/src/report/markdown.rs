@@ -192,10 +192,16 @@ fn footprints(results: &Results) -> String {
 }
 
 fn replacements(results: &Results) -> String {
-    let columns = ["100 replacements of the table under load", "connections served", "failed"];
+    let columns =
+        ["100 replacements of the table under load", "connections served", "failed", "took over 0.9 s"];
     let rows = results.replaced.iter().map(|one| {
         let title = named(one.variant).map_or(one.variant, |variant| variant.title);
-        row([title.to_owned(), grouped(&one.served.to_string()), one.failed.to_string()])
+        row([
+            title.to_owned(),
+            grouped(&one.served.to_string()),
+            one.failed.to_string(),
+            one.late.to_string(),
+        ])
     });
     [head(&columns)].into_iter().chain(rows).collect()
 }
