@@ -16,30 +16,30 @@ pub struct Definition {
     pub help: &'static str,
 }
 
-const fn counter(name: &'static str, help: &'static str) -> Definition {
-    Definition { name, kind: Kind::Counter, help }
-}
-
 /// By port. In userspace, those that reached a backend.
-pub const CONNECTIONS: Definition = counter(
-    "akrobateo_lb_connections_total",
-    "Flows forwarded, by the port that clients address: TCP connections, and UDP clients that were not silent for long.",
-);
+pub const CONNECTIONS: Definition = Definition {
+    name: "akrobateo_lb_connections_total",
+    kind: Kind::Counter,
+    help: "Flows forwarded, by the port that clients address: TCP connections, and UDP clients that were not silent for long.",
+};
 /// By port, only with source ranges.
-pub const REFUSED: Definition = counter(
-    "akrobateo_lb_refused_connections_total",
-    "Attempts to connect from outside of the source ranges; each retry counts.",
-);
+pub const REFUSED: Definition = Definition {
+    name: "akrobateo_lb_refused_connections_total",
+    kind: Kind::Counter,
+    help: "Attempts to connect from outside of the source ranges; each retry counts.",
+};
 /// By port and direction.
-pub const PACKETS: Definition = counter(
-    "akrobateo_lb_packets_total",
-    "Packets forwarded from clients (in) and to them (out); segments that the kernel handles as one count once.",
-);
+pub const PACKETS: Definition = Definition {
+    name: "akrobateo_lb_packets_total",
+    kind: Kind::Counter,
+    help: "Packets forwarded from clients (in) and to them (out); segments that the kernel handles as one count once.",
+};
 /// By port and direction.
-pub const BYTES: Definition = counter(
-    "akrobateo_lb_bytes_total",
-    "Bytes forwarded from clients (in) and to them (out); by the kernel with IP headers, in userspace without.",
-);
+pub const BYTES: Definition = Definition {
+    name: "akrobateo_lb_bytes_total",
+    kind: Kind::Counter,
+    help: "Bytes forwarded from clients (in) and to them (out); by the kernel with IP headers, in userspace without.",
+};
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
