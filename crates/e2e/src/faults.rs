@@ -111,7 +111,7 @@ impl Faults {
         Ok(())
     }
 
-    /// Lets the API server answer every request of the operator's with 429 Too Many Requests.
+    /// Lets the API server answer requests of the operator's with 429 Too Many Requests, but for one at a time.
     pub async fn throttle_operator(&self) -> Result<(), Failure> {
         self.throttle.on().await
     }

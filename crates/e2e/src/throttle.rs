@@ -1,4 +1,5 @@
-//! Too many requests: the API server's own fairness, set so that it refuses everything the operator asks. Does I/O.
+//! Too many requests: the API server's own fairness, set so that it refuses all but one at a time of the operator's. Does
+//! I/O.
 
 use std::fmt::Debug;
 
@@ -29,7 +30,7 @@ impl Throttle {
         Self { schemas: Api::all(client.clone()), levels: Api::all(client.clone()) }
     }
 
-    /// No seat, none to borrow, and no queue: 429 for everything.
+    /// One seat, none to borrow, and no queue: 429 for whatever comes at the same time.
     pub(crate) async fn on(&self) -> Result<(), Failure> {
         let limits = json!({
             "nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0,

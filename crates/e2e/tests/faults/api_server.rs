@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::{Failure, audit, ensure, eventually, fault_test, same, service, stays};
+use futures::future::try_join_all;
 
 /// Several times the operator's Lease, its calls' deadline, and the time until nodes count as lost.
 const OUTAGE: Duration = Duration::from_secs(70);
@@ -11,23 +12,30 @@ const OUTAGE: Duration = Duration::from_secs(70);
 async fn an_api_server_that_throttles_delays_changes_and_loses_none() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.backend().await?;
-        let [old, new] = namespace.ports().await?;
-        let web = service("web").tcp(old).proxy_mode();
+        let [kept, more, ports @ ..]: [u16; 22] = namespace.ports().await?;
+        let web = service("web").tcp(kept).proxy_mode();
         namespace.apply(&web).await?;
         namespace.exposed(&web).await?;
         let operator = faults.operator.ready().await?;
         faults.throttle_operator().await?;
-        let web = web.udp(new);
-        namespace.apply(&web).await?;
-        eventually("the operator was told to wait, on writing too", async || {
+        // Enough at once that one seat is not enough; on no node, for it is the writes that matter.
+        let crowd = ports.iter().map(|&port| service(&format!("crowd-{port}")).tcp(port).on(&["nowhere"]));
+        let crowd: Vec<_> = crowd.collect();
+        let web = web.udp(more);
+        try_join_all(crowd.iter().chain([&web]).map(|service| namespace.apply(service))).await?;
+        eventually("the operator was told to wait with its writes", async || {
             let refused = audit::requests_of(&operator)?.into_iter().filter(|request| request.code == 429);
-            let refused: Vec<_> = refused.map(|request| request.resource).collect();
-            ensure(refused.iter().any(|resource| resource == "daemonsets"), || format!("{refused:?}"))
+            let refused: Vec<_> = refused.map(|request| (request.verb, request.resource)).collect();
+            ensure(refused.iter().any(|(verb, _)| verb == "patch"), || format!("{refused:?}"))
         })
         .await?;
         faults.release_operator().await?;
         namespace.exposed(&web).await?;
-        same("its restarts", &restarts(&faults.operator.ready().await?), &0)
+        eventually("every Service has its proxies", async || {
+            same("DaemonSets", &namespace.all_daemonsets().await?.len(), &(crowd.len() + 1))
+        })
+        .await?;
+        same("its restarts", &restarts(&faults.operator.ready().await?), &restarts(&operator))
     })
     .await
 }
