@@ -94,7 +94,7 @@ enum Command {
 #[derive(clap::Args, Clone, Copy, Debug)]
 struct Output {
     /// How it is printed
-    #[arg(long = "output", short, value_name = "FORMAT", default_value = "text")]
+    #[arg(long = "output", short = 'o', value_name = "FORMAT", default_value = "text")]
     format: Format,
 }
 
@@ -224,6 +224,18 @@ mod tests {
         for wrong in ["web", "/web", "default/", "a/b/c"] {
             let Err(error) = parse(&["akrobateo", "explain", wrong]) else { panic!("{wrong} was taken") };
             assert!(error.to_string().contains("for example default/web"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_command_takes_its_output_by_the_letter_that_kubectl_has() {
+        for line in [
+            &["status", "-n", "shop", "-o", "json"][..],
+            &["explain", "shop/web", "-o", "json"],
+            &["ports", "-o", "yaml"],
+            &["render", "-f", "web.yaml", "-o", "json"],
+        ] {
+            assert!(parse(&[&["akrobateo"], line].concat()).is_ok(), "{line:?}");
         }
     }
 
