@@ -228,6 +228,18 @@ mod tests {
     }
 
     #[test]
+    fn every_command_takes_its_output_by_the_letter_that_kubectl_has() {
+        for line in [
+            &["status", "-n", "shop", "-o", "json"][..],
+            &["explain", "shop/web", "-o", "json"],
+            &["ports", "-o", "yaml"],
+            &["render", "-f", "web.yaml", "-o", "json"],
+        ] {
+            assert!(parse(&[&["akrobateo"], line].concat()).is_ok(), "{line:?}");
+        }
+    }
+
+    #[test]
     fn help_tells_the_exit_codes() {
         assert!(Cli::command().render_long_help().to_string().contains("Exit codes"));
         Cli::command().debug_assert();

@@ -9,6 +9,7 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Api, Resource};
 
+use super::watch::Interest;
 use crate::call::{CallError, call};
 use crate::metrics::Metrics;
 
@@ -20,10 +21,11 @@ pub(crate) struct ListError {
     source: CallError,
 }
 
-/// A view of what there is now.
+/// A view of what there is now, of which as much is forgotten as where it is watched.
 pub(super) async fn listed<K>(
     api: Api<K>,
     params: ListParams,
+    interest: &Interest<K>,
     metrics: &Metrics,
 ) -> Result<Store<K>, ListError>
 where
@@ -34,7 +36,10 @@ where
     let objects = call(metrics, "list", api.list(&params)).await.map_err(failed)?;
     let (store, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Init);
-    objects.items.into_iter().for_each(|object| writer.apply_watcher_event(&Event::InitApply(object)));
+    for mut object in objects {
+        (interest.slim)(&mut object);
+        writer.apply_watcher_event(&Event::InitApply(object));
+    }
     writer.apply_watcher_event(&Event::InitDone);
     Ok(store)
 }

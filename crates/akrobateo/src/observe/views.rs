@@ -84,12 +84,12 @@ impl Views {
         let all = ListParams::default;
         let ours = || all().labels(&labels::all_proxies());
         Ok(Self {
-            services: listed(of_services(client, watched), all(), metrics).await?,
-            slices: listed(of_services(client, watched), all(), metrics).await?,
-            nodes: listed(Api::all(client.clone()), all(), metrics).await?,
-            pods: listed(of_pods(client, watched, placement), ours(), metrics).await?,
-            daemonsets: listed(Api::all(client.clone()), ours(), metrics).await?,
-            deployments: listed(Api::all(client.clone()), ours(), metrics).await?,
+            services: listed(of_services(client, watched), all(), &watch::service(), metrics).await?,
+            slices: listed(of_services(client, watched), all(), &watch::slice(), metrics).await?,
+            nodes: listed(Api::all(client.clone()), all(), &watch::node(), metrics).await?,
+            pods: listed(of_pods(client, watched, placement), ours(), &watch::pod(), metrics).await?,
+            daemonsets: listed(Api::all(client.clone()), ours(), &watch::workload(), metrics).await?,
+            deployments: listed(Api::all(client.clone()), ours(), &watch::workload(), metrics).await?,
         })
     }
 

@@ -46,7 +46,7 @@ pub(super) const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 
 /// What is done with each kind of object: parts to forget, and whom a change concerns.
 pub(super) struct Interest<K> {
-    slim: fn(&mut K),
+    pub(super) slim: fn(&mut K),
     concern: Box<FindConcern<K>>,
 }
 
