@@ -21,6 +21,12 @@ const GRACE: i64 = 3;
 /// For the end of one in userspace, whose connections end with it: as long as pods have by default.
 const DRAIN: i64 = 30;
 
+/// At most for a proxy in the kernel, far above its need.
+const MEMORY: &str = "64Mi";
+/// At most in userspace, where the kernel's memory for sockets counts too: some 8 KiB for each of at most 65,536
+/// connections.
+const SOCKETS_MEMORY: &str = "512Mi";
+
 /// How packets get through a proxy pod's node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Path {
@@ -84,6 +90,10 @@ fn affinity(nodes: &NodeChoice, keep_off: &BTreeSet<String>) -> Option<Affinity>
 }
 
 fn forwarder(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
+    let memory = match args.data_path {
+        DataPath::Kernel => MEMORY,
+        DataPath::Userspace => SOCKETS_MEMORY,
+    };
     Container {
         name: "forward".to_owned(),
         args: Some(args.to_args()),
@@ -109,7 +119,7 @@ fn forwarder(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Contai
             },
             DataPath::Userspace => without_rights(),
         }),
-        ..container(image)
+        ..container(image, memory)
     }
 }
 
@@ -119,7 +129,7 @@ fn reserver(image: &str, ports: Vec<ContainerPort>) -> Container {
         args: Some(vec![RESERVE.to_owned()]),
         ports: Some(ports),
         security_context: Some(without_rights()),
-        ..container(image)
+        ..container(image, MEMORY)
     }
 }
 
@@ -157,7 +167,7 @@ fn ipv6_forwarding(image: &str) -> Container {
             run_as_user: Some(0),
             ..SecurityContext::default()
         }),
-        ..container(image)
+        ..container(image, MEMORY)
     }
 }
 
@@ -170,7 +180,7 @@ fn confined() -> SecurityContext {
     }
 }
 
-fn container(image: &str) -> Container {
+fn container(image: &str, memory: &str) -> Container {
     let quantities = |quantities: &[(&str, &str)]| {
         let own = |&(name, quantity): &(&str, &str)| (name.to_owned(), Quantity(quantity.to_owned()));
         Some(quantities.iter().map(own).collect())
@@ -180,7 +190,7 @@ fn container(image: &str) -> Container {
         image_pull_policy: Some("IfNotPresent".to_owned()),
         resources: Some(ResourceRequirements {
             requests: quantities(&[("cpu", "1m"), ("memory", "8Mi")]),
-            limits: quantities(&[("memory", "64Mi")]),
+            limits: quantities(&[("memory", memory)]),
             ..ResourceRequirements::default()
         }),
         ..Container::default()
