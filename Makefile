@@ -32,12 +32,16 @@ test: deps ## runs every test: units, data plane with real packets, end to end o
 e2e: deps ## runs the tests against a real cluster only
 	scripts/e2e
 
+.PHONY: figures
+figures: deps ## measures the operator on that cluster: times beyond Kubernetes' own, memory (10 minutes)
+	scripts/figures
+
 .PHONY: bench
 bench: deps ## measures the data plane against its peers, in private network namespaces (root, 15 minutes)
 	scripts/bench
 
 .PHONY: lint
-lint: deps lint-scripts ## checks format, clippy, licences and scripts
+lint: deps lint-scripts lint-deploy ## checks format, clippy, licences, scripts, and what is deployed
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/licences
@@ -49,3 +53,8 @@ images: deps ## builds the container images into target/images
 .PHONY: lint-scripts
 lint-scripts: deps ## checks scripts with shellcheck, the cluster's Go program with gofmt and vet
 	cluster/lint
+
+.PHONY: lint-deploy
+lint-deploy: deps ## checks chart, kustomize, alerts, workflows and documents (the first time builds their tools, 3 minutes)
+	charts/check
+	scripts/check-docs

@@ -38,3 +38,11 @@ client() {
 
 target_triple() { rustc --print host-tuple; }
 echo_program() { echo "target/$(target_triple)/release/echo"; } # as it is in the image
+
+# What the tests in crates/e2e need to know of the cluster in cluster/.
+e2e_variables() {
+  export E2E_KUBECONFIG=$STATE/admin.kubeconfig E2E_CONTEXT=akrobateo
+  export E2E_CLIENT=$ROOT/cluster/client E2E_CLUSTER=$ROOT/cluster E2E_AUDIT_LOG=$STATE/logs/audit.log
+  E2E_OPERATOR=$ROOT/target/$(target_triple)/release/akrobateo
+  export E2E_OPERATOR
+}

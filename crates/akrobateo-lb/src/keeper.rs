@@ -3,11 +3,10 @@
 use std::cell::Cell;
 
 use crate::conntrack::Flows;
-use crate::metrics::{Kind, Text};
+use crate::nft::Table;
 use crate::nft::kernel::{NftError, Nftables};
-use crate::plan::Plan;
-use crate::probe::Status;
-use crate::ruleset;
+use crate::plan::{Listen, Plan};
+use crate::ruleset::{self, Traffic};
 
 /// A plan whose rules have been put into the kernel.
 #[derive(Debug)]
@@ -17,17 +16,33 @@ pub struct Keeper {
     flows: Flows,
     /// The generation of the kernel's rules in which they were last seen complete.
     seen: Cell<Option<u32>>,
-    /// How often the rules had to be put back.
-    restored: Cell<u64>,
 }
 
 impl Keeper {
-    /// Replaces whatever an earlier process left in this thread's network namespace by the plan's rules.
+    /// Replaces whatever an earlier process left in this thread's network namespace by the plan's rules, unless
+    /// it is the same.
     pub fn install(plan: Plan) -> Result<Self, NftError> {
         let (nftables, flows) = (Nftables::open()?, Flows::open()?);
-        let keeper = Self { plan, nftables, flows, seen: Cell::new(None), restored: Cell::new(0) };
-        keeper.put()?;
+        let keeper = Self { plan, nftables, flows, seen: Cell::new(None) };
+        // For some microseconds after a replacement, kernels may find nothing in new interval sets, and drop.
+        if keeper.intact()? {
+            keeper.end_stale_flows();
+        } else {
+            keeper.put()?;
+        }
         Ok(keeper)
+    }
+
+    /// What it keeps.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The flows that pass the rules.
+    #[must_use]
+    pub fn flows(&self) -> &Flows {
+        &self.flows
     }
 
     /// Whether the rules are in the kernel as planned, at this moment.
@@ -37,7 +52,8 @@ impl Keeper {
             return Ok(true);
         }
         let (generation, listed) = self.nftables.read(ruleset::TABLE)?;
-        let intact = listed == Ok(Some(ruleset::table(&self.plan)));
+        let listed = listed.ok().flatten().map(Table::uncounted);
+        let intact = listed == Some(ruleset::table(&self.plan).uncounted());
         self.seen.set(intact.then_some(generation));
         Ok(intact)
     }
@@ -48,7 +64,6 @@ impl Keeper {
             return Ok(false);
         }
         self.put()?;
-        self.restored.set(self.restored.get() + 1);
         Ok(true)
     }
 
@@ -62,30 +77,25 @@ impl Keeper {
         }
     }
 
+    /// What the rules have counted for each port; nothing where the kernel doesn't count, or the rules are gone.
+    pub fn traffic(&self) -> Result<Vec<(Listen, Traffic)>, NftError> {
+        let Ok(Some(table)) = self.nftables.read(ruleset::TABLE)?.1 else { return Ok(Vec::new()) };
+        let counted = |listen| Some((listen, ruleset::traffic(&table, listen)?));
+        Ok(self.plan.listens().filter_map(counted).collect())
+    }
+
     fn put(&self) -> Result<(), NftError> {
-        self.nftables.replace(&ruleset::table(&self.plan))?;
+        let mut table = ruleset::table(&self.plan);
+        // Whatever can't be read counts from zero again, as counters may.
+        if let Ok((_, Ok(Some(before)))) = self.nftables.read(ruleset::TABLE) {
+            table.count_on(&before);
+        }
+        let generation = self.nftables.generation()?;
+        self.nftables.replace(&table)?;
+        // If this was the only transaction meanwhile, the kernel holds what it has acknowledged.
+        let next = generation.wrapping_add(1);
+        self.seen.set((self.nftables.generation()? == next).then_some(next));
         self.end_stale_flows();
         Ok(())
-    }
-}
-
-impl Status for Keeper {
-    fn ready(&self) -> Result<(), String> {
-        match self.intact() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("the rules are not in the kernel".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn metrics(&self) -> String {
-        let mut text = Text::default();
-        text.metric(
-            "akrobateo_lb_rules_restored_total",
-            Kind::Counter,
-            "How often the rules had been changed by somebody else and were put back.",
-        )
-        .value(self.restored.get());
-        text.finish()
     }
 }

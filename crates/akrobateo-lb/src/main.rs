@@ -4,10 +4,9 @@ use std::process::ExitCode;
 
 use akrobateo_lb::cli::{Cli, Command};
 use akrobateo_lb::{forwarding, run, termination};
-use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

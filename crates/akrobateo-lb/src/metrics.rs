@@ -5,6 +5,42 @@ use std::fmt::{self, Display, Write};
 /// Of an answer in this format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// A metric, as its users are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// Begins with `akrobateo_lb_`.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// One line without a backslash.
+    pub help: &'static str,
+}
+
+/// By port. In userspace, those that reached a backend.
+pub const CONNECTIONS: Definition = Definition {
+    name: "akrobateo_lb_connections_total",
+    kind: Kind::Counter,
+    help: "Flows forwarded, by the port that clients address: TCP connections, and UDP clients that were not silent for long.",
+};
+/// By port, only with source ranges.
+pub const REFUSED: Definition = Definition {
+    name: "akrobateo_lb_refused_connections_total",
+    kind: Kind::Counter,
+    help: "Attempts to connect from outside of the source ranges; each retry counts.",
+};
+/// By port and direction.
+pub const PACKETS: Definition = Definition {
+    name: "akrobateo_lb_packets_total",
+    kind: Kind::Counter,
+    help: "Packets forwarded from clients (in) and to them (out); segments that the kernel handles as one count once.",
+};
+/// By port and direction.
+pub const BYTES: Definition = Definition {
+    name: "akrobateo_lb_bytes_total",
+    kind: Kind::Counter,
+    help: "Bytes forwarded from clients (in) and to them (out); by the kernel with IP headers, in userspace without.",
+};
+
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -19,8 +55,9 @@ pub enum Kind {
 pub struct Text(String);
 
 impl Text {
-    /// Begins a metric, of which all samples follow. `help` is one line without a backslash.
-    pub fn metric(&mut self, name: &'static str, kind: Kind, help: &'static str) -> Metric<'_> {
+    /// Begins a metric, of which all samples follow.
+    pub fn metric(&mut self, definition: &Definition) -> Metric<'_> {
+        let Definition { name, kind, help } = *definition;
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -77,8 +114,11 @@ mod tests {
     #[test]
     fn metrics_are_written_as_prometheus_reads_them() {
         let mut text = Text::default();
-        text.metric("akrobateo_lb_up", Kind::Gauge, "Whether it is.").value(1);
-        text.metric("akrobateo_lb_packets_total", Kind::Counter, "Packets.")
+        let up = Definition { name: "akrobateo_lb_up", kind: Kind::Gauge, help: "Whether it is." };
+        let packets =
+            Definition { name: "akrobateo_lb_packets_total", kind: Kind::Counter, help: "Packets." };
+        text.metric(&up).value(1);
+        text.metric(&packets)
             .sample(&[("protocol", &"tcp"), ("port", &80)], 7)
             .sample(&[("protocol", &"udp"), ("port", &53)], u64::MAX);
         let expected = "\

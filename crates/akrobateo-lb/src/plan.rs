@@ -1,5 +1,6 @@
 //! What the arguments ask for, checked: the type that the rules and the clean-up of flows are made from. Pure.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
@@ -14,6 +15,15 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
 }
 
 impl Family {
@@ -106,6 +116,11 @@ impl Plan {
     pub fn forwards(&self, family: Family) -> impl Iterator<Item = (Protocol, NonZeroU16, SocketAddr)> {
         let of_family = self.forwards.iter().filter(move |((of, ..), _)| *of == family);
         of_family.map(|((_, protocol, port), target)| (*protocol, *port, *target))
+    }
+
+    /// What clients can address, in order.
+    pub fn listens(&self) -> impl Iterator<Item = Listen> {
+        self.forwards.iter().map(|(listen, _)| *listen)
     }
 
     /// Where a client that addresses `listen` ends up.

@@ -33,6 +33,10 @@ const RETRY: Duration = Duration::from_millis(100);
 pub trait Status {
     /// Whether it forwards at this moment; if not, why, in one line.
     fn ready(&self) -> Result<(), String>;
+    /// What an administrator should know although it forwards, in one line.
+    fn worry(&self) -> Option<String> {
+        None
+    }
     /// Its metrics in Prometheus' text format, written with [`metrics::Text`].
     fn metrics(&self) -> String;
 }
@@ -101,8 +105,11 @@ fn respond(request: &Request<Incoming>, status: &impl Status) -> Response<String
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
         return response;
     }
-    match status.ready() {
-        Ok(()) => response(StatusCode::OK, "ok\n".to_owned()),
+    match status.ready().map(|()| status.worry()) {
+        Ok(None) => response(StatusCode::OK, "ok\n".to_owned()),
+        // A redirect that leads nowhere is success for the kubelet, with an event on the pod that says what is in it
+        // (ProbeWarning; k8s.io/kubernetes/pkg/probe/http/http.go): the only way to be heard without API access.
+        Ok(Some(worry)) => response(StatusCode::MULTIPLE_CHOICES, format!("{worry}\n")),
         Err(reason) => response(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

@@ -1,12 +1,13 @@
 //! The rules for a plan: a pure function from what is wanted to the table that the kernel gets.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 
 use contract::Protocol;
 
 use crate::nft::abi::{ct, meta, payload};
-use crate::nft::model::{ACCEPT, Chain, DROP, DataType, Datum, Element, Expr, Reg, Rule, Set, Table};
-use crate::plan::{Family, Plan};
+use crate::nft::model::{ACCEPT, Chain, Count, DROP, DataType, Datum, Element, Expr, Reg, Rule, Set, Table};
+use crate::plan::{Family, Listen, Plan};
 use crate::sources::{Range, Sources};
 
 /// The table's name, in family inet.
@@ -15,6 +16,7 @@ pub const TABLE: &str = "akrobateo";
 /// linux/netfilter.h, enum `nf_inet_hooks`.
 const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
 const POSTROUTING: u32 = 4;
 
 /// `linux/netfilter_ipv4.h`, enum `nf_ip_hook_priorities`.
@@ -27,14 +29,43 @@ const CT_INVALID: u32 = 1;
 const CT_DNAT: u32 = 1 << 5;
 
 /// nft's numbers of types, by which it prints keys and values; a concatenation has 6 bits for each part.
+const TYPE_NFPROTO: u32 = 2;
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
 const TYPE_PROTOCOL: u32 = 12;
 const TYPE_PORT: u32 = 13;
+const TYPE_MARK: u32 = 19;
 const TYPE_BITS: u32 = 6;
 
 /// Protocol and port, as a map's key: each part fills 4 bytes.
 const LISTEN: DataType = DataType { id: TYPE_PROTOCOL << TYPE_BITS | TYPE_PORT, len: 8 };
+/// The same after the family.
+const FAMILY_LISTEN: DataType =
+    DataType { id: TYPE_NFPROTO << (2 * TYPE_BITS) | LISTEN.id, len: LISTEN.len + 4 };
+/// What a flow is marked with: its port, as [`mark_of`] writes it.
+const MARK: DataType = DataType { id: TYPE_MARK, len: 4 };
+
+/// From a port to its mark.
+const MARKS: &str = "mark";
+/// Every packet from a client that is passed on, by its flow's mark.
+const INCOMING: &str = "incoming";
+/// Every packet to a client that is passed on, by its flow's mark.
+const OUTGOING: &str = "outgoing";
+/// Every flow's beginning that source ranges refuse, by port.
+const REFUSED: &str = "refused";
+
+/// What was counted for a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Flows that were forwarded.
+    pub connections: u64,
+    /// Packets that would have begun a flow, but for the source ranges; `None` without ranges.
+    pub refused: Option<u64>,
+    /// From clients to the backend.
+    pub incoming: Count,
+    /// From the backend to clients.
+    pub outgoing: Count,
+}
 
 /// What differs between the families.
 struct Spec {
@@ -72,17 +103,35 @@ pub fn table(plan: &Plan) -> Table {
     let families = || Family::ALL.into_iter().filter(|family| plan.forwards(*family).next().is_some());
     let mut sets: Vec<_> = families().map(|family| forward_map(plan, family)).collect();
     let mut prerouting = Vec::new();
+    sets.push(mark_map(plan));
+    sets.extend([INCOMING, OUTGOING].map(|name| counters(plan, name, MARK, mark_of)));
     if let Some(sources) = plan.sources() {
+        sets.push(counters(plan, REFUSED, FAMILY_LISTEN, listen_key));
         sets.extend(families().map(|family| source_set(sources, family)));
         prerouting.extend(families().map(refuse));
     }
+    prerouting.push(mark());
     prerouting.extend(families().map(forward));
     let chains = vec![
         chain("prerouting", "nat", PREROUTING, PRIORITY_DNAT, prerouting),
-        chain("input", "filter", INPUT, PRIORITY_FILTER, vec![drop_invalid()]),
+        chain("input", "filter", INPUT, PRIORITY_FILTER, vec![drop_invalid(), drop_missed()]),
+        chain("forward", "filter", FORWARD, PRIORITY_FILTER, vec![count_incoming(), count_outgoing()]),
         chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_forwarded()]),
     ];
     Table { name: TABLE.to_owned(), sets, chains }
+}
+
+/// What was counted for a port, in a table as [`table`] makes it; `None` where the kernel counts nothing.
+#[must_use]
+pub fn traffic(table: &Table, listen: Listen) -> Option<Traffic> {
+    let (family, protocol, port) = listen;
+    let count = |set: &str, key: &Datum| table.set(set)?.count(key);
+    Some(Traffic {
+        connections: count(spec(family).map, &map_key(protocol, port))?.packets,
+        refused: count(REFUSED, &listen_key(listen)).map(|count| count.packets),
+        incoming: count(INCOMING, &mark_of(listen))?,
+        outgoing: count(OUTGOING, &mark_of(listen))?,
+    })
 }
 
 fn chain(name: &str, kind: &str, hook: u32, priority: i32, rules: Vec<Rule>) -> Chain {
@@ -92,18 +141,34 @@ fn chain(name: &str, kind: &str, hook: u32, priority: i32, rules: Vec<Rule>) -> 
 fn forward_map(plan: &Plan, family: Family) -> Set {
     let Spec { map, address, .. } = spec(family);
     let value = DataType { id: address.id << TYPE_BITS | TYPE_PORT, len: address.len + 4 };
-    let elements = plan.forwards(family).map(|(protocol, port, target)| Element {
-        key: listen(protocol, port.get()),
-        end: false,
-        value: Some(datum(target)),
-    });
+    let forwards = plan.forwards(family);
+    let elements = forwards.map(|(protocol, port, to)| element(map_key(protocol, port), Some(datum(to))));
     Set {
         name: map.to_owned(),
         key: LISTEN,
         value: Some(value),
         interval: false,
+        counted: true,
         elements: elements.collect(),
     }
+}
+
+fn mark_map(plan: &Plan) -> Set {
+    let element = |listen| element(listen_key(listen), Some(mark_of(listen)));
+    let elements = plan.listens().map(element).collect();
+    let (name, key) = (MARKS.to_owned(), FAMILY_LISTEN);
+    Set { name, key, value: Some(MARK), interval: false, counted: false, elements }
+}
+
+/// A set with an element for each port, which counts the packets that find it.
+fn counters(plan: &Plan, name: &str, key_type: DataType, key: impl Fn(Listen) -> Datum) -> Set {
+    let mut elements: Vec<_> = plan.listens().map(|listen| element(key(listen), None)).collect();
+    elements.sort_unstable();
+    Set { name: name.to_owned(), key: key_type, value: None, interval: false, counted: true, elements }
+}
+
+fn element(key: Datum, value: Option<Datum>) -> Element {
+    Element { key, end: false, value, count: Count::default() }
 }
 
 fn source_set(sources: &Sources, family: Family) -> Set {
@@ -114,7 +179,7 @@ fn source_set(sources: &Sources, family: Family) -> Set {
             Family::V4 => Datum::from(*bytes.last_chunk::<4>().unwrap_or(&[0; 4])),
             Family::V6 => Datum::from(bytes),
         };
-        Element { key, end, value: None }
+        Element { key, end, value: None, count: Count::default() }
     };
     let highest = u128::MAX >> (128 - 8 * address.len);
     let bounds = |range: &Range| {
@@ -123,48 +188,95 @@ fn source_set(sources: &Sources, family: Family) -> Set {
         [Some(bound(range.first, false)), end].into_iter().flatten()
     };
     let elements = sources.of(family).iter().flat_map(bounds).collect();
-    Set { name: set.to_owned(), key: address, value: None, interval: true, elements }
+    Set { name: set.to_owned(), key: address, value: None, interval: true, counted: false, elements }
 }
 
-/// `meta nfproto FAMILY meta l4proto . th dport @MAP`, the key in registers 0 and 1, the value from there.
+/// Drops clients that are not let in; in a nat chain, only a flow's first packet pays for it.
+///
+/// `meta nfproto FAMILY IP saddr != @SET meta nfproto . meta l4proto . th dport @REFUSED drop`
+fn refuse(family: Family) -> Rule {
+    let Spec { set, nfproto, address, source_offset, .. } = spec(family);
+    vec![
+        Expr::Meta { key: meta::NFPROTO, into: Reg(0) },
+        Expr::Cmp { from: Reg(0), equal: true, data: vec![nfproto] },
+        Expr::Payload { base: payload::NETWORK, offset: source_offset, len: address.len, into: Reg(4) },
+        Expr::Lookup { set: set.to_owned(), from: Reg(4), into: None, missing: true },
+        Expr::Meta { key: meta::L4PROTO, into: Reg(1) },
+        Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, into: Reg(2) },
+        Expr::Lookup { set: REFUSED.to_owned(), from: Reg(0), into: None, missing: false },
+        Expr::Verdict(DROP),
+    ]
+}
+
+/// `meta nfproto FAMILY dnat to meta l4proto . th dport map @MAP`
 ///
 /// Only what is in the map matches, so that neither the probe nor the pod's own traffic is touched.
-fn listened(family: Family) -> Rule {
-    let Spec { map, nfproto, .. } = spec(family);
+fn forward(family: Family) -> Rule {
+    let Spec { map, nfproto, address, .. } = spec(family);
+    let port = if address.len == 4 { Reg(1) } else { Reg(4) };
     vec![
         Expr::Meta { key: meta::NFPROTO, into: Reg(0) },
         Expr::Cmp { from: Reg(0), equal: true, data: vec![nfproto] },
         Expr::Meta { key: meta::L4PROTO, into: Reg(0) },
         Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, into: Reg(1) },
         Expr::Lookup { set: map.to_owned(), from: Reg(0), into: Some(Reg(0)), missing: false },
+        Expr::Dnat { family: nfproto.into(), address: Reg(0), port },
     ]
 }
 
-/// Drops clients that are not let in; in a nat chain, only a flow's first packet pays for it.
-fn refuse(family: Family) -> Rule {
-    let Spec { set, address, source_offset, .. } = spec(family);
-    let mut rule = listened(family);
-    rule.extend([
-        // Always so; but the nft program doesn't list a lookup whose value isn't used.
-        Expr::Cmp { from: Reg(0), equal: false, data: vec![0; (address.len as usize + 4).min(16)] },
-        Expr::Payload { base: payload::NETWORK, offset: source_offset, len: address.len, into: Reg(0) },
-        Expr::Lookup { set: set.to_owned(), from: Reg(0), into: None, missing: true },
-        Expr::Verdict(DROP),
-    ]);
+/// `ct mark set meta nfproto . meta l4proto . th dport map @MARKS`
+///
+/// By the mark each further packet is counted: a third of what a look-up by family, protocol and port costs.
+fn mark() -> Rule {
+    let mut rule = marked();
+    rule.push(Expr::SetCtMark { from: Reg(0) });
     rule
 }
 
-fn forward(family: Family) -> Rule {
-    let Spec { nfproto, address, .. } = spec(family);
-    let port = if address.len == 4 { Reg(1) } else { Reg(4) };
-    let mut rule = listened(family);
-    rule.push(Expr::Dnat { family: nfproto.into(), address: Reg(0), port });
-    rule
+/// The mark of the packet's port in register 0.
+fn marked() -> Rule {
+    vec![
+        Expr::Meta { key: meta::NFPROTO, into: Reg(0) },
+        Expr::Meta { key: meta::L4PROTO, into: Reg(1) },
+        Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, into: Reg(2) },
+        Expr::Lookup { set: MARKS.to_owned(), from: Reg(0), into: Some(Reg(0)), missing: false },
+    ]
+}
+
+/// `ct direction original ct mark @INCOMING accept`
+fn count_incoming() -> Rule {
+    vec![
+        Expr::Ct { key: ct::DIRECTION, into: Reg(0) },
+        Expr::Cmp { from: Reg(0), equal: true, data: vec![ct::ORIGINAL] },
+        Expr::Ct { key: ct::MARK, into: Reg(0) },
+        Expr::Lookup { set: INCOMING.to_owned(), from: Reg(0), into: None, missing: false },
+        Expr::Verdict(ACCEPT),
+    ]
+}
+
+/// `ct mark @OUTGOING`, for what the rule before leaves.
+fn count_outgoing() -> Rule {
+    vec![
+        Expr::Ct { key: ct::MARK, into: Reg(0) },
+        Expr::Lookup { set: OUTGOING.to_owned(), from: Reg(0), into: None, missing: false },
+    ]
 }
 
 /// Otherwise the pod itself would answer strays of flows that it forwards with a reset, and break them.
 fn drop_invalid() -> Rule {
     with_bit(ct::STATE, CT_INVALID, Expr::Verdict(DROP))
+}
+
+/// What should have been forwarded and comes to the pod itself passed between the old table and the new one.
+/// Dropped, it comes again; the pod would answer that nobody listens.
+///
+/// `meta nfproto . meta l4proto . th dport map @MARKS != 0 drop`
+fn drop_missed() -> Rule {
+    let mut rule = marked();
+    // Always so; but the nft program doesn't list a look-up whose value isn't used.
+    rule.push(Expr::Cmp { from: Reg(0), equal: false, data: vec![0; 4] });
+    rule.push(Expr::Verdict(DROP));
+    rule
 }
 
 /// The answer has to come back through here, to be given the address that the client knows.
@@ -190,9 +302,20 @@ pub(crate) const fn number(protocol: Protocol) -> u8 {
     }
 }
 
-fn listen(protocol: Protocol, port: u16) -> Datum {
-    let [high, low] = port.to_be_bytes();
+fn map_key(protocol: Protocol, port: NonZeroU16) -> Datum {
+    let [high, low] = port.get().to_be_bytes();
     Datum::from([number(protocol), 0, 0, 0, high, low, 0, 0])
+}
+
+fn listen_key((family, protocol, port): Listen) -> Datum {
+    let [high, low] = port.get().to_be_bytes();
+    Datum::from([spec(family).nfproto, 0, 0, 0, number(protocol), 0, 0, 0, high, low, 0, 0])
+}
+
+/// Family, protocol and port as one number, the same whatever else is forwarded: flows keep their mark.
+fn mark_of((family, protocol, port): Listen) -> Datum {
+    let [high, low] = port.get().to_be_bytes();
+    Datum::from(u32::from_be_bytes([spec(family).nfproto, number(protocol), high, low]).to_ne_bytes())
 }
 
 fn datum(target: SocketAddr) -> Datum {

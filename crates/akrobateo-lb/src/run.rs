@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::forwarding::ForwardingError;
+use crate::netlink::NetlinkError;
 use crate::nft::kernel::NftError;
 use crate::plan::{Plan, PlanError};
 use crate::userspace::UserspaceError;
@@ -23,6 +24,9 @@ pub enum Error {
     /// The rules are not in the kernel.
     #[error(transparent)]
     Nft(#[from] NftError),
+    /// Changes of forwarding would go unnoticed.
+    #[error("cannot watch the network's interfaces: {0}")]
+    Watch(NetlinkError),
     /// The process itself can't forward.
     #[error(transparent)]
     Userspace(#[from] UserspaceError),

@@ -44,7 +44,9 @@ impl Sources {
     #[must_use]
     pub fn allow(&self, client: IpAddr) -> bool {
         let bits = bits(client);
-        self.of(Family::of(client)).iter().any(|range| (range.first..=range.last).contains(&bits))
+        let ranges = self.of(Family::of(client));
+        let at = ranges.partition_point(|range| range.last < bits);
+        ranges.get(at).is_some_and(|range| range.first <= bits)
     }
 }
 

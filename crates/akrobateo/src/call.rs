@@ -11,7 +11,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How a call failed.
 #[derive(Debug, thiserror::Error)]
-pub enum CallError {
+pub(crate) enum CallError {
     /// The API server refused, or could not be reached.
     #[error(transparent)]
     Failed(#[from] kube::Error),
@@ -21,12 +21,12 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether the object is not there, or another one has its name by now.
+    /// Whether the object is not there.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, Self::Failed(kube::Error::Api(status)) if status.is_not_found())
     }
 
-    /// Whether somebody else was quicker.
+    /// Whether somebody else was quicker, or another object has the name by now.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Failed(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists())
     }

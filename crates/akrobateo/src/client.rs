@@ -20,7 +20,7 @@ pub enum ConnectError {
 }
 
 /// The namespace of an operator that runs outside a cluster.
-const NAMESPACE_OUTSIDE: &str = "kube-system";
+pub(crate) const NAMESPACE_OUTSIDE: &str = "kube-system";
 
 /// A client, and the operator's own namespace.
 pub(crate) async fn connect(settings: &Settings) -> Result<(Client, String), ConnectError> {

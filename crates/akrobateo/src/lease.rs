@@ -35,6 +35,15 @@ struct Seen {
     at: Instant,
 }
 
+/// How an attempt to become the leader ended.
+enum Attempt {
+    Taken,
+    /// Another replica is the leader.
+    HeldBy(String),
+    /// Another replica was quicker.
+    Outrun,
+}
+
 impl Election {
     pub(crate) fn new(client: Client, namespace: &str, identity: String, metrics: Arc<Metrics>) -> Self {
         Self { api: Api::namespaced(client, namespace), identity, metrics }
@@ -43,15 +52,15 @@ impl Election {
     /// Waits until this replica is the leader.
     pub(crate) async fn acquire(&self) {
         let mut seen = Seen { version: None, at: Instant::now() };
-        let mut waiting = false;
+        let mut waiting_for = None;
         loop {
             match self.try_acquire(&mut seen).await {
-                Ok(true) => return,
-                Ok(false) if !waiting => {
-                    tracing::info!("another replica is the leader; waiting");
-                    waiting = true;
+                Ok(Attempt::Taken) => return,
+                Ok(Attempt::HeldBy(holder)) if waiting_for.as_ref() != Some(&holder) => {
+                    tracing::info!(leader = holder, "another replica is the leader; waiting");
+                    waiting_for = Some(holder);
                 }
-                Ok(false) => (),
+                Ok(Attempt::HeldBy(_) | Attempt::Outrun) => (),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot read or take the Lease");
                 }
@@ -84,14 +93,18 @@ impl Election {
         self.replace(&lease).await.map(drop)
     }
 
-    async fn try_acquire(&self, seen: &mut Seen) -> Result<bool, CallError> {
-        let Some(lease) = self.read().await? else { return self.create().await };
-        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
-        let free = holder.is_none_or(|holder| holder.is_empty() || holder == self.identity);
+    async fn try_acquire(&self, seen: &mut Seen) -> Result<Attempt, CallError> {
+        let attempt = |taken| if taken { Attempt::Taken } else { Attempt::Outrun };
+        let Some(lease) = self.read().await? else { return self.create().await.map(attempt) };
         if seen.version != lease.metadata.resource_version {
             *seen = Seen { version: lease.metadata.resource_version.clone(), at: Instant::now() };
         }
-        if free || seen.at.elapsed() > DURATION { self.replace(&self.taken(&lease)).await } else { Ok(false) }
+        match holder(&lease) {
+            Some(other) if other != self.identity && seen.at.elapsed() <= DURATION => {
+                Ok(Attempt::HeldBy(other.to_owned()))
+            }
+            _ => self.replace(&self.taken(&lease)).await.map(attempt),
+        }
     }
 
     async fn renew(&self) -> Result<bool, CallError> {
@@ -102,7 +115,7 @@ impl Election {
     }
 
     fn holds(&self, lease: &Lease) -> bool {
-        lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) == Some(&self.identity)
+        holder(lease) == Some(&self.identity)
     }
 
     async fn read(&self) -> Result<Option<Lease>, CallError> {
@@ -142,6 +155,11 @@ impl Election {
         });
         lease
     }
+}
+
+/// Who holds a Lease, unless it was given up.
+fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
 
 fn unless_outrun(written: Result<Lease, CallError>) -> Result<bool, CallError> {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod call;
+mod cli;
 mod client;
 mod decide;
 mod http;
@@ -12,8 +13,11 @@ mod metrics;
 mod observe;
 mod queue;
 mod reconcile;
+#[cfg(test)]
+mod reference;
 mod run;
 mod settings;
 
+pub use cli::{Invocation, Task};
 pub use run::{StartError, run};
 pub use settings::Settings;

@@ -1,15 +1,20 @@
-//! The `akrobateo` program: reads the settings, sets up logging, runs the operator.
+//! The `akrobateo` program: the operator, or one of the administrator's commands.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use akrobateo::{Settings, run};
-use clap::Parser;
+use akrobateo::{Invocation, Settings, run};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let settings = Settings::parse();
+    match Invocation::read() {
+        Invocation::Operator(settings) => operate(settings).await,
+        Invocation::Command(task) => task.run().await,
+    }
+}
+
+async fn operate(settings: Settings) -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();

@@ -131,6 +131,13 @@ impl Metrics {
         }
     }
 
+    /// Forgets what only the leader knows.
+    pub(crate) fn leads_no_longer(&self) {
+        self.leader.set(0.0);
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.services.clear();
+    }
+
     /// The metrics in the `OpenMetrics` text format.
     pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();

@@ -38,6 +38,8 @@ pub(crate) async fn reconcile(
         outcome = outcome.and(context.writer.make(key, service, &change).await);
     }
     match (service, &outcome) {
+        // Somebody was quicker: what they wrote is on its way here, and the next turn will have seen it.
+        (_, Err(error)) if error.is_conflict() => (),
         (Some(service), Err(error)) => context.writer.report(service, error).await?,
         (Some(service), Ok(())) => context.writer.mended(service),
         (None, _) => (),

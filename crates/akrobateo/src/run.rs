@@ -1,6 +1,6 @@
 //! The operator's life: connect, watch, lead, take turns until told to stop.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +11,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::apply::{ApplyError, Writer};
-use crate::call::CallError;
 use crate::client::{ConnectError, connect};
 use crate::decide::{IpMode, Placement, ProxySettings};
 use crate::http::{self, Health};
@@ -39,15 +38,9 @@ pub enum StartError {
     /// Signals cannot be handled.
     #[error("cannot handle signals")]
     Signal(#[from] std::io::Error),
-    /// It is not known whether kube-proxy runs in IPVS mode.
-    #[error("cannot read kube-proxy's mode; --ip-mode VIP or Proxy makes that unnecessary")]
-    KubeProxy(#[source] CallError),
     /// A watch is gone.
     #[error(transparent)]
     Watch(#[from] WatchEnded),
-    /// Another replica may write now, so this one must not.
-    #[error("lost the Lease to another replica, or could not renew it in time")]
-    NotLeader,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -60,9 +53,15 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     let mut stop = Box::pin(stop_signal()?);
 
     let (client, own_namespace) = connect(&settings).await?;
-    let auto = match settings.ip_mode {
-        IpModeSetting::Auto => auto_ip_mode(&client, &metrics).await.map_err(StartError::KubeProxy)?,
-        IpModeSetting::Vip | IpModeSetting::Proxy => IpMode::Vip,
+    let auto = async {
+        match settings.ip_mode {
+            IpModeSetting::Auto => auto_ip_mode(&client, &metrics).await,
+            IpModeSetting::Vip | IpModeSetting::Proxy => IpMode::Vip,
+        }
+    };
+    let auto = tokio::select! {
+        auto = auto => auto,
+        () = &mut stop => return Ok(()),
     };
     let defaults = Arc::new(settings.defaults(auto));
     let placement = match &settings.lb_namespace {
@@ -92,24 +91,33 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     lead(world, context, &election, stop).await
 }
 
-/// Waits for this replica's time as the leader, and uses it.
+/// Waits for this replica's time as the leader, and uses it; again whenever that time has ended.
 async fn lead(
     mut world: World,
     context: Context,
     election: &Election,
     mut stop: Pin<Box<impl Future<Output = ()>>>,
 ) -> Result<(), StartError> {
-    tokio::select! {
-        () = election.acquire() => (),
-        ended = world.ignore_changes() => return Err(ended.into()),
-        () = &mut stop => return Ok(()),
-    }
-    tracing::info!("leading");
-    context.metrics.leader.set(1.0);
-    tokio::select! {
-        // What has been begun is dropped where it is: the next leader does not wait for it.
-        () = election.keep() => return Err(StartError::NotLeader),
-        ended = take_turns(world, context, stop) => ended?,
+    let context = Arc::new(context);
+    loop {
+        tokio::select! {
+            () = election.acquire() => (),
+            ended = world.ignore_changes() => return Err(ended.into()),
+            () = &mut stop => return Ok(()),
+        }
+        tracing::info!("leading");
+        context.metrics.leader.set(1.0);
+        tokio::select! {
+            // What has been begun is dropped where it is: another replica may write now, so this one must not.
+            () = election.keep() => {
+                tracing::warn!("lost the Lease, or could not renew it in time: no longer leading");
+                context.metrics.leads_no_longer();
+            }
+            ended = take_turns(&mut world, &context, &mut stop) => {
+                ended?;
+                break;
+            }
+        }
     }
     if let Err(error) = election.release().await {
         tracing::warn!(
@@ -123,13 +131,11 @@ async fn lead(
 
 /// Reconciles whatever changes, until `stop`; what has begun by then is brought to its end.
 async fn take_turns(
-    mut world: World,
-    context: Context,
-    stop: impl Future<Output = ()>,
+    world: &mut World,
+    context: &Arc<Context>,
+    mut stop: impl Future<Output = ()> + Unpin,
 ) -> Result<(), WatchEnded> {
-    let context = Arc::new(context);
     let mut queue = Queue::new();
-    let mut stop = pin!(stop);
     world.everything().into_iter().for_each(|key| queue.add(key));
     loop {
         tokio::select! {

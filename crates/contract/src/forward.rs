@@ -106,7 +106,26 @@ impl FromStr for Forward {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Texts that are nearly right, and any others.
+        #[test]
+        fn whatever_is_read_is_written_as_it_is_read(
+            text in prop_oneof![
+                "(tcp|UDP|sctp|x)?/?[0-9]{0,6}=?\\[?[0-9a-f:.]{0,12}\\]?:?[0-9]{0,6}",
+                "(tcp|udp)/[1-9][0-9]{0,3}=(10\\.0\\.0\\.[0-9]|\\[fd00::[0-9a-f]\\]):[1-9][0-9]{0,3}",
+                ".*",
+            ],
+        ) {
+            if let Ok(forward) = text.parse::<Forward>() {
+                prop_assert!(forward.target.port() != 0 && !forward.target.ip().is_unspecified());
+                prop_assert_eq!(forward.to_string().parse(), Ok(forward));
+            }
+        }
+    }
 
     #[test]
     fn both_families_are_read() {

@@ -17,12 +17,12 @@ pub(crate) async fn output(words: Vec<String>) -> Result<Output, Failure> {
         .map_err(|error| failed(error.to_string()))
 }
 
-/// Runs a program that must succeed.
-pub(crate) async fn run(words: Vec<String>) -> Result<(), Failure> {
+/// Runs a program that must succeed, and gives what it printed.
+pub(crate) async fn run(words: Vec<String>) -> Result<String, Failure> {
     let line = words.join(" ");
     let output = output(words).await?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let printed = String::from_utf8_lossy(&output.stderr);
     Err(Failure::Command(line, format!("{}: {}", output.status, printed.trim())))

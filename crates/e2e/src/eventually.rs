@@ -34,7 +34,9 @@ pub async fn within<T>(
     let started = Instant::now();
     let outcome = timeout(limit, polling).await;
     // A test's output is shown when it fails: how far it came, and how long each step took.
-    eprintln!("{:5.1} s for this: {what}", started.elapsed().as_secs_f32());
+    if started.elapsed() > INTERVAL {
+        eprintln!("{:5.1} s for this: {what}", started.elapsed().as_secs_f32());
+    }
     outcome.map_err(|_| Failure::GaveUp(what.to_owned(), limit, Box::new(last)))
 }
 

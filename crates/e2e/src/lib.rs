@@ -1,5 +1,6 @@
 //! Tests of Akrobateo against a real cluster: the harness, and what the `echo` program shares with it.
 
+mod administrator;
 mod answer;
 pub mod audit;
 pub mod backend;
@@ -20,17 +21,21 @@ mod proxies;
 mod reply;
 mod rights;
 mod run;
+mod servers;
 mod service;
+mod snapshot;
 mod target;
+mod throttle;
 mod warnings;
 
+pub use administrator::Said;
 pub use answer::{Answer, ParseAnswerError};
 pub use cluster::{Cluster, NodeAddresses};
 pub use environment::EnvironmentError;
 pub use eventually::{eventually, stays, within};
 pub use exposure::targets;
 pub use failure::{Failure, ensure, same};
-pub use faults::Faults;
+pub use faults::{Faults, POOL_LABEL};
 pub use local_operator::LocalOperator;
 pub use namespace::Namespace;
 pub use operator::Operator;
@@ -38,6 +43,8 @@ pub use outside::Session;
 pub use proxies::OPERATOR_NAMESPACE;
 pub use reply::{ParseReplyError, Reply};
 pub use rights::{Right, Rights};
-pub use run::{fault_test, test};
+pub use run::{fault_test, fault_test_within, test};
+pub use servers::Server;
 pub use service::{PortMapping, ServiceBuilder, service};
+pub use snapshot::Snapshot;
 pub use target::{ParseTargetError, Target};

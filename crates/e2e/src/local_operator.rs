@@ -9,15 +9,15 @@ use crate::{Failure, Namespace, environment};
 pub struct LocalOperator(Child);
 
 impl LocalOperator {
-    /// Starts it for the Services of `watched`, with their proxies in `proxies`.
-    pub fn start(watched: &Namespace, proxies: &Namespace) -> Result<Self, Failure> {
+    /// Starts it for the Services of one namespace, with further variables of its environment.
+    pub fn start(watched: &Namespace, variables: &[(&str, &str)]) -> Result<Self, Failure> {
         let program = environment::OPERATOR.read()?;
         let environment = &watched.cluster().environment;
         let mut command = Command::new(&program);
         command.arg("--kubeconfig").arg(&environment.kubeconfig).arg("--context").arg(&environment.context);
-        command.env("WATCH_NAMESPACE", watched.name()).env("LB_NAMESPACE", proxies.name());
+        command.env("WATCH_NAMESPACE", watched.name()).envs(variables.iter().copied());
         // Any free port: the default one may be taken on this machine.
-        command.env("HEALTH_ADDRESS", "127.0.0.1:0").env_remove("KUBECONFIG");
+        command.env("HTTP_ADDRESS", "127.0.0.1:0").env_remove("KUBECONFIG");
         let spawned = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|error| Failure::File(program, error))?;
         if let Some(log) = child.stderr.take() {

@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
 use crate::cluster::Cluster;
+use crate::throttle::delete;
 use crate::{Failure, ServiceBuilder, eventually, ports};
 
 /// A namespace that was made for one test.
@@ -102,6 +103,11 @@ impl Namespace {
     pub async fn delete(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         self.services().delete(service.name(), &DeleteParams::default()).await?;
         Ok(())
+    }
+
+    /// Deletes a Service that may be gone already.
+    pub async fn delete_if_there(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+        delete(&self.services(), service.name()).await
     }
 
     /// The events about a Service.

@@ -1,6 +1,7 @@
 //! The operator that is deployed in the cluster: stopped, killed, started again. Does I/O.
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -8,7 +9,7 @@ use serde_json::json;
 
 use crate::backend::is_ready;
 use crate::proxies::OPERATOR_NAMESPACE;
-use crate::{Failure, ensure, eventually, same};
+use crate::{Failure, eventually, same};
 
 /// The operator's pods and no others.
 pub(crate) const SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
@@ -18,6 +19,7 @@ const NAME: &str = "akrobateo";
 pub struct Operator {
     deployments: Api<Deployment>,
     pods: Api<Pod>,
+    leases: Api<Lease>,
 }
 
 impl Operator {
@@ -27,6 +29,7 @@ impl Operator {
         Self {
             deployments: Api::namespaced(client.clone(), OPERATOR_NAMESPACE),
             pods: Api::namespaced(client.clone(), OPERATOR_NAMESPACE),
+            leases: Api::namespaced(client.clone(), OPERATOR_NAMESPACE),
         }
     }
 
@@ -57,19 +60,47 @@ impl Operator {
         self.ready().await
     }
 
-    /// Kills it without warning, and does not wait for the next one.
+    /// Removes its pods at once, although they may have a moment to end; does not wait for the next one.
     pub async fn kill(&self) -> Result<(), Failure> {
         self.delete_pods(&DeleteParams::default().grace_period(0)).await
     }
 
     /// Waits until exactly one pod is there, and ready.
     pub async fn ready(&self) -> Result<Pod, Failure> {
+        Ok(self.ready_pods(1).await?.remove(0))
+    }
+
+    /// Sets up several replicas, and waits until they are ready.
+    pub async fn replicas(&self, replicas: u8) -> Result<Vec<Pod>, Failure> {
+        self.scale(replicas).await?;
+        self.ready_pods(replicas.into()).await
+    }
+
+    /// The pod that holds the Lease: its name is its host's, which begins the holder's identity.
+    pub async fn leader(&self) -> Result<String, Failure> {
+        let lease = self.leases.get(NAME).await?.spec.unwrap_or_default();
+        let holder = lease.holder_identity.unwrap_or_default();
+        let pod = holder.split('_').next().filter(|pod| !pod.is_empty());
+        pod.map(str::to_owned).ok_or_else(|| Failure::Unmet(format!("nobody holds the Lease: {holder:?}")))
+    }
+
+    /// One of its pods.
+    pub async fn pod(&self, name: &str) -> Result<Pod, Failure> {
+        Ok(self.pods.get(name).await?)
+    }
+
+    /// Tells one pod to end, as a rollout does.
+    pub async fn end_pod(&self, name: &str) -> Result<(), Failure> {
+        self.pods.delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    async fn ready_pods(&self, wanted: usize) -> Result<Vec<Pod>, Failure> {
         eventually("the operator is ready", async || {
-            let mut pods = self.pods().await?;
-            same("its pods", &pods.len(), &1)?;
-            let pod = pods.remove(0);
-            ensure(is_ready(&pod), || format!("{} is not ready", pod.name_any()))?;
-            Ok(pod)
+            let pods = self.pods().await?;
+            let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+            same("its pods, and those that are ready", &(pods.len(), ready), &(wanted, wanted))?;
+            Ok(pods)
         })
         .await
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use contract::labels;
+use http::Request;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
 
 use crate::backend::is_ready;
@@ -26,6 +27,32 @@ impl Namespace {
     /// Each DaemonSet that was made for a Service, anywhere.
     pub async fn daemonsets(&self, service: &ServiceBuilder) -> Result<Vec<DaemonSet>, Failure> {
         Ok(Api::all(self.client()).list(&self.made_for(service)).await?.items)
+    }
+
+    /// Each DaemonSet that was made for any Service of the namespace.
+    pub async fn all_daemonsets(&self) -> Result<Vec<DaemonSet>, Failure> {
+        Ok(Api::all(self.client()).list(&self.all_proxies()).await?.items)
+    }
+
+    /// Makes a DaemonSet of the test's own.
+    pub async fn create_daemonset(&self, daemonset: &DaemonSet) -> Result<(), Failure> {
+        let api = Api::<DaemonSet>::namespaced(self.client(), OPERATOR_NAMESPACE);
+        api.create(&PostParams::default(), daemonset).await?;
+        Ok(())
+    }
+
+    /// Deletes it, and waits until its pods are gone.
+    pub async fn delete_daemonset(&self, daemonset: &DaemonSet) -> Result<(), Failure> {
+        let api = Api::<DaemonSet>::namespaced(self.client(), OPERATOR_NAMESPACE);
+        let params = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Foreground),
+            ..DeleteParams::default()
+        };
+        api.delete(&daemonset.name_any(), &params).await?;
+        eventually("the DaemonSet is gone", async || {
+            ensure(api.get_opt(&daemonset.name_any()).await?.is_none(), || "it is still there".to_owned())
+        })
+        .await
     }
 
     /// Each Deployment that was made for a Service, anywhere.
@@ -67,6 +94,26 @@ impl Namespace {
             Ok(daemonset)
         })
         .await
+    }
+
+    /// The metrics of the first of a Service's proxies, as the API server gets them from the pod.
+    pub async fn proxy_metrics(&self, service: &ServiceBuilder) -> Result<String, Failure> {
+        let pods = self.proxy_pods(service).await?;
+        let pod = pods.first().ok_or_else(|| Failure::Unmet("no proxy pod".to_owned()))?;
+        let mut args =
+            pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|c| c.args.iter().flatten());
+        let port = args.find_map(|arg| arg.strip_prefix("--probe-port=")).unwrap_or_default();
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics");
+        let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        Ok(self.client().request_text(request).await?)
+    }
+
+    /// Deletes all pods of a Service's proxies at once.
+    pub async fn restart_proxies(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+        let pods = Api::<Pod>::namespaced(self.client(), OPERATOR_NAMESPACE);
+        pods.delete_collection(&DeleteParams::default(), &self.made_for(service)).await?;
+        Ok(())
     }
 
     /// Waits until nothing that was made for a Service is left, nor any addresses in its status.

@@ -19,16 +19,24 @@ use crate::faults::Faults;
 use crate::namespace::{Namespace, Run};
 use crate::{Failure, diagnostics, eventually, same};
 
-/// No test may take longer.
+/// No test may take longer, unless it says so.
 const LIMIT: Duration = Duration::from_mins(4);
 
 /// Runs a test that disturbs no other.
 pub async fn test(body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>) -> Result<(), Failure> {
-    run(Cluster::connect().await?, body, async || Ok(())).await
+    run(Cluster::connect().await?, LIMIT, body, async || Ok(())).await
 }
 
 /// Runs a test that breaks things: alone among the tests of its program, and what it broke is mended afterwards.
 pub async fn fault_test(
+    body: impl AsyncFnOnce(&Namespace, &Faults) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    fault_test_within(LIMIT, body).await
+}
+
+/// As [`fault_test`], with a limit of its own.
+pub async fn fault_test_within(
+    limit: Duration,
     body: impl AsyncFnOnce(&Namespace, &Faults) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     static ALONE: Mutex<()> = Mutex::const_new(());
@@ -36,17 +44,18 @@ pub async fn fault_test(
     let cluster = Cluster::connect().await?;
     let faults = Faults::of(&cluster)?;
     faults.mend().await?;
-    run(cluster, async |namespace| body(namespace, &faults).await, async || faults.mend().await).await
+    run(cluster, limit, async |namespace| body(namespace, &faults).await, async || faults.mend().await).await
 }
 
 async fn run(
     cluster: Cluster,
+    limit: Duration,
     body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>,
     mend: impl AsyncFnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let run = Run::new(cluster);
     let namespace = run.namespace(random_name()).await?;
-    let outcome = AssertUnwindSafe(timeout(LIMIT, body(&namespace))).catch_unwind().await;
+    let outcome = AssertUnwindSafe(timeout(limit, body(&namespace))).catch_unwind().await;
     let failed = !matches!(outcome, Ok(Ok(Ok(()))));
     if failed {
         if let Ok(Ok(Err(failure))) = &outcome {
@@ -60,7 +69,7 @@ async fn run(
     let cleaned = clean_up(&run, failed).await;
     match outcome {
         Err(panic) => resume_unwind(panic),
-        Ok(Err(_)) => Err(Failure::Unmet(format!("the test did not end within {LIMIT:?}"))),
+        Ok(Err(_)) => Err(Failure::Unmet(format!("the test did not end within {limit:?}"))),
         Ok(Ok(outcome)) => outcome.and(mended).and(cleaned),
     }
 }

@@ -17,6 +17,7 @@ pub struct ServiceBuilder {
     annotations: BTreeMap<String, String>,
     ports: Vec<PortMapping>,
     spec: ServiceSpec,
+    default_ip_mode: &'static str,
 }
 
 /// One port of a Service.
@@ -28,6 +29,14 @@ pub struct PortMapping {
     node_port: Option<u16>,
 }
 
+impl PortMapping {
+    /// The port on which clients arrive.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
 /// A Service of type LoadBalancer for the test's backend, of the cluster's first address family, still without ports.
 #[must_use]
 pub fn service(name: &str) -> ServiceBuilder {
@@ -36,6 +45,7 @@ pub fn service(name: &str) -> ServiceBuilder {
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         ports: Vec::new(),
+        default_ip_mode: "VIP",
         spec: ServiceSpec {
             type_: Some("LoadBalancer".to_owned()),
             selector: Some(backend::labels()),
@@ -94,6 +104,13 @@ impl ServiceBuilder {
     #[must_use]
     pub fn proxy_mode(self) -> Self {
         self.annotation(annotations::IP_MODE, "Proxy")
+    }
+
+    /// Of the ipMode that the operator chooses where, without an annotation, that is expected to be this one.
+    #[must_use]
+    pub fn published_as(mut self, ip_mode: &'static str) -> Self {
+        self.default_ip_mode = ip_mode;
+        self
     }
 
     /// With an annotation.
@@ -168,7 +185,7 @@ impl ServiceBuilder {
 
     /// The ipMode that its status must have.
     pub(crate) fn ip_mode(&self) -> &str {
-        self.annotations.get(annotations::IP_MODE).map_or("VIP", String::as_str)
+        self.annotations.get(annotations::IP_MODE).map_or(self.default_ip_mode, String::as_str)
     }
 
     pub(crate) fn build(&self) -> Service {

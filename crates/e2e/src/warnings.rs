@@ -1,5 +1,8 @@
 //! What a Service's author is told. Does I/O.
 
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use crate::{Failure, Namespace, ServiceBuilder, ensure, eventually};
 
 impl Namespace {
@@ -20,13 +23,17 @@ impl Namespace {
                     && words.iter().all(|word| note.contains(word))
             });
             ensure(told, || format!("{:?}", events.iter().map(|event| &event.note).collect::<Vec<_>>()))?;
-            let status = self.service(service).await?.status.unwrap_or_default();
-            let mut conditions = status.conditions.into_iter().flatten();
-            let condition = conditions.find(|condition| condition.type_ == "akrobateo.io/Exposed");
+            let condition = exposed_condition(&self.service(service).await?).cloned();
             let says =
                 condition.iter().any(|condition| words.iter().all(|word| condition.message.contains(word)));
             ensure(says, || format!("{condition:?}"))
         })
         .await
     }
+}
+
+/// Whether a Service has addresses, and if not, why.
+pub(crate) fn exposed_condition(service: &Service) -> Option<&Condition> {
+    let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().find(|condition| condition.type_ == "akrobateo.io/Exposed")
 }

@@ -90,13 +90,58 @@ where
 #[cfg(test)]
 mod tests {
     use contract::ProxyArgs;
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::netlink::Attrs;
 
     fn plan(sources: &[&str]) -> Plan {
         let forwards = ["tcp/80=10.96.0.1:8080", "udp/53=10.96.0.1:53"].map(|text| text.parse().unwrap());
         let sources = sources.iter().map(|text| text.parse().unwrap()).collect();
         Plan::new(&ProxyArgs { sources, ..ProxyArgs::new(forwards.into()) }).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn reading_ends_whatever_the_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Flow::read(&bytes);
+        }
+
+        #[test]
+        fn a_flow_is_read_as_the_kernel_lists_it(
+            protocol in prop::sample::select(&Protocol::ALL[..]),
+            ips in prop_oneof![
+                any::<[[u8; 4]; 3]>().prop_map(|ips| ips.map(IpAddr::from)),
+                any::<[[u8; 16]; 3]>().prop_map(|ips| ips.map(IpAddr::from)),
+            ],
+            ports in any::<[u16; 3]>(),
+        ) {
+            let ends: [SocketAddr; 3] = std::array::from_fn(|at| (ips[at], ports[at]).into());
+            let [client, addressed, answering] = ends;
+            let mut bytes = Vec::new();
+            let attrs = &mut Attrs(&mut bytes);
+            write(attrs, TUPLE_ORIGINAL, protocol, client, addressed);
+            write(attrs, TUPLE_REPLY, protocol, answering, client);
+            prop_assert_eq!(Flow::read(&bytes), Some(Flow { protocol, client, addressed, answering }));
+        }
+    }
+
+    fn write(attrs: &mut Attrs<'_>, kind: u16, protocol: Protocol, from: SocketAddr, to: SocketAddr) {
+        attrs.nested(kind, |tuple| {
+            tuple.nested(TUPLE_IP, |ip| {
+                for (at, end) in (0..).zip([from, to]) {
+                    match end.ip() {
+                        IpAddr::V4(address) => ip.bytes(IP_V4_SOURCE + at, &address.octets()),
+                        IpAddr::V6(address) => ip.bytes(IP_V6_SOURCE + at, &address.octets()),
+                    }
+                }
+            });
+            tuple.nested(TUPLE_PROTO, |proto| {
+                proto.bytes(PROTO_NUMBER, &[ruleset::number(protocol)]);
+                proto.bytes(PROTO_SOURCE_PORT, &from.port().to_be_bytes());
+                proto.bytes(PROTO_TARGET_PORT, &to.port().to_be_bytes());
+            });
+        });
     }
 
     fn flow(protocol: Protocol, port: u16, answering: &str) -> Flow {

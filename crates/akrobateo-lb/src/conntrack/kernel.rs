@@ -3,12 +3,15 @@
 use rustix::io::Errno;
 
 use super::flow::{self, Flow};
+use super::statistics::Statistics;
 use crate::netlink::{Attr, Messages, NetlinkError, Protocol, Socket, message};
 use crate::plan::Plan;
 
 /// `NFNL_SUBSYS_CTNETLINK` and enum `cntl_msg_types`, as message types.
 const GET: u16 = 1 << 8 | 1;
 const DELETE: u16 = 1 << 8 | 2;
+const GET_STATISTICS_OF_CPUS: u16 = 1 << 8 | 4;
+const GET_STATISTICS: u16 = 1 << 8 | 5;
 /// Length of struct `nfgenmsg`.
 const HEADER_LEN: usize = 4;
 
@@ -24,6 +27,19 @@ impl Flows {
     pub fn open() -> Result<Self, NetlinkError> {
         let open = || Socket::open(Protocol::Netfilter);
         Ok(Self { listing: open()?, deleting: open()? })
+    }
+
+    /// The state of connection tracking.
+    pub fn statistics(&self) -> Result<Statistics, NetlinkError> {
+        let mut statistics = Statistics::default();
+        let ask = |kind, flags| Messages::one(kind, flags, &[0; HEADER_LEN], |_| ());
+        self.listing.request(&ask(GET_STATISTICS_OF_CPUS, message::DUMP), |cpu| {
+            statistics.add_cpu(cpu.attrs(HEADER_LEN));
+        })?;
+        self.listing.request(&ask(GET_STATISTICS, message::ACK), |global| {
+            statistics.set_global(global.attrs(HEADER_LEN));
+        })?;
+        Ok(statistics)
     }
 
     /// Ends the flows that `plan` decides otherwise; returns how many.

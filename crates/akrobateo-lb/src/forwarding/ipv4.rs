@@ -40,6 +40,11 @@ pub fn switch_on() -> Result<Vec<String>, NetlinkError> {
     Ok(closed.into_iter().map(|interface| interface.name).collect())
 }
 
+/// Whether every interface passes packets on.
+pub fn is_on() -> Result<bool, NetlinkError> {
+    Ok(list(&Socket::open(Protocol::Route)?)?.is_empty())
+}
+
 fn list(socket: &Socket) -> Result<Vec<Closed>, NetlinkError> {
     let list = Messages::one(GET_LINK, message::DUMP, &[0; HEADER_LEN], |_| ());
     for _ in 0..ATTEMPTS {

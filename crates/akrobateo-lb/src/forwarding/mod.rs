@@ -3,8 +3,11 @@
 pub mod ipv4;
 pub mod ipv6;
 
-use crate::netlink::NetlinkError;
+use crate::netlink::{NetlinkError, Protocol, Socket};
 use crate::plan::{Family, Plan};
+
+/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` (linux/rtnetlink.h), as bits.
+const GROUPS: u32 = 1 | 1 << (24 - 1) | 1 << (25 - 1);
 
 /// Why packets would not be passed on.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +18,12 @@ pub enum ForwardingError {
          NET_ADMIN, or the pod the sysctl net.ipv4.ip_forward=1"
     )]
     Ipv4(NetlinkError),
+    /// Somebody switched it off, and it is about to be switched on again.
+    #[error("IPv4 forwarding is off")]
+    Ipv4Off,
+    /// The switches of the interfaces can't be read.
+    #[error("cannot read whether IPv4 is forwarded: {0}")]
+    Ipv4Unreadable(NetlinkError),
     /// Only a privileged container can switch it.
     #[error(
         "IPv6 forwarding is off, and a --forward has an IPv6 target: the pod needs a privileged init \
@@ -30,15 +39,34 @@ pub enum ForwardingError {
     Ipv6Unwritable(std::io::Error),
 }
 
+/// A socket that becomes readable when an interface comes, changes, or is switched on or off.
+pub fn watch() -> Result<Socket, NetlinkError> {
+    Socket::listen(Protocol::Route, GROUPS)
+}
+
+/// Whether the families that the plan forwards are passed on, in this thread's network namespace.
+pub fn check(plan: &Plan) -> Result<(), ForwardingError> {
+    if wants(plan, Family::V4) && !ipv4::is_on().map_err(ForwardingError::Ipv4Unreadable)? {
+        return Err(ForwardingError::Ipv4Off);
+    }
+    if wants(plan, Family::V6) && !ipv6::is_on()? {
+        return Err(ForwardingError::Ipv6);
+    }
+    Ok(())
+}
+
+fn wants(plan: &Plan, family: Family) -> bool {
+    plan.forwards(family).next().is_some()
+}
+
 /// Makes sure that the families that the plan forwards are passed on, in this thread's network namespace.
 pub fn ensure(plan: &Plan) -> Result<(), ForwardingError> {
-    let wanted = |family| plan.forwards(family).next().is_some();
-    if wanted(Family::V4) {
+    if wants(plan, Family::V4) {
         for interface in ipv4::switch_on().map_err(ForwardingError::Ipv4)? {
             tracing::info!(interface, "switched IPv4 forwarding on");
         }
     }
-    if wanted(Family::V6) && !ipv6::is_on()? {
+    if wants(plan, Family::V6) && !ipv6::is_on()? {
         return Err(ForwardingError::Ipv6);
     }
     Ok(())

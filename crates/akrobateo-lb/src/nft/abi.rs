@@ -82,6 +82,8 @@ pub mod set {
     pub const DATA_LEN: u16 = 7;
     pub const DESCRIPTION: u16 = 9;
     pub const ID: u16 = 10;
+    pub const EXPRESSION: u16 = 17;
+    pub const EXPRESSIONS: u16 = 18;
     pub const DESCRIPTION_SIZE: u16 = 1;
     pub const FLAG_INTERVAL: u32 = 0x4;
     pub const FLAG_MAP: u32 = 0x8;
@@ -99,6 +101,7 @@ pub mod element {
     pub const KEY: u16 = 1;
     pub const DATA: u16 = 2;
     pub const FLAGS: u16 = 3;
+    pub const EXPRESSION: u16 = 7;
     pub const FLAG_END: u32 = 0x1;
 }
 
@@ -126,12 +129,22 @@ pub mod meta {
     pub const L4PROTO: u32 = 16;
 }
 
-/// enum `nft_ct_attributes` and `nft_ct_keys`.
+/// enum `nft_ct_attributes`, `nft_ct_keys` and `ip_conntrack_dir`.
 pub mod ct {
     pub const DREG: u16 = 1;
     pub const KEY: u16 = 2;
+    pub const SREG: u16 = 4;
     pub const STATE: u32 = 0;
+    pub const DIRECTION: u32 = 1;
     pub const STATUS: u32 = 2;
+    pub const MARK: u32 = 3;
+    pub const ORIGINAL: u8 = 0;
+}
+
+/// enum `nft_counter_attributes`.
+pub mod counter {
+    pub const BYTES: u16 = 1;
+    pub const PACKETS: u16 = 2;
 }
 
 /// enum `nft_payload_attributes` and `nft_payload_bases`.

@@ -2,7 +2,7 @@
 
 use super::abi::{self, msg};
 use super::expr;
-use super::model::{Chain, DataType, Datum, Element, Set, Table};
+use super::model::{Chain, Count, DataType, Datum, Element, Set, Table};
 use crate::netlink::{Attr, Message};
 
 /// Something in the table that Akrobateo never writes, by what it is.
@@ -117,9 +117,15 @@ fn set(attrs: &[u8]) -> Result<Set, Foreign> {
             key: DataType { id: number(abi::set::KEY_TYPE)?, len: number(abi::set::KEY_LEN)? },
             value,
             interval: flags & abi::set::FLAG_INTERVAL != 0,
+            counted: match Attr::find(attrs, abi::set::EXPRESSION) {
+                Some(expr) => expr::decode_counter(expr).map(|_| true)?,
+                None => false,
+            },
             elements: Vec::new(),
         };
-        (set.flags() == flags).then_some(set)
+        // More than one expression comes as a list.
+        let one = Attr::find(attrs, abi::set::EXPRESSIONS).is_none();
+        (one && set.flags() == flags).then_some(set)
     };
     read().ok_or(Foreign("a set"))
 }
@@ -152,6 +158,10 @@ fn element(item: &[u8]) -> Option<Element> {
         value: match datum(abi::element::DATA) {
             Some(value) => Some(value?),
             None => None,
+        },
+        count: match Attr::find(item, abi::element::EXPRESSION) {
+            Some(expr) => expr::decode_counter(expr)?,
+            None => Count::default(),
         },
     })
 }

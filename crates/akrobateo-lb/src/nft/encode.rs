@@ -2,12 +2,12 @@
 
 use super::abi::{self, msg};
 use super::expr;
-use super::model::{Chain, Element, Rule, Set, Table};
+use super::model::{Chain, Count, Element, Rule, Set, Table};
 use crate::netlink::{Attrs, Messages, message};
 
-/// An element takes at most 100 bytes. A list of them ends at 64 KiB; and a refused message comes back whole,
+/// An element takes at most 160 bytes. A list of them ends at 64 KiB; and a refused message comes back whole,
 /// so that it has to fit into what the socket receives at a time.
-const ELEMENTS_PER_MESSAGE: usize = 200;
+const ELEMENTS_PER_MESSAGE: usize = 150;
 
 /// A transaction: it takes effect as a whole or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +94,9 @@ impl Batch {
                 attrs.be32(abi::set::DATA_LEN, value.len);
             }
             attrs.be32(abi::set::ID, id);
+            if set.counted {
+                expr::counter(attrs, abi::set::EXPRESSION, Count::default());
+            }
             // Known beforehand, so that the kernel takes a hash table of fixed size, its fastest kind.
             if !set.elements.is_empty() {
                 let size = u32::try_from(set.elements.len()).unwrap_or(u32::MAX);
@@ -155,6 +158,10 @@ fn element(list: &mut Attrs<'_>, element: &Element) {
         }
         if element.end {
             item.be32(abi::element::FLAGS, abi::element::FLAG_END);
+        }
+        // In a set that counts, the kernel gives each element a counter of its own, at zero.
+        if element.count != Count::default() {
+            expr::counter(item, abi::element::EXPRESSION, element.count);
         }
     });
 }

@@ -1,8 +1,11 @@
 //! Expressions of rules to bytes and back. Pure.
 
 use super::abi;
-use super::model::{Expr, Reg};
+use super::model::{Count, Expr, Reg};
 use crate::netlink::{Attr, Attrs};
+
+/// The kernel's name of a counter.
+const COUNTER: &str = "counter";
 
 impl Reg {
     /// As the kernel lists it: every fourth by its name from the time of 16-byte registers.
@@ -40,7 +43,7 @@ pub(super) fn encode_rule(attrs: &mut Attrs<'_>, rule: &[Expr]) {
 fn name(expr: &Expr) -> &'static str {
     match expr {
         Expr::Meta { .. } => "meta",
-        Expr::Ct { .. } => "ct",
+        Expr::Ct { .. } | Expr::SetCtMark { .. } => "ct",
         Expr::Payload { .. } => "payload",
         Expr::Cmp { .. } => "cmp",
         Expr::Mask { .. } => "bitwise",
@@ -60,6 +63,10 @@ fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
         Expr::Ct { key, into } => {
             attrs.be32(abi::ct::KEY, *key);
             attrs.be32(abi::ct::DREG, into.number());
+        }
+        Expr::SetCtMark { from } => {
+            attrs.be32(abi::ct::KEY, abi::ct::MARK);
+            attrs.be32(abi::ct::SREG, from.number());
         }
         Expr::Payload { base, offset, len, into } => {
             attrs.be32(abi::payload::DREG, into.number());
@@ -105,6 +112,25 @@ fn encode_mask(attrs: &mut Attrs<'_>, reg: Reg, mask: &[u8]) {
     value(attrs, abi::bitwise::XOR, &vec![0; mask.len()]);
 }
 
+/// Appends a counter, as sets and their elements have it.
+pub(super) fn counter(attrs: &mut Attrs<'_>, kind: u16, count: Count) {
+    attrs.nested(kind, |attrs| {
+        attrs.text(abi::expr::NAME, COUNTER);
+        attrs.nested(abi::expr::DATA, |data| {
+            data.bytes(abi::counter::BYTES, &count.bytes.to_be_bytes());
+            data.bytes(abi::counter::PACKETS, &count.packets.to_be_bytes());
+        });
+    });
+}
+
+/// Reads an expression that [`counter`] wrote; `None` if it is another.
+pub(super) fn decode_counter(expr: &[u8]) -> Option<Count> {
+    let data = Attr::find(expr, abi::expr::DATA).unwrap_or_default();
+    let number = |kind| Some(u64::from_be_bytes(Attr::find(data, kind)?.try_into().ok()?));
+    let count = Count { packets: number(abi::counter::PACKETS)?, bytes: number(abi::counter::BYTES)? };
+    (Attr::find_text(expr, abi::expr::NAME) == Some(COUNTER)).then_some(count)
+}
+
 /// Appends data as keys, values and operands are given.
 pub(super) fn value(attrs: &mut Attrs<'_>, kind: u16, data: &[u8]) {
     attrs.nested(kind, |attrs| attrs.bytes(abi::data::VALUE, data));
@@ -128,7 +154,11 @@ fn decode(item: &[u8]) -> Option<Expr> {
     let reg = |kind| Reg::from_number(number(kind)?);
     Some(match Attr::find_text(item, abi::expr::NAME)? {
         "meta" => Expr::Meta { key: number(abi::meta::KEY)?, into: reg(abi::meta::DREG)? },
-        "ct" => Expr::Ct { key: number(abi::ct::KEY)?, into: reg(abi::ct::DREG)? },
+        "ct" => match (reg(abi::ct::DREG), number(abi::ct::KEY)?) {
+            (Some(into), key) => Expr::Ct { key, into },
+            (None, abi::ct::MARK) => Expr::SetCtMark { from: reg(abi::ct::SREG)? },
+            _ => return None,
+        },
         "payload" => Expr::Payload {
             base: number(abi::payload::BASE)?,
             offset: number(abi::payload::OFFSET)?,

@@ -23,6 +23,12 @@ pub enum NftError {
     /// The kernel can't.
     #[error("this node's kernel has no {0}: load or build the module, or use the userspace data path")]
     Missing(&'static str),
+    /// The rules don't fit into one transaction.
+    #[error(
+        "{0} bytes of rules are more than this kernel takes at once from this container: fewer ports, or a higher \
+         net.core.wmem_max on the node"
+    )]
+    TooLarge(usize),
     /// The kernel didn't.
     #[error("{0}, about {1:?}")]
     Netlink(NetlinkError, Step),
@@ -43,7 +49,9 @@ impl NftError {
         match step {
             _ if matches!(errno, Errno::PERM | Errno::ACCESS) => Self::NoNetAdmin,
             Step::Transaction | Step::Table if missing => Self::Missing("nftables (nf_tables, family inet)"),
-            Step::Set if missing => Self::Missing("sets in nftables (nf_tables_set)"),
+            Step::Set if missing => {
+                Self::Missing("sets or counters in nftables (nf_tables_set, nft_counter)")
+            }
             Step::NatChain if missing => {
                 Self::Missing("NAT in nftables (nft_chain_nat; for family inet, Linux 5.2)")
             }
@@ -81,6 +89,7 @@ impl Nftables {
         let batch = Batch::replace(table);
         self.0.request(&batch.messages, |_| ()).map_err(|error| match error {
             NetlinkError::Refused { seq, .. } => NftError::new(error, batch.step(seq)),
+            NetlinkError::Transport(Errno::MSGSIZE) => NftError::TooLarge(batch.messages.bytes().len()),
             _ => error.into(),
         })
     }

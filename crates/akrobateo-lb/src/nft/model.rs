@@ -11,6 +11,34 @@ pub struct Table {
     pub chains: Vec<Chain>,
 }
 
+impl Table {
+    /// The set or map of this name.
+    #[must_use]
+    pub fn set(&self, name: &str) -> Option<&Set> {
+        self.sets.iter().find(|set| set.name == name)
+    }
+
+    /// Lets elements that `before` has too go on counting from there.
+    pub fn count_on(&mut self, before: &Self) {
+        for set in self.sets.iter_mut().filter(|set| set.counted) {
+            let Some(before) = before.set(&set.name) else { continue };
+            for element in &mut set.elements {
+                element.count = before.count(&element.key).unwrap_or_default();
+            }
+        }
+    }
+
+    /// The same without counting. Kernels before 5.7 hold a table so, and decide alike.
+    #[must_use]
+    pub fn uncounted(mut self) -> Self {
+        for set in &mut self.sets {
+            set.counted = false;
+            set.elements.iter_mut().for_each(|element| element.count = Count::default());
+        }
+        self
+    }
+}
+
 /// A named set, or a map where it has a type of values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
@@ -22,8 +50,19 @@ pub struct Set {
     pub value: Option<DataType>,
     /// Whether the keys are bounds of intervals.
     pub interval: bool,
+    /// Whether each element counts the packets that found it.
+    pub counted: bool,
     /// What it contains, sorted.
     pub elements: Vec<Element>,
+}
+
+impl Set {
+    /// What the element with this key has counted; `None` if it isn't there, or doesn't count.
+    #[must_use]
+    pub fn count(&self, key: &Datum) -> Option<Count> {
+        let at = self.elements.binary_search_by_key(key, |element| element.key).ok()?;
+        self.elements.get(at).filter(|_| self.counted).map(|element| element.count)
+    }
 }
 
 /// A type of keys or values.
@@ -44,6 +83,17 @@ pub struct Element {
     pub end: bool,
     /// The value, in a map.
     pub value: Option<Datum>,
+    /// What it has counted, or begins with; zero where the set doesn't count.
+    pub count: Count,
+}
+
+/// What a counter has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count {
+    /// Packets, as the kernel handles them: what it has joined, or has yet to cut, counts once.
+    pub packets: u64,
+    /// Bytes of these packets, with their IP headers.
+    pub bytes: u64,
 }
 
 /// A key or a value; in place, for there may be thousands.
@@ -125,6 +175,11 @@ pub enum Expr {
         key: u32,
         /// Where it goes.
         into: Reg,
+    },
+    /// Gives the flow its mark.
+    SetCtMark {
+        /// Where the mark comes from.
+        from: Reg,
     },
     /// Loads part of a header.
     Payload {

@@ -16,7 +16,7 @@ use super::worker::{STALL, Worker};
 const AT_A_TIME: usize = 64;
 /// How long a client may take from its first segment to being connected, when nobody else is let in any more, in
 /// milliseconds.
-const HANDSHAKE: u64 = 1_000;
+const HANDSHAKE: u64 = 1_500;
 
 impl Worker {
     /// Accepts the clients that wait at a listener.
@@ -68,7 +68,7 @@ impl Worker {
     /// A client has been accepted: dials the target, or keeps the client out.
     fn arrived(&mut self, port: usize, client: OwnedFd, address: SocketAddr) {
         if !self.lets_in(address.ip()) {
-            add(&self.stats.port(port).kept_out, 1);
+            add(&self.stats.port(port).refused, 1);
             reset(&client);
             self.shared.connections.left();
             return;

@@ -31,8 +31,8 @@ pub use settings::Settings;
 
 /// Forwards until `told`; then lets nobody in any more, and ends when all connections have.
 pub async fn live(plan: Plan, probe_port: u16, told: impl Future<Output = ()>) -> Result<(), Error> {
-    let mut proxy = Proxy::start(&plan, Settings::of_this_machine)?;
     let listener = listen(probe_port)?;
+    let mut proxy = Proxy::start(&plan, Settings::of_this_machine)?;
     tokio::task::spawn_local(probe::answer(listener, Rc::new(proxy.status())));
     tokio::select! {
         () = told => {}

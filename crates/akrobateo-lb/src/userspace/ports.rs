@@ -17,7 +17,6 @@ pub(super) struct Port {
     pub(super) target: SocketAddr,
     /// Whether the target is told the client's address.
     pub(super) announced: Option<ProxyVersion>,
-    family_name: &'static str,
 }
 
 impl Port {
@@ -30,10 +29,6 @@ impl Port {
                 number,
                 target,
                 announced: if protocol == Protocol::Tcp { plan.announced(number) } else { None },
-                family_name: match family {
-                    Family::V4 => "ipv4",
-                    Family::V6 => "ipv6",
-                },
             })
         };
         Family::ALL.into_iter().flat_map(of).collect()
@@ -41,6 +36,6 @@ impl Port {
 
     /// The labels of the port's metrics.
     pub(super) fn labels(&self) -> [(&'static str, &dyn Display); 3] {
-        [("protocol", &self.protocol), ("family", &self.family_name), ("port", &self.number)]
+        [("protocol", &self.protocol), ("port", &self.number), ("family", &self.family)]
     }
 }

@@ -163,7 +163,7 @@ impl Status for ProxyStatus {
 
     fn metrics(&self) -> String {
         let workers: Vec<&WorkerStats> = self.stats.iter().map(|stats| &**stats).collect();
-        metrics(&self.shared.ports, &workers)
+        metrics(&self.shared.ports, &workers, self.shared.sources.is_some())
     }
 }
 

@@ -37,7 +37,7 @@ impl Worker {
     /// Sends what is in the buffer to the target.
     fn forward(&mut self, at: u32, port: usize, client: SocketAddr, len: usize) {
         if !self.lets_in(client.ip()) {
-            return add(&self.stats.port(port).kept_out, 1);
+            return add(&self.stats.port(port).refused, 1);
         }
         let Some(key) = self.flow(at, port, client) else {
             return add(&self.stats.port(port).dropped, 1);
@@ -76,6 +76,7 @@ impl Worker {
         match self.begin_flow(at, client, self.shared.ports[port].target) {
             Ok(key) => {
                 add(&self.stats.port(port).opened, 1);
+                add(&self.stats.port(port).forwarded, 1);
                 self.sweep_by(self.flows.next_expiry().unwrap_or(u64::MAX));
                 Some(key)
             }

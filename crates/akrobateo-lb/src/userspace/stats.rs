@@ -1,11 +1,43 @@
 //! What a proxy counts, and its form as metrics. Each worker counts for itself, so that none waits for another.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use rustix::io::Errno;
 
 use super::ports::Port;
-use crate::metrics::{Kind, Text};
+use crate::metrics::{BYTES, CONNECTIONS, Definition, Kind, REFUSED, Text};
+
+const OPEN: Definition = Definition {
+    name: "akrobateo_lb_open_connections",
+    kind: Kind::Gauge,
+    help: "Connections, and flows of datagrams, that are open, also those whose target has not answered yet.",
+};
+const DROPPED: Definition = Definition {
+    name: "akrobateo_lb_dropped_datagrams_total",
+    kind: Kind::Counter,
+    help: "Datagrams dropped since there were too many flows, or the kernel did not take them.",
+};
+const FAILURES: Definition = Definition {
+    name: "akrobateo_lb_dial_failures_total",
+    kind: Kind::Counter,
+    help: "Connections whose target could not be reached, by reason.",
+};
+const AT_LIMIT: Definition = Definition {
+    name: "akrobateo_lb_connection_limit_reached_total",
+    kind: Kind::Counter,
+    help: "How often there were as many connections as are allowed: further clients wait.",
+};
+const OUT_OF_RESOURCES: Definition = Definition {
+    name: "akrobateo_lb_accept_out_of_resources_total",
+    kind: Kind::Counter,
+    help: "How often clients had to wait since descriptors or memory were used up.",
+};
+const PIPES: Definition = Definition {
+    name: "akrobateo_lb_pipes",
+    kind: Kind::Gauge,
+    help: "Pipes, which are held only while many bytes move.",
+};
 
 /// Why a target could not be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +91,9 @@ impl From<Errno> for DialFailure {
 /// What one worker counts of one port.
 #[derive(Debug, Default)]
 pub(super) struct PortStats {
-    /// Connections, or flows of datagrams, that were let in.
+    /// Connections whose target answered, and flows of datagrams.
+    pub(super) forwarded: AtomicU64,
+    /// Connections, and flows of datagrams, that were let in.
     pub(super) opened: AtomicU64,
     /// Of these, how many are over.
     pub(super) closed: AtomicU64,
@@ -67,7 +101,7 @@ pub(super) struct PortStats {
     pub(super) up: AtomicU64,
     pub(super) down: AtomicU64,
     /// Connections, or datagrams, from outside of the source ranges.
-    pub(super) kept_out: AtomicU64,
+    pub(super) refused: AtomicU64,
     /// Datagrams that found no room for a new flow, or were not taken by the target's side.
     pub(super) dropped: AtomicU64,
     failures: [AtomicU64; DialFailure::ALL.len()],
@@ -114,64 +148,46 @@ pub(super) fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Relaxed);
 }
 
-/// All of it as metrics.
-pub(super) fn metrics(ports: &[Port], workers: &[&WorkerStats]) -> String {
+/// All of it as metrics; `restricted` if there are source ranges.
+pub(super) fn metrics(ports: &[Port], workers: &[&WorkerStats], restricted: bool) -> String {
     let mut text = Text::default();
-    let read =
+    let sum =
         |at: usize, of: fn(&PortStats) -> u64| workers.iter().map(|worker| of(worker.port(at))).sum::<u64>();
-    let mut per_port = |name, kind, help, of: fn(&PortStats) -> u64| {
-        let mut metric = text.metric(name, kind, help);
+    let mut per_port = |definition: &Definition, of: fn(&PortStats) -> u64| {
+        let mut metric = text.metric(definition);
         for (at, port) in ports.iter().enumerate() {
-            metric.sample(&port.labels(), read(at, of));
+            metric.sample(&port.labels(), sum(at, of));
         }
     };
-    per_port(
-        "akrobateo_lb_connections_total",
-        Kind::Counter,
-        "Connections, or flows of datagrams, that were let in.",
-        |stats| stats.opened.load(Relaxed),
-    );
-    per_port(
-        "akrobateo_lb_connections",
-        Kind::Gauge,
-        "Connections, or flows of datagrams, that are open.",
-        |stats| {
-            let closed = stats.closed.load(Relaxed);
-            stats.opened.load(Relaxed).saturating_sub(closed)
-        },
-    );
-    per_port("akrobateo_lb_received_bytes_total", Kind::Counter, "Bytes from clients.", |stats| {
-        stats.up.load(Relaxed)
+    per_port(&CONNECTIONS, |stats| stats.forwarded.load(Relaxed));
+    per_port(&OPEN, |stats| {
+        let closed = stats.closed.load(Relaxed);
+        stats.opened.load(Relaxed).saturating_sub(closed)
     });
-    per_port("akrobateo_lb_sent_bytes_total", Kind::Counter, "Bytes to clients.", |stats| {
-        stats.down.load(Relaxed)
-    });
-    per_port(
-        "akrobateo_lb_source_refused_total",
-        Kind::Counter,
-        "Connections, or datagrams, from clients outside of the source ranges.",
-        |stats| stats.kept_out.load(Relaxed),
-    );
-    per_port(
-        "akrobateo_lb_datagrams_dropped_total",
-        Kind::Counter,
-        "Datagrams dropped, since there were too many flows or the kernel did not take them.",
-        |stats| stats.dropped.load(Relaxed),
-    );
+    if restricted {
+        per_port(&REFUSED, |stats| stats.refused.load(Relaxed));
+    }
+    per_port(&DROPPED, |stats| stats.dropped.load(Relaxed));
+    let mut bytes = text.metric(&BYTES);
+    for (at, port) in ports.iter().enumerate() {
+        let [protocol, number, family] = port.labels();
+        let up = sum(at, |stats| stats.up.load(Relaxed));
+        let down = sum(at, |stats| stats.down.load(Relaxed));
+        bytes.sample(&[protocol, number, family, ("direction", &"in")], up);
+        bytes.sample(&[protocol, number, family, ("direction", &"out")], down);
+    }
     failures(&mut text, ports, workers);
     whole(&mut text, workers);
     text.finish()
 }
 
 fn failures(text: &mut Text, ports: &[Port], workers: &[&WorkerStats]) {
-    let name = "akrobateo_lb_dial_failures_total";
-    let mut metric = text.metric(name, Kind::Counter, "Targets that could not be reached, by reason.");
+    let mut metric = text.metric(&FAILURES);
     for (at, port) in ports.iter().enumerate() {
         for reason in DialFailure::ALL {
             let count = |worker: &&WorkerStats| worker.port(at).failures[reason as usize].load(Relaxed);
-            let [protocol, family, number] = port.labels();
-            let reason_label = reason.as_str();
-            let labels = [protocol, family, number, ("reason", &reason_label as &dyn std::fmt::Display)];
+            let [protocol, number, family] = port.labels();
+            let labels = [protocol, number, family, ("reason", &reason.as_str() as &dyn Display)];
             metric.sample(&labels, workers.iter().map(count).sum::<u64>());
         }
     }
@@ -179,18 +195,7 @@ fn failures(text: &mut Text, ports: &[Port], workers: &[&WorkerStats]) {
 
 fn whole(text: &mut Text, workers: &[&WorkerStats]) {
     let sum = |of: fn(&WorkerStats) -> u64| workers.iter().map(|worker| of(worker)).sum::<u64>();
-    text.metric(
-        "akrobateo_lb_connection_limit_reached_total",
-        Kind::Counter,
-        "How often there were as many connections as are allowed: further clients wait.",
-    )
-    .value(sum(|worker| worker.at_limit.load(Relaxed)));
-    text.metric(
-        "akrobateo_lb_accept_out_of_resources_total",
-        Kind::Counter,
-        "How often clients had to wait, since descriptors or memory were used up.",
-    )
-    .value(sum(|worker| worker.out_of_resources.load(Relaxed)));
-    text.metric("akrobateo_lb_pipes", Kind::Gauge, "Pipes, which are held only while many bytes move.")
-        .value(sum(|worker| worker.pipes.load(Relaxed) as u64));
+    text.metric(&AT_LIMIT).value(sum(|worker| worker.at_limit.load(Relaxed)));
+    text.metric(&OUT_OF_RESOURCES).value(sum(|worker| worker.out_of_resources.load(Relaxed)));
+    text.metric(&PIPES).value(sum(|worker| worker.pipes.load(Relaxed) as u64));
 }

@@ -208,6 +208,7 @@ impl Worker {
         connection.since = self.tools.now;
         self.sweep_at = self.sweep_at.min(self.tools.now + SETTLE);
         let announced = self.shared.ports[connection.port].announced;
+        add(&self.stats.port(connection.port).forwarded, 1);
         let step = connection.open(announced, &mut self.tools);
         match self.poller.add(connection.client_socket(), Token::Client(key)) {
             Ok(()) => step,

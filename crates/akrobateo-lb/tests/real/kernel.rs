@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use akrobateo_lb::netlink::Message;
-use akrobateo_lb::nft::Batch;
 use akrobateo_lb::nft::decode::Decoder;
 use akrobateo_lb::nft::kernel::Nftables;
+use akrobateo_lb::nft::model::Count;
+use akrobateo_lb::nft::{Batch, Table};
 use akrobateo_lb::plan::Plan;
 use akrobateo_lb::ruleset;
 use contract::{Forward, Protocol, ProxyArgs};
@@ -43,15 +44,37 @@ fn plan() -> impl Strategy<Value = Plan> {
     })
 }
 
+/// What the transaction for a table says.
+fn decoded(table: &Table) -> Table {
+    let mut decoder = Decoder::new(ruleset::TABLE);
+    for message in Message::all(Batch::replace(table).messages.bytes()) {
+        decoder.message(&message).unwrap();
+    }
+    decoder.finish().unwrap()
+}
+
+/// The same table with counters that have counted.
+fn counting(mut table: Table, mut counts: impl FnMut() -> Count) -> Table {
+    for set in table.sets.iter_mut().filter(|set| set.counted) {
+        set.elements.iter_mut().for_each(|element| element.count = counts());
+    }
+    table
+}
+
 proptest! {
+    // Each case is hundreds of ports.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
-    fn what_was_encoded_decodes_to_the_same_table(plan in plan()) {
+    fn what_was_encoded_decodes_to_the_same_table(plan in plan(), counts in any::<[u64; 7]>()) {
         let table = ruleset::table(&plan);
-        let mut decoder = Decoder::new(ruleset::TABLE);
-        for message in Message::all(Batch::replace(&table).messages.bytes()) {
-            decoder.message(&message).unwrap();
-        }
-        prop_assert_eq!(decoder.finish(), Some(table));
+        prop_assert_eq!(&decoded(&table), &table);
+        let mut at = 0;
+        let table = counting(table, || {
+            at += 1;
+            Count { packets: counts[at % 7], bytes: counts[at * 3 % 7] }
+        });
+        prop_assert_eq!(decoded(&table), table);
     }
 
     #[test]
@@ -76,7 +99,11 @@ fn the_kernel_holds_what_was_planned() {
     isolated(|| {
         let holds = |plan: Plan| {
             let nftables = Nftables::open().unwrap();
-            let table = ruleset::table(&plan);
+            let mut number = 0;
+            let table = counting(ruleset::table(&plan), || {
+                number += 1;
+                Count { packets: number, bytes: number << 40 }
+            });
             nftables.replace(&table).unwrap();
             let (generation, listed) = nftables.read(ruleset::TABLE).unwrap();
             prop_assert_eq!(listed, Ok(Some(table)));
@@ -89,22 +116,80 @@ fn the_kernel_holds_what_was_planned() {
 }
 
 #[test]
-fn every_port_of_both_families_fits_into_one_transaction() {
+fn the_kernel_holds_unusual_ranges_as_planned() {
     isolated(|| {
-        let forwards = |ip: &str| {
-            let target = (ip.parse::<IpAddr>().unwrap(), 80).into();
-            let forward =
-                move |port: u16| Forward { protocol: Protocol::Tcp, port: port.try_into().unwrap(), target };
-            (2..=u16::MAX).map(forward).collect::<Vec<_>>()
-        };
-        let forwards = [forwards("10.96.3.7"), forwards("fd00:96::7")].concat();
-        let plan = Plan::new(&ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
-        let table = ruleset::table(&plan);
+        let ranges = [
+            "0.0.0.0/0 ::/0",
+            "0.0.0.0/32 255.255.255.255/32 ::/128 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
+            "0.0.0.0/1 128.0.0.0/1 ::/1 8000::/1",
+            "10.0.0.1/31 10.0.0.2/31 10.0.0.5/32 fd00::1/127 fd00::2/127 fd00::5/128",
+            "10.1.2.3/8 10.0.0.0/8 10.0.0.0/24",
+            "fd00::/8",
+        ];
+        for ranges in ranges {
+            let sources = ranges.split(' ').map(|range| range.parse().unwrap()).collect();
+            let forwards =
+                ["tcp/80=10.0.0.1:80", "udp/80=[fd00::1]:80"].map(|text| text.parse().unwrap()).into();
+            let plan = Plan::new(&ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
+            let table = ruleset::table(&plan);
+            assert_eq!(decoded(&table), table);
+            Namespace::new().run(|| {
+                let nftables = Nftables::open().unwrap();
+                nftables.replace(&table).unwrap();
+                assert_eq!(nftables.read(ruleset::TABLE).unwrap().1, Ok(Some(table)), "{ranges}");
+            });
+        }
+    });
+}
+
+/// The TCP ports from `first` to `last` in both families.
+fn many_ports(first: u16, last: u16) -> Plan {
+    let forwards = |ip: &str| {
+        let target = (ip.parse::<IpAddr>().unwrap(), 80).into();
+        let forward =
+            move |port: u16| Forward { protocol: Protocol::Tcp, port: port.try_into().unwrap(), target };
+        (first..=last).map(forward).collect::<Vec<_>>()
+    };
+    let forwards = [forwards("10.96.3.7"), forwards("fd00:96::7")].concat();
+    Plan::new(&ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap()
+}
+
+#[test]
+fn every_port_of_both_families_is_encoded() {
+    let table = ruleset::table(&many_ports(2, u16::MAX));
+    assert!(decoded(&table) == table, "it decodes to something else");
+}
+
+#[test]
+fn thousands_of_ports_of_both_families_fit_into_one_transaction() {
+    isolated(|| {
+        // Each list of elements would be longer than 64 KiB; all are as long as the kernel's default allows for
+        // whoever is root in a user namespace only.
+        let table = ruleset::table(&many_ports(10_001, 11_800));
         Namespace::new().run(|| {
             let nftables = Nftables::open().unwrap();
             nftables.replace(&table).unwrap();
             assert!(nftables.read(ruleset::TABLE).unwrap().1 == Ok(Some(table)), "lists something else");
         });
+    });
+}
+
+#[test]
+fn what_is_too_much_for_one_transaction_is_refused_with_what_to_change() {
+    isolated(|| {
+        let limit = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap();
+        // The kernel doubles it, and a range takes 40 bytes.
+        let ranges = limit.trim().parse::<u32>().unwrap() / 20 + 1000;
+        let range = |number: u32| IpNet::from(IpAddr::from((number * 2).to_be_bytes()));
+        let forwards = vec!["tcp/80=10.0.0.1:80".parse().unwrap()];
+        let args = ProxyArgs {
+            sources: (0..ranges).map(range).collect(),
+            probe_port: 1,
+            ..ProxyArgs::new(forwards)
+        };
+        let table = ruleset::table(&Plan::new(&args).unwrap());
+        let refused = Namespace::new().run(|| Nftables::open().unwrap().replace(&table)).unwrap_err();
+        assert!(refused.to_string().contains("net.core.wmem_max"), "{refused}");
     });
 }
 

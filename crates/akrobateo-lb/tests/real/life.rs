@@ -1,8 +1,13 @@
 //! The life of a proxy: restarts, signals, and others who meddle with its table.
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use akrobateo_lb::keeper::Keeper;
+use akrobateo_lb::nft::kernel::Nftables;
+use akrobateo_lb::plan::Plan;
+use contract::ProxyArgs;
 use rustix::process::Signal;
 
 use crate::harness::network::{at, with_port};
@@ -62,6 +67,77 @@ fn restarts_under_traffic_neither_double_rules_nor_break_or_fail_a_connection() 
             drop(stop);
             client.join().unwrap();
         });
+    });
+}
+
+/// Replaces a table a hundred times while clients connect, as proxies that start with other arguments do it.
+fn replace_under_traffic() {
+    let network = Network::new();
+    serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
+    network.pod.sysctl("ipv4/ip_forward", "1");
+    let install = |more: &str| {
+        let forwards = ["tcp/80=10.96.3.7:80", more].map(|forward| forward.parse().unwrap()).into();
+        let sources = ["192.0.2.0/24", "198.51.100.0/24"].map(|source| source.parse().unwrap()).into();
+        let plan = Plan::new(&ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
+        network.pod.run(|| Keeper::install(plan).unwrap());
+    };
+    install("tcp/81=10.96.3.7:80");
+    let to = with_port(at::POD[0], 80);
+    let (stop, made) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        let connect = || {
+            while !stop.load(Ordering::Relaxed) {
+                tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let clients = [scope.spawn(connect), scope.spawn(connect)];
+        let stop = Stop(&stop);
+        for number in 0..100 {
+            let before = made.load(Ordering::Relaxed);
+            let ended = || clients.iter().any(std::thread::ScopedJoinHandle::is_finished);
+            eventually("connections are made", || {
+                (made.load(Ordering::Relaxed) > before + 4 || ended()).then_some(())
+            });
+            install(["tcp/82=10.96.3.7:80", "tcp/83=10.96.3.7:80"][number % 2]);
+        }
+        drop(stop);
+        for client in clients {
+            client.join().unwrap();
+        }
+    });
+}
+
+/// A packet may be lost and come again: for some microseconds after a replacement, the kernel may find nothing in
+/// a new set of ranges.
+#[test]
+fn a_hundred_replacements_under_traffic_fail_no_connection() {
+    isolated(|| {
+        replace_under_traffic();
+    });
+}
+
+#[test]
+fn what_misses_the_translation_is_not_answered_by_the_pod() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        // Without a proxy, so that nobody puts the element back.
+        Proxy::ready(&network.pod, &forwards).kill();
+        network.pod.nft("delete element inet akrobateo forward4 { tcp . 80 }");
+        let error = tcp(&network.client, at::CLIENT[0], &with_port(at::POD[0], 80), IMPATIENCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    });
+}
+
+#[test]
+fn a_restart_leaves_rules_alone_that_are_as_planned() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        Proxy::ready(&network.pod, &forwards).kill();
+        let generation = || network.pod.run(|| Nftables::open().unwrap().generation().unwrap());
+        let before = generation();
+        let _proxy = Proxy::ready(&network.pod, &forwards);
+        assert_eq!(generation(), before);
     });
 }
 

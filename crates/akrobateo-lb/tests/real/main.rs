@@ -3,12 +3,16 @@
 // A harness has no better answer to what it can't do than to fail the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod capacity;
 mod flows;
 mod forwarding;
 mod harness;
 mod kernel;
 mod life;
+mod metrics;
+mod packets;
 mod preflight;
 mod sources;
 mod strays;
+mod switches;
 mod userspace;

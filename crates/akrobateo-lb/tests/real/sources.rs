@@ -82,3 +82,41 @@ fn the_probe_is_answered_whatever_the_ranges() {
         assert!(kept_out(&network, at::CLIENT[0], 0));
     });
 }
+
+#[test]
+fn ranges_up_to_the_last_address_and_from_the_first_let_in_exactly_their_clients() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        for (ranges, inside) in [
+            ("--source=128.0.0.0/1 --source=::/2", true),
+            ("--source=0.0.0.0/1 --source=255.255.255.255/32 --source=4000::/2 --source=8000::/1", false),
+            ("--source=0.0.0.0/1 --source=128.0.0.0/1 --source=::/0", true),
+            ("--source=0.0.0.0/32 --source=192.0.2.3/32 --source=::/128 --source=2001:db8:1::3/128", false),
+        ] {
+            let _proxy = Proxy::ready(&network.pod, &[forwards.clone(), args(ranges)].concat());
+            for family in 0..2 {
+                if inside {
+                    assert!(let_in(&network, at::CLIENT[family], family), "{ranges}");
+                } else {
+                    assert!(kept_out(&network, at::CLIENT[family], family), "{ranges}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn thousands_of_ranges_let_in_exactly_their_clients() {
+    isolated(|| {
+        let (network, forwards) = network_and_forwards();
+        // Every other address, so that none become one; the clients of IPv4 have even addresses.
+        let range = |number: u32| format!("--source=192.0.{}.{}/32", number / 128, number % 128 * 2);
+        let ranges = (0..4_000).map(range).chain(args("--source=2001:db8:1::/127"));
+        let _proxy = Proxy::ready(&network.pod, &forwards.into_iter().chain(ranges).collect::<Vec<_>>());
+        assert!(let_in(&network, at::CLIENT[0], 0));
+        assert!(let_in(&network, at::CLIENT_2[0], 0));
+        assert!(kept_out(&network, at::CLIENT[1], 1));
+        network.client.ip("address add 192.0.2.131/24 dev eth0");
+        assert!(kept_out(&network, "192.0.2.131", 0));
+    });
+}

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Service;
-use kube::api::PatchParams;
+use kube::api::{DeleteParams, PatchParams};
 use kube::{Client, ResourceExt};
 
 use crate::call::CallError;
@@ -51,6 +51,16 @@ impl ApplyError {
             Self::PublishEvent(_) => "publish_event",
         }
     }
+
+    /// Whether somebody else has changed the object, or replaced it, in the meantime.
+    pub(crate) fn is_conflict(&self) -> bool {
+        match self {
+            Self::ApplyWorkload(error)
+            | Self::DeleteWorkload(error)
+            | Self::PublishStatus(error)
+            | Self::PublishEvent(error) => error.is_conflict(),
+        }
+    }
 }
 
 impl Writer {
@@ -71,9 +81,15 @@ impl Writer {
                 tracing::info!(service = %key, "applied the proxies");
             }
             Change::Delete(workload) => {
-                self.delete(workload).await.map_err(ApplyError::DeleteWorkload)?;
+                let deleted = self.delete(workload, DeleteParams::background()).await;
+                deleted.map_err(ApplyError::DeleteWorkload)?;
                 let metadata = workload.metadata();
                 tracing::info!(service = %key, namespace = ?metadata.namespace, name = ?metadata.name, "deleted proxies");
+            }
+            Change::Renew(workload) => {
+                let deleted = self.delete(workload, DeleteParams::orphan()).await;
+                deleted.map_err(ApplyError::DeleteWorkload)?;
+                tracing::warn!(service = %key, "somebody has added to the proxies' workload: it is made anew");
             }
             Change::Publish { uid, addresses, condition } => {
                 let published = self.publish(key, uid, addresses, condition.as_ref()).await;

@@ -22,13 +22,13 @@ impl Writer {
         }
     }
 
-    /// Deletes a workload with its pods, unless it is gone or another one has taken its name.
-    pub(super) async fn delete(&self, workload: &Workload) -> Result<(), CallError> {
+    /// Deletes a workload, unless it is gone or another one has taken its name.
+    pub(super) async fn delete(&self, workload: &Workload, params: DeleteParams) -> Result<(), CallError> {
         let metadata = workload.metadata();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         let name = metadata.name.as_deref().unwrap_or_default();
         let only_this = Preconditions { uid: metadata.uid.clone(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(only_this), ..DeleteParams::background() };
+        let params = DeleteParams { preconditions: Some(only_this), ..params };
         let client = self.client.clone();
         unless_gone(match workload {
             Workload::DaemonSet(_) => {

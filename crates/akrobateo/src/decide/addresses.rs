@@ -37,7 +37,7 @@ pub(super) struct Backed<'a> {
 }
 
 /// The addresses in the Service's status.
-pub(super) fn published(service: &Service) -> &[LoadBalancerIngress] {
+pub(crate) fn published(service: &Service) -> &[LoadBalancerIngress] {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     status.and_then(|status| status.ingress.as_deref()).unwrap_or_default()
 }
@@ -50,10 +50,16 @@ pub(crate) fn is_published(service: &Service, node: &NodeFacts) -> bool {
 
 /// The nodes with a ready proxy, and those that had one and will have one again at once.
 pub(super) fn backed<'a>(service: &Service, evidence: &Evidence<'a>) -> Backed<'a> {
+    // All at once: the control plane has lost sight of its nodes, as after a failure of its own. They go on forwarding,
+    // and pods count as not ready for no other reason.
+    if evidence.nodes.iter().all(NodeFacts::is_lost) {
+        let nodes = evidence.nodes.iter().filter(|node| is_published(service, node)).collect();
+        return Backed { nodes, until: None };
+    }
     let mut backed = Backed::default();
     let mut held = Backed::default();
     for node in evidence.nodes {
-        if !node.usable || !(evidence.may_answer)(node) {
+        if node.unusable.is_some() || !(evidence.may_answer)(node) {
             continue;
         }
         if evidence.pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod)) {
@@ -118,7 +124,8 @@ pub(crate) fn runs_on(pod: &Pod, node: &str) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether a pod is ready, and to stay.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
         && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
@@ -137,6 +144,7 @@ mod tests {
 
     use super::*;
     use crate::decide::fixtures::{at, node, pod, service};
+    use crate::decide::node_facts::UNREACHABLE_TAINT;
 
     const TYPES: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
 
@@ -198,6 +206,17 @@ mod tests {
         ];
         let pods = ["n1", "n2", "n3", "gone"].map(|on| pod(on).on(on).ready().build()).into();
         assert_eq!(ips(&service, pods, &nodes, 0), ["203.0.113.1"]);
+    }
+
+    #[test]
+    fn a_lost_node_is_left_out_but_when_all_are_lost_what_was_published_stays() {
+        let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
+        let lost = |name, ip| node(name).internal(ip).unready();
+        let pods = || vec![pod("a").on("n1").build(), pod("b").on("n2").ready().build()];
+        let one = [lost("n1", "10.0.0.1").build(), node("n2").internal("10.0.0.2").build()];
+        assert_eq!(ips(&service, pods(), &one, 1000), ["10.0.0.2"]);
+        let all = [lost("n1", "10.0.0.1").build(), lost("n2", "10.0.0.2").taint(UNREACHABLE_TAINT).build()];
+        assert_eq!(ips(&service, pods(), &all, 1000), ["10.0.0.1"]);
     }
 
     #[test]

@@ -6,36 +6,15 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
+use super::obstacle::{NOT_READY, Obstacle};
 use super::ownership::{Conflict, Verdict};
 use super::wish::Refusal;
 
 /// The condition's type.
 pub(super) const EXPOSED: &str = "akrobateo.io/Exposed";
 const CONFLICT: &str = "PortConflict";
-const NOT_READY: &str = "ProxiesNotReady";
 /// Conflicts that a message names; a Service with hundreds of ports may have as many.
 const NAMED_CONFLICTS: usize = 3;
-
-/// What keeps a Service from having addresses, beyond what its pods say.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Obstacle {
-    #[error("no node has the labels that the node selector asks for, and only taints that are tolerated")]
-    Unplaceable,
-    #[error("externalTrafficPolicy is Local and no node has a ready endpoint")]
-    Idle,
-    #[error("no proxy pod has been made; kubectl describe {0} says why")]
-    Podless(String),
-}
-
-impl Obstacle {
-    const fn reason(&self) -> &'static str {
-        match self {
-            Self::Unplaceable => "NoNodes",
-            Self::Idle => "NoEndpoints",
-            Self::Podless(_) => NOT_READY,
-        }
-    }
-}
 
 /// The state of a Service's exposure.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,8 +15,10 @@ use crate::observe::Observed;
 pub(crate) enum Change {
     /// Make this workload, or make it so again.
     Apply(Workload),
-    /// Remove a workload, unless another one has taken its name.
+    /// Remove a workload with its pods, unless another one has taken its name.
     Delete(Workload),
+    /// Remove a workload, and leave its pods to the next one, which replaces them one by one where it must.
+    Renew(Workload),
     /// Write the status, unless the Service is another one by now.
     Publish { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
     /// Tell the Service's author.
@@ -47,14 +49,29 @@ fn workload(observed: &Observed, desired: &Workload) -> Vec<Change> {
         observed.workloads.iter().partition(|workload| workload.is_same_object(desired));
     let mut changes: Vec<_> = others.into_iter().cloned().map(Change::Delete).collect();
     if !same.iter().any(|existing| existing.is_as(desired)) {
+        // That also takes back the ownership of what somebody has changed; what remains then is theirs.
         changes.push(Change::Apply(desired.clone()));
+    } else if let Some(edited) = same.iter().find(|existing| existing.has_additions()) {
+        // The next one is made when this one is gone, which is a change of its own.
+        changes.push(Change::Renew((*edited).clone()));
     }
-    if same.is_empty() {
-        changes.push(announce(
-            false,
-            "EnsuringLoadBalancer",
-            "made the proxies; waiting for them".to_owned(),
-        ));
+    let before = same.first().map(|existing| existing.data_path());
+    match before {
+        None => {
+            let note = "made the proxies; waiting for them".to_owned();
+            changes.push(announce(false, "EnsuringLoadBalancer", note));
+        }
+        Some(before) if before != desired.data_path() => {
+            let now = desired.data_path();
+            let how =
+                if now.is_empty() { "in the kernel".to_owned() } else { format!("with {}", now.join(" ")) };
+            changes.push(announce(
+                false,
+                "DataPathChanged",
+                format!("the proxies are replaced: they now forward {how}"),
+            ));
+        }
+        Some(_) => (),
     }
     changes
 }

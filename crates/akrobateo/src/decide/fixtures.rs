@@ -82,6 +82,10 @@ impl ServiceBuilder {
         self.port(port, "UDP")
     }
 
+    pub(crate) fn sctp(self, port: u16) -> Self {
+        self.port(port, "SCTP")
+    }
+
     pub(crate) fn node_port(self, node_port: i32) -> Self {
         self.spec(|spec| spec.ports.iter_mut().flatten().for_each(|port| port.node_port = Some(node_port)))
     }

@@ -18,6 +18,10 @@ pub(super) fn path(wish: &Wish, nodes: &[NodeFacts]) -> (Path, Option<String>) {
         );
         (Path::Forward, Some(note))
     };
+    // Then the backends are told the client's address by the proxies.
+    if wish.proxy.proxy_protocol.is_some() {
+        return (Path::Forward, None);
+    }
     if wish.ip_mode == IpMode::Proxy {
         return lost("with ipMode Proxy the proxies answer");
     }

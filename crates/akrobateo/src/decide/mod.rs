@@ -4,16 +4,18 @@ mod addresses;
 mod condition;
 mod covers;
 mod difference;
+mod foreign;
 mod landscape;
 mod local;
 mod node_facts;
+mod obstacle;
 mod ownership;
 mod pod;
 mod wish;
 mod workload;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;
 
@@ -22,13 +24,15 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::observe::Observed;
 use addresses::Evidence;
-pub(crate) use addresses::{is_published, runs_on};
-use condition::{Exposure, Obstacle};
+pub(crate) use addresses::{is_published, is_ready, published, runs_on};
+use condition::Exposure;
 pub(crate) use difference::{Change, difference};
+pub(crate) use foreign::additions;
 pub(crate) use landscape::{Case, Holding, Landscape};
 pub(crate) use node_facts::NodeFacts;
+use obstacle::Obstacle;
 use ownership::Verdict;
-pub(crate) use wish::{AddressType, WorkloadKind};
+pub(crate) use wish::{AddressType, HostPort, WorkloadKind, not_ours};
 pub(crate) use wish::{Defaults, IpMode, PortSet, Requirement, parse_node_selector, parse_tolerations};
 use wish::{Refusal, Wish};
 pub(crate) use workload::{Placement, ProxySettings, Workload};
@@ -131,23 +135,12 @@ fn serve(
         Evidence { pods, nodes, missing, may_answer: &may_answer, will_return: &will_return, may_move, now };
     let backed = addresses::backed(service, &evidence);
     let addresses = addresses::ingress(service, &backed.nodes, &wish.address_types, wish.ip_mode);
-    let stuck = observed.workloads.first().and_then(|workload| workload.stuck(pods));
-    let obstacle = if !nodes.iter().any(|node| wish.nodes.includes(node)) {
-        Some(Obstacle::Unplaceable)
-    } else if wish.local && endpoint_nodes.is_empty() {
-        Some(Obstacle::Idle)
-    } else {
-        stuck.as_ref().filter(|(since, _)| *since <= now).map(|(_, named)| Obstacle::Podless(named.clone()))
-    };
+    let (obstacle, due) = Obstacle::find(observed, wish, &backed, now);
     let exposure = Exposure::served(addresses.len(), verdict, caveat, pods, obstacle.as_ref());
     Decision {
         proxy: Proxy::Present(Workload::of(settings, service, wish, &verdict.keep_off, path)),
         status: Some(Status { addresses, exposure: Some(exposure) }),
-        again: backed
-            .until
-            .into_iter()
-            .chain(stuck.map(|(since, _)| since).filter(|since| *since > now))
-            .min(),
+        again: backed.until.into_iter().chain(due).min(),
     }
 }
 

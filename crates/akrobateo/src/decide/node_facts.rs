@@ -14,7 +14,9 @@ use super::wish::AddressType;
 const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// Taints of nodes that are going or gone; such a node's Ready condition may still be true.
 const LEAVING_TAINTS: [&str; 3] =
-    ["ToBeDeletedByClusterAutoscaler", "node.kubernetes.io/out-of-service", "node.kubernetes.io/unreachable"];
+    ["ToBeDeletedByClusterAutoscaler", "node.kubernetes.io/out-of-service", UNREACHABLE_TAINT];
+/// Set by the node lifecycle controller on a node that it does not hear of.
+pub(super) const UNREACHABLE_TAINT: &str = "node.kubernetes.io/unreachable";
 /// Taints that come and go with a node's condition; proxies stay through them, as every DaemonSet's pods do.
 const PASSING_TAINTS: &str = "node.kubernetes.io/";
 
@@ -22,8 +24,8 @@ const PASSING_TAINTS: &str = "node.kubernetes.io/";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeFacts {
     pub(crate) name: String,
-    /// Whether clients may be sent there.
-    pub(crate) usable: bool,
+    /// Why clients must not be sent there, if so.
+    pub(crate) unusable: Option<Unusable>,
     /// Proxies run on Linux only.
     pub(crate) linux: bool,
     pub(crate) labels: BTreeMap<String, String>,
@@ -32,24 +34,42 @@ pub(crate) struct NodeFacts {
     addresses: Vec<(AddressType, IpAddr)>,
     /// What is published in place of the node's own addresses.
     instead: Option<Vec<IpAddr>>,
+    /// What its annotation says that is no address to publish.
+    pub(crate) misread: Vec<String>,
+}
+
+/// Why a node is not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error("it is not Ready")]
+    NotReady,
+    #[error("its taint {0} says that it is going or gone")]
+    Leaving(&'static str),
+    #[error("it has the label {EXCLUDE_LABEL}")]
+    Excluded,
 }
 
 impl NodeFacts {
     /// Reads a node.
     pub(crate) fn of(node: &Node) -> Self {
         let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-        let leaving = taints.clone().any(|taint| LEAVING_TAINTS.contains(&taint.key.as_str()));
         let lasting = taints.filter(|taint| taint.effect != "PreferNoSchedule" && !is_passing(taint));
-        let excluded = node.labels().get(EXCLUDE_LABEL).is_some_and(|value| value != "false");
+        let instead = node.annotations().get(annotations::NODE_ADDRESS).map(|text| parse_addresses(text));
         Self {
             name: node.name_any(),
-            usable: !leaving && !excluded && node.status.as_ref().is_some_and(is_ready),
+            unusable: unusable(node),
             linux: node.labels().get("kubernetes.io/os").is_none_or(|os| os == "linux"),
             labels: node.labels().clone(),
             taints: lasting.cloned().collect(),
             addresses: node.status.as_ref().map(addresses).unwrap_or_default(),
-            instead: node.annotations().get(annotations::NODE_ADDRESS).map(|text| parse_addresses(text)),
+            instead: instead.as_ref().map(|(addresses, _)| addresses.clone()),
+            misread: instead.map(|(_, misread)| misread).unwrap_or_default(),
         }
+    }
+
+    /// Whether the control plane does not hear of it, or hears that it is not ready.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.unusable, Some(Unusable::NotReady | Unusable::Leaving(UNREACHABLE_TAINT)))
     }
 
     /// The addresses to publish: the first preferred kind that this node has, or what its annotation says.
@@ -79,6 +99,20 @@ impl NodeFacts {
     }
 }
 
+fn unusable(node: &Node) -> Option<Unusable> {
+    let has = |key: &&&str| {
+        let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+        taints.any(|taint| taint.key == **key)
+    };
+    if let Some(taint) = LEAVING_TAINTS.iter().find(has) {
+        Some(Unusable::Leaving(taint))
+    } else if node.labels().get(EXCLUDE_LABEL).is_some_and(|value| value != "false") {
+        Some(Unusable::Excluded)
+    } else {
+        (!node.status.as_ref().is_some_and(is_ready)).then_some(Unusable::NotReady)
+    }
+}
+
 fn is_ready(status: &NodeStatus) -> bool {
     status
         .conditions
@@ -99,9 +133,16 @@ fn addresses(status: &NodeStatus) -> Vec<(AddressType, IpAddr)> {
     status.addresses.iter().flatten().filter_map(|address| read(&address.type_, &address.address)).collect()
 }
 
-/// What is no address is left out: an annotation on a node must not take the others' addresses away.
-fn parse_addresses(text: &str) -> Vec<IpAddr> {
-    text.split(',').filter_map(|part| part.trim().parse().ok()).collect()
+/// The addresses of an annotation, and its parts that are none: those must not take the others away.
+fn parse_addresses(text: &str) -> (Vec<IpAddr>, Vec<String>) {
+    let (mut addresses, mut misread) = (Vec::new(), Vec::new());
+    for part in text.split(',').map(str::trim) {
+        match part.parse::<IpAddr>() {
+            Ok(ip) if !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast() => addresses.push(ip),
+            _ => misread.push(part.to_owned()),
+        }
+    }
+    (addresses, misread)
 }
 
 #[cfg(test)]
@@ -129,8 +170,10 @@ mod tests {
     fn the_nodes_annotation_comes_before_its_addresses() {
         let node = node("n1")
             .internal("10.0.0.1")
-            .annotation(annotations::NODE_ADDRESS, "203.0.113.9, 2001:db8::9, x");
-        assert_eq!(published(&node.build(), &PREFERRED), ["203.0.113.9", "2001:db8::9"]);
+            .annotation(annotations::NODE_ADDRESS, "203.0.113.9, 2001:db8::9, x, 127.0.0.1")
+            .build();
+        assert_eq!(published(&node, &PREFERRED), ["203.0.113.9", "2001:db8::9"]);
+        assert_eq!(NodeFacts::of(&node).misread, ["x", "127.0.0.1"]);
     }
 
     #[test]
@@ -143,7 +186,7 @@ mod tests {
             node("n1").label(EXCLUDE_LABEL, ""),
             node("n1").label(EXCLUDE_LABEL, "true"),
         ] {
-            assert!(!NodeFacts::of(&unusable.build()).usable);
+            assert!(NodeFacts::of(&unusable.build()).unusable.is_some());
         }
     }
 
@@ -152,7 +195,7 @@ mod tests {
         for usable in
             [node("n1").taint("node.kubernetes.io/unschedulable"), node("n1").label(EXCLUDE_LABEL, "false")]
         {
-            assert!(NodeFacts::of(&usable.build()).usable);
+            assert_eq!(NodeFacts::of(&usable.build()).unusable, None);
         }
     }
 

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::node_facts::NodeFacts;
-use super::wish::{HostPort, NodeChoice};
+use super::wish::{HostPort, NodeChoice, Wish};
 use crate::key::ServiceKey;
 
 /// A Service's place in the order of ownership: creation time, then UID.
@@ -61,6 +61,13 @@ pub(crate) struct Verdict {
     pub(crate) conflicts: Vec<Conflict>,
     /// Whether that leaves no node at all.
     pub(crate) nowhere: bool,
+}
+
+impl Verdict {
+    /// Whether a node may run proxies of the wish that this is the verdict on.
+    pub(crate) fn grants(&self, wish: &Wish, node: &NodeFacts) -> bool {
+        !self.nowhere && wish.nodes.includes(node) && !self.keep_off.contains(&node.name)
+    }
 }
 
 /// A port that another Service has.

@@ -4,20 +4,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE};
-use contract::{ProxyArgs, probe};
+use contract::{DataPath, ProxyArgs, probe};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
-    NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Probe, ResourceRequirements, SeccompProfile,
-    SecurityContext,
+    NodeSelectorRequirement, NodeSelectorTerm, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecurityContext, Sysctl,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::wish::{HostPort, NodeChoice, Requirement, Wish};
 
-/// For a proxy's end, in seconds. It ends at once when told, unless it was told before it could listen; and until it has
-/// ended nobody else gets its ports.
+/// For the end of a proxy in the kernel, in seconds. It ends at once when told, unless it was told before it could
+/// listen; and until it has ended nobody else gets its ports.
 const GRACE: i64 = 3;
+/// For the end of one in userspace, whose connections end with it: as long as pods have by default.
+const DRAIN: i64 = 30;
 
 /// How packets get through a proxy pod's node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +33,15 @@ pub(super) enum Path {
 /// The pods for a wish, off the nodes where others own its ports.
 pub(super) fn spec(image: &str, wish: &Wish, keep_off: &BTreeSet<String>, path: Path) -> PodSpec {
     let args = &wish.proxy;
-    let forwards_ipv6 = path == Path::Forward && args.forwards.iter().any(|forward| forward.target.is_ipv6());
+    let by = |data_path| path == Path::Forward && args.data_path == data_path;
+    let (kernel, userspace) = (by(DataPath::Kernel), by(DataPath::Userspace));
+    let routes_ipv6 = kernel && args.forwards.iter().any(|forward| forward.target.is_ipv6());
     PodSpec {
         // A proxy needs no API access, and no hint of what else runs in its namespace.
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         host_network: (path == Path::Reserve).then_some(true),
-        init_containers: forwards_ipv6.then(|| vec![ipv6_forwarding(image)]),
+        init_containers: routes_ipv6.then(|| vec![ipv6_forwarding(image)]),
         containers: vec![match path {
             Path::Forward => forwarder(image, args, host_ports(wish)),
             Path::Reserve => reserver(image, host_ports(wish)),
@@ -46,7 +50,8 @@ pub(super) fn spec(image: &str, wish: &Wish, keep_off: &BTreeSet<String>, path: 
         affinity: affinity(&wish.nodes, keep_off),
         tolerations: (!wish.nodes.tolerations.is_empty()).then(|| wish.nodes.tolerations.clone()),
         priority_class_name: Some(wish.priority_class.clone()),
-        termination_grace_period_seconds: Some(GRACE),
+        security_context: userspace.then(unprivileged_ports),
+        termination_grace_period_seconds: Some(if userspace { DRAIN } else { GRACE }),
         ..PodSpec::default()
     }
 }
@@ -92,14 +97,17 @@ fn forwarder(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Contai
             period_seconds: Some(2),
             ..Probe::default()
         }),
-        security_context: Some(SecurityContext {
-            capabilities: Some(Capabilities {
-                add: Some(vec!["NET_ADMIN".to_owned()]),
-                drop: Some(vec!["ALL".to_owned()]),
-            }),
-            // Kubernetes gives added capabilities to root only; root without any other is all that is needed.
-            run_as_user: Some(0),
-            ..confined()
+        security_context: Some(match args.data_path {
+            DataPath::Kernel => SecurityContext {
+                capabilities: Some(Capabilities {
+                    add: Some(vec!["NET_ADMIN".to_owned()]),
+                    drop: Some(vec!["ALL".to_owned()]),
+                }),
+                // Kubernetes gives added capabilities to root only; root without any other is all that is needed.
+                run_as_user: Some(0),
+                ..confined()
+            },
+            DataPath::Userspace => without_rights(),
         }),
         ..container(image)
     }
@@ -110,13 +118,31 @@ fn reserver(image: &str, ports: Vec<ContainerPort>) -> Container {
         name: RESERVE.to_owned(),
         args: Some(vec![RESERVE.to_owned()]),
         ports: Some(ports),
-        security_context: Some(SecurityContext {
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-            run_as_non_root: Some(true),
-            run_as_user: Some(65_532),
-            ..confined()
-        }),
+        security_context: Some(without_rights()),
         ..container(image)
+    }
+}
+
+/// Both are among the sysctls that every kubelet takes for safe
+/// (<https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/>).
+fn unprivileged_ports() -> PodSecurityContext {
+    let sysctl = |name: &str, value: &str| Sysctl { name: name.to_owned(), value: value.to_owned() };
+    PodSecurityContext {
+        sysctls: Some(vec![
+            sysctl("net.ipv4.ip_unprivileged_port_start", "0"),
+            // Of connections to the Service, which all have the pod's address: more than twice the default.
+            sysctl("net.ipv4.ip_local_port_range", "1024 65535"),
+        ]),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn without_rights() -> SecurityContext {
+    SecurityContext {
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        run_as_non_root: Some(true),
+        run_as_user: Some(65_532),
+        ..confined()
     }
 }
 

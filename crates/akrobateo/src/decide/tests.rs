@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use contract::annotations;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 
 use super::fixtures::{ServiceBuilder, at, defaults, key, node, pod, service, settings};
 use super::*;
@@ -45,7 +46,9 @@ fn after(mut observed: Observed) -> Observed {
                 observed.workloads.retain(|other| !other.is_same_object(&workload));
                 observed.workloads.push(workload);
             }
-            Change::Delete(workload) => observed.workloads.retain(|other| !other.is_same_object(&workload)),
+            Change::Delete(workload) | Change::Renew(workload) => {
+                observed.workloads.retain(|other| !other.is_same_object(&workload));
+            }
             Change::Publish { addresses, condition, .. } => {
                 let mut service = observed.service.as_deref().cloned().unwrap();
                 let status = service.status.get_or_insert_default();
@@ -109,6 +112,19 @@ fn a_workload_edited_by_hand_is_applied_again() {
     let Some(Workload::DaemonSet(daemonset)) = observed.workloads.first_mut() else { panic!("no DaemonSet") };
     daemonset.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].args = None;
     assert!(matches!(&changes(&observed)[..], [Change::Apply(_)]));
+}
+
+#[test]
+fn a_workload_that_somebody_has_added_to_is_made_anew_and_once_is_enough() {
+    let mut edited = after(observed(web().build()));
+    let Some(Workload::DaemonSet(daemonset)) = edited.workloads.first_mut() else { panic!("no DaemonSet") };
+    let theirs = FieldsV1(serde_json::json!({ "f:spec": { "f:paused": {} } }));
+    let entry = ManagedFieldsEntry { fields_v1: Some(theirs), ..ManagedFieldsEntry::default() };
+    daemonset.metadata.managed_fields = Some(vec![entry]);
+    assert!(matches!(&changes(&edited)[..], [Change::Renew(_)]));
+    let gone = after(edited);
+    assert!(matches!(&changes(&gone)[..], [Change::Apply(_), Change::Announce { .. }]));
+    assert_eq!(changes(&after(gone)), []);
 }
 
 #[test]
@@ -259,8 +275,9 @@ fn every_annotation_with_a_bad_value_is_refused_with_the_value_and_what_is_allow
         (annotations::ADDRESS_TYPES, "Hostname", "ExternalIP"),
         (annotations::ADDRESS_TYPES, "", "ExternalIP"),
         (annotations::IP_MODE, "proxy", "VIP, Proxy"),
-        (annotations::PROXY_PROTOCOL, "v3", "v1, v2"),
+        (annotations::PROXY_PROTOCOL, "v3", "v1 or v2"),
         (annotations::PROXY_PROTOCOL, "v2:443", "some of the Service's TCP ports"),
+        (annotations::PROXY_PROTOCOL, "v2:", "v1 or v2"),
         (annotations::DATA_PATH, "ebpf", "kernel, userspace"),
         (annotations::PRIORITY_CLASS, "Very High", "PriorityClass"),
     ] {
@@ -270,6 +287,112 @@ fn every_annotation_with_a_bad_value_is_refused_with_the_value_and_what_is_allow
             assert!(exposure.message.contains(part), "{part}: {}", exposure.message);
         }
     }
-    let yet = exposure(&observed(web().annotation(annotations::PROXY_PROTOCOL, "v2:80").build()));
-    assert_eq!(yet.reason, "UnsupportedAnnotation");
+}
+
+#[test]
+fn a_service_without_an_address_says_what_its_nodes_lack() {
+    let ready = |node: Node, web: ServiceBuilder| {
+        among(web.build(), Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
+    };
+    let n1 = || node("n1").internal("10.0.0.1");
+    let external = web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
+    let (excluded, taint) =
+        ("node.kubernetes.io/exclude-from-external-load-balancers", "ToBeDeletedByClusterAutoscaler");
+    for (observed, reason, parts) in [
+        (ready(n1().build(), external), "NoAddresses", ["node n1", "no IPv4 address of type ExternalIP"]),
+        (ready(n1().build(), web().families(&["IPv6"])), "NoAddresses", ["node n1", "no IPv6 address"]),
+        (
+            ready(n1().annotation(annotations::NODE_ADDRESS, "x").build(), web()),
+            "NoAddresses",
+            ["n1", "annotation"],
+        ),
+        (ready(n1().label(excluded, "").build(), web()), "NoAddresses", ["node n1", excluded]),
+        (ready(n1().taint(taint).build(), web()), "NoAddresses", ["node n1", taint]),
+        (ready(n1().build(), web().local()), "NoEndpoints", ["Local", "no node has a ready endpoint"]),
+    ] {
+        let exposure = exposure(&observed);
+        assert_eq!((exposure.exposed, exposure.reason), (false, reason), "{}", exposure.message);
+        assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
+        assert_eq!(exposure.warning, Some(reason));
+    }
+}
+
+#[test]
+fn the_proxy_protocol_is_spoken_in_userspace_without_any_right_and_kube_proxy_is_kept_out() {
+    let dual = || web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]);
+    let observed = observed(dual().annotation(annotations::PROXY_PROTOCOL, "v2:80").build());
+    let pod = pod_spec(&observed);
+    let args = pod.containers[0].args.clone().unwrap();
+    assert!(
+        args.ends_with(&["--data-path=userspace".to_owned(), "--proxy-protocol=v2:80".to_owned()]),
+        "{args:?}"
+    );
+    assert_eq!(pod.init_containers, None);
+    let rights = pod.containers[0].security_context.clone().unwrap();
+    assert_eq!((rights.run_as_non_root, rights.capabilities.unwrap().add), (Some(true), None));
+    let published = decision(&observed).status.unwrap().addresses;
+    assert!(published.iter().all(|ingress| ingress.ip_mode.as_deref() == Some("Proxy")), "{published:?}");
+    let local = super::tests::observed(web().local().annotation(annotations::PROXY_PROTOCOL, "v1").build());
+    assert_eq!((pod_spec(&local).host_network, exposure(&local).warning), (None, Some("NoEndpoints")));
+}
+
+#[test]
+fn what_contradicts_the_proxy_protocol_is_refused() {
+    let spoken = || web().annotation(annotations::PROXY_PROTOCOL, "v2");
+    for (contradicting, reason, parts) in [
+        (
+            spoken().annotation(annotations::DATA_PATH, "kernel"),
+            "InvalidAnnotation",
+            ["kernel", "PROXY protocol"],
+        ),
+        (spoken().annotation(annotations::IP_MODE, "VIP"), "InvalidAnnotation", ["VIP", "Proxy, for"]),
+        (
+            service("web").udp(53).annotation(annotations::PROXY_PROTOCOL, "v2"),
+            "InvalidAnnotation",
+            ["v2", "TCP"],
+        ),
+        (spoken().sctp(90), "UnsupportedSpec", ["90/SCTP", "TCP and UDP only"]),
+    ] {
+        let exposure = exposure(&observed(contradicting.build()));
+        assert_eq!(exposure.reason, reason, "{}", exposure.message);
+        assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
+    }
+}
+
+#[test]
+fn a_change_of_the_data_path_is_announced() {
+    let mut observed = after(observed(web().build()));
+    let spoken = web().annotation(annotations::PROXY_PROTOCOL, "v2");
+    observed.case = super::tests::observed(spoken.build()).case;
+    let there = changes(&observed);
+    let note = there.iter().find_map(|change| match change {
+        Change::Announce { reason: "DataPathChanged", note, .. } => Some(note.clone()),
+        _ => None,
+    });
+    assert!(note.is_some_and(|note| note.contains("--proxy-protocol=v2")), "{there:?}");
+    let mut userspace = after(observed);
+    userspace.case = super::tests::observed(web().build()).case;
+    assert!(reasons(&changes(&userspace)).contains(&"DataPathChanged"));
+}
+
+/// A proxy is replaced whenever its pod template changes, and each replacement interrupts forwarding: a new version of
+/// the operator must not do that to every proxy there is. Who means to changes the file with the template.
+#[test]
+fn the_workload_is_to_the_letter_what_earlier_versions_made() {
+    let dual = web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).sources(&["10.0.0.0/8"]);
+    let made = |service: ServiceBuilder| {
+        let Proxy::Present(workload) = decision(&observed(service.build())).proxy else { panic!("no proxy") };
+        match workload {
+            Workload::DaemonSet(daemonset) => serde_json::to_value(daemonset).unwrap(),
+            Workload::Deployment(deployment) => serde_json::to_value(deployment).unwrap(),
+        }
+    };
+    let now = serde_json::json!({
+        "forwarding": made(dual),
+        "reserving": made(web().local()),
+        "userspace": made(web().udp(53).annotation(annotations::PROXY_PROTOCOL, "v2:80")),
+        "deployment": made(web().annotation(annotations::WORKLOAD, "Deployment")),
+    });
+    let before: serde_json::Value = serde_json::from_str(include_str!("golden/workloads.json")).unwrap();
+    assert!(now == before, "{}", serde_json::to_string_pretty(&now).unwrap());
 }

@@ -8,7 +8,7 @@ use contract::{labels, names};
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Service, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Service, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -16,12 +16,16 @@ use k8s_openapi::serde::Serialize;
 use kube::{Resource, ResourceExt};
 
 use super::covers::covers;
+use super::foreign::additions;
 use super::pod::{self, Path};
 use super::wish::{HostPort, Wish, Workload as Kind};
 use crate::key::ServiceKey;
 
 /// How long a workload may take to make its first pod.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+
+/// The arguments that say how a proxy forwards.
+const DATA_PATH_ARGS: [&str; 2] = ["--data-path=", "--proxy-protocol="];
 
 /// What all proxies have in common.
 #[derive(Clone, Debug)]
@@ -130,6 +134,11 @@ impl Workload {
         same_kind && one.name == other.name && one.namespace == other.namespace
     }
 
+    /// Whether somebody has added fields that applying it again would leave.
+    pub(super) fn has_additions(&self) -> bool {
+        !additions(self.metadata().managed_fields.clone().unwrap_or_default()).is_empty()
+    }
+
     /// Whether it already is as `desired` says.
     pub(super) fn is_as(&self, desired: &Self) -> bool {
         match (self, desired) {
@@ -139,13 +148,30 @@ impl Workload {
         }
     }
 
+    fn pod_spec(&self) -> Option<&PodSpec> {
+        let template = match self {
+            Self::DaemonSet(daemonset) => &daemonset.spec.as_ref()?.template,
+            Self::Deployment(deployment) => &deployment.spec.as_ref()?.template,
+        };
+        template.spec.as_ref()
+    }
+
+    /// How its pods forward, as far as their arguments tell: the parts that are written only where they are not the
+    /// default.
+    pub(super) fn data_path(&self) -> Vec<String> {
+        let is_about_it = |arg: &String| DATA_PATH_ARGS.iter().any(|name| arg.starts_with(name));
+        self.arguments().into_iter().filter(is_about_it).collect()
+    }
+
+    /// What its pods are told to do.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let container = self.pod_spec().and_then(|spec| spec.containers.first());
+        container.and_then(|container| container.args.clone()).unwrap_or_default()
+    }
+
     /// The ports that its pods hold on their nodes.
     pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
-        let template = match self {
-            Self::DaemonSet(daemonset) => daemonset.spec.as_ref().map(|spec| &spec.template),
-            Self::Deployment(deployment) => deployment.spec.as_ref().map(|spec| &spec.template),
-        };
-        let containers = template.and_then(|template| template.spec.as_ref()).map(|spec| &spec.containers);
+        let containers = self.pod_spec().map(|spec| &spec.containers);
         let ports = containers.into_iter().flatten().flat_map(|container| container.ports.iter().flatten());
         ports
             .filter_map(|port| {

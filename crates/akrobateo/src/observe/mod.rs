@@ -1,6 +1,7 @@
 //! What is: the cluster as the watches last saw it. `watch.rs` does the I/O; reading it is pure.
 
 mod gaps;
+mod list;
 mod views;
 mod watch;
 
@@ -16,6 +17,7 @@ use crate::decide::{Case, Defaults, Landscape, NodeFacts, Placement, Workload};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use gaps::Gaps;
+pub(crate) use list::ListError;
 use views::Views;
 use watch::{Changes, Concern};
 
@@ -71,6 +73,26 @@ impl World {
             landscape: Landscape::default(),
             gaps: Gaps::default(),
         }
+    }
+
+    /// Looks once, and never again.
+    pub(crate) async fn list(
+        client: &Client,
+        watched: Option<&str>,
+        placement: &Placement,
+        defaults: Arc<Defaults>,
+        metrics: &Metrics,
+    ) -> Result<Self, ListError> {
+        let (_, changes) = mpsc::unbounded_channel();
+        Ok(Self {
+            views: Views::list(client, watched, placement, metrics).await?,
+            changes,
+            watched: watched.map(str::to_owned),
+            defaults,
+            nodes: Arc::default(),
+            landscape: Landscape::default(),
+            gaps: Gaps::default(),
+        })
     }
 
     /// Returns once every view is complete: decisions on less would remove what is wanted.

@@ -4,17 +4,45 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use contract::labels;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 
 use super::WatchEnded;
+use super::list::{ListError, listed};
 use super::watch::{self, Changes, SERVICE_OF_SLICE, follow};
 use crate::decide::{Holding, NodeFacts, Placement, Workload};
 use crate::key::ServiceKey;
+use crate::metrics::Metrics;
+
+/// What lives in the namespaces that are looked after.
+fn of_services<K>(client: &Client, watched: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match watched {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// The proxies' pods.
+fn of_pods(client: &Client, watched: Option<&str>, placement: &Placement) -> Api<Pod> {
+    match placement {
+        Placement::Shared(namespace) => Api::namespaced(client.clone(), namespace),
+        Placement::BesideService => of_services(client, watched),
+    }
+}
+
+/// How long the API server answers one watch: the next begins where it ended. Should the connection die without a
+/// sign, as when the API server's machine loses its power, views are older than this by 5 s at most.
+const WATCH_SECONDS: u32 = 60;
 
 /// One view for each kind.
 pub(super) struct Views {
@@ -33,27 +61,36 @@ impl Views {
         placement: &Placement,
         changes: &Changes,
     ) -> Self {
-        let all = watcher::Config::default;
+        let all = || watcher::Config::default().timeout(WATCH_SECONDS);
         let ours = || all().labels(&labels::all_proxies());
-        let client = || client.clone();
-        let pods = match (placement, watched) {
-            (Placement::Shared(namespace), _) => Api::namespaced(client(), namespace),
-            (Placement::BesideService, Some(namespace)) => Api::namespaced(client(), namespace),
-            (Placement::BesideService, None) => Api::all(client()),
-        };
-        let (services, slices) = match watched {
-            Some(namespace) => (Api::namespaced(client(), namespace), Api::namespaced(client(), namespace)),
-            None => (Api::all(client()), Api::all(client())),
-        };
         Self {
-            services: follow(services, all(), watch::service(), changes),
-            slices: follow(slices, all(), watch::slice(), changes),
-            nodes: follow(Api::all(client()), all(), watch::node(), changes),
-            pods: follow(pods, ours(), watch::proxy(), changes),
+            services: follow(of_services(client, watched), all(), watch::service(), changes),
+            slices: follow(of_services(client, watched), all(), watch::slice(), changes),
+            nodes: follow(Api::all(client.clone()), all(), watch::node(), changes),
+            pods: follow(of_pods(client, watched, placement), ours(), watch::pod(), changes),
             // In all namespaces: when the namespace of the proxies is changed, those in the old one must be found.
-            daemonsets: follow(Api::all(client()), ours(), watch::proxy(), changes),
-            deployments: follow(Api::all(client()), ours(), watch::proxy(), changes),
+            daemonsets: follow(Api::all(client.clone()), ours(), watch::workload(), changes),
+            deployments: follow(Api::all(client.clone()), ours(), watch::workload(), changes),
         }
+    }
+
+    /// The same views, filled once.
+    pub(super) async fn list(
+        client: &Client,
+        watched: Option<&str>,
+        placement: &Placement,
+        metrics: &Metrics,
+    ) -> Result<Self, ListError> {
+        let all = ListParams::default;
+        let ours = || all().labels(&labels::all_proxies());
+        Ok(Self {
+            services: listed(of_services(client, watched), all(), metrics).await?,
+            slices: listed(of_services(client, watched), all(), metrics).await?,
+            nodes: listed(Api::all(client.clone()), all(), metrics).await?,
+            pods: listed(of_pods(client, watched, placement), ours(), metrics).await?,
+            daemonsets: listed(Api::all(client.clone()), ours(), metrics).await?,
+            deployments: listed(Api::all(client.clone()), ours(), metrics).await?,
+        })
     }
 
     pub(super) async fn complete(&self) -> Result<(), WatchEnded> {

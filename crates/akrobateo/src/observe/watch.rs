@@ -7,7 +7,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::runtime::reflector::{self, Store};
@@ -16,7 +16,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource, ResourceExt};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::decide::NodeFacts;
+use crate::decide::{NodeFacts, additions};
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
 
@@ -60,11 +60,20 @@ pub(super) fn service() -> Interest<Service> {
     Interest { slim: |_| (), concern: Box::new(|service, _| Some(Concern::Wish(ServiceKey::of(service)))) }
 }
 
-/// What was made for a Service: workloads and pods.
-pub(super) fn proxy<K: ResourceExt>() -> Interest<K> {
+/// The workloads that were made for a Service. Of their managedFields only what others have added is kept.
+pub(super) fn workload<K: ResourceExt>() -> Interest<K> {
+    let slim = |object: &mut K| {
+        let entries = std::mem::take(object.managed_fields_mut());
+        *object.managed_fields_mut() = additions(entries);
+    };
+    Interest { slim, concern: Box::new(|object, _| ServiceKey::of_proxy(object).map(Concern::Proxy)) }
+}
+
+/// Their pods.
+pub(super) fn pod() -> Interest<Pod> {
     Interest {
-        slim: |object| object.managed_fields_mut().clear(),
-        concern: Box::new(|object, _| ServiceKey::of_proxy(object).map(Concern::Proxy)),
+        slim: |pod| pod.managed_fields_mut().clear(),
+        concern: Box::new(|pod, _| ServiceKey::of_proxy(pod).map(Concern::Proxy)),
     }
 }
 
@@ -103,8 +112,15 @@ pub(super) fn node() -> Interest<Node> {
             } else {
                 known.insert(node.name_any(), NodeFacts::of(node))
             };
-            let unchanged = !gone && before.as_ref() == known.get(&node.name_any());
-            (!unchanged).then_some(Concern::All)
+            let facts = known.get(&node.name_any());
+            if !gone && before.as_ref() == facts {
+                return None;
+            }
+            if let Some(facts) = facts.filter(|facts| !facts.misread.is_empty()) {
+                let (annotation, parts) = (contract::annotations::NODE_ADDRESS, &facts.misread);
+                tracing::warn!(node = facts.name, annotation, ?parts, "not addresses to publish; left out");
+            }
+            Some(Concern::All)
         }),
     }
 }

@@ -84,11 +84,11 @@ pub struct Settings {
     pub(crate) http_address: SocketAddr,
 
     /// Kubeconfig to use outside a cluster [default: $KUBECONFIG, then ~/.kube/config]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
     /// Context of the kubeconfig [default: its current one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
 }
 

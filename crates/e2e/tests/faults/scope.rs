@@ -16,7 +16,7 @@ async fn an_operator_with_namespaces_of_its_own_serves_the_one_and_puts_proxies_
         // The deployed operator serves all namespaces.
         faults.operator.stop().await?;
         unwatched.apply(&other).await?;
-        let operator = LocalOperator::start(namespace, &proxies)?;
+        let operator = LocalOperator::start(namespace, &[("LB_NAMESPACE", proxies.name())])?;
         namespace.apply(&web).await?;
         let replies = namespace.exposed(&web).await?;
         namespace.came_through_proxies(&web, &replies).await?;

@@ -56,3 +56,35 @@ async fn a_daemonset_edited_by_hand_is_put_right() -> Result<(), Failure> {
     })
     .await
 }
+
+#[tokio::test]
+async fn what_is_added_to_a_daemonset_by_hand_is_taken_away_and_a_restart_by_hand_is_left_alone()
+-> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.backend().await?;
+        let [port] = namespace.ports().await?;
+        let web = service("web").tcp(port).proxy_mode();
+        namespace.apply(&web).await?;
+        namespace.exposed(&web).await?;
+        let right = namespace.rolled_out(&web).await?;
+        let api: Api<DaemonSet> = Api::namespaced(namespace.cluster().client.clone(), OPERATOR_NAMESPACE);
+        let edit = async |spec| {
+            let edited = Patch::Merge(json!({ "spec": { "template": spec } }));
+            api.patch(&right.name_any(), &PatchParams::default(), &edited).await
+        };
+        edit(json!({ "spec": { "nodeSelector": { "no": "node" }, "hostPID": true } })).await?;
+        eventually("the DaemonSet is as before", async || {
+            same("spec", &namespace.daemonset(&web).await?.spec, &right.spec)
+        })
+        .await?;
+        namespace.rolled_out(&web).await?;
+        let restarted = json!({ "kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z" });
+        let restart = edit(json!({ "metadata": { "annotations": restarted } })).await?;
+        namespace.operator_caught_up().await?;
+        let rolled = namespace.rolled_out(&web).await?;
+        same("its generation", &rolled.metadata.generation, &restart.metadata.generation)?;
+        same("its UID", &rolled.metadata.uid, &restart.metadata.uid)?;
+        namespace.exposed(&web).await.map(drop)
+    })
+    .await
+}

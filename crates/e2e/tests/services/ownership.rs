@@ -1,7 +1,7 @@
 //! Who owns a port: the oldest Service that wants it; and what the others are told.
 
 use contract::Protocol;
-use e2e::{Failure, Target, same, service, test};
+use e2e::{Failure, Target, ensure, eventually, same, service, test};
 
 #[tokio::test]
 async fn a_port_belongs_to_the_oldest_service_and_the_younger_one_takes_over_when_that_goes()
@@ -85,6 +85,52 @@ async fn a_port_that_another_pod_holds_is_explained_and_taken_when_that_goes() -
         namespace.cluster().ask(&[target]).await?;
         namespace.let_port_go("holder").await?;
         namespace.exposed_on(&web, std::slice::from_ref(&nodes[0])).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn while_proxies_are_rolled_out_or_restarted_no_port_of_theirs_goes_to_a_service_that_waits_for_it()
+-> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.backend().await?;
+        let [port, first, second, third] = namespace.ports().await?;
+        let mut older = service("older").tcp(port).proxy_mode();
+        let waiting = service("waiting").tcp(port).proxy_mode();
+        namespace.apply(&older).await?;
+        namespace.exposed(&older).await?;
+        namespace.apply_after(&older, &waiting).await?;
+        namespace.warned(&waiting, "PortConflict", &[&format!("{}/older", namespace.name())]).await?;
+        let rollouts = async {
+            for more in [first, second, third] {
+                let before = namespace.rolled_out(&older).await?.metadata.generation;
+                older = older.clone().tcp(more);
+                namespace.apply(&older).await?;
+                eventually("the proxies change", async || {
+                    let now = namespace.daemonset(&older).await?.metadata.generation;
+                    ensure(now > before, || format!("generation {now:?}"))
+                })
+                .await?;
+            }
+            namespace.rolled_out(&older).await?;
+            // All at once, so that nothing holds the port on any node.
+            namespace.restart_proxies(&older).await?;
+            namespace.rolled_out(&older).await?;
+            namespace.exposed(&older).await
+        };
+        let looking = async {
+            loop {
+                let (made, pods) = (
+                    namespace.daemonsets(&waiting).await?.len(),
+                    namespace.proxy_pods(&waiting).await?.len(),
+                );
+                same("DaemonSets and pods of the Service that waits", &(made, pods), &(0, 0))?;
+            }
+        };
+        tokio::select! {
+            done = rollouts => done.map(drop),
+            seen = looking => seen,
+        }
     })
     .await
 }

@@ -1,6 +1,6 @@
 //! Where proxies run, and by what: as annotations say.
 
-use contract::annotations::{REPLICAS, TOLERATIONS, WORKLOAD};
+use contract::annotations::{ADDRESS_TYPES, REPLICAS, TOLERATIONS, WORKLOAD};
 use e2e::{Failure, eventually, same, service, test};
 
 #[tokio::test]
@@ -57,6 +57,28 @@ async fn a_deployment_has_as_many_proxies_as_it_is_told_and_switching_leaves_not
         namespace.exposed(&web).await?;
         eventually("no Deployment is left", async || {
             same("Deployments", &namespace.deployments(&web).await?.len(), &0)
+        })
+        .await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn where_nodes_have_no_address_of_the_kind_that_is_asked_for_the_service_says_so() -> Result<(), Failure>
+{
+    test(async |namespace| {
+        let [port] = namespace.ports().await?;
+        let web = service("web").tcp(port).annotation(ADDRESS_TYPES, "ExternalIP");
+        namespace.apply(&web).await?;
+        namespace.warned(&web, "NoAddresses", &["ready proxy", "no IPv4 address of type ExternalIP"]).await?;
+        let web = web.annotation(ADDRESS_TYPES, "ExternalIP,InternalIP");
+        namespace.apply(&web).await?;
+        eventually("the internal addresses will do", async || {
+            same(
+                "addresses",
+                &namespace.published(&web).await?.len(),
+                &namespace.cluster().nodes().await?.len(),
+            )
         })
         .await
     })

@@ -1,6 +1,8 @@
 //! What the tests stand on: isolation, namespaces, the nodes of a small network, proxies, traffic.
 
+pub mod conntrack;
 pub mod isolation;
+pub mod metrics;
 pub mod namespace;
 pub mod network;
 pub mod proxy;
@@ -9,6 +11,7 @@ pub mod traffic;
 use std::time::{Duration, Instant};
 
 pub use isolation::isolated;
+pub use metrics::Metrics;
 pub use namespace::Namespace;
 pub use network::Network;
 pub use proxy::Proxy;

@@ -98,6 +98,13 @@ impl Proxy {
         Pid::from_child(&self.child)
     }
 
+    /// Memory of its own, in KiB: all but the program and what else is mapped from files.
+    pub fn private_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();

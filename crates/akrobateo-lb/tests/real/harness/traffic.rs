@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 
 use super::Namespace;
+use super::network::with_port;
 
 /// How long a client waits for what should come.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -90,8 +91,19 @@ impl Connection {
     }
 }
 
-/// Connects from the address `from` of `client`.
+/// Connects from the address `from` of `client`, and waits until the backend says who is there.
 pub fn tcp(client: &Namespace, from: &str, to: &str, patience: Duration) -> io::Result<Connection> {
+    let mut stream = BufReader::new(tcp_stream(client, from, to, patience)?);
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    if line.is_empty() {
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    Ok(Connection { stream, answer: Answer::parse(&line) })
+}
+
+/// Connects from the address `from` of `client`.
+pub fn tcp_stream(client: &Namespace, from: &str, to: &str, patience: Duration) -> io::Result<TcpStream> {
     let (from, to) = (from.parse::<IpAddr>().unwrap(), to.parse::<SocketAddr>().unwrap());
     let stream = client.run(|| -> io::Result<TcpStream> {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -107,13 +119,7 @@ pub fn tcp(client: &Namespace, from: &str, to: &str, patience: Duration) -> io::
     })?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    stream.read_line(&mut line)?;
-    if line.is_empty() {
-        return Err(io::ErrorKind::ConnectionReset.into());
-    }
-    Ok(Connection { stream, answer: Answer::parse(&line) })
+    Ok(stream)
 }
 
 /// A UDP client with a port of its own, so that all that it sends is one flow.
@@ -122,9 +128,13 @@ pub struct Datagrams(UdpSocket);
 
 impl Datagrams {
     pub fn new(client: &Namespace, from: &str, to: &str) -> Self {
-        let from: IpAddr = from.parse().unwrap();
+        Self::bound(client, &with_port(from, 0), to)
+    }
+
+    /// From a port of the caller's choice.
+    pub fn bound(client: &Namespace, from: &str, to: &str) -> Self {
         Self(client.run(|| {
-            let socket = UdpSocket::bind((from, 0)).unwrap();
+            let socket = UdpSocket::bind(from).unwrap();
             socket.connect(to).unwrap();
             socket
         }))
@@ -147,16 +157,15 @@ impl Datagrams {
 
 /// The status of an HTTP answer, in this thread's namespace; `None` if nobody answers.
 pub fn http_status(ip: &str, port: u16, path: &str, patience: Duration) -> Option<u16> {
-    http_get(ip, port, path, patience).map(|(status, _)| status)
+    http_get(ip, port, path, patience)?.split(' ').nth(1)?.parse().ok()
 }
 
-/// The status and the content of an HTTP answer, in this thread's namespace; `None` if nobody answers.
-pub fn http_get(ip: &str, port: u16, path: &str, patience: Duration) -> Option<(u16, String)> {
+/// An HTTP answer with its header, in this thread's namespace; `None` if nobody answers.
+pub fn http_get(ip: &str, port: u16, path: &str, patience: Duration) -> Option<String> {
     let mut stream = TcpStream::connect((ip.parse::<IpAddr>().unwrap(), port)).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: probe\r\n\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    Some(answer)
 }

@@ -42,6 +42,33 @@ fn sigterm_keeps_new_clients_out_and_ends_when_the_last_connection_does() {
 }
 
 #[test]
+fn who_was_about_to_be_connected_when_sigterm_came_is_let_in() {
+    isolated(|| {
+        let network = Network::new();
+        let backends = backends(&network);
+        let mut proxy = ready(&network.pod, FORWARDS);
+        // The proxy's answer to the client's first segment is lost, and comes again after a second.
+        network.client.nft("add table inet lossy");
+        network.client.nft("add chain inet lossy input { type filter hook input priority 0 ; }");
+        network.client.nft("add rule inet lossy input tcp sport 80 counter drop");
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| connect(&network, 0));
+            eventually("the client begins to connect", || {
+                (!network.client.nft("list table inet lossy").contains("packets 0 ")).then_some(())
+            });
+            proxy.signal(Signal::TERM);
+            proxy.logs("draining");
+            network.client.nft("delete table inet lossy");
+            let mut client = client.join().unwrap();
+            client.write_all(b"just in time").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(rest(&accept(&backends[0])).unwrap(), b"just in time");
+        });
+        assert!(proxy.end().0.success());
+    });
+}
+
+#[test]
 fn without_connections_sigterm_ends_it_at_once() {
     isolated(|| {
         let network = Network::new();

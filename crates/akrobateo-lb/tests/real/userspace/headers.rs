@@ -102,8 +102,11 @@ fn the_header_and_what_the_client_has_sent_meanwhile_come_in_one_segment() {
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
         eventually("the proxy has begun to dial", || {
-            (metric(&metrics(&network.pod), "akrobateo_lb_connections", &["ipv4"]) == 1).then_some(())
+            (metric(&metrics(&network.pod), "akrobateo_lb_open_connections", &["IPv4"]) == 1).then_some(())
         });
+        network.backend.nft("add table inet count");
+        network.backend.nft("add chain inet count input { type filter hook input priority 0 ; }");
+        network.backend.nft("add rule inet count input tcp dport 80 tcp flags & psh == psh counter");
         network.backend.nft("delete table inet slow");
         let mut backend = accept(&backends[0]);
         let mut bytes = [0; 512];
@@ -111,6 +114,8 @@ fn the_header_and_what_the_client_has_sent_meanwhile_come_in_one_segment() {
         let (from, _, header) = parse(&bytes[..len]).expect("a whole header");
         assert_eq!(from, client.local_addr().unwrap());
         assert_eq!(&bytes[header..len], b"GET / HTTP/1.1\r\n\r\n");
+        let segments = network.backend.nft("list table inet count");
+        assert!(segments.contains("packets 1 "), "{segments}");
         assert_eq!(rest(&backend).unwrap(), b"", "the client's end follows");
         backend.write_all(b"answer").unwrap();
         drop(backend);

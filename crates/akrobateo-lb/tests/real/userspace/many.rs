@@ -79,7 +79,7 @@ fn thousands_of_idle_and_busy_connections_fit_into_little_memory() {
         });
         drop((open, busy));
         eventually("all are over", || {
-            (metric(&metrics(&network.pod), "akrobateo_lb_connections", &[]) == 0).then_some(())
+            (metric(&metrics(&network.pod), "akrobateo_lb_open_connections", &[]) == 0).then_some(())
         });
     });
 }

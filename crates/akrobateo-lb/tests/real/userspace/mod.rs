@@ -101,7 +101,7 @@ fn metric(text: &str, name: &str, labels: &[&str]) -> u64 {
 
 /// What the proxy in `pod` answers at /metrics.
 fn metrics(pod: &Namespace) -> String {
-    pod.run(|| http_get("127.0.0.1", PROBE_PORT, "/metrics", PATIENCE)).expect("/metrics is answered").1
+    pod.run(|| http_get("127.0.0.1", PROBE_PORT, "/metrics", PATIENCE)).expect("/metrics is answered")
 }
 
 /// A proxy within this process, for settings that nobody can choose from outside.

@@ -1,6 +1,7 @@
 //! What a proxy needs: it gets it, or says in one sentence what is missing.
 
 use super::{NOTHING, ready};
+use crate::harness::metrics::Metrics;
 use crate::harness::network::{at, with_port};
 use crate::harness::proxy::args;
 use crate::harness::traffic::{PATIENCE, serve_tcp, tcp};
@@ -77,6 +78,7 @@ fn no_rule_of_nftables_and_no_forwarding_is_needed() {
         let mut connection = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
         connection.echoes().unwrap();
         assert_eq!(connection.answer.peer.ip().to_string(), at::POD[0]);
+        assert_eq!(Metrics::of(&network.pod).port("connections_total", "tcp/80", 0, ""), 1);
         assert_eq!(network.pod.nft("list ruleset"), "");
         assert_eq!(network.pod.read_sysctl("ipv4/ip_forward"), "0");
     });

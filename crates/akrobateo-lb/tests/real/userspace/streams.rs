@@ -80,7 +80,7 @@ fn each_side_may_end_first_and_still_gets_all_of_the_other() {
             });
         }
         eventually("nothing is left of them", || {
-            (metric(&metrics(&network.pod), "akrobateo_lb_connections", &[]) == 0).then_some(())
+            (metric(&metrics(&network.pod), "akrobateo_lb_open_connections", &[]) == 0).then_some(())
         });
     });
 }
@@ -153,9 +153,10 @@ fn gigabytes_arrive_as_they_were_sent_both_ways_at_once() {
             }
         });
         let text = metrics(&network.pod);
-        let count = |name| metric(&text, name, &["port=\"80\"", "ipv4"]);
-        assert_eq!(count("akrobateo_lb_received_bytes_total"), len as u64);
-        assert_eq!(count("akrobateo_lb_sent_bytes_total"), len as u64);
+        for direction in ["direction=\"in\"", "direction=\"out\""] {
+            let count = metric(&text, "akrobateo_lb_bytes_total", &["port=\"80\"", "IPv4", direction]);
+            assert_eq!(count, len as u64, "{direction}");
+        }
     });
 }
 
@@ -171,7 +172,7 @@ fn a_connection_that_is_silent_for_too_long_is_ended_and_one_that_is_not_stays()
         let over = || {
             talking.write_all(b"?").unwrap();
             backend.read_exact(&mut [0]).unwrap();
-            (inside.metric("akrobateo_lb_connections", &[]) == 1).then_some(())
+            (inside.metric("akrobateo_lb_open_connections", &[]) == 1).then_some(())
         };
         eventually("the silent one is over", over);
         assert_eq!(rest(&silent).unwrap_err().kind(), ErrorKind::ConnectionReset);

@@ -18,7 +18,7 @@ fn a_backend_that_is_away_is_a_reset_for_the_client_and_works_as_soon_as_it_is_b
         let proxy = ready(&network.pod, FORWARDS);
         for round in 1..=20 {
             is_reset(&network, 0);
-            assert_eq!(metric(&metrics(&network.pod), FAILURES, &["ipv4", "refused"]), round);
+            assert_eq!(metric(&metrics(&network.pod), FAILURES, &["IPv4", "refused"]), round);
         }
         proxy.logs("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
         // Each worker may say it once.
@@ -47,11 +47,11 @@ fn a_target_that_does_not_answer_in_time_is_given_up() {
         let forwards = ["tcp/80=10.96.3.7:80", "tcp/80=[fd00:96::7]:80"];
         let inside =
             Inside::new(&network.pod, &forwards, |settings| settings.dial = Duration::from_millis(300));
-        for (family, label) in ["ipv4", "ipv6"].into_iter().enumerate() {
+        for (family, label) in ["IPv4", "IPv6"].into_iter().enumerate() {
             is_reset(&network, family);
             inside.reaches(FAILURES, &[label, "timed_out"], 1);
         }
-        inside.reaches("akrobateo_lb_connections", &[], 0);
+        inside.reaches("akrobateo_lb_open_connections", &[], 0);
     });
 }
 
@@ -62,7 +62,7 @@ fn a_target_without_a_way_there_is_counted_as_such() {
         let _proxy = ready(&network.pod, FORWARDS);
         network.pod.ip("route add unreachable 10.96.3.7/32");
         is_reset(&network, 0);
-        assert_eq!(metric(&metrics(&network.pod), FAILURES, &["ipv4", "unreachable"]), 1);
+        assert_eq!(metric(&metrics(&network.pod), FAILURES, &["IPv4", "unreachable"]), 1);
     });
 }
 
@@ -77,8 +77,8 @@ fn a_client_that_is_gone_before_the_target_answers_leaves_nothing_behind() {
         }
         eventually("all are over", || {
             let text = metrics(&network.pod);
-            let done = metric(&text, "akrobateo_lb_connections_total", &["ipv4"]) == 50
-                && metric(&text, "akrobateo_lb_connections", &["ipv4"]) == 0;
+            let done = metric(&text, "akrobateo_lb_connections_total", &["IPv4"]) == 50
+                && metric(&text, "akrobateo_lb_open_connections", &["IPv4"]) == 0;
             done.then_some(())
         });
         drop(listener);

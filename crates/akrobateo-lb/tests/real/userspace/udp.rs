@@ -38,13 +38,13 @@ fn a_flow_has_one_source_port_until_it_expires_and_others_have_others() {
             assert_eq!(first.local.to_string(), with_port(at::BACKEND[family], 80));
             assert_ne!(two.ask(PATIENCE).unwrap().peer, first.peer);
             assert_eq!(one.ask(PATIENCE).unwrap().peer, first.peer);
-            inside.reaches("akrobateo_lb_connections", &[], 0);
+            inside.reaches("akrobateo_lb_open_connections", &[], 0);
             assert_ne!(one.ask(PATIENCE).unwrap().peer, first.peer, "it was not forgotten");
-            inside.reaches("akrobateo_lb_connections", &[], 0);
+            inside.reaches("akrobateo_lb_open_connections", &[], 0);
         }
-        assert_eq!(inside.metric("akrobateo_lb_connections_total", &["udp", "ipv6"]), 3);
-        assert_eq!(inside.metric("akrobateo_lb_received_bytes_total", &["udp", "ipv4"]), 4);
-        assert!(inside.metric("akrobateo_lb_sent_bytes_total", &["udp", "ipv4"]) > 4);
+        assert_eq!(inside.metric("akrobateo_lb_connections_total", &["udp", "IPv6"]), 3);
+        assert_eq!(inside.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"in\""]), 4);
+        assert!(inside.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"out\""]) > 4);
     });
 }
 
@@ -64,7 +64,7 @@ fn when_there_are_too_many_flows_the_unanswered_make_way_and_the_answered_stay()
             nobody.send();
         }
         inside.reaches("akrobateo_lb_connections_total", &["port=\"81\""], 20);
-        assert_eq!(inside.metric("akrobateo_lb_connections", &[]), 4);
+        assert_eq!(inside.metric("akrobateo_lb_open_connections", &[]), 4);
         for (flow, peer) in answered.iter().zip(peers) {
             assert_eq!(flow.ask(PATIENCE).unwrap().peer, peer);
         }
@@ -73,7 +73,7 @@ fn when_there_are_too_many_flows_the_unanswered_make_way_and_the_answered_stay()
             flow.ask(PATIENCE).unwrap();
         }
         client(&network, 0).ask(IMPATIENCE).unwrap_err();
-        assert_eq!(inside.metric("akrobateo_lb_datagrams_dropped_total", &["port=\"80\""]), 1);
+        assert_eq!(inside.metric("akrobateo_lb_dropped_datagrams_total", &["port=\"80\""]), 1);
     });
 }
 
@@ -84,7 +84,7 @@ fn a_target_that_is_away_is_counted_and_found_again() {
         let inside = Inside::new(&network.pod, &FORWARDS, |_| {});
         let flow = client(&network, 0);
         flow.ask(IMPATIENCE).unwrap_err();
-        inside.reaches("akrobateo_lb_dial_failures_total", &["udp", "ipv4", "refused"], 1);
+        inside.reaches("akrobateo_lb_dial_failures_total", &["udp", "IPv4", "refused"], 1);
         serve_udp(&network.backend, &with_port(at::BACKEND[0], 80));
         flow.ask(PATIENCE).unwrap();
     });

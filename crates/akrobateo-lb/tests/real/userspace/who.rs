@@ -41,9 +41,13 @@ fn source_ranges_of_both_families_let_in_exactly_their_clients() {
         }
         let text = metrics(&network.pod);
         for (labels, kept_out) in
-            [(["tcp", "ipv4"], 1), (["udp", "ipv4"], 1), (["tcp", "ipv6"], 2), (["udp", "ipv6"], 2)]
+            [(["tcp", "IPv4"], 1), (["udp", "IPv4"], 1), (["tcp", "IPv6"], 2), (["udp", "IPv6"], 2)]
         {
-            assert_eq!(metric(&text, "akrobateo_lb_source_refused_total", &labels), kept_out, "{labels:?}");
+            assert_eq!(
+                metric(&text, "akrobateo_lb_refused_connections_total", &labels),
+                kept_out,
+                "{labels:?}"
+            );
         }
     });
 }

@@ -1,10 +1,9 @@
 //! The choices that a Service makes by annotation, and an administrator by flag for all others. Pure.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use contract::{Protocol, ProxyArgs, annotations};
+use contract::{DataPath, Protocol, annotations};
 use k8s_openapi::api::core::v1::{Service, Toleration};
 use kube::ResourceExt;
 
@@ -132,8 +131,18 @@ pub(super) fn address_types(service: &Service, defaults: &Defaults) -> Result<Ve
     choice(service, annotations::ADDRESS_TYPES, &defaults.address_types, allowed, parse)
 }
 
-pub(super) fn ip_mode(service: &Service, defaults: &Defaults) -> Result<IpMode, Refusal> {
-    choice(service, annotations::IP_MODE, &defaults.ip_mode, "VIP, Proxy", IpMode::parse)
+/// In userspace it is Proxy, so that kube-proxy leaves clients to the proxies.
+pub(super) fn ip_mode(service: &Service, defaults: &Defaults, path: DataPath) -> Result<IpMode, Refusal> {
+    match path {
+        DataPath::Kernel => {
+            choice(service, annotations::IP_MODE, &defaults.ip_mode, "VIP, Proxy", IpMode::parse)
+        }
+        DataPath::Userspace => {
+            let allowed = "Proxy, for with VIP kube-proxy would answer in the place of proxies in userspace";
+            let proxy = |text: &str| IpMode::parse(text).filter(|mode| *mode == IpMode::Proxy);
+            choice(service, annotations::IP_MODE, &IpMode::Proxy, allowed, proxy)
+        }
+    }
 }
 
 pub(super) fn priority_class(service: &Service, defaults: &Defaults) -> Result<String, Refusal> {
@@ -146,30 +155,8 @@ pub(super) fn priority_class(service: &Service, defaults: &Defaults) -> Result<S
     choice(service, annotations::PRIORITY_CLASS, &defaults.priority_class, allowed, parse)
 }
 
-/// Checks the wishes that have no effect yet, so that nobody believes that they have.
-pub(super) fn only_what_can_be_done(service: &Service, proxy: &ProxyArgs) -> Result<(), Refusal> {
-    let tcp: BTreeSet<u16> =
-        proxy.forwards.iter().filter(|f| f.protocol == Protocol::Tcp).map(|f| f.port.get()).collect();
-    let version = |text: &str| {
-        let (version, ports) = text.split_once(':').unwrap_or((text, ""));
-        let known = |port: &str| port.trim().parse().is_ok_and(|port: u16| tcp.contains(&port));
-        let ports_valid = text.split_once(':').is_none() || ports.split(',').all(known);
-        (["v1", "v2"].contains(&version) && ports_valid).then(|| Some(text.to_owned()))
-    };
-    let allowed = "v1, v2, or one of them for some of the Service's TCP ports, for example v2:443,8443";
-    let unsupported = |name, value| Refusal::UnsupportedAnnotation { name, value };
-    if let Some(value) = choice(service, annotations::PROXY_PROTOCOL, &None, allowed, version)? {
-        return Err(unsupported(annotations::PROXY_PROTOCOL, value));
-    }
-    let path = |text: &str| ["kernel", "userspace"].contains(&text).then(|| text.to_owned());
-    match choice(service, annotations::DATA_PATH, &"kernel".to_owned(), "kernel, userspace", path)? {
-        value if value == "userspace" => Err(unsupported(annotations::DATA_PATH, value)),
-        _ => Ok(()),
-    }
-}
-
 /// The annotation's value, or the default where there is no annotation.
-fn choice<T: Clone>(
+pub(super) fn choice<T: Clone>(
     service: &Service,
     name: &'static str,
     default: &T,

@@ -9,12 +9,22 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::Refusal;
 
+/// Most ports of a Service: each is a rule or three of the node's portmap plugin, which makes them one by one before the
+/// pod starts, and an argument; beyond this pods would fail without saying why.
+const MAX_PORTS: usize = 1000;
+
 /// The arguments of the Service's proxies, sorted, so that the order of its ports changes nothing.
 pub(super) fn of(service: &Service) -> Result<ProxyArgs, Refusal> {
     let Some(spec) = &service.spec else {
         return Err(Refusal::UnsupportedSpec("the Service has no spec".to_owned()));
     };
     let addresses = cluster_ips(spec)?;
+    let ports = spec.ports.as_ref().map_or(0, Vec::len);
+    if ports > MAX_PORTS {
+        let error =
+            format!("the Service has {ports} ports; at most {MAX_PORTS} can be held on a node: split it");
+        return Err(Refusal::UnsupportedSpec(error));
+    }
     let mut forwards = Vec::new();
     for port in spec.ports.iter().flatten() {
         let (protocol, number) = protocol_and_port(port)?;
@@ -71,7 +81,7 @@ fn sources(spec: &ServiceSpec) -> Result<Vec<IpNet>, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::fixtures::service;
+    use crate::decide::fixtures::{ServiceBuilder, service};
 
     #[test]
     fn every_port_is_forwarded_to_every_cluster_ip_in_a_stable_order() {
@@ -102,6 +112,14 @@ mod tests {
         let service = service("web").tcp(80).sources(&["10.0.0.1/8", " 10.0.0.0/8 ", "fd00::/8"]).build();
         let ranges: Vec<_> = of(&service).unwrap().sources.iter().map(ToString::to_string).collect();
         assert_eq!(ranges, ["10.0.0.0/8", "fd00::/8"]);
+    }
+
+    #[test]
+    fn a_thousand_ports_are_forwarded_and_more_are_refused_with_the_limit() {
+        let with = |ports: u16| (1..=ports).fold(service("many"), ServiceBuilder::tcp).build();
+        assert_eq!(of(&with(1000)).unwrap().forwards.len(), 1000);
+        let refusal = of(&with(1001)).unwrap_err().to_string();
+        assert!(refusal.contains("1001 ports") && refusal.contains("at most 1000"), "{refusal}");
     }
 
     #[test]

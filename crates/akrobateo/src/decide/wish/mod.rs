@@ -1,6 +1,7 @@
 //! What a Service asks for, validated once: a `Wish` cannot be wrong. Pure.
 
 mod choices;
+mod data_path;
 mod forwarding;
 mod node_selector;
 mod refusal;
@@ -18,6 +19,7 @@ pub(crate) use node_selector::Requirement;
 pub(crate) use node_selector::parse as parse_node_selector;
 pub(crate) use refusal::Refusal;
 pub(crate) use tolerations::parse as parse_tolerations;
+pub(crate) use wanted::not_ours;
 pub(super) use wanted::{is_status_ours, is_wanted};
 
 use super::node_facts::NodeFacts;
@@ -61,7 +63,8 @@ impl NodeChoice {
 impl Wish {
     /// Reads a wanted Service.
     pub(crate) fn of(service: &Service, defaults: &Defaults) -> Result<Self, Refusal> {
-        let proxy = forwarding::of(service)?;
+        let mut proxy = forwarding::of(service)?;
+        (proxy.data_path, proxy.proxy_protocol) = data_path::of(service, &proxy.forwards)?;
         let wish = Self {
             nodes: NodeChoice {
                 requirements: choices::node_selector(service, defaults)?,
@@ -70,15 +73,22 @@ impl Wish {
             workload: choices::workload(service, defaults)?,
             priority_class: choices::priority_class(service, defaults)?,
             address_types: choices::address_types(service, defaults)?,
-            ip_mode: choices::ip_mode(service, defaults)?,
+            ip_mode: choices::ip_mode(service, defaults, proxy.data_path)?,
             local: service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref())
                 == Some("Local"),
             proxy,
         };
-        choices::only_what_can_be_done(service, &wish.proxy)?;
         match wish.host_ports().into_iter().find(|port| defaults.reserved_ports.contains(*port)) {
             Some(port) => Err(Refusal::PortReserved(port)),
             None => Ok(wish),
+        }
+    }
+
+    /// How many proxies run when so many nodes may run one.
+    pub(crate) fn proxies_on(&self, nodes: usize) -> usize {
+        match self.workload {
+            Workload::DaemonSet => nodes,
+            Workload::Deployment { replicas } => nodes.min(replicas.into()),
         }
     }
 

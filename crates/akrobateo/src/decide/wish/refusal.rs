@@ -8,9 +8,6 @@ pub(crate) enum Refusal {
     /// An annotation's value is not among those allowed.
     #[error("annotation {name} is {value:?}; allowed: {allowed}")]
     InvalidAnnotation { name: &'static str, value: String, allowed: String },
-    /// An annotation asks, in good form, for what this version cannot do.
-    #[error("annotation {name} is {value:?}, which this version cannot do yet")]
-    UnsupportedAnnotation { name: &'static str, value: String },
     /// A part of the spec that the API server lets through and proxies cannot serve.
     #[error("{0}")]
     UnsupportedSpec(String),
@@ -24,7 +21,6 @@ impl Refusal {
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
             Self::InvalidAnnotation { .. } => "InvalidAnnotation",
-            Self::UnsupportedAnnotation { .. } => "UnsupportedAnnotation",
             Self::UnsupportedSpec(_) => "UnsupportedSpec",
             Self::PortReserved(_) => "PortReserved",
         }

@@ -3,14 +3,39 @@
 use contract::{FIELD_MANAGER, LOAD_BALANCER_CLASS};
 use k8s_openapi::api::core::v1::Service;
 
+/// Why a Service is not Akrobateo's business.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotOurs {
+    #[error("it is not of type LoadBalancer")]
+    Type,
+    #[error("its loadBalancerClass is {0}, another implementation's")]
+    Class(String),
+    #[error("it has no loadBalancerClass, and the operator serves those of class {LOAD_BALANCER_CLASS} only")]
+    NoClass,
+    #[error("it has no cluster IP")]
+    Headless,
+    #[error("it is being deleted")]
+    Going,
+}
+
+/// Why this Service is not to be given addresses by us; `None` if it is.
+pub(crate) fn not_ours(service: &Service, default_class: bool) -> Option<NotOurs> {
+    let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
+    let Some(spec) = spec else { return Some(NotOurs::Type) };
+    match spec.load_balancer_class.as_deref() {
+        None if !default_class => return Some(NotOurs::NoClass),
+        Some(class) if class != LOAD_BALANCER_CLASS => return Some(NotOurs::Class(class.to_owned())),
+        _ => (),
+    }
+    if spec.cluster_ip.as_deref().is_none_or(|ip| ip.is_empty() || ip == "None") {
+        return Some(NotOurs::Headless);
+    }
+    service.metadata.deletion_timestamp.is_some().then_some(NotOurs::Going)
+}
+
 /// Whether this Service is to be given addresses by us.
 pub(crate) fn is_wanted(service: &Service, default_class: bool) -> bool {
-    let Some(spec) = &service.spec else { return false };
-    let class = spec.load_balancer_class.as_deref();
-    spec.type_.as_deref() == Some("LoadBalancer")
-        && class.map_or(default_class, |class| class == LOAD_BALANCER_CLASS)
-        && spec.cluster_ip.as_deref().is_some_and(|ip| !ip.is_empty() && ip != "None")
-        && service.metadata.deletion_timestamp.is_none()
+    not_ours(service, default_class).is_none()
 }
 
 /// Whether the addresses in this Service's status were written by us: others' are not ours to clear.

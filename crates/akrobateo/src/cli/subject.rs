@@ -1,0 +1,87 @@
+//! What is known of one Service, and what is said of it in every answer. Pure.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+
+use crate::decide::{Case, Decision, HostPort, NodeFacts, is_ready, published, runs_on};
+use crate::key::ServiceKey;
+use crate::observe::Observed;
+
+/// A Service, or what was made for one that is gone.
+pub(super) struct Subject {
+    pub(super) key: ServiceKey,
+    pub(super) observed: Observed,
+    pub(super) decision: Decision,
+}
+
+impl Subject {
+    pub(super) fn service(&self) -> Option<&Service> {
+        self.observed.service.as_deref()
+    }
+
+    /// Whether anybody would look for it here: a Service of type LoadBalancer, or proxies that are left of one.
+    pub(super) fn is_of_interest(&self) -> bool {
+        let spec = self.service().and_then(|service| service.spec.as_ref());
+        spec.is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"))
+            || !self.observed.workloads.is_empty()
+    }
+
+    /// The Service's ports as in its spec: `80/TCP`.
+    pub(super) fn ports(&self) -> Vec<String> {
+        let spec = self.service().and_then(|service| service.spec.as_ref());
+        let ports = spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        ports.map(|port| format!("{}/{}", port.port, port.protocol.as_deref().unwrap_or("TCP"))).collect()
+    }
+
+    /// The addresses that the Service's status has.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let ingress = self.service().map(published).unwrap_or_default();
+        let name = |entry: &k8s_openapi::api::core::v1::LoadBalancerIngress| {
+            entry.ip.clone().or_else(|| entry.hostname.clone())
+        };
+        ingress.iter().filter_map(name).collect()
+    }
+
+    /// The nodes that have, or are to have, its proxies; of a refused Service those where the last good ones run.
+    pub(super) fn holds(&self) -> (BTreeSet<HostPort>, Vec<&NodeFacts>) {
+        let nodes = self.observed.nodes.iter();
+        match &self.observed.case {
+            None => (BTreeSet::new(), Vec::new()),
+            Some(Case::Refused(_)) => {
+                let ports = self.observed.workloads.iter().flat_map(crate::decide::Workload::host_ports);
+                (ports.collect(), nodes.filter(|node| self.has_pod(node)).collect())
+            }
+            Some(Case::Granted(wish, verdict)) => {
+                (wish.host_ports(), nodes.filter(|node| verdict.grants(wish, node)).collect())
+            }
+        }
+    }
+
+    /// How many proxies there should be.
+    pub(super) fn wanted(&self) -> usize {
+        let nodes = self.holds().1.len();
+        match &self.observed.case {
+            Some(Case::Granted(wish, _)) => wish.proxies_on(nodes),
+            _ => nodes,
+        }
+    }
+
+    /// How many nodes have a proxy that answers.
+    pub(super) fn ready(&self) -> usize {
+        self.observed.nodes.iter().filter(|node| self.is_ready_on(node)).count()
+    }
+
+    pub(super) fn is_ready_on(&self, node: &NodeFacts) -> bool {
+        self.observed.pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod))
+    }
+
+    pub(super) fn has_pod(&self, node: &NodeFacts) -> bool {
+        self.observed.pods.iter().any(|pod| runs_on(pod, &node.name))
+    }
+}
+
+/// A port as people write it.
+pub(super) fn named((protocol, port): HostPort) -> String {
+    format!("{port}/{}", protocol.as_str().to_uppercase())
+}

@@ -1,0 +1,83 @@
+//! What keeps a Service from having addresses, beyond what its proxies' pods say. Pure.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+
+use super::addresses::{Backed, is_ready, runs_on};
+use super::node_facts::{NodeFacts, Unusable};
+use super::wish::{AddressType, Wish};
+use crate::observe::Observed;
+
+/// The reason of a Service without a proxy that could answer.
+pub(super) const NOT_READY: &str = "ProxiesNotReady";
+
+/// The first thing to mend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Obstacle {
+    #[error("no node has the labels that the node selector asks for, and only taints that are tolerated")]
+    Unplaceable,
+    #[error("externalTrafficPolicy is Local and no node has a ready endpoint")]
+    Idle,
+    #[error("externalTrafficPolicy is Local and no node with a ready endpoint has a ready proxy")]
+    Apart,
+    #[error(
+        "node {node}, which has a ready proxy, has no {families} address of type {types}, nor does its annotation {} name one",
+        contract::annotations::NODE_ADDRESS
+    )]
+    Addressless { node: String, families: String, types: String },
+    #[error("node {node}, which has a ready proxy, cannot be published: {why}")]
+    Unpublishable { node: String, why: Unusable },
+    #[error("no proxy pod has been made; kubectl describe {0} says why")]
+    Podless(String),
+}
+
+impl Obstacle {
+    /// The reason of conditions and events.
+    pub(super) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unplaceable => "NoNodes",
+            Self::Idle | Self::Apart => "NoEndpoints",
+            Self::Addressless { .. } | Self::Unpublishable { .. } => "NoAddresses",
+            Self::Podless(_) => NOT_READY,
+        }
+    }
+
+    /// Looks for one, for a Service without addresses although `backed` nodes have a proxy; and tells when another
+    /// look is due although nothing has happened.
+    pub(super) fn find(
+        observed: &Observed,
+        wish: &Wish,
+        backed: &Backed,
+        now: Timestamp,
+    ) -> (Option<Self>, Option<Timestamp>) {
+        let Observed { service, pods, nodes, endpoint_nodes, workloads, .. } = observed;
+        let stuck = workloads.first().and_then(|workload| workload.stuck(pods));
+        let due = stuck.as_ref().map(|(since, _)| *since).filter(|since| *since > now);
+        let ready: Vec<_> = nodes.iter().filter(|node| has_ready_proxy(pods, node)).collect();
+        let obstacle = if !nodes.iter().any(|node| wish.nodes.includes(node)) {
+            Some(Self::Unplaceable)
+        } else if wish.local && endpoint_nodes.is_empty() {
+            Some(Self::Idle)
+        } else if let Some(node) = backed.nodes.first() {
+            let families = service.iter().flat_map(|service| &service.spec);
+            let families =
+                families.flat_map(|spec| spec.ip_families.iter().flatten()).cloned().collect::<Vec<_>>();
+            let types = wish.address_types.iter().map(|kind| AddressType::as_str(*kind)).collect::<Vec<_>>();
+            let (families, types) = (families.join(" or "), types.join(" or "));
+            Some(Self::Addressless { node: node.name.clone(), families, types })
+        } else if let Some((node, why)) = ready.iter().find_map(|node| Some((node, node.unusable?))) {
+            Some(Self::Unpublishable { node: node.name.clone(), why })
+        } else if wish.local && !ready.is_empty() {
+            Some(Self::Apart)
+        } else {
+            stuck.filter(|(since, _)| *since <= now).map(|(_, named)| Self::Podless(named))
+        };
+        (obstacle, due)
+    }
+}
+
+fn has_ready_proxy(pods: &[Arc<Pod>], node: &NodeFacts) -> bool {
+    pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod))
+}
