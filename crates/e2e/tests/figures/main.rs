@@ -65,7 +65,7 @@ struct Round {
 async fn round(namespace: &Namespace) -> Result<Round, Failure> {
     let [port, bare_port] = namespace.ports().await?;
     let web = service("web").tcp(port).proxy_mode();
-    let mut watch = Stopwatch::start(namespace).await?;
+    let mut watch = Stopwatch::start(namespace);
     let begin = Instant::now();
     namespace.apply(&web).await?;
     let (workload, ready, published) = watch.service_served(web.name()).await?;

@@ -1,14 +1,19 @@
 //! Notes when things are seen to happen, by watches: no polling that would add to what is measured. Does I/O.
 
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::future::ready;
+use std::pin::Pin;
+
 use e2e::{Failure, Namespace};
 use futures::stream::SelectAll;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{WatchEvent, WatchParams};
-use kube::{Api, ResourceExt};
-use std::collections::BTreeSet;
-use std::pin::Pin;
+use k8s_openapi::serde::de::DeserializeOwned;
+use kube::runtime::watcher::Config;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource, ResourceExt};
 use tokio::time::Instant;
 
 /// The nodes of the cluster, each of which gets a pod.
@@ -27,36 +32,25 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    pub(crate) async fn start(namespace: &Namespace) -> Result<Self, Failure> {
+    pub(crate) fn start(namespace: &Namespace) -> Self {
         let client = &namespace.cluster().client;
-        let proxies = WatchParams::default().labels("app.kubernetes.io/name=akrobateo-lb");
-        let pods = Api::<Pod>::all(client.clone()).watch(&proxies, "0").await?.map(|event| match event {
-            Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) if is_ready(&pod) => {
-                Some(Seen::Ready(pod.name_any()))
-            }
-            _ => None,
+        let proxies = || Config::default().labels("app.kubernetes.io/name=akrobateo-lb");
+        let pods = objects(Api::<Pod>::all(client.clone()), proxies())
+            .map(|pod| is_ready(&pod).then(|| Seen::Ready(pod.name_any())));
+        let daemonsets = objects(Api::<DaemonSet>::all(client.clone()), proxies()).map(|daemonset| {
+            Some(Seen::Workload(daemonset.labels().get(contract::labels::SERVICE_NAME)?.clone()))
         });
-        let daemonsets =
-            Api::<DaemonSet>::all(client.clone()).watch(&proxies, "0").await?.map(|event| match event {
-                Ok(WatchEvent::Added(daemonset)) => {
-                    Some(Seen::Workload(daemonset.labels().get(contract::labels::SERVICE_NAME)?.clone()))
-                }
-                _ => None,
-            });
-        let services: Api<Service> = Api::namespaced(client.clone(), namespace.name());
-        let services = services.watch(&WatchParams::default(), "0").await?.map(|event| match event {
-            Ok(WatchEvent::Modified(service)) => {
-                let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-                let addresses = status.and_then(|status| status.ingress.as_ref()).map_or(0, Vec::len);
-                Some(Seen::Published(service.name_any(), addresses))
-            }
-            _ => None,
+        let services = Api::<Service>::namespaced(client.clone(), namespace.name());
+        let services = objects(services, Config::default()).map(|service| {
+            let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+            let addresses = status.and_then(|status| status.ingress.as_ref()).map_or(0, Vec::len);
+            Some(Seen::Published(service.name_any(), addresses))
         });
         let mut seen: SelectAll<Pin<Box<dyn Stream<Item = Option<Seen>> + Send>>> = SelectAll::new();
         seen.push(Box::pin(pods));
         seen.push(Box::pin(daemonsets));
         seen.push(Box::pin(services));
-        Ok(Self { seen })
+        Self { seen }
     }
 
     /// When the Service's workload was made, its last pod ready, its last address published.
@@ -67,7 +61,9 @@ impl Stopwatch {
         let (mut workload, mut ready, mut pods) = (None, None, BTreeSet::new());
         while let Some(seen) = self.seen.next().await {
             match seen {
-                Some(Seen::Workload(of)) if of == name => workload = Some(Instant::now()),
+                Some(Seen::Workload(of)) if of == name && workload.is_none() => {
+                    workload = Some(Instant::now());
+                }
                 Some(Seen::Ready(pod)) if workload.is_some() && pods.insert(pod.clone()) => {
                     ready = Some(Instant::now());
                 }
@@ -96,6 +92,14 @@ impl Stopwatch {
         }
         Err(Failure::Unmet("a watch has ended".to_owned()))
     }
+}
+
+/// Objects as they are made and changed.
+fn objects<K>(api: Api<K>, config: Config) -> impl Stream<Item = K> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    watcher(api, config).default_backoff().applied_objects().filter_map(|object| ready(object.ok()))
 }
 
 /// Makes a copy of a DaemonSet into one that the operator does not know, on a port of its own.
