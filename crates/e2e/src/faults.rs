@@ -30,6 +30,14 @@ for process in /proc/[0-9]*; do
 done
 [ -n "$killed" ]"#;
 
+/// Removes the rules in the network namespace of the container whose id it is given.
+const FLUSH_RULES: &str = r#"
+for process in /proc/[0-9]*; do
+  if grep -q "$1" "$process/cgroup" 2>/dev/null; then
+    exec nsenter --target "${process#/proc/}" --net -- nft flush ruleset
+  fi
+done
+exit 1"#;
 /// Prints the status of the processes with the name that it is given.
 const PROCESS_STATUS: &str = r#"
 for process in /proc/[0-9]*; do
@@ -145,6 +153,14 @@ impl Faults {
         let id = container_id(pod).unwrap_or_default();
         ensure(!id.is_empty(), || format!("{} has no running container", pod.name_any()))?;
         self.node(&["exec", node, "sh", "-c", KILL_CONTAINER, "kill", &id]).await
+    }
+
+    /// Removes all nftables rules of a pod's network, as a program does that takes them for its own.
+    pub async fn flush_rules(&self, pod: &Pod) -> Result<(), Failure> {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+        let id = container_id(pod).unwrap_or_default();
+        ensure(!id.is_empty(), || format!("{} has no running container", pod.name_any()))?;
+        self.node(&["exec", node, "sh", "-c", FLUSH_RULES, "flush", &id]).await
     }
 
     /// /proc/PID/status of the program of this name that runs in a pod.

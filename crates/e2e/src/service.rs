@@ -91,6 +91,13 @@ impl ServiceBuilder {
         self
     }
 
+    /// Without nodePorts, which a load balancer like ours does not need.
+    #[must_use]
+    pub fn without_node_ports(mut self) -> Self {
+        self.spec.allocate_load_balancer_node_ports = Some(false);
+        self
+    }
+
     /// Of exactly these families, in this order: `["IPv4"]`, `["IPv6"]`, or both.
     #[must_use]
     pub fn families(mut self, families: &[&str]) -> Self {

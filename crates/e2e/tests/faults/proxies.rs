@@ -1,8 +1,9 @@
 //! Proxies that die.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use e2e::{Failure, ensure, eventually, fault_test, service};
+use e2e::{Failure, ensure, eventually, fault_test, same, service, within};
 use kube::ResourceExt;
 
 #[tokio::test]
@@ -33,6 +34,33 @@ async fn a_proxy_that_is_killed_starts_again_and_breaks_no_connection() -> Resul
         let replies = namespace.exposed(&web).await?;
         namespace.came_through_proxies(&web, &replies).await?;
         session.says("after").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn rules_that_somebody_flushes_are_back_before_a_client_notices() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        namespace.backend().await?;
+        let [port] = namespace.ports().await?;
+        let nodes = namespace.cluster().nodes().await?;
+        let web =
+            service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).proxy_mode().on(&[&nodes[0].name]);
+        namespace.apply(&web).await?;
+        namespace.exposed_on(&web, &nodes[..1]).await?;
+        let proxy = namespace.proxy_pods(&web).await?.remove(0);
+        faults.flush_rules(&proxy).await?;
+        within(Duration::from_secs(5), "the proxy has put its rules back", async || {
+            let metrics = namespace.proxy_metrics(&web).await?;
+            let restored =
+                metrics.lines().find_map(|line| line.strip_prefix("akrobateo_lb_rules_restored_total "));
+            ensure(restored == Some("1"), || metrics.clone())
+        })
+        .await?;
+        let replies = namespace.exposed_on(&web, &nodes[..1]).await?;
+        namespace.came_through_proxies(&web, &replies).await?;
+        let same_pod = namespace.proxy_pods(&web).await?.remove(0);
+        same("the proxy", &same_pod.uid(), &proxy.uid())
     })
     .await
 }

@@ -1,4 +1,4 @@
-//! Annotations that cannot be obeyed: said so on the Service, while its proxies go on.
+//! Annotations and specs that cannot be obeyed: said so on the Service, while its proxies go on.
 
 use contract::annotations::IP_MODE;
 use e2e::{Failure, eventually, service, test};
@@ -35,6 +35,30 @@ async fn a_bad_annotation_is_refused_with_what_is_allowed_and_the_last_good_prox
         let mended = web.tcp(another);
         namespace.apply(&mended).await?;
         namespace.exposed(&mended).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn more_ports_than_a_node_can_hold_are_refused_with_the_limit() -> Result<(), Failure> {
+    test(async |namespace| {
+        let many = (20_001..=21_001).fold(service("many").without_node_ports(), e2e::ServiceBuilder::tcp);
+        namespace.apply(&many).await?;
+        namespace.warned(&many, "UnsupportedSpec", &["1001 ports", "at most 1000"]).await?;
+        e2e::same("DaemonSets", &namespace.daemonsets(&many).await?.len(), &0)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_service_needs_no_node_ports() -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.backend().await?;
+        let [port] = namespace.ports().await?;
+        let web = service("web").tcp(port).udp(port).without_node_ports();
+        let ports = namespace.apply(&web).await?.spec.and_then(|spec| spec.ports).unwrap_or_default();
+        assert!(ports.iter().all(|port| port.node_port.is_none()), "{ports:?}");
+        namespace.exposed(&web).await.map(drop)
     })
     .await
 }
