@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use rustix::net::acceptfrom_with;
 
 use super::connection::{Connection, dial, reset};
+use super::handover::{Client, Desk, less_busy};
 use super::listen::{FLAGS, let_no_more_begin};
 use super::poller::Token;
 use super::stats::{DialFailure, add};
@@ -65,7 +66,7 @@ impl Worker {
         true
     }
 
-    /// A client has been accepted: dials the target, or keeps the client out.
+    /// A client has been accepted: serves it, leaves that to another worker, or keeps the client out.
     fn arrived(&mut self, port: usize, client: OwnedFd, address: SocketAddr) {
         if !self.lets_in(address.ip()) {
             add(&self.stats.port(port).refused, 1);
@@ -73,6 +74,36 @@ impl Worker {
             self.shared.connections.left();
             return;
         }
+        if let Some(client) = self.pass_on((port, client, address)) {
+            self.desk().begun();
+            self.serve(client);
+        }
+    }
+
+    /// Leaves a client to a worker that has fewer; gives it back if there is none.
+    fn pass_on(&self, client: Client) -> Option<Client> {
+        let other = if self.draining { None } else { less_busy(&self.shared.desks, self.number) };
+        let Some(other) = other else { return Some(client) };
+        let back = self.shared.desks[other].leave(client);
+        if back.is_none() {
+            self.shared.wake(other);
+        }
+        back
+    }
+
+    /// Serves the clients that others have left to this worker.
+    pub(super) fn serve_all(&mut self, clients: Vec<Client>) {
+        for client in clients {
+            self.serve(client);
+        }
+    }
+
+    pub(super) fn desk(&self) -> &Desk {
+        &self.shared.desks[self.number]
+    }
+
+    /// Dials the target of a client that has been let in.
+    fn serve(&mut self, (port, client, address): Client) {
         let failed = match dial(self.shared.ports[port].target) {
             Ok(target) => {
                 let connection = Connection::new(port, self.tools.now, (client, address), target);
@@ -86,6 +117,7 @@ impl Worker {
                 add(&self.stats.port(port).closed, 1);
                 reset(&client);
                 self.shared.connections.left();
+                self.desk().ended();
                 error
             }
         };

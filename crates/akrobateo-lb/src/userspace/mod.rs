@@ -6,6 +6,7 @@ mod arrivals;
 mod complaints;
 mod connection;
 mod datagrams;
+mod handover;
 mod header;
 mod listen;
 mod pipes;

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use contract::{Forward, Protocol};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::{Errno, write};
+use rustix::io::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::handover::Desk;
 use super::listen::arrivals;
 use super::ports::Port;
 use super::settings::Settings;
@@ -76,6 +77,7 @@ impl Proxy {
             connections: Room::new(settings.connections),
             flows: Room::new(settings.flows),
             draining: AtomicBool::new(false),
+            desks: (0..settings.workers).map(|_| Desk::new()).collect(),
             wakers: wakers.map_err(|error| UserspaceError::Start(error.into()))?,
         });
         let (end, ends) = unbounded_channel();
@@ -125,9 +127,8 @@ impl Proxy {
         let (connections, flows) = (self.shared.connections.taken(), self.shared.flows.taken());
         tracing::info!(connections, flows, "draining: nobody is let in any more, and who is in may finish");
         self.shared.draining.store(true, Release);
-        for waker in &self.shared.wakers {
-            // Fails only where the worker has been woken already.
-            let _ = write(waker, &1_u64.to_ne_bytes());
+        for worker in 0..self.shared.wakers.len() {
+            self.shared.wake(worker);
         }
     }
 

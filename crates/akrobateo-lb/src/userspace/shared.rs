@@ -4,6 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
+use rustix::io::write;
+
+use super::handover::Desk;
 use super::ports::Port;
 use crate::sources::Sources;
 
@@ -17,8 +20,20 @@ pub(super) struct Shared {
     pub(super) flows: Room,
     /// Nothing new is let in any more.
     pub(super) draining: AtomicBool,
+    /// Where each worker's clients are counted, and left by others.
+    pub(super) desks: Box<[Desk]>,
     /// By which each worker is told that something here has changed.
     pub(super) wakers: Box<[OwnedFd]>,
+}
+
+impl Shared {
+    /// Has a worker look at what has changed.
+    pub(super) fn wake(&self, worker: usize) {
+        if let Some(waker) = self.wakers.get(worker) {
+            // Fails only where the worker has been woken already.
+            let _ = write(waker, &1_u64.to_ne_bytes());
+        }
+    }
 }
 
 /// A number of things that may exist at a time.

@@ -48,6 +48,8 @@ struct Times {
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
+    /// Its place among the workers.
+    pub(super) number: usize,
     pub(super) stats: Arc<WorkerStats>,
     pub(super) poller: Poller,
     pub(super) listeners: Vec<Arrivals>,
@@ -97,6 +99,7 @@ impl Worker {
         };
         Ok(Self {
             shared,
+            number,
             stats,
             poller,
             listeners,
@@ -143,7 +146,12 @@ impl Worker {
             if self.draining {
                 self.stop_listening();
                 if self.drained() {
-                    return Ok(());
+                    // Whoever still leaves one here gets it back from now on.
+                    let late = self.desk().close();
+                    if late.is_empty() {
+                        return Ok(());
+                    }
+                    self.serve_all(late);
                 }
             }
         }
@@ -162,7 +170,10 @@ impl Worker {
 
     fn act(&mut self, token: Token, happened: Option<Happened>) {
         match token {
-            Token::Wake => self.begin_draining(),
+            Token::Wake => {
+                self.serve_all(self.desk().take());
+                self.begin_draining();
+            }
             Token::Listener(at) => self.accept(at),
             Token::Datagrams(at) => self.receive(at),
             Token::Client(key) | Token::Target(key) => self.connection(key, token, happened),
@@ -259,6 +270,7 @@ impl Worker {
         connection.close(&mut self.tools);
         add(&stats.closed, 1);
         self.shared.connections.left();
+        self.desk().ended();
     }
 
     fn retry_stalled(&mut self) {
