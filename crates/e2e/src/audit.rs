@@ -25,6 +25,8 @@ pub struct Request {
     pub code: u64,
     /// Whether the operator's roles allow it; the API server may still refuse it for other reasons.
     pub allowed: bool,
+    /// Whether they forbid it; neither, where it was refused before anybody looked at roles.
+    pub forbidden: bool,
     /// When it was made.
     pub at: Timestamp,
     /// The pod that made it.
@@ -74,6 +76,7 @@ fn request(entry: &Value) -> Option<Request> {
         name: text(&object["name"]),
         code: entry["responseStatus"]["code"].as_u64()?,
         allowed: entry["annotations"]["authorization.k8s.io/decision"] == "allow",
+        forbidden: entry["annotations"]["authorization.k8s.io/decision"] == "forbid",
         at: at.0,
         pod: text(&entry["user"]["extra"]["authentication.kubernetes.io/pod-name"][0]),
     })

@@ -31,7 +31,7 @@ async fn the_operator_uses_every_right_that_it_has_and_asks_for_no_other() -> Re
         })
         .await?;
         let denied: Vec<_> =
-            audit::requests()?.into_iter().filter(|r| r.at >= rights.since && !r.allowed).collect();
+            audit::requests()?.into_iter().filter(|r| r.at >= rights.since && r.forbidden).collect();
         assert!(denied.is_empty(), "denied: {denied:?}");
         Ok(())
     })
