@@ -10,7 +10,7 @@ use kube::{Api, Client, Config, ResourceExt};
 
 use crate::environment::Environment;
 use crate::outside::{self, Session};
-use crate::{Failure, Reply, Target};
+use crate::{Answer, Failure, Reply, Target};
 
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -55,7 +55,27 @@ impl Cluster {
 
     /// Opens a TCP connection from outside the cluster, and holds it.
     pub async fn session(&self, server: SocketAddr) -> Result<Session, Failure> {
-        Session::open(&self.environment, server).await
+        self.sessions(server, 1).await
+    }
+
+    /// Opens so many.
+    pub async fn sessions(&self, server: SocketAddr, connections: usize) -> Result<Session, Failure> {
+        Session::open(&self.environment, server, connections).await
+    }
+
+    /// Begins as many flows of datagrams as the client outside the cluster can, with its one address.
+    pub async fn flood(&self, server: SocketAddr) -> Result<(), Failure> {
+        outside::flood(&self.environment, server).await
+    }
+
+    /// Sends datagrams of this length and of one flow, from outside the cluster, until one is answered by as many bytes.
+    pub async fn insist(
+        &self,
+        server: SocketAddr,
+        length: usize,
+        within: Duration,
+    ) -> Result<Answer, Failure> {
+        outside::insist(&self.environment, server, length, within).await
     }
 }
 

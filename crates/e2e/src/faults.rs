@@ -1,6 +1,7 @@
 //! What tests break, and how it is mended. Needs a cluster of ours. Does I/O.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use contract::annotations::NODE_ADDRESS;
@@ -30,11 +31,12 @@ for process in /proc/[0-9]*; do
 done
 [ -n "$killed" ]"#;
 
-/// Removes the rules in the network namespace of the container whose id it is given.
-const FLUSH_RULES: &str = r#"
+/// Runs the rest of its arguments in the network namespace of the container whose id is the first.
+const IN_NETWORK: &str = r#"
+id=$1; shift
 for process in /proc/[0-9]*; do
-  if grep -q "$1" "$process/cgroup" 2>/dev/null; then
-    exec nsenter --target "${process#/proc/}" --net -- nft flush ruleset
+  if grep -q "$id" "$process/cgroup" 2>/dev/null; then
+    exec nsenter --target "${process#/proc/}" --net -- "$@"
   fi
 done
 exit 1"#;
@@ -52,6 +54,7 @@ pub struct Faults {
     config_maps: Api<ConfigMap>,
     throttle: Throttle,
     commands: PathBuf,
+    echo: String,
 }
 
 impl Faults {
@@ -62,6 +65,7 @@ impl Faults {
             config_maps: Api::namespaced(cluster.client.clone(), KUBE_PROXY_CONFIG.0),
             throttle: Throttle::of(&cluster.client),
             commands: environment::CLUSTER.read()?.into(),
+            echo: cluster.environment.echo.clone(),
         })
     }
 
@@ -157,10 +161,26 @@ impl Faults {
 
     /// Removes all nftables rules of a pod's network, as a program does that takes them for its own.
     pub async fn flush_rules(&self, pod: &Pod) -> Result<(), Failure> {
+        self.in_network(pod, &["nft", "flush", "ruleset"]).await.map(drop)
+    }
+
+    /// All nftables rules of a pod's network, without what they have counted.
+    pub async fn rules(&self, pod: &Pod) -> Result<String, Failure> {
+        self.in_network(pod, &["nft", "--stateless", "list", "ruleset"]).await
+    }
+
+    async fn in_network(&self, pod: &Pod, command: &[&str]) -> Result<String, Failure> {
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
         let id = container_id(pod).unwrap_or_default();
         ensure(!id.is_empty(), || format!("{} has no running container", pod.name_any()))?;
-        self.node(&["exec", node, "sh", "-c", FLUSH_RULES, "flush", &id]).await
+        let words = ["exec", node, "sh", "-c", IN_NETWORK, "in-network", &id];
+        self.command("node", &[&words, command].concat()).await
+    }
+
+    /// Begins as many flows of datagrams as a node can.
+    pub async fn flood(&self, node: &str, server: SocketAddr) -> Result<(), Failure> {
+        let (ip, port) = (server.ip().to_string(), server.port().to_string());
+        self.node(&["exec", node, &self.echo, "flood", &ip, &port]).await
     }
 
     /// /proc/PID/status of the program of this name that runs in a pod.

@@ -46,5 +46,5 @@ pub use rights::{Right, Rights};
 pub use run::{fault_test, fault_test_within, test};
 pub use servers::Server;
 pub use service::{PortMapping, ServiceBuilder, service};
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, differences};
 pub use target::{ParseTargetError, Target};

@@ -112,9 +112,15 @@ impl Namespace {
 
     /// The events about a Service.
     pub async fn events(&self, service: &ServiceBuilder) -> Result<Vec<Event>, Failure> {
-        let events = Api::<Event>::namespaced(self.client(), &self.name).list(&ListParams::default()).await?;
-        let uid = self.service(service).await?.uid();
-        let is_about = |event: &Event| event.regarding.as_ref().is_some_and(|object| object.uid == uid);
+        self.events_about(&self.service(service).await?).await
+    }
+
+    /// The events about any object.
+    pub async fn events_about(&self, object: &impl ResourceExt) -> Result<Vec<Event>, Failure> {
+        let api = Api::<Event>::namespaced(self.client(), &object.namespace().unwrap_or_default());
+        let events = api.list(&ListParams::default()).await?;
+        let is_about =
+            |event: &Event| event.regarding.as_ref().is_some_and(|about| about.uid == object.uid());
         Ok(events.items.into_iter().filter(is_about).collect())
     }
 

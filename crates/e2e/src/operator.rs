@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::backend::is_ready;
 use crate::proxies::OPERATOR_NAMESPACE;
-use crate::{Failure, eventually, same};
+use crate::{Failure, ensure, eventually, same};
 
 /// The operator's pods and no others.
 pub(crate) const SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
@@ -76,8 +76,26 @@ impl Operator {
         self.ready_pods(replicas.into()).await
     }
 
-    /// The pod that holds the Lease: its name is its host's, which begins the holder's identity.
+    /// The pod that leads, once one does: what holds the Lease may have died.
     pub async fn leader(&self) -> Result<String, Failure> {
+        self.next_leader("").await
+    }
+
+    /// The pod that leads, once it is another than `before`.
+    pub async fn next_leader(&self, before: &str) -> Result<String, Failure> {
+        eventually("an operator leads", async || {
+            let holder = self.holder().await?;
+            let pods: Vec<_> = self.pods().await?.iter().map(ResourceExt::name_any).collect();
+            ensure(holder != before && pods.contains(&holder), || {
+                format!("{holder} holds the Lease: {pods:?}")
+            })?;
+            Ok(holder)
+        })
+        .await
+    }
+
+    /// The pod that holds the Lease: its name is its host's, which begins the holder's identity.
+    async fn holder(&self) -> Result<String, Failure> {
         let lease = self.leases.get(NAME).await?.spec.unwrap_or_default();
         let holder = lease.holder_identity.unwrap_or_default();
         let pod = holder.split('_').next().filter(|pod| !pod.is_empty());

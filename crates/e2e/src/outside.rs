@@ -9,11 +9,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::environment::Environment;
-use crate::{Failure, Reply, Target, command};
+use crate::{Answer, Failure, ParseAnswerError, Reply, Target, command};
 
 /// Longer than the second after which a lost SYN is sent again.
 const ANSWER_WITHIN: &str = "1.5";
-const LINE_WITHIN: Duration = Duration::from_secs(15);
+/// For thousands of connections, too.
+const LINE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Asks all targets at once, each once.
 pub(crate) async fn ask(environment: &Environment, targets: &[Target]) -> Result<Vec<Reply>, Failure> {
@@ -31,11 +32,30 @@ pub(crate) async fn ask(environment: &Environment, targets: &[Target]) -> Result
     Ok(replies)
 }
 
+/// Sends datagrams of this length and of one flow until one is answered by as many bytes.
+pub(crate) async fn insist(
+    environment: &Environment,
+    server: SocketAddr,
+    length: usize,
+    within: Duration,
+) -> Result<Answer, Failure> {
+    let (ip, port) = (server.ip().to_string(), server.port().to_string());
+    let args = ["insist".to_owned(), ip, port, within.as_secs().to_string(), length.to_string()];
+    let answer = command::run(words(environment, args.into_iter())).await?;
+    answer.trim().parse().map_err(|error: ParseAnswerError| Failure::Unmet(error.to_string()))
+}
+
+/// Begins as many flows of datagrams as the client can.
+pub(crate) async fn flood(environment: &Environment, server: SocketAddr) -> Result<(), Failure> {
+    let args = ["flood".to_owned(), server.ip().to_string(), server.port().to_string()];
+    command::run(words(environment, args.into_iter())).await.map(drop)
+}
+
 fn words(environment: &Environment, args: impl Iterator<Item = String>) -> Vec<String> {
     environment.client.iter().cloned().chain([environment.echo.clone()]).chain(args).collect()
 }
 
-/// One TCP connection that is held open.
+/// TCP connections to one server that are held open.
 pub struct Session {
     child: Child,
     input: ChildStdin,
@@ -43,9 +63,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects, and waits for the server's answer.
-    pub(crate) async fn open(environment: &Environment, server: SocketAddr) -> Result<Self, Failure> {
-        let args = ["session".to_owned(), server.ip().to_string(), server.port().to_string()];
+    /// Connects so many times, and waits for the server's answers.
+    pub(crate) async fn open(
+        environment: &Environment,
+        server: SocketAddr,
+        connections: usize,
+    ) -> Result<Self, Failure> {
+        let (ip, port) = (server.ip().to_string(), server.port().to_string());
+        let args = ["session".to_owned(), ip, port, connections.to_string()];
         let words = words(environment, args.into_iter());
         let failed = |reason: &str| Failure::Command(words.join(" "), reason.to_owned());
         let mut command = command::command(&words);
@@ -66,18 +91,18 @@ impl Session {
         Ok(session)
     }
 
-    /// Sends a line over the connection, and waits for it to come back.
+    /// Sends a line over each connection, and waits for it to come back over all of them.
     pub async fn says(&mut self, line: &str) -> Result<(), Failure> {
         let sent = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
-        sent.map_err(|error| Failure::Unmet(format!("the connection's client is gone: {error}")))?;
+        sent.map_err(|error| Failure::Unmet(format!("the connections' client is gone: {error}")))?;
         let returned = self.next_line().await?;
-        crate::same("what came back over the connection", &returned.as_str(), &line)
+        crate::same("what came back over the connections", &returned.as_str(), &line)
     }
 
     async fn next_line(&mut self) -> Result<String, Failure> {
         let line = timeout(LINE_WITHIN, self.lines.recv()).await;
-        let silent = |_| Failure::Unmet(format!("nothing came over the connection within {LINE_WITHIN:?}"));
-        line.map_err(silent)?.ok_or_else(|| Failure::Unmet("the connection is closed".to_owned()))
+        let silent = |_| Failure::Unmet(format!("nothing came over the connections within {LINE_WITHIN:?}"));
+        line.map_err(silent)?.ok_or_else(|| Failure::Unmet("the connections are closed".to_owned()))
     }
 }
 

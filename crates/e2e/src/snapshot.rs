@@ -1,6 +1,6 @@
 //! Everything that the operator has made of a test's Services, to be compared as a whole. Does I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use contract::labels;
@@ -14,13 +14,37 @@ use tokio::time::Instant;
 
 use crate::backend::is_ready;
 use crate::warnings::exposed_condition;
-use crate::{Failure, Namespace, ensure, eventually};
+use crate::{Failure, Namespace, ensure, eventually, same};
 
 /// How long nothing may change until it is believed that nothing will.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// What was made for each Service, by its name, and what its status says; without times.
 pub type Snapshot = BTreeMap<String, Value>;
+
+/// Where two snapshots differ, each place with what either has there.
+#[must_use]
+pub fn differences(before: &Snapshot, after: &Snapshot) -> Vec<String> {
+    let mut differences = Vec::new();
+    let services: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    for service in services {
+        let of = |snapshot: &Snapshot| snapshot.get(service).cloned().unwrap_or_default();
+        compare(service, &of(before), &of(after), &mut differences);
+    }
+    differences
+}
+
+fn compare(place: &str, before: &Value, after: &Value, differences: &mut Vec<String>) {
+    match (before, after) {
+        (Value::Object(one), Value::Object(two)) => {
+            for key in one.keys().chain(two.keys()).collect::<BTreeSet<_>>() {
+                compare(&format!("{place}.{key}"), &before[key], &after[key], differences);
+            }
+        }
+        _ if before == after => (),
+        _ => differences.push(format!("{place}: {before}, {after}")),
+    }
+}
 
 impl Namespace {
     /// Waits until nothing has changed for a while, and takes a snapshot of that.
@@ -55,10 +79,12 @@ impl Namespace {
             snapshot.insert(service.name_any(), status(&service));
         }
         for daemonset in Api::<DaemonSet>::all(self.client()).list(&self.all_proxies()).await? {
-            insert(&mut snapshot, "DaemonSet", &daemonset, &daemonset.spec)?;
+            let seen = daemonset.status.as_ref().and_then(|status| status.observed_generation);
+            insert(&mut snapshot, "DaemonSet", &daemonset, &daemonset.spec, seen)?;
         }
         for deployment in Api::<Deployment>::all(self.client()).list(&self.all_proxies()).await? {
-            insert(&mut snapshot, "Deployment", &deployment, &deployment.spec)?;
+            let seen = deployment.status.as_ref().and_then(|status| status.observed_generation);
+            insert(&mut snapshot, "Deployment", &deployment, &deployment.spec, seen)?;
         }
         Ok(snapshot)
     }
@@ -106,7 +132,13 @@ fn insert(
     kind: &str,
     workload: &impl ResourceExt,
     spec: &impl Serialize,
+    seen_generation: Option<i64>,
 ) -> Result<(), Failure> {
+    same(
+        &format!("the generation of {kind} {} that has been seen to", workload.name_any()),
+        &seen_generation,
+        &workload.meta().generation,
+    )?;
     let service = workload.labels().get(labels::SERVICE_NAME).cloned().unwrap_or_default();
     let spec = serde_json::to_value(spec).map_err(kube::Error::SerdeError)?;
     let name = format!("{kind} {}/{}", workload.namespace().unwrap_or_default(), workload.name_any());

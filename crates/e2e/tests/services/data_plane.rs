@@ -1,12 +1,17 @@
 //! Packets through hostPort and proxy pod: many ports, many connections, much data, and what the proxies count.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use contract::Protocol;
-use e2e::{Failure, Target, backend, ensure, eventually, service, test, within};
+use e2e::{Failure, Reply, Target, backend, ensure, service, test, within};
 
 /// At once, towards one address.
-const CONNECTIONS: usize = 500;
+const CONNECTIONS: usize = 10_000;
+/// Six fragments, in bytes.
+const LARGE_DATAGRAM: usize = 8_000;
+/// For an answer to one flow of datagrams, of which some may be sent too early.
+const FLOW_LIMIT: Duration = Duration::from_mins(2);
 
 #[tokio::test]
 async fn eighty_ports_are_reached_through_one_proxy() -> Result<(), Failure> {
@@ -33,7 +38,7 @@ async fn eighty_ports_are_reached_through_one_proxy() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn five_hundred_connections_at_once_are_answered_and_counted() -> Result<(), Failure> {
+async fn ten_thousand_connections_live_at_once_through_one_proxy_and_are_counted() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.backend().await?;
         let [port] = namespace.ports().await?;
@@ -41,23 +46,54 @@ async fn five_hundred_connections_at_once_are_answered_and_counted() -> Result<(
         let web = service("web").tcp(port).proxy_mode().on(&[&nodes[0].name]);
         namespace.apply(&web).await?;
         let reply = namespace.exposed_on(&web, &nodes[..1]).await?.remove(0);
-        let target = Target { protocol: Protocol::Tcp, host: reply.target.host, port };
-        eventually("all are answered", async || {
-            let replies = namespace.cluster().ask(&vec![target; CONNECTIONS]).await?;
-            let silent: Vec<_> = replies.iter().filter(|reply| reply.outcome.is_err()).collect();
-            ensure(silent.is_empty(), || format!("{} not answered: {:?}", silent.len(), silent.first()))
-        })
-        .await?;
+        let server = (reply.target.host, port).into();
+        let mut sessions = namespace.cluster().sessions(server, CONNECTIONS).await?;
+        sessions.says("over each of them").await?;
         namespace.came_through_proxies(&web, &[reply]).await?;
-        eventually("the proxy has counted the packets", async || {
-            let metrics = namespace.proxy_metrics(&web).await?;
-            let of_port = format!("port=\"{port}\"");
-            let packets =
-                metrics.lines().filter(|line| line.starts_with("akrobateo_lb_") && line.contains(&of_port));
-            let counted = packets.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
-            ensure(counted.clone().any(|number| number >= CONNECTIONS), || metrics.clone())
-        })
-        .await
+        let metrics = namespace.proxy_metrics(&web).await?;
+        let counted = metrics.lines().find_map(|line| {
+            line.strip_prefix("akrobateo_lb_connections_total{")?.rsplit(' ').next()?.parse::<usize>().ok()
+        });
+        ensure(counted.is_some_and(|connections| connections >= CONNECTIONS), || metrics.clone())?;
+        sessions.says("still over each of them").await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn datagrams_larger_than_a_packet_arrive_in_both_directions() -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.backend().await?;
+        let [port] = namespace.ports().await?;
+        let dns = service("dns").families(&["IPv6", "IPv4"]).udp(port).proxy_mode();
+        namespace.apply(&dns).await?;
+        for mut reply in namespace.exposed(&dns).await? {
+            let server = (reply.target.host, port).into();
+            reply.outcome = Ok(namespace.cluster().insist(server, LARGE_DATAGRAM, FLOW_LIMIT).await?);
+            namespace.came_through_proxies(&dns, &[reply]).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_flow_of_datagrams_that_began_before_the_service_reaches_the_backend() -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.backend().await?;
+        let [port] = namespace.ports().await?;
+        let nodes = namespace.cluster().nodes().await?;
+        let dns = service("dns").udp(port).proxy_mode().on(&[&nodes[0].name]);
+        let host = nodes[0].addresses.iter().copied().find(IpAddr::is_ipv4).expect("the node has one");
+        let flow = namespace.cluster().insist((host, port).into(), 1, FLOW_LIMIT);
+        let create = async {
+            namespace.apply(&dns).await?;
+            namespace.published_for(&dns, &nodes[..1]).await
+        };
+        // Every 20 ms one more, so also before, between and after portmap's rules and the proxy's.
+        let (answer, _) = futures::try_join!(flow, create)?;
+        let target = Target { protocol: Protocol::Udp, host, port };
+        namespace.came_through_proxies(&dns, &[Reply { target, from: None, outcome: Ok(answer) }]).await
     })
     .await
 }

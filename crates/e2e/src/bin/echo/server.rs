@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local, yield_now};
 
+const MAX_DATAGRAM: usize = 65_536;
+
 /// Who this server is.
 struct Identity {
     host: String,
@@ -92,13 +94,15 @@ async fn send_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Answers each datagram, by at least as many bytes as it has.
 async fn serve_udp(socket: UdpSocket, port: u16, identity: Rc<Identity>) {
-    let mut buffer = [0; 4096];
+    let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         match socket.recv_from(&mut buffer).await {
             // What cannot be sent is lost, as datagrams are.
-            Ok((_, client)) => {
-                drop(socket.send_to(identity.answer(Protocol::Udp, port, client).as_bytes(), client).await);
+            Ok((length, client)) => {
+                let answer = identity.answer(Protocol::Udp, port, client);
+                drop(socket.send_to(format!("{answer:length$}").as_bytes(), client).await);
             }
             // An earlier answer was refused: nothing to do, but to let others have their turn.
             Err(_) => yield_now().await,
