@@ -95,11 +95,11 @@ ended() { # during `up` nothing may end: says what did, and why
   tail -n 5 "$STATE/logs/$log" >&2
 }
 wait_for() { # SECONDS WHAT CMD...
-  local deadline=$((SECONDS + $1)) what=$2
+  local deadline=$((SECONDS + $1)) what=$2 said
   shift 2
-  until ("$@") >/dev/null 2>&1; do
+  until said=$( ("$@") 2>&1 >/dev/null); do
     ! ended || exit 1
-    [ "$SECONDS" -lt "$deadline" ] || die "gave up waiting for $what (logs: $STATE/logs)"
+    [ "$SECONDS" -lt "$deadline" ] || die "gave up waiting for $what: ${said##*$'\n'} (logs: $STATE/logs)"
     sleep 0.1
   done
 }

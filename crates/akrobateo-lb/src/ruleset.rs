@@ -97,17 +97,17 @@ const fn spec(family: Family) -> Spec {
     }
 }
 
+/// Sets that a table may have.
+const MOST_SETS: usize = 8;
+
 /// The table for a plan.
+///
+/// The sets come last: so nothing small that stays lies behind them in memory, and the allocator gives theirs back.
 #[must_use]
 pub fn table(plan: &Plan) -> Table {
     let families = || Family::ALL.into_iter().filter(|family| plan.forwards(*family).next().is_some());
-    let mut sets: Vec<_> = families().map(|family| forward_map(plan, family)).collect();
     let mut prerouting = Vec::new();
-    sets.push(mark_map(plan));
-    sets.extend([INCOMING, OUTGOING].map(|name| counters(plan, name, MARK, mark_of)));
-    if let Some(sources) = plan.sources() {
-        sets.push(counters(plan, REFUSED, FAMILY_LISTEN, listen_key));
-        sets.extend(families().map(|family| source_set(sources, family)));
+    if plan.sources().is_some() {
         prerouting.extend(families().map(refuse));
     }
     prerouting.push(mark());
@@ -118,7 +118,15 @@ pub fn table(plan: &Plan) -> Table {
         chain("forward", "filter", FORWARD, PRIORITY_FILTER, vec![count_incoming(), count_outgoing()]),
         chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_forwarded()]),
     ];
-    Table { name: TABLE.to_owned(), sets, chains }
+    let mut sets = Vec::with_capacity(MOST_SETS);
+    sets.extend(families().map(|family| forward_map(plan, family)));
+    sets.push(mark_map(plan));
+    sets.extend([INCOMING, OUTGOING].map(|name| counters(plan, name, MARK, mark_of)));
+    if let Some(sources) = plan.sources() {
+        sets.push(counters(plan, REFUSED, FAMILY_LISTEN, listen_key));
+        sets.extend(families().map(|family| source_set(sources, family)));
+    }
+    Table { name: TABLE.into(), sets, chains }
 }
 
 /// What was counted for a port, in a table as [`table`] makes it; `None` where the kernel counts nothing.
@@ -134,8 +142,8 @@ pub fn traffic(table: &Table, listen: Listen) -> Option<Traffic> {
     })
 }
 
-fn chain(name: &str, kind: &str, hook: u32, priority: i32, rules: Vec<Rule>) -> Chain {
-    Chain { name: name.to_owned(), kind: kind.to_owned(), hook, priority, policy: ACCEPT, rules }
+fn chain(name: &'static str, kind: &'static str, hook: u32, priority: i32, rules: Vec<Rule>) -> Chain {
+    Chain { name: name.into(), kind: kind.into(), hook, priority, policy: ACCEPT, rules }
 }
 
 fn forward_map(plan: &Plan, family: Family) -> Set {
@@ -144,7 +152,7 @@ fn forward_map(plan: &Plan, family: Family) -> Set {
     let forwards = plan.forwards(family);
     let elements = forwards.map(|(protocol, port, to)| element(map_key(protocol, port), Some(datum(to))));
     Set {
-        name: map.to_owned(),
+        name: map.into(),
         key: LISTEN,
         value: Some(value),
         interval: false,
@@ -156,15 +164,15 @@ fn forward_map(plan: &Plan, family: Family) -> Set {
 fn mark_map(plan: &Plan) -> Set {
     let element = |listen| element(listen_key(listen), Some(mark_of(listen)));
     let elements = plan.listens().map(element).collect();
-    let (name, key) = (MARKS.to_owned(), FAMILY_LISTEN);
+    let (name, key) = (MARKS.into(), FAMILY_LISTEN);
     Set { name, key, value: Some(MARK), interval: false, counted: false, elements }
 }
 
 /// A set with an element for each port, which counts the packets that find it.
-fn counters(plan: &Plan, name: &str, key_type: DataType, key: impl Fn(Listen) -> Datum) -> Set {
+fn counters(plan: &Plan, name: &'static str, key_type: DataType, key: impl Fn(Listen) -> Datum) -> Set {
     let mut elements: Vec<_> = plan.listens().map(|listen| element(key(listen), None)).collect();
     elements.sort_unstable();
-    Set { name: name.to_owned(), key: key_type, value: None, interval: false, counted: true, elements }
+    Set { name: name.into(), key: key_type, value: None, interval: false, counted: true, elements }
 }
 
 fn element(key: Datum, value: Option<Datum>) -> Element {
@@ -188,7 +196,7 @@ fn source_set(sources: &Sources, family: Family) -> Set {
         [Some(bound(range.first, false)), end].into_iter().flatten()
     };
     let elements = sources.of(family).iter().flat_map(bounds).collect();
-    Set { name: set.to_owned(), key: address, value: None, interval: true, counted: false, elements }
+    Set { name: set.into(), key: address, value: None, interval: true, counted: false, elements }
 }
 
 /// Drops clients that are not let in; in a nat chain, only a flow's first packet pays for it.
@@ -200,10 +208,10 @@ fn refuse(family: Family) -> Rule {
         Expr::Meta { key: meta::NFPROTO, into: Reg(0) },
         Expr::Cmp { from: Reg(0), equal: true, data: vec![nfproto] },
         Expr::Payload { base: payload::NETWORK, offset: source_offset, len: address.len, into: Reg(4) },
-        Expr::Lookup { set: set.to_owned(), from: Reg(4), into: None, missing: true },
+        Expr::Lookup { set: set.into(), from: Reg(4), into: None, missing: true },
         Expr::Meta { key: meta::L4PROTO, into: Reg(1) },
         Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, into: Reg(2) },
-        Expr::Lookup { set: REFUSED.to_owned(), from: Reg(0), into: None, missing: false },
+        Expr::Lookup { set: REFUSED.into(), from: Reg(0), into: None, missing: false },
         Expr::Verdict(DROP),
     ]
 }
@@ -219,7 +227,7 @@ fn forward(family: Family) -> Rule {
         Expr::Cmp { from: Reg(0), equal: true, data: vec![nfproto] },
         Expr::Meta { key: meta::L4PROTO, into: Reg(0) },
         Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, into: Reg(1) },
-        Expr::Lookup { set: map.to_owned(), from: Reg(0), into: Some(Reg(0)), missing: false },
+        Expr::Lookup { set: map.into(), from: Reg(0), into: Some(Reg(0)), missing: false },
         Expr::Dnat { family: nfproto.into(), address: Reg(0), port },
     ]
 }
@@ -239,7 +247,7 @@ fn marked() -> Rule {
         Expr::Meta { key: meta::NFPROTO, into: Reg(0) },
         Expr::Meta { key: meta::L4PROTO, into: Reg(1) },
         Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, into: Reg(2) },
-        Expr::Lookup { set: MARKS.to_owned(), from: Reg(0), into: Some(Reg(0)), missing: false },
+        Expr::Lookup { set: MARKS.into(), from: Reg(0), into: Some(Reg(0)), missing: false },
     ]
 }
 
@@ -249,7 +257,7 @@ fn count_incoming() -> Rule {
         Expr::Ct { key: ct::DIRECTION, into: Reg(0) },
         Expr::Cmp { from: Reg(0), equal: true, data: vec![ct::ORIGINAL] },
         Expr::Ct { key: ct::MARK, into: Reg(0) },
-        Expr::Lookup { set: INCOMING.to_owned(), from: Reg(0), into: None, missing: false },
+        Expr::Lookup { set: INCOMING.into(), from: Reg(0), into: None, missing: false },
         Expr::Verdict(ACCEPT),
     ]
 }
@@ -258,7 +266,7 @@ fn count_incoming() -> Rule {
 fn count_outgoing() -> Rule {
     vec![
         Expr::Ct { key: ct::MARK, into: Reg(0) },
-        Expr::Lookup { set: OUTGOING.to_owned(), from: Reg(0), into: None, missing: false },
+        Expr::Lookup { set: OUTGOING.into(), from: Reg(0), into: None, missing: false },
     ]
 }
 

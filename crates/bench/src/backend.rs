@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::failure::{Failure, Tried};
 use crate::namespace::Namespace;
 use crate::network::at;
+use crate::pin::Pinned;
 use crate::protocol::{ANSWER, Header, Order, REQUEST, answer, header};
 
 /// Connections served at a time; more than any load has.
@@ -101,6 +102,7 @@ fn serve(mut stream: TcpStream, peer: IpAddr, state: &State) -> std::io::Result<
     stream.set_nodelay(true)?;
     let mut buffer = [0; 512];
     let mut filled = 0;
+    let mut pinned = None;
     let mut client = peer;
     if state.header {
         let length = loop {
@@ -122,7 +124,12 @@ fn serve(mut stream: TcpStream, peer: IpAddr, state: &State) -> std::io::Result<
             filled += more(&mut stream, &mut buffer[filled..])?;
         }
         match Order::of(&buffer) {
-            Some(Order::Answer) => stream.write_all(&answer(client))?,
+            Some(Order::Answer) => {
+                if pinned.is_none() {
+                    pinned = Some(Pinned::where_it_arrives(&stream)?);
+                }
+                stream.write_all(&answer(client))?;
+            }
             Some(Order::Last) => return stream.write_all(&answer(client)),
             Some(Order::Up) => return take(&mut stream, &state.received),
             Some(Order::Down) => return send(&mut stream),

@@ -12,12 +12,12 @@ use crate::variant::{self, Variant};
 #[derive(Parser, Clone, Debug)]
 #[command(name = "scripts/bench", version)]
 pub(crate) struct Cli {
-    /// Rounds: in each, every variant takes its turn in a new order
-    #[arg(long, value_name = "NUMBER", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Rounds of loads: in each, every variant takes its turn in a new order; starts take no more than 15
+    #[arg(long, value_name = "NUMBER", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) rounds: u16,
 
     /// Length of a sample
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.4, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.1, value_parser = seconds)]
     pub(crate) seconds: f64,
 
     /// Measure only these: conn, up, down, udp, requests, start, replacement, footprint

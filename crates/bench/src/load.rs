@@ -10,6 +10,7 @@ use crate::backend::BULK;
 use crate::client::{ask, dial, once_from};
 use crate::measure::Measure;
 use crate::network::at;
+use crate::pin::Pinned;
 use crate::protocol::Order;
 
 /// How long a client waits for anything.
@@ -104,7 +105,7 @@ pub(crate) fn run(measure: Measure, ip: std::net::Ipv4Addr, ports: u16, number: 
         Measure::Up => up(to, progress),
         Measure::Down => down(to, progress),
         Measure::Datagrams => datagrams(to, progress),
-        Measure::Requests => requests(to, progress),
+        Measure::Requests => Pinned::by_number(number).and_then(|_pinned| requests(to, progress)),
     };
     if ended.is_err() {
         progress.failed.fetch_add(1, Relaxed);

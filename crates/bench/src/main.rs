@@ -12,6 +12,7 @@ mod machine;
 mod measure;
 mod namespace;
 mod network;
+mod pin;
 mod protocol;
 mod proxy;
 mod replacement;

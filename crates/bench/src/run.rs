@@ -19,6 +19,9 @@ use crate::shuffle::Shuffle;
 use crate::start::{self, Start, Until};
 use crate::variant::{Variant, Way};
 
+/// Rounds of starts, at most: they hardly differ.
+const STARTS: u16 = 15;
+
 /// Measures what was asked for; prints the tables and writes the results.
 pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     let programs = Programs { lb: cli.lb.clone(), packages: cli.packages.clone() };
@@ -60,8 +63,9 @@ fn starts(cli: &Cli, programs: &Programs, shuffle: &mut Shuffle) -> Result<Vec<S
     let mut taken = Vec::new();
     let mut variants = cli.variants();
     variants.retain(|variant| matches!(variant.way, Way::Kernel | Way::Klipper(_)));
-    for round in 0..usize::from(cli.rounds) {
-        say(&format!("start, round {} of {}", round + 1, cli.rounds));
+    let rounds = cli.rounds.min(STARTS);
+    for round in 0..usize::from(rounds) {
+        say(&format!("start, round {} of {rounds}", round + 1));
         shuffle.shuffle(&mut variants);
         for &variant in &variants {
             for until in [Until::Active, Until::Ready, Until::FirstConnection] {

@@ -11,9 +11,9 @@ use crate::proxy::process::Process;
 use crate::route::Route;
 
 /// Load before anything is counted: connections are made, windows open.
-const WARM_UP: Duration = Duration::from_millis(150);
+const WARM_UP: Duration = Duration::from_millis(30);
 /// Rest after a load, in which what it has left behind ends.
-const REST: Duration = Duration::from_millis(50);
+const REST: Duration = Duration::from_millis(10);
 
 struct Reading {
     when: Instant,

@@ -21,7 +21,7 @@ impl Decoder {
     /// For the table `name` of family inet.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), table: None }
+        Self { name: name.to_owned().into(), table: None }
     }
 
     /// What was collected; `None` if there is no such table.
@@ -41,7 +41,7 @@ impl Decoder {
     /// The names of the sets collected so far.
     #[must_use]
     pub fn sets(&self) -> Vec<String> {
-        self.table.iter().flat_map(|table| &table.sets).map(|set| set.name.clone()).collect()
+        self.table.iter().flat_map(|table| &table.sets).map(|set| set.name.to_string()).collect()
     }
 
     /// Takes in one message, if it is about this table.
@@ -72,7 +72,11 @@ impl Decoder {
         if Attr::find_be32(attrs, abi::table::FLAGS).is_some_and(|flags| flags != 0) {
             return Err(Foreign("a flag"));
         }
-        self.table.get_or_insert(Table { name: self.name.clone(), sets: Vec::new(), chains: Vec::new() });
+        self.table.get_or_insert(Table {
+            name: self.name.clone().into(),
+            sets: Vec::new(),
+            chains: Vec::new(),
+        });
         Ok(())
     }
 
@@ -113,7 +117,7 @@ fn set(attrs: &[u8]) -> Result<Set, Foreign> {
             None => None,
         };
         let set = Set {
-            name: Attr::find_text(attrs, abi::set::NAME)?.to_owned(),
+            name: Attr::find_text(attrs, abi::set::NAME)?.to_owned().into(),
             key: DataType { id: number(abi::set::KEY_TYPE)?, len: number(abi::set::KEY_LEN)? },
             value,
             interval: flags & abi::set::FLAG_INTERVAL != 0,
@@ -134,8 +138,8 @@ fn chain(attrs: &[u8]) -> Result<Chain, Foreign> {
     let read = || {
         let hook = Attr::find(attrs, abi::chain::HOOK)?;
         Some(Chain {
-            name: Attr::find_text(attrs, abi::chain::NAME)?.to_owned(),
-            kind: Attr::find_text(attrs, abi::chain::TYPE)?.to_owned(),
+            name: Attr::find_text(attrs, abi::chain::NAME)?.to_owned().into(),
+            kind: Attr::find_text(attrs, abi::chain::TYPE)?.to_owned().into(),
             hook: Attr::find_be32(hook, abi::hook::NUMBER)?,
             priority: Attr::find_be32(hook, abi::hook::PRIORITY)?.cast_signed(),
             policy: Attr::find_be32(attrs, abi::chain::POLICY)?,

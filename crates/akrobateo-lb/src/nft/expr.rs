@@ -175,7 +175,7 @@ fn decode(item: &[u8]) -> Option<Expr> {
         }
         "bitwise" => decode_mask(attrs)?,
         "lookup" => Expr::Lookup {
-            set: Attr::find_text(attrs, abi::lookup::SET)?.to_owned(),
+            set: Attr::find_text(attrs, abi::lookup::SET)?.to_owned().into(),
             from: reg(abi::lookup::SREG)?,
             into: reg(abi::lookup::DREG),
             missing: number(abi::lookup::FLAGS).is_some_and(|flags| flags & abi::lookup::FLAG_INVERT != 0),

@@ -1,10 +1,15 @@
 //! A table of nftables as a value, as far as Akrobateo uses them. Pure.
 
+use std::borrow::Cow;
+
+/// A name. What is known beforehand takes no memory, for small pieces between the large ones would keep those.
+pub type Name = Cow<'static, str>;
+
 /// A table of family `inet`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// Its name.
-    pub name: String,
+    pub name: Name,
     /// Sets and maps, in the order in which they were made.
     pub sets: Vec<Set>,
     /// Base chains, in the order in which they were made.
@@ -43,7 +48,7 @@ impl Table {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
     /// Its name, unique in the table.
-    pub name: String,
+    pub name: Name,
     /// What it is looked up by.
     pub key: DataType,
     /// What it holds, if it is a map.
@@ -136,9 +141,9 @@ impl<const LEN: usize> From<[u8; LEN]> for Datum {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// Its name, unique in the table.
-    pub name: String,
+    pub name: Name,
     /// `nat` or `filter`.
-    pub kind: String,
+    pub kind: Name,
     /// Where packets pass it (linux/netfilter.h, enum `nf_inet_hooks`).
     pub hook: u32,
     /// Its place among the hook's chains, the lowest first.
@@ -211,7 +216,7 @@ pub enum Expr {
     /// Goes on only if the key is in the set, or isn't.
     Lookup {
         /// The set's name.
-        set: String,
+        set: Name,
         /// The key.
         from: Reg,
         /// Where a map's value goes.

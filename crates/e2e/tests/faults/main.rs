@@ -2,6 +2,7 @@
 
 mod addresses;
 mod api_server;
+mod many_ports;
 mod nodes;
 mod operator;
 mod proxies;
