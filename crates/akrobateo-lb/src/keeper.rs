@@ -53,7 +53,7 @@ impl Keeper {
         }
         let (generation, listed) = self.nftables.read(ruleset::TABLE)?;
         let listed = listed.ok().flatten().map(Table::uncounted);
-        let intact = listed == Some(ruleset::table(&self.plan).uncounted());
+        let intact = listed.is_some_and(|listed| listed == ruleset::table(&self.plan).uncounted());
         self.seen.set(intact.then_some(generation));
         Ok(intact)
     }

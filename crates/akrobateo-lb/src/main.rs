@@ -2,16 +2,19 @@
 
 use std::process::ExitCode;
 
-use akrobateo_lb::cli::{Cli, Command};
+use akrobateo_lb::cli::{Command, UsageError, help};
 use akrobateo_lb::{forwarding, run, termination};
 
+/// As of most programs whose arguments are wrong.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    let cli = match Cli::read(std::env::args_os()) {
-        Ok(cli) => cli,
-        Err(error) => return usage(&error),
+    let command = match Command::read(std::env::args_os()) {
+        Ok(command) => command,
+        Err(error) => return refuse(&error),
     };
     tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(std::io::stderr).init();
-    match act(cli) {
+    match act(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -21,25 +24,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn act(cli: Cli) -> Result<(), run::Error> {
-    match cli {
-        Cli { command: Some(Command::EnableIpv6Forwarding), .. } => {
+fn act(command: Command) -> Result<(), run::Error> {
+    match command {
+        Command::Forward(args) => run::run(args)?,
+        Command::EnableIpv6Forwarding => {
             let needed = forwarding::ipv6::switch_on()?;
             tracing::info!(needed, "IPv6 forwarding is on");
-            Ok(())
         }
-        Cli { command: Some(Command::Reserve), .. } => run::reserve(),
-        Cli { proxy: Some(args), .. } => run::run(&args),
-        // The command line's own rules exclude it.
-        Cli { command: None, proxy: None } => Ok(()),
+        Command::Reserve => run::reserve()?,
+        Command::Help => print!("{}", help()),
+        Command::Version => println!("akrobateo-lb {}", env!("CARGO_PKG_VERSION")),
     }
+    Ok(())
 }
 
-/// Prints what is wrong with the arguments, or the help that was asked for.
-fn usage(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() {
-        termination::leave(&error.to_string());
-    }
-    let _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+fn refuse(error: &UsageError) -> ExitCode {
+    eprintln!("akrobateo-lb: {error}");
+    termination::leave(&error.to_string());
+    ExitCode::from(USAGE)
 }

@@ -80,36 +80,24 @@ pub enum PlanError {
 
 impl Plan {
     /// Checks the arguments.
-    pub fn new(args: &ProxyArgs) -> Result<Self, PlanError> {
+    pub fn new(args: ProxyArgs) -> Result<Self, PlanError> {
         let ProxyArgs { forwards, sources, probe_port, data_path, proxy_protocol } = args;
-        if *probe_port == 0 {
+        if probe_port == 0 {
             return Err(PlanError::ProbeZero);
         }
-        let mut checked = Vec::with_capacity(forwards.len());
-        for forward in forwards {
-            let Forward { protocol, port, target } = *forward;
-            if !reachable(target.ip()) {
-                return Err(PlanError::Target(*forward));
-            }
-            if protocol == Protocol::Tcp && port.get() == *probe_port {
-                return Err(PlanError::ProbeForwarded(*probe_port));
-            }
-            if protocol == Protocol::Sctp && *data_path == DataPath::Userspace {
-                return Err(PlanError::SctpInUserspace(*forward));
-            }
-            checked.push(((Family::of(target.ip()), protocol, port), target));
-        }
+        let check = |forward| check(forward, probe_port, data_path);
+        let mut checked = forwards.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
         checked.sort_unstable();
         checked.dedup();
         if let Some(two) = checked.windows(2).find(|two| two[0].0 == two[1].0) {
             let forward = |((_, protocol, port), target)| Forward { protocol, port, target };
             return Err(PlanError::Contradiction(forward(two[0]), forward(two[1])));
         }
-        if let Some(asked) = proxy_protocol {
-            announceable(asked, *data_path, &checked)?;
+        if let Some(asked) = &proxy_protocol {
+            announceable(asked, data_path, &checked)?;
         }
-        let sources = (!sources.is_empty()).then(|| Sources::new(sources));
-        Ok(Self { forwards: checked, sources, proxy_protocol: proxy_protocol.clone() })
+        let sources = (!sources.is_empty()).then(|| Sources::new(&sources));
+        Ok(Self { forwards: checked, sources, proxy_protocol })
     }
 
     /// The forwarded ports of one family, in order, each with its target.
@@ -149,6 +137,21 @@ impl Plan {
     }
 }
 
+/// Whether a forward makes sense by itself.
+fn check(forward: Forward, probe_port: u16, path: DataPath) -> Result<(Listen, SocketAddr), PlanError> {
+    let Forward { protocol, port, target } = forward;
+    if !reachable(target.ip()) {
+        return Err(PlanError::Target(forward));
+    }
+    if protocol == Protocol::Tcp && port.get() == probe_port {
+        return Err(PlanError::ProbeForwarded(probe_port));
+    }
+    if protocol == Protocol::Sctp && path == DataPath::Userspace {
+        return Err(PlanError::SctpInUserspace(forward));
+    }
+    Ok(((Family::of(target.ip()), protocol, port), target))
+}
+
 /// Whether the PROXY protocol can be had on this path, for these ports.
 fn announceable(
     asked: &ProxyProtocol,
@@ -183,7 +186,7 @@ mod tests {
 
     fn plan(forwards: &[&str], probe_port: u16) -> Result<Plan, PlanError> {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
-        Plan::new(&ProxyArgs { probe_port, ..ProxyArgs::new(forwards) })
+        Plan::new(ProxyArgs { probe_port, ..ProxyArgs::new(forwards) })
     }
 
     #[test]
@@ -224,7 +227,7 @@ mod tests {
 
     fn in_userspace(forwards: &[&str], proxy_protocol: &str) -> Result<Plan, PlanError> {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
-        Plan::new(&ProxyArgs {
+        Plan::new(ProxyArgs {
             data_path: DataPath::Userspace,
             proxy_protocol: Some(proxy_protocol.parse().unwrap()),
             ..ProxyArgs::new(forwards)
@@ -244,7 +247,7 @@ mod tests {
         let forwards = vec!["tcp/80=10.0.0.1:80".parse().unwrap()];
         let proxy_protocol = Some("v1".parse().unwrap());
         let error =
-            Plan::new(&ProxyArgs { proxy_protocol, ..ProxyArgs::new(forwards) }).unwrap_err().to_string();
+            Plan::new(ProxyArgs { proxy_protocol, ..ProxyArgs::new(forwards) }).unwrap_err().to_string();
         assert_eq!(error, "--proxy-protocol v1: it needs --data-path userspace");
     }
 
@@ -270,7 +273,7 @@ mod tests {
                 forwards.iter().any(|two| listen(one) == listen(two) && one.target != two.target)
             });
             let taken = forwards.iter().any(|one| one.protocol == Protocol::Tcp && one.port.get() == probe_port);
-            match Plan::new(&args) {
+            match Plan::new(args) {
                 Err(_) => prop_assert!(contradiction || taken || probe_port == 0),
                 Ok(plan) => {
                     prop_assert!(!contradiction && !taken && probe_port != 0);

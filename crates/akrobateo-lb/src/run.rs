@@ -50,15 +50,16 @@ pub fn reserve() -> Result<(), Error> {
 }
 
 /// Forwards as `args` say until SIGTERM or SIGINT.
-pub fn run(args: &ProxyArgs) -> Result<(), Error> {
+pub fn run(args: ProxyArgs) -> Result<(), Error> {
+    let (probe_port, data_path) = (args.probe_port, args.data_path);
     let plan = Plan::new(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         // Before anything takes time: as a container's first process, it would miss signals without a handler.
         let told = told_to_stop()?;
-        match args.data_path {
-            DataPath::Kernel => kernel::live(plan, args.probe_port, told).await,
-            DataPath::Userspace => userspace::live(plan, args.probe_port, told).await,
+        match data_path {
+            DataPath::Kernel => kernel::live(plan, probe_port, told).await,
+            DataPath::Userspace => userspace::live(plan, probe_port, told).await,
         }
     })
 }

@@ -1,6 +1,5 @@
 //! The arguments of the data plane: written by the operator, read by `akrobateo-lb`.
 
-use clap::Args;
 use ipnet::IpNet;
 
 use crate::data_path::DataPath;
@@ -15,29 +14,72 @@ pub const ENABLE_IPV6_FORWARDING: &str = "enable-ipv6-forwarding";
 pub const RESERVE: &str = "reserve";
 
 /// Everything that a proxy pod is told, so that `kubectl describe` shows what it does.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyArgs {
-    /// Forward a port: PROTOCOL/PORT=ADDRESS:PORT, for example tcp/80=10.96.3.7:80; once per port and family
-    #[arg(long = "forward", value_name = "PROTOCOL/PORT=ADDRESS:PORT", required = true)]
+    /// What to forward; at least one.
     pub forwards: Vec<Forward>,
-
-    /// Let only these clients in, for example 10.0.0.0/8; may be repeated. Without it, everybody; with it,
-    /// nobody of a family of which no range is given
-    #[arg(long = "source", value_name = "CIDR")]
+    /// Who is let in; everybody, if there are none.
     pub sources: Vec<IpNet>,
-
-    /// TCP port inside the pod that answers the readiness probe; must not be a forwarded one
-    #[arg(long, value_name = "PORT", default_value_t = probe::PREFERRED_PORT)]
+    /// Where the readiness probe is answered.
     pub probe_port: u16,
-
-    /// Where to forward: kernel by nftables, or userspace, which needs no capability
-    #[arg(long, value_name = "kernel|userspace", default_value_t)]
+    /// Where to forward.
     pub data_path: DataPath,
-
-    /// Tell backends the client's address by the PROXY protocol, on all TCP ports or on some; only with
-    /// --data-path userspace
-    #[arg(long, value_name = "v1|v2[:PORT,PORT...]")]
+    /// How backends are told the client's address, if they are.
     pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// An option of the data plane, as its help and the reference tell of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyOption {
+    /// Its name, without dashes.
+    pub name: &'static str,
+    /// What its value looks like.
+    pub value: &'static str,
+    /// Its value where none is given.
+    pub default: Option<String>,
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// All options of the data plane.
+#[must_use]
+pub fn options() -> [ProxyOption; 5] {
+    let option = |name, value, help| ProxyOption { name, value, default: None, help };
+    [
+        option(
+            "forward",
+            "PROTOCOL/PORT=ADDRESS:PORT",
+            "Forward a port, for example tcp/80=10.96.3.7:80; once per port and family",
+        ),
+        option(
+            "source",
+            "CIDR",
+            "Let only these clients in, for example 10.0.0.0/8; may be repeated. Without it, everybody; with it, \
+             nobody of a family of which no range is given",
+        ),
+        ProxyOption {
+            default: Some(probe::PREFERRED_PORT.to_string()),
+            ..option(
+                "probe-port",
+                "PORT",
+                "TCP port inside the pod that answers the readiness probe; must not be a forwarded one",
+            )
+        },
+        ProxyOption {
+            default: Some(DataPath::default().to_string()),
+            ..option(
+                "data-path",
+                "kernel|userspace",
+                "Where to forward: kernel by nftables, or userspace, which needs no capability",
+            )
+        },
+        option(
+            "proxy-protocol",
+            "v1|v2[:PORT,PORT...]",
+            "Tell backends the client's address by the PROXY protocol, on all TCP ports or on some; only with \
+             --data-path userspace",
+        ),
+    ]
 }
 
 impl ProxyArgs {
@@ -59,59 +101,5 @@ impl ProxyArgs {
         let proxy_protocol = proxy_protocol.as_ref().map(|protocol| format!("--proxy-protocol={protocol}"));
         let always = forwards.chain(sources).chain([format!("--probe-port={probe_port}")]);
         always.chain(data_path).chain(proxy_protocol).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::forward::Protocol;
-    use crate::proxy_protocol::tests::any_proxy_protocol;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        proxy: ProxyArgs,
-    }
-
-    fn forward() -> impl Strategy<Value = Forward> {
-        let address = any::<std::net::IpAddr>().prop_filter("specified", |ip| !ip.is_unspecified());
-        (prop::sample::select(&Protocol::ALL[..]), any::<std::num::NonZeroU16>(), address, 1..=u16::MAX)
-            .prop_map(|(protocol, port, ip, to)| Forward { protocol, port, target: (ip, to).into() })
-    }
-
-    fn source() -> impl Strategy<Value = IpNet> {
-        (any::<std::net::IpAddr>(), 0..=32_u8).prop_map(|(ip, len)| IpNet::new_assert(ip, len))
-    }
-
-    proptest! {
-        #[test]
-        fn what_the_operator_writes_is_what_the_data_plane_reads(
-            forwards in prop::collection::vec(forward(), 1..20),
-            sources in prop::collection::vec(source(), 0..5),
-            probe_port in 1..=u16::MAX,
-            data_path in prop::sample::select(&[DataPath::Kernel, DataPath::Userspace][..]),
-            proxy_protocol in prop::option::of(any_proxy_protocol()),
-        ) {
-            let args = ProxyArgs { forwards, sources, probe_port, data_path, proxy_protocol };
-            let line = std::iter::once("akrobateo-lb".to_owned()).chain(args.to_args());
-            prop_assert_eq!(Cli::try_parse_from(line).map(|cli| cli.proxy).ok(), Some(args));
-        }
-    }
-
-    #[test]
-    fn what_existing_proxies_were_told_stays_the_same() {
-        let line = ["akrobateo-lb", "--forward=tcp/80=10.0.0.1:80", "--probe-port=10290"];
-        let args = Cli::try_parse_from(line).unwrap().proxy;
-        assert_eq!(args, ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()]));
-        assert_eq!(args.to_args(), line[1..]);
-    }
-
-    #[test]
-    fn a_proxy_without_a_port_is_refused() {
-        assert!(Cli::try_parse_from(["akrobateo-lb"]).is_err());
     }
 }

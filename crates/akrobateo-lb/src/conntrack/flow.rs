@@ -98,7 +98,7 @@ mod tests {
     fn plan(sources: &[&str]) -> Plan {
         let forwards = ["tcp/80=10.96.0.1:8080", "udp/53=10.96.0.1:53"].map(|text| text.parse().unwrap());
         let sources = sources.iter().map(|text| text.parse().unwrap()).collect();
-        Plan::new(&ProxyArgs { sources, ..ProxyArgs::new(forwards.into()) }).unwrap()
+        Plan::new(ProxyArgs { sources, ..ProxyArgs::new(forwards.into()) }).unwrap()
     }
 
     proptest! {

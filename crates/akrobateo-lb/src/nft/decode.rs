@@ -21,7 +21,7 @@ impl Decoder {
     /// For the table `name` of family inet.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned().into(), table: None }
+        Self { name: name.to_owned(), table: None }
     }
 
     /// What was collected; `None` if there is no such table.

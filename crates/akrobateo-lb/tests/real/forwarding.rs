@@ -89,7 +89,7 @@ fn a_host_port_of_the_node_leads_through_the_pod() {
 /// Sends ports of the node to the pod, without masquerading.
 fn host_port(network: &Network, forwards: &[&str]) {
     let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
-    let plan = Plan::new(&ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
+    let plan = Plan::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
     let mut table = ruleset::table(&plan);
     table.chains.retain(|chain| chain.name == "prerouting");
     network.node.run(|| Nftables::open().unwrap().replace(&table).unwrap());

@@ -40,7 +40,7 @@ fn plan() -> impl Strategy<Value = Plan> {
     let forwards = prop::collection::vec(forward(), 1..300);
     let sources = prop::collection::vec(source(), 0..20);
     (forwards, sources).prop_filter_map("contradictory or unreachable", |(forwards, sources)| {
-        Plan::new(&ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).ok()
+        Plan::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).ok()
     })
 }
 
@@ -79,7 +79,7 @@ proptest! {
 
     #[test]
     fn the_decoder_takes_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0..2_000_usize) {
-        let plan = Plan::new(&ProxyArgs {
+        let plan = Plan::new(ProxyArgs {
             sources: vec!["10.0.0.0/8".parse().unwrap()],
             ..ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()])
         });
@@ -130,7 +130,7 @@ fn the_kernel_holds_unusual_ranges_as_planned() {
             let sources = ranges.split(' ').map(|range| range.parse().unwrap()).collect();
             let forwards =
                 ["tcp/80=10.0.0.1:80", "udp/80=[fd00::1]:80"].map(|text| text.parse().unwrap()).into();
-            let plan = Plan::new(&ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
+            let plan = Plan::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
             let table = ruleset::table(&plan);
             assert_eq!(decoded(&table), table);
             Namespace::new().run(|| {
@@ -151,7 +151,7 @@ fn many_ports(first: u16, last: u16) -> Plan {
         (first..=last).map(forward).collect::<Vec<_>>()
     };
     let forwards = [forwards("10.96.3.7"), forwards("fd00:96::7")].concat();
-    Plan::new(&ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap()
+    Plan::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap()
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn what_is_too_much_for_one_transaction_is_refused_with_what_to_change() {
             probe_port: 1,
             ..ProxyArgs::new(forwards)
         };
-        let table = ruleset::table(&Plan::new(&args).unwrap());
+        let table = ruleset::table(&Plan::new(args).unwrap());
         let refused = Namespace::new().run(|| Nftables::open().unwrap().replace(&table)).unwrap_err();
         assert!(refused.to_string().contains("net.core.wmem_max"), "{refused}");
     });

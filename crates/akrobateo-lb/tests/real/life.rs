@@ -78,7 +78,7 @@ fn replace_under_traffic() {
     let install = |more: &str| {
         let forwards = ["tcp/80=10.96.3.7:80", more].map(|forward| forward.parse().unwrap()).into();
         let sources = ["192.0.2.0/24", "198.51.100.0/24"].map(|source| source.parse().unwrap()).into();
-        let plan = Plan::new(&ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
+        let plan = Plan::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
         network.pod.run(|| Keeper::install(plan).unwrap());
     };
     install("tcp/81=10.96.3.7:80");

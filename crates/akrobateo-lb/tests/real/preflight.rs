@@ -81,10 +81,10 @@ fn bad_arguments_are_named() {
         let good = "--forward=tcp/80=10.96.3.7:80";
         for (line, code, named) in [
             ("--forward=tcp/80=web", 2, "\"web\" is not an IP address"),
-            (&format!("{good} --source=10.0.0.0/33"), 2, "--source <CIDR>"),
+            (&format!("{good} --source=10.0.0.0/33"), 2, "--source 10.0.0.0/33: "),
             (&format!("{good} --forward=tcp/80=10.96.3.8:80"), 1, "a port has one target"),
             (&format!("{good} --probe-port=80"), 1, "--probe-port 80"),
-            ("", 2, "--forward"),
+            ("", 2, "--forward is missing"),
         ] {
             let reason = refused(&network, line, NET_ADMIN, code);
             assert!(reason.contains(named), "{line}: {reason}");

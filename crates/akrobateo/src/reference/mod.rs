@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::CommandFactory;
 
 use crate::key::ServiceKey;
 use crate::metrics::{CallLabels, CallResult, Metrics, TurnLabels, WatchLabels};
@@ -82,8 +82,13 @@ fn every_flag_of_the_operator_is_in_the_reference() {
 
 #[test]
 fn every_flag_of_the_data_plane_is_in_the_reference() {
-    let command = contract::ProxyArgs::augment_args(clap::Command::new("akrobateo-lb"));
-    holds("proxy-flags", &flags(&command).replace(" variable |", " |"));
+    let mut table = "| flag | value | default | |\n|---|---|---|---|\n".to_owned();
+    for option in contract::proxy_args::options() {
+        let default = option.default.map_or_else(|| "none".to_owned(), |default| format!("`{default}`"));
+        let (value, help) = (cell(option.value), cell(option.help));
+        let _ = writeln!(table, "| `--{}` | `{value}` | {default} | {help} |", option.name);
+    }
+    holds("proxy-flags", &table);
 }
 
 #[test]

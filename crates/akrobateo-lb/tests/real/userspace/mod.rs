@@ -113,7 +113,7 @@ impl Inside {
     fn new(pod: &Namespace, forwards: &[&str], change: impl FnOnce(&mut Settings) + Send) -> Self {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
         let args = ProxyArgs { data_path: DataPath::Userspace, ..ProxyArgs::new(forwards) };
-        let plan = Plan::new(&args).unwrap();
+        let plan = Plan::new(args).unwrap();
         let settings = |tcp, udp| {
             let mut settings = Settings::of_this_machine(tcp, udp);
             change(&mut settings);
