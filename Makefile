@@ -37,7 +37,7 @@ figures: deps ## measures the operator on that cluster: times beyond Kubernetes'
 	scripts/figures
 
 .PHONY: bench
-bench: deps ## measures the data plane against its peers, in private network namespaces (root, 15 minutes)
+bench: deps ## measures the data plane against its peers, in private network namespaces (root, 20 minutes)
 	scripts/bench
 
 .PHONY: lint
