@@ -14,7 +14,7 @@ use crate::{Answer, Failure, ParseAnswerError, Reply, Target, command};
 /// Longer than the second after which a lost SYN is sent again.
 const ANSWER_WITHIN: &str = "1.5";
 /// For thousands of connections, too.
-const LINE_WITHIN: Duration = Duration::from_secs(30);
+const LINE_WITHIN: Duration = Duration::from_mins(1);
 
 /// Asks all targets at once, each once.
 pub(crate) async fn ask(environment: &Environment, targets: &[Target]) -> Result<Vec<Reply>, Failure> {

@@ -2,7 +2,7 @@
 
 mod addresses;
 mod api_server;
-mod many_ports;
+mod many;
 mod nodes;
 mod operator;
 mod proxies;
