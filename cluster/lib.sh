@@ -68,9 +68,15 @@ live_pid() { # MEMBER -> pid of the process that holds its namespaces, if it is 
   [ "$(start_time "$pid")" = "$started" ] && echo "$pid"
 }
 first_pid() { # MEMBER -> this machine's pid for the member's pid 1
-  local holder children
+  local holder children child
   holder=$(live_pid "$1") && children=$(cat "/proc/$holder/task/$holder/children") || return 1
-  [ -n "$children" ] && echo "${children%% *}"
+  for child in $children; do
+    if start_time "$child" >/dev/null; then
+      echo "$child"
+      return
+    fi
+  done
+  return 1
 }
 in_member() { # MEMBER CMD...: in all of its namespaces
   local pid
