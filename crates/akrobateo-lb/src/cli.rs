@@ -161,14 +161,22 @@ mod tests {
         (any::<std::net::IpAddr>(), 0..=32_u8).prop_map(|(ip, len)| IpNet::new_assert(ip, len))
     }
 
+    fn proxy_protocol() -> impl Strategy<Value = ProxyProtocol> {
+        let ports = prop::collection::btree_set(1..=u16::MAX, 0..4);
+        (prop::sample::select(&["v1", "v2"][..]), ports).prop_map(|(version, ports)| {
+            let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
+            let colon = if ports.is_empty() { "" } else { ":" };
+            format!("{version}{colon}{}", ports.join(",")).parse().unwrap()
+        })
+    }
+
     fn args() -> impl Strategy<Value = ProxyArgs> {
-        let protocols = ["v1", "v2", "v1:80", "v2:80,443"].map(|text| text.parse::<ProxyProtocol>().unwrap());
         (
             prop::collection::vec(forward(), 1..20),
             prop::collection::vec(source(), 0..5),
             1..=u16::MAX,
             prop::sample::select(&[DataPath::Kernel, DataPath::Userspace][..]),
-            prop::option::of(prop::sample::select(protocols.to_vec())),
+            prop::option::of(proxy_protocol()),
         )
             .prop_map(|(forwards, sources, probe_port, data_path, proxy_protocol)| ProxyArgs {
                 forwards,

@@ -107,13 +107,13 @@ impl FromStr for ProxyProtocol {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// Any value that a Service can ask for.
-    pub(crate) fn any_proxy_protocol() -> impl Strategy<Value = ProxyProtocol> {
+    fn any_proxy_protocol() -> impl Strategy<Value = ProxyProtocol> {
         let version = prop::sample::select(&[ProxyVersion::V1, ProxyVersion::V2][..]);
         let ports = prop::option::of(prop::collection::btree_set(any::<NonZeroU16>(), 1..8));
         (version, ports).prop_map(|(version, ports)| ProxyProtocol { version, ports })

@@ -153,9 +153,7 @@ impl Faults {
 
     /// Kills the first container of a pod, as a crash does.
     pub async fn kill_container(&self, pod: &Pod) -> Result<(), Failure> {
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
-        let id = container_id(pod).unwrap_or_default();
-        ensure(!id.is_empty(), || format!("{} has no running container", pod.name_any()))?;
+        let (node, id) = container(pod)?;
         self.node(&["exec", node, "sh", "-c", KILL_CONTAINER, "kill", &id]).await
     }
 
@@ -170,9 +168,7 @@ impl Faults {
     }
 
     async fn in_network(&self, pod: &Pod, command: &[&str]) -> Result<String, Failure> {
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
-        let id = container_id(pod).unwrap_or_default();
-        ensure(!id.is_empty(), || format!("{} has no running container", pod.name_any()))?;
+        let (node, id) = container(pod)?;
         let words = ["exec", node, "sh", "-c", IN_NETWORK, "in-network", &id];
         self.command("node", &[&words, command].concat()).await
     }
@@ -257,6 +253,14 @@ fn is_well(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
     ready.any(|condition| condition.status == "True") && taints(node).next().is_none()
+}
+
+/// The node of a pod, and the id of its first container, which must run.
+fn container(pod: &Pod) -> Result<(&str, String), Failure> {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+    let id = container_id(pod).unwrap_or_default();
+    ensure(!id.is_empty(), || format!("{} has no running container", pod.name_any()))?;
+    Ok((node, id))
 }
 
 /// Without the runtime's name in front of it.

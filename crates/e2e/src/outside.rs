@@ -13,8 +13,9 @@ use crate::{Answer, Failure, ParseAnswerError, Reply, Target, command};
 
 /// Longer than the second after which a lost SYN is sent again.
 const ANSWER_WITHIN: &str = "1.5";
-/// For thousands of connections, too.
-const LINE_WITHIN: Duration = Duration::from_mins(1);
+const LINE_WITHIN: Duration = Duration::from_secs(15);
+/// Thousands of connections are opened one after another.
+const OPEN_WITHIN: Duration = Duration::from_mins(1);
 
 /// Asks all targets at once, each once.
 pub(crate) async fn ask(environment: &Environment, targets: &[Target]) -> Result<Vec<Reply>, Failure> {
@@ -87,7 +88,7 @@ impl Session {
             }
         });
         let mut session = Self { child, input, lines };
-        session.next_line().await?;
+        session.next_line(OPEN_WITHIN).await?;
         Ok(session)
     }
 
@@ -95,13 +96,13 @@ impl Session {
     pub async fn says(&mut self, line: &str) -> Result<(), Failure> {
         let sent = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
         sent.map_err(|error| Failure::Unmet(format!("the connections' client is gone: {error}")))?;
-        let returned = self.next_line().await?;
+        let returned = self.next_line(LINE_WITHIN).await?;
         crate::same("what came back over the connections", &returned.as_str(), &line)
     }
 
-    async fn next_line(&mut self) -> Result<String, Failure> {
-        let line = timeout(LINE_WITHIN, self.lines.recv()).await;
-        let silent = |_| Failure::Unmet(format!("nothing came over the connections within {LINE_WITHIN:?}"));
+    async fn next_line(&mut self, within: Duration) -> Result<String, Failure> {
+        let line = timeout(within, self.lines.recv()).await;
+        let silent = |_| Failure::Unmet(format!("nothing came over the connections within {within:?}"));
         line.map_err(silent)?.ok_or_else(|| Failure::Unmet("the connections are closed".to_owned()))
     }
 }
