@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use contract::annotations::NODE_ADDRESS;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Taint};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -171,6 +171,19 @@ impl Faults {
         let (node, id) = container(pod)?;
         let words = ["exec", node, "sh", "-c", IN_NETWORK, "in-network", &id];
         self.command("node", &[&words, command].concat()).await
+    }
+
+    /// Waits until a node's kube-proxy has its rules for a TCP Service. A connection that comes before them leaves the
+    /// node for nowhere, and the node's connection table sends whoever has the same source port after it, for as long
+    /// as it sends: who opens thousands would meet it.
+    pub async fn kube_proxy_knows(&self, node: &str, service: &Service) -> Result<(), Failure> {
+        let spec = service.spec.clone().unwrap_or_default();
+        let ip = spec.cluster_ip.unwrap_or_default();
+        let port = spec.ports.iter().flatten().next().map_or(0, |port| port.port).to_string();
+        eventually("the node itself reaches the Service", async || {
+            self.node(&["exec", node, &self.echo, "client", "tcp", &ip, &port]).await
+        })
+        .await
     }
 
     /// Begins as many flows of datagrams as a node can.

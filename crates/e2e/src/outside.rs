@@ -1,6 +1,6 @@
 //! The client outside the cluster. Does I/O.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Stdio};
 use std::time::Duration;
@@ -75,7 +75,7 @@ impl Session {
         let words = words(environment, args.into_iter());
         let failed = |reason: &str| Failure::Command(words.join(" "), reason.to_owned());
         let mut command = command::command(&words);
-        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|error| failed(&error.to_string()))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed("has no pipes"));
@@ -103,7 +103,15 @@ impl Session {
     async fn next_line(&mut self, within: Duration) -> Result<String, Failure> {
         let line = timeout(within, self.lines.recv()).await;
         let silent = |_| Failure::Unmet(format!("nothing came over the connections within {within:?}"));
-        line.map_err(silent)?.ok_or_else(|| Failure::Unmet("the connections are closed".to_owned()))
+        line.map_err(silent)?.ok_or_else(|| self.last_words())
+    }
+
+    /// Why the client has ended.
+    fn last_words(&mut self) -> Failure {
+        let mut reason = String::new();
+        let read = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut reason));
+        let reason = read.transpose().map_or_else(|error| error.to_string(), |_| reason);
+        Failure::Unmet(format!("the connections' client has ended: {}", reason.trim()))
     }
 }
 

@@ -36,12 +36,12 @@ async fn five_hundred_ports_are_reached_through_one_proxy() -> Result<(), Failur
 
 #[tokio::test]
 async fn ten_thousand_connections_live_at_once_through_one_proxy_and_are_counted() -> Result<(), Failure> {
-    fault_test(async |namespace, _| {
+    fault_test(async |namespace, faults| {
         namespace.backend().await?;
         let [port] = namespace.ports().await?;
         let nodes = namespace.cluster().nodes().await?;
         let web = service("web").tcp(port).proxy_mode().on(&[&nodes[0].name]);
-        namespace.apply(&web).await?;
+        faults.kube_proxy_knows(&nodes[0].name, &namespace.apply(&web).await?).await?;
         let reply = namespace.exposed_on(&web, &nodes[..1]).await?.remove(0);
         let server = (reply.target.host, port).into();
         let mut sessions = namespace.cluster().sessions(server, CONNECTIONS).await?;

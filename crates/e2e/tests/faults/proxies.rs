@@ -13,11 +13,14 @@ async fn a_proxy_that_is_killed_starts_again_doubles_no_rule_and_breaks_no_conne
         namespace.backend().await?;
         let [port] = namespace.ports().await?;
         let web = service("web").tcp(port).udp(port).proxy_mode();
-        namespace.apply(&web).await?;
+        let nodes = namespace.cluster().nodes().await?;
+        let applied = namespace.apply(&web).await?;
+        for node in &nodes {
+            faults.kube_proxy_knows(&node.name, &applied).await?;
+        }
         namespace.exposed(&web).await?;
         let victim = namespace.proxy_pods(&web).await?.remove(0);
         let node = victim.spec.as_ref().and_then(|pod| pod.node_name.clone()).unwrap_or_default();
-        let nodes = namespace.cluster().nodes().await?;
         let address = nodes.iter().find(|other| other.name == node).expect("its node").addresses[0];
         let mut session = namespace.cluster().sessions(SocketAddr::new(address, port), 1_000).await?;
         session.says("before").await?;
