@@ -121,6 +121,7 @@ fn status(service: &Service) -> Value {
     let published = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let condition = exposed_condition(service);
     json!({
+        "policy": service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_ref()),
         "published": published.and_then(|published| published.ingress.as_ref()),
         "condition": condition.map(|condition| (&condition.status, &condition.reason, &condition.message)),
         "workloads": {},
@@ -144,9 +145,13 @@ fn insert(
     let name = format!("{kind} {}/{}", workload.namespace().unwrap_or_default(), workload.name_any());
     let entry = snapshot.entry(service).or_insert_with(|| json!({ "workloads": {} }));
     if kind == "Deployment" {
-        // Its pods choose their nodes by chance.
-        let addresses = entry["published"].as_array().map_or(0, Vec::len);
-        entry["published"] = json!(addresses);
+        // Its pods choose their nodes by chance: how many are published is certain, or, where only nodes with an
+        // endpoint are, not even that.
+        if entry["policy"] == "Local" {
+            (entry["published"], entry["condition"]) = (Value::Null, Value::Null);
+        } else {
+            entry["published"] = json!(entry["published"].as_array().map_or(0, Vec::len));
+        }
     }
     entry["workloads"][name] = spec;
     Ok(())

@@ -61,16 +61,16 @@ async fn a_live_service_may_be_switched_to_userspace_and_back_and_is_told_so() -
         let userspace = kernel.clone().annotation(DATA_PATH, "userspace").published_as("Proxy");
         namespace.apply(&kernel).await?;
         namespace.exposed(&kernel).await?;
-        for (switched, told) in [(&userspace, "userspace"), (&kernel, "kernel"), (&userspace, "userspace")] {
+        let switches = [(&userspace, "userspace"), (&kernel, "kernel"), (&userspace, "userspace")];
+        for (before, (switched, told)) in switches.into_iter().enumerate() {
             namespace.apply(switched).await?;
             eventually("the change of the path is told", async || {
-                let events = namespace.events(switched).await?;
-                let notes: Vec<_> = events
-                    .iter()
-                    .filter(|event| event.reason.as_deref() == Some("DataPathChanged"))
-                    .map(|event| event.note.clone().unwrap_or_default())
-                    .collect();
-                e2e::ensure(notes.iter().any(|note| note.contains(told)), || format!("{notes:?}"))
+                let mut events = namespace.events(switched).await?;
+                events.retain(|event| event.reason.as_deref() == Some("DataPathChanged"));
+                events.sort_by_key(|event| event.event_time.clone());
+                let notes: Vec<_> = events.into_iter().map(|event| event.note.unwrap_or_default()).collect();
+                let told = notes.last().is_some_and(|note| note.contains(told));
+                e2e::ensure(told && notes.len() == before + 1, || format!("{notes:?}"))
             })
             .await?;
             namespace.rolled_out(switched).await?;
