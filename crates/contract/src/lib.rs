@@ -2,6 +2,7 @@
 
 pub mod annotations;
 pub mod data_path;
+pub mod digest;
 pub mod forward;
 pub mod labels;
 pub mod names;
@@ -10,6 +11,7 @@ pub mod proxy_args;
 pub mod proxy_protocol;
 
 pub use data_path::DataPath;
+pub use digest::digest;
 pub use forward::{Forward, Protocol};
 pub use proxy_args::ProxyArgs;
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};

@@ -1,17 +1,13 @@
 //! Names of the objects that Akrobateo makes.
 
-use std::fmt::Write as _;
-
-use sha2::{Digest, Sha256};
+use crate::digest::{self, digest};
 
 /// Longest name that is also a valid label value and host name (RFC 1123).
 const MAX_LEN: usize = 63;
-/// Hexadecimal digits of the hash that closes a name which would not be unique without it.
-const HASH_LEN: usize = 10;
 
 /// The name of a Service's proxy in the namespace shared by all proxies: `akrobateo-<namespace>-<service>`.
 ///
-/// Closed with a hash where it is too long, and where the namespace has a hyphen: `a-b/c` and `a/b-c` would
+/// Closed with a digest where it is too long, and where the namespace has a hyphen: `a-b/c` and `a/b-c` would
 /// otherwise share a name.
 #[must_use]
 pub fn proxy(namespace: &str, service: &str) -> String {
@@ -34,17 +30,9 @@ fn fitting(plain: String, namespace: &str, service: &str) -> String {
 }
 
 fn closed(plain: &str, namespace: &str, service: &str) -> String {
-    let cut: String = plain.chars().take(MAX_LEN - HASH_LEN - 1).collect();
+    let cut: String = plain.chars().take(MAX_LEN - digest::LEN - 1).collect();
     // '/' is in no name, so that no two pairs give the same text.
-    format!("{}-{}", cut.trim_end_matches('-'), hash(&format!("{namespace}/{service}")))
-}
-
-fn hash(text: &str) -> String {
-    let digest = Sha256::digest(text);
-    digest.iter().take(HASH_LEN / 2).fold(String::with_capacity(HASH_LEN), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    format!("{}-{}", cut.trim_end_matches('-'), digest(&format!("{namespace}/{service}")))
 }
 
 #[cfg(test)]
@@ -57,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_would_be_the_same_without_a_hash_differ() {
+    fn names_that_would_be_the_same_without_a_digest_differ() {
         assert_ne!(proxy("a-b", "c"), proxy("a", "b-c"));
         assert_eq!(proxy("a", "b-c"), "akrobateo-a-b-c");
         assert!(proxy("a-b", "c").starts_with("akrobateo-a-b-c-"));
@@ -80,10 +68,5 @@ mod tests {
     fn beside_its_service_a_proxy_is_named_after_it_alone() {
         assert_eq!(proxy_beside("web"), "akrobateo-web");
         assert_eq!(proxy_beside(&"s".repeat(63)).len(), MAX_LEN);
-    }
-
-    #[test]
-    fn the_hash_never_changes_since_names_in_clusters_depend_on_it() {
-        assert_eq!(hash("kube-system/dns"), "bfd0be7125");
     }
 }

@@ -1,10 +1,11 @@
 //! Decisions and the writes that follow from them, for a whole Service.
 
+mod upkeep;
+
 use std::sync::Arc;
 
 use contract::annotations;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Service};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 
 use super::fixtures::{ServiceBuilder, at, defaults, key, node, pod, service, settings};
 use super::*;
@@ -104,27 +105,6 @@ fn nothing_is_written_when_nothing_differs() {
     for service in [web(), web().annotation(annotations::WORKLOAD, "Deployment"), web().local()] {
         assert_eq!(changes(&after(observed(service.build()))), []);
     }
-}
-
-#[test]
-fn a_workload_edited_by_hand_is_applied_again() {
-    let mut observed = after(observed(web().build()));
-    let Some(Workload::DaemonSet(daemonset)) = observed.workloads.first_mut() else { panic!("no DaemonSet") };
-    daemonset.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].args = None;
-    assert!(matches!(&changes(&observed)[..], [Change::Apply(_)]));
-}
-
-#[test]
-fn a_workload_that_somebody_has_added_to_is_made_anew_and_once_is_enough() {
-    let mut edited = after(observed(web().build()));
-    let Some(Workload::DaemonSet(daemonset)) = edited.workloads.first_mut() else { panic!("no DaemonSet") };
-    let theirs = FieldsV1(serde_json::json!({ "f:spec": { "f:paused": {} } }));
-    let entry = ManagedFieldsEntry { fields_v1: Some(theirs), ..ManagedFieldsEntry::default() };
-    daemonset.metadata.managed_fields = Some(vec![entry]);
-    assert!(matches!(&changes(&edited)[..], [Change::Renew(_)]));
-    let gone = after(edited);
-    assert!(matches!(&changes(&gone)[..], [Change::Apply(_), Change::Announce { .. }]));
-    assert_eq!(changes(&after(gone)), []);
 }
 
 #[test]

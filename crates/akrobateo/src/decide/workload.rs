@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use contract::{labels, names};
+use contract::{digest, labels, names};
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
@@ -23,6 +23,10 @@ use crate::key::ServiceKey;
 
 /// How long a workload may take to make its first pod.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+
+/// The annotation with the digest of the spec that was asked for: a field that is asked for no longer leaves no trace in
+/// what is asked for now.
+const SPEC_DIGEST: &str = "akrobateo.io/spec-digest";
 
 /// The arguments that say how a proxy forwards.
 const DATA_PATH_ARGS: [&str; 2] = ["--data-path=", "--proxy-protocol="];
@@ -76,26 +80,30 @@ impl Workload {
             spec: Some(pod::spec(&settings.image, wish, keep_off, path)),
         };
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
-        let metadata = metadata(settings, service, labels);
+        let metadata = |digest| metadata(settings, service, labels, digest);
         match wish.workload {
-            Kind::DaemonSet => Self::DaemonSet(Box::new(DaemonSet {
-                metadata,
-                spec: Some(DaemonSetSpec { selector, template, ..DaemonSetSpec::default() }),
-                status: None,
-            })),
+            Kind::DaemonSet => {
+                let spec = DaemonSetSpec { selector, template, ..DaemonSetSpec::default() };
+                Self::DaemonSet(Box::new(DaemonSet {
+                    metadata: metadata(digest_of(&spec)),
+                    spec: Some(spec),
+                    status: None,
+                }))
+            }
             Kind::Deployment { replicas } => {
                 if let Some(spec) = &mut template.spec {
                     spec.topology_spread_constraints = Some(vec![spread(&selector)]);
                 }
+                let spec = DeploymentSpec {
+                    replicas: Some(replicas.into()),
+                    selector,
+                    strategy: Some(one_by_one()),
+                    template,
+                    ..DeploymentSpec::default()
+                };
                 Self::Deployment(Box::new(Deployment {
-                    metadata,
-                    spec: Some(DeploymentSpec {
-                        replicas: Some(replicas.into()),
-                        selector,
-                        strategy: Some(one_by_one()),
-                        template,
-                        ..DeploymentSpec::default()
-                    }),
+                    metadata: metadata(digest_of(&spec)),
+                    spec: Some(spec),
                     status: None,
                 }))
             }
@@ -190,7 +198,17 @@ fn is_covered(is: &impl Serialize, desired: &impl Serialize) -> bool {
     }
 }
 
-fn metadata(settings: &ProxySettings, service: &Service, labels: BTreeMap<String, String>) -> ObjectMeta {
+/// What cannot be serialized cannot be applied either, which will say why.
+fn digest_of(spec: &impl Serialize) -> String {
+    serde_json::to_string(spec).map(|spec| digest(&spec)).unwrap_or_default()
+}
+
+fn metadata(
+    settings: &ProxySettings,
+    service: &Service,
+    labels: BTreeMap<String, String>,
+    digest: String,
+) -> ObjectMeta {
     let key = ServiceKey::of(service);
     let (name, namespace, owner) = match &settings.placement {
         Placement::Shared(namespace) => (names::proxy(&key.namespace, &key.name), namespace.clone(), None),
@@ -203,6 +221,7 @@ fn metadata(settings: &ProxySettings, service: &Service, labels: BTreeMap<String
         name: Some(name),
         namespace: Some(namespace),
         labels: Some(labels),
+        annotations: Some(BTreeMap::from([(SPEC_DIGEST.to_owned(), digest)])),
         owner_references: owner.map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }

@@ -4,7 +4,7 @@ use contract::annotations::{ADDRESS_TYPES, REPLICAS, TOLERATIONS, WORKLOAD};
 use e2e::{Failure, eventually, same, service, test};
 
 #[tokio::test]
-async fn proxies_run_on_the_chosen_nodes_and_their_addresses_are_published() -> Result<(), Failure> {
+async fn proxies_run_on_the_chosen_nodes_and_everywhere_once_none_are_chosen() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.backend().await?;
         let [port] = namespace.ports().await?;
@@ -17,7 +17,10 @@ async fn proxies_run_on_the_chosen_nodes_and_their_addresses_are_published() -> 
         namespace.exposed_on(&web, std::slice::from_ref(first)).await?;
         let web = web.on(&[&second.name]).annotation(TOLERATIONS, "[{key: dedicated, operator: Exists}]");
         namespace.apply(&web).await?;
-        namespace.exposed_on(&web, std::slice::from_ref(second)).await.map(drop)
+        namespace.exposed_on(&web, std::slice::from_ref(second)).await?;
+        let everywhere = service("web").tcp(port).proxy_mode();
+        namespace.apply(&everywhere).await?;
+        namespace.exposed(&everywhere).await.map(drop)
     })
     .await
 }
