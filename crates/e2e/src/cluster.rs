@@ -39,6 +39,8 @@ impl Cluster {
         let kubeconfig = Kubeconfig::read_from(&environment.kubeconfig)?;
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
         config.read_timeout = Some(CALL_DEADLINE);
+        // Else the time that a connection was idle counts too, and a call after a pause fails.
+        config.reset_reader_on_write = true;
         Ok(Self { client: Client::try_from(config)?, environment })
     }
 
