@@ -80,12 +80,11 @@ impl Workload {
             spec: Some(pod::spec(&settings.image, wish, keep_off, path)),
         };
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
-        let metadata = |digest| metadata(settings, service, labels, digest);
         match wish.workload {
             Kind::DaemonSet => {
                 let spec = DaemonSetSpec { selector, template, ..DaemonSetSpec::default() };
                 Self::DaemonSet(Box::new(DaemonSet {
-                    metadata: metadata(digest_of(&spec)),
+                    metadata: metadata(settings, service, labels, &spec),
                     spec: Some(spec),
                     status: None,
                 }))
@@ -102,7 +101,7 @@ impl Workload {
                     ..DeploymentSpec::default()
                 };
                 Self::Deployment(Box::new(Deployment {
-                    metadata: metadata(digest_of(&spec)),
+                    metadata: metadata(settings, service, labels, &spec),
                     spec: Some(spec),
                     status: None,
                 }))
@@ -207,7 +206,7 @@ fn metadata(
     settings: &ProxySettings,
     service: &Service,
     labels: BTreeMap<String, String>,
-    digest: String,
+    spec: &impl Serialize,
 ) -> ObjectMeta {
     let key = ServiceKey::of(service);
     let (name, namespace, owner) = match &settings.placement {
@@ -221,7 +220,7 @@ fn metadata(
         name: Some(name),
         namespace: Some(namespace),
         labels: Some(labels),
-        annotations: Some(BTreeMap::from([(SPEC_DIGEST.to_owned(), digest)])),
+        annotations: Some(BTreeMap::from([(SPEC_DIGEST.to_owned(), digest_of(spec))])),
         owner_references: owner.map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }

@@ -27,16 +27,13 @@ fn a_workload_that_somebody_has_added_to_is_made_anew_and_once_is_enough() {
 
 #[test]
 fn what_a_service_no_longer_asks_for_is_taken_from_its_workload() {
-    for asked in [
-        web().annotation(annotations::NODE_SELECTOR, "!spot"),
-        web().annotation(annotations::TOLERATIONS, "[{key: dedicated, operator: Exists}]"),
-        web().annotation(annotations::NODE_SELECTOR, "!spot").annotation(annotations::WORKLOAD, "Deployment"),
+    let deployed = || web().annotation(annotations::WORKLOAD, "Deployment");
+    for (asked, plain) in [
+        (web().annotation(annotations::NODE_SELECTOR, "!spot"), web()),
+        (web().annotation(annotations::TOLERATIONS, "[{key: dedicated, operator: Exists}]"), web()),
+        (deployed().annotation(annotations::NODE_SELECTOR, "!spot"), deployed()),
     ] {
-        let asked = asked.build();
-        let plain = asked.metadata.annotations.iter().flatten().fold(web(), |plain, (name, value)| {
-            if name == annotations::WORKLOAD { plain.annotation(name, value) } else { plain }
-        });
-        let made = after(observed(asked));
+        let made = after(observed(asked.build()));
         assert_eq!(changes(&made), []);
         let no_longer = Observed { case: observed(plain.build()).case, ..made };
         assert!(matches!(&changes(&no_longer)[..], [Change::Apply(_)]), "{:?}", changes(&no_longer));
