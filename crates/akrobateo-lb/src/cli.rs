@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::fmt::{Display, Write as _};
 use std::str::FromStr;
 
-use contract::ProxyArgs;
-use contract::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE, options};
+use akrobateo_core::ProxyArgs;
+use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE, options};
 use lexopt::{Arg, Parser, ValueExt};
 
 /// What the command line asks for.
@@ -136,7 +136,7 @@ pub fn help() -> String {
 
 #[cfg(test)]
 mod tests {
-    use contract::{DataPath, Forward, Protocol, ProxyProtocol};
+    use akrobateo_core::{DataPath, Forward, Protocol, ProxyProtocol};
     use ipnet::IpNet;
     use proptest::prelude::*;
 

@@ -2,11 +2,12 @@
 
 use std::cell::Cell;
 
-use crate::conntrack::Flows;
-use crate::nft::Table;
-use crate::nft::kernel::{NftError, Nftables};
 use crate::plan::{Listen, Plan};
 use crate::ruleset::{self, Traffic};
+use crate::stale_flows::is_stale;
+use netfilter::conntrack::Flows;
+use netfilter::nft::Table;
+use netfilter::nft::client::{NftError, Nftables};
 
 /// A plan whose rules have been put into the kernel.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl Keeper {
     /// Ends flows that the rules decide otherwise than they were decided when they began: flows are not
     /// looked up in the rules again. What can't be ended is logged; new flows are forwarded all the same.
     pub fn end_stale_flows(&self) {
-        match self.flows.end_stale(&self.plan) {
+        match self.flows.delete_stale(|flow| is_stale(flow, &self.plan)) {
             Ok(0) => {}
             Ok(flows) => tracing::info!(flows, "ended flows that began under other rules"),
             Err(error) => tracing::warn!(%error, "cannot end flows that began under other rules"),

@@ -1,41 +1,11 @@
 //! What the arguments ask for, checked: the type that the rules and the clean-up of flows are made from. Pure.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
-use contract::{DataPath, Forward, Protocol, ProxyArgs, ProxyProtocol, ProxyVersion};
+use akrobateo_core::{DataPath, Family, Forward, Protocol, ProxyArgs, ProxyProtocol, ProxyVersion};
 
 use crate::sources::Sources;
-
-/// An address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
-}
-
-impl Family {
-    /// Both families.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The family of an address.
-    #[must_use]
-    pub fn of(ip: IpAddr) -> Self {
-        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-}
 
 /// What a client addresses: family, protocol and port.
 pub type Listen = (Family, Protocol, NonZeroU16);

@@ -92,7 +92,7 @@ async fn serve(connection: TcpStream, status: Rc<impl Status>) {
 }
 
 fn respond(request: &Request<Incoming>, status: &impl Status) -> Response<String> {
-    let known = [contract::probe::READY_PATH, contract::probe::METRICS_PATH];
+    let known = [akrobateo_core::probe::READY_PATH, akrobateo_core::probe::METRICS_PATH];
     let path = request.uri().path();
     if !known.contains(&path) {
         return response(StatusCode::NOT_FOUND, "not found\n".to_owned());
@@ -100,7 +100,7 @@ fn respond(request: &Request<Incoming>, status: &impl Status) -> Response<String
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return response(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned());
     }
-    if path == contract::probe::METRICS_PATH {
+    if path == akrobateo_core::probe::METRICS_PATH {
         let mut response = response(StatusCode::OK, status.metrics());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
         return response;

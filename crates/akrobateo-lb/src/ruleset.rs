@@ -3,12 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
-use contract::Protocol;
+use akrobateo_core::{Family, Protocol};
 
-use crate::nft::abi::{ct, meta, payload};
-use crate::nft::model::{ACCEPT, Chain, Count, DROP, DataType, Datum, Element, Expr, Reg, Rule, Set, Table};
-use crate::plan::{Family, Listen, Plan};
+use crate::plan::{Listen, Plan};
 use crate::sources::{Range, Sources};
+use netfilter::nft::abi::{ct, meta, payload};
+use netfilter::nft::model::{
+    ACCEPT, Chain, Count, DROP, DataType, Datum, Element, Expr, Reg, Rule, Set, Table,
+};
 
 /// The table's name, in family inet.
 pub const TABLE: &str = "akrobateo";
@@ -301,29 +303,20 @@ fn with_bit(key: u32, bit: u32, then: Expr) -> Rule {
     ]
 }
 
-/// The protocol's number in the IP header.
-pub(crate) const fn number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => 6,
-        Protocol::Udp => 17,
-        Protocol::Sctp => 132,
-    }
-}
-
 fn map_key(protocol: Protocol, port: NonZeroU16) -> Datum {
     let [high, low] = port.get().to_be_bytes();
-    Datum::from([number(protocol), 0, 0, 0, high, low, 0, 0])
+    Datum::from([protocol.number(), 0, 0, 0, high, low, 0, 0])
 }
 
 fn listen_key((family, protocol, port): Listen) -> Datum {
     let [high, low] = port.get().to_be_bytes();
-    Datum::from([spec(family).nfproto, 0, 0, 0, number(protocol), 0, 0, 0, high, low, 0, 0])
+    Datum::from([spec(family).nfproto, 0, 0, 0, protocol.number(), 0, 0, 0, high, low, 0, 0])
 }
 
 /// Family, protocol and port as one number, the same whatever else is forwarded: flows keep their mark.
 fn mark_of((family, protocol, port): Listen) -> Datum {
     let [high, low] = port.get().to_be_bytes();
-    Datum::from(u32::from_be_bytes([spec(family).nfproto, number(protocol), high, low]).to_ne_bytes())
+    Datum::from(u32::from_be_bytes([spec(family).nfproto, protocol.number(), high, low]).to_ne_bytes())
 }
 
 fn datum(target: SocketAddr) -> Datum {

@@ -1,16 +1,16 @@
 //! The life of a process: what is set up before packets flow, by whatever path, and what ends it.
 
-use contract::{DataPath, ProxyArgs};
+use akrobateo_core::{DataPath, ProxyArgs};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::forwarding::ForwardingError;
-use crate::netlink::NetlinkError;
-use crate::nft::kernel::NftError;
 use crate::plan::{Plan, PlanError};
 use crate::userspace::UserspaceError;
 use crate::{kernel, probe, userspace};
+use netfilter::netlink::NetlinkError;
+use netfilter::nft::client::NftError;
 
 /// Why a proxy can't do its work.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::plan::Family;
+use akrobateo_core::Family;
 
 /// Addresses from `first` to `last`, both included; IPv4 addresses in the lower 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use contract::labels;
+use akrobateo_core::labels;
 use kube::ResourceExt;
 
 /// Names a Service, whether or not it exists.

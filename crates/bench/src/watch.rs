@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use akrobateo_lb::nft::kernel::{NftError, Nftables};
+use netfilter::nft::client::{NftError, Nftables};
 
 use crate::failure::Failure;
 use crate::namespace::Namespace;

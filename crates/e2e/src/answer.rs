@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use contract::Protocol;
+use akrobateo_core::Protocol;
 
 /// Who answered, and whom it saw asking.
 #[derive(Clone, Debug, PartialEq, Eq)]

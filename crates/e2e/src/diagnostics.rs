@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use contract::labels;
+use akrobateo_core::labels;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::events::v1::Event;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use contract::annotations::NODE_ADDRESS;
+use akrobateo_core::annotations::NODE_ADDRESS;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};

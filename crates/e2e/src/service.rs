@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::{Protocol, annotations};
+use akrobateo_core::{Protocol, annotations};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;

@@ -3,7 +3,7 @@
 //! A packet is passed on if the interface that it came in by has its switch on; `ip_forward` only sets all
 //! of them (Documentation/networking/ip-sysctl.rst).
 
-use crate::netlink::{Attr, Message, Messages, NetlinkError, Protocol, Socket, message};
+use netfilter::netlink::{Attr, Message, Messages, NetlinkError, Protocol, Socket, message};
 
 /// How often a list that changes while it is read is asked for again.
 const ATTEMPTS: u32 = 10;

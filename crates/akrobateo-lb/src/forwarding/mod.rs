@@ -3,8 +3,10 @@
 pub mod ipv4;
 pub mod ipv6;
 
-use crate::netlink::{NetlinkError, Protocol, Socket};
-use crate::plan::{Family, Plan};
+use akrobateo_core::Family;
+use netfilter::netlink::{NetlinkError, Protocol, Socket};
+
+use crate::plan::Plan;
 
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` (linux/rtnetlink.h), as bits.
 const GROUPS: u32 = 1 | 1 << (24 - 1) | 1 << (25 - 1);
@@ -28,7 +30,7 @@ pub enum ForwardingError {
     #[error(
         "IPv6 forwarding is off, and a --forward has an IPv6 target: the pod needs a privileged init \
          container that runs `akrobateo-lb {}`, or the sysctl net.ipv6.conf.all.forwarding=1",
-        contract::proxy_args::ENABLE_IPV6_FORWARDING
+        akrobateo_core::proxy_args::ENABLE_IPV6_FORWARDING
     )]
     Ipv6,
     /// The switch can't be read.

@@ -2,11 +2,11 @@
 
 use std::fmt::Display;
 
-use crate::conntrack::Statistics;
 use crate::metrics::{BYTES, CONNECTIONS, Definition, Kind, PACKETS, REFUSED, Text};
-use crate::nft::model::Count;
 use crate::plan::Listen;
 use crate::ruleset::Traffic;
+use netfilter::conntrack::Statistics;
+use netfilter::nft::model::Count;
 
 const RESTORED: Definition = Definition {
     name: "akrobateo_lb_rules_restored_total",

@@ -7,7 +7,9 @@ mod watch;
 use std::rc::Rc;
 
 use crate::keeper::Keeper;
-use crate::plan::{Family, Plan};
+use akrobateo_core::Family;
+
+use crate::plan::Plan;
 use crate::run::{Error, listen};
 use crate::{forwarding, probe};
 use path::KernelPath;

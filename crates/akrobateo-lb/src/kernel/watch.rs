@@ -6,11 +6,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 
 use super::path::KernelPath;
-use crate::conntrack::Statistics;
 use crate::forwarding;
-use crate::netlink::Socket;
-use crate::nft;
 use crate::run::Error;
+use netfilter::conntrack::Statistics;
+use netfilter::netlink::Socket;
+use netfilter::nft;
 
 /// Shortest time between two looks, whoever changes things how often; well below a second.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ const PRESSURE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Hears of changes of rules.
 pub(super) fn rules() -> Result<AsyncFd<Socket>, Error> {
-    Ok(watched(nft::kernel::watch()?)?)
+    Ok(watched(nft::client::watch()?)?)
 }
 
 /// Hears of changes of interfaces and of their forwarding switches.

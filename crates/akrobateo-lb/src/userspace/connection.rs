@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use contract::ProxyVersion;
+use akrobateo_core::ProxyVersion;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketType, connect, getsockname, shutdown, socket_with, sockopt};
 

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use contract::ProxyVersion;
+use akrobateo_core::ProxyVersion;
 
 /// How long a header can be: that of version 1, with its line end.
 #[cfg(test)]

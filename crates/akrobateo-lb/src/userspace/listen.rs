@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use contract::Protocol;
+use akrobateo_core::Protocol;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
 use socket2::SockRef;
 
 use super::ports::Port;
-use crate::plan::Family;
+use akrobateo_core::Family;
 
 /// Connections that wait to be accepted, of each worker and port; the kernel caps it.
 const BACKLOG: i32 = 4_096;

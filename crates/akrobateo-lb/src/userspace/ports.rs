@@ -4,9 +4,11 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
-use contract::{Protocol, ProxyVersion};
+use akrobateo_core::{Protocol, ProxyVersion};
 
-use crate::plan::{Family, Plan};
+use akrobateo_core::Family;
+
+use crate::plan::Plan;
 
 /// A forwarded port of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]

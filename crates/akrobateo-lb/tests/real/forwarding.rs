@@ -2,10 +2,10 @@
 
 use std::net::{TcpListener, TcpStream};
 
-use akrobateo_lb::nft::kernel::Nftables;
+use akrobateo_core::ProxyArgs;
 use akrobateo_lb::plan::Plan;
 use akrobateo_lb::ruleset;
-use contract::ProxyArgs;
+use netfilter::nft::client::Nftables;
 
 use crate::harness::network::{at, with_port};
 use crate::harness::proxy::args;

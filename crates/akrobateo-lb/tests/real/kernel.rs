@@ -2,15 +2,15 @@
 
 use std::net::IpAddr;
 
-use akrobateo_lb::netlink::Message;
-use akrobateo_lb::nft::decode::Decoder;
-use akrobateo_lb::nft::kernel::Nftables;
-use akrobateo_lb::nft::model::Count;
-use akrobateo_lb::nft::{Batch, Table};
+use akrobateo_core::{Forward, Protocol, ProxyArgs};
 use akrobateo_lb::plan::Plan;
 use akrobateo_lb::ruleset;
-use contract::{Forward, Protocol, ProxyArgs};
 use ipnet::IpNet;
+use netfilter::netlink::Message;
+use netfilter::nft::client::Nftables;
+use netfilter::nft::decode::Decoder;
+use netfilter::nft::model::Count;
+use netfilter::nft::{Batch, Table};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 

@@ -4,10 +4,10 @@ use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use akrobateo_core::ProxyArgs;
 use akrobateo_lb::keeper::Keeper;
-use akrobateo_lb::nft::kernel::Nftables;
 use akrobateo_lb::plan::Plan;
-use contract::ProxyArgs;
+use netfilter::nft::client::Nftables;
 use rustix::process::Signal;
 
 use crate::harness::network::{at, with_port};

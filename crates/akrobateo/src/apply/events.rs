@@ -31,7 +31,7 @@ impl Writer {
         };
         // A recorder would merge events that differ in their notes, and show the first note for ever: a new one each
         // time does not remember.
-        let recorder = Recorder::new(self.client.clone(), Reporter::from(contract::FIELD_MANAGER));
+        let recorder = Recorder::new(self.client.clone(), Reporter::from(akrobateo_core::FIELD_MANAGER));
         let reference = service.object_ref(&());
         call(&self.metrics, "publish_event", recorder.publish(&event, &reference)).await
     }

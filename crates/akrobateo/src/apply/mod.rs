@@ -129,7 +129,7 @@ impl Writer {
 
 /// Server-side apply as Akrobateo: what it says is so, whoever wrote it before.
 fn as_akrobateo() -> PatchParams {
-    PatchParams::apply(contract::FIELD_MANAGER).force()
+    PatchParams::apply(akrobateo_core::FIELD_MANAGER).force()
 }
 
 /// Takes the absence of the object, the desired end of many calls, for success.

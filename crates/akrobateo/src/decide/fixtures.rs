@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::labels;
+use akrobateo_core::labels;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, LoadBalancerIngress,
     LoadBalancerStatus, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, Pod, PodCondition, PodSpec,

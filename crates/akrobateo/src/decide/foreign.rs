@@ -1,7 +1,7 @@
 //! Fields that somebody else has added to a workload: server-side apply leaves what it does not own, so these are found
 //! by their owners (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>). Pure.
 
-use contract::FIELD_MANAGER;
+use akrobateo_core::FIELD_MANAGER;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Map, Value};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use contract::annotations;
+use akrobateo_core::annotations;
 use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use kube::ResourceExt;
 

@@ -24,7 +24,7 @@ pub(super) enum Obstacle {
     Apart,
     #[error(
         "node {node}, which has a ready proxy, has no {families} address of type {types}, nor does its annotation {} name one",
-        contract::annotations::NODE_ADDRESS
+        akrobateo_core::annotations::NODE_ADDRESS
     )]
     Addressless { node: String, families: String, types: String },
     #[error("node {node}, which has a ready proxy, cannot be published: {why}")]

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE};
-use contract::{DataPath, ProxyArgs, probe};
+use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE};
+use akrobateo_core::{DataPath, ProxyArgs, probe};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
     NodeSelectorRequirement, NodeSelectorTerm, PodSecurityContext, PodSpec, Probe, ResourceRequirements,

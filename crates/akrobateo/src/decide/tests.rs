@@ -4,7 +4,7 @@ mod upkeep;
 
 use std::sync::Arc;
 
-use contract::annotations;
+use akrobateo_core::annotations;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Service};
 
 use super::fixtures::{ServiceBuilder, at, defaults, key, node, pod, service, settings};

@@ -117,7 +117,7 @@ pub(super) fn node() -> Interest<Node> {
                 return None;
             }
             if let Some(facts) = facts.filter(|facts| !facts.misread.is_empty()) {
-                let (annotation, parts) = (contract::annotations::NODE_ADDRESS, &facts.misread);
+                let (annotation, parts) = (akrobateo_core::annotations::NODE_ADDRESS, &facts.misread);
                 tracing::warn!(node = facts.name, annotation, ?parts, "not addresses to publish; left out");
             }
             Some(Concern::All)

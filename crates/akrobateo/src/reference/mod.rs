@@ -83,7 +83,7 @@ fn every_flag_of_the_operator_is_in_the_reference() {
 #[test]
 fn every_flag_of_the_data_plane_is_in_the_reference() {
     let mut table = "| flag | value | default | |\n|---|---|---|---|\n".to_owned();
-    for option in contract::proxy_args::options() {
+    for option in akrobateo_core::proxy_args::options() {
         let default = option.default.map_or_else(|| "none".to_owned(), |default| format!("`{default}`"));
         let (value, help) = (cell(option.value), cell(option.help));
         let _ = writeln!(table, "| `--{}` | `{value}` | {default} | {help} |", option.name);
@@ -93,7 +93,7 @@ fn every_flag_of_the_data_plane_is_in_the_reference() {
 
 #[test]
 fn every_annotation_is_in_the_reference() {
-    let rows = annotations(&read("crates/contract/src/annotations.rs"));
+    let rows = annotations(&read("crates/core/src/annotations.rs"));
     assert!(rows.len() >= 10, "the annotations were not found: {rows:?}");
     let mut table = "| annotation | |\n|---|---|\n".to_owned();
     for (name, meaning) in &rows {

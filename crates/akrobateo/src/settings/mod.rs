@@ -158,7 +158,7 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use contract::Protocol;
+    use akrobateo_core::Protocol;
 
     use super::*;
 

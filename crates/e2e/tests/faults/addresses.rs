@@ -1,6 +1,6 @@
 //! The published addresses follow the nodes: their annotations, taints and labels.
 
-use contract::annotations::NODE_SELECTOR;
+use akrobateo_core::annotations::NODE_SELECTOR;
 use e2e::{Failure, NodeAddresses, POOL_LABEL, fault_test, service};
 
 #[tokio::test]

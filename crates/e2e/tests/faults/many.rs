@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::Protocol;
+use akrobateo_core::Protocol;
 use e2e::{Failure, backend, ensure, fault_test, fault_test_within, service, within};
 
 /// portmap makes rules for each port, one by one, and the next takes longer than the last.

@@ -11,7 +11,7 @@ async fn where_it_is_not_the_default_an_operator_serves_its_own_class_only() -> 
         faults.operator.stop().await?;
         let _operator = LocalOperator::start(namespace, &[("DEFAULT_CLASS", "false")])?;
         let other = service("other").tcp(theirs);
-        let web = service("web").tcp(mine).class(contract::LOAD_BALANCER_CLASS);
+        let web = service("web").tcp(mine).class(akrobateo_core::LOAD_BALANCER_CLASS);
         namespace.apply(&other).await?;
         namespace.apply(&web).await?;
         namespace.exposed(&web).await?;
@@ -87,7 +87,7 @@ async fn where_kube_proxy_runs_in_ipvs_mode_it_is_kept_from_the_nodes_addresses(
         namespace.apply(&web).await?;
         let replies = namespace.exposed(&web).await?;
         namespace.came_through_proxies(&web, &replies).await?;
-        let own = service("own").tcp(chosen).annotation(contract::annotations::IP_MODE, "VIP");
+        let own = service("own").tcp(chosen).annotation(akrobateo_core::annotations::IP_MODE, "VIP");
         namespace.apply(&own).await?;
         namespace.exposed(&own).await.map(drop)
     })

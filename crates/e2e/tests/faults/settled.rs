@@ -6,7 +6,7 @@ use e2e::{Failure, Namespace, ServiceBuilder, audit, ensure, eventually, fault_t
 
 /// Of every kind that there is: kept from the nodes or not, of both families, Local, as Deployments, refused, crowded out.
 async fn twenty_services(namespace: &Namespace) -> Result<Vec<ServiceBuilder>, Failure> {
-    use contract::annotations::{IP_MODE, WORKLOAD};
+    use akrobateo_core::annotations::{IP_MODE, WORKLOAD};
     let ports: [u16; 20] = namespace.ports().await?;
     let of = |(index, port): (usize, u16)| {
         let plain = service(&format!("settled-{index:02}")).tcp(port);

@@ -97,7 +97,7 @@ async fn with_services(
         .map(|port| {
             let plain = service(&format!("many-{port}")).tcp(*port);
             match selector {
-                Some(selector) => plain.annotation(contract::annotations::NODE_SELECTOR, selector),
+                Some(selector) => plain.annotation(akrobateo_core::annotations::NODE_SELECTOR, selector),
                 None => plain,
             }
         })

@@ -38,7 +38,7 @@ impl Stopwatch {
         let pods = objects(Api::<Pod>::all(client.clone()), proxies())
             .map(|pod| is_ready(&pod).then(|| Seen::Ready(pod.name_any())));
         let daemonsets = objects(Api::<DaemonSet>::all(client.clone()), proxies()).map(|daemonset| {
-            Some(Seen::Workload(daemonset.labels().get(contract::labels::SERVICE_NAME)?.clone()))
+            Some(Seen::Workload(daemonset.labels().get(akrobateo_core::labels::SERVICE_NAME)?.clone()))
         });
         let services = Api::<Service>::namespaced(client.clone(), namespace.name());
         let services = objects(services, Config::default()).map(|service| {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use contract::Protocol;
-use contract::annotations::{IP_MODE, NODE_SELECTOR, PRIORITY_CLASS, WORKLOAD};
+use akrobateo_core::Protocol;
+use akrobateo_core::annotations::{IP_MODE, NODE_SELECTOR, PRIORITY_CLASS, WORKLOAD};
 use e2e::{POOL_LABEL, ServiceBuilder, service};
 use fastrand::Rng;
 
@@ -114,8 +114,11 @@ impl Model {
             7 => wish.local = !wish.local,
             _ => {
                 wish.priority_class = self.one_of([None, None, Some("system-cluster-critical")]);
-                let class =
-                    self.one_of([wish.class, Some(contract::LOAD_BALANCER_CLASS), Some("example.com/other")]);
+                let class = self.one_of([
+                    wish.class,
+                    Some(akrobateo_core::LOAD_BALANCER_CLASS),
+                    Some("example.com/other"),
+                ]);
                 return std::mem::replace(&mut wish.class, class) != class;
             }
         }

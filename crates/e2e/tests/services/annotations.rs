@@ -1,6 +1,6 @@
 //! Annotations and specs that cannot be obeyed: said so on the Service, while its proxies go on.
 
-use contract::annotations::IP_MODE;
+use akrobateo_core::annotations::IP_MODE;
 use e2e::{Failure, eventually, service, test};
 
 #[tokio::test]

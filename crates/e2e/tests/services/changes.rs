@@ -1,6 +1,6 @@
 //! Changes of a Service: the proxies change with the forwarding, and only then.
 
-use contract::Protocol;
+use akrobateo_core::Protocol;
 use e2e::{Failure, Namespace, ServiceBuilder, backend, ensure, eventually, same, service, targets, test};
 
 /// Applies a change that must not touch the proxies, and sees that it does not.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use contract::Protocol;
+use akrobateo_core::Protocol;
 use e2e::{Failure, Reply, Target, service, test};
 
 /// Six fragments, in bytes.

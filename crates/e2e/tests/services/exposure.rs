@@ -1,7 +1,7 @@
 //! Services are reached on every node's address: with ipMode VIP, where kube-proxy may answer in the proxies' stead,
 //! and with ipMode Proxy, where nobody but the proxies does.
 
-use contract::Protocol;
+use akrobateo_core::Protocol;
 use e2e::{Failure, Namespace, ServiceBuilder, backend, eventually, service, test};
 
 /// Applies a Service, and sees it reached in both modes. The backend sees in the second that the proxies forward.
@@ -117,7 +117,7 @@ async fn a_service_may_name_our_class() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.backend().await?;
         let [port] = namespace.ports().await?;
-        is_exposed(namespace, &service("web").tcp(port).class(contract::LOAD_BALANCER_CLASS)).await
+        is_exposed(namespace, &service("web").tcp(port).class(akrobateo_core::LOAD_BALANCER_CLASS)).await
     })
     .await
 }

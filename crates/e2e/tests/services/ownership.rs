@@ -1,6 +1,6 @@
 //! Who owns a port: the oldest Service that wants it; and what the others are told.
 
-use contract::Protocol;
+use akrobateo_core::Protocol;
 use e2e::{Failure, Target, ensure, eventually, same, service, test};
 
 #[tokio::test]

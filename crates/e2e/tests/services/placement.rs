@@ -1,6 +1,6 @@
 //! Where proxies run, and by what: as annotations say.
 
-use contract::annotations::{ADDRESS_TYPES, REPLICAS, TOLERATIONS, WORKLOAD};
+use akrobateo_core::annotations::{ADDRESS_TYPES, REPLICAS, TOLERATIONS, WORKLOAD};
 use e2e::{Failure, eventually, same, service, test};
 
 #[tokio::test]

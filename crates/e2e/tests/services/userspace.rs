@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use contract::annotations::{DATA_PATH, PROXY_PROTOCOL};
+use akrobateo_core::annotations::{DATA_PATH, PROXY_PROTOCOL};
 use e2e::{Failure, Namespace, Server, ServiceBuilder, eventually, same, service, targets, test};
 
 /// Every node's address leads to a server that returns and logs the outside client's own address.

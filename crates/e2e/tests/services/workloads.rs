@@ -1,6 +1,6 @@
 //! Proxies as a Deployment: on some nodes, and only these are published.
 
-use contract::annotations::{REPLICAS, WORKLOAD};
+use akrobateo_core::annotations::{REPLICAS, WORKLOAD};
 use e2e::{Failure, Namespace, NodeAddresses, ServiceBuilder, eventually, same, service, test};
 
 /// Waits for this many proxies, and says where they are.

@@ -1,6 +1,6 @@
 //! Fills a network namespace's table of tracked flows, as more clients than there is room for would; empties it.
 
-use akrobateo_lb::netlink::{Attrs, Messages, NetlinkError, Protocol, Socket, message};
+use netfilter::netlink::{Attrs, Messages, NetlinkError, Protocol, Socket, message};
 use rustix::io::Errno;
 
 use super::Namespace;

@@ -16,10 +16,10 @@ use std::num::NonZeroU16;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use akrobateo_core::{DataPath, ProxyArgs};
 use akrobateo_lb::plan::Plan;
 use akrobateo_lb::probe::Status;
 use akrobateo_lb::userspace::{self, Settings};
-use contract::{DataPath, ProxyArgs};
 use rustix::net::sockopt;
 
 use crate::harness::network::{at, with_port};

@@ -1,6 +1,6 @@
 //! Port ownership: examples, and what must hold for any Services and nodes in any order.
 
-use contract::Protocol;
+use akrobateo_core::Protocol;
 use proptest::prelude::*;
 
 use super::*;

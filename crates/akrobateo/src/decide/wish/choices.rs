@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use contract::{DataPath, Protocol, annotations};
+use akrobateo_core::{DataPath, Protocol, annotations};
 use k8s_openapi::api::core::v1::{Service, Toleration};
 use kube::ResourceExt;
 

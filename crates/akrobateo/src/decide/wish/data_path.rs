@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use contract::{DataPath, Forward, Protocol, ProxyProtocol, annotations};
+use akrobateo_core::{DataPath, Forward, Protocol, ProxyProtocol, annotations};
 use k8s_openapi::api::core::v1::Service;
 
 use super::Refusal;

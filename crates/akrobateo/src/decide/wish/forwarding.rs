@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
-use contract::{Forward, Protocol, ProxyArgs, probe};
+use akrobateo_core::{Forward, Protocol, ProxyArgs, probe};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 

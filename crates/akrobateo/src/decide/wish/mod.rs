@@ -10,7 +10,7 @@ mod wanted;
 
 use std::collections::BTreeSet;
 
-use contract::{Protocol, ProxyArgs};
+use akrobateo_core::{Protocol, ProxyArgs};
 use k8s_openapi::api::core::v1::{Service, Toleration};
 
 pub(crate) use choices::{AddressType, WorkloadKind};

@@ -1,6 +1,6 @@
 //! Why a Service's wish is not granted, in words for its author. Pure.
 
-use contract::Protocol;
+use akrobateo_core::Protocol;
 
 /// Something that only an edit of the Service can mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! Which Services are Akrobateo's. Pure.
 
-use contract::{FIELD_MANAGER, LOAD_BALANCER_CLASS};
+use akrobateo_core::{FIELD_MANAGER, LOAD_BALANCER_CLASS};
 use k8s_openapi::api::core::v1::Service;
 
 /// Why a Service is not Akrobateo's business.

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use contract::Protocol;
+use akrobateo_core::Protocol;
 use e2e::{Answer, Reply, Target};
 use futures::future::join_all;
 use tokio::net::UdpSocket;

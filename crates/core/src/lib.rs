@@ -1,18 +1,22 @@
-//! What the operator and the data plane agree on. Pure: no I/O, no clock, no environment.
+//! The vocabulary that Akrobateo's programs share. Pure: no I/O, no clock, no environment.
 
 pub mod annotations;
 pub mod data_path;
 pub mod digest;
+pub mod family;
 pub mod forward;
 pub mod labels;
 pub mod names;
 pub mod probe;
+pub mod protocol;
 pub mod proxy_args;
 pub mod proxy_protocol;
 
 pub use data_path::DataPath;
 pub use digest::digest;
-pub use forward::{Forward, Protocol};
+pub use family::Family;
+pub use forward::Forward;
+pub use protocol::Protocol;
 pub use proxy_args::ProxyArgs;
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 

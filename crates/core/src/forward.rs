@@ -5,49 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-/// A layer-4 protocol that a Service may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Protocol {
-    /// Transmission Control Protocol.
-    Tcp,
-    /// User Datagram Protocol.
-    Udp,
-    /// Stream Control Transmission Protocol.
-    Sctp,
-}
-
-impl Protocol {
-    /// Every protocol, in the order in which they are listed to users.
-    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
-
-    /// The lower-case name, as in the arguments.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Protocol {
-    type Err = ParseForwardError;
-
-    /// Accepts the names in any case, since Kubernetes writes them in capitals.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|protocol| text.eq_ignore_ascii_case(protocol.as_str()))
-            .ok_or_else(|| ParseForwardError::Protocol(text.to_owned()))
-    }
-}
+use crate::protocol::{ParseProtocolError, Protocol};
 
 /// What arrives on `port` with `protocol` goes to `target`, for clients of the target's address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,9 +31,9 @@ pub enum ParseForwardError {
     /// No `=` or no `/` where one belongs.
     #[error("{0:?} is not of the form PROTOCOL/PORT=ADDRESS:PORT, for example tcp/80=10.96.3.7:80")]
     Form(String),
-    /// A protocol that does not exist.
-    #[error("protocol {0:?} is none of tcp, udp, sctp")]
-    Protocol(String),
+    /// An unknown protocol.
+    #[error(transparent)]
+    Protocol(#[from] ParseProtocolError),
     /// A port that is no number from 1 to 65535.
     #[error("port {0:?} is not a number from 1 to 65535")]
     Port(String),

@@ -1,11 +1,10 @@
-//! The kernel's table of flows: lists it, and deletes what the plan decides otherwise. I/O only.
+//! The kernel's table of flows: lists it, and deletes stale entries. Does I/O.
 
 use rustix::io::Errno;
 
-use super::flow::{self, Flow};
+use super::entry::{self, Flow};
 use super::statistics::Statistics;
 use crate::netlink::{Attr, Messages, NetlinkError, Protocol, Socket, message};
-use crate::plan::Plan;
 
 /// `NFNL_SUBSYS_CTNETLINK` and enum `cntl_msg_types`, as message types.
 const GET: u16 = 1 << 8 | 1;
@@ -42,38 +41,38 @@ impl Flows {
         Ok(statistics)
     }
 
-    /// Ends the flows that `plan` decides otherwise; returns how many.
+    /// Deletes the entries whose flow `is_stale`; returns how many.
     ///
-    /// One by one: kernels before 6.12 have no filter for deleting, and some delete all flows instead.
-    pub fn end_stale(&self, plan: &Plan) -> Result<usize, NetlinkError> {
+    /// Deletes one by one: kernels before 6.12 have no filter for deletion, and some delete all entries instead.
+    pub fn delete_stale(&self, is_stale: impl Fn(&Flow) -> bool) -> Result<usize, NetlinkError> {
         let list = Messages::one(GET, message::DUMP, &[0; HEADER_LEN], |_| ());
-        let mut ended = Ok(0);
+        let mut deleted = Ok(0);
         self.listing.request(&list, |listed| {
             let attrs = listed.attrs(HEADER_LEN);
-            if let Ok(count) = &mut ended
-                && Flow::read(attrs).is_some_and(|flow| flow.is_stale(plan))
+            if let Ok(count) = &mut deleted
+                && Flow::read(attrs).is_some_and(|flow| is_stale(&flow))
             {
                 match delete(&self.deleting, listed.payload, attrs) {
-                    Ok(deleted) => *count += usize::from(deleted),
-                    Err(error) => ended = Err(error),
+                    Ok(existed) => *count += usize::from(existed),
+                    Err(error) => deleted = Err(error),
                 }
             }
         })?;
-        ended
+        deleted
     }
 }
 
 /// Deletes exactly this flow; returns whether it was still there.
 fn delete(socket: &Socket, payload: &[u8], attrs: &[u8]) -> Result<bool, NetlinkError> {
     // Without a tuple, the kernel would delete all flows.
-    let (Some(tuple), Some(id)) = (Attr::find(attrs, flow::TUPLE_ORIGINAL), Attr::find(attrs, flow::ID))
+    let (Some(tuple), Some(id)) = (Attr::find(attrs, entry::TUPLE_ORIGINAL), Attr::find(attrs, entry::ID))
     else {
         return Ok(false);
     };
     let family = payload.first().copied().unwrap_or(0);
     let request = Messages::one(DELETE, message::ACK, &[family, 0, 0, 0], |attrs| {
-        attrs.nested(flow::TUPLE_ORIGINAL, |inner| inner.0.extend_from_slice(tuple));
-        attrs.bytes(flow::ID, id);
+        attrs.nested(entry::TUPLE_ORIGINAL, |inner| inner.0.extend_from_slice(tuple));
+        attrs.bytes(entry::ID, id);
     });
     match socket.request(&request, |_| ()) {
         Ok(()) => Ok(true),

@@ -3,10 +3,10 @@
 // Named after the kernel's, whose documentation is nf_tables.h.
 #[allow(missing_docs)]
 pub mod abi;
+pub mod client;
 pub mod decode;
 pub mod encode;
 mod expr;
-pub mod kernel;
 pub mod model;
 
 pub use encode::{Batch, Step};
