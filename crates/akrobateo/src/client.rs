@@ -3,7 +3,7 @@
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::settings::Settings;
+use crate::settings::OperatorConfig;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum ConnectError {
 pub(crate) const NAMESPACE_OUTSIDE: &str = "kube-system";
 
 /// A client, and the operator's own namespace.
-pub(crate) async fn connect(settings: &Settings) -> Result<(Client, String), ConnectError> {
+pub(crate) async fn connect(settings: &OperatorConfig) -> Result<(Client, String), ConnectError> {
     let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
     let (mut config, own_namespace) = match &settings.kubeconfig {
         Some(path) => (Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?, None),

@@ -7,8 +7,8 @@ use kube::{Api, Client};
 use tokio::time::sleep;
 
 use crate::call::{CallError, call};
-use crate::decide::IpMode;
 use crate::metrics::Metrics;
+use crate::spec::IpMode;
 
 /// Where kubeadm, and what is made with it, keeps kube-proxy's configuration.
 const NAMESPACE: &str = "kube-system";

@@ -18,7 +18,7 @@ const NAME: &str = "akrobateo";
 /// How long the others wait after the leader's last renewal.
 const DURATION: Duration = Duration::from_secs(15);
 /// How long the leader goes on without a renewal: less, so that there are never two.
-const GIVE_UP: Duration = Duration::from_secs(10);
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Between attempts, to renew as to acquire.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -30,7 +30,7 @@ pub(crate) struct Election {
 }
 
 /// A Lease as seen when its holder last changed it, by this replica's clock: clocks of others are not trusted.
-struct Seen {
+struct ObservedRecord {
     version: Option<String>,
     at: Instant,
 }
@@ -41,7 +41,7 @@ enum Attempt {
     /// Another replica is the leader.
     HeldBy(String),
     /// Another replica was quicker.
-    Outrun,
+    Conflict,
 }
 
 impl Election {
@@ -51,7 +51,7 @@ impl Election {
 
     /// Waits until this replica is the leader.
     pub(crate) async fn acquire(&self) {
-        let mut seen = Seen { version: None, at: Instant::now() };
+        let mut seen = ObservedRecord { version: None, at: Instant::now() };
         let mut waiting_for = None;
         loop {
             match self.try_acquire(&mut seen).await {
@@ -60,7 +60,7 @@ impl Election {
                     tracing::info!(leader = holder, "another replica is the leader; waiting");
                     waiting_for = Some(holder);
                 }
-                Ok(Attempt::HeldBy(_) | Attempt::Outrun) => (),
+                Ok(Attempt::HeldBy(_) | Attempt::Conflict) => (),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot read or take the Lease");
                 }
@@ -72,9 +72,9 @@ impl Election {
     /// Stays the leader; returns when it is so no longer.
     pub(crate) async fn keep(&self) {
         let mut renewed = Instant::now();
-        while renewed.elapsed() < GIVE_UP {
+        while renewed.elapsed() < RENEW_DEADLINE {
             sleep(RETRY).await;
-            match tokio::time::timeout(GIVE_UP.saturating_sub(renewed.elapsed()), self.renew()).await {
+            match tokio::time::timeout(RENEW_DEADLINE.saturating_sub(renewed.elapsed()), self.renew()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) | Err(_) => return,
                 Ok(Err(error)) => {
@@ -93,11 +93,11 @@ impl Election {
         self.replace(&lease).await.map(drop)
     }
 
-    async fn try_acquire(&self, seen: &mut Seen) -> Result<Attempt, CallError> {
-        let attempt = |taken| if taken { Attempt::Taken } else { Attempt::Outrun };
+    async fn try_acquire(&self, seen: &mut ObservedRecord) -> Result<Attempt, CallError> {
+        let attempt = |taken| if taken { Attempt::Taken } else { Attempt::Conflict };
         let Some(lease) = self.read().await? else { return self.create().await.map(attempt) };
         if seen.version != lease.metadata.resource_version {
-            *seen = Seen { version: lease.metadata.resource_version.clone(), at: Instant::now() };
+            *seen = ObservedRecord { version: lease.metadata.resource_version.clone(), at: Instant::now() };
         }
         match holder(&lease) {
             Some(other) if other != self.identity && seen.at.elapsed() <= DURATION => {
@@ -127,13 +127,13 @@ impl Election {
         lease.metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
         let created =
             call(&self.metrics, "create_lease", self.api.create(&PostParams::default(), &lease)).await;
-        unless_outrun(created)
+        false_on_conflict(created)
     }
 
     /// Guarded by the resourceVersion: of two that take the Lease at once, one fails.
     async fn replace(&self, lease: &Lease) -> Result<bool, CallError> {
         let params = PostParams::default();
-        unless_outrun(call(&self.metrics, "write_lease", self.api.replace(NAME, &params, lease)).await)
+        false_on_conflict(call(&self.metrics, "write_lease", self.api.replace(NAME, &params, lease)).await)
     }
 
     fn renewed(lease: &Lease) -> Lease {
@@ -162,7 +162,7 @@ fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
 
-fn unless_outrun(written: Result<Lease, CallError>) -> Result<bool, CallError> {
+fn false_on_conflict(written: Result<Lease, CallError>) -> Result<bool, CallError> {
     match written {
         Ok(_) => Ok(true),
         Err(error) if error.is_conflict() => Ok(false),

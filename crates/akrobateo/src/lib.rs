@@ -1,6 +1,9 @@
 //! The operator. Per Service: [`observe`] what is, [`decide`] what should be, [`apply`] the difference.
 
+mod address_type;
+mod allocation;
 mod apply;
+mod cache;
 mod call;
 mod cli;
 mod client;
@@ -10,14 +13,16 @@ mod key;
 mod kube_proxy;
 mod lease;
 mod metrics;
-mod observe;
+mod node_info;
+mod planner;
 mod queue;
 mod reconcile;
 #[cfg(test)]
 mod reference;
 mod run;
 mod settings;
+mod spec;
 
 pub use cli::{Invocation, Task};
 pub use run::{StartError, run};
-pub use settings::Settings;
+pub use settings::OperatorConfig;

@@ -21,7 +21,7 @@ pub(crate) struct Metrics {
     /// How long calls take.
     pub(crate) call_seconds: Histogram,
     /// Turns of Services, by result.
-    pub(crate) turns: Family<TurnLabels, Counter>,
+    pub(crate) turns: Family<ReconcileLabels, Counter>,
     /// How long turns take.
     pub(crate) turn_seconds: Histogram,
     /// Interrupted watches, by kind.
@@ -62,7 +62,7 @@ impl EncodeLabelValue for CallResult {
 
 /// Labels of [`Metrics::turns`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(crate) struct TurnLabels {
+pub(crate) struct ReconcileLabels {
     /// `ok`, or the step that failed.
     pub(crate) result: &'static str,
 }
@@ -117,7 +117,7 @@ impl Metrics {
     }
 
     /// Counts a Service under its state; `None` when it is not ours, or no longer.
-    pub(crate) fn service_is(&self, key: &ServiceKey, state: Option<&'static str>) {
+    pub(crate) fn set_service_state(&self, key: &ServiceKey, state: Option<&'static str>) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let before = match state {
             Some(state) => states.insert(key.clone(), state),
@@ -132,7 +132,7 @@ impl Metrics {
     }
 
     /// Forgets what only the leader knows.
-    pub(crate) fn leads_no_longer(&self) {
+    pub(crate) fn on_lost_leadership(&self) {
         self.leader.set(0.0);
         self.states.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.services.clear();

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::apply::{ApplyError, Writer};
-use crate::decide::{Change, Defaults, ProxySettings, decide, difference};
+use crate::decide::ServiceState;
+use crate::decide::{Action, ProxyConfig, decide, difference};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::observe::Observed;
+use crate::spec::ServiceDefaults;
 
 /// What a turn needs besides what it observes.
 pub(crate) struct Context {
     pub(crate) writer: Writer,
-    pub(crate) settings: ProxySettings,
-    pub(crate) defaults: Arc<Defaults>,
+    pub(crate) settings: ProxyConfig,
+    pub(crate) defaults: Arc<ServiceDefaults>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -24,7 +25,7 @@ pub(crate) struct Context {
 pub(crate) async fn reconcile(
     context: &Context,
     key: &ServiceKey,
-    observed: &Observed,
+    observed: &ServiceState,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ApplyError> {
     let decision = decide(&context.settings, &context.defaults, observed, now);
@@ -32,7 +33,7 @@ pub(crate) async fn reconcile(
     let mut outcome = Ok(());
     for change in difference(observed, &decision, now) {
         // News of what has failed would be false, and told again at each retry.
-        if outcome.is_err() && matches!(change, Change::Announce { .. }) {
+        if outcome.is_err() && matches!(change, Action::EmitEvent { .. }) {
             continue;
         }
         outcome = outcome.and(context.writer.make(key, service, &change).await);
@@ -41,10 +42,10 @@ pub(crate) async fn reconcile(
         // Somebody was quicker: what they wrote is on its way here, and the next turn will have seen it.
         (_, Err(error)) if error.is_conflict() => (),
         (Some(service), Err(error)) => context.writer.report(service, error).await?,
-        (Some(service), Ok(())) => context.writer.mended(service),
+        (Some(service), Ok(())) => context.writer.clear_failure(service),
         (None, _) => (),
     }
     let exposure = decision.status.as_ref().and_then(|status| status.exposure.as_ref());
-    context.metrics.service_is(key, exposure.map(|exposure| exposure.reason));
+    context.metrics.set_service_state(key, exposure.map(|exposure| exposure.reason));
     outcome.map(|()| decision.again)
 }

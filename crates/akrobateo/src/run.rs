@@ -11,17 +11,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::apply::{ApplyError, Writer};
+use crate::cache::WatchEnded;
 use crate::client::{ConnectError, connect};
-use crate::decide::{IpMode, Placement, ProxySettings};
+use crate::decide::ServiceState;
+use crate::decide::{Placement, ProxyConfig};
 use crate::http::{self, Health};
 use crate::key::ServiceKey;
 use crate::kube_proxy::auto_ip_mode;
 use crate::lease::Election;
-use crate::metrics::{Metrics, TurnLabels};
-use crate::observe::{Observed, WatchEnded, World};
+use crate::metrics::{Metrics, ReconcileLabels};
+use crate::planner::Planner;
 use crate::queue::{Outcome, Queue};
 use crate::reconcile::{Context, reconcile};
-use crate::settings::{IpModeSetting, Settings};
+use crate::settings::{IpModeSetting, OperatorConfig};
+use crate::spec::IpMode;
 
 /// How long turns that have begun may take after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -44,7 +47,7 @@ pub enum StartError {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(settings: Settings) -> Result<(), StartError> {
+pub async fn run(settings: OperatorConfig) -> Result<(), StartError> {
     let metrics = Metrics::new();
     let health = Arc::new(Health { ready: AtomicBool::new(false), metrics: metrics.clone() });
     let listener = TcpListener::bind(settings.http_address).await;
@@ -75,11 +78,11 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         lb_image = settings.lb_image,
         "starting"
     );
-    let mut world = World::watch(&client, settings.watched(), &placement, defaults.clone(), &metrics);
+    let mut world = Planner::watch(&client, settings.watched(), &placement, defaults.clone(), &metrics);
     let election = Election::new(client.clone(), &own_namespace, identity(), metrics.clone());
     let context = Context {
         writer: Writer::new(client, metrics.clone()),
-        settings: ProxySettings { placement, image: settings.lb_image },
+        settings: ProxyConfig { placement, image: settings.lb_image },
         defaults,
         metrics: metrics.clone(),
     };
@@ -93,7 +96,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
 
 /// Waits for this replica's time as the leader, and uses it; again whenever that time has ended.
 async fn lead(
-    mut world: World,
+    mut world: Planner,
     context: Context,
     election: &Election,
     mut stop: Pin<Box<impl Future<Output = ()>>>,
@@ -102,7 +105,7 @@ async fn lead(
     loop {
         tokio::select! {
             () = election.acquire() => (),
-            ended = world.ignore_changes() => return Err(ended.into()),
+            ended = world.discard_until_leader() => return Err(ended.into()),
             () = &mut stop => return Ok(()),
         }
         tracing::info!("leading");
@@ -111,9 +114,9 @@ async fn lead(
             // What has been begun is dropped where it is: another replica may write now, so this one must not.
             () = election.keep() => {
                 tracing::warn!("lost the Lease, or could not renew it in time: no longer leading");
-                context.metrics.leads_no_longer();
+                context.metrics.on_lost_leadership();
             }
-            ended = take_turns(&mut world, &context, &mut stop) => {
+            ended = reconcile_changes(&mut world, &context, &mut stop) => {
                 ended?;
                 break;
             }
@@ -130,8 +133,8 @@ async fn lead(
 }
 
 /// Reconciles whatever changes, until `stop`; what has begun by then is brought to its end.
-async fn take_turns(
-    world: &mut World,
+async fn reconcile_changes(
+    world: &mut Planner,
     context: &Arc<Context>,
     mut stop: impl Future<Output = ()> + Unpin,
 ) -> Result<(), WatchEnded> {
@@ -154,12 +157,12 @@ async fn take_turns(
     Ok(())
 }
 
-async fn turn(context: Arc<Context>, observed: Observed, key: ServiceKey, now: Timestamp) -> Outcome {
+async fn turn(context: Arc<Context>, observed: ServiceState, key: ServiceKey, now: Timestamp) -> Outcome {
     let begin = Instant::now();
     let done = reconcile(&context, &key, &observed, now).await;
     context.metrics.turn_seconds.observe(begin.elapsed().as_secs_f64());
     let result = done.as_ref().map_or_else(ApplyError::step, |_| "ok");
-    context.metrics.turns.get_or_create(&TurnLabels { result }).inc();
+    context.metrics.turns.get_or_create(&ReconcileLabels { result }).inc();
     match done {
         Ok(None) => Outcome::Done,
         Ok(Some(again)) => Outcome::Again(Duration::try_from(again.duration_since(now)).unwrap_or_default()),

@@ -21,7 +21,7 @@ pub fn proxy(namespace: &str, service: &str) -> String {
 
 /// The name of a Service's proxy in the Service's own namespace: `akrobateo-<service>`.
 #[must_use]
-pub fn proxy_beside(service: &str) -> String {
+pub fn proxy_in_service_namespace(service: &str) -> String {
     fitting(format!("akrobateo-{service}"), "", service)
 }
 
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn beside_its_service_a_proxy_is_named_after_it_alone() {
-        assert_eq!(proxy_beside("web"), "akrobateo-web");
-        assert_eq!(proxy_beside(&"s".repeat(63)).len(), MAX_LEN);
+        assert_eq!(proxy_in_service_namespace("web"), "akrobateo-web");
+        assert_eq!(proxy_in_service_namespace(&"s".repeat(63)).len(), MAX_LEN);
     }
 }

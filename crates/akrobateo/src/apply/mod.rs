@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, PatchParams};
 use kube::{Client, ResourceExt};
 
 use crate::call::CallError;
-use crate::decide::Change;
+use crate::decide::Action;
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 
@@ -73,25 +73,25 @@ impl Writer {
         &self,
         key: &ServiceKey,
         service: Option<&Service>,
-        change: &Change,
+        change: &Action,
     ) -> Result<(), ApplyError> {
         match change {
-            Change::Apply(workload) => {
+            Action::Apply(workload) => {
                 self.apply(workload).await.map_err(ApplyError::ApplyWorkload)?;
                 tracing::info!(service = %key, "applied the proxies");
             }
-            Change::Delete(workload) => {
+            Action::Delete(workload) => {
                 let deleted = self.delete(workload, DeleteParams::background()).await;
                 deleted.map_err(ApplyError::DeleteWorkload)?;
                 let metadata = workload.metadata();
                 tracing::info!(service = %key, namespace = ?metadata.namespace, name = ?metadata.name, "deleted proxies");
             }
-            Change::Renew(workload) => {
+            Action::Recreate(workload) => {
                 let deleted = self.delete(workload, DeleteParams::orphan()).await;
                 deleted.map_err(ApplyError::DeleteWorkload)?;
                 tracing::warn!(service = %key, "somebody has added to the proxies' workload: it is made anew");
             }
-            Change::Publish { uid, addresses, condition } => {
+            Action::PatchStatus { uid, addresses, condition } => {
                 let published = self.publish(key, uid, addresses, condition.as_ref()).await;
                 published.map_err(ApplyError::PublishStatus)?;
                 let addresses: Vec<_> =
@@ -99,7 +99,7 @@ impl Writer {
                 let why = condition.as_ref().map(|condition| condition.reason.as_str());
                 tracing::info!(service = %key, ?addresses, why, "published the status");
             }
-            Change::Announce { warning, reason, note } => {
+            Action::EmitEvent { warning, reason, note } => {
                 if let Some(service) = service {
                     let announced = self.announce(service, *warning, reason, note).await;
                     announced.map_err(ApplyError::PublishEvent)?;
@@ -120,20 +120,20 @@ impl Writer {
         announced.map_err(ApplyError::PublishEvent)
     }
 
-    /// Forgets what was reported, once it is mended or the Service is gone.
-    pub(crate) fn mended(&self, service: &Service) {
+    /// Forgets what was reported, once it is clear_failure or the Service is gone.
+    pub(crate) fn clear_failure(&self, service: &Service) {
         let about = service.uid().unwrap_or_default();
         self.reported.lock().unwrap_or_else(PoisonError::into_inner).remove(&about);
     }
 }
 
 /// Server-side apply as Akrobateo: what it says is so, whoever wrote it before.
-fn as_akrobateo() -> PatchParams {
+fn apply_params() -> PatchParams {
     PatchParams::apply(akrobateo_core::FIELD_MANAGER).force()
 }
 
 /// Takes the absence of the object, the desired end of many calls, for success.
-fn unless_gone(result: Result<(), CallError>) -> Result<(), CallError> {
+fn ignore_not_found(result: Result<(), CallError>) -> Result<(), CallError> {
     match result {
         Err(error) if error.is_gone() => Ok(()),
         other => other,

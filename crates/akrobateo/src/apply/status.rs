@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::Api;
 use kube::api::Patch;
 
-use super::{Writer, as_akrobateo, unless_gone};
+use super::{Writer, apply_params, ignore_not_found};
 use crate::call::{CallError, call};
 use crate::key::ServiceKey;
 
@@ -30,8 +30,8 @@ impl Writer {
             status: (!given_up).then_some(ServiceStatus { load_balancer, conditions }),
         };
         let api: Api<Service> = Api::namespaced(self.client.clone(), &key.namespace);
-        let (params, patch) = (as_akrobateo(), Patch::Apply(&patch));
-        unless_gone(
+        let (params, patch) = (apply_params(), Patch::Apply(&patch));
+        ignore_not_found(
             call(&self.metrics, "publish_status", api.patch_status(&key.name, &params, &patch))
                 .await
                 .map(drop),

@@ -9,7 +9,7 @@ use k8s_openapi::serde::de::DeserializeOwned;
 use kube::api::{DeleteParams, Patch, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 
-use super::{Writer, as_akrobateo, unless_gone};
+use super::{Writer, apply_params, ignore_not_found};
 use crate::call::{CallError, call};
 use crate::decide::Workload;
 
@@ -30,7 +30,7 @@ impl Writer {
         let only_this = Preconditions { uid: metadata.uid.clone(), resource_version: None };
         let params = DeleteParams { preconditions: Some(only_this), ..params };
         let client = self.client.clone();
-        unless_gone(match workload {
+        ignore_not_found(match workload {
             Workload::DaemonSet(_) => {
                 let api: Api<DaemonSet> = Api::namespaced(client, namespace);
                 call(&self.metrics, "delete_workload", api.delete(name, &params)).await.map(drop)
@@ -48,7 +48,7 @@ impl Writer {
         K::DynamicType: Default,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
-        let (name, params, patch) = (object.name_any(), as_akrobateo(), Patch::Apply(object));
+        let (name, params, patch) = (object.name_any(), apply_params(), Patch::Apply(object));
         call(&self.metrics, "apply_workload", api.patch(&name, &params, &patch)).await.map(drop)
     }
 }

@@ -9,16 +9,18 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-use super::adopt::adopt;
 use super::error::CliError;
-use super::subject::Subject;
+use super::operator_config::adopt;
+use super::service_report::ServiceReport;
 use crate::call::{CallError, call};
 use crate::client::connect;
-use crate::decide::{Defaults, IpMode, NodeFacts, Placement, ProxySettings, decide};
+use crate::decide::{Placement, ProxyConfig, decide};
 use crate::kube_proxy::read_ip_mode;
 use crate::metrics::Metrics;
-use crate::observe::World;
-use crate::settings::{IpModeSetting, Settings};
+use crate::node_info::NodeInfo;
+use crate::planner::Planner;
+use crate::settings::{IpModeSetting, OperatorConfig};
+use crate::spec::{IpMode, ServiceDefaults};
 
 /// The label and the container of operators, as both ways to deploy it name them.
 const OPERATORS: &str = "app.kubernetes.io/name=akrobateo";
@@ -26,14 +28,14 @@ const CONTAINER: &str = "akrobateo";
 
 /// Everything that is looked after, as the operator would see it.
 pub(super) struct Cluster {
-    pub(super) subjects: Vec<Subject>,
-    pub(super) nodes: Arc<Vec<NodeFacts>>,
-    pub(super) defaults: Arc<Defaults>,
+    pub(super) subjects: Vec<ServiceReport>,
+    pub(super) nodes: Arc<Vec<NodeInfo>>,
+    pub(super) defaults: Arc<ServiceDefaults>,
     pub(super) now: Timestamp,
 }
 
 /// Looks at everything once.
-pub(super) async fn read(here: &Settings, matches: &ArgMatches) -> Result<Cluster, CliError> {
+pub(super) async fn read(here: &OperatorConfig, matches: &ArgMatches) -> Result<Cluster, CliError> {
     let (client, mut namespace) = connect(here).await?;
     let metrics = Metrics::new();
     let mut settings = here.clone();
@@ -62,8 +64,8 @@ pub(super) async fn read(here: &Settings, matches: &ArgMatches) -> Result<Cluste
     let placement = placement.unwrap_or(Placement::Shared(namespace));
     let defaults = Arc::new(settings.defaults(ip_mode(&client, &settings, &metrics).await));
     let watched = settings.watched();
-    let mut world = World::list(&client, watched, &placement, defaults.clone(), &metrics).await?;
-    let proxies = ProxySettings { placement, image: settings.lb_image.clone() };
+    let mut world = Planner::list(&client, watched, &placement, defaults.clone(), &metrics).await?;
+    let proxies = ProxyConfig { placement, image: settings.lb_image.clone() };
     let now = Timestamp::now();
     let subjects: Vec<_> = world
         .everything()
@@ -71,7 +73,7 @@ pub(super) async fn read(here: &Settings, matches: &ArgMatches) -> Result<Cluste
         .map(|key| {
             let observed = world.observe(&key, now);
             let decision = decide(&proxies, &defaults, &observed, now);
-            Subject { key, observed, decision }
+            ServiceReport { key, observed, decision }
         })
         .collect();
     let nodes = subjects.first().map(|subject| subject.observed.nodes.clone()).unwrap_or_default();
@@ -100,7 +102,7 @@ async fn operators(client: &Client, metrics: &Metrics) -> Result<Vec<Operator>, 
 }
 
 /// Who may not read kube-proxy's configuration is told what holds nearly everywhere.
-async fn ip_mode(client: &Client, settings: &Settings, metrics: &Metrics) -> IpMode {
+async fn ip_mode(client: &Client, settings: &OperatorConfig, metrics: &Metrics) -> IpMode {
     if settings.ip_mode != IpModeSetting::Auto {
         return IpMode::Vip;
     }

@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use crate::cache::ListError;
 use crate::client::ConnectError;
 use crate::key::ServiceKey;
-use crate::observe::ListError;
 
 /// Why a command could not be done.
 #[derive(Debug, thiserror::Error)]

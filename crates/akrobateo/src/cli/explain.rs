@@ -7,13 +7,16 @@ use k8s_openapi::serde::Serialize;
 
 use super::cluster::Cluster;
 use super::error::CliError;
-use super::output::Paint;
+use super::output::Style;
 use super::ports;
+use super::service_report::ServiceReport;
 use super::status::{self, Row};
-use super::subject::Subject;
 use super::table::{Cell, table};
-use crate::decide::{Case, Change, HostPort, NodeFacts, Proxy, Workload, difference, is_published};
+use crate::allocation::Admission;
+use crate::decide::{Action, Proxy, Workload, difference, is_published};
 use crate::key::ServiceKey;
+use crate::node_info::NodeInfo;
+use crate::spec::HostPort;
 
 /// Everything about one Service.
 #[derive(Clone, Debug, Serialize)]
@@ -71,14 +74,14 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
     })
 }
 
-fn wanted_ports(subject: &Subject) -> BTreeSet<HostPort> {
+fn wanted_ports(subject: &ServiceReport) -> BTreeSet<HostPort> {
     match &subject.observed.case {
-        Some(Case::Granted(wish, _)) => wish.host_ports(),
+        Some(Admission::Accepted(wish, _)) => wish.host_ports(),
         _ => subject.holds().0,
     }
 }
 
-fn node(subject: &Subject, node: &NodeFacts, table: &[ports::Row]) -> Node {
+fn node(subject: &ServiceReport, node: &NodeInfo, table: &[ports::Row]) -> Node {
     let chosen = subject.holds().1.iter().any(|held| held.name == node.name);
     let ready = subject.is_ready_on(node);
     Node {
@@ -90,22 +93,22 @@ fn node(subject: &Subject, node: &NodeFacts, table: &[ports::Row]) -> Node {
     }
 }
 
-fn why(subject: &Subject, node: &NodeFacts, chosen: bool, ready: bool, table: &[ports::Row]) -> String {
+fn why(subject: &ServiceReport, node: &NodeInfo, chosen: bool, ready: bool, table: &[ports::Row]) -> String {
     let Some(case) = &subject.observed.case else { return "the Service is not served".to_owned() };
-    if let Some(unusable) = node.unusable.as_ref().filter(|_| chosen) {
-        return format!("not published: {unusable}");
+    if let Some(exclusion) = node.exclusion.as_ref().filter(|_| chosen) {
+        return format!("not published: {exclusion}");
     }
     match case {
-        Case::Refused(_) if chosen => "a proxy from before the refusal".to_owned(),
-        Case::Refused(_) => "the Service is refused".to_owned(),
-        Case::Granted(wish, _) if !wish.nodes.includes(node) => {
+        Admission::Rejected(_) if chosen => "a proxy from before the refusal".to_owned(),
+        Admission::Rejected(_) => "the Service is refused".to_owned(),
+        Admission::Accepted(wish, _) if !wish.nodes.includes(node) => {
             if node.linux {
                 "not chosen: its labels, or a taint that is not tolerated".to_owned()
             } else {
                 "not chosen: it does not run Linux".to_owned()
             }
         }
-        Case::Granted(wish, _) if !chosen => {
+        Admission::Accepted(wish, _) if !chosen => {
             let others = ports::of(table.to_vec(), &wish.host_ports());
             let mut others = others.iter().filter(|row| row.owner != subject.key.to_string());
             let owner = others.find(|row| row.nodes.contains(&node.name));
@@ -114,12 +117,14 @@ fn why(subject: &Subject, node: &NodeFacts, chosen: bool, ready: bool, table: &[
                 |row| format!("{} belongs to {}", row.name(), row.owner),
             )
         }
-        Case::Granted(wish, _) if wish.local && !subject.observed.endpoint_nodes.contains(&node.name) => {
+        Admission::Accepted(wish, _)
+            if wish.local && !subject.observed.endpoint_nodes.contains(&node.name) =>
+        {
             "externalTrafficPolicy is Local and it has no ready endpoint".to_owned()
         }
-        Case::Granted(..) if !ready && subject.has_pod(node) => "its proxy is not ready".to_owned(),
-        Case::Granted(..) if !ready => "it has no proxy".to_owned(),
-        Case::Granted(..) => String::new(),
+        Admission::Accepted(..) if !ready && subject.has_pod(node) => "its proxy is not ready".to_owned(),
+        Admission::Accepted(..) if !ready => "it has no proxy".to_owned(),
+        Admission::Accepted(..) => String::new(),
     }
 }
 
@@ -133,12 +138,14 @@ fn named(workload: &Workload) -> String {
     format!("{kind} {}/{}", part(&metadata.namespace), part(&metadata.name))
 }
 
-fn pending(change: &Change) -> Option<String> {
+fn pending(change: &Action) -> Option<String> {
     match change {
-        Change::Apply(workload) => Some(format!("apply {}", named(workload))),
-        Change::Delete(workload) => Some(format!("delete {}", named(workload))),
-        Change::Renew(workload) => Some(format!("make {} anew, without what others added", named(workload))),
-        Change::Publish { addresses, condition, .. } => {
+        Action::Apply(workload) => Some(format!("apply {}", named(workload))),
+        Action::Delete(workload) => Some(format!("delete {}", named(workload))),
+        Action::Recreate(workload) => {
+            Some(format!("make {} anew, without what others added", named(workload)))
+        }
+        Action::PatchStatus { addresses, condition, .. } => {
             let addresses: Vec<_> = addresses.iter().filter_map(|entry| entry.ip.as_deref()).collect();
             let addresses =
                 if addresses.is_empty() { "no addresses".to_owned() } else { addresses.join(", ") };
@@ -146,7 +153,7 @@ fn pending(change: &Change) -> Option<String> {
             Some(format!("write the status: {addresses}{}", reason.unwrap_or_default()))
         }
         // Follows from the others.
-        Change::Announce { .. } => None,
+        Action::EmitEvent { .. } => None,
     }
 }
 
@@ -156,7 +163,7 @@ impl Explanation {
     }
 
     /// For people.
-    pub(super) fn text(&self, paint: Paint) -> String {
+    pub(super) fn text(&self, paint: Style) -> String {
         let policy = self.external_traffic_policy.as_deref().unwrap_or_default();
         let facts = [
             ("policy", policy.to_owned()),

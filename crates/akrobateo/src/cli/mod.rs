@@ -1,15 +1,15 @@
 //! The administrator's commands, in the operator's binary: what is, what would be, and why.
 
-mod adopt;
 mod cluster;
 mod completions;
 mod error;
 mod explain;
+mod operator_config;
 mod output;
 mod ports;
 mod render;
+mod service_report;
 mod status;
-mod subject;
 mod table;
 
 #[cfg(test)]
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::key::ServiceKey;
-use crate::settings::Settings;
+use crate::settings::OperatorConfig;
 use error::CliError;
 use output::Format;
 
@@ -46,7 +46,7 @@ const TROUBLE: u8 = 3;
 #[command(name = "akrobateo", version, after_help = EXIT_CODES, subcommand_help_heading = "Commands for administrators")]
 struct Cli {
     #[command(flatten)]
-    settings: Settings,
+    settings: OperatorConfig,
 
     #[command(subcommand)]
     command: Option<Command>,
@@ -101,7 +101,7 @@ struct Output {
 /// What the program was called for.
 pub enum Invocation {
     /// To be the operator.
-    Operator(Settings),
+    Operator(OperatorConfig),
     /// To do one thing and end.
     Command(Task),
 }
@@ -109,7 +109,7 @@ pub enum Invocation {
 /// One command, ready to be done.
 pub struct Task {
     command: Command,
-    settings: Settings,
+    settings: OperatorConfig,
     matches: ArgMatches,
 }
 

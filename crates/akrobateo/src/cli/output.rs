@@ -16,9 +16,9 @@ pub(super) enum Format {
 
 /// Whether, and how, what matters is coloured.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Paint(pub(super) bool);
+pub(super) struct Style(pub(super) bool);
 
-impl Paint {
+impl Style {
     pub(super) fn good(self, text: &str) -> String {
         self.with("32", text)
     }
@@ -40,12 +40,12 @@ impl Paint {
 pub(super) fn print(
     format: Format,
     answer: &impl Serialize,
-    text: impl FnOnce(Paint) -> String,
+    text: impl FnOnce(Style) -> String,
 ) -> Result<(), CliError> {
     write(&match format {
         // https://no-color.org
         Format::Text => {
-            text(Paint(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()))
+            text(Style(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()))
         }
         Format::Json => json(answer)?,
         Format::Yaml => yaml(answer)?,

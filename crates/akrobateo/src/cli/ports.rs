@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::serde::Serialize;
 
-use super::output::Paint;
-use super::subject::{Subject, named};
+use super::output::Style;
+use super::service_report::{ServiceReport, named};
 use super::table::{Cell, table};
-use crate::decide::{Case, HostPort, NodeFacts};
+use crate::allocation::Admission;
 use crate::key::ServiceKey;
+use crate::node_info::NodeInfo;
+use crate::spec::HostPort;
 
 /// Nodes in a line of the table; JSON and YAML have them all.
 const SHOWN: usize = 5;
@@ -37,7 +39,7 @@ impl Row {
 }
 
 /// Who has what: a line for each port and owner, by port.
-pub(super) fn rows(subjects: &[Subject], nodes: &[NodeFacts]) -> Vec<Row> {
+pub(super) fn rows(subjects: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Row> {
     let mut holders: BTreeMap<(HostPort, &ServiceKey), Vec<String>> = BTreeMap::new();
     let mut waiting: BTreeMap<(HostPort, &ServiceKey), BTreeSet<String>> = BTreeMap::new();
     for subject in subjects {
@@ -45,7 +47,7 @@ pub(super) fn rows(subjects: &[Subject], nodes: &[NodeFacts]) -> Vec<Row> {
         for port in ports.into_iter().filter(|_| !on.is_empty()) {
             holders.insert((port, &subject.key), on.iter().map(|node| node.name.clone()).collect());
         }
-        if let Some(Case::Granted(_, verdict)) = &subject.observed.case {
+        if let Some(Admission::Accepted(_, verdict)) = &subject.observed.case {
             for conflict in &verdict.conflicts {
                 let waits = waiting.entry((conflict.port, &conflict.owner)).or_default();
                 waits.insert(subject.key.to_string());
@@ -83,7 +85,7 @@ pub(super) fn text(rows: &[Row]) -> String {
         [row.name(), owner, nodes, row.waiting.join(",")].map(Cell::new).into()
     };
     let cells: Vec<_> = rows.iter().map(cells).collect();
-    table(&["PORT", "SERVICE", "NODES", "WAITING"], &cells, Paint(false))
+    table(&["PORT", "SERVICE", "NODES", "WAITING"], &cells, Style(false))
 }
 
 /// The rows about a Service's ports.

@@ -10,12 +10,15 @@ use k8s_openapi::serde::Serialize;
 
 use super::error::CliError;
 use super::output;
+use crate::allocation::{Admission, HeldPorts, PortAllocations};
 use crate::client::NAMESPACE_OUTSIDE;
-use crate::decide::{Case, Defaults, Holding, IpMode, Landscape, Placement, Proxy, ProxySettings, Workload};
-use crate::decide::{decide, not_ours};
+use crate::decide::ServiceState;
+use crate::decide::decide;
+use crate::decide::{Placement, Proxy, ProxyConfig, Workload};
 use crate::key::ServiceKey;
-use crate::observe::Observed;
-use crate::settings::Settings;
+use crate::settings::OperatorConfig;
+use crate::spec::why_not_eligible;
+use crate::spec::{IpMode, ServiceDefaults};
 
 /// Stand in for the cluster IPs that only a cluster gives (RFC 5737 and RFC 3849: documentation).
 const CLUSTER_IPS: [(&str, &str); 2] = [("IPv4", "192.0.2.1"), ("IPv6", "2001:db8::1")];
@@ -28,7 +31,7 @@ pub(super) enum Format {
 }
 
 /// Prints the workloads; tells on the standard error what is refused. False if anything is.
-pub(super) fn render(settings: &Settings, file: &Path, format: Format) -> Result<bool, CliError> {
+pub(super) fn render(settings: &OperatorConfig, file: &Path, format: Format) -> Result<bool, CliError> {
     let services = read(file)?;
     if services.is_empty() {
         return Err(CliError::NothingToRender(file.to_owned()));
@@ -36,7 +39,7 @@ pub(super) fn render(settings: &Settings, file: &Path, format: Format) -> Result
     let defaults = settings.defaults(IpMode::Vip);
     let placement = settings.lb_namespace.as_ref().map(|chosen| chosen.0.clone());
     let placement = placement.unwrap_or(Placement::Shared(NAMESPACE_OUTSIDE.to_owned()));
-    let proxies = ProxySettings { placement, image: settings.lb_image.clone() };
+    let proxies = ProxyConfig { placement, image: settings.lb_image.clone() };
     let mut made = Vec::new();
     let mut granted = true;
     for service in services {
@@ -68,17 +71,22 @@ fn encode(object: &impl Serialize, format: Format) -> Result<String, CliError> {
 }
 
 /// The workload that the operator would make for one Service, alone in a cluster; or why it would not.
-fn workload(settings: &ProxySettings, defaults: &Defaults, service: Service) -> Result<Workload, String> {
+fn workload(
+    settings: &ProxyConfig,
+    defaults: &ServiceDefaults,
+    service: Service,
+) -> Result<Workload, String> {
     let service = Arc::new(completed(service));
-    if let Some(why) = not_ours(&service, defaults.default_class) {
+    if let Some(why) = why_not_eligible(&service, defaults.default_class) {
         return Err(why.to_string());
     }
-    let alone = Landscape::survey(std::slice::from_ref(&service), &[], defaults, |_| Holding::default());
+    let alone =
+        PortAllocations::allocate(std::slice::from_ref(&service), &[], defaults, |_| HeldPorts::default());
     let case = alone.case(&ServiceKey::of(&service)).cloned();
-    if let Some(Case::Refused(refusal)) = &case {
+    if let Some(Admission::Rejected(refusal)) = &case {
         return Err(format!("{}: {refusal}", refusal.reason()));
     }
-    let observed = Observed { service: Some(service), case, ..Observed::default() };
+    let observed = ServiceState { service: Some(service), case, ..ServiceState::default() };
     match decide(settings, defaults, &observed, Timestamp::now()).proxy {
         Proxy::Present(workload) => Ok(workload),
         Proxy::Absent | Proxy::Unchanged => Err("its ports are another's".to_owned()),

@@ -3,10 +3,10 @@
 use k8s_openapi::serde::Serialize;
 
 use super::cluster::Cluster;
-use super::output::Paint;
-use super::subject::Subject;
+use super::output::Style;
+use super::service_report::ServiceReport;
 use super::table::{Cell, table};
-use crate::decide::not_ours;
+use crate::spec::why_not_eligible;
 
 /// Addresses in a line of the table; JSON and YAML have them all.
 const SHOWN: usize = 3;
@@ -39,7 +39,7 @@ impl Row {
     }
 
     /// The state in a line, and why in the next.
-    pub(super) fn headline(&self, paint: Paint) -> String {
+    pub(super) fn headline(&self, paint: Style) -> String {
         let state = self.reason.as_deref().unwrap_or("NotServed");
         let state = match (self.ours, self.is_trouble()) {
             (false, _) => state.to_owned(),
@@ -64,17 +64,18 @@ impl Row {
 
 /// A line for each Service of type LoadBalancer, and for what is left of one.
 pub(super) fn rows(cluster: &Cluster, namespace: Option<&str>) -> Vec<Row> {
-    let chosen = |subject: &&Subject| namespace.is_none_or(|namespace| subject.key.namespace == namespace);
+    let chosen =
+        |subject: &&ServiceReport| namespace.is_none_or(|namespace| subject.key.namespace == namespace);
     let subjects = cluster.subjects.iter().filter(|subject| subject.is_of_interest()).filter(chosen);
     subjects.map(|subject| row(subject, cluster.defaults.default_class)).collect()
 }
 
-pub(super) fn row(subject: &Subject, default_class: bool) -> Row {
+pub(super) fn row(subject: &ServiceReport, default_class: bool) -> Row {
     let spec = subject.service().and_then(|service| service.spec.as_ref());
     let exposure = subject.decision.status.as_ref().and_then(|status| status.exposure.as_ref());
     let foreign = match subject.service() {
         None => Some("it is gone; its proxies are about to be removed".to_owned()),
-        Some(service) => not_ours(service, default_class).map(|why| why.to_string()),
+        Some(service) => why_not_eligible(service, default_class).map(|why| why.to_string()),
     };
     let addresses = subject.addresses();
     let message = match exposure {
@@ -100,7 +101,7 @@ pub(super) fn row(subject: &Subject, default_class: bool) -> Row {
 }
 
 /// The table for people.
-pub(super) fn text(rows: &[Row], paint: Paint) -> String {
+pub(super) fn text(rows: &[Row], paint: Style) -> String {
     if rows.is_empty() {
         return "no Services of type LoadBalancer\n".to_owned();
     }

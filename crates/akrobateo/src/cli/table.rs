@@ -1,6 +1,6 @@
 //! Text in columns.
 
-use super::output::Paint;
+use super::output::Style;
 
 /// Between columns.
 const GAP: &str = "   ";
@@ -23,7 +23,7 @@ impl Cell {
 }
 
 /// Lines of equal columns under headings; an empty cell is shown as a hyphen, but not in the last column.
-pub(super) fn table(headings: &[&str], rows: &[Vec<Cell>], paint: Paint) -> String {
+pub(super) fn table(headings: &[&str], rows: &[Vec<Cell>], paint: Style) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count());
         cells.chain(headings.get(column).map(|heading| heading.len())).max().unwrap_or_default()
@@ -33,7 +33,7 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<Cell>], paint: Paint) -> Stri
     std::iter::once(&headings).chain(rows).map(|row| line(row, &widths, paint)).collect()
 }
 
-fn line(row: &[Cell], widths: &[usize], paint: Paint) -> String {
+fn line(row: &[Cell], widths: &[usize], paint: Style) -> String {
     let last = widths.len().saturating_sub(1);
     let cells: Vec<_> = row
         .iter()
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_and_colours_do_not_count() {
         let rows = [vec![Cell::judged("a", true), Cell::new("")], vec![Cell::new("long"), Cell::new("x")]];
-        assert_eq!(table(&["N", "WHY"], &rows, Paint(false)), "N      WHY\na\nlong   x\n");
-        assert!(table(&["N", "WHY"], &rows, Paint(true)).contains("\x1b[32ma   \x1b[0m"));
+        assert_eq!(table(&["N", "WHY"], &rows, Style(false)), "N      WHY\na\nlong   x\n");
+        assert!(table(&["N", "WHY"], &rows, Style(true)).contains("\x1b[32ma   \x1b[0m"));
     }
 }

@@ -7,23 +7,24 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Pod, Service};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::node_facts::NodeFacts;
-use super::wish::{AddressType, IpMode};
+use crate::address_type::AddressType;
+use crate::node_info::NodeInfo;
+use crate::spec::IpMode;
 
 /// How long a node's address stays while the proxy there is being replaced: an empty status makes ExternalDNS delete
 /// records, and a rollout takes a node's proxy away for a second or two.
-pub(super) const HOLD: SignedDuration = SignedDuration::from_secs(60);
+pub(super) const ROLLOUT_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the addresses of a Service depend on, besides the Service.
-pub(super) struct Evidence<'a> {
+pub(super) struct AddressInputs<'a> {
     pub(super) pods: &'a [Arc<Pod>],
-    pub(super) nodes: &'a [NodeFacts],
+    pub(super) nodes: &'a [NodeInfo],
     /// Published nodes without any proxy pod, and since when.
     pub(super) missing: &'a BTreeMap<String, Timestamp>,
     /// Whether a node may be published.
-    pub(super) may_answer: &'a dyn Fn(&NodeFacts) -> bool,
+    pub(super) may_answer: &'a dyn Fn(&NodeInfo) -> bool,
     /// Whether a node without a ready proxy is to have one.
-    pub(super) will_return: &'a dyn Fn(&NodeFacts) -> bool,
+    pub(super) will_return: &'a dyn Fn(&NodeInfo) -> bool,
     /// Whether proxies may be replaced on other nodes than those they were on.
     pub(super) may_move: bool,
     pub(super) now: Timestamp,
@@ -31,8 +32,8 @@ pub(super) struct Evidence<'a> {
 
 /// The nodes to publish, and when to look again although nothing has happened.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Backed<'a> {
-    pub(super) nodes: Vec<&'a NodeFacts>,
+pub(super) struct PublishableNodes<'a> {
+    pub(super) nodes: Vec<&'a NodeInfo>,
     pub(super) until: Option<Timestamp>,
 }
 
@@ -43,23 +44,23 @@ pub(crate) fn published(service: &Service) -> &[LoadBalancerIngress] {
 }
 
 /// Whether the Service's status has an address of this node.
-pub(crate) fn is_published(service: &Service, node: &NodeFacts) -> bool {
+pub(crate) fn is_published(service: &Service, node: &NodeInfo) -> bool {
     let mut addresses = published(service).iter().filter_map(|ingress| ingress.ip.as_ref()?.parse().ok());
     addresses.any(|address| node.may_publish(&address))
 }
 
 /// The nodes with a ready proxy, and those that had one and will have one again at once.
-pub(super) fn backed<'a>(service: &Service, evidence: &Evidence<'a>) -> Backed<'a> {
+pub(super) fn backed<'a>(service: &Service, evidence: &AddressInputs<'a>) -> PublishableNodes<'a> {
     // All at once: the control plane has lost sight of its nodes, as after a failure of its own. They go on forwarding,
     // and pods count as not ready for no other reason.
-    if evidence.nodes.iter().all(NodeFacts::is_lost) {
+    if evidence.nodes.iter().all(NodeInfo::is_unreachable) {
         let nodes = evidence.nodes.iter().filter(|node| is_published(service, node)).collect();
-        return Backed { nodes, until: None };
+        return PublishableNodes { nodes, until: None };
     }
-    let mut backed = Backed::default();
-    let mut held = Backed::default();
+    let mut backed = PublishableNodes::default();
+    let mut held = PublishableNodes::default();
     for node in evidence.nodes {
-        if node.unusable.is_some() || !(evidence.may_answer)(node) {
+        if node.exclusion.is_some() || !(evidence.may_answer)(node) {
             continue;
         }
         if evidence.pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod)) {
@@ -83,12 +84,12 @@ pub(super) fn backed<'a>(service: &Service, evidence: &Evidence<'a>) -> Backed<'
 }
 
 /// Until when a node without a ready proxy may be believed to get one: it is being replaced, not failing.
-fn held_until(evidence: &Evidence, node: &str) -> Option<Timestamp> {
+fn held_until(evidence: &AddressInputs, node: &str) -> Option<Timestamp> {
     let mut pods = evidence.pods.iter().filter(|pod| runs_on(pod, node)).peekable();
     if pods.peek().is_none() {
-        return Some(*evidence.missing.get(node)? + HOLD);
+        return Some(*evidence.missing.get(node)? + ROLLOUT_GRACE);
     }
-    pods.filter_map(|pod| since(pod)).max().map(|since| since + HOLD)
+    pods.filter_map(|pod| since(pod)).max().map(|since| since + ROLLOUT_GRACE)
 }
 
 /// When a pod was made, or told to go.
@@ -103,7 +104,7 @@ fn since(pod: &Pod) -> Option<Timestamp> {
 /// What the status should say: families in the Service's order, sorted within, each address once.
 pub(super) fn ingress(
     service: &Service,
-    nodes: &[&NodeFacts],
+    nodes: &[&NodeInfo],
     types: &[AddressType],
     mode: IpMode,
 ) -> Vec<LoadBalancerIngress> {
@@ -144,16 +145,16 @@ mod tests {
 
     use super::*;
     use crate::decide::fixtures::{at, node, pod, service};
-    use crate::decide::node_facts::UNREACHABLE_TAINT;
+    use crate::node_info::UNREACHABLE_TAINT;
 
     const TYPES: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
 
     fn ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now: i64) -> Vec<String> {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-        let nodes: Vec<_> = nodes.iter().map(NodeFacts::of).collect();
+        let nodes: Vec<_> = nodes.iter().map(NodeInfo::of).collect();
         let missing = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
-        let yes = |_: &NodeFacts| true;
-        let evidence = Evidence {
+        let yes = |_: &NodeInfo| true;
+        let evidence = AddressInputs {
             pods: &pods,
             nodes: &nodes,
             missing: &missing,

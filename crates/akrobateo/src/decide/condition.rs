@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
-use super::obstacle::{NOT_READY, Obstacle};
-use super::ownership::{Conflict, Verdict};
-use super::wish::Refusal;
+use super::blocker::{Blocker, NOT_READY};
+use crate::allocation::{Allocation, Conflict};
+use crate::spec::SpecError;
 
 /// The condition's type.
 pub(super) const EXPOSED: &str = "akrobateo.io/Exposed";
@@ -29,14 +29,14 @@ pub(crate) struct Exposure {
 
 impl Exposure {
     /// Of a Service that asks for what cannot be had.
-    pub(super) fn refused(refusal: &Refusal, still_served: bool) -> Self {
+    pub(super) fn refused(refusal: &SpecError, still_served: bool) -> Self {
         let rest = if still_served { "; the proxies from before go on" } else { "" };
         let reason = refusal.reason();
         Self { exposed: false, reason, message: format!("{refusal}{rest}"), warning: Some(reason) }
     }
 
     /// Of a Service whose ports belong to others on every node.
-    pub(super) fn crowded_out(verdict: &Verdict) -> Self {
+    pub(super) fn conflicting(verdict: &Allocation) -> Self {
         let message = conflicts(&verdict.conflicts);
         Self { exposed: false, reason: CONFLICT, message, warning: Some(CONFLICT) }
     }
@@ -44,10 +44,10 @@ impl Exposure {
     /// Of a Service whose proxies should run.
     pub(super) fn served(
         addresses: usize,
-        verdict: &Verdict,
+        verdict: &Allocation,
         caveat: Option<String>,
         pods: &[Arc<Pod>],
-        obstacle: Option<&Obstacle>,
+        obstacle: Option<&Blocker>,
     ) -> Self {
         let exposed = addresses > 0;
         let obstacle = obstacle.filter(|_| !exposed);
@@ -61,7 +61,7 @@ impl Exposure {
             (false, None, None) => (NOT_READY, Some("no proxy is ready yet".to_owned())),
         };
         let warnings = [
-            obstacle.map(Obstacle::reason),
+            obstacle.map(Blocker::reason),
             partly.as_ref().map(|_| CONFLICT),
             failing.as_ref().map(|_| NOT_READY),
             caveat.as_ref().map(|_| "ClientAddressNotKept"),
@@ -156,7 +156,7 @@ mod tests {
 
     fn served(addresses: usize, pods: Vec<Pod>) -> Exposure {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-        Exposure::served(addresses, &Verdict::default(), None, &pods, None)
+        Exposure::served(addresses, &Allocation::default(), None, &pods, None)
     }
 
     #[test]

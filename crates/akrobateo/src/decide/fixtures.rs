@@ -11,15 +11,17 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::{AddressType, Defaults, IpMode, Placement, PortSet, ProxySettings, WorkloadKind};
+use super::{Placement, ProxyConfig};
+use crate::address_type::AddressType;
 use crate::key::ServiceKey;
+use crate::spec::{IpMode, PortSet, ServiceDefaults, WorkloadKind};
 
-pub(crate) fn settings() -> ProxySettings {
-    ProxySettings { placement: Placement::Shared("kube-system".to_owned()), image: "lb:test".to_owned() }
+pub(crate) fn settings() -> ProxyConfig {
+    ProxyConfig { placement: Placement::Shared("kube-system".to_owned()), image: "lb:test".to_owned() }
 }
 
-pub(crate) fn defaults() -> Defaults {
-    Defaults {
+pub(crate) fn defaults() -> ServiceDefaults {
+    ServiceDefaults {
         default_class: true,
         requirements: Vec::new(),
         tolerations: Vec::new(),

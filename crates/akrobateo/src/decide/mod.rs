@@ -1,17 +1,15 @@
 //! What should be, from what is. Pure: no I/O, no clock.
 
+mod actions;
 mod addresses;
+mod blocker;
 mod condition;
-mod covers;
-mod difference;
-mod foreign;
-mod landscape;
-mod local;
-mod node_facts;
-mod obstacle;
-mod ownership;
+mod foreign_fields;
+mod matching;
+mod missing_pods;
 mod pod;
-mod wish;
+mod service_state;
+mod traffic_policy;
 mod workload;
 
 #[cfg(test)]
@@ -22,20 +20,18 @@ mod tests;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::observe::Observed;
-use addresses::Evidence;
+use crate::allocation::{Admission, Allocation};
+use crate::node_info::NodeInfo;
+use crate::spec::{IpMode, LoadBalancerSpec, ServiceDefaults, SpecError};
+pub(crate) use actions::{Action, difference};
+use addresses::AddressInputs;
 pub(crate) use addresses::{is_published, is_ready, published, runs_on};
+use blocker::Blocker;
 use condition::Exposure;
-pub(crate) use difference::{Change, difference};
-pub(crate) use foreign::additions;
-pub(crate) use landscape::{Case, Holding, Landscape};
-pub(crate) use node_facts::NodeFacts;
-use obstacle::Obstacle;
-use ownership::Verdict;
-pub(crate) use wish::{AddressType, HostPort, WorkloadKind, not_ours};
-pub(crate) use wish::{Defaults, IpMode, PortSet, Requirement, parse_node_selector, parse_tolerations};
-use wish::{Refusal, Wish};
-pub(crate) use workload::{Placement, ProxySettings, Workload};
+pub(crate) use foreign_fields::foreign_fields;
+pub(crate) use missing_pods::MissingPods;
+pub(crate) use service_state::ServiceState;
+pub(crate) use workload::{Placement, ProxyConfig, Workload};
 
 /// What should be for one Service.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,9 +64,9 @@ pub(crate) struct Status {
 
 /// Decides for one Service.
 pub(crate) fn decide(
-    settings: &ProxySettings,
-    defaults: &Defaults,
-    observed: &Observed,
+    settings: &ProxyConfig,
+    defaults: &ServiceDefaults,
+    observed: &ServiceState,
     now: Timestamp,
 ) -> Decision {
     let Some(service) = observed.service.as_deref() else {
@@ -81,35 +77,35 @@ pub(crate) fn decide(
             let given_up = Status { addresses: Vec::new(), exposure: None };
             Decision {
                 proxy: Proxy::Absent,
-                status: wish::is_status_ours(service).then_some(given_up),
+                status: crate::spec::is_status_ours(service).then_some(given_up),
                 again: None,
             }
         }
-        Some(Case::Refused(refusal)) => refuse(defaults, observed, service, refusal, now),
-        Some(Case::Granted(_, verdict)) if verdict.nowhere => {
-            let exposure = Some(Exposure::crowded_out(verdict));
+        Some(Admission::Rejected(refusal)) => refuse(defaults, observed, service, refusal, now),
+        Some(Admission::Accepted(_, verdict)) if verdict.no_node_left => {
+            let exposure = Some(Exposure::conflicting(verdict));
             Decision {
                 proxy: Proxy::Absent,
                 status: Some(Status { addresses: Vec::new(), exposure }),
                 again: None,
             }
         }
-        Some(Case::Granted(wish, verdict)) => serve(settings, observed, service, wish, verdict, now),
+        Some(Admission::Accepted(wish, verdict)) => serve(settings, observed, service, wish, verdict, now),
     }
 }
 
 /// The last good proxies keep running, so their nodes' comings and goings still matter.
 fn refuse(
-    defaults: &Defaults,
-    observed: &Observed,
+    defaults: &ServiceDefaults,
+    observed: &ServiceState,
     service: &Service,
-    refusal: &Refusal,
+    refusal: &SpecError,
     now: Timestamp,
 ) -> Decision {
-    let Observed { pods, nodes, missing, .. } = observed;
-    let all = |_: &NodeFacts| true;
+    let ServiceState { pods, nodes, missing, .. } = observed;
+    let all = |_: &NodeInfo| true;
     let evidence =
-        Evidence { pods, nodes, missing, may_answer: &all, will_return: &all, may_move: false, now };
+        AddressInputs { pods, nodes, missing, may_answer: &all, will_return: &all, may_move: false, now };
     let backed = addresses::backed(service, &evidence);
     let mode = published_mode(service).unwrap_or(defaults.ip_mode);
     let addresses = addresses::ingress(service, &backed.nodes, &defaults.address_types, mode);
@@ -119,26 +115,34 @@ fn refuse(
 }
 
 fn serve(
-    settings: &ProxySettings,
-    observed: &Observed,
+    settings: &ProxyConfig,
+    observed: &ServiceState,
     service: &Service,
-    wish: &Wish,
-    verdict: &Verdict,
+    wish: &LoadBalancerSpec,
+    verdict: &Allocation,
     now: Timestamp,
 ) -> Decision {
-    let Observed { pods, nodes, missing, endpoint_nodes, .. } = observed;
-    let (path, caveat) = local::path(wish, nodes);
-    let may_answer = |node: &NodeFacts| !wish.local || endpoint_nodes.contains(&node.name);
-    let will_return = |node: &NodeFacts| wish.nodes.includes(node) && !verdict.keep_off.contains(&node.name);
-    let may_move = wish.workload != wish::Workload::DaemonSet;
-    let evidence =
-        Evidence { pods, nodes, missing, may_answer: &may_answer, will_return: &will_return, may_move, now };
+    let ServiceState { pods, nodes, missing, endpoint_nodes, .. } = observed;
+    let (path, caveat) = traffic_policy::path(wish, nodes);
+    let may_answer = |node: &NodeInfo| !wish.local || endpoint_nodes.contains(&node.name);
+    let will_return =
+        |node: &NodeInfo| wish.nodes.includes(node) && !verdict.excluded_nodes.contains(&node.name);
+    let may_move = wish.workload != crate::spec::Workload::DaemonSet;
+    let evidence = AddressInputs {
+        pods,
+        nodes,
+        missing,
+        may_answer: &may_answer,
+        will_return: &will_return,
+        may_move,
+        now,
+    };
     let backed = addresses::backed(service, &evidence);
     let addresses = addresses::ingress(service, &backed.nodes, &wish.address_types, wish.ip_mode);
-    let (obstacle, due) = Obstacle::find(observed, wish, &backed, now);
+    let (obstacle, due) = Blocker::find(observed, wish, &backed, now);
     let exposure = Exposure::served(addresses.len(), verdict, caveat, pods, obstacle.as_ref());
     Decision {
-        proxy: Proxy::Present(Workload::of(settings, service, wish, &verdict.keep_off, path)),
+        proxy: Proxy::Present(Workload::of(settings, service, wish, &verdict.excluded_nodes, path)),
         status: Some(Status { addresses, exposure: Some(exposure) }),
         again: backed.until.into_iter().chain(due).min(),
     }

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::wish::{HostPort, NodeChoice, Requirement, Wish};
+use crate::spec::{HostPort, LoadBalancerSpec, NodeChoice, Requirement};
 
 /// For the end of a proxy in the kernel, in seconds. It ends at once when told, unless it was told before it could
 /// listen; and until it has ended nobody else gets its ports.
@@ -29,31 +29,36 @@ const SOCKETS_MEMORY: &str = "512Mi";
 
 /// How packets get through a proxy pod's node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Path {
+pub(super) enum ProxyRole {
     /// The pod forwards to the Service's cluster IPs.
     Forward,
     /// The pod only keeps the ports from others; kube-proxy answers, and keeps the client's address.
-    Reserve,
+    ReservePorts,
 }
 
 /// The pods for a wish, off the nodes where others own its ports.
-pub(super) fn spec(image: &str, wish: &Wish, keep_off: &BTreeSet<String>, path: Path) -> PodSpec {
+pub(super) fn spec(
+    image: &str,
+    wish: &LoadBalancerSpec,
+    excluded_nodes: &BTreeSet<String>,
+    path: ProxyRole,
+) -> PodSpec {
     let args = &wish.proxy;
-    let by = |data_path| path == Path::Forward && args.data_path == data_path;
+    let by = |data_path| path == ProxyRole::Forward && args.data_path == data_path;
     let (kernel, userspace) = (by(DataPath::Kernel), by(DataPath::Userspace));
     let routes_ipv6 = kernel && args.forwards.iter().any(|forward| forward.target.is_ipv6());
     PodSpec {
         // A proxy needs no API access, and no hint of what else runs in its namespace.
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        host_network: (path == Path::Reserve).then_some(true),
+        host_network: (path == ProxyRole::ReservePorts).then_some(true),
         init_containers: routes_ipv6.then(|| vec![ipv6_forwarding(image)]),
         containers: vec![match path {
-            Path::Forward => forwarder(image, args, host_ports(wish)),
-            Path::Reserve => reserver(image, host_ports(wish)),
+            ProxyRole::Forward => forwarder(image, args, host_ports(wish)),
+            ProxyRole::ReservePorts => reserver(image, host_ports(wish)),
         }],
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
-        affinity: affinity(&wish.nodes, keep_off),
+        affinity: affinity(&wish.nodes, excluded_nodes),
         tolerations: (!wish.nodes.tolerations.is_empty()).then(|| wish.nodes.tolerations.clone()),
         priority_class_name: Some(wish.priority_class.clone()),
         security_context: userspace.then(unprivileged_ports),
@@ -62,10 +67,10 @@ pub(super) fn spec(image: &str, wish: &Wish, keep_off: &BTreeSet<String>, path: 
     }
 }
 
-fn affinity(nodes: &NodeChoice, keep_off: &BTreeSet<String>) -> Option<Affinity> {
+fn affinity(nodes: &NodeChoice, excluded_nodes: &BTreeSet<String>) -> Option<Affinity> {
     let expressions: Vec<_> = nodes.requirements.iter().map(Requirement::to_node_selector).collect();
     // A field's requirement takes one value only.
-    let fields: Vec<_> = keep_off
+    let fields: Vec<_> = excluded_nodes
         .iter()
         .map(|name| NodeSelectorRequirement {
             key: "metadata.name".to_owned(),
@@ -198,7 +203,7 @@ fn container(image: &str, memory: &str) -> Container {
 }
 
 /// Each port and protocol once, whatever the number of address families.
-fn host_ports(wish: &Wish) -> Vec<ContainerPort> {
+fn host_ports(wish: &LoadBalancerSpec) -> Vec<ContainerPort> {
     let port = |(protocol, port): HostPort| ContainerPort {
         container_port: port.into(),
         host_port: Some(port.into()),

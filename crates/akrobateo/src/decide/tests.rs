@@ -1,6 +1,6 @@
 //! Decisions and the writes that follow from them, for a whole Service.
 
-mod upkeep;
+mod drift;
 
 use std::sync::Arc;
 
@@ -9,73 +9,74 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Service};
 
 use super::fixtures::{ServiceBuilder, at, defaults, key, node, pod, service, settings};
 use super::*;
+use crate::allocation::{HeldPorts, PortAllocations};
 use crate::key::ServiceKey;
 
 /// The Service `default/web` among others.
-fn among(service: Service, others: Vec<Service>, pods: Vec<Pod>, nodes: &[Node]) -> Observed {
+fn among(service: Service, others: Vec<Service>, pods: Vec<Pod>, nodes: &[Node]) -> ServiceState {
     let services: Vec<_> = std::iter::once(service.clone()).chain(others).map(Arc::new).collect();
-    let nodes: Vec<_> = nodes.iter().map(NodeFacts::of).collect();
-    let landscape = Landscape::survey(&services, &nodes, &defaults(), |_| Holding::default());
-    Observed {
+    let nodes: Vec<_> = nodes.iter().map(NodeInfo::of).collect();
+    let landscape = PortAllocations::allocate(&services, &nodes, &defaults(), |_| HeldPorts::default());
+    ServiceState {
         case: landscape.case(&ServiceKey::of(&service)).cloned(),
         service: Some(Arc::new(service)),
         pods: pods.into_iter().map(Arc::new).collect(),
         nodes: Arc::new(nodes),
-        ..Observed::default()
+        ..ServiceState::default()
     }
 }
 
 /// The Service with a ready proxy on its only node.
-fn observed(service: Service) -> Observed {
+fn observed(service: Service) -> ServiceState {
     let node = node("n1").internal("10.0.0.1").build();
     among(service, Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
 }
 
-fn decision(observed: &Observed) -> Decision {
+fn decision(observed: &ServiceState) -> Decision {
     decide(&settings(), &defaults(), observed, at(1000))
 }
 
-fn changes(observed: &Observed) -> Vec<Change> {
+fn changes(observed: &ServiceState) -> Vec<Action> {
     difference(observed, &decision(observed), at(1000))
 }
 
 /// What the changes make of the observed state, as far as the next decision depends on it.
-fn after(mut observed: Observed) -> Observed {
+fn after(mut observed: ServiceState) -> ServiceState {
     for change in changes(&observed) {
         match change {
-            Change::Apply(workload) => {
-                observed.workloads.retain(|other| !other.is_same_object(&workload));
+            Action::Apply(workload) => {
+                observed.workloads.retain(|other| !other.same_identity(&workload));
                 observed.workloads.push(workload);
             }
-            Change::Delete(workload) | Change::Renew(workload) => {
-                observed.workloads.retain(|other| !other.is_same_object(&workload));
+            Action::Delete(workload) | Action::Recreate(workload) => {
+                observed.workloads.retain(|other| !other.same_identity(&workload));
             }
-            Change::Publish { addresses, condition, .. } => {
+            Action::PatchStatus { addresses, condition, .. } => {
                 let mut service = observed.service.as_deref().cloned().unwrap();
                 let status = service.status.get_or_insert_default();
                 status.load_balancer.get_or_insert_default().ingress = Some(addresses);
                 status.conditions = condition.map(|condition| vec![condition]);
                 observed.service = Some(Arc::new(service));
             }
-            Change::Announce { .. } => (),
+            Action::EmitEvent { .. } => (),
         }
     }
     observed
 }
 
-fn reasons(changes: &[Change]) -> Vec<&'static str> {
-    let reason = |change: &Change| match change {
-        Change::Announce { reason, .. } => Some(*reason),
+fn reasons(changes: &[Action]) -> Vec<&'static str> {
+    let reason = |change: &Action| match change {
+        Action::EmitEvent { reason, .. } => Some(*reason),
         _ => None,
     };
     changes.iter().filter_map(reason).collect()
 }
 
-fn exposure(observed: &Observed) -> Exposure {
+fn exposure(observed: &ServiceState) -> Exposure {
     decision(observed).status.unwrap().exposure.unwrap()
 }
 
-fn pod_spec(observed: &Observed) -> PodSpec {
+fn pod_spec(observed: &ServiceState) -> PodSpec {
     let Proxy::Present(workload) = decision(observed).proxy else { panic!("no proxy") };
     let template = match workload {
         Workload::DaemonSet(daemonset) => daemonset.spec.unwrap().template,
@@ -93,8 +94,8 @@ fn a_new_service_gets_its_proxies_before_its_addresses() {
     let changes = changes(&observed(web().build()));
     let order: Vec<_> = changes
         .iter()
-        .filter(|change| !matches!(change, Change::Announce { .. }))
-        .map(|change| matches!(change, Change::Apply(_)))
+        .filter(|change| !matches!(change, Action::EmitEvent { .. }))
+        .map(|change| matches!(change, Action::Apply(_)))
         .collect();
     assert_eq!(order, [true, false], "{changes:?}");
     assert_eq!(reasons(&changes), ["EnsuringLoadBalancer", "EnsuredLoadBalancer"]);
@@ -111,8 +112,8 @@ fn nothing_is_written_when_nothing_differs() {
 fn what_was_made_for_a_service_that_is_gone_or_no_longer_ours_is_removed() {
     let made = after(observed(web().build()));
     for now in [None, Some(web().kind("ClusterIP").build())] {
-        let observed = Observed { service: now.map(Arc::new), case: None, ..made.clone() };
-        assert!(matches!(&changes(&observed)[0], Change::Delete(_)));
+        let observed = ServiceState { service: now.map(Arc::new), case: None, ..made.clone() };
+        assert!(matches!(&changes(&observed)[0], Action::Delete(_)));
     }
 }
 
@@ -121,7 +122,8 @@ fn only_a_status_that_is_ours_is_cleared() {
     let given_up = |manager| {
         changes(&observed(web().class("example.com/lb").published("10.0.0.1", "VIP", manager).build()))
     };
-    let cleared = Change::Publish { uid: "uid-of-web".to_owned(), addresses: Vec::new(), condition: None };
+    let cleared =
+        Action::PatchStatus { uid: "uid-of-web".to_owned(), addresses: Vec::new(), condition: None };
     assert_eq!(given_up("akrobateo"), [cleared]);
     assert_eq!(given_up("somebody-else"), []);
 }
@@ -130,7 +132,7 @@ fn only_a_status_that_is_ours_is_cleared() {
 fn a_refused_service_keeps_its_last_good_proxies_and_its_addresses_stay_true() {
     let good = after(observed(web().build()));
     let bad = web().annotation(annotations::IP_MODE, "vip").published("10.0.0.9", "Proxy", "akrobateo");
-    let refused = Observed { workloads: good.workloads, ..observed(bad.build()) };
+    let refused = ServiceState { workloads: good.workloads, ..observed(bad.build()) };
     let decision = decision(&refused);
     assert_eq!(decision.proxy, Proxy::Unchanged);
     let status = decision.status.unwrap();
@@ -144,11 +146,11 @@ fn a_refused_service_keeps_its_last_good_proxies_and_its_addresses_stay_true() {
 
 #[test]
 fn a_reserved_port_is_refused_and_named() {
-    let nodes = [node("n1").internal("10.0.0.1").build()].map(|node| NodeFacts::of(&node));
+    let nodes = [node("n1").internal("10.0.0.1").build()].map(|node| NodeInfo::of(&node));
     let ssh = Arc::new(service("web").tcp(22).build());
-    let strict = Defaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
-    let landscape = Landscape::survey(&[ssh], &nodes, &strict, |_| Holding::default());
-    let Some(Case::Refused(refusal)) = landscape.case(&key("web")) else { panic!("not refused") };
+    let strict = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
+    let landscape = PortAllocations::allocate(&[ssh], &nodes, &strict, |_| HeldPorts::default());
+    let Some(Admission::Rejected(refusal)) = landscape.case(&key("web")) else { panic!("not refused") };
     assert_eq!(refusal.reason(), "PortReserved");
     assert!(refusal.to_string().contains("22/TCP"), "{refusal}");
 }
@@ -184,8 +186,8 @@ fn another_workload_for_the_same_service_gives_way_first() {
         web().annotation(annotations::WORKLOAD, "Deployment").annotation(annotations::REPLICAS, "3");
     observed.case = super::tests::observed(switched.build()).case;
     let changes = changes(&observed);
-    assert!(matches!(&changes[0], Change::Delete(Workload::DaemonSet(_))), "{changes:?}");
-    let Change::Apply(Workload::Deployment(deployment)) = &changes[1] else { panic!("{changes:?}") };
+    assert!(matches!(&changes[0], Action::Delete(Workload::DaemonSet(_))), "{changes:?}");
+    let Action::Apply(Workload::Deployment(deployment)) = &changes[1] else { panic!("{changes:?}") };
     assert_eq!(deployment.spec.as_ref().unwrap().replicas, Some(3));
 }
 
@@ -346,7 +348,7 @@ fn a_change_of_the_data_path_is_announced() {
     observed.case = super::tests::observed(spoken.build()).case;
     let there = changes(&observed);
     let note = there.iter().find_map(|change| match change {
-        Change::Announce { reason: "DataPathChanged", note, .. } => Some(note.clone()),
+        Action::EmitEvent { reason: "DataPathChanged", note, .. } => Some(note.clone()),
         _ => None,
     });
     assert!(note.is_some_and(|note| note.contains("--proxy-protocol=v2")), "{there:?}");

@@ -15,14 +15,15 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use k8s_openapi::serde::Serialize;
 use kube::{Resource, ResourceExt};
 
-use super::covers::covers;
-use super::foreign::additions;
-use super::pod::{self, Path};
-use super::wish::{HostPort, Wish, Workload as Kind};
+use super::foreign_fields::foreign_fields;
+use super::matching::matches_desired;
+use super::pod::{self, ProxyRole};
 use crate::key::ServiceKey;
+use crate::spec::Workload as Kind;
+use crate::spec::{HostPort, LoadBalancerSpec};
 
 /// How long a workload may take to make its first pod.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+const POD_CREATION_TIMEOUT: SignedDuration = SignedDuration::from_secs(15);
 
 /// The annotation with the digest of the spec that was asked for: a field that is asked for no longer leaves no trace in
 /// what is asked for now.
@@ -33,7 +34,7 @@ const DATA_PATH_ARGS: [&str; 2] = ["--data-path=", "--proxy-protocol="];
 
 /// What all proxies have in common.
 #[derive(Clone, Debug)]
-pub(crate) struct ProxySettings {
+pub(crate) struct ProxyConfig {
     pub(crate) placement: Placement,
     /// The data plane's image.
     pub(crate) image: String,
@@ -45,14 +46,14 @@ pub(crate) enum Placement {
     /// One for all.
     Shared(String),
     /// Each next to its Service, which owns it.
-    BesideService,
+    ServiceNamespace,
 }
 
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Shared(namespace) => namespace,
-            Self::BesideService => "@service",
+            Self::ServiceNamespace => "@service",
         })
     }
 }
@@ -67,17 +68,17 @@ pub(crate) enum Workload {
 impl Workload {
     /// What runs the proxies for a Service's wish.
     pub(super) fn of(
-        settings: &ProxySettings,
+        settings: &ProxyConfig,
         service: &Service,
-        wish: &Wish,
-        keep_off: &BTreeSet<String>,
-        path: Path,
+        wish: &LoadBalancerSpec,
+        excluded_nodes: &BTreeSet<String>,
+        path: ProxyRole,
     ) -> Self {
         let ServiceKey { namespace, name } = ServiceKey::of(service);
         let labels = labels::of_proxy(&namespace, &name);
         let mut template = PodTemplateSpec {
             metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
-            spec: Some(pod::spec(&settings.image, wish, keep_off, path)),
+            spec: Some(pod::spec(&settings.image, wish, excluded_nodes, path)),
         };
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
         match wish.workload {
@@ -119,7 +120,8 @@ impl Workload {
     /// From when on it is strange that it has no pods, if it has none, and how kubectl names it.
     pub(super) fn stuck(&self, pods: &[Arc<Pod>]) -> Option<(Timestamp, String)> {
         let metadata = self.metadata();
-        let since = metadata.creation_timestamp.as_ref().filter(|_| pods.is_empty())?.0 + PATIENCE;
+        let since =
+            metadata.creation_timestamp.as_ref().filter(|_| pods.is_empty())?.0 + POD_CREATION_TIMEOUT;
         let kind = match self {
             Self::DaemonSet(_) => "daemonset",
             Self::Deployment(_) => "deployment",
@@ -132,7 +134,7 @@ impl Workload {
     }
 
     /// Whether it is the same object as `other`, in whatever state.
-    pub(super) fn is_same_object(&self, other: &Self) -> bool {
+    pub(super) fn same_identity(&self, other: &Self) -> bool {
         let same_kind = matches!(
             (self, other),
             (Self::DaemonSet(_), Self::DaemonSet(_)) | (Self::Deployment(_), Self::Deployment(_))
@@ -142,12 +144,12 @@ impl Workload {
     }
 
     /// Whether somebody has added fields that applying it again would leave.
-    pub(super) fn has_additions(&self) -> bool {
-        !additions(self.metadata().managed_fields.clone().unwrap_or_default()).is_empty()
+    pub(super) fn has_foreign_fields(&self) -> bool {
+        !foreign_fields(self.metadata().managed_fields.clone().unwrap_or_default()).is_empty()
     }
 
     /// Whether it already is as `desired` says.
-    pub(super) fn is_as(&self, desired: &Self) -> bool {
+    pub(super) fn matches(&self, desired: &Self) -> bool {
         match (self, desired) {
             (Self::DaemonSet(is), Self::DaemonSet(desired)) => is_covered(is, desired),
             (Self::Deployment(is), Self::Deployment(desired)) => is_covered(is, desired),
@@ -192,7 +194,7 @@ impl Workload {
 /// What cannot be compared is not covered: the API server will say what is wrong with it.
 fn is_covered(is: &impl Serialize, desired: &impl Serialize) -> bool {
     match (serde_json::to_value(is), serde_json::to_value(desired)) {
-        (Ok(is), Ok(desired)) => covers(&is, &desired),
+        (Ok(is), Ok(desired)) => matches_desired(&is, &desired),
         _ => false,
     }
 }
@@ -203,7 +205,7 @@ fn digest_of(spec: &impl Serialize) -> String {
 }
 
 fn metadata(
-    settings: &ProxySettings,
+    settings: &ProxyConfig,
     service: &Service,
     labels: BTreeMap<String, String>,
     spec: &impl Serialize,
@@ -212,8 +214,8 @@ fn metadata(
     let (name, namespace, owner) = match &settings.placement {
         Placement::Shared(namespace) => (names::proxy(&key.namespace, &key.name), namespace.clone(), None),
         // Kubernetes collects what is owned within one namespace.
-        Placement::BesideService => {
-            (names::proxy_beside(&key.name), key.namespace.clone(), Some(owner(service)))
+        Placement::ServiceNamespace => {
+            (names::proxy_in_service_namespace(&key.name), key.namespace.clone(), Some(owner(service)))
         }
     };
     ObjectMeta {

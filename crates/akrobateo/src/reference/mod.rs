@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 
 use crate::key::ServiceKey;
-use crate::metrics::{CallLabels, CallResult, Metrics, TurnLabels, WatchLabels};
-use crate::settings::Settings;
+use crate::metrics::{CallLabels, CallResult, Metrics, ReconcileLabels, WatchLabels};
+use crate::settings::OperatorConfig;
 use sources::{annotations, proxy_metrics, reasons};
 
 fn root() -> PathBuf {
@@ -77,7 +77,7 @@ fn flags(command: &clap::Command) -> String {
 
 #[test]
 fn every_flag_of_the_operator_is_in_the_reference() {
-    holds("flags", &flags(&Settings::command()));
+    holds("flags", &flags(&OperatorConfig::command()));
 }
 
 #[test]
@@ -107,9 +107,9 @@ fn operator_metrics() -> Vec<[String; 3]> {
     let metrics = Metrics::new();
     // A family without values is not described.
     metrics.calls.get_or_create(&CallLabels { step: "", result: CallResult::Ok }).inc();
-    metrics.turns.get_or_create(&TurnLabels { result: "" }).inc();
+    metrics.turns.get_or_create(&ReconcileLabels { result: "" }).inc();
     metrics.watch_errors.get_or_create(&WatchLabels { kind: String::new() }).inc();
-    metrics.service_is(&ServiceKey { namespace: String::new(), name: String::new() }, Some(""));
+    metrics.set_service_state(&ServiceKey { namespace: String::new(), name: String::new() }, Some(""));
     let text = metrics.text().unwrap();
     let described = |kind: &str, name: &str| {
         let line = format!("# {kind} {name} ");
@@ -187,7 +187,7 @@ fn alerts_and_dashboard_name_metrics_that_exist() {
 #[test]
 fn the_chart_has_every_setting() {
     let chart = read("charts/akrobateo/templates/_env.tpl");
-    for argument in Settings::command().get_arguments() {
+    for argument in OperatorConfig::command().get_arguments() {
         let Some(variable) = argument.get_env() else { continue };
         let variable = format!("\"{}\"", variable.to_string_lossy());
         assert!(chart.contains(&variable), "the chart cannot set {variable}");

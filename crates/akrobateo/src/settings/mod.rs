@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use clap::Parser;
 use k8s_openapi::api::core::v1::Toleration;
 
-use crate::decide::{AddressType, Defaults, IpMode, PortSet, Requirement, WorkloadKind};
-use crate::decide::{parse_node_selector, parse_tolerations};
+use crate::address_type::AddressType;
+use crate::spec::{IpMode, PortSet, Requirement, ServiceDefaults, WorkloadKind};
+use crate::spec::{parse_node_selector, parse_tolerations};
 pub(crate) use values::LbNamespace;
 use values::{image, namespace_or_empty};
 
@@ -23,7 +24,7 @@ const DEFAULT_RESERVED_PORTS: &str = "22,179,2379-2380,6443,10248-10250,10256-10
 /// Runs in a cluster with the rights of its ServiceAccount, elsewhere with those of the kubeconfig.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
-pub struct Settings {
+pub struct OperatorConfig {
     /// Look after the Services of this namespace only; unset or empty: of all namespaces
     #[arg(long, env = "WATCH_NAMESPACE", value_name = "NAMESPACE", default_value = "", value_parser = namespace_or_empty)]
     watch_namespace: String,
@@ -130,15 +131,15 @@ impl std::str::FromStr for Tolerations {
     }
 }
 
-impl Settings {
+impl OperatorConfig {
     /// The namespace that Services are watched in, `None` for all.
     pub(crate) fn watched(&self) -> Option<&str> {
         Some(self.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty())
     }
 
     /// What holds for Services that do not choose. `auto` is what `--ip-mode auto` comes to on this cluster.
-    pub(crate) fn defaults(&self, auto: IpMode) -> Defaults {
-        Defaults {
+    pub(crate) fn defaults(&self, auto: IpMode) -> ServiceDefaults {
+        ServiceDefaults {
             default_class: self.default_class,
             requirements: self.node_selector.0.clone(),
             tolerations: self.tolerations.0.clone(),
@@ -162,8 +163,8 @@ mod tests {
 
     use super::*;
 
-    fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
-        Settings::try_parse_from(std::iter::once(&"akrobateo").chain(args))
+    fn parse(args: &[&str]) -> Result<OperatorConfig, clap::Error> {
+        OperatorConfig::try_parse_from(std::iter::once(&"akrobateo").chain(args))
     }
 
     #[test]

@@ -13,7 +13,7 @@ impl FromStr for LbNamespace {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let placement = match text {
-            "@service" => Placement::BesideService,
+            "@service" => Placement::ServiceNamespace,
             _ => Placement::Shared(namespace(text).map_err(|error| format!("{error}; or it is @service"))?),
         };
         Ok(Self(placement))

@@ -19,7 +19,7 @@ fn each_node_says_why_it_has_no_proxy() {
         whys,
         ["", "80/TCP belongs to default/old", "not chosen: its labels, or a taint that is not tolerated"]
     );
-    let text = explanation.text(Paint(false));
+    let text = explanation.text(Style(false));
     for part in [
         "default/web: PartlyExposed, 1 of 1 proxies ready",
         "DaemonSet kube-system/akrobateo-default-web",
@@ -39,7 +39,7 @@ fn a_refused_service_says_what_is_allowed() {
     let cluster = cluster(vec![web], &[node("n1").build()], Vec::new());
     let explanation = explain(&cluster, &key("web")).unwrap();
     assert!(explanation.is_trouble());
-    let text = explanation.text(Paint(false));
+    let text = explanation.text(Style(false));
     assert!(text.contains("InvalidAnnotation") && text.contains("VIP, Proxy"), "{text}");
 }
 
@@ -54,6 +54,6 @@ fn a_nodeport_in_the_way_is_named_with_its_owner() {
     let api = service("api").tcp(8080).kind("NodePort").node_port(30080).build();
     let web = service("web").tcp(30080).build();
     let cluster = cluster(vec![api, web], &[node("n1").build()], Vec::new());
-    let text = explain(&cluster, &key("web")).unwrap().text(Paint(false));
+    let text = explain(&cluster, &key("web")).unwrap().text(Style(false));
     assert!(text.contains("30080/TCP   default/api (nodePort)   all     default/web"), "{text}");
 }

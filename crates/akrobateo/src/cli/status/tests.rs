@@ -17,7 +17,7 @@ fn a_service_that_answers_is_a_line_with_its_addresses() {
     let web = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
     let rows = rows_of(vec![web], vec![pod("a").on("n1").ready().build(), pod("b").on("n2").build()]);
     assert_eq!(
-        text(&rows, Paint(false)),
+        text(&rows, Style(false)),
         "NAMESPACE   NAME   CLASS   PORTS    READY   ADDRESSES   STATE     WHY\n\
          default     web    -       80/TCP   1/2     10.0.0.1    Exposed\n"
     );
@@ -40,7 +40,7 @@ fn a_port_conflict_is_trouble_and_is_explained() {
 fn another_class_is_shown_and_is_no_trouble_of_ours() {
     let rows = rows_of(vec![service("web").tcp(80).class("example.com/lb").build()], Vec::new());
     assert!(!rows[0].is_trouble());
-    let text = text(&rows, Paint(false));
+    let text = text(&rows, Style(false));
     assert!(text.contains("NotServed") && text.contains("another implementation's"), "{text}");
 }
 
@@ -60,7 +60,7 @@ fn other_types_and_other_namespaces_are_left_out() {
     );
     assert_eq!(rows(&cluster, None).len(), 1);
     assert!(rows(&cluster, Some("shop")).is_empty());
-    assert_eq!(text(&[], Paint(false)), "no Services of type LoadBalancer\n");
+    assert_eq!(text(&[], Style(false)), "no Services of type LoadBalancer\n");
 }
 
 #[test]

@@ -7,18 +7,18 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::node_facts::NodeFacts;
-use super::wish::{HostPort, NodeChoice, Wish};
 use crate::key::ServiceKey;
+use crate::node_info::NodeInfo;
+use crate::spec::{HostPort, LoadBalancerSpec, NodeChoice};
 
 /// A Service's place in the order of ownership: creation time, then UID.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Age {
+pub(crate) struct Precedence {
     created: Timestamp,
     uid: String,
 }
 
-impl Age {
+impl Precedence {
     pub(crate) fn of(service: &Service) -> Self {
         let created = service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
         Self { created, uid: service.uid().unwrap_or_default() }
@@ -27,46 +27,46 @@ impl Age {
 
 /// What one Service wants to hold: all of its ports, on each node that it may have.
 #[derive(Clone, Debug)]
-pub(crate) struct Claim {
+pub(crate) struct PortClaim {
     pub(crate) key: ServiceKey,
-    pub(crate) age: Age,
+    pub(crate) age: Precedence,
     pub(crate) ports: BTreeSet<HostPort>,
-    pub(crate) nodes: Where,
+    pub(crate) nodes: NodeSet,
 }
 
 /// The nodes of a claim.
 #[derive(Clone, Debug)]
-pub(crate) enum Where {
+pub(crate) enum NodeSet {
     /// Those that it chooses.
-    Chosen(NodeChoice),
+    Selected(NodeChoice),
     /// These: where the last good proxies of a refused Service still run.
-    Held(BTreeSet<String>),
+    Running(BTreeSet<String>),
 }
 
-impl Where {
-    fn includes(&self, node: &NodeFacts) -> bool {
+impl NodeSet {
+    fn includes(&self, node: &NodeInfo) -> bool {
         match self {
-            Self::Chosen(choice) => choice.includes(node),
-            Self::Held(names) => names.contains(&node.name),
+            Self::Selected(choice) => choice.includes(node),
+            Self::Running(names) => names.contains(&node.name),
         }
     }
 }
 
 /// What became of a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct Allocation {
     /// Nodes that the Service's proxies must keep off.
-    pub(crate) keep_off: BTreeSet<String>,
+    pub(crate) excluded_nodes: BTreeSet<String>,
     /// Why, one entry for each port and owner.
     pub(crate) conflicts: Vec<Conflict>,
     /// Whether that leaves no node at all.
-    pub(crate) nowhere: bool,
+    pub(crate) no_node_left: bool,
 }
 
-impl Verdict {
+impl Allocation {
     /// Whether a node may run proxies of the wish that this is the verdict on.
-    pub(crate) fn grants(&self, wish: &Wish, node: &NodeFacts) -> bool {
-        !self.nowhere && wish.nodes.includes(node) && !self.keep_off.contains(&node.name)
+    pub(crate) fn allows(&self, wish: &LoadBalancerSpec, node: &NodeInfo) -> bool {
+        !self.no_node_left && wish.nodes.includes(node) && !self.excluded_nodes.contains(&node.name)
     }
 }
 
@@ -84,19 +84,19 @@ pub(crate) type NodePorts = BTreeMap<HostPort, ServiceKey>;
 
 /// Gives each claim its verdict. A claim gets a node with all of its ports or not at all.
 pub(crate) fn ownership(
-    claims: &[Claim],
-    nodes: &[NodeFacts],
+    claims: &[PortClaim],
+    nodes: &[NodeInfo],
     node_ports: &NodePorts,
-) -> HashMap<ServiceKey, Verdict> {
+) -> HashMap<ServiceKey, Allocation> {
     let contested = contested(claims, node_ports);
-    let mut by_age: Vec<&Claim> = claims.iter().collect();
+    let mut by_age: Vec<&PortClaim> = claims.iter().collect();
     by_age.sort_by(|one, other| oldest_first(one, other));
     let mut owners: HashMap<(&str, HostPort), &ServiceKey> = HashMap::new();
     let mut verdicts = HashMap::with_capacity(claims.len());
     for claim in by_age {
         // Most Services share no port with any other: for them nodes need not be looked at.
         let verdict = if claim.ports.is_disjoint(&contested) {
-            Verdict::default()
+            Allocation::default()
         } else {
             decide(claim, nodes, node_ports, &mut owners)
         };
@@ -105,13 +105,13 @@ pub(crate) fn ownership(
     verdicts
 }
 
-fn oldest_first(one: &Claim, other: &Claim) -> Ordering {
+fn oldest_first(one: &PortClaim, other: &PortClaim) -> Ordering {
     // What runs cannot be taken back by refusing: it comes before any wish.
-    let held = |claim: &Claim| matches!(claim.nodes, Where::Held(_));
+    let held = |claim: &PortClaim| matches!(claim.nodes, NodeSet::Running(_));
     held(other).cmp(&held(one)).then_with(|| one.age.cmp(&other.age)).then_with(|| one.key.cmp(&other.key))
 }
 
-fn contested(claims: &[Claim], node_ports: &NodePorts) -> BTreeSet<HostPort> {
+fn contested(claims: &[PortClaim], node_ports: &NodePorts) -> BTreeSet<HostPort> {
     let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
     for port in claims.iter().flat_map(|claim| &claim.ports) {
         if !seen.insert(*port) || node_ports.contains_key(port) {
@@ -122,18 +122,18 @@ fn contested(claims: &[Claim], node_ports: &NodePorts) -> BTreeSet<HostPort> {
 }
 
 fn decide<'a>(
-    claim: &'a Claim,
-    nodes: &'a [NodeFacts],
+    claim: &'a PortClaim,
+    nodes: &'a [NodeInfo],
     node_ports: &NodePorts,
     owners: &mut HashMap<(&'a str, HostPort), &'a ServiceKey>,
-) -> Verdict {
+) -> Allocation {
     let mut conflicts = BTreeMap::new();
     for port in &claim.ports {
         if let Some(owner) = node_ports.get(port) {
             conflicts.insert((*port, owner), None);
         }
     }
-    let (mut keep_off, mut granted) = (BTreeSet::new(), 0_usize);
+    let (mut excluded_nodes, mut granted) = (BTreeSet::new(), 0_usize);
     let on_all = !conflicts.is_empty();
     for node in nodes.iter().filter(|node| claim.nodes.includes(node)) {
         let mut taken =
@@ -141,18 +141,18 @@ fn decide<'a>(
         if let Some((port, owner)) = taken.next() {
             conflicts.entry((port, owner)).or_insert(Some(&node.name));
             conflicts.extend(taken.map(|taken| (taken, Some(&node.name))));
-            keep_off.insert(node.name.clone());
+            excluded_nodes.insert(node.name.clone());
         } else if !on_all {
             granted += 1;
             owners.extend(claim.ports.iter().map(|port| ((node.name.as_str(), *port), &claim.key)));
         }
     }
-    let nowhere = on_all || (granted == 0 && !keep_off.is_empty());
+    let no_node_left = on_all || (granted == 0 && !excluded_nodes.is_empty());
     let conflicts = conflicts
         .into_iter()
         .map(|((port, owner), node)| Conflict { port, node: node.cloned(), owner: owner.clone() })
         .collect();
-    Verdict { keep_off, conflicts, nowhere }
+    Allocation { excluded_nodes, conflicts, no_node_left }
 }
 
 #[cfg(test)]

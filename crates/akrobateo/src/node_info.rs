@@ -7,7 +7,7 @@ use akrobateo_core::annotations;
 use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use kube::ResourceExt;
 
-use super::wish::AddressType;
+use crate::address_type::AddressType;
 
 /// Set by an administrator on nodes that must not be published
 /// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
@@ -22,10 +22,10 @@ const PASSING_TAINTS: &str = "node.kubernetes.io/";
 
 /// A node, as far as decisions depend on it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct NodeFacts {
+pub(crate) struct NodeInfo {
     pub(crate) name: String,
     /// Why clients must not be sent there, if so.
-    pub(crate) unusable: Option<Unusable>,
+    pub(crate) exclusion: Option<ExclusionReason>,
     /// Proxies run on Linux only.
     pub(crate) linux: bool,
     pub(crate) labels: BTreeMap<String, String>,
@@ -35,12 +35,12 @@ pub(crate) struct NodeFacts {
     /// What is published in place of the node's own addresses.
     instead: Option<Vec<IpAddr>>,
     /// What its annotation says that is no address to publish.
-    pub(crate) misread: Vec<String>,
+    pub(crate) invalid_addresses: Vec<String>,
 }
 
 /// Why a node is not published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unusable {
+pub(crate) enum ExclusionReason {
     #[error("it is not Ready")]
     NotReady,
     #[error("its taint {0} says that it is going or gone")]
@@ -49,7 +49,7 @@ pub(crate) enum Unusable {
     Excluded,
 }
 
-impl NodeFacts {
+impl NodeInfo {
     /// Reads a node.
     pub(crate) fn of(node: &Node) -> Self {
         let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
@@ -57,19 +57,22 @@ impl NodeFacts {
         let instead = node.annotations().get(annotations::NODE_ADDRESS).map(|text| parse_addresses(text));
         Self {
             name: node.name_any(),
-            unusable: unusable(node),
+            exclusion: exclusion(node),
             linux: node.labels().get("kubernetes.io/os").is_none_or(|os| os == "linux"),
             labels: node.labels().clone(),
             taints: lasting.cloned().collect(),
             addresses: node.status.as_ref().map(addresses).unwrap_or_default(),
             instead: instead.as_ref().map(|(addresses, _)| addresses.clone()),
-            misread: instead.map(|(_, misread)| misread).unwrap_or_default(),
+            invalid_addresses: instead.map(|(_, invalid_addresses)| invalid_addresses).unwrap_or_default(),
         }
     }
 
     /// Whether the control plane does not hear of it, or hears that it is not ready.
-    pub(crate) fn is_lost(&self) -> bool {
-        matches!(self.unusable, Some(Unusable::NotReady | Unusable::Leaving(UNREACHABLE_TAINT)))
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(
+            self.exclusion,
+            Some(ExclusionReason::NotReady | ExclusionReason::Leaving(UNREACHABLE_TAINT))
+        )
     }
 
     /// The addresses to publish: the first preferred kind that this node has, or what its annotation says.
@@ -99,17 +102,17 @@ impl NodeFacts {
     }
 }
 
-fn unusable(node: &Node) -> Option<Unusable> {
+fn exclusion(node: &Node) -> Option<ExclusionReason> {
     let has = |key: &&&str| {
         let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
         taints.any(|taint| taint.key == **key)
     };
     if let Some(taint) = LEAVING_TAINTS.iter().find(has) {
-        Some(Unusable::Leaving(taint))
+        Some(ExclusionReason::Leaving(taint))
     } else if node.labels().get(EXCLUDE_LABEL).is_some_and(|value| value != "false") {
-        Some(Unusable::Excluded)
+        Some(ExclusionReason::Excluded)
     } else {
-        (!node.status.as_ref().is_some_and(is_ready)).then_some(Unusable::NotReady)
+        (!node.status.as_ref().is_some_and(is_ready)).then_some(ExclusionReason::NotReady)
     }
 }
 
@@ -135,14 +138,14 @@ fn addresses(status: &NodeStatus) -> Vec<(AddressType, IpAddr)> {
 
 /// The addresses of an annotation, and its parts that are none: those must not take the others away.
 fn parse_addresses(text: &str) -> (Vec<IpAddr>, Vec<String>) {
-    let (mut addresses, mut misread) = (Vec::new(), Vec::new());
+    let (mut addresses, mut invalid_addresses) = (Vec::new(), Vec::new());
     for part in text.split(',').map(str::trim) {
         match part.parse::<IpAddr>() {
             Ok(ip) if !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast() => addresses.push(ip),
-            _ => misread.push(part.to_owned()),
+            _ => invalid_addresses.push(part.to_owned()),
         }
     }
-    (addresses, misread)
+    (addresses, invalid_addresses)
 }
 
 #[cfg(test)]
@@ -153,7 +156,7 @@ mod tests {
     const PREFERRED: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
 
     fn published(node: &Node, preferred: &[AddressType]) -> Vec<String> {
-        NodeFacts::of(node).published(preferred).iter().map(ToString::to_string).collect()
+        NodeInfo::of(node).published(preferred).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -173,12 +176,12 @@ mod tests {
             .annotation(annotations::NODE_ADDRESS, "203.0.113.9, 2001:db8::9, x, 127.0.0.1")
             .build();
         assert_eq!(published(&node, &PREFERRED), ["203.0.113.9", "2001:db8::9"]);
-        assert_eq!(NodeFacts::of(&node).misread, ["x", "127.0.0.1"]);
+        assert_eq!(NodeInfo::of(&node).invalid_addresses, ["x", "127.0.0.1"]);
     }
 
     #[test]
     fn nodes_that_are_leaving_unready_or_excluded_are_not_usable() {
-        for unusable in [
+        for exclusion in [
             node("n1").unready(),
             node("n1").taint("ToBeDeletedByClusterAutoscaler"),
             node("n1").taint("node.kubernetes.io/out-of-service"),
@@ -186,7 +189,7 @@ mod tests {
             node("n1").label(EXCLUDE_LABEL, ""),
             node("n1").label(EXCLUDE_LABEL, "true"),
         ] {
-            assert!(NodeFacts::of(&unusable.build()).unusable.is_some());
+            assert!(NodeInfo::of(&exclusion.build()).exclusion.is_some());
         }
     }
 
@@ -195,13 +198,13 @@ mod tests {
         for usable in
             [node("n1").taint("node.kubernetes.io/unschedulable"), node("n1").label(EXCLUDE_LABEL, "false")]
         {
-            assert_eq!(NodeFacts::of(&usable.build()).unusable, None);
+            assert_eq!(NodeInfo::of(&usable.build()).exclusion, None);
         }
     }
 
     #[test]
     fn taints_of_a_passing_condition_choose_no_nodes() {
-        assert!(NodeFacts::of(&node("n1").taint("node.kubernetes.io/not-ready").build()).taints.is_empty());
-        assert_eq!(NodeFacts::of(&node("n1").taint("dedicated").build()).taints.len(), 1);
+        assert!(NodeInfo::of(&node("n1").taint("node.kubernetes.io/not-ready").build()).taints.is_empty());
+        assert_eq!(NodeInfo::of(&node("n1").taint("dedicated").build()).taints.len(), 1);
     }
 }

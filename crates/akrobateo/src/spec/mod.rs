@@ -1,35 +1,36 @@
-//! What a Service asks for, validated once: a `Wish` cannot be wrong. Pure.
+//! What a Service asks for, validated once: a `LoadBalancerSpec` cannot be wrong. Pure.
 
-mod choices;
+mod annotation_values;
 mod data_path;
-mod forwarding;
+mod eligibility;
+mod error;
 mod node_selector;
-mod refusal;
+mod ports;
 mod tolerations;
-mod wanted;
 
 use std::collections::BTreeSet;
 
 use akrobateo_core::{Protocol, ProxyArgs};
 use k8s_openapi::api::core::v1::{Service, Toleration};
 
-pub(crate) use choices::{AddressType, WorkloadKind};
-pub(crate) use choices::{Defaults, IpMode, PortSet, Workload};
+pub(crate) use annotation_values::WorkloadKind;
+pub(crate) use annotation_values::{IpMode, PortSet, ServiceDefaults, Workload};
+pub(crate) use eligibility::why_not_eligible;
+pub(super) use eligibility::{is_eligible, is_status_ours};
+pub(crate) use error::SpecError;
 pub(crate) use node_selector::Requirement;
 pub(crate) use node_selector::parse as parse_node_selector;
-pub(crate) use refusal::Refusal;
 pub(crate) use tolerations::parse as parse_tolerations;
-pub(crate) use wanted::not_ours;
-pub(super) use wanted::{is_status_ours, is_wanted};
 
-use super::node_facts::NodeFacts;
+use crate::address_type::AddressType;
+use crate::node_info::NodeInfo;
 
 /// A port of a node, as hostPorts hold it.
 pub(crate) type HostPort = (Protocol, u16);
 
 /// A wanted Service's wish.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Wish {
+pub(crate) struct LoadBalancerSpec {
     /// What is forwarded.
     pub(crate) proxy: ProxyArgs,
     /// Where.
@@ -53,33 +54,33 @@ pub(crate) struct NodeChoice {
 
 impl NodeChoice {
     /// Whether a node is chosen: by its system, its labels, and its lasting taints.
-    pub(crate) fn includes(&self, node: &NodeFacts) -> bool {
+    pub(crate) fn includes(&self, node: &NodeInfo) -> bool {
         node.linux
             && self.requirements.iter().all(|requirement| requirement.holds(&node.labels))
             && node.taints.iter().all(|taint| tolerations::tolerate(&self.tolerations, taint))
     }
 }
 
-impl Wish {
+impl LoadBalancerSpec {
     /// Reads a wanted Service.
-    pub(crate) fn of(service: &Service, defaults: &Defaults) -> Result<Self, Refusal> {
-        let mut proxy = forwarding::of(service)?;
+    pub(crate) fn of(service: &Service, defaults: &ServiceDefaults) -> Result<Self, SpecError> {
+        let mut proxy = ports::of(service)?;
         (proxy.data_path, proxy.proxy_protocol) = data_path::of(service, &proxy.forwards)?;
         let wish = Self {
             nodes: NodeChoice {
-                requirements: choices::node_selector(service, defaults)?,
-                tolerations: choices::tolerations(service, defaults)?,
+                requirements: annotation_values::node_selector(service, defaults)?,
+                tolerations: annotation_values::tolerations(service, defaults)?,
             },
-            workload: choices::workload(service, defaults)?,
-            priority_class: choices::priority_class(service, defaults)?,
-            address_types: choices::address_types(service, defaults)?,
-            ip_mode: choices::ip_mode(service, defaults, proxy.data_path)?,
+            workload: annotation_values::workload(service, defaults)?,
+            priority_class: annotation_values::priority_class(service, defaults)?,
+            address_types: annotation_values::address_types(service, defaults)?,
+            ip_mode: annotation_values::ip_mode(service, defaults, proxy.data_path)?,
             local: service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref())
                 == Some("Local"),
             proxy,
         };
         match wish.host_ports().into_iter().find(|port| defaults.reserved_ports.contains(*port)) {
-            Some(port) => Err(Refusal::PortReserved(port)),
+            Some(port) => Err(SpecError::PortReserved(port)),
             None => Ok(wish),
         }
     }

@@ -7,23 +7,23 @@ use akrobateo_core::{Forward, Protocol, ProxyArgs, probe};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
-use super::Refusal;
+use super::SpecError;
 
 /// Most ports of a Service: each is a rule or three of the node's portmap plugin, which makes them one by one before the
 /// pod starts, and an argument; beyond this pods would fail without saying why.
 const MAX_PORTS: usize = 1000;
 
 /// The arguments of the Service's proxies, sorted, so that the order of its ports changes nothing.
-pub(super) fn of(service: &Service) -> Result<ProxyArgs, Refusal> {
+pub(super) fn of(service: &Service) -> Result<ProxyArgs, SpecError> {
     let Some(spec) = &service.spec else {
-        return Err(Refusal::UnsupportedSpec("the Service has no spec".to_owned()));
+        return Err(SpecError::UnsupportedSpec("the Service has no spec".to_owned()));
     };
     let addresses = cluster_ips(spec)?;
     let ports = spec.ports.as_ref().map_or(0, Vec::len);
     if ports > MAX_PORTS {
         let error =
             format!("the Service has {ports} ports; at most {MAX_PORTS} can be held on a node: split it");
-        return Err(Refusal::UnsupportedSpec(error));
+        return Err(SpecError::UnsupportedSpec(error));
     }
     let mut forwards = Vec::new();
     for port in spec.ports.iter().flatten() {
@@ -35,38 +35,38 @@ pub(super) fn of(service: &Service) -> Result<ProxyArgs, Refusal> {
         }));
     }
     if forwards.is_empty() {
-        return Err(Refusal::UnsupportedSpec("the Service has no ports".to_owned()));
+        return Err(SpecError::UnsupportedSpec("the Service has no ports".to_owned()));
     }
     forwards.sort();
     let tcp: Vec<u16> =
         forwards.iter().filter(|f| f.protocol == Protocol::Tcp).map(|f| f.port.get()).collect();
     let probe_port = probe::port(&tcp)
-        .ok_or_else(|| Refusal::UnsupportedSpec("no port is left for the proxies' own probe".to_owned()))?;
+        .ok_or_else(|| SpecError::UnsupportedSpec("no port is left for the proxies' own probe".to_owned()))?;
     Ok(ProxyArgs { sources: sources(spec)?, probe_port, ..ProxyArgs::new(forwards) })
 }
 
-fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, Refusal> {
+fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, SpecError> {
     let parse = |text: &String| {
-        text.parse().map_err(|_| Refusal::UnsupportedSpec(format!("cluster IP {text:?} is not an address")))
+        text.parse().map_err(|_| SpecError::UnsupportedSpec(format!("cluster IP {text:?} is not an address")))
     };
     spec.cluster_ips.iter().flatten().map(parse).collect()
 }
 
-fn protocol_and_port(port: &ServicePort) -> Result<(Protocol, NonZeroU16), Refusal> {
+fn protocol_and_port(port: &ServicePort) -> Result<(Protocol, NonZeroU16), SpecError> {
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
-    let protocol = protocol.parse().map_err(|error| Refusal::UnsupportedSpec(format!("{error}")))?;
+    let protocol = protocol.parse().map_err(|error| SpecError::UnsupportedSpec(format!("{error}")))?;
     let number = u16::try_from(port.port).ok().and_then(NonZeroU16::new);
     let number = number
-        .ok_or_else(|| Refusal::UnsupportedSpec(format!("port {} is not from 1 to 65535", port.port)))?;
+        .ok_or_else(|| SpecError::UnsupportedSpec(format!("port {} is not from 1 to 65535", port.port)))?;
     Ok((protocol, number))
 }
 
 /// The API server lets spaces around ranges, and addresses within them, through.
-fn sources(spec: &ServiceSpec) -> Result<Vec<IpNet>, Refusal> {
+fn sources(spec: &ServiceSpec) -> Result<Vec<IpNet>, SpecError> {
     let parse = |text: &String| {
         let range: Result<IpNet, _> = text.trim().parse();
         range.map(|range| range.trunc()).map_err(|_| {
-            Refusal::UnsupportedSpec(format!(
+            SpecError::UnsupportedSpec(format!(
                 "loadBalancerSourceRanges: {text:?} is not of the form 10.0.0.0/8"
             ))
         })

@@ -8,25 +8,25 @@ use kube::ResourceExt;
 use super::addresses::published;
 use super::condition::{EXPOSED, Exposure, said};
 use super::{Decision, Proxy, Status, Workload};
-use crate::observe::Observed;
+use crate::decide::ServiceState;
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Change {
+pub(crate) enum Action {
     /// Make this workload, or make it so again.
     Apply(Workload),
     /// Remove a workload with its pods, unless another one has taken its name.
     Delete(Workload),
     /// Remove a workload, and leave its pods to the next one, which replaces them one by one where it must.
-    Renew(Workload),
+    Recreate(Workload),
     /// Write the status, unless the Service is another one by now.
-    Publish { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
+    PatchStatus { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
     /// Tell the Service's author.
-    Announce { warning: bool, reason: &'static str, note: String },
+    EmitEvent { warning: bool, reason: &'static str, note: String },
 }
 
 /// What has to be written, in order: a proxy is there before the addresses that promise it, and goes after them.
-pub(crate) fn difference(observed: &Observed, decision: &Decision, now: Timestamp) -> Vec<Change> {
+pub(crate) fn difference(observed: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let status = status(observed, decision, now);
     match &decision.proxy {
         Proxy::Unchanged => status,
@@ -35,8 +35,8 @@ pub(crate) fn difference(observed: &Observed, decision: &Decision, now: Timestam
     }
 }
 
-fn removal(observed: &Observed) -> Vec<Change> {
-    let mut changes: Vec<_> = observed.workloads.iter().cloned().map(Change::Delete).collect();
+fn removal(observed: &ServiceState) -> Vec<Action> {
+    let mut changes: Vec<_> = observed.workloads.iter().cloned().map(Action::Delete).collect();
     if observed.service.is_some() && !changes.is_empty() {
         changes.push(announce(false, "DeletingLoadBalancer", "removed the proxies".to_owned()));
     }
@@ -44,16 +44,16 @@ fn removal(observed: &Observed) -> Vec<Change> {
 }
 
 /// Others than the desired one hold its ports, so they go first.
-fn workload(observed: &Observed, desired: &Workload) -> Vec<Change> {
+fn workload(observed: &ServiceState, desired: &Workload) -> Vec<Action> {
     let (same, others): (Vec<_>, Vec<_>) =
-        observed.workloads.iter().partition(|workload| workload.is_same_object(desired));
-    let mut changes: Vec<_> = others.into_iter().cloned().map(Change::Delete).collect();
-    if !same.iter().any(|existing| existing.is_as(desired)) {
+        observed.workloads.iter().partition(|workload| workload.same_identity(desired));
+    let mut changes: Vec<_> = others.into_iter().cloned().map(Action::Delete).collect();
+    if !same.iter().any(|existing| existing.matches(desired)) {
         // That also takes back the ownership of what somebody has changed; what remains then is theirs.
-        changes.push(Change::Apply(desired.clone()));
-    } else if let Some(edited) = same.iter().find(|existing| existing.has_additions()) {
+        changes.push(Action::Apply(desired.clone()));
+    } else if let Some(edited) = same.iter().find(|existing| existing.has_foreign_fields()) {
         // The next one is made when this one is gone, which is a change of its own.
-        changes.push(Change::Renew((*edited).clone()));
+        changes.push(Action::Recreate((*edited).clone()));
     }
     let before = same.first().map(|existing| existing.data_path());
     match before {
@@ -76,7 +76,7 @@ fn workload(observed: &Observed, desired: &Workload) -> Vec<Change> {
     changes
 }
 
-fn status(observed: &Observed, decision: &Decision, now: Timestamp) -> Vec<Change> {
+fn status(observed: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let (Some(service), Some(desired)) = (&observed.service, &decision.status) else { return Vec::new() };
     let before = said(service);
     let same_addresses = published(service) == desired.addresses;
@@ -87,7 +87,7 @@ fn status(observed: &Observed, decision: &Decision, now: Timestamp) -> Vec<Chang
     if same_addresses && same_condition {
         return Vec::new();
     }
-    let publish = Change::Publish {
+    let publish = Action::PatchStatus {
         uid: service.uid().unwrap_or_default(),
         addresses: desired.addresses.clone(),
         condition: desired.exposure.as_ref().map(|exposure| condition(exposure, before, now)),
@@ -111,7 +111,7 @@ fn condition(exposure: &Exposure, before: Option<&Condition>, now: Timestamp) ->
 }
 
 /// What the change of the condition or the addresses is called: the service controller's names where one fits.
-fn news(service: &Service, desired: &Status, exposure: &Exposure, same_addresses: bool) -> Option<Change> {
+fn news(service: &Service, desired: &Status, exposure: &Exposure, same_addresses: bool) -> Option<Action> {
     let before = said(service);
     let was_exposed = before.is_some_and(|before| before.status == "True");
     let message_is_new = !exposure.is_said_by(before);
@@ -133,6 +133,6 @@ fn listed(addresses: &[LoadBalancerIngress]) -> String {
     format!("addresses: {}", addresses.join(", "))
 }
 
-const fn announce(warning: bool, reason: &'static str, note: String) -> Change {
-    Change::Announce { warning, reason, note }
+const fn announce(warning: bool, reason: &'static str, note: String) -> Action {
+    Action::EmitEvent { warning, reason, note }
 }

@@ -4,7 +4,7 @@ use akrobateo_core::Protocol;
 
 /// Something that only an edit of the Service can mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum SpecError {
     /// An annotation's value is not among those allowed.
     #[error("annotation {name} is {value:?}; allowed: {allowed}")]
     InvalidAnnotation { name: &'static str, value: String, allowed: String },
@@ -16,7 +16,7 @@ pub(crate) enum Refusal {
     PortReserved((Protocol, u16)),
 }
 
-impl Refusal {
+impl SpecError {
     /// The reason of events and conditions.
     pub(crate) const fn reason(&self) -> &'static str {
         match self {

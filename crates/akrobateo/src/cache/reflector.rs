@@ -16,17 +16,18 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource, ResourceExt};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::decide::{NodeFacts, additions};
+use crate::decide::foreign_fields;
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
+use crate::node_info::NodeInfo;
 
 /// Which Services a change concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Concern {
+pub(crate) enum Trigger {
     /// A Service itself.
-    Wish(ServiceKey),
+    Service(ServiceKey),
     /// What was made for it.
-    Proxy(ServiceKey),
+    Workload(ServiceKey),
     /// Where its backends are.
     Endpoints(ServiceKey),
     /// Any Service.
@@ -35,9 +36,9 @@ pub(super) enum Concern {
 
 /// Where changes are told.
 #[derive(Clone)]
-pub(super) struct Changes {
-    pub(super) sender: UnboundedSender<Concern>,
-    pub(super) metrics: Arc<Metrics>,
+pub(crate) struct Changes {
+    pub(crate) sender: UnboundedSender<Trigger>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The label of a slice that names its Service
@@ -45,42 +46,45 @@ pub(super) struct Changes {
 pub(super) const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 
 /// What is done with each kind of object: parts to forget, and whom a change concerns.
-pub(super) struct Interest<K> {
-    pub(super) slim: fn(&mut K),
+pub(super) struct WatchSpec<K> {
+    pub(super) prune: fn(&mut K),
     concern: Box<FindConcern<K>>,
 }
 
-type FindConcern<K> = dyn FnMut(&K, Gone) -> Option<Concern> + Send;
+type FindConcern<K> = dyn FnMut(&K, Gone) -> Option<Trigger> + Send;
 
 /// Whether a change is a deletion.
 type Gone = bool;
 
 /// Services keep their managedFields: they tell whether the status is ours.
-pub(super) fn service() -> Interest<Service> {
-    Interest { slim: |_| (), concern: Box::new(|service, _| Some(Concern::Wish(ServiceKey::of(service)))) }
+pub(super) fn service() -> WatchSpec<Service> {
+    WatchSpec {
+        prune: |_| (),
+        concern: Box::new(|service, _| Some(Trigger::Service(ServiceKey::of(service)))),
+    }
 }
 
 /// The workloads that were made for a Service. Of their managedFields only what others have added is kept.
-pub(super) fn workload<K: ResourceExt>() -> Interest<K> {
-    let slim = |object: &mut K| {
+pub(super) fn workload<K: ResourceExt>() -> WatchSpec<K> {
+    let prune = |object: &mut K| {
         let entries = std::mem::take(object.managed_fields_mut());
-        *object.managed_fields_mut() = additions(entries);
+        *object.managed_fields_mut() = foreign_fields(entries);
     };
-    Interest { slim, concern: Box::new(|object, _| ServiceKey::of_proxy(object).map(Concern::Proxy)) }
+    WatchSpec { prune, concern: Box::new(|object, _| ServiceKey::of_proxy(object).map(Trigger::Workload)) }
 }
 
 /// Their pods.
-pub(super) fn pod() -> Interest<Pod> {
-    Interest {
-        slim: |pod| pod.managed_fields_mut().clear(),
-        concern: Box::new(|pod, _| ServiceKey::of_proxy(pod).map(Concern::Proxy)),
+pub(super) fn pod() -> WatchSpec<Pod> {
+    WatchSpec {
+        prune: |pod| pod.managed_fields_mut().clear(),
+        concern: Box::new(|pod, _| ServiceKey::of_proxy(pod).map(Trigger::Workload)),
     }
 }
 
 /// Of endpoints only the node and the readiness matter.
-pub(super) fn slice() -> Interest<EndpointSlice> {
-    Interest {
-        slim: |slice| {
+pub(super) fn slice() -> WatchSpec<EndpointSlice> {
+    WatchSpec {
+        prune: |slice| {
             slice.managed_fields_mut().clear();
             slice.ports = None;
             for endpoint in slice.endpoints.iter_mut().flatten() {
@@ -90,17 +94,17 @@ pub(super) fn slice() -> Interest<EndpointSlice> {
         },
         concern: Box::new(|slice, _| {
             let name = slice.labels().get(SERVICE_OF_SLICE)?.clone();
-            Some(Concern::Endpoints(ServiceKey { namespace: slice.namespace()?, name }))
+            Some(Trigger::Endpoints(ServiceKey { namespace: slice.namespace()?, name }))
         }),
     }
 }
 
 /// Nodes concern every Service, but only when something changes that addresses depend on: their status is written
 /// every few minutes, or seconds, with nothing but a new heartbeat.
-pub(super) fn node() -> Interest<Node> {
+pub(super) fn node() -> WatchSpec<Node> {
     let mut known = HashMap::new();
-    Interest {
-        slim: |node| {
+    WatchSpec {
+        prune: |node| {
             node.managed_fields_mut().clear();
             if let Some(status) = &mut node.status {
                 status.images = None;
@@ -110,17 +114,18 @@ pub(super) fn node() -> Interest<Node> {
             let before = if gone {
                 known.remove(&node.name_any())
             } else {
-                known.insert(node.name_any(), NodeFacts::of(node))
+                known.insert(node.name_any(), NodeInfo::of(node))
             };
             let facts = known.get(&node.name_any());
             if !gone && before.as_ref() == facts {
                 return None;
             }
-            if let Some(facts) = facts.filter(|facts| !facts.misread.is_empty()) {
-                let (annotation, parts) = (akrobateo_core::annotations::NODE_ADDRESS, &facts.misread);
+            if let Some(facts) = facts.filter(|facts| !facts.invalid_addresses.is_empty()) {
+                let (annotation, parts) =
+                    (akrobateo_core::annotations::NODE_ADDRESS, &facts.invalid_addresses);
                 tracing::warn!(node = facts.name, annotation, ?parts, "not addresses to publish; left out");
             }
-            Some(Concern::All)
+            Some(Trigger::All)
         }),
     }
 }
@@ -129,7 +134,7 @@ pub(super) fn node() -> Interest<Node> {
 pub(super) fn follow<K>(
     api: Api<K>,
     config: watcher::Config,
-    mut interest: Interest<K>,
+    mut interest: WatchSpec<K>,
     changes: &Changes,
 ) -> Store<K>
 where
@@ -137,7 +142,7 @@ where
     K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
 {
     let (store, writer) = reflector::store();
-    let events = watch(api, config).default_backoff().modify(interest.slim).reflect(writer);
+    let events = watch(api, config).default_backoff().modify(interest.prune).reflect(writer);
     let changes = changes.clone();
     tokio::spawn(events.for_each(move |event| {
         let concern = match event {
@@ -149,7 +154,7 @@ where
                 (interest.concern)(&object, false);
                 None
             }
-            Ok(Event::InitDone) => Some(Concern::All),
+            Ok(Event::InitDone) => Some(Trigger::All),
             Err(error) => {
                 let kind = K::kind(&K::DynamicType::default()).into_owned();
                 tracing::warn!(kind, error = &error as &dyn std::error::Error, "watch failed, retrying");

@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Service;
 
-use crate::decide::{Case, Decision, HostPort, NodeFacts, is_ready, published, runs_on};
+use crate::allocation::Admission;
+use crate::decide::ServiceState;
+use crate::decide::{Decision, is_ready, published, runs_on};
 use crate::key::ServiceKey;
-use crate::observe::Observed;
+use crate::node_info::NodeInfo;
+use crate::spec::HostPort;
 
 /// A Service, or what was made for one that is gone.
-pub(super) struct Subject {
+pub(super) struct ServiceReport {
     pub(super) key: ServiceKey,
-    pub(super) observed: Observed,
+    pub(super) observed: ServiceState,
     pub(super) decision: Decision,
 }
 
-impl Subject {
+impl ServiceReport {
     pub(super) fn service(&self) -> Option<&Service> {
         self.observed.service.as_deref()
     }
@@ -44,16 +47,16 @@ impl Subject {
     }
 
     /// The nodes that have, or are to have, its proxies; of a refused Service those where the last good ones run.
-    pub(super) fn holds(&self) -> (BTreeSet<HostPort>, Vec<&NodeFacts>) {
+    pub(super) fn holds(&self) -> (BTreeSet<HostPort>, Vec<&NodeInfo>) {
         let nodes = self.observed.nodes.iter();
         match &self.observed.case {
             None => (BTreeSet::new(), Vec::new()),
-            Some(Case::Refused(_)) => {
+            Some(Admission::Rejected(_)) => {
                 let ports = self.observed.workloads.iter().flat_map(crate::decide::Workload::host_ports);
                 (ports.collect(), nodes.filter(|node| self.has_pod(node)).collect())
             }
-            Some(Case::Granted(wish, verdict)) => {
-                (wish.host_ports(), nodes.filter(|node| verdict.grants(wish, node)).collect())
+            Some(Admission::Accepted(wish, verdict)) => {
+                (wish.host_ports(), nodes.filter(|node| verdict.allows(wish, node)).collect())
             }
         }
     }
@@ -62,7 +65,7 @@ impl Subject {
     pub(super) fn wanted(&self) -> usize {
         let nodes = self.holds().1.len();
         match &self.observed.case {
-            Some(Case::Granted(wish, _)) => wish.proxies_on(nodes),
+            Some(Admission::Accepted(wish, _)) => wish.proxies_on(nodes),
             _ => nodes,
         }
     }
@@ -72,11 +75,11 @@ impl Subject {
         self.observed.nodes.iter().filter(|node| self.is_ready_on(node)).count()
     }
 
-    pub(super) fn is_ready_on(&self, node: &NodeFacts) -> bool {
+    pub(super) fn is_ready_on(&self, node: &NodeInfo) -> bool {
         self.observed.pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod))
     }
 
-    pub(super) fn has_pod(&self, node: &NodeFacts) -> bool {
+    pub(super) fn has_pod(&self, node: &NodeInfo) -> bool {
         self.observed.pods.iter().any(|pod| runs_on(pod, &node.name))
     }
 }

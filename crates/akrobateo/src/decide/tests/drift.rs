@@ -9,7 +9,7 @@ fn a_workload_edited_by_hand_is_applied_again() {
     let mut observed = after(observed(web().build()));
     let Some(Workload::DaemonSet(daemonset)) = observed.workloads.first_mut() else { panic!("no DaemonSet") };
     daemonset.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].args = None;
-    assert!(matches!(&changes(&observed)[..], [Change::Apply(_)]));
+    assert!(matches!(&changes(&observed)[..], [Action::Apply(_)]));
 }
 
 #[test]
@@ -19,9 +19,9 @@ fn a_workload_that_somebody_has_added_to_is_made_anew_and_once_is_enough() {
     let theirs = FieldsV1(serde_json::json!({ "f:spec": { "f:paused": {} } }));
     let entry = ManagedFieldsEntry { fields_v1: Some(theirs), ..ManagedFieldsEntry::default() };
     daemonset.metadata.managed_fields = Some(vec![entry]);
-    assert!(matches!(&changes(&edited)[..], [Change::Renew(_)]));
+    assert!(matches!(&changes(&edited)[..], [Action::Recreate(_)]));
     let gone = after(edited);
-    assert!(matches!(&changes(&gone)[..], [Change::Apply(_), Change::Announce { .. }]));
+    assert!(matches!(&changes(&gone)[..], [Action::Apply(_), Action::EmitEvent { .. }]));
     assert_eq!(changes(&after(gone)), []);
 }
 
@@ -35,8 +35,8 @@ fn what_a_service_no_longer_asks_for_is_taken_from_its_workload() {
     ] {
         let made = after(observed(asked.build()));
         assert_eq!(changes(&made), []);
-        let no_longer = Observed { case: observed(plain.build()).case, ..made };
-        assert!(matches!(&changes(&no_longer)[..], [Change::Apply(_)]), "{:?}", changes(&no_longer));
+        let no_longer = ServiceState { case: observed(plain.build()).case, ..made };
+        assert!(matches!(&changes(&no_longer)[..], [Action::Apply(_)]), "{:?}", changes(&no_longer));
         assert_eq!(changes(&after(no_longer)), []);
     }
 }
@@ -46,7 +46,9 @@ fn proxies_come_to_the_nodes_that_an_older_service_has_given_up() {
     let nodes = ["n1", "n2"].map(|name| node(name).internal("10.0.0.1").label("name", name).build());
     let older = service("older").tcp(80).created(1).annotation(annotations::NODE_SELECTOR, "name=n1").build();
     let kept_off = after(among(web().created(2).build(), vec![older], Vec::new(), &nodes));
-    let alone =
-        Observed { case: among(web().created(2).build(), Vec::new(), Vec::new(), &nodes).case, ..kept_off };
-    assert!(changes(&alone).iter().any(|change| matches!(change, Change::Apply(_))));
+    let alone = ServiceState {
+        case: among(web().created(2).build(), Vec::new(), Vec::new(), &nodes).case,
+        ..kept_off
+    };
+    assert!(changes(&alone).iter().any(|change| matches!(change, Action::Apply(_))));
 }

@@ -9,7 +9,7 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Api, Resource};
 
-use super::watch::Interest;
+use super::reflector::WatchSpec;
 use crate::call::{CallError, call};
 use crate::metrics::Metrics;
 
@@ -25,7 +25,7 @@ pub(crate) struct ListError {
 pub(super) async fn listed<K>(
     api: Api<K>,
     params: ListParams,
-    interest: &Interest<K>,
+    interest: &WatchSpec<K>,
     metrics: &Metrics,
 ) -> Result<Store<K>, ListError>
 where
@@ -37,7 +37,7 @@ where
     let (store, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Init);
     for mut object in objects {
-        (interest.slim)(&mut object);
+        (interest.prune)(&mut object);
         writer.apply_watcher_event(&Event::InitApply(object));
     }
     writer.apply_watcher_event(&Event::InitDone);

@@ -1,77 +1,52 @@
 //! What is: the cluster as the watches last saw it. `watch.rs` does the I/O; reading it is pure.
 
-mod gaps;
-mod list;
-mod views;
-mod watch;
-
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::mpsc;
 
-use crate::decide::{Case, Defaults, Landscape, NodeFacts, Placement, Workload};
+use crate::allocation::{Admission, PortAllocations};
+use crate::cache::{Changes, ListError, Stores, Trigger, WatchEnded};
+use crate::decide::{MissingPods, Placement, ServiceState};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use gaps::Gaps;
-pub(crate) use list::ListError;
-use views::Views;
-use watch::{Changes, Concern};
+use crate::node_info::NodeInfo;
+use crate::spec::ServiceDefaults;
 
 /// Changes that are taken in at once; more wait for the next time.
 const BATCH: usize = 1024;
 
-/// Everything about one Service that decisions rest on.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Observed {
-    /// The Service, unless it is gone.
-    pub(crate) service: Option<Arc<Service>>,
-    /// What it asks for and gets, unless it is not ours.
-    pub(crate) case: Option<Case>,
-    /// The workloads made for it: at most one, unless names or settings have changed.
-    pub(crate) workloads: Vec<Workload>,
-    /// The proxies' pods.
-    pub(crate) pods: Vec<Arc<Pod>>,
-    /// All nodes.
-    pub(crate) nodes: Arc<Vec<NodeFacts>>,
-    /// The nodes with a ready endpoint.
-    pub(crate) endpoint_nodes: BTreeSet<String>,
-    /// Published nodes without a proxy pod, and since when.
-    pub(crate) missing: BTreeMap<String, Timestamp>,
-}
-
 /// Live views of everything that is watched, and what follows from them for all Services together.
-pub(crate) struct World {
-    views: Views,
-    changes: mpsc::UnboundedReceiver<Concern>,
+pub(crate) struct Planner {
+    views: Stores,
+    changes: mpsc::UnboundedReceiver<Trigger>,
     watched: Option<String>,
-    defaults: Arc<Defaults>,
-    nodes: Arc<Vec<NodeFacts>>,
-    landscape: Landscape,
-    gaps: Gaps,
+    defaults: Arc<ServiceDefaults>,
+    nodes: Arc<Vec<NodeInfo>>,
+    landscape: PortAllocations,
+    gaps: MissingPods,
 }
 
-impl World {
+impl Planner {
     /// Starts the watches, as tasks of this runtime.
     pub(crate) fn watch(
         client: &Client,
         watched: Option<&str>,
         placement: &Placement,
-        defaults: Arc<Defaults>,
+        defaults: Arc<ServiceDefaults>,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let (sender, changes) = mpsc::unbounded_channel();
         Self {
-            views: Views::watch(client, watched, placement, &Changes { sender, metrics: metrics.clone() }),
+            views: Stores::watch(client, watched, placement, &Changes { sender, metrics: metrics.clone() }),
             changes,
             watched: watched.map(str::to_owned),
             defaults,
             nodes: Arc::default(),
-            landscape: Landscape::default(),
-            gaps: Gaps::default(),
+            landscape: PortAllocations::default(),
+            gaps: MissingPods::default(),
         }
     }
 
@@ -80,18 +55,18 @@ impl World {
         client: &Client,
         watched: Option<&str>,
         placement: &Placement,
-        defaults: Arc<Defaults>,
+        defaults: Arc<ServiceDefaults>,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
         let (_, changes) = mpsc::unbounded_channel();
         Ok(Self {
-            views: Views::list(client, watched, placement, metrics).await?,
+            views: Stores::list(client, watched, placement, metrics).await?,
             changes,
             watched: watched.map(str::to_owned),
             defaults,
             nodes: Arc::default(),
-            landscape: Landscape::default(),
-            gaps: Gaps::default(),
+            landscape: PortAllocations::default(),
+            gaps: MissingPods::default(),
         })
     }
 
@@ -101,7 +76,7 @@ impl World {
     }
 
     /// Lets changes go by, for as long as they are another replica's business.
-    pub(crate) async fn ignore_changes(&mut self) -> WatchEnded {
+    pub(crate) async fn discard_until_leader(&mut self) -> WatchEnded {
         let mut batch = Vec::new();
         while self.changes.recv_many(&mut batch, BATCH).await > 0 {
             batch.clear();
@@ -127,19 +102,19 @@ impl World {
         let mut survey = false;
         for concern in batch {
             match concern {
-                Concern::Wish(key) => {
+                Trigger::Service(key) => {
                     survey = true;
                     concerned.insert(key);
                 }
-                Concern::Proxy(key) => {
+                Trigger::Workload(key) => {
                     // What a refused Service's proxies hold is part of the landscape.
-                    survey |= matches!(self.landscape.case(&key), Some(Case::Refused(_)));
+                    survey |= matches!(self.landscape.case(&key), Some(Admission::Rejected(_)));
                     concerned.insert(key);
                 }
-                Concern::Endpoints(key) => {
+                Trigger::Endpoints(key) => {
                     concerned.insert(key);
                 }
-                Concern::All => {
+                Trigger::All => {
                     survey = true;
                     concerned.extend(self.views.all());
                 }
@@ -153,14 +128,14 @@ impl World {
     }
 
     /// What is known about one Service.
-    pub(crate) fn observe(&mut self, key: &ServiceKey, now: Timestamp) -> Observed {
+    pub(crate) fn observe(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
         let service = self.views.service(key);
         let pods = self.views.pods(key);
         let missing = match &service {
             Some(service) => self.gaps.update(key, service, &pods, &self.nodes, now),
             None => self.gaps.forget(key),
         };
-        Observed {
+        ServiceState {
             service,
             case: self.landscape.case(key).cloned(),
             workloads: self.views.workloads(key),
@@ -176,7 +151,7 @@ impl World {
         self.nodes = Arc::new(self.views.nodes());
         let services = self.views.services();
         let views = &self.views;
-        let now = Landscape::survey(&services, &self.nodes, &self.defaults, |key| views.holding(key));
+        let now = PortAllocations::allocate(&services, &self.nodes, &self.defaults, |key| views.holding(key));
         let changed = now.changed_since(&self.landscape);
         self.landscape = now;
         changed
@@ -187,8 +162,3 @@ impl World {
         self.watched.as_ref().is_none_or(|namespace| *namespace == key.namespace)
     }
 }
-
-/// A watch's task is gone, which only a panic or the end of the runtime brings about.
-#[derive(Debug, thiserror::Error)]
-#[error("a watch has ended")]
-pub struct WatchEnded;

@@ -4,11 +4,11 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, Parser};
 use k8s_openapi::api::core::v1::Container;
 
-use crate::settings::Settings;
+use crate::settings::OperatorConfig;
 
 /// The settings of the operator in this container, but for those that were given `here`, by flag or environment.
-pub(super) fn adopt(here: &ArgMatches, container: &Container) -> Result<Settings, clap::Error> {
-    let definition = Settings::command();
+pub(super) fn adopt(here: &ArgMatches, container: &Container) -> Result<OperatorConfig, clap::Error> {
+    let definition = OperatorConfig::command();
     let own = std::iter::once("akrobateo").chain(container.args.iter().flatten().map(String::as_str));
     let theirs = definition.clone().try_get_matches_from(own)?;
     let variable = |name: &str| {
@@ -25,7 +25,7 @@ pub(super) fn adopt(here: &ArgMatches, container: &Container) -> Result<Settings
             .or_else(|| variable(&env.to_string_lossy()));
         line.extend(value.map(|value| format!("--{long}={value}")));
     }
-    Settings::try_parse_from(line)
+    OperatorConfig::try_parse_from(line)
 }
 
 fn said(matches: &ArgMatches, id: &str, sources: &[ValueSource]) -> Option<String> {
@@ -40,8 +40,9 @@ mod tests {
 
     use super::*;
 
-    fn adopted(here: &[&str], args: &[&str], env: &[(&str, &str)]) -> Result<Settings, clap::Error> {
-        let here = Settings::command().try_get_matches_from(std::iter::once(&"akrobateo").chain(here))?;
+    fn adopted(here: &[&str], args: &[&str], env: &[(&str, &str)]) -> Result<OperatorConfig, clap::Error> {
+        let here =
+            OperatorConfig::command().try_get_matches_from(std::iter::once(&"akrobateo").chain(here))?;
         let variable = |&(name, value): &(&str, &str)| EnvVar {
             name: name.to_owned(),
             value: Some(value.to_owned()),
@@ -72,7 +73,7 @@ mod tests {
         );
         let settings = settings.unwrap();
         assert_eq!((settings.lb_image.as_str(), settings.watched()), ("here", Some("flag")));
-        let types = settings.defaults(crate::decide::IpMode::Vip).address_types;
+        let types = settings.defaults(crate::spec::IpMode::Vip).address_types;
         assert_eq!(types.first().map(|kind| kind.as_str()), Some("InternalIP"));
     }
 

@@ -8,14 +8,15 @@ use k8s_openapi::api::core::v1::{Service, Toleration};
 use kube::ResourceExt;
 
 use super::node_selector::{self, Requirement};
-use super::{HostPort, Refusal, tolerations};
+use super::{HostPort, SpecError, tolerations};
+use crate::address_type::AddressType;
 
 /// Most proxies that a Deployment may be given: each needs a node of its own.
 const MAX_REPLICAS: u16 = 1000;
 
 /// What holds for Services that do not choose.
 #[derive(Clone, Debug)]
-pub(crate) struct Defaults {
+pub(crate) struct ServiceDefaults {
     /// Whether Services without a loadBalancerClass are ours.
     pub(crate) default_class: bool,
     pub(crate) requirements: Vec<Requirement>,
@@ -55,28 +56,6 @@ pub(crate) enum IpMode {
     Proxy,
 }
 
-/// A kind of node address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "verbatim")]
-pub(crate) enum AddressType {
-    /// Reachable from outside the cluster.
-    ExternalIP,
-    /// The node's own.
-    InternalIP,
-}
-
-impl AddressType {
-    const ALL: [Self; 2] = [Self::ExternalIP, Self::InternalIP];
-
-    /// As in a node's status.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::ExternalIP => "ExternalIP",
-            Self::InternalIP => "InternalIP",
-        }
-    }
-}
-
 impl IpMode {
     /// As in a Service's status.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -92,7 +71,10 @@ impl IpMode {
     }
 }
 
-pub(super) fn node_selector(service: &Service, defaults: &Defaults) -> Result<Vec<Requirement>, Refusal> {
+pub(super) fn node_selector(
+    service: &Service,
+    defaults: &ServiceDefaults,
+) -> Result<Vec<Requirement>, SpecError> {
     choice(
         service,
         annotations::NODE_SELECTOR,
@@ -102,11 +84,14 @@ pub(super) fn node_selector(service: &Service, defaults: &Defaults) -> Result<Ve
     )
 }
 
-pub(super) fn tolerations(service: &Service, defaults: &Defaults) -> Result<Vec<Toleration>, Refusal> {
+pub(super) fn tolerations(
+    service: &Service,
+    defaults: &ServiceDefaults,
+) -> Result<Vec<Toleration>, SpecError> {
     choice(service, annotations::TOLERATIONS, &defaults.tolerations, tolerations::ALLOWED, tolerations::parse)
 }
 
-pub(super) fn workload(service: &Service, defaults: &Defaults) -> Result<Workload, Refusal> {
+pub(super) fn workload(service: &Service, defaults: &ServiceDefaults) -> Result<Workload, SpecError> {
     let kind = |text: &str| match text {
         "DaemonSet" => Some(WorkloadKind::DaemonSet),
         "Deployment" => Some(WorkloadKind::Deployment),
@@ -122,7 +107,10 @@ pub(super) fn workload(service: &Service, defaults: &Defaults) -> Result<Workloa
     })
 }
 
-pub(super) fn address_types(service: &Service, defaults: &Defaults) -> Result<Vec<AddressType>, Refusal> {
+pub(super) fn address_types(
+    service: &Service,
+    defaults: &ServiceDefaults,
+) -> Result<Vec<AddressType>, SpecError> {
     let parse = |text: &str| {
         let kind = |part: &str| AddressType::ALL.into_iter().find(|kind| kind.as_str() == part.trim());
         text.split(',').map(kind).collect()
@@ -132,7 +120,11 @@ pub(super) fn address_types(service: &Service, defaults: &Defaults) -> Result<Ve
 }
 
 /// In userspace it is Proxy, so that kube-proxy leaves clients to the proxies.
-pub(super) fn ip_mode(service: &Service, defaults: &Defaults, path: DataPath) -> Result<IpMode, Refusal> {
+pub(super) fn ip_mode(
+    service: &Service,
+    defaults: &ServiceDefaults,
+    path: DataPath,
+) -> Result<IpMode, SpecError> {
     match path {
         DataPath::Kernel => {
             choice(service, annotations::IP_MODE, &defaults.ip_mode, "VIP, Proxy", IpMode::parse)
@@ -145,7 +137,7 @@ pub(super) fn ip_mode(service: &Service, defaults: &Defaults, path: DataPath) ->
     }
 }
 
-pub(super) fn priority_class(service: &Service, defaults: &Defaults) -> Result<String, Refusal> {
+pub(super) fn priority_class(service: &Service, defaults: &ServiceDefaults) -> Result<String, SpecError> {
     let is_part = |part: &str| {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         !part.is_empty() && !part.starts_with('-') && !part.ends_with('-') && part.bytes().all(plain)
@@ -162,9 +154,10 @@ pub(super) fn choice<T: Clone>(
     default: &T,
     allowed: &str,
     parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T, Refusal> {
+) -> Result<T, SpecError> {
     let Some(value) = service.annotations().get(name) else { return Ok(default.clone()) };
-    let invalid = || Refusal::InvalidAnnotation { name, value: excerpt(value), allowed: allowed.to_owned() };
+    let invalid =
+        || SpecError::InvalidAnnotation { name, value: excerpt(value), allowed: allowed.to_owned() };
     parse(value).ok_or_else(invalid)
 }
 

@@ -5,70 +5,77 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 
-use super::node_facts::NodeFacts;
-use super::ownership::{Age, Claim, NodePorts, Verdict, Where, ownership};
-use super::wish::{Defaults, HostPort, Refusal, Wish, is_wanted};
+mod claims;
+
 use crate::key::ServiceKey;
+use crate::node_info::NodeInfo;
+use crate::spec::{HostPort, LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
+pub(crate) use claims::{Allocation, Conflict};
+use claims::{NodePorts, NodeSet, PortClaim, Precedence, ownership};
 
 /// A wanted Service's case.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Case {
+pub(crate) enum Admission {
     /// It asks for what cannot be had.
-    Refused(Refusal),
+    Rejected(SpecError),
     /// It is to be served, where others leave room.
-    Granted(Arc<Wish>, Verdict),
+    Accepted(Arc<LoadBalancerSpec>, Allocation),
 }
 
 /// The ports and nodes that a Service's proxies hold now.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Holding {
+pub(crate) struct HeldPorts {
     pub(crate) ports: BTreeSet<HostPort>,
     pub(crate) nodes: BTreeSet<String>,
 }
 
 /// The case of every wanted Service.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Landscape {
-    cases: HashMap<ServiceKey, Case>,
+pub(crate) struct PortAllocations {
+    cases: HashMap<ServiceKey, Admission>,
 }
 
-impl Landscape {
+impl PortAllocations {
     /// Looks at everything. `holding` tells what a refused Service's last good proxies hold.
-    pub(crate) fn survey(
+    pub(crate) fn allocate(
         services: &[Arc<Service>],
-        nodes: &[NodeFacts],
-        defaults: &Defaults,
-        holding: impl Fn(&ServiceKey) -> Holding,
+        nodes: &[NodeInfo],
+        defaults: &ServiceDefaults,
+        holding: impl Fn(&ServiceKey) -> HeldPorts,
     ) -> Self {
-        let wanted = services.iter().filter(|service| is_wanted(service, defaults.default_class));
+        let wanted = services.iter().filter(|service| is_eligible(service, defaults.default_class));
         let wishes: Vec<_> = wanted
             .map(|service| {
-                (ServiceKey::of(service), Age::of(service), Wish::of(service, defaults).map(Arc::new))
+                (
+                    ServiceKey::of(service),
+                    Precedence::of(service),
+                    LoadBalancerSpec::of(service, defaults).map(Arc::new),
+                )
             })
             .collect();
         let claims: Vec<_> = wishes
             .iter()
             .map(|(key, age, wish)| {
                 let (ports, nodes) = if let Ok(wish) = wish {
-                    (wish.host_ports(), Where::Chosen(wish.nodes.clone()))
+                    (wish.host_ports(), NodeSet::Selected(wish.nodes.clone()))
                 } else {
-                    let Holding { ports, nodes } = holding(key);
-                    (ports, Where::Held(nodes))
+                    let HeldPorts { ports, nodes } = holding(key);
+                    (ports, NodeSet::Running(nodes))
                 };
-                Claim { key: key.clone(), age: age.clone(), ports, nodes }
+                PortClaim { key: key.clone(), age: age.clone(), ports, nodes }
             })
             .collect();
         let mut verdicts = ownership(&claims, nodes, &node_ports(services));
-        let case = |(key, _, wish): (ServiceKey, Age, Result<Arc<Wish>, Refusal>)| {
+        let case = |(key, _, wish): (ServiceKey, Precedence, Result<Arc<LoadBalancerSpec>, SpecError>)| {
             let verdict = verdicts.remove(&key).unwrap_or_default();
-            let case = wish.map_or_else(Case::Refused, |wish| Case::Granted(wish, verdict));
+            let case = wish.map_or_else(Admission::Rejected, |wish| Admission::Accepted(wish, verdict));
             (key, case)
         };
         Self { cases: wishes.into_iter().map(case).collect() }
     }
 
     /// The case of one Service; `None` if it is gone or not ours.
-    pub(crate) fn case(&self, key: &ServiceKey) -> Option<&Case> {
+    pub(crate) fn case(&self, key: &ServiceKey) -> Option<&Admission> {
         self.cases.get(key)
     }
 

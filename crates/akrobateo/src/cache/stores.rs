@@ -15,10 +15,12 @@ use kube::{Api, Client, Resource, ResourceExt};
 
 use super::WatchEnded;
 use super::list::{ListError, listed};
-use super::watch::{self, Changes, SERVICE_OF_SLICE, follow};
-use crate::decide::{Holding, NodeFacts, Placement, Workload};
+use super::reflector::{self, Changes, SERVICE_OF_SLICE, follow};
+use crate::allocation::HeldPorts;
+use crate::decide::{Placement, Workload};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
+use crate::node_info::NodeInfo;
 
 /// What lives in the namespaces that are looked after.
 fn of_services<K>(client: &Client, watched: Option<&str>) -> Api<K>
@@ -36,7 +38,7 @@ where
 fn of_pods(client: &Client, watched: Option<&str>, placement: &Placement) -> Api<Pod> {
     match placement {
         Placement::Shared(namespace) => Api::namespaced(client.clone(), namespace),
-        Placement::BesideService => of_services(client, watched),
+        Placement::ServiceNamespace => of_services(client, watched),
     }
 }
 
@@ -45,7 +47,7 @@ fn of_pods(client: &Client, watched: Option<&str>, placement: &Placement) -> Api
 const WATCH_SECONDS: u32 = 60;
 
 /// One view for each kind.
-pub(super) struct Views {
+pub(crate) struct Stores {
     services: Store<Service>,
     slices: Store<EndpointSlice>,
     nodes: Store<Node>,
@@ -54,8 +56,8 @@ pub(super) struct Views {
     deployments: Store<Deployment>,
 }
 
-impl Views {
-    pub(super) fn watch(
+impl Stores {
+    pub(crate) fn watch(
         client: &Client,
         watched: Option<&str>,
         placement: &Placement,
@@ -64,18 +66,18 @@ impl Views {
         let all = || watcher::Config::default().timeout(WATCH_SECONDS);
         let ours = || all().labels(&labels::all_proxies());
         Self {
-            services: follow(of_services(client, watched), all(), watch::service(), changes),
-            slices: follow(of_services(client, watched), all(), watch::slice(), changes),
-            nodes: follow(Api::all(client.clone()), all(), watch::node(), changes),
-            pods: follow(of_pods(client, watched, placement), ours(), watch::pod(), changes),
+            services: follow(of_services(client, watched), all(), reflector::service(), changes),
+            slices: follow(of_services(client, watched), all(), reflector::slice(), changes),
+            nodes: follow(Api::all(client.clone()), all(), reflector::node(), changes),
+            pods: follow(of_pods(client, watched, placement), ours(), reflector::pod(), changes),
             // In all namespaces: when the namespace of the proxies is changed, those in the old one must be found.
-            daemonsets: follow(Api::all(client.clone()), ours(), watch::workload(), changes),
-            deployments: follow(Api::all(client.clone()), ours(), watch::workload(), changes),
+            daemonsets: follow(Api::all(client.clone()), ours(), reflector::workload(), changes),
+            deployments: follow(Api::all(client.clone()), ours(), reflector::workload(), changes),
         }
     }
 
     /// The same views, filled once.
-    pub(super) async fn list(
+    pub(crate) async fn list(
         client: &Client,
         watched: Option<&str>,
         placement: &Placement,
@@ -84,16 +86,16 @@ impl Views {
         let all = ListParams::default;
         let ours = || all().labels(&labels::all_proxies());
         Ok(Self {
-            services: listed(of_services(client, watched), all(), &watch::service(), metrics).await?,
-            slices: listed(of_services(client, watched), all(), &watch::slice(), metrics).await?,
-            nodes: listed(Api::all(client.clone()), all(), &watch::node(), metrics).await?,
-            pods: listed(of_pods(client, watched, placement), ours(), &watch::pod(), metrics).await?,
-            daemonsets: listed(Api::all(client.clone()), ours(), &watch::workload(), metrics).await?,
-            deployments: listed(Api::all(client.clone()), ours(), &watch::workload(), metrics).await?,
+            services: listed(of_services(client, watched), all(), &reflector::service(), metrics).await?,
+            slices: listed(of_services(client, watched), all(), &reflector::slice(), metrics).await?,
+            nodes: listed(Api::all(client.clone()), all(), &reflector::node(), metrics).await?,
+            pods: listed(of_pods(client, watched, placement), ours(), &reflector::pod(), metrics).await?,
+            daemonsets: listed(Api::all(client.clone()), ours(), &reflector::workload(), metrics).await?,
+            deployments: listed(Api::all(client.clone()), ours(), &reflector::workload(), metrics).await?,
         })
     }
 
-    pub(super) async fn complete(&self) -> Result<(), WatchEnded> {
+    pub(crate) async fn complete(&self) -> Result<(), WatchEnded> {
         self.services.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.slices.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.nodes.wait_until_ready().await.map_err(|_| WatchEnded)?;
@@ -102,26 +104,26 @@ impl Views {
         self.deployments.wait_until_ready().await.map_err(|_| WatchEnded)
     }
 
-    pub(super) fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
+    pub(crate) fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
         self.services.get(&ObjectRef::new(&key.name).within(&key.namespace))
     }
 
-    pub(super) fn services(&self) -> Vec<Arc<Service>> {
+    pub(crate) fn services(&self) -> Vec<Arc<Service>> {
         self.services.state()
     }
 
     /// The nodes, by name, so that the same nodes are equal whatever the order they came in.
-    pub(super) fn nodes(&self) -> Vec<NodeFacts> {
-        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeFacts::of(node)).collect();
+    pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
+        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::of(node)).collect();
         nodes.sort_by(|one, other| one.name.cmp(&other.name));
         nodes
     }
 
-    pub(super) fn pods(&self, key: &ServiceKey) -> Vec<Arc<Pod>> {
+    pub(crate) fn pods(&self, key: &ServiceKey) -> Vec<Arc<Pod>> {
         self.pods.state_filter(|pod| key.is_of_proxy(pod))
     }
 
-    pub(super) fn workloads(&self, key: &ServiceKey) -> Vec<Workload> {
+    pub(crate) fn workloads(&self, key: &ServiceKey) -> Vec<Workload> {
         let daemonsets = self.daemonsets.state_filter(|daemonset| key.is_of_proxy(daemonset));
         let deployments = self.deployments.state_filter(|deployment| key.is_of_proxy(deployment));
         let daemonsets =
@@ -134,15 +136,15 @@ impl Views {
     }
 
     /// The ports and nodes that a Service's proxies hold.
-    pub(super) fn holding(&self, key: &ServiceKey) -> Holding {
+    pub(crate) fn holding(&self, key: &ServiceKey) -> HeldPorts {
         let pods = self.pods(key);
         let nodes = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
         let ports = self.workloads(key).iter().flat_map(Workload::host_ports).collect();
-        Holding { ports, nodes: nodes.collect() }
+        HeldPorts { ports, nodes: nodes.collect() }
     }
 
     /// The nodes with a ready endpoint of a Service.
-    pub(super) fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+    pub(crate) fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
         let slices = self.slices.state_filter(|slice| {
             slice.namespace().as_ref() == Some(&key.namespace)
                 && slice.labels().get(SERVICE_OF_SLICE) == Some(&key.name)
@@ -156,7 +158,7 @@ impl Views {
     }
 
     /// Every Service that exists, and every one that something was made for.
-    pub(super) fn all(&self) -> BTreeSet<ServiceKey> {
+    pub(crate) fn all(&self) -> BTreeSet<ServiceKey> {
         let services = self.services.state().into_iter().map(|service| ServiceKey::of(&service));
         let daemonsets =
             self.daemonsets.state().into_iter().filter_map(|object| ServiceKey::of_proxy(&*object));

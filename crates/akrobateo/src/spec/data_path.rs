@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use akrobateo_core::{DataPath, Forward, Protocol, ProxyProtocol, annotations};
 use k8s_openapi::api::core::v1::Service;
 
-use super::Refusal;
-use super::choices::choice;
+use super::SpecError;
+use super::annotation_values::choice;
 
 /// The path, and the PROXY protocol, which only userspace speaks.
 pub(super) fn of(
     service: &Service,
     forwards: &[Forward],
-) -> Result<(DataPath, Option<ProxyProtocol>), Refusal> {
+) -> Result<(DataPath, Option<ProxyProtocol>), SpecError> {
     let tcp: BTreeSet<_> =
         forwards.iter().filter(|f| f.protocol == Protocol::Tcp).map(|forward| forward.port).collect();
     let allowed = "v1 or v2, for all TCP ports or some of the Service's TCP ports, for example v2:443,8443";
@@ -32,7 +32,7 @@ pub(super) fn of(
     };
     let sctp = forwards.iter().find(|forward| forward.protocol == Protocol::Sctp);
     match sctp.filter(|_| path == DataPath::Userspace) {
-        Some(forward) => Err(Refusal::UnsupportedSpec(format!(
+        Some(forward) => Err(SpecError::UnsupportedSpec(format!(
             "port {}/SCTP: in userspace (annotations {} and {}) there are TCP and UDP only",
             forward.port,
             annotations::DATA_PATH,

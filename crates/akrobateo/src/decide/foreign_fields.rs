@@ -12,7 +12,7 @@ const TEMPLATE_ANNOTATIONS: &str = "f:annotations";
 const SERVER_SIDE_APPLY: &str = "Apply";
 
 /// The entries of those who own a part of the spec that we do not: all that needs to be remembered of the entries.
-pub(crate) fn additions(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
+pub(crate) fn foreign_fields(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
     let (ours, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER)
             && entry.operation.as_deref() == Some(SERVER_SIDE_APPLY)
@@ -21,7 +21,7 @@ pub(crate) fn additions(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEn
     let adds = |entry: &ManagedFieldsEntry| {
         // What was written by way of a subresource, as by kubectl scale, is a value that we set too.
         entry.subresource.is_none()
-            && spec(entry).is_some_and(|theirs| ours.is_none_or(|ours| adds_to(theirs, ours)))
+            && spec(entry).is_some_and(|theirs| ours.is_none_or(|ours| adds_fields(theirs, ours)))
     };
     others.into_iter().filter(adds).collect()
 }
@@ -30,12 +30,12 @@ fn spec(entry: &ManagedFieldsEntry) -> Option<&Map<String, Value>> {
     entry.fields_v1.as_ref()?.0.get("f:spec")?.as_object()
 }
 
-fn adds_to(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> bool {
+fn adds_fields(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> bool {
     theirs.iter().filter(|(field, _)| *field != "." && *field != TEMPLATE_ANNOTATIONS).any(
         |(field, theirs)| {
             match (theirs.as_object(), ours.get(field).and_then(Value::as_object)) {
                 // A template's metadata, in which we have labels only, may hold nothing but annotations.
-                (Some(theirs), Some(ours)) => !ours.is_empty() && adds_to(theirs, ours),
+                (Some(theirs), Some(ours)) => !ours.is_empty() && adds_fields(theirs, ours),
                 _ => true,
             }
         },
@@ -77,7 +77,7 @@ mod tests {
             json!({ "f:updateStrategy": { "f:type": {} } }),
         ] {
             let edit = entry("kubectl-edit", "Update", None, &added);
-            assert_eq!(additions(vec![ours(), edit.clone()]), [edit], "{added}");
+            assert_eq!(foreign_fields(vec![ours(), edit.clone()]), [edit], "{added}");
         }
     }
 
@@ -93,7 +93,7 @@ mod tests {
             entry("kube-controller-manager", "Update", Some("status"), &other),
             entry("kubectl", "Update", Some("scale"), &other),
         ] {
-            assert_eq!(additions(vec![ours(), harmless]), []);
+            assert_eq!(foreign_fields(vec![ours(), harmless]), []);
         }
     }
 }
