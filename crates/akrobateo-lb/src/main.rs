@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use akrobateo_lb::cli::{Command, UsageError, help};
-use akrobateo_lb::{forwarding, run, termination};
+use akrobateo_lb::{ip_forwarding, run, termination};
 
 /// As of most programs whose arguments are wrong.
 const USAGE: u8 = 2;
@@ -28,7 +28,7 @@ fn act(command: Command) -> Result<(), run::Error> {
     match command {
         Command::Forward(args) => run::run(args)?,
         Command::EnableIpv6Forwarding => {
-            let needed = forwarding::ipv6::switch_on()?;
+            let needed = ip_forwarding::ipv6::enable()?;
             tracing::info!(needed, "IPv6 forwarding is on");
         }
         Command::Reserve => run::reserve()?,

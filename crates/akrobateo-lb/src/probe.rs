@@ -34,7 +34,7 @@ pub trait Status {
     /// Whether it forwards at this moment; if not, why, in one line.
     fn ready(&self) -> Result<(), String>;
     /// What an administrator should know although it forwards, in one line.
-    fn worry(&self) -> Option<String> {
+    fn warning(&self) -> Option<String> {
         None
     }
     /// Its metrics in Prometheus' text format, written with [`metrics::Text`].
@@ -105,11 +105,11 @@ fn respond(request: &Request<Incoming>, status: &impl Status) -> Response<String
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
         return response;
     }
-    match status.ready().map(|()| status.worry()) {
+    match status.ready().map(|()| status.warning()) {
         Ok(None) => response(StatusCode::OK, "ok\n".to_owned()),
         // A redirect that leads nowhere is success for the kubelet, with an event on the pod that says what is in it
         // (ProbeWarning; k8s.io/kubernetes/pkg/probe/http/http.go): the only way to be heard without API access.
-        Ok(Some(worry)) => response(StatusCode::MULTIPLE_CHOICES, format!("{worry}\n")),
+        Ok(Some(warning)) => response(StatusCode::MULTIPLE_CHOICES, format!("{warning}\n")),
         Err(reason) => response(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

@@ -5,11 +5,11 @@ use std::num::NonZeroU16;
 
 use akrobateo_core::{Family, Protocol};
 
-use crate::plan::{Listen, Plan};
+use crate::forwarding_config::{ForwardingConfig, Frontend};
 use crate::sources::{Range, Sources};
 use netfilter::nft::abi::{ct, meta, payload};
 use netfilter::nft::model::{
-    ACCEPT, Chain, Count, DROP, DataType, Datum, Element, Expr, Reg, Rule, Set, Table,
+    ACCEPT, Chain, Count, DROP, DataType, Element, Expr, Reg, Rule, Set, Table, Value,
 };
 
 /// The table's name, in family inet.
@@ -106,7 +106,7 @@ const MOST_SETS: usize = 8;
 ///
 /// The sets come last: so nothing small that stays lies behind them in memory, and the allocator gives theirs back.
 #[must_use]
-pub fn table(plan: &Plan) -> Table {
+pub fn table(plan: &ForwardingConfig) -> Table {
     let families = || Family::ALL.into_iter().filter(|family| plan.forwards(*family).next().is_some());
     let mut prerouting = Vec::new();
     if plan.sources().is_some() {
@@ -116,7 +116,7 @@ pub fn table(plan: &Plan) -> Table {
     prerouting.extend(families().map(forward));
     let chains = vec![
         chain("prerouting", "nat", PREROUTING, PRIORITY_DNAT, prerouting),
-        chain("input", "filter", INPUT, PRIORITY_FILTER, vec![drop_invalid(), drop_missed()]),
+        chain("input", "filter", INPUT, PRIORITY_FILTER, vec![drop_invalid(), drop_untranslated()]),
         chain("forward", "filter", FORWARD, PRIORITY_FILTER, vec![count_incoming(), count_outgoing()]),
         chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_forwarded()]),
     ];
@@ -133,9 +133,9 @@ pub fn table(plan: &Plan) -> Table {
 
 /// What was counted for a port, in a table as [`table`] makes it; `None` where the kernel counts nothing.
 #[must_use]
-pub fn traffic(table: &Table, listen: Listen) -> Option<Traffic> {
+pub fn traffic(table: &Table, listen: Frontend) -> Option<Traffic> {
     let (family, protocol, port) = listen;
-    let count = |set: &str, key: &Datum| table.set(set)?.count(key);
+    let count = |set: &str, key: &Value| table.set(set)?.count(key);
     Some(Traffic {
         connections: count(spec(family).map, &map_key(protocol, port))?.packets,
         refused: count(REFUSED, &listen_key(listen)).map(|count| count.packets),
@@ -148,7 +148,7 @@ fn chain(name: &'static str, kind: &'static str, hook: u32, priority: i32, rules
     Chain { name: name.into(), kind: kind.into(), hook, priority, policy: ACCEPT, rules }
 }
 
-fn forward_map(plan: &Plan, family: Family) -> Set {
+fn forward_map(plan: &ForwardingConfig, family: Family) -> Set {
     let Spec { map, address, .. } = spec(family);
     let value = DataType { id: address.id << TYPE_BITS | TYPE_PORT, len: address.len + 4 };
     let forwards = plan.forwards(family);
@@ -163,21 +163,26 @@ fn forward_map(plan: &Plan, family: Family) -> Set {
     }
 }
 
-fn mark_map(plan: &Plan) -> Set {
+fn mark_map(plan: &ForwardingConfig) -> Set {
     let element = |listen| element(listen_key(listen), Some(mark_of(listen)));
-    let elements = plan.listens().map(element).collect();
+    let elements = plan.frontends().map(element).collect();
     let (name, key) = (MARKS.into(), FAMILY_LISTEN);
     Set { name, key, value: Some(MARK), interval: false, counted: false, elements }
 }
 
 /// A set with an element for each port, which counts the packets that find it.
-fn counters(plan: &Plan, name: &'static str, key_type: DataType, key: impl Fn(Listen) -> Datum) -> Set {
-    let mut elements: Vec<_> = plan.listens().map(|listen| element(key(listen), None)).collect();
+fn counters(
+    plan: &ForwardingConfig,
+    name: &'static str,
+    key_type: DataType,
+    key: impl Fn(Frontend) -> Value,
+) -> Set {
+    let mut elements: Vec<_> = plan.frontends().map(|listen| element(key(listen), None)).collect();
     elements.sort_unstable();
     Set { name: name.into(), key: key_type, value: None, interval: false, counted: true, elements }
 }
 
-fn element(key: Datum, value: Option<Datum>) -> Element {
+fn element(key: Value, value: Option<Value>) -> Element {
     Element { key, end: false, value, count: Count::default() }
 }
 
@@ -186,8 +191,8 @@ fn source_set(sources: &Sources, family: Family) -> Set {
     let bound = |bits: u128, end| {
         let bytes = bits.to_be_bytes();
         let key = match family {
-            Family::V4 => Datum::from(*bytes.last_chunk::<4>().unwrap_or(&[0; 4])),
-            Family::V6 => Datum::from(bytes),
+            Family::V4 => Value::from(*bytes.last_chunk::<4>().unwrap_or(&[0; 4])),
+            Family::V6 => Value::from(bytes),
         };
         Element { key, end, value: None, count: Count::default() }
     };
@@ -278,10 +283,10 @@ fn drop_invalid() -> Rule {
 }
 
 /// What should have been forwarded and comes to the pod itself passed between the old table and the new one.
-/// Dropped, it comes again; the pod would answer that nobody listens.
+/// Dropped, it comes again; the pod would answer that nobody frontends.
 ///
 /// `meta nfproto . meta l4proto . th dport map @MARKS != 0 drop`
-fn drop_missed() -> Rule {
+fn drop_untranslated() -> Rule {
     let mut rule = marked();
     // Always so; but the nft program doesn't list a look-up whose value isn't used.
     rule.push(Expr::Cmp { from: Reg(0), equal: false, data: vec![0; 4] });
@@ -303,34 +308,34 @@ fn with_bit(key: u32, bit: u32, then: Expr) -> Rule {
     ]
 }
 
-fn map_key(protocol: Protocol, port: NonZeroU16) -> Datum {
+fn map_key(protocol: Protocol, port: NonZeroU16) -> Value {
     let [high, low] = port.get().to_be_bytes();
-    Datum::from([protocol.number(), 0, 0, 0, high, low, 0, 0])
+    Value::from([protocol.number(), 0, 0, 0, high, low, 0, 0])
 }
 
-fn listen_key((family, protocol, port): Listen) -> Datum {
+fn listen_key((family, protocol, port): Frontend) -> Value {
     let [high, low] = port.get().to_be_bytes();
-    Datum::from([spec(family).nfproto, 0, 0, 0, protocol.number(), 0, 0, 0, high, low, 0, 0])
+    Value::from([spec(family).nfproto, 0, 0, 0, protocol.number(), 0, 0, 0, high, low, 0, 0])
 }
 
 /// Family, protocol and port as one number, the same whatever else is forwarded: flows keep their mark.
-fn mark_of((family, protocol, port): Listen) -> Datum {
+fn mark_of((family, protocol, port): Frontend) -> Value {
     let [high, low] = port.get().to_be_bytes();
-    Datum::from(u32::from_be_bytes([spec(family).nfproto, protocol.number(), high, low]).to_ne_bytes())
+    Value::from(u32::from_be_bytes([spec(family).nfproto, protocol.number(), high, low]).to_ne_bytes())
 }
 
-fn datum(target: SocketAddr) -> Datum {
+fn datum(target: SocketAddr) -> Value {
     let [high, low] = target.port().to_be_bytes();
     match target.ip() {
         IpAddr::V4(ip) => {
             let [a, b, c, d] = ip.octets();
-            Datum::from([a, b, c, d, high, low, 0, 0])
+            Value::from([a, b, c, d, high, low, 0, 0])
         }
         IpAddr::V6(ip) => {
-            let mut bytes = [0; Datum::MAX_LEN];
+            let mut bytes = [0; Value::MAX_LEN];
             bytes[..16].copy_from_slice(&ip.octets());
             bytes[16..18].copy_from_slice(&[high, low]);
-            Datum::from(bytes)
+            Value::from(bytes)
         }
     }
 }

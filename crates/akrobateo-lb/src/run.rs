@@ -5,8 +5,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use crate::forwarding::ForwardingError;
-use crate::plan::{Plan, PlanError};
+use crate::forwarding_config::{ConfigError, ForwardingConfig};
+use crate::ip_forwarding::ForwardingError;
 use crate::userspace::UserspaceError;
 use crate::{kernel, probe, userspace};
 use netfilter::netlink::NetlinkError;
@@ -17,7 +17,7 @@ use netfilter::nft::client::NftError;
 pub enum Error {
     /// The arguments contradict each other.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    ForwardingConfig(#[from] ConfigError),
     /// Packets would not be passed on.
     #[error(transparent)]
     Forwarding(#[from] ForwardingError),
@@ -52,7 +52,7 @@ pub fn reserve() -> Result<(), Error> {
 /// Forwards as `args` say until SIGTERM or SIGINT.
 pub fn run(args: ProxyArgs) -> Result<(), Error> {
     let (probe_port, data_path) = (args.probe_port, args.data_path);
-    let plan = Plan::new(args)?;
+    let plan = ForwardingConfig::new(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         // Before anything takes time: as a container's first process, it would miss signals without a handler.

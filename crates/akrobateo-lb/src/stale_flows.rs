@@ -5,12 +5,12 @@ use std::num::NonZeroU16;
 use akrobateo_core::{Family, Protocol};
 use netfilter::conntrack::Flow;
 
-use crate::plan::Plan;
+use crate::forwarding_config::ForwardingConfig;
 
 /// Returns whether a flow must end because the rules would now treat a new flow like it differently.
 ///
 /// A TCP connection keeps its target, as with any load balancer.
-pub(crate) fn is_stale(flow: &Flow, plan: &Plan) -> bool {
+pub(crate) fn is_stale(flow: &Flow, plan: &ForwardingConfig) -> bool {
     let family = Family::of(flow.original_destination.ip());
     let port = NonZeroU16::new(flow.original_destination.port());
     let target = port.and_then(|port| plan.target((family, flow.protocol, port)));
@@ -31,10 +31,10 @@ mod tests {
 
     use super::*;
 
-    fn plan(sources: &[&str]) -> Plan {
+    fn plan(sources: &[&str]) -> ForwardingConfig {
         let forwards = ["tcp/80=10.96.0.1:8080", "udp/53=10.96.0.1:53"].map(|text| text.parse().unwrap());
         let sources = sources.iter().map(|text| text.parse().unwrap()).collect();
-        Plan::new(ProxyArgs { sources, ..ProxyArgs::new(forwards.into()) }).unwrap()
+        ForwardingConfig::new(ProxyArgs { sources, ..ProxyArgs::new(forwards.into()) }).unwrap()
     }
 
     fn flow(protocol: Protocol, port: u16, reply_source: &str) -> Flow {

@@ -19,7 +19,7 @@ pub(crate) mod at {
     pub(crate) const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 3, 7);
     /// The pod behind the Service.
     pub(crate) const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 7);
-    /// Where the backend listens.
+    /// Where the backend frontends.
     pub(crate) const BACKEND_PORT: u16 = 8080;
     /// The first of a Service's ports; the others follow.
     pub(crate) const FIRST_PORT: u16 = 20_000;

@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::forwarding_config::Frontend;
 use crate::metrics::{BYTES, CONNECTIONS, Definition, Kind, PACKETS, REFUSED, Text};
-use crate::plan::Listen;
 use crate::ruleset::Traffic;
 use netfilter::conntrack::Statistics;
 use netfilter::nft::model::Count;
@@ -40,7 +40,7 @@ const CLASHES: Definition = Definition {
 };
 
 /// All metrics; what is unknown is left out.
-pub(super) fn text(traffic: &[(Listen, Traffic)], conntrack: Option<&Statistics>, restored: u64) -> String {
+pub(super) fn text(traffic: &[(Frontend, Traffic)], conntrack: Option<&Statistics>, restored: u64) -> String {
     let mut text = Text::default();
     ports(&mut text, traffic);
     text.metric(&RESTORED).value(restored);
@@ -56,7 +56,7 @@ pub(super) fn text(traffic: &[(Listen, Traffic)], conntrack: Option<&Statistics>
     text.finish()
 }
 
-fn ports(text: &mut Text, traffic: &[(Listen, Traffic)]) {
+fn ports(text: &mut Text, traffic: &[(Frontend, Traffic)]) {
     if traffic.is_empty() {
         return;
     }
@@ -74,7 +74,7 @@ fn ports(text: &mut Text, traffic: &[(Listen, Traffic)]) {
     both_ways(text, &BYTES, traffic, |count| count.bytes);
 }
 
-fn both_ways(text: &mut Text, of: &Definition, traffic: &[(Listen, Traffic)], figure: fn(Count) -> u64) {
+fn both_ways(text: &mut Text, of: &Definition, traffic: &[(Frontend, Traffic)], figure: fn(Count) -> u64) {
     let mut metric = text.metric(of);
     for (listen, Traffic { incoming, outgoing, .. }) in traffic {
         let [protocol, port, family] = labels(listen);
@@ -84,6 +84,6 @@ fn both_ways(text: &mut Text, of: &Definition, traffic: &[(Listen, Traffic)], fi
 }
 
 /// What a port is called in each metric of ports.
-fn labels((family, protocol, port): &Listen) -> [(&'static str, &dyn Display); 3] {
+fn labels((family, protocol, port): &Frontend) -> [(&'static str, &dyn Display); 3] {
     [("protocol", protocol), ("port", port), ("family", family)]
 }

@@ -6,20 +6,24 @@ mod watch;
 
 use std::rc::Rc;
 
-use crate::keeper::Keeper;
+use crate::table_manager::TableManager;
 use akrobateo_core::Family;
 
-use crate::plan::Plan;
+use crate::forwarding_config::ForwardingConfig;
 use crate::run::{Error, listen};
-use crate::{forwarding, probe};
+use crate::{ip_forwarding, probe};
 use path::KernelPath;
 
 /// Forwards until `told`; leaves the rules in place, so that flows live on.
-pub async fn live(plan: Plan, probe_port: u16, told: impl Future<Output = ()>) -> Result<(), Error> {
-    forwarding::ensure(&plan)?;
+pub async fn live(
+    plan: ForwardingConfig,
+    probe_port: u16,
+    told: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    ip_forwarding::ensure(&plan)?;
     let ports = Family::ALL.map(|family| plan.forwards(family).count()).iter().sum::<usize>();
     let restricted = plan.sources().is_some();
-    let path = Rc::new(KernelPath::new(Keeper::install(plan)?));
+    let path = Rc::new(KernelPath::new(TableManager::install(plan)?));
     tracing::info!(ports, restricted, "forwarding");
     let rules = watch::rules()?;
     let switches = watch::switches()?;
@@ -29,9 +33,9 @@ pub async fn live(plan: Plan, probe_port: u16, told: impl Future<Output = ()>) -
     tokio::select! {
         () = told => {}
         () = probe::answer(listener, Rc::clone(&path)) => {}
-        () = watch::keep_rules(&path, &rules) => {}
-        () = watch::keep_switches(&path, &switches) => {}
-        () = watch::report_pressure(&path) => {}
+        () = watch::reconcile_rules(&path, &rules) => {}
+        () = watch::reconcile_sysctls(&path, &switches) => {}
+        () = watch::report_conntrack_pressure(&path) => {}
     }
     tracing::info!("stopping; the rules stay");
     Ok(())

@@ -3,37 +3,37 @@
 use std::cell::Cell;
 
 use super::metrics;
-use crate::forwarding;
-use crate::keeper::Keeper;
+use crate::ip_forwarding;
 use crate::probe::Status;
+use crate::table_manager::TableManager;
 
 /// Rules in the kernel, and how often they had to be put back.
 #[derive(Debug)]
 pub(super) struct KernelPath {
-    pub(super) keeper: Keeper,
+    pub(super) keeper: TableManager,
     pub(super) restored: Cell<u64>,
     /// Why packets were lost a moment ago, if they were.
-    pub(super) losing: Cell<Option<&'static str>>,
+    pub(super) conntrack_warning: Cell<Option<&'static str>>,
 }
 
 impl KernelPath {
-    pub(super) fn new(keeper: Keeper) -> Self {
-        Self { keeper, restored: Cell::new(0), losing: Cell::new(None) }
+    pub(super) fn new(keeper: TableManager) -> Self {
+        Self { keeper, restored: Cell::new(0), conntrack_warning: Cell::new(None) }
     }
 }
 
 impl Status for KernelPath {
     fn ready(&self) -> Result<(), String> {
-        forwarding::check(self.keeper.plan()).map_err(|error| error.to_string())?;
-        match self.keeper.intact() {
+        ip_forwarding::check(self.keeper.plan()).map_err(|error| error.to_string())?;
+        match self.keeper.in_sync() {
             Ok(true) => Ok(()),
             Ok(false) => Err("the rules are not in the kernel".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    fn worry(&self) -> Option<String> {
-        self.losing.get().map(str::to_owned)
+    fn warning(&self) -> Option<String> {
+        self.conntrack_warning.get().map(str::to_owned)
     }
 
     fn metrics(&self) -> String {

@@ -6,7 +6,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 
 use super::path::KernelPath;
-use crate::forwarding;
+use crate::ip_forwarding;
 use crate::run::Error;
 use netfilter::conntrack::Statistics;
 use netfilter::netlink::Socket;
@@ -26,7 +26,7 @@ pub(super) fn rules() -> Result<AsyncFd<Socket>, Error> {
 
 /// Hears of changes of interfaces and of their forwarding switches.
 pub(super) fn switches() -> Result<AsyncFd<Socket>, Error> {
-    Ok(watched(forwarding::watch().map_err(Error::Watch)?)?)
+    Ok(watched(ip_forwarding::watch().map_err(Error::Watch)?)?)
 }
 
 fn watched(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
@@ -50,7 +50,7 @@ async fn changed(watch: &AsyncFd<Socket>) {
 }
 
 /// Puts the rules back whenever somebody else changed them; never ends.
-pub(super) async fn keep_rules(path: &KernelPath, watch: &AsyncFd<Socket>) {
+pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) {
     let mut fresh = true;
     loop {
         match path.keeper.restore() {
@@ -69,17 +69,17 @@ pub(super) async fn keep_rules(path: &KernelPath, watch: &AsyncFd<Socket>) {
         sleep(PAUSE).await;
         if std::mem::take(&mut fresh) {
             // Once more, for packets that were under way when the rules changed.
-            path.keeper.end_stale_flows();
+            path.keeper.delete_stale_flows();
         }
         changed(watch).await;
     }
 }
 
 /// Switches forwarding on again whenever somebody else switched it off; never ends.
-pub(super) async fn keep_switches(path: &KernelPath, watch: &AsyncFd<Socket>) {
+pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>) {
     let mut told = false;
     loop {
-        match forwarding::ensure(path.keeper.plan()) {
+        match ip_forwarding::ensure(path.keeper.plan()) {
             Ok(()) => told = false,
             // What nobody but a privileged container can mend stays so for long.
             Err(error) if !std::mem::replace(&mut told, true) => {
@@ -98,14 +98,14 @@ const CLASHING: &str = "new connections were dropped for others have their addre
                         source ports may be used up";
 
 /// Tells when packets are lost in connection tracking, in the log and to who probes; never ends.
-pub(super) async fn report_pressure(path: &KernelPath) {
+pub(super) async fn report_conntrack_pressure(path: &KernelPath) {
     let mut before: Option<Statistics> = None;
     let mut told = false;
     loop {
         match path.keeper.flows().statistics() {
             Ok(now) => {
                 if let Some(before) = before.replace(now) {
-                    path.losing.set(report(&now.since(&before)));
+                    path.conntrack_warning.set(report(&now.since(&before)));
                 }
             }
             // A kernel without them won't have them later.

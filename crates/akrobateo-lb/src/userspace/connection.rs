@@ -10,15 +10,15 @@ use rustix::net::{Shutdown, SocketType, connect, getsockname, shutdown, socket_w
 
 use super::header::header;
 use super::listen::{FLAGS, family, keep_alive};
-use super::poller::Happened;
+use super::poller::Readiness;
 use super::stats::{PortStats, add};
-use super::transfer::{Broken, Direction, Progress, Side, Tools};
+use super::transfer::{Broken, Direction, IoContext, Progress, Side};
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The target has not answered yet.
-    Dialling,
+    Connecting,
     /// Bytes go both ways.
     Open,
 }
@@ -74,7 +74,7 @@ impl Connection {
     pub(super) fn new(port: usize, now: u64, client: (OwnedFd, SocketAddr), target: OwnedFd) -> Self {
         Self {
             port,
-            stage: Stage::Dialling,
+            stage: Stage::Connecting,
             queued: false,
             settled: false,
             since: now,
@@ -96,12 +96,12 @@ impl Connection {
     }
 
     /// Takes note of what happened on the client's side.
-    pub(super) const fn client_happened(&mut self, happened: Happened) {
+    pub(super) const fn on_client_ready(&mut self, happened: Readiness) {
         self.client.note(happened);
     }
 
     /// Takes note of what happened on the target's side; tells whether that answers the dial.
-    pub(super) fn target_happened(&mut self, happened: Happened) -> Result<bool, Errno> {
+    pub(super) fn target_happened(&mut self, happened: Readiness) -> Result<bool, Errno> {
         self.target.note(happened);
         if self.stage == Stage::Open || !(happened.writable()) {
             return Ok(false);
@@ -114,22 +114,22 @@ impl Connection {
     }
 
     /// The target has answered: tells it who the client is, with the first bytes if there are some already.
-    pub(super) fn open(&mut self, announced: Option<ProxyVersion>, tools: &mut Tools) -> Step {
+    pub(super) fn open(&mut self, proxy_protocol_for: Option<ProxyVersion>, tools: &mut IoContext) -> Step {
         self.stage = Stage::Open;
-        if let Some(version) = announced {
+        if let Some(version) = proxy_protocol_for {
             // A connection whose address is not known any more has failed, as will be seen at once.
             let Ok(destination) = destination(&self.client.socket) else { return self.fail() };
             let head = header(version, self.client_address, destination);
             let begun = self.up.direction.begin(&head, &mut self.client, &mut self.target, tools);
             if let Err(broken) = begun {
-                return self.up_broke(broken, tools);
+                return self.on_upload_error(broken, tools);
             }
         }
         Step::Waits
     }
 
     /// Moves bytes both ways, as far as it goes.
-    pub(super) fn pump(&mut self, tools: &mut Tools) -> Step {
+    pub(super) fn pump(&mut self, tools: &mut IoContext) -> Step {
         let mut again = false;
         if !self.up.over {
             match self.up.direction.pump(&mut self.client, &mut self.target, tools) {
@@ -137,7 +137,7 @@ impl Connection {
                 Ok(Progress::Again) => again = true,
                 Ok(Progress::Ended) => self.up.end(self.down.over, &self.target),
                 Err(broken) => {
-                    if self.up_broke(broken, tools) == Step::Over {
+                    if self.on_upload_error(broken, tools) == Step::Over {
                         return Step::Over;
                     }
                 }
@@ -160,7 +160,7 @@ impl Connection {
     }
 
     /// A target that takes no more may have said why: the client still gets that.
-    fn up_broke(&mut self, broken: Broken, tools: &mut Tools) -> Step {
+    fn on_upload_error(&mut self, broken: Broken, tools: &mut IoContext) -> Step {
         self.broken = true;
         self.up.over = true;
         self.up.direction.release(tools);
@@ -191,10 +191,10 @@ impl Connection {
     }
 
     /// Closes both sides.
-    pub(super) fn close(mut self, tools: &mut Tools) {
+    pub(super) fn close(mut self, tools: &mut IoContext) {
         self.up.direction.release(tools);
         self.down.direction.release(tools);
-        if self.broken || self.stage == Stage::Dialling {
+        if self.broken || self.stage == Stage::Connecting {
             reset(&self.client.socket);
             reset(&self.target.socket);
         }

@@ -22,7 +22,7 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMES: u32 = 4;
 
 /// Opens a socket for one worker; those of the others share the port.
-pub(super) fn arrivals(port: &Port) -> Result<OwnedFd, Errno> {
+pub(super) fn bind_listener(port: &Port) -> Result<OwnedFd, Errno> {
     let (family, any): (_, IpAddr) = match port.family {
         Family::V4 => (AddressFamily::INET, Ipv4Addr::UNSPECIFIED.into()),
         Family::V6 => (AddressFamily::INET6, Ipv6Addr::UNSPECIFIED.into()),
@@ -50,7 +50,7 @@ pub(super) fn arrivals(port: &Port) -> Result<OwnedFd, Errno> {
 
 /// Has the kernel refuse who begins to connect, and finish what has been begun: closing the listener right away would
 /// reset clients who have been told that they are connected.
-pub(super) fn let_no_more_begin(listener: &OwnedFd) -> io::Result<()> {
+pub(super) fn refuse_new_syns(listener: &OwnedFd) -> io::Result<()> {
     // No client's first segment comes from there; those who sent theirs are known already. Allowed without any
     // capability from kernel 5.7 on.
     SockRef::from(listener).bind_device(Some(b"lo"))

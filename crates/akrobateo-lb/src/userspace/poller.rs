@@ -60,9 +60,9 @@ impl Token {
 
 /// What has changed; a hint only, since whoever acts on it finds out from the socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Happened(epoll::EventFlags);
+pub(super) struct Readiness(epoll::EventFlags);
 
-impl Happened {
+impl Readiness {
     pub(super) const fn readable(self) -> bool {
         self.0.intersects(FAILED.union(epoll::EventFlags::IN).union(epoll::EventFlags::RDHUP))
     }
@@ -97,11 +97,11 @@ impl Events {
         Self(Vec::with_capacity(AT_A_TIME))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Happened)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Readiness)> {
         self.0.iter().map(|event| {
             // Copied out of the packed structure.
             let (data, flags) = (event.data, event.flags);
-            (Token::decode(data.u64()), Happened(flags))
+            (Token::decode(data.u64()), Readiness(flags))
         })
     }
 }

@@ -8,7 +8,7 @@ use akrobateo_core::{Protocol, ProxyVersion};
 
 use akrobateo_core::Family;
 
-use crate::plan::Plan;
+use crate::forwarding_config::ForwardingConfig;
 
 /// A forwarded port of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,19 +18,23 @@ pub(super) struct Port {
     pub(super) number: NonZeroU16,
     pub(super) target: SocketAddr,
     /// Whether the target is told the client's address.
-    pub(super) announced: Option<ProxyVersion>,
+    pub(super) proxy_protocol_for: Option<ProxyVersion>,
 }
 
 impl Port {
     /// All ports of the plan.
-    pub(super) fn all(plan: &Plan) -> Vec<Self> {
+    pub(super) fn all(plan: &ForwardingConfig) -> Vec<Self> {
         let of = |family| {
             plan.forwards(family).map(move |(protocol, number, target)| Self {
                 protocol,
                 family,
                 number,
                 target,
-                announced: if protocol == Protocol::Tcp { plan.announced(number) } else { None },
+                proxy_protocol_for: if protocol == Protocol::Tcp {
+                    plan.proxy_protocol_for(number)
+                } else {
+                    None
+                },
             })
         };
         Family::ALL.into_iter().flat_map(of).collect()

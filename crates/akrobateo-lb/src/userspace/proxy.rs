@@ -10,14 +10,14 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::handover::Desk;
-use super::listen::arrivals;
+use super::inbox::Inbox;
+use super::listen::bind_listener;
 use super::ports::Port;
 use super::settings::Settings;
-use super::shared::{Room, Shared};
+use super::shared::{Quota, Shared};
 use super::stats::{WorkerStats, metrics};
 use super::worker::{Arrivals, Worker};
-use crate::plan::Plan;
+use crate::forwarding_config::ForwardingConfig;
 use crate::probe::Status;
 
 /// Stack of a worker, in bytes; it calls nothing deep.
@@ -35,7 +35,7 @@ pub enum UserspaceError {
     Privileged(Forward),
     /// A port that can't be listened on.
     #[error("--forward {0}: cannot listen on port {port}: {1}", port = .0.port)]
-    Listen(Forward, io::Error),
+    Frontend(Forward, io::Error),
     /// A thread can't be set up.
     #[error("cannot start a worker: {0}")]
     Start(io::Error),
@@ -63,7 +63,7 @@ pub struct ProxyStatus {
 impl Proxy {
     /// Listens on all ports of the plan, and begins to forward; `settings` gets the numbers of TCP and UDP ports.
     pub fn start(
-        plan: &Plan,
+        plan: &ForwardingConfig,
         settings: impl FnOnce(usize, usize) -> Settings,
     ) -> Result<Self, UserspaceError> {
         let ports = Port::all(plan).into_boxed_slice();
@@ -74,10 +74,10 @@ impl Proxy {
         let shared = Arc::new(Shared {
             ports,
             sources: plan.sources().cloned(),
-            connections: Room::new(settings.connections),
-            flows: Room::new(settings.flows),
+            connections: Quota::new(settings.connections),
+            flows: Quota::new(settings.flows),
             draining: AtomicBool::new(false),
-            desks: (0..settings.workers).map(|_| Desk::new()).collect(),
+            desks: (0..settings.workers).map(|_| Inbox::new()).collect(),
             wakers: wakers.map_err(|error| UserspaceError::Start(error.into()))?,
         });
         let (end, ends) = unbounded_channel();
@@ -90,7 +90,7 @@ impl Proxy {
             let end = end.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{number}")).stack_size(STACK);
             let run = move || {
-                // Nobody listens only when the process is about to end.
+                // Nobody frontends only when the process is about to end.
                 let _ = end.send(worker.run());
             };
             thread.spawn(run).map_err(UserspaceError::Start)?;
@@ -107,7 +107,7 @@ impl Proxy {
         let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
         for (at, port) in self.shared.ports.iter().enumerate() {
             let arrivals =
-                Arrivals { port: at, socket: arrivals(port).map_err(|error| refused(port, error))? };
+                Arrivals { port: at, socket: bind_listener(port).map_err(|error| refused(port, error))? };
             if port.protocol == Protocol::Tcp { listeners.push(arrivals) } else { datagrams.push(arrivals) }
         }
         self.stats.push(Arc::clone(&stats));
@@ -172,6 +172,6 @@ fn refused(port: &Port, error: Errno) -> UserspaceError {
     let forward = Forward { protocol: port.protocol, port: port.number, target: port.target };
     match error {
         Errno::ACCESS => UserspaceError::Privileged(forward),
-        error => UserspaceError::Listen(forward, error.into()),
+        error => UserspaceError::Frontend(forward, error.into()),
     }
 }

@@ -40,7 +40,7 @@ impl Settings {
     /// What this machine and this container's limits allow, for so many ports of each protocol; raises the limit of
     /// descriptors.
     #[must_use]
-    pub fn of_this_machine(tcp: usize, udp: usize) -> Self {
+    pub fn for_this_host(tcp: usize, udp: usize) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS);
         Self::for_descriptors(raise_descriptors(), workers, tcp, udp)
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use rustix::io::write;
 
-use super::handover::Desk;
+use super::inbox::Inbox;
 use super::ports::Port;
 use crate::sources::Sources;
 
@@ -16,12 +16,12 @@ pub(super) struct Shared {
     pub(super) ports: Box<[Port]>,
     /// The clients that are let in; `None` for everybody.
     pub(super) sources: Option<Sources>,
-    pub(super) connections: Room,
-    pub(super) flows: Room,
+    pub(super) connections: Quota,
+    pub(super) flows: Quota,
     /// Nothing new is let in any more.
     pub(super) draining: AtomicBool,
     /// Where each worker's clients are counted, and left by others.
-    pub(super) desks: Box<[Desk]>,
+    pub(super) desks: Box<[Inbox]>,
     /// By which each worker is told that something here has changed.
     pub(super) wakers: Box<[OwnedFd]>,
 }
@@ -38,12 +38,12 @@ impl Shared {
 
 /// A number of things that may exist at a time.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Quota {
     limit: usize,
     taken: AtomicUsize,
 }
 
-impl Room {
+impl Quota {
     pub(super) const fn new(limit: usize) -> Self {
         Self { limit, taken: AtomicUsize::new(0) }
     }

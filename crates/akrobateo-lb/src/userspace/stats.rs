@@ -42,7 +42,7 @@ const PIPES: Definition = Definition {
 /// Why a target could not be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DialFailure {
-    /// Nobody listens there, or it resets at once.
+    /// Nobody frontends there, or it resets at once.
     Refused,
     /// No answer in time.
     TimedOut,

@@ -10,17 +10,17 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::pipes::{CAPACITY, Pipe, Pipes};
-use super::poller::Happened;
+use super::poller::Readiness;
 
 /// Bytes that are copied at a time. A read that finds as many makes the direction splice.
-const COPY: usize = 32 << 10;
+const COPY_CHUNK: usize = 32 << 10;
 /// A splice of fewer bytes makes the direction copy again.
-const FEW: usize = 8 << 10;
+const SPLICE_MIN: usize = 8 << 10;
 /// Bytes that one direction moves before others have their turn.
-const TURN: usize = 1 << 20;
+const FAIRNESS_BUDGET: usize = 1 << 20;
 /// Bytes of one worker that may wait in buffers for slow readers; beyond that they wait in the kernel, at the
 /// price of one more system call each time.
-const WAITING: usize = 4 << 20;
+const MAX_BUFFERED: usize = 4 << 20;
 
 /// A socket, and what is known of it: what is not known to block is tried.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Side {
         Self { socket, readable: true, writable: true, ending: false }
     }
 
-    pub(super) const fn note(&mut self, happened: Happened) {
+    pub(super) const fn note(&mut self, happened: Readiness) {
         self.readable |= happened.readable();
         self.writable |= happened.writable();
         self.ending |= happened.ending();
@@ -45,7 +45,7 @@ impl Side {
 
 /// What all directions of a worker share.
 #[derive(Debug)]
-pub(super) struct Tools {
+pub(super) struct IoContext {
     pub(super) pipes: Pipes,
     pub(super) buffer: Box<[u8]>,
     /// Bytes in the buffers of all directions.
@@ -54,7 +54,7 @@ pub(super) struct Tools {
     pub(super) now: u64,
 }
 
-impl Tools {
+impl IoContext {
     pub(super) fn new() -> Self {
         let buffer = vec![0; 64 << 10].into_boxed_slice();
         Self { pipes: Pipes::default(), buffer, waiting: 0, now: 0 }
@@ -112,9 +112,9 @@ impl Direction {
         &mut self,
         from: &mut Side,
         to: &mut Side,
-        tools: &mut Tools,
+        tools: &mut IoContext,
     ) -> Result<Progress, Broken> {
-        let mut turn = TURN;
+        let mut turn = FAIRNESS_BUDGET;
         loop {
             while !matches!(self.held, Held::Nothing) {
                 if !to.writable {
@@ -146,7 +146,7 @@ impl Direction {
         head: &[u8],
         from: &mut Side,
         to: &mut Side,
-        tools: &mut Tools,
+        tools: &mut IoContext,
     ) -> Result<(), Broken> {
         self.copy(head, from, to, tools).map(drop)
     }
@@ -157,15 +157,15 @@ impl Direction {
         head: &[u8],
         from: &mut Side,
         to: &mut Side,
-        tools: &mut Tools,
+        tools: &mut IoContext,
     ) -> Result<usize, Broken> {
-        let limit = if self.many { tools.buffer.len() } else { COPY };
+        let limit = if self.many { tools.buffer.len() } else { COPY_CHUNK };
         let Some((before, buffer)) = tools.buffer[..limit].split_at_mut_checked(head.len()) else {
             return Ok(0);
         };
         before.copy_from_slice(head);
         // Where much waits already, bytes stay in the kernel until they are written.
-        let stay = head.is_empty() && tools.waiting >= WAITING;
+        let stay = head.is_empty() && tools.waiting >= MAX_BUFFERED;
         let how = if stay { RecvFlags::PEEK } else { RecvFlags::empty() };
         let read = match recv(&from.socket, &mut *buffer, how) {
             Ok((0, _)) => {
@@ -203,11 +203,11 @@ impl Direction {
     }
 
     /// Fills a pipe; returns with how many bytes.
-    fn fill(&mut self, pipe: Pipe, from: &mut Side, tools: &mut Tools) -> Result<usize, Broken> {
+    fn fill(&mut self, pipe: Pipe, from: &mut Side, tools: &mut IoContext) -> Result<usize, Broken> {
         match splice(&from.socket, None, &pipe.write, None, CAPACITY, FLAGS) {
             Ok(0) => self.ended = true,
             Ok(len) => {
-                self.many = len >= FEW;
+                self.many = len >= SPLICE_MIN;
                 self.moved += len as u64;
                 self.held = Held::Pipe { pipe, len };
                 return Ok(len);
@@ -224,7 +224,7 @@ impl Direction {
     }
 
     /// Writes what is held, as far as the socket takes it.
-    fn flush(&mut self, to: &mut Side, tools: &mut Tools) -> Result<(), Errno> {
+    fn flush(&mut self, to: &mut Side, tools: &mut IoContext) -> Result<(), Errno> {
         match std::mem::take(&mut self.held) {
             Held::Nothing => {}
             Held::Bytes { bytes, mut written } => {
@@ -264,7 +264,7 @@ impl Direction {
     }
 
     /// Gives up what is held.
-    pub(super) fn release(&mut self, tools: &mut Tools) {
+    pub(super) fn release(&mut self, tools: &mut IoContext) {
         match std::mem::take(&mut self.held) {
             Held::Nothing => {}
             Held::Bytes { bytes, .. } => tools.waiting -= bytes.len(),

@@ -8,23 +8,23 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::complaints::Complaint;
 use super::connection::{Connection, Stage, Step};
-use super::datagrams::Flows;
-use super::poller::{Events, Happened, Poller, Token};
+use super::log_limit::RateLimit;
+use super::poller::{Events, Poller, Readiness, Token};
 use super::settings::Settings;
 use super::shared::Shared;
 use super::slab::{Key, Slab};
 use super::stats::{DialFailure, WorkerStats, add};
-use super::transfer::Tools;
+use super::transfer::IoContext;
+use super::udp_sessions::Flows;
 
 /// When clients that had to wait, since something was used up, are looked at again, in milliseconds.
-pub(super) const STALL: u64 = 50;
+pub(super) const ACCEPT_RETRY: u64 = 50;
 /// Shortest time between two looks at what has been silent for too long, in milliseconds.
-const SWEEP: u64 = 250;
+const SWEEP_INTERVAL: u64 = 250;
 /// A connection that lives for longer than this is looked at, in milliseconds: keep-alive costs system calls that
 /// short ones need not pay for.
-const SETTLE: u64 = 5_000;
+const KEEPALIVE_AFTER: u64 = 5_000;
 /// How long pipes are kept for the next use, in milliseconds.
 const KEEP_PIPES: u64 = 1_000;
 
@@ -56,14 +56,14 @@ pub(super) struct Worker {
     pub(super) datagrams: Vec<Arrivals>,
     pub(super) connections: Slab<Connection>,
     pub(super) flows: Flows,
-    pub(super) tools: Tools,
+    pub(super) tools: IoContext,
     /// What could go on, and let others go first.
     pub(super) again: VecDeque<Token>,
     /// Listeners whose clients have to wait until something is free.
     pub(super) stalled: Vec<u32>,
     pub(super) stalled_until: u64,
-    pub(super) complaints: Box<[Complaint]>,
-    pub(super) about_resources: Complaint,
+    pub(super) complaints: Box<[RateLimit]>,
+    pub(super) about_resources: RateLimit,
     /// Whether there have been as many connections as are allowed since a client was last let in.
     pub(super) full: bool,
     pub(super) draining: bool,
@@ -91,7 +91,7 @@ impl Worker {
         for (at, socket) in (0..).zip(&datagrams) {
             poller.add(&socket.socket, Token::Datagrams(at))?;
         }
-        let complaints = vec![Complaint::default(); shared.ports.len()].into();
+        let complaints = vec![RateLimit::default(); shared.ports.len()].into();
         let times = Times {
             dial: milliseconds(settings.dial),
             idle: milliseconds(settings.idle),
@@ -106,12 +106,12 @@ impl Worker {
             datagrams,
             connections: Slab::new(),
             flows: Flows::new(milliseconds(settings.unanswered), milliseconds(settings.answered)),
-            tools: Tools::new(),
+            tools: IoContext::new(),
             again: VecDeque::new(),
             stalled: Vec::new(),
             stalled_until: 0,
             complaints,
-            about_resources: Complaint::default(),
+            about_resources: RateLimit::default(),
             full: false,
             draining: false,
             listen_until: 0,
@@ -163,12 +163,12 @@ impl Worker {
             return Some(0);
         }
         let stalled = if self.stalled.is_empty() { u64::MAX } else { self.stalled_until };
-        let quiet = if self.draining { self.tools.now + SWEEP } else { u64::MAX };
+        let quiet = if self.draining { self.tools.now + SWEEP_INTERVAL } else { u64::MAX };
         let next = stalled.min(quiet).min(self.sweep_at);
         (next != u64::MAX).then(|| next.saturating_sub(self.tools.now).max(1))
     }
 
-    fn act(&mut self, token: Token, happened: Option<Happened>) {
+    fn act(&mut self, token: Token, happened: Option<Readiness>) {
         match token {
             Token::Wake => {
                 self.serve_all(self.desk().take());
@@ -181,21 +181,21 @@ impl Worker {
         }
     }
 
-    fn connection(&mut self, key: Key, token: Token, happened: Option<Happened>) {
+    fn connection(&mut self, key: Key, token: Token, happened: Option<Readiness>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.since = if connection.stage == Stage::Open { self.tools.now } else { connection.since };
         let mut step = Step::Waits;
         match (token, happened) {
-            (Token::Client(_), Some(happened)) => connection.client_happened(happened),
+            (Token::Client(_), Some(happened)) => connection.on_client_ready(happened),
             (_, Some(happened)) => match connection.target_happened(happened) {
                 Ok(false) => {}
                 Ok(true) => step = self.open(key),
-                Err(error) => return self.not_dialled(key, error.into()),
+                Err(error) => return self.connect_failed(key, error.into()),
             },
             (_, None) => connection.queued = false,
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.stage == Stage::Dialling {
+        if connection.stage == Stage::Connecting {
             return;
         }
         if step == Step::Waits {
@@ -217,10 +217,10 @@ impl Worker {
     fn open(&mut self, key: Key) -> Step {
         let Some(connection) = self.connections.get_mut(key) else { return Step::Waits };
         connection.since = self.tools.now;
-        self.sweep_at = self.sweep_at.min(self.tools.now + SETTLE);
-        let announced = self.shared.ports[connection.port].announced;
+        self.sweep_at = self.sweep_at.min(self.tools.now + KEEPALIVE_AFTER);
+        let proxy_protocol_for = self.shared.ports[connection.port].proxy_protocol_for;
         add(&self.stats.port(connection.port).forwarded, 1);
-        let step = connection.open(announced, &mut self.tools);
+        let step = connection.open(proxy_protocol_for, &mut self.tools);
         match self.poller.add(connection.client_socket(), Token::Client(key)) {
             Ok(()) => step,
             Err(error) => {
@@ -246,7 +246,7 @@ impl Worker {
         Ok(())
     }
 
-    fn not_dialled(&mut self, key: Key, why: DialFailure) {
+    fn connect_failed(&mut self, key: Key, why: DialFailure) {
         if let Some(connection) = self.connections.get_mut(key) {
             let port = connection.port;
             self.complain(port, why);
@@ -289,7 +289,7 @@ impl Worker {
         let mut due = Vec::new();
         for (key, connection) in self.connections.iter_mut() {
             let limit = match connection.stage {
-                Stage::Dialling => self.times.dial,
+                Stage::Connecting => self.times.dial,
                 Stage::Open => self.times.idle,
             };
             connection.settle();
@@ -299,8 +299,8 @@ impl Worker {
             }
         }
         for (key, stage) in due {
-            if stage == Stage::Dialling {
-                self.not_dialled(key, DialFailure::TimedOut);
+            if stage == Stage::Connecting {
+                self.connect_failed(key, DialFailure::TimedOut);
             } else if let Some(connection) = self.connections.get_mut(key) {
                 connection.cut();
                 self.close(key);
@@ -309,7 +309,7 @@ impl Worker {
         self.expire_flows();
         next = next.min(self.flows.next_expiry().unwrap_or(u64::MAX));
         self.tools.pipes.shrink();
-        self.sweep_at = if next == u64::MAX { next } else { next.max(now + SWEEP) };
+        self.sweep_at = if next == u64::MAX { next } else { next.max(now + SWEEP_INTERVAL) };
     }
 
     /// Has the next look at silent flows happen in time.
@@ -322,7 +322,7 @@ impl Worker {
             return;
         }
         self.draining = true;
-        self.let_no_more_begin();
+        self.refuse_new_syns();
     }
 
     fn drained(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::net::{TcpListener, TcpStream};
 
 use akrobateo_core::ProxyArgs;
-use akrobateo_lb::plan::Plan;
+use akrobateo_lb::forwarding_config::ForwardingConfig;
 use akrobateo_lb::ruleset;
 use netfilter::nft::client::Nftables;
 
@@ -89,7 +89,7 @@ fn a_host_port_of_the_node_leads_through_the_pod() {
 /// Sends ports of the node to the pod, without masquerading.
 fn host_port(network: &Network, forwards: &[&str]) {
     let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
-    let plan = Plan::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
+    let plan = ForwardingConfig::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
     let mut table = ruleset::table(&plan);
     table.chains.retain(|chain| chain.name == "prerouting");
     network.node.run(|| Nftables::open().unwrap().replace(&table).unwrap());

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use akrobateo_core::{Forward, Protocol, ProxyArgs};
-use akrobateo_lb::plan::Plan;
+use akrobateo_lb::forwarding_config::ForwardingConfig;
 use akrobateo_lb::ruleset;
 use ipnet::IpNet;
 use netfilter::netlink::Message;
@@ -36,11 +36,11 @@ fn source() -> impl Strategy<Value = IpNet> {
     (ip(), 0..=128_u8).prop_map(|(ip, len)| IpNet::new(ip, len).unwrap_or_else(|_| ip.into()))
 }
 
-fn plan() -> impl Strategy<Value = Plan> {
+fn plan() -> impl Strategy<Value = ForwardingConfig> {
     let forwards = prop::collection::vec(forward(), 1..300);
     let sources = prop::collection::vec(source(), 0..20);
     (forwards, sources).prop_filter_map("contradictory or unreachable", |(forwards, sources)| {
-        Plan::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).ok()
+        ForwardingConfig::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).ok()
     })
 }
 
@@ -79,7 +79,7 @@ proptest! {
 
     #[test]
     fn the_decoder_takes_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0..2_000_usize) {
-        let plan = Plan::new(ProxyArgs {
+        let plan = ForwardingConfig::new(ProxyArgs {
             sources: vec!["10.0.0.0/8".parse().unwrap()],
             ..ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()])
         });
@@ -97,7 +97,7 @@ proptest! {
 #[test]
 fn the_kernel_holds_what_was_planned() {
     isolated(|| {
-        let holds = |plan: Plan| {
+        let holds = |plan: ForwardingConfig| {
             let nftables = Nftables::open().unwrap();
             let mut number = 0;
             let table = counting(ruleset::table(&plan), || {
@@ -130,7 +130,9 @@ fn the_kernel_holds_unusual_ranges_as_planned() {
             let sources = ranges.split(' ').map(|range| range.parse().unwrap()).collect();
             let forwards =
                 ["tcp/80=10.0.0.1:80", "udp/80=[fd00::1]:80"].map(|text| text.parse().unwrap()).into();
-            let plan = Plan::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
+            let plan =
+                ForwardingConfig::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) })
+                    .unwrap();
             let table = ruleset::table(&plan);
             assert_eq!(decoded(&table), table);
             Namespace::new().run(|| {
@@ -143,7 +145,7 @@ fn the_kernel_holds_unusual_ranges_as_planned() {
 }
 
 /// The TCP ports from `first` to `last` in both families.
-fn many_ports(first: u16, last: u16) -> Plan {
+fn many_ports(first: u16, last: u16) -> ForwardingConfig {
     let forwards = |ip: &str| {
         let target = (ip.parse::<IpAddr>().unwrap(), 80).into();
         let forward =
@@ -151,7 +153,7 @@ fn many_ports(first: u16, last: u16) -> Plan {
         (first..=last).map(forward).collect::<Vec<_>>()
     };
     let forwards = [forwards("10.96.3.7"), forwards("fd00:96::7")].concat();
-    Plan::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap()
+    ForwardingConfig::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap()
 }
 
 #[test]
@@ -187,7 +189,7 @@ fn what_is_too_much_for_one_transaction_is_refused_with_what_to_change() {
             probe_port: 1,
             ..ProxyArgs::new(forwards)
         };
-        let table = ruleset::table(&Plan::new(args).unwrap());
+        let table = ruleset::table(&ForwardingConfig::new(args).unwrap());
         let refused = Namespace::new().run(|| Nftables::open().unwrap().replace(&table)).unwrap_err();
         assert!(refused.to_string().contains("net.core.wmem_max"), "{refused}");
     });

@@ -5,14 +5,14 @@
 
 mod capacity;
 mod flows;
-mod forwarding;
 mod harness;
+mod invalid_packets;
+mod ip_forwarding;
+mod ip_forwarding;
 mod kernel;
-mod life;
+mod lifecycle;
 mod metrics;
 mod packets;
 mod preflight;
 mod sources;
-mod strays;
-mod switches;
 mod userspace;

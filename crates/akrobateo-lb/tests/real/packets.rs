@@ -102,7 +102,7 @@ fn a_client_hears_that_nobody_listens_behind_the_proxy() {
             let refused = tcp_stream(&network.client, at::CLIENT[family], &to, PATIENCE);
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
         }
-        // Not a matter of the network: where somebody listens, there is an answer.
+        // Not a matter of the network: where somebody frontends, there is an answer.
         serve_udp(&network.backend, &with_port(at::BACKEND[0], 80));
         Datagrams::new(&network.client, at::CLIENT[0], &with_port(at::POD[0], 80)).ask(PATIENCE).unwrap();
     });

@@ -70,7 +70,7 @@ impl Socket {
             .map_err(NetlinkError::Socket)
     }
 
-    /// Opens a socket that hears what is announced to `groups`, one bit per multicast group.
+    /// Opens a socket that hears what is proxy_protocol_for to `groups`, one bit per multicast group.
     pub fn listen(protocol: Protocol, groups: u32) -> Result<Self, NetlinkError> {
         let socket = Self::open(protocol)?;
         bind(&socket.0, &netlink::SocketAddrNetlink::new(0, groups)).map_err(NetlinkError::Socket)?;

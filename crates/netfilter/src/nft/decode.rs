@@ -2,7 +2,7 @@
 
 use super::abi::{self, msg};
 use super::expr;
-use super::model::{Chain, Count, DataType, Datum, Element, Set, Table};
+use super::model::{Chain, Count, DataType, Element, Set, Table, Value};
 use crate::netlink::{Attr, Message};
 
 /// Something in the table that Akrobateo never writes, by what it is.
@@ -150,7 +150,7 @@ fn chain(attrs: &[u8]) -> Result<Chain, Foreign> {
 }
 
 fn element(item: &[u8]) -> Option<Element> {
-    let datum = |kind| expr::find_value(item, kind).map(Datum::read);
+    let datum = |kind| expr::find_value(item, kind).map(Value::read);
     let flags = Attr::find_be32(item, abi::element::FLAGS).unwrap_or(0);
     Some(Element {
         key: datum(abi::element::KEY)??,

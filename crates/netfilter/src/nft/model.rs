@@ -24,7 +24,7 @@ impl Table {
     }
 
     /// Lets elements that `before` has too go on counting from there.
-    pub fn count_on(&mut self, before: &Self) {
+    pub fn carry_counters(&mut self, before: &Self) {
         for set in self.sets.iter_mut().filter(|set| set.counted) {
             let Some(before) = before.set(&set.name) else { continue };
             for element in &mut set.elements {
@@ -35,7 +35,7 @@ impl Table {
 
     /// The same without counting. Kernels before 5.7 hold a table so, and decide alike.
     #[must_use]
-    pub fn uncounted(mut self) -> Self {
+    pub fn without_counters(mut self) -> Self {
         for set in &mut self.sets {
             set.counted = false;
             set.elements.iter_mut().for_each(|element| element.count = Count::default());
@@ -64,7 +64,7 @@ pub struct Set {
 impl Set {
     /// What the element with this key has counted; `None` if it isn't there, or doesn't count.
     #[must_use]
-    pub fn count(&self, key: &Datum) -> Option<Count> {
+    pub fn count(&self, key: &Value) -> Option<Count> {
         let at = self.elements.binary_search_by_key(key, |element| element.key).ok()?;
         self.elements.get(at).filter(|_| self.counted).map(|element| element.count)
     }
@@ -83,11 +83,11 @@ pub struct DataType {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Element {
     /// The key, in network byte order.
-    pub key: Datum,
+    pub key: Value,
     /// Whether it is an upper bound.
     pub end: bool,
     /// The value, in a map.
-    pub value: Option<Datum>,
+    pub value: Option<Value>,
     /// What it has counted, or begins with; zero where the set doesn't count.
     pub count: Count,
 }
@@ -103,12 +103,12 @@ pub struct Count {
 
 /// A key or a value; in place, for there may be thousands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Datum {
+pub struct Value {
     bytes: [u8; Self::MAX_LEN],
     len: u8,
 }
 
-impl Datum {
+impl Value {
     /// An IPv6 address and a port.
     pub const MAX_LEN: usize = 20;
 
@@ -127,7 +127,7 @@ impl Datum {
     }
 }
 
-impl<const LEN: usize> From<[u8; LEN]> for Datum {
+impl<const LEN: usize> From<[u8; LEN]> for Value {
     fn from(from: [u8; LEN]) -> Self {
         const { assert!(LEN <= Self::MAX_LEN) };
         let mut bytes = [0; Self::MAX_LEN];

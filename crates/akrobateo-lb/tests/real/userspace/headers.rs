@@ -137,8 +137,8 @@ fn ports_that_are_not_named_get_no_header() {
         let to = SocketAddr::new(ip(at::POD[0]), port(443).get());
         let mut client = network.client.run(|| TcpStream::connect(to).unwrap());
         let mut backend = accept(&backends[0]);
-        client.write_all(b"announced").unwrap();
+        client.write_all(b"proxy_protocol_for").unwrap();
         let (from, local, more) = read(&mut backend, 9);
-        assert_eq!((from, local, &more[..]), (client.local_addr().unwrap(), to, &b"announced"[..]));
+        assert_eq!((from, local, &more[..]), (client.local_addr().unwrap(), to, &b"proxy_protocol_for"[..]));
     });
 }

@@ -3,12 +3,12 @@
 mod drain;
 mod exhaustion;
 mod headers;
-mod many;
 mod preflight;
+mod scale;
+mod source_ranges;
 mod streams;
 mod targets;
 mod udp;
-mod who;
 
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use akrobateo_core::{DataPath, ProxyArgs};
-use akrobateo_lb::plan::Plan;
+use akrobateo_lb::forwarding_config::ForwardingConfig;
 use akrobateo_lb::probe::Status;
 use akrobateo_lb::userspace::{self, Settings};
 use rustix::net::sockopt;
@@ -113,9 +113,9 @@ impl Inside {
     fn new(pod: &Namespace, forwards: &[&str], change: impl FnOnce(&mut Settings) + Send) -> Self {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
         let args = ProxyArgs { data_path: DataPath::Userspace, ..ProxyArgs::new(forwards) };
-        let plan = Plan::new(args).unwrap();
+        let plan = ForwardingConfig::new(args).unwrap();
         let settings = |tcp, udp| {
-            let mut settings = Settings::of_this_machine(tcp, udp);
+            let mut settings = Settings::for_this_host(tcp, udp);
             change(&mut settings);
             settings
         };

@@ -14,7 +14,7 @@ pub fn is_on() -> Result<bool, ForwardingError> {
 }
 
 /// Switches it on, unless it is; returns whether that was needed.
-pub fn switch_on() -> Result<bool, ForwardingError> {
+pub fn enable() -> Result<bool, ForwardingError> {
     if is_on()? {
         return Ok(false);
     }

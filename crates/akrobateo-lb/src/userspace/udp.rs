@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, recvfrom, send, sendto};
 
-use super::datagrams::Flow;
 use super::poller::Token;
 use super::slab::Key;
 use super::stats::{DialFailure, add};
+use super::udp_sessions::Flow;
 use super::worker::Worker;
 
 /// Datagrams that are passed on before others have their turn.
@@ -36,7 +36,7 @@ impl Worker {
 
     /// Sends what is in the buffer to the target.
     fn forward(&mut self, at: u32, port: usize, client: SocketAddr, len: usize) {
-        if !self.lets_in(client.ip()) {
+        if !self.is_allowed(client.ip()) {
             return add(&self.stats.port(port).refused, 1);
         }
         let Some(key) = self.flow(at, port, client) else {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use akrobateo_core::ProxyArgs;
-use akrobateo_lb::keeper::Keeper;
-use akrobateo_lb::plan::Plan;
+use akrobateo_lb::forwarding_config::ForwardingConfig;
+use akrobateo_lb::table_manager::TableManager;
 use netfilter::nft::client::Nftables;
 use rustix::process::Signal;
 
@@ -78,8 +78,9 @@ fn replace_under_traffic() {
     let install = |more: &str| {
         let forwards = ["tcp/80=10.96.3.7:80", more].map(|forward| forward.parse().unwrap()).into();
         let sources = ["192.0.2.0/24", "198.51.100.0/24"].map(|source| source.parse().unwrap()).into();
-        let plan = Plan::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
-        network.pod.run(|| Keeper::install(plan).unwrap());
+        let plan =
+            ForwardingConfig::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
+        network.pod.run(|| TableManager::install(plan).unwrap());
     };
     install("tcp/81=10.96.3.7:80");
     let to = with_port(at::POD[0], 80);

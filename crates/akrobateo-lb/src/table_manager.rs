@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::plan::{Listen, Plan};
+use crate::forwarding_config::{ForwardingConfig, Frontend};
 use crate::ruleset::{self, Traffic};
 use crate::stale_flows::is_stale;
 use netfilter::conntrack::Flows;
@@ -11,23 +11,23 @@ use netfilter::nft::client::{NftError, Nftables};
 
 /// A plan whose rules have been put into the kernel.
 #[derive(Debug)]
-pub struct Keeper {
-    plan: Plan,
+pub struct TableManager {
+    plan: ForwardingConfig,
     nftables: Nftables,
     flows: Flows,
     /// The generation of the kernel's rules in which they were last seen complete.
     seen: Cell<Option<u32>>,
 }
 
-impl Keeper {
+impl TableManager {
     /// Replaces whatever an earlier process left in this thread's network namespace by the plan's rules, unless
     /// it is the same.
-    pub fn install(plan: Plan) -> Result<Self, NftError> {
+    pub fn install(plan: ForwardingConfig) -> Result<Self, NftError> {
         let (nftables, flows) = (Nftables::open()?, Flows::open()?);
         let keeper = Self { plan, nftables, flows, seen: Cell::new(None) };
         // For some microseconds after a replacement, kernels may find nothing in new interval sets, and drop.
-        if keeper.intact()? {
-            keeper.end_stale_flows();
+        if keeper.in_sync()? {
+            keeper.delete_stale_flows();
         } else {
             keeper.put()?;
         }
@@ -36,7 +36,7 @@ impl Keeper {
 
     /// What it keeps.
     #[must_use]
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &ForwardingConfig {
         &self.plan
     }
 
@@ -47,21 +47,21 @@ impl Keeper {
     }
 
     /// Whether the rules are in the kernel as planned, at this moment.
-    pub fn intact(&self) -> Result<bool, NftError> {
+    pub fn in_sync(&self) -> Result<bool, NftError> {
         // Any change of any table counts the generation up; only then is it worth to read them all.
         if self.seen.get() == Some(self.nftables.generation()?) {
             return Ok(true);
         }
         let (generation, listed) = self.nftables.read(ruleset::TABLE)?;
-        let listed = listed.ok().flatten().map(Table::uncounted);
-        let intact = listed.is_some_and(|listed| listed == ruleset::table(&self.plan).uncounted());
-        self.seen.set(intact.then_some(generation));
-        Ok(intact)
+        let listed = listed.ok().flatten().map(Table::without_counters);
+        let in_sync = listed.is_some_and(|listed| listed == ruleset::table(&self.plan).without_counters());
+        self.seen.set(in_sync.then_some(generation));
+        Ok(in_sync)
     }
 
     /// Puts the rules back if they are not in the kernel as planned; returns whether that was needed.
     pub fn restore(&self) -> Result<bool, NftError> {
-        if self.intact()? {
+        if self.in_sync()? {
             return Ok(false);
         }
         self.put()?;
@@ -70,7 +70,7 @@ impl Keeper {
 
     /// Ends flows that the rules decide otherwise than they were decided when they began: flows are not
     /// looked up in the rules again. What can't be ended is logged; new flows are forwarded all the same.
-    pub fn end_stale_flows(&self) {
+    pub fn delete_stale_flows(&self) {
         match self.flows.delete_stale(|flow| is_stale(flow, &self.plan)) {
             Ok(0) => {}
             Ok(flows) => tracing::info!(flows, "ended flows that began under other rules"),
@@ -79,24 +79,24 @@ impl Keeper {
     }
 
     /// What the rules have counted for each port; nothing where the kernel doesn't count, or the rules are gone.
-    pub fn traffic(&self) -> Result<Vec<(Listen, Traffic)>, NftError> {
+    pub fn traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
         let Ok(Some(table)) = self.nftables.read(ruleset::TABLE)?.1 else { return Ok(Vec::new()) };
         let counted = |listen| Some((listen, ruleset::traffic(&table, listen)?));
-        Ok(self.plan.listens().filter_map(counted).collect())
+        Ok(self.plan.frontends().filter_map(counted).collect())
     }
 
     fn put(&self) -> Result<(), NftError> {
         let mut table = ruleset::table(&self.plan);
         // Whatever can't be read counts from zero again, as counters may.
         if let Ok((_, Ok(Some(before)))) = self.nftables.read(ruleset::TABLE) {
-            table.count_on(&before);
+            table.carry_counters(&before);
         }
         let generation = self.nftables.generation()?;
         self.nftables.replace(&table)?;
         // If this was the only transaction meanwhile, the kernel holds what it has acknowledged.
         let next = generation.wrapping_add(1);
         self.seen.set((self.nftables.generation()? == next).then_some(next));
-        self.end_stale_flows();
+        self.delete_stale_flows();
         Ok(())
     }
 }

@@ -5,13 +5,13 @@ const PAUSE: u64 = 10_000;
 
 /// Lines about one thing.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Complaint {
+pub(super) struct RateLimit {
     /// When the next line may come.
     next: u64,
     kept_back: u64,
 }
 
-impl Complaint {
+impl RateLimit {
     /// Whether to log now; if so, how often it happened since the last line.
     pub(super) const fn happened(&mut self, now: u64) -> Option<u64> {
         self.kept_back += 1;
@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_and_the_others_together() {
-        let mut complaint = Complaint::default();
+        let mut complaint = RateLimit::default();
         let told: Vec<_> = [5, 6, 7, 5 + PAUSE, 6 + PAUSE].map(|now| complaint.happened(now)).into();
         assert_eq!(told, [Some(1), None, None, Some(3), None]);
     }

@@ -8,20 +8,20 @@ use akrobateo_core::{DataPath, Family, Forward, Protocol, ProxyArgs, ProxyProtoc
 use crate::sources::Sources;
 
 /// What a client addresses: family, protocol and port.
-pub type Listen = (Family, Protocol, NonZeroU16);
+pub type Frontend = (Family, Protocol, NonZeroU16);
 
 /// Everything that a proxy does, without contradiction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct ForwardingConfig {
     /// Sorted, each port once.
-    forwards: Vec<(Listen, SocketAddr)>,
+    forwards: Vec<(Frontend, SocketAddr)>,
     sources: Option<Sources>,
     proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// Why the arguments make no plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
+pub enum ConfigError {
     /// One port, two targets.
     #[error("--forward {0} and --forward {1}: a port has one target per protocol and address family")]
     Contradiction(Forward, Forward),
@@ -48,12 +48,12 @@ pub enum PlanError {
     SctpInUserspace(Forward),
 }
 
-impl Plan {
+impl ForwardingConfig {
     /// Checks the arguments.
-    pub fn new(args: ProxyArgs) -> Result<Self, PlanError> {
+    pub fn new(args: ProxyArgs) -> Result<Self, ConfigError> {
         let ProxyArgs { forwards, sources, probe_port, data_path, proxy_protocol } = args;
         if probe_port == 0 {
-            return Err(PlanError::ProbeZero);
+            return Err(ConfigError::ProbeZero);
         }
         let check = |forward| check(forward, probe_port, data_path);
         let mut checked = forwards.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
@@ -61,10 +61,10 @@ impl Plan {
         checked.dedup();
         if let Some(two) = checked.windows(2).find(|two| two[0].0 == two[1].0) {
             let forward = |((_, protocol, port), target)| Forward { protocol, port, target };
-            return Err(PlanError::Contradiction(forward(two[0]), forward(two[1])));
+            return Err(ConfigError::Contradiction(forward(two[0]), forward(two[1])));
         }
         if let Some(asked) = &proxy_protocol {
-            announceable(asked, data_path, &checked)?;
+            check_proxy_protocol(asked, data_path, &checked)?;
         }
         let sources = (!sources.is_empty()).then(|| Sources::new(&sources));
         Ok(Self { forwards: checked, sources, proxy_protocol })
@@ -77,20 +77,20 @@ impl Plan {
     }
 
     /// What clients can address, in order.
-    pub fn listens(&self) -> impl Iterator<Item = Listen> {
+    pub fn frontends(&self) -> impl Iterator<Item = Frontend> {
         self.forwards.iter().map(|(listen, _)| *listen)
     }
 
     /// Where a client that addresses `listen` ends up.
     #[must_use]
-    pub fn target(&self, listen: Listen) -> Option<SocketAddr> {
+    pub fn target(&self, listen: Frontend) -> Option<SocketAddr> {
         let at = self.forwards.binary_search_by_key(&listen, |(one, _)| *one).ok()?;
         Some(self.forwards.get(at)?.1)
     }
 
-    /// The PROXY protocol by which connections to this TCP port are announced to the target, if they are.
+    /// The PROXY protocol by which connections to this TCP port are proxy_protocol_for to the target, if they are.
     #[must_use]
-    pub fn announced(&self, port: NonZeroU16) -> Option<ProxyVersion> {
+    pub fn proxy_protocol_for(&self, port: NonZeroU16) -> Option<ProxyVersion> {
         self.proxy_protocol.as_ref()?.of(port)
     }
 
@@ -108,33 +108,33 @@ impl Plan {
 }
 
 /// Whether a forward makes sense by itself.
-fn check(forward: Forward, probe_port: u16, path: DataPath) -> Result<(Listen, SocketAddr), PlanError> {
+fn check(forward: Forward, probe_port: u16, path: DataPath) -> Result<(Frontend, SocketAddr), ConfigError> {
     let Forward { protocol, port, target } = forward;
     if !reachable(target.ip()) {
-        return Err(PlanError::Target(forward));
+        return Err(ConfigError::Target(forward));
     }
     if protocol == Protocol::Tcp && port.get() == probe_port {
-        return Err(PlanError::ProbeForwarded(probe_port));
+        return Err(ConfigError::ProbeForwarded(probe_port));
     }
     if protocol == Protocol::Sctp && path == DataPath::Userspace {
-        return Err(PlanError::SctpInUserspace(forward));
+        return Err(ConfigError::SctpInUserspace(forward));
     }
     Ok(((Family::of(target.ip()), protocol, port), target))
 }
 
 /// Whether the PROXY protocol can be had on this path, for these ports.
-fn announceable(
+fn check_proxy_protocol(
     asked: &ProxyProtocol,
     path: DataPath,
-    forwards: &[(Listen, SocketAddr)],
-) -> Result<(), PlanError> {
+    forwards: &[(Frontend, SocketAddr)],
+) -> Result<(), ConfigError> {
     if path != DataPath::Userspace {
-        return Err(PlanError::ProxyProtocolInKernel(asked.clone()));
+        return Err(ConfigError::ProxyProtocolInKernel(asked.clone()));
     }
     let forwarded =
         |port| forwards.iter().any(|((_, protocol, of), _)| (*protocol, *of) == (Protocol::Tcp, port));
     match asked.named_ports().find(|port| !forwarded(*port)) {
-        Some(port) => Err(PlanError::ProxyProtocolPort(asked.clone(), port)),
+        Some(port) => Err(ConfigError::ProxyProtocolPort(asked.clone(), port)),
         None => Ok(()),
     }
 }
@@ -154,9 +154,9 @@ mod tests {
 
     use super::*;
 
-    fn plan(forwards: &[&str], probe_port: u16) -> Result<Plan, PlanError> {
+    fn plan(forwards: &[&str], probe_port: u16) -> Result<ForwardingConfig, ConfigError> {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
-        Plan::new(ProxyArgs { probe_port, ..ProxyArgs::new(forwards) })
+        ForwardingConfig::new(ProxyArgs { probe_port, ..ProxyArgs::new(forwards) })
     }
 
     #[test]
@@ -195,9 +195,9 @@ mod tests {
         assert!(plan(&["udp/80=10.0.0.1:80"], 80).is_ok(), "the probe is TCP");
     }
 
-    fn in_userspace(forwards: &[&str], proxy_protocol: &str) -> Result<Plan, PlanError> {
+    fn in_userspace(forwards: &[&str], proxy_protocol: &str) -> Result<ForwardingConfig, ConfigError> {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
-        Plan::new(ProxyArgs {
+        ForwardingConfig::new(ProxyArgs {
             data_path: DataPath::Userspace,
             proxy_protocol: Some(proxy_protocol.parse().unwrap()),
             ..ProxyArgs::new(forwards)
@@ -208,16 +208,17 @@ mod tests {
     fn the_proxy_protocol_is_for_tcp_in_userspace() {
         let forwards = ["tcp/80=10.0.0.1:80", "tcp/443=10.0.0.1:443", "udp/53=10.0.0.1:53"];
         let plan = in_userspace(&forwards, "v2:443").unwrap();
-        let announced = |port| plan.announced(NonZeroU16::new(port).unwrap());
-        assert_eq!((announced(80), announced(443)), (None, Some(ProxyVersion::V2)));
+        let proxy_protocol_for = |port| plan.proxy_protocol_for(NonZeroU16::new(port).unwrap());
+        assert_eq!((proxy_protocol_for(80), proxy_protocol_for(443)), (None, Some(ProxyVersion::V2)));
         let error = in_userspace(&forwards, "v2:53,443").unwrap_err().to_string();
         assert_eq!(error, "--proxy-protocol v2:53,443: 53 is not a forwarded TCP port");
         let error = in_userspace(&["sctp/80=10.0.0.1:80"], "v1").unwrap_err().to_string();
         assert!(error.contains("tcp and udp only"), "{error}");
         let forwards = vec!["tcp/80=10.0.0.1:80".parse().unwrap()];
         let proxy_protocol = Some("v1".parse().unwrap());
-        let error =
-            Plan::new(ProxyArgs { proxy_protocol, ..ProxyArgs::new(forwards) }).unwrap_err().to_string();
+        let error = ForwardingConfig::new(ProxyArgs { proxy_protocol, ..ProxyArgs::new(forwards) })
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "--proxy-protocol v1: it needs --data-path userspace");
     }
 
@@ -243,7 +244,7 @@ mod tests {
                 forwards.iter().any(|two| listen(one) == listen(two) && one.target != two.target)
             });
             let taken = forwards.iter().any(|one| one.protocol == Protocol::Tcp && one.port.get() == probe_port);
-            match Plan::new(args) {
+            match ForwardingConfig::new(args) {
                 Err(_) => prop_assert!(contradiction || taken || probe_port == 0),
                 Ok(plan) => {
                     prop_assert!(!contradiction && !taken && probe_port != 0);

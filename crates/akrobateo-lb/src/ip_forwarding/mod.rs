@@ -6,7 +6,7 @@ pub mod ipv6;
 use akrobateo_core::Family;
 use netfilter::netlink::{NetlinkError, Protocol, Socket};
 
-use crate::plan::Plan;
+use crate::forwarding_config::ForwardingConfig;
 
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` (linux/rtnetlink.h), as bits.
 const GROUPS: u32 = 1 | 1 << (24 - 1) | 1 << (25 - 1);
@@ -47,7 +47,7 @@ pub fn watch() -> Result<Socket, NetlinkError> {
 }
 
 /// Whether the families that the plan forwards are passed on, in this thread's network namespace.
-pub fn check(plan: &Plan) -> Result<(), ForwardingError> {
+pub fn check(plan: &ForwardingConfig) -> Result<(), ForwardingError> {
     if wants(plan, Family::V4) && !ipv4::is_on().map_err(ForwardingError::Ipv4Unreadable)? {
         return Err(ForwardingError::Ipv4Off);
     }
@@ -57,14 +57,14 @@ pub fn check(plan: &Plan) -> Result<(), ForwardingError> {
     Ok(())
 }
 
-fn wants(plan: &Plan, family: Family) -> bool {
+fn wants(plan: &ForwardingConfig, family: Family) -> bool {
     plan.forwards(family).next().is_some()
 }
 
 /// Makes sure that the families that the plan forwards are passed on, in this thread's network namespace.
-pub fn ensure(plan: &Plan) -> Result<(), ForwardingError> {
+pub fn ensure(plan: &ForwardingConfig) -> Result<(), ForwardingError> {
     if wants(plan, Family::V4) {
-        for interface in ipv4::switch_on().map_err(ForwardingError::Ipv4)? {
+        for interface in ipv4::enable().map_err(ForwardingError::Ipv4)? {
             tracing::info!(interface, "switched IPv4 forwarding on");
         }
     }

@@ -31,7 +31,7 @@ struct Closed {
 }
 
 /// Switches forwarding on where it is off; returns the names of those interfaces.
-pub fn switch_on() -> Result<Vec<String>, NetlinkError> {
+pub fn enable() -> Result<Vec<String>, NetlinkError> {
     let socket = Socket::open(Protocol::Route)?;
     let closed = list(&socket)?;
     for interface in &closed {

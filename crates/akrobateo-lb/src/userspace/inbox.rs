@@ -12,14 +12,14 @@ pub(super) type Client = (usize, OwnedFd, SocketAddr);
 
 /// Where others leave clients for a worker.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Inbox {
     /// Connections of the worker, those included that wait here.
     load: AtomicUsize,
     /// `None` once the worker takes no more.
     waiting: Mutex<Option<Vec<Client>>>,
 }
 
-impl Desk {
+impl Inbox {
     pub(super) const fn new() -> Self {
         Self { load: AtomicUsize::new(0), waiting: Mutex::new(Some(Vec::new())) }
     }
@@ -66,8 +66,8 @@ impl Desk {
 }
 
 /// Which worker should serve a client that worker `own` has accepted, if not itself: the one with the fewest connections.
-pub(super) fn less_busy(desks: &[Desk], own: usize) -> Option<usize> {
-    let load = |at: usize| desks.get(at).map(Desk::load);
+pub(super) fn least_loaded(desks: &[Inbox], own: usize) -> Option<usize> {
+    let load = |at: usize| desks.get(at).map(Inbox::load);
     let least = (0..desks.len()).min_by_key(|&at| load(at))?;
     (load(least) < load(own)).then_some(least)
 }
@@ -79,22 +79,22 @@ mod tests {
     #[test]
     fn who_has_the_fewest_gets_the_next_and_who_has_no_more_keeps_it() {
         let desks = [2, 1, 2].map(|load| {
-            let desk = Desk::new();
+            let desk = Inbox::new();
             (0..load).for_each(|_| desk.begun());
             desk
         });
         assert_eq!(
-            (less_busy(&desks, 0), less_busy(&desks, 1), less_busy(&desks, 2)),
+            (least_loaded(&desks, 0), least_loaded(&desks, 1), least_loaded(&desks, 2)),
             (Some(1), None, Some(1))
         );
         desks[1].begun();
-        assert_eq!(less_busy(&desks, 0), None);
+        assert_eq!(least_loaded(&desks, 0), None);
     }
 
     #[test]
     fn nothing_is_lost_at_a_desk_that_closes() {
         let client = || (0, std::fs::File::open("/dev/null").unwrap().into(), "192.0.2.1:1".parse().unwrap());
-        let desk = Desk::new();
+        let desk = Inbox::new();
         assert!(desk.leave(client()).is_none());
         assert_eq!((desk.load(), desk.take().len(), desk.take().len()), (1, 1, 0));
         assert!(desk.leave(client()).is_none());

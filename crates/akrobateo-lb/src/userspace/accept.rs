@@ -7,11 +7,11 @@ use rustix::io::Errno;
 use rustix::net::acceptfrom_with;
 
 use super::connection::{Connection, dial, reset};
-use super::handover::{Client, Desk, less_busy};
-use super::listen::{FLAGS, let_no_more_begin};
+use super::inbox::{Client, Inbox, least_loaded};
+use super::listen::{FLAGS, refuse_new_syns};
 use super::poller::Token;
 use super::stats::{DialFailure, add};
-use super::worker::{STALL, Worker};
+use super::worker::{ACCEPT_RETRY, Worker};
 
 /// Clients that are accepted before others have their turn.
 const AT_A_TIME: usize = 64;
@@ -68,7 +68,7 @@ impl Worker {
 
     /// A client has been accepted: serves it, leaves that to another worker, or keeps the client out.
     fn arrived(&mut self, port: usize, client: OwnedFd, address: SocketAddr) {
-        if !self.lets_in(address.ip()) {
+        if !self.is_allowed(address.ip()) {
             add(&self.stats.port(port).refused, 1);
             reset(&client);
             self.shared.connections.left();
@@ -82,7 +82,7 @@ impl Worker {
 
     /// Leaves a client to a worker that has fewer; gives it back if there is none.
     fn pass_on(&self, client: Client) -> Option<Client> {
-        let other = if self.draining { None } else { less_busy(&self.shared.desks, self.number) };
+        let other = if self.draining { None } else { least_loaded(&self.shared.desks, self.number) };
         let Some(other) = other else { return Some(client) };
         let back = self.shared.desks[other].leave(client);
         if back.is_none() {
@@ -98,7 +98,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn desk(&self) -> &Desk {
+    pub(super) fn desk(&self) -> &Inbox {
         &self.shared.desks[self.number]
     }
 
@@ -125,13 +125,13 @@ impl Worker {
     }
 
     /// Whether a client with this address may come in.
-    pub(super) fn lets_in(&self, client: IpAddr) -> bool {
+    pub(super) fn is_allowed(&self, client: IpAddr) -> bool {
         self.shared.sources.as_ref().is_none_or(|sources| sources.allow(client))
     }
 
     fn stall(&mut self, at: u32, why: &str) {
         if self.stalled.is_empty() {
-            self.stalled_until = self.tools.now + STALL;
+            self.stalled_until = self.tools.now + ACCEPT_RETRY;
         }
         self.stalled.push(at);
         if let Some(times) = self.about_resources.happened(self.tools.now) {
@@ -140,9 +140,9 @@ impl Worker {
     }
 
     /// Lets nobody in any more but those who are about to be connected.
-    pub(super) fn let_no_more_begin(&mut self) {
+    pub(super) fn refuse_new_syns(&mut self) {
         for listener in &self.listeners {
-            if let Err(error) = let_no_more_begin(&listener.socket) {
+            if let Err(error) = refuse_new_syns(&listener.socket) {
                 tracing::warn!(%error, "clients that connect now may be reset");
             }
         }
