@@ -5,9 +5,9 @@
 
 mod capacity;
 mod flows;
+mod forwarding;
 mod harness;
 mod invalid_packets;
-mod ip_forwarding;
 mod ip_forwarding;
 mod kernel;
 mod lifecycle;
