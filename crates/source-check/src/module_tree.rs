@@ -107,27 +107,21 @@ fn is_test(item: &impl ToTokens) -> bool {
 /// Returns the deepest module that the path names, as seen from a module; `None` if it is of another crate.
 fn resolve<'a>(modules: &'a Modules, from: &[String], segments: &[String]) -> Option<&'a Module> {
     let mut name = from.to_vec();
-    let mut rest = segments;
-    match rest.first()?.as_str() {
-        "crate" => name.clear(),
-        "self" => (),
-        "super" => {
-            while let Some(("super", tail)) = rest.split_first().map(|(first, tail)| (first.as_str(), tail)) {
-                name.pop();
-                rest = tail;
+    for (index, segment) in segments.iter().enumerate() {
+        match segment.as_str() {
+            "crate" => name.clear(),
+            "self" => (),
+            "super" => drop(name.pop()),
+            child => {
+                name.push(child.to_owned());
+                if !modules.contains_key(&name) {
+                    name.pop();
+                    if index == 0 {
+                        return None;
+                    }
+                    break;
+                }
             }
-            rest = &segments[segments.len() - rest.len() - 1..];
-        }
-        child => {
-            name.push(child.to_owned());
-            modules.get(&name)?;
-        }
-    }
-    for segment in &rest[1..] {
-        name.push(segment.clone());
-        if !modules.contains_key(&name) {
-            name.pop();
-            break;
         }
     }
     modules.get(&name)
