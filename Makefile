@@ -33,7 +33,7 @@ e2e: deps ## runs only the end-to-end tests, on a real cluster
 	scripts/e2e
 
 .PHONY: figures
-figures: deps ## measures the operator on that cluster: its latency and memory (10 minutes)
+figures: deps ## measures the operator on that cluster: times beyond Kubernetes' own, memory (10 minutes)
 	scripts/figures
 
 .PHONY: bench
