@@ -126,7 +126,7 @@ impl Worker {
 
     /// Whether a client with this address may come in.
     pub(super) fn is_allowed(&self, client: IpAddr) -> bool {
-        self.shared.sources.as_ref().is_none_or(|sources| sources.allow(client))
+        self.shared.sources.as_ref().is_none_or(|sources| sources.allows(client))
     }
 
     fn stall(&mut self, at: u32, why: &str) {

@@ -4,6 +4,7 @@
 
 mod accept;
 mod connection;
+pub mod error;
 mod header;
 mod inbox;
 mod listen;
@@ -23,24 +24,25 @@ mod worker;
 
 use std::rc::Rc;
 
+use crate::error::Error;
 use crate::forwarding_config::ForwardingConfig;
 use crate::probe;
-use crate::run::{Error, listen};
 
-pub use proxy::{Proxy, UserspaceError};
+pub use proxy::Proxy;
 pub use settings::Settings;
+pub use stats::METRICS;
 
-/// Forwards until `told`; then lets nobody in any more, and ends when all connections have.
-pub async fn live(
-    plan: ForwardingConfig,
+/// Forwards until `shutdown` ends. Then drains: accepts no new connections, and returns when the existing ones end.
+pub async fn run(
+    config: ForwardingConfig,
     probe_port: u16,
-    told: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let listener = listen(probe_port)?;
-    let mut proxy = Proxy::start(&plan, Settings::for_this_host)?;
-    tokio::task::spawn_local(probe::answer(listener, Rc::new(proxy.status())));
+    let listener = probe::listen(probe_port)?;
+    let mut proxy = Proxy::start(&config, Settings::for_this_host)?;
+    tokio::task::spawn_local(probe::serve(listener, Rc::new(proxy.status())));
     tokio::select! {
-        () = told => {}
+        () = shutdown => {}
         ended = proxy.ended() => return Ok(ended?),
     }
     proxy.drain();

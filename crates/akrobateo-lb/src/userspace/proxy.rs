@@ -1,6 +1,5 @@
 //! A running proxy: its workers, what they tell of themselves, and how they end.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -10,6 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::error::UserspaceError;
 use super::inbox::Inbox;
 use super::listen::bind_listener;
 use super::ports::Port;
@@ -18,31 +18,10 @@ use super::shared::{Quota, Shared};
 use super::stats::{WorkerStats, metrics};
 use super::worker::{Arrivals, Worker};
 use crate::forwarding_config::ForwardingConfig;
-use crate::probe::Status;
+use crate::probe::DataPathStatus;
 
 /// Stack of a worker, in bytes; it calls nothing deep.
 const STACK: usize = 256 << 10;
-
-/// Why userspace can't forward.
-#[derive(Debug, thiserror::Error)]
-pub enum UserspaceError {
-    /// A port that this user may not have.
-    #[error(
-        "--forward {0}: not allowed to listen on port {port}: it needs the sysctl net.ipv4.ip_unprivileged_port_start \
-         at most {port}, as pods have it, or the capability NET_BIND_SERVICE",
-        port = .0.port
-    )]
-    Privileged(Forward),
-    /// A port that can't be listened on.
-    #[error("--forward {0}: cannot listen on port {port}: {1}", port = .0.port)]
-    Frontend(Forward, io::Error),
-    /// A thread can't be set up.
-    #[error("cannot start a worker: {0}")]
-    Start(io::Error),
-    /// A thread can't wait for its sockets any more.
-    #[error("a worker failed: {0}")]
-    Worker(io::Error),
-}
 
 /// A running proxy.
 #[derive(Debug)]
@@ -154,7 +133,7 @@ impl Drop for Proxy {
     }
 }
 
-impl Status for ProxyStatus {
+impl DataPathStatus for ProxyStatus {
     fn ready(&self) -> Result<(), String> {
         if self.shared.draining.load(Acquire) {
             return Err(format!("draining: {} connections are left", self.shared.connections.taken()));

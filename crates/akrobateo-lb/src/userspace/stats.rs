@@ -39,6 +39,10 @@ const PIPES: Definition = Definition {
     help: "Pipes, which are held only while many bytes move.",
 };
 
+/// The metrics that the userspace data path can have.
+pub const METRICS: &[Definition] =
+    &[CONNECTIONS, OPEN, REFUSED, DROPPED, BYTES, FAILURES, AT_LIMIT, OUT_OF_RESOURCES, PIPES];
+
 /// Why a target could not be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DialFailure {
@@ -198,4 +202,27 @@ fn whole(text: &mut Text, workers: &[&WorkerStats]) {
     text.metric(&AT_LIMIT).value(sum(|worker| worker.at_limit.load(Relaxed)));
     text.metric(&OUT_OF_RESOURCES).value(sum(|worker| worker.out_of_resources.load(Relaxed)));
     text.metric(&PIPES).value(sum(|worker| worker.pipes.load(Relaxed) as u64));
+}
+
+#[cfg(test)]
+mod tests {
+    use akrobateo_core::{Family, Protocol};
+
+    use super::*;
+
+    #[test]
+    fn text_has_every_metric_of_the_table() {
+        let port = Port {
+            protocol: Protocol::Tcp,
+            family: Family::V4,
+            number: 80.try_into().unwrap(),
+            target: "10.96.3.7:80".parse().unwrap(),
+            proxy_protocol_for: None,
+        };
+        let text = metrics(&[port], &[&WorkerStats::new(1)], true);
+        let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
+        let expected: Vec<_> =
+            METRICS.iter().map(|metric| format!("{} {}", metric.name, metric.help)).collect();
+        assert_eq!(written, expected);
+    }
 }
