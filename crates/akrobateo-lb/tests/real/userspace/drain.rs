@@ -10,9 +10,9 @@ use rustix::process::Signal;
 
 use super::streams::{read_blocks, write_blocks};
 use super::{FORWARDS, accept, backends, connect, pair, ready, rest};
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::status;
-use crate::harness::traffic::PATIENCE;
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::probe_status;
+use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{Network, eventually, isolated};
 
 #[test]
@@ -23,20 +23,20 @@ fn sigterm_keeps_new_clients_out_and_ends_when_the_last_connection_does() {
         let mut proxy = ready(&network.pod, FORWARDS);
         let (mut client, mut backend) = pair(&network, &backends, 0);
         proxy.signal(Signal::TERM);
-        eventually("it is not ready any more", || (status(&network.pod) == Some(503)).then_some(()));
-        let to: SocketAddr = with_port(at::POD[0], 80).parse().unwrap();
+        eventually("it is not ready any more", || (probe_status(&network.pod) == Some(503)).then_some(()));
+        let to: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
         eventually("nobody is let in", || {
-            let tried = network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE));
+            let tried = network.client.run(|| TcpStream::connect_timeout(&to, REPLY_TIMEOUT));
             tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused).then_some(())
         });
         client.write_all(b"still there?").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(rest(&backend).unwrap(), b"still there?");
-        assert_eq!(status(&network.pod), Some(503));
+        assert_eq!(probe_status(&network.pod), Some(503));
         backend.write_all(b"yes").unwrap();
         drop(backend);
         assert_eq!(rest(&client).unwrap(), b"yes");
-        let (exit, after) = proxy.end();
+        let (exit, after) = proxy.wait_for_exit();
         assert!(exit.success() && after < Duration::from_secs(2), "{exit} after {after:?}");
     });
 }
@@ -57,14 +57,14 @@ fn who_was_about_to_be_connected_when_sigterm_came_is_let_in() {
                 (!network.client.nft("list table inet lossy").contains("packets 0 ")).then_some(())
             });
             proxy.signal(Signal::TERM);
-            proxy.logs("draining");
+            proxy.wait_for_log("draining");
             network.client.nft("delete table inet lossy");
             let mut client = client.join().unwrap();
             client.write_all(b"just in time").unwrap();
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(rest(&accept(&backends[0])).unwrap(), b"just in time");
         });
-        assert!(proxy.end().0.success());
+        assert!(proxy.wait_for_exit().0.success());
     });
 }
 
@@ -74,15 +74,15 @@ fn without_connections_sigterm_ends_it_at_once() {
         let network = Network::new();
         let mut proxy = ready(&network.pod, FORWARDS);
         proxy.signal(Signal::TERM);
-        let (exit, after) = proxy.end();
+        let (exit, after) = proxy.wait_for_exit();
         assert!(exit.success() && after < Duration::from_secs(3), "{exit} after {after:?}");
     });
 }
 
 /// One client that asks, and checks all of the answer; an error only where it was not let in.
 fn ask(network: &Network, to: SocketAddr) -> Result<(), Error> {
-    let mut stream = network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE))?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = network.client.run(|| TcpStream::connect_timeout(&to, REPLY_TIMEOUT))?;
+    stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
     let mut answered = || {
         stream.write_all(b"question")?;
         let mut answer = String::new();
@@ -111,7 +111,7 @@ fn sigterm_under_load_cuts_nothing_that_could_have_finished() {
         let mut proxy = ready(&network.pod, FORWARDS);
         let client = connect(&network, 1);
         let backend = accept(&long);
-        let to: SocketAddr = with_port(at::POD[0], 80).parse().unwrap();
+        let to: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
         let (asked, refused) = (AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             // One that takes long, as those that take short come and go.
@@ -123,7 +123,7 @@ fn sigterm_under_load_cuts_nothing_that_could_have_finished() {
                 .map(|_| {
                     scope.spawn(|| {
                         let start = Instant::now();
-                        while start.elapsed() < 2 * PATIENCE {
+                        while start.elapsed() < 2 * REPLY_TIMEOUT {
                             match ask(&network, to) {
                                 Ok(()) => _ = asked.fetch_add(1, Relaxed),
                                 Err(_) => return refused.store(true, Relaxed),
@@ -144,7 +144,7 @@ fn sigterm_under_load_cuts_nothing_that_could_have_finished() {
         });
         assert!(refused.load(Relaxed), "clients are still let in");
         drop((client, backend));
-        let (exit, _) = proxy.end();
+        let (exit, _) = proxy.wait_for_exit();
         assert!(exit.success(), "{exit}");
     });
 }

@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit, prlimit};
 
 use super::streams::{read_blocks, write_blocks};
 use super::{FORWARDS, Inside, accept, backends, connect, metric, metrics, pair, ready, rest};
-use crate::harness::proxy::lowest_free_descriptor;
+use crate::harness::process::lowest_free_descriptor;
 use crate::harness::{Network, eventually, isolated};
 
 #[test]
@@ -50,7 +50,7 @@ fn without_descriptors_clients_wait_and_those_who_are_in_are_served() {
             client.write_all(b"let me in").unwrap();
             client.shutdown(Shutdown::Write).unwrap();
         }
-        proxy.logs("descriptors or memory are used up: clients wait");
+        proxy.wait_for_log("descriptors or memory are used up: clients wait");
         for (client, backend) in &mut open {
             client.write_all(b"?").unwrap();
             backend.read_exact(&mut [0]).unwrap();

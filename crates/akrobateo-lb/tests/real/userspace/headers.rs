@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use ppp::{HeaderResult, v1, v2};
 
 use super::{FORWARDS, accept, backends, connect, ip, metric, metrics, pair, port, ready, rest};
-use crate::harness::network::{at, with_port};
+use crate::harness::addr::{self, with_port};
 use crate::harness::{Network, eventually, isolated};
 
 /// What a backend reads that knows the protocol: the client, where it connected to, and the bytes after that.
@@ -75,7 +75,7 @@ fn both_versions_tell_the_client_and_its_destination_in_both_families() {
                 // Of a protocol in which the server speaks first, the header is all that comes at first.
                 let (from, to, more) = read(&mut backend, 0);
                 assert_eq!(from, client.local_addr().unwrap());
-                assert_eq!(to.to_string(), with_port(at::POD[family], 80));
+                assert_eq!(to.to_string(), with_port(addr::POD[family], 80));
                 assert!(more.is_empty());
                 backend.write_all(b"220 ready\r\n").unwrap();
                 client.read_exact(&mut [0; 11]).unwrap();
@@ -134,7 +134,7 @@ fn ports_that_are_not_named_get_no_header() {
         client.write_all(b"plain").unwrap();
         drop(client);
         assert_eq!(rest(&backend).unwrap(), b"plain");
-        let to = SocketAddr::new(ip(at::POD[0]), port(443).get());
+        let to = SocketAddr::new(ip(addr::POD[0]), port(443).get());
         let mut client = network.client.run(|| TcpStream::connect(to).unwrap());
         let mut backend = accept(&backends[0]);
         client.write_all(b"proxy_protocol_for").unwrap();

@@ -22,9 +22,10 @@ use akrobateo_lb::probe::Status;
 use akrobateo_lb::userspace::{self, Settings};
 use rustix::net::sockopt;
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::{PROBE_PORT, args};
-use crate::harness::traffic::{PATIENCE, http_get};
+use crate::harness::addr::{self, with_port};
+use crate::harness::http;
+use crate::harness::proxy::{PROBE_PORT, split_args};
+use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{DEADLINE, Namespace, Network, Proxy, eventually};
 
 /// No capability at all.
@@ -35,24 +36,24 @@ const FORWARDS: &str = "--data-path=userspace --forward=tcp/80=10.96.3.7:80 --fo
 
 /// Starts a proxy without any capability, and waits until it is ready.
 fn ready(pod: &Namespace, line: &str) -> Proxy {
-    Proxy::ready_with(pod, &args(line), NOTHING)
+    Proxy::start_ready_with(pod, &split_args(line), NOTHING)
 }
 
 /// A listening backend per family, on port 80.
 fn backends(network: &Network) -> [TcpListener; 2] {
-    at::BACKEND.map(|ip| network.backend.run(|| TcpListener::bind(with_port(ip, 80)).unwrap()))
+    addr::BACKEND.map(|ip| network.backend.run(|| TcpListener::bind(with_port(ip, 80)).unwrap()))
 }
 
 /// Connects from the client to port 80 of the pod.
 fn connect(network: &Network, family: usize) -> TcpStream {
-    let to: SocketAddr = with_port(at::POD[family], 80).parse().unwrap();
-    patient(network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE).unwrap()))
+    let to: SocketAddr = with_port(addr::POD[family], 80).parse().unwrap();
+    patient(network.client.run(|| TcpStream::connect_timeout(&to, REPLY_TIMEOUT).unwrap()))
 }
 
 /// Connects from the client to port 80 of the pod, and is reset: at once, or as soon as it reads.
 fn is_reset(network: &Network, family: usize) {
-    let to: SocketAddr = with_port(at::POD[family], 80).parse().unwrap();
-    let connected = network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE));
+    let to: SocketAddr = with_port(addr::POD[family], 80).parse().unwrap();
+    let connected = network.client.run(|| TcpStream::connect_timeout(&to, REPLY_TIMEOUT));
     let error = connected.and_then(|stream| rest(&patient(stream))).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
@@ -64,8 +65,8 @@ fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 fn patient(stream: TcpStream) -> TcpStream {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(REPLY_TIMEOUT)).unwrap();
     stream
 }
 
@@ -101,7 +102,7 @@ fn metric(text: &str, name: &str, labels: &[&str]) -> u64 {
 
 /// What the proxy in `pod` answers at /metrics.
 fn metrics(pod: &Namespace) -> String {
-    pod.run(|| http_get("127.0.0.1", PROBE_PORT, "/metrics", PATIENCE)).expect("/metrics is answered")
+    pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/metrics", REPLY_TIMEOUT)).expect("/metrics is answered")
 }
 
 /// A proxy within this process, for settings that nobody can choose from outside.

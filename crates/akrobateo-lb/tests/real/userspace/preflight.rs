@@ -1,20 +1,20 @@
 //! What a proxy needs: it gets it, or says in one sentence what is missing.
 
 use super::{NOTHING, ready};
+use crate::harness::addr::{self, with_port};
 use crate::harness::metrics::Metrics;
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::args;
-use crate::harness::traffic::{PATIENCE, serve_tcp, tcp};
+use crate::harness::proxy::split_args;
+use crate::harness::traffic::{REPLY_TIMEOUT, connect_tcp, serve_tcp};
 use crate::harness::{Network, Proxy, isolated};
 
 /// Starts a proxy that can't work; returns what it says.
 fn refused(network: &Network, line: &str) -> String {
-    let mut proxy = Proxy::start_with(&network.pod, &args(line), NOTHING);
-    let (exit, _) = proxy.end();
+    let mut proxy = Proxy::start(&network.pod, &split_args(line), NOTHING);
+    let (exit, _) = proxy.wait_for_exit();
     assert_eq!(exit.code(), Some(1), "{}", proxy.log());
-    let reason = proxy.termination();
+    let reason = proxy.termination_message();
     assert_eq!(reason.lines().count(), 1, "{reason}");
-    proxy.logs(&reason);
+    proxy.wait_for_log(&reason);
     reason
 }
 
@@ -22,7 +22,7 @@ fn refused(network: &Network, line: &str) -> String {
 fn a_port_that_may_not_be_listened_on_is_named_with_what_is_missing() {
     isolated(|| {
         let network = Network::new();
-        network.pod.sysctl("ipv4/ip_unprivileged_port_start", "1024");
+        network.pod.set_sysctl("ipv4/ip_unprivileged_port_start", "1024");
         let line = "--data-path=userspace --forward=tcp/80=10.96.3.7:80";
         let reason = refused(&network, line);
         assert!(
@@ -32,9 +32,9 @@ fn a_port_that_may_not_be_listened_on_is_named_with_what_is_missing() {
         assert!(reason.contains("net.ipv4.ip_unprivileged_port_start"), "{reason}");
         assert!(reason.contains("NET_BIND_SERVICE"), "{reason}");
         // And with either of them it works.
-        let proxy = Proxy::ready_with(&network.pod, &args(line), "-all,+net_bind_service");
+        let proxy = Proxy::start_ready_with(&network.pod, &split_args(line), "-all,+net_bind_service");
         proxy.kill();
-        network.pod.sysctl("ipv4/ip_unprivileged_port_start", "80");
+        network.pod.set_sysctl("ipv4/ip_unprivileged_port_start", "80");
         ready(&network.pod, line);
     });
 }
@@ -72,13 +72,13 @@ fn what_only_the_other_path_can_do_is_refused() {
 fn no_rule_of_nftables_and_no_forwarding_is_needed() {
     isolated(|| {
         let network = Network::new();
-        serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
+        serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
         let _proxy = ready(&network.pod, super::FORWARDS);
-        let to = with_port(at::POD[0], 80);
-        let mut connection = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
-        connection.echoes().unwrap();
-        assert_eq!(connection.answer.peer.ip().to_string(), at::POD[0]);
-        assert_eq!(Metrics::of(&network.pod).port("connections_total", "tcp/80", 0, ""), 1);
+        let to = with_port(addr::POD[0], 80);
+        let mut connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        connection.check_echo().unwrap();
+        assert_eq!(connection.reply.peer.ip().to_string(), addr::POD[0]);
+        assert_eq!(Metrics::scrape(&network.pod).port_value("connections_total", "tcp/80", 0, ""), 1);
         assert_eq!(network.pod.nft("list ruleset"), "");
         assert_eq!(network.pod.read_sysctl("ipv4/ip_forward"), "0");
     });

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::{Inside, accept, ip, metric, metrics, patient, ready};
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::{descriptors, peak, resident};
-use crate::harness::traffic::{Datagrams, PATIENCE, serve_udp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::process::{open_descriptors, peak_memory, resident_memory};
+use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, serve_udp};
 use crate::harness::{Network, eventually, isolated};
 
 /// Connections that say nothing, and those that do.
@@ -35,19 +35,19 @@ fn thousands_of_idle_and_busy_connections_fit_into_little_memory() {
         let idle = IDLE.min((all_descriptors() - 1_000) / 2 - BUSY);
         let network = Network::new();
         for namespace in [&network.client, &network.pod] {
-            namespace.sysctl("ipv4/ip_local_port_range", "1024 65535");
+            namespace.set_sysctl("ipv4/ip_local_port_range", "1024 65535");
         }
-        let (quiet, lively) = (with_port(at::BACKEND[0], 80), with_port(at::BACKEND[0], 81));
+        let (quiet, lively) = (with_port(addr::BACKEND[0], 80), with_port(addr::BACKEND[0], 81));
         let [quiet_backend, lively_backend] =
             [&quiet, &lively].map(|to| network.backend.run(|| TcpListener::bind(to).unwrap()));
         let line = "--data-path=userspace --forward=tcp/80=10.96.3.7:80 --forward=tcp/81=10.96.3.7:81 \
                     --proxy-protocol=v2:80";
         let proxy = ready(&network.pod, line);
         let connect = |number| {
-            let to = SocketAddr::new(ip(at::POD[0]), number);
-            patient(TcpStream::connect_timeout(&to, PATIENCE).unwrap())
+            let to = SocketAddr::new(ip(addr::POD[0]), number);
+            patient(TcpStream::connect_timeout(&to, REPLY_TIMEOUT).unwrap())
         };
-        let (memory, files) = (resident(proxy.pid()), descriptors(proxy.pid()));
+        let (memory, files) = (resident_memory(proxy.pid()).unwrap(), open_descriptors(proxy.pid()));
         let open: Vec<_> = network.client.run(|| {
             (0..idle)
                 .map(|_| {
@@ -58,10 +58,10 @@ fn thousands_of_idle_and_busy_connections_fit_into_little_memory() {
                 })
                 .collect()
         });
-        let per_connection = (resident(proxy.pid()) - memory) / idle as u64;
+        let per_connection = (resident_memory(proxy.pid()).unwrap() - memory) / idle as u64;
         assert!(per_connection < PER_CONNECTION, "{per_connection} bytes for each of {idle}");
         // Some more or less for whoever asks the proxy how it is.
-        let more = descriptors(proxy.pid()) - files;
+        let more = open_descriptors(proxy.pid()) - files;
         assert!(more.abs_diff(2 * idle) < 5, "{more} descriptors for {idle} connections");
 
         let busy: Vec<_> =
@@ -72,7 +72,7 @@ fn thousands_of_idle_and_busy_connections_fit_into_little_memory() {
                 scope.spawn(|| exchange(some, &rounds));
             }
         });
-        let memory = peak(proxy.pid());
+        let memory = peak_memory(proxy.pid()).unwrap();
         assert!(memory < MEMORY, "{memory} bytes for {idle} idle and {BUSY} busy connections");
         eventually("no pipe is held", || {
             (metric(&metrics(&network.pod), "akrobateo_lb_pipes", &[]) == 0).then_some(())
@@ -110,21 +110,21 @@ fn hundreds_of_ports_each_reach_their_own_target() {
         all_descriptors();
         let network = Network::new();
         let numbers = 20_000..20_400_u16;
-        let listen = |number| TcpListener::bind((at::BACKEND[0], number + 10_000)).unwrap();
+        let listen = |number| TcpListener::bind((addr::BACKEND[0], number + 10_000)).unwrap();
         let backends: Vec<_> = network.backend.run(|| numbers.clone().map(listen).collect());
-        serve_udp(&network.backend, &with_port(at::BACKEND[1], 53));
+        serve_udp(&network.backend, &with_port(addr::BACKEND[1], 53));
         let tcp =
             numbers.clone().map(|number| format!("--forward=tcp/{number}=10.96.3.7:{}", number + 10_000));
         let udp = numbers.clone().map(|number| format!("--forward=udp/{number}=[fd00:96::7]:53"));
         let line = tcp.chain(udp).collect::<Vec<_>>().join(" ");
         let proxy = ready(&network.pod, &format!("--data-path=userspace {line}"));
         for (number, backend) in numbers.zip(backends) {
-            let client = network.client.run(|| TcpStream::connect((at::POD[0], number)).unwrap());
+            let client = network.client.run(|| TcpStream::connect((addr::POD[0], number)).unwrap());
             drop((accept(&backend), client));
         }
-        let last = with_port(at::POD[1], 20_399);
-        Datagrams::new(&network.client, at::CLIENT[1], &last).ask(PATIENCE).unwrap();
-        let memory = resident(proxy.pid());
+        let last = with_port(addr::POD[1], 20_399);
+        UdpClient::new(&network.client, addr::CLIENT[1], &last).request(REPLY_TIMEOUT).unwrap();
+        let memory = resident_memory(proxy.pid()).unwrap();
         assert!(memory < MEMORY / 4, "{memory} bytes");
     });
 }
@@ -134,7 +134,7 @@ fn slow_readers_by_the_thousand_leave_the_bytes_in_the_kernel() {
     isolated(|| {
         all_descriptors();
         let network = Network::new();
-        let backend = network.backend.run(|| TcpListener::bind(with_port(at::BACKEND[0], 80)).unwrap());
+        let backend = network.backend.run(|| TcpListener::bind(with_port(addr::BACKEND[0], 80)).unwrap());
         let proxy = ready(&network.pod, "--data-path=userspace --forward=tcp/80=10.96.3.7:80");
         let open: Vec<_> = (0..1_000)
             .map(|_| {
@@ -160,7 +160,7 @@ fn slow_readers_by_the_thousand_leave_the_bytes_in_the_kernel() {
             quiet = if written.iter().sum::<usize>() == before { quiet + 1 } else { 0 };
             std::thread::sleep(Duration::from_millis(20));
         }
-        let memory = peak(proxy.pid());
+        let memory = peak_memory(proxy.pid()).unwrap();
         assert!(memory < MEMORY / 2, "{memory} bytes");
         for ((client, backend), written) in open.into_iter().zip(written) {
             drop(backend);
@@ -176,6 +176,6 @@ fn a_dropped_proxy_leaves_no_listener_behind() {
         let network = Network::new();
         let inside = Inside::new(&network.pod, &["tcp/80=10.96.3.7:80"], |_| {});
         drop(inside);
-        eventually("the port is free", || network.pod.run(|| TcpListener::bind((at::POD[0], 80)).ok()));
+        eventually("the port is free", || network.pod.run(|| TcpListener::bind((addr::POD[0], 80)).ok()));
     });
 }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use super::{FORWARDS, Inside, backends, break_off, metric, metrics, pair, ready, rest};
-use crate::harness::proxy::resident;
+use crate::harness::process::resident_memory;
 use crate::harness::{Network, eventually, isolated};
 
 /// More than fits into the sockets' buffers on the way.
@@ -114,7 +114,7 @@ fn a_slow_reader_slows_its_writer_down_and_gets_every_byte() {
         let network = Network::new();
         let backends = backends(&network);
         let proxy = ready(&network.pod, FORWARDS);
-        let before = resident(proxy.pid());
+        let before = resident_memory(proxy.pid()).unwrap();
         let (client, backend) = pair(&network, &backends, 0);
         let impatient = Duration::from_millis(300);
         backend.set_write_timeout(Some(impatient)).unwrap();
@@ -126,7 +126,7 @@ fn a_slow_reader_slows_its_writer_down_and_gets_every_byte() {
             assert!(written < MUCH, "the proxy takes whatever it gets");
         }
         assert!(written > 1 << 16);
-        let grown = resident(proxy.pid()).saturating_sub(before);
+        let grown = resident_memory(proxy.pid()).unwrap().saturating_sub(before);
         assert!(grown < 1 << 20, "it holds {grown} bytes for one connection");
         drop(backend);
         let all = rest(&client).unwrap();

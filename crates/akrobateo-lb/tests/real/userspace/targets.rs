@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use super::{FORWARDS, Inside, accept, break_off, connect, is_reset, metric, metrics, ready, rest};
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::status;
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::probe_status;
 use crate::harness::{Network, eventually, isolated};
 
 const FAILURES: &str = "akrobateo_lb_dial_failures_total";
@@ -20,13 +20,13 @@ fn a_backend_that_is_away_is_a_reset_for_the_client_and_works_as_soon_as_it_is_b
             is_reset(&network, 0);
             assert_eq!(metric(&metrics(&network.pod), FAILURES, &["IPv4", "refused"]), round);
         }
-        proxy.logs("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
+        proxy.wait_for_log("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
         // Each worker may say it once.
         let workers = std::thread::available_parallelism().unwrap().get();
         assert!(proxy.log().matches("cannot reach").count() <= workers, "{}", proxy.log());
-        assert_eq!(status(&network.pod), Some(200), "the proxy itself works");
+        assert_eq!(probe_status(&network.pod), Some(200), "the proxy itself works");
 
-        let listener = network.backend.run(|| TcpListener::bind(with_port(at::BACKEND[0], 80)).unwrap());
+        let listener = network.backend.run(|| TcpListener::bind(with_port(addr::BACKEND[0], 80)).unwrap());
         let mut client = connect(&network, 0);
         let backend = accept(&listener);
         client.write_all(b"again").unwrap();
@@ -70,7 +70,7 @@ fn a_target_without_a_way_there_is_counted_as_such() {
 fn a_client_that_is_gone_before_the_target_answers_leaves_nothing_behind() {
     isolated(|| {
         let network = Network::new();
-        let listener = network.backend.run(|| TcpListener::bind(with_port(at::BACKEND[0], 80)).unwrap());
+        let listener = network.backend.run(|| TcpListener::bind(with_port(addr::BACKEND[0], 80)).unwrap());
         let _proxy = ready(&network.pod, FORWARDS);
         for _ in 0..50 {
             break_off(connect(&network, 0));
