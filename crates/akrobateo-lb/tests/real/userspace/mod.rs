@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use akrobateo_core::{DataPath, ProxyArgs};
 use akrobateo_lb::forwarding_config::ForwardingConfig;
-use akrobateo_lb::probe::Status;
+use akrobateo_lb::probe::DataPathStatus;
 use akrobateo_lb::userspace::{self, Settings};
 use rustix::net::sockopt;
 
