@@ -59,7 +59,7 @@ pub fn run(args: ProxyArgs) -> Result<(), Error> {
         let told = told_to_stop()?;
         match data_path {
             DataPath::Kernel => kernel::live(plan, probe_port, told).await,
-            DataPath::Userspace => userspace::live(plan, probe_port, told).await,
+            DataPath::Userspace => userspace::run(plan, probe_port, told).await,
         }
     })
 }
