@@ -270,3 +270,92 @@ impl Transfer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const HEADER: &[u8] = b"header";
+    const CONTENT: &[u8] = b"question";
+
+    /// A client and a target, and the proxy's sockets to them.
+    struct Sockets {
+        /// Kept open: its end would end the source's stream.
+        _client: UnixStream,
+        source: Peer,
+        sink_socket: UnixStream,
+        sink: Peer,
+        target: UnixStream,
+    }
+
+    impl Sockets {
+        /// Creates the sockets. The client has sent [`CONTENT`], and the buffer of the sink is full.
+        fn with_full_sink() -> Self {
+            let (mut client, source) = UnixStream::pair().unwrap();
+            let (mut sink_socket, target) = UnixStream::pair().unwrap();
+            for socket in [&source, &sink_socket, &target] {
+                socket.set_nonblocking(true).unwrap();
+            }
+            client.write_all(CONTENT).unwrap();
+            while sink_socket.write(&[0; 4096]).is_ok() {}
+            let sink = Peer::new(sink_socket.try_clone().unwrap().into());
+            Self { _client: client, source: Peer::new(source.into()), sink_socket, sink, target }
+        }
+
+        /// Returns the bytes that the target received, without those that filled the buffer. The sink is writable again.
+        fn receive(&mut self) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            let result = self.target.read_to_end(&mut bytes);
+            assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+            bytes.retain(|byte| *byte != 0);
+            self.sink = Peer::new(self.sink_socket.try_clone().unwrap().into());
+            bytes
+        }
+    }
+
+    #[test]
+    fn header_waits_for_a_full_sink_and_precedes_the_content() {
+        let mut sockets = Sockets::with_full_sink();
+        let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
+        transfer.send_header(HEADER, &mut sockets.source, &mut sockets.sink, &mut io).unwrap();
+        assert_eq!(io.buffered, HEADER.len() + CONTENT.len());
+        assert!(sockets.receive().is_empty());
+        let progress = transfer.pump(&mut sockets.source, &mut sockets.sink, &mut io);
+        assert_eq!((progress, io.buffered), (Ok(Progress::Blocked), 0));
+        assert_eq!(sockets.receive(), [HEADER, CONTENT].concat());
+        assert_eq!(transfer.take_moved(), CONTENT.len() as u64);
+    }
+
+    #[test]
+    fn bytes_stay_in_the_kernel_if_too_many_wait_in_memory() {
+        let mut sockets = Sockets::with_full_sink();
+        let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
+        io.buffered = usize::MAX;
+        assert!(io.is_full());
+        let progress = transfer.pump(&mut sockets.source, &mut sockets.sink, &mut io);
+        assert_eq!((progress, transfer.take_moved()), (Ok(Progress::Blocked), 0));
+        assert!(matches!(transfer.pending, Pending::None));
+        assert!(sockets.receive().is_empty());
+        let progress = transfer.pump(&mut sockets.source, &mut sockets.sink, &mut io);
+        assert_eq!((progress, transfer.take_moved()), (Ok(Progress::Blocked), CONTENT.len() as u64));
+        assert_eq!(sockets.receive(), CONTENT);
+    }
+
+    #[test]
+    fn unsent_bytes_are_the_rest_of_header_and_content() {
+        let whole = [HEADER, CONTENT].concat();
+        for sent in 0..=whole.len() {
+            let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
+            io.buffer[..CONTENT.len()].copy_from_slice(CONTENT);
+            transfer.keep_unsent(HEADER, CONTENT.len(), sent, &mut io);
+            let unsent = match &transfer.pending {
+                Pending::Bytes { bytes, sent: 0 } => &bytes[..],
+                _ => &[],
+            };
+            assert_eq!((unsent, io.buffered), (&whole[sent..], whole.len() - sent));
+        }
+    }
+}
