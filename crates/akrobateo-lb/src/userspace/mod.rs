@@ -4,7 +4,7 @@
 
 mod acceptor;
 mod connection;
-mod error;
+pub mod error;
 mod header;
 #[cfg(test)]
 mod header_parser;
@@ -31,13 +31,13 @@ mod worker_context;
 
 use std::rc::Rc;
 
+use crate::error::Error;
 use crate::forwarding_config::ForwardingConfig;
 use crate::probe;
-use crate::run::{Error, listen};
 
-pub use error::UserspaceError;
 pub use proxy::{Proxy, ProxyStatus};
 pub use settings::Settings;
+pub use stats::METRICS;
 
 /// Forwards until `shutdown` completes. Then refuses new clients, and returns after the last connection has ended.
 pub async fn run(
@@ -45,9 +45,9 @@ pub async fn run(
     probe_port: u16,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let listener = listen(probe_port)?;
+    let listener = probe::listen(probe_port)?;
     let mut proxy = Proxy::start(&config, Settings::for_this_host)?;
-    tokio::task::spawn_local(probe::answer(listener, Rc::new(proxy.status())));
+    tokio::task::spawn_local(probe::serve(listener, Rc::new(proxy.status())));
     tokio::select! {
         () = shutdown => {}
         result = proxy.join() => return Ok(result?),

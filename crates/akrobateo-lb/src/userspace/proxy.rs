@@ -19,7 +19,7 @@ use super::sockets::{BoundSocket, bind_port};
 use super::stats::{WorkerStats, format_metrics};
 use super::worker::{Worker, WorkerSockets};
 use crate::forwarding_config::ForwardingConfig;
-use crate::probe::Status;
+use crate::probe::DataPathStatus;
 
 /// Stack of a worker, in bytes. Workers have no deep call chains.
 const STACK_SIZE: usize = 256 << 10;
@@ -139,7 +139,7 @@ impl Drop for Proxy {
     }
 }
 
-impl Status for ProxyStatus {
+impl DataPathStatus for ProxyStatus {
     fn ready(&self) -> Result<(), String> {
         if self.shared.draining.load(Acquire) {
             return Err(format!("draining: {} connections are still open", self.shared.connections.used()));

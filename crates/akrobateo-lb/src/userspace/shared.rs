@@ -33,7 +33,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Returns whether the source ranges allow a client.
     pub(super) fn allows(&self, client: IpAddr) -> bool {
-        self.sources.as_ref().is_none_or(|sources| sources.allow(client))
+        self.sources.as_ref().is_none_or(|sources| sources.allows(client))
     }
 
     /// Makes a worker look at its inbox and at `draining`.

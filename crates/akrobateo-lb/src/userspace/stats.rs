@@ -39,6 +39,10 @@ const PIPES: Definition = Definition {
     help: "Open pipes for splicing; idle pipes are closed after about one second.",
 };
 
+/// All metrics of the userspace path.
+pub const METRICS: &[Definition] =
+    &[CONNECTIONS, OPEN, REFUSED, DROPPED, BYTES, FAILURES, LIMIT_REACHED, OUT_OF_RESOURCES, PIPES];
+
 /// The reason why a target could not be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DialFailure {
@@ -216,5 +220,28 @@ fn write_dial_failures(text: &mut Text, ports: &[Port], workers: &[&WorkerStats]
                 sum_port(workers, port_index, |stats| stats.dial_failures[reason as usize].load(Relaxed));
             metric.sample(&labels, count);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use akrobateo_core::{Family, Protocol};
+
+    use super::*;
+
+    #[test]
+    fn text_has_every_metric_of_the_table() {
+        let port = Port {
+            protocol: Protocol::Tcp,
+            family: Family::V4,
+            number: 80.try_into().unwrap(),
+            target: "10.96.3.7:80".parse().unwrap(),
+            proxy_protocol: None,
+        };
+        let text = format_metrics(&[port], &[&WorkerStats::new(1)], true);
+        let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
+        let expected: Vec<_> =
+            METRICS.iter().map(|metric| format!("{} {}", metric.name, metric.help)).collect();
+        assert_eq!(written, expected);
     }
 }

@@ -30,7 +30,7 @@ pub fn fill(pod: &Namespace, limit: u64) {
             }
             match socket.request(&flows, |_| ()) {
                 Ok(()) => {}
-                Err(NetlinkError::Refused { errno: Errno::NOMEM, .. }) => return,
+                Err(NetlinkError::Rejected { errno: Errno::NOMEM, .. }) => return,
                 Err(error) => panic!("{error}"),
             }
         }
@@ -40,7 +40,7 @@ pub fn fill(pod: &Namespace, limit: u64) {
 
 /// Forgets all flows.
 pub fn flush(pod: &Namespace) {
-    let all = Messages::one(DELETE, message::ACK, &[0; 4], |_| ());
+    let all = Messages::single(DELETE, message::ACK, &[0; 4], |_| ());
     pod.run(|| Socket::open(Protocol::Netfilter).unwrap().request(&all, |_| ()).unwrap());
 }
 
