@@ -12,7 +12,7 @@ use akrobateo_lb::termination::write_termination_message;
 const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    let command = match Command::read(std::env::args_os()) {
+    let command = match Command::parse(std::env::args_os()) {
         Ok(command) => command,
         Err(error) => return report_usage_error(&error),
     };

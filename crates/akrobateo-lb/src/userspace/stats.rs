@@ -26,12 +26,12 @@ const FAILURES: Definition = Definition {
 const LIMIT_REACHED: Definition = Definition {
     name: "akrobateo_lb_connection_limit_reached_total",
     kind: Kind::Counter,
-    help: "Times that the connection limit was reached; further clients wait in the kernel's queue.",
+    help: "Number of times that the connection limit was reached; further clients wait in the kernel's queue.",
 };
 const OUT_OF_RESOURCES: Definition = Definition {
     name: "akrobateo_lb_accept_out_of_resources_total",
     kind: Kind::Counter,
-    help: "Times that clients had to wait because file descriptors or memory ran out.",
+    help: "Number of times that clients had to wait because file descriptors or memory ran out.",
 };
 const PIPES: Definition = Definition {
     name: "akrobateo_lb_pipes",

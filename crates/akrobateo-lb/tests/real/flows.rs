@@ -1,13 +1,15 @@
 //! Flows that began under other rules: which go on, which follow, which end.
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::args;
-use crate::harness::traffic::{Datagrams, IMPATIENCE, PATIENCE, serve_tcp, serve_udp, tcp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::split_args;
+use crate::harness::traffic::{
+    NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp,
+};
 use crate::harness::{Network, Proxy, isolated};
 
 fn network() -> Network {
     let network = Network::new();
-    for ip in [at::BACKEND[0], at::BACKEND_2[0], at::BACKEND[1], at::BACKEND_2[1]] {
+    for ip in [addr::BACKEND[0], addr::BACKEND_2[0], addr::BACKEND[1], addr::BACKEND_2[1]] {
         serve_tcp(&network.backend, &with_port(ip, 80));
         serve_udp(&network.backend, &with_port(ip, 80));
     }
@@ -23,17 +25,17 @@ fn a_udp_flow_that_began_before_the_rules_reaches_the_backend() {
         network.pod.nft("add chain inet other any { type filter hook input priority 0 ; }");
         network.pod.nft("add rule inet other any ct state established accept");
         let flows = [0, 1].map(|family| {
-            Datagrams::new(&network.client, at::CLIENT[family], &with_port(at::POD[family], 80))
+            UdpClient::new(&network.client, addr::CLIENT[family], &with_port(addr::POD[family], 80))
         });
         for flow in &flows {
-            flow.ask(IMPATIENCE).unwrap_err();
+            flow.request(NO_REPLY_TIMEOUT).unwrap_err();
         }
-        let _proxy = Proxy::ready(
+        let _proxy = Proxy::start_ready(
             &network.pod,
-            &args("--forward=udp/80=10.96.3.7:80 --forward=udp/80=[fd00:96::7]:80"),
+            &split_args("--forward=udp/80=10.96.3.7:80 --forward=udp/80=[fd00:96::7]:80"),
         );
         for (family, flow) in flows.iter().enumerate() {
-            assert_eq!(flow.ask(PATIENCE).unwrap().local.ip().to_string(), at::BACKEND[family]);
+            assert_eq!(flow.request(REPLY_TIMEOUT).unwrap().local.ip().to_string(), addr::BACKEND[family]);
         }
     });
 }
@@ -42,18 +44,19 @@ fn a_udp_flow_that_began_before_the_rules_reaches_the_backend() {
 fn udp_flows_follow_a_changed_target_and_tcp_connections_stay() {
     isolated(|| {
         let network = network();
-        let forwards = |target: &str| args(&format!("--forward=tcp/80={target} --forward=udp/80={target}"));
-        let to = with_port(at::POD[0], 80);
-        let first = Proxy::ready(&network.pod, &forwards("10.96.3.7:80"));
-        let udp = Datagrams::new(&network.client, at::CLIENT[0], &to);
-        assert_eq!(udp.ask(PATIENCE).unwrap().local.ip().to_string(), at::BACKEND[0]);
-        let mut before = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+        let forwards =
+            |target: &str| split_args(&format!("--forward=tcp/80={target} --forward=udp/80={target}"));
+        let to = with_port(addr::POD[0], 80);
+        let first = Proxy::start_ready(&network.pod, &forwards("10.96.3.7:80"));
+        let udp = UdpClient::new(&network.client, addr::CLIENT[0], &to);
+        assert_eq!(udp.request(REPLY_TIMEOUT).unwrap().local.ip().to_string(), addr::BACKEND[0]);
+        let mut before = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         first.kill();
-        let _second = Proxy::ready(&network.pod, &forwards("10.96.3.8:80"));
-        assert_eq!(udp.ask(PATIENCE).unwrap().local.ip().to_string(), at::BACKEND_2[0]);
-        before.echoes().unwrap();
-        let after = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
-        assert_eq!(after.answer.local.ip().to_string(), at::BACKEND_2[0]);
+        let _second = Proxy::start_ready(&network.pod, &forwards("10.96.3.8:80"));
+        assert_eq!(udp.request(REPLY_TIMEOUT).unwrap().local.ip().to_string(), addr::BACKEND_2[0]);
+        before.check_echo().unwrap();
+        let after = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        assert_eq!(after.reply.local.ip().to_string(), addr::BACKEND_2[0]);
     });
 }
 
@@ -61,24 +64,25 @@ fn udp_flows_follow_a_changed_target_and_tcp_connections_stay() {
 fn tighter_ranges_end_the_flows_of_those_who_are_now_kept_out() {
     isolated(|| {
         let network = network();
-        let forwards = args("--forward=tcp/80=10.96.3.7:80 --forward=udp/80=10.96.3.7:80");
-        let to = with_port(at::POD[0], 80);
-        let wide = Proxy::ready(&network.pod, &forwards);
+        let forwards = split_args("--forward=tcp/80=10.96.3.7:80 --forward=udp/80=10.96.3.7:80");
+        let to = with_port(addr::POD[0], 80);
+        let wide = Proxy::start_ready(&network.pod, &forwards);
         let flows = || {
-            [at::CLIENT[0], at::CLIENT_2[0]].map(|from| {
-                let udp = Datagrams::new(&network.client, from, &to);
-                udp.ask(PATIENCE).unwrap();
-                (tcp(&network.client, from, &to, PATIENCE).unwrap(), udp)
+            [addr::CLIENT[0], addr::CLIENT_2[0]].map(|from| {
+                let udp = UdpClient::new(&network.client, from, &to);
+                udp.request(REPLY_TIMEOUT).unwrap();
+                (connect_tcp(&network.client, from, &to, REPLY_TIMEOUT).unwrap(), udp)
             })
         };
         let [(mut tcp_in, udp_in), (mut tcp_out, udp_out)] = flows();
         wide.kill();
-        let tight = Proxy::ready(&network.pod, &[forwards, args("--source=192.0.2.2/32")].concat());
-        tight.logs("ended flows");
-        tcp_in.echoes().unwrap();
-        udp_in.ask(PATIENCE).unwrap();
-        udp_out.ask(IMPATIENCE).unwrap_err();
-        tcp_out.set_patience(IMPATIENCE);
-        tcp_out.echoes().unwrap_err();
+        let tight =
+            Proxy::start_ready(&network.pod, &[forwards, split_args("--source=192.0.2.2/32")].concat());
+        tight.wait_for_log("ended flows");
+        tcp_in.check_echo().unwrap();
+        udp_in.request(REPLY_TIMEOUT).unwrap();
+        udp_out.request(NO_REPLY_TIMEOUT).unwrap_err();
+        tcp_out.set_reply_timeout(NO_REPLY_TIMEOUT);
+        tcp_out.check_echo().unwrap_err();
     });
 }

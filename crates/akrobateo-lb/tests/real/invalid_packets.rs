@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::args;
-use crate::harness::traffic::{PATIENCE, serve_tcp, tcp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::split_args;
+use crate::harness::traffic::{REPLY_TIMEOUT, connect_tcp, serve_tcp};
 use crate::harness::{Network, Proxy, isolated};
 
 /// A TCP segment with only ACK set, far outside of any window.
@@ -28,19 +28,19 @@ fn stray(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
 fn a_stray_segment_is_not_answered_with_a_reset_that_would_break_the_connection() {
     isolated(|| {
         let network = Network::new();
-        serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
-        let _proxy = Proxy::ready(&network.pod, &args("--forward=tcp/80=10.96.3.7:80"));
-        let to = with_port(at::POD[0], 80);
-        let mut connection = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
-        let resets = || network.pod.counter("Tcp", "OutRsts");
+        serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
+        let _proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
+        let to = with_port(addr::POD[0], 80);
+        let mut connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        let resets = || network.pod.snmp_counter("Tcp", "OutRsts");
         let before = resets();
         network.client.run(|| {
             let raw = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::TCP)).unwrap();
             let target: SocketAddr = to.parse().unwrap();
-            let segment = stray(connection.local(), target);
+            let segment = stray(connection.local_addr(), target);
             sendto(&raw, &segment, SendFlags::empty(), &target).unwrap();
         });
-        connection.echoes().unwrap();
+        connection.check_echo().unwrap();
         assert_eq!(resets(), before, "the pod sent a reset");
     });
 }

@@ -10,9 +10,9 @@ use akrobateo_lb::table_manager::TableManager;
 use netfilter::nft::client::Nftables;
 use rustix::process::Signal;
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::{args, status};
-use crate::harness::traffic::{IMPATIENCE, PATIENCE, serve_tcp, tcp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::{probe_status, split_args};
+use crate::harness::traffic::{NO_REPLY_TIMEOUT, REPLY_TIMEOUT, connect_tcp, serve_tcp};
 use crate::harness::{Network, Proxy, eventually, isolated};
 
 const LIST: &str = "-s list table inet akrobateo";
@@ -28,10 +28,10 @@ impl Drop for Stop<'_> {
 
 fn network_and_forwards() -> (Network, Vec<String>) {
     let network = Network::new();
-    serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
-    serve_tcp(&network.backend, &with_port(at::BACKEND[1], 80));
+    serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
+    serve_tcp(&network.backend, &with_port(addr::BACKEND[1], 80));
     let forwards =
-        args("--forward=tcp/80=10.96.3.7:80 --forward=tcp/80=[fd00:96::7]:80 --source=192.0.2.0/24");
+        split_args("--forward=tcp/80=10.96.3.7:80 --forward=tcp/80=[fd00:96::7]:80 --source=192.0.2.0/24");
     (network, forwards)
 }
 
@@ -39,15 +39,18 @@ fn network_and_forwards() -> (Network, Vec<String>) {
 fn restarts_under_traffic_neither_double_rules_nor_break_or_fail_a_connection() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let mut proxy = Proxy::ready(&network.pod, &forwards);
+        let mut proxy = Proxy::start_ready(&network.pod, &forwards);
         let rules = network.pod.nft(LIST);
-        let to = with_port(at::POD[0], 80);
-        let mut established = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+        let to = with_port(addr::POD[0], 80);
+        let mut established = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         let (stop, made) = (AtomicBool::new(false), AtomicU32::new(0));
         std::thread::scope(|scope| {
             let client = scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap().echoes().unwrap();
+                    connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT)
+                        .unwrap()
+                        .check_echo()
+                        .unwrap();
                     made.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -55,13 +58,13 @@ fn restarts_under_traffic_neither_double_rules_nor_break_or_fail_a_connection() 
             let stop = Stop(&stop);
             for signal in [Signal::KILL, Signal::TERM, Signal::KILL] {
                 proxy.signal(signal);
-                proxy.end();
+                proxy.wait_for_exit();
                 let before = made.load(Ordering::Relaxed);
                 eventually("connections are made without a proxy", || {
                     (made.load(Ordering::Relaxed) > before + 5 || client.is_finished()).then_some(())
                 });
-                proxy = Proxy::ready(&network.pod, &forwards);
-                established.echoes().unwrap();
+                proxy = Proxy::start_ready(&network.pod, &forwards);
+                established.check_echo().unwrap();
                 assert_eq!(network.pod.nft(LIST), rules);
             }
             drop(stop);
@@ -73,8 +76,8 @@ fn restarts_under_traffic_neither_double_rules_nor_break_or_fail_a_connection() 
 /// Replaces a table a hundred times while clients connect, as proxies that start with other arguments do it.
 fn replace_under_traffic() {
     let network = Network::new();
-    serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
-    network.pod.sysctl("ipv4/ip_forward", "1");
+    serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
+    network.pod.set_sysctl("ipv4/ip_forward", "1");
     let install = |more: &str| {
         let forwards = ["tcp/80=10.96.3.7:80", more].map(|forward| forward.parse().unwrap()).into();
         let sources = ["192.0.2.0/24", "198.51.100.0/24"].map(|source| source.parse().unwrap()).into();
@@ -83,12 +86,12 @@ fn replace_under_traffic() {
         network.pod.run(|| TableManager::install(plan).unwrap());
     };
     install("tcp/81=10.96.3.7:80");
-    let to = with_port(at::POD[0], 80);
+    let to = with_port(addr::POD[0], 80);
     let (stop, made) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
         let connect = || {
             while !stop.load(Ordering::Relaxed) {
-                tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+                connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
                 made.fetch_add(1, Ordering::Relaxed);
             }
         };
@@ -123,9 +126,11 @@ fn what_misses_the_translation_is_not_answered_by_the_pod() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         // Without a proxy, so that nobody puts the element back.
-        Proxy::ready(&network.pod, &forwards).kill();
+        Proxy::start_ready(&network.pod, &forwards).kill();
         network.pod.nft("delete element inet akrobateo forward4 { tcp . 80 }");
-        let error = tcp(&network.client, at::CLIENT[0], &with_port(at::POD[0], 80), IMPATIENCE).unwrap_err();
+        let error =
+            connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), NO_REPLY_TIMEOUT)
+                .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
     });
 }
@@ -134,10 +139,10 @@ fn what_misses_the_translation_is_not_answered_by_the_pod() {
 fn a_restart_leaves_rules_alone_that_are_as_planned() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        Proxy::ready(&network.pod, &forwards).kill();
+        Proxy::start_ready(&network.pod, &forwards).kill();
         let generation = || network.pod.run(|| Nftables::open().unwrap().generation().unwrap());
         let before = generation();
-        let _proxy = Proxy::ready(&network.pod, &forwards);
+        let _proxy = Proxy::start_ready(&network.pod, &forwards);
         assert_eq!(generation(), before);
     });
 }
@@ -146,17 +151,17 @@ fn a_restart_leaves_rules_alone_that_are_as_planned() {
 fn sigterm_ends_it_at_once_with_success_and_leaves_the_rules() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let mut proxy = Proxy::ready(&network.pod, &forwards);
+        let mut proxy = Proxy::start_ready(&network.pod, &forwards);
         let rules = network.pod.nft(LIST);
-        let to = with_port(at::POD[0], 80);
-        let mut established = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+        let to = with_port(addr::POD[0], 80);
+        let mut established = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         proxy.signal(Signal::TERM);
-        let (exit, after) = proxy.end();
+        let (exit, after) = proxy.wait_for_exit();
         assert!(exit.success() && after < Duration::from_secs(1), "{exit} after {after:?}");
-        assert_eq!(status(&network.pod), None, "still says that it is ready");
+        assert_eq!(probe_status(&network.pod), None, "still says that it is ready");
         assert_eq!(network.pod.nft(LIST), rules);
-        established.echoes().unwrap();
-        tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+        established.check_echo().unwrap();
+        connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
     });
 }
 
@@ -164,10 +169,10 @@ fn sigterm_ends_it_at_once_with_success_and_leaves_the_rules() {
 fn whatever_others_do_to_the_table_is_undone_within_a_second() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let proxy = Proxy::ready(&network.pod, &forwards);
+        let proxy = Proxy::start_ready(&network.pod, &forwards);
         let rules = network.pod.nft(LIST);
-        let to = with_port(at::POD[0], 80);
-        let mut established = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+        let to = with_port(addr::POD[0], 80);
+        let mut established = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         for meddling in [
             "flush ruleset",
             "flush chain inet akrobateo prerouting",
@@ -186,10 +191,10 @@ fn whatever_others_do_to_the_table_is_undone_within_a_second() {
             eventually(meddling, || (network.pod.try_nft(LIST).as_deref() == Ok(&rules)).then_some(()));
             let took = start.elapsed();
             assert!(took < Duration::from_secs(1), "{meddling}: {took:?}");
-            established.echoes().unwrap();
-            tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+            established.check_echo().unwrap();
+            connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         }
-        proxy.logs("changed by somebody else");
+        proxy.wait_for_log("changed by somebody else");
     });
 }
 
@@ -197,12 +202,12 @@ fn whatever_others_do_to_the_table_is_undone_within_a_second() {
 fn it_is_not_ready_while_its_rules_are_missing() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let _proxy = Proxy::ready(&network.pod, &forwards);
+        let _proxy = Proxy::start_ready(&network.pod, &forwards);
         eventually("a probe comes before the rules are back", || {
             network.pod.nft("flush ruleset");
-            (status(&network.pod) == Some(503)).then_some(())
+            (probe_status(&network.pod) == Some(503)).then_some(())
         });
-        eventually("it is ready again", || (status(&network.pod) == Some(200)).then_some(()));
+        eventually("it is ready again", || (probe_status(&network.pod) == Some(200)).then_some(()));
     });
 }
 
@@ -210,13 +215,13 @@ fn it_is_not_ready_while_its_rules_are_missing() {
 fn rules_of_others_stay_and_leave_it_ready() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let proxy = Proxy::ready(&network.pod, &forwards);
+        let proxy = Proxy::start_ready(&network.pod, &forwards);
         network.pod.nft("add table inet other");
-        assert_eq!(status(&network.pod), Some(200));
+        assert_eq!(probe_status(&network.pod), Some(200));
         proxy.kill();
-        let proxy = Proxy::ready(&network.pod, &forwards);
+        let proxy = Proxy::start_ready(&network.pod, &forwards);
         assert!(network.pod.nft("list tables").contains("inet other"));
-        std::thread::sleep(IMPATIENCE);
+        std::thread::sleep(NO_REPLY_TIMEOUT);
         assert!(!proxy.log().contains("somebody else"), "it put back what nobody changed");
     });
 }

@@ -5,9 +5,9 @@ use std::net::{Shutdown, TcpListener, UdpSocket};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recv, sendto, socket, sockopt};
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::args;
-use crate::harness::traffic::{Datagrams, PATIENCE, serve_udp, tcp_stream};
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::split_args;
+use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, open_tcp_stream, serve_udp};
 use crate::harness::{Network, Proxy, isolated};
 
 const BOTH: &str = "--forward=tcp/80=10.96.3.7:80 --forward=udp/80=10.96.3.7:80 \
@@ -15,7 +15,7 @@ const BOTH: &str = "--forward=tcp/80=10.96.3.7:80 --forward=udp/80=10.96.3.7:80 
 
 /// Takes one connection and answers, when all has come, how much it was.
 fn count_bytes(network: &Network, family: usize) {
-    let address = with_port(at::BACKEND[family], 80);
+    let address = with_port(addr::BACKEND[family], 80);
     let listener = network.backend.run(|| TcpListener::bind(address).unwrap());
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
@@ -31,11 +31,12 @@ fn a_client_learns_of_a_smaller_mtu_behind_the_proxy() {
         let network = Network::new();
         // The ends don't know, so that only the node's errors can tell the client.
         network.node.ip("link set backend mtu 1300");
-        let _proxy = Proxy::ready(&network.pod, &args(BOTH));
+        let _proxy = Proxy::start_ready(&network.pod, &split_args(BOTH));
         for family in 0..2 {
             count_bytes(&network, family);
-            let to = with_port(at::POD[family], 80);
-            let mut stream = tcp_stream(&network.client, at::CLIENT[family], &to, PATIENCE).unwrap();
+            let to = with_port(addr::POD[family], 80);
+            let mut stream =
+                open_tcp_stream(&network.client, addr::CLIENT[family], &to, REPLY_TIMEOUT).unwrap();
             stream.write_all(&vec![7; 1 << 20]).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
             let mut answer = String::new();
@@ -50,13 +51,14 @@ fn a_backend_learns_of_a_smaller_mtu_before_the_proxy() {
     isolated(|| {
         let network = Network::new();
         network.node.ip("link set client mtu 1300");
-        let _proxy = Proxy::ready(&network.pod, &args(BOTH));
+        let _proxy = Proxy::start_ready(&network.pod, &split_args(BOTH));
         for family in 0..2 {
-            let backend = with_port(at::BACKEND[family], 80);
+            let backend = with_port(addr::BACKEND[family], 80);
             let listener = network.backend.run(|| TcpListener::bind(backend).unwrap());
             std::thread::spawn(move || listener.accept().unwrap().0.write_all(&vec![7; 1 << 20]).unwrap());
-            let to = with_port(at::POD[family], 80);
-            let mut stream = tcp_stream(&network.client, at::CLIENT[family], &to, PATIENCE).unwrap();
+            let to = with_port(addr::POD[family], 80);
+            let mut stream =
+                open_tcp_stream(&network.client, addr::CLIENT[family], &to, REPLY_TIMEOUT).unwrap();
             let mut all = Vec::new();
             stream.read_to_end(&mut all).unwrap();
             assert_eq!(all.len(), 1 << 20);
@@ -68,24 +70,24 @@ fn a_backend_learns_of_a_smaller_mtu_before_the_proxy() {
 fn a_datagram_in_fragments_arrives_whole_and_so_does_its_answer() {
     isolated(|| {
         let network = Network::new();
-        let _proxy = Proxy::ready(&network.pod, &args(BOTH));
+        let _proxy = Proxy::start_ready(&network.pod, &split_args(BOTH));
         for family in 0..2 {
-            let backend = with_port(at::BACKEND[family], 80);
+            let backend = with_port(addr::BACKEND[family], 80);
             let backend = network.backend.run(|| UdpSocket::bind(backend).unwrap());
-            let client = with_port(at::CLIENT[family], 0);
+            let client = with_port(addr::CLIENT[family], 0);
             let client = network.client.run(|| UdpSocket::bind(client).unwrap());
             for socket in [&backend, &client] {
-                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                socket.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
             }
             let sent: Vec<u8> = (0..20_000_u32).map(|number| (number % 251) as u8).collect();
-            client.send_to(&sent, with_port(at::POD[family], 80)).unwrap();
+            client.send_to(&sent, with_port(addr::POD[family], 80)).unwrap();
             let mut received = vec![0; 30_000];
             let (len, from) = backend.recv_from(&mut received).unwrap();
             assert_eq!(received[..len], sent);
             backend.send_to(&sent, from).unwrap();
             let (len, from) = client.recv_from(&mut received).unwrap();
             assert_eq!(received[..len], sent);
-            assert_eq!(from.to_string(), with_port(at::POD[family], 80));
+            assert_eq!(from.to_string(), with_port(addr::POD[family], 80));
         }
     });
 }
@@ -94,17 +96,19 @@ fn a_datagram_in_fragments_arrives_whole_and_so_does_its_answer() {
 fn a_client_hears_that_nobody_listens_behind_the_proxy() {
     isolated(|| {
         let network = Network::new();
-        let _proxy = Proxy::ready(&network.pod, &args(BOTH));
+        let _proxy = Proxy::start_ready(&network.pod, &split_args(BOTH));
         for family in 0..2 {
-            let to = with_port(at::POD[family], 80);
-            let refused = Datagrams::new(&network.client, at::CLIENT[family], &to).ask(PATIENCE);
+            let to = with_port(addr::POD[family], 80);
+            let refused = UdpClient::new(&network.client, addr::CLIENT[family], &to).request(REPLY_TIMEOUT);
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-            let refused = tcp_stream(&network.client, at::CLIENT[family], &to, PATIENCE);
+            let refused = open_tcp_stream(&network.client, addr::CLIENT[family], &to, REPLY_TIMEOUT);
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
         }
         // Not a matter of the network: where somebody frontends, there is an answer.
-        serve_udp(&network.backend, &with_port(at::BACKEND[0], 80));
-        Datagrams::new(&network.client, at::CLIENT[0], &with_port(at::POD[0], 80)).ask(PATIENCE).unwrap();
+        serve_udp(&network.backend, &with_port(addr::BACKEND[0], 80));
+        UdpClient::new(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80))
+            .request(REPLY_TIMEOUT)
+            .unwrap();
     });
 }
 
@@ -133,11 +137,11 @@ fn init(from: u16, to: u16) -> Vec<u8> {
 fn sctp_reaches_the_backend() {
     isolated(|| {
         let network = Network::new();
-        let _proxy = Proxy::ready(&network.pod, &args("--forward=sctp/36412=10.96.3.7:38412"));
+        let _proxy = Proxy::start_ready(&network.pod, &split_args("--forward=sctp/36412=10.96.3.7:38412"));
         let raw = || socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::SCTP)).unwrap();
         let backend = network.backend.run(raw);
-        sockopt::set_socket_timeout(&backend, sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
-        let to: std::net::SocketAddr = with_port(at::POD[0], 0).parse().unwrap();
+        sockopt::set_socket_timeout(&backend, sockopt::Timeout::Recv, Some(REPLY_TIMEOUT)).unwrap();
+        let to: std::net::SocketAddr = with_port(addr::POD[0], 0).parse().unwrap();
         let client = network.client.run(raw);
         sendto(&client, &init(4000, 36412), SendFlags::empty(), &to).unwrap();
         let mut packet = [0; 200];

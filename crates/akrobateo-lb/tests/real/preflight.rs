@@ -1,17 +1,17 @@
 //! What a proxy needs: it gets it, or says in one sentence what is missing.
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::{args, run};
-use crate::harness::traffic::{Datagrams, PATIENCE, serve_tcp, serve_udp, tcp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::{run_to_exit, split_args};
+use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp};
 use crate::harness::{Network, Proxy, isolated};
 
 /// Starts a proxy that can't work; returns what it says, in the log as in the termination message.
 fn refused(network: &Network, line: &str, capabilities: &str, code: i32) -> String {
-    let mut proxy = Proxy::start_with(&network.pod, &args(line), capabilities);
-    let (exit, _) = proxy.end();
+    let mut proxy = Proxy::start(&network.pod, &split_args(line), capabilities);
+    let (exit, _) = proxy.wait_for_exit();
     assert_eq!(exit.code(), Some(code), "{}", proxy.log());
-    let reason = proxy.termination();
-    proxy.logs(reason.lines().next().unwrap());
+    let reason = proxy.termination_message();
+    proxy.wait_for_log(reason.lines().next().unwrap());
     reason
 }
 
@@ -21,12 +21,12 @@ const NET_ADMIN: &str = "-all,+net_admin";
 fn ipv4_forwarding_is_switched_on_where_it_is_off_with_proc_read_only() {
     isolated(|| {
         let network = Network::new();
-        serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
+        serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
         assert_eq!(network.pod.read_sysctl("ipv4/conf/eth0/forwarding"), "0");
-        let proxy = Proxy::ready(&network.pod, &args("--forward=tcp/80=10.96.3.7:80"));
-        proxy.logs("switched IPv4 forwarding on interface=\"eth0\"");
+        let proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
+        proxy.wait_for_log("switched IPv4 forwarding on interface=\"eth0\"");
         assert_eq!(network.pod.read_sysctl("ipv4/conf/eth0/forwarding"), "1");
-        tcp(&network.client, at::CLIENT[0], &with_port(at::POD[0], 80), PATIENCE).unwrap();
+        connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), REPLY_TIMEOUT).unwrap();
     });
 }
 
@@ -34,8 +34,8 @@ fn ipv4_forwarding_is_switched_on_where_it_is_off_with_proc_read_only() {
 fn ipv6_forwarding_off_is_refused_until_a_privileged_container_has_switched_it_on() {
     isolated(|| {
         let network = Network::new();
-        network.pod.sysctl("ipv6/conf/all/forwarding", "0");
-        serve_udp(&network.backend, &with_port(at::BACKEND[1], 80));
+        network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
+        serve_udp(&network.backend, &with_port(addr::BACKEND[1], 80));
         let line = "--forward=udp/80=[fd00:96::7]:80";
         let reason = refused(&network, line, NET_ADMIN, 1);
         assert!(reason.contains("IPv6 forwarding is off"), "{reason}");
@@ -43,11 +43,11 @@ fn ipv6_forwarding_off_is_refused_until_a_privileged_container_has_switched_it_o
         let reason = refused(&network, "enable-ipv6-forwarding", NET_ADMIN, 1);
         assert!(reason.contains("must be privileged"), "{reason}");
 
-        assert!(run(&network.pod, &["enable-ipv6-forwarding"]).status.success());
+        assert!(run_to_exit(&network.pod, &["enable-ipv6-forwarding"]).status.success());
         assert_eq!(network.pod.read_sysctl("ipv6/conf/all/forwarding"), "1");
-        let _proxy = Proxy::ready(&network.pod, &args(line));
-        let udp = Datagrams::new(&network.client, at::CLIENT[1], &with_port(at::POD[1], 80));
-        udp.ask(PATIENCE).unwrap();
+        let _proxy = Proxy::start_ready(&network.pod, &split_args(line));
+        let udp = UdpClient::new(&network.client, addr::CLIENT[1], &with_port(addr::POD[1], 80));
+        udp.request(REPLY_TIMEOUT).unwrap();
     });
 }
 
@@ -55,8 +55,8 @@ fn ipv6_forwarding_off_is_refused_until_a_privileged_container_has_switched_it_o
 fn switching_on_ipv6_forwarding_needs_no_privilege_where_it_is_on() {
     isolated(|| {
         let network = Network::new();
-        let mut proxy = Proxy::start_with(&network.pod, &args("enable-ipv6-forwarding"), "-all");
-        assert!(proxy.end().0.success(), "{}", proxy.log());
+        let mut proxy = Proxy::start(&network.pod, &split_args("enable-ipv6-forwarding"), "-all");
+        assert!(proxy.wait_for_exit().0.success(), "{}", proxy.log());
     });
 }
 
@@ -67,7 +67,7 @@ fn without_net_admin_it_says_so() {
         let line = "--forward=tcp/80=10.96.3.7:80";
         let reason = refused(&network, line, "-all", 1);
         assert!(reason.contains("IPv4 forwarding is off") && reason.contains("NET_ADMIN"), "{reason}");
-        network.pod.sysctl("ipv4/ip_forward", "1");
+        network.pod.set_sysctl("ipv4/ip_forward", "1");
         let reason = refused(&network, line, "-all", 1);
         assert!(reason.contains("the container needs the capability NET_ADMIN"), "{reason}");
         assert_eq!(reason.lines().count(), 1, "{reason}");

@@ -12,9 +12,9 @@ use super::streams::{read_blocks, write_blocks};
 use super::{
     FORWARD_ARGS, accept, bind_backends, close_with_reset, connect, connect_pair, read_to_end, start_proxy,
 };
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::status;
-use crate::harness::traffic::PATIENCE;
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::probe_status;
+use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{Network, eventually, isolated};
 
 #[test]
@@ -25,10 +25,10 @@ fn draining_proxy_refuses_new_clients_and_exits_after_the_last_connection() {
         let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
         let (mut client, mut backend) = connect_pair(&network, &backends, 0);
         proxy.signal(Signal::TERM);
-        eventually("the proxy is not ready", || (status(&network.pod) == Some(503)).then_some(()));
-        let address: SocketAddr = with_port(at::POD[0], 80).parse().unwrap();
+        eventually("the proxy is not ready", || (probe_status(&network.pod) == Some(503)).then_some(()));
+        let address: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
         eventually("new clients are refused", || {
-            match network.client.run(|| TcpStream::connect_timeout(&address, PATIENCE)) {
+            match network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT)) {
                 Ok(early) => {
                     // A worker that is not draining yet accepted it. The proxy waits for each connection that is open.
                     close_with_reset(early);
@@ -40,11 +40,11 @@ fn draining_proxy_refuses_new_clients_and_exits_after_the_last_connection() {
         client.write_all(b"question").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_end(&backend).unwrap(), b"question");
-        assert_eq!(status(&network.pod), Some(503));
+        assert_eq!(probe_status(&network.pod), Some(503));
         backend.write_all(b"answer").unwrap();
         drop(backend);
         assert_eq!(read_to_end(&client).unwrap(), b"answer");
-        let (exit, elapsed) = proxy.end();
+        let (exit, elapsed) = proxy.wait_for_exit();
         assert!(exit.success() && elapsed < Duration::from_secs(2), "{exit} after {elapsed:?}");
     });
 }
@@ -65,14 +65,14 @@ fn draining_proxy_accepts_a_client_whose_handshake_has_begun() {
                 (!network.client.nft("list table inet lossy").contains("packets 0 ")).then_some(())
             });
             proxy.signal(Signal::TERM);
-            proxy.logs("draining");
+            proxy.wait_for_log("draining");
             network.client.nft("delete table inet lossy");
             let mut client = client.join().unwrap();
             client.write_all(b"just in time").unwrap();
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(read_to_end(&accept(&backends[0])).unwrap(), b"just in time");
         });
-        assert!(proxy.end().0.success());
+        assert!(proxy.wait_for_exit().0.success());
     });
 }
 
@@ -82,15 +82,15 @@ fn draining_proxy_without_connections_exits_within_three_seconds() {
         let network = Network::new();
         let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
         proxy.signal(Signal::TERM);
-        let (exit, elapsed) = proxy.end();
+        let (exit, elapsed) = proxy.wait_for_exit();
         assert!(exit.success() && elapsed < Duration::from_secs(3), "{exit} after {elapsed:?}");
     });
 }
 
 /// Sends a request from a new client and checks the response. Returns an error only if the connection is refused.
 fn request(network: &Network, address: SocketAddr) -> Result<(), Error> {
-    let mut stream = network.client.run(|| TcpStream::connect_timeout(&address, PATIENCE))?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT))?;
+    stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
     let mut exchange = || {
         stream.write_all(b"question")?;
         let mut response = String::new();
@@ -120,7 +120,7 @@ fn drain_under_load_breaks_no_accepted_connection() {
         let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
         let client = connect(&network, 1);
         let backend = accept(&long_stream);
-        let address: SocketAddr = with_port(at::POD[0], 80).parse().unwrap();
+        let address: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
         let (completed, refused) = (AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             // One long upload, while short connections come and go.
@@ -132,7 +132,7 @@ fn drain_under_load_breaks_no_accepted_connection() {
                 .map(|_| {
                     scope.spawn(|| {
                         let start = Instant::now();
-                        while start.elapsed() < 2 * PATIENCE {
+                        while start.elapsed() < 2 * REPLY_TIMEOUT {
                             match request(&network, address) {
                                 Ok(()) => _ = completed.fetch_add(1, Relaxed),
                                 Err(_) => return refused.store(true, Relaxed),
@@ -154,7 +154,7 @@ fn drain_under_load_breaks_no_accepted_connection() {
         });
         assert!(refused.load(Relaxed), "the draining proxy still accepts clients");
         drop((client, backend));
-        let (exit, _) = proxy.end();
+        let (exit, _) = proxy.wait_for_exit();
         assert!(exit.success(), "{exit}");
     });
 }

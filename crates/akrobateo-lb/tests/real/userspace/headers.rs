@@ -12,7 +12,7 @@ use super::{
     FORWARD_ARGS, accept, bind_backends, connect, connect_pair, fetch_metrics, ip, port, read_to_end,
     start_proxy, sum_metric,
 };
-use crate::harness::network::{at, with_port};
+use crate::harness::addr::{self, with_port};
 use crate::harness::{Network, eventually, isolated};
 
 /// Reads the header and at least `content_len` bytes after it. Returns both.
@@ -44,7 +44,7 @@ fn header_names_client_and_destination_in_both_versions_and_families() {
                 // If the server speaks first, as in SMTP, it receives the header alone.
                 let (header, content) = read_header(&mut backend, 0);
                 assert_eq!(header.client, client.local_addr().unwrap());
-                assert_eq!(header.destination.to_string(), with_port(at::POD[family], 80));
+                assert_eq!(header.destination.to_string(), with_port(addr::POD[family], 80));
                 assert!(content.is_empty());
                 backend.write_all(b"220 ready\r\n").unwrap();
                 client.read_exact(&mut [0; 11]).unwrap();
@@ -104,7 +104,7 @@ fn ports_without_proxy_protocol_get_no_header() {
         client.write_all(b"plain").unwrap();
         drop(client);
         assert_eq!(read_to_end(&backend).unwrap(), b"plain");
-        let address = SocketAddr::new(ip(at::POD[0]), port(443).get());
+        let address = SocketAddr::new(ip(addr::POD[0]), port(443).get());
         let mut client = network.client.run(|| TcpStream::connect(address).unwrap());
         let mut backend = accept(&backends[0]);
         client.write_all(b"content").unwrap();

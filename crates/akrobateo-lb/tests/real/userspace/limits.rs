@@ -11,7 +11,7 @@ use super::{
     EmbeddedProxy, FORWARD_ARGS, accept, bind_backends, connect, connect_pair, fetch_metrics, read_to_end,
     start_proxy, sum_metric,
 };
-use crate::harness::proxy::lowest_free_descriptor;
+use crate::harness::process::lowest_free_descriptor;
 use crate::harness::{Network, eventually, isolated};
 
 #[test]
@@ -54,7 +54,7 @@ fn proxy_without_descriptors_serves_open_connections_and_lets_clients_wait() {
             client.write_all(b"request").unwrap();
             client.shutdown(Shutdown::Write).unwrap();
         }
-        proxy.logs("no file descriptor or memory left: new clients wait");
+        proxy.wait_for_log("no file descriptor or memory left: new clients wait");
         for (client, backend) in &mut open {
             client.write_all(b"?").unwrap();
             backend.read_exact(&mut [0]).unwrap();

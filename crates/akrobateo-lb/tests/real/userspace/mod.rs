@@ -18,13 +18,14 @@ use std::time::Duration;
 
 use akrobateo_core::{DataPath, ProxyArgs};
 use akrobateo_lb::forwarding_config::ForwardingConfig;
-use akrobateo_lb::probe::Status;
+use akrobateo_lb::probe::DataPathStatus;
 use akrobateo_lb::userspace::{self, Settings};
 use rustix::net::sockopt;
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::{PROBE_PORT, args};
-use crate::harness::traffic::{PATIENCE, http_get};
+use crate::harness::addr::{self, with_port};
+use crate::harness::http;
+use crate::harness::proxy::{PROBE_PORT, split_args};
+use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{DEADLINE, Namespace, Network, Proxy, eventually};
 
 /// Drops all capabilities, in the syntax of setpriv(1).
@@ -36,24 +37,24 @@ const FORWARD_ARGS: &str =
 
 /// Starts a proxy without any capability, and waits until it is ready.
 fn start_proxy(pod: &Namespace, command_line: &str) -> Proxy {
-    Proxy::ready_with(pod, &args(command_line), NO_CAPABILITIES)
+    Proxy::start_ready_with(pod, &split_args(command_line), NO_CAPABILITIES)
 }
 
 /// Binds one listener per address family to port 80 of the backend.
 fn bind_backends(network: &Network) -> [TcpListener; 2] {
-    at::BACKEND.map(|ip| network.backend.run(|| TcpListener::bind(with_port(ip, 80)).unwrap()))
+    addr::BACKEND.map(|ip| network.backend.run(|| TcpListener::bind(with_port(ip, 80)).unwrap()))
 }
 
 /// Connects from the client to port 80 of the pod.
 fn connect(network: &Network, family: usize) -> TcpStream {
-    let address: SocketAddr = with_port(at::POD[family], 80).parse().unwrap();
-    with_timeouts(network.client.run(|| TcpStream::connect_timeout(&address, PATIENCE).unwrap()))
+    let address: SocketAddr = with_port(addr::POD[family], 80).parse().unwrap();
+    with_timeouts(network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT).unwrap()))
 }
 
 /// Asserts that a connection from the client to port 80 of the pod is reset, at once or at the first read.
 fn assert_reset(network: &Network, family: usize) {
-    let address: SocketAddr = with_port(at::POD[family], 80).parse().unwrap();
-    let connected = network.client.run(|| TcpStream::connect_timeout(&address, PATIENCE));
+    let address: SocketAddr = with_port(addr::POD[family], 80).parse().unwrap();
+    let connected = network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT));
     let error = connected.and_then(|stream| read_to_end(&with_timeouts(stream))).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
@@ -66,8 +67,8 @@ fn accept(listener: &TcpListener) -> TcpStream {
 
 /// Returns the stream with timeouts for reads and writes.
 fn with_timeouts(stream: TcpStream) -> TcpStream {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(REPLY_TIMEOUT)).unwrap();
     stream
 }
 
@@ -103,7 +104,8 @@ fn sum_metric(text: &str, name: &str, labels: &[&str]) -> u64 {
 
 /// Returns the response of the proxy in `pod` at /metrics.
 fn fetch_metrics(pod: &Namespace) -> String {
-    pod.run(|| http_get("127.0.0.1", PROBE_PORT, "/metrics", PATIENCE)).expect("no response at /metrics")
+    pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/metrics", REPLY_TIMEOUT))
+        .expect("no response at /metrics")
 }
 
 /// A proxy in this process, with settings that have no command-line argument.

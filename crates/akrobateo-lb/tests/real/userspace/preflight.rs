@@ -1,20 +1,20 @@
 //! Preconditions of the userspace path. If one is missing, the proxy exits with a message in one line.
 
 use super::{NO_CAPABILITIES, start_proxy};
+use crate::harness::addr::{self, with_port};
 use crate::harness::metrics::Metrics;
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::args;
-use crate::harness::traffic::{PATIENCE, serve_tcp, tcp};
+use crate::harness::proxy::split_args;
+use crate::harness::traffic::{REPLY_TIMEOUT, connect_tcp, serve_tcp};
 use crate::harness::{Network, Proxy, isolated};
 
 /// Starts a proxy that must exit with an error. Returns its termination message.
 fn start_failing_proxy(network: &Network, command_line: &str) -> String {
-    let mut proxy = Proxy::start_with(&network.pod, &args(command_line), NO_CAPABILITIES);
-    let (exit, _) = proxy.end();
+    let mut proxy = Proxy::start(&network.pod, &split_args(command_line), NO_CAPABILITIES);
+    let (exit, _) = proxy.wait_for_exit();
     assert_eq!(exit.code(), Some(1), "{}", proxy.log());
-    let message = proxy.termination();
+    let message = proxy.termination_message();
     assert_eq!(message.lines().count(), 1, "{message}");
-    proxy.logs(&message);
+    proxy.wait_for_log(&message);
     message
 }
 
@@ -22,7 +22,7 @@ fn start_failing_proxy(network: &Network, command_line: &str) -> String {
 fn message_names_the_privileged_port_and_its_remedies() {
     isolated(|| {
         let network = Network::new();
-        network.pod.sysctl("ipv4/ip_unprivileged_port_start", "1024");
+        network.pod.set_sysctl("ipv4/ip_unprivileged_port_start", "1024");
         let command_line = "--data-path=userspace --forward=tcp/80=10.96.3.7:80";
         let message = start_failing_proxy(&network, command_line);
         assert!(
@@ -32,9 +32,10 @@ fn message_names_the_privileged_port_and_its_remedies() {
         assert!(message.contains("net.ipv4.ip_unprivileged_port_start"), "{message}");
         assert!(message.contains("NET_BIND_SERVICE"), "{message}");
         // Each of the two remedies works.
-        let proxy = Proxy::ready_with(&network.pod, &args(command_line), "-all,+net_bind_service");
+        let proxy =
+            Proxy::start_ready_with(&network.pod, &split_args(command_line), "-all,+net_bind_service");
         proxy.kill();
-        network.pod.sysctl("ipv4/ip_unprivileged_port_start", "80");
+        network.pod.set_sysctl("ipv4/ip_unprivileged_port_start", "80");
         start_proxy(&network.pod, command_line);
     });
 }
@@ -72,13 +73,13 @@ fn proxy_rejects_options_that_its_data_path_does_not_support() {
 fn userspace_path_needs_no_nftables_rules_and_no_ip_forwarding() {
     isolated(|| {
         let network = Network::new();
-        serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
+        serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
         let _proxy = start_proxy(&network.pod, super::FORWARD_ARGS);
-        let address = with_port(at::POD[0], 80);
-        let mut connection = tcp(&network.client, at::CLIENT[0], &address, PATIENCE).unwrap();
-        connection.echoes().unwrap();
-        assert_eq!(connection.answer.peer.ip().to_string(), at::POD[0]);
-        assert_eq!(Metrics::of(&network.pod).port("connections_total", "tcp/80", 0, ""), 1);
+        let address = with_port(addr::POD[0], 80);
+        let mut connection = connect_tcp(&network.client, addr::CLIENT[0], &address, REPLY_TIMEOUT).unwrap();
+        connection.check_echo().unwrap();
+        assert_eq!(connection.reply.peer.ip().to_string(), addr::POD[0]);
+        assert_eq!(Metrics::scrape(&network.pod).port_value("connections_total", "tcp/80", 0, ""), 1);
         assert_eq!(network.pod.nft("list ruleset"), "");
         assert_eq!(network.pod.read_sysctl("ipv4/ip_forward"), "0");
     });

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::{EmbeddedProxy, accept, fetch_metrics, ip, start_proxy, sum_metric, with_timeouts};
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::{descriptors, peak, resident};
-use crate::harness::traffic::{Datagrams, PATIENCE, serve_udp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::process::{open_descriptors, peak_memory, resident_memory};
+use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, serve_udp};
 use crate::harness::{Network, eventually, isolated};
 
 /// Connections without traffic.
@@ -36,19 +36,20 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
         let idle = IDLE_CONNECTIONS.min((raise_descriptor_limit() - 1_000) / 2 - BUSY_CONNECTIONS);
         let network = Network::new();
         for namespace in [&network.client, &network.pod] {
-            namespace.sysctl("ipv4/ip_local_port_range", "1024 65535");
+            namespace.set_sysctl("ipv4/ip_local_port_range", "1024 65535");
         }
-        let (idle_address, busy_address) = (with_port(at::BACKEND[0], 80), with_port(at::BACKEND[0], 81));
+        let (idle_address, busy_address) = (with_port(addr::BACKEND[0], 80), with_port(addr::BACKEND[0], 81));
         let [idle_backend, busy_backend] = [&idle_address, &busy_address]
             .map(|address| network.backend.run(|| TcpListener::bind(address).unwrap()));
         let command_line = "--data-path=userspace --forward=tcp/80=10.96.3.7:80 --forward=tcp/81=10.96.3.7:81 \
                     --proxy-protocol=v2:80";
         let proxy = start_proxy(&network.pod, command_line);
         let connect = |port| {
-            let address = SocketAddr::new(ip(at::POD[0]), port);
-            with_timeouts(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
+            let address = SocketAddr::new(ip(addr::POD[0]), port);
+            with_timeouts(TcpStream::connect_timeout(&address, REPLY_TIMEOUT).unwrap())
         };
-        let (memory_before, descriptors_before) = (resident(proxy.pid()), descriptors(proxy.pid()));
+        let (memory_before, descriptors_before) =
+            (resident_memory(proxy.pid()).unwrap(), open_descriptors(proxy.pid()));
         let open: Vec<_> = network.client.run(|| {
             (0..idle)
                 .map(|_| {
@@ -59,13 +60,13 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
                 })
                 .collect()
         });
-        let per_connection = (resident(proxy.pid()) - memory_before) / idle as u64;
+        let per_connection = (resident_memory(proxy.pid()).unwrap() - memory_before) / idle as u64;
         assert!(
             per_connection < CONNECTION_MEMORY_LIMIT,
             "{per_connection} bytes for each of {idle} connections"
         );
         // Probes and metrics requests open and close a few more.
-        let new_descriptors = descriptors(proxy.pid()) - descriptors_before;
+        let new_descriptors = open_descriptors(proxy.pid()) - descriptors_before;
         assert!(
             new_descriptors.abs_diff(2 * idle) < 5,
             "{new_descriptors} descriptors for {idle} connections"
@@ -79,7 +80,7 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
                 scope.spawn(|| exchange(chunk));
             }
         });
-        let memory = peak(proxy.pid());
+        let memory = peak_memory(proxy.pid()).unwrap();
         assert!(
             memory < MEMORY_LIMIT,
             "{memory} bytes for {idle} idle and {BUSY_CONNECTIONS} busy connections"
@@ -120,20 +121,20 @@ fn each_of_hundreds_of_ports_reaches_its_own_target() {
         raise_descriptor_limit();
         let network = Network::new();
         let ports = 20_000..20_400_u16;
-        let listen = |port| TcpListener::bind((at::BACKEND[0], port + 10_000)).unwrap();
+        let listen = |port| TcpListener::bind((addr::BACKEND[0], port + 10_000)).unwrap();
         let backends: Vec<_> = network.backend.run(|| ports.clone().map(listen).collect());
-        serve_udp(&network.backend, &with_port(at::BACKEND[1], 53));
+        serve_udp(&network.backend, &with_port(addr::BACKEND[1], 53));
         let tcp = ports.clone().map(|port| format!("--forward=tcp/{port}=10.96.3.7:{}", port + 10_000));
         let udp = ports.clone().map(|port| format!("--forward=udp/{port}=[fd00:96::7]:53"));
         let forwards = tcp.chain(udp).collect::<Vec<_>>().join(" ");
         let proxy = start_proxy(&network.pod, &format!("--data-path=userspace {forwards}"));
         for (port, backend) in ports.zip(backends) {
-            let client = network.client.run(|| TcpStream::connect((at::POD[0], port)).unwrap());
+            let client = network.client.run(|| TcpStream::connect((addr::POD[0], port)).unwrap());
             drop((accept(&backend), client));
         }
-        let last_udp_port = with_port(at::POD[1], 20_399);
-        Datagrams::new(&network.client, at::CLIENT[1], &last_udp_port).ask(PATIENCE).unwrap();
-        let memory = resident(proxy.pid());
+        let last_udp_port = with_port(addr::POD[1], 20_399);
+        UdpClient::new(&network.client, addr::CLIENT[1], &last_udp_port).request(REPLY_TIMEOUT).unwrap();
+        let memory = resident_memory(proxy.pid()).unwrap();
         assert!(memory < MEMORY_LIMIT / 4, "{memory} bytes");
     });
 }
@@ -143,7 +144,7 @@ fn bytes_for_a_thousand_slow_readers_wait_in_the_kernel() {
     isolated(|| {
         raise_descriptor_limit();
         let network = Network::new();
-        let backend = network.backend.run(|| TcpListener::bind(with_port(at::BACKEND[0], 80)).unwrap());
+        let backend = network.backend.run(|| TcpListener::bind(with_port(addr::BACKEND[0], 80)).unwrap());
         let proxy = start_proxy(&network.pod, "--data-path=userspace --forward=tcp/80=10.96.3.7:80");
         let open: Vec<_> = (0..1_000)
             .map(|_| {
@@ -170,7 +171,7 @@ fn bytes_for_a_thousand_slow_readers_wait_in_the_kernel() {
             rounds_without_progress = if total == total_before { rounds_without_progress + 1 } else { 0 };
             std::thread::sleep(Duration::from_millis(20));
         }
-        let memory = peak(proxy.pid());
+        let memory = peak_memory(proxy.pid()).unwrap();
         assert!(memory < MEMORY_LIMIT / 2, "{memory} bytes");
         for ((client, backend), written) in open.into_iter().zip(written) {
             drop(backend);
@@ -185,6 +186,6 @@ fn dropped_proxy_closes_its_listeners() {
         let network = Network::new();
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |_| {});
         drop(proxy);
-        eventually("the port is free", || network.pod.run(|| TcpListener::bind((at::POD[0], 80)).ok()));
+        eventually("the port is free", || network.pod.run(|| TcpListener::bind((addr::POD[0], 80)).ok()));
     });
 }

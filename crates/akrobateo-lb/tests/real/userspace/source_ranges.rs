@@ -3,8 +3,10 @@
 use std::io::ErrorKind;
 
 use super::{fetch_metrics, start_proxy, sum_metric};
-use crate::harness::network::{at, with_port};
-use crate::harness::traffic::{Datagrams, IMPATIENCE, PATIENCE, serve_tcp, serve_udp, tcp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::traffic::{
+    NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp,
+};
 use crate::harness::{Network, isolated};
 
 #[test]
@@ -12,7 +14,7 @@ fn source_ranges_of_both_families_allow_exactly_their_clients() {
     isolated(|| {
         let network = Network::new();
         let mut arguments = vec!["--data-path=userspace".to_owned()];
-        for ip in at::BACKEND {
+        for ip in addr::BACKEND {
             let target = with_port(ip, 80);
             serve_tcp(&network.backend, &target);
             serve_udp(&network.backend, &target);
@@ -21,22 +23,22 @@ fn source_ranges_of_both_families_allow_exactly_their_clients() {
         arguments.push("--source=192.0.2.0/25 --source=192.0.2.200/32 --source=2001:db8:1::/113".to_owned());
         let _proxy = start_proxy(&network.pod, &arguments.join(" "));
         for (client, family, is_allowed) in [
-            (at::CLIENT[0], 0, true),
-            (at::CLIENT_2[0], 0, false),
-            (at::CLIENT_3[0], 0, true),
-            (at::CLIENT[1], 1, true),
-            (at::CLIENT_2[1], 1, false),
-            (at::CLIENT_3[1], 1, false),
+            (addr::CLIENT[0], 0, true),
+            (addr::CLIENT_2[0], 0, false),
+            (addr::CLIENT_3[0], 0, true),
+            (addr::CLIENT[1], 1, true),
+            (addr::CLIENT_2[1], 1, false),
+            (addr::CLIENT_3[1], 1, false),
         ] {
-            let address = with_port(at::POD[family], 80);
-            let udp = Datagrams::new(&network.client, client, &address);
+            let address = with_port(addr::POD[family], 80);
+            let udp = UdpClient::new(&network.client, client, &address);
             if is_allowed {
-                tcp(&network.client, client, &address, PATIENCE).unwrap().echoes().unwrap();
-                udp.ask(PATIENCE).unwrap();
+                connect_tcp(&network.client, client, &address, REPLY_TIMEOUT).unwrap().check_echo().unwrap();
+                udp.request(REPLY_TIMEOUT).unwrap();
             } else {
-                let error = tcp(&network.client, client, &address, PATIENCE).unwrap_err();
+                let error = connect_tcp(&network.client, client, &address, REPLY_TIMEOUT).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{client}");
-                udp.ask(IMPATIENCE).unwrap_err();
+                udp.request(NO_REPLY_TIMEOUT).unwrap_err();
             }
         }
         let text = fetch_metrics(&network.pod);
@@ -56,12 +58,18 @@ fn source_ranges_of_both_families_allow_exactly_their_clients() {
 fn source_ranges_of_one_family_refuse_the_other_family() {
     isolated(|| {
         let network = Network::new();
-        for ip in at::BACKEND {
+        for ip in addr::BACKEND {
             serve_tcp(&network.backend, &with_port(ip, 80));
         }
         let _proxy = start_proxy(&network.pod, &format!("{} --source=::/0", super::FORWARD_ARGS));
-        let connect =
-            |family| tcp(&network.client, at::CLIENT[family], &with_port(at::POD[family], 80), PATIENCE);
+        let connect = |family| {
+            connect_tcp(
+                &network.client,
+                addr::CLIENT[family],
+                &with_port(addr::POD[family], 80),
+                REPLY_TIMEOUT,
+            )
+        };
         connect(1).unwrap();
         assert_eq!(connect(0).unwrap_err().kind(), ErrorKind::ConnectionReset);
     });

@@ -8,8 +8,8 @@ use super::{
     EmbeddedProxy, FORWARD_ARGS, accept, assert_reset, close_with_reset, connect, fetch_metrics, read_to_end,
     start_proxy, sum_metric,
 };
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::status;
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::probe_status;
 use crate::harness::{Network, eventually, isolated};
 
 const FAILURES: &str = "akrobateo_lb_dial_failures_total";
@@ -23,13 +23,13 @@ fn client_is_reset_while_the_backend_is_down_and_served_when_it_is_back() {
             assert_reset(&network, 0);
             assert_eq!(sum_metric(&fetch_metrics(&network.pod), FAILURES, &["IPv4", "refused"]), round);
         }
-        proxy.logs("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
+        proxy.wait_for_log("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
         // Each worker may log it once.
         let workers = std::thread::available_parallelism().unwrap().get();
         assert!(proxy.log().matches("cannot reach").count() <= workers, "{}", proxy.log());
-        assert_eq!(status(&network.pod), Some(200), "the proxy is not ready");
+        assert_eq!(probe_status(&network.pod), Some(200), "the proxy is not ready");
 
-        let listener = network.backend.run(|| TcpListener::bind(with_port(at::BACKEND[0], 80)).unwrap());
+        let listener = network.backend.run(|| TcpListener::bind(with_port(addr::BACKEND[0], 80)).unwrap());
         let mut client = connect(&network, 0);
         let backend = accept(&listener);
         client.write_all(b"again").unwrap();
@@ -74,7 +74,7 @@ fn metric_counts_a_target_without_a_route_as_unreachable() {
 fn connection_of_a_vanished_client_is_closed() {
     isolated(|| {
         let network = Network::new();
-        let listener = network.backend.run(|| TcpListener::bind(with_port(at::BACKEND[0], 80)).unwrap());
+        let listener = network.backend.run(|| TcpListener::bind(with_port(addr::BACKEND[0], 80)).unwrap());
         let _proxy = start_proxy(&network.pod, FORWARD_ARGS);
         for _ in 0..50 {
             close_with_reset(connect(&network, 0));

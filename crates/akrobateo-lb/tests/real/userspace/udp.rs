@@ -5,8 +5,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::{EmbeddedProxy, start_proxy};
-use crate::harness::network::{at, with_port};
-use crate::harness::traffic::{Datagrams, IMPATIENCE, PATIENCE, serve_udp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::traffic::{NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, serve_udp};
 use crate::harness::{Network, isolated};
 
 const FORWARD_ARGS: [&str; 2] = ["udp/80=10.96.3.7:80", "udp/80=[fd00:96::7]:80"];
@@ -14,15 +14,15 @@ const FORWARD_ARGS: [&str; 2] = ["udp/80=10.96.3.7:80", "udp/80=[fd00:96::7]:80"
 /// Returns a network whose backend answers datagrams on port 80.
 fn network_with_backend() -> Network {
     let network = Network::new();
-    for ip in at::BACKEND {
+    for ip in addr::BACKEND {
         serve_udp(&network.backend, &with_port(ip, 80));
     }
     network
 }
 
 /// Returns a client that sends to port 80 of the pod from its own source port.
-fn new_client(network: &Network, family: usize) -> Datagrams {
-    Datagrams::new(&network.client, at::CLIENT[family], &with_port(at::POD[family], 80))
+fn new_client(network: &Network, family: usize) -> UdpClient {
+    UdpClient::new(&network.client, addr::CLIENT[family], &with_port(addr::POD[family], 80))
 }
 
 #[test]
@@ -35,13 +35,17 @@ fn session_keeps_its_source_port_until_it_expires() {
         });
         for family in 0..2 {
             let (client, other_client) = (new_client(&network, family), new_client(&network, family));
-            let first = client.ask(PATIENCE).unwrap();
-            assert_eq!(first.peer.ip().to_string(), at::POD[family]);
-            assert_eq!(first.local.to_string(), with_port(at::BACKEND[family], 80));
-            assert_ne!(other_client.ask(PATIENCE).unwrap().peer, first.peer);
-            assert_eq!(client.ask(PATIENCE).unwrap().peer, first.peer);
+            let first = client.request(REPLY_TIMEOUT).unwrap();
+            assert_eq!(first.peer.ip().to_string(), addr::POD[family]);
+            assert_eq!(first.local.to_string(), with_port(addr::BACKEND[family], 80));
+            assert_ne!(other_client.request(REPLY_TIMEOUT).unwrap().peer, first.peer);
+            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, first.peer);
             proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);
-            assert_ne!(client.ask(PATIENCE).unwrap().peer, first.peer, "the session has not expired");
+            assert_ne!(
+                client.request(REPLY_TIMEOUT).unwrap().peer,
+                first.peer,
+                "the session has not expired"
+            );
             proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);
         }
         assert_eq!(proxy.metric("akrobateo_lb_connections_total", &["udp", "IPv6"]), 3);
@@ -61,22 +65,22 @@ fn session_limit_evicts_unanswered_sessions_and_keeps_answered_ones() {
         });
         let answered_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
         let peers: Vec<_> =
-            answered_clients.iter().map(|client| client.ask(PATIENCE).unwrap().peer).collect();
+            answered_clients.iter().map(|client| client.request(REPLY_TIMEOUT).unwrap().peer).collect();
         for _ in 0..20 {
             let unanswered_client =
-                Datagrams::new(&network.client, at::CLIENT[0], &with_port(at::POD[0], 81));
+                UdpClient::new(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 81));
             unanswered_client.send();
         }
         proxy.wait_for_metric("akrobateo_lb_connections_total", &["port=\"81\""], 20);
         assert_eq!(proxy.metric("akrobateo_lb_open_connections", &[]), 4);
         for (client, peer) in answered_clients.iter().zip(peers) {
-            assert_eq!(client.ask(PATIENCE).unwrap().peer, peer);
+            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, peer);
         }
         let new_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
         for client in &new_clients {
-            client.ask(PATIENCE).unwrap();
+            client.request(REPLY_TIMEOUT).unwrap();
         }
-        new_client(&network, 0).ask(IMPATIENCE).unwrap_err();
+        new_client(&network, 0).request(NO_REPLY_TIMEOUT).unwrap_err();
         assert_eq!(proxy.metric("akrobateo_lb_dropped_datagrams_total", &["port=\"80\""]), 1);
     });
 }
@@ -87,10 +91,10 @@ fn session_recovers_when_its_target_is_back() {
         let network = Network::new();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARD_ARGS, |_| {});
         let client = new_client(&network, 0);
-        client.ask(IMPATIENCE).unwrap_err();
+        client.request(NO_REPLY_TIMEOUT).unwrap_err();
         proxy.wait_for_metric("akrobateo_lb_dial_failures_total", &["udp", "IPv4", "refused"], 1);
-        serve_udp(&network.backend, &with_port(at::BACKEND[0], 80));
-        client.ask(PATIENCE).unwrap();
+        serve_udp(&network.backend, &with_port(addr::BACKEND[0], 80));
+        client.request(REPLY_TIMEOUT).unwrap();
     });
 }
 
@@ -101,12 +105,12 @@ fn draining_proxy_exits_after_its_sessions_are_silent() {
         let line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
         let mut proxy = start_proxy(&network.pod, line);
         let client = new_client(&network, 0);
-        client.ask(PATIENCE).unwrap();
+        client.request(REPLY_TIMEOUT).unwrap();
         proxy.signal(Signal::TERM);
-        proxy.logs("draining");
-        client.ask(PATIENCE).unwrap();
-        new_client(&network, 0).ask(IMPATIENCE).unwrap_err();
-        let (exit, elapsed) = proxy.end();
+        proxy.wait_for_log("draining");
+        client.request(REPLY_TIMEOUT).unwrap();
+        new_client(&network, 0).request(NO_REPLY_TIMEOUT).unwrap_err();
+        let (exit, elapsed) = proxy.wait_for_exit();
         assert!(exit.success() && elapsed > Duration::from_secs(1), "{exit} after {elapsed:?}");
     });
 }
