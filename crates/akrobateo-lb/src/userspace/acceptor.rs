@@ -21,7 +21,7 @@ const HANDSHAKE_TIMEOUT: u64 = 1_500;
 
 /// The result of an attempt to accept one client.
 #[derive(Debug)]
-pub(super) enum Accept {
+pub(super) enum AcceptResult {
     /// The client must be served.
     Client(Client),
     /// The client was refused or is gone. More clients may wait.
@@ -61,15 +61,17 @@ impl Acceptor {
     }
 
     /// Accepts one client. The client takes one place of the connection quota.
-    pub(super) fn accept(&mut self, listener: u32, context: &WorkerContext) -> Accept {
-        let Some(bound) = self.listeners.get(listener as usize) else { return Accept::Blocked };
+    pub(super) fn accept(&mut self, listener: u32, context: &WorkerContext) -> AcceptResult {
+        let Some(bound) = self.listeners.get(listener as usize) else { return AcceptResult::Blocked };
         if !context.shared.connections.try_acquire() {
             if !self.at_connection_limit {
                 self.at_connection_limit = true;
                 add(&context.stats.limit_reached, 1);
             }
-            self.stall(listener, context, "connection limit reached: new clients wait");
-            return Accept::Blocked;
+            let message = "connection limit reached: new clients wait until a connection is closed; serve the Service from \
+                           more nodes, or raise the limit of file descriptors";
+            self.stall(listener, context, message);
+            return AcceptResult::Blocked;
         }
         match acceptfrom_with(&bound.socket, SOCKET_FLAGS) {
             Ok((socket, address)) => {
@@ -84,16 +86,18 @@ impl Acceptor {
         }
     }
 
-    fn on_accept_error(&mut self, listener: u32, error: Errno, context: &WorkerContext) -> Accept {
+    fn on_accept_error(&mut self, listener: u32, error: Errno, context: &WorkerContext) -> AcceptResult {
         match error {
-            Errno::AGAIN => Accept::Blocked,
+            Errno::AGAIN => AcceptResult::Blocked,
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
                 add(&context.stats.out_of_resources, 1);
-                self.stall(listener, context, "no file descriptor or memory left: new clients wait");
-                Accept::Blocked
+                let message = "no file descriptor or memory left: new clients wait; raise the limit of file descriptors, \
+                               or free memory on the node";
+                self.stall(listener, context, message);
+                AcceptResult::Blocked
             }
             // The error belongs to one client, which is gone.
-            _ => Accept::Rejected,
+            _ => AcceptResult::Rejected,
         }
     }
 
@@ -123,13 +127,14 @@ impl Acceptor {
     pub(super) fn start_draining(&mut self, now: u64) {
         for listener in &self.listeners {
             if let Err(error) = refuse_new_syns(&listener.socket) {
-                tracing::warn!(%error, "cannot refuse new connections early: clients that connect now may be reset");
+                tracing::warn!(%error, "cannot refuse new connections: clients that connect now may be reset");
             }
         }
         self.close_at = Some(now + HANDSHAKE_TIMEOUT);
     }
 
-    /// Returns the listeners to close now; none before the handshake timeout. Their last clients must be accepted first.
+    /// Returns the listeners to close now; none before the handshake timeout. The caller accepts their last clients
+    /// first.
     pub(super) fn listeners_to_close(&self, now: u64) -> std::ops::Range<u32> {
         let is_due = self.close_at.is_some_and(|close_at| close_at <= now);
         0..if is_due { u32::try_from(self.listeners.len()).unwrap_or(u32::MAX) } else { 0 }
@@ -150,14 +155,19 @@ impl Acceptor {
 
 /// Admits a client if the source ranges allow it. Otherwise resets its connection and releases its place. `address` is
 /// `None` if the kernel did not report it.
-fn admit(port_index: usize, socket: OwnedFd, address: Option<SocketAddr>, context: &WorkerContext) -> Accept {
+fn admit(
+    port_index: usize,
+    socket: OwnedFd,
+    address: Option<SocketAddr>,
+    context: &WorkerContext,
+) -> AcceptResult {
     if let Some(address) = address {
         if context.shared.allows(address.ip()) {
-            return Accept::Client(Client { port_index, socket, address });
+            return AcceptResult::Client(Client { port_index, socket, address });
         }
         add(&context.stats.port(port_index).refused, 1);
         reset_on_close(&socket);
     }
     context.shared.connections.release();
-    Accept::Rejected
+    AcceptResult::Rejected
 }

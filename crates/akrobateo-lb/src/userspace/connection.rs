@@ -75,11 +75,11 @@ impl Connection {
     }
 
     pub(super) const fn on_client_ready(&mut self, readiness: Readiness) {
-        self.client.record(readiness);
+        self.client.record_readiness(readiness);
     }
 
     pub(super) const fn on_target_ready(&mut self, readiness: Readiness) {
-        self.target.record(readiness);
+        self.target.record_readiness(readiness);
     }
 
     /// Returns whether the target has accepted the connection; returns an error if it has not and will not.

@@ -4,8 +4,8 @@ use super::pipes::Pipes;
 
 /// Bytes of the buffer that the connections of a worker share.
 pub(super) const BUFFER_LEN: usize = 64 << 10;
-/// Bytes of one worker that may wait in user memory for slow readers. Above this limit they wait in the kernel, which
-/// costs one more system call each time.
+/// Bytes of one worker that may wait in user memory for slow readers. Above this limit, bytes wait in the kernel. This
+/// costs one more system call per read.
 const MAX_BUFFERED: usize = 4 << 20;
 
 /// The memory, pipes and clock that all connections of a worker share.

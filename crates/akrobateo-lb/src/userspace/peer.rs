@@ -1,4 +1,4 @@
-//! One of the two sockets of a connection, and what is known about its state. I/O only.
+//! One of the two sockets of a connection, and its known state. I/O only.
 //!
 //! Epoll reports each change once. A socket therefore counts as readable and writable until a system call shows that it
 //! is not.
@@ -42,8 +42,8 @@ impl Peer {
         self.writable
     }
 
-    /// Records what epoll reported.
-    pub(super) const fn record(&mut self, readiness: Readiness) {
+    /// Adds the changes that epoll reported to the known state.
+    pub(super) const fn record_readiness(&mut self, readiness: Readiness) {
         self.readable |= readiness.is_readable();
         self.writable |= readiness.is_writable();
         self.closing |= readiness.is_closing();

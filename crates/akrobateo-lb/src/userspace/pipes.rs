@@ -1,4 +1,6 @@
-//! The pipes of a worker, through which bytes are spliced. A direction holds a pipe only while bytes are in it. I/O only.
+//! The pipes of a worker, through which bytes are spliced. I/O only.
+//!
+//! A direction of a connection holds a pipe only while bytes are in it.
 
 use std::os::fd::OwnedFd;
 

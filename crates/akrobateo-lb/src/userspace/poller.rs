@@ -1,4 +1,4 @@
-//! Epoll: what a worker waits for, and what an event belongs to. I/O only.
+//! Waits for events of sockets with epoll, and maps each event to its object. I/O only.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Token {
     }
 }
 
-/// What epoll reports about a socket. It is only a hint: a system call on the socket shows its real state.
+/// The changes that epoll reports for a socket. They are only a hint: a system call shows the real state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Readiness(EventFlags);
 

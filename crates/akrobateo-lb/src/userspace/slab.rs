@@ -1,4 +1,6 @@
-//! A store of values by key. The key of a removed value finds nothing, so a late event cannot reach another value. Pure.
+//! A store of values by key. Pure.
+//!
+//! The key of a removed value finds nothing, so a late event cannot reach another value.
 
 /// Identifies one value of a [`Slab`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

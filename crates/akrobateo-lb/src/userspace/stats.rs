@@ -1,4 +1,6 @@
-//! The counters of the userspace path, and their metrics. Each worker has its own counters, so no worker waits for another. Pure.
+//! The counters of the userspace path, and their metrics. Pure.
+//!
+//! Each worker has its own counters, so that no worker waits for another.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -130,9 +132,9 @@ impl PortStats {
 #[derive(Debug)]
 pub(super) struct WorkerStats {
     ports: Box<[PortStats]>,
-    /// Times that accepting had to wait because file descriptors or memory ran out.
+    /// Number of times that accepting had to wait because file descriptors or memory ran out.
     pub(super) out_of_resources: AtomicU64,
-    /// Times that the connection limit was reached.
+    /// Number of times that the connection limit was reached.
     pub(super) limit_reached: AtomicU64,
     /// Idle and leased pipes.
     pub(super) pipes: AtomicUsize,

@@ -14,7 +14,7 @@ use super::pipes::Pipe;
 const COPY_CHUNK: usize = 32 << 10;
 /// A splice of fewer bytes makes the direction copy again.
 const SPLICE_MIN: usize = 8 << 10;
-/// Bytes that one direction moves before other connections get their turn.
+/// Bytes that one direction moves before other connections continue.
 const FAIRNESS_BUDGET: usize = 1 << 20;
 
 /// Bytes that have been read but not sent.

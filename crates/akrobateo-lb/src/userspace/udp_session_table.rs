@@ -25,8 +25,8 @@ pub(super) struct UdpSession {
 pub(super) struct UdpSessionTable {
     sessions: Slab<UdpSession>,
     by_client: HashMap<(u32, SocketAddr), Key>,
-    /// Each session is in one of the two queues, by a time of its last activity that may be out of date. It is updated
-    /// only when the session comes to the front, so that a datagram costs no change of the queues.
+    /// Each session is in one of the two queues, ordered by its last activity. The order is updated only when a session
+    /// reaches the front, so that a datagram changes no queue.
     unanswered: BTreeSet<(u64, Key)>,
     answered: BTreeSet<(u64, Key)>,
     /// Silence after which a session expires, in milliseconds.

@@ -13,7 +13,7 @@ use super::stats::add;
 use super::udp_session_table::{UdpSession, UdpSessionTable};
 use super::worker_context::WorkerContext;
 
-/// Datagrams that one socket forwards before others get their turn.
+/// Datagrams that one socket forwards before other sockets are served.
 const FORWARD_BATCH: usize = 64;
 
 /// The UDP sockets and sessions of one worker.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::acceptor::{Accept, Acceptor};
+use super::acceptor::{AcceptResult, Acceptor};
 use super::inbox::Client;
 use super::poller::{Events, Readiness, Token};
 use super::settings::{Settings, milliseconds};
@@ -17,7 +17,7 @@ use super::tcp_sessions::TcpSessions;
 use super::udp_sessions::UdpSessions;
 use super::worker_context::WorkerContext;
 
-/// Clients that one listener accepts before others get their turn.
+/// Clients that one listener accepts before other sockets are served.
 const ACCEPT_BATCH: usize = 64;
 /// Shortest time between two sweeps, in milliseconds.
 const SWEEP_INTERVAL: u64 = 250;
@@ -83,7 +83,7 @@ impl Worker {
                 self.accept(listener);
             }
             self.sweep_if_due();
-            self.watch_pipes();
+            self.record_pipes();
             if self.draining && self.finish_draining() {
                 return Ok(());
             }
@@ -102,7 +102,7 @@ impl Worker {
         Some(next.saturating_sub(now).max(1))
     }
 
-    /// Handles an event. Without a readiness, the object comes from the run queue.
+    /// Handles an event, or without a readiness an object from the run queue.
     fn dispatch(&mut self, token: Token, readiness: Option<Readiness>) {
         let context = &mut self.context;
         match (token, readiness) {
@@ -116,7 +116,7 @@ impl Worker {
         }
     }
 
-    /// Serves the clients from other workers, and starts draining if the proxy does.
+    /// Serves the clients that other workers passed on, and starts draining if the proxy drains.
     fn on_wake(&mut self) {
         for client in self.context.inbox().drain() {
             self.tcp.connect(client, &mut self.context);
@@ -141,16 +141,16 @@ impl Worker {
     /// Accepts one client. Returns whether more clients may wait.
     fn accept_one(&mut self, listener: u32) -> bool {
         match self.acceptor.accept(listener, &self.context) {
-            Accept::Client(client) => self.serve(client),
-            Accept::Rejected => {}
-            Accept::Blocked => return false,
+            AcceptResult::Client(client) => self.serve(client),
+            AcceptResult::Rejected => {}
+            AcceptResult::Blocked => return false,
         }
         true
     }
 
     /// Serves an accepted client in this worker or in one with fewer connections.
     fn serve(&mut self, client: Client) {
-        // While draining, the other workers may end at any time.
+        // While draining, another worker may end before it serves the client.
         let own_client = if self.draining {
             Some(client)
         } else {
@@ -176,7 +176,7 @@ impl Worker {
     }
 
     /// Counts the pipes, and schedules a sweep that closes idle ones.
-    fn watch_pipes(&mut self) {
+    fn record_pipes(&mut self) {
         let pipes = self.context.io.pipes.len();
         self.context.stats.pipes.store(pipes, Relaxed);
         if pipes > 0 {
@@ -184,7 +184,7 @@ impl Worker {
         }
     }
 
-    /// Returns whether everything is closed, so that the worker can end.
+    /// Closes the listeners when it is time. Returns whether everything is closed, so that the worker can end.
     fn finish_draining(&mut self) -> bool {
         let now = self.context.now();
         let listeners = self.acceptor.listeners_to_close(now);
