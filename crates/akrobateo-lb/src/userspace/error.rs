@@ -1,26 +1,27 @@
-//! The reasons why the userspace data path cannot forward. Pure.
+//! The error type of the userspace path. Pure.
 
 use std::io;
 
 use akrobateo_core::Forward;
 
-/// Why userspace can't forward.
+/// An error that keeps the userspace path from forwarding.
 #[derive(Debug, thiserror::Error)]
 pub enum UserspaceError {
-    /// A port that this user may not have.
+    /// This user may not bind the port.
     #[error(
-        "--forward {0}: not allowed to listen on port {port}: it needs the sysctl net.ipv4.ip_unprivileged_port_start \
-         at most {port}, as pods have it, or the capability NET_BIND_SERVICE",
+        "--forward {0}: not allowed to listen on port {port}: expected a port from the sysctl \
+         net.ipv4.ip_unprivileged_port_start on; set this sysctl to at most {port}, or add the capability \
+         NET_BIND_SERVICE",
         port = .0.port
     )]
-    Privileged(Forward),
-    /// A port that can't be listened on.
+    PortNotAllowed(Forward),
+    /// The port cannot be bound for another reason.
     #[error("--forward {0}: cannot listen on port {port}: {1}", port = .0.port)]
-    Frontend(Forward, io::Error),
-    /// A thread can't be set up.
-    #[error("cannot start a worker: {0}")]
-    Start(io::Error),
-    /// A thread can't wait for its sockets any more.
-    #[error("a worker failed: {0}")]
+    Bind(Forward, io::Error),
+    /// A worker cannot be set up.
+    #[error("cannot start a worker thread: {0}")]
+    StartWorker(io::Error),
+    /// A worker cannot wait for its sockets any more.
+    #[error("a worker thread failed: {0}")]
     Worker(io::Error),
 }
