@@ -1,6 +1,6 @@
 //! UDP sessions: source ports, expiry, the session limit, and draining.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -102,10 +102,15 @@ fn session_recovers_when_its_target_is_back() {
 fn draining_proxy_exits_after_its_sessions_are_silent() {
     isolated(|| {
         let network = network_with_backend();
-        let line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
-        let mut proxy = start_proxy(&network.pod, line);
+        let command_line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
+        let mut proxy = start_proxy(&network.pod, command_line);
         let client = new_client(&network, 0);
-        client.request(REPLY_TIMEOUT).unwrap();
+        // The silence counts from the last datagram. The proxy must be older than the silence that it waits for.
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(4) {
+            client.request(REPLY_TIMEOUT).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
         proxy.signal(Signal::TERM);
         proxy.wait_for_log("draining");
         client.request(REPLY_TIMEOUT).unwrap();
