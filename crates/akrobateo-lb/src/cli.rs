@@ -65,7 +65,7 @@ impl Command {
                 Arg::Long("probe-port") => parse_once("probe-port", &mut probe_port, &mut parser)?,
                 Arg::Long("data-path") => parse_once("data-path", &mut data_path, &mut parser)?,
                 Arg::Long("proxy-protocol") => {
-                    parse_once("proxy-protocol", &mut proxy_protocol, &mut parser)?
+                    parse_once("proxy-protocol", &mut proxy_protocol, &mut parser)?;
                 }
                 Arg::Short('h') | Arg::Long("help") => return Ok(Self::Help),
                 Arg::Short('V') | Arg::Long("version") => return Ok(Self::Version),

@@ -88,6 +88,7 @@ impl ForwardingConfig {
     }
 
     /// Returns the frontends, in order.
+    #[must_use]
     pub fn frontends(&self) -> impl ExactSizeIterator<Item = Frontend> {
         self.forwards.iter().map(|(frontend, _)| *frontend)
     }

@@ -10,7 +10,7 @@ use netfilter::nft::model::{
 };
 
 use crate::forwarding_config::ForwardingConfig;
-use crate::sources::{Range, Sources};
+use crate::sources::{AddressRange, Sources};
 
 /// The table's name, in family inet.
 pub const TABLE: &str = "akrobateo";
@@ -204,7 +204,7 @@ fn source_set(sources: &Sources, family: Family) -> Set {
         Element { key, is_upper_bound, value: None, count: Count::default() }
     };
     let highest = u128::MAX >> (128 - 8 * address.len);
-    let bounds = |range: &Range| {
+    let bounds = |range: &AddressRange| {
         // An upper bound is exclusive, so a range up to the highest address has none.
         let upper = (range.last < highest).then(|| bound(range.last + 1, true));
         [Some(bound(range.first, false)), upper].into_iter().flatten()

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 /// The addresses from `first` to `last`, both included. An IPv4 address is in the lower 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
+pub struct AddressRange {
     /// The lowest address.
     pub first: u128,
     /// The highest address.
@@ -17,8 +17,8 @@ pub struct Range {
 /// The allowed ranges of both families, sorted, with a gap between any two. A family without ranges is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sources {
-    v4: Vec<Range>,
-    v6: Vec<Range>,
+    v4: Vec<AddressRange>,
+    v6: Vec<AddressRange>,
 }
 
 impl Sources {
@@ -34,7 +34,7 @@ impl Sources {
 
     /// Returns the ranges of one family.
     #[must_use]
-    pub fn ranges(&self, family: Family) -> &[Range] {
+    pub fn ranges(&self, family: Family) -> &[AddressRange] {
         match family {
             Family::V4 => &self.v4,
             Family::V6 => &self.v6,
@@ -58,13 +58,13 @@ fn to_bits(ip: IpAddr) -> u128 {
     }
 }
 
-fn range(net: &IpNet) -> Range {
-    Range { first: to_bits(net.network()), last: to_bits(net.broadcast()) }
+fn range(net: &IpNet) -> AddressRange {
+    AddressRange { first: to_bits(net.network()), last: to_bits(net.broadcast()) }
 }
 
-fn merge(mut ranges: Vec<Range>) -> Vec<Range> {
+fn merge(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
     ranges.sort_by_key(|range| range.first);
-    ranges.into_iter().fold(Vec::new(), |mut merged: Vec<Range>, range| {
+    ranges.into_iter().fold(Vec::new(), |mut merged: Vec<AddressRange>, range| {
         match merged.last_mut() {
             Some(previous) if range.first <= previous.last.saturating_add(1) => {
                 previous.last = previous.last.max(range.last);
@@ -90,8 +90,8 @@ mod tests {
         let sources = sources(&["10.0.1.0/25", "10.0.0.0/24", "10.0.0.128/25", "10.0.2.0/24"]);
         let address = |text: &str| to_bits(text.parse().unwrap());
         let expected = [
-            Range { first: address("10.0.0.0"), last: address("10.0.1.127") },
-            Range { first: address("10.0.2.0"), last: address("10.0.2.255") },
+            AddressRange { first: address("10.0.0.0"), last: address("10.0.1.127") },
+            AddressRange { first: address("10.0.2.0"), last: address("10.0.2.255") },
         ];
         assert_eq!(sources.ranges(Family::V4), expected);
         assert!(sources.ranges(Family::V6).is_empty());
@@ -101,7 +101,7 @@ mod tests {
     fn range_of_prefix_length_zero_allows_every_address() {
         let sources = sources(&["0.0.0.0/0", "::/0"]);
         assert!(sources.allows("255.255.255.255".parse().unwrap()));
-        assert_eq!(sources.ranges(Family::V6), [Range { first: 0, last: u128::MAX }]);
+        assert_eq!(sources.ranges(Family::V6), [AddressRange { first: 0, last: u128::MAX }]);
     }
 
     #[test]

@@ -42,3 +42,25 @@ fn respond(path: &str, health: &Health) -> Response<String> {
         _ => text(StatusCode::OK, "ok\n"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_follows_the_cache_sync_and_health_does_not() {
+        let health = Health { ready: AtomicBool::new(false), metrics: Metrics::new() };
+        let statuses = |health: &Health| [HEALTH_PATH, READY_PATH].map(|path| respond(path, health).status());
+        assert_eq!(statuses(&health), [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE]);
+        health.ready.store(true, Ordering::Relaxed);
+        assert_eq!(statuses(&health), [StatusCode::OK, StatusCode::OK]);
+    }
+
+    #[test]
+    fn metrics_are_served_as_openmetrics() {
+        let health = Health { ready: AtomicBool::new(false), metrics: Metrics::new() };
+        let response = respond(METRICS_PATH, &health);
+        assert_eq!(response.headers()["content-type"], OPENMETRICS);
+        assert!(response.body().ends_with("# EOF\n"), "{}", response.body());
+    }
+}

@@ -115,7 +115,9 @@ impl Batch {
                 attrs.text(abi::elements::TABLE, &table.name);
                 attrs.text(abi::elements::SET, &set.name);
                 attrs.nested(abi::elements::LIST, |list| {
-                    chunk.iter().for_each(|element| encode_element(list, element))
+                    for element in chunk {
+                        encode_element(list, element);
+                    }
                 });
             });
         }
