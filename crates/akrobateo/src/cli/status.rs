@@ -93,7 +93,7 @@ pub(super) fn row(subject: &ServiceReport, default_class: bool) -> Row {
         ready: subject.ready(),
         wanted: subject.wanted(),
         addresses,
-        ours: subject.observed.case.is_some(),
+        ours: subject.observed.admission.is_some(),
         exposed: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
         reason: exposure.map(|exposure| exposure.reason.as_str().to_owned()),
         message,
