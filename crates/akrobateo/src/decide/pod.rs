@@ -1,6 +1,6 @@
 //! The spec of proxy pods. Pure.
 //!
-//! Each change of it interrupts forwarding on every node, so it must not change unless the forwarding changes.
+//! Each change replaces all pods and interrupts forwarding. So nothing here may change unless the forwarding changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +16,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::spec::{LoadBalancerSpec, NodeSelection, Requirement};
 
-/// Termination grace period of a proxy in the kernel, in seconds. It normally exits at once on SIGTERM. A signal before
-/// the handler is installed has no effect, and until the pod ends no other pod can use its hostPorts.
+/// Termination grace period of a proxy in the kernel, in seconds.
+///
+/// The proxy exits at once on SIGTERM, except if the signal comes before its handler is installed. No other pod can use
+/// the hostPorts until the pod ends.
 const KERNEL_GRACE_PERIOD: i64 = 3;
-/// Termination grace period of a proxy in userspace, in seconds: its connections drain meanwhile. Kubernetes' default.
+/// Termination grace period of a proxy in userspace, in seconds. Meanwhile its connections drain. It is the default of
+/// Kubernetes.
 const USERSPACE_GRACE_PERIOD: i64 = 30;
 
 /// Memory limit of a proxy in the kernel, far above its use.
