@@ -260,7 +260,10 @@ mod tests {
             ("web", "unexpected argument \"web\"; see --help"),
             ("--forward=web", "--forward web: "),
             ("--probe-port=0x1", "--probe-port 0x1: invalid digit"),
-            ("--data-path=ebpf", "--data-path ebpf: "),
+            (
+                "--data-path=ebpf",
+                "--data-path ebpf: \"ebpf\" is not a data path; expected kernel or userspace",
+            ),
             ("--probe-port=1 --probe-port=2", "--probe-port is given twice; it may have only one value"),
             ("--probe-port=1 reserve", "reserve is a command without arguments"),
             ("reserve --probe-port=1", "reserve is a command without arguments"),

@@ -103,7 +103,7 @@ impl ForwardingConfig {
     /// Returns the version of the PROXY protocol that the target of this TCP port expects, if it expects one.
     #[must_use]
     pub fn proxy_protocol_for(&self, port: NonZeroU16) -> Option<ProxyVersion> {
-        self.proxy_protocol.as_ref()?.of(port)
+        self.proxy_protocol.as_ref()?.version_on(port)
     }
 
     /// Returns the source ranges, or `None` if all clients may connect.
@@ -139,7 +139,7 @@ fn check_forward(
     if protocol == Protocol::Sctp && data_path == DataPath::Userspace {
         return Err(ConfigError::SctpInUserspace(forward));
     }
-    Ok((Frontend { family: Family::of(target.ip()), protocol, port }, target))
+    Ok((Frontend { family: Family::from_ip(target.ip()), protocol, port }, target))
 }
 
 /// Checks that the data path supports the PROXY protocol, and that its ports are forwarded.
@@ -154,7 +154,7 @@ fn check_proxy_protocol(
     let is_forwarded = |port| {
         forwards.iter().any(|(frontend, _)| frontend.protocol == Protocol::Tcp && frontend.port == port)
     };
-    match proxy_protocol.named_ports().find(|port| !is_forwarded(*port)) {
+    match proxy_protocol.listed_ports().find(|port| !is_forwarded(*port)) {
         Some(port) => Err(ConfigError::ProxyProtocolPort(proxy_protocol.clone(), port)),
         None => Ok(()),
     }
@@ -261,7 +261,7 @@ mod tests {
 
     fn frontend(forward: &Forward) -> Frontend {
         let Forward { protocol, port, target } = *forward;
-        Frontend { family: Family::of(target.ip()), protocol, port }
+        Frontend { family: Family::from_ip(target.ip()), protocol, port }
     }
 
     proptest! {

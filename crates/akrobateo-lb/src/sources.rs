@@ -26,7 +26,7 @@ impl Sources {
     #[must_use]
     pub fn new(nets: &[IpNet]) -> Self {
         let ranges = |family| {
-            let nets = nets.iter().filter(|net| Family::of(net.addr()) == family);
+            let nets = nets.iter().filter(|net| Family::from_ip(net.addr()) == family);
             merge(nets.map(range).collect())
         };
         Self { v4: ranges(Family::V4), v6: ranges(Family::V6) }
@@ -45,7 +45,7 @@ impl Sources {
     #[must_use]
     pub fn allows(&self, client: IpAddr) -> bool {
         let address = to_bits(client);
-        let ranges = self.ranges(Family::of(client));
+        let ranges = self.ranges(Family::from_ip(client));
         let index = ranges.partition_point(|range| range.last < address);
         ranges.get(index).is_some_and(|range| range.first <= address)
     }

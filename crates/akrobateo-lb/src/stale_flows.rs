@@ -12,7 +12,7 @@ use crate::forwarding_config::ForwardingConfig;
 /// A TCP connection keeps its target, as with any load balancer.
 pub(crate) fn is_stale(flow: &Flow, config: &ForwardingConfig) -> bool {
     let frontend = NonZeroU16::new(flow.original_destination.port()).map(|port| Frontend {
-        family: Family::of(flow.original_destination.ip()),
+        family: Family::from_ip(flow.original_destination.ip()),
         protocol: flow.protocol,
         port,
     });

@@ -49,7 +49,7 @@ async fn proxies_follow_the_nodes_labels() -> Result<(), Failure> {
         let web = service("web").tcp(port).proxy_mode();
         let web = web.annotation(NODE_SELECTOR, &selector);
         namespace.apply(&web).await?;
-        namespace.warned(&web, "NoNodes", &["no node has the labels"]).await?;
+        namespace.warned(&web, "NoNodes", &["no node matches the node selector"]).await?;
         faults.pool(&nodes[0].name, Some("edge")).await?;
         namespace.exposed_on(&web, &nodes[..1]).await?;
         faults.pool(&nodes[1].name, Some("dmz")).await?;

@@ -35,7 +35,7 @@ async fn where_the_clients_address_cannot_be_kept_a_warning_says_why() -> Result
         let web = service("web").tcp(port).local().proxy_mode();
         namespace.apply(&web).await?;
         namespace.exposed_on(&web, std::slice::from_ref(&nodes[0])).await?;
-        namespace.warned(&web, "ClientAddressNotKept", &["not the client's", "ipMode Proxy"]).await
+        namespace.warned(&web, "ClientAddressNotKept", &["instead of the client's", "ipMode Proxy"]).await
     })
     .await
 }

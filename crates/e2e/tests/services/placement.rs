@@ -31,7 +31,7 @@ async fn a_service_that_no_node_may_serve_says_so() -> Result<(), Failure> {
         let [port] = namespace.ports().await?;
         let web = service("web").tcp(port).on(&["nowhere"]);
         namespace.apply(&web).await?;
-        namespace.warned(&web, "NoNodes", &["no node has the labels"]).await
+        namespace.warned(&web, "NoNodes", &["no node matches the node selector"]).await
     })
     .await
 }
@@ -73,7 +73,7 @@ async fn where_nodes_have_no_address_of_the_kind_that_is_asked_for_the_service_s
         let [port] = namespace.ports().await?;
         let web = service("web").tcp(port).annotation(ADDRESS_TYPES, "ExternalIP");
         namespace.apply(&web).await?;
-        namespace.warned(&web, "NoAddresses", &["ready proxy", "no IPv4 address of type ExternalIP"]).await?;
+        namespace.warned(&web, "NoAddresses", &["no IPv4 address of type ExternalIP"]).await?;
         let web = web.annotation(ADDRESS_TYPES, "ExternalIP,InternalIP");
         namespace.apply(&web).await?;
         eventually("the internal addresses will do", async || {
