@@ -4,7 +4,7 @@ use std::io;
 use std::process::Command;
 use std::time::Duration;
 
-/// Why a benchmark could not be run.
+/// The reason why a benchmark could not be run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
     /// A system call failed.
@@ -14,7 +14,7 @@ pub(crate) enum BenchError {
     #[error("{0}: {1}")]
     Command(String, String),
     /// An event did not happen in time.
-    #[error("{0}: not within {1:?}")]
+    #[error("timeout after {1:?}; expected: {0}")]
     Timeout(String, Duration),
     /// The setup is not the one that should be measured.
     #[error("{0}")]

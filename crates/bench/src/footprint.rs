@@ -29,9 +29,9 @@ const RESERVED_DESCRIPTORS: u64 = 1_000;
 const DESCRIPTORS_PER_TWO_CONNECTIONS: u64 = 5;
 /// The number of clients that open idle connections.
 const CLIENTS: u64 = 4;
-/// How long a proxy is under load before its memory is read.
+/// The time under load before the memory of a proxy is read.
 const LOAD_TIME: Duration = Duration::from_millis(500);
-/// How long a client waits for a connection or a reply.
+/// The timeout of a client, for its connection and for each reply.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The footprint of a proxy.

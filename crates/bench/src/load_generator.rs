@@ -14,7 +14,7 @@ use crate::cpu_pin::CpuPin;
 use crate::load::Load;
 use crate::protocol::Operation;
 
-/// How long a client waits for a connection or a reply.
+/// The timeout of a client, for its connection and for each reply.
 const TIMEOUT: Duration = Duration::from_millis(2500);
 /// A slower connection has lost a packet: TCP sends a lost SYN again after one second.
 const SLOW_CONNECTION: Duration = Duration::from_millis(900);

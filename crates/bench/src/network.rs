@@ -29,7 +29,7 @@ pub(crate) mod addr {
     pub(crate) const FIRST_PORT: u16 = 20_000;
 }
 
-/// What the node does with packets to its own address.
+/// The treatment of packets to the node's own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeRole {
     /// It only routes: clients use the backend's address, and conntrack is off.

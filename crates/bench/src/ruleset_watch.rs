@@ -35,7 +35,7 @@ impl RulesetWatch {
         let start = Instant::now();
         while self.nftables.generation().map_err(generation_error)? == self.initial_generation {
             if start.elapsed() > timeout {
-                return Err(BenchError::Timeout("a change of the nftables rules".to_owned(), timeout));
+                return Err(BenchError::Timeout("the nftables rules change".to_owned(), timeout));
             }
             thread::sleep(POLL_INTERVAL);
         }

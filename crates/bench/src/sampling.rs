@@ -14,7 +14,7 @@ use crate::quartiles::to_f64;
 use crate::sample::{Sample, latency_percentiles};
 use crate::testbed::Testbed;
 
-/// How long a load runs before it is measured: clients connect and fill their windows.
+/// The time before a load is measured, in which clients connect and fill their windows.
 const WARM_UP: Duration = Duration::from_millis(30);
 /// The pause after a load, in which its connections end.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -35,7 +35,7 @@ pub(crate) enum StartEvent {
     RulesActive,
     /// The readiness probe succeeds; only for Akrobateo, because its peer has no probe.
     Ready,
-    /// The first reply to a client that tries since before the start.
+    /// The first reply to a client that tries to connect from before the start.
     FirstReply,
 }
 
@@ -99,7 +99,7 @@ fn wait_until_ready(pod: &Namespace, process: &mut Process) -> Result<(), BenchE
         while http::status(probe, "/readyz", PROBE_TIMEOUT) != Some(200) {
             process.check_running()?;
             if start.elapsed() > DEADLINE {
-                return Err(BenchError::Timeout("the readiness of akrobateo-lb".to_owned(), DEADLINE));
+                return Err(BenchError::Timeout("akrobateo-lb becomes ready".to_owned(), DEADLINE));
             }
             thread::sleep(POLL_INTERVAL);
         }

@@ -16,7 +16,7 @@ use crate::variant::Variant;
 
 /// Every variant forwards within this time.
 const READY_DEADLINE: Duration = Duration::from_secs(15);
-/// How long a client waits for a reply while the testbed is not ready.
+/// The timeout of a client while the testbed is not ready.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
