@@ -35,7 +35,7 @@ pub fn fill(pod: &Namespace, limit: u64) {
             }
             match socket.request(&entries, |_| ()) {
                 Ok(()) => {}
-                Err(NetlinkError::Refused { errno: Errno::NOMEM, .. }) => return,
+                Err(NetlinkError::Rejected { errno: Errno::NOMEM, .. }) => return,
                 Err(error) => panic!("{error}"),
             }
         }
@@ -45,7 +45,7 @@ pub fn fill(pod: &Namespace, limit: u64) {
 
 /// Deletes all entries.
 pub fn flush(pod: &Namespace) {
-    let delete_all = Messages::one(DELETE, message::ACK, &ANY_FAMILY_HEADER, |_| ());
+    let delete_all = Messages::single(DELETE, message::ACK, &ANY_FAMILY_HEADER, |_| ());
     pod.run(|| Socket::open(Protocol::Netfilter).unwrap().request(&delete_all, |_| ()).unwrap());
 }
 
