@@ -15,7 +15,7 @@ use crate::set_up::HOST_PROC;
 /// The units of `/proc/stat` per second (`USER_HZ` of proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// CPU times since an arbitrary start, in seconds.
+/// CPU times in seconds. Only the difference of two readings has a meaning.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CpuTime {
     /// The time of the benchmark, the proxy and ksoftirqd.

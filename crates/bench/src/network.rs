@@ -61,7 +61,7 @@ impl Network {
         connect_to_node(&node, "backend", addr::BACKEND_GATEWAY, &backend, addr::BACKEND);
         for router in [&node, &pod] {
             router.set_sysctl("ipv4/ip_forward", "1");
-            // By default closed connections stay for two minutes, and one sample would slow down the next.
+            // The default is two minutes, so that one sample would slow down the next one.
             router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
         }
         // The load generator chooses the ports of short connections below this range.
