@@ -24,7 +24,7 @@ pub fn isolated<F: FnOnce()>(test: F) {
         .stderr(Stdio::piped())
         .spawn();
     let mut child = require_unshare(child);
-    // `wait_with_output` closes the standard input of a child, and the end of its input ends the private process.
+    // The private process exits at the end of its standard input, which `wait_with_output` would close at once.
     let stdin = child.stdin.take();
     let output = child.wait_with_output().unwrap();
     drop(stdin);
@@ -46,7 +46,7 @@ pub fn isolate_program() -> Option<ExitStatus> {
         return None;
     }
     let mut child = require_unshare(unshare(&[]).args(std::env::args_os().skip(1)).spawn());
-    // `wait` closes the standard input of a child, as above.
+    // As above, `wait` would close the standard input at once.
     let stdin = child.stdin.take();
     let status = child.wait().unwrap();
     drop(stdin);

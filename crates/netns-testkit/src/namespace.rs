@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn panics_leave_the_thread_of_the_namespace() {
+    fn failed_command_panics_with_its_error_message() {
         isolated(|| {
             let namespace = Namespace::new();
             let failed_command =

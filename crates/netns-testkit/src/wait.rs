@@ -13,7 +13,7 @@ pub fn eventually<T>(description: &str, mut check: impl FnMut() -> Option<T>) ->
         if let Some(value) = check() {
             return value;
         }
-        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {description}");
+        assert!(start.elapsed() < DEADLINE, "timeout after {DEADLINE:?}; expected: {description}");
         std::thread::sleep(POLL_INTERVAL);
     }
 }

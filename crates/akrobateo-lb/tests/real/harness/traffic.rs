@@ -8,9 +8,9 @@ use netns_testkit::Namespace;
 
 use super::addr::with_port;
 
-/// How long a client waits for an expected reply.
+/// The timeout of a client that expects a reply.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client waits before it counts a reply as missing.
+/// The time after which a client counts a reply as missing.
 pub const NO_REPLY_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// A line that a client sends for a backend to echo.
