@@ -8,6 +8,7 @@ mod call;
 mod cli;
 mod client;
 mod decide;
+mod error_chain;
 mod http;
 mod key;
 mod kube_proxy;

@@ -14,7 +14,6 @@ use crate::apply::{ApplyError, Writer};
 use crate::cache::WatchEnded;
 use crate::client::{ConnectError, connect};
 use crate::decide::ServiceState;
-use crate::decide::{Placement, ProxyConfig};
 use crate::http::{self, Health};
 use crate::key::ServiceKey;
 use crate::kube_proxy::auto_ip_mode;
@@ -23,8 +22,7 @@ use crate::metrics::{Metrics, ReconcileLabels};
 use crate::planner::Planner;
 use crate::queue::{Outcome, Queue};
 use crate::reconcile::{Context, reconcile};
-use crate::settings::{IpModeSetting, OperatorConfig};
-use crate::spec::IpMode;
+use crate::settings::{OperatorConfig, ResolvedConfig};
 
 /// How long turns that have begun may take after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -56,33 +54,30 @@ pub async fn run(settings: OperatorConfig) -> Result<(), StartError> {
     let mut stop = Box::pin(stop_signal()?);
 
     let (client, own_namespace) = connect(&settings).await?;
-    let auto = async {
-        match settings.ip_mode {
-            IpModeSetting::Auto => auto_ip_mode(&client, &metrics).await,
-            IpModeSetting::Vip | IpModeSetting::Proxy => IpMode::Vip,
+    let ip_mode = async {
+        match settings.ip_mode() {
+            Some(ip_mode) => ip_mode,
+            None => auto_ip_mode(&client, &metrics).await,
         }
     };
-    let auto = tokio::select! {
-        auto = auto => auto,
+    let ip_mode = tokio::select! {
+        ip_mode = ip_mode => ip_mode,
         () = &mut stop => return Ok(()),
     };
-    let defaults = Arc::new(settings.defaults(auto));
-    let placement = match &settings.lb_namespace {
-        Some(chosen) => chosen.0.clone(),
-        None => Placement::Shared(own_namespace.clone()),
-    };
+    let ResolvedConfig { proxies, defaults } = settings.resolve(&own_namespace, ip_mode);
+    let (defaults, watch_namespace) = (Arc::new(defaults), settings.watch_namespace());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        watch_namespace = settings.watched().unwrap_or("(all)"),
-        lb_namespace = %placement,
+        watch_namespace = watch_namespace.unwrap_or("(all)"),
+        lb_namespace = %proxies.placement,
         lb_image = settings.lb_image,
         "starting"
     );
-    let mut world = Planner::watch(&client, settings.watched(), &placement, defaults.clone(), &metrics);
+    let mut world = Planner::watch(&client, watch_namespace, &proxies.placement, defaults.clone(), &metrics);
     let election = Election::new(client.clone(), &own_namespace, identity(), metrics.clone());
     let context = Context {
         writer: Writer::new(client, metrics.clone()),
-        settings: ProxyConfig { placement, image: settings.lb_image },
+        settings: proxies,
         defaults,
         metrics: metrics.clone(),
     };

@@ -13,6 +13,7 @@ use kube::{Client, ResourceExt};
 
 use crate::call::CallError;
 use crate::decide::Action;
+use crate::error_chain::error_chain;
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 
@@ -111,7 +112,7 @@ impl Writer {
 
     /// Tells the Service's author what keeps failing, and is being retried; once.
     pub(crate) async fn report(&self, service: &Service, error: &ApplyError) -> Result<(), ApplyError> {
-        let (about, note) = (service.uid().unwrap_or_default(), events::with_causes(error));
+        let (about, note) = (service.uid().unwrap_or_default(), error_chain(error));
         let before = self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(about, note.clone());
         if before.as_ref() == Some(&note) {
             return Ok(());
