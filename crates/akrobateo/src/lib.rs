@@ -17,6 +17,7 @@ mod metrics;
 mod node_info;
 mod planner;
 mod queue;
+mod reason;
 mod reconcile;
 #[cfg(test)]
 mod reference;

@@ -46,6 +46,6 @@ pub(crate) async fn reconcile(
         (None, _) => (),
     }
     let exposure = decision.status.as_ref().and_then(|status| status.exposure.as_ref());
-    context.metrics.set_service_state(key, exposure.map(|exposure| exposure.reason));
+    context.metrics.set_service_state(key, exposure.map(|exposure| exposure.reason.as_str()));
     outcome.map(|()| decision.again)
 }

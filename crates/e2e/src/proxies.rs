@@ -145,7 +145,7 @@ impl Namespace {
     }
 
     fn made_for(&self, service: &ServiceBuilder) -> ListParams {
-        let labels = labels::of_proxy(self.name(), service.name());
+        let labels = labels::proxy_labels(self.name(), service.name());
         let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         ListParams::default().labels(&labels.join(","))
     }

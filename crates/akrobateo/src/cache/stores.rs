@@ -64,7 +64,7 @@ impl Stores {
         changes: &Changes,
     ) -> Self {
         let all = || watcher::Config::default().timeout(WATCH_SECONDS);
-        let ours = || all().labels(&labels::all_proxies());
+        let ours = || all().labels(&labels::all_proxies_selector());
         Self {
             services: follow(of_services(client, watched), all(), reflector::service(), changes),
             slices: follow(of_services(client, watched), all(), reflector::slice(), changes),
@@ -84,7 +84,7 @@ impl Stores {
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
         let all = ListParams::default;
-        let ours = || all().labels(&labels::all_proxies());
+        let ours = || all().labels(&labels::all_proxies_selector());
         Ok(Self {
             services: listed(of_services(client, watched), all(), &reflector::service(), metrics).await?,
             slices: listed(of_services(client, watched), all(), &reflector::slice(), metrics).await?,

@@ -44,7 +44,7 @@ impl StatusRow {
         let addresses = report.addresses();
         let message = match exposure {
             None => why_not_served(report, default_class),
-            Some(exposure) if exposure.exposed && addresses.is_empty() => Some(
+            Some(exposure) if exposure.reason.is_exposed() && addresses.is_empty() => Some(
                 "the proxies are ready, but the operator has not published the addresses; check that the operator runs"
                     .to_owned(),
             ),
@@ -59,8 +59,8 @@ impl StatusRow {
             wanted: report.desired_proxies(),
             addresses,
             served: report.state.case.is_some(),
-            exposed: exposure.is_some_and(|exposure| exposure.exposed),
-            reason: exposure.map(|exposure| exposure.reason.to_owned()),
+            exposed: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
+            reason: exposure.map(|exposure| exposure.reason.as_str().to_owned()),
             message,
         }
     }

@@ -9,6 +9,7 @@ use super::addresses::published;
 use super::condition::{EXPOSED, Exposure, said};
 use super::{Decision, Proxy, Status, Workload};
 use crate::decide::ServiceState;
+use crate::reason::Reason;
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +23,7 @@ pub(crate) enum Action {
     /// Write the status, unless the Service is another one by now.
     PatchStatus { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
     /// Tell the Service's author.
-    EmitEvent { warning: bool, reason: &'static str, note: String },
+    EmitEvent { reason: Reason, note: String },
 }
 
 /// What has to be written, in order: a proxy is there before the addresses that promise it, and goes after them.
@@ -38,7 +39,7 @@ pub(crate) fn difference(observed: &ServiceState, decision: &Decision, now: Time
 fn removal(observed: &ServiceState) -> Vec<Action> {
     let mut changes: Vec<_> = observed.workloads.iter().cloned().map(Action::Delete).collect();
     if observed.service.is_some() && !changes.is_empty() {
-        changes.push(announce(false, "DeletingLoadBalancer", "removed the proxies".to_owned()));
+        changes.push(announce(Reason::DeletingLoadBalancer, "removed the proxies".to_owned()));
     }
     changes
 }
@@ -59,15 +60,14 @@ fn workload(observed: &ServiceState, desired: &Workload) -> Vec<Action> {
     match before {
         None => {
             let note = "made the proxies; waiting for them".to_owned();
-            changes.push(announce(false, "EnsuringLoadBalancer", note));
+            changes.push(announce(Reason::EnsuringLoadBalancer, note));
         }
         Some(before) if before != desired.data_path() => {
             let now = desired.data_path();
             let how =
                 if now.is_empty() { "in the kernel".to_owned() } else { format!("with {}", now.join(" ")) };
             changes.push(announce(
-                false,
-                "DataPathChanged",
+                Reason::DataPathChanged,
                 format!("the proxies are replaced: they now forward {how}"),
             ));
         }
@@ -103,7 +103,7 @@ fn condition(exposure: &Exposure, before: Option<&Condition>, now: Timestamp) ->
     Condition {
         type_: EXPOSED.to_owned(),
         status: exposure.status().to_owned(),
-        reason: exposure.reason.to_owned(),
+        reason: exposure.reason.as_str().to_owned(),
         message: exposure.message.clone(),
         last_transition_time: unchanged.map_or(Time(now), |before| before.last_transition_time.clone()),
         observed_generation: None,
@@ -116,14 +116,14 @@ fn news(service: &Service, desired: &Status, exposure: &Exposure, same_addresses
     let was_exposed = before.is_some_and(|before| before.status == "True");
     let message_is_new = !exposure.is_said_by(before);
     if let Some(warning) = exposure.warning.filter(|_| message_is_new) {
-        return Some(announce(true, warning, exposure.message.clone()));
+        return Some(announce(warning, exposure.message.clone()));
     }
-    match (exposure.exposed, was_exposed) {
-        (true, false) => Some(announce(false, "EnsuredLoadBalancer", listed(&desired.addresses))),
+    match (exposure.reason.is_exposed(), was_exposed) {
+        (true, false) => Some(announce(Reason::EnsuredLoadBalancer, listed(&desired.addresses))),
         (true, true) if !same_addresses => {
-            Some(announce(false, "UpdatedLoadBalancer", listed(&desired.addresses)))
+            Some(announce(Reason::UpdatedLoadBalancer, listed(&desired.addresses)))
         }
-        (false, true) => Some(announce(true, "UnAvailableLoadBalancer", exposure.message.clone())),
+        (false, true) => Some(announce(Reason::UnAvailableLoadBalancer, exposure.message.clone())),
         _ => None,
     }
 }
@@ -133,6 +133,6 @@ fn listed(addresses: &[LoadBalancerIngress]) -> String {
     format!("addresses: {}", addresses.join(", "))
 }
 
-const fn announce(warning: bool, reason: &'static str, note: String) -> Action {
-    Action::EmitEvent { warning, reason, note }
+const fn announce(reason: Reason, note: String) -> Action {
+    Action::EmitEvent { reason, note }
 }

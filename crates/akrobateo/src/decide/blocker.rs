@@ -9,10 +9,8 @@ use super::addresses::{PublishableNodes, is_ready, runs_on};
 use crate::address_type::AddressType;
 use crate::decide::ServiceState;
 use crate::node_info::{ExclusionReason, NodeInfo};
+use crate::reason::Reason;
 use crate::spec::LoadBalancerSpec;
-
-/// The reason of a Service without a proxy that could answer.
-pub(super) const NOT_READY: &str = "ProxiesNotReady";
 
 /// The first thing to mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,12 +34,12 @@ pub(super) enum Blocker {
 
 impl Blocker {
     /// The reason of conditions and events.
-    pub(super) const fn reason(&self) -> &'static str {
+    pub(super) const fn reason(&self) -> Reason {
         match self {
-            Self::NoMatchingNode => "NoNodes",
-            Self::NoReadyEndpoint | Self::EndpointsWithoutProxy => "NoEndpoints",
-            Self::NoNodeAddress { .. } | Self::NodeExcluded { .. } => "NoAddresses",
-            Self::NoPodCreated(_) => NOT_READY,
+            Self::NoMatchingNode => Reason::NoNodes,
+            Self::NoReadyEndpoint | Self::EndpointsWithoutProxy => Reason::NoEndpoints,
+            Self::NoNodeAddress { .. } | Self::NodeExcluded { .. } => Reason::NoAddresses,
+            Self::NoPodCreated(_) => Reason::ProxiesNotReady,
         }
     }
 

@@ -6,25 +6,23 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
-use super::blocker::{Blocker, NOT_READY};
+use super::blocker::Blocker;
 use crate::allocation::{Allocation, Conflict};
+use crate::reason::Reason;
 use crate::spec::SpecError;
 
 /// The condition's type.
 pub(super) const EXPOSED: &str = "akrobateo.io/Exposed";
-const CONFLICT: &str = "PortConflict";
 /// Conflicts that a message names; a Service with hundreds of ports may have as many.
 const NAMED_CONFLICTS: usize = 3;
 
 /// The state of a Service's exposure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exposure {
-    pub(crate) exposed: bool,
-    /// A reason as in conditions and events.
-    pub(crate) reason: &'static str,
+    pub(crate) reason: Reason,
     pub(crate) message: String,
     /// The reason of a Warning, if somebody has to do something about it.
-    pub(crate) warning: Option<&'static str>,
+    pub(crate) warning: Option<Reason>,
 }
 
 impl Exposure {
@@ -32,13 +30,13 @@ impl Exposure {
     pub(super) fn refused(refusal: &SpecError, still_served: bool) -> Self {
         let rest = if still_served { "; the proxies from before go on" } else { "" };
         let reason = refusal.reason();
-        Self { exposed: false, reason, message: format!("{refusal}{rest}"), warning: Some(reason) }
+        Self { reason, message: format!("{refusal}{rest}"), warning: Some(reason) }
     }
 
     /// Of a Service whose ports belong to others on every node.
     pub(super) fn conflicting(verdict: &Allocation) -> Self {
         let message = conflicts(&verdict.conflicts);
-        Self { exposed: false, reason: CONFLICT, message, warning: Some(CONFLICT) }
+        Self { reason: Reason::PortConflict, message, warning: Some(Reason::PortConflict) }
     }
 
     /// Of a Service whose proxies should run.
@@ -54,35 +52,35 @@ impl Exposure {
         let failing = trouble(pods);
         let partly = (!verdict.conflicts.is_empty()).then(|| conflicts(&verdict.conflicts));
         let (reason, state) = match (exposed, obstacle, &failing) {
-            (true, ..) if partly.is_some() => ("PartlyExposed", None),
-            (true, ..) => ("Exposed", None),
+            (true, ..) if partly.is_some() => (Reason::PartlyExposed, None),
+            (true, ..) => (Reason::Exposed, None),
             (false, Some(obstacle), _) => (obstacle.reason(), Some(obstacle.to_string())),
-            (false, None, Some(_)) => (NOT_READY, None),
-            (false, None, None) => (NOT_READY, Some("no proxy is ready yet".to_owned())),
+            (false, None, Some(_)) => (Reason::ProxiesNotReady, None),
+            (false, None, None) => (Reason::ProxiesNotReady, Some("no proxy is ready yet".to_owned())),
         };
         let warnings = [
             obstacle.map(Blocker::reason),
-            partly.as_ref().map(|_| CONFLICT),
-            failing.as_ref().map(|_| NOT_READY),
-            caveat.as_ref().map(|_| "ClientAddressNotKept"),
+            partly.as_ref().map(|_| Reason::PortConflict),
+            failing.as_ref().map(|_| Reason::ProxiesNotReady),
+            caveat.as_ref().map(|_| Reason::ClientAddressNotKept),
         ];
         let warning = warnings.into_iter().flatten().next();
         let message = [state, partly, failing, caveat].into_iter().flatten().collect::<Vec<_>>().join("; ");
-        Self { exposed, reason, message, warning }
+        Self { reason, message, warning }
     }
 
     /// Whether a Service's condition already says this.
     pub(super) fn is_said_by(&self, condition: Option<&Condition>) -> bool {
         condition.is_some_and(|condition| {
             condition.status == self.status()
-                && condition.reason == self.reason
+                && condition.reason == self.reason.as_str()
                 && condition.message == self.message
         })
     }
 
     /// The condition's status.
     pub(crate) const fn status(&self) -> &'static str {
-        if self.exposed { "True" } else { "False" }
+        if self.reason.is_exposed() { "True" } else { "False" }
     }
 }
 
@@ -162,7 +160,7 @@ mod tests {
     #[test]
     fn a_service_whose_proxies_are_starting_is_no_trouble() {
         let exposure = served(0, vec![pod("a").on("n1").build()]);
-        assert_eq!((exposure.exposed, exposure.reason, exposure.warning), (false, "ProxiesNotReady", None));
+        assert_eq!((exposure.reason, exposure.warning), (Reason::ProxiesNotReady, None));
     }
 
     #[test]
@@ -170,7 +168,7 @@ mod tests {
         let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. \
                        preemption: 0/3 nodes are available: 3 No preemption victims found.";
         let exposure = served(0, vec![pod("a").unscheduled(message).build()]);
-        assert_eq!(exposure.warning, Some("ProxiesNotReady"));
+        assert_eq!(exposure.warning, Some(Reason::ProxiesNotReady));
         assert!(exposure.message.contains("didn't have free ports"), "{}", exposure.message);
         assert!(exposure.message.contains("another pod holds the port"), "{}", exposure.message);
         assert!(!exposure.message.contains("preemption"), "{}", exposure.message);
@@ -179,7 +177,7 @@ mod tests {
     #[test]
     fn what_a_proxy_said_when_it_ended_is_passed_on() {
         let exposure = served(1, vec![pod("a").on("n1").crashed("no nf_tables in this kernel").build()]);
-        assert!(exposure.exposed);
+        assert!(exposure.reason.is_exposed());
         assert_eq!(exposure.message, "a proxy does not run: no nf_tables in this kernel");
     }
 }

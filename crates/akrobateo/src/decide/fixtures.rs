@@ -229,7 +229,7 @@ pub(crate) fn pod(name: &str) -> PodBuilder {
     PodBuilder(Pod {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            labels: Some(labels::of_proxy("default", "web")),
+            labels: Some(labels::proxy_labels("default", "web")),
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec::default()),

@@ -11,6 +11,7 @@ use super::fixtures::{ServiceBuilder, at, defaults, key, node, pod, service, set
 use super::*;
 use crate::allocation::{HeldPorts, PortAllocations};
 use crate::key::ServiceKey;
+use crate::reason::Reason;
 
 /// The Service `default/web` among others.
 fn among(service: Service, others: Vec<Service>, pods: Vec<Pod>, nodes: &[Node]) -> ServiceState {
@@ -64,7 +65,7 @@ fn after(mut observed: ServiceState) -> ServiceState {
     observed
 }
 
-fn reasons(changes: &[Action]) -> Vec<&'static str> {
+fn reasons(changes: &[Action]) -> Vec<Reason> {
     let reason = |change: &Action| match change {
         Action::EmitEvent { reason, .. } => Some(*reason),
         _ => None,
@@ -98,7 +99,7 @@ fn a_new_service_gets_its_proxies_before_its_addresses() {
         .map(|change| matches!(change, Action::Apply(_)))
         .collect();
     assert_eq!(order, [true, false], "{changes:?}");
-    assert_eq!(reasons(&changes), ["EnsuringLoadBalancer", "EnsuredLoadBalancer"]);
+    assert_eq!(reasons(&changes), [Reason::EnsuringLoadBalancer, Reason::EnsuredLoadBalancer]);
 }
 
 #[test]
@@ -139,8 +140,8 @@ fn a_refused_service_keeps_its_last_good_proxies_and_its_addresses_stay_true() {
     assert_eq!(status.addresses[0].ip.as_deref(), Some("10.0.0.1"));
     assert_eq!(status.addresses[0].ip_mode.as_deref(), Some("Proxy"));
     let exposure = status.exposure.unwrap();
-    assert_eq!((exposure.exposed, exposure.reason), (false, "InvalidAnnotation"));
-    assert_eq!(reasons(&changes(&refused)), ["InvalidAnnotation"]);
+    assert_eq!(exposure.reason, Reason::InvalidAnnotation);
+    assert_eq!(reasons(&changes(&refused)), [Reason::InvalidAnnotation]);
     assert_eq!(changes(&after(refused)), []);
 }
 
@@ -151,7 +152,7 @@ fn a_reserved_port_is_refused_and_named() {
     let strict = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
     let landscape = PortAllocations::allocate(&[ssh], &nodes, &strict, |_| HeldPorts::default());
     let Some(Admission::Rejected(refusal)) = landscape.case(&key("web")) else { panic!("not refused") };
-    assert_eq!(refusal.reason(), "PortReserved");
+    assert_eq!(refusal.reason(), Reason::PortReserved);
     assert!(refusal.to_string().contains("22/TCP"), "{refusal}");
 }
 
@@ -162,9 +163,9 @@ fn a_service_whose_port_is_owned_on_every_node_has_no_proxy_and_says_whose_it_is
     let observed = among(web().created(2).build(), vec![older], Vec::new(), &nodes);
     assert_eq!(decision(&observed).proxy, Proxy::Absent);
     let exposure = exposure(&observed);
-    assert_eq!(exposure.reason, "PortConflict");
+    assert_eq!(exposure.reason, Reason::PortConflict);
     assert_eq!(exposure.message, "port 80/TCP on node n1 belongs to Service default/older");
-    assert_eq!(reasons(&changes(&observed)), ["PortConflict"]);
+    assert_eq!(reasons(&changes(&observed)), [Reason::PortConflict]);
 }
 
 #[test]
@@ -212,8 +213,8 @@ fn where_the_clients_address_cannot_be_kept_a_warning_says_why() {
     proxied.endpoint_nodes.insert("n1".to_owned());
     assert_eq!(pod_spec(&proxied).host_network, None);
     let exposure = exposure(&proxied);
-    assert!(exposure.exposed);
-    assert_eq!(exposure.warning, Some("ClientAddressNotKept"));
+    assert!(exposure.reason.is_exposed());
+    assert_eq!(exposure.warning, Some(Reason::ClientAddressNotKept));
     assert!(exposure.message.contains("ipMode Proxy"), "{}", exposure.message);
 }
 
@@ -264,7 +265,7 @@ fn every_annotation_with_a_bad_value_is_refused_with_the_value_and_what_is_allow
         (annotations::PRIORITY_CLASS, "Very High", "PriorityClass"),
     ] {
         let exposure = exposure(&observed(web().annotation(name, value).build()));
-        assert_eq!(exposure.reason, "InvalidAnnotation", "{name}={value}");
+        assert_eq!(exposure.reason, Reason::InvalidAnnotation, "{name}={value}");
         for part in [name, value, allowed] {
             assert!(exposure.message.contains(part), "{part}: {}", exposure.message);
         }
@@ -281,19 +282,23 @@ fn a_service_without_an_address_says_what_its_nodes_lack() {
     let (excluded, taint) =
         ("node.kubernetes.io/exclude-from-external-load-balancers", "ToBeDeletedByClusterAutoscaler");
     for (observed, reason, parts) in [
-        (ready(n1().build(), external), "NoAddresses", ["node n1", "no IPv4 address of type ExternalIP"]),
-        (ready(n1().build(), web().families(&["IPv6"])), "NoAddresses", ["node n1", "no IPv6 address"]),
+        (
+            ready(n1().build(), external),
+            Reason::NoAddresses,
+            ["node n1", "no IPv4 address of type ExternalIP"],
+        ),
+        (ready(n1().build(), web().families(&["IPv6"])), Reason::NoAddresses, ["node n1", "no IPv6 address"]),
         (
             ready(n1().annotation(annotations::NODE_ADDRESS, "x").build(), web()),
-            "NoAddresses",
+            Reason::NoAddresses,
             ["n1", "annotation"],
         ),
-        (ready(n1().label(excluded, "").build(), web()), "NoAddresses", ["node n1", excluded]),
-        (ready(n1().taint(taint).build(), web()), "NoAddresses", ["node n1", taint]),
-        (ready(n1().build(), web().local()), "NoEndpoints", ["Local", "no node has a ready endpoint"]),
+        (ready(n1().label(excluded, "").build(), web()), Reason::NoAddresses, ["node n1", excluded]),
+        (ready(n1().taint(taint).build(), web()), Reason::NoAddresses, ["node n1", taint]),
+        (ready(n1().build(), web().local()), Reason::NoEndpoints, ["Local", "no node has a ready endpoint"]),
     ] {
         let exposure = exposure(&observed);
-        assert_eq!((exposure.exposed, exposure.reason), (false, reason), "{}", exposure.message);
+        assert_eq!(exposure.reason, reason, "{}", exposure.message);
         assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
         assert_eq!(exposure.warning, Some(reason));
     }
@@ -315,7 +320,7 @@ fn the_proxy_protocol_is_spoken_in_userspace_without_any_right_and_kube_proxy_is
     let published = decision(&observed).status.unwrap().addresses;
     assert!(published.iter().all(|ingress| ingress.ip_mode.as_deref() == Some("Proxy")), "{published:?}");
     let local = super::tests::observed(web().local().annotation(annotations::PROXY_PROTOCOL, "v1").build());
-    assert_eq!((pod_spec(&local).host_network, exposure(&local).warning), (None, Some("NoEndpoints")));
+    assert_eq!((pod_spec(&local).host_network, exposure(&local).warning), (None, Some(Reason::NoEndpoints)));
 }
 
 #[test]
@@ -324,16 +329,16 @@ fn what_contradicts_the_proxy_protocol_is_refused() {
     for (contradicting, reason, parts) in [
         (
             spoken().annotation(annotations::DATA_PATH, "kernel"),
-            "InvalidAnnotation",
+            Reason::InvalidAnnotation,
             ["kernel", "PROXY protocol"],
         ),
-        (spoken().annotation(annotations::IP_MODE, "VIP"), "InvalidAnnotation", ["VIP", "Proxy, for"]),
+        (spoken().annotation(annotations::IP_MODE, "VIP"), Reason::InvalidAnnotation, ["VIP", "Proxy, for"]),
         (
             service("web").udp(53).annotation(annotations::PROXY_PROTOCOL, "v2"),
-            "InvalidAnnotation",
+            Reason::InvalidAnnotation,
             ["v2", "TCP"],
         ),
-        (spoken().sctp(90), "UnsupportedSpec", ["90/SCTP", "TCP and UDP only"]),
+        (spoken().sctp(90), Reason::UnsupportedSpec, ["90/SCTP", "TCP and UDP only"]),
     ] {
         let exposure = exposure(&observed(contradicting.build()));
         assert_eq!(exposure.reason, reason, "{}", exposure.message);
@@ -348,13 +353,13 @@ fn a_change_of_the_data_path_is_announced() {
     observed.case = super::tests::observed(spoken.build()).case;
     let there = changes(&observed);
     let note = there.iter().find_map(|change| match change {
-        Action::EmitEvent { reason: "DataPathChanged", note, .. } => Some(note.clone()),
+        Action::EmitEvent { reason: Reason::DataPathChanged, note } => Some(note.clone()),
         _ => None,
     });
     assert!(note.is_some_and(|note| note.contains("--proxy-protocol=v2")), "{there:?}");
     let mut userspace = after(observed);
     userspace.case = super::tests::observed(web().build()).case;
-    assert!(reasons(&changes(&userspace)).contains(&"DataPathChanged"));
+    assert!(reasons(&changes(&userspace)).contains(&Reason::DataPathChanged));
 }
 
 /// A proxy is replaced whenever its pod template changes, and each replacement interrupts forwarding: a new version of

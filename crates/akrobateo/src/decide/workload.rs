@@ -75,7 +75,7 @@ impl Workload {
         path: ProxyRole,
     ) -> Self {
         let ServiceKey { namespace, name } = ServiceKey::of(service);
-        let labels = labels::of_proxy(&namespace, &name);
+        let labels = labels::proxy_labels(&namespace, &name);
         let mut template = PodTemplateSpec {
             metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
             spec: Some(pod::spec(&settings.image, wish, excluded_nodes, path)),

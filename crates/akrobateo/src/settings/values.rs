@@ -1,5 +1,7 @@
 //! Parsers for flags whose values are names in Kubernetes. Pure.
 
+use akrobateo_core::dns1123;
+
 use crate::decide::Placement;
 
 /// Parses `--lb-namespace`.
@@ -18,15 +20,10 @@ pub(super) fn namespace_or_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Ok(String::new()) } else { namespace(text) }
 }
 
-/// The name of a namespace is an RFC 1123 label.
 fn namespace(text: &str) -> Result<String, String> {
-    let valid = (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-');
     let expected = "expected the name of a namespace: 1 to 63 lower-case letters, digits and hyphens, without a \
                     hyphen at either end, for example kube-system";
-    if valid { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
+    if dns1123::is_label(text) { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
 /// Parses `--lb-image`. The container runtime checks the rest of the reference.

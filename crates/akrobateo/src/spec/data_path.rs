@@ -18,7 +18,7 @@ pub(super) fn of(
     let allowed = "v1 or v2, for all TCP ports or some of the Service's TCP ports, for example v2:443,8443";
     let protocol = |text: &str| {
         let protocol: ProxyProtocol = text.parse().ok()?;
-        (!tcp.is_empty() && protocol.named_ports().all(|port| tcp.contains(&port))).then_some(Some(protocol))
+        (!tcp.is_empty() && protocol.listed_ports().all(|port| tcp.contains(&port))).then_some(Some(protocol))
     };
     let protocol = choice(service, annotations::PROXY_PROTOCOL, &None, allowed, protocol)?;
     let path = if protocol.is_some() {

@@ -2,6 +2,8 @@
 
 use akrobateo_core::Protocol;
 
+use crate::reason::Reason;
+
 /// Something that only an edit of the Service can mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SpecError {
@@ -18,11 +20,11 @@ pub(crate) enum SpecError {
 
 impl SpecError {
     /// The reason of events and conditions.
-    pub(crate) const fn reason(&self) -> &'static str {
+    pub(crate) const fn reason(&self) -> Reason {
         match self {
-            Self::InvalidAnnotation { .. } => "InvalidAnnotation",
-            Self::UnsupportedSpec(_) => "UnsupportedSpec",
-            Self::PortReserved(_) => "PortReserved",
+            Self::InvalidAnnotation { .. } => Reason::InvalidAnnotation,
+            Self::UnsupportedSpec(_) => Reason::UnsupportedSpec,
+            Self::PortReserved(_) => Reason::PortReserved,
         }
     }
 }
