@@ -43,7 +43,7 @@ annotations! {
     DATA_PATH: "akrobateo.io/data-path", "Service",
         "Where the proxies forward: `kernel` or `userspace`.";
     PRIORITY_CLASS: "akrobateo.io/priority-class", "Service",
-        "Name of the PriorityClass of the proxy pods.";
+        "Name of the priority class of the proxy pods.";
     NODE_ADDRESS: "akrobateo.io/address", "Node",
         "IP addresses to publish instead of the addresses of the node, comma-separated. Use it for nodes behind 1:1 NAT.";
 }

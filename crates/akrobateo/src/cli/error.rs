@@ -1,7 +1,5 @@
 //! The errors of the commands. Pure.
 
-use std::path::PathBuf;
-
 use crate::cache::ListError;
 use crate::client::ConnectError;
 use crate::key::ServiceKey;
@@ -21,13 +19,11 @@ pub(super) enum CliError {
     #[error("Service {0} not found; akrobateo status lists the Services of type LoadBalancer")]
     ServiceNotFound(ServiceKey),
     #[error("cannot read {file}")]
-    Read { file: PathBuf, source: std::io::Error },
-    #[error(
-        "cannot parse document {number} of {file}, expected Kubernetes objects in YAML or JSON: {message}"
-    )]
-    Parse { file: PathBuf, number: usize, message: String },
+    Read { file: String, source: std::io::Error },
+    #[error("cannot parse {file}, expected Kubernetes objects in YAML or JSON: {message}")]
+    Parse { file: String, message: String },
     #[error("found no Service of type LoadBalancer in {0}; add one or select another file with --file")]
-    NothingToRender(PathBuf),
+    NothingToRender(String),
     #[error("cannot write to standard output")]
     Write(#[source] std::io::Error),
     #[error("cannot encode the output: {0}")]

@@ -46,14 +46,17 @@ impl PortRow {
     }
 }
 
+/// A port together with one of the Services that have it.
+type OwnedPort<'a> = (HostPort, &'a ServiceKey);
+
 /// Returns a row for each port and owner, ordered by port.
 pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<PortRow> {
-    let mut owned: BTreeMap<(HostPort, &ServiceKey), Vec<String>> = BTreeMap::new();
-    let mut waiting: BTreeMap<(HostPort, &ServiceKey), BTreeSet<String>> = BTreeMap::new();
+    let mut proxy_nodes: BTreeMap<OwnedPort, Vec<String>> = BTreeMap::new();
+    let mut waiting: BTreeMap<OwnedPort, BTreeSet<String>> = BTreeMap::new();
     for report in reports {
         let node_names: Vec<_> = report.proxy_nodes().iter().map(|node| node.name.clone()).collect();
         for port in report.host_ports().into_iter().filter(|_| !node_names.is_empty()) {
-            owned.insert((port, &report.key), node_names.clone());
+            proxy_nodes.insert((port, &report.key), node_names.clone());
         }
         if let Some(Admission::Accepted(_, allocation)) = &report.state.case {
             for conflict in &allocation.conflicts {
@@ -62,23 +65,23 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
             }
         }
     }
-    let ports: BTreeSet<_> = owned.keys().chain(waiting.keys()).copied().collect();
-    let port_row = |owned_port: (HostPort, &ServiceKey)| {
+    let owned_ports: BTreeSet<_> = proxy_nodes.keys().chain(waiting.keys()).copied().collect();
+    let port_row = |owned_port: OwnedPort| {
         let ((protocol, port), owner) = owned_port;
-        let proxy_nodes = owned.get(&owned_port);
-        let all_nodes = || nodes.iter().map(|node| node.name.clone()).collect();
+        let node_names = proxy_nodes.get(&owned_port);
+        let all_names = || nodes.iter().map(|node| node.name.clone()).collect();
         PortRow {
             port,
-            protocol: protocol.as_str().to_uppercase(),
+            protocol: protocol.api_name().to_owned(),
             owner: owner.to_string(),
             // An owner without a proxy can conflict with others only by its nodePorts.
-            node_port: proxy_nodes.is_none(),
-            all_nodes: proxy_nodes.is_none_or(|names| names.len() == nodes.len()),
-            nodes: proxy_nodes.cloned().unwrap_or_else(all_nodes),
+            node_port: node_names.is_none(),
+            all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
+            nodes: node_names.cloned().unwrap_or_else(all_names),
             waiting: waiting.get(&owned_port).into_iter().flatten().cloned().collect(),
         }
     };
-    let mut rows: Vec<_> = ports.into_iter().map(port_row).collect();
+    let mut rows: Vec<_> = owned_ports.into_iter().map(port_row).collect();
     rows.sort_by(|a, b| (a.port, &a.protocol).cmp(&(b.port, &b.protocol)));
     rows
 }

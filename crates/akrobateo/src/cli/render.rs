@@ -31,9 +31,6 @@ pub(super) enum Format {
 /// Prints the workloads. Services without a workload are named on standard error; then the result is false.
 pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Result<bool, CliError> {
     let services = read_services(file)?;
-    if services.is_empty() {
-        return Err(CliError::NothingToRender(file.to_owned()));
-    }
     let config = config.resolve(NAMESPACE_OUTSIDE, config.ip_mode().unwrap_or(IpMode::Vip));
     let mut output = String::new();
     let mut all_rendered = true;
@@ -101,32 +98,30 @@ fn with_api_server_defaults(mut service: Service) -> Service {
 
 /// Reads the Services of type LoadBalancer from a file; `-` is standard input.
 fn read_services(file: &Path) -> Result<Vec<Service>, CliError> {
-    let read_error = |source| CliError::Read { file: file.to_owned(), source };
-    let text = if file == Path::new("-") {
+    let (name, text) = if file == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text).map_err(read_error)?
+        ("standard input".to_owned(), std::io::stdin().read_to_string(&mut text).map(|_| text))
     } else {
-        std::fs::read_to_string(file).map_err(read_error)?
+        (file.display().to_string(), std::fs::read_to_string(file))
     };
-    parse_services(&text).map_err(|(number, message)| CliError::Parse {
-        file: file.to_owned(),
-        number,
-        message,
-    })
+    let text = text.map_err(|source| CliError::Read { file: name.clone(), source })?;
+    let services =
+        parse_services(&text).map_err(|message| CliError::Parse { file: name.clone(), message })?;
+    if services.is_empty() { Err(CliError::NothingToRender(name)) } else { Ok(services) }
 }
 
-/// Parses the Services of type LoadBalancer, also those in a List. An error carries the number of its document.
-fn parse_services(text: &str) -> Result<Vec<Service>, (usize, String)> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| (1, error.to_string()))?;
+/// Parses the Services of type LoadBalancer, also those in a List.
+fn parse_services(text: &str) -> Result<Vec<Service>, String> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
     let mut services = Vec::new();
-    for (index, document) in documents.into_iter().enumerate() {
+    for (number, document) in (1..).zip(documents) {
         let objects = match document.get("items").and_then(Value::as_array) {
             Some(items) => items.clone(),
             None => vec![document],
         };
         for object in objects.into_iter().filter(is_load_balancer) {
-            let service = serde_json::from_value(object).map_err(|error| (index + 1, error.to_string()))?;
-            services.push(service);
+            let service = serde_json::from_value(object);
+            services.push(service.map_err(|error| format!("document {number}: {error}"))?);
         }
     }
     Ok(services)
@@ -215,6 +210,7 @@ items:
     #[test]
     fn invalid_yaml_and_invalid_services_are_errors() {
         assert!(parse_services("a: [").is_err());
-        assert!(parse_services("kind: Service\nspec: {type: LoadBalancer, ports: 80}").is_err());
+        let error = parse_services("a: b\n---\nkind: Service\nspec: {type: LoadBalancer, ports: 80}");
+        assert!(error.as_ref().is_err_and(|error| error.starts_with("document 2: ")), "{error:?}");
     }
 }

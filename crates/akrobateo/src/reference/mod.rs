@@ -13,7 +13,7 @@ use clap::CommandFactory;
 
 use crate::reason::Reason;
 use crate::settings::OperatorConfig;
-use document::{assert_section, read_file, section, table};
+use document::{assert_section, read_file, read_section, table};
 use operator_metrics::operator_metrics;
 
 /// Returns the row of a flag: name, variable, default and help.
@@ -93,8 +93,8 @@ fn reference_lists_every_operator_metric() {
 /// table with the code.
 fn series_names() -> BTreeSet<String> {
     let operator = operator_metrics().into_iter().map(|metric| (metric.name, metric.kind));
-    let document = read_file(document::REFERENCE);
-    let proxy_rows = section(&document, "proxy-metrics").lines().filter_map(|row| {
+    let proxy_table = read_section("proxy-metrics");
+    let proxy_rows = proxy_table.lines().filter_map(|row| {
         let (name, row) = row.strip_prefix("| `")?.split_once("` | ")?;
         Some((name.to_owned(), row.split(' ').next()?.to_owned()))
     });

@@ -12,7 +12,7 @@ use crate::address_type::AddressType;
 use crate::decide::{Placement, ProxyConfig};
 use crate::spec::{IpMode, PortSet, Requirement, ServiceDefaults, WorkloadKind};
 use crate::spec::{parse_node_selector, parse_tolerations};
-use values::{image, namespace_or_empty, placement};
+use values::{image, namespace_or_empty, placement, socket_address};
 
 /// The proxies' image of the same version as this operator.
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
@@ -76,12 +76,12 @@ pub struct OperatorConfig {
     #[arg(long, env = "REPLICAS", value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
     replicas: u16,
 
-    /// Name of the PriorityClass of the proxy pods
+    /// Name of the priority class of the proxy pods
     #[arg(long, env = "PRIORITY_CLASS", value_name = "NAME", default_value = "system-node-critical")]
     priority_class: String,
 
     /// IP address and TCP port of the HTTP server for /healthz, /readyz and /metrics
-    #[arg(long, env = "HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "[::]:8080")]
+    #[arg(long, env = "HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "[::]:8080", value_parser = socket_address)]
     pub(crate) http_address: SocketAddr,
 
     /// Path of the kubeconfig [default: in a pod its ServiceAccount, otherwise $KUBECONFIG or ~/.kube/config]
@@ -241,6 +241,7 @@ mod tests {
             ("--tolerations={", "list of tolerations"),
             ("--workload=daemonset", "DaemonSet, Deployment"),
             ("--replicas=0", "1..=1000"),
+            ("--http-address=8080", "0.0.0.0:8080"),
         ] {
             let error = parse(&[flag]).unwrap_err().to_string();
             assert!(error.contains(expected), "{flag}: {error}");

@@ -1,4 +1,6 @@
-//! Parsers for flags whose values are names in Kubernetes. Pure.
+//! Parsers for the values of flags. Pure.
+
+use std::net::SocketAddr;
 
 use akrobateo_core::dns1123;
 
@@ -33,4 +35,10 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     } else {
         Ok(text.to_owned())
     }
+}
+
+/// Parses `--http-address`.
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let expected = |_| "expected an IP address and a port, for example [::]:8080 or 0.0.0.0:8080".to_owned();
+    text.parse().map_err(expected)
 }
