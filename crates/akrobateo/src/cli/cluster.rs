@@ -68,10 +68,10 @@ pub(super) async fn read(here: &OperatorConfig, matches: &ArgMatches) -> Result<
     let proxies = ProxyConfig { placement, image: settings.lb_image.clone() };
     let now = Timestamp::now();
     let subjects: Vec<_> = world
-        .everything()
+        .resync()
         .into_iter()
         .map(|key| {
-            let observed = world.observe(&key, now);
+            let observed = world.service_state(&key, now);
             let decision = decide(&proxies, &defaults, &observed, now);
             ServiceReport { key, observed, decision }
         })

@@ -107,7 +107,7 @@ fn operator_metrics() -> Vec<[String; 3]> {
     let metrics = Metrics::new();
     // A family without values is not described.
     metrics.calls.get_or_create(&CallLabels { step: "", result: CallResult::Ok }).inc();
-    metrics.turns.get_or_create(&ReconcileLabels { result: "" }).inc();
+    metrics.reconciles.get_or_create(&ReconcileLabels { result: "" }).inc();
     metrics.watch_errors.get_or_create(&WatchLabels { kind: String::new() }).inc();
     metrics.set_service_state(&ServiceKey { namespace: String::new(), name: String::new() }, Some(""));
     let text = metrics.text().unwrap();
