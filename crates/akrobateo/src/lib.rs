@@ -1,4 +1,5 @@
-//! The operator. Per Service: [`observe`] what is, [`decide`] what should be, [`apply`] the difference.
+//! The operator. [`cache`] watches the cluster, [`planner`] allocates ports, [`decide`] works out what each Service needs,
+//! [`apply`] writes it. [`run`] drives them.
 
 mod address_type;
 mod allocation;
@@ -22,6 +23,8 @@ mod reconcile;
 #[cfg(test)]
 mod reference;
 mod run;
+#[cfg(test)]
+mod scripted_api;
 mod settings;
 mod spec;
 

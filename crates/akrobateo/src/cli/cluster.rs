@@ -55,10 +55,10 @@ impl Cluster {
             Planner::list(&client, watched, &proxies.placement, defaults.clone(), &metrics).await?;
         let now = Timestamp::now();
         let reports: Vec<_> = planner
-            .everything()
+            .resync()
             .into_iter()
             .map(|key| {
-                let state = planner.observe(&key, now);
+                let state = planner.service_state(&key, now);
                 let decision = decide(&proxies, &defaults, &state, now);
                 ServiceReport { key, state, decision }
             })

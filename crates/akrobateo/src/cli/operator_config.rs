@@ -45,6 +45,7 @@ mod tests {
     use k8s_openapi::api::core::v1::EnvVar;
 
     use super::*;
+    use crate::settings::ResolvedConfig;
     use crate::spec::IpMode;
 
     fn merge(local: &[&str], args: &[&str], env: &[(&str, &str)]) -> Result<OperatorConfig, clap::Error> {
@@ -76,9 +77,12 @@ mod tests {
             ],
         );
         let config = config.unwrap();
-        assert_eq!((config.lb_image.as_str(), config.watch_namespace()), ("local", Some("flag")));
-        let address_types = config.resolve("kube-system", IpMode::Vip).defaults.address_types;
-        assert_eq!(address_types.first().map(|address_type| address_type.as_str()), Some("InternalIP"));
+        let ResolvedConfig { proxies, defaults } = config.resolve("kube-system", IpMode::Vip);
+        assert_eq!((proxies.image.as_str(), config.watch_namespace()), ("local", Some("flag")));
+        assert_eq!(
+            defaults.address_types.first().map(|address_type| address_type.as_str()),
+            Some("InternalIP")
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) fn operator_metrics() -> Vec<MetricMetadata> {
     let metrics = Metrics::new();
     // The encoder leaves out a metric with labels until the first value is recorded.
     metrics.calls.get_or_create(&CallLabels { step: "", result: CallResult::Ok }).inc();
-    metrics.turns.get_or_create(&ReconcileLabels { result: "" }).inc();
+    metrics.reconciles.get_or_create(&ReconcileLabels { result: "" }).inc();
     metrics.watch_errors.get_or_create(&WatchLabels { kind: String::new() }).inc();
     metrics.set_service_state(&ServiceKey { namespace: String::new(), name: String::new() }, Some(""));
     let text = metrics.text().unwrap();

@@ -36,7 +36,7 @@ pub struct OperatorConfig {
 
     /// Container image of the proxies
     #[arg(long, env = "LB_IMAGE", value_name = "IMAGE", default_value = DEFAULT_LB_IMAGE, value_parser = image)]
-    pub(crate) lb_image: String,
+    lb_image: String,
 
     /// Serve Services without a loadBalancerClass too; if false, serve only class akrobateo.io/lb
     #[arg(long, env = "DEFAULT_CLASS", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
