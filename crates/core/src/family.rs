@@ -14,16 +14,22 @@ pub enum Family {
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
+        f.write_str(self.as_str())
     }
 }
 
 impl Family {
     /// Both families.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// Returns the name as in a Service's `spec.ipFamilies`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
 
     /// Returns the family of an address.
     #[must_use]

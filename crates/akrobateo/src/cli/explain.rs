@@ -12,7 +12,7 @@ use super::service_report::ServiceReport;
 use super::status::StatusRow;
 use super::table::{Cell, format_table};
 use crate::allocation::Admission;
-use crate::decide::{Action, Proxy, Workload, difference, is_published};
+use crate::decide::{Action, ProxyDecision, Workload, is_published, plan_actions};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 
@@ -53,12 +53,12 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
     let report = found.ok_or_else(|| CliError::ServiceNotFound(key.clone()))?;
     let port_rows = ports::port_rows(&cluster.reports, &cluster.nodes);
     let (proxies, arguments) = match &report.decision.proxy {
-        Proxy::Present(workload) => (Some(workload_name(workload)), workload.arguments()),
-        Proxy::Unchanged => (report.state.workloads.first().map(workload_name), Vec::new()),
-        Proxy::Absent => (None, Vec::new()),
+        ProxyDecision::Present(workload) => (Some(workload_name(workload)), workload.arguments()),
+        ProxyDecision::Unchanged => (report.state.workloads.first().map(workload_name), Vec::new()),
+        ProxyDecision::Absent => (None, Vec::new()),
     };
     let nodes = report.state.nodes.iter().map(|node| NodeExplanation::new(report, node, &port_rows));
-    let actions = difference(&report.state, &report.decision, cluster.now);
+    let actions = plan_actions(&report.state, &report.decision, cluster.now);
     Ok(Explanation {
         status: StatusRow::new(report, cluster.defaults.default_class),
         external_traffic_policy: report.service_spec().and_then(|spec| spec.external_traffic_policy.clone()),
@@ -95,7 +95,7 @@ impl NodeExplanation {
 
 /// Returns why the node has no ready proxy or no published address. The text is empty if the node has both.
 fn explain_node(report: &ServiceReport, node: &NodeInfo, chosen: bool, port_rows: &[PortRow]) -> String {
-    let Some(admission) = &report.state.case else { return "the Service is not served".to_owned() };
+    let Some(admission) = &report.state.admission else { return "the Service is not served".to_owned() };
     if let Some(exclusion) = node.exclusion.as_ref().filter(|_| chosen) {
         return format!("not published: {exclusion}");
     }
@@ -104,14 +104,16 @@ fn explain_node(report: &ServiceReport, node: &NodeInfo, chosen: bool, port_rows
             "the previous proxy keeps running; the Service's spec is rejected"
         }
         Admission::Rejected(_) => "the Service is rejected",
-        Admission::Accepted(spec, _) if !spec.nodes.includes(node) && !node.linux => {
+        Admission::Accepted(spec, _) if !spec.nodes.matches(node) && !node.is_linux => {
             "not selected: the node does not run Linux"
         }
-        Admission::Accepted(spec, _) if !spec.nodes.includes(node) => {
+        Admission::Accepted(spec, _) if !spec.nodes.matches(node) => {
             "not selected: its labels do not match, or it has a taint without toleration"
         }
         Admission::Accepted(..) if !chosen => return explain_conflict(report, node, port_rows),
-        Admission::Accepted(spec, _) if spec.local && !report.state.endpoint_nodes.contains(&node.name) => {
+        Admission::Accepted(spec, _)
+            if spec.is_traffic_policy_local && !report.state.endpoint_nodes.contains(&node.name) =>
+        {
             "externalTrafficPolicy is Local and the node has no ready endpoint"
         }
         Admission::Accepted(..) if report.has_ready_proxy_on(node) => "",

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use akrobateo_core::HostPort;
 use k8s_openapi::serde::Serialize;
 
 use super::output::Style;
-use super::service_report::{ServiceReport, port_name};
+use super::service_report::ServiceReport;
 use super::table::{Cell, format_table, join_first};
 use crate::allocation::Admission;
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::HostPort;
 
 /// The number of nodes in a row of the table. JSON and YAML contain all.
 const MAX_LISTED: usize = 5;
@@ -58,7 +58,7 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
         for port in report.host_ports().into_iter().filter(|_| !node_names.is_empty()) {
             proxy_nodes.insert((port, &report.key), node_names.clone());
         }
-        if let Some(Admission::Accepted(_, allocation)) = &report.state.case {
+        if let Some(Admission::Accepted(_, allocation)) = &report.state.admission {
             for conflict in &allocation.conflicts {
                 let services = waiting.entry((conflict.port, &conflict.owner)).or_default();
                 services.insert(report.key.to_string());
@@ -67,7 +67,7 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
     }
     let owned_ports: BTreeSet<_> = proxy_nodes.keys().chain(waiting.keys()).copied().collect();
     let port_row = |owned_port: OwnedPort| {
-        let ((protocol, port), owner) = owned_port;
+        let (HostPort { protocol, port }, owner) = owned_port;
         let node_names = proxy_nodes.get(&owned_port);
         let all_names = || nodes.iter().map(|node| node.name.clone()).collect();
         PortRow {
@@ -97,6 +97,6 @@ pub(super) fn format_rows(rows: &[PortRow]) -> String {
 
 /// Returns the rows about these ports.
 pub(super) fn filter_rows(rows: Vec<PortRow>, ports: &BTreeSet<HostPort>) -> Vec<PortRow> {
-    let names: BTreeSet<_> = ports.iter().map(|port| port_name(*port)).collect();
+    let names: BTreeSet<_> = ports.iter().map(ToString::to_string).collect();
     rows.into_iter().filter(|row| names.contains(&row.port_name())).collect()
 }

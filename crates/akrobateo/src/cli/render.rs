@@ -13,7 +13,7 @@ use super::error::CliError;
 use super::output;
 use crate::allocation::{Admission, HeldPorts, PortAllocations};
 use crate::client::NAMESPACE_OUTSIDE;
-use crate::decide::{Proxy, ServiceState, Workload, decide};
+use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::key::ServiceKey;
 use crate::settings::{OperatorConfig, ResolvedConfig};
 use crate::spec::{IpMode, why_not_eligible};
@@ -35,7 +35,7 @@ pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Re
     let mut output = String::new();
     let mut all_rendered = true;
     for service in services {
-        let key = ServiceKey::of(&service);
+        let key = ServiceKey::from_service(&service);
         match workload_for(&config, service) {
             Ok(Workload::DaemonSet(daemonset)) => output.push_str(&encode(daemonset.as_ref(), format)?),
             Ok(Workload::Deployment(deployment)) => output.push_str(&encode(deployment.as_ref(), format)?),
@@ -65,14 +65,16 @@ fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, S
     }
     let allocations =
         PortAllocations::allocate(std::slice::from_ref(&service), &[], defaults, |_| HeldPorts::default());
-    let case = allocations.case(&ServiceKey::of(&service)).cloned();
-    if let Some(Admission::Rejected(error)) = &case {
+    let admission = allocations.get(&ServiceKey::from_service(&service)).cloned();
+    if let Some(Admission::Rejected(error)) = &admission {
         return Err(format!("{}: {error}", error.reason()));
     }
-    let state = ServiceState { service: Some(service), case, ..ServiceState::default() };
+    let state = ServiceState { service: Some(service), admission, ..ServiceState::default() };
     match decide(proxies, defaults, &state, Timestamp::now()).proxy {
-        Proxy::Present(workload) => Ok(workload),
-        Proxy::Absent | Proxy::Unchanged => Err("its ports belong to another Service".to_owned()),
+        ProxyDecision::Present(workload) => Ok(workload),
+        ProxyDecision::Absent | ProxyDecision::Unchanged => {
+            Err("its ports belong to another Service".to_owned())
+        }
     }
 }
 
@@ -135,7 +137,7 @@ fn is_load_balancer(object: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::fixtures::{defaults, settings};
+    use crate::decide::fixtures::{defaults, proxy_config};
 
     const MANIFEST: &str = "
 apiVersion: v1
@@ -162,7 +164,7 @@ items:
 ";
 
     fn default_workload(service: Service) -> Result<Workload, String> {
-        workload_for(&ResolvedConfig { proxies: settings(), defaults: defaults() }, service)
+        workload_for(&ResolvedConfig { proxies: proxy_config(), defaults: defaults() }, service)
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 
 use crate::allocation::Admission;
-use crate::decide::{Decision, ServiceState, Workload, is_ready, published, runs_on};
+use crate::decide::{Decision, ServiceState, Workload, has_ready_pod, published_addresses, runs_on};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::HostPort;
 
 /// A Service, or the remaining proxies of a deleted one, with the operator's decision.
 pub(super) struct ServiceReport {
@@ -42,14 +42,14 @@ impl ServiceReport {
 
     /// Returns the addresses and host names in the Service's status.
     pub(super) fn addresses(&self) -> Vec<String> {
-        let ingress = self.service().map(published).unwrap_or_default();
+        let ingress = self.service().map(published_addresses).unwrap_or_default();
         let address = |entry: &LoadBalancerIngress| entry.ip.clone().or_else(|| entry.hostname.clone());
         ingress.iter().filter_map(address).collect()
     }
 
     /// Returns the node ports that the proxies use. The proxies of a rejected Service are the last valid ones.
     pub(super) fn host_ports(&self) -> BTreeSet<HostPort> {
-        match &self.state.case {
+        match &self.state.admission {
             None => BTreeSet::new(),
             Some(Admission::Rejected(_)) => {
                 self.state.workloads.iter().flat_map(Workload::host_ports).collect()
@@ -61,7 +61,7 @@ impl ServiceReport {
     /// Returns the nodes that should have a proxy. The proxies of a rejected Service stay where they run.
     pub(super) fn proxy_nodes(&self) -> Vec<&NodeInfo> {
         let nodes = self.state.nodes.iter();
-        match &self.state.case {
+        match &self.state.admission {
             None => Vec::new(),
             Some(Admission::Rejected(_)) => nodes.filter(|node| self.has_pod_on(node)).collect(),
             Some(Admission::Accepted(spec, allocation)) => {
@@ -73,8 +73,8 @@ impl ServiceReport {
     /// Returns the number of proxies that should run.
     pub(super) fn desired_proxies(&self) -> usize {
         let nodes = self.proxy_nodes().len();
-        match &self.state.case {
-            Some(Admission::Accepted(spec, _)) => spec.proxies_on(nodes),
+        match &self.state.admission {
+            Some(Admission::Accepted(spec, _)) => spec.proxy_count(nodes),
             _ => nodes,
         }
     }
@@ -85,15 +85,10 @@ impl ServiceReport {
     }
 
     pub(super) fn has_ready_proxy_on(&self, node: &NodeInfo) -> bool {
-        self.state.pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod))
+        has_ready_pod(&self.state.pods, &node.name)
     }
 
     pub(super) fn has_pod_on(&self, node: &NodeInfo) -> bool {
         self.state.pods.iter().any(|pod| runs_on(pod, &node.name))
     }
-}
-
-/// Returns a port in the form `80/TCP`.
-pub(super) fn port_name((protocol, port): HostPort) -> String {
-    format!("{port}/{}", protocol.as_str().to_uppercase())
 }

@@ -58,7 +58,7 @@ impl StatusRow {
             ready: report.ready_proxies(),
             wanted: report.desired_proxies(),
             addresses,
-            served: report.state.case.is_some(),
+            served: report.state.admission.is_some(),
             exposed: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
             reason: exposure.map(|exposure| exposure.reason.as_str().to_owned()),
             message,

@@ -112,8 +112,9 @@ impl std::str::FromStr for NodeSelector {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected = || "expected a label selector, for example pool=edge,zone in (a,b)".to_owned();
-        parse_node_selector(text).map(Self).ok_or_else(expected)
+        let error =
+            |reason| format!("{reason}; expected a label selector, for example pool=edge,zone in (a,b)");
+        parse_node_selector(text).map(Self).map_err(error)
     }
 }
 
@@ -125,9 +126,9 @@ impl std::str::FromStr for Tolerations {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected =
-            || "expected a list of tolerations, for example [{key: dedicated, operator: Exists}]".to_owned();
-        parse_tolerations(text).map(Self).ok_or_else(expected)
+        let example = "[{key: dedicated, operator: Exists}]";
+        let error = |reason| format!("{reason}; expected a list of tolerations, for example {example}");
+        parse_tolerations(text).map(Self).map_err(error)
     }
 }
 
@@ -180,7 +181,7 @@ impl OperatorConfig {
 
 #[cfg(test)]
 mod tests {
-    use akrobateo_core::Protocol;
+    use akrobateo_core::{HostPort, Protocol};
 
     use super::*;
 
@@ -215,8 +216,9 @@ mod tests {
 
     #[test]
     fn reserved_ports_default_to_the_ports_of_the_node() {
-        let is_reserved =
-            |args: &[&str], port| parse(args).unwrap().reserved_ports.contains((Protocol::Tcp, port));
+        let is_reserved = |args: &[&str], port| {
+            parse(args).unwrap().reserved_ports.contains(HostPort { protocol: Protocol::Tcp, port })
+        };
         assert!(
             [22, 179, 2379, 2380, 6443, 10_248, 10_250, 10_256, 10_259]
                 .iter()

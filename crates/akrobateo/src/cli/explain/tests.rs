@@ -55,7 +55,7 @@ fn explain_names_a_missing_service() {
 
 #[test]
 fn explanation_names_the_owner_of_a_conflicting_node_port() {
-    let api = service("api").tcp(8080).kind("NodePort").node_port(30080).build();
+    let api = service("api").tcp(8080).service_type("NodePort").node_port(30080).build();
     let web = service("web").tcp(30080).build();
     let cluster = cluster(vec![api, web], &[node("n1").build()], Vec::new());
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);

@@ -54,7 +54,7 @@ fn ready_proxies_without_published_addresses_are_failing() {
 #[test]
 fn status_leaves_out_other_types_and_other_namespaces() {
     let cluster = cluster(
-        vec![service("inner").tcp(80).kind("ClusterIP").build(), service("web").tcp(80).build()],
+        vec![service("inner").tcp(80).service_type("ClusterIP").build(), service("web").tcp(80).build()],
         &nodes(),
         Vec::new(),
     );
