@@ -4,9 +4,6 @@ mod events;
 mod status;
 mod workload;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,0 +1,191 @@
+//! Reconciliations against a scripted API server: the order of writes, and what follows a failure.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{Context, reconcile};
+use crate::allocation::{HeldPorts, PortAllocations};
+use crate::apply::{ApplyError, Writer};
+use crate::decide::fixtures::{at, defaults, key, service, settings};
+use crate::decide::{Action, ServiceState, decide, difference};
+use crate::metrics::Metrics;
+use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
+
+const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+const DAEMONSETS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/";
+const STATUS: &str = "/api/v1/namespaces/default/services/web/status";
+
+fn context() -> (Context, ScriptedApi) {
+    let (client, api) = scripted_api();
+    let metrics = Metrics::new();
+    let context = Context {
+        writer: Writer::new(client, metrics.clone()),
+        proxy_config: settings(),
+        defaults: Arc::new(defaults()),
+        metrics,
+    };
+    (context, api)
+}
+
+/// A new Service in a cluster without nodes. It needs a DaemonSet, an event, a status, and an event about the status.
+fn new_service() -> ServiceState {
+    let service = Arc::new(service("web").tcp(80).build());
+    let services = [service.clone()];
+    let allocations = PortAllocations::allocate(&services, &[], &defaults(), |_| HeldPorts::default());
+    let case = allocations.case(&key("web")).cloned();
+    ServiceState { service: Some(service), case, ..ServiceState::default() }
+}
+
+/// A Service that is gone, with a DaemonSet that remains.
+fn deleted_service() -> ServiceState {
+    let state = new_service();
+    let decision = decide(&settings(), &defaults(), &state, at(0));
+    let workload = difference(&state, &decision, at(0)).into_iter().find_map(|action| match action {
+        Action::Apply(workload) => Some(workload),
+        _ => None,
+    });
+    ServiceState { workloads: workload.into_iter().collect(), ..ServiceState::default() }
+}
+
+async fn next_request(api: &mut ScriptedApi, method: Method, path: &str) -> ReceivedRequest {
+    let request = api.next_request().await;
+    assert_eq!(request.method, method, "{}", request.path);
+    assert!(request.path.starts_with(path), "{} {}", request.method, request.path);
+    request
+}
+
+async fn next_apply(api: &mut ScriptedApi) -> ReceivedRequest {
+    next_request(api, Method::PATCH, DAEMONSETS).await
+}
+
+async fn next_event(api: &mut ScriptedApi) -> ReceivedRequest {
+    next_request(api, Method::POST, EVENTS).await
+}
+
+async fn next_status(api: &mut ScriptedApi) -> ReceivedRequest {
+    next_request(api, Method::PATCH, STATUS).await
+}
+
+/// Reconciles the new Service while `script` answers.
+async fn reconcile_with(
+    context: &Context,
+    api: &mut ScriptedApi,
+    script: impl AsyncFnOnce(&mut ScriptedApi),
+) -> Result<(), ApplyError> {
+    let (state, key) = (new_service(), key("web"));
+    let (result, ()) = tokio::join!(reconcile(context, &key, &state, at(0)), async {
+        script(api).await;
+        api.expect_no_request().await;
+    });
+    result.map(drop)
+}
+
+/// Fails the apply of the DaemonSet, and accepts the status.
+async fn fail_apply(api: &mut ScriptedApi, code: u16, reason: &str) {
+    next_apply(api).await.answer_error(code, reason);
+    next_status(api).await.accept();
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_service_gets_proxies_before_its_status() {
+    let (context, mut api) = context();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        next_apply(api).await.accept();
+        assert_eq!(next_event(api).await.accept_and_get_reason(), "EnsuringLoadBalancer");
+        next_status(api).await.accept();
+        assert_eq!(next_event(api).await.accept_and_get_reason(), "NoNodes");
+    })
+    .await;
+    result.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn conflict_on_the_status_is_not_reported() {
+    let (context, mut api) = context();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        next_apply(api).await.accept();
+        next_event(api).await.accept();
+        next_status(api).await.answer_error(409, "Conflict");
+    });
+    assert!(result.await.unwrap_err().is_conflict());
+}
+
+#[tokio::test(start_paused = true)]
+async fn later_writes_follow_a_failure_and_the_first_failure_is_returned() {
+    let (context, mut api) = context();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        next_apply(api).await.answer_error(403, "Forbidden");
+        next_status(api).await.answer_error(500, "InternalError");
+        let event = next_event(api).await;
+        assert_eq!(event.body["type"], "Warning");
+        assert!(event.body["note"].as_str().unwrap().contains("scripted: Forbidden"), "{}", event.body);
+        assert_eq!(event.accept_and_get_reason(), "SyncLoadBalancerFailed");
+    })
+    .await;
+    assert!(matches!(result, Err(ApplyError::ApplyWorkload(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_is_reported_once_per_text_and_again_after_a_success() {
+    let (context, mut api) = context();
+    for (reason, is_reported) in [("Forbidden", true), ("Forbidden", false), ("Invalid", true)] {
+        let result = reconcile_with(&context, &mut api, async |api| {
+            fail_apply(api, 403, reason).await;
+            if is_reported {
+                next_event(api).await.accept();
+            }
+        })
+        .await;
+        result.unwrap_err();
+    }
+    let success = reconcile_with(&context, &mut api, async |api| {
+        next_apply(api).await.accept();
+        next_event(api).await.accept();
+        next_status(api).await.accept();
+        next_event(api).await.accept();
+    })
+    .await;
+    success.unwrap();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        fail_apply(api, 403, "Invalid").await;
+        next_event(api).await.accept();
+    })
+    .await;
+    result.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_report_does_not_hide_the_failure() {
+    let (context, mut api) = context();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        fail_apply(api, 403, "Forbidden").await;
+        next_event(api).await.answer_error(500, "InternalError");
+    })
+    .await;
+    assert!(matches!(result, Err(ApplyError::ApplyWorkload(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_of_a_deleted_service_needs_no_write() {
+    let (context, mut api) = context();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        next_apply(api).await.accept();
+        next_event(api).await.accept();
+        next_status(api).await.answer_error(404, "NotFound");
+        next_event(api).await.accept();
+    })
+    .await;
+    result.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn workload_that_is_already_deleted_is_success() {
+    let (context, mut api) = context();
+    let (state, key) = (deleted_service(), key("web"));
+    assert_eq!(state.workloads.len(), 1);
+    let (result, ()) = tokio::join!(reconcile(&context, &key, &state, at(0)), async {
+        next_request(&mut api, Method::DELETE, DAEMONSETS).await.answer_error(404, "NotFound");
+    });
+    result.unwrap();
+}
