@@ -66,7 +66,7 @@ mod tests {
         let client = client_without_retries(Config::new(url.parse().unwrap())).unwrap();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 4096]).await.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
             stream.write_all(TOO_MANY_REQUESTS).await.unwrap();
         });
         let start = Instant::now();

@@ -128,8 +128,7 @@ impl Writer {
     ) -> Result<(), ApplyError> {
         let note = events::with_causes(error);
         let report = ReportedFailure { uid: service.uid().unwrap_or_default(), note: note.clone() };
-        let same = |previous: &ReportedFailure| *previous == report;
-        if self.reported().get(key).is_some_and(same) {
+        if self.reported().get(key) == Some(&report) {
             return Ok(());
         }
         self.reported().insert(key.clone(), report);
