@@ -151,7 +151,7 @@ fn apply_params() -> PatchParams {
     PatchParams::apply(akrobateo_core::FIELD_MANAGER).force()
 }
 
-/// Turns "not found" into success: an object that is gone needs no write.
+/// Turns "not found" into success: an object that does not exist needs no write.
 fn ignore_not_found(result: Result<(), CallError>) -> Result<(), CallError> {
     match result {
         Err(error) if error.is_not_found() => Ok(()),

@@ -110,7 +110,7 @@ impl LeaderElector {
         Ok(attempt)
     }
 
-    /// Returns false if another replica holds the Lease, or nobody does.
+    /// Returns false if this replica no longer holds the Lease.
     async fn renew(&self) -> Result<bool, CallError> {
         match self.read().await? {
             Some(lease) if self.is_holder(&lease) => self.replace(&self.held(&lease)).await.map(|()| true),

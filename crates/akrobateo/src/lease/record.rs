@@ -85,8 +85,8 @@ pub(super) fn without_holder(lease: &Lease) -> Lease {
     Lease { spec, ..lease.clone() }
 }
 
-/// Returns how long the holder may stay without a renewal. Its own value counts, because a replica of another version may
-/// have another one.
+/// Returns how long the holder may go without a renewal. The holder's own value counts, because a replica of another
+/// version may use another value.
 fn lease_duration(lease: &Lease) -> Duration {
     let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(LEASE_DURATION, Duration::from_secs)

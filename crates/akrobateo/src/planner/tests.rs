@@ -166,3 +166,15 @@ async fn failed_list_is_counted_and_repeated() {
     let kind = "Node".to_owned();
     assert_eq!(metrics.watch_errors.get_or_create(&WatchLabels { kind }).get(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn failed_list_of_a_command_names_the_kind() {
+    let (client, mut api) = scripted_api();
+    let (metrics, placement) = (Metrics::new(), Placement::Shared("kube-system".to_owned()));
+    let listed = tokio::spawn(async move {
+        Planner::list(&client, None, &placement, Arc::new(defaults()), &metrics).await.map(drop)
+    });
+    api.next_request_to(&[NODES]).await.answer_error(403, "Forbidden");
+    let error = listed.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "cannot list objects of kind Node");
+}

@@ -8,7 +8,7 @@ use super::{Context, reconcile};
 use crate::allocation::{HeldPorts, PortAllocations};
 use crate::apply::{ApplyError, Writer};
 use crate::decide::fixtures::{at, defaults, key, service, settings};
-use crate::decide::{Action, ServiceState, decide, difference};
+use crate::decide::{Action, ServiceState, Workload, decide, difference};
 use crate::metrics::Metrics;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
@@ -37,12 +37,15 @@ fn new_service() -> ServiceState {
     ServiceState { service: Some(service), case, ..ServiceState::default() }
 }
 
-/// A Service that is gone, with a DaemonSet that remains.
+/// A Service that was deleted. Its DaemonSet remains.
 fn deleted_service() -> ServiceState {
     let state = new_service();
     let decision = decide(&settings(), &defaults(), &state, at(0));
     let workload = difference(&state, &decision, at(0)).into_iter().find_map(|action| match action {
-        Action::Apply(workload) => Some(workload),
+        Action::Apply(Workload::DaemonSet(mut daemonset)) => {
+            daemonset.metadata.uid = Some("uid-of-daemonset".to_owned());
+            Some(Workload::DaemonSet(daemonset))
+        }
         _ => None,
     });
     ServiceState { workloads: workload.into_iter().collect(), ..ServiceState::default() }
@@ -93,7 +96,9 @@ async fn new_service_gets_proxies_before_its_status() {
     let result = reconcile_with(&context, &mut api, async |api| {
         next_apply(api).await.accept();
         assert_eq!(next_event(api).await.accept_and_get_reason(), "EnsuringLoadBalancer");
-        next_status(api).await.accept();
+        let status = next_status(api).await;
+        assert_eq!(status.body["metadata"]["uid"], "uid-of-web");
+        status.accept();
         assert_eq!(next_event(api).await.accept_and_get_reason(), "NoNodes");
     })
     .await;
@@ -180,12 +185,14 @@ async fn status_of_a_deleted_service_needs_no_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn workload_that_is_already_deleted_is_success() {
+async fn missing_workload_needs_no_deletion() {
     let (context, mut api) = context();
     let (state, key) = (deleted_service(), key("web"));
     assert_eq!(state.workloads.len(), 1);
     let (result, ()) = tokio::join!(reconcile(&context, &key, &state, at(0)), async {
-        next_request(&mut api, Method::DELETE, DAEMONSETS).await.answer_error(404, "NotFound");
+        let delete = next_request(&mut api, Method::DELETE, DAEMONSETS).await;
+        assert_eq!(delete.body["preconditions"]["uid"], "uid-of-daemonset");
+        delete.answer_error(404, "NotFound");
     });
     result.unwrap();
 }
