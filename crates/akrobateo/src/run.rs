@@ -29,7 +29,7 @@ use crate::spec::IpMode;
 #[cfg(test)]
 mod tests;
 
-/// How long reconciliations that run may take after the signal to stop.
+/// The time that running reconciliations get after the signal to stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The operator cannot start, or cannot continue.

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tower_test::mock::{self, Handle, SendResponse};
 
-/// How long a test waits to see that no request arrives. Tests pause the clock, so it takes no time.
+/// The time in which a test expects no request. Tests pause the clock, so the wait takes no real time.
 const QUIET: Duration = Duration::from_millis(500);
-/// How long a test waits for a request.
+/// The longest wait for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The server side of a client.

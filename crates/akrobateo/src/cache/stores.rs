@@ -22,8 +22,9 @@ use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
 
-/// The timeout of one watch request, in seconds. The next request continues where it ended. If a connection dies
-/// silently, as when the API server's machine loses power, the cache is stale for at most 5 s more than this.
+/// The timeout of one watch request, in seconds. The next request continues where it ended.
+///
+/// If the API server's machine loses power, the connection dies silently. The watch notices that 5 s after this timeout.
 const WATCH_TIMEOUT_SECONDS: u32 = 60;
 
 /// One store for each watched kind.
