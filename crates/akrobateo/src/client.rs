@@ -23,16 +23,17 @@ pub enum ConnectError {
 pub(crate) const NAMESPACE_OUTSIDE: &str = "kube-system";
 
 /// Returns a client and the operator's own namespace. Sends no request.
-pub(crate) async fn connect(settings: &OperatorConfig) -> Result<(Client, String), ConnectError> {
-    let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
-    let (config, own_namespace) = match &settings.kubeconfig {
+pub(crate) async fn connect(operator_config: &OperatorConfig) -> Result<(Client, String), ConnectError> {
+    let options =
+        KubeConfigOptions { context: operator_config.context.clone(), ..KubeConfigOptions::default() };
+    let (config, own_namespace) = match &operator_config.kubeconfig {
         Some(path) => (Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?, None),
-        None if settings.context.is_some() => (Config::from_kubeconfig(&options).await?, None),
+        None if operator_config.context.is_some() => (Config::from_kubeconfig(&options).await?, None),
         // The ServiceAccount comes first: an operator in a pod serves the cluster that it runs in.
         None => match Config::incluster() {
             Ok(config) => {
-                let own = config.default_namespace.clone();
-                (config, Some(own))
+                let namespace = config.default_namespace.clone();
+                (config, Some(namespace))
             }
             Err(_) => (Config::infer().await?, None),
         },
@@ -66,7 +67,7 @@ mod tests {
         let client = client_without_retries(Config::new(url.parse().unwrap())).unwrap();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 4096]).await.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
             stream.write_all(TOO_MANY_REQUESTS).await.unwrap();
         });
         let start = Instant::now();

@@ -10,11 +10,11 @@ use crate::call::{CallError, call};
 use crate::metrics::Metrics;
 use crate::spec::IpMode;
 
-/// The ConfigMap in which kubeadm stores the configuration of kube-proxy.
+/// The `ConfigMap` in which kubeadm stores the configuration of kube-proxy.
 const NAMESPACE: &str = "kube-system";
 const CONFIG_MAP: &str = "kube-proxy";
 
-/// The time between two attempts to read the ConfigMap.
+/// The time between two attempts to read the `ConfigMap`.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
 /// Reads the mode until a request succeeds. A wrong guess would break published addresses that work.

@@ -1,5 +1,7 @@
-//! The operator. [`cache`] watches the cluster, [`planner`] allocates ports, [`decide`] works out what each Service needs,
-//! [`apply`] writes it. [`run`] drives them.
+//! The operator, and the administrator's commands.
+//!
+//! Imports run one way: `cache` (stores and watches), then the pure core (`spec`, `allocation`, `decide`), then `apply`
+//! (writes). `planner` and `reconcile` connect them for one Service, and `run` drives everything.
 
 mod address_type;
 mod allocation;

@@ -1,4 +1,4 @@
-//! The program `akrobateo`: runs the operator or an administrator's command.
+//! The program `akrobateo`: runs the operator or an administrator's command. Does I/O.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

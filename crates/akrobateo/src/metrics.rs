@@ -91,8 +91,8 @@ impl Metrics {
         let (calls, reconciles, watch_errors, services) =
             (Family::default(), Family::default(), Family::default(), Family::default());
         let leader = Gauge::default();
-        registry.register("api_calls", "API requests by step and result", calls.clone());
-        let help = "Duration of API requests";
+        registry.register("api_calls", "API requests other than watches, by step and result", calls.clone());
+        let help = "Duration of API requests other than watches";
         registry.register_with_unit("api_call_duration", help, Unit::Seconds, call_seconds.clone());
         registry.register(
             "reconciles",
@@ -126,7 +126,7 @@ impl Metrics {
         })
     }
 
-    /// Counts a Service under its state. `None` counts it no longer.
+    /// Counts a Service under its state. `None` stops counting it.
     pub(crate) fn set_service_state(&self, key: &ServiceKey, state: Option<&'static str>) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let previous_state = match state {

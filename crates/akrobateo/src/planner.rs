@@ -18,6 +18,9 @@ use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
 use crate::spec::ServiceDefaults;
 
+#[cfg(test)]
+mod tests;
+
 /// The maximum number of triggers that one call takes from the channel.
 const MAX_BATCH: usize = 1024;
 

@@ -11,6 +11,9 @@ use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::spec::ServiceDefaults;
 
+#[cfg(test)]
+mod tests;
+
 /// The input of a reconciliation that is the same for all Services.
 pub(crate) struct Context {
     pub(crate) writer: Writer,

@@ -27,7 +27,7 @@ use crate::settings::{OperatorConfig, ResolvedConfig};
 #[cfg(test)]
 mod tests;
 
-/// How long reconciliations that run may take after the signal to stop.
+/// The time that running reconciliations get after the signal to stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The operator cannot start, or cannot continue.

@@ -1,6 +1,6 @@
 //! A scripted API server for tests: a test reads each request of a client and answers it. No I/O.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::{Method, Request, Response};
@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tower_test::mock::{self, Handle, SendResponse};
 
-/// How long a test waits to see that no request arrives. Tests pause the clock, so it takes no time.
+/// The time in which a test expects no request. Tests pause the clock, so the wait takes no real time.
 const QUIET: Duration = Duration::from_millis(500);
-/// How long a test waits for a request.
+/// The longest wait for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The server side of a client.
@@ -57,22 +57,42 @@ impl ScriptedApi {
         }
     }
 
-    /// Waits for the next request to a path that ends with one of `paths`. Until then answers lists of other kinds with no
-    /// object, and leaves their watches open.
+    /// Waits for the next request to a path that ends with one of `paths`. Passes over reads of other paths.
     pub(crate) async fn next_request_to(&mut self, paths: &[&str]) -> ReceivedRequest {
         loop {
             let request = self.next_request().await;
             if paths.iter().any(|path| request.path.ends_with(path)) {
                 return request;
             }
-            assert_eq!(request.method, Method::GET, "unexpected write to {}", request.path);
-            if request.is_watch() { self.open_watches.push(request) } else { request.answer_list(&[]) }
+            self.pass_over(request);
+        }
+    }
+
+    /// Waits for the next write, which must be to a path that contains `path`. Passes over reads.
+    pub(crate) async fn next_write_to(&mut self, path: &str) -> ReceivedRequest {
+        loop {
+            let request = self.next_request().await;
+            if request.method != Method::GET {
+                assert!(request.path.contains(path), "unexpected write to {}", request.path);
+                return request;
+            }
+            self.pass_over(request);
+        }
+    }
+
+    /// Answers a list with no object. Leaves a watch open.
+    fn pass_over(&mut self, request: ReceivedRequest) {
+        assert_eq!(request.method, Method::GET, "unexpected write to {}", request.path);
+        if request.is_watch() {
+            self.open_watches.push(request);
+        } else {
+            request.answer_list(&[]);
         }
     }
 
     /// Asserts that the client sends no request for a while.
     pub(crate) async fn expect_no_request(&mut self) {
-        let request = timeout(QUIET, pin!(self.handle.next_request())).await;
+        let request = timeout(QUIET, self.handle.next_request()).await;
         if let Ok(Some((request, _))) = request {
             panic!("unexpected request: {} {}", request.method(), request.uri());
         }
@@ -114,6 +134,13 @@ impl ReceivedRequest {
     pub(crate) fn accept(self) {
         let body = self.body.clone();
         self.answer(&body);
+    }
+
+    /// Answers as [`Self::accept`], and returns the reason of the event in the request.
+    pub(crate) fn accept_and_get_reason(self) -> String {
+        let reason = self.body["reason"].as_str().unwrap_or_default().to_owned();
+        self.accept();
+        reason
     }
 
     fn send(self, code: u16, body: Vec<u8>) {

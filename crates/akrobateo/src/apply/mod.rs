@@ -4,9 +4,6 @@ mod events;
 mod status;
 mod workload;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -132,8 +129,7 @@ impl Writer {
     ) -> Result<(), ApplyError> {
         let note = error_chain(error);
         let report = ReportedFailure { uid: service.uid().unwrap_or_default(), note: note.clone() };
-        let same = |previous: &ReportedFailure| *previous == report;
-        if self.reported().get(key).is_some_and(same) {
+        if self.reported().get(key) == Some(&report) {
             return Ok(());
         }
         self.reported().insert(key.clone(), report);
@@ -156,7 +152,7 @@ fn apply_params() -> PatchParams {
     PatchParams::apply(akrobateo_core::FIELD_MANAGER).force()
 }
 
-/// Turns "not found" into success: an object that is gone needs no write.
+/// Turns "not found" into success: an object that does not exist needs no write.
 fn ignore_not_found(result: Result<(), CallError>) -> Result<(), CallError> {
     match result {
         Err(error) if error.is_not_found() => Ok(()),

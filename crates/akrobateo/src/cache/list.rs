@@ -25,7 +25,7 @@ pub(crate) struct ListError {
 pub(super) async fn list_into_store<K>(
     api: Api<K>,
     params: ListParams,
-    watch_spec: WatchSpec<K>,
+    watch_spec: &WatchSpec<K>,
     metrics: &Metrics,
 ) -> Result<Store<K>, ListError>
 where

@@ -32,7 +32,7 @@ pub(crate) struct TriggerSender {
 pub(super) fn spawn_reflector<K>(
     api: Api<K>,
     config: watcher::Config,
-    watch_spec: WatchSpec<K>,
+    watch_spec: &WatchSpec<K>,
     triggers: &TriggerSender,
 ) -> Store<K>
 where
@@ -41,9 +41,9 @@ where
 {
     let (store, writer) = reflector::store();
     let events = watcher(api, config).default_backoff().modify(watch_spec.prune).reflect(writer);
-    let triggers = triggers.clone();
+    let (trigger, triggers) = (watch_spec.trigger, triggers.clone());
     tokio::spawn(events.for_each(move |event| {
-        if let Some(trigger) = on_event(event, watch_spec.trigger, &triggers.metrics) {
+        if let Some(trigger) = on_event(event, trigger, &triggers.metrics) {
             // The send fails only when the receiver is gone, because the operator stops.
             let _ = triggers.sender.send(trigger);
         }

@@ -22,8 +22,9 @@ use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
 
-/// The timeout of one watch request, in seconds. The next request continues where it ended. If a connection dies
-/// silently, as when the API server's machine loses power, the cache is stale for at most 5 s more than this.
+/// The timeout of one watch request, in seconds. The next request continues where it ended.
+///
+/// If the API server's machine loses power, the connection dies silently. The watch notices that 5 s after this timeout.
 const WATCH_TIMEOUT_SECONDS: u32 = 60;
 
 /// One store for each watched kind.
@@ -44,8 +45,8 @@ impl Stores {
         placement: &Placement,
         triggers: &TriggerSender,
     ) -> Self {
-        let every = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
-        let proxies = || every().labels(&labels::all_proxies_selector());
+        let all_objects = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
+        let proxy_objects = || all_objects().labels(&labels::all_proxies_selector());
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
         let pods = pod_api(client, watch_namespace, placement);
@@ -53,17 +54,17 @@ impl Stores {
         let daemonsets = Api::all(client.clone());
         let deployments = Api::all(client.clone());
         Self {
-            services: spawn_reflector(services, every(), watch_spec::service(), triggers),
+            services: spawn_reflector(services, all_objects(), &watch_spec::service(), triggers),
             endpoint_slices: spawn_reflector(
                 endpoint_slices,
-                every(),
-                watch_spec::endpoint_slice(),
+                all_objects(),
+                &watch_spec::endpoint_slice(),
                 triggers,
             ),
-            nodes: spawn_reflector(Api::all(client.clone()), every(), watch_spec::node(), triggers),
-            pods: spawn_reflector(pods, proxies(), watch_spec::pod(), triggers),
-            daemonsets: spawn_reflector(daemonsets, proxies(), watch_spec::workload(), triggers),
-            deployments: spawn_reflector(deployments, proxies(), watch_spec::workload(), triggers),
+            nodes: spawn_reflector(Api::all(client.clone()), all_objects(), &watch_spec::node(), triggers),
+            pods: spawn_reflector(pods, proxy_objects(), &watch_spec::pod(), triggers),
+            daemonsets: spawn_reflector(daemonsets, proxy_objects(), &watch_spec::workload(), triggers),
+            deployments: spawn_reflector(deployments, proxy_objects(), &watch_spec::workload(), triggers),
         }
     }
 
@@ -74,21 +75,29 @@ impl Stores {
         placement: &Placement,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
-        let every = ListParams::default;
-        let proxies = || every().labels(&labels::all_proxies_selector());
+        let all_objects = ListParams::default;
+        let proxy_objects = || all_objects().labels(&labels::all_proxies_selector());
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
         let pods = pod_api(client, watch_namespace, placement);
         let daemonsets = Api::all(client.clone());
         let deployments = Api::all(client.clone());
         Ok(Self {
-            services: list_into_store(services, every(), watch_spec::service(), metrics).await?,
-            endpoint_slices: list_into_store(endpoint_slices, every(), watch_spec::endpoint_slice(), metrics)
+            services: list_into_store(services, all_objects(), &watch_spec::service(), metrics).await?,
+            endpoint_slices: list_into_store(
+                endpoint_slices,
+                all_objects(),
+                &watch_spec::endpoint_slice(),
+                metrics,
+            )
+            .await?,
+            nodes: list_into_store(Api::all(client.clone()), all_objects(), &watch_spec::node(), metrics)
                 .await?,
-            nodes: list_into_store(Api::all(client.clone()), every(), watch_spec::node(), metrics).await?,
-            pods: list_into_store(pods, proxies(), watch_spec::pod(), metrics).await?,
-            daemonsets: list_into_store(daemonsets, proxies(), watch_spec::workload(), metrics).await?,
-            deployments: list_into_store(deployments, proxies(), watch_spec::workload(), metrics).await?,
+            pods: list_into_store(pods, proxy_objects(), &watch_spec::pod(), metrics).await?,
+            daemonsets: list_into_store(daemonsets, proxy_objects(), &watch_spec::workload(), metrics)
+                .await?,
+            deployments: list_into_store(deployments, proxy_objects(), &watch_spec::workload(), metrics)
+                .await?,
         })
     }
 

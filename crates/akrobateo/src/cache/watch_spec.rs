@@ -1,4 +1,4 @@
-//! For each watched kind: the fields that the cache drops, and the trigger that a change sends. Pure.
+//! The watched kinds: the fields that the cache drops, and the trigger that a change sends. Pure.
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use crate::decide::foreign_fields;
 use crate::key::ServiceKey;
 
-/// What has changed. The planner works out which Services need a reconciliation.
+/// A change in the cluster. The planner works out which Services need a reconciliation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
     /// The Service itself.
@@ -26,7 +26,7 @@ pub(crate) enum Trigger {
 /// (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>).
 pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// How objects of one kind are cached.
+/// The rules by which objects of one kind are cached.
 pub(super) struct WatchSpec<K> {
     /// Drops the fields that nothing reads, to save memory.
     pub(super) prune: fn(&mut K),

@@ -21,8 +21,8 @@ use crate::metrics::Metrics;
 
 /// The name of the Lease in the operator's namespace.
 const LEASE_NAME: &str = "akrobateo";
-/// How long the leader continues without a renewal. It is shorter than the Lease's duration, so that there are never two
-/// leaders.
+/// The longest time that the leader works without a renewal. It is shorter than the Lease's duration, so that there are
+/// never two leaders.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The time between two attempts to acquire or to renew.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
@@ -110,7 +110,7 @@ impl LeaderElector {
         Ok(attempt)
     }
 
-    /// Returns false if another replica holds the Lease, or nobody does.
+    /// Returns false if this replica no longer holds the Lease.
     async fn renew(&self) -> Result<bool, CallError> {
         match self.read().await? {
             Some(lease) if self.is_holder(&lease) => self.replace(&self.held(&lease)).await.map(|()| true),

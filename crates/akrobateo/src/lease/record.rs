@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-/// How long other replicas wait after a renewal that they observed.
+/// The time that other replicas wait after a renewal that they observed.
 pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 /// The Lease as this replica last saw it change.
@@ -21,7 +21,7 @@ pub(super) struct ObservedRecord {
     observed_at: Option<Instant>,
 }
 
-/// What this replica does with the Lease.
+/// The next step of this replica.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Attempt {
     /// Create the Lease: it does not exist.
@@ -85,8 +85,8 @@ pub(super) fn without_holder(lease: &Lease) -> Lease {
     Lease { spec, ..lease.clone() }
 }
 
-/// Returns how long the holder may stay without a renewal. Its own value counts, because a replica of another version may
-/// have another one.
+/// Returns how long the holder may go without a renewal. The holder's own value counts, because a replica of another
+/// version may use another value.
 fn lease_duration(lease: &Lease) -> Duration {
     let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(LEASE_DURATION, Duration::from_secs)
