@@ -14,8 +14,8 @@ use kube::{Api, ResourceExt};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::api::delete_if_exists;
 use crate::cluster::Cluster;
+use crate::delete::delete_if_exists;
 use crate::diagnostics;
 use crate::failure::{Failure, ensure_eq};
 use crate::faults::Faults;
