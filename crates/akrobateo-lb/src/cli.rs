@@ -249,7 +249,7 @@ mod tests {
             ("--probe-port=0x1", "--probe-port 0x1: invalid digit"),
             (
                 "--data-path=ebpf",
-                "--data-path ebpf: \"ebpf\" is not a data path: allowed are kernel and userspace",
+                "--data-path ebpf: \"ebpf\" is not a data path; expected kernel or userspace",
             ),
             ("--probe-port=1 --probe-port=2", "--probe-port is given twice: it has one value"),
             ("--probe-port=1 reserve", "reserve stands alone, without other arguments"),

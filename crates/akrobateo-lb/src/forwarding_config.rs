@@ -91,7 +91,7 @@ impl ForwardingConfig {
     /// The PROXY protocol by which connections to this TCP port are proxy_protocol_for to the target, if they are.
     #[must_use]
     pub fn proxy_protocol_for(&self, port: NonZeroU16) -> Option<ProxyVersion> {
-        self.proxy_protocol.as_ref()?.of(port)
+        self.proxy_protocol.as_ref()?.version_on(port)
     }
 
     /// The clients that are let in; `None` for everybody.
@@ -119,7 +119,7 @@ fn check(forward: Forward, probe_port: u16, path: DataPath) -> Result<(Frontend,
     if protocol == Protocol::Sctp && path == DataPath::Userspace {
         return Err(ConfigError::SctpInUserspace(forward));
     }
-    Ok(((Family::of(target.ip()), protocol, port), target))
+    Ok(((Family::from_ip(target.ip()), protocol, port), target))
 }
 
 /// Whether the PROXY protocol can be had on this path, for these ports.
@@ -133,7 +133,7 @@ fn check_proxy_protocol(
     }
     let forwarded =
         |port| forwards.iter().any(|((_, protocol, of), _)| (*protocol, *of) == (Protocol::Tcp, port));
-    match asked.named_ports().find(|port| !forwarded(*port)) {
+    match asked.listed_ports().find(|port| !forwarded(*port)) {
         Some(port) => Err(ConfigError::ProxyProtocolPort(asked.clone(), port)),
         None => Ok(()),
     }
@@ -239,7 +239,7 @@ mod tests {
             probe_port in 0..4_u16,
         ) {
             let args = ProxyArgs { probe_port, ..ProxyArgs::new(forwards.clone()) };
-            let listen = |forward: &Forward| (Family::of(forward.target.ip()), forward.protocol, forward.port);
+            let listen = |forward: &Forward| (Family::from_ip(forward.target.ip()), forward.protocol, forward.port);
             let contradiction = forwards.iter().any(|one| {
                 forwards.iter().any(|two| listen(one) == listen(two) && one.target != two.target)
             });

@@ -11,7 +11,7 @@ use crate::forwarding_config::ForwardingConfig;
 ///
 /// A TCP connection keeps its target, as with any load balancer.
 pub(crate) fn is_stale(flow: &Flow, plan: &ForwardingConfig) -> bool {
-    let family = Family::of(flow.original_destination.ip());
+    let family = Family::from_ip(flow.original_destination.ip());
     let port = NonZeroU16::new(flow.original_destination.port());
     let target = port.and_then(|port| plan.target((family, flow.protocol, port)));
     let forwarded = flow.reply_source != flow.original_destination;

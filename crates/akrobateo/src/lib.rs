@@ -16,6 +16,7 @@ mod metrics;
 mod node_info;
 mod planner;
 mod queue;
+mod reason;
 mod reconcile;
 #[cfg(test)]
 mod reference;

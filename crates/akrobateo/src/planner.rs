@@ -1,6 +1,6 @@
 //! What is: the cluster as the watches last saw it. `watch.rs` does the I/O; reading it is pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
@@ -108,7 +108,7 @@ impl Planner {
                 }
                 Trigger::Workload(key) => {
                     // What a refused Service's proxies hold is part of the landscape.
-                    survey |= matches!(self.landscape.case(&key), Some(Admission::Rejected(_)));
+                    survey |= matches!(self.landscape.get(&key), Some(Admission::Rejected(_)));
                     concerned.insert(key);
                 }
                 Trigger::Endpoints(key) => {
@@ -131,18 +131,20 @@ impl Planner {
     pub(crate) fn observe(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
         let service = self.views.service(key);
         let pods = self.views.pods(key);
-        let missing = match &service {
-            Some(service) => self.gaps.update(key, service, &pods, &self.nodes, now),
-            None => self.gaps.forget(key),
+        let pod_missing_since = if let Some(service) = &service {
+            self.gaps.update(key, service, &pods, &self.nodes, now)
+        } else {
+            self.gaps.forget(key);
+            BTreeMap::new()
         };
         ServiceState {
             service,
-            case: self.landscape.case(key).cloned(),
+            admission: self.landscape.get(key).cloned(),
             workloads: self.views.workloads(key),
             pods,
             nodes: self.nodes.clone(),
             endpoint_nodes: self.views.endpoint_nodes(key),
-            missing,
+            pod_missing_since,
         }
     }
 

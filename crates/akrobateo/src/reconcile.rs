@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::apply::{ApplyError, Writer};
 use crate::decide::ServiceState;
-use crate::decide::{Action, ProxyConfig, decide, difference};
+use crate::decide::{Action, ProxyConfig, decide, plan_actions};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::spec::ServiceDefaults;
@@ -31,7 +31,7 @@ pub(crate) async fn reconcile(
     let decision = decide(&context.settings, &context.defaults, observed, now);
     let service = observed.service.as_deref();
     let mut outcome = Ok(());
-    for change in difference(observed, &decision, now) {
+    for change in plan_actions(observed, &decision, now) {
         // News of what has failed would be false, and told again at each retry.
         if outcome.is_err() && matches!(change, Action::EmitEvent { .. }) {
             continue;
@@ -46,6 +46,6 @@ pub(crate) async fn reconcile(
         (None, _) => (),
     }
     let exposure = decision.status.as_ref().and_then(|status| status.exposure.as_ref());
-    context.metrics.set_service_state(key, exposure.map(|exposure| exposure.reason));
-    outcome.map(|()| decision.again)
+    context.metrics.set_service_state(key, exposure.map(|exposure| exposure.reason.as_str()));
+    outcome.map(|()| decision.recheck_at)
 }

@@ -151,7 +151,7 @@ impl Namespace {
     }
 
     fn proxies_of(&self, service: &ServiceBuilder) -> ListParams {
-        let labels = labels::of_proxy(self.name(), service.name());
+        let labels = labels::proxy_labels(self.name(), service.name());
         let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         ListParams::default().labels(&labels.join(","))
     }

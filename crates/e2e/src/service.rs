@@ -199,7 +199,7 @@ impl ServiceBuilder {
     pub(crate) fn build(&self) -> Service {
         let ports = self.ports.iter().map(|port| ServicePort {
             name: Some(format!("{}-{}", port.protocol, port.port)),
-            protocol: Some(port.protocol.as_str().to_uppercase()),
+            protocol: Some(port.protocol.api_name().to_owned()),
             port: port.port.into(),
             target_port: Some(IntOrString::Int(port.target.into())),
             node_port: port.node_port.map(Into::into),

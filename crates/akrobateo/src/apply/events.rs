@@ -9,6 +9,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use super::Writer;
 use crate::call::{CallError, call};
+use crate::reason::Reason;
 
 /// Longest note that the API server accepts, in bytes (events.k8s.io/v1).
 const MAX_NOTE: usize = 1024;
@@ -18,13 +19,12 @@ impl Writer {
     pub(super) async fn announce(
         &self,
         service: &Service,
-        warning: bool,
-        reason: &str,
+        reason: Reason,
         note: &str,
     ) -> Result<(), CallError> {
         let event = Event {
-            type_: if warning { EventType::Warning } else { EventType::Normal },
-            reason: reason.to_owned(),
+            type_: if reason.is_warning() { EventType::Warning } else { EventType::Normal },
+            reason: reason.as_str().to_owned(),
             note: Some(cut(note).to_owned()),
             action: "SyncLoadBalancer".to_owned(),
             secondary: None,

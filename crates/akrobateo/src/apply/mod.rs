@@ -15,6 +15,7 @@ use crate::call::CallError;
 use crate::decide::Action;
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
+use crate::reason::Reason;
 
 /// Writes to the cluster.
 pub(crate) struct Writer {
@@ -99,9 +100,9 @@ impl Writer {
                 let why = condition.as_ref().map(|condition| condition.reason.as_str());
                 tracing::info!(service = %key, ?addresses, why, "published the status");
             }
-            Action::EmitEvent { warning, reason, note } => {
+            Action::EmitEvent { reason, note } => {
                 if let Some(service) = service {
-                    let announced = self.announce(service, *warning, reason, note).await;
+                    let announced = self.announce(service, *reason, note).await;
                     announced.map_err(ApplyError::PublishEvent)?;
                 }
             }
@@ -116,7 +117,7 @@ impl Writer {
         if before.as_ref() == Some(&note) {
             return Ok(());
         }
-        let announced = self.announce(service, true, "SyncLoadBalancerFailed", &note).await;
+        let announced = self.announce(service, Reason::SyncLoadBalancerFailed, &note).await;
         announced.map_err(ApplyError::PublishEvent)
     }
 

@@ -60,7 +60,7 @@ type Gone = bool;
 pub(super) fn service() -> WatchSpec<Service> {
     WatchSpec {
         prune: |_| (),
-        concern: Box::new(|service, _| Some(Trigger::Service(ServiceKey::of(service)))),
+        concern: Box::new(|service, _| Some(Trigger::Service(ServiceKey::from_service(service)))),
     }
 }
 
@@ -70,14 +70,17 @@ pub(super) fn workload<K: ResourceExt>() -> WatchSpec<K> {
         let entries = std::mem::take(object.managed_fields_mut());
         *object.managed_fields_mut() = foreign_fields(entries);
     };
-    WatchSpec { prune, concern: Box::new(|object, _| ServiceKey::of_proxy(object).map(Trigger::Workload)) }
+    WatchSpec {
+        prune,
+        concern: Box::new(|object, _| ServiceKey::from_proxy_labels(object).map(Trigger::Workload)),
+    }
 }
 
 /// Their pods.
 pub(super) fn pod() -> WatchSpec<Pod> {
     WatchSpec {
         prune: |pod| pod.managed_fields_mut().clear(),
-        concern: Box::new(|pod, _| ServiceKey::of_proxy(pod).map(Trigger::Workload)),
+        concern: Box::new(|pod, _| ServiceKey::from_proxy_labels(pod).map(Trigger::Workload)),
     }
 }
 
@@ -114,7 +117,7 @@ pub(super) fn node() -> WatchSpec<Node> {
             let before = if gone {
                 known.remove(&node.name_any())
             } else {
-                known.insert(node.name_any(), NodeInfo::of(node))
+                known.insert(node.name_any(), NodeInfo::from_node(node))
             };
             let facts = known.get(&node.name_any());
             if !gone && before.as_ref() == facts {

@@ -64,7 +64,7 @@ impl Stores {
         changes: &Changes,
     ) -> Self {
         let all = || watcher::Config::default().timeout(WATCH_SECONDS);
-        let ours = || all().labels(&labels::all_proxies());
+        let ours = || all().labels(&labels::all_proxies_selector());
         Self {
             services: follow(of_services(client, watched), all(), reflector::service(), changes),
             slices: follow(of_services(client, watched), all(), reflector::slice(), changes),
@@ -84,7 +84,7 @@ impl Stores {
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
         let all = ListParams::default;
-        let ours = || all().labels(&labels::all_proxies());
+        let ours = || all().labels(&labels::all_proxies_selector());
         Ok(Self {
             services: listed(of_services(client, watched), all(), &reflector::service(), metrics).await?,
             slices: listed(of_services(client, watched), all(), &reflector::slice(), metrics).await?,
@@ -114,18 +114,18 @@ impl Stores {
 
     /// The nodes, by name, so that the same nodes are equal whatever the order they came in.
     pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
-        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::of(node)).collect();
+        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::from_node(node)).collect();
         nodes.sort_by(|one, other| one.name.cmp(&other.name));
         nodes
     }
 
     pub(crate) fn pods(&self, key: &ServiceKey) -> Vec<Arc<Pod>> {
-        self.pods.state_filter(|pod| key.is_of_proxy(pod))
+        self.pods.state_filter(|pod| key.matches_proxy_labels(pod))
     }
 
     pub(crate) fn workloads(&self, key: &ServiceKey) -> Vec<Workload> {
-        let daemonsets = self.daemonsets.state_filter(|daemonset| key.is_of_proxy(daemonset));
-        let deployments = self.deployments.state_filter(|deployment| key.is_of_proxy(deployment));
+        let daemonsets = self.daemonsets.state_filter(|daemonset| key.matches_proxy_labels(daemonset));
+        let deployments = self.deployments.state_filter(|deployment| key.matches_proxy_labels(deployment));
         let daemonsets =
             daemonsets.iter().map(|daemonset| Workload::DaemonSet(Box::new((**daemonset).clone())));
         daemonsets
@@ -159,11 +159,11 @@ impl Stores {
 
     /// Every Service that exists, and every one that something was made for.
     pub(crate) fn all(&self) -> BTreeSet<ServiceKey> {
-        let services = self.services.state().into_iter().map(|service| ServiceKey::of(&service));
+        let services = self.services.state().into_iter().map(|service| ServiceKey::from_service(&service));
         let daemonsets =
-            self.daemonsets.state().into_iter().filter_map(|object| ServiceKey::of_proxy(&*object));
+            self.daemonsets.state().into_iter().filter_map(|object| ServiceKey::from_proxy_labels(&*object));
         let deployments =
-            self.deployments.state().into_iter().filter_map(|object| ServiceKey::of_proxy(&*object));
+            self.deployments.state().into_iter().filter_map(|object| ServiceKey::from_proxy_labels(&*object));
         services.chain(daemonsets).chain(deployments).collect()
     }
 }

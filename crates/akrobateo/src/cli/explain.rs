@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use akrobateo_core::HostPort;
 use k8s_openapi::serde::Serialize;
 
 use super::cluster::Cluster;
@@ -13,10 +14,9 @@ use super::service_report::ServiceReport;
 use super::status::{self, Row};
 use super::table::{Cell, table};
 use crate::allocation::Admission;
-use crate::decide::{Action, Proxy, Workload, difference, is_published};
+use crate::decide::{Action, ProxyDecision, Workload, is_published, plan_actions};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::HostPort;
 
 /// Everything about one Service.
 #[derive(Clone, Debug, Serialize)]
@@ -56,9 +56,9 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
     let spec = subject.service().and_then(|service| service.spec.as_ref());
     let table = ports::rows(&cluster.subjects, &cluster.nodes);
     let (proxies, arguments) = match &subject.decision.proxy {
-        Proxy::Present(workload) => (Some(named(workload)), workload.arguments()),
-        Proxy::Unchanged => (subject.observed.workloads.first().map(named), Vec::new()),
-        Proxy::Absent => (None, Vec::new()),
+        ProxyDecision::Present(workload) => (Some(named(workload)), workload.arguments()),
+        ProxyDecision::Unchanged => (subject.observed.workloads.first().map(named), Vec::new()),
+        ProxyDecision::Absent => (None, Vec::new()),
     };
     Ok(Explanation {
         status: status::row(subject, cluster.defaults.default_class),
@@ -67,7 +67,7 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
         arguments,
         nodes: subject.observed.nodes.iter().map(|on| node(subject, on, &table)).collect(),
         ports: ports::of(table, &wanted_ports(subject)),
-        pending: difference(&subject.observed, &subject.decision, cluster.now)
+        pending: plan_actions(&subject.observed, &subject.decision, cluster.now)
             .iter()
             .filter_map(pending)
             .collect(),
@@ -75,7 +75,7 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
 }
 
 fn wanted_ports(subject: &ServiceReport) -> BTreeSet<HostPort> {
-    match &subject.observed.case {
+    match &subject.observed.admission {
         Some(Admission::Accepted(wish, _)) => wish.host_ports(),
         _ => subject.holds().0,
     }
@@ -94,15 +94,15 @@ fn node(subject: &ServiceReport, node: &NodeInfo, table: &[ports::Row]) -> Node 
 }
 
 fn why(subject: &ServiceReport, node: &NodeInfo, chosen: bool, ready: bool, table: &[ports::Row]) -> String {
-    let Some(case) = &subject.observed.case else { return "the Service is not served".to_owned() };
+    let Some(case) = &subject.observed.admission else { return "the Service is not served".to_owned() };
     if let Some(exclusion) = node.exclusion.as_ref().filter(|_| chosen) {
         return format!("not published: {exclusion}");
     }
     match case {
         Admission::Rejected(_) if chosen => "a proxy from before the refusal".to_owned(),
         Admission::Rejected(_) => "the Service is refused".to_owned(),
-        Admission::Accepted(wish, _) if !wish.nodes.includes(node) => {
-            if node.linux {
+        Admission::Accepted(wish, _) if !wish.nodes.matches(node) => {
+            if node.is_linux {
                 "not chosen: its labels, or a taint that is not tolerated".to_owned()
             } else {
                 "not chosen: it does not run Linux".to_owned()
@@ -118,7 +118,7 @@ fn why(subject: &ServiceReport, node: &NodeInfo, chosen: bool, ready: bool, tabl
             )
         }
         Admission::Accepted(wish, _)
-            if wish.local && !subject.observed.endpoint_nodes.contains(&node.name) =>
+            if wish.is_traffic_policy_local && !subject.observed.endpoint_nodes.contains(&node.name) =>
         {
             "externalTrafficPolicy is Local and it has no ready endpoint".to_owned()
         }

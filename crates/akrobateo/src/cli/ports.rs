@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use akrobateo_core::HostPort;
 use k8s_openapi::serde::Serialize;
 
 use super::output::Style;
-use super::service_report::{ServiceReport, named};
+use super::service_report::ServiceReport;
 use super::table::{Cell, table};
 use crate::allocation::Admission;
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::HostPort;
 
 /// Nodes in a line of the table; JSON and YAML have them all.
 const SHOWN: usize = 5;
@@ -47,7 +47,7 @@ pub(super) fn rows(subjects: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Row> {
         for port in ports.into_iter().filter(|_| !on.is_empty()) {
             holders.insert((port, &subject.key), on.iter().map(|node| node.name.clone()).collect());
         }
-        if let Some(Admission::Accepted(_, verdict)) = &subject.observed.case {
+        if let Some(Admission::Accepted(_, verdict)) = &subject.observed.admission {
             for conflict in &verdict.conflicts {
                 let waits = waiting.entry((conflict.port, &conflict.owner)).or_default();
                 waits.insert(subject.key.to_string());
@@ -56,11 +56,11 @@ pub(super) fn rows(subjects: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Row> {
     }
     let all: BTreeSet<_> = holders.keys().chain(waiting.keys()).copied().collect();
     let row = |held: (HostPort, &ServiceKey)| {
-        let ((protocol, port), owner) = held;
+        let (HostPort { protocol, port }, owner) = held;
         let on = holders.get(&held);
         Row {
             port,
-            protocol: protocol.as_str().to_uppercase(),
+            protocol: protocol.api_name().to_owned(),
             owner: owner.to_string(),
             // Only a nodePort is in others' way without proxies.
             node_port: on.is_none(),
@@ -90,7 +90,7 @@ pub(super) fn text(rows: &[Row]) -> String {
 
 /// The rows about a Service's ports.
 pub(super) fn of(rows: Vec<Row>, ports: &BTreeSet<HostPort>) -> Vec<Row> {
-    let ports: BTreeSet<_> = ports.iter().map(|port| named(*port)).collect();
+    let ports: BTreeSet<_> = ports.iter().map(ToString::to_string).collect();
     rows.into_iter().filter(|row| ports.contains(&row.name())).collect()
 }
 

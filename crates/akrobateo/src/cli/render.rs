@@ -14,7 +14,7 @@ use crate::allocation::{Admission, HeldPorts, PortAllocations};
 use crate::client::NAMESPACE_OUTSIDE;
 use crate::decide::ServiceState;
 use crate::decide::decide;
-use crate::decide::{Placement, Proxy, ProxyConfig, Workload};
+use crate::decide::{Placement, ProxyConfig, ProxyDecision, Workload};
 use crate::key::ServiceKey;
 use crate::settings::OperatorConfig;
 use crate::spec::why_not_eligible;
@@ -43,7 +43,7 @@ pub(super) fn render(settings: &OperatorConfig, file: &Path, format: Format) -> 
     let mut made = Vec::new();
     let mut granted = true;
     for service in services {
-        let key = ServiceKey::of(&service);
+        let key = ServiceKey::from_service(&service);
         match workload(&proxies, &defaults, service) {
             Ok(workload) => made.push(workload),
             Err(why) => {
@@ -82,14 +82,14 @@ fn workload(
     }
     let alone =
         PortAllocations::allocate(std::slice::from_ref(&service), &[], defaults, |_| HeldPorts::default());
-    let case = alone.case(&ServiceKey::of(&service)).cloned();
-    if let Some(Admission::Rejected(refusal)) = &case {
+    let admission = alone.get(&ServiceKey::from_service(&service)).cloned();
+    if let Some(Admission::Rejected(refusal)) = &admission {
         return Err(format!("{}: {refusal}", refusal.reason()));
     }
-    let observed = ServiceState { service: Some(service), case, ..ServiceState::default() };
+    let observed = ServiceState { service: Some(service), admission, ..ServiceState::default() };
     match decide(settings, defaults, &observed, Timestamp::now()).proxy {
-        Proxy::Present(workload) => Ok(workload),
-        Proxy::Absent | Proxy::Unchanged => Err("its ports are another's".to_owned()),
+        ProxyDecision::Present(workload) => Ok(workload),
+        ProxyDecision::Absent | ProxyDecision::Unchanged => Err("its ports are another's".to_owned()),
     }
 }
 
@@ -149,7 +149,7 @@ fn is_load_balancer(item: &serde_json::Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::fixtures::{defaults, settings};
+    use crate::decide::fixtures::{defaults, proxy_config};
 
     const MANIFEST: &str = "
 apiVersion: v1
@@ -176,7 +176,7 @@ items:
 ";
 
     fn made(service: Service) -> Result<Workload, String> {
-        workload(&settings(), &defaults(), service)
+        workload(&proxy_config(), &defaults(), service)
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::Service;
 
 use crate::allocation::Admission;
 use crate::decide::ServiceState;
-use crate::decide::{Decision, is_ready, published, runs_on};
+use crate::decide::{Decision, has_ready_pod, published_addresses, runs_on};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::HostPort;
 
 /// A Service, or what was made for one that is gone.
 pub(super) struct ServiceReport {
@@ -39,7 +39,7 @@ impl ServiceReport {
 
     /// The addresses that the Service's status has.
     pub(super) fn addresses(&self) -> Vec<String> {
-        let ingress = self.service().map(published).unwrap_or_default();
+        let ingress = self.service().map(published_addresses).unwrap_or_default();
         let name = |entry: &k8s_openapi::api::core::v1::LoadBalancerIngress| {
             entry.ip.clone().or_else(|| entry.hostname.clone())
         };
@@ -49,7 +49,7 @@ impl ServiceReport {
     /// The nodes that have, or are to have, its proxies; of a refused Service those where the last good ones run.
     pub(super) fn holds(&self) -> (BTreeSet<HostPort>, Vec<&NodeInfo>) {
         let nodes = self.observed.nodes.iter();
-        match &self.observed.case {
+        match &self.observed.admission {
             None => (BTreeSet::new(), Vec::new()),
             Some(Admission::Rejected(_)) => {
                 let ports = self.observed.workloads.iter().flat_map(crate::decide::Workload::host_ports);
@@ -64,8 +64,8 @@ impl ServiceReport {
     /// How many proxies there should be.
     pub(super) fn wanted(&self) -> usize {
         let nodes = self.holds().1.len();
-        match &self.observed.case {
-            Some(Admission::Accepted(wish, _)) => wish.proxies_on(nodes),
+        match &self.observed.admission {
+            Some(Admission::Accepted(wish, _)) => wish.proxy_count(nodes),
             _ => nodes,
         }
     }
@@ -76,15 +76,10 @@ impl ServiceReport {
     }
 
     pub(super) fn is_ready_on(&self, node: &NodeInfo) -> bool {
-        self.observed.pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod))
+        has_ready_pod(&self.observed.pods, &node.name)
     }
 
     pub(super) fn has_pod(&self, node: &NodeInfo) -> bool {
         self.observed.pods.iter().any(|pod| runs_on(pod, &node.name))
     }
-}
-
-/// A port as people write it.
-pub(super) fn named((protocol, port): HostPort) -> String {
-    format!("{port}/{}", protocol.as_str().to_uppercase())
 }

@@ -80,7 +80,7 @@ pub(super) fn row(subject: &ServiceReport, default_class: bool) -> Row {
     let addresses = subject.addresses();
     let message = match exposure {
         None => foreign,
-        Some(exposure) if exposure.exposed && addresses.is_empty() => {
+        Some(exposure) if exposure.reason.is_exposed() && addresses.is_empty() => {
             Some("the operator has not published the addresses: does it run?".to_owned())
         }
         Some(exposure) => Some(exposure.message.clone()).filter(|message| !message.is_empty()),
@@ -93,9 +93,9 @@ pub(super) fn row(subject: &ServiceReport, default_class: bool) -> Row {
         ready: subject.ready(),
         wanted: subject.wanted(),
         addresses,
-        ours: subject.observed.case.is_some(),
-        exposed: exposure.is_some_and(|exposure| exposure.exposed),
-        reason: exposure.map(|exposure| exposure.reason.to_owned()),
+        ours: subject.observed.admission.is_some(),
+        exposed: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
+        reason: exposure.map(|exposure| exposure.reason.as_str().to_owned()),
         message,
     }
 }

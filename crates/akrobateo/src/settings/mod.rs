@@ -112,8 +112,9 @@ impl std::str::FromStr for NodeSelector {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || "not a label selector, as for example pool=edge,zone in (a,b)".to_owned();
-        parse_node_selector(text).map(Self).ok_or_else(error)
+        let error =
+            |reason| format!("{reason}; expected a label selector, for example pool=edge,zone in (a,b)");
+        parse_node_selector(text).map(Self).map_err(error)
     }
 }
 
@@ -125,9 +126,12 @@ impl std::str::FromStr for Tolerations {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error =
-            || "not a list of tolerations, as for example [{key: dedicated, operator: Exists}]".to_owned();
-        parse_tolerations(text).map(Self).ok_or_else(error)
+        let error = |reason| {
+            format!(
+                "{reason}; expected a list of tolerations, for example [{{key: dedicated, operator: Exists}}]"
+            )
+        };
+        parse_tolerations(text).map(Self).map_err(error)
     }
 }
 
@@ -159,7 +163,7 @@ impl OperatorConfig {
 
 #[cfg(test)]
 mod tests {
-    use akrobateo_core::Protocol;
+    use akrobateo_core::{HostPort, Protocol};
 
     use super::*;
 
@@ -176,8 +180,9 @@ mod tests {
 
     #[test]
     fn the_nodes_own_ports_are_reserved_unless_all_are_allowed() {
-        let reserved =
-            |args: &[&str], port| parse(args).unwrap().reserved_ports.contains((Protocol::Tcp, port));
+        let reserved = |args: &[&str], port| {
+            parse(args).unwrap().reserved_ports.contains(HostPort { protocol: Protocol::Tcp, port })
+        };
         assert!(
             [22, 179, 2379, 2380, 6443, 10_248, 10_250, 10_256, 10_259]
                 .iter()

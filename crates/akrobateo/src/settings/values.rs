@@ -26,13 +26,9 @@ pub(super) fn namespace_or_empty(text: &str) -> Result<String, String> {
 
 /// A namespace's name is an RFC 1123 label.
 fn namespace(text: &str) -> Result<String, String> {
-    let valid = (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-');
     let error = "a namespace's name has 1 to 63 lower-case letters, digits and hyphens, and neither begins nor ends \
                  with a hyphen";
-    if valid { Ok(text.to_owned()) } else { Err(error.to_owned()) }
+    if akrobateo_core::dns1123::is_label(text) { Ok(text.to_owned()) } else { Err(error.to_owned()) }
 }
 
 pub(super) fn image(text: &str) -> Result<String, String> {

@@ -51,7 +51,7 @@ fn a_service_that_is_not_there_is_named() {
 
 #[test]
 fn a_nodeport_in_the_way_is_named_with_its_owner() {
-    let api = service("api").tcp(8080).kind("NodePort").node_port(30080).build();
+    let api = service("api").tcp(8080).service_type("NodePort").node_port(30080).build();
     let web = service("web").tcp(30080).build();
     let cluster = cluster(vec![api, web], &[node("n1").build()], Vec::new());
     let text = explain(&cluster, &key("web")).unwrap().text(Style(false));

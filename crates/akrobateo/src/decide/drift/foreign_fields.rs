@@ -1,45 +1,48 @@
-//! Fields that somebody else has added to a workload: server-side apply leaves what it does not own, so these are found
-//! by their owners (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>). Pure.
+//! Finds fields that other field managers added to a workload
+//! (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>). Pure.
 
 use akrobateo_core::FIELD_MANAGER;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Map, Value};
 
-/// Where `kubectl rollout restart` leaves its mark, which is nobody's business but its user's.
+/// The field to which `kubectl rollout restart` adds its annotation. Such a restart must not be undone.
 const TEMPLATE_ANNOTATIONS: &str = "f:annotations";
 
-/// The operation of what was written by server-side apply.
-const SERVER_SIDE_APPLY: &str = "Apply";
+/// The operation of fields that were written by server-side apply.
+const APPLY_OPERATION: &str = "Apply";
 
-/// The entries of those who own a part of the spec that we do not: all that needs to be remembered of the entries.
+/// Returns the entries of other field managers that own a field of the spec that we do not own.
+///
+/// Only these entries matter, so caches can drop all others.
 pub(crate) fn foreign_fields(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
     let (ours, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER)
-            && entry.operation.as_deref() == Some(SERVER_SIDE_APPLY)
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some(APPLY_OPERATION)
     });
-    let ours = ours.iter().find_map(spec);
-    let adds = |entry: &ManagedFieldsEntry| {
-        // What was written by way of a subresource, as by kubectl scale, is a value that we set too.
+    let our_spec = ours.iter().find_map(spec_fields);
+    let adds_to_spec = |entry: &ManagedFieldsEntry| {
+        // A write to a subresource, such as kubectl scale, changes a field that we also set.
         entry.subresource.is_none()
-            && spec(entry).is_some_and(|theirs| ours.is_none_or(|ours| adds_fields(theirs, ours)))
+            && spec_fields(entry).is_some_and(|their_spec| {
+                our_spec.is_none_or(|our_spec| has_other_field(their_spec, our_spec))
+            })
     };
-    others.into_iter().filter(adds).collect()
+    others.into_iter().filter(adds_to_spec).collect()
 }
 
-fn spec(entry: &ManagedFieldsEntry) -> Option<&Map<String, Value>> {
+fn spec_fields(entry: &ManagedFieldsEntry) -> Option<&Map<String, Value>> {
     entry.fields_v1.as_ref()?.0.get("f:spec")?.as_object()
 }
 
-fn adds_fields(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> bool {
-    theirs.iter().filter(|(field, _)| *field != "." && *field != TEMPLATE_ANNOTATIONS).any(
-        |(field, theirs)| {
-            match (theirs.as_object(), ours.get(field).and_then(Value::as_object)) {
-                // A template's metadata, in which we have labels only, may hold nothing but annotations.
-                (Some(theirs), Some(ours)) => !ours.is_empty() && adds_fields(theirs, ours),
-                _ => true,
-            }
-        },
-    )
+/// Returns true if `theirs` has a field that `ours` does not have.
+fn has_other_field(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> bool {
+    let fields = theirs.iter().filter(|(field, _)| *field != "." && *field != TEMPLATE_ANNOTATIONS);
+    fields.into_iter().any(|(field, value)| {
+        match (value.as_object(), ours.get(field).and_then(Value::as_object)) {
+            // An empty object is a field that we own as a whole.
+            (Some(theirs), Some(ours)) => !ours.is_empty() && has_other_field(theirs, ours),
+            _ => true,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -68,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_a_list_item_and_a_label_that_we_do_not_have_are_additions() {
+    fn added_fields_list_items_and_labels_are_foreign() {
         for added in [
             json!({ "f:template": { "f:spec": { "f:hostNetwork": {} } } }),
             json!({ "f:template": { "f:spec": { "f:nodeSelector": { "f:disk": {} } } } }),
@@ -82,18 +85,18 @@ mod tests {
     }
 
     #[test]
-    fn what_we_have_too_a_restart_and_a_controllers_status_are_none() {
-        let same = json!({ "f:template": { "f:spec": { "f:tolerations": {} } }, "f:replicas": {} });
+    fn our_own_fields_a_rollout_restart_and_subresources_are_not_foreign() {
+        let owned = json!({ "f:template": { "f:spec": { "f:tolerations": {} } }, "f:replicas": {} });
         let restart =
             json!({ "f:template": { "f:metadata": { "f:annotations": { ".": {}, "f:kubectl": {} } } } });
-        let other = json!({ "f:anything": {} });
-        for harmless in [
-            entry("somebody", "Update", None, &same),
+        let status = json!({ "f:anything": {} });
+        for entry in [
+            entry("other-manager", "Update", None, &owned),
             entry("kubectl-rollout", "Update", None, &restart),
-            entry("kube-controller-manager", "Update", Some("status"), &other),
-            entry("kubectl", "Update", Some("scale"), &other),
+            entry("kube-controller-manager", "Update", Some("status"), &status),
+            entry("kubectl", "Update", Some("scale"), &status),
         ] {
-            assert_eq!(foreign_fields(vec![ours(), harmless]), []);
+            assert_eq!(foreign_fields(vec![ours(), entry]), []);
         }
     }
 }

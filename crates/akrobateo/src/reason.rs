@@ -1,0 +1,188 @@
+//! The reasons of conditions and events. Pure.
+
+use std::fmt;
+
+/// Why a Service is or is not exposed, or what an event reports.
+///
+/// The names are part of the user interface: alerts, scripts and docs/reference.md use them. Names of events that
+/// Kubernetes' service controller also emits are the same as there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Reason {
+    // Of the condition.
+    Exposed,
+    PartlyExposed,
+    ProxiesNotReady,
+    NoAddresses,
+    NoNodes,
+    NoEndpoints,
+    PortConflict,
+    PortReserved,
+    InvalidAnnotation,
+    UnsupportedSpec,
+    // Of events only.
+    EnsuringLoadBalancer,
+    EnsuredLoadBalancer,
+    UpdatedLoadBalancer,
+    UnAvailableLoadBalancer,
+    DeletingLoadBalancer,
+    SyncLoadBalancerFailed,
+    ClientAddressNotKept,
+    DataPathChanged,
+}
+
+impl Reason {
+    /// Returns the name, as in conditions, events and metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exposed => "Exposed",
+            Self::PartlyExposed => "PartlyExposed",
+            Self::ProxiesNotReady => "ProxiesNotReady",
+            Self::NoAddresses => "NoAddresses",
+            Self::NoNodes => "NoNodes",
+            Self::NoEndpoints => "NoEndpoints",
+            Self::PortConflict => "PortConflict",
+            Self::PortReserved => "PortReserved",
+            Self::InvalidAnnotation => "InvalidAnnotation",
+            Self::UnsupportedSpec => "UnsupportedSpec",
+            Self::EnsuringLoadBalancer => "EnsuringLoadBalancer",
+            Self::EnsuredLoadBalancer => "EnsuredLoadBalancer",
+            Self::UpdatedLoadBalancer => "UpdatedLoadBalancer",
+            Self::UnAvailableLoadBalancer => "UnAvailableLoadBalancer",
+            Self::DeletingLoadBalancer => "DeletingLoadBalancer",
+            Self::SyncLoadBalancerFailed => "SyncLoadBalancerFailed",
+            Self::ClientAddressNotKept => "ClientAddressNotKept",
+            Self::DataPathChanged => "DataPathChanged",
+        }
+    }
+
+    /// Returns true if the status of a condition with this reason is `True`.
+    pub(crate) const fn is_exposed(self) -> bool {
+        matches!(self, Self::Exposed | Self::PartlyExposed)
+    }
+
+    /// Returns true if an event with this reason is a Warning: somebody has to act.
+    pub(crate) const fn is_warning(self) -> bool {
+        !matches!(
+            self,
+            Self::Exposed
+                | Self::PartlyExposed
+                | Self::EnsuringLoadBalancer
+                | Self::EnsuredLoadBalancer
+                | Self::UpdatedLoadBalancer
+                | Self::DeletingLoadBalancer
+                | Self::DataPathChanged
+        )
+    }
+}
+
+/// For the tables of docs/reference.md, which a test compares with the code.
+#[cfg(test)]
+impl Reason {
+    /// All reasons, in the order of the reference: first the condition's, then those of events only.
+    pub(crate) const ALL: [Self; 18] = [
+        Self::Exposed,
+        Self::PartlyExposed,
+        Self::ProxiesNotReady,
+        Self::NoAddresses,
+        Self::NoNodes,
+        Self::NoEndpoints,
+        Self::PortConflict,
+        Self::PortReserved,
+        Self::InvalidAnnotation,
+        Self::UnsupportedSpec,
+        Self::EnsuringLoadBalancer,
+        Self::EnsuredLoadBalancer,
+        Self::UpdatedLoadBalancer,
+        Self::UnAvailableLoadBalancer,
+        Self::DeletingLoadBalancer,
+        Self::SyncLoadBalancerFailed,
+        Self::ClientAddressNotKept,
+        Self::DataPathChanged,
+    ];
+
+    /// Returns what the reason means, for the reference.
+    pub(crate) const fn help(self) -> &'static str {
+        match self {
+            Self::Exposed => "The Service has the addresses of all its nodes.",
+            Self::PartlyExposed => {
+                "On some nodes an older Service has one of the ports. The Service has the addresses of the other nodes."
+            }
+            Self::ProxiesNotReady => {
+                "No proxy is ready: the proxies are starting, or they cannot run. The message says why."
+            }
+            Self::NoAddresses => {
+                "Proxies are ready, but their nodes have no address of the requested type, or must not be published."
+            }
+            Self::NoNodes => "No node matches the node selector and has only tolerated taints.",
+            Self::NoEndpoints => {
+                "externalTrafficPolicy is Local, and no node has both a ready endpoint and a ready proxy."
+            }
+            Self::PortConflict => {
+                "One of the ports belongs to an older Service or is a nodePort. As a reason of the condition: on every \
+                 node."
+            }
+            Self::PortReserved => "The nodes need one of the ports themselves (`--reserved-ports`).",
+            Self::InvalidAnnotation => "The value of an annotation is not allowed.",
+            Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",
+            Self::EnsuringLoadBalancer => "The operator created the proxies.",
+            Self::EnsuredLoadBalancer => "The Service has addresses now.",
+            Self::UpdatedLoadBalancer => "The addresses of the Service changed.",
+            Self::UnAvailableLoadBalancer => "The Service no longer has an address.",
+            Self::DeletingLoadBalancer => "The operator deleted the proxies.",
+            Self::SyncLoadBalancerFailed => {
+                "A write to the API server failed. The note says which and why; the operator retries."
+            }
+            Self::ClientAddressNotKept => {
+                "externalTrafficPolicy is Local, but backends see the address of a proxy. The note says why."
+            }
+            Self::DataPathChanged => {
+                "The proxies are being replaced, because they now forward in userspace, or in the kernel again."
+            }
+        }
+    }
+
+    /// Returns true if the condition `akrobateo.io/Exposed` can have this reason.
+    pub(crate) const fn is_of_condition(self) -> bool {
+        match self {
+            Self::Exposed
+            | Self::PartlyExposed
+            | Self::ProxiesNotReady
+            | Self::NoAddresses
+            | Self::NoNodes
+            | Self::NoEndpoints
+            | Self::PortConflict
+            | Self::PortReserved
+            | Self::InvalidAnnotation
+            | Self::UnsupportedSpec => true,
+            Self::EnsuringLoadBalancer
+            | Self::EnsuredLoadBalancer
+            | Self::UpdatedLoadBalancer
+            | Self::UnAvailableLoadBalancer
+            | Self::DeletingLoadBalancer
+            | Self::SyncLoadBalancerFailed
+            | Self::ClientAddressNotKept
+            | Self::DataPathChanged => false,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lists_every_reason_once_in_the_order_of_the_variants() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{reason}");
+            assert_eq!(reason.as_str(), format!("{reason:?}"));
+            assert!(reason.help().ends_with('.'), "{reason}");
+        }
+        assert!(Reason::ALL.into_iter().all(|reason| !reason.is_exposed() || reason.is_of_condition()));
+    }
+}
