@@ -13,9 +13,10 @@ die() {
 # The scripts never use the default kubeconfig. They use the cluster of two variables, or else that of cluster/.
 if [ -n "${AKROBATEO_KUBECONFIG:-}" ] || [ -n "${AKROBATEO_CONTEXT:-}" ]; then
   if [ -z "${AKROBATEO_KUBECONFIG:-}" ] || [ -z "${AKROBATEO_CONTEXT:-}" ]; then
-    die "only one of AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT is set: set both, or none to use the cluster of cluster/"
+    die "set both AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT, or none of them to use the cluster of cluster/"
   fi
-  [ -r "$AKROBATEO_KUBECONFIG" ] || die "cannot read AKROBATEO_KUBECONFIG=$AKROBATEO_KUBECONFIG; expected the path of a kubeconfig"
+  [ -r "$AKROBATEO_KUBECONFIG" ] ||
+    die "cannot read AKROBATEO_KUBECONFIG=$AKROBATEO_KUBECONFIG; expected the path of a kubeconfig"
   OWN_CLUSTER=
 else
   OWN_CLUSTER=yes
@@ -42,7 +43,8 @@ echo_program() { echo "target/$(target_triple)/release/echo"; } # the program in
 # Sets the variables of the tests in crates/e2e for the cluster of cluster/.
 set_e2e_variables() {
   export AKROBATEO_E2E_KUBECONFIG=$STATE/admin.kubeconfig AKROBATEO_E2E_CONTEXT=akrobateo
-  export AKROBATEO_E2E_CLIENT=$ROOT/cluster/client AKROBATEO_E2E_CLUSTER=$ROOT/cluster AKROBATEO_E2E_AUDIT_LOG=$STATE/logs/audit.log
+  export AKROBATEO_E2E_CLIENT=$ROOT/cluster/client AKROBATEO_E2E_CLUSTER=$ROOT/cluster
+  export AKROBATEO_E2E_AUDIT_LOG=$STATE/logs/audit.log
   AKROBATEO_E2E_OPERATOR=$ROOT/target/$(target_triple)/release/akrobateo
   export AKROBATEO_E2E_OPERATOR
 }

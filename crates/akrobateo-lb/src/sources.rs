@@ -26,8 +26,9 @@ impl Sources {
     /// The ranges of all `nets`, where overlapping and adjacent ones have become one.
     #[must_use]
     pub fn new(nets: &[IpNet]) -> Self {
-        let of =
-            |family| merge(nets.iter().filter(|net| Family::from_ip(net.addr()) == family).map(range).collect());
+        let of = |family| {
+            merge(nets.iter().filter(|net| Family::from_ip(net.addr()) == family).map(range).collect())
+        };
         Self { v4: of(Family::V4), v6: of(Family::V6) }
     }
 

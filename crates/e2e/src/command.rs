@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 
 use crate::failure::Failure;
 
-/// Runs a program until it exits, and returns its output whatever the exit code is.
+/// Runs a program until it exits, and returns its output for every exit code.
 pub(crate) async fn output(words: Vec<String>) -> Result<Output, Failure> {
     let line = words.join(" ");
     let to_failure = |reason: String| Failure::Command(line.clone(), reason);

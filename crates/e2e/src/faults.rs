@@ -11,9 +11,9 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::api::delete_if_exists;
 use crate::cluster::Cluster;
 use crate::command;
+use crate::delete::delete_if_exists;
 use crate::environment;
 use crate::failure::{Failure, ensure};
 use crate::operator::Operator;

@@ -1,13 +1,13 @@
 //! Tests of Akrobateo on a real cluster: the test library, and the formats that the `echo` program shares with it.
 
 mod answer;
-mod api;
 pub mod audit;
 pub mod backend;
 mod cli;
 mod cluster;
 mod command;
 mod conditions;
+mod delete;
 mod diagnostics;
 mod environment;
 mod exposure;

@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
-use crate::api::delete_if_exists;
 use crate::cluster::Cluster;
+use crate::delete::delete_if_exists;
 use crate::failure::Failure;
 use crate::polling::eventually;
 use crate::ports;

@@ -85,7 +85,8 @@ impl Namespace {
         Ok(self.pods().logs(NAME, &LogParams::default()).await?)
     }
 
-    /// Sends an HTTP request from outside the cluster. Returns the client address that the server saw, and the real one.
+    /// Sends an HTTP request from outside the cluster. Returns the client address that the server returned, and the
+    /// real one.
     pub async fn request_client_address(&self, address: SocketAddr) -> Result<(IpAddr, IpAddr), Failure> {
         let curl =
             ["curl", "--silent", "--fail", "--noproxy", "*", "--max-time", "3", "--globoff", "--write-out"];

@@ -14,8 +14,8 @@ use kube::{Api, ResourceExt};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::api::delete_if_exists;
 use crate::cluster::Cluster;
+use crate::delete::delete_if_exists;
 use crate::diagnostics;
 use crate::failure::{Failure, ensure_eq};
 use crate::faults::Faults;
@@ -91,7 +91,7 @@ async fn run(
             diagnostics::print(&run.cluster.client, &namespace).await;
         }
     }
-    // Both run whatever the test's result is; the first failure is returned.
+    // Both also run after a failed test. The first failure is returned.
     let restored = restore().await;
     let cleaned_up = clean_up(&run, failed).await;
     match result {

@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::api::delete_if_exists;
+use crate::delete::delete_if_exists;
 use crate::failure::{Failure, ensure};
 use crate::operator::OPERATOR_ACCOUNT;
 use crate::polling::eventually;

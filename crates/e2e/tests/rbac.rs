@@ -1,4 +1,4 @@
-//! The operator's roles grant exactly the permissions that it uses. Runs after all other tests, which make the requests.
+//! The operator's roles grant exactly the permissions that it uses. Runs after all other tests, which use them.
 
 use std::collections::BTreeSet;
 

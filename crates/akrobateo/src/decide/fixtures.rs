@@ -274,18 +274,27 @@ impl PodBuilder {
         self.condition("PodScheduled", "False", Some(message))
     }
 
-    /// Makes the pod wait for a restart after a crash with this termination message.
-    pub(crate) fn crashed(mut self, message: &str) -> Self {
-        let waiting =
-            ContainerStateWaiting { reason: Some("CrashLoopBackOff".to_owned()), ..Default::default() };
-        let terminated = ContainerStateTerminated { message: Some(message.to_owned()), ..Default::default() };
+    fn container_status(mut self, waiting_reason: &str, last_state: Option<ContainerState>) -> Self {
+        let waiting = ContainerStateWaiting { reason: Some(waiting_reason.to_owned()), ..Default::default() };
         self.0.status.get_or_insert_default().container_statuses = Some(vec![ContainerStatus {
             name: "forward".to_owned(),
             state: Some(ContainerState { waiting: Some(waiting), ..Default::default() }),
-            last_state: Some(ContainerState { terminated: Some(terminated), ..Default::default() }),
+            last_state,
             ..ContainerStatus::default()
         }]);
         self
+    }
+
+    /// Makes the container wait before its first start.
+    pub(crate) fn waiting(self, reason: &str) -> Self {
+        self.container_status(reason, None)
+    }
+
+    /// Makes the container wait for a restart after a crash with this termination message.
+    pub(crate) fn crashed(self, message: &str) -> Self {
+        let terminated = ContainerStateTerminated { message: Some(message.to_owned()), ..Default::default() };
+        let last_state = ContainerState { terminated: Some(terminated), ..Default::default() };
+        self.container_status("CrashLoopBackOff", Some(last_state))
     }
 
     pub(crate) fn build(self) -> Pod {

@@ -61,6 +61,13 @@ mod tests {
     #[test]
     fn a_starting_pod_is_no_failure() {
         assert_eq!(failure_of(pod("a").on("n1").build()), None);
+        assert_eq!(failure_of(pod("a").on("n1").waiting("ContainerCreating").build()), None);
+    }
+
+    #[test]
+    fn the_reason_of_a_pod_that_never_started_is_quoted() {
+        let failure = failure_of(pod("a").on("n1").waiting("ErrImagePull").build());
+        assert_eq!(failure.unwrap(), "a proxy pod does not run: ErrImagePull");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use e2e::{Failure, fault_test, service};
 
-/// The deadline for a takeover after a crash. The other replica must wait for the end of the lease duration (15 s), which
-/// it checks every 2 s. The rest is for a busy machine.
+/// The deadline for a takeover after a crash. The other replica waits for the lease duration (15 s), which it checks
+/// every 2 s. The rest is for a busy machine.
 const TAKEOVER_AFTER_CRASH: Duration = Duration::from_secs(20);
 /// The deadline for a takeover after a graceful shutdown, which releases the Lease. It is much shorter than the lease
 /// duration.

@@ -1,5 +1,5 @@
-//! Services are reachable on every node's address: with ipMode VIP, where kube-proxy may answer instead of the proxies,
-//! and with ipMode Proxy, where only the proxies answer.
+//! Services are reachable on every node's address. With ipMode VIP kube-proxy may answer instead of the proxies. With
+//! ipMode Proxy only the proxies answer.
 
 use akrobateo_core::Protocol;
 use e2e::{Failure, Namespace, ServiceBuilder, backend, ensure, eventually, service, test};

@@ -1,4 +1,4 @@
-//! A request to the API server that several files of the test library make. Does I/O.
+//! Deletes objects that may not exist. Does I/O.
 
 use std::fmt::Debug;
 
