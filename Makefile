@@ -32,9 +32,9 @@ test: deps ## runs all tests: units, data plane with real packets, end to end on
 e2e: deps ## runs only the end-to-end tests, on a real cluster
 	scripts/e2e
 
-.PHONY: figures
-figures: deps ## measures the operator on that cluster: times beyond Kubernetes' own, memory (10 minutes)
-	scripts/figures
+.PHONY: bench-operator
+bench-operator: deps ## measures the operator's latency and memory on the cluster (10 minutes)
+	scripts/bench-operator
 
 .PHONY: bench
 bench: deps ## measures the data plane against its peers, in private network namespaces (root, 20 minutes)

@@ -1,4 +1,4 @@
-//! A call to the API server: with a deadline, and counted. Does I/O.
+//! Gives each request to the API server a deadline, and counts it. Does I/O.
 
 use std::time::{Duration, Instant};
 
@@ -6,49 +6,97 @@ use tokio::time::timeout;
 
 use crate::metrics::{CallLabels, CallResult, Metrics};
 
-/// The longest that one call may take.
+/// The deadline of one request. kube has no read timeout of its own.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How a call failed.
+/// A request that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// The API server refused, or could not be reached.
+    /// The API server answered with an error, or was unreachable.
     #[error(transparent)]
     Failed(#[from] kube::Error),
     /// No answer within [`DEADLINE`].
-    #[error("no answer within {} s", DEADLINE.as_secs())]
+    #[error("the API server did not answer within {} s", DEADLINE.as_secs())]
     TimedOut,
 }
 
 impl CallError {
-    /// Whether the object is not there.
-    pub(crate) fn is_gone(&self) -> bool {
+    /// Returns true if the object does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Failed(kube::Error::Api(status)) if status.is_not_found())
     }
 
-    /// Whether somebody else was quicker, or another object has the name by now.
+    /// Returns true if another client changed the object first, or if another object has its name.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Failed(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists())
     }
 }
 
-/// Waits for a call's answer, and counts it under the name of its step.
+/// Waits for the answer to a request, and counts the request under the name of its step.
 pub(crate) async fn call<T>(
     metrics: &Metrics,
     step: &'static str,
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, CallError> {
-    let begin = Instant::now();
+    let start = Instant::now();
     let result = match timeout(DEADLINE, request).await {
         Ok(answer) => answer.map_err(CallError::Failed),
         Err(_) => Err(CallError::TimedOut),
     };
-    let outcome = match &result {
+    let label = match &result {
         Ok(_) => CallResult::Ok,
         Err(CallError::Failed(_)) => CallResult::Failed,
         Err(CallError::TimedOut) => CallResult::TimedOut,
     };
-    metrics.calls.get_or_create(&CallLabels { step, result: outcome }).inc();
-    metrics.call_seconds.observe(begin.elapsed().as_secs_f64());
+    metrics.calls.get_or_create(&CallLabels { step, result: label }).inc();
+    metrics.call_seconds.observe(start.elapsed().as_secs_f64());
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Service;
+    use kube::Api;
+
+    use super::*;
+    use crate::scripted_api::scripted_api;
+
+    fn count(metrics: &Metrics, result: CallResult) -> u64 {
+        metrics.calls.get_or_create(&CallLabels { step: "list", result }).get()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn overloaded_api_server_fails_the_request_at_once() {
+        let metrics = Metrics::new();
+        for (code, reason) in [(429, "TooManyRequests"), (503, "ServiceUnavailable"), (504, "Timeout")] {
+            let (client, mut api) = scripted_api();
+            let services: Api<Service> = Api::all(client);
+            let params = kube::api::ListParams::default();
+            let (result, ()) = tokio::join!(call(&metrics, "list", services.list(&params)), async {
+                api.next_request().await.answer_error(code, reason);
+            });
+            let Err(CallError::Failed(kube::Error::Api(status))) = result else { panic!("{code}") };
+            assert_eq!(status.code, code);
+            api.expect_no_request().await;
+        }
+        assert_eq!((count(&metrics, CallResult::Failed), count(&metrics, CallResult::Ok)), (3, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_without_an_answer_fails_at_the_deadline() {
+        let metrics = Metrics::new();
+        let (client, mut api) = scripted_api();
+        let services: Api<Service> = Api::all(client);
+        let start = tokio::time::Instant::now();
+        let params = kube::api::ListParams::default();
+        let request = tokio::spawn({
+            let metrics = metrics.clone();
+            async move { call(&metrics, "list", services.list(&params)).await.map(drop) }
+        });
+        let unanswered = api.next_request().await;
+        assert!(matches!(request.await.unwrap(), Err(CallError::TimedOut)));
+        assert!(start.elapsed() >= DEADLINE && start.elapsed() < DEADLINE + Duration::from_secs(1));
+        assert_eq!(count(&metrics, CallResult::TimedOut), 1);
+        drop(unanswered);
+    }
 }

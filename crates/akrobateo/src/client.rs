@@ -1,44 +1,83 @@
-//! The connection to the API server. Does I/O.
+//! Creates the client of the API server from a kubeconfig or a ServiceAccount. Does I/O.
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::settings::OperatorConfig;
 
-/// Why there is no connection.
+/// The client cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The kubeconfig that was named cannot be used.
-    #[error("cannot use the kubeconfig or context that was given")]
+    /// The kubeconfig of `--kubeconfig` or the context of `--context` is invalid.
+    #[error("cannot use the kubeconfig or context; check --kubeconfig and --context")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
-    /// Neither a kubeconfig nor a pod's service account was found.
-    #[error("found neither a kubeconfig nor a pod's service account")]
+    /// There is neither a kubeconfig nor a ServiceAccount of a pod.
+    #[error("found neither a kubeconfig nor the ServiceAccount of a pod; --kubeconfig names a kubeconfig")]
     Infer(#[from] kube::config::InferConfigError),
-    /// The configuration cannot be made into a client.
-    #[error("cannot make a client of the configuration")]
+    /// The configuration is invalid, for example its certificates.
+    #[error("cannot create a client from the kubeconfig or ServiceAccount; check its server and credentials")]
     Client(#[from] kube::Error),
 }
 
-/// The namespace of an operator that runs outside a cluster.
+/// The operator's own namespace when it runs outside a cluster.
 pub(crate) const NAMESPACE_OUTSIDE: &str = "kube-system";
 
-/// A client, and the operator's own namespace.
-pub(crate) async fn connect(settings: &OperatorConfig) -> Result<(Client, String), ConnectError> {
-    let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
-    let (mut config, own_namespace) = match &settings.kubeconfig {
+/// Returns a client and the operator's own namespace. Sends no request.
+pub(crate) async fn connect(operator_config: &OperatorConfig) -> Result<(Client, String), ConnectError> {
+    let options =
+        KubeConfigOptions { context: operator_config.context.clone(), ..KubeConfigOptions::default() };
+    let (config, own_namespace) = match &operator_config.kubeconfig {
         Some(path) => (Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?, None),
-        None if settings.context.is_some() => (Config::from_kubeconfig(&options).await?, None),
-        // A service account comes first: a pod's operator is for the cluster that it runs in.
+        None if operator_config.context.is_some() => (Config::from_kubeconfig(&options).await?, None),
+        // The ServiceAccount comes first: an operator in a pod serves the cluster that it runs in.
         None => match Config::incluster() {
             Ok(config) => {
-                let own = config.default_namespace.clone();
-                (config, Some(own))
+                let namespace = config.default_namespace.clone();
+                (config, Some(namespace))
             }
             Err(_) => (Config::infer().await?, None),
         },
     };
-    // The queue retries, with a backoff of its own; a call's deadline must be its end.
+    Ok((client_without_retries(config)?, own_namespace.unwrap_or_else(|| NAMESPACE_OUTSIDE.to_owned())))
+}
+
+/// Returns a client that sends each request once. The queue retries with its own backoff: up to 15 retries of kube on
+/// 429, 503 and 504 would not fit into the deadline of a request.
+fn client_without_retries(mut config: Config) -> kube::Result<Client> {
     config.default_retry = false;
-    let client = Client::try_from(config)?;
-    Ok((client, own_namespace.unwrap_or_else(|| NAMESPACE_OUTSIDE.to_owned())))
+    Client::try_from(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const TOO_MANY_REQUESTS: &[u8] =
+        b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn client_does_not_retry_by_itself() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = client_without_retries(Config::new(url.parse().unwrap())).unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            stream.write_all(TOO_MANY_REQUESTS).await.unwrap();
+        });
+        let start = Instant::now();
+        let answer = client.apiserver_version().await;
+        server.await.unwrap();
+        assert!(answer.is_err());
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "waited as Retry-After asks: {:?}",
+            start.elapsed()
+        );
+    }
 }

@@ -1,4 +1,7 @@
-//! The operator. Per Service: [`observe`] what is, [`decide`] what should be, [`apply`] the difference.
+//! The operator, and the administrator's commands.
+//!
+//! Imports run one way: `cache` (stores and watches), then the pure core (`spec`, `allocation`, `decide`), then `apply`
+//! (writes). `planner` and `reconcile` connect them for one Service, and `run` drives everything.
 
 mod address_type;
 mod allocation;
@@ -8,6 +11,7 @@ mod call;
 mod cli;
 mod client;
 mod decide;
+mod error_chain;
 mod http;
 mod key;
 mod kube_proxy;
@@ -21,6 +25,8 @@ mod reconcile;
 #[cfg(test)]
 mod reference;
 mod run;
+#[cfg(test)]
+mod scripted_api;
 mod settings;
 mod spec;
 

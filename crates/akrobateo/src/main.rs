@@ -1,4 +1,4 @@
-//! The `akrobateo` program: the operator, or one of the administrator's commands.
+//! The program `akrobateo`: runs the operator or an administrator's command. Does I/O.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -8,20 +8,23 @@ use tracing_subscriber::EnvFilter;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match Invocation::read() {
-        Invocation::Operator(settings) => operate(settings).await,
+    match Invocation::from_args() {
+        Invocation::Operator(config) => run_operator(config).await,
         Invocation::Command(task) => task.run().await,
     }
 }
 
-async fn operate(settings: OperatorConfig) -> ExitCode {
+async fn run_operator(config: OperatorConfig) -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
-    match run(settings).await {
+    match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot run");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the operator stopped because of an error"
+            );
             ExitCode::FAILURE
         }
     }

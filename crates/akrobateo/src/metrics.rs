@@ -1,4 +1,4 @@
-//! What is counted. Labels never carry names of objects or texts of errors: their number must not grow.
+//! The operator's metrics. Labels have few values: never a name of an object or a text of an error. No I/O.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -16,20 +16,21 @@ use crate::key::ServiceKey;
 
 /// All metrics of the operator.
 pub(crate) struct Metrics {
-    /// Calls to the API server, by step and result.
+    /// Requests to the API server by step and result.
     pub(crate) calls: Family<CallLabels, Counter>,
-    /// How long calls take.
+    /// The duration of requests to the API server.
     pub(crate) call_seconds: Histogram,
-    /// Turns of Services, by result.
-    pub(crate) turns: Family<ReconcileLabels, Counter>,
-    /// How long turns take.
-    pub(crate) turn_seconds: Histogram,
-    /// Interrupted watches, by kind.
+    /// Reconciliations by result.
+    pub(crate) reconciles: Family<ReconcileLabels, Counter>,
+    /// The duration of reconciliations.
+    pub(crate) reconcile_seconds: Histogram,
+    /// Failed lists and watches by kind.
     pub(crate) watch_errors: Family<WatchLabels, Counter>,
-    /// Services by the state of their exposure.
+    /// Services by the reason of their condition `akrobateo.io/Exposed`.
     services: Family<ServiceLabels, Gauge>,
+    /// The label under which each Service is counted.
     states: Mutex<HashMap<ServiceKey, &'static str>>,
-    /// 1 while this replica writes.
+    /// 1 if this replica is the leader, otherwise 0.
     pub(crate) leader: Gauge<f64, AtomicU64>,
     registry: Registry,
 }
@@ -41,7 +42,7 @@ pub(crate) struct CallLabels {
     pub(crate) result: CallResult,
 }
 
-/// How a call ended.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub(crate) enum CallResult {
     Ok,
@@ -60,7 +61,7 @@ impl EncodeLabelValue for CallResult {
     }
 }
 
-/// Labels of [`Metrics::turns`].
+/// Labels of [`Metrics::reconciles`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct ReconcileLabels {
     /// `ok`, or the step that failed.
@@ -81,33 +82,42 @@ struct ServiceLabels {
 }
 
 impl Metrics {
+    /// Returns metrics with all values at zero.
     pub(crate) fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("akrobateo");
         // From 1 ms to 16 s.
         let seconds = || Histogram::new(exponential_buckets(0.001, 4.0, 8));
-        let (call_seconds, turn_seconds) = (seconds(), seconds());
-        let (calls, turns, watch_errors, services) =
+        let (call_seconds, reconcile_seconds) = (seconds(), seconds());
+        let (calls, reconciles, watch_errors, services) =
             (Family::default(), Family::default(), Family::default(), Family::default());
         let leader = Gauge::default();
-        registry.register("api_calls", "Writes to the API server, by step and result", calls.clone());
-        let help = "Duration of writes to the API server";
+        registry.register("api_calls", "API requests other than watches, by step and result", calls.clone());
+        let help = "Duration of API requests other than watches";
         registry.register_with_unit("api_call_duration", help, Unit::Seconds, call_seconds.clone());
-        registry.register("reconciles", "Turns of Services: ok, or the step that failed", turns.clone());
+        registry.register(
+            "reconciles",
+            "Reconciliations by result: ok, or the step that failed",
+            reconciles.clone(),
+        );
         registry.register_with_unit(
             "reconcile_duration",
-            "Duration of turns",
+            "Duration of reconciliations",
             Unit::Seconds,
-            turn_seconds.clone(),
+            reconcile_seconds.clone(),
         );
-        registry.register("watch_errors", "Interruptions of watches, by kind", watch_errors.clone());
-        registry.register("services", "Services by the state of their exposure", services.clone());
-        registry.register("leader", "1 while this replica writes, else 0", leader.clone());
+        registry.register("watch_errors", "Failed lists and watches by kind", watch_errors.clone());
+        registry.register(
+            "services",
+            "Services by the reason of the condition akrobateo.io/Exposed",
+            services.clone(),
+        );
+        registry.register("leader", "1 if this replica is the leader, otherwise 0", leader.clone());
         let states = Mutex::default();
         Arc::new(Self {
             calls,
             call_seconds,
-            turns,
-            turn_seconds,
+            reconciles,
+            reconcile_seconds,
             watch_errors,
             services,
             states,
@@ -116,14 +126,14 @@ impl Metrics {
         })
     }
 
-    /// Counts a Service under its state; `None` when it is not ours, or no longer.
+    /// Counts a Service under its state. `None` stops counting it.
     pub(crate) fn set_service_state(&self, key: &ServiceKey, state: Option<&'static str>) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match state {
+        let previous_state = match state {
             Some(state) => states.insert(key.clone(), state),
             None => states.remove(key),
         };
-        if let Some(state) = before {
+        if let Some(state) = previous_state {
             self.services.get_or_create(&ServiceLabels { state }).dec();
         }
         if let Some(state) = state {
@@ -131,14 +141,14 @@ impl Metrics {
         }
     }
 
-    /// Forgets what only the leader knows.
+    /// Clears the values that only the leader has.
     pub(crate) fn on_lost_leadership(&self) {
         self.leader.set(0.0);
         self.states.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.services.clear();
     }
 
-    /// The metrics in the `OpenMetrics` text format.
+    /// Returns the metrics in the `OpenMetrics` text format.
     pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

@@ -1,166 +1,236 @@
-//! What is: the cluster as the watches last saw it. `watch.rs` does the I/O; reading it is pure.
+//! Turns watch triggers into Services to reconcile: allocates ports again when their inputs change. The cache does the I/O.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use akrobateo_core::annotations::NODE_ADDRESS;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::mpsc;
 
 use crate::allocation::{Admission, PortAllocations};
-use crate::cache::{Changes, ListError, Stores, Trigger, WatchEnded};
+use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
 use crate::decide::{MissingPods, Placement, ServiceState};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
 use crate::spec::ServiceDefaults;
 
-/// Changes that are taken in at once; more wait for the next time.
-const BATCH: usize = 1024;
+#[cfg(test)]
+mod tests;
 
-/// Live views of everything that is watched, and what follows from them for all Services together.
+/// The maximum number of triggers that one call takes from the channel.
+const MAX_BATCH: usize = 1024;
+
+/// The cache, and the port allocation of all Services that follows from it.
 pub(crate) struct Planner {
-    views: Stores,
-    changes: mpsc::UnboundedReceiver<Trigger>,
-    watched: Option<String>,
+    stores: Stores,
+    triggers: mpsc::UnboundedReceiver<Trigger>,
+    watch_namespace: Option<String>,
     defaults: Arc<ServiceDefaults>,
+    /// The nodes of the last allocation.
     nodes: Arc<Vec<NodeInfo>>,
-    landscape: PortAllocations,
-    gaps: MissingPods,
+    /// The Services of the last allocation.
+    services: HashMap<ServiceKey, Arc<Service>>,
+    allocations: PortAllocations,
+    missing_pods: MissingPods,
 }
 
 impl Planner {
-    /// Starts the watches, as tasks of this runtime.
+    /// Starts the watches as tasks of this runtime.
     pub(crate) fn watch(
         client: &Client,
-        watched: Option<&str>,
+        watch_namespace: Option<&str>,
         placement: &Placement,
         defaults: Arc<ServiceDefaults>,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let (sender, changes) = mpsc::unbounded_channel();
-        Self {
-            views: Stores::watch(client, watched, placement, &Changes { sender, metrics: metrics.clone() }),
-            changes,
-            watched: watched.map(str::to_owned),
-            defaults,
-            nodes: Arc::default(),
-            landscape: PortAllocations::default(),
-            gaps: MissingPods::default(),
-        }
+        let (sender, triggers) = mpsc::unbounded_channel();
+        let sender = TriggerSender { sender, metrics: metrics.clone() };
+        let stores = Stores::watch(client, watch_namespace, placement, &sender);
+        Self::new(stores, triggers, watch_namespace, defaults)
     }
 
-    /// Looks once, and never again.
+    /// Lists each kind once. The planner never receives a trigger.
     pub(crate) async fn list(
         client: &Client,
-        watched: Option<&str>,
+        watch_namespace: Option<&str>,
         placement: &Placement,
         defaults: Arc<ServiceDefaults>,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
-        let (_, changes) = mpsc::unbounded_channel();
-        Ok(Self {
-            views: Stores::list(client, watched, placement, metrics).await?,
-            changes,
-            watched: watched.map(str::to_owned),
+        let (_, triggers) = mpsc::unbounded_channel();
+        let stores = Stores::list(client, watch_namespace, placement, metrics).await?;
+        Ok(Self::new(stores, triggers, watch_namespace, defaults))
+    }
+
+    fn new(
+        stores: Stores,
+        triggers: mpsc::UnboundedReceiver<Trigger>,
+        watch_namespace: Option<&str>,
+        defaults: Arc<ServiceDefaults>,
+    ) -> Self {
+        Self {
+            stores,
+            triggers,
+            watch_namespace: watch_namespace.map(str::to_owned),
             defaults,
             nodes: Arc::default(),
-            landscape: PortAllocations::default(),
-            gaps: MissingPods::default(),
-        })
+            services: HashMap::new(),
+            allocations: PortAllocations::default(),
+            missing_pods: MissingPods::default(),
+        }
     }
 
-    /// Returns once every view is complete: decisions on less would remove what is wanted.
-    pub(crate) async fn complete(&mut self) -> Result<(), WatchEnded> {
-        self.views.complete().await
+    /// Waits until all stores are complete. A decision on an incomplete store would delete proxies that are needed.
+    pub(crate) async fn wait_synced(&self) -> Result<(), WatchEnded> {
+        self.stores.wait_synced().await
     }
 
-    /// Lets changes go by, for as long as they are another replica's business.
-    pub(crate) async fn discard_until_leader(&mut self) -> WatchEnded {
+    /// Discards triggers while another replica is the leader. Returns only if the watches end.
+    pub(crate) async fn discard_triggers(&mut self) -> WatchEnded {
         let mut batch = Vec::new();
-        while self.changes.recv_many(&mut batch, BATCH).await > 0 {
+        while self.triggers.recv_many(&mut batch, MAX_BATCH).await > 0 {
             batch.clear();
         }
         WatchEnded
     }
 
-    /// Looks at everything as if for the first time: every Service is concerned.
-    pub(crate) fn everything(&mut self) -> BTreeSet<ServiceKey> {
-        self.survey();
-        let mut concerned = self.views.all();
-        concerned.retain(|key| self.in_scope(key));
-        concerned
+    /// Allocates ports, and returns every Service in scope.
+    pub(crate) fn resync(&mut self) -> BTreeSet<ServiceKey> {
+        self.allocate();
+        let mut keys = self.stores.all_keys();
+        keys.retain(|key| self.is_in_scope(key));
+        keys
     }
 
-    /// Waits for changes, and tells which Services they concern: also those that now own a port, or no longer.
-    pub(crate) async fn changed(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
+    /// Waits for triggers, and returns the Services that need a reconciliation: those that changed, and those whose
+    /// port allocation changed because of it.
+    pub(crate) async fn wait_for_changes(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
         let mut batch = Vec::new();
-        if self.changes.recv_many(&mut batch, BATCH).await == 0 {
+        if self.triggers.recv_many(&mut batch, MAX_BATCH).await == 0 {
             return Err(WatchEnded);
         }
-        let mut concerned = BTreeSet::new();
-        let mut survey = false;
-        for concern in batch {
-            match concern {
+        let mut affected = BTreeSet::new();
+        let (mut all_affected, mut needs_allocation) = (false, false);
+        for trigger in batch {
+            match trigger {
                 Trigger::Service(key) => {
-                    survey = true;
-                    concerned.insert(key);
+                    needs_allocation |= self.has_new_allocation_input(&key);
+                    affected.insert(key);
                 }
                 Trigger::Workload(key) => {
-                    // What a refused Service's proxies hold is part of the landscape.
-                    survey |= matches!(self.landscape.get(&key), Some(Admission::Rejected(_)));
-                    concerned.insert(key);
+                    // The proxies of a rejected Service keep their ports, which is an input of the allocation.
+                    needs_allocation |= matches!(self.allocations.get(&key), Some(Admission::Rejected(_)));
+                    affected.insert(key);
                 }
                 Trigger::Endpoints(key) => {
-                    concerned.insert(key);
+                    affected.insert(key);
                 }
-                Trigger::All => {
-                    survey = true;
-                    concerned.extend(self.views.all());
-                }
+                Trigger::Node(name) => all_affected |= self.is_node_changed(&name),
+                Trigger::All => all_affected = true,
             }
         }
-        if survey {
-            concerned.extend(self.survey());
+        if all_affected {
+            affected.extend(self.stores.all_keys());
         }
-        concerned.retain(|key| self.in_scope(key));
-        Ok(concerned)
+        if all_affected || needs_allocation {
+            affected.extend(self.allocate());
+        }
+        affected.retain(|key| self.is_in_scope(key));
+        Ok(affected)
     }
 
-    /// What is known about one Service.
-    pub(crate) fn observe(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
-        let service = self.views.service(key);
-        let pods = self.views.pods(key);
+    /// Returns the input of the decisions about one Service.
+    pub(crate) fn service_state(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
+        let service = self.stores.service(key);
+        let pods = self.stores.pods(key);
         let pod_missing_since = if let Some(service) = &service {
-            self.gaps.update(key, service, &pods, &self.nodes, now)
+            self.missing_pods.update(key, service, &pods, &self.nodes, now)
         } else {
-            self.gaps.forget(key);
+            self.missing_pods.forget(key);
             BTreeMap::new()
         };
         ServiceState {
             service,
-            admission: self.landscape.get(key).cloned(),
-            workloads: self.views.workloads(key),
+            admission: self.allocations.get(key).cloned(),
+            workloads: self.stores.workloads(key),
             pods,
             nodes: self.nodes.clone(),
-            endpoint_nodes: self.views.endpoint_nodes(key),
+            endpoint_nodes: self.stores.endpoint_nodes(key),
             pod_missing_since,
         }
     }
 
-    /// Looks at all Services together, and tells whose case is another now.
-    fn survey(&mut self) -> Vec<ServiceKey> {
-        self.nodes = Arc::new(self.views.nodes());
-        let services = self.views.services();
-        let views = &self.views;
-        let now = PortAllocations::allocate(&services, &self.nodes, &self.defaults, |key| views.holding(key));
-        let changed = now.changed_since(&self.landscape);
-        self.landscape = now;
+    /// Allocates the ports of all Services, and returns those whose allocation changed.
+    fn allocate(&mut self) -> Vec<ServiceKey> {
+        let services = self.stores.services();
+        let nodes = self.stores.nodes();
+        let stores = &self.stores;
+        let allocations =
+            PortAllocations::allocate(&services, &nodes, &self.defaults, |key| stores.held_ports(key));
+        let changed = allocations.changed_since(&self.allocations);
+        warn_of_invalid_addresses(&self.nodes, &nodes);
+        self.allocations = allocations;
+        self.nodes = Arc::new(nodes);
+        self.services =
+            services.into_iter().map(|service| (ServiceKey::from_service(&service), service)).collect();
         changed
     }
 
-    /// Proxies for Services outside the watched namespace are another operator's: their Services cannot be seen.
-    fn in_scope(&self, key: &ServiceKey) -> bool {
-        self.watched.as_ref().is_none_or(|namespace| *namespace == key.namespace)
+    /// Returns true if the Service differs from the last allocation in a field that the allocation reads. The
+    /// operator's own write of a status is no reason to allocate again.
+    fn has_new_allocation_input(&self, key: &ServiceKey) -> bool {
+        let current = self.stores.service(key);
+        self.services.get(key).map(|service| allocation_input(service))
+            != current.as_ref().map(|service| allocation_input(service))
+    }
+
+    /// Returns true if the node differs from the last allocation in a field that decisions read. The kubelet writes the
+    /// status of a node every few minutes, most often with nothing but a new heartbeat.
+    fn is_node_changed(&self, name: &str) -> bool {
+        self.nodes.iter().find(|node| node.name == name) != self.stores.node(name).as_ref()
+    }
+
+    /// Returns true if this operator is responsible. It cannot see Services outside the watched namespace, so their
+    /// proxies belong to another operator.
+    fn is_in_scope(&self, key: &ServiceKey) -> bool {
+        self.watch_namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
+    }
+}
+
+/// The fields of a Service that the port allocation reads.
+#[derive(PartialEq)]
+struct AllocationInput<'a> {
+    uid: Option<&'a str>,
+    created: Option<&'a Time>,
+    is_terminating: bool,
+    annotations: Option<&'a BTreeMap<String, String>>,
+    spec: Option<&'a ServiceSpec>,
+}
+
+fn allocation_input(service: &Service) -> AllocationInput<'_> {
+    let metadata = &service.metadata;
+    AllocationInput {
+        uid: metadata.uid.as_deref(),
+        created: metadata.creation_timestamp.as_ref(),
+        is_terminating: metadata.deletion_timestamp.is_some(),
+        annotations: metadata.annotations.as_ref(),
+        spec: service.spec.as_ref(),
+    }
+}
+
+/// Logs the annotation of each new or changed node that has values that cannot be published.
+fn warn_of_invalid_addresses(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) {
+    let invalid = nodes.iter().filter(|node| !node.invalid_addresses.is_empty());
+    for node in invalid.filter(|node| !nodes_before.contains(node)) {
+        tracing::warn!(
+            node = node.name,
+            annotation = NODE_ADDRESS,
+            invalid = ?node.invalid_addresses,
+            "ignoring invalid values of the annotation; expected IP addresses that clients can reach"
+        );
     }
 }

@@ -1,4 +1,7 @@
-//! Which Service's turn it is: one turn at a time for each, many Services at once, failures again later.
+//! The work queue: one reconciliation at a time for each Service, and retries with a backoff. No I/O.
+//!
+//! kube's `Controller` does not fit: it skips objects that are no longer in its store, and proxies of a deleted Service
+//! must be removed without a finalizer. Its queue, `Runner`, is private, so this file builds on kube's `Scheduler`.
 
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
@@ -13,35 +16,41 @@ use tokio::time::Instant;
 
 use crate::key::ServiceKey;
 
-/// Changes that come together, as those of a rollout do, are one turn.
+/// Changes within this time, as in a rollout, cause one reconciliation.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// Turns at once: enough to be quick after a restart, few enough to be polite to the API server.
-const MAX_RUNNING: usize = 16;
-/// Wait after the first failure; doubled after each further one.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(30);
+/// Reconciliations at a time. More would be quicker after a restart, but would load the API server.
+const MAX_CONCURRENT: usize = 16;
+/// The delay after the first failure. It doubles with each further failure.
+const MIN_BACKOFF: Duration = Duration::from_millis(500);
+/// The longest delay after a failure.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-type Turn = Pin<Box<dyn Future<Output = (ServiceKey, Outcome)> + Send>>;
+type Reconciliation = Pin<Box<dyn Future<Output = (ServiceKey, Outcome)> + Send>>;
 
-/// How a turn ended.
+/// The result of a reconciliation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
+    /// It succeeded.
     Done,
-    /// Done for now, and to be looked at again after a while.
-    Again(Duration),
+    /// It succeeded, and the Service needs another one after this delay.
+    RequeueAfter(Duration),
+    /// It failed, and is repeated with a backoff.
     Failed,
 }
 
-/// The Services that are waiting for their turn, and those that have it.
+/// The Services that wait for a reconciliation, and the reconciliations that run.
 pub(crate) struct Queue {
     requests: mpsc::UnboundedSender<ScheduleRequest<ServiceKey>>,
     waiting: Scheduler<ServiceKey, mpsc::UnboundedReceiver<ScheduleRequest<ServiceKey>>>,
-    running: FuturesUnordered<Turn>,
+    running: FuturesUnordered<Reconciliation>,
+    /// The Services of the reconciliations that run.
     busy: HashSet<ServiceKey>,
+    /// Consecutive failures.
     failures: HashMap<ServiceKey, u32>,
 }
 
 impl Queue {
+    /// Returns an empty queue.
     pub(crate) fn new() -> Self {
         let (requests, receiver) = mpsc::unbounded();
         Self {
@@ -53,68 +62,73 @@ impl Queue {
         }
     }
 
-    /// Asks for a turn as soon as possible.
+    /// Requests a reconciliation as soon as possible.
     pub(crate) fn add(&self, key: ServiceKey) {
         self.add_at(key, Instant::now());
     }
 
-    /// Lets turns run until the next one may start, and says whose it is.
+    /// Drives the reconciliations that run until another one may start. Returns the Service for it.
     pub(crate) async fn next(&mut self) -> ServiceKey {
         loop {
-            let free = self.running.len() < MAX_RUNNING;
+            let has_capacity = self.running.len() < MAX_CONCURRENT;
             let busy = &self.busy;
-            let mut waiting = Pin::new(&mut self.waiting).hold_unless(|key| free && !busy.contains(key));
+            let mut waiting =
+                Pin::new(&mut self.waiting).hold_unless(|key| has_capacity && !busy.contains(key));
             tokio::select! {
-                Some((key, outcome)) = self.running.next() => self.finish(key, outcome),
+                Some((key, outcome)) = self.running.next() => self.on_finished(key, outcome),
                 Some(key) = waiting.next() => return key,
-                // Neither: the queue holds a sender, so it is never closed.
+                // Unreachable: the queue holds a sender, so the scheduler never ends.
                 else => pending().await,
             }
         }
     }
 
-    /// Starts a turn.
-    pub(crate) fn start(&mut self, key: ServiceKey, turn: impl Future<Output = Outcome> + Send + 'static) {
+    /// Starts a reconciliation. [`Self::next`] and [`Self::drain`] drive it.
+    pub(crate) fn start(
+        &mut self,
+        key: ServiceKey,
+        reconciliation: impl Future<Output = Outcome> + Send + 'static,
+    ) {
         self.busy.insert(key.clone());
         self.running.push(Box::pin(async move {
-            let outcome = turn.await;
+            let outcome = reconciliation.await;
             (key, outcome)
         }));
     }
 
-    /// Lets the turns that have begun come to their end.
+    /// Waits for the reconciliations that run. Starts no other.
     pub(crate) async fn drain(mut self) {
         while self.running.next().await.is_some() {}
     }
 
-    fn finish(&mut self, key: ServiceKey, outcome: Outcome) {
+    fn on_finished(&mut self, key: ServiceKey, outcome: Outcome) {
         self.busy.remove(&key);
         match outcome {
             Outcome::Done => {
                 self.failures.remove(&key);
             }
-            Outcome::Again(wait) => {
+            Outcome::RequeueAfter(delay) => {
                 self.failures.remove(&key);
-                self.add_at(key, Instant::now() + wait);
+                self.add_at(key, Instant::now() + delay);
             }
             Outcome::Failed => {
                 let failures = self.failures.entry(key.clone()).or_default();
-                let wait = FIRST_RETRY.saturating_mul(1 << (*failures).min(16)).min(LAST_RETRY);
+                let backoff = MIN_BACKOFF.saturating_mul(1 << (*failures).min(16)).min(MAX_BACKOFF);
                 *failures += 1;
-                self.add_at(key, Instant::now() + wait);
+                self.add_at(key, Instant::now() + backoff);
             }
         }
     }
 
     fn add_at(&self, message: ServiceKey, run_at: Instant) {
-        // The receiver is this queue's own, so sending cannot fail.
+        // The send cannot fail, because the queue owns the receiver.
         let _ = self.requests.unbounded_send(ScheduleRequest { message, run_at });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{pause, timeout};
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
@@ -122,9 +136,8 @@ mod tests {
         ServiceKey { namespace: "default".to_owned(), name: name.to_owned() }
     }
 
-    #[tokio::test]
-    async fn many_changes_of_one_service_are_one_turn() {
-        pause();
+    #[tokio::test(start_paused = true)]
+    async fn changes_of_one_service_cause_one_reconciliation() {
         let mut queue = Queue::new();
         for _ in 0..10 {
             queue.add(key("web"));
@@ -133,39 +146,39 @@ mod tests {
         assert!(timeout(Duration::from_mins(1), queue.next()).await.is_err());
     }
 
-    #[tokio::test]
-    async fn a_service_whose_turn_is_running_waits_and_others_do_not() {
-        pause();
+    #[tokio::test(start_paused = true)]
+    async fn running_reconciliation_delays_only_its_own_service() {
         let mut queue = Queue::new();
-        queue.start(key("slow"), tokio::time::sleep(Duration::from_secs(5)).map_done());
+        queue.start(key("slow"), async {
+            sleep(Duration::from_secs(5)).await;
+            Outcome::Done
+        });
         queue.add(key("slow"));
         queue.add(key("other"));
-        let begin = Instant::now();
+        let start = Instant::now();
         assert_eq!(queue.next().await, key("other"));
-        assert!(begin.elapsed() < Duration::from_secs(1));
+        assert!(start.elapsed() < Duration::from_secs(1));
         assert_eq!(queue.next().await, key("slow"));
-        assert!(begin.elapsed() >= Duration::from_secs(5));
+        assert!(start.elapsed() >= Duration::from_secs(5));
     }
 
-    #[tokio::test]
-    async fn a_failed_turn_comes_again_later_each_time_and_no_later_than_the_limit() {
-        pause();
+    #[tokio::test(start_paused = true)]
+    async fn failures_back_off_up_to_the_maximum() {
         let mut queue = Queue::new();
-        let mut waits = Vec::new();
+        let mut backoffs = Vec::new();
         for _ in 0..12 {
             queue.start(key("web"), async { Outcome::Failed });
-            let begin = Instant::now();
+            let start = Instant::now();
             assert_eq!(queue.next().await, key("web"));
-            waits.push(begin.elapsed());
+            backoffs.push(start.elapsed());
         }
-        assert!(waits.is_sorted(), "{waits:?}");
-        assert!(waits[0] >= FIRST_RETRY && waits[0] < FIRST_RETRY * 2);
-        assert!(waits[11] < LAST_RETRY + Duration::from_secs(1));
+        assert!(backoffs.is_sorted(), "{backoffs:?}");
+        assert!(backoffs[0] >= MIN_BACKOFF && backoffs[0] < MIN_BACKOFF * 2);
+        assert!(backoffs[11] < MAX_BACKOFF + Duration::from_secs(1));
     }
 
-    #[tokio::test]
-    async fn a_change_brings_a_failing_service_forward() {
-        pause();
+    #[tokio::test(start_paused = true)]
+    async fn change_overrides_the_backoff() {
         let mut queue = Queue::new();
         for _ in 0..8 {
             queue.start(key("web"), async { Outcome::Failed });
@@ -173,16 +186,8 @@ mod tests {
         }
         queue.start(key("web"), async { Outcome::Failed });
         queue.add(key("web"));
-        let begin = Instant::now();
+        let start = Instant::now();
         assert_eq!(queue.next().await, key("web"));
-        assert!(begin.elapsed() < Duration::from_secs(1));
+        assert!(start.elapsed() < Duration::from_secs(1));
     }
-
-    trait MapDone: Future + Sized {
-        async fn map_done(self) -> Outcome {
-            self.await;
-            Outcome::Done
-        }
-    }
-    impl<F: Future> MapDone for F {}
 }

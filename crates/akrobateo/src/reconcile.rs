@@ -1,4 +1,4 @@
-//! One turn for one Service: observe, decide, make the difference. Safe to repeat at any time.
+//! Reconciles one Service: decides, compares with the cluster, and writes the difference. Safe to repeat. Does I/O.
 
 use std::sync::Arc;
 
@@ -11,41 +11,49 @@ use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::spec::ServiceDefaults;
 
-/// What a turn needs besides what it observes.
+#[cfg(test)]
+mod tests;
+
+/// The input of a reconciliation that is the same for all Services.
 pub(crate) struct Context {
     pub(crate) writer: Writer,
-    pub(crate) settings: ProxyConfig,
+    pub(crate) proxy_config: ProxyConfig,
     pub(crate) defaults: Arc<ServiceDefaults>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Brings the cluster to what the Service asks for. Does all that it can; reports the first failure.
-///
-/// Tells when the Service needs another turn although nothing happens to it.
+/// Executes every action that the Service needs, also after a failure. Returns the first failure, otherwise the time at
+/// which the Service needs the next reconciliation although nothing changes.
 pub(crate) async fn reconcile(
     context: &Context,
     key: &ServiceKey,
-    observed: &ServiceState,
+    state: &ServiceState,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ApplyError> {
-    let decision = decide(&context.settings, &context.defaults, observed, now);
-    let service = observed.service.as_deref();
-    let mut outcome = Ok(());
-    for change in plan_actions(observed, &decision, now) {
-        // News of what has failed would be false, and told again at each retry.
-        if outcome.is_err() && matches!(change, Action::EmitEvent { .. }) {
+    let decision = decide(&context.proxy_config, &context.defaults, state, now);
+    let service = state.service.as_deref();
+    let mut first_failure = None;
+    for action in plan_actions(state, &decision, now) {
+        // After a failure an event would report a success that did not happen, and each retry would repeat it.
+        if first_failure.is_some() && matches!(action, Action::EmitEvent { .. }) {
             continue;
         }
-        outcome = outcome.and(context.writer.make(key, service, &change).await);
+        if let Err(error) = context.writer.execute(key, service, &action).await {
+            first_failure.get_or_insert(error);
+        }
     }
-    match (service, &outcome) {
-        // Somebody was quicker: what they wrote is on its way here, and the next turn will have seen it.
-        (_, Err(error)) if error.is_conflict() => (),
-        (Some(service), Err(error)) => context.writer.report(service, error).await?,
-        (Some(service), Ok(())) => context.writer.clear_failure(service),
-        (None, _) => (),
+    match (service, &first_failure) {
+        // Another client wrote first. Its change is on the way to the cache and triggers a reconciliation.
+        (_, Some(error)) if error.is_conflict() => (),
+        (Some(service), Some(error)) => {
+            if let Err(error) = context.writer.report_failure(key, service, error).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(service = %key, error, "cannot report the failure as an event of the Service");
+            }
+        }
+        (_, None) | (None, _) => context.writer.clear_failure(key),
     }
     let exposure = decision.status.as_ref().and_then(|status| status.exposure.as_ref());
     context.metrics.set_service_state(key, exposure.map(|exposure| exposure.reason.as_str()));
-    outcome.map(|()| decision.recheck_at)
+    first_failure.map_or(Ok(decision.recheck_at), Err)
 }

@@ -1,4 +1,4 @@
-//! The operator's life: connect, watch, lead, take turns until told to stop.
+//! Runs the operator: connects, starts the watches, waits for leadership, and reconciles until a signal. Does I/O.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,173 +14,179 @@ use crate::apply::{ApplyError, Writer};
 use crate::cache::WatchEnded;
 use crate::client::{ConnectError, connect};
 use crate::decide::ServiceState;
-use crate::decide::{Placement, ProxyConfig};
 use crate::http::{self, Health};
 use crate::key::ServiceKey;
-use crate::kube_proxy::auto_ip_mode;
-use crate::lease::Election;
+use crate::kube_proxy::wait_for_ip_mode;
+use crate::lease::LeaderElector;
 use crate::metrics::{Metrics, ReconcileLabels};
 use crate::planner::Planner;
 use crate::queue::{Outcome, Queue};
 use crate::reconcile::{Context, reconcile};
-use crate::settings::{IpModeSetting, OperatorConfig};
-use crate::spec::IpMode;
+use crate::settings::{OperatorConfig, ResolvedConfig};
 
-/// How long turns that have begun may take after the signal to stop.
-const DRAIN: Duration = Duration::from_secs(15);
+#[cfg(test)]
+mod tests;
 
-/// Why the operator does not run, or no longer.
+/// The time that running reconciliations get after the signal to stop.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The operator cannot start, or cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No connection to a cluster.
-    #[error("no connection to a cluster")]
+    /// There is no client of the API server.
+    #[error("cannot connect to a cluster")]
     Connect(#[from] ConnectError),
-    /// The address for probes and metrics is not to be had.
-    #[error("cannot answer on {0}; --http-address chooses another address")]
+    /// The address for probes and metrics cannot be used.
+    #[error("cannot listen on {0} for probes and metrics; --http-address sets another address")]
     Http(std::net::SocketAddr, #[source] std::io::Error),
-    /// Signals cannot be handled.
-    #[error("cannot handle signals")]
+    /// The handlers of SIGTERM and SIGINT cannot be installed.
+    #[error("cannot install the handlers of SIGTERM and SIGINT")]
     Signal(#[from] std::io::Error),
-    /// A watch is gone.
+    /// The cache is no longer updated.
     #[error(transparent)]
     Watch(#[from] WatchEnded),
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(settings: OperatorConfig) -> Result<(), StartError> {
+pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
     let metrics = Metrics::new();
     let health = Arc::new(Health { ready: AtomicBool::new(false), metrics: metrics.clone() });
-    let listener = TcpListener::bind(settings.http_address).await;
-    let listener = listener.map_err(|error| StartError::Http(settings.http_address, error))?;
+    let listener = TcpListener::bind(config.http_address).await;
+    let listener = listener.map_err(|error| StartError::Http(config.http_address, error))?;
     tokio::spawn(http::serve(listener, health.clone()));
-    let mut stop = Box::pin(stop_signal()?);
+    let mut shutdown = Box::pin(shutdown_signal()?);
 
-    let (client, own_namespace) = connect(&settings).await?;
-    let auto = async {
-        match settings.ip_mode {
-            IpModeSetting::Auto => auto_ip_mode(&client, &metrics).await,
-            IpModeSetting::Vip | IpModeSetting::Proxy => IpMode::Vip,
+    let (client, own_namespace) = connect(&config).await?;
+    let ip_mode = async {
+        match config.ip_mode() {
+            Some(ip_mode) => ip_mode,
+            None => wait_for_ip_mode(&client, &metrics).await,
         }
     };
-    let auto = tokio::select! {
-        auto = auto => auto,
-        () = &mut stop => return Ok(()),
+    let ip_mode = tokio::select! {
+        ip_mode = ip_mode => ip_mode,
+        () = &mut shutdown => return Ok(()),
     };
-    let defaults = Arc::new(settings.defaults(auto));
-    let placement = match &settings.lb_namespace {
-        Some(chosen) => chosen.0.clone(),
-        None => Placement::Shared(own_namespace.clone()),
-    };
+    let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace, ip_mode);
+    let (defaults, watch_namespace) = (Arc::new(defaults), config.watch_namespace());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        watch_namespace = settings.watched().unwrap_or("(all)"),
-        lb_namespace = %placement,
-        lb_image = settings.lb_image,
+        watch_namespace = watch_namespace.unwrap_or("(all)"),
+        lb_namespace = %proxies.placement,
+        lb_image = proxies.image,
         "starting"
     );
-    let mut world = Planner::watch(&client, settings.watched(), &placement, defaults.clone(), &metrics);
-    let election = Election::new(client.clone(), &own_namespace, identity(), metrics.clone());
+    let planner = Planner::watch(&client, watch_namespace, &proxies.placement, defaults.clone(), &metrics);
+    let elector = LeaderElector::new(client.clone(), &own_namespace, identity(), metrics.clone());
     let context = Context {
         writer: Writer::new(client, metrics.clone()),
-        settings: ProxyConfig { placement, image: settings.lb_image },
+        proxy_config: proxies,
         defaults,
         metrics: metrics.clone(),
     };
     tokio::select! {
-        complete = world.complete() => complete?,
-        () = &mut stop => return Ok(()),
+        synced = planner.wait_synced() => synced?,
+        () = &mut shutdown => return Ok(()),
     }
     health.ready.store(true, Ordering::Relaxed);
-    lead(world, context, &election, stop).await
+    run_when_elected(planner, context, &elector, shutdown).await
 }
 
-/// Waits for this replica's time as the leader, and uses it; again whenever that time has ended.
-async fn lead(
-    mut world: Planner,
+/// Reconciles whenever this replica is the leader, until `shutdown`. Then releases the Lease.
+async fn run_when_elected(
+    mut planner: Planner,
     context: Context,
-    election: &Election,
-    mut stop: Pin<Box<impl Future<Output = ()>>>,
+    elector: &LeaderElector,
+    mut shutdown: Pin<Box<impl Future<Output = ()>>>,
 ) -> Result<(), StartError> {
     let context = Arc::new(context);
     loop {
-        tokio::select! {
-            () = election.acquire() => (),
-            ended = world.discard_until_leader() => return Err(ended.into()),
-            () = &mut stop => return Ok(()),
-        }
-        tracing::info!("leading");
+        let acquired_at = tokio::select! {
+            acquired_at = elector.acquire() => acquired_at,
+            ended = planner.discard_triggers() => return Err(ended.into()),
+            () = &mut shutdown => return Ok(()),
+        };
+        tracing::info!("this replica is the leader");
         context.metrics.leader.set(1.0);
         tokio::select! {
-            // What has been begun is dropped where it is: another replica may write now, so this one must not.
-            () = election.keep() => {
-                tracing::warn!("lost the Lease, or could not renew it in time: no longer leading");
+            // Reconciliations that run are dropped: another replica may write now, so this one must not.
+            () = elector.hold(acquired_at) => {
+                tracing::warn!("lost the Lease: another replica took it, or it could not be renewed in time");
                 context.metrics.on_lost_leadership();
             }
-            ended = reconcile_changes(&mut world, &context, &mut stop) => {
-                ended?;
+            result = reconcile_changes(&mut planner, &context, &mut shutdown) => {
+                result?;
                 break;
             }
         }
     }
-    if let Err(error) = election.release().await {
+    if let Err(error) = elector.release().await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "cannot give up the Lease; others wait for its end"
+            "cannot release the Lease; other replicas wait until it expires"
         );
     }
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Reconciles whatever changes, until `stop`; what has begun by then is brought to its end.
+/// Reconciles all Services once, and then each change, until `shutdown`. Then waits for the reconciliations that run.
 async fn reconcile_changes(
-    world: &mut Planner,
+    planner: &mut Planner,
     context: &Arc<Context>,
-    mut stop: impl Future<Output = ()> + Unpin,
+    mut shutdown: impl Future<Output = ()> + Unpin,
 ) -> Result<(), WatchEnded> {
     let mut queue = Queue::new();
-    world.everything().into_iter().for_each(|key| queue.add(key));
+    planner.resync().into_iter().for_each(|key| queue.add(key));
     loop {
         tokio::select! {
-            concerned = world.changed() => concerned?.into_iter().for_each(|key| queue.add(key)),
+            affected = planner.wait_for_changes() => affected?.into_iter().for_each(|key| queue.add(key)),
             key = queue.next() => {
                 let now = Timestamp::now();
-                let observed = world.observe(&key, now);
-                queue.start(key.clone(), turn(context.clone(), observed, key, now));
+                let state = planner.service_state(&key, now);
+                queue.start(key.clone(), reconcile_and_record(context.clone(), state, key, now));
             }
-            () = &mut stop => break,
+            () = &mut shutdown => break,
         }
     }
-    if timeout(DRAIN, queue.drain()).await.is_err() {
-        tracing::warn!("stopping although some calls to the API server have not ended");
+    if timeout(SHUTDOWN_TIMEOUT, queue.drain()).await.is_err() {
+        tracing::warn!("shutdown timeout: some API requests are still in flight");
     }
     Ok(())
 }
 
-async fn turn(context: Arc<Context>, observed: ServiceState, key: ServiceKey, now: Timestamp) -> Outcome {
-    let begin = Instant::now();
-    let done = reconcile(&context, &key, &observed, now).await;
-    context.metrics.turn_seconds.observe(begin.elapsed().as_secs_f64());
-    let result = done.as_ref().map_or_else(ApplyError::step, |_| "ok");
-    context.metrics.turns.get_or_create(&ReconcileLabels { result }).inc();
-    match done {
+/// Reconciles a Service, and records the result in the metrics and the log.
+async fn reconcile_and_record(
+    context: Arc<Context>,
+    state: ServiceState,
+    key: ServiceKey,
+    now: Timestamp,
+) -> Outcome {
+    let start = Instant::now();
+    let reconciled = reconcile(&context, &key, &state, now).await;
+    context.metrics.reconcile_seconds.observe(start.elapsed().as_secs_f64());
+    let result = reconciled.as_ref().map_or_else(ApplyError::step, |_| "ok");
+    context.metrics.reconciles.get_or_create(&ReconcileLabels { result }).inc();
+    match reconciled {
         Ok(None) => Outcome::Done,
-        Ok(Some(again)) => Outcome::Again(Duration::try_from(again.duration_since(now)).unwrap_or_default()),
+        Ok(Some(due)) => {
+            Outcome::RequeueAfter(Duration::try_from(due.duration_since(now)).unwrap_or_default())
+        }
         Err(error) => {
-            tracing::warn!(service = %key, error = &error as &dyn std::error::Error, "failed, will try again");
+            tracing::warn!(service = %key, error = &error as &dyn std::error::Error, "the reconciliation failed; trying again with a backoff");
             Outcome::Failed
         }
     }
 }
 
-/// The host's name, in a pod the pod's, with what no other process there has or had.
+/// Returns the name of the host, which is the name of the pod, with a suffix that differs for each process.
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}_{}_{}", host.trim(), std::process::id(), Timestamp::now().as_nanosecond())
 }
 
-/// Ends with SIGTERM, as from the kubelet, or SIGINT, as from a terminal.
-fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
+/// Returns a future that ends at SIGTERM, which the kubelet sends, or at SIGINT, which a terminal sends.
+fn shutdown_signal() -> Result<impl Future<Output = ()>, StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {

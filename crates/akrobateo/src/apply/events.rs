@@ -1,7 +1,4 @@
-//! Events on Services: what their authors see in `kubectl describe`. Does I/O.
-
-use std::error::Error;
-use std::fmt::Write as _;
+//! Emits events of Services, which `kubectl describe service` shows. Does I/O.
 
 use k8s_openapi::api::core::v1::Service;
 use kube::Resource;
@@ -11,46 +8,31 @@ use super::Writer;
 use crate::call::{CallError, call};
 use crate::reason::Reason;
 
-/// Longest note that the API server accepts, in bytes (events.k8s.io/v1).
+/// The longest note that the API server accepts, in bytes (events.k8s.io/v1).
 const MAX_NOTE: usize = 1024;
 
 impl Writer {
-    /// Publishes an event about a Service.
-    pub(super) async fn announce(
-        &self,
-        service: &Service,
-        reason: Reason,
-        note: &str,
-    ) -> Result<(), CallError> {
+    /// Emits an event of a Service.
+    pub(super) async fn emit(&self, service: &Service, reason: Reason, note: &str) -> Result<(), CallError> {
         let event = Event {
             type_: if reason.is_warning() { EventType::Warning } else { EventType::Normal },
             reason: reason.as_str().to_owned(),
-            note: Some(cut(note).to_owned()),
+            note: Some(truncate(note).to_owned()),
             action: "SyncLoadBalancer".to_owned(),
             secondary: None,
         };
-        // A recorder would merge events that differ in their notes, and show the first note for ever: a new one each
-        // time does not remember.
+        // A recorder merges events that differ only in their notes, and keeps the first note. A new recorder for each
+        // event has nothing to merge with.
         let recorder = Recorder::new(self.client.clone(), Reporter::from(akrobateo_core::FIELD_MANAGER));
         let reference = service.object_ref(&());
         call(&self.metrics, "publish_event", recorder.publish(&event, &reference)).await
     }
 }
 
-fn cut(note: &str) -> &str {
+/// Shortens a note to the longest that the API server accepts.
+fn truncate(note: &str) -> &str {
     let end = (0..=MAX_NOTE.min(note.len())).rev().find(|&end| note.is_char_boundary(end));
     note.get(..end.unwrap_or(0)).unwrap_or(note)
-}
-
-/// An error with everything that led to it, in one line.
-pub(super) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -58,11 +40,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_note_is_cut_between_characters() {
-        assert_eq!(cut("short"), "short");
+    fn long_note_is_truncated_between_characters() {
+        assert_eq!(truncate("short"), "short");
         let long = "ä".repeat(MAX_NOTE);
-        assert_eq!(cut(&long).len(), MAX_NOTE);
-        let odd = format!("x{long}");
-        assert_eq!(cut(&odd).len(), MAX_NOTE - 1);
+        assert_eq!(truncate(&long).len(), MAX_NOTE);
+        let shifted = format!("x{long}");
+        assert_eq!(truncate(&shifted).len(), MAX_NOTE - 1);
     }
 }

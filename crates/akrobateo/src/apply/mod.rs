@@ -1,11 +1,11 @@
-//! Makes the changes that were decided: the only place that writes to the cluster. Does I/O.
+//! Executes actions: the only place that writes Services, workloads and events. Does I/O.
 
 mod events;
 mod status;
 mod workload;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{DeleteParams, PatchParams};
@@ -13,37 +13,46 @@ use kube::{Client, ResourceExt};
 
 use crate::call::CallError;
 use crate::decide::Action;
+use crate::error_chain::error_chain;
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::reason::Reason;
 
-/// Writes to the cluster.
+/// Writes to the cluster, and reports failures to the authors of Services.
 pub(crate) struct Writer {
     client: Client,
     metrics: Arc<Metrics>,
-    /// The failure last reported on each Service, so that a retry does not repeat it.
-    reported: Mutex<HashMap<String, String>>,
+    /// The failure last reported for each Service, so that a retry does not report it again.
+    reported: Mutex<HashMap<ServiceKey, ReportedFailure>>,
+}
+
+/// A failure that was reported as an event.
+#[derive(PartialEq)]
+struct ReportedFailure {
+    /// The UID of the Service: a new Service with the same name gets its own report.
+    uid: String,
+    note: String,
 }
 
 /// A write that failed, by step.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
-    /// The proxies were not made or changed.
-    #[error("cannot apply the proxies' workload")]
+    /// The workload was not created or changed.
+    #[error("cannot apply the workload of the proxies")]
     ApplyWorkload(#[source] CallError),
-    /// The proxies were not removed.
-    #[error("cannot delete the proxies' workload")]
+    /// The workload was not deleted.
+    #[error("cannot delete the workload of the proxies")]
     DeleteWorkload(#[source] CallError),
     /// The status was not written.
-    #[error("cannot write the Service's status")]
+    #[error("cannot write the status of the Service")]
     PublishStatus(#[source] CallError),
     /// The event was not written.
-    #[error("cannot write an event")]
+    #[error("cannot write an event of the Service")]
     PublishEvent(#[source] CallError),
 }
 
 impl ApplyError {
-    /// The step, as a metric's label.
+    /// Returns the name of the step, which is the label of a metric.
     pub(crate) const fn step(&self) -> &'static str {
         match self {
             Self::ApplyWorkload(_) => "apply_workload",
@@ -53,7 +62,7 @@ impl ApplyError {
         }
     }
 
-    /// Whether somebody else has changed the object, or replaced it, in the meantime.
+    /// Returns true if another client changed or replaced the object first.
     pub(crate) fn is_conflict(&self) -> bool {
         match self {
             Self::ApplyWorkload(error)
@@ -65,78 +74,88 @@ impl ApplyError {
 }
 
 impl Writer {
+    /// Returns a writer that has reported nothing.
     pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         Self { client, metrics, reported: Mutex::default() }
     }
 
-    /// Makes one change.
-    pub(crate) async fn make(
+    /// Executes one action. `service` is the object of events; without it no event is written.
+    pub(crate) async fn execute(
         &self,
         key: &ServiceKey,
         service: Option<&Service>,
-        change: &Action,
+        action: &Action,
     ) -> Result<(), ApplyError> {
-        match change {
+        match action {
             Action::Apply(workload) => {
                 self.apply(workload).await.map_err(ApplyError::ApplyWorkload)?;
-                tracing::info!(service = %key, "applied the proxies");
+                tracing::info!(service = %key, "applied the workload of the proxies");
             }
             Action::Delete(workload) => {
                 let deleted = self.delete(workload, DeleteParams::background()).await;
                 deleted.map_err(ApplyError::DeleteWorkload)?;
                 let metadata = workload.metadata();
-                tracing::info!(service = %key, namespace = ?metadata.namespace, name = ?metadata.name, "deleted proxies");
+                tracing::info!(service = %key, namespace = ?metadata.namespace, name = ?metadata.name, "deleted the workload of the proxies");
             }
             Action::Recreate(workload) => {
                 let deleted = self.delete(workload, DeleteParams::orphan()).await;
                 deleted.map_err(ApplyError::DeleteWorkload)?;
-                tracing::warn!(service = %key, "somebody has added to the proxies' workload: it is made anew");
+                tracing::warn!(service = %key, "recreating the workload: another field manager added fields to it");
             }
             Action::PatchStatus { uid, addresses, condition } => {
-                let published = self.publish(key, uid, addresses, condition.as_ref()).await;
-                published.map_err(ApplyError::PublishStatus)?;
+                let patched = self.patch_status(key, uid, addresses, condition.as_ref()).await;
+                patched.map_err(ApplyError::PublishStatus)?;
                 let addresses: Vec<_> =
                     addresses.iter().filter_map(|ingress| ingress.ip.as_deref()).collect();
-                let why = condition.as_ref().map(|condition| condition.reason.as_str());
-                tracing::info!(service = %key, ?addresses, why, "published the status");
+                let reason = condition.as_ref().map(|condition| condition.reason.as_str());
+                tracing::info!(service = %key, ?addresses, reason, "wrote the status of the Service");
             }
             Action::EmitEvent { reason, note } => {
                 if let Some(service) = service {
-                    let announced = self.announce(service, *reason, note).await;
-                    announced.map_err(ApplyError::PublishEvent)?;
+                    let emitted = self.emit(service, *reason, note).await;
+                    emitted.map_err(ApplyError::PublishEvent)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Tells the Service's author what keeps failing, and is being retried; once.
-    pub(crate) async fn report(&self, service: &Service, error: &ApplyError) -> Result<(), ApplyError> {
-        let (about, note) = (service.uid().unwrap_or_default(), events::with_causes(error));
-        let before = self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(about, note.clone());
-        if before.as_ref() == Some(&note) {
+    /// Emits an event about a failure that is being retried. Emits nothing if the last report has the same text.
+    pub(crate) async fn report_failure(
+        &self,
+        key: &ServiceKey,
+        service: &Service,
+        error: &ApplyError,
+    ) -> Result<(), ApplyError> {
+        let note = error_chain(error);
+        let report = ReportedFailure { uid: service.uid().unwrap_or_default(), note: note.clone() };
+        if self.reported().get(key) == Some(&report) {
             return Ok(());
         }
-        let announced = self.announce(service, Reason::SyncLoadBalancerFailed, &note).await;
-        announced.map_err(ApplyError::PublishEvent)
+        self.reported().insert(key.clone(), report);
+        let emitted = self.emit(service, Reason::SyncLoadBalancerFailed, &note).await;
+        emitted.map_err(ApplyError::PublishEvent)
     }
 
-    /// Forgets what was reported, once it is clear_failure or the Service is gone.
-    pub(crate) fn clear_failure(&self, service: &Service) {
-        let about = service.uid().unwrap_or_default();
-        self.reported.lock().unwrap_or_else(PoisonError::into_inner).remove(&about);
+    /// Forgets the reported failure: the Service is reconciled or gone.
+    pub(crate) fn clear_failure(&self, key: &ServiceKey) {
+        self.reported().remove(key);
+    }
+
+    fn reported(&self) -> MutexGuard<'_, HashMap<ServiceKey, ReportedFailure>> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Server-side apply as Akrobateo: what it says is so, whoever wrote it before.
+/// The parameters of server-side apply. The operator takes over fields that other field managers own.
 fn apply_params() -> PatchParams {
     PatchParams::apply(akrobateo_core::FIELD_MANAGER).force()
 }
 
-/// Takes the absence of the object, the desired end of many calls, for success.
+/// Turns "not found" into success: an object that does not exist needs no write.
 fn ignore_not_found(result: Result<(), CallError>) -> Result<(), CallError> {
     match result {
-        Err(error) if error.is_gone() => Ok(()),
-        other => other,
+        Err(error) if error.is_not_found() => Ok(()),
+        result => result,
     }
 }

@@ -1,4 +1,4 @@
-//! Writes a Service's status. Does I/O.
+//! Writes the status of Services. Does I/O.
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Service, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
@@ -10,10 +10,11 @@ use crate::call::{CallError, call};
 use crate::key::ServiceKey;
 
 impl Writer {
-    /// Publishes addresses and condition, unless the Service is gone or, by its `uid`, another one.
+    /// Applies addresses and condition to the Service with this `uid`. Succeeds if the Service is gone.
     ///
-    /// No addresses are published by giving up the field: what somebody else has written there stays.
-    pub(super) async fn publish(
+    /// Without addresses the apply omits the field. Server-side apply then removes the operator's addresses and keeps those
+    /// of other field managers.
+    pub(super) async fn patch_status(
         &self,
         key: &ServiceKey,
         uid: &str,
@@ -23,11 +24,11 @@ impl Writer {
         let load_balancer =
             (!addresses.is_empty()).then(|| LoadBalancerStatus { ingress: Some(addresses.to_vec()) });
         let conditions = condition.map(|condition| vec![condition.clone()]);
-        let given_up = load_balancer.is_none() && conditions.is_none();
+        let is_empty = load_balancer.is_none() && conditions.is_none();
         let patch = Service {
             metadata: ObjectMeta { uid: Some(uid.to_owned()), ..ObjectMeta::default() },
             spec: None,
-            status: (!given_up).then_some(ServiceStatus { load_balancer, conditions }),
+            status: (!is_empty).then_some(ServiceStatus { load_balancer, conditions }),
         };
         let api: Api<Service> = Api::namespaced(self.client.clone(), &key.namespace);
         let (params, patch) = (apply_params(), Patch::Apply(&patch));

@@ -1,4 +1,4 @@
-//! Writes the workloads that run proxies. Does I/O.
+//! Writes the workloads of proxies. Does I/O.
 
 use std::fmt::Debug;
 
@@ -14,7 +14,7 @@ use crate::call::{CallError, call};
 use crate::decide::Workload;
 
 impl Writer {
-    /// Makes a workload, or makes it so again.
+    /// Creates a workload, or restores its fields.
     pub(super) async fn apply(&self, workload: &Workload) -> Result<(), CallError> {
         match workload {
             Workload::DaemonSet(daemonset) => self.apply_kind::<DaemonSet>(daemonset).await,
@@ -22,13 +22,13 @@ impl Writer {
         }
     }
 
-    /// Deletes a workload, unless it is gone or another one has taken its name.
+    /// Deletes a workload. Succeeds if it is gone. Its UID protects a new workload with the same name.
     pub(super) async fn delete(&self, workload: &Workload, params: DeleteParams) -> Result<(), CallError> {
         let metadata = workload.metadata();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         let name = metadata.name.as_deref().unwrap_or_default();
-        let only_this = Preconditions { uid: metadata.uid.clone(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(only_this), ..params };
+        let same_uid = Preconditions { uid: metadata.uid.clone(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(same_uid), ..params };
         let client = self.client.clone();
         ignore_not_found(match workload {
             Workload::DaemonSet(_) => {

@@ -1,4 +1,4 @@
-//! Fills a view once, for those who look and go. Does I/O.
+//! Fills a store with one list, for commands that read the cluster once. Does I/O.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -9,11 +9,11 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Api, Resource};
 
-use super::reflector::WatchSpec;
+use super::watch_spec::WatchSpec;
 use crate::call::{CallError, call};
 use crate::metrics::Metrics;
 
-/// Objects that cannot be listed.
+/// A list request that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot list objects of kind {kind}")]
 pub(crate) struct ListError {
@@ -21,23 +21,23 @@ pub(crate) struct ListError {
     source: CallError,
 }
 
-/// A view of what there is now, of which as much is forgotten as where it is watched.
-pub(super) async fn listed<K>(
+/// Returns a store with the objects that exist now. Prunes them as a watch does.
+pub(super) async fn list_into_store<K>(
     api: Api<K>,
     params: ListParams,
-    interest: &WatchSpec<K>,
+    watch_spec: &WatchSpec<K>,
     metrics: &Metrics,
 ) -> Result<Store<K>, ListError>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
 {
-    let failed = |source| ListError { kind: K::kind(&K::DynamicType::default()).into_owned(), source };
-    let objects = call(metrics, "list", api.list(&params)).await.map_err(failed)?;
+    let to_list_error = |source| ListError { kind: K::kind(&K::DynamicType::default()).into_owned(), source };
+    let objects = call(metrics, "list", api.list(&params)).await.map_err(to_list_error)?;
     let (store, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Init);
     for mut object in objects {
-        (interest.prune)(&mut object);
+        (watch_spec.prune)(&mut object);
         writer.apply_watcher_event(&Event::InitApply(object));
     }
     writer.apply_watcher_event(&Event::InitDone);

@@ -1,14 +1,11 @@
-//! The cluster as the watches last saw it: one reflector store for each kind of object. Does I/O.
+//! The cache of the cluster: one reflector store for each kind of object. Does I/O.
 
 mod list;
 mod reflector;
 mod stores;
+mod watch_spec;
 
 pub(crate) use list::ListError;
-pub(crate) use reflector::{Changes, Trigger};
+pub(crate) use reflector::{TriggerSender, WatchEnded};
 pub(crate) use stores::Stores;
-
-/// A watch's task is gone, which only a panic or the end of the runtime brings about.
-#[derive(Debug, thiserror::Error)]
-#[error("a watch has ended")]
-pub struct WatchEnded;
+pub(crate) use watch_spec::Trigger;

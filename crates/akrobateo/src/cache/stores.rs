@@ -1,4 +1,4 @@
-//! The views of all that is watched, and the questions asked of them.
+//! The stores of all watched kinds, and the look-ups in them. Starts the watches; the look-ups do no I/O.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,43 +13,24 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 
-use super::WatchEnded;
-use super::list::{ListError, listed};
-use super::reflector::{self, Changes, SERVICE_OF_SLICE, follow};
+use super::list::{ListError, list_into_store};
+use super::reflector::{TriggerSender, WatchEnded, spawn_reflector};
+use super::watch_spec::{self, SERVICE_NAME_LABEL};
 use crate::allocation::HeldPorts;
 use crate::decide::{Placement, Workload};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
 
-/// What lives in the namespaces that are looked after.
-fn of_services<K>(client: &Client, watched: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = NamespaceResourceScope>,
-    K::DynamicType: Default,
-{
-    match watched {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
+/// The timeout of one watch request, in seconds. The next request continues where it ended.
+///
+/// If the API server's machine loses power, the connection dies silently. The watch notices that 5 s after this timeout.
+const WATCH_TIMEOUT_SECONDS: u32 = 60;
 
-/// The proxies' pods.
-fn of_pods(client: &Client, watched: Option<&str>, placement: &Placement) -> Api<Pod> {
-    match placement {
-        Placement::Shared(namespace) => Api::namespaced(client.clone(), namespace),
-        Placement::ServiceNamespace => of_services(client, watched),
-    }
-}
-
-/// How long the API server answers one watch: the next begins where it ended. Should the connection die without a
-/// sign, as when the API server's machine loses its power, views are older than this by 5 s at most.
-const WATCH_SECONDS: u32 = 60;
-
-/// One view for each kind.
+/// One store for each watched kind.
 pub(crate) struct Stores {
     services: Store<Service>,
-    slices: Store<EndpointSlice>,
+    endpoint_slices: Store<EndpointSlice>,
     nodes: Store<Node>,
     pods: Store<Pod>,
     daemonsets: Store<DaemonSet>,
@@ -57,113 +38,172 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
+    /// Starts a watch of each kind. Watches Services in `watch_namespace`, or in all namespaces if it is `None`.
     pub(crate) fn watch(
         client: &Client,
-        watched: Option<&str>,
+        watch_namespace: Option<&str>,
         placement: &Placement,
-        changes: &Changes,
+        triggers: &TriggerSender,
     ) -> Self {
-        let all = || watcher::Config::default().timeout(WATCH_SECONDS);
-        let ours = || all().labels(&labels::all_proxies_selector());
+        let all_objects = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
+        let proxy_objects = || all_objects().labels(&labels::all_proxies_selector());
+        let services = service_api(client, watch_namespace);
+        let endpoint_slices = service_api(client, watch_namespace);
+        let pods = pod_api(client, watch_namespace, placement);
+        // All namespaces: after a change of --lb-namespace the workloads in the old one must be found.
+        let daemonsets = Api::all(client.clone());
+        let deployments = Api::all(client.clone());
         Self {
-            services: follow(of_services(client, watched), all(), reflector::service(), changes),
-            slices: follow(of_services(client, watched), all(), reflector::slice(), changes),
-            nodes: follow(Api::all(client.clone()), all(), reflector::node(), changes),
-            pods: follow(of_pods(client, watched, placement), ours(), reflector::pod(), changes),
-            // In all namespaces: when the namespace of the proxies is changed, those in the old one must be found.
-            daemonsets: follow(Api::all(client.clone()), ours(), reflector::workload(), changes),
-            deployments: follow(Api::all(client.clone()), ours(), reflector::workload(), changes),
+            services: spawn_reflector(services, all_objects(), &watch_spec::service(), triggers),
+            endpoint_slices: spawn_reflector(
+                endpoint_slices,
+                all_objects(),
+                &watch_spec::endpoint_slice(),
+                triggers,
+            ),
+            nodes: spawn_reflector(Api::all(client.clone()), all_objects(), &watch_spec::node(), triggers),
+            pods: spawn_reflector(pods, proxy_objects(), &watch_spec::pod(), triggers),
+            daemonsets: spawn_reflector(daemonsets, proxy_objects(), &watch_spec::workload(), triggers),
+            deployments: spawn_reflector(deployments, proxy_objects(), &watch_spec::workload(), triggers),
         }
     }
 
-    /// The same views, filled once.
+    /// Fills the same stores with one list request each.
     pub(crate) async fn list(
         client: &Client,
-        watched: Option<&str>,
+        watch_namespace: Option<&str>,
         placement: &Placement,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
-        let all = ListParams::default;
-        let ours = || all().labels(&labels::all_proxies_selector());
+        let all_objects = ListParams::default;
+        let proxy_objects = || all_objects().labels(&labels::all_proxies_selector());
+        let services = service_api(client, watch_namespace);
+        let endpoint_slices = service_api(client, watch_namespace);
+        let pods = pod_api(client, watch_namespace, placement);
+        let daemonsets = Api::all(client.clone());
+        let deployments = Api::all(client.clone());
         Ok(Self {
-            services: listed(of_services(client, watched), all(), &reflector::service(), metrics).await?,
-            slices: listed(of_services(client, watched), all(), &reflector::slice(), metrics).await?,
-            nodes: listed(Api::all(client.clone()), all(), &reflector::node(), metrics).await?,
-            pods: listed(of_pods(client, watched, placement), ours(), &reflector::pod(), metrics).await?,
-            daemonsets: listed(Api::all(client.clone()), ours(), &reflector::workload(), metrics).await?,
-            deployments: listed(Api::all(client.clone()), ours(), &reflector::workload(), metrics).await?,
+            services: list_into_store(services, all_objects(), &watch_spec::service(), metrics).await?,
+            endpoint_slices: list_into_store(
+                endpoint_slices,
+                all_objects(),
+                &watch_spec::endpoint_slice(),
+                metrics,
+            )
+            .await?,
+            nodes: list_into_store(Api::all(client.clone()), all_objects(), &watch_spec::node(), metrics)
+                .await?,
+            pods: list_into_store(pods, proxy_objects(), &watch_spec::pod(), metrics).await?,
+            daemonsets: list_into_store(daemonsets, proxy_objects(), &watch_spec::workload(), metrics)
+                .await?,
+            deployments: list_into_store(deployments, proxy_objects(), &watch_spec::workload(), metrics)
+                .await?,
         })
     }
 
-    pub(crate) async fn complete(&self) -> Result<(), WatchEnded> {
+    /// Waits until the first list of each kind is complete.
+    pub(crate) async fn wait_synced(&self) -> Result<(), WatchEnded> {
         self.services.wait_until_ready().await.map_err(|_| WatchEnded)?;
-        self.slices.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.endpoint_slices.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.nodes.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.pods.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.daemonsets.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.deployments.wait_until_ready().await.map_err(|_| WatchEnded)
     }
 
+    /// Returns the Service, or `None` if it does not exist.
     pub(crate) fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
         self.services.get(&ObjectRef::new(&key.name).within(&key.namespace))
     }
 
+    /// Returns all Services, in no order.
     pub(crate) fn services(&self) -> Vec<Arc<Service>> {
         self.services.state()
     }
 
-    /// The nodes, by name, so that the same nodes are equal whatever the order they came in.
+    /// Returns the node, or `None` if it does not exist.
+    pub(crate) fn node(&self, name: &str) -> Option<NodeInfo> {
+        self.nodes.get(&ObjectRef::new(name)).map(|node| NodeInfo::from_node(&node))
+    }
+
+    /// Returns all nodes sorted by name, so that two lists of the same nodes are equal.
     pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
         let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::from_node(node)).collect();
-        nodes.sort_by(|one, other| one.name.cmp(&other.name));
+        nodes.sort_by(|left, right| left.name.cmp(&right.name));
         nodes
     }
 
+    /// Returns the pods of a Service's proxies.
     pub(crate) fn pods(&self, key: &ServiceKey) -> Vec<Arc<Pod>> {
         self.pods.state_filter(|pod| key.matches_proxy_labels(pod))
     }
 
+    /// Returns the workloads of a Service's proxies.
     pub(crate) fn workloads(&self, key: &ServiceKey) -> Vec<Workload> {
         let daemonsets = self.daemonsets.state_filter(|daemonset| key.matches_proxy_labels(daemonset));
         let deployments = self.deployments.state_filter(|deployment| key.matches_proxy_labels(deployment));
         let daemonsets =
             daemonsets.iter().map(|daemonset| Workload::DaemonSet(Box::new((**daemonset).clone())));
-        daemonsets
-            .chain(
-                deployments.iter().map(|deployment| Workload::Deployment(Box::new((**deployment).clone()))),
-            )
-            .collect()
+        let deployments =
+            deployments.iter().map(|deployment| Workload::Deployment(Box::new((**deployment).clone())));
+        daemonsets.chain(deployments).collect()
     }
 
-    /// The ports and nodes that a Service's proxies hold.
-    pub(crate) fn holding(&self, key: &ServiceKey) -> HeldPorts {
+    /// Returns the ports and the nodes that a Service's proxies occupy.
+    pub(crate) fn held_ports(&self, key: &ServiceKey) -> HeldPorts {
         let pods = self.pods(key);
         let nodes = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
         let ports = self.workloads(key).iter().flat_map(Workload::host_ports).collect();
         HeldPorts { ports, nodes: nodes.collect() }
     }
 
-    /// The nodes with a ready endpoint of a Service.
+    /// Returns the names of the nodes with a ready endpoint of a Service.
     pub(crate) fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
-        let slices = self.slices.state_filter(|slice| {
+        let slices = self.endpoint_slices.state_filter(|slice| {
             slice.namespace().as_ref() == Some(&key.namespace)
-                && slice.labels().get(SERVICE_OF_SLICE) == Some(&key.name)
+                && slice.labels().get(SERVICE_NAME_LABEL) == Some(&key.name)
         });
         let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
-        let ready = endpoints.filter(|endpoint| {
-            // Absent means yes (https://kubernetes.io/docs/reference/kubernetes-api/ endpoint conditions).
+        let ready_endpoints = endpoints.filter(|endpoint| {
+            // An absent condition means ready (https://kubernetes.io/docs/reference/kubernetes-api/, EndpointSlice).
             endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
         });
-        ready.filter_map(|endpoint| endpoint.node_name.clone()).collect()
+        ready_endpoints.filter_map(|endpoint| endpoint.node_name.clone()).collect()
     }
 
-    /// Every Service that exists, and every one that something was made for.
-    pub(crate) fn all(&self) -> BTreeSet<ServiceKey> {
+    /// Returns the keys of all Services that exist, and of all Services that have a workload.
+    pub(crate) fn all_keys(&self) -> BTreeSet<ServiceKey> {
         let services = self.services.state().into_iter().map(|service| ServiceKey::from_service(&service));
-        let daemonsets =
-            self.daemonsets.state().into_iter().filter_map(|object| ServiceKey::from_proxy_labels(&*object));
-        let deployments =
-            self.deployments.state().into_iter().filter_map(|object| ServiceKey::from_proxy_labels(&*object));
+        let daemonsets = self
+            .daemonsets
+            .state()
+            .into_iter()
+            .filter_map(|daemonset| ServiceKey::from_proxy_labels(&*daemonset));
+        let deployments = self
+            .deployments
+            .state()
+            .into_iter()
+            .filter_map(|deployment| ServiceKey::from_proxy_labels(&*deployment));
         services.chain(daemonsets).chain(deployments).collect()
+    }
+}
+
+/// The API of objects in the namespaces whose Services are watched.
+fn service_api<K>(client: &Client, watch_namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match watch_namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// The API of pods in the namespaces where proxies run.
+fn pod_api(client: &Client, watch_namespace: Option<&str>, placement: &Placement) -> Api<Pod> {
+    match placement {
+        Placement::Shared(namespace) => Api::namespaced(client.clone(), namespace),
+        Placement::ServiceNamespace => service_api(client, watch_namespace),
     }
 }

@@ -1,35 +1,36 @@
-//! Servers of others that understand the PROXY protocol: Debian's nginx and HAProxy, as pods. Does I/O.
+//! Servers that accept the PROXY protocol, as backend pods: Debian's nginx and HAProxy. Does I/O.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapVolumeSource, Container, Pod, PodSpec, Probe, TCPSocketAction, Volume, VolumeMount,
+    ConfigMap, ConfigMapVolumeSource, Container, Pod, PodSpec, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Api;
-use kube::api::{DeleteParams, LogParams, PostParams};
+use kube::api::{LogParams, PostParams};
 
-use crate::backend::{self, is_ready};
-use crate::{Failure, Namespace, command, ensure, eventually};
+use crate::backend::{self, tcp_probe};
+use crate::command;
+use crate::failure::Failure;
+use crate::namespace::Namespace;
 
 const NAME: &str = "server";
 const IMAGE: &str = concat!("ghcr.io/akrobateo/servers:", env!("CARGO_PKG_VERSION"));
-const CONFIG: &str = "/etc/config";
-/// Answers a TCP probe, and expects no header.
+const CONFIG_DIRECTORY: &str = "/etc/config";
+/// The port of the readiness probe; it expects no PROXY header.
 const PROBE_PORT: u16 = 8088;
 
-/// A server of somebody else's, which returns and logs the address that it takes for the client's.
+/// A server that returns and logs the client address of the PROXY header.
 #[derive(Clone, Copy, Debug)]
-pub enum Server {
-    /// nginx, which accepts both versions of the protocol.
+pub enum ProxyProtocolServer {
+    /// nginx; accepts both versions of the protocol.
     Nginx,
-    /// HAProxy, likewise.
+    /// HAProxy; accepts both versions of the protocol.
     Haproxy,
 }
 
-impl Server {
+impl ProxyProtocolServer {
     fn config(self) -> String {
         let port = backend::PORT;
         match self {
@@ -38,7 +39,7 @@ impl Server {
                  http {{\n\
                    client_body_temp_path /tmp/a; proxy_temp_path /tmp/b; fastcgi_temp_path /tmp/c;\n\
                    uwsgi_temp_path /tmp/d; scgi_temp_path /tmp/e;\n\
-                   log_format seen 'client=$proxy_protocol_addr'; access_log /dev/stdout seen;\n\
+                   log_format client 'client=$proxy_protocol_addr'; access_log /dev/stdout client;\n\
                    server {{\n\
                      listen {port} proxy_protocol; listen [::]:{port} proxy_protocol;\n\
                      location / {{ return 200 \"client=$proxy_protocol_addr\\n\"; }}\n\
@@ -57,7 +58,7 @@ impl Server {
     }
 
     fn command(self) -> Vec<String> {
-        let config = format!("{CONFIG}/{NAME}");
+        let config = format!("{CONFIG_DIRECTORY}/{NAME}");
         let words = match self {
             Self::Nginx => ["/usr/sbin/nginx", "-c", &config],
             Self::Haproxy => ["/usr/sbin/haproxy", "-f", &config],
@@ -67,8 +68,8 @@ impl Server {
 }
 
 impl Namespace {
-    /// Starts such a server as the backend of the test's Services, and waits until it serves.
-    pub async fn server(&self, server: Server) -> Result<(), Failure> {
+    /// Starts a server as the backend of the test's Services, and waits until its pod is ready.
+    pub async fn start_server(&self, server: ProxyProtocolServer) -> Result<(), Failure> {
         let config = ConfigMap {
             metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
             data: Some(BTreeMap::from([(NAME.to_owned(), server.config())])),
@@ -76,47 +77,34 @@ impl Namespace {
         };
         let configs = Api::<ConfigMap>::namespaced(self.client(), self.name());
         configs.create(&PostParams::default(), &config).await?;
-        let pods = Api::<Pod>::namespaced(self.client(), self.name());
-        pods.create(&PostParams::default(), &pod(server)).await?;
-        eventually("the server is ready", async || {
-            let pod = pods.get(NAME).await?;
-            ensure(is_ready(&pod), || format!("{:?}", pod.status))
-        })
-        .await
+        self.create_ready_pod(&server_pod(server)).await
     }
 
-    /// Takes that server away.
-    pub async fn remove_server(&self) -> Result<(), Failure> {
-        let at_once = DeleteParams::default().grace_period(0);
-        Api::<Pod>::namespaced(self.client(), self.name()).delete(NAME, &at_once).await?;
-        Api::<ConfigMap>::namespaced(self.client(), self.name()).delete(NAME, &at_once).await?;
-        Ok(())
+    /// Returns the log of the server.
+    pub async fn get_server_log(&self) -> Result<String, Failure> {
+        Ok(self.pods().logs(NAME, &LogParams::default()).await?)
     }
 
-    /// What the server has logged.
-    pub async fn server_log(&self) -> Result<String, Failure> {
-        Ok(Api::<Pod>::namespaced(self.client(), self.name()).logs(NAME, &LogParams::default()).await?)
-    }
-
-    /// Asks the server over HTTP from outside the cluster: the address that it takes for the client's, and the
-    /// client's real one.
-    pub async fn client_seen_at(&self, address: SocketAddr) -> Result<(IpAddr, IpAddr), Failure> {
+    /// Sends an HTTP request from outside the cluster. Returns the client address that the server returned, and the
+    /// real one.
+    pub async fn request_client_address(&self, address: SocketAddr) -> Result<(IpAddr, IpAddr), Failure> {
         let curl =
             ["curl", "--silent", "--fail", "--noproxy", "*", "--max-time", "3", "--globoff", "--write-out"];
-        let words = curl.map(str::to_owned).into_iter();
-        let words = words.chain(["\nfrom=%{local_ip}\n".to_owned(), format!("http://{address}/")]);
-        let printed =
-            command::run(self.cluster().environment.client.iter().cloned().chain(words).collect()).await?;
-        let value = |name: &str| {
-            let value = printed.lines().find_map(|line| line.strip_prefix(name)?.parse().ok());
-            value.ok_or_else(|| Failure::Unmet(format!("no {name} in what was answered: {printed:?}")))
+        let args = ["\nlocal=%{local_ip}\n".to_owned(), format!("http://{address}/")];
+        let client = self.cluster().environment.client.iter().cloned();
+        let words = client.chain(curl.map(str::to_owned)).chain(args);
+        let response = command::run(words.collect()).await?;
+        let parse_line = |prefix: &str| {
+            let address = response.lines().find_map(|line| line.strip_prefix(prefix)?.parse().ok());
+            address.ok_or_else(|| {
+                Failure::Unexpected(format!("expected a line {prefix}ADDRESS in the response: {response:?}"))
+            })
         };
-        Ok((value("client=")?, value("from=")?))
+        Ok((parse_line("client=")?, parse_line("local=")?))
     }
 }
 
-fn pod(server: Server) -> Pod {
-    let probe = TCPSocketAction { port: IntOrString::Int(PROBE_PORT.into()), ..TCPSocketAction::default() };
+fn server_pod(server: ProxyProtocolServer) -> Pod {
     let container = Container {
         name: NAME.to_owned(),
         image: Some(IMAGE.to_owned()),
@@ -124,10 +112,10 @@ fn pod(server: Server) -> Pod {
         command: Some(server.command()),
         volume_mounts: Some(vec![VolumeMount {
             name: NAME.to_owned(),
-            mount_path: CONFIG.to_owned(),
+            mount_path: CONFIG_DIRECTORY.to_owned(),
             ..VolumeMount::default()
         }]),
-        readiness_probe: Some(Probe { tcp_socket: Some(probe), period_seconds: Some(1), ..Probe::default() }),
+        readiness_probe: Some(tcp_probe(PROBE_PORT)),
         ..Container::default()
     };
     Pod {

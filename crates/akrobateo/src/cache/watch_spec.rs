@@ -1,0 +1,90 @@
+//! The watched kinds: the fields that the cache drops, and the trigger that a change sends. Pure.
+
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt;
+
+use crate::decide::foreign_fields;
+use crate::key::ServiceKey;
+
+/// A change in the cluster. The planner works out which Services need a reconciliation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// The Service itself.
+    Service(ServiceKey),
+    /// A workload or a pod of the Service's proxies.
+    Workload(ServiceKey),
+    /// An `EndpointSlice` of the Service.
+    Endpoints(ServiceKey),
+    /// The node with this name.
+    Node(String),
+    /// A list is complete: any object of the listed kind may have changed.
+    All,
+}
+
+/// The label of an `EndpointSlice` that names its Service
+/// (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>).
+pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// The rules by which objects of one kind are cached.
+pub(super) struct WatchSpec<K> {
+    /// Drops the fields that nothing reads, to save memory.
+    pub(super) prune: fn(&mut K),
+    /// Returns the trigger that a change or the deletion of an object sends.
+    pub(super) trigger: fn(&K) -> Option<Trigger>,
+}
+
+/// Services keep their managedFields, which tell whether the status is ours.
+pub(super) const fn service() -> WatchSpec<Service> {
+    WatchSpec { prune: |_| (), trigger: |service| Some(Trigger::Service(ServiceKey::from_service(service))) }
+}
+
+/// Workloads of proxies keep only the managedFields of other field managers.
+pub(super) const fn workload<K: ResourceExt>() -> WatchSpec<K> {
+    WatchSpec {
+        prune: |workload| {
+            let entries = std::mem::take(workload.managed_fields_mut());
+            *workload.managed_fields_mut() = foreign_fields(entries);
+        },
+        trigger: |workload| ServiceKey::from_proxy_labels(workload).map(Trigger::Workload),
+    }
+}
+
+/// Pods of proxies have no managedFields in the cache.
+pub(super) const fn pod() -> WatchSpec<Pod> {
+    WatchSpec {
+        prune: |pod| pod.managed_fields_mut().clear(),
+        trigger: |pod| ServiceKey::from_proxy_labels(pod).map(Trigger::Workload),
+    }
+}
+
+/// Endpoints keep their node and their conditions.
+pub(super) const fn endpoint_slice() -> WatchSpec<EndpointSlice> {
+    WatchSpec {
+        prune: |slice| {
+            slice.managed_fields_mut().clear();
+            slice.ports = None;
+            for endpoint in slice.endpoints.iter_mut().flatten() {
+                endpoint.addresses.clear();
+                endpoint.target_ref = None;
+            }
+        },
+        trigger: |slice| {
+            let name = slice.labels().get(SERVICE_NAME_LABEL)?.clone();
+            Some(Trigger::Endpoints(ServiceKey { namespace: slice.namespace()?, name }))
+        },
+    }
+}
+
+/// Nodes have no managedFields and no list of images in the cache: these are most of a Node's size.
+pub(super) const fn node() -> WatchSpec<Node> {
+    WatchSpec {
+        prune: |node| {
+            node.managed_fields_mut().clear();
+            if let Some(status) = &mut node.status {
+                status.images = None;
+            }
+        },
+        trigger: |node| Some(Trigger::Node(node.name_any())),
+    }
+}

@@ -1,0 +1,144 @@
+//! Leader election: only the replica that holds the Lease writes. Does I/O.
+
+mod record;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::time::{Instant, sleep, timeout};
+
+use self::record::{Attempt, ObservedRecord, holder, next, with_holder, without_holder};
+use crate::call::{CallError, call};
+use crate::metrics::Metrics;
+
+/// The name of the Lease in the operator's namespace.
+const LEASE_NAME: &str = "akrobateo";
+/// The longest time that the leader works without a renewal. It is shorter than the Lease's duration, so that there are
+/// never two leaders.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// The time between two attempts to acquire or to renew.
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+/// Acquires, renews and releases the Lease for one replica.
+pub(crate) struct LeaderElector {
+    api: Api<Lease>,
+    identity: String,
+    metrics: Arc<Metrics>,
+}
+
+impl LeaderElector {
+    /// Returns an elector for a Lease in `namespace`. No two replicas may have the same `identity`.
+    pub(crate) fn new(client: Client, namespace: &str, identity: String, metrics: Arc<Metrics>) -> Self {
+        Self { api: Api::namespaced(client, namespace), identity, metrics }
+    }
+
+    /// Waits until this replica is the leader. Returns the time before the request that acquired the Lease.
+    pub(crate) async fn acquire(&self) -> Instant {
+        let mut record = ObservedRecord::default();
+        let mut last_leader = None;
+        loop {
+            let attempted_at = Instant::now();
+            match self.try_acquire(&mut record).await {
+                Ok(Attempt::Wait(leader)) if last_leader.as_ref() != Some(&leader) => {
+                    tracing::info!(leader, "another replica is the leader; waiting");
+                    last_leader = Some(leader);
+                }
+                Ok(Attempt::Wait(_)) => (),
+                Ok(Attempt::Create | Attempt::Acquire) => return attempted_at,
+                // Another replica wrote first. The next attempt reads what it wrote.
+                Err(error) if error.is_conflict() => (),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot read or write the Lease; trying again"
+                    );
+                }
+            }
+            sleep(RETRY_PERIOD).await;
+        }
+    }
+
+    /// Renews the Lease, which was acquired at `renewed_at`. Returns when this replica is no longer the leader.
+    ///
+    /// The deadline runs from the start of a request: the API server may write long before its answer arrives, and other
+    /// replicas wait from that write on.
+    pub(crate) async fn hold(&self, mut renewed_at: Instant) {
+        while renewed_at.elapsed() < RENEW_DEADLINE {
+            sleep(RETRY_PERIOD).await;
+            let attempted_at = Instant::now();
+            match timeout(RENEW_DEADLINE.saturating_sub(renewed_at.elapsed()), self.renew()).await {
+                Ok(Ok(true)) => renewed_at = attempted_at,
+                Ok(Ok(false)) | Err(_) => return,
+                Ok(Err(error)) if error.is_conflict() => return,
+                Ok(Err(error)) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot renew the Lease; trying again"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Removes this replica from the Lease, so that another one need not wait until it expires.
+    pub(crate) async fn release(&self) -> Result<(), CallError> {
+        match self.read().await? {
+            Some(lease) if self.is_holder(&lease) => match self.replace(&without_holder(&lease)).await {
+                Err(error) if !error.is_conflict() => Err(error),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    async fn try_acquire(&self, record: &mut ObservedRecord) -> Result<Attempt, CallError> {
+        record.observe(self.read().await?, Instant::now());
+        let attempt = next(&self.identity, record, Instant::now());
+        match (&attempt, &record.lease) {
+            (Attempt::Acquire, Some(lease)) => self.replace(&self.held(lease)).await?,
+            (Attempt::Create, _) => self.create().await?,
+            _ => (),
+        }
+        Ok(attempt)
+    }
+
+    /// Returns false if this replica no longer holds the Lease.
+    async fn renew(&self) -> Result<bool, CallError> {
+        match self.read().await? {
+            Some(lease) if self.is_holder(&lease) => self.replace(&self.held(&lease)).await.map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    fn is_holder(&self, lease: &Lease) -> bool {
+        holder(lease) == Some(&self.identity)
+    }
+
+    fn held(&self, lease: &Lease) -> Lease {
+        with_holder(lease, &self.identity, Timestamp::now())
+    }
+
+    async fn read(&self) -> Result<Option<Lease>, CallError> {
+        call(&self.metrics, "read_lease", self.api.get_opt(LEASE_NAME)).await
+    }
+
+    async fn create(&self) -> Result<(), CallError> {
+        let metadata = ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() };
+        let lease = self.held(&Lease { metadata, spec: None });
+        call(&self.metrics, "create_lease", self.api.create(&PostParams::default(), &lease)).await.map(drop)
+    }
+
+    /// Replaces the Lease. The resource version in it makes the request fail if another replica wrote first.
+    async fn replace(&self, lease: &Lease) -> Result<(), CallError> {
+        let params = PostParams::default();
+        call(&self.metrics, "write_lease", self.api.replace(LEASE_NAME, &params, lease)).await.map(drop)
+    }
+}

@@ -1,0 +1,196 @@
+//! The rules of leader election, as in Kubernetes' client-go: when to take the Lease, and what to write. Pure.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use tokio::time::Instant;
+
+/// The time that other replicas wait after a renewal that they observed.
+pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
+
+/// The Lease as this replica last saw it change.
+///
+/// Replicas compare the age of an observation by their own clock, because the clocks of machines differ.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ObservedRecord {
+    /// The Lease, or `None` if it does not exist or was never read.
+    pub(super) lease: Option<Lease>,
+    /// When this replica first saw this version of the Lease.
+    observed_at: Option<Instant>,
+}
+
+/// The next step of this replica.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Attempt {
+    /// Create the Lease: it does not exist.
+    Create,
+    /// Replace the Lease: it has no holder, has expired, or this replica holds it.
+    Acquire,
+    /// Wait: the replica with this identity is the leader.
+    Wait(String),
+}
+
+impl ObservedRecord {
+    /// Records a Lease that was read. Only a new version restarts the wait for its expiry.
+    pub(super) fn observe(&mut self, lease: Option<Lease>, now: Instant) {
+        if self.observed_at.is_none() || version(self.lease.as_ref()) != version(lease.as_ref()) {
+            self.observed_at = Some(now);
+        }
+        self.lease = lease;
+    }
+
+    fn is_expired(&self, now: Instant) -> bool {
+        let duration = self.lease.as_ref().map_or(LEASE_DURATION, lease_duration);
+        self.observed_at.is_some_and(|observed_at| now.duration_since(observed_at) > duration)
+    }
+}
+
+/// Decides what the replica with this identity does with the Lease.
+pub(super) fn next(identity: &str, record: &ObservedRecord, now: Instant) -> Attempt {
+    let Some(lease) = &record.lease else { return Attempt::Create };
+    match holder(lease) {
+        Some(leader) if leader != identity && !record.is_expired(now) => Attempt::Wait(leader.to_owned()),
+        _ => Attempt::Acquire,
+    }
+}
+
+/// Returns the identity of the holder, or `None` if the Lease was released.
+pub(super) fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+}
+
+/// Returns the Lease with a new holder. A change of the holder sets the acquire time and counts a transition.
+pub(super) fn with_holder(lease: &Lease, identity: &str, now: Timestamp) -> Lease {
+    let previous = lease.spec.clone().unwrap_or_default();
+    let is_new_holder = holder(lease) != Some(identity);
+    let is_transition = is_new_holder && lease.spec.is_some();
+    let transitions = previous.lease_transitions.unwrap_or(0).saturating_add(is_transition.into());
+    let acquire_time = previous.acquire_time.clone().filter(|_| !is_new_holder);
+    let spec = LeaseSpec {
+        holder_identity: Some(identity.to_owned()),
+        lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+        acquire_time: acquire_time.or(Some(MicroTime(now))),
+        renew_time: Some(MicroTime(now)),
+        lease_transitions: Some(transitions),
+        ..previous
+    };
+    Lease { spec: Some(spec), ..lease.clone() }
+}
+
+/// Returns the Lease without a holder, so that another replica can take it at once.
+pub(super) fn without_holder(lease: &Lease) -> Lease {
+    let spec = lease.spec.clone().map(|spec| LeaseSpec { holder_identity: None, ..spec });
+    Lease { spec, ..lease.clone() }
+}
+
+/// Returns how long the holder may go without a renewal. The holder's own value counts, because a replica of another
+/// version may use another value.
+fn lease_duration(lease: &Lease) -> Duration {
+    let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
+    seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(LEASE_DURATION, Duration::from_secs)
+}
+
+fn version(lease: Option<&Lease>) -> Option<&str> {
+    lease?.metadata.resource_version.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    const OWN: &str = "replica-a";
+    const OTHER: &str = "replica-b";
+
+    fn timestamp(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn lease(holder: &str, duration: Option<i32>, version: &str) -> Lease {
+        let spec = LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            lease_duration_seconds: duration,
+            acquire_time: Some(MicroTime(timestamp(100))),
+            renew_time: Some(MicroTime(timestamp(200))),
+            lease_transitions: Some(3),
+            ..LeaseSpec::default()
+        };
+        let metadata = ObjectMeta { resource_version: Some(version.to_owned()), ..ObjectMeta::default() };
+        Lease { metadata, spec: Some(spec) }
+    }
+
+    fn observed(lease: Lease, at: Instant) -> ObservedRecord {
+        let mut record = ObservedRecord::default();
+        record.observe(Some(lease), at);
+        record
+    }
+
+    #[test]
+    fn missing_lease_is_created() {
+        assert_eq!(next(OWN, &ObservedRecord::default(), Instant::now()), Attempt::Create);
+    }
+
+    #[test]
+    fn released_lease_is_acquired_at_once() {
+        let now = Instant::now();
+        assert_eq!(next(OWN, &observed(lease("", Some(15), "1"), now), now), Attempt::Acquire);
+    }
+
+    #[test]
+    fn own_lease_is_acquired_at_once() {
+        let now = Instant::now();
+        assert_eq!(next(OWN, &observed(lease(OWN, Some(15), "1"), now), now), Attempt::Acquire);
+    }
+
+    #[test]
+    fn lease_of_another_replica_expires_after_the_duration_that_it_states() {
+        let start = Instant::now();
+        for (duration, seconds) in [(Some(15), 15), (Some(40), 40), (Some(5), 5), (None, 15)] {
+            let record = observed(lease(OTHER, duration, "1"), start);
+            let expiry = start + Duration::from_secs(seconds);
+            assert_eq!(next(OWN, &record, expiry), Attempt::Wait(OTHER.to_owned()), "{duration:?}");
+            let later = expiry + Duration::from_millis(1);
+            assert_eq!(next(OWN, &record, later), Attempt::Acquire, "{duration:?}");
+        }
+    }
+
+    #[test]
+    fn renewal_restarts_the_expiry_and_an_unchanged_lease_does_not() {
+        let start = Instant::now();
+        let (later, expiry) = (start + Duration::from_secs(10), start + Duration::from_secs(16));
+        let mut unchanged = observed(lease(OTHER, Some(15), "1"), start);
+        unchanged.observe(Some(lease(OTHER, Some(15), "1")), later);
+        assert_eq!(next(OWN, &unchanged, expiry), Attempt::Acquire);
+        let mut renewed = observed(lease(OTHER, Some(15), "1"), start);
+        renewed.observe(Some(lease(OTHER, Some(15), "2")), later);
+        assert_eq!(next(OWN, &renewed, expiry), Attempt::Wait(OTHER.to_owned()));
+    }
+
+    #[test]
+    fn new_holder_sets_the_acquire_time_and_counts_a_transition() {
+        let taken = with_holder(&lease(OTHER, Some(40), "1"), OWN, timestamp(300)).spec.unwrap();
+        assert_eq!(taken.holder_identity.as_deref(), Some(OWN));
+        assert_eq!(taken.lease_duration_seconds, Some(15));
+        assert_eq!(taken.acquire_time, Some(MicroTime(timestamp(300))));
+        assert_eq!(taken.renew_time, Some(MicroTime(timestamp(300))));
+        assert_eq!(taken.lease_transitions, Some(4));
+    }
+
+    #[test]
+    fn renewal_changes_only_the_renew_time() {
+        let before = lease(OWN, Some(15), "1");
+        let mut expected = before.clone();
+        expected.spec.get_or_insert_default().renew_time = Some(MicroTime(timestamp(300)));
+        assert_eq!(with_holder(&before, OWN, timestamp(300)), expected);
+    }
+
+    #[test]
+    fn created_lease_starts_without_transitions() {
+        let created = with_holder(&Lease::default(), OWN, timestamp(300)).spec.unwrap();
+        assert_eq!(created.lease_transitions, Some(0));
+        assert_eq!(created.acquire_time, Some(MicroTime(timestamp(300))));
+    }
+}

@@ -1,0 +1,198 @@
+//! Reconciliations against a scripted API server: the order of writes, and what follows a failure.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{Context, reconcile};
+use crate::allocation::{HeldPorts, PortAllocations};
+use crate::apply::{ApplyError, Writer};
+use crate::decide::fixtures::{at, defaults, key, proxy_config, service};
+use crate::decide::{Action, ServiceState, Workload, decide, plan_actions};
+use crate::metrics::Metrics;
+use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
+
+const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+const DAEMONSETS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/";
+const STATUS: &str = "/api/v1/namespaces/default/services/web/status";
+
+fn context() -> (Context, ScriptedApi) {
+    let (client, api) = scripted_api();
+    let metrics = Metrics::new();
+    let context = Context {
+        writer: Writer::new(client, metrics.clone()),
+        proxy_config: proxy_config(),
+        defaults: Arc::new(defaults()),
+        metrics,
+    };
+    (context, api)
+}
+
+/// A new Service in a cluster without nodes. It needs a DaemonSet, an event, a status, and an event about the status.
+fn new_service() -> ServiceState {
+    let service = Arc::new(service("web").tcp(80).build());
+    let services = [service.clone()];
+    let allocations = PortAllocations::allocate(&services, &[], &defaults(), |_| HeldPorts::default());
+    let admission = allocations.get(&key("web")).cloned();
+    ServiceState { service: Some(service), admission, ..ServiceState::default() }
+}
+
+/// A Service that was deleted. Its DaemonSet remains.
+fn deleted_service() -> ServiceState {
+    let state = new_service();
+    let decision = decide(&proxy_config(), &defaults(), &state, at(0));
+    let workload = plan_actions(&state, &decision, at(0)).into_iter().find_map(|action| match action {
+        Action::Apply(Workload::DaemonSet(mut daemonset)) => {
+            daemonset.metadata.uid = Some("uid-of-daemonset".to_owned());
+            Some(Workload::DaemonSet(daemonset))
+        }
+        _ => None,
+    });
+    ServiceState { workloads: workload.into_iter().collect(), ..ServiceState::default() }
+}
+
+async fn next_request(api: &mut ScriptedApi, method: Method, path: &str) -> ReceivedRequest {
+    let request = api.next_request().await;
+    assert_eq!(request.method, method, "{}", request.path);
+    assert!(request.path.starts_with(path), "{} {}", request.method, request.path);
+    request
+}
+
+async fn next_apply(api: &mut ScriptedApi) -> ReceivedRequest {
+    next_request(api, Method::PATCH, DAEMONSETS).await
+}
+
+async fn next_event(api: &mut ScriptedApi) -> ReceivedRequest {
+    next_request(api, Method::POST, EVENTS).await
+}
+
+async fn next_status(api: &mut ScriptedApi) -> ReceivedRequest {
+    next_request(api, Method::PATCH, STATUS).await
+}
+
+/// Reconciles the new Service while `script` answers.
+async fn reconcile_with(
+    context: &Context,
+    api: &mut ScriptedApi,
+    script: impl AsyncFnOnce(&mut ScriptedApi),
+) -> Result<(), ApplyError> {
+    let (state, key) = (new_service(), key("web"));
+    let (result, ()) = tokio::join!(reconcile(context, &key, &state, at(0)), async {
+        script(api).await;
+        api.expect_no_request().await;
+    });
+    result.map(drop)
+}
+
+/// Fails the apply of the DaemonSet, and accepts the status.
+async fn fail_apply(api: &mut ScriptedApi, code: u16, reason: &str) {
+    next_apply(api).await.answer_error(code, reason);
+    next_status(api).await.accept();
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_service_gets_proxies_before_its_status() {
+    let (context, mut api) = context();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        next_apply(api).await.accept();
+        assert_eq!(next_event(api).await.accept_and_get_reason(), "EnsuringLoadBalancer");
+        let status = next_status(api).await;
+        assert_eq!(status.body["metadata"]["uid"], "uid-of-web");
+        status.accept();
+        assert_eq!(next_event(api).await.accept_and_get_reason(), "NoNodes");
+    })
+    .await;
+    result.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn conflict_on_the_status_is_not_reported() {
+    let (context, mut api) = context();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        next_apply(api).await.accept();
+        next_event(api).await.accept();
+        next_status(api).await.answer_error(409, "Conflict");
+    });
+    assert!(result.await.unwrap_err().is_conflict());
+}
+
+#[tokio::test(start_paused = true)]
+async fn later_writes_follow_a_failure_and_the_first_failure_is_returned() {
+    let (context, mut api) = context();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        next_apply(api).await.answer_error(403, "Forbidden");
+        next_status(api).await.answer_error(500, "InternalError");
+        let event = next_event(api).await;
+        assert_eq!(event.body["type"], "Warning");
+        assert!(event.body["note"].as_str().unwrap().contains("scripted: Forbidden"), "{}", event.body);
+        assert_eq!(event.accept_and_get_reason(), "SyncLoadBalancerFailed");
+    })
+    .await;
+    assert!(matches!(result, Err(ApplyError::ApplyWorkload(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_is_reported_once_per_text_and_again_after_a_success() {
+    let (context, mut api) = context();
+    for (reason, is_reported) in [("Forbidden", true), ("Forbidden", false), ("Invalid", true)] {
+        let result = reconcile_with(&context, &mut api, async |api| {
+            fail_apply(api, 403, reason).await;
+            if is_reported {
+                next_event(api).await.accept();
+            }
+        })
+        .await;
+        result.unwrap_err();
+    }
+    let success = reconcile_with(&context, &mut api, async |api| {
+        next_apply(api).await.accept();
+        next_event(api).await.accept();
+        next_status(api).await.accept();
+        next_event(api).await.accept();
+    })
+    .await;
+    success.unwrap();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        fail_apply(api, 403, "Invalid").await;
+        next_event(api).await.accept();
+    })
+    .await;
+    result.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_report_does_not_hide_the_failure() {
+    let (context, mut api) = context();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        fail_apply(api, 403, "Forbidden").await;
+        next_event(api).await.answer_error(500, "InternalError");
+    })
+    .await;
+    assert!(matches!(result, Err(ApplyError::ApplyWorkload(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_of_a_deleted_service_needs_no_write() {
+    let (context, mut api) = context();
+    let result = reconcile_with(&context, &mut api, async |api| {
+        next_apply(api).await.accept();
+        next_event(api).await.accept();
+        next_status(api).await.answer_error(404, "NotFound");
+        next_event(api).await.accept();
+    })
+    .await;
+    result.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_workload_needs_no_deletion() {
+    let (context, mut api) = context();
+    let (state, key) = (deleted_service(), key("web"));
+    assert_eq!(state.workloads.len(), 1);
+    let (result, ()) = tokio::join!(reconcile(&context, &key, &state, at(0)), async {
+        let delete = next_request(&mut api, Method::DELETE, DAEMONSETS).await;
+        assert_eq!(delete.body["preconditions"]["uid"], "uid-of-daemonset");
+        delete.answer_error(404, "NotFound");
+    });
+    result.unwrap();
+}

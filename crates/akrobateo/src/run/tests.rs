@@ -1,0 +1,102 @@
+//! Leadership and shutdown of the operator against a scripted API server, with a paused clock.
+
+use std::sync::Arc;
+
+use http::Method;
+use serde_json::{Value, json, to_value};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{StartError, run_when_elected};
+use crate::apply::Writer;
+use crate::decide::Placement;
+use crate::decide::fixtures::{defaults, node, proxy_config, service};
+use crate::lease::LeaderElector;
+use crate::metrics::Metrics;
+use crate::planner::Planner;
+use crate::reconcile::Context;
+use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
+
+const SERVICES: &str = "/api/v1/services";
+const NODES: &str = "/api/v1/nodes";
+const LEASE: &str = "/leases/akrobateo";
+const LEASES: &str = "/leases";
+const WORKLOAD: &str = "/daemonsets/";
+
+struct Operator {
+    api: ScriptedApi,
+    metrics: Arc<Metrics>,
+    shutdown: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), StartError>>,
+    /// The write that the operator waits for.
+    apply: ReceivedRequest,
+    /// The watches that the test leaves open.
+    _watches: Vec<ReceivedRequest>,
+}
+
+fn lease(holder: &str, version: u32) -> Value {
+    json!({
+        "metadata": { "name": "akrobateo", "resourceVersion": version.to_string() },
+        "spec": { "holderIdentity": holder, "leaseDurationSeconds": 15 },
+    })
+}
+
+/// An operator that is the leader and waits for the answer to its first write, the DaemonSet of a new Service.
+async fn leader_in_a_write() -> Operator {
+    let (client, mut api) = scripted_api();
+    let metrics = Metrics::new();
+    let (defaults, placement) = (Arc::new(defaults()), Placement::Shared("kube-system".to_owned()));
+    let planner = Planner::watch(&client, None, &placement, defaults.clone(), &metrics);
+    let mut watches = Vec::new();
+    while watches.len() < 2 {
+        let request = api.next_request_to(&[SERVICES, NODES]).await;
+        if request.is_watch() {
+            watches.push(request);
+        } else if request.path == NODES {
+            request.answer_list(&[to_value(node("a").internal("192.0.2.1").build()).unwrap()]);
+        } else {
+            request.answer_list(&[to_value(service("web").tcp(80).build()).unwrap()]);
+        }
+    }
+    planner.wait_synced().await.unwrap();
+    let elector = LeaderElector::new(client.clone(), "kube-system", "replica-a".to_owned(), metrics.clone());
+    let writer = Writer::new(client, metrics.clone());
+    let context = Context { writer, proxy_config: proxy_config(), defaults, metrics: metrics.clone() };
+    let (shutdown, signal) = oneshot::channel();
+    let signal = Box::pin(async { drop(signal.await) });
+    let task = tokio::spawn(async move { run_when_elected(planner, context, &elector, signal).await });
+    api.next_request_to(&[LEASE]).await.answer_error(404, "NotFound");
+    api.next_request_to(&[LEASES]).await.accept();
+    let apply = api.next_write_to(WORKLOAD).await;
+    Operator { api, metrics, shutdown, task, apply, _watches: watches }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_leadership_stops_a_reconciliation_after_the_running_write() {
+    let Operator { mut api, metrics, apply, task, shutdown: _shutdown, _watches } = leader_in_a_write().await;
+    assert!((metrics.leader.get() - 1.0).abs() < f64::EPSILON);
+    api.next_request_to(&[LEASE]).await.answer(&lease("replica-b", 1));
+    apply.accept();
+    // A write would be an unexpected request.
+    for version in 2..20 {
+        let request = api.next_request_to(&[LEASE]).await;
+        assert_eq!(request.method, Method::GET);
+        request.answer(&lease("replica-b", version));
+    }
+    assert!(metrics.leader.get().abs() < f64::EPSILON);
+    assert!(!task.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_completes_the_running_reconciliation_and_releases_the_lease() {
+    let Operator { mut api, apply, shutdown, task, metrics: _, _watches } = leader_in_a_write().await;
+    shutdown.send(()).unwrap();
+    apply.accept();
+    api.next_write_to("/events").await.accept();
+    api.next_write_to("/services/web/status").await.accept();
+    api.next_request_to(&[LEASE]).await.answer(&lease("replica-a", 1));
+    let release = api.next_request_to(&[LEASE]).await;
+    assert_eq!((&release.method, release.body["spec"].get("holderIdentity")), (&Method::PUT, None));
+    release.accept();
+    task.await.unwrap().unwrap();
+}

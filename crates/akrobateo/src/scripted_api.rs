@@ -1,0 +1,157 @@
+//! A scripted API server for tests: a test reads each request of a client and answers it. No I/O.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use http::{Method, Request, Response};
+use k8s_openapi::serde::Serialize;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tower_test::mock::{self, Handle, SendResponse};
+
+/// The time in which a test expects no request. Tests pause the clock, so the wait takes no real time.
+const QUIET: Duration = Duration::from_millis(500);
+/// The longest wait for a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// The server side of a client.
+pub(crate) struct ScriptedApi {
+    handle: Pin<Box<Handle<Request<Body>, Response<Body>>>>,
+    /// Watches of kinds that the test does not script.
+    open_watches: Vec<ReceivedRequest>,
+}
+
+/// A request that waits for its answer. The client sees an error if it is dropped.
+pub(crate) struct ReceivedRequest {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: Value,
+    responder: SendResponse<Response<Body>>,
+}
+
+/// Returns a client and its scripted server.
+pub(crate) fn scripted_api() -> (Client, ScriptedApi) {
+    let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
+    let api = ScriptedApi { handle: Box::pin(handle), open_watches: Vec::new() };
+    (Client::new(service, "default"), api)
+}
+
+impl ScriptedApi {
+    /// Waits for the next request.
+    pub(crate) async fn next_request(&mut self) -> ReceivedRequest {
+        let (request, responder) = timeout(REQUEST_TIMEOUT, self.handle.next_request())
+            .await
+            .expect("the client sends no request")
+            .expect("the client is gone");
+        let (parts, body) = request.into_parts();
+        let body = body.collect_bytes().await.unwrap();
+        ReceivedRequest {
+            method: parts.method,
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+            responder,
+        }
+    }
+
+    /// Waits for the next request to a path that ends with one of `paths`. Passes over reads of other paths.
+    pub(crate) async fn next_request_to(&mut self, paths: &[&str]) -> ReceivedRequest {
+        loop {
+            let request = self.next_request().await;
+            if paths.iter().any(|path| request.path.ends_with(path)) {
+                return request;
+            }
+            self.pass_over(request);
+        }
+    }
+
+    /// Waits for the next write, which must be to a path that contains `path`. Passes over reads.
+    pub(crate) async fn next_write_to(&mut self, path: &str) -> ReceivedRequest {
+        loop {
+            let request = self.next_request().await;
+            if request.method != Method::GET {
+                assert!(request.path.contains(path), "unexpected write to {}", request.path);
+                return request;
+            }
+            self.pass_over(request);
+        }
+    }
+
+    /// Answers a list with no object. Leaves a watch open.
+    fn pass_over(&mut self, request: ReceivedRequest) {
+        assert_eq!(request.method, Method::GET, "unexpected write to {}", request.path);
+        if request.is_watch() {
+            self.open_watches.push(request);
+        } else {
+            request.answer_list(&[]);
+        }
+    }
+
+    /// Asserts that the client sends no request for a while.
+    pub(crate) async fn expect_no_request(&mut self) {
+        let request = timeout(QUIET, self.handle.next_request()).await;
+        if let Ok(Some((request, _))) = request {
+            panic!("unexpected request: {} {}", request.method(), request.uri());
+        }
+    }
+}
+
+impl ReceivedRequest {
+    pub(crate) fn is_watch(&self) -> bool {
+        self.query.contains("watch=true")
+    }
+
+    /// Answers with an object.
+    pub(crate) fn answer(self, object: &impl Serialize) {
+        self.send(200, serde_json::to_vec(object).unwrap());
+    }
+
+    /// Answers with an error in the API server's format.
+    pub(crate) fn answer_error(self, code: u16, reason: &str) {
+        let status = status(code, reason);
+        self.send(code, serde_json::to_vec(&status).unwrap());
+    }
+
+    /// Answers a list request.
+    pub(crate) fn answer_list(self, items: &[Value]) {
+        let list = json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": "1" }, "items": items });
+        self.answer(&list);
+    }
+
+    /// Answers a watch request with events of the given types, and ends it.
+    pub(crate) fn answer_watch(self, events: &[(&str, Value)]) {
+        let lines: Vec<_> = events
+            .iter()
+            .map(|(event_type, object)| format!("{}\n", json!({ "type": event_type, "object": object })))
+            .collect();
+        self.send(200, lines.concat().into_bytes());
+    }
+
+    /// Answers with the object of the request, as a successful write does.
+    pub(crate) fn accept(self) {
+        let body = self.body.clone();
+        self.answer(&body);
+    }
+
+    /// Answers as [`Self::accept`], and returns the reason of the event in the request.
+    pub(crate) fn accept_and_get_reason(self) -> String {
+        let reason = self.body["reason"].as_str().unwrap_or_default().to_owned();
+        self.accept();
+        reason
+    }
+
+    fn send(self, code: u16, body: Vec<u8>) {
+        self.responder.send_response(Response::builder().status(code).body(Body::from(body)).unwrap());
+    }
+}
+
+/// Returns the object with which the API server reports an error.
+pub(crate) fn status(code: u16, reason: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+        "message": format!("scripted: {reason}"), "reason": reason, "code": code,
+    })
+}
