@@ -34,15 +34,16 @@ async fn next_write(api: &mut ScriptedApi) -> ReceivedRequest {
     request
 }
 
-/// Answers reads with `lease` until the elector writes.
+/// Answers reads with `lease` until the elector writes. Fails if it does not write within a few minutes.
 async fn answer_reads_until_write(api: &mut ScriptedApi, lease: &Value) -> ReceivedRequest {
-    loop {
+    for _ in 0..100 {
         let request = api.next_request().await;
         if request.method != Method::GET {
             return request;
         }
         request.answer(lease);
     }
+    panic!("the elector only reads the Lease");
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,9 +119,11 @@ async fn conflict_on_renewal_ends_leadership() {
 #[tokio::test(start_paused = true)]
 async fn leadership_ends_when_another_replica_holds_the_lease() {
     let (elector, mut api) = elector();
+    let start = Instant::now();
     let held = tokio::spawn(async move { elector.hold(Instant::now()).await });
     api.next_request().await.answer(&lease("replica-b", 15, "1"));
     held.await.unwrap();
+    assert!(start.elapsed() <= RETRY_PERIOD + TIMER_SLACK, "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
