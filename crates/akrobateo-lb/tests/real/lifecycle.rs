@@ -112,8 +112,8 @@ fn replace_under_traffic() {
     });
 }
 
-/// A packet may be lost and sent again, because for some microseconds after a replacement the kernel may find nothing in
-/// a new interval set.
+/// A packet may be lost and sent again. For some microseconds after a replacement, the kernel may find nothing in a new
+/// interval set.
 #[test]
 fn a_hundred_table_replacements_under_traffic_fail_no_connection() {
     isolated(|| {
