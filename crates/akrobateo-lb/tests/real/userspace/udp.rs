@@ -1,6 +1,6 @@
 //! UDP sessions: source ports, expiry, the session limit, and draining.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -9,7 +9,7 @@ use crate::harness::addr::{self, with_port};
 use crate::harness::traffic::{NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, serve_udp};
 use crate::harness::{Network, isolated};
 
-const FORWARD_ARGS: [&str; 2] = ["udp/80=10.96.3.7:80", "udp/80=[fd00:96::7]:80"];
+const FORWARDS: [&str; 2] = ["udp/80=10.96.3.7:80", "udp/80=[fd00:96::7]:80"];
 
 /// Returns a network whose backend answers datagrams on port 80.
 fn network_with_backend() -> Network {
@@ -29,7 +29,7 @@ fn new_client(network: &Network, family: usize) -> UdpClient {
 fn session_keeps_its_source_port_until_it_expires() {
     isolated(|| {
         let network = network_with_backend();
-        let proxy = EmbeddedProxy::new(&network.pod, &FORWARD_ARGS, |settings| {
+        let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
             settings.unanswered_timeout = Duration::from_secs(1);
             settings.answered_timeout = Duration::from_secs(1);
         });
@@ -89,7 +89,7 @@ fn session_limit_evicts_unanswered_sessions_and_keeps_answered_ones() {
 fn session_recovers_when_its_target_is_back() {
     isolated(|| {
         let network = Network::new();
-        let proxy = EmbeddedProxy::new(&network.pod, &FORWARD_ARGS, |_| {});
+        let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |_| {});
         let client = new_client(&network, 0);
         client.request(NO_REPLY_TIMEOUT).unwrap_err();
         proxy.wait_for_metric("akrobateo_lb_dial_failures_total", &["udp", "IPv4", "refused"], 1);
@@ -102,10 +102,15 @@ fn session_recovers_when_its_target_is_back() {
 fn draining_proxy_exits_after_its_sessions_are_silent() {
     isolated(|| {
         let network = network_with_backend();
-        let line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
-        let mut proxy = start_proxy(&network.pod, line);
+        let command_line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
+        let mut proxy = start_proxy(&network.pod, command_line);
         let client = new_client(&network, 0);
-        client.request(REPLY_TIMEOUT).unwrap();
+        // The silence counts from the last datagram. The proxy must be older than the silence that it waits for.
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(4) {
+            client.request(REPLY_TIMEOUT).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
         proxy.signal(Signal::TERM);
         proxy.wait_for_log("draining");
         client.request(REPLY_TIMEOUT).unwrap();
