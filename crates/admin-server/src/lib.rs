@@ -1,7 +1,7 @@
 //! The HTTP server for probes and metrics: HTTP/1 only, GET and HEAD only, within limits. Does I/O.
 //!
-//! The caller accepts connections in a loop and spawns a task for each, because only the caller knows whether its
-//! tasks may move between threads:
+//! The caller accepts connections in a loop and spawns a task for each. Only the caller knows whether its tasks may move
+//! between threads:
 //!
 //! ```
 //! # async fn run(listener: tokio::net::TcpListener) {

@@ -107,7 +107,7 @@ const MAX_SETS: usize = 8;
 /// Allocates the sets last. A small, long-lived allocation behind them would keep the allocator from returning their
 /// memory.
 #[must_use]
-pub fn table(config: &ForwardingConfig) -> Table {
+pub fn build_table(config: &ForwardingConfig) -> Table {
     let families = || Family::ALL.into_iter().filter(|family| config.has_forwards(*family));
     let mut prerouting = Vec::new();
     if config.sources().is_some() {
@@ -132,9 +132,9 @@ pub fn table(config: &ForwardingConfig) -> Table {
     Table { name: TABLE.into(), sets, chains }
 }
 
-/// Returns a frontend's counters in a table that [`table`] built; `None` if the kernel has no counters in sets.
+/// Returns a frontend's counters in a table that [`build_table`] built; `None` if the kernel has no counters in sets.
 #[must_use]
-pub fn traffic(table: &Table, frontend: Frontend) -> Option<Traffic> {
+pub fn read_traffic(table: &Table, frontend: Frontend) -> Option<Traffic> {
     let count = |set: &str, key: &Value| table.set(set)?.count(key);
     let forward_map = family_spec(frontend.family).forward_map;
     Some(Traffic {

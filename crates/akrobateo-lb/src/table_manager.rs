@@ -36,8 +36,8 @@ impl TableManager {
     pub fn install(config: ForwardingConfig) -> Result<Self, NftError> {
         let (nftables, conntrack) = (Nftables::open()?, Conntrack::open()?);
         let manager = Self { config, nftables, conntrack, synced_generation: Cell::new(None) };
-        // An equal table stays, because for some microseconds after a replacement the kernel may find nothing in a new
-        // interval set, and drop packets.
+        // An equal table stays. For some microseconds after a replacement, the kernel may find nothing in a new interval
+        // set, and drop packets.
         if !manager.restore()? {
             manager.delete_stale_flows();
         }
@@ -69,8 +69,8 @@ impl TableManager {
         }
     }
 
-    /// Deletes conntrack entries that contradict the rules, because the kernel consults the nat rules only for the
-    /// first packet of a flow. An error is only logged, because new flows are forwarded all the same.
+    /// Deletes conntrack entries that contradict the rules. The kernel consults the nat rules only for the first packet
+    /// of a flow. An error is only logged, because new flows are forwarded all the same.
     pub fn delete_stale_flows(&self) {
         match self.conntrack.delete_stale(|flow| is_stale(flow, &self.config)) {
             Ok(0) => {}
@@ -86,7 +86,7 @@ impl TableManager {
     pub fn traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
         let (_, installed) = self.nftables.read(ruleset::TABLE)?;
         let Ok(Some(table)) = installed else { return Ok(Vec::new()) };
-        let with_traffic = |frontend| Some((frontend, ruleset::traffic(&table, frontend)?));
+        let with_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
         Ok(self.config.frontends().filter_map(with_traffic).collect())
     }
 
@@ -97,7 +97,7 @@ impl TableManager {
         }
         let (generation, installed) = self.nftables.read(ruleset::TABLE)?;
         let installed = installed.ok().flatten();
-        let desired = ruleset::table(&self.config);
+        let desired = ruleset::build_table(&self.config);
         if installed.as_ref().is_some_and(|installed| installed.equals_ignoring_counters(&desired)) {
             self.synced_generation.set(Some(generation));
             return Ok(None);

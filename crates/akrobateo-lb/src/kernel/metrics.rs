@@ -45,7 +45,7 @@ pub const METRICS: &[Definition] =
     &[CONNECTIONS, REFUSED, PACKETS, BYTES, RESTORED, ENTRIES, LIMIT, FULL, EVICTED, CLASHES];
 
 /// Writes all metrics, except those whose values are unknown.
-pub(super) fn text(
+pub(super) fn format_metrics(
     traffic: &[(Frontend, Traffic)],
     conntrack: Option<&Statistics>,
     restorations: u64,
@@ -113,7 +113,7 @@ mod tests {
         let count = Count { packets: 2, bytes: 3 };
         let traffic = Traffic { connections: 1, refused: Some(1), incoming: count, outgoing: count };
         let statistics = Statistics { max: Some(8), ..Statistics::default() };
-        let text = text(&[(frontend, traffic)], Some(&statistics), 0);
+        let text = format_metrics(&[(frontend, traffic)], Some(&statistics), 0);
         let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
         let expected: Vec<_> =
             METRICS.iter().map(|metric| format!("{} {}", metric.name, metric.help)).collect();

@@ -26,8 +26,8 @@ pub async fn run(
     let (ports, restricted) = (config.frontends().len(), config.sources().is_some());
     let path = Rc::new(KernelPath::new(TableManager::install(config)?));
     tracing::info!(ports, restricted, "forwarding in the kernel");
-    let rules = watch::rules()?;
-    let sysctls = watch::sysctls()?;
+    let rules = watch::watch_rules()?;
+    let sysctls = watch::watch_sysctls()?;
     let listener = probe::listen(probe_port)?;
     tokio::select! {
         // The process ends without a drain, because the kernel keeps forwarding until the pod's network namespace is

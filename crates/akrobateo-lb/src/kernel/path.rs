@@ -45,6 +45,6 @@ impl DataPathStatus for KernelPath {
         });
         // An error is ignored, because `report_conntrack_pressure` logs it.
         let statistics = self.table_manager.conntrack().statistics().ok();
-        metrics::text(&traffic, statistics.as_ref(), self.restorations.get())
+        metrics::format_metrics(&traffic, statistics.as_ref(), self.restorations.get())
     }
 }

@@ -23,16 +23,16 @@ const RETRY: Duration = Duration::from_millis(500);
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Opens a watch of nftables rules.
-pub(super) fn rules() -> Result<AsyncFd<Socket>, Error> {
-    Ok(watch(nft::client::watch()?)?)
+pub(super) fn watch_rules() -> Result<AsyncFd<Socket>, Error> {
+    Ok(to_async(nft::client::watch()?)?)
 }
 
 /// Opens a watch of network interfaces and their forwarding sysctls.
-pub(super) fn sysctls() -> Result<AsyncFd<Socket>, Error> {
-    Ok(watch(ip_forwarding::watch().map_err(Error::Watch)?)?)
+pub(super) fn watch_sysctls() -> Result<AsyncFd<Socket>, Error> {
+    Ok(to_async(ip_forwarding::watch().map_err(Error::Watch)?)?)
 }
 
-fn watch(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
+fn to_async(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
     #[expect(
         deprecated,
         reason = "its successor is unsafe, for types that may not own their descriptor; a socket owns it"
@@ -42,7 +42,7 @@ fn watch(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
 
 /// Waits for a change since the last call. Empties the socket before it returns, so that a change during the caller's
 /// check wakes the next call.
-async fn changed(watch: &AsyncFd<Socket>) {
+async fn wait_for_change(watch: &AsyncFd<Socket>) {
     match watch.readable().await {
         Ok(mut guard) => {
             watch.get_ref().drain();
@@ -74,7 +74,7 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
             // A second time, for packets that were in the kernel while the table was replaced.
             path.table_manager.delete_stale_flows();
         }
-        changed(watch).await;
+        wait_for_change(watch).await;
     }
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>
             }
         }
         sleep(CHECK_INTERVAL).await;
-        changed(watch).await;
+        wait_for_change(watch).await;
     }
 }
 

@@ -97,7 +97,7 @@ fn host_port_of_the_node_is_forwarded_through_the_pod() {
 fn translate_host_ports(network: &Network, forwards: &[&str]) {
     let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
     let config = ForwardingConfig::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
-    let mut table = ruleset::table(&config);
+    let mut table = ruleset::build_table(&config);
     table.chains.retain(|chain| chain.name == "prerouting");
     network.node.run(|| Nftables::open().unwrap().replace(&table).unwrap());
 }

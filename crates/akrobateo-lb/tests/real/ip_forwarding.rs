@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::harness::addr::{self, with_port};
 use crate::harness::proxy::{probe_status, split_args};
-use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp};
+use crate::harness::traffic::{
+    NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp,
+};
 use crate::harness::{Network, Proxy, eventually, isolated};
 
 #[test]
@@ -50,6 +52,9 @@ fn proxy_is_not_ready_while_ipv6_forwarding_is_off() {
         network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
         proxy.wait_for_log("IPv6 forwarding is off");
         assert_eq!(probe_status(&network.pod), Some(503));
+        // A new interface makes the proxy check again, and it must not log the same error again.
+        network.pod.ip("link add new type veth peer name new-peer");
+        std::thread::sleep(NO_REPLY_TIMEOUT);
         network.pod.set_sysctl("ipv6/conf/all/forwarding", "1");
         eventually("the proxy is ready", || (probe_status(&network.pod) == Some(200)).then_some(()));
         let client = UdpClient::new(&network.client, addr::CLIENT[1], &with_port(addr::POD[1], 80));

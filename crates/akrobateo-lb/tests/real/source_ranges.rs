@@ -10,7 +10,7 @@ use crate::harness::traffic::{
 };
 use crate::harness::{Network, Proxy, isolated};
 
-/// Returns a network with a backend for TCP and UDP port 80 in both families, and the arguments that forward to them.
+/// Returns a network with backends for TCP and UDP port 80 in both families, and the proxy's arguments.
 fn network_and_forwards() -> (Network, Vec<String>) {
     let network = Network::new();
     let targets = addr::BACKEND.map(|ip| with_port(ip, 80));

@@ -65,7 +65,7 @@ proptest! {
 
     #[test]
     fn encoded_table_decodes_to_the_same_table(config in any_config(), counts in any::<[u64; 7]>()) {
-        let table = ruleset::table(&config);
+        let table = ruleset::build_table(&config);
         prop_assert_eq!(&decode_transaction(&table), &table);
         let mut number = 0;
         let table = with_counts(table, || {
@@ -84,7 +84,7 @@ proptest! {
             sources: vec!["10.0.0.0/8".parse().unwrap()],
             ..ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()])
         });
-        let mut transaction = Batch::replace(&ruleset::table(&config.unwrap())).messages.bytes().to_vec();
+        let mut transaction = Batch::replace(&ruleset::build_table(&config.unwrap())).messages.bytes().to_vec();
         let start = position % transaction.len();
         let end = (start + bytes.len()).min(transaction.len());
         transaction[start..end].copy_from_slice(&bytes[..end - start]);
@@ -101,7 +101,7 @@ fn kernel_lists_the_table_as_it_was_encoded() {
         let check = |config: ForwardingConfig| {
             let nftables = Nftables::open().unwrap();
             let mut number = 0;
-            let table = with_counts(ruleset::table(&config), || {
+            let table = with_counts(ruleset::build_table(&config), || {
                 number += 1;
                 Count { packets: number, bytes: number << 40 }
             });
@@ -134,7 +134,7 @@ fn kernel_lists_unusual_source_ranges_as_they_were_encoded() {
             let config =
                 ForwardingConfig::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) })
                     .unwrap();
-            let table = ruleset::table(&config);
+            let table = ruleset::build_table(&config);
             assert_eq!(decode_transaction(&table), table);
             Namespace::new().run(|| {
                 let nftables = Nftables::open().unwrap();
@@ -159,7 +159,7 @@ fn config_of_tcp_ports(first: u16, last: u16) -> ForwardingConfig {
 
 #[test]
 fn table_of_all_ports_of_both_families_decodes_to_the_same_table() {
-    let table = ruleset::table(&config_of_tcp_ports(2, u16::MAX));
+    let table = ruleset::build_table(&config_of_tcp_ports(2, u16::MAX));
     assert!(decode_transaction(&table) == table, "the decoded table differs");
 }
 
@@ -168,7 +168,7 @@ fn thousands_of_ports_fit_into_one_transaction() {
     isolated(|| {
         // A single list of all elements would exceed 64 KiB. The transaction is as long as the kernel's default allows
         // for root in a user namespace.
-        let table = ruleset::table(&config_of_tcp_ports(10_001, 11_800));
+        let table = ruleset::build_table(&config_of_tcp_ports(10_001, 11_800));
         Namespace::new().run(|| {
             let nftables = Nftables::open().unwrap();
             nftables.replace(&table).unwrap();
@@ -193,7 +193,7 @@ fn error_of_a_too_large_transaction_names_the_sysctl() {
             probe_port: 1,
             ..ProxyArgs::new(forwards)
         };
-        let table = ruleset::table(&ForwardingConfig::new(args).unwrap());
+        let table = ruleset::build_table(&ForwardingConfig::new(args).unwrap());
         let error = Namespace::new().run(|| Nftables::open().unwrap().replace(&table)).unwrap_err();
         assert!(error.to_string().contains("net.core.wmem_max"), "{error}");
     });

@@ -34,8 +34,8 @@ impl Table {
         }
     }
 
-    /// Returns true if both tables handle packets in the same way: counters are ignored, because kernels before 5.7 do
-    /// not have counters in sets.
+    /// Returns true if both tables handle packets in the same way. Ignores counters, because kernels before 5.7 do not
+    /// have counters in sets.
     #[must_use]
     pub fn equals_ignoring_counters(&self, other: &Self) -> bool {
         let Self { name, sets, chains } = self;
