@@ -6,7 +6,7 @@ pub const READY_PATH: &str = "/readyz";
 /// The HTTP path of the proxy's metrics, in Prometheus' text format.
 pub const METRICS_PATH: &str = "/metrics";
 
-/// The preferred port of the probe. Any free port works, because only the kubelet uses it, inside the pod's network.
+/// The preferred port of the probe and the metrics. Any TCP port works that the pod does not forward.
 pub const PREFERRED_PORT: u16 = 10_290;
 
 /// Returns the port for a pod's probe: the first from [`PREFERRED_PORT`] downwards that is not in `forwarded_tcp_ports`.

@@ -102,7 +102,7 @@ pub(crate) fn allocate_claims(
 ) -> HashMap<ServiceKey, Allocation> {
     let contested_ports = contested_ports(claims, node_ports);
     let mut ordered: Vec<&PortClaim> = claims.iter().collect();
-    ordered.sort_by(|left, right| compare(left, right));
+    ordered.sort_by(|left, right| compare_precedence(left, right));
     let mut owners: HashMap<(&str, HostPort), &ServiceKey> = HashMap::new();
     let mut allocations = HashMap::with_capacity(claims.len());
     for claim in ordered {
@@ -118,7 +118,7 @@ pub(crate) fn allocate_claims(
 }
 
 /// Orders claims for allocation: running proxies first, because they occupy their ports already; then the oldest.
-fn compare(left: &PortClaim, right: &PortClaim) -> Ordering {
+fn compare_precedence(left: &PortClaim, right: &PortClaim) -> Ordering {
     let is_running = |claim: &PortClaim| matches!(claim.nodes, NodeSet::Running(_));
     is_running(right)
         .cmp(&is_running(left))

@@ -49,7 +49,7 @@ fn plan_deletion(state: &ServiceState) -> Vec<Action> {
 
 fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
     let (same, others): (Vec<_>, Vec<_>) =
-        state.workloads.iter().partition(|workload| workload.same_identity(desired));
+        state.workloads.iter().partition(|workload| workload.has_same_identity(desired));
     // Other workloads of the Service use the same hostPorts, so they are deleted first.
     let mut actions: Vec<_> = others.into_iter().cloned().map(Action::Delete).collect();
     if !same.iter().any(|existing| existing.matches(desired)) {

@@ -15,7 +15,8 @@ use crate::spec::IpMode;
 
 /// How long a node's address stays published while its proxy is being replaced.
 ///
-/// A rollout leaves a node without a proxy for a second or two, and ExternalDNS deletes records if the status is empty.
+/// A rollout leaves a node without a proxy for a second or two. If the status were empty meanwhile, ExternalDNS would
+/// delete the records.
 const ROLLOUT_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Everything except the Service that determines its addresses.
@@ -56,8 +57,8 @@ pub(crate) fn is_published(service: &Service, node: &NodeInfo) -> bool {
 
 /// Returns the nodes with a ready proxy, and the published nodes whose proxy is being replaced.
 pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) -> PublishableNodes<'a> {
-    // If all nodes are unreachable, the control plane has probably lost its network, and pods are not ready only for
-    // that reason. The nodes still forward, so the published addresses stay.
+    // If all nodes are unreachable, the control plane has probably lost its network. Pods then count as not ready, but
+    // the nodes still forward. So the published addresses stay.
     if inputs.nodes.iter().all(NodeInfo::is_unreachable) {
         let nodes = inputs.nodes.iter().filter(|node| is_published(service, node)).collect();
         return PublishableNodes { nodes, recheck_at: None };

@@ -11,7 +11,7 @@ use crate::node_info::{ExclusionReason, NodeInfo};
 use crate::reason::Reason;
 use crate::spec::LoadBalancerSpec;
 
-/// What keeps a Service from having addresses.
+/// The cause that keeps a Service from having addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Blocker {
     #[error(
@@ -40,7 +40,7 @@ pub(super) enum Blocker {
     )]
     NoNodeAddress { node: String, families: String, types: String },
     #[error(
-        "node {node} has a ready proxy but is not published: {reason}; fix that, or let proxies run elsewhere"
+        "node {node} has a ready proxy but is not published: {reason}; fix the node, or run proxies on other nodes"
     )]
     NodeExcluded { node: String, reason: ExclusionReason },
     #[error(
@@ -61,7 +61,8 @@ impl Blocker {
         }
     }
 
-    /// Returns the first blocker of a Service without addresses, although `publishable` nodes may be published.
+    /// Returns the first blocker of a Service without addresses. `publishable` are the nodes with a ready proxy that may be
+    /// published.
     pub(super) fn find(
         state: &ServiceState,
         spec: &LoadBalancerSpec,

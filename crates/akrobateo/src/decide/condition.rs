@@ -22,7 +22,7 @@ const MAX_LISTED_CONFLICTS: usize = 3;
 pub(crate) struct Exposure {
     pub(crate) reason: Reason,
     pub(crate) message: String,
-    /// The reason of a Warning event, if somebody has to act.
+    /// The reason of a Warning event, if the user has to act.
     pub(crate) warning: Option<Reason>,
 }
 
@@ -43,7 +43,7 @@ enum State<'a> {
 impl Exposure {
     /// Returns the condition of a Service whose spec is invalid.
     pub(super) fn rejected(error: &SpecError, has_addresses: bool) -> Self {
-        let suffix = if has_addresses { "; the previous proxies keep running" } else { "" };
+        let suffix = if has_addresses { ". The previous proxies keep running" } else { "" };
         let reason = error.reason();
         Self { reason, message: format!("{error}{suffix}"), warning: Some(reason) }
     }
@@ -51,7 +51,7 @@ impl Exposure {
     /// Returns the condition of a Service whose ports belong to other Services on every node.
     pub(super) fn conflicting(allocation: &Allocation) -> Self {
         let reason = Reason::PortConflict;
-        Self { reason, message: describe(&allocation.conflicts), warning: Some(reason) }
+        Self { reason, message: describe_conflicts(&allocation.conflicts), warning: Some(reason) }
     }
 
     /// Returns the condition of a Service whose proxies should run.
@@ -62,7 +62,7 @@ impl Exposure {
         pods: &[Arc<Pod>],
         client_address_warning: Option<String>,
     ) -> Self {
-        let conflicts = (!allocation.conflicts.is_empty()).then(|| describe(&allocation.conflicts));
+        let conflicts = (!allocation.conflicts.is_empty()).then(|| describe_conflicts(&allocation.conflicts));
         let failure = pod_failure(pods);
         let state = match (has_addresses, blocker) {
             (true, _) if conflicts.is_some() => State::PartlyExposed,
@@ -127,7 +127,7 @@ pub(super) fn current_condition(service: &Service) -> Option<&Condition> {
     conditions.into_iter().flatten().find(|condition| condition.type_ == EXPOSED)
 }
 
-fn describe(conflicts: &[Conflict]) -> String {
+fn describe_conflicts(conflicts: &[Conflict]) -> String {
     let listed = conflicts.iter().take(MAX_LISTED_CONFLICTS).map(ToString::to_string);
     let remaining = match conflicts.len().saturating_sub(MAX_LISTED_CONFLICTS) {
         0 => None,

@@ -1,6 +1,6 @@
 //! The spec of proxy pods. Pure.
 //!
-//! Each change of it interrupts forwarding on every node, so it must not change unless the forwarding changes.
+//! Each change replaces all pods and interrupts forwarding. So nothing here may change unless the forwarding changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +16,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::spec::{LoadBalancerSpec, NodeSelection, Requirement};
 
-/// Termination grace period of a proxy in the kernel, in seconds. It normally exits at once on SIGTERM. A signal before
-/// the handler is installed has no effect, and until the pod ends no other pod can use its hostPorts.
+/// Termination grace period of a proxy in the kernel, in seconds.
+///
+/// The proxy exits at once on SIGTERM, except if the signal comes before its handler is installed. No other pod can use
+/// the hostPorts until the pod ends.
 const KERNEL_GRACE_PERIOD: i64 = 3;
-/// Termination grace period of a proxy in userspace, in seconds: its connections drain meanwhile. Kubernetes' default.
+/// Termination grace period of a proxy in userspace, in seconds. Meanwhile its connections drain. It is the default of
+/// Kubernetes.
 const USERSPACE_GRACE_PERIOD: i64 = 30;
 
 /// Memory limit of a proxy in the kernel, far above its use.
@@ -54,13 +57,13 @@ pub(super) fn pod_spec(
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         host_network: (role == ProxyRole::ReservePorts).then_some(true),
-        init_containers: needs_ipv6_forwarding.then(|| vec![ipv6_forwarding(image)]),
+        init_containers: needs_ipv6_forwarding.then(|| vec![ipv6_forwarding_container(image)]),
         containers: vec![match role {
-            ProxyRole::Forward => forwarder(image, args, container_ports(spec)),
-            ProxyRole::ReservePorts => reserver(image, container_ports(spec)),
+            ProxyRole::Forward => forward_container(image, args, container_ports(spec)),
+            ProxyRole::ReservePorts => reserve_container(image, container_ports(spec)),
         }],
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
-        affinity: affinity(&spec.nodes, excluded_nodes),
+        affinity: node_affinity(&spec.nodes, excluded_nodes),
         tolerations: (!spec.nodes.tolerations.is_empty()).then(|| spec.nodes.tolerations.clone()),
         priority_class_name: Some(spec.priority_class.clone()),
         security_context: in_userspace.then(userspace_sysctls),
@@ -73,7 +76,7 @@ pub(super) fn pod_spec(
     }
 }
 
-fn affinity(nodes: &NodeSelection, excluded_nodes: &BTreeSet<String>) -> Option<Affinity> {
+fn node_affinity(nodes: &NodeSelection, excluded_nodes: &BTreeSet<String>) -> Option<Affinity> {
     let expressions: Vec<_> = nodes.requirements.iter().map(Requirement::to_node_selector).collect();
     // A requirement for a field has exactly one value.
     let fields: Vec<_> = excluded_nodes
@@ -103,7 +106,7 @@ fn affinity(nodes: &NodeSelection, excluded_nodes: &BTreeSet<String>) -> Option<
     })
 }
 
-fn forwarder(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
+fn forward_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
     let memory = match args.data_path {
         DataPath::Kernel => KERNEL_MEMORY,
         DataPath::Userspace => USERSPACE_MEMORY,
@@ -133,17 +136,17 @@ fn forwarder(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Contai
             },
             DataPath::Userspace => unprivileged(),
         }),
-        ..container(image, memory)
+        ..base_container(image, memory)
     }
 }
 
-fn reserver(image: &str, ports: Vec<ContainerPort>) -> Container {
+fn reserve_container(image: &str, ports: Vec<ContainerPort>) -> Container {
     Container {
         name: RESERVE.to_owned(),
         args: Some(vec![RESERVE.to_owned()]),
         ports: Some(ports),
         security_context: Some(unprivileged()),
-        ..container(image, KERNEL_MEMORY)
+        ..base_container(image, KERNEL_MEMORY)
     }
 }
 
@@ -173,7 +176,7 @@ fn unprivileged() -> SecurityContext {
 
 /// Returns the init container that enables IPv6 forwarding. It is off in new pods, and only a privileged container may
 /// enable it.
-fn ipv6_forwarding(image: &str) -> Container {
+fn ipv6_forwarding_container(image: &str) -> Container {
     Container {
         name: ENABLE_IPV6_FORWARDING.to_owned(),
         args: Some(vec![ENABLE_IPV6_FORWARDING.to_owned()]),
@@ -183,7 +186,7 @@ fn ipv6_forwarding(image: &str) -> Container {
             run_as_user: Some(0),
             ..SecurityContext::default()
         }),
-        ..container(image, KERNEL_MEMORY)
+        ..base_container(image, KERNEL_MEMORY)
     }
 }
 
@@ -197,7 +200,7 @@ fn restricted() -> SecurityContext {
     }
 }
 
-fn container(image: &str, memory: &str) -> Container {
+fn base_container(image: &str, memory: &str) -> Container {
     let quantities = |quantities: &[(&str, &str)]| {
         let to_entry = |&(name, quantity): &(&str, &str)| (name.to_owned(), Quantity(quantity.to_owned()));
         Some(quantities.iter().map(to_entry).collect())

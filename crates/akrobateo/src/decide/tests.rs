@@ -50,11 +50,11 @@ fn after(mut state: ServiceState) -> ServiceState {
     for action in diff(&state) {
         match action {
             Action::Apply(workload) => {
-                state.workloads.retain(|existing| !existing.same_identity(&workload));
+                state.workloads.retain(|existing| !existing.has_same_identity(&workload));
                 state.workloads.push(workload);
             }
             Action::Delete(workload) | Action::Recreate(workload) => {
-                state.workloads.retain(|existing| !existing.same_identity(&workload));
+                state.workloads.retain(|existing| !existing.has_same_identity(&workload));
             }
             Action::PatchStatus { addresses, condition, .. } => {
                 let mut service = state.service.as_deref().cloned().unwrap();
@@ -219,19 +219,20 @@ fn one_container_has_each_host_port_once_per_protocol() {
     let pod = pod_spec(&observe(dns));
     assert_eq!(pod.containers.len(), 1);
     let ports = pod.containers[0].ports.iter().flatten();
-    let ports: Vec<_> = ports.map(|p| (p.host_port.unwrap(), p.protocol.clone().unwrap())).collect();
+    let ports: Vec<_> = ports.map(|port| (port.host_port.unwrap(), port.protocol.clone().unwrap())).collect();
     assert_eq!(ports, [(53, "TCP".to_owned()), (80, "TCP".to_owned()), (53, "UDP".to_owned())]);
 }
 
 #[test]
 fn only_ipv6_needs_a_privileged_container() {
-    let privileged = |service: Service| {
+    let privileged_containers = |service: Service| {
         let pod = pod_spec(&observe(service));
         let containers = pod.containers.iter().chain(pod.init_containers.iter().flatten());
-        containers.filter(|c| c.security_context.as_ref().is_some_and(|s| s.privileged == Some(true))).count()
+        let contexts = containers.flat_map(|container| &container.security_context);
+        contexts.filter(|context| context.privileged == Some(true)).count()
     };
-    assert_eq!(privileged(web().build()), 0);
-    assert_eq!(privileged(web().cluster_ips(&["10.97.0.7", "fd97::7"]).build()), 1);
+    assert_eq!(privileged_containers(web().build()), 0);
+    assert_eq!(privileged_containers(web().cluster_ips(&["10.97.0.7", "fd97::7"]).build()), 1);
 }
 
 #[test]
@@ -244,8 +245,8 @@ fn pods_do_not_change_unless_forwarding_changes() {
 
 #[test]
 fn the_proxy_protocol_runs_in_userspace_unprivileged_and_with_ip_mode_proxy() {
-    let dual = || web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]);
-    let state = observe(dual().annotation(annotations::PROXY_PROTOCOL, "v2:80").build());
+    let dual_stack = || web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]);
+    let state = observe(dual_stack().annotation(annotations::PROXY_PROTOCOL, "v2:80").build());
     let pod = pod_spec(&state);
     let args = pod.containers[0].args.clone().unwrap();
     assert!(
@@ -284,7 +285,7 @@ fn a_change_of_the_data_path_emits_an_event() {
 /// operator must not do that by accident. An intended change also changes the golden file.
 #[test]
 fn the_workload_is_identical_to_that_of_earlier_versions() {
-    let dual = web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).source_ranges(&["10.0.0.0/8"]);
+    let dual_stack = web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).source_ranges(&["10.0.0.0/8"]);
     let workload = |service: ServiceBuilder| {
         let ProxyDecision::Present(workload) = decision(&observe(service.build())).proxy else {
             panic!("no proxy")
@@ -295,7 +296,7 @@ fn the_workload_is_identical_to_that_of_earlier_versions() {
         }
     };
     let current = serde_json::json!({
-        "forwarding": workload(dual),
+        "forwarding": workload(dual_stack),
         "reserving": workload(web().traffic_policy_local()),
         "userspace": workload(web().udp(53).annotation(annotations::PROXY_PROTOCOL, "v2:80")),
         "deployment": workload(web().annotation(annotations::WORKLOAD, "Deployment")),

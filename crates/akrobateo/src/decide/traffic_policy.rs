@@ -9,7 +9,7 @@ use crate::spec::{IpMode, LoadBalancerSpec};
 /// Returns the role of a Service's proxies.
 ///
 /// With externalTrafficPolicy Local only kube-proxy keeps the client's address. It answers on a published address if the
-/// ipMode is VIP and packets arrive with that address, so not behind something that rewrites the address.
+/// ipMode is VIP and packets arrive with that address. Behind 1:1 NAT they arrive with another address.
 pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
     let kube_proxy_answers = spec.is_traffic_policy_local
         && spec.proxy_args.proxy_protocol.is_none()

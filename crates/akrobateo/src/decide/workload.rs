@@ -91,7 +91,7 @@ impl Workload {
         pods.is_empty().then_some(created.0 + POD_CREATION_TIMEOUT)
     }
 
-    /// Returns the arguments with which kubectl names the workload.
+    /// Returns the arguments that identify the workload in kubectl commands.
     pub(super) fn kubectl_arguments(&self) -> String {
         let kind = match self {
             Self::DaemonSet(_) => "daemonset",
@@ -104,7 +104,7 @@ impl Workload {
     }
 
     /// Returns true if `other` has the same kind, namespace and name.
-    pub(super) fn same_identity(&self, other: &Self) -> bool {
+    pub(super) fn has_same_identity(&self, other: &Self) -> bool {
         let same_kind = matches!(
             (self, other),
             (Self::DaemonSet(_), Self::DaemonSet(_)) | (Self::Deployment(_), Self::Deployment(_))

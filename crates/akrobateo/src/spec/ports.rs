@@ -9,79 +9,70 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::error::SpecError;
 
-/// Most ports of a Service. Each port is an argument and up to three rules of the portmap plugin, which adds them one by
-/// one before the pod starts. With more ports pods fail without a useful message.
+/// Most ports of a Service; with more ports pods fail without a useful message.
+///
+/// Each port is an argument and up to three rules of the portmap plugin. The plugin adds its rules one by one before the
+/// pod starts.
 const MAX_PORTS: usize = 1000;
 
 /// Returns the arguments of the Service's proxies. They are sorted, so the order of the Service's ports does not matter.
 pub(super) fn proxy_args(service: &Service) -> Result<ProxyArgs, SpecError> {
-    let Some(spec) = &service.spec else {
-        return Err(SpecError::UnsupportedSpec("the Service has no spec".to_owned()));
-    };
+    let spec = service.spec.as_ref().ok_or_else(|| "the Service has no spec".to_owned());
+    spec.and_then(parse).map_err(SpecError::UnsupportedSpec)
+}
+
+fn parse(spec: &ServiceSpec) -> Result<ProxyArgs, String> {
     let addresses = cluster_ips(spec)?;
-    let ports = spec.ports.as_ref().map_or(0, Vec::len);
-    if ports > MAX_PORTS {
-        let error = format!(
-            "the Service has {ports} ports; expected at most {MAX_PORTS}; split it into several Services"
-        );
-        return Err(SpecError::UnsupportedSpec(error));
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    if ports.len() > MAX_PORTS {
+        let count = ports.len();
+        return Err(format!("the Service has {count} ports; expected at most {MAX_PORTS}; split it"));
     }
     let mut forwards = Vec::new();
-    for port in spec.ports.iter().flatten() {
-        let (protocol, number) = protocol_and_port(port)?;
-        forwards.extend(addresses.iter().map(|&address| Forward {
-            protocol,
-            port: number,
-            target: SocketAddr::new(address, number.get()),
-        }));
+    for port in ports {
+        let (protocol, port) = protocol_and_number(port)?;
+        let target = |&address| SocketAddr::new(address, port.get());
+        forwards.extend(addresses.iter().map(target).map(|target| Forward { protocol, port, target }));
     }
     if forwards.is_empty() {
-        return Err(SpecError::UnsupportedSpec("the Service has no ports; expected at least one".to_owned()));
+        return Err("the Service has no ports; expected at least one".to_owned());
     }
     forwards.sort();
-    let tcp_ports: Vec<u16> = forwards
-        .iter()
-        .filter(|forward| forward.protocol == Protocol::Tcp)
-        .map(|forward| forward.port.get())
-        .collect();
+    let tcp = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
+    let tcp_ports: Vec<u16> = tcp.map(|forward| forward.port.get()).collect();
     let probe_port = probe::port(&tcp_ports).ok_or_else(|| {
-        SpecError::UnsupportedSpec(
-            "the Service has all TCP ports from 1024 to 10290; leave one for the readiness probe".to_owned(),
-        )
+        "the Service has all TCP ports from 1024 to 10290; remove one for the probe".to_owned()
     })?;
     Ok(ProxyArgs { sources: source_ranges(spec)?, probe_port, ..ProxyArgs::new(forwards) })
 }
 
-fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, SpecError> {
-    let parse = |text: &String| {
-        text.parse()
-            .map_err(|_| SpecError::UnsupportedSpec(format!("clusterIPs: {text:?} is not an IP address")))
-    };
+fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, String> {
+    let parse =
+        |text: &String| text.parse().map_err(|_| format!("clusterIPs: {text:?} is not an IP address"));
     spec.cluster_ips.iter().flatten().map(parse).collect()
 }
 
-fn protocol_and_port(port: &ServicePort) -> Result<(Protocol, NonZeroU16), SpecError> {
+fn protocol_and_number(port: &ServicePort) -> Result<(Protocol, NonZeroU16), String> {
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
-    let protocol = protocol.parse().map_err(|error| SpecError::UnsupportedSpec(format!("ports: {error}")))?;
+    let protocol = protocol.parse().map_err(|error| format!("ports: {error}"))?;
     let number = u16::try_from(port.port).ok().and_then(NonZeroU16::new);
-    let number = number.ok_or_else(|| {
-        SpecError::UnsupportedSpec(format!("ports: {} is not a port number; expected 1 to 65535", port.port))
-    })?;
-    Ok((protocol, number))
+    let error = || format!("ports: {} is not a port number; expected 1 to 65535", port.port);
+    Ok((protocol, number.ok_or_else(error)?))
 }
 
 /// Returns the source ranges. The API server accepts spaces around them, and addresses with host bits.
-fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNet>, SpecError> {
-    let parse = |text: &String| {
-        let range: Result<IpNet, _> = text.trim().parse();
-        range.map(|range| range.trunc()).map_err(|_| {
-            SpecError::UnsupportedSpec(format!(
-                "loadBalancerSourceRanges: {text:?} is not a range; expected ADDRESS/PREFIX, for example 10.0.0.0/8"
-            ))
-        })
+fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNet>, String> {
+    let error = |text: &str| {
+        format!(
+            "loadBalancerSourceRanges: {text:?} is not a range; expected ADDRESS/PREFIX, for example 10.0.0.0/8"
+        )
     };
-    let mut ranges =
-        spec.load_balancer_source_ranges.iter().flatten().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let parse = |text: &String| match text.trim().parse::<IpNet>() {
+        Ok(range) => Ok(range.trunc()),
+        Err(_) => Err(error(text)),
+    };
+    let ranges = spec.load_balancer_source_ranges.iter().flatten();
+    let mut ranges = ranges.map(parse).collect::<Result<Vec<_>, _>>()?;
     ranges.sort();
     ranges.dedup();
     Ok(ranges)

@@ -87,20 +87,6 @@ fn a_node_port_is_in_use_on_every_node() {
 }
 
 #[test]
-fn a_conflict_with_a_node_port_names_no_node() {
-    let node_ports = NodePorts::from([(tcp(30_080), key("np"))]);
-    let mut running = claim("np", 9, &[30_080, 80], "");
-    running.nodes = NodeSet::Running(BTreeSet::from(["n1".to_owned()]));
-    let claims = [running, claim("a", 1, &[80, 30_080], "")];
-    let mut allocations = allocate_claims(&claims, &nodes(&["n1"]), &node_ports);
-    let conflicts = allocations.remove(&key("a")).unwrap().conflicts;
-    assert!(
-        conflicts.contains(&Conflict { port: tcp(30_080), node: None, owner: key("np") }),
-        "{conflicts:?}"
-    );
-}
-
-#[test]
 fn the_running_proxies_of_a_rejected_service_keep_their_ports() {
     let mut rejected = claim("rejected", 9, &[80], "");
     rejected.nodes = NodeSet::Running(BTreeSet::from(["n2".to_owned()]));

@@ -4,9 +4,9 @@
 //!
 //! 1. **Comparison** (`matching.rs`) finds fields of the desired object with another value, and lists with other items.
 //!    It ignores all other fields, because the API server fills in defaults. So it misses fields that were added.
-//! 2. **The digest of the desired spec**, in the annotation [`SPEC_DIGEST`], finds fields that an earlier version of the
-//!    Service asked for and the current one does not. The desired object no longer has them, so comparison misses them;
-//!    but the digest in the annotation differs, and the apply that follows removes the fields.
+//! 2. **The digest of the desired spec**, in the annotation [`SPEC_DIGEST`], finds fields that the Service no longer asks
+//!    for. The desired object does not have them, so comparison misses them. But the digest in the annotation differs,
+//!    and the apply that follows removes the fields.
 //! 3. **Managed fields** (`foreign_fields.rs`) find fields that another field manager added. The desired object never had
 //!    them, and apply leaves what it does not own. Therefore the workload is recreated.
 
