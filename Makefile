@@ -1,23 +1,23 @@
-# What can be done with this repository: each target calls a script or cargo, and says in its line what for.
+# The targets for working on this repository. Each calls a script or cargo; `make help` prints the text after ##.
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
-deps: ## installs the plain tools that the other targets need (Debian; starts no daemon)
+deps: ## installs the packages that the other targets need (Debian; starts no daemon)
 	cluster/deps
 
 .PHONY: cluster-up
-cluster-up: ## starts a Kubernetes of three nodes on this machine (root; the first time builds it, 5 minutes)
+cluster-up: ## starts a Kubernetes cluster of three nodes on this machine (root; the first run builds it, 5 minutes)
 	cluster/up
 
 .PHONY: cluster-down
-cluster-down: ## removes it, with all that belongs to it
+cluster-down: ## removes the cluster
 	cluster/down
 
 .PHONY: demo
-demo: deps ## shows a Service that answers on every node, on a cluster made for it (root)
+demo: deps ## creates a cluster and a Service that answers on every node (root)
 	scripts/demo
 
 .PHONY: demo-down
@@ -25,23 +25,23 @@ demo-down: ## removes the demo and its cluster
 	scripts/demo-down
 
 .PHONY: test
-test: deps ## runs every test: units, data plane with real packets, end to end on a real cluster (root)
+test: deps ## runs all tests: units, data plane with real packets, end to end on a real cluster (root)
 	scripts/test
 
 .PHONY: e2e
-e2e: deps ## runs the tests against a real cluster only
+e2e: deps ## runs only the end-to-end tests, on a real cluster
 	scripts/e2e
 
-.PHONY: figures
-figures: deps ## measures the operator on that cluster: times beyond Kubernetes' own, memory (10 minutes)
-	scripts/figures
+.PHONY: bench-operator
+bench-operator: deps ## measures the operator's latency and memory on the cluster (10 minutes)
+	scripts/bench-operator
 
 .PHONY: bench
 bench: deps ## measures the data plane against its peers, in private network namespaces (root, 20 minutes)
 	scripts/bench
 
 .PHONY: lint
-lint: deps lint-scripts lint-deploy ## checks format, clippy, licences, scripts, and what is deployed
+lint: deps lint-scripts lint-source lint-prose lint-deploy ## checks format, clippy, licences, scripts, prose, chart and documents
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/licences
@@ -51,10 +51,19 @@ images: deps ## builds the container images into target/images
 	images/build
 
 .PHONY: lint-scripts
-lint-scripts: deps ## checks scripts with shellcheck, the cluster's Go program with gofmt and vet
+lint-scripts: deps ## checks the scripts with shellcheck, and the cluster's Go program with gofmt and go vet
 	cluster/lint
 
+.PHONY: lint-source
+lint-source: ## checks that imports run one way and that files are short
+	cargo test --locked --quiet --package source-check
+	cargo run --locked --quiet --package source-check
+
+.PHONY: lint-prose
+lint-prose: deps ## checks the English of documents, comments and messages
+	scripts/lint-prose
+
 .PHONY: lint-deploy
-lint-deploy: deps ## checks chart, kustomize, alerts, workflows and documents (the first time builds their tools, 3 minutes)
+lint-deploy: deps ## checks chart, kustomize, alerts, workflows and documents (the first run builds the tools, 5 minutes)
 	charts/check
 	scripts/check-docs

@@ -1,4 +1,4 @@
-# The pods of cluster/check.
+# The image of the pods of cluster/check.
 FROM scratch
 COPY busybox /bin/busybox
 COPY version /version

@@ -1,5 +1,5 @@
-# Shared by the cluster's scripts (sourced): names, addresses, messages, and how its processes are found.
-# shellcheck shell=bash disable=SC2034 # most names are used by the scripts that source this
+# Functions of all scripts of the cluster (sourced): names, addresses, messages, processes.
+# shellcheck shell=bash disable=SC2034 # scripts that source this file use the variables
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -11,7 +11,7 @@ ADMIN=$STATE/admin.kubeconfig
 CONTEXT=akrobateo
 PAUSE_IMAGE=ghcr.io/akrobateo/cluster-pause:1
 
-NET4=172.29.0 # the segment that nodes, control plane, client and this machine share
+NET4=172.29.0 # the network of the nodes, the control plane, the client and this machine
 NET6=fd29::
 PODS4=10.245.0.0/16
 PODS6=fd2a::/48
@@ -29,10 +29,10 @@ die() {
 need() { # PROGRAM...
   local program
   for program; do
-    command -v "$program" >/dev/null || die "$program is missing (cluster/deps installs what is needed)"
+    command -v "$program" >/dev/null || die "$program is missing; install it with cluster/deps"
   done
 }
-need_root() { [ "$(id -u)" = 0 ] || die "must run as root: it makes namespaces and mounts"; }
+need_root() { [ "$(id -u)" = 0 ] || die "run this as root: it creates namespaces and mounts"; }
 
 # --- settings of the running cluster
 setting() { sed -n "s/^$1=//p" "$STATE/settings" 2>/dev/null; } # NAME
@@ -40,34 +40,34 @@ set_setting() { sed -i "s/^$1=.*/$1=$2/" "$STATE/settings"; }   # NAME VALUE
 running() { [ -e "$STATE/complete" ] && same_boot; }
 need_cluster() { running || die "no cluster is running; start one with cluster/up"; }
 
-# --- members: `control` and the nodes; each is a set of namespaces whose pid 1 is cluster/init/MEMBER
+# --- members: `control` and the nodes; each is a set of namespaces with the pid 1 cluster/init/MEMBER
 nodes() { seq -f 'node%.0f' "$(setting nodes)"; }
 members() {
   echo control
   nodes
 }
-need_node() { nodes | grep -qxF -- "$1" || die "no node $1; there are: $(nodes | tr '\n' ' ')"; }
+need_node() { nodes | grep -qxF -- "$1" || die "unknown node $1; expected one of: $(nodes | tr '\n' ' ')"; }
 netns() { echo "akrobateo-$1"; } # MEMBER or client
 node_ip4() { echo "$NET4.$((10 + ${1#node}))"; }
 node_ip6() { echo "$NET6$((10 + ${1#node}))"; }
 node_pods4() { echo "10.245.${1#node}.0/24"; }
 node_pods6() { echo "fd2a:0:0:${1#node}::/64"; }
 
-# A process is ours if pid, start time and boot are the ones that were noted: pids are used again. One that has ended
-# but was not waited for, as happens where this machine's pid 1 is no real init, has ended.
+# A process belongs to the cluster if its pid, start time and boot id are the recorded ones, because the kernel reuses
+# pids. A zombie counts as ended: it stays where this machine's pid 1 does not reap.
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
 same_boot() { [ "$(setting boot_id)" = "$(boot_id)" ]; }
-start_time() { # PID -> clock ticks since boot
+start_time() { # PID: prints the start time in clock ticks since boot
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
   awk '$1 == "Z" { exit 1 } { print $20 }' <<<"${stat##*) }"
 }
-live_pid() { # MEMBER -> pid of the process that holds its namespaces, if it is still there
+live_pid() { # MEMBER: prints the pid of the process that holds its namespaces; fails if that has ended
   local pid started
   same_boot && read -r pid started 2>/dev/null <"$STATE/$1/pid" || return 1
   [ "$(start_time "$pid")" = "$started" ] && echo "$pid"
 }
-first_pid() { # MEMBER -> this machine's pid for the member's pid 1
+first_pid() { # MEMBER: prints the pid that the member's pid 1 has on this machine
   local holder children child
   holder=$(live_pid "$1") && children=$(cat "/proc/$holder/task/$holder/children") || return 1
   for child in $children; do
@@ -78,17 +78,17 @@ first_pid() { # MEMBER -> this machine's pid for the member's pid 1
   done
   return 1
 }
-in_member() { # MEMBER CMD...: in all of its namespaces
+in_member() { # MEMBER CMD...: runs a command in all namespaces of the member
   local pid
-  pid=$(first_pid "$1") || die "$1 is not running"
+  pid=$(first_pid "$1") || die "$1 is not running; restart the cluster with cluster/down and cluster/up"
   shift
   nsenter --target "$pid" --mount --uts --ipc --net --pid --root --wd -- "$@"
 }
 
-cgroup_mounts() { awk '$3 ~ /^cgroup2?$/ && !seen[$2]++ { print $3, $2 }' /proc/self/mounts; } # type and directory
+cgroup_mounts() { awk '$3 ~ /^cgroup2?$/ && !seen[$2]++ { print $3, $2 }' /proc/self/mounts; } # prints type and directory
 
 # --- waiting
-ended() { # during `up` nothing may end: says what did, and why
+report_ended() { # during cluster/up: prints which program has ended and its log; fails if none has
   [ ! -e "$STATE/complete" ] || return 1
   local log='' pid member
   for pid in "$STATE"/*/pid; do
@@ -97,31 +97,31 @@ ended() { # during `up` nothing may end: says what did, and why
     live_pid "$member" >/dev/null || log=$member-init.log
   done
   [ -n "$log" ] || read -r log 2>/dev/null <"$STATE/ended" || return 1
-  say "${log%.log} ended; the end of $STATE/logs/$log:"
+  say "${log%.log} has ended; the last lines of $STATE/logs/$log:"
   tail -n 5 "$STATE/logs/$log" >&2
 }
-wait_for() { # SECONDS WHAT CMD...
-  local deadline=$((SECONDS + $1)) what=$2 said
+wait_for() { # SECONDS NAME CMD...: repeats the command until it succeeds
+  local deadline=$((SECONDS + $1)) limit=$1 name=$2 errors
   shift 2
-  until said=$( ("$@") 2>&1 >/dev/null); do
-    ! ended || exit 1
-    [ "$SECONDS" -lt "$deadline" ] || die "gave up waiting for $what: ${said##*$'\n'} (logs: $STATE/logs)"
+  until errors=$( ("$@") 2>&1 >/dev/null); do
+    ! report_ended || exit 1
+    [ "$SECONDS" -lt "$deadline" ] || die "timed out after $limit s waiting for $name: ${errors##*$'\n'} (logs: $STATE/logs)"
     sleep 0.1
   done
 }
-api_ready() { curl --silent --fail --noproxy '*' --max-time 2 --cacert "$STATE/pki/ca.crt" "https://$API_IP:6443/readyz"; }
-serves() { # NODE DAEMON
+is_api_ready() { curl --silent --fail --noproxy '*' --max-time 2 --cacert "$STATE/pki/ca.crt" "https://$API_IP:6443/readyz"; }
+is_serving() { # NODE DAEMON
   case $2 in
     containerd) in_member "$1" "$STATE/bin/ctr" version ;;
     kubelet) in_member "$1" curl --silent --fail --noproxy '*' http://127.0.0.1:10248/healthz ;;
-    kube-proxy) "$HERE/steps/kube-proxy-serves" "$1" ;;
+    kube-proxy) "$HERE/steps/check-kube-proxy" "$1" ;;
   esac
 }
 
-# Held by whoever starts or removes the cluster; on the directory above, so that no file is left.
+# Takes the lock of cluster/up and cluster/down. It is on the parent directory, so that no file is left.
 lock() {
   exec 9<"$(dirname "$STATE")"
   flock --nonblock 9 && return
-  say "another cluster/up or cluster/down is at work; waiting"
+  say "waiting for another cluster/up or cluster/down to end"
   flock 9
 }

@@ -1,5 +1,5 @@
-# Shared by the scripts (sourced): which cluster they are for, and how they talk to it.
-# shellcheck shell=bash disable=SC2034 # names are used by the scripts that source this
+# Functions of all scripts (sourced): selects the cluster, and connects to it.
+# shellcheck shell=bash disable=SC2034 # scripts that source this file use the variables
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
@@ -10,18 +10,19 @@ die() {
   exit 1
 }
 
-# The ambient kubeconfig is never used: a cluster is named, or it is the one in cluster/.
+# The scripts never use the default kubeconfig. They use the cluster of two variables, or else that of cluster/.
 if [ -n "${AKROBATEO_KUBECONFIG:-}" ] || [ -n "${AKROBATEO_CONTEXT:-}" ]; then
   if [ -z "${AKROBATEO_KUBECONFIG:-}" ] || [ -z "${AKROBATEO_CONTEXT:-}" ]; then
-    die "AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT name a cluster together; give both, or none for the one in cluster/"
+    die "set both AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT, or none of them to use the cluster of cluster/"
   fi
-  [ -r "$AKROBATEO_KUBECONFIG" ] || die "AKROBATEO_KUBECONFIG: cannot read $AKROBATEO_KUBECONFIG"
+  [ -r "$AKROBATEO_KUBECONFIG" ] ||
+    die "cannot read AKROBATEO_KUBECONFIG=$AKROBATEO_KUBECONFIG; expected the path of a kubeconfig"
   OWN_CLUSTER=
 else
   OWN_CLUSTER=yes
 fi
 unset KUBECONFIG
-STATE=${AKROBATEO_CLUSTER_DIR:-/var/lib/akrobateo-cluster} # of the cluster in cluster/
+STATE=${AKROBATEO_CLUSTER_DIR:-/var/lib/akrobateo-cluster} # the state directory of the cluster of cluster/
 
 kubectl() {
   if [ "$OWN_CLUSTER" ]; then
@@ -37,12 +38,13 @@ client() {
 }
 
 target_triple() { rustc --print host-tuple; }
-echo_program() { echo "target/$(target_triple)/release/echo"; } # as it is in the image
+echo_program() { echo "target/$(target_triple)/release/echo"; } # the program in the echo image
 
-# What the tests in crates/e2e need to know of the cluster in cluster/.
-e2e_variables() {
-  export E2E_KUBECONFIG=$STATE/admin.kubeconfig E2E_CONTEXT=akrobateo
-  export E2E_CLIENT=$ROOT/cluster/client E2E_CLUSTER=$ROOT/cluster E2E_AUDIT_LOG=$STATE/logs/audit.log
-  E2E_OPERATOR=$ROOT/target/$(target_triple)/release/akrobateo
-  export E2E_OPERATOR
+# Sets the variables of the tests in crates/e2e for the cluster of cluster/.
+set_e2e_variables() {
+  export AKROBATEO_E2E_KUBECONFIG=$STATE/admin.kubeconfig AKROBATEO_E2E_CONTEXT=akrobateo
+  export AKROBATEO_E2E_CLIENT=$ROOT/cluster/client AKROBATEO_E2E_CLUSTER=$ROOT/cluster
+  export AKROBATEO_E2E_AUDIT_LOG=$STATE/logs/audit.log
+  AKROBATEO_E2E_OPERATOR=$ROOT/target/$(target_triple)/release/akrobateo
+  export AKROBATEO_E2E_OPERATOR
 }

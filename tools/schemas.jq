@@ -1,5 +1,5 @@
-# From Kubernetes' OpenAPI document to JSON schemas as kubeconform reads them: $out[FILE] = schema.
-# Strict: a field that is not known is an error.
+# Converts Kubernetes' OpenAPI document to JSON schemas for kubeconform. Prints an object with file and schema for each.
+# The schemas are strict: an unknown field is an error.
 def strict: walk(
   if type == "object" and (.["$ref"]? | type) == "string" then {"$ref": (.["$ref"] | sub("^#"; "_definitions.json#"))}
   elif type == "object" and .format? == "int-or-string" then {oneOf: [{type: "string"}, {type: "integer"}]}

@@ -1,20 +1,20 @@
-# For pid 1 of a member of the cluster (sourced): keeps its daemons running.
+# Functions of each member's pid 1 (sourced): supervises the daemons.
 # shellcheck shell=bash
 
-keep() { # DAEMON CMD...: runs it in the background, and again whenever it ends
+supervise() { # DAEMON CMD...: runs a daemon in the background, and restarts it after its end
   local daemon=$1 log=$MEMBER-$1.log
   shift
   while :; do
     "$@" >>"$STATE/logs/$log" 2>&1 </dev/null &
     echo $! >"/run/akrobateo/$daemon.pid"
     wait $! || true
-    echo "--- $daemon ended; again in 1 s" >>"$STATE/logs/$log"
+    echo "--- $daemon has ended; restarting it in 1 s" >>"$STATE/logs/$log"
     echo "$log" >>"$STATE/ended"
     sleep 1
   done &
 }
 
-reap() { # pid 1 also inherits what containerd's shims leave behind
+reap() { # waits forever for ended processes, also for orphans of containerd's shims
   while :; do
     wait || true
     sleep 1

@@ -1,5 +1,5 @@
-// Command kubernetes is every Kubernetes program that a cluster for development and tests needs, in one
-// file on disk: the name by which it is called, or else its first argument, chooses the program.
+// Command kubernetes contains all Kubernetes programs of the cluster in one binary. The name of the
+// executable selects the program; if that name is unknown, the first argument does.
 package main
 
 import (
@@ -57,7 +57,7 @@ func main() {
 			names = append(names, n)
 		}
 		sort.Strings(names)
-		fmt.Fprintf(os.Stderr, "no program %q here; there are: %s\n", name, strings.Join(names, ", "))
+		fmt.Fprintf(os.Stderr, "unknown program %q; expected one of: %s\n", name, strings.Join(names, ", "))
 		os.Exit(2)
 	}
 	os.Exit(run())

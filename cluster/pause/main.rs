@@ -1,4 +1,4 @@
-//! Holds a pod's namespaces: sleeps for ever. The runtime ends a sandbox with SIGKILL, so no signal is handled.
+//! Holds the namespaces of a pod: sleeps forever. It handles no signal, because the runtime sends SIGKILL in the end.
 
 fn main() {
     loop {

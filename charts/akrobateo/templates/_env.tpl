@@ -1,4 +1,4 @@
-{{/* The operator's settings as environment variables; what is null or the default is left to the operator. */}}
+{{/* The operator's settings as environment variables. It omits values that are null or the operator's default. */}}
 {{- define "akrobateo.env" -}}
 {{- with .Values.settings }}
 {{- include "akrobateo.variable" (list "WATCH_NAMESPACE" .watchNamespace) }}

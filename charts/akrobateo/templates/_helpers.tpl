@@ -1,4 +1,4 @@
-{{/* The name of the release's objects: akrobateo, unless the release is called otherwise. */}}
+{{/* The name of the release's objects. It contains "akrobateo" unless fullnameOverride replaces it. */}}
 {{- define "akrobateo.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
@@ -9,7 +9,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* By which the operator's pods are found. One operator a namespace: it holds the Lease of that name. */}}
+{{/* The labels that select the operator's pods. A namespace has one operator, because the Lease has a fixed name. */}}
 {{- define "akrobateo.selector" -}}
 app.kubernetes.io/name: akrobateo
 {{- end -}}
@@ -30,12 +30,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* The namespace of Services, "" for all of them. */}}
+{{/* The namespace of the Services; "" means all namespaces. */}}
 {{- define "akrobateo.servicesNamespace" -}}
 {{- .Values.settings.watchNamespace | default "" -}}
 {{- end -}}
 
-{{/* The namespace of the proxies, "" for all of them. */}}
+{{/* The namespace of the proxies; "" means all namespaces. */}}
 {{- define "akrobateo.proxiesNamespace" -}}
 {{- if eq (.Values.settings.lbNamespace | default "") "@service" -}}
 {{- include "akrobateo.servicesNamespace" . -}}
@@ -44,7 +44,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* Rules: what is done with Services, wherever they may be. */}}
+{{/* Rules for Services, in the namespaces that the operator watches. */}}
 {{- define "akrobateo.serviceRules" -}}
 - apiGroups: [""]
   resources: [services/status]
@@ -57,7 +57,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [create]
 {{- end -}}
 
-{{/* Rules: what is done with proxies. create belongs to patch: server-side apply of what doesn't exist yet asks for both. */}}
+{{/* Rules for proxies. Server-side apply needs create besides patch if the object does not exist. */}}
 {{- define "akrobateo.proxyRules" -}}
 - apiGroups: [apps]
   resources: [daemonsets, deployments]
@@ -67,7 +67,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [list, watch]
 {{- end -}}
 
-{{/* Rules: the Lease by which one replica leads. */}}
+{{/* Rules for the Lease, which selects the active replica. */}}
 {{- define "akrobateo.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -78,7 +78,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, update]
 {{- end -}}
 
-{{/* A binding's end: to the operator's ServiceAccount. */}}
+{{/* The end of a binding: its subject is the operator's ServiceAccount. */}}
 {{- define "akrobateo.subjects" -}}
 subjects:
   - kind: ServiceAccount
@@ -86,7 +86,7 @@ subjects:
     namespace: {{ .Release.Namespace }}
 {{- end -}}
 
-{{/* A Role with its binding: dict root, name, namespace, rules. */}}
+{{/* A Role and its binding. Argument: a dict with root, name, namespace and rules. */}}
 {{- define "akrobateo.role" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role

@@ -1,50 +1,56 @@
-//! What the arguments ask for, checked: the type that the rules and the clean-up of flows are made from. Pure.
+//! The forwarding configuration: the checked arguments, from which both data paths work. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
-use akrobateo_core::{DataPath, Family, Forward, Protocol, ProxyArgs, ProxyProtocol, ProxyVersion};
+use akrobateo_core::{DataPath, Family, Forward, Frontend, Protocol, ProxyArgs, ProxyProtocol, ProxyVersion};
 
 use crate::sources::Sources;
 
-/// What a client addresses: family, protocol and port.
-pub type Frontend = (Family, Protocol, NonZeroU16);
-
-/// Everything that a proxy does, without contradiction.
+/// Everything that a proxy forwards. Its parts do not contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardingConfig {
-    /// Sorted, each port once.
+    /// Each frontend once, in order, with its target.
     forwards: Vec<(Frontend, SocketAddr)>,
     sources: Option<Sources>,
     proxy_protocol: Option<ProxyProtocol>,
 }
 
-/// Why the arguments make no plan.
+/// The reason why the arguments are not a valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// One port, two targets.
-    #[error("--forward {0} and --forward {1}: a port has one target per protocol and address family")]
-    Contradiction(Forward, Forward),
-    /// A target to which packets from elsewhere can't be sent.
+    /// Two targets for one frontend.
     #[error(
-        "--forward {0}: the target must be an address of another machine or pod, not a loopback, multicast, \
-             broadcast, IPv6 link-local or IPv4-mapped one"
+        "--forward {0} and --forward {1} contradict each other: a port has one target per protocol and address \
+         family; remove one of them"
+    )]
+    TwoTargets(Forward, Forward),
+    /// A target to which packets of other hosts cannot be sent.
+    #[error(
+        "--forward {0}: the target must be the address of another host or pod, not a loopback, multicast, \
+         broadcast, IPv6 link-local or IPv4-mapped address"
     )]
     Target(Forward),
-    /// The probe's port is forwarded, so that its answers would come from the Service.
-    #[error("--probe-port {0} is also a forwarded TCP port: it must be another one")]
+    /// The probe's port is forwarded, so the Service would answer the probes.
+    #[error("--probe-port {0} is also a forwarded TCP port; choose a port that is not forwarded")]
     ProbeForwarded(u16),
     /// Port 0.
-    #[error("--probe-port 0: it must be a number from 1 to 65535")]
+    #[error("--probe-port 0 is not a port; choose a number from 1 to 65535")]
     ProbeZero,
-    /// Rules cannot put anything into a connection.
-    #[error("--proxy-protocol {0}: it needs --data-path userspace")]
+    /// The kernel path cannot add a PROXY header to a connection.
+    #[error(
+        "--proxy-protocol {0}: it needs --data-path userspace, because the kernel data path cannot add a header"
+    )]
     ProxyProtocolInKernel(ProxyProtocol),
-    /// A port that would have the PROXY protocol, but is not forwarded.
-    #[error("--proxy-protocol {0}: {1} is not a forwarded TCP port")]
+    /// The PROXY protocol for a port that is not forwarded.
+    #[error(
+        "--proxy-protocol {0}: {1} is not a forwarded TCP port; add a --forward for it, or leave it out here"
+    )]
     ProxyProtocolPort(ProxyProtocol, NonZeroU16),
-    /// SCTP without the kernel's rules.
-    #[error("--forward {0}: --data-path userspace forwards tcp and udp only")]
+    /// SCTP in userspace.
+    #[error(
+        "--forward {0}: --data-path userspace forwards tcp and udp only; use --data-path kernel for sctp"
+    )]
     SctpInUserspace(Forward),
 }
 
@@ -55,97 +61,112 @@ impl ForwardingConfig {
         if probe_port == 0 {
             return Err(ConfigError::ProbeZero);
         }
-        let check = |forward| check(forward, probe_port, data_path);
-        let mut checked = forwards.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
-        checked.sort_unstable();
-        checked.dedup();
-        if let Some(two) = checked.windows(2).find(|two| two[0].0 == two[1].0) {
-            let forward = |((_, protocol, port), target)| Forward { protocol, port, target };
-            return Err(ConfigError::Contradiction(forward(two[0]), forward(two[1])));
+        let check = |forward| check_forward(forward, probe_port, data_path);
+        let mut forwards = forwards.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+        forwards.sort_unstable();
+        forwards.dedup();
+        if let Some([first, second]) = forwards.array_windows().find(|[first, second]| first.0 == second.0) {
+            return Err(ConfigError::TwoTargets(to_forward(*first), to_forward(*second)));
         }
-        if let Some(asked) = &proxy_protocol {
-            check_proxy_protocol(asked, data_path, &checked)?;
+        if let Some(proxy_protocol) = &proxy_protocol {
+            check_proxy_protocol(proxy_protocol, data_path, &forwards)?;
         }
         let sources = (!sources.is_empty()).then(|| Sources::new(&sources));
-        Ok(Self { forwards: checked, sources, proxy_protocol })
+        Ok(Self { forwards, sources, proxy_protocol })
     }
 
-    /// The forwarded ports of one family, in order, each with its target.
+    /// Returns the forwarded ports of one family, in order, each with its target.
     pub fn forwards(&self, family: Family) -> impl Iterator<Item = (Protocol, NonZeroU16, SocketAddr)> {
-        let of_family = self.forwards.iter().filter(move |((of, ..), _)| *of == family);
-        of_family.map(|((_, protocol, port), target)| (*protocol, *port, *target))
+        let forwards = self.forwards.iter().filter(move |(frontend, _)| frontend.family == family);
+        forwards.map(|(frontend, target)| (frontend.protocol, frontend.port, *target))
     }
 
-    /// What clients can address, in order.
-    pub fn frontends(&self) -> impl Iterator<Item = Frontend> {
-        self.forwards.iter().map(|(listen, _)| *listen)
-    }
-
-    /// Where a client that addresses `listen` ends up.
+    /// Returns true if a port of this family is forwarded.
     #[must_use]
-    pub fn target(&self, listen: Frontend) -> Option<SocketAddr> {
-        let at = self.forwards.binary_search_by_key(&listen, |(one, _)| *one).ok()?;
-        Some(self.forwards.get(at)?.1)
+    pub fn has_forwards(&self, family: Family) -> bool {
+        self.forwards(family).next().is_some()
     }
 
-    /// The PROXY protocol by which connections to this TCP port are proxy_protocol_for to the target, if they are.
+    /// Returns the frontends, in order.
+    #[must_use]
+    pub fn frontends(&self) -> impl ExactSizeIterator<Item = Frontend> {
+        self.forwards.iter().map(|(frontend, _)| *frontend)
+    }
+
+    /// Returns the target of a frontend.
+    #[must_use]
+    pub fn target(&self, frontend: Frontend) -> Option<SocketAddr> {
+        let index = self.forwards.binary_search_by_key(&frontend, |(frontend, _)| *frontend).ok()?;
+        self.forwards.get(index).map(|(_, target)| *target)
+    }
+
+    /// Returns the version of the PROXY protocol that the target of this TCP port expects, if it expects one.
     #[must_use]
     pub fn proxy_protocol_for(&self, port: NonZeroU16) -> Option<ProxyVersion> {
-        self.proxy_protocol.as_ref()?.of(port)
+        self.proxy_protocol.as_ref()?.version_on(port)
     }
 
-    /// The clients that are let in; `None` for everybody.
+    /// Returns the source ranges, or `None` if all clients may connect.
     #[must_use]
     pub fn sources(&self) -> Option<&Sources> {
         self.sources.as_ref()
     }
 
-    /// Whether a client with this address is let in.
+    /// Returns true if a client with this address may connect.
     #[must_use]
     pub fn allows(&self, client: IpAddr) -> bool {
-        self.sources.as_ref().is_none_or(|sources| sources.allow(client))
+        self.sources.as_ref().is_none_or(|sources| sources.allows(client))
     }
 }
 
-/// Whether a forward makes sense by itself.
-fn check(forward: Forward, probe_port: u16, path: DataPath) -> Result<(Frontend, SocketAddr), ConfigError> {
+fn to_forward((frontend, target): (Frontend, SocketAddr)) -> Forward {
+    Forward { protocol: frontend.protocol, port: frontend.port, target }
+}
+
+/// Checks one `--forward` by itself.
+fn check_forward(
+    forward: Forward,
+    probe_port: u16,
+    data_path: DataPath,
+) -> Result<(Frontend, SocketAddr), ConfigError> {
     let Forward { protocol, port, target } = forward;
-    if !reachable(target.ip()) {
+    if !is_routable(target.ip()) {
         return Err(ConfigError::Target(forward));
     }
     if protocol == Protocol::Tcp && port.get() == probe_port {
         return Err(ConfigError::ProbeForwarded(probe_port));
     }
-    if protocol == Protocol::Sctp && path == DataPath::Userspace {
+    if protocol == Protocol::Sctp && data_path == DataPath::Userspace {
         return Err(ConfigError::SctpInUserspace(forward));
     }
-    Ok(((Family::of(target.ip()), protocol, port), target))
+    Ok((Frontend { family: Family::from_ip(target.ip()), protocol, port }, target))
 }
 
-/// Whether the PROXY protocol can be had on this path, for these ports.
+/// Checks that the data path supports the PROXY protocol, and that its ports are forwarded.
 fn check_proxy_protocol(
-    asked: &ProxyProtocol,
-    path: DataPath,
+    proxy_protocol: &ProxyProtocol,
+    data_path: DataPath,
     forwards: &[(Frontend, SocketAddr)],
 ) -> Result<(), ConfigError> {
-    if path != DataPath::Userspace {
-        return Err(ConfigError::ProxyProtocolInKernel(asked.clone()));
+    if data_path != DataPath::Userspace {
+        return Err(ConfigError::ProxyProtocolInKernel(proxy_protocol.clone()));
     }
-    let forwarded =
-        |port| forwards.iter().any(|((_, protocol, of), _)| (*protocol, *of) == (Protocol::Tcp, port));
-    match asked.named_ports().find(|port| !forwarded(*port)) {
-        Some(port) => Err(ConfigError::ProxyProtocolPort(asked.clone(), port)),
+    let is_forwarded = |port| {
+        forwards.iter().any(|(frontend, _)| frontend.protocol == Protocol::Tcp && frontend.port == port)
+    };
+    match proxy_protocol.listed_ports().find(|port| !is_forwarded(*port)) {
+        Some(port) => Err(ConfigError::ProxyProtocolPort(proxy_protocol.clone(), port)),
         None => Ok(()),
     }
 }
 
-/// Whether DNAT can send packets from other machines there.
-fn reachable(ip: IpAddr) -> bool {
-    let outside = match ip {
+/// Returns true if DNAT can send packets of other hosts to this address.
+fn is_routable(ip: IpAddr) -> bool {
+    let is_routable_in_family = match ip {
         IpAddr::V4(ip) => !ip.is_broadcast(),
         IpAddr::V6(ip) => !ip.is_unicast_link_local() && ip.to_ipv4_mapped().is_none(),
     };
-    outside && !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
+    is_routable_in_family && !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
 }
 
 #[cfg(test)]
@@ -154,23 +175,25 @@ mod tests {
 
     use super::*;
 
-    fn plan(forwards: &[&str], probe_port: u16) -> Result<ForwardingConfig, ConfigError> {
+    fn config(forwards: &[&str], probe_port: u16) -> Result<ForwardingConfig, ConfigError> {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
         ForwardingConfig::new(ProxyArgs { probe_port, ..ProxyArgs::new(forwards) })
     }
 
     #[test]
-    fn one_number_serves_both_protocols_and_both_families() {
-        let all = ["tcp/53=10.0.0.1:53", "udp/53=10.0.0.2:53", "tcp/53=[fd00::1]:53", "udp/53=[fd00::2]:53"];
-        let plan = plan(&all, 1024).unwrap();
-        let listen = (Family::V6, Protocol::Udp, NonZeroU16::new(53).unwrap());
-        assert_eq!(plan.target(listen), Some("[fd00::2]:53".parse().unwrap()));
-        assert_eq!(plan.forwards(Family::V4).count(), 2);
+    fn port_number_is_forwarded_separately_per_protocol_and_family() {
+        let forwards =
+            ["tcp/53=10.0.0.1:53", "udp/53=10.0.0.2:53", "tcp/53=[fd00::1]:53", "udp/53=[fd00::2]:53"];
+        let config = config(&forwards, 1024).unwrap();
+        let frontend =
+            Frontend { family: Family::V6, protocol: Protocol::Udp, port: NonZeroU16::new(53).unwrap() };
+        assert_eq!(config.target(frontend), Some("[fd00::2]:53".parse().unwrap()));
+        assert_eq!(config.forwards(Family::V4).count(), 2);
     }
 
     #[test]
-    fn what_is_wrong_names_the_argument() {
-        for (forwards, probe_port, wrong) in [
+    fn error_names_the_wrong_argument() {
+        for (forwards, probe_port, expected) in [
             (
                 &["tcp/80=10.0.0.1:80", "tcp/80=10.0.0.1:81"][..],
                 1,
@@ -184,18 +207,22 @@ mod tests {
             (&["tcp/80=10.0.0.1:80"], 80, "--probe-port 80"),
             (&["tcp/80=10.0.0.1:80"], 0, "--probe-port 0"),
         ] {
-            let error = plan(forwards, probe_port).unwrap_err().to_string();
-            assert!(error.contains(wrong), "{forwards:?}: {error}");
+            let error = config(forwards, probe_port).unwrap_err().to_string();
+            assert!(error.contains(expected), "{forwards:?}: {error}");
         }
     }
 
     #[test]
-    fn saying_the_same_twice_is_no_contradiction() {
-        assert!(plan(&["tcp/80=10.0.0.1:80", "tcp/80=10.0.0.1:80"], 1).is_ok());
-        assert!(plan(&["udp/80=10.0.0.1:80"], 80).is_ok(), "the probe is TCP");
+    fn repeated_forward_is_accepted() {
+        assert!(config(&["tcp/80=10.0.0.1:80", "tcp/80=10.0.0.1:80"], 1).is_ok());
     }
 
-    fn in_userspace(forwards: &[&str], proxy_protocol: &str) -> Result<ForwardingConfig, ConfigError> {
+    #[test]
+    fn udp_port_may_have_the_number_of_the_probe_port() {
+        assert!(config(&["udp/80=10.0.0.1:80"], 80).is_ok());
+    }
+
+    fn userspace_config(forwards: &[&str], proxy_protocol: &str) -> Result<ForwardingConfig, ConfigError> {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
         ForwardingConfig::new(ProxyArgs {
             data_path: DataPath::Userspace,
@@ -205,51 +232,57 @@ mod tests {
     }
 
     #[test]
-    fn the_proxy_protocol_is_for_tcp_in_userspace() {
+    fn proxy_protocol_is_accepted_for_tcp_in_userspace_only() {
         let forwards = ["tcp/80=10.0.0.1:80", "tcp/443=10.0.0.1:443", "udp/53=10.0.0.1:53"];
-        let plan = in_userspace(&forwards, "v2:443").unwrap();
-        let proxy_protocol_for = |port| plan.proxy_protocol_for(NonZeroU16::new(port).unwrap());
-        assert_eq!((proxy_protocol_for(80), proxy_protocol_for(443)), (None, Some(ProxyVersion::V2)));
-        let error = in_userspace(&forwards, "v2:53,443").unwrap_err().to_string();
-        assert_eq!(error, "--proxy-protocol v2:53,443: 53 is not a forwarded TCP port");
-        let error = in_userspace(&["sctp/80=10.0.0.1:80"], "v1").unwrap_err().to_string();
+        let config = userspace_config(&forwards, "v2:443").unwrap();
+        let version = |port| config.proxy_protocol_for(NonZeroU16::new(port).unwrap());
+        assert_eq!((version(80), version(443)), (None, Some(ProxyVersion::V2)));
+        let error = userspace_config(&forwards, "v2:53,443").unwrap_err().to_string();
+        assert!(error.starts_with("--proxy-protocol v2:53,443: 53 is not a forwarded TCP port"), "{error}");
+        let error = userspace_config(&["sctp/80=10.0.0.1:80"], "v1").unwrap_err().to_string();
         assert!(error.contains("tcp and udp only"), "{error}");
         let forwards = vec!["tcp/80=10.0.0.1:80".parse().unwrap()];
         let proxy_protocol = Some("v1".parse().unwrap());
         let error = ForwardingConfig::new(ProxyArgs { proxy_protocol, ..ProxyArgs::new(forwards) })
             .unwrap_err()
             .to_string();
-        assert_eq!(error, "--proxy-protocol v1: it needs --data-path userspace");
+        assert!(error.starts_with("--proxy-protocol v1: it needs --data-path userspace"), "{error}");
     }
 
-    fn forward() -> impl Strategy<Value = Forward> {
+    fn any_forward() -> impl Strategy<Value = Forward> {
         let protocol = prop::sample::select(&Protocol::ALL[..]);
         let ip = prop_oneof![Just("10.0.0.1".parse::<IpAddr>().unwrap()), Just("fd00::1".parse().unwrap())];
-        (protocol, 1..4_u16, ip, 1..3_u16).prop_map(|(protocol, port, ip, to)| Forward {
+        (protocol, 1..4_u16, ip, 1..3_u16).prop_map(|(protocol, port, ip, target_port)| Forward {
             protocol,
             port: port.try_into().unwrap(),
-            target: (ip, to).into(),
+            target: (ip, target_port).into(),
         })
+    }
+
+    fn frontend(forward: &Forward) -> Frontend {
+        let Forward { protocol, port, target } = *forward;
+        Frontend { family: Family::from_ip(target.ip()), protocol, port }
     }
 
     proptest! {
         #[test]
-        fn a_plan_does_what_every_argument_says_or_is_refused(
-            forwards in prop::collection::vec(forward(), 1..6),
+        fn config_has_every_forward_or_is_rejected_for_a_reason(
+            forwards in prop::collection::vec(any_forward(), 1..6),
             probe_port in 0..4_u16,
         ) {
             let args = ProxyArgs { probe_port, ..ProxyArgs::new(forwards.clone()) };
-            let listen = |forward: &Forward| (Family::of(forward.target.ip()), forward.protocol, forward.port);
-            let contradiction = forwards.iter().any(|one| {
-                forwards.iter().any(|two| listen(one) == listen(two) && one.target != two.target)
+            let has_two_targets = forwards.iter().any(|first| {
+                forwards.iter().any(|second| frontend(first) == frontend(second) && first.target != second.target)
             });
-            let taken = forwards.iter().any(|one| one.protocol == Protocol::Tcp && one.port.get() == probe_port);
+            let forwards_probe_port = forwards
+                .iter()
+                .any(|forward| forward.protocol == Protocol::Tcp && forward.port.get() == probe_port);
             match ForwardingConfig::new(args) {
-                Err(_) => prop_assert!(contradiction || taken || probe_port == 0),
-                Ok(plan) => {
-                    prop_assert!(!contradiction && !taken && probe_port != 0);
+                Err(_) => prop_assert!(has_two_targets || forwards_probe_port || probe_port == 0),
+                Ok(config) => {
+                    prop_assert!(!has_two_targets && !forwards_probe_port && probe_port != 0);
                     for forward in &forwards {
-                        prop_assert_eq!(plan.target(listen(forward)), Some(forward.target));
+                        prop_assert_eq!(config.target(frontend(forward)), Some(forward.target));
                     }
                 }
             }

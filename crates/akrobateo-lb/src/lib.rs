@@ -1,10 +1,12 @@
-//! The data plane of a proxy pod: forwards its ports to a Service, with one table of nftables or in userspace.
+//! The data plane of a proxy pod: forwards its ports to a Service, with nftables or in userspace.
 //!
-//! [`forwarding_config`] checks the arguments, [`ruleset`] makes the table from the plan, [`netfilter::nft`] puts it into the
-//! kernel, [`table_manager`] keeps it there; [`kernel`] is this path's life, [`userspace`] the other path, [`run`] the
-//! process' life, and [`probe`] answers for it.
+//! [`run`] starts one of two data paths: [`kernel`] programs nftables, [`userspace`] forwards in this process.
+//! [`forwarding_config`] checks the arguments for both. For the kernel path, [`ruleset`] builds the table,
+//! [`netfilter::nft`] encodes it, and [`table_manager`] keeps it in the kernel. [`probe`] answers readiness probes
+//! and serves metrics.
 
 pub mod cli;
+pub mod error;
 pub mod forwarding_config;
 pub mod ip_forwarding;
 pub mod kernel;

@@ -1,35 +1,38 @@
-//! `akrobateo-lb`: reads the command line, runs, and says why it ended.
+//! `akrobateo-lb`: reads the command line, runs the command, and reports errors. Does I/O.
 
 use std::process::ExitCode;
 
 use akrobateo_lb::cli::{Command, UsageError, help};
-use akrobateo_lb::{ip_forwarding, run, termination};
+use akrobateo_lb::error::Error;
+use akrobateo_lb::ip_forwarding::{ForwardingError, ipv6};
+use akrobateo_lb::run;
+use akrobateo_lb::termination::write_termination_message;
 
-/// As of most programs whose arguments are wrong.
-const USAGE: u8 = 2;
+/// The exit code for a wrong command line, as most programs have it.
+const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    let command = match Command::read(std::env::args_os()) {
+    let command = match Command::parse(std::env::args_os()) {
         Ok(command) => command,
-        Err(error) => return refuse(&error),
+        Err(error) => return report_usage_error(&error),
     };
     tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(std::io::stderr).init();
-    match act(command) {
+    match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            termination::leave(&error.to_string());
+            write_termination_message(&error.to_string());
             ExitCode::FAILURE
         }
     }
 }
 
-fn act(command: Command) -> Result<(), run::Error> {
+fn execute(command: Command) -> Result<(), Error> {
     match command {
         Command::Forward(args) => run::run(args)?,
         Command::EnableIpv6Forwarding => {
-            let needed = ip_forwarding::ipv6::enable()?;
-            tracing::info!(needed, "IPv6 forwarding is on");
+            let changed = ipv6::enable().map_err(ForwardingError::from)?;
+            tracing::info!(changed, "IPv6 forwarding is on");
         }
         Command::Reserve => run::reserve()?,
         Command::Help => print!("{}", help()),
@@ -38,8 +41,8 @@ fn act(command: Command) -> Result<(), run::Error> {
     Ok(())
 }
 
-fn refuse(error: &UsageError) -> ExitCode {
+fn report_usage_error(error: &UsageError) -> ExitCode {
     eprintln!("akrobateo-lb: {error}");
-    termination::leave(&error.to_string());
-    ExitCode::from(USAGE)
+    write_termination_message(&error.to_string());
+    ExitCode::from(USAGE_ERROR)
 }

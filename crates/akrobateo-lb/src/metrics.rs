@@ -1,80 +1,88 @@
-//! Prometheus' text format, written without a registry: figures are read when they are asked for. Pure.
+//! Prometheus' text format, without a registry, because values are read only when they are requested. Pure.
 
 use std::fmt::{self, Display, Write};
 
-/// Of an answer in this format.
+/// The content type of this format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A metric, as its users are told of it.
+/// The name, type and help of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Definition {
-    /// Begins with `akrobateo_lb_`.
+    /// The name, with the prefix `akrobateo_lb_`.
     pub name: &'static str,
-    /// What it is.
+    /// The type.
     pub kind: Kind,
-    /// One line without a backslash.
+    /// The help: one line without a backslash.
     pub help: &'static str,
 }
 
-/// By port. In userspace, those that reached a backend.
+/// The connections of each port. In userspace only those that reached a backend.
 pub const CONNECTIONS: Definition = Definition {
     name: "akrobateo_lb_connections_total",
     kind: Kind::Counter,
-    help: "Flows forwarded, by the port that clients address: TCP connections, and UDP clients that were not silent for long.",
+    help: "Forwarded TCP connections, and UDP flows, by the port to which clients connect.",
 };
-/// By port, only with source ranges.
+/// The denied connections of each port. Exists only with source ranges.
 pub const REFUSED: Definition = Definition {
     name: "akrobateo_lb_refused_connections_total",
     kind: Kind::Counter,
-    help: "Attempts to connect from outside of the source ranges; each retry counts.",
+    help: "Connection attempts from outside the source ranges; each retry counts.",
 };
-/// By port and direction.
+/// The packets of each port and direction.
 pub const PACKETS: Definition = Definition {
     name: "akrobateo_lb_packets_total",
     kind: Kind::Counter,
-    help: "Packets forwarded from clients (in) and to them (out); segments that the kernel handles as one count once.",
+    help: "Packets forwarded from clients (in) and to clients (out); segments that the kernel has merged count once.",
 };
-/// By port and direction.
+/// The bytes of each port and direction.
 pub const BYTES: Definition = Definition {
     name: "akrobateo_lb_bytes_total",
     kind: Kind::Counter,
-    help: "Bytes forwarded from clients (in) and to them (out); by the kernel with IP headers, in userspace without.",
+    help: "Bytes forwarded from clients (in) and to clients (out); the kernel data path includes IP headers.",
 };
 
-/// What a metric is.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows; begins anew from zero at times.
+    /// A value that only increases, except that it may start from zero again.
     Counter,
-    /// Goes up and down.
+    /// A value that increases and decreases.
     Gauge,
 }
 
-/// An answer under construction.
+impl Kind {
+    /// Returns the name of the type, as Prometheus has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// The text of a response with metrics, while it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text(String);
 
 impl Text {
-    /// Begins a metric, of which all samples follow.
+    /// Begins a metric. Its samples must follow directly.
     pub fn metric(&mut self, definition: &Definition) -> Metric<'_> {
         let Definition { name, kind, help } = *definition;
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-        };
-        // Writing to a String can't fail.
+        let kind = kind.as_str();
+        // Writing to a String cannot fail.
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         Metric { text: self, name }
     }
 
-    /// The whole answer.
+    /// Returns the complete text.
     #[must_use]
     pub fn finish(self) -> String {
         self.0
     }
 }
 
-/// A metric whose samples are being written.
+/// A metric whose samples are written.
 #[derive(Debug)]
 pub struct Metric<'a> {
     text: &'a mut Text,
@@ -82,12 +90,12 @@ pub struct Metric<'a> {
 }
 
 impl Metric<'_> {
-    /// The only sample of a metric without labels.
+    /// Writes the only sample of a metric without labels.
     pub fn value(&mut self, value: impl Display) -> &mut Self {
         self.sample(&[], value)
     }
 
-    /// A sample with labels, whose values need no escaping: never names of objects, never texts of errors.
+    /// Writes a sample with labels. Their values are not escaped, so they must not be names of objects or error texts.
     pub fn sample(&mut self, labels: &[(&str, &dyn Display)], value: impl Display) -> &mut Self {
         let _ = self.write(labels, value);
         self
@@ -96,9 +104,9 @@ impl Metric<'_> {
     fn write(&mut self, labels: &[(&str, &dyn Display)], value: impl Display) -> fmt::Result {
         let out = &mut self.text.0;
         out.push_str(self.name);
-        for (at, (name, label)) in labels.iter().enumerate() {
-            let before = if at == 0 { '{' } else { ',' };
-            write!(out, "{before}{name}=\"{label}\"")?;
+        for (index, (name, label)) in labels.iter().enumerate() {
+            let separator = if index == 0 { '{' } else { ',' };
+            write!(out, "{separator}{name}=\"{label}\"")?;
         }
         if !labels.is_empty() {
             out.push('}');
@@ -112,9 +120,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_are_written_as_prometheus_reads_them() {
+    fn metrics_are_written_in_prometheus_text_format() {
         let mut text = Text::default();
-        let up = Definition { name: "akrobateo_lb_up", kind: Kind::Gauge, help: "Whether it is." };
+        let up = Definition { name: "akrobateo_lb_up", kind: Kind::Gauge, help: "One if it is up." };
         let packets =
             Definition { name: "akrobateo_lb_packets_total", kind: Kind::Counter, help: "Packets." };
         text.metric(&up).value(1);
@@ -122,7 +130,7 @@ mod tests {
             .sample(&[("protocol", &"tcp"), ("port", &80)], 7)
             .sample(&[("protocol", &"udp"), ("port", &53)], u64::MAX);
         let expected = "\
-# HELP akrobateo_lb_up Whether it is.
+# HELP akrobateo_lb_up One if it is up.
 # TYPE akrobateo_lb_up gauge
 akrobateo_lb_up 1
 # HELP akrobateo_lb_packets_total Packets.

@@ -1,16 +1,16 @@
-//! The rules for a plan: a pure function from what is wanted to the table that the kernel gets.
+//! Builds the nftables table of a forwarding configuration. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
-use akrobateo_core::{Family, Protocol};
-
-use crate::forwarding_config::{ForwardingConfig, Frontend};
-use crate::sources::{Range, Sources};
+use akrobateo_core::{Family, Frontend, Protocol};
 use netfilter::nft::abi::{ct, meta, payload};
 use netfilter::nft::model::{
     ACCEPT, Chain, Count, DROP, DataType, Element, Expr, Reg, Rule, Set, Table, Value,
 };
+
+use crate::forwarding_config::ForwardingConfig;
+use crate::sources::{AddressRange, Sources};
 
 /// The table's name, in family inet.
 pub const TABLE: &str = "akrobateo";
@@ -30,7 +30,7 @@ const PRIORITY_SNAT: i32 = 100;
 const CT_INVALID: u32 = 1;
 const CT_DNAT: u32 = 1 << 5;
 
-/// nft's numbers of types, by which it prints keys and values; a concatenation has 6 bits for each part.
+/// The nft program's numbers of data types. A concatenation has 6 bits for each part.
 const TYPE_NFPROTO: u32 = 2;
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
@@ -39,59 +39,59 @@ const TYPE_PORT: u32 = 13;
 const TYPE_MARK: u32 = 19;
 const TYPE_BITS: u32 = 6;
 
-/// Protocol and port, as a map's key: each part fills 4 bytes.
-const LISTEN: DataType = DataType { id: TYPE_PROTOCOL << TYPE_BITS | TYPE_PORT, len: 8 };
-/// The same after the family.
-const FAMILY_LISTEN: DataType =
-    DataType { id: TYPE_NFPROTO << (2 * TYPE_BITS) | LISTEN.id, len: LISTEN.len + 4 };
-/// What a flow is marked with: its port, as [`mark_of`] writes it.
+/// The key type "protocol . port". Each part is padded to 4 bytes.
+const PORT_KEY: DataType = DataType { id: TYPE_PROTOCOL << TYPE_BITS | TYPE_PORT, len: 8 };
+/// The key type "family . protocol . port".
+const FRONTEND_KEY: DataType =
+    DataType { id: TYPE_NFPROTO << (2 * TYPE_BITS) | PORT_KEY.id, len: PORT_KEY.len + 4 };
+/// The type of a conntrack mark. A flow's mark is its frontend, as [`mark_value`] encodes it.
 const MARK: DataType = DataType { id: TYPE_MARK, len: 4 };
 
-/// From a port to its mark.
+/// The map from a frontend to its mark.
 const MARKS: &str = "mark";
-/// Every packet from a client that is passed on, by its flow's mark.
+/// The set that counts packets from clients, by mark.
 const INCOMING: &str = "incoming";
-/// Every packet to a client that is passed on, by its flow's mark.
+/// The set that counts packets to clients, by mark.
 const OUTGOING: &str = "outgoing";
-/// Every flow's beginning that source ranges refuse, by port.
+/// The set that counts packets that the source ranges deny, by frontend.
 const REFUSED: &str = "refused";
 
-/// What was counted for a port.
+/// The counters of a frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
-    /// Flows that were forwarded.
+    /// The number of forwarded flows.
     pub connections: u64,
-    /// Packets that would have begun a flow, but for the source ranges; `None` without ranges.
+    /// The number of packets of new flows that the source ranges denied. `None` without source ranges.
     pub refused: Option<u64>,
-    /// From clients to the backend.
+    /// The traffic from clients to the backend.
     pub incoming: Count,
-    /// From the backend to clients.
+    /// The traffic from the backend to clients.
     pub outgoing: Count,
 }
 
-/// What differs between the families.
-struct Spec {
-    map: &'static str,
-    set: &'static str,
+/// The parts of the table that differ between the address families.
+struct FamilySpec {
+    forward_map: &'static str,
+    source_set: &'static str,
     /// `NFPROTO_IPV4` or `NFPROTO_IPV6`.
     nfproto: u8,
     address: DataType,
-    /// Of the source address in the packet's header, in bytes.
+    /// The offset of the source address in the IP header, in bytes.
     source_offset: u32,
 }
 
-const fn spec(family: Family) -> Spec {
+const fn family_spec(family: Family) -> FamilySpec {
     match family {
-        Family::V4 => Spec {
-            map: "forward4",
-            set: "source4",
+        Family::V4 => FamilySpec {
+            forward_map: "forward4",
+            source_set: "source4",
             nfproto: 2,
             address: DataType { id: TYPE_IPV4, len: 4 },
             source_offset: 12,
         },
-        Family::V6 => Spec {
-            map: "forward6",
-            set: "source6",
+        Family::V6 => FamilySpec {
+            forward_map: "forward6",
+            source_set: "source6",
             nfproto: 10,
             address: DataType { id: TYPE_IPV6, len: 16 },
             source_offset: 8,
@@ -99,48 +99,49 @@ const fn spec(family: Family) -> Spec {
     }
 }
 
-/// Sets that a table may have.
-const MOST_SETS: usize = 8;
+/// The maximum number of sets in a table.
+const MAX_SETS: usize = 8;
 
-/// The table for a plan.
+/// Builds the table of a configuration.
 ///
-/// The sets come last: so nothing small that stays lies behind them in memory, and the allocator gives theirs back.
+/// Allocates the sets last. A small, long-lived allocation behind them would keep the allocator from returning their
+/// memory.
 #[must_use]
-pub fn table(plan: &ForwardingConfig) -> Table {
-    let families = || Family::ALL.into_iter().filter(|family| plan.forwards(*family).next().is_some());
+pub fn table(config: &ForwardingConfig) -> Table {
+    let families = || Family::ALL.into_iter().filter(|family| config.has_forwards(*family));
     let mut prerouting = Vec::new();
-    if plan.sources().is_some() {
-        prerouting.extend(families().map(refuse));
+    if config.sources().is_some() {
+        prerouting.extend(families().map(drop_denied_sources));
     }
-    prerouting.push(mark());
-    prerouting.extend(families().map(forward));
+    prerouting.push(set_mark());
+    prerouting.extend(families().map(translate_destination));
     let chains = vec![
         chain("prerouting", "nat", PREROUTING, PRIORITY_DNAT, prerouting),
         chain("input", "filter", INPUT, PRIORITY_FILTER, vec![drop_invalid(), drop_untranslated()]),
         chain("forward", "filter", FORWARD, PRIORITY_FILTER, vec![count_incoming(), count_outgoing()]),
         chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_forwarded()]),
     ];
-    let mut sets = Vec::with_capacity(MOST_SETS);
-    sets.extend(families().map(|family| forward_map(plan, family)));
-    sets.push(mark_map(plan));
-    sets.extend([INCOMING, OUTGOING].map(|name| counters(plan, name, MARK, mark_of)));
-    if let Some(sources) = plan.sources() {
-        sets.push(counters(plan, REFUSED, FAMILY_LISTEN, listen_key));
+    let mut sets = Vec::with_capacity(MAX_SETS);
+    sets.extend(families().map(|family| forward_map(config, family)));
+    sets.push(mark_map(config));
+    sets.extend([INCOMING, OUTGOING].map(|name| counter_set(config, name, MARK, mark_value)));
+    if let Some(sources) = config.sources() {
+        sets.push(counter_set(config, REFUSED, FRONTEND_KEY, frontend_key));
         sets.extend(families().map(|family| source_set(sources, family)));
     }
     Table { name: TABLE.into(), sets, chains }
 }
 
-/// What was counted for a port, in a table as [`table`] makes it; `None` where the kernel counts nothing.
+/// Returns a frontend's counters in a table that [`table`] built; `None` if the kernel has no counters in sets.
 #[must_use]
-pub fn traffic(table: &Table, listen: Frontend) -> Option<Traffic> {
-    let (family, protocol, port) = listen;
+pub fn traffic(table: &Table, frontend: Frontend) -> Option<Traffic> {
     let count = |set: &str, key: &Value| table.set(set)?.count(key);
+    let forward_map = family_spec(frontend.family).forward_map;
     Some(Traffic {
-        connections: count(spec(family).map, &map_key(protocol, port))?.packets,
-        refused: count(REFUSED, &listen_key(listen)).map(|count| count.packets),
-        incoming: count(INCOMING, &mark_of(listen))?,
-        outgoing: count(OUTGOING, &mark_of(listen))?,
+        connections: count(forward_map, &port_key(frontend.protocol, frontend.port))?.packets,
+        refused: count(REFUSED, &frontend_key(frontend)).map(|count| count.packets),
+        incoming: count(INCOMING, &mark_value(frontend))?,
+        outgoing: count(OUTGOING, &mark_value(frontend))?,
     })
 }
 
@@ -148,183 +149,211 @@ fn chain(name: &'static str, kind: &'static str, hook: u32, priority: i32, rules
     Chain { name: name.into(), kind: kind.into(), hook, priority, policy: ACCEPT, rules }
 }
 
-fn forward_map(plan: &ForwardingConfig, family: Family) -> Set {
-    let Spec { map, address, .. } = spec(family);
+fn forward_map(config: &ForwardingConfig, family: Family) -> Set {
+    let FamilySpec { forward_map, address, .. } = family_spec(family);
     let value = DataType { id: address.id << TYPE_BITS | TYPE_PORT, len: address.len + 4 };
-    let forwards = plan.forwards(family);
-    let elements = forwards.map(|(protocol, port, to)| element(map_key(protocol, port), Some(datum(to))));
+    let forwards = config.forwards(family);
+    let elements = forwards
+        .map(|(protocol, port, target)| element(port_key(protocol, port), Some(target_value(target))));
     Set {
-        name: map.into(),
-        key: LISTEN,
+        name: forward_map.into(),
+        key: PORT_KEY,
         value: Some(value),
-        interval: false,
-        counted: true,
+        has_intervals: false,
+        has_counters: true,
         elements: elements.collect(),
     }
 }
 
-fn mark_map(plan: &ForwardingConfig) -> Set {
-    let element = |listen| element(listen_key(listen), Some(mark_of(listen)));
-    let elements = plan.frontends().map(element).collect();
-    let (name, key) = (MARKS.into(), FAMILY_LISTEN);
-    Set { name, key, value: Some(MARK), interval: false, counted: false, elements }
+fn mark_map(config: &ForwardingConfig) -> Set {
+    let element = |frontend| element(frontend_key(frontend), Some(mark_value(frontend)));
+    Set {
+        name: MARKS.into(),
+        key: FRONTEND_KEY,
+        value: Some(MARK),
+        has_intervals: false,
+        has_counters: false,
+        elements: config.frontends().map(element).collect(),
+    }
 }
 
-/// A set with an element for each port, which counts the packets that find it.
-fn counters(
-    plan: &ForwardingConfig,
+/// Returns a set with an element for each frontend, which counts the packets that match it.
+fn counter_set(
+    config: &ForwardingConfig,
     name: &'static str,
     key_type: DataType,
     key: impl Fn(Frontend) -> Value,
 ) -> Set {
-    let mut elements: Vec<_> = plan.frontends().map(|listen| element(key(listen), None)).collect();
+    let mut elements: Vec<_> = config.frontends().map(|frontend| element(key(frontend), None)).collect();
     elements.sort_unstable();
-    Set { name: name.into(), key: key_type, value: None, interval: false, counted: true, elements }
+    Set { name: name.into(), key: key_type, value: None, has_intervals: false, has_counters: true, elements }
 }
 
 fn element(key: Value, value: Option<Value>) -> Element {
-    Element { key, end: false, value, count: Count::default() }
+    Element { key, is_upper_bound: false, value, count: Count::default() }
 }
 
 fn source_set(sources: &Sources, family: Family) -> Set {
-    let Spec { set, address, .. } = spec(family);
-    let bound = |bits: u128, end| {
+    let FamilySpec { source_set, address, .. } = family_spec(family);
+    let bound = |bits: u128, is_upper_bound| {
         let bytes = bits.to_be_bytes();
         let key = match family {
             Family::V4 => Value::from(*bytes.last_chunk::<4>().unwrap_or(&[0; 4])),
             Family::V6 => Value::from(bytes),
         };
-        Element { key, end, value: None, count: Count::default() }
+        Element { key, is_upper_bound, value: None, count: Count::default() }
     };
     let highest = u128::MAX >> (128 - 8 * address.len);
-    let bounds = |range: &Range| {
-        // A range that reaches the highest address has no upper bound outside.
-        let end = (range.last < highest).then(|| bound(range.last + 1, true));
-        [Some(bound(range.first, false)), end].into_iter().flatten()
+    let bounds = |range: &AddressRange| {
+        // An upper bound is exclusive, so a range up to the highest address has none.
+        let upper = (range.last < highest).then(|| bound(range.last + 1, true));
+        [Some(bound(range.first, false)), upper].into_iter().flatten()
     };
-    let elements = sources.of(family).iter().flat_map(bounds).collect();
-    Set { name: set.into(), key: address, value: None, interval: true, counted: false, elements }
+    Set {
+        name: source_set.into(),
+        key: address,
+        value: None,
+        has_intervals: true,
+        has_counters: false,
+        elements: sources.ranges(family).iter().flat_map(bounds).collect(),
+    }
 }
 
-/// Drops clients that are not let in; in a nat chain, only a flow's first packet pays for it.
+/// Drops packets from outside the source ranges. In a nat chain, only the first packet of a flow costs a lookup.
 ///
 /// `meta nfproto FAMILY IP saddr != @SET meta nfproto . meta l4proto . th dport @REFUSED drop`
-fn refuse(family: Family) -> Rule {
-    let Spec { set, nfproto, address, source_offset, .. } = spec(family);
+fn drop_denied_sources(family: Family) -> Rule {
+    let FamilySpec { source_set, nfproto, address, source_offset, .. } = family_spec(family);
     vec![
-        Expr::Meta { key: meta::NFPROTO, into: Reg(0) },
-        Expr::Cmp { from: Reg(0), equal: true, data: vec![nfproto] },
-        Expr::Payload { base: payload::NETWORK, offset: source_offset, len: address.len, into: Reg(4) },
-        Expr::Lookup { set: set.into(), from: Reg(4), into: None, missing: true },
-        Expr::Meta { key: meta::L4PROTO, into: Reg(1) },
-        Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, into: Reg(2) },
-        Expr::Lookup { set: REFUSED.into(), from: Reg(0), into: None, missing: false },
+        Expr::Meta { key: meta::NFPROTO, dreg: Reg(0) },
+        Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![nfproto] },
+        Expr::Payload { base: payload::NETWORK, offset: source_offset, len: address.len, dreg: Reg(4) },
+        Expr::Lookup { set: source_set.into(), sreg: Reg(4), dreg: None, is_inverted: true },
+        Expr::Meta { key: meta::L4PROTO, dreg: Reg(1) },
+        Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, dreg: Reg(2) },
+        Expr::Lookup { set: REFUSED.into(), sreg: Reg(0), dreg: None, is_inverted: false },
         Expr::Verdict(DROP),
     ]
 }
 
-/// `meta nfproto FAMILY dnat to meta l4proto . th dport map @MAP`
+/// Translates the destination of new flows to the target of their frontend.
 ///
-/// Only what is in the map matches, so that neither the probe nor the pod's own traffic is touched.
-fn forward(family: Family) -> Rule {
-    let Spec { map, nfproto, address, .. } = spec(family);
+/// Matches only frontends in the map, so probes and the pod's own traffic stay untranslated.
+///
+/// `meta nfproto FAMILY dnat to meta l4proto . th dport map @MAP`
+fn translate_destination(family: Family) -> Rule {
+    let FamilySpec { forward_map, nfproto, address, .. } = family_spec(family);
     let port = if address.len == 4 { Reg(1) } else { Reg(4) };
     vec![
-        Expr::Meta { key: meta::NFPROTO, into: Reg(0) },
-        Expr::Cmp { from: Reg(0), equal: true, data: vec![nfproto] },
-        Expr::Meta { key: meta::L4PROTO, into: Reg(0) },
-        Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, into: Reg(1) },
-        Expr::Lookup { set: map.into(), from: Reg(0), into: Some(Reg(0)), missing: false },
+        Expr::Meta { key: meta::NFPROTO, dreg: Reg(0) },
+        Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![nfproto] },
+        Expr::Meta { key: meta::L4PROTO, dreg: Reg(0) },
+        Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, dreg: Reg(1) },
+        Expr::Lookup { set: forward_map.into(), sreg: Reg(0), dreg: Some(Reg(0)), is_inverted: false },
         Expr::Dnat { family: nfproto.into(), address: Reg(0), port },
     ]
 }
 
-/// `ct mark set meta nfproto . meta l4proto . th dport map @MARKS`
+/// Sets the conntrack mark of new flows to the mark of their frontend.
 ///
-/// By the mark each further packet is counted: a third of what a look-up by family, protocol and port costs.
-fn mark() -> Rule {
-    let mut rule = marked();
-    rule.push(Expr::SetCtMark { from: Reg(0) });
+/// Further packets are counted by this mark. That costs a third of a lookup by family, protocol and port.
+///
+/// `ct mark set meta nfproto . meta l4proto . th dport map @MARKS`
+fn set_mark() -> Rule {
+    let mut rule = load_mark();
+    rule.push(Expr::SetCtMark { sreg: Reg(0) });
     rule
 }
 
-/// The mark of the packet's port in register 0.
-fn marked() -> Rule {
+/// Loads the mark of the packet's frontend into register 0.
+fn load_mark() -> Rule {
     vec![
-        Expr::Meta { key: meta::NFPROTO, into: Reg(0) },
-        Expr::Meta { key: meta::L4PROTO, into: Reg(1) },
-        Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, into: Reg(2) },
-        Expr::Lookup { set: MARKS.into(), from: Reg(0), into: Some(Reg(0)), missing: false },
+        Expr::Meta { key: meta::NFPROTO, dreg: Reg(0) },
+        Expr::Meta { key: meta::L4PROTO, dreg: Reg(1) },
+        Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, dreg: Reg(2) },
+        Expr::Lookup { set: MARKS.into(), sreg: Reg(0), dreg: Some(Reg(0)), is_inverted: false },
     ]
 }
 
+/// Counts packets from clients.
+///
 /// `ct direction original ct mark @INCOMING accept`
 fn count_incoming() -> Rule {
     vec![
-        Expr::Ct { key: ct::DIRECTION, into: Reg(0) },
-        Expr::Cmp { from: Reg(0), equal: true, data: vec![ct::ORIGINAL] },
-        Expr::Ct { key: ct::MARK, into: Reg(0) },
-        Expr::Lookup { set: INCOMING.into(), from: Reg(0), into: None, missing: false },
+        Expr::Ct { key: ct::DIRECTION, dreg: Reg(0) },
+        Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![ct::ORIGINAL] },
+        Expr::Ct { key: ct::MARK, dreg: Reg(0) },
+        Expr::Lookup { set: INCOMING.into(), sreg: Reg(0), dreg: None, is_inverted: false },
         Expr::Verdict(ACCEPT),
     ]
 }
 
-/// `ct mark @OUTGOING`, for what the rule before leaves.
+/// Counts packets to clients: those that [`count_incoming`] has not accepted.
+///
+/// `ct mark @OUTGOING`
 fn count_outgoing() -> Rule {
     vec![
-        Expr::Ct { key: ct::MARK, into: Reg(0) },
-        Expr::Lookup { set: OUTGOING.into(), from: Reg(0), into: None, missing: false },
+        Expr::Ct { key: ct::MARK, dreg: Reg(0) },
+        Expr::Lookup { set: OUTGOING.into(), sreg: Reg(0), dreg: None, is_inverted: false },
     ]
 }
 
-/// Otherwise the pod itself would answer strays of flows that it forwards with a reset, and break them.
+/// Drops packets that belong to no flow. The pod itself would answer them with a reset, and break the connection that
+/// it forwards.
+///
+/// `ct state invalid drop`
 fn drop_invalid() -> Rule {
-    with_bit(ct::STATE, CT_INVALID, Expr::Verdict(DROP))
+    if_any_bit(ct::STATE, CT_INVALID, Expr::Verdict(DROP))
 }
 
-/// What should have been forwarded and comes to the pod itself passed between the old table and the new one.
-/// Dropped, it comes again; the pod would answer that nobody frontends.
+/// Drops packets to a frontend that were not translated, because the table was replaced at that moment. The client
+/// sends them again. The pod itself would answer that the port is closed.
 ///
 /// `meta nfproto . meta l4proto . th dport map @MARKS != 0 drop`
 fn drop_untranslated() -> Rule {
-    let mut rule = marked();
-    // Always so; but the nft program doesn't list a look-up whose value isn't used.
-    rule.push(Expr::Cmp { from: Reg(0), equal: false, data: vec![0; 4] });
+    let mut rule = load_mark();
+    // A mark is never 0. But the nft program does not list a lookup whose value is not used.
+    rule.push(Expr::Cmp { sreg: Reg(0), is_equal: false, data: vec![0; 4] });
     rule.push(Expr::Verdict(DROP));
     rule
 }
 
-/// The answer has to come back through here, to be given the address that the client knows.
+/// Masquerades forwarded flows, so that replies return to the pod, which translates them back.
+///
+/// `ct status dnat masquerade`
 fn masquerade_forwarded() -> Rule {
-    with_bit(ct::STATUS, CT_DNAT, Expr::Masquerade)
+    if_any_bit(ct::STATUS, CT_DNAT, Expr::Masquerade)
 }
 
-fn with_bit(key: u32, bit: u32, then: Expr) -> Rule {
+/// Executes `then` if one of `bits` is set in a property of the conntrack entry.
+fn if_any_bit(ct_key: u32, bits: u32, then: Expr) -> Rule {
     vec![
-        Expr::Ct { key, into: Reg(0) },
-        Expr::Mask { reg: Reg(0), mask: bit.to_ne_bytes().to_vec() },
-        Expr::Cmp { from: Reg(0), equal: false, data: vec![0; 4] },
+        Expr::Ct { key: ct_key, dreg: Reg(0) },
+        Expr::Mask { reg: Reg(0), mask: bits.to_ne_bytes().to_vec() },
+        Expr::Cmp { sreg: Reg(0), is_equal: false, data: vec![0; 4] },
         then,
     ]
 }
 
-fn map_key(protocol: Protocol, port: NonZeroU16) -> Value {
+fn port_key(protocol: Protocol, port: NonZeroU16) -> Value {
     let [high, low] = port.get().to_be_bytes();
     Value::from([protocol.number(), 0, 0, 0, high, low, 0, 0])
 }
 
-fn listen_key((family, protocol, port): Frontend) -> Value {
+fn frontend_key(Frontend { family, protocol, port }: Frontend) -> Value {
     let [high, low] = port.get().to_be_bytes();
-    Value::from([spec(family).nfproto, 0, 0, 0, protocol.number(), 0, 0, 0, high, low, 0, 0])
+    let nfproto = family_spec(family).nfproto;
+    Value::from([nfproto, 0, 0, 0, protocol.number(), 0, 0, 0, high, low, 0, 0])
 }
 
-/// Family, protocol and port as one number, the same whatever else is forwarded: flows keep their mark.
-fn mark_of((family, protocol, port): Frontend) -> Value {
+/// Encodes a frontend as a conntrack mark. The mark does not depend on other frontends, so existing flows keep theirs.
+fn mark_value(Frontend { family, protocol, port }: Frontend) -> Value {
     let [high, low] = port.get().to_be_bytes();
-    Value::from(u32::from_be_bytes([spec(family).nfproto, protocol.number(), high, low]).to_ne_bytes())
+    let nfproto = family_spec(family).nfproto;
+    Value::from(u32::from_be_bytes([nfproto, protocol.number(), high, low]).to_ne_bytes())
 }
 
-fn datum(target: SocketAddr) -> Value {
+fn target_value(target: SocketAddr) -> Value {
     let [high, low] = target.port().to_be_bytes();
     match target.ip() {
         IpAddr::V4(ip) => {

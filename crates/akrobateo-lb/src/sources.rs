@@ -1,72 +1,73 @@
-//! The client addresses that are let in, as ranges without overlap. Pure.
+//! Source ranges: the client addresses that may connect, as ranges without overlap. Pure.
 
 use std::net::IpAddr;
 
+use akrobateo_core::Family;
 use ipnet::IpNet;
 
-use akrobateo_core::Family;
-
-/// Addresses from `first` to `last`, both included; IPv4 addresses in the lower 32 bits.
+/// The addresses from `first` to `last`, both included. An IPv4 address is in the lower 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
+pub struct AddressRange {
     /// The lowest address.
     pub first: u128,
     /// The highest address.
     pub last: u128,
 }
 
-/// The ranges of both families, each sorted, with gaps between them; an empty family lets nobody in.
+/// The allowed ranges of both families, sorted, with a gap between any two. A family without ranges is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sources {
-    v4: Vec<Range>,
-    v6: Vec<Range>,
+    v4: Vec<AddressRange>,
+    v6: Vec<AddressRange>,
 }
 
 impl Sources {
-    /// The ranges of all `nets`, where overlapping and adjacent ones have become one.
+    /// Creates the ranges of `nets`. Ranges that overlap or touch are merged.
     #[must_use]
     pub fn new(nets: &[IpNet]) -> Self {
-        let of =
-            |family| merge(nets.iter().filter(|net| Family::of(net.addr()) == family).map(range).collect());
-        Self { v4: of(Family::V4), v6: of(Family::V6) }
+        let ranges = |family| {
+            let nets = nets.iter().filter(|net| Family::from_ip(net.addr()) == family);
+            merge(nets.map(range).collect())
+        };
+        Self { v4: ranges(Family::V4), v6: ranges(Family::V6) }
     }
 
-    /// The ranges of one family.
+    /// Returns the ranges of one family.
     #[must_use]
-    pub fn of(&self, family: Family) -> &[Range] {
+    pub fn ranges(&self, family: Family) -> &[AddressRange] {
         match family {
             Family::V4 => &self.v4,
             Family::V6 => &self.v6,
         }
     }
 
-    /// Whether a client with this address is let in.
+    /// Returns true if a client with this address may connect.
     #[must_use]
-    pub fn allow(&self, client: IpAddr) -> bool {
-        let bits = bits(client);
-        let ranges = self.of(Family::of(client));
-        let at = ranges.partition_point(|range| range.last < bits);
-        ranges.get(at).is_some_and(|range| range.first <= bits)
+    pub fn allows(&self, client: IpAddr) -> bool {
+        let address = to_bits(client);
+        let ranges = self.ranges(Family::from_ip(client));
+        let index = ranges.partition_point(|range| range.last < address);
+        ranges.get(index).is_some_and(|range| range.first <= address)
     }
 }
 
-fn bits(ip: IpAddr) -> u128 {
+fn to_bits(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(ip) => ip.to_bits().into(),
         IpAddr::V6(ip) => ip.to_bits(),
     }
 }
 
-fn range(net: &IpNet) -> Range {
-    Range { first: bits(net.network()), last: bits(net.broadcast()) }
+fn range(net: &IpNet) -> AddressRange {
+    AddressRange { first: to_bits(net.network()), last: to_bits(net.broadcast()) }
 }
 
-fn merge(mut ranges: Vec<Range>) -> Vec<Range> {
+fn merge(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
     ranges.sort_by_key(|range| range.first);
-    ranges.into_iter().fold(Vec::new(), |mut merged: Vec<Range>, range| {
+    ranges.into_iter().fold(Vec::new(), |mut merged: Vec<AddressRange>, range| {
         match merged.last_mut() {
-            Some(before) if range.first <= before.last.saturating_add(1) => {
-                before.last = before.last.max(range.last);
+            Some(previous) if range.first <= previous.last.saturating_add(1) => {
+                previous.last = previous.last.max(range.last);
             }
             _ => merged.push(range),
         }
@@ -85,31 +86,31 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_and_adjacent_ranges_become_one() {
+    fn overlapping_and_adjacent_ranges_are_merged() {
         let sources = sources(&["10.0.1.0/25", "10.0.0.0/24", "10.0.0.128/25", "10.0.2.0/24"]);
-        let at = |text: &str| bits(text.parse().unwrap());
+        let address = |text: &str| to_bits(text.parse().unwrap());
         let expected = [
-            Range { first: at("10.0.0.0"), last: at("10.0.1.127") },
-            Range { first: at("10.0.2.0"), last: at("10.0.2.255") },
+            AddressRange { first: address("10.0.0.0"), last: address("10.0.1.127") },
+            AddressRange { first: address("10.0.2.0"), last: address("10.0.2.255") },
         ];
-        assert_eq!(sources.of(Family::V4), expected);
-        assert!(sources.of(Family::V6).is_empty());
+        assert_eq!(sources.ranges(Family::V4), expected);
+        assert!(sources.ranges(Family::V6).is_empty());
     }
 
     #[test]
-    fn a_range_may_be_everything() {
+    fn range_of_prefix_length_zero_allows_every_address() {
         let sources = sources(&["0.0.0.0/0", "::/0"]);
-        assert!(sources.allow("255.255.255.255".parse().unwrap()));
-        assert_eq!(sources.of(Family::V6), [Range { first: 0, last: u128::MAX }]);
+        assert!(sources.allows("255.255.255.255".parse().unwrap()));
+        assert_eq!(sources.ranges(Family::V6), [AddressRange { first: 0, last: u128::MAX }]);
     }
 
     #[test]
-    fn host_bits_do_not_matter() {
+    fn host_bits_of_a_range_are_ignored() {
         assert_eq!(sources(&["10.1.2.3/8"]), sources(&["10.0.0.0/8"]));
     }
 
-    /// Nets close together, so that they overlap and touch often.
-    fn net() -> impl Strategy<Value = IpNet> {
+    /// Generates nets that are close together, so that they often overlap or touch.
+    fn any_net() -> impl Strategy<Value = IpNet> {
         let v4 = (any::<u8>(), 24..=32_u8).prop_map(|(low, len)| (IpAddr::from([10, 0, 0, low]), len));
         let v6 = (any::<u8>(), 120..=128_u8)
             .prop_map(|(low, len)| (IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(low)]), len));
@@ -118,16 +119,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn merging_changes_neither_who_is_let_in_nor_leaves_ranges_that_touch(
-            nets in prop::collection::vec(net(), 0..12),
+        fn merged_ranges_allow_the_same_clients_and_do_not_touch(
+            nets in prop::collection::vec(any_net(), 0..12),
             low in any::<u8>(),
         ) {
             let sources = Sources::new(&nets);
             for ip in [IpAddr::from([10, 0, 0, low]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(low)])] {
-                prop_assert_eq!(sources.allow(ip), nets.iter().any(|net| net.contains(&ip)));
+                prop_assert_eq!(sources.allows(ip), nets.iter().any(|net| net.contains(&ip)));
             }
             for family in Family::ALL {
-                for pair in sources.of(family).windows(2) {
+                for pair in sources.ranges(family).windows(2) {
                     prop_assert!(pair[0].last + 1 < pair[1].first);
                 }
             }

@@ -2,25 +2,28 @@
 
 use std::num::NonZeroU16;
 
-use akrobateo_core::{Family, Protocol};
+use akrobateo_core::{Family, Frontend, Protocol};
 use netfilter::conntrack::Flow;
 
 use crate::forwarding_config::ForwardingConfig;
 
-/// Returns whether a flow must end because the rules would now treat a new flow like it differently.
+/// Returns true if `flow` must end, because the rules would now treat a new flow like it differently.
 ///
 /// A TCP connection keeps its target, as with any load balancer.
-pub(crate) fn is_stale(flow: &Flow, plan: &ForwardingConfig) -> bool {
-    let family = Family::of(flow.original_destination.ip());
-    let port = NonZeroU16::new(flow.original_destination.port());
-    let target = port.and_then(|port| plan.target((family, flow.protocol, port)));
-    let forwarded = flow.reply_source != flow.original_destination;
-    if !forwarded && target.is_none() {
+pub(crate) fn is_stale(flow: &Flow, config: &ForwardingConfig) -> bool {
+    let frontend = NonZeroU16::new(flow.original_destination.port()).map(|port| Frontend {
+        family: Family::from_ip(flow.original_destination.ip()),
+        protocol: flow.protocol,
+        port,
+    });
+    let target = frontend.and_then(|frontend| config.target(frontend));
+    let was_forwarded = flow.reply_source != flow.original_destination;
+    if !was_forwarded && target.is_none() {
         return false;
     }
-    let refused = !plan.allows(flow.client.ip());
-    let elsewhere = target.unwrap_or(flow.original_destination) != flow.reply_source;
-    refused || (elsewhere && flow.protocol == Protocol::Udp)
+    let is_denied = !config.allows(flow.client.ip());
+    let has_other_target = target.unwrap_or(flow.original_destination) != flow.reply_source;
+    is_denied || (has_other_target && flow.protocol == Protocol::Udp)
 }
 
 #[cfg(test)]
@@ -31,7 +34,7 @@ mod tests {
 
     use super::*;
 
-    fn plan(sources: &[&str]) -> ForwardingConfig {
+    fn config(sources: &[&str]) -> ForwardingConfig {
         let forwards = ["tcp/80=10.96.0.1:8080", "udp/53=10.96.0.1:53"].map(|text| text.parse().unwrap());
         let sources = sources.iter().map(|text| text.parse().unwrap()).collect();
         ForwardingConfig::new(ProxyArgs { sources, ..ProxyArgs::new(forwards.into()) }).unwrap()
@@ -47,8 +50,8 @@ mod tests {
     }
 
     #[test]
-    fn udp_flows_follow_the_target_and_tcp_connections_stay() {
-        let plan = plan(&[]);
+    fn udp_flow_with_another_target_is_stale_and_tcp_connection_is_not() {
+        let config = config(&[]);
         for (flow, stale) in [
             (flow(Protocol::Udp, 53, "10.96.0.1:53"), false),
             (flow(Protocol::Udp, 53, "10.96.0.2:53"), true),
@@ -58,15 +61,15 @@ mod tests {
             (flow(Protocol::Tcp, 80, "10.96.0.2:8080"), false),
             (flow(Protocol::Tcp, 1024, "10.244.0.5:1024"), false),
         ] {
-            assert_eq!(is_stale(&flow, &plan), stale, "{flow:?}");
+            assert_eq!(is_stale(&flow, &config), stale, "{flow:?}");
         }
     }
 
     #[test]
-    fn flows_of_clients_that_are_no_longer_let_in_end_and_the_probe_stays() {
-        let plan = plan(&["198.51.100.0/24"]);
-        assert!(is_stale(&flow(Protocol::Tcp, 80, "10.96.0.1:8080"), &plan));
-        assert!(is_stale(&flow(Protocol::Udp, 53, "10.96.0.1:53"), &plan));
-        assert!(!is_stale(&flow(Protocol::Tcp, 1024, "10.244.0.5:1024"), &plan));
+    fn flow_of_denied_client_is_stale_and_connection_to_the_probe_is_not() {
+        let config = config(&["198.51.100.0/24"]);
+        assert!(is_stale(&flow(Protocol::Tcp, 80, "10.96.0.1:8080"), &config));
+        assert!(is_stale(&flow(Protocol::Udp, 53, "10.96.0.1:53"), &config));
+        assert!(!is_stale(&flow(Protocol::Tcp, 1024, "10.244.0.5:1024"), &config));
     }
 }

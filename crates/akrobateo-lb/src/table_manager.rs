@@ -1,101 +1,121 @@
-//! Keeps a plan's rules in the kernel: puts them in, tells whether they are there, puts them back.
+//! Keeps the table of a forwarding configuration in the kernel: installs it, checks it and restores it. Does I/O.
 
 use std::cell::Cell;
 
-use crate::forwarding_config::{ForwardingConfig, Frontend};
-use crate::ruleset::{self, Traffic};
-use crate::stale_flows::is_stale;
-use netfilter::conntrack::Flows;
+use akrobateo_core::Frontend;
+use netfilter::conntrack::Conntrack;
 use netfilter::nft::Table;
 use netfilter::nft::client::{NftError, Nftables};
 
-/// A plan whose rules have been put into the kernel.
+use crate::forwarding_config::ForwardingConfig;
+use crate::ruleset::{self, Traffic};
+use crate::stale_flows::is_stale;
+
+/// The manager of the one nftables table of a proxy.
 #[derive(Debug)]
 pub struct TableManager {
-    plan: ForwardingConfig,
+    config: ForwardingConfig,
     nftables: Nftables,
-    flows: Flows,
-    /// The generation of the kernel's rules in which they were last seen complete.
-    seen: Cell<Option<u32>>,
+    conntrack: Conntrack,
+    /// The generation of the kernel's ruleset in which the table was last seen in sync.
+    synced_generation: Cell<Option<u32>>,
+}
+
+/// A difference between the kernel's table and the desired one.
+struct Drift {
+    desired: Table,
+    /// The kernel's table. `None` if it is missing, or has an object that Akrobateo never creates.
+    installed: Option<Table>,
+    /// The generation of the kernel's ruleset to which `installed` belongs.
+    generation: u32,
 }
 
 impl TableManager {
-    /// Replaces whatever an earlier process left in this thread's network namespace by the plan's rules, unless
-    /// it is the same.
-    pub fn install(plan: ForwardingConfig) -> Result<Self, NftError> {
-        let (nftables, flows) = (Nftables::open()?, Flows::open()?);
-        let keeper = Self { plan, nftables, flows, seen: Cell::new(None) };
-        // For some microseconds after a replacement, kernels may find nothing in new interval sets, and drop.
-        if keeper.in_sync()? {
-            keeper.delete_stale_flows();
-        } else {
-            keeper.put()?;
+    /// Installs the table of `config` in this thread's network namespace. An equal table stays; another table of an
+    /// earlier process is replaced.
+    pub fn install(config: ForwardingConfig) -> Result<Self, NftError> {
+        let (nftables, conntrack) = (Nftables::open()?, Conntrack::open()?);
+        let manager = Self { config, nftables, conntrack, synced_generation: Cell::new(None) };
+        // An equal table stays, because for some microseconds after a replacement the kernel may find nothing in a new
+        // interval set, and drop packets.
+        if !manager.restore()? {
+            manager.delete_stale_flows();
         }
-        Ok(keeper)
+        Ok(manager)
     }
 
-    /// What it keeps.
+    /// Returns the configuration whose table is installed.
     #[must_use]
-    pub fn plan(&self) -> &ForwardingConfig {
-        &self.plan
+    pub fn config(&self) -> &ForwardingConfig {
+        &self.config
     }
 
-    /// The flows that pass the rules.
+    /// Returns the conntrack client.
     #[must_use]
-    pub fn flows(&self) -> &Flows {
-        &self.flows
+    pub fn conntrack(&self) -> &Conntrack {
+        &self.conntrack
     }
 
-    /// Whether the rules are in the kernel as planned, at this moment.
+    /// Returns true if the kernel has the desired table now.
     pub fn in_sync(&self) -> Result<bool, NftError> {
-        // Any change of any table counts the generation up; only then is it worth to read them all.
-        if self.seen.get() == Some(self.nftables.generation()?) {
-            return Ok(true);
-        }
-        let (generation, listed) = self.nftables.read(ruleset::TABLE)?;
-        let listed = listed.ok().flatten().map(Table::without_counters);
-        let in_sync = listed.is_some_and(|listed| listed == ruleset::table(&self.plan).without_counters());
-        self.seen.set(in_sync.then_some(generation));
-        Ok(in_sync)
+        Ok(self.find_drift()?.is_none())
     }
 
-    /// Puts the rules back if they are not in the kernel as planned; returns whether that was needed.
+    /// Replaces the kernel's table if it is not the desired one. Returns true if it was replaced.
     pub fn restore(&self) -> Result<bool, NftError> {
-        if self.in_sync()? {
-            return Ok(false);
+        match self.find_drift()? {
+            Some(drift) => self.replace(drift).map(|()| true),
+            None => Ok(false),
         }
-        self.put()?;
-        Ok(true)
     }
 
-    /// Ends flows that the rules decide otherwise than they were decided when they began: flows are not
-    /// looked up in the rules again. What can't be ended is logged; new flows are forwarded all the same.
+    /// Deletes conntrack entries that contradict the rules, because the kernel consults the nat rules only for the
+    /// first packet of a flow. An error is only logged, because new flows are forwarded all the same.
     pub fn delete_stale_flows(&self) {
-        match self.flows.delete_stale(|flow| is_stale(flow, &self.plan)) {
+        match self.conntrack.delete_stale(|flow| is_stale(flow, &self.config)) {
             Ok(0) => {}
-            Ok(flows) => tracing::info!(flows, "ended flows that began under other rules"),
-            Err(error) => tracing::warn!(%error, "cannot end flows that began under other rules"),
+            Ok(flows) => tracing::info!(flows, "deleted conntrack entries that contradict the rules"),
+            Err(error) => tracing::warn!(
+                %error,
+                "cannot delete conntrack entries that contradict the rules; old flows may keep an old target"
+            ),
         }
     }
 
-    /// What the rules have counted for each port; nothing where the kernel doesn't count, or the rules are gone.
+    /// Returns the counters of each frontend. The list is empty if the kernel does not count, or the table is missing.
     pub fn traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
-        let Ok(Some(table)) = self.nftables.read(ruleset::TABLE)?.1 else { return Ok(Vec::new()) };
-        let counted = |listen| Some((listen, ruleset::traffic(&table, listen)?));
-        Ok(self.plan.frontends().filter_map(counted).collect())
+        let (_, installed) = self.nftables.read(ruleset::TABLE)?;
+        let Ok(Some(table)) = installed else { return Ok(Vec::new()) };
+        let with_traffic = |frontend| Some((frontend, ruleset::traffic(&table, frontend)?));
+        Ok(self.config.frontends().filter_map(with_traffic).collect())
     }
 
-    fn put(&self) -> Result<(), NftError> {
-        let mut table = ruleset::table(&self.plan);
-        // Whatever can't be read counts from zero again, as counters may.
-        if let Ok((_, Ok(Some(before)))) = self.nftables.read(ruleset::TABLE) {
-            table.carry_counters(&before);
+    fn find_drift(&self) -> Result<Option<Drift>, NftError> {
+        // Each transaction, of any table, increments the generation. Reading a table costs more than reading that.
+        if self.synced_generation.get() == Some(self.nftables.generation()?) {
+            return Ok(None);
         }
-        let generation = self.nftables.generation()?;
-        self.nftables.replace(&table)?;
-        // If this was the only transaction meanwhile, the kernel holds what it has acknowledged.
-        let next = generation.wrapping_add(1);
-        self.seen.set((self.nftables.generation()? == next).then_some(next));
+        let (generation, installed) = self.nftables.read(ruleset::TABLE)?;
+        let installed = installed.ok().flatten();
+        let desired = ruleset::table(&self.config);
+        if installed.as_ref().is_some_and(|installed| installed.equals_ignoring_counters(&desired)) {
+            self.synced_generation.set(Some(generation));
+            return Ok(None);
+        }
+        self.synced_generation.set(None);
+        Ok(Some(Drift { desired, installed, generation }))
+    }
+
+    fn replace(&self, drift: Drift) -> Result<(), NftError> {
+        let Drift { mut desired, installed, generation } = drift;
+        if let Some(installed) = installed {
+            desired.carry_counters(&installed);
+        }
+        self.nftables.replace(&desired)?;
+        // If no other transaction came between, the kernel has exactly the table that it has acknowledged.
+        let next_generation = generation.wrapping_add(1);
+        let is_next = self.nftables.generation()? == next_generation;
+        self.synced_generation.set(is_next.then_some(next_generation));
         self.delete_stale_flows();
         Ok(())
     }

@@ -1,14 +1,14 @@
-//! The message that Kubernetes shows as the reason why a container ended. I/O only.
+//! The termination message: the text that Kubernetes shows as the reason why a container ended. I/O only.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 
-/// The default of `terminationMessagePath`; the kubelet makes the file.
+/// The default of a container's `terminationMessagePath`. The kubelet creates the file.
 const PATH: &str = "/dev/termination-log";
 
-/// Leaves `message` for Kubernetes; does nothing outside of it, where there is no such file.
-pub fn leave(message: &str) {
-    // Whoever reads the log finds the same sentence there.
+/// Writes the container's termination message. Does nothing outside of Kubernetes, where the file does not exist.
+pub fn write_termination_message(message: &str) {
+    // An error is ignored, because the caller logs the same message.
     if let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(PATH) {
         let _ = file.write_all(message.as_bytes());
     }

@@ -1,23 +1,29 @@
-//! The kinds of node addresses that can be published. Pure.
+//! The types of node addresses that can be published. Pure.
 
-/// A kind of node address.
+/// A type of node address, as in a node's status
+/// (<https://kubernetes.io/docs/reference/node/node-status/#addresses>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "verbatim")]
 pub(crate) enum AddressType {
-    /// Reachable from outside the cluster.
+    /// An address that is reachable from outside the cluster.
     ExternalIP,
-    /// The node's own.
+    /// An address of the node's own network interface.
     InternalIP,
 }
 
 impl AddressType {
     pub(crate) const ALL: [Self; 2] = [Self::ExternalIP, Self::InternalIP];
 
-    /// As in a node's status.
+    /// Returns the name as in a node's status.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::ExternalIP => "ExternalIP",
             Self::InternalIP => "InternalIP",
         }
+    }
+
+    /// Parses the name as in a node's status.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|address_type| address_type.as_str() == text)
     }
 }

@@ -1,74 +1,66 @@
-//! /healthz, /readyz and /metrics. Does I/O.
+//! The operator's answers on /healthz, /readyz and /metrics. Does I/O.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use admin_server::{Response, Server, StatusCode, text, with_content_type};
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
 
-/// Pause after a failed accept: most often file descriptors are short, which an instant does not mend.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const OPENMETRICS: HeaderValue =
-    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const HEALTH_PATH: &str = "/healthz";
+const READY_PATH: &str = "/readyz";
+const METRICS_PATH: &str = "/metrics";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the answers depend on.
+/// The operator's state, as far as the responses depend on it.
 pub(crate) struct Health {
-    /// Set once the operator has a complete view of the cluster.
+    /// True when the caches are synced.
     pub(crate) ready: AtomicBool,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Answers for ever.
+/// Serves probes and metrics; never returns.
 pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
+    let server = Server::new(listener, &[HEALTH_PATH, READY_PATH, METRICS_PATH]);
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let health = health.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let response = answer(request.uri().path(), &health);
-            async move { Ok::<_, Infallible>(response) }
-        });
-        let connection =
-            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a probe's connection broke");
-            }
-        });
+        let connection = server.accept().await;
+        let health = Arc::clone(&health);
+        tokio::spawn(connection.serve(move |path| respond(path, &health)));
     }
 }
 
-fn answer(path: &str, health: &Health) -> Response<Full<Bytes>> {
+fn respond(path: &str, health: &Health) -> Response<String> {
     match path {
-        "/healthz" => text(StatusCode::OK, "ok\n"),
-        "/readyz" if health.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ok\n"),
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "still reading the cluster's state\n"),
-        "/metrics" => match health.metrics.text() {
-            Ok(metrics) => {
-                let mut response = text(StatusCode::OK, metrics);
-                response.headers_mut().insert(CONTENT_TYPE, OPENMETRICS);
-                response
-            }
+        METRICS_PATH => match health.metrics.text() {
+            Ok(metrics) => with_content_type(OPENMETRICS, metrics),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
-        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
+        READY_PATH if !health.ready.load(Ordering::Relaxed) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "waiting for the caches to sync\n")
+        }
+        _ => text(StatusCode::OK, "ok\n"),
     }
 }
 
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
-    *response.status_mut() = status;
-    response
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_follows_the_cache_sync_and_health_does_not() {
+        let health = Health { ready: AtomicBool::new(false), metrics: Metrics::new() };
+        let statuses = |health: &Health| [HEALTH_PATH, READY_PATH].map(|path| respond(path, health).status());
+        assert_eq!(statuses(&health), [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE]);
+        health.ready.store(true, Ordering::Relaxed);
+        assert_eq!(statuses(&health), [StatusCode::OK, StatusCode::OK]);
+    }
+
+    #[test]
+    fn metrics_are_served_as_openmetrics() {
+        let health = Health { ready: AtomicBool::new(false), metrics: Metrics::new() };
+        let response = respond(METRICS_PATH, &health);
+        assert_eq!(response.headers()["content-type"], OPENMETRICS);
+        assert!(response.body().ends_with("# EOF\n"), "{}", response.body());
+    }
 }

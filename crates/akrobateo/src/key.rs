@@ -1,11 +1,12 @@
-//! The identity of a Service: what a reconcile is about. Pure.
+//! The namespace and name of a Service. Pure.
 
 use std::fmt;
 
 use akrobateo_core::labels;
+use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
-/// Names a Service, whether or not it exists.
+/// The namespace and name of a Service, which may or may not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ServiceKey {
     pub(crate) namespace: String,
@@ -13,19 +14,19 @@ pub(crate) struct ServiceKey {
 }
 
 impl ServiceKey {
-    /// The key of a Service.
-    pub(crate) fn of(service: &k8s_openapi::api::core::v1::Service) -> Self {
+    /// Returns the key of a Service.
+    pub(crate) fn from_service(service: &Service) -> Self {
         Self { namespace: service.namespace().unwrap_or_default(), name: service.name_any() }
     }
 
-    /// The Service for which `object`, a proxy's workload or pod, was made, by its labels.
-    pub(crate) fn of_proxy(object: &impl ResourceExt) -> Option<Self> {
+    /// Returns the key in the labels of a proxy's workload or pod; `None` if a label is missing.
+    pub(crate) fn from_proxy_labels(object: &impl ResourceExt) -> Option<Self> {
         let label = |name| object.labels().get(name).cloned();
         Some(Self { namespace: label(labels::SERVICE_NAMESPACE)?, name: label(labels::SERVICE_NAME)? })
     }
 
-    /// Whether `object`, a proxy's workload or pod, was made for this Service.
-    pub(crate) fn is_of_proxy(&self, object: &impl ResourceExt) -> bool {
+    /// Returns true if the labels of a proxy's workload or pod have this key.
+    pub(crate) fn matches_proxy_labels(&self, object: &impl ResourceExt) -> bool {
         let label = |name| object.labels().get(name).map(String::as_str);
         label(labels::SERVICE_NAMESPACE) == Some(&self.namespace)
             && label(labels::SERVICE_NAME) == Some(&self.name)

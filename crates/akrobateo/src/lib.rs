@@ -11,6 +11,7 @@ mod call;
 mod cli;
 mod client;
 mod decide;
+mod error_chain;
 mod http;
 mod key;
 mod kube_proxy;

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match Invocation::read() {
+    match Invocation::from_args() {
         Invocation::Operator(config) => run_operator(config).await,
         Invocation::Command(task) => task.run().await,
     }

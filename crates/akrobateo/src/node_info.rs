@@ -1,4 +1,4 @@
-//! What decisions need to know of a node. Pure.
+//! The properties of a node that decisions depend on. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,134 +9,132 @@ use kube::ResourceExt;
 
 use crate::address_type::AddressType;
 
-/// Set by an administrator on nodes that must not be published
+/// The label that keeps a node out of load balancers
 /// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
 const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
-/// Taints of nodes that are going or gone; such a node's Ready condition may still be true.
-const LEAVING_TAINTS: [&str; 3] =
+/// Taints of nodes that are unreachable or about to be removed. The Ready condition of such a node may still be true.
+const REMOVAL_TAINTS: [&str; 3] =
     ["ToBeDeletedByClusterAutoscaler", "node.kubernetes.io/out-of-service", UNREACHABLE_TAINT];
-/// Set by the node lifecycle controller on a node that it does not hear of.
+/// The taint that the node lifecycle controller sets on a node whose kubelet does not report.
 pub(super) const UNREACHABLE_TAINT: &str = "node.kubernetes.io/unreachable";
-/// Taints that come and go with a node's condition; proxies stay through them, as every DaemonSet's pods do.
-const PASSING_TAINTS: &str = "node.kubernetes.io/";
+/// Prefix of taints that follow a node's conditions. They do not select nodes, because pods of a DaemonSet tolerate
+/// them.
+const CONDITION_TAINT_PREFIX: &str = "node.kubernetes.io/";
 
-/// A node, as far as decisions depend on it.
+/// The properties of a node that decisions depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeInfo {
     pub(crate) name: String,
-    /// Why clients must not be sent there, if so.
+    /// The reason not to publish the node's addresses, if there is one.
     pub(crate) exclusion: Option<ExclusionReason>,
     /// Proxies run on Linux only.
-    pub(crate) linux: bool,
+    pub(crate) is_linux: bool,
     pub(crate) labels: BTreeMap<String, String>,
-    /// The taints that keep pods without a toleration away for good.
+    /// The taints that keep pods without a toleration away permanently.
     pub(crate) taints: Vec<Taint>,
     addresses: Vec<(AddressType, IpAddr)>,
-    /// What is published in place of the node's own addresses.
-    instead: Option<Vec<IpAddr>>,
-    /// What its annotation says that is no address to publish.
+    /// The addresses of the annotation `akrobateo.io/address`, which replace the node's own.
+    address_override: Option<Vec<IpAddr>>,
+    /// The parts of that annotation that are not addresses, or not addresses to publish.
     pub(crate) invalid_addresses: Vec<String>,
 }
 
-/// Why a node is not published.
+/// The reason not to publish a node's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExclusionReason {
     #[error("it is not Ready")]
     NotReady,
-    #[error("its taint {0} says that it is going or gone")]
-    Leaving(&'static str),
+    #[error("its taint {0} marks it as unreachable or about to be removed")]
+    RemovalTaint(&'static str),
     #[error("it has the label {EXCLUDE_LABEL}")]
-    Excluded,
+    ExcludeLabel,
 }
 
 impl NodeInfo {
-    /// Reads a node.
-    pub(crate) fn of(node: &Node) -> Self {
-        let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-        let lasting = taints.filter(|taint| taint.effect != "PreferNoSchedule" && !is_passing(taint));
-        let instead = node.annotations().get(annotations::NODE_ADDRESS).map(|text| parse_addresses(text));
+    /// Returns the properties of a node.
+    pub(crate) fn from_node(node: &Node) -> Self {
+        let override_annotation = node.annotations().get(annotations::NODE_ADDRESS);
+        let (address_override, invalid_addresses) =
+            override_annotation.map(|text| parse_addresses(text)).unzip();
         Self {
             name: node.name_any(),
             exclusion: exclusion(node),
-            linux: node.labels().get("kubernetes.io/os").is_none_or(|os| os == "linux"),
+            is_linux: node.labels().get("kubernetes.io/os").is_none_or(|os| os == "linux"),
             labels: node.labels().clone(),
-            taints: lasting.cloned().collect(),
+            taints: taints(node).filter(|taint| is_permanent(taint)).cloned().collect(),
             addresses: node.status.as_ref().map(addresses).unwrap_or_default(),
-            instead: instead.as_ref().map(|(addresses, _)| addresses.clone()),
-            invalid_addresses: instead.map(|(_, invalid_addresses)| invalid_addresses).unwrap_or_default(),
+            address_override,
+            invalid_addresses: invalid_addresses.unwrap_or_default(),
         }
     }
 
-    /// Whether the control plane does not hear of it, or hears that it is not ready.
+    /// Returns true if the control plane has no contact with the node, or the node reports that it is not ready.
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(
             self.exclusion,
-            Some(ExclusionReason::NotReady | ExclusionReason::Leaving(UNREACHABLE_TAINT))
+            Some(ExclusionReason::NotReady | ExclusionReason::RemovalTaint(UNREACHABLE_TAINT))
         )
     }
 
-    /// The addresses to publish: the first preferred kind that this node has, or what its annotation says.
-    pub(crate) fn published(&self, preferred: &[AddressType]) -> Vec<IpAddr> {
-        if let Some(instead) = &self.instead {
-            return instead.clone();
+    /// Returns the addresses to publish: those of the annotation, or those of the first type that the node has.
+    pub(crate) fn addresses_to_publish(&self, types_by_preference: &[AddressType]) -> Vec<IpAddr> {
+        if let Some(addresses) = &self.address_override {
+            return addresses.clone();
         }
-        let of = |kind: &AddressType| -> Vec<IpAddr> {
-            self.addresses.iter().filter(|(is, _)| is == kind).map(|(_, address)| *address).collect()
+        let addresses_of_type = |wanted: &AddressType| -> Vec<IpAddr> {
+            let of_type = self.addresses.iter().filter(|(address_type, _)| address_type == wanted);
+            of_type.map(|(_, address)| *address).collect()
         };
-        preferred.iter().map(of).find(|found| !found.is_empty()).unwrap_or_default()
+        let mut candidates = types_by_preference.iter().map(addresses_of_type);
+        candidates.find(|addresses| !addresses.is_empty()).unwrap_or_default()
     }
 
-    /// Whether an address is one that may be published for this node.
-    pub(crate) fn may_publish(&self, address: &IpAddr) -> bool {
-        self.instead
-            .iter()
-            .flatten()
-            .chain(self.addresses.iter().map(|(_, address)| address))
-            .any(|own| own == address)
+    /// Returns true if `address` is the node's, or replaces the node's.
+    pub(crate) fn has_address(&self, address: IpAddr) -> bool {
+        self.address_override.iter().flatten().any(|replacement| *replacement == address)
+            || self.addresses.iter().any(|(_, own)| *own == address)
     }
 
-    /// Whether all of `published` are the node's own, so that its kube-proxy answers on them.
-    pub(crate) fn owns(&self, published: &[IpAddr]) -> bool {
-        let internal = |address: &IpAddr| self.addresses.contains(&(AddressType::InternalIP, *address));
-        published.iter().all(internal)
+    /// Returns true if all of `addresses` are internal addresses of this node. Its kube-proxy answers on those.
+    pub(crate) fn has_internal_ips(&self, addresses: &[IpAddr]) -> bool {
+        addresses.iter().all(|address| self.addresses.contains(&(AddressType::InternalIP, *address)))
     }
 }
 
+fn taints(node: &Node) -> impl Iterator<Item = &Taint> {
+    node.spec.iter().flat_map(|spec| spec.taints.iter().flatten())
+}
+
 fn exclusion(node: &Node) -> Option<ExclusionReason> {
-    let has = |key: &&&str| {
-        let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-        taints.any(|taint| taint.key == **key)
-    };
-    if let Some(taint) = LEAVING_TAINTS.iter().find(has) {
-        Some(ExclusionReason::Leaving(taint))
+    let has_taint = |key: &&&str| taints(node).any(|taint| taint.key == **key);
+    if let Some(taint) = REMOVAL_TAINTS.iter().find(has_taint) {
+        Some(ExclusionReason::RemovalTaint(taint))
     } else if node.labels().get(EXCLUDE_LABEL).is_some_and(|value| value != "false") {
-        Some(ExclusionReason::Excluded)
+        Some(ExclusionReason::ExcludeLabel)
     } else {
         (!node.status.as_ref().is_some_and(is_ready)).then_some(ExclusionReason::NotReady)
     }
 }
 
 fn is_ready(status: &NodeStatus) -> bool {
-    status
-        .conditions
-        .iter()
-        .flatten()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn is_passing(taint: &Taint) -> bool {
-    taint.key.starts_with(PASSING_TAINTS) || LEAVING_TAINTS.contains(&taint.key.as_str())
+fn is_permanent(taint: &Taint) -> bool {
+    taint.effect != "PreferNoSchedule"
+        && !taint.key.starts_with(CONDITION_TAINT_PREFIX)
+        && !REMOVAL_TAINTS.contains(&taint.key.as_str())
 }
 
 fn addresses(status: &NodeStatus) -> Vec<(AddressType, IpAddr)> {
-    let kinds = [AddressType::ExternalIP, AddressType::InternalIP];
-    let read = |kind: &str, address: &str| {
-        Some((kinds.into_iter().find(|known| known.as_str() == kind)?, address.parse().ok()?))
-    };
-    status.addresses.iter().flatten().filter_map(|address| read(&address.type_, &address.address)).collect()
+    let parse =
+        |address_type: &str, address: &str| Some((AddressType::parse(address_type)?, address.parse().ok()?));
+    let addresses = status.addresses.iter().flatten();
+    addresses.filter_map(|address| parse(&address.type_, &address.address)).collect()
 }
 
-/// The addresses of an annotation, and its parts that are none: those must not take the others away.
+/// Returns the addresses of the annotation and its invalid parts. An invalid part does not invalidate the others.
 fn parse_addresses(text: &str) -> (Vec<IpAddr>, Vec<String>) {
     let (mut addresses, mut invalid_addresses) = (Vec::new(), Vec::new());
     for part in text.split(',').map(str::trim) {
@@ -153,35 +151,36 @@ mod tests {
     use super::*;
     use crate::decide::fixtures::node;
 
-    const PREFERRED: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
+    const EXTERNAL_FIRST: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
 
-    fn published(node: &Node, preferred: &[AddressType]) -> Vec<String> {
-        NodeInfo::of(node).published(preferred).iter().map(ToString::to_string).collect()
+    fn addresses_to_publish(node: &Node, types_by_preference: &[AddressType]) -> Vec<String> {
+        let addresses = NodeInfo::from_node(node).addresses_to_publish(types_by_preference);
+        addresses.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn the_first_preferred_kind_that_the_node_has_is_published() {
+    fn the_first_preferred_address_type_of_the_node_is_published() {
         let both = node("n1").internal("10.0.0.1").external("203.0.113.1").build();
-        assert_eq!(published(&both, &PREFERRED), ["203.0.113.1"]);
-        assert_eq!(published(&both, &[AddressType::InternalIP]), ["10.0.0.1"]);
+        assert_eq!(addresses_to_publish(&both, &EXTERNAL_FIRST), ["203.0.113.1"]);
+        assert_eq!(addresses_to_publish(&both, &[AddressType::InternalIP]), ["10.0.0.1"]);
         let internal = node("n1").internal("10.0.0.1").build();
-        assert_eq!(published(&internal, &PREFERRED), ["10.0.0.1"]);
-        assert!(published(&internal, &[AddressType::ExternalIP]).is_empty());
+        assert_eq!(addresses_to_publish(&internal, &EXTERNAL_FIRST), ["10.0.0.1"]);
+        assert!(addresses_to_publish(&internal, &[AddressType::ExternalIP]).is_empty());
     }
 
     #[test]
-    fn the_nodes_annotation_comes_before_its_addresses() {
+    fn the_address_annotation_replaces_the_addresses_of_the_node() {
         let node = node("n1")
             .internal("10.0.0.1")
             .annotation(annotations::NODE_ADDRESS, "203.0.113.9, 2001:db8::9, x, 127.0.0.1")
             .build();
-        assert_eq!(published(&node, &PREFERRED), ["203.0.113.9", "2001:db8::9"]);
-        assert_eq!(NodeInfo::of(&node).invalid_addresses, ["x", "127.0.0.1"]);
+        assert_eq!(addresses_to_publish(&node, &EXTERNAL_FIRST), ["203.0.113.9", "2001:db8::9"]);
+        assert_eq!(NodeInfo::from_node(&node).invalid_addresses, ["x", "127.0.0.1"]);
     }
 
     #[test]
-    fn nodes_that_are_leaving_unready_or_excluded_are_not_usable() {
-        for exclusion in [
+    fn unready_excluded_and_removed_nodes_are_not_published() {
+        for excluded in [
             node("n1").unready(),
             node("n1").taint("ToBeDeletedByClusterAutoscaler"),
             node("n1").taint("node.kubernetes.io/out-of-service"),
@@ -189,22 +188,23 @@ mod tests {
             node("n1").label(EXCLUDE_LABEL, ""),
             node("n1").label(EXCLUDE_LABEL, "true"),
         ] {
-            assert!(NodeInfo::of(&exclusion.build()).exclusion.is_some());
+            assert!(NodeInfo::from_node(&excluded.build()).exclusion.is_some());
         }
     }
 
     #[test]
-    fn a_cordoned_node_and_one_that_is_expressly_not_excluded_are_usable() {
-        for usable in
+    fn cordoned_nodes_and_nodes_with_exclude_label_false_are_published() {
+        for published in
             [node("n1").taint("node.kubernetes.io/unschedulable"), node("n1").label(EXCLUDE_LABEL, "false")]
         {
-            assert_eq!(NodeInfo::of(&usable.build()).exclusion, None);
+            assert_eq!(NodeInfo::from_node(&published.build()).exclusion, None);
         }
     }
 
     #[test]
-    fn taints_of_a_passing_condition_choose_no_nodes() {
-        assert!(NodeInfo::of(&node("n1").taint("node.kubernetes.io/not-ready").build()).taints.is_empty());
-        assert_eq!(NodeInfo::of(&node("n1").taint("dedicated").build()).taints.len(), 1);
+    fn taints_of_node_conditions_are_ignored() {
+        let taints = |key| NodeInfo::from_node(&node("n1").taint(key).build()).taints;
+        assert!(taints("node.kubernetes.io/not-ready").is_empty());
+        assert_eq!(taints("dedicated").len(), 1);
     }
 }

@@ -123,7 +123,7 @@ impl Planner {
                 }
                 Trigger::Workload(key) => {
                     // The proxies of a rejected Service keep their ports, which is an input of the allocation.
-                    needs_allocation |= matches!(self.allocations.case(&key), Some(Admission::Rejected(_)));
+                    needs_allocation |= matches!(self.allocations.get(&key), Some(Admission::Rejected(_)));
                     affected.insert(key);
                 }
                 Trigger::Endpoints(key) => {
@@ -147,18 +147,20 @@ impl Planner {
     pub(crate) fn service_state(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
         let service = self.stores.service(key);
         let pods = self.stores.pods(key);
-        let missing = match &service {
-            Some(service) => self.missing_pods.update(key, service, &pods, &self.nodes, now),
-            None => self.missing_pods.forget(key),
+        let pod_missing_since = if let Some(service) = &service {
+            self.missing_pods.update(key, service, &pods, &self.nodes, now)
+        } else {
+            self.missing_pods.forget(key);
+            BTreeMap::new()
         };
         ServiceState {
             service,
-            case: self.allocations.case(key).cloned(),
+            admission: self.allocations.get(key).cloned(),
             workloads: self.stores.workloads(key),
             pods,
             nodes: self.nodes.clone(),
             endpoint_nodes: self.stores.endpoint_nodes(key),
-            missing,
+            pod_missing_since,
         }
     }
 
@@ -173,7 +175,8 @@ impl Planner {
         warn_of_invalid_addresses(&self.nodes, &nodes);
         self.allocations = allocations;
         self.nodes = Arc::new(nodes);
-        self.services = services.into_iter().map(|service| (ServiceKey::of(&service), service)).collect();
+        self.services =
+            services.into_iter().map(|service| (ServiceKey::from_service(&service), service)).collect();
         changed
     }
 

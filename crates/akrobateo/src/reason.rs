@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// Why a Service is or is not exposed, or what an event reports.
+/// The reason of a condition or an event.
 ///
 /// The names are part of the user interface: alerts, scripts and docs/reference.md use them. Names of events that
 /// Kubernetes' service controller also emits are the same as there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reason {
-    // Of the condition.
+    // Reasons of the condition.
     Exposed,
     PartlyExposed,
     ProxiesNotReady,
@@ -19,7 +19,7 @@ pub(crate) enum Reason {
     PortReserved,
     InvalidAnnotation,
     UnsupportedSpec,
-    // Of events only.
+    // Reasons of events only.
     EnsuringLoadBalancer,
     EnsuredLoadBalancer,
     UpdatedLoadBalancer,
@@ -60,7 +60,7 @@ impl Reason {
         matches!(self, Self::Exposed | Self::PartlyExposed)
     }
 
-    /// Returns true if an event with this reason is a Warning: somebody has to act.
+    /// Returns true if an event with this reason is a Warning: the user has to act.
     pub(crate) const fn is_warning(self) -> bool {
         !matches!(
             self,
@@ -100,7 +100,7 @@ impl Reason {
         Self::DataPathChanged,
     ];
 
-    /// Returns what the reason means, for the reference.
+    /// Returns the meaning of the reason, for docs/reference.md.
     pub(crate) const fn help(self) -> &'static str {
         match self {
             Self::Exposed => "The Service has the addresses of all its nodes.",

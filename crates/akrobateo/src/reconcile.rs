@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::apply::{ApplyError, Writer};
 use crate::decide::ServiceState;
-use crate::decide::{Action, ProxyConfig, decide, difference};
+use crate::decide::{Action, ProxyConfig, decide, plan_actions};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::spec::ServiceDefaults;
@@ -33,7 +33,7 @@ pub(crate) async fn reconcile(
     let decision = decide(&context.proxy_config, &context.defaults, state, now);
     let service = state.service.as_deref();
     let mut first_failure = None;
-    for action in difference(state, &decision, now) {
+    for action in plan_actions(state, &decision, now) {
         // After a failure an event would report a success that did not happen, and each retry would repeat it.
         if first_failure.is_some() && matches!(action, Action::EmitEvent { .. }) {
             continue;
@@ -55,5 +55,5 @@ pub(crate) async fn reconcile(
     }
     let exposure = decision.status.as_ref().and_then(|status| status.exposure.as_ref());
     context.metrics.set_service_state(key, exposure.map(|exposure| exposure.reason.as_str()));
-    first_failure.map_or(Ok(decision.again), Err)
+    first_failure.map_or(Ok(decision.recheck_at), Err)
 }

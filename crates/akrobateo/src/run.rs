@@ -14,7 +14,6 @@ use crate::apply::{ApplyError, Writer};
 use crate::cache::WatchEnded;
 use crate::client::{ConnectError, connect};
 use crate::decide::ServiceState;
-use crate::decide::{Placement, ProxyConfig};
 use crate::http::{self, Health};
 use crate::key::ServiceKey;
 use crate::kube_proxy::wait_for_ip_mode;
@@ -23,8 +22,7 @@ use crate::metrics::{Metrics, ReconcileLabels};
 use crate::planner::Planner;
 use crate::queue::{Outcome, Queue};
 use crate::reconcile::{Context, reconcile};
-use crate::settings::{IpModeSetting, OperatorConfig};
-use crate::spec::IpMode;
+use crate::settings::{OperatorConfig, ResolvedConfig};
 
 #[cfg(test)]
 mod tests;
@@ -59,33 +57,30 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
     let mut shutdown = Box::pin(shutdown_signal()?);
 
     let (client, own_namespace) = connect(&config).await?;
-    let auto_ip_mode = async {
-        match config.ip_mode {
-            IpModeSetting::Auto => wait_for_ip_mode(&client, &metrics).await,
-            IpModeSetting::Vip | IpModeSetting::Proxy => IpMode::Vip,
+    let ip_mode = async {
+        match config.ip_mode() {
+            Some(ip_mode) => ip_mode,
+            None => wait_for_ip_mode(&client, &metrics).await,
         }
     };
-    let auto_ip_mode = tokio::select! {
-        ip_mode = auto_ip_mode => ip_mode,
+    let ip_mode = tokio::select! {
+        ip_mode = ip_mode => ip_mode,
         () = &mut shutdown => return Ok(()),
     };
-    let defaults = Arc::new(config.defaults(auto_ip_mode));
-    let placement = match &config.lb_namespace {
-        Some(lb_namespace) => lb_namespace.0.clone(),
-        None => Placement::Shared(own_namespace.clone()),
-    };
+    let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace, ip_mode);
+    let (defaults, watch_namespace) = (Arc::new(defaults), config.watch_namespace());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        watch_namespace = config.watched().unwrap_or("(all)"),
-        lb_namespace = %placement,
-        lb_image = config.lb_image,
+        watch_namespace = watch_namespace.unwrap_or("(all)"),
+        lb_namespace = %proxies.placement,
+        lb_image = proxies.image,
         "starting"
     );
-    let planner = Planner::watch(&client, config.watched(), &placement, defaults.clone(), &metrics);
+    let planner = Planner::watch(&client, watch_namespace, &proxies.placement, defaults.clone(), &metrics);
     let elector = LeaderElector::new(client.clone(), &own_namespace, identity(), metrics.clone());
     let context = Context {
         writer: Writer::new(client, metrics.clone()),
-        proxy_config: ProxyConfig { placement, image: config.lb_image },
+        proxy_config: proxies,
         defaults,
         metrics: metrics.clone(),
     };

@@ -1,4 +1,4 @@
-//! The backend: answers, takes, sends or holds, as the client asks. I/O only.
+//! The backend: replies, receives, sends or holds connections, as the client requests. Does I/O.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
@@ -7,24 +7,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::failure::{Failure, Tried};
-use crate::namespace::Namespace;
-use crate::network::at;
-use crate::pin::Pinned;
-use crate::protocol::{ANSWER, Header, Order, REQUEST, answer, header};
+use netns_testkit::Namespace;
 
-/// Connections served at a time; more than any load has.
-const AT_A_TIME: usize = 16;
-/// Threads that echo datagrams.
-const ECHOES: usize = 2;
-/// Bytes per call in bulk.
-pub(crate) const BULK: usize = 128 * 1024;
-/// A connection on which nothing moves for so long is given up.
-const IDLE: Duration = Duration::from_secs(5);
-/// Enough for threads that recurse into nothing.
-pub(crate) const STACK: usize = 128 * 1024;
+use crate::cpu_pin::CpuPin;
+use crate::error::{BenchError, Context};
+use crate::network::addr;
+use crate::protocol::{
+    Operation, ProxyHeader, REPLY_LENGTH, REQUEST_LENGTH, encode_reply, parse_proxy_header,
+};
 
-/// A running backend; its listeners end with it.
+/// The number of connections that are served at the same time; no load has more.
+const CONNECTION_THREADS: usize = 16;
+/// The number of threads that echo datagrams.
+const UDP_THREADS: usize = 2;
+/// The bytes per read or write of bulk data.
+pub(crate) const BULK_CHUNK: usize = 128 * 1024;
+/// The backend closes a connection that is idle for this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The stack size of the threads, which do not recurse.
+const STACK_SIZE: usize = 128 * 1024;
+
+/// A running backend; it stops when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Backend {
     state: Arc<State>,
@@ -33,38 +36,42 @@ pub(crate) struct Backend {
 
 #[derive(Debug)]
 struct State {
-    /// Whether connections begin with a PROXY header.
-    header: bool,
+    /// True if each connection begins with a PROXY header.
+    expects_proxy_header: bool,
     received: AtomicU64,
     held: Mutex<Vec<TcpStream>>,
-    ended: AtomicBool,
+    stopped: AtomicBool,
 }
 
 impl Backend {
-    /// Starts one; `header` says whether every connection begins with a PROXY header.
-    pub(crate) fn start(namespace: &Namespace, header: bool) -> Result<Self, Failure> {
-        let address = (at::BACKEND, at::BACKEND_PORT);
-        let (listener, datagrams) = namespace.run(|| {
-            let listener = TcpListener::bind(address).tried("the backend's port")?;
-            Ok((listener, UdpSocket::bind(address).tried("the backend's port")?))
+    /// Starts a backend; `expects_proxy_header` is true if each connection begins with a PROXY header.
+    pub(crate) fn start(namespace: &Namespace, expects_proxy_header: bool) -> Result<Self, BenchError> {
+        let address = (addr::BACKEND, addr::BACKEND_PORT);
+        let (listener, udp_socket) = namespace.run(|| {
+            let listener = TcpListener::bind(address).context("the backend's TCP port")?;
+            Ok((listener, UdpSocket::bind(address).context("the backend's UDP port")?))
         })?;
-        // So that the echo's threads see the end.
-        datagrams.set_read_timeout(Some(IDLE)).tried("the backend's socket")?;
-        let (listener, datagrams) = (Arc::new(listener), Arc::new(datagrams));
-        let state = State { header, received: 0.into(), held: Mutex::default(), ended: false.into() };
-        let state = Arc::new(state);
-        for _ in 0..AT_A_TIME {
+        // The UDP threads check between reads whether the backend has stopped.
+        udp_socket.set_read_timeout(Some(IDLE_TIMEOUT)).context("the backend's UDP socket")?;
+        let (listener, udp_socket) = (Arc::new(listener), Arc::new(udp_socket));
+        let state = Arc::new(State {
+            expects_proxy_header,
+            received: 0.into(),
+            held: Mutex::default(),
+            stopped: false.into(),
+        });
+        for _ in 0..CONNECTION_THREADS {
             let (state, listener) = (Arc::clone(&state), Arc::clone(&listener));
-            spawn(move || accept(&listener, &state))?;
+            spawn(move || accept_connections(&listener, &state))?;
         }
-        for _ in 0..ECHOES {
-            let (state, socket) = (Arc::clone(&state), Arc::clone(&datagrams));
-            spawn(move || echo(&socket, &state))?;
+        for _ in 0..UDP_THREADS {
+            let (state, socket) = (Arc::clone(&state), Arc::clone(&udp_socket));
+            spawn(move || echo_datagrams(&socket, &state))?;
         }
         Ok(Self { state, listener })
     }
 
-    /// Bytes taken in bulk so far.
+    /// Returns the number of bulk bytes received up to now.
     pub(crate) fn received(&self) -> u64 {
         self.state.received.load(Relaxed)
     }
@@ -72,106 +79,113 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        self.state.ended.store(true, Relaxed);
-        // The echo's threads keep the state for as long as they wait.
+        self.state.stopped.store(true, Relaxed);
+        // The UDP threads keep the state until their read times out.
         self.state.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        // Wakes those who wait for connections; if it fails they stay, and end with the program.
+        // Wakes the threads that accept. If it fails they end with the program.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
     }
 }
 
-fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
-    thread::Builder::new().stack_size(STACK).spawn(work).tried("a thread")?;
+fn spawn(run: impl FnOnce() + Send + 'static) -> Result<(), BenchError> {
+    thread::Builder::new().stack_size(STACK_SIZE).spawn(run).context("a thread")?;
     Ok(())
 }
 
-fn accept(listener: &TcpListener, state: &State) {
-    while !state.ended.load(Relaxed) {
+fn accept_connections(listener: &TcpListener, state: &State) {
+    while !state.stopped.load(Relaxed) {
         match listener.accept() {
-            // What goes wrong with a connection is what its client counts.
+            // The client counts the errors of its connections.
             Ok((stream, peer)) => drop(serve(stream, peer.ip(), state)),
+            // The listener was shut down.
             Err(error) if error.kind() == ErrorKind::InvalidInput => return,
             Err(_) => thread::sleep(Duration::from_millis(1)),
         }
     }
 }
 
+/// Serves the requests of one connection until it ends.
 fn serve(mut stream: TcpStream, peer: IpAddr, state: &State) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(IDLE))?;
-    stream.set_write_timeout(Some(IDLE))?;
+    stream.set_read_timeout(Some(IDLE_TIMEOUT))?;
+    stream.set_write_timeout(Some(IDLE_TIMEOUT))?;
     stream.set_nodelay(true)?;
     let mut buffer = [0; 512];
     let mut filled = 0;
-    let mut pinned = None;
+    let mut cpu_pin = None;
     let mut client = peer;
-    if state.header {
-        let length = loop {
-            filled += more(&mut stream, &mut buffer[filled..])?;
-            match header(&buffer[..filled]) {
-                Header::Incomplete => {}
-                Header::Invalid => return Err(ErrorKind::InvalidData.into()),
-                Header::From(source, length) => {
-                    client = source;
-                    break length;
-                }
-            }
-        };
-        buffer.copy_within(length..filled, 0);
-        filled -= length;
+    if state.expects_proxy_header {
+        (client, filled) = read_proxy_header(&mut stream, &mut buffer)?;
     }
     loop {
-        while filled < REQUEST {
-            filled += more(&mut stream, &mut buffer[filled..])?;
+        while filled < REQUEST_LENGTH {
+            filled += read_some(&mut stream, &mut buffer[filled..])?;
         }
-        match Order::of(&buffer) {
-            Some(Order::Answer) => {
-                if pinned.is_none() {
-                    pinned = Some(Pinned::where_it_arrives(&stream)?);
+        match Operation::parse(&buffer) {
+            Some(Operation::Reply) => {
+                if cpu_pin.is_none() {
+                    cpu_pin = Some(CpuPin::by_incoming_cpu(&stream)?);
                 }
-                stream.write_all(&answer(client))?;
+                stream.write_all(&encode_reply(client))?;
             }
-            Some(Order::Last) => return stream.write_all(&answer(client)),
-            Some(Order::Up) => return take(&mut stream, &state.received),
-            Some(Order::Down) => return send(&mut stream),
-            Some(Order::Hold) => {
-                stream.write_all(&answer(client))?;
+            Some(Operation::ReplyAndClose) => return stream.write_all(&encode_reply(client)),
+            Some(Operation::Upload) => return receive_bulk(&mut stream, &state.received),
+            Some(Operation::Download) => return send_bulk(&mut stream),
+            Some(Operation::Hold) => {
+                stream.write_all(&encode_reply(client))?;
                 state.held.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
                 return Ok(());
             }
             None => return Err(ErrorKind::InvalidData.into()),
         }
-        buffer.copy_within(REQUEST..filled, 0);
-        filled -= REQUEST;
+        buffer.copy_within(REQUEST_LENGTH..filled, 0);
+        filled -= REQUEST_LENGTH;
     }
 }
 
-fn more(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
+/// Reads a PROXY header; returns its client address, and the number of bytes after it, now first in `buffer`.
+fn read_proxy_header(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<(IpAddr, usize)> {
+    let mut filled = 0;
+    loop {
+        filled += read_some(stream, &mut buffer[filled..])?;
+        match parse_proxy_header(&buffer[..filled]) {
+            ProxyHeader::Incomplete => {}
+            ProxyHeader::Invalid => return Err(ErrorKind::InvalidData.into()),
+            ProxyHeader::Complete { client, length } => {
+                buffer.copy_within(length..filled, 0);
+                return Ok((client, filled - length));
+            }
+        }
+    }
+}
+
+/// Reads at least one byte; the end of the stream is an error.
+fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
     match stream.read(buffer)? {
         0 => Err(ErrorKind::UnexpectedEof.into()),
         length => Ok(length),
     }
 }
 
-fn take(stream: &mut TcpStream, received: &AtomicU64) -> std::io::Result<()> {
-    let mut buffer = vec![0; BULK];
+fn receive_bulk(stream: &mut TcpStream, received: &AtomicU64) -> std::io::Result<()> {
+    let mut buffer = vec![0; BULK_CHUNK];
     loop {
-        received.fetch_add(more(stream, &mut buffer)? as u64, Relaxed);
+        received.fetch_add(read_some(stream, &mut buffer)? as u64, Relaxed);
     }
 }
 
-fn send(stream: &mut TcpStream) -> std::io::Result<()> {
-    let buffer = vec![0; BULK];
+fn send_bulk(stream: &mut TcpStream) -> std::io::Result<()> {
+    let buffer = vec![0; BULK_CHUNK];
     loop {
         stream.write_all(&buffer)?;
     }
 }
 
-fn echo(socket: &UdpSocket, state: &State) {
-    let mut buffer = [0; ANSWER];
-    while !state.ended.load(Relaxed) {
-        if let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            // What is lost is what its client counts.
-            let _ = socket.send_to(&buffer[..length], from);
+fn echo_datagrams(socket: &UdpSocket, state: &State) {
+    let mut buffer = [0; REPLY_LENGTH];
+    while !state.stopped.load(Relaxed) {
+        if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            // The client counts lost datagrams.
+            let _ = socket.send_to(&buffer[..length], peer);
         }
     }
 }

@@ -1,38 +1,38 @@
-//! The command line.
+//! The command line. Pure.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Parser;
 
-use crate::measure::Measure;
+use crate::load::Load;
 use crate::variant::{self, Variant};
 
 /// Measures the data plane against its peers, on the real path of a packet in private network namespaces
 #[derive(Parser, Clone, Debug)]
 #[command(name = "scripts/bench", version)]
 pub(crate) struct Cli {
-    /// Rounds of loads: in each, every variant takes its turn in a new order; starts take no more than 15
+    /// Rounds of loads; each round loads every variant, in a new random order. Starts have at most 15 rounds
     #[arg(long, value_name = "NUMBER", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) rounds: u16,
 
     /// Length of a sample
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.1, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.1, value_parser = parse_seconds)]
     pub(crate) seconds: f64,
 
     /// Measure only these: conn, up, down, udp, requests, start, replacement, footprint
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) measures: Vec<Topic>,
+    pub(crate) measures: Vec<Measurement>,
 
-    /// Compare only these variants; their names are in the results
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = variant::named)]
+    /// Compare only these variants; results.json has their names
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = variant::get)]
     pub(crate) variants: Vec<Variant>,
 
-    /// Put the tables into this document too, between its marks
+    /// Also replace the tables of this document, between its results markers
     #[arg(long, value_name = "FILE")]
     pub(crate) into: Option<PathBuf>,
 
-    /// Where results.json and results.md go
+    /// The directory of results.json and results.md
     #[arg(long, value_name = "DIRECTORY", hide = true)]
     pub(crate) output: PathBuf,
 
@@ -40,25 +40,25 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) lb: PathBuf,
 
-    /// The tree of the peers' packages
+    /// The directory with the unpacked packages of the peers
     #[arg(long, value_name = "DIRECTORY", hide = true)]
     pub(crate) packages: PathBuf,
 }
 
-/// Something that can be measured.
+/// A part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Topic {
-    /// What a load achieves.
-    Load(Measure),
-    /// How long proxies take to start.
+pub(crate) enum Measurement {
+    /// Rates, CPU time and latencies under a load.
+    Load(Load),
+    /// The time that proxies need to start.
     Start,
-    /// What fails while a proxy is replaced.
+    /// Failed connections while a proxy is replaced.
     Replacement,
-    /// What proxies occupy.
+    /// Memory, descriptors and image size.
     Footprint,
 }
 
-impl FromStr for Topic {
+impl FromStr for Measurement {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -75,51 +75,51 @@ impl FromStr for Topic {
 }
 
 impl Cli {
-    /// Whether it is to be measured.
-    pub(crate) fn wants(&self, topic: Topic) -> bool {
-        self.measures.is_empty() || self.measures.contains(&topic)
+    /// Returns true if `measurement` was chosen, or if none was.
+    pub(crate) fn includes(&self, measurement: Measurement) -> bool {
+        self.measures.is_empty() || self.measures.contains(&measurement)
     }
 
-    /// The variants that are to be compared.
+    /// Returns the chosen variants, or all if none was chosen.
     pub(crate) fn variants(&self) -> Vec<Variant> {
         if self.variants.is_empty() { variant::all().collect() } else { self.variants.clone() }
     }
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
-    let allowed = || format!("{text:?} is not a number from 0.1 to 60");
-    text.parse().ok().filter(|seconds| (0.1..=60.0).contains(seconds)).ok_or_else(allowed)
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let error = || format!("{text:?} is not a number from 0.1 to 60");
+    text.parse().ok().filter(|seconds| (0.1..=60.0).contains(seconds)).ok_or_else(error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(args: &[&str]) -> Result<Cli, clap::Error> {
-        let given = ["bench", "--output=o", "--lb=l", "--packages=p"];
-        Cli::try_parse_from(given.iter().chain(args))
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        let required = ["bench", "--output=o", "--lb=l", "--packages=p"];
+        Cli::try_parse_from(required.iter().chain(args))
     }
 
     #[test]
-    fn everything_is_measured_unless_something_is_chosen() {
-        let all = parsed(&[]).unwrap();
-        assert!(all.wants(Topic::Start) && all.wants(Topic::Load(Measure::Up)));
+    fn all_measurements_are_included_unless_some_are_chosen() {
+        let all = parse(&[]).unwrap();
+        assert!(all.includes(Measurement::Start) && all.includes(Measurement::Load(Load::Upload)));
         assert_eq!(all.variants().len(), 13);
-        let some = parsed(&["--measures=up,start", "--variants=direct,nginx"]).unwrap();
-        assert!(some.wants(Topic::Start) && some.wants(Topic::Load(Measure::Up)));
-        assert!(!some.wants(Topic::Load(Measure::Down)) && !some.wants(Topic::Footprint));
+        let some = parse(&["--measures=up,start", "--variants=direct,nginx"]).unwrap();
+        assert!(some.includes(Measurement::Start) && some.includes(Measurement::Load(Load::Upload)));
+        assert!(!some.includes(Measurement::Load(Load::Download)) && !some.includes(Measurement::Footprint));
         assert_eq!(some.variants().len(), 2);
     }
 
     #[test]
-    fn what_is_wrong_is_told_what_is_allowed() {
-        for (wrong, allowed) in [
+    fn errors_list_the_allowed_values() {
+        for (argument, allowed) in [
             ("--measures=tcp", "footprint"),
             ("--variants=envoy", "klipper-nft"),
             ("--seconds=0", "0.1 to 60"),
             ("--rounds=0", "1.."),
         ] {
-            let error = parsed(&[wrong]).unwrap_err().to_string();
+            let error = parse(&[argument]).unwrap_err().to_string();
             assert!(error.contains(allowed), "{error}");
         }
     }

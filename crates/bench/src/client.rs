@@ -1,57 +1,37 @@
-//! One client's connections. I/O only, in the calling thread's network namespace.
+//! Requests of one client. Does I/O, in the network namespace of the calling thread.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+use netns_testkit::tcp::connect;
 
-use crate::protocol::{ANSWER, Order, seen};
+use crate::protocol::{Operation, REPLY_LENGTH, parse_reply};
 
-/// Connects; waits no longer than `patience`, now and when reading and writing.
-pub(crate) fn dial(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    dial_from(0, to, patience)
+/// Sends a request on an open connection, and returns the client's address as the backend sees it.
+pub(crate) fn request(stream: &mut TcpStream, operation: Operation) -> io::Result<IpAddr> {
+    stream.write_all(&operation.to_request())?;
+    let mut reply = [0; REPLY_LENGTH];
+    stream.read_exact(&mut reply)?;
+    parse_reply(&reply).ok_or_else(|| ErrorKind::InvalidData.into())
 }
 
-/// Connects from a port of one's own choice, or from any if that is 0.
-fn dial_from(port: u16, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    // It holds for connecting as well, without the calls that std's connect_timeout makes.
-    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(patience))?;
-    if port != 0 {
-        set_socket_reuseaddr(&socket, true)?;
-        bind(&socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
-    }
-    connect(&socket, &to).map_err(|error| match error {
-        Errno::INPROGRESS | Errno::AGAIN => ErrorKind::TimedOut.into(),
-        other => io::Error::from(other),
-    })?;
-    Ok(socket.into())
+/// Makes a whole connection with one request: connects, reads the reply, and waits until the backend closes.
+pub(crate) fn request_once(remote: SocketAddr, timeout: Duration) -> io::Result<IpAddr> {
+    request_once_from(None, remote, timeout)
 }
 
-/// Asks on an open connection; gives the client's address as the backend sees it.
-pub(crate) fn ask(stream: &mut TcpStream, order: Order) -> io::Result<IpAddr> {
-    stream.write_all(&order.request())?;
-    let mut answer = [0; ANSWER];
-    stream.read_exact(&mut answer)?;
-    seen(&answer).ok_or_else(|| ErrorKind::InvalidData.into())
-}
-
-/// A whole connection: one request, its answer, and the backend's end of it.
-pub(crate) fn once(to: SocketAddr, patience: Duration) -> io::Result<IpAddr> {
-    once_from(0, to, patience)
-}
-
-/// A whole connection from a port of one's own choice.
-pub(crate) fn once_from(port: u16, to: SocketAddr, patience: Duration) -> io::Result<IpAddr> {
-    let mut stream = dial_from(port, to, patience)?;
-    let seen = ask(&mut stream, Order::Last)?;
+/// Makes a whole connection as [`request_once`] does, from a chosen port if there is one.
+pub(crate) fn request_once_from(
+    port: Option<u16>,
+    remote: SocketAddr,
+    timeout: Duration,
+) -> io::Result<IpAddr> {
+    let local = port.map(|port| (Ipv4Addr::UNSPECIFIED, port).into());
+    let mut stream = connect(local, remote, timeout)?;
+    let client = request(&mut stream, Operation::ReplyAndClose)?;
     match stream.read(&mut [0])? {
-        0 => Ok(seen),
+        0 => Ok(client),
         _ => Err(ErrorKind::InvalidData.into()),
     }
 }

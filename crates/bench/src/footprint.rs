@@ -1,115 +1,132 @@
-//! What proxies occupy: memory, descriptors, bytes of their image. I/O only.
+//! The footprint of proxies: memory, descriptors, and size of the binary. Does I/O.
 
+use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use akrobateo_core::Protocol;
+use netns_testkit::tcp::connect;
 use rustix::process::{Resource, getrlimit};
 
-use crate::client::{ask, dial};
-use crate::failure::{Failure, Tried};
-use crate::load::Progress;
-use crate::measure::Measure;
-use crate::protocol::Order;
+use crate::client::request;
+use crate::error::{BenchError, Context};
+use crate::load::Load;
+use crate::load_generator::Progress;
+use crate::protocol::Operation;
 use crate::proxy::process::Process;
-use crate::proxy::{Programs, Protocol};
-use crate::route::Route;
-use crate::sampling::{loaded, precise};
-use crate::variant::{Copier, Variant, Way};
+use crate::proxy::programs::Programs;
+use crate::quartiles::to_f64;
+use crate::sampling::run_under_load;
+use crate::testbed::Testbed;
+use crate::variant::{DataPath, UserspaceProxy, Variant};
 
-/// Idle connections that are opened, if the limit of descriptors allows it.
-const IDLE: u64 = 10_000;
-/// Descriptors that are needed for other things.
-const SPARE: u64 = 1_000;
-/// Descriptors that `HAProxy` reckons with for two connections: it keeps room for pipes.
-const FOR_TWO: u64 = 5;
-/// Clients that open them.
+/// The number of idle connections, if the limit of descriptors allows it.
+const MAX_IDLE_CONNECTIONS: u64 = 10_000;
+/// Descriptors that are kept for other uses.
+const RESERVED_DESCRIPTORS: u64 = 1_000;
+/// Descriptors that `HAProxy` plans for two connections, because it reserves some for pipes.
+const DESCRIPTORS_PER_TWO_CONNECTIONS: u64 = 5;
+/// The number of clients that open idle connections.
 const CLIENTS: u64 = 4;
-/// Load after which memory is read.
-const LOAD: Duration = Duration::from_millis(500);
-/// How long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time under load before the memory of a proxy is read.
+const LOAD_TIME: Duration = Duration::from_millis(500);
+/// The timeout of a client, for its connection and for each reply.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a proxy occupies.
+/// The footprint of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Footprint {
     /// The variant's name.
     pub(crate) variant: &'static str,
-    /// Resident bytes after some load.
+    /// The resident memory after some load, in bytes.
     pub(crate) memory: u64,
-    /// What idle connections cost, where the proxy copies.
-    pub(crate) idle: Option<Idle>,
+    /// The cost of idle connections; only for proxies that copy bytes.
+    pub(crate) idle: Option<IdleConnections>,
 }
 
-/// What idle connections through a proxy cost.
+/// The cost of idle connections through a proxy.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Idle {
-    /// How many there were.
+pub(crate) struct IdleConnections {
+    /// The number of idle connections.
     pub(crate) connections: u64,
-    /// Resident bytes of each, without the kernel's.
+    /// The resident bytes per connection, without kernel memory.
     pub(crate) memory: f64,
-    /// Descriptors of each.
+    /// The descriptors per connection.
     pub(crate) descriptors: f64,
 }
 
-/// Measures the variant's proxy, in a network of its own; `None` if no process is left in the pod.
-pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Footprint>, Failure> {
-    let route = Route::new(variant, Protocol::Tcp, programs)?;
-    let Some(proxy) = &route.proxy else { return Ok(None) };
-    loaded(&route, Measure::Connections, &Progress::default(), || {
-        thread::sleep(LOAD);
+/// The size of the data plane's binary in bytes. Its image has no other file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BinarySize {
+    /// The size of the file.
+    pub(crate) uncompressed: u64,
+    /// The size after gzip -9, as in a registry.
+    pub(crate) compressed: u64,
+}
+
+/// Measures a variant's proxy in a testbed of its own; `None` if the proxy pod has no process.
+pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Footprint>, BenchError> {
+    let testbed = Testbed::new(variant, Protocol::Tcp, programs)?;
+    let Some(proxy) = &testbed.proxy else { return Ok(None) };
+    run_under_load(&testbed, Load::Connections, &Progress::default(), || {
+        thread::sleep(LOAD_TIME);
         Ok(())
     })?;
-    let memory = proxy.memory();
-    let copies = matches!(variant.way, Way::Userspace(..));
-    let idle = if copies { Some(idle(&route, proxy)?) } else { None };
+    let memory = proxy.resident_memory();
+    let is_userspace = matches!(variant.data_path, DataPath::Userspace { .. });
+    let idle = if is_userspace { Some(measure_idle_connections(&testbed, proxy)?) } else { None };
     Ok(Some(Footprint { variant: variant.name, memory, idle }))
 }
 
-fn idle(route: &Route, proxy: &Process) -> Result<Idle, Failure> {
-    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let each = IDLE.min(most.saturating_sub(SPARE) * 2 / FOR_TWO) / CLIENTS;
-    let entry = route.entry();
-    let open = || {
-        route.network.client.enter()?;
-        let connection = |_| {
-            let mut stream = dial(entry, PATIENCE)?;
-            ask(&mut stream, Order::Hold).map(|_| stream)
-        };
-        (0..each).map(connection).collect::<Result<Vec<_>, _>>().tried("idle connections")
-    };
-    let (memory, descriptors) = (proxy.memory(), proxy.descriptors());
-    let held = thread::scope(|scope| {
+fn measure_idle_connections(testbed: &Testbed, proxy: &Process) -> Result<IdleConnections, BenchError> {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let allowed = limit.saturating_sub(RESERVED_DESCRIPTORS) * 2 / DESCRIPTORS_PER_TWO_CONNECTIONS;
+    let connections_per_client = MAX_IDLE_CONNECTIONS.min(allowed) / CLIENTS;
+    let (memory, descriptors) = (proxy.resident_memory(), proxy.open_descriptors());
+    let streams = thread::scope(|scope| {
+        let open = || open_idle_connections(testbed, connections_per_client);
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(open)).collect();
-        let opened = clients.into_iter().map(|client| match client.join() {
-            Ok(opened) => opened,
+        let streams = clients.into_iter().map(|client| match client.join() {
+            Ok(streams) => streams,
             Err(panic) => std::panic::resume_unwind(panic),
         });
-        opened.collect::<Result<Vec<_>, Failure>>()
+        streams.collect::<Result<Vec<_>, BenchError>>()
     })?;
-    let connections = each * CLIENTS;
-    let grown = proxy.memory().saturating_sub(memory);
-    let opened = proxy.descriptors().saturating_sub(descriptors) as u64;
-    drop(held);
-    Ok(Idle {
+    let connections = connections_per_client * CLIENTS;
+    let added_memory = proxy.resident_memory().saturating_sub(memory);
+    let added_descriptors = proxy.open_descriptors().saturating_sub(descriptors) as u64;
+    drop(streams);
+    Ok(IdleConnections {
         connections,
-        memory: precise(grown) / precise(connections),
-        descriptors: precise(opened) / precise(connections),
+        memory: to_f64(added_memory) / to_f64(connections),
+        descriptors: to_f64(added_descriptors) / to_f64(connections),
     })
 }
 
-/// The variants whose footprint is measured.
-pub(crate) fn has(variant: Variant) -> bool {
-    match variant.way {
-        Way::Kernel | Way::Userspace(_, true) => true,
-        Way::Userspace(copier, false) => copier == Copier::HaProxy,
-        Way::Direct | Way::NodeDnat | Way::Klipper(_) => false,
+/// Opens connections from the client's namespace, which the calling thread enters.
+fn open_idle_connections(testbed: &Testbed, count: u64) -> Result<Vec<TcpStream>, BenchError> {
+    testbed.network.client.enter();
+    let frontend = testbed.variant.frontend();
+    let open = |_| {
+        let mut stream = connect(None, frontend, TIMEOUT)?;
+        request(&mut stream, Operation::Hold).map(|_| stream)
+    };
+    (0..count).map(open).collect::<Result<_, _>>().context("idle connections")
+}
+
+/// Returns true if the footprint of this variant is measured.
+pub(crate) fn is_measured(variant: Variant) -> bool {
+    match variant.data_path {
+        DataPath::Kernel | DataPath::Userspace { proxy_header: true, .. } => true,
+        DataPath::Userspace { proxy, proxy_header: false } => proxy == UserspaceProxy::HaProxy,
+        DataPath::Direct | DataPath::NodeDnat | DataPath::Klipper(_) => false,
     }
 }
 
-/// Bytes of the data plane's binary, and packed as a registry has it. Its image has nothing else.
-pub(crate) fn image(programs: &Programs) -> Result<[u64; 2], Failure> {
-    let size = std::fs::metadata(&programs.lb).tried("the data plane's binary")?.len();
-    let packed = Command::new("gzip").arg("-9c").arg(&programs.lb).output().tried("gzip")?;
-    Ok([size, packed.stdout.len() as u64])
+/// Measures the data plane's binary.
+pub(crate) fn measure_binary(programs: &Programs) -> Result<BinarySize, BenchError> {
+    let uncompressed = std::fs::metadata(&programs.lb).context("the data plane's binary")?.len();
+    let gzip = Command::new("gzip").arg("-9c").arg(&programs.lb).output().context("gzip")?;
+    Ok(BinarySize { uncompressed, compressed: gzip.stdout.len() as u64 })
 }

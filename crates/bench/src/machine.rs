@@ -1,65 +1,69 @@
-//! What the machine is, as far as it matters and nobody is named.
+//! The machine that runs the benchmark, without anything that identifies it. Does I/O.
 
 use std::fs;
+use std::process::Command;
 use std::thread;
 
-use crate::failure::{Failure, Tried, printed};
-use crate::proxy::{Programs, haproxy, nginx};
+use crate::error::{BenchError, Context, run_command};
+use crate::proxy::programs::Programs;
+use crate::proxy::{haproxy, nginx};
 
-/// What the machine is.
+/// The machine that runs the benchmark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Machine {
-    /// Release of the kernel.
+    /// The kernel's release.
     pub(crate) kernel: String,
     /// The processor's model, and whether it is a virtual machine's.
     pub(crate) processor: String,
-    /// Processors that the benchmark may use.
+    /// The number of processors that the benchmark can use.
     pub(crate) processors: usize,
-    /// Memory in MiB.
+    /// The memory in MiB.
     pub(crate) memory: u64,
-    /// Programs and their versions.
+    /// The programs and their versions.
     pub(crate) programs: Vec<(&'static str, String)>,
 }
 
-/// Looks at this machine and the programs.
-pub(crate) fn look(programs: &Programs) -> Result<Machine, Failure> {
-    let read = |path: &str| fs::read_to_string(path).tried(path);
-    let (cpuinfo, meminfo) = (read("/proc/cpuinfo")?, read("/proc/meminfo")?);
-    let iptables = printed(std::process::Command::new("iptables").arg("--version"))?;
-    Ok(Machine {
-        kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-        processor: processor(&cpuinfo),
-        processors: thread::available_parallelism().tried("the number of processors")?.get(),
-        memory: memory(&meminfo),
-        programs: vec![
-            ("akrobateo-lb", last_word(&printed(std::process::Command::new(&programs.lb).arg("--version"))?)),
-            ("iptables", iptables.split(' ').nth(1).unwrap_or_default().trim_start_matches('v').to_owned()),
-            ("HAProxy", haproxy::version(programs)?),
-            ("nginx", nginx::version(programs)?),
-        ],
-    })
+impl Machine {
+    /// Reads the properties of this machine and the versions of the programs.
+    pub(crate) fn detect(programs: &Programs) -> Result<Self, BenchError> {
+        let read = |path: &str| fs::read_to_string(path).context(path);
+        let iptables = run_command(Command::new("iptables").arg("--version"))?;
+        let akrobateo_lb = run_command(Command::new(&programs.lb).arg("--version"))?;
+        Ok(Self {
+            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            processor: processor_model(&read("/proc/cpuinfo")?),
+            processors: thread::available_parallelism().context("the number of processors")?.get(),
+            memory: memory_mebibytes(&read("/proc/meminfo")?),
+            programs: vec![
+                ("akrobateo-lb", akrobateo_lb.rsplit(' ').next().unwrap_or_default().to_owned()),
+                (
+                    "iptables",
+                    iptables.split(' ').nth(1).unwrap_or_default().trim_start_matches('v').to_owned(),
+                ),
+                ("HAProxy", haproxy::version(programs)?),
+                ("nginx", nginx::version(programs)?),
+            ],
+        })
+    }
 }
 
-fn last_word(text: &str) -> String {
-    text.rsplit(' ').next().unwrap_or_default().to_owned()
-}
-
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+/// Returns the value of the first line `name : value`.
+fn get_field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_once(':').map(|(_, value)| value.trim())
 }
 
-fn processor(cpuinfo: &str) -> String {
-    // As x86 has it, or else what the architecture is.
-    let model = field(cpuinfo, "model name").unwrap_or(std::env::consts::ARCH);
-    let flags = field(cpuinfo, "flags").unwrap_or_default();
-    let virtual_machine = flags.split(' ').any(|flag| flag == "hypervisor");
-    format!("{model}{}", if virtual_machine { ", virtual machine" } else { "" })
+fn processor_model(cpuinfo: &str) -> String {
+    // Only x86 has a model name; other machines get the name of their architecture.
+    let model = get_field(cpuinfo, "model name").unwrap_or(std::env::consts::ARCH);
+    let flags = get_field(cpuinfo, "flags").unwrap_or_default();
+    let is_virtual = flags.split(' ').any(|flag| flag == "hypervisor");
+    format!("{model}{}", if is_virtual { ", virtual machine" } else { "" })
 }
 
-fn memory(meminfo: &str) -> u64 {
-    let kilobytes = field(meminfo, "MemTotal").and_then(|value| value.strip_suffix(" kB"));
-    kilobytes.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0) / 1024
+fn memory_mebibytes(meminfo: &str) -> u64 {
+    let kibibytes = get_field(meminfo, "MemTotal").and_then(|value| value.strip_suffix(" kB"));
+    kibibytes.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
 #[cfg(test)]
@@ -67,10 +71,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_is_described_by_its_processor_and_memory() {
+    fn processor_model_names_virtual_machines() {
         let cpuinfo = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu hypervisor sse\n";
-        assert_eq!(processor(cpuinfo), "AMD EPYC, virtual machine");
-        assert_eq!(processor("model name : Xeon\nflags : fpu\n"), "Xeon");
-        assert_eq!(memory("MemFree: 1 kB\nMemTotal:       2097152 kB\n"), 2048);
+        assert_eq!(processor_model(cpuinfo), "AMD EPYC, virtual machine");
+        assert_eq!(processor_model("model name : Xeon\nflags : fpu\n"), "Xeon");
+    }
+
+    #[test]
+    fn memory_is_converted_to_mebibytes() {
+        assert_eq!(memory_mebibytes("MemFree: 1 kB\nMemTotal:       2097152 kB\n"), 2048);
     }
 }

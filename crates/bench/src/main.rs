@@ -1,46 +1,48 @@
-//! Benchmarks of the data plane against its peers; `scripts/bench` runs them.
+//! Benchmarks of the data plane against its peers; `scripts/bench` runs them. Does I/O.
 
 mod backend;
 mod cli;
 mod client;
-mod cpu;
-mod failure;
+mod cpu_pin;
+mod cpu_time;
+mod error;
 mod footprint;
-mod isolation;
 mod load;
+mod load_generator;
 mod machine;
-mod measure;
-mod namespace;
 mod network;
-mod pin;
 mod protocol;
 mod proxy;
+mod quantity;
+mod quartiles;
 mod replacement;
 mod report;
 mod results;
-mod route;
+mod ruleset_watch;
 mod run;
+mod sample;
 mod sampling;
-mod shuffle;
+mod set_up;
 mod start;
-mod stats;
-mod targets;
+mod target;
+mod testbed;
 mod variant;
-mod watch;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use netns_testkit::isolation::isolate_program;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let ended = if isolation::inside() {
-        isolation::settle().and_then(|()| run::run(&cli)).map(|()| ExitCode::SUCCESS)
-    } else {
-        isolation::enter()
-    };
-    ended.unwrap_or_else(|failure| {
-        eprintln!("bench: {failure}");
-        ExitCode::FAILURE
-    })
+    if let Some(status) = isolate_program() {
+        return if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    match set_up::set_up().and_then(|()| run::run(&cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,10 +1,12 @@
-//! The path of a packet through a cluster: client, node, proxy pod, backend, each in a namespace of its own.
+//! The network of a variant: client, node, proxy pod and backend, each in a namespace of its own. Does I/O.
 
-use crate::failure::Failure;
-use crate::namespace::Namespace;
+use std::net::Ipv4Addr;
 
-/// The addresses on the path.
-pub(crate) mod at {
+use netns_testkit::Namespace;
+use netns_testkit::link::{Interface, connect};
+
+/// The addresses and ports in the network.
+pub(crate) mod addr {
     use std::net::Ipv4Addr;
 
     /// The client.
@@ -12,83 +14,85 @@ pub(crate) mod at {
     /// The node, as clients see it.
     pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
     /// The node, as the backend sees it.
-    pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
+    pub(crate) const BACKEND_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
     /// The proxy pod.
     pub(crate) const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 5);
-    /// The Service; an address of no interface.
+    /// The node, as the proxy pod sees it.
+    pub(super) const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
+    /// The Service; no interface has this address.
     pub(crate) const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 3, 7);
     /// The pod behind the Service.
     pub(crate) const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 7);
-    /// Where the backend frontends.
+    /// The port that the backend listens on.
     pub(crate) const BACKEND_PORT: u16 = 8080;
-    /// The first of a Service's ports; the others follow.
+    /// The Service's first port; more ports follow it.
     pub(crate) const FIRST_PORT: u16 = 20_000;
 }
 
-/// What the node does with what arrives at its own address.
+/// The treatment of packets to the node's own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Node {
-    /// Nothing: the client knows the backend's address. Connections aren't tracked either.
-    Routes,
-    /// As kube-proxy for a load balancer's address: to the backend, masqueraded.
-    Answers,
-    /// As portmap for a hostPort: to the proxy pod. kube-proxy then takes it from the `ClusterIP` to the backend.
-    HandsOver,
+pub(crate) enum NodeRole {
+    /// It only routes: clients use the backend's address, and conntrack is off.
+    RouteOnly,
+    /// Like kube-proxy for a load balancer's address: DNAT to the backend, with masquerade.
+    KubeProxy,
+    /// Like portmap for a hostPort: DNAT to the proxy pod. kube-proxy then translates the `ClusterIP` to the backend.
+    Portmap,
 }
 
-/// The namespaces, connected.
+/// The connected namespaces.
 #[derive(Debug)]
 pub(crate) struct Network {
-    /// Where the load comes from.
+    /// The client, which generates the load.
     pub(crate) client: Namespace,
-    /// Where proxies run.
+    /// The proxy pod.
     pub(crate) pod: Namespace,
-    /// Where it goes to.
+    /// The backend's pod.
     pub(crate) backend: Namespace,
     _node: Namespace,
 }
 
 impl Network {
-    /// A new one, for a Service of `ports` ports.
-    pub(crate) fn new(behaviour: Node, ports: u16) -> Result<Self, Failure> {
-        let (client, node) = (Namespace::new()?, Namespace::new()?);
-        let (pod, backend) = (Namespace::new()?, Namespace::new()?);
-        connect(&node, &client, "client", &at::NODE.to_string(), &at::CLIENT.to_string())?;
-        connect(&node, &pod, "pod", "10.244.0.1", &at::POD.to_string())?;
-        connect(&node, &backend, "backend", &at::GATEWAY.to_string(), &at::BACKEND.to_string())?;
+    /// Creates the network of a Service with this number of ports.
+    pub(crate) fn new(role: NodeRole, ports: u16) -> Self {
+        let [client, node, pod, backend] = std::array::from_fn(|_| Namespace::new());
+        connect_to_node(&node, "client", addr::NODE, &client, addr::CLIENT);
+        connect_to_node(&node, "pod", addr::POD_GATEWAY, &pod, addr::POD);
+        connect_to_node(&node, "backend", addr::BACKEND_GATEWAY, &backend, addr::BACKEND);
         for router in [&node, &pod] {
-            router.sysctl("ipv4/ip_forward", "1")?;
-            // Closed connections would be kept for two minutes, and one sample weigh on the next.
-            router.sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1")?;
+            router.set_sysctl("ipv4/ip_forward", "1");
+            // The default is two minutes, so that one sample would slow down the next one.
+            router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
         }
-        // Short connections choose theirs below.
-        client.sysctl("ipv4/ip_local_port_range", "50000 65000")?;
-        if behaviour != Node::Routes {
-            node.nft(&rules(behaviour, ports))?;
+        // The load generator chooses the ports of short connections below this range.
+        client.set_sysctl("ipv4/ip_local_port_range", "50000 65000");
+        if role != NodeRole::RouteOnly {
+            node.load_nft(&node_rules(role, ports));
         }
-        Ok(Self { client, pod, backend, _node: node })
+        Self { client, pod, backend, _node: node }
     }
 }
 
-/// The node's rules. Ports are in maps, as kube-proxy has them in nftables mode, and portmap not: it is the proxies that
-/// are measured with many ports.
-fn rules(behaviour: Node, ports: u16) -> String {
-    let last = at::FIRST_PORT + ports - 1;
-    let (first, backend, backend_port) = (at::FIRST_PORT, at::BACKEND, at::BACKEND_PORT);
-    let entry = match behaviour {
-        Node::Routes => String::new(),
-        Node::Answers => format!("ip daddr {} jump service", at::NODE),
-        Node::HandsOver => {
+/// Returns the node's rules. They use maps for ports, as kube-proxy does in nftables mode.
+///
+/// portmap has one rule per port. Here it is one range, because only the proxies should differ with many ports.
+fn node_rules(role: NodeRole, ports: u16) -> String {
+    let last = addr::FIRST_PORT + ports - 1;
+    let (first, backend, backend_port) = (addr::FIRST_PORT, addr::BACKEND, addr::BACKEND_PORT);
+    let node_address_rule = match role {
+        NodeRole::RouteOnly => String::new(),
+        NodeRole::KubeProxy => format!("ip daddr {} jump service", addr::NODE),
+        NodeRole::Portmap => {
             format!(
                 "ip daddr {} meta l4proto {{ tcp, udp }} th dport {first}-{last} dnat to {}",
-                at::NODE,
-                at::POD
+                addr::NODE,
+                addr::POD
             )
         }
     };
     let elements: Vec<_> = (first..=last).map(|port| format!("tcp . {port} : goto endpoint")).collect();
     let elements = format!("{}, {}", elements.join(", "), elements.join(", ").replace("tcp", "udp"));
-    let masquerade = if behaviour == Node::Answers { "ct status dnat masquerade" } else { "" };
+    let masquerade = if role == NodeRole::KubeProxy { "ct status dnat masquerade" } else { "" };
     format!(
         "table ip node {{
   chain endpoint {{ meta l4proto {{ tcp, udp }} dnat to {backend}:{backend_port}; }}
@@ -96,7 +100,7 @@ fn rules(behaviour: Node, ports: u16) -> String {
   chain service {{ meta l4proto . th dport vmap @ports; }}
   chain prerouting {{
     type nat hook prerouting priority dstnat;
-    {entry}
+    {node_address_rule}
     ip daddr {} jump service
   }}
   chain postrouting {{
@@ -105,29 +109,18 @@ fn rules(behaviour: Node, ports: u16) -> String {
   }}
 }}
 ",
-        at::CLUSTER_IP
+        addr::CLUSTER_IP
     )
 }
 
-/// Connects `node` with `end` by an interface that `node` names `name` and `end` names eth0.
-fn connect(
-    node: &Namespace,
-    end: &Namespace,
-    name: &str,
-    gateway: &str,
-    address: &str,
-) -> Result<(), Failure> {
-    node.ip(&format!(
-        "link add {name} type veth peer name eth0 netns {}
-address add {gateway}/24 dev {name}
-link set {name} up",
-        end.path()
-    ))?;
-    end.ip(&format!(
-        "address add {address}/24 dev eth0
-link set eth0 up
-route add default via {gateway}"
-    ))
+/// Connects interface `name` of the node with interface eth0 of `peer`, which uses the node as its gateway.
+fn connect_to_node(node: &Namespace, name: &str, gateway: Ipv4Addr, peer: &Namespace, address: Ipv4Addr) {
+    let gateway = gateway.into();
+    connect(
+        &Interface { namespace: node, name, addresses: &[gateway] },
+        &Interface { namespace: peer, name: "eth0", addresses: &[address.into()] },
+    );
+    peer.add_default_routes(&[gateway]);
 }
 
 #[cfg(test)]
@@ -135,8 +128,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_port_of_the_service_is_in_the_nodes_map_for_both_protocols() {
-        let rules = rules(Node::HandsOver, 3);
+    fn node_map_has_each_port_for_both_protocols() {
+        let rules = node_rules(NodeRole::Portmap, 3);
         for element in ["tcp . 20000 :", "tcp . 20002 :", "udp . 20000 :", "udp . 20002 :"] {
             assert!(rules.contains(element), "{element} in {rules}");
         }
@@ -144,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn only_what_kube_proxy_answers_for_the_nodes_address_is_masqueraded() {
-        assert!(rules(Node::Answers, 1).contains("masquerade"));
-        assert!(!rules(Node::HandsOver, 1).contains("masquerade"));
+    fn node_masquerades_only_in_the_role_of_kube_proxy() {
+        assert!(node_rules(NodeRole::KubeProxy, 1).contains("masquerade"));
+        assert!(!node_rules(NodeRole::Portmap, 1).contains("masquerade"));
     }
 }

@@ -1,116 +1,122 @@
-//! What the load's client and its backend say to each other. Pure.
+//! The protocol between the load's clients and the backend. Pure.
 //!
-//! A request's first byte is an order; an answer begins with the client's address as the backend knows it.
+//! The first byte of a request is the operation. A reply begins with the client's address as the backend sees it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Length of a request.
-pub(crate) const REQUEST: usize = 64;
-/// Length of an answer.
-pub(crate) const ANSWER: usize = 256;
+/// The length of a request in bytes.
+pub(crate) const REQUEST_LENGTH: usize = 64;
+/// The length of a reply in bytes.
+pub(crate) const REPLY_LENGTH: usize = 256;
 
-/// What a client asks for.
+/// The operation that a request asks for; its value is the request's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Order {
-    /// An answer; more requests follow.
-    Answer = b'a',
-    /// An answer, after which the backend closes.
-    Last = b'l',
-    /// Read all that comes.
-    Up = b'u',
-    /// Send until the connection ends.
-    Down = b'd',
-    /// An answer, and keep the connection.
+pub(crate) enum Operation {
+    /// Send a reply, and wait for more requests.
+    Reply = b'r',
+    /// Send a reply, and close the connection.
+    ReplyAndClose = b'c',
+    /// Read all bytes.
+    Upload = b'u',
+    /// Send bytes until the connection ends.
+    Download = b'd',
+    /// Send a reply, and keep the connection open without reading.
     Hold = b'h',
 }
 
-impl Order {
-    const ALL: [Self; 5] = [Self::Answer, Self::Last, Self::Up, Self::Down, Self::Hold];
+impl Operation {
+    const ALL: [Self; 5] = [Self::Reply, Self::ReplyAndClose, Self::Upload, Self::Download, Self::Hold];
 
-    /// The request with this order.
-    pub(crate) fn request(self) -> [u8; REQUEST] {
-        let mut request = [b'.'; REQUEST];
-        request[0] = self.letter();
+    /// Encodes a request.
+    pub(crate) fn to_request(self) -> [u8; REQUEST_LENGTH] {
+        let mut request = [b'.'; REQUEST_LENGTH];
+        request[0] = self as u8;
         request
     }
 
-    /// The order of a request.
-    pub(crate) fn of(request: &[u8]) -> Option<Self> {
-        let letter = request.first()?;
-        Self::ALL.into_iter().find(|order| order.letter() == *letter)
-    }
-
-    const fn letter(self) -> u8 {
-        self as u8
+    /// Parses a request.
+    pub(crate) fn parse(request: &[u8]) -> Option<Self> {
+        let first = *request.first()?;
+        Self::ALL.into_iter().find(|&operation| operation as u8 == first)
     }
 }
 
-/// The answer to a client at `seen`.
-pub(crate) fn answer(seen: IpAddr) -> [u8; ANSWER] {
-    let mut answer = [b' '; ANSWER];
-    for (to, from) in answer.iter_mut().zip(seen.to_string().bytes()) {
+/// Encodes the reply to a client.
+pub(crate) fn encode_reply(client: IpAddr) -> [u8; REPLY_LENGTH] {
+    let mut reply = [b' '; REPLY_LENGTH];
+    for (to, from) in reply.iter_mut().zip(client.to_string().bytes()) {
         *to = from;
     }
-    answer
+    reply
 }
 
-/// The address in an answer.
-pub(crate) fn seen(answer: &[u8]) -> Option<IpAddr> {
-    std::str::from_utf8(answer).ok()?.trim().parse().ok()
+/// Parses a reply, and returns the client's address.
+pub(crate) fn parse_reply(reply: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(reply).ok()?.trim().parse().ok()
 }
 
-/// What the beginning of a connection says in a PROXY header.
+/// The result of parsing the first bytes of a connection as a PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Header {
+pub(crate) enum ProxyHeader {
     /// More bytes are needed.
     Incomplete,
-    /// No PROXY header, or none that names a client.
+    /// There is no PROXY header, or it has no client address.
     Invalid,
-    /// The client's address, and the length of the header.
-    From(IpAddr, usize),
+    /// The header is complete.
+    Complete {
+        /// The client's address.
+        client: IpAddr,
+        /// The header's length in bytes.
+        length: usize,
+    },
 }
 
-const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-const V1: &[u8] = b"PROXY ";
-const V1_LONGEST: usize = 107;
+/// The first bytes of a header of version 2
+/// (<https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt>, section 2.2).
+const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// The first bytes of a header of version 1 (section 2.1).
+const V1_SIGNATURE: &[u8] = b"PROXY ";
+/// The longest header of version 1, with its line end.
+const V1_MAX_LENGTH: usize = 107;
 
-/// Reads a PROXY header of version 1 or 2.
-pub(crate) fn header(bytes: &[u8]) -> Header {
-    let begins = |magic: &[u8]| bytes.iter().zip(magic).all(|(a, b)| a == b);
-    if begins(V2) {
-        version_2(bytes)
-    } else if begins(V1) {
-        version_1(bytes)
+/// Parses a PROXY header of version 1 or 2.
+pub(crate) fn parse_proxy_header(bytes: &[u8]) -> ProxyHeader {
+    let starts_with = |signature: &[u8]| bytes.iter().zip(signature).all(|(a, b)| a == b);
+    if starts_with(V2_SIGNATURE) {
+        parse_version_2(bytes)
+    } else if starts_with(V1_SIGNATURE) {
+        parse_version_1(bytes)
     } else {
-        Header::Invalid
+        ProxyHeader::Invalid
     }
 }
 
-fn version_1(bytes: &[u8]) -> Header {
+fn parse_version_1(bytes: &[u8]) -> ProxyHeader {
     let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
-        return if bytes.len() < V1_LONGEST { Header::Incomplete } else { Header::Invalid };
+        return if bytes.len() < V1_MAX_LENGTH { ProxyHeader::Incomplete } else { ProxyHeader::Invalid };
     };
-    let source =
+    let client =
         std::str::from_utf8(&bytes[..end]).ok().and_then(|line| line.split(' ').nth(2)?.parse().ok());
-    source.map_or(Header::Invalid, |source| Header::From(source, end + 2))
+    client.map_or(ProxyHeader::Invalid, |client| ProxyHeader::Complete { client, length: end + 2 })
 }
 
-fn version_2(bytes: &[u8]) -> Header {
+fn parse_version_2(bytes: &[u8]) -> ProxyHeader {
     let Some(&[command, family, high, low]) = bytes.get(12..16).and_then(<[u8]>::first_chunk) else {
-        return Header::Incomplete;
+        return ProxyHeader::Incomplete;
     };
     let length = 16 + usize::from(u16::from_be_bytes([high, low]));
     if bytes.len() < length {
-        return Header::Incomplete;
+        return ProxyHeader::Incomplete;
     }
     let addresses = &bytes[16..length];
-    let source: Option<IpAddr> = match (command, family) {
+    // Version 2 with the command PROXY, for TCP over IPv4 or IPv6.
+    let client: Option<IpAddr> = match (command, family) {
         (0x21, 0x11) => addresses.first_chunk().map(|octets: &[u8; 4]| Ipv4Addr::from(*octets).into()),
         (0x21, 0x21) => addresses.first_chunk().map(|octets: &[u8; 16]| Ipv6Addr::from(*octets).into()),
         _ => None,
     };
-    source.map_or(Header::Invalid, |source| Header::From(source, length))
+    client.map_or(ProxyHeader::Invalid, |client| ProxyHeader::Complete { client, length })
 }
 
 #[cfg(test)]
@@ -118,43 +124,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_and_an_address_arrive_as_they_were_sent() {
-        for order in Order::ALL {
-            assert_eq!(Order::of(&order.request()), Some(order));
+    fn requests_and_replies_are_parsed_back() {
+        for operation in Operation::ALL {
+            assert_eq!(Operation::parse(&operation.to_request()), Some(operation));
         }
-        assert_eq!(Order::of(b"x"), None);
+        assert_eq!(Operation::parse(b"x"), None);
         for ip in ["192.0.2.2", "2001:db8::2"] {
             let ip = ip.parse().unwrap();
-            assert_eq!(seen(&answer(ip)), Some(ip));
+            assert_eq!(parse_reply(&encode_reply(ip)), Some(ip));
         }
     }
 
     #[test]
-    fn a_header_of_version_1_is_read_in_pieces() {
+    fn header_of_version_1_is_parsed_from_partial_reads() {
         let bytes = b"PROXY TCP4 192.0.2.2 192.0.2.1 40000 80\r\nrest";
-        let source = "192.0.2.2".parse().unwrap();
-        assert_eq!(header(bytes), Header::From(source, bytes.len() - 4));
+        let client = "192.0.2.2".parse().unwrap();
+        assert_eq!(parse_proxy_header(bytes), ProxyHeader::Complete { client, length: bytes.len() - 4 });
         for end in 0..bytes.len() - 5 {
-            assert_eq!(header(&bytes[..end]), Header::Incomplete, "{end}");
+            assert_eq!(parse_proxy_header(&bytes[..end]), ProxyHeader::Incomplete, "{end}");
         }
-        assert_eq!(header(b"PROXY UNKNOWN\r\n"), Header::Invalid);
+        assert_eq!(parse_proxy_header(b"PROXY UNKNOWN\r\n"), ProxyHeader::Invalid);
     }
 
     #[test]
-    fn a_header_of_version_2_is_read_in_pieces() {
-        let mut bytes = V2.to_vec();
+    fn header_of_version_2_is_parsed_from_partial_reads() {
+        let mut bytes = V2_SIGNATURE.to_vec();
         bytes.extend([0x21, 0x11, 0, 12, 192, 0, 2, 2, 192, 0, 2, 1, 0x9c, 0x40, 0, 80]);
-        let source = "192.0.2.2".parse().unwrap();
-        assert_eq!(header(&bytes), Header::From(source, 28));
+        let client = "192.0.2.2".parse().unwrap();
+        assert_eq!(parse_proxy_header(&bytes), ProxyHeader::Complete { client, length: 28 });
         for end in 0..bytes.len() {
-            assert_eq!(header(&bytes[..end]), Header::Incomplete, "{end}");
+            assert_eq!(parse_proxy_header(&bytes[..end]), ProxyHeader::Incomplete, "{end}");
         }
         bytes[12] = 0x20;
-        assert_eq!(header(&bytes), Header::Invalid);
+        assert_eq!(parse_proxy_header(&bytes), ProxyHeader::Invalid);
     }
 
     #[test]
-    fn what_is_no_header_is_found_out_at_once() {
-        assert_eq!(header(b"GET"), Header::Invalid);
+    fn other_bytes_are_rejected_as_a_header() {
+        assert_eq!(parse_proxy_header(b"GET"), ProxyHeader::Invalid);
     }
 }

@@ -1,57 +1,61 @@
-//! Whether connections fail while the proxy is replaced, again and again, under full load. I/O only.
+//! Replaces a proxy again and again under load, and counts failed connections. Does I/O.
 
-use crate::failure::Failure;
-use crate::load::Progress;
-use crate::measure::Measure;
-use crate::proxy::Programs;
-use crate::proxy::{Protocol, akrobateo};
-use crate::route::Route;
-use crate::sampling::loaded;
+use akrobateo_core::Protocol;
+
+use crate::error::BenchError;
+use crate::load::Load;
+use crate::load_generator::Progress;
+use crate::proxy::akrobateo;
+use crate::proxy::programs::Programs;
+use crate::ruleset_watch::RulesetWatch;
+use crate::sampling::run_under_load;
 use crate::start::DEADLINE;
+use crate::testbed::Testbed;
 use crate::variant::Variant;
-use crate::watch::Watch;
 
-/// How often it is replaced.
-pub(crate) const TIMES: usize = 100;
+/// The number of replacements per variant.
+const REPLACEMENTS: usize = 100;
 
-/// What clients saw of the replacements.
+/// The connections during the replacements of one variant's proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Replaced {
+pub(crate) struct Replacements {
     /// The variant's name.
     pub(crate) variant: &'static str,
-    /// Connections that were served meanwhile.
+    /// The number of successful connections.
     pub(crate) served: u64,
-    /// Connections that failed.
+    /// The number of failed connections.
     pub(crate) failed: u64,
-    /// Connections that took as long as TCP takes to send a lost packet again.
-    pub(crate) late: u64,
+    /// The number of connections that took as long as TCP needs to send a lost packet again.
+    pub(crate) slow: u64,
 }
 
-/// Kills the proxy and starts it again with a port more or less, which replaces its table, [`TIMES`] times.
-pub(crate) fn replace(variant: Variant, programs: &Programs) -> Result<Replaced, Failure> {
-    let route = Route::without_proxy(variant)?;
-    let pod = &route.network.pod;
-    let started = |more| {
-        let args = akrobateo::kernel(Protocol::Tcp, variant.ports + more);
-        let watch = Watch::new(pod)?;
+/// Kills the proxy and starts it again [`REPLACEMENTS`] times.
+///
+/// Each start has one port more or less than the one before, so that the table is replaced.
+pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Replacements, BenchError> {
+    let testbed = Testbed::without_proxy(variant)?;
+    let pod = &testbed.network.pod;
+    let start = |added_ports| {
+        let args = akrobateo::kernel_args(Protocol::Tcp, variant.ports + added_ports);
+        let watch = RulesetWatch::new(pod)?;
         let process = akrobateo::start(pod, &programs.lb, &args)?;
-        watch.changed(DEADLINE)?;
+        watch.wait_for_change(DEADLINE)?;
         Ok(process)
     };
-    let mut process = started(0)?;
+    let mut process = start(0)?;
     let progress = Progress::default();
-    loaded(&route, Measure::Connections, &progress, || {
-        for more in [1, 0].into_iter().cycle().take(TIMES) {
-            // Else both would want the probe's port.
+    run_under_load(&testbed, Load::Connections, &progress, || {
+        for added_ports in [1, 0].into_iter().cycle().take(REPLACEMENTS) {
+            // Two processes cannot listen on the probe's port.
             drop(process);
-            process = started(more)?;
+            process = start(added_ports)?;
         }
         Ok(())
     })?;
-    Ok(Replaced {
+    Ok(Replacements {
         variant: variant.name,
-        served: progress.done(),
+        served: progress.units(),
         failed: progress.failed(),
-        late: progress.late(),
+        slow: progress.slow(),
     })
 }

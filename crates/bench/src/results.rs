@@ -1,30 +1,30 @@
-//! Everything that a run has measured. Pure.
+//! All results of a run. Pure.
 
-use crate::footprint::Footprint;
+use crate::footprint::{BinarySize, Footprint};
 use crate::machine::Machine;
-use crate::measure::Sample;
-use crate::replacement::Replaced;
+use crate::replacement::Replacements;
+use crate::sample::Sample;
 use crate::start::Start;
 
-/// Everything that a run has measured.
+/// All results of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Results {
-    /// Where.
+    /// The machine that ran the benchmark.
     pub(crate) machine: Machine,
-    /// Rounds that were asked for.
+    /// The requested number of rounds.
     pub(crate) rounds: usize,
-    /// Seconds of each sample.
+    /// The length of each sample in seconds.
     pub(crate) seconds: f64,
-    /// What the order of the variants came from.
+    /// The seed of the random order of the variants.
     pub(crate) seed: u64,
-    /// Under load.
+    /// Samples under load.
     pub(crate) samples: Vec<Sample>,
-    /// Of proxies.
+    /// Start times.
     pub(crate) starts: Vec<Start>,
-    /// Under load.
-    pub(crate) replaced: Vec<Replaced>,
-    /// Of proxies.
+    /// Replacements under load, one entry per variant.
+    pub(crate) replacements: Vec<Replacements>,
+    /// Memory and descriptors, one entry per variant.
     pub(crate) footprints: Vec<Footprint>,
-    /// Bytes of the data plane's binary, and packed.
-    pub(crate) image: Option<[u64; 2]>,
+    /// The size of the data plane's binary.
+    pub(crate) binary: Option<BinarySize>,
 }

@@ -1,130 +1,148 @@
-//! A whole run: builds the routes, takes the rounds, writes the results. I/O only.
+//! A whole run: builds the testbeds, takes the samples of all rounds, and writes the results. Does I/O.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::cli::{Cli, Topic};
-use crate::cpu::Meter;
-use crate::failure::{Failure, Tried};
-use crate::footprint;
-use crate::machine;
-use crate::measure::{Measure, Sample};
-use crate::proxy::{Programs, Protocol};
-use crate::replacement;
+use akrobateo_core::Protocol;
+use fastrand::Rng;
+
+use crate::cli::{Cli, Measurement};
+use crate::cpu_time::CpuMeter;
+use crate::error::{BenchError, Context};
+use crate::load::Load;
+use crate::machine::Machine;
+use crate::proxy::programs::Programs;
 use crate::report::{document, json, markdown};
 use crate::results::Results;
-use crate::route::Route;
-use crate::sampling;
-use crate::shuffle::Shuffle;
-use crate::start::{self, Start, Until};
-use crate::variant::{Variant, Way};
+use crate::sample::Sample;
+use crate::sampling::take_sample;
+use crate::start::{Start, StartEvent};
+use crate::testbed::Testbed;
+use crate::variant::{DataPath, Variant};
+use crate::{footprint, replacement, start};
 
-/// Rounds of starts, at most: they hardly differ.
-const STARTS: u16 = 15;
+/// The maximum number of rounds of starts, which differ little.
+const MAX_START_ROUNDS: u16 = 15;
 
-/// Measures what was asked for; prints the tables and writes the results.
-pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
+/// Takes the chosen measurements, prints the tables and writes the results.
+pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
     let programs = Programs { lb: cli.lb.clone(), packages: cli.packages.clone() };
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let mut shuffle = Shuffle::new(seed);
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    let mut rng = Rng::with_seed(seed);
     let mut results = Results {
-        machine: machine::look(&programs)?,
+        machine: Machine::detect(&programs)?,
         rounds: cli.rounds.into(),
         seconds: cli.seconds,
         seed,
         ..Results::default()
     };
-    if cli.wants(Topic::Footprint) {
-        say("footprint");
-        results.image = Some(footprint::image(&programs)?);
-        for variant in cli.variants().into_iter().filter(|&variant| footprint::has(variant)) {
+    if cli.includes(Measurement::Footprint) {
+        print_progress("footprint");
+        results.binary = Some(footprint::measure_binary(&programs)?);
+        for variant in cli.variants().into_iter().filter(|&variant| footprint::is_measured(variant)) {
             results.footprints.extend(footprint::measure(variant, &programs)?);
         }
     }
-    let kernel = |variant: &Variant| variant.way == Way::Kernel;
-    if cli.wants(Topic::Replacement) {
-        say("replacement");
-        for variant in cli.variants().into_iter().filter(kernel) {
-            results.replaced.push(replacement::replace(variant, &programs)?);
+    if cli.includes(Measurement::Replacement) {
+        print_progress("replacement");
+        let is_kernel = |variant: &Variant| variant.data_path == DataPath::Kernel;
+        for variant in cli.variants().into_iter().filter(is_kernel) {
+            results.replacements.push(replacement::measure(variant, &programs)?);
         }
     }
-    if cli.wants(Topic::Start) {
-        results.starts = starts(cli, &programs, &mut shuffle)?;
+    if cli.includes(Measurement::Start) {
+        results.starts = measure_starts(cli, &programs, &mut rng)?;
     }
-    results.samples = rounds(cli, &programs, &mut shuffle)?;
-    write(cli, &results)
+    results.samples = measure_loads(cli, &programs, &mut rng)?;
+    write_results(cli, &results)
 }
 
-fn say(what: &str) {
-    eprintln!("bench: {what}");
+fn print_progress(step: &str) {
+    eprintln!("bench: {step}");
 }
 
-fn starts(cli: &Cli, programs: &Programs, shuffle: &mut Shuffle) -> Result<Vec<Start>, Failure> {
-    let mut taken = Vec::new();
+fn measure_starts(cli: &Cli, programs: &Programs, rng: &mut Rng) -> Result<Vec<Start>, BenchError> {
+    let mut starts = Vec::new();
     let mut variants = cli.variants();
-    variants.retain(|variant| matches!(variant.way, Way::Kernel | Way::Klipper(_)));
-    let rounds = cli.rounds.min(STARTS);
+    variants.retain(|variant| matches!(variant.data_path, DataPath::Kernel | DataPath::Klipper(_)));
+    let rounds = cli.rounds.min(MAX_START_ROUNDS);
     for round in 0..usize::from(rounds) {
-        say(&format!("start, round {} of {rounds}", round + 1));
-        shuffle.shuffle(&mut variants);
+        print_progress(&format!("start, round {} of {rounds}", round + 1));
+        rng.shuffle(&mut variants);
         for &variant in &variants {
-            for until in [Until::Active, Until::Ready, Until::FirstConnection] {
-                if start::worthwhile(variant, until, round) {
-                    taken.push(start::time(variant, until, round, programs)?);
+            for event in [StartEvent::RulesActive, StartEvent::Ready, StartEvent::FirstReply] {
+                if start::is_measured(variant, event, round) {
+                    starts.push(start::measure(variant, event, round, programs)?);
                 }
             }
         }
     }
-    Ok(taken)
+    Ok(starts)
 }
 
-fn rounds(cli: &Cli, programs: &Programs, shuffle: &mut Shuffle) -> Result<Vec<Sample>, Failure> {
-    let mut plan = Vec::new();
-    for measure in Measure::ALL.into_iter().filter(|&measure| cli.wants(Topic::Load(measure))) {
-        let protocol = if measure == Measure::Datagrams { Protocol::Udp } else { Protocol::Tcp };
-        let variants = cli.variants().into_iter().filter(|variant| variant.carries(measure));
-        plan.push((measure, protocol, variants.collect::<Vec<_>>()));
-    }
-    let mut routes: Vec<(Protocol, Route)> = Vec::new();
-    for (_, protocol, variants) in &plan {
-        for variant in variants {
-            if !routes.iter().any(|(other, route)| other == protocol && route.variant == *variant) {
-                say(&format!("building {}, {}", variant.name, protocol.name()));
-                routes.push((*protocol, Route::new(*variant, *protocol, programs)?));
-            }
-        }
-    }
-    let meter = Meter::new()?;
+/// A load with the indexes of the testbeds that it is put on.
+struct LoadPlan {
+    load: Load,
+    testbeds: Vec<usize>,
+}
+
+fn measure_loads(cli: &Cli, programs: &Programs, rng: &mut Rng) -> Result<Vec<Sample>, BenchError> {
+    let (testbeds, mut plans) = build_testbeds(cli, programs)?;
+    let cpu_meter = CpuMeter::new()?;
     let length = Duration::from_secs_f64(cli.seconds);
     let mut samples = Vec::new();
     for round in 0..usize::from(cli.rounds) {
-        for (measure, protocol, variants) in &mut plan {
-            say(&format!("round {} of {}: {}", round + 1, cli.rounds, measure.name()));
-            shuffle.shuffle(variants);
-            for variant in variants {
-                let route =
-                    routes.iter().find(|(other, route)| other == protocol && route.variant == *variant);
-                if let Some((_, route)) = route {
-                    samples.push(sampling::sample(route, *measure, round, length, &meter)?);
-                }
+        for plan in &mut plans {
+            print_progress(&format!("round {} of {}: {}", round + 1, cli.rounds, plan.load.name()));
+            rng.shuffle(&mut plan.testbeds);
+            for &index in &plan.testbeds {
+                samples.push(take_sample(&testbeds[index], plan.load, round, length, &cpu_meter)?);
             }
         }
     }
     Ok(samples)
 }
 
-fn write(cli: &Cli, results: &Results) -> Result<(), Failure> {
+/// Builds one testbed for each variant and protocol that the chosen loads need.
+fn build_testbeds(cli: &Cli, programs: &Programs) -> Result<(Vec<Testbed>, Vec<LoadPlan>), BenchError> {
+    let mut testbeds = Vec::new();
+    let mut keys: Vec<(Variant, Protocol)> = Vec::new();
+    let mut plans = Vec::new();
+    for load in Load::ALL.into_iter().filter(|&load| cli.includes(Measurement::Load(load))) {
+        let protocol = if load == Load::Udp { Protocol::Udp } else { Protocol::Tcp };
+        let mut plan = LoadPlan { load, testbeds: Vec::new() };
+        for variant in cli.variants().into_iter().filter(|variant| variant.supports(load)) {
+            let key = (variant, protocol);
+            let index = keys.iter().position(|existing| *existing == key).unwrap_or(keys.len());
+            if index == keys.len() {
+                print_progress(&format!("building {}, {protocol}", variant.name));
+                testbeds.push(Testbed::new(variant, protocol, programs)?);
+                keys.push(key);
+            }
+            plan.testbeds.push(index);
+        }
+        plans.push(plan);
+    }
+    Ok((testbeds, plans))
+}
+
+fn write_results(cli: &Cli, results: &Results) -> Result<(), BenchError> {
     let tables = markdown::markdown(results);
-    fs::create_dir_all(&cli.output).tried("the results' directory")?;
-    let put = |name: &str, text: &str| fs::write(cli.output.join(name), text).tried(name);
-    put("results.json", &format!("{:#}\n", json::json(results)))?;
-    put("results.md", &tables)?;
+    fs::create_dir_all(&cli.output).context("the results' directory")?;
+    let write = |name: &str, text: &str| fs::write(cli.output.join(name), text).context(name);
+    write("results.json", &format!("{:#}\n", json::json(results)))?;
+    write("results.md", &tables)?;
     if let Some(path) = &cli.into {
         let name = path.display().to_string();
-        let text = fs::read_to_string(path).tried(&name)?;
-        let renewed = document::renewed(&text, &tables);
-        let renewed = renewed.ok_or_else(|| Failure::Wrong(format!("{name} has no marks for results")))?;
-        fs::write(path, renewed).tried(&name)?;
+        let text = fs::read_to_string(path).context(&name)?;
+        let updated = document::with_results(&text, &tables).ok_or_else(|| {
+            BenchError::Unexpected(format!(
+                "{name} has no results markers; add the lines {:?} and {:?}",
+                document::BEGIN,
+                document::END
+            ))
+        })?;
+        fs::write(path, updated).context(&name)?;
     }
     println!("{tables}");
     Ok(())

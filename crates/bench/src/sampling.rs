@@ -1,98 +1,92 @@
-//! Takes samples: loads a route, and reads what was achieved and what it cost. I/O only.
+//! Loads a testbed, and measures rate, CPU time and latencies. Does I/O.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cpu::{Cpu, Meter};
-use crate::failure::{Failure, Tried};
-use crate::load::{self, Progress, clients};
-use crate::measure::{Measure, Sample, percentiles};
-use crate::proxy::process::Process;
-use crate::route::Route;
+use rustix::process::Pid;
 
-/// Load before anything is counted: connections are made, windows open.
+use crate::cpu_time::{CpuMeter, CpuTime};
+use crate::error::{BenchError, Context};
+use crate::load::Load;
+use crate::load_generator::{Frontends, Progress, run_client};
+use crate::proxy::process::Process;
+use crate::quartiles::to_f64;
+use crate::sample::{Sample, latency_percentiles};
+use crate::testbed::Testbed;
+
+/// The time before a load is measured, in which clients connect and fill their windows.
 const WARM_UP: Duration = Duration::from_millis(30);
-/// Rest after a load, in which what it has left behind ends.
-const REST: Duration = Duration::from_millis(10);
+/// The pause after a load, in which its connections end.
+const PAUSE: Duration = Duration::from_millis(10);
 
 struct Reading {
-    when: Instant,
-    done: u64,
-    cpu: Cpu,
+    time: Instant,
+    units: u64,
+    cpu: CpuTime,
 }
 
-/// Loads the route for `length` and counts.
-pub(crate) fn sample(
-    route: &Route,
-    measure: Measure,
+/// Loads the testbed and measures for `length`.
+pub(crate) fn take_sample(
+    testbed: &Testbed,
+    load: Load,
     round: usize,
     length: Duration,
-    meter: &Meter,
-) -> Result<Sample, Failure> {
+    cpu_meter: &CpuMeter,
+) -> Result<Sample, BenchError> {
     let progress = Progress::default();
-    let proxy: Vec<u32> = route.proxy.iter().map(Process::id).collect();
+    let proxy: Vec<Pid> = testbed.proxy.iter().map(Process::pid).collect();
     let read = || {
-        let done = if measure == Measure::Up { route.backend.received() } else { progress.done() };
-        meter.read(&proxy).map(|cpu| Reading { when: Instant::now(), done, cpu })
+        let units = if load == Load::Upload { testbed.backend.received() } else { progress.units() };
+        cpu_meter.read(&proxy).map(|cpu| Reading { time: Instant::now(), units, cpu })
     };
-    let readings = loaded(route, measure, &progress, || {
+    let (before, after) = run_under_load(testbed, load, &progress, || {
         thread::sleep(WARM_UP);
-        progress.record(true);
+        progress.set_recording(true);
         let before = read()?;
         thread::sleep(length);
         let after = read()?;
-        progress.record(false);
+        progress.set_recording(false);
         Ok((before, after))
-    });
-    let (before, after) = readings?;
-    thread::sleep(REST);
-    let done = precise(after.done - before.done);
-    let (seconds, own) = ((after.when - before.when).as_secs_f64(), after.cpu.own - before.cpu.own);
-    let processors = thread::available_parallelism().tried("the number of processors")?.get();
-    let others = (after.cpu.machine - before.cpu.machine - own) / (seconds * precise(processors as u64));
+    })?;
+    thread::sleep(PAUSE);
+    let units = to_f64(after.units - before.units);
+    let seconds = (after.time - before.time).as_secs_f64();
+    let benchmark_cpu = after.cpu.benchmark - before.cpu.benchmark;
+    let other_cpu = after.cpu.machine - before.cpu.machine - benchmark_cpu;
+    let processors = thread::available_parallelism().context("the number of processors")?.get();
     Ok(Sample {
-        measure,
-        variant: route.variant.name,
+        load,
+        variant: testbed.variant.name,
         round,
-        rate: done / seconds,
-        cpu: own / done,
+        rate: units / seconds,
+        cpu: benchmark_cpu / units,
         failed: progress.failed(),
-        latency: percentiles(progress.latencies()),
-        others: others.max(0.0),
+        latency: latency_percentiles(progress.into_latencies()),
+        other_cpu_share: (other_cpu / (seconds * to_f64(processors as u64))).max(0.0),
     })
 }
 
-/// Runs `during` while clients load the route.
-pub(crate) fn loaded<T>(
-    route: &Route,
-    measure: Measure,
+/// Runs `action` while clients load the testbed.
+pub(crate) fn run_under_load<T>(
+    testbed: &Testbed,
+    load: Load,
     progress: &Progress,
-    during: impl FnOnce() -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    action: impl FnOnce() -> Result<T, BenchError>,
+) -> Result<T, BenchError> {
+    let frontends = Frontends { first: testbed.variant.frontend(), ports: testbed.variant.ports };
     let client = |number| {
         move || {
-            route.network.client.enter()?;
-            load::run(measure, route.variant.entry(), route.variant.ports, number, progress);
-            Ok::<(), Failure>(())
+            testbed.network.client.enter();
+            run_client(load, frontends, number, progress);
         }
     };
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..clients(measure)).map(|number| scope.spawn(client(number))).collect();
-        let result = during();
-        // Also when something went wrong: the scope waits for the clients.
-        progress.stop();
-        for client in clients {
-            match client.join() {
-                Ok(entered) => entered?,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+        for number in 0..load.clients() {
+            scope.spawn(client(number));
         }
+        let result = action();
+        // Even after an error, because the scope waits for the clients.
+        progress.stop();
         result
     })
-}
-
-/// A count as a figure to reckon with; exact up to 2^52.
-#[expect(clippy::cast_precision_loss, reason = "counts of one sample are far below 2^52")]
-pub(crate) fn precise(count: u64) -> f64 {
-    count as f64
 }

@@ -1,137 +1,136 @@
-//! How long proxies take until they forward. I/O only.
+//! The time that proxies need to start. Does I/O.
 
-use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::{dial, once};
-use crate::failure::{Failure, Tried};
-use crate::namespace::Namespace;
+use akrobateo_core::Protocol;
+use netns_testkit::{Namespace, http};
+
+use crate::client::request_once;
+use crate::error::{BenchError, Context};
 use crate::proxy::process::Process;
-use crate::proxy::{self, Programs, Protocol, akrobateo, klipper};
-use crate::route::Route;
-use crate::variant::{Variant, Way};
-use crate::watch::Watch;
+use crate::proxy::programs::Programs;
+use crate::proxy::{self, akrobateo, klipper};
+use crate::ruleset_watch::RulesetWatch;
+use crate::testbed::Testbed;
+use crate::variant::{DataPath, Variant};
 
-/// What a client does that gives up and tries again.
-const CLIENTS_TIMEOUT: Duration = Duration::from_millis(2500);
-/// Between two looks whether something is so; short against what is measured.
-const LOOK: Duration = Duration::from_micros(100);
-/// When it is no start any more.
+/// The timeout of a client that tries again and again.
+const CLIENT_TIMEOUT: Duration = Duration::from_millis(2500);
+/// The timeout of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time between two polls; short compared with the measured times.
+const POLL_INTERVAL: Duration = Duration::from_micros(100);
+/// A start that takes longer has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
-
-/// Rounds of starts that take seconds.
+/// The number of rounds of starts that take seconds.
 const SLOW_ROUNDS: usize = 3;
 
-/// What a start was timed to.
+/// The event at which a start ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Until {
+pub(crate) enum StartEvent {
     /// All rules are in the kernel.
-    Active,
-    /// The readiness probe says so; of our own only, for the peer has none.
+    RulesActive,
+    /// The readiness probe succeeds; only for Akrobateo, because its peer has no probe.
     Ready,
-    /// A client, trying from before the start, has its first answer.
-    FirstConnection,
+    /// The first reply to a client that tries to connect from before the start.
+    FirstReply,
 }
 
-/// One start, timed from the program's exec.
+/// The time of one start, from the exec of the program.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Start {
     /// The variant's name.
     pub(crate) variant: &'static str,
-    /// The round in which it was taken.
+    /// The number of the round.
     pub(crate) round: usize,
-    /// What it was timed to.
-    pub(crate) until: Until,
-    /// How long it took.
+    /// The event at which the start ended.
+    pub(crate) event: StartEvent,
+    /// The time in seconds.
     pub(crate) seconds: f64,
 }
 
-/// Whether it is to be timed: what takes seconds, in a few rounds only.
-pub(crate) fn worthwhile(variant: Variant, until: Until, round: usize) -> bool {
-    match until {
-        Until::Active => variant.ports == 1 || round < SLOW_ROUNDS,
-        Until::Ready => variant.way == Way::Kernel,
-        Until::FirstConnection => variant.ports == 1 && (variant.way == Way::Kernel || round < SLOW_ROUNDS),
+/// Returns true if the start is measured in this round. Starts that take seconds have a few rounds only.
+pub(crate) fn is_measured(variant: Variant, event: StartEvent, round: usize) -> bool {
+    let is_kernel = variant.data_path == DataPath::Kernel;
+    match event {
+        StartEvent::RulesActive => variant.ports == 1 || round < SLOW_ROUNDS,
+        StartEvent::Ready => is_kernel,
+        StartEvent::FirstReply => variant.ports == 1 && (is_kernel || round < SLOW_ROUNDS),
     }
 }
 
-/// Starts the variant's proxy in a new network, and times it.
-pub(crate) fn time(
+/// Starts the variant's proxy in a new testbed, and measures the time until `event`.
+pub(crate) fn measure(
     variant: Variant,
-    until: Until,
+    event: StartEvent,
     round: usize,
     programs: &Programs,
-) -> Result<Start, Failure> {
-    let route = Route::without_proxy(variant)?;
-    let pod = &route.network.pod;
-    let taken = match (until, variant.way) {
-        (Until::FirstConnection, _) => first_connection(&route, programs)?,
-        (Until::Active, Way::Klipper(iptables)) => klipper::set(pod, iptables, Protocol::Tcp, variant.ports)?,
-        (Until::Active | Until::Ready, _) => {
-            let args = akrobateo::kernel(Protocol::Tcp, variant.ports);
-            let watch = Watch::new(pod)?;
+) -> Result<Start, BenchError> {
+    let testbed = Testbed::without_proxy(variant)?;
+    let pod = &testbed.network.pod;
+    let time = match (event, variant.data_path) {
+        (StartEvent::FirstReply, _) => measure_first_reply(&testbed, programs)?,
+        (StartEvent::RulesActive, DataPath::Klipper(iptables)) => {
+            klipper::set_rules(pod, iptables, Protocol::Tcp, variant.ports)
+        }
+        (StartEvent::RulesActive | StartEvent::Ready, _) => {
+            let args = akrobateo::kernel_args(Protocol::Tcp, variant.ports);
+            let watch = RulesetWatch::new(pod)?;
             let start = Instant::now();
             let mut process = akrobateo::start(pod, &programs.lb, &args)?;
-            match until {
-                Until::Ready => until_ready(pod, &mut process)?,
-                _ => watch.changed(DEADLINE)?,
+            match event {
+                StartEvent::Ready => wait_until_ready(pod, &mut process)?,
+                _ => watch.wait_for_change(DEADLINE)?,
             }
             start.elapsed()
         }
     };
-    Ok(Start { variant: variant.name, round, until, seconds: taken.as_secs_f64() })
+    Ok(Start { variant: variant.name, round, event, seconds: time.as_secs_f64() })
 }
 
-/// Waits until the proxy in `pod` says that its rules are in the kernel.
-fn until_ready(pod: &Namespace, process: &mut Process) -> Result<(), Failure> {
+/// Waits until the readiness probe in `pod` succeeds.
+fn wait_until_ready(pod: &Namespace, process: &mut Process) -> Result<(), BenchError> {
     let start = Instant::now();
+    let probe = (Ipv4Addr::LOCALHOST, akrobateo::PROBE_PORT);
     pod.run(|| {
-        while !ready() {
-            process.runs()?;
+        while http::status(probe, "/readyz", PROBE_TIMEOUT) != Some(200) {
+            process.check_running()?;
             if start.elapsed() > DEADLINE {
-                return Err(Failure::Late("akrobateo-lb is ready".to_owned(), DEADLINE));
+                return Err(BenchError::Timeout("akrobateo-lb becomes ready".to_owned(), DEADLINE));
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     })
 }
 
-fn ready() -> bool {
-    let ask = || {
-        let mut stream = dial((Ipv4Addr::LOCALHOST, akrobateo::PROBE_PORT).into(), Duration::from_secs(1))?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).map(|()| answer)
-    };
-    ask().is_ok_and(|answer: [u8; 12]| answer.ends_with(b" 200"))
-}
-
-fn first_connection(route: &Route, programs: &Programs) -> Result<Duration, Failure> {
-    let together = Barrier::new(2);
-    let entry = route.entry();
+/// Starts the proxy while a client tries to connect, and returns the time until its first reply.
+fn measure_first_reply(testbed: &Testbed, programs: &Programs) -> Result<Duration, BenchError> {
+    let barrier = Barrier::new(2);
+    let frontend = testbed.variant.frontend();
     let client = || {
-        let entered = route.network.client.enter();
-        together.wait();
-        entered?;
+        testbed.network.client.enter();
+        barrier.wait();
         let start = Instant::now();
         loop {
-            match once(entry, CLIENTS_TIMEOUT) {
+            match request_once(frontend, CLIENT_TIMEOUT) {
                 Ok(_) => return Ok(start.elapsed()),
-                Err(error) if start.elapsed() > DEADLINE => return Err(error).tried("the first connection"),
-                Err(_) => thread::sleep(LOOK),
+                Err(error) if start.elapsed() > DEADLINE => {
+                    return Err(error).context("the first connection");
+                }
+                Err(_) => thread::sleep(POLL_INTERVAL),
             }
         }
     };
     thread::scope(|scope| {
         let client = scope.spawn(client);
-        together.wait();
-        // Kept until the client has been served.
-        let proxy = proxy::start(route.variant, Protocol::Tcp, &route.network.pod, programs);
-        let first = client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        proxy.and(first)
+        barrier.wait();
+        // The process is kept until the client has its reply.
+        let proxy = proxy::start(testbed.variant, Protocol::Tcp, &testbed.network.pod, programs);
+        let time = client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        proxy.and(time)
     })
 }

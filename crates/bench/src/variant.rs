@@ -1,26 +1,31 @@
-//! The ways from client to backend that are compared. Pure.
+//! The variants that are compared. Pure.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::measure::Measure;
-use crate::network::{Node, at};
+use crate::load::Load;
+use crate::network::{NodeRole, addr};
 
-/// What carries connections from client to backend.
+/// The path of connections from the client to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// The client knows the backend's address, and the node routes.
+pub(crate) enum DataPath {
+    /// The client connects to the backend's address, and the node routes.
     Direct,
-    /// kube-proxy answers for the node's address.
+    /// The node translates its own address to the backend, like kube-proxy.
     NodeDnat,
-    /// Akrobateo's proxy pod, kernel mode.
+    /// A proxy pod with Akrobateo in kernel mode.
     Kernel,
-    /// A proxy pod with the peer's rules, set with this iptables.
+    /// A proxy pod with klipper-lb's rules, set with this iptables program.
     Klipper(Iptables),
-    /// A proxy pod that copies, and sends a PROXY header or not.
-    Userspace(Copier, bool),
+    /// A proxy pod with a program that copies bytes between sockets.
+    Userspace {
+        /// The program.
+        proxy: UserspaceProxy,
+        /// True if it sends a PROXY header to the backend.
+        proxy_header: bool,
+    },
 }
 
-/// The kernel interface that an iptables program uses.
+/// The kernel interface of an iptables program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Iptables {
     /// nftables.
@@ -29,115 +34,133 @@ pub(crate) enum Iptables {
     Legacy,
 }
 
-/// A program that copies bytes from socket to socket.
+/// A proxy that copies bytes between sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Copier {
-    /// Akrobateo's, userspace mode.
+pub(crate) enum UserspaceProxy {
+    /// Akrobateo in userspace mode.
     Akrobateo,
-    /// `HAProxy` as it comes.
+    /// `HAProxy` with its defaults.
     HaProxy,
-    /// `HAProxy` that always splices.
+    /// `HAProxy` with forced splicing.
     HaProxySplice,
-    /// nginx's stream module.
+    /// The stream module of nginx.
     Nginx,
 }
 
-/// A way, and how many ports the Service has.
+/// A data path for a Service with a number of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Variant {
-    /// Its name on the command line and in the results.
+    /// The name on the command line and in the results.
     pub(crate) name: &'static str,
-    /// Its name in tables.
+    /// The name in tables.
     pub(crate) title: &'static str,
-    /// The way.
-    pub(crate) way: Way,
-    /// The Service's ports.
+    /// The data path.
+    pub(crate) data_path: DataPath,
+    /// The number of the Service's ports.
     pub(crate) ports: u16,
 }
 
-/// What is compared without PROXY header; the first is what all are compared with.
-pub(crate) const KERNEL: [Variant; 9] = [
-    variant("direct", "direct routing", Way::Direct, 1),
-    variant("node-dnat", "one DNAT in the node, as kube-proxy does", Way::NodeDnat, 1),
-    variant("akrobateo", "**akrobateo-lb**, 1 port", Way::Kernel, 1),
-    variant("klipper-nft", "klipper's rules, iptables-nft, 1 port", Way::Klipper(Iptables::Nft), 1),
-    variant("klipper-legacy", "klipper's rules, iptables-legacy, 1 port", Way::Klipper(Iptables::Legacy), 1),
-    variant("akrobateo-1k", "**akrobateo-lb**, 1,000 ports", Way::Kernel, 1000),
+/// The variants that send no PROXY header. The first one is the baseline of their table.
+pub(crate) const WITHOUT_PROXY_HEADER: [Variant; 9] = [
+    variant("direct", "direct routing", DataPath::Direct, 1),
+    variant("node-dnat", "one DNAT in the node, like kube-proxy", DataPath::NodeDnat, 1),
+    variant("akrobateo", "**akrobateo-lb**, 1 port", DataPath::Kernel, 1),
+    variant("klipper-nft", "klipper's rules, iptables-nft, 1 port", DataPath::Klipper(Iptables::Nft), 1),
+    variant(
+        "klipper-legacy",
+        "klipper's rules, iptables-legacy, 1 port",
+        DataPath::Klipper(Iptables::Legacy),
+        1,
+    ),
+    variant("akrobateo-1k", "**akrobateo-lb**, 1,000 ports", DataPath::Kernel, 1000),
     variant(
         "klipper-nft-1k",
         "klipper's rules, iptables-nft, 1,000 ports",
-        Way::Klipper(Iptables::Nft),
+        DataPath::Klipper(Iptables::Nft),
         1000,
     ),
     variant(
         "klipper-legacy-1k",
         "klipper's rules, iptables-legacy, 1,000 ports",
-        Way::Klipper(Iptables::Legacy),
+        DataPath::Klipper(Iptables::Legacy),
         1000,
     ),
-    variant("haproxy", "HAProxy, TCP mode", Way::Userspace(Copier::HaProxy, false), 1),
+    userspace("haproxy", "HAProxy, TCP mode", UserspaceProxy::HaProxy, false),
 ];
 
-/// What sends a PROXY header.
-pub(crate) const USERSPACE: [Variant; 4] = [
-    variant("userspace", "**akrobateo-lb**, userspace", Way::Userspace(Copier::Akrobateo, true), 1),
-    variant("haproxy-proxy", "HAProxy", Way::Userspace(Copier::HaProxy, true), 1),
-    variant("haproxy-splice", "HAProxy, forced splice", Way::Userspace(Copier::HaProxySplice, true), 1),
-    variant("nginx", "nginx stream", Way::Userspace(Copier::Nginx, true), 1),
+/// The variants that send a PROXY header. `haproxy-proxy` is the baseline of their table.
+pub(crate) const WITH_PROXY_HEADER: [Variant; 4] = [
+    userspace("userspace", "**akrobateo-lb**, userspace", UserspaceProxy::Akrobateo, true),
+    userspace("haproxy-proxy", "HAProxy", UserspaceProxy::HaProxy, true),
+    userspace("haproxy-splice", "HAProxy, forced splice", UserspaceProxy::HaProxySplice, true),
+    userspace("nginx", "nginx stream", UserspaceProxy::Nginx, true),
 ];
 
-const fn variant(name: &'static str, title: &'static str, way: Way, ports: u16) -> Variant {
-    Variant { name, title, way, ports }
+const fn variant(name: &'static str, title: &'static str, data_path: DataPath, ports: u16) -> Variant {
+    Variant { name, title, data_path, ports }
 }
 
-/// All variants.
+const fn userspace(
+    name: &'static str,
+    title: &'static str,
+    proxy: UserspaceProxy,
+    proxy_header: bool,
+) -> Variant {
+    variant(name, title, DataPath::Userspace { proxy, proxy_header }, 1)
+}
+
+/// Returns all variants.
 pub(crate) fn all() -> impl Iterator<Item = Variant> {
-    KERNEL.into_iter().chain(USERSPACE)
+    WITHOUT_PROXY_HEADER.into_iter().chain(WITH_PROXY_HEADER)
 }
 
-/// The variant with this name.
-pub(crate) fn named(name: &str) -> Result<Variant, String> {
-    let names: Vec<_> = all().map(|variant| variant.name).collect();
-    all()
-        .find(|variant| variant.name == name)
-        .ok_or_else(|| format!("{name:?} is none of {}", names.join(", ")))
+/// Returns the variant with this name.
+pub(crate) fn get(name: &str) -> Result<Variant, String> {
+    all().find(|variant| variant.name == name).ok_or_else(|| {
+        let names: Vec<_> = all().map(|variant| variant.name).collect();
+        format!("unknown variant {name:?}, expected one of {}", names.join(", "))
+    })
 }
 
 impl Variant {
-    /// Whether this load can be put on it: datagrams where the kernel forwards.
-    pub(crate) fn carries(self, measure: Measure) -> bool {
-        measure != Measure::Datagrams || !matches!(self.way, Way::Userspace(..))
+    /// Returns true if the variant can carry this load. Only the kernel forwards UDP here.
+    pub(crate) fn supports(self, load: Load) -> bool {
+        load != Load::Udp || !matches!(self.data_path, DataPath::Userspace { .. })
     }
 
-    /// Whether connections reach the backend with a PROXY header.
-    pub(crate) const fn header(self) -> bool {
-        matches!(self.way, Way::Userspace(_, true))
+    /// Returns true if connections reach the backend with a PROXY header.
+    pub(crate) const fn sends_proxy_header(self) -> bool {
+        matches!(self.data_path, DataPath::Userspace { proxy_header: true, .. })
     }
 
-    /// What the node does.
-    pub(crate) const fn node(self) -> Node {
-        match self.way {
-            Way::Direct => Node::Routes,
-            Way::NodeDnat => Node::Answers,
-            Way::Kernel | Way::Klipper(_) | Way::Userspace(..) => Node::HandsOver,
+    /// Returns the role of the node.
+    pub(crate) const fn node_role(self) -> NodeRole {
+        match self.data_path {
+            DataPath::Direct => NodeRole::RouteOnly,
+            DataPath::NodeDnat => NodeRole::KubeProxy,
+            DataPath::Kernel | DataPath::Klipper(_) | DataPath::Userspace { .. } => NodeRole::Portmap,
         }
     }
 
-    /// Where clients connect.
-    pub(crate) const fn entry(self) -> Ipv4Addr {
-        match self.way {
-            Way::Direct => at::BACKEND,
-            _ => at::NODE,
+    /// Returns the address and the first port that clients connect to.
+    pub(crate) fn frontend(self) -> SocketAddr {
+        match self.data_path {
+            DataPath::Direct => (addr::BACKEND, addr::BACKEND_PORT),
+            _ => (addr::NODE, addr::FIRST_PORT),
         }
+        .into()
     }
 
-    /// The client's address as the backend sees it: by it one knows that the way is the one that was meant.
-    pub(crate) const fn seen(self) -> IpAddr {
-        IpAddr::V4(match self.way {
-            Way::Direct | Way::Userspace(_, true) => at::CLIENT,
-            Way::NodeDnat => at::GATEWAY,
-            Way::Kernel | Way::Klipper(_) | Way::Userspace(_, false) => at::POD,
-        })
+    /// Returns the client's address as the backend should see it. It shows that connections take the intended path.
+    pub(crate) const fn expected_source(self) -> IpAddr {
+        let source: Ipv4Addr = match self.data_path {
+            DataPath::Direct | DataPath::Userspace { proxy_header: true, .. } => addr::CLIENT,
+            DataPath::NodeDnat => addr::BACKEND_GATEWAY,
+            DataPath::Kernel | DataPath::Klipper(_) | DataPath::Userspace { proxy_header: false, .. } => {
+                addr::POD
+            }
+        };
+        IpAddr::V4(source)
     }
 }
 
@@ -146,10 +169,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_variant_is_found_by_its_name_and_none_has_anothers() {
+    fn each_variant_is_found_by_its_name() {
         for variant in all() {
-            assert_eq!(named(variant.name), Ok(variant));
+            assert_eq!(get(variant.name), Ok(variant));
         }
-        assert!(named("envoy").unwrap_err().contains("klipper-nft-1k"));
+        assert!(get("envoy").unwrap_err().contains("klipper-nft-1k"));
     }
 }

@@ -1,23 +1,49 @@
-//! The annotations that people may set: on Services unless it says otherwise.
+//! The annotations that users set on Services and nodes. Pure.
 
-/// A label selector in kubectl's syntax: the nodes that may run proxies.
-pub const NODE_SELECTOR: &str = "akrobateo.io/node-selector";
-/// A JSON or YAML list of tolerations for the proxies.
-pub const TOLERATIONS: &str = "akrobateo.io/tolerations";
-/// `DaemonSet` or `Deployment`.
-pub const WORKLOAD: &str = "akrobateo.io/workload";
-/// How many proxies a Deployment has.
-pub const REPLICAS: &str = "akrobateo.io/replicas";
-/// Kinds of node addresses by preference, comma-separated.
-pub const ADDRESS_TYPES: &str = "akrobateo.io/address-types";
-/// `VIP` or `Proxy`: the status's ipMode, which tells kube-proxy whether it may bypass the proxies.
-pub const IP_MODE: &str = "akrobateo.io/ip-mode";
-/// `v1` or `v2`, with or without ports: the PROXY protocol towards backends.
-pub const PROXY_PROTOCOL: &str = "akrobateo.io/proxy-protocol";
-/// `kernel` or `userspace`.
-pub const DATA_PATH: &str = "akrobateo.io/data-path";
-/// The proxies' priority class.
-pub const PRIORITY_CLASS: &str = "akrobateo.io/priority-class";
+/// An annotation that users set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Annotation {
+    /// The key of the annotation, for example `akrobateo.io/workload`.
+    pub name: &'static str,
+    /// The kind of object that carries the annotation: `Service` or `Node`.
+    pub kind: &'static str,
+    /// The allowed values and their effect, for the reference.
+    pub help: &'static str,
+}
 
-/// On a node: the addresses to publish in place of its own, comma-separated; for nodes behind 1:1 NAT.
-pub const NODE_ADDRESS: &str = "akrobateo.io/address";
+/// Defines a constant for each key, documented by its help, and the table of all annotations.
+macro_rules! annotations {
+    ($($constant:ident: $name:literal, $kind:literal, $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: &str = $name;
+        )*
+
+        /// All annotations, in the order of the reference.
+        pub const ANNOTATIONS: &[Annotation] =
+            &[$(Annotation { name: $constant, kind: $kind, help: $help }),*];
+    };
+}
+
+annotations! {
+    NODE_SELECTOR: "akrobateo.io/node-selector", "Service",
+        "Label selector for the nodes that may run proxies, in kubectl's syntax.";
+    TOLERATIONS: "akrobateo.io/tolerations", "Service",
+        "Tolerations of the proxy pods, as a JSON or YAML list.";
+    WORKLOAD: "akrobateo.io/workload", "Service",
+        "Kind of workload that runs the proxies: `DaemonSet` or `Deployment`.";
+    REPLICAS: "akrobateo.io/replicas", "Service",
+        "Number of proxies of a Deployment, from 1 to 1000.";
+    ADDRESS_TYPES: "akrobateo.io/address-types", "Service",
+        "Types of node addresses to publish, comma-separated, in order of preference: `ExternalIP`, `InternalIP`.";
+    IP_MODE: "akrobateo.io/ip-mode", "Service",
+        "The `ipMode` in the status. With `VIP` kube-proxy may bypass the proxies; with `Proxy` it may not.";
+    PROXY_PROTOCOL: "akrobateo.io/proxy-protocol", "Service",
+        "Version of the PROXY protocol towards backends, `v1` or `v2`. `v2:443,8443` limits it to these TCP ports.";
+    DATA_PATH: "akrobateo.io/data-path", "Service",
+        "Where the proxies forward: `kernel` or `userspace`.";
+    PRIORITY_CLASS: "akrobateo.io/priority-class", "Service",
+        "Name of the priority class of the proxy pods.";
+    NODE_ADDRESS: "akrobateo.io/address", "Node",
+        "IP addresses to publish instead of the addresses of the node, comma-separated. Use it for nodes behind 1:1 NAT.";
+}

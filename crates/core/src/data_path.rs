@@ -1,15 +1,15 @@
-//! Where a proxy forwards: `kernel` or `userspace`.
+//! Where a proxy forwards: `kernel` or `userspace`. Pure.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a proxy forwards: the value of the annotation, and of the argument.
+/// Where a proxy forwards: the value of the annotation and of the argument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DataPath {
-    /// By rules of nftables: fastest, for every protocol; needs `NET_ADMIN`.
+    /// By nftables rules: fastest, and for every protocol; needs `NET_ADMIN`.
     #[default]
     Kernel,
-    /// In the proxy's own process: needs no capability, and can speak the PROXY protocol.
+    /// In the proxy's own process: needs no capability, and supports the PROXY protocol.
     Userspace,
 }
 
@@ -22,9 +22,9 @@ impl fmt::Display for DataPath {
     }
 }
 
-/// Why a text is not a [`DataPath`].
+/// The error for a text that is not a [`DataPath`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a data path: allowed are kernel and userspace")]
+#[error("{0:?} is not a data path; expected kernel or userspace")]
 pub struct ParseDataPathError(String);
 
 impl FromStr for DataPath {
@@ -44,11 +44,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_paths_are_read_back_and_others_refused() {
-        for path in [DataPath::Kernel, DataPath::Userspace] {
-            assert_eq!(path.to_string().parse(), Ok(path));
+    fn data_paths_parse_from_their_own_text() {
+        for data_path in [DataPath::Kernel, DataPath::Userspace] {
+            assert_eq!(data_path.to_string().parse(), Ok(data_path));
         }
+    }
+
+    #[test]
+    fn an_unknown_data_path_is_rejected_with_its_value() {
         let error = "ebpf".parse::<DataPath>().unwrap_err().to_string();
-        assert_eq!(error, "\"ebpf\" is not a data path: allowed are kernel and userspace");
+        assert_eq!(error, "\"ebpf\" is not a data path; expected kernel or userspace");
     }
 }

@@ -1,17 +1,19 @@
-//! A few digits that stand for a text.
+//! A short digest of a text. Pure.
 
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// How many hexadecimal digits it has.
+/// Length of a digest, in hexadecimal digits.
 pub(crate) const LEN: usize = 10;
 
-/// The same for the same text, whatever the version or the machine; another one, but for very bad luck, for another.
+/// Returns the first digits of the text's SHA-256: the same in every version and on every machine.
+///
+/// 40 bits are enough to tell apart the objects of one cluster, and not meant to resist a deliberate collision.
 #[must_use]
 pub fn digest(text: &str) -> String {
-    let digest = Sha256::digest(text);
-    digest.iter().take(LEN / 2).fold(String::with_capacity(LEN), |mut hex, byte| {
+    let hash = Sha256::digest(text);
+    hash.iter().take(LEN / 2).fold(String::with_capacity(LEN), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
     })
@@ -21,8 +23,9 @@ pub fn digest(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Names of objects in existing clusters contain digests.
     #[test]
-    fn it_never_changes_since_names_in_clusters_depend_on_it() {
+    fn digest_stays_the_same_in_every_version() {
         assert_eq!(digest("kube-system/dns"), "bfd0be7125");
     }
 }

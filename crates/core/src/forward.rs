@@ -1,4 +1,4 @@
-//! One forwarded port, and its form as an argument: `tcp/80=10.96.3.7:80`.
+//! One forwarded port, and its form as an argument: `tcp/80=10.96.3.7:80`. Pure.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,14 +7,14 @@ use std::str::FromStr;
 
 use crate::protocol::{ParseProtocolError, Protocol};
 
-/// What arrives on `port` with `protocol` goes to `target`, for clients of the target's address family.
+/// A rule of a proxy: traffic to `port` goes to `target`, for clients of the target's address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Forward {
-    /// The protocol of both sides.
+    /// The protocol, the same from the client and to the target.
     pub protocol: Protocol,
-    /// The port on which clients arrive.
+    /// The port that clients connect to.
     pub port: NonZeroU16,
-    /// Where it goes: a ClusterIP and a port of the Service.
+    /// The target: a ClusterIP and a port of the Service.
     pub target: SocketAddr,
 }
 
@@ -25,20 +25,22 @@ impl fmt::Display for Forward {
     }
 }
 
-/// Why a text is not a [`Forward`].
+/// The error for a text that is not a [`Forward`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseForwardError {
-    /// No `=` or no `/` where one belongs.
-    #[error("{0:?} is not of the form PROTOCOL/PORT=ADDRESS:PORT, for example tcp/80=10.96.3.7:80")]
+    /// A `=` or `/` is missing.
+    #[error(
+        "{0:?} is not a forwarded port; expected PROTOCOL/PORT=ADDRESS:PORT, for example tcp/80=10.96.3.7:80"
+    )]
     Form(String),
     /// An unknown protocol.
     #[error(transparent)]
     Protocol(#[from] ParseProtocolError),
-    /// A port that is no number from 1 to 65535.
-    #[error("port {0:?} is not a number from 1 to 65535")]
+    /// A port that is not a number from 1 to 65535.
+    #[error("{0:?} is not a port; expected a number from 1 to 65535")]
     Port(String),
     /// A target that is not an address with a port.
-    #[error("target {0:?} is not an IP address with a port, as in 10.96.3.7:80 or [fd96::7]:80")]
+    #[error("{0:?} is not a target; expected ADDRESS:PORT, for example 10.96.3.7:80 or [fd96::7]:80")]
     Target(String),
 }
 
@@ -46,9 +48,9 @@ impl FromStr for Forward {
     type Err = ParseForwardError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let form = || ParseForwardError::Form(text.to_owned());
-        let (listen, target) = text.split_once('=').ok_or_else(form)?;
-        let (protocol, port) = listen.split_once('/').ok_or_else(form)?;
+        let form_error = || ParseForwardError::Form(text.to_owned());
+        let (frontend, target) = text.split_once('=').ok_or_else(form_error)?;
+        let (protocol, port) = frontend.split_once('/').ok_or_else(form_error)?;
         let target_error = || ParseForwardError::Target(target.to_owned());
         let forward = Self {
             protocol: protocol.parse()?,
@@ -69,9 +71,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Texts that are nearly right, and any others.
+        /// Tries texts that are nearly right, and arbitrary ones.
         #[test]
-        fn whatever_is_read_is_written_as_it_is_read(
+        fn a_parsed_forward_parses_again_from_its_own_text(
             text in prop_oneof![
                 "(tcp|UDP|sctp|x)?/?[0-9]{0,6}=?\\[?[0-9a-f:.]{0,12}\\]?:?[0-9]{0,6}",
                 "(tcp|udp)/[1-9][0-9]{0,3}=(10\\.0\\.0\\.[0-9]|\\[fd00::[0-9a-f]\\]):[1-9][0-9]{0,3}",
@@ -86,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn both_families_are_read() {
+    fn forwards_parse_for_both_families_and_protocol_names_in_any_case() {
         let forward: Forward = "udp/53=[fd96::a]:5353".parse().unwrap();
         assert_eq!(forward.protocol, Protocol::Udp);
         assert_eq!(forward.port.get(), 53);
@@ -95,21 +97,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        for (text, wrong) in [
-            ("80=10.0.0.1:80", "form"),
-            ("tcp/80", "form"),
-            ("icmp/80=10.0.0.1:80", "\"icmp\" is none of"),
-            ("tcp/0=10.0.0.1:80", "port \"0\""),
-            ("tcp/65536=10.0.0.1:80", "port \"65536\""),
-            ("tcp/80=10.0.0.1", "target \"10.0.0.1\""),
+    fn a_parse_error_names_the_wrong_part() {
+        for (text, expected) in [
+            ("80=10.0.0.1:80", "expected PROTOCOL/PORT"),
+            ("tcp/80", "expected PROTOCOL/PORT"),
+            ("icmp/80=10.0.0.1:80", "unknown protocol \"icmp\""),
+            ("tcp/0=10.0.0.1:80", "\"0\" is not a port"),
+            ("tcp/65536=10.0.0.1:80", "\"65536\" is not a port"),
+            ("tcp/80=10.0.0.1", "\"10.0.0.1\" is not a target"),
             ("tcp/80=10.0.0.1:0", "target"),
             ("tcp/80=0.0.0.0:80", "target"),
             ("tcp/80=[::]:80", "target"),
-            ("tcp/80=web:80", "target \"web:80\""),
+            ("tcp/80=web:80", "\"web:80\" is not a target"),
         ] {
             let error = text.parse::<Forward>().unwrap_err().to_string();
-            assert!(error.contains(wrong), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

@@ -1,21 +1,21 @@
-//! The labels by which what Akrobateo made is found again.
+//! The labels of the objects that Akrobateo creates. Pure.
 
 use std::collections::BTreeMap;
 
-/// The Service's name.
+/// The label with the Service's name.
 pub const SERVICE_NAME: &str = "akrobateo.io/service-name";
-/// The Service's namespace.
+/// The label with the Service's namespace.
 pub const SERVICE_NAMESPACE: &str = "akrobateo.io/service-namespace";
-/// The recommended label for what an object is, here [`PROXY`].
+/// The recommended label for the application that an object runs; proxies have the value [`PROXY`].
 pub const APP_NAME: &str = "app.kubernetes.io/name";
-/// The recommended label for who looks after an object, here [`crate::FIELD_MANAGER`].
+/// The recommended label for the program that manages an object; proxies have the value [`crate::FIELD_MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`APP_NAME`] on proxies.
 pub const PROXY: &str = "akrobateo-lb";
 
-/// The labels of a Service's proxy: on its workload, its pods, and in its pod selector.
+/// Returns the labels of a Service's proxies: on their workload, on their pods, and in their pod selector.
 #[must_use]
-pub fn of_proxy(namespace: &str, service: &str) -> BTreeMap<String, String> {
+pub fn proxy_labels(namespace: &str, service: &str) -> BTreeMap<String, String> {
     [
         (APP_NAME, PROXY),
         (MANAGED_BY, crate::FIELD_MANAGER),
@@ -26,8 +26,8 @@ pub fn of_proxy(namespace: &str, service: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-/// The label selector that finds the proxies of all Services.
+/// Returns the label selector that matches the proxies of all Services.
 #[must_use]
-pub fn all_proxies() -> String {
+pub fn all_proxies_selector() -> String {
     format!("{APP_NAME}={PROXY},{MANAGED_BY}={}", crate::FIELD_MANAGER)
 }

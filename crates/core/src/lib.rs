@@ -3,8 +3,11 @@
 pub mod annotations;
 pub mod data_path;
 pub mod digest;
+pub mod dns1123;
 pub mod family;
 pub mod forward;
+pub mod frontend;
+pub mod host_port;
 pub mod labels;
 pub mod names;
 pub mod probe;
@@ -16,12 +19,14 @@ pub use data_path::DataPath;
 pub use digest::digest;
 pub use family::Family;
 pub use forward::Forward;
+pub use frontend::Frontend;
+pub use host_port::HostPort;
 pub use protocol::Protocol;
 pub use proxy_args::ProxyArgs;
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 
-/// The field manager of every server-side apply, and the name under which events are reported.
+/// The field manager of every server-side apply, and the reporting controller of every event.
 pub const FIELD_MANAGER: &str = "akrobateo";
 
-/// The `loadBalancerClass` by which a Service asks for Akrobateo and nobody else.
+/// The `loadBalancerClass` of Services that only Akrobateo serves.
 pub const LOAD_BALANCER_CLASS: &str = "akrobateo.io/lb";

@@ -1,19 +1,20 @@
-//! Where a proxy pod answers probes, on a port that it does not forward.
+//! The port and the HTTP paths of a proxy pod's readiness probe. Pure.
 
-/// The HTTP path that answers 200 while the proxy forwards, 503 otherwise.
+/// The HTTP path that answers 200 while the proxy forwards, else 503.
 pub const READY_PATH: &str = "/readyz";
 
-/// The HTTP path that answers with the proxy's metrics in Prometheus' text format.
+/// The HTTP path of the proxy's metrics, in Prometheus' text format.
 pub const METRICS_PATH: &str = "/metrics";
 
-/// Preferred port of the probe; any other will do, for it is only ever used inside the pod.
+/// The preferred port of the probe and the metrics. Any TCP port works that the pod does not forward.
 pub const PREFERRED_PORT: u16 = 10_290;
 
-/// The port for a pod's probes: the first from [`PREFERRED_PORT`] downwards that is not among `forwarded`,
-/// so that it moves only when a Service asks for that very port. `None` when all are taken.
+/// Returns the port for a pod's probe: the first from [`PREFERRED_PORT`] downwards that is not in `forwarded_tcp_ports`.
+///
+/// So it changes only if the Service has that port itself. `None` if no port is free.
 #[must_use]
-pub fn port(forwarded: &[u16]) -> Option<u16> {
-    (1024..=PREFERRED_PORT).rev().find(|port| !forwarded.contains(port))
+pub fn port(forwarded_tcp_ports: &[u16]) -> Option<u16> {
+    (1024..=PREFERRED_PORT).rev().find(|port| !forwarded_tcp_ports.contains(port))
 }
 
 #[cfg(test)]
@@ -21,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_probe_keeps_off_forwarded_ports() {
+    fn probe_port_is_not_a_forwarded_port() {
         assert_eq!(port(&[80, 443]), Some(PREFERRED_PORT));
         assert_eq!(port(&[PREFERRED_PORT, PREFERRED_PORT - 1]), Some(PREFERRED_PORT - 2));
     }

@@ -15,16 +15,26 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Every protocol, in the order in which they are listed to users.
+    /// All protocols, in the order of lists for users.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 
-    /// The lower-case name, as in the arguments.
+    /// Returns the name in lower case, as in the arguments of the data plane.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
             Self::Sctp => "sctp",
+        }
+    }
+
+    /// Returns the name as the Kubernetes API writes it.
+    #[must_use]
+    pub const fn api_name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
         }
     }
 
@@ -48,7 +58,7 @@ impl fmt::Display for Protocol {
 impl FromStr for Protocol {
     type Err = ParseProtocolError;
 
-    /// Accepts the names in any case, since Kubernetes writes them in capitals.
+    /// Accepts upper and lower case, because the Kubernetes API writes the names in upper case.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL
             .into_iter()
@@ -57,7 +67,7 @@ impl FromStr for Protocol {
     }
 }
 
-/// The error for a text that names no protocol of a Service.
+/// The error for a text that is not a [`Protocol`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("protocol {0:?} is none of tcp, udp, sctp")]
+#[error("unknown protocol {0:?}; expected tcp, udp or sctp")]
 pub struct ParseProtocolError(String);

@@ -1,4 +1,4 @@
-//! The arguments of the data plane: written by the operator, read by `akrobateo-lb`.
+//! The arguments of the data plane: the operator writes them, `akrobateo-lb` reads them. Pure.
 
 use ipnet::IpNet;
 
@@ -7,41 +7,41 @@ use crate::forward::Forward;
 use crate::probe;
 use crate::proxy_protocol::ProxyProtocol;
 
-/// The argument that makes `akrobateo-lb` switch IPv6 forwarding on and exit; for a privileged init container.
+/// The argument that makes `akrobateo-lb` enable IPv6 forwarding and exit, for a privileged init container.
 pub const ENABLE_IPV6_FORWARDING: &str = "enable-ipv6-forwarding";
 
-/// The argument that makes `akrobateo-lb` do nothing until it is told to end: for a pod that only keeps ports from others.
+/// The argument that makes `akrobateo-lb` do nothing until SIGTERM, for a pod that only reserves its hostPorts.
 pub const RESERVE: &str = "reserve";
 
-/// Everything that a proxy pod is told, so that `kubectl describe` shows what it does.
+/// The whole configuration of a proxy pod. It is in the arguments so that `kubectl describe pod` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyArgs {
-    /// What to forward; at least one.
+    /// The forwarded ports; at least one.
     pub forwards: Vec<Forward>,
-    /// Who is let in; everybody, if there are none.
+    /// The source ranges that may connect; all clients if empty.
     pub sources: Vec<IpNet>,
-    /// Where the readiness probe is answered.
+    /// The TCP port of the readiness probe.
     pub probe_port: u16,
-    /// Where to forward.
+    /// The data path.
     pub data_path: DataPath,
-    /// How backends are told the client's address, if they are.
+    /// The PROXY protocol towards backends, if any.
     pub proxy_protocol: Option<ProxyProtocol>,
 }
 
-/// An option of the data plane, as its help and the reference tell of it.
+/// An option of the data plane, for its `--help` and the reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyOption {
-    /// Its name, without dashes.
+    /// The name, without dashes.
     pub name: &'static str,
-    /// What its value looks like.
+    /// The form of the value.
     pub value: &'static str,
-    /// Its value where none is given.
+    /// The default value, if there is one.
     pub default: Option<String>,
-    /// What it does.
+    /// The description.
     pub help: &'static str,
 }
 
-/// All options of the data plane.
+/// Returns all options of the data plane.
 #[must_use]
 pub fn options() -> [ProxyOption; 5] {
     let option = |name, value, help| ProxyOption { name, value, default: None, help };
@@ -49,20 +49,20 @@ pub fn options() -> [ProxyOption; 5] {
         option(
             "forward",
             "PROTOCOL/PORT=ADDRESS:PORT",
-            "Forward a port, for example tcp/80=10.96.3.7:80; once per port and family",
+            "Port to forward, for example tcp/80=10.96.3.7:80; repeat for each port and address family",
         ),
         option(
             "source",
             "CIDR",
-            "Let only these clients in, for example 10.0.0.0/8; may be repeated. Without it, everybody; with it, \
-             nobody of a family of which no range is given",
+            "Range of client addresses to allow, for example 10.0.0.0/8; may be repeated. All clients if absent. \
+             If present, clients outside all ranges are denied, so list ranges of both families for both",
         ),
         ProxyOption {
             default: Some(probe::PREFERRED_PORT.to_string()),
             ..option(
                 "probe-port",
                 "PORT",
-                "TCP port inside the pod that answers the readiness probe; must not be a forwarded one",
+                "TCP port of the readiness probe and the metrics; must not be a forwarded port",
             )
         },
         ProxyOption {
@@ -70,28 +70,30 @@ pub fn options() -> [ProxyOption; 5] {
             ..option(
                 "data-path",
                 "kernel|userspace",
-                "Where to forward: kernel by nftables, or userspace, which needs no capability",
+                "Data path: kernel (nftables, needs NET_ADMIN), or userspace (needs no capability)",
             )
         },
         option(
             "proxy-protocol",
             "v1|v2[:PORT,PORT...]",
-            "Tell backends the client's address by the PROXY protocol, on all TCP ports or on some; only with \
-             --data-path userspace",
+            "Send backends the client's address with the PROXY protocol, on all TCP ports or on the listed ones; \
+             needs --data-path userspace",
         ),
     ]
 }
 
 impl ProxyArgs {
-    /// These ports, for everybody, with what the arguments default to.
+    /// Returns a configuration with these ports, open to all clients, and with the defaults of all other arguments.
     #[must_use]
     pub fn new(forwards: Vec<Forward>) -> Self {
         let (sources, probe_port, data_path) = (Vec::new(), probe::PREFERRED_PORT, DataPath::default());
         Self { forwards, sources, probe_port, data_path, proxy_protocol: None }
     }
 
-    /// The arguments as the data plane reads them back. The path and the protocol are written only where they
-    /// are not the default, so that what was written before they existed stays the same.
+    /// Returns the arguments as the data plane parses them.
+    ///
+    /// The data path and the PROXY protocol are written only if they are not the default: then the pod templates of
+    /// earlier versions stay the same, and no proxy is replaced.
     #[must_use]
     pub fn to_args(&self) -> Vec<String> {
         let Self { forwards, sources, probe_port, data_path, proxy_protocol } = self;
@@ -99,7 +101,7 @@ impl ProxyArgs {
         let sources = sources.iter().map(|source| format!("--source={source}"));
         let data_path = (*data_path != DataPath::default()).then(|| format!("--data-path={data_path}"));
         let proxy_protocol = proxy_protocol.as_ref().map(|protocol| format!("--proxy-protocol={protocol}"));
-        let always = forwards.chain(sources).chain([format!("--probe-port={probe_port}")]);
-        always.chain(data_path).chain(proxy_protocol).collect()
+        let required = forwards.chain(sources).chain([format!("--probe-port={probe_port}")]);
+        required.chain(data_path).chain(proxy_protocol).collect()
     }
 }

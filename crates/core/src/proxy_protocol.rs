@@ -1,16 +1,16 @@
-//! Which backends are told the client's address, and how: `v1`, `v2`, `v2:443,8443`.
+//! The PROXY protocol of a Service and the ports that use it: `v1`, `v2`, `v2:443,8443`. Pure.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-/// A version of the PROXY protocol, as HAProxy's `proxy-protocol.txt` defines them.
+/// A version of the PROXY protocol, as HAProxy's `proxy-protocol.txt` defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ProxyVersion {
-    /// One line of text.
+    /// A line of text before the client's data.
     V1,
-    /// Binary.
+    /// A binary header before the client's data.
     V2,
 }
 
@@ -23,30 +23,30 @@ impl fmt::Display for ProxyVersion {
     }
 }
 
-/// The PROXY protocol towards the backends of a Service: the value of the annotation, and of the argument.
+/// The PROXY protocol towards the backends of a Service: the value of the annotation and of the argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyProtocol {
-    /// The version, the same for all ports that have it.
+    /// The version, the same on all ports that use it.
     pub version: ProxyVersion,
-    /// The TCP ports that have it; `None` for all.
+    /// The TCP ports that use it; `None` for all.
     ports: Option<BTreeSet<NonZeroU16>>,
 }
 
 impl ProxyProtocol {
-    /// The version for every TCP port.
+    /// Returns the protocol for all TCP ports.
     #[must_use]
-    pub const fn everywhere(version: ProxyVersion) -> Self {
+    pub const fn on_all_ports(version: ProxyVersion) -> Self {
         Self { version, ports: None }
     }
 
-    /// The version with which connections to this TCP port are announced, if they are.
+    /// Returns the version on this TCP port, if the port uses the protocol.
     #[must_use]
-    pub fn of(&self, port: NonZeroU16) -> Option<ProxyVersion> {
+    pub fn version_on(&self, port: NonZeroU16) -> Option<ProxyVersion> {
         self.ports.as_ref().is_none_or(|ports| ports.contains(&port)).then_some(self.version)
     }
 
-    /// The TCP ports that were named, in order; none where all are meant.
-    pub fn named_ports(&self) -> impl Iterator<Item = NonZeroU16> {
+    /// Returns the listed TCP ports, in ascending order; none if all ports use the protocol.
+    pub fn listed_ports(&self) -> impl Iterator<Item = NonZeroU16> {
         self.ports.iter().flatten().copied()
     }
 }
@@ -54,29 +54,29 @@ impl ProxyProtocol {
 impl fmt::Display for ProxyProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.version)?;
-        let mut before = ':';
-        for port in self.named_ports() {
-            write!(f, "{before}{port}")?;
-            before = ',';
+        let mut separator = ':';
+        for port in self.listed_ports() {
+            write!(f, "{separator}{port}")?;
+            separator = ',';
         }
         Ok(())
     }
 }
 
-/// Why a text is not a [`ProxyProtocol`].
+/// The error for a text that is not a [`ProxyProtocol`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseProxyProtocolError {
-    /// A version that does not exist.
+    /// An unknown version.
     #[error(
-        "{0:?} is not a PROXY protocol: allowed are v1 and v2, for all TCP ports, or with some, as in v2:443,8443"
+        "{0:?} is not a PROXY protocol; expected v1 or v2, optionally with TCP ports, for example v2:443,8443"
     )]
     Version(String),
-    /// A port that is no number from 1 to 65535.
-    #[error("port {port:?} in {text:?} is not a number from 1 to 65535; ports are listed as in v2:443,8443")]
+    /// A port that is not a number from 1 to 65535.
+    #[error("{port:?} in {text:?} is not a port; expected numbers from 1 to 65535, for example v2:443,8443")]
     Port {
-        /// What was meant to be a port.
+        /// The invalid port.
         port: String,
-        /// All of it.
+        /// The whole text.
         text: String,
     },
 }
@@ -84,7 +84,7 @@ pub enum ParseProxyProtocolError {
 impl FromStr for ProxyProtocol {
     type Err = ParseProxyProtocolError;
 
-    /// Spaces around the parts do not matter, since people write the annotation by hand.
+    /// Ignores spaces around the parts, because people write the annotation by hand.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (version, ports) = match text.split_once(':') {
             Some((version, ports)) => (version, Some(ports)),
@@ -95,13 +95,13 @@ impl FromStr for ProxyProtocol {
             "v2" => ProxyVersion::V2,
             _ => return Err(ParseProxyProtocolError::Version(text.to_owned())),
         };
-        let number = |port: &str| {
+        let parse_port = |port: &str| {
             port.trim().parse().map_err(|_| ParseProxyProtocolError::Port {
                 port: port.trim().to_owned(),
                 text: text.to_owned(),
             })
         };
-        let ports = ports.map(|ports| ports.split(',').map(number).collect()).transpose()?;
+        let ports = ports.map(|ports| ports.split(',').map(parse_port).collect()).transpose()?;
         Ok(Self { version, ports })
     }
 }
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// Any value that a Service can ask for.
+    /// Generates any valid value.
     fn any_proxy_protocol() -> impl Strategy<Value = ProxyProtocol> {
         let version = prop::sample::select(&[ProxyVersion::V1, ProxyVersion::V2][..]);
         let ports = prop::option::of(prop::collection::btree_set(any::<NonZeroU16>(), 1..8));
@@ -121,12 +121,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(protocol in any_proxy_protocol()) {
+        fn a_proxy_protocol_parses_from_its_own_text(protocol in any_proxy_protocol()) {
             prop_assert_eq!(protocol.to_string().parse(), Ok(protocol));
         }
 
         #[test]
-        fn any_text_is_read_or_refused_with_what_is_allowed(text in "(v[0-3])?[ :,0-9a-z]{0,12}") {
+        fn any_text_parses_or_is_rejected_with_an_example(text in "(v[0-3])?[ :,0-9a-z]{0,12}") {
             match text.parse::<ProxyProtocol>() {
                 Ok(protocol) => prop_assert_eq!(protocol.to_string().parse(), Ok(protocol)),
                 Err(error) => prop_assert!(error.to_string().contains("v2:443,8443")),
@@ -135,32 +135,35 @@ mod tests {
     }
 
     #[test]
-    fn without_ports_every_port_has_it_and_with_ports_these_alone() {
+    fn a_protocol_without_ports_is_used_on_all_and_with_ports_only_on_these() {
         let port = |number| NonZeroU16::new(number).unwrap();
         let all: ProxyProtocol = "v1".parse().unwrap();
-        assert_eq!(all, ProxyProtocol::everywhere(ProxyVersion::V1));
-        assert_eq!(all.of(port(80)), Some(ProxyVersion::V1));
-        let some: ProxyProtocol = " v2: 8443, 443,443 ".parse().unwrap();
-        assert_eq!(some.to_string(), "v2:443,8443");
-        assert_eq!([443, 8443, 80].map(|at| some.of(port(at)).is_some()), [true, true, false]);
+        assert_eq!(all, ProxyProtocol::on_all_ports(ProxyVersion::V1));
+        assert_eq!(all.version_on(port(80)), Some(ProxyVersion::V1));
+        let listed: ProxyProtocol = " v2: 8443, 443,443 ".parse().unwrap();
+        assert_eq!(listed.to_string(), "v2:443,8443");
+        assert_eq!(
+            [443, 8443, 80].map(|number| listed.version_on(port(number)).is_some()),
+            [true, true, false]
+        );
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        for (text, wrong) in [
+    fn a_parse_error_names_the_wrong_part() {
+        for (text, expected) in [
             ("", "\"\" is not a PROXY protocol"),
             ("true", "\"true\" is not a PROXY protocol"),
-            ("V2", "allowed are v1 and v2"),
+            ("V2", "expected v1 or v2"),
             ("v3:443", "\"v3:443\" is not"),
             ("443", "is not a PROXY protocol"),
-            ("v2:", "port \"\" in \"v2:\""),
-            ("v2:443,", "port \"\""),
-            ("v2:0", "port \"0\""),
-            ("v2:443,https", "port \"https\""),
-            ("v2:65536", "port \"65536\""),
+            ("v2:", "\"\" in \"v2:\" is not a port"),
+            ("v2:443,", "\"\" in \"v2:443,\""),
+            ("v2:0", "\"0\" in"),
+            ("v2:443,https", "\"https\" in"),
+            ("v2:65536", "\"65536\" in"),
         ] {
             let error = text.parse::<ProxyProtocol>().unwrap_err().to_string();
-            assert!(error.contains(wrong), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the echo server says about a request, and its form on the wire: one line. Pure.
+//! The echo server's answer to a request, and its format on the wire: one line. Pure.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,18 +6,18 @@ use std::str::FromStr;
 
 use akrobateo_core::Protocol;
 
-/// Who answered, and whom it saw asking.
+/// The server that answered, and the client address that it saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Host name of the server, in a pod the pod's name.
+    /// The host name of the server; in a pod this is the pod's name.
     pub host: String,
-    /// The node that the server runs on, `-` when it was not told.
+    /// The node that the server runs on; `-` if the variable `NODE_NAME` is not set.
     pub node: String,
     /// The protocol of the request.
     pub protocol: Protocol,
-    /// The port on which the server got it.
+    /// The server's port.
     pub port: u16,
-    /// The client as the server saw it.
+    /// The source address and port of the request, as the server saw them.
     pub client: SocketAddr,
 }
 
@@ -28,9 +28,9 @@ impl fmt::Display for Answer {
     }
 }
 
-/// A line that no echo server writes.
+/// The error for a line that is not an [`Answer`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no answer of the echo server")]
+#[error("{0:?} is not an answer of the echo server; expected host=… node=… protocol=… port=… client=…")]
 pub struct ParseAnswerError(String);
 
 impl FromStr for Answer {
@@ -43,13 +43,13 @@ impl FromStr for Answer {
 
 fn parse(line: &str) -> Option<Answer> {
     let mut words = line.split_whitespace();
-    let mut value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
+    let mut next_value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
     Some(Answer {
-        host: value("host")?,
-        node: value("node")?,
-        protocol: value("protocol")?.parse().ok()?,
-        port: value("port")?.parse().ok()?,
-        client: value("client")?.parse().ok()?,
+        host: next_value("host")?,
+        node: next_value("node")?,
+        protocol: next_value("protocol")?.parse().ok()?,
+        port: next_value("port")?.parse().ok()?,
+        client: next_value("client")?.parse().ok()?,
     })
 }
 
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_as_it_was_written() {
+    fn parsing_a_displayed_answer_returns_the_same_answer() {
         for client in ["172.29.0.100:4242", "[fd29::100]:4242"] {
             let answer = Answer {
                 host: "backend".to_owned(),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn another_servers_line_is_no_answer() {
+    fn parser_rejects_the_line_of_another_server() {
         assert!("HTTP/1.1 400 Bad Request".parse::<Answer>().is_err());
     }
 }

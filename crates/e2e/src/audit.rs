@@ -1,47 +1,47 @@
-//! What the operator asked the API server for, by the server's audit log. Does I/O.
+//! The requests of the operator to the API server, read from the server's audit log. Does I/O.
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use crate::{Failure, environment};
+use crate::environment;
+use crate::failure::Failure;
+use crate::operator::OPERATOR_ACCOUNT;
 
-/// Whom the log tells about.
-pub(crate) const OPERATOR_ACCOUNT: (&str, &str) = ("kube-system", "akrobateo");
-
-/// One request of the operator's that has come to its end. A watch's end is the watching client's own.
+/// A completed request of the operator. The log has a watch when the watch ends.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The API group, empty for the core.
+    /// The API group; empty for the core group.
     pub group: String,
-    /// Resource and subresource, as in roles: `services/status`.
+    /// The resource and subresource as RBAC rules name them, for example `services/status`.
     pub resource: String,
-    /// The verb, as in roles.
+    /// The verb as RBAC rules name it.
     pub verb: String,
-    /// The object's name, unless it is about many.
+    /// The object's name; empty for a list or a watch.
     pub name: String,
-    /// HTTP status of the response.
+    /// The HTTP status code of the response.
     pub code: u64,
-    /// Whether the operator's roles allow it; the API server may still refuse it for other reasons.
+    /// True if RBAC allowed the request. The API server may still reject it for another reason.
     pub allowed: bool,
-    /// Whether they forbid it; neither, where it was refused before anybody looked at roles.
+    /// True if RBAC denied the request. Both are false if the server rejected the request before authorization.
     pub forbidden: bool,
-    /// When it was made.
-    pub at: Timestamp,
-    /// The pod that made it.
+    /// The time at which the API server received the request.
+    pub received_at: Timestamp,
+    /// The name of the operator's pod that made the request.
     pub pod: String,
 }
 
 impl Request {
-    /// Whether it changes something.
+    /// Returns true if the verb changes objects.
     #[must_use]
     pub fn is_write(&self) -> bool {
         !["get", "list", "watch"].contains(&self.verb.as_str())
     }
 }
 
-/// All of the operator's requests, in the log's order.
+/// Returns all requests of the operator, in the order of the log.
 pub fn requests() -> Result<Vec<Request>, Failure> {
     let path = environment::AUDIT_LOG.read()?;
     let text = std::fs::read_to_string(&path).map_err(|error| Failure::File(path.clone(), error))?;
@@ -49,35 +49,35 @@ pub fn requests() -> Result<Vec<Request>, Failure> {
     let account = format!("system:serviceaccount:{namespace}:{name}");
     let mut requests = Vec::new();
     for line in text.lines() {
-        let unreadable = |what: &str| Failure::Unmet(format!("{path}: {what}: {line}"));
-        let entry: Value = serde_json::from_str(line).map_err(|error| unreadable(&error.to_string()))?;
+        let invalid_line = |reason: &str| Failure::Unexpected(format!("{path}: {reason}: {line}"));
+        let entry: Value = serde_json::from_str(line).map_err(|error| invalid_line(&error.to_string()))?;
         if entry["user"]["username"] == account.as_str() {
-            requests.push(request(&entry).ok_or_else(|| unreadable("a part is missing"))?);
+            requests.push(parse(&entry).ok_or_else(|| invalid_line("a field is missing"))?);
         }
     }
     Ok(requests)
 }
 
-/// The requests that were made by this pod.
-pub fn requests_of(pod: &k8s_openapi::api::core::v1::Pod) -> Result<Vec<Request>, Failure> {
+/// Returns the requests of this pod of the operator.
+pub fn requests_from(pod: &Pod) -> Result<Vec<Request>, Failure> {
     let name = pod.name_any();
     Ok(requests()?.into_iter().filter(|request| request.pod == name).collect())
 }
 
-fn request(entry: &Value) -> Option<Request> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+fn parse(entry: &Value) -> Option<Request> {
+    let to_text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let object = &entry["objectRef"];
-    let (resource, part) = (text(&object["resource"]), text(&object["subresource"]));
-    let at: MicroTime = serde_json::from_value(entry["requestReceivedTimestamp"].clone()).ok()?;
+    let (resource, subresource) = (to_text(&object["resource"]), to_text(&object["subresource"]));
+    let received: MicroTime = serde_json::from_value(entry["requestReceivedTimestamp"].clone()).ok()?;
     Some(Request {
-        group: text(&object["apiGroup"]),
-        resource: if part.is_empty() { resource } else { format!("{resource}/{part}") },
+        group: to_text(&object["apiGroup"]),
+        resource: if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") },
         verb: entry["verb"].as_str()?.to_owned(),
-        name: text(&object["name"]),
+        name: to_text(&object["name"]),
         code: entry["responseStatus"]["code"].as_u64()?,
         allowed: entry["annotations"]["authorization.k8s.io/decision"] == "allow",
         forbidden: entry["annotations"]["authorization.k8s.io/decision"] == "forbid",
-        at: at.0,
-        pod: text(&entry["user"]["extra"]["authentication.kubernetes.io/pod-name"][0]),
+        received_at: received.0,
+        pod: to_text(&entry["user"]["extra"]["authentication.kubernetes.io/pod-name"][0]),
     })
 }

@@ -1,4 +1,4 @@
-//! The cluster under test: the connection to it, and its nodes. Does I/O.
+//! The cluster under test: the connection to its API server, its nodes, and requests from outside. Does I/O.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -8,16 +8,19 @@ use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
 
+use crate::answer::Answer;
 use crate::environment::Environment;
-use crate::outside::{self, Session};
-use crate::{Answer, Failure, Reply, Target};
+use crate::external_client::{self, Connections};
+use crate::failure::Failure;
+use crate::reply::Reply;
+use crate::target::Target;
 
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The cluster under test, and the client outside it.
 #[derive(Clone)]
 pub struct Cluster {
-    /// The connection to its API server.
+    /// The connection to the cluster's API server.
     pub client: Client,
     pub(crate) environment: Environment,
 }
@@ -27,7 +30,7 @@ pub struct Cluster {
 pub struct NodeAddresses {
     /// The node's name.
     pub name: String,
-    /// Its external addresses if it has any, else the internal ones.
+    /// The node's addresses of type `ExternalIP`; those of type `InternalIP` if it has no external one.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -38,62 +41,58 @@ impl Cluster {
             KubeConfigOptions { context: Some(environment.context.clone()), ..KubeConfigOptions::default() };
         let kubeconfig = Kubeconfig::read_from(&environment.kubeconfig)?;
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-        config.read_timeout = Some(CALL_DEADLINE);
-        // Else the time that a connection was idle counts too, and a call after a pause fails.
+        config.read_timeout = Some(REQUEST_TIMEOUT);
+        // Without this, idle time of the connection counts too, and the first request after a pause times out.
         config.reset_reader_on_write = true;
         Ok(Self { client: Client::try_from(config)?, environment })
     }
 
-    /// The nodes that have no taint against proxies.
-    pub async fn nodes(&self) -> Result<Vec<NodeAddresses>, Failure> {
+    /// Returns the nodes that have no taint against proxies.
+    pub async fn list_nodes(&self) -> Result<Vec<NodeAddresses>, Failure> {
         let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await?;
-        Ok(nodes.items.iter().filter(|node| takes_proxies(node)).map(addresses).collect())
+        Ok(nodes.items.iter().filter(|node| accepts_proxies(node)).map(node_addresses).collect())
     }
 
-    /// Asks all targets at once from outside the cluster, each once.
-    pub async fn ask(&self, targets: &[Target]) -> Result<Vec<Reply>, Failure> {
-        outside::ask(&self.environment, targets).await
+    /// Sends one request to each target from outside the cluster, all at the same time.
+    pub async fn send_requests(&self, targets: &[Target]) -> Result<Vec<Reply>, Failure> {
+        external_client::send_requests(&self.environment, targets).await
     }
 
-    /// Opens a TCP connection from outside the cluster, and holds it.
-    pub async fn session(&self, server: SocketAddr) -> Result<Session, Failure> {
-        self.sessions(server, 1).await
+    /// Opens TCP connections from outside the cluster, and keeps them open.
+    pub async fn open_connections(&self, server: SocketAddr, count: usize) -> Result<Connections, Failure> {
+        Connections::open(&self.environment, server, count).await
     }
 
-    /// Opens so many.
-    pub async fn sessions(&self, server: SocketAddr, connections: usize) -> Result<Session, Failure> {
-        Session::open(&self.environment, server, connections).await
+    /// Sends one UDP datagram from each source port of the client outside the cluster.
+    pub async fn flood_udp(&self, server: SocketAddr) -> Result<(), Failure> {
+        external_client::flood_udp(&self.environment, server).await
     }
 
-    /// Begins as many flows of datagrams as the client outside the cluster can, with its one address.
-    pub async fn flood(&self, server: SocketAddr) -> Result<(), Failure> {
-        outside::flood(&self.environment, server).await
-    }
-
-    /// Sends datagrams of this length and of one flow, from outside the cluster, until one is answered by as many bytes.
-    pub async fn insist(
+    /// Sends UDP datagrams of `length` bytes from one socket outside the cluster until the server answers one of them.
+    pub async fn send_until_answered(
         &self,
         server: SocketAddr,
         length: usize,
-        within: Duration,
+        timeout: Duration,
     ) -> Result<Answer, Failure> {
-        outside::insist(&self.environment, server, length, within).await
+        external_client::send_until_answered(&self.environment, server, length, timeout).await
     }
 }
 
-fn takes_proxies(node: &Node) -> bool {
+fn accepts_proxies(node: &Node) -> bool {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    // Of its own accord, a DaemonSet tolerates what begins like this.
-    let mut others = taints.filter(|taint| !taint.key.starts_with("node.kubernetes.io/"));
-    !others.any(|taint| taint.effect != "PreferNoSchedule")
+    // The DaemonSet controller adds tolerations for the taints with this prefix.
+    let mut other_taints = taints.filter(|taint| !taint.key.starts_with("node.kubernetes.io/"));
+    !other_taints.any(|taint| taint.effect != "PreferNoSchedule")
 }
 
-fn addresses(node: &Node) -> NodeAddresses {
-    let of_kind = |kind| -> Vec<IpAddr> {
+fn node_addresses(node: &Node) -> NodeAddresses {
+    let addresses_of_type = |address_type| -> Vec<IpAddr> {
         let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-        addresses.filter(|address| address.type_ == kind).filter_map(|a| a.address.parse().ok()).collect()
+        let matching = addresses.filter(|address| address.type_ == address_type);
+        matching.filter_map(|address| address.address.parse().ok()).collect()
     };
-    let external = of_kind("ExternalIP");
-    let addresses = if external.is_empty() { of_kind("InternalIP") } else { external };
+    let external = addresses_of_type("ExternalIP");
+    let addresses = if external.is_empty() { addresses_of_type("InternalIP") } else { external };
     NodeAddresses { name: node.name_any(), addresses }
 }

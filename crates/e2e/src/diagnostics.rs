@@ -1,4 +1,4 @@
-//! What is printed when a test has failed: everything that could tell why. Does I/O.
+//! The diagnostics that a failed test prints: objects, events and logs. Does I/O.
 
 use std::fmt::Debug;
 
@@ -11,39 +11,38 @@ use k8s_openapi::serde::de::DeserializeOwned;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client, Resource, ResourceExt};
 
-use crate::operator;
-use crate::proxies::OPERATOR_NAMESPACE;
+use crate::operator::{OPERATOR_NAMESPACE, OPERATOR_SELECTOR};
 
 const LOG_LINES: i64 = 60;
 
-/// Prints the state of a test's namespace, of what was made for it, and of the operator.
+/// Prints the state of a test's namespace, of its proxies, and of the operator.
 pub(crate) async fn print(client: &Client, namespace: &str) {
     let all = ListParams::default();
-    let ours = all.clone().labels(&format!("{}={namespace}", labels::SERVICE_NAMESPACE));
-    eprintln!("--- what there is in and for namespace {namespace}:");
-    objects(Api::<Service>::namespaced(client.clone(), namespace), &all).await;
-    objects(Api::<Event>::namespaced(client.clone(), namespace), &all).await;
-    objects(Api::<Pod>::namespaced(client.clone(), namespace), &all).await;
-    objects(Api::<DaemonSet>::all(client.clone()), &ours).await;
-    objects(Api::<Pod>::all(client.clone()), &ours).await;
-    objects(Api::<Node>::all(client.clone()), &all).await;
-    logs(client, &ours).await;
-    logs(client, &all.labels(operator::SELECTOR)).await;
-    events_of_proxies(client, namespace).await;
+    let proxies = all.clone().labels(&format!("{}={namespace}", labels::SERVICE_NAMESPACE));
+    eprintln!("--- objects in namespace {namespace}, and its proxies:");
+    print_objects(Api::<Service>::namespaced(client.clone(), namespace), &all).await;
+    print_objects(Api::<Event>::namespaced(client.clone(), namespace), &all).await;
+    print_objects(Api::<Pod>::namespaced(client.clone(), namespace), &all).await;
+    print_objects(Api::<DaemonSet>::all(client.clone()), &proxies).await;
+    print_objects(Api::<Pod>::all(client.clone()), &proxies).await;
+    print_objects(Api::<Node>::all(client.clone()), &all).await;
+    print_logs(client, &proxies).await;
+    print_logs(client, &all.labels(OPERATOR_SELECTOR)).await;
+    print_proxy_events(client, namespace).await;
 }
 
-async fn objects<K>(api: Api<K>, which: &ListParams)
+async fn print_objects<K>(api: Api<K>, params: &ListParams)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
 {
-    match api.list(which).await {
-        Ok(list) => list.items.into_iter().for_each(|object| eprintln!("{}", summary(object))),
+    match api.list(params).await {
+        Ok(list) => list.items.into_iter().for_each(|object| eprintln!("{}", to_line(object))),
         Err(error) => eprintln!("cannot list {}s: {error}", K::kind(&())),
     }
 }
 
-/// One line for each object, without what says nothing.
-fn summary<K: Resource<DynamicType = ()> + Serialize>(mut object: K) -> String {
+/// Returns an object as one line, without its managed fields and a node's image list.
+fn to_line<K: Resource<DynamicType = ()> + Serialize>(mut object: K) -> String {
     object.meta_mut().managed_fields = None;
     let mut value = serde_json::to_value(&object).unwrap_or_default();
     if let Some(status) = value.get_mut("status").and_then(serde_json::Value::as_object_mut) {
@@ -53,27 +52,28 @@ fn summary<K: Resource<DynamicType = ()> + Serialize>(mut object: K) -> String {
     format!("{} {name}: {value}", K::kind(&()))
 }
 
-async fn logs(client: &Client, which: &ListParams) {
-    let pods = Api::<Pod>::all(client.clone()).list(which).await;
+async fn print_logs(client: &Client, params: &ListParams) {
+    let pods = Api::<Pod>::all(client.clone()).list(params).await;
     for pod in pods.map(|list| list.items).unwrap_or_default() {
         let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
         let params = LogParams { tail_lines: Some(LOG_LINES), ..LogParams::default() };
         match api.logs(&pod.name_any(), &params).await {
             Ok(text) => eprintln!("--- log of {}:\n{text}", pod.name_any()),
-            Err(error) => eprintln!("--- no log of {}: {error}", pod.name_any()),
+            Err(error) => eprintln!("--- cannot read the log of {}: {error}", pod.name_any()),
         }
     }
 }
 
-/// They are about objects in the operator's namespace, whose names begin alike.
-async fn events_of_proxies(client: &Client, namespace: &str) {
+/// Prints the events about the proxies of a test. They are in the operator's namespace, so the objects' names select
+/// them.
+async fn print_proxy_events(client: &Client, namespace: &str) {
     let events =
         Api::<Event>::namespaced(client.clone(), OPERATOR_NAMESPACE).list(&ListParams::default()).await;
     for event in events.map(|list| list.items).unwrap_or_default() {
-        let about = event.regarding.as_ref().and_then(|object| object.name.clone()).unwrap_or_default();
-        if about.starts_with(&format!("akrobateo-{namespace}")) {
+        let object = event.regarding.as_ref().and_then(|object| object.name.clone()).unwrap_or_default();
+        if object.starts_with(&format!("akrobateo-{namespace}")) {
             let (reason, note) = (event.reason.unwrap_or_default(), event.note.unwrap_or_default());
-            eprintln!("event about {about}: {reason}: {note}");
+            eprintln!("event about {object}: {reason}: {note}");
         }
     }
 }

@@ -1,58 +1,76 @@
-//! The variables that say which cluster is tested, and how. Reads the environment; nothing is ever guessed.
+//! The environment variables that select the cluster under test. Reads the environment; has no defaults.
 
 use std::path::PathBuf;
 
-/// A variable of the tests: its name, and what it is.
+/// An environment variable of the tests.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Variable(&'static str, &'static str);
+pub(crate) struct Variable {
+    name: &'static str,
+    description: &'static str,
+}
 
-const KUBECONFIG: Variable = Variable("E2E_KUBECONFIG", "the kubeconfig of the cluster to test");
-const CONTEXT: Variable = Variable("E2E_CONTEXT", "the context of the kubeconfig to use");
-const CLIENT: Variable = Variable(
-    "E2E_CLIENT",
-    "the command by which a program is run as a client outside the cluster, for example cluster/client; empty \
-     to run it right here",
-);
-pub(crate) const CLUSTER: Variable = Variable(
-    "E2E_CLUSTER",
-    "the directory of the commands of a cluster of ours (cluster/), to break things in it",
-);
-pub(crate) const AUDIT_LOG: Variable =
-    Variable("E2E_AUDIT_LOG", "the API server's audit log of what the operator asked for");
-pub(crate) const OPERATOR: Variable = Variable(
-    "E2E_OPERATOR",
-    "the operator's program, to be run on this machine: target/debug/akrobateo, for example",
-);
+const KUBECONFIG: Variable = Variable {
+    name: "AKROBATEO_E2E_KUBECONFIG",
+    description: "the path of the kubeconfig of the cluster under test",
+};
+const CONTEXT: Variable =
+    Variable { name: "AKROBATEO_E2E_CONTEXT", description: "the name of a context in that kubeconfig" };
+const CLIENT: Variable = Variable {
+    name: "AKROBATEO_E2E_CLIENT",
+    description: "a command prefix that runs a program as a client outside the cluster, for example cluster/client; \
+                  an empty value runs it on this machine",
+};
+pub(crate) const CLUSTER: Variable = Variable {
+    name: "AKROBATEO_E2E_CLUSTER",
+    description: "the path of the directory cluster/, whose commands inject faults into its cluster",
+};
+pub(crate) const AUDIT_LOG: Variable = Variable {
+    name: "AKROBATEO_E2E_AUDIT_LOG",
+    description: "the path of the API server's audit log with the operator's requests",
+};
+pub(crate) const OPERATOR: Variable = Variable {
+    name: "AKROBATEO_E2E_OPERATOR",
+    description: "the path of the operator's program on this machine, for example target/debug/akrobateo",
+};
 /// Set by cargo for the tests of this package.
-pub(crate) const ECHO: Variable =
-    Variable("CARGO_BIN_EXE_echo", "the echo program, which `cargo test` builds and names");
+pub(crate) const ECHO: Variable = Variable {
+    name: "CARGO_BIN_EXE_echo",
+    description: "the path of the echo program, which `cargo test` builds and sets",
+};
 
-/// A variable that a test needs is not set.
+/// The error for a variable that is not set.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} is not set; it is {1}")]
-pub struct EnvironmentError(&'static str, &'static str);
+#[error("the environment variable {name} is not set; expected {description}")]
+pub struct EnvironmentError {
+    name: &'static str,
+    description: &'static str,
+}
 
 impl Variable {
     pub(crate) fn read(self) -> Result<String, EnvironmentError> {
-        std::env::var(self.0).map_err(|_| EnvironmentError(self.0, self.1))
+        std::env::var(self.name).map_err(|_| self.error())
     }
 
     fn read_non_empty(self) -> Result<String, EnvironmentError> {
         let value = self.read()?;
-        if value.is_empty() { Err(EnvironmentError(self.0, self.1)) } else { Ok(value) }
+        if value.is_empty() { Err(self.error()) } else { Ok(value) }
+    }
+
+    fn error(self) -> EnvironmentError {
+        EnvironmentError { name: self.name, description: self.description }
     }
 }
 
-/// What every test needs to know.
+/// The settings that every test needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Environment {
-    /// The kubeconfig's path.
+    /// The path of the kubeconfig.
     pub(crate) kubeconfig: PathBuf,
-    /// The context in it.
+    /// The name of the context in the kubeconfig.
     pub(crate) context: String,
-    /// The words that go before a program and its arguments to run it outside the cluster.
+    /// The command prefix that runs a program outside the cluster.
     pub(crate) client: Vec<String>,
-    /// The echo program.
+    /// The path of the echo program.
     pub(crate) echo: String,
 }
 

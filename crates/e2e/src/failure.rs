@@ -1,49 +1,49 @@
-//! Why a test failed, in words. Pure.
+//! The reasons why a test fails, with their messages. Pure.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::environment::EnvironmentError;
 
-/// Why a test failed, or why a check does not hold yet.
+/// The reason why a test failed, or why a check does not hold yet.
 #[derive(thiserror::Error)]
 pub enum Failure {
-    /// A variable is missing.
+    /// An environment variable is missing.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
-    /// The kubeconfig cannot be used.
-    #[error("cannot use the kubeconfig or context: {0}")]
+    /// The kubeconfig or its context cannot be used.
+    #[error("cannot use the kubeconfig or its context: {0}")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
-    /// The API server refused, or could not be reached.
-    #[error("the API server: {0}")]
+    /// A request to the API server failed.
+    #[error("API request failed: {0}")]
     Api(#[from] kube::Error),
-    /// A program that the harness runs did not do its work.
-    #[error("{0}: {1}")]
+    /// A command on this machine failed: the command line, and the reason.
+    #[error("command failed: {0}: {1}")]
     Command(String, String),
-    /// A file could not be read.
-    #[error("{0}: {1}")]
+    /// A file cannot be read, written or created: its path, and the reason.
+    #[error("cannot access {0}: {1}")]
     File(String, #[source] std::io::Error),
-    /// Something is not as it should be.
+    /// A check does not hold: the observed state.
     #[error("{0}")]
-    Unmet(String),
-    /// Something did not become as it should be.
-    #[error("gave up after {1:?} waiting for this: {0}; last seen: {2}")]
-    GaveUp(String, Duration, #[source] Box<Failure>),
+    Unexpected(String),
+    /// A check did not hold before the deadline: the expected state, the deadline, the last result of the check.
+    #[error("timed out after {1:?} waiting until {0}; last result: {2}")]
+    TimedOut(String, Duration, #[source] Box<Failure>),
 }
 
-/// As `Display`: it is what the test's runner prints.
+/// Prints the same text as `Display`, because Rust's test runner prints errors with `Debug`.
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// Holds if both are the same.
-pub fn same<T: PartialEq + fmt::Debug>(what: &str, seen: &T, wanted: &T) -> Result<(), Failure> {
-    ensure(seen == wanted, || format!("{what}: {seen:?}, wanted: {wanted:?}"))
+/// Returns an error unless both values are equal. `name` says which value is compared.
+pub fn ensure_eq<T: PartialEq + fmt::Debug>(name: &str, actual: &T, expected: &T) -> Result<(), Failure> {
+    ensure(actual == expected, || format!("{name}: got {actual:?}, expected {expected:?}"))
 }
 
-/// Holds if `condition` does; else says what was seen instead.
-pub fn ensure(condition: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failure> {
-    if condition { Ok(()) } else { Err(Failure::Unmet(otherwise())) }
+/// Returns an error with the text of `message` unless `condition` is true.
+pub fn ensure(condition: bool, message: impl FnOnce() -> String) -> Result<(), Failure> {
+    if condition { Ok(()) } else { Err(Failure::Unexpected(message())) }
 }

@@ -1,27 +1,29 @@
-//! An operator that runs on this machine, as a developer runs it. Does I/O.
+//! An operator that runs as a process on this machine. Does I/O.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::{Failure, Namespace, environment};
+use crate::environment;
+use crate::failure::Failure;
+use crate::namespace::Namespace;
 
-/// Ends with the test.
+/// A running operator. Dropping it kills the process.
 pub struct LocalOperator(Child);
 
 impl LocalOperator {
-    /// Starts it for the Services of one namespace, with further variables of its environment.
+    /// Starts an operator that watches one namespace, with these additional environment variables.
     pub fn start(watched: &Namespace, variables: &[(&str, &str)]) -> Result<Self, Failure> {
         let program = environment::OPERATOR.read()?;
         let environment = &watched.cluster().environment;
         let mut command = Command::new(&program);
         command.arg("--kubeconfig").arg(&environment.kubeconfig).arg("--context").arg(&environment.context);
         command.env("WATCH_NAMESPACE", watched.name()).envs(variables.iter().copied());
-        // Any free port: the default one may be taken on this machine.
+        // A free port, because another process of this machine may use the default port.
         command.env("HTTP_ADDRESS", "127.0.0.1:0").env_remove("KUBECONFIG");
         let spawned = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|error| Failure::File(program, error))?;
         if let Some(log) = child.stderr.take() {
-            // Printed by a thread of the test, it is shown if the test fails.
+            // A thread of the test prints the log, so that Rust shows it only if the test fails.
             std::thread::spawn(move || {
                 for line in BufReader::new(log).lines().map_while(Result::ok) {
                     eprintln!("local operator: {line}");
@@ -34,7 +36,7 @@ impl LocalOperator {
 
 impl Drop for LocalOperator {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Errors are ignored, because the process may have ended already.
         drop(self.0.kill());
         drop(self.0.wait());
     }

@@ -1,4 +1,4 @@
-//! A test's own namespace, and the Services in it. Does I/O.
+//! A test's own namespaces, and the Services in them. Does I/O.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,28 +9,31 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
 use crate::cluster::Cluster;
-use crate::throttle::delete;
-use crate::{Failure, ServiceBuilder, eventually, ports};
+use crate::delete::delete_if_exists;
+use crate::failure::Failure;
+use crate::polling::eventually;
+use crate::ports;
+use crate::service::ServiceBuilder;
 
-/// A namespace that was made for one test.
+/// A namespace that was created for one test.
 pub struct Namespace {
-    run: Arc<Run>,
+    run: Arc<TestRun>,
     name: String,
 }
 
-/// What all namespaces of a test have in common.
-pub(crate) struct Run {
+/// The state that all namespaces of one test share.
+pub(crate) struct TestRun {
     pub(crate) cluster: Cluster,
     namespaces: Mutex<Vec<String>>,
 }
 
-impl Run {
+impl TestRun {
     pub(crate) fn new(cluster: Cluster) -> Arc<Self> {
         Arc::new(Self { cluster, namespaces: Mutex::default() })
     }
 
-    /// Makes a namespace, to be removed with the others.
-    pub(crate) async fn namespace(self: &Arc<Self>, name: String) -> Result<Namespace, Failure> {
+    /// Creates a namespace, and records its name for the cleanup.
+    pub(crate) async fn create_namespace(self: &Arc<Self>, name: String) -> Result<Namespace, Failure> {
         let object = KubeNamespace {
             metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
             ..KubeNamespace::default()
@@ -41,87 +44,92 @@ impl Run {
         Ok(Namespace { run: self.clone(), name })
     }
 
+    /// Returns the names of the test's namespaces.
     pub(crate) fn namespaces(&self) -> Vec<String> {
         self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Namespace {
-    /// Its name.
+    /// Returns the namespace's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The cluster that it is in.
+    /// Returns the cluster under test.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
         &self.run.cluster
     }
 
-    /// The connection to the API server.
+    /// Returns the connection to the API server.
     pub(crate) fn client(&self) -> Client {
         self.run.cluster.client.clone()
     }
 
-    /// A further namespace for the same test, whose name begins like this one's.
-    pub async fn another(&self, ending: &str) -> Result<Self, Failure> {
-        self.run.namespace(format!("{}-{ending}", self.name)).await
+    /// Creates another namespace for the same test. Its name is this one's with a suffix.
+    pub async fn create_another(&self, suffix: &str) -> Result<Self, Failure> {
+        self.run.create_namespace(format!("{}-{suffix}", self.name)).await
     }
 
-    /// Ports that nobody else uses.
-    pub async fn ports<const N: usize>(&self) -> Result<[u16; N], Failure> {
-        ports::free(&self.run.cluster.client).await
+    /// Returns `N` port numbers that no pod, Service or other test uses.
+    pub async fn allocate_ports<const N: usize>(&self) -> Result<[u16; N], Failure> {
+        ports::allocate(&self.run.cluster.client).await
     }
 
-    /// Makes a Service, or changes it: what is no longer said is taken away.
+    /// Creates or changes a Service by server-side apply. Fields that the builder no longer has are removed.
     pub async fn apply(&self, service: &ServiceBuilder) -> Result<Service, Failure> {
         let params = PatchParams::apply("e2e").force();
         Ok(self.services().patch(service.name(), &params, &Patch::Apply(service.build())).await?)
     }
 
-    /// Makes a Service that is younger than another: creation times are whole seconds, and of two Services of the same
-    /// second the UID decides.
-    pub async fn apply_after(&self, older: &ServiceBuilder, younger: &ServiceBuilder) -> Result<(), Failure> {
-        let created = self.service(older).await?.metadata.creation_timestamp;
-        eventually("a Service is made in another second", async || {
-            if self.apply(younger).await?.metadata.creation_timestamp != created {
+    /// Creates a Service that is younger than `older`. Creation times have whole seconds, and the UID orders Services
+    /// of the same second, so the creation repeats until the seconds differ.
+    pub async fn apply_younger(
+        &self,
+        older: &ServiceBuilder,
+        younger: &ServiceBuilder,
+    ) -> Result<(), Failure> {
+        let older_created = self.get_service(older).await?.metadata.creation_timestamp;
+        eventually("the creation times of the two Services differ", async || {
+            if self.apply(younger).await?.metadata.creation_timestamp != older_created {
                 return Ok(());
             }
-            self.delete(younger).await?;
-            Err(Failure::Unmet("it was the same second".to_owned()))
+            self.delete_service(younger).await?;
+            Err(Failure::Unexpected(format!("both were created at {older_created:?}")))
         })
         .await
     }
 
-    /// A Service as it is now.
-    pub async fn service(&self, service: &ServiceBuilder) -> Result<Service, Failure> {
+    /// Reads a Service from the API server.
+    pub async fn get_service(&self, service: &ServiceBuilder) -> Result<Service, Failure> {
         Ok(self.services().get(service.name()).await?)
     }
 
     /// Deletes a Service.
-    pub async fn delete(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+    pub async fn delete_service(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         self.services().delete(service.name(), &DeleteParams::default()).await?;
         Ok(())
     }
 
-    /// Deletes a Service that may be gone already.
-    pub async fn delete_if_there(&self, service: &ServiceBuilder) -> Result<(), Failure> {
-        delete(&self.services(), service.name()).await
+    /// Deletes a Service. Succeeds if the Service does not exist.
+    pub async fn delete_service_if_exists(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+        delete_if_exists(&self.services(), service.name(), &DeleteParams::default()).await
     }
 
-    /// The events about a Service.
-    pub async fn events(&self, service: &ServiceBuilder) -> Result<Vec<Event>, Failure> {
-        self.events_about(&self.service(service).await?).await
+    /// Returns the events about a Service.
+    pub async fn list_events(&self, service: &ServiceBuilder) -> Result<Vec<Event>, Failure> {
+        self.list_events_about(&self.get_service(service).await?).await
     }
 
-    /// The events about any object.
-    pub async fn events_about(&self, object: &impl ResourceExt) -> Result<Vec<Event>, Failure> {
+    /// Returns the events about an object of any kind.
+    pub async fn list_events_about(&self, object: &impl ResourceExt) -> Result<Vec<Event>, Failure> {
         let api = Api::<Event>::namespaced(self.client(), &object.namespace().unwrap_or_default());
         let events = api.list(&ListParams::default()).await?;
-        let is_about =
-            |event: &Event| event.regarding.as_ref().is_some_and(|about| about.uid == object.uid());
-        Ok(events.items.into_iter().filter(is_about).collect())
+        let is_about_object =
+            |event: &Event| event.regarding.as_ref().is_some_and(|regarding| regarding.uid == object.uid());
+        Ok(events.items.into_iter().filter(is_about_object).collect())
     }
 
     fn services(&self) -> Api<Service> {

@@ -1,4 +1,6 @@
-//! The operator that is deployed in the cluster: stopped, killed, started again. Does I/O.
+//! The operator that is deployed in the cluster: scales it, kills it, and finds its leader. Does I/O.
+
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -6,13 +8,20 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
+use tokio::time::Instant;
 
-use crate::backend::is_ready;
-use crate::proxies::OPERATOR_NAMESPACE;
-use crate::{Failure, ensure, eventually, same};
+use crate::delete::delete_if_exists;
+use crate::failure::{Failure, ensure, ensure_eq};
+use crate::pods::is_ready;
+use crate::polling::{eventually, eventually_within};
 
-/// The operator's pods and no others.
-pub(crate) const SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
+/// The namespace of the operator and, by default, of its proxies.
+pub const OPERATOR_NAMESPACE: &str = "kube-system";
+/// The namespace and name of the operator's ServiceAccount.
+pub(crate) const OPERATOR_ACCOUNT: (&str, &str) = (OPERATOR_NAMESPACE, "akrobateo");
+/// The label selector of the operator's pods.
+pub(crate) const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
+
 const NAME: &str = "akrobateo";
 
 /// The Deployment of the operator under test.
@@ -23,9 +32,9 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// The operator of a cluster.
+    /// Returns the operator of the cluster that `client` is connected to.
     #[must_use]
-    pub fn of(client: &Client) -> Self {
+    pub fn new(client: &Client) -> Self {
         Self {
             deployments: Api::namespaced(client.clone(), OPERATOR_NAMESPACE),
             pods: Api::namespaced(client.clone(), OPERATOR_NAMESPACE),
@@ -33,102 +42,115 @@ impl Operator {
         }
     }
 
-    /// Its pods, those that terminate included.
-    pub async fn pods(&self) -> Result<Vec<Pod>, Failure> {
-        Ok(self.pods.list(&ListParams::default().labels(SELECTOR)).await?.items)
+    /// Returns the operator's pods, including terminating ones.
+    pub async fn list_pods(&self) -> Result<Vec<Pod>, Failure> {
+        Ok(self.pods.list(&ListParams::default().labels(OPERATOR_SELECTOR)).await?.items)
     }
 
-    /// Takes it away, and waits until it is gone.
+    /// Scales the operator to zero replicas, and waits until it has no pods.
     pub async fn stop(&self) -> Result<(), Failure> {
         self.scale(0).await?;
-        eventually("the operator is gone", async || {
-            let pods: Vec<_> = self.pods().await?.iter().map(ResourceExt::name_any).collect();
-            same("its pods", &pods, &vec![])
+        eventually("the operator has no pods", async || {
+            ensure_eq("the operator's pods", &self.pod_names().await?, &vec![])
         })
         .await
     }
 
-    /// Sets it up, unless it is, and waits until it has read the cluster's state.
+    /// Scales the operator to one replica, and waits until its pod is ready.
     pub async fn start(&self) -> Result<Pod, Failure> {
         self.scale(1).await?;
-        self.ready().await
+        self.wait_ready().await
     }
 
-    /// Lets another pod take over, as a rollout does; gives that pod.
+    /// Deletes the operator's pods gracefully, and waits until the new pod is ready. Returns the new pod.
     pub async fn restart(&self) -> Result<Pod, Failure> {
         self.delete_pods(&DeleteParams::default()).await?;
-        self.ready().await
+        self.wait_ready().await
     }
 
-    /// Removes its pods at once, although they may have a moment to end; does not wait for the next one.
+    /// Deletes the operator's pods without a grace period. Does not wait for a new pod.
     pub async fn kill(&self) -> Result<(), Failure> {
         self.delete_pods(&DeleteParams::default().grace_period(0)).await
     }
 
-    /// Waits until exactly one pod is there, and ready.
-    pub async fn ready(&self) -> Result<Pod, Failure> {
-        Ok(self.ready_pods(1).await?.remove(0))
+    /// Waits until the operator has exactly one pod, and that pod is ready.
+    pub async fn wait_ready(&self) -> Result<Pod, Failure> {
+        Ok(self.wait_ready_pods(1).await?.remove(0))
     }
 
-    /// Sets up several replicas, and waits until they are ready.
-    pub async fn replicas(&self, replicas: u8) -> Result<Vec<Pod>, Failure> {
+    /// Scales the operator to several replicas, and waits until all pods are ready.
+    pub async fn start_replicas(&self, replicas: u8) -> Result<Vec<Pod>, Failure> {
         self.scale(replicas).await?;
-        self.ready_pods(replicas.into()).await
+        self.wait_ready_pods(replicas.into()).await
     }
 
-    /// The pod that leads, once one does: what holds the Lease may have died.
-    pub async fn leader(&self) -> Result<String, Failure> {
-        self.next_leader("").await
+    /// Waits until an existing pod holds the Lease, and returns the pod's name.
+    pub async fn wait_leader(&self) -> Result<String, Failure> {
+        self.wait_leader_other_than("").await
     }
 
-    /// The pod that leads, once it is another than `before`.
-    pub async fn next_leader(&self, before: &str) -> Result<String, Failure> {
-        eventually("an operator leads", async || {
-            let holder = self.holder().await?;
-            let pods: Vec<_> = self.pods().await?.iter().map(ResourceExt::name_any).collect();
-            ensure(holder != before && pods.contains(&holder), || {
-                format!("{holder} holds the Lease: {pods:?}")
-            })?;
-            Ok(holder)
+    /// Waits until an existing pod other than `previous` holds the Lease, and returns the pod's name.
+    pub async fn wait_leader_other_than(&self, previous: &str) -> Result<String, Failure> {
+        eventually("another pod of the operator is the leader", async || self.other_leader(previous).await)
+            .await
+    }
+
+    /// Does the same as [`Self::wait_leader_other_than`], with a deadline. Returns the time that it took.
+    pub async fn wait_takeover(&self, previous: &str, deadline: Duration) -> Result<Duration, Failure> {
+        let started = Instant::now();
+        eventually_within(deadline, "another pod of the operator is the leader", async || {
+            self.other_leader(previous).await
         })
-        .await
+        .await?;
+        Ok(started.elapsed())
     }
 
-    /// The pod that holds the Lease: its name is its host's, which begins the holder's identity.
-    async fn holder(&self) -> Result<String, Failure> {
+    async fn other_leader(&self, previous: &str) -> Result<String, Failure> {
+        let holder = self.lease_holder().await?;
+        let pods = self.pod_names().await?;
+        ensure(holder != previous && pods.contains(&holder), || {
+            format!("{holder} holds the Lease; the operator's pods are {pods:?}")
+        })?;
+        Ok(holder)
+    }
+
+    /// Returns the pod that holds the Lease. The holder's identity begins with the pod's name.
+    async fn lease_holder(&self) -> Result<String, Failure> {
         let lease = self.leases.get(NAME).await?.spec.unwrap_or_default();
-        let holder = lease.holder_identity.unwrap_or_default();
-        let pod = holder.split('_').next().filter(|pod| !pod.is_empty());
-        pod.map(str::to_owned).ok_or_else(|| Failure::Unmet(format!("nobody holds the Lease: {holder:?}")))
+        let identity = lease.holder_identity.unwrap_or_default();
+        let pod = identity.split('_').next().filter(|pod| !pod.is_empty());
+        pod.map(str::to_owned)
+            .ok_or_else(|| Failure::Unexpected(format!("the Lease has no holder: {identity:?}")))
     }
 
-    /// One of its pods.
-    pub async fn pod(&self, name: &str) -> Result<Pod, Failure> {
+    /// Reads one of the operator's pods.
+    pub async fn get_pod(&self, name: &str) -> Result<Pod, Failure> {
         Ok(self.pods.get(name).await?)
     }
 
-    /// Tells one pod to end, as a rollout does.
-    pub async fn end_pod(&self, name: &str) -> Result<(), Failure> {
+    /// Deletes one pod gracefully, as a rollout does.
+    pub async fn delete_pod(&self, name: &str) -> Result<(), Failure> {
         self.pods.delete(name, &DeleteParams::default()).await?;
         Ok(())
     }
 
-    async fn ready_pods(&self, wanted: usize) -> Result<Vec<Pod>, Failure> {
-        eventually("the operator is ready", async || {
-            let pods = self.pods().await?;
+    async fn wait_ready_pods(&self, count: usize) -> Result<Vec<Pod>, Failure> {
+        eventually("the operator's pods are ready", async || {
+            let pods = self.list_pods().await?;
             let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-            same("its pods, and those that are ready", &(pods.len(), ready), &(wanted, wanted))?;
+            ensure_eq("number of pods, and of ready pods", &(pods.len(), ready), &(count, count))?;
             Ok(pods)
         })
         .await
     }
 
+    async fn pod_names(&self) -> Result<Vec<String>, Failure> {
+        Ok(self.list_pods().await?.iter().map(ResourceExt::name_any).collect())
+    }
+
     async fn delete_pods(&self, params: &DeleteParams) -> Result<(), Failure> {
-        for pod in self.pods().await? {
-            match self.pods.delete(&pod.name_any(), params).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() => (),
-                outcome => drop(outcome?),
-            }
+        for pod in self.pod_names().await? {
+            delete_if_exists(&self.pods, &pod, params).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the operator made for a Service. Does I/O.
+//! The proxies of a Service: their workloads, their pods and their metrics. Does I/O.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,38 +10,39 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
 
-use crate::backend::is_ready;
-use crate::{Failure, Namespace, ServiceBuilder, ensure, eventually, same, service};
-
-/// The namespace of the operator and, by default, of its proxies.
-pub const OPERATOR_NAMESPACE: &str = "kube-system";
+use crate::failure::{Failure, ensure, ensure_eq};
+use crate::namespace::Namespace;
+use crate::operator::OPERATOR_NAMESPACE;
+use crate::pods::is_ready;
+use crate::polling::eventually;
+use crate::service::{ServiceBuilder, service};
 
 impl Namespace {
-    /// The DaemonSet that was made for a Service; a failure unless there is exactly one.
-    pub async fn daemonset(&self, service: &ServiceBuilder) -> Result<DaemonSet, Failure> {
-        let mut found = self.daemonsets(service).await?;
-        ensure(found.len() == 1, || format!("{} DaemonSets for {}", found.len(), service.name()))?;
-        Ok(found.remove(0))
+    /// Returns the DaemonSet of a Service; an error unless there is exactly one.
+    pub async fn get_daemonset(&self, service: &ServiceBuilder) -> Result<DaemonSet, Failure> {
+        let mut daemonsets = self.list_daemonsets(service).await?;
+        ensure_eq(&format!("number of DaemonSets of {}", service.name()), &daemonsets.len(), &1)?;
+        Ok(daemonsets.remove(0))
     }
 
-    /// Each DaemonSet that was made for a Service, anywhere.
-    pub async fn daemonsets(&self, service: &ServiceBuilder) -> Result<Vec<DaemonSet>, Failure> {
-        Ok(Api::all(self.client()).list(&self.made_for(service)).await?.items)
+    /// Returns each `DaemonSet` of a Service in all namespaces.
+    pub async fn list_daemonsets(&self, service: &ServiceBuilder) -> Result<Vec<DaemonSet>, Failure> {
+        Ok(Api::all(self.client()).list(&self.proxies_of(service)).await?.items)
     }
 
-    /// Each DaemonSet that was made for any Service of the namespace.
-    pub async fn all_daemonsets(&self) -> Result<Vec<DaemonSet>, Failure> {
+    /// Returns each `DaemonSet` of all Services of this namespace.
+    pub async fn list_all_daemonsets(&self) -> Result<Vec<DaemonSet>, Failure> {
         Ok(Api::all(self.client()).list(&self.all_proxies()).await?.items)
     }
 
-    /// Makes a DaemonSet of the test's own.
+    /// Creates a DaemonSet that the operator does not manage, in the operator's namespace.
     pub async fn create_daemonset(&self, daemonset: &DaemonSet) -> Result<(), Failure> {
         let api = Api::<DaemonSet>::namespaced(self.client(), OPERATOR_NAMESPACE);
         api.create(&PostParams::default(), daemonset).await?;
         Ok(())
     }
 
-    /// Deletes it, and waits until its pods are gone.
+    /// Deletes a DaemonSet in the operator's namespace, and waits until its pods are gone.
     pub async fn delete_daemonset(&self, daemonset: &DaemonSet) -> Result<(), Failure> {
         let api = Api::<DaemonSet>::namespaced(self.client(), OPERATOR_NAMESPACE);
         let params = DeleteParams {
@@ -50,58 +51,59 @@ impl Namespace {
         };
         api.delete(&daemonset.name_any(), &params).await?;
         eventually("the DaemonSet is gone", async || {
-            ensure(api.get_opt(&daemonset.name_any()).await?.is_none(), || "it is still there".to_owned())
+            ensure(api.get_opt(&daemonset.name_any()).await?.is_none(), || "it still exists".to_owned())
         })
         .await
     }
 
-    /// Each Deployment that was made for a Service, anywhere.
-    pub async fn deployments(&self, service: &ServiceBuilder) -> Result<Vec<Deployment>, Failure> {
-        Ok(Api::all(self.client()).list(&self.made_for(service)).await?.items)
+    /// Returns the Deployments of a Service in all namespaces.
+    pub async fn list_deployments(&self, service: &ServiceBuilder) -> Result<Vec<Deployment>, Failure> {
+        Ok(Api::all(self.client()).list(&self.proxies_of(service)).await?.items)
     }
 
-    /// The pods of a Service's proxies, anywhere.
-    pub async fn proxy_pods(&self, service: &ServiceBuilder) -> Result<Vec<Pod>, Failure> {
-        Ok(Api::all(self.client()).list(&self.made_for(service)).await?.items)
+    /// Returns the proxy pods of a Service in all namespaces.
+    pub async fn list_proxy_pods(&self, service: &ServiceBuilder) -> Result<Vec<Pod>, Failure> {
+        Ok(Api::all(self.client()).list(&self.proxies_of(service)).await?.items)
     }
 
-    /// The addresses of a Service's proxy pods, by their nodes' names.
-    pub async fn proxy_addresses(
+    /// Returns the addresses of a Service's proxy pods, keyed by the name of their node.
+    pub async fn proxy_pod_ips(
         &self,
         service: &ServiceBuilder,
     ) -> Result<BTreeMap<String, Vec<IpAddr>>, Failure> {
-        let pods = self.proxy_pods(service).await?;
-        Ok(pods.iter().filter_map(addresses).collect())
+        let pods = self.list_proxy_pods(service).await?;
+        Ok(pods.iter().filter_map(node_and_ips).collect())
     }
 
-    /// Waits until every pod of a Service's proxies is new, ready, and the only one on its node.
-    pub async fn rolled_out(&self, service: &ServiceBuilder) -> Result<DaemonSet, Failure> {
+    /// Waits until a Service's DaemonSet is rolled out: every pod is current and ready, and none is terminating.
+    pub async fn wait_rolled_out(&self, service: &ServiceBuilder) -> Result<DaemonSet, Failure> {
         eventually("the proxies are rolled out", async || {
-            let daemonset = self.daemonset(service).await?;
+            let daemonset = self.get_daemonset(service).await?;
             let status = daemonset.status.clone().unwrap_or_default();
-            let seen = (status.updated_number_scheduled, status.number_ready, status.observed_generation);
-            let wanted = status.desired_number_scheduled;
-            same(
-                "updated, ready, generation",
-                &seen,
-                &(Some(wanted), wanted, daemonset.metadata.generation),
+            let desired = status.desired_number_scheduled;
+            ensure_eq(
+                "updated pods, ready pods, observed generation",
+                &(status.updated_number_scheduled, status.number_ready, status.observed_generation),
+                &(Some(desired), desired, daemonset.metadata.generation),
             )?;
-            let pods = self.proxy_pods(service).await?;
-            let (ready, all) = (pods.iter().filter(|pod| is_ready(pod)).count(), pods.len());
-            let wanted = usize::try_from(wanted).unwrap_or(0);
-            same("ready pods, and those that terminate", &(ready, all - ready), &(wanted, 0))?;
-            ensure(wanted > 0, || "no node takes proxies".to_owned())?;
+            let pods = self.list_proxy_pods(service).await?;
+            let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+            let desired = usize::try_from(desired).unwrap_or(0);
+            ensure_eq("ready pods, other pods", &(ready, pods.len() - ready), &(desired, 0))?;
+            ensure(desired > 0, || "the DaemonSet selects no node".to_owned())?;
             Ok(daemonset)
         })
         .await
     }
 
-    /// The metrics of the first of a Service's proxies, as the API server gets them from the pod.
-    pub async fn proxy_metrics(&self, service: &ServiceBuilder) -> Result<String, Failure> {
-        let pods = self.proxy_pods(service).await?;
-        let pod = pods.first().ok_or_else(|| Failure::Unmet("no proxy pod".to_owned()))?;
-        let mut args =
-            pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|c| c.args.iter().flatten());
+    /// Returns the metrics of the first proxy pod of a Service, read through the API server.
+    pub async fn get_proxy_metrics(&self, service: &ServiceBuilder) -> Result<String, Failure> {
+        let pods = self.list_proxy_pods(service).await?;
+        let pod = pods
+            .first()
+            .ok_or_else(|| Failure::Unexpected(format!("the Service {} has no proxy pod", service.name())))?;
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let mut args = containers.flat_map(|container| container.args.iter().flatten());
         let port = args.find_map(|arg| arg.strip_prefix("--probe-port=")).unwrap_or_default();
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics");
@@ -109,50 +111,59 @@ impl Namespace {
         Ok(self.client().request_text(request).await?)
     }
 
-    /// Deletes all pods of a Service's proxies at once.
-    pub async fn restart_proxies(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+    /// Deletes all proxy pods of a Service at the same time.
+    pub async fn delete_proxy_pods(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         let pods = Api::<Pod>::namespaced(self.client(), OPERATOR_NAMESPACE);
-        pods.delete_collection(&DeleteParams::default(), &self.made_for(service)).await?;
+        pods.delete_collection(&DeleteParams::default(), &self.proxies_of(service)).await?;
         Ok(())
     }
 
-    /// Waits until nothing that was made for a Service is left, nor any addresses in its status.
-    pub async fn withdrawn(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+    /// Waits until a Service has no workload, no proxy pod, and no address in its status.
+    pub async fn wait_cleaned_up(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         eventually("the proxies are gone", async || {
-            let deployments = Api::<Deployment>::all(self.client()).list(&self.made_for(service)).await?;
+            let deployments = self.list_deployments(service).await?;
             let deployments = deployments.iter().map(ResourceExt::name_any);
-            let daemonsets = self.daemonsets(service).await?;
+            let daemonsets = self.list_daemonsets(service).await?;
             let workloads: Vec<_> = daemonsets.iter().map(ResourceExt::name_any).chain(deployments).collect();
-            let pods: Vec<_> = self.proxy_pods(service).await?.iter().map(ResourceExt::name_any).collect();
-            same("workloads and pods", &(workloads, pods), &(vec![], vec![]))
+            let pods: Vec<_> =
+                self.list_proxy_pods(service).await?.iter().map(ResourceExt::name_any).collect();
+            ensure_eq("workloads and pods", &(workloads, pods), &(vec![], vec![]))
         })
         .await?;
-        eventually("the status is cleared", async || match self.published(service).await {
-            Ok(addresses) => same("addresses", &addresses, &vec![]),
+        eventually("the status has no addresses", async || match self.published_addresses(service).await {
+            Ok(addresses) => ensure_eq("published addresses", &addresses, &vec![]),
             Err(Failure::Api(kube::Error::Api(status))) if status.is_not_found() => Ok(()),
             Err(failure) => Err(failure),
         })
         .await
     }
 
-    /// Waits until the operator has seen everything up to now: a Service that is made now gets its proxies.
-    pub async fn operator_caught_up(&self) -> Result<(), Failure> {
-        let [port] = self.ports().await?;
-        let later = service(&format!("later-{port}")).tcp(port);
-        self.apply(&later).await?;
-        eventually("the operator serves a later Service", async || self.daemonset(&later).await).await?;
-        self.delete(&later).await
+    /// Waits until the operator has processed all earlier changes: creates a Service, and waits for its DaemonSet.
+    pub async fn wait_operator_synced(&self) -> Result<(), Failure> {
+        let [port] = self.allocate_ports().await?;
+        let marker = service(&format!("marker-{port}")).tcp(port);
+        self.apply(&marker).await?;
+        eventually("the operator has created the marker's DaemonSet", async || {
+            self.get_daemonset(&marker).await
+        })
+        .await?;
+        self.delete_service(&marker).await
     }
 
-    fn made_for(&self, service: &ServiceBuilder) -> ListParams {
-        let labels = labels::of_proxy(self.name(), service.name());
+    fn proxies_of(&self, service: &ServiceBuilder) -> ListParams {
+        let labels = labels::proxy_labels(self.name(), service.name());
         let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         ListParams::default().labels(&labels.join(","))
     }
+
+    /// Selects the workloads and pods of all Services of this namespace.
+    pub(crate) fn all_proxies(&self) -> ListParams {
+        ListParams::default().labels(&format!("{}={}", labels::SERVICE_NAMESPACE, self.name()))
+    }
 }
 
-fn addresses(pod: &Pod) -> Option<(String, Vec<IpAddr>)> {
+fn node_and_ips(pod: &Pod) -> Option<(String, Vec<IpAddr>)> {
     let node = pod.spec.as_ref()?.node_name.clone()?;
-    let addresses = pod.status.as_ref()?.pod_ips.iter().flatten();
-    Some((node, addresses.filter_map(|address| address.ip.parse().ok()).collect()))
+    let pod_ips = pod.status.as_ref()?.pod_ips.iter().flatten();
+    Some((node, pod_ips.filter_map(|pod_ip| pod_ip.ip.parse().ok()).collect()))
 }

@@ -1,38 +1,47 @@
-//! What came of asking, and its form as a line of `echo batch`. Pure.
+//! The result of a request to one target, and its format as a line of `echo batch`. Pure.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::{Answer, Target};
+use crate::answer::Answer;
+use crate::failure::Failure;
+use crate::target::Target;
 
 const NO_ANSWER: &str = "no answer: ";
 
-/// What came of asking one target.
+/// The result of a request to one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Who was asked.
+    /// The target of the request.
     pub target: Target,
-    /// The client's own address towards the target, where there is a route.
-    pub from: Option<IpAddr>,
-    /// The answer, or why there is none.
-    pub outcome: Result<Answer, String>,
+    /// The client's own address towards the target; `None` if there is no route.
+    pub client: Option<IpAddr>,
+    /// The answer, or the reason why there is none.
+    pub result: Result<Answer, String>,
+}
+
+impl Reply {
+    /// Returns the answer, or a failure with the reason why there is none.
+    pub fn answer(&self) -> Result<&Answer, Failure> {
+        self.result.as_ref().map_err(|_| Failure::Unexpected(self.to_string()))
+    }
 }
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let from = self.from.map_or_else(|| "-".to_owned(), |from| from.to_string());
-        write!(f, "{} from {from} ", self.target)?;
-        match &self.outcome {
+        let client = self.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
+        write!(f, "{} from {client} ", self.target)?;
+        match &self.result {
             Ok(answer) => write!(f, "{answer}"),
             Err(reason) => write!(f, "{NO_ANSWER}{reason}"),
         }
     }
 }
 
-/// A line that `echo batch` does not print.
+/// The error for a line that is not a [`Reply`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no line of the echo client")]
+#[error("{0:?} is not a line of `echo batch`; expected PROTOCOL/ADDRESS/PORT from ADDRESS ANSWER")]
 pub struct ParseReplyError(String);
 
 impl FromStr for Reply {
@@ -45,13 +54,13 @@ impl FromStr for Reply {
 
 fn parse(line: &str) -> Option<Reply> {
     let (target, rest) = line.split_once(" from ")?;
-    let (from, outcome) = rest.split_once(' ')?;
+    let (client, result) = rest.split_once(' ')?;
     Some(Reply {
         target: target.parse().ok()?,
-        from: from.parse().ok(),
-        outcome: match outcome.strip_prefix(NO_ANSWER) {
+        client: client.parse().ok(),
+        result: match result.strip_prefix(NO_ANSWER) {
             Some(reason) => Err(reason.to_owned()),
-            None => Ok(outcome.parse().ok()?),
+            None => Ok(result.parse().ok()?),
         },
     })
 }
@@ -61,13 +70,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_is_read_as_it_was_written() {
+    fn parsing_a_displayed_reply_returns_the_same_reply() {
         let target = "tcp/fd29::11/80".parse().unwrap();
         let answer =
             "host=backend node=node1 protocol=tcp port=8080 client=[fd29::100]:4242".parse().unwrap();
         for reply in [
-            Reply { target, from: Some("fd29::100".parse().unwrap()), outcome: Ok(answer) },
-            Reply { target, from: None, outcome: Err("no route: unreachable (os error 101)".to_owned()) },
+            Reply { target, client: Some("fd29::100".parse().unwrap()), result: Ok(answer) },
+            Reply { target, client: None, result: Err("no route: unreachable (os error 101)".to_owned()) },
         ] {
             assert_eq!(reply.to_string().parse(), Ok(reply));
         }

@@ -1,4 +1,4 @@
-//! Services as tests write them: `service("web").tcp(80).udp(53)`. Pure.
+//! A builder of the tests' Services: `service("web").tcp(80).udp(53)`. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::backend;
 
-/// A Service in the making.
+/// A builder of a Service.
 #[derive(Clone, Debug)]
 pub struct ServiceBuilder {
     name: String,
@@ -20,7 +20,7 @@ pub struct ServiceBuilder {
     default_ip_mode: &'static str,
 }
 
-/// One port of a Service.
+/// A port of a Service, and the backend's port behind it.
 #[derive(Clone, Copy, Debug)]
 pub struct PortMapping {
     pub(crate) protocol: Protocol,
@@ -30,14 +30,15 @@ pub struct PortMapping {
 }
 
 impl PortMapping {
-    /// The port on which clients arrive.
+    /// Returns the Service's port.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 }
 
-/// A Service of type LoadBalancer for the test's backend, of the cluster's first address family, still without ports.
+/// Returns a Service of type LoadBalancer that selects the test's backend. It has no ports, and the cluster's first
+/// address family.
 #[must_use]
 pub fn service(name: &str) -> ServiceBuilder {
     ServiceBuilder {
@@ -55,34 +56,34 @@ pub fn service(name: &str) -> ServiceBuilder {
 }
 
 impl ServiceBuilder {
-    /// A TCP port, served by the backend's first port.
+    /// Adds a TCP port whose target is [`backend::PORT`].
     #[must_use]
     pub fn tcp(self, port: u16) -> Self {
         self.port(Protocol::Tcp, port, backend::PORT)
     }
 
-    /// A UDP port, served by the backend's first port.
+    /// Adds a UDP port whose target is [`backend::PORT`].
     #[must_use]
     pub fn udp(self, port: u16) -> Self {
         self.port(Protocol::Udp, port, backend::PORT)
     }
 
-    /// A port, served by the backend's port `target`. A port that is there already is changed.
+    /// Adds a port whose target is the backend's port `target`. Replaces an existing port of the same number.
     #[must_use]
     pub fn port(mut self, protocol: Protocol, port: u16, target: u16) -> Self {
-        self.ports.retain(|other| (other.protocol, other.port) != (protocol, port));
+        self = self.without_port(protocol, port);
         self.ports.push(PortMapping { protocol, port, target, node_port: None });
         self
     }
 
-    /// Takes a port away.
+    /// Removes a port.
     #[must_use]
-    pub fn without(mut self, protocol: Protocol, port: u16) -> Self {
-        self.ports.retain(|other| (other.protocol, other.port) != (protocol, port));
+    pub fn without_port(mut self, protocol: Protocol, port: u16) -> Self {
+        self.ports.retain(|existing| (existing.protocol, existing.port) != (protocol, port));
         self
     }
 
-    /// The same nodePort for the first port as for nothing else.
+    /// Sets the nodePort of the first port.
     #[must_use]
     pub fn node_port(mut self, node_port: u16) -> Self {
         if let Some(port) = self.ports.first_mut() {
@@ -91,14 +92,14 @@ impl ServiceBuilder {
         self
     }
 
-    /// Without nodePorts, which a load balancer like ours does not need.
+    /// Disables the allocation of nodePorts, which Akrobateo does not need.
     #[must_use]
     pub fn without_node_ports(mut self) -> Self {
         self.spec.allocate_load_balancer_node_ports = Some(false);
         self
     }
 
-    /// Of exactly these families, in this order: `["IPv4"]`, `["IPv6"]`, or both.
+    /// Sets the address families, in this order: `["IPv4"]`, `["IPv6"]`, or both.
     #[must_use]
     pub fn families(mut self, families: &[&str]) -> Self {
         let policy = if families.len() == 1 { "SingleStack" } else { "RequireDualStack" };
@@ -107,98 +108,98 @@ impl ServiceBuilder {
         self
     }
 
-    /// With ipMode Proxy, so that nobody but the proxies answers.
+    /// Sets ipMode Proxy, so that only the proxies answer on the published addresses.
     #[must_use]
-    pub fn proxy_mode(self) -> Self {
+    pub fn ip_mode_proxy(self) -> Self {
         self.annotation(annotations::IP_MODE, "Proxy")
     }
 
-    /// Of the ipMode that the operator chooses where, without an annotation, that is expected to be this one.
+    /// Sets the ipMode that the test expects in the status if the Service has no annotation for it.
     #[must_use]
-    pub fn published_as(mut self, ip_mode: &'static str) -> Self {
+    pub fn expect_ip_mode(mut self, ip_mode: &'static str) -> Self {
         self.default_ip_mode = ip_mode;
         self
     }
 
-    /// With an annotation.
+    /// Sets an annotation.
     #[must_use]
     pub fn annotation(mut self, name: &str, value: &str) -> Self {
         self.annotations.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// With a label.
+    /// Sets a label.
     #[must_use]
     pub fn label(mut self, name: &str, value: &str) -> Self {
         self.labels.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// With a further label in the selector.
+    /// Adds a label to the selector.
     #[must_use]
-    pub fn selecting(mut self, name: &str, value: &str) -> Self {
+    pub fn select_label(mut self, name: &str, value: &str) -> Self {
         self.spec.selector.get_or_insert_default().insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// For clients in these ranges only.
+    /// Sets loadBalancerSourceRanges.
     #[must_use]
     pub fn source_ranges(mut self, ranges: &[String]) -> Self {
         self.spec.load_balancer_source_ranges = Some(ranges.to_vec());
         self
     }
 
-    /// Of a class of load balancers.
+    /// Sets loadBalancerClass.
     #[must_use]
     pub fn class(mut self, class: &str) -> Self {
         self.spec.load_balancer_class = Some(class.to_owned());
         self
     }
 
-    /// With externalTrafficPolicy Local.
+    /// Sets externalTrafficPolicy Local.
     #[must_use]
-    pub fn local(mut self) -> Self {
+    pub fn traffic_policy_local(mut self) -> Self {
         self.spec.external_traffic_policy = Some("Local".to_owned());
         self
     }
 
-    /// On the nodes with these names only.
+    /// Selects the nodes with these names for the proxies.
     #[must_use]
-    pub fn on(self, nodes: &[&str]) -> Self {
+    pub fn on_nodes(self, nodes: &[&str]) -> Self {
         self.annotation(
             annotations::NODE_SELECTOR,
             &format!("kubernetes.io/hostname in ({})", nodes.join(",")),
         )
     }
 
-    /// Of type ClusterIP.
+    /// Sets the type ClusterIP.
     #[must_use]
-    pub fn cluster_ip(mut self) -> Self {
+    pub fn type_cluster_ip(mut self) -> Self {
         self.spec.type_ = Some("ClusterIP".to_owned());
         self
     }
 
-    /// Its name.
+    /// Returns the Service's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its ports.
+    /// Returns the Service's ports.
     #[must_use]
     pub fn ports(&self) -> &[PortMapping] {
         &self.ports
     }
 
-    /// The ipMode that its status must have.
-    pub(crate) fn ip_mode(&self) -> &str {
+    /// Returns the ipMode that the test expects in the status.
+    pub(crate) fn expected_ip_mode(&self) -> &str {
         self.annotations.get(annotations::IP_MODE).map_or(self.default_ip_mode, String::as_str)
     }
 
     pub(crate) fn build(&self) -> Service {
         let ports = self.ports.iter().map(|port| ServicePort {
             name: Some(format!("{}-{}", port.protocol, port.port)),
-            protocol: Some(port.protocol.as_str().to_uppercase()),
+            protocol: Some(port.protocol.api_name().to_owned()),
             port: port.port.into(),
             target_port: Some(IntOrString::Int(port.target.into())),
             node_port: port.node_port.map(Into::into),

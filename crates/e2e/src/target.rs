@@ -1,4 +1,4 @@
-//! Whom a client asks, and its form as an argument: `tcp/172.29.0.11/80`. Pure.
+//! The target of a request, and its format as an argument: `tcp/172.29.0.11/80`. Pure.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use akrobateo_core::Protocol;
 /// A port of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Target {
-    /// TCP or UDP.
+    /// The protocol; TCP or UDP.
     pub protocol: Protocol,
     /// The address.
     pub host: IpAddr,
@@ -24,9 +24,9 @@ impl fmt::Display for Target {
     }
 }
 
-/// A text that is not a [`Target`].
+/// The error for a text that is not a [`Target`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not of the form tcp/ADDRESS/PORT or udp/ADDRESS/PORT")]
+#[error("{0:?} is not a target; expected tcp/ADDRESS/PORT or udp/ADDRESS/PORT")]
 pub struct ParseTargetError(String);
 
 impl FromStr for Target {
@@ -49,14 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_read_as_it_is_written() {
+    fn displaying_a_parsed_target_returns_the_same_text() {
         for text in ["tcp/172.29.0.11/80", "udp/fd29::11/65535"] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn what_cannot_be_asked_is_refused() {
+    fn parser_rejects_invalid_targets() {
         for text in ["tcp/80", "sctp/172.29.0.11/80", "tcp/web/80", "tcp/172.29.0.11/http", "tcp/::1/80/"] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! Too many requests: the API server's own fairness, set so that it refuses all but one at a time of the operator's. Does
+//! Throttles the operator with the API server's Priority and Fairness: one request at a time, 429 for the others. Does
 //! I/O.
 
 use std::fmt::Debug;
@@ -10,28 +10,30 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::audit::OPERATOR_ACCOUNT;
-use crate::{Failure, ensure, eventually};
+use crate::delete::delete_if_exists;
+use crate::failure::{Failure, ensure};
+use crate::operator::OPERATOR_ACCOUNT;
+use crate::polling::eventually;
 
 const NAME: &str = "e2e-throttle";
-/// All that it asks for but its Lease: without that it would stop asking.
+/// The API groups that the operator uses, without that of its Lease: without its Lease it would stop its requests.
 const GROUPS: [&str; 4] = ["", "apps", "discovery.k8s.io", "events.k8s.io"];
-/// Before all of the API server's own but those that it keeps to itself.
+/// The precedence after that of the exempt schemas (1 and 2) and before all other predefined ones.
 const PRECEDENCE: u8 = 3;
 
-/// The objects that make the API server refuse.
+/// The objects that configure the throttling.
 pub(crate) struct Throttle {
     schemas: Api<FlowSchema>,
     levels: Api<PriorityLevelConfiguration>,
 }
 
 impl Throttle {
-    pub(crate) fn of(client: &Client) -> Self {
+    pub(crate) fn new(client: &Client) -> Self {
         Self { schemas: Api::all(client.clone()), levels: Api::all(client.clone()) }
     }
 
-    /// One seat, none to borrow, and no queue: 429 for whatever comes at the same time.
-    pub(crate) async fn on(&self) -> Result<(), Failure> {
+    /// Allows the operator one seat, without borrowing and without a queue, and waits until this is in force.
+    pub(crate) async fn enable(&self) -> Result<(), Failure> {
         let limits = json!({
             "nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0,
             "limitResponse": { "type": "Reject" },
@@ -49,18 +51,19 @@ impl Throttle {
         let spec =
             json!({ "matchingPrecedence": PRECEDENCE, "priorityLevelConfiguration": level, "rules": rules });
         create(&self.schemas, spec).await?;
-        eventually("the API server has taken note", async || {
+        eventually("the API server uses the FlowSchema", async || {
             let status = self.schemas.get(NAME).await?.status.unwrap_or_default();
-            let mut conditions = status.conditions.into_iter().flatten();
-            let noted = conditions.any(|condition| condition.status.as_deref() == Some("False"));
-            ensure(noted, || "it has not".to_owned())
+            let conditions: Vec<_> = status.conditions.into_iter().flatten().collect();
+            // The condition Dangling is False when the priority level exists.
+            let is_active = conditions.iter().any(|condition| condition.status.as_deref() == Some("False"));
+            ensure(is_active, || format!("its conditions are {conditions:?}"))
         })
         .await
     }
 
-    pub(crate) async fn off(&self) -> Result<(), Failure> {
-        delete(&self.schemas, NAME).await?;
-        delete(&self.levels, NAME).await
+    pub(crate) async fn disable(&self) -> Result<(), Failure> {
+        delete_if_exists(&self.schemas, NAME, &DeleteParams::default()).await?;
+        delete_if_exists(&self.levels, NAME, &DeleteParams::default()).await
     }
 }
 
@@ -72,15 +75,4 @@ where
     let object: K = object.map_err(kube::Error::SerdeError)?;
     api.create(&PostParams::default(), &object).await?;
     Ok(())
-}
-
-/// Deletes an object, if it is there.
-pub(crate) async fn delete<K: Clone + DeserializeOwned + Debug>(
-    api: &Api<K>,
-    name: &str,
-) -> Result<(), Failure> {
-    match api.delete(name, &DeleteParams::default()).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        outcome => outcome.map(drop).map_err(Failure::from),
-    }
 }

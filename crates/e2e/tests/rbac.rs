@@ -1,39 +1,43 @@
-//! The operator has exactly the rights that it uses. Runs after all other tests: they are what uses them.
+//! The operator's roles grant exactly the permissions that it uses. Runs after all other tests, which use them.
 
 use std::collections::BTreeSet;
 
-use e2e::{Failure, Right, Rights, audit, eventually, fault_test, same};
+use e2e::{Failure, Permission, Permissions, audit, ensure, ensure_eq, eventually, fault_test};
 
-fn right(group: &str, resource: &str, verb: &str) -> Right {
-    Right { group: group.to_owned(), resource: resource.to_owned(), verb: verb.to_owned() }
-}
-
-/// What a request needs the right to.
-fn needed(request: &audit::Request) -> Vec<Right> {
-    let of = |verb| right(&request.group, &request.resource, verb);
-    // Server-side apply of what does not exist yet is authorized as a patch, and then as a create.
-    let creates = request.verb == "patch" && request.code == 201;
-    [of(&request.verb)].into_iter().chain(creates.then(|| of("create"))).collect()
+/// Returns the permissions that a request needs.
+fn needed_permissions(request: &audit::Request) -> Vec<Permission> {
+    let with_verb = |verb: &str| Permission {
+        group: request.group.clone(),
+        resource: request.resource.clone(),
+        verb: verb.to_owned(),
+    };
+    // Server-side apply of a new object is authorized as a patch first, and then as a create.
+    let is_create = request.verb == "patch" && request.code == 201;
+    [with_verb(&request.verb)].into_iter().chain(is_create.then(|| with_verb("create"))).collect()
 }
 
 #[tokio::test]
-async fn the_operator_uses_every_right_that_it_has_and_asks_for_no_other() -> Result<(), Failure> {
+async fn operator_uses_each_of_its_permissions_and_needs_no_other() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        let rights = Rights::of_the_operator(&namespace.cluster().client).await?;
-        assert!(!rights.granted.is_empty(), "no role is bound to the operator");
-        // Watches are logged when they end.
+        let permissions = Permissions::list_operator_permissions(&namespace.cluster().client).await?;
+        ensure(!permissions.granted.is_empty(), || {
+            "no role is bound to the operator; deploy it first".to_owned()
+        })?;
+        let recent_requests = || {
+            let requests = audit::requests()?.into_iter();
+            Ok::<_, Failure>(requests.filter(|request| request.received_at >= permissions.last_changed))
+        };
+        // The audit log has a watch when the watch ends.
         faults.operator.restart().await?;
-        eventually("every right has been used", async || {
-            let requests = audit::requests()?.into_iter().filter(|request| request.at >= rights.since);
-            let used: BTreeSet<Right> = requests.filter(|r| r.allowed).flat_map(|r| needed(&r)).collect();
-            let unused: Vec<_> = rights.granted.difference(&used).collect();
-            same("rights that were never used", &unused, &vec![])
+        eventually("the operator has used every permission", async || {
+            let allowed = recent_requests()?.filter(|request| request.allowed);
+            let used: BTreeSet<_> = allowed.flat_map(|request| needed_permissions(&request)).collect();
+            let unused: Vec<_> = permissions.granted.difference(&used).collect();
+            ensure_eq("unused permissions", &unused, &vec![])
         })
         .await?;
-        let denied: Vec<_> =
-            audit::requests()?.into_iter().filter(|r| r.at >= rights.since && r.forbidden).collect();
-        assert!(denied.is_empty(), "denied: {denied:?}");
-        Ok(())
+        let denied: Vec<_> = recent_requests()?.filter(|request| request.forbidden).collect();
+        ensure(denied.is_empty(), || format!("RBAC denied these requests: {denied:?}"))
     })
     .await
 }

@@ -1,64 +1,66 @@
-//! The switches of IPv4 forwarding, one per interface, over netlink: for /proc/sys is read-only in a pod.
+//! The sysctl of IPv4 forwarding of each interface, over netlink, because /proc/sys is read-only in a pod. Does I/O.
 //!
-//! A packet is passed on if the interface that it came in by has its switch on; `ip_forward` only sets all
-//! of them (Documentation/networking/ip-sysctl.rst).
+//! The kernel forwards a packet if forwarding is on for the interface on which the packet arrived. The sysctl
+//! `ip_forward` only sets the value of all interfaces (Documentation/networking/ip-sysctl.rst).
 
 use netfilter::netlink::{Attr, Message, Messages, NetlinkError, Protocol, Socket, message};
 
-/// How often a list that changes while it is read is asked for again.
-const ATTEMPTS: u32 = 10;
-/// linux/rtnetlink.h.
+/// The number of times that a dump is tried if interfaces change while the kernel lists them.
+const DUMP_ATTEMPTS: u32 = 10;
+/// `RTM_NEWLINK`, `RTM_GETLINK` and `RTM_SETLINK` (linux/rtnetlink.h).
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
 const SET_LINK: u16 = 19;
-/// Length of struct `ifinfomsg`.
+/// The length of struct `ifinfomsg` (linux/rtnetlink.h).
 const HEADER_LEN: usize = 16;
-/// linux/if.h.
+/// `IFF_LOOPBACK` (linux/if.h).
 const LOOPBACK: u32 = 0x8;
-/// `linux/if_link.h`; in `IFLA_AF_SPEC`, the attributes are address families.
+/// `IFLA_IFNAME`, `IFLA_AF_SPEC` and `IFLA_INET_CONF` (`linux/if_link.h`). Each attribute of `IFLA_AF_SPEC` is an
+/// address family.
 const NAME: u16 = 3;
 const AF_SPEC: u16 = 26;
 const AF_INET: u16 = 2;
 const INET_CONF: u16 = 1;
-/// linux/ip.h: an attribute type when set, and plus one the place in the array when listed.
+/// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). In a request it is an attribute's type. In a dump it is a place in an
+/// array, counted from 1.
 const DEVCONF_FORWARDING: u16 = 1;
 
-/// An interface that doesn't pass packets on.
+/// An interface for which forwarding is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Closed {
+struct NotForwarding {
     index: [u8; 4],
     name: String,
 }
 
-/// Switches forwarding on where it is off; returns the names of those interfaces.
+/// Switches forwarding on for each interface where it is off. Returns the names of these interfaces.
 pub fn enable() -> Result<Vec<String>, NetlinkError> {
     let socket = Socket::open(Protocol::Route)?;
-    let closed = list(&socket)?;
-    for interface in &closed {
-        socket.request(&open(interface), |_| ())?;
+    let interfaces = not_forwarding(&socket)?;
+    for interface in &interfaces {
+        socket.request(&enable_request(interface), |_| ())?;
     }
-    Ok(closed.into_iter().map(|interface| interface.name).collect())
+    Ok(interfaces.into_iter().map(|interface| interface.name).collect())
 }
 
-/// Whether every interface passes packets on.
+/// Returns true if forwarding is on for every interface except the loopback interface.
 pub fn is_on() -> Result<bool, NetlinkError> {
-    Ok(list(&Socket::open(Protocol::Route)?)?.is_empty())
+    Ok(not_forwarding(&Socket::open(Protocol::Route)?)?.is_empty())
 }
 
-fn list(socket: &Socket) -> Result<Vec<Closed>, NetlinkError> {
-    let list = Messages::one(GET_LINK, message::DUMP, &[0; HEADER_LEN], |_| ());
-    for _ in 0..ATTEMPTS {
-        let mut closed = Vec::new();
-        match socket.request(&list, |link| closed.extend(read(link))) {
+fn not_forwarding(socket: &Socket) -> Result<Vec<NotForwarding>, NetlinkError> {
+    let dump = Messages::single(GET_LINK, message::DUMP, &[0; HEADER_LEN], |_| ());
+    for _ in 0..DUMP_ATTEMPTS {
+        let mut interfaces = Vec::new();
+        match socket.request(&dump, |link| interfaces.extend(parse(link))) {
             Err(NetlinkError::Interrupted) => {}
-            listed => return listed.map(|()| closed),
+            result => return result.map(|()| interfaces),
         }
     }
     Err(NetlinkError::Interrupted)
 }
 
-/// The interface that a message lists, if it should pass packets on and doesn't.
-fn read(link: &Message<'_>) -> Option<Closed> {
+/// Returns the interface of an `RTM_NEWLINK` message if its forwarding is off.
+fn parse(link: &Message<'_>) -> Option<NotForwarding> {
     let flags = u32::from_ne_bytes(*link.payload.get(8..)?.first_chunk()?);
     if link.kind != NEW_LINK || flags & LOOPBACK != 0 {
         return None;
@@ -67,13 +69,13 @@ fn read(link: &Message<'_>) -> Option<Closed> {
     let inet = Attr::find(Attr::find(attrs, AF_SPEC)?, AF_INET)?;
     let forwarding = u32::from_ne_bytes(*Attr::find(inet, INET_CONF)?.first_chunk()?);
     let name = Attr::find_text(attrs, NAME)?.to_owned();
-    (forwarding == 0).then_some(Closed { index: *link.payload.get(4..)?.first_chunk()?, name })
+    (forwarding == 0).then_some(NotForwarding { index: *link.payload.get(4..)?.first_chunk()?, name })
 }
 
-fn open(interface: &Closed) -> Messages {
+fn enable_request(interface: &NotForwarding) -> Messages {
     let mut header = [0; HEADER_LEN];
     header[4..8].copy_from_slice(&interface.index);
-    Messages::one(SET_LINK, message::ACK, &header, |attrs| {
+    Messages::single(SET_LINK, message::ACK, &header, |attrs| {
         attrs.nested(AF_SPEC, |families| {
             families.nested(AF_INET, |inet| {
                 inet.nested(INET_CONF, |conf| conf.bytes(DEVCONF_FORWARDING, &1_u32.to_ne_bytes()));

@@ -1,23 +1,35 @@
-//! The switch of IPv6 forwarding, a file that only a privileged container may write. I/O only.
+//! The sysctl of IPv6 forwarding, a file that only a privileged container may write. I/O only.
 
-use std::fs;
+use std::{fs, io};
 
-use super::ForwardingError;
+/// The sysctl that applies to all interfaces (Documentation/networking/ip-sysctl.rst).
+const SYSCTL: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
-/// The sysctl that decides for all interfaces (Documentation/networking/ip-sysctl.rst).
-pub const SWITCH: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
-
-/// Whether this network namespace passes IPv6 packets on.
-pub fn is_on() -> Result<bool, ForwardingError> {
-    let text = fs::read_to_string(SWITCH).map_err(ForwardingError::Ipv6Unreadable)?;
-    Ok(text.trim() != "0")
+/// The reason why the sysctl of IPv6 forwarding cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Ipv6SysctlError {
+    /// The file cannot be read.
+    #[error("cannot read {SYSCTL}: {0}; check that the node's kernel has IPv6")]
+    Read(io::Error),
+    /// The file cannot be written.
+    #[error(
+        "cannot write {SYSCTL}: {0}; the container that switches IPv6 forwarding on must be privileged \
+         (securityContext.privileged)"
+    )]
+    Write(io::Error),
 }
 
-/// Switches it on, unless it is; returns whether that was needed.
-pub fn enable() -> Result<bool, ForwardingError> {
+/// Returns true if this network namespace forwards IPv6 packets.
+pub fn is_on() -> Result<bool, Ipv6SysctlError> {
+    let value = fs::read_to_string(SYSCTL).map_err(Ipv6SysctlError::Read)?;
+    Ok(value.trim() != "0")
+}
+
+/// Switches IPv6 forwarding on. Returns false if it was on already.
+pub fn enable() -> Result<bool, Ipv6SysctlError> {
     if is_on()? {
         return Ok(false);
     }
-    fs::write(SWITCH, "1").map_err(ForwardingError::Ipv6Unwritable)?;
+    fs::write(SYSCTL, "1").map_err(Ipv6SysctlError::Write)?;
     Ok(true)
 }

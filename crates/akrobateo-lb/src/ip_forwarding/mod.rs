@@ -1,75 +1,70 @@
-//! Whether the pod's kernel passes packets on at all, and switching that on where it is off.
+//! IP forwarding in the pod's kernel: checks it, and switches it on. Does I/O.
 
 pub mod ipv4;
 pub mod ipv6;
 
 use akrobateo_core::Family;
+use akrobateo_core::proxy_args::ENABLE_IPV6_FORWARDING;
 use netfilter::netlink::{NetlinkError, Protocol, Socket};
 
 use crate::forwarding_config::ForwardingConfig;
 
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` (linux/rtnetlink.h), as bits.
-const GROUPS: u32 = 1 | 1 << (24 - 1) | 1 << (25 - 1);
+const MULTICAST_GROUPS: u32 = 1 | 1 << (24 - 1) | 1 << (25 - 1);
 
-/// Why packets would not be passed on.
+/// The reason why the kernel would not forward packets.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardingError {
-    /// The switch of an interface stayed off.
+    /// IPv4 forwarding could not be switched on.
     #[error(
-        "IPv4 forwarding is off and could not be switched on ({0}): the container needs the capability \
-         NET_ADMIN, or the pod the sysctl net.ipv4.ip_forward=1"
+        "IPv4 forwarding is off and cannot be switched on: {0}; give the container the capability NET_ADMIN, \
+         or the pod the sysctl net.ipv4.ip_forward=1"
     )]
-    Ipv4(NetlinkError),
-    /// Somebody switched it off, and it is about to be switched on again.
-    #[error("IPv4 forwarding is off")]
+    Ipv4Refused(NetlinkError),
+    /// IPv4 forwarding was switched off. [`ensure`] will switch it on again.
+    #[error("IPv4 forwarding is off; the proxy will switch it on again")]
     Ipv4Off,
-    /// The switches of the interfaces can't be read.
-    #[error("cannot read whether IPv4 is forwarded: {0}")]
+    /// The state of IPv4 forwarding is unknown.
+    #[error("cannot read the state of IPv4 forwarding over netlink: {0}")]
     Ipv4Unreadable(NetlinkError),
-    /// Only a privileged container can switch it.
+    /// IPv6 forwarding is off. Only a privileged container can switch it on.
     #[error(
-        "IPv6 forwarding is off, and a --forward has an IPv6 target: the pod needs a privileged init \
-         container that runs `akrobateo-lb {}`, or the sysctl net.ipv6.conf.all.forwarding=1",
-        akrobateo_core::proxy_args::ENABLE_IPV6_FORWARDING
+        "IPv6 forwarding is off, but a --forward has an IPv6 target; give the pod a privileged init container \
+         that runs `akrobateo-lb {ENABLE_IPV6_FORWARDING}`, or the sysctl net.ipv6.conf.all.forwarding=1"
     )]
-    Ipv6,
-    /// The switch can't be read.
-    #[error("{path}, which says whether IPv6 is forwarded, is not readable ({0}): does the kernel have IPv6?", path = ipv6::SWITCH)]
-    Ipv6Unreadable(std::io::Error),
-    /// The switch can't be written.
-    #[error("{path} is not writable ({0}): the container that switches IPv6 forwarding on must be privileged", path = ipv6::SWITCH)]
-    Ipv6Unwritable(std::io::Error),
+    Ipv6Off,
+    /// The state of IPv6 forwarding is unknown, or cannot be changed.
+    #[error(transparent)]
+    Ipv6Sysctl(#[from] ipv6::Ipv6SysctlError),
 }
 
-/// A socket that becomes readable when an interface comes, changes, or is switched on or off.
+/// Opens a socket that becomes readable when an interface appears or changes, or its forwarding changes.
 pub fn watch() -> Result<Socket, NetlinkError> {
-    Socket::listen(Protocol::Route, GROUPS)
+    Socket::listen(Protocol::Route, MULTICAST_GROUPS)
 }
 
-/// Whether the families that the plan forwards are passed on, in this thread's network namespace.
-pub fn check(plan: &ForwardingConfig) -> Result<(), ForwardingError> {
-    if wants(plan, Family::V4) && !ipv4::is_on().map_err(ForwardingError::Ipv4Unreadable)? {
+/// Checks that this thread's network namespace forwards the address families that `config` forwards.
+pub fn check(config: &ForwardingConfig) -> Result<(), ForwardingError> {
+    if config.has_forwards(Family::V4) && !ipv4::is_on().map_err(ForwardingError::Ipv4Unreadable)? {
         return Err(ForwardingError::Ipv4Off);
     }
-    if wants(plan, Family::V6) && !ipv6::is_on()? {
-        return Err(ForwardingError::Ipv6);
-    }
-    Ok(())
+    check_ipv6(config)
 }
 
-fn wants(plan: &ForwardingConfig, family: Family) -> bool {
-    plan.forwards(family).next().is_some()
-}
-
-/// Makes sure that the families that the plan forwards are passed on, in this thread's network namespace.
-pub fn ensure(plan: &ForwardingConfig) -> Result<(), ForwardingError> {
-    if wants(plan, Family::V4) {
-        for interface in ipv4::enable().map_err(ForwardingError::Ipv4)? {
+/// Switches IPv4 forwarding on where `config` needs it and it is off, and checks IPv6 forwarding. Applies to this
+/// thread's network namespace.
+pub fn ensure(config: &ForwardingConfig) -> Result<(), ForwardingError> {
+    if config.has_forwards(Family::V4) {
+        for interface in ipv4::enable().map_err(ForwardingError::Ipv4Refused)? {
             tracing::info!(interface, "switched IPv4 forwarding on");
         }
     }
-    if wants(plan, Family::V6) && !ipv6::is_on()? {
-        return Err(ForwardingError::Ipv6);
+    check_ipv6(config)
+}
+
+fn check_ipv6(config: &ForwardingConfig) -> Result<(), ForwardingError> {
+    if config.has_forwards(Family::V6) && !ipv6::is_on()? {
+        return Err(ForwardingError::Ipv6Off);
     }
     Ok(())
 }

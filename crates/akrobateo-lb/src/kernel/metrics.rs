@@ -1,89 +1,122 @@
-//! The kernel path's metrics as text. Pure.
+//! The metrics of the kernel data path as text. Pure.
 
 use std::fmt::Display;
 
-use crate::forwarding_config::Frontend;
-use crate::metrics::{BYTES, CONNECTIONS, Definition, Kind, PACKETS, REFUSED, Text};
-use crate::ruleset::Traffic;
+use akrobateo_core::Frontend;
 use netfilter::conntrack::Statistics;
 use netfilter::nft::model::Count;
+
+use crate::metrics::{BYTES, CONNECTIONS, Definition, Kind, PACKETS, REFUSED, Text};
+use crate::ruleset::Traffic;
 
 const RESTORED: Definition = Definition {
     name: "akrobateo_lb_rules_restored_total",
     kind: Kind::Counter,
-    help: "How often somebody else had changed the rules, and they were put back.",
+    help: "Number of times that another program changed the rules and the proxy restored them.",
 };
 const ENTRIES: Definition = Definition {
     name: "akrobateo_lb_conntrack_entries",
     kind: Kind::Gauge,
-    help: "Flows that the kernel tracks in the pod's network.",
+    help: "Conntrack entries in the pod's network namespace.",
 };
 const LIMIT: Definition = Definition {
     name: "akrobateo_lb_conntrack_limit",
     kind: Kind::Gauge,
-    help: "Flows that the kernel can track there; further ones are dropped.",
+    help: "Maximum number of conntrack entries in the pod's network namespace.",
 };
 const FULL: Definition = Definition {
     name: "akrobateo_lb_conntrack_full_total",
     kind: Kind::Counter,
-    help: "Packets dropped since the kernel could not track one more flow.",
+    help: "Packets dropped because the conntrack table was full.",
 };
 const EVICTED: Definition = Definition {
     name: "akrobateo_lb_conntrack_evicted_total",
     kind: Kind::Counter,
-    help: "Flows that were given up for new ones since the kernel could not track one more.",
+    help: "Conntrack entries evicted for new ones because the conntrack table was full.",
 };
 const CLASHES: Definition = Definition {
     name: "akrobateo_lb_conntrack_clashes_total",
     kind: Kind::Counter,
-    help: "Flows dropped at their beginning since another has their addresses and ports; many if source ports are used up.",
+    help: "New flows dropped because another flow has the same addresses and ports; many if source ports are used up.",
 };
 
-/// All metrics; what is unknown is left out.
-pub(super) fn text(traffic: &[(Frontend, Traffic)], conntrack: Option<&Statistics>, restored: u64) -> String {
+/// The metrics that the kernel data path can have.
+pub const METRICS: &[Definition] =
+    &[CONNECTIONS, REFUSED, PACKETS, BYTES, RESTORED, ENTRIES, LIMIT, FULL, EVICTED, CLASHES];
+
+/// Writes all metrics, except those whose values are unknown.
+pub(super) fn text(
+    traffic: &[(Frontend, Traffic)],
+    conntrack: Option<&Statistics>,
+    restorations: u64,
+) -> String {
     let mut text = Text::default();
-    ports(&mut text, traffic);
-    text.metric(&RESTORED).value(restored);
+    if !traffic.is_empty() {
+        write_traffic(&mut text, traffic);
+    }
+    text.metric(&RESTORED).value(restorations);
     if let Some(conntrack) = conntrack {
         text.metric(&ENTRIES).value(conntrack.entries);
         if let Some(max) = conntrack.max {
             text.metric(&LIMIT).value(max);
         }
-        text.metric(&FULL).value(conntrack.full());
+        text.metric(&FULL).value(conntrack.table_full_drops());
         text.metric(&EVICTED).value(conntrack.early_drop);
         text.metric(&CLASHES).value(conntrack.insert_failed);
     }
     text.finish()
 }
 
-fn ports(text: &mut Text, traffic: &[(Frontend, Traffic)]) {
-    if traffic.is_empty() {
-        return;
-    }
+fn write_traffic(text: &mut Text, traffic: &[(Frontend, Traffic)]) {
     let mut connections = text.metric(&CONNECTIONS);
-    for (listen, traffic) in traffic {
-        connections.sample(&labels(listen), traffic.connections);
+    for (frontend, traffic) in traffic {
+        connections.sample(&labels(frontend), traffic.connections);
     }
     if traffic.iter().any(|(_, traffic)| traffic.refused.is_some()) {
         let mut refused = text.metric(&REFUSED);
-        for (listen, traffic) in traffic {
-            refused.sample(&labels(listen), traffic.refused.unwrap_or(0));
+        for (frontend, traffic) in traffic {
+            refused.sample(&labels(frontend), traffic.refused.unwrap_or(0));
         }
     }
-    both_ways(text, &PACKETS, traffic, |count| count.packets);
-    both_ways(text, &BYTES, traffic, |count| count.bytes);
+    write_directions(text, &PACKETS, traffic, |count| count.packets);
+    write_directions(text, &BYTES, traffic, |count| count.bytes);
 }
 
-fn both_ways(text: &mut Text, of: &Definition, traffic: &[(Frontend, Traffic)], figure: fn(Count) -> u64) {
-    let mut metric = text.metric(of);
-    for (listen, Traffic { incoming, outgoing, .. }) in traffic {
-        let [protocol, port, family] = labels(listen);
-        metric.sample(&[protocol, port, family, ("direction", &"in")], figure(*incoming));
-        metric.sample(&[protocol, port, family, ("direction", &"out")], figure(*outgoing));
+fn write_directions(
+    text: &mut Text,
+    definition: &Definition,
+    traffic: &[(Frontend, Traffic)],
+    value: fn(Count) -> u64,
+) {
+    let mut metric = text.metric(definition);
+    for (frontend, Traffic { incoming, outgoing, .. }) in traffic {
+        let [protocol, port, family] = labels(frontend);
+        metric.sample(&[protocol, port, family, ("direction", &"in")], value(*incoming));
+        metric.sample(&[protocol, port, family, ("direction", &"out")], value(*outgoing));
     }
 }
 
-/// What a port is called in each metric of ports.
-fn labels((family, protocol, port): &Frontend) -> [(&'static str, &dyn Display); 3] {
-    [("protocol", protocol), ("port", port), ("family", family)]
+/// Returns the labels of a frontend, the same in each metric.
+fn labels(frontend: &Frontend) -> [(&'static str, &dyn Display); 3] {
+    [("protocol", &frontend.protocol), ("port", &frontend.port), ("family", &frontend.family)]
+}
+
+#[cfg(test)]
+mod tests {
+    use akrobateo_core::{Family, Protocol};
+
+    use super::*;
+
+    #[test]
+    fn text_has_every_metric_of_the_table() {
+        let frontend = Frontend { family: Family::V4, protocol: Protocol::Tcp, port: 80.try_into().unwrap() };
+        let count = Count { packets: 2, bytes: 3 };
+        let traffic = Traffic { connections: 1, refused: Some(1), incoming: count, outgoing: count };
+        let statistics = Statistics { max: Some(8), ..Statistics::default() };
+        let text = text(&[(frontend, traffic)], Some(&statistics), 0);
+        let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
+        let expected: Vec<_> =
+            METRICS.iter().map(|metric| format!("{} {}", metric.name, metric.help)).collect();
+        assert_eq!(written, expected);
+    }
 }

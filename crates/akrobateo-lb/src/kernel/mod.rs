@@ -1,42 +1,43 @@
-//! The kernel path: rules in, then watch over them and answer probes until told to stop.
+//! The kernel data path: programs nftables, then keeps the rules in place until the proxy is stopped. Does I/O.
 
+mod conntrack_loss;
+mod log_once;
 mod metrics;
 mod path;
 mod watch;
 
 use std::rc::Rc;
 
-use crate::table_manager::TableManager;
-use akrobateo_core::Family;
-
+use crate::error::Error;
 use crate::forwarding_config::ForwardingConfig;
-use crate::run::{Error, listen};
+use crate::table_manager::TableManager;
 use crate::{ip_forwarding, probe};
+
+pub use metrics::METRICS;
 use path::KernelPath;
 
-/// Forwards until `told`; leaves the rules in place, so that flows live on.
-pub async fn live(
-    plan: ForwardingConfig,
+/// Forwards until `shutdown` ends. Leaves the rules in place, so that the kernel keeps forwarding.
+pub async fn run(
+    config: ForwardingConfig,
     probe_port: u16,
-    told: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    ip_forwarding::ensure(&plan)?;
-    let ports = Family::ALL.map(|family| plan.forwards(family).count()).iter().sum::<usize>();
-    let restricted = plan.sources().is_some();
-    let path = Rc::new(KernelPath::new(TableManager::install(plan)?));
-    tracing::info!(ports, restricted, "forwarding");
+    ip_forwarding::ensure(&config)?;
+    let (ports, restricted) = (config.frontends().len(), config.sources().is_some());
+    let path = Rc::new(KernelPath::new(TableManager::install(config)?));
+    tracing::info!(ports, restricted, "forwarding in the kernel");
     let rules = watch::rules()?;
-    let switches = watch::switches()?;
-    let listener = listen(probe_port)?;
-    // Exiting at once is best. The kernel forwards for as long as the pod's network lives, new connections too:
-    // staying would only put off when it cuts them, and when the pod's successor can have its ports.
+    let sysctls = watch::sysctls()?;
+    let listener = probe::listen(probe_port)?;
     tokio::select! {
-        () = told => {}
-        () = probe::answer(listener, Rc::clone(&path)) => {}
+        // The process ends without a drain, because the kernel keeps forwarding until the pod's network namespace is
+        // deleted. Waiting would only delay that, and with it the moment when another pod can have the hostPorts.
+        () = shutdown => {}
+        () = probe::serve(listener, Rc::clone(&path)) => {}
         () = watch::reconcile_rules(&path, &rules) => {}
-        () = watch::reconcile_sysctls(&path, &switches) => {}
+        () = watch::reconcile_sysctls(&path, &sysctls) => {}
         () = watch::report_conntrack_pressure(&path) => {}
     }
-    tracing::info!("stopping; the rules stay");
+    tracing::info!("stopping; the rules stay in the kernel");
     Ok(())
 }

@@ -1,48 +1,50 @@
-//! What the kernel path is made of, and what it tells of itself.
+//! The state of the kernel data path, as its tasks share it, and as probes and metrics report it. Does I/O.
 
 use std::cell::Cell;
 
+use super::conntrack_loss::ConntrackLoss;
 use super::metrics;
 use crate::ip_forwarding;
-use crate::probe::Status;
+use crate::probe::DataPathStatus;
 use crate::table_manager::TableManager;
 
-/// Rules in the kernel, and how often they had to be put back.
+/// The state of the kernel data path.
 #[derive(Debug)]
 pub(super) struct KernelPath {
-    pub(super) keeper: TableManager,
-    pub(super) restored: Cell<u64>,
-    /// Why packets were lost a moment ago, if they were.
-    pub(super) conntrack_warning: Cell<Option<&'static str>>,
+    pub(super) table_manager: TableManager,
+    /// The number of times that the rules were restored.
+    pub(super) restorations: Cell<u64>,
+    /// The reason why conntrack dropped packets recently, if it did.
+    pub(super) conntrack_loss: Cell<Option<ConntrackLoss>>,
 }
 
 impl KernelPath {
-    pub(super) fn new(keeper: TableManager) -> Self {
-        Self { keeper, restored: Cell::new(0), conntrack_warning: Cell::new(None) }
+    pub(super) fn new(table_manager: TableManager) -> Self {
+        Self { table_manager, restorations: Cell::new(0), conntrack_loss: Cell::new(None) }
     }
 }
 
-impl Status for KernelPath {
+impl DataPathStatus for KernelPath {
     fn ready(&self) -> Result<(), String> {
-        ip_forwarding::check(self.keeper.plan()).map_err(|error| error.to_string())?;
-        match self.keeper.in_sync() {
+        ip_forwarding::check(self.table_manager.config()).map_err(|error| error.to_string())?;
+        match self.table_manager.in_sync() {
             Ok(true) => Ok(()),
-            Ok(false) => Err("the rules are not in the kernel".to_owned()),
+            Ok(false) => Err("the rules in the kernel were changed; the proxy will restore them".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
 
     fn warning(&self) -> Option<String> {
-        self.conntrack_warning.get().map(str::to_owned)
+        self.conntrack_loss.get().map(|loss| loss.as_str().to_owned())
     }
 
     fn metrics(&self) -> String {
-        let traffic = self.keeper.traffic().unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot read the ports' counters");
+        let traffic = self.table_manager.traffic().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the ports' counters; their metrics are missing");
             Vec::new()
         });
-        // Where the kernel has none, the log has told.
-        let statistics = self.keeper.flows().statistics().ok();
-        metrics::text(&traffic, statistics.as_ref(), self.restored.get())
+        // An error is ignored, because `report_conntrack_pressure` logs it.
+        let statistics = self.table_manager.conntrack().statistics().ok();
+        metrics::text(&traffic, statistics.as_ref(), self.restorations.get())
     }
 }

@@ -1,132 +1,137 @@
-//! What goes on for as long as the kernel path lives: what others change is put back, pressure is reported.
+//! The background tasks of the kernel data path: restore rules and sysctls, and watch conntrack. Does I/O.
 
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
-use tokio::time::sleep;
-
-use super::path::KernelPath;
-use crate::ip_forwarding;
-use crate::run::Error;
 use netfilter::conntrack::Statistics;
 use netfilter::netlink::Socket;
 use netfilter::nft;
+use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
 
-/// Shortest time between two looks, whoever changes things how often; well below a second.
-const PAUSE: Duration = Duration::from_millis(100);
-/// When to try again what failed.
+use super::conntrack_loss::ConntrackLoss;
+use super::log_once::LogOnce;
+use super::path::KernelPath;
+use crate::error::Error;
+use crate::ip_forwarding;
+
+/// The shortest time between two checks, regardless of how often changes are reported. Well below one second, the time
+/// within which changes are undone.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// The pause after an error.
 const RETRY: Duration = Duration::from_millis(500);
-/// How often the figures of connection tracking are looked at, so the most warnings about them.
-const PRESSURE_INTERVAL: Duration = Duration::from_secs(5);
+/// The time between two reads of conntrack's statistics, and so between two warnings about them.
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Hears of changes of rules.
+/// Opens a watch of nftables rules.
 pub(super) fn rules() -> Result<AsyncFd<Socket>, Error> {
-    Ok(watched(nft::client::watch()?)?)
+    Ok(watch(nft::client::watch()?)?)
 }
 
-/// Hears of changes of interfaces and of their forwarding switches.
-pub(super) fn switches() -> Result<AsyncFd<Socket>, Error> {
-    Ok(watched(ip_forwarding::watch().map_err(Error::Watch)?)?)
+/// Opens a watch of network interfaces and their forwarding sysctls.
+pub(super) fn sysctls() -> Result<AsyncFd<Socket>, Error> {
+    Ok(watch(ip_forwarding::watch().map_err(Error::Watch)?)?)
 }
 
-fn watched(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
+fn watch(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
     #[expect(
         deprecated,
-        reason = "its successor is unsafe, for types that lie about their descriptor; ours owns it"
+        reason = "its successor is unsafe, for types that may not own their descriptor; a socket owns it"
     )]
     AsyncFd::new(socket)
 }
 
-/// Waits until something changed since the last call; then empties the socket, before the caller looks, so that
-/// no change after that goes unnoticed.
+/// Waits for a change since the last call. Empties the socket before it returns, so that a change during the caller's
+/// check wakes the next call.
 async fn changed(watch: &AsyncFd<Socket>) {
     match watch.readable().await {
-        Ok(mut ready) => {
+        Ok(mut guard) => {
             watch.get_ref().drain();
-            ready.clear_ready();
+            guard.clear_ready();
         }
         Err(_) => sleep(RETRY).await,
     }
 }
 
-/// Puts the rules back whenever somebody else changed them; never ends.
+/// Restores the rules whenever another program changes them; never returns.
 pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) {
-    let mut fresh = true;
+    let mut is_new_table = true;
     loop {
-        match path.keeper.restore() {
+        match path.table_manager.restore() {
             Ok(false) => {}
             Ok(true) => {
-                fresh = true;
-                path.restored.set(path.restored.get() + 1);
-                tracing::warn!("the rules had been changed by somebody else: put back");
+                is_new_table = true;
+                path.restorations.set(path.restorations.get() + 1);
+                tracing::warn!("another program changed the rules in the kernel; restored them");
             }
             Err(error) => {
-                tracing::error!(%error, "cannot put the rules back");
+                tracing::error!(%error, "cannot restore the rules in the kernel; will retry");
                 sleep(RETRY).await;
                 continue;
             }
         }
-        sleep(PAUSE).await;
-        if std::mem::take(&mut fresh) {
-            // Once more, for packets that were under way when the rules changed.
-            path.keeper.delete_stale_flows();
+        sleep(CHECK_INTERVAL).await;
+        if std::mem::take(&mut is_new_table) {
+            // A second time, for packets that were in the kernel while the table was replaced.
+            path.table_manager.delete_stale_flows();
         }
         changed(watch).await;
     }
 }
 
-/// Switches forwarding on again whenever somebody else switched it off; never ends.
+/// Switches IPv4 forwarding on whenever another program switches it off; never returns.
 pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>) {
-    let mut told = false;
+    // Only a privileged container can switch IPv6 forwarding on, so that error may last.
+    let mut log_once = LogOnce::default();
     loop {
-        match ip_forwarding::ensure(path.keeper.plan()) {
-            Ok(()) => told = false,
-            // What nobody but a privileged container can mend stays so for long.
-            Err(error) if !std::mem::replace(&mut told, true) => {
-                tracing::error!(%error, "packets are not passed on");
-            }
-            Err(_) => {}
-        }
-        sleep(PAUSE).await;
-        changed(watch).await;
-    }
-}
-
-const FULL: &str =
-    "the connection table is full (net.netfilter.nf_conntrack_max): new connections are dropped";
-const CLASHING: &str = "new connections were dropped for others have their addresses and ports: towards one target, \
-                        source ports may be used up";
-
-/// Tells when packets are lost in connection tracking, in the log and to who probes; never ends.
-pub(super) async fn report_conntrack_pressure(path: &KernelPath) {
-    let mut before: Option<Statistics> = None;
-    let mut told = false;
-    loop {
-        match path.keeper.flows().statistics() {
-            Ok(now) => {
-                if let Some(before) = before.replace(now) {
-                    path.conntrack_warning.set(report(&now.since(&before)));
+        match ip_forwarding::ensure(path.table_manager.config()) {
+            Ok(()) => log_once.reset(),
+            Err(error) => {
+                if log_once.permit() {
+                    tracing::error!(%error, "the kernel does not forward packets");
                 }
             }
-            // A kernel without them won't have them later.
-            Err(error) if !std::mem::replace(&mut told, true) => {
-                tracing::warn!(%error, "cannot tell when the connection table is full or source ports are used up");
-            }
-            Err(_) => {}
         }
-        sleep(PRESSURE_INTERVAL).await;
+        sleep(CHECK_INTERVAL).await;
+        changed(watch).await;
     }
 }
 
-fn report(lost: &Statistics) -> Option<&'static str> {
-    let Statistics { entries, max, insert_failed, early_drop, .. } = *lost;
-    let limit = max.unwrap_or(0);
+/// Reports packets that conntrack drops, in the log and as the path's warning; never returns.
+pub(super) async fn report_conntrack_pressure(path: &KernelPath) {
+    let mut previous: Option<Statistics> = None;
+    let mut log_once = LogOnce::default();
+    loop {
+        match path.table_manager.conntrack().statistics() {
+            Ok(current) => {
+                if let Some(previous) = previous.replace(current) {
+                    let recent = current.since(&previous);
+                    log_losses(&recent);
+                    path.conntrack_loss.set(ConntrackLoss::worst(&recent));
+                }
+            }
+            Err(error) => {
+                // A kernel without statistics does not get them later.
+                if log_once.permit() {
+                    tracing::warn!(
+                        %error,
+                        "cannot read conntrack's statistics; a full conntrack table will not be reported"
+                    );
+                }
+            }
+        }
+        sleep(STATISTICS_INTERVAL).await;
+    }
+}
+
+fn log_losses(recent: &Statistics) {
+    let Statistics { entries, max, insert_failed, early_drop, .. } = *recent;
     if insert_failed > 0 {
-        tracing::warn!(dropped = insert_failed, "{CLASHING}");
+        tracing::warn!(dropped = insert_failed, "{}", ConntrackLoss::Clash.as_str());
     }
-    if lost.full() > 0 || early_drop > 0 {
-        tracing::warn!(dropped = lost.full(), evicted = early_drop, entries, limit, "{FULL}");
-        return Some(FULL);
+    let dropped = recent.table_full_drops();
+    if dropped > 0 || early_drop > 0 {
+        let limit = max.unwrap_or(0);
+        let evicted = early_drop;
+        tracing::warn!(dropped, evicted, entries, limit, "{}", ConntrackLoss::TableFull.as_str());
     }
-    (insert_failed > 0).then_some(CLASHING)
 }

@@ -1,231 +1,205 @@
-//! One connection: the target is dialled, told who the client is, and bytes go both ways until both have ended. I/O only.
+//! One TCP connection: connects to the target, sends the PROXY protocol header, and moves bytes in both directions until
+//! both have ended. I/O only.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use akrobateo_core::ProxyVersion;
 use rustix::io::Errno;
-use rustix::net::{Shutdown, SocketType, connect, getsockname, shutdown, socket_with, sockopt};
+use rustix::net::{getsockname, sockopt};
 
 use super::header::header;
-use super::listen::{FLAGS, family, keep_alive};
+use super::inbox::Client;
+use super::io_context::IoContext;
+use super::peer::Peer;
 use super::poller::Readiness;
+use super::sockets::{enable_keepalive, reset_on_close};
 use super::stats::{PortStats, add};
-use super::transfer::{Broken, Direction, IoContext, Progress, Side};
+use super::transfer::{Progress, Transfer, TransferError};
 
-/// What a connection is at.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The target has not answered yet.
     Connecting,
-    /// Bytes go both ways.
+    /// Bytes move in both directions.
     Open,
 }
 
-/// What becomes of a connection after something happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// It waits for its sockets.
-    Waits,
-    /// It could go on, and lets others go first.
-    Again,
-    /// It is over.
-    Over,
-}
-
-/// A client's connection, and that to the target.
+/// A client's connection and the connection to its target.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// The port's place in the list of ports.
-    pub(super) port: usize,
-    pub(super) stage: Stage,
-    /// Whether it is in the queue of those that could go on.
+    pub(super) port_index: usize,
+    /// The connection is in the worker's run queue.
     pub(super) queued: bool,
-    settled: bool,
-    /// Milliseconds since the worker began, when something last happened.
-    pub(super) since: u64,
+    /// When the connection began, or when a socket was last ready: milliseconds since the worker's start.
+    pub(super) last_activity: u64,
+    stage: Stage,
+    target_keepalive: bool,
     client_address: SocketAddr,
-    client: Side,
-    target: Side,
-    up: Half,
-    down: Half,
-    /// Something was lost: the peers must not take what they got for all of it.
-    broken: bool,
-}
-
-#[derive(Debug, Default)]
-struct Half {
-    direction: Direction,
-    over: bool,
-}
-
-/// Begins to connect to the target.
-pub(super) fn dial(target: SocketAddr) -> Result<OwnedFd, Errno> {
-    let socket = socket_with(family(target), SocketType::STREAM, FLAGS, None)?;
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    match connect(&socket, &target) {
-        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
-        Err(error) => Err(error),
-    }
+    client: Peer,
+    target: Peer,
+    upload: Transfer,
+    download: Transfer,
+    /// Bytes were lost. Both peers must see a reset, so that neither takes its bytes for the whole stream.
+    aborted: bool,
 }
 
 impl Connection {
-    pub(super) fn new(port: usize, now: u64, client: (OwnedFd, SocketAddr), target: OwnedFd) -> Self {
+    pub(super) fn new(client: Client, target: OwnedFd, now: u64) -> Self {
         Self {
-            port,
-            stage: Stage::Connecting,
+            port_index: client.port_index,
             queued: false,
-            settled: false,
-            since: now,
-            client_address: client.1,
-            client: Side::new(client.0),
-            target: Side::new(target),
-            up: Half::default(),
-            down: Half::default(),
-            broken: false,
+            last_activity: now,
+            stage: Stage::Connecting,
+            target_keepalive: false,
+            client_address: client.address,
+            client: Peer::new(client.socket),
+            target: Peer::new(target),
+            upload: Transfer::new(),
+            download: Transfer::new(),
+            aborted: false,
         }
+    }
+
+    pub(super) const fn stage(&self) -> Stage {
+        self.stage
     }
 
     pub(super) const fn client_socket(&self) -> &OwnedFd {
-        &self.client.socket
+        self.client.socket()
     }
 
     pub(super) const fn target_socket(&self) -> &OwnedFd {
-        &self.target.socket
+        self.target.socket()
     }
 
-    /// Takes note of what happened on the client's side.
-    pub(super) const fn on_client_ready(&mut self, happened: Readiness) {
-        self.client.note(happened);
+    pub(super) const fn on_client_ready(&mut self, readiness: Readiness) {
+        self.client.record_readiness(readiness);
     }
 
-    /// Takes note of what happened on the target's side; tells whether that answers the dial.
-    pub(super) fn target_happened(&mut self, happened: Readiness) -> Result<bool, Errno> {
-        self.target.note(happened);
-        if self.stage == Stage::Open || !(happened.writable()) {
+    pub(super) const fn on_target_ready(&mut self, readiness: Readiness) {
+        self.target.record_readiness(readiness);
+    }
+
+    /// Returns whether the target has accepted the connection; returns an error if it has not and will not.
+    pub(super) fn check_connected(&self, readiness: Readiness) -> Result<bool, Errno> {
+        if !readiness.is_writable() {
             return Ok(false);
         }
-        if happened.failed() {
-            // What failed may be a connection that had been made before.
-            sockopt::socket_error(&self.target.socket)??;
+        if readiness.is_failed() {
+            // Without an error here, the target accepted the connection and has closed it already.
+            sockopt::socket_error(self.target.socket())??;
         }
         Ok(true)
     }
 
-    /// The target has answered: tells it who the client is, with the first bytes if there are some already.
-    pub(super) fn open(&mut self, proxy_protocol_for: Option<ProxyVersion>, tools: &mut IoContext) -> Step {
+    /// Opens the connection after the target has accepted it. Sends the PROXY protocol header, together with the first
+    /// bytes of the client if some have arrived.
+    pub(super) fn open(&mut self, proxy_protocol: Option<ProxyVersion>, io: &mut IoContext) -> Progress {
         self.stage = Stage::Open;
-        if let Some(version) = proxy_protocol_for {
-            // A connection whose address is not known any more has failed, as will be seen at once.
-            let Ok(destination) = destination(&self.client.socket) else { return self.fail() };
-            let head = header(version, self.client_address, destination);
-            let begun = self.up.direction.begin(&head, &mut self.client, &mut self.target, tools);
-            if let Err(broken) = begun {
-                return self.on_upload_error(broken, tools);
-            }
+        let Some(version) = proxy_protocol else { return Progress::Blocked };
+        // A socket without an address has failed.
+        let Ok(destination) = original_destination(self.client.socket()) else { return self.abort() };
+        let header = header(version, self.client_address, destination);
+        match self.upload.send_header(&header, &mut self.client, &mut self.target, io) {
+            Ok(()) => Progress::Blocked,
+            Err(error) => self.on_upload_error(error, io),
         }
-        Step::Waits
     }
 
-    /// Moves bytes both ways, as far as it goes.
-    pub(super) fn pump(&mut self, tools: &mut IoContext) -> Step {
-        let mut again = false;
-        if !self.up.over {
-            match self.up.direction.pump(&mut self.client, &mut self.target, tools) {
-                Ok(Progress::Waits) => {}
-                Ok(Progress::Again) => again = true,
-                Ok(Progress::Ended) => self.up.end(self.down.over, &self.target),
-                Err(broken) => {
-                    if self.on_upload_error(broken, tools) == Step::Over {
-                        return Step::Over;
+    /// Moves bytes in both directions, as many as the sockets allow.
+    pub(super) fn pump(&mut self, io: &mut IoContext) -> Progress {
+        let mut yielded = false;
+        if !self.upload.is_finished() {
+            match self.upload.pump(&mut self.client, &mut self.target, io) {
+                Ok(Progress::Blocked) => {}
+                Ok(Progress::Yielded) => yielded = true,
+                // If both directions are finished, the sockets are closed next.
+                Ok(Progress::Finished) if self.download.is_finished() => {}
+                Ok(Progress::Finished) => self.target.shutdown_write(),
+                Err(error) => {
+                    if self.on_upload_error(error, io) == Progress::Finished {
+                        return Progress::Finished;
                     }
                 }
             }
         }
-        if !self.down.over {
-            match self.down.direction.pump(&mut self.target, &mut self.client, tools) {
-                Ok(Progress::Waits) => {}
-                Ok(Progress::Again) => again = true,
-                Ok(Progress::Ended) => self.down.end(self.up.over, &self.client),
-                // Without the client, nobody is left who could want anything.
-                Err(_) => return self.fail(),
+        if !self.download.is_finished() {
+            match self.download.pump(&mut self.target, &mut self.client, io) {
+                Ok(Progress::Blocked) => {}
+                Ok(Progress::Yielded) => yielded = true,
+                Ok(Progress::Finished) if self.upload.is_finished() => {}
+                Ok(Progress::Finished) => self.client.shutdown_write(),
+                // Without the client, or without its answer, the rest of the upload is useless.
+                Err(_) => return self.abort(),
             }
         }
-        match (self.up.over && self.down.over, again) {
-            (true, _) => Step::Over,
-            (false, true) => Step::Again,
-            (false, false) => Step::Waits,
+        match (self.upload.is_finished() && self.download.is_finished(), yielded) {
+            (true, _) => Progress::Finished,
+            (false, true) => Progress::Yielded,
+            (false, false) => Progress::Blocked,
         }
     }
 
-    /// A target that takes no more may have said why: the client still gets that.
-    fn on_upload_error(&mut self, broken: Broken, tools: &mut IoContext) -> Step {
-        self.broken = true;
-        self.up.over = true;
-        self.up.direction.release(tools);
-        if broken == Broken::Source || self.down.over { Step::Over } else { Step::Waits }
+    /// Decides whether the connection continues. A target that reads no more may have sent the reason, and the client
+    /// still gets it.
+    fn on_upload_error(&mut self, error: TransferError, io: &mut IoContext) -> Progress {
+        self.aborted = true;
+        self.upload.abandon(io);
+        if error == TransferError::Source || self.download.is_finished() {
+            Progress::Finished
+        } else {
+            Progress::Blocked
+        }
     }
 
-    const fn fail(&mut self) -> Step {
-        self.broken = true;
-        Step::Over
+    const fn abort(&mut self) -> Progress {
+        self.mark_aborted();
+        Progress::Finished
     }
 
-    /// Counts the bytes that have been moved.
-    pub(super) fn count(&mut self, stats: &PortStats) {
-        for (half, counter) in [(&mut self.up, &stats.up), (&mut self.down, &stats.down)] {
-            let moved = std::mem::take(&mut half.direction.moved);
+    /// Makes both peers see a reset when the connection is closed.
+    pub(super) const fn mark_aborted(&mut self) {
+        self.aborted = true;
+    }
+
+    /// Adds the bytes that were moved to the port's counters.
+    pub(super) fn count_bytes(&mut self, stats: &PortStats) {
+        for (transfer, counter) in
+            [(&mut self.upload, &stats.bytes_in), (&mut self.download, &stats.bytes_out)]
+        {
+            let moved = transfer.take_moved();
             if moved > 0 {
                 add(counter, moved);
             }
         }
     }
 
-    /// Finds out from now on when the target is gone; not worth it for a connection that is over soon.
-    pub(super) fn settle(&mut self) {
-        if !std::mem::replace(&mut self.settled, true) {
-            // A connection that does not take it has failed, as will be seen at once.
-            let _ = keep_alive(&self.target.socket);
+    /// Enables keep-alive probes to the target. The client's socket has them from its listener.
+    pub(super) fn enable_target_keepalive(&mut self) {
+        if !self.target_keepalive {
+            self.target_keepalive = true;
+            // Fails only if the connection has failed.
+            let _ = enable_keepalive(self.target.socket());
         }
     }
 
-    /// Closes both sides.
-    pub(super) fn close(mut self, tools: &mut IoContext) {
-        self.up.direction.release(tools);
-        self.down.direction.release(tools);
-        if self.broken || self.stage == Stage::Connecting {
-            reset(&self.client.socket);
-            reset(&self.target.socket);
-        }
-    }
-
-    /// Has both peers learn that the connection ended before its time.
-    pub(super) const fn cut(&mut self) {
-        self.broken = true;
-    }
-}
-
-impl Half {
-    /// Passes on that no more bytes come, unless closing is about to.
-    fn end(&mut self, other_over: bool, to: &Side) {
-        self.over = true;
-        if !other_over {
-            // Fails only where the peer is gone, of which the other direction learns.
-            let _ = shutdown(&to.socket, Shutdown::Write);
+    /// Closes both sockets.
+    pub(super) fn close(mut self, io: &mut IoContext) {
+        self.upload.abandon(io);
+        self.download.abandon(io);
+        if self.aborted || self.stage == Stage::Connecting {
+            reset_on_close(self.client.socket());
+            reset_on_close(self.target.socket());
         }
     }
 }
 
-/// Has the peer see a reset when the socket is closed.
-pub(super) fn reset(socket: &OwnedFd) {
-    // Where it fails, the peer sees an ordinary end.
-    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
-}
-
-/// Where the client connected to: before rules of this network namespace redirected it, if there are any, and else
-/// this end's address. What the node did, such as a hostPort's DNAT, cannot be seen from inside of a pod.
-fn destination(client: &OwnedFd) -> Result<SocketAddr, Errno> {
+/// Returns the address that the client connected to. This is the destination before rules of this network namespace
+/// redirected the connection, or else the local address. A DNAT rule of the node, for example a hostPort's, is not
+/// visible in a pod.
+fn original_destination(client: &OwnedFd) -> Result<SocketAddr, Errno> {
     let local: SocketAddr = getsockname(client)?.try_into()?;
     let original = match local {
         SocketAddr::V4(_) => sockopt::ip_original_dst(client).map(SocketAddr::V4),

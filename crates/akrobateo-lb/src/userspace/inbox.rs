@@ -1,5 +1,7 @@
-//! Clients that one worker has accepted and another one serves, which has fewer: the kernel deals them out by chance, and
-//! of two that move much data each should have a processor.
+//! Hands accepted clients from one worker to another. No I/O.
+//!
+//! The kernel distributes clients among the workers by a hash of the addresses. Without a correction, one worker could
+//! serve two busy connections while another worker is idle.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -7,68 +9,74 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A client that has been let in: the port's place in the list of ports, and the connection with the client's address.
-pub(super) type Client = (usize, OwnedFd, SocketAddr);
+/// A client that has been accepted and that the source ranges allow.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) port_index: usize,
+    pub(super) socket: OwnedFd,
+    pub(super) address: SocketAddr,
+}
 
-/// Where others leave clients for a worker.
+/// The clients that other workers accepted for one worker.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// Connections of the worker, those included that wait here.
+    /// Connections of the worker, including the clients in this inbox.
     load: AtomicUsize,
-    /// `None` once the worker takes no more.
-    waiting: Mutex<Option<Vec<Client>>>,
+    /// `None` once the inbox is closed.
+    clients: Mutex<Option<Vec<Client>>>,
 }
 
 impl Inbox {
     pub(super) const fn new() -> Self {
-        Self { load: AtomicUsize::new(0), waiting: Mutex::new(Some(Vec::new())) }
+        Self { load: AtomicUsize::new(0), clients: Mutex::new(Some(Vec::new())) }
     }
 
+    /// Returns the number of connections of the worker.
     pub(super) fn load(&self) -> usize {
         self.load.load(Relaxed)
     }
 
-    /// The worker has one connection more.
-    pub(super) fn begun(&self) {
+    /// Counts one more connection of the worker.
+    pub(super) fn inc_load(&self) {
         self.load.fetch_add(1, Relaxed);
     }
 
-    /// And one less.
-    pub(super) fn ended(&self) {
+    /// Counts one less connection of the worker.
+    pub(super) fn dec_load(&self) {
         self.load.fetch_sub(1, Relaxed);
     }
 
-    /// Leaves a client here; gives it back if the worker takes no more.
-    pub(super) fn leave(&self, client: Client) -> Option<Client> {
-        match self.waiting().as_mut() {
-            Some(waiting) => {
-                waiting.push(client);
-                self.begun();
+    /// Adds a client. Returns the client if the inbox is closed.
+    pub(super) fn push(&self, client: Client) -> Option<Client> {
+        match self.lock().as_mut() {
+            Some(clients) => {
+                clients.push(client);
+                self.inc_load();
                 None
             }
             None => Some(client),
         }
     }
 
-    /// Takes those who wait.
-    pub(super) fn take(&self) -> Vec<Client> {
-        self.waiting().as_mut().map(std::mem::take).unwrap_or_default()
+    /// Removes and returns all clients.
+    pub(super) fn drain(&self) -> Vec<Client> {
+        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Takes those who wait, and lets nobody be left here any more.
+    /// Closes the inbox. Removes and returns all clients.
     pub(super) fn close(&self) -> Vec<Client> {
-        self.waiting().take().unwrap_or_default()
+        self.lock().take().unwrap_or_default()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Option<Vec<Client>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Client>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Which worker should serve a client that worker `own` has accepted, if not itself: the one with the fewest connections.
-pub(super) fn least_loaded(desks: &[Inbox], own: usize) -> Option<usize> {
-    let load = |at: usize| desks.get(at).map(Inbox::load);
-    let least = (0..desks.len()).min_by_key(|&at| load(at))?;
+/// Returns the worker with the fewest connections, if it has fewer than worker `own`.
+pub(super) fn least_loaded(inboxes: &[Inbox], own: usize) -> Option<usize> {
+    let load = |worker: usize| inboxes.get(worker).map(Inbox::load);
+    let least = (0..inboxes.len()).min_by_key(|&worker| load(worker))?;
     (load(least) < load(own)).then_some(least)
 }
 
@@ -77,28 +85,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_the_fewest_gets_the_next_and_who_has_no_more_keeps_it() {
-        let desks = [2, 1, 2].map(|load| {
-            let desk = Inbox::new();
-            (0..load).for_each(|_| desk.begun());
-            desk
+    fn least_loaded_selects_only_a_worker_with_fewer_connections() {
+        let inboxes = [2, 1, 2].map(|load| {
+            let inbox = Inbox::new();
+            (0..load).for_each(|_| inbox.inc_load());
+            inbox
         });
-        assert_eq!(
-            (least_loaded(&desks, 0), least_loaded(&desks, 1), least_loaded(&desks, 2)),
-            (Some(1), None, Some(1))
-        );
-        desks[1].begun();
-        assert_eq!(least_loaded(&desks, 0), None);
+        assert_eq!([0, 1, 2].map(|own| least_loaded(&inboxes, own)), [Some(1), None, Some(1)]);
+        inboxes[1].inc_load();
+        assert_eq!(least_loaded(&inboxes, 0), None);
     }
 
     #[test]
-    fn nothing_is_lost_at_a_desk_that_closes() {
-        let client = || (0, std::fs::File::open("/dev/null").unwrap().into(), "192.0.2.1:1".parse().unwrap());
-        let desk = Inbox::new();
-        assert!(desk.leave(client()).is_none());
-        assert_eq!((desk.load(), desk.take().len(), desk.take().len()), (1, 1, 0));
-        assert!(desk.leave(client()).is_none());
-        assert_eq!(desk.close().len(), 1);
-        assert!(desk.leave(client()).is_some());
+    fn closed_inbox_returns_every_client() {
+        let client = || Client {
+            port_index: 0,
+            socket: std::fs::File::open("/dev/null").unwrap().into(),
+            address: "192.0.2.1:1".parse().unwrap(),
+        };
+        let inbox = Inbox::new();
+        assert!(inbox.push(client()).is_none());
+        assert_eq!((inbox.load(), inbox.drain().len(), inbox.drain().len()), (1, 1, 0));
+        assert!(inbox.push(client()).is_none());
+        assert_eq!(inbox.close().len(), 1);
+        assert!(inbox.push(client()).is_some());
     }
 }

@@ -1,48 +1,57 @@
-//! The userspace path: the process itself takes connections and datagrams, and passes them on; no capability needed.
+//! The userspace path: accepts connections and datagrams and forwards them without any capability. I/O only.
 //!
-//! [`Proxy`] is its life. Each worker is a thread with sockets of its own on every port, so that none waits for another.
+//! Each worker of the [`Proxy`] is a thread with its own sockets on every port, so that no worker waits for another.
 
-mod accept;
+mod acceptor;
 mod connection;
+pub mod error;
 mod header;
+#[cfg(test)]
+mod header_parser;
 mod inbox;
-mod listen;
-mod log_limit;
+mod io_context;
+mod peer;
 mod pipes;
 mod poller;
-mod ports;
+mod port;
 mod proxy;
+mod quota;
+mod rate_limit;
 mod settings;
 mod shared;
 mod slab;
+mod sockets;
 mod stats;
+mod tcp_sessions;
 mod transfer;
-mod udp;
+mod udp_session_table;
 mod udp_sessions;
 mod worker;
+mod worker_context;
 
 use std::rc::Rc;
 
+use crate::error::Error;
 use crate::forwarding_config::ForwardingConfig;
 use crate::probe;
-use crate::run::{Error, listen};
 
-pub use proxy::{Proxy, UserspaceError};
+pub use proxy::{Proxy, ProxyStatus};
 pub use settings::Settings;
+pub use stats::METRICS;
 
-/// Forwards until `told`; then lets nobody in any more, and ends when all connections have.
-pub async fn live(
-    plan: ForwardingConfig,
+/// Forwards until `shutdown` completes. Then refuses new clients, and returns after the last connection has ended.
+pub async fn run(
+    config: ForwardingConfig,
     probe_port: u16,
-    told: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let listener = listen(probe_port)?;
-    let mut proxy = Proxy::start(&plan, Settings::for_this_host)?;
-    tokio::task::spawn_local(probe::answer(listener, Rc::new(proxy.status())));
+    let listener = probe::listen(probe_port)?;
+    let mut proxy = Proxy::start(&config, Settings::for_this_host)?;
+    tokio::task::spawn_local(probe::serve(listener, Rc::new(proxy.status())));
     tokio::select! {
-        () = told => {}
-        ended = proxy.ended() => return Ok(ended?),
+        () = shutdown => {}
+        result = proxy.join() => return Ok(result?),
     }
     proxy.drain();
-    Ok(proxy.ended().await?)
+    Ok(proxy.join().await?)
 }

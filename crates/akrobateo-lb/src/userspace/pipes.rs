@@ -1,19 +1,21 @@
-//! Pipes through which bytes are spliced, leased only while bytes are in them. I/O only.
+//! The pipes of a worker, through which bytes are spliced. I/O only.
+//!
+//! A direction of a connection holds a pipe only while bytes are in it.
 
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-/// What a pipe holds, in bytes. Those beyond 64 KiB count against a limit of 64 MiB per user id, which all pods of
-/// that user on a node share.
-pub(super) const CAPACITY: usize = 256 << 10;
-/// Pipes of one worker at a time.
-const LIMIT: usize = 32;
-/// When to try again after the kernel refused a pipe, in milliseconds.
-const RETRY: u64 = 1_000;
+/// Bytes that a pipe can hold. Linux limits pipe memory to 64 MiB per user id (fs.pipe-user-pages-soft). All pods of
+/// that user on a node share this limit.
+pub(super) const PIPE_CAPACITY: usize = 256 << 10;
+/// Largest number of leased pipes per worker.
+const MAX_LEASED: usize = 32;
+/// Delay before the next try after the kernel refused to create a pipe, in milliseconds.
+const RETRY_DELAY: u64 = 1_000;
 
-/// An empty pipe, or one that its holder fills and empties.
+/// Both ends of a pipe.
 #[derive(Debug)]
 pub(super) struct Pipe {
     pub(super) read: OwnedFd,
@@ -23,8 +25,8 @@ pub(super) struct Pipe {
 impl Pipe {
     fn new() -> Result<Self, Errno> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // A smaller one, which the kernel gives to users beyond their limit, would be slower than copying.
-        fcntl_setpipe_size(&write, CAPACITY)?;
+        // Above the user's limit the kernel creates a smaller pipe. Copying is faster than such a pipe.
+        fcntl_setpipe_size(&write, PIPE_CAPACITY)?;
         Ok(Self { read, write })
     }
 }
@@ -32,22 +34,22 @@ impl Pipe {
 /// The pipes of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
-    free: Vec<Pipe>,
+    idle: Vec<Pipe>,
     leased: usize,
     retry_at: u64,
 }
 
 impl Pipes {
-    /// An empty pipe, if there is one; otherwise bytes are to be copied. `now` is in milliseconds.
+    /// Returns an empty pipe, or `None` if bytes must be copied instead. `now` is in milliseconds.
     pub(super) fn lease(&mut self, now: u64) -> Option<Pipe> {
-        let pipe = match self.free.pop() {
+        let pipe = match self.idle.pop() {
             Some(pipe) => pipe,
-            None if self.leased >= LIMIT || now < self.retry_at => return None,
+            None if self.leased >= MAX_LEASED || now < self.retry_at => return None,
             None => match Pipe::new() {
                 Ok(pipe) => pipe,
                 Err(error) => {
-                    tracing::debug!(%error, "no pipe: copying instead");
-                    self.retry_at = now + RETRY;
+                    tracing::debug!(%error, "cannot create a pipe: copying bytes instead of splicing them");
+                    self.retry_at = now + RETRY_DELAY;
                     return None;
                 }
             },
@@ -56,25 +58,25 @@ impl Pipes {
         Some(pipe)
     }
 
-    /// Takes back a pipe that is empty.
-    pub(super) fn give_back(&mut self, pipe: Pipe) {
+    /// Takes back an empty pipe.
+    pub(super) fn release(&mut self, pipe: Pipe) {
         self.leased -= 1;
-        self.free.push(pipe);
+        self.idle.push(pipe);
     }
 
-    /// Closes a pipe that may have bytes in it.
+    /// Closes a leased pipe that may contain bytes.
     pub(super) fn discard(&mut self, pipe: Pipe) {
         self.leased -= 1;
         drop(pipe);
     }
 
-    /// Closes the pipes that nobody leases.
-    pub(super) fn shrink(&mut self) {
-        self.free = Vec::new();
+    /// Closes all idle pipes.
+    pub(super) fn close_idle(&mut self) {
+        self.idle = Vec::new();
     }
 
-    /// How many there are.
+    /// Returns the number of idle and leased pipes.
     pub(super) const fn len(&self) -> usize {
-        self.free.len() + self.leased
+        self.idle.len() + self.leased
     }
 }

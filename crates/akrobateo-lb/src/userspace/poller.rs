@@ -1,44 +1,47 @@
-//! What a worker waits for: epoll, and what its events are about. I/O only.
+//! Waits for events of sockets with epoll, and maps each event to its object. I/O only.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
+use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::slab::{Key, Slab};
 
-/// Events that are taken from the kernel at a time.
-const AT_A_TIME: usize = 256;
+/// Events that one wait returns at most.
+const EVENTS_PER_WAIT: usize = 256;
 const KIND_SHIFT: u32 = 60;
+/// Flags of a connection that failed or ended in both directions.
+const FAILED: EventFlags = EventFlags::ERR.union(EventFlags::HUP);
 
-/// What an event is about.
+/// The object that an event belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// The worker is told something by another thread.
+    /// The worker's eventfd: another thread changed the shared state.
     Wake,
-    /// A listener for connections, by its place in the worker's list.
+    /// A TCP listener, by its index in the worker's list.
     Listener(u32),
-    /// A socket on which datagrams of new flows arrive, by its place in the worker's list.
-    Datagrams(u32),
-    /// A connection's side towards the client.
+    /// A socket that receives the datagrams of a UDP port, by its index in the worker's list.
+    UdpPort(u32),
+    /// The client of a TCP connection.
     Client(Key),
-    /// A connection's side towards the target.
+    /// The target of a TCP connection.
     Target(Key),
-    /// A flow of datagrams' side towards the target.
-    Flow(Key),
+    /// The target of a UDP session.
+    UdpSession(Key),
 }
 
 impl Token {
     fn encode(self) -> u64 {
         let (kind, generation, index) = match self {
             Self::Wake => (0_u64, 0, 0),
-            Self::Listener(at) => (1, 0, at),
-            Self::Datagrams(at) => (2, 0, at),
+            Self::Listener(index) => (1, 0, index),
+            Self::UdpPort(index) => (2, 0, index),
             Self::Client(Key { index, generation }) => (3, generation, index),
             Self::Target(Key { index, generation }) => (4, generation, index),
-            Self::Flow(Key { index, generation }) => (5, generation, index),
+            Self::UdpSession(Key { index, generation }) => (5, generation, index),
         };
         kind << KIND_SHIFT | u64::from(generation) << 32 | u64::from(index)
     }
@@ -49,57 +52,55 @@ impl Token {
         let key = Key { index, generation };
         match bits >> KIND_SHIFT {
             1 => Self::Listener(index),
-            2 => Self::Datagrams(index),
+            2 => Self::UdpPort(index),
             3 => Self::Client(key),
             4 => Self::Target(key),
-            5 => Self::Flow(key),
+            5 => Self::UdpSession(key),
             _ => Self::Wake,
         }
     }
 }
 
-/// What has changed; a hint only, since whoever acts on it finds out from the socket.
+/// The changes that epoll reports for a socket. They are only a hint: a system call shows the real state.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Readiness(epoll::EventFlags);
+pub(super) struct Readiness(EventFlags);
 
 impl Readiness {
-    pub(super) const fn readable(self) -> bool {
-        self.0.intersects(FAILED.union(epoll::EventFlags::IN).union(epoll::EventFlags::RDHUP))
+    pub(super) const fn is_readable(self) -> bool {
+        self.0.intersects(FAILED.union(EventFlags::IN).union(EventFlags::RDHUP))
     }
 
-    pub(super) const fn writable(self) -> bool {
-        self.0.intersects(FAILED.union(epoll::EventFlags::OUT))
+    pub(super) const fn is_writable(self) -> bool {
+        self.0.intersects(FAILED.union(EventFlags::OUT))
     }
 
-    /// No more bytes come after those that are there: a read that finds few of them may not conclude that it has
-    /// emptied the socket.
-    pub(super) const fn ending(self) -> bool {
-        self.0.intersects(FAILED.union(epoll::EventFlags::RDHUP))
+    /// Returns whether the end of the stream, or an error, follows the bytes that have arrived. It may cause no further
+    /// event, so the socket must be read until it returns the end.
+    pub(super) const fn is_closing(self) -> bool {
+        self.0.intersects(FAILED.union(EventFlags::RDHUP))
     }
 
-    /// The connection failed, or is no more.
-    pub(super) const fn failed(self) -> bool {
+    /// Returns whether the connection failed or ended in both directions.
+    pub(super) const fn is_failed(self) -> bool {
         self.0.intersects(FAILED)
     }
 }
 
-const FAILED: epoll::EventFlags = epoll::EventFlags::ERR.union(epoll::EventFlags::HUP);
-
-/// Waits for sockets; each change is told once.
+/// An epoll instance. It is edge-triggered: it reports each change once.
 #[derive(Debug)]
 pub(super) struct Poller(OwnedFd);
 
-/// The changes that a wait found; of one thread only.
+/// The events that one wait returned.
 pub(super) struct Events(Vec<epoll::Event>);
 
 impl Events {
     pub(super) fn new() -> Self {
-        Self(Vec::with_capacity(AT_A_TIME))
+        Self(Vec::with_capacity(EVENTS_PER_WAIT))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Readiness)> {
         self.0.iter().map(|event| {
-            // Copied out of the packed structure.
+            // The structure is packed, so its fields are copied before they are used.
             let (data, flags) = (event.data, event.flags);
             (Token::decode(data.u64()), Readiness(flags))
         })
@@ -111,21 +112,24 @@ impl Poller {
         epoll::create(epoll::CreateFlags::CLOEXEC).map(Self)
     }
 
-    /// Tells of changes from now on, beginning with what is there already, until the descriptor is closed.
+    /// Reports the socket's current state and each later change, until the socket is closed.
     pub(super) fn add(&self, socket: impl AsFd, token: Token) -> Result<(), Errno> {
-        use epoll::EventFlags as Flag;
         let flags = match token {
-            Token::Client(_) | Token::Target(_) => Flag::IN | Flag::OUT | Flag::RDHUP | Flag::ET,
-            Token::Wake | Token::Listener(_) | Token::Datagrams(_) | Token::Flow(_) => Flag::IN | Flag::ET,
+            Token::Client(_) | Token::Target(_) => {
+                EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
+            }
+            Token::Wake | Token::Listener(_) | Token::UdpPort(_) | Token::UdpSession(_) => {
+                EventFlags::IN | EventFlags::ET
+            }
         };
         epoll::add(&self.0, socket, epoll::EventData::new_u64(token.encode()), flags)
     }
 
-    /// Waits for changes; at most this many milliseconds, or without a limit.
-    pub(super) fn wait(&self, events: &mut Events, limit: Option<u64>) -> Result<(), Errno> {
-        let limit = limit.and_then(|limit| Timespec::try_from(Duration::from_millis(limit)).ok());
+    /// Waits for events for at most `timeout` milliseconds, or without a limit.
+    pub(super) fn wait(&self, events: &mut Events, timeout: Option<u64>) -> Result<(), Errno> {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(Duration::from_millis(timeout)).ok());
         events.0.clear();
-        match epoll::wait(&self.0, spare_capacity(&mut events.0), limit.as_ref()) {
+        match epoll::wait(&self.0, spare_capacity(&mut events.0), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error),
         }
@@ -137,10 +141,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_comes_back_as_it_was() {
+    fn decode_reverses_encode_for_every_token() {
         let key = Key { index: u32::MAX, generation: Slab::<()>::GENERATIONS - 1 };
-        let tokens = [Token::Wake, Token::Listener(7), Token::Datagrams(u32::MAX)];
-        for token in tokens.into_iter().chain([Token::Client(key), Token::Target(key), Token::Flow(key)]) {
+        let indexed = [Token::Wake, Token::Listener(7), Token::UdpPort(u32::MAX)];
+        let keyed = [Token::Client(key), Token::Target(key), Token::UdpSession(key)];
+        for token in indexed.into_iter().chain(keyed) {
             assert_eq!(Token::decode(token.encode()), token);
         }
     }

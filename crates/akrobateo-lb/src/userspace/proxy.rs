@@ -1,6 +1,5 @@
-//! A running proxy: its workers, what they tell of themselves, and how they end.
+//! A running proxy: starts its workers, reports their status, and drains them. I/O only.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -10,50 +9,33 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::error::UserspaceError;
 use super::inbox::Inbox;
-use super::listen::bind_listener;
-use super::ports::Port;
+use super::port::Port;
+use super::quota::Quota;
 use super::settings::Settings;
-use super::shared::{Quota, Shared};
-use super::stats::{WorkerStats, metrics};
-use super::worker::{Arrivals, Worker};
+use super::shared::Shared;
+use super::sockets::{BoundSocket, bind_port};
+use super::stats::{WorkerStats, format_metrics};
+use super::worker::{Worker, WorkerSockets};
 use crate::forwarding_config::ForwardingConfig;
-use crate::probe::Status;
+use crate::probe::DataPathStatus;
 
-/// Stack of a worker, in bytes; it calls nothing deep.
-const STACK: usize = 256 << 10;
+/// Stack of a worker, in bytes. Workers have no deep call chains.
+const STACK_SIZE: usize = 256 << 10;
 
-/// Why userspace can't forward.
-#[derive(Debug, thiserror::Error)]
-pub enum UserspaceError {
-    /// A port that this user may not have.
-    #[error(
-        "--forward {0}: not allowed to listen on port {port}: it needs the sysctl net.ipv4.ip_unprivileged_port_start \
-         at most {port}, as pods have it, or the capability NET_BIND_SERVICE",
-        port = .0.port
-    )]
-    Privileged(Forward),
-    /// A port that can't be listened on.
-    #[error("--forward {0}: cannot listen on port {port}: {1}", port = .0.port)]
-    Frontend(Forward, io::Error),
-    /// A thread can't be set up.
-    #[error("cannot start a worker: {0}")]
-    Start(io::Error),
-    /// A thread can't wait for its sockets any more.
-    #[error("a worker failed: {0}")]
-    Worker(io::Error),
-}
-
-/// A running proxy.
+/// A running proxy. Dropping it drains it.
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
     stats: Vec<Arc<WorkerStats>>,
-    ends: UnboundedReceiver<Result<(), Errno>>,
-    working: usize,
+    /// Receives the result of each worker that has ended.
+    results: UnboundedReceiver<Result<(), Errno>>,
+    /// Number of workers that have not ended.
+    running: usize,
 }
 
-/// What a proxy tells of itself.
+/// The readiness and metrics of a proxy.
 #[derive(Debug)]
 pub struct ProxyStatus {
     shared: Arc<Shared>,
@@ -61,71 +43,74 @@ pub struct ProxyStatus {
 }
 
 impl Proxy {
-    /// Listens on all ports of the plan, and begins to forward; `settings` gets the numbers of TCP and UDP ports.
+    /// Binds all ports and starts to forward. `settings` receives the numbers of TCP and of UDP ports.
     pub fn start(
-        plan: &ForwardingConfig,
+        config: &ForwardingConfig,
         settings: impl FnOnce(usize, usize) -> Settings,
     ) -> Result<Self, UserspaceError> {
-        let ports = Port::all(plan).into_boxed_slice();
-        let tcp = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
-        let settings = settings(tcp, ports.len() - tcp);
-        let waker = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let wakers = (0..settings.workers).map(|_| waker()).collect::<Result<_, _>>();
+        let ports = Port::from_config(config).into_boxed_slice();
+        let tcp_ports = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
+        let settings = settings(tcp_ports, ports.len() - tcp_ports);
+        let create_waker = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let wakers = (0..settings.workers).map(|_| create_waker()).collect::<Result<_, _>>();
         let shared = Arc::new(Shared {
             ports,
-            sources: plan.sources().cloned(),
+            sources: config.sources().cloned(),
             connections: Quota::new(settings.connections),
-            flows: Quota::new(settings.flows),
+            udp_sessions: Quota::new(settings.udp_sessions),
             draining: AtomicBool::new(false),
-            desks: (0..settings.workers).map(|_| Inbox::new()).collect(),
-            wakers: wakers.map_err(|error| UserspaceError::Start(error.into()))?,
+            inboxes: (0..settings.workers).map(|_| Inbox::new()).collect(),
+            wakers: wakers.map_err(|error| UserspaceError::StartWorker(error.into()))?,
         });
-        let (end, ends) = unbounded_channel();
-        let mut proxy = Self { shared, stats: Vec::new(), ends, working: settings.workers };
-        // All of them before the first client is let in: what is refused must not have begun.
+        let (result_sender, results) = unbounded_channel();
+        let mut proxy = Self { shared, stats: Vec::new(), results, running: settings.workers };
+        // All ports are bound before the first client is accepted, so a proxy that cannot start has forwarded nothing.
         let workers = (0..settings.workers)
-            .map(|number| proxy.worker(number, &settings))
+            .map(|index| proxy.create_worker(index, &settings))
             .collect::<Result<Vec<_>, _>>()?;
-        for (number, worker) in workers.into_iter().enumerate() {
-            let end = end.clone();
-            let thread = std::thread::Builder::new().name(format!("worker-{number}")).stack_size(STACK);
-            let run = move || {
-                // Nobody frontends only when the process is about to end.
-                let _ = end.send(worker.run());
+        for (index, worker) in workers.into_iter().enumerate() {
+            let result_sender = result_sender.clone();
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK_SIZE);
+            let run_worker = move || {
+                // The receiver is gone only if the process is about to end.
+                let _ = result_sender.send(worker.run());
             };
-            thread.spawn(run).map_err(UserspaceError::Start)?;
+            thread.spawn(run_worker).map_err(UserspaceError::StartWorker)?;
         }
         let ports = proxy.shared.ports.len();
-        let restricted = proxy.shared.sources.is_some();
-        let Settings { workers, connections, flows, .. } = settings;
-        tracing::info!(ports, restricted, workers, connections, flows, "forwarding in userspace");
+        let source_ranges = proxy.shared.sources.is_some();
+        let Settings { workers, connections, udp_sessions, .. } = settings;
+        tracing::info!(ports, source_ranges, workers, connections, udp_sessions, "forwarding in userspace");
         Ok(proxy)
     }
 
-    fn worker(&mut self, number: usize, settings: &Settings) -> Result<Worker, UserspaceError> {
-        let stats = Arc::new(WorkerStats::new(self.shared.ports.len()));
-        let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
-        for (at, port) in self.shared.ports.iter().enumerate() {
-            let arrivals =
-                Arrivals { port: at, socket: bind_listener(port).map_err(|error| refused(port, error))? };
-            if port.protocol == Protocol::Tcp { listeners.push(arrivals) } else { datagrams.push(arrivals) }
+    fn create_worker(&mut self, index: usize, settings: &Settings) -> Result<Worker, UserspaceError> {
+        let mut sockets = WorkerSockets::default();
+        for (port_index, port) in self.shared.ports.iter().enumerate() {
+            let socket = bind_port(port).map_err(|error| bind_error(port, error))?;
+            let bound = BoundSocket { port_index, socket };
+            match port.protocol {
+                Protocol::Tcp => sockets.listeners.push(bound),
+                _ => sockets.udp_sockets.push(bound),
+            }
         }
+        let stats = Arc::new(WorkerStats::new(self.shared.ports.len()));
         self.stats.push(Arc::clone(&stats));
-        let shared = Arc::clone(&self.shared);
-        Worker::new(shared, stats, number, (listeners, datagrams), settings)
-            .map_err(|error| UserspaceError::Start(error.into()))
+        Worker::new(Arc::clone(&self.shared), stats, index, sockets, settings)
+            .map_err(|error| UserspaceError::StartWorker(error.into()))
     }
 
-    /// What it tells of itself, as long as somebody asks.
+    /// Returns a handle to the readiness and metrics. It may outlive the proxy.
     #[must_use]
     pub fn status(&self) -> ProxyStatus {
         ProxyStatus { shared: Arc::clone(&self.shared), stats: self.stats.clone() }
     }
 
-    /// Lets nobody in any more; who is in may stay.
+    /// Refuses new clients from now on. Existing connections may finish.
     pub fn drain(&self) {
-        let (connections, flows) = (self.shared.connections.taken(), self.shared.flows.taken());
-        tracing::info!(connections, flows, "draining: nobody is let in any more, and who is in may finish");
+        let connections = self.shared.connections.used();
+        let udp_sessions = self.shared.udp_sessions.used();
+        tracing::info!(connections, udp_sessions, "draining: no new connections; existing ones may finish");
         self.shared.draining.store(true, Release);
         for worker in 0..self.shared.wakers.len() {
             self.shared.wake(worker);
@@ -133,10 +118,10 @@ impl Proxy {
     }
 
     /// Waits until all workers have ended, or one has failed.
-    pub async fn ended(&mut self) -> Result<(), UserspaceError> {
-        while self.working > 0 {
-            match self.ends.recv().await {
-                Some(Ok(())) => self.working -= 1,
+    pub async fn join(&mut self) -> Result<(), UserspaceError> {
+        while self.running > 0 {
+            match self.results.recv().await {
+                Some(Ok(())) => self.running -= 1,
                 Some(Err(error)) => return Err(UserspaceError::Worker(error.into())),
                 None => break,
             }
@@ -146,32 +131,32 @@ impl Proxy {
 }
 
 impl Drop for Proxy {
-    /// The workers end when their connections do.
+    /// Drains the proxy. The workers end when their connections have ended.
     fn drop(&mut self) {
-        if self.working > 0 {
+        if self.running > 0 {
             self.drain();
         }
     }
 }
 
-impl Status for ProxyStatus {
+impl DataPathStatus for ProxyStatus {
     fn ready(&self) -> Result<(), String> {
         if self.shared.draining.load(Acquire) {
-            return Err(format!("draining: {} connections are left", self.shared.connections.taken()));
+            return Err(format!("draining: {} connections are still open", self.shared.connections.used()));
         }
         Ok(())
     }
 
     fn metrics(&self) -> String {
         let workers: Vec<&WorkerStats> = self.stats.iter().map(|stats| &**stats).collect();
-        metrics(&self.shared.ports, &workers, self.shared.sources.is_some())
+        format_metrics(&self.shared.ports, &workers, self.shared.sources.is_some())
     }
 }
 
-fn refused(port: &Port, error: Errno) -> UserspaceError {
+fn bind_error(port: &Port, error: Errno) -> UserspaceError {
     let forward = Forward { protocol: port.protocol, port: port.number, target: port.target };
     match error {
-        Errno::ACCESS => UserspaceError::Privileged(forward),
-        error => UserspaceError::Frontend(forward, error.into()),
+        Errno::ACCESS => UserspaceError::PortNotAllowed(forward),
+        error => UserspaceError::Bind(forward, error.into()),
     }
 }

@@ -1,78 +1,84 @@
-//! How much a proxy takes on, and how long it waits.
+//! The limits and timeouts of the userspace path. Reads and raises the limit of file descriptors.
 
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Workers at most: each can move several Gbit/s, and each pod on a node has its own.
-const WORKERS: usize = 4;
-/// Connections at most, where descriptors allow as many.
-const CONNECTIONS: usize = 65_536;
-/// Flows of datagrams at most.
-const FLOWS: usize = 16_384;
-/// Descriptors of a worker for anything but listeners, connections and flows: epoll, pipes.
-const PER_WORKER: usize = 80;
-/// Descriptors of the process for anything but workers: probes, signals, logs.
-const PER_PROCESS: usize = 100;
+/// Largest number of workers. One worker forwards several Gbit/s, and the node's other pods need processors too.
+const MAX_WORKERS: usize = 4;
+/// Largest number of TCP connections, if there are enough file descriptors.
+const MAX_CONNECTIONS: usize = 65_536;
+/// Largest number of UDP sessions.
+const MAX_UDP_SESSIONS: usize = 16_384;
+/// File descriptors of a worker besides listeners, connections and UDP sessions: epoll and pipes.
+const DESCRIPTORS_PER_WORKER: usize = 80;
+/// File descriptors of the process besides its workers: probes, signals, logs.
+const DESCRIPTORS_PER_PROCESS: usize = 100;
 
-/// How much a proxy takes on, and how long it waits.
+/// The limits and timeouts of the userspace path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Threads that move bytes.
+    /// Number of worker threads.
     pub workers: usize,
-    /// Connections at a time; more wait to be accepted.
+    /// Largest number of TCP connections. Further clients wait in the kernel's queue.
     pub connections: usize,
-    /// Flows of datagrams at a time; then those that were never answered make way for new ones.
-    pub flows: usize,
-    /// How long the target may take to answer a dial.
-    pub dial: Duration,
-    /// How long a connection may be silent. Peers that vanished are found by keep-alive long before.
-    pub idle: Duration,
-    /// How long a flow of datagrams lives that was never answered, and one that was; as with conntrack.
-    pub unanswered: Duration,
-    /// See `unanswered`.
-    pub answered: Duration,
-    /// How long the flows of datagrams must be silent for the process to end, once it is told to.
-    pub quiet: Duration,
+    /// Largest number of UDP sessions. A new session replaces the oldest one that the target never answered.
+    pub udp_sessions: usize,
+    /// Time in which a target must accept a TCP connection.
+    pub connect_timeout: Duration,
+    /// Silence after which a TCP connection is closed. Keep-alive probes find vanished peers much earlier.
+    pub idle_timeout: Duration,
+    /// Silence after which a UDP session expires that the target never answered. The default is conntrack's.
+    pub unanswered_timeout: Duration,
+    /// Silence after which a UDP session expires that the target answered. The default is conntrack's.
+    pub answered_timeout: Duration,
+    /// While draining: silence of all UDP sessions after which the process may exit.
+    pub udp_drain_idle: Duration,
 }
 
 impl Settings {
-    /// What this machine and this container's limits allow, for so many ports of each protocol; raises the limit of
-    /// descriptors.
+    /// Returns the settings for this host and this container's limits. Raises the soft limit of file descriptors.
     #[must_use]
-    pub fn for_this_host(tcp: usize, udp: usize) -> Self {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS);
-        Self::for_descriptors(raise_descriptors(), workers, tcp, udp)
+    pub fn for_this_host(tcp_ports: usize, udp_ports: usize) -> Self {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+        Self::for_descriptors(raise_descriptor_limit(), workers, tcp_ports, udp_ports)
     }
 
-    fn for_descriptors(descriptors: usize, workers: usize, tcp: usize, udp: usize) -> Self {
-        let left = descriptors.saturating_sub(PER_PROCESS + workers * (PER_WORKER + tcp + udp));
-        let flows = match (tcp, udp) {
+    fn for_descriptors(descriptors: usize, workers: usize, tcp_ports: usize, udp_ports: usize) -> Self {
+        let reserved = DESCRIPTORS_PER_PROCESS + workers * (DESCRIPTORS_PER_WORKER + tcp_ports + udp_ports);
+        let free = descriptors.saturating_sub(reserved);
+        let udp_sessions = match (tcp_ports, udp_ports) {
             (_, 0) => 0,
-            (0, _) => left.saturating_sub(2).min(FLOWS),
-            _ => (left / 4).min(FLOWS),
+            (0, _) => free.saturating_sub(2).min(MAX_UDP_SESSIONS),
+            _ => (free / 4).min(MAX_UDP_SESSIONS),
         };
         Self {
             workers,
-            connections: ((left - flows) / 2).clamp(1, CONNECTIONS),
-            flows,
-            dial: Duration::from_secs(10),
-            idle: Duration::from_hours(1),
-            unanswered: Duration::from_secs(30),
-            answered: Duration::from_mins(2),
-            quiet: Duration::from_secs(3),
+            // A connection has two descriptors.
+            connections: ((free - udp_sessions) / 2).clamp(1, MAX_CONNECTIONS),
+            udp_sessions,
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_hours(1),
+            unanswered_timeout: Duration::from_secs(30),
+            answered_timeout: Duration::from_mins(2),
+            udp_drain_idle: Duration::from_secs(3),
         }
     }
 }
 
-/// Has the process use all descriptors that it may; returns how many.
-fn raise_descriptors() -> usize {
+/// Returns a duration in milliseconds, the unit of a worker's clock.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// Raises the soft limit of file descriptors to the hard limit. Returns the limit.
+fn raise_descriptor_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let current = limit.current;
         limit.current = limit.maximum;
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, ?current, "cannot raise the limit of descriptors");
+            tracing::warn!(%error, ?current, "cannot raise the limit of file descriptors (RLIMIT_NOFILE)");
             limit.current = current;
         }
     }
@@ -84,18 +90,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_and_flows_never_need_more_descriptors_than_there_are() {
+    fn connections_and_udp_sessions_fit_into_the_descriptor_limit() {
         for descriptors in [1_024, 4_096, 65_536, 1 << 20] {
-            for (workers, tcp, udp) in [(1, 1, 0), (2, 0, 1), (4, 100, 20)] {
-                let settings = Settings::for_descriptors(descriptors, workers, tcp, udp);
-                let needed = PER_PROCESS
-                    + workers * (PER_WORKER + tcp + udp)
+            for (workers, tcp_ports, udp_ports) in [(1, 1, 0), (2, 0, 1), (4, 100, 20)] {
+                let settings = Settings::for_descriptors(descriptors, workers, tcp_ports, udp_ports);
+                let needed = DESCRIPTORS_PER_PROCESS
+                    + workers * (DESCRIPTORS_PER_WORKER + tcp_ports + udp_ports)
                     + 2 * settings.connections
-                    + settings.flows;
-                assert!(needed <= descriptors, "{descriptors} {workers} {tcp} {udp}: {settings:?}");
+                    + settings.udp_sessions;
+                assert!(needed <= descriptors, "{needed} of {descriptors} descriptors: {settings:?}");
             }
         }
-        assert_eq!(Settings::for_descriptors(1 << 20, 4, 1, 1).connections, CONNECTIONS);
+        assert_eq!(Settings::for_descriptors(1 << 20, 4, 1, 1).connections, MAX_CONNECTIONS);
         assert_eq!(Settings::for_descriptors(0, 4, 1, 1).connections, 1);
     }
 }

@@ -1,69 +1,57 @@
-//! What the threads of a proxy share.
+//! The state that all workers of a proxy share. The only I/O is waking a worker.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicBool;
 
 use rustix::io::write;
 
-use super::inbox::Inbox;
-use super::ports::Port;
+use super::inbox::{Client, Inbox, least_loaded};
+use super::port::Port;
+use super::quota::Quota;
 use crate::sources::Sources;
 
-/// What all workers know.
+/// The state that all workers of a proxy share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// The forwarded ports. A `port_index` anywhere is an index into this list.
     pub(super) ports: Box<[Port]>,
-    /// The clients that are let in; `None` for everybody.
+    /// The source ranges; `None` allows all clients.
     pub(super) sources: Option<Sources>,
+    /// The TCP connections of all workers.
     pub(super) connections: Quota,
-    pub(super) flows: Quota,
-    /// Nothing new is let in any more.
+    /// The UDP sessions of all workers.
+    pub(super) udp_sessions: Quota,
+    /// Set once, when the proxy must accept no new clients.
     pub(super) draining: AtomicBool,
-    /// Where each worker's clients are counted, and left by others.
-    pub(super) desks: Box<[Inbox]>,
-    /// By which each worker is told that something here has changed.
+    /// One inbox per worker, by the worker's index.
+    pub(super) inboxes: Box<[Inbox]>,
+    /// One eventfd per worker, by the worker's index.
     pub(super) wakers: Box<[OwnedFd]>,
 }
 
 impl Shared {
-    /// Has a worker look at what has changed.
+    /// Returns whether the source ranges allow a client.
+    pub(super) fn allows(&self, client: IpAddr) -> bool {
+        self.sources.as_ref().is_none_or(|sources| sources.allows(client))
+    }
+
+    /// Makes a worker look at its inbox and at `draining`.
     pub(super) fn wake(&self, worker: usize) {
         if let Some(waker) = self.wakers.get(worker) {
-            // Fails only where the worker has been woken already.
+            // Fails only if the worker has been woken already.
             let _ = write(waker, &1_u64.to_ne_bytes());
         }
     }
-}
 
-/// A number of things that may exist at a time.
-#[derive(Debug)]
-pub(super) struct Quota {
-    limit: usize,
-    taken: AtomicUsize,
-}
-
-impl Quota {
-    pub(super) const fn new(limit: usize) -> Self {
-        Self { limit, taken: AtomicUsize::new(0) }
-    }
-
-    /// Takes a place, if one is free.
-    pub(super) fn enter(&self) -> bool {
-        let free = self.taken.fetch_add(1, Relaxed) < self.limit;
-        if !free {
-            self.left();
+    /// Passes a client that worker `own` accepted to the worker with the fewest connections. Returns the client if
+    /// worker `own` should serve it.
+    pub(super) fn push_to_least_loaded(&self, own: usize, client: Client) -> Option<Client> {
+        let Some(worker) = least_loaded(&self.inboxes, own) else { return Some(client) };
+        let rejected = self.inboxes[worker].push(client);
+        if rejected.is_none() {
+            self.wake(worker);
         }
-        free
-    }
-
-    /// Gives a place back.
-    pub(super) fn left(&self) {
-        self.taken.fetch_sub(1, Relaxed);
-    }
-
-    /// How many places are taken.
-    pub(super) fn taken(&self) -> usize {
-        self.taken.load(Relaxed)
+        rejected
     }
 }

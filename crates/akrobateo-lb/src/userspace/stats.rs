@@ -1,72 +1,84 @@
-//! What a proxy counts, and its form as metrics. Each worker counts for itself, so that none waits for another.
+//! The counters of the userspace path, and their metrics. Pure.
+//!
+//! Each worker has its own counters, so that no worker waits for another.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use rustix::io::Errno;
 
-use super::ports::Port;
+use super::port::Port;
 use crate::metrics::{BYTES, CONNECTIONS, Definition, Kind, REFUSED, Text};
 
 const OPEN: Definition = Definition {
     name: "akrobateo_lb_open_connections",
     kind: Kind::Gauge,
-    help: "Connections, and flows of datagrams, that are open, also those whose target has not answered yet.",
+    help: "Open TCP connections and UDP sessions, including connections whose target has not answered yet.",
 };
 const DROPPED: Definition = Definition {
     name: "akrobateo_lb_dropped_datagrams_total",
     kind: Kind::Counter,
-    help: "Datagrams dropped since there were too many flows, or the kernel did not take them.",
+    help: "Datagrams dropped because the UDP session limit was reached or the kernel did not accept them.",
 };
 const FAILURES: Definition = Definition {
     name: "akrobateo_lb_dial_failures_total",
     kind: Kind::Counter,
-    help: "Connections whose target could not be reached, by reason.",
+    help: "Failed attempts to reach the target, by reason.",
 };
-const AT_LIMIT: Definition = Definition {
+const LIMIT_REACHED: Definition = Definition {
     name: "akrobateo_lb_connection_limit_reached_total",
     kind: Kind::Counter,
-    help: "How often there were as many connections as are allowed: further clients wait.",
+    help: "Number of times that the connection limit was reached; further clients wait in the kernel's queue.",
 };
 const OUT_OF_RESOURCES: Definition = Definition {
     name: "akrobateo_lb_accept_out_of_resources_total",
     kind: Kind::Counter,
-    help: "How often clients had to wait since descriptors or memory were used up.",
+    help: "Number of times that clients had to wait because file descriptors or memory ran out.",
 };
 const PIPES: Definition = Definition {
     name: "akrobateo_lb_pipes",
     kind: Kind::Gauge,
-    help: "Pipes, which are held only while many bytes move.",
+    help: "Open pipes for splicing; idle pipes are closed after about one second.",
 };
 
-/// Why a target could not be reached.
+/// All metrics of the userspace path.
+pub const METRICS: &[Definition] =
+    &[CONNECTIONS, OPEN, REFUSED, DROPPED, BYTES, FAILURES, LIMIT_REACHED, OUT_OF_RESOURCES, PIPES];
+
+/// The reason why a target could not be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DialFailure {
-    /// Nobody frontends there, or it resets at once.
+    /// The target refused or reset the connection.
     Refused,
-    /// No answer in time.
+    /// The target did not answer within the connect timeout.
     TimedOut,
-    /// No way to get there.
+    /// The network has no route to the target, or rejects the traffic.
     Unreachable,
     /// No source port is free.
-    NoPort,
-    /// No descriptor, or no memory, is free.
+    NoSourcePort,
+    /// No file descriptor or no memory is free.
     NoResources,
-    /// Something else.
+    /// Any other error.
     Other,
 }
 
 impl DialFailure {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Refused, Self::TimedOut, Self::Unreachable, Self::NoPort, Self::NoResources, Self::Other];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Refused,
+        Self::TimedOut,
+        Self::Unreachable,
+        Self::NoSourcePort,
+        Self::NoResources,
+        Self::Other,
+    ];
 
-    /// The metric's label.
+    /// Returns the value of the metric's label `reason`.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "refused",
             Self::TimedOut => "timed_out",
             Self::Unreachable => "unreachable",
-            Self::NoPort => "no_source_port",
+            Self::NoSourcePort => "no_source_port",
             Self::NoResources => "no_resources",
             Self::Other => "other",
         }
@@ -81,49 +93,50 @@ impl From<Errno> for DialFailure {
             Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN | Errno::ACCESS => {
                 Self::Unreachable
             }
-            Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => Self::NoPort,
+            Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => Self::NoSourcePort,
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Self::NoResources,
             _ => Self::Other,
         }
     }
 }
 
-/// What one worker counts of one port.
+/// The counters of one worker for one port.
 #[derive(Debug, Default)]
 pub(super) struct PortStats {
-    /// Connections whose target answered, and flows of datagrams.
+    /// Connections whose target answered, and UDP sessions.
     pub(super) forwarded: AtomicU64,
-    /// Connections, and flows of datagrams, that were let in.
+    /// Accepted connections and UDP sessions.
     pub(super) opened: AtomicU64,
-    /// Of these, how many are over.
+    /// Accepted connections and UDP sessions that are closed.
     pub(super) closed: AtomicU64,
-    /// Bytes from clients, and to them.
-    pub(super) up: AtomicU64,
-    pub(super) down: AtomicU64,
-    /// Connections, or datagrams, from outside of the source ranges.
+    /// Bytes from clients.
+    pub(super) bytes_in: AtomicU64,
+    /// Bytes to clients.
+    pub(super) bytes_out: AtomicU64,
+    /// Connections and datagrams from outside the source ranges.
     pub(super) refused: AtomicU64,
-    /// Datagrams that found no room for a new flow, or were not taken by the target's side.
+    /// Datagrams that found no free UDP session, or that the kernel did not accept.
     pub(super) dropped: AtomicU64,
-    failures: [AtomicU64; DialFailure::ALL.len()],
+    dial_failures: [AtomicU64; DialFailure::ALL.len()],
 }
 
 impl PortStats {
-    pub(super) fn failed(&self, why: DialFailure) {
-        if let Some(count) = self.failures.get(why as usize) {
-            count.fetch_add(1, Relaxed);
+    pub(super) fn count_dial_failure(&self, failure: DialFailure) {
+        if let Some(counter) = self.dial_failures.get(failure as usize) {
+            add(counter, 1);
         }
     }
 }
 
-/// What one worker counts.
+/// The counters of one worker.
 #[derive(Debug)]
 pub(super) struct WorkerStats {
     ports: Box<[PortStats]>,
-    /// How often accepting had to wait, since descriptors or memory were used up.
+    /// Number of times that accepting had to wait because file descriptors or memory ran out.
     pub(super) out_of_resources: AtomicU64,
-    /// How often there were as many connections as are allowed.
-    pub(super) at_limit: AtomicU64,
-    /// Pipes, free ones and leased ones.
+    /// Number of times that the connection limit was reached.
+    pub(super) limit_reached: AtomicU64,
+    /// Idle and leased pipes.
     pub(super) pipes: AtomicUsize,
 }
 
@@ -132,70 +145,105 @@ impl WorkerStats {
         Self {
             ports: (0..ports).map(|_| PortStats::default()).collect(),
             out_of_resources: AtomicU64::default(),
-            at_limit: AtomicU64::default(),
+            limit_reached: AtomicU64::default(),
             pipes: AtomicUsize::default(),
         }
     }
 
-    /// What is counted of a port, by its place in the list of ports.
-    pub(super) fn port(&self, at: usize) -> &PortStats {
-        &self.ports[at]
+    /// Returns the counters of a port.
+    pub(super) fn port(&self, port_index: usize) -> &PortStats {
+        &self.ports[port_index]
     }
 }
 
 /// Adds to a counter.
-pub(super) fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Relaxed);
+pub(super) fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Relaxed);
 }
 
-/// All of it as metrics; `restricted` if there are source ranges.
-pub(super) fn metrics(ports: &[Port], workers: &[&WorkerStats], restricted: bool) -> String {
+/// Formats the sum of all workers' counters as metrics. `has_source_ranges` adds the refused connections.
+pub(super) fn format_metrics(ports: &[Port], workers: &[&WorkerStats], has_source_ranges: bool) -> String {
     let mut text = Text::default();
-    let sum =
-        |at: usize, of: fn(&PortStats) -> u64| workers.iter().map(|worker| of(worker.port(at))).sum::<u64>();
-    let mut per_port = |definition: &Definition, of: fn(&PortStats) -> u64| {
-        let mut metric = text.metric(definition);
-        for (at, port) in ports.iter().enumerate() {
-            metric.sample(&port.labels(), sum(at, of));
-        }
-    };
-    per_port(&CONNECTIONS, |stats| stats.forwarded.load(Relaxed));
-    per_port(&OPEN, |stats| {
+    write_counter(&mut text, &CONNECTIONS, ports, workers, |stats| stats.forwarded.load(Relaxed));
+    write_counter(&mut text, &OPEN, ports, workers, |stats| {
         let closed = stats.closed.load(Relaxed);
         stats.opened.load(Relaxed).saturating_sub(closed)
     });
-    if restricted {
-        per_port(&REFUSED, |stats| stats.refused.load(Relaxed));
+    if has_source_ranges {
+        write_counter(&mut text, &REFUSED, ports, workers, |stats| stats.refused.load(Relaxed));
     }
-    per_port(&DROPPED, |stats| stats.dropped.load(Relaxed));
-    let mut bytes = text.metric(&BYTES);
-    for (at, port) in ports.iter().enumerate() {
-        let [protocol, number, family] = port.labels();
-        let up = sum(at, |stats| stats.up.load(Relaxed));
-        let down = sum(at, |stats| stats.down.load(Relaxed));
-        bytes.sample(&[protocol, number, family, ("direction", &"in")], up);
-        bytes.sample(&[protocol, number, family, ("direction", &"out")], down);
-    }
-    failures(&mut text, ports, workers);
-    whole(&mut text, workers);
+    write_counter(&mut text, &DROPPED, ports, workers, |stats| stats.dropped.load(Relaxed));
+    write_bytes(&mut text, ports, workers);
+    write_dial_failures(&mut text, ports, workers);
+    let sum = |value: fn(&WorkerStats) -> u64| workers.iter().map(|worker| value(worker)).sum::<u64>();
+    text.metric(&LIMIT_REACHED).value(sum(|worker| worker.limit_reached.load(Relaxed)));
+    text.metric(&OUT_OF_RESOURCES).value(sum(|worker| worker.out_of_resources.load(Relaxed)));
+    text.metric(&PIPES).value(sum(|worker| worker.pipes.load(Relaxed) as u64));
     text.finish()
 }
 
-fn failures(text: &mut Text, ports: &[Port], workers: &[&WorkerStats]) {
+/// Returns the sum of one value of a port over all workers.
+fn sum_port(workers: &[&WorkerStats], port_index: usize, value: impl Fn(&PortStats) -> u64) -> u64 {
+    workers.iter().map(|worker| value(worker.port(port_index))).sum()
+}
+
+/// Writes a metric with one sample per port.
+fn write_counter(
+    text: &mut Text,
+    definition: &Definition,
+    ports: &[Port],
+    workers: &[&WorkerStats],
+    value: fn(&PortStats) -> u64,
+) {
+    let mut metric = text.metric(definition);
+    for (port_index, port) in ports.iter().enumerate() {
+        metric.sample(&port.labels(), sum_port(workers, port_index, value));
+    }
+}
+
+fn write_bytes(text: &mut Text, ports: &[Port], workers: &[&WorkerStats]) {
+    let mut metric = text.metric(&BYTES);
+    for (port_index, port) in ports.iter().enumerate() {
+        let [protocol, number, family] = port.labels();
+        let bytes_in = sum_port(workers, port_index, |stats| stats.bytes_in.load(Relaxed));
+        let bytes_out = sum_port(workers, port_index, |stats| stats.bytes_out.load(Relaxed));
+        metric.sample(&[protocol, number, family, ("direction", &"in")], bytes_in);
+        metric.sample(&[protocol, number, family, ("direction", &"out")], bytes_out);
+    }
+}
+
+fn write_dial_failures(text: &mut Text, ports: &[Port], workers: &[&WorkerStats]) {
     let mut metric = text.metric(&FAILURES);
-    for (at, port) in ports.iter().enumerate() {
+    for (port_index, port) in ports.iter().enumerate() {
         for reason in DialFailure::ALL {
-            let count = |worker: &&WorkerStats| worker.port(at).failures[reason as usize].load(Relaxed);
             let [protocol, number, family] = port.labels();
             let labels = [protocol, number, family, ("reason", &reason.as_str() as &dyn Display)];
-            metric.sample(&labels, workers.iter().map(count).sum::<u64>());
+            let count =
+                sum_port(workers, port_index, |stats| stats.dial_failures[reason as usize].load(Relaxed));
+            metric.sample(&labels, count);
         }
     }
 }
 
-fn whole(text: &mut Text, workers: &[&WorkerStats]) {
-    let sum = |of: fn(&WorkerStats) -> u64| workers.iter().map(|worker| of(worker)).sum::<u64>();
-    text.metric(&AT_LIMIT).value(sum(|worker| worker.at_limit.load(Relaxed)));
-    text.metric(&OUT_OF_RESOURCES).value(sum(|worker| worker.out_of_resources.load(Relaxed)));
-    text.metric(&PIPES).value(sum(|worker| worker.pipes.load(Relaxed) as u64));
+#[cfg(test)]
+mod tests {
+    use akrobateo_core::{Family, Protocol};
+
+    use super::*;
+
+    #[test]
+    fn text_has_every_metric_of_the_table() {
+        let port = Port {
+            protocol: Protocol::Tcp,
+            family: Family::V4,
+            number: 80.try_into().unwrap(),
+            target: "10.96.3.7:80".parse().unwrap(),
+            proxy_protocol: None,
+        };
+        let text = format_metrics(&[port], &[&WorkerStats::new(1)], true);
+        let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
+        let expected: Vec<_> =
+            METRICS.iter().map(|metric| format!("{} {}", metric.name, metric.help)).collect();
+        assert_eq!(written, expected);
+    }
 }

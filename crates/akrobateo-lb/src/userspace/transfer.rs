@@ -1,74 +1,30 @@
-//! One direction of a connection: moves bytes from one socket to the other, copying few and splicing many. I/O only.
+//! One direction of a connection: reads from one socket and writes to the other. I/O only.
 //!
-//! Nothing is read before what was read is written, so that a slow reader slows its writer down, and an idle
-//! direction holds neither a buffer nor a pipe.
+//! Few bytes are copied through the worker's buffer; many bytes are spliced through a pipe. Nothing more is read until
+//! the bytes that were read are written, so a slow reader slows its writer down. An idle direction holds neither a
+//! buffer nor a pipe.
 
-use std::os::fd::OwnedFd;
+use rustix::net::RecvFlags;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
-use rustix::pipe::{SpliceFlags, splice};
+use super::io_context::{BUFFER_LEN, IoContext};
+use super::peer::Peer;
+use super::pipes::Pipe;
 
-use super::pipes::{CAPACITY, Pipe, Pipes};
-use super::poller::Readiness;
-
-/// Bytes that are copied at a time. A read that finds as many makes the direction splice.
+/// Bytes of one copy. A read of this many bytes makes the direction splice.
 const COPY_CHUNK: usize = 32 << 10;
 /// A splice of fewer bytes makes the direction copy again.
 const SPLICE_MIN: usize = 8 << 10;
-/// Bytes that one direction moves before others have their turn.
+/// Bytes that one direction moves before other connections continue.
 const FAIRNESS_BUDGET: usize = 1 << 20;
-/// Bytes of one worker that may wait in buffers for slow readers; beyond that they wait in the kernel, at the
-/// price of one more system call each time.
-const MAX_BUFFERED: usize = 4 << 20;
 
-/// A socket, and what is known of it: what is not known to block is tried.
-#[derive(Debug)]
-pub(super) struct Side {
-    pub(super) socket: OwnedFd,
-    readable: bool,
-    writable: bool,
-    ending: bool,
-}
-
-impl Side {
-    pub(super) const fn new(socket: OwnedFd) -> Self {
-        Self { socket, readable: true, writable: true, ending: false }
-    }
-
-    pub(super) const fn note(&mut self, happened: Readiness) {
-        self.readable |= happened.readable();
-        self.writable |= happened.writable();
-        self.ending |= happened.ending();
-    }
-}
-
-/// What all directions of a worker share.
-#[derive(Debug)]
-pub(super) struct IoContext {
-    pub(super) pipes: Pipes,
-    pub(super) buffer: Box<[u8]>,
-    /// Bytes in the buffers of all directions.
-    waiting: usize,
-    /// Milliseconds since the worker began.
-    pub(super) now: u64,
-}
-
-impl IoContext {
-    pub(super) fn new() -> Self {
-        let buffer = vec![0; 64 << 10].into_boxed_slice();
-        Self { pipes: Pipes::default(), buffer, waiting: 0, now: 0 }
-    }
-}
-
-/// Bytes that have been read and not yet written.
+/// Bytes that have been read but not sent.
 #[derive(Debug, Default)]
-enum Held {
+enum Pending {
     #[default]
-    Nothing,
+    None,
     Bytes {
         bytes: Box<[u8]>,
-        written: usize,
+        sent: usize,
     },
     Pipe {
         pipe: Pipe,
@@ -76,215 +32,330 @@ enum Held {
     },
 }
 
-/// How far a direction has come.
+/// The result of an attempt to move bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It goes on when one of the sockets is ready.
-    Waits,
-    /// It has had its turn, and could go on.
-    Again,
-    /// All is written, and no more comes.
-    Ended,
+    /// One of the sockets must become ready first.
+    Blocked,
+    /// More bytes could be moved, but the fairness budget is spent.
+    Yielded,
+    /// All bytes are sent, and no more will come.
+    Finished,
 }
 
-/// Why a direction can't go on.
+/// The socket that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// What comes from there is lost.
+pub(super) enum TransferError {
+    /// Reading failed.
     Source,
-    /// What goes there is lost.
+    /// Sending failed.
     Sink,
 }
 
 /// One direction of a connection.
-#[derive(Debug, Default)]
-pub(super) struct Direction {
-    held: Held,
-    many: bool,
-    ended: bool,
-    /// Bytes moved and not yet counted.
-    pub(super) moved: u64,
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pending: Pending,
+    /// Splices if a pipe is available.
+    splicing: bool,
+    /// The source has ended its stream.
+    source_ended: bool,
+    finished: bool,
+    /// Bytes that are not yet in the metrics.
+    moved: u64,
 }
 
-impl Direction {
-    /// Moves what can be moved.
+impl Transfer {
+    pub(super) const fn new() -> Self {
+        Self { pending: Pending::None, splicing: false, source_ended: false, finished: false, moved: 0 }
+    }
+
+    /// Returns whether this direction moves no more bytes.
+    pub(super) const fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Returns the number of bytes moved after the last call.
+    pub(super) const fn take_moved(&mut self) -> u64 {
+        std::mem::replace(&mut self.moved, 0)
+    }
+
+    /// Moves bytes until a socket blocks, the budget is spent, or the stream ends.
     pub(super) fn pump(
         &mut self,
-        from: &mut Side,
-        to: &mut Side,
-        tools: &mut IoContext,
-    ) -> Result<Progress, Broken> {
-        let mut turn = FAIRNESS_BUDGET;
+        source: &mut Peer,
+        sink: &mut Peer,
+        io: &mut IoContext,
+    ) -> Result<Progress, TransferError> {
+        let mut budget = FAIRNESS_BUDGET;
         loop {
-            while !matches!(self.held, Held::Nothing) {
-                if !to.writable {
-                    return Ok(Progress::Waits);
+            while !matches!(self.pending, Pending::None) {
+                if !sink.is_writable() {
+                    return Ok(Progress::Blocked);
                 }
-                self.flush(to, tools).map_err(|_| Broken::Sink)?;
+                self.flush(sink, io)?;
             }
-            if self.ended {
-                return Ok(Progress::Ended);
+            if self.source_ended {
+                self.finished = true;
+                return Ok(Progress::Finished);
             }
-            if !from.readable || !to.writable {
-                return Ok(Progress::Waits);
+            if !source.is_readable() || !sink.is_writable() {
+                return Ok(Progress::Blocked);
             }
-            if turn == 0 {
-                return Ok(Progress::Again);
+            if budget == 0 {
+                return Ok(Progress::Yielded);
             }
-            let pipe = if self.many { tools.pipes.lease(tools.now) } else { None };
+            let pipe = if self.splicing { io.pipes.lease(io.now) } else { None };
             let read = match pipe {
-                Some(pipe) => self.fill(pipe, from, tools)?,
-                None => self.copy(&[], from, to, tools)?,
+                Some(pipe) => self.fill_pipe(pipe, source, io)?,
+                None if io.is_full() => self.copy_peeked(source, sink, io)?,
+                None => self.copy(source, sink, io)?,
             };
-            turn = turn.saturating_sub(read);
+            budget = budget.saturating_sub(read);
         }
     }
 
-    /// Writes `head` before everything else, together with what is there already.
-    pub(super) fn begin(
+    /// Sends `header` before all other bytes. Bytes that the source has sent already go into the same segment.
+    pub(super) fn send_header(
         &mut self,
-        head: &[u8],
-        from: &mut Side,
-        to: &mut Side,
-        tools: &mut IoContext,
-    ) -> Result<(), Broken> {
-        self.copy(head, from, to, tools).map(drop)
+        header: &[u8],
+        source: &mut Peer,
+        sink: &mut Peer,
+        io: &mut IoContext,
+    ) -> Result<(), TransferError> {
+        let read = self.read_chunk(source, io)?;
+        let sent = sink.send_with_header(header, &io.buffer[..read]).map_err(|_| TransferError::Sink)?;
+        self.keep_unsent(header, read, sent, io);
+        self.moved += read as u64;
+        Ok(())
     }
 
-    /// Reads some bytes and writes them after `head`; returns how many were read.
+    /// Copies one chunk. Returns the number of bytes that were read.
     fn copy(
         &mut self,
-        head: &[u8],
-        from: &mut Side,
-        to: &mut Side,
-        tools: &mut IoContext,
-    ) -> Result<usize, Broken> {
-        let limit = if self.many { tools.buffer.len() } else { COPY_CHUNK };
-        let Some((before, buffer)) = tools.buffer[..limit].split_at_mut_checked(head.len()) else {
-            return Ok(0);
-        };
-        before.copy_from_slice(head);
-        // Where much waits already, bytes stay in the kernel until they are written.
-        let stay = head.is_empty() && tools.waiting >= MAX_BUFFERED;
-        let how = if stay { RecvFlags::PEEK } else { RecvFlags::empty() };
-        let read = match recv(&from.socket, &mut *buffer, how) {
-            Ok((0, _)) => {
-                self.ended = true;
-                0
-            }
-            Ok((read, _)) => read,
-            Err(Errno::AGAIN) => {
-                from.readable = false;
-                0
-            }
-            Err(Errno::INTR) => 0,
-            Err(_) => return Err(Broken::Source),
-        };
-        self.many = read == buffer.len();
-        let emptied = read > 0 && !self.many && !from.ending;
-        let all = head.len() + read;
-        let written = if all > 0 { put(&tools.buffer[..all], to)? } else { 0 };
-        if stay {
-            // Into the buffer, but nothing is copied.
-            if written > 0 {
-                recv(&from.socket, &mut tools.buffer[..written], RecvFlags::TRUNC)
-                    .map_err(|_| Broken::Source)?;
-            }
-        } else if written < all {
-            let bytes: Box<[u8]> = tools.buffer[written..all].into();
-            tools.waiting += bytes.len();
-            self.held = Held::Bytes { bytes, written: 0 };
+        source: &mut Peer,
+        sink: &mut Peer,
+        io: &mut IoContext,
+    ) -> Result<usize, TransferError> {
+        let read = self.read_chunk(source, io)?;
+        if read > 0 {
+            let sent = sink.send(&io.buffer[..read]).map_err(|_| TransferError::Sink)?;
+            self.keep_unsent(&[], read, sent, io);
+            self.moved += read as u64;
         }
-        if emptied && (!stay || written == all) {
-            from.readable = false;
-        }
-        self.moved += read.min(if stay { written } else { read }) as u64;
         Ok(read)
     }
 
-    /// Fills a pipe; returns with how many bytes.
-    fn fill(&mut self, pipe: Pipe, from: &mut Side, tools: &mut IoContext) -> Result<usize, Broken> {
-        match splice(&from.socket, None, &pipe.write, None, CAPACITY, FLAGS) {
-            Ok(0) => self.ended = true,
-            Ok(len) => {
-                self.many = len >= SPLICE_MIN;
-                self.moved += len as u64;
-                self.held = Held::Pipe { pipe, len };
-                return Ok(len);
-            }
-            Err(Errno::AGAIN) => from.readable = false,
-            Err(Errno::INTR) => {}
-            Err(_) => {
-                tools.pipes.give_back(pipe);
-                return Err(Broken::Source);
-            }
+    /// Copies one chunk, and leaves the bytes that the sink does not take in the source's kernel buffer. Returns the
+    /// number of bytes that were peeked.
+    fn copy_peeked(
+        &mut self,
+        source: &mut Peer,
+        sink: &mut Peer,
+        io: &mut IoContext,
+    ) -> Result<usize, TransferError> {
+        let peeked = self.receive(source, io, RecvFlags::PEEK)?;
+        if peeked == 0 {
+            return Ok(0);
         }
-        tools.pipes.give_back(pipe);
-        Ok(0)
+        let sent = sink.send(&io.buffer[..peeked]).map_err(|_| TransferError::Sink)?;
+        if sent > 0 {
+            // With TRUNC, TCP removes the bytes from its buffer and copies nothing (tcp(7)).
+            source.receive(&mut io.buffer[..sent], RecvFlags::TRUNC).map_err(|_| TransferError::Source)?;
+        }
+        if sent == peeked && !self.splicing {
+            source.mark_drained();
+        }
+        self.moved += sent as u64;
+        Ok(peeked)
     }
 
-    /// Writes what is held, as far as the socket takes it.
-    fn flush(&mut self, to: &mut Side, tools: &mut IoContext) -> Result<(), Errno> {
-        match std::mem::take(&mut self.held) {
-            Held::Nothing => {}
-            Held::Bytes { bytes, mut written } => {
-                match send(&to.socket, &bytes[written..], SendFlags::NOSIGNAL) {
-                    Ok(sent) => written += sent,
-                    Err(Errno::AGAIN) => to.writable = false,
-                    Err(Errno::INTR) => {}
-                    Err(error) => {
-                        tools.waiting -= bytes.len();
-                        return Err(error);
-                    }
-                }
-                if written < bytes.len() {
-                    self.held = Held::Bytes { bytes, written };
-                } else {
-                    tools.waiting -= bytes.len();
-                }
+    /// Reads one chunk into the worker's buffer. Returns its length.
+    fn read_chunk(&mut self, source: &mut Peer, io: &mut IoContext) -> Result<usize, TransferError> {
+        let read = self.receive(source, io, RecvFlags::empty())?;
+        if read > 0 && !self.splicing {
+            source.mark_drained();
+        }
+        Ok(read)
+    }
+
+    /// Reads into the worker's buffer. Records the end of the stream, and whether to splice next time.
+    fn receive(
+        &mut self,
+        source: &mut Peer,
+        io: &mut IoContext,
+        flags: RecvFlags,
+    ) -> Result<usize, TransferError> {
+        let chunk = if self.splicing { BUFFER_LEN } else { COPY_CHUNK };
+        let received = source.receive(&mut io.buffer[..chunk], flags).map_err(|_| TransferError::Source)?;
+        self.source_ended = received == Some(0);
+        self.splicing = received == Some(chunk);
+        Ok(received.unwrap_or(0))
+    }
+
+    /// Keeps what the sink did not take of `header` and of the first `read` bytes of the worker's buffer.
+    fn keep_unsent(&mut self, header: &[u8], read: usize, sent: usize, io: &mut IoContext) {
+        if sent < header.len() + read {
+            let header_rest = header.get(sent..).unwrap_or_default();
+            let bytes_rest = &io.buffer[sent.saturating_sub(header.len())..read];
+            let bytes = [header_rest, bytes_rest].concat().into_boxed_slice();
+            io.buffered += bytes.len();
+            self.pending = Pending::Bytes { bytes, sent: 0 };
+        }
+    }
+
+    /// Fills a pipe. Returns the number of bytes that were read.
+    fn fill_pipe(
+        &mut self,
+        pipe: Pipe,
+        source: &mut Peer,
+        io: &mut IoContext,
+    ) -> Result<usize, TransferError> {
+        match source.splice_into(&pipe) {
+            Ok(None) => {
+                io.pipes.release(pipe);
+                Ok(0)
             }
-            Held::Pipe { pipe, mut len } => {
-                match splice(&pipe.read, None, &to.socket, None, len, FLAGS) {
-                    Ok(sent) => len -= sent,
-                    Err(Errno::AGAIN) => to.writable = false,
-                    Err(Errno::INTR) => {}
-                    Err(error) => {
-                        tools.pipes.discard(pipe);
-                        return Err(error);
-                    }
-                }
-                if len > 0 {
-                    self.held = Held::Pipe { pipe, len };
-                } else {
-                    tools.pipes.give_back(pipe);
-                }
+            Ok(Some(0)) => {
+                self.source_ended = true;
+                io.pipes.release(pipe);
+                Ok(0)
             }
+            Ok(Some(len)) => {
+                self.splicing = len >= SPLICE_MIN;
+                self.moved += len as u64;
+                self.pending = Pending::Pipe { pipe, len };
+                Ok(len)
+            }
+            Err(_) => {
+                io.pipes.release(pipe);
+                Err(TransferError::Source)
+            }
+        }
+    }
+
+    /// Sends pending bytes, as many as the sink takes.
+    fn flush(&mut self, sink: &mut Peer, io: &mut IoContext) -> Result<(), TransferError> {
+        match std::mem::take(&mut self.pending) {
+            Pending::None => {}
+            Pending::Bytes { bytes, sent } => match sink.send(&bytes[sent..]) {
+                Ok(more) if sent + more < bytes.len() => {
+                    self.pending = Pending::Bytes { bytes, sent: sent + more };
+                }
+                Ok(_) => io.buffered -= bytes.len(),
+                Err(_) => {
+                    io.buffered -= bytes.len();
+                    return Err(TransferError::Sink);
+                }
+            },
+            Pending::Pipe { pipe, len } => match sink.splice_from(&pipe, len) {
+                Ok(sent) if sent < len => self.pending = Pending::Pipe { pipe, len: len - sent },
+                Ok(_) => io.pipes.release(pipe),
+                Err(_) => {
+                    io.pipes.discard(pipe);
+                    return Err(TransferError::Sink);
+                }
+            },
         }
         Ok(())
     }
 
-    /// Gives up what is held.
-    pub(super) fn release(&mut self, tools: &mut IoContext) {
-        match std::mem::take(&mut self.held) {
-            Held::Nothing => {}
-            Held::Bytes { bytes, .. } => tools.waiting -= bytes.len(),
-            Held::Pipe { pipe, .. } => tools.pipes.discard(pipe),
+    /// Drops pending bytes and moves no more.
+    pub(super) fn abandon(&mut self, io: &mut IoContext) {
+        self.finished = true;
+        match std::mem::take(&mut self.pending) {
+            Pending::None => {}
+            Pending::Bytes { bytes, .. } => io.buffered -= bytes.len(),
+            Pending::Pipe { pipe, .. } => io.pipes.discard(pipe),
         }
     }
 }
 
-const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
 
-/// Writes as many bytes as the socket takes.
-fn put(bytes: &[u8], to: &mut Side) -> Result<usize, Broken> {
-    let sent = match send(&to.socket, bytes, SendFlags::NOSIGNAL) {
-        Ok(sent) => sent,
-        Err(Errno::AGAIN) => 0,
-        Err(Errno::INTR) => return Ok(0),
-        Err(_) => return Err(Broken::Sink),
-    };
-    if sent < bytes.len() {
-        to.writable = false;
+    use super::*;
+
+    const HEADER: &[u8] = b"header";
+    const CONTENT: &[u8] = b"question";
+
+    /// A client and a target, and the proxy's sockets to them.
+    struct Sockets {
+        /// Kept open: its end would end the source's stream.
+        _client: UnixStream,
+        source: Peer,
+        sink_socket: UnixStream,
+        sink: Peer,
+        target: UnixStream,
     }
-    Ok(sent)
+
+    impl Sockets {
+        /// Creates the sockets. The client has sent [`CONTENT`], and the buffer of the sink is full.
+        fn with_full_sink() -> Self {
+            let (mut client, source) = UnixStream::pair().unwrap();
+            let (mut sink_socket, target) = UnixStream::pair().unwrap();
+            for socket in [&source, &sink_socket, &target] {
+                socket.set_nonblocking(true).unwrap();
+            }
+            client.write_all(CONTENT).unwrap();
+            while sink_socket.write(&[0; 4096]).is_ok() {}
+            let sink = Peer::new(sink_socket.try_clone().unwrap().into());
+            Self { _client: client, source: Peer::new(source.into()), sink_socket, sink, target }
+        }
+
+        /// Returns the bytes that the target received, without those that filled the buffer. The sink is writable again.
+        fn receive(&mut self) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            let result = self.target.read_to_end(&mut bytes);
+            assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+            bytes.retain(|byte| *byte != 0);
+            self.sink = Peer::new(self.sink_socket.try_clone().unwrap().into());
+            bytes
+        }
+    }
+
+    #[test]
+    fn header_waits_for_a_full_sink_and_precedes_the_content() {
+        let mut sockets = Sockets::with_full_sink();
+        let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
+        transfer.send_header(HEADER, &mut sockets.source, &mut sockets.sink, &mut io).unwrap();
+        assert_eq!(io.buffered, HEADER.len() + CONTENT.len());
+        assert!(sockets.receive().is_empty());
+        let progress = transfer.pump(&mut sockets.source, &mut sockets.sink, &mut io);
+        assert_eq!((progress, io.buffered), (Ok(Progress::Blocked), 0));
+        assert_eq!(sockets.receive(), [HEADER, CONTENT].concat());
+        assert_eq!(transfer.take_moved(), CONTENT.len() as u64);
+    }
+
+    #[test]
+    fn bytes_stay_in_the_kernel_if_too_many_wait_in_memory() {
+        let mut sockets = Sockets::with_full_sink();
+        let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
+        io.buffered = usize::MAX;
+        assert!(io.is_full());
+        let progress = transfer.pump(&mut sockets.source, &mut sockets.sink, &mut io);
+        assert_eq!((progress, transfer.take_moved()), (Ok(Progress::Blocked), 0));
+        assert!(matches!(transfer.pending, Pending::None));
+        assert!(sockets.receive().is_empty());
+        let progress = transfer.pump(&mut sockets.source, &mut sockets.sink, &mut io);
+        assert_eq!((progress, transfer.take_moved()), (Ok(Progress::Blocked), CONTENT.len() as u64));
+        assert_eq!(sockets.receive(), CONTENT);
+    }
+
+    #[test]
+    fn unsent_bytes_are_the_rest_of_header_and_content() {
+        let whole = [HEADER, CONTENT].concat();
+        for sent in 0..=whole.len() {
+            let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
+            io.buffer[..CONTENT.len()].copy_from_slice(CONTENT);
+            transfer.keep_unsent(HEADER, CONTENT.len(), sent, &mut io);
+            let unsent = match &transfer.pending {
+                Pending::Bytes { bytes, sent: 0 } => &bytes[..],
+                _ => &[],
+            };
+            assert_eq!((unsent, io.buffered), (&whole[sent..], whole.len() - sent));
+        }
+    }
 }

@@ -1,187 +1,216 @@
-//! Flows of datagrams: which client's datagrams go out through which socket, and for how long. I/O on their sockets only.
+//! The UDP sessions of one worker: forwards datagrams to the targets, and answers to the clients. I/O only.
 
-use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{SocketType, connect, socket_with};
+use rustix::net::{RecvFlags, SendFlags, recv, recvfrom, send, sendto};
 
-use super::listen::{FLAGS, family};
-use super::slab::{Key, Slab};
+use super::poller::{Poller, Token};
+use super::settings::{Settings, milliseconds};
+use super::slab::Key;
+use super::sockets::{BoundSocket, connect_udp};
+use super::stats::add;
+use super::udp_session_table::{UdpSession, UdpSessionTable};
+use super::worker_context::WorkerContext;
 
-/// The datagrams between one client and a port's target.
+/// Datagrams that one socket forwards before other sockets are served.
+const FORWARD_BATCH: usize = 64;
+
+/// The UDP sockets and sessions of one worker.
 #[derive(Debug)]
-pub(super) struct Flow {
-    /// The place, in the worker's list, of the socket on which the client's datagrams arrive.
-    pub(super) at: u32,
-    pub(super) client: SocketAddr,
-    /// Connected to the target.
-    pub(super) socket: OwnedFd,
-    /// Milliseconds since the worker began, when the last datagram went through.
-    pub(super) since: u64,
-    /// Whether the target has answered.
-    pub(super) answered: bool,
+pub(super) struct UdpSessions {
+    sockets: Vec<BoundSocket>,
+    sessions: UdpSessionTable,
+    draining: bool,
+    /// See [`Settings::udp_drain_idle`]; in milliseconds.
+    drain_idle: u64,
+    /// When the last datagram was forwarded: milliseconds since the worker's start.
+    last_activity: u64,
 }
 
-impl Flow {
-    pub(super) fn dial(at: u32, client: SocketAddr, target: SocketAddr, now: u64) -> Result<Self, Errno> {
-        let socket = socket_with(family(target), SocketType::DGRAM, FLAGS, None)?;
-        connect(&socket, &target)?;
-        Ok(Self { at, client, socket, since: now, answered: false })
-    }
-}
-
-/// The flows of one worker.
-#[derive(Debug)]
-pub(super) struct Flows {
-    entries: Slab<Flow>,
-    by_client: HashMap<(u32, SocketAddr), Key>,
-    /// Each flow once, with when it was last known to be used. What has happened since is looked at when its
-    /// turn comes.
-    unanswered: BTreeSet<(u64, Key)>,
-    answered: BTreeSet<(u64, Key)>,
-    /// How long flows live, in milliseconds.
-    unanswered_for: u64,
-    answered_for: u64,
-}
-
-impl Flows {
-    pub(super) fn new(unanswered_for: u64, answered_for: u64) -> Self {
-        Self {
-            entries: Slab::new(),
-            by_client: HashMap::new(),
-            unanswered: BTreeSet::new(),
-            answered: BTreeSet::new(),
-            unanswered_for,
-            answered_for,
+impl UdpSessions {
+    pub(super) fn new(
+        sockets: Vec<BoundSocket>,
+        settings: &Settings,
+        poller: &Poller,
+    ) -> Result<Self, Errno> {
+        for (index, bound) in (0..).zip(&sockets) {
+            poller.add(&bound.socket, Token::UdpPort(index))?;
         }
+        let unanswered_timeout = milliseconds(settings.unanswered_timeout);
+        let answered_timeout = milliseconds(settings.answered_timeout);
+        Ok(Self {
+            sockets,
+            sessions: UdpSessionTable::new(unanswered_timeout, answered_timeout),
+            draining: false,
+            drain_idle: milliseconds(settings.udp_drain_idle),
+            last_activity: 0,
+        })
     }
 
-    pub(super) fn insert(&mut self, flow: Flow) -> Key {
-        let (client, since) = ((flow.at, flow.client), flow.since);
-        let key = self.entries.insert(flow);
-        self.by_client.insert(client, key);
-        self.unanswered.insert((since, key));
-        key
+    /// Accepts no new clients from now on.
+    pub(super) const fn start_draining(&mut self) {
+        self.draining = true;
     }
 
-    pub(super) fn get(&mut self, key: Key) -> Option<&mut Flow> {
-        self.entries.get_mut(key)
+    /// Returns whether the process may exit: the sessions have been silent long enough, or there are none.
+    pub(super) const fn is_drained(&self, now: u64) -> bool {
+        self.sessions.is_empty() || self.last_activity + self.drain_idle <= now
     }
 
-    /// The flow of a client whose datagrams arrive there.
-    pub(super) fn of(&self, at: u32, client: SocketAddr) -> Option<Key> {
-        self.by_client.get(&(at, client)).copied()
-    }
-
-    pub(super) fn remove(&mut self, key: Key) -> Option<Flow> {
-        let flow = self.forget(key)?;
-        self.unanswered.retain(|(_, other)| *other != key);
-        self.answered.retain(|(_, other)| *other != key);
-        Some(flow)
-    }
-
-    /// Removes the flow that has been silent for longest of those that were never answered.
-    pub(super) fn evict(&mut self) -> Option<Flow> {
-        self.oldest_unanswered()?;
-        let (_, key) = self.unanswered.pop_first()?;
-        self.forget(key)
-    }
-
-    /// Removes a flow whose time is over, if there is one.
-    pub(super) fn expire(&mut self, now: u64) -> Option<Flow> {
-        if self.oldest_unanswered().is_some_and(|since| since + self.unanswered_for <= now) {
-            let (_, key) = self.unanswered.pop_first()?;
-            return self.forget(key);
-        }
-        if self.oldest_answered().is_some_and(|since| since + self.answered_for <= now) {
-            let (_, key) = self.answered.pop_first()?;
-            return self.forget(key);
-        }
-        None
-    }
-
-    /// When the next flow's time could be over.
-    pub(super) fn next_expiry(&self) -> Option<u64> {
-        let unanswered = self.unanswered.first().map(|(since, _)| since + self.unanswered_for);
-        let answered = self.answered.first().map(|(since, _)| since + self.answered_for);
-        unanswered.into_iter().chain(answered).min()
-    }
-
-    /// When the last datagram went through.
-    pub(super) fn last_used(&self) -> Option<u64> {
-        self.entries.iter().map(|(_, flow)| flow.since).max()
-    }
-
-    fn forget(&mut self, key: Key) -> Option<Flow> {
-        let flow = self.entries.remove(key)?;
-        self.by_client.remove(&(flow.at, flow.client));
-        Some(flow)
-    }
-
-    /// Brings the flow to the front that has been silent for longest; returns since when.
-    fn oldest_unanswered(&mut self) -> Option<u64> {
-        loop {
-            let (seen, key) = *self.unanswered.first()?;
-            let flow = self.entries.get_mut(key)?;
-            if !flow.answered && flow.since == seen {
-                return Some(seen);
+    /// Forwards the datagrams that have arrived at a UDP port.
+    pub(super) fn forward(&mut self, socket_index: u32, context: &mut WorkerContext) {
+        for _ in 0..FORWARD_BATCH {
+            let Some(BoundSocket { port_index, socket }) = self.sockets.get(socket_index as usize) else {
+                return;
+            };
+            let port_index = *port_index;
+            match recvfrom(socket, &mut context.io.buffer[..], RecvFlags::empty()) {
+                Ok((len, _, client)) => {
+                    if let Some(client) = client.and_then(|client| client.try_into().ok()) {
+                        self.forward_datagram(socket_index, port_index, client, len, context);
+                    }
+                }
+                Err(Errno::AGAIN) => return,
+                // The error belongs to an earlier datagram. More datagrams may have arrived.
+                Err(_) => {}
             }
-            self.unanswered.pop_first();
-            let queue = if flow.answered { &mut self.answered } else { &mut self.unanswered };
-            queue.insert((flow.since, key));
+        }
+        context.enqueue(Token::UdpPort(socket_index));
+    }
+
+    /// Sends the first `len` bytes of the worker's buffer to the target.
+    fn forward_datagram(
+        &mut self,
+        socket_index: u32,
+        port_index: usize,
+        client: SocketAddr,
+        len: usize,
+        context: &mut WorkerContext,
+    ) {
+        if !context.shared.allows(client.ip()) {
+            return add(&context.stats.port(port_index).refused, 1);
+        }
+        let key = self
+            .sessions
+            .find(socket_index, client)
+            .or_else(|| self.open_session(socket_index, port_index, client, context));
+        let Some(session) = key.and_then(|key| self.sessions.get_mut(key)) else {
+            return add(&context.stats.port(port_index).dropped, 1);
+        };
+        session.last_activity = context.now();
+        self.last_activity = context.now();
+        let datagram = &context.io.buffer[..len];
+        let mut sent = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
+        if let Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) = sent {
+            // The kernel reports the error of an earlier datagram and has not sent this one.
+            sent = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
+            context.record_dial_failure(port_index, error.into());
+        }
+        match sent {
+            Ok(_) => add(&context.stats.port(port_index).bytes_in, len as u64),
+            Err(_) => add(&context.stats.port(port_index).dropped, 1),
         }
     }
 
-    fn oldest_answered(&mut self) -> Option<u64> {
-        loop {
-            let (seen, key) = *self.answered.first()?;
-            let flow = self.entries.get_mut(key)?;
-            if flow.since == seen {
-                return Some(seen);
+    /// Opens a session for a new client. Returns `None` if the limit is reached or the target cannot be reached.
+    fn open_session(
+        &mut self,
+        socket_index: u32,
+        port_index: usize,
+        client: SocketAddr,
+        context: &mut WorkerContext,
+    ) -> Option<Key> {
+        if self.draining {
+            return None;
+        }
+        if !context.shared.udp_sessions.try_acquire() {
+            let evicted = self.sessions.evict()?;
+            self.count_closed(&evicted, context);
+            // Another worker may have taken the place that has become free.
+            if !context.shared.udp_sessions.try_acquire() {
+                return None;
             }
-            self.answered.pop_first();
-            self.answered.insert((flow.since, key));
+        }
+        match self.connect(socket_index, port_index, client, context) {
+            Ok(key) => {
+                let stats = context.stats.port(port_index);
+                add(&stats.opened, 1);
+                add(&stats.forwarded, 1);
+                if let Some(expiry) = self.sessions.next_expiry() {
+                    context.schedule_sweep(expiry);
+                }
+                Some(key)
+            }
+            Err(error) => {
+                context.shared.udp_sessions.release();
+                context.record_dial_failure(port_index, error.into());
+                None
+            }
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CLIENT: fn(u16) -> SocketAddr = |port| SocketAddr::from(([192, 0, 2, 1], port));
-
-    fn flows(numbers: std::ops::Range<u16>) -> (Flows, Vec<Key>) {
-        let mut flows = Flows::new(30, 120);
-        let dial = |number| Flow::dial(0, CLIENT(number), "127.0.0.1:9".parse().unwrap(), number.into());
-        let keys = numbers.map(|number| flows.insert(dial(number).unwrap())).collect();
-        (flows, keys)
+    fn connect(
+        &mut self,
+        socket_index: u32,
+        port_index: usize,
+        client: SocketAddr,
+        context: &WorkerContext,
+    ) -> Result<Key, Errno> {
+        let target_socket = connect_udp(context.shared.ports[port_index].target)?;
+        let last_activity = context.now();
+        let session = UdpSession { socket_index, client, target_socket, last_activity, answered: false };
+        let key = self.sessions.insert(session);
+        let session = self.sessions.get_mut(key);
+        let added = session.map(|session| context.poller.add(&session.target_socket, Token::UdpSession(key)));
+        if let Some(Err(error)) = added {
+            self.sessions.remove(key);
+            return Err(error);
+        }
+        Ok(key)
     }
 
-    #[test]
-    fn the_longest_silent_of_the_unanswered_makes_way() {
-        let (mut flows, keys) = flows(1..5);
-        flows.get(keys[0]).unwrap().answered = true;
-        flows.get(keys[1]).unwrap().since = 9;
-        let evicted: Vec<_> = std::iter::from_fn(|| flows.evict()).map(|flow| flow.client.port()).collect();
-        assert_eq!(evicted, [3, 4, 2]);
-        assert!(flows.of(0, CLIENT(1)).is_some() && flows.of(0, CLIENT(2)).is_none());
-        assert_eq!(flows.entries.len(), 1);
+    /// Sends the target's answers to the client.
+    pub(super) fn reply(&mut self, key: Key, context: &mut WorkerContext) {
+        for _ in 0..FORWARD_BATCH {
+            let Some(session) = self.sessions.get_mut(key) else { return };
+            let Some(BoundSocket { port_index, socket }) = self.sockets.get(session.socket_index as usize)
+            else {
+                return;
+            };
+            match recv(&session.target_socket, &mut context.io.buffer[..], RecvFlags::empty()) {
+                Ok((len, _)) => {
+                    session.last_activity = context.now();
+                    session.answered = true;
+                    self.last_activity = context.now();
+                    let datagram = &context.io.buffer[..len];
+                    let stats = context.stats.port(*port_index);
+                    match sendto(socket, datagram, SendFlags::NOSIGNAL, &session.client) {
+                        Ok(_) => add(&stats.bytes_out, len as u64),
+                        Err(_) => add(&stats.dropped, 1),
+                    }
+                }
+                Err(Errno::AGAIN) => return,
+                // The target's host answered with an ICMP error.
+                Err(error) => context.record_dial_failure(*port_index, error.into()),
+            }
+        }
+        context.enqueue(Token::UdpSession(key));
     }
 
-    #[test]
-    fn answered_flows_live_longer_and_use_renews_both() {
-        let (mut flows, keys) = flows(0..3);
-        flows.get(keys[1]).unwrap().answered = true;
-        let mut expired =
-            |now| std::iter::from_fn(|| flows.expire(now)).map(|flow| flow.client.port()).collect::<Vec<_>>();
-        assert!(expired(29).is_empty());
-        assert_eq!(expired(31), [0]);
-        assert_eq!(expired(100), [2]);
-        assert!(expired(120).is_empty());
-        assert_eq!(expired(121), [1]);
-        assert_eq!((flows.entries.len(), flows.next_expiry()), (0, None));
+    /// Closes expired sessions. Returns when the next session can expire.
+    pub(super) fn sweep(&mut self, context: &WorkerContext) -> Option<u64> {
+        while let Some(session) = self.sessions.expire(context.now()) {
+            self.count_closed(&session, context);
+        }
+        self.sessions.next_expiry()
+    }
+
+    /// Counts a session as closed, and releases its place.
+    fn count_closed(&self, session: &UdpSession, context: &WorkerContext) {
+        context.shared.udp_sessions.release();
+        if let Some(bound) = self.sockets.get(session.socket_index as usize) {
+            add(&context.stats.port(bound.port_index).closed, 1);
+        }
     }
 }

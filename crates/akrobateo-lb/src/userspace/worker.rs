@@ -1,336 +1,208 @@
-//! A worker: one thread that waits for its sockets and does what they are ready for. I/O only.
+//! A worker: one thread that waits for its sockets and dispatches their events. I/O only.
 
-use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::connection::{Connection, Stage, Step};
-use super::log_limit::RateLimit;
-use super::poller::{Events, Poller, Readiness, Token};
-use super::settings::Settings;
+use super::acceptor::{AcceptResult, Acceptor};
+use super::inbox::Client;
+use super::poller::{Events, Readiness, Token};
+use super::settings::{Settings, milliseconds};
 use super::shared::Shared;
-use super::slab::{Key, Slab};
-use super::stats::{DialFailure, WorkerStats, add};
-use super::transfer::IoContext;
-use super::udp_sessions::Flows;
+use super::sockets::BoundSocket;
+use super::stats::WorkerStats;
+use super::tcp_sessions::TcpSessions;
+use super::udp_sessions::UdpSessions;
+use super::worker_context::WorkerContext;
 
-/// When clients that had to wait, since something was used up, are looked at again, in milliseconds.
-pub(super) const ACCEPT_RETRY: u64 = 50;
-/// Shortest time between two looks at what has been silent for too long, in milliseconds.
+/// Clients that one listener accepts before other sockets are served.
+const ACCEPT_BATCH: usize = 64;
+/// Shortest time between two sweeps, in milliseconds.
 const SWEEP_INTERVAL: u64 = 250;
-/// A connection that lives for longer than this is looked at, in milliseconds: keep-alive costs system calls that
-/// short ones need not pay for.
-const KEEPALIVE_AFTER: u64 = 5_000;
-/// How long pipes are kept for the next use, in milliseconds.
-const KEEP_PIPES: u64 = 1_000;
+/// Time for which idle pipes are kept, in milliseconds.
+const PIPE_IDLE_TIMEOUT: u64 = 1_000;
 
-/// A socket on which clients of a port arrive.
-#[derive(Debug)]
-pub(super) struct Arrivals {
-    /// The port's place in the list of ports.
-    pub(super) port: usize,
-    pub(super) socket: OwnedFd,
+/// The sockets that a worker binds.
+#[derive(Debug, Default)]
+pub(super) struct WorkerSockets {
+    /// One listener per TCP port.
+    pub(super) listeners: Vec<BoundSocket>,
+    /// One socket per UDP port.
+    pub(super) udp_sockets: Vec<BoundSocket>,
 }
 
-/// Durations of the settings in milliseconds.
-#[derive(Clone, Copy, Debug)]
-struct Times {
-    dial: u64,
-    idle: u64,
-    quiet: u64,
-}
-
-/// One thread's share of a proxy.
+/// One thread of a proxy.
 #[derive(Debug)]
 pub(super) struct Worker {
-    pub(super) shared: Arc<Shared>,
-    /// Its place among the workers.
-    pub(super) number: usize,
-    pub(super) stats: Arc<WorkerStats>,
-    pub(super) poller: Poller,
-    pub(super) listeners: Vec<Arrivals>,
-    pub(super) datagrams: Vec<Arrivals>,
-    pub(super) connections: Slab<Connection>,
-    pub(super) flows: Flows,
-    pub(super) tools: IoContext,
-    /// What could go on, and let others go first.
-    pub(super) again: VecDeque<Token>,
-    /// Listeners whose clients have to wait until something is free.
-    pub(super) stalled: Vec<u32>,
-    pub(super) stalled_until: u64,
-    pub(super) complaints: Box<[RateLimit]>,
-    pub(super) about_resources: RateLimit,
-    /// Whether there have been as many connections as are allowed since a client was last let in.
-    pub(super) full: bool,
-    pub(super) draining: bool,
-    /// While draining: until when those who were about to be connected are still let in.
-    pub(super) listen_until: u64,
-    began: Instant,
-    times: Times,
-    /// When to look for what has been silent for too long.
-    sweep_at: u64,
+    context: WorkerContext,
+    acceptor: Acceptor,
+    tcp: TcpSessions,
+    udp: UdpSessions,
+    draining: bool,
+    started: Instant,
 }
 
 impl Worker {
+    /// Creates the worker with this index in [`Shared::inboxes`] and [`Shared::wakers`].
     pub(super) fn new(
         shared: Arc<Shared>,
         stats: Arc<WorkerStats>,
-        number: usize,
-        (listeners, datagrams): (Vec<Arrivals>, Vec<Arrivals>),
+        index: usize,
+        sockets: WorkerSockets,
         settings: &Settings,
     ) -> Result<Self, Errno> {
-        let poller = Poller::new()?;
-        poller.add(&shared.wakers[number], Token::Wake)?;
-        for (at, listener) in (0..).zip(&listeners) {
-            poller.add(&listener.socket, Token::Listener(at))?;
-        }
-        for (at, socket) in (0..).zip(&datagrams) {
-            poller.add(&socket.socket, Token::Datagrams(at))?;
-        }
-        let complaints = vec![RateLimit::default(); shared.ports.len()].into();
-        let times = Times {
-            dial: milliseconds(settings.dial),
-            idle: milliseconds(settings.idle),
-            quiet: milliseconds(settings.quiet),
-        };
+        let context = WorkerContext::new(shared, stats, index)?;
         Ok(Self {
-            shared,
-            number,
-            stats,
-            poller,
-            listeners,
-            datagrams,
-            connections: Slab::new(),
-            flows: Flows::new(milliseconds(settings.unanswered), milliseconds(settings.answered)),
-            tools: IoContext::new(),
-            again: VecDeque::new(),
-            stalled: Vec::new(),
-            stalled_until: 0,
-            complaints,
-            about_resources: RateLimit::default(),
-            full: false,
+            acceptor: Acceptor::new(sockets.listeners, &context.poller)?,
+            tcp: TcpSessions::new(settings),
+            udp: UdpSessions::new(sockets.udp_sockets, settings, &context.poller)?,
+            context,
             draining: false,
-            listen_until: 0,
-            began: Instant::now(),
-            times,
-            sweep_at: u64::MAX,
+            started: Instant::now(),
         })
     }
 
-    /// Works until it is told to drain and nothing is left.
+    /// Forwards until the proxy drains and all connections and sessions are closed.
     pub(super) fn run(mut self) -> Result<(), Errno> {
         let mut events = Events::new();
         loop {
-            self.poller.wait(&mut events, self.limit())?;
-            self.tools.now = milliseconds(self.began.elapsed());
-            for (token, happened) in events.iter() {
-                self.act(token, Some(happened));
+            self.context.poller.wait(&mut events, self.wait_timeout())?;
+            self.context.io.now = milliseconds(self.started.elapsed());
+            for (token, readiness) in events.iter() {
+                self.dispatch(token, Some(readiness));
             }
-            for _ in 0..self.again.len() {
-                if let Some(token) = self.again.pop_front() {
-                    self.act(token, None);
+            // Objects that enter the queue during this loop wait for the next one.
+            for _ in 0..self.context.queue_len() {
+                if let Some(token) = self.context.dequeue() {
+                    self.dispatch(token, None);
                 }
             }
-            self.retry_stalled();
-            if self.tools.now >= self.sweep_at {
-                self.sweep();
+            for listener in self.acceptor.take_stalled(self.context.now()) {
+                self.accept(listener);
             }
-            self.stats.pipes.store(self.tools.pipes.len(), Relaxed);
-            if self.tools.pipes.len() > 0 {
-                self.sweep_by(self.tools.now + KEEP_PIPES);
-            }
-            if self.draining {
-                self.stop_listening();
-                if self.drained() {
-                    // Whoever still leaves one here gets it back from now on.
-                    let late = self.desk().close();
-                    if late.is_empty() {
-                        return Ok(());
-                    }
-                    self.serve_all(late);
-                }
+            self.sweep_if_due();
+            self.record_pipes();
+            if self.draining && self.finish_draining() {
+                return Ok(());
             }
         }
     }
 
-    /// How long to wait for something to happen, in milliseconds.
-    fn limit(&self) -> Option<u64> {
-        if !self.again.is_empty() {
+    /// Returns how long to wait for events, in milliseconds; `None` without a limit.
+    fn wait_timeout(&self) -> Option<u64> {
+        if self.context.queue_len() > 0 {
             return Some(0);
         }
-        let stalled = if self.stalled.is_empty() { u64::MAX } else { self.stalled_until };
-        let quiet = if self.draining { self.tools.now + SWEEP_INTERVAL } else { u64::MAX };
-        let next = stalled.min(quiet).min(self.sweep_at);
-        (next != u64::MAX).then(|| next.saturating_sub(self.tools.now).max(1))
+        let now = self.context.now();
+        let drain_check = self.draining.then_some(now + SWEEP_INTERVAL);
+        let timers = [self.acceptor.retry_at(), drain_check, self.context.sweep_at()];
+        let next = timers.into_iter().flatten().min()?;
+        Some(next.saturating_sub(now).max(1))
     }
 
-    fn act(&mut self, token: Token, happened: Option<Readiness>) {
-        match token {
-            Token::Wake => {
-                self.serve_all(self.desk().take());
-                self.begin_draining();
+    /// Handles an event, or without a readiness an object from the run queue.
+    fn dispatch(&mut self, token: Token, readiness: Option<Readiness>) {
+        let context = &mut self.context;
+        match (token, readiness) {
+            (Token::Wake, _) => self.on_wake(),
+            (Token::Listener(index), _) => self.accept(index),
+            (Token::UdpPort(index), _) => self.udp.forward(index, context),
+            (Token::UdpSession(key), _) => self.udp.reply(key, context),
+            (Token::Client(key), Some(readiness)) => self.tcp.on_client_ready(key, readiness, context),
+            (Token::Target(key), Some(readiness)) => self.tcp.on_target_ready(key, readiness, context),
+            (Token::Client(key) | Token::Target(key), None) => self.tcp.resume(key, context),
+        }
+    }
+
+    /// Serves the clients that other workers passed on, and starts draining if the proxy drains.
+    fn on_wake(&mut self) {
+        for client in self.context.inbox().drain() {
+            self.tcp.connect(client, &mut self.context);
+        }
+        if !self.draining && self.context.shared.draining.load(Acquire) {
+            self.draining = true;
+            self.acceptor.start_draining(self.context.now());
+            self.udp.start_draining();
+        }
+    }
+
+    /// Accepts a batch of clients.
+    fn accept(&mut self, listener: u32) {
+        for _ in 0..ACCEPT_BATCH {
+            if !self.accept_one(listener) {
+                return;
             }
-            Token::Listener(at) => self.accept(at),
-            Token::Datagrams(at) => self.receive(at),
-            Token::Client(key) | Token::Target(key) => self.connection(key, token, happened),
-            Token::Flow(key) => self.answer(key),
+        }
+        self.context.enqueue(Token::Listener(listener));
+    }
+
+    /// Accepts one client. Returns whether more clients may wait.
+    fn accept_one(&mut self, listener: u32) -> bool {
+        match self.acceptor.accept(listener, &self.context) {
+            AcceptResult::Client(client) => self.serve(client),
+            AcceptResult::Rejected => {}
+            AcceptResult::Blocked => return false,
+        }
+        true
+    }
+
+    /// Serves an accepted client in this worker or in one with fewer connections.
+    fn serve(&mut self, client: Client) {
+        // While draining, another worker may end before it serves the client.
+        let own_client = if self.draining {
+            Some(client)
+        } else {
+            self.context.shared.push_to_least_loaded(self.context.index(), client)
+        };
+        if let Some(client) = own_client {
+            self.context.inbox().inc_load();
+            self.tcp.connect(client, &mut self.context);
         }
     }
 
-    fn connection(&mut self, key: Key, token: Token, happened: Option<Readiness>) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.since = if connection.stage == Stage::Open { self.tools.now } else { connection.since };
-        let mut step = Step::Waits;
-        match (token, happened) {
-            (Token::Client(_), Some(happened)) => connection.on_client_ready(happened),
-            (_, Some(happened)) => match connection.target_happened(happened) {
-                Ok(false) => {}
-                Ok(true) => step = self.open(key),
-                Err(error) => return self.connect_failed(key, error.into()),
-            },
-            (_, None) => connection.queued = false,
-        }
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if connection.stage == Stage::Connecting {
+    /// Closes what has expired, and schedules the next sweep.
+    fn sweep_if_due(&mut self) {
+        let now = self.context.now();
+        if self.context.sweep_at().is_none_or(|sweep_at| now < sweep_at) {
             return;
         }
-        if step == Step::Waits {
-            step = connection.pump(&mut self.tools);
+        let tcp_expiry = self.tcp.sweep(&mut self.context);
+        let udp_expiry = self.udp.sweep(&self.context);
+        self.context.io.pipes.close_idle();
+        let next_expiry = tcp_expiry.into_iter().chain(udp_expiry).min();
+        self.context.reset_sweep(next_expiry.map(|expiry| expiry.max(now + SWEEP_INTERVAL)));
+    }
+
+    /// Counts the pipes, and schedules a sweep that closes idle ones.
+    fn record_pipes(&mut self) {
+        let pipes = self.context.io.pipes.len();
+        self.context.stats.pipes.store(pipes, Relaxed);
+        if pipes > 0 {
+            self.context.schedule_sweep(self.context.now() + PIPE_IDLE_TIMEOUT);
         }
-        connection.count(self.stats.port(connection.port));
-        match step {
-            Step::Waits => {}
-            Step::Again if connection.queued => {}
-            Step::Again => {
-                connection.queued = true;
-                self.again.push_back(Token::Client(key));
+    }
+
+    /// Closes the listeners when it is time. Returns whether everything is closed, so that the worker can end.
+    fn finish_draining(&mut self) -> bool {
+        let now = self.context.now();
+        let listeners = self.acceptor.listeners_to_close(now);
+        if !listeners.is_empty() {
+            for listener in listeners {
+                while self.accept_one(listener) {}
             }
-            Step::Over => self.close(key),
+            self.acceptor.close_listeners();
         }
-    }
-
-    /// The target has answered: the connection goes on with both sides.
-    fn open(&mut self, key: Key) -> Step {
-        let Some(connection) = self.connections.get_mut(key) else { return Step::Waits };
-        connection.since = self.tools.now;
-        self.sweep_at = self.sweep_at.min(self.tools.now + KEEPALIVE_AFTER);
-        let proxy_protocol_for = self.shared.ports[connection.port].proxy_protocol_for;
-        add(&self.stats.port(connection.port).forwarded, 1);
-        let step = connection.open(proxy_protocol_for, &mut self.tools);
-        match self.poller.add(connection.client_socket(), Token::Client(key)) {
-            Ok(()) => step,
-            Err(error) => {
-                tracing::error!(%error, "cannot wait for a client");
-                connection.cut();
-                Step::Over
-            }
+        if !(self.acceptor.is_closed() && self.tcp.is_empty() && self.udp.is_drained(now)) {
+            return false;
         }
-    }
-
-    /// Begins to wait for an answer to a dial.
-    pub(super) fn dialled(&mut self, connection: Connection) -> Result<(), Errno> {
-        let port = connection.port;
-        let key = self.connections.insert(connection);
-        self.sweep_at = self.sweep_at.min(self.tools.now + self.times.dial);
-        let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
-        let added = self.poller.add(connection.target_socket(), Token::Target(key));
-        add(&self.stats.port(port).opened, 1);
-        if let Err(error) = added {
-            self.close(key);
-            return Err(error);
+        // From now on the inbox returns clients to the worker that accepted them.
+        let late_clients = self.context.inbox().close();
+        let is_done = late_clients.is_empty();
+        for client in late_clients {
+            self.tcp.connect(client, &mut self.context);
         }
-        Ok(())
+        is_done
     }
-
-    fn connect_failed(&mut self, key: Key, why: DialFailure) {
-        if let Some(connection) = self.connections.get_mut(key) {
-            let port = connection.port;
-            self.complain(port, why);
-        }
-        self.close(key);
-    }
-
-    /// Counts a target that could not be reached, and logs it if that was not just done.
-    pub(super) fn complain(&mut self, port: usize, why: DialFailure) {
-        self.stats.port(port).failed(why);
-        if let Some(times) = self.complaints[port].happened(self.tools.now) {
-            let (target, reason) = (self.shared.ports[port].target, why.as_str());
-            tracing::warn!(%target, reason, times, "cannot reach the target");
-        }
-    }
-
-    fn close(&mut self, key: Key) {
-        let Some(mut connection) = self.connections.remove(key) else { return };
-        let stats = self.stats.port(connection.port);
-        connection.count(stats);
-        connection.close(&mut self.tools);
-        add(&stats.closed, 1);
-        self.shared.connections.left();
-        self.desk().ended();
-    }
-
-    fn retry_stalled(&mut self) {
-        if self.stalled.is_empty() || self.tools.now < self.stalled_until {
-            return;
-        }
-        for at in std::mem::take(&mut self.stalled) {
-            self.accept(at);
-        }
-    }
-
-    /// Ends what has been silent for too long, and finds out when to look again.
-    fn sweep(&mut self) {
-        let now = self.tools.now;
-        let mut next = u64::MAX;
-        let mut due = Vec::new();
-        for (key, connection) in self.connections.iter_mut() {
-            let limit = match connection.stage {
-                Stage::Connecting => self.times.dial,
-                Stage::Open => self.times.idle,
-            };
-            connection.settle();
-            match connection.since + limit {
-                end if end <= now => due.push((key, connection.stage)),
-                end => next = next.min(end),
-            }
-        }
-        for (key, stage) in due {
-            if stage == Stage::Connecting {
-                self.connect_failed(key, DialFailure::TimedOut);
-            } else if let Some(connection) = self.connections.get_mut(key) {
-                connection.cut();
-                self.close(key);
-            }
-        }
-        self.expire_flows();
-        next = next.min(self.flows.next_expiry().unwrap_or(u64::MAX));
-        self.tools.pipes.shrink();
-        self.sweep_at = if next == u64::MAX { next } else { next.max(now + SWEEP_INTERVAL) };
-    }
-
-    /// Has the next look at silent flows happen in time.
-    pub(super) fn sweep_by(&mut self, at: u64) {
-        self.sweep_at = self.sweep_at.min(at);
-    }
-
-    fn begin_draining(&mut self) {
-        if self.draining || !self.shared.draining.load(Acquire) {
-            return;
-        }
-        self.draining = true;
-        self.refuse_new_syns();
-    }
-
-    fn drained(&self) -> bool {
-        let quiet = self.flows.last_used().is_none_or(|last| last + self.times.quiet <= self.tools.now);
-        self.listeners.is_empty() && self.connections.len() == 0 && quiet
-    }
-}
-
-pub(super) fn milliseconds(duration: Duration) -> u64 {
-    duration.as_millis().try_into().unwrap_or(u64::MAX)
 }

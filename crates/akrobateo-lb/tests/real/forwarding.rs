@@ -1,4 +1,4 @@
-//! Packets reach the backend: protocols, families, many ports.
+//! Forwarding in the kernel: protocols, address families, many ports, and hostPorts.
 
 use std::net::{TcpListener, TcpStream};
 
@@ -7,90 +7,97 @@ use akrobateo_lb::forwarding_config::ForwardingConfig;
 use akrobateo_lb::ruleset;
 use netfilter::nft::client::Nftables;
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::args;
-use crate::harness::traffic::{Datagrams, IMPATIENCE, PATIENCE, serve_tcp, serve_udp, tcp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::split_args;
+use crate::harness::traffic::{
+    NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp,
+};
 use crate::harness::{Network, Proxy, isolated};
 
 #[test]
-fn tcp_and_udp_on_one_port_number_reach_their_backends_in_both_families() {
+fn tcp_and_udp_of_one_port_number_reach_their_targets_in_both_families() {
     isolated(|| {
         let network = Network::new();
-        let mut line = Vec::new();
+        let mut forwards = Vec::new();
         for family in 0..2 {
-            let (one, two) = (with_port(at::BACKEND[family], 8080), with_port(at::BACKEND_2[family], 5353));
-            serve_tcp(&network.backend, &one);
-            serve_udp(&network.backend, &two);
-            line.extend([format!("--forward=tcp/53={one}"), format!("--forward=udp/53={two}")]);
+            let (tcp_target, udp_target) =
+                (with_port(addr::BACKEND[family], 8080), with_port(addr::BACKEND_2[family], 5353));
+            serve_tcp(&network.backend, &tcp_target);
+            serve_udp(&network.backend, &udp_target);
+            forwards
+                .extend([format!("--forward=tcp/53={tcp_target}"), format!("--forward=udp/53={udp_target}")]);
         }
-        let _proxy = Proxy::ready(&network.pod, &line);
+        let _proxy = Proxy::start_ready(&network.pod, &forwards);
         for family in 0..2 {
-            let (from, to) = (at::CLIENT[family], with_port(at::POD[family], 53));
-            let pod = at::POD[family].parse::<std::net::IpAddr>().unwrap();
-            let mut connection = tcp(&network.client, from, &to, PATIENCE).unwrap();
-            connection.echoes().unwrap();
-            assert_eq!(connection.answer.peer.ip(), pod, "not masqueraded");
-            assert_eq!(connection.answer.local.to_string(), with_port(at::BACKEND[family], 8080));
-            let answer = Datagrams::new(&network.client, from, &to).ask(PATIENCE).unwrap();
-            assert_eq!(answer.peer.ip(), pod, "not masqueraded");
-            assert_eq!(answer.local.to_string(), with_port(at::BACKEND_2[family], 5353));
+            let (client, to) = (addr::CLIENT[family], with_port(addr::POD[family], 53));
+            let pod = addr::POD[family].parse::<std::net::IpAddr>().unwrap();
+            let mut connection = connect_tcp(&network.client, client, &to, REPLY_TIMEOUT).unwrap();
+            connection.check_echo().unwrap();
+            assert_eq!(connection.reply.peer.ip(), pod, "not masqueraded");
+            assert_eq!(connection.reply.local.to_string(), with_port(addr::BACKEND[family], 8080));
+            let reply = UdpClient::new(&network.client, client, &to).request(REPLY_TIMEOUT).unwrap();
+            assert_eq!(reply.peer.ip(), pod, "not masqueraded");
+            assert_eq!(reply.local.to_string(), with_port(addr::BACKEND_2[family], 5353));
         }
     });
 }
 
 #[test]
-fn a_port_that_is_not_forwarded_is_refused() {
+fn connection_to_a_port_that_is_not_forwarded_is_refused() {
     isolated(|| {
         let network = Network::new();
-        let _proxy = Proxy::ready(&network.pod, &args("--forward=tcp/80=10.96.3.7:8080"));
-        let error = tcp(&network.client, at::CLIENT[0], &with_port(at::POD[0], 81), PATIENCE).unwrap_err();
+        let _proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:8080"));
+        let error =
+            connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 81), REPLY_TIMEOUT)
+                .unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     });
 }
 
 #[test]
-fn five_hundred_ports_each_reach_their_own_target() {
+fn each_of_five_hundred_ports_reaches_its_own_target() {
     isolated(|| {
         let network = Network::new();
         let ports = 20_000..20_500_u16;
-        let bind = |port| TcpListener::bind((at::BACKEND[0], port + 10_000)).unwrap();
-        let backends: Vec<_> = network.backend.run(|| ports.clone().map(bind).collect());
-        let forward = |port| format!("--forward=tcp/{port}={}", with_port(at::BACKEND[0], port + 10_000));
-        let _proxy = Proxy::ready(&network.pod, &ports.clone().map(forward).collect::<Vec<_>>());
-        for (port, backend) in ports.zip(backends) {
-            backend.set_nonblocking(true).unwrap();
-            let connection = network.client.run(|| TcpStream::connect((at::POD[0], port)).unwrap());
-            // Established, so that it waits to be accepted here, or else elsewhere.
-            backend.accept().unwrap_or_else(|error| panic!("port {port}: {error}"));
+        let listen = |port| TcpListener::bind((addr::BACKEND[0], port + 10_000)).unwrap();
+        let listeners: Vec<_> = network.backend.run(|| ports.clone().map(listen).collect());
+        let forward = |port| format!("--forward=tcp/{port}={}", with_port(addr::BACKEND[0], port + 10_000));
+        let _proxy = Proxy::start_ready(&network.pod, &ports.clone().map(forward).collect::<Vec<_>>());
+        for (port, listener) in ports.zip(listeners) {
+            listener.set_nonblocking(true).unwrap();
+            let connection = network.client.run(|| TcpStream::connect((addr::POD[0], port)).unwrap());
+            // The connection is established, so it is in the accept queue of its target.
+            listener.accept().unwrap_or_else(|error| panic!("port {port}: {error}"));
             drop(connection);
         }
     });
 }
 
 #[test]
-fn a_host_port_of_the_node_leads_through_the_pod() {
+fn host_port_of_the_node_is_forwarded_through_the_pod() {
     isolated(|| {
         let network = Network::new();
-        serve_tcp(&network.backend, &with_port(at::BACKEND[0], 8080));
-        serve_udp(&network.backend, &with_port(at::BACKEND[0], 8080));
-        let both = args("--forward=tcp/80=10.96.3.7:8080 --forward=udp/80=10.96.3.7:8080");
-        // As portmap does: the client's address stays, so that the pod's source ranges see it.
-        host_port(&network, &["tcp/80=10.244.0.5:80", "udp/80=10.244.0.5:80"]);
-        let _proxy = Proxy::ready(&network.pod, &[both, args("--source=192.0.2.2/32")].concat());
-        let to = with_port(at::NODE[0], 80);
-        let mut connection = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
-        connection.echoes().unwrap();
-        assert_eq!(connection.answer.peer.ip().to_string(), at::POD[0]);
-        Datagrams::new(&network.client, at::CLIENT[0], &to).ask(PATIENCE).unwrap();
-        assert!(tcp(&network.client, at::CLIENT_2[0], &to, IMPATIENCE).is_err());
+        serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 8080));
+        serve_udp(&network.backend, &with_port(addr::BACKEND[0], 8080));
+        let forwards = split_args("--forward=tcp/80=10.96.3.7:8080 --forward=udp/80=10.96.3.7:8080");
+        translate_host_ports(&network, &["tcp/80=10.244.0.5:80", "udp/80=10.244.0.5:80"]);
+        let _proxy =
+            Proxy::start_ready(&network.pod, &[forwards, split_args("--source=192.0.2.2/32")].concat());
+        let to = with_port(addr::NODE[0], 80);
+        let mut connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        connection.check_echo().unwrap();
+        assert_eq!(connection.reply.peer.ip().to_string(), addr::POD[0]);
+        UdpClient::new(&network.client, addr::CLIENT[0], &to).request(REPLY_TIMEOUT).unwrap();
+        assert!(connect_tcp(&network.client, addr::CLIENT_2[0], &to, NO_REPLY_TIMEOUT).is_err());
     });
 }
 
-/// Sends ports of the node to the pod, without masquerading.
-fn host_port(network: &Network, forwards: &[&str]) {
+/// Translates hostPorts of the node to the pod, as portmap does. It keeps the client's address, so that the pod's source
+/// ranges see it.
+fn translate_host_ports(network: &Network, forwards: &[&str]) {
     let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
-    let plan = ForwardingConfig::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
-    let mut table = ruleset::table(&plan);
+    let config = ForwardingConfig::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
+    let mut table = ruleset::table(&config);
     table.chains.retain(|chain| chain.name == "prerouting");
     network.node.run(|| Nftables::open().unwrap().replace(&table).unwrap());
 }

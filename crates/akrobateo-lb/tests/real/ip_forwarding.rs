@@ -1,58 +1,59 @@
-//! Forwarding switches that somebody else turns while a proxy runs.
+//! Forwarding sysctls that another program changes while a proxy runs.
 
 use std::time::{Duration, Instant};
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::{args, status};
-use crate::harness::traffic::{Datagrams, PATIENCE, serve_tcp, serve_udp, tcp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::{probe_status, split_args};
+use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp};
 use crate::harness::{Network, Proxy, eventually, isolated};
 
 #[test]
-fn ipv4_forwarding_that_somebody_switches_off_is_switched_on_again_within_a_second() {
+fn ipv4_forwarding_is_switched_on_again_within_a_second() {
     isolated(|| {
         let network = Network::new();
-        serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
-        let proxy = Proxy::ready(&network.pod, &args("--forward=tcp/80=10.96.3.7:80"));
-        for switch in ["ipv4/ip_forward", "ipv4/conf/eth0/forwarding"] {
-            // Writing what it is already would switch nothing.
-            network.pod.sysctl(switch, "1");
-            network.pod.sysctl(switch, "0");
+        serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
+        let proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
+        for sysctl in ["ipv4/ip_forward", "ipv4/conf/eth0/forwarding"] {
+            // A write of the current value would change nothing.
+            network.pod.set_sysctl(sysctl, "1");
+            network.pod.set_sysctl(sysctl, "0");
             let start = Instant::now();
-            let on = || network.pod.read_sysctl("ipv4/conf/eth0/forwarding") == "1";
-            eventually(switch, || on().then_some(()));
-            assert!(start.elapsed() < Duration::from_secs(1), "{switch}: {:?}", start.elapsed());
-            tcp(&network.client, at::CLIENT[0], &with_port(at::POD[0], 80), PATIENCE).unwrap();
+            let is_on = || network.pod.read_sysctl("ipv4/conf/eth0/forwarding") == "1";
+            eventually(sysctl, || is_on().then_some(()));
+            assert!(start.elapsed() < Duration::from_secs(1), "{sysctl}: {:?}", start.elapsed());
+            connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), REPLY_TIMEOUT)
+                .unwrap();
         }
-        eventually("it is ready", || (status(&network.pod) == Some(200)).then_some(()));
-        let told = || proxy.log().matches("switched IPv4 forwarding on").count();
-        eventually("it says so each time", || (told() == 3).then_some(()));
+        eventually("the proxy is ready", || (probe_status(&network.pod) == Some(200)).then_some(()));
+        let logged = || proxy.log().matches("switched IPv4 forwarding on").count();
+        eventually("the proxy logs each change", || (logged() == 3).then_some(()));
     });
 }
 
 #[test]
-fn an_interface_that_comes_later_passes_packets_on_too() {
+fn ipv4_forwarding_is_switched_on_for_a_new_interface() {
     isolated(|| {
         let network = Network::new();
-        let _proxy = Proxy::ready(&network.pod, &args("--forward=tcp/80=10.96.3.7:80"));
+        let _proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
         network.pod.ip("link add later type veth peer name later-peer\nlink set later up");
-        let on = || network.pod.read_sysctl("ipv4/conf/later/forwarding") == "1";
-        eventually("it is switched on", || on().then_some(()));
+        let is_on = || network.pod.read_sysctl("ipv4/conf/later/forwarding") == "1";
+        eventually("IPv4 forwarding is on", || is_on().then_some(()));
     });
 }
 
 #[test]
-fn it_is_not_ready_for_as_long_as_ipv6_forwarding_is_switched_off_and_lives_on() {
+fn proxy_is_not_ready_while_ipv6_forwarding_is_off() {
     isolated(|| {
         let network = Network::new();
-        serve_udp(&network.backend, &with_port(at::BACKEND[1], 80));
-        let proxy = Proxy::ready(&network.pod, &args("--forward=udp/80=[fd00:96::7]:80"));
-        network.pod.sysctl("ipv6/conf/all/forwarding", "0");
-        proxy.logs("IPv6 forwarding is off");
-        assert_eq!(status(&network.pod), Some(503));
-        network.pod.sysctl("ipv6/conf/all/forwarding", "1");
-        eventually("it is ready", || (status(&network.pod) == Some(200)).then_some(()));
-        let udp = Datagrams::new(&network.client, at::CLIENT[1], &with_port(at::POD[1], 80));
-        udp.ask(PATIENCE).unwrap();
-        assert_eq!(proxy.log().matches("IPv6 forwarding is off").count(), 1, "told again and again");
+        serve_udp(&network.backend, &with_port(addr::BACKEND[1], 80));
+        let proxy = Proxy::start_ready(&network.pod, &split_args("--forward=udp/80=[fd00:96::7]:80"));
+        network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
+        proxy.wait_for_log("IPv6 forwarding is off");
+        assert_eq!(probe_status(&network.pod), Some(503));
+        network.pod.set_sysctl("ipv6/conf/all/forwarding", "1");
+        eventually("the proxy is ready", || (probe_status(&network.pod) == Some(200)).then_some(()));
+        let client = UdpClient::new(&network.client, addr::CLIENT[1], &with_port(addr::POD[1], 80));
+        client.request(REPLY_TIMEOUT).unwrap();
+        assert_eq!(proxy.log().matches("IPv6 forwarding is off").count(), 1, "logged more than once");
     });
 }

@@ -1,4 +1,4 @@
-//! The life of a proxy: restarts, signals, and others who meddle with its table.
+//! The lifecycle of a proxy: restarts, signals, and changes of its table by other programs.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,17 +10,17 @@ use akrobateo_lb::table_manager::TableManager;
 use netfilter::nft::client::Nftables;
 use rustix::process::Signal;
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::{args, status};
-use crate::harness::traffic::{IMPATIENCE, PATIENCE, serve_tcp, tcp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::{probe_status, split_args};
+use crate::harness::traffic::{NO_REPLY_TIMEOUT, REPLY_TIMEOUT, connect_tcp, serve_tcp};
 use crate::harness::{Network, Proxy, eventually, isolated};
 
-const LIST: &str = "-s list table inet akrobateo";
+const LIST_TABLE: &str = "-s list table inet akrobateo";
 
-/// Sets its flag when it goes out of scope.
-struct Stop<'a>(&'a AtomicBool);
+/// Sets its flag when it is dropped, also if an assertion fails; without the flag, a client thread would never end.
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Stop<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -28,41 +28,44 @@ impl Drop for Stop<'_> {
 
 fn network_and_forwards() -> (Network, Vec<String>) {
     let network = Network::new();
-    serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
-    serve_tcp(&network.backend, &with_port(at::BACKEND[1], 80));
+    serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
+    serve_tcp(&network.backend, &with_port(addr::BACKEND[1], 80));
     let forwards =
-        args("--forward=tcp/80=10.96.3.7:80 --forward=tcp/80=[fd00:96::7]:80 --source=192.0.2.0/24");
+        split_args("--forward=tcp/80=10.96.3.7:80 --forward=tcp/80=[fd00:96::7]:80 --source=192.0.2.0/24");
     (network, forwards)
 }
 
 #[test]
-fn restarts_under_traffic_neither_double_rules_nor_break_or_fail_a_connection() {
+fn restarts_under_traffic_keep_rules_and_connections() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let mut proxy = Proxy::ready(&network.pod, &forwards);
-        let rules = network.pod.nft(LIST);
-        let to = with_port(at::POD[0], 80);
-        let mut established = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
-        let (stop, made) = (AtomicBool::new(false), AtomicU32::new(0));
+        let mut proxy = Proxy::start_ready(&network.pod, &forwards);
+        let rules = network.pod.nft(LIST_TABLE);
+        let to = with_port(addr::POD[0], 80);
+        let mut established = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        let (stop, connection_count) = (AtomicBool::new(false), AtomicU32::new(0));
         std::thread::scope(|scope| {
             let client = scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap().echoes().unwrap();
-                    made.fetch_add(1, Ordering::Relaxed);
+                    connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT)
+                        .unwrap()
+                        .check_echo()
+                        .unwrap();
+                    connection_count.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            // Also when an assertion fails, or the client would never end.
-            let stop = Stop(&stop);
+            let stop = StopOnDrop(&stop);
             for signal in [Signal::KILL, Signal::TERM, Signal::KILL] {
                 proxy.signal(signal);
-                proxy.end();
-                let before = made.load(Ordering::Relaxed);
-                eventually("connections are made without a proxy", || {
-                    (made.load(Ordering::Relaxed) > before + 5 || client.is_finished()).then_some(())
+                proxy.wait_for_exit();
+                let before = connection_count.load(Ordering::Relaxed);
+                eventually("clients connect without a proxy", || {
+                    (connection_count.load(Ordering::Relaxed) > before + 5 || client.is_finished())
+                        .then_some(())
                 });
-                proxy = Proxy::ready(&network.pod, &forwards);
-                established.echoes().unwrap();
-                assert_eq!(network.pod.nft(LIST), rules);
+                proxy = Proxy::start_ready(&network.pod, &forwards);
+                established.check_echo().unwrap();
+                assert_eq!(network.pod.nft(LIST_TABLE), rules);
             }
             drop(stop);
             client.join().unwrap();
@@ -70,35 +73,35 @@ fn restarts_under_traffic_neither_double_rules_nor_break_or_fail_a_connection() 
     });
 }
 
-/// Replaces a table a hundred times while clients connect, as proxies that start with other arguments do it.
+/// Replaces a table a hundred times while clients connect. A proxy does that when it starts with other arguments.
 fn replace_under_traffic() {
     let network = Network::new();
-    serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
-    network.pod.sysctl("ipv4/ip_forward", "1");
-    let install = |more: &str| {
-        let forwards = ["tcp/80=10.96.3.7:80", more].map(|forward| forward.parse().unwrap()).into();
+    serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
+    network.pod.set_sysctl("ipv4/ip_forward", "1");
+    let install = |second_forward: &str| {
+        let forwards = ["tcp/80=10.96.3.7:80", second_forward].map(|forward| forward.parse().unwrap()).into();
         let sources = ["192.0.2.0/24", "198.51.100.0/24"].map(|source| source.parse().unwrap()).into();
-        let plan =
+        let config =
             ForwardingConfig::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
-        network.pod.run(|| TableManager::install(plan).unwrap());
+        network.pod.run(|| TableManager::install(config).unwrap());
     };
     install("tcp/81=10.96.3.7:80");
-    let to = with_port(at::POD[0], 80);
-    let (stop, made) = (AtomicBool::new(false), AtomicU32::new(0));
+    let to = with_port(addr::POD[0], 80);
+    let (stop, connection_count) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
         let connect = || {
             while !stop.load(Ordering::Relaxed) {
-                tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
-                made.fetch_add(1, Ordering::Relaxed);
+                connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+                connection_count.fetch_add(1, Ordering::Relaxed);
             }
         };
         let clients = [scope.spawn(connect), scope.spawn(connect)];
-        let stop = Stop(&stop);
+        let stop = StopOnDrop(&stop);
         for number in 0..100 {
-            let before = made.load(Ordering::Relaxed);
-            let ended = || clients.iter().any(std::thread::ScopedJoinHandle::is_finished);
-            eventually("connections are made", || {
-                (made.load(Ordering::Relaxed) > before + 4 || ended()).then_some(())
+            let before = connection_count.load(Ordering::Relaxed);
+            let has_failed = || clients.iter().any(std::thread::ScopedJoinHandle::is_finished);
+            eventually("clients connect", || {
+                (connection_count.load(Ordering::Relaxed) > before + 4 || has_failed()).then_some(())
             });
             install(["tcp/82=10.96.3.7:80", "tcp/83=10.96.3.7:80"][number % 2]);
         }
@@ -109,66 +112,68 @@ fn replace_under_traffic() {
     });
 }
 
-/// A packet may be lost and come again: for some microseconds after a replacement, the kernel may find nothing in
-/// a new set of ranges.
+/// A packet may be lost and sent again, because for some microseconds after a replacement the kernel may find nothing in
+/// a new interval set.
 #[test]
-fn a_hundred_replacements_under_traffic_fail_no_connection() {
+fn a_hundred_table_replacements_under_traffic_fail_no_connection() {
     isolated(|| {
         replace_under_traffic();
     });
 }
 
 #[test]
-fn what_misses_the_translation_is_not_answered_by_the_pod() {
+fn pod_does_not_answer_a_packet_that_was_not_translated() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        // Without a proxy, so that nobody puts the element back.
-        Proxy::ready(&network.pod, &forwards).kill();
+        // The proxy is stopped, so that it does not restore the element.
+        Proxy::start_ready(&network.pod, &forwards).kill();
         network.pod.nft("delete element inet akrobateo forward4 { tcp . 80 }");
-        let error = tcp(&network.client, at::CLIENT[0], &with_port(at::POD[0], 80), IMPATIENCE).unwrap_err();
+        let error =
+            connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), NO_REPLY_TIMEOUT)
+                .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
     });
 }
 
 #[test]
-fn a_restart_leaves_rules_alone_that_are_as_planned() {
+fn restart_does_not_replace_an_equal_table() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        Proxy::ready(&network.pod, &forwards).kill();
+        Proxy::start_ready(&network.pod, &forwards).kill();
         let generation = || network.pod.run(|| Nftables::open().unwrap().generation().unwrap());
         let before = generation();
-        let _proxy = Proxy::ready(&network.pod, &forwards);
+        let _proxy = Proxy::start_ready(&network.pod, &forwards);
         assert_eq!(generation(), before);
     });
 }
 
 #[test]
-fn sigterm_ends_it_at_once_with_success_and_leaves_the_rules() {
+fn sigterm_ends_the_proxy_at_once_and_leaves_the_rules() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let mut proxy = Proxy::ready(&network.pod, &forwards);
-        let rules = network.pod.nft(LIST);
-        let to = with_port(at::POD[0], 80);
-        let mut established = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+        let mut proxy = Proxy::start_ready(&network.pod, &forwards);
+        let rules = network.pod.nft(LIST_TABLE);
+        let to = with_port(addr::POD[0], 80);
+        let mut established = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         proxy.signal(Signal::TERM);
-        let (exit, after) = proxy.end();
-        assert!(exit.success() && after < Duration::from_secs(1), "{exit} after {after:?}");
-        assert_eq!(status(&network.pod), None, "still says that it is ready");
-        assert_eq!(network.pod.nft(LIST), rules);
-        established.echoes().unwrap();
-        tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+        let (exit, duration) = proxy.wait_for_exit();
+        assert!(exit.success() && duration < Duration::from_secs(1), "{exit} after {duration:?}");
+        assert_eq!(probe_status(&network.pod), None, "the probe is still answered");
+        assert_eq!(network.pod.nft(LIST_TABLE), rules);
+        established.check_echo().unwrap();
+        connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
     });
 }
 
 #[test]
-fn whatever_others_do_to_the_table_is_undone_within_a_second() {
+fn changes_of_the_table_by_another_program_are_undone_within_a_second() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let proxy = Proxy::ready(&network.pod, &forwards);
-        let rules = network.pod.nft(LIST);
-        let to = with_port(at::POD[0], 80);
-        let mut established = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
-        for meddling in [
+        let proxy = Proxy::start_ready(&network.pod, &forwards);
+        let rules = network.pod.nft(LIST_TABLE);
+        let to = with_port(addr::POD[0], 80);
+        let mut established = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        for change in [
             "flush ruleset",
             "flush chain inet akrobateo prerouting",
             "delete element inet akrobateo forward4 { tcp . 80 }",
@@ -176,47 +181,47 @@ fn whatever_others_do_to_the_table_is_undone_within_a_second() {
             "add rule inet akrobateo input drop",
             "insert rule inet akrobateo prerouting counter accept",
             "add chain inet akrobateo input { policy drop ; }",
-            "add chain inet akrobateo more { type filter hook forward priority 0 ; policy drop ; }",
+            "add chain inet akrobateo unknown { type filter hook forward priority 0 ; policy drop ; }",
             "add table inet akrobateo { flags dormant ; }",
-            "add set inet akrobateo more { type ipv4_addr ; }",
+            "add set inet akrobateo unknown { type ipv4_addr ; }",
         ] {
-            network.pod.nft(meddling);
+            network.pod.nft(change);
             let start = Instant::now();
-            // A table that is missing at the moment makes nft fail.
-            eventually(meddling, || (network.pod.try_nft(LIST).as_deref() == Ok(&rules)).then_some(()));
-            let took = start.elapsed();
-            assert!(took < Duration::from_secs(1), "{meddling}: {took:?}");
-            established.echoes().unwrap();
-            tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
+            // nft fails while the table is missing.
+            eventually(change, || (network.pod.try_nft(LIST_TABLE).as_deref() == Ok(&rules)).then_some(()));
+            let duration = start.elapsed();
+            assert!(duration < Duration::from_secs(1), "{change}: {duration:?}");
+            established.check_echo().unwrap();
+            connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         }
-        proxy.logs("changed by somebody else");
+        proxy.wait_for_log("another program changed the rules");
     });
 }
 
 #[test]
-fn it_is_not_ready_while_its_rules_are_missing() {
+fn proxy_is_not_ready_while_its_rules_are_missing() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let _proxy = Proxy::ready(&network.pod, &forwards);
-        eventually("a probe comes before the rules are back", || {
+        let _proxy = Proxy::start_ready(&network.pod, &forwards);
+        eventually("a probe finds the rules missing", || {
             network.pod.nft("flush ruleset");
-            (status(&network.pod) == Some(503)).then_some(())
+            (probe_status(&network.pod) == Some(503)).then_some(())
         });
-        eventually("it is ready again", || (status(&network.pod) == Some(200)).then_some(()));
+        eventually("the proxy is ready again", || (probe_status(&network.pod) == Some(200)).then_some(()));
     });
 }
 
 #[test]
-fn rules_of_others_stay_and_leave_it_ready() {
+fn table_of_another_program_stays_and_does_not_affect_the_proxy() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let proxy = Proxy::ready(&network.pod, &forwards);
+        let proxy = Proxy::start_ready(&network.pod, &forwards);
         network.pod.nft("add table inet other");
-        assert_eq!(status(&network.pod), Some(200));
+        assert_eq!(probe_status(&network.pod), Some(200));
         proxy.kill();
-        let proxy = Proxy::ready(&network.pod, &forwards);
+        let proxy = Proxy::start_ready(&network.pod, &forwards);
         assert!(network.pod.nft("list tables").contains("inet other"));
-        std::thread::sleep(IMPATIENCE);
-        assert!(!proxy.log().contains("somebody else"), "it put back what nobody changed");
+        std::thread::sleep(NO_REPLY_TIMEOUT);
+        assert!(!proxy.log().contains("another program"), "restored rules that were not changed");
     });
 }

@@ -1,18 +1,18 @@
-//! Tests with real packets, each in network namespaces of its own; as root or as an ordinary user.
+//! Tests with real packets. Each test runs in its own network namespaces, as root or as an ordinary user.
 
-// A harness has no better answer to what it can't do than to fail the test.
+// A test fails where its harness cannot go on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod capacity;
-mod flows;
 mod forwarding;
 mod harness;
 mod invalid_packets;
 mod ip_forwarding;
-mod kernel;
 mod lifecycle;
 mod metrics;
 mod packets;
 mod preflight;
-mod sources;
+mod source_ranges;
+mod stale_flows;
+mod table_encoding;
 mod userspace;

@@ -1,103 +1,103 @@
-//! What a proxy needs: it gets it, or says in one sentence what is missing.
+//! What a proxy needs at its start, and its error message if something is missing.
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::{args, run};
-use crate::harness::traffic::{Datagrams, PATIENCE, serve_tcp, serve_udp, tcp};
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::{run_to_exit, split_args};
+use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp};
 use crate::harness::{Network, Proxy, isolated};
 
-/// Starts a proxy that can't work; returns what it says, in the log as in the termination message.
-fn refused(network: &Network, line: &str, capabilities: &str, code: i32) -> String {
-    let mut proxy = Proxy::start_with(&network.pod, &args(line), capabilities);
-    let (exit, _) = proxy.end();
-    assert_eq!(exit.code(), Some(code), "{}", proxy.log());
-    let reason = proxy.termination();
-    proxy.logs(reason.lines().next().unwrap());
-    reason
+/// Starts a proxy that must fail with this exit code. Returns its termination message, which is also in its log.
+fn failure(network: &Network, line: &str, capabilities: &str, exit_code: i32) -> String {
+    let mut proxy = Proxy::start(&network.pod, &split_args(line), capabilities);
+    let (exit, _) = proxy.wait_for_exit();
+    assert_eq!(exit.code(), Some(exit_code), "{}", proxy.log());
+    let message = proxy.termination_message();
+    proxy.wait_for_log(message.lines().next().unwrap());
+    message
 }
 
 const NET_ADMIN: &str = "-all,+net_admin";
 
 #[test]
-fn ipv4_forwarding_is_switched_on_where_it_is_off_with_proc_read_only() {
+fn ipv4_forwarding_is_switched_on_although_proc_is_read_only() {
     isolated(|| {
         let network = Network::new();
-        serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
+        serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
         assert_eq!(network.pod.read_sysctl("ipv4/conf/eth0/forwarding"), "0");
-        let proxy = Proxy::ready(&network.pod, &args("--forward=tcp/80=10.96.3.7:80"));
-        proxy.logs("switched IPv4 forwarding on interface=\"eth0\"");
+        let proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
+        proxy.wait_for_log("switched IPv4 forwarding on interface=\"eth0\"");
         assert_eq!(network.pod.read_sysctl("ipv4/conf/eth0/forwarding"), "1");
-        tcp(&network.client, at::CLIENT[0], &with_port(at::POD[0], 80), PATIENCE).unwrap();
+        connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), REPLY_TIMEOUT).unwrap();
     });
 }
 
 #[test]
-fn ipv6_forwarding_off_is_refused_until_a_privileged_container_has_switched_it_on() {
+fn proxy_with_ipv6_target_fails_until_a_privileged_container_switches_ipv6_forwarding_on() {
     isolated(|| {
         let network = Network::new();
-        network.pod.sysctl("ipv6/conf/all/forwarding", "0");
-        serve_udp(&network.backend, &with_port(at::BACKEND[1], 80));
+        network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
+        serve_udp(&network.backend, &with_port(addr::BACKEND[1], 80));
         let line = "--forward=udp/80=[fd00:96::7]:80";
-        let reason = refused(&network, line, NET_ADMIN, 1);
-        assert!(reason.contains("IPv6 forwarding is off"), "{reason}");
-        assert!(reason.contains("akrobateo-lb enable-ipv6-forwarding"), "{reason}");
-        let reason = refused(&network, "enable-ipv6-forwarding", NET_ADMIN, 1);
-        assert!(reason.contains("must be privileged"), "{reason}");
+        let message = failure(&network, line, NET_ADMIN, 1);
+        assert!(message.contains("IPv6 forwarding is off"), "{message}");
+        assert!(message.contains("akrobateo-lb enable-ipv6-forwarding"), "{message}");
+        let message = failure(&network, "enable-ipv6-forwarding", NET_ADMIN, 1);
+        assert!(message.contains("must be privileged"), "{message}");
 
-        assert!(run(&network.pod, &["enable-ipv6-forwarding"]).status.success());
+        assert!(run_to_exit(&network.pod, &["enable-ipv6-forwarding"]).status.success());
         assert_eq!(network.pod.read_sysctl("ipv6/conf/all/forwarding"), "1");
-        let _proxy = Proxy::ready(&network.pod, &args(line));
-        let udp = Datagrams::new(&network.client, at::CLIENT[1], &with_port(at::POD[1], 80));
-        udp.ask(PATIENCE).unwrap();
+        let _proxy = Proxy::start_ready(&network.pod, &split_args(line));
+        let client = UdpClient::new(&network.client, addr::CLIENT[1], &with_port(addr::POD[1], 80));
+        client.request(REPLY_TIMEOUT).unwrap();
     });
 }
 
 #[test]
-fn switching_on_ipv6_forwarding_needs_no_privilege_where_it_is_on() {
+fn enable_ipv6_forwarding_needs_no_privilege_if_it_is_on() {
     isolated(|| {
         let network = Network::new();
-        let mut proxy = Proxy::start_with(&network.pod, &args("enable-ipv6-forwarding"), "-all");
-        assert!(proxy.end().0.success(), "{}", proxy.log());
+        let mut proxy = Proxy::start(&network.pod, &split_args("enable-ipv6-forwarding"), "-all");
+        assert!(proxy.wait_for_exit().0.success(), "{}", proxy.log());
     });
 }
 
 #[test]
-fn without_net_admin_it_says_so() {
+fn error_names_the_missing_capability_net_admin() {
     isolated(|| {
         let network = Network::new();
         let line = "--forward=tcp/80=10.96.3.7:80";
-        let reason = refused(&network, line, "-all", 1);
-        assert!(reason.contains("IPv4 forwarding is off") && reason.contains("NET_ADMIN"), "{reason}");
-        network.pod.sysctl("ipv4/ip_forward", "1");
-        let reason = refused(&network, line, "-all", 1);
-        assert!(reason.contains("the container needs the capability NET_ADMIN"), "{reason}");
-        assert_eq!(reason.lines().count(), 1, "{reason}");
+        let message = failure(&network, line, "-all", 1);
+        assert!(message.contains("IPv4 forwarding is off") && message.contains("NET_ADMIN"), "{message}");
+        network.pod.set_sysctl("ipv4/ip_forward", "1");
+        let message = failure(&network, line, "-all", 1);
+        assert!(message.contains("the container needs the capability NET_ADMIN"), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
     });
 }
 
 #[test]
-fn bad_arguments_are_named() {
+fn error_names_the_wrong_argument() {
     isolated(|| {
         let network = Network::new();
-        let good = "--forward=tcp/80=10.96.3.7:80";
-        for (line, code, named) in [
+        let valid = "--forward=tcp/80=10.96.3.7:80";
+        for (line, exit_code, expected) in [
             ("--forward=tcp/80=web", 2, "\"web\" is not an IP address"),
-            (&format!("{good} --source=10.0.0.0/33"), 2, "--source 10.0.0.0/33: "),
-            (&format!("{good} --forward=tcp/80=10.96.3.8:80"), 1, "a port has one target"),
-            (&format!("{good} --probe-port=80"), 1, "--probe-port 80"),
+            (&format!("{valid} --source=10.0.0.0/33"), 2, "--source 10.0.0.0/33: "),
+            (&format!("{valid} --forward=tcp/80=10.96.3.8:80"), 1, "a port has one target"),
+            (&format!("{valid} --probe-port=80"), 1, "--probe-port 80"),
             ("", 2, "--forward is missing"),
         ] {
-            let reason = refused(&network, line, NET_ADMIN, code);
-            assert!(reason.contains(named), "{line}: {reason}");
+            let message = failure(&network, line, NET_ADMIN, exit_code);
+            assert!(message.contains(expected), "{line}: {message}");
         }
     });
 }
 
 #[test]
-fn a_probe_port_that_is_taken_is_named() {
+fn error_names_a_probe_port_that_is_in_use() {
     isolated(|| {
         let network = Network::new();
         serve_tcp(&network.pod, "0.0.0.0:9999");
-        let reason = refused(&network, "--forward=tcp/80=10.96.3.7:80 --probe-port=9999", NET_ADMIN, 1);
-        assert!(reason.contains("--probe-port 9999: cannot listen"), "{reason}");
+        let message = failure(&network, "--forward=tcp/80=10.96.3.7:80 --probe-port=9999", NET_ADMIN, 1);
+        assert!(message.contains("--probe-port 9999: cannot listen"), "{message}");
     });
 }

@@ -1,17 +1,19 @@
-//! Who owns which port of which node: the oldest who wants it, whatever the order of events. Pure.
+//! Decides which Service owns which port of which node: the oldest that claims it, in any order of events. Pure.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
+use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::{HostPort, LoadBalancerSpec, NodeChoice};
+use crate::spec::{LoadBalancerSpec, NodeSelection};
 
-/// A Service's place in the order of ownership: creation time, then UID.
+/// A Service's place in the order of allocation: by creation time, then by UID.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Precedence {
     created: Timestamp,
@@ -19,17 +21,17 @@ pub(crate) struct Precedence {
 }
 
 impl Precedence {
-    pub(crate) fn of(service: &Service) -> Self {
+    pub(crate) fn from_service(service: &Service) -> Self {
         let created = service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
         Self { created, uid: service.uid().unwrap_or_default() }
     }
 }
 
-/// What one Service wants to hold: all of its ports, on each node that it may have.
+/// The ports that a Service claims, all of them on each of its nodes.
 #[derive(Clone, Debug)]
 pub(crate) struct PortClaim {
     pub(crate) key: ServiceKey,
-    pub(crate) age: Precedence,
+    pub(crate) precedence: Precedence,
     pub(crate) ports: BTreeSet<HostPort>,
     pub(crate) nodes: NodeSet,
 }
@@ -37,91 +39,106 @@ pub(crate) struct PortClaim {
 /// The nodes of a claim.
 #[derive(Clone, Debug)]
 pub(crate) enum NodeSet {
-    /// Those that it chooses.
-    Selected(NodeChoice),
-    /// These: where the last good proxies of a refused Service still run.
+    /// The nodes that the Service selects.
+    Selected(NodeSelection),
+    /// The nodes where the previous proxies of a rejected Service still run.
     Running(BTreeSet<String>),
 }
 
 impl NodeSet {
-    fn includes(&self, node: &NodeInfo) -> bool {
+    fn contains(&self, node: &NodeInfo) -> bool {
         match self {
-            Self::Selected(choice) => choice.includes(node),
+            Self::Selected(selection) => selection.matches(node),
             Self::Running(names) => names.contains(&node.name),
         }
     }
 }
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Allocation {
-    /// Nodes that the Service's proxies must keep off.
+    /// The selected nodes on which the Service does not get its ports.
     pub(crate) excluded_nodes: BTreeSet<String>,
-    /// Why, one entry for each port and owner.
+    /// The causes: one entry for each port and owner.
     pub(crate) conflicts: Vec<Conflict>,
-    /// Whether that leaves no node at all.
+    /// True if the Service gets its ports on no node, because of conflicts.
     pub(crate) no_node_left: bool,
 }
 
 impl Allocation {
-    /// Whether a node may run proxies of the wish that this is the verdict on.
-    pub(crate) fn allows(&self, wish: &LoadBalancerSpec, node: &NodeInfo) -> bool {
-        !self.no_node_left && wish.nodes.includes(node) && !self.excluded_nodes.contains(&node.name)
+    /// Returns true if a node may run proxies of the Service that this allocation and `spec` belong to.
+    pub(crate) fn allows(&self, spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
+        !self.no_node_left && spec.nodes.matches(node) && !self.excluded_nodes.contains(&node.name)
     }
 }
 
-/// A port that another Service has.
+/// A claimed port that another Service owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
     pub(crate) port: HostPort,
-    /// One of the nodes; nodePorts are held on all.
+    /// The first node with this conflict; `None` for a nodePort, which is in use on all nodes.
     pub(crate) node: Option<String>,
     pub(crate) owner: ServiceKey,
 }
 
-/// The nodePorts of all Services: kube-proxy holds them on every node, whoever asked first.
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { port, node, owner } = self;
+        match node {
+            Some(node) => write!(f, "port {port} on node {node} belongs to Service {owner}"),
+            None => write!(f, "port {port} is the nodePort of Service {owner}"),
+        }
+    }
+}
+
+/// The nodePorts of all Services. kube-proxy uses them on every node, so they precede all claims.
 pub(crate) type NodePorts = BTreeMap<HostPort, ServiceKey>;
 
-/// Gives each claim its verdict. A claim gets a node with all of its ports or not at all.
-pub(crate) fn ownership(
+/// Allocates ports to all claims. On each node a claim gets either all of its ports or none.
+pub(crate) fn allocate_claims(
     claims: &[PortClaim],
     nodes: &[NodeInfo],
     node_ports: &NodePorts,
 ) -> HashMap<ServiceKey, Allocation> {
-    let contested = contested(claims, node_ports);
-    let mut by_age: Vec<&PortClaim> = claims.iter().collect();
-    by_age.sort_by(|one, other| oldest_first(one, other));
+    let contested_ports = contested_ports(claims, node_ports);
+    let mut ordered: Vec<&PortClaim> = claims.iter().collect();
+    ordered.sort_by(|left, right| compare_precedence(left, right));
     let mut owners: HashMap<(&str, HostPort), &ServiceKey> = HashMap::new();
-    let mut verdicts = HashMap::with_capacity(claims.len());
-    for claim in by_age {
-        // Most Services share no port with any other: for them nodes need not be looked at.
-        let verdict = if claim.ports.is_disjoint(&contested) {
+    let mut allocations = HashMap::with_capacity(claims.len());
+    for claim in ordered {
+        // Most Services share no port with another one. For those the nodes need no check.
+        let allocation = if claim.ports.is_disjoint(&contested_ports) {
             Allocation::default()
         } else {
-            decide(claim, nodes, node_ports, &mut owners)
+            allocate_claim(claim, nodes, node_ports, &mut owners)
         };
-        verdicts.insert(claim.key.clone(), verdict);
+        allocations.insert(claim.key.clone(), allocation);
     }
-    verdicts
+    allocations
 }
 
-fn oldest_first(one: &PortClaim, other: &PortClaim) -> Ordering {
-    // What runs cannot be taken back by refusing: it comes before any wish.
-    let held = |claim: &PortClaim| matches!(claim.nodes, NodeSet::Running(_));
-    held(other).cmp(&held(one)).then_with(|| one.age.cmp(&other.age)).then_with(|| one.key.cmp(&other.key))
+/// Orders claims for allocation: running proxies first, because they occupy their ports already; then the oldest.
+fn compare_precedence(left: &PortClaim, right: &PortClaim) -> Ordering {
+    let is_running = |claim: &PortClaim| matches!(claim.nodes, NodeSet::Running(_));
+    is_running(right)
+        .cmp(&is_running(left))
+        .then_with(|| left.precedence.cmp(&right.precedence))
+        .then_with(|| left.key.cmp(&right.key))
 }
 
-fn contested(claims: &[PortClaim], node_ports: &NodePorts) -> BTreeSet<HostPort> {
-    let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
+/// Returns the ports with more than one claim, and the claimed ports that are nodePorts.
+fn contested_ports(claims: &[PortClaim], node_ports: &NodePorts) -> BTreeSet<HostPort> {
+    let (mut claimed, mut contested) = (BTreeSet::new(), BTreeSet::new());
     for port in claims.iter().flat_map(|claim| &claim.ports) {
-        if !seen.insert(*port) || node_ports.contains_key(port) {
-            twice.insert(*port);
+        if !claimed.insert(*port) || node_ports.contains_key(port) {
+            contested.insert(*port);
         }
     }
-    twice
+    contested
 }
 
-fn decide<'a>(
+/// Allocates ports to one claim, after all claims with precedence over it.
+fn allocate_claim<'a>(
     claim: &'a PortClaim,
     nodes: &'a [NodeInfo],
     node_ports: &NodePorts,
@@ -133,21 +150,23 @@ fn decide<'a>(
             conflicts.insert((*port, owner), None);
         }
     }
-    let (mut excluded_nodes, mut granted) = (BTreeSet::new(), 0_usize);
-    let on_all = !conflicts.is_empty();
-    for node in nodes.iter().filter(|node| claim.nodes.includes(node)) {
-        let mut taken =
-            claim.ports.iter().filter_map(|port| Some((*port, *owners.get(&(node.name.as_str(), *port))?)));
-        if let Some((port, owner)) = taken.next() {
-            conflicts.entry((port, owner)).or_insert(Some(&node.name));
-            conflicts.extend(taken.map(|taken| (taken, Some(&node.name))));
-            excluded_nodes.insert(node.name.clone());
-        } else if !on_all {
-            granted += 1;
+    let has_node_port_conflict = !conflicts.is_empty();
+    let (mut excluded_nodes, mut allocated_nodes) = (BTreeSet::new(), 0_usize);
+    for node in nodes.iter().filter(|node| claim.nodes.contains(node)) {
+        let owner_of = |port: HostPort| owners.get(&(node.name.as_str(), port)).copied();
+        let taken: Vec<_> = claim.ports.iter().filter_map(|port| Some((*port, owner_of(*port)?))).collect();
+        if taken.is_empty() && !has_node_port_conflict {
+            allocated_nodes += 1;
             owners.extend(claim.ports.iter().map(|port| ((node.name.as_str(), *port), &claim.key)));
+        } else if !taken.is_empty() {
+            excluded_nodes.insert(node.name.clone());
+            for conflict in taken {
+                // The first node stays in the message, so that a node that joins later changes no condition.
+                conflicts.entry(conflict).or_insert(Some(&node.name));
+            }
         }
     }
-    let no_node_left = on_all || (granted == 0 && !excluded_nodes.is_empty());
+    let no_node_left = has_node_port_conflict || (allocated_nodes == 0 && !excluded_nodes.is_empty());
     let conflicts = conflicts
         .into_iter()
         .map(|((port, owner), node)| Conflict { port, node: node.cloned(), owner: owner.clone() })

@@ -1,104 +1,101 @@
-//! All Services at once: what each asks for, and what it gets of the ports that several want. Pure.
+//! Allocates the ports of the nodes to all Services together. Pure.
+
+mod claims;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::Service;
-
-mod claims;
 
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::{HostPort, LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
+use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
 pub(crate) use claims::{Allocation, Conflict};
-use claims::{NodePorts, NodeSet, PortClaim, Precedence, ownership};
+use claims::{NodePorts, NodeSet, PortClaim, Precedence, allocate_claims};
 
-/// A wanted Service's case.
+/// The result of validation and allocation for one eligible Service.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Admission {
-    /// It asks for what cannot be had.
+    /// The spec is invalid.
     Rejected(SpecError),
-    /// It is to be served, where others leave room.
+    /// The spec is valid. The allocation says on which nodes the Service gets its ports.
     Accepted(Arc<LoadBalancerSpec>, Allocation),
 }
 
-/// The ports and nodes that a Service's proxies hold now.
+/// The ports and nodes that the running proxies of a Service occupy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HeldPorts {
     pub(crate) ports: BTreeSet<HostPort>,
     pub(crate) nodes: BTreeSet<String>,
 }
 
-/// The case of every wanted Service.
+/// The admissions of all eligible Services.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PortAllocations {
-    cases: HashMap<ServiceKey, Admission>,
+    admissions: HashMap<ServiceKey, Admission>,
 }
 
 impl PortAllocations {
-    /// Looks at everything. `holding` tells what a refused Service's last good proxies hold.
+    /// Validates all Services and allocates their ports.
+    ///
+    /// `held_ports` returns what the previous proxies of a rejected Service occupy: they keep running.
     pub(crate) fn allocate(
         services: &[Arc<Service>],
         nodes: &[NodeInfo],
         defaults: &ServiceDefaults,
-        holding: impl Fn(&ServiceKey) -> HeldPorts,
+        held_ports: impl Fn(&ServiceKey) -> HeldPorts,
     ) -> Self {
-        let wanted = services.iter().filter(|service| is_eligible(service, defaults.default_class));
-        let wishes: Vec<_> = wanted
-            .map(|service| {
-                (
-                    ServiceKey::of(service),
-                    Precedence::of(service),
-                    LoadBalancerSpec::of(service, defaults).map(Arc::new),
-                )
-            })
+        let eligible = services.iter().filter(|service| is_eligible(service, defaults.default_class));
+        let specs: Vec<_> = eligible
+            .map(|service| (service, LoadBalancerSpec::from_service(service, defaults).map(Arc::new)))
             .collect();
-        let claims: Vec<_> = wishes
+        let claims: Vec<_> = specs
             .iter()
-            .map(|(key, age, wish)| {
-                let (ports, nodes) = if let Ok(wish) = wish {
-                    (wish.host_ports(), NodeSet::Selected(wish.nodes.clone()))
+            .map(|(service, spec)| {
+                let key = ServiceKey::from_service(service);
+                let (ports, nodes) = if let Ok(spec) = spec {
+                    (spec.host_ports(), NodeSet::Selected(spec.nodes.clone()))
                 } else {
-                    let HeldPorts { ports, nodes } = holding(key);
+                    let HeldPorts { ports, nodes } = held_ports(&key);
                     (ports, NodeSet::Running(nodes))
                 };
-                PortClaim { key: key.clone(), age: age.clone(), ports, nodes }
+                PortClaim { key, precedence: Precedence::from_service(service), ports, nodes }
             })
             .collect();
-        let mut verdicts = ownership(&claims, nodes, &node_ports(services));
-        let case = |(key, _, wish): (ServiceKey, Precedence, Result<Arc<LoadBalancerSpec>, SpecError>)| {
-            let verdict = verdicts.remove(&key).unwrap_or_default();
-            let case = wish.map_or_else(Admission::Rejected, |wish| Admission::Accepted(wish, verdict));
-            (key, case)
-        };
-        Self { cases: wishes.into_iter().map(case).collect() }
+        let mut allocations = allocate_claims(&claims, nodes, &node_ports(services));
+        let admissions = specs.into_iter().map(|(service, spec)| {
+            let key = ServiceKey::from_service(service);
+            let allocation = allocations.remove(&key).unwrap_or_default();
+            let accept = |spec| Admission::Accepted(spec, allocation);
+            (key, spec.map_or_else(Admission::Rejected, accept))
+        });
+        Self { admissions: admissions.collect() }
     }
 
-    /// The case of one Service; `None` if it is gone or not ours.
-    pub(crate) fn case(&self, key: &ServiceKey) -> Option<&Admission> {
-        self.cases.get(key)
+    /// Returns the admission of one Service; `None` if it does not exist or is not eligible.
+    pub(crate) fn get(&self, key: &ServiceKey) -> Option<&Admission> {
+        self.admissions.get(key)
     }
 
-    /// The Services whose case is not what it was in `before`.
-    pub(crate) fn changed_since(&self, before: &Self) -> Vec<ServiceKey> {
-        let changed = self.cases.iter().filter(|(key, case)| before.cases.get(key) != Some(case));
-        let gone = before.cases.keys().filter(|key| !self.cases.contains_key(key));
-        changed.map(|(key, _)| key).chain(gone).cloned().collect()
+    /// Returns the Services whose admission differs from the one in `previous`.
+    pub(crate) fn changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
+        let changed = self.admissions.iter().filter(|(key, admission)| previous.get(key) != Some(admission));
+        let removed = previous.admissions.keys().filter(|key| !self.admissions.contains_key(key));
+        changed.map(|(key, _)| key).chain(removed).cloned().collect()
     }
 }
 
 fn node_ports(services: &[Arc<Service>]) -> NodePorts {
-    let mut held = NodePorts::new();
+    let mut node_ports = NodePorts::new();
     for service in services {
-        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-        for port in ports {
+        for port in service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
             let protocol = port.protocol.as_deref().unwrap_or("TCP").parse();
-            let number =
-                port.node_port.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
-            if let (Ok(protocol), Some(number)) = (protocol, number) {
-                held.insert((protocol, number), ServiceKey::of(service));
+            let number = port.node_port.and_then(|number| u16::try_from(number).ok());
+            if let (Ok(protocol), Some(port)) = (protocol, number.filter(|number| *number > 0)) {
+                node_ports.insert(HostPort { protocol, port }, ServiceKey::from_service(service));
             }
         }
     }
-    held
+    node_ports
 }

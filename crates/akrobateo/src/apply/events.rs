@@ -1,8 +1,5 @@
 //! Emits events of Services, which `kubectl describe service` shows. Does I/O.
 
-use std::error::Error;
-use std::fmt::Write as _;
-
 use k8s_openapi::api::core::v1::Service;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -36,17 +33,6 @@ impl Writer {
 fn truncate(note: &str) -> &str {
     let end = (0..=MAX_NOTE.min(note.len())).rev().find(|&end| note.is_char_boundary(end));
     note.get(..end.unwrap_or(0)).unwrap_or(note)
-}
-
-/// An error with everything that led to it, in one line.
-pub(super) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use kube::{Client, ResourceExt};
 
 use crate::call::CallError;
 use crate::decide::Action;
+use crate::error_chain::error_chain;
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::reason::Reason;
@@ -126,7 +127,7 @@ impl Writer {
         service: &Service,
         error: &ApplyError,
     ) -> Result<(), ApplyError> {
-        let note = events::with_causes(error);
+        let note = error_chain(error);
         let report = ReportedFailure { uid: service.uid().unwrap_or_default(), note: note.clone() };
         if self.reported().get(key) == Some(&report) {
             return Ok(());

@@ -46,7 +46,7 @@ impl Stores {
         triggers: &TriggerSender,
     ) -> Self {
         let all_objects = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
-        let proxy_objects = || all_objects().labels(&labels::all_proxies());
+        let proxy_objects = || all_objects().labels(&labels::all_proxies_selector());
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
         let pods = pod_api(client, watch_namespace, placement);
@@ -76,7 +76,7 @@ impl Stores {
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
         let all_objects = ListParams::default;
-        let proxy_objects = || all_objects().labels(&labels::all_proxies());
+        let proxy_objects = || all_objects().labels(&labels::all_proxies_selector());
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
         let pods = pod_api(client, watch_namespace, placement);
@@ -123,25 +123,25 @@ impl Stores {
 
     /// Returns the node, or `None` if it does not exist.
     pub(crate) fn node(&self, name: &str) -> Option<NodeInfo> {
-        self.nodes.get(&ObjectRef::new(name)).map(|node| NodeInfo::of(&node))
+        self.nodes.get(&ObjectRef::new(name)).map(|node| NodeInfo::from_node(&node))
     }
 
     /// Returns all nodes sorted by name, so that two lists of the same nodes are equal.
     pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
-        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::of(node)).collect();
+        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::from_node(node)).collect();
         nodes.sort_by(|left, right| left.name.cmp(&right.name));
         nodes
     }
 
     /// Returns the pods of a Service's proxies.
     pub(crate) fn pods(&self, key: &ServiceKey) -> Vec<Arc<Pod>> {
-        self.pods.state_filter(|pod| key.is_of_proxy(pod))
+        self.pods.state_filter(|pod| key.matches_proxy_labels(pod))
     }
 
     /// Returns the workloads of a Service's proxies.
     pub(crate) fn workloads(&self, key: &ServiceKey) -> Vec<Workload> {
-        let daemonsets = self.daemonsets.state_filter(|daemonset| key.is_of_proxy(daemonset));
-        let deployments = self.deployments.state_filter(|deployment| key.is_of_proxy(deployment));
+        let daemonsets = self.daemonsets.state_filter(|daemonset| key.matches_proxy_labels(daemonset));
+        let deployments = self.deployments.state_filter(|deployment| key.matches_proxy_labels(deployment));
         let daemonsets =
             daemonsets.iter().map(|daemonset| Workload::DaemonSet(Box::new((**daemonset).clone())));
         let deployments =
@@ -173,11 +173,17 @@ impl Stores {
 
     /// Returns the keys of all Services that exist, and of all Services that have a workload.
     pub(crate) fn all_keys(&self) -> BTreeSet<ServiceKey> {
-        let services = self.services.state().into_iter().map(|service| ServiceKey::of(&service));
-        let daemonsets =
-            self.daemonsets.state().into_iter().filter_map(|daemonset| ServiceKey::of_proxy(&*daemonset));
-        let deployments =
-            self.deployments.state().into_iter().filter_map(|deployment| ServiceKey::of_proxy(&*deployment));
+        let services = self.services.state().into_iter().map(|service| ServiceKey::from_service(&service));
+        let daemonsets = self
+            .daemonsets
+            .state()
+            .into_iter()
+            .filter_map(|daemonset| ServiceKey::from_proxy_labels(&*daemonset));
+        let deployments = self
+            .deployments
+            .state()
+            .into_iter()
+            .filter_map(|deployment| ServiceKey::from_proxy_labels(&*deployment));
         services.chain(daemonsets).chain(deployments).collect()
     }
 }

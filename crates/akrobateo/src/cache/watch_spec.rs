@@ -36,7 +36,7 @@ pub(super) struct WatchSpec<K> {
 
 /// Services keep their managedFields, which tell whether the status is ours.
 pub(super) const fn service() -> WatchSpec<Service> {
-    WatchSpec { prune: |_| (), trigger: |service| Some(Trigger::Service(ServiceKey::of(service))) }
+    WatchSpec { prune: |_| (), trigger: |service| Some(Trigger::Service(ServiceKey::from_service(service))) }
 }
 
 /// Workloads of proxies keep only the managedFields of other field managers.
@@ -46,7 +46,7 @@ pub(super) const fn workload<K: ResourceExt>() -> WatchSpec<K> {
             let entries = std::mem::take(workload.managed_fields_mut());
             *workload.managed_fields_mut() = foreign_fields(entries);
         },
-        trigger: |workload| ServiceKey::of_proxy(workload).map(Trigger::Workload),
+        trigger: |workload| ServiceKey::from_proxy_labels(workload).map(Trigger::Workload),
     }
 }
 
@@ -54,7 +54,7 @@ pub(super) const fn workload<K: ResourceExt>() -> WatchSpec<K> {
 pub(super) const fn pod() -> WatchSpec<Pod> {
     WatchSpec {
         prune: |pod| pod.managed_fields_mut().clear(),
-        trigger: |pod| ServiceKey::of_proxy(pod).map(Trigger::Workload),
+        trigger: |pod| ServiceKey::from_proxy_labels(pod).map(Trigger::Workload),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One look at a cluster, through the views and decisions of the operator. Does I/O.
+//! The state of a cluster at one moment, with the operator's decisions. Reads from the API server.
 
 use std::sync::Arc;
 
@@ -10,106 +10,133 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::error::CliError;
-use super::operator_config::adopt;
+use super::operator_config::merge_operator_config;
 use super::service_report::ServiceReport;
 use crate::call::{CallError, call};
 use crate::client::connect;
-use crate::decide::{Placement, ProxyConfig, decide};
+use crate::decide::decide;
+use crate::error_chain::error_chain;
 use crate::kube_proxy::read_ip_mode;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
 use crate::planner::Planner;
-use crate::settings::{IpModeSetting, OperatorConfig};
+use crate::settings::{OperatorConfig, ResolvedConfig};
 use crate::spec::{IpMode, ServiceDefaults};
 
-/// The label and the container of operators, as both ways to deploy it name them.
-const OPERATORS: &str = "app.kubernetes.io/name=akrobateo";
-const CONTAINER: &str = "akrobateo";
+/// The label of the operator's Deployment in `deploy/` and in the Helm chart.
+const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
+/// The name of the operator's container in `deploy/` and in the Helm chart.
+const OPERATOR_CONTAINER: &str = "akrobateo";
 
-/// Everything that is looked after, as the operator would see it.
+/// All Services, nodes and decisions, as the operator in the cluster has them.
 pub(super) struct Cluster {
-    pub(super) subjects: Vec<ServiceReport>,
+    pub(super) reports: Vec<ServiceReport>,
     pub(super) nodes: Arc<Vec<NodeInfo>>,
     pub(super) defaults: Arc<ServiceDefaults>,
     pub(super) now: Timestamp,
 }
 
-/// Looks at everything once.
-pub(super) async fn read(here: &OperatorConfig, matches: &ArgMatches) -> Result<Cluster, CliError> {
-    let (client, mut namespace) = connect(here).await?;
-    let metrics = Metrics::new();
-    let mut settings = here.clone();
-    match operators(&client, &metrics).await {
-        Ok(found) => {
-            if found.len() > 1 {
-                let names: Vec<_> = found.iter().map(|found| found.name.as_str()).collect();
-                eprintln!("akrobateo: several operators ({}); answering as the first", names.join(", "));
-            }
-            if let Some(Operator { name, namespace: its, container }) = found.into_iter().next() {
-                let wrong =
-                    |error: clap::Error| CliError::OperatorSettings { name, message: error.to_string() };
-                settings = adopt(matches, &container).map_err(wrong)?;
-                namespace = its;
-            } else {
-                eprintln!(
-                    "akrobateo: no operator is deployed in this cluster; answering as one with the settings here"
-                );
-            }
-        }
-        Err(error) => {
-            eprintln!("akrobateo: cannot read the operator's settings, answering with those here: {error}");
-        }
+impl Cluster {
+    /// Lists the objects that the operator watches and makes its decisions for each Service.
+    pub(super) async fn read(local: &OperatorConfig, matches: &ArgMatches) -> Result<Self, CliError> {
+        let (client, default_namespace) = connect(local).await?;
+        let metrics = Metrics::new();
+        let (config, own_namespace) = match find_operator(&client, &metrics).await {
+            Some(operator) => (operator.merge_config(matches)?, operator.namespace),
+            None => (local.clone(), default_namespace),
+        };
+        let ip_mode = match config.ip_mode() {
+            Some(ip_mode) => ip_mode,
+            None => detect_ip_mode(&client, &metrics).await,
+        };
+        let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace, ip_mode);
+        let (defaults, watched) = (Arc::new(defaults), config.watch_namespace());
+        let mut planner =
+            Planner::list(&client, watched, &proxies.placement, defaults.clone(), &metrics).await?;
+        let now = Timestamp::now();
+        let reports: Vec<_> = planner
+            .resync()
+            .into_iter()
+            .map(|key| {
+                let state = planner.service_state(&key, now);
+                let decision = decide(&proxies, &defaults, &state, now);
+                ServiceReport { key, state, decision }
+            })
+            .collect();
+        let nodes = reports.first().map(|report| report.state.nodes.clone()).unwrap_or_default();
+        Ok(Self { reports, nodes, defaults, now })
     }
-    let placement = settings.lb_namespace.as_ref().map(|chosen| chosen.0.clone());
-    let placement = placement.unwrap_or(Placement::Shared(namespace));
-    let defaults = Arc::new(settings.defaults(ip_mode(&client, &settings, &metrics).await));
-    let watched = settings.watched();
-    let mut world = Planner::list(&client, watched, &placement, defaults.clone(), &metrics).await?;
-    let proxies = ProxyConfig { placement, image: settings.lb_image.clone() };
-    let now = Timestamp::now();
-    let subjects: Vec<_> = world
-        .resync()
-        .into_iter()
-        .map(|key| {
-            let observed = world.service_state(&key, now);
-            let decision = decide(&proxies, &defaults, &observed, now);
-            ServiceReport { key, observed, decision }
-        })
-        .collect();
-    let nodes = subjects.first().map(|subject| subject.observed.nodes.clone()).unwrap_or_default();
-    Ok(Cluster { subjects, nodes, defaults, now })
 }
 
-/// An operator that is deployed.
-struct Operator {
-    name: String,
+/// An operator that is deployed in the cluster.
+struct DeployedOperator {
+    /// `namespace/name` of its Deployment.
+    deployment: String,
     namespace: String,
     container: Container,
 }
 
-async fn operators(client: &Client, metrics: &Metrics) -> Result<Vec<Operator>, CallError> {
-    let api: Api<Deployment> = Api::all(client.clone());
-    let params = ListParams::default().labels(OPERATORS);
-    let deployments = call(metrics, "list", api.list(&params)).await?;
-    let operator = |deployment: Deployment| {
+impl DeployedOperator {
+    /// Returns the operator's configuration with the local flags on top.
+    fn merge_config(&self, local: &ArgMatches) -> Result<OperatorConfig, CliError> {
+        merge_operator_config(local, &self.container).map_err(|error| CliError::OperatorConfig {
+            deployment: self.deployment.clone(),
+            message: error.to_string(),
+        })
+    }
+
+    fn from_deployment(deployment: Deployment) -> Option<Self> {
         let namespace = deployment.namespace().unwrap_or_default();
         let name = format!("{namespace}/{}", deployment.name_any());
         let containers = deployment.spec?.template.spec?.containers;
-        let container = containers.into_iter().find(|container| container.name == CONTAINER)?;
-        Some(Operator { name, namespace, container })
-    };
-    Ok(deployments.items.into_iter().filter_map(operator).collect())
+        let container = containers.into_iter().find(|container| container.name == OPERATOR_CONTAINER)?;
+        Some(Self { deployment: name, namespace, container })
+    }
 }
 
-/// Who may not read kube-proxy's configuration is told what holds nearly everywhere.
-async fn ip_mode(client: &Client, settings: &OperatorConfig, metrics: &Metrics) -> IpMode {
-    if settings.ip_mode != IpModeSetting::Auto {
-        return IpMode::Vip;
-    }
-    match read_ip_mode(client, metrics).await {
-        Ok(mode) => mode,
+/// Finds the operator in the cluster. Without one, a warning says which configuration is used instead.
+async fn find_operator(client: &Client, metrics: &Metrics) -> Option<DeployedOperator> {
+    const FALLBACK: &str = "using the flags and environment variables of this command";
+    let mut operators = match list_operators(client, metrics).await {
+        Ok(operators) => operators.into_iter(),
         Err(error) => {
-            eprintln!("akrobateo: cannot read kube-proxy's mode, taking ipMode VIP for the default: {error}");
+            let error = error_chain(&error);
+            eprintln!("akrobateo: cannot read the Deployment of the operator, {FALLBACK}: {error}");
+            return None;
+        }
+    };
+    let Some(operator) = operators.next() else {
+        eprintln!("akrobateo: found no Deployment with the label {OPERATOR_SELECTOR}, {FALLBACK}");
+        return None;
+    };
+    let others: Vec<_> = operators.map(|other| other.deployment).collect();
+    if !others.is_empty() {
+        eprintln!(
+            "akrobateo: found several operators, using the configuration of Deployment {}; ignored: {}",
+            operator.deployment,
+            others.join(", ")
+        );
+    }
+    Some(operator)
+}
+
+async fn list_operators(client: &Client, metrics: &Metrics) -> Result<Vec<DeployedOperator>, CallError> {
+    let api: Api<Deployment> = Api::all(client.clone());
+    let params = ListParams::default().labels(OPERATOR_SELECTOR);
+    let deployments = call(metrics, "list", api.list(&params)).await?;
+    Ok(deployments.items.into_iter().filter_map(DeployedOperator::from_deployment).collect())
+}
+
+/// Detects what `--ip-mode auto` stands for. Users may lack permission to read the configuration of kube-proxy. Most
+/// clusters have VIP, so this is the fallback.
+async fn detect_ip_mode(client: &Client, metrics: &Metrics) -> IpMode {
+    match read_ip_mode(client, metrics).await {
+        Ok(ip_mode) => ip_mode,
+        Err(error) => {
+            let error = error_chain(&error);
+            eprintln!(
+                "akrobateo: cannot read the mode of kube-proxy, assuming ipMode VIP; --ip-mode overrides it: {error}"
+            );
             IpMode::Vip
         }
     }

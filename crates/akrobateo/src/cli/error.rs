@@ -1,47 +1,31 @@
-//! Why a command could not be done.
-
-use std::error::Error;
-use std::path::PathBuf;
+//! The errors of the commands. Pure.
 
 use crate::cache::ListError;
 use crate::client::ConnectError;
 use crate::key::ServiceKey;
 
-/// Why a command could not be done.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    #[error("no connection to a cluster")]
+    #[error("cannot connect to a cluster; --kubeconfig and --context select one")]
     Connect(#[from] ConnectError),
     #[error(transparent)]
     List(#[from] ListError),
     #[error(
-        "the operator in the cluster, Deployment {name}, has settings that this version does not take: {message}"
+        "this version of akrobateo does not accept the configuration of the operator in Deployment {deployment}; use \
+         the operator's version of akrobateo: {message}"
     )]
-    OperatorSettings { name: String, message: String },
-    #[error("there is no Service {0}")]
-    NoService(ServiceKey),
+    OperatorConfig { deployment: String, message: String },
+    #[error("Service {0} not found; akrobateo status lists the Services of type LoadBalancer")]
+    ServiceNotFound(ServiceKey),
     #[error("cannot read {file}")]
-    Read { file: PathBuf, source: std::io::Error },
-    #[error("{file}, document {number}: {problem}")]
-    Document { file: PathBuf, number: usize, problem: String },
-    #[error("{0} has no Service of type LoadBalancer")]
-    NothingToRender(PathBuf),
-    #[error("cannot write the answer")]
+    Read { file: String, source: std::io::Error },
+    #[error("cannot parse {file}, expected Kubernetes objects in YAML or JSON: {message}")]
+    Parse { file: String, message: String },
+    #[error("found no Service of type LoadBalancer in {0}; add one or select another file with --file")]
+    NothingToRender(String),
+    #[error("cannot write to standard output")]
     Write(#[source] std::io::Error),
-    #[error("cannot encode the answer: {0}")]
+    #[error("cannot encode the output: {0}")]
     Encode(String),
-}
-
-impl CliError {
-    /// The error and what led to it, in one line.
-    pub(super) fn with_causes(&self) -> String {
-        let mut said = vec![self.to_string()];
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            // Transparent errors say again what those around them have said.
-            said.extend(Some(error.to_string()).filter(|text| said.last() != Some(text)));
-            cause = error.source();
-        }
-        said.join(": ")
-    }
 }

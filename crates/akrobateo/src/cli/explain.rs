@@ -1,150 +1,160 @@
-//! `akrobateo explain`: what is made for one Service, where, and why; who has its ports.
+//! `akrobateo explain`: the proxies of one Service, each node with the reason for its state, and the ports. Pure.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use k8s_openapi::serde::Serialize;
 
 use super::cluster::Cluster;
 use super::error::CliError;
-use super::output::Style;
-use super::ports;
+use super::output::{Health, Style};
+use super::ports::{self, PortRow};
 use super::service_report::ServiceReport;
-use super::status::{self, Row};
-use super::table::{Cell, table};
+use super::status::StatusRow;
+use super::table::{Cell, format_table};
 use crate::allocation::Admission;
-use crate::decide::{Action, Proxy, Workload, difference, is_published};
+use crate::decide::{Action, ProxyDecision, Workload, is_published, plan_actions};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::HostPort;
 
-/// Everything about one Service.
+/// Everything about one Service; the field names are those of the JSON output.
 #[derive(Clone, Debug, Serialize)]
 #[serde(crate = "k8s_openapi::serde", rename_all = "camelCase")]
 pub(super) struct Explanation {
     #[serde(flatten)]
-    status: Row,
+    status: StatusRow,
     external_traffic_policy: Option<String>,
-    /// What should run the proxies: `DaemonSet kube-system/akrobateo-default-web`.
+    /// The workload that runs the proxies, for example `DaemonSet kube-system/akrobateo-default-web`.
     proxies: Option<String>,
-    /// The proxies' arguments.
+    /// The arguments of the proxies' container.
     arguments: Vec<String>,
-    nodes: Vec<Node>,
-    ports: Vec<ports::Row>,
-    /// What the operator has still to do.
+    nodes: Vec<NodeExplanation>,
+    ports: Vec<PortRow>,
+    /// The actions that the operator has not completed yet.
     pending: Vec<String>,
 }
 
-/// What is the matter with the Service on one node.
+/// The state of the Service on one node, with the reason.
 #[derive(Clone, Debug, Serialize)]
 #[serde(crate = "k8s_openapi::serde", rename_all = "camelCase")]
-struct Node {
+struct NodeExplanation {
     name: String,
-    /// Whether it should have a proxy.
+    /// True if the node should have a proxy.
     chosen: bool,
-    /// Whether it has one that answers.
+    /// True if the node has a ready proxy.
     ready: bool,
-    /// Whether its addresses are in the Service's status.
+    /// True if the Service's status contains an address of the node.
     published: bool,
     why: String,
 }
 
-/// Explains a Service, or what is left of it.
+/// Explains a Service, or the remaining proxies of a deleted one.
 pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation, CliError> {
-    let found = cluster.subjects.iter().find(|subject| subject.key == *key);
-    let subject = found.ok_or_else(|| CliError::NoService(key.clone()))?;
-    let spec = subject.service().and_then(|service| service.spec.as_ref());
-    let table = ports::rows(&cluster.subjects, &cluster.nodes);
-    let (proxies, arguments) = match &subject.decision.proxy {
-        Proxy::Present(workload) => (Some(named(workload)), workload.arguments()),
-        Proxy::Unchanged => (subject.observed.workloads.first().map(named), Vec::new()),
-        Proxy::Absent => (None, Vec::new()),
+    let found = cluster.reports.iter().find(|report| report.key == *key);
+    let report = found.ok_or_else(|| CliError::ServiceNotFound(key.clone()))?;
+    let port_rows = ports::port_rows(&cluster.reports, &cluster.nodes);
+    let (proxies, arguments) = match &report.decision.proxy {
+        ProxyDecision::Present(workload) => (Some(workload_name(workload)), workload.arguments()),
+        ProxyDecision::Unchanged => (report.state.workloads.first().map(workload_name), Vec::new()),
+        ProxyDecision::Absent => (None, Vec::new()),
     };
+    let nodes = report.state.nodes.iter().map(|node| NodeExplanation::new(report, node, &port_rows));
+    let actions = plan_actions(&report.state, &report.decision, cluster.now);
     Ok(Explanation {
-        status: status::row(subject, cluster.defaults.default_class),
-        external_traffic_policy: spec.and_then(|spec| spec.external_traffic_policy.clone()),
+        status: StatusRow::new(report, cluster.defaults.default_class),
+        external_traffic_policy: report.service_spec().and_then(|spec| spec.external_traffic_policy.clone()),
         proxies,
         arguments,
-        nodes: subject.observed.nodes.iter().map(|on| node(subject, on, &table)).collect(),
-        ports: ports::of(table, &wanted_ports(subject)),
-        pending: difference(&subject.observed, &subject.decision, cluster.now)
-            .iter()
-            .filter_map(pending)
-            .collect(),
+        nodes: nodes.collect(),
+        ports: ports::filter_rows(port_rows, &report.host_ports()),
+        pending: actions.iter().filter_map(describe_action).collect(),
     })
 }
 
-fn wanted_ports(subject: &ServiceReport) -> BTreeSet<HostPort> {
-    match &subject.observed.case {
-        Some(Admission::Accepted(wish, _)) => wish.host_ports(),
-        _ => subject.holds().0,
+impl NodeExplanation {
+    fn new(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> Self {
+        let chosen = report.proxy_nodes().iter().any(|proxy_node| proxy_node.name == node.name);
+        Self {
+            name: node.name.clone(),
+            chosen,
+            ready: report.has_ready_proxy_on(node),
+            published: report.service().is_some_and(|service| is_published(service, node)),
+            why: explain_node(report, node, chosen, port_rows),
+        }
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let proxy = match (self.chosen, self.ready) {
+            (true, true) => Cell::with_health("ready", Health::Healthy),
+            (true, false) => Cell::with_health("not ready", Health::Failing),
+            (false, _) => Cell::new("none"),
+        };
+        let published = Cell::new(if self.published { "yes" } else { "no" });
+        vec![Cell::new(&self.name), proxy, published, Cell::new(&self.why)]
     }
 }
 
-fn node(subject: &ServiceReport, node: &NodeInfo, table: &[ports::Row]) -> Node {
-    let chosen = subject.holds().1.iter().any(|held| held.name == node.name);
-    let ready = subject.is_ready_on(node);
-    Node {
-        name: node.name.clone(),
-        chosen,
-        ready,
-        published: subject.service().is_some_and(|service| is_published(service, node)),
-        why: why(subject, node, chosen, ready, table),
-    }
-}
-
-fn why(subject: &ServiceReport, node: &NodeInfo, chosen: bool, ready: bool, table: &[ports::Row]) -> String {
-    let Some(case) = &subject.observed.case else { return "the Service is not served".to_owned() };
+/// Returns why the node has no ready proxy or no published address. The text is empty if the node has both.
+fn explain_node(report: &ServiceReport, node: &NodeInfo, chosen: bool, port_rows: &[PortRow]) -> String {
+    let Some(admission) = &report.state.admission else { return "the Service is not served".to_owned() };
     if let Some(exclusion) = node.exclusion.as_ref().filter(|_| chosen) {
         return format!("not published: {exclusion}");
     }
-    match case {
-        Admission::Rejected(_) if chosen => "a proxy from before the refusal".to_owned(),
-        Admission::Rejected(_) => "the Service is refused".to_owned(),
-        Admission::Accepted(wish, _) if !wish.nodes.includes(node) => {
-            if node.linux {
-                "not chosen: its labels, or a taint that is not tolerated".to_owned()
-            } else {
-                "not chosen: it does not run Linux".to_owned()
-            }
+    let reason = match admission {
+        Admission::Rejected(_) if chosen => {
+            "the previous proxy keeps running; the Service's spec is rejected"
         }
-        Admission::Accepted(wish, _) if !chosen => {
-            let others = ports::of(table.to_vec(), &wish.host_ports());
-            let mut others = others.iter().filter(|row| row.owner != subject.key.to_string());
-            let owner = others.find(|row| row.nodes.contains(&node.name));
-            owner.map_or_else(
-                || "another of its ports belongs to another Service".to_owned(),
-                |row| format!("{} belongs to {}", row.name(), row.owner),
-            )
+        Admission::Rejected(_) => "the Service is rejected",
+        Admission::Accepted(spec, _) if !spec.nodes.matches(node) && !node.is_linux => {
+            "not selected: the node does not run Linux"
         }
-        Admission::Accepted(wish, _)
-            if wish.local && !subject.observed.endpoint_nodes.contains(&node.name) =>
+        Admission::Accepted(spec, _) if !spec.nodes.matches(node) => {
+            "not selected: its labels do not match, or it has a taint without toleration"
+        }
+        Admission::Accepted(..) if !chosen => return explain_conflict(report, node, port_rows),
+        Admission::Accepted(spec, _)
+            if spec.is_traffic_policy_local && !report.state.endpoint_nodes.contains(&node.name) =>
         {
-            "externalTrafficPolicy is Local and it has no ready endpoint".to_owned()
+            "externalTrafficPolicy is Local and the node has no ready endpoint"
         }
-        Admission::Accepted(..) if !ready && subject.has_pod(node) => "its proxy is not ready".to_owned(),
-        Admission::Accepted(..) if !ready => "it has no proxy".to_owned(),
-        Admission::Accepted(..) => String::new(),
-    }
+        Admission::Accepted(..) if report.has_ready_proxy_on(node) => "",
+        Admission::Accepted(..) if report.has_pod_on(node) => "the proxy is not ready",
+        Admission::Accepted(..) => "no proxy pod runs on the node",
+    };
+    reason.to_owned()
 }
 
-fn named(workload: &Workload) -> String {
+/// Returns which other Service has a port of this Service on the node.
+fn explain_conflict(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> String {
+    let rows = ports::filter_rows(port_rows.to_vec(), &report.host_ports());
+    let key = report.key.to_string();
+    let conflict = rows.iter().find(|row| row.owner != key && row.nodes.contains(&node.name));
+    conflict.map_or_else(
+        || "another port of the Service belongs to another Service".to_owned(),
+        |row| format!("{} belongs to {}", row.port_name(), row.owner),
+    )
+}
+
+/// Returns kind, namespace and name of a workload.
+fn workload_name(workload: &Workload) -> String {
     let kind = match workload {
         Workload::DaemonSet(_) => "DaemonSet",
         Workload::Deployment(_) => "Deployment",
     };
     let metadata = workload.metadata();
-    let part = |part: &Option<String>| part.clone().unwrap_or_default();
-    format!("{kind} {}/{}", part(&metadata.namespace), part(&metadata.name))
+    let [namespace, name] =
+        [&metadata.namespace, &metadata.name].map(|part| part.as_deref().unwrap_or_default());
+    format!("{kind} {namespace}/{name}")
 }
 
-fn pending(change: &Action) -> Option<String> {
-    match change {
-        Action::Apply(workload) => Some(format!("apply {}", named(workload))),
-        Action::Delete(workload) => Some(format!("delete {}", named(workload))),
-        Action::Recreate(workload) => {
-            Some(format!("make {} anew, without what others added", named(workload)))
-        }
+/// Describes an action. Events are left out, because they only report the other actions.
+fn describe_action(action: &Action) -> Option<String> {
+    match action {
+        Action::Apply(workload) => Some(format!("apply {}", workload_name(workload))),
+        Action::Delete(workload) => Some(format!("delete {}", workload_name(workload))),
+        Action::Recreate(workload) => Some(format!(
+            "recreate {}, because another field manager added fields to it",
+            workload_name(workload)
+        )),
         Action::PatchStatus { addresses, condition, .. } => {
             let addresses: Vec<_> = addresses.iter().filter_map(|entry| entry.ip.as_deref()).collect();
             let addresses =
@@ -152,49 +162,35 @@ fn pending(change: &Action) -> Option<String> {
             let reason = condition.as_ref().map(|condition| format!(", reason {}", condition.reason));
             Some(format!("write the status: {addresses}{}", reason.unwrap_or_default()))
         }
-        // Follows from the others.
         Action::EmitEvent { .. } => None,
     }
 }
 
 impl Explanation {
-    pub(super) fn is_trouble(&self) -> bool {
-        self.status.is_trouble()
+    pub(super) fn is_failing(&self) -> bool {
+        self.status.is_failing()
     }
 
-    /// For people.
-    pub(super) fn text(&self, paint: Style) -> String {
-        let policy = self.external_traffic_policy.as_deref().unwrap_or_default();
+    /// Returns the explanation as text for a terminal.
+    pub(super) fn format(&self, style: Style) -> String {
+        let mut text = self.status.headline(style);
         let facts = [
-            ("policy", policy.to_owned()),
+            ("policy", self.external_traffic_policy.clone().unwrap_or_default()),
             ("proxies", self.proxies.clone().unwrap_or_else(|| "none".to_owned())),
             ("arguments", self.arguments.join(" ")),
-            ("addresses", self.status.listed_addresses()),
+            ("addresses", self.status.joined_addresses()),
         ];
-        let mut text = self.status.headline(paint);
         for (name, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {
             let _ = writeln!(text, "  {name:<10} {value}");
         }
-        let yes = |yes: bool| if yes { "yes" } else { "no" };
-        let nodes: Vec<_> = self
-            .nodes
-            .iter()
-            .map(|node| {
-                let proxy = match (node.chosen, node.ready) {
-                    (true, true) => Cell::judged("ready", true),
-                    (true, false) => Cell::judged("not ready", false),
-                    (false, _) => Cell::new("none"),
-                };
-                vec![Cell::new(&node.name), proxy, Cell::new(yes(node.published)), Cell::new(&node.why)]
-            })
-            .collect();
-        let _ = write!(text, "\n{}", table(&["NODE", "PROXY", "PUBLISHED", "WHY"], &nodes, paint));
+        let nodes: Vec<_> = self.nodes.iter().map(NodeExplanation::cells).collect();
+        let _ = write!(text, "\n{}", format_table(&["NODE", "PROXY", "PUBLISHED", "WHY"], &nodes, style));
         if !self.ports.is_empty() {
-            let _ = write!(text, "\n{}", ports::text(&self.ports));
+            let _ = write!(text, "\n{}", ports::format_rows(&self.ports));
         }
         if !self.pending.is_empty() {
-            let _ = write!(text, "\n{}\n", paint.heading("The operator has still to"));
-            self.pending.iter().for_each(|pending| _ = writeln!(text, "  {pending}"));
+            let _ = writeln!(text, "\n{}", style.heading("Pending actions of the operator"));
+            self.pending.iter().for_each(|action| _ = writeln!(text, "  {action}"));
         }
         text
     }

@@ -1,4 +1,4 @@
-//! The settings of the operator in the cluster, for answers as it would give them. Pure.
+//! The configuration of the operator that is deployed in the cluster. Pure.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, Parser};
@@ -6,29 +6,35 @@ use k8s_openapi::api::core::v1::Container;
 
 use crate::settings::OperatorConfig;
 
-/// The settings of the operator in this container, but for those that were given `here`, by flag or environment.
-pub(super) fn adopt(here: &ArgMatches, container: &Container) -> Result<OperatorConfig, clap::Error> {
+/// Returns the configuration of the operator in this container. Flags and environment variables of the command itself
+/// (`local`) override it.
+pub(super) fn merge_operator_config(
+    local: &ArgMatches,
+    container: &Container,
+) -> Result<OperatorConfig, clap::Error> {
     let definition = OperatorConfig::command();
-    let own = std::iter::once("akrobateo").chain(container.args.iter().flatten().map(String::as_str));
-    let theirs = definition.clone().try_get_matches_from(own)?;
+    let container_line =
+        std::iter::once("akrobateo").chain(container.args.iter().flatten().map(String::as_str));
+    let container_matches = definition.clone().try_get_matches_from(container_line)?;
     let variable = |name: &str| {
         let variable = container.env.iter().flatten().find(|variable| variable.name == name)?;
         variable.value.clone()
     };
-    let mut line = vec!["akrobateo".to_owned()];
+    let mut merged_line = vec!["akrobateo".to_owned()];
     for argument in definition.get_arguments() {
         let id = argument.get_id().as_str();
-        // What has no variable says which cluster, not how to serve it.
-        let (Some(long), Some(env)) = (argument.get_long(), argument.get_env()) else { continue };
-        let value = said(here, id, &[ValueSource::CommandLine, ValueSource::EnvVariable])
-            .or_else(|| said(&theirs, id, &[ValueSource::CommandLine]))
+        // Flags without a variable select the cluster: they are no configuration of the operator.
+        let (Some(flag), Some(env)) = (argument.get_long(), argument.get_env()) else { continue };
+        let value = explicit_value(local, id, &[ValueSource::CommandLine, ValueSource::EnvVariable])
+            .or_else(|| explicit_value(&container_matches, id, &[ValueSource::CommandLine]))
             .or_else(|| variable(&env.to_string_lossy()));
-        line.extend(value.map(|value| format!("--{long}={value}")));
+        merged_line.extend(value.map(|value| format!("--{flag}={value}")));
     }
-    OperatorConfig::try_parse_from(line)
+    OperatorConfig::try_parse_from(merged_line)
 }
 
-fn said(matches: &ArgMatches, id: &str, sources: &[ValueSource]) -> Option<String> {
+/// Returns the value of an argument if it comes from one of these sources.
+fn explicit_value(matches: &ArgMatches, id: &str, sources: &[ValueSource]) -> Option<String> {
     matches.value_source(id).filter(|source| sources.contains(source))?;
     let values = matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned());
     Some(values.collect::<Vec<_>>().join(","))
@@ -39,30 +45,29 @@ mod tests {
     use k8s_openapi::api::core::v1::EnvVar;
 
     use super::*;
+    use crate::settings::ResolvedConfig;
+    use crate::spec::IpMode;
 
-    fn adopted(here: &[&str], args: &[&str], env: &[(&str, &str)]) -> Result<OperatorConfig, clap::Error> {
-        let here =
-            OperatorConfig::command().try_get_matches_from(std::iter::once(&"akrobateo").chain(here))?;
+    fn merge(local: &[&str], args: &[&str], env: &[(&str, &str)]) -> Result<OperatorConfig, clap::Error> {
+        let local =
+            OperatorConfig::command().try_get_matches_from(std::iter::once(&"akrobateo").chain(local))?;
         let variable = |&(name, value): &(&str, &str)| EnvVar {
             name: name.to_owned(),
             value: Some(value.to_owned()),
             value_from: None,
         };
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        adopt(
-            &here,
-            &Container {
-                args: Some(args),
-                env: Some(env.iter().map(variable).collect()),
-                ..Container::default()
-            },
-        )
+        let container = Container {
+            args: Some(args.iter().map(|&arg| arg.to_owned()).collect()),
+            env: Some(env.iter().map(variable).collect()),
+            ..Container::default()
+        };
+        merge_operator_config(&local, &container)
     }
 
     #[test]
-    fn what_is_said_here_goes_before_the_operators_flags_and_those_before_its_variables() {
-        let settings = adopted(
-            &["--lb-image=here"],
+    fn local_flags_override_operator_flags_which_override_its_environment() {
+        let config = merge(
+            &["--lb-image=local"],
             &["--watch-namespace=flag"],
             &[
                 ("LB_IMAGE", "variable"),
@@ -71,15 +76,18 @@ mod tests {
                 ("RUST_LOG", "debug"),
             ],
         );
-        let settings = settings.unwrap();
-        assert_eq!((settings.lb_image.as_str(), settings.watched()), ("here", Some("flag")));
-        let types = settings.defaults(crate::spec::IpMode::Vip).address_types;
-        assert_eq!(types.first().map(|kind| kind.as_str()), Some("InternalIP"));
+        let config = config.unwrap();
+        let ResolvedConfig { proxies, defaults } = config.resolve("kube-system", IpMode::Vip);
+        assert_eq!((proxies.image.as_str(), config.watch_namespace()), ("local", Some("flag")));
+        assert_eq!(
+            defaults.address_types.first().map(|address_type| address_type.as_str()),
+            Some("InternalIP")
+        );
     }
 
     #[test]
-    fn an_operator_with_settings_unknown_here_is_an_error_and_no_guess() {
-        assert!(adopted(&[], &["--of-tomorrow"], &[]).is_err());
-        assert!(adopted(&[], &[], &[("IP_MODE", "tomorrow")]).is_err());
+    fn unknown_operator_flags_and_values_are_errors() {
+        assert!(merge(&[], &["--of-tomorrow"], &[]).is_err());
+        assert!(merge(&[], &[], &[("IP_MODE", "tomorrow")]).is_err());
     }
 }

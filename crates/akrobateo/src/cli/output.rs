@@ -1,4 +1,4 @@
-//! How answers are printed: as text, in colours on a terminal only, or as JSON or YAML for programs. Does I/O.
+//! The output of the commands: text for terminals, JSON and YAML for programs. Writes to standard output.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -6,7 +6,7 @@ use k8s_openapi::serde::Serialize;
 
 use super::error::CliError;
 
-/// `--output`.
+/// The value of `--output`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
     Text,
@@ -14,58 +14,81 @@ pub(super) enum Format {
     Yaml,
 }
 
-/// Whether, and how, what matters is coloured.
+/// The health of a Service or of a proxy, which selects the color of its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Healthy,
+    Failing,
+    /// Akrobateo has nothing to run there, so nothing can fail.
+    NotApplicable,
+}
+
+/// The style of text output: with ANSI escape sequences or without.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Style(pub(super) bool);
+pub(super) enum Style {
+    Plain,
+    Colored,
+}
 
 impl Style {
-    pub(super) fn good(self, text: &str) -> String {
-        self.with("32", text)
+    /// Returns the text in the color of a health.
+    pub(super) fn health(self, text: &str, health: Health) -> String {
+        match health {
+            Health::Healthy => self.escape("32", text),
+            Health::Failing => self.escape("31", text),
+            Health::NotApplicable => text.to_owned(),
+        }
     }
 
-    pub(super) fn bad(self, text: &str) -> String {
-        self.with("31", text)
-    }
-
+    /// Returns the text in bold type.
     pub(super) fn heading(self, text: &str) -> String {
-        self.with("1", text)
+        self.escape("1", text)
     }
 
-    fn with(self, code: &str, text: &str) -> String {
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    /// Wraps the text in an SGR escape sequence (ECMA-48).
+    fn escape(self, code: &str, text: &str) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Colored => format!("\x1b[{code}m{text}\x1b[0m"),
+        }
+    }
+
+    /// Returns the style for standard output. See <https://no-color.org>.
+    fn detect() -> Self {
+        let colored = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        if colored { Self::Colored } else { Self::Plain }
     }
 }
 
-/// Prints an answer.
+/// Prints a value; `format_text` returns its text form.
 pub(super) fn print(
     format: Format,
-    answer: &impl Serialize,
-    text: impl FnOnce(Style) -> String,
+    value: &impl Serialize,
+    format_text: impl FnOnce(Style) -> String,
 ) -> Result<(), CliError> {
     write(&match format {
-        // https://no-color.org
-        Format::Text => {
-            text(Style(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()))
-        }
-        Format::Json => json(answer)?,
-        Format::Yaml => yaml(answer)?,
+        Format::Text => format_text(Style::detect()),
+        Format::Json => to_json(value)?,
+        Format::Yaml => to_yaml(value)?,
     })
 }
 
-pub(super) fn json(answer: &impl Serialize) -> Result<String, CliError> {
-    let text = serde_json::to_string_pretty(answer).map_err(|error| CliError::Encode(error.to_string()))?;
+/// Returns the value as JSON with a final newline.
+pub(super) fn to_json(value: &impl Serialize) -> Result<String, CliError> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| CliError::Encode(error.to_string()))?;
     Ok(text + "\n")
 }
 
-pub(super) fn yaml(answer: &impl Serialize) -> Result<String, CliError> {
-    let text = serde_saphyr::to_string(answer).map_err(|error| CliError::Encode(error.to_string()))?;
+/// Returns the value as YAML with a final newline.
+pub(super) fn to_yaml(value: &impl Serialize) -> Result<String, CliError> {
+    let text = serde_saphyr::to_string(value).map_err(|error| CliError::Encode(error.to_string()))?;
     Ok(if text.ends_with('\n') { text } else { text + "\n" })
 }
 
-/// Writes to the standard output. A reader that has seen enough, as `head`, is no failure.
+/// Writes to standard output. A closed pipe is no error, because readers such as `head` stop early.
 pub(super) fn write(text: &str) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CliError::Write(error)),
         _ => Ok(()),
     }

@@ -1,103 +1,102 @@
-//! `akrobateo ports`: which Service has which port on which nodes, and who waits for it.
+//! `akrobateo ports`: the owner of each node port, and the Services that wait for it. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use akrobateo_core::HostPort;
 use k8s_openapi::serde::Serialize;
 
 use super::output::Style;
-use super::service_report::{ServiceReport, named};
-use super::table::{Cell, table};
+use super::service_report::ServiceReport;
+use super::table::{Cell, format_table, join_first};
 use crate::allocation::Admission;
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::HostPort;
 
-/// Nodes in a line of the table; JSON and YAML have them all.
-const SHOWN: usize = 5;
+/// The number of nodes in a row of the table. JSON and YAML contain all.
+const MAX_LISTED: usize = 5;
 
-/// A port that a Service has.
+/// A port with one of its owners; the field names are those of the JSON output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(crate = "k8s_openapi::serde", rename_all = "camelCase")]
-pub(super) struct Row {
+pub(super) struct PortRow {
     port: u16,
+    /// `TCP` or `UDP`.
     protocol: String,
-    /// `namespace/name`.
+    /// The Service that has the port, `namespace/name`.
     pub(super) owner: String,
-    /// Whether it is the owner's nodePort, which kube-proxy holds on all nodes.
+    /// True if it is a nodePort of the owner: kube-proxy uses these on all nodes.
     node_port: bool,
+    /// The nodes on which the owner has the port.
     pub(super) nodes: Vec<String>,
     all_nodes: bool,
-    /// Services that want it on some of these nodes too, `namespace/name`.
+    /// The Services that wait for the port on some of these nodes, `namespace/name`.
     waiting: Vec<String>,
 }
 
-impl Row {
-    /// As people write it: `80/TCP`.
-    pub(super) fn name(&self) -> String {
+impl PortRow {
+    /// Returns the port in the form `80/TCP`.
+    pub(super) fn port_name(&self) -> String {
         format!("{}/{}", self.port, self.protocol)
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let owner = if self.node_port { format!("{} (nodePort)", self.owner) } else { self.owner.clone() };
+        let nodes = if self.all_nodes { "all".to_owned() } else { join_first(&self.nodes, MAX_LISTED) };
+        [self.port_name(), owner, nodes, self.waiting.join(",")].map(Cell::new).into()
     }
 }
 
-/// Who has what: a line for each port and owner, by port.
-pub(super) fn rows(subjects: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Row> {
-    let mut holders: BTreeMap<(HostPort, &ServiceKey), Vec<String>> = BTreeMap::new();
-    let mut waiting: BTreeMap<(HostPort, &ServiceKey), BTreeSet<String>> = BTreeMap::new();
-    for subject in subjects {
-        let (ports, on) = subject.holds();
-        for port in ports.into_iter().filter(|_| !on.is_empty()) {
-            holders.insert((port, &subject.key), on.iter().map(|node| node.name.clone()).collect());
+/// A port together with one of the Services that have it.
+type OwnedPort<'a> = (HostPort, &'a ServiceKey);
+
+/// Returns a row for each port and owner, ordered by port.
+pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<PortRow> {
+    let mut proxy_nodes: BTreeMap<OwnedPort, Vec<String>> = BTreeMap::new();
+    let mut waiting: BTreeMap<OwnedPort, BTreeSet<String>> = BTreeMap::new();
+    for report in reports {
+        let node_names: Vec<_> = report.proxy_nodes().iter().map(|node| node.name.clone()).collect();
+        for port in report.host_ports().into_iter().filter(|_| !node_names.is_empty()) {
+            proxy_nodes.insert((port, &report.key), node_names.clone());
         }
-        if let Some(Admission::Accepted(_, verdict)) = &subject.observed.case {
-            for conflict in &verdict.conflicts {
-                let waits = waiting.entry((conflict.port, &conflict.owner)).or_default();
-                waits.insert(subject.key.to_string());
+        if let Some(Admission::Accepted(_, allocation)) = &report.state.admission {
+            for conflict in &allocation.conflicts {
+                let services = waiting.entry((conflict.port, &conflict.owner)).or_default();
+                services.insert(report.key.to_string());
             }
         }
     }
-    let all: BTreeSet<_> = holders.keys().chain(waiting.keys()).copied().collect();
-    let row = |held: (HostPort, &ServiceKey)| {
-        let ((protocol, port), owner) = held;
-        let on = holders.get(&held);
-        Row {
+    let owned_ports: BTreeSet<_> = proxy_nodes.keys().chain(waiting.keys()).copied().collect();
+    let port_row = |owned_port: OwnedPort| {
+        let (HostPort { protocol, port }, owner) = owned_port;
+        let node_names = proxy_nodes.get(&owned_port);
+        let all_names = || nodes.iter().map(|node| node.name.clone()).collect();
+        PortRow {
             port,
-            protocol: protocol.as_str().to_uppercase(),
+            protocol: protocol.api_name().to_owned(),
             owner: owner.to_string(),
-            // Only a nodePort is in others' way without proxies.
-            node_port: on.is_none(),
-            all_nodes: on.is_none_or(|on| on.len() == nodes.len()),
-            nodes: on.cloned().unwrap_or_else(|| nodes.iter().map(|node| node.name.clone()).collect()),
-            waiting: waiting.get(&held).into_iter().flatten().cloned().collect(),
+            // An owner without a proxy can conflict with others only by its nodePorts.
+            node_port: node_names.is_none(),
+            all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
+            nodes: node_names.cloned().unwrap_or_else(all_names),
+            waiting: waiting.get(&owned_port).into_iter().flatten().cloned().collect(),
         }
     };
-    let mut rows: Vec<_> = all.into_iter().map(row).collect();
-    rows.sort_by(|one, other| (one.port, &one.protocol).cmp(&(other.port, &other.protocol)));
+    let mut rows: Vec<_> = owned_ports.into_iter().map(port_row).collect();
+    rows.sort_by(|a, b| (a.port, &a.protocol).cmp(&(b.port, &b.protocol)));
     rows
 }
 
-/// The table for people.
-pub(super) fn text(rows: &[Row]) -> String {
+/// Returns the table of all rows.
+pub(super) fn format_rows(rows: &[PortRow]) -> String {
     if rows.is_empty() {
-        return "no Service has a port of a node\n".to_owned();
+        return "no Service uses a port of the nodes\n".to_owned();
     }
-    let cells = |row: &Row| {
-        let nodes = if row.all_nodes { "all".to_owned() } else { shortened(&row.nodes) };
-        let owner = if row.node_port { format!("{} (nodePort)", row.owner) } else { row.owner.clone() };
-        [row.name(), owner, nodes, row.waiting.join(",")].map(Cell::new).into()
-    };
-    let cells: Vec<_> = rows.iter().map(cells).collect();
-    table(&["PORT", "SERVICE", "NODES", "WAITING"], &cells, Style(false))
+    let cells: Vec<_> = rows.iter().map(PortRow::cells).collect();
+    format_table(&["PORT", "SERVICE", "NODES", "WAITING"], &cells, Style::Plain)
 }
 
-/// The rows about a Service's ports.
-pub(super) fn of(rows: Vec<Row>, ports: &BTreeSet<HostPort>) -> Vec<Row> {
-    let ports: BTreeSet<_> = ports.iter().map(|port| named(*port)).collect();
-    rows.into_iter().filter(|row| ports.contains(&row.name())).collect()
-}
-
-fn shortened(nodes: &[String]) -> String {
-    let shown = nodes.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(",");
-    match nodes.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown},+{more}"),
-    }
+/// Returns the rows about these ports.
+pub(super) fn filter_rows(rows: Vec<PortRow>, ports: &BTreeSet<HostPort>) -> Vec<PortRow> {
+    let names: BTreeSet<_> = ports.iter().map(ToString::to_string).collect();
+    rows.into_iter().filter(|row| names.contains(&row.port_name())).collect()
 }

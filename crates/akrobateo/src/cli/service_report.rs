@@ -1,90 +1,94 @@
-//! What is known of one Service, and what is said of it in every answer. Pure.
+//! The state of one Service with the operator's decision, and the facts that all commands show. Pure.
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Service;
+use akrobateo_core::HostPort;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 
 use crate::allocation::Admission;
-use crate::decide::ServiceState;
-use crate::decide::{Decision, is_ready, published, runs_on};
+use crate::decide::{Decision, ServiceState, Workload, has_ready_pod, published_addresses, runs_on};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::HostPort;
 
-/// A Service, or what was made for one that is gone.
+/// A Service, or the remaining proxies of a deleted one, with the operator's decision.
 pub(super) struct ServiceReport {
     pub(super) key: ServiceKey,
-    pub(super) observed: ServiceState,
+    pub(super) state: ServiceState,
     pub(super) decision: Decision,
 }
 
 impl ServiceReport {
+    /// Returns the Service, `None` if it was deleted.
     pub(super) fn service(&self) -> Option<&Service> {
-        self.observed.service.as_deref()
+        self.state.service.as_deref()
     }
 
-    /// Whether anybody would look for it here: a Service of type LoadBalancer, or proxies that are left of one.
-    pub(super) fn is_of_interest(&self) -> bool {
-        let spec = self.service().and_then(|service| service.spec.as_ref());
-        spec.is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"))
-            || !self.observed.workloads.is_empty()
+    /// Returns the spec of the Service.
+    pub(super) fn service_spec(&self) -> Option<&ServiceSpec> {
+        self.service().and_then(|service| service.spec.as_ref())
     }
 
-    /// The Service's ports as in its spec: `80/TCP`.
-    pub(super) fn ports(&self) -> Vec<String> {
-        let spec = self.service().and_then(|service| service.spec.as_ref());
-        let ports = spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    /// Returns true if the Service has type LoadBalancer or proxies that the operator has not deleted yet.
+    pub(super) fn is_listed(&self) -> bool {
+        let service_type = self.service_spec().and_then(|spec| spec.type_.as_deref());
+        service_type == Some("LoadBalancer") || !self.state.workloads.is_empty()
+    }
+
+    /// Returns the ports of the Service's spec in the form `80/TCP`.
+    pub(super) fn port_names(&self) -> Vec<String> {
+        let ports = self.service_spec().into_iter().flat_map(|spec| spec.ports.iter().flatten());
         ports.map(|port| format!("{}/{}", port.port, port.protocol.as_deref().unwrap_or("TCP"))).collect()
     }
 
-    /// The addresses that the Service's status has.
+    /// Returns the addresses and host names in the Service's status.
     pub(super) fn addresses(&self) -> Vec<String> {
-        let ingress = self.service().map(published).unwrap_or_default();
-        let name = |entry: &k8s_openapi::api::core::v1::LoadBalancerIngress| {
-            entry.ip.clone().or_else(|| entry.hostname.clone())
-        };
-        ingress.iter().filter_map(name).collect()
+        let ingress = self.service().map(published_addresses).unwrap_or_default();
+        let address = |entry: &LoadBalancerIngress| entry.ip.clone().or_else(|| entry.hostname.clone());
+        ingress.iter().filter_map(address).collect()
     }
 
-    /// The nodes that have, or are to have, its proxies; of a refused Service those where the last good ones run.
-    pub(super) fn holds(&self) -> (BTreeSet<HostPort>, Vec<&NodeInfo>) {
-        let nodes = self.observed.nodes.iter();
-        match &self.observed.case {
-            None => (BTreeSet::new(), Vec::new()),
+    /// Returns the node ports that the proxies use. The proxies of a rejected Service are the last valid ones.
+    pub(super) fn host_ports(&self) -> BTreeSet<HostPort> {
+        match &self.state.admission {
+            None => BTreeSet::new(),
             Some(Admission::Rejected(_)) => {
-                let ports = self.observed.workloads.iter().flat_map(crate::decide::Workload::host_ports);
-                (ports.collect(), nodes.filter(|node| self.has_pod(node)).collect())
+                self.state.workloads.iter().flat_map(Workload::host_ports).collect()
             }
-            Some(Admission::Accepted(wish, verdict)) => {
-                (wish.host_ports(), nodes.filter(|node| verdict.allows(wish, node)).collect())
+            Some(Admission::Accepted(spec, _)) => spec.host_ports(),
+        }
+    }
+
+    /// Returns the nodes that should have a proxy. The proxies of a rejected Service stay where they run.
+    pub(super) fn proxy_nodes(&self) -> Vec<&NodeInfo> {
+        let nodes = self.state.nodes.iter();
+        match &self.state.admission {
+            None => Vec::new(),
+            Some(Admission::Rejected(_)) => nodes.filter(|node| self.has_pod_on(node)).collect(),
+            Some(Admission::Accepted(spec, allocation)) => {
+                nodes.filter(|node| allocation.allows(spec, node)).collect()
             }
         }
     }
 
-    /// How many proxies there should be.
-    pub(super) fn wanted(&self) -> usize {
-        let nodes = self.holds().1.len();
-        match &self.observed.case {
-            Some(Admission::Accepted(wish, _)) => wish.proxies_on(nodes),
+    /// Returns the number of proxies that should run.
+    pub(super) fn desired_proxies(&self) -> usize {
+        let nodes = self.proxy_nodes().len();
+        match &self.state.admission {
+            Some(Admission::Accepted(spec, _)) => spec.proxy_count(nodes),
             _ => nodes,
         }
     }
 
-    /// How many nodes have a proxy that answers.
-    pub(super) fn ready(&self) -> usize {
-        self.observed.nodes.iter().filter(|node| self.is_ready_on(node)).count()
+    /// Returns the number of nodes with a ready proxy.
+    pub(super) fn ready_proxies(&self) -> usize {
+        self.state.nodes.iter().filter(|node| self.has_ready_proxy_on(node)).count()
     }
 
-    pub(super) fn is_ready_on(&self, node: &NodeInfo) -> bool {
-        self.observed.pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod))
+    pub(super) fn has_ready_proxy_on(&self, node: &NodeInfo) -> bool {
+        has_ready_pod(&self.state.pods, &node.name)
     }
 
-    pub(super) fn has_pod(&self, node: &NodeInfo) -> bool {
-        self.observed.pods.iter().any(|pod| runs_on(pod, &node.name))
+    pub(super) fn has_pod_on(&self, node: &NodeInfo) -> bool {
+        self.state.pods.iter().any(|pod| runs_on(pod, &node.name))
     }
-}
-
-/// A port as people write it.
-pub(super) fn named((protocol, port): HostPort) -> String {
-    format!("{port}/{}", protocol.as_str().to_uppercase())
 }

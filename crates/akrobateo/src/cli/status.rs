@@ -1,133 +1,141 @@
-//! `akrobateo status`: each Service in a line.
+//! `akrobateo status`: one row for each Service. Pure.
 
 use k8s_openapi::serde::Serialize;
 
 use super::cluster::Cluster;
-use super::output::Style;
+use super::output::{Health, Style};
 use super::service_report::ServiceReport;
-use super::table::{Cell, table};
+use super::table::{Cell, format_table, join_first};
 use crate::spec::why_not_eligible;
 
-/// Addresses in a line of the table; JSON and YAML have them all.
-const SHOWN: usize = 3;
+/// The number of ports and of addresses in a row of the table. JSON and YAML contain all.
+const MAX_LISTED: usize = 3;
 
-/// A Service's line.
+/// A row about one Service; the field names are those of the JSON output.
 #[derive(Clone, Debug, Serialize)]
 #[serde(crate = "k8s_openapi::serde", rename_all = "camelCase")]
-pub(super) struct Row {
+pub(super) struct StatusRow {
     namespace: String,
     name: String,
     /// The loadBalancerClass.
     class: Option<String>,
+    /// The ports in the form `80/TCP`.
     ports: Vec<String>,
-    /// Nodes with a proxy that answers.
+    /// The number of nodes with a ready proxy.
     ready: usize,
-    /// Nodes that should have one.
+    /// The number of proxies that should run.
     wanted: usize,
     addresses: Vec<String>,
-    /// Whether it is Akrobateo's to serve.
-    ours: bool,
-    /// As the condition akrobateo.io/Exposed should be.
+    /// True if Akrobateo serves this Service.
+    #[serde(rename = "ours")]
+    served: bool,
+    /// The status of the condition `akrobateo.io/Exposed` by the operator's decision.
     exposed: bool,
+    /// The reason of that condition.
     reason: Option<String>,
+    /// The message of that condition, or why Akrobateo does not serve the Service.
     message: Option<String>,
 }
 
-impl Row {
-    pub(super) fn listed_addresses(&self) -> String {
+impl StatusRow {
+    /// Builds the row of a Service.
+    pub(super) fn new(report: &ServiceReport, default_class: bool) -> Self {
+        let exposure = report.decision.status.as_ref().and_then(|status| status.exposure.as_ref());
+        let addresses = report.addresses();
+        let message = match exposure {
+            None => why_not_served(report, default_class),
+            Some(exposure) if exposure.reason.is_exposed() && addresses.is_empty() => Some(
+                "the proxies are ready, but the operator has not published the addresses; check that the operator runs"
+                    .to_owned(),
+            ),
+            Some(exposure) => Some(exposure.message.clone()).filter(|message| !message.is_empty()),
+        };
+        Self {
+            namespace: report.key.namespace.clone(),
+            name: report.key.name.clone(),
+            class: report.service_spec().and_then(|spec| spec.load_balancer_class.clone()),
+            ports: report.port_names(),
+            ready: report.ready_proxies(),
+            wanted: report.desired_proxies(),
+            addresses,
+            served: report.state.admission.is_some(),
+            exposed: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
+            reason: exposure.map(|exposure| exposure.reason.as_str().to_owned()),
+            message,
+        }
+    }
+
+    /// Returns the addresses in one line.
+    pub(super) fn joined_addresses(&self) -> String {
         self.addresses.join(", ")
     }
 
-    /// The state in a line, and why in the next.
-    pub(super) fn headline(&self, paint: Style) -> String {
-        let state = self.reason.as_deref().unwrap_or("NotServed");
-        let state = match (self.ours, self.is_trouble()) {
-            (false, _) => state.to_owned(),
-            (true, trouble) => {
-                if trouble {
-                    paint.bad(state)
-                } else {
-                    paint.good(state)
-                }
-            }
-        };
-        let why = self.message.as_ref().map(|message| format!("  {message}\n")).unwrap_or_default();
-        let name = paint.heading(&format!("{}/{}", self.namespace, self.name));
-        format!("{name}: {state}, {} of {} proxies ready\n{why}", self.ready, self.wanted)
+    /// Returns one line with the Service's state and one with the message.
+    pub(super) fn headline(&self, style: Style) -> String {
+        let name = style.heading(&format!("{}/{}", self.namespace, self.name));
+        let state = style.health(self.state(), self.health());
+        let message = self.message.as_ref().map(|message| format!("  {message}\n")).unwrap_or_default();
+        format!("{name}: {state}, {} of {} proxies ready\n{message}", self.ready, self.wanted)
     }
 
-    /// Whether it should have addresses and has none.
-    pub(super) fn is_trouble(&self) -> bool {
-        self.ours && (!self.exposed || self.addresses.is_empty())
+    /// Returns true if the Service should have addresses and has none, or is rejected.
+    pub(super) fn is_failing(&self) -> bool {
+        self.health() == Health::Failing
     }
-}
 
-/// A line for each Service of type LoadBalancer, and for what is left of one.
-pub(super) fn rows(cluster: &Cluster, namespace: Option<&str>) -> Vec<Row> {
-    let chosen =
-        |subject: &&ServiceReport| namespace.is_none_or(|namespace| subject.key.namespace == namespace);
-    let subjects = cluster.subjects.iter().filter(|subject| subject.is_of_interest()).filter(chosen);
-    subjects.map(|subject| row(subject, cluster.defaults.default_class)).collect()
-}
-
-pub(super) fn row(subject: &ServiceReport, default_class: bool) -> Row {
-    let spec = subject.service().and_then(|service| service.spec.as_ref());
-    let exposure = subject.decision.status.as_ref().and_then(|status| status.exposure.as_ref());
-    let foreign = match subject.service() {
-        None => Some("it is gone; its proxies are about to be removed".to_owned()),
-        Some(service) => why_not_eligible(service, default_class).map(|why| why.to_string()),
-    };
-    let addresses = subject.addresses();
-    let message = match exposure {
-        None => foreign,
-        Some(exposure) if exposure.reason.is_exposed() && addresses.is_empty() => {
-            Some("the operator has not published the addresses: does it run?".to_owned())
+    fn health(&self) -> Health {
+        if !self.served {
+            Health::NotApplicable
+        } else if self.exposed && !self.addresses.is_empty() {
+            Health::Healthy
+        } else {
+            Health::Failing
         }
-        Some(exposure) => Some(exposure.message.clone()).filter(|message| !message.is_empty()),
-    };
-    Row {
-        namespace: subject.key.namespace.clone(),
-        name: subject.key.name.clone(),
-        class: spec.and_then(|spec| spec.load_balancer_class.clone()),
-        ports: subject.ports(),
-        ready: subject.ready(),
-        wanted: subject.wanted(),
-        addresses,
-        ours: subject.observed.case.is_some(),
-        exposed: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
-        reason: exposure.map(|exposure| exposure.reason.as_str().to_owned()),
-        message,
+    }
+
+    /// Returns the reason of the condition `akrobateo.io/Exposed`, or `NotServed` without a condition.
+    fn state(&self) -> &str {
+        self.reason.as_deref().unwrap_or("NotServed")
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let ready = if self.served { format!("{}/{}", self.ready, self.wanted) } else { String::new() };
+        vec![
+            Cell::new(&self.namespace),
+            Cell::new(&self.name),
+            Cell::new(self.class.clone().unwrap_or_default()),
+            Cell::new(join_first(&self.ports, MAX_LISTED)),
+            Cell::new(ready),
+            Cell::new(join_first(&self.addresses, MAX_LISTED)),
+            Cell::with_health(self.state(), self.health()),
+            Cell::new(self.message.clone().unwrap_or_default()),
+        ]
     }
 }
 
-/// The table for people.
-pub(super) fn text(rows: &[Row], paint: Style) -> String {
+fn why_not_served(report: &ServiceReport, default_class: bool) -> Option<String> {
+    match report.service() {
+        None => Some("the Service was deleted; the operator is about to delete its proxies".to_owned()),
+        Some(service) => why_not_eligible(service, default_class).map(|ineligible| ineligible.to_string()),
+    }
+}
+
+/// Returns a row for each Service of type LoadBalancer and for the remaining proxies of each deleted one.
+pub(super) fn status_rows(cluster: &Cluster, namespace: Option<&str>) -> Vec<StatusRow> {
+    let is_selected =
+        |report: &&ServiceReport| namespace.is_none_or(|namespace| report.key.namespace == namespace);
+    let reports = cluster.reports.iter().filter(|report| report.is_listed()).filter(is_selected);
+    reports.map(|report| StatusRow::new(report, cluster.defaults.default_class)).collect()
+}
+
+/// Returns the table of all rows.
+pub(super) fn format_rows(rows: &[StatusRow], style: Style) -> String {
     if rows.is_empty() {
         return "no Services of type LoadBalancer\n".to_owned();
     }
     let headings = ["NAMESPACE", "NAME", "CLASS", "PORTS", "READY", "ADDRESSES", "STATE", "WHY"];
-    let cells = |row: &Row| {
-        let state = row.reason.as_deref().unwrap_or("NotServed");
-        vec![
-            Cell::new(&row.namespace),
-            Cell::new(&row.name),
-            Cell::new(row.class.clone().unwrap_or_default()),
-            Cell::new(shortened(&row.ports)),
-            Cell::new(if row.ours { format!("{}/{}", row.ready, row.wanted) } else { String::new() }),
-            Cell::new(shortened(&row.addresses)),
-            if row.ours { Cell::judged(state, !row.is_trouble()) } else { Cell::new(state) },
-            Cell::new(row.message.clone().unwrap_or_default()),
-        ]
-    };
-    table(&headings, &rows.iter().map(cells).collect::<Vec<_>>(), paint)
-}
-
-fn shortened(items: &[String]) -> String {
-    let shown = items.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(",");
-    match items.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown},+{more}"),
-    }
+    let cells: Vec<_> = rows.iter().map(StatusRow::cells).collect();
+    format_table(&headings, &cells, style)
 }
 
 #[cfg(test)]

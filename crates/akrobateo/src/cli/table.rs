@@ -1,39 +1,39 @@
-//! Text in columns.
+//! Tables of text in aligned columns. Pure.
 
-use super::output::Style;
+use super::output::{Health, Style};
 
-/// Between columns.
-const GAP: &str = "   ";
+/// The space between two columns.
+const COLUMN_GAP: &str = "   ";
 
-/// A cell: its text, and whether that is good or bad news.
+/// A cell: its text and the health that selects its color.
 #[derive(Clone, Debug)]
 pub(super) struct Cell {
     text: String,
-    good: Option<bool>,
+    health: Health,
 }
 
 impl Cell {
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), good: None }
+        Self::with_health(text, Health::NotApplicable)
     }
 
-    pub(super) fn judged(text: impl Into<String>, good: bool) -> Self {
-        Self { text: text.into(), good: Some(good) }
+    pub(super) fn with_health(text: impl Into<String>, health: Health) -> Self {
+        Self { text: text.into(), health }
     }
 }
 
-/// Lines of equal columns under headings; an empty cell is shown as a hyphen, but not in the last column.
-pub(super) fn table(headings: &[&str], rows: &[Vec<Cell>], paint: Style) -> String {
+/// Returns the lines of a table under its headings. Empty cells are shown as a hyphen, except in the last column.
+pub(super) fn format_table(headings: &[&str], rows: &[Vec<Cell>], style: Style) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count());
         cells.chain(headings.get(column).map(|heading| heading.len())).max().unwrap_or_default()
     };
     let widths: Vec<_> = (0..headings.len()).map(width).collect();
     let headings: Vec<_> = headings.iter().map(|&heading| Cell::new(heading)).collect();
-    std::iter::once(&headings).chain(rows).map(|row| line(row, &widths, paint)).collect()
+    std::iter::once(&headings).chain(rows).map(|row| format_line(row, &widths, style)).collect()
 }
 
-fn line(row: &[Cell], widths: &[usize], paint: Style) -> String {
+fn format_line(row: &[Cell], widths: &[usize], style: Style) -> String {
     let last = widths.len().saturating_sub(1);
     let cells: Vec<_> = row
         .iter()
@@ -41,16 +41,21 @@ fn line(row: &[Cell], widths: &[usize], paint: Style) -> String {
         .enumerate()
         .map(|(column, (cell, &width))| {
             let text = if cell.text.is_empty() && column != last { "-" } else { &cell.text };
-            // Padded first: what colours is not seen and must not be counted.
+            // The padding comes before the color, because escape sequences have no width on the terminal.
             let padded = if column == last { text.to_owned() } else { format!("{text:width$}") };
-            match cell.good {
-                Some(true) => paint.good(&padded),
-                Some(false) => paint.bad(&padded),
-                None => padded,
-            }
+            style.health(&padded, cell.health)
         })
         .collect();
-    format!("{}\n", cells.join(GAP).trim_end())
+    format!("{}\n", cells.join(COLUMN_GAP).trim_end())
+}
+
+/// Joins the first items with commas and appends the number of the others: `a,b,+3`.
+pub(super) fn join_first(items: &[String], limit: usize) -> String {
+    let first = items.iter().take(limit).cloned().collect::<Vec<_>>().join(",");
+    match items.len().saturating_sub(limit) {
+        0 => first,
+        others => format!("{first},+{others}"),
+    }
 }
 
 #[cfg(test)]
@@ -58,9 +63,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell_and_colours_do_not_count() {
-        let rows = [vec![Cell::judged("a", true), Cell::new("")], vec![Cell::new("long"), Cell::new("x")]];
-        assert_eq!(table(&["N", "WHY"], &rows, Style(false)), "N      WHY\na\nlong   x\n");
-        assert!(table(&["N", "WHY"], &rows, Style(true)).contains("\x1b[32ma   \x1b[0m"));
+    fn columns_have_the_width_of_their_widest_cell_without_escape_sequences() {
+        let rows = [
+            vec![Cell::with_health("a", Health::Healthy), Cell::new("")],
+            vec![Cell::new("long"), Cell::new("x")],
+        ];
+        assert_eq!(format_table(&["N", "WHY"], &rows, Style::Plain), "N      WHY\na\nlong   x\n");
+        assert!(format_table(&["N", "WHY"], &rows, Style::Colored).contains("\x1b[32ma   \x1b[0m"));
+    }
+
+    #[test]
+    fn join_first_counts_the_other_items() {
+        let items = ["a", "b", "c", "d", "e"].map(str::to_owned);
+        assert_eq!(join_first(&items, 3), "a,b,c,+2");
+        assert_eq!(join_first(&items, 5), "a,b,c,d,e");
+        assert_eq!(join_first(&[], 3), "");
     }
 }

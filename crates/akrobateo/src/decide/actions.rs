@@ -1,138 +1,132 @@
-//! The writes that lead from what is to what should be; none where nothing differs. Pure.
+//! Plans the writes from the current to the desired state; none if nothing differs. Pure.
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::addresses::published;
-use super::condition::{EXPOSED, Exposure, said};
-use super::{Decision, Proxy, Status, Workload};
-use crate::decide::ServiceState;
+use super::addresses::published_addresses;
+use super::condition::{Exposure, current_condition};
+use super::decision::{Decision, DesiredStatus, ProxyDecision};
+use super::service_state::ServiceState;
+use super::workload::Workload;
 use crate::reason::Reason;
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    /// Make this workload, or make it so again.
+    /// Creates a workload, or restores its fields.
     Apply(Workload),
-    /// Remove a workload with its pods, unless another one has taken its name.
+    /// Deletes a workload and its pods, unless another object has its name by now.
     Delete(Workload),
-    /// Remove a workload, and leave its pods to the next one, which replaces them one by one where it must.
+    /// Deletes a workload without its pods. The next workload adopts them and replaces them one by one if necessary.
     Recreate(Workload),
-    /// Write the status, unless the Service is another one by now.
+    /// Writes the status, unless another Service has the name by now.
     PatchStatus { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
-    /// Tell the Service's author.
+    /// Emits an event on the Service.
     EmitEvent { reason: Reason, note: String },
 }
 
-/// What has to be written, in order: a proxy is there before the addresses that promise it, and goes after them.
-pub(crate) fn difference(observed: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
-    let status = status(observed, decision, now);
+/// Returns the writes in order. Addresses are published after their proxies exist, and removed before the proxies.
+pub(crate) fn plan_actions(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
+    let status_actions = plan_status(state, decision, now);
     match &decision.proxy {
-        Proxy::Unchanged => status,
-        Proxy::Absent => status.into_iter().chain(removal(observed)).collect(),
-        Proxy::Present(desired) => workload(observed, desired).into_iter().chain(status).collect(),
-    }
-}
-
-fn removal(observed: &ServiceState) -> Vec<Action> {
-    let mut changes: Vec<_> = observed.workloads.iter().cloned().map(Action::Delete).collect();
-    if observed.service.is_some() && !changes.is_empty() {
-        changes.push(announce(Reason::DeletingLoadBalancer, "removed the proxies".to_owned()));
-    }
-    changes
-}
-
-/// Others than the desired one hold its ports, so they go first.
-fn workload(observed: &ServiceState, desired: &Workload) -> Vec<Action> {
-    let (same, others): (Vec<_>, Vec<_>) =
-        observed.workloads.iter().partition(|workload| workload.same_identity(desired));
-    let mut changes: Vec<_> = others.into_iter().cloned().map(Action::Delete).collect();
-    if !same.iter().any(|existing| existing.matches(desired)) {
-        // That also takes back the ownership of what somebody has changed; what remains then is theirs.
-        changes.push(Action::Apply(desired.clone()));
-    } else if let Some(edited) = same.iter().find(|existing| existing.has_foreign_fields()) {
-        // The next one is made when this one is gone, which is a change of its own.
-        changes.push(Action::Recreate((*edited).clone()));
-    }
-    let before = same.first().map(|existing| existing.data_path());
-    match before {
-        None => {
-            let note = "made the proxies; waiting for them".to_owned();
-            changes.push(announce(Reason::EnsuringLoadBalancer, note));
+        ProxyDecision::Unchanged => status_actions,
+        ProxyDecision::Absent => status_actions.into_iter().chain(plan_deletion(state)).collect(),
+        ProxyDecision::Present(desired) => {
+            plan_workload(state, desired).into_iter().chain(status_actions).collect()
         }
-        Some(before) if before != desired.data_path() => {
-            let now = desired.data_path();
-            let how =
-                if now.is_empty() { "in the kernel".to_owned() } else { format!("with {}", now.join(" ")) };
-            changes.push(announce(
-                Reason::DataPathChanged,
-                format!("the proxies are replaced: they now forward {how}"),
-            ));
+    }
+}
+
+fn plan_deletion(state: &ServiceState) -> Vec<Action> {
+    let mut actions: Vec<_> = state.workloads.iter().cloned().map(Action::Delete).collect();
+    if state.service.is_some() && !actions.is_empty() {
+        actions.push(event(Reason::DeletingLoadBalancer, "deleted the proxies"));
+    }
+    actions
+}
+
+fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
+    let (same, others): (Vec<_>, Vec<_>) =
+        state.workloads.iter().partition(|workload| workload.has_same_identity(desired));
+    // Other workloads of the Service use the same hostPorts, so they are deleted first.
+    let mut actions: Vec<_> = others.into_iter().cloned().map(Action::Delete).collect();
+    if !same.iter().any(|existing| existing.matches(desired)) {
+        // Apply also takes over the ownership of fields that others changed. Only fields that others added remain.
+        actions.push(Action::Apply(desired.clone()));
+    } else if let Some(existing) = same.iter().find(|existing| existing.has_foreign_fields()) {
+        // The deletion is an event that triggers the next reconciliation, which creates the workload.
+        actions.push(Action::Recreate((*existing).clone()));
+    }
+    match same.first().map(|existing| existing.data_path_arguments()) {
+        None => {
+            let note = "created the proxies; waiting for them to become ready";
+            actions.push(event(Reason::EnsuringLoadBalancer, note));
+        }
+        Some(previous) if previous != desired.data_path_arguments() => {
+            let arguments = desired.data_path_arguments();
+            let data_path = if arguments.is_empty() {
+                "in the kernel".to_owned()
+            } else {
+                format!("with {}", arguments.join(" "))
+            };
+            let note = format!("replacing the proxies: they now forward {data_path}");
+            actions.push(event(Reason::DataPathChanged, note));
         }
         Some(_) => (),
     }
-    changes
+    actions
 }
 
-fn status(observed: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
-    let (Some(service), Some(desired)) = (&observed.service, &decision.status) else { return Vec::new() };
-    let before = said(service);
-    let same_addresses = published(service) == desired.addresses;
+fn plan_status(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
+    let (Some(service), Some(desired)) = (&state.service, &decision.status) else { return Vec::new() };
+    let current = current_condition(service);
+    let same_addresses = published_addresses(service) == desired.addresses;
     let same_condition = match &desired.exposure {
-        Some(exposure) => exposure.is_said_by(before),
-        None => before.is_none(),
+        Some(exposure) => exposure.matches(current),
+        None => current.is_none(),
     };
     if same_addresses && same_condition {
         return Vec::new();
     }
-    let publish = Action::PatchStatus {
+    let patch = Action::PatchStatus {
         uid: service.uid().unwrap_or_default(),
         addresses: desired.addresses.clone(),
-        condition: desired.exposure.as_ref().map(|exposure| condition(exposure, before, now)),
+        condition: desired.exposure.as_ref().map(|exposure| exposure.to_condition(current, now)),
     };
-    let news =
-        desired.exposure.as_ref().and_then(|exposure| news(service, desired, exposure, same_addresses));
-    std::iter::once(publish).chain(news).collect()
+    let exposure = desired.exposure.as_ref();
+    let event = exposure.and_then(|exposure| status_event(service, desired, exposure, same_addresses));
+    std::iter::once(patch).chain(event).collect()
 }
 
-/// The time of a condition is that of its last change of status, not of every change of its message.
-fn condition(exposure: &Exposure, before: Option<&Condition>, now: Timestamp) -> Condition {
-    let unchanged = before.filter(|before| before.status == exposure.status());
-    Condition {
-        type_: EXPOSED.to_owned(),
-        status: exposure.status().to_owned(),
-        reason: exposure.reason.as_str().to_owned(),
-        message: exposure.message.clone(),
-        last_transition_time: unchanged.map_or(Time(now), |before| before.last_transition_time.clone()),
-        observed_generation: None,
+/// Returns the event for a change of the condition or the addresses, if it needs one.
+fn status_event(
+    service: &Service,
+    desired: &DesiredStatus,
+    exposure: &Exposure,
+    same_addresses: bool,
+) -> Option<Action> {
+    let current = current_condition(service);
+    if let Some(warning) = exposure.warning.filter(|_| !exposure.matches(current)) {
+        return Some(event(warning, exposure.message.clone()));
     }
-}
-
-/// What the change of the condition or the addresses is called: the service controller's names where one fits.
-fn news(service: &Service, desired: &Status, exposure: &Exposure, same_addresses: bool) -> Option<Action> {
-    let before = said(service);
-    let was_exposed = before.is_some_and(|before| before.status == "True");
-    let message_is_new = !exposure.is_said_by(before);
-    if let Some(warning) = exposure.warning.filter(|_| message_is_new) {
-        return Some(announce(warning, exposure.message.clone()));
-    }
+    let was_exposed = current.is_some_and(|current| current.status == "True");
     match (exposure.reason.is_exposed(), was_exposed) {
-        (true, false) => Some(announce(Reason::EnsuredLoadBalancer, listed(&desired.addresses))),
+        (true, false) => Some(event(Reason::EnsuredLoadBalancer, join_addresses(&desired.addresses))),
         (true, true) if !same_addresses => {
-            Some(announce(Reason::UpdatedLoadBalancer, listed(&desired.addresses)))
+            Some(event(Reason::UpdatedLoadBalancer, join_addresses(&desired.addresses)))
         }
-        (false, true) => Some(announce(Reason::UnAvailableLoadBalancer, exposure.message.clone())),
+        (false, true) => Some(event(Reason::UnAvailableLoadBalancer, exposure.message.clone())),
         _ => None,
     }
 }
 
-fn listed(addresses: &[LoadBalancerIngress]) -> String {
+fn join_addresses(addresses: &[LoadBalancerIngress]) -> String {
     let addresses: Vec<_> = addresses.iter().filter_map(|ingress| ingress.ip.as_deref()).collect();
-    format!("addresses: {}", addresses.join(", "))
+    format!("published addresses: {}", addresses.join(", "))
 }
 
-const fn announce(reason: Reason, note: String) -> Action {
-    Action::EmitEvent { reason, note }
+fn event(reason: Reason, note: impl Into<String>) -> Action {
+    Action::EmitEvent { reason, note: note.into() }
 }

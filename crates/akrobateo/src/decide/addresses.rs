@@ -1,142 +1,135 @@
-//! The addresses of a Service's status: of the nodes whose proxies are ready. Pure.
+//! The addresses of a Service's status: those of the nodes with a ready proxy. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use akrobateo_core::Family;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Pod, Service};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::pod_status::{has_ready_pod, runs_on};
 use crate::address_type::AddressType;
 use crate::node_info::NodeInfo;
 use crate::spec::IpMode;
 
-/// How long a node's address stays while the proxy there is being replaced: an empty status makes ExternalDNS delete
-/// records, and a rollout takes a node's proxy away for a second or two.
-pub(super) const ROLLOUT_GRACE: SignedDuration = SignedDuration::from_secs(60);
+/// How long a node's address stays published while its proxy is being replaced.
+///
+/// A rollout leaves a node without a proxy for a second or two. If the status were empty meanwhile, ExternalDNS would
+/// delete the records.
+const ROLLOUT_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-/// What the addresses of a Service depend on, besides the Service.
+/// Everything except the Service that determines its addresses.
 pub(super) struct AddressInputs<'a> {
     pub(super) pods: &'a [Arc<Pod>],
     pub(super) nodes: &'a [NodeInfo],
-    /// Published nodes without any proxy pod, and since when.
-    pub(super) missing: &'a BTreeMap<String, Timestamp>,
-    /// Whether a node may be published.
+    /// The published nodes without a proxy pod, with the time when the pod was first missing.
+    pub(super) pod_missing_since: &'a BTreeMap<String, Timestamp>,
+    /// Returns true if a node may be published.
     pub(super) may_answer: &'a dyn Fn(&NodeInfo) -> bool,
-    /// Whether a node without a ready proxy is to have one.
-    pub(super) will_return: &'a dyn Fn(&NodeInfo) -> bool,
-    /// Whether proxies may be replaced on other nodes than those they were on.
-    pub(super) may_move: bool,
+    /// Returns true if a node without a ready proxy may get one.
+    pub(super) may_run_proxy: &'a dyn Fn(&NodeInfo) -> bool,
+    /// True if a proxy can be replaced by one on another node.
+    pub(super) proxies_can_move: bool,
     pub(super) now: Timestamp,
 }
 
-/// The nodes to publish, and when to look again although nothing has happened.
+/// The nodes to publish.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct PublishableNodes<'a> {
     pub(super) nodes: Vec<&'a NodeInfo>,
-    pub(super) until: Option<Timestamp>,
+    /// The time when the result changes without any event.
+    pub(super) recheck_at: Option<Timestamp>,
 }
 
-/// The addresses in the Service's status.
-pub(crate) fn published(service: &Service) -> &[LoadBalancerIngress] {
+/// Returns the addresses in the Service's status.
+pub(crate) fn published_addresses(service: &Service) -> &[LoadBalancerIngress] {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     status.and_then(|status| status.ingress.as_deref()).unwrap_or_default()
 }
 
-/// Whether the Service's status has an address of this node.
+/// Returns true if the Service's status has an address of this node.
 pub(crate) fn is_published(service: &Service, node: &NodeInfo) -> bool {
-    let mut addresses = published(service).iter().filter_map(|ingress| ingress.ip.as_ref()?.parse().ok());
-    addresses.any(|address| node.may_publish(&address))
+    let ingress = published_addresses(service).iter();
+    let mut addresses = ingress.filter_map(|ingress| ingress.ip.as_ref()?.parse().ok());
+    addresses.any(|address| node.has_address(address))
 }
 
-/// The nodes with a ready proxy, and those that had one and will have one again at once.
-pub(super) fn backed<'a>(service: &Service, evidence: &AddressInputs<'a>) -> PublishableNodes<'a> {
-    // All at once: the control plane has lost sight of its nodes, as after a failure of its own. They go on forwarding,
-    // and pods count as not ready for no other reason.
-    if evidence.nodes.iter().all(NodeInfo::is_unreachable) {
-        let nodes = evidence.nodes.iter().filter(|node| is_published(service, node)).collect();
-        return PublishableNodes { nodes, until: None };
+/// Returns the nodes with a ready proxy, and the published nodes whose proxy is being replaced.
+pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) -> PublishableNodes<'a> {
+    // If all nodes are unreachable, the control plane has probably lost its network. Pods then count as not ready, but
+    // the nodes still forward. So the published addresses stay.
+    if inputs.nodes.iter().all(NodeInfo::is_unreachable) {
+        let nodes = inputs.nodes.iter().filter(|node| is_published(service, node)).collect();
+        return PublishableNodes { nodes, recheck_at: None };
     }
-    let mut backed = PublishableNodes::default();
-    let mut held = PublishableNodes::default();
-    for node in evidence.nodes {
-        if node.exclusion.is_some() || !(evidence.may_answer)(node) {
+    let mut ready = PublishableNodes::default();
+    let mut replacing = PublishableNodes::default();
+    for node in inputs.nodes {
+        if node.exclusion.is_some() || !(inputs.may_answer)(node) {
             continue;
         }
-        if evidence.pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod)) {
-            backed.nodes.push(node);
+        if has_ready_pod(inputs.pods, &node.name) {
+            ready.nodes.push(node);
             continue;
         }
-        let may_stay = is_published(service, node) && (evidence.will_return)(node);
-        if let Some(until) =
-            held_until(evidence, &node.name).filter(|until| may_stay && *until > evidence.now)
-        {
-            held.nodes.push(node);
-            held.until = Some(held.until.map_or(until, |other| other.min(until)));
+        let may_stay = is_published(service, node) && (inputs.may_run_proxy)(node);
+        let grace_end = grace_end(inputs, &node.name).filter(|end| may_stay && *end > inputs.now);
+        if let Some(end) = grace_end {
+            replacing.nodes.push(node);
+            replacing.recheck_at = replacing.recheck_at.into_iter().chain([end]).min();
         }
     }
-    // A proxy that moves leaves a node without one; only an empty status is to be avoided then.
-    if !evidence.may_move || backed.nodes.is_empty() {
-        backed.nodes.append(&mut held.nodes);
-        backed.until = held.until;
+    // A proxy that moves does not return to its node. Then the node stays only if the status would be empty.
+    if !inputs.proxies_can_move || ready.nodes.is_empty() {
+        ready.nodes.append(&mut replacing.nodes);
+        ready.recheck_at = replacing.recheck_at;
     }
-    backed
+    ready
 }
 
-/// Until when a node without a ready proxy may be believed to get one: it is being replaced, not failing.
-fn held_until(evidence: &AddressInputs, node: &str) -> Option<Timestamp> {
-    let mut pods = evidence.pods.iter().filter(|pod| runs_on(pod, node)).peekable();
+/// Returns when a node without a ready proxy is no longer considered to be in a rollout.
+///
+/// The time counts from the last creation or deletion of a pod, so it ends while a proxy keeps failing.
+fn grace_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
+    let mut pods = inputs.pods.iter().filter(|pod| runs_on(pod, node)).peekable();
     if pods.peek().is_none() {
-        return Some(*evidence.missing.get(node)? + ROLLOUT_GRACE);
+        return Some(*inputs.pod_missing_since.get(node)? + ROLLOUT_GRACE);
     }
-    pods.filter_map(|pod| since(pod)).max().map(|since| since + ROLLOUT_GRACE)
+    pods.filter_map(|pod| last_change(pod)).max().map(|changed| changed + ROLLOUT_GRACE)
 }
 
-/// When a pod was made, or told to go.
-fn since(pod: &Pod) -> Option<Timestamp> {
-    let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_default());
-    match &pod.metadata.deletion_timestamp {
-        Some(end) => Some(end.0 - grace),
-        None => pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+/// Returns when a pod was created or, if it is being deleted, when the deletion was requested.
+fn last_change(pod: &Pod) -> Option<Timestamp> {
+    let metadata = &pod.metadata;
+    match &metadata.deletion_timestamp {
+        Some(deletion) => {
+            let grace_period = metadata.deletion_grace_period_seconds.unwrap_or_default();
+            Some(deletion.0 - SignedDuration::from_secs(grace_period))
+        }
+        None => metadata.creation_timestamp.as_ref().map(|creation| creation.0),
     }
 }
 
-/// What the status should say: families in the Service's order, sorted within, each address once.
+/// Returns the addresses for the status: by family in the Service's order, then sorted, each address once.
 pub(super) fn ingress(
     service: &Service,
     nodes: &[&NodeInfo],
-    types: &[AddressType],
-    mode: IpMode,
+    address_types: &[AddressType],
+    ip_mode: IpMode,
 ) -> Vec<LoadBalancerIngress> {
-    let addresses: BTreeSet<IpAddr> = nodes.iter().flat_map(|node| node.published(types)).collect();
+    let addresses: BTreeSet<IpAddr> =
+        nodes.iter().flat_map(|node| node.addresses_to_publish(address_types)).collect();
     let families = service.spec.iter().flat_map(|spec| spec.ip_families.iter().flatten());
+    let has_family = |address: &IpAddr, family: &str| Family::from_ip(*address).as_str() == family;
     families
-        .flat_map(|family| addresses.iter().filter(move |address| is_of(address, family)))
+        .flat_map(|family| addresses.iter().filter(move |address| has_family(address, family)))
         .map(|address| LoadBalancerIngress {
             ip: Some(address.to_string()),
-            ip_mode: Some(mode.as_str().to_owned()),
+            ip_mode: Some(ip_mode.as_str().to_owned()),
             ..LoadBalancerIngress::default()
         })
         .collect()
-}
-
-/// Whether a pod was put on a node.
-pub(crate) fn runs_on(pod: &Pod, node: &str) -> bool {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
-}
-
-/// Whether a pod is ready, and to stay.
-pub(crate) fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-fn is_of(address: &IpAddr, family: &str) -> bool {
-    match address {
-        IpAddr::V4(_) => family == "IPv4",
-        IpAddr::V6(_) => family == "IPv6",
-    }
 }
 
 #[cfg(test)]
@@ -147,31 +140,31 @@ mod tests {
     use crate::decide::fixtures::{at, node, pod, service};
     use crate::node_info::UNREACHABLE_TAINT;
 
-    const TYPES: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
+    const EXTERNAL_FIRST: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
 
-    fn ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now: i64) -> Vec<String> {
+    fn published_ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now: i64) -> Vec<String> {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-        let nodes: Vec<_> = nodes.iter().map(NodeInfo::of).collect();
-        let missing = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
-        let yes = |_: &NodeInfo| true;
-        let evidence = AddressInputs {
+        let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
+        let pod_missing_since = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
+        let any_node = |_: &NodeInfo| true;
+        let inputs = AddressInputs {
             pods: &pods,
             nodes: &nodes,
-            missing: &missing,
-            may_answer: &yes,
-            will_return: &yes,
-            may_move: false,
+            pod_missing_since: &pod_missing_since,
+            may_answer: &any_node,
+            may_run_proxy: &any_node,
+            proxies_can_move: false,
             now: at(now),
         };
-        let backed = backed(service, &evidence);
-        ingress(service, &backed.nodes, &TYPES, IpMode::Vip)
+        let selected = select_nodes(service, &inputs);
+        ingress(service, &selected.nodes, &EXTERNAL_FIRST, IpMode::Vip)
             .into_iter()
             .filter_map(|ingress| ingress.ip)
             .collect()
     }
 
     #[test]
-    fn only_nodes_with_a_ready_proxy_are_published_sorted_by_number() {
+    fn nodes_with_a_ready_proxy_are_published_in_numerical_order() {
         let service = service("web").tcp(80).build();
         let nodes = vec![
             node("n1").internal("10.0.0.100").build(),
@@ -185,20 +178,20 @@ mod tests {
             pod("c").on("n3").build(),
             pod("d").on("n4").ready().terminating(0).build(),
         ];
-        assert_eq!(ips(&service, pods, &nodes, 0), ["10.0.0.20", "10.0.0.100"]);
+        assert_eq!(published_ips(&service, pods, &nodes, 0), ["10.0.0.20", "10.0.0.100"]);
     }
 
     #[test]
-    fn families_come_in_the_services_order() {
-        let nodes = || vec![node("n1").internal("10.0.0.1").internal("fd00::1").build()];
+    fn addresses_are_in_the_order_of_the_service_families() {
+        let nodes = || [node("n1").internal("10.0.0.1").internal("fd00::1").build()];
         let pods = || vec![pod("a").on("n1").ready().build()];
         let dual = |families: &[&str]| service("web").tcp(80).families(families).build();
-        assert_eq!(ips(&dual(&["IPv6", "IPv4"]), pods(), &nodes(), 0), ["fd00::1", "10.0.0.1"]);
-        assert_eq!(ips(&dual(&["IPv4"]), pods(), &nodes(), 0), ["10.0.0.1"]);
+        assert_eq!(published_ips(&dual(&["IPv6", "IPv4"]), pods(), &nodes(), 0), ["fd00::1", "10.0.0.1"]);
+        assert_eq!(published_ips(&dual(&["IPv4"]), pods(), &nodes(), 0), ["10.0.0.1"]);
     }
 
     #[test]
-    fn an_address_shared_by_nodes_is_published_once_and_an_unusable_node_never() {
+    fn a_shared_address_is_published_once_and_an_excluded_node_is_not_published() {
         let service = service("web").tcp(80).build();
         let nodes = vec![
             node("n1").external("203.0.113.1").build(),
@@ -206,38 +199,48 @@ mod tests {
             node("n3").external("203.0.113.3").unready().build(),
         ];
         let pods = ["n1", "n2", "n3", "gone"].map(|on| pod(on).on(on).ready().build()).into();
-        assert_eq!(ips(&service, pods, &nodes, 0), ["203.0.113.1"]);
+        assert_eq!(published_ips(&service, pods, &nodes, 0), ["203.0.113.1"]);
     }
 
     #[test]
-    fn a_lost_node_is_left_out_but_when_all_are_lost_what_was_published_stays() {
+    fn an_unreachable_node_is_not_published_unless_all_nodes_are_unreachable() {
         let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
-        let lost = |name, ip| node(name).internal(ip).unready();
+        let unreachable = |name, ip| node(name).internal(ip).unready();
         let pods = || vec![pod("a").on("n1").build(), pod("b").on("n2").ready().build()];
-        let one = [lost("n1", "10.0.0.1").build(), node("n2").internal("10.0.0.2").build()];
-        assert_eq!(ips(&service, pods(), &one, 1000), ["10.0.0.2"]);
-        let all = [lost("n1", "10.0.0.1").build(), lost("n2", "10.0.0.2").taint(UNREACHABLE_TAINT).build()];
-        assert_eq!(ips(&service, pods(), &all, 1000), ["10.0.0.1"]);
+        let one_unreachable =
+            [unreachable("n1", "10.0.0.1").build(), node("n2").internal("10.0.0.2").build()];
+        assert_eq!(published_ips(&service, pods(), &one_unreachable, 1000), ["10.0.0.2"]);
+        let all_unreachable = [
+            unreachable("n1", "10.0.0.1").build(),
+            unreachable("n2", "10.0.0.2").taint(UNREACHABLE_TAINT).build(),
+        ];
+        assert_eq!(published_ips(&service, pods(), &all_unreachable, 1000), ["10.0.0.1"]);
     }
 
     #[test]
-    fn an_address_stays_while_its_proxy_is_replaced_but_not_for_ever() {
+    fn an_address_stays_for_the_rollout_grace_while_its_proxy_is_replaced() {
         let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
-        let nodes = || vec![node("n1").internal("10.0.0.1").build()];
-        let leaving = || pod("old").on("n1").ready().terminating(100).build();
+        let nodes = || [node("n1").internal("10.0.0.1").build()];
+        let terminating = || pod("old").on("n1").ready().terminating(100).build();
         let starting = || pod("new").on("n1").created(100).build();
-        for replaced in [vec![leaving()], vec![starting()], vec![leaving(), starting()], vec![]] {
-            assert_eq!(ips(&service, replaced.clone(), &nodes(), 130), ["10.0.0.1"]);
-            assert!(ips(&service, replaced, &nodes(), 170).is_empty());
+        for pods in [vec![terminating()], vec![starting()], vec![terminating(), starting()], vec![]] {
+            assert_eq!(published_ips(&service, pods.clone(), &nodes(), 130), ["10.0.0.1"]);
+            assert!(published_ips(&service, pods, &nodes(), 170).is_empty());
         }
     }
 
     #[test]
-    fn a_proxy_that_fails_takes_its_address_away_at_once_and_a_new_node_has_to_wait_for_its_proxy() {
-        let nodes = || vec![node("n1").internal("10.0.0.1").build()];
-        let known = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
-        assert!(ips(&known, vec![pod("failed").on("n1").created(0).build()], &nodes(), 130).is_empty());
-        let new = service("web").tcp(80).build();
-        assert!(ips(&new, vec![pod("young").on("n1").created(100).build()], &nodes(), 130).is_empty());
+    fn a_failing_proxy_removes_its_address_at_once_and_a_new_node_waits_for_its_proxy() {
+        let nodes = || [node("n1").internal("10.0.0.1").build()];
+        let published = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
+        assert!(
+            published_ips(&published, vec![pod("failed").on("n1").created(0).build()], &nodes(), 130)
+                .is_empty()
+        );
+        let unpublished = service("web").tcp(80).build();
+        assert!(
+            published_ips(&unpublished, vec![pod("young").on("n1").created(100).build()], &nodes(), 130)
+                .is_empty()
+        );
     }
 }

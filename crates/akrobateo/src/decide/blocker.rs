@@ -1,82 +1,106 @@
-//! What keeps a Service from having addresses, beyond what its proxies' pods say. Pure.
+//! Finds what keeps a Service from having addresses, apart from failures of its proxy pods. Pure.
 
-use std::sync::Arc;
-
-use k8s_openapi::api::core::v1::Pod;
+use akrobateo_core::annotations;
 use k8s_openapi::jiff::Timestamp;
 
-use super::addresses::{PublishableNodes, is_ready, runs_on};
+use super::pod_status::has_ready_pod;
+use super::service_state::ServiceState;
+use super::workload::POD_CREATION_TIMEOUT;
 use crate::address_type::AddressType;
-use crate::decide::ServiceState;
 use crate::node_info::{ExclusionReason, NodeInfo};
 use crate::reason::Reason;
 use crate::spec::LoadBalancerSpec;
 
-/// The first thing to mend.
+/// The cause that keeps a Service from having addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Blocker {
-    #[error("no node has the labels that the node selector asks for, and only taints that are tolerated")]
+    #[error(
+        "no node matches the node selector and has only tolerated taints; change the labels or taints of a node, or \
+         the annotations {} and {}",
+        annotations::NODE_SELECTOR,
+        annotations::TOLERATIONS
+    )]
     NoMatchingNode,
-    #[error("externalTrafficPolicy is Local and no node has a ready endpoint")]
+    #[error(
+        "externalTrafficPolicy is Local and no node has a ready endpoint; check the Service's selector and the \
+         readiness of its pods"
+    )]
     NoReadyEndpoint,
-    #[error("externalTrafficPolicy is Local and no node with a ready endpoint has a ready proxy")]
+    #[error(
+        "externalTrafficPolicy is Local and no node has both a ready endpoint and a ready proxy; check that the node \
+         selector ({}) matches the nodes of the endpoints",
+        annotations::NODE_SELECTOR
+    )]
     EndpointsWithoutProxy,
     #[error(
-        "node {node}, which has a ready proxy, has no {families} address of type {types}, nor does its annotation {} name one",
-        akrobateo_core::annotations::NODE_ADDRESS
+        "node {node} can be published but has no {families} address of type {types}; set the annotation {} on the \
+         Service, or {} on the node",
+        annotations::ADDRESS_TYPES,
+        annotations::NODE_ADDRESS
     )]
     NoNodeAddress { node: String, families: String, types: String },
-    #[error("node {node}, which has a ready proxy, cannot be published: {why}")]
-    NodeExcluded { node: String, why: ExclusionReason },
-    #[error("no proxy pod has been made; kubectl describe {0} says why")]
-    NoPodCreated(String),
+    #[error(
+        "node {node} has a ready proxy but is not published: {reason}; fix the node, or run proxies on other nodes"
+    )]
+    NodeExcluded { node: String, reason: ExclusionReason },
+    #[error(
+        "no proxy pod was created within {} s; run: kubectl describe {workload}",
+        POD_CREATION_TIMEOUT.as_secs()
+    )]
+    NoPodCreated { workload: String },
 }
 
 impl Blocker {
-    /// The reason of conditions and events.
+    /// Returns the reason for the condition and the event.
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::NoMatchingNode => Reason::NoNodes,
             Self::NoReadyEndpoint | Self::EndpointsWithoutProxy => Reason::NoEndpoints,
             Self::NoNodeAddress { .. } | Self::NodeExcluded { .. } => Reason::NoAddresses,
-            Self::NoPodCreated(_) => Reason::ProxiesNotReady,
+            Self::NoPodCreated { .. } => Reason::ProxiesNotReady,
         }
     }
 
-    /// Looks for one, for a Service without addresses although `backed` nodes have a proxy; and tells when another
-    /// look is due although nothing has happened.
+    /// Returns the first blocker of a Service without addresses. `publishable` are the nodes with a ready proxy that may be
+    /// published.
     pub(super) fn find(
-        observed: &ServiceState,
-        wish: &LoadBalancerSpec,
-        backed: &PublishableNodes,
+        state: &ServiceState,
+        spec: &LoadBalancerSpec,
+        publishable: &[&NodeInfo],
         now: Timestamp,
-    ) -> (Option<Self>, Option<Timestamp>) {
-        let ServiceState { service, pods, nodes, endpoint_nodes, workloads, .. } = observed;
-        let stuck = workloads.first().and_then(|workload| workload.stuck(pods));
-        let due = stuck.as_ref().map(|(since, _)| *since).filter(|since| *since > now);
-        let ready: Vec<_> = nodes.iter().filter(|node| has_ready_proxy(pods, node)).collect();
-        let obstacle = if !nodes.iter().any(|node| wish.nodes.includes(node)) {
-            Some(Self::NoMatchingNode)
-        } else if wish.local && endpoint_nodes.is_empty() {
-            Some(Self::NoReadyEndpoint)
-        } else if let Some(node) = backed.nodes.first() {
-            let families = service.iter().flat_map(|service| &service.spec);
-            let families =
-                families.flat_map(|spec| spec.ip_families.iter().flatten()).cloned().collect::<Vec<_>>();
-            let types = wish.address_types.iter().map(|kind| AddressType::as_str(*kind)).collect::<Vec<_>>();
-            let (families, types) = (families.join(" or "), types.join(" or "));
-            Some(Self::NoNodeAddress { node: node.name.clone(), families, types })
-        } else if let Some((node, why)) = ready.iter().find_map(|node| Some((node, node.exclusion?))) {
-            Some(Self::NodeExcluded { node: node.name.clone(), why })
-        } else if wish.local && !ready.is_empty() {
-            Some(Self::EndpointsWithoutProxy)
-        } else {
-            stuck.filter(|(since, _)| *since <= now).map(|(_, named)| Self::NoPodCreated(named))
-        };
-        (obstacle, due)
+    ) -> Option<Self> {
+        if !state.nodes.iter().any(|node| spec.nodes.matches(node)) {
+            return Some(Self::NoMatchingNode);
+        }
+        if spec.is_traffic_policy_local && state.endpoint_nodes.is_empty() {
+            return Some(Self::NoReadyEndpoint);
+        }
+        if let Some(node) = publishable.first() {
+            return Some(Self::no_node_address(state, spec, node));
+        }
+        let mut nodes_with_proxy =
+            state.nodes.iter().filter(|node| has_ready_pod(&state.pods, &node.name)).peekable();
+        let has_ready_proxy = nodes_with_proxy.peek().is_some();
+        if let Some((node, reason)) = nodes_with_proxy.find_map(|node| Some((node, node.exclusion?))) {
+            return Some(Self::NodeExcluded { node: node.name.clone(), reason });
+        }
+        if spec.is_traffic_policy_local && has_ready_proxy {
+            return Some(Self::EndpointsWithoutProxy);
+        }
+        let workload = state.workloads.first()?;
+        let deadline = workload.pod_creation_deadline(&state.pods)?;
+        (deadline <= now).then(|| Self::NoPodCreated { workload: workload.kubectl_arguments() })
     }
-}
 
-fn has_ready_proxy(pods: &[Arc<Pod>], node: &NodeInfo) -> bool {
-    pods.iter().any(|pod| runs_on(pod, &node.name) && is_ready(pod))
+    fn no_node_address(state: &ServiceState, spec: &LoadBalancerSpec, node: &NodeInfo) -> Self {
+        let service_spec = state.service.iter().flat_map(|service| &service.spec);
+        let families: Vec<_> =
+            service_spec.flat_map(|spec| spec.ip_families.iter().flatten()).map(String::as_str).collect();
+        let types: Vec<_> = spec.address_types.iter().copied().map(AddressType::as_str).collect();
+        Self::NoNodeAddress {
+            node: node.name.clone(),
+            families: families.join(" or "),
+            types: types.join(" or "),
+        }
+    }
 }

@@ -1,150 +1,140 @@
-//! The condition `akrobateo.io/Exposed`: whether a Service has addresses, and if not, why. Pure.
+//! The condition `akrobateo.io/Exposed`: whether a Service has addresses, and why not. Pure.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::ResourceExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
 
 use super::blocker::Blocker;
+use super::pod_failure::pod_failure;
 use crate::allocation::{Allocation, Conflict};
 use crate::reason::Reason;
 use crate::spec::SpecError;
 
-/// The condition's type.
-pub(super) const EXPOSED: &str = "akrobateo.io/Exposed";
-/// Conflicts that a message names; a Service with hundreds of ports may have as many.
-const NAMED_CONFLICTS: usize = 3;
+/// The type of the condition.
+const EXPOSED: &str = "akrobateo.io/Exposed";
+/// Most conflicts in a message. A Service with hundreds of ports may have as many.
+const MAX_LISTED_CONFLICTS: usize = 3;
 
-/// The state of a Service's exposure.
+/// The content of a Service's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exposure {
     pub(crate) reason: Reason,
     pub(crate) message: String,
-    /// The reason of a Warning, if somebody has to do something about it.
+    /// The reason of a Warning event, if the user has to act.
     pub(crate) warning: Option<Reason>,
 }
 
+/// The state of an accepted Service.
+enum State<'a> {
+    /// It has the addresses of all its nodes.
+    Exposed,
+    /// It has addresses, but other Services own its ports on some nodes.
+    PartlyExposed,
+    /// It has no address, and the cause is known.
+    Blocked(&'a Blocker),
+    /// It has no address, because its proxy pods fail.
+    PodsFailing,
+    /// It has no address yet.
+    Starting,
+}
+
 impl Exposure {
-    /// Of a Service that asks for what cannot be had.
-    pub(super) fn refused(refusal: &SpecError, still_served: bool) -> Self {
-        let rest = if still_served { "; the proxies from before go on" } else { "" };
-        let reason = refusal.reason();
-        Self { reason, message: format!("{refusal}{rest}"), warning: Some(reason) }
+    /// Returns the condition of a Service whose spec is invalid.
+    pub(super) fn rejected(error: &SpecError, has_addresses: bool) -> Self {
+        let suffix = if has_addresses { ". The previous proxies keep running" } else { "" };
+        let reason = error.reason();
+        Self { reason, message: format!("{error}{suffix}"), warning: Some(reason) }
     }
 
-    /// Of a Service whose ports belong to others on every node.
-    pub(super) fn conflicting(verdict: &Allocation) -> Self {
-        let message = conflicts(&verdict.conflicts);
-        Self { reason: Reason::PortConflict, message, warning: Some(Reason::PortConflict) }
+    /// Returns the condition of a Service whose ports belong to other Services on every node.
+    pub(super) fn conflicting(allocation: &Allocation) -> Self {
+        let reason = Reason::PortConflict;
+        Self { reason, message: describe_conflicts(&allocation.conflicts), warning: Some(reason) }
     }
 
-    /// Of a Service whose proxies should run.
-    pub(super) fn served(
-        addresses: usize,
-        verdict: &Allocation,
-        caveat: Option<String>,
+    /// Returns the condition of a Service whose proxies should run.
+    pub(super) fn accepted(
+        has_addresses: bool,
+        blocker: Option<&Blocker>,
+        allocation: &Allocation,
         pods: &[Arc<Pod>],
-        obstacle: Option<&Blocker>,
+        client_address_warning: Option<String>,
     ) -> Self {
-        let exposed = addresses > 0;
-        let obstacle = obstacle.filter(|_| !exposed);
-        let failing = trouble(pods);
-        let partly = (!verdict.conflicts.is_empty()).then(|| conflicts(&verdict.conflicts));
-        let (reason, state) = match (exposed, obstacle, &failing) {
-            (true, ..) if partly.is_some() => (Reason::PartlyExposed, None),
-            (true, ..) => (Reason::Exposed, None),
-            (false, Some(obstacle), _) => (obstacle.reason(), Some(obstacle.to_string())),
-            (false, None, Some(_)) => (Reason::ProxiesNotReady, None),
-            (false, None, None) => (Reason::ProxiesNotReady, Some("no proxy is ready yet".to_owned())),
+        let conflicts = (!allocation.conflicts.is_empty()).then(|| describe_conflicts(&allocation.conflicts));
+        let failure = pod_failure(pods);
+        let state = match (has_addresses, blocker) {
+            (true, _) if conflicts.is_some() => State::PartlyExposed,
+            (true, _) => State::Exposed,
+            (false, Some(blocker)) => State::Blocked(blocker),
+            (false, None) if failure.is_some() => State::PodsFailing,
+            (false, None) => State::Starting,
         };
-        let warnings = [
-            obstacle.map(Blocker::reason),
-            partly.as_ref().map(|_| Reason::PortConflict),
-            failing.as_ref().map(|_| Reason::ProxiesNotReady),
-            caveat.as_ref().map(|_| Reason::ClientAddressNotKept),
-        ];
-        let warning = warnings.into_iter().flatten().next();
-        let message = [state, partly, failing, caveat].into_iter().flatten().collect::<Vec<_>>().join("; ");
+        let (reason, summary) = match &state {
+            State::Exposed => (Reason::Exposed, None),
+            State::PartlyExposed => (Reason::PartlyExposed, None),
+            State::Blocked(blocker) => (blocker.reason(), Some(blocker.to_string())),
+            State::PodsFailing => (Reason::ProxiesNotReady, None),
+            State::Starting => {
+                let summary = "no proxy is ready yet; waiting for the proxy pods to become ready".to_owned();
+                (Reason::ProxiesNotReady, Some(summary))
+            }
+        };
+        let warning = match state {
+            State::Blocked(blocker) => Some(blocker.reason()),
+            _ if conflicts.is_some() => Some(Reason::PortConflict),
+            _ if failure.is_some() => Some(Reason::ProxiesNotReady),
+            _ => client_address_warning.as_ref().map(|_| Reason::ClientAddressNotKept),
+        };
+        let parts = [summary, conflicts, failure, client_address_warning];
+        let message = parts.into_iter().flatten().collect::<Vec<_>>().join(". ");
         Self { reason, message, warning }
     }
 
-    /// Whether a Service's condition already says this.
-    pub(super) fn is_said_by(&self, condition: Option<&Condition>) -> bool {
-        condition.is_some_and(|condition| {
-            condition.status == self.status()
-                && condition.reason == self.reason.as_str()
-                && condition.message == self.message
-        })
-    }
-
-    /// The condition's status.
+    /// Returns the status of the condition.
     pub(crate) const fn status(&self) -> &'static str {
         if self.reason.is_exposed() { "True" } else { "False" }
     }
+
+    /// Returns true if a Service's current condition has the same content.
+    pub(super) fn matches(&self, current: Option<&Condition>) -> bool {
+        current.is_some_and(|current| {
+            current.status == self.status()
+                && current.reason == self.reason.as_str()
+                && current.message == self.message
+        })
+    }
+
+    /// Returns the condition to write. Its time is that of the last change of the status, not of the message.
+    pub(super) fn to_condition(&self, current: Option<&Condition>, now: Timestamp) -> Condition {
+        let same_status = current.filter(|current| current.status == self.status());
+        Condition {
+            type_: EXPOSED.to_owned(),
+            status: self.status().to_owned(),
+            reason: self.reason.as_str().to_owned(),
+            message: self.message.clone(),
+            last_transition_time: same_status
+                .map_or(Time(now), |current| current.last_transition_time.clone()),
+            observed_generation: None,
+        }
+    }
 }
 
-/// What a Service's condition says now.
-pub(super) fn said(service: &Service) -> Option<&Condition> {
+/// Returns the current condition of a Service.
+pub(super) fn current_condition(service: &Service) -> Option<&Condition> {
     let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().find(|condition| condition.type_ == EXPOSED)
 }
 
-fn conflicts(conflicts: &[Conflict]) -> String {
-    let one = |conflict: &Conflict| {
-        let (protocol, port) = conflict.port;
-        let protocol = protocol.as_str().to_uppercase();
-        match &conflict.node {
-            Some(node) => {
-                format!("port {port}/{protocol} on node {node} belongs to Service {}", conflict.owner)
-            }
-            None => format!("port {port}/{protocol} is the nodePort of Service {}", conflict.owner),
-        }
+fn describe_conflicts(conflicts: &[Conflict]) -> String {
+    let listed = conflicts.iter().take(MAX_LISTED_CONFLICTS).map(ToString::to_string);
+    let remaining = match conflicts.len().saturating_sub(MAX_LISTED_CONFLICTS) {
+        0 => None,
+        count => Some(format!("and {count} more")),
     };
-    let named = conflicts.iter().take(NAMED_CONFLICTS).map(one).collect::<Vec<_>>().join("; ");
-    match conflicts.len().saturating_sub(NAMED_CONFLICTS) {
-        0 => named,
-        more => format!("{named}; and {more} more"),
-    }
-}
-
-/// What keeps proxies from running, of the first that has something to say; without what changes at each retry.
-fn trouble(pods: &[Arc<Pod>]) -> Option<String> {
-    let mut pods: Vec<_> = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
-    pods.sort_by_key(|pod| pod.name_any());
-    pods.into_iter().find_map(|pod| unscheduled(pod).or_else(|| waiting(pod)))
-}
-
-fn unscheduled(pod: &Pod) -> Option<String> {
-    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
-    let condition =
-        conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
-    let message = condition.message.as_deref()?;
-    let essence = message.split_once(" preemption:").map_or(message, |(essence, _)| essence).trim_end();
-    let hint =
-        if essence.contains("free ports") { " (another pod holds the port as its hostPort)" } else { "" };
-    Some(format!("a proxy cannot be scheduled: {essence}{hint}"))
-}
-
-fn waiting(pod: &Pod) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let containers =
-        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    for container in containers {
-        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
-        let Some(reason) = waiting.and_then(|waiting| waiting.reason.as_deref()) else { continue };
-        if ["ContainerCreating", "PodInitializing"].contains(&reason) {
-            continue;
-        }
-        let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-        let said =
-            last.and_then(|ended| ended.message.as_deref()).map(str::trim).filter(|said| !said.is_empty());
-        return Some(match said {
-            Some(said) => format!("a proxy does not run: {said}"),
-            None => format!("a proxy does not run: {reason}"),
-        });
-    }
-    None
+    let list = listed.chain(remaining).collect::<Vec<_>>().join(", ");
+    format!("{list}; use other ports, or select other nodes")
 }
 
 #[cfg(test)]
@@ -152,32 +142,23 @@ mod tests {
     use super::*;
     use crate::decide::fixtures::pod;
 
-    fn served(addresses: usize, pods: Vec<Pod>) -> Exposure {
-        let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-        Exposure::served(addresses, &Allocation::default(), None, &pods, None)
+    fn accepted(has_addresses: bool, pod: Pod) -> Exposure {
+        Exposure::accepted(has_addresses, None, &Allocation::default(), &[Arc::new(pod)], None)
     }
 
     #[test]
-    fn a_service_whose_proxies_are_starting_is_no_trouble() {
-        let exposure = served(0, vec![pod("a").on("n1").build()]);
+    fn starting_proxies_are_no_warning() {
+        let exposure = accepted(false, pod("a").on("n1").build());
         assert_eq!((exposure.reason, exposure.warning), (Reason::ProxiesNotReady, None));
+        assert!(exposure.message.contains("no proxy is ready yet"), "{}", exposure.message);
     }
 
     #[test]
-    fn a_port_that_another_pod_holds_is_explained() {
-        let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. \
-                       preemption: 0/3 nodes are available: 3 No preemption victims found.";
-        let exposure = served(0, vec![pod("a").unscheduled(message).build()]);
-        assert_eq!(exposure.warning, Some(Reason::ProxiesNotReady));
-        assert!(exposure.message.contains("didn't have free ports"), "{}", exposure.message);
-        assert!(exposure.message.contains("another pod holds the port"), "{}", exposure.message);
-        assert!(!exposure.message.contains("preemption"), "{}", exposure.message);
-    }
-
-    #[test]
-    fn what_a_proxy_said_when_it_ended_is_passed_on() {
-        let exposure = served(1, vec![pod("a").on("n1").crashed("no nf_tables in this kernel").build()]);
-        assert!(exposure.reason.is_exposed());
-        assert_eq!(exposure.message, "a proxy does not run: no nf_tables in this kernel");
+    fn failing_proxies_are_a_warning_also_if_other_proxies_are_ready() {
+        let failing = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
+        let (exposed, unexposed) = (accepted(true, failing()), accepted(false, failing()));
+        assert_eq!((exposed.reason, exposed.warning), (Reason::Exposed, Some(Reason::ProxiesNotReady)));
+        assert_eq!(unexposed.reason, Reason::ProxiesNotReady);
+        assert_eq!(exposed.message, unexposed.message);
     }
 }

@@ -1,4 +1,4 @@
-//! Builders of objects for tests: `service("web").tcp(80).build()`.
+//! Builders of objects for tests, for example `service("web").tcp(80).build()`. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Placement, ProxyConfig};
+use super::proxy_config::{Placement, ProxyConfig};
 use crate::address_type::AddressType;
 use crate::key::ServiceKey;
 use crate::spec::{IpMode, PortSet, ServiceDefaults, WorkloadKind};
 
-pub(crate) fn settings() -> ProxyConfig {
+pub(crate) fn proxy_config() -> ProxyConfig {
     ProxyConfig { placement: Placement::Shared("kube-system".to_owned()), image: "lb:test".to_owned() }
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn key(name: &str) -> ServiceKey {
     ServiceKey { namespace: "default".to_owned(), name: name.to_owned() }
 }
 
-/// A moment, in seconds after the beginning.
+/// Returns a time, in seconds after the Unix epoch.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
@@ -49,7 +49,7 @@ fn strings(texts: &[&str]) -> Vec<String> {
 
 pub(crate) struct ServiceBuilder(Service);
 
-/// A wanted Service in `default`, without ports.
+/// Returns an eligible Service in `default`, without ports.
 pub(crate) fn service(name: &str) -> ServiceBuilder {
     let service = Service {
         metadata: ObjectMeta {
@@ -107,7 +107,7 @@ impl ServiceBuilder {
         self.spec(|spec| spec.ip_families = Some(strings(families)))
     }
 
-    pub(crate) fn sources(self, ranges: &[&str]) -> Self {
+    pub(crate) fn source_ranges(self, ranges: &[&str]) -> Self {
         self.spec(|spec| spec.load_balancer_source_ranges = Some(strings(ranges)))
     }
 
@@ -115,8 +115,8 @@ impl ServiceBuilder {
         self.spec(|spec| spec.load_balancer_class = Some(class.to_owned()))
     }
 
-    pub(crate) fn kind(self, kind: &str) -> Self {
-        self.spec(|spec| spec.type_ = Some(kind.to_owned()))
+    pub(crate) fn service_type(self, service_type: &str) -> Self {
+        self.spec(|spec| spec.type_ = Some(service_type.to_owned()))
     }
 
     pub(crate) fn annotation(mut self, key: &str, value: &str) -> Self {
@@ -124,7 +124,7 @@ impl ServiceBuilder {
         self
     }
 
-    pub(crate) fn local(self) -> Self {
+    pub(crate) fn traffic_policy_local(self) -> Self {
         self.spec(|spec| spec.external_traffic_policy = Some("Local".to_owned()))
     }
 
@@ -133,16 +133,16 @@ impl ServiceBuilder {
         self
     }
 
-    pub(crate) fn being_deleted(mut self) -> Self {
+    pub(crate) fn terminating(mut self) -> Self {
         self.0.metadata.deletion_timestamp = Some(Time(at(0)));
         self
     }
 
-    /// An address in the status, written by `manager`.
-    pub(crate) fn published(mut self, ip: &str, mode: &str, manager: &str) -> Self {
+    /// Sets the status to one address, written by the field manager `manager`.
+    pub(crate) fn published(mut self, ip: &str, ip_mode: &str, manager: &str) -> Self {
         let ingress = LoadBalancerIngress {
             ip: Some(ip.to_owned()),
-            ip_mode: Some(mode.to_owned()),
+            ip_mode: Some(ip_mode.to_owned()),
             ..LoadBalancerIngress::default()
         };
         self.0.status = Some(ServiceStatus {
@@ -164,7 +164,7 @@ impl ServiceBuilder {
 
 pub(crate) struct NodeBuilder(Node);
 
-/// A Ready node without addresses.
+/// Returns a Ready Linux node without addresses.
 pub(crate) fn node(name: &str) -> NodeBuilder {
     NodeBuilder(Node {
         metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
@@ -224,12 +224,12 @@ impl NodeBuilder {
 
 pub(crate) struct PodBuilder(Pod);
 
-/// A proxy pod of the Service `default/web`, not scheduled and not ready.
+/// Returns a proxy pod of the Service `default/web`, neither scheduled nor ready.
 pub(crate) fn pod(name: &str) -> PodBuilder {
     PodBuilder(Pod {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            labels: Some(labels::of_proxy("default", "web")),
+            labels: Some(labels::proxy_labels("default", "web")),
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec::default()),
@@ -243,9 +243,9 @@ impl PodBuilder {
         self
     }
 
-    /// Told to go at this moment, with half a minute's grace.
-    pub(crate) fn terminating(mut self, told: i64) -> Self {
-        self.0.metadata.deletion_timestamp = Some(Time(at(told + 30)));
+    /// Marks the pod as deleted at `requested`, with a grace period of 30 s.
+    pub(crate) fn terminating(mut self, requested: i64) -> Self {
+        self.0.metadata.deletion_timestamp = Some(Time(at(requested + 30)));
         self.0.metadata.deletion_grace_period_seconds = Some(30);
         self
     }
@@ -274,18 +274,27 @@ impl PodBuilder {
         self.condition("PodScheduled", "False", Some(message))
     }
 
-    /// Waiting to be started again, after it has said this.
-    pub(crate) fn crashed(mut self, said: &str) -> Self {
-        let waiting =
-            ContainerStateWaiting { reason: Some("CrashLoopBackOff".to_owned()), ..Default::default() };
-        let ended = ContainerStateTerminated { message: Some(said.to_owned()), ..Default::default() };
+    fn container_status(mut self, waiting_reason: &str, last_state: Option<ContainerState>) -> Self {
+        let waiting = ContainerStateWaiting { reason: Some(waiting_reason.to_owned()), ..Default::default() };
         self.0.status.get_or_insert_default().container_statuses = Some(vec![ContainerStatus {
             name: "forward".to_owned(),
             state: Some(ContainerState { waiting: Some(waiting), ..Default::default() }),
-            last_state: Some(ContainerState { terminated: Some(ended), ..Default::default() }),
+            last_state,
             ..ContainerStatus::default()
         }]);
         self
+    }
+
+    /// Makes the container wait before its first start.
+    pub(crate) fn waiting(self, reason: &str) -> Self {
+        self.container_status(reason, None)
+    }
+
+    /// Makes the container wait for a restart after a crash with this termination message.
+    pub(crate) fn crashed(self, message: &str) -> Self {
+        let terminated = ContainerStateTerminated { message: Some(message.to_owned()), ..Default::default() };
+        let last_state = ContainerState { terminated: Some(terminated), ..Default::default() };
+        self.container_status("CrashLoopBackOff", Some(last_state))
     }
 
     pub(crate) fn build(self) -> Pod {

@@ -1,4 +1,4 @@
-//! Remembers since when published nodes have had no proxy pod at all: pods cannot tell. Pure.
+//! Remembers since when published nodes have no proxy pod, because a deleted pod leaves no trace. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -6,16 +6,17 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::decide::{is_published, runs_on};
+use super::addresses::is_published;
+use super::pod_status::runs_on;
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 
-/// For each Service, its published nodes without a pod.
+/// For each Service the published nodes without a pod, with the time when the pod was first missing.
 #[derive(Debug, Default)]
 pub(crate) struct MissingPods(HashMap<ServiceKey, BTreeMap<String, Timestamp>>);
 
 impl MissingPods {
-    /// Takes note of what is missing now.
+    /// Records and returns the nodes of a Service without a pod. A node keeps the time of its first record.
     pub(crate) fn update(
         &mut self,
         key: &ServiceKey,
@@ -24,21 +25,21 @@ impl MissingPods {
         nodes: &[NodeInfo],
         now: Timestamp,
     ) -> BTreeMap<String, Timestamp> {
-        let before = self.0.remove(key).unwrap_or_default();
-        let missing = nodes
+        let previous = self.0.remove(key).unwrap_or_default();
+        let nodes_without_pod = nodes
             .iter()
             .filter(|node| is_published(service, node) && !pods.iter().any(|pod| runs_on(pod, &node.name)));
-        let since = |node: &NodeInfo| (node.name.clone(), before.get(&node.name).copied().unwrap_or(now));
-        let gaps: BTreeMap<_, _> = missing.map(since).collect();
-        if !gaps.is_empty() {
-            self.0.insert(key.clone(), gaps.clone());
+        let missing_since: BTreeMap<_, _> = nodes_without_pod
+            .map(|node| (node.name.clone(), previous.get(&node.name).copied().unwrap_or(now)))
+            .collect();
+        if !missing_since.is_empty() {
+            self.0.insert(key.clone(), missing_since.clone());
         }
-        gaps
+        missing_since
     }
 
-    /// Forgets a Service that is gone.
-    pub(crate) fn forget(&mut self, key: &ServiceKey) -> BTreeMap<String, Timestamp> {
+    /// Removes the records of a Service that no longer exists.
+    pub(crate) fn forget(&mut self, key: &ServiceKey) {
         self.0.remove(key);
-        BTreeMap::new()
     }
 }

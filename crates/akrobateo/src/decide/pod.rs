@@ -1,10 +1,11 @@
-//! The pods that run a Service's proxies. Pure. Nothing in them may change without forwarding being changed, for every
-//! change of the template interrupts forwarding on each node.
+//! The spec of proxy pods. Pure.
+//!
+//! Each change replaces all pods and interrupts forwarding. So nothing here may change unless the forwarding changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE};
-use akrobateo_core::{DataPath, ProxyArgs, probe};
+use akrobateo_core::{DataPath, HostPort, ProxyArgs, probe};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
     NodeSelectorRequirement, NodeSelectorTerm, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
@@ -13,63 +14,71 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::spec::{HostPort, LoadBalancerSpec, NodeChoice, Requirement};
+use crate::spec::{LoadBalancerSpec, NodeSelection, Requirement};
 
-/// For the end of a proxy in the kernel, in seconds. It ends at once when told, unless it was told before it could
-/// listen; and until it has ended nobody else gets its ports.
-const GRACE: i64 = 3;
-/// For the end of one in userspace, whose connections end with it: as long as pods have by default.
-const DRAIN: i64 = 30;
+/// Termination grace period of a proxy in the kernel, in seconds.
+///
+/// The proxy exits at once on SIGTERM, except if the signal comes before its handler is installed. No other pod can use
+/// the hostPorts until the pod ends.
+const KERNEL_GRACE_PERIOD: i64 = 3;
+/// Termination grace period of a proxy in userspace, in seconds. Meanwhile its connections drain. It is the default of
+/// Kubernetes.
+const USERSPACE_GRACE_PERIOD: i64 = 30;
 
-/// At most for a proxy in the kernel, far above its need.
-const MEMORY: &str = "64Mi";
-/// At most in userspace, where the kernel's memory for sockets counts too: some 8 KiB for each of at most 65,536
+/// Memory limit of a proxy in the kernel, far above its use.
+const KERNEL_MEMORY: &str = "64Mi";
+/// Memory limit of a proxy in userspace. It includes the kernel's socket buffers: about 8 KiB for each of at most 65,536
 /// connections.
-const SOCKETS_MEMORY: &str = "512Mi";
+const USERSPACE_MEMORY: &str = "512Mi";
 
-/// How packets get through a proxy pod's node.
+/// The role of a Service's proxy pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyRole {
     /// The pod forwards to the Service's cluster IPs.
     Forward,
-    /// The pod only keeps the ports from others; kube-proxy answers, and keeps the client's address.
+    /// The pod only reserves the hostPorts. kube-proxy answers and keeps the client's address.
     ReservePorts,
 }
 
-/// The pods for a wish, off the nodes where others own its ports.
-pub(super) fn spec(
+/// Returns the spec of a Service's proxy pods, which must not run on `excluded_nodes`.
+pub(super) fn pod_spec(
     image: &str,
-    wish: &LoadBalancerSpec,
+    spec: &LoadBalancerSpec,
     excluded_nodes: &BTreeSet<String>,
-    path: ProxyRole,
+    role: ProxyRole,
 ) -> PodSpec {
-    let args = &wish.proxy;
-    let by = |data_path| path == ProxyRole::Forward && args.data_path == data_path;
-    let (kernel, userspace) = (by(DataPath::Kernel), by(DataPath::Userspace));
-    let routes_ipv6 = kernel && args.forwards.iter().any(|forward| forward.target.is_ipv6());
+    let args = &spec.proxy_args;
+    let forwards_in = |data_path| role == ProxyRole::Forward && args.data_path == data_path;
+    let in_userspace = forwards_in(DataPath::Userspace);
+    let needs_ipv6_forwarding =
+        forwards_in(DataPath::Kernel) && args.forwards.iter().any(|forward| forward.target.is_ipv6());
     PodSpec {
-        // A proxy needs no API access, and no hint of what else runs in its namespace.
+        // A proxy needs no API access, and no environment variables for the Services of its namespace.
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        host_network: (path == ProxyRole::ReservePorts).then_some(true),
-        init_containers: routes_ipv6.then(|| vec![ipv6_forwarding(image)]),
-        containers: vec![match path {
-            ProxyRole::Forward => forwarder(image, args, host_ports(wish)),
-            ProxyRole::ReservePorts => reserver(image, host_ports(wish)),
+        host_network: (role == ProxyRole::ReservePorts).then_some(true),
+        init_containers: needs_ipv6_forwarding.then(|| vec![ipv6_forwarding_container(image)]),
+        containers: vec![match role {
+            ProxyRole::Forward => forward_container(image, args, container_ports(spec)),
+            ProxyRole::ReservePorts => reserve_container(image, container_ports(spec)),
         }],
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
-        affinity: affinity(&wish.nodes, excluded_nodes),
-        tolerations: (!wish.nodes.tolerations.is_empty()).then(|| wish.nodes.tolerations.clone()),
-        priority_class_name: Some(wish.priority_class.clone()),
-        security_context: userspace.then(unprivileged_ports),
-        termination_grace_period_seconds: Some(if userspace { DRAIN } else { GRACE }),
+        affinity: node_affinity(&spec.nodes, excluded_nodes),
+        tolerations: (!spec.nodes.tolerations.is_empty()).then(|| spec.nodes.tolerations.clone()),
+        priority_class_name: Some(spec.priority_class.clone()),
+        security_context: in_userspace.then(userspace_sysctls),
+        termination_grace_period_seconds: Some(if in_userspace {
+            USERSPACE_GRACE_PERIOD
+        } else {
+            KERNEL_GRACE_PERIOD
+        }),
         ..PodSpec::default()
     }
 }
 
-fn affinity(nodes: &NodeChoice, excluded_nodes: &BTreeSet<String>) -> Option<Affinity> {
+fn node_affinity(nodes: &NodeSelection, excluded_nodes: &BTreeSet<String>) -> Option<Affinity> {
     let expressions: Vec<_> = nodes.requirements.iter().map(Requirement::to_node_selector).collect();
-    // A field's requirement takes one value only.
+    // A requirement for a field has exactly one value.
     let fields: Vec<_> = excluded_nodes
         .iter()
         .map(|name| NodeSelectorRequirement {
@@ -81,8 +90,11 @@ fn affinity(nodes: &NodeChoice, excluded_nodes: &BTreeSet<String>) -> Option<Aff
     if expressions.is_empty() && fields.is_empty() {
         return None;
     }
-    let some = |list: Vec<_>| (!list.is_empty()).then_some(list);
-    let term = NodeSelectorTerm { match_expressions: some(expressions), match_fields: some(fields) };
+    let none_if_empty = |list: Vec<_>| (!list.is_empty()).then_some(list);
+    let term = NodeSelectorTerm {
+        match_expressions: none_if_empty(expressions),
+        match_fields: none_if_empty(fields),
+    };
     Some(Affinity {
         node_affinity: Some(NodeAffinity {
             required_during_scheduling_ignored_during_execution: Some(NodeSelector {
@@ -94,10 +106,10 @@ fn affinity(nodes: &NodeChoice, excluded_nodes: &BTreeSet<String>) -> Option<Aff
     })
 }
 
-fn forwarder(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
+fn forward_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
     let memory = match args.data_path {
-        DataPath::Kernel => MEMORY,
-        DataPath::Userspace => SOCKETS_MEMORY,
+        DataPath::Kernel => KERNEL_MEMORY,
+        DataPath::Userspace => USERSPACE_MEMORY,
     };
     Container {
         name: "forward".to_owned(),
@@ -118,51 +130,53 @@ fn forwarder(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Contai
                     add: Some(vec!["NET_ADMIN".to_owned()]),
                     drop: Some(vec!["ALL".to_owned()]),
                 }),
-                // Kubernetes gives added capabilities to root only; root without any other is all that is needed.
+                // Kubernetes gives added capabilities to root only. This root user has no other capability.
                 run_as_user: Some(0),
-                ..confined()
+                ..restricted()
             },
-            DataPath::Userspace => without_rights(),
+            DataPath::Userspace => unprivileged(),
         }),
-        ..container(image, memory)
+        ..base_container(image, memory)
     }
 }
 
-fn reserver(image: &str, ports: Vec<ContainerPort>) -> Container {
+fn reserve_container(image: &str, ports: Vec<ContainerPort>) -> Container {
     Container {
         name: RESERVE.to_owned(),
         args: Some(vec![RESERVE.to_owned()]),
         ports: Some(ports),
-        security_context: Some(without_rights()),
-        ..container(image, MEMORY)
+        security_context: Some(unprivileged()),
+        ..base_container(image, KERNEL_MEMORY)
     }
 }
 
-/// Both are among the sysctls that every kubelet takes for safe
+/// Returns the sysctls of proxies in userspace. The kubelet allows both by default, as safe sysctls
 /// (<https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/>).
-fn unprivileged_ports() -> PodSecurityContext {
+fn userspace_sysctls() -> PodSecurityContext {
     let sysctl = |name: &str, value: &str| Sysctl { name: name.to_owned(), value: value.to_owned() };
     PodSecurityContext {
         sysctls: Some(vec![
             sysctl("net.ipv4.ip_unprivileged_port_start", "0"),
-            // Of connections to the Service, which all have the pod's address: more than twice the default.
+            // All connections to the Service come from the pod's address. This is more than twice the default range.
             sysctl("net.ipv4.ip_local_port_range", "1024 65535"),
         ]),
         ..PodSecurityContext::default()
     }
 }
 
-fn without_rights() -> SecurityContext {
+/// Returns a security context without capabilities, for an ordinary user.
+fn unprivileged() -> SecurityContext {
     SecurityContext {
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
         run_as_non_root: Some(true),
         run_as_user: Some(65_532),
-        ..confined()
+        ..restricted()
     }
 }
 
-/// IPv6 forwarding is off in every new pod, and only a privileged container may switch it on.
-fn ipv6_forwarding(image: &str) -> Container {
+/// Returns the init container that enables IPv6 forwarding. It is off in new pods, and only a privileged container may
+/// enable it.
+fn ipv6_forwarding_container(image: &str) -> Container {
     Container {
         name: ENABLE_IPV6_FORWARDING.to_owned(),
         args: Some(vec![ENABLE_IPV6_FORWARDING.to_owned()]),
@@ -172,11 +186,12 @@ fn ipv6_forwarding(image: &str) -> Container {
             run_as_user: Some(0),
             ..SecurityContext::default()
         }),
-        ..container(image, MEMORY)
+        ..base_container(image, KERNEL_MEMORY)
     }
 }
 
-fn confined() -> SecurityContext {
+/// Returns the common part of all security contexts except the privileged one.
+fn restricted() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),
@@ -185,10 +200,10 @@ fn confined() -> SecurityContext {
     }
 }
 
-fn container(image: &str, memory: &str) -> Container {
+fn base_container(image: &str, memory: &str) -> Container {
     let quantities = |quantities: &[(&str, &str)]| {
-        let own = |&(name, quantity): &(&str, &str)| (name.to_owned(), Quantity(quantity.to_owned()));
-        Some(quantities.iter().map(own).collect())
+        let to_entry = |&(name, quantity): &(&str, &str)| (name.to_owned(), Quantity(quantity.to_owned()));
+        Some(quantities.iter().map(to_entry).collect())
     };
     Container {
         image: Some(image.to_owned()),
@@ -202,13 +217,13 @@ fn container(image: &str, memory: &str) -> Container {
     }
 }
 
-/// Each port and protocol once, whatever the number of address families.
-fn host_ports(wish: &LoadBalancerSpec) -> Vec<ContainerPort> {
-    let port = |(protocol, port): HostPort| ContainerPort {
+/// Returns each port and protocol once, even if it is forwarded for two address families.
+fn container_ports(spec: &LoadBalancerSpec) -> Vec<ContainerPort> {
+    let container_port = |HostPort { protocol, port }| ContainerPort {
         container_port: port.into(),
         host_port: Some(port.into()),
-        protocol: Some(protocol.as_str().to_uppercase()),
+        protocol: Some(protocol.api_name().to_owned()),
         ..ContainerPort::default()
     };
-    wish.host_ports().into_iter().map(port).collect()
+    spec.host_ports().into_iter().map(container_port).collect()
 }

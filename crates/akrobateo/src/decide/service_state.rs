@@ -1,4 +1,4 @@
-//! The input of the decisions about one Service. Pure.
+//! The current state of one Service: the input of a decision. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,25 +6,25 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::jiff::Timestamp;
 
-use super::Workload;
+use super::workload::Workload;
 use crate::allocation::Admission;
 use crate::node_info::NodeInfo;
 
-/// Everything about one Service that decisions rest on.
+/// The current state of one Service and of everything that belongs to it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServiceState {
-    /// The Service, unless it is gone.
+    /// The Service; `None` if it does not exist.
     pub(crate) service: Option<Arc<Service>>,
-    /// What it asks for and gets, unless it is not ours.
-    pub(crate) case: Option<Admission>,
-    /// The workloads made for it: at most one, unless names or settings have changed.
+    /// The result of validation and allocation; `None` if the Service is not eligible.
+    pub(crate) admission: Option<Admission>,
+    /// The workloads with the Service's labels: at most one, except after a change of name, kind or namespace.
     pub(crate) workloads: Vec<Workload>,
-    /// The proxies' pods.
+    /// The pods of the proxies.
     pub(crate) pods: Vec<Arc<Pod>>,
-    /// All nodes.
+    /// All nodes of the cluster.
     pub(crate) nodes: Arc<Vec<NodeInfo>>,
-    /// The nodes with a ready endpoint.
+    /// The names of the nodes with a ready endpoint of the Service.
     pub(crate) endpoint_nodes: BTreeSet<String>,
-    /// Published nodes without a proxy pod, and since when.
-    pub(crate) missing: BTreeMap<String, Timestamp>,
+    /// The published nodes without a proxy pod, with the time when the pod was first missing.
+    pub(crate) pod_missing_since: BTreeMap<String, Timestamp>,
 }

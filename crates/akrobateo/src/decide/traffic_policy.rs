@@ -1,35 +1,51 @@
-//! externalTrafficPolicy Local: whether kube-proxy can answer, which alone keeps the client's address. Pure.
+//! The proxies' role under externalTrafficPolicy Local, which asks to keep the client's address. Pure.
+
+use akrobateo_core::annotations;
 
 use super::pod::ProxyRole;
 use crate::node_info::NodeInfo;
 use crate::spec::{IpMode, LoadBalancerSpec};
 
-/// How the proxies of a wish work, and what its author should know about that.
+/// Returns the role of a Service's proxies.
 ///
-/// kube-proxy answers on a published address only with ipMode VIP, and only if packets arrive with that address: not
-/// where something in front of the node rewrites it.
-pub(super) fn path(wish: &LoadBalancerSpec, nodes: &[NodeInfo]) -> (ProxyRole, Option<String>) {
-    if !wish.local {
-        return (ProxyRole::Forward, None);
+/// With externalTrafficPolicy Local only kube-proxy keeps the client's address. It answers on a published address if the
+/// ipMode is VIP and packets arrive with that address. Behind 1:1 NAT they arrive with another address.
+pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
+    let kube_proxy_answers = spec.is_traffic_policy_local
+        && spec.proxy_args.proxy_protocol.is_none()
+        && spec.ip_mode == IpMode::Vip
+        && node_with_other_address(spec, nodes).is_none();
+    if kube_proxy_answers { ProxyRole::ReservePorts } else { ProxyRole::Forward }
+}
+
+/// Returns a warning if externalTrafficPolicy is Local, but backends do not see the client's address.
+pub(super) fn client_address_warning(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> Option<String> {
+    // With the PROXY protocol backends receive the client's address from the proxies.
+    if !spec.is_traffic_policy_local || spec.proxy_args.proxy_protocol.is_some() {
+        return None;
     }
-    let lost = |why: &str| {
-        let note = format!(
-            "externalTrafficPolicy is Local, but backends see a proxy's address and not the client's: {why}"
-        );
-        (ProxyRole::Forward, Some(note))
+    let cause_and_fix = if spec.ip_mode == IpMode::Proxy {
+        format!("with ipMode Proxy the proxies answer; set the annotation {} to VIP", annotations::IP_MODE)
+    } else {
+        let node = node_with_other_address(spec, nodes)?;
+        format!(
+            "node {} is published with an address that is not its InternalIP; publish InternalIPs ({}), or use \
+             the PROXY protocol ({})",
+            node.name,
+            annotations::ADDRESS_TYPES,
+            annotations::PROXY_PROTOCOL
+        )
     };
-    // Then the backends are told the client's address by the proxies.
-    if wish.proxy.proxy_protocol.is_some() {
-        return (ProxyRole::Forward, None);
-    }
-    if wish.ip_mode == IpMode::Proxy {
-        return lost("with ipMode Proxy the proxies answer");
-    }
-    let chosen = |node: &&NodeInfo| wish.nodes.includes(node);
-    match nodes.iter().filter(chosen).find(|node| !node.owns(&node.published(&wish.address_types))) {
-        Some(node) => {
-            lost(&format!("node {} is published with an address that is not its InternalIP", node.name))
-        }
-        None => (ProxyRole::ReservePorts, None),
-    }
+    Some(format!(
+        "externalTrafficPolicy is Local, but backends see the address of a proxy instead of the client's: \
+         {cause_and_fix}"
+    ))
+}
+
+/// Returns the first selected node that is published with an address other than its internal ones.
+fn node_with_other_address<'a>(spec: &LoadBalancerSpec, nodes: &'a [NodeInfo]) -> Option<&'a NodeInfo> {
+    nodes
+        .iter()
+        .filter(|node| spec.nodes.matches(node))
+        .find(|node| !node.has_internal_ips(&node.addresses_to_publish(&spec.address_types)))
 }

@@ -7,8 +7,8 @@ use http::Method;
 use super::{Context, reconcile};
 use crate::allocation::{HeldPorts, PortAllocations};
 use crate::apply::{ApplyError, Writer};
-use crate::decide::fixtures::{at, defaults, key, service, settings};
-use crate::decide::{Action, ServiceState, Workload, decide, difference};
+use crate::decide::fixtures::{at, defaults, key, proxy_config, service};
+use crate::decide::{Action, ServiceState, Workload, decide, plan_actions};
 use crate::metrics::Metrics;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
@@ -21,7 +21,7 @@ fn context() -> (Context, ScriptedApi) {
     let metrics = Metrics::new();
     let context = Context {
         writer: Writer::new(client, metrics.clone()),
-        proxy_config: settings(),
+        proxy_config: proxy_config(),
         defaults: Arc::new(defaults()),
         metrics,
     };
@@ -33,15 +33,15 @@ fn new_service() -> ServiceState {
     let service = Arc::new(service("web").tcp(80).build());
     let services = [service.clone()];
     let allocations = PortAllocations::allocate(&services, &[], &defaults(), |_| HeldPorts::default());
-    let case = allocations.case(&key("web")).cloned();
-    ServiceState { service: Some(service), case, ..ServiceState::default() }
+    let admission = allocations.get(&key("web")).cloned();
+    ServiceState { service: Some(service), admission, ..ServiceState::default() }
 }
 
 /// A Service that was deleted. Its DaemonSet remains.
 fn deleted_service() -> ServiceState {
     let state = new_service();
-    let decision = decide(&settings(), &defaults(), &state, at(0));
-    let workload = difference(&state, &decision, at(0)).into_iter().find_map(|action| match action {
+    let decision = decide(&proxy_config(), &defaults(), &state, at(0));
+    let workload = plan_actions(&state, &decision, at(0)).into_iter().find_map(|action| match action {
         Action::Apply(Workload::DaemonSet(mut daemonset)) => {
             daemonset.metadata.uid = Some("uid-of-daemonset".to_owned());
             Some(Workload::DaemonSet(daemonset))

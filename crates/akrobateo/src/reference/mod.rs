@@ -1,195 +1,138 @@
-//! Holds docs/reference.md, the alerts and the dashboard to what the code has. `UPDATE_DOCS=1 cargo test -p akrobateo
-//! reference` writes the tables anew.
+//! Tests that compare docs/reference.md, the chart, the alerts and the dashboard with the code. They read these files.
+//!
+//! `UPDATE_DOCS=1 cargo test -p akrobateo reference` writes the tables of docs/reference.md.
 
-mod sources;
+mod document;
+mod operator_metrics;
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
+use akrobateo_core::annotations::ANNOTATIONS;
+use akrobateo_core::proxy_args;
 use clap::CommandFactory;
 
-use crate::key::ServiceKey;
-use crate::metrics::{CallLabels, CallResult, Metrics, ReconcileLabels, WatchLabels};
+use crate::reason::Reason;
 use crate::settings::OperatorConfig;
-use sources::{annotations, proxy_metrics, reasons};
+use document::{assert_section, read_file, read_section, table};
+use operator_metrics::operator_metrics;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn read(file: &str) -> String {
-    std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
-}
-
-/// The text between the marks of a section.
-fn section<'a>(document: &'a str, name: &str) -> &'a str {
-    let (begin, end) = (format!("<!-- begin: {name} -->\n"), format!("<!-- end: {name} -->"));
-    let inner = document.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end));
-    inner.unwrap_or_else(|| panic!("docs/reference.md has no section {name}")).0
-}
-
-fn holds(name: &str, table: &str) {
-    const FILE: &str = "docs/reference.md";
-    let document = read(FILE);
-    let is = section(&document, name);
-    if std::env::var_os("UPDATE_DOCS").is_some() && is != table {
-        let mark = format!("<!-- begin: {name} -->\n");
-        let new = document.replace(&format!("{mark}{is}"), &format!("{mark}{table}"));
-        std::fs::write(root().join(FILE), new).unwrap();
-        return;
-    }
-    assert_eq!(is, table, "section {name} of {FILE} is not what the code says; UPDATE_DOCS=1 writes it anew");
-}
-
-/// A text within a table.
-fn cell(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
-}
-
-fn flags(command: &clap::Command) -> String {
-    let mut table = "| flag | variable | default | |\n|---|---|---|---|\n".to_owned();
-    for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
-        let name = argument.get_long().unwrap_or_default();
-        if ["help", "version"].contains(&name) {
-            continue;
-        }
-        let variable = argument.get_env().map(|env| format!("`{}`", env.to_string_lossy()));
-        let values: Vec<_> =
-            argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
-        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-        // Where the default depends on the surroundings, the help tells it.
-        let (help, told) = match help.split_once(" [default: ") {
-            Some((help, told)) => (help.to_owned(), Some(told.trim_end_matches(']').to_owned())),
-            None => (help, None),
-        };
-        let default = match values.join(",") {
-            values if values.is_empty() => told.unwrap_or_else(|| "none".to_owned()),
-            values => format!("`{values}`"),
-        };
-        let version = env!("CARGO_PKG_VERSION");
-        let default = default.replace(&format!(":{version}`"), ":VERSION`");
-        let (variable, default, help) = (variable.unwrap_or_default(), cell(&default), cell(&help));
-        let _ = writeln!(table, "| `--{name}` | {variable} | {default} | {help} |");
-    }
-    table
+/// Returns the row of a flag: name, variable, default and help.
+fn flag_row(flag: &str, argument: &clap::Arg) -> Vec<String> {
+    let variable = argument.get_env().map(|env| format!("`{}`", env.to_string_lossy()));
+    let values: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    // The help states a default that is no constant.
+    let (help, stated_default) = match help.split_once(" [default: ") {
+        Some((help, default)) => (help.to_owned(), Some(default.trim_end_matches(']').to_owned())),
+        None => (help, None),
+    };
+    let default = match values.join(",") {
+        values if values.is_empty() => stated_default.unwrap_or_else(|| "none".to_owned()),
+        values => format!("`{values}`"),
+    };
+    let default = default.replace(concat!(":", env!("CARGO_PKG_VERSION"), "`"), ":VERSION`");
+    vec![format!("`--{flag}`"), variable.unwrap_or_default(), default, help]
 }
 
 #[test]
-fn every_flag_of_the_operator_is_in_the_reference() {
-    holds("flags", &flags(&OperatorConfig::command()));
+fn reference_lists_every_operator_flag() {
+    let command = OperatorConfig::command();
+    let flags = command.get_arguments().filter_map(|argument| Some((argument.get_long()?, argument)));
+    let flags = flags.filter(|(flag, _)| !["help", "version"].contains(flag));
+    let rows = flags.map(|(flag, argument)| flag_row(flag, argument));
+    assert_section("flags", &table(&["flag", "variable", "default", "meaning"], rows));
 }
 
 #[test]
-fn every_flag_of_the_data_plane_is_in_the_reference() {
-    let mut table = "| flag | value | default | |\n|---|---|---|---|\n".to_owned();
-    for option in akrobateo_core::proxy_args::options() {
+fn reference_lists_every_proxy_flag() {
+    let rows = proxy_args::options().into_iter().map(|option| {
         let default = option.default.map_or_else(|| "none".to_owned(), |default| format!("`{default}`"));
-        let (value, help) = (cell(option.value), cell(option.help));
-        let _ = writeln!(table, "| `--{}` | `{value}` | {default} | {help} |", option.name);
-    }
-    holds("proxy-flags", &table);
+        let (flag, value) = (format!("`--{}`", option.name), format!("`{}`", option.value));
+        vec![flag, value, default, option.help.to_owned()]
+    });
+    assert_section("proxy-flags", &table(&["flag", "value", "default", "meaning"], rows));
 }
 
 #[test]
-fn every_annotation_is_in_the_reference() {
-    let rows = annotations(&read("crates/core/src/annotations.rs"));
-    assert!(rows.len() >= 10, "the annotations were not found: {rows:?}");
-    let mut table = "| annotation | |\n|---|---|\n".to_owned();
-    for (name, meaning) in &rows {
-        let _ = writeln!(table, "| `{name}` | {} |", cell(meaning));
-    }
-    holds("annotations", &table);
+fn reference_lists_every_annotation() {
+    let rows = ANNOTATIONS.iter().map(|annotation| {
+        vec![format!("`{}`", annotation.name), annotation.kind.to_owned(), annotation.help.to_owned()]
+    });
+    assert_section("annotations", &table(&["annotation", "set on", "meaning"], rows));
 }
 
-/// Name, type and help of the operator's metrics, as they are scraped.
-fn operator_metrics() -> Vec<[String; 3]> {
-    let metrics = Metrics::new();
-    // A family without values is not described.
-    metrics.calls.get_or_create(&CallLabels { step: "", result: CallResult::Ok }).inc();
-    metrics.reconciles.get_or_create(&ReconcileLabels { result: "" }).inc();
-    metrics.watch_errors.get_or_create(&WatchLabels { kind: String::new() }).inc();
-    metrics.set_service_state(&ServiceKey { namespace: String::new(), name: String::new() }, Some(""));
-    let text = metrics.text().unwrap();
-    let described = |kind: &str, name: &str| {
-        let line = format!("# {kind} {name} ");
-        text.lines().find_map(|text| text.strip_prefix(&line)).unwrap_or_default().to_owned()
+#[test]
+fn reference_lists_every_condition_reason() {
+    let reasons = Reason::ALL.into_iter().filter(|reason| reason.is_of_condition());
+    let rows = reasons.map(|reason| {
+        let status = if reason.is_exposed() { "True" } else { "False" };
+        vec![format!("`{reason}`"), status.to_owned(), reason.help().to_owned()]
+    });
+    assert_section("states", &table(&["reason", "status", "meaning"], rows));
+}
+
+#[test]
+fn reference_lists_every_event_reason() {
+    let reasons = Reason::ALL.into_iter().filter(|reason| !reason.is_of_condition());
+    let rows = reasons.map(|reason| {
+        let event_type = if reason.is_warning() { "Warning" } else { "Normal" };
+        vec![format!("`{reason}`"), event_type.to_owned(), reason.help().to_owned()]
+    });
+    assert_section("events", &table(&["reason", "type", "meaning"], rows));
+}
+
+#[test]
+fn reference_lists_every_operator_metric() {
+    let rows = operator_metrics()
+        .into_iter()
+        .map(|metric| vec![format!("`{}`", metric.name), metric.kind, metric.help]);
+    assert_section("metrics", &table(&["metric", "type", "meaning"], rows));
+}
+
+/// Returns the names of all time series of the operator and of the proxies. A test of akrobateo-lb compares the proxies'
+/// table with the code.
+fn series_names() -> BTreeSet<String> {
+    let operator = operator_metrics().into_iter().map(|metric| (metric.name, metric.kind));
+    let proxy_table = read_section("proxy-metrics");
+    let proxy_rows = proxy_table.lines().filter_map(|row| {
+        let (name, row) = row.strip_prefix("| `")?.split_once("` | ")?;
+        Some((name.to_owned(), row.split(' ').next()?.to_owned()))
+    });
+    let series = |(name, kind): (String, String)| match kind.as_str() {
+        "histogram" => ["_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}")).to_vec(),
+        _ => vec![name],
     };
-    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    names
-        .map(|(name, kind)| {
-            let suffix = if kind == "counter" { "_total" } else { "" };
-            [format!("{name}{suffix}"), kind.to_owned(), described("HELP", name)]
-        })
-        .collect()
+    operator.chain(proxy_rows).flat_map(series).collect()
 }
 
-#[test]
-fn every_metric_is_in_the_reference() {
-    let table = |rows: Vec<[String; 3]>| {
-        let mut table = "| metric | type | |\n|---|---|---|\n".to_owned();
-        for [name, kind, help] in rows {
-            let _ = writeln!(table, "| `{name}` | {kind} | {} |", cell(help.trim_end_matches('.')));
-        }
-        table
-    };
-    let operator = operator_metrics();
-    let registered = read("crates/akrobateo/src/metrics.rs").matches(".register").count();
-    assert_eq!(operator.len(), registered, "metrics without values are not described: {operator:?}");
-    holds("metrics", &table(operator));
-    holds("proxy-metrics", &table(proxy_metrics(&root().join("crates/akrobateo-lb/src"))));
-}
-
-#[test]
-fn every_reason_of_events_and_conditions_is_in_the_reference() {
-    let document = read("docs/reference.md");
-    let mut told = BTreeSet::new();
-    for line in ["events", "states"].into_iter().flat_map(|name| section(&document, name).lines()) {
-        told.extend(
-            line.strip_prefix("| `").and_then(|line| line.split_once('`')).map(|(name, _)| name.to_owned()),
-        );
-    }
-    assert_eq!(told, reasons(&root().join("crates/akrobateo/src")), "left: told, right: in the code");
-    assert!(document.contains("`akrobateo.io/Exposed`"));
-}
-
-/// Not a label of pods, which Prometheus writes with underscores.
-fn is_metric(word: &str) -> bool {
+/// Returns true for the names of our metrics. Prometheus writes our labels of pods with the prefix `akrobateo_io_`.
+fn is_metric_name(word: &str) -> bool {
     word.starts_with("akrobateo_") && !word.starts_with("akrobateo_io_")
 }
 
 #[test]
-fn alerts_and_dashboard_name_metrics_that_exist() {
-    let mut known: BTreeSet<String> = BTreeSet::new();
-    for [name, kind, _] in
-        operator_metrics().into_iter().chain(proxy_metrics(&root().join("crates/akrobateo-lb/src")))
-    {
-        if kind == "histogram" {
-            known.extend(["_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}")));
-        } else {
-            known.insert(name);
-        }
-    }
+fn alerts_and_dashboard_use_existing_metrics() {
+    let existing = series_names();
     for file in [
         "charts/akrobateo/files/alerts.yaml",
         "charts/akrobateo/files/dashboard.json",
         "charts/tests/alerts.yaml",
     ] {
-        let text = read(file);
-        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        let named: BTreeSet<_> = words.filter(|word| is_metric(word)).map(str::to_owned).collect();
-        assert!(!named.is_empty(), "{file} names no metric");
-        let unknown: Vec<_> = named.difference(&known).collect();
-        assert!(unknown.is_empty(), "{file} names metrics that do not exist: {unknown:?}");
+        let text = read_file(file);
+        let words = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
+        let used: BTreeSet<_> = words.filter(|word| is_metric_name(word)).map(str::to_owned).collect();
+        assert!(!used.is_empty(), "{file} contains no metric");
+        let unknown: Vec<_> = used.difference(&existing).collect();
+        assert!(unknown.is_empty(), "{file} uses metrics that do not exist: {unknown:?}");
     }
 }
 
 #[test]
-fn the_chart_has_every_setting() {
-    let chart = read("charts/akrobateo/templates/_env.tpl");
+fn chart_sets_every_environment_variable() {
+    let template = read_file("charts/akrobateo/templates/_env.tpl");
     for argument in OperatorConfig::command().get_arguments() {
         let Some(variable) = argument.get_env() else { continue };
         let variable = format!("\"{}\"", variable.to_string_lossy());
-        assert!(chart.contains(&variable), "the chart cannot set {variable}");
+        assert!(template.contains(&variable), "the chart does not set {variable}");
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::{StartError, run_when_elected};
 use crate::apply::Writer;
 use crate::decide::Placement;
-use crate::decide::fixtures::{defaults, node, service, settings};
+use crate::decide::fixtures::{defaults, node, proxy_config, service};
 use crate::lease::LeaderElector;
 use crate::metrics::Metrics;
 use crate::planner::Planner;
@@ -61,7 +61,7 @@ async fn leader_in_a_write() -> Operator {
     planner.wait_synced().await.unwrap();
     let elector = LeaderElector::new(client.clone(), "kube-system", "replica-a".to_owned(), metrics.clone());
     let writer = Writer::new(client, metrics.clone());
-    let context = Context { writer, proxy_config: settings(), defaults, metrics: metrics.clone() };
+    let context = Context { writer, proxy_config: proxy_config(), defaults, metrics: metrics.clone() };
     let (shutdown, signal) = oneshot::channel();
     let signal = Box::pin(async { drop(signal.await) });
     let task = tokio::spawn(async move { run_when_elected(planner, context, &elector, signal).await });

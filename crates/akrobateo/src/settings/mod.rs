@@ -1,4 +1,4 @@
-//! The operator's flags; each has an environment variable.
+//! The operator's configuration: its flags and their environment variables. Pure.
 
 mod values;
 
@@ -9,44 +9,44 @@ use clap::Parser;
 use k8s_openapi::api::core::v1::Toleration;
 
 use crate::address_type::AddressType;
+use crate::decide::{Placement, ProxyConfig};
 use crate::spec::{IpMode, PortSet, Requirement, ServiceDefaults, WorkloadKind};
 use crate::spec::{parse_node_selector, parse_tolerations};
-pub(crate) use values::LbNamespace;
-use values::{image, namespace_or_empty};
+use values::{image, namespace_or_empty, placement, socket_address};
 
-/// The data plane that belongs to this operator: the same version.
+/// The proxies' image of the same version as this operator.
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
-/// What a node needs for itself: SSH, BGP, etcd, the API server, and Kubernetes' own daemons.
+/// The ports that a node needs: SSH, BGP, etcd, the API server, and the daemons of Kubernetes.
 const DEFAULT_RESERVED_PORTS: &str = "22,179,2379-2380,6443,10248-10250,10256-10259";
 
 /// Gives Services of type LoadBalancer the addresses of the cluster's nodes.
 ///
-/// Runs in a cluster with the rights of its ServiceAccount, elsewhere with those of the kubeconfig.
+/// In a pod the operator uses the pod's ServiceAccount, elsewhere the kubeconfig.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct OperatorConfig {
-    /// Look after the Services of this namespace only; unset or empty: of all namespaces
+    /// Namespace of the Services to watch; all namespaces if empty
     #[arg(long, env = "WATCH_NAMESPACE", value_name = "NAMESPACE", default_value = "", value_parser = namespace_or_empty)]
     watch_namespace: String,
 
-    /// Namespace in which the proxies run, or @service for each Service's own [default: the operator's own;
-    /// kube-system when it runs outside a cluster]
-    #[arg(long, env = "LB_NAMESPACE", value_name = "NAMESPACE|@service")]
-    pub(crate) lb_namespace: Option<LbNamespace>,
+    /// Namespace in which the proxies run, or @service for the namespace of each Service [default: the operator's
+    /// namespace; kube-system outside a cluster]
+    #[arg(long, env = "LB_NAMESPACE", value_name = "NAMESPACE|@service", value_parser = placement)]
+    lb_namespace: Option<Placement>,
 
-    /// Image of the proxies
+    /// Container image of the proxies
     #[arg(long, env = "LB_IMAGE", value_name = "IMAGE", default_value = DEFAULT_LB_IMAGE, value_parser = image)]
-    pub(crate) lb_image: String,
+    lb_image: String,
 
-    /// Whether Services without a loadBalancerClass are served, and not only those of class akrobateo.io/lb
+    /// Serve Services without a loadBalancerClass too; if false, serve only class akrobateo.io/lb
     #[arg(long, env = "DEFAULT_CLASS", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     default_class: bool,
 
-    /// TCP ports of the nodes that no Service gets, comma-separated, also ranges; empty allows all
+    /// TCP ports of the nodes that no Service may use: numbers and ranges, comma-separated; empty reserves none
     #[arg(long, env = "RESERVED_PORTS", value_name = "PORTS", default_value = DEFAULT_RESERVED_PORTS)]
     reserved_ports: PortSet,
 
-    /// Kinds of node addresses to publish: the first that a node has
+    /// Types of node addresses, comma-separated; of each node the operator publishes the first type that it has
     #[arg(
         long,
         env = "ADDRESS_TYPES",
@@ -56,47 +56,47 @@ pub struct OperatorConfig {
     )]
     address_types: Vec<AddressType>,
 
-    /// ipMode of published addresses; auto is VIP, but Proxy where kube-proxy runs in IPVS mode
+    /// The ipMode of published addresses; auto is Proxy if kube-proxy runs in IPVS mode, otherwise VIP
     #[arg(long, env = "IP_MODE", value_name = "MODE", default_value = "auto")]
-    pub(crate) ip_mode: IpModeSetting,
+    ip_mode: IpModeSetting,
 
-    /// Nodes that may run proxies: a label selector as kubectl takes it [default: all nodes]
+    /// Label selector for the nodes that may run proxies, in kubectl's syntax [default: all nodes]
     #[arg(long, env = "NODE_SELECTOR", value_name = "SELECTOR", default_value = "")]
     node_selector: NodeSelector,
 
-    /// Tolerations of the proxies: a JSON or YAML list [default: none]
+    /// Tolerations of the proxy pods, as a JSON or YAML list [default: none]
     #[arg(long, env = "TOLERATIONS", value_name = "LIST", default_value = "")]
     tolerations: Tolerations,
 
-    /// What runs a Service's proxies
+    /// Kind of workload that runs the proxies of a Service: DaemonSet or Deployment
     #[arg(long, env = "WORKLOAD", value_name = "KIND", default_value = "DaemonSet")]
     workload: WorkloadKind,
 
-    /// Proxies of a Deployment
+    /// Number of proxies of a Deployment, from 1 to 1000
     #[arg(long, env = "REPLICAS", value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
     replicas: u16,
 
-    /// Priority class of the proxies
+    /// Name of the priority class of the proxy pods
     #[arg(long, env = "PRIORITY_CLASS", value_name = "NAME", default_value = "system-node-critical")]
     priority_class: String,
 
-    /// Where /healthz, /readyz and /metrics answer
-    #[arg(long, env = "HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "[::]:8080")]
+    /// IP address and TCP port of the HTTP server for /healthz, /readyz and /metrics
+    #[arg(long, env = "HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "[::]:8080", value_parser = socket_address)]
     pub(crate) http_address: SocketAddr,
 
-    /// Kubeconfig to use outside a cluster [default: $KUBECONFIG, then ~/.kube/config]
+    /// Path of the kubeconfig [default: in a pod its ServiceAccount, otherwise $KUBECONFIG or ~/.kube/config]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
-    /// Context of the kubeconfig [default: its current one]
+    /// Context of the kubeconfig [default: its current context]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
 }
 
-/// `--ip-mode`.
+/// The value of `--ip-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "verbatim")]
-pub(crate) enum IpModeSetting {
+enum IpModeSetting {
     #[value(name = "auto")]
     Auto,
     #[value(name = "VIP")]
@@ -104,7 +104,7 @@ pub(crate) enum IpModeSetting {
     Proxy,
 }
 
-/// `--node-selector`.
+/// The value of `--node-selector`. A plain `Vec` would let clap take one requirement per occurrence of the flag.
 #[derive(Clone, Debug)]
 struct NodeSelector(Vec<Requirement>);
 
@@ -112,12 +112,13 @@ impl std::str::FromStr for NodeSelector {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || "not a label selector, as for example pool=edge,zone in (a,b)".to_owned();
-        parse_node_selector(text).map(Self).ok_or_else(error)
+        let error =
+            |reason| format!("{reason}; expected a label selector, for example pool=edge,zone in (a,b)");
+        parse_node_selector(text).map(Self).map_err(error)
     }
 }
 
-/// `--tolerations`.
+/// The value of `--tolerations`. A plain `Vec` would let clap take one toleration per occurrence of the flag.
 #[derive(Clone, Debug)]
 struct Tolerations(Vec<Toleration>);
 
@@ -125,41 +126,62 @@ impl std::str::FromStr for Tolerations {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error =
-            || "not a list of tolerations, as for example [{key: dedicated, operator: Exists}]".to_owned();
-        parse_tolerations(text).map(Self).ok_or_else(error)
+        let example = "[{key: dedicated, operator: Exists}]";
+        let error = |reason| format!("{reason}; expected a list of tolerations, for example {example}");
+        parse_tolerations(text).map(Self).map_err(error)
     }
 }
 
+/// The configuration of one operator in one cluster, without anything left to detect.
+pub(crate) struct ResolvedConfig {
+    /// The configuration of the proxies that is the same for all Services.
+    pub(crate) proxies: ProxyConfig,
+    /// The defaults for Services without annotations.
+    pub(crate) defaults: ServiceDefaults,
+}
+
 impl OperatorConfig {
-    /// The namespace that Services are watched in, `None` for all.
-    pub(crate) fn watched(&self) -> Option<&str> {
+    /// Returns the namespace to watch, `None` for all namespaces.
+    pub(crate) fn watch_namespace(&self) -> Option<&str> {
         Some(self.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty())
     }
 
-    /// What holds for Services that do not choose. `auto` is what `--ip-mode auto` comes to on this cluster.
-    pub(crate) fn defaults(&self, auto: IpMode) -> ServiceDefaults {
-        ServiceDefaults {
-            default_class: self.default_class,
-            requirements: self.node_selector.0.clone(),
-            tolerations: self.tolerations.0.clone(),
-            workload: self.workload,
-            replicas: self.replicas,
-            address_types: self.address_types.clone(),
-            ip_mode: match self.ip_mode {
-                IpModeSetting::Auto => auto,
-                IpModeSetting::Vip => IpMode::Vip,
-                IpModeSetting::Proxy => IpMode::Proxy,
+    /// Returns the configured ipMode, `None` for auto.
+    pub(crate) fn ip_mode(&self) -> Option<IpMode> {
+        match self.ip_mode {
+            IpModeSetting::Auto => None,
+            IpModeSetting::Vip => Some(IpMode::Vip),
+            IpModeSetting::Proxy => Some(IpMode::Proxy),
+        }
+    }
+
+    /// Resolves the values that depend on the cluster. The proxies run in `own_namespace`, the namespace of the
+    /// operator, unless `--lb-namespace` is set.
+    pub(crate) fn resolve(&self, own_namespace: &str, ip_mode: IpMode) -> ResolvedConfig {
+        let shared = || Placement::Shared(own_namespace.to_owned());
+        ResolvedConfig {
+            proxies: ProxyConfig {
+                placement: self.lb_namespace.clone().unwrap_or_else(shared),
+                image: self.lb_image.clone(),
             },
-            priority_class: self.priority_class.clone(),
-            reserved_ports: self.reserved_ports.clone(),
+            defaults: ServiceDefaults {
+                default_class: self.default_class,
+                requirements: self.node_selector.0.clone(),
+                tolerations: self.tolerations.0.clone(),
+                workload: self.workload,
+                replicas: self.replicas,
+                address_types: self.address_types.clone(),
+                ip_mode,
+                priority_class: self.priority_class.clone(),
+                reserved_ports: self.reserved_ports.clone(),
+            },
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use akrobateo_core::Protocol;
+    use akrobateo_core::{HostPort, Protocol};
 
     use super::*;
 
@@ -168,43 +190,63 @@ mod tests {
     }
 
     #[test]
-    fn by_default_all_namespaces_are_watched() {
-        assert_eq!(parse(&[]).unwrap().watched(), None);
-        assert_eq!(parse(&["--watch-namespace="]).unwrap().watched(), None);
-        assert_eq!(parse(&["--watch-namespace=shop"]).unwrap().watched(), Some("shop"));
+    fn operator_watches_all_namespaces_by_default() {
+        assert_eq!(parse(&[]).unwrap().watch_namespace(), None);
+        assert_eq!(parse(&["--watch-namespace="]).unwrap().watch_namespace(), None);
+        assert_eq!(parse(&["--watch-namespace=shop"]).unwrap().watch_namespace(), Some("shop"));
     }
 
     #[test]
-    fn the_nodes_own_ports_are_reserved_unless_all_are_allowed() {
-        let reserved =
-            |args: &[&str], port| parse(args).unwrap().reserved_ports.contains((Protocol::Tcp, port));
+    fn lb_namespace_overrides_the_namespace_of_the_operator() {
+        let placement = |args: &[&str]| {
+            let config = parse(args).unwrap();
+            config.resolve("own", IpMode::Vip).proxies.placement.to_string()
+        };
+        assert_eq!(placement(&[]), "own");
+        assert_eq!(placement(&["--lb-namespace=proxies"]), "proxies");
+        assert_eq!(placement(&["--lb-namespace=@service"]), "@service");
+    }
+
+    #[test]
+    fn ip_mode_auto_leaves_the_mode_open() {
+        assert_eq!(parse(&[]).unwrap().ip_mode(), None);
+        assert_eq!(parse(&["--ip-mode=VIP"]).unwrap().ip_mode(), Some(IpMode::Vip));
+        assert_eq!(parse(&["--ip-mode=Proxy"]).unwrap().ip_mode(), Some(IpMode::Proxy));
+    }
+
+    #[test]
+    fn reserved_ports_default_to_the_ports_of_the_node() {
+        let is_reserved = |args: &[&str], port| {
+            parse(args).unwrap().reserved_ports.contains(HostPort { protocol: Protocol::Tcp, port })
+        };
         assert!(
             [22, 179, 2379, 2380, 6443, 10_248, 10_250, 10_256, 10_259]
                 .iter()
-                .all(|&port| reserved(&[], port))
+                .all(|&port| is_reserved(&[], port))
         );
-        assert!(![80, 443, 10_251].iter().any(|&port| reserved(&[], port)));
-        assert!(!reserved(&["--reserved-ports="], 22));
+        assert!(![80, 443, 10_251].iter().any(|&port| is_reserved(&[], port)));
+        assert!(!is_reserved(&["--reserved-ports="], 22));
     }
 
     #[test]
-    fn a_bad_value_is_refused_with_what_is_allowed() {
-        for (flag, allowed) in [
+    fn invalid_flag_value_names_the_expected_values() {
+        for (flag, expected) in [
             ("--watch-namespace=Shop", "lower-case"),
             ("--lb-namespace=", "lower-case"),
             ("--lb-namespace=a_b", "@service"),
-            ("--lb-image=", "an image is named"),
-            ("--reserved-ports=ssh", "a port from 1 to 65535"),
-            ("--reserved-ports=9-3", "a range of ports"),
+            ("--lb-image=", "expected an image"),
+            ("--reserved-ports=ssh", "65535"),
+            ("--reserved-ports=9-3", "range"),
             ("--address-types=Hostname", "ExternalIP, InternalIP"),
             ("--ip-mode=vip", "auto, VIP, Proxy"),
             ("--node-selector=a b", "label selector"),
             ("--tolerations={", "list of tolerations"),
             ("--workload=daemonset", "DaemonSet, Deployment"),
             ("--replicas=0", "1..=1000"),
+            ("--http-address=8080", "0.0.0.0:8080"),
         ] {
             let error = parse(&[flag]).unwrap_err().to_string();
-            assert!(error.contains(allowed), "{flag}: {error}");
+            assert!(error.contains(expected), "{flag}: {error}");
         }
     }
 }

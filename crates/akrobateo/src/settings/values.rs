@@ -1,44 +1,44 @@
-//! Values of flags that are names in Kubernetes. Pure.
+//! Parsers for the values of flags. Pure.
 
-use std::str::FromStr;
+use std::net::SocketAddr;
+
+use akrobateo_core::dns1123;
 
 use crate::decide::Placement;
 
-/// `--lb-namespace`.
-#[derive(Clone, Debug)]
-pub(crate) struct LbNamespace(pub(crate) Placement);
-
-impl FromStr for LbNamespace {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let placement = match text {
-            "@service" => Placement::ServiceNamespace,
-            _ => Placement::Shared(namespace(text).map_err(|error| format!("{error}; or it is @service"))?),
-        };
-        Ok(Self(placement))
+/// Parses `--lb-namespace`.
+pub(super) fn placement(text: &str) -> Result<Placement, String> {
+    match text {
+        "@service" => Ok(Placement::ServiceNamespace),
+        _ => match namespace(text) {
+            Ok(namespace) => Ok(Placement::Shared(namespace)),
+            Err(expected) => Err(format!("{expected}, or @service")),
+        },
     }
 }
 
+/// Parses `--watch-namespace`; an empty value stands for all namespaces.
 pub(super) fn namespace_or_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Ok(String::new()) } else { namespace(text) }
 }
 
-/// A namespace's name is an RFC 1123 label.
 fn namespace(text: &str) -> Result<String, String> {
-    let valid = (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-');
-    let error = "a namespace's name has 1 to 63 lower-case letters, digits and hyphens, and neither begins nor ends \
-                 with a hyphen";
-    if valid { Ok(text.to_owned()) } else { Err(error.to_owned()) }
+    let expected = "expected the name of a namespace: 1 to 63 lower-case letters, digits and hyphens, without a \
+                    hyphen at either end, for example kube-system";
+    if dns1123::is_label(text) { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
+/// Parses `--lb-image`. The container runtime checks the rest of the reference.
 pub(super) fn image(text: &str) -> Result<String, String> {
     if text.is_empty() || text.contains(char::is_whitespace) {
-        Err("an image is named as in a pod, for example ghcr.io/akrobateo/akrobateo-lb:0.1.0".to_owned())
+        Err("expected an image as in a pod, for example ghcr.io/akrobateo/akrobateo-lb:0.1.0".to_owned())
     } else {
         Ok(text.to_owned())
     }
+}
+
+/// Parses `--http-address`.
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let expected = |_| "expected an IP address and a port, for example [::]:8080 or 0.0.0.0:8080".to_owned();
+    text.parse().map_err(expected)
 }

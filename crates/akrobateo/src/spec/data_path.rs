@@ -1,43 +1,73 @@
-//! Whether a Service's proxies forward in the kernel or in userspace, and what they tell its backends. Pure.
+//! The data path of a Service's proxies and the PROXY protocol towards its backends. Pure.
 
 use std::collections::BTreeSet;
 
-use akrobateo_core::{DataPath, Forward, Protocol, ProxyProtocol, annotations};
+use akrobateo_core::proxy_protocol::ParseProxyProtocolError;
+use akrobateo_core::{DataPath, Forward, HostPort, Protocol, ProxyProtocol, annotations};
 use k8s_openapi::api::core::v1::Service;
 
-use super::SpecError;
-use super::annotation_values::choice;
+use super::annotation::annotation_or_default;
+use super::error::SpecError;
 
-/// The path, and the PROXY protocol, which only userspace speaks.
-pub(super) fn of(
+/// Returns the data path, and the PROXY protocol, which only userspace supports.
+pub(super) fn data_path_and_proxy_protocol(
     service: &Service,
     forwards: &[Forward],
 ) -> Result<(DataPath, Option<ProxyProtocol>), SpecError> {
-    let tcp: BTreeSet<_> =
-        forwards.iter().filter(|f| f.protocol == Protocol::Tcp).map(|forward| forward.port).collect();
-    let allowed = "v1 or v2, for all TCP ports or some of the Service's TCP ports, for example v2:443,8443";
-    let protocol = |text: &str| {
-        let protocol: ProxyProtocol = text.parse().ok()?;
-        (!tcp.is_empty() && protocol.named_ports().all(|port| tcp.contains(&port))).then_some(Some(protocol))
-    };
-    let protocol = choice(service, annotations::PROXY_PROTOCOL, &None, allowed, protocol)?;
-    let path = if protocol.is_some() {
-        let allowed = "userspace, which the PROXY protocol needs";
-        let userspace = |text: &str| text.parse().ok().filter(|path| *path == DataPath::Userspace);
-        choice(service, annotations::DATA_PATH, &DataPath::Userspace, allowed, userspace)?
+    let proxy_protocol = proxy_protocol(service, forwards)?;
+    let data_path = if proxy_protocol.is_some() {
+        let parse = |text: &str| match parse_data_path(text)? {
+            DataPath::Userspace => Ok(DataPath::Userspace),
+            DataPath::Kernel => Err("the kernel does not support the PROXY protocol"),
+        };
+        annotation_or_default(service, annotations::DATA_PATH, &DataPath::Userspace, "userspace", parse)?
     } else {
-        choice(service, annotations::DATA_PATH, &DataPath::Kernel, "kernel, userspace", |text| {
-            text.parse().ok()
-        })?
+        annotation_or_default(
+            service,
+            annotations::DATA_PATH,
+            &DataPath::Kernel,
+            "kernel, userspace",
+            parse_data_path,
+        )?
     };
     let sctp = forwards.iter().find(|forward| forward.protocol == Protocol::Sctp);
-    match sctp.filter(|_| path == DataPath::Userspace) {
-        Some(forward) => Err(SpecError::UnsupportedSpec(format!(
-            "port {}/SCTP: in userspace (annotations {} and {}) there are TCP and UDP only",
-            forward.port,
+    match sctp.filter(|_| data_path == DataPath::Userspace) {
+        Some(&Forward { protocol, port, .. }) => Err(SpecError::UnsupportedSpec(format!(
+            "port {}: proxies in userspace forward TCP and UDP only; remove the port, or the annotations {} and {}",
+            HostPort { protocol, port: port.get() },
             annotations::DATA_PATH,
             annotations::PROXY_PROTOCOL
         ))),
-        None => Ok((path, protocol)),
+        None => Ok((data_path, proxy_protocol)),
     }
+}
+
+fn parse_data_path(text: &str) -> Result<DataPath, &'static str> {
+    text.parse().map_err(|_| "unknown data path")
+}
+
+fn proxy_protocol(service: &Service, forwards: &[Forward]) -> Result<Option<ProxyProtocol>, SpecError> {
+    let tcp = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
+    let tcp_ports: BTreeSet<_> = tcp.map(|forward| forward.port).collect();
+    let parse = |text: &str| {
+        let proxy_protocol: ProxyProtocol = text.parse().map_err(|error| match error {
+            ParseProxyProtocolError::Version(_) => "unknown version".to_owned(),
+            ParseProxyProtocolError::Port { port, .. } => format!("{port:?} is not a port number"),
+        })?;
+        if tcp_ports.is_empty() {
+            return Err("the Service has no TCP port".to_owned());
+        }
+        let unknown_port = proxy_protocol.listed_ports().find(|port| !tcp_ports.contains(port));
+        match unknown_port {
+            Some(port) => Err(format!("{port} is not a TCP port of the Service")),
+            None => Ok(Some(proxy_protocol)),
+        }
+    };
+    annotation_or_default(
+        service,
+        annotations::PROXY_PROTOCOL,
+        &None,
+        "v1 or v2, for all TCP ports of the Service or for listed ones, for example v2:443,8443",
+        parse,
+    )
 }

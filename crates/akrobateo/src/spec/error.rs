@@ -1,25 +1,25 @@
-//! Why a Service's wish is not granted, in words for its author. Pure.
+//! The errors of a Service's spec and annotations, in words for the Service's author. Pure.
 
-use akrobateo_core::Protocol;
+use akrobateo_core::HostPort;
 
 use crate::reason::Reason;
 
-/// Something that only an edit of the Service can mend.
+/// An error that only a change of the Service, or of the operator's settings, can fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SpecError {
-    /// An annotation's value is not among those allowed.
-    #[error("annotation {name} is {value:?}; allowed: {allowed}")]
-    InvalidAnnotation { name: &'static str, value: String, allowed: String },
-    /// A part of the spec that the API server lets through and proxies cannot serve.
+    /// The value of an annotation is not allowed.
+    #[error("annotation {name} is {value:?}: {reason}; allowed: {allowed}")]
+    InvalidAnnotation { name: &'static str, value: String, reason: String, allowed: String },
+    /// The API server accepts a part of the spec that proxies cannot serve.
     #[error("{0}")]
     UnsupportedSpec(String),
-    /// A port that the nodes need themselves.
-    #[error("port {}/{} is reserved for the nodes themselves (the operator's --reserved-ports)", .0.1, upper(.0.0))]
-    PortReserved((Protocol, u16)),
+    /// The nodes need the port themselves.
+    #[error("port {0} is reserved for the nodes by the operator's --reserved-ports; use another port")]
+    PortReserved(HostPort),
 }
 
 impl SpecError {
-    /// The reason of events and conditions.
+    /// Returns the reason for the condition and the event.
     pub(crate) const fn reason(&self) -> Reason {
         match self {
             Self::InvalidAnnotation { .. } => Reason::InvalidAnnotation,
@@ -27,8 +27,4 @@ impl SpecError {
             Self::PortReserved(_) => Reason::PortReserved,
         }
     }
-}
-
-fn upper(protocol: Protocol) -> String {
-    protocol.as_str().to_uppercase()
 }

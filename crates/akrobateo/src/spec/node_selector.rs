@@ -1,10 +1,12 @@
-//! Label selectors in kubectl's syntax, equality and set-based, as the scheduler understands them. Pure.
+//! Label selectors in kubectl's syntax, equality-based and set-based
+//! (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>). Pure.
 
 use std::collections::BTreeMap;
 
+use akrobateo_core::dns1123::{MAX_LABEL_LEN, is_subdomain};
 use k8s_openapi::api::core::v1::NodeSelectorRequirement;
 
-/// What a node's label must be. All requirements of a selector must hold.
+/// A requirement for one label of a node. A node must match all requirements of a selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Requirement {
     key: String,
@@ -20,13 +22,26 @@ enum Operator {
     DoesNotExist,
 }
 
-/// What a selector may look like, for those who wrote another.
+/// The allowed values, for error messages.
 pub(super) const ALLOWED: &str =
-    "a label selector as kubectl takes it, for example pool=edge,zone in (a,b),tier!=test,!spot";
+    "a label selector in kubectl's syntax, for example pool=edge,zone in (a,b),tier!=test,!spot";
+
+/// The error for a text that is not a label selector.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ParseSelectorError {
+    #[error("the parentheses do not match")]
+    Parentheses,
+    #[error("{0:?} is not a requirement")]
+    Requirement(String),
+    #[error("{0:?} is not a label key")]
+    Key(String),
+    #[error("{0:?} is not a label value")]
+    Value(String),
+}
 
 impl Requirement {
-    /// Whether a node with these labels meets it. As everywhere in Kubernetes, an absent label is in no set.
-    pub(crate) fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+    /// Returns true if a node with these labels meets the requirement. As in Kubernetes, an absent label is in no set.
+    pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         let value = labels.get(&self.key);
         match self.operator {
             Operator::In => value.is_some_and(|value| self.values.contains(value)),
@@ -36,7 +51,7 @@ impl Requirement {
         }
     }
 
-    /// The same for the scheduler.
+    /// Returns the requirement as the scheduler reads it.
     pub(crate) fn to_node_selector(&self) -> NodeSelectorRequirement {
         let operator = match self.operator {
             Operator::In => "In",
@@ -52,77 +67,75 @@ impl Requirement {
     }
 }
 
-/// Reads a selector; `None` if it is none.
-pub(crate) fn parse(text: &str) -> Option<Vec<Requirement>> {
+/// Parses a selector; an empty text matches all nodes.
+pub(crate) fn parse(text: &str) -> Result<Vec<Requirement>, ParseSelectorError> {
     if text.trim().is_empty() {
-        return Some(Vec::new());
+        return Ok(Vec::new());
     }
-    split(text)?.into_iter().map(|part| requirement(part.trim())).collect()
+    let parts = split(text).ok_or(ParseSelectorError::Parentheses)?;
+    parts.into_iter().map(|part| parse_requirement(part.trim())).collect()
 }
 
-/// Splits at the commas that are not within parentheses.
+/// Splits at the commas outside parentheses; `None` if the parentheses do not match.
 fn split(text: &str) -> Option<Vec<&str>> {
-    let (mut parts, mut start, mut inside) = (Vec::new(), 0, false);
-    for (at, character) in text.char_indices() {
+    let (mut parts, mut start, mut in_parentheses) = (Vec::new(), 0, false);
+    for (index, character) in text.char_indices() {
         match character {
-            '(' if !inside => inside = true,
-            ')' if inside => inside = false,
+            '(' if !in_parentheses => in_parentheses = true,
+            ')' if in_parentheses => in_parentheses = false,
             '(' | ')' => return None,
-            ',' if !inside => {
-                parts.push(text.get(start..at)?);
-                start = at + 1;
+            ',' if !in_parentheses => {
+                parts.push(text.get(start..index)?);
+                start = index + 1;
             }
             _ => (),
         }
     }
     parts.push(text.get(start..)?);
-    (!inside).then_some(parts)
+    (!in_parentheses).then_some(parts)
 }
 
-fn requirement(text: &str) -> Option<Requirement> {
-    let made = |key: &str, operator, values: Vec<&str>| {
-        let key = key.trim();
-        let values: Vec<_> = values.into_iter().map(str::trim).collect();
-        let valid = is_key(key) && values.iter().all(|value| is_value(value));
-        valid.then(|| Requirement {
-            key: key.to_owned(),
-            operator,
-            values: values.into_iter().map(str::to_owned).collect(),
-        })
-    };
+fn parse_requirement(text: &str) -> Result<Requirement, ParseSelectorError> {
     if let Some((key, value)) = text.split_once("!=") {
-        return made(key, Operator::NotIn, vec![value]);
+        return requirement(key, Operator::NotIn, vec![value]);
     }
     if let Some((key, value)) = text.split_once('=') {
-        return made(key, Operator::In, vec![value.strip_prefix('=').unwrap_or(value)]);
+        return requirement(key, Operator::In, vec![value.strip_prefix('=').unwrap_or(value)]);
     }
-    if let Some((left, set)) = text.strip_suffix(')').and_then(|text| text.split_once('(')) {
-        let mut words = left.split_whitespace();
-        let (key, operator) = (words.next()?, words.next()?);
-        let operator = match (operator, words.next()) {
-            ("in", None) => Operator::In,
-            ("notin", None) => Operator::NotIn,
-            _ => return None,
+    if let Some((key_and_operator, values)) = text.strip_suffix(')').and_then(|text| text.split_once('(')) {
+        let words: Vec<_> = key_and_operator.split_whitespace().collect();
+        let values = values.split(',').collect();
+        return match words[..] {
+            [key, "in"] => requirement(key, Operator::In, values),
+            [key, "notin"] => requirement(key, Operator::NotIn, values),
+            _ => Err(ParseSelectorError::Requirement(text.to_owned())),
         };
-        return made(key, operator, set.split(',').collect());
     }
     match text.strip_prefix('!') {
-        Some(key) => made(key, Operator::DoesNotExist, Vec::new()),
-        None => made(text, Operator::Exists, Vec::new()),
+        Some(key) => requirement(key, Operator::DoesNotExist, Vec::new()),
+        None => requirement(text, Operator::Exists, Vec::new()),
     }
 }
 
-/// An optional DNS subdomain and a slash, then a name
+fn requirement(key: &str, operator: Operator, values: Vec<&str>) -> Result<Requirement, ParseSelectorError> {
+    let key = key.trim();
+    if !is_key(key) {
+        return Err(ParseSelectorError::Key(key.to_owned()));
+    }
+    let values: Vec<_> = values.into_iter().map(|value| value.trim().to_owned()).collect();
+    match values.iter().find(|value| !is_value(value)) {
+        Some(value) => Err(ParseSelectorError::Value(value.clone())),
+        None => Ok(Requirement { key: key.to_owned(), operator, values }),
+    }
+}
+
+/// Returns true for an optional DNS subdomain and a slash, then a name
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/>).
 fn is_key(text: &str) -> bool {
-    let (prefix, name) = text.rsplit_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
-    let prefix_valid = prefix.is_none_or(|prefix| {
-        (1..=253).contains(&prefix.len())
-            && prefix.split('.').all(|part| {
-                is_name(part) && !part.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'_')
-            })
-    });
-    prefix_valid && is_name(name)
+    match text.rsplit_once('/') {
+        Some((prefix, name)) => is_subdomain(prefix) && is_name(name),
+        None => is_name(text),
+    }
 }
 
 fn is_value(text: &str) -> bool {
@@ -130,11 +143,11 @@ fn is_value(text: &str) -> bool {
 }
 
 fn is_name(text: &str) -> bool {
-    let alphanumeric = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let is_alphanumeric = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
-    bytes.len() <= 63
-        && alphanumeric(bytes.first())
-        && alphanumeric(bytes.last())
+    bytes.len() <= MAX_LABEL_LEN
+        && is_alphanumeric(bytes.first())
+        && is_alphanumeric(bytes.last())
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }
 
@@ -142,15 +155,15 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn selects(selector: &str, labels: &[(&str, &str)]) -> bool {
+    fn matches(selector: &str, labels: &[(&str, &str)]) -> bool {
         let labels = labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
-        parse(selector).unwrap().iter().all(|requirement| requirement.holds(&labels))
+        parse(selector).unwrap().iter().all(|requirement| requirement.matches(&labels))
     }
 
     #[test]
-    fn every_form_of_kubectl_is_understood() {
+    fn every_form_of_kubectl_is_accepted() {
         let edge = [("pool", "edge"), ("zone", "a")];
-        for yes in [
+        for matching in [
             "",
             "pool=edge",
             "pool == edge",
@@ -164,18 +177,18 @@ mod tests {
             "pool=edge,zone in (a,b),!spot",
             " pool = edge , zone ",
         ] {
-            assert!(selects(yes, &edge), "{yes:?}");
+            assert!(matches(matching, &edge), "{matching:?}");
         }
-        for no in
+        for other in
             ["pool=core", "pool!=edge", "spot", "!pool", "zone in (b)", "zone notin (a,b)", "pool=edge,spot"]
         {
-            assert!(!selects(no, &edge), "{no:?}");
+            assert!(!matches(other, &edge), "{other:?}");
         }
     }
 
     #[test]
-    fn what_is_no_selector_is_refused() {
-        for bad in [
+    fn texts_that_are_not_selectors_are_rejected() {
+        for invalid in [
             ",",
             "a,",
             "a=b=c",
@@ -195,16 +208,16 @@ mod tests {
             "a/b/c",
             "pool>3",
         ] {
-            assert!(parse(bad).is_none(), "{bad:?}");
+            assert!(parse(invalid).is_err(), "{invalid:?}");
         }
     }
 
     #[test]
-    fn the_scheduler_is_told_the_same() {
+    fn node_affinity_has_the_same_requirements() {
         let requirements = parse("zone in (a,b),!spot").unwrap();
-        let told: Vec<_> = requirements.iter().map(Requirement::to_node_selector).collect();
-        assert_eq!(told[0].operator, "In");
-        assert_eq!(told[0].values, Some(vec!["a".to_owned(), "b".to_owned()]));
-        assert_eq!((told[1].operator.as_str(), &told[1].values), ("DoesNotExist", &None));
+        let converted: Vec<_> = requirements.iter().map(Requirement::to_node_selector).collect();
+        assert_eq!(converted[0].operator, "In");
+        assert_eq!(converted[0].values, Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!((converted[1].operator.as_str(), &converted[1].values), ("DoesNotExist", &None));
     }
 }

@@ -1,4 +1,4 @@
-//! What a Service's proxies forward, from its spec. Pure.
+//! The ports and source ranges of a Service's proxies, from the Service's spec. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -7,72 +7,72 @@ use akrobateo_core::{Forward, Protocol, ProxyArgs, probe};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
-use super::SpecError;
+use super::error::SpecError;
 
-/// Most ports of a Service: each is a rule or three of the node's portmap plugin, which makes them one by one before the
-/// pod starts, and an argument; beyond this pods would fail without saying why.
+/// Most ports of a Service; with more ports pods fail without a useful message.
+///
+/// Each port is an argument and up to three rules of the portmap plugin. The plugin adds its rules one by one before the
+/// pod starts.
 const MAX_PORTS: usize = 1000;
 
-/// The arguments of the Service's proxies, sorted, so that the order of its ports changes nothing.
-pub(super) fn of(service: &Service) -> Result<ProxyArgs, SpecError> {
-    let Some(spec) = &service.spec else {
-        return Err(SpecError::UnsupportedSpec("the Service has no spec".to_owned()));
-    };
-    let addresses = cluster_ips(spec)?;
-    let ports = spec.ports.as_ref().map_or(0, Vec::len);
-    if ports > MAX_PORTS {
-        let error =
-            format!("the Service has {ports} ports; at most {MAX_PORTS} can be held on a node: split it");
-        return Err(SpecError::UnsupportedSpec(error));
-    }
-    let mut forwards = Vec::new();
-    for port in spec.ports.iter().flatten() {
-        let (protocol, number) = protocol_and_port(port)?;
-        forwards.extend(addresses.iter().map(|&address| Forward {
-            protocol,
-            port: number,
-            target: SocketAddr::new(address, number.get()),
-        }));
-    }
-    if forwards.is_empty() {
-        return Err(SpecError::UnsupportedSpec("the Service has no ports".to_owned()));
-    }
-    forwards.sort();
-    let tcp: Vec<u16> =
-        forwards.iter().filter(|f| f.protocol == Protocol::Tcp).map(|f| f.port.get()).collect();
-    let probe_port = probe::port(&tcp)
-        .ok_or_else(|| SpecError::UnsupportedSpec("no port is left for the proxies' own probe".to_owned()))?;
-    Ok(ProxyArgs { sources: sources(spec)?, probe_port, ..ProxyArgs::new(forwards) })
+/// Returns the arguments of the Service's proxies. They are sorted, so the order of the Service's ports does not matter.
+pub(super) fn proxy_args(service: &Service) -> Result<ProxyArgs, SpecError> {
+    let spec = service.spec.as_ref().ok_or_else(|| "the Service has no spec".to_owned());
+    spec.and_then(parse).map_err(SpecError::UnsupportedSpec)
 }
 
-fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, SpecError> {
-    let parse = |text: &String| {
-        text.parse().map_err(|_| SpecError::UnsupportedSpec(format!("cluster IP {text:?} is not an address")))
-    };
+fn parse(spec: &ServiceSpec) -> Result<ProxyArgs, String> {
+    let addresses = cluster_ips(spec)?;
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    if ports.len() > MAX_PORTS {
+        let count = ports.len();
+        return Err(format!("the Service has {count} ports; expected at most {MAX_PORTS}; split it"));
+    }
+    let mut forwards = Vec::new();
+    for port in ports {
+        let (protocol, port) = protocol_and_number(port)?;
+        let target = |&address| SocketAddr::new(address, port.get());
+        forwards.extend(addresses.iter().map(target).map(|target| Forward { protocol, port, target }));
+    }
+    if forwards.is_empty() {
+        return Err("the Service has no ports; expected at least one".to_owned());
+    }
+    forwards.sort();
+    let tcp = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
+    let tcp_ports: Vec<u16> = tcp.map(|forward| forward.port.get()).collect();
+    let probe_port = probe::port(&tcp_ports).ok_or_else(|| {
+        "the Service has all TCP ports from 1024 to 10290; remove one for the probe".to_owned()
+    })?;
+    Ok(ProxyArgs { sources: source_ranges(spec)?, probe_port, ..ProxyArgs::new(forwards) })
+}
+
+fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, String> {
+    let parse =
+        |text: &String| text.parse().map_err(|_| format!("clusterIPs: {text:?} is not an IP address"));
     spec.cluster_ips.iter().flatten().map(parse).collect()
 }
 
-fn protocol_and_port(port: &ServicePort) -> Result<(Protocol, NonZeroU16), SpecError> {
+fn protocol_and_number(port: &ServicePort) -> Result<(Protocol, NonZeroU16), String> {
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
-    let protocol = protocol.parse().map_err(|error| SpecError::UnsupportedSpec(format!("{error}")))?;
+    let protocol = protocol.parse().map_err(|error| format!("ports: {error}"))?;
     let number = u16::try_from(port.port).ok().and_then(NonZeroU16::new);
-    let number = number
-        .ok_or_else(|| SpecError::UnsupportedSpec(format!("port {} is not from 1 to 65535", port.port)))?;
-    Ok((protocol, number))
+    let error = || format!("ports: {} is not a port number; expected 1 to 65535", port.port);
+    Ok((protocol, number.ok_or_else(error)?))
 }
 
-/// The API server lets spaces around ranges, and addresses within them, through.
-fn sources(spec: &ServiceSpec) -> Result<Vec<IpNet>, SpecError> {
-    let parse = |text: &String| {
-        let range: Result<IpNet, _> = text.trim().parse();
-        range.map(|range| range.trunc()).map_err(|_| {
-            SpecError::UnsupportedSpec(format!(
-                "loadBalancerSourceRanges: {text:?} is not of the form 10.0.0.0/8"
-            ))
-        })
+/// Returns the source ranges. The API server accepts spaces around them, and addresses with host bits.
+fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNet>, String> {
+    let error = |text: &str| {
+        format!(
+            "loadBalancerSourceRanges: {text:?} is not a range; expected ADDRESS/PREFIX, for example 10.0.0.0/8"
+        )
     };
-    let mut ranges =
-        spec.load_balancer_source_ranges.iter().flatten().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let parse = |text: &String| match text.trim().parse::<IpNet>() {
+        Ok(range) => Ok(range.trunc()),
+        Err(_) => Err(error(text)),
+    };
+    let ranges = spec.load_balancer_source_ranges.iter().flatten();
+    let mut ranges = ranges.map(parse).collect::<Result<Vec<_>, _>>()?;
     ranges.sort();
     ranges.dedup();
     Ok(ranges)
@@ -85,10 +85,10 @@ mod tests {
 
     #[test]
     fn every_port_is_forwarded_to_every_cluster_ip_in_a_stable_order() {
-        let one = service("dns").udp(53).tcp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
-        let other = service("dns").tcp(53).udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
-        let args = of(&one).unwrap();
-        assert_eq!(args, of(&other).unwrap());
+        let udp_first = service("dns").udp(53).tcp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
+        let tcp_first = service("dns").tcp(53).udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
+        let args = proxy_args(&udp_first).unwrap();
+        assert_eq!(args, proxy_args(&tcp_first).unwrap());
         assert_eq!(
             args.to_args(),
             [
@@ -102,29 +102,36 @@ mod tests {
     }
 
     #[test]
-    fn the_probe_gives_way_to_a_tcp_port_only() {
-        assert_eq!(of(&service("web").udp(probe::PREFERRED_PORT).build()).unwrap().probe_port, 10_290);
-        assert_eq!(of(&service("web").tcp(probe::PREFERRED_PORT).build()).unwrap().probe_port, 10_289);
+    fn probe_port_changes_only_if_the_service_has_that_tcp_port() {
+        assert_eq!(
+            proxy_args(&service("web").udp(probe::PREFERRED_PORT).build()).unwrap().probe_port,
+            10_290
+        );
+        assert_eq!(
+            proxy_args(&service("web").tcp(probe::PREFERRED_PORT).build()).unwrap().probe_port,
+            10_289
+        );
     }
 
     #[test]
-    fn source_ranges_are_normalised() {
-        let service = service("web").tcp(80).sources(&["10.0.0.1/8", " 10.0.0.0/8 ", "fd00::/8"]).build();
-        let ranges: Vec<_> = of(&service).unwrap().sources.iter().map(ToString::to_string).collect();
+    fn source_ranges_are_trimmed_truncated_and_deduplicated() {
+        let service =
+            service("web").tcp(80).source_ranges(&["10.0.0.1/8", " 10.0.0.0/8 ", "fd00::/8"]).build();
+        let ranges: Vec<_> = proxy_args(&service).unwrap().sources.iter().map(ToString::to_string).collect();
         assert_eq!(ranges, ["10.0.0.0/8", "fd00::/8"]);
     }
 
     #[test]
-    fn a_thousand_ports_are_forwarded_and_more_are_refused_with_the_limit() {
-        let with = |ports: u16| (1..=ports).fold(service("many"), ServiceBuilder::tcp).build();
-        assert_eq!(of(&with(1000)).unwrap().forwards.len(), 1000);
-        let refusal = of(&with(1001)).unwrap_err().to_string();
-        assert!(refusal.contains("1001 ports") && refusal.contains("at most 1000"), "{refusal}");
+    fn a_service_with_more_than_a_thousand_ports_is_rejected() {
+        let service_with = |ports: u16| (1..=ports).fold(service("many"), ServiceBuilder::tcp).build();
+        assert_eq!(proxy_args(&service_with(1000)).unwrap().forwards.len(), 1000);
+        let error = proxy_args(&service_with(1001)).unwrap_err().to_string();
+        assert!(error.contains("1001 ports") && error.contains("at most 1000"), "{error}");
     }
 
     #[test]
-    fn a_range_that_is_none_is_named() {
-        let service = service("web").tcp(80).sources(&["everybody"]).build();
-        assert!(of(&service).unwrap_err().to_string().contains("\"everybody\""));
+    fn an_invalid_source_range_is_named() {
+        let service = service("web").tcp(80).source_ranges(&["everybody"]).build();
+        assert!(proxy_args(&service).unwrap_err().to_string().contains("\"everybody\""));
     }
 }

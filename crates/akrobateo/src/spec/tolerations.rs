@@ -3,14 +3,29 @@
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 use k8s_openapi::serde::Deserialize;
 
-/// What tolerations may look like, for those who wrote others.
-pub(super) const ALLOWED: &str = "a JSON or YAML list of a pod's tolerations, for example \
+/// The allowed values, for error messages.
+pub(super) const ALLOWED: &str = "a JSON or YAML list of tolerations as in a pod's spec, for example \
      [{key: node-role.kubernetes.io/control-plane, operator: Exists, effect: NoSchedule}]";
 
-/// As in a pod, but a misspelt field is an error and not silence.
+/// The error for a text that is not a list of tolerations.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ParseTolerationsError {
+    /// The message of the YAML parser, with line and column.
+    #[error("{0}")]
+    Syntax(String),
+    /// A toleration that the API server would reject.
+    #[error("toleration {number}: {problem}")]
+    Invalid {
+        /// The position in the list, from 1.
+        number: usize,
+        problem: &'static str,
+    },
+}
+
+/// A toleration as in a pod, except that an unknown field is an error: it is usually a misspelt one.
 #[derive(Deserialize)]
 #[serde(crate = "k8s_openapi::serde", deny_unknown_fields, rename_all = "camelCase")]
-struct Written {
+struct TolerationText {
     key: Option<String>,
     operator: Option<String>,
     value: Option<String>,
@@ -18,40 +33,50 @@ struct Written {
     toleration_seconds: Option<i64>,
 }
 
-/// Reads tolerations; `None` if they are none that the API server would take.
-pub(crate) fn parse(text: &str) -> Option<Vec<Toleration>> {
+/// Parses tolerations; an empty text is an empty list.
+pub(crate) fn parse(text: &str) -> Result<Vec<Toleration>, ParseTolerationsError> {
     if text.trim().is_empty() {
-        return Some(Vec::new());
+        return Ok(Vec::new());
     }
-    let written: Vec<Written> = serde_saphyr::from_str(text).ok()?;
-    written.into_iter().map(toleration).collect()
+    // Without the snippet, which has several lines.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let tolerations: Vec<TolerationText> = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| ParseTolerationsError::Syntax(error.to_string()))?;
+    let validate = |(index, toleration)| {
+        validate(toleration).map_err(|problem| ParseTolerationsError::Invalid { number: index + 1, problem })
+    };
+    tolerations.into_iter().enumerate().map(validate).collect()
 }
 
-/// The rules of the API server's validation of pods.
-fn toleration(written: Written) -> Option<Toleration> {
-    let Written { key, operator, value, effect, toleration_seconds } = written;
+/// Applies the rules of the API server's validation of pods.
+fn validate(toleration: TolerationText) -> Result<Toleration, &'static str> {
+    let TolerationText { key, operator, value, effect, toleration_seconds } = toleration;
     let exists = operator.as_deref() == Some("Exists");
-    let operator_valid = operator.as_deref().is_none_or(|operator| ["Exists", "Equal"].contains(&operator));
-    let effect_valid = effect
-        .as_deref()
-        .is_none_or(|effect| ["", "NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect));
-    let key_valid = key.as_deref().is_some_and(|key| !key.is_empty()) || exists;
-    let value_valid = !exists || value.as_deref().unwrap_or_default().is_empty();
-    let seconds_valid = toleration_seconds.is_none() || effect.as_deref() == Some("NoExecute");
-    (operator_valid && effect_valid && key_valid && value_valid && seconds_valid).then_some(Toleration {
-        key,
-        operator,
-        value,
-        effect,
-        toleration_seconds,
-    })
+    if operator.as_deref().is_some_and(|operator| !["Exists", "Equal"].contains(&operator)) {
+        return Err("operator is neither Exists nor Equal");
+    }
+    let effects = ["", "NoSchedule", "PreferNoSchedule", "NoExecute"];
+    if effect.as_deref().is_some_and(|effect| !effects.contains(&effect)) {
+        return Err("effect is not NoSchedule, PreferNoSchedule or NoExecute");
+    }
+    if key.as_deref().unwrap_or_default().is_empty() && !exists {
+        return Err("key is missing, which needs operator Exists");
+    }
+    if exists && !value.as_deref().unwrap_or_default().is_empty() {
+        return Err("value is set, which operator Exists does not allow");
+    }
+    if toleration_seconds.is_some() && effect.as_deref() != Some("NoExecute") {
+        return Err("tolerationSeconds is set, which needs effect NoExecute");
+    }
+    Ok(Toleration { key, operator, value, effect, toleration_seconds })
 }
 
-/// Whether pods with these tolerations may be put on a node with this taint
+/// Returns true if pods with these tolerations may run on a node with this taint
 /// (<https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/>).
-pub(crate) fn tolerate(tolerations: &[Toleration], taint: &Taint) -> bool {
-    let matches =
-        |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w.is_empty() || w == is);
+pub(super) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
+    let matches = |pattern: &Option<String>, text: &str| {
+        pattern.as_deref().is_none_or(|pattern| pattern.is_empty() || pattern == text)
+    };
     tolerations.iter().any(|toleration| {
         let exists = toleration.operator.as_deref() == Some("Exists");
         let same_value =
@@ -67,30 +92,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_and_yaml_are_read() {
+    fn json_and_yaml_are_accepted() {
         let yaml =
             "- key: dedicated\n  operator: Equal\n  value: lb\n  effect: NoSchedule\n- operator: Exists\n";
         assert_eq!(parse(yaml).unwrap().len(), 2);
         let json = r#"[{"key": "dedicated", "operator": "Exists"}]"#;
         assert_eq!(parse(json).unwrap()[0].operator.as_deref(), Some("Exists"));
-        assert_eq!(parse(" "), Some(Vec::new()));
+        assert_eq!(parse(" "), Ok(Vec::new()));
     }
 
     #[test]
-    fn what_the_api_server_would_refuse_is_refused_here() {
-        for bad in [
-            "key: x",
-            "[{key: x, operator: Exist}]",
-            "[{key: x, effect: Never}]",
-            "[{operator: Equal}]",
-            "[{}]",
-            "[{key: x, operator: Exists, value: y}]",
-            "[{key: x, tolerationSeconds: 5}]",
-            "[{keys: x}]",
-            "[",
-            "5",
+    fn tolerations_that_the_api_server_rejects_are_rejected_with_the_field() {
+        for (text, field) in [
+            ("[{key: x, operator: Exist}]", "operator"),
+            ("[{key: x, effect: Never}]", "effect"),
+            ("[{operator: Equal}]", "key"),
+            ("[{}]", "key"),
+            ("[{key: x, operator: Exists, value: y}]", "value"),
+            ("[{key: x, tolerationSeconds: 5}]", "tolerationSeconds"),
         ] {
-            assert!(parse(bad).is_none(), "{bad}");
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("toleration 1: {field} ")), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn texts_that_are_not_lists_of_tolerations_are_rejected_in_one_line() {
+        for (text, part) in
+            [("key: x", "line 1"), ("[{keys: x}]", "`keys`"), ("[", "line 1"), ("5", "line 1")]
+        {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(part) && !error.contains('\n'), "{text}: {error}");
         }
     }
 
@@ -102,10 +134,10 @@ mod tests {
             effect: effect.to_owned(),
             time_added: None,
         };
-        let lb = parse("[{key: dedicated, value: lb, effect: NoSchedule}]").unwrap();
-        assert!(tolerate(&lb, &taint("dedicated", "lb", "NoSchedule")));
-        assert!(!tolerate(&lb, &taint("dedicated", "db", "NoSchedule")));
-        assert!(!tolerate(&lb, &taint("dedicated", "lb", "NoExecute")));
-        assert!(tolerate(&parse("[{operator: Exists}]").unwrap(), &taint("any", "thing", "NoExecute")));
+        let dedicated = parse("[{key: dedicated, value: lb, effect: NoSchedule}]").unwrap();
+        assert!(tolerates(&dedicated, &taint("dedicated", "lb", "NoSchedule")));
+        assert!(!tolerates(&dedicated, &taint("dedicated", "db", "NoSchedule")));
+        assert!(!tolerates(&dedicated, &taint("dedicated", "lb", "NoExecute")));
+        assert!(tolerates(&parse("[{operator: Exists}]").unwrap(), &taint("any", "thing", "NoExecute")));
     }
 }

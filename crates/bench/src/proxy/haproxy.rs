@@ -1,34 +1,37 @@
-//! `HAProxy` in TCP mode, from Debian's package.
+//! `HAProxy` in TCP mode, from Debian's package. Does I/O.
 
 use std::path::PathBuf;
 
-use super::process::Process;
-use super::{Programs, configured};
-use crate::failure::{Failure, printed};
-use crate::namespace::Namespace;
-use crate::network::at;
+use netns_testkit::Namespace;
 
-/// Starts it; with a PROXY header of version 2 if `header`, and splicing whatever comes if `splice`.
+use super::process::Process;
+use super::programs::{Programs, write_config};
+use crate::error::{BenchError, run_command};
+use crate::network::addr;
+
+const PROGRAM: &str = "usr/sbin/haproxy";
+
+/// Starts `HAProxy`, optionally with a PROXY header of version 2, and with forced splicing.
 pub(crate) fn start(
     pod: &Namespace,
     programs: &Programs,
-    header: bool,
+    proxy_header: bool,
     splice: bool,
-) -> Result<Process, Failure> {
-    let path = PathBuf::from(format!("/run/haproxy-{header}-{splice}.cfg"));
-    configured(&path, &configuration(header, splice))?;
-    Process::start(pod, programs.packaged("usr/sbin/haproxy").arg("-db").arg("-f").arg(&path))
+) -> Result<Process, BenchError> {
+    let path = PathBuf::from(format!("/run/haproxy-{proxy_header}-{splice}.cfg"));
+    write_config(&path, &config(proxy_header, splice))?;
+    Process::start(pod, programs.packaged(PROGRAM).arg("-db").arg("-f").arg(&path))
 }
 
-/// Its version.
-pub(crate) fn version(programs: &Programs) -> Result<String, Failure> {
-    let said = printed(programs.packaged("usr/sbin/haproxy").arg("-v"))?;
-    Ok(said.split(' ').nth(2).unwrap_or(&said).to_owned())
+/// Returns the version.
+pub(crate) fn version(programs: &Programs) -> Result<String, BenchError> {
+    let output = run_command(programs.packaged(PROGRAM).arg("-v"))?;
+    Ok(output.split(' ').nth(2).unwrap_or(&output).to_owned())
 }
 
-fn configuration(header: bool, splice: bool) -> String {
+fn config(proxy_header: bool, splice: bool) -> String {
     let splice = if splice { "  option splice-request\n  option splice-response\n" } else { "" };
-    let header = if header { " send-proxy-v2" } else { "" };
+    let proxy_header = if proxy_header { " send-proxy-v2" } else { "" };
     format!(
         "defaults
   mode tcp
@@ -37,10 +40,10 @@ fn configuration(header: bool, splice: bool) -> String {
   timeout server 1m
 {splice}listen service
   bind :{}
-  server service {}{header}
+  server service {}{proxy_header}
 ",
-        at::FIRST_PORT,
-        at::CLUSTER_IP
+        addr::FIRST_PORT,
+        addr::CLUSTER_IP
     )
 }
 
@@ -49,14 +52,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_splices_and_sends_a_header_only_when_told_to() {
-        let plain = configuration(false, false);
+    fn splicing_and_proxy_header_are_optional() {
+        let plain = config(false, false);
         assert!(!plain.contains("splice") && !plain.contains("send-proxy"));
-        let all = configuration(true, true);
-        assert!(
-            all.contains("splice-request")
-                && all.contains("splice-response")
-                && all.contains("send-proxy-v2")
-        );
+        let full = config(true, true);
+        for option in ["splice-request", "splice-response", "send-proxy-v2"] {
+            assert!(full.contains(option), "{full}");
+        }
     }
 }

@@ -1,48 +1,43 @@
-//! The rules of the peer, klipper-lb, as its entry script sets them: four calls of iptables per port, one after another.
+//! The rules of klipper-lb, as its entry script sets them: four iptables commands per port. Does I/O.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::Protocol;
-use crate::failure::Failure;
-use crate::namespace::Namespace;
-use crate::network::at;
+use akrobateo_core::Protocol;
+use netns_testkit::Namespace;
+
+use crate::network::addr;
 use crate::variant::Iptables;
 
-/// Sets the rules for all ports, one set per port; tells how long it took from the shell's start to its end.
+/// Sets the rules of all ports, and returns the time from the start of the shell to its end.
 ///
-/// The peer has a container per port, whose script also looks for the mode of iptables and the family of each address;
-/// that is left out, in its favour.
-pub(crate) fn set(
-    pod: &Namespace,
-    iptables: Iptables,
-    protocol: Protocol,
-    ports: u16,
-) -> Result<Duration, Failure> {
+/// klipper-lb runs one container per port. Its script also detects the iptables mode and the family of each address.
+/// Both are left out here, which makes klipper-lb faster than it is.
+pub(crate) fn set_rules(pod: &Namespace, iptables: Iptables, protocol: Protocol, ports: u16) -> Duration {
     let script = script(iptables, protocol, ports);
     let start = Instant::now();
-    pod.feed(Command::new("sh").args(["-e", "-s"]), &script)?;
-    Ok(start.elapsed())
+    pod.succeed(Command::new("sh").args(["-e", "-s"]), &script);
+    start.elapsed()
 }
 
 fn script(iptables: Iptables, protocol: Protocol, ports: u16) -> String {
-    let iptables = match iptables {
+    let program = match iptables {
         Iptables::Nft => "iptables-nft",
         Iptables::Legacy => "iptables-legacy",
     };
-    let ports = at::FIRST_PORT..at::FIRST_PORT + ports;
+    let ports = addr::FIRST_PORT..addr::FIRST_PORT + ports;
     let lines: Vec<_> =
-        ports.flat_map(|port| rules(protocol, port)).map(|rule| format!("{iptables} {rule}")).collect();
+        ports.flat_map(|port| rules(protocol, port)).map(|rule| format!("{program} {rule}")).collect();
     lines.join("\n")
 }
 
 fn rules(protocol: Protocol, port: u16) -> [String; 4] {
-    let (protocol, to) = (protocol.name(), at::CLUSTER_IP);
+    let ip = addr::CLUSTER_IP;
     [
         format!("-t filter -I FORWARD -s 0.0.0.0/0 -p {protocol} --dport {port} -j ACCEPT"),
-        format!("-t filter -A FORWARD -d {to}/32 -p {protocol} --dport {port} -j DROP"),
-        format!("-t nat -I PREROUTING ! -s {to}/32 -p {protocol} --dport {port} -j DNAT --to {to}:{port}"),
-        format!("-t nat -I POSTROUTING -d {to}/32 -p {protocol} -j MASQUERADE"),
+        format!("-t filter -A FORWARD -d {ip}/32 -p {protocol} --dport {port} -j DROP"),
+        format!("-t nat -I PREROUTING ! -s {ip}/32 -p {protocol} --dport {port} -j DNAT --to {ip}:{port}"),
+        format!("-t nat -I POSTROUTING -d {ip}/32 -p {protocol} -j MASQUERADE"),
     ]
 }
 
@@ -51,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_port_has_its_four_rules_dnat_before_masquerade() {
+    fn each_port_has_four_rules() {
         let script = script(Iptables::Legacy, Protocol::Udp, 2);
         let lines: Vec<_> = script.lines().collect();
         assert_eq!(lines.len(), 8);

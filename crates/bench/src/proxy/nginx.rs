@@ -1,31 +1,36 @@
-//! nginx's stream module, from Debian's packages. It sends PROXY headers of version 1 only.
+//! The stream module of nginx, from Debian's packages. Does I/O.
+//!
+//! nginx can send PROXY headers of version 1 only.
 
 use std::path::PathBuf;
 
+use netns_testkit::Namespace;
+
 use super::process::Process;
-use super::{Programs, configured};
-use crate::failure::{Failure, Tried, printed};
-use crate::namespace::Namespace;
-use crate::network::at;
+use super::programs::{Programs, write_config};
+use crate::error::{BenchError, Context, run_command};
+use crate::network::addr;
 
-/// Starts it.
-pub(crate) fn start(pod: &Namespace, programs: &Programs) -> Result<Process, Failure> {
-    let home = PathBuf::from("/run/nginx");
-    std::fs::create_dir_all(&home).tried("/run/nginx")?;
-    let path = home.join("nginx.conf");
+const PROGRAM: &str = "usr/sbin/nginx";
+
+/// Starts nginx.
+pub(crate) fn start(pod: &Namespace, programs: &Programs) -> Result<Process, BenchError> {
+    let directory = PathBuf::from("/run/nginx");
+    std::fs::create_dir_all(&directory).context("/run/nginx")?;
+    let path = directory.join("nginx.conf");
     let module = programs.packages.join("usr/lib/nginx/modules/ngx_stream_module.so");
-    configured(&path, &configuration(&module.display().to_string()))?;
-    let mut command = programs.packaged("usr/sbin/nginx");
-    Process::start(pod, command.arg("-p").arg(&home).arg("-c").arg(&path).args(["-e", "stderr"]))
+    write_config(&path, &config(&module.display().to_string()))?;
+    let mut command = programs.packaged(PROGRAM);
+    Process::start(pod, command.arg("-p").arg(&directory).arg("-c").arg(&path).args(["-e", "stderr"]))
 }
 
-/// Its version.
-pub(crate) fn version(programs: &Programs) -> Result<String, Failure> {
-    let said = printed(programs.packaged("usr/sbin/nginx").arg("-v"))?;
-    Ok(said.rsplit('/').next().unwrap_or(&said).to_owned())
+/// Returns the version.
+pub(crate) fn version(programs: &Programs) -> Result<String, BenchError> {
+    let output = run_command(programs.packaged(PROGRAM).arg("-v"))?;
+    Ok(output.rsplit('/').next().unwrap_or(&output).to_owned())
 }
 
-fn configuration(module: &str) -> String {
+fn config(module: &str) -> String {
     format!(
         "load_module {module};
 daemon off;
@@ -42,7 +47,7 @@ stream {{
   }}
 }}
 ",
-        at::CLUSTER_IP,
-        port = at::FIRST_PORT,
+        addr::CLUSTER_IP,
+        port = addr::FIRST_PORT,
     )
 }

@@ -1,5 +1,6 @@
-//! What is shown of the results: for people and for programs. Pure.
+//! The report of the results, as Markdown and as JSON. Pure.
 
 pub(crate) mod document;
 pub(crate) mod json;
 pub(crate) mod markdown;
+mod table;

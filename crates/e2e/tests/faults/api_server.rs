@@ -1,113 +1,119 @@
-//! The API server throttles, or hangs: what was set up goes on, and what was asked for is done later.
+//! The API server throttles or hangs: traffic continues, and the operator applies all changes later.
 
 use std::time::Duration;
 
-use e2e::{Failure, audit, ensure, eventually, fault_test, same, service, stays};
+use e2e::{Failure, audit, consistently, ensure, ensure_eq, eventually, fault_test, service};
 use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::Pod;
 
-/// Several times the operator's Lease, its calls' deadline, and the time until nodes count as lost.
+/// Several times the lease duration, the request timeout, and the time after which a node counts as lost.
 const OUTAGE: Duration = Duration::from_secs(70);
 
 #[tokio::test]
-async fn an_api_server_that_throttles_delays_changes_and_loses_none() -> Result<(), Failure> {
+async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        namespace.backend().await?;
-        let [kept, more, ports @ ..]: [u16; 22] = namespace.ports().await?;
-        let web = service("web").tcp(kept).proxy_mode();
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await?;
-        let operator = faults.operator.ready().await?;
+        namespace.start_backend().await?;
+        let [port, added, more_ports @ ..]: [u16; 22] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).ip_mode_proxy();
+        namespace.expose(&web).await?;
+        let operator = faults.operator.wait_ready().await?;
         faults.throttle_operator().await?;
-        // Enough at once that one seat is not enough; on no node, for it is the writes that matter.
-        let crowd = ports.iter().map(|&port| service(&format!("crowd-{port}")).tcp(port).on(&["nowhere"]));
-        let crowd: Vec<_> = crowd.collect();
-        let web = web.udp(more);
-        try_join_all(crowd.iter().chain([&web]).map(|service| namespace.apply(service))).await?;
-        eventually("the operator was told to wait with its writes", async || {
-            let refused = audit::requests_of(&operator)?.into_iter().filter(|request| request.code == 429);
-            let refused: Vec<_> = refused.map(|request| (request.verb, request.resource)).collect();
-            ensure(refused.iter().any(|(verb, _)| verb == "patch"), || format!("{refused:?}"))
+        // More Services at once than one seat allows. They match no node, because only the writes matter.
+        let build_service = |port: &u16| service(&format!("web-{port}")).tcp(*port).on_nodes(&["nowhere"]);
+        let more_services: Vec<_> = more_ports.iter().map(build_service).collect();
+        let web = web.udp(added);
+        try_join_all(more_services.iter().chain([&web]).map(|service| namespace.apply(service))).await?;
+        eventually("the API server has rejected a write of the operator", async || {
+            let requests = audit::requests_from(&operator)?.into_iter();
+            let rejected: Vec<_> = requests.filter(|request| request.code == 429).collect();
+            ensure(rejected.iter().any(|request| request.verb == "patch"), || {
+                format!("the requests with status 429 are {rejected:?}")
+            })
         })
         .await?;
-        faults.release_operator().await?;
-        namespace.exposed(&web).await?;
-        eventually("every Service has its proxies", async || {
-            same("DaemonSets", &namespace.all_daemonsets().await?.len(), &(crowd.len() + 1))
+        faults.unthrottle_operator().await?;
+        namespace.wait_exposed(&web).await?;
+        eventually("every Service has a DaemonSet", async || {
+            let daemonsets = namespace.list_all_daemonsets().await?.len();
+            ensure_eq("number of DaemonSets", &daemonsets, &(more_services.len() + 1))
         })
         .await?;
-        same("its restarts", &restarts(&faults.operator.ready().await?), &restarts(&operator))
+        ensure_eq(
+            "restarts of the operator",
+            &restart_count(&faults.operator.wait_ready().await?),
+            &restart_count(&operator),
+        )
     })
     .await
 }
 
 #[tokio::test]
-async fn an_api_server_that_hangs_for_more_than_a_minute_stops_no_traffic_and_costs_no_change_and_no_address()
--> Result<(), Failure> {
+async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        namespace.backend().await?;
-        let [port, more, another] = namespace.ports().await?;
-        let web = service("web").tcp(port).udp(port).proxy_mode();
-        namespace.apply(&web).await?;
-        let replies = namespace.exposed(&web).await?;
+        namespace.start_backend().await?;
+        let [port, added, new_port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).udp(port).ip_mode_proxy();
+        let replies = namespace.expose(&web).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
-        let operator = faults.operator.ready().await?;
+        let before = faults.operator.wait_ready().await?;
 
         faults.pause_api_server().await?;
-        stays(OUTAGE, "that everything answers", async || {
-            let replies = namespace.cluster().ask(&targets).await?;
-            let silent: Vec<_> = replies.iter().filter(|reply| reply.outcome.is_err()).collect();
-            ensure(silent.is_empty(), || format!("{silent:?}"))
+        consistently(OUTAGE, "every target answers", async || {
+            let replies = namespace.cluster().send_requests(&targets).await?;
+            let failed: Vec<_> = replies.iter().filter(|reply| reply.result.is_err()).collect();
+            ensure(failed.is_empty(), || format!("these targets did not answer: {failed:?}"))
         })
         .await?;
         faults.resume_api_server().await?;
 
-        let (web, new) = (web.tcp(more), service("new").tcp(another).proxy_mode());
+        let (web, new) = (web.tcp(added), service("new").tcp(new_port).ip_mode_proxy());
         eventually("the API server answers", async || namespace.apply(&web).await.map(drop)).await?;
         namespace.apply(&new).await?;
-        let settled = async {
-            namespace.exposed(&new).await?;
-            namespace.exposed(&web).await
+        let apply_changes = async {
+            namespace.wait_exposed(&new).await?;
+            namespace.wait_exposed(&web).await
         };
-        let looking = async {
+        let watch_addresses = async {
             loop {
-                let published = namespace.published(&web).await?;
-                ensure(!published.is_empty(), || "its status was emptied".to_owned())?;
+                let addresses = namespace.published_addresses(&web).await?;
+                ensure(!addresses.is_empty(), || "the status of Service web lost its addresses".to_owned())?;
             }
         };
         tokio::select! {
-            done = settled => drop(done?),
-            seen = looking => return seen,
+            result = apply_changes => drop(result?),
+            failure = watch_addresses => return failure,
         }
-        let after = faults.operator.ready().await?;
-        same("the operator's pod", &after.metadata.name, &operator.metadata.name)?;
-        same("its restarts", &restarts(&after), &restarts(&operator))
+        let after = faults.operator.wait_ready().await?;
+        ensure_eq("pod of the operator", &after.metadata.name, &before.metadata.name)?;
+        ensure_eq("restarts of the operator", &restart_count(&after), &restart_count(&before))
     })
     .await
 }
 
 #[tokio::test]
-async fn an_operator_that_starts_while_the_api_server_hangs_works_once_it_answers() -> Result<(), Failure> {
+async fn operator_that_starts_during_an_api_server_outage_works_afterwards() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port).proxy_mode();
-        let operator = faults.operator.ready().await?;
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).ip_mode_proxy();
+        let before = faults.operator.wait_ready().await?;
         namespace.apply(&web).await?;
         faults.pause_api_server().await?;
-        faults.kill_container(&operator).await?;
-        eventually("the operator has given its first call up", async || {
-            let metrics = faults.metrics(&operator).await?;
+        faults.kill_container(&before).await?;
+        eventually("a request of the new operator process has timed out", async || {
+            let metrics = faults.get_metrics(&before).await?;
             ensure(metrics.contains(r#"result="timed_out""#), || metrics)
         })
         .await?;
         faults.resume_api_server().await?;
-        namespace.exposed(&web).await?;
-        same("its restarts", &restarts(&faults.operator.ready().await?), &(restarts(&operator) + 1))
+        namespace.wait_exposed(&web).await?;
+        let after = faults.operator.wait_ready().await?;
+        ensure_eq("restarts of the operator", &restart_count(&after), &(restart_count(&before) + 1))
     })
     .await
 }
 
-fn restarts(pod: &k8s_openapi::api::core::v1::Pod) -> i32 {
+fn restart_count(pod: &Pod) -> i32 {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     statuses.map(|status| status.restart_count).sum()
 }

@@ -1,12 +1,12 @@
-//! What happens when something breaks. One test at a time, in a cluster of ours; each mends what it broke.
+//! Tests that inject faults. They run one at a time on the cluster of `cluster/`, which is restored after each.
 
 mod addresses;
 mod api_server;
-mod many;
+mod idempotence;
 mod nodes;
 mod operator;
 mod proxies;
 mod replicas;
-mod scope;
+mod scale;
 mod settings;
-mod settled;
+mod watch_namespace;

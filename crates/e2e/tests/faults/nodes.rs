@@ -1,56 +1,55 @@
-//! Nodes that are lost, or must not be published.
+//! Nodes that are lost, or excluded from load balancers.
 
 use e2e::{Failure, Faults, Namespace, NodeAddresses, fault_test, service};
 
-/// A node to lose, and the others; the operator runs on one of those.
-async fn one_and_others(
+/// Returns a node that does not run the operator, and the other nodes.
+async fn split_nodes(
     namespace: &Namespace,
     faults: &Faults,
 ) -> Result<(NodeAddresses, Vec<NodeAddresses>), Failure> {
-    let operator = faults.operator.ready().await?.spec.and_then(|pod| pod.node_name);
-    let mut nodes = namespace.cluster().nodes().await?;
-    let index = nodes.iter().position(|node| Some(&node.name) != operator.as_ref());
-    let index = index.ok_or_else(|| Failure::Unmet("every node runs the operator".to_owned()))?;
+    let operator_node = faults.operator.wait_ready().await?.spec.and_then(|pod| pod.node_name);
+    let mut nodes = namespace.cluster().list_nodes().await?;
+    let index = nodes.iter().position(|node| Some(&node.name) != operator_node.as_ref());
+    let index = index
+        .ok_or_else(|| Failure::Unexpected("the cluster has one node, expected at least two".to_owned()))?;
     Ok((nodes.remove(index), nodes))
 }
 
 #[tokio::test]
-async fn a_node_that_is_cut_off_leaves_the_status_and_returns_when_it_is_back() -> Result<(), Failure> {
+async fn disconnected_node_is_not_published_until_it_is_back() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        let (lost, others) = one_and_others(namespace, faults).await?;
-        namespace.backend_on(&others[0].name).await?;
-        let [direct, proxied] = namespace.ports().await?;
-        let web = service("web").tcp(direct).udp(direct);
-        let dns = service("dns").tcp(proxied).udp(proxied).proxy_mode();
+        let (disconnected, other_nodes) = split_nodes(namespace, faults).await?;
+        namespace.start_backend_on(&other_nodes[0].name).await?;
+        let [web_port, dns_port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(web_port).udp(web_port);
+        let dns = service("dns").tcp(dns_port).udp(dns_port).ip_mode_proxy();
         namespace.apply(&web).await?;
         namespace.apply(&dns).await?;
-        namespace.exposed(&web).await?;
-        namespace.exposed(&dns).await?;
-        faults.cut(&lost.name).await?;
-        namespace.exposed_on(&web, &others).await?;
-        let replies = namespace.exposed_on(&dns, &others).await?;
-        namespace.came_through_proxies(&dns, &replies).await?;
-        faults.restore(&lost.name).await?;
-        namespace.exposed(&web).await?;
-        namespace.exposed(&dns).await.map(drop)
+        namespace.wait_exposed(&web).await?;
+        namespace.wait_exposed(&dns).await?;
+        faults.disconnect_node(&disconnected.name).await?;
+        namespace.wait_exposed_on(&web, &other_nodes).await?;
+        let replies = namespace.wait_exposed_on(&dns, &other_nodes).await?;
+        namespace.ensure_through_proxies(&dns, &replies).await?;
+        faults.reconnect_node(&disconnected.name).await?;
+        namespace.wait_exposed(&web).await?;
+        namespace.wait_exposed(&dns).await.map(drop)
     })
     .await
 }
 
 #[tokio::test]
-async fn a_node_that_is_labelled_as_excluded_leaves_the_status_and_returns_without_the_label()
--> Result<(), Failure> {
+async fn node_with_the_exclude_label_is_not_published() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        namespace.backend().await?;
-        let (excluded, others) = one_and_others(namespace, faults).await?;
-        let [port] = namespace.ports().await?;
+        namespace.start_backend().await?;
+        let (excluded, other_nodes) = split_nodes(namespace, faults).await?;
+        let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port);
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await?;
-        faults.exclude(&excluded.name).await?;
-        namespace.exposed_on(&web, &others).await?;
-        faults.include(&excluded.name).await?;
-        namespace.exposed(&web).await.map(drop)
+        namespace.expose(&web).await?;
+        faults.set_exclude_label(&excluded.name).await?;
+        namespace.wait_exposed_on(&web, &other_nodes).await?;
+        faults.remove_exclude_label(&excluded.name).await?;
+        namespace.wait_exposed(&web).await.map(drop)
     })
     .await
 }

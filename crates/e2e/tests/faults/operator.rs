@@ -1,84 +1,85 @@
-//! The operator is away, or dies: what it has set up stays, and what it has missed is put right.
+//! The operator stops or is killed: the proxies keep running, and the next operator catches up with all changes.
 
-use e2e::{Failure, ensure, eventually, fault_test, same, service, targets};
+use e2e::{Failure, ensure, ensure_eq, eventually, fault_test, service, targets};
 
 #[tokio::test]
-async fn what_changed_while_the_operator_was_away_is_put_right() -> Result<(), Failure> {
+async fn operator_applies_changes_that_were_made_while_it_was_stopped() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        namespace.backend().await?;
-        let [kept, changed, added, deleted, internal, created] = namespace.ports().await?;
-        let steady = service("kept").tcp(kept).proxy_mode();
-        let growing = service("changed").tcp(changed);
-        let leaving = service("deleted").tcp(deleted);
-        let retiring = service("internal").tcp(internal);
-        let before = [&steady, &growing, &leaving, &retiring];
-        for service in before {
+        namespace.start_backend().await?;
+        let [unchanged_port, changed_port, added, deleted_port, retyped_port, created_port] =
+            namespace.allocate_ports().await?;
+        let unchanged = service("unchanged").tcp(unchanged_port).ip_mode_proxy();
+        let changed = service("changed").tcp(changed_port);
+        let deleted = service("deleted").tcp(deleted_port);
+        let retyped = service("retyped").tcp(retyped_port);
+        for service in [&unchanged, &changed, &deleted, &retyped] {
             namespace.apply(service).await?;
         }
-        let mut replies = Vec::new();
-        for service in before {
-            replies.push(namespace.exposed(service).await?);
+        for service in [&unchanged, &changed, &deleted, &retyped] {
+            namespace.wait_exposed(service).await?;
         }
-        let addresses: Vec<_> = replies[0].iter().map(|reply| reply.target.host).collect();
+        let addresses = namespace.published_addresses(&unchanged).await?;
 
         faults.operator.stop().await?;
-        let growing = growing.udp(added);
-        let retired = retiring.clone().cluster_ip();
-        let new = service("created").tcp(created).proxy_mode();
-        namespace.apply(&growing).await?;
-        namespace.delete(&leaving).await?;
-        namespace.apply(&retired).await?;
-        namespace.apply(&new).await?;
-        namespace.exposed(&steady).await?;
-        same("DaemonSets for a new Service", &namespace.daemonsets(&new).await?.len(), &0)?;
+        let changed = changed.udp(added);
+        let cluster_ip = retyped.clone().type_cluster_ip();
+        let created = service("created").tcp(created_port).ip_mode_proxy();
+        namespace.apply(&changed).await?;
+        namespace.delete_service(&deleted).await?;
+        namespace.apply(&cluster_ip).await?;
+        namespace.apply(&created).await?;
+        namespace.wait_exposed(&unchanged).await?;
+        let daemonsets = namespace.list_daemonsets(&created).await?;
+        ensure_eq("number of DaemonSets of the new Service", &daemonsets.len(), &0)?;
 
         faults.operator.start().await?;
-        namespace.exposed(&growing).await?;
-        namespace.exposed(&new).await?;
-        namespace.withdrawn(&leaving).await?;
-        namespace.withdrawn(&retired).await?;
-        namespace.unreachable(&targets(&leaving, &addresses)).await?;
-        namespace.unreachable(&targets(&retiring, &addresses)).await?;
-        namespace.exposed(&steady).await.map(drop)
+        namespace.wait_exposed(&changed).await?;
+        namespace.wait_exposed(&created).await?;
+        namespace.wait_cleaned_up(&deleted).await?;
+        namespace.wait_cleaned_up(&cluster_ip).await?;
+        namespace.wait_unreachable(&targets(&deleted, &addresses)).await?;
+        namespace.wait_unreachable(&targets(&retyped, &addresses)).await?;
+        namespace.wait_exposed(&unchanged).await.map(drop)
     })
     .await
 }
 
 #[tokio::test]
-async fn an_operator_that_is_killed_again_and_again_leaves_nothing_half_done() -> Result<(), Failure> {
+async fn repeatedly_killed_operator_leaves_no_incomplete_change() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        namespace.backend().await?;
-        let ports: [u16; 5] = namespace.ports().await?;
-        let [doomed] = namespace.ports().await?;
-        let mut web = service("web").proxy_mode();
+        namespace.start_backend().await?;
+        let ports: [u16; 5] = namespace.allocate_ports().await?;
+        let [short_lived_port] = namespace.allocate_ports().await?;
+        let mut web = service("web").ip_mode_proxy();
         for (round, port) in ports.into_iter().enumerate() {
-            let passing = service(&format!("passing-{round}")).tcp(doomed);
+            let short_lived = service(&format!("short-lived-{round}")).tcp(short_lived_port);
             web = web.tcp(port).udp(port);
             namespace.apply(&web).await?;
-            namespace.apply(&passing).await?;
+            namespace.apply(&short_lived).await?;
             faults.operator.kill().await?;
-            eventually("the next operator has begun", async || {
-                let running = faults.operator.pods().await?.iter().any(|pod| {
+            eventually("a new pod of the operator is running", async || {
+                let pods = faults.operator.list_pods().await?;
+                let is_running = pods.iter().any(|pod| {
                     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
                     phase == Some("Running") && pod.metadata.deletion_timestamp.is_none()
                 });
-                ensure(running, || "no pod of it runs".to_owned())
+                ensure(is_running, || "no pod of the operator is running".to_owned())
             })
             .await?;
-            namespace.delete(&passing).await?;
+            namespace.delete_service(&short_lived).await?;
         }
-        faults.operator.ready().await?;
-        eventually("the proxies have the last ports", async || {
-            let held = namespace.daemonset(&web).await?.spec.and_then(|spec| spec.template.spec);
-            let ports = held.map(|pod| pod.containers[0].ports.iter().flatten().count());
-            same("ports of the proxies", &ports, &Some(web.ports().len()))
+        faults.operator.wait_ready().await?;
+        eventually("the proxies have all ports", async || {
+            let pod = namespace.get_daemonset(&web).await?.spec.and_then(|spec| spec.template.spec);
+            let ports = pod.map(|pod| pod.containers[0].ports.iter().flatten().count());
+            ensure_eq("number of ports of the proxies", &ports, &Some(web.ports().len()))
         })
         .await?;
-        namespace.rolled_out(&web).await?;
-        let replies = namespace.exposed(&web).await?;
-        namespace.came_through_proxies(&web, &replies).await?;
+        namespace.wait_rolled_out(&web).await?;
+        let replies = namespace.wait_exposed(&web).await?;
+        namespace.ensure_through_proxies(&web, &replies).await?;
         for round in 0..ports.len() {
-            namespace.withdrawn(&service(&format!("passing-{round}"))).await?;
+            namespace.wait_cleaned_up(&service(&format!("short-lived-{round}"))).await?;
         }
         Ok(())
     })

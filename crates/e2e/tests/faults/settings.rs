@@ -1,95 +1,92 @@
-//! Operators that are told otherwise than by default: which Services they serve, where proxies live, what is published.
+//! Operators with non-default settings: default class, namespace of the proxies, ipMode.
 
-use e2e::{Failure, LocalOperator, eventually, fault_test, same, service};
+use akrobateo_core::LOAD_BALANCER_CLASS;
+use akrobateo_core::annotations::IP_MODE;
+use e2e::{Failure, LocalOperator, ensure_eq, eventually, fault_test, service};
 use kube::ResourceExt;
 
 #[tokio::test]
-async fn where_it_is_not_the_default_an_operator_serves_its_own_class_only() -> Result<(), Failure> {
+async fn operator_without_default_class_serves_only_its_own_class() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        namespace.backend().await?;
-        let [mine, theirs] = namespace.ports().await?;
+        namespace.start_backend().await?;
+        let [web_port, classless_port] = namespace.allocate_ports().await?;
         faults.operator.stop().await?;
         let _operator = LocalOperator::start(namespace, &[("DEFAULT_CLASS", "false")])?;
-        let other = service("other").tcp(theirs);
-        let web = service("web").tcp(mine).class(akrobateo_core::LOAD_BALANCER_CLASS);
-        namespace.apply(&other).await?;
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await?;
-        same("DaemonSets", &namespace.daemonsets(&other).await?.len(), &0)?;
-        same("addresses", &namespace.published(&other).await?, &vec![])
+        let classless = service("classless").tcp(classless_port);
+        namespace.apply(&classless).await?;
+        namespace.expose(&service("web").tcp(web_port).class(LOAD_BALANCER_CLASS)).await?;
+        ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&classless).await?.len(), &0)?;
+        ensure_eq("published addresses", &namespace.published_addresses(&classless).await?, &vec![])
     })
     .await
 }
 
 #[tokio::test]
-async fn beside_its_service_a_proxy_is_owned_by_it_and_goes_with_it_even_without_an_operator()
+async fn garbage_collector_deletes_proxies_in_the_service_namespace_without_the_operator()
 -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port).proxy_mode();
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).ip_mode_proxy();
         faults.operator.stop().await?;
         let operator = LocalOperator::start(namespace, &[("LB_NAMESPACE", "@service")])?;
-        let uid = namespace.apply(&web).await?.uid();
-        let replies = namespace.exposed(&web).await?;
-        namespace.came_through_proxies(&web, &replies).await?;
-        let daemonset = namespace.daemonset(&web).await?;
-        same("its namespace", &daemonset.namespace().as_deref(), &Some(namespace.name()))?;
-        same("its name", &daemonset.name_any().as_str(), &"akrobateo-web")?;
-        let owner = daemonset.owner_references().first().map(|owner| owner.uid.clone());
-        same("its owner", &owner, &uid)?;
+        let service_uid = namespace.apply(&web).await?.uid();
+        let replies = namespace.wait_exposed(&web).await?;
+        namespace.ensure_through_proxies(&web, &replies).await?;
+        let daemonset = namespace.get_daemonset(&web).await?;
+        ensure_eq("namespace", &daemonset.namespace().as_deref(), &Some(namespace.name()))?;
+        ensure_eq("name", &daemonset.name_any().as_str(), &"akrobateo-web")?;
+        let owner_uid = daemonset.owner_references().first().map(|owner| owner.uid.clone());
+        ensure_eq("UID of the owner", &owner_uid, &service_uid)?;
         drop(operator);
-        namespace.delete(&web).await?;
-        namespace.withdrawn(&web).await
+        namespace.delete_service(&web).await?;
+        namespace.wait_cleaned_up(&web).await
     })
     .await
 }
 
 #[tokio::test]
-async fn when_lb_namespace_is_changed_the_proxies_move_and_none_is_left_behind() -> Result<(), Failure> {
+async fn changed_lb_namespace_moves_the_proxies() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        namespace.backend().await?;
-        let [port, gone] = namespace.ports().await?;
-        let (old, new) = (namespace.another("old").await?, namespace.another("new").await?);
-        let web = service("web").tcp(port).proxy_mode();
-        let orphan = service("orphan").tcp(gone);
+        namespace.start_backend().await?;
+        let [web_port, deleted_port] = namespace.allocate_ports().await?;
+        let (old, new) = (namespace.create_another("old").await?, namespace.create_another("new").await?);
+        let web = service("web").tcp(web_port).ip_mode_proxy();
+        let deleted = service("deleted").tcp(deleted_port);
         faults.operator.stop().await?;
         let operator = LocalOperator::start(namespace, &[("LB_NAMESPACE", old.name())])?;
         namespace.apply(&web).await?;
-        namespace.apply(&orphan).await?;
-        namespace.exposed(&web).await?;
-        namespace.exposed(&orphan).await?;
+        namespace.apply(&deleted).await?;
+        namespace.wait_exposed(&web).await?;
+        namespace.wait_exposed(&deleted).await?;
         drop(operator);
-        namespace.delete(&orphan).await?;
+        namespace.delete_service(&deleted).await?;
 
         let _operator = LocalOperator::start(namespace, &[("LB_NAMESPACE", new.name())])?;
         eventually("the only DaemonSet is in the new namespace", async || {
-            let daemonset = namespace.daemonset(&web).await?;
-            same("its namespace", &daemonset.namespace().as_deref(), &Some(new.name()))
+            let daemonset = namespace.get_daemonset(&web).await?;
+            ensure_eq("namespace", &daemonset.namespace().as_deref(), &Some(new.name()))
         })
         .await?;
-        namespace.rolled_out(&web).await?;
-        namespace.exposed(&web).await?;
-        namespace.withdrawn(&orphan).await
+        namespace.wait_rolled_out(&web).await?;
+        namespace.wait_exposed(&web).await?;
+        namespace.wait_cleaned_up(&deleted).await
     })
     .await
 }
 
 #[tokio::test]
-async fn where_kube_proxy_runs_in_ipvs_mode_it_is_kept_from_the_nodes_addresses() -> Result<(), Failure> {
+async fn operator_publishes_ip_mode_proxy_if_kube_proxy_uses_ipvs() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        namespace.backend().await?;
-        let [port, chosen] = namespace.ports().await?;
-        faults.kube_proxy_mode("ipvs").await?;
+        namespace.start_backend().await?;
+        let [web_port, annotated_port] = namespace.allocate_ports().await?;
+        faults.set_kube_proxy_mode("ipvs").await?;
         faults.operator.restart().await?;
-        // Without the annotation; the builder says which mode is expected.
-        let web = service("web").tcp(port).published_as("Proxy");
-        namespace.apply(&web).await?;
-        let replies = namespace.exposed(&web).await?;
-        namespace.came_through_proxies(&web, &replies).await?;
-        let own = service("own").tcp(chosen).annotation(akrobateo_core::annotations::IP_MODE, "VIP");
-        namespace.apply(&own).await?;
-        namespace.exposed(&own).await.map(drop)
+        let web = service("web").tcp(web_port).expect_ip_mode("Proxy");
+        let replies = namespace.expose(&web).await?;
+        namespace.ensure_through_proxies(&web, &replies).await?;
+        let annotated = service("annotated").tcp(annotated_port).annotation(IP_MODE, "VIP");
+        namespace.expose(&annotated).await.map(drop)
     })
     .await
 }

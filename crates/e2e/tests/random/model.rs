@@ -1,154 +1,158 @@
-//! Services and nodes that change at random: what can be asked for, and the next change. Pure.
+//! A model of Services and nodes that produces random changes. Pure.
 
 use std::collections::BTreeSet;
 
-use akrobateo_core::Protocol;
 use akrobateo_core::annotations::{IP_MODE, NODE_SELECTOR, PRIORITY_CLASS, WORKLOAD};
+use akrobateo_core::{LOAD_BALANCER_CLASS, Protocol};
 use e2e::{POOL_LABEL, ServiceBuilder, service};
 use fastrand::Rng;
 
-/// Few enough Services and ports that they get into each other's way.
+/// The numbers of Services and ports are small, so that port conflicts are frequent.
 const SERVICES: usize = 8;
 pub(crate) const PORTS: usize = 7;
+const POOLS: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
+const INVALID_IP_MODE: Option<&str> = Some("Bogus");
 
-/// What happens to the cluster.
+/// A change of the cluster.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// A Service is made, or made to be like this.
+    /// Creates or changes a Service.
     Apply(ServiceBuilder),
-    /// It is deleted.
+    /// Deletes a Service.
     Delete(ServiceBuilder),
-    /// It is deleted, and another one of the same name made.
+    /// Deletes a Service, and creates another with the same name.
     Replace(ServiceBuilder),
-    /// A node, by its number, joins a pool or leaves its own.
-    Pool(usize, Option<&'static str>),
+    /// Sets or removes the pool label of a node, given by its index.
+    SetPool(usize, Option<&'static str>),
 }
 
-/// One Service, as it was last asked for.
+/// The desired state of one Service.
 #[derive(Clone, Debug)]
-struct Wish {
-    ports: BTreeSet<(bool, u16)>,
+struct ServiceModel {
+    ports: BTreeSet<(Protocol, u16)>,
     load_balancer: bool,
     class: Option<&'static str>,
-    selector: Option<&'static str>,
+    pool: Option<&'static str>,
     workload: Option<&'static str>,
     ip_mode: Option<&'static str>,
     priority_class: Option<&'static str>,
-    local: bool,
+    traffic_policy_local: bool,
 }
 
-/// All Services.
+/// The desired state of all Services, and the random numbers that change it.
 pub(crate) struct Model {
     random: Rng,
     ports: [u16; PORTS],
-    wishes: [Option<Wish>; SERVICES],
+    services: [Option<ServiceModel>; SERVICES],
 }
 
 impl Model {
     pub(crate) fn new(seed: u64, ports: [u16; PORTS]) -> Self {
-        Self { random: Rng::with_seed(seed), ports, wishes: Default::default() }
+        Self { random: Rng::with_seed(seed), ports, services: Default::default() }
     }
 
-    /// The next change.
-    pub(crate) fn change(&mut self, nodes: usize) -> Change {
+    /// Returns the next change for a cluster with this number of nodes.
+    pub(crate) fn next_change(&mut self, nodes: usize) -> Change {
         if self.random.u8(..16) == 0 {
-            let pools = [None, Some("edge"), Some("core")];
-            return Change::Pool(self.random.usize(..nodes), pools[self.random.usize(..pools.len())]);
+            return Change::SetPool(self.random.usize(..nodes), self.choose(POOLS));
         }
         let index = self.random.usize(..SERVICES);
-        let Some(mut wish) = self.wishes[index].take() else {
-            let wish = self.new_wish();
-            self.wishes[index] = Some(wish.clone());
-            return Change::Apply(wish.build(index));
+        let Some(mut service) = self.services[index].take() else {
+            let service = self.new_service();
+            self.services[index] = Some(service.clone());
+            return Change::Apply(service.build(index));
         };
         if self.random.u8(..8) == 0 {
-            return Change::Delete(wish.build(index));
+            return Change::Delete(service.build(index));
         }
-        let replaced = self.edit(&mut wish);
-        self.wishes[index] = Some(wish.clone());
-        if replaced { Change::Replace(wish.build(index)) } else { Change::Apply(wish.build(index)) }
+        let needs_replacement = self.change_one_field(&mut service);
+        self.services[index] = Some(service.clone());
+        if needs_replacement {
+            Change::Replace(service.build(index))
+        } else {
+            Change::Apply(service.build(index))
+        }
     }
 
-    /// The last changes: what is refused keeps what it had before, which no fresh operator can know.
-    pub(crate) fn mend(&mut self) -> Vec<Change> {
-        let mut mended = Vec::new();
-        for (index, wish) in self.wishes.iter_mut().enumerate() {
-            if let Some(wish) = wish.as_mut().filter(|wish| wish.ip_mode == Some("Bogus")) {
-                wish.ip_mode = None;
-                mended.push(Change::Apply(wish.build(index)));
+    /// Returns the changes that remove all invalid annotations. A Service with an invalid annotation keeps its earlier
+    /// proxies, which a new operator cannot know.
+    pub(crate) fn correct_invalid_annotations(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (index, service) in self.services.iter_mut().enumerate() {
+            if let Some(service) = service.as_mut().filter(|service| service.ip_mode == INVALID_IP_MODE) {
+                service.ip_mode = None;
+                changes.push(Change::Apply(service.build(index)));
             }
         }
-        mended
+        changes
     }
 
     pub(crate) fn random(&mut self) -> &mut Rng {
         &mut self.random
     }
 
-    fn new_wish(&mut self) -> Wish {
-        Wish {
-            ports: BTreeSet::from([self.port()]),
+    fn new_service(&mut self) -> ServiceModel {
+        ServiceModel {
+            ports: BTreeSet::from([self.choose_port()]),
             load_balancer: true,
             class: None,
-            selector: None,
+            pool: None,
             workload: None,
             ip_mode: None,
             priority_class: None,
-            local: false,
+            traffic_policy_local: false,
         }
     }
 
-    fn port(&mut self) -> (bool, u16) {
-        (self.random.bool(), self.ports[self.random.usize(..PORTS)])
+    fn choose_port(&mut self) -> (Protocol, u16) {
+        let protocol = if self.random.bool() { Protocol::Tcp } else { Protocol::Udp };
+        (protocol, self.ports[self.random.usize(..PORTS)])
     }
 
-    /// Changes one thing; says whether that takes another Service: the class of one cannot be changed.
-    fn edit(&mut self, wish: &mut Wish) -> bool {
+    /// Changes one field. Returns true if the change needs a new Service, because the class is immutable.
+    fn change_one_field(&mut self, service: &mut ServiceModel) -> bool {
         match self.random.u8(..9) {
-            0 | 1 => drop(wish.ports.insert(self.port())),
-            2 if wish.ports.len() > 1 => drop(wish.ports.pop_first()),
-            2 | 3 => wish.load_balancer = !wish.load_balancer,
-            4 => wish.selector = self.one_of([None, Some("edge"), Some("core")]),
-            5 => wish.workload = self.one_of([None, Some("Deployment"), Some("DaemonSet")]),
-            6 => wish.ip_mode = self.one_of([None, Some("Proxy"), Some("Bogus")]),
-            7 => wish.local = !wish.local,
+            0 | 1 => drop(service.ports.insert(self.choose_port())),
+            2 if service.ports.len() > 1 => drop(service.ports.pop_first()),
+            2 | 3 => service.load_balancer = !service.load_balancer,
+            4 => service.pool = self.choose(POOLS),
+            5 => service.workload = self.choose([None, Some("Deployment"), Some("DaemonSet")]),
+            6 => service.ip_mode = self.choose([None, Some("Proxy"), INVALID_IP_MODE]),
+            7 => service.traffic_policy_local = !service.traffic_policy_local,
             _ => {
-                wish.priority_class = self.one_of([None, None, Some("system-cluster-critical")]);
-                let class = self.one_of([
-                    wish.class,
-                    Some(akrobateo_core::LOAD_BALANCER_CLASS),
-                    Some("example.com/other"),
-                ]);
-                return std::mem::replace(&mut wish.class, class) != class;
+                service.priority_class = self.choose([None, None, Some("system-cluster-critical")]);
+                let classes = [service.class, Some(LOAD_BALANCER_CLASS), Some("example.com/other")];
+                let class = self.choose(classes);
+                return std::mem::replace(&mut service.class, class) != class;
             }
         }
         false
     }
 
-    fn one_of(&mut self, choices: [Option<&'static str>; 3]) -> Option<&'static str> {
-        choices[self.random.usize(..3)]
+    fn choose(&mut self, values: [Option<&'static str>; 3]) -> Option<&'static str> {
+        values[self.random.usize(..values.len())]
     }
 }
 
-impl Wish {
+impl ServiceModel {
     fn build(&self, index: usize) -> ServiceBuilder {
-        let mut built = service(&format!("random-{index}"));
-        for &(tcp, port) in &self.ports {
-            built = built.port(if tcp { Protocol::Tcp } else { Protocol::Udp }, port, port);
+        let mut builder = service(&format!("random-{index}"));
+        for &(protocol, port) in &self.ports {
+            builder = builder.port(protocol, port, port);
         }
-        let selector = self.selector.map(|pool| format!("{POOL_LABEL}={pool}"));
+        let selector = self.pool.map(|pool| format!("{POOL_LABEL}={pool}"));
         for (name, value) in [
             (NODE_SELECTOR, selector.as_deref()),
             (WORKLOAD, self.workload),
             (IP_MODE, self.ip_mode),
             (PRIORITY_CLASS, self.priority_class),
         ] {
-            built = if let Some(value) = value { built.annotation(name, value) } else { built };
+            builder = if let Some(value) = value { builder.annotation(name, value) } else { builder };
         }
         if !self.load_balancer {
-            return built.cluster_ip();
+            return builder.type_cluster_ip();
         }
-        built = if self.local { built.local() } else { built };
-        if let Some(class) = self.class { built.class(class) } else { built }
+        builder = if self.traffic_policy_local { builder.traffic_policy_local() } else { builder };
+        if let Some(class) = self.class { builder.class(class) } else { builder }
     }
 }

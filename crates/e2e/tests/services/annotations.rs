@@ -1,64 +1,62 @@
-//! Annotations and specs that cannot be obeyed: said so on the Service, while its proxies go on.
+//! Invalid annotations and specs: the Service gets a Warning, and its previous proxies keep running.
 
 use akrobateo_core::annotations::IP_MODE;
-use e2e::{Failure, eventually, service, test};
+use e2e::{Failure, ServiceBuilder, ensure_eq, eventually, exposed_service_test, service, test};
 
 #[tokio::test]
-async fn a_bad_annotation_is_refused_with_what_is_allowed_and_the_last_good_proxy_goes_on()
--> Result<(), Failure> {
+async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_proxies() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port).ip_mode_proxy(),
+        async |namespace, web| {
+            let accepted = namespace.wait_exposed(&web).await?;
+            let before = namespace.wait_rolled_out(&web).await?;
+            namespace.apply(&web.clone().annotation(IP_MODE, "Bogus")).await?;
+            eventually("one Warning has the invalid value and the allowed values", async || {
+                let events = namespace.list_events(&web).await?;
+                let warnings = events.iter().filter(|event| {
+                    let note = event.note.as_deref().unwrap_or_default();
+                    event.type_.as_deref() == Some("Warning")
+                        && event.reason.as_deref() == Some("InvalidAnnotation")
+                        && [IP_MODE, "Bogus", "VIP", "Proxy"].iter().all(|word| note.contains(word))
+                });
+                ensure_eq("number of such Warnings", &warnings.count(), &1)
+            })
+            .await?;
+            namespace.wait_operator_synced().await?;
+            let after = namespace.get_daemonset(&web).await?;
+            ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
+            let targets: Vec<_> = accepted.iter().map(|reply| reply.target).collect();
+            let replies = namespace.cluster().send_requests(&targets).await?;
+            namespace.ensure_through_proxies(&web, &replies).await?;
+            // After a correction the operator applies all other changes too.
+            let [added] = namespace.allocate_ports().await?;
+            namespace.expose(&web.tcp(added)).await.map(drop)
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn service_with_too_many_ports_gets_a_warning_with_the_limit() -> Result<(), Failure> {
     test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port).proxy_mode();
+        let empty = service("web").without_node_ports();
+        let web = (20_001..=21_001).fold(empty, ServiceBuilder::tcp);
         namespace.apply(&web).await?;
-        let good = namespace.exposed(&web).await?;
-        let before = namespace.rolled_out(&web).await?;
-        namespace.apply(&web.clone().annotation(IP_MODE, "Bogus")).await?;
-        eventually("a Warning names the value and what is allowed", async || {
-            let events = namespace.events(&web).await?;
-            let refusals = events.iter().filter(|event| {
-                let note = event.note.as_deref().unwrap_or_default();
-                event.type_.as_deref() == Some("Warning")
-                    && event.reason.as_deref() == Some("InvalidAnnotation")
-                    && [IP_MODE, "Bogus", "VIP", "Proxy"].iter().all(|word| note.contains(word))
-            });
-            e2e::same("such events", &refusals.count(), &1)
-        })
-        .await?;
-        namespace.operator_caught_up().await?;
-        assert_eq!(namespace.daemonset(&web).await?.metadata.generation, before.metadata.generation);
-        let targets: Vec<_> = good.iter().map(|reply| reply.target).collect();
-        let replies = namespace.cluster().ask(&targets).await?;
-        namespace.came_through_proxies(&web, &replies).await?;
-        // Mended, it takes up what has changed meanwhile.
-        let [another] = namespace.ports().await?;
-        let mended = web.tcp(another);
-        namespace.apply(&mended).await?;
-        namespace.exposed(&mended).await.map(drop)
+        namespace.wait_warning(&web, "UnsupportedSpec", &["1001 ports", "1000"]).await?;
+        ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&web).await?.len(), &0)
     })
     .await
 }
 
 #[tokio::test]
-async fn more_ports_than_a_node_can_hold_are_refused_with_the_limit() -> Result<(), Failure> {
+async fn service_without_node_ports_is_exposed() -> Result<(), Failure> {
     test(async |namespace| {
-        let many = (20_001..=21_001).fold(service("many").without_node_ports(), e2e::ServiceBuilder::tcp);
-        namespace.apply(&many).await?;
-        namespace.warned(&many, "UnsupportedSpec", &["1001 ports", "at most 1000"]).await?;
-        e2e::same("DaemonSets", &namespace.daemonsets(&many).await?.len(), &0)
-    })
-    .await
-}
-
-#[tokio::test]
-async fn a_service_needs_no_node_ports() -> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(port).without_node_ports();
         let ports = namespace.apply(&web).await?.spec.and_then(|spec| spec.ports).unwrap_or_default();
         assert!(ports.iter().all(|port| port.node_port.is_none()), "{ports:?}");
-        namespace.exposed(&web).await.map(drop)
+        namespace.wait_exposed(&web).await.map(drop)
     })
     .await
 }

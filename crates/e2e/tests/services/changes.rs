@@ -1,130 +1,129 @@
-//! Changes of a Service: the proxies change with the forwarding, and only then.
+//! Changes of a Service: they roll out new proxies only if they change the proxies' arguments.
 
 use akrobateo_core::Protocol;
-use e2e::{Failure, Namespace, ServiceBuilder, backend, ensure, eventually, same, service, targets, test};
+use e2e::{
+    Failure, Namespace, ServiceBuilder, backend, ensure, ensure_eq, eventually, exposed_service_test,
+    service, targets, test,
+};
 
-/// Applies a change that must not touch the proxies, and sees that it does not.
-async fn changes_no_proxy(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
-    let before = namespace.rolled_out(service).await?;
+/// Applies a change, and checks that it does not change the proxies' DaemonSet.
+async fn apply_without_rollout(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
+    let before = namespace.wait_rolled_out(service).await?;
     namespace.apply(service).await?;
-    namespace.operator_caught_up().await?;
-    let after = namespace.daemonset(service).await?;
-    assert_eq!(before.metadata.uid, after.metadata.uid);
-    assert_eq!(before.metadata.generation, after.metadata.generation);
-    namespace.exposed(service).await.map(drop)
+    namespace.wait_operator_synced().await?;
+    let after = namespace.get_daemonset(service).await?;
+    ensure_eq("UID", &after.metadata.uid, &before.metadata.uid)?;
+    ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
+    namespace.wait_exposed(service).await.map(drop)
 }
 
 #[tokio::test]
-async fn a_port_is_added() -> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [old, new] = namespace.ports().await?;
-        let web = service("web").tcp(old).proxy_mode();
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await?;
-        let web = web.udp(new);
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await.map(drop)
-    })
+async fn added_port_answers() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port).ip_mode_proxy(),
+        async |namespace, web| {
+            let [added] = namespace.allocate_ports().await?;
+            namespace.expose(&web.udp(added)).await.map(drop)
+        },
+    )
     .await
 }
 
 #[tokio::test]
-async fn a_port_is_removed_and_no_longer_answers() -> Result<(), Failure> {
+async fn removed_port_does_not_answer() -> Result<(), Failure> {
     test(async |namespace| {
-        namespace.backend().await?;
-        let [kept, removed] = namespace.ports().await?;
+        namespace.start_backend().await?;
+        let [kept, removed] = namespace.allocate_ports().await?;
         let both = service("web").tcp(kept).tcp(removed).udp(removed);
-        namespace.apply(&both).await?;
-        let addresses: Vec<_> =
-            namespace.exposed(&both).await?.iter().map(|reply| reply.target.host).collect();
-        let web = both.clone().without(Protocol::Tcp, removed).without(Protocol::Udp, removed);
+        let replies = namespace.expose(&both).await?;
+        let addresses: Vec<_> = replies.iter().map(|reply| reply.target.host).collect();
+        let web = both.clone().without_port(Protocol::Tcp, removed).without_port(Protocol::Udp, removed);
         namespace.apply(&web).await?;
-        let old = service("web").tcp(removed).udp(removed);
-        namespace.unreachable(&targets(&old, &addresses)).await?;
-        namespace.rolled_out(&web).await?;
-        namespace.exposed(&web).await.map(drop)
+        let removed_ports = service("web").tcp(removed).udp(removed);
+        namespace.wait_unreachable(&targets(&removed_ports, &addresses)).await?;
+        namespace.wait_rolled_out(&web).await?;
+        namespace.wait_exposed(&web).await.map(drop)
     })
     .await
 }
 
 #[tokio::test]
-async fn another_target_port_reaches_the_clients_without_a_rollout() -> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port).proxy_mode();
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await?;
-        changes_no_proxy(namespace, &web.port(Protocol::Tcp, port, backend::OTHER_PORT)).await
-    })
+async fn changed_target_port_needs_no_rollout() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port).ip_mode_proxy(),
+        async |namespace, web| {
+            let port = web.ports()[0].port();
+            apply_without_rollout(namespace, &web.port(Protocol::Tcp, port, backend::SECOND_PORT)).await
+        },
+    )
     .await
 }
 
 #[tokio::test]
-async fn what_does_not_concern_forwarding_rolls_nothing() -> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port);
-        let node_port = namespace.apply(&web).await?.spec.unwrap().ports.unwrap()[0].node_port.unwrap();
-        namespace.exposed(&web).await?;
-        let web = web.label("team", "shop").annotation("example.com/note", "x").selecting("tier", "web");
-        changes_no_proxy(namespace, &web).await?;
-        let another = if node_port == 32_767 { 30_000 } else { node_port + 1 };
-        changes_no_proxy(namespace, &web.node_port(another.try_into().unwrap())).await
-    })
+async fn labels_annotations_selector_and_node_port_need_no_rollout() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port),
+        async |namespace, web| {
+            let spec = namespace.get_service(&web).await?.spec.expect("the Service has a spec");
+            let node_port = spec.ports.iter().flatten().find_map(|port| port.node_port);
+            let node_port = node_port.expect("the port has a nodePort");
+            let web =
+                web.label("team", "shop").annotation("example.com/note", "x").select_label("tier", "web");
+            apply_without_rollout(namespace, &web).await?;
+            let new_node_port = if node_port == 32_767 { 30_000 } else { node_port + 1 };
+            let new_node_port = new_node_port.try_into().expect("nodePorts have 16 bits");
+            apply_without_rollout(namespace, &web.node_port(new_node_port)).await
+        },
+    )
     .await
 }
 
 #[tokio::test]
-async fn the_mode_of_the_addresses_may_be_changed() -> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port);
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await?;
-        let web = web.proxy_mode();
-        changes_no_proxy(namespace, &web).await?;
-        eventually("kube-proxy leaves the addresses to the proxies", async || {
-            let replies = namespace.exposed(&web).await?;
-            namespace.came_through_proxies(&web, &replies).await
-        })
-        .await
-    })
-    .await
-}
-
-#[tokio::test]
-async fn the_addresses_stay_in_the_status_while_the_proxies_change() -> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [old, new] = namespace.ports().await?;
-        let web = service("web").tcp(old);
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await?;
-        let generation = namespace.rolled_out(&web).await?.metadata.generation;
-        let before = namespace.published(&web).await?;
-        let web = web.tcp(new);
-        namespace.apply(&web).await?;
-        let rollout = async {
-            eventually("the proxies change", async || {
-                let now = namespace.daemonset(&web).await?.metadata.generation;
-                ensure(now > generation, || format!("generation {now:?}"))
+async fn changed_ip_mode_needs_no_rollout() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port),
+        async |namespace, web| {
+            let web = web.ip_mode_proxy();
+            apply_without_rollout(namespace, &web).await?;
+            eventually("the answers come through the proxies", async || {
+                let replies = namespace.wait_exposed(&web).await?;
+                namespace.ensure_through_proxies(&web, &replies).await
             })
-            .await?;
-            namespace.rolled_out(&web).await
-        };
-        let looking = async {
-            loop {
-                same("addresses", &namespace.published(&web).await?, &before)?;
+            .await
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port),
+        async |namespace, web| {
+            let generation = namespace.wait_rolled_out(&web).await?.metadata.generation;
+            let before = namespace.published_addresses(&web).await?;
+            let [added] = namespace.allocate_ports().await?;
+            let web = web.tcp(added);
+            namespace.apply(&web).await?;
+            let rollout = async {
+                eventually("the operator has changed the DaemonSet", async || {
+                    let current = namespace.get_daemonset(&web).await?.metadata.generation;
+                    ensure(current > generation, || format!("its generation is still {current:?}"))
+                })
+                .await?;
+                namespace.wait_rolled_out(&web).await
+            };
+            let watch_addresses = async {
+                loop {
+                    let current = namespace.published_addresses(&web).await?;
+                    ensure_eq("published addresses", &current, &before)?;
+                }
+            };
+            tokio::select! {
+                result = rollout => result.map(drop),
+                failure = watch_addresses => failure,
             }
-        };
-        tokio::select! {
-            done = rollout => done.map(drop),
-            seen = looking => seen,
-        }
-    })
+        },
+    )
     .await
 }

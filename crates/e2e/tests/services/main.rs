@@ -1,15 +1,15 @@
-//! What every cluster must show. These tests run side by side.
+//! Tests that need no fault injection, so they run at the same time and on any cluster.
 
-mod access;
 mod annotations;
-mod by_hand;
 mod changes;
 mod data_plane;
 mod exposure;
-mod local;
+mod manual_edits;
 mod ownership;
 mod placement;
-mod proxy_pods;
+mod pod_security;
 mod removal;
+mod source_ranges;
+mod traffic_policy;
 mod userspace;
 mod workloads;

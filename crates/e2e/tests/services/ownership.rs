@@ -1,136 +1,150 @@
-//! Who owns a port: the oldest Service that wants it; and what the others are told.
+//! Port conflicts: the oldest Service owns a port, and the others get a Warning.
+
+use std::slice;
 
 use akrobateo_core::Protocol;
-use e2e::{Failure, Target, ensure, eventually, same, service, test};
+use e2e::{Failure, Target, ensure, ensure_eq, eventually, exposed_service_test, service, test};
 
 #[tokio::test]
-async fn a_port_belongs_to_the_oldest_service_and_the_younger_one_takes_over_when_that_goes()
--> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [port, own] = namespace.ports().await?;
-        let older = service("older").tcp(port).proxy_mode();
-        namespace.apply(&older).await?;
-        namespace.exposed(&older).await?;
-        let proxies = namespace.rolled_out(&older).await?;
-        let younger = service("younger").tcp(port).tcp(own).proxy_mode();
-        namespace.apply_after(&older, &younger).await?;
-        let owner = format!("{}/older", namespace.name());
-        namespace.warned(&younger, "PortConflict", &[&port.to_string(), &owner]).await?;
-        same("DaemonSets of the younger", &namespace.daemonsets(&younger).await?.len(), &0)?;
-        let undisturbed = namespace.rolled_out(&older).await?;
-        same("the older's generation", &undisturbed.metadata.generation, &proxies.metadata.generation)?;
-        namespace.exposed(&older).await?;
-        namespace.delete(&older).await?;
-        namespace.exposed(&younger).await.map(drop)
-    })
+async fn oldest_service_owns_a_port_and_the_next_takes_over_after_its_deletion() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("older").tcp(port).ip_mode_proxy(),
+        async |namespace, older| {
+            let port = older.ports()[0].port();
+            let before = namespace.wait_rolled_out(&older).await?;
+            let [free_port] = namespace.allocate_ports().await?;
+            let younger = service("younger").tcp(port).tcp(free_port).ip_mode_proxy();
+            namespace.apply_younger(&older, &younger).await?;
+            let owner = format!("{}/older", namespace.name());
+            namespace.wait_warning(&younger, "PortConflict", &[&port.to_string(), &owner]).await?;
+            let daemonsets = namespace.list_daemonsets(&younger).await?;
+            ensure_eq("number of DaemonSets of the younger Service", &daemonsets.len(), &0)?;
+            let after = namespace.wait_rolled_out(&older).await?;
+            ensure_eq(
+                "generation of the older Service's DaemonSet",
+                &after.metadata.generation,
+                &before.metadata.generation,
+            )?;
+            namespace.wait_exposed(&older).await?;
+            namespace.delete_service(&older).await?;
+            namespace.wait_exposed(&younger).await.map(drop)
+        },
+    )
     .await
 }
 
 #[tokio::test]
-async fn services_on_disjoint_nodes_share_a_port_and_a_third_keeps_off_both() -> Result<(), Failure> {
+async fn services_share_a_port_on_different_nodes_and_a_third_gets_the_other_nodes() -> Result<(), Failure> {
     test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let nodes = namespace.cluster().nodes().await?;
-        let [one, two, three, ..] = &nodes[..] else {
-            return Err(Failure::Unmet("fewer than three nodes".to_owned()));
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [first_node, second_node, third_node] = &nodes[..] else {
+            return Err(Failure::Unexpected(format!("the cluster has {} nodes, expected 3", nodes.len())));
         };
-        let first = service("first").tcp(port).proxy_mode().on(&[&one.name]);
-        let second = service("second").tcp(port).proxy_mode().on(&[&two.name]);
+        let first = service("first").tcp(port).ip_mode_proxy().on_nodes(&[&first_node.name]);
+        let second = service("second").tcp(port).ip_mode_proxy().on_nodes(&[&second_node.name]);
         namespace.apply(&first).await?;
         namespace.apply(&second).await?;
-        namespace.exposed_on(&first, std::slice::from_ref(one)).await?;
-        namespace.exposed_on(&second, std::slice::from_ref(two)).await?;
-        let third = service("third").tcp(port).proxy_mode();
-        namespace.apply_after(&second, &third).await?;
-        namespace.exposed_on(&third, std::slice::from_ref(three)).await?;
-        namespace.warned(&third, "PortConflict", &[&one.name, &two.name]).await
+        namespace.wait_exposed_on(&first, slice::from_ref(first_node)).await?;
+        namespace.wait_exposed_on(&second, slice::from_ref(second_node)).await?;
+        let third = service("third").tcp(port).ip_mode_proxy();
+        namespace.apply_younger(&second, &third).await?;
+        namespace.wait_exposed_on(&third, slice::from_ref(third_node)).await?;
+        namespace.wait_warning(&third, "PortConflict", &[&first_node.name, &second_node.name]).await
     })
     .await
 }
 
 #[tokio::test]
-async fn a_reserved_port_is_refused_and_a_node_port_is_a_conflict() -> Result<(), Failure> {
+async fn service_with_a_reserved_port_gets_a_warning() -> Result<(), Failure> {
     test(async |namespace| {
         let ssh = service("ssh").tcp(22);
         namespace.apply(&ssh).await?;
-        namespace.warned(&ssh, "PortReserved", &["22/TCP", "reserved"]).await?;
-        same("DaemonSets", &namespace.daemonsets(&ssh).await?.len(), &0)?;
-        let [port] = namespace.ports().await?;
-        let holder = service("holder").tcp(port);
-        let spec = namespace.apply(&holder).await?.spec.unwrap_or_default();
+        namespace.wait_warning(&ssh, "PortReserved", &["22/TCP", "reserved"]).await?;
+        ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&ssh).await?.len(), &0)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn service_with_the_node_port_of_another_gets_a_conflict() -> Result<(), Failure> {
+    test(async |namespace| {
+        let [port] = namespace.allocate_ports().await?;
+        let spec = namespace.apply(&service("owner").tcp(port)).await?.spec.unwrap_or_default();
         let node_port = spec.ports.iter().flatten().find_map(|port| u16::try_from(port.node_port?).ok());
-        let node_port = node_port.ok_or_else(|| Failure::Unmet("no nodePort was given".to_owned()))?;
-        let wanting = service("wanting").tcp(node_port);
-        namespace.apply(&wanting).await?;
-        namespace
-            .warned(&wanting, "PortConflict", &["nodePort", &format!("{}/holder", namespace.name())])
-            .await
+        let node_port = node_port.ok_or_else(|| {
+            Failure::Unexpected(
+                "the Service owner has no nodePort; expected one of the API server".to_owned(),
+            )
+        })?;
+        let conflicting = service("conflicting").tcp(node_port);
+        namespace.apply(&conflicting).await?;
+        let owner = format!("{}/owner", namespace.name());
+        namespace.wait_warning(&conflicting, "PortConflict", &["nodePort", &owner]).await
     })
     .await
 }
 
 #[tokio::test]
-async fn a_port_that_another_pod_holds_is_explained_and_taken_when_that_goes() -> Result<(), Failure> {
+async fn service_waits_for_a_port_that_another_pod_holds() -> Result<(), Failure> {
     test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let nodes = namespace.cluster().nodes().await?;
-        namespace.hold_port("holder", &nodes[0].name, port).await?;
-        let web = service("web").tcp(port).proxy_mode().on(&[&nodes[0].name]);
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        namespace.start_host_port_pod("holder", &nodes[0].name, port).await?;
+        let web = service("web").tcp(port).ip_mode_proxy().on_nodes(&[&nodes[0].name]);
         namespace.apply(&web).await?;
-        namespace.warned(&web, "ProxiesNotReady", &["free ports", "another pod"]).await?;
+        namespace.wait_warning(&web, "ProxiesNotReady", &["another pod"]).await?;
         let target = Target { protocol: Protocol::Tcp, host: nodes[0].addresses[0], port };
-        namespace.cluster().ask(&[target]).await?;
-        namespace.let_port_go("holder").await?;
-        namespace.exposed_on(&web, std::slice::from_ref(&nodes[0])).await.map(drop)
+        let replies = namespace.cluster().send_requests(&[target]).await?;
+        ensure_eq("number of replies", &replies.len(), &1)?;
+        ensure_eq("pod that answers on the port", &replies[0].answer()?.host.as_str(), &"holder")?;
+        namespace.delete_pod("holder").await?;
+        namespace.wait_exposed_on(&web, &nodes[..1]).await.map(drop)
     })
     .await
 }
 
 #[tokio::test]
-async fn while_proxies_are_rolled_out_or_restarted_no_port_of_theirs_goes_to_a_service_that_waits_for_it()
--> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [port, first, second, third] = namespace.ports().await?;
-        let mut older = service("older").tcp(port).proxy_mode();
-        let waiting = service("waiting").tcp(port).proxy_mode();
-        namespace.apply(&older).await?;
-        namespace.exposed(&older).await?;
-        namespace.apply_after(&older, &waiting).await?;
-        namespace.warned(&waiting, "PortConflict", &[&format!("{}/older", namespace.name())]).await?;
-        let rollouts = async {
-            for more in [first, second, third] {
-                let before = namespace.rolled_out(&older).await?.metadata.generation;
-                older = older.clone().tcp(more);
-                namespace.apply(&older).await?;
-                eventually("the proxies change", async || {
-                    let now = namespace.daemonset(&older).await?.metadata.generation;
-                    ensure(now > before, || format!("generation {now:?}"))
-                })
-                .await?;
+async fn rollout_and_restart_of_proxies_release_no_port_to_a_waiting_service() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("older").tcp(port).ip_mode_proxy(),
+        async |namespace, mut older| {
+            let waiting = service("waiting").tcp(older.ports()[0].port()).ip_mode_proxy();
+            namespace.apply_younger(&older, &waiting).await?;
+            let owner = format!("{}/older", namespace.name());
+            namespace.wait_warning(&waiting, "PortConflict", &[&owner]).await?;
+            let added_ports: [u16; 3] = namespace.allocate_ports().await?;
+            let rollouts = async {
+                for added in added_ports {
+                    let before = namespace.wait_rolled_out(&older).await?.metadata.generation;
+                    older = older.clone().tcp(added);
+                    namespace.apply(&older).await?;
+                    eventually("the operator has changed the DaemonSet", async || {
+                        let current = namespace.get_daemonset(&older).await?.metadata.generation;
+                        ensure(current > before, || format!("its generation is still {current:?}"))
+                    })
+                    .await?;
+                }
+                namespace.wait_rolled_out(&older).await?;
+                // For a moment no pod holds the port on any node.
+                namespace.delete_proxy_pods(&older).await?;
+                namespace.wait_rolled_out(&older).await?;
+                namespace.wait_exposed(&older).await
+            };
+            let watch_waiting = async {
+                loop {
+                    let daemonsets = namespace.list_daemonsets(&waiting).await?.len();
+                    let pods = namespace.list_proxy_pods(&waiting).await?.len();
+                    ensure_eq("DaemonSets and pods of the waiting Service", &(daemonsets, pods), &(0, 0))?;
+                }
+            };
+            tokio::select! {
+                result = rollouts => result.map(drop),
+                failure = watch_waiting => failure,
             }
-            namespace.rolled_out(&older).await?;
-            // All at once, so that nothing holds the port on any node.
-            namespace.restart_proxies(&older).await?;
-            namespace.rolled_out(&older).await?;
-            namespace.exposed(&older).await
-        };
-        let looking = async {
-            loop {
-                let (made, pods) = (
-                    namespace.daemonsets(&waiting).await?.len(),
-                    namespace.proxy_pods(&waiting).await?.len(),
-                );
-                same("DaemonSets and pods of the Service that waits", &(made, pods), &(0, 0))?;
-            }
-        };
-        tokio::select! {
-            done = rollouts => done.map(drop),
-            seen = looking => seen,
-        }
-    })
+        },
+    )
     .await
 }

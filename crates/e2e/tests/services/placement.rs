@@ -1,89 +1,79 @@
-//! Where proxies run, and by what: as annotations say.
+//! The annotations for node selection, workload kind and address types.
+
+use std::slice;
 
 use akrobateo_core::annotations::{ADDRESS_TYPES, REPLICAS, TOLERATIONS, WORKLOAD};
-use e2e::{Failure, eventually, same, service, test};
+use e2e::{Failure, ensure_eq, eventually, exposed_service_test, service, test};
 
 #[tokio::test]
-async fn proxies_run_on_the_chosen_nodes_and_everywhere_once_none_are_chosen() -> Result<(), Failure> {
+async fn proxies_run_on_the_selected_nodes_and_without_a_selector_on_all() -> Result<(), Failure> {
     test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let nodes = namespace.cluster().nodes().await?;
-        let [first, second, ..] = &nodes[..] else {
-            return Err(Failure::Unmet("fewer than two nodes".to_owned()));
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [first_node, second_node, ..] = &nodes[..] else {
+            return Err(Failure::Unexpected(format!("the cluster has {} nodes, expected 2", nodes.len())));
         };
-        let web = service("web").tcp(port).proxy_mode().on(&[&first.name]);
-        namespace.apply(&web).await?;
-        namespace.exposed_on(&web, std::slice::from_ref(first)).await?;
-        let web = web.on(&[&second.name]).annotation(TOLERATIONS, "[{key: dedicated, operator: Exists}]");
-        namespace.apply(&web).await?;
-        namespace.exposed_on(&web, std::slice::from_ref(second)).await?;
-        let everywhere = service("web").tcp(port).proxy_mode();
-        namespace.apply(&everywhere).await?;
-        namespace.exposed(&everywhere).await.map(drop)
+        let all_nodes = service("web").tcp(port).ip_mode_proxy();
+        namespace
+            .expose_on(&all_nodes.clone().on_nodes(&[&first_node.name]), slice::from_ref(first_node))
+            .await?;
+        let tolerations = "[{key: dedicated, operator: Exists}]";
+        let tolerating =
+            all_nodes.clone().on_nodes(&[&second_node.name]).annotation(TOLERATIONS, tolerations);
+        namespace.expose_on(&tolerating, slice::from_ref(second_node)).await?;
+        namespace.expose(&all_nodes).await.map(drop)
     })
     .await
 }
 
 #[tokio::test]
-async fn a_service_that_no_node_may_serve_says_so() -> Result<(), Failure> {
+async fn service_without_a_matching_node_gets_a_warning() -> Result<(), Failure> {
     test(async |namespace| {
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port).on(&["nowhere"]);
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).on_nodes(&["nowhere"]);
         namespace.apply(&web).await?;
-        namespace.warned(&web, "NoNodes", &["no node has the labels"]).await
+        namespace.wait_warning(&web, "NoNodes", &["no node"]).await
     })
     .await
 }
 
 #[tokio::test]
-async fn a_deployment_has_as_many_proxies_as_it_is_told_and_switching_leaves_nothing_behind()
--> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port).udp(port).proxy_mode();
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await?;
-        let deployed = web.clone().annotation(WORKLOAD, "Deployment").annotation(REPLICAS, "2");
-        namespace.apply(&deployed).await?;
-        let nodes = eventually("two proxies on two nodes, and no DaemonSet", async || {
-            same("DaemonSets", &namespace.daemonsets(&web).await?.len(), &0)?;
-            let addresses = namespace.proxy_addresses(&web).await?;
-            same("nodes with a proxy", &addresses.len(), &2)?;
-            let nodes = namespace.cluster().nodes().await?.into_iter();
-            Ok(nodes.filter(|node| addresses.contains_key(&node.name)).collect::<Vec<_>>())
-        })
-        .await?;
-        namespace.exposed_on(&deployed, &nodes).await?;
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await?;
-        eventually("no Deployment is left", async || {
-            same("Deployments", &namespace.deployments(&web).await?.len(), &0)
-        })
-        .await
-    })
+async fn workload_annotation_replaces_the_daemonset_with_a_deployment_and_back() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port).udp(port).ip_mode_proxy(),
+        async |namespace, web| {
+            let deployed = web.clone().annotation(WORKLOAD, "Deployment").annotation(REPLICAS, "2");
+            namespace.apply(&deployed).await?;
+            let nodes = eventually("two nodes have a proxy, and there is no DaemonSet", async || {
+                ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&web).await?.len(), &0)?;
+                let pod_ips = namespace.proxy_pod_ips(&web).await?;
+                ensure_eq("number of nodes with a proxy", &pod_ips.len(), &2)?;
+                let nodes = namespace.cluster().list_nodes().await?.into_iter();
+                Ok(nodes.filter(|node| pod_ips.contains_key(&node.name)).collect::<Vec<_>>())
+            })
+            .await?;
+            namespace.wait_exposed_on(&deployed, &nodes).await?;
+            namespace.expose(&web).await?;
+            eventually("there is no Deployment", async || {
+                ensure_eq("number of Deployments", &namespace.list_deployments(&web).await?.len(), &0)
+            })
+            .await
+        },
+    )
     .await
 }
 
 #[tokio::test]
-async fn where_nodes_have_no_address_of_the_kind_that_is_asked_for_the_service_says_so() -> Result<(), Failure>
-{
+async fn service_without_an_address_of_the_requested_type_gets_a_warning() -> Result<(), Failure> {
     test(async |namespace| {
-        let [port] = namespace.ports().await?;
+        let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).annotation(ADDRESS_TYPES, "ExternalIP");
         namespace.apply(&web).await?;
-        namespace.warned(&web, "NoAddresses", &["ready proxy", "no IPv4 address of type ExternalIP"]).await?;
+        namespace.wait_warning(&web, "NoAddresses", &["IPv4", "ExternalIP"]).await?;
         let web = web.annotation(ADDRESS_TYPES, "ExternalIP,InternalIP");
         namespace.apply(&web).await?;
-        eventually("the internal addresses will do", async || {
-            same(
-                "addresses",
-                &namespace.published(&web).await?.len(),
-                &namespace.cluster().nodes().await?.len(),
-            )
-        })
-        .await
+        namespace.wait_published(&web, &namespace.cluster().list_nodes().await?).await.map(drop)
     })
     .await
 }

@@ -1,103 +1,97 @@
-//! What is no longer asked for is taken away, whatever the way in which it ended.
+//! Cleanup of the proxies and addresses of Services that are deleted or no longer eligible.
 
-use e2e::{Failure, ensure, eventually, same, service, targets, test};
+use e2e::{Failure, ensure, ensure_eq, eventually, exposed_service_test, service, targets, test};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::DeleteParams;
 
 #[tokio::test]
-async fn a_deleted_services_proxies_go() -> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port).udp(port);
-        namespace.apply(&web).await?;
-        let replies = namespace.exposed(&web).await?;
-        namespace.delete(&web).await?;
-        namespace.withdrawn(&web).await?;
-        let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
-        namespace.unreachable(&targets).await
-    })
+async fn operator_removes_the_proxies_of_a_deleted_service() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port).udp(port),
+        async |namespace, web| {
+            let addresses = namespace.published_addresses(&web).await?;
+            namespace.delete_service(&web).await?;
+            namespace.wait_cleaned_up(&web).await?;
+            namespace.wait_unreachable(&targets(&web, &addresses)).await
+        },
+    )
     .await
 }
 
 #[tokio::test]
-async fn the_proxies_of_a_deleted_namespace_go() -> Result<(), Failure> {
+async fn operator_removes_the_proxies_of_a_deleted_namespace() -> Result<(), Failure> {
     test(async |namespace| {
-        let doomed = namespace.another("doomed").await?;
-        let [port] = doomed.ports().await?;
+        let deleted = namespace.create_another("deleted").await?;
+        let [port] = deleted.allocate_ports().await?;
         let web = service("web").tcp(port);
-        doomed.apply(&web).await?;
-        doomed.rolled_out(&web).await?;
+        deleted.apply(&web).await?;
+        deleted.wait_rolled_out(&web).await?;
         let api: Api<Namespace> = Api::all(namespace.cluster().client.clone());
-        api.delete(doomed.name(), &DeleteParams::default()).await?;
-        doomed.withdrawn(&web).await
+        api.delete(deleted.name(), &DeleteParams::default()).await?;
+        deleted.wait_cleaned_up(&web).await
     })
     .await
 }
 
 #[tokio::test]
-async fn a_service_that_becomes_a_cluster_ip_loses_its_proxies_and_addresses() -> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port);
-        namespace.apply(&web).await?;
-        let addresses: Vec<_> =
-            namespace.exposed(&web).await?.iter().map(|reply| reply.target.host).collect();
-        let internal = web.clone().cluster_ip();
-        namespace.apply(&internal).await?;
-        namespace.withdrawn(&internal).await?;
-        namespace.unreachable(&targets(&web, &addresses)).await?;
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await.map(drop)
-    })
+async fn service_that_becomes_cluster_ip_loses_its_proxies_and_addresses() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port),
+        async |namespace, web| {
+            let addresses = namespace.published_addresses(&web).await?;
+            let cluster_ip = web.clone().type_cluster_ip();
+            namespace.apply(&cluster_ip).await?;
+            namespace.wait_cleaned_up(&cluster_ip).await?;
+            namespace.wait_unreachable(&targets(&web, &addresses)).await?;
+            namespace.expose(&web).await.map(drop)
+        },
+    )
     .await
 }
 
 #[tokio::test]
-async fn a_service_of_somebody_elses_class_is_left_alone() -> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port);
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await?;
-        // The API server lets nobody change the class of a Service that stays a LoadBalancer.
-        namespace.delete(&web).await?;
-        namespace.apply(&web.clone().class("example.com/other")).await?;
-        namespace.withdrawn(&web).await?;
-        namespace.operator_caught_up().await?;
-        same("DaemonSets", &namespace.daemonsets(&web).await?.len(), &0)?;
-        same("addresses", &namespace.published(&web).await?, &vec![])
-    })
+async fn operator_ignores_a_service_of_another_class() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port),
+        async |namespace, web| {
+            // The API server rejects a change of the class of a LoadBalancer Service, so the test replaces the Service.
+            namespace.delete_service(&web).await?;
+            namespace.apply(&web.clone().class("example.com/other")).await?;
+            namespace.wait_cleaned_up(&web).await?;
+            namespace.wait_operator_synced().await?;
+            ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&web).await?.len(), &0)?;
+            ensure_eq("published addresses", &namespace.published_addresses(&web).await?, &vec![])
+        },
+    )
     .await
 }
 
 #[tokio::test]
-async fn a_service_that_is_deleted_and_made_again_at_once_works() -> Result<(), Failure> {
-    test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").tcp(port).proxy_mode();
-        namespace.apply(&web).await?;
-        namespace.exposed(&web).await?;
-        for _ in 0..3 {
-            namespace.delete(&web).await?;
-            namespace.apply(&web).await?;
-        }
-        let cluster_ip = namespace.service(&web).await?.spec.and_then(|spec| spec.cluster_ip);
-        let target = format!("={}:{port}", cluster_ip.expect("a ClusterIP"));
-        eventually("the proxies forward to the new Service", async || {
-            let daemonset = namespace.daemonset(&web).await?;
-            let pod = daemonset.spec.and_then(|spec| spec.template.spec).unwrap_or_default();
-            let args = pod.containers[0].args.clone().unwrap_or_default();
-            ensure(args.iter().any(|arg| arg.ends_with(&target)), || format!("{args:?}, not {target}"))
-        })
-        .await?;
-        namespace.rolled_out(&web).await?;
-        let replies = namespace.exposed(&web).await?;
-        namespace.came_through_proxies(&web, &replies).await
-    })
+async fn recreated_service_gets_proxies_with_its_new_cluster_ip() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port).ip_mode_proxy(),
+        async |namespace, web| {
+            for _ in 0..3 {
+                namespace.delete_service(&web).await?;
+                namespace.apply(&web).await?;
+            }
+            let cluster_ip = namespace.get_service(&web).await?.spec.and_then(|spec| spec.cluster_ip);
+            let cluster_ip = cluster_ip.expect("the Service has a ClusterIP");
+            let forward = format!("={cluster_ip}:{}", web.ports()[0].port());
+            eventually("the proxies forward to the new ClusterIP", async || {
+                let daemonset = namespace.get_daemonset(&web).await?;
+                let pod = daemonset.spec.and_then(|spec| spec.template.spec).unwrap_or_default();
+                let args = pod.containers[0].args.clone().unwrap_or_default();
+                ensure(args.iter().any(|arg| arg.ends_with(&forward)), || {
+                    format!("the arguments are {args:?}, expected one that ends with {forward}")
+                })
+            })
+            .await?;
+            namespace.wait_rolled_out(&web).await?;
+            let replies = namespace.wait_exposed(&web).await?;
+            namespace.ensure_through_proxies(&web, &replies).await
+        },
+    )
     .await
 }

@@ -1,119 +1,131 @@
-//! Proxies in userspace: backends are told the client's address by the PROXY protocol, and no right is needed.
+//! Proxies that forward in userspace: they can send the PROXY protocol, and need no capability.
 
 use std::net::SocketAddr;
 
 use akrobateo_core::annotations::{DATA_PATH, PROXY_PROTOCOL};
-use e2e::{Failure, Namespace, Server, ServiceBuilder, eventually, same, service, targets, test};
+use e2e::{
+    Failure, Namespace, ProxyProtocolServer, ServiceBuilder, ensure, ensure_eq, eventually,
+    exposed_service_test, service, targets, test,
+};
 
-/// Every node's address leads to a server that returns and logs the outside client's own address.
-async fn shows_the_client(namespace: &Namespace, web: &ServiceBuilder) -> Result<(), Failure> {
+/// Checks on every node's address that the server returns and logs the client's address.
+async fn check_client_address(namespace: &Namespace, web: &ServiceBuilder) -> Result<(), Failure> {
     namespace.apply(web).await?;
-    let nodes = namespace.cluster().nodes().await?;
-    let addresses = namespace.published_for(web, &nodes).await?;
+    let nodes = namespace.cluster().list_nodes().await?;
+    let addresses = namespace.wait_published(web, &nodes).await?;
     let port = web.ports()[0].port();
     for address in addresses {
         let address = SocketAddr::new(address, port);
-        let client = eventually("the server sees the client", async || {
-            let (seen, client) = namespace.client_seen_at(address).await?;
-            same("the client's address", &seen, &client)?;
+        let client = eventually("the server returns the client's address", async || {
+            let (returned, client) = namespace.request_client_address(address).await?;
+            ensure_eq("client address", &returned, &client)?;
             Ok(client)
         })
         .await?;
-        eventually("the server has logged the client", async || {
-            let log = namespace.server_log().await?;
-            e2e::ensure(log.lines().any(|line| line == format!("client={client}")), || log)
+        eventually("the server logs the client's address", async || {
+            let log = namespace.get_server_log().await?;
+            ensure(log.lines().any(|line| line == format!("client={client}")), || {
+                format!("expected a line client={client} in the log: {log}")
+            })
         })
         .await?;
     }
     Ok(())
 }
 
-async fn servers_see_clients(server: Server) -> Result<(), Failure> {
+async fn check_server(server: ProxyProtocolServer) -> Result<(), Failure> {
     test(async |namespace| {
-        namespace.server(server).await?;
-        let [port] = namespace.ports().await?;
-        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).published_as("Proxy");
-        shows_the_client(namespace, &web.clone().annotation(PROXY_PROTOCOL, "v1")).await?;
-        let only = format!("v2:{port}");
-        shows_the_client(namespace, &web.annotation(PROXY_PROTOCOL, &only)).await
+        namespace.start_server(server).await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).expect_ip_mode("Proxy");
+        check_client_address(namespace, &web.clone().annotation(PROXY_PROTOCOL, "v1")).await?;
+        let version_for_port = format!("v2:{port}");
+        check_client_address(namespace, &web.annotation(PROXY_PROTOCOL, &version_for_port)).await
     })
     .await
 }
 
 #[tokio::test]
-async fn nginx_returns_and_logs_the_clients_address_from_every_nodes_address_with_policy_cluster()
--> Result<(), Failure> {
-    servers_see_clients(Server::Nginx).await
+async fn nginx_receives_the_client_address_by_proxy_protocol() -> Result<(), Failure> {
+    check_server(ProxyProtocolServer::Nginx).await
 }
 
 #[tokio::test]
-async fn haproxy_returns_and_logs_the_clients_address_from_every_nodes_address_with_policy_cluster()
--> Result<(), Failure> {
-    servers_see_clients(Server::Haproxy).await
+async fn haproxy_receives_the_client_address_by_proxy_protocol() -> Result<(), Failure> {
+    check_server(ProxyProtocolServer::Haproxy).await
 }
 
 #[tokio::test]
-async fn a_live_service_may_be_switched_to_userspace_and_back_and_is_told_so() -> Result<(), Failure> {
+async fn changed_data_path_rolls_out_and_emits_an_event() -> Result<(), Failure> {
     test(async |namespace| {
-        namespace.backend().await?;
-        let [port] = namespace.ports().await?;
-        let kernel = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).published_as("VIP");
-        let userspace = kernel.clone().annotation(DATA_PATH, "userspace").published_as("Proxy");
-        namespace.apply(&kernel).await?;
-        namespace.exposed(&kernel).await?;
-        let switches = [(&userspace, "userspace"), (&kernel, "kernel"), (&userspace, "userspace")];
-        for (before, (switched, told)) in switches.into_iter().enumerate() {
-            namespace.apply(switched).await?;
-            eventually("the change of the path is told", async || {
-                let mut events = namespace.events(switched).await?;
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let kernel = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).expect_ip_mode("VIP");
+        let userspace = kernel.clone().annotation(DATA_PATH, "userspace").expect_ip_mode("Proxy");
+        namespace.expose(&kernel).await?;
+        let changes = [(&userspace, "userspace"), (&kernel, "kernel"), (&userspace, "userspace")];
+        for (earlier_events, (service, data_path)) in changes.into_iter().enumerate() {
+            namespace.apply(service).await?;
+            eventually("an event has the new data path", async || {
+                let mut events = namespace.list_events(service).await?;
                 events.retain(|event| event.reason.as_deref() == Some("DataPathChanged"));
                 events.sort_by_key(|event| event.event_time.clone());
                 let notes: Vec<_> = events.into_iter().map(|event| event.note.unwrap_or_default()).collect();
-                let told = notes.last().is_some_and(|note| note.contains(told));
-                e2e::ensure(told && notes.len() == before + 1, || format!("{notes:?}"))
+                let has_data_path = notes.last().is_some_and(|note| note.contains(data_path));
+                ensure(has_data_path && notes.len() == earlier_events + 1, || {
+                    format!("the events are {notes:?}, expected {} of them", earlier_events + 1)
+                })
             })
             .await?;
-            namespace.rolled_out(switched).await?;
-            namespace.exposed(switched).await?;
+            namespace.wait_rolled_out(service).await?;
+            namespace.wait_exposed(service).await?;
         }
-        let replies = namespace.exposed(&userspace).await?;
-        namespace.came_through_proxies(&userspace, &replies).await
+        let replies = namespace.wait_exposed(&userspace).await?;
+        namespace.ensure_through_proxies(&userspace, &replies).await
     })
     .await
 }
 
+fn userspace_service(name: &str, port: u16, source_ranges: &[&str]) -> ServiceBuilder {
+    let source_ranges: Vec<_> = source_ranges.iter().map(|&range| range.to_owned()).collect();
+    let service = service(name).families(&["IPv4", "IPv6"]).tcp(port).udp(port);
+    service.annotation(DATA_PATH, "userspace").expect_ip_mode("Proxy").source_ranges(&source_ranges)
+}
+
 #[tokio::test]
-async fn a_proxy_in_userspace_has_no_right_at_all_and_keeps_to_the_source_ranges() -> Result<(), Failure> {
+async fn userspace_proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| userspace_service("allowed", port, &["172.29.0.0/24", "fd29::/64"]),
+        async |namespace, allowed| {
+            let replies = namespace.wait_exposed(&allowed).await?;
+            namespace.ensure_through_proxies(&allowed, &replies).await?;
+            let [port] = namespace.allocate_ports().await?;
+            let denied = userspace_service("denied", port, &["192.0.2.0/24"]);
+            namespace.apply(&denied).await?;
+            let nodes = namespace.cluster().list_nodes().await?;
+            let addresses = namespace.wait_published(&denied, &nodes).await?;
+            namespace.wait_unreachable(&targets(&denied, &addresses)).await
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn userspace_proxy_pods_are_unprivileged() -> Result<(), Failure> {
     test(async |namespace| {
-        namespace.backend().await?;
-        let [open, shut] = namespace.ports().await?;
-        let userspace = |name, port| {
-            service(name).families(&["IPv4", "IPv6"]).tcp(port).udp(port).annotation(DATA_PATH, "userspace")
-        };
-        let all = ["172.29.0.0/24".to_owned(), "fd29::/64".to_owned()];
-        let web = userspace("open", open).published_as("Proxy").source_ranges(&all);
-        let none = userspace("shut", shut).published_as("Proxy").source_ranges(&["192.0.2.0/24".to_owned()]);
+        let [port] = namespace.allocate_ports().await?;
+        let web = userspace_service("web", port, &[]);
         namespace.apply(&web).await?;
-        namespace.apply(&none).await?;
-        let replies = namespace.exposed(&web).await?;
-        namespace.came_through_proxies(&web, &replies).await?;
-        let addresses = namespace.published_for(&none, &namespace.cluster().nodes().await?).await?;
-        namespace.unreachable(&targets(&none, &addresses)).await?;
-        for pod in namespace.proxy_pods(&web).await? {
+        namespace.wait_rolled_out(&web).await?;
+        for pod in namespace.list_proxy_pods(&web).await? {
             let spec = pod.spec.unwrap_or_default();
-            same("init containers", &spec.init_containers, &None)?;
-            let rights = spec.containers[0].security_context.clone().unwrap_or_default();
-            let capabilities = rights.capabilities.unwrap_or_default();
-            same(
-                "capabilities",
-                &(capabilities.add, capabilities.drop),
-                &(None, Some(vec!["ALL".to_owned()])),
-            )?;
-            same(
-                "non-root, read-only",
-                &(rights.run_as_non_root, rights.read_only_root_filesystem),
-                &(Some(true), Some(true)),
-            )?;
+            ensure_eq("init containers", &spec.init_containers, &None)?;
+            let context = spec.containers[0].security_context.clone().unwrap_or_default();
+            let capabilities = context.capabilities.unwrap_or_default();
+            ensure_eq("added capabilities", &capabilities.add, &None)?;
+            ensure_eq("dropped capabilities", &capabilities.drop, &Some(vec!["ALL".to_owned()]))?;
+            ensure_eq("runAsNonRoot", &context.run_as_non_root, &Some(true))?;
+            ensure_eq("readOnlyRootFilesystem", &context.read_only_root_filesystem, &Some(true))?;
         }
         Ok(())
     })

@@ -15,13 +15,15 @@ const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
 /// enum `ctattr_ip`.
 const IP_V4_SOURCE: u16 = 1;
+const IP_V4_DESTINATION: u16 = 2;
 const IP_V6_SOURCE: u16 = 3;
+const IP_V6_DESTINATION: u16 = 4;
 /// enum `ctattr_l4proto`.
 const PROTO_NUMBER: u16 = 1;
 const PROTO_SOURCE_PORT: u16 = 2;
-const PROTO_TARGET_PORT: u16 = 3;
+const PROTO_DESTINATION_PORT: u16 = 3;
 
-/// A tracked flow of a protocol that can be forwarded.
+/// The flow of a conntrack entry, of a protocol that a Service may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// The layer-4 protocol.
@@ -35,39 +37,32 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Reads the attributes of a listed flow; `None` for other protocols.
-    pub(super) fn read(attrs: &[u8]) -> Option<Self> {
-        let (protocol, client, original_destination) = tuple(Attr::find(attrs, TUPLE_ORIGINAL)?)?;
-        let (_, reply_source, _) = tuple(Attr::find(attrs, TUPLE_REPLY)?)?;
+    /// Parses the attributes of an entry. Returns `None` for other protocols.
+    pub(super) fn parse(attrs: &[u8]) -> Option<Self> {
+        let (protocol, client, original_destination) = parse_tuple(Attr::find(attrs, TUPLE_ORIGINAL)?)?;
+        let (_, reply_source, _) = parse_tuple(Attr::find(attrs, TUPLE_REPLY)?)?;
         Some(Self { protocol, client, original_destination, reply_source })
     }
 }
 
-/// Protocol, source and target of one direction.
-fn tuple(attrs: &[u8]) -> Option<(Protocol, SocketAddr, SocketAddr)> {
+/// Returns the protocol, source and destination of one direction.
+fn parse_tuple(attrs: &[u8]) -> Option<(Protocol, SocketAddr, SocketAddr)> {
     let proto = Attr::find(attrs, TUPLE_PROTO)?;
     let number = Attr::find(proto, PROTO_NUMBER)?.first()?;
     let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.number() == *number)?;
     let port = |kind| Some(u16::from_be_bytes(*Attr::find(proto, kind)?.first_chunk()?));
     let ip = Attr::find(attrs, TUPLE_IP)?;
-    let (source, target) = match Attr::find(ip, IP_V4_SOURCE) {
-        Some(source) => (address::<4>(source)?, address::<4>(Attr::find(ip, IP_V4_SOURCE + 1)?)?),
-        None => {
-            (address::<16>(Attr::find(ip, IP_V6_SOURCE)?)?, address::<16>(Attr::find(ip, IP_V6_SOURCE + 1)?)?)
-        }
+    let v4 = |kind| Some(IpAddr::from(<[u8; 4]>::try_from(Attr::find(ip, kind)?).ok()?));
+    let v6 = |kind| Some(IpAddr::from(<[u8; 16]>::try_from(Attr::find(ip, kind)?).ok()?));
+    let (source, destination) = match Attr::find(ip, IP_V4_SOURCE) {
+        Some(_) => (v4(IP_V4_SOURCE)?, v4(IP_V4_DESTINATION)?),
+        None => (v6(IP_V6_SOURCE)?, v6(IP_V6_DESTINATION)?),
     };
     Some((
         protocol,
         SocketAddr::new(source, port(PROTO_SOURCE_PORT)?),
-        SocketAddr::new(target, port(PROTO_TARGET_PORT)?),
+        SocketAddr::new(destination, port(PROTO_DESTINATION_PORT)?),
     ))
-}
-
-fn address<const LEN: usize>(bytes: &[u8]) -> Option<IpAddr>
-where
-    IpAddr: From<[u8; LEN]>,
-{
-    Some(IpAddr::from(<[u8; LEN]>::try_from(bytes).ok()?))
 }
 
 #[cfg(test)]
@@ -79,12 +74,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_ends_whatever_the_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Flow::read(&bytes);
+        fn parsing_of_arbitrary_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Flow::parse(&bytes);
         }
 
         #[test]
-        fn a_flow_is_read_as_the_kernel_lists_it(
+        fn flow_is_parsed_as_the_kernel_lists_it(
             protocol in prop::sample::select(&Protocol::ALL[..]),
             ips in prop_oneof![
                 any::<[[u8; 4]; 3]>().prop_map(|ips| ips.map(IpAddr::from)),
@@ -92,30 +87,40 @@ mod tests {
             ],
             ports in any::<[u16; 3]>(),
         ) {
-            let ends: [SocketAddr; 3] = std::array::from_fn(|at| (ips[at], ports[at]).into());
-            let [client, original_destination, reply_source] = ends;
+            let [client, original_destination, reply_source]: [SocketAddr; 3] =
+                std::array::from_fn(|index| (ips[index], ports[index]).into());
             let mut bytes = Vec::new();
             let attrs = &mut Attrs(&mut bytes);
-            write(attrs, TUPLE_ORIGINAL, protocol, client, original_destination);
-            write(attrs, TUPLE_REPLY, protocol, reply_source, client);
-            prop_assert_eq!(Flow::read(&bytes), Some(Flow { protocol, client, original_destination, reply_source }));
+            write_tuple(attrs, TUPLE_ORIGINAL, protocol, client, original_destination);
+            write_tuple(attrs, TUPLE_REPLY, protocol, reply_source, client);
+            let flow = Flow { protocol, client, original_destination, reply_source };
+            prop_assert_eq!(Flow::parse(&bytes), Some(flow));
         }
     }
 
-    fn write(attrs: &mut Attrs<'_>, kind: u16, protocol: Protocol, from: SocketAddr, to: SocketAddr) {
+    fn write_tuple(
+        attrs: &mut Attrs<'_>,
+        kind: u16,
+        protocol: Protocol,
+        source: SocketAddr,
+        destination: SocketAddr,
+    ) {
         attrs.nested(kind, |tuple| {
-            tuple.nested(TUPLE_IP, |ip| {
-                for (at, end) in (0..).zip([from, to]) {
-                    match end.ip() {
-                        IpAddr::V4(address) => ip.bytes(IP_V4_SOURCE + at, &address.octets()),
-                        IpAddr::V6(address) => ip.bytes(IP_V6_SOURCE + at, &address.octets()),
-                    }
+            tuple.nested(TUPLE_IP, |ip| match (source.ip(), destination.ip()) {
+                (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                    ip.bytes(IP_V4_SOURCE, &source.octets());
+                    ip.bytes(IP_V4_DESTINATION, &destination.octets());
                 }
+                (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                    ip.bytes(IP_V6_SOURCE, &source.octets());
+                    ip.bytes(IP_V6_DESTINATION, &destination.octets());
+                }
+                _ => panic!("one tuple has addresses of one family"),
             });
             tuple.nested(TUPLE_PROTO, |proto| {
                 proto.bytes(PROTO_NUMBER, &[protocol.number()]);
-                proto.bytes(PROTO_SOURCE_PORT, &from.port().to_be_bytes());
-                proto.bytes(PROTO_TARGET_PORT, &to.port().to_be_bytes());
+                proto.bytes(PROTO_SOURCE_PORT, &source.port().to_be_bytes());
+                proto.bytes(PROTO_DESTINATION_PORT, &destination.port().to_be_bytes());
             });
         });
     }

@@ -1,9 +1,9 @@
-//! Connection tracking: its statistics, and the deletion of stale entries.
+//! Connection tracking: its entries, its statistics, and a client that deletes stale entries.
 
 mod client;
 mod entry;
 mod statistics;
 
-pub use client::Flows;
+pub use client::Conntrack;
 pub use entry::Flow;
 pub use statistics::Statistics;

@@ -1,4 +1,4 @@
-//! What the kernel counts about connection tracking in this network namespace. Pure.
+//! The statistics of connection tracking in a network namespace. Pure.
 
 use crate::netlink::Attr;
 
@@ -10,40 +10,40 @@ const EARLY_DROP: u16 = 11;
 const ENTRIES: u16 = 1;
 const MAX_ENTRIES: u16 = 2;
 
-/// The state of connection tracking; counts since the network namespace was made.
+/// The state of the conntrack table. The counters start when the network namespace is created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Flows that are tracked.
+    /// The number of entries.
     pub entries: u32,
-    /// Flows that may be tracked, in this namespace or all together; `None` before Linux 4.18.
+    /// The maximum number of entries, in this namespace or in all together. `None` before Linux 4.18.
     pub max: Option<u32>,
-    /// New flows that could not be entered, since another one has the same addresses and ports.
+    /// The number of new flows that were dropped because an existing entry has the same addresses and ports.
     pub insert_failed: u64,
-    /// Packets dropped because their flow could not be tracked: no room, or not entered.
+    /// The number of packets that were dropped because the table was full, or for `insert_failed`.
     pub drop: u64,
-    /// Flows that had to make room for new ones.
+    /// The number of entries that were evicted for new ones.
     pub early_drop: u64,
 }
 
 impl Statistics {
-    /// Packets dropped for lack of room: those that are not counted as a flow that could not be entered.
+    /// Returns the number of packets that were dropped because the table was full.
     #[must_use]
-    pub fn full(&self) -> u64 {
+    pub fn table_full_drops(&self) -> u64 {
         self.drop.saturating_sub(self.insert_failed)
     }
 
-    /// What happened since `before`; the state as it is now.
+    /// Returns the current state, with the counters' increase since `previous`.
     #[must_use]
-    pub fn since(&self, before: &Self) -> Self {
+    pub fn since(&self, previous: &Self) -> Self {
         Self {
-            insert_failed: self.insert_failed.saturating_sub(before.insert_failed),
-            drop: self.drop.saturating_sub(before.drop),
-            early_drop: self.early_drop.saturating_sub(before.early_drop),
+            insert_failed: self.insert_failed.saturating_sub(previous.insert_failed),
+            drop: self.drop.saturating_sub(previous.drop),
+            early_drop: self.early_drop.saturating_sub(previous.early_drop),
             ..*self
         }
     }
 
-    /// Adds what one processor has counted.
+    /// Adds the counters of one CPU.
     pub(super) fn add_cpu(&mut self, attrs: &[u8]) {
         let count = |kind| u64::from(Attr::find_be32(attrs, kind).unwrap_or(0));
         self.insert_failed += count(INSERT_FAILED);
@@ -51,7 +51,7 @@ impl Statistics {
         self.early_drop += count(EARLY_DROP);
     }
 
-    /// Takes in what is known of the table as a whole.
+    /// Sets the values that are not counted per CPU.
     pub(super) fn set_global(&mut self, attrs: &[u8]) {
         self.entries = Attr::find_be32(attrs, ENTRIES).unwrap_or(0);
         self.max = Attr::find_be32(attrs, MAX_ENTRIES);

@@ -1,9 +1,10 @@
-//! Netlink attributes, written into and read from bytes (linux/netlink.h, struct nlattr). Pure.
+//! Netlink attributes: writes them into bytes and parses them (linux/netlink.h, struct nlattr). Pure.
 
-/// Set in the type of an attribute that holds attributes (`NLA_F_NESTED`).
+/// `NLA_F_NESTED`: set in the type of an attribute that contains attributes.
 const NESTED: u16 = 1 << 15;
-/// The bits of the type that are the type itself (`NLA_TYPE_MASK`).
+/// `NLA_TYPE_MASK`: the bits of the type field without its flags.
 const TYPE_MASK: u16 = 0x3fff;
+/// The length of struct `nlattr`.
 const HEADER_LEN: usize = 4;
 
 /// Rounds up to netlink's alignment of 4 bytes.
@@ -11,43 +12,43 @@ pub(crate) const fn align(len: usize) -> usize {
     (len + 3) & !3
 }
 
-/// Appends attributes to a message under construction.
+/// Appends attributes to a message.
 ///
-/// An attribute ends at 64 KiB: whoever writes long lists splits them over several messages.
+/// An attribute has at most 64 KiB. The caller must split longer lists over several messages.
 #[derive(Debug)]
 pub struct Attrs<'a>(pub(crate) &'a mut Vec<u8>);
 
 impl Attrs<'_> {
-    /// Appends `value` as it is.
+    /// Appends an attribute with these bytes.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) {
-        self.framed(kind, |attrs| attrs.0.extend_from_slice(value));
+        self.attribute(kind, |attrs| attrs.0.extend_from_slice(value));
     }
 
-    /// Appends a number in network byte order, as netfilter wants them.
+    /// Appends a number in network byte order, as netfilter expects it.
     pub fn be32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    /// Appends a text, closed with a zero byte.
+    /// Appends a text with a trailing zero byte.
     pub fn text(&mut self, kind: u16, value: &str) {
-        self.framed(kind, |attrs| {
+        self.attribute(kind, |attrs| {
             attrs.0.extend_from_slice(value.as_bytes());
             attrs.0.push(0);
         });
     }
 
-    /// Appends the attributes that `inner` writes as one attribute.
-    pub fn nested(&mut self, kind: u16, inner: impl FnOnce(&mut Attrs<'_>)) {
-        self.framed(kind | NESTED, inner);
+    /// Appends one attribute that contains the attributes that `write` appends.
+    pub fn nested(&mut self, kind: u16, write: impl FnOnce(&mut Attrs<'_>)) {
+        self.attribute(kind | NESTED, write);
     }
 
-    fn framed(&mut self, kind: u16, inner: impl FnOnce(&mut Attrs<'_>)) {
+    fn attribute(&mut self, kind: u16, write_value: impl FnOnce(&mut Attrs<'_>)) {
         let start = self.0.len();
         self.0.extend_from_slice(&[0; HEADER_LEN]);
-        inner(self);
+        write_value(self);
         let len = self.0.len() - start;
         debug_assert!(u16::try_from(len).is_ok(), "attribute {kind} has {len} bytes");
-        // Cut short, it is malformed, and the kernel refuses it.
+        // The kernel rejects an attribute of length 0.
         let len = u16::try_from(len).unwrap_or(0);
         self.0[start..start + 2].copy_from_slice(&len.to_ne_bytes());
         self.0[start + 2..start + HEADER_LEN].copy_from_slice(&kind.to_ne_bytes());
@@ -55,18 +56,18 @@ impl Attrs<'_> {
     }
 }
 
-/// One attribute that was read.
+/// A parsed attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr<'a> {
-    /// The type, without its flag bits.
+    /// The type, without its flags.
     pub kind: u16,
     /// The value, without padding.
     pub value: &'a [u8],
 }
 
 impl<'a> Attr<'a> {
-    /// The attributes in `bytes`, up to the first that is malformed.
-    pub fn all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
+    /// Parses the attributes in `bytes`, up to the first malformed one.
+    pub fn parse_all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
         let mut rest = bytes;
         std::iter::from_fn(move || {
             let len = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
@@ -77,19 +78,19 @@ impl<'a> Attr<'a> {
         })
     }
 
-    /// The value of the first attribute of type `kind` in `bytes`.
+    /// Returns the value of the first attribute of type `kind` in `bytes`.
     #[must_use]
     pub fn find(bytes: &'a [u8], kind: u16) -> Option<&'a [u8]> {
-        Self::all(bytes).find(|attr| attr.kind == kind).map(|attr| attr.value)
+        Self::parse_all(bytes).find(|attr| attr.kind == kind).map(|attr| attr.value)
     }
 
-    /// The number in network byte order of type `kind` in `bytes`.
+    /// Returns the first attribute of type `kind` in `bytes` as a number in network byte order.
     #[must_use]
     pub fn find_be32(bytes: &'a [u8], kind: u16) -> Option<u32> {
         Some(u32::from_be_bytes(Self::find(bytes, kind)?.try_into().ok()?))
     }
 
-    /// The text of type `kind` in `bytes`, without its closing zero byte.
+    /// Returns the first attribute of type `kind` in `bytes` as a text, without its trailing zero byte.
     #[must_use]
     pub fn find_text(bytes: &'a [u8], kind: u16) -> Option<&'a str> {
         std::str::from_utf8(Self::find(bytes, kind)?).ok().map(|text| text.trim_end_matches('\0'))
@@ -104,23 +105,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn attributes_read_back_as_written(
-            list in prop::collection::vec((0..TYPE_MASK, prop::collection::vec(any::<u8>(), 0..40)), 0..10),
+        fn written_attributes_parse_to_the_same_attributes(
+            written in prop::collection::vec((0..TYPE_MASK, prop::collection::vec(any::<u8>(), 0..40)), 0..10),
         ) {
             let mut bytes = Vec::new();
-            Attrs(&mut bytes).nested(7, |inner| {
-                for (kind, value) in &list {
-                    inner.bytes(*kind, value);
+            Attrs(&mut bytes).nested(7, |attrs| {
+                for (kind, value) in &written {
+                    attrs.bytes(*kind, value);
                 }
             });
-            let inner = Attr::find(&bytes, 7).unwrap();
-            let read: Vec<_> = Attr::all(inner).map(|attr| (attr.kind, attr.value.to_vec())).collect();
-            prop_assert_eq!(read, list);
+            let nested = Attr::find(&bytes, 7).unwrap();
+            let parsed: Vec<_> = Attr::parse_all(nested).map(|attr| (attr.kind, attr.value.to_vec())).collect();
+            prop_assert_eq!(parsed, written);
         }
 
         #[test]
-        fn reading_ends_whatever_the_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(Attr::all(&bytes).count() <= bytes.len() / HEADER_LEN);
+        fn parsing_of_arbitrary_bytes_ends(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Attr::parse_all(&bytes).count() <= bytes.len() / HEADER_LEN);
         }
     }
 }

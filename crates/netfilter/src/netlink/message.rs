@@ -1,92 +1,93 @@
-//! Netlink messages, written into and read from bytes (linux/netlink.h, struct nlmsghdr). Pure.
+//! Netlink messages: writes them into bytes and parses them (linux/netlink.h, struct nlmsghdr). Pure.
 
 use super::attr::{Attrs, align};
 
-/// `NLM_F_REQUEST`: set in everything that is sent to the kernel.
+/// `NLM_F_REQUEST`: set in each message to the kernel.
 pub const REQUEST: u16 = 0x1;
-/// `NLM_F_ACK`: answer also when there is no error.
+/// `NLM_F_ACK`: the kernel acknowledges the message also if there is no error.
 pub const ACK: u16 = 0x4;
-/// `NLM_F_DUMP_INTR`: what is being listed changed meanwhile.
+/// `NLM_F_DUMP_INTR`: the dumped objects changed during the dump.
 pub const DUMP_INTERRUPTED: u16 = 0x10;
-/// `NLM_F_DUMP`: list all.
+/// `NLM_F_DUMP`: the kernel lists all objects.
 pub const DUMP: u16 = 0x300;
-/// `NLM_F_CREATE`: create if missing.
+/// `NLM_F_CREATE`: the kernel creates the object if it does not exist.
 pub const CREATE: u16 = 0x400;
-/// `NLM_F_APPEND`: add at the end.
+/// `NLM_F_APPEND`: the kernel adds the object at the end of a list.
 pub const APPEND: u16 = 0x800;
 
-/// `NLMSG_ERROR`: an acknowledgement, whose error number may be 0.
+/// `NLMSG_ERROR`: an error, or an acknowledgement if its error number is 0.
 pub const ERROR: u16 = 0x2;
-/// `NLMSG_DONE`: the end of a list.
+/// `NLMSG_DONE`: the end of a dump.
 pub const DONE: u16 = 0x3;
 
+/// The length of struct `nlmsghdr`.
 const HEADER_LEN: usize = 16;
 
-/// Messages for the kernel, numbered from 1, in one buffer, so that they go out as one.
+/// Messages to the kernel in one buffer, which is sent as a whole. Their sequence numbers start at 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Messages {
     bytes: Vec<u8>,
-    last: u32,
-    awaited: u32,
+    last_seq: u32,
+    awaited_seq: u32,
 }
 
 impl Messages {
-    /// Appends a message with the protocol's own fixed `header` and the attributes that `body` writes.
-    pub fn push(&mut self, kind: u16, flags: u16, header: &[u8], body: impl FnOnce(&mut Attrs<'_>)) {
+    /// Creates a buffer with a single message; see [`Self::push`].
+    pub fn single(kind: u16, flags: u16, header: &[u8], write_attrs: impl FnOnce(&mut Attrs<'_>)) -> Self {
+        let mut messages = Self::default();
+        messages.push(kind, flags, header, write_attrs);
+        messages
+    }
+
+    /// Appends a message with the fixed `header` of its netlink protocol and the attributes that `write_attrs` appends.
+    pub fn push(&mut self, kind: u16, flags: u16, header: &[u8], write_attrs: impl FnOnce(&mut Attrs<'_>)) {
         let start = self.bytes.len();
-        self.last += 1;
+        self.last_seq += 1;
         if flags & (ACK | DUMP) != 0 {
-            self.awaited = self.last;
+            self.awaited_seq = self.last_seq;
         }
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(&(flags | REQUEST).to_ne_bytes());
-        self.bytes.extend_from_slice(&self.last.to_ne_bytes());
+        self.bytes.extend_from_slice(&self.last_seq.to_ne_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(header);
         self.bytes.resize(align(self.bytes.len()), 0);
-        body(&mut Attrs(&mut self.bytes));
-        // Cut short, it is malformed, and the kernel refuses it.
+        write_attrs(&mut Attrs(&mut self.bytes));
+        // The kernel rejects a message of length 0.
         let len = u32::try_from(self.bytes.len() - start).unwrap_or(0);
         self.bytes[start..start + 4].copy_from_slice(&len.to_ne_bytes());
     }
 
-    /// A single message.
-    pub fn one(kind: u16, flags: u16, header: &[u8], body: impl FnOnce(&mut Attrs<'_>)) -> Self {
-        let mut messages = Self::default();
-        messages.push(kind, flags, header, body);
-        messages
-    }
-
-    /// What goes to the kernel.
+    /// Returns the bytes to send.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The number of the last message that the kernel answers even if nothing is wrong.
+    /// Returns the sequence number of the last message with an [`ACK`] or [`DUMP`] flag; 0 if there is none.
     #[must_use]
-    pub fn awaited(&self) -> u32 {
-        self.awaited
+    pub fn awaited_seq(&self) -> u32 {
+        self.awaited_seq
     }
 }
 
-/// One message that was read.
+/// A parsed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// What it is, in the terms of the protocol.
+    /// The type, a number of the netlink protocol.
     pub kind: u16,
     /// The flags of the netlink header.
     pub flags: u16,
-    /// The number of the message that it answers.
+    /// The sequence number of the message that this one answers.
     pub seq: u32,
-    /// All after the netlink header.
+    /// The bytes after the netlink header.
     pub payload: &'a [u8],
 }
 
 impl<'a> Message<'a> {
-    /// The messages in `bytes`, up to the first that is malformed.
-    pub fn all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
+    /// Parses the messages in `bytes`, up to the first malformed one.
+    pub fn parse_all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
         let mut rest = bytes;
         std::iter::from_fn(move || {
             let len = usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?;
@@ -102,10 +103,10 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// All after the protocol's own header of `len` bytes: the attributes.
+    /// Returns the attributes: the bytes after the protocol's fixed header of `header_len` bytes.
     #[must_use]
-    pub fn attrs(&self, len: usize) -> &'a [u8] {
-        self.payload.get(align(len)..).unwrap_or_default()
+    pub fn attrs(&self, header_len: usize) -> &'a [u8] {
+        self.payload.get(align(header_len)..).unwrap_or_default()
     }
 }
 
@@ -114,27 +115,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::netlink::Attr;
 
     proptest! {
         #[test]
-        fn messages_read_back_as_written(
-            list in prop::collection::vec((any::<u16>(), prop::collection::vec(any::<u8>(), 0..50)), 0..10),
+        fn written_messages_parse_to_the_same_messages(
+            written in prop::collection::vec((any::<u16>(), prop::collection::vec(any::<u8>(), 0..50)), 0..10),
         ) {
             let mut messages = Messages::default();
-            for (kind, value) in &list {
+            for (kind, value) in &written {
                 messages.push(*kind, ACK, &[1, 2, 3, 4], |attrs| attrs.bytes(5, value));
             }
-            let read: Vec<_> = Message::all(messages.bytes()).collect();
-            prop_assert_eq!(read.len(), list.len());
-            for (number, (message, (kind, value))) in (1..).zip(read.iter().zip(&list)) {
-                prop_assert_eq!((message.kind, message.flags, message.seq), (*kind, ACK | REQUEST, number));
-                prop_assert_eq!(crate::netlink::Attr::find(message.attrs(4), 5), Some(&value[..]));
+            let parsed: Vec<_> = Message::parse_all(messages.bytes()).collect();
+            prop_assert_eq!(parsed.len(), written.len());
+            for (seq, (message, (kind, value))) in (1..).zip(parsed.iter().zip(&written)) {
+                prop_assert_eq!((message.kind, message.flags, message.seq), (*kind, ACK | REQUEST, seq));
+                prop_assert_eq!(Attr::find(message.attrs(4), 5), Some(&value[..]));
             }
         }
 
         #[test]
-        fn reading_ends_whatever_the_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(Message::all(&bytes).count() <= bytes.len() / HEADER_LEN);
+        fn parsing_of_arbitrary_bytes_ends(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Message::parse_all(&bytes).count() <= bytes.len() / HEADER_LEN);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Netlink as such: attributes, messages and the socket; knows nothing of nftables or conntrack.
+//! Netlink in general: attributes, messages and sockets. Knows nothing about nftables or conntrack.
 
 pub mod attr;
 pub mod message;

@@ -1,4 +1,4 @@
-//! The netlink socket: sends requests to the kernel and reads its answers. I/O only.
+//! The netlink socket: sends requests to the kernel, reads its answers, and receives notifications. I/O only.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -10,47 +10,49 @@ use rustix::net::{
 
 use super::message::{self, Message, Messages};
 
-/// The kernel fills answers of up to 32 KiB (`netlink_recvmsg` in the kernel).
+/// The size of the receive buffer. The kernel's answers have up to 32 KiB (`netlink_recvmsg` in the kernel).
 const RECEIVE_LEN: usize = 32 * 1024;
+/// The space that the kernel needs in the send buffer in addition to the messages. It needs 32 bytes.
+const SEND_OVERHEAD: usize = 4096;
 
-/// Why the kernel didn't do what was asked.
+/// The reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetlinkError {
-    /// The kernel has no such netlink protocol, or gives this process no socket.
-    #[error("no netlink socket: {0}")]
+    /// The kernel does not have this netlink protocol, or does not give this process a socket.
+    #[error("cannot open a netlink socket: {0}")]
     Socket(Errno),
-    /// The request didn't reach the kernel, or the answer was lost.
-    #[error("netlink: {0}")]
+    /// The request did not reach the kernel, or the answer was lost.
+    #[error("cannot exchange netlink messages with the kernel: {0}")]
     Transport(Errno),
-    /// The kernel refused the message with this number, counted from 1.
-    #[error("the kernel refused: {errno}")]
-    Refused {
-        /// The number of the refused message.
+    /// The kernel rejected a message.
+    #[error("the kernel rejected the request: {errno}")]
+    Rejected {
+        /// The sequence number of the rejected message, from 1.
         seq: u32,
-        /// What the kernel says.
+        /// The kernel's error number.
         errno: Errno,
     },
-    /// No acknowledgement.
-    #[error("the kernel gave no answer")]
-    Silent,
-    /// What was being listed changed meanwhile: ask again.
-    #[error("the list changed while it was read")]
+    /// The kernel sent no acknowledgement.
+    #[error("the kernel did not acknowledge the request")]
+    NoAnswer,
+    /// The objects changed during a dump. The caller should try again.
+    #[error("the kernel's list changed while it was read")]
     Interrupted,
 }
 
-/// What a netlink socket is about.
+/// A netlink protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Interfaces (`NETLINK_ROUTE`).
+    /// Network interfaces (`NETLINK_ROUTE`).
     Route,
-    /// nftables and connection tracking (`NETLINK_NETFILTER`).
+    /// nftables and conntrack (`NETLINK_NETFILTER`).
     Netfilter,
 }
 
 impl Protocol {
     fn raw(self) -> Option<RawProtocol> {
         match self {
-            // Number 0, which stands for the family's default.
+            // `NETLINK_ROUTE` is 0, which selects the default protocol of the address family.
             Self::Route => None,
             Self::Netfilter => Some(netlink::NETFILTER),
         }
@@ -70,67 +72,69 @@ impl Socket {
             .map_err(NetlinkError::Socket)
     }
 
-    /// Opens a socket that hears what is proxy_protocol_for to `groups`, one bit per multicast group.
+    /// Opens a socket that receives the notifications of `groups`, one bit per multicast group.
     pub fn listen(protocol: Protocol, groups: u32) -> Result<Self, NetlinkError> {
         let socket = Self::open(protocol)?;
         bind(&socket.0, &netlink::SocketAddrNetlink::new(0, groups)).map_err(NetlinkError::Socket)?;
         Ok(socket)
     }
 
-    /// Sends the messages as one and hands the answers to `each`. At least one must ask for an answer in
-    /// any case, with `ACK` or `DUMP`.
+    /// Sends the messages in one datagram and passes each message of the answer to `on_message`.
+    ///
+    /// At least one of the messages must have the flag `ACK` or `DUMP`.
     pub fn request(
         &self,
         messages: &Messages,
-        mut each: impl FnMut(&Message<'_>),
+        mut on_message: impl FnMut(&Message<'_>),
     ) -> Result<(), NetlinkError> {
-        // What is left of the answers to a request that failed.
+        // The rest of the answer to a request that failed.
         self.drain();
         self.send(messages.bytes())?;
         let mut buffer = vec![0; RECEIVE_LEN];
-        let mut refused: Option<NetlinkError> = None;
-        let mut finished = false;
-        let mut interrupted = false;
-        // The kernel works while it is called, so that all answers are there when `send` returns.
+        let mut first_rejection: Option<NetlinkError> = None;
+        let mut is_acknowledged = false;
+        let mut is_interrupted = false;
+        // The kernel handles a request within `send`, so the complete answer is in the socket now.
         while let Some(datagram) = self.receive(&mut buffer)? {
-            for message in Message::all(datagram) {
-                interrupted |= message.flags & message::DUMP_INTERRUPTED != 0;
-                match outcome(&message) {
+            for message in Message::parse_all(datagram) {
+                is_interrupted |= message.flags & message::DUMP_INTERRUPTED != 0;
+                match acknowledgement(&message) {
                     Some(Err(errno)) => {
-                        refused.get_or_insert(NetlinkError::Refused { seq: message.seq, errno });
+                        first_rejection.get_or_insert(NetlinkError::Rejected { seq: message.seq, errno });
                     }
-                    Some(Ok(())) => finished |= message.seq == messages.awaited(),
-                    None => each(&message),
+                    Some(Ok(())) => is_acknowledged |= message.seq == messages.awaited_seq(),
+                    None => on_message(&message),
                 }
             }
         }
-        match refused {
+        match first_rejection {
             Some(error) => Err(error),
-            None if interrupted => Err(NetlinkError::Interrupted),
-            None if finished => Ok(()),
-            None => Err(NetlinkError::Silent),
+            None if is_interrupted => Err(NetlinkError::Interrupted),
+            None if is_acknowledged => Ok(()),
+            None => Err(NetlinkError::NoAnswer),
         }
     }
 
-    /// Discards what has come so far.
+    /// Discards everything that the socket has received.
     pub fn drain(&self) {
-        // Cut short by the buffer, or lost for lack of room: either way it is gone.
+        // NOBUFS reports that the kernel had to discard messages itself.
         let mut buffer = [0; 16];
         while matches!(recv(&self.0, &mut buffer[..], RecvFlags::DONTWAIT), Ok(_) | Err(Errno::NOBUFS)) {}
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), NetlinkError> {
-        // One datagram must hold it all, to be one transaction. The kernel wants 32 bytes on top.
-        let room = bytes.len() + 4096;
-        if sockopt::socket_send_buffer_size(&self.0).is_ok_and(|size| size < room) {
-            // Beyond the limit net.core.wmem_max where that is allowed; the kernel doubles either.
-            if sockopt::set_socket_send_buffer_size_force(&self.0, room).is_err() {
-                let _ = sockopt::set_socket_send_buffer_size(&self.0, room);
+        // A transaction must be one datagram, so the send buffer must hold it as a whole.
+        let needed = bytes.len() + SEND_OVERHEAD;
+        if sockopt::socket_send_buffer_size(&self.0).is_ok_and(|size| size < needed) {
+            // The first call may exceed net.core.wmem_max, but needs a capability. The kernel doubles both values.
+            if sockopt::set_socket_send_buffer_size_force(&self.0, needed).is_err() {
+                let _ = sockopt::set_socket_send_buffer_size(&self.0, needed);
             }
         }
         send(&self.0, bytes, SendFlags::empty()).map(drop).map_err(NetlinkError::Transport)
     }
 
+    /// Returns the next datagram, or `None` if there is none now.
     fn receive<'a>(&self, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, NetlinkError> {
         match recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((len, _)) => Ok(Some(&buffer[..len])),
@@ -146,8 +150,8 @@ impl AsRawFd for Socket {
     }
 }
 
-/// How a request ended, if `message` says so.
-fn outcome(message: &Message<'_>) -> Option<Result<(), Errno>> {
+/// Returns the result of a request if `message` ends it.
+fn acknowledgement(message: &Message<'_>) -> Option<Result<(), Errno>> {
     let code = || message.payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
     match message.kind {
         message::ERROR | message::DONE if code() < 0 => Some(Err(Errno::from_raw_os_error(-code()))),

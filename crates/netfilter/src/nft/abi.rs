@@ -1,4 +1,4 @@
-//! Numbers of the kernel's nftables interface (linux/netfilter/nfnetlink.h and `nf_tables.h`).
+//! The numbers of the kernel's nftables interface (linux/netfilter/nfnetlink.h and `nf_tables.h`). Pure.
 
 /// `NFNL_SUBSYS_NFTABLES`.
 pub const SUBSYSTEM: u16 = 10;
@@ -6,23 +6,24 @@ pub const SUBSYSTEM: u16 = 10;
 pub const BATCH_BEGIN: u16 = 0x10;
 /// `NFNL_MSG_BATCH_END`.
 pub const BATCH_END: u16 = 0x11;
-/// The group that hears of changes (`NFNLGRP_NFTABLES`), as a bit of the socket's address.
-pub const GROUP: u32 = 1 << (7 - 1);
+/// The multicast group for changes of nftables (`NFNLGRP_NFTABLES`), as a bit.
+pub const MULTICAST_GROUP: u32 = 1 << (7 - 1);
 /// `NFPROTO_INET`.
 pub const INET: u8 = 1;
-/// Length of struct `nfgenmsg`.
+/// The length of struct `nfgenmsg`.
 pub const HEADER_LEN: usize = 4;
 
-/// The fixed header of netfilter's messages: family, version 0, and the subsystem where a batch begins.
+/// Returns struct `nfgenmsg`, the fixed header of netfilter's messages: family, version 0, and a resource id. Only the
+/// boundaries of a batch have a resource id: the subsystem.
 #[must_use]
-pub const fn header(family: u8, subsystem: u16) -> [u8; HEADER_LEN] {
-    let [high, low] = subsystem.to_be_bytes();
+pub const fn header(family: u8, resource_id: u16) -> [u8; HEADER_LEN] {
+    let [high, low] = resource_id.to_be_bytes();
     [family, 0, high, low]
 }
 
-/// The type of a message of the nftables subsystem.
+/// Returns the netlink message type of an nftables message.
 #[must_use]
-pub const fn kind(message: u16) -> u16 {
+pub const fn message_type(message: u16) -> u16 {
     SUBSYSTEM << 8 | message
 }
 
@@ -105,7 +106,7 @@ pub mod element {
     pub const FLAG_END: u32 = 0x1;
 }
 
-/// enum `nft_list_attributes`: the type of each item of a list.
+/// enum `nft_list_attributes`: the attribute type of each item of a list.
 pub const LIST_ITEM: u16 = 1;
 
 /// enum `nft_data_attributes` and `nft_verdict_attributes`.

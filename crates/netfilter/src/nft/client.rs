@@ -1,199 +1,204 @@
-//! The kernel's nftables: replaces a table, reads one back, tells whether anything changed. I/O only.
+//! The client of the kernel's nftables: replaces a table, reads it, and watches for changes. I/O only.
 
 use rustix::io::Errno;
 
 use super::abi::{self, msg};
-use super::decode::{Decoder, Foreign};
-use super::encode::{Batch, Step};
+use super::decode::{Decoder, UnknownObject};
+use super::encode::{Batch, Operation};
 use super::model::Table;
 use crate::netlink::{Attr, Attrs, Messages, NetlinkError, Protocol, Socket, message};
 
-/// How often a list that changes while it is read is asked for again.
-const ATTEMPTS: u32 = 10;
+/// The number of times that a table is read if it changes during the read.
+const READ_ATTEMPTS: u32 = 10;
 
-/// Why rules are not in the kernel.
+/// The reason why an nftables request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NftError {
-    /// This process may not.
+    /// The process lacks the capability.
     #[error(
-        "programming nftables was refused: the container needs the capability NET_ADMIN \
+        "not allowed to program nftables: the container needs the capability NET_ADMIN \
          (securityContext.capabilities.add)"
     )]
     NoNetAdmin,
-    /// The kernel can't.
-    #[error("this node's kernel has no {0}: load or build the module, or use the userspace data path")]
-    Missing(&'static str),
-    /// The rules don't fit into one transaction.
+    /// The kernel lacks a feature.
     #[error(
-        "{0} bytes of rules are more than this kernel takes at once from this container: fewer ports, or a higher \
-         net.core.wmem_max on the node"
+        "this node's kernel has no {0}: load or build the module, or use the userspace data path \
+         (akrobateo.io/data-path: userspace)"
+    )]
+    MissingFeature(&'static str),
+    /// The table does not fit into one transaction.
+    #[error(
+        "the rules need {0} bytes, which is more than the kernel accepts in one transaction from this container: \
+         reduce the ports or source ranges, or raise net.core.wmem_max on the node"
     )]
     TooLarge(usize),
-    /// The kernel didn't.
-    #[error("{0}, about {1:?}")]
-    Netlink(NetlinkError, Step),
+    /// The kernel rejected the request for another reason.
+    #[error("nftables request failed ({operation:?}): {error}")]
+    Netlink {
+        /// The cause.
+        error: NetlinkError,
+        /// The operation of the message that failed.
+        operation: Operation,
+    },
 }
 
 impl NftError {
-    fn new(error: NetlinkError, step: Step) -> Self {
+    fn new(error: NetlinkError, operation: Operation) -> Self {
+        let other = Self::Netlink { error, operation };
         let errno = match error {
-            NetlinkError::Socket(errno) | NetlinkError::Refused { errno, .. } => errno,
-            NetlinkError::Transport(_) | NetlinkError::Silent | NetlinkError::Interrupted => {
-                return Self::Netlink(error, step);
-            }
+            NetlinkError::Socket(errno) | NetlinkError::Rejected { errno, .. } => errno,
+            NetlinkError::Transport(_) | NetlinkError::NoAnswer | NetlinkError::Interrupted => return other,
         };
-        let missing = matches!(
-            errno,
-            Errno::NOENT | Errno::OPNOTSUPP | Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::NOPROTOOPT
-        );
-        match step {
-            _ if matches!(errno, Errno::PERM | Errno::ACCESS) => Self::NoNetAdmin,
-            Step::Transaction | Step::Table if missing => Self::Missing("nftables (nf_tables, family inet)"),
-            Step::Set if missing => {
-                Self::Missing("sets or counters in nftables (nf_tables_set, nft_counter)")
-            }
-            Step::NatChain if missing => {
-                Self::Missing("NAT in nftables (nft_chain_nat; for family inet, Linux 5.2)")
-            }
-            Step::Rule if missing => {
-                Self::Missing("NAT or connection tracking in nftables (nft_nat, nft_masq, nft_ct)")
-            }
-            _ => Self::Netlink(error, step),
+        match errno {
+            Errno::PERM | Errno::ACCESS => Self::NoNetAdmin,
+            Errno::NOENT
+            | Errno::OPNOTSUPP
+            | Errno::AFNOSUPPORT
+            | Errno::PROTONOSUPPORT
+            | Errno::NOPROTOOPT => needed_feature(operation).map_or(other, Self::MissingFeature),
+            _ => other,
         }
+    }
+}
+
+/// Returns the kernel feature that an operation needs, with the names of its modules.
+const fn needed_feature(operation: Operation) -> Option<&'static str> {
+    match operation {
+        Operation::Transaction | Operation::Table => Some("nftables (nf_tables, family inet)"),
+        Operation::Set => Some("sets or counters in nftables (nf_tables_set, nft_counter)"),
+        Operation::NatChain => Some("NAT in nftables (nft_chain_nat; for family inet, Linux 5.2)"),
+        Operation::Rule => Some("NAT or connection tracking in nftables (nft_nat, nft_masq, nft_ct)"),
+        Operation::Read | Operation::Chain => None,
     }
 }
 
 impl From<NetlinkError> for NftError {
     fn from(error: NetlinkError) -> Self {
-        Self::new(error, Step::Transaction)
+        Self::new(error, Operation::Transaction)
     }
 }
 
-/// What the kernel has under a name.
-pub type Listed = Result<Option<Table>, Foreign>;
+/// The kernel's table of some name: `None` if there is no such table.
+pub type InstalledTable = Result<Option<Table>, UnknownObject>;
 
-/// The nftables of the network namespace in which it was opened.
+/// A client of the nftables of one network namespace.
 ///
-/// Kept open, for closing a socket after a transaction takes the kernel 8 ms.
+/// Its socket stays open, because the kernel needs 8 ms to close a socket after a transaction.
 #[derive(Debug)]
 pub struct Nftables(Socket);
 
 impl Nftables {
-    /// Opens the way to the kernel, in this thread's network namespace.
+    /// Opens a client in this thread's network namespace.
     pub fn open() -> Result<Self, NftError> {
         Ok(Self(Socket::open(Protocol::Netfilter)?))
     }
 
-    /// Replaces the table of this name by `table`, in one transaction.
+    /// Replaces the table of the same name by `table`, in one transaction.
     pub fn replace(&self, table: &Table) -> Result<(), NftError> {
         let batch = Batch::replace(table);
         self.0.request(&batch.messages, |_| ()).map_err(|error| match error {
-            NetlinkError::Refused { seq, .. } => NftError::new(error, batch.step(seq)),
+            NetlinkError::Rejected { seq, .. } => NftError::new(error, batch.operation(seq)),
             NetlinkError::Transport(Errno::MSGSIZE) => NftError::TooLarge(batch.messages.bytes().len()),
             _ => error.into(),
         })
     }
 
-    /// Reads the table of this name, and the generation of the rules that it belongs to.
-    pub fn read(&self, name: &str) -> Result<(u32, Listed), NftError> {
-        for _ in 0..ATTEMPTS {
-            let before = self.generation()?;
-            let listed = match list(&self.0, name) {
-                // Changed, or gone, while it was read.
-                Err(NetlinkError::Interrupted | NetlinkError::Refused { errno: Errno::NOENT, .. }) => {
+    /// Reads the table of this name, and the generation of the ruleset to which it belongs.
+    pub fn read(&self, name: &str) -> Result<(u32, InstalledTable), NftError> {
+        for _ in 0..READ_ATTEMPTS {
+            let generation = self.generation()?;
+            let table = match read_table(&self.0, name) {
+                // The table was changed or deleted during the read.
+                Err(NetlinkError::Interrupted | NetlinkError::Rejected { errno: Errno::NOENT, .. }) => {
                     continue;
                 }
-                listed => listed.map_err(|error| NftError::new(error, Step::Reading))?,
+                result => result.map_err(|error| NftError::new(error, Operation::Read))?,
             };
-            if self.generation()? == before {
-                return Ok((before, listed));
+            if self.generation()? == generation {
+                return Ok((generation, table));
             }
         }
-        Err(NftError::new(NetlinkError::Interrupted, Step::Reading))
+        Err(NftError::new(NetlinkError::Interrupted, Operation::Read))
     }
 
-    /// The number of the last transaction, whoever made it.
+    /// Returns the generation of the ruleset: the number of the last transaction of any program.
     pub fn generation(&self) -> Result<u32, NftError> {
-        ask_generation(&self.0).map_err(|error| NftError::new(error, Step::Reading))
+        read_generation(&self.0).map_err(|error| NftError::new(error, Operation::Read))
     }
 }
 
-/// A socket that becomes readable when rules of this thread's network namespace change, whoever does it.
+/// Opens a socket that becomes readable when any program changes nftables in this thread's network namespace.
 pub fn watch() -> Result<Socket, NftError> {
-    Ok(Socket::listen(Protocol::Netfilter, abi::GROUP)?)
+    Ok(Socket::listen(Protocol::Netfilter, abi::MULTICAST_GROUP)?)
 }
 
-fn ask_generation(socket: &Socket) -> Result<u32, NetlinkError> {
-    let request = get(msg::GET_GENERATION, message::ACK, |_| ());
+fn read_generation(socket: &Socket) -> Result<u32, NetlinkError> {
+    let request = read_request(0, msg::GET_GENERATION, message::ACK, |_| ());
     let mut generation = None;
     socket.request(&request, |answer| {
-        if answer.kind == abi::kind(msg::NEW_GENERATION) {
+        if answer.kind == abi::message_type(msg::NEW_GENERATION) {
             generation = Attr::find_be32(answer.attrs(abi::HEADER_LEN), abi::generation::ID);
         }
     })?;
-    generation.ok_or(NetlinkError::Silent)
+    generation.ok_or(NetlinkError::NoAnswer)
 }
 
-/// Lists everything that belongs to the table.
-fn list(socket: &Socket, name: &str) -> Result<Listed, NetlinkError> {
+fn read_table(socket: &Socket, name: &str) -> Result<InstalledTable, NetlinkError> {
     let mut decoder = Decoder::new(name);
-    let mut foreign = None;
-    let mut collect = |decoder: &mut Decoder, request: &Messages| {
-        socket.request(request, |answer| {
-            if let Err(error) = decoder.message(answer) {
-                foreign.get_or_insert(error);
+    let mut unknown_object = None;
+    let mut dump = |decoder: &mut Decoder, message, write_attrs: &dyn Fn(&mut Attrs<'_>)| {
+        socket.request(&read_request(abi::INET, message, message::DUMP, write_attrs), |answer| {
+            if let Err(error) = decoder.add_message(answer) {
+                unknown_object.get_or_insert(error);
             }
         })
     };
-    collect(&mut decoder, &get(msg::GET_TABLE, message::DUMP, |_| ()))?;
-    if decoder.is_empty() {
-        return Ok(foreign.map_or(Ok(None), Err));
+    dump(&mut decoder, msg::GET_TABLE, &|_| ())?;
+    if !decoder.is_empty() {
+        for (message, table_attr) in [
+            (msg::GET_SET, abi::set::TABLE),
+            (msg::GET_CHAIN, abi::chain::TABLE),
+            (msg::GET_RULE, abi::rule::TABLE),
+        ] {
+            dump(&mut decoder, message, &|attrs| attrs.text(table_attr, name))?;
+        }
+        for set_name in decoder.set_names() {
+            dump(&mut decoder, msg::GET_ELEMENTS, &|attrs| {
+                attrs.text(abi::elements::TABLE, name);
+                attrs.text(abi::elements::SET, &set_name);
+            })?;
+        }
     }
-    for (kind, filter) in [
-        (msg::GET_SET, abi::set::TABLE),
-        (msg::GET_CHAIN, abi::chain::TABLE),
-        (msg::GET_RULE, abi::rule::TABLE),
-    ] {
-        collect(&mut decoder, &get(kind, message::DUMP, |attrs| attrs.text(filter, name)))?;
-    }
-    for set in decoder.sets() {
-        let request = get(msg::GET_ELEMENTS, message::DUMP, |attrs| {
-            attrs.text(abi::elements::TABLE, name);
-            attrs.text(abi::elements::SET, &set);
-        });
-        collect(&mut decoder, &request)?;
-    }
-    Ok(foreign.map_or_else(|| Ok(decoder.finish()), Err))
+    Ok(unknown_object.map_or_else(|| Ok(decoder.finish()), Err))
 }
 
-fn get(kind: u16, flags: u16, body: impl FnOnce(&mut Attrs<'_>)) -> Messages {
-    let family = if kind == msg::GET_GENERATION { 0 } else { abi::INET };
-    Messages::one(abi::kind(kind), flags, &abi::header(family, 0), body)
+fn read_request(family: u8, message: u16, flags: u16, write_attrs: impl FnOnce(&mut Attrs<'_>)) -> Messages {
+    Messages::single(abi::message_type(message), flags, &abi::header(family, 0), write_attrs)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refused(errno: Errno, step: Step) -> NftError {
-        NftError::new(NetlinkError::Refused { seq: 1, errno }, step)
+    fn rejected(errno: Errno, operation: Operation) -> NftError {
+        NftError::new(NetlinkError::Rejected { seq: 1, errno }, operation)
     }
 
     #[test]
-    fn what_the_kernel_lacks_is_told_by_what_it_refused() {
-        assert_eq!(refused(Errno::PERM, Step::Transaction), NftError::NoNetAdmin);
-        for (error, named) in [
+    fn error_names_the_kernel_feature_that_the_rejected_operation_needs() {
+        assert_eq!(rejected(Errno::PERM, Operation::Transaction), NftError::NoNetAdmin);
+        for (error, feature) in [
             (
-                NftError::new(NetlinkError::Socket(Errno::PROTONOSUPPORT), Step::Transaction),
+                NftError::new(NetlinkError::Socket(Errno::PROTONOSUPPORT), Operation::Transaction),
                 "nf_tables, family inet",
             ),
-            (refused(Errno::OPNOTSUPP, Step::Transaction), "nf_tables, family inet"),
-            (refused(Errno::AFNOSUPPORT, Step::Table), "nf_tables, family inet"),
-            (refused(Errno::NOENT, Step::NatChain), "nft_chain_nat"),
-            (refused(Errno::NOENT, Step::Rule), "nft_masq"),
-            (refused(Errno::NOMEM, Step::Set), "about Set"),
+            (rejected(Errno::OPNOTSUPP, Operation::Transaction), "nf_tables, family inet"),
+            (rejected(Errno::AFNOSUPPORT, Operation::Table), "nf_tables, family inet"),
+            (rejected(Errno::NOENT, Operation::NatChain), "nft_chain_nat"),
+            (rejected(Errno::NOENT, Operation::Rule), "nft_masq"),
+            (rejected(Errno::NOMEM, Operation::Set), "request failed (Set)"),
         ] {
-            assert!(error.to_string().contains(named), "{error}");
+            assert!(error.to_string().contains(feature), "{error}");
         }
     }
 }

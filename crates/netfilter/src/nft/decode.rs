@@ -1,16 +1,16 @@
-//! A table back from messages: those that the kernel lists, or those of a transaction. Pure.
+//! Decodes a table from messages: those of the kernel's lists, or those of a transaction. Pure.
 
 use super::abi::{self, msg};
 use super::expr;
 use super::model::{Chain, Count, DataType, Element, Set, Table, Value};
 use crate::netlink::{Attr, Message};
 
-/// Something in the table that Akrobateo never writes, by what it is.
+/// The error for an object in the table that Akrobateo never creates; it has the kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the table holds {0} that is not Akrobateo's")]
-pub struct Foreign(pub &'static str);
+#[error("the table has {0} that Akrobateo did not create")]
+pub struct UnknownObject(pub &'static str);
 
-/// Collects one table from messages, which come in any number, in the order of the kernel's lists.
+/// Builds one table from messages, in the order of the kernel's lists: table, sets, chains, rules, elements.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     name: String,
@@ -18,13 +18,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// For the table `name` of family inet.
+    /// Creates a decoder for the table `name` of family inet.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), table: None }
     }
 
-    /// What was collected; `None` if there is no such table.
+    /// Returns the table; `None` if no message created it.
     #[must_use]
     pub fn finish(self) -> Option<Table> {
         let mut table = self.table?;
@@ -32,45 +32,45 @@ impl Decoder {
         Some(table)
     }
 
-    /// Whether no such table has been seen so far.
+    /// Returns true if no message has created the table so far.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.table.is_none()
     }
 
-    /// The names of the sets collected so far.
+    /// Returns the names of the sets so far.
     #[must_use]
-    pub fn sets(&self) -> Vec<String> {
+    pub fn set_names(&self) -> Vec<String> {
         self.table.iter().flat_map(|table| &table.sets).map(|set| set.name.to_string()).collect()
     }
 
-    /// Takes in one message, if it is about this table.
-    pub fn message(&mut self, message: &Message<'_>) -> Result<(), Foreign> {
+    /// Adds one message. Ignores a message about another table.
+    pub fn add_message(&mut self, message: &Message<'_>) -> Result<(), UnknownObject> {
         let attrs = message.attrs(abi::HEADER_LEN);
-        // In each of these messages, the first attribute is the table's name.
-        let ours = Attr::find_text(attrs, abi::table::NAME) == Some(&self.name)
+        // In each message, the attribute with the table's name has the same type.
+        let is_of_table = Attr::find_text(attrs, abi::table::NAME) == Some(&self.name)
             && message.payload.first() == Some(&abi::INET);
-        if message.kind >> 8 != abi::SUBSYSTEM || !ours {
+        if message.kind >> 8 != abi::SUBSYSTEM || !is_of_table {
             return Ok(());
         }
         match message.kind & 0xff {
-            msg::NEW_TABLE => self.new_table(attrs),
+            msg::NEW_TABLE => self.add_table(attrs),
             msg::DEL_TABLE => {
                 self.table = None;
                 Ok(())
             }
-            msg::NEW_SET => self.add(set(attrs), |table, set| table.sets.push(set)),
-            msg::NEW_CHAIN => self.add(chain(attrs), |table, chain| table.chains.push(chain)),
-            msg::NEW_RULE => self.rule(attrs),
-            msg::NEW_ELEMENTS => self.elements(attrs),
+            msg::NEW_SET => self.add_object(decode_set(attrs), |table, set| table.sets.push(set)),
+            msg::NEW_CHAIN => self.add_object(decode_chain(attrs), |table, chain| table.chains.push(chain)),
+            msg::NEW_RULE => self.add_rule(attrs),
+            msg::NEW_ELEMENTS => self.add_elements(attrs),
             _ => Ok(()),
         }
     }
 
-    fn new_table(&mut self, attrs: &[u8]) -> Result<(), Foreign> {
-        // A flag would say that it sleeps, or belongs to a process.
+    fn add_table(&mut self, attrs: &[u8]) -> Result<(), UnknownObject> {
+        // Akrobateo's table has none of the flags: dormant, or owned by a process.
         if Attr::find_be32(attrs, abi::table::FLAGS).is_some_and(|flags| flags != 0) {
-            return Err(Foreign("a flag"));
+            return Err(UnknownObject("a flag"));
         }
         self.table.get_or_insert(Table {
             name: self.name.clone().into(),
@@ -80,38 +80,42 @@ impl Decoder {
         Ok(())
     }
 
-    fn add<T>(&mut self, item: Result<T, Foreign>, push: impl FnOnce(&mut Table, T)) -> Result<(), Foreign> {
-        let item = item?;
+    fn add_object<T>(
+        &mut self,
+        object: Result<T, UnknownObject>,
+        push: impl FnOnce(&mut Table, T),
+    ) -> Result<(), UnknownObject> {
+        let object = object?;
         if let Some(table) = &mut self.table {
-            push(table, item);
+            push(table, object);
         }
         Ok(())
     }
 
-    fn rule(&mut self, attrs: &[u8]) -> Result<(), Foreign> {
-        let rule = expr::decode_rule(attrs).ok_or(Foreign("a rule"))?;
-        let chain = Attr::find_text(attrs, abi::rule::CHAIN);
-        let chains = self.table.iter_mut().flat_map(|table| &mut table.chains);
-        let chain = chains.into_iter().find(|one| Some(&*one.name) == chain).ok_or(Foreign("a chain"))?;
+    fn add_rule(&mut self, attrs: &[u8]) -> Result<(), UnknownObject> {
+        let rule = expr::decode_rule(attrs).ok_or(UnknownObject("a rule"))?;
+        let chain_name = Attr::find_text(attrs, abi::rule::CHAIN);
+        let mut chains = self.table.iter_mut().flat_map(|table| &mut table.chains);
+        let chain = chains.find(|chain| Some(&*chain.name) == chain_name).ok_or(UnknownObject("a chain"))?;
         chain.rules.push(rule);
         Ok(())
     }
 
-    fn elements(&mut self, attrs: &[u8]) -> Result<(), Foreign> {
-        let set = Attr::find_text(attrs, abi::elements::SET);
-        let sets = self.table.iter_mut().flat_map(|table| &mut table.sets);
-        let set = sets.into_iter().find(|one| Some(&*one.name) == set).ok_or(Foreign("a set"))?;
-        for item in Attr::all(Attr::find(attrs, abi::elements::LIST).unwrap_or_default()) {
-            set.elements.push(element(item.value).ok_or(Foreign("an element"))?);
+    fn add_elements(&mut self, attrs: &[u8]) -> Result<(), UnknownObject> {
+        let set_name = Attr::find_text(attrs, abi::elements::SET);
+        let mut sets = self.table.iter_mut().flat_map(|table| &mut table.sets);
+        let set = sets.find(|set| Some(&*set.name) == set_name).ok_or(UnknownObject("a set"))?;
+        for item in Attr::parse_all(Attr::find(attrs, abi::elements::LIST).unwrap_or_default()) {
+            set.elements.push(decode_element(item.value).ok_or(UnknownObject("an element"))?);
         }
         Ok(())
     }
 }
 
-fn set(attrs: &[u8]) -> Result<Set, Foreign> {
+fn decode_set(attrs: &[u8]) -> Result<Set, UnknownObject> {
     let number = |kind| Attr::find_be32(attrs, kind);
     let flags = number(abi::set::FLAGS).unwrap_or(0);
-    let read = || {
+    let decode = || {
         let value = match number(abi::set::DATA_LEN) {
             Some(len) => Some(DataType { id: number(abi::set::DATA_TYPE)?, len }),
             None => None,
@@ -120,22 +124,22 @@ fn set(attrs: &[u8]) -> Result<Set, Foreign> {
             name: Attr::find_text(attrs, abi::set::NAME)?.to_owned().into(),
             key: DataType { id: number(abi::set::KEY_TYPE)?, len: number(abi::set::KEY_LEN)? },
             value,
-            interval: flags & abi::set::FLAG_INTERVAL != 0,
-            counted: match Attr::find(attrs, abi::set::EXPRESSION) {
+            has_intervals: flags & abi::set::FLAG_INTERVAL != 0,
+            has_counters: match Attr::find(attrs, abi::set::EXPRESSION) {
                 Some(expr) => expr::decode_counter(expr).map(|_| true)?,
                 None => false,
             },
             elements: Vec::new(),
         };
-        // More than one expression comes as a list.
-        let one = Attr::find(attrs, abi::set::EXPRESSIONS).is_none();
-        (one && set.flags() == flags).then_some(set)
+        // The kernel lists several expressions in another attribute.
+        let has_one_expression = Attr::find(attrs, abi::set::EXPRESSIONS).is_none();
+        (has_one_expression && set.flags() == flags).then_some(set)
     };
-    read().ok_or(Foreign("a set"))
+    decode().ok_or(UnknownObject("a set"))
 }
 
-fn chain(attrs: &[u8]) -> Result<Chain, Foreign> {
-    let read = || {
+fn decode_chain(attrs: &[u8]) -> Result<Chain, UnknownObject> {
+    let decode = || {
         let hook = Attr::find(attrs, abi::chain::HOOK)?;
         Some(Chain {
             name: Attr::find_text(attrs, abi::chain::NAME)?.to_owned().into(),
@@ -146,20 +150,20 @@ fn chain(attrs: &[u8]) -> Result<Chain, Foreign> {
             rules: Vec::new(),
         })
     };
-    read().ok_or(Foreign("a chain"))
+    decode().ok_or(UnknownObject("a chain"))
 }
 
-fn element(item: &[u8]) -> Option<Element> {
-    let datum = |kind| expr::find_value(item, kind).map(Value::read);
+fn decode_element(item: &[u8]) -> Option<Element> {
+    let value = |kind| expr::decode_value(item, kind).map(Value::from_slice);
     let flags = Attr::find_be32(item, abi::element::FLAGS).unwrap_or(0);
     Some(Element {
-        key: datum(abi::element::KEY)??,
-        end: match flags {
+        key: value(abi::element::KEY)??,
+        is_upper_bound: match flags {
             0 => false,
             abi::element::FLAG_END => true,
             _ => return None,
         },
-        value: match datum(abi::element::DATA) {
+        value: match value(abi::element::DATA) {
             Some(value) => Some(value?),
             None => None,
         },

@@ -1,49 +1,49 @@
-//! A table to the bytes of the transaction that puts it in place. Pure.
+//! Encodes a table as the transaction that installs it. Pure.
 
 use super::abi::{self, msg};
 use super::expr;
 use super::model::{Chain, Count, Element, Rule, Set, Table};
 use crate::netlink::{Attrs, Messages, message};
 
-/// An element takes at most 160 bytes. A list of them ends at 64 KiB; and a refused message comes back whole,
-/// so that it has to fit into what the socket receives at a time.
+/// The number of elements in one message. An element needs at most 160 bytes, and a list has at most 64 KiB. The kernel
+/// returns a rejected message as a whole, so the message must also fit into the receive buffer.
 const ELEMENTS_PER_MESSAGE: usize = 150;
 
-/// A transaction: it takes effect as a whole or not at all.
+/// A transaction: the kernel executes all of it or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// What goes to the kernel.
+    /// The messages to send.
     pub messages: Messages,
-    /// What each message is about; by it a refusal is explained.
-    steps: Vec<Step>,
+    /// The operation of each message, to explain a rejection.
+    operations: Vec<Operation>,
 }
 
-/// What a message is about.
+/// The operation of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Beginning and end of a transaction.
+pub enum Operation {
+    /// The begin or end of a transaction.
     Transaction,
-    /// A question.
-    Reading,
-    /// The table as such.
+    /// A read.
+    Read,
+    /// The creation or deletion of a table.
     Table,
-    /// A set or a map, or its elements.
+    /// The creation of a set or map, or of its elements.
     Set,
-    /// A base chain of type nat.
+    /// The creation of a base chain of type nat.
     NatChain,
-    /// A base chain of another type.
+    /// The creation of a base chain of another type.
     Chain,
-    /// A rule.
+    /// The creation of a rule.
     Rule,
 }
 
 impl Batch {
-    /// The transaction that replaces whatever the table of this name holds.
+    /// Creates the transaction that replaces the table of this name.
     #[must_use]
     pub fn replace(table: &Table) -> Self {
         let mut batch = Self::default();
         batch.boundary(abi::BATCH_BEGIN);
-        // Made first, for deleting what isn't there would fail.
+        // Created first, because the deletion of a missing table would fail.
         batch.table(table, msg::NEW_TABLE, message::CREATE);
         batch.table(table, msg::DEL_TABLE, 0);
         batch.table(table, msg::NEW_TABLE, message::CREATE);
@@ -53,37 +53,44 @@ impl Batch {
         for chain in &table.chains {
             batch.chain(table, chain);
         }
-        for (last, chain, rule) in rules(table) {
-            // Acknowledged, it says that the transaction was done: kernels before 6.10 don't at its end.
-            batch.rule(table, chain, rule, if last { message::ACK } else { 0 });
+        for (is_last, chain, rule) in rules(table) {
+            // The acknowledgement of the last rule shows that the transaction was executed. Kernels before 6.10 do not
+            // acknowledge the end of a batch.
+            batch.rule(table, chain, rule, if is_last { message::ACK } else { 0 });
         }
         batch.boundary(abi::BATCH_END);
         batch
     }
 
-    /// What the message of this number is about.
+    /// Returns the operation of the message with this sequence number.
     #[must_use]
-    pub fn step(&self, seq: u32) -> Step {
+    pub fn operation(&self, seq: u32) -> Operation {
         let index = usize::try_from(seq).unwrap_or(usize::MAX).wrapping_sub(1);
-        self.steps.get(index).copied().unwrap_or(Step::Transaction)
+        self.operations.get(index).copied().unwrap_or(Operation::Transaction)
     }
 
-    fn boundary(&mut self, kind: u16) {
-        self.steps.push(Step::Transaction);
-        self.messages.push(kind, 0, &abi::header(0, abi::SUBSYSTEM), |_| ());
+    fn boundary(&mut self, message_type: u16) {
+        self.operations.push(Operation::Transaction);
+        self.messages.push(message_type, 0, &abi::header(0, abi::SUBSYSTEM), |_| ());
     }
 
-    fn message(&mut self, step: Step, kind: u16, flags: u16, body: impl FnOnce(&mut Attrs<'_>)) {
-        self.steps.push(step);
-        self.messages.push(abi::kind(kind), flags, &abi::header(abi::INET, 0), body);
+    fn push(
+        &mut self,
+        operation: Operation,
+        message: u16,
+        flags: u16,
+        write_attrs: impl FnOnce(&mut Attrs<'_>),
+    ) {
+        self.operations.push(operation);
+        self.messages.push(abi::message_type(message), flags, &abi::header(abi::INET, 0), write_attrs);
     }
 
-    fn table(&mut self, table: &Table, kind: u16, flags: u16) {
-        self.message(Step::Table, kind, flags, |attrs| attrs.text(abi::table::NAME, &table.name));
+    fn table(&mut self, table: &Table, message: u16, flags: u16) {
+        self.push(Operation::Table, message, flags, |attrs| attrs.text(abi::table::NAME, &table.name));
     }
 
     fn set(&mut self, table: &Table, set: &Set, id: u32) {
-        self.message(Step::Set, msg::NEW_SET, message::CREATE, |attrs| {
+        self.push(Operation::Set, msg::NEW_SET, message::CREATE, |attrs| {
             attrs.text(abi::set::TABLE, &table.name);
             attrs.text(abi::set::NAME, &set.name);
             attrs.be32(abi::set::FLAGS, set.flags());
@@ -94,27 +101,31 @@ impl Batch {
                 attrs.be32(abi::set::DATA_LEN, value.len);
             }
             attrs.be32(abi::set::ID, id);
-            if set.counted {
-                expr::counter(attrs, abi::set::EXPRESSION, Count::default());
+            if set.has_counters {
+                expr::encode_counter(attrs, abi::set::EXPRESSION, Count::default());
             }
-            // Known beforehand, so that the kernel takes a hash table of fixed size, its fastest kind.
+            // With a known size, the kernel chooses a hash table of fixed size, which is its fastest set.
             if !set.elements.is_empty() {
                 let size = u32::try_from(set.elements.len()).unwrap_or(u32::MAX);
                 attrs.nested(abi::set::DESCRIPTION, |attrs| attrs.be32(abi::set::DESCRIPTION_SIZE, size));
             }
         });
         for chunk in set.elements.chunks(ELEMENTS_PER_MESSAGE) {
-            self.message(Step::Set, msg::NEW_ELEMENTS, message::CREATE, |attrs| {
+            self.push(Operation::Set, msg::NEW_ELEMENTS, message::CREATE, |attrs| {
                 attrs.text(abi::elements::TABLE, &table.name);
                 attrs.text(abi::elements::SET, &set.name);
-                attrs.nested(abi::elements::LIST, |list| chunk.iter().for_each(|item| element(list, item)));
+                attrs.nested(abi::elements::LIST, |list| {
+                    for element in chunk {
+                        encode_element(list, element);
+                    }
+                });
             });
         }
     }
 
     fn chain(&mut self, table: &Table, chain: &Chain) {
-        let step = if chain.kind == "nat" { Step::NatChain } else { Step::Chain };
-        self.message(step, msg::NEW_CHAIN, message::CREATE, |attrs| {
+        let operation = if chain.kind == "nat" { Operation::NatChain } else { Operation::Chain };
+        self.push(operation, msg::NEW_CHAIN, message::CREATE, |attrs| {
             attrs.text(abi::chain::TABLE, &table.name);
             attrs.text(abi::chain::NAME, &chain.name);
             attrs.nested(abi::chain::HOOK, |hook| {
@@ -127,7 +138,7 @@ impl Batch {
     }
 
     fn rule(&mut self, table: &Table, chain: &Chain, rule: &Rule, flags: u16) {
-        self.message(Step::Rule, msg::NEW_RULE, message::CREATE | message::APPEND | flags, |attrs| {
+        self.push(Operation::Rule, msg::NEW_RULE, message::CREATE | message::APPEND | flags, |attrs| {
             attrs.text(abi::rule::TABLE, &table.name);
             attrs.text(abi::rule::CHAIN, &chain.name);
             expr::encode_rule(attrs, rule);
@@ -136,32 +147,33 @@ impl Batch {
 }
 
 impl Set {
-    /// enum `nft_set_flags`.
+    /// Returns the set's flags (enum `nft_set_flags`).
     pub(super) fn flags(&self) -> u32 {
-        let interval = if self.interval { abi::set::FLAG_INTERVAL } else { 0 };
+        let interval = if self.has_intervals { abi::set::FLAG_INTERVAL } else { 0 };
         let map = if self.value.is_some() { abi::set::FLAG_MAP } else { 0 };
         interval | map
     }
 }
 
+/// Returns each rule with its chain; the flag is true for the last rule of the table.
 fn rules(table: &Table) -> impl Iterator<Item = (bool, &Chain, &Rule)> {
     let total: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
     let all = table.chains.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)));
     (1..).zip(all).map(move |(number, (chain, rule))| (number == total, chain, rule))
 }
 
-fn element(list: &mut Attrs<'_>, element: &Element) {
+fn encode_element(list: &mut Attrs<'_>, element: &Element) {
     list.nested(abi::LIST_ITEM, |item| {
-        expr::value(item, abi::element::KEY, element.key.bytes());
+        expr::encode_value(item, abi::element::KEY, element.key.bytes());
         if let Some(value) = &element.value {
-            expr::value(item, abi::element::DATA, value.bytes());
+            expr::encode_value(item, abi::element::DATA, value.bytes());
         }
-        if element.end {
+        if element.is_upper_bound {
             item.be32(abi::element::FLAGS, abi::element::FLAG_END);
         }
-        // In a set that counts, the kernel gives each element a counter of its own, at zero.
+        // In a set with counters, the kernel creates a counter at zero for each element without one.
         if element.count != Count::default() {
-            expr::counter(item, abi::element::EXPRESSION, element.count);
+            expr::encode_counter(item, abi::element::EXPRESSION, element.count);
         }
     });
 }

@@ -1,14 +1,14 @@
-//! Expressions of rules to bytes and back. Pure.
+//! Encodes and decodes the expressions of rules. Pure.
 
 use super::abi;
 use super::model::{Count, Expr, Reg};
 use crate::netlink::{Attr, Attrs};
 
-/// The kernel's name of a counter.
+/// The kernel's name of the counter expression.
 const COUNTER: &str = "counter";
 
 impl Reg {
-    /// As the kernel lists it: every fourth by its name from the time of 16-byte registers.
+    /// Returns the number that the kernel lists: each fourth register has its number from when registers had 16 bytes.
     fn number(self) -> u32 {
         let index = u32::from(self.0);
         if index.is_multiple_of(4) {
@@ -18,6 +18,7 @@ impl Reg {
         }
     }
 
+    /// Returns the register that [`Self::number`] numbers so.
     fn from_number(number: u32) -> Option<Self> {
         let index = match number {
             1..=4 => (number - abi::reg::FIRST_OF_16_BYTES) * 4,
@@ -28,19 +29,19 @@ impl Reg {
     }
 }
 
-/// Appends the list of expressions that makes a rule.
+/// Appends a rule: its list of expressions.
 pub(super) fn encode_rule(attrs: &mut Attrs<'_>, rule: &[Expr]) {
     attrs.nested(abi::rule::EXPRESSIONS, |list| {
         for expr in rule {
             list.nested(abi::LIST_ITEM, |item| {
-                item.text(abi::expr::NAME, name(expr));
+                item.text(abi::expr::NAME, kernel_name(expr));
                 item.nested(abi::expr::DATA, |data| encode(data, expr));
             });
         }
     });
 }
 
-fn name(expr: &Expr) -> &'static str {
+fn kernel_name(expr: &Expr) -> &'static str {
     match expr {
         Expr::Meta { .. } => "meta",
         Expr::Ct { .. } | Expr::SetCtMark { .. } => "ct",
@@ -56,37 +57,37 @@ fn name(expr: &Expr) -> &'static str {
 
 fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
     match expr {
-        Expr::Meta { key, into } => {
+        Expr::Meta { key, dreg } => {
             attrs.be32(abi::meta::KEY, *key);
-            attrs.be32(abi::meta::DREG, into.number());
+            attrs.be32(abi::meta::DREG, dreg.number());
         }
-        Expr::Ct { key, into } => {
+        Expr::Ct { key, dreg } => {
             attrs.be32(abi::ct::KEY, *key);
-            attrs.be32(abi::ct::DREG, into.number());
+            attrs.be32(abi::ct::DREG, dreg.number());
         }
-        Expr::SetCtMark { from } => {
+        Expr::SetCtMark { sreg } => {
             attrs.be32(abi::ct::KEY, abi::ct::MARK);
-            attrs.be32(abi::ct::SREG, from.number());
+            attrs.be32(abi::ct::SREG, sreg.number());
         }
-        Expr::Payload { base, offset, len, into } => {
-            attrs.be32(abi::payload::DREG, into.number());
+        Expr::Payload { base, offset, len, dreg } => {
+            attrs.be32(abi::payload::DREG, dreg.number());
             attrs.be32(abi::payload::BASE, *base);
             attrs.be32(abi::payload::OFFSET, *offset);
             attrs.be32(abi::payload::LEN, *len);
         }
-        Expr::Cmp { from, equal, data } => {
-            attrs.be32(abi::cmp::SREG, from.number());
-            attrs.be32(abi::cmp::OP, if *equal { abi::cmp::EQUAL } else { abi::cmp::NOT_EQUAL });
-            value(attrs, abi::cmp::DATA, data);
+        Expr::Cmp { sreg, is_equal, data } => {
+            attrs.be32(abi::cmp::SREG, sreg.number());
+            attrs.be32(abi::cmp::OP, if *is_equal { abi::cmp::EQUAL } else { abi::cmp::NOT_EQUAL });
+            encode_value(attrs, abi::cmp::DATA, data);
         }
         Expr::Mask { reg, mask } => encode_mask(attrs, *reg, mask),
-        Expr::Lookup { set, from, into, missing } => {
+        Expr::Lookup { set, sreg, dreg, is_inverted } => {
             attrs.text(abi::lookup::SET, set);
-            attrs.be32(abi::lookup::SREG, from.number());
-            if let Some(into) = into {
-                attrs.be32(abi::lookup::DREG, into.number());
+            attrs.be32(abi::lookup::SREG, sreg.number());
+            if let Some(dreg) = dreg {
+                attrs.be32(abi::lookup::DREG, dreg.number());
             }
-            attrs.be32(abi::lookup::FLAGS, if *missing { abi::lookup::FLAG_INVERT } else { 0 });
+            attrs.be32(abi::lookup::FLAGS, if *is_inverted { abi::lookup::FLAG_INVERT } else { 0 });
         }
         Expr::Dnat { family, address, port } => {
             attrs.be32(abi::nat::TYPE, abi::nat::DNAT);
@@ -108,12 +109,12 @@ fn encode_mask(attrs: &mut Attrs<'_>, reg: Reg, mask: &[u8]) {
     attrs.be32(abi::bitwise::SREG, reg.number());
     attrs.be32(abi::bitwise::DREG, reg.number());
     attrs.be32(abi::bitwise::LEN, u32::try_from(mask.len()).unwrap_or(u32::MAX));
-    value(attrs, abi::bitwise::MASK, mask);
-    value(attrs, abi::bitwise::XOR, &vec![0; mask.len()]);
+    encode_value(attrs, abi::bitwise::MASK, mask);
+    encode_value(attrs, abi::bitwise::XOR, &vec![0; mask.len()]);
 }
 
-/// Appends a counter, as sets and their elements have it.
-pub(super) fn counter(attrs: &mut Attrs<'_>, kind: u16, count: Count) {
+/// Appends the counter of a set or of an element.
+pub(super) fn encode_counter(attrs: &mut Attrs<'_>, kind: u16, count: Count) {
     attrs.nested(kind, |attrs| {
         attrs.text(abi::expr::NAME, COUNTER);
         attrs.nested(abi::expr::DATA, |data| {
@@ -123,7 +124,7 @@ pub(super) fn counter(attrs: &mut Attrs<'_>, kind: u16, count: Count) {
     });
 }
 
-/// Reads an expression that [`counter`] wrote; `None` if it is another.
+/// Decodes an expression of [`encode_counter`]. Returns `None` for another expression.
 pub(super) fn decode_counter(expr: &[u8]) -> Option<Count> {
     let data = Attr::find(expr, abi::expr::DATA).unwrap_or_default();
     let number = |kind| Some(u64::from_be_bytes(Attr::find(data, kind)?.try_into().ok()?));
@@ -131,54 +132,59 @@ pub(super) fn decode_counter(expr: &[u8]) -> Option<Count> {
     (Attr::find_text(expr, abi::expr::NAME) == Some(COUNTER)).then_some(count)
 }
 
-/// Appends data as keys, values and operands are given.
-pub(super) fn value(attrs: &mut Attrs<'_>, kind: u16, data: &[u8]) {
+/// Appends the data of a key, a value or an operand.
+pub(super) fn encode_value(attrs: &mut Attrs<'_>, kind: u16, data: &[u8]) {
     attrs.nested(kind, |attrs| attrs.bytes(abi::data::VALUE, data));
 }
 
-/// Reads what [`value`] wrote.
-pub(super) fn find_value(attrs: &[u8], kind: u16) -> Option<&[u8]> {
+/// Decodes the data that [`encode_value`] appended.
+pub(super) fn decode_value(attrs: &[u8], kind: u16) -> Option<&[u8]> {
     Attr::find(Attr::find(attrs, kind)?, abi::data::VALUE)
 }
 
-/// The rule in a rule's attributes, or `None` if it has an expression that Akrobateo never writes.
+/// Decodes a rule. Returns `None` if it has an expression that Akrobateo never creates.
 pub(super) fn decode_rule(attrs: &[u8]) -> Option<Vec<Expr>> {
     let list = Attr::find(attrs, abi::rule::EXPRESSIONS).unwrap_or_default();
-    Attr::all(list).map(|item| decode(item.value)).collect()
+    Attr::parse_all(list).map(|item| decode(item.value)).collect()
 }
 
 fn decode(item: &[u8]) -> Option<Expr> {
-    // Without operands, the kernel may leave the data out.
+    // The kernel may omit the data of an expression without operands.
     let attrs = Attr::find(item, abi::expr::DATA).unwrap_or_default();
     let number = |kind| Attr::find_be32(attrs, kind);
     let reg = |kind| Reg::from_number(number(kind)?);
     Some(match Attr::find_text(item, abi::expr::NAME)? {
-        "meta" => Expr::Meta { key: number(abi::meta::KEY)?, into: reg(abi::meta::DREG)? },
+        "meta" => Expr::Meta { key: number(abi::meta::KEY)?, dreg: reg(abi::meta::DREG)? },
         "ct" => match (reg(abi::ct::DREG), number(abi::ct::KEY)?) {
-            (Some(into), key) => Expr::Ct { key, into },
-            (None, abi::ct::MARK) => Expr::SetCtMark { from: reg(abi::ct::SREG)? },
+            (Some(dreg), key) => Expr::Ct { key, dreg },
+            (None, abi::ct::MARK) => Expr::SetCtMark { sreg: reg(abi::ct::SREG)? },
             _ => return None,
         },
         "payload" => Expr::Payload {
             base: number(abi::payload::BASE)?,
             offset: number(abi::payload::OFFSET)?,
             len: number(abi::payload::LEN)?,
-            into: reg(abi::payload::DREG)?,
+            dreg: reg(abi::payload::DREG)?,
         },
         "cmp" => {
-            let equal = match number(abi::cmp::OP)? {
+            let is_equal = match number(abi::cmp::OP)? {
                 abi::cmp::EQUAL => true,
                 abi::cmp::NOT_EQUAL => false,
                 _ => return None,
             };
-            Expr::Cmp { from: reg(abi::cmp::SREG)?, equal, data: find_value(attrs, abi::cmp::DATA)?.to_vec() }
+            Expr::Cmp {
+                sreg: reg(abi::cmp::SREG)?,
+                is_equal,
+                data: decode_value(attrs, abi::cmp::DATA)?.to_vec(),
+            }
         }
         "bitwise" => decode_mask(attrs)?,
         "lookup" => Expr::Lookup {
             set: Attr::find_text(attrs, abi::lookup::SET)?.to_owned().into(),
-            from: reg(abi::lookup::SREG)?,
-            into: reg(abi::lookup::DREG),
-            missing: number(abi::lookup::FLAGS).is_some_and(|flags| flags & abi::lookup::FLAG_INVERT != 0),
+            sreg: reg(abi::lookup::SREG)?,
+            dreg: reg(abi::lookup::DREG),
+            is_inverted: number(abi::lookup::FLAGS)
+                .is_some_and(|flags| flags & abi::lookup::FLAG_INVERT != 0),
         },
         "nat" if number(abi::nat::TYPE)? == abi::nat::DNAT => Expr::Dnat {
             family: number(abi::nat::FAMILY)?,
@@ -196,8 +202,9 @@ fn decode(item: &[u8]) -> Option<Expr> {
 
 fn decode_mask(attrs: &[u8]) -> Option<Expr> {
     let reg = Reg::from_number(Attr::find_be32(attrs, abi::bitwise::SREG)?)?;
-    let in_place = Attr::find_be32(attrs, abi::bitwise::DREG)? == reg.number();
-    let and = Attr::find_be32(attrs, abi::bitwise::OP).unwrap_or(0) == 0
-        && find_value(attrs, abi::bitwise::XOR)?.iter().all(|byte| *byte == 0);
-    (in_place && and).then_some(Expr::Mask { reg, mask: find_value(attrs, abi::bitwise::MASK)?.to_vec() })
+    let is_in_place = Attr::find_be32(attrs, abi::bitwise::DREG)? == reg.number();
+    let is_mask = Attr::find_be32(attrs, abi::bitwise::OP).unwrap_or(0) == 0
+        && decode_value(attrs, abi::bitwise::XOR)?.iter().all(|byte| *byte == 0);
+    (is_in_place && is_mask)
+        .then_some(Expr::Mask { reg, mask: decode_value(attrs, abi::bitwise::MASK)?.to_vec() })
 }

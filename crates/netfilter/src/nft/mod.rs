@@ -1,6 +1,6 @@
-//! nftables: a table as a value, its bytes in both directions, and the kernel's side of it.
+//! nftables: a table as a value, its encoding as netlink messages, and a client.
 
-// Named after the kernel's, whose documentation is nf_tables.h.
+// The names follow the kernel's header nf_tables.h, which documents them.
 #[allow(missing_docs)]
 pub mod abi;
 pub mod client;
@@ -9,5 +9,5 @@ pub mod encode;
 mod expr;
 pub mod model;
 
-pub use encode::{Batch, Step};
+pub use encode::{Batch, Operation};
 pub use model::Table;

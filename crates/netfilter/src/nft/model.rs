@@ -1,107 +1,129 @@
-//! A table of nftables as a value, as far as Akrobateo uses them. Pure.
+//! An nftables table as a value, with the features of nftables that Akrobateo uses. Pure.
 
 use std::borrow::Cow;
 
-/// A name. What is known beforehand takes no memory, for small pieces between the large ones would keep those.
+/// A name. A static name needs no allocation: small allocations between large ones would keep the allocator from
+/// returning memory.
 pub type Name = Cow<'static, str>;
 
 /// A table of family `inet`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// Its name.
+    /// The table's name.
     pub name: Name,
-    /// Sets and maps, in the order in which they were made.
+    /// The sets and maps, in the order of their creation.
     pub sets: Vec<Set>,
-    /// Base chains, in the order in which they were made.
+    /// The base chains, in the order of their creation.
     pub chains: Vec<Chain>,
 }
 
 impl Table {
-    /// The set or map of this name.
+    /// Returns the set or map of this name.
     #[must_use]
     pub fn set(&self, name: &str) -> Option<&Set> {
         self.sets.iter().find(|set| set.name == name)
     }
 
-    /// Lets elements that `before` has too go on counting from there.
-    pub fn carry_counters(&mut self, before: &Self) {
-        for set in self.sets.iter_mut().filter(|set| set.counted) {
-            let Some(before) = before.set(&set.name) else { continue };
+    /// Sets each counter to its value in `previous`, or to zero if the element is new.
+    pub fn carry_counters(&mut self, previous: &Self) {
+        for set in self.sets.iter_mut().filter(|set| set.has_counters) {
+            let Some(previous) = previous.set(&set.name) else { continue };
             for element in &mut set.elements {
-                element.count = before.count(&element.key).unwrap_or_default();
+                element.count = previous.count(&element.key).unwrap_or_default();
             }
         }
     }
 
-    /// The same without counting. Kernels before 5.7 hold a table so, and decide alike.
+    /// Returns true if both tables handle packets in the same way: counters are ignored, because kernels before 5.7 do
+    /// not have counters in sets.
     #[must_use]
-    pub fn without_counters(mut self) -> Self {
-        for set in &mut self.sets {
-            set.counted = false;
-            set.elements.iter_mut().for_each(|element| element.count = Count::default());
-        }
-        self
+    pub fn equals_ignoring_counters(&self, other: &Self) -> bool {
+        let Self { name, sets, chains } = self;
+        *name == other.name
+            && *chains == other.chains
+            && sets.len() == other.sets.len()
+            && sets.iter().zip(&other.sets).all(|(set, other)| set.equals_ignoring_counters(other))
     }
 }
 
-/// A named set, or a map where it has a type of values.
+/// A named set, or a map if it has a value type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
-    /// Its name, unique in the table.
+    /// The set's name, unique in the table.
     pub name: Name,
-    /// What it is looked up by.
+    /// The type of the keys.
     pub key: DataType,
-    /// What it holds, if it is a map.
+    /// The type of the values, if it is a map.
     pub value: Option<DataType>,
-    /// Whether the keys are bounds of intervals.
-    pub interval: bool,
-    /// Whether each element counts the packets that found it.
-    pub counted: bool,
-    /// What it contains, sorted.
+    /// True if the keys are bounds of intervals.
+    pub has_intervals: bool,
+    /// True if each element counts the packets that match it.
+    pub has_counters: bool,
+    /// The elements, sorted.
     pub elements: Vec<Element>,
 }
 
 impl Set {
-    /// What the element with this key has counted; `None` if it isn't there, or doesn't count.
+    fn equals_ignoring_counters(&self, other: &Self) -> bool {
+        let Self { name, key, value, has_intervals, has_counters: _, elements } = self;
+        *name == other.name
+            && *key == other.key
+            && *value == other.value
+            && *has_intervals == other.has_intervals
+            && elements.len() == other.elements.len()
+            && elements
+                .iter()
+                .zip(&other.elements)
+                .all(|(element, other)| element.equals_ignoring_counter(other))
+    }
+
+    /// Returns the counter of the element with this key; `None` if the element does not exist or does not count.
     #[must_use]
     pub fn count(&self, key: &Value) -> Option<Count> {
-        let at = self.elements.binary_search_by_key(key, |element| element.key).ok()?;
-        self.elements.get(at).filter(|_| self.counted).map(|element| element.count)
+        let index = self.elements.binary_search_by_key(key, |element| element.key).ok()?;
+        self.elements.get(index).filter(|_| self.has_counters).map(|element| element.count)
     }
 }
 
-/// A type of keys or values.
+/// The type of keys or values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataType {
-    /// By which the nft program knows how to print it; the kernel only keeps it.
+    /// The number by which the nft program knows how to print the data. The kernel only stores it.
     pub id: u32,
-    /// Length in bytes; each part of a concatenation fills a multiple of 4.
+    /// The length in bytes. Each part of a concatenation is padded to a multiple of 4.
     pub len: u32,
 }
 
-/// An element of a set. In an interval set, a lower bound, or an upper bound that is itself outside.
+/// An element of a set. In a set with intervals, an inclusive lower bound or an exclusive upper bound.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Element {
     /// The key, in network byte order.
     pub key: Value,
-    /// Whether it is an upper bound.
-    pub end: bool,
+    /// True if it is an upper bound.
+    pub is_upper_bound: bool,
     /// The value, in a map.
     pub value: Option<Value>,
-    /// What it has counted, or begins with; zero where the set doesn't count.
+    /// The counter, or its initial value. Zero if the set has no counters.
     pub count: Count,
 }
 
-/// What a counter has counted.
+impl Element {
+    fn equals_ignoring_counter(&self, other: &Self) -> bool {
+        let Self { key, is_upper_bound, value, count: _ } = self;
+        *key == other.key && *is_upper_bound == other.is_upper_bound && *value == other.value
+    }
+}
+
+/// The values of a counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count {
-    /// Packets, as the kernel handles them: what it has joined, or has yet to cut, counts once.
+    /// The number of packets. Segments that the kernel has merged (GRO), or will split later (GSO), count once.
     pub packets: u64,
-    /// Bytes of these packets, with their IP headers.
+    /// The bytes of these packets, with IP headers.
     pub bytes: u64,
 }
 
-/// A key or a value; in place, for there may be thousands.
+/// A key or a value. Stored in place, because a table may have thousands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Value {
     bytes: [u8; Self::MAX_LEN],
@@ -109,18 +131,18 @@ pub struct Value {
 }
 
 impl Value {
-    /// An IPv6 address and a port.
+    /// The maximum length: an IPv6 address and a padded port.
     pub const MAX_LEN: usize = 20;
 
-    /// What was read, or `None` if it is too long.
+    /// Copies `bytes`. Returns `None` if there are more than [`Self::MAX_LEN`].
     #[must_use]
-    pub fn read(bytes: &[u8]) -> Option<Self> {
-        let mut datum = Self { bytes: [0; Self::MAX_LEN], len: u8::try_from(bytes.len()).ok()? };
-        datum.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Some(datum)
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        let mut value = Self { bytes: [0; Self::MAX_LEN], len: u8::try_from(bytes.len()).ok()? };
+        value.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(value)
     }
 
-    /// Its bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
@@ -128,11 +150,11 @@ impl Value {
 }
 
 impl<const LEN: usize> From<[u8; LEN]> for Value {
-    fn from(from: [u8; LEN]) -> Self {
+    fn from(array: [u8; LEN]) -> Self {
         const { assert!(LEN <= Self::MAX_LEN) };
         let mut bytes = [0; Self::MAX_LEN];
-        bytes[..LEN].copy_from_slice(&from);
-        #[expect(clippy::cast_possible_truncation, reason = "checked above")]
+        bytes[..LEN].copy_from_slice(&array);
+        #[expect(clippy::cast_possible_truncation, reason = "LEN is at most MAX_LEN")]
         Self { bytes, len: LEN as u8 }
     }
 }
@@ -140,104 +162,142 @@ impl<const LEN: usize> From<[u8; LEN]> for Value {
 /// A base chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
-    /// Its name, unique in the table.
+    /// The chain's name, unique in the table.
     pub name: Name,
-    /// `nat` or `filter`.
+    /// The type: `nat` or `filter`.
     pub kind: Name,
-    /// Where packets pass it (linux/netfilter.h, enum `nf_inet_hooks`).
+    /// The hook (linux/netfilter.h, enum `nf_inet_hooks`).
     pub hook: u32,
-    /// Its place among the hook's chains, the lowest first.
+    /// The place among the hook's chains, the lowest first.
     pub priority: i32,
-    /// The verdict when no rule gives one (linux/netfilter.h: [`ACCEPT`] or 0).
+    /// The verdict if no rule gives one: [`ACCEPT`] or [`DROP`].
     pub policy: u32,
-    /// Its rules, in order.
+    /// The rules, in order.
     pub rules: Vec<Rule>,
 }
 
-/// `NF_ACCEPT`.
+/// `NF_DROP` (linux/netfilter.h).
+pub const DROP: u32 = 0;
+/// `NF_ACCEPT` (linux/netfilter.h).
 pub const ACCEPT: u32 = 1;
 
-/// Expressions, evaluated in order until one doesn't match.
+/// The expressions of a rule, evaluated in order until one does not match.
 pub type Rule = Vec<Expr>;
 
-/// A register of 4 bytes, from 0 to 15; longer data fill the next ones too.
+/// A register of 4 bytes, from 0 to 15. Longer data continue in the next registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reg(pub u8);
 
 /// An expression of a rule (`linux/netfilter/nf_tables.h`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
-    /// Loads what is known about the packet.
+    /// Loads metadata of the packet.
     Meta {
         /// enum `nft_meta_keys`.
         key: u32,
-        /// Where it goes.
-        into: Reg,
+        /// The destination register.
+        dreg: Reg,
     },
-    /// Loads what is known about the flow.
+    /// Loads a property of the packet's conntrack entry.
     Ct {
         /// enum `nft_ct_keys`.
         key: u32,
-        /// Where it goes.
-        into: Reg,
+        /// The destination register.
+        dreg: Reg,
     },
-    /// Gives the flow its mark.
+    /// Sets the mark of the packet's conntrack entry.
     SetCtMark {
-        /// Where the mark comes from.
-        from: Reg,
+        /// The source register.
+        sreg: Reg,
     },
-    /// Loads part of a header.
+    /// Loads a part of a header.
     Payload {
         /// enum `nft_payload_bases`.
         base: u32,
-        /// From the header's start, in bytes.
+        /// The distance from the header's start, in bytes.
         offset: u32,
-        /// In bytes.
+        /// The length, in bytes.
         len: u32,
-        /// Where it goes.
-        into: Reg,
+        /// The destination register.
+        dreg: Reg,
     },
-    /// Goes on only if a register equals, or doesn't equal, the data.
+    /// Matches if a register equals the data, or differs from it.
     Cmp {
-        /// What is compared.
-        from: Reg,
-        /// Whether it must equal.
-        equal: bool,
-        /// What it is compared with.
+        /// The source register.
+        sreg: Reg,
+        /// True if the register must equal the data.
+        is_equal: bool,
+        /// The data.
         data: Vec<u8>,
     },
-    /// Keeps some bits of a register.
+    /// Clears all bits of a register that are not in the mask.
     Mask {
-        /// Which register, read and written.
+        /// The register, read and written.
         reg: Reg,
-        /// Which bits.
+        /// The mask.
         mask: Vec<u8>,
     },
-    /// Goes on only if the key is in the set, or isn't.
+    /// Matches if the key is in the set, or if it is not.
     Lookup {
         /// The set's name.
         set: Name,
-        /// The key.
-        from: Reg,
-        /// Where a map's value goes.
-        into: Option<Reg>,
-        /// Whether the key must be missing.
-        missing: bool,
+        /// The source register: the key.
+        sreg: Reg,
+        /// The destination register of a map's value.
+        dreg: Option<Reg>,
+        /// True if the expression matches keys that are not in the set.
+        is_inverted: bool,
     },
-    /// Sends the flow elsewhere.
+    /// Translates the destination of the flow.
     Dnat {
-        /// 2 or 10 (`NFPROTO_IPV4`, `NFPROTO_IPV6`).
+        /// `NFPROTO_IPV4` (2) or `NFPROTO_IPV6` (10).
         family: u32,
         /// The register with the address.
         address: Reg,
         /// The register with the port.
         port: Reg,
     },
-    /// Gives the flow this machine's address as its source.
+    /// Translates the source of the flow to the address of the outgoing interface.
     Masquerade,
-    /// Gives a verdict (linux/netfilter.h: [`ACCEPT`] or [`DROP`]).
+    /// Ends the rule with a verdict: [`ACCEPT`] or [`DROP`].
     Verdict(u32),
 }
 
-/// `NF_DROP`.
-pub const DROP: u32 = 0;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(has_counters: bool, elements: &[(u8, u64)]) -> Table {
+        let element = |&(key, packets): &(u8, u64)| Element {
+            key: Value::from([key]),
+            is_upper_bound: false,
+            value: None,
+            count: Count { packets, bytes: 0 },
+        };
+        let set = Set {
+            name: "ports".into(),
+            key: DataType { id: 1, len: 1 },
+            value: None,
+            has_intervals: false,
+            has_counters,
+            elements: elements.iter().map(element).collect(),
+        };
+        Table { name: "test".into(), sets: vec![set], chains: Vec::new() }
+    }
+
+    #[test]
+    fn tables_that_differ_in_counters_only_are_equal() {
+        let counted = table(true, &[(1, 7)]);
+        assert!(counted.equals_ignoring_counters(&table(true, &[(1, 8)])));
+        assert!(counted.equals_ignoring_counters(&table(false, &[(1, 0)])));
+        assert!(!counted.equals_ignoring_counters(&table(true, &[(2, 7)])));
+        assert!(!counted.equals_ignoring_counters(&table(true, &[(1, 7), (2, 0)])));
+    }
+
+    #[test]
+    fn counters_are_carried_to_elements_with_the_same_key() {
+        let mut replacement = table(true, &[(1, 0), (3, 0)]);
+        replacement.carry_counters(&table(true, &[(1, 7), (2, 8)]));
+        assert_eq!(replacement, table(true, &[(1, 7), (3, 0)]));
+    }
+}

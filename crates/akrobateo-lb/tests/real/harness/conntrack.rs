@@ -1,66 +1,75 @@
-//! Fills a network namespace's table of tracked flows, as more clients than there is room for would; empties it.
+//! Fills and empties the conntrack table of a network namespace. Does I/O.
 
 use netfilter::netlink::{Attrs, Messages, NetlinkError, Protocol, Socket, message};
 use rustix::io::Errno;
 
 use super::Namespace;
 
-/// `NFNL_SUBSYS_CTNETLINK`, `IPCTNL_MSG_CT_NEW` and `IPCTNL_MSG_CT_DELETE`
-/// (`linux/netfilter/nfnetlink_conntrack.h`).
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW` (`linux/netfilter/nfnetlink_conntrack.h`).
 const NEW: u16 = 1 << 8;
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`.
 const DELETE: u16 = 1 << 8 | 2;
-/// `NFPROTO_IPV4`, as the header has it.
-const HEADER: [u8; 4] = [2, 0, 0, 0];
-const PER_REQUEST: u32 = 100;
-/// `IPS_SEEN_REPLY`, `IPS_ASSURED` and `IPS_CONFIRMED`: it doesn't make room for new ones.
-const ASSURED: u32 = 0b1110;
-const AN_HOUR: u32 = 3600;
+/// `struct nfgenmsg` with the family `NFPROTO_IPV4`.
+const IPV4_HEADER: [u8; 4] = [2, 0, 0, 0];
+/// `struct nfgenmsg` with the family `NFPROTO_UNSPEC`.
+const ANY_FAMILY_HEADER: [u8; 4] = [0; 4];
+const ENTRIES_PER_REQUEST: u32 = 100;
+/// `IPS_SEEN_REPLY`, `IPS_ASSURED` and `IPS_CONFIRMED`: the kernel does not evict such an entry.
+const STATUS: u32 = 0b1110;
+const TIMEOUT_SECONDS: u32 = 3600;
+/// The port of both ends; nothing listens on it.
+const PORT: u16 = 9;
 
-/// Enters UDP flows until there is no room for another; `limit` is how many there may be.
+/// Adds UDP entries until the table is full; `limit` is the table's size.
 pub fn fill(pod: &Namespace, limit: u64) {
     let limit = u32::try_from(limit).unwrap();
     pod.run(|| {
         let socket = Socket::open(Protocol::Netfilter).unwrap();
-        for first in (0..=limit).step_by(PER_REQUEST.try_into().unwrap()) {
-            let mut flows = Messages::default();
-            let last = first + PER_REQUEST - 1;
+        for first in (0..=limit).step_by(ENTRIES_PER_REQUEST.try_into().unwrap()) {
+            let mut entries = Messages::default();
+            let last = first + ENTRIES_PER_REQUEST - 1;
             for number in first..=last {
                 let ack = if number == last { message::ACK } else { 0 };
-                flows.push(NEW, message::CREATE | ack, &HEADER, |attrs| flow(attrs, number));
+                let flags = message::CREATE | ack;
+                entries.push(NEW, flags, &IPV4_HEADER, |attrs| push_entry(attrs, number));
             }
-            match socket.request(&flows, |_| ()) {
+            match socket.request(&entries, |_| ()) {
                 Ok(()) => {}
-                Err(NetlinkError::Refused { errno: Errno::NOMEM, .. }) => return,
+                Err(NetlinkError::Rejected { errno: Errno::NOMEM, .. }) => return,
                 Err(error) => panic!("{error}"),
             }
         }
-        panic!("there was room for more than {limit} flows");
+        panic!("the conntrack table has more than {limit} entries");
     });
 }
 
-/// Forgets all flows.
+/// Deletes all entries.
 pub fn flush(pod: &Namespace) {
-    let all = Messages::one(DELETE, message::ACK, &[0; 4], |_| ());
-    pod.run(|| Socket::open(Protocol::Netfilter).unwrap().request(&all, |_| ()).unwrap());
+    let delete_all = Messages::single(DELETE, message::ACK, &ANY_FAMILY_HEADER, |_| ());
+    pod.run(|| Socket::open(Protocol::Netfilter).unwrap().request(&delete_all, |_| ()).unwrap());
 }
 
-/// A flow from 11.0.0.0 and following to 11.255.0.1, not translated.
-fn flow(attrs: &mut Attrs<'_>, number: u32) {
+/// Appends the attributes of entry `number`: from 11.0.0.0 plus `number` to 11.255.0.1, without translation.
+fn push_entry(attrs: &mut Attrs<'_>, number: u32) {
     let client = (11 << 24 | number).to_be_bytes();
     let server = [11, 255, 0, 1];
-    for (tuple, from, to) in [(1, client, server), (2, server, client)] {
+    // CTA_TUPLE_ORIG and CTA_TUPLE_REPLY.
+    for (tuple, source, destination) in [(1, client, server), (2, server, client)] {
         attrs.nested(tuple, |tuple| {
+            // CTA_TUPLE_IP with CTA_IP_V4_SRC and CTA_IP_V4_DST.
             tuple.nested(1, |ip| {
-                ip.bytes(1, &from);
-                ip.bytes(2, &to);
+                ip.bytes(1, &source);
+                ip.bytes(2, &destination);
             });
+            // CTA_TUPLE_PROTO with CTA_PROTO_NUM (17 is UDP), CTA_PROTO_SRC_PORT and CTA_PROTO_DST_PORT.
             tuple.nested(2, |udp| {
                 udp.bytes(1, &[17]);
-                udp.bytes(2, &9_u16.to_be_bytes());
-                udp.bytes(3, &9_u16.to_be_bytes());
+                udp.bytes(2, &PORT.to_be_bytes());
+                udp.bytes(3, &PORT.to_be_bytes());
             });
         });
     }
-    attrs.be32(3, ASSURED);
-    attrs.be32(7, AN_HOUR);
+    // CTA_STATUS and CTA_TIMEOUT.
+    attrs.be32(3, STATUS);
+    attrs.be32(7, TIMEOUT_SECONDS);
 }

@@ -1,31 +1,34 @@
-//! A proxy's metrics, read as strictly as Prometheus reads them, and more.
+//! A proxy's metrics, checked more strictly than Prometheus checks them. Does I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::proxy::PROBE_PORT;
-use super::{DEADLINE, Namespace, traffic};
+use netns_testkit::{DEADLINE, Namespace, http};
 
-/// One answer of `/metrics`: values by name and labels, as they are written.
+use super::proxy::PROBE_PORT;
+
+/// The values of one scrape, by series: the metric's name with its labels as they are written.
 #[derive(Debug)]
 pub struct Metrics(BTreeMap<String, u64>);
 
 impl Metrics {
-    /// Asks the proxy in `pod`.
-    pub fn of(pod: &Namespace) -> Self {
-        let answer = pod.run(|| traffic::http_get("127.0.0.1", PROBE_PORT, "/metrics", DEADLINE)).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    /// Scrapes the proxy in `pod`.
+    pub fn scrape(pod: &Namespace) -> Self {
+        let response = pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/metrics", DEADLINE)).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
         Self::parse(body)
     }
 
     fn parse(body: &str) -> Self {
-        assert!(body.ends_with('\n'), "cut off: {body:?}");
-        let (mut values, mut told, mut current) = (BTreeMap::new(), BTreeSet::new(), None);
+        assert!(body.ends_with('\n'), "the response is truncated: {body:?}");
+        let (mut values, mut names) = (BTreeMap::new(), BTreeSet::new());
+        // The metric that the last HELP line names, and whether its TYPE line has followed.
+        let mut current = None;
         for line in body.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 let name = help.split_once(' ').unwrap().0.to_owned();
-                assert!(told.insert(name.clone()), "told of twice: {name}");
+                assert!(names.insert(name.clone()), "two HELP lines for {name}");
                 current = Some((name, false));
             } else if let Some(kind) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = kind.split_once(' ').unwrap();
@@ -37,29 +40,29 @@ impl Metrics {
                 let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?}"));
                 let name = series.split('{').next().unwrap().to_owned();
                 assert!(name.starts_with("akrobateo_lb_"), "{line}");
-                assert_eq!(current, Some((name, true)), "a sample out of place: {line}");
+                assert_eq!(current, Some((name, true)), "the sample follows another metric's TYPE: {line}");
                 let value = value.parse().unwrap_or_else(|_| panic!("{line:?}"));
-                assert!(values.insert(series.to_owned(), value).is_none(), "twice: {line}");
+                assert!(values.insert(series.to_owned(), value).is_none(), "duplicate series: {line}");
             }
         }
         Self(values)
     }
 
-    /// The value of a series, as `connections_total{protocol="tcp",port="80",family="IPv4"}`.
+    /// Returns the value of a series, for example `connections_total{protocol="tcp",port="80",family="IPv4"}`.
     pub fn get(&self, series: &str) -> u64 {
-        let all = || panic!("no {series} in {:#?}", self.0);
-        self.0.get(&format!("akrobateo_lb_{series}")).copied().unwrap_or_else(all)
+        let series = format!("akrobateo_lb_{series}");
+        *self.0.get(&series).unwrap_or_else(|| panic!("no series {series} in {:#?}", self.0))
     }
 
-    /// The value of a port's series; `more` are further labels.
-    pub fn port(&self, name: &str, port: &str, family: usize, more: &str) -> u64 {
+    /// Returns the value of the series of a port such as `tcp/80`; `labels` has more labels, each after a comma.
+    pub fn port_value(&self, name: &str, port: &str, family: usize, labels: &str) -> u64 {
         let (protocol, port) = port.split_once('/').unwrap();
         let family = ["IPv4", "IPv6"][family];
-        self.get(&format!("{name}{{protocol=\"{protocol}\",port=\"{port}\",family=\"{family}\"{more}}}"))
+        self.get(&format!("{name}{{protocol=\"{protocol}\",port=\"{port}\",family=\"{family}\"{labels}}}"))
     }
 
-    /// How many series there are of this name.
-    pub fn count(&self, name: &str) -> usize {
+    /// Returns the number of series of a metric with labels.
+    pub fn series_count(&self, name: &str) -> usize {
         self.0.keys().filter(|series| series.starts_with(&format!("akrobateo_lb_{name}{{"))).count()
     }
 }

@@ -1,4 +1,4 @@
-//! The program under test, run as a container with only `NET_ADMIN` and nothing writable would run it.
+//! The program under test, in a container with few capabilities and a read-only file system. Does I/O.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use netns_testkit::{DEADLINE, Namespace, eventually, http, process};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{DEADLINE, Namespace, eventually, traffic};
+const PROGRAM: &str = env!("CARGO_BIN_EXE_akrobateo-lb");
 
-/// The port of the probe, unless a test chooses another.
+/// The port of the probe, unless a test chooses another one.
 pub const PROBE_PORT: u16 = 10_290;
 
-/// Runs its arguments with the file $LOG as /dev/termination-log.
+/// A shell script that runs its arguments with the file `$LOG` as `/dev/termination-log`.
 const CONTAINER: &str = r#"
 set -eu
 mount -t tmpfs tmpfs /dev
@@ -27,99 +28,98 @@ mount -o remount,ro,bind /
 exec setpriv --no-new-privs --inh-caps=-all --bounding-set="$CAPS" -- "$@"
 "#;
 
-/// A running proxy; killed when it goes out of scope.
+/// A running proxy; it is killed when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     child: Child,
     log: Arc<Mutex<String>>,
-    termination: PathBuf,
+    termination_log: PathBuf,
 }
 
 impl Proxy {
-    /// Starts a proxy in `pod` and waits until it is ready.
-    pub fn ready(pod: &Namespace, args: &[String]) -> Self {
-        Self::ready_with(pod, args, "-all,+net_admin")
+    /// Starts a proxy in `pod` with only the capability `NET_ADMIN`, and waits until it is ready.
+    pub fn start_ready(pod: &Namespace, args: &[String]) -> Self {
+        Self::start_ready_with(pod, args, "-all,+net_admin")
     }
 
-    /// Starts a proxy in `pod` with these capabilities, and waits until it is ready.
-    pub fn ready_with(pod: &Namespace, args: &[String], capabilities: &str) -> Self {
-        let mut proxy = Self::start_with(pod, args, capabilities);
+    /// Starts a proxy as [`Self::start`] does, and waits until it is ready.
+    pub fn start_ready_with(pod: &Namespace, args: &[String], capabilities: &str) -> Self {
+        let mut proxy = Self::start(pod, args, capabilities);
         eventually("the proxy is ready", || {
-            assert!(proxy.child.try_wait().unwrap().is_none(), "the proxy ended:\n{}", proxy.log());
-            (status(pod) == Some(200)).then_some(())
+            assert!(proxy.child.try_wait().unwrap().is_none(), "the proxy exited:\n{}", proxy.log());
+            (probe_status(pod) == Some(200)).then_some(())
         });
         proxy
     }
 
-    /// Starts a proxy in `pod` with these capabilities, as setpriv(1) has them.
-    pub fn start_with(pod: &Namespace, args: &[String], capabilities: &str) -> Self {
+    /// Starts a proxy in `pod`; `capabilities` is the bounding set in the syntax of setpriv(1).
+    pub fn start(pod: &Namespace, args: &[String], capabilities: &str) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let termination = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("termination-{number}"));
-        std::fs::write(&termination, "").unwrap();
+        // The isolated test has a /run of its own.
+        let termination_log = PathBuf::from(format!("/run/termination-{number}"));
+        std::fs::write(&termination_log, "").unwrap();
         let mut command = Command::new("unshare");
         command
-            .args(["--mount", "sh", "-c", CONTAINER, "container", env!("CARGO_BIN_EXE_akrobateo-lb")])
+            .args(["--mount", "sh", "-c", CONTAINER, "container", PROGRAM])
             .args(args)
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("CAPS", capabilities)
-            .env("LOG", &termination)
+            .env("LOG", &termination_log)
             .stdin(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = pod.run(|| command.spawn().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let lines = Arc::clone(&log);
+        let writer = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                lines.lock().unwrap().extend([line.as_str(), "\n"]);
+                writer.lock().unwrap().extend([line.as_str(), "\n"]);
             }
         });
-        Self { child, log, termination }
+        Self { child, log, termination_log }
     }
 
-    /// What it has logged so far.
+    /// Returns the log up to now.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until it has logged `text`.
-    pub fn logs(&self, text: &str) {
+    /// Waits until the log contains `text`.
+    pub fn wait_for_log(&self, text: &str) {
         eventually(&format!("the proxy logs {text:?}"), || self.log().contains(text).then_some(()));
     }
 
-    /// What it has left as the reason of its end.
-    pub fn termination(&self) -> String {
-        std::fs::read_to_string(&self.termination).unwrap()
+    /// Returns the termination message.
+    pub fn termination_message(&self) -> String {
+        std::fs::read_to_string(&self.termination_log).unwrap()
     }
 
-    /// Its process.
+    /// Returns the process ID.
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
-    /// Memory of its own, in KiB: all but the program and what else is mapped from files.
+    /// Returns the memory that the process shares with no other, in KiB: all except mapped files.
     pub fn private_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        process::anonymous_memory(self.pid()).unwrap() / 1024
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Kills it on the spot.
+    /// Kills the process.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits until it ends by itself; returns how, and after how long.
-    pub fn end(&mut self) -> (ExitStatus, Duration) {
+    /// Waits until the process exits; returns its status and how long that took.
+    pub fn wait_for_exit(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
-        let status = eventually("the proxy ends", || self.child.try_wait().unwrap());
+        let status = eventually("the proxy exits", || self.child.try_wait().unwrap());
         (status, start.elapsed())
     }
 }
@@ -134,47 +134,17 @@ impl Drop for Proxy {
     }
 }
 
-/// Runs the program in `pod` to its end, with all that the test may do itself.
-pub fn run(pod: &Namespace, args: &[&str]) -> Output {
-    pod.run(|| Command::new(env!("CARGO_BIN_EXE_akrobateo-lb")).args(args).output().unwrap())
+/// Runs the program in `pod` until it exits, with all capabilities of the test.
+pub fn run_to_exit(pod: &Namespace, args: &[&str]) -> Output {
+    pod.run(|| Command::new(PROGRAM).args(args).output().unwrap())
 }
 
-/// The status that the probe gets, over IPv4 from inside the pod; `None` if nobody answers.
-pub fn status(pod: &Namespace) -> Option<u16> {
-    pod.run(|| traffic::http_status("127.0.0.1", PROBE_PORT, "/readyz", DEADLINE))
+/// Returns the status code of the readiness probe; `None` if there is no response.
+pub fn probe_status(pod: &Namespace) -> Option<u16> {
+    pod.run(|| http::status(("127.0.0.1", PROBE_PORT), "/readyz", DEADLINE))
 }
 
-/// Arguments from one line.
-pub fn args(line: &str) -> Vec<String> {
+/// Splits a line into arguments.
+pub fn split_args(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
-}
-
-/// How many bytes of memory a process has in use.
-pub fn resident(process: Pid) -> u64 {
-    memory(process, "VmRSS:")
-}
-
-/// How many bytes of memory a process has ever had in use.
-pub fn peak(process: Pid) -> u64 {
-    memory(process, "VmHWM:")
-}
-
-fn memory(process: Pid, what: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(what)).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
-
-/// How many descriptors a process has open.
-pub fn descriptors(process: Pid) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", process.as_raw_nonzero())).unwrap().count()
-}
-
-/// The descriptor that a process would get next.
-pub fn lowest_free_descriptor(process: Pid) -> u64 {
-    // A link to a socket leads nowhere, but is there.
-    let is_there = |number: &u64| {
-        std::fs::symlink_metadata(format!("/proc/{}/fd/{number}", process.as_raw_nonzero())).is_ok()
-    };
-    (0..=u64::MAX).find(|number| !is_there(number)).unwrap()
 }

@@ -1,138 +1,127 @@
-//! Clients and backends: who is asked, who answers, and from which address.
+//! Clients, and backends that reply with the addresses that they see. Does I/O.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+use netns_testkit::Namespace;
 
-use super::Namespace;
-use super::network::with_port;
+use super::addr::with_port;
 
-/// How long a client waits for what should come.
-pub const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a client waits for what should not come.
-pub const IMPATIENCE: Duration = Duration::from_millis(400);
+/// The timeout of a client that expects a reply.
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time after which a client counts a reply as missing.
+pub const NO_REPLY_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// What a backend says of a connection or a datagram.
+/// A line that a client sends for a backend to echo.
+const ECHO_LINE: &str = "echo this\n";
+
+/// A backend's reply: the addresses of the connection or datagram as the backend sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Where it came from, as the backend sees it.
+pub struct Reply {
+    /// The source address.
     pub peer: SocketAddr,
-    /// Where it arrived.
+    /// The destination address.
     pub local: SocketAddr,
 }
 
-impl Answer {
-    fn line(peer: SocketAddr, local: SocketAddr) -> String {
-        format!("{peer} {local}\n")
+impl Reply {
+    fn to_line(&self) -> String {
+        format!("{} {}\n", self.peer, self.local)
     }
 
     fn parse(line: &str) -> Self {
-        let (peer, local) = line.trim_end().split_once(' ').unwrap_or_else(|| panic!("answer {line:?}"));
+        let (peer, local) = line.trim_end().split_once(' ').unwrap_or_else(|| panic!("reply {line:?}"));
         Self { peer: peer.parse().unwrap(), local: local.parse().unwrap() }
     }
 }
 
-/// Serves TCP at `address`: says who is there, then returns whatever it gets.
+/// Serves TCP at `address`: sends a [`Reply`] on each connection, then echoes all bytes.
 pub fn serve_tcp(backend: &Namespace, address: &str) {
     let listener = backend.run(|| TcpListener::bind(address).unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || echo(stream));
+            std::thread::spawn(move || reply_and_echo(stream));
         }
     });
 }
 
-fn echo(mut stream: TcpStream) -> io::Result<()> {
-    stream.write_all(Answer::line(stream.peer_addr()?, stream.local_addr()?).as_bytes())?;
+fn reply_and_echo(mut stream: TcpStream) -> io::Result<()> {
+    let reply = Reply { peer: stream.peer_addr()?, local: stream.local_addr()? };
+    stream.write_all(reply.to_line().as_bytes())?;
     let mut reader = stream.try_clone()?;
     io::copy(&mut reader, &mut stream)?;
     Ok(())
 }
 
-/// Serves UDP at `address`: answers each datagram by who is there.
+/// Serves UDP at `address`: sends a [`Reply`] for each datagram.
 pub fn serve_udp(backend: &Namespace, address: &str) {
     let socket = backend.run(|| UdpSocket::bind(address).unwrap());
     let local = socket.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(Answer::line(peer, local).as_bytes(), peer);
+            let _ = socket.send_to(Reply { peer, local }.to_line().as_bytes(), peer);
         }
     });
 }
 
-/// A TCP connection to a backend, which has said who is there.
+/// A TCP connection to a backend of [`serve_tcp`], whose reply has arrived.
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<TcpStream>,
-    pub answer: Answer,
+    pub reply: Reply,
 }
 
 impl Connection {
-    /// The client's end.
-    pub fn local(&self) -> SocketAddr {
+    /// Returns the client's address.
+    pub fn local_addr(&self) -> SocketAddr {
         self.stream.get_ref().local_addr().unwrap()
     }
 
-    /// Changes how long it waits for what comes back.
-    pub fn set_patience(&self, patience: Duration) {
-        self.stream.get_ref().set_read_timeout(Some(patience)).unwrap();
+    /// Sets the timeout of reads.
+    pub fn set_reply_timeout(&self, timeout: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(timeout)).unwrap();
     }
 
-    /// Sends some bytes and waits until they come back.
-    pub fn echoes(&mut self) -> io::Result<()> {
-        self.stream.get_mut().write_all(b"are you there?\n")?;
+    /// Sends a line and waits until it comes back.
+    pub fn check_echo(&mut self) -> io::Result<()> {
+        self.stream.get_mut().write_all(ECHO_LINE.as_bytes())?;
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
-        if line == "are you there?\n" { Ok(()) } else { Err(io::Error::other(format!("got {line:?}"))) }
+        if line == ECHO_LINE { Ok(()) } else { Err(io::Error::other(format!("got {line:?}"))) }
     }
 }
 
-/// Connects from the address `from` of `client`, and waits until the backend says who is there.
-pub fn tcp(client: &Namespace, from: &str, to: &str, patience: Duration) -> io::Result<Connection> {
-    let mut stream = BufReader::new(tcp_stream(client, from, to, patience)?);
+/// Connects from the client's address `from`, and waits for the backend's reply.
+pub fn connect_tcp(client: &Namespace, from: &str, to: &str, timeout: Duration) -> io::Result<Connection> {
+    let mut stream = BufReader::new(open_tcp_stream(client, from, to, timeout)?);
     let mut line = String::new();
     stream.read_line(&mut line)?;
     if line.is_empty() {
         return Err(io::ErrorKind::ConnectionReset.into());
     }
-    Ok(Connection { stream, answer: Answer::parse(&line) })
+    Ok(Connection { stream, reply: Reply::parse(&line) })
 }
 
-/// Connects from the address `from` of `client`.
-pub fn tcp_stream(client: &Namespace, from: &str, to: &str, patience: Duration) -> io::Result<TcpStream> {
-    let (from, to) = (from.parse::<IpAddr>().unwrap(), to.parse::<SocketAddr>().unwrap());
-    let stream = client.run(|| -> io::Result<TcpStream> {
-        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = socket(family, SocketType::STREAM, None)?;
-        // Limits connect(2) too.
-        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))?;
-        bind(&socket, &SocketAddr::new(from, 0))?;
-        connect(&socket, &to).map_err(|errno| match errno {
-            Errno::INPROGRESS => io::ErrorKind::TimedOut.into(),
-            _ => io::Error::from(errno),
-        })?;
-        Ok(socket.into())
-    })?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
-    Ok(stream)
+/// Connects from the client's address `from`.
+pub fn open_tcp_stream(client: &Namespace, from: &str, to: &str, timeout: Duration) -> io::Result<TcpStream> {
+    let (from, to) = (from.parse::<IpAddr>().unwrap(), to.parse().unwrap());
+    client.run(|| netns_testkit::tcp::connect(Some((from, 0).into()), to, timeout))
 }
 
-/// A UDP client with a port of its own, so that all that it sends is one flow.
+/// A UDP client with a port of its own, so that all its datagrams are one flow.
 #[derive(Debug)]
-pub struct Datagrams(UdpSocket);
+pub struct UdpClient(UdpSocket);
 
-impl Datagrams {
+impl UdpClient {
+    /// Creates a client with any port of the address `from`.
     pub fn new(client: &Namespace, from: &str, to: &str) -> Self {
-        Self::bound(client, &with_port(from, 0), to)
+        Self::bind(client, &with_port(from, 0), to)
     }
 
-    /// From a port of the caller's choice.
-    pub fn bound(client: &Namespace, from: &str, to: &str) -> Self {
+    /// Creates a client with the address and port `from`.
+    pub fn bind(client: &Namespace, from: &str, to: &str) -> Self {
         Self(client.run(|| {
             let socket = UdpSocket::bind(from).unwrap();
             socket.connect(to).unwrap();
@@ -145,27 +134,12 @@ impl Datagrams {
         self.0.send(b"?").unwrap();
     }
 
-    /// Sends one datagram and waits for the answer to it.
-    pub fn ask(&self, patience: Duration) -> io::Result<Answer> {
-        self.0.set_read_timeout(Some(patience))?;
+    /// Sends one datagram and waits for the backend's reply.
+    pub fn request(&self, timeout: Duration) -> io::Result<Reply> {
+        self.0.set_read_timeout(Some(timeout))?;
         self.0.send(b"?")?;
         let mut buffer = [0; 2048];
-        let len = self.0.recv(&mut buffer)?;
-        Ok(Answer::parse(std::str::from_utf8(&buffer[..len]).unwrap()))
+        let length = self.0.recv(&mut buffer)?;
+        Ok(Reply::parse(std::str::from_utf8(&buffer[..length]).unwrap()))
     }
-}
-
-/// The status of an HTTP answer, in this thread's namespace; `None` if nobody answers.
-pub fn http_status(ip: &str, port: u16, path: &str, patience: Duration) -> Option<u16> {
-    http_get(ip, port, path, patience)?.split(' ').nth(1)?.parse().ok()
-}
-
-/// An HTTP answer with its header, in this thread's namespace; `None` if nobody answers.
-pub fn http_get(ip: &str, port: u16, path: &str, patience: Duration) -> Option<String> {
-    let mut stream = TcpStream::connect((ip.parse::<IpAddr>().unwrap(), port)).ok()?;
-    stream.set_read_timeout(Some(patience)).ok()?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: probe\r\n\r\n").as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer)
 }

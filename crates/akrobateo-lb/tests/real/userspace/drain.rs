@@ -1,4 +1,4 @@
-//! The end of a proxy: who is in may finish, and nobody is cut off who has been let in.
+//! Graceful shutdown: the proxy refuses new clients, and existing connections finish.
 
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,91 +9,100 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::streams::{read_blocks, write_blocks};
-use super::{FORWARDS, accept, backends, connect, pair, ready, rest};
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::status;
-use crate::harness::traffic::PATIENCE;
+use super::{
+    FORWARD_ARGS, accept, bind_backends, close_with_reset, connect, connect_pair, read_to_end, start_proxy,
+};
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::probe_status;
+use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{Network, eventually, isolated};
 
 #[test]
-fn sigterm_keeps_new_clients_out_and_ends_when_the_last_connection_does() {
+fn draining_proxy_refuses_new_clients_and_exits_after_the_last_connection() {
     isolated(|| {
         let network = Network::new();
-        let backends = backends(&network);
-        let mut proxy = ready(&network.pod, FORWARDS);
-        let (mut client, mut backend) = pair(&network, &backends, 0);
+        let backends = bind_backends(&network);
+        let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
+        let (mut client, mut backend) = connect_pair(&network, &backends, 0);
         proxy.signal(Signal::TERM);
-        eventually("it is not ready any more", || (status(&network.pod) == Some(503)).then_some(()));
-        let to: SocketAddr = with_port(at::POD[0], 80).parse().unwrap();
-        eventually("nobody is let in", || {
-            let tried = network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE));
-            tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused).then_some(())
+        eventually("the proxy is not ready", || (probe_status(&network.pod) == Some(503)).then_some(()));
+        let address: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
+        eventually("new clients are refused", || {
+            match network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT)) {
+                Ok(early) => {
+                    // A worker that is not draining yet accepted it. The proxy waits for each connection that is open.
+                    close_with_reset(early);
+                    None
+                }
+                Err(error) => (error.kind() == ErrorKind::ConnectionRefused).then_some(()),
+            }
         });
-        client.write_all(b"still there?").unwrap();
+        client.write_all(b"question").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(rest(&backend).unwrap(), b"still there?");
-        assert_eq!(status(&network.pod), Some(503));
-        backend.write_all(b"yes").unwrap();
+        assert_eq!(read_to_end(&backend).unwrap(), b"question");
+        assert_eq!(probe_status(&network.pod), Some(503));
+        backend.write_all(b"answer").unwrap();
         drop(backend);
-        assert_eq!(rest(&client).unwrap(), b"yes");
-        let (exit, after) = proxy.end();
-        assert!(exit.success() && after < Duration::from_secs(2), "{exit} after {after:?}");
+        assert_eq!(read_to_end(&client).unwrap(), b"answer");
+        let (exit, elapsed) = proxy.wait_for_exit();
+        assert!(exit.success() && elapsed < Duration::from_secs(2), "{exit} after {elapsed:?}");
     });
 }
 
 #[test]
-fn who_was_about_to_be_connected_when_sigterm_came_is_let_in() {
+fn draining_proxy_accepts_a_client_whose_handshake_has_begun() {
     isolated(|| {
         let network = Network::new();
-        let backends = backends(&network);
-        let mut proxy = ready(&network.pod, FORWARDS);
-        // The proxy's answer to the client's first segment is lost, and comes again after a second.
+        let backends = bind_backends(&network);
+        let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
+        // The proxy's SYN-ACK is lost. The kernel sends it again after one second.
         network.client.nft("add table inet lossy");
         network.client.nft("add chain inet lossy input { type filter hook input priority 0 ; }");
         network.client.nft("add rule inet lossy input tcp sport 80 counter drop");
         std::thread::scope(|scope| {
             let client = scope.spawn(|| connect(&network, 0));
-            eventually("the client begins to connect", || {
+            eventually("the client starts to connect", || {
                 (!network.client.nft("list table inet lossy").contains("packets 0 ")).then_some(())
             });
             proxy.signal(Signal::TERM);
-            proxy.logs("draining");
+            proxy.wait_for_log("draining");
             network.client.nft("delete table inet lossy");
             let mut client = client.join().unwrap();
             client.write_all(b"just in time").unwrap();
             client.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(rest(&accept(&backends[0])).unwrap(), b"just in time");
+            assert_eq!(read_to_end(&accept(&backends[0])).unwrap(), b"just in time");
         });
-        assert!(proxy.end().0.success());
+        assert!(proxy.wait_for_exit().0.success());
     });
 }
 
 #[test]
-fn without_connections_sigterm_ends_it_at_once() {
+fn draining_proxy_without_connections_exits_within_three_seconds() {
     isolated(|| {
         let network = Network::new();
-        let mut proxy = ready(&network.pod, FORWARDS);
+        let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
         proxy.signal(Signal::TERM);
-        let (exit, after) = proxy.end();
-        assert!(exit.success() && after < Duration::from_secs(3), "{exit} after {after:?}");
+        let (exit, elapsed) = proxy.wait_for_exit();
+        assert!(exit.success() && elapsed < Duration::from_secs(3), "{exit} after {elapsed:?}");
     });
 }
 
-/// One client that asks, and checks all of the answer; an error only where it was not let in.
-fn ask(network: &Network, to: SocketAddr) -> Result<(), Error> {
-    let mut stream = network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE))?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut answered = || {
+/// Sends a request from a new client and checks the response. Returns an error only if the connection is refused.
+fn request(network: &Network, address: SocketAddr) -> Result<(), Error> {
+    let mut stream = network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT))?;
+    stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
+    let mut exchange = || {
         stream.write_all(b"question")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).map(|_| answer)
+        let mut response = String::new();
+        stream.read_to_string(&mut response).map(|_| response)
     };
-    let answer = answered().unwrap_or_else(|error| panic!("a client that was let in is cut off: {error}"));
-    assert_eq!(answer, "answer");
+    let response = exchange().unwrap_or_else(|error| panic!("an accepted connection failed: {error}"));
+    assert_eq!(response, "answer");
     Ok(())
 }
 
-fn serve(listener: &TcpListener) {
+/// Answers one request per connection.
+fn serve_requests(listener: &TcpListener) {
     for mut stream in listener.incoming().map_while(Result::ok) {
         let mut question = [0; 8];
         if stream.read_exact(&mut question).is_ok() {
@@ -103,18 +112,18 @@ fn serve(listener: &TcpListener) {
 }
 
 #[test]
-fn sigterm_under_load_cuts_nothing_that_could_have_finished() {
+fn drain_under_load_breaks_no_accepted_connection() {
     isolated(|| {
         let network = Network::new();
-        let [short, long] = backends(&network);
-        std::thread::spawn(move || serve(&short));
-        let mut proxy = ready(&network.pod, FORWARDS);
+        let [short_requests, long_stream] = bind_backends(&network);
+        std::thread::spawn(move || serve_requests(&short_requests));
+        let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
         let client = connect(&network, 1);
-        let backend = accept(&long);
-        let to: SocketAddr = with_port(at::POD[0], 80).parse().unwrap();
-        let (asked, refused) = (AtomicU32::new(0), AtomicBool::new(false));
+        let backend = accept(&long_stream);
+        let address: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
+        let (completed, refused) = (AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
-            // One that takes long, as those that take short come and go.
+            // One long upload, while short connections come and go.
             scope.spawn(|| {
                 write_blocks(&client, 256 << 20).unwrap();
                 client.shutdown(Shutdown::Write).unwrap();
@@ -123,28 +132,29 @@ fn sigterm_under_load_cuts_nothing_that_could_have_finished() {
                 .map(|_| {
                     scope.spawn(|| {
                         let start = Instant::now();
-                        while start.elapsed() < 2 * PATIENCE {
-                            match ask(&network, to) {
-                                Ok(()) => _ = asked.fetch_add(1, Relaxed),
+                        while start.elapsed() < 2 * REPLY_TIMEOUT {
+                            match request(&network, address) {
+                                Ok(()) => _ = completed.fetch_add(1, Relaxed),
                                 Err(_) => return refused.store(true, Relaxed),
                             }
                         }
                     })
                 })
                 .collect();
-            eventually("clients come and go", || {
-                (asked.load(Relaxed) > 50 || clients.iter().any(ScopedJoinHandle::is_finished)).then_some(())
+            eventually("short connections complete", || {
+                (completed.load(Relaxed) > 50 || clients.iter().any(ScopedJoinHandle::is_finished))
+                    .then_some(())
             });
-            assert!(!refused.load(Relaxed), "a client is refused by a ready proxy");
+            assert!(!refused.load(Relaxed), "a ready proxy refused a client");
             proxy.signal(Signal::TERM);
             read_blocks(&backend, 256 << 20);
             for client in clients {
                 client.join().unwrap();
             }
         });
-        assert!(refused.load(Relaxed), "clients are still let in");
+        assert!(refused.load(Relaxed), "the draining proxy still accepts clients");
         drop((client, backend));
-        let (exit, _) = proxy.end();
+        let (exit, _) = proxy.wait_for_exit();
         assert!(exit.success(), "{exit}");
     });
 }

@@ -1,8 +1,8 @@
-//! The userspace path, with real sockets.
+//! Tests of the userspace path with real sockets.
 
 mod drain;
-mod exhaustion;
 mod headers;
+mod limits;
 mod preflight;
 mod scale;
 mod source_ranges;
@@ -18,80 +18,83 @@ use std::time::Duration;
 
 use akrobateo_core::{DataPath, ProxyArgs};
 use akrobateo_lb::forwarding_config::ForwardingConfig;
-use akrobateo_lb::probe::Status;
+use akrobateo_lb::probe::DataPathStatus;
 use akrobateo_lb::userspace::{self, Settings};
 use rustix::net::sockopt;
 
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::{PROBE_PORT, args};
-use crate::harness::traffic::{PATIENCE, http_get};
+use crate::harness::addr::{self, with_port};
+use crate::harness::http;
+use crate::harness::proxy::{PROBE_PORT, split_args};
+use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{DEADLINE, Namespace, Network, Proxy, eventually};
 
-/// No capability at all.
-const NOTHING: &str = "-all";
+/// Drops all capabilities, in the syntax of setpriv(1).
+const NO_CAPABILITIES: &str = "-all";
 
 /// Forwards TCP port 80 in both families to port 80 of the backends.
-const FORWARDS: &str = "--data-path=userspace --forward=tcp/80=10.96.3.7:80 --forward=tcp/80=[fd00:96::7]:80";
+const FORWARD_ARGS: &str =
+    "--data-path=userspace --forward=tcp/80=10.96.3.7:80 --forward=tcp/80=[fd00:96::7]:80";
 
 /// Starts a proxy without any capability, and waits until it is ready.
-fn ready(pod: &Namespace, line: &str) -> Proxy {
-    Proxy::ready_with(pod, &args(line), NOTHING)
+fn start_proxy(pod: &Namespace, command_line: &str) -> Proxy {
+    Proxy::start_ready_with(pod, &split_args(command_line), NO_CAPABILITIES)
 }
 
-/// A listening backend per family, on port 80.
-fn backends(network: &Network) -> [TcpListener; 2] {
-    at::BACKEND.map(|ip| network.backend.run(|| TcpListener::bind(with_port(ip, 80)).unwrap()))
+/// Binds one listener per address family to port 80 of the backend.
+fn bind_backends(network: &Network) -> [TcpListener; 2] {
+    addr::BACKEND.map(|ip| network.backend.run(|| TcpListener::bind(with_port(ip, 80)).unwrap()))
 }
 
 /// Connects from the client to port 80 of the pod.
 fn connect(network: &Network, family: usize) -> TcpStream {
-    let to: SocketAddr = with_port(at::POD[family], 80).parse().unwrap();
-    patient(network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE).unwrap()))
+    let address: SocketAddr = with_port(addr::POD[family], 80).parse().unwrap();
+    with_timeouts(network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT).unwrap()))
 }
 
-/// Connects from the client to port 80 of the pod, and is reset: at once, or as soon as it reads.
-fn is_reset(network: &Network, family: usize) {
-    let to: SocketAddr = with_port(at::POD[family], 80).parse().unwrap();
-    let connected = network.client.run(|| TcpStream::connect_timeout(&to, PATIENCE));
-    let error = connected.and_then(|stream| rest(&patient(stream))).unwrap_err();
+/// Asserts that a connection from the client to port 80 of the pod is reset, at once or at the first read.
+fn assert_reset(network: &Network, family: usize) {
+    let address: SocketAddr = with_port(addr::POD[family], 80).parse().unwrap();
+    let connected = network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT));
+    let error = connected.and_then(|stream| read_to_end(&with_timeouts(stream))).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-/// Waits for a connection to come in.
+/// Accepts one connection; waits for it.
 fn accept(listener: &TcpListener) -> TcpStream {
     sockopt::set_socket_timeout(listener, sockopt::Timeout::Recv, Some(DEADLINE)).unwrap();
-    patient(listener.accept().expect("a connection comes in").0)
+    with_timeouts(listener.accept().expect("no connection arrived").0)
 }
 
-fn patient(stream: TcpStream) -> TcpStream {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+/// Returns the stream with timeouts for reads and writes.
+fn with_timeouts(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(REPLY_TIMEOUT)).unwrap();
     stream
 }
 
-/// A connection through the proxy, both of its ends.
-fn pair(network: &Network, backends: &[TcpListener; 2], family: usize) -> (TcpStream, TcpStream) {
+/// Connects through the proxy. Returns the client's and the backend's end.
+fn connect_pair(network: &Network, backends: &[TcpListener; 2], family: usize) -> (TcpStream, TcpStream) {
     let client = connect(network, family);
     (client, accept(&backends[family]))
 }
 
-/// All that comes until the end.
-fn rest(mut stream: &TcpStream) -> std::io::Result<Vec<u8>> {
+/// Reads until the end of the stream.
+fn read_to_end(mut stream: &TcpStream) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).map(|_| bytes)
 }
 
-/// Has the peer of `stream` see a reset.
-fn break_off(stream: TcpStream) {
+/// Closes the stream with a reset.
+fn close_with_reset(stream: TcpStream) {
     sockopt::set_socket_linger(stream.as_fd(), Some(Duration::ZERO)).unwrap();
     drop(stream);
 }
 
-/// The value of a metric, summed over its samples with all of these labels.
-fn metric(text: &str, name: &str, labels: &[&str]) -> u64 {
+/// Returns the sum of a metric's samples that have all of these labels.
+fn sum_metric(text: &str, name: &str, labels: &[&str]) -> u64 {
     let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
-    let of_name = samples.filter(|(sample, _)| sample.split('{').next() == Some(name));
-    let values: Vec<u64> = of_name
+    let named = samples.filter(|(sample, _)| sample.split('{').next() == Some(name));
+    let values: Vec<u64> = named
         .filter(|(sample, _)| labels.iter().all(|label| sample.contains(label)))
         .map(|(_, value)| value.parse().unwrap())
         .collect();
@@ -99,39 +102,38 @@ fn metric(text: &str, name: &str, labels: &[&str]) -> u64 {
     values.iter().sum()
 }
 
-/// What the proxy in `pod` answers at /metrics.
-fn metrics(pod: &Namespace) -> String {
-    pod.run(|| http_get("127.0.0.1", PROBE_PORT, "/metrics", PATIENCE)).expect("/metrics is answered")
+/// Returns the response of the proxy in `pod` at /metrics.
+fn fetch_metrics(pod: &Namespace) -> String {
+    pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/metrics", REPLY_TIMEOUT))
+        .expect("no response at /metrics")
 }
 
-/// A proxy within this process, for settings that nobody can choose from outside.
-struct Inside {
+/// A proxy in this process, with settings that have no command-line argument.
+struct EmbeddedProxy {
     proxy: userspace::Proxy,
 }
 
-impl Inside {
-    fn new(pod: &Namespace, forwards: &[&str], change: impl FnOnce(&mut Settings) + Send) -> Self {
+impl EmbeddedProxy {
+    fn new(pod: &Namespace, forwards: &[&str], configure: impl FnOnce(&mut Settings) + Send) -> Self {
         let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
         let args = ProxyArgs { data_path: DataPath::Userspace, ..ProxyArgs::new(forwards) };
-        let plan = ForwardingConfig::new(args).unwrap();
-        let settings = |tcp, udp| {
-            let mut settings = Settings::for_this_host(tcp, udp);
-            change(&mut settings);
+        let config = ForwardingConfig::new(args).unwrap();
+        let settings = |tcp_ports, udp_ports| {
+            let mut settings = Settings::for_this_host(tcp_ports, udp_ports);
+            configure(&mut settings);
             settings
         };
-        Self { proxy: pod.run(|| userspace::Proxy::start(&plan, settings).unwrap()) }
+        Self { proxy: pod.run(|| userspace::Proxy::start(&config, settings).unwrap()) }
     }
 
     fn metric(&self, name: &str, labels: &[&str]) -> u64 {
-        metric(&self.proxy.status().metrics(), name, labels)
+        sum_metric(&self.proxy.status().metrics(), name, labels)
     }
 
-    /// Waits until a metric has a value.
-    fn reaches(&self, name: &str, labels: &[&str], value: u64) {
-        let last = std::cell::Cell::new(0);
+    /// Waits until the sum of a metric's samples is `value`.
+    fn wait_for_metric(&self, name: &str, labels: &[&str], value: u64) {
         eventually(&format!("{name} {labels:?} is {value}"), || {
-            last.set(self.metric(name, labels));
-            (last.get() == value).then_some(())
+            (self.metric(name, labels) == value).then_some(())
         });
     }
 }

@@ -1,60 +1,61 @@
-//! What a proxy needs: it gets it, or says in one sentence what is missing.
+//! Preconditions of the userspace path. If one is missing, the proxy exits with a message in one line.
 
-use super::{NOTHING, ready};
+use super::{NO_CAPABILITIES, start_proxy};
+use crate::harness::addr::{self, with_port};
 use crate::harness::metrics::Metrics;
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::args;
-use crate::harness::traffic::{PATIENCE, serve_tcp, tcp};
+use crate::harness::proxy::split_args;
+use crate::harness::traffic::{REPLY_TIMEOUT, connect_tcp, serve_tcp};
 use crate::harness::{Network, Proxy, isolated};
 
-/// Starts a proxy that can't work; returns what it says.
-fn refused(network: &Network, line: &str) -> String {
-    let mut proxy = Proxy::start_with(&network.pod, &args(line), NOTHING);
-    let (exit, _) = proxy.end();
+/// Starts a proxy that must exit with an error. Returns its termination message.
+fn start_failing_proxy(network: &Network, command_line: &str) -> String {
+    let mut proxy = Proxy::start(&network.pod, &split_args(command_line), NO_CAPABILITIES);
+    let (exit, _) = proxy.wait_for_exit();
     assert_eq!(exit.code(), Some(1), "{}", proxy.log());
-    let reason = proxy.termination();
-    assert_eq!(reason.lines().count(), 1, "{reason}");
-    proxy.logs(&reason);
-    reason
+    let message = proxy.termination_message();
+    assert_eq!(message.lines().count(), 1, "{message}");
+    proxy.wait_for_log(&message);
+    message
 }
 
 #[test]
-fn a_port_that_may_not_be_listened_on_is_named_with_what_is_missing() {
+fn message_names_the_privileged_port_and_its_remedies() {
     isolated(|| {
         let network = Network::new();
-        network.pod.sysctl("ipv4/ip_unprivileged_port_start", "1024");
-        let line = "--data-path=userspace --forward=tcp/80=10.96.3.7:80";
-        let reason = refused(&network, line);
+        network.pod.set_sysctl("ipv4/ip_unprivileged_port_start", "1024");
+        let command_line = "--data-path=userspace --forward=tcp/80=10.96.3.7:80";
+        let message = start_failing_proxy(&network, command_line);
         assert!(
-            reason.contains("--forward tcp/80=10.96.3.7:80: not allowed to listen on port 80"),
-            "{reason}"
+            message.contains("--forward tcp/80=10.96.3.7:80: not allowed to listen on port 80"),
+            "{message}"
         );
-        assert!(reason.contains("net.ipv4.ip_unprivileged_port_start"), "{reason}");
-        assert!(reason.contains("NET_BIND_SERVICE"), "{reason}");
-        // And with either of them it works.
-        let proxy = Proxy::ready_with(&network.pod, &args(line), "-all,+net_bind_service");
+        assert!(message.contains("net.ipv4.ip_unprivileged_port_start"), "{message}");
+        assert!(message.contains("NET_BIND_SERVICE"), "{message}");
+        // Each of the two remedies works.
+        let proxy =
+            Proxy::start_ready_with(&network.pod, &split_args(command_line), "-all,+net_bind_service");
         proxy.kill();
-        network.pod.sysctl("ipv4/ip_unprivileged_port_start", "80");
-        ready(&network.pod, line);
+        network.pod.set_sysctl("ipv4/ip_unprivileged_port_start", "80");
+        start_proxy(&network.pod, command_line);
     });
 }
 
 #[test]
-fn a_port_that_is_taken_is_named() {
+fn message_names_the_port_that_is_in_use() {
     isolated(|| {
         let network = Network::new();
         serve_tcp(&network.pod, "0.0.0.0:80");
-        let reason = refused(&network, "--data-path=userspace --forward=tcp/80=10.96.3.7:80");
-        assert!(reason.contains("cannot listen on port 80") && reason.contains("in use"), "{reason}");
+        let message = start_failing_proxy(&network, "--data-path=userspace --forward=tcp/80=10.96.3.7:80");
+        assert!(message.contains("cannot listen on port 80") && message.contains("in use"), "{message}");
     });
 }
 
 #[test]
-fn what_only_the_other_path_can_do_is_refused() {
+fn proxy_rejects_options_that_its_data_path_does_not_support() {
     isolated(|| {
         let network = Network::new();
         let forward = "--forward=tcp/80=10.96.3.7:80";
-        for (line, named) in [
+        for (command_line, expected) in [
             (format!("{forward} --proxy-protocol=v2"), "--proxy-protocol v2: it needs --data-path userspace"),
             (
                 format!("{forward} --data-path=userspace --proxy-protocol=v2:81"),
@@ -62,23 +63,23 @@ fn what_only_the_other_path_can_do_is_refused() {
             ),
             ("--forward=sctp/80=10.96.3.7:80 --data-path=userspace".to_owned(), "forwards tcp and udp only"),
         ] {
-            let reason = refused(&network, &line);
-            assert!(reason.contains(named), "{line}: {reason}");
+            let message = start_failing_proxy(&network, &command_line);
+            assert!(message.contains(expected), "{command_line}: {message}");
         }
     });
 }
 
 #[test]
-fn no_rule_of_nftables_and_no_forwarding_is_needed() {
+fn userspace_path_needs_no_nftables_rules_and_no_ip_forwarding() {
     isolated(|| {
         let network = Network::new();
-        serve_tcp(&network.backend, &with_port(at::BACKEND[0], 80));
-        let _proxy = ready(&network.pod, super::FORWARDS);
-        let to = with_port(at::POD[0], 80);
-        let mut connection = tcp(&network.client, at::CLIENT[0], &to, PATIENCE).unwrap();
-        connection.echoes().unwrap();
-        assert_eq!(connection.answer.peer.ip().to_string(), at::POD[0]);
-        assert_eq!(Metrics::of(&network.pod).port("connections_total", "tcp/80", 0, ""), 1);
+        serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
+        let _proxy = start_proxy(&network.pod, super::FORWARD_ARGS);
+        let address = with_port(addr::POD[0], 80);
+        let mut connection = connect_tcp(&network.client, addr::CLIENT[0], &address, REPLY_TIMEOUT).unwrap();
+        connection.check_echo().unwrap();
+        assert_eq!(connection.reply.peer.ip().to_string(), addr::POD[0]);
+        assert_eq!(Metrics::scrape(&network.pod).port_value("connections_total", "tcp/80", 0, ""), 1);
         assert_eq!(network.pod.nft("list ruleset"), "");
         assert_eq!(network.pod.read_sysctl("ipv4/ip_forward"), "0");
     });

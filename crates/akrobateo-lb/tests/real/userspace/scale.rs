@@ -1,27 +1,28 @@
-//! Many connections, and many ports, with little memory.
+//! Scale: memory and file descriptors with many connections and many ports.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::{Inside, accept, ip, metric, metrics, patient, ready};
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::{descriptors, peak, resident};
-use crate::harness::traffic::{Datagrams, PATIENCE, serve_udp};
+use super::{EmbeddedProxy, accept, fetch_metrics, ip, start_proxy, sum_metric, with_timeouts};
+use crate::harness::addr::{self, with_port};
+use crate::harness::process::{open_descriptors, peak_memory, resident_memory};
+use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, serve_udp};
 use crate::harness::{Network, eventually, isolated};
 
-/// Connections that say nothing, and those that do.
-const IDLE: usize = 10_000;
-const BUSY: usize = 1_000;
-/// What the proxy's process may have in memory, and what an idle connection may add to it.
-const MEMORY: u64 = 64 << 20;
-const PER_CONNECTION: u64 = 4 << 10;
+/// Connections without traffic.
+const IDLE_CONNECTIONS: usize = 10_000;
+/// Connections with traffic.
+const BUSY_CONNECTIONS: usize = 1_000;
+/// Memory limit of the proxy's process, in bytes.
+const MEMORY_LIMIT: u64 = 64 << 20;
+/// Memory limit of one idle connection, in bytes.
+const CONNECTION_MEMORY_LIMIT: u64 = 4 << 10;
 
-/// Has this process, and those that it starts, use all descriptors that it may; returns how many.
-fn all_descriptors() -> usize {
+/// Raises the descriptor limit of this process and of the processes that it starts. Returns the limit.
+fn raise_descriptor_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
@@ -29,63 +30,74 @@ fn all_descriptors() -> usize {
 }
 
 #[test]
-fn thousands_of_idle_and_busy_connections_fit_into_little_memory() {
+fn thousands_of_connections_stay_below_the_memory_limit() {
     isolated(|| {
-        // Two descriptors each, in the proxy as here.
-        let idle = IDLE.min((all_descriptors() - 1_000) / 2 - BUSY);
+        // A connection has two descriptors in the proxy, and two in this process.
+        let idle = IDLE_CONNECTIONS.min((raise_descriptor_limit() - 1_000) / 2 - BUSY_CONNECTIONS);
         let network = Network::new();
         for namespace in [&network.client, &network.pod] {
-            namespace.sysctl("ipv4/ip_local_port_range", "1024 65535");
+            namespace.set_sysctl("ipv4/ip_local_port_range", "1024 65535");
         }
-        let (quiet, lively) = (with_port(at::BACKEND[0], 80), with_port(at::BACKEND[0], 81));
-        let [quiet_backend, lively_backend] =
-            [&quiet, &lively].map(|to| network.backend.run(|| TcpListener::bind(to).unwrap()));
-        let line = "--data-path=userspace --forward=tcp/80=10.96.3.7:80 --forward=tcp/81=10.96.3.7:81 \
+        let (idle_address, busy_address) = (with_port(addr::BACKEND[0], 80), with_port(addr::BACKEND[0], 81));
+        let [idle_backend, busy_backend] = [&idle_address, &busy_address]
+            .map(|address| network.backend.run(|| TcpListener::bind(address).unwrap()));
+        let command_line = "--data-path=userspace --forward=tcp/80=10.96.3.7:80 --forward=tcp/81=10.96.3.7:81 \
                     --proxy-protocol=v2:80";
-        let proxy = ready(&network.pod, line);
-        let connect = |number| {
-            let to = SocketAddr::new(ip(at::POD[0]), number);
-            patient(TcpStream::connect_timeout(&to, PATIENCE).unwrap())
+        let proxy = start_proxy(&network.pod, command_line);
+        let connect = |port| {
+            let address = SocketAddr::new(ip(addr::POD[0]), port);
+            with_timeouts(TcpStream::connect_timeout(&address, REPLY_TIMEOUT).unwrap())
         };
-        let (memory, files) = (resident(proxy.pid()), descriptors(proxy.pid()));
+        let (memory_before, descriptors_before) =
+            (resident_memory(proxy.pid()).unwrap(), open_descriptors(proxy.pid()));
         let open: Vec<_> = network.client.run(|| {
             (0..idle)
                 .map(|_| {
                     let client = connect(80);
-                    let mut backend = accept(&quiet_backend);
+                    let mut backend = accept(&idle_backend);
                     backend.read_exact(&mut [0; 28]).unwrap();
                     (client, backend)
                 })
                 .collect()
         });
-        let per_connection = (resident(proxy.pid()) - memory) / idle as u64;
-        assert!(per_connection < PER_CONNECTION, "{per_connection} bytes for each of {idle}");
-        // Some more or less for whoever asks the proxy how it is.
-        let more = descriptors(proxy.pid()) - files;
-        assert!(more.abs_diff(2 * idle) < 5, "{more} descriptors for {idle} connections");
+        let per_connection = (resident_memory(proxy.pid()).unwrap() - memory_before) / idle as u64;
+        assert!(
+            per_connection < CONNECTION_MEMORY_LIMIT,
+            "{per_connection} bytes for each of {idle} connections"
+        );
+        // Probes and metrics requests open and close a few more.
+        let new_descriptors = open_descriptors(proxy.pid()) - descriptors_before;
+        assert!(
+            new_descriptors.abs_diff(2 * idle) < 5,
+            "{new_descriptors} descriptors for {idle} connections"
+        );
 
-        let busy: Vec<_> =
-            network.client.run(|| (0..BUSY).map(|_| (connect(81), accept(&lively_backend))).collect());
-        let rounds = AtomicUsize::new(0);
+        let busy: Vec<_> = network
+            .client
+            .run(|| (0..BUSY_CONNECTIONS).map(|_| (connect(81), accept(&busy_backend))).collect());
         std::thread::scope(|scope| {
-            for some in busy.chunks(BUSY / 8) {
-                scope.spawn(|| exchange(some, &rounds));
+            for chunk in busy.chunks(BUSY_CONNECTIONS / 8) {
+                scope.spawn(|| exchange(chunk));
             }
         });
-        let memory = peak(proxy.pid());
-        assert!(memory < MEMORY, "{memory} bytes for {idle} idle and {BUSY} busy connections");
-        eventually("no pipe is held", || {
-            (metric(&metrics(&network.pod), "akrobateo_lb_pipes", &[]) == 0).then_some(())
+        let memory = peak_memory(proxy.pid()).unwrap();
+        assert!(
+            memory < MEMORY_LIMIT,
+            "{memory} bytes for {idle} idle and {BUSY_CONNECTIONS} busy connections"
+        );
+        eventually("all pipes are closed", || {
+            (sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_pipes", &[]) == 0).then_some(())
         });
         drop((open, busy));
-        eventually("all are over", || {
-            (metric(&metrics(&network.pod), "akrobateo_lb_open_connections", &[]) == 0).then_some(())
+        eventually("all connections are closed", || {
+            (sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_open_connections", &[]) == 0)
+                .then_some(())
         });
     });
 }
 
-/// Has all of these connections under way at a time, with more than fits into the sockets' buffers, both ways.
-fn exchange(connections: &[(TcpStream, TcpStream)], rounds: &AtomicUsize) {
+/// Moves more bytes than the sockets' buffers hold, on all connections at the same time and in both directions.
+fn exchange(connections: &[(TcpStream, TcpStream)]) {
     let (sent, mut received) = (vec![7; 96 << 10], vec![0; 96 << 10]);
     let start = Instant::now();
     for round in 0..3 {
@@ -96,7 +108,6 @@ fn exchange(connections: &[(TcpStream, TcpStream)], rounds: &AtomicUsize) {
         for (client, backend) in connections {
             (&*backend).read_exact(&mut received).unwrap();
             (&*client).read_exact(&mut received).unwrap();
-            rounds.fetch_add(1, Relaxed);
         }
         if start.elapsed() > Duration::from_secs(5) && round > 0 {
             break;
@@ -105,37 +116,36 @@ fn exchange(connections: &[(TcpStream, TcpStream)], rounds: &AtomicUsize) {
 }
 
 #[test]
-fn hundreds_of_ports_each_reach_their_own_target() {
+fn each_of_hundreds_of_ports_reaches_its_own_target() {
     isolated(|| {
-        all_descriptors();
+        raise_descriptor_limit();
         let network = Network::new();
-        let numbers = 20_000..20_400_u16;
-        let listen = |number| TcpListener::bind((at::BACKEND[0], number + 10_000)).unwrap();
-        let backends: Vec<_> = network.backend.run(|| numbers.clone().map(listen).collect());
-        serve_udp(&network.backend, &with_port(at::BACKEND[1], 53));
-        let tcp =
-            numbers.clone().map(|number| format!("--forward=tcp/{number}=10.96.3.7:{}", number + 10_000));
-        let udp = numbers.clone().map(|number| format!("--forward=udp/{number}=[fd00:96::7]:53"));
-        let line = tcp.chain(udp).collect::<Vec<_>>().join(" ");
-        let proxy = ready(&network.pod, &format!("--data-path=userspace {line}"));
-        for (number, backend) in numbers.zip(backends) {
-            let client = network.client.run(|| TcpStream::connect((at::POD[0], number)).unwrap());
+        let ports = 20_000..20_400_u16;
+        let listen = |port| TcpListener::bind((addr::BACKEND[0], port + 10_000)).unwrap();
+        let backends: Vec<_> = network.backend.run(|| ports.clone().map(listen).collect());
+        serve_udp(&network.backend, &with_port(addr::BACKEND[1], 53));
+        let tcp = ports.clone().map(|port| format!("--forward=tcp/{port}=10.96.3.7:{}", port + 10_000));
+        let udp = ports.clone().map(|port| format!("--forward=udp/{port}=[fd00:96::7]:53"));
+        let forwards = tcp.chain(udp).collect::<Vec<_>>().join(" ");
+        let proxy = start_proxy(&network.pod, &format!("--data-path=userspace {forwards}"));
+        for (port, backend) in ports.zip(backends) {
+            let client = network.client.run(|| TcpStream::connect((addr::POD[0], port)).unwrap());
             drop((accept(&backend), client));
         }
-        let last = with_port(at::POD[1], 20_399);
-        Datagrams::new(&network.client, at::CLIENT[1], &last).ask(PATIENCE).unwrap();
-        let memory = resident(proxy.pid());
-        assert!(memory < MEMORY / 4, "{memory} bytes");
+        let last_udp_port = with_port(addr::POD[1], 20_399);
+        UdpClient::new(&network.client, addr::CLIENT[1], &last_udp_port).request(REPLY_TIMEOUT).unwrap();
+        let memory = resident_memory(proxy.pid()).unwrap();
+        assert!(memory < MEMORY_LIMIT / 4, "{memory} bytes");
     });
 }
 
 #[test]
-fn slow_readers_by_the_thousand_leave_the_bytes_in_the_kernel() {
+fn bytes_for_a_thousand_slow_readers_wait_in_the_kernel() {
     isolated(|| {
-        all_descriptors();
+        raise_descriptor_limit();
         let network = Network::new();
-        let backend = network.backend.run(|| TcpListener::bind(with_port(at::BACKEND[0], 80)).unwrap());
-        let proxy = ready(&network.pod, "--data-path=userspace --forward=tcp/80=10.96.3.7:80");
+        let backend = network.backend.run(|| TcpListener::bind(with_port(addr::BACKEND[0], 80)).unwrap());
+        let proxy = start_proxy(&network.pod, "--data-path=userspace --forward=tcp/80=10.96.3.7:80");
         let open: Vec<_> = (0..1_000)
             .map(|_| {
                 let client = super::connect(&network, 0);
@@ -145,37 +155,37 @@ fn slow_readers_by_the_thousand_leave_the_bytes_in_the_kernel() {
             })
             .collect();
         let block = vec![5; 32 << 10];
-        // As many bytes as all of the sockets on the way take.
+        // Write until the buffers of all sockets on the path are full.
         let mut written = vec![0; open.len()];
-        let mut quiet = 0;
-        while quiet < 3 {
-            let before: usize = written.iter().sum();
+        let mut rounds_without_progress = 0;
+        while rounds_without_progress < 3 {
+            let total_before: usize = written.iter().sum();
             for ((_, backend), written) in open.iter().zip(&mut written) {
                 while *written < 1 << 20
-                    && let Ok(some) = (&*backend).write(&block)
+                    && let Ok(len) = (&*backend).write(&block)
                 {
-                    *written += some;
+                    *written += len;
                 }
             }
-            quiet = if written.iter().sum::<usize>() == before { quiet + 1 } else { 0 };
+            let total: usize = written.iter().sum();
+            rounds_without_progress = if total == total_before { rounds_without_progress + 1 } else { 0 };
             std::thread::sleep(Duration::from_millis(20));
         }
-        let memory = peak(proxy.pid());
-        assert!(memory < MEMORY / 2, "{memory} bytes");
+        let memory = peak_memory(proxy.pid()).unwrap();
+        assert!(memory < MEMORY_LIMIT / 2, "{memory} bytes");
         for ((client, backend), written) in open.into_iter().zip(written) {
             drop(backend);
-            assert_eq!(super::rest(&client).unwrap().len(), written);
+            assert_eq!(super::read_to_end(&client).unwrap().len(), written);
         }
     });
 }
 
-/// Used by nobody else: a proxy within this process, to see that it ends.
 #[test]
-fn a_dropped_proxy_leaves_no_listener_behind() {
+fn dropped_proxy_closes_its_listeners() {
     isolated(|| {
         let network = Network::new();
-        let inside = Inside::new(&network.pod, &["tcp/80=10.96.3.7:80"], |_| {});
-        drop(inside);
-        eventually("the port is free", || network.pod.run(|| TcpListener::bind((at::POD[0], 80)).ok()));
+        let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |_| {});
+        drop(proxy);
+        eventually("the port is free", || network.pod.run(|| TcpListener::bind((addr::POD[0], 80)).ok()));
     });
 }

@@ -1,51 +1,53 @@
-//! Who is let in: source ranges.
+//! Source ranges: which clients are allowed.
 
 use std::io::ErrorKind;
 
-use super::{metric, metrics, ready};
-use crate::harness::network::{at, with_port};
-use crate::harness::traffic::{Datagrams, IMPATIENCE, PATIENCE, serve_tcp, serve_udp, tcp};
+use super::{fetch_metrics, start_proxy, sum_metric};
+use crate::harness::addr::{self, with_port};
+use crate::harness::traffic::{
+    NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp,
+};
 use crate::harness::{Network, isolated};
 
 #[test]
-fn source_ranges_of_both_families_let_in_exactly_their_clients() {
+fn source_ranges_of_both_families_allow_exactly_their_clients() {
     isolated(|| {
         let network = Network::new();
-        let mut line = vec!["--data-path=userspace".to_owned()];
-        for ip in at::BACKEND {
+        let mut arguments = vec!["--data-path=userspace".to_owned()];
+        for ip in addr::BACKEND {
             let target = with_port(ip, 80);
             serve_tcp(&network.backend, &target);
             serve_udp(&network.backend, &target);
-            line.extend([format!("--forward=tcp/80={target}"), format!("--forward=udp/80={target}")]);
+            arguments.extend([format!("--forward=tcp/80={target}"), format!("--forward=udp/80={target}")]);
         }
-        line.push("--source=192.0.2.0/25 --source=192.0.2.200/32 --source=2001:db8:1::/113".to_owned());
-        let _proxy = ready(&network.pod, &line.join(" "));
-        for (client, family, let_in) in [
-            (at::CLIENT[0], 0, true),
-            (at::CLIENT_2[0], 0, false),
-            (at::CLIENT_3[0], 0, true),
-            (at::CLIENT[1], 1, true),
-            (at::CLIENT_2[1], 1, false),
-            (at::CLIENT_3[1], 1, false),
+        arguments.push("--source=192.0.2.0/25 --source=192.0.2.200/32 --source=2001:db8:1::/113".to_owned());
+        let _proxy = start_proxy(&network.pod, &arguments.join(" "));
+        for (client, family, is_allowed) in [
+            (addr::CLIENT[0], 0, true),
+            (addr::CLIENT_2[0], 0, false),
+            (addr::CLIENT_3[0], 0, true),
+            (addr::CLIENT[1], 1, true),
+            (addr::CLIENT_2[1], 1, false),
+            (addr::CLIENT_3[1], 1, false),
         ] {
-            let to = with_port(at::POD[family], 80);
-            let udp = Datagrams::new(&network.client, client, &to);
-            if let_in {
-                tcp(&network.client, client, &to, PATIENCE).unwrap().echoes().unwrap();
-                udp.ask(PATIENCE).unwrap();
+            let address = with_port(addr::POD[family], 80);
+            let udp = UdpClient::new(&network.client, client, &address);
+            if is_allowed {
+                connect_tcp(&network.client, client, &address, REPLY_TIMEOUT).unwrap().check_echo().unwrap();
+                udp.request(REPLY_TIMEOUT).unwrap();
             } else {
-                let error = tcp(&network.client, client, &to, PATIENCE).unwrap_err();
+                let error = connect_tcp(&network.client, client, &address, REPLY_TIMEOUT).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{client}");
-                udp.ask(IMPATIENCE).unwrap_err();
+                udp.request(NO_REPLY_TIMEOUT).unwrap_err();
             }
         }
-        let text = metrics(&network.pod);
-        for (labels, kept_out) in
+        let text = fetch_metrics(&network.pod);
+        for (labels, refused) in
             [(["tcp", "IPv4"], 1), (["udp", "IPv4"], 1), (["tcp", "IPv6"], 2), (["udp", "IPv6"], 2)]
         {
             assert_eq!(
-                metric(&text, "akrobateo_lb_refused_connections_total", &labels),
-                kept_out,
+                sum_metric(&text, "akrobateo_lb_refused_connections_total", &labels),
+                refused,
                 "{labels:?}"
             );
         }
@@ -53,16 +55,22 @@ fn source_ranges_of_both_families_let_in_exactly_their_clients() {
 }
 
 #[test]
-fn ranges_of_one_family_keep_the_other_out() {
+fn source_ranges_of_one_family_refuse_the_other_family() {
     isolated(|| {
         let network = Network::new();
-        for ip in at::BACKEND {
+        for ip in addr::BACKEND {
             serve_tcp(&network.backend, &with_port(ip, 80));
         }
-        let _proxy = ready(&network.pod, &format!("{} --source=::/0", super::FORWARDS));
-        let tcp =
-            |family| tcp(&network.client, at::CLIENT[family], &with_port(at::POD[family], 80), PATIENCE);
-        tcp(1).unwrap();
-        assert_eq!(tcp(0).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        let _proxy = start_proxy(&network.pod, &format!("{} --source=::/0", super::FORWARD_ARGS));
+        let connect = |family| {
+            connect_tcp(
+                &network.client,
+                addr::CLIENT[family],
+                &with_port(addr::POD[family], 80),
+                REPLY_TIMEOUT,
+            )
+        };
+        connect(1).unwrap();
+        assert_eq!(connect(0).unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }

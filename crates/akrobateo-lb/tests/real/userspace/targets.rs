@@ -1,85 +1,89 @@
-//! Targets that are away: clients learn it, it is counted, and it is over when they are back.
+//! Unreachable targets: clients see a reset, metrics count the failure, and the proxy recovers.
 
 use std::io::Write;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use super::{FORWARDS, Inside, accept, break_off, connect, is_reset, metric, metrics, ready, rest};
-use crate::harness::network::{at, with_port};
-use crate::harness::proxy::status;
+use super::{
+    EmbeddedProxy, FORWARD_ARGS, accept, assert_reset, close_with_reset, connect, fetch_metrics, read_to_end,
+    start_proxy, sum_metric,
+};
+use crate::harness::addr::{self, with_port};
+use crate::harness::proxy::probe_status;
 use crate::harness::{Network, eventually, isolated};
 
 const FAILURES: &str = "akrobateo_lb_dial_failures_total";
 
 #[test]
-fn a_backend_that_is_away_is_a_reset_for_the_client_and_works_as_soon_as_it_is_back() {
+fn client_is_reset_while_the_backend_is_down_and_served_when_it_is_back() {
     isolated(|| {
         let network = Network::new();
-        let proxy = ready(&network.pod, FORWARDS);
+        let proxy = start_proxy(&network.pod, FORWARD_ARGS);
         for round in 1..=20 {
-            is_reset(&network, 0);
-            assert_eq!(metric(&metrics(&network.pod), FAILURES, &["IPv4", "refused"]), round);
+            assert_reset(&network, 0);
+            assert_eq!(sum_metric(&fetch_metrics(&network.pod), FAILURES, &["IPv4", "refused"]), round);
         }
-        proxy.logs("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
-        // Each worker may say it once.
+        proxy.wait_for_log("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
+        // Each worker may log it once.
         let workers = std::thread::available_parallelism().unwrap().get();
         assert!(proxy.log().matches("cannot reach").count() <= workers, "{}", proxy.log());
-        assert_eq!(status(&network.pod), Some(200), "the proxy itself works");
+        assert_eq!(probe_status(&network.pod), Some(200), "the proxy is not ready");
 
-        let listener = network.backend.run(|| TcpListener::bind(with_port(at::BACKEND[0], 80)).unwrap());
+        let listener = network.backend.run(|| TcpListener::bind(with_port(addr::BACKEND[0], 80)).unwrap());
         let mut client = connect(&network, 0);
         let backend = accept(&listener);
         client.write_all(b"again").unwrap();
         drop(client);
-        assert_eq!(rest(&backend).unwrap(), b"again");
+        assert_eq!(read_to_end(&backend).unwrap(), b"again");
         drop((backend, listener));
-        is_reset(&network, 0);
+        assert_reset(&network, 0);
     });
 }
 
 #[test]
-fn a_target_that_does_not_answer_in_time_is_given_up() {
+fn connect_timeout_resets_the_client_of_a_silent_target() {
     isolated(|| {
         let network = Network::new();
         network.backend.nft("add table inet silent");
         network.backend.nft("add chain inet silent input { type filter hook input priority 0 ; }");
         network.backend.nft("add rule inet silent input tcp dport 80 drop");
         let forwards = ["tcp/80=10.96.3.7:80", "tcp/80=[fd00:96::7]:80"];
-        let inside =
-            Inside::new(&network.pod, &forwards, |settings| settings.dial = Duration::from_millis(300));
+        let proxy = EmbeddedProxy::new(&network.pod, &forwards, |settings| {
+            settings.connect_timeout = Duration::from_millis(300);
+        });
         for (family, label) in ["IPv4", "IPv6"].into_iter().enumerate() {
-            is_reset(&network, family);
-            inside.reaches(FAILURES, &[label, "timed_out"], 1);
+            assert_reset(&network, family);
+            proxy.wait_for_metric(FAILURES, &[label, "timed_out"], 1);
         }
-        inside.reaches("akrobateo_lb_open_connections", &[], 0);
+        proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);
     });
 }
 
 #[test]
-fn a_target_without_a_way_there_is_counted_as_such() {
+fn metric_counts_a_target_without_a_route_as_unreachable() {
     isolated(|| {
         let network = Network::new();
-        let _proxy = ready(&network.pod, FORWARDS);
+        let _proxy = start_proxy(&network.pod, FORWARD_ARGS);
         network.pod.ip("route add unreachable 10.96.3.7/32");
-        is_reset(&network, 0);
-        assert_eq!(metric(&metrics(&network.pod), FAILURES, &["IPv4", "unreachable"]), 1);
+        assert_reset(&network, 0);
+        assert_eq!(sum_metric(&fetch_metrics(&network.pod), FAILURES, &["IPv4", "unreachable"]), 1);
     });
 }
 
 #[test]
-fn a_client_that_is_gone_before_the_target_answers_leaves_nothing_behind() {
+fn connection_of_a_vanished_client_is_closed() {
     isolated(|| {
         let network = Network::new();
-        let listener = network.backend.run(|| TcpListener::bind(with_port(at::BACKEND[0], 80)).unwrap());
-        let _proxy = ready(&network.pod, FORWARDS);
+        let listener = network.backend.run(|| TcpListener::bind(with_port(addr::BACKEND[0], 80)).unwrap());
+        let _proxy = start_proxy(&network.pod, FORWARD_ARGS);
         for _ in 0..50 {
-            break_off(connect(&network, 0));
+            close_with_reset(connect(&network, 0));
         }
-        eventually("all are over", || {
-            let text = metrics(&network.pod);
-            let done = metric(&text, "akrobateo_lb_connections_total", &["IPv4"]) == 50
-                && metric(&text, "akrobateo_lb_open_connections", &["IPv4"]) == 0;
-            done.then_some(())
+        eventually("all connections are closed", || {
+            let text = fetch_metrics(&network.pod);
+            let all_closed = sum_metric(&text, "akrobateo_lb_connections_total", &["IPv4"]) == 50
+                && sum_metric(&text, "akrobateo_lb_open_connections", &["IPv4"]) == 0;
+            all_closed.then_some(())
         });
         drop(listener);
     });

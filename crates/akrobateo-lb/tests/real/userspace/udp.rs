@@ -1,108 +1,121 @@
-//! Flows of datagrams: kept while they are used, and no more of them than are allowed.
+//! UDP sessions: source ports, expiry, the session limit, and draining.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Inside, ready};
-use crate::harness::network::{at, with_port};
-use crate::harness::traffic::{Datagrams, IMPATIENCE, PATIENCE, serve_udp};
+use super::{EmbeddedProxy, start_proxy};
+use crate::harness::addr::{self, with_port};
+use crate::harness::traffic::{NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, serve_udp};
 use crate::harness::{Network, isolated};
 
 const FORWARDS: [&str; 2] = ["udp/80=10.96.3.7:80", "udp/80=[fd00:96::7]:80"];
 
-fn network() -> Network {
+/// Returns a network whose backend answers datagrams on port 80.
+fn network_with_backend() -> Network {
     let network = Network::new();
-    for ip in at::BACKEND {
+    for ip in addr::BACKEND {
         serve_udp(&network.backend, &with_port(ip, 80));
     }
     network
 }
 
-fn client(network: &Network, family: usize) -> Datagrams {
-    Datagrams::new(&network.client, at::CLIENT[family], &with_port(at::POD[family], 80))
+/// Returns a client that sends to port 80 of the pod from its own source port.
+fn new_client(network: &Network, family: usize) -> UdpClient {
+    UdpClient::new(&network.client, addr::CLIENT[family], &with_port(addr::POD[family], 80))
 }
 
 #[test]
-fn a_flow_has_one_source_port_until_it_expires_and_others_have_others() {
+fn session_keeps_its_source_port_until_it_expires() {
     isolated(|| {
-        let network = network();
-        let inside = Inside::new(&network.pod, &FORWARDS, |settings| {
-            settings.unanswered = Duration::from_secs(1);
-            settings.answered = Duration::from_secs(1);
+        let network = network_with_backend();
+        let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
+            settings.unanswered_timeout = Duration::from_secs(1);
+            settings.answered_timeout = Duration::from_secs(1);
         });
         for family in 0..2 {
-            let (one, two) = (client(&network, family), client(&network, family));
-            let first = one.ask(PATIENCE).unwrap();
-            assert_eq!(first.peer.ip().to_string(), at::POD[family]);
-            assert_eq!(first.local.to_string(), with_port(at::BACKEND[family], 80));
-            assert_ne!(two.ask(PATIENCE).unwrap().peer, first.peer);
-            assert_eq!(one.ask(PATIENCE).unwrap().peer, first.peer);
-            inside.reaches("akrobateo_lb_open_connections", &[], 0);
-            assert_ne!(one.ask(PATIENCE).unwrap().peer, first.peer, "it was not forgotten");
-            inside.reaches("akrobateo_lb_open_connections", &[], 0);
+            let (client, other_client) = (new_client(&network, family), new_client(&network, family));
+            let first = client.request(REPLY_TIMEOUT).unwrap();
+            assert_eq!(first.peer.ip().to_string(), addr::POD[family]);
+            assert_eq!(first.local.to_string(), with_port(addr::BACKEND[family], 80));
+            assert_ne!(other_client.request(REPLY_TIMEOUT).unwrap().peer, first.peer);
+            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, first.peer);
+            proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);
+            assert_ne!(
+                client.request(REPLY_TIMEOUT).unwrap().peer,
+                first.peer,
+                "the session has not expired"
+            );
+            proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);
         }
-        assert_eq!(inside.metric("akrobateo_lb_connections_total", &["udp", "IPv6"]), 3);
-        assert_eq!(inside.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"in\""]), 4);
-        assert!(inside.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"out\""]) > 4);
+        assert_eq!(proxy.metric("akrobateo_lb_connections_total", &["udp", "IPv6"]), 3);
+        assert_eq!(proxy.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"in\""]), 4);
+        assert!(proxy.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"out\""]) > 4);
     });
 }
 
 #[test]
-fn when_there_are_too_many_flows_the_unanswered_make_way_and_the_answered_stay() {
+fn session_limit_evicts_unanswered_sessions_and_keeps_answered_ones() {
     isolated(|| {
-        let network = network();
+        let network = network_with_backend();
         let forwards = ["udp/80=10.96.3.7:80", "udp/81=10.96.3.8:9"];
-        let inside = Inside::new(&network.pod, &forwards, |settings| {
+        let proxy = EmbeddedProxy::new(&network.pod, &forwards, |settings| {
             settings.workers = 1;
-            settings.flows = 4;
+            settings.udp_sessions = 4;
         });
-        let answered: Vec<_> = (0..2).map(|_| client(&network, 0)).collect();
-        let peers: Vec<_> = answered.iter().map(|flow| flow.ask(PATIENCE).unwrap().peer).collect();
+        let answered_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
+        let peers: Vec<_> =
+            answered_clients.iter().map(|client| client.request(REPLY_TIMEOUT).unwrap().peer).collect();
         for _ in 0..20 {
-            let nobody = Datagrams::new(&network.client, at::CLIENT[0], &with_port(at::POD[0], 81));
-            nobody.send();
+            let unanswered_client =
+                UdpClient::new(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 81));
+            unanswered_client.send();
         }
-        inside.reaches("akrobateo_lb_connections_total", &["port=\"81\""], 20);
-        assert_eq!(inside.metric("akrobateo_lb_open_connections", &[]), 4);
-        for (flow, peer) in answered.iter().zip(peers) {
-            assert_eq!(flow.ask(PATIENCE).unwrap().peer, peer);
+        proxy.wait_for_metric("akrobateo_lb_connections_total", &["port=\"81\""], 20);
+        assert_eq!(proxy.metric("akrobateo_lb_open_connections", &[]), 4);
+        for (client, peer) in answered_clients.iter().zip(peers) {
+            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, peer);
         }
-        let more: Vec<_> = (0..2).map(|_| client(&network, 0)).collect();
-        for flow in &more {
-            flow.ask(PATIENCE).unwrap();
+        let new_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
+        for client in &new_clients {
+            client.request(REPLY_TIMEOUT).unwrap();
         }
-        client(&network, 0).ask(IMPATIENCE).unwrap_err();
-        assert_eq!(inside.metric("akrobateo_lb_dropped_datagrams_total", &["port=\"80\""]), 1);
+        new_client(&network, 0).request(NO_REPLY_TIMEOUT).unwrap_err();
+        assert_eq!(proxy.metric("akrobateo_lb_dropped_datagrams_total", &["port=\"80\""]), 1);
     });
 }
 
 #[test]
-fn a_target_that_is_away_is_counted_and_found_again() {
+fn session_recovers_when_its_target_is_back() {
     isolated(|| {
         let network = Network::new();
-        let inside = Inside::new(&network.pod, &FORWARDS, |_| {});
-        let flow = client(&network, 0);
-        flow.ask(IMPATIENCE).unwrap_err();
-        inside.reaches("akrobateo_lb_dial_failures_total", &["udp", "IPv4", "refused"], 1);
-        serve_udp(&network.backend, &with_port(at::BACKEND[0], 80));
-        flow.ask(PATIENCE).unwrap();
+        let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |_| {});
+        let client = new_client(&network, 0);
+        client.request(NO_REPLY_TIMEOUT).unwrap_err();
+        proxy.wait_for_metric("akrobateo_lb_dial_failures_total", &["udp", "IPv4", "refused"], 1);
+        serve_udp(&network.backend, &with_port(addr::BACKEND[0], 80));
+        client.request(REPLY_TIMEOUT).unwrap();
     });
 }
 
 #[test]
-fn sigterm_ends_it_when_the_flows_have_been_quiet_for_a_while() {
+fn draining_proxy_exits_after_its_sessions_are_silent() {
     isolated(|| {
-        let network = network();
-        let line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
-        let mut proxy = ready(&network.pod, line);
-        let flow = client(&network, 0);
-        flow.ask(PATIENCE).unwrap();
+        let network = network_with_backend();
+        let command_line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
+        let mut proxy = start_proxy(&network.pod, command_line);
+        let client = new_client(&network, 0);
+        // The silence counts from the last datagram. The proxy must be older than the silence that it waits for.
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(4) {
+            client.request(REPLY_TIMEOUT).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
         proxy.signal(Signal::TERM);
-        proxy.logs("draining");
-        flow.ask(PATIENCE).unwrap();
-        client(&network, 0).ask(IMPATIENCE).unwrap_err();
-        let (exit, after) = proxy.end();
-        assert!(exit.success() && after > Duration::from_secs(1), "{exit} after {after:?}");
+        proxy.wait_for_log("draining");
+        client.request(REPLY_TIMEOUT).unwrap();
+        new_client(&network, 0).request(NO_REPLY_TIMEOUT).unwrap_err();
+        let (exit, elapsed) = proxy.wait_for_exit();
+        assert!(exit.success() && elapsed > Duration::from_secs(1), "{exit} after {elapsed:?}");
     });
 }

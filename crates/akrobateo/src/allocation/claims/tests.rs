@@ -1,4 +1,4 @@
-//! Port ownership: examples, and what must hold for any Services and nodes in any order.
+//! Port allocation: examples, and properties that hold for any Services and nodes in any order.
 
 use akrobateo_core::Protocol;
 use proptest::prelude::*;
@@ -7,7 +7,11 @@ use super::*;
 use crate::decide::fixtures::{key, node};
 use crate::spec::parse_node_selector;
 
-fn age(seconds: i64) -> Precedence {
+fn tcp(port: u16) -> HostPort {
+    HostPort { protocol: Protocol::Tcp, port }
+}
+
+fn precedence(seconds: i64) -> Precedence {
     Precedence { created: Timestamp::from_second(seconds).unwrap(), uid: format!("uid-{seconds}") }
 }
 
@@ -15,163 +19,177 @@ fn claim(name: &str, created: i64, ports: &[u16], selector: &str) -> PortClaim {
     let requirements = parse_node_selector(selector).unwrap();
     PortClaim {
         key: key(name),
-        age: age(created),
-        ports: ports.iter().map(|&port| (Protocol::Tcp, port)).collect(),
-        nodes: NodeSet::Selected(NodeChoice { requirements, tolerations: Vec::new() }),
+        precedence: precedence(created),
+        ports: ports.iter().map(|&port| tcp(port)).collect(),
+        nodes: NodeSet::Selected(NodeSelection { requirements, tolerations: Vec::new() }),
     }
 }
 
 fn nodes(names: &[&str]) -> Vec<NodeInfo> {
-    names.iter().map(|name| NodeInfo::of(&node(name).label("name", name).build())).collect()
+    names.iter().map(|name| NodeInfo::from_node(&node(name).label("name", name).build())).collect()
 }
 
-fn verdict(claims: &[PortClaim], name: &str) -> Allocation {
-    ownership(claims, &nodes(&["n1", "n2", "n3"]), &NodePorts::new()).remove(&key(name)).unwrap()
+/// Allocates on three nodes and returns the allocation of one claim.
+fn allocate(claims: &[PortClaim], name: &str) -> Allocation {
+    allocate_claims(claims, &nodes(&["n1", "n2", "n3"]), &NodePorts::new()).remove(&key(name)).unwrap()
 }
 
 #[test]
-fn the_oldest_owns_a_port_and_the_younger_gets_nothing() {
+fn the_oldest_service_owns_a_port_and_younger_ones_get_no_node() {
     let claims = [claim("young", 2, &[80], ""), claim("old", 1, &[80, 443], "")];
-    assert_eq!(verdict(&claims, "old"), Allocation::default());
-    let young = verdict(&claims, "young");
+    assert_eq!(allocate(&claims, "old"), Allocation::default());
+    let young = allocate(&claims, "young");
     assert!(young.no_node_left);
     assert_eq!(young.conflicts.len(), 1);
     assert_eq!(young.conflicts[0].owner, key("old"));
 }
 
 #[test]
-fn services_on_disjoint_nodes_share_a_port() {
+fn services_on_different_nodes_share_a_port() {
     let claims = [claim("a", 1, &[80], "name=n1"), claim("b", 2, &[80], "name!=n1")];
-    assert_eq!(verdict(&claims, "b"), Allocation::default());
+    assert_eq!(allocate(&claims, "b"), Allocation::default());
 }
 
 #[test]
-fn where_only_some_nodes_overlap_the_younger_keeps_off_those() {
+fn the_younger_service_loses_only_the_nodes_that_overlap() {
     let claims = [claim("a", 1, &[80], "name=n1"), claim("b", 2, &[80], "")];
-    let verdict = verdict(&claims, "b");
-    assert!(!verdict.no_node_left);
-    assert_eq!(verdict.excluded_nodes, BTreeSet::from(["n1".to_owned()]));
-    assert_eq!(verdict.conflicts[0].node.as_deref(), Some("n1"));
+    let allocation = allocate(&claims, "b");
+    assert!(!allocation.no_node_left);
+    assert_eq!(allocation.excluded_nodes, BTreeSet::from(["n1".to_owned()]));
+    assert_eq!(allocation.conflicts[0].node.as_deref(), Some("n1"));
 }
 
 #[test]
-fn a_loser_holds_nothing_so_that_its_other_ports_are_free_for_younger_ones() {
+fn a_conflict_names_the_first_node_for_every_port() {
+    let claims = [claim("a", 1, &[80, 443], "name in (n1,n2)"), claim("b", 2, &[80, 443], "")];
+    let nodes_of = |nodes: &[NodeInfo]| {
+        let allocation = allocate_claims(&claims, nodes, &NodePorts::new()).remove(&key("b")).unwrap();
+        allocation.conflicts.into_iter().map(|conflict| conflict.node.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(nodes_of(&nodes(&["n1", "n3"])), ["n1", "n1"]);
+    assert_eq!(nodes_of(&nodes(&["n1", "n2", "n3"])), ["n1", "n1"]);
+}
+
+#[test]
+fn a_service_without_nodes_owns_no_port() {
     let claims = [claim("a", 1, &[80], ""), claim("b", 2, &[80, 443], ""), claim("c", 3, &[443], "")];
-    assert!(verdict(&claims, "b").no_node_left);
-    assert_eq!(verdict(&claims, "c"), Allocation::default());
+    assert!(allocate(&claims, "b").no_node_left);
+    assert_eq!(allocate(&claims, "c"), Allocation::default());
 }
 
 #[test]
-fn a_node_port_is_held_on_every_node() {
-    let held = NodePorts::from([((Protocol::Tcp, 30_080), key("np"))]);
+fn a_node_port_is_in_use_on_every_node() {
+    let node_ports = NodePorts::from([(tcp(30_080), key("np"))]);
     let claims = [claim("a", 1, &[30_080], "")];
-    let verdict = ownership(&claims, &nodes(&["n1"]), &held).remove(&key("a")).unwrap();
-    assert!(verdict.no_node_left);
-    assert_eq!(verdict.conflicts, [Conflict { port: (Protocol::Tcp, 30_080), node: None, owner: key("np") }]);
+    let allocation = allocate_claims(&claims, &nodes(&["n1"]), &node_ports).remove(&key("a")).unwrap();
+    assert!(allocation.no_node_left);
+    assert_eq!(allocation.conflicts, [Conflict { port: tcp(30_080), node: None, owner: key("np") }]);
 }
 
 #[test]
-fn the_last_good_proxies_of_a_refused_service_keep_their_ports() {
-    let mut refused = claim("refused", 9, &[80], "");
-    refused.nodes = NodeSet::Running(BTreeSet::from(["n2".to_owned()]));
-    let claims = [claim("old", 1, &[80], ""), refused];
-    assert_eq!(verdict(&claims, "old").excluded_nodes, BTreeSet::from(["n2".to_owned()]));
+fn the_running_proxies_of_a_rejected_service_keep_their_ports() {
+    let mut rejected = claim("rejected", 9, &[80], "");
+    rejected.nodes = NodeSet::Running(BTreeSet::from(["n2".to_owned()]));
+    let claims = [claim("old", 1, &[80], ""), rejected];
+    assert_eq!(allocate(&claims, "old").excluded_nodes, BTreeSet::from(["n2".to_owned()]));
 }
 
 #[test]
-fn tcp_and_udp_do_not_meet() {
+fn a_tcp_port_and_a_udp_port_do_not_conflict() {
     let mut udp = claim("udp", 2, &[], "");
-    udp.ports.insert((Protocol::Udp, 53));
-    assert_eq!(verdict(&[claim("tcp", 1, &[53], ""), udp], "udp"), Allocation::default());
+    udp.ports.insert(HostPort { protocol: Protocol::Udp, port: 53 });
+    assert_eq!(allocate(&[claim("tcp", 1, &[53], ""), udp], "udp"), Allocation::default());
 }
 
 const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
 
 fn any_claims() -> impl Strategy<Value = Vec<PortClaim>> {
     let ports = prop::collection::btree_set(80_u16..86, 1..4);
-    let subset = prop::sample::subsequence(&NODES[..], 0..=NODES.len());
-    prop::collection::vec((ports, subset, 0_i64..5), 1..9).prop_map(|claims| {
-        let made = claims.into_iter().enumerate().map(|(index, (ports, subset, created))| {
-            let selector =
-                if subset.is_empty() { String::new() } else { format!("name in ({})", subset.join(",")) };
+    let node_names = prop::sample::subsequence(&NODES[..], 0..=NODES.len());
+    prop::collection::vec((ports, node_names, 0_i64..5), 1..9).prop_map(|claims| {
+        let claims = claims.into_iter().enumerate().map(|(index, (ports, node_names, created))| {
+            let selector = if node_names.is_empty() {
+                String::new()
+            } else {
+                format!("name in ({})", node_names.join(","))
+            };
             let ports: Vec<u16> = ports.into_iter().collect();
             let mut claim = claim(&format!("s{index}"), created, &ports, &selector);
-            claim.age.uid = format!("uid-{index}");
+            claim.precedence.uid = format!("uid-{index}");
             claim
         });
-        made.collect()
+        claims.collect()
     })
 }
 
-/// The nodes on which a claim's proxies run.
-fn granted(
+/// Returns the nodes on which a claim got its ports.
+fn allocated_nodes(
     claim: &PortClaim,
-    verdicts: &HashMap<ServiceKey, Allocation>,
+    allocations: &HashMap<ServiceKey, Allocation>,
     nodes: &[NodeInfo],
 ) -> BTreeSet<String> {
-    let verdict = &verdicts[&claim.key];
-    let chosen = nodes.iter().filter(|node| claim.nodes.includes(node)).map(|node| node.name.clone());
-    if verdict.no_node_left {
-        BTreeSet::new()
-    } else {
-        chosen.filter(|name| !verdict.excluded_nodes.contains(name)).collect()
+    let allocation = &allocations[&claim.key];
+    if allocation.no_node_left {
+        return BTreeSet::new();
     }
+    let selected = nodes.iter().filter(|node| claim.nodes.contains(node)).map(|node| node.name.clone());
+    selected.filter(|name| !allocation.excluded_nodes.contains(name)).collect()
 }
 
 proptest! {
     #[test]
-    fn on_every_node_a_port_has_at_most_one_owner(claims in any_claims()) {
+    fn a_port_has_at_most_one_owner_on_every_node(claims in any_claims()) {
         let nodes = nodes(&NODES);
-        let verdicts = ownership(&claims, &nodes, &NodePorts::new());
-        let mut held = BTreeSet::new();
+        let allocations = allocate_claims(&claims, &nodes, &NodePorts::new());
+        let mut owned = BTreeSet::new();
         for claim in &claims {
-            for node in granted(claim, &verdicts, &nodes) {
+            for node in allocated_nodes(claim, &allocations, &nodes) {
                 for port in &claim.ports {
-                    prop_assert!(held.insert((node.clone(), *port)), "{node} {port:?} twice");
+                    prop_assert!(owned.insert((node.clone(), *port)), "{node} {port} twice");
                 }
             }
         }
     }
 
     #[test]
-    fn who_keeps_off_a_node_gives_way_to_an_older_one_that_is_there(claims in any_claims()) {
+    fn a_node_is_excluded_only_if_an_older_service_has_a_port_there(claims in any_claims()) {
         let nodes = nodes(&NODES);
-        let verdicts = ownership(&claims, &nodes, &NodePorts::new());
+        let allocations = allocate_claims(&claims, &nodes, &NodePorts::new());
         for claim in &claims {
-            for node in &verdicts[&claim.key].excluded_nodes {
-                let older = claims.iter().any(|other| {
-                    other.age < claim.age
-                        && !other.ports.is_disjoint(&claim.ports)
-                        && granted(other, &verdicts, &nodes).contains(node)
+            for node in &allocations[&claim.key].excluded_nodes {
+                let has_older_owner = claims.iter().any(|older| {
+                    older.precedence < claim.precedence
+                        && !older.ports.is_disjoint(&claim.ports)
+                        && allocated_nodes(older, &allocations, &nodes).contains(node)
                 });
-                prop_assert!(older, "{} keeps off {node} for nobody", claim.key);
+                prop_assert!(has_older_owner, "{} has no conflict on {node}", claim.key);
             }
         }
     }
 
     #[test]
-    fn the_order_of_services_and_nodes_changes_nothing(
+    fn the_order_of_services_and_nodes_does_not_matter(
         (claims, shuffled) in any_claims().prop_flat_map(|claims| (Just(claims.clone()), Just(claims).prop_shuffle())),
     ) {
         let nodes = nodes(&NODES);
         let reversed: Vec<_> = nodes.iter().rev().cloned().collect();
-        let one = ownership(&claims, &nodes, &NodePorts::new());
-        let other = ownership(&shuffled, &reversed, &NodePorts::new());
+        let in_order = allocate_claims(&claims, &nodes, &NodePorts::new());
+        let in_other_order = allocate_claims(&shuffled, &reversed, &NodePorts::new());
         for claim in &claims {
-            let (one, other) = (&one[&claim.key], &other[&claim.key]);
-            prop_assert_eq!((&one.excluded_nodes, one.no_node_left), (&other.excluded_nodes, other.no_node_left));
+            let (left, right) = (&in_order[&claim.key], &in_other_order[&claim.key]);
+            prop_assert_eq!((&left.excluded_nodes, left.no_node_left), (&right.excluded_nodes, right.no_node_left));
         }
     }
 
     #[test]
-    fn a_newcomer_disturbs_nobody(claims in any_claims()) {
+    fn a_new_service_does_not_change_the_allocations_of_older_ones(claims in any_claims()) {
         let nodes = nodes(&NODES);
-        let newest = claims.iter().max_by(|one, other| one.age.cmp(&other.age)).unwrap().clone();
-        let before: Vec<_> = claims.iter().filter(|claim| claim.key != newest.key).cloned().collect();
-        let (with, without) =
-            (ownership(&claims, &nodes, &NodePorts::new()), ownership(&before, &nodes, &NodePorts::new()));
-        for claim in &before {
-            prop_assert_eq!(&with[&claim.key], &without[&claim.key]);
+        let newest = claims.iter().max_by(|left, right| left.precedence.cmp(&right.precedence)).unwrap().clone();
+        let older: Vec<_> = claims.iter().filter(|claim| claim.key != newest.key).cloned().collect();
+        let with_newest = allocate_claims(&claims, &nodes, &NodePorts::new());
+        let without_newest = allocate_claims(&older, &nodes, &NodePorts::new());
+        for claim in &older {
+            prop_assert_eq!(&with_newest[&claim.key], &without_newest[&claim.key]);
         }
     }
 }

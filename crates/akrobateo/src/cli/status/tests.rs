@@ -8,68 +8,67 @@ fn nodes() -> Vec<Node> {
     ["n1", "n2"].map(|name| node(name).internal(&format!("10.0.0.{}", &name[1..])).build()).into()
 }
 
-fn rows_of(services: Vec<Service>, pods: Vec<Pod>) -> Vec<Row> {
-    rows(&cluster(services, &nodes(), pods), None)
+fn status_of(services: Vec<Service>, pods: Vec<Pod>) -> Vec<StatusRow> {
+    status_rows(&cluster(services, &nodes(), pods), None)
 }
 
 #[test]
-fn a_service_that_answers_is_a_line_with_its_addresses() {
+fn status_shows_an_exposed_service_with_its_addresses() {
     let web = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
-    let rows = rows_of(vec![web], vec![pod("a").on("n1").ready().build(), pod("b").on("n2").build()]);
+    let rows = status_of(vec![web], vec![pod("a").on("n1").ready().build(), pod("b").on("n2").build()]);
     assert_eq!(
-        text(&rows, Style(false)),
+        format_rows(&rows, Style::Plain),
         "NAMESPACE   NAME   CLASS   PORTS    READY   ADDRESSES   STATE     WHY\n\
          default     web    -       80/TCP   1/2     10.0.0.1    Exposed\n"
     );
-    assert!(!rows[0].is_trouble());
+    assert_eq!(rows[0].health(), Health::Healthy);
 }
 
 #[test]
-fn a_port_conflict_is_trouble_and_is_explained() {
+fn port_conflict_is_failing_and_names_the_owner() {
     let old = service("old").tcp(80).created(1).build();
     let young = service("young").tcp(80).created(2).build();
-    let rows = rows_of(vec![young, old], Vec::new());
+    let rows = status_of(vec![young, old], Vec::new());
     let young = rows.iter().find(|row| row.name == "young").unwrap();
-    assert!(young.is_trouble());
+    assert!(young.is_failing());
     assert_eq!(young.reason.as_deref(), Some("PortConflict"));
-    assert!(young.message.as_ref().unwrap().contains("belongs to Service default/old"));
+    assert!(young.message.as_ref().unwrap().contains("default/old"));
     assert_eq!((young.ready, young.wanted), (0, 0));
 }
 
 #[test]
-fn another_class_is_shown_and_is_no_trouble_of_ours() {
-    let rows = rows_of(vec![service("web").tcp(80).class("example.com/lb").build()], Vec::new());
-    assert!(!rows[0].is_trouble());
-    let text = text(&rows, Style(false));
-    assert!(text.contains("NotServed") && text.contains("another implementation's"), "{text}");
+fn service_of_another_class_is_shown_and_not_failing() {
+    let rows = status_of(vec![service("web").tcp(80).class("example.com/lb").build()], Vec::new());
+    assert_eq!(rows[0].health(), Health::NotApplicable);
+    let text = format_rows(&rows, Style::Plain);
+    assert!(text.contains("NotServed") && text.contains("example.com/lb"), "{text}");
 }
 
 #[test]
-fn an_operator_that_publishes_nothing_is_suspected() {
-    let rows = rows_of(vec![service("web").tcp(80).build()], vec![pod("a").on("n1").ready().build()]);
-    assert!(rows[0].is_trouble());
-    assert!(rows[0].message.as_ref().unwrap().contains("does it run?"));
+fn ready_proxies_without_published_addresses_are_failing() {
+    let rows = status_of(vec![service("web").tcp(80).build()], vec![pod("a").on("n1").ready().build()]);
+    assert!(rows[0].is_failing());
+    assert!(rows[0].message.as_ref().unwrap().contains("check that the operator runs"));
 }
 
 #[test]
-fn other_types_and_other_namespaces_are_left_out() {
+fn status_leaves_out_other_types_and_other_namespaces() {
     let cluster = cluster(
-        vec![service("inner").tcp(80).kind("ClusterIP").build(), service("web").tcp(80).build()],
+        vec![service("inner").tcp(80).service_type("ClusterIP").build(), service("web").tcp(80).build()],
         &nodes(),
         Vec::new(),
     );
-    assert_eq!(rows(&cluster, None).len(), 1);
-    assert!(rows(&cluster, Some("shop")).is_empty());
-    assert_eq!(text(&[], Style(false)), "no Services of type LoadBalancer\n");
+    assert_eq!(status_rows(&cluster, None).len(), 1);
+    assert!(status_rows(&cluster, Some("shop")).is_empty());
+    assert_eq!(format_rows(&[], Style::Plain), "no Services of type LoadBalancer\n");
 }
 
 #[test]
-fn json_has_every_address() {
-    let rows = rows_of(vec![service("web").tcp(80).build()], Vec::new());
+fn json_output_has_the_documented_keys() {
+    let rows = status_of(vec![service("web").tcp(80).build()], Vec::new());
     let json = serde_json::to_value(&rows).unwrap();
     assert_eq!(json[0]["name"], "web");
     assert_eq!(json[0]["wanted"], 2);
+    assert_eq!(json[0]["ours"], true);
     assert_eq!(json[0]["addresses"], serde_json::json!([]));
-    let many = ["a", "b", "c", "d", "e"].map(str::to_owned);
-    assert_eq!(shortened(&many), "a,b,c,+2");
 }

@@ -1,4 +1,4 @@
-//! The `echo` program: a server that says who asked it, and its client. Reads the arguments; does no other I/O.
+//! The `echo` program: a server that returns the client's address, and its client. Parses the arguments.
 
 mod client;
 mod server;
@@ -10,35 +10,43 @@ use std::time::Duration;
 use e2e::Target;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-const USAGE: &str = "usage: echo PORT|FIRST-LAST...                      serve TCP and UDP on these ports
-       echo client tcp|udp ADDRESS PORT [SECONDS]  ask once, print the answer
-       echo batch SECONDS PROTOCOL/ADDRESS/PORT... ask all at once, print one line for each
-       echo session ADDRESS PORT [COUNT]           send lines over one TCP connection, print what returns;
-                                                   over COUNT, once it has returned over all of them
-       echo insist ADDRESS PORT SECONDS [BYTES]    send datagrams of one flow until one is answered, by as
-                                                   many bytes; print the answer
-       echo flood ADDRESS PORT                     send a datagram from each port above 1023";
+const USAGE: &str = "\
+usage: echo PORT|FIRST-LAST...
+         serve TCP and UDP on these ports
+       echo client tcp|udp ADDRESS PORT [SECONDS]
+         send one request, and print the answer
+       echo batch SECONDS PROTOCOL/ADDRESS/PORT...
+         send a request to each target at the same time, and print one line for each
+       echo session ADDRESS PORT [COUNT]
+         open COUNT TCP connections (default 1), send each line of the standard input over all of them,
+         and print the line when all of them have returned it
+       echo send-until-answered ADDRESS PORT SECONDS [BYTES]
+         send UDP datagrams of BYTES bytes from one socket until one is answered, and print the answer
+       echo flood ADDRESS PORT
+         send one UDP datagram from each source port above 1023";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Of connections, and of bytes in a datagram.
+/// The largest number of connections, and of bytes in a datagram.
 const MAX_COUNT: usize = 60_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    raise_the_limit_of_files();
-    let outcome = match args.as_slice() {
+    raise_open_file_limit();
+    let result = match args.as_slice() {
         [] => Err(USAGE.to_owned()),
         ["client", args @ ..] => client(args).await,
         ["batch", seconds, targets @ ..] => batch(seconds, targets).await,
         ["session", host, port] => session(host, port, "1"),
         ["session", host, port, count] => session(host, port, count),
         ["flood", host, port] => flood(host, port),
-        ["insist", host, port, seconds] => insist(host, port, seconds, "1").await,
-        ["insist", host, port, seconds, bytes] => insist(host, port, seconds, bytes).await,
+        ["send-until-answered", host, port, seconds] => send_until_answered(host, port, seconds, "1").await,
+        ["send-until-answered", host, port, seconds, bytes] => {
+            send_until_answered(host, port, seconds, bytes).await
+        }
         ports => serve(ports).await,
     };
-    match outcome {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("echo: {reason}");
@@ -47,8 +55,9 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Each connection takes one, and the usual limit is 1,024. Where it can't be raised, connections beyond it fail.
-fn raise_the_limit_of_files() {
+/// Raises the soft limit of open files to the hard limit, because each connection needs a descriptor and the usual soft
+/// limit is 1,024. If this fails, connections beyond the limit fail.
+fn raise_open_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
@@ -60,12 +69,12 @@ async fn client(args: &[&str]) -> Result<(), String> {
         _ => return Err(USAGE.to_owned()),
     };
     let timeout = seconds.map_or(Ok(DEFAULT_TIMEOUT), parse_seconds)?;
-    println!("{}", client::ask(parse(&target)?, timeout).await?);
+    println!("{}", client::send_request(parse_target(&target)?, timeout).await?);
     Ok(())
 }
 
 async fn batch(seconds: &str, targets: &[&str]) -> Result<(), String> {
-    let targets = targets.iter().map(|target| parse(target)).collect::<Result<Vec<_>, _>>()?;
+    let targets = targets.iter().map(|target| parse_target(target)).collect::<Result<Vec<_>, _>>()?;
     if client::batch(&targets, parse_seconds(seconds)?).await {
         Ok(())
     } else {
@@ -82,9 +91,9 @@ fn flood(host: &str, port: &str) -> Result<(), String> {
     client::flood(parse_address(host, port)?).map_err(|error| error.to_string())
 }
 
-async fn insist(host: &str, port: &str, seconds: &str, bytes: &str) -> Result<(), String> {
+async fn send_until_answered(host: &str, port: &str, seconds: &str, bytes: &str) -> Result<(), String> {
     let (server, length) = (parse_address(host, port)?, parse_count(bytes)?);
-    let answer = client::insist(server, length, parse_seconds(seconds)?).await;
+    let answer = client::send_until_answered(server, length, parse_seconds(seconds)?).await;
     println!("{}", answer.map_err(|error| error.to_string())?);
     Ok(())
 }
@@ -94,32 +103,39 @@ async fn serve(ports: &[&str]) -> Result<(), String> {
     server::serve(ranges.into_iter().flatten()).await.map_err(|error| error.to_string())
 }
 
-fn parse(target: &str) -> Result<Target, String> {
+fn parse_target(target: &str) -> Result<Target, String> {
     target.parse().map_err(|error: e2e::ParseTargetError| error.to_string())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| format!("{text:?} is not a number of seconds"))
+    let seconds =
+        text.parse().map_err(|_| format!("{text:?} is not a number of seconds; expected for example 1.5"))?;
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| format!("{text:?} is not a number of seconds; expected for example 1.5"))
 }
 
 fn parse_address(host: &str, port: &str) -> Result<SocketAddr, String> {
-    let host: IpAddr = host.parse().map_err(|_| format!("{host:?} is not an IP address"))?;
+    let host: IpAddr =
+        host.parse().map_err(|_| format!("{host:?} is not an IP address; expected for example 192.0.2.1"))?;
     Ok((host, parse_port(port)?).into())
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=MAX_COUNT).contains(count));
-    count.ok_or_else(|| format!("{text:?} is not a number from 1 to {MAX_COUNT}"))
+    count.ok_or_else(|| format!("{text:?} is not a count; expected a number from 1 to {MAX_COUNT}"))
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
     let port = text.parse().ok().filter(|port| *port != 0);
-    port.ok_or_else(|| format!("{text:?} is not a port, which is a number from 1 to 65535\n{USAGE}"))
+    port.ok_or_else(|| format!("{text:?} is not a port; expected a number from 1 to 65535\n{USAGE}"))
 }
 
 fn parse_range(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = parse_port(first)?..=parse_port(last)?;
-    if range.is_empty() { Err(format!("{text:?} has no ports in it")) } else { Ok(range) }
+    if range.is_empty() {
+        Err(format!("the port range {text:?} is empty; expected FIRST-LAST"))
+    } else {
+        Ok(range)
+    }
 }

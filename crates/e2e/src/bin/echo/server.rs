@@ -1,4 +1,4 @@
-//! Answers on TCP and UDP, over IPv4 and IPv6. Does I/O.
+//! The server: answers on TCP and UDP, over IPv4 and IPv6. Does I/O.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,14 +12,14 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 
 const MAX_DATAGRAM: usize = 65_536;
 
-/// Who this server is.
-struct Identity {
+/// The names that identify this server in its answers.
+struct ServerNames {
     host: String,
     node: String,
 }
 
-impl Identity {
-    fn of_this_machine() -> Self {
+impl ServerNames {
+    fn read() -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "-".to_owned());
         Self {
             host: host.trim().to_owned(),
@@ -28,47 +28,47 @@ impl Identity {
     }
 
     fn answer(&self, protocol: Protocol, port: u16, client: SocketAddr) -> String {
-        // On a socket for both families an IPv4 client looks like ::ffff:192.0.2.1.
+        // A dual-stack socket reports an IPv4 client as ::ffff:192.0.2.1.
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let (host, node) = (self.host.clone(), self.node.clone());
         format!("{}\n", Answer { host, node, protocol, port, client })
     }
 }
 
-/// Serves on all `ports` until SIGTERM.
+/// Serves TCP and UDP on all `ports` until SIGTERM.
 pub(crate) async fn serve(ports: impl Iterator<Item = u16>) -> io::Result<()> {
     let tasks = LocalSet::new();
-    let identity = Rc::new(Identity::of_this_machine());
+    let names = Rc::new(ServerNames::read());
     for port in ports {
         let (tcp, udp) = bind(port).await?;
-        tasks.spawn_local(serve_tcp(tcp, port, identity.clone()));
-        tasks.spawn_local(serve_udp(udp, port, identity.clone()));
+        tasks.spawn_local(serve_tcp(tcp, port, names.clone()));
+        tasks.spawn_local(serve_udp(udp, port, names.clone()));
     }
     let mut terminate = signal(SignalKind::terminate())?;
     tasks.run_until(terminate.recv()).await;
     Ok(())
 }
 
-/// For both families; for IPv4 where the machine has no other.
+/// Binds the sockets of a port for both address families; for IPv4 only if the machine has no IPv6.
 async fn bind(port: u16) -> io::Result<(TcpListener, UdpSocket)> {
-    let any = [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
-    let named = |error| io::Error::other(format!("cannot serve on port {port}: {error}"));
-    let tcp = TcpListener::bind::<&[SocketAddr]>(&any).await.map_err(named)?;
-    Ok((tcp, UdpSocket::bind::<&[SocketAddr]>(&any).await.map_err(named)?))
+    let addresses = [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
+    let to_error = |error| io::Error::other(format!("cannot serve on port {port}: {error}"));
+    let tcp = TcpListener::bind::<&[SocketAddr]>(&addresses).await.map_err(to_error)?;
+    Ok((tcp, UdpSocket::bind::<&[SocketAddr]>(&addresses).await.map_err(to_error)?))
 }
 
-async fn serve_tcp(listener: TcpListener, port: u16, identity: Rc<Identity>) {
+async fn serve_tcp(listener: TcpListener, port: u16, names: Rc<ServerNames>) {
     loop {
-        // A connection that went away before it was accepted concerns nobody.
+        // The error concerns one connection only: its client closed it before it was accepted.
         let Ok((stream, client)) = listener.accept().await else { continue };
-        let answer = identity.answer(Protocol::Tcp, port, client);
-        // So does one that breaks.
-        spawn_local(async move { drop(converse(&stream, &answer).await) });
+        let answer = names.answer(Protocol::Tcp, port, client);
+        // An error ends this connection only, so it is ignored.
+        spawn_local(async move { drop(serve_connection(&stream, &answer).await) });
     }
 }
 
-/// Answers at once, and then repeats what it hears.
-async fn converse(stream: &TcpStream, answer: &str) -> io::Result<()> {
+/// Sends the answer at once, and then returns everything that the client sends.
+async fn serve_connection(stream: &TcpStream, answer: &str) -> io::Result<()> {
     send_all(stream, answer.as_bytes()).await?;
     let mut buffer = [0; 4096];
     loop {
@@ -94,17 +94,17 @@ async fn send_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers each datagram, by at least as many bytes as it has.
-async fn serve_udp(socket: UdpSocket, port: u16, identity: Rc<Identity>) {
+/// Answers each datagram, with at least as many bytes as the datagram has.
+async fn serve_udp(socket: UdpSocket, port: u16, names: Rc<ServerNames>) {
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         match socket.recv_from(&mut buffer).await {
-            // What cannot be sent is lost, as datagrams are.
+            // Send errors are ignored, because UDP is lossy anyway.
             Ok((length, client)) => {
-                let answer = identity.answer(Protocol::Udp, port, client);
+                let answer = names.answer(Protocol::Udp, port, client);
                 drop(socket.send_to(format!("{answer:length$}").as_bytes(), client).await);
             }
-            // An earlier answer was refused: nothing to do, but to let others have their turn.
+            // The kernel reports here that an earlier answer was refused (ICMP port unreachable).
             Err(_) => yield_now().await,
         }
     }

@@ -1,0 +1,52 @@
+//! Decides which warning conntrack's statistics are worth. Pure.
+
+use netfilter::conntrack::Statistics;
+
+/// A reason why conntrack dropped packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConntrackLoss {
+    /// The conntrack table was full: packets were dropped, or entries evicted.
+    TableFull,
+    /// New flows clashed with existing entries.
+    Clash,
+}
+
+impl ConntrackLoss {
+    /// Returns the worst loss in `recent`, the statistics of a short time; `None` if nothing was dropped.
+    pub(super) fn worst(recent: &Statistics) -> Option<Self> {
+        if recent.table_full_drops() > 0 || recent.early_drop > 0 {
+            return Some(Self::TableFull);
+        }
+        (recent.insert_failed > 0).then_some(Self::Clash)
+    }
+
+    /// Returns the text for the log and for the pod's event.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::TableFull => {
+                "the conntrack table is full: new connections are dropped; raise net.netfilter.nf_conntrack_max on \
+                 the node"
+            }
+            Self::Clash => {
+                "new connections were dropped because other connections have their addresses and ports: the source \
+                 ports towards one target may be used up; spread the clients over more nodes"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_table_is_worse_than_a_clash() {
+        let lossless = Statistics { entries: 7, max: Some(8), ..Statistics::default() };
+        let clash = Statistics { insert_failed: 1, drop: 1, ..lossless };
+        assert_eq!(ConntrackLoss::worst(&lossless), None);
+        assert_eq!(ConntrackLoss::worst(&clash), Some(ConntrackLoss::Clash));
+        for full in [Statistics { drop: 2, ..clash }, Statistics { early_drop: 1, ..clash }] {
+            assert_eq!(ConntrackLoss::worst(&full), Some(ConntrackLoss::TableFull), "{full:?}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Limits a repeated log message to one per incident. Pure.
+
+/// Permits one log message, and the next one only after a reset.
+#[derive(Debug, Default)]
+pub(super) struct LogOnce {
+    is_logged: bool,
+}
+
+impl LogOnce {
+    /// Returns true if the message has not been logged since the last reset, and takes it as logged.
+    pub(super) fn permit(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_logged, true)
+    }
+
+    /// Permits the message again, because the incident is over.
+    pub(super) fn reset(&mut self) {
+        self.is_logged = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_is_permitted_once_until_it_is_reset() {
+        let mut log_once = LogOnce::default();
+        assert_eq!([log_once.permit(), log_once.permit()], [true, false]);
+        log_once.reset();
+        assert_eq!([log_once.permit(), log_once.permit()], [true, false]);
+    }
+}

@@ -1,0 +1,123 @@
+//! One of the two sockets of a connection, and its known state. I/O only.
+//!
+//! Epoll reports each change once. A socket therefore counts as readable and writable until a system call shows that it
+//! is not.
+
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown};
+use rustix::pipe::{SpliceFlags, splice};
+
+use super::pipes::{PIPE_CAPACITY, Pipe};
+use super::poller::Readiness;
+
+const SPLICE_FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
+
+/// The client or the target of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    socket: OwnedFd,
+    readable: bool,
+    writable: bool,
+    /// The end of the stream, or an error, follows the bytes that have arrived.
+    closing: bool,
+}
+
+impl Peer {
+    pub(super) const fn new(socket: OwnedFd) -> Self {
+        Self { socket, readable: true, writable: true, closing: false }
+    }
+
+    pub(super) const fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    pub(super) const fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    pub(super) const fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Adds the changes that epoll reported to the known state.
+    pub(super) const fn record_readiness(&mut self, readiness: Readiness) {
+        self.readable |= readiness.is_readable();
+        self.writable |= readiness.is_writable();
+        self.closing |= readiness.is_closing();
+    }
+
+    /// Records that a read returned all bytes that had arrived. The next bytes cause a new event.
+    pub(super) const fn mark_drained(&mut self) {
+        // The end of the stream may have been reported already and causes no new event.
+        self.readable = self.closing;
+    }
+
+    /// Reads into `buffer`. Returns `None` if no bytes are available now, and `Some(0)` at the end of the stream.
+    pub(super) fn receive(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<Option<usize>, Errno> {
+        let received = recv(&self.socket, buffer, flags).map(|(len, _)| len);
+        self.on_received(received)
+    }
+
+    /// Splices into `pipe`. Returns the same as [`Peer::receive`].
+    pub(super) fn splice_into(&mut self, pipe: &Pipe) -> Result<Option<usize>, Errno> {
+        let received = splice(&self.socket, None, &pipe.write, None, PIPE_CAPACITY, SPLICE_FLAGS);
+        self.on_received(received)
+    }
+
+    const fn on_received(&mut self, received: Result<usize, Errno>) -> Result<Option<usize>, Errno> {
+        match received {
+            Ok(len) => Ok(Some(len)),
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                Ok(None)
+            }
+            Err(Errno::INTR) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends `bytes`. Returns the number of bytes that the kernel took.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        let sent = send(&self.socket, bytes, SendFlags::NOSIGNAL);
+        self.on_sent(sent, bytes.len())
+    }
+
+    /// Sends `header` and `bytes` with one system call. Returns the number of bytes of both that the kernel took.
+    pub(super) fn send_with_header(&mut self, header: &[u8], bytes: &[u8]) -> Result<usize, Errno> {
+        let parts = [IoSlice::new(header), IoSlice::new(bytes)];
+        let sent = sendmsg(&self.socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
+        self.on_sent(sent, header.len() + bytes.len())
+    }
+
+    /// Splices `len` bytes out of `pipe`. Returns the number of bytes that the kernel took.
+    pub(super) fn splice_from(&mut self, pipe: &Pipe, len: usize) -> Result<usize, Errno> {
+        let sent = splice(&pipe.read, None, &self.socket, None, len, SPLICE_FLAGS);
+        // A splice may stop early although the socket takes more.
+        self.on_sent(sent, 0)
+    }
+
+    /// Fewer bytes than `expected` mean that the kernel's buffer is full.
+    const fn on_sent(&mut self, sent: Result<usize, Errno>, expected: usize) -> Result<usize, Errno> {
+        match sent {
+            Ok(sent) => {
+                self.writable = sent >= expected;
+                Ok(sent)
+            }
+            Err(Errno::AGAIN) => {
+                self.writable = false;
+                Ok(0)
+            }
+            Err(Errno::INTR) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the stream to the peer. The stream from the peer stays open.
+    pub(super) fn shutdown_write(&self) {
+        // Fails only if the peer is gone. The other direction notices that.
+        let _ = shutdown(&self.socket, Shutdown::Write);
+    }
+}

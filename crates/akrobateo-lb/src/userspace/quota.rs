@@ -1,0 +1,36 @@
+//! A limit on the number of objects that all workers together may have open. No I/O.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A number of places that all threads share.
+#[derive(Debug)]
+pub(super) struct Quota {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Quota {
+    pub(super) const fn new(limit: usize) -> Self {
+        Self { limit, used: AtomicUsize::new(0) }
+    }
+
+    /// Takes one place. Returns false if none is free.
+    pub(super) fn try_acquire(&self) -> bool {
+        let acquired = self.used.fetch_add(1, Relaxed) < self.limit;
+        if !acquired {
+            self.release();
+        }
+        acquired
+    }
+
+    /// Returns one place.
+    pub(super) fn release(&self) {
+        self.used.fetch_sub(1, Relaxed);
+    }
+
+    /// Returns the number of places in use.
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+}

@@ -1,0 +1,169 @@
+//! The TCP connections of one worker: connects, dispatches events, and closes expired connections. I/O only.
+
+use super::connection::{Connection, Stage};
+use super::inbox::Client;
+use super::poller::{Readiness, Token};
+use super::settings::{Settings, milliseconds};
+use super::slab::{Key, Slab};
+use super::sockets::{connect_tcp, reset_on_close};
+use super::stats::{DialFailure, add};
+use super::transfer::Progress;
+use super::worker_context::WorkerContext;
+
+/// Age of a connection from which it gets keep-alive probes to its target, in milliseconds. Shorter connections save
+/// the system calls.
+const KEEPALIVE_AFTER: u64 = 5_000;
+
+/// The TCP connections of one worker.
+#[derive(Debug)]
+pub(super) struct TcpSessions {
+    connections: Slab<Connection>,
+    /// See [`Settings::connect_timeout`]; in milliseconds.
+    connect_timeout: u64,
+    /// See [`Settings::idle_timeout`]; in milliseconds.
+    idle_timeout: u64,
+}
+
+impl TcpSessions {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            connections: Slab::new(),
+            connect_timeout: milliseconds(settings.connect_timeout),
+            idle_timeout: milliseconds(settings.idle_timeout),
+        }
+    }
+
+    /// Returns whether there are no connections.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.connections.len() == 0
+    }
+
+    /// Starts to connect an accepted client to its target.
+    pub(super) fn connect(&mut self, client: Client, context: &mut WorkerContext) {
+        let port_index = client.port_index;
+        add(&context.stats.port(port_index).opened, 1);
+        let target = match connect_tcp(context.shared.ports[port_index].target) {
+            Ok(target) => target,
+            Err(error) => {
+                reset_on_close(&client.socket);
+                count_closed(port_index, context);
+                return context.record_dial_failure(port_index, error.into());
+            }
+        };
+        let key = self.connections.insert(Connection::new(client, target, context.now()));
+        context.schedule_sweep(context.now() + self.connect_timeout);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Err(error) = context.poller.add(connection.target_socket(), Token::Target(key)) {
+            context.record_dial_failure(port_index, error.into());
+            self.close(key, context);
+        }
+    }
+
+    /// Handles an event of a connection's client.
+    pub(super) fn on_client_ready(&mut self, key: Key, readiness: Readiness, context: &mut WorkerContext) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.on_client_ready(readiness);
+        if pump(key, connection, context) == Progress::Finished {
+            self.close(key, context);
+        }
+    }
+
+    /// Handles an event of a connection's target.
+    pub(super) fn on_target_ready(&mut self, key: Key, readiness: Readiness, context: &mut WorkerContext) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.on_target_ready(readiness);
+        let progress = match connection.stage() {
+            Stage::Open => pump(key, connection, context),
+            Stage::Connecting => match connection.check_connected(readiness) {
+                Ok(true) => open(key, connection, context),
+                Ok(false) => Progress::Blocked,
+                Err(error) => {
+                    context.record_dial_failure(connection.port_index, error.into());
+                    Progress::Finished
+                }
+            },
+        };
+        if progress == Progress::Finished {
+            self.close(key, context);
+        }
+    }
+
+    /// Continues a connection from the run queue.
+    pub(super) fn resume(&mut self, key: Key, context: &mut WorkerContext) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.queued = false;
+        if pump(key, connection, context) == Progress::Finished {
+            self.close(key, context);
+        }
+    }
+
+    /// Closes expired connections. Returns when the next connection can expire.
+    pub(super) fn sweep(&mut self, context: &mut WorkerContext) -> Option<u64> {
+        let now = context.now();
+        let mut next_expiry: Option<u64> = None;
+        let mut expired = Vec::new();
+        for (key, connection) in self.connections.iter_mut() {
+            connection.enable_target_keepalive();
+            let timeout = match connection.stage() {
+                Stage::Connecting => self.connect_timeout,
+                Stage::Open => self.idle_timeout,
+            };
+            let expiry = connection.last_activity + timeout;
+            if expiry > now {
+                next_expiry = Some(next_expiry.map_or(expiry, |next| next.min(expiry)));
+                continue;
+            }
+            if connection.stage() == Stage::Connecting {
+                context.record_dial_failure(connection.port_index, DialFailure::TimedOut);
+            }
+            connection.mark_aborted();
+            expired.push(key);
+        }
+        for key in expired {
+            self.close(key, context);
+        }
+        next_expiry
+    }
+
+    fn close(&mut self, key: Key, context: &mut WorkerContext) {
+        let Some(mut connection) = self.connections.remove(key) else { return };
+        let port_index = connection.port_index;
+        connection.count_bytes(context.stats.port(port_index));
+        connection.close(&mut context.io);
+        count_closed(port_index, context);
+    }
+}
+
+/// Opens a connection whose target has accepted it, and moves the first bytes.
+fn open(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> Progress {
+    connection.last_activity = context.now();
+    context.schedule_sweep(context.now() + KEEPALIVE_AFTER);
+    add(&context.stats.port(connection.port_index).forwarded, 1);
+    let proxy_protocol = context.shared.ports[connection.port_index].proxy_protocol;
+    let progress = connection.open(proxy_protocol, &mut context.io);
+    if let Err(error) = context.poller.add(connection.client_socket(), Token::Client(key)) {
+        tracing::error!(%error, "cannot watch a client's socket: its connection is closed");
+        connection.mark_aborted();
+        return Progress::Finished;
+    }
+    if progress == Progress::Finished { progress } else { pump(key, connection, context) }
+}
+
+/// Moves the bytes of an open connection. Puts it into the run queue if it could continue at once.
+fn pump(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> Progress {
+    connection.last_activity = context.now();
+    let progress = connection.pump(&mut context.io);
+    connection.count_bytes(context.stats.port(connection.port_index));
+    if progress == Progress::Yielded && !connection.queued {
+        connection.queued = true;
+        context.enqueue(Token::Client(key));
+    }
+    progress
+}
+
+/// Counts a connection as closed, and releases its place.
+fn count_closed(port_index: usize, context: &WorkerContext) {
+    add(&context.stats.port(port_index).closed, 1);
+    context.shared.connections.release();
+    context.inbox().dec_load();
+}

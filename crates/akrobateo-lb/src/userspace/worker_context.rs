@@ -1,0 +1,102 @@
+//! The state that the acceptor, the TCP sessions and the UDP sessions of one worker share. I/O: log lines.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::inbox::Inbox;
+use super::io_context::IoContext;
+use super::poller::{Poller, Token};
+use super::rate_limit::RateLimit;
+use super::shared::Shared;
+use super::stats::{DialFailure, WorkerStats};
+
+/// The state that the acceptor, the TCP sessions and the UDP sessions of one worker share.
+#[derive(Debug)]
+pub(super) struct WorkerContext {
+    pub(super) shared: Arc<Shared>,
+    pub(super) stats: Arc<WorkerStats>,
+    pub(super) poller: Poller,
+    pub(super) io: IoContext,
+    /// The worker's index in [`Shared::inboxes`] and [`Shared::wakers`].
+    index: usize,
+    /// Objects that could continue at once, but let others continue first.
+    run_queue: VecDeque<Token>,
+    /// When to look for expired connections, UDP sessions and pipes; `None` if there are none.
+    sweep_at: Option<u64>,
+    /// One limit per port.
+    dial_failure_log: Box<[RateLimit]>,
+}
+
+impl WorkerContext {
+    pub(super) fn new(shared: Arc<Shared>, stats: Arc<WorkerStats>, index: usize) -> Result<Self, Errno> {
+        let poller = Poller::new()?;
+        poller.add(&shared.wakers[index], Token::Wake)?;
+        let dial_failure_log = vec![RateLimit::default(); shared.ports.len()].into();
+        Ok(Self {
+            shared,
+            stats,
+            poller,
+            io: IoContext::new(),
+            index,
+            run_queue: VecDeque::new(),
+            sweep_at: None,
+            dial_failure_log,
+        })
+    }
+
+    /// Returns the time of the last wake-up, in milliseconds since the worker's start.
+    pub(super) const fn now(&self) -> u64 {
+        self.io.now
+    }
+
+    /// Returns the worker's index.
+    pub(super) const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Returns the worker's inbox.
+    pub(super) fn inbox(&self) -> &Inbox {
+        &self.shared.inboxes[self.index]
+    }
+
+    /// Appends an object to the run queue.
+    pub(super) fn enqueue(&mut self, token: Token) {
+        self.run_queue.push_back(token);
+    }
+
+    /// Removes and returns the first object of the run queue.
+    pub(super) fn dequeue(&mut self) -> Option<Token> {
+        self.run_queue.pop_front()
+    }
+
+    /// Returns the number of objects in the run queue.
+    pub(super) fn queue_len(&self) -> usize {
+        self.run_queue.len()
+    }
+
+    /// Makes the next sweep happen at `time` or earlier.
+    pub(super) fn schedule_sweep(&mut self, time: u64) {
+        self.sweep_at = Some(self.sweep_at.map_or(time, |sweep_at| sweep_at.min(time)));
+    }
+
+    /// Returns the time of the next sweep.
+    pub(super) const fn sweep_at(&self) -> Option<u64> {
+        self.sweep_at
+    }
+
+    /// Sets the time of the next sweep.
+    pub(super) const fn reset_sweep(&mut self, time: Option<u64>) {
+        self.sweep_at = time;
+    }
+
+    /// Counts a target that could not be reached. Logs it if the port's rate limit permits.
+    pub(super) fn record_dial_failure(&mut self, port_index: usize, failure: DialFailure) {
+        self.stats.port(port_index).count_dial_failure(failure);
+        if let Some(times) = self.dial_failure_log[port_index].permit(self.io.now) {
+            let (target, reason) = (self.shared.ports[port_index].target, failure.as_str());
+            tracing::warn!(%target, reason, times, "cannot reach the target");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Limits: connections, file descriptors, pipes.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use rustix::pipe::{fcntl_setpipe_size, pipe};
+use rustix::process::{Resource, getrlimit, prlimit};
+
+use super::streams::{read_blocks, write_blocks};
+use super::{
+    EmbeddedProxy, FORWARD_ARGS, accept, bind_backends, connect, connect_pair, fetch_metrics, read_to_end,
+    start_proxy, sum_metric,
+};
+use crate::harness::process::lowest_free_descriptor;
+use crate::harness::{Network, eventually, isolated};
+
+#[test]
+fn clients_above_the_connection_limit_wait_for_a_free_place() {
+    isolated(|| {
+        let network = Network::new();
+        let backends = bind_backends(&network);
+        let proxy =
+            EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| settings.connections = 3);
+        let mut open: Vec<_> = (0..2).map(|_| connect_pair(&network, &backends, 0)).collect();
+        assert_eq!(proxy.metric("akrobateo_lb_connection_limit_reached_total", &[]), 0);
+        open.push(connect_pair(&network, &backends, 0));
+        let mut waiting = connect(&network, 0);
+        waiting.write_all(b"request").unwrap();
+        waiting.shutdown(Shutdown::Write).unwrap();
+        eventually("the limit is reached", || {
+            (proxy.metric("akrobateo_lb_connection_limit_reached_total", &[]) > 0).then_some(())
+        });
+        backends[0].set_nonblocking(true).unwrap();
+        assert_eq!(backends[0].accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+        backends[0].set_nonblocking(false).unwrap();
+        drop(open.pop());
+        assert_eq!(read_to_end(&accept(&backends[0])).unwrap(), b"request");
+    });
+}
+
+#[test]
+fn proxy_without_descriptors_serves_open_connections_and_lets_clients_wait() {
+    isolated(|| {
+        let network = Network::new();
+        let backends = bind_backends(&network);
+        let proxy = start_proxy(&network.pod, FORWARD_ARGS);
+        let mut open: Vec<_> = (0..10).map(|family| connect_pair(&network, &backends, family % 2)).collect();
+        let limit = getrlimit(Resource::Nofile);
+        let mut lowered = limit;
+        lowered.current = Some(lowest_free_descriptor(proxy.pid()));
+        prlimit(Some(proxy.pid()), Resource::Nofile, lowered).unwrap();
+        let mut waiting: Vec<_> = (0..5).map(|_| connect(&network, 0)).collect();
+        for client in &mut waiting {
+            client.write_all(b"request").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        }
+        proxy.wait_for_log("no file descriptor or memory left: new clients wait");
+        for (client, backend) in &mut open {
+            client.write_all(b"?").unwrap();
+            backend.read_exact(&mut [0]).unwrap();
+            backend.write_all(b"!").unwrap();
+            client.read_exact(&mut [0]).unwrap();
+        }
+        prlimit(Some(proxy.pid()), Resource::Nofile, limit).unwrap();
+        for _ in &waiting {
+            assert_eq!(read_to_end(&accept(&backends[0])).unwrap(), b"request");
+        }
+        assert!(
+            sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_accept_out_of_resources_total", &[]) > 0
+        );
+        assert!(proxy.log().matches("new clients wait").count() < 5, "the log message is not rate-limited");
+    });
+}
+
+#[test]
+fn proxy_copies_bytes_if_no_pipe_is_available() {
+    isolated(|| {
+        let network = Network::new();
+        let backends = bind_backends(&network);
+        let _proxy = start_proxy(&network.pod, FORWARD_ARGS);
+        let count_pipes_of_transfer = || {
+            let (client, backend) = connect_pair(&network, &backends, 0);
+            let mut pipes = 0;
+            std::thread::scope(|scope| {
+                let writer = scope.spawn(|| {
+                    write_blocks(&client, 64 << 20).unwrap();
+                    client.shutdown(Shutdown::Write).unwrap();
+                });
+                scope.spawn(|| read_blocks(&backend, 64 << 20));
+                while !writer.is_finished() {
+                    pipes = pipes.max(sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_pipes", &[]));
+                }
+            });
+            pipes
+        };
+        assert!(count_pipes_of_transfer() > 0, "the bytes of a long stream are not spliced");
+        eventually("idle pipes are closed", || {
+            (sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_pipes", &[]) == 0).then_some(())
+        });
+        // Take all pipe memory that this user may have.
+        let mut taken = Vec::new();
+        for size in [1 << 20, 1 << 16] {
+            let pipes = std::iter::from_fn(|| {
+                let pipe = pipe().unwrap();
+                fcntl_setpipe_size(&pipe.0, size).ok().map(|_| pipe)
+            });
+            taken.extend(pipes.take(200));
+        }
+        assert!(taken.len() < 200, "the pipe limit was not reached: run this test as an ordinary user");
+        assert_eq!(count_pipes_of_transfer(), 0);
+        drop(taken);
+        eventually("pipes are used again", || (count_pipes_of_transfer() > 0).then_some(()));
+    });
+}

@@ -1,0 +1,114 @@
+//! Messages of the condition: what is wrong, what was expected, what to do.
+
+use super::*;
+
+#[test]
+fn a_reserved_port_is_rejected_and_named() {
+    let nodes = [node("n1").internal("10.0.0.1").build()].map(|node| NodeInfo::from_node(&node));
+    let service = Arc::new(service("web").tcp(22).build());
+    let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
+    let allocations = PortAllocations::allocate(&[service], &nodes, &defaults, |_| HeldPorts::default());
+    let Some(Admission::Rejected(error)) = allocations.get(&key("web")) else { panic!("not rejected") };
+    assert_eq!(error.reason(), Reason::PortReserved);
+    assert!(error.to_string().contains("22/TCP"), "{error}");
+}
+
+#[test]
+fn an_invalid_annotation_is_rejected_with_value_reason_and_allowed_values() {
+    for (name, value, reason, allowed) in [
+        (annotations::NODE_SELECTOR, "a b", "\"a b\" is not a label key", "label selector"),
+        (annotations::NODE_SELECTOR, "a in (b", "parentheses", "label selector"),
+        (
+            annotations::TOLERATIONS,
+            "[{key: x, operator: Maybe}]",
+            "toleration 1: operator",
+            "list of tolerations",
+        ),
+        (annotations::WORKLOAD, "StatefulSet", "unknown kind", "DaemonSet, Deployment"),
+        (annotations::REPLICAS, "0", "out of range", "a number from 1"),
+        (annotations::REPLICAS, "many", "not a number", "a number from 1"),
+        (annotations::ADDRESS_TYPES, "Hostname", "unknown address type \"Hostname\"", "ExternalIP"),
+        (annotations::ADDRESS_TYPES, "", "unknown address type", "ExternalIP"),
+        (annotations::IP_MODE, "proxy", "unknown ipMode", "VIP, Proxy"),
+        (annotations::PROXY_PROTOCOL, "v3", "unknown version", "v1 or v2"),
+        (annotations::PROXY_PROTOCOL, "v2:443", "443 is not a TCP port of the Service", "v1 or v2"),
+        (annotations::PROXY_PROTOCOL, "v2:", "\"\" is not a port number", "v1 or v2"),
+        (annotations::DATA_PATH, "ebpf", "unknown data path", "kernel, userspace"),
+        (annotations::PRIORITY_CLASS, "Very High", "not a valid name", "PriorityClass"),
+    ] {
+        let exposure = exposure(&observe(web().annotation(name, value).build()));
+        assert_eq!(exposure.reason, Reason::InvalidAnnotation, "{name}={value}");
+        let start = format!("annotation {name} is {value:?}: ");
+        let rest = exposure.message.strip_prefix(&start).unwrap_or_else(|| panic!("{}", exposure.message));
+        let (actual_reason, actual_allowed) = rest.split_once("; allowed: ").unwrap();
+        assert!(actual_reason.contains(reason), "{actual_reason}");
+        assert!(actual_allowed.contains(allowed), "{actual_allowed}");
+    }
+}
+
+#[test]
+fn the_condition_says_why_no_address_is_published() {
+    let observe_ready = |node: Node, web: ServiceBuilder| {
+        observe_among(web.build(), Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
+    };
+    let n1 = || node("n1").internal("10.0.0.1");
+    let external = web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
+    let (excluded, taint) =
+        ("node.kubernetes.io/exclude-from-external-load-balancers", "ToBeDeletedByClusterAutoscaler");
+    for (state, reason, parts) in [
+        (
+            observe_ready(n1().build(), external),
+            Reason::NoAddresses,
+            ["node n1", "no IPv4 address of type ExternalIP"],
+        ),
+        (
+            observe_ready(n1().build(), web().families(&["IPv6"])),
+            Reason::NoAddresses,
+            ["node n1", "no IPv6 address"],
+        ),
+        (
+            observe_ready(n1().annotation(annotations::NODE_ADDRESS, "x").build(), web()),
+            Reason::NoAddresses,
+            ["n1", annotations::NODE_ADDRESS],
+        ),
+        (observe_ready(n1().label(excluded, "").build(), web()), Reason::NoAddresses, ["node n1", excluded]),
+        (observe_ready(n1().taint(taint).build(), web()), Reason::NoAddresses, ["node n1", taint]),
+        (
+            observe_ready(n1().build(), web().traffic_policy_local()),
+            Reason::NoEndpoints,
+            ["Local", "no node has a ready endpoint"],
+        ),
+    ] {
+        let exposure = exposure(&state);
+        assert_eq!(exposure.reason, reason, "{}", exposure.message);
+        assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
+        assert_eq!(exposure.warning, Some(reason));
+    }
+}
+
+#[test]
+fn settings_that_contradict_the_proxy_protocol_are_rejected() {
+    let with_proxy_protocol = || web().annotation(annotations::PROXY_PROTOCOL, "v2");
+    for (service, reason, parts) in [
+        (
+            with_proxy_protocol().annotation(annotations::DATA_PATH, "kernel"),
+            Reason::InvalidAnnotation,
+            ["kernel", "PROXY protocol"],
+        ),
+        (
+            with_proxy_protocol().annotation(annotations::IP_MODE, "VIP"),
+            Reason::InvalidAnnotation,
+            ["VIP", "allowed: Proxy"],
+        ),
+        (
+            service("web").udp(53).annotation(annotations::PROXY_PROTOCOL, "v2"),
+            Reason::InvalidAnnotation,
+            ["v2", "TCP"],
+        ),
+        (with_proxy_protocol().sctp(90), Reason::UnsupportedSpec, ["90/SCTP", "TCP and UDP only"]),
+    ] {
+        let exposure = exposure(&observe(service.build()));
+        assert_eq!(exposure.reason, reason, "{}", exposure.message);
+        assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
+    }
+}

@@ -1,0 +1,38 @@
+//! The metrics of the operator as Prometheus scrapes them. Pure.
+
+use super::document::read_file;
+use crate::key::ServiceKey;
+use crate::metrics::{CallLabels, CallResult, Metrics, ReconcileLabels, WatchLabels};
+
+/// The metadata of a metric.
+pub(super) struct MetricMetadata {
+    pub(super) name: String,
+    /// The type in Prometheus, for example `counter`.
+    pub(super) kind: String,
+    pub(super) help: String,
+}
+
+/// Returns the metadata of all metrics of the operator.
+pub(super) fn operator_metrics() -> Vec<MetricMetadata> {
+    let metrics = Metrics::new();
+    // The encoder leaves out a metric with labels until the first value is recorded.
+    metrics.calls.get_or_create(&CallLabels { step: "", result: CallResult::Ok }).inc();
+    metrics.reconciles.get_or_create(&ReconcileLabels { result: "" }).inc();
+    metrics.watch_errors.get_or_create(&WatchLabels { kind: String::new() }).inc();
+    metrics.set_service_state(&ServiceKey { namespace: String::new(), name: String::new() }, Some(""));
+    let text = metrics.text().unwrap();
+    let help = |name: &str| {
+        let prefix = format!("# HELP {name} ");
+        text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default().to_owned()
+    };
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let metadata: Vec<_> = types
+        .map(|(name, kind)| {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            MetricMetadata { name: format!("{name}{suffix}"), kind: kind.to_owned(), help: help(name) }
+        })
+        .collect();
+    let registered = read_file("crates/akrobateo/src/metrics.rs").matches(".register").count();
+    assert_eq!(metadata.len(), registered, "a metric with labels has no value in this test");
+    metadata
+}

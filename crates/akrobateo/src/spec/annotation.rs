@@ -1,0 +1,39 @@
+//! Reads one annotation of a Service, with a default. Pure.
+
+use std::fmt::Display;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
+
+use super::error::SpecError;
+
+/// Longest part of a message that quotes a Service's author, in characters.
+const MAX_QUOTE: usize = 200;
+
+/// Returns the annotation's parsed value, or the default if the Service does not have the annotation.
+///
+/// The error quotes the value and the parser's reason, and lists what is `allowed`.
+pub(super) fn annotation_or_default<T: Clone, E: Display>(
+    service: &Service,
+    name: &'static str,
+    default: &T,
+    allowed: &str,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, SpecError> {
+    let Some(value) = service.annotations().get(name) else { return Ok(default.clone()) };
+    parse(value).map_err(|reason| SpecError::InvalidAnnotation {
+        name,
+        value: excerpt(value),
+        reason: excerpt(&reason.to_string()),
+        allowed: allowed.to_owned(),
+    })
+}
+
+/// Returns the beginning of a text, because a message has limited space.
+fn excerpt(text: &str) -> String {
+    let mut excerpt: String = text.chars().take(MAX_QUOTE).collect();
+    if excerpt.len() < text.len() {
+        excerpt.push('…');
+    }
+    excerpt
+}

@@ -1,0 +1,24 @@
+//! The ipMode of published addresses. Pure.
+
+/// The `ipMode` in a Service's status: `VIP` if kube-proxy may answer in place of the proxies, `Proxy` if it must not
+/// (<https://kubernetes.io/docs/concepts/services-networking/service/#load-balancer-ip-mode>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IpMode {
+    Vip,
+    Proxy,
+}
+
+impl IpMode {
+    /// Returns the name as in a Service's status.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Vip => "VIP",
+            Self::Proxy => "Proxy",
+        }
+    }
+
+    /// Parses the name as in a Service's status.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Vip, Self::Proxy].into_iter().find(|mode| mode.as_str() == text)
+    }
+}

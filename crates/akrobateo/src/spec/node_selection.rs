@@ -1,0 +1,23 @@
+//! The nodes that may run a Service's proxies. Pure.
+
+use k8s_openapi::api::core::v1::Toleration;
+
+use super::node_selector::Requirement;
+use super::tolerations::tolerates;
+use crate::node_info::NodeInfo;
+
+/// The node selector and the tolerations of a Service's proxies.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct NodeSelection {
+    pub(crate) requirements: Vec<Requirement>,
+    pub(crate) tolerations: Vec<Toleration>,
+}
+
+impl NodeSelection {
+    /// Returns true if a node may run proxies, by its operating system, its labels and its permanent taints.
+    pub(crate) fn matches(&self, node: &NodeInfo) -> bool {
+        node.is_linux
+            && self.requirements.iter().all(|requirement| requirement.matches(&node.labels))
+            && node.taints.iter().all(|taint| tolerates(&self.tolerations, taint))
+    }
+}

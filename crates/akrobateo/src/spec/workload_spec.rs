@@ -1,0 +1,20 @@
+//! The kind of workload that runs proxies, and its size. Pure.
+
+/// The workload that runs a Service's proxies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkloadSpec {
+    /// One proxy on each selected node.
+    DaemonSet,
+    /// A number of proxies, each on a node of its own.
+    Deployment { replicas: u16 },
+}
+
+/// The kind of a [`WorkloadSpec`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum WorkloadKind {
+    /// One proxy on each selected node.
+    DaemonSet,
+    /// As many proxies as replicas, each on a node of its own.
+    Deployment,
+}

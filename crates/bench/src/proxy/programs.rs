@@ -1,0 +1,30 @@
+//! The files of the measured programs, and their configuration files. Does I/O.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{BenchError, Context};
+
+/// The files of the measured programs.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// The data plane's binary, built as for its image.
+    pub(crate) lb: PathBuf,
+    /// The directory with the unpacked Debian packages of the peers.
+    pub(crate) packages: PathBuf,
+}
+
+impl Programs {
+    /// Returns a command for a program of the packages, with their libraries.
+    pub(super) fn packaged(&self, program: &str) -> Command {
+        let mut command = Command::new(self.packages.join(program));
+        let libraries = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+        command.env("LD_LIBRARY_PATH", self.packages.join(libraries));
+        command
+    }
+}
+
+/// Writes a configuration file below the benchmark's private `/run`.
+pub(super) fn write_config(path: &Path, text: &str) -> Result<(), BenchError> {
+    std::fs::write(path, text).context(&path.display().to_string())
+}

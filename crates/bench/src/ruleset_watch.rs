@@ -1,0 +1,48 @@
+//! Detects a change of a namespace's nftables rules by their generation number. Does I/O.
+//!
+//! A netlink listener would make the kernel announce each element, which takes time that is not the proxy's.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use netfilter::nft::client::{NftError, Nftables};
+use netns_testkit::Namespace;
+
+use crate::error::BenchError;
+
+/// The time between two polls; short compared with the measured times.
+const POLL_INTERVAL: Duration = Duration::from_micros(50);
+
+/// Watches the rules of a namespace from its creation on.
+#[derive(Debug)]
+pub(crate) struct RulesetWatch {
+    nftables: Nftables,
+    initial_generation: u32,
+}
+
+impl RulesetWatch {
+    /// Starts to watch.
+    pub(crate) fn new(namespace: &Namespace) -> Result<Self, BenchError> {
+        namespace.run(|| {
+            let nftables = Nftables::open().map_err(generation_error)?;
+            let initial_generation = nftables.generation().map_err(generation_error)?;
+            Ok(Self { nftables, initial_generation })
+        })
+    }
+
+    /// Waits until a transaction is committed.
+    pub(crate) fn wait_for_change(&self, timeout: Duration) -> Result<(), BenchError> {
+        let start = Instant::now();
+        while self.nftables.generation().map_err(generation_error)? == self.initial_generation {
+            if start.elapsed() > timeout {
+                return Err(BenchError::Timeout("the nftables rules change".to_owned(), timeout));
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+}
+
+fn generation_error(error: NftError) -> BenchError {
+    BenchError::Unexpected(format!("cannot read the generation of the nftables rules: {error}"))
+}

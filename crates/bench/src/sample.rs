@@ -1,0 +1,46 @@
+//! One sample of a load. Pure.
+
+use std::time::Duration;
+
+use crate::load::Load;
+
+/// The measured result of one load on one variant.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sample {
+    /// The kind of load.
+    pub(crate) load: Load,
+    /// The variant's name.
+    pub(crate) variant: &'static str,
+    /// The number of the round. Ratios are between samples of the same round.
+    pub(crate) round: usize,
+    /// Units per second: connections, bytes, packets or requests.
+    pub(crate) rate: f64,
+    /// CPU seconds per unit, of clients, kernel, proxy and backend together.
+    pub(crate) cpu: f64,
+    /// Seconds from request to reply, median and 99th percentile; only for [`Load::Requests`].
+    pub(crate) latency: Option<[f64; 2]>,
+    /// Failed connections or lost datagrams.
+    pub(crate) failed: u64,
+    /// The share of the machine's CPU time that other programs used, from 0 to 1.
+    pub(crate) other_cpu_share: f64,
+}
+
+/// Returns the median and the 99th percentile, in seconds.
+pub(crate) fn latency_percentiles(mut latencies: Vec<Duration>) -> Option<[f64; 2]> {
+    latencies.sort_unstable();
+    let last = latencies.len().checked_sub(1)?;
+    Some([50, 99].map(|percent| latencies[(latencies.len() * percent / 100).min(last)].as_secs_f64()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_taken_from_sorted_latencies() {
+        let latencies = (1..=200).rev().map(Duration::from_secs).collect();
+        assert_eq!(latency_percentiles(latencies), Some([101.0, 199.0]));
+        assert_eq!(latency_percentiles(vec![Duration::from_secs(3)]), Some([3.0, 3.0]));
+        assert_eq!(latency_percentiles(Vec::new()), None);
+    }
+}

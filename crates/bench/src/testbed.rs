@@ -1,0 +1,92 @@
+//! A testbed: the network of a variant with its proxy and backend. Does I/O.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use akrobateo_core::Protocol;
+
+use crate::backend::Backend;
+use crate::client::request_once;
+use crate::error::{BenchError, Context};
+use crate::network::Network;
+use crate::proxy;
+use crate::proxy::process::Process;
+use crate::proxy::programs::Programs;
+use crate::variant::Variant;
+
+/// Every variant forwards within this time.
+const READY_DEADLINE: Duration = Duration::from_secs(15);
+/// The timeout of a client while the testbed is not ready.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The network of a variant with its proxy and backend.
+#[derive(Debug)]
+pub(crate) struct Testbed {
+    /// The variant.
+    pub(crate) variant: Variant,
+    /// The process in the proxy pod, if there is one. It is dropped before its namespace.
+    pub(crate) proxy: Option<Process>,
+    /// The namespaces.
+    pub(crate) network: Network,
+    /// The backend.
+    pub(crate) backend: Backend,
+}
+
+impl Testbed {
+    /// Creates the network and the backend, with an empty proxy pod.
+    pub(crate) fn without_proxy(variant: Variant) -> Result<Self, BenchError> {
+        let network = Network::new(variant.node_role(), variant.ports);
+        let backend = Backend::start(&network.backend, variant.sends_proxy_header())?;
+        Ok(Self { variant, proxy: None, network, backend })
+    }
+
+    /// Creates the whole testbed, and waits until it forwards.
+    pub(crate) fn new(variant: Variant, protocol: Protocol, programs: &Programs) -> Result<Self, BenchError> {
+        let mut testbed = Self::without_proxy(variant)?;
+        testbed.proxy = proxy::start(variant, protocol, &testbed.network.pod, programs)?;
+        testbed.wait_until_forwarding(protocol)?;
+        Ok(testbed)
+    }
+
+    /// Waits until the testbed forwards, and checks the source address that the backend sees.
+    fn wait_until_forwarding(&mut self, protocol: Protocol) -> Result<(), BenchError> {
+        let (frontend, variant) = (self.variant.frontend(), self.variant);
+        let expected = variant.expected_source();
+        let request = || match protocol {
+            // A datagram's reply has no address.
+            Protocol::Udp => exchange_datagram(frontend).map(|()| expected),
+            _ => request_once(frontend, REPLY_TIMEOUT),
+        };
+        let start = Instant::now();
+        loop {
+            if let Some(proxy) = &mut self.proxy {
+                proxy.check_running()?;
+            }
+            match self.network.client.run(request).context(variant.name) {
+                Ok(source) => return check_source(variant, source, expected),
+                Err(error) if start.elapsed() > READY_DEADLINE => return Err(error),
+                Err(_) => std::thread::sleep(POLL_INTERVAL),
+            }
+        }
+    }
+}
+
+fn check_source(variant: Variant, source: IpAddr, expected: IpAddr) -> Result<(), BenchError> {
+    if source == expected {
+        return Ok(());
+    }
+    let name = variant.name;
+    Err(BenchError::Unexpected(format!(
+        "{name}: the backend sees the client as {source}, expected {expected}"
+    )))
+}
+
+/// Sends a datagram and waits for its echo.
+fn exchange_datagram(remote: SocketAddr) -> std::io::Result<()> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    socket.connect(remote)?;
+    socket.send(b"?")?;
+    socket.recv(&mut [0]).map(drop)
+}

@@ -1,0 +1,21 @@
+//! A port of a node. Pure.
+
+use std::fmt;
+
+use crate::protocol::Protocol;
+
+/// A port of a node, as the hostPorts of pods and the nodePorts of Services use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostPort {
+    /// The protocol: the same port number of two protocols is two ports.
+    pub protocol: Protocol,
+    /// The port number.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    /// Writes the port as Kubernetes' tools do: `80/TCP`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.port, self.protocol.api_name())
+    }
+}

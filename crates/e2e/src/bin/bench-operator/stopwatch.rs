@@ -1,0 +1,149 @@
+//! Records the time of events with watches, because polling would distort the measurement. Does I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::future::ready;
+use std::pin::Pin;
+
+use akrobateo_core::labels;
+use e2e::{Failure, Namespace, is_ready};
+use futures::stream::SelectAll;
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::serde::de::DeserializeOwned;
+use kube::runtime::watcher::Config;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource, ResourceExt};
+use tokio::time::Instant;
+
+/// The number of nodes of the cluster, each of which runs a proxy.
+const NODES: usize = 3;
+const BASELINE: &str = "e2e-baseline";
+
+/// A change that the measurement waits for.
+enum Change {
+    /// A Service, by its name, has a DaemonSet.
+    DaemonSetCreated(String),
+    /// A pod, by its name, is ready.
+    PodReady(String),
+    /// A Service, by its name, has this number of addresses in its status.
+    AddressesPublished(String, usize),
+}
+
+type Changes = Pin<Box<dyn Stream<Item = Option<Change>> + Send>>;
+
+/// The times at which a Service reached each step.
+pub(crate) struct ExposureTimes {
+    /// The creation of the Service's DaemonSet.
+    pub(crate) daemonset_created: Instant,
+    /// The readiness of the Service's last proxy.
+    pub(crate) proxies_ready: Instant,
+    /// The publication of the Service's last address.
+    pub(crate) addresses_published: Instant,
+}
+
+/// Running watches.
+pub(crate) struct Stopwatch {
+    changes: SelectAll<Changes>,
+}
+
+impl Stopwatch {
+    /// Starts the watches.
+    pub(crate) fn start(namespace: &Namespace) -> Self {
+        let client = &namespace.cluster().client;
+        let proxies = || Config::default().labels("app.kubernetes.io/name=akrobateo-lb");
+        let pods = watch_objects(Api::<Pod>::all(client.clone()), proxies())
+            .map(|pod| is_ready(&pod).then(|| Change::PodReady(pod.name_any())));
+        let daemonsets = watch_objects(Api::<DaemonSet>::all(client.clone()), proxies()).map(|daemonset| {
+            Some(Change::DaemonSetCreated(daemonset.labels().get(labels::SERVICE_NAME)?.clone()))
+        });
+        let services = Api::<Service>::namespaced(client.clone(), namespace.name());
+        let services = watch_objects(services, Config::default()).map(|service| {
+            let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+            let addresses = status.and_then(|status| status.ingress.as_ref()).map_or(0, Vec::len);
+            Some(Change::AddressesPublished(service.name_any(), addresses))
+        });
+        let mut changes: SelectAll<Changes> = SelectAll::new();
+        changes.push(Box::pin(pods));
+        changes.push(Box::pin(daemonsets));
+        changes.push(Box::pin(services));
+        Self { changes }
+    }
+
+    /// Waits until a Service is exposed on all nodes, and returns the time of each step.
+    pub(crate) async fn wait_exposed(&mut self, name: &str) -> Result<ExposureTimes, Failure> {
+        let (mut created, mut ready, mut pods) = (None, None, BTreeSet::new());
+        while let Some(change) = self.changes.next().await {
+            match change {
+                Some(Change::DaemonSetCreated(service)) if service == name && created.is_none() => {
+                    created = Some(Instant::now());
+                }
+                Some(Change::PodReady(pod)) if created.is_some() && pods.insert(pod.clone()) => {
+                    ready = Some(Instant::now());
+                }
+                Some(Change::AddressesPublished(service, NODES))
+                    if service == name && pods.len() >= NODES =>
+                {
+                    if let (Some(daemonset_created), Some(proxies_ready)) = (created, ready) {
+                        let addresses_published = Instant::now();
+                        return Ok(ExposureTimes { daemonset_created, proxies_ready, addresses_published });
+                    }
+                }
+                _ => (),
+            }
+        }
+        Err(watch_ended())
+    }
+
+    /// Waits until the last pod of the baseline is ready, and returns the time.
+    pub(crate) async fn wait_baseline_ready(&mut self) -> Result<Instant, Failure> {
+        let mut pods = BTreeSet::new();
+        while let Some(change) = self.changes.next().await {
+            if let Some(Change::PodReady(pod)) = change
+                && pod.starts_with(BASELINE)
+                && pods.insert(pod)
+                && pods.len() == NODES
+            {
+                return Ok(Instant::now());
+            }
+        }
+        Err(watch_ended())
+    }
+}
+
+fn watch_ended() -> Failure {
+    Failure::Unexpected("a watch has ended".to_owned())
+}
+
+/// Returns objects as they are created and changed.
+fn watch_objects<K>(api: Api<K>, config: Config) -> impl Stream<Item = K> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    watcher(api, config).default_backoff().applied_objects().filter_map(|object| ready(object.ok()))
+}
+
+/// Turns a proxies' DaemonSet into one that the operator does not manage, with another port.
+pub(crate) fn make_baseline(daemonset: &mut DaemonSet, port: u16) {
+    let labels = BTreeMap::from([
+        ("app.kubernetes.io/name".to_owned(), "akrobateo-lb".to_owned()),
+        ("e2e".to_owned(), BASELINE.to_owned()),
+    ]);
+    daemonset.metadata = ObjectMeta {
+        name: Some(BASELINE.to_owned()),
+        namespace: daemonset.namespace(),
+        labels: Some(labels.clone()),
+        ..ObjectMeta::default()
+    };
+    daemonset.status = None;
+    if let Some(spec) = &mut daemonset.spec {
+        spec.selector.match_labels = Some(labels.clone());
+        spec.template.metadata.get_or_insert_default().labels = Some(labels);
+        let containers = spec.template.spec.iter_mut().flat_map(|pod| &mut pod.containers);
+        for container_port in containers.flat_map(|container| container.ports.iter_mut().flatten()) {
+            (container_port.host_port, container_port.container_port) = (Some(port.into()), port.into());
+        }
+    }
+}

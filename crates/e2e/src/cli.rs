@@ -1,0 +1,62 @@
+//! The operator's command line, `akrobateo` and `kubectl akrobateo`, run on this machine. Does I/O.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::command::output;
+use crate::environment;
+use crate::failure::Failure;
+use crate::namespace::Namespace;
+
+/// The result of a command.
+#[derive(Clone, Debug)]
+pub struct CommandOutput {
+    /// The exit code; `None` if a signal ended the command.
+    pub exit_code: Option<i32>,
+    /// The text on the standard output.
+    pub stdout: String,
+    /// The text on the standard error.
+    pub stderr: String,
+}
+
+impl CommandOutput {
+    /// Parses the standard output of a command with `-o json`.
+    pub fn json(&self) -> Result<Value, Failure> {
+        serde_json::from_str(&self.stdout).map_err(|error| {
+            Failure::Unexpected(format!("the command printed invalid JSON ({error}): {self:?}"))
+        })
+    }
+}
+
+impl Namespace {
+    /// Runs `akrobateo` with these arguments against the cluster under test.
+    pub async fn akrobateo(&self, arguments: &[&str]) -> Result<CommandOutput, Failure> {
+        self.run_program(&environment::OPERATOR.read()?, arguments).await
+    }
+
+    /// Runs the same program as a kubectl plugin: under the name `kubectl-akrobateo`, by a symbolic link in `folder`.
+    pub async fn plugin(&self, folder: &Path, arguments: &[&str]) -> Result<CommandOutput, Failure> {
+        let link = folder.join("kubectl-akrobateo");
+        let program = std::fs::canonicalize(environment::OPERATOR.read()?);
+        let linked = program.and_then(|program| std::os::unix::fs::symlink(program, &link));
+        linked.map_err(|error| Failure::File(link.display().to_string(), error))?;
+        self.run_program(&link.display().to_string(), arguments).await
+    }
+
+    async fn run_program(&self, program: &str, arguments: &[&str]) -> Result<CommandOutput, Failure> {
+        let environment = &self.cluster().environment;
+        let cluster_flags =
+            ["--kubeconfig", &environment.kubeconfig.to_string_lossy(), "--context", &environment.context]
+                .map(str::to_owned);
+        let arguments = arguments.iter().map(|&argument| argument.to_owned());
+        let words = std::iter::once(program.to_owned()).chain(cluster_flags).chain(arguments);
+        let output = output(words.collect()).await?;
+        let to_text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(CommandOutput {
+            exit_code: output.status.code(),
+            stdout: to_text(&output.stdout),
+            stderr: to_text(&output.stderr),
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! The condition and the Warning events of a Service. Does I/O.
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::failure::{Failure, ensure};
+use crate::namespace::Namespace;
+use crate::polling::eventually;
+use crate::service::ServiceBuilder;
+
+impl Namespace {
+    /// Waits until a Warning event with this reason has all these words, and the Service's condition has them too.
+    pub async fn wait_warning(
+        &self,
+        service: &ServiceBuilder,
+        reason: &str,
+        words: &[&str],
+    ) -> Result<(), Failure> {
+        eventually(&format!("a Warning {reason} and the condition have the words {words:?}"), async || {
+            let events = self.list_events(service).await?;
+            let is_emitted = events.iter().any(|event| {
+                let note = event.note.as_deref().unwrap_or_default();
+                event.type_.as_deref() == Some("Warning")
+                    && event.reason.as_deref() == Some(reason)
+                    && words.iter().all(|word| note.contains(word))
+            });
+            ensure(is_emitted, || {
+                let notes: Vec<_> = events.iter().map(|event| (&event.reason, &event.note)).collect();
+                format!("the events are {notes:?}")
+            })?;
+            let condition = exposed_condition(&self.get_service(service).await?).cloned();
+            let has_words =
+                condition.iter().any(|condition| words.iter().all(|word| condition.message.contains(word)));
+            ensure(has_words, || format!("the condition is {condition:?}"))
+        })
+        .await
+    }
+}
+
+/// Returns the condition `akrobateo.io/Exposed` of a Service.
+pub(crate) fn exposed_condition(service: &Service) -> Option<&Condition> {
+    let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().find(|condition| condition.type_ == "akrobateo.io/Exposed")
+}

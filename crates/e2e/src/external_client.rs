@@ -1,0 +1,133 @@
+//! The client outside the cluster: runs the `echo` program as its subcommands. Does I/O.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Stdio};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::answer::{Answer, ParseAnswerError};
+use crate::command;
+use crate::environment::Environment;
+use crate::failure::{Failure, ensure_eq};
+use crate::reply::Reply;
+use crate::target::Target;
+
+/// Seconds to wait for an answer. TCP sends a lost SYN again after one second, so this is longer.
+const ANSWER_TIMEOUT: &str = "1.5";
+const LINE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The client opens thousands of connections one after another.
+const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Sends one request to each target, all at the same time.
+pub(crate) async fn send_requests(
+    environment: &Environment,
+    targets: &[Target],
+) -> Result<Vec<Reply>, Failure> {
+    let targets = targets.iter().map(ToString::to_string);
+    let words = words(environment, ["batch", ANSWER_TIMEOUT].map(str::to_owned).into_iter().chain(targets));
+    let output = command::output(words.clone()).await?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let replies: Result<Vec<Reply>, _> = stdout.lines().map(str::parse).collect();
+    let to_failure = |reason| Failure::Command(words.join(" "), reason);
+    let replies = replies.map_err(|error| to_failure(error.to_string()))?;
+    // The client prints a line for each target. Without any line the client itself failed, not a server.
+    if replies.is_empty() {
+        return Err(to_failure(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    Ok(replies)
+}
+
+/// Sends UDP datagrams of `length` bytes from one socket until the server answers one of them.
+pub(crate) async fn send_until_answered(
+    environment: &Environment,
+    server: SocketAddr,
+    length: usize,
+    timeout: Duration,
+) -> Result<Answer, Failure> {
+    let (ip, port) = (server.ip().to_string(), server.port().to_string());
+    let args =
+        ["send-until-answered".to_owned(), ip, port, timeout.as_secs().to_string(), length.to_string()];
+    let answer = command::run(words(environment, args.into_iter())).await?;
+    answer.trim().parse().map_err(|error: ParseAnswerError| Failure::Unexpected(error.to_string()))
+}
+
+/// Sends one UDP datagram from each source port.
+pub(crate) async fn flood_udp(environment: &Environment, server: SocketAddr) -> Result<(), Failure> {
+    let args = ["flood".to_owned(), server.ip().to_string(), server.port().to_string()];
+    command::run(words(environment, args.into_iter())).await.map(drop)
+}
+
+fn words(environment: &Environment, args: impl Iterator<Item = String>) -> Vec<String> {
+    environment.client.iter().cloned().chain([environment.echo.clone()]).chain(args).collect()
+}
+
+/// Open TCP connections to one server. Dropping them kills the client.
+pub struct Connections {
+    child: Child,
+    input: ChildStdin,
+    lines: mpsc::UnboundedReceiver<String>,
+}
+
+impl Connections {
+    /// Opens `count` connections, and waits until the server has answered on each of them.
+    pub(crate) async fn open(
+        environment: &Environment,
+        server: SocketAddr,
+        count: usize,
+    ) -> Result<Self, Failure> {
+        let (ip, port) = (server.ip().to_string(), server.port().to_string());
+        let args = ["session".to_owned(), ip, port, count.to_string()];
+        let words = words(environment, args.into_iter());
+        let to_failure = |reason: &str| Failure::Command(words.join(" "), reason.to_owned());
+        let mut command = command::command(&words);
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.map_err(|error| to_failure(&error.to_string()))?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(to_failure("the child process has no pipes"));
+        };
+        let (sender, lines) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                // Sending fails when the test has ended and dropped the receiver.
+                drop(sender.send(line));
+            }
+        });
+        let mut connections = Self { child, input, lines };
+        connections.next_line(OPEN_TIMEOUT).await?;
+        Ok(connections)
+    }
+
+    /// Sends a line over each connection, and waits until each of them has returned it.
+    pub async fn expect_echo(&mut self, line: &str) -> Result<(), Failure> {
+        let sent = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
+        sent.map_err(|error| Failure::Unexpected(format!("cannot write to the client: {error}")))?;
+        let returned = self.next_line(LINE_TIMEOUT).await?;
+        ensure_eq("line that the connections returned", &returned.as_str(), &line)
+    }
+
+    async fn next_line(&mut self, deadline: Duration) -> Result<String, Failure> {
+        let line = timeout(deadline, self.lines.recv()).await;
+        let timed_out =
+            |_| Failure::Unexpected(format!("the connections returned no line within {deadline:?}"));
+        line.map_err(timed_out)?.ok_or_else(|| self.client_error())
+    }
+
+    /// Returns the error message of the client after its end.
+    fn client_error(&mut self) -> Failure {
+        let mut message = String::new();
+        let read = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut message));
+        let message = read.transpose().map_or_else(|error| error.to_string(), |_| message);
+        Failure::Unexpected(format!("the client of the connections has ended: {}", message.trim()))
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        // Errors are ignored, because the process may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,93 @@
+//! The operator's permissions, read from the roles that are bound to it in the cluster. Does I/O.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, Subject};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::{Api, Client, Resource};
+
+use crate::failure::Failure;
+use crate::operator::OPERATOR_ACCOUNT;
+
+/// One verb on one resource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Permission {
+    /// The API group; empty for the core group.
+    pub group: String,
+    /// The resource and subresource, for example `services/status`.
+    pub resource: String,
+    /// The verb.
+    pub verb: String,
+}
+
+/// The permissions of the operator's ServiceAccount.
+#[derive(Debug, Default)]
+pub struct Permissions {
+    /// The permissions that the bound roles grant.
+    pub granted: BTreeSet<Permission>,
+    /// The time of the last change of these roles.
+    pub last_changed: Timestamp,
+}
+
+impl Permissions {
+    /// Reads the roles that are bound to the operator's ServiceAccount.
+    pub async fn list_operator_permissions(client: &Client) -> Result<Self, Failure> {
+        let all = ListParams::default();
+        let mut permissions = Self::default();
+        for binding in Api::<ClusterRoleBinding>::all(client.clone()).list(&all).await? {
+            if has_operator(binding.subjects.as_ref()) {
+                permissions.add_cluster_role(client, &binding.role_ref.name).await?;
+            }
+        }
+        for binding in Api::<RoleBinding>::all(client.clone()).list(&all).await? {
+            if has_operator(binding.subjects.as_ref()) {
+                let namespace = binding.metadata.namespace.as_deref().unwrap_or_default();
+                match binding.role_ref.kind.as_str() {
+                    "Role" => {
+                        let api: Api<Role> = Api::namespaced(client.clone(), namespace);
+                        let role = api.get(&binding.role_ref.name).await?;
+                        permissions.add_role(&role, role.rules.as_ref());
+                    }
+                    _ => permissions.add_cluster_role(client, &binding.role_ref.name).await?,
+                }
+            }
+        }
+        Ok(permissions)
+    }
+
+    async fn add_cluster_role(&mut self, client: &Client, name: &str) -> Result<(), Failure> {
+        let role = Api::<ClusterRole>::all(client.clone()).get(name).await?;
+        self.add_role(&role, role.rules.as_ref());
+        Ok(())
+    }
+
+    fn add_role(&mut self, role: &impl Resource, rules: Option<&Vec<PolicyRule>>) {
+        self.granted.extend(rules.into_iter().flatten().flat_map(rule_permissions));
+        let changes = role.meta().managed_fields.iter().flatten().filter_map(|entry| entry.time.as_ref());
+        self.last_changed = changes.map(|time| time.0).chain([self.last_changed]).max().unwrap_or_default();
+    }
+}
+
+fn has_operator(subjects: Option<&Vec<Subject>>) -> bool {
+    let (namespace, name) = OPERATOR_ACCOUNT;
+    subjects.into_iter().flatten().any(|subject| {
+        subject.kind == "ServiceAccount"
+            && subject.name == name
+            && subject.namespace.as_deref() == Some(namespace)
+    })
+}
+
+fn rule_permissions(rule: &PolicyRule) -> Vec<Permission> {
+    let mut permissions = Vec::new();
+    for group in rule.api_groups.iter().flatten() {
+        for resource in rule.resources.iter().flatten() {
+            permissions.extend(rule.verbs.iter().map(|verb| Permission {
+                group: group.clone(),
+                resource: resource.clone(),
+                verb: verb.clone(),
+            }));
+        }
+    }
+    permissions
+}

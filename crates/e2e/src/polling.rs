@@ -1,0 +1,87 @@
+//! Polls a check until it holds, or for as long as it must hold. Does no I/O except what the check does.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::failure::Failure;
+
+/// The default deadline: long enough for a rollout over all nodes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(90);
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Polls `check` until it succeeds. `expected` is the expected state as a clause, for example "the pod is ready".
+pub async fn eventually<T>(
+    expected: &str,
+    check: impl AsyncFnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    eventually_within(DEADLINE, expected, check).await
+}
+
+/// Does the same as [`eventually`], with another deadline.
+pub async fn eventually_within<T>(
+    deadline: Duration,
+    expected: &str,
+    mut check: impl AsyncFnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut last = Failure::Unexpected("none, because the first check did not finish".to_owned());
+    let polling = async {
+        loop {
+            match check().await {
+                Ok(value) => return value,
+                Err(failure) => last = failure,
+            }
+            sleep(INTERVAL).await;
+        }
+    };
+    let started = Instant::now();
+    let result = timeout(deadline, polling).await;
+    // Rust prints the output of a failed test: it shows which steps passed, and how long each took.
+    if started.elapsed() > INTERVAL {
+        eprintln!("{:5.1} s until {expected}", started.elapsed().as_secs_f32());
+    }
+    result.map_err(|_| Failure::TimedOut(expected.to_owned(), deadline, Box::new(last)))
+}
+
+/// Polls `check` for the whole `duration`. Returns an error when it fails once.
+pub async fn consistently(
+    duration: Duration,
+    expected: &str,
+    mut check: impl AsyncFnMut() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let end = Instant::now() + duration;
+    while Instant::now() < end {
+        check().await.map_err(|failure| {
+            Failure::Unexpected(format!("expected for {duration:?} that {expected}; {failure}"))
+        })?;
+        sleep(INTERVAL).await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::ensure;
+
+    #[tokio::test]
+    async fn timeout_message_has_the_last_result() {
+        let mut calls = 0;
+        let result = eventually_within(INTERVAL * 2, "never", async || {
+            calls += 1;
+            Err::<(), _>(Failure::Unexpected(format!("call {calls}")))
+        });
+        let message = result.await.unwrap_err().to_string();
+        assert!(message.contains("until never; last result: call "), "{message}");
+    }
+
+    #[tokio::test]
+    async fn consistently_fails_when_the_check_fails_before_the_end() {
+        let mut calls = 0;
+        let result = consistently(INTERVAL * 4, "the value is there", async || {
+            calls += 1;
+            ensure(calls < 2, || "it is gone".to_owned())
+        });
+        assert!(result.await.unwrap_err().to_string().ends_with("it is gone"));
+    }
+}

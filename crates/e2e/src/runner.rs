@@ -1,0 +1,132 @@
+//! Runs one test: creates its namespace, prints diagnostics if it fails, and cleans up. Does I/O.
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use akrobateo_core::labels;
+use futures::FutureExt;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Service};
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::cluster::Cluster;
+use crate::delete::delete_if_exists;
+use crate::diagnostics;
+use crate::failure::{Failure, ensure_eq};
+use crate::faults::Faults;
+use crate::namespace::{Namespace, TestRun};
+use crate::polling::eventually;
+use crate::service::ServiceBuilder;
+
+/// The time limit of a test.
+const TIME_LIMIT: Duration = Duration::from_mins(4);
+
+/// Runs a test that can run at the same time as others.
+pub async fn test(body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>) -> Result<(), Failure> {
+    run(Cluster::connect().await?, TIME_LIMIT, body, async || Ok(())).await
+}
+
+/// Runs a [`test`] with a ready backend and an exposed Service, which `build` makes from a free port.
+pub async fn exposed_service_test(
+    build: impl FnOnce(u16) -> ServiceBuilder,
+    body: impl AsyncFnOnce(&Namespace, ServiceBuilder) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let service = build(port);
+        namespace.expose(&service).await?;
+        body(namespace, service).await
+    })
+    .await
+}
+
+/// Runs a test that injects faults. No other fault test of the same process runs meanwhile, and afterwards the cluster
+/// is restored.
+pub async fn fault_test(
+    body: impl AsyncFnOnce(&Namespace, &Faults) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    fault_test_within(TIME_LIMIT, body).await
+}
+
+/// Does the same as [`fault_test`], with another time limit.
+pub async fn fault_test_within(
+    time_limit: Duration,
+    body: impl AsyncFnOnce(&Namespace, &Faults) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+    let _guard = ONE_AT_A_TIME.lock().await;
+    let cluster = Cluster::connect().await?;
+    let faults = Faults::new(&cluster)?;
+    faults.restore_all().await?;
+    run(
+        cluster,
+        time_limit,
+        async |namespace| body(namespace, &faults).await,
+        async || faults.restore_all().await,
+    )
+    .await
+}
+
+async fn run(
+    cluster: Cluster,
+    time_limit: Duration,
+    body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>,
+    restore: impl AsyncFnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let run = TestRun::new(cluster);
+    let namespace = run.create_namespace(unique_name()).await?;
+    let result = AssertUnwindSafe(timeout(time_limit, body(&namespace))).catch_unwind().await;
+    let failed = !matches!(result, Ok(Ok(Ok(()))));
+    if failed {
+        if let Ok(Ok(Err(failure))) = &result {
+            eprintln!("the test has failed: {failure}");
+        }
+        for namespace in run.namespaces() {
+            diagnostics::print(&run.cluster.client, &namespace).await;
+        }
+    }
+    // Both also run after a failed test. The first failure is returned.
+    let restored = restore().await;
+    let cleaned_up = clean_up(&run, failed).await;
+    match result {
+        Err(panic) => resume_unwind(panic),
+        Ok(Err(_)) => Err(Failure::Unexpected(format!("the test did not end within {time_limit:?}"))),
+        Ok(Ok(result)) => result.and(restored).and(cleaned_up),
+    }
+}
+
+/// Deletes the test's namespaces, and waits until their proxies are gone. The Services go first, because deleting a
+/// namespace takes about 10 s.
+async fn clean_up(run: &Arc<TestRun>, failed: bool) -> Result<(), Failure> {
+    let namespaces = Api::<KubeNamespace>::all(run.cluster.client.clone());
+    for name in run.namespaces() {
+        let services: Api<Service> = Api::namespaced(run.cluster.client.clone(), &name);
+        services.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        // A test may have deleted a namespace itself.
+        delete_if_exists(&namespaces, &name, &DeleteParams::default()).await?;
+    }
+    if failed {
+        return Ok(());
+    }
+    let names = run.namespaces().join(",");
+    let proxies = ListParams::default().labels(&format!("{} in ({names})", labels::SERVICE_NAMESPACE));
+    let daemonsets = Api::<DaemonSet>::all(run.cluster.client.clone());
+    eventually("the DaemonSets of the deleted Services are gone", async || {
+        let left: Vec<_> = daemonsets.list(&proxies).await?.iter().map(ResourceExt::name_any).collect();
+        ensure_eq("DaemonSets", &left, &vec![])
+    })
+    .await
+}
+
+fn unique_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.subsec_nanos());
+    let (process, count) = (std::process::id() & 0xffff, COUNT.fetch_add(1, Ordering::Relaxed));
+    format!("e2e-{process:04x}{now:08x}{count:02x}")
+}

@@ -1,0 +1,85 @@
+//! Manual edits of the proxies' DaemonSet: the operator reverts them.
+
+use e2e::{
+    Failure, Namespace, OPERATOR_NAMESPACE, ServiceBuilder, ensure, ensure_eq, eventually,
+    exposed_service_test, service,
+};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+fn web(port: u16) -> ServiceBuilder {
+    service("web").tcp(port).ip_mode_proxy()
+}
+
+fn daemonsets(namespace: &Namespace) -> Api<DaemonSet> {
+    Api::namespaced(namespace.cluster().client.clone(), OPERATOR_NAMESPACE)
+}
+
+#[tokio::test]
+async fn operator_recreates_a_deleted_daemonset() -> Result<(), Failure> {
+    exposed_service_test(web, async |namespace, web| {
+        let deleted = namespace.get_daemonset(&web).await?;
+        daemonsets(namespace).delete(&deleted.name_any(), &DeleteParams::default()).await?;
+        eventually("the Service has a new DaemonSet", async || {
+            let current = namespace.get_daemonset(&web).await?;
+            ensure(current.uid() != deleted.uid(), || format!("its UID is still {:?}", deleted.uid()))
+        })
+        .await?;
+        namespace.wait_rolled_out(&web).await?;
+        namespace.wait_exposed(&web).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn operator_reverts_changed_fields_of_a_daemonset() -> Result<(), Failure> {
+    exposed_service_test(web, async |namespace, web| {
+        let original = namespace.wait_rolled_out(&web).await?;
+        for (field, value) in [("args/0", "--help"), ("image", "example.com/x:1")] {
+            let pointer = format!("/spec/template/spec/containers/0/{field}");
+            let operations = json!([{ "op": "replace", "path": pointer, "value": value }]);
+            let patch: Patch<()> = Patch::Json(serde_json::from_value(operations).expect("a valid patch"));
+            let edited =
+                daemonsets(namespace).patch(&original.name_any(), &PatchParams::default(), &patch).await?;
+            eventually("the DaemonSet has its original spec again", async || {
+                let current = namespace.get_daemonset(&web).await?;
+                ensure(current.metadata.generation > edited.metadata.generation, || {
+                    format!("its generation is still {:?}", edited.metadata.generation)
+                })?;
+                ensure_eq("spec", &current.spec, &original.spec)
+            })
+            .await?;
+        }
+        namespace.wait_rolled_out(&web).await?;
+        namespace.wait_exposed(&web).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn operator_removes_added_fields_of_a_daemonset_except_the_restart_annotation() -> Result<(), Failure> {
+    exposed_service_test(web, async |namespace, web| {
+        let original = namespace.wait_rolled_out(&web).await?;
+        let patch_template = async |template| {
+            let patch = Patch::Merge(json!({ "spec": { "template": template } }));
+            daemonsets(namespace).patch(&original.name_any(), &PatchParams::default(), &patch).await
+        };
+        patch_template(json!({ "spec": { "nodeSelector": { "no": "node" }, "hostPID": true } })).await?;
+        eventually("the DaemonSet has its original spec again", async || {
+            ensure_eq("spec", &namespace.get_daemonset(&web).await?.spec, &original.spec)
+        })
+        .await?;
+        namespace.wait_rolled_out(&web).await?;
+        // The annotation that `kubectl rollout restart` sets.
+        let annotations = json!({ "kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z" });
+        let restarted = patch_template(json!({ "metadata": { "annotations": annotations } })).await?;
+        namespace.wait_operator_synced().await?;
+        let rolled_out = namespace.wait_rolled_out(&web).await?;
+        ensure_eq("generation", &rolled_out.metadata.generation, &restarted.metadata.generation)?;
+        ensure_eq("UID", &rolled_out.uid(), &restarted.uid())?;
+        namespace.wait_exposed(&web).await.map(drop)
+    })
+    .await
+}

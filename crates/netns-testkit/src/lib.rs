@@ -1,0 +1,33 @@
+//! Private network namespaces for tests and benchmarks. Does I/O.
+//!
+//! A test calls [`isolated`], creates a [`Namespace`] for each node, pod and client, and connects them with
+//! [`link::connect`] or a [`Bridge`]. It needs iproute2, nftables and util-linux, and root or user namespaces.
+//!
+//! Nothing has to be cleaned up. A network namespace ends with its last descriptor and process. The isolated process
+//! is the first one of its process namespace, so every program that it started ends with it, even if it is killed.
+//!
+//! Functions panic if the network cannot be set up, and print the failed command with its output. A test or a
+//! benchmark cannot continue without its network.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    reason = "only tests and benchmarks use this crate, and they end if their network cannot be set up"
+)]
+
+mod bridge;
+pub mod http;
+pub mod isolation;
+pub mod link;
+mod namespace;
+pub mod process;
+pub mod tcp;
+mod wait;
+
+pub use bridge::Bridge;
+pub use isolation::isolated;
+pub use namespace::Namespace;
+pub use wait::{DEADLINE, eventually};

@@ -1,0 +1,64 @@
+//! Memory and descriptors of a process, from `/proc`. Does I/O.
+
+use std::fs;
+
+use rustix::process::Pid;
+
+/// Returns the resident memory of a process in bytes (`VmRSS` of proc(5)); `None` if it has ended.
+pub fn resident_memory(pid: Pid) -> Option<u64> {
+    memory(pid, "VmRSS")
+}
+
+/// Returns the peak of a process's resident memory in bytes (`VmHWM` of proc(5)); `None` if it has ended.
+pub fn peak_memory(pid: Pid) -> Option<u64> {
+    memory(pid, "VmHWM")
+}
+
+/// Returns a process's resident memory without mapped files in bytes (`RssAnon` of proc(5)); `None` if it has ended.
+pub fn anonymous_memory(pid: Pid) -> Option<u64> {
+    memory(pid, "RssAnon")
+}
+
+/// Returns the number of open descriptors of a process; 0 if it has ended.
+pub fn open_descriptors(pid: Pid) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", pid.as_raw_pid())).map_or(0, Iterator::count)
+}
+
+/// Returns the number that the next descriptor of a process gets.
+pub fn lowest_free_descriptor(pid: Pid) -> u64 {
+    // The links of sockets have no target, so the link itself is checked.
+    let is_open =
+        |number: &u64| fs::symlink_metadata(format!("/proc/{}/fd/{number}", pid.as_raw_pid())).is_ok();
+    (0..=u64::MAX).find(|number| !is_open(number)).unwrap()
+}
+
+fn memory(pid: Pid, field: &str) -> Option<u64> {
+    parse_memory(&fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?, field)
+}
+
+/// Returns a memory field of `/proc/PID/status` in bytes. Kernel threads have no such fields.
+fn parse_memory(status: &str, field: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let kibibytes: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_field_is_parsed_into_bytes() {
+        let status = "Name:\tx\nVmRSS:\t    1544 kB\nRssAnon:\t 1 kB\n";
+        assert_eq!(parse_memory(status, "VmRSS"), Some(1544 * 1024));
+        assert_eq!(parse_memory(status, "RssAnon"), Some(1024));
+        assert_eq!(parse_memory("Name:\tkthreadd\n", "VmRSS"), None);
+    }
+
+    #[test]
+    fn own_process_has_memory_and_descriptors() {
+        let pid = rustix::process::getpid();
+        assert!(resident_memory(pid) > Some(0) && resident_memory(pid) <= peak_memory(pid));
+        assert!(open_descriptors(pid) >= 3);
+    }
+}

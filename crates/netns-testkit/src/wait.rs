@@ -1,0 +1,19 @@
+//! Polling with a deadline. Does no I/O of its own.
+
+use std::time::{Duration, Instant};
+
+/// The deadline of [`eventually`]; longer than any step of a test takes on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Polls `check` until it returns a value, and panics with `description` after [`DEADLINE`].
+pub fn eventually<T>(description: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(start.elapsed() < DEADLINE, "timeout after {DEADLINE:?}; expected: {description}");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}

@@ -1,0 +1,42 @@
+//! Finds the references that are part of a circle. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// One use of a name of another file.
+pub(crate) struct Reference {
+    pub(crate) from: PathBuf,
+    pub(crate) line: usize,
+    /// The path as the source code has it, for example `super::spec::Error`.
+    pub(crate) path: String,
+    pub(crate) to: PathBuf,
+}
+
+/// Returns a line for each reference that is part of a circle; nothing if imports run one way.
+pub(crate) fn describe(references: &[Reference]) -> Vec<String> {
+    let mut targets: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
+    for reference in references {
+        targets.entry(&reference.from).or_default().insert(&reference.to);
+    }
+    references
+        .iter()
+        .filter(|reference| is_reachable(&targets, &reference.to, &reference.from))
+        .map(|Reference { from, line, path, to }| {
+            format!("{}:{line}: `{path}` closes an import circle with {}", from.display(), to.display())
+        })
+        .collect()
+}
+
+fn is_reachable(targets: &BTreeMap<&Path, BTreeSet<&Path>>, start: &Path, goal: &Path) -> bool {
+    let mut visited = BTreeSet::new();
+    let mut pending = vec![start];
+    while let Some(file) = pending.pop() {
+        if file == goal {
+            return true;
+        }
+        if visited.insert(file) {
+            pending.extend(targets.get(file).into_iter().flatten());
+        }
+    }
+    false
+}

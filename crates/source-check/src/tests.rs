@@ -1,0 +1,109 @@
+//! Each test writes a small crate to a temporary directory and checks it.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// A directory that is removed at the end of the test.
+struct Workspace(PathBuf);
+
+impl Workspace {
+    fn new(test: &str, files: &[(&str, &str)]) -> Self {
+        let directory = env::temp_dir().join(format!("source-check-{}-{test}", std::process::id()));
+        for (name, content) in files {
+            let file = directory.join("crate/src").join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, content).unwrap();
+        }
+        Self(directory)
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let prefix = format!("{}/crate/src/", self.0.display());
+        crate::check(&self.0).unwrap().iter().map(|problem| problem.replace(&prefix, "")).collect()
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn circle_between_two_files_is_reported_with_its_lines() {
+    let workspace = Workspace::new(
+        "two",
+        &[
+            ("lib.rs", "mod a;\nmod b;"),
+            ("a.rs", "use crate::b::B;\npub struct A(B);"),
+            ("b.rs", "pub struct B;\nfn f() { println!(\"{}\", super::a::NAME); }"),
+        ],
+    );
+    assert_eq!(
+        workspace.problems(),
+        [
+            "a.rs:1: `crate::b::B` closes an import circle with b.rs",
+            "b.rs:2: `super::a::NAME` closes an import circle with a.rs",
+        ]
+    );
+}
+
+#[test]
+fn circle_of_three_files_is_reported() {
+    let workspace = Workspace::new(
+        "three",
+        &[
+            ("main.rs", "mod a; mod b; mod c;"),
+            ("a.rs", "use crate::{b::{self, B}, c as d};"),
+            ("b.rs", "type T = crate::c::C;"),
+            ("c/mod.rs", "use super::a;"),
+        ],
+    );
+    let problems = workspace.problems();
+    assert!(problems.iter().any(|problem| problem.starts_with("b.rs:1")), "{problems:?}");
+    assert!(problems.iter().any(|problem| problem.starts_with("c/mod.rs:1")), "{problems:?}");
+}
+
+#[test]
+fn child_that_imports_from_the_module_that_reexports_it_is_a_circle() {
+    let files = [
+        ("lib.rs", "mod a;"),
+        ("a/mod.rs", "mod child;\npub use child::Child;\npub struct Shared;"),
+        ("a/child.rs", "use super::Shared;"),
+    ];
+    assert_eq!(Workspace::new("child", &files).problems().len(), 2);
+    let without_reexport = [files[0], ("a/mod.rs", "mod child;\npub struct Shared;"), files[2]];
+    assert_eq!(Workspace::new("no-reexport", &without_reexport).problems(), [""; 0]);
+}
+
+#[test]
+fn test_code_and_one_way_imports_are_no_circle() {
+    let workspace = Workspace::new(
+        "one-way",
+        &[
+            ("lib.rs", "mod a; mod b; #[cfg(test)] mod fixtures; pub use a::A;"),
+            ("a.rs", "use crate::{b as c, b::B};\n#[cfg(test)]\nmod tests { use super::*; }"),
+            (
+                "b.rs",
+                "#[cfg(test)]\nuse crate::a::A;\nimpl B { #[cfg(test)] fn f() { crate::a::g() } }\n// crate::a",
+            ),
+            ("fixtures.rs", "use crate::a::A;"),
+        ],
+    );
+    assert_eq!(workspace.problems(), [""; 0]);
+}
+
+#[test]
+fn long_file_is_reported() {
+    let workspace = Workspace::new("long", &[("lib.rs", &"//\n".repeat(401))]);
+    assert_eq!(workspace.problems(), ["lib.rs: 401 lines; the limit is 400: split the file"]);
+    assert_eq!(Workspace::new("short", &[("lib.rs", &"//\n".repeat(400))]).problems(), [""; 0]);
+}
+
+#[test]
+fn directory_without_source_files_is_an_error() {
+    let directory = env::temp_dir().join(format!("source-check-{}-empty", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    assert!(crate::check(Path::new(&directory)).is_err());
+    fs::remove_dir(directory).unwrap();
+}
