@@ -140,8 +140,8 @@ async fn status_of_a_service_does_not_allocate_ports_again() {
 #[tokio::test(start_paused = true)]
 async fn new_annotation_and_deletion_of_a_service_allocate_ports_again() {
     let Fixture { mut planner, mut api, mut service_watch, node_watch: _open } = synced_planner().await;
-    let annotated = service("web").tcp(80).annotation("akrobateo.io/node-selector", "pool=edge").build();
-    let terminating = service("web").tcp(80).terminating().build();
+    let with_selector = || service("web").tcp(80).annotation("akrobateo.io/node-selector", "pool=edge");
+    let (annotated, terminating) = (with_selector().build(), with_selector().terminating().build());
     for (version, event_type, object) in
         [("2", "MODIFIED", &annotated), ("3", "MODIFIED", &terminating), ("4", "DELETED", &terminating)]
     {
