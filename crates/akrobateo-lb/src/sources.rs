@@ -14,7 +14,7 @@ pub struct AddressRange {
     pub last: u128,
 }
 
-/// The allowed ranges of both families, sorted, with a gap between any two. A family without ranges is denied.
+/// The allowed ranges of both families, sorted, never adjacent. A family without ranges is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sources {
     v4: Vec<AddressRange>,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// Where a proxy forwards: the value of the annotation and of the argument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DataPath {
-    /// By nftables rules: fastest, and for every protocol; needs `NET_ADMIN`.
+    /// With nftables rules: the fastest path, for every protocol; needs `NET_ADMIN`.
     #[default]
     Kernel,
     /// In the proxy's own process: needs no capability, and supports the PROXY protocol.

@@ -1,4 +1,4 @@
-//! What a proxy needs at its start, and its error message if something is missing.
+//! The requirements of a proxy at its start, and its error message if one is missing.
 
 use crate::harness::addr::{self, with_port};
 use crate::harness::proxy::{run_to_exit, split_args};

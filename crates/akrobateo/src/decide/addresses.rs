@@ -13,7 +13,7 @@ use crate::address_type::AddressType;
 use crate::node_info::NodeInfo;
 use crate::spec::IpMode;
 
-/// How long a node's address stays published while its proxy is being replaced.
+/// The time for which a node's address stays published while its proxy is being replaced.
 ///
 /// A rollout leaves a node without a proxy for a second or two. If the status were empty meanwhile, ExternalDNS would
 /// delete the records.

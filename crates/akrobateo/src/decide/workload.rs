@@ -20,7 +20,7 @@ use super::proxy_config::{Placement, ProxyConfig};
 use crate::key::ServiceKey;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
-/// How long a new workload may have no pod.
+/// The time for which a new workload may have no pod.
 pub(super) const POD_CREATION_TIMEOUT: SignedDuration = SignedDuration::from_secs(15);
 
 /// The prefixes of the arguments that select the data path.

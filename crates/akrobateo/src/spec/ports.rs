@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn an_invalid_source_range_is_named() {
-        let service = service("web").tcp(80).source_ranges(&["everybody"]).build();
-        assert!(proxy_args(&service).unwrap_err().to_string().contains("\"everybody\""));
+        let service = service("web").tcp(80).source_ranges(&["anywhere"]).build();
+        assert!(proxy_args(&service).unwrap_err().to_string().contains("\"anywhere\""));
     }
 }
