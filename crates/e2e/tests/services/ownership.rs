@@ -97,9 +97,12 @@ async fn service_waits_for_a_port_that_another_pod_holds() -> Result<(), Failure
         namespace.apply(&web).await?;
         namespace.wait_warning(&web, "ProxiesNotReady", &["another pod"]).await?;
         let target = Target { protocol: Protocol::Tcp, host: nodes[0].addresses[0], port };
-        let replies = namespace.cluster().send_requests(&[target]).await?;
-        ensure_eq("number of replies", &replies.len(), &1)?;
-        ensure_eq("pod that answers on the port", &replies[0].answer()?.host.as_str(), &"holder")?;
+        eventually("the other pod answers on the port", async || {
+            let replies = namespace.cluster().send_requests(&[target]).await?;
+            ensure_eq("number of replies", &replies.len(), &1)?;
+            ensure_eq("pod that answers", &replies[0].answer()?.host.as_str(), &"holder")
+        })
+        .await?;
         namespace.delete_pod("holder").await?;
         namespace.wait_exposed_on(&web, &nodes[..1]).await.map(drop)
     })
