@@ -118,8 +118,8 @@ impl Reason {
                 "externalTrafficPolicy is Local, and no node has both a ready endpoint and a ready proxy."
             }
             Self::PortConflict => {
-                "One of the ports belongs to an older Service or is a nodePort. As a reason of the condition: on every \
-                 node."
+                "On a node, one of the ports belongs to an older Service or is a nodePort. The condition has this \
+                 reason if no node is left."
             }
             Self::PortReserved => "The nodes need one of the ports themselves (`--reserved-ports`).",
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
@@ -130,13 +130,13 @@ impl Reason {
             Self::UnAvailableLoadBalancer => "The Service no longer has an address.",
             Self::DeletingLoadBalancer => "The operator deleted the proxies.",
             Self::SyncLoadBalancerFailed => {
-                "A write to the API server failed. The note says which and why; the operator retries."
+                "A write to the API server failed. The note names the write and the cause; the operator retries."
             }
             Self::ClientAddressNotKept => {
                 "externalTrafficPolicy is Local, but backends see the address of a proxy. The note says why."
             }
             Self::DataPathChanged => {
-                "The proxies are being replaced, because they now forward in userspace, or in the kernel again."
+                "The operator replaces the proxies, because the data path changed from kernel to userspace or back."
             }
         }
     }

@@ -49,13 +49,13 @@ pub fn options() -> [ProxyOption; 5] {
         option(
             "forward",
             "PROTOCOL/PORT=ADDRESS:PORT",
-            "Port to forward, for example tcp/80=10.96.3.7:80; repeat for each port and address family",
+            "Port to forward, for example tcp/80=10.96.3.7:80; repeat the flag for each port and address family",
         ),
         option(
             "source",
             "CIDR",
-            "Range of client addresses to allow, for example 10.0.0.0/8; may be repeated. All clients if absent. \
-             If present, clients outside all ranges are denied, so list ranges of both families for both",
+            "Range of client addresses to allow, for example 10.0.0.0/8; may be repeated. Without this flag all \
+             clients are allowed. With it, clients outside all ranges are denied: list ranges of both families",
         ),
         ProxyOption {
             default: Some(probe::PREFERRED_PORT.to_string()),

@@ -37,7 +37,8 @@ const EVICTED: Definition = Definition {
 const CLASHES: Definition = Definition {
     name: "akrobateo_lb_conntrack_clashes_total",
     kind: Kind::Counter,
-    help: "New flows dropped because another flow has the same addresses and ports; many if source ports are used up.",
+    help: "New flows dropped because another flow has the same addresses and ports, for example because all source \
+           ports are in use.",
 };
 
 /// The metrics that the kernel data path can have.

@@ -46,7 +46,7 @@ pub struct OperatorConfig {
     #[arg(long, env = "RESERVED_PORTS", value_name = "PORTS", default_value = DEFAULT_RESERVED_PORTS)]
     reserved_ports: PortSet,
 
-    /// Types of node addresses, comma-separated; of each node the operator publishes the first type that it has
+    /// Types of node addresses, comma-separated; for each node the operator publishes the first type that the node has
     #[arg(
         long,
         env = "ADDRESS_TYPES",
