@@ -13,7 +13,7 @@ const READY_PATH: &str = "/readyz";
 const METRICS_PATH: &str = "/metrics";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The operator's state, as far as the responses depend on it.
+/// The part of the operator's state that the responses depend on.
 pub(crate) struct Health {
     /// True when the caches are synced.
     pub(crate) ready: AtomicBool,
