@@ -38,7 +38,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// The time for one connection, from accept to the end of the response. A probe and a scrape need far less.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(2);
 /// The pause after a failed accept. The usual cause, a lack of file descriptors, does not end at once.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// An HTTP server with a fixed list of paths.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Server {
                 Ok((stream, _)) => return Connection { stream, paths: self.paths, permit },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for probes and metrics; will retry");
-                    sleep(ACCEPT_RETRY).await;
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -88,8 +88,9 @@ impl Connection {
     pub async fn serve(self, respond: impl Fn(&str) -> Response<String>) {
         let Self { stream, paths, permit } = self;
         let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, paths, &respond))));
-        let served = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-        match timeout(CONNECTION_DEADLINE, served).await {
+        let http_connection =
+            http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+        match timeout(CONNECTION_DEADLINE, http_connection).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics broke"),
             Err(_) => tracing::debug!("closed a connection for probes or metrics at its deadline"),
@@ -105,17 +106,20 @@ fn answer(
 ) -> Response<String> {
     let path = request.uri().path();
     if !paths.contains(&path) {
-        return text(StatusCode::NOT_FOUND, format!("not found; available are {}\n", paths.join(", ")));
+        return text_response(
+            StatusCode::NOT_FOUND,
+            format!("not found; available are {}\n", paths.join(", ")),
+        );
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n");
+        return text_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n");
     }
     respond(path)
 }
 
 /// Returns a response with this status and text.
 #[must_use]
-pub fn text(status: StatusCode, text: impl Into<String>) -> Response<String> {
+pub fn text_response(status: StatusCode, text: impl Into<String>) -> Response<String> {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
     response
@@ -123,7 +127,7 @@ pub fn text(status: StatusCode, text: impl Into<String>) -> Response<String> {
 
 /// Returns a successful response with this content type.
 #[must_use]
-pub fn with_content_type(content_type: &'static str, text: String) -> Response<String> {
+pub fn response_with_content_type(content_type: &'static str, text: String) -> Response<String> {
     let mut response = Response::new(text);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
@@ -145,7 +149,7 @@ mod tests {
             let server = Server::new(listener, &["/readyz"]);
             loop {
                 let connection = server.accept().await;
-                tokio::spawn(connection.serve(|_| text(StatusCode::OK, "ok\n")));
+                tokio::spawn(connection.serve(|_| text_response(StatusCode::OK, "ok\n")));
             }
         });
         address
@@ -181,11 +185,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn client_above_the_connection_limit_waits_until_another_leaves() {
+    async fn client_above_the_connection_limit_waits_until_another_is_disconnected() {
         let address = start_server().await;
-        let mut silent = Vec::new();
+        let mut silent_clients = Vec::new();
         for _ in 0..MAX_CONNECTIONS {
-            silent.push(TcpStream::connect(address).await.unwrap());
+            silent_clients.push(TcpStream::connect(address).await.unwrap());
         }
         let start = tokio::time::Instant::now();
         let response = request(address, "GET /readyz").await;

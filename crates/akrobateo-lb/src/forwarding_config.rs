@@ -5,14 +5,14 @@ use std::num::NonZeroU16;
 
 use akrobateo_core::{DataPath, Family, Forward, Frontend, Protocol, ProxyArgs, ProxyProtocol, ProxyVersion};
 
-use crate::sources::Sources;
+use crate::source_ranges::SourceRanges;
 
 /// Everything that a proxy forwards. Its parts do not contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardingConfig {
     /// Each frontend once, in order, with its target.
     forwards: Vec<(Frontend, SocketAddr)>,
-    sources: Option<Sources>,
+    sources: Option<SourceRanges>,
     proxy_protocol: Option<ProxyProtocol>,
 }
 
@@ -30,13 +30,13 @@ pub enum ConfigError {
         "--forward {0}: the target must be the address of another host or pod, not a loopback, multicast, \
          broadcast, IPv6 link-local or IPv4-mapped address"
     )]
-    Target(Forward),
+    InvalidTarget(Forward),
     /// The probe's port is forwarded, so the Service would answer the probes.
     #[error("--probe-port {0} is also a forwarded TCP port; choose a port that is not forwarded")]
-    ProbeForwarded(u16),
+    ProbePortForwarded(u16),
     /// Port 0.
     #[error("--probe-port 0 is not a port; choose a number from 1 to 65535")]
-    ProbeZero,
+    ProbePortZero,
     /// The kernel path cannot add a PROXY header to a connection.
     #[error(
         "--proxy-protocol {0}: it needs --data-path userspace, because the kernel data path cannot add a header"
@@ -46,7 +46,7 @@ pub enum ConfigError {
     #[error(
         "--proxy-protocol {0}: {1} is not a forwarded TCP port; add a --forward for it, or leave it out here"
     )]
-    ProxyProtocolPort(ProxyProtocol, NonZeroU16),
+    ProxyProtocolPortNotForwarded(ProxyProtocol, NonZeroU16),
     /// SCTP in userspace.
     #[error(
         "--forward {0}: --data-path userspace forwards tcp and udp only; use --data-path kernel for sctp"
@@ -59,7 +59,7 @@ impl ForwardingConfig {
     pub fn new(args: ProxyArgs) -> Result<Self, ConfigError> {
         let ProxyArgs { forwards, sources, probe_port, data_path, proxy_protocol } = args;
         if probe_port == 0 {
-            return Err(ConfigError::ProbeZero);
+            return Err(ConfigError::ProbePortZero);
         }
         let check = |forward| check_forward(forward, probe_port, data_path);
         let mut forwards = forwards.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
@@ -71,7 +71,7 @@ impl ForwardingConfig {
         if let Some(proxy_protocol) = &proxy_protocol {
             check_proxy_protocol(proxy_protocol, data_path, &forwards)?;
         }
-        let sources = (!sources.is_empty()).then(|| Sources::new(&sources));
+        let sources = (!sources.is_empty()).then(|| SourceRanges::new(&sources));
         Ok(Self { forwards, sources, proxy_protocol })
     }
 
@@ -108,7 +108,7 @@ impl ForwardingConfig {
 
     /// Returns the source ranges, or `None` if all clients may connect.
     #[must_use]
-    pub fn sources(&self) -> Option<&Sources> {
+    pub fn sources(&self) -> Option<&SourceRanges> {
         self.sources.as_ref()
     }
 
@@ -131,10 +131,10 @@ fn check_forward(
 ) -> Result<(Frontend, SocketAddr), ConfigError> {
     let Forward { protocol, port, target } = forward;
     if !is_routable(target.ip()) {
-        return Err(ConfigError::Target(forward));
+        return Err(ConfigError::InvalidTarget(forward));
     }
     if protocol == Protocol::Tcp && port.get() == probe_port {
-        return Err(ConfigError::ProbeForwarded(probe_port));
+        return Err(ConfigError::ProbePortForwarded(probe_port));
     }
     if protocol == Protocol::Sctp && data_path == DataPath::Userspace {
         return Err(ConfigError::SctpInUserspace(forward));
@@ -155,7 +155,7 @@ fn check_proxy_protocol(
         forwards.iter().any(|(frontend, _)| frontend.protocol == Protocol::Tcp && frontend.port == port)
     };
     match proxy_protocol.listed_ports().find(|port| !is_forwarded(*port)) {
-        Some(port) => Err(ConfigError::ProxyProtocolPort(proxy_protocol.clone(), port)),
+        Some(port) => Err(ConfigError::ProxyProtocolPortNotForwarded(proxy_protocol.clone(), port)),
         None => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use crate::{kernel, userspace};
 pub fn run(args: ProxyArgs) -> Result<(), Error> {
     let (probe_port, data_path) = (args.probe_port, args.data_path);
     let config = ForwardingConfig::new(args)?;
-    LocalSet::new().block_on(&runtime()?, async {
+    LocalSet::new().block_on(&create_runtime()?, async {
         // First of all: without a handler, the first process of a container ignores signals.
         let shutdown = shutdown_signal()?;
         match data_path {
@@ -24,8 +24,8 @@ pub fn run(args: ProxyArgs) -> Result<(), Error> {
 }
 
 /// Only keeps the process alive, until SIGTERM or SIGINT: the pod's hostPorts are reserved for as long.
-pub fn reserve() -> Result<(), Error> {
-    runtime()?.block_on(async {
+pub fn reserve_host_ports() -> Result<(), Error> {
+    create_runtime()?.block_on(async {
         let shutdown = shutdown_signal()?;
         tracing::info!("reserving the pod's hostPorts; kube-proxy forwards the traffic");
         shutdown.await;
@@ -33,7 +33,7 @@ pub fn reserve() -> Result<(), Error> {
     })
 }
 
-fn runtime() -> std::io::Result<Runtime> {
+fn create_runtime() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 

@@ -57,14 +57,14 @@ impl TableManager {
     }
 
     /// Returns true if the kernel has the desired table now.
-    pub fn in_sync(&self) -> Result<bool, NftError> {
+    pub fn is_in_sync(&self) -> Result<bool, NftError> {
         Ok(self.find_drift()?.is_none())
     }
 
     /// Replaces the kernel's table if it is not the desired one. Returns true if it was replaced.
     pub fn restore(&self) -> Result<bool, NftError> {
         match self.find_drift()? {
-            Some(drift) => self.replace(drift).map(|()| true),
+            Some(drift) => self.replace_table(drift).map(|()| true),
             None => Ok(false),
         }
     }
@@ -84,10 +84,10 @@ impl TableManager {
 
     /// Returns the counters of each frontend. The list is empty if the kernel does not count, or the table is missing.
     pub fn traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
-        let (_, installed) = self.nftables.read(ruleset::TABLE)?;
+        let (_, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
         let Ok(Some(table)) = installed else { return Ok(Vec::new()) };
-        let with_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
-        Ok(self.config.frontends().filter_map(with_traffic).collect())
+        let add_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
+        Ok(self.config.frontends().filter_map(add_traffic).collect())
     }
 
     fn find_drift(&self) -> Result<Option<Drift>, NftError> {
@@ -95,7 +95,7 @@ impl TableManager {
         if self.synced_generation.get() == Some(self.nftables.generation()?) {
             return Ok(None);
         }
-        let (generation, installed) = self.nftables.read(ruleset::TABLE)?;
+        let (generation, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
         let installed = installed.ok().flatten();
         let desired = ruleset::build_table(&self.config);
         if installed.as_ref().is_some_and(|installed| installed.equals_ignoring_counters(&desired)) {
@@ -106,16 +106,16 @@ impl TableManager {
         Ok(Some(Drift { desired, installed, generation }))
     }
 
-    fn replace(&self, drift: Drift) -> Result<(), NftError> {
+    fn replace_table(&self, drift: Drift) -> Result<(), NftError> {
         let Drift { mut desired, installed, generation } = drift;
         if let Some(installed) = installed {
-            desired.carry_counters(&installed);
+            desired.copy_counters_from(&installed);
         }
         self.nftables.replace(&desired)?;
         // If no other transaction came between, the kernel has exactly the table that it has acknowledged.
         let next_generation = generation.wrapping_add(1);
-        let is_next = self.nftables.generation()? == next_generation;
-        self.synced_generation.set(is_next.then_some(next_generation));
+        let is_next_generation = self.nftables.generation()? == next_generation;
+        self.synced_generation.set(is_next_generation.then_some(next_generation));
         self.delete_stale_flows();
         Ok(())
     }

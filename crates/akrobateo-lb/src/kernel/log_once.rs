@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn message_is_permitted_once_until_it_is_reset() {
+    fn log_once_permits_one_message_until_reset() {
         let mut log_once = LogOnce::default();
         assert_eq!([log_once.permit(), log_once.permit()], [true, false]);
         log_once.reset();

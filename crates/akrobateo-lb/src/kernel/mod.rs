@@ -22,7 +22,7 @@ pub async fn run(
     probe_port: u16,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    ip_forwarding::ensure(&config)?;
+    ip_forwarding::ensure_enabled(&config)?;
     let (ports, restricted) = (config.frontends().len(), config.sources().is_some());
     let path = Rc::new(KernelPath::new(TableManager::install(config)?));
     tracing::info!(ports, restricted, "forwarding in the kernel");

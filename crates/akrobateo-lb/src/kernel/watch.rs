@@ -18,21 +18,21 @@ use crate::ip_forwarding;
 /// within which changes are undone.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The pause after an error.
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// The time between two reads of conntrack's statistics, and so between two warnings about them.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Opens a watch of nftables rules.
 pub(super) fn watch_rules() -> Result<AsyncFd<Socket>, Error> {
-    Ok(to_async(nft::client::watch()?)?)
+    Ok(to_async_fd(nft::client::watch()?)?)
 }
 
 /// Opens a watch of network interfaces and their forwarding sysctls.
 pub(super) fn watch_sysctls() -> Result<AsyncFd<Socket>, Error> {
-    Ok(to_async(ip_forwarding::watch().map_err(Error::Watch)?)?)
+    Ok(to_async_fd(ip_forwarding::watch().map_err(Error::WatchInterfaces)?)?)
 }
 
-fn to_async(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
+fn to_async_fd(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
     #[expect(
         deprecated,
         reason = "its successor is unsafe, for types that may not own their descriptor; a socket owns it"
@@ -48,7 +48,7 @@ async fn wait_for_change(watch: &AsyncFd<Socket>) {
             watch.get_ref().drain();
             guard.clear_ready();
         }
-        Err(_) => sleep(RETRY).await,
+        Err(_) => sleep(RETRY_DELAY).await,
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
             }
             Err(error) => {
                 tracing::error!(%error, "cannot restore the rules in the kernel; will retry");
-                sleep(RETRY).await;
+                sleep(RETRY_DELAY).await;
                 continue;
             }
         }
@@ -83,7 +83,7 @@ pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>
     // Only a privileged container can switch IPv6 forwarding on, so that error may last.
     let mut log_once = LogOnce::default();
     loop {
-        match ip_forwarding::ensure(path.table_manager.config()) {
+        match ip_forwarding::ensure_enabled(path.table_manager.config()) {
             Ok(()) => log_once.reset(),
             Err(error) => {
                 if log_once.permit() {
@@ -104,9 +104,9 @@ pub(super) async fn report_conntrack_pressure(path: &KernelPath) {
         match path.table_manager.conntrack().statistics() {
             Ok(current) => {
                 if let Some(previous) = previous.replace(current) {
-                    let recent = current.since(&previous);
-                    log_losses(&recent);
-                    path.conntrack_loss.set(ConntrackLoss::worst(&recent));
+                    let recent_statistics = current.since(&previous);
+                    log_losses(&recent_statistics);
+                    path.conntrack_loss.set(ConntrackLoss::find_most_serious(&recent_statistics));
                 }
             }
             Err(error) => {
@@ -123,14 +123,14 @@ pub(super) async fn report_conntrack_pressure(path: &KernelPath) {
     }
 }
 
-fn log_losses(recent: &Statistics) {
-    let Statistics { entries, max, insert_failed, early_drop, .. } = *recent;
+fn log_losses(recent_statistics: &Statistics) {
+    let Statistics { entries, max_entries, insert_failed, early_drop, .. } = *recent_statistics;
     if insert_failed > 0 {
         tracing::warn!(dropped = insert_failed, "{}", ConntrackLoss::Clash.as_str());
     }
-    let dropped = recent.table_full_drops();
+    let dropped = recent_statistics.table_full_drops();
     if dropped > 0 || early_drop > 0 {
-        let limit = max.unwrap_or(0);
+        let limit = max_entries.unwrap_or(0);
         let evicted = early_drop;
         tracing::warn!(dropped, evicted, entries, limit, "{}", ConntrackLoss::TableFull.as_str());
     }

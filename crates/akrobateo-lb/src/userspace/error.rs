@@ -23,5 +23,5 @@ pub enum UserspaceError {
     StartWorker(io::Error),
     /// A worker cannot wait for its sockets any more.
     #[error("a worker thread failed: {0}")]
-    Worker(io::Error),
+    WorkerFailed(io::Error),
 }

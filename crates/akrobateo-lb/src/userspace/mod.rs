@@ -18,7 +18,7 @@ mod proxy;
 mod quota;
 mod rate_limit;
 mod settings;
-mod shared;
+mod shared_state;
 mod slab;
 mod sockets;
 mod stats;

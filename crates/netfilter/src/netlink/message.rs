@@ -124,7 +124,7 @@ mod tests {
         ) {
             let mut messages = Messages::default();
             for (kind, value) in &written {
-                messages.push(*kind, ACK, &[1, 2, 3, 4], |attrs| attrs.bytes(5, value));
+                messages.push(*kind, ACK, &[1, 2, 3, 4], |attrs| attrs.push_bytes(5, value));
             }
             let parsed: Vec<_> = Message::parse_all(messages.bytes()).collect();
             prop_assert_eq!(parsed.len(), written.len());

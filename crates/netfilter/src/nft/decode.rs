@@ -49,8 +49,8 @@ impl Decoder {
         let attrs = message.attrs(abi::HEADER_LEN);
         // In each message, the attribute with the table's name has the same type.
         let is_of_table = Attr::find_text(attrs, abi::table::NAME) == Some(&self.name)
-            && message.payload.first() == Some(&abi::INET);
-        if message.kind >> 8 != abi::SUBSYSTEM || !is_of_table {
+            && message.payload.first() == Some(&abi::NFPROTO_INET);
+        if message.kind >> 8 != abi::NFTABLES_SUBSYSTEM || !is_of_table {
             return Ok(());
         }
         match message.kind & 0xff {

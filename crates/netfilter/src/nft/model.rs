@@ -25,7 +25,7 @@ impl Table {
     }
 
     /// Sets each counter to its value in `previous`, or to zero if the element is new.
-    pub fn carry_counters(&mut self, previous: &Self) {
+    pub fn copy_counters_from(&mut self, previous: &Self) {
         for set in self.sets.iter_mut().filter(|set| set.has_counters) {
             let Some(previous) = previous.set(&set.name) else { continue };
             for element in &mut set.elements {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_differ_in_counters_only_are_equal() {
+    fn comparison_of_tables_ignores_counters() {
         let counted = table(true, &[(1, 7)]);
         assert!(counted.equals_ignoring_counters(&table(true, &[(1, 8)])));
         assert!(counted.equals_ignoring_counters(&table(false, &[(1, 0)])));
@@ -295,9 +295,9 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_carried_to_elements_with_the_same_key() {
+    fn counters_are_copied_to_elements_with_the_same_key() {
         let mut replacement = table(true, &[(1, 0), (3, 0)]);
-        replacement.carry_counters(&table(true, &[(1, 7), (2, 8)]));
+        replacement.copy_counters_from(&table(true, &[(1, 7), (2, 8)]));
         assert_eq!(replacement, table(true, &[(1, 7), (3, 0)]));
     }
 }

@@ -32,8 +32,11 @@ fn message_names_the_privileged_port_and_its_remedies() {
         assert!(message.contains("net.ipv4.ip_unprivileged_port_start"), "{message}");
         assert!(message.contains("NET_BIND_SERVICE"), "{message}");
         // Each of the two remedies works.
-        let proxy =
-            Proxy::start_ready_with(&network.pod, &split_args(command_line), "-all,+net_bind_service");
+        let proxy = Proxy::start_with_capabilities_and_wait(
+            &network.pod,
+            &split_args(command_line),
+            "-all,+net_bind_service",
+        );
         proxy.kill();
         network.pod.set_sysctl("ipv4/ip_unprivileged_port_start", "80");
         start_proxy(&network.pod, command_line);

@@ -15,7 +15,7 @@ use crate::harness::{Network, eventually, isolated};
 const FAILURES: &str = "akrobateo_lb_dial_failures_total";
 
 #[test]
-fn client_is_reset_while_the_backend_is_down_and_served_when_it_is_back() {
+fn client_is_reset_while_the_backend_is_down_and_served_when_the_backend_is_back() {
     isolated(|| {
         let network = Network::new();
         let proxy = start_proxy(&network.pod, FORWARD_ARGS);
@@ -81,9 +81,9 @@ fn connection_of_a_vanished_client_is_closed() {
         }
         eventually("all connections are closed", || {
             let text = fetch_metrics(&network.pod);
-            let all_closed = sum_metric(&text, "akrobateo_lb_connections_total", &["IPv4"]) == 50
+            let are_all_closed = sum_metric(&text, "akrobateo_lb_connections_total", &["IPv4"]) == 50
                 && sum_metric(&text, "akrobateo_lb_open_connections", &["IPv4"]) == 0;
-            all_closed.then_some(())
+            are_all_closed.then_some(())
         });
         drop(listener);
     });

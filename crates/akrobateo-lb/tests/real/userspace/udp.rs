@@ -30,8 +30,8 @@ fn session_keeps_its_source_port_until_it_expires() {
     isolated(|| {
         let network = network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
-            settings.unanswered_timeout = Duration::from_secs(1);
-            settings.answered_timeout = Duration::from_secs(1);
+            settings.unanswered_udp_timeout = Duration::from_secs(1);
+            settings.answered_udp_timeout = Duration::from_secs(1);
         });
         for family in 0..2 {
             let (client, other_client) = (new_client(&network, family), new_client(&network, family));
