@@ -1,7 +1,8 @@
-//! The HTTP server for probes and metrics: HTTP/1 only, GET and HEAD only, within limits. Does I/O.
+//! The HTTP server for probes and metrics. It supports only HTTP/1 and the methods GET and HEAD, and limits the number
+//! and the time of connections. Does I/O.
 //!
-//! The caller accepts connections in a loop and spawns a task for each. Only the caller knows whether its tasks may move
-//! between threads:
+//! The caller accepts connections in a loop and spawns a task for each, because only the caller knows whether its tasks
+//! may move between threads:
 //!
 //! ```
 //! # async fn run(listener: tokio::net::TcpListener) {
@@ -35,9 +36,10 @@ pub use hyper::{Response, StatusCode};
 /// The number of connections that may be open at the same time. Every pod of the cluster can connect, and each
 /// connection needs memory.
 const MAX_CONNECTIONS: usize = 64;
-/// The time for one connection, from accept to the end of the response. A probe and a scrape need far less.
+/// The time for one connection, from accept to the end of the response. A probe or a scrape takes far less time.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(2);
-/// The pause after a failed accept. The usual cause, a lack of file descriptors, does not end at once.
+/// The pause after a failed accept. The usual cause is that no file descriptor is free, and this does not change at
+/// once.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// An HTTP server with a fixed list of paths.
@@ -48,12 +50,12 @@ pub struct Server {
     free_connections: Arc<Semaphore>,
 }
 
-/// An accepted connection, on which one request may come.
+/// An accepted connection. The client may send one request on it.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     paths: &'static [&'static str],
-    /// Counts the connection against [`MAX_CONNECTIONS`] until it is dropped.
+    /// One of the [`MAX_CONNECTIONS`] permits; released when it is dropped.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -83,7 +85,7 @@ impl Server {
 impl Connection {
     /// Answers one request with the response of `respond` for its path, and closes the connection.
     ///
-    /// Other paths get 404, other methods than GET and HEAD 405. A client that takes longer than 2 seconds is
+    /// Other paths get 404. Methods other than GET and HEAD get 405. A client that takes longer than 2 seconds is
     /// disconnected.
     pub async fn serve(self, respond: impl Fn(&str) -> Response<String>) {
         let Self { stream, paths, permit } = self;
@@ -92,7 +94,7 @@ impl Connection {
             http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
         match timeout(CONNECTION_DEADLINE, http_connection).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics broke"),
+            Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics failed"),
             Err(_) => tracing::debug!("closed a connection for probes or metrics at its deadline"),
         }
         drop(permit);
@@ -108,7 +110,7 @@ fn answer(
     if !paths.contains(&path) {
         return text_response(
             StatusCode::NOT_FOUND,
-            format!("not found; available are {}\n", paths.join(", ")),
+            format!("not found; available paths: {}\n", paths.join(", ")),
         );
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {

@@ -15,7 +15,7 @@ pub enum Command {
     Forward(ProxyArgs),
     /// Switches IPv6 forwarding on and exits; for a privileged init container.
     EnableIpv6Forwarding,
-    /// Only keeps the pod running, so that its hostPorts stay reserved.
+    /// Keeps the pod running and does nothing else, so that the pod's hostPorts stay reserved.
     Reserve,
     /// Prints [`help`].
     Help,
@@ -34,15 +34,15 @@ pub enum UsageError {
     InvalidValue {
         /// The option, without dashes.
         option: &'static str,
-        /// The value of the command line.
+        /// The value on the command line.
         value: String,
-        /// The reason why it is wrong, and what was expected.
+        /// The reason why the value is wrong, and the expected value.
         reason: String,
     },
     /// An option that may have only one value, but has two.
     #[error("--{0} is given twice; it may have only one value")]
     RepeatedOption(&'static str),
-    /// A command with other arguments.
+    /// A command that allows no other arguments, together with other arguments.
     #[error("{0} is a command without arguments; remove the other arguments")]
     ExtraArguments(&'static str),
     /// No `--forward`.

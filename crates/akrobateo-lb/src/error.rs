@@ -17,7 +17,7 @@ pub enum Error {
     /// The kernel would not forward packets.
     #[error(transparent)]
     Forwarding(#[from] ForwardingError),
-    /// The rules are not in the kernel.
+    /// The nftables rules cannot be installed.
     #[error(transparent)]
     Nft(#[from] NftError),
     /// The kernel cannot report changes of network interfaces and of their forwarding sysctls.

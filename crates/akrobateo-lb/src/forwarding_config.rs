@@ -1,4 +1,4 @@
-//! The forwarding configuration: the checked arguments, from which both data paths work. Pure.
+//! The forwarding configuration: the checked arguments, which both data paths use. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -7,10 +7,10 @@ use akrobateo_core::{DataPath, Family, Forward, Frontend, Protocol, ProxyArgs, P
 
 use crate::source_ranges::SourceRanges;
 
-/// Everything that a proxy forwards. Its parts do not contradict each other.
+/// The ports that a proxy forwards, and the settings for them. No two of them contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardingConfig {
-    /// Each frontend once, in order, with its target.
+    /// The frontends in sorted order, each with its target. No frontend is listed twice.
     forwards: Vec<(Frontend, SocketAddr)>,
     sources: Option<SourceRanges>,
     proxy_protocol: Option<ProxyProtocol>,
@@ -39,12 +39,14 @@ pub enum ConfigError {
     ProbePortZero,
     /// The kernel path cannot add a PROXY header to a connection.
     #[error(
-        "--proxy-protocol {0}: it needs --data-path userspace, because the kernel data path cannot add a header"
+        "--proxy-protocol {0}: this option needs --data-path userspace, because the kernel data path cannot add a \
+         header"
     )]
     ProxyProtocolInKernel(ProxyProtocol),
     /// The PROXY protocol for a port that is not forwarded.
     #[error(
-        "--proxy-protocol {0}: {1} is not a forwarded TCP port; add a --forward for it, or leave it out here"
+        "--proxy-protocol {0}: {1} is not a forwarded TCP port; add a --forward for this port, or remove the port \
+         from --proxy-protocol"
     )]
     ProxyProtocolPortNotForwarded(ProxyProtocol, NonZeroU16),
     /// SCTP in userspace.
@@ -100,7 +102,8 @@ impl ForwardingConfig {
         self.forwards.get(index).map(|(_, target)| *target)
     }
 
-    /// Returns the version of the PROXY protocol that the target of this TCP port expects, if it expects one.
+    /// Returns the version of the PROXY protocol that the target of this TCP port expects, or `None` if the target
+    /// expects no header.
     #[must_use]
     pub fn proxy_protocol_for(&self, port: NonZeroU16) -> Option<ProxyVersion> {
         self.proxy_protocol.as_ref()?.version_on(port)
@@ -123,7 +126,7 @@ fn to_forward((frontend, target): (Frontend, SocketAddr)) -> Forward {
     Forward { protocol: frontend.protocol, port: frontend.port, target }
 }
 
-/// Checks one `--forward` by itself.
+/// Checks one `--forward` without the other arguments except the probe port and the data path.
 fn check_forward(
     forward: Forward,
     probe_port: u16,
@@ -142,7 +145,7 @@ fn check_forward(
     Ok((Frontend { family: Family::from_ip(target.ip()), protocol, port }, target))
 }
 
-/// Checks that the data path supports the PROXY protocol, and that its ports are forwarded.
+/// Checks that the data path supports the PROXY protocol, and that all ports listed for it are forwarded.
 fn check_proxy_protocol(
     proxy_protocol: &ProxyProtocol,
     data_path: DataPath,
@@ -246,7 +249,7 @@ mod tests {
         let error = ForwardingConfig::new(ProxyArgs { proxy_protocol, ..ProxyArgs::new(forwards) })
             .unwrap_err()
             .to_string();
-        assert!(error.starts_with("--proxy-protocol v1: it needs --data-path userspace"), "{error}");
+        assert!(error.starts_with("--proxy-protocol v1: this option needs --data-path userspace"), "{error}");
     }
 
     fn any_forward() -> impl Strategy<Value = Forward> {

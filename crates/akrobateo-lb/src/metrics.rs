@@ -16,13 +16,13 @@ pub struct MetricDefinition {
     pub help: &'static str,
 }
 
-/// The connections of each port. In userspace only those that reached a backend.
+/// The connections of each port. The userspace path counts only connections that reached a backend.
 pub const CONNECTIONS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_connections_total",
     kind: MetricKind::Counter,
     help: "Forwarded TCP connections, and UDP flows, by the port to which clients connect.",
 };
-/// The denied connections of each port. Exists only with source ranges.
+/// The denied connections of each port. This metric exists only with source ranges.
 pub const REFUSED_CONNECTIONS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_refused_connections_total",
     kind: MetricKind::Counter,
@@ -51,7 +51,7 @@ pub enum MetricKind {
 }
 
 impl MetricKind {
-    /// Returns the name of the type, as Prometheus has it.
+    /// Returns Prometheus' name of the type.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -61,12 +61,12 @@ impl MetricKind {
     }
 }
 
-/// The text of a response with metrics, while it is written.
+/// The text of a metrics response that is being written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetricsText(String);
 
 impl MetricsText {
-    /// Begins a metric. Its samples must follow directly.
+    /// Begins a metric. The caller must write all its samples before it begins the next metric.
     pub fn metric(&mut self, definition: &MetricDefinition) -> Metric<'_> {
         let MetricDefinition { name, kind, help } = *definition;
         let kind = kind.as_str();
@@ -82,7 +82,7 @@ impl MetricsText {
     }
 }
 
-/// A metric whose samples are written.
+/// A metric whose samples are being written.
 #[derive(Debug)]
 pub struct Metric<'a> {
     text: &'a mut MetricsText,
@@ -95,7 +95,8 @@ impl Metric<'_> {
         self.write_sample(&[], value)
     }
 
-    /// Writes a sample with labels. Their values are not escaped, so they must not be names of objects or error texts.
+    /// Writes a sample with labels. The label values are not escaped, so they must not be names of objects or error
+    /// texts.
     pub fn write_sample(&mut self, labels: &[(&str, &dyn Display)], value: impl Display) -> &mut Self {
         let _ = self.write_line(labels, value);
         self

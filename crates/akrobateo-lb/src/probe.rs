@@ -24,11 +24,11 @@ pub struct ProbeError {
     source: std::io::Error,
 }
 
-/// The state of a data path. It is read again for each request.
+/// The state of a data path. Each request reads it again.
 pub trait DataPathStatus {
-    /// Returns `Ok` if the data path forwards now, or else the reason in one line.
+    /// Returns `Ok` if the data path forwards now. The error is one line with the reason why it does not.
     fn check_readiness(&self) -> Result<(), String>;
-    /// Returns a problem that needs attention although the data path forwards, in one line.
+    /// Returns one line about a problem that needs attention, although the data path still forwards.
     fn warning(&self) -> Option<String> {
         None
     }
@@ -76,8 +76,9 @@ fn respond(path: &str, status: &impl DataPathStatus) -> Response<String> {
     }
     match status.check_readiness().map(|()| status.warning()) {
         Ok(None) => text_response(StatusCode::OK, "ok\n"),
-        // A proxy has no access to the API server. But the kubelet takes a redirect without a location as success, and
-        // emits an event ProbeWarning with the response's text (k8s.io/kubernetes/pkg/probe/http/http.go).
+        // A proxy cannot create an event, because it has no access to the API server. The kubelet creates one instead:
+        // it counts a redirect without a location as success, and emits an event ProbeWarning with the response's text
+        // (k8s.io/kubernetes/pkg/probe/http/http.go).
         Ok(Some(warning)) => text_response(StatusCode::MULTIPLE_CHOICES, format!("{warning}\n")),
         Err(reason) => text_response(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }

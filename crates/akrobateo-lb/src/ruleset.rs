@@ -30,7 +30,7 @@ const PRIORITY_SNAT: i32 = 100;
 const CT_INVALID: u32 = 1;
 const CT_DNAT: u32 = 1 << 5;
 
-/// The nft program's numbers of data types. A concatenation has 6 bits for each part.
+/// The numbers that the nft program uses for data types. The number of a concatenation has 6 bits for each part.
 const TYPE_NFPROTO: u32 = 2;
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
@@ -44,16 +44,16 @@ const PORT_KEY_TYPE: DataType = DataType { id: TYPE_PROTOCOL << BITS_PER_TYPE | 
 /// The key type "family . protocol . port".
 const FRONTEND_KEY_TYPE: DataType =
     DataType { id: TYPE_NFPROTO << (2 * BITS_PER_TYPE) | PORT_KEY_TYPE.id, len: PORT_KEY_TYPE.len + 4 };
-/// The type of a conntrack mark. A flow's mark is its frontend, as [`mark_value`] encodes it.
+/// The type of a conntrack mark. The mark of a flow identifies its frontend; see [`mark_value`].
 const MARK_TYPE: DataType = DataType { id: TYPE_MARK, len: 4 };
 
 /// The map from a frontend to its mark.
 const MARK_MAP: &str = "mark";
-/// The set that counts packets from clients, by mark.
+/// The set that counts packets from clients for each mark.
 const INCOMING_SET: &str = "incoming";
-/// The set that counts packets to clients, by mark.
+/// The set that counts packets to clients for each mark.
 const OUTGOING_SET: &str = "outgoing";
-/// The set that counts packets that the source ranges deny, by frontend.
+/// The set that counts denied packets for each frontend. Denied packets come from outside the source ranges.
 const REFUSED_SET: &str = "refused";
 
 /// The counters of a frontend.
@@ -69,7 +69,7 @@ pub struct Traffic {
     pub outgoing: Count,
 }
 
-/// The parts of the table that differ between the address families.
+/// The values in the table that differ between the address families.
 struct FamilySpec {
     forward_map: &'static str,
     source_set: &'static str,
@@ -104,8 +104,8 @@ const MAX_SETS: usize = 8;
 
 /// Builds the table of a configuration.
 ///
-/// Allocates the sets last. A small, long-lived allocation behind them would keep the allocator from returning their
-/// memory.
+/// Allocates the sets last, because a small, long-lived allocation behind them would prevent the allocator from
+/// returning the memory of the sets to the system.
 #[must_use]
 pub fn build_table(config: &ForwardingConfig) -> Table {
     let families = || Family::ALL.into_iter().filter(|family| config.has_forwards(*family));
@@ -183,7 +183,7 @@ fn mark_map(config: &ForwardingConfig) -> Set {
     }
 }
 
-/// Returns a set with an element for each frontend, which counts the packets that match it.
+/// Returns a set with one element for each frontend. Each element counts the packets that match it.
 fn counter_set(
     config: &ForwardingConfig,
     name: &'static str,
@@ -225,7 +225,8 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
     }
 }
 
-/// Drops packets from outside the source ranges. In a nat chain, only the first packet of a flow costs a lookup.
+/// Returns the rule that drops packets from outside the source ranges. The rule is in a nat chain, so only the first
+/// packet of a flow costs a lookup.
 ///
 /// `meta nfproto FAMILY IP saddr != @SET meta nfproto . meta l4proto . th dport @REFUSED_SET drop`
 fn drop_denied_sources_rule(family: Family) -> Rule {
@@ -242,9 +243,9 @@ fn drop_denied_sources_rule(family: Family) -> Rule {
     ]
 }
 
-/// Translates the destination of new flows to the target of their frontend.
+/// Returns the rule that translates the destination of new flows to the target of their frontend.
 ///
-/// Matches only frontends in the map, so probes and the pod's own traffic stay untranslated.
+/// The rule matches only frontends in the map, so probes and the pod's own traffic stay untranslated.
 ///
 /// `meta nfproto FAMILY dnat to meta l4proto . th dport map @MAP`
 fn translate_destination_rule(family: Family) -> Rule {
@@ -260,9 +261,10 @@ fn translate_destination_rule(family: Family) -> Rule {
     ]
 }
 
-/// Sets the conntrack mark of new flows to the mark of their frontend.
+/// Returns the rule that sets the conntrack mark of new flows to the mark of their frontend.
 ///
-/// Further packets are counted by this mark. That costs a third of a lookup by family, protocol and port.
+/// Later packets of the flow are counted by this mark. A lookup by mark costs a third of a lookup by family, protocol
+/// and port.
 ///
 /// `ct mark set meta nfproto . meta l4proto . th dport map @MARK_MAP`
 fn set_mark_rule() -> Rule {
@@ -271,7 +273,7 @@ fn set_mark_rule() -> Rule {
     rule
 }
 
-/// Loads the mark of the packet's frontend into register 0.
+/// Returns the expressions that load the mark of the packet's frontend into register 0.
 fn load_mark_expressions() -> Rule {
     vec![
         Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
@@ -281,7 +283,7 @@ fn load_mark_expressions() -> Rule {
     ]
 }
 
-/// Counts packets from clients.
+/// Returns the rule that counts packets from clients.
 ///
 /// `ct direction original ct mark @INCOMING_SET accept`
 fn count_incoming_rule() -> Rule {
@@ -294,7 +296,7 @@ fn count_incoming_rule() -> Rule {
     ]
 }
 
-/// Counts packets to clients: those that [`count_incoming_rule`] has not accepted.
+/// Returns the rule that counts packets to clients: all packets that [`count_incoming_rule`] has not accepted.
 ///
 /// `ct mark @OUTGOING_SET`
 fn count_outgoing_rule() -> Rule {
@@ -304,34 +306,37 @@ fn count_outgoing_rule() -> Rule {
     ]
 }
 
-/// Drops packets that belong to no flow. The pod itself would answer them with a reset, and break the connection that
-/// it forwards.
+/// Returns the rule that drops packets that belong to no flow. Otherwise the pod would answer them with a reset, and
+/// break the forwarded connection.
 ///
 /// `ct state invalid drop`
 fn drop_invalid_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATE, CT_INVALID, Expr::Verdict(DROP))
 }
 
-/// Drops packets to a frontend that were not translated, because the table was replaced at that moment. The client
-/// sends them again. The pod itself would answer that the port is closed.
+/// Returns the rule that drops packets to a frontend if their destination was not translated. This happens to packets
+/// that arrive while the table is replaced. The client sends them again. Without this rule, the pod would answer that
+/// the port is closed.
 ///
 /// `meta nfproto . meta l4proto . th dport map @MARK_MAP != 0 drop`
 fn drop_untranslated_rule() -> Rule {
     let mut rule = load_mark_expressions();
-    // A mark is never 0. But the nft program does not list a lookup whose value is not used.
+    // A mark is never 0. The comparison is needed because the nft program does not list a lookup whose value is not
+    // used.
     rule.push(Expr::Cmp { sreg: Reg(0), is_equal: false, data: vec![0; 4] });
     rule.push(Expr::Verdict(DROP));
     rule
 }
 
-/// Masquerades forwarded flows, so that replies return to the pod, which translates them back.
+/// Returns the rule that masquerades forwarded flows, so that replies return to the pod. The pod then translates them
+/// back.
 ///
 /// `ct status dnat masquerade`
 fn masquerade_forwarded_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATUS, CT_DNAT, Expr::Masquerade)
 }
 
-/// Executes `then` if one of `bits` is set in a property of the conntrack entry.
+/// Returns a rule that executes `then` if one of `bits` is set in a property of the conntrack entry.
 fn rule_if_any_bit_is_set(ct_key: u32, bits: u32, then: Expr) -> Rule {
     vec![
         Expr::Ct { key: ct_key, dreg: Reg(0) },

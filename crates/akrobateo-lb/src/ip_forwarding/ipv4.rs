@@ -1,11 +1,12 @@
 //! The sysctl of IPv4 forwarding of each interface, over netlink, because /proc/sys is read-only in a pod. Does I/O.
 //!
-//! The kernel forwards a packet if forwarding is on for the interface on which the packet arrived. The sysctl
-//! `ip_forward` only sets the value of all interfaces (Documentation/networking/ip-sysctl.rst).
+//! The kernel forwards a packet if forwarding is on for the interface on which the packet arrived. A write to the
+//! sysctl `ip_forward` only sets this value for all interfaces (Documentation/networking/ip-sysctl.rst).
 
 use netfilter::netlink::{Attr, Message, Messages, NetlinkError, Protocol, Socket, message};
 
-/// The number of times that a dump is tried if interfaces change while the kernel lists them.
+/// The maximum number of attempts to list the interfaces. An attempt fails if interfaces change while the kernel lists
+/// them.
 const MAX_DUMP_ATTEMPTS: u32 = 10;
 /// `RTM_NEWLINK`, `RTM_GETLINK` and `RTM_SETLINK` (linux/rtnetlink.h).
 const NEW_LINK: u16 = 16;
@@ -15,14 +16,14 @@ const SET_LINK: u16 = 19;
 const HEADER_LEN: usize = 16;
 /// `IFF_LOOPBACK` (linux/if.h).
 const LOOPBACK: u32 = 0x8;
-/// `IFLA_IFNAME`, `IFLA_AF_SPEC` and `IFLA_INET_CONF` (`linux/if_link.h`). Each attribute of `IFLA_AF_SPEC` is an
-/// address family.
+/// `IFLA_IFNAME`, `IFLA_AF_SPEC` and `IFLA_INET_CONF` (`linux/if_link.h`). The attributes inside `IFLA_AF_SPEC` have
+/// address families as their types.
 const INTERFACE_NAME: u16 = 3;
 const AF_SPEC: u16 = 26;
 const AF_INET: u16 = 2;
 const INET_CONF: u16 = 1;
-/// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). In a request it is an attribute's type. In a dump it is a place in an
-/// array, counted from 1.
+/// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). In a request this number is the type of an attribute. In a dump this number
+/// is a position in an array, and the first position is 1.
 const DEVCONF_FORWARDING: u16 = 1;
 
 /// An interface for which forwarding is off.
@@ -32,7 +33,7 @@ struct NonForwardingInterface {
     name: String,
 }
 
-/// Switches forwarding on for each interface where it is off. Returns the names of these interfaces.
+/// Switches forwarding on for each interface where it is off. Returns the names of the interfaces that it changed.
 pub fn enable() -> Result<Vec<String>, NetlinkError> {
     let socket = Socket::open(Protocol::Route)?;
     let interfaces = list_non_forwarding_interfaces(&socket)?;

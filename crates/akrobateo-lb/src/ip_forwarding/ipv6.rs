@@ -9,7 +9,7 @@ const SYSCTL: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 #[derive(Debug, thiserror::Error)]
 pub enum Ipv6SysctlError {
     /// The file cannot be read.
-    #[error("cannot read {SYSCTL}: {0}; check that the node's kernel has IPv6")]
+    #[error("cannot read {SYSCTL}: {0}; check that the node's kernel supports IPv6")]
     Read(io::Error),
     /// The file cannot be written.
     #[error(
@@ -25,7 +25,7 @@ pub fn is_enabled() -> Result<bool, Ipv6SysctlError> {
     Ok(value.trim() != "0")
 }
 
-/// Switches IPv6 forwarding on. Returns false if it was on already.
+/// Switches IPv6 forwarding on. Returns false if forwarding was on already.
 pub fn enable() -> Result<bool, Ipv6SysctlError> {
     if is_enabled()? {
         return Ok(false);

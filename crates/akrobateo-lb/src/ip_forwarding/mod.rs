@@ -1,4 +1,4 @@
-//! IP forwarding in the pod's kernel: checks it, and switches it on. Does I/O.
+//! Checks IP forwarding in the pod's network namespace, and switches it on. Does I/O.
 
 pub mod ipv4;
 pub mod ipv6;
@@ -51,8 +51,8 @@ pub fn check(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     check_ipv6(config)
 }
 
-/// Switches IPv4 forwarding on where `config` needs it and it is off, and checks IPv6 forwarding. Applies to this
-/// thread's network namespace.
+/// Switches IPv4 forwarding on if `config` forwards IPv4, and checks IPv6 forwarding if `config` forwards IPv6. Applies
+/// to this thread's network namespace.
 pub fn ensure_enabled(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) {
         for interface in ipv4::enable().map_err(ForwardingError::Ipv4EnableFailed)? {

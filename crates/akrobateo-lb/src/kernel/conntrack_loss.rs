@@ -1,4 +1,4 @@
-//! Decides which warning conntrack's statistics are worth. Pure.
+//! Chooses a warning from conntrack's statistics. Pure.
 
 use netfilter::conntrack::Statistics;
 
@@ -12,7 +12,8 @@ pub(super) enum ConntrackLoss {
 }
 
 impl ConntrackLoss {
-    /// Returns the worst loss in `recent`, the statistics of a short time; `None` if nothing was dropped.
+    /// Returns the most serious reason for drops in `recent`, the statistics since the last check. Returns `None` if
+    /// nothing was dropped.
     pub(super) fn find_most_serious(recent: &Statistics) -> Option<Self> {
         if recent.table_full_drops() > 0 || recent.early_drop > 0 {
             return Some(Self::TableFull);

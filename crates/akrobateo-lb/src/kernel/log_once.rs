@@ -7,7 +7,7 @@ pub(super) struct LogOnce {
 }
 
 impl LogOnce {
-    /// Returns true if the message has not been logged since the last reset, and takes it as logged.
+    /// Returns true if the message has not been logged since the last reset, and records it as logged.
     pub(super) fn permit(&mut self) -> bool {
         !std::mem::replace(&mut self.is_logged, true)
     }

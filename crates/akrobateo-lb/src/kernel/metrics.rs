@@ -39,7 +39,8 @@ const CONNTRACK_EVICTIONS: MetricDefinition = MetricDefinition {
 const CONNTRACK_CLASHES: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_conntrack_clashes_total",
     kind: MetricKind::Counter,
-    help: "New flows dropped because another flow has the same addresses and ports; many if source ports are used up.",
+    help: "New flows dropped because another flow has the same addresses and ports. \
+           The number is high if source ports are used up.",
 };
 
 /// The metrics that the kernel data path can have.
@@ -108,7 +109,7 @@ fn write_both_directions(
     }
 }
 
-/// Returns the labels of a frontend, the same in each metric.
+/// Returns the labels of a frontend. Each metric uses the same labels.
 fn labels(frontend: &Frontend) -> [(&'static str, &dyn Display); 3] {
     [("protocol", &frontend.protocol), ("port", &frontend.port), ("family", &frontend.family)]
 }

@@ -31,7 +31,7 @@ pub async fn run(
     let listener = probe::listen(probe_port)?;
     tokio::select! {
         // The process ends without a drain, because the kernel keeps forwarding until the pod's network namespace is
-        // deleted. Waiting would only delay that, and with it the moment when another pod can have the hostPorts.
+        // deleted. A drain would delay this deletion, and another pod would get the hostPorts later.
         () = shutdown => {}
         () = probe::serve(listener, Rc::clone(&path)) => {}
         () = watch::reconcile_rules(&path, &rules) => {}

@@ -14,12 +14,12 @@ use super::path::KernelPath;
 use crate::error::Error;
 use crate::ip_forwarding;
 
-/// The shortest time between two checks, regardless of how often changes are reported. Well below one second, the time
-/// within which changes are undone.
+/// The shortest time between two checks, regardless of how often changes are reported. The proxy must undo changes
+/// within one second, so this time is much shorter.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The pause after an error.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// The time between two reads of conntrack's statistics, and so between two warnings about them.
+/// The time between two reads of conntrack's statistics. Warnings about them have the same interval.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Opens a watch of nftables rules.
@@ -35,13 +35,14 @@ pub(super) fn watch_sysctls() -> Result<AsyncFd<Socket>, Error> {
 fn to_async_fd(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
     #[expect(
         deprecated,
-        reason = "its successor is unsafe, for types that may not own their descriptor; a socket owns it"
+        reason = "the newer function is unsafe, because some types do not own their descriptor; \
+                  a socket owns its descriptor"
     )]
     AsyncFd::new(socket)
 }
 
-/// Waits for a change since the last call. Empties the socket before it returns, so that a change during the caller's
-/// check wakes the next call.
+/// Waits for a change since the last call. Empties the socket before it returns, so that the next call returns at once
+/// after a change during the caller's check.
 async fn wait_for_change(watch: &AsyncFd<Socket>) {
     match watch.readable().await {
         Ok(mut guard) => {
@@ -71,7 +72,7 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
         }
         sleep(CHECK_INTERVAL).await;
         if std::mem::take(&mut is_new_table) {
-            // A second time, for packets that were in the kernel while the table was replaced.
+            // Deletes stale flows a second time, because the kernel handled some packets while the table was replaced.
             path.table_manager.delete_stale_flows();
         }
         wait_for_change(watch).await;
@@ -80,7 +81,7 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
 
 /// Switches IPv4 forwarding on whenever another program switches it off; never returns.
 pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>) {
-    // Only a privileged container can switch IPv6 forwarding on, so that error may last.
+    // Only a privileged container can switch IPv6 forwarding on, so that error may last long. It is logged only once.
     let mut log_once = LogOnce::default();
     loop {
         match ip_forwarding::ensure_enabled(path.table_manager.config()) {
@@ -110,7 +111,7 @@ pub(super) async fn report_conntrack_pressure(path: &KernelPath) {
                 }
             }
             Err(error) => {
-                // A kernel without statistics does not get them later.
+                // Logged only once, because a kernel without statistics does not get them later.
                 if log_once.permit() {
                     tracing::warn!(
                         %error,

@@ -1,4 +1,4 @@
-//! Accepts the TCP clients of one worker, within the limits of connections and of source ranges. I/O only.
+//! Accepts the TCP clients of one worker, within the connection limit and the source ranges. I/O only.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -15,18 +15,18 @@ use super::worker_context::WorkerContext;
 
 /// Delay before clients that had to wait are accepted, in milliseconds.
 const ACCEPT_RETRY_DELAY_MS: u64 = 50;
-/// While draining: time in which a handshake that has begun must be complete, in milliseconds. It covers one
+/// While draining: maximum time for handshakes that have already begun, in milliseconds. It is long enough for one
 /// retransmission, which clients send after one second.
 const HANDSHAKE_TIMEOUT_MS: u64 = 1_500;
 
 /// The result of an attempt to accept one client.
 #[derive(Debug)]
 pub(super) enum AcceptResult {
-    /// The client must be served.
+    /// A client was accepted, and the worker must serve it.
     Accepted(Client),
     /// The client was refused or is gone. More clients may wait.
     ClientRejected,
-    /// No client can be accepted now.
+    /// No client waits, or no client can be accepted now.
     NoClientNow,
 }
 
@@ -36,11 +36,11 @@ pub(super) struct Acceptor {
     listeners: Vec<BoundSocket>,
     /// Listeners whose clients wait for a free connection, descriptor or memory.
     stalled_listeners: Vec<u32>,
-    /// When to try the stalled listeners again.
+    /// The time of the next attempt to accept from the stalled listeners.
     retry_at: u64,
-    /// The connection limit was reached, and no client has been accepted after that.
+    /// The connection limit was reached, and no client has been accepted since then.
     at_connection_limit: bool,
-    /// While draining: when to close the listeners.
+    /// While draining: the time at which the listeners are closed.
     close_at: Option<u64>,
     stall_log_limit: RateLimit,
 }
@@ -113,12 +113,12 @@ impl Acceptor {
         }
     }
 
-    /// Returns when to try the stalled listeners again; `None` if there are none.
+    /// Returns the time of the next attempt to accept from the stalled listeners; `None` if no listener is stalled.
     pub(super) fn retry_at(&self) -> Option<u64> {
         (!self.stalled_listeners.is_empty()).then_some(self.retry_at)
     }
 
-    /// Removes and returns the stalled listeners, if it is time to try them again.
+    /// Removes and returns the stalled listeners if the time of the next attempt has come.
     pub(super) fn take_stalled_listeners(&mut self, now: u64) -> Vec<u32> {
         if now < self.retry_at { Vec::new() } else { std::mem::take(&mut self.stalled_listeners) }
     }
@@ -133,28 +133,28 @@ impl Acceptor {
         self.close_at = Some(now + HANDSHAKE_TIMEOUT_MS);
     }
 
-    /// Returns the listeners to close now; none before the handshake timeout. The caller accepts their last clients
-    /// first.
+    /// Returns the listeners to close now: none before the handshake timeout. The caller must accept their last clients
+    /// before it closes them.
     pub(super) fn listeners_to_close(&self, now: u64) -> std::ops::Range<u32> {
         let is_due = self.close_at.is_some_and(|close_at| close_at <= now);
         0..if is_due { u32::try_from(self.listeners.len()).unwrap_or(u32::MAX) } else { 0 }
     }
 
-    /// Closes the listeners. Keeps them if clients still wait.
+    /// Closes the listeners, but keeps them if clients still wait.
     pub(super) fn close_listeners(&mut self) {
         if self.stalled_listeners.is_empty() {
             self.listeners = Vec::new();
         }
     }
 
-    /// Returns whether no client can be accepted any more.
+    /// Returns true if the listeners are closed, so that no client can be accepted any more.
     pub(super) const fn is_closed(&self) -> bool {
         self.listeners.is_empty()
     }
 }
 
-/// Admits a client if the source ranges allow it. Otherwise resets its connection and releases its place. `address` is
-/// `None` if the kernel did not report it.
+/// Admits a client if the source ranges allow it. Otherwise resets the client's connection and releases the
+/// connection's place in the quota. `address` is `None` if the kernel did not report it.
 fn admit(
     port_index: usize,
     socket: OwnedFd,

@@ -32,7 +32,7 @@ pub(super) struct Connection {
     pub(super) port_index: usize,
     /// The connection is in the worker's run queue.
     pub(super) is_queued: bool,
-    /// When the connection began, or when a socket was last ready: milliseconds since the worker's start.
+    /// Time at which a socket was last ready, or at which the connection began: milliseconds since the worker's start.
     pub(super) last_activity: u64,
     stage: Stage,
     has_target_keepalive: bool,
@@ -41,7 +41,7 @@ pub(super) struct Connection {
     target: Peer,
     upload: Transfer,
     download: Transfer,
-    /// Bytes were lost. Both peers must see a reset, so that neither takes its bytes for the whole stream.
+    /// Bytes were lost. Both peers must see a reset, so that neither peer believes that it received the whole stream.
     is_aborted: bool,
 }
 
@@ -82,13 +82,13 @@ impl Connection {
         self.target.record_readiness(readiness);
     }
 
-    /// Returns whether the target has accepted the connection; returns an error if it has not and will not.
+    /// Returns true if the target has accepted the connection, and an error if the connection attempt has failed.
     pub(super) fn check_connected(&self, readiness: Readiness) -> Result<bool, Errno> {
         if !readiness.is_writable() {
             return Ok(false);
         }
         if readiness.is_failed() {
-            // Without an error here, the target accepted the connection and has closed it already.
+            // If the socket has no error, the target accepted the connection and has closed it already.
             sockopt::socket_error(self.target.socket())??;
         }
         Ok(true)
@@ -115,7 +115,7 @@ impl Connection {
             match self.upload.move_bytes(&mut self.client, &mut self.target, io) {
                 Ok(Progress::Blocked) => {}
                 Ok(Progress::BudgetSpent) => is_budget_spent = true,
-                // If both directions are finished, the sockets are closed next.
+                // The caller closes the sockets now, because both directions are finished.
                 Ok(Progress::Finished) if self.download.is_finished() => {}
                 Ok(Progress::Finished) => self.target.shutdown_write(),
                 Err(error) => {
@@ -131,7 +131,7 @@ impl Connection {
                 Ok(Progress::BudgetSpent) => is_budget_spent = true,
                 Ok(Progress::Finished) if self.upload.is_finished() => {}
                 Ok(Progress::Finished) => self.client.shutdown_write(),
-                // Without the client, or without its answer, the rest of the upload is useless.
+                // The client is gone or cannot get its answer, so the rest of the upload is useless.
                 Err(_) => return self.abort(),
             }
         }
@@ -142,8 +142,8 @@ impl Connection {
         }
     }
 
-    /// Decides whether the connection continues. A target that reads no more may have sent the reason, and the client
-    /// still gets it.
+    /// Decides whether the connection continues. A target that stops reading may already have sent an error response.
+    /// The client still receives this response.
     fn on_upload_error(&mut self, error: TransferError, io: &mut IoContext) -> Progress {
         self.is_aborted = true;
         self.upload.abandon(io);
@@ -196,9 +196,9 @@ impl Connection {
     }
 }
 
-/// Returns the address that the client connected to. This is the destination before rules of this network namespace
-/// redirected the connection, or else the local address. A DNAT rule of the node, for example a hostPort's, is not
-/// visible in a pod.
+/// Returns the address that the client connected to. If a rule of this network namespace redirected the connection,
+/// this is the destination before the rule; otherwise it is the local address. DNAT rules of the node, for example for
+/// a hostPort, are not visible in a pod.
 fn original_destination(client: &OwnedFd) -> Result<SocketAddr, Errno> {
     let local_address: SocketAddr = getsockname(client)?.try_into()?;
     let original_address = match local_address {

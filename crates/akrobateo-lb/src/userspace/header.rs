@@ -17,8 +17,8 @@ const TCP6: u8 = 0x21;
 /// No addresses.
 const UNSPECIFIED: u8 = 0x00;
 
-/// Returns the header of a TCP connection from `client` to `destination`. If their families differ, the header has no
-/// addresses, as the specification demands.
+/// Returns the header of a TCP connection from `client` to `destination`. If the two address families differ, the
+/// header has no addresses, as the specification requires.
 pub(super) fn header(version: ProxyVersion, client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     match version {
         ProxyVersion::V1 => header_v1(client, destination).into_bytes(),

@@ -11,7 +11,7 @@ mod header_parser;
 mod inbox;
 mod io_context;
 mod peer;
-mod pipes;
+mod pipe_pool;
 mod poller;
 mod port;
 mod proxy;

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 
-use super::pipes::{PIPE_CAPACITY, Pipe};
+use super::pipe_pool::{PIPE_CAPACITY, Pipe};
 use super::poller::Readiness;
 
 const SPLICE_FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
@@ -85,7 +85,8 @@ impl Peer {
         self.on_sent(result, bytes.len())
     }
 
-    /// Sends `header` and `bytes` with one system call. Returns the number of bytes of both that the kernel took.
+    /// Sends `header` and `bytes` with one system call. Returns how many bytes of `header` and `bytes` together the
+    /// kernel took.
     pub(super) fn send_with_header(&mut self, header: &[u8], bytes: &[u8]) -> Result<usize, Errno> {
         let parts = [IoSlice::new(header), IoSlice::new(bytes)];
         let result = sendmsg(&self.socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);

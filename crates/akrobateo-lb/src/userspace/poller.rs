@@ -19,7 +19,7 @@ const FAILED_FLAGS: EventFlags = EventFlags::ERR.union(EventFlags::HUP);
 /// The object that an event belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// The worker's eventfd: another thread changed the shared state.
+    /// The worker's eventfd. An event means that another thread changed the shared state.
     Waker,
     /// A TCP listener, by its index in the worker's list.
     ListenerIndex(u32),
@@ -74,13 +74,13 @@ impl Readiness {
         self.0.intersects(FAILED_FLAGS.union(EventFlags::OUT))
     }
 
-    /// Returns whether the end of the stream, or an error, follows the bytes that have arrived. It may cause no further
-    /// event, so the socket must be read until it returns the end.
+    /// Returns true if the end of the stream, or an error, follows the bytes that have arrived. Epoll may not report
+    /// this again, so the caller must read the socket until the end.
     pub(super) const fn is_closing(self) -> bool {
         self.0.intersects(FAILED_FLAGS.union(EventFlags::RDHUP))
     }
 
-    /// Returns whether the connection failed or ended in both directions.
+    /// Returns true if the connection failed or ended in both directions.
     pub(super) const fn is_failed(self) -> bool {
         self.0.intersects(FAILED_FLAGS)
     }

@@ -1,4 +1,4 @@
-//! A forwarded port, as the userspace path needs it. Pure.
+//! A forwarded port of the userspace path. Pure.
 
 use std::fmt::Display;
 use std::net::SocketAddr;

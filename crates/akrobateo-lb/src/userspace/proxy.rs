@@ -24,7 +24,7 @@ use crate::probe::DataPathStatus;
 /// Stack of a worker, in bytes. Workers have no deep call chains.
 const WORKER_STACK_SIZE: usize = 256 << 10;
 
-/// A running proxy. Dropping it drains it.
+/// A running proxy. When the value is dropped, the proxy drains.
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<SharedState>,
@@ -43,7 +43,8 @@ pub struct ProxyStatus {
 }
 
 impl Proxy {
-    /// Binds all ports and starts to forward. `settings` receives the numbers of TCP and of UDP ports.
+    /// Binds all ports and starts to forward. `settings` is called with the number of TCP ports and the number of UDP
+    /// ports.
     pub fn start(
         config: &ForwardingConfig,
         settings: impl FnOnce(usize, usize) -> Settings,
@@ -108,7 +109,7 @@ impl Proxy {
             .map_err(|error| UserspaceError::StartWorker(error.into()))
     }
 
-    /// Returns a handle to the readiness and metrics. It may outlive the proxy.
+    /// Returns a handle to the readiness and metrics. The handle may outlive the proxy.
     #[must_use]
     pub fn status(&self) -> ProxyStatus {
         ProxyStatus { shared: Arc::clone(&self.shared), stats: self.stats.clone() }

@@ -15,7 +15,7 @@ impl Quota {
         Self { limit, used_places: AtomicUsize::new(0) }
     }
 
-    /// Takes one place. Returns false if none is free.
+    /// Takes one place. Returns false if no place is free.
     pub(super) fn try_acquire(&self) -> bool {
         let is_acquired = self.used_places.fetch_add(1, Relaxed) < self.limit;
         if !is_acquired {

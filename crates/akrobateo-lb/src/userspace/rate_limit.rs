@@ -1,4 +1,4 @@
-//! Limits how often a message that repeats is logged. Pure.
+//! Limits how often a repeated message is logged. Pure.
 
 /// Shortest time between two log lines with the same message, in milliseconds.
 const MIN_INTERVAL_MS: u64 = 10_000;
@@ -8,13 +8,13 @@ const MIN_INTERVAL_MS: u64 = 10_000;
 pub(super) struct RateLimit {
     /// The next line is permitted from this time on.
     next_line_at: u64,
-    /// Occurrences after the last line.
+    /// Number of occurrences after the last logged line.
     count: u64,
 }
 
 impl RateLimit {
     /// Counts one occurrence at the time `now`, in milliseconds. If a line may be logged now, returns the number of
-    /// occurrences that it stands for.
+    /// occurrences since the last line, including this one.
     pub(super) const fn permit(&mut self, now: u64) -> Option<u64> {
         self.count += 1;
         if now < self.next_line_at {

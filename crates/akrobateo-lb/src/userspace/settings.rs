@@ -22,17 +22,17 @@ pub struct Settings {
     pub workers: usize,
     /// Largest number of TCP connections. Further clients wait in the kernel's queue.
     pub connections: usize,
-    /// Largest number of UDP sessions. A new session replaces the oldest one that the target never answered.
+    /// Largest number of UDP sessions. A new session replaces the oldest session that the target never answered.
     pub udp_sessions: usize,
     /// Time in which a target must accept a TCP connection.
     pub connect_timeout: Duration,
     /// Silence after which a TCP connection is closed. Keep-alive probes find vanished peers much earlier.
     pub idle_timeout: Duration,
-    /// Silence after which a UDP session expires that the target never answered. The default is conntrack's.
+    /// Silence after which a UDP session without any answer from the target expires. conntrack has the same default.
     pub unanswered_udp_timeout: Duration,
-    /// Silence after which a UDP session expires that the target answered. The default is conntrack's.
+    /// Silence after which a UDP session with an answer from the target expires. conntrack has the same default.
     pub answered_udp_timeout: Duration,
-    /// While draining: silence of all UDP sessions after which the process may exit.
+    /// While draining: the process may exit after all UDP sessions have been silent for this time.
     pub udp_drain_idle_time: Duration,
 }
 

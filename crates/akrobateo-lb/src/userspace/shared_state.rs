@@ -1,4 +1,4 @@
-//! The state that all workers of a proxy share. The only I/O is waking a worker.
+//! The state that all workers of a proxy share. The only I/O is a write that wakes a worker.
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use crate::source_ranges::SourceRanges;
 /// The state that all workers of a proxy share.
 #[derive(Debug)]
 pub(super) struct SharedState {
-    /// The forwarded ports. A `port_index` anywhere is an index into this list.
+    /// The forwarded ports. Each `port_index` of the userspace path is an index into this list.
     pub(super) ports: Box<[Port]>,
     /// The source ranges; `None` allows all clients.
     pub(super) sources: Option<SourceRanges>,
@@ -31,12 +31,12 @@ pub(super) struct SharedState {
 }
 
 impl SharedState {
-    /// Returns whether the source ranges allow a client.
+    /// Returns true if the source ranges allow a client.
     pub(super) fn allows(&self, client: IpAddr) -> bool {
         self.sources.as_ref().is_none_or(|sources| sources.allows(client))
     }
 
-    /// Makes a worker look at its inbox and at `draining`.
+    /// Makes a worker check its inbox and `draining`.
     pub(super) fn wake_worker(&self, worker: usize) {
         if let Some(waker) = self.wakers.get(worker) {
             // Fails only if the worker has been woken already.
@@ -45,7 +45,7 @@ impl SharedState {
     }
 
     /// Passes a client that worker `own` accepted to the worker with the fewest connections. Returns the client if
-    /// worker `own` should serve it.
+    /// worker `own` should serve it itself.
     pub(super) fn push_to_least_loaded(&self, own: usize, client: Client) -> Option<Client> {
         let Some(worker) = least_loaded(&self.inboxes, own) else { return Some(client) };
         let returned_client = self.inboxes[worker].push(client);

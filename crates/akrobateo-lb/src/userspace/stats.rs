@@ -65,7 +65,7 @@ pub(super) enum DialFailure {
     Unreachable,
     /// No source port is free.
     NoSourcePort,
-    /// No file descriptor or no memory is free.
+    /// No file descriptor is free, or no memory.
     NoResources,
     /// Any other error.
     Other,
@@ -170,7 +170,8 @@ pub(super) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Relaxed);
 }
 
-/// Formats the sum of all workers' counters as metrics. `has_source_ranges` adds the refused connections.
+/// Formats the sum of all workers' counters as metrics. If `has_source_ranges` is true, the metrics include the refused
+/// connections.
 pub(super) fn format_metrics(ports: &[Port], workers: &[&WorkerStats], has_source_ranges: bool) -> String {
     let mut text = MetricsText::default();
     write_counter(&mut text, &CONNECTIONS, ports, workers, |stats| stats.forwarded_sessions.load(Relaxed));

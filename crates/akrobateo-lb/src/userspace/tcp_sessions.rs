@@ -10,8 +10,8 @@ use super::stats::{DialFailure, add};
 use super::transfer::Progress;
 use super::worker_context::WorkerContext;
 
-/// Age of a connection from which it gets keep-alive probes to its target, in milliseconds. Shorter connections save
-/// the system calls.
+/// Minimum age of a connection before its keep-alive probes to the target are enabled, in milliseconds. Shorter
+/// connections do not need these system calls.
 const KEEPALIVE_MIN_AGE_MS: u64 = 5_000;
 
 /// The TCP connections of one worker.
@@ -33,7 +33,7 @@ impl TcpSessions {
         }
     }
 
-    /// Returns whether there are no connections.
+    /// Returns true if there are no connections.
     pub(super) const fn is_empty(&self) -> bool {
         self.connections.len() == 0
     }
@@ -97,7 +97,7 @@ impl TcpSessions {
         }
     }
 
-    /// Closes expired connections. Returns when the next connection can expire.
+    /// Closes expired connections. Returns the earliest time at which another connection can expire.
     pub(super) fn sweep(&mut self, context: &mut WorkerContext) -> Option<u64> {
         let now = context.now();
         let mut next_expiry: Option<u64> = None;
@@ -149,7 +149,7 @@ fn open(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> P
     if progress == Progress::Finished { progress } else { move_bytes(key, connection, context) }
 }
 
-/// Moves the bytes of an open connection. Puts it into the run queue if it could continue at once.
+/// Moves the bytes of an open connection. Puts the connection into the run queue if it can move more bytes at once.
 fn move_bytes(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> Progress {
     connection.last_activity = context.now();
     let progress = connection.move_bytes(&mut context.io);
@@ -161,7 +161,7 @@ fn move_bytes(key: Key, connection: &mut Connection, context: &mut WorkerContext
     progress
 }
 
-/// Counts a connection as closed, and releases its place.
+/// Counts a connection as closed, and releases its place in the quota.
 fn count_closed_connection(port_index: usize, context: &WorkerContext) {
     add(&context.stats.port(port_index).closed_sessions, 1);
     context.shared.connections.release();

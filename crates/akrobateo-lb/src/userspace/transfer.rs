@@ -1,20 +1,20 @@
 //! One direction of a connection: reads from one socket and writes to the other. I/O only.
 //!
-//! Few bytes are copied through the worker's buffer; many bytes are spliced through a pipe. Nothing more is read until
-//! the bytes that were read are written, so a slow reader slows its writer down. An idle direction holds neither a
-//! buffer nor a pipe.
+//! Few bytes are copied through the worker's buffer; many bytes are spliced through a pipe. A direction reads no more
+//! bytes until it has written the previous bytes, so a slow reader slows its writer down. An idle direction holds
+//! neither a buffer nor a pipe.
 
 use rustix::net::RecvFlags;
 
 use super::io_context::{BUFFER_LEN, IoContext};
 use super::peer::Peer;
-use super::pipes::Pipe;
+use super::pipe_pool::Pipe;
 
-/// Bytes of one copy. A read of this many bytes makes the direction splice.
+/// Maximum number of bytes in one copy. After a read of this many bytes, the direction splices.
 const COPY_CHUNK_LEN: usize = 32 << 10;
-/// A splice of fewer bytes makes the direction copy again.
+/// After a splice of fewer bytes, the direction copies again.
 const MIN_SPLICE_LEN: usize = 8 << 10;
-/// Bytes that one direction moves before other connections continue.
+/// Number of bytes that one direction may move before other connections continue.
 const FAIRNESS_BUDGET: usize = 1 << 20;
 
 /// Bytes that have been read but not sent.
@@ -56,7 +56,7 @@ pub(super) enum TransferError {
 #[derive(Debug)]
 pub(super) struct Transfer {
     pending: PendingBytes,
-    /// Splices if a pipe is available.
+    /// True if the direction splices whenever a pipe is available.
     is_splicing: bool,
     /// The source has ended its stream.
     has_source_ended: bool,
@@ -76,12 +76,12 @@ impl Transfer {
         }
     }
 
-    /// Returns whether this direction moves no more bytes.
+    /// Returns true if this direction moves no more bytes.
     pub(super) const fn is_finished(&self) -> bool {
         self.is_finished
     }
 
-    /// Returns the number of bytes moved after the last call.
+    /// Returns the number of bytes moved since the last call.
     pub(super) const fn take_moved_bytes(&mut self) -> u64 {
         std::mem::replace(&mut self.moved_bytes, 0)
     }
@@ -121,7 +121,7 @@ impl Transfer {
         }
     }
 
-    /// Sends `header` before all other bytes. Bytes that the source has sent already go into the same segment.
+    /// Sends `header` before all other bytes. If the source has already sent bytes, they go into the same segment.
     pub(super) fn send_header(
         &mut self,
         header: &[u8],
@@ -153,8 +153,8 @@ impl Transfer {
         Ok(read)
     }
 
-    /// Copies one chunk, and leaves the bytes that the sink does not take in the source's kernel buffer. Returns the
-    /// number of bytes that were peeked.
+    /// Copies one chunk. Bytes that the sink does not take stay in the source's kernel buffer. Returns the length of
+    /// the chunk.
     fn copy_with_peek(
         &mut self,
         source: &mut Peer,
@@ -188,7 +188,7 @@ impl Transfer {
         Ok(read)
     }
 
-    /// Reads into the worker's buffer. Records the end of the stream, and whether to splice next time.
+    /// Reads into the worker's buffer. Records whether the stream has ended, and whether the next read splices.
     fn receive(
         &mut self,
         source: &mut Peer,
@@ -203,7 +203,8 @@ impl Transfer {
         Ok(received.unwrap_or(0))
     }
 
-    /// Keeps what the sink did not take of `header` and of the first `read` bytes of the worker's buffer.
+    /// Keeps the bytes after the first `sent` bytes. All bytes are `header`, followed by the first `read` bytes of the
+    /// worker's buffer.
     fn keep_unsent_bytes(&mut self, header: &[u8], read: usize, sent: usize, io: &mut IoContext) {
         if sent < header.len() + read {
             let unsent_header = header.get(sent..).unwrap_or_default();
@@ -270,7 +271,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// Drops pending bytes and moves no more.
+    /// Drops the pending bytes. After this, the direction moves no more bytes.
     pub(super) fn abandon(&mut self, io: &mut IoContext) {
         self.is_finished = true;
         match std::mem::take(&mut self.pending) {
@@ -293,7 +294,7 @@ mod tests {
 
     /// A client and a target, and the proxy's sockets to them.
     struct Sockets {
-        /// Kept open: its end would end the source's stream.
+        /// Kept open, because its end would end the source's stream.
         _client: UnixStream,
         source: Peer,
         sink_socket: UnixStream,
@@ -315,7 +316,8 @@ mod tests {
             Self { _client: client, source: Peer::new(source.into()), sink_socket, sink, target }
         }
 
-        /// Returns the bytes that the target received, without those that filled the buffer. The sink is writable again.
+        /// Returns the bytes that the target received, except the zero bytes that filled the buffer. Makes the sink
+        /// writable again.
         fn receive(&mut self) -> Vec<u8> {
             let mut bytes = Vec::new();
             let result = self.target.read_to_end(&mut bytes);

@@ -1,4 +1,4 @@
-//! The table of a worker's UDP sessions: finds, evicts and expires them. No I/O.
+//! Finds, evicts and expires the UDP sessions of a worker. No I/O.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -6,15 +6,15 @@ use std::os::fd::OwnedFd;
 
 use super::slab::{Key, Slab};
 
-/// The datagrams between one client and a port's target.
+/// The datagrams between one client and the target of a port.
 #[derive(Debug)]
 pub(super) struct UdpSession {
     /// Index of the worker's socket that receives the client's datagrams.
     pub(super) socket_index: u32,
     pub(super) client: SocketAddr,
-    /// Connected to the target.
+    /// The socket that is connected to the target.
     pub(super) target_socket: OwnedFd,
-    /// When the last datagram was forwarded: milliseconds since the worker's start.
+    /// Time of the last forwarded datagram: milliseconds since the worker's start.
     pub(super) last_activity: u64,
     /// The target has answered.
     pub(super) is_answered: bool,
@@ -25,8 +25,8 @@ pub(super) struct UdpSession {
 pub(super) struct UdpSessionTable {
     sessions: Slab<UdpSession>,
     keys_by_client: HashMap<(u32, SocketAddr), Key>,
-    /// Each session is in one of the two queues, ordered by its last activity. The order is updated only when a session
-    /// reaches the front, so that a datagram changes no queue.
+    /// Each session is in one of the two queues. A queue is ordered by the last activity of its sessions. A datagram
+    /// does not change the order: it is updated only when a session reaches the front.
     unanswered_queue: BTreeSet<(u64, Key)>,
     answered_queue: BTreeSet<(u64, Key)>,
     /// Silence after which a session expires, in milliseconds.
@@ -46,7 +46,7 @@ impl UdpSessionTable {
         }
     }
 
-    /// Returns whether there are no sessions.
+    /// Returns true if there are no sessions.
     pub(super) const fn is_empty(&self) -> bool {
         self.sessions.len() == 0
     }

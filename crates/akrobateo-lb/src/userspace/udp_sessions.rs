@@ -24,7 +24,7 @@ pub(super) struct UdpSessions {
     draining: bool,
     /// See [`Settings::udp_drain_idle_time`]; in milliseconds.
     drain_idle_time: u64,
-    /// When the last datagram was forwarded: milliseconds since the worker's start.
+    /// Time of the last forwarded datagram: milliseconds since the worker's start.
     last_activity: u64,
 }
 
@@ -53,7 +53,7 @@ impl UdpSessions {
         self.draining = true;
     }
 
-    /// Returns whether the process may exit: the sessions have been silent long enough, or there are none.
+    /// Returns true if the process may exit: there are no sessions, or all sessions have been silent long enough.
     pub(super) const fn is_drained(&self, now: u64) -> bool {
         self.sessions.is_empty() || self.last_activity + self.drain_idle_time <= now
     }
@@ -103,7 +103,7 @@ impl UdpSessions {
         let datagram = &context.io.buffer[..len];
         let mut send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
         if let Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) = send_result {
-            // The kernel reports the error of an earlier datagram and has not sent this one.
+            // The error belongs to an earlier datagram, and the kernel has not sent this one. So send it again.
             send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
             context.record_dial_failure(port_index, error.into());
         }
@@ -127,7 +127,7 @@ impl UdpSessions {
         if !context.shared.udp_sessions.try_acquire() {
             let evicted = self.sessions.evict()?;
             self.count_closed_session(&evicted, context);
-            // Another worker may have taken the place that has become free.
+            // Another worker may already have taken the free place.
             if !context.shared.udp_sessions.try_acquire() {
                 return None;
             }
@@ -199,7 +199,7 @@ impl UdpSessions {
         context.enqueue(Token::UdpSession(key));
     }
 
-    /// Closes expired sessions. Returns when the next session can expire.
+    /// Closes expired sessions. Returns the earliest time at which another session can expire.
     pub(super) fn sweep(&mut self, context: &WorkerContext) -> Option<u64> {
         while let Some(session) = self.sessions.remove_expired(context.now()) {
             self.count_closed_session(&session, context);
@@ -207,7 +207,7 @@ impl UdpSessions {
         self.sessions.next_expiry()
     }
 
-    /// Counts a session as closed, and releases its place.
+    /// Counts a session as closed, and releases its place in the quota.
     fn count_closed_session(&self, session: &UdpSession, context: &WorkerContext) {
         context.shared.udp_sessions.release();
         if let Some(bound) = self.sockets.get(session.socket_index as usize) {

@@ -73,7 +73,7 @@ impl Worker {
             for (token, readiness) in events.iter() {
                 self.dispatch(token, Some(readiness));
             }
-            // Objects that enter the queue during this loop wait for the next one.
+            // Objects that enter the queue during this loop wait for the next round.
             for _ in 0..self.context.queue_len() {
                 if let Some(token) = self.context.dequeue() {
                     self.dispatch(token, None);
@@ -102,7 +102,7 @@ impl Worker {
         Some(next_timer.saturating_sub(now).max(1))
     }
 
-    /// Handles an event, or without a readiness an object from the run queue.
+    /// Handles an event of an object. If `readiness` is `None`, the object comes from the run queue instead.
     fn dispatch(&mut self, token: Token, readiness: Option<Readiness>) {
         let context = &mut self.context;
         match (token, readiness) {
@@ -138,7 +138,7 @@ impl Worker {
         self.context.enqueue(Token::ListenerIndex(listener));
     }
 
-    /// Accepts one client. Returns whether more clients may wait.
+    /// Accepts one client. Returns true if more clients may wait.
     fn accept_one(&mut self, listener: u32) -> bool {
         match self.acceptor.accept(listener, &self.context) {
             AcceptResult::Accepted(client) => self.serve(client),
@@ -148,7 +148,7 @@ impl Worker {
         true
     }
 
-    /// Serves an accepted client in this worker or in one with fewer connections.
+    /// Serves an accepted client in this worker, or passes it to a worker with fewer connections.
     fn serve(&mut self, client: Client) {
         // While draining, another worker may end before it serves the client.
         let own_client = if self.draining {
@@ -162,7 +162,8 @@ impl Worker {
         }
     }
 
-    /// Closes what has expired, and schedules the next sweep.
+    /// Closes expired connections and sessions and idle pipes, and schedules the next sweep. Does nothing before its
+    /// time.
     fn sweep_if_due(&mut self) {
         let now = self.context.now();
         if self.context.sweep_at().is_none_or(|sweep_at| now < sweep_at) {
@@ -175,7 +176,7 @@ impl Worker {
         self.context.set_next_sweep(next_expiry.map(|expiry| expiry.max(now + SWEEP_INTERVAL_MS)));
     }
 
-    /// Counts the pipes, and schedules a sweep that closes idle ones.
+    /// Counts the pipes, and schedules a sweep that closes idle pipes.
     fn count_pipes(&mut self) {
         let pipes = self.context.io.pipes.len();
         self.context.stats.pipes.store(pipes, Relaxed);
@@ -184,7 +185,8 @@ impl Worker {
         }
     }
 
-    /// Closes the listeners when it is time. Returns whether everything is closed, so that the worker can end.
+    /// Closes the listeners after the handshake timeout. Returns true if everything is closed, so that the worker can
+    /// end.
     fn finish_draining(&mut self) -> bool {
         let now = self.context.now();
         let listeners = self.acceptor.listeners_to_close(now);

@@ -21,11 +21,12 @@ pub(super) struct WorkerContext {
     pub(super) io: IoContext,
     /// The worker's index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     index: usize,
-    /// Objects that could continue at once, but let others continue first.
+    /// Objects that could continue at once, but wait until others have continued.
     run_queue: VecDeque<Token>,
-    /// When to look for expired connections, UDP sessions and pipes; `None` if there are none.
+    /// The time of the next sweep, which closes expired connections and UDP sessions and idle pipes; `None` if nothing
+    /// can expire.
     sweep_at: Option<u64>,
-    /// One limit per port.
+    /// One rate limit per port.
     dial_failure_log_limits: Box<[RateLimit]>,
 }
 
@@ -95,7 +96,7 @@ impl WorkerContext {
         self.sweep_at = time;
     }
 
-    /// Counts a target that could not be reached. Logs it if the port's rate limit permits.
+    /// Counts a failed attempt to reach a target. Logs the failure if the port's rate limit permits.
     pub(super) fn record_dial_failure(&mut self, port_index: usize, failure: DialFailure) {
         self.stats.port(port_index).count_dial_failure(failure);
         if let Some(times) = self.dial_failure_log_limits[port_index].permit(self.io.now) {

@@ -13,7 +13,7 @@ use crate::harness::{Metrics, Network, Proxy, isolated};
 
 const CONNECTIONS: u32 = 10_000;
 
-/// Listens without accepting. Established connections wait in the kernel, and need no descriptors.
+/// Listens without accepting, so that established connections wait in the kernel and need no descriptors.
 fn listen_without_accepting(network: &Network) -> TcpListener {
     network.backend.set_sysctl("core/somaxconn", "20000");
     network.backend.run(|| {
@@ -45,7 +45,7 @@ fn ten_thousand_open_connections_are_not_mixed_up() {
         let metrics = Metrics::scrape(&network.pod);
         assert!(metrics.get("conntrack_entries") >= CONNECTIONS.into());
         assert_eq!(metrics.get("conntrack_clashes_total") + metrics.get("conntrack_full_total"), 0);
-        // All connections are open now. The backend echoes the number of each.
+        // All connections are open now. The backend echoes the number of each connection.
         for _ in 0..CONNECTIONS {
             let (mut stream, _) = listener.accept().unwrap();
             let mut number = [0; 4];

@@ -92,8 +92,8 @@ fn host_port_of_the_node_is_forwarded_through_the_pod() {
     });
 }
 
-/// Translates hostPorts of the node to the pod, as portmap does. It keeps the client's address, so that the pod's source
-/// ranges see it.
+/// Translates hostPorts of the node to the pod, as portmap does. The translation keeps the client's address, because
+/// the pod checks it against the source ranges.
 fn translate_host_ports(network: &Network, forwards: &[&str]) {
     let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
     let config = ForwardingConfig::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();

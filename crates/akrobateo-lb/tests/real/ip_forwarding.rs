@@ -16,7 +16,7 @@ fn ipv4_forwarding_is_switched_on_again_within_a_second() {
         serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
         for sysctl in ["ipv4/ip_forward", "ipv4/conf/eth0/forwarding"] {
-            // A write of the current value would change nothing.
+            // A write must change the value, so the value is 1 before 0 is written.
             network.pod.set_sysctl(sysctl, "1");
             network.pod.set_sysctl(sysctl, "0");
             let start = Instant::now();

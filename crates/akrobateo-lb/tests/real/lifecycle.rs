@@ -17,7 +17,7 @@ use crate::harness::{Network, Proxy, eventually, isolated};
 
 const LIST_TABLE: &str = "-s list table inet akrobateo";
 
-/// Sets its flag when it is dropped, also if an assertion fails; without the flag, a client thread would never end.
+/// Sets its flag when it is dropped, even if an assertion fails. Without the flag, a client thread would never end.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -74,7 +74,8 @@ fn restarts_under_traffic_keep_rules_and_connections() {
     });
 }
 
-/// Replaces a table a hundred times while clients connect. A proxy does that when it starts with other arguments.
+/// Replaces a table a hundred times while clients connect. A proxy replaces its table when it starts with other
+/// arguments.
 fn replace_table_under_traffic() {
     let network = Network::new();
     serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
@@ -114,8 +115,8 @@ fn replace_table_under_traffic() {
     });
 }
 
-/// A packet may be lost and sent again. For some microseconds after a replacement, the kernel may find nothing in a new
-/// interval set.
+/// A packet may be lost, because for some microseconds after a replacement, the kernel may find no element in a new
+/// interval set. The client then sends the packet again.
 #[test]
 fn a_hundred_table_replacements_under_traffic_fail_no_connection() {
     isolated(|| {
@@ -142,7 +143,7 @@ fn restart_does_not_replace_an_equal_table() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
-        // Counters are not zero after that, which must not count as a difference.
+        // After this connection, the counters are not zero. The comparison of the tables must ignore them.
         connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), REPLY_TIMEOUT).unwrap();
         proxy.kill();
         let generation = || network.pod.run(|| Nftables::open().unwrap().generation().unwrap());

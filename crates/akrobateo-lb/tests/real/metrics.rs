@@ -24,7 +24,7 @@ fn network_with_backends() -> Network {
 fn packets_and_bytes_are_counted_by_port_family_and_direction() {
     isolated(|| {
         let network = network_with_backends();
-        // Several ports with one target: their counters must not be mixed up.
+        // Several ports have the same target, and their counters must not be mixed up.
         let forwards = "--forward=udp/53=10.96.3.7:80 --forward=udp/54=10.96.3.7:80 \
              --forward=tcp/53=10.96.3.7:80 --forward=udp/53=[fd00:96::7]:80";
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args(forwards));
@@ -132,7 +132,8 @@ fn used_up_source_ports_are_counted_and_logged() {
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
         assert_eq!(Metrics::scrape(&network.pod).get("conntrack_clashes_total"), 0);
         let to = with_port(addr::POD[0], 80);
-        // The kernel translates a source port below 512 to one below 512. These are fewer than the other 64,512.
+        // The kernel translates a source port below 512 to a port below 512. So 511 flows are enough to use up all
+        // these ports.
         let client = |from: &str, port: u16| UdpClient::bind(&network.client, &with_port(from, port), &to);
         for port in 1..512 {
             client(addr::CLIENT[0], port).request(REPLY_TIMEOUT).unwrap();
@@ -142,7 +143,7 @@ fn used_up_source_ports_are_counted_and_logged() {
         assert_eq!(metrics.get("conntrack_clashes_total"), 1);
         assert_eq!(metrics.get("conntrack_full_total"), 0);
         proxy.wait_for_log("the source ports towards one target may be used up");
-        // The kubelet takes that as ready, and emits an event with the text.
+        // The kubelet counts status 300 as ready, and emits an event with the text.
         let response = network.pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/readyz", DEADLINE)).unwrap();
         assert!(response.starts_with("HTTP/1.1 300 "), "{response}");
         assert!(response.contains("the source ports towards one target may be used up"), "{response}");
@@ -161,7 +162,7 @@ fn full_conntrack_table_is_counted_and_logged() {
         conntrack::fill_table(&network.pod, metrics_before.get("conntrack_limit"));
         UdpClient::new(&network.client, addr::CLIENT[0], &to).request(NO_REPLY_TIMEOUT).unwrap_err();
         proxy.wait_for_log("the conntrack table is full");
-        // The conntrack table has no free entry for a scrape before that.
+        // A scrape is possible only after this, because it needs a free conntrack entry.
         conntrack::delete_all_entries(&network.pod);
         let metrics_after = Metrics::scrape(&network.pod);
         assert!(metrics_after.get("conntrack_full_total") > 0);

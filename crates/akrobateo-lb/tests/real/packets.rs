@@ -132,7 +132,7 @@ fn sctp_init(source_port: u16, destination_port: u16) -> Vec<u8> {
     packet
 }
 
-/// Uses raw sockets, because few kernels have SCTP sockets. Forwarding does not need them.
+/// Uses raw sockets, because few kernels have SCTP sockets. Forwarding does not need SCTP sockets.
 #[test]
 fn sctp_is_forwarded_to_the_target() {
     isolated(|| {

@@ -113,7 +113,7 @@ fn ranges_with_the_first_or_last_address_allow_their_clients_only() {
 fn thousands_of_ranges_allow_their_clients_only() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        // Every second address, so that no two ranges are merged. The clients have even IPv4 addresses.
+        // The ranges are every second address, so that no two ranges are merged. The clients have even IPv4 addresses.
         let range = |number: u32| format!("--source=192.0.{}.{}/32", number / 128, number % 128 * 2);
         let ranges = (0..4_000).map(range).chain(split_args("--source=2001:db8:1::/127"));
         let _proxy =

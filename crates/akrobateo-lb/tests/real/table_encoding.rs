@@ -1,4 +1,4 @@
-//! The encoding of tables: a table is decoded as it was encoded, and the kernel lists it in the same way.
+//! The encoding of tables: decoding returns the encoded table, and the kernel lists the installed table unchanged.
 
 use std::net::IpAddr;
 
@@ -42,7 +42,7 @@ fn any_config() -> impl Strategy<Value = ForwardingConfig> {
     })
 }
 
-/// Decodes the transaction that installs the table.
+/// Encodes the table as a transaction, and decodes the table from it.
 fn encode_and_decode(table: &Table) -> Table {
     let mut decoder = Decoder::new(ruleset::TABLE_NAME);
     for message in Message::parse_all(Batch::replace(table).messages.bytes()) {

@@ -41,9 +41,10 @@ impl Conntrack {
         Ok(statistics)
     }
 
-    /// Deletes each entry whose flow `is_stale`, and returns how many there were.
+    /// Deletes each entry for whose flow `is_stale` returns true. Returns the number of deleted entries.
     ///
-    /// Deletes them one by one. Kernels before 6.12 have no filter for deletion, and some delete all entries instead.
+    /// Deletes the entries one by one, because kernels before 6.12 have no filter for deletion, and some delete all
+    /// entries instead.
     pub fn delete_stale(&self, is_stale: impl Fn(&Flow) -> bool) -> Result<usize, NetlinkError> {
         let dump = Messages::single(GET_ENTRIES, message::DUMP, &[0; HEADER_LEN], |_| ());
         let mut result = Ok(0);
@@ -61,7 +62,7 @@ impl Conntrack {
         result
     }
 
-    /// Deletes one entry. Returns false if it did not exist any more.
+    /// Deletes one entry. Returns false if the entry did not exist any more.
     fn delete(&self, payload: &[u8], attrs: &[u8]) -> Result<bool, NetlinkError> {
         // Without a tuple, the kernel would delete all entries.
         let (Some(tuple), Some(id)) =

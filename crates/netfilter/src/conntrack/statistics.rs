@@ -15,11 +15,12 @@ const MAX_ENTRIES: u16 = 2;
 pub struct Statistics {
     /// The number of entries.
     pub entries: u32,
-    /// The maximum number of entries, in this namespace or in all together. `None` before Linux 4.18.
+    /// The maximum number of entries, in this namespace or in all namespaces together. `None` before Linux 4.18.
     pub max_entries: Option<u32>,
     /// The number of new flows that were dropped because an existing entry has the same addresses and ports.
     pub insert_failed: u64,
-    /// The number of packets that were dropped because the table was full, or for `insert_failed`.
+    /// The number of packets that were dropped because the table was full or because the insertion failed
+    /// (`insert_failed`).
     pub drop: u64,
     /// The number of entries that were evicted for new ones.
     pub early_drop: u64,
@@ -32,7 +33,7 @@ impl Statistics {
         self.drop.saturating_sub(self.insert_failed)
     }
 
-    /// Returns the current state, with the counters' increase since `previous`.
+    /// Returns the current state. Each counter is its increase since `previous`.
     #[must_use]
     pub fn since(&self, previous: &Self) -> Self {
         Self {

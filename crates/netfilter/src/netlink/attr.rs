@@ -37,7 +37,7 @@ impl Attrs<'_> {
         });
     }
 
-    /// Appends one attribute that contains the attributes that `write` appends.
+    /// Appends one attribute. Its value is the attributes that `write` appends.
     pub fn push_nested(&mut self, kind: u16, write: impl FnOnce(&mut Attrs<'_>)) {
         self.push_attribute(kind | NESTED_FLAG, write);
     }

@@ -18,7 +18,7 @@ const SEND_OVERHEAD: usize = 4096;
 /// The reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetlinkError {
-    /// The kernel does not have this netlink protocol, or does not give this process a socket.
+    /// The kernel does not have this netlink protocol, or does not allow this process to open a socket.
     #[error("cannot open a netlink socket: {0}")]
     Socket(Errno),
     /// The request did not reach the kernel, or the answer was lost.
@@ -87,7 +87,7 @@ impl Socket {
         messages: &Messages,
         mut on_message: impl FnMut(&Message<'_>),
     ) -> Result<(), NetlinkError> {
-        // The rest of the answer to a request that failed.
+        // If an earlier request failed, the rest of its answer may still be in the socket.
         self.drain();
         self.send(messages.bytes())?;
         let mut buffer = vec![0; RECEIVE_BUFFER_LEN];
@@ -150,7 +150,7 @@ impl AsRawFd for Socket {
     }
 }
 
-/// Returns the result of a request if `message` ends it.
+/// Returns the result of a request if `message` is its acknowledgement, its error or the end of its dump.
 fn parse_acknowledgement(message: &Message<'_>) -> Option<Result<(), Errno>> {
     let code = || message.payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
     match message.kind {

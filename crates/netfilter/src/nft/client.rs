@@ -1,4 +1,4 @@
-//! The client of the kernel's nftables: replaces a table, reads it, and watches for changes. I/O only.
+//! The client of the kernel's nftables: replaces a table, reads a table, and watches for changes. I/O only.
 
 use rustix::io::Errno;
 
@@ -8,7 +8,7 @@ use super::encode::{Batch, Operation};
 use super::model::Table;
 use crate::netlink::{Attr, Attrs, Messages, NetlinkError, Protocol, Socket, message};
 
-/// The number of times that a table is read if it changes during the read.
+/// The maximum number of attempts to read a table. An attempt fails if the table changes during the read.
 const MAX_READ_ATTEMPTS: u32 = 10;
 
 /// The reason why an nftables request failed.
@@ -80,7 +80,7 @@ impl From<NetlinkError> for NftError {
     }
 }
 
-/// The kernel's table of some name: `None` if there is no such table.
+/// The kernel's table of the requested name; `None` if there is no such table.
 pub type InstalledTable = Result<Option<Table>, UnknownObject>;
 
 /// A client of the nftables of one network namespace.
@@ -95,7 +95,7 @@ impl Nftables {
         Ok(Self(Socket::open(Protocol::Netfilter)?))
     }
 
-    /// Replaces the table of the same name by `table`, in one transaction.
+    /// Replaces the table of the same name with `table`, in one transaction.
     pub fn replace(&self, table: &Table) -> Result<(), NftError> {
         let batch = Batch::replace(table);
         self.0.request(&batch.messages, |_| ()).map_err(|error| match error {

@@ -43,7 +43,7 @@ impl Batch {
     pub fn replace(table: &Table) -> Self {
         let mut batch = Self::default();
         batch.push_boundary(abi::BATCH_BEGIN);
-        // Created first, because the deletion of a missing table would fail.
+        // The table is created first, because the deletion of a missing table would fail.
         batch.table(table, msg::NEW_TABLE, message::CREATE);
         batch.table(table, msg::DEL_TABLE, 0);
         batch.table(table, msg::NEW_TABLE, message::CREATE);
@@ -109,11 +109,11 @@ impl Batch {
             if set.has_counters {
                 expr::encode_counter(attrs, abi::set::EXPRESSION, Count::default());
             }
-            // With a known size, the kernel chooses a hash table of fixed size, which is its fastest set.
+            // With a known size, the kernel chooses a hash table of fixed size, which is its fastest type of set.
             if !set.elements.is_empty() {
                 let element_count = u32::try_from(set.elements.len()).unwrap_or(u32::MAX);
                 attrs.push_nested(abi::set::DESCRIPTION, |attrs| {
-                    attrs.push_be32(abi::set::SET_DESC_SIZE, element_count)
+                    attrs.push_be32(abi::set::SET_DESC_SIZE, element_count);
                 });
             }
         });

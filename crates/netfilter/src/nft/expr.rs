@@ -4,11 +4,12 @@ use super::abi;
 use super::model::{Count, Expr, Reg};
 use crate::netlink::{Attr, Attrs};
 
-/// The kernel's name of the counter expression.
+/// The name that the kernel gives to the counter expression.
 const COUNTER: &str = "counter";
 
 impl Reg {
-    /// Returns the number that the kernel lists: each fourth register has its number from when registers had 16 bytes.
+    /// Returns the number that the kernel lists for the register. Registers had 16 bytes in older kernels, so each
+    /// fourth register is listed with the number of a 16-byte register.
     fn number(self) -> u32 {
         let index = u32::from(self.0);
         if index.is_multiple_of(4) {
@@ -18,7 +19,7 @@ impl Reg {
         }
     }
 
-    /// Returns the register that [`Self::number`] numbers so.
+    /// Returns the register for which [`Self::number`] returns `number`.
     fn from_number(number: u32) -> Option<Self> {
         let index = match number {
             1..=4 => (number - abi::reg::FIRST_16_BYTE_REGISTER) * 4,
@@ -101,7 +102,7 @@ fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
             attrs.push_be32(abi::immediate::DREG, abi::reg::VERDICT);
             attrs.push_nested(abi::immediate::DATA, |data| {
                 data.push_nested(abi::data::VERDICT, |data| {
-                    data.push_be32(abi::data::VERDICT_CODE, *verdict)
+                    data.push_be32(abi::data::VERDICT_CODE, *verdict);
                 });
             });
         }
@@ -127,7 +128,7 @@ pub(super) fn encode_counter(attrs: &mut Attrs<'_>, kind: u16, count: Count) {
     });
 }
 
-/// Decodes an expression of [`encode_counter`]. Returns `None` for another expression.
+/// Decodes a counter that [`encode_counter`] appended. Returns `None` for another expression.
 pub(super) fn decode_counter(expr: &[u8]) -> Option<Count> {
     let data = Attr::find(expr, abi::expr::DATA).unwrap_or_default();
     let number = |kind| Some(u64::from_be_bytes(Attr::find(data, kind)?.try_into().ok()?));
@@ -145,7 +146,7 @@ pub(super) fn decode_value(attrs: &[u8], kind: u16) -> Option<&[u8]> {
     Attr::find(Attr::find(attrs, kind)?, abi::data::VALUE)
 }
 
-/// Decodes a rule. Returns `None` if it has an expression that Akrobateo never creates.
+/// Decodes a rule. Returns `None` if the rule has an expression that Akrobateo never creates.
 pub(super) fn decode_rule(attrs: &[u8]) -> Option<Vec<Expr>> {
     let list = Attr::find(attrs, abi::rule::EXPRESSIONS).unwrap_or_default();
     Attr::parse_all(list).map(|item| decode(item.value)).collect()

@@ -49,7 +49,8 @@ pub fn delete_all_entries(pod: &Namespace) {
     pod.run(|| Socket::open(Protocol::Netfilter).unwrap().request(&delete_request, |_| ()).unwrap());
 }
 
-/// Appends the attributes of entry `number`: from 11.0.0.0 plus `number` to 11.255.0.1, without translation.
+/// Appends the attributes of entry `number`. The source is 11.0.0.0 plus `number`, and the destination is 11.255.0.1.
+/// The entry has no translation.
 fn push_entry(attrs: &mut Attrs<'_>, number: u32) {
     let client = (11 << 24 | number).to_be_bytes();
     let server = [11, 255, 0, 1];

@@ -42,7 +42,7 @@ impl Proxy {
         Self::start_with_capabilities_and_wait(pod, args, "-all,+net_admin")
     }
 
-    /// Starts a proxy as [`Self::start`] does, and waits until it is ready.
+    /// Starts a proxy like [`Self::start`], and waits until it is ready.
     pub fn start_with_capabilities_and_wait(pod: &Namespace, args: &[String], capabilities: &str) -> Self {
         let mut proxy = Self::start(pod, args, capabilities);
         eventually("the proxy is ready", || {
@@ -80,7 +80,7 @@ impl Proxy {
         Self { child, log, termination_log }
     }
 
-    /// Returns the log up to now.
+    /// Returns the log until now.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -100,7 +100,7 @@ impl Proxy {
         Pid::from_child(&self.child)
     }
 
-    /// Returns the memory that the process shares with no other, in KiB: all except mapped files.
+    /// Returns the private memory of the process in KiB, without mapped files.
     pub fn private_memory(&self) -> u64 {
         process::anonymous_memory(self.pid()).unwrap() / 1024
     }
@@ -116,7 +116,7 @@ impl Proxy {
         self.child.wait().unwrap();
     }
 
-    /// Waits until the process exits; returns its status and how long that took.
+    /// Waits until the process exits. Returns its status and the time until the exit.
     pub fn wait_for_exit(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         let status = eventually("the proxy exits", || self.child.try_wait().unwrap());
@@ -134,7 +134,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Runs the program in `pod` until it exits, with all capabilities of the test.
+/// Runs the program in `pod` with all capabilities of the test, and waits until it exits.
 pub fn run_to_exit(pod: &Namespace, args: &[&str]) -> Output {
     pod.run(|| Command::new(PROGRAM).args(args).output().unwrap())
 }

@@ -97,7 +97,7 @@ fn proxy_copies_bytes_if_no_pipe_is_available() {
         eventually("idle pipes are closed", || {
             (sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_pipes", &[]) == 0).then_some(())
         });
-        // Take all pipe memory that this user may have.
+        // Uses up all pipe memory that this user may have.
         let mut taken_pipes = Vec::new();
         for size in [1 << 20, 1 << 16] {
             let pipes = std::iter::from_fn(|| {

@@ -72,7 +72,7 @@ fn with_timeouts(stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// Connects through the proxy. Returns the client's and the backend's end.
+/// Connects through the proxy. Returns the client's stream and the backend's stream.
 fn connect_pair(network: &Network, backends: &[TcpListener; 2], family: usize) -> (TcpStream, TcpStream) {
     let client = connect(network, family);
     (client, accept(&backends[family]))
@@ -108,7 +108,7 @@ fn fetch_metrics(pod: &Namespace) -> String {
         .expect("no response at /metrics")
 }
 
-/// A proxy in this process, with settings that have no command-line argument.
+/// A proxy in this process. Its settings include settings without a command-line argument.
 struct EmbeddedProxy {
     proxy: userspace::Proxy,
 }

@@ -1,4 +1,4 @@
-//! Preconditions of the userspace path. If one is missing, the proxy exits with a message in one line.
+//! Preconditions of the userspace path. If a precondition is missing, the proxy exits with a message of one line.
 
 use super::{NO_CAPABILITIES, start_proxy};
 use crate::harness::addr::{self, with_port};
@@ -59,7 +59,10 @@ fn proxy_rejects_options_that_its_data_path_does_not_support() {
         let network = Network::new();
         let forward = "--forward=tcp/80=10.96.3.7:80";
         for (command_line, expected) in [
-            (format!("{forward} --proxy-protocol=v2"), "--proxy-protocol v2: it needs --data-path userspace"),
+            (
+                format!("{forward} --proxy-protocol=v2"),
+                "--proxy-protocol v2: this option needs --data-path userspace",
+            ),
             (
                 format!("{forward} --data-path=userspace --proxy-protocol=v2:81"),
                 "81 is not a forwarded TCP port",

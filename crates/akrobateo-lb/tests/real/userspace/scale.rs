@@ -65,7 +65,7 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
             memory_per_connection < CONNECTION_MEMORY_LIMIT,
             "{memory_per_connection} bytes for each of {idle} connections"
         );
-        // Probes and metrics requests open and close a few more.
+        // Probes and metrics requests open and close a few more descriptors.
         let new_descriptors = open_descriptors(proxy.pid()) - descriptors_before;
         assert!(
             new_descriptors.abs_diff(2 * idle) < 5,

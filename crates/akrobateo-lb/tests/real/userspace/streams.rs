@@ -13,7 +13,7 @@ use crate::harness::{Network, eventually, isolated};
 
 /// More bytes than the sockets' buffers on the path hold.
 const LONG_STREAM: usize = 64 << 20;
-/// Returns a block of varying bytes. Its odd length keeps reads from ending at a block's end.
+/// Returns a block of varying bytes. Its length is odd, so that reads do not end at the end of a block.
 fn block() -> Vec<u8> {
     (0..1_048_573_u32).map(|at| u8::try_from(at.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect()
 }

@@ -24,7 +24,7 @@ fn client_is_reset_while_the_backend_is_down_and_served_when_the_backend_is_back
             assert_eq!(sum_metric(&fetch_metrics(&network.pod), FAILURES, &["IPv4", "refused"]), round);
         }
         proxy.wait_for_log("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
-        // Each worker may log it once.
+        // Each worker may log the message once.
         let workers = std::thread::available_parallelism().unwrap().get();
         assert!(proxy.log().matches("cannot reach").count() <= workers, "{}", proxy.log());
         assert_eq!(probe_status(&network.pod), Some(200), "the proxy is not ready");

@@ -33,13 +33,13 @@ impl Pipe {
 
 /// The pipes of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Pipes {
+pub(super) struct PipePool {
     idle_pipes: Vec<Pipe>,
     leased_count: usize,
     retry_at: u64,
 }
 
-impl Pipes {
+impl PipePool {
     /// Returns an empty pipe, or `None` if bytes must be copied instead. `now` is in milliseconds.
     pub(super) fn lease(&mut self, now: u64) -> Option<Pipe> {
         let pipe = match self.idle_pipes.pop() {
