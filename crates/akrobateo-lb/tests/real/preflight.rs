@@ -1,4 +1,4 @@
-//! The requirements of a proxy at its start, and its error message if one is missing.
+//! The requirements of a proxy at its start, and its error message if a requirement is missing.
 
 use crate::harness::addr::{self, with_port};
 use crate::harness::proxy::{run_to_exit, split_args};
@@ -80,7 +80,7 @@ fn error_names_the_wrong_argument() {
         let network = Network::new();
         let valid_forward = "--forward=tcp/80=10.96.3.7:80";
         for (line, exit_code, expected) in [
-            ("--forward=tcp/80=web", 2, "\"web\" is not an IP address"),
+            ("--forward=tcp/80=web", 2, "\"web\" is not a target"),
             (&format!("{valid_forward} --source=10.0.0.0/33"), 2, "--source 10.0.0.0/33: "),
             (&format!("{valid_forward} --forward=tcp/80=10.96.3.8:80"), 1, "a port has one target"),
             (&format!("{valid_forward} --probe-port=80"), 1, "--probe-port 80"),
