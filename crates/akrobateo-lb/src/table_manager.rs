@@ -82,7 +82,8 @@ impl TableManager {
         }
     }
 
-    /// Returns the counters of each frontend. The list is empty if the table is missing or the kernel does not count.
+    /// Returns the counters of each frontend. The list is empty if the table is missing or the kernel has no counters
+    /// in sets.
     pub fn traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
         let (_, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
         let Ok(Some(table)) = installed else { return Ok(Vec::new()) };

@@ -94,8 +94,8 @@ impl Connection {
         Ok(true)
     }
 
-    /// Opens the connection after the target has accepted it. Sends the PROXY protocol header, together with the first
-    /// bytes of the client if some have arrived.
+    /// Enters the stage [`Stage::Open`] after the target has accepted the connection. Sends the PROXY protocol header,
+    /// together with the first bytes of the client if some have arrived.
     pub(super) fn open(&mut self, proxy_protocol: Option<ProxyVersion>, io: &mut IoContext) -> Progress {
         self.stage = Stage::Open;
         let Some(version) = proxy_protocol else { return Progress::Blocked };

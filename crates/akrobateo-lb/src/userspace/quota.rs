@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A number of places that all threads share.
+/// A limited number of places. All threads share the places.
 #[derive(Debug)]
 pub(super) struct Quota {
     limit: usize,

@@ -134,7 +134,7 @@ impl TcpSessions {
     }
 }
 
-/// Opens a connection whose target has accepted it, and moves the first bytes.
+/// Starts to forward bytes after the target has accepted the connection, and moves the first bytes.
 fn open(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> Progress {
     connection.last_activity = context.now();
     context.schedule_sweep(context.now() + KEEPALIVE_MIN_AGE_MS);

@@ -77,7 +77,7 @@ impl Set {
                 .all(|(element, other)| element.equals_ignoring_counter(other))
     }
 
-    /// Returns the counter of the element with this key; `None` if the element does not exist or does not count.
+    /// Returns the counter of the element with this key; `None` if the element does not exist or has no counter.
     #[must_use]
     pub fn count(&self, key: &Value) -> Option<Count> {
         let index = self.elements.binary_search_by_key(key, |element| element.key).ok()?;
