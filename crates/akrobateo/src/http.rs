@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use admin_server::{Response, Server, StatusCode, text, with_content_type};
+use admin_server::{Response, Server, StatusCode, response_with_content_type, text_response};
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
@@ -33,13 +33,13 @@ pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
 fn respond(path: &str, health: &Health) -> Response<String> {
     match path {
         METRICS_PATH => match health.metrics.text() {
-            Ok(metrics) => with_content_type(OPENMETRICS, metrics),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            Ok(metrics) => response_with_content_type(OPENMETRICS, metrics),
+            Err(error) => text_response(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
         READY_PATH if !health.ready.load(Ordering::Relaxed) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "waiting for the caches to sync\n")
+            text_response(StatusCode::SERVICE_UNAVAILABLE, "waiting for the caches to sync\n")
         }
-        _ => text(StatusCode::OK, "ok\n"),
+        _ => text_response(StatusCode::OK, "ok\n"),
     }
 }
 
