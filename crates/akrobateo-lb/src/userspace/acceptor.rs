@@ -9,7 +9,7 @@ use rustix::net::acceptfrom_with;
 use super::inbox::Client;
 use super::poller::{Poller, Token};
 use super::rate_limit::RateLimit;
-use super::sockets::{BoundSocket, SOCKET_FLAGS, enable_reset_on_close, refuse_new_syns};
+use super::sockets::{BoundSocket, SOCKET_FLAGS, refuse_new_syns, reset_on_close};
 use super::stats::add;
 use super::worker_context::WorkerContext;
 
@@ -38,7 +38,7 @@ pub(super) struct Acceptor {
     stalled_listeners: Vec<u32>,
     /// The time of the next attempt to accept from the stalled listeners.
     retry_at: u64,
-    /// True if the connection limit was reached, and no client has been accepted since then.
+    /// The connection limit was reached, and no client has been accepted since then.
     at_connection_limit: bool,
     /// While draining: the time at which the listeners are closed.
     close_at: Option<u64>,
@@ -166,7 +166,7 @@ fn admit(
             return AcceptResult::Accepted(Client { port_index, socket, address });
         }
         add(&context.stats.port(port_index).refused_connections, 1);
-        enable_reset_on_close(&socket);
+        reset_on_close(&socket);
     }
     context.shared.connections.release();
     AcceptResult::ClientRejected

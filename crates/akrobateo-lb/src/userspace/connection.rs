@@ -13,7 +13,7 @@ use super::inbox::Client;
 use super::io_context::IoContext;
 use super::peer::Peer;
 use super::poller::Readiness;
-use super::sockets::{enable_keepalive, enable_reset_on_close};
+use super::sockets::{enable_keepalive, reset_on_close};
 use super::stats::{PortStats, add};
 use super::transfer::{Progress, Transfer, TransferError};
 
@@ -191,8 +191,8 @@ impl Connection {
         self.upload.abandon(io);
         self.download.abandon(io);
         if self.is_aborted || self.stage == Stage::Connecting {
-            enable_reset_on_close(self.client.socket());
-            enable_reset_on_close(self.target.socket());
+            reset_on_close(self.client.socket());
+            reset_on_close(self.target.socket());
         }
     }
 }

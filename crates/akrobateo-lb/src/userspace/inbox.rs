@@ -38,12 +38,12 @@ impl Inbox {
     }
 
     /// Counts one more connection of the worker.
-    pub(super) fn increment_load(&self) {
+    pub(super) fn inc_load(&self) {
         self.load.fetch_add(1, Relaxed);
     }
 
     /// Counts one connection of the worker less.
-    pub(super) fn decrement_load(&self) {
+    pub(super) fn dec_load(&self) {
         self.load.fetch_sub(1, Relaxed);
     }
 
@@ -52,7 +52,7 @@ impl Inbox {
         match self.lock().as_mut() {
             Some(clients) => {
                 clients.push(client);
-                self.increment_load();
+                self.inc_load();
                 None
             }
             None => Some(client),
@@ -75,7 +75,7 @@ impl Inbox {
 }
 
 /// Returns the worker with the fewest connections, if it has fewer than worker `own`.
-pub(super) fn find_least_loaded(inboxes: &[Inbox], own: usize) -> Option<usize> {
+pub(super) fn least_loaded(inboxes: &[Inbox], own: usize) -> Option<usize> {
     let load = |worker: usize| inboxes.get(worker).map(Inbox::load);
     let least_loaded_worker = (0..inboxes.len()).min_by_key(|&worker| load(worker))?;
     (load(least_loaded_worker) < load(own)).then_some(least_loaded_worker)
@@ -89,12 +89,12 @@ mod tests {
     fn only_a_worker_with_fewer_connections_gets_a_client() {
         let inboxes = [2, 1, 2].map(|load| {
             let inbox = Inbox::new();
-            (0..load).for_each(|_| inbox.increment_load());
+            (0..load).for_each(|_| inbox.inc_load());
             inbox
         });
-        assert_eq!([0, 1, 2].map(|own| find_least_loaded(&inboxes, own)), [Some(1), None, Some(1)]);
-        inboxes[1].increment_load();
-        assert_eq!(find_least_loaded(&inboxes, 0), None);
+        assert_eq!([0, 1, 2].map(|own| least_loaded(&inboxes, own)), [Some(1), None, Some(1)]);
+        inboxes[1].inc_load();
+        assert_eq!(least_loaded(&inboxes, 0), None);
     }
 
     #[test]

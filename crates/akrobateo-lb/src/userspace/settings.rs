@@ -28,9 +28,9 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Silence after which a TCP connection is closed. Keep-alive probes find vanished peers much earlier.
     pub idle_timeout: Duration,
-    /// Silence after which a UDP session expires if the target has never answered. conntrack has the same default.
+    /// Silence after which a UDP session without any answer from the target expires. conntrack has the same default.
     pub unanswered_udp_timeout: Duration,
-    /// Silence after which a UDP session expires if the target has answered. conntrack has the same default.
+    /// Silence after which a UDP session with an answer from the target expires. conntrack has the same default.
     pub answered_udp_timeout: Duration,
     /// While draining: the process may exit after all UDP sessions have been silent for this time.
     pub udp_drain_idle_time: Duration,

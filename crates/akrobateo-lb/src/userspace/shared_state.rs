@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use rustix::io::write;
 
-use super::inbox::{Client, Inbox, find_least_loaded};
+use super::inbox::{Client, Inbox, least_loaded};
 use super::port::Port;
 use super::quota::Quota;
 use crate::source_ranges::SourceRanges;
@@ -36,7 +36,7 @@ impl SharedState {
         self.sources.as_ref().is_none_or(|sources| sources.allows(client))
     }
 
-    /// Wakes a worker, so that the worker checks its inbox and the flag `draining`.
+    /// Makes a worker check its inbox and `draining`.
     pub(super) fn wake_worker(&self, worker: usize) {
         if let Some(waker) = self.wakers.get(worker) {
             // Fails only if the worker has been woken already.
@@ -47,7 +47,7 @@ impl SharedState {
     /// Passes a client that worker `own` accepted to the worker with the fewest connections. Returns the client if
     /// worker `own` should serve it itself.
     pub(super) fn push_to_least_loaded(&self, own: usize, client: Client) -> Option<Client> {
-        let Some(worker) = find_least_loaded(&self.inboxes, own) else { return Some(client) };
+        let Some(worker) = least_loaded(&self.inboxes, own) else { return Some(client) };
         let returned_client = self.inboxes[worker].push(client);
         if returned_client.is_none() {
             self.wake_worker(worker);

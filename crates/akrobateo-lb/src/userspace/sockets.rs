@@ -93,7 +93,7 @@ pub(super) fn enable_keepalive(socket: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// Makes the kernel send a reset to the peer when the socket is closed.
-pub(super) fn enable_reset_on_close(socket: &OwnedFd) {
+pub(super) fn reset_on_close(socket: &OwnedFd) {
     // If this fails, the peer sees an ordinary end of the stream.
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }

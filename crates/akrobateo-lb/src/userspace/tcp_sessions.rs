@@ -5,7 +5,7 @@ use super::inbox::Client;
 use super::poller::{Readiness, Token};
 use super::settings::{Settings, to_milliseconds};
 use super::slab::{Key, Slab};
-use super::sockets::{connect_tcp, enable_reset_on_close};
+use super::sockets::{connect_tcp, reset_on_close};
 use super::stats::{DialFailure, add};
 use super::transfer::Progress;
 use super::worker_context::WorkerContext;
@@ -45,7 +45,7 @@ impl TcpSessions {
         let target = match connect_tcp(context.shared.ports[port_index].target) {
             Ok(target) => target,
             Err(error) => {
-                enable_reset_on_close(&client.socket);
+                reset_on_close(&client.socket);
                 count_closed_connection(port_index, context);
                 return context.record_dial_failure(port_index, error.into());
             }
@@ -165,5 +165,5 @@ fn move_bytes(key: Key, connection: &mut Connection, context: &mut WorkerContext
 fn count_closed_connection(port_index: usize, context: &WorkerContext) {
     add(&context.stats.port(port_index).closed_sessions, 1);
     context.shared.connections.release();
-    context.inbox().decrement_load();
+    context.inbox().dec_load();
 }

@@ -26,7 +26,7 @@ pub(super) struct UdpSessionTable {
     sessions: Slab<UdpSession>,
     keys_by_client: HashMap<(u32, SocketAddr), Key>,
     /// Each session is in one of the two queues. A queue is ordered by the last activity of its sessions. A datagram
-    /// does not change the order: the order is updated only when a session reaches the front.
+    /// does not change the order: it is updated only when a session reaches the front.
     unanswered_queue: BTreeSet<(u64, Key)>,
     answered_queue: BTreeSet<(u64, Key)>,
     /// Silence after which a session expires, in milliseconds.
@@ -78,7 +78,7 @@ impl UdpSessionTable {
 
     /// Removes the unanswered session that has been silent longest.
     pub(super) fn evict(&mut self) -> Option<UdpSession> {
-        self.move_longest_silent_unanswered_session_to_front()?;
+        self.update_unanswered_queue()?;
         let (_, key) = self.unanswered_queue.pop_first()?;
         self.remove_from_map(key)
     }
@@ -88,15 +88,13 @@ impl UdpSessionTable {
         let is_expired = |last_activity: Option<u64>, timeout: u64| {
             last_activity.is_some_and(|last_activity| last_activity + timeout <= now)
         };
-        let (_, key) =
-            if is_expired(self.move_longest_silent_unanswered_session_to_front(), self.unanswered_timeout) {
-                self.unanswered_queue.pop_first()?
-            } else if is_expired(self.move_longest_silent_answered_session_to_front(), self.answered_timeout)
-            {
-                self.answered_queue.pop_first()?
-            } else {
-                return None;
-            };
+        let (_, key) = if is_expired(self.update_unanswered_queue(), self.unanswered_timeout) {
+            self.unanswered_queue.pop_first()?
+        } else if is_expired(self.update_answered_queue(), self.answered_timeout) {
+            self.answered_queue.pop_first()?
+        } else {
+            return None;
+        };
         self.remove_from_map(key)
     }
 
@@ -117,7 +115,7 @@ impl UdpSessionTable {
     }
 
     /// Moves the unanswered session that has been silent longest to the front. Returns its last activity.
-    fn move_longest_silent_unanswered_session_to_front(&mut self) -> Option<u64> {
+    fn update_unanswered_queue(&mut self) -> Option<u64> {
         loop {
             let (queued_at, key) = *self.unanswered_queue.first()?;
             let session = self.sessions.get_mut(key)?;
@@ -132,7 +130,7 @@ impl UdpSessionTable {
     }
 
     /// Moves the answered session that has been silent longest to the front. Returns its last activity.
-    fn move_longest_silent_answered_session_to_front(&mut self) -> Option<u64> {
+    fn update_answered_queue(&mut self) -> Option<u64> {
         loop {
             let (queued_at, key) = *self.answered_queue.first()?;
             let session = self.sessions.get_mut(key)?;
@@ -184,8 +182,8 @@ mod tests {
         let (mut table, keys) = table_with_sessions(0..3);
         table.get_mut(keys[1]).unwrap().is_answered = true;
         let mut expire_all = |now| {
-            let expired_sessions = std::iter::from_fn(|| table.remove_expired(now));
-            expired_sessions.map(|session| session.client.port()).collect::<Vec<_>>()
+            let expired = std::iter::from_fn(|| table.remove_expired(now));
+            expired.map(|session| session.client.port()).collect::<Vec<_>>()
         };
         assert!(expire_all(29).is_empty());
         assert_eq!(expire_all(31), [0]);

@@ -157,7 +157,7 @@ impl Worker {
             self.context.shared.push_to_least_loaded(self.context.index(), client)
         };
         if let Some(client) = own_client {
-            self.context.inbox().increment_load();
+            self.context.inbox().inc_load();
             self.tcp.connect(client, &mut self.context);
         }
     }

@@ -64,7 +64,7 @@ fn session_limit_evicts_unanswered_sessions_and_keeps_answered_ones() {
             settings.udp_sessions = 4;
         });
         let answered_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
-        let source_addresses: Vec<_> =
+        let peers: Vec<_> =
             answered_clients.iter().map(|client| client.request(REPLY_TIMEOUT).unwrap().peer).collect();
         for _ in 0..20 {
             let unanswered_client =
@@ -73,8 +73,8 @@ fn session_limit_evicts_unanswered_sessions_and_keeps_answered_ones() {
         }
         proxy.wait_for_metric("akrobateo_lb_connections_total", &["port=\"81\""], 20);
         assert_eq!(proxy.metric("akrobateo_lb_open_connections", &[]), 4);
-        for (client, source_address) in answered_clients.iter().zip(source_addresses) {
-            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, source_address);
+        for (client, peer) in answered_clients.iter().zip(peers) {
+            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, peer);
         }
         let new_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
         for client in &new_clients {
@@ -99,7 +99,7 @@ fn session_recovers_when_its_target_is_back() {
 }
 
 #[test]
-fn draining_proxy_exits_after_its_sessions_have_been_silent() {
+fn draining_proxy_exits_after_its_sessions_are_silent() {
     isolated(|| {
         let network = network_with_backend();
         let command_line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
