@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::str::FromStr;
 
 use akrobateo_core::ProxyArgs;
-use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE, options};
+use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING_COMMAND, RESERVE_PORTS_COMMAND, options};
 use lexopt::{Arg, Parser, ValueExt};
 
 /// A parsed command line.
@@ -69,17 +69,17 @@ impl Command {
                 }
                 Arg::Short('h') | Arg::Long("help") => return Ok(Self::Help),
                 Arg::Short('V') | Arg::Long("version") => return Ok(Self::Version),
-                Arg::Value(word) if word == ENABLE_IPV6_FORWARDING => {
+                Arg::Value(word) if word == ENABLE_IPV6_FORWARDING_COMMAND => {
                     return command_without_arguments(
-                        ENABLE_IPV6_FORWARDING,
+                        ENABLE_IPV6_FORWARDING_COMMAND,
                         Self::EnableIpv6Forwarding,
                         is_first_argument,
                         &mut parser,
                     );
                 }
-                Arg::Value(word) if word == RESERVE => {
+                Arg::Value(word) if word == RESERVE_PORTS_COMMAND => {
                     return command_without_arguments(
-                        RESERVE,
+                        RESERVE_PORTS_COMMAND,
                         Self::ReserveHostPorts,
                         is_first_argument,
                         &mut parser,
@@ -144,8 +144,10 @@ pub fn help() -> String {
     let mut text = format!(
         "Forwards a pod's ports to a Service\n\n\
          Usage: akrobateo-lb --forward PROTOCOL/PORT=ADDRESS:PORT... [OPTIONS]\n\
-         \x20      akrobateo-lb {ENABLE_IPV6_FORWARDING}   Switch IPv6 forwarding on and exit; for a privileged init container\n\
-         \x20      akrobateo-lb {RESERVE}                  Do nothing until SIGTERM; for a pod that only reserves its\n\
+         \x20      akrobateo-lb {ENABLE_IPV6_FORWARDING_COMMAND}   \
+         Switch IPv6 forwarding on and exit; for a privileged init container\n\
+         \x20      akrobateo-lb {RESERVE_PORTS_COMMAND}                  \
+         Do nothing until SIGTERM; for a pod that only reserves its\n\
          \x20                                            hostPorts\n\nOptions:\n"
     );
     for option in options() {

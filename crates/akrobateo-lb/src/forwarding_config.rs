@@ -106,7 +106,7 @@ impl ForwardingConfig {
     /// expects no header.
     #[must_use]
     pub fn proxy_protocol_for(&self, port: NonZeroU16) -> Option<ProxyVersion> {
-        self.proxy_protocol.as_ref()?.version_on(port)
+        self.proxy_protocol.as_ref()?.version_for_port(port)
     }
 
     /// Returns the source ranges, or `None` if all clients may connect.

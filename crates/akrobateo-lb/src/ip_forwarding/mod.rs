@@ -4,7 +4,7 @@ pub mod ipv4;
 pub mod ipv6;
 
 use akrobateo_core::Family;
-use akrobateo_core::proxy_args::ENABLE_IPV6_FORWARDING;
+use akrobateo_core::proxy_args::ENABLE_IPV6_FORWARDING_COMMAND;
 use netfilter::netlink::{NetlinkError, Protocol, Socket};
 
 use crate::forwarding_config::ForwardingConfig;
@@ -30,7 +30,7 @@ pub enum ForwardingError {
     /// IPv6 forwarding is off. Only a privileged container can switch it on.
     #[error(
         "IPv6 forwarding is off, but a --forward has an IPv6 target; give the pod a privileged init container \
-         that runs `akrobateo-lb {ENABLE_IPV6_FORWARDING}`, or the sysctl net.ipv6.conf.all.forwarding=1"
+         that runs `akrobateo-lb {ENABLE_IPV6_FORWARDING_COMMAND}`, or the sysctl net.ipv6.conf.all.forwarding=1"
     )]
     Ipv6Off,
     /// The state of IPv6 forwarding is unknown, or cannot be changed.
