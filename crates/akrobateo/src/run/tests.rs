@@ -109,7 +109,7 @@ async fn shutdown_completes_the_running_reconciliation_and_releases_the_lease() 
 #[tokio::test(start_paused = true)]
 async fn failed_write_is_repeated_after_a_backoff() {
     for (code, reason) in [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError")] {
-        let Operator { mut api, apply, task, shutdown: _shutdown, metrics: _, _watches } =
+        let Operator { mut api, apply, task, shutdown: _shutdown, metrics: _, _open_watches } =
             start_leader_with_unanswered_write().await;
         apply.answer_error(code, reason);
         api.next_write_to("/services/web/status").await.accept();
