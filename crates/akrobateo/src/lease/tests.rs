@@ -181,3 +181,15 @@ async fn release_leaves_the_lease_of_another_replica() {
     release_task.await.unwrap().unwrap();
     api.expect_no_request().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn acquired_lease_counts_from_the_start_of_the_request() {
+    let (elector, mut api) = elector();
+    let acquire_task = tokio::spawn(async move { elector.acquire().await });
+    api.next_request().await.answer(&lease("", 15, "1"));
+    let write = next_write(&mut api).await;
+    let request_time = Instant::now();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    write.accept();
+    assert!(acquire_task.await.unwrap() <= request_time);
+}
