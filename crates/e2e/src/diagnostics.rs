@@ -41,7 +41,7 @@ where
     }
 }
 
-/// Returns an object as one line, without its managed fields and without the image list of a node.
+/// Returns an object as one line. Leaves out the managed fields, and the image list if the object is a node.
 fn to_line<K: Resource<DynamicType = ()> + Serialize>(mut object: K) -> String {
     object.meta_mut().managed_fields = None;
     let mut value = serde_json::to_value(&object).unwrap_or_default();

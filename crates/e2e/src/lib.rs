@@ -1,4 +1,5 @@
-//! Tests of Akrobateo on a real cluster: the test library, and the formats that the `echo` program shares with it.
+//! Tests of Akrobateo on a real cluster: the test library, and the text formats that the library and the `echo` program
+//! use.
 
 mod answer;
 pub mod audit;

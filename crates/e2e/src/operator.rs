@@ -121,8 +121,9 @@ impl Operator {
         let lease = self.leases.get(NAME).await?.spec.unwrap_or_default();
         let identity = lease.holder_identity.unwrap_or_default();
         let pod = identity.split('_').next().filter(|pod| !pod.is_empty());
-        pod.map(str::to_owned)
-            .ok_or_else(|| Failure::UnexpectedState(format!("the Lease has no holder: {identity:?}")))
+        pod.map(str::to_owned).ok_or_else(|| {
+            Failure::UnexpectedState(format!("no pod holds the Lease; the holder's identity is {identity:?}"))
+        })
     }
 
     /// Reads one of the operator's pods.
