@@ -1,4 +1,4 @@
-//! The properties of a node that decisions depend on. Pure.
+//! The properties of a node that influence decisions. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ pub(super) const UNREACHABLE_TAINT: &str = "node.kubernetes.io/unreachable";
 /// tolerate them.
 const CONDITION_TAINT_PREFIX: &str = "node.kubernetes.io/";
 
-/// The properties of a node that decisions depend on.
+/// The properties of a node that influence decisions.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeInfo {
     pub(crate) name: String,
@@ -35,8 +35,8 @@ pub(crate) struct NodeInfo {
     addresses: Vec<(AddressType, IpAddr)>,
     /// The addresses of the annotation `akrobateo.io/address`, which replace the addresses of the node.
     address_override: Option<Vec<IpAddr>>,
-    /// The invalid parts of the annotation `akrobateo.io/address`: no IP address, or an address that clients cannot
-    /// reach.
+    /// The invalid parts of the annotation `akrobateo.io/address`: each part is not an IP address, or is an address
+    /// that clients cannot reach.
     pub(crate) invalid_addresses: Vec<String>,
 }
 

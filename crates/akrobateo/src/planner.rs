@@ -54,7 +54,7 @@ impl Planner {
         Self::new(stores, triggers, watch_namespace, defaults)
     }
 
-    /// Lists each kind once. The planner never receives a trigger.
+    /// Lists each kind once. This planner starts no watches, so it receives no triggers.
     pub(crate) async fn list(
         client: &Client,
         watch_namespace: Option<&str>,
@@ -183,22 +183,23 @@ impl Planner {
         changed
     }
 
-    /// Returns true if a field of the Service that the allocation reads has changed since the last allocation. The
-    /// status is not such a field, so the operator's own status writes cause no allocation.
+    /// Compares the fields of the Service that the allocation reads. Returns true if one of them has changed since the
+    /// last allocation. The status is not one of these fields, so the operator's own status writes cause no allocation.
     fn has_new_allocation_input(&self, key: &ServiceKey) -> bool {
         let current = self.stores.service(key);
         self.services.get(key).map(|service| allocation_input(service))
             != current.as_ref().map(|service| allocation_input(service))
     }
 
-    /// Returns true if a field of the node that decisions read has changed since the last allocation. The kubelet
-    /// writes the status of a node every few minutes, and most of these writes change only the heartbeat.
+    /// Compares the properties of the node that influence decisions. Returns true if one of them has changed since the
+    /// last allocation. The kubelet writes the status of a node every few minutes, and most of these writes change only
+    /// the heartbeat.
     fn has_node_changed(&self, name: &str) -> bool {
         self.nodes.iter().find(|node| node.name == name) != self.stores.node(name).as_ref()
     }
 
-    /// Returns true if this operator manages the proxies of the Service. An operator with a watched namespace does not
-    /// see other Services, so the proxies of other Services belong to another operator.
+    /// Returns true if this operator manages the proxies of the Service. An operator that watches one namespace does
+    /// not see the Services of other namespaces. The proxies of those Services belong to another operator.
     fn is_in_scope(&self, key: &ServiceKey) -> bool {
         self.watch_namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
     }

@@ -22,8 +22,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Executes every action that the Service needs, even after a failure. Returns the first failure. If nothing fails,
-/// returns the time at which the Service needs the next reconciliation even if nothing changes.
+/// Executes every action that the Service needs, even after a failure. Returns the first failure. If no action fails,
+/// returns the time of the next reconciliation, in case no event triggers an earlier one.
 pub(crate) async fn reconcile(
     context: &Context,
     key: &ServiceKey,
@@ -44,7 +44,8 @@ pub(crate) async fn reconcile(
         }
     }
     match (service, &first_failure) {
-        // Another client wrote first. The cache will receive that change, which triggers a reconciliation.
+        // Another client wrote first. The cache will receive the change of that client, and the change triggers a
+        // reconciliation.
         (_, Some(error)) if error.is_conflict() => (),
         (Some(service), Some(error)) => {
             if let Err(error) = context.writer.report_failure(key, service, error).await {

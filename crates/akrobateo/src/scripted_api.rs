@@ -57,8 +57,8 @@ impl ScriptedApi {
         }
     }
 
-    /// Waits for the next request to a path that ends with one of `paths`. Answers reads of other paths with empty
-    /// lists, and leaves watches open.
+    /// Waits for the next request to a path that ends with one of `paths`. Answers each read request for another path
+    /// with an empty list, and leaves watches open.
     pub(crate) async fn next_request_to(&mut self, paths: &[&str]) -> ReceivedRequest {
         loop {
             let request = self.next_request().await;
@@ -69,8 +69,8 @@ impl ScriptedApi {
         }
     }
 
-    /// Waits for the next write, which must be to a path that contains `path`. Answers reads with empty lists, and
-    /// leaves watches open.
+    /// Waits for the next write, which must be to a path that contains `path`. Answers each read request with an empty
+    /// list, and leaves watches open.
     pub(crate) async fn next_write_to(&mut self, path: &str) -> ReceivedRequest {
         loop {
             let request = self.next_request().await;
@@ -132,7 +132,7 @@ impl ReceivedRequest {
         self.send(200, lines.concat().into_bytes());
     }
 
-    /// Answers with the object of the request, as a successful write does.
+    /// Answers with the object of the request, as the API server does after a successful write.
     pub(crate) fn accept(self) {
         let body = self.body.clone();
         self.answer(&body);

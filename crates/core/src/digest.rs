@@ -23,7 +23,7 @@ pub fn digest(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Names of objects in existing clusters contain digests.
+    /// Names of objects in existing clusters contain digests, so a digest must never change.
     #[test]
     fn digest_stays_the_same_in_every_version() {
         assert_eq!(digest("kube-system/dns"), "bfd0be7125");

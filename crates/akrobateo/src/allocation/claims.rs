@@ -62,12 +62,12 @@ pub(crate) struct Allocation {
     pub(crate) excluded_nodes: BTreeSet<String>,
     /// The conflicts that the Service has: one entry for each port and owner.
     pub(crate) conflicts: Vec<Conflict>,
-    /// True if conflicts leave the Service no node.
+    /// True if the Service has conflicts and no selected node remains for it.
     pub(crate) has_no_node: bool,
 }
 
 impl Allocation {
-    /// Returns true if a node may run proxies of the Service that this allocation and `spec` belong to.
+    /// Returns true if the node may run a proxy. This allocation and `spec` must belong to the same Service.
     pub(crate) fn allows(&self, spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
         !self.has_no_node && spec.nodes.matches(node) && !self.excluded_nodes.contains(&node.name)
     }
@@ -108,7 +108,7 @@ pub(crate) fn allocate_claims(
     let mut owners: HashMap<(&str, HostPort), &ServiceKey> = HashMap::new();
     let mut allocations = HashMap::with_capacity(claims.len());
     for claim in ordered_claims {
-        // Most Services share no port with another Service. The claim of such a Service needs no check of the nodes.
+        // Most Services share no port with another Service. For such a Service the loop checks no nodes.
         let allocation = if claim.ports.is_disjoint(&contested_ports) {
             Allocation::default()
         } else {
@@ -129,7 +129,7 @@ fn compare_precedence(left: &PortClaim, right: &PortClaim) -> Ordering {
         .then_with(|| left.key.cmp(&right.key))
 }
 
-/// Returns the ports with more than one claim, and the claimed ports that are nodePorts.
+/// Returns the ports that several Services claim, and the claimed ports that are nodePorts.
 fn contested_ports(claims: &[PortClaim], node_port_owners: &NodePortOwners) -> BTreeSet<HostPort> {
     let (mut claimed, mut contested) = (BTreeSet::new(), BTreeSet::new());
     for port in claims.iter().flat_map(|claim| &claim.ports) {
@@ -165,8 +165,8 @@ fn allocate_claim<'a>(
         } else if !ports_of_other_services.is_empty() {
             excluded_nodes.insert(node.name.clone());
             for conflict in ports_of_other_services {
-                // Each conflict keeps its first node, so that a node that joins later does not change the condition's
-                // message.
+                // Each conflict keeps its first node. So the condition's message stays the same when another node gets
+                // this conflict.
                 conflicts.entry(conflict).or_insert(Some(&node.name));
             }
         }

@@ -39,7 +39,7 @@ pub(crate) struct PortAllocations {
 impl PortAllocations {
     /// Validates all Services and allocates their ports.
     ///
-    /// `occupied_ports` returns the ports and nodes of the previous proxies of a rejected Service, which keep running.
+    /// The previous proxies of a rejected Service keep running. `occupied_ports` returns their ports and nodes.
     pub(crate) fn allocate(
         services: &[Arc<Service>],
         nodes: &[NodeInfo],

@@ -1,4 +1,4 @@
-//! Emits events of Services, which `kubectl describe service` shows. Does I/O.
+//! Emits events of Services. `kubectl describe service` shows these events. Does I/O.
 
 use k8s_openapi::api::core::v1::Service;
 use kube::Resource;

@@ -21,7 +21,7 @@ pub(crate) struct ListError {
     source: CallError,
 }
 
-/// Returns a store with the objects that exist now. Prunes the objects as a watch does.
+/// Returns a store with the objects that exist now. Drops the same fields as a watch.
 pub(super) async fn list_into_store<K>(
     api: Api<K>,
     params: ListParams,

@@ -52,7 +52,8 @@ impl Stores {
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
         let pods = pod_api(client, watch_namespace, placement);
-        // The watch covers all namespaces, because a change of --lb-namespace leaves workloads in the old namespace.
+        // The watch covers all namespaces, because the operator must find and delete the workloads in the old namespace
+        // after a change of --lb-namespace.
         let daemonsets = Api::all(client.clone());
         let deployments = Api::all(client.clone());
         Self {
@@ -134,7 +135,7 @@ impl Stores {
         self.services.get(&ObjectRef::new(&key.name).within(&key.namespace))
     }
 
-    /// Returns all Services. Their order is undefined.
+    /// Returns all Services. The order of the Services is undefined.
     pub(crate) fn services(&self) -> Vec<Arc<Service>> {
         self.services.state()
     }

@@ -22,13 +22,13 @@ pub(crate) enum Trigger {
     ListCompleted,
 }
 
-/// The label of an `EndpointSlice` that names its Service
+/// The label with the name of the Service to which an `EndpointSlice` belongs
 /// (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>).
 pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 /// The rules by which objects of one kind are cached.
 pub(super) struct WatchSpec<K> {
-    /// Drops the fields that nothing reads, to save memory.
+    /// Drops the fields that the operator never reads, to save memory.
     pub(super) prune: fn(&mut K),
     /// Returns the trigger to send when this object changes or is deleted.
     pub(super) trigger: fn(&K) -> Option<Trigger>,
@@ -58,7 +58,7 @@ pub(super) const fn pod() -> WatchSpec<Pod> {
     }
 }
 
-/// Endpoints keep their node and their conditions.
+/// The cache keeps the node and the conditions of each endpoint, and drops its addresses.
 pub(super) const fn endpoint_slice() -> WatchSpec<EndpointSlice> {
     WatchSpec {
         prune: |slice| {
@@ -76,7 +76,7 @@ pub(super) const fn endpoint_slice() -> WatchSpec<EndpointSlice> {
     }
 }
 
-/// Nodes have no managedFields and no list of images in the cache: these are most of a Node's size.
+/// The cache drops the managedFields and the list of images of each Node, because they are the largest fields.
 pub(super) const fn node() -> WatchSpec<Node> {
     WatchSpec {
         prune: |node| {

@@ -82,8 +82,8 @@ pub(super) struct Output {
     pub(super) format: output::Format,
 }
 
-/// Returns the definition of commands and flags. As a kubectl plugin the program requires a command, because the plugin
-/// never runs the operator.
+/// Returns the definition of commands and flags. As a kubectl plugin, the program requires a command, because the
+/// plugin never runs the operator.
 pub(super) fn command(program: Option<&OsStr>) -> clap::Command {
     let name = program.map(Path::new).and_then(Path::file_stem).and_then(OsStr::to_str);
     if name == Some(KUBECTL_PLUGIN) {

@@ -37,7 +37,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Lists the objects that the operator watches, and makes the operator's decision for each Service.
+    /// Lists the objects that the operator watches, and makes the same decision for each Service as the operator.
     pub(super) async fn read(local: &OperatorConfig, matches: &ArgMatches) -> Result<Self, CliError> {
         let (client, default_namespace) = connect(local).await?;
         let metrics = Metrics::new();
@@ -94,7 +94,7 @@ impl DeployedOperator {
     }
 }
 
-/// Finds the operator in the cluster. If the cluster has no operator, prints a warning, and the command uses its own
+/// Finds the operator in the cluster. If the cluster has no operator, prints a warning. The command then uses its own
 /// configuration.
 async fn find_operator(client: &Client, metrics: &Metrics) -> Option<DeployedOperator> {
     const FALLBACK_CONFIG_MESSAGE: &str = "using the flags and environment variables of this command";

@@ -52,7 +52,7 @@ struct NodeExplanation {
     why: String,
 }
 
-/// Explains a Service, or the remaining proxies of a deleted one.
+/// Explains a Service, or the remaining proxies of a deleted Service.
 pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation, CliError> {
     let found_report = cluster.reports.iter().find(|report| report.key == *key);
     let report = found_report.ok_or_else(|| CliError::ServiceNotFound(key.clone()))?;
@@ -98,7 +98,8 @@ impl NodeExplanation {
     }
 }
 
-/// Returns the reason why the node has no ready proxy or no published address. The text is empty if the node has both.
+/// Returns the reason why the node has no ready proxy or no published address. The text is empty if the node has a
+/// ready proxy and a published address.
 fn explain_node(
     report: &ServiceReport,
     node: &NodeInfo,
@@ -120,7 +121,7 @@ fn explain_node(
             "not selected: the node does not run Linux"
         }
         AllocationResult::Accepted(spec, _) if !spec.nodes.matches(node) => {
-            "not selected: its labels do not match, or it has a taint without toleration"
+            "not selected: its labels do not match, or the proxies do not tolerate one of its taints"
         }
         AllocationResult::Accepted(..) if !should_have_proxy => {
             return explain_conflict(report, node, port_rows);
@@ -138,7 +139,7 @@ fn explain_node(
     reason.to_owned()
 }
 
-/// Returns the port of this Service that another Service owns on the node, and the owner.
+/// Returns a conflict on the node: a port of this Service, and the other Service that owns the port.
 fn explain_conflict(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> String {
     let rows = ports::filter_rows(port_rows.to_vec(), &report.host_ports());
     let key = report.key.to_string();

@@ -1,5 +1,5 @@
-//! The commands for administrators in the operator's program. Each command has a module with its name, which does the
-//! command's I/O.
+//! The commands for administrators in the operator's program. Each command has a module of the same name. This module
+//! does the command's I/O.
 
 mod arguments;
 mod cluster;
@@ -78,7 +78,7 @@ impl Task {
         }
     }
 
-    /// Runs the command. Returns false if a Service fails.
+    /// Runs the command. Returns false if the command found a failing Service.
     async fn execute(&self) -> Result<bool, CliError> {
         match &self.command {
             Command::Status { namespace, output } => {

@@ -33,7 +33,7 @@ pub(super) fn merge_operator_config(
     OperatorConfig::try_parse_from(merged_command_line)
 }
 
-/// Returns the value of an argument if it comes from one of these sources.
+/// Returns the value of an argument if the value comes from one of these sources.
 fn explicit_value(matches: &ArgMatches, id: &str, sources: &[ValueSource]) -> Option<String> {
     matches.value_source(id).filter(|source| sources.contains(source))?;
     let values = matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned());

@@ -131,7 +131,7 @@ fn why_not_served(report: &ServiceReport, default_class: bool) -> Option<String>
     }
 }
 
-/// Returns a row for each Service of type LoadBalancer and for the remaining proxies of each deleted one.
+/// Returns a row for each Service of type LoadBalancer and for the remaining proxies of each deleted Service.
 pub(super) fn status_rows(cluster: &Cluster, namespace: Option<&str>) -> Vec<StatusRow> {
     let is_selected =
         |report: &&ServiceReport| namespace.is_none_or(|namespace| report.key.namespace == namespace);

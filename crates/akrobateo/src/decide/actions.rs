@@ -19,7 +19,8 @@ pub(crate) enum Action {
     Apply(Workload),
     /// Deletes a workload and its pods, unless a new object already has the same name.
     Delete(Workload),
-    /// Deletes a workload without its pods. The next workload adopts them and replaces them one by one if necessary.
+    /// Deletes a workload without its pods. The next workload adopts these pods, and replaces them one by one if
+    /// necessary.
     Recreate(Workload),
     /// Writes the status, unless a new Service already has the same name.
     PatchStatus { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
@@ -27,7 +28,8 @@ pub(crate) enum Action {
     EmitEvent { reason: Reason, note: String },
 }
 
-/// Returns the writes in order. Addresses are published after their proxies exist, and removed before the proxies.
+/// Returns the writes in order. An address is published after its proxy exists, and removed before its proxy is
+/// deleted.
 pub(crate) fn plan_actions(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let status_actions = plan_status(state, decision, now);
     match &decision.proxy {
@@ -53,8 +55,8 @@ fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
     // Other workloads of the Service use the same hostPorts, so they are deleted first.
     let mut actions: Vec<_> = others.into_iter().cloned().map(Action::Delete).collect();
     if !same.iter().any(|existing| existing.matches(desired)) {
-        // Apply restores the fields that other field managers changed, and owns them again. Only fields that other
-        // field managers added remain.
+        // Apply restores the fields that other field managers changed. The operator then owns these fields again. Only
+        // fields that other field managers added remain.
         actions.push(Action::Apply(desired.clone()));
     } else if let Some(existing) = same.iter().find(|existing| existing.has_foreign_fields()) {
         // The deletion is an event that triggers the next reconciliation, which creates the workload.

@@ -1,4 +1,4 @@
-//! The addresses of a Service's status: those of the nodes with a ready proxy. Pure.
+//! The addresses of a Service's status: the addresses of the nodes with a ready proxy. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,8 +15,8 @@ use crate::spec::IpMode;
 
 /// The time for which a node's address stays published while its proxy is being replaced.
 ///
-/// A rollout leaves a node without a proxy for a second or two. If the status were empty meanwhile, ExternalDNS would
-/// delete the records.
+/// A rollout leaves a node without a proxy for a second or two. If the status were empty during this time, ExternalDNS
+/// would delete the DNS records.
 const ROLLOUT_GRACE_PERIOD: SignedDuration = SignedDuration::from_secs(60);
 
 /// The inputs that determine the addresses of a Service, except the Service itself.
@@ -29,7 +29,7 @@ pub(super) struct AddressInputs<'a> {
     pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
     /// Returns true if a proxy may run on the node.
     pub(super) may_run_proxy: &'a dyn Fn(&NodeInfo) -> bool,
-    /// True if a proxy on another node can replace a proxy.
+    /// True if the replacement of a proxy can run on another node.
     pub(super) proxies_can_move: bool,
     pub(super) now: Timestamp,
 }
@@ -38,7 +38,7 @@ pub(super) struct AddressInputs<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct PublishableNodes<'a> {
     pub(super) nodes: Vec<&'a NodeInfo>,
-    /// The time at which the nodes to publish may change, even if no event happens.
+    /// The time of the next check of the nodes to publish: their list may then change without an event.
     pub(super) recheck_at: Option<Timestamp>,
 }
 
@@ -89,7 +89,7 @@ pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) ->
     nodes_with_ready_proxy
 }
 
-/// Returns the time at which the rollout grace period of a node without a ready proxy ends.
+/// Returns the time at which a node's rollout grace period ends. The node has no ready proxy.
 ///
 /// The period starts at the last creation or deletion of a pod. A container restart does not start a new period, so a
 /// failing proxy cannot extend the period.
@@ -101,7 +101,7 @@ fn grace_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
     pods.filter_map(|pod| creation_or_deletion_time(pod)).max().map(|changed| changed + ROLLOUT_GRACE_PERIOD)
 }
 
-/// Returns the time of a pod's creation or, if the pod is being deleted, the time of the request to delete it.
+/// Returns the time of the request to delete the pod, or the pod's creation time if there was no such request.
 fn creation_or_deletion_time(pod: &Pod) -> Option<Timestamp> {
     let metadata = &pod.metadata;
     match &metadata.deletion_timestamp {
@@ -113,8 +113,8 @@ fn creation_or_deletion_time(pod: &Pod) -> Option<Timestamp> {
     }
 }
 
-/// Returns the addresses for the status, each address once. The families have the order of the Service, and the
-/// addresses of a family are sorted.
+/// Returns the addresses for the status, each address once. The address families are in the order of the Service's
+/// `ipFamilies`. The addresses of each family are sorted.
 pub(super) fn ingress(
     service: &Service,
     nodes: &[&NodeInfo],

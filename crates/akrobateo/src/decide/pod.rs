@@ -41,7 +41,7 @@ pub(super) enum ProxyRole {
     ReservePorts,
 }
 
-/// Returns the spec of a Service's proxy pods, which must not run on `excluded_nodes`.
+/// Returns the spec of a Service's proxy pods. The pods must not run on `excluded_nodes`.
 pub(super) fn pod_spec(
     image: &str,
     spec: &LoadBalancerSpec,
@@ -159,8 +159,8 @@ fn userspace_sysctls() -> PodSecurityContext {
     PodSecurityContext {
         sysctls: Some(vec![
             sysctl("net.ipv4.ip_unprivileged_port_start", "0"),
-            // All connections to the Service come from the pod's address. The configured port range is more than twice
-            // as large as the default range.
+            // All connections to the Service come from the pod's address, so each connection to a port of the Service
+            // needs its own source port. The configured port range is more than twice as large as the default range.
             sysctl("net.ipv4.ip_local_port_range", "1024 65535"),
         ]),
         ..PodSecurityContext::default()

@@ -1,4 +1,4 @@
-//! Describes why proxy pods do not run, from their status. Pure.
+//! Reads the status of proxy pods, and describes why they do not run. Pure.
 
 use std::sync::Arc;
 

@@ -9,9 +9,9 @@ use crate::spec::{IpMode, LoadBalancerSpec};
 
 /// Returns the role of a Service's proxies.
 ///
-/// With externalTrafficPolicy Local only kube-proxy keeps the client's address. kube-proxy answers on a published
-/// address if the ipMode is VIP and packets arrive with that address. Behind 1:1 NAT packets arrive with another
-/// address.
+/// With externalTrafficPolicy Local, only kube-proxy keeps the client's address. kube-proxy answers on a published
+/// address if the ipMode is VIP and packets arrive with that destination address. Behind 1:1 NAT, packets arrive with
+/// another destination address.
 pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
     let kube_proxy_answers = spec.is_traffic_policy_local
         && spec.proxy_args.proxy_protocol.is_none()
@@ -22,12 +22,15 @@ pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRo
 
 /// Returns a warning if externalTrafficPolicy is Local but backends do not see the client's address.
 pub(super) fn client_address_warning(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> Option<String> {
-    // With the PROXY protocol backends receive the client's address from the proxies.
+    // With the PROXY protocol, backends receive the client's address from the proxies.
     if !spec.is_traffic_policy_local || spec.proxy_args.proxy_protocol.is_some() {
         return None;
     }
     let cause_and_fix = if spec.ip_mode == IpMode::Proxy {
-        format!("with ipMode Proxy the proxies answer; set the annotation {} to VIP", annotations::IP_MODE)
+        format!(
+            "with ipMode Proxy, the proxies answer instead of kube-proxy; set the annotation {} to VIP",
+            annotations::IP_MODE
+        )
     } else {
         let node = node_with_other_address(spec, nodes)?;
         format!(
@@ -44,7 +47,7 @@ pub(super) fn client_address_warning(spec: &LoadBalancerSpec, nodes: &[NodeInfo]
     ))
 }
 
-/// Returns the first selected node that is published with an address other than its internal ones.
+/// Returns the first selected node that is published with an address that is not one of its internal addresses.
 fn node_with_other_address<'a>(spec: &LoadBalancerSpec, nodes: &'a [NodeInfo]) -> Option<&'a NodeInfo> {
     nodes
         .iter()

@@ -20,7 +20,7 @@ use super::proxy_config::{Placement, ProxyConfig};
 use crate::key::ServiceKey;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
-/// The time that the cluster has to create the first pod of a new workload.
+/// The time limit for the creation of the first pod of a new workload.
 pub(super) const POD_CREATION_TIMEOUT: SignedDuration = SignedDuration::from_secs(15);
 
 /// The prefixes of the arguments that select the data path.
@@ -34,7 +34,7 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    /// Returns the desired workload of a Service, whose pods must not run on `excluded_nodes`.
+    /// Returns the desired workload of a Service. The workload's pods must not run on `excluded_nodes`.
     pub(super) fn new(
         config: &ProxyConfig,
         service: &Service,
@@ -113,7 +113,7 @@ impl Workload {
         has_same_kind && own.name == other.name && own.namespace == other.namespace
     }
 
-    /// Returns true if another field manager added fields, which an apply by the operator would not remove.
+    /// Returns true if another field manager added fields. An apply by the operator would not remove these fields.
     pub(super) fn has_foreign_fields(&self) -> bool {
         !foreign_fields(self.metadata().managed_fields.clone().unwrap_or_default()).is_empty()
     }
@@ -137,8 +137,8 @@ impl Workload {
         template.spec.as_ref()
     }
 
-    /// Returns the arguments of the workload's pods that select the data path. The result is empty if all these
-    /// arguments have their default values.
+    /// Returns the pods' arguments that select the data path. The result is empty if all these arguments have their
+    /// default values.
     pub(super) fn data_path_arguments(&self) -> Vec<String> {
         let is_data_path_argument =
             |argument: &String| DATA_PATH_ARGUMENTS.iter().any(|prefix| argument.starts_with(prefix));
@@ -203,7 +203,8 @@ fn owner_reference(service: &Service) -> OwnerReference {
     }
 }
 
-/// Deletes an old pod before it creates a new one, because two pods cannot use the same hostPorts of a node.
+/// The Deployment deletes an old pod before it creates a new pod, because two pods cannot use the same hostPorts of a
+/// node.
 fn rolling_update_strategy() -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),

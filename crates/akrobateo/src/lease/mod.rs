@@ -69,7 +69,7 @@ impl LeaderElector {
     /// Renews the Lease, which was acquired at `renewed_at`. Ends when this replica is no longer the leader.
     ///
     /// The deadline counts from the start of a request. The API server may write the Lease long before its answer
-    /// arrives, and the other replicas wait from the time of that write.
+    /// arrives. The other replicas measure their wait from that write.
     pub(crate) async fn hold(&self, mut renewed_at: Instant) {
         while renewed_at.elapsed() < RENEW_DEADLINE {
             sleep(RETRY_PERIOD).await;

@@ -85,8 +85,8 @@ pub(super) fn without_holder(lease: &Lease) -> Lease {
     Lease { spec, ..lease.clone() }
 }
 
-/// Returns the time that the holder has for a renewal. Reads the duration from the Lease, because a replica of another
-/// version may use another duration.
+/// Returns the time within which the holder must renew the Lease. Reads the duration from the Lease, because a replica
+/// of another version may use another duration.
 fn lease_duration(lease: &Lease) -> Duration {
     let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(LEASE_DURATION, Duration::from_secs)

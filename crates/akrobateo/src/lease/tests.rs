@@ -34,7 +34,8 @@ async fn next_write(api: &mut ScriptedApi) -> ReceivedRequest {
     request
 }
 
-/// Answers reads with `lease` until the elector writes. Panics if the elector does not write within a few minutes.
+/// Answers each read request with `lease` until the elector writes. Panics if the elector does not write within a few
+/// minutes.
 async fn answer_reads_until_write(api: &mut ScriptedApi, lease: &Value) -> ReceivedRequest {
     for _ in 0..100 {
         let request = api.next_request().await;

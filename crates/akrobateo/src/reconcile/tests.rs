@@ -1,4 +1,4 @@
-//! Reconciliations against a scripted API server: the order of writes, and what follows a failure.
+//! Reconciliations against a scripted API server: the order of writes, and the actions after a failure.
 
 use std::sync::Arc;
 

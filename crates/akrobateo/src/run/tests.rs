@@ -30,7 +30,7 @@ struct Operator {
     metrics: Arc<Metrics>,
     shutdown: oneshot::Sender<()>,
     task: JoinHandle<Result<(), StartError>>,
-    /// The write whose answer the operator waits for.
+    /// The operator's first write request, which the test has not answered yet.
     apply: ReceivedRequest,
     /// The watches that the test leaves open.
     _open_watches: Vec<ReceivedRequest>,
@@ -43,8 +43,8 @@ fn lease(holder: &str, version: u32) -> Value {
     })
 }
 
-/// Starts an operator that is the leader. The operator waits for the answer to its first write, the apply of the
-/// DaemonSet of a new Service.
+/// Starts an operator that is the leader. Its first write applies the DaemonSet of a new Service, and the operator
+/// waits for the answer.
 async fn start_leader_with_unanswered_write() -> Operator {
     let (client, mut api) = scripted_api();
     let metrics = Metrics::new();

@@ -63,7 +63,8 @@ fn protocol_and_number(port: &ServicePort) -> Result<(Protocol, NonZeroU16), Str
     Ok((protocol, number.ok_or_else(error)?))
 }
 
-/// Returns the source ranges. The API server accepts spaces around a range, and an address with host bits.
+/// Returns the source ranges. Accepts spaces around a range, and an address with host bits, because the API server
+/// accepts them.
 fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNet>, String> {
     let error = |text: &str| {
         format!(

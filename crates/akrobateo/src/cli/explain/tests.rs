@@ -21,7 +21,7 @@ fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
         [
             "",
             "80/TCP belongs to default/old",
-            "not selected: its labels do not match, or it has a taint without toleration"
+            "not selected: its labels do not match, or the proxies do not tolerate one of its taints"
         ]
     );
     let text = explanation.format(Style::Plain);

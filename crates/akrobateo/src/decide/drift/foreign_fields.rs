@@ -11,7 +11,8 @@ const ANNOTATIONS_FIELD: &str = "f:annotations";
 /// The operation in the managedFields entries that server-side apply writes.
 const APPLY_OPERATION: &str = "Apply";
 
-/// Returns each entry in which another field manager owns a spec field that the operator does not own.
+/// Returns the entries with a foreign field. A foreign field is a field of the spec that another field manager owns and
+/// the operator does not own.
 ///
 /// The operator needs only these entries, so the cache drops all others.
 pub(crate) fn foreign_fields(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
@@ -20,7 +21,8 @@ pub(crate) fn foreign_fields(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFie
     });
     let our_spec_fields = ours.iter().find_map(spec_fields);
     let adds_spec_field = |entry: &ManagedFieldsEntry| {
-        // A write to a subresource, for example by kubectl scale, changes a field that the operator also sets.
+        // A write to a subresource, for example by kubectl scale, adds no field: it changes a field that the operator
+        // also sets.
         entry.subresource.is_none()
             && spec_fields(entry).is_some_and(|their_spec| {
                 our_spec_fields.is_none_or(|our_spec_fields| has_other_field(their_spec, our_spec_fields))
