@@ -217,7 +217,11 @@ impl Faults {
 
     /// Kills the process in an operator's pod, and deletes the pod, so that a new pod starts without a back-off.
     pub async fn crash_operator(&self, pod: &str) -> Result<(), Failure> {
-        self.kill_container(&self.operator.get_pod(pod).await?).await?;
+        // A leader can work before the kubelet has reported that its container runs.
+        eventually("the process of the operator is killed", async || {
+            self.kill_container(&self.operator.get_pod(pod).await?).await
+        })
+        .await?;
         self.operator.delete_pod(pod).await
     }
 
