@@ -1,5 +1,5 @@
-//! The HTTP server for probes and metrics. It supports only HTTP/1 and the methods GET and HEAD, and limits the number
-//! and the time of connections. Does I/O.
+//! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. It limits the
+//! number and the duration of connections. Does I/O.
 //!
 //! The caller accepts connections in a loop and spawns a task for each, because only the caller knows whether its tasks
 //! may move between threads:
@@ -38,8 +38,8 @@ pub use hyper::{Response, StatusCode};
 const MAX_CONNECTIONS: usize = 64;
 /// The time for one connection, from accept to the end of the response. A probe or a scrape takes far less time.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(2);
-/// The pause after a failed accept. The usual cause is that no file descriptor is free, and this does not change at
-/// once.
+/// The pause after a failed accept. Accept usually fails because no file descriptor is free, so an immediate retry
+/// would fail too.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// An HTTP server with a fixed list of paths.
@@ -50,12 +50,12 @@ pub struct Server {
     free_connections: Arc<Semaphore>,
 }
 
-/// An accepted connection. The client may send one request on it.
+/// An accepted connection. The client may send one request on the connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     paths: &'static [&'static str],
-    /// One of the [`MAX_CONNECTIONS`] permits; released when it is dropped.
+    /// One of the [`MAX_CONNECTIONS`] permits. Dropping this value releases the permit.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -83,7 +83,7 @@ impl Server {
 }
 
 impl Connection {
-    /// Answers one request with the response of `respond` for its path, and closes the connection.
+    /// Reads one request, sends the response that `respond` returns for the path, and closes the connection.
     ///
     /// Other paths get 404. Methods other than GET and HEAD get 405. A client that takes longer than 2 seconds is
     /// disconnected.

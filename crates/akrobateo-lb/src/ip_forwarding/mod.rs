@@ -9,7 +9,7 @@ use netfilter::netlink::{NetlinkError, Protocol, Socket};
 
 use crate::forwarding_config::ForwardingConfig;
 
-/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` (linux/rtnetlink.h), as bits.
+/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` (linux/rtnetlink.h) as a bit mask.
 const MULTICAST_GROUPS: u32 = 1 | 1 << (24 - 1) | 1 << (25 - 1);
 
 /// The error if IP forwarding is off, or if its state is unknown.
@@ -38,12 +38,13 @@ pub enum ForwardingError {
     Ipv6Sysctl(#[from] ipv6::Ipv6SysctlError),
 }
 
-/// Opens a socket that becomes readable when an interface appears or changes, or its forwarding changes.
+/// Opens a socket that becomes readable when an interface appears, or when an interface or its forwarding sysctl
+/// changes.
 pub fn open_watch() -> Result<Socket, NetlinkError> {
     Socket::listen(Protocol::Route, MULTICAST_GROUPS)
 }
 
-/// Checks that this thread's network namespace forwards the address families that `config` forwards.
+/// Checks IP forwarding in this thread's network namespace, for each address family that `config` forwards.
 pub fn check(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) && !ipv4::is_enabled().map_err(ForwardingError::Ipv4ReadFailed)? {
         return Err(ForwardingError::Ipv4Off);

@@ -15,8 +15,8 @@ use super::worker_context::WorkerContext;
 
 /// Delay before the next attempt to accept from a stalled listener, in milliseconds.
 const ACCEPT_RETRY_DELAY_MS: u64 = 50;
-/// While draining: maximum time for handshakes that have already begun, in milliseconds. It is long enough for one
-/// retransmission, which clients send after one second.
+/// While draining: maximum time for handshakes that have already begun, in milliseconds. This time is long enough for
+/// one retransmission, which clients send after one second.
 const HANDSHAKE_TIMEOUT_MS: u64 = 1_500;
 
 /// The result of an attempt to accept one client.
@@ -34,7 +34,8 @@ pub(super) enum AcceptResult {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     listeners: Vec<BoundSocket>,
-    /// Listeners whose clients wait for a free connection, descriptor or memory.
+    /// Listeners that accept no clients now, because the connection limit is reached, or no descriptor or memory is
+    /// free.
     stalled_listeners: Vec<u32>,
     /// The time of the next attempt to accept from the stalled listeners.
     retry_at: u64,
@@ -133,8 +134,8 @@ impl Acceptor {
         self.close_at = Some(now + HANDSHAKE_TIMEOUT_MS);
     }
 
-    /// Returns the listeners to close now: none before the handshake timeout. The caller must accept their last clients
-    /// before it closes them.
+    /// Returns the listeners that must be closed now. Before the handshake timeout, the list is empty. The caller must
+    /// accept their last clients before it closes them.
     pub(super) fn listeners_to_close(&self, now: u64) -> std::ops::Range<u32> {
         let is_due = self.close_at.is_some_and(|close_at| close_at <= now);
         0..if is_due { u32::try_from(self.listeners.len()).unwrap_or(u32::MAX) } else { 0 }

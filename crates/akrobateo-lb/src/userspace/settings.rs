@@ -10,9 +10,9 @@ const MAX_WORKERS: usize = 4;
 const MAX_CONNECTIONS: usize = 65_536;
 /// Largest number of UDP sessions.
 const MAX_UDP_SESSIONS: usize = 16_384;
-/// File descriptors of a worker besides listeners, connections and UDP sessions: epoll and pipes.
+/// Number of file descriptors that a worker needs for epoll and pipes.
 const DESCRIPTORS_PER_WORKER: usize = 80;
-/// File descriptors of the process besides its workers: probes, signals, logs.
+/// Number of file descriptors that the process needs for probes, signals and logs.
 const DESCRIPTORS_PER_PROCESS: usize = 100;
 
 /// The limits and timeouts of the userspace path.
@@ -26,11 +26,13 @@ pub struct Settings {
     pub udp_sessions: usize,
     /// Time in which a target must accept a TCP connection.
     pub connect_timeout: Duration,
-    /// Silence after which a TCP connection is closed. Keep-alive probes find vanished peers much earlier.
+    /// A TCP connection is closed after this time of silence. If the other host is gone, keep-alive probes end the
+    /// connection much earlier.
     pub idle_timeout: Duration,
-    /// Silence after which a UDP session without any answer from the target expires. conntrack has the same default.
+    /// A UDP session expires after this time of silence if the target has never answered. conntrack has the same
+    /// default.
     pub unanswered_udp_timeout: Duration,
-    /// Silence after which a UDP session with an answer from the target expires. conntrack has the same default.
+    /// A UDP session expires after this time of silence if the target has answered. conntrack has the same default.
     pub answered_udp_timeout: Duration,
     /// While draining: the process may exit after all UDP sessions have been silent for this time.
     pub udp_drain_idle_time: Duration,

@@ -36,7 +36,7 @@ impl SharedState {
         self.sources.as_ref().is_none_or(|sources| sources.allows(client))
     }
 
-    /// Makes a worker check its inbox and `draining`.
+    /// Wakes a worker, so that it checks its inbox and the flag `draining`.
     pub(super) fn wake_worker(&self, worker: usize) {
         if let Some(waker) = self.wakers.get(worker) {
             // Fails only if the worker has been woken already.
@@ -44,8 +44,8 @@ impl SharedState {
         }
     }
 
-    /// Passes a client that worker `own` accepted to the worker with the fewest connections. Returns the client if
-    /// worker `own` should serve it itself.
+    /// Takes a client from worker `own`, and passes the client to the worker with the fewest connections. Returns the
+    /// client if worker `own` should serve it itself.
     pub(super) fn push_to_least_loaded(&self, own: usize, client: Client) -> Option<Client> {
         let Some(worker) = least_loaded(&self.inboxes, own) else { return Some(client) };
         let returned_client = self.inboxes[worker].push(client);

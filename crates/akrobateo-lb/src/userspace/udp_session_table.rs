@@ -26,7 +26,7 @@ pub(super) struct UdpSessionTable {
     sessions: Slab<UdpSession>,
     keys_by_client: HashMap<(u32, SocketAddr), Key>,
     /// Each session is in one of the two queues. A queue is ordered by the last activity of its sessions. A datagram
-    /// does not change the order: it is updated only when a session reaches the front.
+    /// does not move its session in the queue: the order is updated only when a session reaches the front.
     unanswered_queue: BTreeSet<(u64, Key)>,
     answered_queue: BTreeSet<(u64, Key)>,
     /// Silence after which a session expires, in milliseconds.
@@ -151,7 +151,8 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 1], port))
     }
 
-    /// Returns a table with one session per client port. A session's last activity is its client's port number.
+    /// Returns a table with one session per client port. The last activity of each session is set to the port number of
+    /// its client.
     fn table_with_sessions(ports: std::ops::Range<u16>) -> (UdpSessionTable, Vec<Key>) {
         let mut table = UdpSessionTable::new(30, 120);
         let session = |port: u16| UdpSession {

@@ -17,7 +17,7 @@ use super::tcp_sessions::TcpSessions;
 use super::udp_sessions::UdpSessions;
 use super::worker_context::WorkerContext;
 
-/// Clients that one listener accepts before other sockets are served.
+/// Maximum number of clients that one listener accepts before other sockets are served.
 const MAX_CLIENTS_PER_BATCH: usize = 64;
 /// Shortest time between two sweeps, in milliseconds.
 const SWEEP_INTERVAL_MS: u64 = 250;
@@ -102,7 +102,8 @@ impl Worker {
         Some(next_timer.saturating_sub(now).max(1))
     }
 
-    /// Handles an event of an object. If `readiness` is `None`, the object comes from the run queue instead.
+    /// Handles an event of an object. If `readiness` is `None`, there was no event: the object comes from the run
+    /// queue.
     fn dispatch(&mut self, token: Token, readiness: Option<Readiness>) {
         let context = &mut self.context;
         match (token, readiness) {
@@ -116,7 +117,7 @@ impl Worker {
         }
     }
 
-    /// Serves the clients that other workers passed on, and starts draining if the proxy drains.
+    /// Serves the clients that other workers passed to this worker, and starts to drain if the proxy drains.
     fn on_wake(&mut self) {
         for client in self.context.inbox().take_clients() {
             self.tcp.connect(client, &mut self.context);
@@ -150,7 +151,8 @@ impl Worker {
 
     /// Serves an accepted client in this worker, or passes it to a worker with fewer connections.
     fn serve(&mut self, client: Client) {
-        // While draining, another worker may end before it serves the client.
+        // A draining worker passes no clients to other workers, because another worker may end before it serves the
+        // client.
         let own_client = if self.draining {
             Some(client)
         } else {
@@ -162,8 +164,8 @@ impl Worker {
         }
     }
 
-    /// Closes expired connections and sessions and idle pipes, and schedules the next sweep. Does nothing if
-    /// the sweep is not due yet.
+    /// Closes expired connections, expired sessions and idle pipes, and schedules the next sweep. Does nothing if the
+    /// sweep is not due yet.
     fn sweep_if_due(&mut self) {
         let now = self.context.now();
         if self.context.sweep_at().is_none_or(|sweep_at| now < sweep_at) {
