@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use kube::ResourceExt;
 
 use crate::address_type::AddressType;
+use crate::kube_proxy::node_vip_danger;
 
 /// The label that keeps a node out of load balancers
 /// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
@@ -35,6 +36,8 @@ pub(crate) struct NodeInfo {
     addresses: Vec<(AddressType, IpAddr)>,
     /// The addresses of the annotation `akrobateo.io/address`, which replace the node's own.
     address_override: Option<Vec<IpAddr>>,
+    /// The reason why ipMode VIP is dangerous, if an annotation of this node shows it.
+    pub(crate) vip_danger: Option<String>,
     /// The parts of that annotation that are not addresses, or not addresses to publish.
     pub(crate) invalid_addresses: Vec<String>,
 }
@@ -64,6 +67,7 @@ impl NodeInfo {
             taints: taints(node).filter(|taint| is_permanent(taint)).cloned().collect(),
             addresses: node.status.as_ref().map(addresses).unwrap_or_default(),
             address_override,
+            vip_danger: node_vip_danger(node.annotations()),
             invalid_addresses: invalid_addresses.unwrap_or_default(),
         }
     }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::allocation::{Admission, PortAllocations};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
@@ -30,6 +30,8 @@ pub(crate) struct Planner {
     triggers: mpsc::UnboundedReceiver<Trigger>,
     watch_namespace: Option<String>,
     defaults: Arc<ServiceDefaults>,
+    /// The reason why ipMode VIP is dangerous, if it is followed.
+    vip_danger: Option<watch::Receiver<Option<String>>>,
     /// The nodes of the last allocation.
     nodes: Arc<Vec<NodeInfo>>,
     /// The Services of the last allocation.
@@ -77,11 +79,17 @@ impl Planner {
             triggers,
             watch_namespace: watch_namespace.map(str::to_owned),
             defaults,
+            vip_danger: None,
             nodes: Arc::default(),
             services: HashMap::new(),
             allocations: PortAllocations::default(),
             missing_pods: MissingPods::default(),
         }
+    }
+
+    /// Follows the reason why ipMode VIP is dangerous.
+    pub(crate) fn with_vip_danger(self, vip_danger: watch::Receiver<Option<String>>) -> Self {
+        Self { vip_danger: Some(vip_danger), ..self }
     }
 
     /// Waits until all stores are complete. A decision on an incomplete store would delete proxies that are needed.
@@ -110,8 +118,13 @@ impl Planner {
     /// port allocation changed because of it.
     pub(crate) async fn wait_for_changes(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
         let mut batch = Vec::new();
-        if self.triggers.recv_many(&mut batch, MAX_BATCH).await == 0 {
-            return Err(WatchEnded);
+        tokio::select! {
+            count = self.triggers.recv_many(&mut batch, MAX_BATCH) => {
+                if count == 0 {
+                    return Err(WatchEnded);
+                }
+            }
+            () = vip_danger_change(self.vip_danger.as_mut()) => batch.push(Trigger::All),
         }
         let mut affected = BTreeSet::new();
         let (mut all_affected, mut needs_allocation) = (false, false);
@@ -161,6 +174,7 @@ impl Planner {
             nodes: self.nodes.clone(),
             endpoint_nodes: self.stores.endpoint_nodes(key),
             pod_missing_since,
+            is_vip_dangerous: self.defaults.vip_danger.is_some(),
         }
     }
 
@@ -168,6 +182,7 @@ impl Planner {
     fn allocate(&mut self) -> Vec<ServiceKey> {
         let services = self.stores.services();
         let nodes = self.stores.nodes();
+        self.update_vip_danger(&nodes);
         let stores = &self.stores;
         let allocations =
             PortAllocations::allocate(&services, &nodes, &self.defaults, |key| stores.held_ports(key));
@@ -178,6 +193,21 @@ impl Planner {
         self.services =
             services.into_iter().map(|service| (ServiceKey::from_service(&service), service)).collect();
         changed
+    }
+
+    /// Takes over the last result of the detection. K3s and RKE2 show the arguments of kube-proxy on their nodes only.
+    fn update_vip_danger(&mut self, nodes: &[NodeInfo]) {
+        if !self.defaults.detects_vip_danger() {
+            return;
+        }
+        let followed = self.vip_danger.as_ref();
+        let detected = followed
+            .map_or_else(|| self.defaults.vip_danger.clone(), |receiver| receiver.borrow().clone())
+            .or_else(|| nodes.iter().find_map(|node| node.vip_danger.clone()));
+        if detected != self.defaults.vip_danger {
+            tracing::info!(reason = detected, "the reason why ipMode VIP is dangerous changed");
+            Arc::make_mut(&mut self.defaults).vip_danger = detected;
+        }
     }
 
     /// Returns true if the Service differs from the last allocation in a field that the allocation reads. The
@@ -199,6 +229,16 @@ impl Planner {
     fn is_in_scope(&self, key: &ServiceKey) -> bool {
         self.watch_namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
     }
+}
+
+/// Waits for a change of the reason why ipMode VIP is dangerous; for ever if it is not followed.
+async fn vip_danger_change(vip_danger: Option<&mut watch::Receiver<Option<String>>>) {
+    if let Some(receiver) = vip_danger
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// The fields of a Service that the port allocation reads.

@@ -16,7 +16,7 @@ use crate::client::{ConnectError, connect};
 use crate::decide::ServiceState;
 use crate::http::{self, Health};
 use crate::key::ServiceKey;
-use crate::kube_proxy::wait_for_ip_mode;
+use crate::kube_proxy::follow_vip_danger;
 use crate::lease::LeaderElector;
 use crate::metrics::{Metrics, ReconcileLabels};
 use crate::planner::Planner;
@@ -57,17 +57,14 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
     let mut shutdown = Box::pin(shutdown_signal()?);
 
     let (client, own_namespace) = connect(&config).await?;
-    let ip_mode = async {
-        match config.ip_mode() {
-            Some(ip_mode) => ip_mode,
-            None => wait_for_ip_mode(&client, &metrics).await,
-        }
+    let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace);
+    let vip_danger = async {
+        if defaults.detects_vip_danger() { Some(follow_vip_danger(&client, &metrics).await) } else { None }
     };
-    let ip_mode = tokio::select! {
-        ip_mode = ip_mode => ip_mode,
+    let vip_danger = tokio::select! {
+        vip_danger = vip_danger => vip_danger,
         () = &mut shutdown => return Ok(()),
     };
-    let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace, ip_mode);
     let (defaults, watch_namespace) = (Arc::new(defaults), config.watch_namespace());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -76,7 +73,11 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
         lb_image = proxies.image,
         "starting"
     );
-    let planner = Planner::watch(&client, watch_namespace, &proxies.placement, defaults.clone(), &metrics);
+    let mut planner =
+        Planner::watch(&client, watch_namespace, &proxies.placement, defaults.clone(), &metrics);
+    if let Some(vip_danger) = vip_danger {
+        planner = planner.with_vip_danger(vip_danger);
+    }
     let elector = LeaderElector::new(client.clone(), &own_namespace, identity(), metrics.clone());
     let context = Context {
         writer: Writer::new(client, metrics.clone()),

@@ -16,7 +16,7 @@ use crate::client::NAMESPACE_OUTSIDE;
 use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::key::ServiceKey;
 use crate::settings::{OperatorConfig, ResolvedConfig};
-use crate::spec::{IpMode, why_not_eligible};
+use crate::spec::why_not_eligible;
 
 /// The cluster IPs of Services that have none in the file, from the ranges for documentation (RFC 5737, RFC 3849).
 const EXAMPLE_CLUSTER_IPS: [(&str, &str); 2] = [("IPv4", "192.0.2.1"), ("IPv6", "2001:db8::1")];
@@ -31,7 +31,7 @@ pub(super) enum Format {
 /// Prints the workloads. Services without a workload are named on standard error; then the result is false.
 pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Result<bool, CliError> {
     let services = read_services(file)?;
-    let config = config.resolve(NAMESPACE_OUTSIDE, config.ip_mode().unwrap_or(IpMode::Vip));
+    let config = config.resolve(NAMESPACE_OUTSIDE);
     let mut output = String::new();
     let mut all_rendered = true;
     for service in services {

@@ -94,7 +94,7 @@ fn decide_rejected(
             now,
         },
     );
-    let ip_mode = published_ip_mode(service).unwrap_or(defaults.ip_mode);
+    let ip_mode = published_ip_mode(service).unwrap_or(defaults.default_ip_mode());
     let addresses = ingress(service, &selected.nodes, &defaults.address_types, ip_mode);
     let exposure = Exposure::rejected(error, !addresses.is_empty());
     Decision {

@@ -14,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::proxy_config::{Placement, ProxyConfig};
 use crate::address_type::AddressType;
 use crate::key::ServiceKey;
-use crate::spec::{IpMode, PortSet, ServiceDefaults, WorkloadKind};
+use crate::spec::{IpModeSetting, PortSet, ServiceDefaults, WorkloadKind};
 
 pub(crate) fn proxy_config() -> ProxyConfig {
     ProxyConfig { placement: Placement::Shared("kube-system".to_owned()), image: "lb:test".to_owned() }
@@ -28,7 +28,8 @@ pub(crate) fn defaults() -> ServiceDefaults {
         workload: WorkloadKind::DaemonSet,
         replicas: 2,
         address_types: vec![AddressType::ExternalIP, AddressType::InternalIP],
-        ip_mode: IpMode::Vip,
+        ip_mode: IpModeSetting::Auto,
+        vip_danger: None,
         priority_class: "system-node-critical".to_owned(),
         reserved_ports: PortSet::default(),
     }

@@ -27,4 +27,6 @@ pub(crate) struct ServiceState {
     pub(crate) endpoint_nodes: BTreeSet<String>,
     /// The published nodes without a proxy pod, with the time when the pod was first missing.
     pub(crate) pod_missing_since: BTreeMap<String, Timestamp>,
+    /// True if no address of a node may be published with ipMode VIP.
+    pub(crate) is_vip_dangerous: bool,
 }

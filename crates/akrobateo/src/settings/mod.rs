@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Toleration;
 
 use crate::address_type::AddressType;
 use crate::decide::{Placement, ProxyConfig};
-use crate::spec::{IpMode, PortSet, Requirement, ServiceDefaults, WorkloadKind};
+use crate::spec::{IpModeSetting, PortSet, Requirement, ServiceDefaults, WorkloadKind};
 use crate::spec::{parse_node_selector, parse_tolerations};
 use values::{image, namespace_or_empty, placement, socket_address};
 
@@ -56,7 +56,8 @@ pub struct OperatorConfig {
     )]
     address_types: Vec<AddressType>,
 
-    /// The ipMode of published addresses; auto is Proxy if kube-proxy runs in IPVS mode, otherwise VIP
+    /// The ipMode of published addresses; auto is Proxy if kube-proxy runs in IPVS mode or another program replaces it,
+    /// otherwise VIP
     #[arg(long, env = "IP_MODE", value_name = "MODE", default_value = "auto")]
     ip_mode: IpModeSetting,
 
@@ -91,17 +92,6 @@ pub struct OperatorConfig {
     /// Context of the kubeconfig [default: its current context]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
-}
-
-/// The value of `--ip-mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "verbatim")]
-enum IpModeSetting {
-    #[value(name = "auto")]
-    Auto,
-    #[value(name = "VIP")]
-    Vip,
-    Proxy,
 }
 
 /// The value of `--node-selector`. A plain `Vec` would let clap take one requirement per occurrence of the flag.
@@ -146,18 +136,9 @@ impl OperatorConfig {
         Some(self.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty())
     }
 
-    /// Returns the configured ipMode, `None` for auto.
-    pub(crate) fn ip_mode(&self) -> Option<IpMode> {
-        match self.ip_mode {
-            IpModeSetting::Auto => None,
-            IpModeSetting::Vip => Some(IpMode::Vip),
-            IpModeSetting::Proxy => Some(IpMode::Proxy),
-        }
-    }
-
     /// Resolves the values that depend on the cluster. The proxies run in `own_namespace`, the namespace of the
     /// operator, unless `--lb-namespace` is set.
-    pub(crate) fn resolve(&self, own_namespace: &str, ip_mode: IpMode) -> ResolvedConfig {
+    pub(crate) fn resolve(&self, own_namespace: &str) -> ResolvedConfig {
         let shared = || Placement::Shared(own_namespace.to_owned());
         ResolvedConfig {
             proxies: ProxyConfig {
@@ -171,7 +152,8 @@ impl OperatorConfig {
                 workload: self.workload,
                 replicas: self.replicas,
                 address_types: self.address_types.clone(),
-                ip_mode,
+                ip_mode: self.ip_mode,
+                vip_danger: None,
                 priority_class: self.priority_class.clone(),
                 reserved_ports: self.reserved_ports.clone(),
             },
@@ -184,6 +166,7 @@ mod tests {
     use akrobateo_core::{HostPort, Protocol};
 
     use super::*;
+    use crate::spec::IpMode;
 
     fn parse(args: &[&str]) -> Result<OperatorConfig, clap::Error> {
         OperatorConfig::try_parse_from(std::iter::once(&"akrobateo").chain(args))
@@ -200,7 +183,7 @@ mod tests {
     fn lb_namespace_overrides_the_namespace_of_the_operator() {
         let placement = |args: &[&str]| {
             let config = parse(args).unwrap();
-            config.resolve("own", IpMode::Vip).proxies.placement.to_string()
+            config.resolve("own").proxies.placement.to_string()
         };
         assert_eq!(placement(&[]), "own");
         assert_eq!(placement(&["--lb-namespace=proxies"]), "proxies");
@@ -208,10 +191,16 @@ mod tests {
     }
 
     #[test]
-    fn ip_mode_auto_leaves_the_mode_open() {
-        assert_eq!(parse(&[]).unwrap().ip_mode(), None);
-        assert_eq!(parse(&["--ip-mode=VIP"]).unwrap().ip_mode(), Some(IpMode::Vip));
-        assert_eq!(parse(&["--ip-mode=Proxy"]).unwrap().ip_mode(), Some(IpMode::Proxy));
+    fn ip_mode_auto_is_proxy_if_vip_is_dangerous() {
+        let ip_mode = |args: &[&str], danger: Option<&str>| {
+            let mut defaults = parse(args).unwrap().resolve("own").defaults;
+            defaults.vip_danger = danger.map(str::to_owned);
+            defaults.default_ip_mode()
+        };
+        let ipvs = Some("kube-proxy runs in IPVS mode");
+        assert_eq!((ip_mode(&[], None), ip_mode(&[], ipvs)), (IpMode::Vip, IpMode::Proxy));
+        assert_eq!(ip_mode(&["--ip-mode=VIP"], ipvs), IpMode::Vip);
+        assert_eq!(ip_mode(&["--ip-mode=Proxy"], None), IpMode::Proxy);
     }
 
     #[test]

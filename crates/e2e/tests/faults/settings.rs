@@ -85,8 +85,10 @@ async fn operator_publishes_ip_mode_proxy_if_kube_proxy_uses_ipvs() -> Result<()
         let web = service("web").tcp(web_port).expect_ip_mode("Proxy");
         let replies = namespace.expose(&web).await?;
         namespace.ensure_through_proxies(&web, &replies).await?;
+        // VIP would let kube-proxy bind the nodes' addresses on every node.
         let annotated = service("annotated").tcp(annotated_port).annotation(IP_MODE, "VIP");
-        namespace.expose(&annotated).await.map(drop)
+        namespace.apply(&annotated).await?;
+        namespace.wait_warning(&annotated, "InvalidAnnotation", &["IPVS", "allowed: Proxy"]).await
     })
     .await
 }

@@ -112,3 +112,23 @@ fn settings_that_contradict_the_proxy_protocol_are_rejected() {
         assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
     }
 }
+
+#[test]
+fn ip_mode_vip_is_rejected_where_it_is_dangerous() {
+    let danger = "kube-proxy runs in IPVS mode (ConfigMap kube-system/kube-proxy, key config.conf)";
+    let defaults = ServiceDefaults { vip_danger: Some(danger.to_owned()), ..defaults() };
+    let admission = |service: ServiceBuilder| {
+        let services = [Arc::new(service.build())];
+        let allocations = PortAllocations::allocate(&services, &[], &defaults, |_| HeldPorts::default());
+        allocations.get(&key("web")).cloned().unwrap()
+    };
+    let Admission::Rejected(error) = admission(web().annotation(annotations::IP_MODE, "VIP")) else {
+        panic!("not rejected")
+    };
+    let message = error.to_string();
+    assert!(message.contains(danger) && message.ends_with("allowed: Proxy"), "{message}");
+    for allowed in [web(), web().annotation(annotations::IP_MODE, "Proxy")] {
+        let Admission::Accepted(spec, _) = admission(allowed) else { panic!("rejected") };
+        assert_eq!(spec.ip_mode, crate::spec::IpMode::Proxy);
+    }
+}
