@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use akrobateo_core::annotations::NODE_ADDRESS;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -15,7 +14,7 @@ use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
 use crate::decide::{MissingPods, Placement, ServiceState};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::node_info::NodeInfo;
+use crate::node_info::{NodeAddressError, NodeInfo};
 use crate::spec::ServiceDefaults;
 
 #[cfg(test)]
@@ -38,6 +37,8 @@ pub(crate) struct Planner {
     services: HashMap<ServiceKey, Arc<Service>>,
     allocations: PortAllocations,
     missing_pods: MissingPods,
+    /// The errors in the annotations of nodes that [`Self::take_address_errors`] has not returned yet.
+    address_errors: Vec<NodeAddressError>,
 }
 
 impl Planner {
@@ -84,6 +85,7 @@ impl Planner {
             services: HashMap::new(),
             allocations: PortAllocations::default(),
             missing_pods: MissingPods::default(),
+            address_errors: Vec::new(),
         }
     }
 
@@ -156,6 +158,11 @@ impl Planner {
         Ok(affected)
     }
 
+    /// Returns the new errors in the annotations of nodes since the last call.
+    pub(crate) fn take_address_errors(&mut self) -> Vec<NodeAddressError> {
+        std::mem::take(&mut self.address_errors)
+    }
+
     /// Returns the input of the decisions about one Service.
     pub(crate) fn service_state(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
         let service = self.stores.service(key);
@@ -181,13 +188,13 @@ impl Planner {
     /// Allocates the ports of all Services, and returns those whose allocation changed.
     fn allocate(&mut self) -> Vec<ServiceKey> {
         let services = self.stores.services();
-        let nodes = self.stores.nodes();
+        let nodes = self.stores.nodes(self.defaults.node_policy);
         self.update_vip_danger(&nodes);
         let stores = &self.stores;
         let allocations =
             PortAllocations::allocate(&services, &nodes, &self.defaults, |key| stores.held_ports(key));
         let changed = allocations.changed_since(&self.allocations);
-        warn_of_invalid_addresses(&self.nodes, &nodes);
+        self.address_errors.extend(new_address_errors(&self.nodes, &nodes));
         self.allocations = allocations;
         self.nodes = Arc::new(nodes);
         self.services =
@@ -221,7 +228,8 @@ impl Planner {
     /// Returns true if the node differs from the last allocation in a field that decisions read. The kubelet writes the
     /// status of a node every few minutes, most often with nothing but a new heartbeat.
     fn is_node_changed(&self, name: &str) -> bool {
-        self.nodes.iter().find(|node| node.name == name) != self.stores.node(name).as_ref()
+        self.nodes.iter().find(|node| node.name == name)
+            != self.stores.node(name, self.defaults.node_policy).as_ref()
     }
 
     /// Returns true if this operator is responsible. It cannot see Services outside the watched namespace, so their
@@ -262,15 +270,9 @@ fn allocation_input(service: &Service) -> AllocationInput<'_> {
     }
 }
 
-/// Logs the annotation of each new or changed node that has values that cannot be published.
-fn warn_of_invalid_addresses(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) {
-    let invalid = nodes.iter().filter(|node| !node.invalid_addresses.is_empty());
-    for node in invalid.filter(|node| !nodes_before.contains(node)) {
-        tracing::warn!(
-            node = node.name,
-            annotation = NODE_ADDRESS,
-            invalid = ?node.invalid_addresses,
-            "ignoring invalid values of the annotation; expected IP addresses that clients can reach"
-        );
-    }
+/// Returns the errors in the annotations of nodes that are not the same as before.
+fn new_address_errors(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) -> Vec<NodeAddressError> {
+    let is_known =
+        |error: &NodeAddressError| nodes_before.iter().any(|node| node.address_error.as_ref() == Some(error));
+    nodes.iter().filter_map(|node| node.address_error.clone()).filter(|error| !is_known(error)).collect()
 }

@@ -28,6 +28,7 @@ pub(crate) enum Reason {
     SyncLoadBalancerFailed,
     ClientAddressNotKept,
     DataPathChanged,
+    InvalidNodeAddress,
 }
 
 impl Reason {
@@ -52,6 +53,7 @@ impl Reason {
             Self::SyncLoadBalancerFailed => "SyncLoadBalancerFailed",
             Self::ClientAddressNotKept => "ClientAddressNotKept",
             Self::DataPathChanged => "DataPathChanged",
+            Self::InvalidNodeAddress => "InvalidNodeAddress",
         }
     }
 
@@ -79,7 +81,7 @@ impl Reason {
 #[cfg(test)]
 impl Reason {
     /// All reasons, in the order of the reference: first the condition's, then those of events only.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Exposed,
         Self::PartlyExposed,
         Self::ProxiesNotReady,
@@ -98,6 +100,7 @@ impl Reason {
         Self::SyncLoadBalancerFailed,
         Self::ClientAddressNotKept,
         Self::DataPathChanged,
+        Self::InvalidNodeAddress,
     ];
 
     /// Returns the meaning of the reason, for docs/reference.md.
@@ -138,6 +141,10 @@ impl Reason {
             Self::DataPathChanged => {
                 "The proxies are being replaced, because they now forward in userspace, or in the kernel again."
             }
+            Self::InvalidNodeAddress => {
+                "On a Node: the annotation `akrobateo.io/address` has a value that cannot be published. The node's own \
+                 addresses are used."
+            }
         }
     }
 
@@ -161,7 +168,8 @@ impl Reason {
             | Self::DeletingLoadBalancer
             | Self::SyncLoadBalancerFailed
             | Self::ClientAddressNotKept
-            | Self::DataPathChanged => false,
+            | Self::DataPathChanged
+            | Self::InvalidNodeAddress => false,
         }
     }
 }

@@ -140,6 +140,7 @@ async fn reconcile_changes(
     let mut queue = Queue::new();
     planner.resync().into_iter().for_each(|key| queue.add(key));
     loop {
+        report_address_errors(planner, context);
         tokio::select! {
             affected = planner.wait_for_changes() => affected?.into_iter().for_each(|key| queue.add(key)),
             key = queue.next() => {
@@ -154,6 +155,20 @@ async fn reconcile_changes(
         tracing::warn!("shutdown timeout: some API requests are still in flight");
     }
     Ok(())
+}
+
+/// Reports new errors in the annotations of nodes, in the log and as events of the nodes.
+fn report_address_errors(planner: &mut Planner, context: &Arc<Context>) {
+    for address_error in planner.take_address_errors() {
+        let context = context.clone();
+        tokio::spawn(async move {
+            tracing::warn!("{address_error}");
+            if let Err(error) = context.writer.warn_of_address(&address_error, Timestamp::now()).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(node = address_error.node, error, "cannot emit an event of the node");
+            }
+        });
+    }
 }
 
 /// Reconciles a Service, and records the result in the metrics and the log.

@@ -30,7 +30,7 @@ impl Writer {
 }
 
 /// Shortens a note to the longest that the API server accepts.
-fn truncate(note: &str) -> &str {
+pub(super) fn truncate(note: &str) -> &str {
     let end = (0..=MAX_NOTE.min(note.len())).rev().find(|&end| note.is_char_boundary(end));
     note.get(..end.unwrap_or(0)).unwrap_or(note)
 }

@@ -20,7 +20,7 @@ use crate::allocation::HeldPorts;
 use crate::decide::{Placement, Workload};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::node_info::NodeInfo;
+use crate::node_info::{NodeInfo, NodePolicy};
 
 /// The timeout of one watch request, in seconds. The next request continues where it ended.
 ///
@@ -122,13 +122,13 @@ impl Stores {
     }
 
     /// Returns the node, or `None` if it does not exist.
-    pub(crate) fn node(&self, name: &str) -> Option<NodeInfo> {
-        self.nodes.get(&ObjectRef::new(name)).map(|node| NodeInfo::from_node(&node))
+    pub(crate) fn node(&self, name: &str, policy: NodePolicy) -> Option<NodeInfo> {
+        self.nodes.get(&ObjectRef::new(name)).map(|node| NodeInfo::new(&node, policy))
     }
 
     /// Returns all nodes sorted by name, so that two lists of the same nodes are equal.
-    pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
-        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::from_node(node)).collect();
+    pub(crate) fn nodes(&self, policy: NodePolicy) -> Vec<NodeInfo> {
+        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::new(node, policy)).collect();
         nodes.sort_by(|left, right| left.name.cmp(&right.name));
         nodes
     }

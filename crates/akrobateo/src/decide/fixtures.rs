@@ -14,6 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::proxy_config::{Placement, ProxyConfig};
 use crate::address_type::AddressType;
 use crate::key::ServiceKey;
+use crate::node_info::NodePolicy;
 use crate::spec::{IpModeSetting, PortSet, ServiceDefaults, WorkloadKind};
 
 pub(crate) fn proxy_config() -> ProxyConfig {
@@ -32,6 +33,7 @@ pub(crate) fn defaults() -> ServiceDefaults {
         vip_danger: None,
         priority_class: "system-node-critical".to_owned(),
         reserved_ports: PortSet::default(),
+        node_policy: NodePolicy::default(),
     }
 }
 

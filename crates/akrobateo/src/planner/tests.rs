@@ -15,6 +15,7 @@ use crate::decide::Placement;
 use crate::decide::fixtures::{defaults, key, node, service};
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
+use crate::node_info::NodePolicy;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api, status};
 use crate::spec::IpMode;
 
@@ -86,7 +87,7 @@ async fn expired_watch_lists_again_and_affects_every_service() {
     assert!(!list.is_watch(), "{}", list.query);
     // Until the list is complete the store keeps the previous nodes.
     assert_eq!(next_changes(&mut planner).await, None);
-    assert!(planner.stores.node("a").is_some());
+    assert!(planner.stores.node("a", NodePolicy::default()).is_some());
     list.answer_list(&[versioned(&node("b").build(), "2")]);
     assert_eq!(next_changes(&mut planner).await, Some(web()));
     assert_eq!(node_names(&planner), ["b"]);

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Toleration;
 
 use crate::address_type::AddressType;
 use crate::decide::{Placement, ProxyConfig};
+use crate::node_info::NodePolicy;
 use crate::spec::{IpModeSetting, PortSet, Requirement, ServiceDefaults, WorkloadKind};
 use crate::spec::{parse_node_selector, parse_tolerations};
 use values::{image, namespace_or_empty, placement, socket_address};
@@ -46,7 +47,7 @@ pub struct OperatorConfig {
     #[arg(long, env = "RESERVED_PORTS", value_name = "PORTS", default_value = DEFAULT_RESERVED_PORTS)]
     reserved_ports: PortSet,
 
-    /// Types of node addresses, comma-separated; of each node the operator publishes the first type that it has
+    /// Types of node addresses, comma-separated; in each family the operator publishes the first type that a node has
     #[arg(
         long,
         env = "ADDRESS_TYPES",
@@ -55,6 +56,24 @@ pub struct OperatorConfig {
         default_value = "ExternalIP,InternalIP"
     )]
     address_types: Vec<AddressType>,
+
+    /// Publish the addresses of the annotation akrobateo.io/address instead of the addresses of a node; if false, ignore
+    /// the annotation
+    #[arg(long, env = "NODE_ADDRESS_ANNOTATION", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    node_address_annotation: bool,
+
+    /// Publish nodes with the label node.kubernetes.io/exclude-from-external-load-balancers too
+    #[arg(
+        long,
+        env = "IGNORE_EXCLUDE_LABEL",
+        value_name = "true|false",
+        default_value_t = false,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    ignore_exclude_label: bool,
 
     /// The ipMode of published addresses; auto is Proxy if kube-proxy runs in IPVS mode or another program replaces it,
     /// otherwise VIP
@@ -156,6 +175,10 @@ impl OperatorConfig {
                 vip_danger: None,
                 priority_class: self.priority_class.clone(),
                 reserved_ports: self.reserved_ports.clone(),
+                node_policy: NodePolicy {
+                    reads_address_annotation: self.node_address_annotation,
+                    ignores_exclude_label: self.ignore_exclude_label,
+                },
             },
         }
     }

@@ -7,6 +7,7 @@ use super::node_selector::Requirement;
 use super::port_set::PortSet;
 use super::workload_spec::WorkloadKind;
 use crate::address_type::AddressType;
+use crate::node_info::NodePolicy;
 
 /// The settings of the operator that apply to Services without the corresponding annotation.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct ServiceDefaults {
     pub(crate) vip_danger: Option<String>,
     pub(crate) priority_class: String,
     pub(crate) reserved_ports: PortSet,
+    /// The rules by which nodes are read.
+    pub(crate) node_policy: NodePolicy,
 }
 
 impl ServiceDefaults {

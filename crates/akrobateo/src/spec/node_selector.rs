@@ -131,14 +131,14 @@ fn requirement(key: &str, operator: Operator, values: Vec<&str>) -> Result<Requi
 
 /// Returns true for an optional DNS subdomain and a slash, then a name
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/>).
-fn is_key(text: &str) -> bool {
+pub(super) fn is_key(text: &str) -> bool {
     match text.rsplit_once('/') {
         Some((prefix, name)) => is_subdomain(prefix) && is_name(name),
         None => is_name(text),
     }
 }
 
-fn is_value(text: &str) -> bool {
+pub(super) fn is_value(text: &str) -> bool {
     text.is_empty() || is_name(text)
 }
 

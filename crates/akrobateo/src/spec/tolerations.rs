@@ -3,6 +3,8 @@
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 use k8s_openapi::serde::Deserialize;
 
+use super::node_selector::{is_key, is_value};
+
 /// The allowed values, for error messages.
 pub(super) const ALLOWED: &str = "a JSON or YAML list of tolerations as in a pod's spec, for example \
      [{key: node-role.kubernetes.io/control-plane, operator: Exists, effect: NoSchedule}]";
@@ -59,8 +61,15 @@ fn validate(toleration: TolerationText) -> Result<Toleration, &'static str> {
     if effect.as_deref().is_some_and(|effect| !effects.contains(&effect)) {
         return Err("effect is not NoSchedule, PreferNoSchedule or NoExecute");
     }
-    if key.as_deref().unwrap_or_default().is_empty() && !exists {
+    let key_text = key.as_deref().unwrap_or_default();
+    if key_text.is_empty() && !exists {
         return Err("key is missing, which needs operator Exists");
+    }
+    if !key_text.is_empty() && !is_key(key_text) {
+        return Err("key is not the key of a label");
+    }
+    if !exists && !is_value(value.as_deref().unwrap_or_default()) {
+        return Err("value is not the value of a label");
     }
     if exists && !value.as_deref().unwrap_or_default().is_empty() {
         return Err("value is set, which operator Exists does not allow");
@@ -110,6 +119,11 @@ mod tests {
             ("[{}]", "key"),
             ("[{key: x, operator: Exists, value: y}]", "value"),
             ("[{key: x, tolerationSeconds: 5}]", "tolerationSeconds"),
+            ("[{key: a b, operator: Exists}]", "key"),
+            ("[{key: a/b/c, operator: Exists}]", "key"),
+            ("[{key: Example.com/x, operator: Exists}]", "key"),
+            ("[{key: x, value: a b}]", "value"),
+            ("[{key: x, value: -a}]", "value"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("toleration 1: {field} ")), "{text}: {error}");

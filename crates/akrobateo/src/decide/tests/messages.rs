@@ -67,11 +67,10 @@ fn the_condition_says_why_no_address_is_published() {
             ["node n1", "no IPv6 address"],
         ),
         (
-            observe_ready(n1().annotation(annotations::NODE_ADDRESS, "x").build(), web()),
+            observe_ready(n1().label(excluded, "").build(), web()),
             Reason::NoAddresses,
-            ["n1", annotations::NODE_ADDRESS],
+            [excluded, "--ignore-exclude-label"],
         ),
-        (observe_ready(n1().label(excluded, "").build(), web()), Reason::NoAddresses, ["node n1", excluded]),
         (observe_ready(n1().taint(taint).build(), web()), Reason::NoAddresses, ["node n1", taint]),
         (
             observe_ready(n1().build(), web().traffic_policy_local()),
