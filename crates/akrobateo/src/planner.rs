@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::allocation::{Admission, PortAllocations};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
-use crate::decide::{MissingPods, Placement, ServiceState};
+use crate::decide::{Placement, PodChanges, PodTimes, ServiceState};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::{NodeAddressError, NodeInfo};
@@ -36,7 +36,7 @@ pub(crate) struct Planner {
     /// The Services of the last allocation.
     services: HashMap<ServiceKey, Arc<Service>>,
     allocations: PortAllocations,
-    missing_pods: MissingPods,
+    pod_changes: PodChanges,
     /// The errors in the annotations of nodes that [`Self::take_address_errors`] has not returned yet.
     address_errors: Vec<NodeAddressError>,
 }
@@ -84,7 +84,7 @@ impl Planner {
             nodes: Arc::default(),
             services: HashMap::new(),
             allocations: PortAllocations::default(),
-            missing_pods: MissingPods::default(),
+            pod_changes: PodChanges::default(),
             address_errors: Vec::new(),
         }
     }
@@ -167,11 +167,11 @@ impl Planner {
     pub(crate) fn service_state(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
         let service = self.stores.service(key);
         let pods = self.stores.pods(key);
-        let pod_missing_since = if let Some(service) = &service {
-            self.missing_pods.update(key, service, &pods, &self.nodes, now)
+        let pod_times = if let Some(service) = &service {
+            self.pod_changes.update(key, service, &pods, &self.nodes, now)
         } else {
-            self.missing_pods.forget(key);
-            BTreeMap::new()
+            self.pod_changes.forget(key);
+            PodTimes::default()
         };
         ServiceState {
             service,
@@ -180,7 +180,7 @@ impl Planner {
             pods,
             nodes: self.nodes.clone(),
             endpoint_nodes: self.stores.endpoint_nodes(key),
-            pod_missing_since,
+            pod_times,
             is_vip_dangerous: self.defaults.vip_danger.is_some(),
         }
     }

@@ -29,6 +29,8 @@ pub(crate) enum Reason {
     ClientAddressNotKept,
     DataPathChanged,
     InvalidNodeAddress,
+    NodePortsOpen,
+    SessionAffinityNotKept,
 }
 
 impl Reason {
@@ -54,10 +56,18 @@ impl Reason {
             Self::ClientAddressNotKept => "ClientAddressNotKept",
             Self::DataPathChanged => "DataPathChanged",
             Self::InvalidNodeAddress => "InvalidNodeAddress",
+            Self::NodePortsOpen => "NodePortsOpen",
+            Self::SessionAffinityNotKept => "SessionAffinityNotKept",
         }
     }
 
-    /// Returns true if the status of a condition with this reason is `True`.
+    /// Returns true if the spec of the Service is rejected.
+    pub(crate) const fn is_rejection(self) -> bool {
+        matches!(self, Self::PortReserved | Self::InvalidAnnotation | Self::UnsupportedSpec)
+    }
+
+    /// Returns true if the Service is served. The condition's status is also `True` if a Service of another reason still has
+    /// addresses.
     pub(crate) const fn is_exposed(self) -> bool {
         matches!(self, Self::Exposed | Self::PartlyExposed)
     }
@@ -81,7 +91,7 @@ impl Reason {
 #[cfg(test)]
 impl Reason {
     /// All reasons, in the order of the reference: first the condition's, then those of events only.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Exposed,
         Self::PartlyExposed,
         Self::ProxiesNotReady,
@@ -101,14 +111,17 @@ impl Reason {
         Self::ClientAddressNotKept,
         Self::DataPathChanged,
         Self::InvalidNodeAddress,
+        Self::NodePortsOpen,
+        Self::SessionAffinityNotKept,
     ];
 
     /// Returns the meaning of the reason, for docs/reference.md.
     pub(crate) const fn help(self) -> &'static str {
         match self {
-            Self::Exposed => "The Service has the addresses of all its nodes.",
+            Self::Exposed => "The Service has the addresses of all nodes that should answer.",
             Self::PartlyExposed => {
-                "On some nodes an older Service has one of the ports. The Service has the addresses of the other nodes."
+                "Some nodes that should answer are not published: the proxy is not ready, the node has no fitting address, or an \
+                 older Service has one of the ports. The message names the first of them."
             }
             Self::ProxiesNotReady => {
                 "No proxy is ready: the proxies are starting, or they cannot run. The message says why."
@@ -118,7 +131,8 @@ impl Reason {
             }
             Self::NoNodes => "No node matches the node selector and has only tolerated taints.",
             Self::NoEndpoints => {
-                "externalTrafficPolicy is Local, and no node has both a ready endpoint and a ready proxy."
+                "A traffic policy is Local, and no node has a ready endpoint, or none of the nodes with one may run a proxy. \
+                 Addresses that are published stay; if there were none, all nodes are published until there is an endpoint."
             }
             Self::PortConflict => {
                 "One of the ports belongs to an older Service or is a nodePort. As a reason of the condition: on every \
@@ -145,6 +159,12 @@ impl Reason {
                 "On a Node: the annotation `akrobateo.io/address` has a value that cannot be published. The node's own \
                  addresses are used."
             }
+            Self::NodePortsOpen => {
+                "loadBalancerSourceRanges do not apply to the nodePorts of the Service, which every client can reach."
+            }
+            Self::SessionAffinityNotKept => {
+                "sessionAffinity is ClientIP, but all clients of a node reach one backend, because the proxies answer."
+            }
         }
     }
 
@@ -169,7 +189,9 @@ impl Reason {
             | Self::SyncLoadBalancerFailed
             | Self::ClientAddressNotKept
             | Self::DataPathChanged
-            | Self::InvalidNodeAddress => false,
+            | Self::InvalidNodeAddress
+            | Self::NodePortsOpen
+            | Self::SessionAffinityNotKept => false,
         }
     }
 }

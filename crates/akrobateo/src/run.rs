@@ -82,7 +82,6 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
     let context = Context {
         writer: Writer::new(client, metrics.clone()),
         proxy_config: proxies,
-        defaults,
         metrics: metrics.clone(),
     };
     tokio::select! {

@@ -13,6 +13,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 
+use super::endpoints::serving_nodes;
 use super::list::{ListError, list_into_store};
 use super::reflector::{TriggerSender, WatchEnded, spawn_reflector};
 use super::watch_spec::{self, SERVICE_NAME_LABEL};
@@ -157,18 +158,13 @@ impl Stores {
         HeldPorts { ports, nodes: nodes.collect() }
     }
 
-    /// Returns the names of the nodes with a ready endpoint of a Service.
+    /// Returns the names of the nodes with an endpoint that serves a Service.
     pub(crate) fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
         let slices = self.endpoint_slices.state_filter(|slice| {
             slice.namespace().as_ref() == Some(&key.namespace)
                 && slice.labels().get(SERVICE_NAME_LABEL) == Some(&key.name)
         });
-        let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
-        let ready_endpoints = endpoints.filter(|endpoint| {
-            // An absent condition means ready (https://kubernetes.io/docs/reference/kubernetes-api/, EndpointSlice).
-            endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
-        });
-        ready_endpoints.filter_map(|endpoint| endpoint.node_name.clone()).collect()
+        serving_nodes(slices.iter().flat_map(|slice| slice.endpoints.iter().flatten()))
     }
 
     /// Returns the keys of all Services that exist, and of all Services that have a workload.

@@ -58,7 +58,7 @@ impl Cluster {
             .into_iter()
             .map(|key| {
                 let state = planner.service_state(&key, now);
-                let decision = decide(&proxies, &defaults, &state, now);
+                let decision = decide(&proxies, &state, now);
                 ServiceReport { key, state, decision }
             })
             .collect();

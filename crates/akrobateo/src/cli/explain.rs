@@ -12,9 +12,10 @@ use super::service_report::ServiceReport;
 use super::status::StatusRow;
 use super::table::{Cell, format_table};
 use crate::allocation::Admission;
-use crate::decide::{Action, ProxyDecision, Workload, is_published, plan_actions};
+use crate::decide::{Action, ProxyDecision, Workload, is_published, local_policy, plan_actions};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
+use crate::spec::LoadBalancerSpec;
 
 /// Everything about one Service; the field names are those of the JSON output.
 #[derive(Clone, Debug, Serialize)]
@@ -111,16 +112,28 @@ fn explain_node(report: &ServiceReport, node: &NodeInfo, chosen: bool, port_rows
             "not selected: its labels do not match, or it has a taint without toleration"
         }
         Admission::Accepted(..) if !chosen => return explain_conflict(report, node, port_rows),
-        Admission::Accepted(spec, _)
-            if spec.is_traffic_policy_local && !report.state.endpoint_nodes.contains(&node.name) =>
-        {
-            "externalTrafficPolicy is Local and the node has no ready endpoint"
-        }
-        Admission::Accepted(..) if report.has_ready_proxy_on(node) => "",
-        Admission::Accepted(..) if report.has_pod_on(node) => "the proxy is not ready",
-        Admission::Accepted(..) => "no proxy pod runs on the node",
+        Admission::Accepted(spec, _) => return explain_selected_node(report, spec, node),
     };
     reason.to_owned()
+}
+
+/// Returns why a node that may run a proxy is not published, and the error in its annotation.
+fn explain_selected_node(report: &ServiceReport, spec: &LoadBalancerSpec, node: &NodeInfo) -> String {
+    let policy = local_policy(spec, node).filter(|_| !report.state.endpoint_nodes.contains(&node.name));
+    let unpublished = report.decision.unpublished.iter().find(|unpublished| unpublished.node == node.name);
+    let reason = if let Some(unpublished) = unpublished {
+        Some(format!("not published: {}", unpublished.cause))
+    } else if let Some(policy) = policy {
+        Some(format!("{policy} is Local and the node has no ready endpoint"))
+    } else if report.has_ready_proxy_on(node) {
+        None
+    } else if report.has_pod_on(node) {
+        Some("the proxy is not ready".to_owned())
+    } else {
+        Some("no proxy pod runs on the node".to_owned())
+    };
+    let address_error = node.address_error.as_ref().map(ToString::to_string);
+    reason.into_iter().chain(address_error).collect::<Vec<_>>().join("; ")
 }
 
 /// Returns which other Service has a port of this Service on the node.

@@ -70,7 +70,7 @@ fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, S
         return Err(format!("{}: {error}", error.reason()));
     }
     let state = ServiceState { service: Some(service), admission, ..ServiceState::default() };
-    match decide(proxies, defaults, &state, Timestamp::now()).proxy {
+    match decide(proxies, &state, Timestamp::now()).proxy {
         ProxyDecision::Present(workload) => Ok(workload),
         ProxyDecision::Absent | ProxyDecision::Unchanged => {
             Err("its ports belong to another Service".to_owned())
@@ -176,7 +176,11 @@ items:
 
     #[test]
     fn service_without_cluster_ips_gets_example_addresses() {
-        let services = parse_services(MANIFEST).unwrap().into_iter();
+        let services = parse_services(MANIFEST).unwrap().into_iter().map(|mut service| {
+            let annotations = service.metadata.annotations.get_or_insert_default();
+            annotations.insert("akrobateo.io/ip-mode".to_owned(), "Proxy".to_owned());
+            service
+        });
         let arguments: Vec<_> =
             services.map(|service| default_workload(service).unwrap().arguments()).collect();
         assert_eq!(arguments[0][0], "--forward=tcp/80=192.0.2.1:80");

@@ -31,6 +31,9 @@ pub(super) struct StatusRow {
     served: bool,
     /// The status of the condition `akrobateo.io/Exposed` by the operator's decision.
     exposed: bool,
+    /// True if the reason of that condition tells of no fault of the whole Service.
+    #[serde(skip)]
+    healthy: bool,
     /// The reason of that condition.
     reason: Option<String>,
     /// The message of that condition, or why Akrobateo does not serve the Service.
@@ -59,7 +62,8 @@ impl StatusRow {
             wanted: report.desired_proxies(),
             addresses,
             served: report.state.admission.is_some(),
-            exposed: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
+            exposed: exposure.is_some_and(|exposure| exposure.status() == "True"),
+            healthy: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
             reason: exposure.map(|exposure| exposure.reason.as_str().to_owned()),
             message,
         }
@@ -86,7 +90,7 @@ impl StatusRow {
     fn health(&self) -> Health {
         if !self.served {
             Health::NotApplicable
-        } else if self.exposed && !self.addresses.is_empty() {
+        } else if self.healthy && !self.addresses.is_empty() {
             Health::Healthy
         } else {
             Health::Failing

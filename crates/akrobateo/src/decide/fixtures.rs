@@ -131,6 +131,18 @@ impl ServiceBuilder {
         self.spec(|spec| spec.external_traffic_policy = Some("Local".to_owned()))
     }
 
+    pub(crate) fn internal_traffic_policy_local(self) -> Self {
+        self.spec(|spec| spec.internal_traffic_policy = Some("Local".to_owned()))
+    }
+
+    pub(crate) fn session_affinity(self) -> Self {
+        self.spec(|spec| spec.session_affinity = Some("ClientIP".to_owned()))
+    }
+
+    pub(crate) fn load_balancer_ip(self, ip: &str) -> Self {
+        self.spec(|spec| spec.load_balancer_ip = Some(ip.to_owned()))
+    }
+
     pub(crate) fn created(mut self, seconds: i64) -> Self {
         self.0.metadata.creation_timestamp = Some(Time(at(seconds)));
         self
@@ -141,17 +153,15 @@ impl ServiceBuilder {
         self
     }
 
-    /// Sets the status to one address, written by the field manager `manager`.
+    /// Adds an address to the status, written by the field manager `manager`.
     pub(crate) fn published(mut self, ip: &str, ip_mode: &str, manager: &str) -> Self {
         let ingress = LoadBalancerIngress {
             ip: Some(ip.to_owned()),
             ip_mode: Some(ip_mode.to_owned()),
             ..LoadBalancerIngress::default()
         };
-        self.0.status = Some(ServiceStatus {
-            load_balancer: Some(LoadBalancerStatus { ingress: Some(vec![ingress]) }),
-            ..ServiceStatus::default()
-        });
+        let status = self.0.status.get_or_insert_default();
+        status.load_balancer.get_or_insert_default().ingress.get_or_insert_default().push(ingress);
         self.0.metadata.managed_fields = Some(vec![ManagedFieldsEntry {
             manager: Some(manager.to_owned()),
             subresource: Some("status".to_owned()),
@@ -295,7 +305,8 @@ impl PodBuilder {
 
     /// Makes the container wait for a restart after a crash with this termination message.
     pub(crate) fn crashed(self, message: &str) -> Self {
-        let terminated = ContainerStateTerminated { message: Some(message.to_owned()), ..Default::default() };
+        let message = Some(message.to_owned());
+        let terminated = ContainerStateTerminated { exit_code: 1, message, ..Default::default() };
         let last_state = ContainerState { terminated: Some(terminated), ..Default::default() };
         self.container_status("CrashLoopBackOff", Some(last_state))
     }

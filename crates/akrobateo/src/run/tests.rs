@@ -46,7 +46,7 @@ async fn leader_in_a_write() -> Operator {
     let (client, mut api) = scripted_api();
     let metrics = Metrics::new();
     let (defaults, placement) = (Arc::new(defaults()), Placement::Shared("kube-system".to_owned()));
-    let planner = Planner::watch(&client, None, &placement, defaults.clone(), &metrics);
+    let planner = Planner::watch(&client, None, &placement, defaults, &metrics);
     let mut watches = Vec::new();
     while watches.len() < 2 {
         let request = api.next_request_to(&[SERVICES, NODES]).await;
@@ -61,7 +61,7 @@ async fn leader_in_a_write() -> Operator {
     planner.wait_synced().await.unwrap();
     let elector = LeaderElector::new(client.clone(), "kube-system", "replica-a".to_owned(), metrics.clone());
     let writer = Writer::new(client, metrics.clone());
-    let context = Context { writer, proxy_config: proxy_config(), defaults, metrics: metrics.clone() };
+    let context = Context { writer, proxy_config: proxy_config(), metrics: metrics.clone() };
     let (shutdown, signal) = oneshot::channel();
     let signal = Box::pin(async { drop(signal.await) });
     let task = tokio::spawn(async move { run_when_elected(planner, context, &elector, signal).await });

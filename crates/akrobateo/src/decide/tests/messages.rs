@@ -72,16 +72,11 @@ fn the_condition_says_why_no_address_is_published() {
             [excluded, "--ignore-exclude-label"],
         ),
         (observe_ready(n1().taint(taint).build(), web()), Reason::NoAddresses, ["node n1", taint]),
-        (
-            observe_ready(n1().build(), web().traffic_policy_local()),
-            Reason::NoEndpoints,
-            ["Local", "no node has a ready endpoint"],
-        ),
     ] {
         let exposure = exposure(&state);
         assert_eq!(exposure.reason, reason, "{}", exposure.message);
         assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
-        assert_eq!(exposure.warning, Some(reason));
+        assert_eq!(exposure.warnings[0].0, reason);
     }
 }
 
