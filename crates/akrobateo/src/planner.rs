@@ -246,7 +246,7 @@ async fn vip_danger_change(vip_danger: Option<&mut watch::Receiver<Option<String
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The fields of a Service that the port allocation reads.

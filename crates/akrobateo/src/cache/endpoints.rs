@@ -6,9 +6,10 @@ use k8s_openapi::api::discovery::v1::Endpoint;
 
 /// Returns the nodes with a ready endpoint. If no endpoint is ready, the nodes with one that terminates but still serves:
 /// kube-proxy uses these too, and nothing better exists.
-pub(super) fn serving_nodes<'a>(endpoints: impl Iterator<Item = &'a Endpoint> + Clone) -> BTreeSet<String> {
+pub(super) fn serving_nodes<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> BTreeSet<String> {
+    let endpoints: Vec<_> = endpoints.into_iter().collect();
     let nodes = |serves: fn(&Endpoint) -> bool| -> BTreeSet<String> {
-        let endpoints = endpoints.clone().filter(|endpoint| serves(endpoint));
+        let endpoints = endpoints.iter().filter(|endpoint| serves(endpoint));
         endpoints.filter_map(|endpoint| endpoint.node_name.clone()).collect()
     };
     let ready = nodes(is_ready);
@@ -38,7 +39,7 @@ mod tests {
             serde_json::from_value(endpoint).unwrap()
         };
         let endpoints: Vec<_> = endpoints.iter().map(endpoint).collect();
-        serving_nodes(endpoints.iter()).into_iter().collect()
+        serving_nodes(&endpoints).into_iter().collect()
     }
 
     #[test]

@@ -6,7 +6,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::addresses::published_addresses;
-use super::condition::{Exposure, current_condition};
+use super::condition::Exposure;
+use super::current_condition::current_condition;
 use super::decision::{Decision, DesiredStatus, ProxyDecision};
 use super::service_state::ServiceState;
 use super::status_owner::foreign_manager;

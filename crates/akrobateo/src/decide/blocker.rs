@@ -1,9 +1,9 @@
 //! Finds what keeps a Service from having addresses, apart from failures of its proxy pods. Pure.
 
-use akrobateo_core::annotations;
+use akrobateo_core::{Family, annotations};
 use k8s_openapi::jiff::SignedDuration;
 
-use super::condition::current_condition;
+use super::current_condition::current_condition;
 use super::pod::ProxyRole;
 use super::pod_status::has_ready_pod;
 use super::service_state::ServiceState;
@@ -90,7 +90,7 @@ impl Blocker {
             return Some(Self::NoMatchingNode);
         }
         if spec.published_families().next().is_none() && !spec.families.is_empty() {
-            let families: Vec<_> = spec.families.iter().map(|family| family.as_str()).collect();
+            let families: Vec<_> = spec.families.iter().copied().map(Family::as_str).collect();
             return Some(Self::NoSourceRange { families: families.join(" and ") });
         }
         if let Some(node) = publishable.first() {
@@ -135,7 +135,7 @@ impl Blocker {
     }
 
     fn no_node_address(spec: &LoadBalancerSpec, node: &NodeInfo) -> Self {
-        let families: Vec<_> = spec.published_families().map(|family| family.as_str()).collect();
+        let families: Vec<_> = spec.published_families().map(Family::as_str).collect();
         let types: Vec<_> = spec.address_types.iter().copied().map(AddressType::as_str).collect();
         Self::NoNodeAddress {
             node: node.name.clone(),

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use super::blocker::Blocker;
+use super::current_condition::EXPOSED;
+use super::note::Note;
 use super::pod_failure::pod_failure;
 use super::unpublished::UnpublishedNode;
 use crate::allocation::{Allocation, Conflict};
 use crate::reason::Reason;
 use crate::spec::SpecError;
 
-/// The type of the condition.
-const EXPOSED: &str = "akrobateo.io/Exposed";
 /// Most conflicts or nodes in a message. A Service with hundreds of ports may have as many conflicts.
 const MAX_LISTED: usize = 3;
 
@@ -28,14 +28,6 @@ pub(crate) struct Exposure {
     pub(super) warnings: Vec<(Reason, String)>,
 }
 
-/// A part of the message that does not depend on whether the Service has addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Note {
-    pub(super) text: String,
-    /// The reason of a Warning event, if the user has to do something.
-    pub(super) warning: Option<Reason>,
-}
-
 /// The facts that determine the condition of an accepted Service.
 pub(super) struct ExposureFacts<'a> {
     pub(super) has_addresses: bool,
@@ -47,13 +39,6 @@ pub(super) struct ExposureFacts<'a> {
     pub(super) allocation: &'a Allocation,
     pub(super) pods: &'a [Arc<Pod>],
     pub(super) notes: Vec<Note>,
-}
-
-impl Note {
-    /// Returns a note about which the user need not do anything.
-    pub(super) fn without_warning(text: &str) -> Self {
-        Self { text: text.to_owned(), warning: None }
-    }
 }
 
 impl Exposure {
@@ -147,12 +132,6 @@ impl Exposure {
             observed_generation: None,
         }
     }
-}
-
-/// Returns the current condition of a Service.
-pub(super) fn current_condition(service: &Service) -> Option<&Condition> {
-    let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().find(|condition| condition.type_ == EXPOSED)
 }
 
 fn conflict_note(allocation: &Allocation) -> Option<Note> {

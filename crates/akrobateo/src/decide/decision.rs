@@ -8,7 +8,7 @@ use super::blocker::{Blocker, POD_CREATION_TIMEOUT};
 use super::condition::{Exposure, ExposureFacts};
 use super::notes::{foreign_status_note, notes};
 use super::proxy_config::ProxyConfig;
-use super::rejected::decide_rejected;
+use super::rejected::{RejectedStatus, rejected_status};
 use super::service_state::ServiceState;
 use super::status_owner::owns_status;
 use super::traffic_policy::{WithoutEndpoints, is_left_out, may_answer, proxy_role};
@@ -57,7 +57,12 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
     let Some(service) = state.service.as_deref() else { return without_proxy(None) };
     match &state.admission {
         None => without_proxy(owns_status(service).then(|| without_addresses(None))),
-        Some(Admission::Rejected(error)) => decide_rejected(state, service, error, now),
+        Some(Admission::Rejected(error)) => {
+            let RejectedStatus { addresses, exposure, recheck_at } =
+                rejected_status(state, service, error, now);
+            let status = Some(DesiredStatus { addresses, exposure: Some(exposure) });
+            Decision { proxy: ProxyDecision::Unchanged, status, unpublished: Vec::new(), recheck_at }
+        }
         Some(Admission::Accepted(_, allocation)) if allocation.no_node_left => {
             let note = foreign_status_note(service);
             without_proxy(Some(without_addresses(Some(Exposure::conflicting(allocation, note)))))

@@ -6,13 +6,13 @@ use akrobateo_core::Family;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 use kube::ResourceExt;
 
-use super::condition::Note;
+use super::note::Note;
 use super::pod::ProxyRole;
 use super::service_state::ServiceState;
 use super::status_owner::foreign_manager;
-use super::traffic_policy::{client_address_note, families_without_range, internal_policy_note};
+use super::traffic_policy::{client_address_note, internal_policy_note};
 use crate::reason::Reason;
-use crate::spec::LoadBalancerSpec;
+use crate::spec::{IpMode, LoadBalancerSpec};
 
 /// Annotations that ask other implementations for an address.
 const ADDRESS_ANNOTATIONS: [&str; 9] = [
@@ -79,12 +79,16 @@ fn session_affinity_note(service_spec: &ServiceSpec, role: ProxyRole) -> Option<
 }
 
 fn source_ranges_note(spec: &LoadBalancerSpec) -> Option<Note> {
-    let families = families_without_range(spec);
-    (!families.is_empty() && families.len() < spec.families.len()).then(|| {
+    let families = spec.families.iter().copied().filter(|family| !spec.has_source_range(*family));
+    let families: Vec<_> = families.collect();
+    (!families.is_empty()).then(|| {
         let families = join_families(&families, " and ");
+        let effect = match spec.ip_mode {
+            IpMode::Vip => format!("no {families} address is published"),
+            IpMode::Proxy => format!("every {families} client is denied"),
+        };
         Note::without_warning(&format!(
-            "loadBalancerSourceRanges has no range of {families}, so no {families} address is published; add a range \
-             of {families} for its clients"
+            "loadBalancerSourceRanges has no range of {families}, so {effect}; add a range of {families} for its clients"
         ))
     })
 }

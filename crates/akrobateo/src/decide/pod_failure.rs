@@ -74,7 +74,7 @@ fn failure_cause(container: &ContainerStatus) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::ContainerState;
+    use k8s_openapi::api::core::v1::{ContainerState, ContainerStateRunning};
 
     use super::*;
     use crate::decide::fixtures::pod;
@@ -119,7 +119,8 @@ mod tests {
         let crashed = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
         let mut restarted = crashed();
         let statuses = restarted.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
-        statuses[0].state = Some(ContainerState { running: Some(Default::default()), ..Default::default() });
+        statuses[0].state =
+            Some(ContainerState { running: Some(ContainerStateRunning::default()), ..Default::default() });
         assert_eq!(failure_of(restarted), failure_of(crashed()));
         let unscheduled = [
             "0/2 nodes are available: 1 node(s) had A, 1 node(s) had B.",

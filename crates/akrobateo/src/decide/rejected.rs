@@ -7,20 +7,27 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::addresses::{AddressInputs, published_addresses, select_nodes};
 use super::condition::Exposure;
-use super::decision::{Decision, DesiredStatus, ProxyDecision};
 use super::notes::foreign_status_note;
 use super::service_state::ServiceState;
 use super::workload::Workload;
 use crate::node_info::NodeInfo;
 use crate::spec::{IpMode, SpecError};
 
-/// Keeps the previous proxies, and the published addresses of the nodes that can still answer.
-pub(super) fn decide_rejected(
+/// The desired status of a rejected Service.
+pub(super) struct RejectedStatus {
+    pub(super) addresses: Vec<LoadBalancerIngress>,
+    pub(super) exposure: Exposure,
+    /// The time when the addresses change without any event.
+    pub(super) recheck_at: Option<Timestamp>,
+}
+
+/// Keeps the published addresses of the nodes that can still answer.
+pub(super) fn rejected_status(
     state: &ServiceState,
     service: &Service,
     error: &SpecError,
     now: Timestamp,
-) -> Decision {
+) -> RejectedStatus {
     let needs_endpoint = has_local_policy(service) && !state.endpoint_nodes.is_empty();
     let may_answer = |node: &NodeInfo| !needs_endpoint || state.endpoint_nodes.contains(&node.name);
     let any_node = |_: &NodeInfo| true;
@@ -44,12 +51,7 @@ pub(super) fn decide_rejected(
     let addresses: Vec<_> = kept.filter_map(|ingress| without_danger(state, ingress)).collect();
     let note = addresses.is_empty().then(|| foreign_status_note(service)).flatten();
     let exposure = Exposure::rejected(error, !addresses.is_empty(), note);
-    Decision {
-        proxy: ProxyDecision::Unchanged,
-        status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
-        unpublished: Vec::new(),
-        recheck_at: selected.recheck_at,
-    }
+    RejectedStatus { addresses, exposure, recheck_at: selected.recheck_at }
 }
 
 /// Returns true if a node answers only with an endpoint of its own. The proxies answer with ipMode Proxy, and they reach

@@ -1,9 +1,10 @@
 //! Who answers on a node, and which endpoints may: the effect of ipMode and the traffic policies. Pure.
 
-use akrobateo_core::{Family, annotations};
+use akrobateo_core::annotations;
 
 use super::addresses::{addresses_of, is_published};
-use super::condition::{Note, current_condition};
+use super::current_condition::current_condition;
+use super::note::Note;
 use super::pod::ProxyRole;
 use super::service_state::ServiceState;
 use crate::node_info::NodeInfo;
@@ -153,10 +154,4 @@ pub(super) fn client_address_note(
          {cause_and_fix}"
     );
     Some(Note { text, warning: Some(Reason::ClientAddressNotKept) })
-}
-
-/// Returns the families of the Service that source ranges exclude completely.
-pub(super) fn families_without_range(spec: &LoadBalancerSpec) -> Vec<Family> {
-    let is_published = |family: &Family| spec.published_families().any(|published| published == *family);
-    spec.families.iter().copied().filter(|family| !is_published(family)).collect()
 }

@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use akrobateo_core::Family;
+
 use super::addresses::addresses_of;
 use super::pod::ProxyRole;
 use super::pod_status::runs_on;
 use super::service_state::ServiceState;
 use super::traffic_policy::is_left_out;
+use super::workload::Workload;
 use crate::address_type::AddressType;
 use crate::allocation::Allocation;
 use crate::node_info::NodeInfo;
@@ -77,7 +80,7 @@ pub(super) fn unpublished_nodes(
             UnpublishedCause::ProxyNotReady
         } else {
             let workload = state.workloads.first();
-            UnpublishedCause::NoPod(workload.map(|workload| workload.kubectl_arguments()).unwrap_or_default())
+            UnpublishedCause::NoPod(workload.map(Workload::kubectl_arguments).unwrap_or_default())
         };
         Some(UnpublishedNode { node: node.name.clone(), cause })
     });
@@ -85,7 +88,7 @@ pub(super) fn unpublished_nodes(
 }
 
 fn no_address(spec: &LoadBalancerSpec) -> UnpublishedCause {
-    let families: Vec<_> = spec.published_families().map(|family| family.as_str()).collect();
+    let families: Vec<_> = spec.published_families().map(Family::as_str).collect();
     let types: Vec<_> = spec.address_types.iter().copied().map(AddressType::as_str).collect();
     UnpublishedCause::NoAddress { families: families.join(" or "), types: types.join(" or ") }
 }

@@ -25,7 +25,7 @@ use findings::{
 /// The time between two attempts at the start.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// The time between two detections later.
-const DETECTION_PERIOD: Duration = Duration::from_secs(60);
+const DETECTION_PERIOD: Duration = Duration::from_mins(1);
 /// The number of pods to read for each label. All pods of kube-proxy have the same arguments in most clusters.
 const MAX_PODS: u32 = 20;
 

@@ -32,10 +32,9 @@ impl ServiceDefaults {
     /// Returns the ipMode of Services without the annotation.
     pub(crate) fn default_ip_mode(&self) -> IpMode {
         match self.ip_mode {
-            IpModeSetting::Vip => IpMode::Vip,
             IpModeSetting::Proxy => IpMode::Proxy,
             IpModeSetting::Auto if self.vip_danger.is_some() => IpMode::Proxy,
-            IpModeSetting::Auto => IpMode::Vip,
+            IpModeSetting::Auto | IpModeSetting::Vip => IpMode::Vip,
         }
     }
 

@@ -65,12 +65,17 @@ impl LoadBalancerSpec {
         }
     }
 
-    /// Returns the families in which addresses may be published, in the Service's order. Source ranges of other families
-    /// only would exclude every client, but kube-proxy takes a family without ranges for open.
+    /// Returns the families in which addresses are published, in the Service's order. The proxies deny a family without
+    /// source range if there are ranges of another family, but kube-proxy takes it for open.
     pub(crate) fn published_families(&self) -> impl Iterator<Item = Family> {
-        let sources = &self.proxy_args.sources;
-        let has_range = |family: Family| sources.iter().any(|range| Family::from_ip(range.addr()) == family);
-        self.families.iter().copied().filter(move |family| sources.is_empty() || has_range(*family))
+        let is_published = |family: &Family| self.ip_mode == IpMode::Proxy || self.has_source_range(*family);
+        self.families.iter().copied().filter(is_published)
+    }
+
+    /// Returns true if source ranges allow clients of this family. Without ranges all clients are allowed.
+    pub(crate) fn has_source_range(&self, family: Family) -> bool {
+        let mut sources = self.proxy_args.sources.iter();
+        sources.len() == 0 || sources.any(|range| Family::from_ip(range.addr()) == family)
     }
 
     /// Returns the number of proxies if `nodes` nodes may run one each.

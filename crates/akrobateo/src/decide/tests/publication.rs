@@ -131,6 +131,12 @@ fn a_family_without_source_range_is_not_published() {
     assert_message(&state, Reason::Exposed, &["loadBalancerSourceRanges", "IPv6"]);
     let both = state_on(ranges().source_ranges(&["172.29.0.0/24", "fd00::/8"]), &["n1"], &[]);
     assert_eq!(addresses(&both), ["10.0.0.1", "fd00::1"]);
+    // The proxies close the family themselves.
+    let range = ["172.29.0.0/24"];
+    let proxied =
+        state_on(ranges().source_ranges(&range).annotation(annotations::IP_MODE, "Proxy"), &["n1"], &[]);
+    assert_eq!(addresses(&proxied), ["10.0.0.1", "fd00::1"]);
+    assert_message(&proxied, Reason::Exposed, &["every IPv6 client is denied"]);
     let none = state_on(web().source_ranges(&["fd00::/8"]), &["n1"], &[]);
     assert_eq!(addresses(&none), Vec::<String>::new());
     assert_message(&none, Reason::NoAddresses, &["loadBalancerSourceRanges", "IPv4"]);
