@@ -1,4 +1,4 @@
-//! Who answers on a node, and which endpoints may: the effect of ipMode and the traffic policies. Pure.
+//! The effect of ipMode and the traffic policies: the program that answers on a node, and the endpoints that it may use. Pure.
 
 use akrobateo_core::annotations;
 
@@ -41,7 +41,7 @@ fn proxy_answers(spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
     spec.ip_mode == IpMode::Proxy || !has_own_addresses(spec, node)
 }
 
-/// Returns true if nobody answers on the node's published addresses, because the proxies only reserve the ports.
+/// Returns true if no program answers on the node's published addresses, because the proxies only reserve the ports.
 pub(super) fn is_left_out(spec: &LoadBalancerSpec, role: ProxyRole, node: &NodeInfo) -> bool {
     role == ProxyRole::ReservePorts && proxy_answers(spec, node)
 }

@@ -1,4 +1,4 @@
-//! What the configuration in a cluster says about the program that implements Services on the nodes. Pure.
+//! Facts from the configuration in a cluster about the program that implements Services on the nodes. Pure.
 
 use std::collections::BTreeMap;
 
