@@ -18,8 +18,8 @@ const REMOVAL_TAINTS: [&str; 3] =
     ["ToBeDeletedByClusterAutoscaler", "node.kubernetes.io/out-of-service", UNREACHABLE_TAINT];
 /// The taint that the node lifecycle controller sets on a node whose kubelet does not report.
 pub(super) const UNREACHABLE_TAINT: &str = "node.kubernetes.io/unreachable";
-/// Prefix of taints that follow a node's conditions. They do not select nodes, because pods of a DaemonSet tolerate
-/// them.
+/// Prefix of taints that follow a node's conditions. The operator ignores such taints, because the pods of a DaemonSet
+/// tolerate them.
 const CONDITION_TAINT_PREFIX: &str = "node.kubernetes.io/";
 
 /// Longest part of a message that quotes an annotation, in characters.
@@ -29,12 +29,12 @@ const MAX_QUOTE: usize = 200;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeInfo {
     pub(crate) name: String,
-    /// The reason not to publish the node's addresses, if there is one.
+    /// The reason why the node's addresses must not be published, if there is one.
     pub(crate) exclusion: Option<ExclusionReason>,
     /// Proxies run on Linux only.
     pub(crate) is_linux: bool,
     pub(crate) labels: BTreeMap<String, String>,
-    /// The taints that keep pods without a toleration away permanently.
+    /// The permanent taints. A pod needs a toleration for each of them.
     pub(crate) taints: Vec<Taint>,
     addresses: Vec<(AddressType, IpAddr)>,
     /// The addresses of the annotation `akrobateo.io/address`, which replace the node's own.
@@ -77,7 +77,7 @@ pub(crate) struct NodeAddressError {
     invalid: String,
 }
 
-/// The reason not to publish a node's addresses.
+/// The reason why a node's addresses must not be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExclusionReason {
     #[error("it is not Ready")]
@@ -148,12 +148,13 @@ impl NodeInfo {
         self.address_override.iter().copied().chain(own).collect()
     }
 
-    /// Returns true if `address` is the node's, or replaces the node's.
+    /// Returns true if the node or its annotation has this address.
     pub(crate) fn has_address(&self, address: IpAddr) -> bool {
         self.address_override.contains(&address) || self.addresses.iter().any(|(_, own)| *own == address)
     }
 
-    /// Returns true if all of `addresses` are internal addresses of this node. Its kube-proxy answers on those.
+    /// Returns true if all of `addresses` are internal addresses of this node. kube-proxy on the node answers on its
+    /// internal addresses.
     pub(crate) fn has_internal_ips(&self, addresses: &[IpAddr]) -> bool {
         addresses.iter().all(|address| self.addresses.contains(&(AddressType::InternalIP, *address)))
     }
@@ -230,9 +231,9 @@ mod tests {
 
     #[test]
     fn the_first_preferred_address_type_of_the_node_is_published() {
-        let both = node("n1").internal("10.0.0.1").external("203.0.113.1").build();
-        assert_eq!(addresses_to_publish(&both, &EXTERNAL_FIRST), ["203.0.113.1"]);
-        assert_eq!(addresses_to_publish(&both, &[AddressType::InternalIP]), ["10.0.0.1"]);
+        let node_with_both_types = node("n1").internal("10.0.0.1").external("203.0.113.1").build();
+        assert_eq!(addresses_to_publish(&node_with_both_types, &EXTERNAL_FIRST), ["203.0.113.1"]);
+        assert_eq!(addresses_to_publish(&node_with_both_types, &[AddressType::InternalIP]), ["10.0.0.1"]);
         let internal = node("n1").internal("10.0.0.1").build();
         assert_eq!(addresses_to_publish(&internal, &EXTERNAL_FIRST), ["10.0.0.1"]);
         assert!(addresses_to_publish(&internal, &[AddressType::ExternalIP]).is_empty());

@@ -1,4 +1,4 @@
-//! Finds what keeps a Service from having addresses, apart from failures of its proxy pods. Pure.
+//! Finds the reason why a Service has no addresses, except failures of its proxy pods. Pure.
 
 use akrobateo_core::{Family, annotations};
 use k8s_openapi::jiff::SignedDuration;

@@ -1,4 +1,4 @@
-//! The condition `akrobateo.io/Exposed`: whether a Service has addresses, and why not. Pure.
+//! The condition `akrobateo.io/Exposed`, which says if a Service has addresses or why it has none. Pure.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use super::blocker::Blocker;
-use super::current_condition::EXPOSED;
+use super::current_condition::CONDITION_TYPE;
 use super::note::Note;
 use super::pod_failure::pod_failure;
 use super::unpublished::UnpublishedNode;
@@ -119,15 +119,15 @@ impl Exposure {
         })
     }
 
-    /// Returns the condition to write. Its time is that of the last change of the status, not of the message.
+    /// Returns the condition to write. A new status sets the transition time; a new message does not.
     pub(super) fn to_condition(&self, current: Option<&Condition>, now: Timestamp) -> Condition {
-        let same_status = current.filter(|current| current.status == self.status());
+        let previous_with_same_status = current.filter(|current| current.status == self.status());
         Condition {
-            type_: EXPOSED.to_owned(),
+            type_: CONDITION_TYPE.to_owned(),
             status: self.status().to_owned(),
             reason: self.reason.as_str().to_owned(),
             message: self.message.clone(),
-            last_transition_time: same_status
+            last_transition_time: previous_with_same_status
                 .map_or(Time(now), |current| current.last_transition_time.clone()),
             observed_generation: None,
         }

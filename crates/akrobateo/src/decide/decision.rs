@@ -1,4 +1,4 @@
-//! The decision for one Service, from its current state. Pure: no I/O, no clock.
+//! Decides the desired state of one Service from its current state. Pure: no I/O, no clock.
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
@@ -22,7 +22,7 @@ use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Decision {
     pub(crate) proxy: ProxyDecision,
-    /// The desired status; `None` leaves the status unchanged, because another controller owns it.
+    /// The desired status. The value `None` leaves the status unchanged, because another controller owns it.
     pub(crate) status: Option<DesiredStatus>,
     /// The nodes that should answer but are not published.
     pub(crate) unpublished: Vec<UnpublishedNode>,
@@ -45,7 +45,7 @@ pub(crate) enum ProxyDecision {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DesiredStatus {
     pub(crate) addresses: Vec<LoadBalancerIngress>,
-    /// The condition; `None` if Akrobateo does not serve the Service.
+    /// The condition, or `None` if Akrobateo does not serve the Service.
     pub(crate) exposure: Option<Exposure>,
 }
 

@@ -6,11 +6,12 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 
 /// Reasons of containers that wait during a normal start.
-const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+const STARTING_REASONS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
-/// Returns why the first pod by name that fails does not run; `None` if no pod fails.
+/// Returns the reason why a pod does not run, or `None` if no pod fails. If several pods fail, uses the first pod by
+/// name.
 ///
-/// The text has no part that changes with each retry: each change of the condition is a write and an event.
+/// The text has no part that changes with each retry, because each change of the condition causes a write and an event.
 pub(super) fn pod_failure(pods: &[Arc<Pod>]) -> Option<String> {
     let mut pods: Vec<_> = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
     pods.sort_by_key(|pod| pod.name_any());
@@ -65,7 +66,7 @@ fn failure_cause(container: &ContainerStatus) -> Option<String> {
     });
     let waiting =
         state.and_then(|state| state.waiting.as_ref()).and_then(|waiting| waiting.reason.as_deref());
-    let reason = waiting.filter(|reason| !STARTING.contains(reason)).map(|reason| match reason {
+    let reason = waiting.filter(|reason| !STARTING_REASONS.contains(reason)).map(|reason| match reason {
         "ImagePullBackOff" => "ErrImagePull",
         reason => reason,
     });
