@@ -7,6 +7,8 @@
 {{- include "akrobateo.variable" (list "DEFAULT_CLASS" .defaultClass) }}
 {{- include "akrobateo.variable" (list "RESERVED_PORTS" .reservedPorts) }}
 {{- include "akrobateo.variable" (list "ADDRESS_TYPES" (kindIs "invalid" .addressTypes | ternary nil (join "," .addressTypes))) }}
+{{- include "akrobateo.variable" (list "NODE_ADDRESS_ANNOTATION" .nodeAddressAnnotation) }}
+{{- include "akrobateo.variable" (list "IGNORE_EXCLUDE_LABEL" .ignoreExcludeLabel) }}
 {{- include "akrobateo.variable" (list "IP_MODE" .ipMode) }}
 {{- include "akrobateo.variable" (list "NODE_SELECTOR" .nodeSelector) }}
 {{- include "akrobateo.variable" (list "TOLERATIONS" (kindIs "invalid" .tolerations | ternary nil (toJson .tolerations))) }}

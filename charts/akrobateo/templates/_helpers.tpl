@@ -67,6 +67,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [list, watch]
 {{- end -}}
 
+{{/* Rules to read whether kube-proxy uses IPVS or is replaced. The operator then uses ipMode Proxy. */}}
+{{- define "akrobateo.kubeProxyRules" -}}
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [kube-proxy, kube-proxy-config, cilium-config]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+{{- end -}}
+
 {{/* Rules for the Lease, which selects the active replica. */}}
 {{- define "akrobateo.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]

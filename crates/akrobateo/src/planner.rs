@@ -4,19 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use akrobateo_core::annotations::NODE_ADDRESS;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::allocation::{AllocationResult, PortAllocations};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
-use crate::decide::{MissingPods, Placement, ServiceState};
+use crate::decide::{Placement, PodChanges, PodTimes, ServiceState};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::node_info::NodeInfo;
+use crate::node_info::{NodeAddressError, NodeInfo};
 use crate::spec::ServiceDefaults;
 
 #[cfg(test)]
@@ -31,12 +30,16 @@ pub(crate) struct Planner {
     triggers: mpsc::UnboundedReceiver<Trigger>,
     watch_namespace: Option<String>,
     defaults: Arc<ServiceDefaults>,
+    /// The reason why ipMode VIP is dangerous, if it is followed.
+    vip_danger: Option<watch::Receiver<Option<String>>>,
     /// The nodes of the last allocation.
     nodes: Arc<Vec<NodeInfo>>,
     /// The Services of the last allocation.
     services: HashMap<ServiceKey, Arc<Service>>,
     allocations: PortAllocations,
-    missing_pods: MissingPods,
+    pod_changes: PodChanges,
+    /// The errors in the annotations of nodes that [`Self::take_address_errors`] has not returned yet.
+    address_errors: Vec<NodeAddressError>,
 }
 
 impl Planner {
@@ -78,11 +81,18 @@ impl Planner {
             triggers,
             watch_namespace: watch_namespace.map(str::to_owned),
             defaults,
+            vip_danger: None,
             nodes: Arc::default(),
             services: HashMap::new(),
             allocations: PortAllocations::default(),
-            missing_pods: MissingPods::default(),
+            pod_changes: PodChanges::default(),
+            address_errors: Vec::new(),
         }
+    }
+
+    /// Follows the reason why ipMode VIP is dangerous.
+    pub(crate) fn with_vip_danger(self, vip_danger: watch::Receiver<Option<String>>) -> Self {
+        Self { vip_danger: Some(vip_danger), ..self }
     }
 
     /// Waits until all stores are complete. A decision on an incomplete store would delete proxies that are needed.
@@ -111,11 +121,16 @@ impl Planner {
     /// whose port allocation changed.
     pub(crate) async fn wait_for_changes(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
         let mut batch = Vec::new();
-        if self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL).await == 0 {
-            return Err(WatchEnded);
+        let (mut all_affected, mut needs_allocation) = (false, false);
+        tokio::select! {
+            count = self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL) => {
+                if count == 0 {
+                    return Err(WatchEnded);
+                }
+            }
+            () = vip_danger_change(self.vip_danger.as_mut()) => all_affected = true,
         }
         let mut affected_services = BTreeSet::new();
-        let (mut all_affected, mut needs_allocation) = (false, false);
         for trigger in batch {
             match trigger {
                 Trigger::Service(key) => {
@@ -146,15 +161,20 @@ impl Planner {
         Ok(affected_services)
     }
 
+    /// Returns the new errors in the annotations of nodes since the last call.
+    pub(crate) fn take_address_errors(&mut self) -> Vec<NodeAddressError> {
+        std::mem::take(&mut self.address_errors)
+    }
+
     /// Returns the input of the decisions about one Service.
     pub(crate) fn service_state(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
         let service = self.stores.service(key);
         let pods = self.stores.pods(key);
-        let pod_missing_since = if let Some(service) = &service {
-            self.missing_pods.update(key, service, &pods, &self.nodes, now)
+        let pod_times = if let Some(service) = &service {
+            self.pod_changes.update(key, service, &pods, &self.nodes, now)
         } else {
-            self.missing_pods.forget(key);
-            BTreeMap::new()
+            self.pod_changes.forget(key);
+            PodTimes::default()
         };
         ServiceState {
             service,
@@ -163,19 +183,21 @@ impl Planner {
             pods,
             nodes: self.nodes.clone(),
             nodes_with_ready_endpoint: self.stores.nodes_with_ready_endpoint(key),
-            pod_missing_since,
+            pod_times,
+            is_vip_dangerous: self.defaults.vip_danger.is_some(),
         }
     }
 
     /// Allocates the ports of all Services, and returns those whose allocation changed.
     fn allocate(&mut self) -> Vec<ServiceKey> {
         let services = self.stores.services();
-        let nodes = self.stores.nodes();
+        let nodes = self.stores.nodes(self.defaults.node_policy);
+        self.update_vip_danger(&nodes);
         let stores = &self.stores;
         let allocations =
             PortAllocations::allocate(&services, &nodes, &self.defaults, |key| stores.occupied_ports(key));
         let changed = allocations.services_changed_since(&self.allocations);
-        warn_of_invalid_addresses(&self.nodes, &nodes);
+        self.address_errors.extend(new_address_errors(&self.nodes, &nodes));
         self.allocations = allocations;
         self.nodes = Arc::new(nodes);
         self.services =
@@ -183,18 +205,34 @@ impl Planner {
         changed
     }
 
-    /// Returns true if a field of the Service that the allocation reads has changed since the last allocation. The
-    /// status is not such a field, so the operator's own status writes cause no allocation.
+    /// Takes over the last result of the detection. K3s and RKE2 show the arguments of kube-proxy on their nodes only.
+    fn update_vip_danger(&mut self, nodes: &[NodeInfo]) {
+        if !self.defaults.detects_vip_danger() {
+            return;
+        }
+        let followed = self.vip_danger.as_ref();
+        let detected = followed
+            .map_or_else(|| self.defaults.vip_danger.clone(), |receiver| receiver.borrow().clone())
+            .or_else(|| nodes.iter().find_map(|node| node.vip_danger.clone()));
+        if detected != self.defaults.vip_danger {
+            tracing::info!(reason = detected, "the reason why ipMode VIP is dangerous changed");
+            Arc::make_mut(&mut self.defaults).vip_danger = detected;
+        }
+    }
+
+    /// Returns true if the Service differs from the last allocation in a field that the allocation reads. The
+    /// operator's own write of a status is no reason to allocate again.
     fn has_new_allocation_input(&self, key: &ServiceKey) -> bool {
         let current = self.stores.service(key);
         self.services.get(key).map(|service| allocation_input(service))
             != current.as_ref().map(|service| allocation_input(service))
     }
 
-    /// Returns true if a field of the node that decisions read has changed since the last allocation. The kubelet
-    /// writes the status of a node every few minutes, and most of these writes change only the heartbeat.
+    /// Returns true if the node differs from the last allocation in a field that decisions read. The kubelet writes the
+    /// status of a node every few minutes, most often with nothing but a new heartbeat.
     fn has_node_changed(&self, name: &str) -> bool {
-        self.nodes.iter().find(|node| node.name == name) != self.stores.node(name).as_ref()
+        self.nodes.iter().find(|node| node.name == name)
+            != self.stores.node(name, self.defaults.node_policy).as_ref()
     }
 
     /// Returns true if this operator manages the proxies of the Service. An operator with a watched namespace does not
@@ -202,6 +240,16 @@ impl Planner {
     fn is_in_scope(&self, key: &ServiceKey) -> bool {
         self.watch_namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
     }
+}
+
+/// Waits for a change of the reason why ipMode VIP is dangerous; for ever if it is not followed.
+async fn vip_danger_change(vip_danger: Option<&mut watch::Receiver<Option<String>>>) {
+    if let Some(receiver) = vip_danger
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// The fields of a Service that the port allocation reads.
@@ -225,15 +273,9 @@ fn allocation_input(service: &Service) -> AllocationInput<'_> {
     }
 }
 
-/// Logs the invalid addresses in the annotations of new and changed nodes.
-fn warn_of_invalid_addresses(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) {
-    let nodes_with_invalid_addresses = nodes.iter().filter(|node| !node.invalid_addresses.is_empty());
-    for node in nodes_with_invalid_addresses.filter(|node| !nodes_before.contains(node)) {
-        tracing::warn!(
-            node = node.name,
-            annotation = NODE_ADDRESS,
-            invalid = ?node.invalid_addresses,
-            "ignoring invalid values of the annotation; expected IP addresses that clients can reach"
-        );
-    }
+/// Returns the errors in the annotations of nodes that are not the same as before.
+fn new_address_errors(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) -> Vec<NodeAddressError> {
+    let is_known =
+        |error: &NodeAddressError| nodes_before.iter().any(|node| node.address_error.as_ref() == Some(error));
+    nodes.iter().filter_map(|node| node.address_error.clone()).filter(|error| !is_known(error)).collect()
 }

@@ -16,7 +16,7 @@ use crate::client::{ConnectError, connect};
 use crate::decide::ServiceState;
 use crate::http::{self, Health};
 use crate::key::ServiceKey;
-use crate::kube_proxy::wait_for_ip_mode;
+use crate::kube_proxy::follow_vip_danger;
 use crate::lease::LeaderElector;
 use crate::metrics::{Metrics, ReconcileLabels};
 use crate::planner::Planner;
@@ -57,17 +57,14 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
     let mut shutdown = Box::pin(shutdown_signal()?);
 
     let (client, own_namespace) = connect(&config).await?;
-    let ip_mode = async {
-        match config.ip_mode() {
-            Some(ip_mode) => ip_mode,
-            None => wait_for_ip_mode(&client, &metrics).await,
-        }
+    let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace);
+    let vip_danger = async {
+        if defaults.detects_vip_danger() { Some(follow_vip_danger(&client, &metrics).await) } else { None }
     };
-    let ip_mode = tokio::select! {
-        ip_mode = ip_mode => ip_mode,
+    let vip_danger = tokio::select! {
+        vip_danger = vip_danger => vip_danger,
         () = &mut shutdown => return Ok(()),
     };
-    let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace, ip_mode);
     let (defaults, watch_namespace) = (Arc::new(defaults), config.watch_namespace());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -76,12 +73,15 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
         lb_image = proxies.image,
         "starting"
     );
-    let planner = Planner::watch(&client, watch_namespace, &proxies.placement, defaults.clone(), &metrics);
+    let mut planner =
+        Planner::watch(&client, watch_namespace, &proxies.placement, defaults.clone(), &metrics);
+    if let Some(vip_danger) = vip_danger {
+        planner = planner.with_vip_danger(vip_danger);
+    }
     let elector = LeaderElector::new(client.clone(), &own_namespace, identity(), metrics.clone());
     let context = Context {
         writer: Writer::new(client, metrics.clone()),
         proxy_config: proxies,
-        defaults,
         metrics: metrics.clone(),
     };
     tokio::select! {
@@ -140,6 +140,7 @@ async fn reconcile_changes(
     let mut queue = Queue::new();
     planner.resync().into_iter().for_each(|key| queue.add(key));
     loop {
+        report_address_errors(planner, context);
         tokio::select! {
             affected = planner.wait_for_changes() => affected?.into_iter().for_each(|key| queue.add(key)),
             key = queue.next() => {
@@ -154,6 +155,20 @@ async fn reconcile_changes(
         tracing::warn!("shutdown timeout: some API requests are still in flight");
     }
     Ok(())
+}
+
+/// Reports new errors in the annotations of nodes, in the log and as events of the nodes.
+fn report_address_errors(planner: &mut Planner, context: &Arc<Context>) {
+    for address_error in planner.take_address_errors() {
+        let context = context.clone();
+        tokio::spawn(async move {
+            tracing::warn!("{address_error}");
+            if let Err(error) = context.writer.warn_of_address(&address_error, Timestamp::now()).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(node = address_error.node, error, "cannot emit an event of the node");
+            }
+        });
+    }
 }
 
 /// Reconciles a Service, and records the result in the metrics and the log.

@@ -29,8 +29,8 @@ impl Writer {
     }
 }
 
-/// Shortens a note to the length that the API server accepts.
-fn truncate_note(note: &str) -> &str {
+/// Shortens a note to the longest that the API server accepts.
+pub(super) fn truncate_note(note: &str) -> &str {
     let end = (0..=MAX_NOTE_BYTES.min(note.len())).rev().find(|&end| note.is_char_boundary(end));
     note.get(..end.unwrap_or(0)).unwrap_or(note)
 }

@@ -1,6 +1,7 @@
 //! Executes actions: the only place that writes Services, workloads and events. Does I/O.
 
 mod events;
+mod node_events;
 mod status;
 mod workload;
 

@@ -1,5 +1,6 @@
 //! The cache of the cluster: one reflector store for each kind of object. Does I/O.
 
+mod endpoints;
 mod list;
 mod reflector;
 mod stores;

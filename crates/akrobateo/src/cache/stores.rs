@@ -13,6 +13,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 
+use super::endpoints::serving_nodes;
 use super::list::{ListError, list_into_store};
 use super::reflector::{TriggerSender, WatchEnded, spawn_reflector};
 use super::watch_spec::{self, SERVICE_NAME_LABEL};
@@ -20,7 +21,7 @@ use crate::allocation::OccupiedPorts;
 use crate::decide::{Placement, Workload};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::node_info::NodeInfo;
+use crate::node_info::{NodeInfo, NodePolicy};
 
 /// The timeout of one watch request, in seconds. The next request continues where the previous one ended.
 ///
@@ -140,13 +141,13 @@ impl Stores {
     }
 
     /// Returns the node, or `None` if it does not exist.
-    pub(crate) fn node(&self, name: &str) -> Option<NodeInfo> {
-        self.nodes.get(&ObjectRef::new(name)).map(|node| NodeInfo::from_node(&node))
+    pub(crate) fn node(&self, name: &str, policy: NodePolicy) -> Option<NodeInfo> {
+        self.nodes.get(&ObjectRef::new(name)).map(|node| NodeInfo::new(&node, policy))
     }
 
     /// Returns all nodes sorted by name, so that two lists of the same nodes are equal.
-    pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
-        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::from_node(node)).collect();
+    pub(crate) fn nodes(&self, policy: NodePolicy) -> Vec<NodeInfo> {
+        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::new(node, policy)).collect();
         nodes.sort_by(|left, right| left.name.cmp(&right.name));
         nodes
     }
@@ -175,18 +176,13 @@ impl Stores {
         OccupiedPorts { ports, nodes: nodes.collect() }
     }
 
-    /// Returns the names of the nodes with a ready endpoint of a Service.
+    /// Returns the names of the nodes with an endpoint that serves a Service.
     pub(crate) fn nodes_with_ready_endpoint(&self, key: &ServiceKey) -> BTreeSet<String> {
         let slices = self.endpoint_slices.state_filter(|slice| {
             slice.namespace().as_ref() == Some(&key.namespace)
                 && slice.labels().get(SERVICE_NAME_LABEL) == Some(&key.name)
         });
-        let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
-        let ready_endpoints = endpoints.filter(|endpoint| {
-            // An absent condition means ready (https://kubernetes.io/docs/reference/kubernetes-api/, EndpointSlice).
-            endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
-        });
-        ready_endpoints.filter_map(|endpoint| endpoint.node_name.clone()).collect()
+        serving_nodes(slices.iter().flat_map(|slice| slice.endpoints.iter().flatten()))
     }
 
     /// Returns the keys of all Services that exist, and of all Services that have a workload.

@@ -16,12 +16,12 @@ use crate::call::{CallError, call};
 use crate::client::connect;
 use crate::decide::decide;
 use crate::error_chain::error_chain;
-use crate::kube_proxy::read_ip_mode;
+use crate::kube_proxy::read_vip_danger;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
 use crate::planner::Planner;
 use crate::settings::{OperatorConfig, ResolvedConfig};
-use crate::spec::{IpMode, ServiceDefaults};
+use crate::spec::ServiceDefaults;
 
 /// The label of the operator's Deployment in `deploy/` and in the Helm chart.
 const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
@@ -45,11 +45,10 @@ impl Cluster {
             Some(operator) => (operator.merge_config(matches)?, operator.namespace),
             None => (local.clone(), default_namespace),
         };
-        let ip_mode = match config.ip_mode() {
-            Some(ip_mode) => ip_mode,
-            None => detect_ip_mode(&client, &metrics).await,
-        };
-        let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace, ip_mode);
+        let ResolvedConfig { proxies, mut defaults } = config.resolve(&own_namespace);
+        if defaults.detects_vip_danger() {
+            defaults.vip_danger = detect_vip_danger(&client, &metrics).await;
+        }
         let (defaults, watched) = (Arc::new(defaults), config.watch_namespace());
         let mut planner =
             Planner::list(&client, watched, &proxies.placement, defaults.clone(), &metrics).await?;
@@ -59,7 +58,7 @@ impl Cluster {
             .into_iter()
             .map(|key| {
                 let state = planner.service_state(&key, now);
-                let decision = decide(&proxies, &defaults, &state, now);
+                let decision = decide(&proxies, &state, now);
                 ServiceReport { key, state, decision }
             })
             .collect();
@@ -132,17 +131,17 @@ async fn list_operators(client: &Client, metrics: &Metrics) -> Result<Vec<Deploy
     Ok(deployments.items.into_iter().filter_map(DeployedOperator::from_deployment).collect())
 }
 
-/// Detects the ipMode for `--ip-mode auto`. If the user lacks permission to read the configuration of kube-proxy, the
-/// result is VIP, which is right for most clusters.
-async fn detect_ip_mode(client: &Client, metrics: &Metrics) -> IpMode {
-    match read_ip_mode(client, metrics).await {
-        Ok(ip_mode) => ip_mode,
+/// Detects whether ipMode VIP is dangerous. Users may lack permission to read the configuration of kube-proxy. In most
+/// clusters VIP is safe, so this is the fallback.
+async fn detect_vip_danger(client: &Client, metrics: &Metrics) -> Option<String> {
+    match read_vip_danger(client, metrics).await {
+        Ok(danger) => danger,
         Err(error) => {
             let error = error_chain(&error);
             eprintln!(
                 "akrobateo: cannot read the mode of kube-proxy, assuming ipMode VIP; --ip-mode overrides it: {error}"
             );
-            IpMode::Vip
+            None
         }
     }
 }

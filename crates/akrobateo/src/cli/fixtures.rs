@@ -30,7 +30,7 @@ pub(super) fn cluster(services: Vec<Service>, nodes: &[Node], pods: Vec<Pod>) ->
             nodes_with_ready_endpoint: BTreeSet::new(),
             ..ServiceState::default()
         };
-        let decision = decide(&proxies, &defaults, &state, now);
+        let decision = decide(&proxies, &state, now);
         ServiceReport { key, state, decision }
     };
     Cluster { reports: services.iter().map(report).collect(), nodes, defaults, now }

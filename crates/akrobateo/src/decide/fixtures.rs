@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use akrobateo_core::labels;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, LoadBalancerIngress,
-    LoadBalancerStatus, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, Pod, PodCondition, PodSpec,
-    Service, ServicePort, ServiceSpec, ServiceStatus, Taint,
+    Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, Pod, PodCondition, PodSpec, Service, ServicePort,
+    ServiceSpec, Taint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -14,7 +14,8 @@ use k8s_openapi::jiff::Timestamp;
 use super::proxy_config::{Placement, ProxyConfig};
 use crate::address_type::AddressType;
 use crate::key::ServiceKey;
-use crate::spec::{IpMode, PortSet, ServiceDefaults, WorkloadKind};
+use crate::node_info::NodePolicy;
+use crate::spec::{IpModeSetting, PortSet, ServiceDefaults, WorkloadKind};
 
 pub(crate) fn proxy_config() -> ProxyConfig {
     ProxyConfig {
@@ -31,9 +32,11 @@ pub(crate) fn defaults() -> ServiceDefaults {
         workload: WorkloadKind::DaemonSet,
         replicas: 2,
         address_types: vec![AddressType::ExternalIP, AddressType::InternalIP],
-        ip_mode: IpMode::Vip,
+        ip_mode: IpModeSetting::Auto,
+        vip_danger: None,
         priority_class: "system-node-critical".to_owned(),
         reserved_ports: PortSet::default(),
+        node_policy: NodePolicy::default(),
     }
 }
 
@@ -131,6 +134,18 @@ impl ServiceBuilder {
         self.spec(|spec| spec.external_traffic_policy = Some("Local".to_owned()))
     }
 
+    pub(crate) fn internal_traffic_policy_local(self) -> Self {
+        self.spec(|spec| spec.internal_traffic_policy = Some("Local".to_owned()))
+    }
+
+    pub(crate) fn session_affinity(self) -> Self {
+        self.spec(|spec| spec.session_affinity = Some("ClientIP".to_owned()))
+    }
+
+    pub(crate) fn load_balancer_ip(self, ip: &str) -> Self {
+        self.spec(|spec| spec.load_balancer_ip = Some(ip.to_owned()))
+    }
+
     pub(crate) fn created(mut self, seconds: i64) -> Self {
         self.0.metadata.creation_timestamp = Some(Time(at(seconds)));
         self
@@ -141,17 +156,15 @@ impl ServiceBuilder {
         self
     }
 
-    /// Sets the status to one address, written by the field manager `manager`.
+    /// Adds an address to the status, written by the field manager `manager`.
     pub(crate) fn published(mut self, ip: &str, ip_mode: &str, manager: &str) -> Self {
         let ingress = LoadBalancerIngress {
             ip: Some(ip.to_owned()),
             ip_mode: Some(ip_mode.to_owned()),
             ..LoadBalancerIngress::default()
         };
-        self.0.status = Some(ServiceStatus {
-            load_balancer: Some(LoadBalancerStatus { ingress: Some(vec![ingress]) }),
-            ..ServiceStatus::default()
-        });
+        let status = self.0.status.get_or_insert_default();
+        status.load_balancer.get_or_insert_default().ingress.get_or_insert_default().push(ingress);
         self.0.metadata.managed_fields = Some(vec![ManagedFieldsEntry {
             manager: Some(manager.to_owned()),
             subresource: Some("status".to_owned()),
@@ -295,9 +308,9 @@ impl PodBuilder {
 
     /// Makes the container wait for a restart after a crash with this termination message.
     pub(crate) fn crashed(self, message: &str) -> Self {
-        let terminated_state =
-            ContainerStateTerminated { message: Some(message.to_owned()), ..Default::default() };
-        let last_state = ContainerState { terminated: Some(terminated_state), ..Default::default() };
+        let message = Some(message.to_owned());
+        let terminated = ContainerStateTerminated { exit_code: 1, message, ..Default::default() };
+        let last_state = ContainerState { terminated: Some(terminated), ..Default::default() };
         self.container_status("CrashLoopBackOff", Some(last_state))
     }
 

@@ -23,8 +23,18 @@ pub(crate) struct ServiceState {
     pub(crate) pods: Vec<Arc<Pod>>,
     /// All nodes of the cluster.
     pub(crate) nodes: Arc<Vec<NodeInfo>>,
-    /// The names of the nodes with a ready endpoint of the Service.
+    /// The names of the nodes with an endpoint that serves: a ready one or, if the Service has none, a terminating one.
     pub(crate) nodes_with_ready_endpoint: BTreeSet<String>,
-    /// The published nodes without a proxy pod, with the time when the pod was first missing.
-    pub(crate) pod_missing_since: BTreeMap<String, Timestamp>,
+    pub(crate) pod_times: PodTimes,
+    /// True if no address of a node may be published with ipMode VIP.
+    pub(crate) is_vip_dangerous: bool,
+}
+
+/// Times of changes of a Service's proxy pods, by the operator's own clock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PodTimes {
+    /// For each published node the time when its pods last changed.
+    pub(crate) changed_at: BTreeMap<String, Timestamp>,
+    /// The time since when the Service has no pod.
+    pub(crate) without_pods_since: Option<Timestamp>,
 }

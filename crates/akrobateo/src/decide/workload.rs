@@ -1,16 +1,14 @@
 //! The workload that runs a Service's proxies: a DaemonSet or a Deployment. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use akrobateo_core::{HostPort, labels, names};
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Service, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Service, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use k8s_openapi::serde::Serialize;
 use kube::{Resource, ResourceExt};
 
@@ -19,9 +17,6 @@ use super::pod::{ProxyRole, pod_spec};
 use super::proxy_config::{Placement, ProxyConfig};
 use crate::key::ServiceKey;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
-
-/// The time that the cluster has to create the first pod of a new workload.
-pub(super) const POD_CREATION_TIMEOUT: SignedDuration = SignedDuration::from_secs(15);
 
 /// The prefixes of the arguments that select the data path.
 const DATA_PATH_ARGUMENTS: [&str; 2] = ["--data-path=", "--proxy-protocol="];
@@ -85,12 +80,6 @@ impl Workload {
         }
     }
 
-    /// Returns the time by which the workload must have a pod, or `None` if it has pods or does not exist yet.
-    pub(super) fn pod_creation_deadline(&self, pods: &[Arc<Pod>]) -> Option<Timestamp> {
-        let created = self.metadata().creation_timestamp.as_ref()?;
-        pods.is_empty().then_some(created.0 + POD_CREATION_TIMEOUT)
-    }
-
     /// Returns the arguments that identify the workload in kubectl commands.
     pub(super) fn kubectl_arguments(&self) -> String {
         let kind = match self {
@@ -151,7 +140,12 @@ impl Workload {
         container.and_then(|container| container.args.clone()).unwrap_or_default()
     }
 
-    /// Returns the hostPorts of the workload's pods.
+    /// Returns true if its pods only reserve the hostPorts.
+    pub(super) fn is_reserving(&self) -> bool {
+        self.pod_spec().is_some_and(|spec| spec.host_network == Some(true))
+    }
+
+    /// Returns the hostPorts of its pods.
     pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
         let containers = self.pod_spec().map(|spec| &spec.containers);
         let ports = containers.into_iter().flatten().flat_map(|container| container.ports.iter().flatten());

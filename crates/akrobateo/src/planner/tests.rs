@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use k8s_openapi::serde::Serialize;
 use serde_json::{Value, json, to_value};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Planner;
+use crate::allocation::AllocationResult;
 use crate::decide::Placement;
 use crate::decide::fixtures::{defaults, key, node, service};
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
+use crate::node_info::NodePolicy;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api, status};
+use crate::spec::IpMode;
 
 const SERVICES_PATH: &str = "/api/v1/services";
 const NODES_PATH: &str = "/api/v1/nodes";
@@ -84,7 +88,7 @@ async fn expired_watch_lists_again_and_affects_every_service() {
     assert!(!list.is_watch(), "{}", list.query);
     // The store keeps the previous nodes until the list is complete.
     assert_eq!(next_affected_services(&mut planner).await, None);
-    assert!(planner.stores.node("a").is_some());
+    assert!(planner.stores.node("a", NodePolicy::default()).is_some());
     list.answer_list(&[with_resource_version(&node("b").build(), "2")]);
     assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert_eq!(node_names(&planner), ["b"]);
@@ -180,4 +184,31 @@ async fn error_of_a_failed_list_names_the_kind() {
     api.next_request_to(&[NODES_PATH]).await.answer_error(403, "Forbidden");
     let error = list_task.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "cannot list objects of kind Node");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_mode_of_kube_proxy_changes_the_ip_mode_of_every_service() {
+    let Fixture { planner, api: _api, service_watch: _services, node_watch: _nodes } = synced_planner().await;
+    let (sender, receiver) = watch::channel(None);
+    let mut planner = planner.with_vip_danger(receiver);
+    assert_eq!(next_affected_services(&mut planner).await, None);
+    sender.send(Some("kube-proxy runs in IPVS mode".to_owned())).unwrap();
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    let Some(AllocationResult::Accepted(spec, _)) = planner.allocations.get(&key("web")) else {
+        panic!("rejected")
+    };
+    assert_eq!(spec.ip_mode, IpMode::Proxy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ipvs_argument_of_a_k3s_node_changes_the_ip_mode() {
+    let Fixture { mut planner, api: _api, service_watch: _services, node_watch } = synced_planner().await;
+    let arguments = r#"["server","--kube-proxy-arg","proxy-mode=ipvs"]"#;
+    let node = node("a").internal("192.0.2.1").annotation("k3s.io/node-args", arguments).build();
+    node_watch.answer_watch(&[("MODIFIED", with_resource_version(&node, "2"))]);
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    let Some(AllocationResult::Accepted(spec, _)) = planner.allocations.get(&key("web")) else {
+        panic!("rejected")
+    };
+    assert_eq!(spec.ip_mode, IpMode::Proxy);
 }

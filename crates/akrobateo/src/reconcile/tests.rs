@@ -19,12 +19,8 @@ const STATUS_PATH: &str = "/api/v1/namespaces/default/services/web/status";
 fn context() -> (Context, ScriptedApi) {
     let (client, api) = scripted_api();
     let metrics = Metrics::new();
-    let context = Context {
-        writer: Writer::new(client, metrics.clone()),
-        proxy_config: proxy_config(),
-        defaults: Arc::new(defaults()),
-        metrics,
-    };
+    let context =
+        Context { writer: Writer::new(client, metrics.clone()), proxy_config: proxy_config(), metrics };
     (context, api)
 }
 
@@ -41,7 +37,7 @@ fn new_service() -> ServiceState {
 /// Returns a Service that was deleted. Its DaemonSet remains.
 fn deleted_service() -> ServiceState {
     let state = new_service();
-    let decision = decide(&proxy_config(), &defaults(), &state, at(0));
+    let decision = decide(&proxy_config(), &state, at(0));
     let workload = plan_actions(&state, &decision, at(0)).into_iter().find_map(|action| match action {
         Action::Apply(Workload::DaemonSet(mut daemonset)) => {
             daemonset.metadata.uid = Some("uid-of-daemonset".to_owned());

@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::Toleration;
 
 use crate::address_type::AddressType;
 use crate::decide::{Placement, ProxyConfig};
-use crate::spec::{IpMode, PortSet, Requirement, ServiceDefaults, WorkloadKind};
+use crate::node_info::NodePolicy;
+use crate::spec::{IpModeSetting, PortSet, Requirement, ServiceDefaults, WorkloadKind};
 use crate::spec::{parse_node_selector, parse_tolerations};
 use values::{image, parse_namespace_or_empty, parse_socket_address, placement};
 
@@ -47,8 +48,7 @@ pub struct OperatorConfig {
     #[arg(long, env = "RESERVED_PORTS", value_name = "PORTS", default_value = DEFAULT_RESERVED_PORTS)]
     reserved_ports: PortSet,
 
-    /// Types of node addresses, comma-separated, in order of preference; the operator publishes the addresses of the
-    /// first type that a node has
+    /// Types of node addresses, comma-separated; in each family the operator publishes the first type that a node has
     #[arg(
         long,
         env = "ADDRESS_TYPES",
@@ -58,7 +58,26 @@ pub struct OperatorConfig {
     )]
     address_types: Vec<AddressType>,
 
-    /// The ipMode of published addresses; auto is Proxy if kube-proxy runs in IPVS mode, otherwise VIP
+    /// Publish the addresses of the annotation akrobateo.io/address instead of the addresses of a node; if false, ignore
+    /// the annotation
+    #[arg(long, env = "NODE_ADDRESS_ANNOTATION", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    node_address_annotation: bool,
+
+    /// Publish nodes with the label node.kubernetes.io/exclude-from-external-load-balancers too
+    #[arg(
+        long,
+        env = "IGNORE_EXCLUDE_LABEL",
+        value_name = "true|false",
+        default_value_t = false,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    ignore_exclude_label: bool,
+
+    /// The ipMode of published addresses; auto is Proxy if kube-proxy runs in IPVS mode or another program replaces it,
+    /// otherwise VIP
     #[arg(long, env = "IP_MODE", value_name = "MODE", default_value = "auto")]
     ip_mode: IpModeSetting,
 
@@ -96,19 +115,7 @@ pub struct OperatorConfig {
     pub(crate) context: Option<String>,
 }
 
-/// The value of `--ip-mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "verbatim")]
-enum IpModeSetting {
-    #[value(name = "auto")]
-    Auto,
-    #[value(name = "VIP")]
-    Vip,
-    Proxy,
-}
-
-/// The value of `--node-selector`. This is a separate type, because clap would read a plain `Vec` as one requirement
-/// per occurrence of the flag.
+/// The value of `--node-selector`. A plain `Vec` would let clap take one requirement per occurrence of the flag.
 #[derive(Clone, Debug)]
 struct NodeSelector(Vec<Requirement>);
 
@@ -151,18 +158,9 @@ impl OperatorConfig {
         Some(self.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty())
     }
 
-    /// Returns the configured ipMode, or `None` for auto.
-    pub(crate) fn ip_mode(&self) -> Option<IpMode> {
-        match self.ip_mode {
-            IpModeSetting::Auto => None,
-            IpModeSetting::Vip => Some(IpMode::Vip),
-            IpModeSetting::Proxy => Some(IpMode::Proxy),
-        }
-    }
-
     /// Resolves the values that depend on the cluster. The proxies run in `own_namespace`, the namespace of the
     /// operator, unless `--lb-namespace` is set.
-    pub(crate) fn resolve(&self, own_namespace: &str, ip_mode: IpMode) -> ResolvedConfig {
+    pub(crate) fn resolve(&self, own_namespace: &str) -> ResolvedConfig {
         let shared = || Placement::SharedNamespace(own_namespace.to_owned());
         ResolvedConfig {
             proxies: ProxyConfig {
@@ -176,9 +174,14 @@ impl OperatorConfig {
                 workload: self.workload,
                 replicas: self.replicas,
                 address_types: self.address_types.clone(),
-                ip_mode,
+                ip_mode: self.ip_mode,
+                vip_danger: None,
                 priority_class: self.priority_class.clone(),
                 reserved_ports: self.reserved_ports.clone(),
+                node_policy: NodePolicy {
+                    reads_address_annotation: self.node_address_annotation,
+                    ignores_exclude_label: self.ignore_exclude_label,
+                },
             },
         }
     }
@@ -189,6 +192,7 @@ mod tests {
     use akrobateo_core::{HostPort, Protocol};
 
     use super::*;
+    use crate::spec::IpMode;
 
     fn parse(args: &[&str]) -> Result<OperatorConfig, clap::Error> {
         OperatorConfig::try_parse_from(std::iter::once(&"akrobateo").chain(args))
@@ -205,7 +209,7 @@ mod tests {
     fn lb_namespace_overrides_the_namespace_of_the_operator() {
         let placement = |args: &[&str]| {
             let config = parse(args).unwrap();
-            config.resolve("own", IpMode::Vip).proxies.placement.to_string()
+            config.resolve("own").proxies.placement.to_string()
         };
         assert_eq!(placement(&[]), "own");
         assert_eq!(placement(&["--lb-namespace=proxies"]), "proxies");
@@ -213,10 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn ip_mode_auto_sets_no_mode() {
-        assert_eq!(parse(&[]).unwrap().ip_mode(), None);
-        assert_eq!(parse(&["--ip-mode=VIP"]).unwrap().ip_mode(), Some(IpMode::Vip));
-        assert_eq!(parse(&["--ip-mode=Proxy"]).unwrap().ip_mode(), Some(IpMode::Proxy));
+    fn ip_mode_auto_is_proxy_if_vip_is_dangerous() {
+        let ip_mode = |args: &[&str], danger: Option<&str>| {
+            let mut defaults = parse(args).unwrap().resolve("own").defaults;
+            defaults.vip_danger = danger.map(str::to_owned);
+            defaults.default_ip_mode()
+        };
+        let ipvs = Some("kube-proxy runs in IPVS mode");
+        assert_eq!((ip_mode(&[], None), ip_mode(&[], ipvs)), (IpMode::Vip, IpMode::Proxy));
+        assert_eq!(ip_mode(&["--ip-mode=VIP"], ipvs), IpMode::Vip);
+        assert_eq!(ip_mode(&["--ip-mode=Proxy"], None), IpMode::Proxy);
     }
 
     #[test]

@@ -94,19 +94,27 @@ pub(super) fn ip_mode(
     defaults: &ServiceDefaults,
     data_path: DataPath,
 ) -> Result<IpMode, SpecError> {
-    let parse = |text: &str| IpMode::parse(text).ok_or("unknown ipMode");
-    match data_path {
-        DataPath::Kernel => {
-            annotation_or_default(service, annotations::IP_MODE, &defaults.ip_mode, "VIP, Proxy", parse)
+    let vip_error = match (data_path, &defaults.vip_danger) {
+        (DataPath::Userspace, _) => {
+            Some("kube-proxy would answer instead of the proxies in userspace".to_owned())
         }
-        DataPath::Userspace => {
-            let parse = |text: &str| match parse(text)? {
-                IpMode::Proxy => Ok(IpMode::Proxy),
-                IpMode::Vip => Err("kube-proxy would answer instead of the proxies in userspace"),
-            };
-            annotation_or_default(service, annotations::IP_MODE, &IpMode::Proxy, "Proxy", parse)
+        (DataPath::Kernel, Some(danger)) => {
+            Some(format!("VIP would cut off nodes from each other, because {danger}"))
         }
-    }
+        (DataPath::Kernel, None) => None,
+    };
+    let allowed = if vip_error.is_some() { "Proxy" } else { "VIP, Proxy" };
+    let default = match data_path {
+        DataPath::Kernel => defaults.default_ip_mode(),
+        DataPath::Userspace => IpMode::Proxy,
+    };
+    annotation_or_default(service, annotations::IP_MODE, &default, allowed, |text| {
+        match (IpMode::parse(text), vip_error) {
+            (None, _) => Err("unknown ipMode".to_owned()),
+            (Some(IpMode::Vip), Some(error)) => Err(error),
+            (Some(ip_mode), _) => Ok(ip_mode),
+        }
+    })
 }
 
 pub(super) fn priority_class(service: &Service, defaults: &ServiceDefaults) -> Result<String, SpecError> {

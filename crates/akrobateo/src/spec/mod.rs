@@ -18,7 +18,7 @@ mod workload_spec;
 pub(crate) use defaults::ServiceDefaults;
 pub(crate) use eligibility::{is_eligible, why_not_eligible};
 pub(crate) use error::SpecError;
-pub(crate) use ip_mode::IpMode;
+pub(crate) use ip_mode::{IpMode, IpModeSetting};
 pub(crate) use load_balancer_spec::LoadBalancerSpec;
 pub(crate) use node_selection::NodeSelection;
 pub(crate) use node_selector::{Requirement, parse as parse_node_selector};

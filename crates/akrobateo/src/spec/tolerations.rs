@@ -3,6 +3,8 @@
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 use k8s_openapi::serde::Deserialize;
 
+use super::node_selector::{is_label_key, is_label_value};
+
 /// The allowed values, for error messages.
 pub(super) const ALLOWED_VALUES: &str = "a JSON or YAML list of tolerations as in a pod's spec, for example \
      [{key: node-role.kubernetes.io/control-plane, operator: Exists, effect: NoSchedule}]";
@@ -60,8 +62,15 @@ fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str>
     if effect.as_deref().is_some_and(|effect| !known_effects.contains(&effect)) {
         return Err("effect is not NoSchedule, PreferNoSchedule or NoExecute");
     }
-    if key.as_deref().unwrap_or_default().is_empty() && !operator_is_exists {
+    let key_text = key.as_deref().unwrap_or_default();
+    if key_text.is_empty() && !operator_is_exists {
         return Err("key must be set unless operator is Exists");
+    }
+    if !key_text.is_empty() && !is_label_key(key_text) {
+        return Err("key is not the key of a label");
+    }
+    if !operator_is_exists && !is_label_value(value.as_deref().unwrap_or_default()) {
+        return Err("value is not the value of a label");
     }
     if operator_is_exists && !value.as_deref().unwrap_or_default().is_empty() {
         return Err("value must be empty if operator is Exists");
@@ -111,6 +120,11 @@ mod tests {
             ("[{}]", "key"),
             ("[{key: x, operator: Exists, value: y}]", "value"),
             ("[{key: x, tolerationSeconds: 5}]", "tolerationSeconds"),
+            ("[{key: a b, operator: Exists}]", "key"),
+            ("[{key: a/b/c, operator: Exists}]", "key"),
+            ("[{key: Example.com/x, operator: Exists}]", "key"),
+            ("[{key: x, value: a b}]", "value"),
+            ("[{key: x, value: -a}]", "value"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("toleration 1: {field} ")), "{text}: {error}");
