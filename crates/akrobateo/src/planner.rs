@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::allocation::{Admission, PortAllocations};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
-use crate::decide::{MissingPods, Placement, ServiceState};
+use crate::decide::{MissingPods, ProxyConfig, ServiceState};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
@@ -43,13 +43,13 @@ impl Planner {
     pub(crate) fn watch(
         client: &Client,
         watch_namespace: Option<&str>,
-        placement: &Placement,
+        config: &ProxyConfig,
         defaults: Arc<ServiceDefaults>,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let (sender, triggers) = mpsc::unbounded_channel();
         let sender = TriggerSender { sender, metrics: metrics.clone() };
-        let stores = Stores::watch(client, watch_namespace, placement, &sender);
+        let stores = Stores::watch(client, watch_namespace, config, &sender);
         Self::new(stores, triggers, watch_namespace, defaults)
     }
 
@@ -57,12 +57,12 @@ impl Planner {
     pub(crate) async fn list(
         client: &Client,
         watch_namespace: Option<&str>,
-        placement: &Placement,
+        config: &ProxyConfig,
         defaults: Arc<ServiceDefaults>,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
         let (_, triggers) = mpsc::unbounded_channel();
-        let stores = Stores::list(client, watch_namespace, placement, metrics).await?;
+        let stores = Stores::list(client, watch_namespace, config, metrics).await?;
         Ok(Self::new(stores, triggers, watch_namespace, defaults))
     }
 
@@ -146,7 +146,8 @@ impl Planner {
     /// Returns the input of the decisions about one Service.
     pub(crate) fn service_state(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
         let service = self.stores.service(key);
-        let pods = self.stores.pods(key);
+        let (workloads, obsolete_workloads) = self.stores.workloads(key, service.as_deref());
+        let pods = self.stores.pods(key, &workloads);
         let pod_missing_since = if let Some(service) = &service {
             self.missing_pods.update(key, service, &pods, &self.nodes, now)
         } else {
@@ -156,7 +157,8 @@ impl Planner {
         ServiceState {
             service,
             admission: self.allocations.get(key).cloned(),
-            workloads: self.stores.workloads(key),
+            workloads,
+            obsolete_workloads,
             pods,
             nodes: self.nodes.clone(),
             endpoint_nodes: self.stores.endpoint_nodes(key),

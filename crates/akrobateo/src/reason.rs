@@ -17,6 +17,7 @@ pub(crate) enum Reason {
     NoEndpoints,
     PortConflict,
     PortReserved,
+    PortInUse,
     InvalidAnnotation,
     UnsupportedSpec,
     // Reasons of events only.
@@ -42,6 +43,7 @@ impl Reason {
             Self::NoEndpoints => "NoEndpoints",
             Self::PortConflict => "PortConflict",
             Self::PortReserved => "PortReserved",
+            Self::PortInUse => "PortInUse",
             Self::InvalidAnnotation => "InvalidAnnotation",
             Self::UnsupportedSpec => "UnsupportedSpec",
             Self::EnsuringLoadBalancer => "EnsuringLoadBalancer",
@@ -79,7 +81,7 @@ impl Reason {
 #[cfg(test)]
 impl Reason {
     /// All reasons, in the order of the reference: first the condition's, then those of events only.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Exposed,
         Self::PartlyExposed,
         Self::ProxiesNotReady,
@@ -88,6 +90,7 @@ impl Reason {
         Self::NoEndpoints,
         Self::PortConflict,
         Self::PortReserved,
+        Self::PortInUse,
         Self::InvalidAnnotation,
         Self::UnsupportedSpec,
         Self::EnsuringLoadBalancer,
@@ -122,6 +125,9 @@ impl Reason {
                  node."
             }
             Self::PortReserved => "The nodes need one of the ports themselves (`--reserved-ports`).",
+            Self::PortInUse => {
+                "Another pod has one of the ports as a hostPort, or listens on it in the host's network. That pod keeps it."
+            }
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
             Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",
             Self::EnsuringLoadBalancer => "The operator created the proxies.",
@@ -152,6 +158,7 @@ impl Reason {
             | Self::NoEndpoints
             | Self::PortConflict
             | Self::PortReserved
+            | Self::PortInUse
             | Self::InvalidAnnotation
             | Self::UnsupportedSpec => true,
             Self::EnsuringLoadBalancer

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use crate::apply::{ApplyError, Writer};
 use crate::cache::WatchEnded;
-use crate::client::{ConnectError, connect};
-use crate::decide::ServiceState;
+use crate::client::{ConnectError, NAMESPACE_OUTSIDE, connect};
+use crate::decide::{ProxiesElsewhere, ServiceState};
 use crate::http::{self, Health};
 use crate::key::ServiceKey;
 use crate::kube_proxy::wait_for_ip_mode;
@@ -42,6 +42,9 @@ pub enum StartError {
     /// The handlers of SIGTERM and SIGINT cannot be installed.
     #[error("cannot install the handlers of SIGTERM and SIGINT")]
     Signal(#[from] std::io::Error),
+    /// The proxies are in a place that this operator does not manage.
+    #[error(transparent)]
+    ProxiesElsewhere(#[from] ProxiesElsewhere),
     /// The cache is no longer updated.
     #[error(transparent)]
     Watch(#[from] WatchEnded),
@@ -57,6 +60,7 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
     let mut shutdown = Box::pin(shutdown_signal()?);
 
     let (client, own_namespace) = connect(&config).await?;
+    let own_namespace = own_namespace.unwrap_or_else(|| NAMESPACE_OUTSIDE.to_owned());
     let ip_mode = async {
         match config.ip_mode() {
             Some(ip_mode) => ip_mode,
@@ -67,7 +71,7 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
         ip_mode = ip_mode => ip_mode,
         () = &mut shutdown => return Ok(()),
     };
-    let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace, ip_mode);
+    let ResolvedConfig { proxies, defaults } = config.resolve(ip_mode);
     let (defaults, watch_namespace) = (Arc::new(defaults), config.watch_namespace());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -76,10 +80,15 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
         lb_image = proxies.image,
         "starting"
     );
-    let planner = Planner::watch(&client, watch_namespace, &proxies.placement, defaults.clone(), &metrics);
-    let elector = LeaderElector::new(client.clone(), &own_namespace, identity(), metrics.clone());
+    let elector = LeaderElector::new(client.clone(), &own_namespace, &proxies, identity(), metrics.clone());
+    let recorded = tokio::select! {
+        recorded = elector.recorded_placement() => recorded,
+        () = &mut shutdown => return Ok(()),
+    };
+    proxies.check_placement(recorded.as_deref())?;
+    let planner = Planner::watch(&client, watch_namespace, &proxies, defaults.clone(), &metrics);
     let context = Context {
-        writer: Writer::new(client, metrics.clone()),
+        writer: Writer::new(client, &proxies.instance, metrics.clone()),
         proxy_config: proxies,
         defaults,
         metrics: metrics.clone(),

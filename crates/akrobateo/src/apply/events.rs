@@ -23,7 +23,7 @@ impl Writer {
         };
         // A recorder merges events that differ only in their notes, and keeps the first note. A new recorder for each
         // event has nothing to merge with.
-        let recorder = Recorder::new(self.client.clone(), Reporter::from(akrobateo_core::FIELD_MANAGER));
+        let recorder = Recorder::new(self.client.clone(), Reporter::from(self.instance.as_str()));
         let reference = service.object_ref(&());
         call(&self.metrics, "publish_event", recorder.publish(&event, &reference)).await
     }

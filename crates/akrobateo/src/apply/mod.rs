@@ -21,6 +21,8 @@ use crate::reason::Reason;
 /// Writes to the cluster, and reports failures to the authors of Services.
 pub(crate) struct Writer {
     client: Client,
+    /// The name of this operator: the field manager of its writes, and the source of its events.
+    instance: String,
     metrics: Arc<Metrics>,
     /// The failure last reported for each Service, so that a retry does not report it again.
     reported: Mutex<HashMap<ServiceKey, ReportedFailure>>,
@@ -75,8 +77,8 @@ impl ApplyError {
 
 impl Writer {
     /// Returns a writer that has reported nothing.
-    pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
-        Self { client, metrics, reported: Mutex::default() }
+    pub(crate) fn new(client: Client, instance: &str, metrics: Arc<Metrics>) -> Self {
+        Self { client, instance: instance.to_owned(), metrics, reported: Mutex::default() }
     }
 
     /// Executes one action. `service` is the object of events; without it no event is written.
@@ -142,14 +144,14 @@ impl Writer {
         self.reported().remove(key);
     }
 
+    /// The parameters of server-side apply. The operator takes over fields that other field managers own.
+    fn apply_params(&self) -> PatchParams {
+        PatchParams::apply(&self.instance).force()
+    }
+
     fn reported(&self) -> MutexGuard<'_, HashMap<ServiceKey, ReportedFailure>> {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The parameters of server-side apply. The operator takes over fields that other field managers own.
-fn apply_params() -> PatchParams {
-    PatchParams::apply(akrobateo_core::FIELD_MANAGER).force()
 }
 
 /// Turns "not found" into success: an object that does not exist needs no write.

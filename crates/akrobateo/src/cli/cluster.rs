@@ -13,7 +13,7 @@ use super::error::CliError;
 use super::operator_config::merge_operator_config;
 use super::service_report::ServiceReport;
 use crate::call::{CallError, call};
-use crate::client::connect;
+use crate::client::{NAMESPACE_OUTSIDE, connect};
 use crate::decide::decide;
 use crate::error_chain::error_chain;
 use crate::kube_proxy::read_ip_mode;
@@ -38,21 +38,31 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Lists the objects that the operator watches and makes its decisions for each Service.
-    pub(super) async fn read(local: &OperatorConfig, matches: &ArgMatches) -> Result<Self, CliError> {
-        let (client, default_namespace) = connect(local).await?;
+    pub(super) async fn read(
+        local: &OperatorConfig,
+        operator_namespace: Option<&str>,
+        matches: &ArgMatches,
+    ) -> Result<Self, CliError> {
+        let (client, pod_namespace) = connect(local).await?;
         let metrics = Metrics::new();
-        let (config, own_namespace) = match find_operator(&client, &metrics).await {
-            Some(operator) => (operator.merge_config(matches)?, operator.namespace),
-            None => (local.clone(), default_namespace),
+        // In the operator's pod the environment variables of this command are those of the operator.
+        let is_in_pod = pod_namespace.is_some() && operator_namespace.is_none();
+        let operator = if is_in_pod {
+            None
+        } else {
+            find_operator(&client, operator_namespace.unwrap_or(NAMESPACE_OUTSIDE), &metrics).await
+        };
+        let config = match operator {
+            Some(operator) => operator.merge_config(matches)?,
+            None => local.clone(),
         };
         let ip_mode = match config.ip_mode() {
             Some(ip_mode) => ip_mode,
             None => detect_ip_mode(&client, &metrics).await,
         };
-        let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace, ip_mode);
+        let ResolvedConfig { proxies, defaults } = config.resolve(ip_mode);
         let (defaults, watched) = (Arc::new(defaults), config.watch_namespace());
-        let mut planner =
-            Planner::list(&client, watched, &proxies.placement, defaults.clone(), &metrics).await?;
+        let mut planner = Planner::list(&client, watched, &proxies, defaults.clone(), &metrics).await?;
         let now = Timestamp::now();
         let reports: Vec<_> = planner
             .resync()
@@ -72,7 +82,6 @@ impl Cluster {
 struct DeployedOperator {
     /// `namespace/name` of its Deployment.
     deployment: String,
-    namespace: String,
     container: Container,
 }
 
@@ -86,42 +95,46 @@ impl DeployedOperator {
     }
 
     fn from_deployment(deployment: Deployment) -> Option<Self> {
-        let namespace = deployment.namespace().unwrap_or_default();
-        let name = format!("{namespace}/{}", deployment.name_any());
+        let name = format!("{}/{}", deployment.namespace().unwrap_or_default(), deployment.name_any());
         let containers = deployment.spec?.template.spec?.containers;
         let container = containers.into_iter().find(|container| container.name == OPERATOR_CONTAINER)?;
-        Some(Self { deployment: name, namespace, container })
+        Some(Self { deployment: name, container })
     }
 }
 
-/// Finds the operator in the cluster. Without one, a warning says which configuration is used instead.
-async fn find_operator(client: &Client, metrics: &Metrics) -> Option<DeployedOperator> {
+/// Finds the operator in a namespace that only administrators write to: a Deployment elsewhere may be a forged one. Says
+/// which configuration is used.
+async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> Option<DeployedOperator> {
     const FALLBACK: &str = "using the flags and environment variables of this command";
-    let mut operators = match list_operators(client, metrics).await {
+    let mut operators = match list_operators(client, namespace, metrics).await {
         Ok(operators) => operators.into_iter(),
         Err(error) => {
             let error = error_chain(&error);
-            eprintln!("akrobateo: cannot read the Deployment of the operator, {FALLBACK}: {error}");
+            eprintln!(
+                "akrobateo: cannot read the Deployment of the operator in namespace {namespace}, {FALLBACK}: {error}"
+            );
             return None;
         }
     };
     let Some(operator) = operators.next() else {
-        eprintln!("akrobateo: found no Deployment with the label {OPERATOR_SELECTOR}, {FALLBACK}");
+        eprintln!(
+            "akrobateo: found no Deployment with the label {OPERATOR_SELECTOR} in namespace {namespace}, {FALLBACK}; \
+             --operator-namespace selects another namespace"
+        );
         return None;
     };
     let others: Vec<_> = operators.map(|other| other.deployment).collect();
-    if !others.is_empty() {
-        eprintln!(
-            "akrobateo: found several operators, using the configuration of Deployment {}; ignored: {}",
-            operator.deployment,
-            others.join(", ")
-        );
-    }
+    let ignored = if others.is_empty() { String::new() } else { format!("; ignored: {}", others.join(", ")) };
+    eprintln!("akrobateo: using the configuration of Deployment {}{ignored}", operator.deployment);
     Some(operator)
 }
 
-async fn list_operators(client: &Client, metrics: &Metrics) -> Result<Vec<DeployedOperator>, CallError> {
-    let api: Api<Deployment> = Api::all(client.clone());
+async fn list_operators(
+    client: &Client,
+    namespace: &str,
+    metrics: &Metrics,
+) -> Result<Vec<DeployedOperator>, CallError> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let params = ListParams::default().labels(OPERATOR_SELECTOR);
     let deployments = call(metrics, "list", api.list(&params)).await?;
     Ok(deployments.items.into_iter().filter_map(DeployedOperator::from_deployment).collect())
@@ -139,5 +152,35 @@ async fn detect_ip_mode(client: &Client, metrics: &Metrics) -> IpMode {
             );
             IpMode::Vip
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::scripted_api::scripted_api;
+
+    #[tokio::test]
+    async fn a_deployment_outside_the_namespace_of_the_operator_is_ignored() {
+        let (client, api) = scripted_api();
+        let deployment = |namespace: &str| {
+            let container = json!({ "name": "akrobateo", "image": namespace });
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {
+                    "name": "akrobateo", "namespace": namespace,
+                    "labels": { "app.kubernetes.io/name": "akrobateo" },
+                },
+                "spec": { "selector": {}, "template": { "spec": { "containers": [container] } } },
+            })
+        };
+        let server = tokio::spawn(api.serve_lists(vec![deployment("a-tenant"), deployment("kube-system")]));
+        let metrics = Metrics::new();
+        let operator = find_operator(&client, "kube-system", &metrics).await.unwrap();
+        assert_eq!(operator.deployment, "kube-system/akrobateo");
+        assert!(find_operator(&client, "elsewhere", &metrics).await.is_none());
+        server.abort();
     }
 }

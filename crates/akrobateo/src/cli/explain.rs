@@ -23,7 +23,7 @@ pub(super) struct Explanation {
     #[serde(flatten)]
     status: StatusRow,
     external_traffic_policy: Option<String>,
-    /// The workload that runs the proxies, for example `DaemonSet kube-system/akrobateo-default-web`.
+    /// The workload that runs the proxies, for example `DaemonSet akrobateo-proxies/akrobateo-default-web-ca4088a856`.
     proxies: Option<String>,
     /// The arguments of the proxies' container.
     arguments: Vec<String>,

@@ -12,7 +12,6 @@ use serde_json::Value;
 use super::error::CliError;
 use super::output;
 use crate::allocation::{Admission, HeldPorts, PortAllocations};
-use crate::client::NAMESPACE_OUTSIDE;
 use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::key::ServiceKey;
 use crate::settings::{OperatorConfig, ResolvedConfig};
@@ -31,7 +30,7 @@ pub(super) enum Format {
 /// Prints the workloads. Services without a workload are named on standard error; then the result is false.
 pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Result<bool, CliError> {
     let services = read_services(file)?;
-    let config = config.resolve(NAMESPACE_OUTSIDE, config.ip_mode().unwrap_or(IpMode::Vip));
+    let config = config.resolve(config.ip_mode().unwrap_or(IpMode::Vip));
     let mut output = String::new();
     let mut all_rendered = true;
     for service in services {
@@ -192,7 +191,9 @@ items:
         let Ok(Workload::DaemonSet(daemonset)) = default_workload(web) else { panic!("no DaemonSet") };
         let text = encode(daemonset.as_ref(), Format::Yaml).unwrap();
         assert!(text.starts_with("---\n"), "{text}");
-        for expected in ["kind: DaemonSet", "  namespace: kube-system", "  name: akrobateo-default-web"] {
+        for expected in
+            ["kind: DaemonSet", "  namespace: akrobateo-proxies", "  name: akrobateo-default-web-ca4088a856"]
+        {
             assert!(text.lines().any(|line| line == expected), "{expected:?} is not in\n{text}");
         }
         let decoded: Value = serde_saphyr::from_str(&text).unwrap();

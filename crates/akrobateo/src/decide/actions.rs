@@ -30,17 +30,19 @@ pub(crate) enum Action {
 /// Returns the writes in order. Addresses are published after their proxies exist, and removed before the proxies.
 pub(crate) fn plan_actions(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let status_actions = plan_status(state, decision, now);
+    let obsolete = state.obsolete_workloads.iter().cloned().map(Action::Delete);
     match &decision.proxy {
-        ProxyDecision::Unchanged => status_actions,
+        ProxyDecision::Unchanged => obsolete.chain(status_actions).collect(),
         ProxyDecision::Absent => status_actions.into_iter().chain(plan_deletion(state)).collect(),
         ProxyDecision::Present(desired) => {
-            plan_workload(state, desired).into_iter().chain(status_actions).collect()
+            obsolete.chain(plan_workload(state, desired)).chain(status_actions).collect()
         }
     }
 }
 
 fn plan_deletion(state: &ServiceState) -> Vec<Action> {
-    let mut actions: Vec<_> = state.workloads.iter().cloned().map(Action::Delete).collect();
+    let workloads = state.workloads.iter().chain(&state.obsolete_workloads);
+    let mut actions: Vec<_> = workloads.cloned().map(Action::Delete).collect();
     if state.service.is_some() && !actions.is_empty() {
         actions.push(event(Reason::DeletingLoadBalancer, "deleted the proxies"));
     }

@@ -64,6 +64,7 @@ impl Exposure {
     ) -> Self {
         let conflicts = (!allocation.conflicts.is_empty()).then(|| describe_conflicts(&allocation.conflicts));
         let failure = pod_failure(pods);
+        let failure_reason = failure.as_ref().map_or(Reason::ProxiesNotReady, |failure| failure.reason);
         let state = match (has_addresses, blocker) {
             (true, _) if conflicts.is_some() => State::PartlyExposed,
             (true, _) => State::Exposed,
@@ -75,7 +76,7 @@ impl Exposure {
             State::Exposed => (Reason::Exposed, None),
             State::PartlyExposed => (Reason::PartlyExposed, None),
             State::Blocked(blocker) => (blocker.reason(), Some(blocker.to_string())),
-            State::PodsFailing => (Reason::ProxiesNotReady, None),
+            State::PodsFailing => (failure_reason, None),
             State::Starting => {
                 let summary = "no proxy is ready yet; waiting for the proxy pods to become ready".to_owned();
                 (Reason::ProxiesNotReady, Some(summary))
@@ -84,9 +85,10 @@ impl Exposure {
         let warning = match state {
             State::Blocked(blocker) => Some(blocker.reason()),
             _ if conflicts.is_some() => Some(Reason::PortConflict),
-            _ if failure.is_some() => Some(Reason::ProxiesNotReady),
+            _ if failure.is_some() => Some(failure_reason),
             _ => client_address_warning.as_ref().map(|_| Reason::ClientAddressNotKept),
         };
+        let failure = failure.map(|failure| failure.message);
         let parts = [summary, conflicts, failure, client_address_warning];
         let message = parts.into_iter().flatten().collect::<Vec<_>>().join(". ");
         Self { reason, message, warning }

@@ -1,6 +1,5 @@
 //! The decision for one Service, from its current state. Pure: no I/O, no clock.
 
-use akrobateo_core::FIELD_MANAGER;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
@@ -55,7 +54,7 @@ pub(crate) fn decide(
     let without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
     let Some(service) = state.service.as_deref() else { return without_proxy(None) };
     match &state.admission {
-        None => without_proxy(owns_status(service).then(|| without_addresses(None))),
+        None => without_proxy(owns_status(&config.instance, service).then(|| without_addresses(None))),
         Some(Admission::Rejected(error)) => decide_rejected(defaults, state, service, error, now),
         Some(Admission::Accepted(_, allocation)) if allocation.no_node_left => {
             without_proxy(Some(without_addresses(Some(Exposure::conflicting(allocation)))))
@@ -66,10 +65,10 @@ pub(crate) fn decide(
     }
 }
 
-/// Returns true if Akrobateo wrote the status. The addresses of other controllers must stay.
-fn owns_status(service: &Service) -> bool {
+/// Returns true if this operator wrote the status. The addresses of other controllers must stay.
+fn owns_status(instance: &str, service: &Service) -> bool {
     service.metadata.managed_fields.iter().flatten().any(|entry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.as_deref() == Some("status")
+        entry.manager.as_deref() == Some(instance) && entry.subresource.as_deref() == Some("status")
     })
 }
 
@@ -112,9 +111,10 @@ fn decide_accepted(
     allocation: &Allocation,
     now: Timestamp,
 ) -> Decision {
-    let may_answer =
-        |node: &NodeInfo| !spec.is_traffic_policy_local || state.endpoint_nodes.contains(&node.name);
     let may_run_proxy = |node: &NodeInfo| allocation.allows(spec, node);
+    let may_answer = |node: &NodeInfo| {
+        may_run_proxy(node) && (!spec.is_traffic_policy_local || state.endpoint_nodes.contains(&node.name))
+    };
     let selected = select_nodes(
         service,
         &AddressInputs {

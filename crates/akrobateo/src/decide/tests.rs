@@ -1,5 +1,6 @@
 //! Decisions for a whole Service and the writes that follow from them.
 
+mod bounds;
 mod drift;
 mod messages;
 

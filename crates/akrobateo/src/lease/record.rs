@@ -10,6 +10,9 @@ use tokio::time::Instant;
 /// The time that other replicas wait after a renewal that they observed.
 pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 
+/// The annotation with the `--lb-namespace` of the last leader.
+const PLACEMENT: &str = "akrobateo.io/lb-namespace";
+
 /// The Lease as this replica last saw it change.
 ///
 /// Replicas compare the age of an observation by their own clock, because the clocks of machines differ.
@@ -77,6 +80,18 @@ pub(super) fn with_holder(lease: &Lease, identity: &str, now: Timestamp) -> Leas
         ..previous
     };
     Lease { spec: Some(spec), ..lease.clone() }
+}
+
+/// Returns the Lease with the place of the proxies, which an operator with other settings reads before it starts.
+pub(super) fn with_placement(mut lease: Lease, placement: &str) -> Lease {
+    let annotations = lease.metadata.annotations.get_or_insert_default();
+    annotations.insert(PLACEMENT.to_owned(), placement.to_owned());
+    lease
+}
+
+/// Returns the place of the proxies that the last leader created.
+pub(super) fn placement(lease: &Lease) -> Option<&str> {
+    lease.metadata.annotations.as_ref()?.get(PLACEMENT).map(String::as_str)
 }
 
 /// Returns the Lease without a holder, so that another replica can take it at once.

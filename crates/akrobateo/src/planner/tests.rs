@@ -1,5 +1,7 @@
 //! The planner and its watches against a scripted API server, with a paused clock.
 
+mod forged_objects;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +11,7 @@ use serde_json::{Value, json, to_value};
 use tokio::time::timeout;
 
 use super::Planner;
-use crate::decide::Placement;
-use crate::decide::fixtures::{defaults, key, node, service};
+use crate::decide::fixtures::{defaults, key, node, proxy_config, service};
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api, status};
@@ -43,8 +44,7 @@ struct Fixture {
 /// A planner that has listed the Service `default/web` and the node `a`, and has handled all triggers of the lists.
 async fn synced_planner() -> Fixture {
     let (client, mut api) = scripted_api();
-    let placement = Placement::Shared("kube-system".to_owned());
-    let mut planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &Metrics::new());
+    let mut planner = Planner::watch(&client, None, &proxy_config(), Arc::new(defaults()), &Metrics::new());
     let (mut service_watch, mut node_watch) = (None, None);
     while service_watch.is_none() || node_watch.is_none() {
         let request = api.next_request_to(&[SERVICES, NODES]).await;
@@ -156,8 +156,8 @@ async fn new_annotation_and_deletion_of_a_service_allocate_ports_again() {
 #[tokio::test(start_paused = true)]
 async fn failed_list_is_counted_and_repeated() {
     let (client, mut api) = scripted_api();
-    let (metrics, placement) = (Metrics::new(), Placement::Shared("kube-system".to_owned()));
-    let planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &metrics);
+    let metrics = Metrics::new();
+    let planner = Planner::watch(&client, None, &proxy_config(), Arc::new(defaults()), &metrics);
     api.next_request_to(&[NODES]).await.answer_error(429, "TooManyRequests");
     api.next_request_to(&[NODES]).await.answer_error(503, "ServiceUnavailable");
     assert!(timeout(Duration::from_millis(1), planner.wait_synced()).await.is_err());
@@ -170,9 +170,9 @@ async fn failed_list_is_counted_and_repeated() {
 #[tokio::test(start_paused = true)]
 async fn failed_list_of_a_command_names_the_kind() {
     let (client, mut api) = scripted_api();
-    let (metrics, placement) = (Metrics::new(), Placement::Shared("kube-system".to_owned()));
+    let metrics = Metrics::new();
     let listed = tokio::spawn(async move {
-        Planner::list(&client, None, &placement, Arc::new(defaults()), &metrics).await.map(drop)
+        Planner::list(&client, None, &proxy_config(), Arc::new(defaults()), &metrics).await.map(drop)
     });
     api.next_request_to(&[NODES]).await.answer_error(403, "Forbidden");
     let error = listed.await.unwrap().unwrap_err();

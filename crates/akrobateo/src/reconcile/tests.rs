@@ -7,20 +7,20 @@ use http::Method;
 use super::{Context, reconcile};
 use crate::allocation::{HeldPorts, PortAllocations};
 use crate::apply::{ApplyError, Writer};
-use crate::decide::fixtures::{at, defaults, key, proxy_config, service};
+use crate::decide::fixtures::{INSTANCE, at, defaults, key, proxy_config, service};
 use crate::decide::{Action, ServiceState, Workload, decide, plan_actions};
 use crate::metrics::Metrics;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
-const DAEMONSETS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/";
+const DAEMONSETS: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets/";
 const STATUS: &str = "/api/v1/namespaces/default/services/web/status";
 
 fn context() -> (Context, ScriptedApi) {
     let (client, api) = scripted_api();
     let metrics = Metrics::new();
     let context = Context {
-        writer: Writer::new(client, metrics.clone()),
+        writer: Writer::new(client, INSTANCE, metrics.clone()),
         proxy_config: proxy_config(),
         defaults: Arc::new(defaults()),
         metrics,

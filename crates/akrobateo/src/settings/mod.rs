@@ -1,5 +1,6 @@
 //! The operator's configuration: its flags and their environment variables. Pure.
 
+mod lists;
 mod values;
 
 use std::net::SocketAddr;
@@ -10,12 +11,15 @@ use k8s_openapi::api::core::v1::Toleration;
 
 use crate::address_type::AddressType;
 use crate::decide::{Placement, ProxyConfig};
-use crate::spec::{IpMode, PortSet, Requirement, ServiceDefaults, WorkloadKind};
+use crate::spec::{IpMode, PortSet, Requirement, ServiceBounds, ServiceDefaults, WorkloadKind};
 use crate::spec::{parse_node_selector, parse_tolerations};
-use values::{image, namespace_or_empty, placement, socket_address};
+use lists::{FormerPlacements, PriorityClasses};
+use values::{image, instance, namespace_or_empty, placement, priority_class, socket_address};
 
 /// The proxies' image of the same version as this operator.
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
+/// The namespace that the manifests and the chart create for the proxies.
+const DEFAULT_LB_NAMESPACE: &str = "akrobateo-proxies";
 /// The ports that a node needs: SSH, BGP, etcd, the API server, and the daemons of Kubernetes.
 const DEFAULT_RESERVED_PORTS: &str = "22,179,2379-2380,6443,10248-10250,10256-10259";
 
@@ -29,10 +33,18 @@ pub struct OperatorConfig {
     #[arg(long, env = "WATCH_NAMESPACE", value_name = "NAMESPACE", default_value = "", value_parser = namespace_or_empty)]
     watch_namespace: String,
 
-    /// Namespace in which the proxies run, or @service for the namespace of each Service [default: the operator's
-    /// namespace; kube-system outside a cluster]
-    #[arg(long, env = "LB_NAMESPACE", value_name = "NAMESPACE|@service", value_parser = placement)]
-    lb_namespace: Option<Placement>,
+    /// Namespace in which the proxies run, or @service for the namespace of each Service
+    #[arg(long, env = "LB_NAMESPACE", value_name = "NAMESPACE|@service", default_value = DEFAULT_LB_NAMESPACE, value_parser = placement)]
+    lb_namespace: Placement,
+
+    /// Earlier values of --lb-namespace, comma-separated; the operator deletes the proxies there [default: none]
+    #[arg(long, env = "FORMER_LB_NAMESPACES", value_name = "NAMESPACES", default_value = "")]
+    former_lb_namespaces: FormerPlacements,
+
+    /// Name of this operator in its labels, field manager and Lease; operators with different names ignore each other's
+    /// proxies
+    #[arg(long, env = "INSTANCE", value_name = "NAME", default_value = akrobateo_core::DEFAULT_INSTANCE, value_parser = instance)]
+    instance: String,
 
     /// Container image of the proxies
     #[arg(long, env = "LB_IMAGE", value_name = "IMAGE", default_value = DEFAULT_LB_IMAGE, value_parser = image)]
@@ -60,13 +72,18 @@ pub struct OperatorConfig {
     #[arg(long, env = "IP_MODE", value_name = "MODE", default_value = "auto")]
     ip_mode: IpModeSetting,
 
-    /// Label selector for the nodes that may run proxies, in kubectl's syntax [default: all nodes]
+    /// Label selector for the nodes that may run proxies, in kubectl's syntax; annotations can only narrow it [default:
+    /// all nodes]
     #[arg(long, env = "NODE_SELECTOR", value_name = "SELECTOR", default_value = "")]
     node_selector: NodeSelector,
 
     /// Tolerations of the proxy pods, as a JSON or YAML list [default: none]
     #[arg(long, env = "TOLERATIONS", value_name = "LIST", default_value = "")]
     tolerations: Tolerations,
+
+    /// Tolerations that annotations may use besides those of --tolerations, as a JSON or YAML list [default: none]
+    #[arg(long, env = "ALLOWED_TOLERATIONS", value_name = "LIST", default_value = "")]
+    allowed_tolerations: Tolerations,
 
     /// Kind of workload that runs the proxies of a Service: DaemonSet or Deployment
     #[arg(long, env = "WORKLOAD", value_name = "KIND", default_value = "DaemonSet")]
@@ -76,9 +93,17 @@ pub struct OperatorConfig {
     #[arg(long, env = "REPLICAS", value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
     replicas: u16,
 
-    /// Name of the priority class of the proxy pods
-    #[arg(long, env = "PRIORITY_CLASS", value_name = "NAME", default_value = "system-node-critical")]
+    /// Name of the priority class of the proxy pods; empty for none
+    #[arg(long, env = "PRIORITY_CLASS", value_name = "NAME", default_value = "akrobateo-proxy", value_parser = priority_class)]
     priority_class: String,
+
+    /// Names of priority classes that annotations may use besides --priority-class, comma-separated [default: none]
+    #[arg(long, env = "ALLOWED_PRIORITY_CLASSES", value_name = "NAMES", default_value = "")]
+    allowed_priority_classes: PriorityClasses,
+
+    /// Most ports of a Service, from 1 to 1000
+    #[arg(long, env = "MAX_PORTS", value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    max_ports: u16,
 
     /// IP address and TCP port of the HTTP server for /healthz, /readyz and /metrics
     #[arg(long, env = "HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "[::]:8080", value_parser = socket_address)]
@@ -155,13 +180,13 @@ impl OperatorConfig {
         }
     }
 
-    /// Resolves the values that depend on the cluster. The proxies run in `own_namespace`, the namespace of the
-    /// operator, unless `--lb-namespace` is set.
-    pub(crate) fn resolve(&self, own_namespace: &str, ip_mode: IpMode) -> ResolvedConfig {
-        let shared = || Placement::Shared(own_namespace.to_owned());
+    /// Resolves the values that depend on the cluster.
+    pub(crate) fn resolve(&self, ip_mode: IpMode) -> ResolvedConfig {
         ResolvedConfig {
             proxies: ProxyConfig {
-                placement: self.lb_namespace.clone().unwrap_or_else(shared),
+                instance: self.instance.clone(),
+                placement: self.lb_namespace.clone(),
+                former_placements: self.former_lb_namespaces.0.clone(),
                 image: self.lb_image.clone(),
             },
             defaults: ServiceDefaults {
@@ -174,6 +199,11 @@ impl OperatorConfig {
                 ip_mode,
                 priority_class: self.priority_class.clone(),
                 reserved_ports: self.reserved_ports.clone(),
+                bounds: ServiceBounds {
+                    tolerations: self.allowed_tolerations.0.clone(),
+                    priority_classes: self.allowed_priority_classes.0.clone(),
+                    max_ports: self.max_ports,
+                },
             },
         }
     }
@@ -197,14 +227,28 @@ mod tests {
     }
 
     #[test]
-    fn lb_namespace_overrides_the_namespace_of_the_operator() {
+    fn proxies_have_a_namespace_of_their_own_by_default() {
         let placement = |args: &[&str]| {
             let config = parse(args).unwrap();
-            config.resolve("own", IpMode::Vip).proxies.placement.to_string()
+            config.resolve(IpMode::Vip).proxies.placement.to_string()
         };
-        assert_eq!(placement(&[]), "own");
+        assert_eq!(placement(&[]), "akrobateo-proxies");
         assert_eq!(placement(&["--lb-namespace=proxies"]), "proxies");
         assert_eq!(placement(&["--lb-namespace=@service"]), "@service");
+    }
+
+    #[test]
+    fn lists_of_namespaces_and_priority_classes_are_comma_separated() {
+        let config =
+            parse(&["--former-lb-namespaces=kube-system, @service", "--allowed-priority-classes=a,b"])
+                .unwrap();
+        let ResolvedConfig { proxies, defaults } = config.resolve(IpMode::Vip);
+        let former: Vec<_> = proxies.former_placements.iter().map(ToString::to_string).collect();
+        assert_eq!(former, ["kube-system", "@service"]);
+        assert_eq!(defaults.bounds.priority_classes, ["a", "b"]);
+        let ResolvedConfig { proxies, defaults } = parse(&[]).unwrap().resolve(IpMode::Vip);
+        assert_eq!(proxies.former_placements, []);
+        assert!(defaults.bounds.priority_classes.is_empty() && defaults.bounds.tolerations.is_empty());
     }
 
     #[test]
@@ -234,6 +278,13 @@ mod tests {
             ("--watch-namespace=Shop", "lower-case"),
             ("--lb-namespace=", "lower-case"),
             ("--lb-namespace=a_b", "@service"),
+            ("--former-lb-namespaces=a_b", "@service"),
+            ("--instance=Lb", "lower-case"),
+            ("--instance=a-name-of-21-letters-x", "1 to 20"),
+            ("--allowed-tolerations={", "list of tolerations"),
+            ("--allowed-priority-classes=a_b", "PriorityClass"),
+            ("--priority-class=a_b", "PriorityClass"),
+            ("--max-ports=0", "1..=1000"),
             ("--lb-image=", "expected an image"),
             ("--reserved-ports=ssh", "65535"),
             ("--reserved-ports=9-3", "range"),

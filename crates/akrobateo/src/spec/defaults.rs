@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Toleration;
 
+use super::bounds::ServiceBounds;
 use super::ip_mode::IpMode;
 use super::node_selector::Requirement;
 use super::port_set::PortSet;
@@ -13,6 +14,7 @@ use crate::address_type::AddressType;
 pub(crate) struct ServiceDefaults {
     /// True if Services without a loadBalancerClass are eligible.
     pub(crate) default_class: bool,
+    /// The administrator's node selector, which each Service's own selector narrows.
     pub(crate) requirements: Vec<Requirement>,
     pub(crate) tolerations: Vec<Toleration>,
     pub(crate) workload: WorkloadKind,
@@ -20,6 +22,8 @@ pub(crate) struct ServiceDefaults {
     pub(crate) address_types: Vec<AddressType>,
     /// The ipMode, with `auto` already resolved for this cluster.
     pub(crate) ip_mode: IpMode,
+    /// The priority class; empty for none.
     pub(crate) priority_class: String,
     pub(crate) reserved_ports: PortSet,
+    pub(crate) bounds: ServiceBounds,
 }

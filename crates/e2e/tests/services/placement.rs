@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use akrobateo_core::annotations::{ADDRESS_TYPES, REPLICAS, TOLERATIONS, WORKLOAD};
+use akrobateo_core::annotations::{ADDRESS_TYPES, REPLICAS, WORKLOAD};
 use e2e::{Failure, ensure_eq, eventually, exposed_service_test, service, test};
 
 #[tokio::test]
@@ -18,10 +18,9 @@ async fn proxies_run_on_the_selected_nodes_and_without_a_selector_on_all() -> Re
         namespace
             .expose_on(&all_nodes.clone().on_nodes(&[&first_node.name]), slice::from_ref(first_node))
             .await?;
-        let tolerations = "[{key: dedicated, operator: Exists}]";
-        let tolerating =
-            all_nodes.clone().on_nodes(&[&second_node.name]).annotation(TOLERATIONS, tolerations);
-        namespace.expose_on(&tolerating, slice::from_ref(second_node)).await?;
+        namespace
+            .expose_on(&all_nodes.clone().on_nodes(&[&second_node.name]), slice::from_ref(second_node))
+            .await?;
         namespace.expose(&all_nodes).await.map(drop)
     })
     .await
