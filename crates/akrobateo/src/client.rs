@@ -13,14 +13,14 @@ pub enum ConnectError {
     Kubeconfig(#[from] kube::config::KubeconfigError),
     /// There is neither a kubeconfig nor a ServiceAccount of a pod.
     #[error("found neither a kubeconfig nor the ServiceAccount of a pod; --kubeconfig names a kubeconfig")]
-    Infer(#[from] kube::config::InferConfigError),
+    ConfigNotFound(#[from] kube::config::InferConfigError),
     /// The configuration is invalid, for example its certificates.
     #[error("cannot create a client from the kubeconfig or ServiceAccount; check its server and credentials")]
     Client(#[from] kube::Error),
 }
 
 /// The namespace of an operator outside a pod, and by default of the one in the cluster.
-pub(crate) const NAMESPACE_OUTSIDE: &str = "kube-system";
+pub(crate) const NAMESPACE_OUTSIDE_CLUSTER: &str = "kube-system";
 
 /// Returns a client and, in a pod, the pod's namespace. Sends no request.
 pub(crate) async fn connect(
@@ -43,8 +43,8 @@ pub(crate) async fn connect(
     Ok((client_without_retries(config)?, own_namespace))
 }
 
-/// Returns a client that sends each request once. The queue retries with its own backoff: up to 15 retries of kube on
-/// 429, 503 and 504 would not fit into the deadline of a request.
+/// Returns a client that sends each request once. By default kube retries up to 15 times after 429, 503 and 504, which
+/// takes longer than the deadline of a request. The queue retries with its own backoff instead.
 fn client_without_retries(mut config: Config) -> kube::Result<Client> {
     config.default_retry = false;
     Client::try_from(config)
@@ -78,7 +78,7 @@ mod tests {
         assert!(answer.is_err());
         assert!(
             start.elapsed() < Duration::from_secs(20),
-            "waited as Retry-After asks: {:?}",
+            "the client waited for Retry-After: {:?}",
             start.elapsed()
         );
     }

@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 /// Length of a digest, in hexadecimal digits.
-const LEN: usize = 10;
+const DIGEST_LEN: usize = 10;
 
 /// Returns the first digits of the text's SHA-256: the same in every version and on every machine.
 ///
-/// 40 bits are enough to tell apart the objects of one cluster, and not meant to resist a deliberate collision.
+/// 40 bits are enough to distinguish the objects of one cluster, but not to resist a deliberate collision.
 #[must_use]
 pub fn digest(text: &str) -> String {
-    digest_of_length(text, LEN)
+    digest_of_length(text, DIGEST_LEN)
 }
 
 /// Returns the first `length` digits of the text's SHA-256, for texts whose author may look for a collision.

@@ -3,8 +3,8 @@
 use crate::digest::{digest, digest_of_length};
 use crate::dns1123::MAX_LABEL_LEN;
 
-/// Longest name, in bytes: it is also the value of a label and the host name of pods.
-const MAX_LEN: usize = MAX_LABEL_LEN;
+/// The maximum length of a name, in bytes. The name is also the value of a label and the host name of pods.
+const MAX_NAME_LEN: usize = MAX_LABEL_LEN;
 
 /// Length of the digest in a name that is truncated, in hexadecimal digits.
 ///
@@ -29,10 +29,10 @@ pub fn proxy_in_service_namespace(instance: &str, service: &str) -> String {
 
 fn with_digest(readable: &str, identity: &str) -> String {
     let short = format!("{readable}-{}", digest(identity));
-    if short.len() <= MAX_LEN {
+    if short.len() <= MAX_NAME_LEN {
         return short;
     }
-    let prefix: String = readable.chars().take(MAX_LEN - LONG_DIGEST_LEN - 1).collect();
+    let prefix: String = readable.chars().take(MAX_NAME_LEN - LONG_DIGEST_LEN - 1).collect();
     format!("{}-{}", prefix.trim_end_matches('-'), digest_of_length(identity, LONG_DIGEST_LEN))
 }
 
@@ -73,7 +73,7 @@ mod tests {
         let names = [("default", &long), (&"n".repeat(63), &long), ("other", &long)]
             .map(|(namespace, service)| proxy(INSTANCE, namespace, service));
         for name in &names {
-            assert!(name.len() <= MAX_LEN, "{name}");
+            assert!(name.len() <= MAX_NAME_LEN, "{name}");
         }
         assert_ne!(names[0], names[2]);
         // A prefix that ends with a hyphen must not give two hyphens in a row.
@@ -81,6 +81,6 @@ mod tests {
             let hyphen_at_end = format!("{}-{}", "x".repeat(length), "y".repeat(29));
             assert!(!proxy(INSTANCE, "default", &hyphen_at_end).contains("--"), "{length}");
         }
-        assert!(proxy_in_service_namespace(INSTANCE, &long).len() <= MAX_LEN);
+        assert!(proxy_in_service_namespace(INSTANCE, &long).len() <= MAX_NAME_LEN);
     }
 }

@@ -16,12 +16,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::watch_spec::{Trigger, WatchSpec};
 use crate::metrics::{Metrics, WatchLabels};
 
-/// The timeout of one watch request, in seconds. The next request continues where it ended.
+/// The timeout of one watch request, in seconds. The next request continues where the previous one ended.
 ///
-/// If the API server's machine loses power, the connection dies silently. The watch notices that 5 s after this timeout.
+/// If the API server's machine loses power, the connection dies silently. The watch notices the dead connection 5 s
+/// after this timeout.
 const WATCH_TIMEOUT_SECONDS: u32 = 60;
 
-/// The task of a watch has ended. Only a panic or the end of the runtime can cause it.
+/// The task of a watch has ended. Only a panic or the end of the runtime can end the task.
 #[derive(Debug, thiserror::Error)]
 #[error("the task of a watch has ended; restart the operator and report this fault")]
 pub struct WatchEnded;
@@ -63,7 +64,7 @@ where
     store
 }
 
-/// Returns the trigger for an event. Logs and counts errors, after which the watch tries again.
+/// Returns the trigger for an event. Logs and counts an error; the watch then tries again.
 fn on_event<K>(
     event: watcher::Result<Event<K>>,
     trigger: &dyn Fn(&K) -> Option<Trigger>,
@@ -77,7 +78,7 @@ where
         Ok(Event::Apply(object) | Event::Delete(object)) => trigger(&object),
         // The store keeps its old content until the list is complete.
         Ok(Event::Init | Event::InitApply(_)) => None,
-        Ok(Event::InitDone) => Some(Trigger::All),
+        Ok(Event::InitDone) => Some(Trigger::ListCompleted),
         Err(error) => {
             let kind = K::kind(&K::DynamicType::default()).into_owned();
             tracing::warn!(

@@ -52,7 +52,7 @@ impl Stores {
         }
     }
 
-    /// Fills the same stores with one list request each.
+    /// Fills each store with one list request, and watches nothing.
     pub(crate) async fn list(
         client: &Client,
         watch_namespace: Option<&str>,

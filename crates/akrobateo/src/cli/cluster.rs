@@ -13,7 +13,7 @@ use super::error::CliError;
 use super::operator_config::merge_operator_config;
 use super::service_report::ServiceReport;
 use crate::call::{CallError, call};
-use crate::client::{NAMESPACE_OUTSIDE, connect};
+use crate::client::{NAMESPACE_OUTSIDE_CLUSTER, connect};
 use crate::decide::decide;
 use crate::error_chain::error_chain;
 use crate::kube_proxy::read_ip_mode;
@@ -28,7 +28,7 @@ const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
 /// The name of the operator's container in `deploy/` and in the Helm chart.
 const OPERATOR_CONTAINER: &str = "akrobateo";
 
-/// All Services, nodes and decisions, as the operator in the cluster has them.
+/// All Services and nodes, with the decisions of the operator in the cluster.
 pub(super) struct Cluster {
     pub(super) reports: Vec<ServiceReport>,
     pub(super) nodes: Arc<Vec<NodeInfo>>,
@@ -37,7 +37,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Lists the objects that the operator watches and makes its decisions for each Service.
+    /// Lists the objects that the operator watches, and makes the operator's decision for each Service.
     pub(super) async fn read(
         local: &OperatorConfig,
         operator_namespace: Option<&str>,
@@ -50,7 +50,7 @@ impl Cluster {
         let operator = if is_in_pod {
             None
         } else {
-            find_operator(&client, operator_namespace.unwrap_or(NAMESPACE_OUTSIDE), &metrics).await
+            find_operator(&client, operator_namespace.unwrap_or(NAMESPACE_OUTSIDE_CLUSTER), &metrics).await
         };
         let config = match operator {
             Some(operator) => operator.merge_config(matches)?,
@@ -86,7 +86,7 @@ struct DeployedOperator {
 }
 
 impl DeployedOperator {
-    /// Returns the operator's configuration with the local flags on top.
+    /// Returns the operator's configuration; the local flags override it.
     fn merge_config(&self, local: &ArgMatches) -> Result<OperatorConfig, CliError> {
         merge_operator_config(local, &self.container).map_err(|error| CliError::OperatorConfig {
             deployment: self.deployment.clone(),
@@ -140,8 +140,8 @@ async fn list_operators(
     Ok(deployments.items.into_iter().filter_map(DeployedOperator::from_deployment).collect())
 }
 
-/// Detects what `--ip-mode auto` stands for. Users may lack permission to read the configuration of kube-proxy. Most
-/// clusters have VIP, so this is the fallback.
+/// Detects the ipMode for `--ip-mode auto`. If the user lacks permission to read the configuration of kube-proxy, the
+/// result is VIP, which is right for most clusters.
 async fn detect_ip_mode(client: &Client, metrics: &Metrics) -> IpMode {
     match read_ip_mode(client, metrics).await {
         Ok(ip_mode) => ip_mode,

@@ -12,7 +12,7 @@ use super::tolerations;
 use super::workload_spec::{WorkloadKind, WorkloadSpec};
 use crate::address_type::AddressType;
 
-/// Most replicas of a Deployment; each needs a node of its own.
+/// The maximum number of replicas of a Deployment. Each replica needs a node of its own.
 const MAX_REPLICAS: u16 = 1000;
 
 /// Returns the requirements of the annotation and those of the administrator: a node must match both.
@@ -24,7 +24,7 @@ pub(super) fn node_selector(
         service,
         annotations::NODE_SELECTOR,
         &Vec::new(),
-        node_selector::ALLOWED,
+        node_selector::ALLOWED_VALUES,
         node_selector::parse,
     )?;
     let own = own.into_iter().filter(|requirement| !defaults.requirements.contains(requirement));
@@ -40,7 +40,7 @@ pub(super) fn tolerations(
         service,
         name,
         &defaults.tolerations,
-        tolerations::ALLOWED,
+        tolerations::ALLOWED_VALUES,
         tolerations::parse,
     )?;
     let bounds: Vec<_> = defaults.tolerations.iter().chain(&defaults.bounds.tolerations).cloned().collect();
@@ -103,7 +103,8 @@ pub(super) fn address_types(
     )
 }
 
-/// Returns the ipMode, which in userspace is always Proxy: with VIP kube-proxy would answer instead of the proxies.
+/// Returns the ipMode. In userspace the ipMode is always Proxy, because with VIP kube-proxy would answer instead of the
+/// proxies.
 pub(super) fn ip_mode(
     service: &Service,
     defaults: &ServiceDefaults,

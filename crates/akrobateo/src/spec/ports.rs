@@ -56,7 +56,7 @@ fn protocol_and_number(port: &ServicePort) -> Result<(Protocol, NonZeroU16), Str
     Ok((protocol, number.ok_or_else(error)?))
 }
 
-/// Returns the source ranges. The API server accepts spaces around them, and addresses with host bits.
+/// Returns the source ranges. The API server accepts spaces around a range, and an address with host bits.
 fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNet>, String> {
     let error = |text: &str| {
         format!(
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_source_range_is_named() {
+    fn the_error_names_an_invalid_source_range() {
         let service = service("web").tcp(80).source_ranges(&["anywhere"]).build();
         assert!(proxy_args(&service).unwrap_err().to_string().contains("\"anywhere\""));
     }

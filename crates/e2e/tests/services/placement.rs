@@ -42,8 +42,9 @@ async fn workload_annotation_replaces_the_daemonset_with_a_deployment_and_back()
     exposed_service_test(
         |port| service("web").tcp(port).udp(port).ip_mode_proxy(),
         async |namespace, web| {
-            let deployed = web.clone().annotation(WORKLOAD, "Deployment").annotation(REPLICAS, "2");
-            namespace.apply(&deployed).await?;
+            let service_with_deployment =
+                web.clone().annotation(WORKLOAD, "Deployment").annotation(REPLICAS, "2");
+            namespace.apply(&service_with_deployment).await?;
             let nodes = eventually("two nodes have a proxy, and there is no DaemonSet", async || {
                 ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&web).await?.len(), &0)?;
                 let pod_ips = namespace.proxy_pod_ips(&web).await?;
@@ -52,7 +53,7 @@ async fn workload_annotation_replaces_the_daemonset_with_a_deployment_and_back()
                 Ok(nodes.filter(|node| pod_ips.contains_key(&node.name)).collect::<Vec<_>>())
             })
             .await?;
-            namespace.wait_exposed_on(&deployed, &nodes).await?;
+            namespace.wait_exposed_on(&service_with_deployment, &nodes).await?;
             namespace.expose(&web).await?;
             eventually("there is no Deployment", async || {
                 ensure_eq("number of Deployments", &namespace.list_deployments(&web).await?.len(), &0)
