@@ -109,6 +109,11 @@ impl ProxyStores {
         Ok(())
     }
 
+    /// Returns true if the proxies are in the namespaces of their Services, where tenants can write to them.
+    pub(super) fn is_in_service_namespaces(&self) -> bool {
+        self.placement == Placement::ServiceNamespace
+    }
+
     /// Returns the workloads of a Service that this operator applied.
     pub(super) fn workloads(&self, key: &ServiceKey) -> Vec<Workload> {
         let daemonsets = self.daemonsets.state_filter(|daemonset| self.is_workload_of(key, daemonset));

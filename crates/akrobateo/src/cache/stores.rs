@@ -12,6 +12,7 @@ use super::list::{ListError, list_into_store};
 use super::proxy_stores::{ProxySource, ProxyStores};
 use super::reflector::{TriggerSender, WatchEnded, spawn_reflector, watch_config};
 use super::scope::service_api;
+use super::trust::held_by_running_pods;
 use super::watch_spec::{self, SERVICE_NAME_LABEL};
 use crate::allocation::HeldPorts;
 use crate::decide::{ProxyConfig, Workload};
@@ -128,6 +129,10 @@ impl Stores {
     pub(crate) fn held_ports(&self, key: &ServiceKey) -> HeldPorts {
         let (workloads, _) = self.workloads(key, self.service(key).as_deref());
         let pods = self.pods(key, &workloads);
+        if self.proxies.first().is_some_and(ProxyStores::is_in_service_namespaces) {
+            let (ports, nodes) = held_by_running_pods(&pods);
+            return HeldPorts { ports, nodes };
+        }
         let nodes = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
         let ports = workloads.iter().flat_map(Workload::host_ports).collect();
         HeldPorts { ports, nodes: nodes.collect() }

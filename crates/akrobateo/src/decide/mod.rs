@@ -25,7 +25,7 @@ pub(crate) use addresses::{is_published, published_addresses};
 pub(crate) use decision::{Decision, ProxyDecision, decide};
 pub(crate) use drift::{is_applied_by, relevant_managed_fields};
 pub(crate) use missing_pods::MissingPods;
-pub(crate) use pod_status::{has_ready_pod, runs_on};
+pub(crate) use pod_status::{has_ready_pod, host_ports, runs_on};
 pub(crate) use proxy_config::{Placement, ProxiesElsewhere, ProxyConfig};
 pub(crate) use service_state::ServiceState;
 pub(crate) use workload::Workload;

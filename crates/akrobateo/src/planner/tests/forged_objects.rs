@@ -180,6 +180,23 @@ async fn proxies_in_a_former_namespace_are_deleted_before_new_ones_are_made() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_forged_workload_in_the_service_namespace_takes_no_port_that_no_running_pod_has() {
+    let owner =
+        json!({ "apiVersion": "v1", "kind": "Service", "name": "x", "uid": "uid-of-x", "controller": true });
+    let mut deployment = forged_deployment(&forged_metadata("trap", "evil", "evil", "x"), &[80, 443]);
+    deployment["metadata"]["ownerReferences"] = json!([owner]);
+    deployment["metadata"]["annotations"] = json!({ "akrobateo.io/service-uid": "uid-of-x" });
+    let replica_set = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "trap-1", "uid": "forged", "controller": true,
+    });
+    let mut pod = forged_pod(forged_metadata("pod", "evil", "evil", "x"), "a", Some(replica_set));
+    pod["metadata"]["labels"]["pod-template-hash"] = json!("1");
+    pod["status"]["phase"] = json!("Running");
+    let objects = vec![rejected_service_of_tenant(), deployment, pod];
+    assert_undisturbed(&state_among(Placement::ServiceNamespace, objects).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_workload_in_another_namespace_is_no_workload_of_the_service() {
     let forged = forged_deployment(&forged_metadata("trap", "evil", "default", "web"), &[80]);
     assert_undisturbed(&state_among(shared(), vec![forged.clone()]).await);
