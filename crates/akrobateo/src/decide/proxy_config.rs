@@ -23,7 +23,7 @@ pub(crate) enum Placement {
     ServiceNamespace,
 }
 
-/// The proxies were in another place, and nobody told the operator to delete them there.
+/// The proxies were in another place, and no flag tells the operator to delete them there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "--lb-namespace is {current}, but this operator's proxies are in {recorded} and still hold their ports; nothing was \

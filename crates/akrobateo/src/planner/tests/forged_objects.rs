@@ -1,4 +1,4 @@
-//! Forged objects: the operator ignores workloads and pods that it did not create, whatever their labels say.
+//! Forged objects: the operator ignores workloads and pods that it did not create, also if their labels are right.
 
 use serde_json::{Value, json, to_value};
 
