@@ -16,7 +16,7 @@ pub enum Command {
     /// Switches IPv6 forwarding on and exits; for a privileged init container.
     EnableIpv6Forwarding,
     /// Keeps the pod running and does nothing else, so that the pod's hostPorts stay reserved.
-    Reserve,
+    ReserveHostPorts,
     /// Prints [`help`].
     Help,
     /// Prints name and version.
@@ -78,7 +78,12 @@ impl Command {
                     );
                 }
                 Arg::Value(word) if word == RESERVE => {
-                    return command_without_arguments(RESERVE, Self::Reserve, is_first_argument, &mut parser);
+                    return command_without_arguments(
+                        RESERVE,
+                        Self::ReserveHostPorts,
+                        is_first_argument,
+                        &mut parser,
+                    );
                 }
                 unknown => return Err(unknown.unexpected().into()),
             }
@@ -107,13 +112,13 @@ fn parse_value<T: FromStr<Err: Display>>(option: &'static str, parser: &mut Pars
     })
 }
 
-/// Parses the value of an option into `target`, which must be empty.
+/// Parses the value of an option into `parsed_value`, which must be empty.
 fn parse_once<T: FromStr<Err: Display>>(
     option: &'static str,
-    target: &mut Option<T>,
+    parsed_value: &mut Option<T>,
     parser: &mut Parser,
 ) -> Result<(), UsageError> {
-    match target.replace(parse_value(option, parser)?) {
+    match parsed_value.replace(parse_value(option, parser)?) {
         None => Ok(()),
         Some(_) => Err(UsageError::RepeatedOption(option)),
     }
@@ -229,18 +234,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn written_arguments_parse_to_the_same_arguments(args in any_args(), in_two_words in any::<bool>()) {
+        fn written_arguments_parse_to_the_same_arguments(args in any_args(), value_is_separate_word in any::<bool>()) {
             let words = args.to_args();
             let split_at_equals_sign = |word: &String| {
                 let (name, value) = word.split_once('=').unwrap();
                 [name.to_owned(), value.to_owned()]
             };
-            let words = if in_two_words { words.iter().flat_map(split_at_equals_sign).collect() } else { words };
+            let words = if value_is_separate_word { words.iter().flat_map(split_at_equals_sign).collect() } else { words };
             prop_assert_eq!(parse(&words), Ok(Command::Forward(args)));
         }
 
         #[test]
-        fn arbitrary_words_are_rejected_or_all_used(
+        fn parser_uses_all_words_or_rejects_the_command_line(
             words in prop::collection::vec(any_word(), 0..7),
         ) {
             if let Ok(Command::Forward(args)) = parse(&words) {
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn command_line_of_default_options_stays_the_same() {
+    fn command_line_with_default_options_stays_stable() {
         let words = split_words("--forward=tcp/80=10.0.0.1:80 --probe-port=10290");
         let args = ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()]);
         assert_eq!(args.to_args(), words);
@@ -284,7 +289,7 @@ mod tests {
     #[test]
     fn commands_are_parsed() {
         for (line, command) in [
-            ("reserve", Command::Reserve),
+            ("reserve", Command::ReserveHostPorts),
             ("enable-ipv6-forwarding", Command::EnableIpv6Forwarding),
             ("--probe-port=1 -h", Command::Help),
             ("--version", Command::Version),

@@ -12,7 +12,7 @@ use crate::forwarding_config::ForwardingConfig;
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` (linux/rtnetlink.h), as bits.
 const MULTICAST_GROUPS: u32 = 1 | 1 << (24 - 1) | 1 << (25 - 1);
 
-/// The reason why the kernel would not forward packets.
+/// The error if IP forwarding is off, or if its state is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardingError {
     /// IPv4 forwarding could not be switched on.
@@ -39,7 +39,7 @@ pub enum ForwardingError {
 }
 
 /// Opens a socket that becomes readable when an interface appears or changes, or its forwarding changes.
-pub fn watch() -> Result<Socket, NetlinkError> {
+pub fn open_watch() -> Result<Socket, NetlinkError> {
     Socket::listen(Protocol::Route, MULTICAST_GROUPS)
 }
 
