@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::allocation::{AllocationResult, PortAllocations};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
-use crate::decide::{Placement, PodChanges, PodTimes, ServiceState};
+use crate::decide::{PodChanges, PodTimes, ProxyConfig, ServiceState};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::{NodeAddressError, NodeInfo};
@@ -47,13 +47,13 @@ impl Planner {
     pub(crate) fn watch(
         client: &Client,
         watch_namespace: Option<&str>,
-        placement: &Placement,
+        config: &ProxyConfig,
         defaults: Arc<ServiceDefaults>,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let (sender, triggers) = mpsc::unbounded_channel();
         let sender = TriggerSender { sender, metrics: metrics.clone() };
-        let stores = Stores::watch(client, watch_namespace, placement, &sender);
+        let stores = Stores::watch(client, watch_namespace, config, &sender);
         Self::new(stores, triggers, watch_namespace, defaults)
     }
 
@@ -61,12 +61,12 @@ impl Planner {
     pub(crate) async fn list(
         client: &Client,
         watch_namespace: Option<&str>,
-        placement: &Placement,
+        config: &ProxyConfig,
         defaults: Arc<ServiceDefaults>,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
         let (_, triggers) = mpsc::unbounded_channel();
-        let stores = Stores::list(client, watch_namespace, placement, metrics).await?;
+        let stores = Stores::list(client, watch_namespace, config, metrics).await?;
         Ok(Self::new(stores, triggers, watch_namespace, defaults))
     }
 
@@ -169,7 +169,8 @@ impl Planner {
     /// Returns the input of the decisions about one Service.
     pub(crate) fn service_state(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
         let service = self.stores.service(key);
-        let pods = self.stores.pods(key);
+        let (workloads, obsolete_workloads) = self.stores.workloads(key, service.as_deref());
+        let pods = self.stores.pods(key, &workloads);
         let pod_times = if let Some(service) = &service {
             self.pod_changes.update(key, service, &pods, &self.nodes, now)
         } else {
@@ -179,7 +180,8 @@ impl Planner {
         ServiceState {
             service,
             allocation_result: self.allocations.get(key).cloned(),
-            workloads: self.stores.workloads(key),
+            workloads,
+            obsolete_workloads,
             pods,
             nodes: self.nodes.clone(),
             nodes_with_ready_endpoint: self.stores.nodes_with_ready_endpoint(key),

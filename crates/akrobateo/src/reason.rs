@@ -17,6 +17,7 @@ pub(crate) enum Reason {
     NoEndpoints,
     PortConflict,
     PortReserved,
+    PortInUse,
     InvalidAnnotation,
     UnsupportedSpec,
     // Reasons of events only.
@@ -45,6 +46,7 @@ impl Reason {
             Self::NoEndpoints => "NoEndpoints",
             Self::PortConflict => "PortConflict",
             Self::PortReserved => "PortReserved",
+            Self::PortInUse => "PortInUse",
             Self::InvalidAnnotation => "InvalidAnnotation",
             Self::UnsupportedSpec => "UnsupportedSpec",
             Self::EnsuringLoadBalancer => "EnsuringLoadBalancer",
@@ -91,7 +93,7 @@ impl Reason {
 #[cfg(test)]
 impl Reason {
     /// All reasons, in the order of the reference: first the condition's, then those of events only.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Exposed,
         Self::PartlyExposed,
         Self::ProxiesNotReady,
@@ -100,6 +102,7 @@ impl Reason {
         Self::NoEndpoints,
         Self::PortConflict,
         Self::PortReserved,
+        Self::PortInUse,
         Self::InvalidAnnotation,
         Self::UnsupportedSpec,
         Self::EnsuringLoadBalancer,
@@ -139,6 +142,9 @@ impl Reason {
                  only if this is the case on every node."
             }
             Self::PortReserved => "The nodes need one of the ports themselves (`--reserved-ports`).",
+            Self::PortInUse => {
+                "Another pod has one of the ports as a hostPort, or listens on it in the host's network. That pod keeps it."
+            }
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
             Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",
             Self::EnsuringLoadBalancer => "The operator created the proxies.",
@@ -179,6 +185,7 @@ impl Reason {
             | Self::NoEndpoints
             | Self::PortConflict
             | Self::PortReserved
+            | Self::PortInUse
             | Self::InvalidAnnotation
             | Self::UnsupportedSpec => true,
             Self::EnsuringLoadBalancer

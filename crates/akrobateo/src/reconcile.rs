@@ -31,7 +31,7 @@ pub(crate) async fn reconcile(
     let decision = decide(&context.proxy_config, state, now);
     let service = state.service.as_deref();
     let mut first_failure = None;
-    for action in plan_actions(state, &decision, now) {
+    for action in plan_actions(&context.proxy_config.instance, state, &decision, now) {
         // After a failure no event is emitted. The event would report a success that did not happen, and each retry
         // would emit it again.
         if first_failure.is_some() && matches!(action, Action::EmitEvent { .. }) {

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use crate::apply::{ApplyError, Writer};
 use crate::cache::WatchEnded;
-use crate::client::{ConnectError, connect};
-use crate::decide::ServiceState;
+use crate::client::{ConnectError, NAMESPACE_OUTSIDE_CLUSTER, connect};
+use crate::decide::{ProxiesElsewhere, ServiceState};
 use crate::http::{self, Health};
 use crate::key::ServiceKey;
 use crate::kube_proxy::follow_vip_danger;
@@ -42,6 +42,9 @@ pub enum StartError {
     /// The handlers of SIGTERM and SIGINT cannot be installed.
     #[error("cannot install the handlers of SIGTERM and SIGINT")]
     Signal(#[from] std::io::Error),
+    /// The proxies are in a place that this operator does not manage.
+    #[error(transparent)]
+    ProxiesElsewhere(#[from] ProxiesElsewhere),
     /// The cache is no longer updated.
     #[error(transparent)]
     Watch(#[from] WatchEnded),
@@ -57,7 +60,8 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
     let mut shutdown = Box::pin(shutdown_signal()?);
 
     let (client, own_namespace) = connect(&config).await?;
-    let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace);
+    let ResolvedConfig { proxies, defaults } = config.resolve();
+    let own_namespace = own_namespace.unwrap_or_else(|| NAMESPACE_OUTSIDE_CLUSTER.to_owned());
     let vip_danger = async {
         if defaults.detects_vip_danger() { Some(follow_vip_danger(&client, &metrics).await) } else { None }
     };
@@ -73,14 +77,18 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
         lb_image = proxies.image,
         "starting"
     );
-    let mut planner =
-        Planner::watch(&client, watch_namespace, &proxies.placement, defaults.clone(), &metrics);
+    let elector = LeaderElector::new(client.clone(), &own_namespace, &proxies, identity(), metrics.clone());
+    let recorded = tokio::select! {
+        recorded = elector.recorded_placement() => recorded,
+        () = &mut shutdown => return Ok(()),
+    };
+    proxies.check_placement(recorded.as_deref())?;
+    let mut planner = Planner::watch(&client, watch_namespace, &proxies, defaults.clone(), &metrics);
     if let Some(vip_danger) = vip_danger {
         planner = planner.with_vip_danger(vip_danger);
     }
-    let elector = LeaderElector::new(client.clone(), &own_namespace, identity(), metrics.clone());
     let context = Context {
-        writer: Writer::new(client, metrics.clone()),
+        writer: Writer::new(client, &proxies.instance, metrics.clone()),
         proxy_config: proxies,
         metrics: metrics.clone(),
     };

@@ -23,7 +23,7 @@ impl Writer {
         };
         // A recorder merges events that differ only in their notes, and keeps only the first note. So the operator uses
         // a new recorder for each event.
-        let recorder = Recorder::new(self.client.clone(), Reporter::from(akrobateo_core::FIELD_MANAGER));
+        let recorder = Recorder::new(self.client.clone(), Reporter::from(self.instance.as_str()));
         let reference = service.object_ref(&());
         call(&self.metrics, "publish_event", recorder.publish(&event, &reference)).await
     }

@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use akrobateo_core::FIELD_MANAGER;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -33,7 +32,7 @@ impl Writer {
         note.hash(&mut hasher);
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.akrobateo-{:016x}", error.node, hasher.finish())),
+                name: Some(format!("{}.{}-{:016x}", error.node, self.instance, hasher.finish())),
                 namespace: Some(NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },
@@ -42,8 +41,8 @@ impl Writer {
             note: Some(truncate_note(&note).to_owned()),
             action: Some("ReadNode".to_owned()),
             event_time: Some(MicroTime(now)),
-            reporting_controller: Some(FIELD_MANAGER.to_owned()),
-            reporting_instance: Some(FIELD_MANAGER.to_owned()),
+            reporting_controller: Some(self.instance.clone()),
+            reporting_instance: Some(self.instance.clone()),
             regarding: Some(ObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("Node".to_owned()),
@@ -65,7 +64,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::fixtures::{at, node};
+    use crate::decide::fixtures::{INSTANCE, at, node};
     use crate::metrics::Metrics;
     use crate::node_info::NodeInfo;
     use crate::scripted_api::scripted_api;
@@ -73,7 +72,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_invalid_annotation_of_a_node_is_reported_once() {
         let (client, mut api) = scripted_api();
-        let writer = Writer::new(client, Metrics::new());
+        let writer = Writer::new(client, INSTANCE, Metrics::new());
         let node = node("n1").annotation("akrobateo.io/address", "oops").build();
         let error = NodeInfo::from_node(&node).address_error.unwrap();
         let (result, name) = tokio::join!(writer.warn_of_address(&error, at(1)), async {

@@ -2,8 +2,11 @@
 
 mod endpoints;
 mod list;
+mod proxy_stores;
 mod reflector;
+mod scope;
 mod stores;
+mod trust;
 mod watch_spec;
 
 pub(crate) use list::ListError;

@@ -24,7 +24,7 @@ pub(super) struct Explanation {
     #[serde(flatten)]
     status: StatusRow,
     external_traffic_policy: Option<String>,
-    /// The workload that runs the proxies, for example `DaemonSet kube-system/akrobateo-default-web`.
+    /// The workload that runs the proxies, for example `DaemonSet akrobateo-proxies/akrobateo-default-web-ca4088a856`.
     #[serde(rename = "proxies")]
     workload: Option<String>,
     /// The arguments of the proxies' container.
@@ -64,7 +64,7 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
         ProxyDecision::DeleteWorkloads => (None, Vec::new()),
     };
     let nodes = report.state.nodes.iter().map(|node| NodeExplanation::new(report, node, &port_rows));
-    let actions = plan_actions(&report.state, &report.decision, cluster.now);
+    let actions = plan_actions(&cluster.instance, &report.state, &report.decision, cluster.now);
     Ok(Explanation {
         status: StatusRow::new(report, cluster.defaults.default_class),
         external_traffic_policy: report.service_spec().and_then(|spec| spec.external_traffic_policy.clone()),

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use super::cluster::Cluster;
 use super::service_report::ServiceReport;
 use crate::allocation::{OccupiedPorts, PortAllocations};
-use crate::decide::fixtures::{at, defaults, proxy_config};
+use crate::decide::fixtures::{INSTANCE, at, defaults, proxy_config};
 use crate::decide::{ServiceState, decide};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
@@ -33,5 +33,6 @@ pub(super) fn cluster(services: Vec<Service>, nodes: &[Node], pods: Vec<Pod>) ->
         let decision = decide(&proxies, &state, now);
         ServiceReport { key, state, decision }
     };
-    Cluster { reports: services.iter().map(report).collect(), nodes, defaults, now }
+    let reports = services.iter().map(report).collect();
+    Cluster { instance: INSTANCE.to_owned(), reports, nodes, defaults, now }
 }

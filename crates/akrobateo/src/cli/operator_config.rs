@@ -76,7 +76,7 @@ mod tests {
             ],
         );
         let config = config.unwrap();
-        let ResolvedConfig { proxies, defaults } = config.resolve("kube-system");
+        let ResolvedConfig { proxies, defaults } = config.resolve();
         assert_eq!((proxies.image.as_str(), config.watch_namespace()), ("local", Some("flag")));
         assert_eq!(
             defaults.address_types.first().map(|address_type| address_type.as_str()),

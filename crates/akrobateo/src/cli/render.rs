@@ -12,7 +12,6 @@ use serde_json::Value;
 use super::error::CliError;
 use super::output;
 use crate::allocation::{AllocationResult, OccupiedPorts, PortAllocations};
-use crate::client::NAMESPACE_OUTSIDE_CLUSTER;
 use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::key::ServiceKey;
 use crate::settings::{OperatorConfig, ResolvedConfig};
@@ -31,7 +30,7 @@ pub(super) enum Format {
 /// Prints the workloads. If a Service gets no workload, prints the reason to standard error and returns false.
 pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Result<bool, CliError> {
     let services = read_services(file)?;
-    let config = config.resolve(NAMESPACE_OUTSIDE_CLUSTER);
+    let config = config.resolve();
     let mut output = String::new();
     let mut all_services_rendered = true;
     for service in services {
@@ -199,7 +198,9 @@ items:
         let Ok(Workload::DaemonSet(daemonset)) = default_workload(web) else { panic!("no DaemonSet") };
         let text = encode(daemonset.as_ref(), Format::Yaml).unwrap();
         assert!(text.starts_with("---\n"), "{text}");
-        for expected in ["kind: DaemonSet", "  namespace: kube-system", "  name: akrobateo-default-web"] {
+        for expected in
+            ["kind: DaemonSet", "  namespace: akrobateo-proxies", "  name: akrobateo-default-web-ca4088a856"]
+        {
             assert!(text.lines().any(|line| line == expected), "{expected:?} is not in\n{text}");
         }
         let decoded_object: Value = serde_saphyr::from_str(&text).unwrap();

@@ -30,19 +30,26 @@ pub(crate) enum Action {
 }
 
 /// Returns the writes in order. Addresses are published after their proxies exist, and removed before the proxies.
-pub(crate) fn plan_actions(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
-    let status_actions = plan_status(state, decision, now);
+pub(crate) fn plan_actions(
+    instance: &str,
+    state: &ServiceState,
+    decision: &Decision,
+    now: Timestamp,
+) -> Vec<Action> {
+    let status_actions = plan_status(instance, state, decision, now);
+    let obsolete = state.obsolete_workloads.iter().cloned().map(Action::Delete);
     match &decision.proxy {
-        ProxyDecision::KeepWorkloads => status_actions,
+        ProxyDecision::KeepWorkloads => obsolete.chain(status_actions).collect(),
         ProxyDecision::DeleteWorkloads => status_actions.into_iter().chain(plan_deletion(state)).collect(),
         ProxyDecision::RunWorkload(desired) => {
-            plan_workload(state, desired).into_iter().chain(status_actions).collect()
+            obsolete.chain(plan_workload(state, desired)).chain(status_actions).collect()
         }
     }
 }
 
 fn plan_deletion(state: &ServiceState) -> Vec<Action> {
-    let mut actions: Vec<_> = state.workloads.iter().cloned().map(Action::Delete).collect();
+    let workloads = state.workloads.iter().chain(&state.obsolete_workloads);
+    let mut actions: Vec<_> = workloads.cloned().map(Action::Delete).collect();
     if state.service.is_some() && !actions.is_empty() {
         actions.push(event(Reason::DeletingLoadBalancer, "deleted the proxies"));
     }
@@ -82,11 +89,11 @@ fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
     actions
 }
 
-fn plan_status(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
+fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let (Some(service), Some(desired)) = (&state.service, &decision.status) else { return Vec::new() };
     let current = current_condition(service);
     // Server-side apply cannot remove the addresses of another field manager.
-    let keeps_foreign = desired.addresses.is_empty() && foreign_manager(service).is_some();
+    let keeps_foreign = desired.addresses.is_empty() && foreign_manager(instance, service).is_some();
     let has_same_addresses = keeps_foreign || published_addresses(service) == desired.addresses;
     let has_same_condition = match &desired.exposure {
         Some(exposure) => exposure.matches(current),

@@ -58,14 +58,17 @@ impl Exposure {
     /// Returns the condition of a Service whose proxies should run.
     pub(super) fn for_accepted_service(facts: &ExposureFacts) -> Self {
         let conflicts = conflict_note(facts.allocation);
-        let failure =
-            pod_failure(facts.pods).map(|text| Note { text, warning: Some(Reason::ProxiesNotReady) });
+        let failure = pod_failure(facts.pods);
+        let failure_reason = failure.as_ref().map(|failure| failure.reason);
+        let failure = failure.map(|failure| Note { text: failure.message, warning: Some(failure.reason) });
         let (reason, summary) = match (&facts.blocker, &facts.without_endpoints) {
             (Some(blocker), _) if !facts.has_addresses => {
                 let summary = Note { text: blocker.to_string(), warning: Some(blocker.reason()) };
                 (blocker.reason(), Some(summary))
             }
-            _ if !facts.has_addresses && failure.is_some() => (Reason::ProxiesNotReady, None),
+            _ if !facts.has_addresses && failure_reason.is_some() => {
+                (failure_reason.unwrap_or(Reason::ProxiesNotReady), None)
+            }
             _ if !facts.has_addresses => {
                 let summary = "no proxy is ready yet; waiting for the proxy pods to become ready";
                 (Reason::ProxiesNotReady, Some(Note::without_warning(summary)))

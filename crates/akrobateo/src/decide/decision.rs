@@ -60,15 +60,15 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
     let without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
     let Some(service) = state.service.as_deref() else { return without_proxy(None) };
     match &state.allocation_result {
-        None => without_proxy(owns_status(service).then(|| without_addresses(None))),
+        None => without_proxy(owns_status(&config.instance, service).then(|| without_addresses(None))),
         Some(AllocationResult::Rejected(error)) => {
             let RejectedStatus { addresses, exposure, recheck_at } =
-                rejected_status(state, service, error, now);
+                rejected_status(&config.instance, state, service, error, now);
             let status = Some(DesiredStatus { addresses, exposure: Some(exposure) });
             Decision { proxy: ProxyDecision::KeepWorkloads, status, unpublished: Vec::new(), recheck_at }
         }
         Some(AllocationResult::Accepted(_, allocation)) if allocation.has_no_node => {
-            let note = foreign_status_note(service);
+            let note = foreign_status_note(&config.instance, service);
             without_proxy(Some(without_addresses(Some(Exposure::conflicting(allocation, note)))))
         }
         Some(AllocationResult::Accepted(spec, allocation)) => {
@@ -88,8 +88,9 @@ fn decide_accepted_service(
     let role = proxy_role(spec, &state.nodes);
     let without_endpoints = WithoutEndpoints::find(state, spec);
     let has_endpoint = |node: &NodeInfo| may_be_published(state, spec, without_endpoints, node);
-    let may_answer_here = |node: &NodeInfo| has_endpoint(node) && !is_left_out(spec, role, node);
     let may_run_proxy = |node: &NodeInfo| allocation.allows(spec, node);
+    let may_answer_here =
+        |node: &NodeInfo| may_run_proxy(node) && has_endpoint(node) && !is_left_out(spec, role, node);
     let selected = select_nodes(
         service,
         &AddressInputs {
@@ -116,7 +117,7 @@ fn decide_accepted_service(
         unpublished: &unpublished,
         allocation,
         pods: &state.pods,
-        notes: notes(state, service, spec, role, &addresses),
+        notes: notes(&config.instance, state, service, spec, role, &addresses),
     });
     Decision {
         proxy: ProxyDecision::RunWorkload(Workload::new(

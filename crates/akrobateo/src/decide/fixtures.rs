@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use akrobateo_core::labels;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, LoadBalancerIngress,
-    Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, Pod, PodCondition, PodSpec, Service, ServicePort,
-    ServiceSpec, Taint,
+    Affinity, Container, ContainerPort, ContainerState, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, LoadBalancerIngress, Node, NodeAddress, NodeAffinity, NodeCondition, NodeSelector,
+    NodeSelectorRequirement, NodeSelectorTerm, NodeSpec, NodeStatus, Pod, PodCondition, PodSpec, Service,
+    ServicePort, ServiceSpec, Taint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -15,11 +16,15 @@ use super::proxy_config::{Placement, ProxyConfig};
 use crate::address_type::AddressType;
 use crate::key::ServiceKey;
 use crate::node_info::NodePolicy;
-use crate::spec::{IpModeSetting, PortSet, ServiceDefaults, WorkloadKind};
+use crate::spec::{IpModeSetting, PortSet, ServiceBounds, ServiceDefaults, WorkloadKind};
+
+pub(crate) const INSTANCE: &str = akrobateo_core::DEFAULT_INSTANCE;
 
 pub(crate) fn proxy_config() -> ProxyConfig {
     ProxyConfig {
-        placement: Placement::SharedNamespace("kube-system".to_owned()),
+        instance: INSTANCE.to_owned(),
+        placement: Placement::SharedNamespace("akrobateo-proxies".to_owned()),
+        former_placements: Vec::new(),
         image: "lb:test".to_owned(),
     }
 }
@@ -34,9 +39,10 @@ pub(crate) fn defaults() -> ServiceDefaults {
         address_types: vec![AddressType::ExternalIP, AddressType::InternalIP],
         ip_mode: IpModeSetting::Auto,
         vip_danger: None,
-        priority_class: "system-node-critical".to_owned(),
+        priority_class: "akrobateo-proxy".to_owned(),
         reserved_ports: PortSet::default(),
         node_policy: NodePolicy::default(),
+        bounds: ServiceBounds { tolerations: Vec::new(), priority_classes: Vec::new(), max_ports: 1000 },
     }
 }
 
@@ -245,7 +251,7 @@ pub(crate) fn pod(name: &str) -> PodBuilder {
     PodBuilder(Pod {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            labels: Some(labels::proxy_labels("default", "web")),
+            labels: Some(labels::proxy_labels(INSTANCE, "default", "web")),
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec::default()),
@@ -256,6 +262,39 @@ pub(crate) fn pod(name: &str) -> PodBuilder {
 impl PodBuilder {
     pub(crate) fn on(mut self, node: &str) -> Self {
         self.0.spec.get_or_insert_default().node_name = Some(node.to_owned());
+        self
+    }
+
+    /// Gives the pod a hostPort.
+    pub(crate) fn host_port(mut self, port: u16) -> Self {
+        let containers = &mut self.0.spec.get_or_insert_default().containers;
+        let port = ContainerPort {
+            container_port: port.into(),
+            host_port: Some(port.into()),
+            ..ContainerPort::default()
+        };
+        if containers.is_empty() {
+            containers.push(Container::default());
+        }
+        containers[0].ports.get_or_insert_default().push(port);
+        self
+    }
+
+    /// Restricts the pod to a node, as the DaemonSet controller does.
+    pub(crate) fn meant_for(mut self, node: &str) -> Self {
+        let field = NodeSelectorRequirement {
+            key: "metadata.name".to_owned(),
+            operator: "In".to_owned(),
+            values: Some(vec![node.to_owned()]),
+        };
+        let term = NodeSelectorTerm { match_fields: Some(vec![field]), match_expressions: None };
+        let selector = NodeSelector { node_selector_terms: vec![term] };
+        let affinity = NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(selector),
+            ..NodeAffinity::default()
+        };
+        self.0.spec.get_or_insert_default().affinity =
+            Some(Affinity { node_affinity: Some(affinity), ..Affinity::default() });
         self
     }
 

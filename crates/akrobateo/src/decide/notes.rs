@@ -31,6 +31,7 @@ const MAX_LISTED_ITEMS: usize = 3;
 
 /// Returns the notes on an accepted Service that is about to have these addresses.
 pub(super) fn notes(
+    instance: &str,
     state: &ServiceState,
     service: &Service,
     spec: &LoadBalancerSpec,
@@ -46,7 +47,7 @@ pub(super) fn notes(
         source_ranges_note(spec),
         (!addresses.is_empty()).then(|| missing_family_note(spec, addresses)).flatten(),
         ignored_requests_note(service),
-        addresses.is_empty().then(|| foreign_status_note(service)).flatten(),
+        addresses.is_empty().then(|| foreign_status_note(instance, service)).flatten(),
     ];
     notes.into_iter().flatten().chain(node_annotation_note(state, spec)).collect()
 }
@@ -128,8 +129,8 @@ fn ignored_requests_note(service: &Service) -> Option<Note> {
 }
 
 /// Returns a note on addresses that another field manager wrote and that stay.
-pub(super) fn foreign_status_note(service: &Service) -> Option<Note> {
-    let (manager, addresses) = foreign_manager(service)?;
+pub(super) fn foreign_status_note(instance: &str, service: &Service) -> Option<Note> {
+    let (manager, addresses) = foreign_manager(instance, service)?;
     Some(Note::without_warning(&format!(
         "the status lists {}, which the field manager {manager} wrote; they stay there because Akrobateo publishes none; \
          remove them, or give the Service a loadBalancerClass of one implementation",

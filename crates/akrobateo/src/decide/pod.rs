@@ -66,7 +66,7 @@ pub(super) fn pod_spec(
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
         affinity: node_affinity(&spec.nodes, excluded_nodes),
         tolerations: (!spec.nodes.tolerations.is_empty()).then(|| spec.nodes.tolerations.clone()),
-        priority_class_name: Some(spec.priority_class.clone()),
+        priority_class_name: Some(spec.priority_class.clone()).filter(|name| !name.is_empty()),
         security_context: forwards_in_userspace.then(userspace_sysctls),
         termination_grace_period_seconds: Some(if forwards_in_userspace {
             USERSPACE_DATA_PATH_GRACE_SECONDS

@@ -23,6 +23,7 @@ pub(super) struct RejectedStatus {
 
 /// Keeps the published addresses of the nodes that can still answer.
 pub(super) fn rejected_status(
+    instance: &str,
     state: &ServiceState,
     service: &Service,
     error: &SpecError,
@@ -50,7 +51,7 @@ pub(super) fn rejected_status(
     };
     let kept = published_addresses(service).iter().filter(answers).cloned();
     let addresses: Vec<_> = kept.filter_map(|ingress| without_danger(state, ingress)).collect();
-    let note = addresses.is_empty().then(|| foreign_status_note(service)).flatten();
+    let note = addresses.is_empty().then(|| foreign_status_note(instance, service)).flatten();
     let exposure = Exposure::rejected(error, !addresses.is_empty(), note);
     RejectedStatus { addresses, exposure, recheck_at: selected.recheck_at }
 }

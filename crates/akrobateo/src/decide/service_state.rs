@@ -17,8 +17,10 @@ pub(crate) struct ServiceState {
     pub(crate) service: Option<Arc<Service>>,
     /// The result of validation and allocation, or `None` if the Service is not eligible.
     pub(crate) allocation_result: Option<AllocationResult>,
-    /// The workloads with the Service's labels: at most one, except after a change of name, kind or namespace.
+    /// The Service's workloads: at most one, except after a change of name, kind or namespace.
     pub(crate) workloads: Vec<Workload>,
+    /// The workloads of a deleted Service that had the same name. They are never reused.
+    pub(crate) obsolete_workloads: Vec<Workload>,
     /// The pods of the proxies.
     pub(crate) pods: Vec<Arc<Pod>>,
     /// All nodes of the cluster.

@@ -1,5 +1,6 @@
 //! Tests of decisions for a whole Service, and of the writes that follow.
 
+mod bounds;
 mod drift;
 mod messages;
 mod publication;
@@ -11,7 +12,7 @@ use akrobateo_core::annotations;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Service};
 
 use super::condition::Exposure;
-use super::fixtures::{ServiceBuilder, at, defaults, key, node, pod, proxy_config, service};
+use super::fixtures::{INSTANCE, ServiceBuilder, at, defaults, key, node, pod, proxy_config, service};
 use super::*;
 use crate::allocation::{AllocationResult, OccupiedPorts, PortAllocations};
 use crate::key::ServiceKey;
@@ -44,7 +45,7 @@ fn decision(state: &ServiceState) -> Decision {
 }
 
 fn planned_actions(state: &ServiceState) -> Vec<Action> {
-    plan_actions(state, &decision(state), at(1000))
+    plan_actions(INSTANCE, state, &decision(state), at(1000))
 }
 
 /// Returns the state after all actions, with the parts that the next decision reads.

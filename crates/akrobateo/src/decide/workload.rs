@@ -14,9 +14,19 @@ use kube::{Resource, ResourceExt};
 
 use super::drift::{SPEC_DIGEST_ANNOTATION, foreign_fields, matches_desired, spec_digest};
 use super::pod::{ProxyRole, pod_spec};
+use super::pod_status::spec_host_ports;
 use super::proxy_config::{Placement, ProxyConfig};
 use crate::key::ServiceKey;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
+
+/// The annotation with the UID of the Service for which the operator applied the workload.
+const SERVICE_UID: &str = "akrobateo.io/service-uid";
+/// The labels by which meshes leave out a pod. A sidecar would take the packets that the proxy forwards.
+const MESH_LABELS: [(&str, &str); 2] =
+    [("sidecar.istio.io/inject", "false"), ("kuma.io/sidecar-injection", "disabled")];
+/// The annotations by which further meshes leave out a pod.
+const MESH_ANNOTATIONS: [(&str, &str); 2] =
+    [("linkerd.io/inject", "disabled"), ("consul.hashicorp.com/connect-inject", "false")];
 
 /// The prefixes of the arguments that select the data path.
 const DATA_PATH_ARGUMENTS: [&str; 2] = ["--data-path=", "--proxy-protocol="];
@@ -38,9 +48,9 @@ impl Workload {
         role: ProxyRole,
     ) -> Self {
         let ServiceKey { namespace, name } = ServiceKey::from_service(service);
-        let labels = labels::proxy_labels(&namespace, &name);
+        let labels = labels::proxy_labels(&config.instance, &namespace, &name);
         let mut template = PodTemplateSpec {
-            metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
+            metadata: Some(template_metadata(&labels)),
             spec: Some(pod_spec(&config.image, spec, excluded_nodes, role)),
         };
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
@@ -80,6 +90,14 @@ impl Workload {
         }
     }
 
+    /// Returns true if the workload is of this Service, and not of a deleted Service that had the same name. Its proxies
+    /// forward to the cluster IP of that Service, which another Service may have by now.
+    pub(crate) fn is_of(&self, service: &Service) -> bool {
+        let metadata = self.metadata();
+        let recorded = metadata.annotations.as_ref().and_then(|annotations| annotations.get(SERVICE_UID));
+        recorded.is_some_and(|uid| Some(uid) == service.metadata.uid.as_ref())
+    }
+
     /// Returns the arguments that identify the workload in kubectl commands.
     pub(super) fn kubectl_arguments(&self) -> String {
         let kind = match self {
@@ -104,7 +122,10 @@ impl Workload {
 
     /// Returns true if another field manager added fields, which an apply by the operator would not remove.
     pub(super) fn has_foreign_fields(&self) -> bool {
-        !foreign_fields(self.metadata().managed_fields.clone().unwrap_or_default()).is_empty()
+        let metadata = self.metadata();
+        let instance = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
+        let entries = metadata.managed_fields.clone().unwrap_or_default();
+        !foreign_fields(instance.map_or("", String::as_str), entries).is_empty()
     }
 
     /// Returns true if an apply of `desired` would change nothing.
@@ -147,14 +168,7 @@ impl Workload {
 
     /// Returns the hostPorts of its pods.
     pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
-        let containers = self.pod_spec().map(|spec| &spec.containers);
-        let ports = containers.into_iter().flatten().flat_map(|container| container.ports.iter().flatten());
-        ports
-            .filter_map(|port| {
-                let protocol = port.protocol.as_deref().unwrap_or("TCP").parse().ok()?;
-                Some(HostPort { protocol, port: u16::try_from(port.host_port?).ok()? })
-            })
-            .collect()
+        self.pod_spec().map(spec_host_ports).unwrap_or_default()
     }
 }
 
@@ -167,11 +181,11 @@ fn metadata(
     let key = ServiceKey::from_service(service);
     let (name, namespace, owner) = match &config.placement {
         Placement::SharedNamespace(namespace) => {
-            (names::proxy(&key.namespace, &key.name), namespace.clone(), None)
+            (names::proxy(&config.instance, &key.namespace, &key.name), namespace.clone(), None)
         }
         // The garbage collector follows owner references within one namespace only.
         Placement::ServiceNamespace => (
-            names::proxy_name_in_service_namespace(&key.name),
+            names::proxy_name_in_service_namespace(&config.instance, &key.name),
             key.namespace.clone(),
             Some(owner_reference(service)),
         ),
@@ -180,8 +194,20 @@ fn metadata(
         name: Some(name),
         namespace: Some(namespace),
         labels: Some(labels),
-        annotations: Some(BTreeMap::from([(SPEC_DIGEST_ANNOTATION.to_owned(), spec_digest(spec))])),
+        annotations: Some(BTreeMap::from([
+            (SPEC_DIGEST_ANNOTATION.to_owned(), spec_digest(spec)),
+            (SERVICE_UID.to_owned(), service.uid().unwrap_or_default()),
+        ])),
         owner_references: owner.map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn template_metadata(labels: &BTreeMap<String, String>) -> ObjectMeta {
+    let to_entry = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    ObjectMeta {
+        labels: Some(labels.clone().into_iter().chain(MESH_LABELS.map(to_entry)).collect()),
+        annotations: Some(MESH_ANNOTATIONS.map(to_entry).into()),
         ..ObjectMeta::default()
     }
 }

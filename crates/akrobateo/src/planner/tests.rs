@@ -1,5 +1,7 @@
 //! The planner and its watches against a scripted API server, with a paused clock.
 
+mod forged_objects;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +13,7 @@ use tokio::time::timeout;
 
 use super::Planner;
 use crate::allocation::AllocationResult;
-use crate::decide::Placement;
-use crate::decide::fixtures::{defaults, key, node, service};
+use crate::decide::fixtures::{defaults, key, node, proxy_config, service};
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
 use crate::node_info::NodePolicy;
@@ -48,8 +49,7 @@ struct Fixture {
 /// lists.
 async fn synced_planner() -> Fixture {
     let (client, mut api) = scripted_api();
-    let placement = Placement::SharedNamespace("kube-system".to_owned());
-    let mut planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &Metrics::new());
+    let mut planner = Planner::watch(&client, None, &proxy_config(), Arc::new(defaults()), &Metrics::new());
     let (mut service_watch, mut node_watch) = (None, None);
     while service_watch.is_none() || node_watch.is_none() {
         let request = api.next_request_to(&[SERVICES_PATH, NODES_PATH]).await;
@@ -163,8 +163,8 @@ async fn new_annotation_or_deletion_of_a_service_allocates_ports_again() {
 #[tokio::test(start_paused = true)]
 async fn failed_list_is_counted_and_repeated() {
     let (client, mut api) = scripted_api();
-    let (metrics, placement) = (Metrics::new(), Placement::SharedNamespace("kube-system".to_owned()));
-    let planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &metrics);
+    let metrics = Metrics::new();
+    let planner = Planner::watch(&client, None, &proxy_config(), Arc::new(defaults()), &metrics);
     api.next_request_to(&[NODES_PATH]).await.answer_error(429, "TooManyRequests");
     api.next_request_to(&[NODES_PATH]).await.answer_error(503, "ServiceUnavailable");
     assert!(timeout(Duration::from_millis(1), planner.wait_until_synced()).await.is_err());
@@ -177,9 +177,9 @@ async fn failed_list_is_counted_and_repeated() {
 #[tokio::test(start_paused = true)]
 async fn error_of_a_failed_list_names_the_kind() {
     let (client, mut api) = scripted_api();
-    let (metrics, placement) = (Metrics::new(), Placement::SharedNamespace("kube-system".to_owned()));
+    let metrics = Metrics::new();
     let list_task = tokio::spawn(async move {
-        Planner::list(&client, None, &placement, Arc::new(defaults()), &metrics).await.map(drop)
+        Planner::list(&client, None, &proxy_config(), Arc::new(defaults()), &metrics).await.map(drop)
     });
     api.next_request_to(&[NODES_PATH]).await.answer_error(403, "Forbidden");
     let error = list_task.await.unwrap().unwrap_err();

@@ -7,20 +7,23 @@ use http::Method;
 use super::{Context, reconcile};
 use crate::allocation::{OccupiedPorts, PortAllocations};
 use crate::apply::{ApplyError, Writer};
-use crate::decide::fixtures::{at, defaults, key, proxy_config, service};
+use crate::decide::fixtures::{INSTANCE, at, defaults, key, proxy_config, service};
 use crate::decide::{Action, ServiceState, Workload, decide, plan_actions};
 use crate::metrics::Metrics;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
 const EVENTS_PATH: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
-const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/";
+const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets/";
 const STATUS_PATH: &str = "/api/v1/namespaces/default/services/web/status";
 
 fn context() -> (Context, ScriptedApi) {
     let (client, api) = scripted_api();
     let metrics = Metrics::new();
-    let context =
-        Context { writer: Writer::new(client, metrics.clone()), proxy_config: proxy_config(), metrics };
+    let context = Context {
+        writer: Writer::new(client, INSTANCE, metrics.clone()),
+        proxy_config: proxy_config(),
+        metrics,
+    };
     (context, api)
 }
 
@@ -38,13 +41,14 @@ fn new_service() -> ServiceState {
 fn deleted_service() -> ServiceState {
     let state = new_service();
     let decision = decide(&proxy_config(), &state, at(0));
-    let workload = plan_actions(&state, &decision, at(0)).into_iter().find_map(|action| match action {
-        Action::Apply(Workload::DaemonSet(mut daemonset)) => {
-            daemonset.metadata.uid = Some("uid-of-daemonset".to_owned());
-            Some(Workload::DaemonSet(daemonset))
-        }
-        _ => None,
-    });
+    let workload =
+        plan_actions(INSTANCE, &state, &decision, at(0)).into_iter().find_map(|action| match action {
+            Action::Apply(Workload::DaemonSet(mut daemonset)) => {
+                daemonset.metadata.uid = Some("uid-of-daemonset".to_owned());
+                Some(Workload::DaemonSet(daemonset))
+            }
+            _ => None,
+        });
     ServiceState { workloads: workload.into_iter().collect(), ..ServiceState::default() }
 }
 

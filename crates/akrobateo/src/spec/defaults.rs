@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Toleration;
 
+use super::bounds::ServiceBounds;
 use super::ip_mode::{IpMode, IpModeSetting};
 use super::node_selector::Requirement;
 use super::port_set::PortSet;
@@ -14,6 +15,7 @@ use crate::node_info::NodePolicy;
 pub(crate) struct ServiceDefaults {
     /// True if Services without a loadBalancerClass are eligible.
     pub(crate) default_class: bool,
+    /// The administrator's node selector, which each Service's own selector narrows.
     pub(crate) requirements: Vec<Requirement>,
     pub(crate) tolerations: Vec<Toleration>,
     pub(crate) workload: WorkloadKind,
@@ -22,10 +24,12 @@ pub(crate) struct ServiceDefaults {
     pub(crate) ip_mode: IpModeSetting,
     /// The reason why ipMode VIP is dangerous in this cluster; `None` if it is not.
     pub(crate) vip_danger: Option<String>,
+    /// The priority class; empty for none.
     pub(crate) priority_class: String,
     pub(crate) reserved_ports: PortSet,
     /// The rules by which nodes are read.
     pub(crate) node_policy: NodePolicy,
+    pub(crate) bounds: ServiceBounds,
 }
 
 impl ServiceDefaults {

@@ -36,7 +36,7 @@ pub(crate) struct LoadBalancerSpec {
 impl LoadBalancerSpec {
     /// Validates the spec and the annotations of an eligible Service.
     pub(crate) fn from_service(service: &Service, defaults: &ServiceDefaults) -> Result<Self, SpecError> {
-        let mut proxy_args = ports::proxy_args(service)?;
+        let mut proxy_args = ports::proxy_args(service, defaults.bounds.max_ports)?;
         (proxy_args.data_path, proxy_args.proxy_protocol) =
             data_path::data_path_and_proxy_protocol(service, &proxy_args.forwards)?;
         let service_spec = service.spec.as_ref();

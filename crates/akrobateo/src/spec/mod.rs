@@ -2,6 +2,7 @@
 
 mod annotation;
 mod annotation_values;
+mod bounds;
 mod data_path;
 mod defaults;
 mod eligibility;
@@ -15,6 +16,7 @@ mod ports;
 mod tolerations;
 mod workload_spec;
 
+pub(crate) use bounds::ServiceBounds;
 pub(crate) use defaults::ServiceDefaults;
 pub(crate) use eligibility::{is_eligible, why_not_eligible};
 pub(crate) use error::SpecError;

@@ -81,6 +81,47 @@ fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str>
     Ok(Toleration { key, operator, value, effect, toleration_seconds })
 }
 
+/// Returns the position, from 1, of the first toleration that tolerates more than each of the `bounds`.
+pub(super) fn first_not_covered(tolerations: &[Toleration], bounds: &[Toleration]) -> Option<usize> {
+    let is_covered = |toleration: &Toleration| bounds.iter().any(|bound| covers(bound, toleration));
+    tolerations.iter().position(|toleration| !is_covered(toleration)).map(|index| index + 1)
+}
+
+/// Returns true if `bound` tolerates each taint that `toleration` tolerates, and for as long.
+fn covers(bound: &Toleration, toleration: &Toleration) -> bool {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let covers_field =
+        |bound: &Option<String>, field: &Option<String>| text(bound).is_empty() || text(bound) == text(field);
+    let exists = |toleration: &Toleration| toleration.operator.as_deref() == Some("Exists");
+    let covers_value =
+        exists(bound) || (!exists(toleration) && text(&bound.value) == text(&toleration.value));
+    let covers_time = match (bound.toleration_seconds, toleration.toleration_seconds) {
+        (None, _) => true,
+        (Some(bound), Some(seconds)) => seconds <= bound,
+        (Some(_), None) => false,
+    };
+    covers_field(&bound.key, &toleration.key)
+        && covers_field(&bound.effect, &toleration.effect)
+        && covers_value
+        && covers_time
+}
+
+/// Returns tolerations in the form of a YAML list in one line.
+pub(super) fn describe(tolerations: &[Toleration]) -> String {
+    if tolerations.is_empty() {
+        return "none".to_owned();
+    }
+    let describe = |toleration: &Toleration| {
+        let Toleration { key, operator, value, effect, toleration_seconds } = toleration;
+        let fields = [("key", key), ("operator", operator), ("value", value), ("effect", effect)];
+        let fields =
+            fields.into_iter().filter_map(|(name, value)| Some(format!("{name}: {}", value.as_ref()?)));
+        let seconds = toleration_seconds.map(|seconds| format!("tolerationSeconds: {seconds}"));
+        format!("{{{}}}", fields.chain(seconds).collect::<Vec<_>>().join(", "))
+    };
+    format!("[{}]", tolerations.iter().map(describe).collect::<Vec<_>>().join(", "))
+}
+
 /// Returns true if pods with these tolerations may run on a node with this taint
 /// (<https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/>).
 pub(super) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
@@ -139,6 +180,44 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(part) && !error.contains('\n'), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_bound_covers_tolerations_that_tolerate_the_same_or_less() {
+        for (bound, toleration, is_covered) in [
+            ("[{key: a, operator: Exists}]", "[{key: a, value: x, effect: NoSchedule}]", true),
+            ("[{key: a, operator: Exists}]", "[{key: a, operator: Exists}]", true),
+            ("[{operator: Exists}]", "[{key: b, operator: Exists}]", true),
+            ("[{key: a, operator: Exists}]", "[{operator: Exists}]", false),
+            ("[{key: a, operator: Exists}]", "[{key: b, operator: Exists}]", false),
+            ("[{key: a, value: x}]", "[{key: a, operator: Exists}]", false),
+            ("[{key: a, value: x}]", "[{key: a, value: y}]", false),
+            ("[{key: a, operator: Exists, effect: NoSchedule}]", "[{key: a, operator: Exists}]", false),
+            (
+                "[{key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 30}]",
+                "[{key: a, operator: Exists, effect: NoExecute}]",
+                false,
+            ),
+            (
+                "[{key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 30}]",
+                "[{key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 5}]",
+                true,
+            ),
+        ] {
+            let (bounds, tolerations) = (parse(bound).unwrap(), parse(toleration).unwrap());
+            assert_eq!(
+                first_not_covered(&tolerations, &bounds).is_none(),
+                is_covered,
+                "{bound} {toleration}"
+            );
+        }
+    }
+
+    #[test]
+    fn bounds_are_described_as_a_list() {
+        let text = "[{key: a, operator: Exists, effect: NoSchedule}, {key: b, value: x}]";
+        assert_eq!(describe(&parse(text).unwrap()), text);
+        assert_eq!(describe(&[]), "none");
     }
 
     #[test]

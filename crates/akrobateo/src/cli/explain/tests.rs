@@ -27,10 +27,10 @@ fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
     let text = explanation.format(Style::Plain);
     for part in [
         "default/web: PartlyExposed, 1 of 1 proxies ready",
-        "DaemonSet kube-system/akrobateo-default-web",
+        "DaemonSet akrobateo-proxies/akrobateo-default-web-ca4088a856",
         "n1     ready   yes",
         "80/TCP   default/old   n2      default/web",
-        "Pending actions of the operator\n  apply DaemonSet kube-system/akrobateo-default-web\n",
+        "Pending actions of the operator\n  apply DaemonSet akrobateo-proxies/akrobateo-default-web-ca4088a856\n",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }

@@ -36,7 +36,18 @@ fn an_invalid_annotation_is_rejected_with_value_reason_and_allowed_values() {
         (annotations::PROXY_PROTOCOL, "v2:443", "443 is not a TCP port of the Service", "v1 or v2"),
         (annotations::PROXY_PROTOCOL, "v2:", "\"\" is not a port number", "v1 or v2"),
         (annotations::DATA_PATH, "ebpf", "unknown data path", "kernel, userspace"),
-        (annotations::PRIORITY_CLASS, "Very High", "not a valid name", "PriorityClass"),
+        (
+            annotations::PRIORITY_CLASS,
+            "system-node-critical",
+            "not an allowed PriorityClass",
+            "akrobateo-proxy, by the operator's --priority-class and --allowed-priority-classes",
+        ),
+        (
+            annotations::TOLERATIONS,
+            "[{operator: Exists}]",
+            "toleration 1 is not allowed",
+            "none, by the operator's --tolerations and --allowed-tolerations",
+        ),
     ] {
         let exposure = exposure(&observe(web().annotation(name, value).build()));
         assert_eq!(exposure.reason, Reason::InvalidAnnotation, "{name}={value}");
