@@ -95,6 +95,15 @@ impl NodeInfo {
             || self.addresses.iter().any(|(_, own)| *own == address)
     }
 
+    /// Returns true if the node has internal addresses of IPv4 and of IPv6.
+    pub(crate) fn has_both_families(&self) -> bool {
+        let has_internal_ip = |is_of_family: fn(&IpAddr) -> bool| {
+            let mut addresses = self.addresses.iter();
+            addresses.any(|(kind, address)| *kind == AddressType::InternalIP && is_of_family(address))
+        };
+        has_internal_ip(IpAddr::is_ipv4) && has_internal_ip(IpAddr::is_ipv6)
+    }
+
     /// Returns true if all of `addresses` are internal addresses of this node. Its kube-proxy answers on those.
     pub(crate) fn has_internal_ips(&self, addresses: &[IpAddr]) -> bool {
         addresses.iter().all(|address| self.addresses.contains(&(AddressType::InternalIP, *address)))

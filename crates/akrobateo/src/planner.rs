@@ -1,22 +1,25 @@
 //! Turns watch triggers into Services to reconcile: allocates ports again when their inputs change. The cache does the I/O.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use akrobateo_core::Frontend;
 use akrobateo_core::annotations::NODE_ADDRESS;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
-use crate::allocation::{Admission, PortAllocations};
+use crate::allocation::{HeldPorts, Observations, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
-use crate::decide::{MissingPods, Placement, ServiceState};
+use crate::decide::{MissingPods, Placement, ServiceState, is_published, needed_frontends};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
-use crate::spec::ServiceDefaults;
+use crate::spec::{LoadBalancerSpec, ServiceDefaults};
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +38,9 @@ pub(crate) struct Planner {
     /// The Services of the last allocation.
     services: HashMap<ServiceKey, Arc<Service>>,
     allocations: PortAllocations,
+    /// The ports that workloads held at the last allocation, for the Services whose workloads it read.
+    held_ports: HashMap<ServiceKey, HeldPorts>,
+    recent_endpoints: RecentEndpoints,
     missing_pods: MissingPods,
 }
 
@@ -80,6 +86,8 @@ impl Planner {
             nodes: Arc::default(),
             services: HashMap::new(),
             allocations: PortAllocations::default(),
+            held_ports: HashMap::new(),
+            recent_endpoints: RecentEndpoints::default(),
             missing_pods: MissingPods::default(),
         }
     }
@@ -99,7 +107,13 @@ impl Planner {
     }
 
     /// Allocates ports, and returns every Service in scope.
+    ///
+    /// Another replica may have been the leader since the last allocation. Only what workloads hold counts.
     pub(crate) fn resync(&mut self) -> BTreeSet<ServiceKey> {
+        self.allocations = PortAllocations::default();
+        self.recent_endpoints = RecentEndpoints::default();
+        self.assume_recent_endpoints();
+        self.record_all_endpoints();
         self.allocate();
         let mut keys = self.stores.all_keys();
         keys.retain(|key| self.is_in_scope(key));
@@ -110,11 +124,18 @@ impl Planner {
     /// port allocation changed because of it.
     pub(crate) async fn wait_for_changes(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
         let mut batch = Vec::new();
-        if self.triggers.recv_many(&mut batch, MAX_BATCH).await == 0 {
-            return Err(WatchEnded);
+        let expiry = self.recent_endpoints.next_expiry();
+        tokio::select! {
+            received = self.triggers.recv_many(&mut batch, MAX_BATCH) => {
+                if received == 0 {
+                    return Err(WatchEnded);
+                }
+            }
+            () = wait_until(expiry) => (),
         }
         let mut affected = BTreeSet::new();
-        let (mut all_affected, mut needs_allocation) = (false, false);
+        let mut needs_allocation = self.recent_endpoints.expire(Instant::now().into_std());
+        let mut all_affected = false;
         for trigger in batch {
             match trigger {
                 Trigger::Service(key) => {
@@ -122,11 +143,11 @@ impl Planner {
                     affected.insert(key);
                 }
                 Trigger::Workload(key) => {
-                    // The proxies of a rejected Service keep their ports, which is an input of the allocation.
-                    needs_allocation |= matches!(self.allocations.get(&key), Some(Admission::Rejected(_)));
+                    needs_allocation |= self.has_new_held_ports(&key);
                     affected.insert(key);
                 }
                 Trigger::Endpoints(key) => {
+                    needs_allocation |= self.record_endpoints(&key);
                     affected.insert(key);
                 }
                 Trigger::Node(name) => all_affected |= self.is_node_changed(&name),
@@ -134,6 +155,7 @@ impl Planner {
             }
         }
         if all_affected {
+            self.record_all_endpoints();
             affected.extend(self.stores.all_keys());
         }
         if all_affected || needs_allocation {
@@ -168,9 +190,14 @@ impl Planner {
     fn allocate(&mut self) -> Vec<ServiceKey> {
         let services = self.stores.services();
         let nodes = self.stores.nodes();
-        let stores = &self.stores;
-        let allocations =
-            PortAllocations::allocate(&services, &nodes, &self.defaults, |key| stores.held_ports(key));
+        let observations = StoreObservations {
+            stores: &self.stores,
+            nodes: &nodes,
+            recent_endpoints: &self.recent_endpoints,
+            held_ports: RefCell::default(),
+        };
+        let allocations = self.allocations.update(&services, &nodes, &self.defaults, &observations);
+        self.held_ports = observations.held_ports.into_inner();
         let changed = allocations.changed_since(&self.allocations);
         warn_of_invalid_addresses(&self.nodes, &nodes);
         self.allocations = allocations;
@@ -180,12 +207,47 @@ impl Planner {
         changed
     }
 
+    /// Records the nodes with endpoints of a Service. Returns true if the allocation reads them and they changed.
+    fn record_endpoints(&mut self, key: &ServiceKey) -> bool {
+        if !self.stores.service(key).is_some_and(|service| is_traffic_policy_local(&service)) {
+            self.recent_endpoints.forget(key);
+            return false;
+        }
+        let current = self.stores.endpoint_nodes(key);
+        self.recent_endpoints.record(key, &current, Instant::now().into_std())
+    }
+
+    /// Assumes that published nodes with proxies had an endpoint a moment ago, because the operator did not see it.
+    fn assume_recent_endpoints(&mut self) {
+        let (now, nodes) = (Instant::now().into_std(), self.stores.nodes());
+        for service in self.stores.services().iter().filter(|service| is_traffic_policy_local(service)) {
+            let key = ServiceKey::from_service(service);
+            let mut held_nodes = self.stores.held_ports(&key, &nodes).nodes;
+            held_nodes
+                .retain(|name| nodes.iter().any(|node| node.name == *name && is_published(service, node)));
+            self.recent_endpoints.record(&key, &held_nodes, now);
+        }
+    }
+
+    fn record_all_endpoints(&mut self) {
+        for service in self.stores.services() {
+            self.record_endpoints(&ServiceKey::from_service(&service));
+        }
+    }
+
+    /// Returns true if the last allocation read what the Service's workload holds, and this has changed.
+    fn has_new_held_ports(&self, key: &ServiceKey) -> bool {
+        self.held_ports.get(key).is_some_and(|held| *held != self.stores.held_ports(key, &self.nodes))
+    }
+
     /// Returns true if the Service differs from the last allocation in a field that the allocation reads. The
     /// operator's own write of a status is no reason to allocate again.
-    fn has_new_allocation_input(&self, key: &ServiceKey) -> bool {
+    fn has_new_allocation_input(&mut self, key: &ServiceKey) -> bool {
         let current = self.stores.service(key);
-        self.services.get(key).map(|service| allocation_input(service))
-            != current.as_ref().map(|service| allocation_input(service))
+        let has_new_endpoints = self.record_endpoints(key);
+        has_new_endpoints
+            || self.services.get(key).map(|service| allocation_input(service))
+                != current.as_ref().map(|service| allocation_input(service))
     }
 
     /// Returns true if the node differs from the last allocation in a field that decisions read. The kubelet writes the
@@ -199,6 +261,47 @@ impl Planner {
     fn is_in_scope(&self, key: &ServiceKey) -> bool {
         self.watch_namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
     }
+}
+
+/// The observations of the allocation, from the cache. It remembers for which Services it looked at the workloads.
+struct StoreObservations<'a> {
+    stores: &'a Stores,
+    nodes: &'a [NodeInfo],
+    recent_endpoints: &'a RecentEndpoints,
+    held_ports: RefCell<HashMap<ServiceKey, HeldPorts>>,
+}
+
+impl Observations for StoreObservations<'_> {
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
+        needed_frontends(spec, self.nodes)
+    }
+
+    fn held_ports(&self, key: &ServiceKey) -> HeldPorts {
+        let mut held_ports = self.held_ports.borrow_mut();
+        held_ports.entry(key.clone()).or_insert_with(|| self.stores.held_ports(key, self.nodes)).clone()
+    }
+
+    fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        self.recent_endpoints.nodes(key)
+    }
+
+    fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
+        let nodes = self.nodes.iter().filter(|node| is_published(service, node));
+        nodes.map(|node| node.name.clone()).collect()
+    }
+}
+
+/// Waits until a time, or for ever if there is none.
+async fn wait_until(time: Option<std::time::Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn is_traffic_policy_local(service: &Service) -> bool {
+    let policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
+    policy == Some("Local")
 }
 
 /// The fields of a Service that the port allocation reads.

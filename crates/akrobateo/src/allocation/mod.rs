@@ -1,18 +1,31 @@
 //! Allocates the ports of the nodes to all Services together. Pure.
 
+mod claim;
 mod claims;
+mod node_owners;
+mod node_ports;
+mod recent_endpoints;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use akrobateo_core::HostPort;
+use akrobateo_core::Frontend;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
+pub(crate) use claim::HeldPorts;
+use claim::{Claim, ClaimedNodes, Seniority};
+use claims::allocate_claims;
 pub(crate) use claims::{Allocation, Conflict};
-use claims::{NodePorts, NodeSet, PortClaim, Precedence, allocate_claims};
+use node_ports::NodePorts;
+pub(crate) use recent_endpoints::RecentEndpoints;
+
+#[cfg(test)]
+mod tests;
 
 /// The result of validation and allocation for one eligible Service.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,79 +36,175 @@ pub(crate) enum Admission {
     Accepted(Arc<LoadBalancerSpec>, Allocation),
 }
 
-/// The ports and nodes that the running proxies of a Service occupy.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct HeldPorts {
-    pub(crate) ports: BTreeSet<HostPort>,
-    pub(crate) nodes: BTreeSet<String>,
+/// The observed facts that decide which Service gets a port.
+pub(crate) trait Observations {
+    /// Returns the ports that a Service's proxies need: for both families if they cannot be limited to one.
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend>;
+
+    /// Returns what the Service's own workload holds.
+    fn held_ports(&self, key: &ServiceKey) -> HeldPorts;
+
+    /// Returns the nodes with a usable endpoint of a Service, and those that had one a short time ago.
+    fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String>;
+
+    /// Returns the nodes with an address in the Service's status.
+    fn published_nodes(&self, service: &Service) -> BTreeSet<String>;
+}
+
+/// The facts about Services for which nothing runs yet.
+pub(crate) struct NothingObserved;
+
+impl Observations for NothingObserved {
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
+        spec.frontends()
+    }
+
+    fn held_ports(&self, _: &ServiceKey) -> HeldPorts {
+        HeldPorts::default()
+    }
+
+    fn recent_endpoint_nodes(&self, _: &ServiceKey) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    fn published_nodes(&self, _: &Service) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+}
+
+/// An eligible Service, its spec, and the ports that it needs.
+struct Request<'a> {
+    service: &'a Service,
+    spec: Result<Arc<LoadBalancerSpec>, SpecError>,
+    frontends: BTreeSet<Frontend>,
+}
+
+/// The admission of a Service, with the UID of that Service and the ports that it needs.
+#[derive(Clone, Debug)]
+struct Entry {
+    uid: Option<String>,
+    admission: Admission,
+    frontends: BTreeSet<Frontend>,
 }
 
 /// The admissions of all eligible Services.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PortAllocations {
-    admissions: HashMap<ServiceKey, Admission>,
+    entries: HashMap<ServiceKey, Entry>,
 }
 
 impl PortAllocations {
     /// Validates all Services and allocates their ports.
     ///
-    /// `held_ports` returns what the previous proxies of a rejected Service occupy: they keep running.
-    pub(crate) fn allocate(
+    /// A Service that holds a port keeps it. `self` is the previous allocation; it is empty after a start.
+    pub(crate) fn update(
+        &self,
         services: &[Arc<Service>],
         nodes: &[NodeInfo],
         defaults: &ServiceDefaults,
-        held_ports: impl Fn(&ServiceKey) -> HeldPorts,
+        observations: &impl Observations,
     ) -> Self {
         let eligible = services.iter().filter(|service| is_eligible(service, defaults.default_class));
-        let specs: Vec<_> = eligible
-            .map(|service| (service, LoadBalancerSpec::from_service(service, defaults).map(Arc::new)))
-            .collect();
-        let claims: Vec<_> = specs
-            .iter()
-            .map(|(service, spec)| {
-                let key = ServiceKey::from_service(service);
-                let (ports, nodes) = if let Ok(spec) = spec {
-                    (spec.host_ports(), NodeSet::Selected(spec.nodes.clone()))
-                } else {
-                    let HeldPorts { ports, nodes } = held_ports(&key);
-                    (ports, NodeSet::Running(nodes))
-                };
-                PortClaim { key, precedence: Precedence::from_service(service), ports, nodes }
-            })
-            .collect();
-        let mut allocations = allocate_claims(&claims, nodes, &node_ports(services));
-        let admissions = specs.into_iter().map(|(service, spec)| {
+        let requests: Vec<_> =
+            eligible.map(|service| Request::from_service(service, defaults, observations)).collect();
+        let node_ports = NodePorts::from_services(services);
+        let shared = shared_frontends(&requests);
+        let is_contested = |request: &&Request| {
+            let key = ServiceKey::from_service(request.service);
+            let mut frontends = request.frontends.iter();
+            frontends.any(|port| shared.contains(port) || node_ports.get_other(*port, &key).is_some())
+        };
+        // Most Services share no port with another one. For those the nodes need no check.
+        let contested = requests.iter().filter(is_contested);
+        let claims: Vec<_> = contested.map(|request| self.claim(request, nodes, observations)).collect();
+        let mut allocations = allocate_claims(&claims, nodes, &node_ports);
+        let entries = requests.into_iter().map(|Request { service, spec, frontends }| {
             let key = ServiceKey::from_service(service);
             let allocation = allocations.remove(&key).unwrap_or_default();
             let accept = |spec| Admission::Accepted(spec, allocation);
-            (key, spec.map_or_else(Admission::Rejected, accept))
+            let admission = spec.map_or_else(Admission::Rejected, accept);
+            (key, Entry { uid: service.uid(), admission, frontends })
         });
-        Self { admissions: admissions.collect() }
+        Self { entries: entries.collect() }
+    }
+
+    /// Returns the claim of a Service, with everything that decides about its precedence.
+    fn claim(&self, request: &Request, nodes: &[NodeInfo], observations: &impl Observations) -> Claim {
+        let Request { service, spec, frontends } = request;
+        let key = ServiceKey::from_service(service);
+        let claimed_nodes = match spec {
+            Ok(spec) if spec.is_traffic_policy_local => ClaimedNodes::SelectedWithEndpoint(
+                spec.nodes.clone(),
+                observations.recent_endpoint_nodes(&key),
+            ),
+            Ok(spec) => ClaimedNodes::Selected(spec.nodes.clone()),
+            Err(_) => ClaimedNodes::Held,
+        };
+        Claim {
+            frontends: frontends.clone(),
+            nodes: claimed_nodes,
+            held: observations.held_ports(&key),
+            allocated: self.allocated_ports(&key, service.uid().as_ref(), nodes),
+            published_nodes: observations.published_nodes(service),
+            seniority: Seniority {
+                created: service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
+                key,
+            },
+        }
+    }
+
+    /// Returns the ports of a Service in this allocation, unless they belong to an earlier Service of the same name.
+    fn allocated_ports(&self, key: &ServiceKey, uid: Option<&String>, nodes: &[NodeInfo]) -> HeldPorts {
+        let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
+        let Some(Entry { admission: Admission::Accepted(spec, allocation), frontends, .. }) = entry else {
+            return HeldPorts::default();
+        };
+        let allowed_nodes = nodes.iter().filter(|node| allocation.allows(spec, node));
+        HeldPorts {
+            frontends: frontends.clone(),
+            nodes: allowed_nodes.map(|node| node.name.clone()).collect(),
+        }
     }
 
     /// Returns the admission of one Service; `None` if it does not exist or is not eligible.
     pub(crate) fn get(&self, key: &ServiceKey) -> Option<&Admission> {
-        self.admissions.get(key)
+        self.entries.get(key).map(|entry| &entry.admission)
     }
 
     /// Returns the Services whose admission differs from the one in `previous`.
     pub(crate) fn changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
-        let changed = self.admissions.iter().filter(|(key, admission)| previous.get(key) != Some(admission));
-        let removed = previous.admissions.keys().filter(|key| !self.admissions.contains_key(key));
-        changed.map(|(key, _)| key).chain(removed).cloned().collect()
+        let changed = self.entries.keys().filter(|key| previous.get(key) != self.get(key));
+        let removed = previous.entries.keys().filter(|key| !self.entries.contains_key(key));
+        changed.chain(removed).cloned().collect()
     }
 }
 
-fn node_ports(services: &[Arc<Service>]) -> NodePorts {
-    let mut node_ports = NodePorts::new();
-    for service in services {
-        for port in service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
-            let protocol = port.protocol.as_deref().unwrap_or("TCP").parse();
-            let number = port.node_port.and_then(|number| u16::try_from(number).ok());
-            if let (Ok(protocol), Some(port)) = (protocol, number.filter(|number| *number > 0)) {
-                node_ports.insert(HostPort { protocol, port }, ServiceKey::from_service(service));
-            }
+impl<'a> Request<'a> {
+    fn from_service(
+        service: &'a Service,
+        defaults: &ServiceDefaults,
+        observations: &impl Observations,
+    ) -> Self {
+        let spec = LoadBalancerSpec::from_service(service, defaults).map(Arc::new);
+        let frontends = if let Ok(spec) = &spec {
+            observations.needed_frontends(spec)
+        } else {
+            // The previous proxies of a rejected Service keep running, unless they hold a reserved port.
+            let held = observations.held_ports(&ServiceKey::from_service(service)).frontends;
+            let is_reserved = |port: &Frontend| defaults.reserved_ports.contains(port.host_port());
+            if held.iter().any(is_reserved) { BTreeSet::new() } else { held }
+        };
+        Self { service, spec, frontends }
+    }
+}
+
+/// Returns the ports that more than one Service needs.
+fn shared_frontends(requests: &[Request]) -> BTreeSet<Frontend> {
+    let (mut needed, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    for frontend in requests.iter().flat_map(|request| &request.frontends) {
+        if !needed.insert(*frontend) {
+            shared.insert(*frontend);
         }
     }
-    node_ports
+    shared
 }

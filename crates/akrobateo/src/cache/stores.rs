@@ -17,7 +17,7 @@ use super::list::{ListError, list_into_store};
 use super::reflector::{TriggerSender, WatchEnded, spawn_reflector};
 use super::watch_spec::{self, SERVICE_NAME_LABEL};
 use crate::allocation::HeldPorts;
-use crate::decide::{Placement, Workload};
+use crate::decide::{Placement, Workload, held_ports};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
@@ -149,12 +149,9 @@ impl Stores {
         daemonsets.chain(deployments).collect()
     }
 
-    /// Returns the ports and the nodes that a Service's proxies occupy.
-    pub(crate) fn held_ports(&self, key: &ServiceKey) -> HeldPorts {
-        let pods = self.pods(key);
-        let nodes = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
-        let ports = self.workloads(key).iter().flat_map(Workload::host_ports).collect();
-        HeldPorts { ports, nodes: nodes.collect() }
+    /// Returns what a Service's workload holds on these nodes.
+    pub(crate) fn held_ports(&self, key: &ServiceKey, nodes: &[NodeInfo]) -> HeldPorts {
+        held_ports(&self.workloads(key), &self.pods(key), nodes)
     }
 
     /// Returns the names of the nodes with a ready endpoint of a Service.

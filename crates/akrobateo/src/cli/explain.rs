@@ -110,12 +110,12 @@ fn explain_node(report: &ServiceReport, node: &NodeInfo, chosen: bool, port_rows
         Admission::Accepted(spec, _) if !spec.nodes.matches(node) => {
             "not selected: its labels do not match, or it has a taint without toleration"
         }
-        Admission::Accepted(..) if !chosen => return explain_conflict(report, node, port_rows),
         Admission::Accepted(spec, _)
             if spec.is_traffic_policy_local && !report.state.endpoint_nodes.contains(&node.name) =>
         {
             "externalTrafficPolicy is Local and the node has no ready endpoint"
         }
+        Admission::Accepted(..) if !chosen => return explain_conflict(report, node, port_rows),
         Admission::Accepted(..) if report.has_ready_proxy_on(node) => "",
         Admission::Accepted(..) if report.has_pod_on(node) => "the proxy is not ready",
         Admission::Accepted(..) => "no proxy pod runs on the node",

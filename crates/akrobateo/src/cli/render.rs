@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::error::CliError;
 use super::output;
-use crate::allocation::{Admission, HeldPorts, PortAllocations};
+use crate::allocation::{Admission, NothingObserved, PortAllocations};
 use crate::client::NAMESPACE_OUTSIDE;
 use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::key::ServiceKey;
@@ -64,7 +64,7 @@ fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, S
         return Err(ineligible.to_string());
     }
     let allocations =
-        PortAllocations::allocate(std::slice::from_ref(&service), &[], defaults, |_| HeldPorts::default());
+        PortAllocations::default().update(std::slice::from_ref(&service), &[], defaults, &NothingObserved);
     let admission = allocations.get(&ServiceKey::from_service(&service)).cloned();
     if let Some(Admission::Rejected(error)) = &admission {
         return Err(format!("{}: {error}", error.reason()));

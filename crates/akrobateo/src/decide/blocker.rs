@@ -75,6 +75,11 @@ impl Blocker {
         if spec.is_traffic_policy_local && state.endpoint_nodes.is_empty() {
             return Some(Self::NoReadyEndpoint);
         }
+        let is_candidate =
+            |node: &NodeInfo| spec.nodes.matches(node) && state.endpoint_nodes.contains(&node.name);
+        if spec.is_traffic_policy_local && !state.nodes.iter().any(is_candidate) {
+            return Some(Self::EndpointsWithoutProxy);
+        }
         if let Some(node) = publishable.first() {
             return Some(Self::no_node_address(state, spec, node));
         }

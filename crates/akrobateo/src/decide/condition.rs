@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -48,6 +49,14 @@ impl Exposure {
         Self { reason, message: format!("{error}{suffix}"), warning: Some(reason) }
     }
 
+    /// Returns the condition of an invalid Service whose previous proxies hold a port that is reserved now.
+    pub(super) fn releasing(error: &SpecError, port: HostPort) -> Self {
+        let suffix =
+            format!("The previous proxies were removed, because port {port} is reserved for the nodes now");
+        let reason = error.reason();
+        Self { reason, message: format!("{error}. {suffix}"), warning: Some(reason) }
+    }
+
     /// Returns the condition of a Service whose ports belong to other Services on every node.
     pub(super) fn conflicting(allocation: &Allocation) -> Self {
         let reason = Reason::PortConflict;
@@ -63,6 +72,7 @@ impl Exposure {
         client_address_warning: Option<String>,
     ) -> Self {
         let conflicts = (!allocation.conflicts.is_empty()).then(|| describe_conflicts(&allocation.conflicts));
+        let shared_node_ports = describe_shared_node_ports(&allocation.shared_node_ports);
         let failure = pod_failure(pods);
         let state = match (has_addresses, blocker) {
             (true, _) if conflicts.is_some() => State::PartlyExposed,
@@ -85,9 +95,10 @@ impl Exposure {
             State::Blocked(blocker) => Some(blocker.reason()),
             _ if conflicts.is_some() => Some(Reason::PortConflict),
             _ if failure.is_some() => Some(Reason::ProxiesNotReady),
+            _ if shared_node_ports.is_some() => Some(Reason::PortConflict),
             _ => client_address_warning.as_ref().map(|_| Reason::ClientAddressNotKept),
         };
-        let parts = [summary, conflicts, failure, client_address_warning];
+        let parts = [summary, conflicts, failure, shared_node_ports, client_address_warning];
         let message = parts.into_iter().flatten().collect::<Vec<_>>().join(". ");
         Self { reason, message, warning }
     }
@@ -128,13 +139,23 @@ pub(super) fn current_condition(service: &Service) -> Option<&Condition> {
 }
 
 fn describe_conflicts(conflicts: &[Conflict]) -> String {
+    format!("{}; use other ports, or select other nodes", join_conflicts(conflicts))
+}
+
+/// Returns the warning that nodePorts of other Services have the numbers of ports that this Service keeps.
+fn describe_shared_node_ports(conflicts: &[Conflict]) -> Option<String> {
+    let warning = "; this Service keeps its ports, so these nodePorts do not answer on its addresses; change one of \
+                   the two ports";
+    (!conflicts.is_empty()).then(|| format!("{}{warning}", join_conflicts(conflicts)))
+}
+
+fn join_conflicts(conflicts: &[Conflict]) -> String {
     let listed = conflicts.iter().take(MAX_LISTED_CONFLICTS).map(ToString::to_string);
     let remaining = match conflicts.len().saturating_sub(MAX_LISTED_CONFLICTS) {
         0 => None,
         count => Some(format!("and {count} more")),
     };
-    let list = listed.chain(remaining).collect::<Vec<_>>().join(", ");
-    format!("{list}; use other ports, or select other nodes")
+    listed.chain(remaining).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! The decision for one Service, from its current state. Pure: no I/O, no clock.
 
-use akrobateo_core::FIELD_MANAGER;
+use akrobateo_core::{FIELD_MANAGER, HostPort};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
 use super::addresses::{AddressInputs, ingress, published_addresses, select_nodes};
 use super::blocker::Blocker;
 use super::condition::Exposure;
+use super::host_port_family::host_port_family;
+use super::pod::PodPlacement;
 use super::proxy_config::ProxyConfig;
 use super::service_state::ServiceState;
 use super::traffic_policy::{client_address_warning, proxy_role};
@@ -56,8 +58,11 @@ pub(crate) fn decide(
     let Some(service) = state.service.as_deref() else { return without_proxy(None) };
     match &state.admission {
         None => without_proxy(owns_status(service).then(|| without_addresses(None))),
-        Some(Admission::Rejected(error)) => decide_rejected(defaults, state, service, error, now),
-        Some(Admission::Accepted(_, allocation)) if allocation.no_node_left => {
+        Some(Admission::Rejected(error)) => match find_reserved_port(defaults, &state.workloads) {
+            Some(port) => without_proxy(Some(without_addresses(Some(Exposure::releasing(error, port))))),
+            None => decide_rejected(defaults, state, service, error, now),
+        },
+        Some(Admission::Accepted(_, allocation)) if allocation.is_denied() => {
             without_proxy(Some(without_addresses(Some(Exposure::conflicting(allocation)))))
         }
         Some(Admission::Accepted(spec, allocation)) => {
@@ -71,6 +76,12 @@ fn owns_status(service: &Service) -> bool {
     service.metadata.managed_fields.iter().flatten().any(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.as_deref() == Some("status")
     })
+}
+
+/// Returns a reserved port that the workloads of a Service hold. It was not reserved when they were created.
+fn find_reserved_port(defaults: &ServiceDefaults, workloads: &[Workload]) -> Option<HostPort> {
+    let mut ports = workloads.iter().flat_map(Workload::host_ports);
+    ports.find(|port| defaults.reserved_ports.contains(*port))
 }
 
 /// Keeps the previous proxies of a Service whose spec is invalid, and publishes the nodes where they are ready.
@@ -112,8 +123,10 @@ fn decide_accepted(
     allocation: &Allocation,
     now: Timestamp,
 ) -> Decision {
-    let may_answer =
-        |node: &NodeInfo| !spec.is_traffic_policy_local || state.endpoint_nodes.contains(&node.name);
+    let may_answer = |node: &NodeInfo| {
+        !allocation.taken_nodes.contains(&node.name)
+            && (!spec.is_traffic_policy_local || state.endpoint_nodes.contains(&node.name))
+    };
     let may_run_proxy = |node: &NodeInfo| allocation.allows(spec, node);
     let selected = select_nodes(
         service,
@@ -135,8 +148,18 @@ fn decide_accepted(
     let role = proxy_role(spec, &state.nodes);
     let pod_deadline =
         state.workloads.first().and_then(|workload| workload.pod_creation_deadline(&state.pods));
+    let placement = PodPlacement {
+        owned_nodes: allocation.owned_nodes.as_ref(),
+        host_port_family: host_port_family(spec, role, &state.nodes),
+    };
+    let proxy = if allocation.is_empty() {
+        // The Service waits for its first endpoint, and other Services use the same ports.
+        ProxyDecision::Absent
+    } else {
+        ProxyDecision::Present(Workload::new(config, service, spec, placement, role))
+    };
     Decision {
-        proxy: ProxyDecision::Present(Workload::new(config, service, spec, &allocation.excluded_nodes, role)),
+        proxy,
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
         recheck_at: selected.recheck_at.into_iter().chain(pod_deadline.filter(|at| *at > now)).min(),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{Context, reconcile};
-use crate::allocation::{HeldPorts, PortAllocations};
+use crate::allocation::{NothingObserved, PortAllocations};
 use crate::apply::{ApplyError, Writer};
 use crate::decide::fixtures::{at, defaults, key, proxy_config, service};
 use crate::decide::{Action, ServiceState, Workload, decide, plan_actions};
@@ -32,7 +32,7 @@ fn context() -> (Context, ScriptedApi) {
 fn new_service() -> ServiceState {
     let service = Arc::new(service("web").tcp(80).build());
     let services = [service.clone()];
-    let allocations = PortAllocations::allocate(&services, &[], &defaults(), |_| HeldPorts::default());
+    let allocations = PortAllocations::default().update(&services, &[], &defaults(), &NothingObserved);
     let admission = allocations.get(&key("web")).cloned();
     ServiceState { service: Some(service), admission, ..ServiceState::default() }
 }

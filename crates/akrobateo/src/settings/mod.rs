@@ -17,7 +17,7 @@ use values::{image, namespace_or_empty, placement, socket_address};
 /// The proxies' image of the same version as this operator.
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
 /// The ports that a node needs. TCP: SSH, BGP, etcd, the API server, and the daemons of Kubernetes. UDP: the tunnels of
-/// CNIs, which are VXLAN (4789, 8472), Geneve and WireGuard.
+/// CNIs, such as VXLAN and Geneve.
 const DEFAULT_RESERVED_PORTS: &str =
     "22,179,2379-2380,6443,10248-10250,10256-10259,udp/4789,udp/6081,udp/8472,udp/51820-51821";
 

@@ -7,7 +7,7 @@ fn a_reserved_port_is_rejected_and_named() {
     let nodes = [node("n1").internal("10.0.0.1").build()].map(|node| NodeInfo::from_node(&node));
     let service = Arc::new(service("web").tcp(22).build());
     let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
-    let allocations = PortAllocations::allocate(&[service], &nodes, &defaults, |_| HeldPorts::default());
+    let allocations = PortAllocations::default().update(&[service], &nodes, &defaults, &NothingObserved);
     let Some(Admission::Rejected(error)) = allocations.get(&key("web")) else { panic!("not rejected") };
     assert_eq!(error.reason(), Reason::PortReserved);
     assert!(error.to_string().contains("22/TCP"), "{error}");
