@@ -1,7 +1,8 @@
-//! The HTTP server for probes and metrics: HTTP/1 only, GET and HEAD only, within limits. Does I/O.
+//! The HTTP server for probes and metrics. It supports only HTTP/1 and the methods GET and HEAD, and limits the number
+//! and the time of connections. Does I/O.
 //!
-//! The caller accepts connections in a loop and spawns a task for each. Only the caller knows whether its tasks may move
-//! between threads:
+//! The caller accepts connections in a loop and spawns a task for each, because only the caller knows whether its tasks
+//! may move between threads:
 //!
 //! ```
 //! # async fn run(listener: tokio::net::TcpListener) {
@@ -35,10 +36,11 @@ pub use hyper::{Response, StatusCode};
 /// The number of connections that may be open at the same time. Every pod of the cluster can connect, and each
 /// connection needs memory.
 const MAX_CONNECTIONS: usize = 64;
-/// The time for one connection, from accept to the end of the response. A probe and a scrape need far less.
+/// The time for one connection, from accept to the end of the response. A probe or a scrape takes far less time.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(2);
-/// The pause after a failed accept. The usual cause, a lack of file descriptors, does not end at once.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// The pause after a failed accept. The usual cause is that no file descriptor is free, and this does not change at
+/// once.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// An HTTP server with a fixed list of paths.
 #[derive(Debug)]
@@ -48,12 +50,12 @@ pub struct Server {
     free_connections: Arc<Semaphore>,
 }
 
-/// An accepted connection, on which one request may come.
+/// An accepted connection. The client may send one request on it.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     paths: &'static [&'static str],
-    /// Counts the connection against [`MAX_CONNECTIONS`] until it is dropped.
+    /// One of the [`MAX_CONNECTIONS`] permits; released when it is dropped.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -73,7 +75,7 @@ impl Server {
                 Ok((stream, _)) => return Connection { stream, paths: self.paths, permit },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for probes and metrics; will retry");
-                    sleep(ACCEPT_RETRY).await;
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -83,15 +85,16 @@ impl Server {
 impl Connection {
     /// Answers one request with the response of `respond` for its path, and closes the connection.
     ///
-    /// Other paths get 404, other methods than GET and HEAD 405. A client that takes longer than 2 seconds is
+    /// Other paths get 404. Methods other than GET and HEAD get 405. A client that takes longer than 2 seconds is
     /// disconnected.
     pub async fn serve(self, respond: impl Fn(&str) -> Response<String>) {
         let Self { stream, paths, permit } = self;
         let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, paths, &respond))));
-        let served = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-        match timeout(CONNECTION_DEADLINE, served).await {
+        let http_connection =
+            http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+        match timeout(CONNECTION_DEADLINE, http_connection).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics broke"),
+            Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics failed"),
             Err(_) => tracing::debug!("closed a connection for probes or metrics at its deadline"),
         }
         drop(permit);
@@ -105,17 +108,20 @@ fn answer(
 ) -> Response<String> {
     let path = request.uri().path();
     if !paths.contains(&path) {
-        return text(StatusCode::NOT_FOUND, format!("not found; available are {}\n", paths.join(", ")));
+        return text_response(
+            StatusCode::NOT_FOUND,
+            format!("not found; available paths: {}\n", paths.join(", ")),
+        );
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n");
+        return text_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n");
     }
     respond(path)
 }
 
 /// Returns a response with this status and text.
 #[must_use]
-pub fn text(status: StatusCode, text: impl Into<String>) -> Response<String> {
+pub fn text_response(status: StatusCode, text: impl Into<String>) -> Response<String> {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
     response
@@ -123,7 +129,7 @@ pub fn text(status: StatusCode, text: impl Into<String>) -> Response<String> {
 
 /// Returns a successful response with this content type.
 #[must_use]
-pub fn with_content_type(content_type: &'static str, text: String) -> Response<String> {
+pub fn response_with_content_type(content_type: &'static str, text: String) -> Response<String> {
     let mut response = Response::new(text);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
@@ -145,7 +151,7 @@ mod tests {
             let server = Server::new(listener, &["/readyz"]);
             loop {
                 let connection = server.accept().await;
-                tokio::spawn(connection.serve(|_| text(StatusCode::OK, "ok\n")));
+                tokio::spawn(connection.serve(|_| text_response(StatusCode::OK, "ok\n")));
             }
         });
         address
@@ -181,11 +187,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn client_above_the_connection_limit_waits_until_another_leaves() {
+    async fn client_above_the_connection_limit_waits_until_another_is_disconnected() {
         let address = start_server().await;
-        let mut silent = Vec::new();
+        let mut silent_clients = Vec::new();
         for _ in 0..MAX_CONNECTIONS {
-            silent.push(TcpStream::connect(address).await.unwrap());
+            silent_clients.push(TcpStream::connect(address).await.unwrap());
         }
         let start = tokio::time::Instant::now();
         let response = request(address, "GET /readyz").await;

@@ -17,12 +17,12 @@ pub enum Error {
     /// The kernel would not forward packets.
     #[error(transparent)]
     Forwarding(#[from] ForwardingError),
-    /// The rules are not in the kernel.
+    /// The nftables rules cannot be installed.
     #[error(transparent)]
     Nft(#[from] NftError),
     /// The kernel cannot report changes of network interfaces and of their forwarding sysctls.
     #[error("cannot watch the pod's network interfaces over netlink: {0}")]
-    Watch(NetlinkError),
+    WatchInterfaces(NetlinkError),
     /// The userspace data path cannot forward.
     #[error(transparent)]
     Userspace(#[from] UserspaceError),
@@ -31,5 +31,5 @@ pub enum Error {
     Probe(#[from] ProbeError),
     /// The runtime or its signal handlers cannot be set up.
     #[error("cannot start the process's runtime: {0}")]
-    Start(#[from] std::io::Error),
+    StartRuntime(#[from] std::io::Error),
 }

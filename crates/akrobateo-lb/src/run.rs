@@ -9,12 +9,12 @@ use crate::error::Error;
 use crate::forwarding_config::ForwardingConfig;
 use crate::{kernel, userspace};
 
-/// Forwards as `args` say, until SIGTERM or SIGINT.
+/// Forwards according to `args` until SIGTERM or SIGINT.
 pub fn run(args: ProxyArgs) -> Result<(), Error> {
     let (probe_port, data_path) = (args.probe_port, args.data_path);
     let config = ForwardingConfig::new(args)?;
-    LocalSet::new().block_on(&runtime()?, async {
-        // First of all: without a handler, the first process of a container ignores signals.
+    LocalSet::new().block_on(&create_runtime()?, async {
+        // The signal handlers come first, because the first process of a container ignores signals without a handler.
         let shutdown = shutdown_signal()?;
         match data_path {
             DataPath::Kernel => kernel::run(config, probe_port, shutdown).await,
@@ -23,9 +23,9 @@ pub fn run(args: ProxyArgs) -> Result<(), Error> {
     })
 }
 
-/// Only keeps the process alive, until SIGTERM or SIGINT: the pod's hostPorts are reserved for as long.
-pub fn reserve() -> Result<(), Error> {
-    runtime()?.block_on(async {
+/// Waits until SIGTERM or SIGINT. The pod's hostPorts stay reserved until the process ends.
+pub fn reserve_host_ports() -> Result<(), Error> {
+    create_runtime()?.block_on(async {
         let shutdown = shutdown_signal()?;
         tracing::info!("reserving the pod's hostPorts; kube-proxy forwards the traffic");
         shutdown.await;
@@ -33,7 +33,7 @@ pub fn reserve() -> Result<(), Error> {
     })
 }
 
-fn runtime() -> std::io::Result<Runtime> {
+fn create_runtime() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 

@@ -1,4 +1,5 @@
-//! Turns watch triggers into Services to reconcile: allocates ports again when their inputs change. The cache does the I/O.
+//! Finds the Services that a watch trigger affects. Allocates ports again if an input of the allocation changed. The
+//! cache does the I/O.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,9 +26,9 @@ use crate::spec::{LoadBalancerSpec, ServiceDefaults};
 mod tests;
 
 /// The maximum number of triggers that one call takes from the channel.
-const MAX_BATCH: usize = 1024;
+const MAX_TRIGGERS_PER_CALL: usize = 1024;
 
-/// The cache, and the port allocation of all Services that follows from it.
+/// The cache, and the port allocation of all Services in the cache.
 pub(crate) struct Planner {
     stores: Stores,
     triggers: mpsc::UnboundedReceiver<Trigger>,
@@ -100,7 +101,7 @@ impl Planner {
     /// Discards triggers while another replica is the leader. Returns only if the watches end.
     pub(crate) async fn discard_triggers(&mut self) -> WatchEnded {
         let mut batch = Vec::new();
-        while self.triggers.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        while self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL).await > 0 {
             batch.clear();
         }
         WatchEnded
@@ -120,49 +121,49 @@ impl Planner {
         keys
     }
 
-    /// Waits for triggers, and returns the Services that need a reconciliation: those that changed, and those whose
-    /// port allocation changed because of it.
+    /// Waits for triggers, and returns the Services that need a reconciliation: Services that changed, and Services
+    /// whose port allocation changed.
     pub(crate) async fn wait_for_changes(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
         let mut batch = Vec::new();
         let expiry = self.recent_endpoints.next_expiry();
         tokio::select! {
-            received = self.triggers.recv_many(&mut batch, MAX_BATCH) => {
+            received = self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL) => {
                 if received == 0 {
                     return Err(WatchEnded);
                 }
             }
             () = wait_until(expiry) => (),
         }
-        let mut affected = BTreeSet::new();
+        let mut affected_services = BTreeSet::new();
         let mut needs_allocation = self.recent_endpoints.expire(Instant::now().into_std());
         let mut all_affected = false;
         for trigger in batch {
             match trigger {
                 Trigger::Service(key) => {
                     needs_allocation |= self.has_new_allocation_input(&key);
-                    affected.insert(key);
+                    affected_services.insert(key);
                 }
                 Trigger::Workload(key) => {
                     needs_allocation |= self.has_new_held_ports(&key);
-                    affected.insert(key);
+                    affected_services.insert(key);
                 }
                 Trigger::Endpoints(key) => {
                     needs_allocation |= self.record_endpoints(&key);
-                    affected.insert(key);
+                    affected_services.insert(key);
                 }
-                Trigger::Node(name) => all_affected |= self.is_node_changed(&name),
-                Trigger::All => all_affected = true,
+                Trigger::Node(name) => all_affected |= self.has_node_changed(&name),
+                Trigger::ListCompleted => all_affected = true,
             }
         }
         if all_affected {
             self.record_all_endpoints();
-            affected.extend(self.stores.all_keys());
+            affected_services.extend(self.stores.all_keys());
         }
         if all_affected || needs_allocation {
-            affected.extend(self.allocate());
+            affected_services.extend(self.allocate());
         }
-        affected.retain(|key| self.is_in_scope(key));
-        Ok(affected)
+        affected_services.retain(|key| self.is_in_scope(key));
+        Ok(affected_services)
     }
 
     /// Returns the input of the decisions about one Service.
@@ -240,8 +241,8 @@ impl Planner {
         self.held_ports.get(key).is_some_and(|held| *held != self.stores.held_ports(key, &self.nodes))
     }
 
-    /// Returns true if the Service differs from the last allocation in a field that the allocation reads. The
-    /// operator's own write of a status is no reason to allocate again.
+    /// Returns true if a field of the Service that the allocation reads has changed since the last allocation. The
+    /// status is not such a field, so the operator's own status writes cause no allocation.
     fn has_new_allocation_input(&mut self, key: &ServiceKey) -> bool {
         let current = self.stores.service(key);
         let has_new_endpoints = self.record_endpoints(key);
@@ -250,14 +251,14 @@ impl Planner {
                 != current.as_ref().map(|service| allocation_input(service))
     }
 
-    /// Returns true if the node differs from the last allocation in a field that decisions read. The kubelet writes the
-    /// status of a node every few minutes, most often with nothing but a new heartbeat.
-    fn is_node_changed(&self, name: &str) -> bool {
+    /// Returns true if a field of the node that decisions read has changed since the last allocation. The kubelet
+    /// writes the status of a node every few minutes, and most of these writes change only the heartbeat.
+    fn has_node_changed(&self, name: &str) -> bool {
         self.nodes.iter().find(|node| node.name == name) != self.stores.node(name).as_ref()
     }
 
-    /// Returns true if this operator is responsible. It cannot see Services outside the watched namespace, so their
-    /// proxies belong to another operator.
+    /// Returns true if this operator manages the proxies of the Service. An operator with a watched namespace does not
+    /// see other Services, so the proxies of other Services belong to another operator.
     fn is_in_scope(&self, key: &ServiceKey) -> bool {
         self.watch_namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
     }
@@ -325,10 +326,10 @@ fn allocation_input(service: &Service) -> AllocationInput<'_> {
     }
 }
 
-/// Logs the annotation of each new or changed node that has values that cannot be published.
+/// Logs the invalid addresses in the annotations of new and changed nodes.
 fn warn_of_invalid_addresses(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) {
-    let invalid = nodes.iter().filter(|node| !node.invalid_addresses.is_empty());
-    for node in invalid.filter(|node| !nodes_before.contains(node)) {
+    let nodes_with_invalid_addresses = nodes.iter().filter(|node| !node.invalid_addresses.is_empty());
+    for node in nodes_with_invalid_addresses.filter(|node| !nodes_before.contains(node)) {
         tracing::warn!(
             node = node.name,
             annotation = NODE_ADDRESS,

@@ -59,7 +59,7 @@ impl Inbox {
     }
 
     /// Removes and returns all clients.
-    pub(super) fn drain(&self) -> Vec<Client> {
+    pub(super) fn take_clients(&self) -> Vec<Client> {
         self.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
@@ -76,8 +76,8 @@ impl Inbox {
 /// Returns the worker with the fewest connections, if it has fewer than worker `own`.
 pub(super) fn least_loaded(inboxes: &[Inbox], own: usize) -> Option<usize> {
     let load = |worker: usize| inboxes.get(worker).map(Inbox::load);
-    let least = (0..inboxes.len()).min_by_key(|&worker| load(worker))?;
-    (load(least) < load(own)).then_some(least)
+    let least_loaded_worker = (0..inboxes.len()).min_by_key(|&worker| load(worker))?;
+    (load(least_loaded_worker) < load(own)).then_some(least_loaded_worker)
 }
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
         };
         let inbox = Inbox::new();
         assert!(inbox.push(client()).is_none());
-        assert_eq!((inbox.load(), inbox.drain().len(), inbox.drain().len()), (1, 1, 0));
+        assert_eq!((inbox.load(), inbox.take_clients().len(), inbox.take_clients().len()), (1, 1, 0));
         assert!(inbox.push(client()).is_none());
         assert_eq!(inbox.close().len(), 1);
         assert!(inbox.push(client()).is_some());

@@ -14,7 +14,7 @@ use super::inbox::Inbox;
 use super::port::Port;
 use super::quota::Quota;
 use super::settings::Settings;
-use super::shared::Shared;
+use super::shared_state::SharedState;
 use super::sockets::{BoundSocket, bind_port};
 use super::stats::{WorkerStats, format_metrics};
 use super::worker::{Worker, WorkerSockets};
@@ -22,38 +22,39 @@ use crate::forwarding_config::ForwardingConfig;
 use crate::probe::DataPathStatus;
 
 /// Stack of a worker, in bytes. Workers have no deep call chains.
-const STACK_SIZE: usize = 256 << 10;
+const WORKER_STACK_SIZE: usize = 256 << 10;
 
-/// A running proxy. Dropping it drains it.
+/// A running proxy. When the value is dropped, the proxy drains.
 #[derive(Debug)]
 pub struct Proxy {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     stats: Vec<Arc<WorkerStats>>,
     /// Receives the result of each worker that has ended.
-    results: UnboundedReceiver<Result<(), Errno>>,
+    worker_results: UnboundedReceiver<Result<(), Errno>>,
     /// Number of workers that have not ended.
-    running: usize,
+    running_workers: usize,
 }
 
 /// The readiness and metrics of a proxy.
 #[derive(Debug)]
 pub struct ProxyStatus {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     stats: Vec<Arc<WorkerStats>>,
 }
 
 impl Proxy {
-    /// Binds all ports and starts to forward. `settings` receives the numbers of TCP and of UDP ports.
+    /// Binds all ports and starts to forward. `settings` is called with the number of TCP ports and the number of UDP
+    /// ports.
     pub fn start(
         config: &ForwardingConfig,
         settings: impl FnOnce(usize, usize) -> Settings,
     ) -> Result<Self, UserspaceError> {
         let ports = Port::from_config(config).into_boxed_slice();
-        let tcp_ports = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
-        let settings = settings(tcp_ports, ports.len() - tcp_ports);
+        let tcp_port_count = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
+        let settings = settings(tcp_port_count, ports.len() - tcp_port_count);
         let create_waker = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wakers = (0..settings.workers).map(|_| create_waker()).collect::<Result<_, _>>();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedState {
             ports,
             sources: config.sources().cloned(),
             connections: Quota::new(settings.connections),
@@ -62,25 +63,33 @@ impl Proxy {
             inboxes: (0..settings.workers).map(|_| Inbox::new()).collect(),
             wakers: wakers.map_err(|error| UserspaceError::StartWorker(error.into()))?,
         });
-        let (result_sender, results) = unbounded_channel();
-        let mut proxy = Self { shared, stats: Vec::new(), results, running: settings.workers };
+        let (result_sender, worker_results) = unbounded_channel();
+        let mut proxy = Self { shared, stats: Vec::new(), worker_results, running_workers: settings.workers };
         // All ports are bound before the first client is accepted, so a proxy that cannot start has forwarded nothing.
         let workers = (0..settings.workers)
             .map(|index| proxy.create_worker(index, &settings))
             .collect::<Result<Vec<_>, _>>()?;
         for (index, worker) in workers.into_iter().enumerate() {
             let result_sender = result_sender.clone();
-            let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK_SIZE);
+            let thread_builder =
+                std::thread::Builder::new().name(format!("worker-{index}")).stack_size(WORKER_STACK_SIZE);
             let run_worker = move || {
                 // The receiver is gone only if the process is about to end.
                 let _ = result_sender.send(worker.run());
             };
-            thread.spawn(run_worker).map_err(UserspaceError::StartWorker)?;
+            thread_builder.spawn(run_worker).map_err(UserspaceError::StartWorker)?;
         }
         let ports = proxy.shared.ports.len();
-        let source_ranges = proxy.shared.sources.is_some();
+        let has_source_ranges = proxy.shared.sources.is_some();
         let Settings { workers, connections, udp_sessions, .. } = settings;
-        tracing::info!(ports, source_ranges, workers, connections, udp_sessions, "forwarding in userspace");
+        tracing::info!(
+            ports,
+            source_ranges = has_source_ranges,
+            workers,
+            connections,
+            udp_sessions,
+            "forwarding in userspace"
+        );
         Ok(proxy)
     }
 
@@ -100,7 +109,7 @@ impl Proxy {
             .map_err(|error| UserspaceError::StartWorker(error.into()))
     }
 
-    /// Returns a handle to the readiness and metrics. It may outlive the proxy.
+    /// Returns a handle to the readiness and metrics. The handle may outlive the proxy.
     #[must_use]
     pub fn status(&self) -> ProxyStatus {
         ProxyStatus { shared: Arc::clone(&self.shared), stats: self.stats.clone() }
@@ -113,16 +122,16 @@ impl Proxy {
         tracing::info!(connections, udp_sessions, "draining: no new connections; existing ones may finish");
         self.shared.draining.store(true, Release);
         for worker in 0..self.shared.wakers.len() {
-            self.shared.wake(worker);
+            self.shared.wake_worker(worker);
         }
     }
 
     /// Waits until all workers have ended, or one has failed.
     pub async fn join(&mut self) -> Result<(), UserspaceError> {
-        while self.running > 0 {
-            match self.results.recv().await {
-                Some(Ok(())) => self.running -= 1,
-                Some(Err(error)) => return Err(UserspaceError::Worker(error.into())),
+        while self.running_workers > 0 {
+            match self.worker_results.recv().await {
+                Some(Ok(())) => self.running_workers -= 1,
+                Some(Err(error)) => return Err(UserspaceError::WorkerFailed(error.into())),
                 None => break,
             }
         }
@@ -133,14 +142,14 @@ impl Proxy {
 impl Drop for Proxy {
     /// Drains the proxy. The workers end when their connections have ended.
     fn drop(&mut self) {
-        if self.running > 0 {
+        if self.running_workers > 0 {
             self.drain();
         }
     }
 }
 
 impl DataPathStatus for ProxyStatus {
-    fn ready(&self) -> Result<(), String> {
+    fn check_readiness(&self) -> Result<(), String> {
         if self.shared.draining.load(Acquire) {
             return Err(format!("draining: {} connections are still open", self.shared.connections.used()));
         }

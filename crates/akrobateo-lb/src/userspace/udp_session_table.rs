@@ -1,4 +1,4 @@
-//! The table of a worker's UDP sessions: finds, evicts and expires them. No I/O.
+//! Finds, evicts and expires the UDP sessions of a worker. No I/O.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -6,29 +6,29 @@ use std::os::fd::OwnedFd;
 
 use super::slab::{Key, Slab};
 
-/// The datagrams between one client and a port's target.
+/// The datagrams between one client and the target of a port.
 #[derive(Debug)]
 pub(super) struct UdpSession {
     /// Index of the worker's socket that receives the client's datagrams.
     pub(super) socket_index: u32,
     pub(super) client: SocketAddr,
-    /// Connected to the target.
+    /// The socket that is connected to the target.
     pub(super) target_socket: OwnedFd,
-    /// When the last datagram was forwarded: milliseconds since the worker's start.
+    /// Time of the last forwarded datagram: milliseconds since the worker's start.
     pub(super) last_activity: u64,
     /// The target has answered.
-    pub(super) answered: bool,
+    pub(super) is_answered: bool,
 }
 
 /// The UDP sessions of one worker.
 #[derive(Debug)]
 pub(super) struct UdpSessionTable {
     sessions: Slab<UdpSession>,
-    by_client: HashMap<(u32, SocketAddr), Key>,
-    /// Each session is in one of the two queues, ordered by its last activity. The order is updated only when a session
-    /// reaches the front, so that a datagram changes no queue.
-    unanswered: BTreeSet<(u64, Key)>,
-    answered: BTreeSet<(u64, Key)>,
+    keys_by_client: HashMap<(u32, SocketAddr), Key>,
+    /// Each session is in one of the two queues. A queue is ordered by the last activity of its sessions. A datagram
+    /// does not change the order: it is updated only when a session reaches the front.
+    unanswered_queue: BTreeSet<(u64, Key)>,
+    answered_queue: BTreeSet<(u64, Key)>,
     /// Silence after which a session expires, in milliseconds.
     unanswered_timeout: u64,
     answered_timeout: u64,
@@ -38,15 +38,15 @@ impl UdpSessionTable {
     pub(super) fn new(unanswered_timeout: u64, answered_timeout: u64) -> Self {
         Self {
             sessions: Slab::new(),
-            by_client: HashMap::new(),
-            unanswered: BTreeSet::new(),
-            answered: BTreeSet::new(),
+            keys_by_client: HashMap::new(),
+            unanswered_queue: BTreeSet::new(),
+            answered_queue: BTreeSet::new(),
             unanswered_timeout,
             answered_timeout,
         }
     }
 
-    /// Returns whether there are no sessions.
+    /// Returns true if there are no sessions.
     pub(super) const fn is_empty(&self) -> bool {
         self.sessions.len() == 0
     }
@@ -55,8 +55,8 @@ impl UdpSessionTable {
         let client = (session.socket_index, session.client);
         let last_activity = session.last_activity;
         let key = self.sessions.insert(session);
-        self.by_client.insert(client, key);
-        self.unanswered.insert((last_activity, key));
+        self.keys_by_client.insert(client, key);
+        self.unanswered_queue.insert((last_activity, key));
         key
     }
 
@@ -66,36 +66,36 @@ impl UdpSessionTable {
 
     /// Returns the session of a client that sends to the socket.
     pub(super) fn find(&self, socket_index: u32, client: SocketAddr) -> Option<Key> {
-        self.by_client.get(&(socket_index, client)).copied()
+        self.keys_by_client.get(&(socket_index, client)).copied()
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<UdpSession> {
-        let session = self.remove_from_index(key)?;
-        self.unanswered.retain(|(_, queued)| *queued != key);
-        self.answered.retain(|(_, queued)| *queued != key);
+        let session = self.remove_from_map(key)?;
+        self.unanswered_queue.retain(|(_, queued)| *queued != key);
+        self.answered_queue.retain(|(_, queued)| *queued != key);
         Some(session)
     }
 
     /// Removes the unanswered session that has been silent longest.
     pub(super) fn evict(&mut self) -> Option<UdpSession> {
-        self.refresh_unanswered()?;
-        let (_, key) = self.unanswered.pop_first()?;
-        self.remove_from_index(key)
+        self.update_unanswered_queue()?;
+        let (_, key) = self.unanswered_queue.pop_first()?;
+        self.remove_from_map(key)
     }
 
     /// Removes one expired session, if there is one.
-    pub(super) fn expire(&mut self, now: u64) -> Option<UdpSession> {
+    pub(super) fn remove_expired(&mut self, now: u64) -> Option<UdpSession> {
         let is_expired = |last_activity: Option<u64>, timeout: u64| {
             last_activity.is_some_and(|last_activity| last_activity + timeout <= now)
         };
-        let (_, key) = if is_expired(self.refresh_unanswered(), self.unanswered_timeout) {
-            self.unanswered.pop_first()?
-        } else if is_expired(self.refresh_answered(), self.answered_timeout) {
-            self.answered.pop_first()?
+        let (_, key) = if is_expired(self.update_unanswered_queue(), self.unanswered_timeout) {
+            self.unanswered_queue.pop_first()?
+        } else if is_expired(self.update_answered_queue(), self.answered_timeout) {
+            self.answered_queue.pop_first()?
         } else {
             return None;
         };
-        self.remove_from_index(key)
+        self.remove_from_map(key)
     }
 
     /// Returns the earliest time at which a session can expire.
@@ -103,41 +103,42 @@ impl UdpSessionTable {
         let expiry = |queue: &BTreeSet<(u64, Key)>, timeout: u64| {
             queue.first().map(|(last_activity, _)| last_activity + timeout)
         };
-        let unanswered = expiry(&self.unanswered, self.unanswered_timeout);
-        let answered = expiry(&self.answered, self.answered_timeout);
-        unanswered.into_iter().chain(answered).min()
+        let unanswered_expiry = expiry(&self.unanswered_queue, self.unanswered_timeout);
+        let answered_expiry = expiry(&self.answered_queue, self.answered_timeout);
+        unanswered_expiry.into_iter().chain(answered_expiry).min()
     }
 
-    fn remove_from_index(&mut self, key: Key) -> Option<UdpSession> {
+    fn remove_from_map(&mut self, key: Key) -> Option<UdpSession> {
         let session = self.sessions.remove(key)?;
-        self.by_client.remove(&(session.socket_index, session.client));
+        self.keys_by_client.remove(&(session.socket_index, session.client));
         Some(session)
     }
 
     /// Moves the unanswered session that has been silent longest to the front. Returns its last activity.
-    fn refresh_unanswered(&mut self) -> Option<u64> {
+    fn update_unanswered_queue(&mut self) -> Option<u64> {
         loop {
-            let (queued_at, key) = *self.unanswered.first()?;
+            let (queued_at, key) = *self.unanswered_queue.first()?;
             let session = self.sessions.get_mut(key)?;
-            if !session.answered && session.last_activity == queued_at {
+            if !session.is_answered && session.last_activity == queued_at {
                 return Some(queued_at);
             }
-            self.unanswered.pop_first();
-            let queue = if session.answered { &mut self.answered } else { &mut self.unanswered };
+            self.unanswered_queue.pop_first();
+            let queue =
+                if session.is_answered { &mut self.answered_queue } else { &mut self.unanswered_queue };
             queue.insert((session.last_activity, key));
         }
     }
 
     /// Moves the answered session that has been silent longest to the front. Returns its last activity.
-    fn refresh_answered(&mut self) -> Option<u64> {
+    fn update_answered_queue(&mut self) -> Option<u64> {
         loop {
-            let (queued_at, key) = *self.answered.first()?;
+            let (queued_at, key) = *self.answered_queue.first()?;
             let session = self.sessions.get_mut(key)?;
             if session.last_activity == queued_at {
                 return Some(queued_at);
             }
-            self.answered.pop_first();
-            self.answered.insert((session.last_activity, key));
+            self.answered_queue.pop_first();
+            self.answered_queue.insert((session.last_activity, key));
         }
     }
 }
@@ -151,23 +152,23 @@ mod tests {
     }
 
     /// Returns a table with one session per client port. A session's last activity is its client's port number.
-    fn table(ports: std::ops::Range<u16>) -> (UdpSessionTable, Vec<Key>) {
+    fn table_with_sessions(ports: std::ops::Range<u16>) -> (UdpSessionTable, Vec<Key>) {
         let mut table = UdpSessionTable::new(30, 120);
         let session = |port: u16| UdpSession {
             socket_index: 0,
             client: client(port),
             target_socket: std::fs::File::open("/dev/null").unwrap().into(),
             last_activity: port.into(),
-            answered: false,
+            is_answered: false,
         };
         let keys = ports.map(|port| table.insert(session(port))).collect();
         (table, keys)
     }
 
     #[test]
-    fn evict_removes_the_longest_silent_unanswered_session() {
-        let (mut table, keys) = table(1..5);
-        table.get_mut(keys[0]).unwrap().answered = true;
+    fn evict_removes_the_unanswered_session_with_the_oldest_activity() {
+        let (mut table, keys) = table_with_sessions(1..5);
+        table.get_mut(keys[0]).unwrap().is_answered = true;
         table.get_mut(keys[1]).unwrap().last_activity = 9;
         let evicted: Vec<_> =
             std::iter::from_fn(|| table.evict()).map(|session| session.client.port()).collect();
@@ -178,10 +179,10 @@ mod tests {
 
     #[test]
     fn answered_sessions_expire_later_and_activity_delays_expiry() {
-        let (mut table, keys) = table(0..3);
-        table.get_mut(keys[1]).unwrap().answered = true;
+        let (mut table, keys) = table_with_sessions(0..3);
+        table.get_mut(keys[1]).unwrap().is_answered = true;
         let mut expire_all = |now| {
-            let expired = std::iter::from_fn(|| table.expire(now));
+            let expired = std::iter::from_fn(|| table.remove_expired(now));
             expired.map(|session| session.client.port()).collect::<Vec<_>>()
         };
         assert!(expire_all(29).is_empty());

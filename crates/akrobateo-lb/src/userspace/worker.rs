@@ -9,8 +9,8 @@ use rustix::io::Errno;
 use super::acceptor::{AcceptResult, Acceptor};
 use super::inbox::Client;
 use super::poller::{Events, Readiness, Token};
-use super::settings::{Settings, milliseconds};
-use super::shared::Shared;
+use super::settings::{Settings, to_milliseconds};
+use super::shared_state::SharedState;
 use super::sockets::BoundSocket;
 use super::stats::WorkerStats;
 use super::tcp_sessions::TcpSessions;
@@ -20,9 +20,9 @@ use super::worker_context::WorkerContext;
 /// Clients that one listener accepts before other sockets are served.
 const ACCEPT_BATCH: usize = 64;
 /// Shortest time between two sweeps, in milliseconds.
-const SWEEP_INTERVAL: u64 = 250;
+const SWEEP_INTERVAL_MS: u64 = 250;
 /// Time for which idle pipes are kept, in milliseconds.
-const PIPE_IDLE_TIMEOUT: u64 = 1_000;
+const PIPE_IDLE_TIMEOUT_MS: u64 = 1_000;
 
 /// The sockets that a worker binds.
 #[derive(Debug, Default)]
@@ -41,13 +41,13 @@ pub(super) struct Worker {
     tcp: TcpSessions,
     udp: UdpSessions,
     draining: bool,
-    started: Instant,
+    start_time: Instant,
 }
 
 impl Worker {
-    /// Creates the worker with this index in [`Shared::inboxes`] and [`Shared::wakers`].
+    /// Creates the worker with this index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<SharedState>,
         stats: Arc<WorkerStats>,
         index: usize,
         sockets: WorkerSockets,
@@ -60,7 +60,7 @@ impl Worker {
             udp: UdpSessions::new(sockets.udp_sockets, settings, &context.poller)?,
             context,
             draining: false,
-            started: Instant::now(),
+            start_time: Instant::now(),
         })
     }
 
@@ -69,21 +69,21 @@ impl Worker {
         let mut events = Events::new();
         loop {
             self.context.poller.wait(&mut events, self.wait_timeout())?;
-            self.context.io.now = milliseconds(self.started.elapsed());
+            self.context.io.now = to_milliseconds(self.start_time.elapsed());
             for (token, readiness) in events.iter() {
                 self.dispatch(token, Some(readiness));
             }
-            // Objects that enter the queue during this loop wait for the next one.
+            // Objects that enter the queue during this loop wait for the next round.
             for _ in 0..self.context.queue_len() {
                 if let Some(token) = self.context.dequeue() {
                     self.dispatch(token, None);
                 }
             }
-            for listener in self.acceptor.take_stalled(self.context.now()) {
+            for listener in self.acceptor.take_stalled_listeners(self.context.now()) {
                 self.accept(listener);
             }
             self.sweep_if_due();
-            self.record_pipes();
+            self.count_pipes();
             if self.draining && self.finish_draining() {
                 return Ok(());
             }
@@ -96,20 +96,20 @@ impl Worker {
             return Some(0);
         }
         let now = self.context.now();
-        let drain_check = self.draining.then_some(now + SWEEP_INTERVAL);
-        let timers = [self.acceptor.retry_at(), drain_check, self.context.sweep_at()];
-        let next = timers.into_iter().flatten().min()?;
-        Some(next.saturating_sub(now).max(1))
+        let next_drain_check = self.draining.then_some(now + SWEEP_INTERVAL_MS);
+        let timers = [self.acceptor.retry_at(), next_drain_check, self.context.sweep_at()];
+        let next_timer = timers.into_iter().flatten().min()?;
+        Some(next_timer.saturating_sub(now).max(1))
     }
 
-    /// Handles an event, or without a readiness an object from the run queue.
+    /// Handles an event of an object. If `readiness` is `None`, the object comes from the run queue instead.
     fn dispatch(&mut self, token: Token, readiness: Option<Readiness>) {
         let context = &mut self.context;
         match (token, readiness) {
-            (Token::Wake, _) => self.on_wake(),
-            (Token::Listener(index), _) => self.accept(index),
-            (Token::UdpPort(index), _) => self.udp.forward(index, context),
-            (Token::UdpSession(key), _) => self.udp.reply(key, context),
+            (Token::Waker, _) => self.on_wake(),
+            (Token::ListenerIndex(index), _) => self.accept(index),
+            (Token::UdpSocketIndex(index), _) => self.udp.forward(index, context),
+            (Token::UdpSession(key), _) => self.udp.forward_replies(key, context),
             (Token::Client(key), Some(readiness)) => self.tcp.on_client_ready(key, readiness, context),
             (Token::Target(key), Some(readiness)) => self.tcp.on_target_ready(key, readiness, context),
             (Token::Client(key) | Token::Target(key), None) => self.tcp.resume(key, context),
@@ -118,7 +118,7 @@ impl Worker {
 
     /// Serves the clients that other workers passed on, and starts draining if the proxy drains.
     fn on_wake(&mut self) {
-        for client in self.context.inbox().drain() {
+        for client in self.context.inbox().take_clients() {
             self.tcp.connect(client, &mut self.context);
         }
         if !self.draining && self.context.shared.draining.load(Acquire) {
@@ -135,20 +135,20 @@ impl Worker {
                 return;
             }
         }
-        self.context.enqueue(Token::Listener(listener));
+        self.context.enqueue(Token::ListenerIndex(listener));
     }
 
-    /// Accepts one client. Returns whether more clients may wait.
+    /// Accepts one client. Returns true if more clients may wait.
     fn accept_one(&mut self, listener: u32) -> bool {
         match self.acceptor.accept(listener, &self.context) {
-            AcceptResult::Client(client) => self.serve(client),
-            AcceptResult::Rejected => {}
-            AcceptResult::Blocked => return false,
+            AcceptResult::Accepted(client) => self.serve(client),
+            AcceptResult::ClientRejected => {}
+            AcceptResult::NoClientNow => return false,
         }
         true
     }
 
-    /// Serves an accepted client in this worker or in one with fewer connections.
+    /// Serves an accepted client in this worker, or passes it to a worker with fewer connections.
     fn serve(&mut self, client: Client) {
         // While draining, another worker may end before it serves the client.
         let own_client = if self.draining {
@@ -162,7 +162,8 @@ impl Worker {
         }
     }
 
-    /// Closes what has expired, and schedules the next sweep.
+    /// Closes expired connections and sessions and idle pipes, and schedules the next sweep. Does nothing before its
+    /// time.
     fn sweep_if_due(&mut self) {
         let now = self.context.now();
         if self.context.sweep_at().is_none_or(|sweep_at| now < sweep_at) {
@@ -170,21 +171,22 @@ impl Worker {
         }
         let tcp_expiry = self.tcp.sweep(&mut self.context);
         let udp_expiry = self.udp.sweep(&self.context);
-        self.context.io.pipes.close_idle();
+        self.context.io.pipes.close_idle_pipes();
         let next_expiry = tcp_expiry.into_iter().chain(udp_expiry).min();
-        self.context.reset_sweep(next_expiry.map(|expiry| expiry.max(now + SWEEP_INTERVAL)));
+        self.context.set_next_sweep(next_expiry.map(|expiry| expiry.max(now + SWEEP_INTERVAL_MS)));
     }
 
-    /// Counts the pipes, and schedules a sweep that closes idle ones.
-    fn record_pipes(&mut self) {
+    /// Counts the pipes, and schedules a sweep that closes idle pipes.
+    fn count_pipes(&mut self) {
         let pipes = self.context.io.pipes.len();
         self.context.stats.pipes.store(pipes, Relaxed);
         if pipes > 0 {
-            self.context.schedule_sweep(self.context.now() + PIPE_IDLE_TIMEOUT);
+            self.context.schedule_sweep(self.context.now() + PIPE_IDLE_TIMEOUT_MS);
         }
     }
 
-    /// Closes the listeners when it is time. Returns whether everything is closed, so that the worker can end.
+    /// Closes the listeners after the handshake timeout. Returns true if everything is closed, so that the worker can
+    /// end.
     fn finish_draining(&mut self) -> bool {
         let now = self.context.now();
         let listeners = self.acceptor.listeners_to_close(now);
@@ -199,10 +201,10 @@ impl Worker {
         }
         // From now on the inbox returns clients to the worker that accepted them.
         let late_clients = self.context.inbox().close();
-        let is_done = late_clients.is_empty();
+        let can_end = late_clients.is_empty();
         for client in late_clients {
             self.tcp.connect(client, &mut self.context);
         }
-        is_done
+        can_end
     }
 }

@@ -49,7 +49,8 @@ pub struct OperatorConfig {
     #[arg(long, env = "RESERVED_PORTS", value_name = "PORTS", default_value = DEFAULT_RESERVED_PORTS)]
     reserved_ports: PortSet,
 
-    /// Types of node addresses, comma-separated; of each node the operator publishes the first type that it has
+    /// Types of node addresses, comma-separated, in order of preference; the operator publishes the addresses of the
+    /// first type that a node has
     #[arg(
         long,
         env = "ADDRESS_TYPES",
@@ -135,7 +136,7 @@ impl std::str::FromStr for Tolerations {
     }
 }
 
-/// The configuration of one operator in one cluster, without anything left to detect.
+/// The configuration of the operator in its cluster, with all detected values filled in.
 pub(crate) struct ResolvedConfig {
     /// The configuration of the proxies that is the same for all Services.
     pub(crate) proxies: ProxyConfig,
@@ -144,12 +145,12 @@ pub(crate) struct ResolvedConfig {
 }
 
 impl OperatorConfig {
-    /// Returns the namespace to watch, `None` for all namespaces.
+    /// Returns the namespace to watch, or `None` for all namespaces.
     pub(crate) fn watch_namespace(&self) -> Option<&str> {
         Some(self.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty())
     }
 
-    /// Returns the configured ipMode, `None` for auto.
+    /// Returns the configured ipMode, or `None` for auto.
     pub(crate) fn ip_mode(&self) -> Option<IpMode> {
         match self.ip_mode {
             IpModeSetting::Auto => None,
@@ -211,14 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn ip_mode_auto_leaves_the_mode_open() {
+    fn ip_mode_auto_sets_no_mode() {
         assert_eq!(parse(&[]).unwrap().ip_mode(), None);
         assert_eq!(parse(&["--ip-mode=VIP"]).unwrap().ip_mode(), Some(IpMode::Vip));
         assert_eq!(parse(&["--ip-mode=Proxy"]).unwrap().ip_mode(), Some(IpMode::Proxy));
     }
 
     #[test]
-    fn reserved_ports_default_to_the_ports_of_the_node() {
+    fn reserved_ports_default_to_the_ports_that_nodes_need() {
         let is_reserved = |args: &[&str], protocol, port| {
             parse(args).unwrap().reserved_ports.contains(HostPort { protocol, port })
         };

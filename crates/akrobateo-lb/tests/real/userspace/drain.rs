@@ -30,7 +30,8 @@ fn draining_proxy_refuses_new_clients_and_exits_after_the_last_connection() {
         eventually("new clients are refused", || {
             match network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT)) {
                 Ok(early) => {
-                    // A worker that is not draining yet accepted it. The proxy waits for each connection that is open.
+                    // A worker accepted this client before the worker began to drain. Close the connection, because the
+                    // proxy waits for each open connection.
                     close_with_reset(early);
                     None
                 }

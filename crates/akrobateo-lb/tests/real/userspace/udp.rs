@@ -30,8 +30,8 @@ fn session_keeps_its_source_port_until_it_expires() {
     isolated(|| {
         let network = network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
-            settings.unanswered_timeout = Duration::from_secs(1);
-            settings.answered_timeout = Duration::from_secs(1);
+            settings.unanswered_udp_timeout = Duration::from_secs(1);
+            settings.answered_udp_timeout = Duration::from_secs(1);
         });
         for family in 0..2 {
             let (client, other_client) = (new_client(&network, family), new_client(&network, family));
@@ -105,7 +105,8 @@ fn draining_proxy_exits_after_its_sessions_are_silent() {
         let command_line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
         let mut proxy = start_proxy(&network.pod, command_line);
         let client = new_client(&network, 0);
-        // The silence counts from the last datagram. The proxy must be older than the silence that it waits for.
+        // The proxy measures the silence from the last datagram, or from its start if there was none. So the proxy must
+        // run longer than the silence that it waits for.
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(4) {
             client.request(REPLY_TIMEOUT).unwrap();
