@@ -106,7 +106,7 @@ impl Reason {
         match self {
             Self::Exposed => "The Service has the addresses of all its nodes.",
             Self::PartlyExposed => {
-                "On some nodes an older Service has one of the ports. The Service has the addresses of the other nodes."
+                "On some nodes another Service owns one of the ports. The Service has the addresses of the other nodes."
             }
             Self::ProxiesNotReady => {
                 "No proxy is ready: the proxies are starting, or they cannot run. The message says why."
@@ -119,8 +119,8 @@ impl Reason {
                 "externalTrafficPolicy is Local, and no node has both a ready endpoint and a ready proxy."
             }
             Self::PortConflict => {
-                "An older Service owns one of the ports, or one of the ports is a nodePort. The condition has this reason \
-                 only if this is the case on every node."
+                "Another Service owns one of the ports, or has it as its nodePort or healthCheckNodePort. The condition \
+                 has this reason only if this is the case on every node."
             }
             Self::PortReserved => "The nodes need one of the ports themselves (`--reserved-ports`).",
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",

@@ -2,6 +2,7 @@
 
 mod drift;
 mod messages;
+mod ports;
 
 use std::sync::Arc;
 

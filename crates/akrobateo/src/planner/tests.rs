@@ -1,6 +1,6 @@
 //! The planner and its watches against a scripted API server, with a paused clock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use serde_json::{Value, json, to_value};
 use tokio::time::timeout;
 
 use super::Planner;
-use crate::decide::Placement;
-use crate::decide::fixtures::{defaults, key, node, service};
+use crate::allocation::Admission;
+use crate::decide::fixtures::{daemonset, defaults, key, node, service};
+use crate::decide::{Placement, Workload};
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api, status};
@@ -180,4 +181,94 @@ async fn failed_list_of_a_command_names_the_kind() {
     api.next_request_to(&[NODES_PATH]).await.answer_error(403, "Forbidden");
     let error = list_task.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "cannot list objects of kind Node");
+}
+
+/// Returns a planner that has listed these objects, and its watches by path.
+async fn planner_with(
+    lists: &[(&str, &[Value])],
+) -> (Planner, ScriptedApi, HashMap<String, ReceivedRequest>) {
+    let (client, mut api) = scripted_api();
+    let placement = Placement::Shared("kube-system".to_owned());
+    let mut planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &Metrics::new());
+    let paths: Vec<_> = lists.iter().map(|(path, _)| *path).collect();
+    let mut watches = HashMap::new();
+    while watches.len() < lists.len() {
+        let request = api.next_request_to(&paths).await;
+        if request.is_watch() {
+            watches.insert(request.path.clone(), request);
+        } else {
+            let (_, objects) = lists.iter().find(|(path, _)| *path == request.path).unwrap();
+            request.answer_list(objects);
+        }
+    }
+    planner.wait_synced().await.unwrap();
+    planner.resync();
+    while next_changes(&mut planner).await.is_some() {}
+    (planner, api, watches)
+}
+
+/// Returns the nodes on which a Service owns its ports, or `None` for all nodes.
+fn owned_nodes(planner: &Planner, name: &str) -> Option<Vec<String>> {
+    let Some(Admission::Accepted(_, allocation)) = planner.allocations.get(&key(name)) else {
+        panic!("{name} is not accepted")
+    };
+    Some(allocation.owned_nodes.clone()?.into_iter().collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn node_of_a_lost_endpoint_stays_with_its_service_for_one_minute() {
+    const SLICES_PATH: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+    let broker = |name| with_resource_version(&service(name).tcp(9092).traffic_policy_local().build(), "1");
+    let slice = |service: &str, nodes: &[&str], version: &str| {
+        let endpoints: Vec<_> = nodes.iter().map(|node| json!({"addresses": [], "nodeName": node})).collect();
+        json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "namespace": "default",
+                "name": service,
+                "labels": {"kubernetes.io/service-name": service},
+                "resourceVersion": version,
+            },
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+        })
+    };
+    let (services, nodes, slices) =
+        ([broker("one"), broker("two")], [node_a()], [slice("one", &["a"], "1"), slice("two", &[], "1")]);
+    let lists: [(&str, &[Value]); 3] =
+        [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (SLICES_PATH, &slices)];
+    let (mut planner, _api, mut watches) = planner_with(&lists).await;
+    assert_eq!(owned_nodes(&planner, "one"), None);
+    assert_eq!(owned_nodes(&planner, "two"), Some(Vec::new()));
+
+    let events = [("MODIFIED", slice("one", &[], "2")), ("MODIFIED", slice("two", &["a"], "3"))];
+    watches.remove(SLICES_PATH).unwrap().answer_watch(&events);
+    while next_changes(&mut planner).await.is_some_and(|changed| !changed.contains(&key("two"))) {}
+    assert_eq!(owned_nodes(&planner, "one"), None);
+    assert_eq!(owned_nodes(&planner, "two"), Some(Vec::new()));
+    let changed = timeout(Duration::from_secs(61), planner.wait_for_changes()).await.unwrap().unwrap();
+    assert_eq!(changed, BTreeSet::from([key("one"), key("two")]));
+    assert_eq!(owned_nodes(&planner, "one"), Some(Vec::new()));
+    assert_eq!(owned_nodes(&planner, "two"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn workload_keeps_the_port_of_its_service_after_a_restart_and_its_deletion_takes_nothing_away() {
+    const DAEMONSETS_PATH: &str = "/apis/apps/v1/daemonsets";
+    let Workload::DaemonSet(daemonset) = daemonset(&[], None) else { unreachable!() };
+    let daemonset = with_resource_version(&*daemonset, "1");
+    let services = [
+        with_resource_version(&service("older").tcp(80).created(1).build(), "1"),
+        with_resource_version(&service("web").tcp(80).created(2).build(), "1"),
+    ];
+    let (nodes, daemonsets) = ([node_a()], [daemonset.clone()]);
+    let lists: [(&str, &[Value]); 3] =
+        [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (DAEMONSETS_PATH, &daemonsets)];
+    let (mut planner, _api, mut watches) = planner_with(&lists).await;
+    assert_eq!((owned_nodes(&planner, "older"), owned_nodes(&planner, "web")), (Some(Vec::new()), None));
+    // The reconciliation of the Service creates the DaemonSet again. Until then no other Service gets the port.
+    watches.remove(DAEMONSETS_PATH).unwrap().answer_watch(&[("DELETED", daemonset)]);
+    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!((owned_nodes(&planner, "older"), owned_nodes(&planner, "web")), (Some(Vec::new()), None));
 }
