@@ -26,7 +26,7 @@ pub struct ProbeError {
 
 /// The state of a data path. Each request reads it again.
 pub trait DataPathStatus {
-    /// Returns `Ok` if the data path forwards now. The error is one line with the reason why it does not.
+    /// Returns `Ok` if the data path forwards now. The error is one line with the reason why it does not forward.
     fn check_readiness(&self) -> Result<(), String>;
     /// Returns one line about a problem that needs attention, although the data path still forwards.
     fn warning(&self) -> Option<String> {

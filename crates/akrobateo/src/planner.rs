@@ -14,7 +14,7 @@ use kube::Client;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::allocation::{HeldPorts, Observations, PortAllocations, RecentEndpoints};
+use crate::allocation::{Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
 use crate::decide::{MissingPods, Placement, ServiceState, is_published, needed_frontends};
 use crate::key::ServiceKey;
@@ -40,7 +40,7 @@ pub(crate) struct Planner {
     services: HashMap<ServiceKey, Arc<Service>>,
     allocations: PortAllocations,
     /// The ports that workloads held at the last allocation, for the Services whose workloads it read.
-    held_ports: HashMap<ServiceKey, HeldPorts>,
+    occupied_ports: HashMap<ServiceKey, OccupiedPorts>,
     recent_endpoints: RecentEndpoints,
     missing_pods: MissingPods,
 }
@@ -87,15 +87,15 @@ impl Planner {
             nodes: Arc::default(),
             services: HashMap::new(),
             allocations: PortAllocations::default(),
-            held_ports: HashMap::new(),
+            occupied_ports: HashMap::new(),
             recent_endpoints: RecentEndpoints::default(),
             missing_pods: MissingPods::default(),
         }
     }
 
     /// Waits until all stores are complete. A decision on an incomplete store would delete proxies that are needed.
-    pub(crate) async fn wait_synced(&self) -> Result<(), WatchEnded> {
-        self.stores.wait_synced().await
+    pub(crate) async fn wait_until_synced(&self) -> Result<(), WatchEnded> {
+        self.stores.wait_until_synced().await
     }
 
     /// Discards triggers while another replica is the leader. Returns only if the watches end.
@@ -144,7 +144,7 @@ impl Planner {
                     affected_services.insert(key);
                 }
                 Trigger::Workload(key) => {
-                    needs_allocation |= self.has_new_held_ports(&key);
+                    needs_allocation |= self.has_new_occupied_ports(&key);
                     affected_services.insert(key);
                 }
                 Trigger::Endpoints(key) => {
@@ -178,11 +178,11 @@ impl Planner {
         };
         ServiceState {
             service,
-            admission: self.allocations.get(key).cloned(),
+            allocation_result: self.allocations.get(key).cloned(),
             workloads: self.stores.workloads(key),
             pods,
             nodes: self.nodes.clone(),
-            endpoint_nodes: self.stores.endpoint_nodes(key),
+            nodes_with_ready_endpoint: self.stores.nodes_with_ready_endpoint(key),
             pod_missing_since,
         }
     }
@@ -195,11 +195,11 @@ impl Planner {
             stores: &self.stores,
             nodes: &nodes,
             recent_endpoints: &self.recent_endpoints,
-            held_ports: RefCell::default(),
+            occupied_ports: RefCell::default(),
         };
         let allocations = self.allocations.update(&services, &nodes, &self.defaults, &observations);
-        self.held_ports = observations.held_ports.into_inner();
-        let changed = allocations.changed_since(&self.allocations);
+        self.occupied_ports = observations.occupied_ports.into_inner();
+        let changed = allocations.services_changed_since(&self.allocations);
         warn_of_invalid_addresses(&self.nodes, &nodes);
         self.allocations = allocations;
         self.nodes = Arc::new(nodes);
@@ -214,7 +214,7 @@ impl Planner {
             self.recent_endpoints.forget(key);
             return false;
         }
-        let current = self.stores.endpoint_nodes(key);
+        let current = self.stores.nodes_with_ready_endpoint(key);
         self.recent_endpoints.record(key, &current, Instant::now().into_std())
     }
 
@@ -223,7 +223,7 @@ impl Planner {
         let (now, nodes) = (Instant::now().into_std(), self.stores.nodes());
         for service in self.stores.services().iter().filter(|service| is_traffic_policy_local(service)) {
             let key = ServiceKey::from_service(service);
-            let mut held_nodes = self.stores.held_ports(&key, &nodes).nodes;
+            let mut held_nodes = self.stores.occupied_ports(&key, &nodes).nodes;
             held_nodes
                 .retain(|name| nodes.iter().any(|node| node.name == *name && is_published(service, node)));
             self.recent_endpoints.record(&key, &held_nodes, now);
@@ -237,8 +237,8 @@ impl Planner {
     }
 
     /// Returns true if the last allocation read what the Service's workload holds, and this has changed.
-    fn has_new_held_ports(&self, key: &ServiceKey) -> bool {
-        self.held_ports.get(key).is_some_and(|held| *held != self.stores.held_ports(key, &self.nodes))
+    fn has_new_occupied_ports(&self, key: &ServiceKey) -> bool {
+        self.occupied_ports.get(key).is_some_and(|held| *held != self.stores.occupied_ports(key, &self.nodes))
     }
 
     /// Returns true if a field of the Service that the allocation reads has changed since the last allocation. The
@@ -269,7 +269,7 @@ struct StoreObservations<'a> {
     stores: &'a Stores,
     nodes: &'a [NodeInfo],
     recent_endpoints: &'a RecentEndpoints,
-    held_ports: RefCell<HashMap<ServiceKey, HeldPorts>>,
+    occupied_ports: RefCell<HashMap<ServiceKey, OccupiedPorts>>,
 }
 
 impl Observations for StoreObservations<'_> {
@@ -277,9 +277,12 @@ impl Observations for StoreObservations<'_> {
         needed_frontends(spec, self.nodes)
     }
 
-    fn held_ports(&self, key: &ServiceKey) -> HeldPorts {
-        let mut held_ports = self.held_ports.borrow_mut();
-        held_ports.entry(key.clone()).or_insert_with(|| self.stores.held_ports(key, self.nodes)).clone()
+    fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
+        let mut occupied_ports = self.occupied_ports.borrow_mut();
+        occupied_ports
+            .entry(key.clone())
+            .or_insert_with(|| self.stores.occupied_ports(key, self.nodes))
+            .clone()
     }
 
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {

@@ -13,7 +13,7 @@ use super::sockets::{BoundSocket, SOCKET_FLAGS, refuse_new_syns, reset_on_close}
 use super::stats::add;
 use super::worker_context::WorkerContext;
 
-/// Delay before clients that had to wait are accepted, in milliseconds.
+/// Delay before the next attempt to accept from a stalled listener, in milliseconds.
 const ACCEPT_RETRY_DELAY_MS: u64 = 50;
 /// While draining: maximum time for handshakes that have already begun, in milliseconds. It is long enough for one
 /// retransmission, which clients send after one second.
@@ -66,7 +66,7 @@ impl Acceptor {
         if !context.shared.connections.try_acquire() {
             if !self.at_connection_limit {
                 self.at_connection_limit = true;
-                add(&context.stats.limit_reached, 1);
+                add(&context.stats.limit_reached_count, 1);
             }
             let message = "connection limit reached: new clients wait until a connection is closed; serve the Service from \
                            more nodes, or raise the limit of file descriptors";
@@ -90,7 +90,7 @@ impl Acceptor {
         match error {
             Errno::AGAIN => AcceptResult::NoClientNow,
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
-                add(&context.stats.out_of_resources, 1);
+                add(&context.stats.out_of_resources_count, 1);
                 let message = "no file descriptor or memory left: new clients wait; raise the limit of file descriptors, \
                                or free memory on the node";
                 self.stall_listener(listener, context, message);
@@ -140,7 +140,7 @@ impl Acceptor {
         0..if is_due { u32::try_from(self.listeners.len()).unwrap_or(u32::MAX) } else { 0 }
     }
 
-    /// Closes the listeners, but keeps them if clients still wait.
+    /// Closes the listeners, but does nothing while a listener is stalled.
     pub(super) fn close_listeners(&mut self) {
         if self.stalled_listeners.is_empty() {
             self.listeners = Vec::new();

@@ -20,7 +20,7 @@ pub(super) struct Seniority {
 
 /// The ports that a Service's own workload holds, and the nodes on which it holds them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct HeldPorts {
+pub(crate) struct OccupiedPorts {
     pub(crate) frontends: BTreeSet<Frontend>,
     /// The nodes that the workload selects, and those where one of its pods runs.
     pub(crate) nodes: BTreeSet<String>,
@@ -33,9 +33,9 @@ pub(super) struct Claim {
     pub(super) frontends: BTreeSet<Frontend>,
     pub(super) nodes: ClaimedNodes,
     /// The ports that the Service's own workload holds.
-    pub(super) held: HeldPorts,
+    pub(super) held: OccupiedPorts,
     /// The ports that the previous allocation gave to the Service. Its workload may not exist yet.
-    pub(super) allocated: HeldPorts,
+    pub(super) allocated: OccupiedPorts,
     /// The nodes with an address in the Service's status.
     pub(super) published_nodes: BTreeSet<String>,
 }
@@ -89,7 +89,7 @@ impl Claim {
 
     /// Returns why the Service counts as the holder of a port of a node; `None` if it does not hold the port there.
     pub(super) fn hold(&self, node: &str, frontend: Frontend) -> Option<Hold> {
-        let holds = |held: &HeldPorts| held.frontends.contains(&frontend) && held.nodes.contains(node);
+        let holds = |held: &OccupiedPorts| held.frontends.contains(&frontend) && held.nodes.contains(node);
         match &self.nodes {
             ClaimedNodes::Held => holds(&self.held).then_some(Hold::Running),
             _ if holds(&self.allocated) => Some(Hold::Allocated),

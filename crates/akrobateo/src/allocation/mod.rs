@@ -17,7 +17,7 @@ use kube::ResourceExt;
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
-pub(crate) use claim::HeldPorts;
+pub(crate) use claim::OccupiedPorts;
 use claim::{Claim, ClaimedNodes, Seniority};
 use claims::allocate_claims;
 pub(crate) use claims::{Allocation, Conflict};
@@ -29,7 +29,7 @@ mod tests;
 
 /// The result of validation and allocation for one eligible Service.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Admission {
+pub(crate) enum AllocationResult {
     /// The spec is invalid.
     Rejected(SpecError),
     /// The spec is valid. The allocation says on which nodes the Service gets its ports.
@@ -42,7 +42,7 @@ pub(crate) trait Observations {
     fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend>;
 
     /// Returns what the Service's own workload holds.
-    fn held_ports(&self, key: &ServiceKey) -> HeldPorts;
+    fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts;
 
     /// Returns the nodes with a usable endpoint of a Service, and those that had one a short time ago.
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String>;
@@ -59,8 +59,8 @@ impl Observations for NothingObserved {
         spec.frontends()
     }
 
-    fn held_ports(&self, _: &ServiceKey) -> HeldPorts {
-        HeldPorts::default()
+    fn occupied_ports(&self, _: &ServiceKey) -> OccupiedPorts {
+        OccupiedPorts::default()
     }
 
     fn recent_endpoint_nodes(&self, _: &ServiceKey) -> BTreeSet<String> {
@@ -79,15 +79,15 @@ struct Request<'a> {
     frontends: BTreeSet<Frontend>,
 }
 
-/// The admission of a Service, with the UID of that Service and the ports that it needs.
+/// The allocation result of a Service, with the UID of that Service and the ports that it needs.
 #[derive(Clone, Debug)]
 struct Entry {
     uid: Option<String>,
-    admission: Admission,
+    allocation_result: AllocationResult,
     frontends: BTreeSet<Frontend>,
 }
 
-/// The admissions of all eligible Services.
+/// The allocation results of all eligible Services.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PortAllocations {
     entries: HashMap<ServiceKey, Entry>,
@@ -121,9 +121,9 @@ impl PortAllocations {
         let entries = requests.into_iter().map(|Request { service, spec, frontends }| {
             let key = ServiceKey::from_service(service);
             let allocation = allocations.remove(&key).unwrap_or_default();
-            let accept = |spec| Admission::Accepted(spec, allocation);
-            let admission = spec.map_or_else(Admission::Rejected, accept);
-            (key, Entry { uid: service.uid(), admission, frontends })
+            let accept = |spec| AllocationResult::Accepted(spec, allocation);
+            let allocation_result = spec.map_or_else(AllocationResult::Rejected, accept);
+            (key, Entry { uid: service.uid(), allocation_result, frontends })
         });
         Self { entries: entries.collect() }
     }
@@ -143,7 +143,7 @@ impl PortAllocations {
         Claim {
             frontends: frontends.clone(),
             nodes: claimed_nodes,
-            held: observations.held_ports(&key),
+            held: observations.occupied_ports(&key),
             allocated: self.allocated_ports(&key, service.uid().as_ref(), nodes),
             published_nodes: observations.published_nodes(service),
             seniority: Seniority {
@@ -154,25 +154,28 @@ impl PortAllocations {
     }
 
     /// Returns the ports of a Service in this allocation, unless they belong to an earlier Service of the same name.
-    fn allocated_ports(&self, key: &ServiceKey, uid: Option<&String>, nodes: &[NodeInfo]) -> HeldPorts {
+    fn allocated_ports(&self, key: &ServiceKey, uid: Option<&String>, nodes: &[NodeInfo]) -> OccupiedPorts {
         let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
-        let Some(Entry { admission: Admission::Accepted(spec, allocation), frontends, .. }) = entry else {
-            return HeldPorts::default();
+        let Some(Entry {
+            allocation_result: AllocationResult::Accepted(spec, allocation), frontends, ..
+        }) = entry
+        else {
+            return OccupiedPorts::default();
         };
         let allowed_nodes = nodes.iter().filter(|node| allocation.allows(spec, node));
-        HeldPorts {
+        OccupiedPorts {
             frontends: frontends.clone(),
             nodes: allowed_nodes.map(|node| node.name.clone()).collect(),
         }
     }
 
-    /// Returns the admission of one Service; `None` if it does not exist or is not eligible.
-    pub(crate) fn get(&self, key: &ServiceKey) -> Option<&Admission> {
-        self.entries.get(key).map(|entry| &entry.admission)
+    /// Returns the allocation result of one Service; `None` if it does not exist or is not eligible.
+    pub(crate) fn get(&self, key: &ServiceKey) -> Option<&AllocationResult> {
+        self.entries.get(key).map(|entry| &entry.allocation_result)
     }
 
-    /// Returns the Services whose admission differs from the one in `previous`.
-    pub(crate) fn changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
+    /// Returns the Services whose allocation result differs from the result in `previous`.
+    pub(crate) fn services_changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
         let changed = self.entries.keys().filter(|key| previous.get(key) != self.get(key));
         let removed = previous.entries.keys().filter(|key| !self.entries.contains_key(key));
         changed.chain(removed).cloned().collect()
@@ -190,7 +193,7 @@ impl<'a> Request<'a> {
             observations.needed_frontends(spec)
         } else {
             // The previous proxies of a rejected Service keep running, unless they hold a reserved port.
-            let held = observations.held_ports(&ServiceKey::from_service(service)).frontends;
+            let held = observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
             let is_reserved = |port: &Frontend| defaults.reserved_ports.contains(port.host_port());
             if held.iter().any(is_reserved) { BTreeSet::new() } else { held }
         };

@@ -9,7 +9,7 @@ use akrobateo_core::annotations::NODE_SELECTOR;
 
 use super::*;
 use crate::decide::fixtures::{daemonset, key, node, pod, service};
-use crate::decide::held_ports;
+use crate::decide::occupied_ports;
 use world::{World, labelled_node, names};
 
 const ALL: [&str; 3] = ["n1", "n2", "n3"];
@@ -216,7 +216,7 @@ fn the_previous_proxies_of_a_rejected_service_keep_their_ports() {
     world.apply([web()]);
     world.sync_workloads();
     world.apply([web().annotation("akrobateo.io/ip-mode", "vip"), service("older").tcp(80).created(1)]);
-    assert!(matches!(world.allocations.get(&key("web")), Some(Admission::Rejected(_))));
+    assert!(matches!(world.allocations.get(&key("web")), Some(AllocationResult::Rejected(_))));
     assert_eq!(world.allowed("older"), ["n1", "n3"]);
 }
 
@@ -234,7 +234,7 @@ fn a_port_that_becomes_reserved_is_released_also_by_a_rejected_service() {
     world.apply([web()]);
     assert!(matches!(
         world.allocations.get(&key("web")),
-        Some(Admission::Rejected(SpecError::PortReserved(_)))
+        Some(AllocationResult::Rejected(SpecError::PortReserved(_)))
     ));
     assert_eq!(world.allowed("other"), ALL);
 }
@@ -250,7 +250,7 @@ fn a_node_that_joins_goes_to_the_first_claim_and_the_other_one_never_selects_it(
     let owned = world.allocation("younger").owned_nodes.clone();
     let with_new_node: Vec<_> = ["n3", "n4"].map(|name| NodeInfo::from_node(&labelled_node(name))).into();
     // The DaemonSet controller sees the node before the operator does.
-    let held = held_ports(&[daemonset(&[], owned.as_ref())], &[], &with_new_node);
+    let held = occupied_ports(&[daemonset(&[], owned.as_ref())], &[], &with_new_node);
     assert_eq!(held.nodes, names(&["n3"]));
     world.nodes.push(NodeInfo::from_node(&labelled_node("n4")));
     world.allocate();
@@ -268,12 +268,12 @@ fn a_pod_that_stays_on_a_node_with_a_new_taint_keeps_the_port_there() {
     let tainted = node("n1").label("name", "n1").taint("dedicated").build();
     world.nodes[0] = NodeInfo::from_node(&tainted);
     let pods = [Arc::new(pod("a-1").on("n1").ready().build())];
-    world.held.insert(key("a"), held_ports(&[daemonset(&[], None)], &pods, &world.nodes));
+    world.held.insert(key("a"), occupied_ports(&[daemonset(&[], None)], &pods, &world.nodes));
     world.apply([tolerating()]);
     assert_eq!(world.conflicts("b"), ["port 80/TCP on node n1 belongs to Service default/a"]);
     assert!(world.allocation("b").is_denied());
     // When the pod is gone, the node is free.
-    world.held.insert(key("a"), held_ports(&[daemonset(&[], None)], &[], &world.nodes));
+    world.held.insert(key("a"), occupied_ports(&[daemonset(&[], None)], &[], &world.nodes));
     world.allocate();
     assert_eq!(world.allowed("b"), ["n1"]);
     assert_eq!(world.allowed("a"), ["n2", "n3"]);

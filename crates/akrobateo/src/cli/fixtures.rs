@@ -24,10 +24,10 @@ pub(super) fn cluster(services: Vec<Service>, nodes: &[Node], pods: Vec<Pod>) ->
         let key = ServiceKey::from_service(service);
         let state = ServiceState {
             service: Some(service.clone()),
-            admission: allocations.get(&key).cloned(),
+            allocation_result: allocations.get(&key).cloned(),
             pods: if key.name == "web" { pods.clone() } else { Vec::new() },
             nodes: nodes.clone(),
-            endpoint_nodes: BTreeSet::new(),
+            nodes_with_ready_endpoint: BTreeSet::new(),
             ..ServiceState::default()
         };
         let decision = decide(&proxies, &defaults, &state, now);

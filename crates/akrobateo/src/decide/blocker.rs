@@ -72,11 +72,12 @@ impl Blocker {
         if !state.nodes.iter().any(|node| spec.nodes.matches(node)) {
             return Some(Self::NoMatchingNode);
         }
-        if spec.is_traffic_policy_local && state.endpoint_nodes.is_empty() {
+        if spec.is_traffic_policy_local && state.nodes_with_ready_endpoint.is_empty() {
             return Some(Self::NoReadyEndpoint);
         }
-        let is_candidate =
-            |node: &NodeInfo| spec.nodes.matches(node) && state.endpoint_nodes.contains(&node.name);
+        let is_candidate = |node: &NodeInfo| {
+            spec.nodes.matches(node) && state.nodes_with_ready_endpoint.contains(&node.name)
+        };
         if spec.is_traffic_policy_local && !state.nodes.iter().any(is_candidate) {
             return Some(Self::EndpointsWithoutProxy);
         }

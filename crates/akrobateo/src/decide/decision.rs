@@ -1,4 +1,4 @@
-//! Decides the desired state of one Service from its current state. Pure: no I/O, no clock.
+//! Decides the desired state of one Service from its current state. This module does no I/O and reads no clock.
 
 use akrobateo_core::{FIELD_MANAGER, HostPort};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
@@ -13,7 +13,7 @@ use super::proxy_config::ProxyConfig;
 use super::service_state::ServiceState;
 use super::traffic_policy::{client_address_warning, proxy_role};
 use super::workload::Workload;
-use crate::allocation::{Admission, Allocation};
+use crate::allocation::{Allocation, AllocationResult};
 use crate::node_info::NodeInfo;
 use crate::spec::{IpMode, LoadBalancerSpec, ServiceDefaults, SpecError, WorkloadSpec};
 
@@ -31,11 +31,11 @@ pub(crate) struct Decision {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ProxyDecision {
     /// No workload may exist for this Service.
-    Absent,
+    DeleteWorkloads,
     /// Exactly this workload must exist.
-    Present(Workload),
+    RunWorkload(Workload),
     /// The existing workloads stay, because the current spec is invalid.
-    Unchanged,
+    KeepWorkloads,
 }
 
 /// The desired status of a Service.
@@ -53,22 +53,23 @@ pub(crate) fn decide(
     state: &ServiceState,
     now: Timestamp,
 ) -> Decision {
-    let decision_without_proxy = |status| Decision { proxy: ProxyDecision::Absent, status, recheck_at: None };
+    let decision_without_proxy =
+        |status| Decision { proxy: ProxyDecision::DeleteWorkloads, status, recheck_at: None };
     let status_without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
     let Some(service) = state.service.as_deref() else { return decision_without_proxy(None) };
-    match &state.admission {
+    match &state.allocation_result {
         None => decision_without_proxy(owns_status(service).then(|| status_without_addresses(None))),
-        Some(Admission::Rejected(error)) => match find_reserved_port(defaults, &state.workloads) {
+        Some(AllocationResult::Rejected(error)) => match find_reserved_port(defaults, &state.workloads) {
             Some(port) => decision_without_proxy(Some(status_without_addresses(Some(
                 Exposure::from_released_port(error, port),
             )))),
-            None => decide_rejected(defaults, state, service, error, now),
+            None => decide_rejected_service(defaults, state, service, error, now),
         },
-        Some(Admission::Accepted(_, allocation)) if allocation.is_denied() => {
+        Some(AllocationResult::Accepted(_, allocation)) if allocation.is_denied() => {
             decision_without_proxy(Some(status_without_addresses(Some(Exposure::from_conflicts(allocation)))))
         }
-        Some(Admission::Accepted(spec, allocation)) => {
-            decide_accepted(config, state, service, spec, allocation, now)
+        Some(AllocationResult::Accepted(spec, allocation)) => {
+            decide_accepted_service(config, state, service, spec, allocation, now)
         }
     }
 }
@@ -87,7 +88,7 @@ fn find_reserved_port(defaults: &ServiceDefaults, workloads: &[Workload]) -> Opt
 }
 
 /// Keeps the previous proxies of a Service whose spec is invalid, and publishes the nodes where they are ready.
-fn decide_rejected(
+fn decide_rejected_service(
     defaults: &ServiceDefaults,
     state: &ServiceState,
     service: &Service,
@@ -101,7 +102,7 @@ fn decide_rejected(
             pods: &state.pods,
             nodes: &state.nodes,
             pod_missing_since: &state.pod_missing_since,
-            may_answer: &any_node,
+            may_be_published: &any_node,
             may_run_proxy: &any_node,
             proxies_can_move: false,
             now,
@@ -111,13 +112,13 @@ fn decide_rejected(
     let addresses = ingress(service, &selected.nodes, &defaults.address_types, ip_mode);
     let exposure = Exposure::from_spec_error(error, !addresses.is_empty());
     Decision {
-        proxy: ProxyDecision::Unchanged,
+        proxy: ProxyDecision::KeepWorkloads,
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
         recheck_at: selected.recheck_at,
     }
 }
 
-fn decide_accepted(
+fn decide_accepted_service(
     config: &ProxyConfig,
     state: &ServiceState,
     service: &Service,
@@ -125,9 +126,9 @@ fn decide_accepted(
     allocation: &Allocation,
     now: Timestamp,
 ) -> Decision {
-    let may_answer = |node: &NodeInfo| {
+    let may_be_published = |node: &NodeInfo| {
         !allocation.taken_nodes.contains(&node.name)
-            && (!spec.is_traffic_policy_local || state.endpoint_nodes.contains(&node.name))
+            && (!spec.is_traffic_policy_local || state.nodes_with_ready_endpoint.contains(&node.name))
     };
     let may_run_proxy = |node: &NodeInfo| allocation.allows(spec, node);
     let selected = select_nodes(
@@ -136,7 +137,7 @@ fn decide_accepted(
             pods: &state.pods,
             nodes: &state.nodes,
             pod_missing_since: &state.pod_missing_since,
-            may_answer: &may_answer,
+            may_be_published: &may_be_published,
             may_run_proxy: &may_run_proxy,
             proxies_can_move: spec.workload != WorkloadSpec::DaemonSet,
             now,
@@ -145,10 +146,15 @@ fn decide_accepted(
     let addresses = ingress(service, &selected.nodes, &spec.address_types, spec.ip_mode);
     let blocker = addresses.is_empty().then(|| Blocker::find(state, spec, &selected.nodes, now)).flatten();
     let warning = client_address_warning(spec, &state.nodes);
-    let exposure =
-        Exposure::accepted(!addresses.is_empty(), blocker.as_ref(), allocation, &state.pods, warning);
+    let exposure = Exposure::for_accepted_service(
+        !addresses.is_empty(),
+        blocker.as_ref(),
+        allocation,
+        &state.pods,
+        warning,
+    );
     let role = proxy_role(spec, &state.nodes);
-    let pod_deadline =
+    let pod_creation_deadline =
         state.workloads.first().and_then(|workload| workload.pod_creation_deadline(&state.pods));
     let placement = PodPlacement {
         owned_nodes: allocation.owned_nodes.as_ref(),
@@ -156,14 +162,14 @@ fn decide_accepted(
     };
     let proxy = if allocation.is_empty() {
         // The Service waits for its first endpoint, and other Services use the same ports.
-        ProxyDecision::Absent
+        ProxyDecision::DeleteWorkloads
     } else {
-        ProxyDecision::Present(Workload::new(config, service, spec, placement, role))
+        ProxyDecision::RunWorkload(Workload::new(config, service, spec, placement, role))
     };
     Decision {
         proxy,
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
-        recheck_at: selected.recheck_at.into_iter().chain(pod_deadline.filter(|at| *at > now)).min(),
+        recheck_at: selected.recheck_at.into_iter().chain(pod_creation_deadline.filter(|at| *at > now)).min(),
     }
 }
 

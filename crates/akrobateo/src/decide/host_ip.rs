@@ -18,7 +18,7 @@ pub(super) const fn host_ip(family: Family) -> &'static str {
 }
 
 /// Returns the ports of the node that the hostPort of a container holds.
-pub(super) fn held_frontends(container_port: &ContainerPort) -> Vec<Frontend> {
+pub(super) fn occupied_frontends(container_port: &ContainerPort) -> Vec<Frontend> {
     let protocol = container_port.protocol.as_deref().unwrap_or("TCP").parse();
     let number = container_port.host_port.and_then(|number| u16::try_from(number).ok());
     let (Ok(protocol), Some(port)) = (protocol, number.and_then(NonZeroU16::new)) else { return Vec::new() };

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE};
+use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING_COMMAND, RESERVE_PORTS_COMMAND};
 use akrobateo_core::{DataPath, Family, HostPort, ProxyArgs, probe};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
@@ -22,16 +22,16 @@ use crate::spec::{LoadBalancerSpec, NodeSelection, Requirement};
 ///
 /// The proxy exits at once on SIGTERM, unless the signal arrives before the proxy has installed its signal handler. No
 /// other pod can use the hostPorts until the pod ends.
-const KERNEL_DATA_PATH_GRACE_PERIOD: i64 = 3;
+const KERNEL_DATA_PATH_GRACE_SECONDS: i64 = 3;
 /// Termination grace period of a proxy that forwards in userspace, in seconds. The connections drain during this
 /// period. The period is the default of Kubernetes.
-const USERSPACE_DATA_PATH_GRACE_PERIOD: i64 = 30;
+const USERSPACE_DATA_PATH_GRACE_SECONDS: i64 = 30;
 
 /// Memory limit of a proxy that forwards in the kernel. Such a proxy uses much less memory than the limit.
-const KERNEL_DATA_PATH_MEMORY: &str = "64Mi";
+const KERNEL_DATA_PATH_MEMORY_LIMIT: &str = "64Mi";
 /// Memory limit of a proxy that forwards in userspace. The limit includes the kernel's socket buffers: about 8 KiB for
 /// each of at most 65,536 connections.
-const USERSPACE_DATA_PATH_MEMORY: &str = "512Mi";
+const USERSPACE_DATA_PATH_MEMORY_LIMIT: &str = "512Mi";
 
 /// The role of a Service's proxy pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +71,10 @@ pub(super) fn pod_spec(
         init_containers: needs_ipv6_forwarding.then(|| vec![ipv6_forwarding_container(image)]),
         containers: vec![match role {
             ProxyRole::Forward => {
-                forward_container(image, args, container_ports(spec, placement.host_port_family))
+                forwarding_container(image, args, container_ports(spec, placement.host_port_family))
             }
             ProxyRole::ReservePorts => {
-                reserve_container(image, container_ports(spec, placement.host_port_family))
+                port_reserving_container(image, container_ports(spec, placement.host_port_family))
             }
         }],
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
@@ -83,9 +83,9 @@ pub(super) fn pod_spec(
         priority_class_name: Some(spec.priority_class.clone()),
         security_context: forwards_in_userspace.then(userspace_sysctls),
         termination_grace_period_seconds: Some(if forwards_in_userspace {
-            USERSPACE_DATA_PATH_GRACE_PERIOD
+            USERSPACE_DATA_PATH_GRACE_SECONDS
         } else {
-            KERNEL_DATA_PATH_GRACE_PERIOD
+            KERNEL_DATA_PATH_GRACE_SECONDS
         }),
         ..PodSpec::default()
     }
@@ -127,10 +127,10 @@ fn node_affinity(nodes: &NodeSelection, owned_nodes: Option<&BTreeSet<String>>) 
     })
 }
 
-fn forward_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
+fn forwarding_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
     let memory = match args.data_path {
-        DataPath::Kernel => KERNEL_DATA_PATH_MEMORY,
-        DataPath::Userspace => USERSPACE_DATA_PATH_MEMORY,
+        DataPath::Kernel => KERNEL_DATA_PATH_MEMORY_LIMIT,
+        DataPath::Userspace => USERSPACE_DATA_PATH_MEMORY_LIMIT,
     };
     Container {
         name: "forward".to_owned(),
@@ -162,13 +162,13 @@ fn forward_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -
     }
 }
 
-fn reserve_container(image: &str, ports: Vec<ContainerPort>) -> Container {
+fn port_reserving_container(image: &str, ports: Vec<ContainerPort>) -> Container {
     Container {
-        name: RESERVE.to_owned(),
-        args: Some(vec![RESERVE.to_owned()]),
+        name: RESERVE_PORTS_COMMAND.to_owned(),
+        args: Some(vec![RESERVE_PORTS_COMMAND.to_owned()]),
         ports: Some(ports),
         security_context: Some(unprivileged_security_context()),
-        ..base_container(image, KERNEL_DATA_PATH_MEMORY)
+        ..base_container(image, KERNEL_DATA_PATH_MEMORY_LIMIT)
     }
 }
 
@@ -187,7 +187,7 @@ fn userspace_sysctls() -> PodSecurityContext {
     }
 }
 
-/// Returns a security context without capabilities, for an ordinary user.
+/// Returns the security context of a container that runs as an ordinary user and has no capabilities.
 fn unprivileged_security_context() -> SecurityContext {
     SecurityContext {
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
@@ -201,15 +201,15 @@ fn unprivileged_security_context() -> SecurityContext {
 /// container may enable it.
 fn ipv6_forwarding_container(image: &str) -> Container {
     Container {
-        name: ENABLE_IPV6_FORWARDING.to_owned(),
-        args: Some(vec![ENABLE_IPV6_FORWARDING.to_owned()]),
+        name: ENABLE_IPV6_FORWARDING_COMMAND.to_owned(),
+        args: Some(vec![ENABLE_IPV6_FORWARDING_COMMAND.to_owned()]),
         security_context: Some(SecurityContext {
             privileged: Some(true),
             read_only_root_filesystem: Some(true),
             run_as_user: Some(0),
             ..SecurityContext::default()
         }),
-        ..base_container(image, KERNEL_DATA_PATH_MEMORY)
+        ..base_container(image, KERNEL_DATA_PATH_MEMORY_LIMIT)
     }
 }
 
@@ -240,7 +240,7 @@ fn base_container(image: &str, memory: &str) -> Container {
     }
 }
 
-/// Returns each port and protocol once, even if it is forwarded for two address families.
+/// Returns each hostPort once, even if the proxy forwards the port for two address families.
 fn container_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<ContainerPort> {
     let container_port = |HostPort { protocol, port }| ContainerPort {
         container_port: port.into(),

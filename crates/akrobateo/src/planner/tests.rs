@@ -9,7 +9,7 @@ use serde_json::{Value, json, to_value};
 use tokio::time::timeout;
 
 use super::Planner;
-use crate::allocation::Admission;
+use crate::allocation::AllocationResult;
 use crate::decide::fixtures::{daemonset, defaults, key, node, service};
 use crate::decide::{Placement, Workload};
 use crate::key::ServiceKey;
@@ -45,7 +45,7 @@ struct Fixture {
 /// lists.
 async fn synced_planner() -> Fixture {
     let (client, mut api) = scripted_api();
-    let placement = Placement::Shared("kube-system".to_owned());
+    let placement = Placement::SharedNamespace("kube-system".to_owned());
     let mut planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &Metrics::new());
     let (mut service_watch, mut node_watch) = (None, None);
     while service_watch.is_none() || node_watch.is_none() {
@@ -57,14 +57,14 @@ async fn synced_planner() -> Fixture {
             (false, true) => service_watch = Some(request),
         }
     }
-    planner.wait_synced().await.unwrap();
+    planner.wait_until_synced().await.unwrap();
     planner.resync();
-    while next_changes(&mut planner).await.is_some() {}
+    while next_affected_services(&mut planner).await.is_some() {}
     Fixture { planner, api, service_watch: service_watch.unwrap(), node_watch: node_watch.unwrap() }
 }
 
 /// Returns the affected Services, or `None` if no trigger arrives.
-async fn next_changes(planner: &mut Planner) -> Option<BTreeSet<ServiceKey>> {
+async fn next_affected_services(planner: &mut Planner) -> Option<BTreeSet<ServiceKey>> {
     let wait_result = timeout(Duration::from_secs(10), planner.wait_for_changes()).await;
     wait_result.ok().map(Result::unwrap)
 }
@@ -84,24 +84,24 @@ async fn expired_watch_lists_again_and_affects_every_service() {
     let list = api.next_request_to(&[NODES_PATH]).await;
     assert!(!list.is_watch(), "{}", list.query);
     // The store keeps the previous nodes until the list is complete.
-    assert_eq!(next_changes(&mut planner).await, None);
+    assert_eq!(next_affected_services(&mut planner).await, None);
     assert!(planner.stores.node("a").is_some());
     list.answer_list(&[with_resource_version(&node("b").build(), "2")]);
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert_eq!(node_names(&planner), ["b"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn node_that_is_lost_in_a_watch_gap_and_returns_unchanged_affects_every_service() {
+async fn node_that_is_missing_from_one_list_and_returns_unchanged_affects_every_service() {
     let Fixture { mut planner, mut api, node_watch, service_watch: _open } = synced_planner().await;
     node_watch.answer_watch(&[("ERROR", status(410, "Expired"))]);
     api.next_request_to(&[NODES_PATH]).await.answer_list(&[]);
     let watch = api.next_request_to(&[NODES_PATH]).await;
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert!(node_names(&planner).is_empty());
 
     watch.answer_watch(&[("ADDED", node_a())]);
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert_eq!(node_names(&planner), ["a"]);
 }
 
@@ -112,14 +112,14 @@ async fn heartbeat_of_a_node_affects_no_service() {
     heartbeat["metadata"]["resourceVersion"] = json!("2");
     heartbeat["status"]["conditions"][0]["lastHeartbeatTime"] = json!("2026-01-01T00:00:00Z");
     node_watch.answer_watch(&[("MODIFIED", heartbeat)]);
-    assert_eq!(next_changes(&mut planner).await, Some(BTreeSet::new()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(BTreeSet::new()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn deleted_node_affects_every_service() {
     let Fixture { mut planner, node_watch, api: _api, service_watch: _open } = synced_planner().await;
     node_watch.answer_watch(&[("DELETED", node_a())]);
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert!(node_names(&planner).is_empty());
 }
 
@@ -129,13 +129,13 @@ async fn status_write_does_not_allocate_ports_again() {
     let nodes_before = planner.nodes.clone();
     let published = service("web").tcp(80).published("192.0.2.1", "VIP", "akrobateo").build();
     service_watch.answer_watch(&[("MODIFIED", with_resource_version(&published, "2"))]);
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     // Each allocation replaces the list of nodes.
     assert!(Arc::ptr_eq(&planner.nodes, &nodes_before));
 
     let watch = api.next_request_to(&[SERVICES_PATH]).await;
     watch.answer_watch(&[("MODIFIED", with_resource_version(&service("web").tcp(81).build(), "3"))]);
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert!(!Arc::ptr_eq(&planner.nodes, &nodes_before));
 }
 
@@ -151,7 +151,7 @@ async fn new_annotation_or_deletion_of_a_service_allocates_ports_again() {
     {
         let nodes_before = planner.nodes.clone();
         service_watch.answer_watch(&[(event_type, with_resource_version(object, version))]);
-        assert_eq!(next_changes(&mut planner).await, Some(web()));
+        assert_eq!(next_affected_services(&mut planner).await, Some(web()));
         assert!(!Arc::ptr_eq(&planner.nodes, &nodes_before), "{event_type} {version}");
         service_watch = api.next_request_to(&[SERVICES_PATH]).await;
     }
@@ -160,21 +160,21 @@ async fn new_annotation_or_deletion_of_a_service_allocates_ports_again() {
 #[tokio::test(start_paused = true)]
 async fn failed_list_is_counted_and_repeated() {
     let (client, mut api) = scripted_api();
-    let (metrics, placement) = (Metrics::new(), Placement::Shared("kube-system".to_owned()));
+    let (metrics, placement) = (Metrics::new(), Placement::SharedNamespace("kube-system".to_owned()));
     let planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &metrics);
     api.next_request_to(&[NODES_PATH]).await.answer_error(429, "TooManyRequests");
     api.next_request_to(&[NODES_PATH]).await.answer_error(503, "ServiceUnavailable");
-    assert!(timeout(Duration::from_millis(1), planner.wait_synced()).await.is_err());
+    assert!(timeout(Duration::from_millis(1), planner.wait_until_synced()).await.is_err());
     api.next_request_to(&[NODES_PATH]).await.answer_list(&[]);
-    planner.wait_synced().await.unwrap();
+    planner.wait_until_synced().await.unwrap();
     let kind = "Node".to_owned();
     assert_eq!(metrics.watch_errors.get_or_create(&WatchLabels { kind }).get(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_list_of_a_command_names_the_kind() {
+async fn error_of_a_failed_list_names_the_kind() {
     let (client, mut api) = scripted_api();
-    let (metrics, placement) = (Metrics::new(), Placement::Shared("kube-system".to_owned()));
+    let (metrics, placement) = (Metrics::new(), Placement::SharedNamespace("kube-system".to_owned()));
     let list_task = tokio::spawn(async move {
         Planner::list(&client, None, &placement, Arc::new(defaults()), &metrics).await.map(drop)
     });
@@ -188,7 +188,7 @@ async fn planner_with(
     lists: &[(&str, &[Value])],
 ) -> (Planner, ScriptedApi, HashMap<String, ReceivedRequest>) {
     let (client, mut api) = scripted_api();
-    let placement = Placement::Shared("kube-system".to_owned());
+    let placement = Placement::SharedNamespace("kube-system".to_owned());
     let mut planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &Metrics::new());
     let paths: Vec<_> = lists.iter().map(|(path, _)| *path).collect();
     let mut watches = HashMap::new();
@@ -201,15 +201,15 @@ async fn planner_with(
             request.answer_list(objects);
         }
     }
-    planner.wait_synced().await.unwrap();
+    planner.wait_until_synced().await.unwrap();
     planner.resync();
-    while next_changes(&mut planner).await.is_some() {}
+    while next_affected_services(&mut planner).await.is_some() {}
     (planner, api, watches)
 }
 
 /// Returns the nodes on which a Service owns its ports, or `None` for all nodes.
 fn owned_nodes(planner: &Planner, name: &str) -> Option<Vec<String>> {
-    let Some(Admission::Accepted(_, allocation)) = planner.allocations.get(&key(name)) else {
+    let Some(AllocationResult::Accepted(_, allocation)) = planner.allocations.get(&key(name)) else {
         panic!("{name} is not accepted")
     };
     Some(allocation.owned_nodes.clone()?.into_iter().collect())
@@ -244,7 +244,7 @@ async fn node_of_a_lost_endpoint_stays_with_its_service_for_one_minute() {
 
     let events = [("MODIFIED", slice("one", &[], "2")), ("MODIFIED", slice("two", &["a"], "3"))];
     watches.remove(SLICES_PATH).unwrap().answer_watch(&events);
-    while next_changes(&mut planner).await.is_some_and(|changed| !changed.contains(&key("two"))) {}
+    while next_affected_services(&mut planner).await.is_some_and(|changed| !changed.contains(&key("two"))) {}
     assert_eq!(owned_nodes(&planner, "one"), None);
     assert_eq!(owned_nodes(&planner, "two"), Some(Vec::new()));
     let changed = timeout(Duration::from_secs(61), planner.wait_for_changes()).await.unwrap().unwrap();
@@ -269,6 +269,6 @@ async fn workload_keeps_the_port_of_its_service_after_a_restart_and_its_deletion
     assert_eq!((owned_nodes(&planner, "older"), owned_nodes(&planner, "web")), (Some(Vec::new()), None));
     // The reconciliation of the Service creates the DaemonSet again. Until then no other Service gets the port.
     watches.remove(DAEMONSETS_PATH).unwrap().answer_watch(&[("DELETED", daemonset)]);
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert_eq!((owned_nodes(&planner, "older"), owned_nodes(&planner, "web")), (Some(Vec::new()), None));
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::ALL;
 use super::world::{World, names};
-use crate::allocation::{Admission, HeldPorts, Observations};
+use crate::allocation::{AllocationResult, Observations, OccupiedPorts};
 use crate::decide::fixtures::{ServiceBuilder, key, service};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
@@ -139,12 +139,12 @@ impl World {
     /// Returns the ports of nodes that a Service's proxies may use.
     fn owned_ports(&self, key: &ServiceKey) -> BTreeSet<(String, Frontend)> {
         let (nodes, frontends) = match self.allocations.get(key) {
-            Some(Admission::Accepted(spec, allocation)) => {
+            Some(AllocationResult::Accepted(spec, allocation)) => {
                 let nodes = self.nodes.iter().filter(|node| allocation.allows(spec, node));
                 (nodes.map(|node| node.name.clone()).collect(), spec.frontends())
             }
-            Some(Admission::Rejected(_)) => {
-                let HeldPorts { frontends, nodes } = self.held_ports(key);
+            Some(AllocationResult::Rejected(_)) => {
+                let OccupiedPorts { frontends, nodes } = self.occupied_ports(key);
                 let is_reserved = |port: &Frontend| self.reserved_ports.contains(port.host_port());
                 let is_released = frontends.iter().any(is_reserved);
                 (nodes, if is_released { BTreeSet::new() } else { frontends })
@@ -158,7 +158,7 @@ impl World {
     /// Returns what a new operator finds in the cluster of what a Service owns: nothing on a node where the last edit of
     /// the Service did not reach its workload.
     fn provable_ports(&self, key: &ServiceKey) -> BTreeSet<(String, Frontend)> {
-        let HeldPorts { frontends, nodes } = self.held_ports(key);
+        let OccupiedPorts { frontends, nodes } = self.occupied_ports(key);
         let mut owned = self.owned_ports(key);
         if !owned.iter().all(|(_, port)| frontends.contains(port)) {
             return BTreeSet::new();
@@ -171,7 +171,7 @@ impl World {
     /// rejected before its proxies were changed.
     fn is_held_by_rejected(&self, key: &ServiceKey, node: &str, frontends: &BTreeSet<Frontend>) -> bool {
         self.held.iter().any(|(other, held)| {
-            let is_rejected = matches!(self.allocations.get(other), Some(Admission::Rejected(_)));
+            let is_rejected = matches!(self.allocations.get(other), Some(AllocationResult::Rejected(_)));
             let is_shared = held.nodes.contains(node) && !held.frontends.is_disjoint(frontends);
             other != key && is_rejected && is_shared
         })
@@ -179,7 +179,7 @@ impl World {
 
     /// Returns the number of workloads that have a port.
     fn count_holders(&self, node: &str, port: Frontend) -> usize {
-        let holds = |held: &&HeldPorts| held.nodes.contains(node) && held.frontends.contains(&port);
+        let holds = |held: &&OccupiedPorts| held.nodes.contains(node) && held.frontends.contains(&port);
         self.held.values().filter(holds).count()
     }
 }
@@ -194,7 +194,7 @@ fn check_state(world: &World) -> Result<(), TestCaseError> {
                 // Two Services were rejected while their workloads still had the same port.
                 let are_rejected = [key, other]
                     .iter()
-                    .all(|key| matches!(world.allocations.get(key), Some(Admission::Rejected(_))));
+                    .all(|key| matches!(world.allocations.get(key), Some(AllocationResult::Rejected(_))));
                 prop_assert!(are_rejected, "{key} and {other} hold {port} on {node}");
             }
         }
@@ -218,7 +218,8 @@ fn check_step(
                 && !after.recent_endpoint_nodes(key).contains(node)
         };
         // A change of the reserved ports can change the admission, and with it what the Service claims.
-        let is_rejected = |world: &World| matches!(world.allocations.get(key), Some(Admission::Rejected(_)));
+        let is_rejected =
+            |world: &World| matches!(world.allocations.get(key), Some(AllocationResult::Rejected(_)));
         if is_rejected(before) != is_rejected(after) {
             continue;
         }
@@ -279,7 +280,7 @@ proptest! {
         for index in 0..SERVICES {
             let key = key(&name(index));
             match (left.get(&key), right.get(&key)) {
-                (Some(Admission::Accepted(_, left)), Some(Admission::Accepted(_, right))) => {
+                (Some(AllocationResult::Accepted(_, left)), Some(AllocationResult::Accepted(_, right))) => {
                     prop_assert_eq!(&left.owned_nodes, &right.owned_nodes);
                     prop_assert_eq!(&left.taken_nodes, &right.taken_nodes);
                     prop_assert_eq!(left.conflicts.len(), right.conflicts.len());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use akrobateo_core::Frontend;
 use k8s_openapi::api::core::v1::{Node, Service};
 
-use crate::allocation::{Admission, Allocation, HeldPorts, Observations, PortAllocations};
+use crate::allocation::{Allocation, AllocationResult, Observations, OccupiedPorts, PortAllocations};
 use crate::decide::fixtures::{ServiceBuilder, defaults, key, node};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
@@ -18,7 +18,7 @@ pub(super) struct World {
     pub(super) services: BTreeMap<ServiceKey, Arc<Service>>,
     pub(super) nodes: Vec<NodeInfo>,
     pub(super) reserved_ports: PortSet,
-    pub(super) held: BTreeMap<ServiceKey, HeldPorts>,
+    pub(super) held: BTreeMap<ServiceKey, OccupiedPorts>,
     pub(super) endpoint_nodes: BTreeMap<ServiceKey, BTreeSet<String>>,
     pub(super) published_nodes: BTreeMap<ServiceKey, BTreeSet<String>>,
     pub(super) allocations: PortAllocations,
@@ -29,7 +29,7 @@ impl Observations for World {
         spec.frontends()
     }
 
-    fn held_ports(&self, key: &ServiceKey) -> HeldPorts {
+    fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
         self.held.get(key).cloned().unwrap_or_default()
     }
 
@@ -89,15 +89,16 @@ impl World {
 
     pub(super) fn sync_workload(&mut self, key: &ServiceKey) {
         match self.allocations.get(key) {
-            Some(Admission::Accepted(spec, allocation)) => {
+            Some(AllocationResult::Accepted(spec, allocation)) => {
                 let allowed = self.nodes.iter().filter(|node| allocation.allows(spec, node));
                 let nodes = allowed.map(|node| node.name.clone()).collect();
-                self.held.insert(key.clone(), HeldPorts { frontends: spec.frontends(), nodes });
+                self.held.insert(key.clone(), OccupiedPorts { frontends: spec.frontends(), nodes });
             }
-            Some(Admission::Rejected(_)) => {
+            Some(AllocationResult::Rejected(_)) => {
                 let reserved = &self.reserved_ports;
-                let holds_reserved =
-                    |held: &HeldPorts| held.frontends.iter().any(|port| reserved.contains(port.host_port()));
+                let holds_reserved = |held: &OccupiedPorts| {
+                    held.frontends.iter().any(|port| reserved.contains(port.host_port()))
+                };
                 self.held.retain(|other, held| other != key || !holds_reserved(held));
             }
             None => drop(self.held.remove(key)),
@@ -111,14 +112,14 @@ impl World {
 
     pub(super) fn allocation(&self, name: &str) -> &Allocation {
         match self.allocations.get(&key(name)) {
-            Some(Admission::Accepted(_, allocation)) => allocation,
+            Some(AllocationResult::Accepted(_, allocation)) => allocation,
             other => panic!("{name} is not accepted: {other:?}"),
         }
     }
 
     /// Returns the nodes on which a Service's proxies may run.
     pub(super) fn allowed(&self, name: &str) -> Vec<String> {
-        let Some(Admission::Accepted(spec, allocation)) = self.allocations.get(&key(name)) else {
+        let Some(AllocationResult::Accepted(spec, allocation)) = self.allocations.get(&key(name)) else {
             return Vec::new();
         };
         let allowed = self.nodes.iter().filter(|node| allocation.allows(spec, node));

@@ -9,7 +9,7 @@ use crate::spec::LoadBalancerSpec;
 
 #[test]
 fn a_port_that_becomes_reserved_is_released_with_proxies_and_addresses() {
-    let existing = after(observe(web().published("10.0.0.1", "VIP", "akrobateo").build()));
+    let existing = state_after_actions(observe(web().published("10.0.0.1", "VIP", "akrobateo").build()));
     let defaults = ServiceDefaults { reserved_ports: "80".parse().unwrap(), ..defaults() };
     let invalid = web().annotation(annotations::IP_MODE, "vip").published("10.0.0.1", "VIP", "akrobateo");
     let valid = web().published("10.0.0.1", "VIP", "akrobateo");
@@ -18,10 +18,10 @@ fn a_port_that_becomes_reserved_is_released_with_proxies_and_addresses() {
         let services = [service.clone()];
         let allocations =
             PortAllocations::default().update(&services, &existing.nodes, &defaults, &NothingObserved);
-        let admission = allocations.get(&key("web")).cloned();
-        let state = ServiceState { service: Some(service), admission, ..existing.clone() };
+        let allocation_result = allocations.get(&key("web")).cloned();
+        let state = ServiceState { service: Some(service), allocation_result, ..existing.clone() };
         let decision = decide(&proxy_config(), &defaults, &state, at(1000));
-        assert_eq!(decision.proxy, ProxyDecision::Absent);
+        assert_eq!(decision.proxy, ProxyDecision::DeleteWorkloads);
         let status = decision.status.unwrap();
         assert_eq!(status.addresses, []);
         let exposure = status.exposure.unwrap();
@@ -36,25 +36,29 @@ fn a_port_that_becomes_reserved_is_released_with_proxies_and_addresses() {
 
 #[test]
 fn a_rejected_edit_to_a_reserved_port_keeps_the_previous_proxies() {
-    let existing = after(observe(web().build()));
+    let existing = state_after_actions(observe(web().build()));
     let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
     let service = Arc::new(service("web").tcp(22).build());
     let services = [service.clone()];
     let allocations =
         PortAllocations::default().update(&services, &existing.nodes, &defaults, &NothingObserved);
-    let admission = allocations.get(&key("web")).cloned();
-    let state = ServiceState { service: Some(service), admission, ..existing };
-    assert_eq!(decide(&proxy_config(), &defaults, &state, at(1000)).proxy, ProxyDecision::Unchanged);
+    let allocation_result = allocations.get(&key("web")).cloned();
+    let state = ServiceState { service: Some(service), allocation_result, ..existing };
+    assert_eq!(decide(&proxy_config(), &defaults, &state, at(1000)).proxy, ProxyDecision::KeepWorkloads);
 }
 
 #[test]
 fn a_later_node_port_of_another_service_is_a_warning() {
     let mut state = observe(service("web").tcp(30_500).build());
-    let Some(Admission::Accepted(_, allocation)) = &mut state.admission else { panic!("not accepted") };
+    let Some(AllocationResult::Accepted(_, allocation)) = &mut state.allocation_result else {
+        panic!("not accepted")
+    };
     let node_port = service("np").service_type("NodePort").tcp(80).node_port(30_500).build();
     let conflicting =
         observe_among(service("web").tcp(30_500).build(), vec![node_port], Vec::new(), &[node("n1").build()]);
-    let Some(Admission::Accepted(_, denied)) = conflicting.admission else { panic!("not accepted") };
+    let Some(AllocationResult::Accepted(_, denied)) = conflicting.allocation_result else {
+        panic!("not accepted")
+    };
     allocation.shared_node_ports = denied.conflicts;
     let exposure = exposure(&state);
     assert_eq!((exposure.reason, exposure.warning), (Reason::Exposed, Some(Reason::PortConflict)));
@@ -67,10 +71,10 @@ fn a_local_service_that_shares_its_ports_waits_for_an_endpoint_without_proxies()
     let node = node("n1").internal("10.0.0.1").build();
     let broker = |name| service(name).tcp(9092).traffic_policy_local().build();
     let mut state = observe_among(broker("web"), vec![broker("other")], Vec::new(), &[node]);
-    assert_eq!(decision(&state).proxy, ProxyDecision::Absent);
+    assert_eq!(decision(&state).proxy, ProxyDecision::DeleteWorkloads);
     assert_eq!(exposure(&state).reason, Reason::NoEndpoints);
     // An endpoint on a node that the Service does not select is no reason to wait for proxies.
-    state.endpoint_nodes = BTreeSet::from(["n9".to_owned()]);
+    state.nodes_with_ready_endpoint = BTreeSet::from(["n9".to_owned()]);
     let exposure = exposure(&state);
     assert_eq!(exposure.reason, Reason::NoEndpoints);
     assert!(exposure.message.contains(annotations::NODE_SELECTOR), "{}", exposure.message);
@@ -101,8 +105,8 @@ fn reserving_proxies_on_dual_stack_nodes_hold_their_ports_for_one_family() {
         let ports = pod.containers[0].ports.as_ref().unwrap();
         assert_eq!((pod.host_network, ports[0].host_ip.as_deref()), (Some(true), Some(host_ip)));
         // The operator reads the family from the workload again.
-        let workloads = after(state).workloads;
-        let held = held_ports(&workloads, &[], &[NodeInfo::from_node(&dual_stack_node())]);
+        let workloads = state_after_actions(state).workloads;
+        let held = occupied_ports(&workloads, &[], &[NodeInfo::from_node(&dual_stack_node())]);
         assert!(held.frontends.iter().all(|frontend| frontend.family == family), "{held:?}");
         let spec = web().traffic_policy_local();
         assert_eq!(needed_families(spec, &dual_stack_node()), BTreeSet::from([Family::V4]));
@@ -120,7 +124,7 @@ fn other_proxies_hold_their_ports_for_both_families_and_have_no_host_ip() {
         (web().traffic_policy_local(), single_stack_node),
     ] {
         let built = service.build();
-        let state = observe_among(built.clone(), Vec::new(), Vec::new(), &[node.clone()]);
+        let state = observe_among(built.clone(), Vec::new(), Vec::new(), std::slice::from_ref(&node));
         let pod = pod_spec(&state);
         assert_eq!(pod.containers[0].ports.as_ref().unwrap()[0].host_ip, None);
         let spec = LoadBalancerSpec::from_service(&built, &defaults()).unwrap();

@@ -4,23 +4,23 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec};
 
-use super::host_ip::held_frontends;
+use super::host_ip::occupied_frontends;
 use super::workload::Workload;
-use crate::allocation::HeldPorts;
+use crate::allocation::OccupiedPorts;
 use crate::node_info::NodeInfo;
 use crate::spec::tolerates;
 
 /// Returns what a Service's workloads hold: also on nodes where their pod is being replaced.
-pub(crate) fn held_ports(workloads: &[Workload], pods: &[Arc<Pod>], nodes: &[NodeInfo]) -> HeldPorts {
+pub(crate) fn occupied_ports(workloads: &[Workload], pods: &[Arc<Pod>], nodes: &[NodeInfo]) -> OccupiedPorts {
     let specs: Vec<_> = workloads.iter().filter_map(Workload::pod_spec).collect();
     let containers = specs.iter().flat_map(|spec| &spec.containers);
     let frontends =
-        containers.flat_map(|container| container.ports.iter().flatten()).flat_map(held_frontends);
+        containers.flat_map(|container| container.ports.iter().flatten()).flat_map(occupied_frontends);
     let is_held = |node: &&NodeInfo| {
         specs.iter().any(|spec| selects(spec, node)) || pods.iter().any(|pod| is_active_on(pod, &node.name))
     };
     let held_nodes = nodes.iter().filter(is_held).map(|node| node.name.clone());
-    HeldPorts { frontends: frontends.collect(), nodes: held_nodes.collect() }
+    OccupiedPorts { frontends: frontends.collect(), nodes: held_nodes.collect() }
 }
 
 /// Returns true if a pod on the node has not ended.
@@ -79,7 +79,7 @@ mod tests {
         let owned = owned.map(|names| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>());
         let workload = daemonset(annotations, owned.as_ref());
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-        held_ports(&[workload], &pods, &nodes).nodes.into_iter().collect()
+        occupied_ports(&[workload], &pods, &nodes).nodes.into_iter().collect()
     }
 
     #[test]
