@@ -153,6 +153,15 @@ impl NodeInfo {
         self.address_override.contains(&address) || self.addresses.iter().any(|(_, own)| *own == address)
     }
 
+    /// Returns true if the node has internal addresses of IPv4 and of IPv6.
+    pub(crate) fn has_both_families(&self) -> bool {
+        let has_internal_ip = |is_of_family: fn(&IpAddr) -> bool| {
+            let mut addresses = self.addresses.iter();
+            addresses.any(|(kind, address)| *kind == AddressType::InternalIP && is_of_family(address))
+        };
+        has_internal_ip(IpAddr::is_ipv4) && has_internal_ip(IpAddr::is_ipv6)
+    }
+
     /// Returns true if all of `addresses` are internal addresses of this node. kube-proxy on the node answers on its
     /// internal addresses.
     pub(crate) fn has_internal_ips(&self, addresses: &[IpAddr]) -> bool {

@@ -1,22 +1,25 @@
 //! Finds the Services that a watch trigger affects. Allocates ports again if an input of the allocation changed. The
 //! cache does the I/O.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use akrobateo_core::Frontend;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
-use crate::allocation::{AllocationResult, PortAllocations};
+use crate::allocation::{Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
-use crate::decide::{PodChanges, PodTimes, ProxyConfig, ServiceState};
+use crate::decide::{PodChanges, PodTimes, ProxyConfig, ServiceState, is_published, needed_frontends};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::{NodeAddressError, NodeInfo};
-use crate::spec::ServiceDefaults;
+use crate::spec::{LoadBalancerSpec, ServiceDefaults};
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +40,9 @@ pub(crate) struct Planner {
     /// The Services of the last allocation.
     services: HashMap<ServiceKey, Arc<Service>>,
     allocations: PortAllocations,
+    /// The ports that workloads held at the last allocation, for the Services whose workloads it read.
+    occupied_ports: HashMap<ServiceKey, OccupiedPorts>,
+    recent_endpoints: RecentEndpoints,
     pod_changes: PodChanges,
     /// The errors in the annotations of nodes that [`Self::take_address_errors`] has not returned yet.
     address_errors: Vec<NodeAddressError>,
@@ -85,6 +91,8 @@ impl Planner {
             nodes: Arc::default(),
             services: HashMap::new(),
             allocations: PortAllocations::default(),
+            occupied_ports: HashMap::new(),
+            recent_endpoints: RecentEndpoints::default(),
             pod_changes: PodChanges::default(),
             address_errors: Vec::new(),
         }
@@ -110,7 +118,13 @@ impl Planner {
     }
 
     /// Allocates ports, and returns every Service in scope.
+    ///
+    /// Another replica may have been the leader since the last allocation. Only what workloads hold counts.
     pub(crate) fn resync(&mut self) -> BTreeSet<ServiceKey> {
+        self.allocations = PortAllocations::default();
+        self.recent_endpoints = RecentEndpoints::default();
+        self.assume_recent_endpoints();
+        self.record_all_endpoints();
         self.allocate();
         let mut keys = self.stores.all_keys();
         keys.retain(|key| self.is_in_scope(key));
@@ -121,16 +135,19 @@ impl Planner {
     /// whose port allocation changed.
     pub(crate) async fn wait_for_changes(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
         let mut batch = Vec::new();
-        let (mut all_affected, mut needs_allocation) = (false, false);
+        let mut all_affected = false;
+        let expiry = self.recent_endpoints.next_expiry();
         tokio::select! {
-            count = self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL) => {
-                if count == 0 {
+            received = self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL) => {
+                if received == 0 {
                     return Err(WatchEnded);
                 }
             }
             () = vip_danger_change(self.vip_danger.as_mut()) => all_affected = true,
+            () = wait_until(expiry) => (),
         }
         let mut affected_services = BTreeSet::new();
+        let mut needs_allocation = self.recent_endpoints.expire(Instant::now().into_std());
         for trigger in batch {
             match trigger {
                 Trigger::Service(key) => {
@@ -138,13 +155,11 @@ impl Planner {
                     affected_services.insert(key);
                 }
                 Trigger::Workload(key) => {
-                    // The proxies of a rejected Service keep their ports, and these ports are an input of the
-                    // allocation.
-                    needs_allocation |=
-                        matches!(self.allocations.get(&key), Some(AllocationResult::Rejected(_)));
+                    needs_allocation |= self.has_new_occupied_ports(&key);
                     affected_services.insert(key);
                 }
                 Trigger::Endpoints(key) => {
+                    needs_allocation |= self.record_endpoints(&key);
                     affected_services.insert(key);
                 }
                 Trigger::Node(name) => all_affected |= self.has_node_changed(&name),
@@ -152,6 +167,7 @@ impl Planner {
             }
         }
         if all_affected {
+            self.record_all_endpoints();
             affected_services.extend(self.stores.all_keys());
         }
         if all_affected || needs_allocation {
@@ -186,6 +202,7 @@ impl Planner {
             nodes: self.nodes.clone(),
             nodes_with_ready_endpoint: self.stores.nodes_with_ready_endpoint(key),
             pod_times,
+            reserved_ports: self.defaults.reserved_ports.clone(),
             is_vip_dangerous: self.defaults.vip_danger.is_some(),
         }
     }
@@ -195,9 +212,14 @@ impl Planner {
         let services = self.stores.services();
         let nodes = self.stores.nodes(self.defaults.node_policy);
         self.update_vip_danger(&nodes);
-        let stores = &self.stores;
-        let allocations =
-            PortAllocations::allocate(&services, &nodes, &self.defaults, |key| stores.occupied_ports(key));
+        let observations = StoreObservations {
+            stores: &self.stores,
+            nodes: &nodes,
+            recent_endpoints: &self.recent_endpoints,
+            occupied_ports: RefCell::default(),
+        };
+        let allocations = self.allocations.update(&services, &nodes, &self.defaults, &observations);
+        self.occupied_ports = observations.occupied_ports.into_inner();
         let changed = allocations.services_changed_since(&self.allocations);
         self.address_errors.extend(new_address_errors(&self.nodes, &nodes));
         self.allocations = allocations;
@@ -222,12 +244,47 @@ impl Planner {
         }
     }
 
-    /// Returns true if the Service differs from the last allocation in a field that the allocation reads. The
-    /// operator's own write of a status is no reason to allocate again.
-    fn has_new_allocation_input(&self, key: &ServiceKey) -> bool {
+    /// Records the nodes with endpoints of a Service. Returns true if the allocation reads them and they changed.
+    fn record_endpoints(&mut self, key: &ServiceKey) -> bool {
+        if !self.stores.service(key).is_some_and(|service| is_traffic_policy_local(&service)) {
+            self.recent_endpoints.forget(key);
+            return false;
+        }
+        let current = self.stores.nodes_with_ready_endpoint(key);
+        self.recent_endpoints.record(key, &current, Instant::now().into_std())
+    }
+
+    /// Assumes that published nodes with proxies had an endpoint a moment ago, because the operator did not see it.
+    fn assume_recent_endpoints(&mut self) {
+        let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
+        for service in self.stores.services().iter().filter(|service| is_traffic_policy_local(service)) {
+            let key = ServiceKey::from_service(service);
+            let mut held_nodes = self.stores.occupied_ports(&key, &nodes).nodes;
+            held_nodes
+                .retain(|name| nodes.iter().any(|node| node.name == *name && is_published(service, node)));
+            self.recent_endpoints.record(&key, &held_nodes, now);
+        }
+    }
+
+    fn record_all_endpoints(&mut self) {
+        for service in self.stores.services() {
+            self.record_endpoints(&ServiceKey::from_service(&service));
+        }
+    }
+
+    /// Returns true if the last allocation read what the Service's workload holds, and this has changed.
+    fn has_new_occupied_ports(&self, key: &ServiceKey) -> bool {
+        self.occupied_ports.get(key).is_some_and(|held| *held != self.stores.occupied_ports(key, &self.nodes))
+    }
+
+    /// Returns true if a field of the Service that the allocation reads has changed since the last allocation. The
+    /// status is not such a field, so the operator's own status writes cause no allocation.
+    fn has_new_allocation_input(&mut self, key: &ServiceKey) -> bool {
         let current = self.stores.service(key);
-        self.services.get(key).map(|service| allocation_input(service))
-            != current.as_ref().map(|service| allocation_input(service))
+        let has_new_endpoints = self.record_endpoints(key);
+        has_new_endpoints
+            || self.services.get(key).map(|service| allocation_input(service))
+                != current.as_ref().map(|service| allocation_input(service))
     }
 
     /// Returns true if the node differs from the last allocation in a field that decisions read. The kubelet writes the
@@ -252,6 +309,50 @@ async fn vip_danger_change(vip_danger: Option<&mut watch::Receiver<Option<String
         return;
     }
     std::future::pending::<()>().await;
+}
+
+/// The observations of the allocation, from the cache. It remembers for which Services it looked at the workloads.
+struct StoreObservations<'a> {
+    stores: &'a Stores,
+    nodes: &'a [NodeInfo],
+    recent_endpoints: &'a RecentEndpoints,
+    occupied_ports: RefCell<HashMap<ServiceKey, OccupiedPorts>>,
+}
+
+impl Observations for StoreObservations<'_> {
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
+        needed_frontends(spec, self.nodes)
+    }
+
+    fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
+        let mut occupied_ports = self.occupied_ports.borrow_mut();
+        occupied_ports
+            .entry(key.clone())
+            .or_insert_with(|| self.stores.occupied_ports(key, self.nodes))
+            .clone()
+    }
+
+    fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        self.recent_endpoints.nodes(key)
+    }
+
+    fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
+        let nodes = self.nodes.iter().filter(|node| is_published(service, node));
+        nodes.map(|node| node.name.clone()).collect()
+    }
+}
+
+/// Waits until a time, or for ever if there is none.
+async fn wait_until(time: Option<std::time::Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn is_traffic_policy_local(service: &Service) -> bool {
+    let policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
+    policy == Some("Local")
 }
 
 /// The fields of a Service that the port allocation reads.

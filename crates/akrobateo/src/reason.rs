@@ -123,8 +123,8 @@ impl Reason {
         match self {
             Self::Exposed => "The Service has the addresses of all nodes that should answer.",
             Self::PartlyExposed => {
-                "Some nodes that should answer are not published: the proxy is not ready, the node has no fitting address, or an \
-                 older Service has one of the ports. The message names the first of them."
+                "Some nodes that should answer are not published: the proxy is not ready, the node has no fitting address, or \
+                 another Service owns one of the ports. The message names the first of them."
             }
             Self::ProxiesNotReady => {
                 "No proxy is ready: the proxies are starting, or they cannot run. The message says why."
@@ -138,8 +138,8 @@ impl Reason {
                  Addresses that are published stay; if there were none, all nodes are published until there is an endpoint."
             }
             Self::PortConflict => {
-                "An older Service owns one of the ports, or one of the ports is a nodePort. The condition has this reason \
-                 only if this is the case on every node."
+                "Another Service owns one of the ports, or has it as its nodePort or healthCheckNodePort. The condition \
+                 has this reason only if this is the case on every node."
             }
             Self::PortReserved => "The nodes need one of the ports themselves (`--reserved-ports`).",
             Self::PortInUse => {

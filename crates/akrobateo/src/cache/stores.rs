@@ -16,7 +16,7 @@ use super::scope::service_api;
 use super::trust::held_by_running_pods;
 use super::watch_spec::{self, SERVICE_NAME_LABEL};
 use crate::allocation::OccupiedPorts;
-use crate::decide::{ProxyConfig, Workload};
+use crate::decide::{ProxyConfig, Workload, occupied_ports};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::{NodeInfo, NodePolicy};
@@ -127,17 +127,15 @@ impl Stores {
         workloads.partition(|workload| service.is_none_or(|service| workload.is_of(service)))
     }
 
-    /// Returns the ports and the nodes that a Service's proxies occupy.
-    pub(crate) fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
+    /// Returns what a Service's workload holds on these nodes.
+    pub(crate) fn occupied_ports(&self, key: &ServiceKey, nodes: &[NodeInfo]) -> OccupiedPorts {
         let (workloads, _) = self.workloads(key, self.service(key).as_deref());
         let pods = self.pods(key, &workloads);
         if self.proxies.first().is_some_and(ProxyStores::is_in_service_namespaces) {
-            let (ports, nodes) = held_by_running_pods(&pods);
-            return OccupiedPorts { ports, nodes };
+            held_by_running_pods(&pods)
+        } else {
+            occupied_ports(&workloads, &pods, nodes)
         }
-        let nodes = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
-        let ports = workloads.iter().flat_map(Workload::host_ports).collect();
-        OccupiedPorts { ports, nodes: nodes.collect() }
     }
 
     /// Returns the names of the nodes with an endpoint that serves a Service.

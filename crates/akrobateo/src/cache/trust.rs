@@ -5,15 +5,14 @@
 //! Service must own the workload, so a forged workload there can only affect that Service. A pod is believed if such a
 //! workload controls it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 
-use crate::decide::{Placement, Workload, host_ports, is_applied_by};
+use crate::allocation::OccupiedPorts;
+use crate::decide::{Placement, Workload, is_applied_by, pod_frontends};
 use crate::key::ServiceKey;
 
 /// The label that the Deployment controller sets on a pod, with the end of the name of the pod's replica set.
@@ -65,13 +64,13 @@ pub(super) fn controls(workload: &Workload, pod: &Pod) -> bool {
 ///
 /// Where tenants can forge a workload, its template proves nothing. A running pod does: the kubelet sets that phase, after
 /// it has checked that no other pod of the node has the port.
-pub(super) fn held_by_running_pods(pods: &[Arc<Pod>]) -> (BTreeSet<HostPort>, BTreeSet<String>) {
+pub(super) fn held_by_running_pods(pods: &[Arc<Pod>]) -> OccupiedPorts {
     let is_running =
         |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
     let running: Vec<_> = pods.iter().filter(|pod| is_running(pod)).collect();
-    let ports = running.iter().map(|pod| host_ports(pod)).reduce(|common, ports| &common & &ports);
+    let ports = running.iter().map(|pod| pod_frontends(pod)).reduce(|common, ports| &common & &ports);
     let nodes = running.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
-    (ports.unwrap_or_default(), nodes.collect())
+    OccupiedPorts { frontends: ports.unwrap_or_default(), nodes: nodes.collect() }
 }
 
 fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
@@ -80,6 +79,10 @@ fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use akrobateo_core::Frontend;
+
     use super::*;
     use crate::decide::fixtures::pod;
 
@@ -90,7 +93,9 @@ mod tests {
             Arc::new(pod)
         };
         let held = |pods: &[Arc<Pod>]| {
-            let (ports, nodes) = held_by_running_pods(pods);
+            let OccupiedPorts { frontends, nodes } = held_by_running_pods(pods);
+            let ports: BTreeSet<_> =
+                frontends.into_iter().map(|frontend: Frontend| frontend.host_port()).collect();
             (ports.iter().map(|port| port.port).collect::<Vec<_>>(), nodes.into_iter().collect::<Vec<_>>())
         };
         let both = with_phase(pod("a").on("n1").host_port(80).host_port(443).build(), "Running");

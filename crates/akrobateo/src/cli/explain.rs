@@ -123,6 +123,13 @@ fn explain_node(
         AllocationResult::Accepted(spec, _) if !spec.nodes.matches(node) => {
             "not selected: its labels do not match, or it has a taint without toleration"
         }
+        AllocationResult::Accepted(spec, _)
+            if spec.is_traffic_policy_local
+                && !report.state.nodes_with_ready_endpoint.is_empty()
+                && !report.state.nodes_with_ready_endpoint.contains(&node.name) =>
+        {
+            "externalTrafficPolicy is Local and the node has no ready endpoint"
+        }
         AllocationResult::Accepted(..) if !should_have_proxy => {
             return explain_conflict(report, node, port_rows);
         }

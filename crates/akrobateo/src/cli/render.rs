@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::error::CliError;
 use super::output;
-use crate::allocation::{AllocationResult, OccupiedPorts, PortAllocations};
+use crate::allocation::{AllocationResult, NothingObserved, PortAllocations};
 use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::key::ServiceKey;
 use crate::settings::{OperatorConfig, ResolvedConfig};
@@ -63,9 +63,8 @@ fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, S
     if let Some(ineligible) = why_not_eligible(&service, defaults.default_class) {
         return Err(ineligible.to_string());
     }
-    let allocations = PortAllocations::allocate(std::slice::from_ref(&service), &[], defaults, |_| {
-        OccupiedPorts::default()
-    });
+    let allocations =
+        PortAllocations::default().update(std::slice::from_ref(&service), &[], defaults, &NothingObserved);
     let allocation_result = allocations.get(&ServiceKey::from_service(&service)).cloned();
     if let Some(AllocationResult::Rejected(error)) = &allocation_result {
         return Err(format!("{}: {error}", error.reason()));

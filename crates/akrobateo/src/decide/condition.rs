@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -49,6 +50,15 @@ impl Exposure {
         Self::from_notes(error.reason(), has_addresses, [Some(error_note), effect, note])
     }
 
+    /// Returns the condition of an invalid Service whose previous proxies hold a port that is reserved now.
+    pub(super) fn from_released_port(error: &SpecError, port: HostPort, note: Option<Note>) -> Self {
+        let error_note = Note { text: error.to_string(), warning: Some(error.reason()) };
+        let text =
+            format!("The previous proxies were removed, because port {port} is reserved for the nodes now");
+        let effect = Note::without_warning(&text);
+        Self::from_notes(error.reason(), false, [Some(error_note), Some(effect), note])
+    }
+
     /// Returns the condition of a Service whose ports belong to other Services on every node.
     pub(super) fn conflicting(allocation: &Allocation, note: Option<Note>) -> Self {
         let reason = Reason::PortConflict;
@@ -58,6 +68,7 @@ impl Exposure {
     /// Returns the condition of a Service whose proxies should run.
     pub(super) fn for_accepted_service(facts: &ExposureFacts) -> Self {
         let conflicts = conflict_note(facts.allocation);
+        let shared_node_ports = shared_node_ports_note(&facts.allocation.shared_node_ports);
         let failure = pod_failure(facts.pods);
         let failure_reason = failure.as_ref().map(|failure| failure.reason);
         let failure = failure.map(|failure| Note { text: failure.message, warning: Some(failure.reason) });
@@ -81,7 +92,9 @@ impl Exposure {
             _ if conflicts.is_some() => (Reason::PartlyExposed, None),
             _ => (Reason::Exposed, None),
         };
-        let notes = [summary, conflicts, failure].into_iter().chain(facts.notes.iter().cloned().map(Some));
+        let notes = [summary, conflicts, failure, shared_node_ports]
+            .into_iter()
+            .chain(facts.notes.iter().cloned().map(Some));
         Self::from_notes(reason, facts.has_addresses, notes)
     }
 
@@ -150,6 +163,16 @@ fn describe_unpublished(nodes: &[UnpublishedNode]) -> String {
 
 fn describe_conflicts(conflicts: &[Conflict]) -> String {
     format!("{}; use other ports, or select other nodes", join_first_items(conflicts))
+}
+
+/// Returns the warning that nodePorts of other Services have the numbers of ports that this Service keeps.
+fn shared_node_ports_note(conflicts: &[Conflict]) -> Option<Note> {
+    let warning = "; this Service keeps its ports, so these nodePorts do not answer on its addresses; change one of \
+                   the two ports";
+    (!conflicts.is_empty()).then(|| Note {
+        text: format!("{}{warning}", join_first_items(conflicts)),
+        warning: Some(Reason::PortConflict),
+    })
 }
 
 /// Joins the first elements, and tells how many more there are.

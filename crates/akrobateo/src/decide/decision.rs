@@ -1,12 +1,15 @@
 //! Decides the desired state of one Service from its current state. This module does no I/O and reads no clock.
 
+use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
 use super::addresses::{AddressInputs, ingress, select_nodes};
 use super::blocker::{Blocker, POD_CREATION_TIMEOUT};
 use super::condition::{Exposure, ExposureFacts};
+use super::host_port_family::host_port_family;
 use super::notes::{foreign_status_note, notes};
+use super::pod::PodPlacement;
 use super::proxy_config::ProxyConfig;
 use super::rejected::{RejectedStatus, rejected_status};
 use super::service_state::ServiceState;
@@ -62,12 +65,17 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
     match &state.allocation_result {
         None => without_proxy(owns_status(&config.instance, service).then(|| without_addresses(None))),
         Some(AllocationResult::Rejected(error)) => {
+            if let Some(port) = find_reserved_port(state) {
+                let note = foreign_status_note(&config.instance, service);
+                let exposure = Exposure::from_released_port(error, port, note);
+                return without_proxy(Some(without_addresses(Some(exposure))));
+            }
             let RejectedStatus { addresses, exposure, recheck_at } =
                 rejected_status(&config.instance, state, service, error, now);
             let status = Some(DesiredStatus { addresses, exposure: Some(exposure) });
             Decision { proxy: ProxyDecision::KeepWorkloads, status, unpublished: Vec::new(), recheck_at }
         }
-        Some(AllocationResult::Accepted(_, allocation)) if allocation.has_no_node => {
+        Some(AllocationResult::Accepted(_, allocation)) if allocation.is_denied() => {
             let note = foreign_status_note(&config.instance, service);
             without_proxy(Some(without_addresses(Some(Exposure::conflicting(allocation, note)))))
         }
@@ -75,6 +83,12 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
             decide_accepted_service(config, state, service, spec, allocation, now)
         }
     }
+}
+
+/// Returns a reserved port that the workloads of a Service hold. It was not reserved when they were created.
+fn find_reserved_port(state: &ServiceState) -> Option<HostPort> {
+    let mut ports = state.workloads.iter().flat_map(Workload::host_ports);
+    ports.find(|port| state.reserved_ports.contains(*port))
 }
 
 fn decide_accepted_service(
@@ -89,8 +103,12 @@ fn decide_accepted_service(
     let without_endpoints = WithoutEndpoints::find(state, spec);
     let has_endpoint = |node: &NodeInfo| may_be_published(state, spec, without_endpoints, node);
     let may_run_proxy = |node: &NodeInfo| allocation.allows(spec, node);
+    // A pod that runs stays on its node if the node gets a taint with the effect NoSchedule.
+    let may_keep_proxy = |node: &NodeInfo| {
+        !allocation.taken_nodes.contains(&node.name) && spec.nodes.matches_running_pod(node)
+    };
     let may_answer_here =
-        |node: &NodeInfo| may_run_proxy(node) && has_endpoint(node) && !is_left_out(spec, role, node);
+        |node: &NodeInfo| may_keep_proxy(node) && has_endpoint(node) && !is_left_out(spec, role, node);
     let selected = select_nodes(
         service,
         &AddressInputs {
@@ -119,14 +137,18 @@ fn decide_accepted_service(
         pods: &state.pods,
         notes: notes(&config.instance, state, service, spec, role, &addresses),
     });
+    let placement = PodPlacement {
+        owned_nodes: allocation.owned_nodes.as_ref(),
+        host_port_family: host_port_family(spec, role, &state.nodes),
+    };
+    let proxy = if allocation.is_empty() {
+        // The Service selects no node with an endpoint, and other Services use the same ports.
+        ProxyDecision::DeleteWorkloads
+    } else {
+        ProxyDecision::RunWorkload(Workload::new(config, service, spec, placement, role))
+    };
     Decision {
-        proxy: ProxyDecision::RunWorkload(Workload::new(
-            config,
-            service,
-            spec,
-            &allocation.excluded_nodes,
-            role,
-        )),
+        proxy,
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
         unpublished,
         recheck_at: selected.recheck_at.into_iter().chain(deadline.filter(|at| *at > now)).min(),

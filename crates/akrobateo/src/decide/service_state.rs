@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::workload::Workload;
 use crate::allocation::AllocationResult;
 use crate::node_info::NodeInfo;
+use crate::spec::PortSet;
 
 /// The current state of one Service and of everything that belongs to it.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub(crate) struct ServiceState {
     /// The names of the nodes with an endpoint that serves: a ready one or, if the Service has none, a terminating one.
     pub(crate) nodes_with_ready_endpoint: BTreeSet<String>,
     pub(crate) pod_times: PodTimes,
+    /// The ports that no Service may use.
+    pub(crate) reserved_ports: PortSet,
     /// True if no address of a node may be published with ipMode VIP.
     pub(crate) is_vip_dangerous: bool,
 }

@@ -13,7 +13,7 @@ use k8s_openapi::serde::Serialize;
 use kube::{Resource, ResourceExt};
 
 use super::drift::{SPEC_DIGEST_ANNOTATION, foreign_fields, matches_desired, spec_digest};
-use super::pod::{ProxyRole, pod_spec};
+use super::pod::{PodPlacement, ProxyRole, pod_spec};
 use super::pod_status::spec_host_ports;
 use super::proxy_config::{Placement, ProxyConfig};
 use crate::key::ServiceKey;
@@ -39,19 +39,19 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    /// Returns the desired workload of a Service, whose pods must not run on `excluded_nodes`.
+    /// Returns the desired workload of a Service, with its pods on the nodes of `placement`.
     pub(super) fn new(
         config: &ProxyConfig,
         service: &Service,
         spec: &LoadBalancerSpec,
-        excluded_nodes: &BTreeSet<String>,
+        placement: PodPlacement,
         role: ProxyRole,
     ) -> Self {
         let ServiceKey { namespace, name } = ServiceKey::from_service(service);
         let labels = labels::proxy_labels(&config.instance, &namespace, &name);
         let mut template = PodTemplateSpec {
             metadata: Some(template_metadata(&labels)),
-            spec: Some(pod_spec(&config.image, spec, excluded_nodes, role)),
+            spec: Some(pod_spec(&config.image, spec, placement, role)),
         };
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
         match spec.workload {
@@ -139,7 +139,7 @@ impl Workload {
         }
     }
 
-    fn pod_spec(&self) -> Option<&PodSpec> {
+    pub(super) fn pod_spec(&self) -> Option<&PodSpec> {
         let template = match self {
             Self::DaemonSet(daemonset) => &daemonset.spec.as_ref()?.template,
             Self::Deployment(deployment) => &deployment.spec.as_ref()?.template,

@@ -2,7 +2,7 @@
 
 mod forged_objects;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use tokio::time::timeout;
 
 use super::Planner;
 use crate::allocation::AllocationResult;
-use crate::decide::fixtures::{defaults, key, node, proxy_config, service};
+use crate::decide::Workload;
+use crate::decide::fixtures::{daemonset, defaults, key, node, proxy_config, service};
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
 use crate::node_info::NodePolicy;
@@ -211,4 +212,97 @@ async fn an_ipvs_argument_of_a_k3s_node_changes_the_ip_mode() {
         panic!("rejected")
     };
     assert_eq!(spec.ip_mode, IpMode::Proxy);
+}
+
+/// Returns a planner that has listed these objects, and its watches by path.
+async fn planner_with(
+    lists: &[(&str, &[Value])],
+) -> (Planner, ScriptedApi, HashMap<String, ReceivedRequest>) {
+    let (client, mut api) = scripted_api();
+    let mut planner = Planner::watch(&client, None, &proxy_config(), Arc::new(defaults()), &Metrics::new());
+    let paths: Vec<_> = lists.iter().map(|(path, _)| *path).collect();
+    let mut watches = HashMap::new();
+    while watches.len() < lists.len() {
+        let request = api.next_request_to(&paths).await;
+        if request.is_watch() {
+            watches.insert(request.path.clone(), request);
+        } else {
+            let (_, objects) = lists.iter().find(|(path, _)| *path == request.path).unwrap();
+            request.answer_list(objects);
+        }
+    }
+    planner.wait_until_synced().await.unwrap();
+    planner.resync();
+    while next_affected_services(&mut planner).await.is_some() {}
+    (planner, api, watches)
+}
+
+/// Returns the nodes on which a Service owns its ports, or `None` for all nodes.
+fn owned_nodes(planner: &Planner, name: &str) -> Option<Vec<String>> {
+    let Some(AllocationResult::Accepted(_, allocation)) = planner.allocations.get(&key(name)) else {
+        panic!("{name} is not accepted")
+    };
+    Some(allocation.owned_nodes.clone()?.into_iter().collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn node_of_a_lost_endpoint_stays_with_its_service_for_one_minute() {
+    const SLICES_PATH: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+    let broker = |name| with_resource_version(&service(name).tcp(9092).traffic_policy_local().build(), "1");
+    let slice = |service: &str, nodes: &[&str], version: &str| {
+        let endpoints: Vec<_> = nodes.iter().map(|node| json!({"addresses": [], "nodeName": node})).collect();
+        json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "namespace": "default",
+                "name": service,
+                "labels": {"kubernetes.io/service-name": service},
+                "resourceVersion": version,
+            },
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+        })
+    };
+    let (services, nodes, slices) =
+        ([broker("one"), broker("two")], [node_a()], [slice("one", &["a"], "1"), slice("two", &[], "1")]);
+    let lists: [(&str, &[Value]); 3] =
+        [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (SLICES_PATH, &slices)];
+    let (mut planner, _api, mut watches) = planner_with(&lists).await;
+    assert_eq!(owned_nodes(&planner, "one"), None);
+    assert_eq!(owned_nodes(&planner, "two"), Some(Vec::new()));
+
+    let events = [("MODIFIED", slice("one", &[], "2")), ("MODIFIED", slice("two", &["a"], "3"))];
+    watches.remove(SLICES_PATH).unwrap().answer_watch(&events);
+    while next_affected_services(&mut planner).await.is_some_and(|changed| !changed.contains(&key("two"))) {}
+    assert_eq!(owned_nodes(&planner, "one"), None);
+    assert_eq!(owned_nodes(&planner, "two"), Some(Vec::new()));
+    let changed = timeout(Duration::from_secs(61), planner.wait_for_changes()).await.unwrap().unwrap();
+    assert_eq!(changed, BTreeSet::from([key("one"), key("two")]));
+    assert_eq!(owned_nodes(&planner, "one"), Some(Vec::new()));
+    assert_eq!(owned_nodes(&planner, "two"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn workload_keeps_the_port_of_its_service_after_a_restart_and_its_deletion_takes_nothing_away() {
+    const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets";
+    let Workload::DaemonSet(daemonset) = daemonset(&[], None) else { unreachable!() };
+    let mut daemonset = with_resource_version(&*daemonset, "1");
+    daemonset["metadata"]["managedFields"] = json!([{
+        "manager": "akrobateo", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+        "fieldsV1": { "f:spec": { "f:template": {} } },
+    }]);
+    let services = [
+        with_resource_version(&service("older").tcp(80).created(1).build(), "1"),
+        with_resource_version(&service("web").tcp(80).created(2).build(), "1"),
+    ];
+    let (nodes, daemonsets) = ([node_a()], [daemonset.clone()]);
+    let lists: [(&str, &[Value]); 3] =
+        [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (DAEMONSETS_PATH, &daemonsets)];
+    let (mut planner, _api, mut watches) = planner_with(&lists).await;
+    assert_eq!((owned_nodes(&planner, "older"), owned_nodes(&planner, "web")), (Some(Vec::new()), None));
+    // The reconciliation of the Service creates the DaemonSet again. Until then no other Service gets the port.
+    watches.remove(DAEMONSETS_PATH).unwrap().answer_watch(&[("DELETED", daemonset)]);
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    assert_eq!((owned_nodes(&planner, "older"), owned_nodes(&planner, "web")), (Some(Vec::new()), None));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{Context, reconcile};
-use crate::allocation::{OccupiedPorts, PortAllocations};
+use crate::allocation::{NothingObserved, PortAllocations};
 use crate::apply::{ApplyError, Writer};
 use crate::decide::fixtures::{INSTANCE, at, defaults, key, proxy_config, service};
 use crate::decide::{Action, ServiceState, Workload, decide, plan_actions};
@@ -32,7 +32,7 @@ fn context() -> (Context, ScriptedApi) {
 fn new_service() -> ServiceState {
     let service = Arc::new(service("web").tcp(80).build());
     let services = [service.clone()];
-    let allocations = PortAllocations::allocate(&services, &[], &defaults(), |_| OccupiedPorts::default());
+    let allocations = PortAllocations::default().update(&services, &[], &defaults(), &NothingObserved);
     let allocation_result = allocations.get(&key("web")).cloned();
     ServiceState { service: Some(service), allocation_result, ..ServiceState::default() }
 }

@@ -21,8 +21,10 @@ use values::{image, instance, parse_namespace_or_empty, parse_socket_address, pl
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
 /// The namespace that the manifests and the chart create for the proxies.
 const DEFAULT_LB_NAMESPACE: &str = "akrobateo-proxies";
-/// The ports that a node needs: SSH, BGP, etcd, the API server, and the daemons of Kubernetes.
-const DEFAULT_RESERVED_PORTS: &str = "22,179,2379-2380,6443,10248-10250,10256-10259";
+/// The ports that a node needs. TCP: SSH, BGP, etcd, the API server, and the daemons of Kubernetes. UDP: the tunnels of
+/// CNIs, such as VXLAN and Geneve.
+const DEFAULT_RESERVED_PORTS: &str =
+    "22,179,2379-2380,6443,10248-10250,10256-10259,udp/4789,udp/6081,udp/8472,udp/51820-51821";
 
 /// Gives Services of type LoadBalancer the addresses of the cluster's nodes.
 ///
@@ -56,7 +58,8 @@ pub struct OperatorConfig {
     #[arg(long, env = "DEFAULT_CLASS", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     default_class: bool,
 
-    /// TCP ports of the nodes that no Service may use: numbers and ranges, comma-separated; empty reserves none
+    /// Ports of the nodes that no Service may use, comma-separated: numbers and ranges, after tcp/ (the default), udp/ or
+    /// sctp/; empty reserves none
     #[arg(long, env = "RESERVED_PORTS", value_name = "PORTS", default_value = DEFAULT_RESERVED_PORTS)]
     reserved_ports: PortSet,
 
@@ -275,16 +278,20 @@ mod tests {
 
     #[test]
     fn reserved_ports_default_to_the_ports_that_nodes_need() {
-        let is_reserved = |args: &[&str], port| {
-            parse(args).unwrap().reserved_ports.contains(HostPort { protocol: Protocol::Tcp, port })
+        let is_reserved = |args: &[&str], protocol, port| {
+            parse(args).unwrap().reserved_ports.contains(HostPort { protocol, port })
         };
-        assert!(
-            [22, 179, 2379, 2380, 6443, 10_248, 10_250, 10_256, 10_259]
-                .iter()
-                .all(|&port| is_reserved(&[], port))
-        );
-        assert!(![80, 443, 10_251].iter().any(|&port| is_reserved(&[], port)));
-        assert!(!is_reserved(&["--reserved-ports="], 22));
+        for port in [22, 179, 2379, 2380, 6443, 10_248, 10_250, 10_256, 10_259] {
+            assert!(is_reserved(&[], Protocol::Tcp, port), "tcp/{port}");
+            assert!(!is_reserved(&[], Protocol::Udp, port), "udp/{port}");
+        }
+        for port in [4789, 6081, 8472, 51_820, 51_821] {
+            assert!(is_reserved(&[], Protocol::Udp, port), "udp/{port}");
+            assert!(!is_reserved(&[], Protocol::Tcp, port), "tcp/{port}");
+        }
+        assert!(![80, 443, 10_251].iter().any(|&port| is_reserved(&[], Protocol::Tcp, port)));
+        assert!(!is_reserved(&["--reserved-ports="], Protocol::Tcp, 22));
+        assert!(is_reserved(&["--reserved-ports=22,udp/53"], Protocol::Udp, 53));
     }
 
     #[test]
@@ -303,6 +310,7 @@ mod tests {
             ("--lb-image=", "expected an image"),
             ("--reserved-ports=ssh", "65535"),
             ("--reserved-ports=9-3", "range"),
+            ("--reserved-ports=icmp/1", "tcp, udp or sctp"),
             ("--address-types=Hostname", "ExternalIP, InternalIP"),
             ("--ip-mode=vip", "auto, VIP, Proxy"),
             ("--node-selector=a b", "label selector"),

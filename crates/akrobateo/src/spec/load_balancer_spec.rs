@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use akrobateo_core::{Family, HostPort, ProxyArgs};
+use akrobateo_core::{Family, Forward, Frontend, HostPort, ProxyArgs};
 use k8s_openapi::api::core::v1::Service;
 
 use super::defaults::ServiceDefaults;
@@ -84,6 +84,16 @@ impl LoadBalancerSpec {
             WorkloadSpec::DaemonSet => node_count,
             WorkloadSpec::Deployment { replicas } => node_count.min(replicas.into()),
         }
+    }
+
+    /// Returns the address families, protocols and ports that clients of the Service use.
+    pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
+        let frontend = |forward: &Forward| Frontend {
+            family: Family::from_ip(forward.target.ip()),
+            protocol: forward.protocol,
+            port: forward.port,
+        };
+        self.proxy_args.forwards.iter().map(frontend).collect()
     }
 
     /// Returns the ports that each proxy occupies on its node.

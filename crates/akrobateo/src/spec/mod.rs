@@ -25,5 +25,5 @@ pub(crate) use load_balancer_spec::LoadBalancerSpec;
 pub(crate) use node_selection::NodeSelection;
 pub(crate) use node_selector::{Requirement, parse as parse_node_selector};
 pub(crate) use port_set::PortSet;
-pub(crate) use tolerations::parse as parse_tolerations;
+pub(crate) use tolerations::{parse as parse_tolerations, tolerates};
 pub(crate) use workload_spec::{WorkloadKind, WorkloadSpec};

@@ -124,7 +124,7 @@ pub(super) fn describe(tolerations: &[Toleration]) -> String {
 
 /// Returns true if pods with these tolerations may run on a node with this taint
 /// (<https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/>).
-pub(super) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
+pub(crate) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
     let matches = |pattern: &Option<String>, text: &str| {
         pattern.as_deref().is_none_or(|pattern| pattern.is_empty() || pattern == text)
     };

@@ -7,7 +7,7 @@ fn a_reserved_port_is_rejected_and_the_error_names_the_port() {
     let nodes = [node("n1").internal("10.0.0.1").build()].map(|node| NodeInfo::from_node(&node));
     let service = Arc::new(service("web").tcp(22).build());
     let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
-    let allocations = PortAllocations::allocate(&[service], &nodes, &defaults, |_| OccupiedPorts::default());
+    let allocations = PortAllocations::default().update(&[service], &nodes, &defaults, &NothingObserved);
     let Some(AllocationResult::Rejected(error)) = allocations.get(&key("web")) else {
         panic!("not rejected")
     };
@@ -127,7 +127,7 @@ fn ip_mode_vip_is_rejected_where_it_is_dangerous() {
     let defaults = ServiceDefaults { vip_danger: Some(danger.to_owned()), ..defaults() };
     let allocation_result = |service: ServiceBuilder| {
         let services = [Arc::new(service.build())];
-        let allocations = PortAllocations::allocate(&services, &[], &defaults, |_| OccupiedPorts::default());
+        let allocations = PortAllocations::default().update(&services, &[], &defaults, &NothingObserved);
         allocations.get(&key("web")).cloned().unwrap()
     };
     let AllocationResult::Rejected(error) = allocation_result(web().annotation(annotations::IP_MODE, "VIP"))
