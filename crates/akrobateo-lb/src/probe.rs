@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 
 use crate::metrics;
 
-/// The length of the queue of connections that wait for accept.
-const BACKLOG: i32 = 64;
+/// The length of the queue of connections that wait for accept. A hostile pod may fill a short queue between two accepts.
+const BACKLOG: i32 = 1_024;
 
 /// The error for a probe port that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ fn open_listener(family: AddressFamily, address: SocketAddr) -> Result<std::net:
 
 /// Serves readiness and metrics; never returns. Must run in a [`tokio::task::LocalSet`].
 pub async fn serve(listener: TcpListener, status: Rc<impl DataPathStatus + 'static>) {
-    let server = Server::new(listener, &[READY_PATH, METRICS_PATH]);
+    let server = Server::new(listener, &[READY_PATH], METRICS_PATH);
     loop {
         let connection = server.accept().await;
         let status = Rc::clone(&status);
