@@ -24,7 +24,7 @@ impl MetricsPace {
         Self { next_start: Mutex::new(None) }
     }
 
-    /// Waits for its turn, and returns the result of `write`.
+    /// Waits for the responses before it and for the pause, and returns the result of `write`.
     pub(crate) async fn run<T>(&self, write: impl FnOnce() -> T) -> T {
         let mut next_start = self.next_start.lock().await;
         if let Some(time) = *next_start {

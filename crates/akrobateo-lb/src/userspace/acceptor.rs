@@ -1,5 +1,6 @@
 //! Accepts the TCP clients of one worker, within the limits of connections and of source ranges. I/O only.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
@@ -10,12 +11,11 @@ use super::inbox::Client;
 use super::poller::{Poller, Token};
 use super::rate_limit::RateLimit;
 use super::sockets::{BoundSocket, SOCKET_FLAGS, refuse_new_syns, reset_on_close};
+use super::stalled_listeners::StalledListeners;
 use super::stats::add;
 use super::worker_context::WorkerContext;
 
-/// Delay before clients that had to wait are accepted, in milliseconds.
-const ACCEPT_RETRY: u64 = 50;
-/// While draining: time in which a handshake that has begun must be complete, in milliseconds. It covers one
+/// While closing: time in which a handshake that has begun must be complete, in milliseconds. It covers one
 /// retransmission, which clients send after one second.
 const HANDSHAKE_TIMEOUT: u64 = 1_500;
 
@@ -34,13 +34,10 @@ pub(super) enum AcceptResult {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     listeners: Vec<BoundSocket>,
-    /// Listeners whose clients wait for a free connection, descriptor or memory.
-    stalled: Vec<u32>,
-    /// When to try the stalled listeners again.
-    retry_at: u64,
+    stalled: StalledListeners,
     /// The connection limit was reached, and no client has been accepted after that.
     at_connection_limit: bool,
-    /// While draining: when to close the listeners.
+    /// While closing: when to close the listeners.
     close_at: Option<u64>,
     stall_log: RateLimit,
 }
@@ -52,8 +49,7 @@ impl Acceptor {
         }
         Ok(Self {
             listeners,
-            stalled: Vec::new(),
-            retry_at: 0,
+            stalled: StalledListeners::default(),
             at_connection_limit: false,
             close_at: None,
             stall_log: RateLimit::default(),
@@ -102,12 +98,7 @@ impl Acceptor {
     }
 
     fn stall(&mut self, listener: u32, context: &WorkerContext, message: &str) {
-        if self.stalled.is_empty() {
-            self.retry_at = context.now() + ACCEPT_RETRY;
-        }
-        if !self.stalled.contains(&listener) {
-            self.stalled.push(listener);
-        }
+        self.stalled.add(listener, context.now());
         if let Some(times) = self.stall_log.permit(context.now()) {
             tracing::warn!(times, connections = context.shared.connections.used(), "{message}");
         }
@@ -115,16 +106,16 @@ impl Acceptor {
 
     /// Returns when to try the stalled listeners again; `None` if there are none.
     pub(super) fn retry_at(&self) -> Option<u64> {
-        (!self.stalled.is_empty()).then_some(self.retry_at)
+        self.stalled.retry_at()
     }
 
     /// Removes and returns the stalled listeners, if it is time to try them again.
-    pub(super) fn take_stalled(&mut self, now: u64) -> Vec<u32> {
-        if now < self.retry_at { Vec::new() } else { std::mem::take(&mut self.stalled) }
+    pub(super) fn take_stalled(&mut self, now: u64) -> BTreeSet<u32> {
+        self.stalled.take(now)
     }
 
     /// Refuses new clients from now on. Clients whose handshake has begun can still be accepted.
-    pub(super) fn start_draining(&mut self, now: u64) {
+    pub(super) fn start_closing(&mut self, now: u64) {
         for listener in &self.listeners {
             if let Err(error) = refuse_new_syns(&listener.socket) {
                 tracing::warn!(%error, "cannot refuse new connections: clients that connect now may be reset");

@@ -8,6 +8,7 @@ use akrobateo_core::ProxyVersion;
 use rustix::io::Errno;
 use rustix::net::{getsockname, sockopt};
 
+use super::drain::Phase;
 use super::header::header;
 use super::inbox::Client;
 use super::io_context::IoContext;
@@ -30,6 +31,8 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) port_index: usize,
+    /// The proxy's phase when the connection began.
+    opened_in: Phase,
     /// The connection is in the worker's run queue.
     pub(super) queued: bool,
     /// When the connection began, or when a socket was last ready: milliseconds since the worker's start.
@@ -46,9 +49,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, target: OwnedFd, now: u64) -> Self {
+    pub(super) fn new(client: Client, target: OwnedFd, opened_in: Phase, now: u64) -> Self {
         Self {
             port_index: client.port_index,
+            opened_in,
             queued: false,
             last_activity: now,
             stage: Stage::Connecting,
@@ -60,6 +64,11 @@ impl Connection {
             download: Transfer::new(),
             aborted: false,
         }
+    }
+
+    /// Returns whether the connection began before the proxy began to drain.
+    pub(super) fn predates_drain(&self) -> bool {
+        self.opened_in == Phase::Forwarding
     }
 
     pub(super) const fn stage(&self) -> Stage {

@@ -1,14 +1,15 @@
 //! A running proxy: starts its workers, reports their status, and drains them. I/O only.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
 
 use akrobateo_core::{Forward, Protocol};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{Instant, sleep};
 
+use super::drain::{DrainState, Phase};
 use super::error::UserspaceError;
 use super::inbox::Inbox;
 use super::port::Port;
@@ -23,8 +24,10 @@ use crate::probe::DataPathStatus;
 
 /// Stack of a worker, in bytes. Workers have no deep call chains.
 const STACK_SIZE: usize = 256 << 10;
+/// Time between two checks whether the next phase of a drain can begin.
+const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A running proxy. Dropping it drains it.
+/// A running proxy. Dropping it stops it.
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
@@ -33,6 +36,10 @@ pub struct Proxy {
     results: UnboundedReceiver<Result<(), Errno>>,
     /// Number of workers that have not ended.
     running: usize,
+    /// See [`Settings::drain_accept`].
+    drain_accept: Duration,
+    /// See [`Settings::close_timeout`].
+    close_timeout: Duration,
 }
 
 /// The readiness and metrics of a proxy.
@@ -58,12 +65,19 @@ impl Proxy {
             sources: config.sources().cloned(),
             connections: Quota::new(settings.connections),
             udp_sessions: Quota::new(settings.udp_sessions),
-            draining: AtomicBool::new(false),
+            drain: DrainState::new(settings.workers),
             inboxes: (0..settings.workers).map(|_| Inbox::new()).collect(),
             wakers: wakers.map_err(|error| UserspaceError::StartWorker(error.into()))?,
         });
         let (result_sender, results) = unbounded_channel();
-        let mut proxy = Self { shared, stats: Vec::new(), results, running: settings.workers };
+        let mut proxy = Self {
+            shared,
+            stats: Vec::new(),
+            results,
+            running: settings.workers,
+            drain_accept: settings.drain_accept,
+            close_timeout: settings.close_timeout,
+        };
         // All ports are bound before the first client is accepted, so a proxy that cannot start has forwarded nothing.
         let workers = (0..settings.workers)
             .map(|index| proxy.create_worker(index, &settings))
@@ -106,14 +120,37 @@ impl Proxy {
         ProxyStatus { shared: Arc::clone(&self.shared), stats: self.stats.clone() }
     }
 
-    /// Refuses new clients from now on. Existing connections may finish.
-    pub fn drain(&self) {
+    /// Ends the proxy without haste.
+    ///
+    /// Accepts new clients until the present connections have ended, for at most [`Settings::drain_accept`], because no
+    /// other proxy can have the node's ports meanwhile. Then refuses new clients. The connections that are left may
+    /// finish, for at most [`Settings::close_timeout`]; after that they are reset.
+    pub async fn drain(&mut self) -> Result<(), UserspaceError> {
+        self.begin(
+            Phase::Draining,
+            "draining: new clients are served until the present connections have ended",
+        );
+        self.wait_until_settled(Phase::Draining, self.drain_accept).await;
+        self.begin(Phase::Closing, "closing: new clients are refused; present connections may finish");
+        self.wait_until_settled(Phase::Closing, self.close_timeout).await;
+        self.begin(Phase::Stopped, "stopping: the connections that are left are reset");
+        self.join().await
+    }
+
+    fn begin(&self, phase: Phase, message: &str) {
         let connections = self.shared.connections.used();
         let udp_sessions = self.shared.udp_sessions.used();
-        tracing::info!(connections, udp_sessions, "draining: no new connections; existing ones may finish");
-        self.shared.draining.store(true, Release);
+        tracing::info!(connections, udp_sessions, "{message}");
+        self.shared.drain.begin(phase);
         for worker in 0..self.shared.wakers.len() {
             self.shared.wake(worker);
+        }
+    }
+
+    async fn wait_until_settled(&self, phase: Phase, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        while Instant::now() < deadline && !self.shared.drain.is_settled(phase) {
+            sleep(DRAIN_CHECK_INTERVAL).await;
         }
     }
 
@@ -131,17 +168,17 @@ impl Proxy {
 }
 
 impl Drop for Proxy {
-    /// Drains the proxy. The workers end when their connections have ended.
+    /// Makes the workers end.
     fn drop(&mut self) {
         if self.running > 0 {
-            self.drain();
+            self.begin(Phase::Stopped, "stopping: the connections that are left are reset");
         }
     }
 }
 
 impl DataPathStatus for ProxyStatus {
     fn ready(&self) -> Result<(), String> {
-        if self.shared.draining.load(Acquire) {
+        if self.shared.drain.phase() != Phase::Forwarding {
             return Err(format!("draining: {} connections are still open", self.shared.connections.used()));
         }
         Ok(())

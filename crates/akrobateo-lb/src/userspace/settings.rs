@@ -32,8 +32,14 @@ pub struct Settings {
     pub unanswered_timeout: Duration,
     /// Silence after which a UDP session expires that the target answered. The default is conntrack's.
     pub answered_timeout: Duration,
-    /// While draining: silence of all UDP sessions after which the process may exit.
-    pub udp_drain_idle: Duration,
+    /// While draining: the longest time in which new clients are still accepted, because earlier connections are open.
+    pub drain_accept: Duration,
+    /// While draining: silence after which earlier UDP sessions count as finished.
+    pub drain_udp_idle: Duration,
+    /// While closing: the longest time in which connections may finish.
+    pub close_timeout: Duration,
+    /// While closing: silence after which the connections that are left are not waited for.
+    pub close_idle: Duration,
 }
 
 impl Settings {
@@ -61,7 +67,11 @@ impl Settings {
             idle_timeout: Duration::from_hours(1),
             unanswered_timeout: Duration::from_secs(30),
             answered_timeout: Duration::from_mins(2),
-            udp_drain_idle: Duration::from_secs(3),
+            // Together less than the pod's termination grace period of 30 seconds.
+            drain_accept: Duration::from_secs(20),
+            drain_udp_idle: Duration::from_secs(3),
+            close_timeout: Duration::from_secs(5),
+            close_idle: Duration::from_secs(1),
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicBool;
 
 use rustix::io::write;
 
+use super::drain::DrainState;
 use super::inbox::{Client, Inbox, least_loaded};
 use super::port::Port;
 use super::quota::Quota;
@@ -22,8 +22,8 @@ pub(super) struct Shared {
     pub(super) connections: Quota,
     /// The UDP sessions of all workers.
     pub(super) udp_sessions: Quota,
-    /// Set once, when the proxy must accept no new clients.
-    pub(super) draining: AtomicBool,
+    /// The proxy's phase.
+    pub(super) drain: DrainState,
     /// One inbox per worker, by the worker's index.
     pub(super) inboxes: Box<[Inbox]>,
     /// One eventfd per worker, by the worker's index.
@@ -36,7 +36,7 @@ impl Shared {
         self.sources.as_ref().is_none_or(|sources| sources.allows(client))
     }
 
-    /// Makes a worker look at its inbox and at `draining`.
+    /// Makes a worker look at its inbox and at the phase.
     pub(super) fn wake(&self, worker: usize) {
         if let Some(waker) = self.wakers.get(worker) {
             // Fails only if the worker has been woken already.
@@ -48,10 +48,8 @@ impl Shared {
     /// worker `own` should serve it.
     pub(super) fn push_to_least_loaded(&self, own: usize, client: Client) -> Option<Client> {
         let Some(worker) = least_loaded(&self.inboxes, own) else { return Some(client) };
-        let rejected = self.inboxes[worker].push(client);
-        if rejected.is_none() {
-            self.wake(worker);
-        }
-        rejected
+        self.inboxes[worker].push(client);
+        self.wake(worker);
+        None
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct TcpSessions {
     connect_timeout: u64,
     /// See [`Settings::idle_timeout`]; in milliseconds.
     idle_timeout: u64,
+    /// Number of open connections that began before the proxy began to drain.
+    predating_drain: usize,
 }
 
 impl TcpSessions {
@@ -30,12 +32,30 @@ impl TcpSessions {
             connections: Slab::new(),
             connect_timeout: milliseconds(settings.connect_timeout),
             idle_timeout: milliseconds(settings.idle_timeout),
+            predating_drain: 0,
         }
     }
 
-    /// Returns whether there are no connections.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.connections.len() == 0
+    /// Returns whether the connections that predate the drain have ended.
+    pub(super) const fn is_drained(&self) -> bool {
+        self.predating_drain == 0
+    }
+
+    /// Returns whether all connections have been silent since `time`, or there are none.
+    pub(super) fn is_silent_since(&mut self, time: u64) -> bool {
+        self.connections.iter_mut().all(|(_, connection)| connection.last_activity <= time)
+    }
+
+    /// Resets all connections.
+    pub(super) fn reset_all(&mut self, context: &mut WorkerContext) {
+        let mark_aborted = |(key, connection): (Key, &mut Connection)| {
+            connection.mark_aborted();
+            key
+        };
+        let keys: Vec<_> = self.connections.iter_mut().map(mark_aborted).collect();
+        for key in keys {
+            self.close(key, context);
+        }
     }
 
     /// Starts to connect an accepted client to its target.
@@ -50,7 +70,9 @@ impl TcpSessions {
                 return context.record_dial_failure(port_index, error.into());
             }
         };
-        let key = self.connections.insert(Connection::new(client, target, context.now()));
+        let connection = Connection::new(client, target, context.shared.drain.phase(), context.now());
+        self.predating_drain += usize::from(connection.predates_drain());
+        let key = self.connections.insert(connection);
         context.schedule_sweep(context.now() + self.connect_timeout);
         let Some(connection) = self.connections.get_mut(key) else { return };
         if let Err(error) = context.poller.add(connection.target_socket(), Token::Target(key)) {
@@ -127,6 +149,7 @@ impl TcpSessions {
 
     fn close(&mut self, key: Key, context: &mut WorkerContext) {
         let Some(mut connection) = self.connections.remove(key) else { return };
+        self.predating_drain -= usize::from(connection.predates_drain());
         let port_index = connection.port_index;
         connection.count_bytes(context.stats.port(port_index));
         connection.close(&mut context.io);

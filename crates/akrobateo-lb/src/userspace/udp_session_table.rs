@@ -18,6 +18,8 @@ pub(super) struct UdpSession {
     pub(super) last_activity: u64,
     /// The target has answered.
     pub(super) answered: bool,
+    /// The session was open when the proxy began to drain.
+    pub(super) predates_drain: bool,
 }
 
 /// The UDP sessions of one worker.
@@ -49,6 +51,10 @@ impl UdpSessionTable {
     /// Returns whether there are no sessions.
     pub(super) const fn is_empty(&self) -> bool {
         self.sessions.len() == 0
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut UdpSession> {
+        self.sessions.iter_mut().map(|(_, session)| session)
     }
 
     pub(super) fn insert(&mut self, session: UdpSession) -> Key {
@@ -159,6 +165,7 @@ mod tests {
             target_socket: std::fs::File::open("/dev/null").unwrap().into(),
             last_activity: port.into(),
             answered: false,
+            predates_drain: false,
         };
         let keys = ports.map(|port| table.insert(session(port))).collect();
         (table, keys)

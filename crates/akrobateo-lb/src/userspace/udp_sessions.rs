@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, recvfrom, send, sendto};
 
+use super::drain::Phase;
 use super::poller::{Poller, Token};
 use super::settings::{Settings, milliseconds};
 use super::slab::Key;
@@ -21,10 +22,11 @@ const FORWARD_BATCH: usize = 64;
 pub(super) struct UdpSessions {
     sockets: Vec<BoundSocket>,
     sessions: UdpSessionTable,
-    draining: bool,
-    /// See [`Settings::udp_drain_idle`]; in milliseconds.
+    phase: Phase,
+    /// See [`Settings::drain_udp_idle`] and [`Settings::close_idle`]; in milliseconds.
     drain_idle: u64,
-    /// When the last datagram was forwarded: milliseconds since the worker's start.
+    close_idle: u64,
+    /// The time of the last datagram of a session for which the phase waits, in milliseconds after the worker's start.
     last_activity: u64,
 }
 
@@ -42,20 +44,28 @@ impl UdpSessions {
         Ok(Self {
             sockets,
             sessions: UdpSessionTable::new(unanswered_timeout, answered_timeout),
-            draining: false,
-            drain_idle: milliseconds(settings.udp_drain_idle),
+            phase: Phase::Forwarding,
+            drain_idle: milliseconds(settings.drain_udp_idle),
+            close_idle: milliseconds(settings.close_idle),
             last_activity: 0,
         })
     }
 
-    /// Accepts no new clients from now on.
-    pub(super) const fn start_draining(&mut self) {
-        self.draining = true;
+    /// Begins a phase. While draining, it waits only for the sessions that are open now. While closing, there are no
+    /// new sessions.
+    pub(super) fn begin(&mut self, phase: Phase, now: u64) {
+        match phase {
+            Phase::Draining => self.sessions.iter_mut().for_each(|session| session.predates_drain = true),
+            Phase::Closing => self.last_activity = now,
+            Phase::Forwarding | Phase::Stopped => {}
+        }
+        self.phase = phase;
     }
 
-    /// Returns whether the process may exit: the sessions have been silent long enough, or there are none.
-    pub(super) const fn is_drained(&self, now: u64) -> bool {
-        self.sessions.is_empty() || self.last_activity + self.drain_idle <= now
+    /// Returns whether the next phase may begin: the sessions have been silent long enough, or there are none.
+    pub(super) const fn is_settled(&self, now: u64) -> bool {
+        let idle = if matches!(self.phase, Phase::Closing) { self.close_idle } else { self.drain_idle };
+        self.sessions.is_empty() || self.last_activity + idle <= now
     }
 
     /// Forwards the datagrams that have arrived at a UDP port.
@@ -99,7 +109,9 @@ impl UdpSessions {
             return add(&context.stats.port(port_index).dropped, 1);
         };
         session.last_activity = context.now();
-        self.last_activity = context.now();
+        if self.phase != Phase::Draining || session.predates_drain {
+            self.last_activity = context.now();
+        }
         let datagram = &context.io.buffer[..len];
         let mut sent = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
         if let Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) = sent {
@@ -121,7 +133,7 @@ impl UdpSessions {
         client: SocketAddr,
         context: &mut WorkerContext,
     ) -> Option<Key> {
-        if self.draining {
+        if self.phase >= Phase::Closing {
             return None;
         }
         if !context.shared.udp_sessions.try_acquire() {
@@ -159,7 +171,14 @@ impl UdpSessions {
     ) -> Result<Key, Errno> {
         let target_socket = connect_udp(context.shared.ports[port_index].target)?;
         let last_activity = context.now();
-        let session = UdpSession { socket_index, client, target_socket, last_activity, answered: false };
+        let session = UdpSession {
+            socket_index,
+            client,
+            target_socket,
+            last_activity,
+            answered: false,
+            predates_drain: false,
+        };
         let key = self.sessions.insert(session);
         let session = self.sessions.get_mut(key);
         let added = session.map(|session| context.poller.add(&session.target_socket, Token::UdpSession(key)));
@@ -182,7 +201,9 @@ impl UdpSessions {
                 Ok((len, _)) => {
                     session.last_activity = context.now();
                     session.answered = true;
-                    self.last_activity = context.now();
+                    if self.phase != Phase::Draining || session.predates_drain {
+                        self.last_activity = context.now();
+                    }
                     let datagram = &context.io.buffer[..len];
                     let stats = context.stats.port(*port_index);
                     match sendto(socket, datagram, SendFlags::NOSIGNAL, &session.client) {
