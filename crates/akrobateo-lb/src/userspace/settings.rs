@@ -10,6 +10,10 @@ const MAX_WORKERS: usize = 4;
 const MAX_CONNECTIONS: usize = 65_536;
 /// Largest number of UDP sessions.
 const MAX_UDP_SESSIONS: usize = 16_384;
+/// The part of the UDP sessions that one source address may have: a quarter.
+const UDP_SOURCE_SHARE: usize = 4;
+/// Smallest number of UDP sessions that one source address may have.
+const MIN_UDP_SESSIONS_PER_SOURCE: usize = 16;
 /// File descriptors of a worker besides listeners, connections and UDP sessions: epoll and pipes.
 const DESCRIPTORS_PER_WORKER: usize = 80;
 /// File descriptors of the process besides its workers: probes, signals, logs.
@@ -22,16 +26,20 @@ pub struct Settings {
     pub workers: usize,
     /// Largest number of TCP connections. Further clients wait in the kernel's queue.
     pub connections: usize,
-    /// Largest number of UDP sessions. A new session replaces the oldest one that the target never answered.
+    /// Largest number of UDP sessions. At the limit, a new session replaces the one that has been silent longest, and an
+    /// assured one last.
     pub udp_sessions: usize,
+    /// Largest number of UDP sessions of one source address. At the limit, a new session replaces one of the same address.
+    pub udp_sessions_per_source: usize,
     /// Time in which a target must accept a TCP connection.
     pub connect_timeout: Duration,
     /// Silence after which a TCP connection is closed. Keep-alive probes find vanished peers much earlier.
     pub idle_timeout: Duration,
-    /// Silence after which a UDP session expires that the target never answered. The default is conntrack's.
-    pub unanswered_timeout: Duration,
-    /// Silence after which a UDP session expires that the target answered. The default is conntrack's.
-    pub answered_timeout: Duration,
+    /// Silence after which a UDP session expires that is not assured (`nf_conntrack_udp_timeout` of the kernel path).
+    pub udp_timeout: Duration,
+    /// Silence after which an assured UDP session expires: the client has sent a datagram after an answer
+    /// (`nf_conntrack_udp_timeout_stream` of the kernel path).
+    pub udp_stream_timeout: Duration,
     /// While draining: the longest time in which new clients are still accepted, because earlier connections are open.
     pub drain_accept: Duration,
     /// While draining: silence after which earlier UDP sessions count as finished.
@@ -63,10 +71,11 @@ impl Settings {
             // A connection has two descriptors.
             connections: ((free - udp_sessions) / 2).clamp(1, MAX_CONNECTIONS),
             udp_sessions,
+            udp_sessions_per_source: (udp_sessions / UDP_SOURCE_SHARE).max(MIN_UDP_SESSIONS_PER_SOURCE),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_hours(1),
-            unanswered_timeout: Duration::from_secs(30),
-            answered_timeout: Duration::from_mins(2),
+            udp_timeout: Duration::from_secs(30),
+            udp_stream_timeout: Duration::from_mins(2),
             // Together less than the pod's termination grace period of 30 seconds.
             drain_accept: Duration::from_secs(20),
             drain_udp_idle: Duration::from_secs(3),

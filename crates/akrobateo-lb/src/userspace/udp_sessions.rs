@@ -22,6 +22,8 @@ const FORWARD_BATCH: usize = 64;
 pub(super) struct UdpSessions {
     sockets: Vec<BoundSocket>,
     sessions: UdpSessionTable,
+    /// The worker's part of [`Settings::udp_sessions_per_source`].
+    max_per_source: usize,
     phase: Phase,
     /// See [`Settings::drain_udp_idle`] and [`Settings::close_idle`]; in milliseconds.
     drain_idle: u64,
@@ -39,11 +41,13 @@ impl UdpSessions {
         for (index, bound) in (0..).zip(&sockets) {
             poller.add(&bound.socket, Token::UdpPort(index))?;
         }
-        let unanswered_timeout = milliseconds(settings.unanswered_timeout);
-        let answered_timeout = milliseconds(settings.answered_timeout);
+        let timeout = milliseconds(settings.udp_timeout);
+        let assured_timeout = milliseconds(settings.udp_stream_timeout);
         Ok(Self {
             sockets,
-            sessions: UdpSessionTable::new(unanswered_timeout, answered_timeout),
+            sessions: UdpSessionTable::new(timeout, assured_timeout),
+            // The kernel distributes the clients of one source among the workers.
+            max_per_source: (settings.udp_sessions_per_source / settings.workers.max(1)).max(1),
             phase: Phase::Forwarding,
             drain_idle: milliseconds(settings.drain_udp_idle),
             close_idle: milliseconds(settings.close_idle),
@@ -108,7 +112,7 @@ impl UdpSessions {
         let Some(session) = key.and_then(|key| self.sessions.get_mut(key)) else {
             return add(&context.stats.port(port_index).dropped, 1);
         };
-        session.last_activity = context.now();
+        session.on_datagram(context.now());
         if self.phase != Phase::Draining || session.predates_drain {
             self.last_activity = context.now();
         }
@@ -135,6 +139,11 @@ impl UdpSessions {
     ) -> Option<Key> {
         if self.phase >= Phase::Closing {
             return None;
+        }
+        if self.sessions.count_of_source(client.ip()) >= self.max_per_source
+            && let Some(evicted) = self.sessions.evict_of_source(client.ip())
+        {
+            self.count_closed(&evicted, context);
         }
         if !context.shared.udp_sessions.try_acquire() {
             let evicted = self.sessions.evict()?;
@@ -177,6 +186,7 @@ impl UdpSessions {
             target_socket,
             last_activity,
             answered: false,
+            assured: false,
             predates_drain: false,
         };
         let key = self.sessions.insert(session);
@@ -199,8 +209,7 @@ impl UdpSessions {
             };
             match recv(&session.target_socket, &mut context.io.buffer[..], RecvFlags::empty()) {
                 Ok((len, _)) => {
-                    session.last_activity = context.now();
-                    session.answered = true;
+                    session.on_answer(context.now());
                     if self.phase != Phase::Draining || session.predates_drain {
                         self.last_activity = context.now();
                     }
