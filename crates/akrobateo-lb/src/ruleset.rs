@@ -118,7 +118,11 @@ pub fn build_table(config: &ForwardingConfig) -> Table {
     let chains = vec![
         chain("prerouting", "nat", PREROUTING, PRIORITY_DNAT, prerouting),
         chain("input", "filter", INPUT, PRIORITY_FILTER, vec![drop_invalid(), drop_untranslated()]),
-        chain("forward", "filter", FORWARD, PRIORITY_FILTER, vec![count_incoming(), count_outgoing()]),
+        Chain {
+            // The pod is no router: it forwards only packets of flows that it translates.
+            policy: DROP,
+            ..chain("forward", "filter", FORWARD, PRIORITY_FILTER, forward_rules())
+        },
         chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_forwarded()]),
     ];
     let mut sets = Vec::with_capacity(MAX_SETS);
@@ -275,6 +279,11 @@ fn load_mark() -> Rule {
     ]
 }
 
+/// Returns the rules that accept translated packets, those of counted flows first.
+fn forward_rules() -> Vec<Rule> {
+    vec![count_incoming(), count_outgoing(), accept_translated()]
+}
+
 /// Counts packets from clients.
 ///
 /// `ct direction original ct mark @INCOMING accept`
@@ -290,12 +299,20 @@ fn count_incoming() -> Rule {
 
 /// Counts packets to clients: those that [`count_incoming`] has not accepted.
 ///
-/// `ct mark @OUTGOING`
+/// `ct mark @OUTGOING accept`
 fn count_outgoing() -> Rule {
     vec![
         Expr::Ct { key: ct::MARK, dreg: Reg(0) },
         Expr::Lookup { set: OUTGOING.into(), sreg: Reg(0), dreg: None, is_inverted: false },
+        Expr::Verdict(ACCEPT),
     ]
+}
+
+/// Accepts packets of translated flows that have no mark, such as those from before the table existed.
+///
+/// `ct status dnat accept`
+fn accept_translated() -> Rule {
+    if_any_bit(ct::STATUS, CT_DNAT, Expr::Verdict(ACCEPT))
 }
 
 /// Drops packets that belong to no flow. The pod itself would answer them with a reset, and break the connection that

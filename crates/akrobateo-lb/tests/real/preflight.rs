@@ -80,7 +80,7 @@ fn error_names_the_wrong_argument() {
         let network = Network::new();
         let valid = "--forward=tcp/80=10.96.3.7:80";
         for (line, exit_code, expected) in [
-            ("--forward=tcp/80=web", 2, "\"web\" is not an IP address"),
+            ("--forward=tcp/80=web", 2, "\"web\" is not a target"),
             (&format!("{valid} --source=10.0.0.0/33"), 2, "--source 10.0.0.0/33: "),
             (&format!("{valid} --forward=tcp/80=10.96.3.8:80"), 1, "a port has one target"),
             (&format!("{valid} --probe-port=80"), 1, "--probe-port 80"),
