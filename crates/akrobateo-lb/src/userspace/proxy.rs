@@ -16,7 +16,7 @@ use super::port::Port;
 use super::quota::Quota;
 use super::settings::Settings;
 use super::shared::Shared;
-use super::sockets::{BoundSocket, bind_port};
+use super::sockets::{BoundSocket, bind_port, has_ipv6};
 use super::stats::{WorkerStats, format_metrics};
 use super::worker::{Worker, WorkerSockets};
 use crate::forwarding_config::ForwardingConfig;
@@ -24,6 +24,8 @@ use crate::probe::DataPathStatus;
 
 /// Stack of a worker, in bytes. Workers have no deep call chains.
 const STACK_SIZE: usize = 256 << 10;
+/// The warning for a dual-stack configuration on a host without IPv6.
+const IPV4_ONLY: &str = "only IPv4 is served: this node's kernel has no IPv6";
 /// Time between two checks whether the next phase of a drain can begin.
 const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -55,13 +57,20 @@ impl Proxy {
         config: &ForwardingConfig,
         settings: impl FnOnce(usize, usize) -> Settings,
     ) -> Result<Self, UserspaceError> {
-        let ports = Port::from_config(config).into_boxed_slice();
+        let configured_ports = Port::from_config(config);
+        let configured = configured_ports.len();
+        let ports = Port::filter_servable(configured_ports, has_ipv6()).into_boxed_slice();
+        let ipv4_only = ports.len() < configured;
+        if ipv4_only {
+            tracing::warn!("{IPV4_ONLY}");
+        }
         let tcp_ports = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
         let settings = settings(tcp_ports, ports.len() - tcp_ports);
         let create_waker = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wakers = (0..settings.workers).map(|_| create_waker()).collect::<Result<_, _>>();
         let shared = Arc::new(Shared {
             ports,
+            ipv4_only,
             sources: config.sources().cloned(),
             connections: Quota::new(settings.connections),
             udp_sessions: Quota::new(settings.udp_sessions),
@@ -182,6 +191,10 @@ impl DataPathStatus for ProxyStatus {
             return Err(format!("draining: {} connections are still open", self.shared.connections.used()));
         }
         Ok(())
+    }
+
+    fn warning(&self) -> Option<String> {
+        self.shared.ipv4_only.then(|| IPV4_ONLY.to_owned())
     }
 
     fn metrics(&self) -> String {

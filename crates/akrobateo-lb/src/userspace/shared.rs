@@ -16,6 +16,8 @@ use crate::sources::Sources;
 pub(super) struct Shared {
     /// The forwarded ports. A `port_index` anywhere is an index into this list.
     pub(super) ports: Box<[Port]>,
+    /// The configuration has IPv6 ports too, which are not served because the kernel has no IPv6.
+    pub(super) ipv4_only: bool,
     /// The source ranges; `None` allows all clients.
     pub(super) sources: Option<Sources>,
     /// The TCP connections of all workers.
