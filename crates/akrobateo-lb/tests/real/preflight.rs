@@ -1,7 +1,7 @@
 //! The requirements of a proxy at its start, and its error message if one is missing.
 
 use crate::harness::addr::{self, with_port};
-use crate::harness::proxy::{run_to_exit, split_args};
+use crate::harness::proxy::{run_on_old_kernel, run_to_exit, split_args};
 use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp};
 use crate::harness::{Network, Proxy, isolated};
 
@@ -100,5 +100,31 @@ fn error_names_a_probe_port_that_is_in_use() {
         serve_tcp(&network.pod, "0.0.0.0:9999");
         let message = failure(&network, "--forward=tcp/80=10.96.3.7:80 --probe-port=9999", NET_ADMIN, 1);
         assert!(message.contains("--probe-port 9999: cannot listen"), "{message}");
+    });
+}
+
+#[test]
+fn proxy_names_the_features_that_an_old_kernel_lacks() {
+    isolated(|| {
+        let network = Network::new();
+        serve_tcp(&network.pod, "0.0.0.0:9999");
+        let mut args = vec!["--forward=tcp/80=10.96.3.7:80", "--probe-port=9999"];
+        let log = |args: &[&str]| {
+            String::from_utf8_lossy(&run_on_old_kernel(&network.pod, args).stderr).into_owned()
+        };
+        let kernel_log = log(&args);
+        for feature in
+            ["the kernel data path needs Linux 5.2 or newer", "the metrics of each port need Linux 5.7"]
+        {
+            assert!(kernel_log.contains(feature), "{kernel_log}");
+        }
+        args.push("--data-path=userspace");
+        let userspace_log = log(&args);
+        for feature in ["the userspace data path needs Linux 4.11", "a drain without resets needs Linux 5.7"]
+        {
+            assert!(userspace_log.contains(feature), "{userspace_log}");
+        }
+        let current_log = run_to_exit(&network.pod, &args).stderr;
+        assert!(!String::from_utf8_lossy(&current_log).contains("this node runs Linux"));
     });
 }
