@@ -37,7 +37,7 @@ bench-operator: deps ## measures the operator's latency and memory on the cluste
 	scripts/bench-operator
 
 .PHONY: bench
-bench: deps ## measures the data plane against its peers, in private network namespaces (root, 20 minutes)
+bench: deps ## compares the data plane with other proxies, in private network namespaces (root, 20 minutes)
 	scripts/bench
 
 .PHONY: lint
@@ -55,7 +55,7 @@ lint-scripts: deps ## checks the scripts with shellcheck, and the cluster's Go p
 	cluster/lint
 
 .PHONY: lint-source
-lint-source: ## checks that imports run one way and that files are short
+lint-source: ## checks that there are no circular imports and no long files
 	cargo test --locked --quiet --package source-check
 	cargo run --locked --quiet --package source-check
 

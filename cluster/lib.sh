@@ -40,7 +40,7 @@ set_setting() { sed -i "s/^$1=.*/$1=$2/" "$STATE/settings"; }   # NAME VALUE
 running() { [ -e "$STATE/complete" ] && same_boot; }
 need_cluster() { running || die "no cluster is running; start one with cluster/up"; }
 
-# --- members: `control` and the nodes; each is a set of namespaces with the pid 1 cluster/init/MEMBER
+# --- members: `control` and the nodes; each member is a set of namespaces, whose pid 1 is a script in cluster/init
 nodes() { seq -f 'node%.0f' "$(setting nodes)"; }
 members() {
   echo control
@@ -53,8 +53,9 @@ node_ip6() { echo "$NET6$((10 + ${1#node}))"; }
 node_pods4() { echo "10.245.${1#node}.0/24"; }
 node_pods6() { echo "fd2a:0:0:${1#node}::/64"; }
 
-# A process belongs to the cluster if its pid, start time and boot id are the recorded ones, because the kernel reuses
-# pids. A zombie counts as ended: it stays where this machine's pid 1 does not reap.
+# A process belongs to the cluster if its pid, start time and boot id are the recorded ones.
+# The pid alone is not enough, because the kernel reuses pids.
+# A zombie counts as ended, because it remains forever if this machine's pid 1 does not reap it.
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
 same_boot() { [ "$(setting boot_id)" = "$(boot_id)" ]; }
 start_time() { # PID: prints the start time in clock ticks since boot
@@ -118,7 +119,7 @@ is_serving() { # NODE DAEMON
   esac
 }
 
-# Takes the lock of cluster/up and cluster/down. It is on the parent directory, so that no file is left.
+# Takes the lock of cluster/up and cluster/down. The parent directory is locked, so that no lock file remains.
 lock() {
   exec 9<"$(dirname "$STATE")"
   flock --nonblock 9 && return

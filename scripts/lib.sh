@@ -10,7 +10,8 @@ die() {
   exit 1
 }
 
-# The scripts never use the default kubeconfig. They use the cluster of two variables, or else that of cluster/.
+# The scripts never use the default kubeconfig.
+# They use the cluster of AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT if both are set, otherwise that of cluster/.
 if [ -n "${AKROBATEO_KUBECONFIG:-}" ] || [ -n "${AKROBATEO_CONTEXT:-}" ]; then
   if [ -z "${AKROBATEO_KUBECONFIG:-}" ] || [ -z "${AKROBATEO_CONTEXT:-}" ]; then
     die "set both AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT, or none of them to use the cluster of cluster/"

@@ -1,4 +1,5 @@
-# Converts Kubernetes' OpenAPI document to JSON schemas for kubeconform. Prints an object with file and schema for each.
+# Converts Kubernetes' OpenAPI document to JSON schemas for kubeconform.
+# Prints one object for each schema: the name of its file, and the schema.
 # The schemas are strict: an unknown field is an error.
 def strict: walk(
   if type == "object" and (.["$ref"]? | type) == "string" then {"$ref": (.["$ref"] | sub("^#"; "_definitions.json#"))}

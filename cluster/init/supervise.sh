@@ -1,4 +1,4 @@
-# Functions of each member's pid 1 (sourced): supervises the daemons.
+# Functions with which pid 1 of each member supervises its daemons (sourced).
 # shellcheck shell=bash
 
 supervise() { # DAEMON CMD...: runs a daemon in the background, and restarts it after its end

@@ -1,4 +1,4 @@
-//! Holds the namespaces of a pod: sleeps forever. It handles no signal, because the runtime sends SIGKILL in the end.
+//! Sleeps forever, so that the namespaces of a pod stay. Handles no signal, because the runtime finally sends SIGKILL.
 
 fn main() {
     loop {

@@ -57,7 +57,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [create]
 {{- end -}}
 
-{{/* Rules for proxies. Server-side apply needs create besides patch if the object does not exist. */}}
+{{/* Rules for proxies. Server-side apply needs create and patch if the object does not exist. */}}
 {{- define "akrobateo.proxyRules" -}}
 - apiGroups: [apps]
   resources: [daemonsets, deployments]

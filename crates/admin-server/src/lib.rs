@@ -1,10 +1,11 @@
-//! The HTTP server for probes and metrics: HTTP/1 only, GET and HEAD only, within limits. Does I/O.
+//! The HTTP server for probes and metrics. It supports only HTTP/1 and the methods GET and HEAD, and limits the number
+//! and the time of connections. Does I/O.
 //!
 //! Every pod of the cluster can connect. So a silent connection makes way for a new one, and metrics never delay a
 //! probe for long.
 //!
-//! The caller accepts connections in a loop and spawns a task for each. Only the caller knows whether its tasks may move
-//! between threads:
+//! The caller accepts connections in a loop and spawns a task for each, because only the caller knows whether its tasks
+//! may move between threads:
 //!
 //! ```
 //! # async fn run(listener: tokio::net::TcpListener) {
@@ -43,8 +44,9 @@ use open_connections::OpenConnections;
 const HEADER_DEADLINE: Duration = Duration::from_millis(500);
 /// The time for one connection, from accept to the end of the response. Metrics may wait for others.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(5);
-/// The pause after a failed accept. The usual cause, a lack of file descriptors, does not end at once.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// The pause after a failed accept. The usual cause is that no file descriptor is free, and this does not change at
+/// once.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The paths that a server has.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +71,7 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// An accepted connection, on which one request may come.
+/// An accepted connection. The client may send one request on it.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
@@ -117,7 +119,7 @@ impl Server {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for probes and metrics; will retry");
-                    sleep(ACCEPT_RETRY).await;
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -127,7 +129,7 @@ impl Server {
 impl Connection {
     /// Answers one request with the response of `respond` for its path, and closes the connection.
     ///
-    /// Other paths get 404, other methods than GET and HEAD 405. A client that takes longer than half a second for its
+    /// Other paths get 404. Methods other than GET and HEAD get 405. A client that takes longer than half a second for its
     /// request is disconnected.
     pub async fn serve(self, respond: impl Fn(&str) -> Response<String>) {
         let Self { stream, evicted, place } = self;
@@ -142,7 +144,7 @@ impl Connection {
         tokio::select! {
             result = timeout(CONNECTION_DEADLINE, served) => match result {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics broke"),
+                Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics failed"),
                 Err(_) => tracing::debug!("closed a connection for probes or metrics at its deadline"),
             },
             _ = evicted => tracing::debug!("closed the oldest connection for probes or metrics, for a new one"),
@@ -159,17 +161,17 @@ async fn answer(
     let Paths { probes, metrics } = shared.paths;
     if path != metrics && !probes.contains(&path) {
         let available = [probes, &[metrics]].concat().join(", ");
-        return text(StatusCode::NOT_FOUND, format!("not found; available are {available}\n"));
+        return text_response(StatusCode::NOT_FOUND, format!("not found; available paths: {available}\n"));
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n");
+        return text_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n");
     }
     if path == metrics { shared.metrics_pace.run(|| respond(path)).await } else { respond(path) }
 }
 
 /// Returns a response with this status and text.
 #[must_use]
-pub fn text(status: StatusCode, text: impl Into<String>) -> Response<String> {
+pub fn text_response(status: StatusCode, text: impl Into<String>) -> Response<String> {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
     response
@@ -177,7 +179,7 @@ pub fn text(status: StatusCode, text: impl Into<String>) -> Response<String> {
 
 /// Returns a successful response with this content type.
 #[must_use]
-pub fn with_content_type(content_type: &'static str, text: String) -> Response<String> {
+pub fn response_with_content_type(content_type: &'static str, text: String) -> Response<String> {
     let mut response = Response::new(text);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
@@ -208,7 +210,7 @@ mod tests {
                     if path == "/metrics" {
                         std::thread::sleep(METRICS_COST);
                     }
-                    text(StatusCode::OK, "ok\n")
+                    text_response(StatusCode::OK, "ok\n")
                 }));
             }
         });
@@ -247,9 +249,9 @@ mod tests {
     #[tokio::test]
     async fn silent_connections_make_way_for_a_new_client() {
         let address = start_server().await;
-        let mut silent = Vec::new();
+        let mut silent_clients = Vec::new();
         for _ in 0..4 * MAX_CONNECTIONS {
-            silent.push(TcpStream::connect(address).await.unwrap());
+            silent_clients.push(TcpStream::connect(address).await.unwrap());
         }
         let start = Instant::now();
         let response = request(address, "GET /readyz").await;
@@ -257,7 +259,7 @@ mod tests {
         assert!(start.elapsed() < HEADER_DEADLINE, "answered after {:?}", start.elapsed());
         // Only as many connections stay open as one source address may have.
         let mut open = 0;
-        for stream in &silent {
+        for stream in &silent_clients {
             let is_open = timeout(Duration::from_millis(1), stream.readable()).await.is_err();
             open += usize::from(is_open);
         }

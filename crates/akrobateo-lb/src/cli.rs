@@ -15,7 +15,7 @@ pub enum Command {
     Forward(ProxyArgs),
     /// Switches IPv6 forwarding on, if that is possible, and exits; for a privileged init container.
     EnableIpv6Forwarding,
-    /// Only keeps the pod running, so that its hostPorts stay reserved.
+    /// Keeps the pod running and does nothing else, so that the pod's hostPorts stay reserved.
     Reserve,
     /// Prints [`help`].
     Help,
@@ -28,26 +28,26 @@ pub enum Command {
 pub enum UsageError {
     /// An unknown argument, or an option without its value.
     #[error("{0}; see --help")]
-    Syntax(#[from] lexopt::Error),
+    InvalidSyntax(#[from] lexopt::Error),
     /// An option with a wrong value.
     #[error("--{option} {value}: {reason}; see --help")]
-    Value {
+    InvalidValue {
         /// The option, without dashes.
         option: &'static str,
-        /// The value of the command line.
+        /// The value on the command line.
         value: String,
-        /// The reason why it is wrong, and what was expected.
+        /// The reason why the value is wrong, and the expected value.
         reason: String,
     },
     /// An option that may have only one value, but has two.
     #[error("--{0} is given twice; it may have only one value")]
-    Repeated(&'static str),
-    /// A command with other arguments.
+    RepeatedOption(&'static str),
+    /// A command that allows no other arguments, together with other arguments.
     #[error("{0} is a command without arguments; remove the other arguments")]
     ExtraArguments(&'static str),
     /// No `--forward`.
     #[error("--forward is missing; give at least one, as in --forward=tcp/80=10.96.3.7:80, or see --help")]
-    NoForward,
+    MissingForward,
 }
 
 impl Command {
@@ -57,7 +57,7 @@ impl Command {
         let mut forwards = Vec::new();
         let mut sources = Vec::new();
         let (mut probe_port, mut data_path, mut proxy_protocol) = (None, None, None);
-        let mut is_first = true;
+        let mut is_first_argument = true;
         while let Some(argument) = parser.next()? {
             match argument {
                 Arg::Long("forward") => forwards.push(parse_value("forward", &mut parser)?),
@@ -70,22 +70,22 @@ impl Command {
                 Arg::Short('h') | Arg::Long("help") => return Ok(Self::Help),
                 Arg::Short('V') | Arg::Long("version") => return Ok(Self::Version),
                 Arg::Value(word) if word == ENABLE_IPV6_FORWARDING => {
-                    return without_arguments(
+                    return command_without_arguments(
                         ENABLE_IPV6_FORWARDING,
                         Self::EnableIpv6Forwarding,
-                        is_first,
+                        is_first_argument,
                         &mut parser,
                     );
                 }
                 Arg::Value(word) if word == RESERVE => {
-                    return without_arguments(RESERVE, Self::Reserve, is_first, &mut parser);
+                    return command_without_arguments(RESERVE, Self::Reserve, is_first_argument, &mut parser);
                 }
                 unknown => return Err(unknown.unexpected().into()),
             }
-            is_first = false;
+            is_first_argument = false;
         }
         if forwards.is_empty() {
-            return Err(UsageError::NoForward);
+            return Err(UsageError::MissingForward);
         }
         let defaults = ProxyArgs::new(forwards);
         Ok(Self::Forward(ProxyArgs {
@@ -100,7 +100,11 @@ impl Command {
 
 fn parse_value<T: FromStr<Err: Display>>(option: &'static str, parser: &mut Parser) -> Result<T, UsageError> {
     let value = parser.value()?.string()?;
-    value.parse().map_err(|error: T::Err| UsageError::Value { option, reason: error.to_string(), value })
+    value.parse().map_err(|error: T::Err| UsageError::InvalidValue {
+        option,
+        reason: error.to_string(),
+        value,
+    })
 }
 
 /// Parses the value of an option into `target`, which must be empty.
@@ -111,18 +115,22 @@ fn parse_once<T: FromStr<Err: Display>>(
 ) -> Result<(), UsageError> {
     match target.replace(parse_value(option, parser)?) {
         None => Ok(()),
-        Some(_) => Err(UsageError::Repeated(option)),
+        Some(_) => Err(UsageError::RepeatedOption(option)),
     }
 }
 
 /// Returns `command` if its `name` is the only argument.
-fn without_arguments(
+fn command_without_arguments(
     name: &'static str,
     command: Command,
-    is_first: bool,
+    is_first_argument: bool,
     parser: &mut Parser,
 ) -> Result<Command, UsageError> {
-    if is_first && parser.next()?.is_none() { Ok(command) } else { Err(UsageError::ExtraArguments(name)) }
+    if is_first_argument && parser.next()?.is_none() {
+        Ok(command)
+    } else {
+        Err(UsageError::ExtraArguments(name))
+    }
 }
 
 /// Returns the text of `--help`.
@@ -136,9 +144,9 @@ pub fn help() -> String {
          \x20                                            hostPorts\n\nOptions:\n"
     );
     for option in options() {
-        let default = option.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+        let default_note = option.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  --{} {}\n      {}{default}", option.name, option.value, option.help);
+        let _ = writeln!(text, "  --{} {}\n      {}{default_note}", option.name, option.value, option.help);
     }
     text + "  -h, --help\n      Print this help\n  -V, --version\n      Print the version\n"
 }
@@ -201,7 +209,7 @@ mod tests {
     }
 
     fn any_word() -> impl Strategy<Value = String> {
-        let known = prop::sample::select(vec![
+        let known_words = prop::sample::select(vec![
             "--forward=tcp/80=10.0.0.1:80",
             "--forward",
             "tcp/81=10.0.0.1:81",
@@ -216,18 +224,18 @@ mod tests {
             "-",
             "-x",
         ]);
-        prop_oneof![8 => known.prop_map(str::to_owned), 1 => any::<String>()]
+        prop_oneof![8 => known_words.prop_map(str::to_owned), 1 => any::<String>()]
     }
 
     proptest! {
         #[test]
-        fn arguments_of_the_operator_parse_to_the_same_arguments(args in any_args(), in_two_words in any::<bool>()) {
+        fn written_arguments_parse_to_the_same_arguments(args in any_args(), in_two_words in any::<bool>()) {
             let words = args.to_args();
-            let split = |word: &String| {
+            let split_at_equals_sign = |word: &String| {
                 let (name, value) = word.split_once('=').unwrap();
                 [name.to_owned(), value.to_owned()]
             };
-            let words = if in_two_words { words.iter().flat_map(split).collect() } else { words };
+            let words = if in_two_words { words.iter().flat_map(split_at_equals_sign).collect() } else { words };
             prop_assert_eq!(parse(&words), Ok(Command::Forward(args)));
         }
 
@@ -244,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_without_newer_options_stay_the_same() {
+    fn command_line_of_default_options_stays_the_same() {
         let words = split_words("--forward=tcp/80=10.0.0.1:80 --probe-port=10290");
         let args = ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()]);
         assert_eq!(args.to_args(), words);

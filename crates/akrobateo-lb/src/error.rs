@@ -18,12 +18,12 @@ pub enum Error {
     /// The kernel would not forward packets.
     #[error(transparent)]
     Forwarding(#[from] ForwardingError),
-    /// The rules are not in the kernel.
+    /// The nftables rules cannot be installed.
     #[error(transparent)]
     Nft(#[from] NftError),
     /// The kernel cannot report changes of network interfaces and of their forwarding sysctls.
     #[error("cannot watch the pod's network interfaces over netlink: {0}")]
-    Watch(NetlinkError),
+    WatchInterfaces(NetlinkError),
     /// The userspace data path cannot forward.
     #[error(transparent)]
     Userspace(#[from] UserspaceError),
@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// The runtime or its signal handlers cannot be set up.
     #[error("cannot start the process's runtime: {0}")]
-    Start(#[from] std::io::Error),
+    StartRuntime(#[from] std::io::Error),
 }
 
 impl Error {
@@ -48,8 +48,8 @@ impl Error {
     #[must_use]
     pub fn with_missing_feature(self, missing: Option<MissingFeature>) -> Self {
         let may_be_cause = match &self {
-            Self::Nft(error) => !matches!(error, NftError::NoNetAdmin | NftError::TooLarge(_)),
-            Self::Userspace(_) | Self::Watch(_) => true,
+            Self::Nft(error) => !matches!(error, NftError::NoNetAdmin | NftError::TransactionTooLarge(_)),
+            Self::Userspace(_) | Self::WatchInterfaces(_) => true,
             _ => false,
         };
         match missing {

@@ -1,18 +1,18 @@
-//! The forwarding configuration: the checked arguments, from which both data paths work. Pure.
+//! The forwarding configuration: the checked arguments, which both data paths use. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
 use akrobateo_core::{DataPath, Family, Forward, Frontend, Protocol, ProxyArgs, ProxyProtocol, ProxyVersion};
 
-use crate::sources::Sources;
+use crate::source_ranges::SourceRanges;
 
-/// Everything that a proxy forwards. Its parts do not contradict each other.
+/// The ports that a proxy forwards, and the settings for them. No two of them contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardingConfig {
-    /// Each frontend once, in order, with its target.
+    /// The frontends in sorted order, each with its target. No frontend is listed twice.
     forwards: Vec<(Frontend, SocketAddr)>,
-    sources: Option<Sources>,
+    sources: Option<SourceRanges>,
     proxy_protocol: Option<ProxyProtocol>,
 }
 
@@ -30,23 +30,25 @@ pub enum ConfigError {
         "--forward {0}: the target must be the address of another host or pod, not a loopback, multicast, \
          broadcast, IPv6 link-local or IPv4-mapped address"
     )]
-    Target(Forward),
+    InvalidTarget(Forward),
     /// The probe's port is forwarded, so the Service would answer the probes.
     #[error("--probe-port {0} is also a forwarded TCP port; choose a port that is not forwarded")]
-    ProbeForwarded(u16),
+    ProbePortForwarded(u16),
     /// Port 0.
     #[error("--probe-port 0 is not a port; choose a number from 1 to 65535")]
-    ProbeZero,
+    ProbePortZero,
     /// The kernel path cannot add a PROXY header to a connection.
     #[error(
-        "--proxy-protocol {0}: it needs --data-path userspace, because the kernel data path cannot add a header"
+        "--proxy-protocol {0}: this option needs --data-path userspace, because the kernel data path cannot add a \
+         header"
     )]
     ProxyProtocolInKernel(ProxyProtocol),
     /// The PROXY protocol for a port that is not forwarded.
     #[error(
-        "--proxy-protocol {0}: {1} is not a forwarded TCP port; add a --forward for it, or leave it out here"
+        "--proxy-protocol {0}: {1} is not a forwarded TCP port; add a --forward for this port, or remove the port \
+         from --proxy-protocol"
     )]
-    ProxyProtocolPort(ProxyProtocol, NonZeroU16),
+    ProxyProtocolPortNotForwarded(ProxyProtocol, NonZeroU16),
     /// SCTP in userspace.
     #[error(
         "--forward {0}: --data-path userspace forwards tcp and udp only; use --data-path kernel for sctp"
@@ -59,7 +61,7 @@ impl ForwardingConfig {
     pub fn new(args: ProxyArgs) -> Result<Self, ConfigError> {
         let ProxyArgs { forwards, sources, probe_port, data_path, proxy_protocol } = args;
         if probe_port == 0 {
-            return Err(ConfigError::ProbeZero);
+            return Err(ConfigError::ProbePortZero);
         }
         let check = |forward| check_forward(forward, probe_port, data_path);
         let mut forwards = forwards.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
@@ -71,7 +73,7 @@ impl ForwardingConfig {
         if let Some(proxy_protocol) = &proxy_protocol {
             check_proxy_protocol(proxy_protocol, data_path, &forwards)?;
         }
-        let sources = (!sources.is_empty()).then(|| Sources::new(&sources));
+        let sources = (!sources.is_empty()).then(|| SourceRanges::new(&sources));
         Ok(Self { forwards, sources, proxy_protocol })
     }
 
@@ -100,7 +102,8 @@ impl ForwardingConfig {
         self.forwards.get(index).map(|(_, target)| *target)
     }
 
-    /// Returns the version of the PROXY protocol that the target of this TCP port expects, if it expects one.
+    /// Returns the version of the PROXY protocol that the target of this TCP port expects, or `None` if the target
+    /// expects no header.
     #[must_use]
     pub fn proxy_protocol_for(&self, port: NonZeroU16) -> Option<ProxyVersion> {
         self.proxy_protocol.as_ref()?.version_on(port)
@@ -108,7 +111,7 @@ impl ForwardingConfig {
 
     /// Returns the source ranges, or `None` if all clients may connect.
     #[must_use]
-    pub fn sources(&self) -> Option<&Sources> {
+    pub fn sources(&self) -> Option<&SourceRanges> {
         self.sources.as_ref()
     }
 
@@ -123,7 +126,7 @@ fn to_forward((frontend, target): (Frontend, SocketAddr)) -> Forward {
     Forward { protocol: frontend.protocol, port: frontend.port, target }
 }
 
-/// Checks one `--forward` by itself.
+/// Checks one `--forward` without the other arguments except the probe port and the data path.
 fn check_forward(
     forward: Forward,
     probe_port: u16,
@@ -131,10 +134,10 @@ fn check_forward(
 ) -> Result<(Frontend, SocketAddr), ConfigError> {
     let Forward { protocol, port, target } = forward;
     if !is_routable(target.ip()) {
-        return Err(ConfigError::Target(forward));
+        return Err(ConfigError::InvalidTarget(forward));
     }
     if protocol == Protocol::Tcp && port.get() == probe_port {
-        return Err(ConfigError::ProbeForwarded(probe_port));
+        return Err(ConfigError::ProbePortForwarded(probe_port));
     }
     if protocol == Protocol::Sctp && data_path == DataPath::Userspace {
         return Err(ConfigError::SctpInUserspace(forward));
@@ -142,7 +145,7 @@ fn check_forward(
     Ok((Frontend { family: Family::from_ip(target.ip()), protocol, port }, target))
 }
 
-/// Checks that the data path supports the PROXY protocol, and that its ports are forwarded.
+/// Checks that the data path supports the PROXY protocol, and that all ports listed for it are forwarded.
 fn check_proxy_protocol(
     proxy_protocol: &ProxyProtocol,
     data_path: DataPath,
@@ -155,7 +158,7 @@ fn check_proxy_protocol(
         forwards.iter().any(|(frontend, _)| frontend.protocol == Protocol::Tcp && frontend.port == port)
     };
     match proxy_protocol.listed_ports().find(|port| !is_forwarded(*port)) {
-        Some(port) => Err(ConfigError::ProxyProtocolPort(proxy_protocol.clone(), port)),
+        Some(port) => Err(ConfigError::ProxyProtocolPortNotForwarded(proxy_protocol.clone(), port)),
         None => Ok(()),
     }
 }
@@ -246,7 +249,7 @@ mod tests {
         let error = ForwardingConfig::new(ProxyArgs { proxy_protocol, ..ProxyArgs::new(forwards) })
             .unwrap_err()
             .to_string();
-        assert!(error.starts_with("--proxy-protocol v1: it needs --data-path userspace"), "{error}");
+        assert!(error.starts_with("--proxy-protocol v1: this option needs --data-path userspace"), "{error}");
     }
 
     fn any_forward() -> impl Strategy<Value = Forward> {

@@ -15,7 +15,7 @@ pub mod metrics;
 pub mod probe;
 pub mod ruleset;
 pub mod run;
-pub mod sources;
+pub mod source_ranges;
 mod stale_flows;
 pub mod table_manager;
 pub mod termination;

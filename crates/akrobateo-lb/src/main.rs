@@ -8,8 +8,8 @@ use akrobateo_lb::ip_forwarding::ipv6;
 use akrobateo_lb::run;
 use akrobateo_lb::termination::write_termination_message;
 
-/// The exit code for a wrong command line, as most programs have it.
-const USAGE_ERROR: u8 = 2;
+/// The exit code for a wrong command line. Most programs use the same code.
+const USAGE_ERROR_EXIT_CODE: u8 = 2;
 
 fn main() -> ExitCode {
     let command = match Command::parse(std::env::args_os()) {
@@ -31,7 +31,7 @@ fn execute(command: Command) -> Result<(), Error> {
     match command {
         Command::Forward(args) => run::run(args)?,
         Command::EnableIpv6Forwarding => enable_ipv6_forwarding(),
-        Command::Reserve => run::reserve()?,
+        Command::Reserve => run::reserve_host_ports()?,
         Command::Help => print!("{}", help()),
         Command::Version => println!("akrobateo-lb {}", env!("CARGO_PKG_VERSION")),
     }
@@ -53,5 +53,5 @@ fn enable_ipv6_forwarding() {
 fn report_usage_error(error: &UsageError) -> ExitCode {
     eprintln!("akrobateo-lb: {error}");
     write_termination_message(&error.to_string());
-    ExitCode::from(USAGE_ERROR)
+    ExitCode::from(USAGE_ERROR_EXIT_CODE)
 }

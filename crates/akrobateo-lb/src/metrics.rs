@@ -7,51 +7,51 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The name, type and help of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Definition {
+pub struct MetricDefinition {
     /// The name, with the prefix `akrobateo_lb_`.
     pub name: &'static str,
     /// The type.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The help: one line without a backslash.
     pub help: &'static str,
 }
 
-/// The connections of each port. In userspace only those that reached a backend.
-pub const CONNECTIONS: Definition = Definition {
+/// The connections of each port. The userspace path counts only connections that reached a backend.
+pub const CONNECTIONS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_connections_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     help: "Forwarded TCP connections, and UDP flows, by the port to which clients connect.",
 };
-/// The denied connections of each port. Exists only with source ranges.
-pub const REFUSED: Definition = Definition {
+/// The denied connections of each port. This metric exists only with source ranges.
+pub const REFUSED_CONNECTIONS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_refused_connections_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     help: "Connection attempts from outside the source ranges; each retry counts.",
 };
 /// The packets of each port and direction.
-pub const PACKETS: Definition = Definition {
+pub const PACKETS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_packets_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     help: "Packets forwarded from clients (in) and to clients (out); segments that the kernel has merged count once.",
 };
 /// The bytes of each port and direction.
-pub const BYTES: Definition = Definition {
+pub const BYTES: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_bytes_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     help: "Bytes forwarded from clients (in) and to clients (out); the kernel data path includes IP headers.",
 };
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// A value that only increases, except that it may start from zero again.
     Counter,
     /// A value that increases and decreases.
     Gauge,
 }
 
-impl Kind {
-    /// Returns the name of the type, as Prometheus has it.
+impl MetricKind {
+    /// Returns Prometheus' name of the type.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -61,14 +61,14 @@ impl Kind {
     }
 }
 
-/// The text of a response with metrics, while it is written.
+/// The text of a metrics response that is being written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text(String);
+pub struct MetricsText(String);
 
-impl Text {
-    /// Begins a metric. Its samples must follow directly.
-    pub fn metric(&mut self, definition: &Definition) -> Metric<'_> {
-        let Definition { name, kind, help } = *definition;
+impl MetricsText {
+    /// Begins a metric. The caller must write all its samples before it begins the next metric.
+    pub fn metric(&mut self, definition: &MetricDefinition) -> Metric<'_> {
+        let MetricDefinition { name, kind, help } = *definition;
         let kind = kind.as_str();
         // Writing to a String cannot fail.
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
@@ -82,26 +82,27 @@ impl Text {
     }
 }
 
-/// A metric whose samples are written.
+/// A metric whose samples are being written.
 #[derive(Debug)]
 pub struct Metric<'a> {
-    text: &'a mut Text,
+    text: &'a mut MetricsText,
     name: &'static str,
 }
 
 impl Metric<'_> {
     /// Writes the only sample of a metric without labels.
-    pub fn value(&mut self, value: impl Display) -> &mut Self {
-        self.sample(&[], value)
+    pub fn write_value(&mut self, value: impl Display) -> &mut Self {
+        self.write_sample(&[], value)
     }
 
-    /// Writes a sample with labels. Their values are not escaped, so they must not be names of objects or error texts.
-    pub fn sample(&mut self, labels: &[(&str, &dyn Display)], value: impl Display) -> &mut Self {
-        let _ = self.write(labels, value);
+    /// Writes a sample with labels. The label values are not escaped, so they must not be names of objects or error
+    /// texts.
+    pub fn write_sample(&mut self, labels: &[(&str, &dyn Display)], value: impl Display) -> &mut Self {
+        let _ = self.write_line(labels, value);
         self
     }
 
-    fn write(&mut self, labels: &[(&str, &dyn Display)], value: impl Display) -> fmt::Result {
+    fn write_line(&mut self, labels: &[(&str, &dyn Display)], value: impl Display) -> fmt::Result {
         let out = &mut self.text.0;
         out.push_str(self.name);
         for (index, (name, label)) in labels.iter().enumerate() {
@@ -121,14 +122,18 @@ mod tests {
 
     #[test]
     fn metrics_are_written_in_prometheus_text_format() {
-        let mut text = Text::default();
-        let up = Definition { name: "akrobateo_lb_up", kind: Kind::Gauge, help: "One if it is up." };
-        let packets =
-            Definition { name: "akrobateo_lb_packets_total", kind: Kind::Counter, help: "Packets." };
-        text.metric(&up).value(1);
+        let mut text = MetricsText::default();
+        let up =
+            MetricDefinition { name: "akrobateo_lb_up", kind: MetricKind::Gauge, help: "One if it is up." };
+        let packets = MetricDefinition {
+            name: "akrobateo_lb_packets_total",
+            kind: MetricKind::Counter,
+            help: "Packets.",
+        };
+        text.metric(&up).write_value(1);
         text.metric(&packets)
-            .sample(&[("protocol", &"tcp"), ("port", &80)], 7)
-            .sample(&[("protocol", &"udp"), ("port", &53)], u64::MAX);
+            .write_sample(&[("protocol", &"tcp"), ("port", &80)], 7)
+            .write_sample(&[("protocol", &"udp"), ("port", &53)], u64::MAX);
         let expected = "\
 # HELP akrobateo_lb_up One if it is up.
 # TYPE akrobateo_lb_up gauge

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
-use admin_server::{Response, Server, StatusCode, text, with_content_type};
+use admin_server::{Response, Server, StatusCode, response_with_content_type, text_response};
 use akrobateo_core::probe::{METRICS_PATH, READY_PATH};
 use rustix::io::Errno;
 use rustix::net::{
@@ -24,15 +24,15 @@ pub struct ProbeError {
     source: std::io::Error,
 }
 
-/// The state of a data path. It is read again for each request.
+/// The state of a data path. Each request reads it again.
 pub trait DataPathStatus {
-    /// Returns `Ok` if the data path forwards now, or else the reason in one line.
-    fn ready(&self) -> Result<(), String>;
-    /// Returns a problem that needs attention although the data path forwards, in one line.
+    /// Returns `Ok` if the data path forwards now. The error is one line with the reason why it does not.
+    fn check_readiness(&self) -> Result<(), String>;
+    /// Returns one line about a problem that needs attention, although the data path still forwards.
     fn warning(&self) -> Option<String> {
         None
     }
-    /// Returns the metrics in Prometheus' text format, written with [`metrics::Text`].
+    /// Returns the metrics in Prometheus' text format, written with [`metrics::MetricsText`].
     fn metrics(&self) -> String;
 }
 
@@ -72,13 +72,14 @@ pub async fn serve(listener: TcpListener, status: Rc<impl DataPathStatus + 'stat
 
 fn respond(path: &str, status: &impl DataPathStatus) -> Response<String> {
     if path == METRICS_PATH {
-        return with_content_type(metrics::CONTENT_TYPE, status.metrics());
+        return response_with_content_type(metrics::CONTENT_TYPE, status.metrics());
     }
-    match status.ready().map(|()| status.warning()) {
-        Ok(None) => text(StatusCode::OK, "ok\n"),
-        // A proxy has no access to the API server. But the kubelet takes a redirect without a location as success, and
-        // emits an event ProbeWarning with the response's text (k8s.io/kubernetes/pkg/probe/http/http.go).
-        Ok(Some(warning)) => text(StatusCode::MULTIPLE_CHOICES, format!("{warning}\n")),
-        Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    match status.check_readiness().map(|()| status.warning()) {
+        Ok(None) => text_response(StatusCode::OK, "ok\n"),
+        // A proxy cannot create an event, because it has no access to the API server. The kubelet creates one instead:
+        // it counts a redirect without a location as success, and emits an event ProbeWarning with the response's text
+        // (k8s.io/kubernetes/pkg/probe/http/http.go).
+        Ok(Some(warning)) => text_response(StatusCode::MULTIPLE_CHOICES, format!("{warning}\n")),
+        Err(reason) => text_response(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

@@ -10,10 +10,10 @@ use netfilter::nft::model::{
 };
 
 use crate::forwarding_config::ForwardingConfig;
-use crate::sources::{AddressRange, Sources};
+use crate::source_ranges::{AddressRange, SourceRanges};
 
 /// The table's name, in family inet.
-pub const TABLE: &str = "akrobateo";
+pub const TABLE_NAME: &str = "akrobateo";
 
 /// linux/netfilter.h, enum `nf_inet_hooks`.
 const PREROUTING: u32 = 0;
@@ -30,31 +30,31 @@ const PRIORITY_SNAT: i32 = 100;
 const CT_INVALID: u32 = 1;
 const CT_DNAT: u32 = 1 << 5;
 
-/// The nft program's numbers of data types. A concatenation has 6 bits for each part.
+/// The numbers that the nft program uses for data types. The number of a concatenation has 6 bits for each part.
 const TYPE_NFPROTO: u32 = 2;
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
 const TYPE_PROTOCOL: u32 = 12;
 const TYPE_PORT: u32 = 13;
 const TYPE_MARK: u32 = 19;
-const TYPE_BITS: u32 = 6;
+const BITS_PER_TYPE: u32 = 6;
 
 /// The key type "protocol . port". Each part is padded to 4 bytes.
-const PORT_KEY: DataType = DataType { id: TYPE_PROTOCOL << TYPE_BITS | TYPE_PORT, len: 8 };
+const PORT_KEY_TYPE: DataType = DataType { id: TYPE_PROTOCOL << BITS_PER_TYPE | TYPE_PORT, len: 8 };
 /// The key type "family . protocol . port".
-const FRONTEND_KEY: DataType =
-    DataType { id: TYPE_NFPROTO << (2 * TYPE_BITS) | PORT_KEY.id, len: PORT_KEY.len + 4 };
-/// The type of a conntrack mark. A flow's mark is its frontend, as [`mark_value`] encodes it.
-const MARK: DataType = DataType { id: TYPE_MARK, len: 4 };
+const FRONTEND_KEY_TYPE: DataType =
+    DataType { id: TYPE_NFPROTO << (2 * BITS_PER_TYPE) | PORT_KEY_TYPE.id, len: PORT_KEY_TYPE.len + 4 };
+/// The type of a conntrack mark. The mark of a flow identifies its frontend; see [`mark_value`].
+const MARK_TYPE: DataType = DataType { id: TYPE_MARK, len: 4 };
 
 /// The map from a frontend to its mark.
-const MARKS: &str = "mark";
-/// The set that counts packets from clients, by mark.
-const INCOMING: &str = "incoming";
-/// The set that counts packets to clients, by mark.
-const OUTGOING: &str = "outgoing";
-/// The set that counts packets that the source ranges deny, by frontend.
-const REFUSED: &str = "refused";
+const MARK_MAP: &str = "mark";
+/// The set that counts packets from clients for each mark.
+const INCOMING_SET: &str = "incoming";
+/// The set that counts packets to clients for each mark.
+const OUTGOING_SET: &str = "outgoing";
+/// The set that counts denied packets for each frontend. Denied packets come from outside the source ranges.
+const REFUSED_SET: &str = "refused";
 
 /// The counters of a frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub struct Traffic {
     pub outgoing: Count,
 }
 
-/// The parts of the table that differ between the address families.
+/// The values in the table that differ between the address families.
 struct FamilySpec {
     forward_map: &'static str,
     source_set: &'static str,
@@ -104,36 +104,36 @@ const MAX_SETS: usize = 8;
 
 /// Builds the table of a configuration.
 ///
-/// Allocates the sets last. A small, long-lived allocation behind them would keep the allocator from returning their
-/// memory.
+/// Allocates the sets last, because a small, long-lived allocation behind them would prevent the allocator from
+/// returning the memory of the sets to the system.
 #[must_use]
 pub fn build_table(config: &ForwardingConfig) -> Table {
     let families = || Family::ALL.into_iter().filter(|family| config.has_forwards(*family));
     let mut prerouting = Vec::new();
     if config.sources().is_some() {
-        prerouting.extend(families().map(drop_denied_sources));
+        prerouting.extend(families().map(drop_denied_sources_rule));
     }
-    prerouting.push(set_mark());
-    prerouting.extend(families().map(translate_destination));
+    prerouting.push(set_mark_rule());
+    prerouting.extend(families().map(translate_destination_rule));
     let chains = vec![
         chain("prerouting", "nat", PREROUTING, PRIORITY_DNAT, prerouting),
-        chain("input", "filter", INPUT, PRIORITY_FILTER, vec![drop_invalid(), drop_untranslated()]),
+        chain("input", "filter", INPUT, PRIORITY_FILTER, vec![drop_invalid_rule(), drop_untranslated_rule()]),
         Chain {
             // The pod is no router: it forwards only packets of flows that it translates.
             policy: DROP,
             ..chain("forward", "filter", FORWARD, PRIORITY_FILTER, forward_rules())
         },
-        chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_forwarded()]),
+        chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_forwarded_rule()]),
     ];
     let mut sets = Vec::with_capacity(MAX_SETS);
     sets.extend(families().map(|family| forward_map(config, family)));
     sets.push(mark_map(config));
-    sets.extend([INCOMING, OUTGOING].map(|name| counter_set(config, name, MARK, mark_value)));
+    sets.extend([INCOMING_SET, OUTGOING_SET].map(|name| counter_set(config, name, MARK_TYPE, mark_value)));
     if let Some(sources) = config.sources() {
-        sets.push(counter_set(config, REFUSED, FRONTEND_KEY, frontend_key));
+        sets.push(counter_set(config, REFUSED_SET, FRONTEND_KEY_TYPE, frontend_key));
         sets.extend(families().map(|family| source_set(sources, family)));
     }
-    Table { name: TABLE.into(), sets, chains }
+    Table { name: TABLE_NAME.into(), sets, chains }
 }
 
 /// Returns a frontend's counters in a table that [`build_table`] built; `None` if the kernel has no counters in sets.
@@ -143,9 +143,9 @@ pub fn read_traffic(table: &Table, frontend: Frontend) -> Option<Traffic> {
     let forward_map = family_spec(frontend.family).forward_map;
     Some(Traffic {
         connections: count(forward_map, &port_key(frontend.protocol, frontend.port))?.packets,
-        refused: count(REFUSED, &frontend_key(frontend)).map(|count| count.packets),
-        incoming: count(INCOMING, &mark_value(frontend))?,
-        outgoing: count(OUTGOING, &mark_value(frontend))?,
+        refused: count(REFUSED_SET, &frontend_key(frontend)).map(|count| count.packets),
+        incoming: count(INCOMING_SET, &mark_value(frontend))?,
+        outgoing: count(OUTGOING_SET, &mark_value(frontend))?,
     })
 }
 
@@ -155,13 +155,13 @@ fn chain(name: &'static str, kind: &'static str, hook: u32, priority: i32, rules
 
 fn forward_map(config: &ForwardingConfig, family: Family) -> Set {
     let FamilySpec { forward_map, address, .. } = family_spec(family);
-    let value = DataType { id: address.id << TYPE_BITS | TYPE_PORT, len: address.len + 4 };
+    let value = DataType { id: address.id << BITS_PER_TYPE | TYPE_PORT, len: address.len + 4 };
     let forwards = config.forwards(family);
     let elements = forwards
         .map(|(protocol, port, target)| element(port_key(protocol, port), Some(target_value(target))));
     Set {
         name: forward_map.into(),
-        key: PORT_KEY,
+        key: PORT_KEY_TYPE,
         value: Some(value),
         has_intervals: false,
         has_counters: true,
@@ -172,16 +172,16 @@ fn forward_map(config: &ForwardingConfig, family: Family) -> Set {
 fn mark_map(config: &ForwardingConfig) -> Set {
     let element = |frontend| element(frontend_key(frontend), Some(mark_value(frontend)));
     Set {
-        name: MARKS.into(),
-        key: FRONTEND_KEY,
-        value: Some(MARK),
+        name: MARK_MAP.into(),
+        key: FRONTEND_KEY_TYPE,
+        value: Some(MARK_TYPE),
         has_intervals: false,
         has_counters: false,
         elements: config.frontends().map(element).collect(),
     }
 }
 
-/// Returns a set with an element for each frontend, which counts the packets that match it.
+/// Returns a set with one element for each frontend. Each element counts the packets that match it.
 fn counter_set(
     config: &ForwardingConfig,
     name: &'static str,
@@ -197,21 +197,21 @@ fn element(key: Value, value: Option<Value>) -> Element {
     Element { key, is_upper_bound: false, value, count: Count::default() }
 }
 
-fn source_set(sources: &Sources, family: Family) -> Set {
+fn source_set(sources: &SourceRanges, family: Family) -> Set {
     let FamilySpec { source_set, address, .. } = family_spec(family);
     let bound = |bits: u128, is_upper_bound| {
-        let bytes = bits.to_be_bytes();
+        let address_bytes = bits.to_be_bytes();
         let key = match family {
-            Family::V4 => Value::from(*bytes.last_chunk::<4>().unwrap_or(&[0; 4])),
-            Family::V6 => Value::from(bytes),
+            Family::V4 => Value::from(*address_bytes.last_chunk::<4>().unwrap_or(&[0; 4])),
+            Family::V6 => Value::from(address_bytes),
         };
         Element { key, is_upper_bound, value: None, count: Count::default() }
     };
-    let highest = u128::MAX >> (128 - 8 * address.len);
+    let highest_address = u128::MAX >> (128 - 8 * address.len);
     let bounds = |range: &AddressRange| {
         // An upper bound is exclusive, so a range up to the highest address has none.
-        let upper = (range.last < highest).then(|| bound(range.last + 1, true));
-        [Some(bound(range.first, false)), upper].into_iter().flatten()
+        let upper_bound = (range.last < highest_address).then(|| bound(range.last + 1, true));
+        [Some(bound(range.first, false)), upper_bound].into_iter().flatten()
     };
     Set {
         name: source_set.into(),
@@ -223,127 +223,132 @@ fn source_set(sources: &Sources, family: Family) -> Set {
     }
 }
 
-/// Drops packets from outside the source ranges. In a nat chain, only the first packet of a flow costs a lookup.
+/// Returns the rule that drops packets from outside the source ranges. The rule is in a nat chain, so only the first
+/// packet of a flow costs a lookup.
 ///
-/// `meta nfproto FAMILY IP saddr != @SET meta nfproto . meta l4proto . th dport @REFUSED drop`
-fn drop_denied_sources(family: Family) -> Rule {
+/// `meta nfproto FAMILY IP saddr != @SET meta nfproto . meta l4proto . th dport @REFUSED_SET drop`
+fn drop_denied_sources_rule(family: Family) -> Rule {
     let FamilySpec { source_set, nfproto, address, source_offset, .. } = family_spec(family);
     vec![
-        Expr::Meta { key: meta::NFPROTO, dreg: Reg(0) },
+        Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
         Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![nfproto] },
-        Expr::Payload { base: payload::NETWORK, offset: source_offset, len: address.len, dreg: Reg(4) },
+        Expr::Payload { base: payload::BASE_NETWORK, offset: source_offset, len: address.len, dreg: Reg(4) },
         Expr::Lookup { set: source_set.into(), sreg: Reg(4), dreg: None, is_inverted: true },
-        Expr::Meta { key: meta::L4PROTO, dreg: Reg(1) },
-        Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, dreg: Reg(2) },
-        Expr::Lookup { set: REFUSED.into(), sreg: Reg(0), dreg: None, is_inverted: false },
+        Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(1) },
+        Expr::Payload { base: payload::BASE_TRANSPORT, offset: 2, len: 2, dreg: Reg(2) },
+        Expr::Lookup { set: REFUSED_SET.into(), sreg: Reg(0), dreg: None, is_inverted: false },
         Expr::Verdict(DROP),
     ]
 }
 
-/// Translates the destination of new flows to the target of their frontend.
+/// Returns the rule that translates the destination of new flows to the target of their frontend.
 ///
-/// Matches only frontends in the map, so probes and the pod's own traffic stay untranslated.
+/// The rule matches only frontends in the map, so probes and the pod's own traffic stay untranslated.
 ///
 /// `meta nfproto FAMILY dnat to meta l4proto . th dport map @MAP`
-fn translate_destination(family: Family) -> Rule {
+fn translate_destination_rule(family: Family) -> Rule {
     let FamilySpec { forward_map, nfproto, address, .. } = family_spec(family);
     let port = if address.len == 4 { Reg(1) } else { Reg(4) };
     vec![
-        Expr::Meta { key: meta::NFPROTO, dreg: Reg(0) },
+        Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
         Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![nfproto] },
-        Expr::Meta { key: meta::L4PROTO, dreg: Reg(0) },
-        Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, dreg: Reg(1) },
+        Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(0) },
+        Expr::Payload { base: payload::BASE_TRANSPORT, offset: 2, len: 2, dreg: Reg(1) },
         Expr::Lookup { set: forward_map.into(), sreg: Reg(0), dreg: Some(Reg(0)), is_inverted: false },
         Expr::Dnat { family: nfproto.into(), address: Reg(0), port },
     ]
 }
 
-/// Sets the conntrack mark of new flows to the mark of their frontend.
+/// Returns the rule that sets the conntrack mark of new flows to the mark of their frontend.
 ///
-/// Further packets are counted by this mark. That costs a third of a lookup by family, protocol and port.
+/// Later packets of the flow are counted by this mark. A lookup by mark costs a third of a lookup by family, protocol
+/// and port.
 ///
-/// `ct mark set meta nfproto . meta l4proto . th dport map @MARKS`
-fn set_mark() -> Rule {
-    let mut rule = load_mark();
+/// `ct mark set meta nfproto . meta l4proto . th dport map @MARK_MAP`
+fn set_mark_rule() -> Rule {
+    let mut rule = load_mark_expressions();
     rule.push(Expr::SetCtMark { sreg: Reg(0) });
     rule
 }
 
-/// Loads the mark of the packet's frontend into register 0.
-fn load_mark() -> Rule {
+/// Returns the expressions that load the mark of the packet's frontend into register 0.
+fn load_mark_expressions() -> Rule {
     vec![
-        Expr::Meta { key: meta::NFPROTO, dreg: Reg(0) },
-        Expr::Meta { key: meta::L4PROTO, dreg: Reg(1) },
-        Expr::Payload { base: payload::TRANSPORT, offset: 2, len: 2, dreg: Reg(2) },
-        Expr::Lookup { set: MARKS.into(), sreg: Reg(0), dreg: Some(Reg(0)), is_inverted: false },
+        Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
+        Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(1) },
+        Expr::Payload { base: payload::BASE_TRANSPORT, offset: 2, len: 2, dreg: Reg(2) },
+        Expr::Lookup { set: MARK_MAP.into(), sreg: Reg(0), dreg: Some(Reg(0)), is_inverted: false },
     ]
 }
 
 /// Returns the rules that accept translated packets, those of counted flows first.
 fn forward_rules() -> Vec<Rule> {
-    vec![count_incoming(), count_outgoing(), accept_translated()]
+    vec![count_incoming_rule(), count_outgoing_rule(), accept_translated_rule()]
 }
 
-/// Counts packets from clients.
+/// Returns the rule that counts packets from clients.
 ///
-/// `ct direction original ct mark @INCOMING accept`
-fn count_incoming() -> Rule {
+/// `ct direction original ct mark @INCOMING_SET accept`
+fn count_incoming_rule() -> Rule {
     vec![
-        Expr::Ct { key: ct::DIRECTION, dreg: Reg(0) },
-        Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![ct::ORIGINAL] },
-        Expr::Ct { key: ct::MARK, dreg: Reg(0) },
-        Expr::Lookup { set: INCOMING.into(), sreg: Reg(0), dreg: None, is_inverted: false },
+        Expr::Ct { key: ct::KEY_DIRECTION, dreg: Reg(0) },
+        Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![ct::DIRECTION_ORIGINAL] },
+        Expr::Ct { key: ct::KEY_MARK, dreg: Reg(0) },
+        Expr::Lookup { set: INCOMING_SET.into(), sreg: Reg(0), dreg: None, is_inverted: false },
         Expr::Verdict(ACCEPT),
     ]
 }
 
-/// Counts packets to clients: those that [`count_incoming`] has not accepted.
+/// Returns the rule that counts packets to clients: all packets that [`count_incoming_rule`] has not accepted.
 ///
-/// `ct mark @OUTGOING accept`
-fn count_outgoing() -> Rule {
+/// `ct mark @OUTGOING_SET accept`
+fn count_outgoing_rule() -> Rule {
     vec![
-        Expr::Ct { key: ct::MARK, dreg: Reg(0) },
-        Expr::Lookup { set: OUTGOING.into(), sreg: Reg(0), dreg: None, is_inverted: false },
+        Expr::Ct { key: ct::KEY_MARK, dreg: Reg(0) },
+        Expr::Lookup { set: OUTGOING_SET.into(), sreg: Reg(0), dreg: None, is_inverted: false },
         Expr::Verdict(ACCEPT),
     ]
 }
 
-/// Accepts packets of translated flows that have no mark, such as those from before the table existed.
+/// Returns the rule that accepts packets of translated flows without a mark, such as flows from before the table existed.
 ///
 /// `ct status dnat accept`
-fn accept_translated() -> Rule {
-    if_any_bit(ct::STATUS, CT_DNAT, Expr::Verdict(ACCEPT))
+fn accept_translated_rule() -> Rule {
+    rule_if_any_bit_is_set(ct::KEY_STATUS, CT_DNAT, Expr::Verdict(ACCEPT))
 }
 
-/// Drops packets that belong to no flow. The pod itself would answer them with a reset, and break the connection that
-/// it forwards.
+/// Returns the rule that drops packets that belong to no flow. Otherwise the pod would answer them with a reset, and
+/// break the forwarded connection.
 ///
 /// `ct state invalid drop`
-fn drop_invalid() -> Rule {
-    if_any_bit(ct::STATE, CT_INVALID, Expr::Verdict(DROP))
+fn drop_invalid_rule() -> Rule {
+    rule_if_any_bit_is_set(ct::KEY_STATE, CT_INVALID, Expr::Verdict(DROP))
 }
 
-/// Drops packets to a frontend that were not translated, because the table was replaced at that moment. The client
-/// sends them again. The pod itself would answer that the port is closed.
+/// Returns the rule that drops packets to a frontend if their destination was not translated. This happens to packets
+/// that arrive while the table is replaced. The client sends them again. Without this rule, the pod would answer that
+/// the port is closed.
 ///
-/// `meta nfproto . meta l4proto . th dport map @MARKS != 0 drop`
-fn drop_untranslated() -> Rule {
-    let mut rule = load_mark();
-    // A mark is never 0. But the nft program does not list a lookup whose value is not used.
+/// `meta nfproto . meta l4proto . th dport map @MARK_MAP != 0 drop`
+fn drop_untranslated_rule() -> Rule {
+    let mut rule = load_mark_expressions();
+    // A mark is never 0. The comparison is needed because the nft program does not list a lookup whose value is not
+    // used.
     rule.push(Expr::Cmp { sreg: Reg(0), is_equal: false, data: vec![0; 4] });
     rule.push(Expr::Verdict(DROP));
     rule
 }
 
-/// Masquerades forwarded flows, so that replies return to the pod, which translates them back.
+/// Returns the rule that masquerades forwarded flows, so that replies return to the pod. The pod then translates them
+/// back.
 ///
 /// `ct status dnat masquerade`
-fn masquerade_forwarded() -> Rule {
-    if_any_bit(ct::STATUS, CT_DNAT, Expr::Masquerade)
+fn masquerade_forwarded_rule() -> Rule {
+    rule_if_any_bit_is_set(ct::KEY_STATUS, CT_DNAT, Expr::Masquerade)
 }
 
-/// Executes `then` if one of `bits` is set in a property of the conntrack entry.
-fn if_any_bit(ct_key: u32, bits: u32, then: Expr) -> Rule {
+/// Returns a rule that executes `then` if one of `bits` is set in a property of the conntrack entry.
+fn rule_if_any_bit_is_set(ct_key: u32, bits: u32, then: Expr) -> Rule {
     vec![
         Expr::Ct { key: ct_key, dreg: Reg(0) },
         Expr::Mask { reg: Reg(0), mask: bits.to_ne_bytes().to_vec() },

@@ -11,13 +11,13 @@ use crate::forwarding_config::ForwardingConfig;
 use crate::kernel_version::{KernelVersion, MissingFeature};
 use crate::{kernel, userspace};
 
-/// Forwards as `args` say, until SIGTERM or SIGINT.
+/// Forwards according to `args` until SIGTERM or SIGINT.
 pub fn run(args: ProxyArgs) -> Result<(), Error> {
     let (probe_port, data_path) = (args.probe_port, args.data_path);
     let config = ForwardingConfig::new(args)?;
     let missing = report_missing_features(data_path);
-    let result = LocalSet::new().block_on(&runtime()?, async {
-        // First of all: without a handler, the first process of a container ignores signals.
+    let result = LocalSet::new().block_on(&create_runtime()?, async {
+        // The signal handlers come first, because the first process of a container ignores signals without a handler.
         let shutdown = shutdown_signal()?;
         match data_path {
             DataPath::Kernel => kernel::run(config, probe_port, shutdown).await,
@@ -39,9 +39,9 @@ fn report_missing_features(data_path: DataPath) -> Option<MissingFeature> {
     missing.into_iter().find(MissingFeature::is_required)
 }
 
-/// Only keeps the process alive, until SIGTERM or SIGINT: the pod's hostPorts are reserved for as long.
-pub fn reserve() -> Result<(), Error> {
-    runtime()?.block_on(async {
+/// Waits until SIGTERM or SIGINT. The pod's hostPorts stay reserved until the process ends.
+pub fn reserve_host_ports() -> Result<(), Error> {
+    create_runtime()?.block_on(async {
         let shutdown = shutdown_signal()?;
         tracing::info!("reserving the pod's hostPorts; kube-proxy forwards the traffic");
         shutdown.await;
@@ -49,7 +49,7 @@ pub fn reserve() -> Result<(), Error> {
     })
 }
 
-fn runtime() -> std::io::Result<Runtime> {
+fn create_runtime() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 

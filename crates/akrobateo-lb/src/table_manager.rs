@@ -1,4 +1,4 @@
-//! Keeps the table of a forwarding configuration in the kernel: installs it, checks it and restores it. Does I/O.
+//! Installs the table of a forwarding configuration in the kernel, checks it and restores it. Does I/O.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ use crate::forwarding_config::ForwardingConfig;
 use crate::ruleset::{self, Traffic};
 use crate::stale_flows::is_stale;
 
-/// The manager of the one nftables table of a proxy.
+/// Manages the nftables table of a proxy.
 #[derive(Debug)]
 pub struct TableManager {
     config: ForwardingConfig,
@@ -36,8 +36,8 @@ impl TableManager {
     pub fn install(config: ForwardingConfig) -> Result<Self, NftError> {
         let (nftables, conntrack) = (Nftables::open()?, Conntrack::open()?);
         let manager = Self { config, nftables, conntrack, synced_generation: Cell::new(None) };
-        // An equal table stays. For some microseconds after a replacement, the kernel may find nothing in a new interval
-        // set, and drop packets.
+        // Keeps an equal table, because a replacement may drop packets: for some microseconds, the kernel may find no
+        // element in a new interval set.
         if !manager.restore()? {
             manager.delete_stale_flows();
         }
@@ -57,20 +57,20 @@ impl TableManager {
     }
 
     /// Returns true if the kernel has the desired table now.
-    pub fn in_sync(&self) -> Result<bool, NftError> {
+    pub fn is_in_sync(&self) -> Result<bool, NftError> {
         Ok(self.find_drift()?.is_none())
     }
 
     /// Replaces the kernel's table if it is not the desired one. Returns true if it was replaced.
     pub fn restore(&self) -> Result<bool, NftError> {
         match self.find_drift()? {
-            Some(drift) => self.replace(drift).map(|()| true),
+            Some(drift) => self.replace_table(drift).map(|()| true),
             None => Ok(false),
         }
     }
 
     /// Deletes conntrack entries that contradict the rules. The kernel consults the nat rules only for the first packet
-    /// of a flow. An error is only logged, because new flows are forwarded all the same.
+    /// of a flow. An error is only logged, because new flows are forwarded anyway.
     pub fn delete_stale_flows(&self) {
         match self.conntrack.delete_stale(|flow| is_stale(flow, &self.config)) {
             Ok(0) => {}
@@ -82,20 +82,22 @@ impl TableManager {
         }
     }
 
-    /// Returns the counters of each frontend. The list is empty if the kernel does not count, or the table is missing.
+    /// Returns the counters of each frontend. The list is empty if the table is missing or the kernel has no counters
+    /// in sets.
     pub fn traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
-        let (_, installed) = self.nftables.read(ruleset::TABLE)?;
+        let (_, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
         let Ok(Some(table)) = installed else { return Ok(Vec::new()) };
-        let with_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
-        Ok(self.config.frontends().filter_map(with_traffic).collect())
+        let add_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
+        Ok(self.config.frontends().filter_map(add_traffic).collect())
     }
 
     fn find_drift(&self) -> Result<Option<Drift>, NftError> {
-        // Each transaction, of any table, increments the generation. Reading a table costs more than reading that.
+        // Each transaction increments the generation, even if it changes another table. Reading the generation costs
+        // less than reading the table.
         if self.synced_generation.get() == Some(self.nftables.generation()?) {
             return Ok(None);
         }
-        let (generation, installed) = self.nftables.read(ruleset::TABLE)?;
+        let (generation, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
         let installed = installed.ok().flatten();
         let desired = ruleset::build_table(&self.config);
         if installed.as_ref().is_some_and(|installed| installed.equals_ignoring_counters(&desired)) {
@@ -106,16 +108,16 @@ impl TableManager {
         Ok(Some(Drift { desired, installed, generation }))
     }
 
-    fn replace(&self, drift: Drift) -> Result<(), NftError> {
+    fn replace_table(&self, drift: Drift) -> Result<(), NftError> {
         let Drift { mut desired, installed, generation } = drift;
         if let Some(installed) = installed {
-            desired.carry_counters(&installed);
+            desired.copy_counters_from(&installed);
         }
         self.nftables.replace(&desired)?;
-        // If no other transaction came between, the kernel has exactly the table that it has acknowledged.
+        // If no other transaction was executed in between, the kernel has exactly the acknowledged table.
         let next_generation = generation.wrapping_add(1);
-        let is_next = self.nftables.generation()? == next_generation;
-        self.synced_generation.set(is_next.then_some(next_generation));
+        let is_next_generation = self.nftables.generation()? == next_generation;
+        self.synced_generation.set(is_next_generation.then_some(next_generation));
         self.delete_stale_flows();
         Ok(())
     }

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use akrobateo_lb::{kernel, userspace};
 
-const BEGIN: &str = "<!-- begin: proxy-metrics -->\n";
-const END: &str = "<!-- end: proxy-metrics -->";
+const BEGIN_MARKER: &str = "<!-- begin: proxy-metrics -->\n";
+const END_MARKER: &str = "<!-- end: proxy-metrics -->";
 
 /// Returns the table of the metrics of both data paths, sorted by name.
 fn expected_table() -> String {
@@ -28,11 +28,12 @@ fn reference_lists_every_metric_of_the_proxies() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference.md");
     let document = std::fs::read_to_string(&path).unwrap();
     let (before, rest) =
-        document.split_once(BEGIN).unwrap_or_else(|| panic!("no line {BEGIN:?} in {path:?}"));
-    let (table, after) = rest.split_once(END).unwrap_or_else(|| panic!("no line {END:?} in {path:?}"));
+        document.split_once(BEGIN_MARKER).unwrap_or_else(|| panic!("no line {BEGIN_MARKER:?} in {path:?}"));
+    let (table, after) =
+        rest.split_once(END_MARKER).unwrap_or_else(|| panic!("no line {END_MARKER:?} in {path:?}"));
     let expected = expected_table();
     if table != expected && std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, [before, BEGIN, &expected, END, after].concat()).unwrap();
+        std::fs::write(path, [before, BEGIN_MARKER, &expected, END_MARKER, after].concat()).unwrap();
         return;
     }
     assert_eq!(

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use crate::metrics::{CallLabels, CallResult, Metrics};
 
-/// The deadline of one request. kube has no read timeout of its own.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+/// The deadline of one request. The kube crate sets no read timeout.
+pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A request that failed.
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +15,8 @@ pub(crate) enum CallError {
     /// The API server answered with an error, or was unreachable.
     #[error(transparent)]
     Failed(#[from] kube::Error),
-    /// No answer within [`DEADLINE`].
-    #[error("the API server did not answer within {} s", DEADLINE.as_secs())]
+    /// No answer within [`REQUEST_DEADLINE`].
+    #[error("the API server did not answer within {} s", REQUEST_DEADLINE.as_secs())]
     TimedOut,
 }
 
@@ -39,16 +39,16 @@ pub(crate) async fn call<T>(
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, CallError> {
     let start = Instant::now();
-    let result = match timeout(DEADLINE, request).await {
+    let result = match timeout(REQUEST_DEADLINE, request).await {
         Ok(answer) => answer.map_err(CallError::Failed),
         Err(_) => Err(CallError::TimedOut),
     };
-    let label = match &result {
+    let result_label = match &result {
         Ok(_) => CallResult::Ok,
         Err(CallError::Failed(_)) => CallResult::Failed,
         Err(CallError::TimedOut) => CallResult::TimedOut,
     };
-    metrics.calls.get_or_create(&CallLabels { step, result: label }).inc();
+    metrics.calls.get_or_create(&CallLabels { step, result: result_label }).inc();
     metrics.call_seconds.observe(start.elapsed().as_secs_f64());
     result
 }
@@ -95,7 +95,10 @@ mod tests {
         });
         let unanswered = api.next_request().await;
         assert!(matches!(request.await.unwrap(), Err(CallError::TimedOut)));
-        assert!(start.elapsed() >= DEADLINE && start.elapsed() < DEADLINE + Duration::from_secs(1));
+        assert!(
+            start.elapsed() >= REQUEST_DEADLINE
+                && start.elapsed() < REQUEST_DEADLINE + Duration::from_secs(1)
+        );
         assert_eq!(count(&metrics, CallResult::TimedOut), 1);
         drop(unanswered);
     }

@@ -13,14 +13,14 @@ pub enum ConnectError {
     Kubeconfig(#[from] kube::config::KubeconfigError),
     /// There is neither a kubeconfig nor a ServiceAccount of a pod.
     #[error("found neither a kubeconfig nor the ServiceAccount of a pod; --kubeconfig names a kubeconfig")]
-    Infer(#[from] kube::config::InferConfigError),
+    ConfigNotFound(#[from] kube::config::InferConfigError),
     /// The configuration is invalid, for example its certificates.
     #[error("cannot create a client from the kubeconfig or ServiceAccount; check its server and credentials")]
     Client(#[from] kube::Error),
 }
 
 /// The operator's own namespace when it runs outside a cluster.
-pub(crate) const NAMESPACE_OUTSIDE: &str = "kube-system";
+pub(crate) const NAMESPACE_OUTSIDE_CLUSTER: &str = "kube-system";
 
 /// Returns a client and the operator's own namespace. Sends no request.
 pub(crate) async fn connect(operator_config: &OperatorConfig) -> Result<(Client, String), ConnectError> {
@@ -38,11 +38,14 @@ pub(crate) async fn connect(operator_config: &OperatorConfig) -> Result<(Client,
             Err(_) => (Config::infer().await?, None),
         },
     };
-    Ok((client_without_retries(config)?, own_namespace.unwrap_or_else(|| NAMESPACE_OUTSIDE.to_owned())))
+    Ok((
+        client_without_retries(config)?,
+        own_namespace.unwrap_or_else(|| NAMESPACE_OUTSIDE_CLUSTER.to_owned()),
+    ))
 }
 
-/// Returns a client that sends each request once. The queue retries with its own backoff: up to 15 retries of kube on
-/// 429, 503 and 504 would not fit into the deadline of a request.
+/// Returns a client that sends each request once. By default kube retries up to 15 times after 429, 503 and 504, which
+/// takes longer than the deadline of a request. The queue retries with its own backoff instead.
 fn client_without_retries(mut config: Config) -> kube::Result<Client> {
     config.default_retry = false;
     Client::try_from(config)
@@ -76,7 +79,7 @@ mod tests {
         assert!(answer.is_err());
         assert!(
             start.elapsed() < Duration::from_secs(20),
-            "waited as Retry-After asks: {:?}",
+            "the client waited for Retry-After: {:?}",
             start.elapsed()
         );
     }

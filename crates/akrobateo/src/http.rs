@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use admin_server::{Response, Server, StatusCode, text, with_content_type};
+use admin_server::{Response, Server, StatusCode, response_with_content_type, text_response};
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
@@ -13,7 +13,7 @@ const READY_PATH: &str = "/readyz";
 const METRICS_PATH: &str = "/metrics";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The operator's state, as far as the responses depend on it.
+/// The part of the operator's state that the responses depend on.
 pub(crate) struct Health {
     /// True when the caches are synced.
     pub(crate) ready: AtomicBool,
@@ -33,13 +33,13 @@ pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
 fn respond(path: &str, health: &Health) -> Response<String> {
     match path {
         METRICS_PATH => match health.metrics.text() {
-            Ok(metrics) => with_content_type(OPENMETRICS, metrics),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            Ok(metrics) => response_with_content_type(OPENMETRICS, metrics),
+            Err(error) => text_response(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
         READY_PATH if !health.ready.load(Ordering::Relaxed) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "waiting for the caches to sync\n")
+            text_response(StatusCode::SERVICE_UNAVAILABLE, "waiting for the caches to sync\n")
         }
-        _ => text(StatusCode::OK, "ok\n"),
+        _ => text_response(StatusCode::OK, "ok\n"),
     }
 }
 

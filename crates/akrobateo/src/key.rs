@@ -19,7 +19,7 @@ impl ServiceKey {
         Self { namespace: service.namespace().unwrap_or_default(), name: service.name_any() }
     }
 
-    /// Returns the key in the labels of a proxy's workload or pod; `None` if a label is missing.
+    /// Returns the key in the labels of a proxy's workload or pod, or `None` if a label is missing.
     pub(crate) fn from_proxy_labels(object: &impl ResourceExt) -> Option<Self> {
         let label = |name| object.labels().get(name).cloned();
         Some(Self { namespace: label(labels::SERVICE_NAMESPACE)?, name: label(labels::SERVICE_NAME)? })

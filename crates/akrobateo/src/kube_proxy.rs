@@ -17,7 +17,7 @@ const CONFIG_MAP: &str = "kube-proxy";
 /// The time between two attempts to read the `ConfigMap`.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// Reads the mode until a request succeeds. A wrong guess would break published addresses that work.
+/// Reads the mode again until a request succeeds, because a wrong ipMode would break published addresses that work.
 pub(crate) async fn wait_for_ip_mode(client: &Client, metrics: &Metrics) -> IpMode {
     loop {
         match read_ip_mode(client, metrics).await {

@@ -1,7 +1,8 @@
 //! The operator, and the administrator's commands.
 //!
-//! Imports run one way: `cache` (stores and watches), then the pure core (`spec`, `allocation`, `decide`), then `apply`
-//! (writes). `planner` and `reconcile` connect them for one Service, and `run` drives everything.
+//! Modules import only in this direction: `cache` (stores and watches), then the pure core (`spec`, `allocation`,
+//! `decide`), then `apply` (writes). `planner` and `reconcile` connect these modules for one Service, and `run` runs
+//! the whole operator.
 
 mod address_type;
 mod allocation;

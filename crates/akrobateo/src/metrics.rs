@@ -126,7 +126,7 @@ impl Metrics {
         })
     }
 
-    /// Counts a Service under its state. `None` stops counting it.
+    /// Counts a Service under its state. With the state `None` the Service is no longer counted.
     pub(crate) fn set_service_state(&self, key: &ServiceKey, state: Option<&'static str>) {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let previous_state = match state {

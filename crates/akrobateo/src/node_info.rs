@@ -17,29 +17,30 @@ const REMOVAL_TAINTS: [&str; 3] =
     ["ToBeDeletedByClusterAutoscaler", "node.kubernetes.io/out-of-service", UNREACHABLE_TAINT];
 /// The taint that the node lifecycle controller sets on a node whose kubelet does not report.
 pub(super) const UNREACHABLE_TAINT: &str = "node.kubernetes.io/unreachable";
-/// Prefix of taints that follow a node's conditions. They do not select nodes, because pods of a DaemonSet tolerate
-/// them.
+/// Prefix of taints that follow a node's conditions. The operator ignores such taints, because the pods of a DaemonSet
+/// tolerate them.
 const CONDITION_TAINT_PREFIX: &str = "node.kubernetes.io/";
 
 /// The properties of a node that decisions depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeInfo {
     pub(crate) name: String,
-    /// The reason not to publish the node's addresses, if there is one.
+    /// The reason why the node's addresses must not be published, if there is one.
     pub(crate) exclusion: Option<ExclusionReason>,
     /// Proxies run on Linux only.
     pub(crate) is_linux: bool,
     pub(crate) labels: BTreeMap<String, String>,
-    /// The taints that keep pods without a toleration away permanently.
+    /// The permanent taints. A pod needs a toleration for each of them.
     pub(crate) taints: Vec<Taint>,
     addresses: Vec<(AddressType, IpAddr)>,
-    /// The addresses of the annotation `akrobateo.io/address`, which replace the node's own.
+    /// The addresses of the annotation `akrobateo.io/address`, which replace the addresses of the node.
     address_override: Option<Vec<IpAddr>>,
-    /// The parts of that annotation that are not addresses, or not addresses to publish.
+    /// The invalid parts of the annotation `akrobateo.io/address`: no IP address, or an address that clients cannot
+    /// reach.
     pub(crate) invalid_addresses: Vec<String>,
 }
 
-/// The reason not to publish a node's addresses.
+/// The reason why a node's addresses must not be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExclusionReason {
     #[error("it is not Ready")]
@@ -76,26 +77,29 @@ impl NodeInfo {
         )
     }
 
-    /// Returns the addresses to publish: those of the annotation, or those of the first type that the node has.
+    /// Returns the addresses to publish: the addresses of the annotation, or the addresses of the first type that the
+    /// node has.
     pub(crate) fn addresses_to_publish(&self, types_by_preference: &[AddressType]) -> Vec<IpAddr> {
         if let Some(addresses) = &self.address_override {
             return addresses.clone();
         }
         let addresses_of_type = |wanted: &AddressType| -> Vec<IpAddr> {
-            let of_type = self.addresses.iter().filter(|(address_type, _)| address_type == wanted);
-            of_type.map(|(_, address)| *address).collect()
+            let addresses_with_type =
+                self.addresses.iter().filter(|(address_type, _)| address_type == wanted);
+            addresses_with_type.map(|(_, address)| *address).collect()
         };
         let mut candidates = types_by_preference.iter().map(addresses_of_type);
         candidates.find(|addresses| !addresses.is_empty()).unwrap_or_default()
     }
 
-    /// Returns true if `address` is the node's, or replaces the node's.
+    /// Returns true if the node or its annotation has this address.
     pub(crate) fn has_address(&self, address: IpAddr) -> bool {
         self.address_override.iter().flatten().any(|replacement| *replacement == address)
             || self.addresses.iter().any(|(_, own)| *own == address)
     }
 
-    /// Returns true if all of `addresses` are internal addresses of this node. Its kube-proxy answers on those.
+    /// Returns true if all of `addresses` are internal addresses of this node. kube-proxy on the node answers on its
+    /// internal addresses.
     pub(crate) fn has_internal_ips(&self, addresses: &[IpAddr]) -> bool {
         addresses.iter().all(|address| self.addresses.contains(&(AddressType::InternalIP, *address)))
     }
@@ -160,9 +164,9 @@ mod tests {
 
     #[test]
     fn the_first_preferred_address_type_of_the_node_is_published() {
-        let both = node("n1").internal("10.0.0.1").external("203.0.113.1").build();
-        assert_eq!(addresses_to_publish(&both, &EXTERNAL_FIRST), ["203.0.113.1"]);
-        assert_eq!(addresses_to_publish(&both, &[AddressType::InternalIP]), ["10.0.0.1"]);
+        let node_with_both_types = node("n1").internal("10.0.0.1").external("203.0.113.1").build();
+        assert_eq!(addresses_to_publish(&node_with_both_types, &EXTERNAL_FIRST), ["203.0.113.1"]);
+        assert_eq!(addresses_to_publish(&node_with_both_types, &[AddressType::InternalIP]), ["10.0.0.1"]);
         let internal = node("n1").internal("10.0.0.1").build();
         assert_eq!(addresses_to_publish(&internal, &EXTERNAL_FIRST), ["10.0.0.1"]);
         assert!(addresses_to_publish(&internal, &[AddressType::ExternalIP]).is_empty());

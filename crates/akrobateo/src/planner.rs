@@ -1,4 +1,5 @@
-//! Turns watch triggers into Services to reconcile: allocates ports again when their inputs change. The cache does the I/O.
+//! Finds the Services that a watch trigger affects. Allocates ports again if an input of the allocation changed. The
+//! cache does the I/O.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,9 +23,9 @@ use crate::spec::ServiceDefaults;
 mod tests;
 
 /// The maximum number of triggers that one call takes from the channel.
-const MAX_BATCH: usize = 1024;
+const MAX_TRIGGERS_PER_CALL: usize = 1024;
 
-/// The cache, and the port allocation of all Services that follows from it.
+/// The cache, and the port allocation of all Services in the cache.
 pub(crate) struct Planner {
     stores: Stores,
     triggers: mpsc::UnboundedReceiver<Trigger>,
@@ -92,7 +93,7 @@ impl Planner {
     /// Discards triggers while another replica is the leader. Returns only if the watches end.
     pub(crate) async fn discard_triggers(&mut self) -> WatchEnded {
         let mut batch = Vec::new();
-        while self.triggers.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        while self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL).await > 0 {
             batch.clear();
         }
         WatchEnded
@@ -106,41 +107,42 @@ impl Planner {
         keys
     }
 
-    /// Waits for triggers, and returns the Services that need a reconciliation: those that changed, and those whose
-    /// port allocation changed because of it.
+    /// Waits for triggers, and returns the Services that need a reconciliation: Services that changed, and Services
+    /// whose port allocation changed.
     pub(crate) async fn wait_for_changes(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
         let mut batch = Vec::new();
-        if self.triggers.recv_many(&mut batch, MAX_BATCH).await == 0 {
+        if self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL).await == 0 {
             return Err(WatchEnded);
         }
-        let mut affected = BTreeSet::new();
+        let mut affected_services = BTreeSet::new();
         let (mut all_affected, mut needs_allocation) = (false, false);
         for trigger in batch {
             match trigger {
                 Trigger::Service(key) => {
                     needs_allocation |= self.has_new_allocation_input(&key);
-                    affected.insert(key);
+                    affected_services.insert(key);
                 }
                 Trigger::Workload(key) => {
-                    // The proxies of a rejected Service keep their ports, which is an input of the allocation.
+                    // The proxies of a rejected Service keep their ports, and these ports are an input of the
+                    // allocation.
                     needs_allocation |= matches!(self.allocations.get(&key), Some(Admission::Rejected(_)));
-                    affected.insert(key);
+                    affected_services.insert(key);
                 }
                 Trigger::Endpoints(key) => {
-                    affected.insert(key);
+                    affected_services.insert(key);
                 }
-                Trigger::Node(name) => all_affected |= self.is_node_changed(&name),
-                Trigger::All => all_affected = true,
+                Trigger::Node(name) => all_affected |= self.has_node_changed(&name),
+                Trigger::ListCompleted => all_affected = true,
             }
         }
         if all_affected {
-            affected.extend(self.stores.all_keys());
+            affected_services.extend(self.stores.all_keys());
         }
         if all_affected || needs_allocation {
-            affected.extend(self.allocate());
+            affected_services.extend(self.allocate());
         }
-        affected.retain(|key| self.is_in_scope(key));
-        Ok(affected)
+        affected_services.retain(|key| self.is_in_scope(key));
+        Ok(affected_services)
     }
 
     /// Returns the input of the decisions about one Service.
@@ -180,22 +182,22 @@ impl Planner {
         changed
     }
 
-    /// Returns true if the Service differs from the last allocation in a field that the allocation reads. The
-    /// operator's own write of a status is no reason to allocate again.
+    /// Returns true if a field of the Service that the allocation reads has changed since the last allocation. The
+    /// status is not such a field, so the operator's own status writes cause no allocation.
     fn has_new_allocation_input(&self, key: &ServiceKey) -> bool {
         let current = self.stores.service(key);
         self.services.get(key).map(|service| allocation_input(service))
             != current.as_ref().map(|service| allocation_input(service))
     }
 
-    /// Returns true if the node differs from the last allocation in a field that decisions read. The kubelet writes the
-    /// status of a node every few minutes, most often with nothing but a new heartbeat.
-    fn is_node_changed(&self, name: &str) -> bool {
+    /// Returns true if a field of the node that decisions read has changed since the last allocation. The kubelet
+    /// writes the status of a node every few minutes, and most of these writes change only the heartbeat.
+    fn has_node_changed(&self, name: &str) -> bool {
         self.nodes.iter().find(|node| node.name == name) != self.stores.node(name).as_ref()
     }
 
-    /// Returns true if this operator is responsible. It cannot see Services outside the watched namespace, so their
-    /// proxies belong to another operator.
+    /// Returns true if this operator manages the proxies of the Service. An operator with a watched namespace does not
+    /// see other Services, so the proxies of other Services belong to another operator.
     fn is_in_scope(&self, key: &ServiceKey) -> bool {
         self.watch_namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
     }
@@ -222,10 +224,10 @@ fn allocation_input(service: &Service) -> AllocationInput<'_> {
     }
 }
 
-/// Logs the annotation of each new or changed node that has values that cannot be published.
+/// Logs the invalid addresses in the annotations of new and changed nodes.
 fn warn_of_invalid_addresses(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) {
-    let invalid = nodes.iter().filter(|node| !node.invalid_addresses.is_empty());
-    for node in invalid.filter(|node| !nodes_before.contains(node)) {
+    let nodes_with_invalid_addresses = nodes.iter().filter(|node| !node.invalid_addresses.is_empty());
+    for node in nodes_with_invalid_addresses.filter(|node| !nodes_before.contains(node)) {
         tracing::warn!(
             node = node.name,
             annotation = NODE_ADDRESS,

@@ -1,7 +1,8 @@
 //! The work queue: one reconciliation at a time for each Service, and retries with a backoff. No I/O.
 //!
-//! kube's `Controller` does not fit: it skips objects that are no longer in its store, and proxies of a deleted Service
-//! must be removed without a finalizer. Its queue, `Runner`, is private, so this file builds on kube's `Scheduler`.
+//! kube's `Controller` does not fit, because it skips objects that are no longer in its store, and proxies of a deleted
+//! Service must be removed without a finalizer. The queue of `Controller`, `Runner`, is private, so this file builds on
+//! kube's `Scheduler`.
 
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
@@ -16,11 +17,12 @@ use tokio::time::Instant;
 
 use crate::key::ServiceKey;
 
-/// Changes within this time, as in a rollout, cause one reconciliation.
-const DEBOUNCE: Duration = Duration::from_millis(50);
-/// Reconciliations at a time. More would be quicker after a restart, but would load the API server.
-const MAX_CONCURRENT: usize = 16;
-/// The delay after the first failure. It doubles with each further failure.
+/// All changes of a Service within this time, for example in a rollout, cause one reconciliation.
+const DEBOUNCE_DELAY: Duration = Duration::from_millis(50);
+/// The maximum number of reconciliations at a time. A higher limit would be faster after a restart, but would load the
+/// API server.
+const MAX_CONCURRENT_RECONCILIATIONS: usize = 16;
+/// The delay after the first failure. Each further failure doubles the delay.
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest delay after a failure.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
@@ -30,20 +32,20 @@ type Reconciliation = Pin<Box<dyn Future<Output = (ServiceKey, Outcome)> + Send>
 /// The result of a reconciliation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It succeeded.
+    /// The reconciliation succeeded.
     Done,
-    /// It succeeded, and the Service needs another one after this delay.
+    /// The reconciliation succeeded, and the Service needs another one after this delay.
     RequeueAfter(Duration),
-    /// It failed, and is repeated with a backoff.
+    /// The reconciliation failed; the queue repeats it with a backoff.
     Failed,
 }
 
-/// The Services that wait for a reconciliation, and the reconciliations that run.
+/// The Services that wait for a reconciliation, and the running reconciliations.
 pub(crate) struct Queue {
     requests: mpsc::UnboundedSender<ScheduleRequest<ServiceKey>>,
     waiting: Scheduler<ServiceKey, mpsc::UnboundedReceiver<ScheduleRequest<ServiceKey>>>,
     running: FuturesUnordered<Reconciliation>,
-    /// The Services of the reconciliations that run.
+    /// The Services whose reconciliations are running.
     busy: HashSet<ServiceKey>,
     /// Consecutive failures.
     failures: HashMap<ServiceKey, u32>,
@@ -55,7 +57,7 @@ impl Queue {
         let (requests, receiver) = mpsc::unbounded();
         Self {
             requests,
-            waiting: debounced_scheduler(receiver, DEBOUNCE),
+            waiting: debounced_scheduler(receiver, DEBOUNCE_DELAY),
             running: FuturesUnordered::new(),
             busy: HashSet::new(),
             failures: HashMap::new(),
@@ -67,10 +69,11 @@ impl Queue {
         self.add_at(key, Instant::now());
     }
 
-    /// Drives the reconciliations that run until another one may start. Returns the Service for it.
+    /// Waits until another reconciliation may start, and returns its Service. The running reconciliations make progress
+    /// during the wait.
     pub(crate) async fn next(&mut self) -> ServiceKey {
         loop {
-            let has_capacity = self.running.len() < MAX_CONCURRENT;
+            let has_capacity = self.running.len() < MAX_CONCURRENT_RECONCILIATIONS;
             let busy = &self.busy;
             let mut waiting =
                 Pin::new(&mut self.waiting).hold_unless(|key| has_capacity && !busy.contains(key));
@@ -83,7 +86,7 @@ impl Queue {
         }
     }
 
-    /// Starts a reconciliation. [`Self::next`] and [`Self::drain`] drive it.
+    /// Starts a reconciliation. The reconciliation makes progress only during [`Self::next`] and [`Self::drain`].
     pub(crate) fn start(
         &mut self,
         key: ServiceKey,
@@ -96,7 +99,7 @@ impl Queue {
         }));
     }
 
-    /// Waits for the reconciliations that run. Starts no other.
+    /// Waits until the running reconciliations end. Starts no other.
     pub(crate) async fn drain(mut self) {
         while self.running.next().await.is_some() {}
     }

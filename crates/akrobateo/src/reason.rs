@@ -4,8 +4,8 @@ use std::fmt;
 
 /// The reason of a condition or an event.
 ///
-/// The names are part of the user interface: alerts, scripts and docs/reference.md use them. Names of events that
-/// Kubernetes' service controller also emits are the same as there.
+/// The names are part of the user interface: alerts, scripts and docs/reference.md use them. If Kubernetes' service
+/// controller emits the same event, the reason has the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reason {
     // Reasons of the condition.
@@ -60,7 +60,7 @@ impl Reason {
         matches!(self, Self::Exposed | Self::PartlyExposed)
     }
 
-    /// Returns true if an event with this reason is a Warning: the user has to act.
+    /// Returns true if an event with this reason is a Warning, because the user has to act.
     pub(crate) const fn is_warning(self) -> bool {
         !matches!(
             self,
@@ -75,10 +75,11 @@ impl Reason {
     }
 }
 
-/// For the tables of docs/reference.md, which a test compares with the code.
+/// The content of the tables in docs/reference.md. A test compares the tables with the code.
 #[cfg(test)]
 impl Reason {
-    /// All reasons, in the order of the reference: first the condition's, then those of events only.
+    /// All reasons, in the order of the reference: first the reasons of the condition, then the reasons that only
+    /// events have.
     pub(crate) const ALL: [Self; 18] = [
         Self::Exposed,
         Self::PartlyExposed,
@@ -118,8 +119,8 @@ impl Reason {
                 "externalTrafficPolicy is Local, and no node has both a ready endpoint and a ready proxy."
             }
             Self::PortConflict => {
-                "One of the ports belongs to an older Service or is a nodePort. As a reason of the condition: on every \
-                 node."
+                "An older Service owns one of the ports, or one of the ports is a nodePort. The condition has this reason \
+                 only if this is the case on every node."
             }
             Self::PortReserved => "The nodes need one of the ports themselves (`--reserved-ports`).",
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
@@ -130,19 +131,19 @@ impl Reason {
             Self::UnAvailableLoadBalancer => "The Service no longer has an address.",
             Self::DeletingLoadBalancer => "The operator deleted the proxies.",
             Self::SyncLoadBalancerFailed => {
-                "A write to the API server failed. The note says which and why; the operator retries."
+                "A write to the API server failed. The note names the write and the error. The operator tries again."
             }
             Self::ClientAddressNotKept => {
                 "externalTrafficPolicy is Local, but backends see the address of a proxy. The note says why."
             }
             Self::DataPathChanged => {
-                "The proxies are being replaced, because they now forward in userspace, or in the kernel again."
+                "The data path changed between the kernel and userspace, so the operator replaces the proxies."
             }
         }
     }
 
     /// Returns true if the condition `akrobateo.io/Exposed` can have this reason.
-    pub(crate) const fn is_of_condition(self) -> bool {
+    pub(crate) const fn is_condition_reason(self) -> bool {
         match self {
             Self::Exposed
             | Self::PartlyExposed
@@ -183,6 +184,6 @@ mod tests {
             assert_eq!(reason.as_str(), format!("{reason:?}"));
             assert!(reason.help().ends_with('.'), "{reason}");
         }
-        assert!(Reason::ALL.into_iter().all(|reason| !reason.is_exposed() || reason.is_of_condition()));
+        assert!(Reason::ALL.into_iter().all(|reason| !reason.is_exposed() || reason.is_condition_reason()));
     }
 }

@@ -22,8 +22,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Executes every action that the Service needs, also after a failure. Returns the first failure, otherwise the time at
-/// which the Service needs the next reconciliation although nothing changes.
+/// Executes every action that the Service needs, even after a failure. Returns the first failure. If there is none,
+/// returns the time of the next reconciliation, if the Service needs one although nothing changes.
 pub(crate) async fn reconcile(
     context: &Context,
     key: &ServiceKey,
@@ -34,7 +34,8 @@ pub(crate) async fn reconcile(
     let service = state.service.as_deref();
     let mut first_failure = None;
     for action in plan_actions(state, &decision, now) {
-        // After a failure an event would report a success that did not happen, and each retry would repeat it.
+        // After a failure an event would report a success that did not happen, and each retry would emit the event
+        // again.
         if first_failure.is_some() && matches!(action, Action::EmitEvent { .. }) {
             continue;
         }
@@ -43,7 +44,7 @@ pub(crate) async fn reconcile(
         }
     }
     match (service, &first_failure) {
-        // Another client wrote first. Its change is on the way to the cache and triggers a reconciliation.
+        // Another client wrote first. The cache will receive that change, which triggers a reconciliation.
         (_, Some(error)) if error.is_conflict() => (),
         (Some(service), Some(error)) => {
             if let Err(error) = context.writer.report_failure(key, service, error).await {

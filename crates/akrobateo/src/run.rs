@@ -27,7 +27,7 @@ use crate::settings::{OperatorConfig, ResolvedConfig};
 #[cfg(test)]
 mod tests;
 
-/// The time that running reconciliations get after the signal to stop.
+/// The time that running reconciliations have to end after the stop signal.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The operator cannot start, or cannot continue.
@@ -92,7 +92,7 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
     run_when_elected(planner, context, &elector, shutdown).await
 }
 
-/// Reconciles whenever this replica is the leader, until `shutdown`. Then releases the Lease.
+/// Reconciles whenever this replica is the leader. Ends at `shutdown`, and releases the Lease.
 async fn run_when_elected(
     mut planner: Planner,
     context: Context,
@@ -109,7 +109,7 @@ async fn run_when_elected(
         tracing::info!("this replica is the leader");
         context.metrics.leader.set(1.0);
         tokio::select! {
-            // Reconciliations that run are dropped: another replica may write now, so this one must not.
+            // The end of `hold` cancels the running reconciliations, because another replica may write now.
             () = elector.hold(acquired_at) => {
                 tracing::warn!("lost the Lease: another replica took it, or it could not be renewed in time");
                 context.metrics.on_lost_leadership();
@@ -130,7 +130,7 @@ async fn run_when_elected(
     Ok(())
 }
 
-/// Reconciles all Services once, and then each change, until `shutdown`. Then waits for the reconciliations that run.
+/// Reconciles all Services once, and then after each change. Ends at `shutdown`, after the running reconciliations.
 async fn reconcile_changes(
     planner: &mut Planner,
     context: &Arc<Context>,
@@ -163,11 +163,11 @@ async fn reconcile_and_record(
     now: Timestamp,
 ) -> Outcome {
     let start = Instant::now();
-    let reconciled = reconcile(&context, &key, &state, now).await;
+    let reconcile_result = reconcile(&context, &key, &state, now).await;
     context.metrics.reconcile_seconds.observe(start.elapsed().as_secs_f64());
-    let result = reconciled.as_ref().map_or_else(ApplyError::step, |_| "ok");
+    let result = reconcile_result.as_ref().map_or_else(ApplyError::step, |_| "ok");
     context.metrics.reconciles.get_or_create(&ReconcileLabels { result }).inc();
-    match reconciled {
+    match reconcile_result {
         Ok(None) => Outcome::Done,
         Ok(Some(due)) => {
             Outcome::RequeueAfter(Duration::try_from(due.duration_since(now)).unwrap_or_default())
@@ -179,7 +179,7 @@ async fn reconcile_and_record(
     }
 }
 
-/// Returns the name of the host, which is the name of the pod, with a suffix that differs for each process.
+/// Returns the host name with a suffix that differs for each process. In a pod the host name is the name of the pod.
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}_{}_{}", host.trim(), std::process::id(), Timestamp::now().as_nanosecond())
@@ -187,12 +187,12 @@ fn identity() -> String {
 
 /// Returns a future that ends at SIGTERM, which the kubelet sends, or at SIGINT, which a terminal sends.
 fn shutdown_signal() -> Result<impl Future<Output = ()>, StartError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut sigterm = signal(SignalKind::terminate())?;
+    let mut sigint = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => (),
-            _ = interrupt.recv() => (),
+            _ = sigterm.recv() => (),
+            _ = sigint.recv() => (),
         }
     })
 }

@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tower_test::mock::{self, Handle, SendResponse};
 
-/// The time in which a test expects no request. Tests pause the clock, so the wait takes no real time.
-const QUIET: Duration = Duration::from_millis(500);
+/// The time during which a test expects no request. Tests pause the clock, so the wait takes no real time.
+const QUIET_PERIOD: Duration = Duration::from_millis(500);
 /// The longest wait for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// The server side of a client.
+/// The server of a test client.
 pub(crate) struct ScriptedApi {
     handle: Pin<Box<Handle<Request<Body>, Response<Body>>>>,
     /// Watches of kinds that the test does not script.
     open_watches: Vec<ReceivedRequest>,
 }
 
-/// A request that waits for its answer. The client sees an error if it is dropped.
+/// A request that waits for its answer. If a test drops the request, the client sees an error.
 pub(crate) struct ReceivedRequest {
     pub(crate) method: Method,
     pub(crate) path: String,
@@ -57,18 +57,20 @@ impl ScriptedApi {
         }
     }
 
-    /// Waits for the next request to a path that ends with one of `paths`. Passes over reads of other paths.
+    /// Waits for the next request to a path that ends with one of `paths`. Answers reads of other paths with empty
+    /// lists, and leaves watches open.
     pub(crate) async fn next_request_to(&mut self, paths: &[&str]) -> ReceivedRequest {
         loop {
             let request = self.next_request().await;
             if paths.iter().any(|path| request.path.ends_with(path)) {
                 return request;
             }
-            self.pass_over(request);
+            self.answer_unscripted_read(request);
         }
     }
 
-    /// Waits for the next write, which must be to a path that contains `path`. Passes over reads.
+    /// Waits for the next write, which must be to a path that contains `path`. Answers reads with empty lists, and
+    /// leaves watches open.
     pub(crate) async fn next_write_to(&mut self, path: &str) -> ReceivedRequest {
         loop {
             let request = self.next_request().await;
@@ -76,12 +78,12 @@ impl ScriptedApi {
                 assert!(request.path.contains(path), "unexpected write to {}", request.path);
                 return request;
             }
-            self.pass_over(request);
+            self.answer_unscripted_read(request);
         }
     }
 
-    /// Answers a list with no object. Leaves a watch open.
-    fn pass_over(&mut self, request: ReceivedRequest) {
+    /// Answers a list request with an empty list. Leaves a watch open.
+    fn answer_unscripted_read(&mut self, request: ReceivedRequest) {
         assert_eq!(request.method, Method::GET, "unexpected write to {}", request.path);
         if request.is_watch() {
             self.open_watches.push(request);
@@ -92,7 +94,7 @@ impl ScriptedApi {
 
     /// Asserts that the client sends no request for a while.
     pub(crate) async fn expect_no_request(&mut self) {
-        let request = timeout(QUIET, self.handle.next_request()).await;
+        let request = timeout(QUIET_PERIOD, self.handle.next_request()).await;
         if let Ok(Some((request, _))) = request {
             panic!("unexpected request: {} {}", request.method(), request.uri());
         }
@@ -121,7 +123,7 @@ impl ReceivedRequest {
         self.answer(&list);
     }
 
-    /// Answers a watch request with events of the given types, and ends it.
+    /// Answers a watch request with events of the given types, and ends the watch.
     pub(crate) fn answer_watch(self, events: &[(&str, Value)]) {
         let lines: Vec<_> = events
             .iter()
@@ -136,7 +138,7 @@ impl ReceivedRequest {
         self.answer(&body);
     }
 
-    /// Answers as [`Self::accept`], and returns the reason of the event in the request.
+    /// Accepts the request, as [`Self::accept`] does, and returns the reason of the event in the request.
     pub(crate) fn accept_and_get_reason(self) -> String {
         let reason = self.body["reason"].as_str().unwrap_or_default().to_owned();
         self.accept();
@@ -148,7 +150,7 @@ impl ReceivedRequest {
     }
 }
 
-/// Returns the object with which the API server reports an error.
+/// Returns the Status object that the API server sends for an error.
 pub(crate) fn status(code: u16, reason: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",

@@ -1,4 +1,4 @@
-//! The backend: replies, receives, sends or holds connections, as the client requests. Does I/O.
+//! The backend: answers requests, receives or sends data, or holds connections, as the client requests. Does I/O.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
@@ -16,15 +16,15 @@ use crate::protocol::{
     Operation, ProxyHeader, REPLY_LENGTH, REQUEST_LENGTH, encode_reply, parse_proxy_header,
 };
 
-/// The number of connections that are served at the same time; no load has more.
+/// The number of connections that the backend serves at the same time. No load has more clients.
 const CONNECTION_THREADS: usize = 16;
 /// The number of threads that echo datagrams.
 const UDP_THREADS: usize = 2;
-/// The bytes per read or write of bulk data.
-pub(crate) const BULK_CHUNK: usize = 128 * 1024;
+/// The length of one read or write of an upload or a download, in bytes.
+pub(crate) const BULK_CHUNK_LENGTH: usize = 128 * 1024;
 /// The backend closes a connection that is idle for this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The stack size of the threads, which do not recurse.
+/// The stack size of each thread in bytes. It is small, because the threads do not recurse.
 const STACK_SIZE: usize = 128 * 1024;
 
 /// A running backend; it stops when it is dropped.
@@ -38,9 +38,9 @@ pub(crate) struct Backend {
 struct State {
     /// True if each connection begins with a PROXY header.
     expects_proxy_header: bool,
-    received: AtomicU64,
-    held: Mutex<Vec<TcpStream>>,
-    stopped: AtomicBool,
+    received_bytes: AtomicU64,
+    held_connections: Mutex<Vec<TcpStream>>,
+    is_stopped: AtomicBool,
 }
 
 impl Backend {
@@ -56,9 +56,9 @@ impl Backend {
         let (listener, udp_socket) = (Arc::new(listener), Arc::new(udp_socket));
         let state = Arc::new(State {
             expects_proxy_header,
-            received: 0.into(),
-            held: Mutex::default(),
-            stopped: false.into(),
+            received_bytes: 0.into(),
+            held_connections: Mutex::default(),
+            is_stopped: false.into(),
         });
         for _ in 0..CONNECTION_THREADS {
             let (state, listener) = (Arc::clone(&state), Arc::clone(&listener));
@@ -71,18 +71,18 @@ impl Backend {
         Ok(Self { state, listener })
     }
 
-    /// Returns the number of bulk bytes received up to now.
-    pub(crate) fn received(&self) -> u64 {
-        self.state.received.load(Relaxed)
+    /// Returns the number of bytes that the backend has received from uploads.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.state.received_bytes.load(Relaxed)
     }
 }
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        self.state.stopped.store(true, Relaxed);
-        // The UDP threads keep the state until their read times out.
-        self.state.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        // Wakes the threads that accept. If it fails they end with the program.
+        self.state.is_stopped.store(true, Relaxed);
+        // The connections are closed here, because the UDP threads keep the state until their read times out.
+        self.state.held_connections.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // Wakes the threads that accept connections. If this fails, the threads end with the program.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
     }
 }
@@ -93,9 +93,9 @@ fn spawn(run: impl FnOnce() + Send + 'static) -> Result<(), BenchError> {
 }
 
 fn accept_connections(listener: &TcpListener, state: &State) {
-    while !state.stopped.load(Relaxed) {
+    while !state.is_stopped.load(Relaxed) {
         match listener.accept() {
-            // The client counts the errors of its connections.
+            // Errors are ignored here, because the client counts its failed connections.
             Ok((stream, peer)) => drop(serve(stream, peer.ip(), state)),
             // The listener was shut down.
             Err(error) if error.kind() == ErrorKind::InvalidInput => return,
@@ -110,71 +110,73 @@ fn serve(mut stream: TcpStream, peer: IpAddr, state: &State) -> std::io::Result<
     stream.set_write_timeout(Some(IDLE_TIMEOUT))?;
     stream.set_nodelay(true)?;
     let mut buffer = [0; 512];
-    let mut filled = 0;
+    let mut buffered_bytes = 0;
     let mut cpu_pin = None;
     let mut client = peer;
     if state.expects_proxy_header {
-        (client, filled) = read_proxy_header(&mut stream, &mut buffer)?;
+        (client, buffered_bytes) = read_proxy_header(&mut stream, &mut buffer)?;
     }
     loop {
-        while filled < REQUEST_LENGTH {
-            filled += read_some(&mut stream, &mut buffer[filled..])?;
+        while buffered_bytes < REQUEST_LENGTH {
+            buffered_bytes += read_at_least_one_byte(&mut stream, &mut buffer[buffered_bytes..])?;
         }
         match Operation::parse(&buffer) {
             Some(Operation::Reply) => {
                 if cpu_pin.is_none() {
-                    cpu_pin = Some(CpuPin::by_incoming_cpu(&stream)?);
+                    cpu_pin = Some(CpuPin::from_incoming_cpu(&stream)?);
                 }
                 stream.write_all(&encode_reply(client))?;
             }
             Some(Operation::ReplyAndClose) => return stream.write_all(&encode_reply(client)),
-            Some(Operation::Upload) => return receive_bulk(&mut stream, &state.received),
+            Some(Operation::Upload) => return receive_bulk(&mut stream, &state.received_bytes),
             Some(Operation::Download) => return send_bulk(&mut stream),
             Some(Operation::Hold) => {
                 stream.write_all(&encode_reply(client))?;
-                state.held.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+                state.held_connections.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
                 return Ok(());
             }
             None => return Err(ErrorKind::InvalidData.into()),
         }
-        buffer.copy_within(REQUEST_LENGTH..filled, 0);
-        filled -= REQUEST_LENGTH;
+        buffer.copy_within(REQUEST_LENGTH..buffered_bytes, 0);
+        buffered_bytes -= REQUEST_LENGTH;
     }
 }
 
-/// Reads a PROXY header; returns its client address, and the number of bytes after it, now first in `buffer`.
+/// Reads a PROXY header. Moves the bytes after the header to the start of `buffer`.
+///
+/// Returns the client address in the header, and the number of the moved bytes.
 fn read_proxy_header(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<(IpAddr, usize)> {
-    let mut filled = 0;
+    let mut buffered_bytes = 0;
     loop {
-        filled += read_some(stream, &mut buffer[filled..])?;
-        match parse_proxy_header(&buffer[..filled]) {
+        buffered_bytes += read_at_least_one_byte(stream, &mut buffer[buffered_bytes..])?;
+        match parse_proxy_header(&buffer[..buffered_bytes]) {
             ProxyHeader::Incomplete => {}
             ProxyHeader::Invalid => return Err(ErrorKind::InvalidData.into()),
             ProxyHeader::Complete { client, length } => {
-                buffer.copy_within(length..filled, 0);
-                return Ok((client, filled - length));
+                buffer.copy_within(length..buffered_bytes, 0);
+                return Ok((client, buffered_bytes - length));
             }
         }
     }
 }
 
 /// Reads at least one byte; the end of the stream is an error.
-fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
+fn read_at_least_one_byte(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
     match stream.read(buffer)? {
         0 => Err(ErrorKind::UnexpectedEof.into()),
         length => Ok(length),
     }
 }
 
-fn receive_bulk(stream: &mut TcpStream, received: &AtomicU64) -> std::io::Result<()> {
-    let mut buffer = vec![0; BULK_CHUNK];
+fn receive_bulk(stream: &mut TcpStream, received_bytes: &AtomicU64) -> std::io::Result<()> {
+    let mut buffer = vec![0; BULK_CHUNK_LENGTH];
     loop {
-        received.fetch_add(read_some(stream, &mut buffer)? as u64, Relaxed);
+        received_bytes.fetch_add(read_at_least_one_byte(stream, &mut buffer)? as u64, Relaxed);
     }
 }
 
 fn send_bulk(stream: &mut TcpStream) -> std::io::Result<()> {
-    let buffer = vec![0; BULK_CHUNK];
+    let buffer = vec![0; BULK_CHUNK_LENGTH];
     loop {
         stream.write_all(&buffer)?;
     }
@@ -182,9 +184,9 @@ fn send_bulk(stream: &mut TcpStream) -> std::io::Result<()> {
 
 fn echo_datagrams(socket: &UdpSocket, state: &State) {
     let mut buffer = [0; REPLY_LENGTH];
-    while !state.stopped.load(Relaxed) {
+    while !state.is_stopped.load(Relaxed) {
         if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-            // The client counts lost datagrams.
+            // A send error is ignored, because the client counts lost datagrams.
             let _ = socket.send_to(&buffer[..length], peer);
         }
     }

@@ -8,11 +8,11 @@ use clap::Parser;
 use crate::load::Load;
 use crate::variant::{self, Variant};
 
-/// Measures the data plane against its peers, on the real path of a packet in private network namespaces
+/// Compares the data plane with its peers; packets take their real path through private network namespaces
 #[derive(Parser, Clone, Debug)]
 #[command(name = "scripts/bench", version)]
 pub(crate) struct Cli {
-    /// Rounds of loads; each round loads every variant, in a new random order. Starts have at most 15 rounds
+    /// Number of rounds; each round puts each load on every variant, in random order. Starts have at most 15 rounds
     #[arg(long, value_name = "NUMBER", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) rounds: u16,
 
@@ -28,9 +28,9 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = variant::get)]
     pub(crate) variants: Vec<Variant>,
 
-    /// Also replace the tables of this document, between its results markers
-    #[arg(long, value_name = "FILE")]
-    pub(crate) into: Option<PathBuf>,
+    /// Also write the result tables into this document, between its results markers
+    #[arg(long = "into", value_name = "FILE")]
+    pub(crate) results_document: Option<PathBuf>,
 
     /// The directory of results.json and results.md
     #[arg(long, value_name = "DIRECTORY", hide = true)]
@@ -45,7 +45,7 @@ pub(crate) struct Cli {
     pub(crate) packages: PathBuf,
 }
 
-/// A part of the benchmark.
+/// A kind of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measurement {
     /// Rates, CPU time and latencies under a load.
@@ -75,12 +75,12 @@ impl FromStr for Measurement {
 }
 
 impl Cli {
-    /// Returns true if `measurement` was chosen, or if none was.
+    /// Returns true if the user chose `measurement`, or chose no measurement.
     pub(crate) fn includes(&self, measurement: Measurement) -> bool {
         self.measures.is_empty() || self.measures.contains(&measurement)
     }
 
-    /// Returns the chosen variants, or all if none was chosen.
+    /// Returns the variants that the user chose, or all variants if the user chose none.
     pub(crate) fn variants(&self) -> Vec<Variant> {
         if self.variants.is_empty() { variant::all().collect() } else { self.variants.clone() }
     }
@@ -96,19 +96,27 @@ mod tests {
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
-        let required = ["bench", "--output=o", "--lb=l", "--packages=p"];
-        Cli::try_parse_from(required.iter().chain(args))
+        let required_args = ["bench", "--output=o", "--lb=l", "--packages=p"];
+        Cli::try_parse_from(required_args.iter().chain(args))
     }
 
     #[test]
     fn all_measurements_are_included_unless_some_are_chosen() {
-        let all = parse(&[]).unwrap();
-        assert!(all.includes(Measurement::Start) && all.includes(Measurement::Load(Load::Upload)));
-        assert_eq!(all.variants().len(), 13);
-        let some = parse(&["--measures=up,start", "--variants=direct,nginx"]).unwrap();
-        assert!(some.includes(Measurement::Start) && some.includes(Measurement::Load(Load::Upload)));
-        assert!(!some.includes(Measurement::Load(Load::Download)) && !some.includes(Measurement::Footprint));
-        assert_eq!(some.variants().len(), 2);
+        let default_cli = parse(&[]).unwrap();
+        assert!(
+            default_cli.includes(Measurement::Start) && default_cli.includes(Measurement::Load(Load::Upload))
+        );
+        assert_eq!(default_cli.variants().len(), 13);
+        let filtered_cli = parse(&["--measures=up,start", "--variants=direct,nginx"]).unwrap();
+        assert!(
+            filtered_cli.includes(Measurement::Start)
+                && filtered_cli.includes(Measurement::Load(Load::Upload))
+        );
+        assert!(
+            !filtered_cli.includes(Measurement::Load(Load::Download))
+                && !filtered_cli.includes(Measurement::Footprint)
+        );
+        assert_eq!(filtered_cli.variants().len(), 2);
     }
 
     #[test]

@@ -16,12 +16,12 @@ pub(crate) fn request(stream: &mut TcpStream, operation: Operation) -> io::Resul
     parse_reply(&reply).ok_or_else(|| ErrorKind::InvalidData.into())
 }
 
-/// Makes a whole connection with one request: connects, reads the reply, and waits until the backend closes.
+/// Opens a connection, sends one request, reads the reply, and waits until the backend closes the connection.
 pub(crate) fn request_once(remote: SocketAddr, timeout: Duration) -> io::Result<IpAddr> {
     request_once_from(None, remote, timeout)
 }
 
-/// Makes a whole connection as [`request_once`] does, from a chosen port if there is one.
+/// Does the same as [`request_once`], from the source port `port` if it is given.
 pub(crate) fn request_once_from(
     port: Option<u16>,
     remote: SocketAddr,

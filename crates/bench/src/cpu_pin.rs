@@ -6,39 +6,39 @@ use std::net::TcpStream;
 use rustix::net::sockopt::socket_incoming_cpu;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Pins the calling thread to one processor until it is dropped.
+/// Pins the calling thread to one processor. Dropping the value allows the previous processors again.
 pub(crate) struct CpuPin {
-    previous: CpuSet,
+    previous_cpus: CpuSet,
 }
 
 impl CpuPin {
-    /// Pins to one of the allowed processors, which `thread_number` selects in turn.
-    pub(crate) fn by_thread_number(thread_number: usize) -> io::Result<Self> {
-        let previous = sched_getaffinity(None)?;
-        let allowed: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| previous.is_set(cpu)).collect();
+    /// Pins the calling thread to one of the allowed processors. Consecutive numbers select consecutive processors.
+    pub(crate) fn from_thread_number(thread_number: usize) -> io::Result<Self> {
+        let previous_cpus = sched_getaffinity(None)?;
+        let allowed: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| previous_cpus.is_set(cpu)).collect();
         let cpu = allowed.get(thread_number % allowed.len().max(1)).ok_or(io::ErrorKind::NotFound)?;
-        Self::pin(*cpu, previous)
+        Self::pin(*cpu, previous_cpus)
     }
 
-    /// Pins to the processor on which the packets of a connection arrive.
+    /// Pins the calling thread to the processor on which the packets of a connection arrive.
     ///
-    /// The kernel forwards packets on the processor of their sender.
-    pub(crate) fn by_incoming_cpu(stream: &TcpStream) -> io::Result<Self> {
+    /// The kernel forwards packets on the processor of their sender, so this is the client's processor.
+    pub(crate) fn from_incoming_cpu(stream: &TcpStream) -> io::Result<Self> {
         let cpu = usize::try_from(socket_incoming_cpu(stream)?).map_err(io::Error::other)?;
         Self::pin(cpu, sched_getaffinity(None)?)
     }
 
-    fn pin(cpu: usize, previous: CpuSet) -> io::Result<Self> {
-        let mut only = CpuSet::new();
-        only.set(cpu);
-        sched_setaffinity(None, &only)?;
-        Ok(Self { previous })
+    fn pin(cpu: usize, previous_cpus: CpuSet) -> io::Result<Self> {
+        let mut one_cpu = CpuSet::new();
+        one_cpu.set(cpu);
+        sched_setaffinity(None, &one_cpu)?;
+        Ok(Self { previous_cpus })
     }
 }
 
 impl Drop for CpuPin {
     fn drop(&mut self) {
-        // This set was allowed before, so it cannot fail.
-        let _ = sched_setaffinity(None, &self.previous);
+        // This cannot fail, because the thread was allowed to run on these processors before.
+        let _ = sched_setaffinity(None, &self.previous_cpus);
     }
 }

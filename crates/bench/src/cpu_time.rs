@@ -1,7 +1,7 @@
-//! CPU time of the benchmark with its proxies, and of the machine. Does I/O.
+//! CPU time of the benchmark and its proxies, and of the whole machine. Does I/O.
 //!
-//! The kernel forwards a packet in the context of its sender, and counts that as the sender's time. Work that it defers
-//! runs in its ksoftirqd threads, whose time is added. Time of other programs is not included.
+//! The kernel forwards a packet in the context of the sender, and counts the CPU time as the sender's. The kernel's
+//! deferred work runs in ksoftirqd threads, so their time is added to the benchmark's time.
 
 use std::fs;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::error::{BenchError, Context};
 use crate::set_up::HOST_PROC;
 
-/// The units of `/proc/stat` per second (`USER_HZ` of proc(5)).
+/// The number of clock ticks per second in `/proc/stat` (`USER_HZ` of proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// CPU times in seconds. Only the difference of two readings has a meaning.
+/// CPU times in seconds. Only the difference between two readings is meaningful.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CpuTime {
     /// The time of the benchmark, the proxy and ksoftirqd.
-    pub(crate) benchmark: f64,
+    pub(crate) benchmark_seconds: f64,
     /// The time of all programs on the machine.
-    pub(crate) machine: f64,
+    pub(crate) machine_seconds: f64,
 }
 
 /// Reads CPU times.
@@ -47,20 +47,23 @@ impl CpuMeter {
         Ok(Self { ksoftirqd_files })
     }
 
-    /// Returns the times up to now; `proxies` are counted with their child processes.
+    /// Returns the CPU times up to now. The time of `proxies` includes the time of their child processes.
     pub(crate) fn read(&self, proxies: &[Pid]) -> Result<CpuTime, BenchError> {
-        let own = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
-        let ksoftirqd = self.ksoftirqd_files.iter().map(|path| read_schedstat(path)).sum::<f64>();
-        let proxies = with_children(proxies).into_iter().map(process_time).sum::<f64>();
+        let own_time = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
+        let ksoftirqd_time = self.ksoftirqd_files.iter().map(|path| read_run_time(path)).sum::<f64>();
+        let proxy_time = with_descendants(proxies).into_iter().map(process_cpu_time).sum::<f64>();
         let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
-        let machine = parse_busy_time(&stat)
-            .ok_or_else(|| BenchError::Unexpected("/proc/stat has no line cpu".to_owned()))?;
-        Ok(CpuTime { benchmark: own.as_secs_f64() + ksoftirqd + proxies, machine })
+        let machine_seconds = parse_busy_time(&stat)
+            .ok_or_else(|| BenchError::Unexpected("/proc/stat has no cpu line".to_owned()))?;
+        Ok(CpuTime {
+            benchmark_seconds: own_time.as_secs_f64() + ksoftirqd_time + proxy_time,
+            machine_seconds,
+        })
     }
 }
 
 /// Returns these processes and all their descendants.
-pub(crate) fn with_children(processes: &[Pid]) -> Vec<Pid> {
+pub(crate) fn with_descendants(processes: &[Pid]) -> Vec<Pid> {
     let mut found = processes.to_vec();
     let mut next = 0;
     while let Some(&pid) = found.get(next) {
@@ -74,16 +77,16 @@ pub(crate) fn with_children(processes: &[Pid]) -> Vec<Pid> {
     found
 }
 
-fn process_time(pid: Pid) -> f64 {
+fn process_cpu_time(pid: Pid) -> f64 {
     let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())) else { return 0.0 };
-    tasks.flatten().map(|task| read_schedstat(&task.path().join("schedstat").display().to_string())).sum()
+    tasks.flatten().map(|task| read_run_time(&task.path().join("schedstat").display().to_string())).sum()
 }
 
-fn read_schedstat(path: &str) -> f64 {
+fn read_run_time(path: &str) -> f64 {
     fs::read_to_string(path).ok().and_then(|text| parse_run_time(&text)).unwrap_or(0.0)
 }
 
-/// Returns the run time in a schedstat file, in seconds.
+/// Returns the run time in the text of a schedstat file, in seconds.
 fn parse_run_time(schedstat: &str) -> Option<f64> {
     let nanoseconds = schedstat.split(' ').next()?.trim().parse().ok()?;
     Some(Duration::from_nanos(nanoseconds).as_secs_f64())

@@ -1,4 +1,4 @@
-//! The error of a benchmark, and commands that must succeed. Does I/O.
+//! The errors of the benchmark, and a function that runs a program. Does I/O.
 
 use std::io;
 use std::process::Command;
@@ -16,7 +16,7 @@ pub(crate) enum BenchError {
     /// An event did not happen in time.
     #[error("timeout after {1:?}; expected: {0}")]
     Timeout(String, Duration),
-    /// The setup is not the one that should be measured.
+    /// The benchmark found an unexpected state, for example a wrong source address.
     #[error("{0}")]
     Unexpected(String),
 }

@@ -21,15 +21,15 @@ use crate::sampling::run_under_load;
 use crate::testbed::Testbed;
 use crate::variant::{DataPath, UserspaceProxy, Variant};
 
-/// The number of idle connections, if the limit of descriptors allows it.
+/// The number of idle connections if the descriptor limit is high enough.
 const MAX_IDLE_CONNECTIONS: u64 = 10_000;
-/// Descriptors that are kept for other uses.
+/// The number of descriptors that are not used for idle connections.
 const RESERVED_DESCRIPTORS: u64 = 1_000;
-/// Descriptors that `HAProxy` plans for two connections, because it reserves some for pipes.
+/// The number of descriptors that `HAProxy` reserves for two connections: four for sockets, and one for pipes.
 const DESCRIPTORS_PER_TWO_CONNECTIONS: u64 = 5;
 /// The number of clients that open idle connections.
-const CLIENTS: u64 = 4;
-/// The time under load before the memory of a proxy is read.
+const CLIENT_COUNT: u64 = 4;
+/// The time for which a proxy is under load before its memory is read.
 const LOAD_TIME: Duration = Duration::from_millis(500);
 /// The timeout of a client, for its connection and for each reply.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,13 +39,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Footprint {
     /// The variant's name.
     pub(crate) variant: &'static str,
-    /// The resident memory after some load, in bytes.
+    /// The proxy's resident memory in bytes, after it was under load.
     pub(crate) memory: u64,
-    /// The cost of idle connections; only for proxies that copy bytes.
+    /// The memory and descriptors of idle connections; only for proxies that copy bytes.
     pub(crate) idle: Option<IdleConnections>,
 }
 
-/// The cost of idle connections through a proxy.
+/// The memory and descriptors that idle connections through a proxy need.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct IdleConnections {
     /// The number of idle connections.
@@ -56,16 +56,16 @@ pub(crate) struct IdleConnections {
     pub(crate) descriptors: f64,
 }
 
-/// The size of the data plane's binary in bytes. Its image has no other file.
+/// The size of the data plane's binary in bytes. The container image has no other file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BinarySize {
     /// The size of the file.
     pub(crate) uncompressed: u64,
-    /// The size after gzip -9, as in a registry.
+    /// The size after compression with gzip -9, as in a registry.
     pub(crate) compressed: u64,
 }
 
-/// Measures a variant's proxy in a testbed of its own; `None` if the proxy pod has no process.
+/// Measures a variant's proxy in its own testbed. Returns `None` if the proxy pod has no process.
 pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Footprint>, BenchError> {
     let testbed = Testbed::new(variant, Protocol::Tcp, programs)?;
     let Some(proxy) = &testbed.proxy else { return Ok(None) };
@@ -81,19 +81,20 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Fo
 
 fn measure_idle_connections(testbed: &Testbed, proxy: &Process) -> Result<IdleConnections, BenchError> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let allowed = limit.saturating_sub(RESERVED_DESCRIPTORS) * 2 / DESCRIPTORS_PER_TWO_CONNECTIONS;
-    let connections_per_client = MAX_IDLE_CONNECTIONS.min(allowed) / CLIENTS;
+    let allowed_connections =
+        limit.saturating_sub(RESERVED_DESCRIPTORS) * 2 / DESCRIPTORS_PER_TWO_CONNECTIONS;
+    let connections_per_client = MAX_IDLE_CONNECTIONS.min(allowed_connections) / CLIENT_COUNT;
     let (memory, descriptors) = (proxy.resident_memory(), proxy.open_descriptors());
     let streams = thread::scope(|scope| {
         let open = || open_idle_connections(testbed, connections_per_client);
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(open)).collect();
+        let clients: Vec<_> = (0..CLIENT_COUNT).map(|_| scope.spawn(open)).collect();
         let streams = clients.into_iter().map(|client| match client.join() {
             Ok(streams) => streams,
             Err(panic) => std::panic::resume_unwind(panic),
         });
         streams.collect::<Result<Vec<_>, BenchError>>()
     })?;
-    let connections = connections_per_client * CLIENTS;
+    let connections = connections_per_client * CLIENT_COUNT;
     let added_memory = proxy.resident_memory().saturating_sub(memory);
     let added_descriptors = proxy.open_descriptors().saturating_sub(descriptors) as u64;
     drop(streams);
@@ -127,6 +128,6 @@ pub(crate) fn is_measured(variant: Variant) -> bool {
 /// Measures the data plane's binary.
 pub(crate) fn measure_binary(programs: &Programs) -> Result<BinarySize, BenchError> {
     let uncompressed = std::fs::metadata(&programs.lb).context("the data plane's binary")?.len();
-    let gzip = Command::new("gzip").arg("-9c").arg(&programs.lb).output().context("gzip")?;
-    Ok(BinarySize { uncompressed, compressed: gzip.stdout.len() as u64 })
+    let gzip_output = Command::new("gzip").arg("-9c").arg(&programs.lb).output().context("gzip")?;
+    Ok(BinarySize { uncompressed, compressed: gzip_output.stdout.len() as u64 })
 }

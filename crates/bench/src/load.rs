@@ -18,7 +18,7 @@ pub(crate) enum Load {
 }
 
 impl Load {
-    /// All kinds, in the order in which they are measured.
+    /// All kinds of load, in the order in which they are measured.
     pub(crate) const ALL: [Self; 5] =
         [Self::Connections, Self::Upload, Self::Download, Self::Udp, Self::Requests];
 
@@ -49,7 +49,7 @@ impl FromStr for Load {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let names = Self::ALL.map(Self::name).join(", ");
         let load = Self::ALL.into_iter().find(|load| load.name() == text);
-        load.ok_or_else(|| format!("unknown measure {text:?}, expected one of {names}"))
+        load.ok_or_else(|| format!("unknown measurement {text:?}, expected one of {names}"))
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_parsed_back_and_errors_list_them() {
+    fn each_name_parses_to_its_load_and_errors_list_the_names() {
         for load in Load::ALL {
             assert_eq!(load.name().parse(), Ok(load));
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use netns_testkit::tcp::connect;
 
-use crate::backend::BULK_CHUNK;
+use crate::backend::BULK_CHUNK_LENGTH;
 use crate::client::{request, request_once_from};
 use crate::cpu_pin::CpuPin;
 use crate::load::Load;
@@ -16,58 +16,58 @@ use crate::protocol::Operation;
 
 /// The timeout of a client, for its connection and for each reply.
 const TIMEOUT: Duration = Duration::from_millis(2500);
-/// A slower connection has lost a packet: TCP sends a lost SYN again after one second.
+/// A connection that takes longer has lost a packet, because TCP sends a lost SYN again after one second.
 const SLOW_CONNECTION: Duration = Duration::from_millis(900);
 /// A datagram without a reply after this time is lost.
 const UDP_TIMEOUT: Duration = Duration::from_millis(20);
-/// The number of datagrams of a client that wait for their reply.
+/// The maximum number of datagrams in flight per client.
 const UDP_WINDOW: u32 = 32;
 /// The length of a datagram in bytes.
 const DATAGRAM_LENGTH: usize = 64;
-/// The number of latencies that a client keeps.
+/// The maximum number of latencies that a client records.
 const MAX_LATENCIES: usize = 200_000;
-/// The client's first port for short connections. The kernel gives higher ports to other connections.
+/// The first source port for short connections. Other connections get source ports above this range.
 const FIRST_SOURCE_PORT: usize = 10_000;
-/// The number of client ports for short connections.
-const SOURCE_PORTS: usize = 40_000;
-/// The step from one Service port to the next. It has no common divisor with 1,000, so all ports are used.
-const PORT_STRIDE: usize = 619;
+/// The number of source ports for short connections.
+const SOURCE_PORT_COUNT: usize = 40_000;
+/// The step from one Service port to the next. The step has no common divisor with 1,000, so connections use all ports.
+const PORT_STEP: usize = 619;
 
 /// Counters that the clients of a load share.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    stopped: AtomicBool,
-    recording: AtomicBool,
-    units: AtomicU64,
-    failed: AtomicU64,
-    slow: AtomicU64,
+    is_stopped: AtomicBool,
+    is_recording: AtomicBool,
+    completed_units: AtomicU64,
+    failed_units: AtomicU64,
+    slow_connections: AtomicU64,
     latencies: Mutex<Vec<Duration>>,
 }
 
 impl Progress {
-    /// Returns the units up to now: connections, downloaded bytes, datagrams in both directions, or requests.
-    pub(crate) fn units(&self) -> u64 {
-        self.units.load(Relaxed)
+    /// Returns the number of completed units: connections, downloaded bytes, datagrams in both directions, or requests.
+    pub(crate) fn completed_units(&self) -> u64 {
+        self.completed_units.load(Relaxed)
     }
 
     /// Returns the number of failed connections or lost datagrams up to now.
-    pub(crate) fn failed(&self) -> u64 {
-        self.failed.load(Relaxed)
+    pub(crate) fn failed_units(&self) -> u64 {
+        self.failed_units.load(Relaxed)
     }
 
-    /// Returns the number of connections, failed or not, that were as slow as after a lost packet.
-    pub(crate) fn slow(&self) -> u64 {
-        self.slow.load(Relaxed)
+    /// Returns the number of connections that took longer than [`SLOW_CONNECTION`], including failed ones.
+    pub(crate) fn slow_connections(&self) -> u64 {
+        self.slow_connections.load(Relaxed)
     }
 
     /// Starts or stops the recording of latencies.
     pub(crate) fn set_recording(&self, recording: bool) {
-        self.recording.store(recording, Relaxed);
+        self.is_recording.store(recording, Relaxed);
     }
 
     /// Stops the clients.
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Relaxed);
+        self.is_stopped.store(true, Relaxed);
     }
 
     /// Returns the recorded latencies.
@@ -76,7 +76,7 @@ impl Progress {
     }
 
     fn is_running(&self) -> bool {
-        !self.stopped.load(Relaxed)
+        !self.is_stopped.load(Relaxed)
     }
 }
 
@@ -94,15 +94,15 @@ impl Frontends {
         SocketAddr::new(self.first.ip(), self.first.port() + u16::try_from(index).unwrap_or(0))
     }
 
-    /// Returns the port of client `number` of `clients`.
+    /// Returns the address and port for the client with this number.
     ///
-    /// Clients are spread over all ports, because a later rule in a list of rules is slower.
+    /// The clients are spread over all ports, because a packet takes longer if its rule is later in a list.
     fn for_client(self, number: usize, clients: usize) -> SocketAddr {
         self.nth((2 * number + 1) * usize::from(self.ports) / (2 * clients))
     }
 }
 
-/// Runs client `number` of a load until `progress` stops it.
+/// Runs the client with this number until `progress` stops it.
 pub(crate) fn run_client(load: Load, frontends: Frontends, number: usize, progress: &Progress) {
     let remote = frontends.for_client(number, load.clients());
     let result = match load {
@@ -114,40 +114,40 @@ pub(crate) fn run_client(load: Load, frontends: Frontends, number: usize, progre
         Load::Download => download(remote, progress),
         Load::Udp => exchange_datagrams(remote, progress),
         Load::Requests => {
-            CpuPin::by_thread_number(number).and_then(|_cpu_pin| send_requests(remote, progress))
+            CpuPin::from_thread_number(number).and_then(|_cpu_pin| send_requests(remote, progress))
         }
     };
     if result.is_err() {
-        progress.failed.fetch_add(1, Relaxed);
+        progress.failed_units.fetch_add(1, Relaxed);
     }
 }
 
-/// Opens one connection after another. The clients of the load share the ports.
+/// Opens one connection after another. The clients of the load share the Service ports.
 fn open_connections(frontends: Frontends, number: usize, progress: &Progress) {
     let mut connection = number;
     while progress.is_running() {
-        let remote = frontends.nth(connection * PORT_STRIDE % usize::from(frontends.ports));
+        let remote = frontends.nth(connection * PORT_STEP % usize::from(frontends.ports));
         let start = Instant::now();
         let counter = if request_once_from(Some(source_port(number, connection)), remote, TIMEOUT).is_ok() {
-            &progress.units
+            &progress.completed_units
         } else {
-            &progress.failed
+            &progress.failed_units
         };
         counter.fetch_add(1, Relaxed);
         if start.elapsed() > SLOW_CONNECTION {
-            progress.slow.fetch_add(1, Relaxed);
+            progress.slow_connections.fetch_add(1, Relaxed);
         }
         connection += Load::Connections.clients();
     }
 }
 
-/// Returns the client's port of a short connection.
+/// Returns the source port of a short connection.
 ///
-/// All Service ports lead to one backend port. If a client used one of its ports for two Service ports, the node would
-/// have to translate the second one, and wait until the first connection has ended.
+/// All Service ports lead to one backend port. If two connections to different Service ports had the same source port,
+/// the node would have to translate the source port of the second connection.
 fn source_port(number: usize, connection: usize) -> u16 {
     let clients = Load::Connections.clients();
-    let ports_per_client = SOURCE_PORTS / clients;
+    let ports_per_client = SOURCE_PORT_COUNT / clients;
     let port = FIRST_SOURCE_PORT + number * ports_per_client + connection / clients % ports_per_client;
     u16::try_from(port).unwrap_or(0)
 }
@@ -155,7 +155,7 @@ fn source_port(number: usize, connection: usize) -> u16 {
 fn upload(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     let mut stream = connect(None, remote, TIMEOUT)?;
     stream.write_all(&Operation::Upload.to_request())?;
-    let buffer = vec![0; BULK_CHUNK];
+    let buffer = vec![0; BULK_CHUNK_LENGTH];
     while progress.is_running() {
         stream.write_all(&buffer)?;
     }
@@ -165,38 +165,38 @@ fn upload(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
 fn download(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     let mut stream = connect(None, remote, TIMEOUT)?;
     stream.write_all(&Operation::Download.to_request())?;
-    let mut buffer = vec![0; BULK_CHUNK];
+    let mut buffer = vec![0; BULK_CHUNK_LENGTH];
     while progress.is_running() {
         match stream.read(&mut buffer)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            length => progress.units.fetch_add(length as u64, Relaxed),
+            length => progress.completed_units.fetch_add(length as u64, Relaxed),
         };
     }
     Ok(())
 }
 
-/// Keeps a window of datagrams in flight, and counts each datagram and its reply.
+/// Keeps up to [`UDP_WINDOW`] datagrams in flight, and counts each datagram and each reply.
 fn exchange_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect(remote)?;
     socket.set_read_timeout(Some(UDP_TIMEOUT))?;
     let mut buffer = [0; DATAGRAM_LENGTH];
-    let mut in_flight = 0;
+    let mut datagrams_in_flight = 0;
     while progress.is_running() {
-        while in_flight < UDP_WINDOW {
+        while datagrams_in_flight < UDP_WINDOW {
             socket.send(&[0; DATAGRAM_LENGTH])?;
-            in_flight += 1;
+            datagrams_in_flight += 1;
         }
-        // Waits for half a window only, so that both sides stay busy.
-        while in_flight > UDP_WINDOW / 2 {
+        // Waits only for half of the replies, so that the client and the backend stay busy.
+        while datagrams_in_flight > UDP_WINDOW / 2 {
             match socket.recv(&mut buffer) {
                 Ok(_) => {
-                    progress.units.fetch_add(2, Relaxed);
-                    in_flight -= 1;
+                    progress.completed_units.fetch_add(2, Relaxed);
+                    datagrams_in_flight -= 1;
                 }
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    progress.failed.fetch_add(u64::from(in_flight), Relaxed);
-                    in_flight = 0;
+                    progress.failed_units.fetch_add(u64::from(datagrams_in_flight), Relaxed);
+                    datagrams_in_flight = 0;
                 }
                 Err(error) => return Err(error),
             }
@@ -212,8 +212,8 @@ fn send_requests(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     while progress.is_running() {
         let start = Instant::now();
         request(&mut stream, Operation::Reply)?;
-        progress.units.fetch_add(1, Relaxed);
-        if progress.recording.load(Relaxed) && latencies.len() < MAX_LATENCIES {
+        progress.completed_units.fetch_add(1, Relaxed);
+        if progress.is_recording.load(Relaxed) && latencies.len() < MAX_LATENCIES {
             latencies.push(start.elapsed());
         }
     }
@@ -238,16 +238,16 @@ mod tests {
     #[test]
     fn source_ports_of_short_connections_repeat_only_after_all_are_used() {
         let mut ports: Vec<_> =
-            (0..SOURCE_PORTS).map(|connection| source_port(connection % 8, connection)).collect();
+            (0..SOURCE_PORT_COUNT).map(|connection| source_port(connection % 8, connection)).collect();
         ports.sort_unstable();
         ports.dedup();
-        assert_eq!(ports.len(), SOURCE_PORTS);
-        assert_eq!((ports[0], ports[SOURCE_PORTS - 1]), (10_000, 49_999));
+        assert_eq!(ports.len(), SOURCE_PORT_COUNT);
+        assert_eq!((ports[0], ports[SOURCE_PORT_COUNT - 1]), (10_000, 49_999));
     }
 
     #[test]
     fn short_connections_use_every_port() {
-        let mut ports: Vec<_> = (0..1000).map(|connection| connection * PORT_STRIDE % 1000).collect();
+        let mut ports: Vec<_> = (0..1000).map(|connection| connection * PORT_STEP % 1000).collect();
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 1000);

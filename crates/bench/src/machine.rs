@@ -1,4 +1,4 @@
-//! The machine that runs the benchmark, without anything that identifies it. Does I/O.
+//! The properties of the machine that runs the benchmark. They do not identify the machine. Does I/O.
 
 use std::fs;
 use std::process::Command;
@@ -13,10 +13,10 @@ use crate::proxy::{haproxy, nginx};
 pub(crate) struct Machine {
     /// The kernel's release.
     pub(crate) kernel: String,
-    /// The processor's model, and whether it is a virtual machine's.
+    /// The processor's model, with a note if the machine is virtual.
     pub(crate) processor: String,
     /// The number of processors that the benchmark can use.
-    pub(crate) processors: usize,
+    pub(crate) processor_count: usize,
     /// The memory in MiB.
     pub(crate) memory: u64,
     /// The programs and their versions.
@@ -32,7 +32,7 @@ impl Machine {
         Ok(Self {
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             processor: processor_model(&read("/proc/cpuinfo")?),
-            processors: thread::available_parallelism().context("the number of processors")?.get(),
+            processor_count: thread::available_parallelism().context("the number of processors")?.get(),
             memory: memory_mebibytes(&read("/proc/meminfo")?),
             programs: vec![
                 ("akrobateo-lb", akrobateo_lb.rsplit(' ').next().unwrap_or_default().to_owned()),
@@ -47,7 +47,7 @@ impl Machine {
     }
 }
 
-/// Returns the value of the first line `name : value`.
+/// Returns the value of the first line that starts with `name`; a colon separates both.
 fn get_field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_once(':').map(|(_, value)| value.trim())
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processor_model_names_virtual_machines() {
+    fn processor_model_shows_if_the_machine_is_virtual() {
         let cpuinfo = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu hypervisor sse\n";
         assert_eq!(processor_model(cpuinfo), "AMD EPYC, virtual machine");
         assert_eq!(processor_model("model name : Xeon\nflags : fpu\n"), "Xeon");

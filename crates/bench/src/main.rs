@@ -1,4 +1,4 @@
-//! Benchmarks of the data plane against its peers; `scripts/bench` runs them. Does I/O.
+//! The benchmark that compares the data plane with its peers. `scripts/bench` runs it. Does I/O.
 
 mod backend;
 mod cli;

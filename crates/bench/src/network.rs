@@ -1,4 +1,4 @@
-//! The network of a variant: client, node, proxy pod and backend, each in a namespace of its own. Does I/O.
+//! The network of a variant: client, node, proxy pod and backend, each in its own namespace. Does I/O.
 
 use std::net::Ipv4Addr;
 
@@ -11,17 +11,17 @@ pub(crate) mod addr {
 
     /// The client.
     pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-    /// The node, as clients see it.
+    /// The node's address towards clients.
     pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-    /// The node, as the backend sees it.
+    /// The node's address towards the backend.
     pub(crate) const BACKEND_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
     /// The proxy pod.
     pub(crate) const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 5);
-    /// The node, as the proxy pod sees it.
+    /// The node's address towards the proxy pod.
     pub(super) const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
-    /// The Service; no interface has this address.
+    /// The Service's address; no interface has this address.
     pub(crate) const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 3, 7);
-    /// The pod behind the Service.
+    /// The address of the pod behind the Service.
     pub(crate) const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 7);
     /// The port that the backend listens on.
     pub(crate) const BACKEND_PORT: u16 = 8080;
@@ -29,14 +29,14 @@ pub(crate) mod addr {
     pub(crate) const FIRST_PORT: u16 = 20_000;
 }
 
-/// The treatment of packets to the node's own address.
+/// The node's treatment of packets to its own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeRole {
-    /// It only routes: clients use the backend's address, and conntrack is off.
+    /// The node only routes: clients use the backend's address, and conntrack is off.
     RouteOnly,
-    /// Like kube-proxy for a load balancer's address: DNAT to the backend, with masquerade.
+    /// DNAT to the backend with masquerade, as kube-proxy does for a load balancer's address.
     KubeProxy,
-    /// Like portmap for a hostPort: DNAT to the proxy pod. kube-proxy then translates the `ClusterIP` to the backend.
+    /// DNAT to the proxy pod, as portmap does for a hostPort. The node also translates the `ClusterIP` to the backend.
     Portmap,
 }
 
@@ -61,10 +61,10 @@ impl Network {
         connect_to_node(&node, "backend", addr::BACKEND_GATEWAY, &backend, addr::BACKEND);
         for router in [&node, &pod] {
             router.set_sysctl("ipv4/ip_forward", "1");
-            // The default is two minutes, so that one sample would slow down the next one.
+            // With the default of two minutes, the connections of one sample would slow down the next sample.
             router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
         }
-        // The load generator chooses the ports of short connections below this range.
+        // The load generator chooses the source ports of short connections below this range.
         client.set_sysctl("ipv4/ip_local_port_range", "50000 65000");
         if role != NodeRole::RouteOnly {
             node.load_nft(&node_rules(role, ports));
@@ -73,9 +73,9 @@ impl Network {
     }
 }
 
-/// Returns the node's rules. They use maps for ports, as kube-proxy does in nftables mode.
+/// Returns the node's rules. The rules look up ports in a map, as kube-proxy does in nftables mode.
 ///
-/// portmap has one rule per port. Here it is one range, because only the proxies should differ with many ports.
+/// portmap has one rule per port. Here one rule has all ports, so that only the proxies depend on the number of ports.
 fn node_rules(role: NodeRole, ports: u16) -> String {
     let last = addr::FIRST_PORT + ports - 1;
     let (first, backend, backend_port) = (addr::FIRST_PORT, addr::BACKEND, addr::BACKEND_PORT);
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn node_map_has_each_port_for_both_protocols() {
+    fn node_rules_map_each_port_for_both_protocols() {
         let rules = node_rules(NodeRole::Portmap, 3);
         for element in ["tcp . 20000 :", "tcp . 20002 :", "udp . 20000 :", "udp . 20002 :"] {
             assert!(rules.contains(element), "{element} in {rules}");

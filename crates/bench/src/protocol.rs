@@ -13,15 +13,15 @@ pub(crate) const REPLY_LENGTH: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Operation {
-    /// Send a reply, and wait for more requests.
+    /// The backend sends a reply, and waits for more requests.
     Reply = b'r',
-    /// Send a reply, and close the connection.
+    /// The backend sends a reply, and closes the connection.
     ReplyAndClose = b'c',
-    /// Read all bytes.
+    /// The backend reads all bytes.
     Upload = b'u',
-    /// Send bytes until the connection ends.
+    /// The backend sends bytes until the connection ends.
     Download = b'd',
-    /// Send a reply, and keep the connection open without reading.
+    /// The backend sends a reply, keeps the connection open, and reads nothing.
     Hold = b'h',
 }
 
@@ -59,9 +59,9 @@ pub(crate) fn parse_reply(reply: &[u8]) -> Option<IpAddr> {
 /// The result of parsing the first bytes of a connection as a PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyHeader {
-    /// More bytes are needed.
+    /// The parser needs more bytes.
     Incomplete,
-    /// There is no PROXY header, or it has no client address.
+    /// The bytes are not a PROXY header, or the header has no client address.
     Invalid,
     /// The header is complete.
     Complete {
@@ -77,7 +77,7 @@ pub(crate) enum ProxyHeader {
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The first bytes of a header of version 1 (section 2.1).
 const V1_SIGNATURE: &[u8] = b"PROXY ";
-/// The longest header of version 1, with its line end.
+/// The maximum length of a header of version 1 in bytes, with the line end.
 const V1_MAX_LENGTH: usize = 107;
 
 /// Parses a PROXY header of version 1 or 2.
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_and_replies_are_parsed_back() {
+    fn encoded_requests_and_replies_parse_to_the_same_values() {
         for operation in Operation::ALL {
             assert_eq!(Operation::parse(&operation.to_request()), Some(operation));
         }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_rejected_as_a_header() {
+    fn parser_rejects_bytes_that_are_not_a_header() {
         assert_eq!(parse_proxy_header(b"GET"), ProxyHeader::Invalid);
     }
 }

@@ -9,7 +9,7 @@ pub(crate) enum Quantity {
     /// Units per second.
     Rate(Load),
     /// CPU seconds per unit.
-    Cpu(Load),
+    CpuPerUnit(Load),
     /// The median latency of requests.
     P50,
     /// The 99th percentile of the latency of requests.
@@ -17,11 +17,11 @@ pub(crate) enum Quantity {
 }
 
 impl Quantity {
-    /// Returns the value in `sample`, or `None` if the sample is of another load.
+    /// Returns the value in `sample`, or `None` if the sample belongs to another load.
     pub(crate) fn value(self, sample: &Sample) -> Option<f64> {
         match self {
             Self::Rate(load) => (sample.load == load).then_some(sample.rate),
-            Self::Cpu(load) => (sample.load == load).then_some(sample.cpu),
+            Self::CpuPerUnit(load) => (sample.load == load).then_some(sample.cpu),
             Self::P50 => sample.latency.map(|[p50, _]| p50),
             Self::P99 => sample.latency.map(|[_, p99]| p99),
         }
@@ -35,11 +35,11 @@ impl Quantity {
             Self::Rate(Load::Download) => "bulk down",
             Self::Rate(Load::Udp) => "UDP pkt/s",
             Self::Rate(Load::Requests) => "requests/s",
-            Self::Cpu(Load::Connections) => "CPU per conn",
-            Self::Cpu(Load::Upload) => "CPU per GB up",
-            Self::Cpu(Load::Download) => "CPU per GB down",
-            Self::Cpu(Load::Udp) => "CPU per UDP pkt",
-            Self::Cpu(Load::Requests) => "CPU per request",
+            Self::CpuPerUnit(Load::Connections) => "CPU per conn",
+            Self::CpuPerUnit(Load::Upload) => "CPU per GB up",
+            Self::CpuPerUnit(Load::Download) => "CPU per GB down",
+            Self::CpuPerUnit(Load::Udp) => "CPU per UDP pkt",
+            Self::CpuPerUnit(Load::Requests) => "CPU per request",
             Self::P50 => "keep-alive p50",
             Self::P99 => "keep-alive p99",
         }

@@ -6,11 +6,11 @@ use crate::sample::Sample;
 /// The quartiles of some values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Quartiles {
-    /// A quarter of the values is below.
+    /// The lower quartile: a quarter of the values is lower.
     pub(crate) lower: f64,
-    /// Half of the values is below.
+    /// The median: half of the values is lower.
     pub(crate) median: f64,
-    /// A quarter of the values is above.
+    /// The upper quartile: a quarter of the values is higher.
     pub(crate) upper: f64,
 }
 
@@ -20,7 +20,7 @@ impl Quartiles {
         values.retain(|value| value.is_finite());
         values.sort_by(f64::total_cmp);
         let last = values.len().checked_sub(1)?;
-        // Interpolates between two values, as is usual for a median.
+        // Interpolates between two values, as usual for a median.
         let quartile = |number: usize| {
             let (index, rest) = (last * number / 4, last * number % 4);
             let weight = [0.0, 0.25, 0.5, 0.75][rest];
@@ -44,7 +44,7 @@ impl Quartiles {
         Self::from_pairs(&values(samples, quantity, variant), &values(samples, quantity, baseline))
     }
 
-    /// Returns the quartiles of the ratios between values of the same round. Each value has its round first.
+    /// Returns the quartiles of the ratios between values of the same round. Each pair is a round and its value.
     pub(crate) fn from_pairs(values: &[(usize, f64)], baseline: &[(usize, f64)]) -> Option<Self> {
         let ratios = values.iter().filter_map(|(round, value)| {
             let (_, base) = baseline.iter().find(|(base_round, _)| base_round == round)?;
@@ -56,8 +56,8 @@ impl Quartiles {
 
 /// Returns a variant's values, each with its round.
 fn values(samples: &[Sample], quantity: Quantity, variant: &str) -> Vec<(usize, f64)> {
-    let of_variant = samples.iter().filter(|sample| sample.variant == variant);
-    of_variant.filter_map(|sample| Some((sample.round, quantity.value(sample)?))).collect()
+    let variant_samples = samples.iter().filter(|sample| sample.variant == variant);
+    variant_samples.filter_map(|sample| Some((sample.round, quantity.value(sample)?))).collect()
 }
 
 /// Converts a count. The result is exact up to 2^52.
@@ -79,13 +79,13 @@ mod tests {
             rate,
             cpu: 1.0 / rate,
             latency: None,
-            failed: 0,
-            other_cpu_share: 0.0,
+            failed_units: 0,
+            cpu_share_of_other_programs: 0.0,
         }
     }
 
     #[test]
-    fn median_of_an_even_number_from_samples_is_interpolated() {
+    fn median_of_an_even_number_of_values_is_interpolated() {
         let quartiles = Quartiles::new(vec![4.0, 1.0, 3.0, 2.0]).unwrap();
         assert_eq!(quartiles, Quartiles { lower: 1.75, median: 2.5, upper: 3.25 });
         assert_eq!(Quartiles::new(vec![7.0]), Some(Quartiles { lower: 7.0, median: 7.0, upper: 7.0 }));
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_between_samples_of_the_same_round() {
+    fn ratios_compare_samples_of_the_same_round() {
         let samples = [
             sample("a", 0, 10.0),
             sample("b", 0, 20.0),
@@ -101,10 +101,11 @@ mod tests {
             sample("a", 1, 50.0),
             sample("a", 2, 1.0),
         ];
-        let rate = Quartiles::from_ratios(&samples, Quantity::Rate(Load::Upload), "a", "b").unwrap();
-        assert!((rate.median - 0.375).abs() < 1e-9);
-        let cpu = Quartiles::from_ratios(&samples, Quantity::Cpu(Load::Upload), "a", "b").unwrap();
-        assert!((cpu.median - 3.0).abs() < 1e-9);
+        let rate_ratios = Quartiles::from_ratios(&samples, Quantity::Rate(Load::Upload), "a", "b").unwrap();
+        assert!((rate_ratios.median - 0.375).abs() < 1e-9);
+        let cpu_ratios =
+            Quartiles::from_ratios(&samples, Quantity::CpuPerUnit(Load::Upload), "a", "b").unwrap();
+        assert!((cpu_ratios.median - 3.0).abs() < 1e-9);
         assert_eq!(Quartiles::from_ratios(&samples, Quantity::P50, "a", "b"), None);
         assert_eq!(Quartiles::from_ratios(&samples, Quantity::Rate(Load::Upload), "a", "c"), None);
     }

@@ -14,24 +14,24 @@ use crate::testbed::Testbed;
 use crate::variant::Variant;
 
 /// The number of replacements per variant.
-const REPLACEMENTS: usize = 100;
+const REPLACEMENT_COUNT: usize = 100;
 
-/// The connections during the replacements of one variant's proxy.
+/// The numbers of connections during the replacements of one variant's proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Replacements {
     /// The variant's name.
     pub(crate) variant: &'static str,
     /// The number of successful connections.
-    pub(crate) served: u64,
+    pub(crate) successful_connections: u64,
     /// The number of failed connections.
-    pub(crate) failed: u64,
-    /// The number of connections that took as long as TCP needs to send a lost packet again.
-    pub(crate) slow: u64,
+    pub(crate) failed_connections: u64,
+    /// The number of connections that took longer than 0.9 s, probably because a packet was lost.
+    pub(crate) slow_connections: u64,
 }
 
-/// Kills the proxy and starts it again [`REPLACEMENTS`] times.
+/// Kills the proxy and starts it again [`REPLACEMENT_COUNT`] times.
 ///
-/// Each start has one port more or less than the one before, so that the table is replaced.
+/// Each new process has one port more or one port less than the previous one, so that it replaces the nftables table.
 pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Replacements, BenchError> {
     let testbed = Testbed::without_proxy(variant)?;
     let pod = &testbed.network.pod;
@@ -45,8 +45,8 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Replaceme
     let mut process = start(0)?;
     let progress = Progress::default();
     run_under_load(&testbed, Load::Connections, &progress, || {
-        for added_ports in [1, 0].into_iter().cycle().take(REPLACEMENTS) {
-            // Two processes cannot listen on the probe's port.
+        for added_ports in [1, 0].into_iter().cycle().take(REPLACEMENT_COUNT) {
+            // The previous process must end first, because two processes cannot listen on the probe port.
             drop(process);
             process = start(added_ports)?;
         }
@@ -54,8 +54,8 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Replaceme
     })?;
     Ok(Replacements {
         variant: variant.name,
-        served: progress.units(),
-        failed: progress.failed(),
-        slow: progress.slow(),
+        successful_connections: progress.completed_units(),
+        failed_connections: progress.failed_units(),
+        slow_connections: progress.slow_connections(),
     })
 }

@@ -1,6 +1,6 @@
 //! Detects a change of a namespace's nftables rules by their generation number. Does I/O.
 //!
-//! A netlink listener would make the kernel announce each element, which takes time that is not the proxy's.
+//! A netlink listener would make the kernel report each element. This would lengthen the measured time of the proxy.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::error::BenchError;
 /// The time between two polls; short compared with the measured times.
 const POLL_INTERVAL: Duration = Duration::from_micros(50);
 
-/// Watches the rules of a namespace from its creation on.
+/// Detects changes of a namespace's rules after the watch was created.
 #[derive(Debug)]
 pub(crate) struct RulesetWatch {
     nftables: Nftables,
@@ -30,7 +30,7 @@ impl RulesetWatch {
         })
     }
 
-    /// Waits until a transaction is committed.
+    /// Waits until a transaction has changed the rules.
     pub(crate) fn wait_for_change(&self, timeout: Duration) -> Result<(), BenchError> {
         let start = Instant::now();
         while self.nftables.generation().map_err(generation_error)? == self.initial_generation {

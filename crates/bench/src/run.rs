@@ -21,7 +21,7 @@ use crate::testbed::Testbed;
 use crate::variant::{DataPath, Variant};
 use crate::{footprint, replacement, start};
 
-/// The maximum number of rounds of starts, which differ little.
+/// The maximum number of rounds for start times. It is low, because start times vary little.
 const MAX_START_ROUNDS: u16 = 15;
 
 /// Takes the chosen measurements, prints the tables and writes the results.
@@ -45,8 +45,8 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
     }
     if cli.includes(Measurement::Replacement) {
         print_progress("replacement");
-        let is_kernel = |variant: &Variant| variant.data_path == DataPath::Kernel;
-        for variant in cli.variants().into_iter().filter(is_kernel) {
+        let uses_kernel_mode = |variant: &Variant| variant.data_path == DataPath::Kernel;
+        for variant in cli.variants().into_iter().filter(uses_kernel_mode) {
             results.replacements.push(replacement::measure(variant, &programs)?);
         }
     }
@@ -80,10 +80,10 @@ fn measure_starts(cli: &Cli, programs: &Programs, rng: &mut Rng) -> Result<Vec<S
     Ok(starts)
 }
 
-/// A load with the indexes of the testbeds that it is put on.
+/// A load, and the indexes of the testbeds that receive the load.
 struct LoadPlan {
     load: Load,
-    testbeds: Vec<usize>,
+    testbed_indexes: Vec<usize>,
 }
 
 fn measure_loads(cli: &Cli, programs: &Programs, rng: &mut Rng) -> Result<Vec<Sample>, BenchError> {
@@ -94,8 +94,8 @@ fn measure_loads(cli: &Cli, programs: &Programs, rng: &mut Rng) -> Result<Vec<Sa
     for round in 0..usize::from(cli.rounds) {
         for plan in &mut plans {
             print_progress(&format!("round {} of {}: {}", round + 1, cli.rounds, plan.load.name()));
-            rng.shuffle(&mut plan.testbeds);
-            for &index in &plan.testbeds {
+            rng.shuffle(&mut plan.testbed_indexes);
+            for &index in &plan.testbed_indexes {
                 samples.push(take_sample(&testbeds[index], plan.load, round, length, &cpu_meter)?);
             }
         }
@@ -110,7 +110,7 @@ fn build_testbeds(cli: &Cli, programs: &Programs) -> Result<(Vec<Testbed>, Vec<L
     let mut plans = Vec::new();
     for load in Load::ALL.into_iter().filter(|&load| cli.includes(Measurement::Load(load))) {
         let protocol = if load == Load::Udp { Protocol::Udp } else { Protocol::Tcp };
-        let mut plan = LoadPlan { load, testbeds: Vec::new() };
+        let mut plan = LoadPlan { load, testbed_indexes: Vec::new() };
         for variant in cli.variants().into_iter().filter(|variant| variant.supports(load)) {
             let key = (variant, protocol);
             let index = keys.iter().position(|existing| *existing == key).unwrap_or(keys.len());
@@ -119,7 +119,7 @@ fn build_testbeds(cli: &Cli, programs: &Programs) -> Result<(Vec<Testbed>, Vec<L
                 testbeds.push(Testbed::new(variant, protocol, programs)?);
                 keys.push(key);
             }
-            plan.testbeds.push(index);
+            plan.testbed_indexes.push(index);
         }
         plans.push(plan);
     }
@@ -132,10 +132,10 @@ fn write_results(cli: &Cli, results: &Results) -> Result<(), BenchError> {
     let write = |name: &str, text: &str| fs::write(cli.output.join(name), text).context(name);
     write("results.json", &format!("{:#}\n", json::json(results)))?;
     write("results.md", &tables)?;
-    if let Some(path) = &cli.into {
+    if let Some(path) = &cli.results_document {
         let name = path.display().to_string();
         let text = fs::read_to_string(path).context(&name)?;
-        let updated = document::with_results(&text, &tables).ok_or_else(|| {
+        let updated = document::replace_results(&text, &tables).ok_or_else(|| {
             BenchError::Unexpected(format!(
                 "{name} has no results markers; add the lines {:?} and {:?}",
                 document::BEGIN,

@@ -11,18 +11,18 @@ pub(crate) struct Sample {
     pub(crate) load: Load,
     /// The variant's name.
     pub(crate) variant: &'static str,
-    /// The number of the round. Ratios are between samples of the same round.
+    /// The number of the round. A ratio compares two samples of the same round.
     pub(crate) round: usize,
     /// Units per second: connections, bytes, packets or requests.
     pub(crate) rate: f64,
     /// CPU seconds per unit, of clients, kernel, proxy and backend together.
     pub(crate) cpu: f64,
-    /// Seconds from request to reply, median and 99th percentile; only for [`Load::Requests`].
+    /// The median and the 99th percentile of the latencies in seconds; only for [`Load::Requests`].
     pub(crate) latency: Option<[f64; 2]>,
     /// Failed connections or lost datagrams.
-    pub(crate) failed: u64,
+    pub(crate) failed_units: u64,
     /// The share of the machine's CPU time that other programs used, from 0 to 1.
-    pub(crate) other_cpu_share: f64,
+    pub(crate) cpu_share_of_other_programs: f64,
 }
 
 /// Returns the median and the 99th percentile, in seconds.

@@ -1,4 +1,4 @@
-//! Loads a testbed, and measures rate, CPU time and latencies. Does I/O.
+//! Puts a load on a testbed, and measures rate, CPU time and latencies. Does I/O.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,18 +14,18 @@ use crate::quartiles::to_f64;
 use crate::sample::{Sample, latency_percentiles};
 use crate::testbed::Testbed;
 
-/// The time before a load is measured, in which clients connect and fill their windows.
+/// The time from the start of a load to its measurement. Meanwhile, clients connect and fill their windows.
 const WARM_UP: Duration = Duration::from_millis(30);
-/// The pause after a load, in which its connections end.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The pause after a load, so that its connections can end.
+const PAUSE_AFTER_LOAD: Duration = Duration::from_millis(10);
 
-struct Reading {
+struct CounterReading {
     time: Instant,
-    units: u64,
+    completed_units: u64,
     cpu: CpuTime,
 }
 
-/// Loads the testbed and measures for `length`.
+/// Puts a load on the testbed, and measures for the time `length`.
 pub(crate) fn take_sample(
     testbed: &Testbed,
     load: Load,
@@ -36,8 +36,9 @@ pub(crate) fn take_sample(
     let progress = Progress::default();
     let proxy: Vec<Pid> = testbed.proxy.iter().map(Process::pid).collect();
     let read = || {
-        let units = if load == Load::Upload { testbed.backend.received() } else { progress.units() };
-        cpu_meter.read(&proxy).map(|cpu| Reading { time: Instant::now(), units, cpu })
+        let completed_units =
+            if load == Load::Upload { testbed.backend.received_bytes() } else { progress.completed_units() };
+        cpu_meter.read(&proxy).map(|cpu| CounterReading { time: Instant::now(), completed_units, cpu })
     };
     let (before, after) = run_under_load(testbed, load, &progress, || {
         thread::sleep(WARM_UP);
@@ -48,25 +49,25 @@ pub(crate) fn take_sample(
         progress.set_recording(false);
         Ok((before, after))
     })?;
-    thread::sleep(PAUSE);
-    let units = to_f64(after.units - before.units);
+    thread::sleep(PAUSE_AFTER_LOAD);
+    let units = to_f64(after.completed_units - before.completed_units);
     let seconds = (after.time - before.time).as_secs_f64();
-    let benchmark_cpu = after.cpu.benchmark - before.cpu.benchmark;
-    let other_cpu = after.cpu.machine - before.cpu.machine - benchmark_cpu;
+    let benchmark_cpu_time = after.cpu.benchmark_seconds - before.cpu.benchmark_seconds;
+    let other_cpu_time = after.cpu.machine_seconds - before.cpu.machine_seconds - benchmark_cpu_time;
     let processors = thread::available_parallelism().context("the number of processors")?.get();
     Ok(Sample {
         load,
         variant: testbed.variant.name,
         round,
         rate: units / seconds,
-        cpu: benchmark_cpu / units,
-        failed: progress.failed(),
+        cpu: benchmark_cpu_time / units,
+        failed_units: progress.failed_units(),
         latency: latency_percentiles(progress.into_latencies()),
-        other_cpu_share: (other_cpu / (seconds * to_f64(processors as u64))).max(0.0),
+        cpu_share_of_other_programs: (other_cpu_time / (seconds * to_f64(processors as u64))).max(0.0),
     })
 }
 
-/// Runs `action` while clients load the testbed.
+/// Runs `action` while clients put the load on the testbed.
 pub(crate) fn run_under_load<T>(
     testbed: &Testbed,
     load: Load,
@@ -85,7 +86,7 @@ pub(crate) fn run_under_load<T>(
             scope.spawn(client(number));
         }
         let result = action();
-        // Even after an error, because the scope waits for the clients.
+        // The clients must stop even after an error, because the scope waits for them.
         progress.stop();
         result
     })

@@ -17,48 +17,48 @@ use crate::ruleset_watch::RulesetWatch;
 use crate::testbed::Testbed;
 use crate::variant::{DataPath, Variant};
 
-/// The timeout of a client that tries again and again.
+/// The timeout of one attempt of a client that retries.
 const CLIENT_TIMEOUT: Duration = Duration::from_millis(2500);
-/// The timeout of a probe.
+/// The timeout of a readiness probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between two polls; short compared with the measured times.
 const POLL_INTERVAL: Duration = Duration::from_micros(100);
-/// A start that takes longer has failed.
+/// The deadline for a start. A start that takes longer is an error.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
-/// The number of rounds of starts that take seconds.
+/// The number of rounds for starts that take seconds.
 const SLOW_ROUNDS: usize = 3;
 
-/// The event at which a start ends.
+/// The event that ends the measurement of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StartEvent {
     /// All rules are in the kernel.
     RulesActive,
-    /// The readiness probe succeeds; only for Akrobateo, because its peer has no probe.
+    /// The readiness probe succeeds. Only Akrobateo has a readiness probe.
     Ready,
-    /// The first reply to a client that tries to connect from before the start.
+    /// A client receives its first reply. The client already tries to connect before the start.
     FirstReply,
 }
 
-/// The time of one start, from the exec of the program.
+/// The time that one start took, measured from the exec of the program.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Start {
     /// The variant's name.
     pub(crate) variant: &'static str,
     /// The number of the round.
     pub(crate) round: usize,
-    /// The event at which the start ended.
+    /// The event that ended the measurement.
     pub(crate) event: StartEvent,
     /// The time in seconds.
     pub(crate) seconds: f64,
 }
 
-/// Returns true if the start is measured in this round. Starts that take seconds have a few rounds only.
+/// Returns true if the start is measured in this round. Starts that take seconds are measured in the first rounds only.
 pub(crate) fn is_measured(variant: Variant, event: StartEvent, round: usize) -> bool {
-    let is_kernel = variant.data_path == DataPath::Kernel;
+    let uses_kernel_mode = variant.data_path == DataPath::Kernel;
     match event {
         StartEvent::RulesActive => variant.ports == 1 || round < SLOW_ROUNDS,
-        StartEvent::Ready => is_kernel,
-        StartEvent::FirstReply => variant.ports == 1 && (is_kernel || round < SLOW_ROUNDS),
+        StartEvent::Ready => uses_kernel_mode,
+        StartEvent::FirstReply => variant.ports == 1 && (uses_kernel_mode || round < SLOW_ROUNDS),
     }
 }
 
@@ -107,7 +107,7 @@ fn wait_until_ready(pod: &Namespace, process: &mut Process) -> Result<(), BenchE
     })
 }
 
-/// Starts the proxy while a client tries to connect, and returns the time until its first reply.
+/// Starts the proxy while a client tries to connect, and returns the time until the client's first reply.
 fn measure_first_reply(testbed: &Testbed, programs: &Programs) -> Result<Duration, BenchError> {
     let barrier = Barrier::new(2);
     let frontend = testbed.variant.frontend();
@@ -128,7 +128,7 @@ fn measure_first_reply(testbed: &Testbed, programs: &Programs) -> Result<Duratio
     thread::scope(|scope| {
         let client = scope.spawn(client);
         barrier.wait();
-        // The process is kept until the client has its reply.
+        // The process must not be dropped before the client has its reply.
         let proxy = proxy::start(testbed.variant, Protocol::Tcp, &testbed.network.pod, programs);
         let time = client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         proxy.and(time)

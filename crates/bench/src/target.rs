@@ -1,4 +1,4 @@
-//! The targets, and whether they are met. Pure.
+//! The targets of the benchmark, and the check that the results meet them. Pure.
 
 use crate::load::Load;
 use crate::quantity::Quantity;
@@ -6,21 +6,21 @@ use crate::quartiles::{Quartiles, to_f64};
 use crate::results::Results;
 use crate::start::StartEvent;
 
-/// The bound of a target.
+/// The lower or upper limit of a target.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Bound {
-    /// The value must not be lower.
+pub(crate) enum TargetLimit {
+    /// The value must not be lower than this limit.
     AtLeast(f64),
-    /// The value must not be higher.
+    /// The value must not be higher than this limit.
     AtMost(f64),
 }
 
-impl Bound {
-    /// Returns true if the bound allows the value.
+impl TargetLimit {
+    /// Returns true if the limit allows the value.
     pub(crate) fn allows(self, value: f64) -> bool {
         match self {
-            Self::AtLeast(limit) => value >= limit,
-            Self::AtMost(limit) => value <= limit,
+            Self::AtLeast(minimum) => value >= minimum,
+            Self::AtMost(maximum) => value <= maximum,
         }
     }
 }
@@ -30,103 +30,109 @@ impl Bound {
 pub(crate) struct Target {
     /// The variant.
     pub(crate) variant: &'static str,
-    /// The variant that the value is a ratio to, or the unit of an absolute value.
+    /// The variant to compare with, or the unit of an absolute value.
     pub(crate) baseline: &'static str,
     /// The quantity's name in tables.
     pub(crate) quantity: &'static str,
-    /// The bound of the value.
-    pub(crate) bound: Bound,
-    /// The measured value; `None` if it was not measured.
-    pub(crate) measured: Option<Quartiles>,
+    /// The limit for the value.
+    pub(crate) limit: TargetLimit,
+    /// The measured value, or `None` if this value was not measured.
+    pub(crate) measured_value: Option<Quartiles>,
 }
 
 impl Target {
-    /// Returns whether the median meets the target; `None` if it was not measured.
+    /// Returns true if the median meets the target, or `None` if the value was not measured.
     pub(crate) fn is_met(&self) -> Option<bool> {
-        Some(self.bound.allows(self.measured?.median))
+        Some(self.limit.allows(self.measured_value?.median))
     }
 }
 
-/// A quantity and the bound of its ratio.
-type RatioBound = (Quantity, Bound);
+/// A quantity, and the limit for its ratio to the baseline.
+type RatioLimit = (Quantity, TargetLimit);
 
-/// One port, against klipper-lb: the kernel does the same work.
-const ONE_PORT: [RatioBound; 10] = [
-    (Quantity::Rate(Load::Connections), Bound::AtLeast(0.97)),
-    (Quantity::Rate(Load::Upload), Bound::AtLeast(0.97)),
-    (Quantity::Rate(Load::Download), Bound::AtLeast(0.97)),
-    (Quantity::Rate(Load::Udp), Bound::AtLeast(0.97)),
-    (Quantity::Cpu(Load::Connections), Bound::AtMost(1.03)),
-    (Quantity::Cpu(Load::Upload), Bound::AtMost(1.03)),
-    (Quantity::Cpu(Load::Download), Bound::AtMost(1.03)),
-    (Quantity::Cpu(Load::Udp), Bound::AtMost(1.03)),
-    (Quantity::Cpu(Load::Requests), Bound::AtMost(1.03)),
-    (Quantity::P50, Bound::AtMost(1.05)),
+/// Limits for one port, compared with klipper-lb. With both, the kernel does the same work.
+const ONE_PORT_LIMITS: [RatioLimit; 10] = [
+    (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(0.97)),
+    (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(0.97)),
+    (Quantity::Rate(Load::Download), TargetLimit::AtLeast(0.97)),
+    (Quantity::Rate(Load::Udp), TargetLimit::AtLeast(0.97)),
+    (Quantity::CpuPerUnit(Load::Connections), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuPerUnit(Load::Upload), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuPerUnit(Load::Download), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuPerUnit(Load::Udp), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuPerUnit(Load::Requests), TargetLimit::AtMost(1.03)),
+    (Quantity::P50, TargetLimit::AtMost(1.05)),
 ];
-/// 1,000 ports, against klipper-lb: a map against lists of rules.
-const MANY_PORTS: [RatioBound; 5] = [
-    (Quantity::Rate(Load::Connections), Bound::AtLeast(2.0)),
-    (Quantity::Rate(Load::Download), Bound::AtLeast(1.7)),
-    (Quantity::Rate(Load::Upload), Bound::AtLeast(1.4)),
-    (Quantity::Rate(Load::Udp), Bound::AtLeast(1.3)),
-    (Quantity::P50, Bound::AtMost(0.65)),
+/// Limits for 1,000 ports, compared with klipper-lb. Akrobateo uses a map, and klipper-lb uses lists of rules.
+const MANY_PORTS_LIMITS: [RatioLimit; 5] = [
+    (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(2.0)),
+    (Quantity::Rate(Load::Download), TargetLimit::AtLeast(1.7)),
+    (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(1.4)),
+    (Quantity::Rate(Load::Udp), TargetLimit::AtLeast(1.3)),
+    (Quantity::P50, TargetLimit::AtMost(0.65)),
 ];
-/// 1,000 ports, against one port: the rates are the same.
-const PORT_COUNT: [RatioBound; 4] = [
-    (Quantity::Rate(Load::Connections), Bound::AtLeast(0.95)),
-    (Quantity::Rate(Load::Upload), Bound::AtLeast(0.95)),
-    (Quantity::Rate(Load::Download), Bound::AtLeast(0.95)),
-    (Quantity::Rate(Load::Udp), Bound::AtLeast(0.95)),
+/// Limits for 1,000 ports, compared with one port. The rates should be nearly equal.
+const PORT_COUNT_LIMITS: [RatioLimit; 4] = [
+    (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(0.95)),
+    (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(0.95)),
+    (Quantity::Rate(Load::Download), TargetLimit::AtLeast(0.95)),
+    (Quantity::Rate(Load::Udp), TargetLimit::AtLeast(0.95)),
 ];
-/// Userspace mode, against proxies with their defaults.
-const USERSPACE: [RatioBound; 5] = [
-    (Quantity::Rate(Load::Upload), Bound::AtLeast(1.25)),
-    (Quantity::Rate(Load::Download), Bound::AtLeast(1.25)),
-    (Quantity::Rate(Load::Connections), Bound::AtLeast(1.05)),
-    (Quantity::Cpu(Load::Upload), Bound::AtMost(0.7)),
-    (Quantity::Cpu(Load::Download), Bound::AtMost(0.7)),
+/// Limits for userspace mode, compared with proxies that have default settings.
+const USERSPACE_LIMITS: [RatioLimit; 5] = [
+    (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(1.25)),
+    (Quantity::Rate(Load::Download), TargetLimit::AtLeast(1.25)),
+    (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(1.05)),
+    (Quantity::CpuPerUnit(Load::Upload), TargetLimit::AtMost(0.7)),
+    (Quantity::CpuPerUnit(Load::Download), TargetLimit::AtMost(0.7)),
 ];
-/// Userspace mode, against a proxy with forced splicing.
-const USERSPACE_SPLICE: [RatioBound; 3] = [
-    (Quantity::Rate(Load::Download), Bound::AtLeast(1.0)),
-    (Quantity::Rate(Load::Connections), Bound::AtLeast(1.0)),
-    (Quantity::Rate(Load::Upload), Bound::AtLeast(1.0)),
+/// Limits for userspace mode, compared with a proxy that has forced splicing.
+const USERSPACE_SPLICE_LIMITS: [RatioLimit; 3] = [
+    (Quantity::Rate(Load::Download), TargetLimit::AtLeast(1.0)),
+    (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(1.0)),
+    (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(1.0)),
 ];
-/// Variant, baseline, and the bounds of their ratios.
-const COMPARISONS: [(&str, &str, &[RatioBound]); 8] = [
-    ("akrobateo", "klipper-nft", &ONE_PORT),
-    ("akrobateo", "klipper-legacy", &ONE_PORT),
-    ("akrobateo-1k", "klipper-nft-1k", &MANY_PORTS),
-    ("akrobateo-1k", "klipper-legacy-1k", &MANY_PORTS),
-    ("akrobateo-1k", "akrobateo", &PORT_COUNT),
-    ("userspace", "haproxy-proxy", &USERSPACE),
-    ("userspace", "nginx", &USERSPACE),
-    ("userspace", "haproxy-splice", &USERSPACE_SPLICE),
+/// Each entry has a variant, its baseline, and the limits for their ratios.
+const LOAD_COMPARISONS: [(&str, &str, &[RatioLimit]); 8] = [
+    ("akrobateo", "klipper-nft", &ONE_PORT_LIMITS),
+    ("akrobateo", "klipper-legacy", &ONE_PORT_LIMITS),
+    ("akrobateo-1k", "klipper-nft-1k", &MANY_PORTS_LIMITS),
+    ("akrobateo-1k", "klipper-legacy-1k", &MANY_PORTS_LIMITS),
+    ("akrobateo-1k", "akrobateo", &PORT_COUNT_LIMITS),
+    ("userspace", "haproxy-proxy", &USERSPACE_LIMITS),
+    ("userspace", "nginx", &USERSPACE_LIMITS),
+    ("userspace", "haproxy-splice", &USERSPACE_SPLICE_LIMITS),
 ];
-/// Variant, baseline, and the highest ratio of their times from exec to active rules.
-const STARTS: [(&str, &str, f64); 4] = [
+/// Each entry has a variant, its baseline, and the maximum ratio of their times from exec to active rules.
+const START_COMPARISONS: [(&str, &str, f64); 4] = [
     ("akrobateo", "klipper-nft", 1.0 / 4.0),
     ("akrobateo", "klipper-legacy", 1.0 / 4.0),
     ("akrobateo-1k", "klipper-nft-1k", 1.0 / 500.0),
     ("akrobateo-1k", "klipper-legacy-1k", 1.0 / 500.0),
 ];
-/// The quantity of [`STARTS`] in tables.
-pub(crate) const RULES_ACTIVE: &str = "exec to rules active";
+/// The name in tables of the quantity that [`START_COMPARISONS`] compares.
+pub(crate) const RULES_ACTIVE_QUANTITY: &str = "exec to rules active";
 
-/// Returns all targets with the values that `results` has.
-pub(crate) fn evaluate(results: &Results) -> Vec<Target> {
-    let loads = COMPARISONS.into_iter().flat_map(|(variant, baseline, bounds)| {
-        bounds.iter().map(move |&(quantity, bound)| {
-            let measured = Quartiles::from_ratios(&results.samples, quantity, variant, baseline);
-            Target { variant, baseline, quantity: quantity.title(), bound, measured }
+/// Returns all targets, with the measured values from `results`.
+pub(crate) fn evaluate_targets(results: &Results) -> Vec<Target> {
+    let load_targets = LOAD_COMPARISONS.into_iter().flat_map(|(variant, baseline, limits)| {
+        limits.iter().map(move |&(quantity, limit)| {
+            let measured_value = Quartiles::from_ratios(&results.samples, quantity, variant, baseline);
+            Target { variant, baseline, quantity: quantity.title(), limit, measured_value }
         })
     });
-    let starts = STARTS.into_iter().map(|(variant, baseline, limit)| {
+    let start_targets = START_COMPARISONS.into_iter().map(|(variant, baseline, maximum)| {
         let [times, baseline_times] = [variant, baseline].map(|name| rules_active_times(results, name));
-        let measured = Quartiles::from_pairs(&times, &baseline_times);
-        Target { variant, baseline, quantity: RULES_ACTIVE, bound: Bound::AtMost(limit), measured }
+        let measured_value = Quartiles::from_pairs(&times, &baseline_times);
+        Target {
+            variant,
+            baseline,
+            quantity: RULES_ACTIVE_QUANTITY,
+            limit: TargetLimit::AtMost(maximum),
+            measured_value,
+        }
     });
-    loads.chain(starts).chain(absolute_targets(results)).collect()
+    load_targets.chain(start_targets).chain(absolute_targets(results)).collect()
 }
 
 /// Returns a variant's times from exec to active rules, each with its round.
@@ -139,21 +145,21 @@ fn rules_active_times(results: &Results, variant: &str) -> Vec<(usize, f64)> {
 }
 
 fn absolute_targets(results: &Results) -> Vec<Target> {
-    let target = |variant, unit, quantity, limit, value: Option<f64>| Target {
+    let target = |variant, unit, quantity, maximum, value: Option<f64>| Target {
         variant,
         baseline: unit,
         quantity,
-        bound: Bound::AtMost(limit),
-        measured: value.and_then(|value| Quartiles::new(vec![value])),
+        limit: TargetLimit::AtMost(maximum),
+        measured_value: value.and_then(|value| Quartiles::new(vec![value])),
     };
-    let megabytes = |bytes| to_f64(bytes) / 1e6;
+    let to_megabytes = |bytes| to_f64(bytes) / 1e6;
     let footprint = |variant| results.footprints.iter().find(|footprint| footprint.variant == variant);
     let idle = footprint("userspace").and_then(|footprint| footprint.idle);
-    let memory = footprint("akrobateo-1k").map(|footprint| megabytes(footprint.memory));
-    let image = results.binary.map(|size| megabytes(size.compressed));
+    let memory = footprint("akrobateo-1k").map(|footprint| to_megabytes(footprint.memory));
+    let image = results.binary.map(|size| to_megabytes(size.compressed));
     let replacement_target = |variant| {
         let found = results.replacements.iter().find(|replacements| replacements.variant == variant);
-        let failed = found.map(|replacements| to_f64(replacements.failed));
+        let failed = found.map(|replacements| to_f64(replacements.failed_connections));
         target(variant, "-", "connections failed in 100 replacements", 0.0, failed)
     };
     vec![
@@ -181,8 +187,8 @@ mod tests {
             rate,
             cpu: 1.0,
             latency: None,
-            failed: 0,
-            other_cpu_share: 0.0,
+            failed_units: 0,
+            cpu_share_of_other_programs: 0.0,
         }
     }
 
@@ -190,7 +196,7 @@ mod tests {
     fn targets_are_met_missed_or_not_measured() {
         let samples =
             vec![sample("akrobateo", 97.0), sample("klipper-nft", 100.0), sample("akrobateo-1k", 90.0)];
-        let targets = evaluate(&Results { samples, ..Results::default() });
+        let targets = evaluate_targets(&Results { samples, ..Results::default() });
         let is_met = |variant, baseline| {
             let key = (variant, baseline, "bulk down");
             let target =
@@ -208,17 +214,17 @@ mod tests {
             |variant, round, seconds| Start { variant, round, event: StartEvent::RulesActive, seconds };
         let starts =
             vec![start("akrobateo", 1, 0.002), start("klipper-nft", 0, 5.0), start("klipper-nft", 1, 0.01)];
-        let targets = evaluate(&Results { starts, ..Results::default() });
+        let targets = evaluate_targets(&Results { starts, ..Results::default() });
         let target = targets
             .iter()
-            .find(|target| target.quantity == RULES_ACTIVE && target.baseline == "klipper-nft")
+            .find(|target| target.quantity == RULES_ACTIVE_QUANTITY && target.baseline == "klipper-nft")
             .unwrap();
-        assert!((target.measured.unwrap().median - 0.2).abs() < 1e-9);
+        assert!((target.measured_value.unwrap().median - 0.2).abs() < 1e-9);
     }
 
     #[test]
-    fn targets_name_existing_variants() {
-        for target in evaluate(&Results::default()) {
+    fn targets_refer_to_existing_variants() {
+        for target in evaluate_targets(&Results::default()) {
             assert!(variant::get(target.variant).is_ok(), "{}", target.variant);
             let is_unit = ["-", "MB", "KB"].contains(&target.baseline);
             assert!(is_unit || variant::get(target.baseline).is_ok(), "{}", target.baseline);

@@ -14,7 +14,7 @@ use crate::proxy::process::Process;
 use crate::proxy::programs::Programs;
 use crate::variant::Variant;
 
-/// Every variant forwards within this time.
+/// A new testbed must forward packets before this deadline.
 const READY_DEADLINE: Duration = Duration::from_secs(15);
 /// The timeout of a client while the testbed is not ready.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
@@ -25,7 +25,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 pub(crate) struct Testbed {
     /// The variant.
     pub(crate) variant: Variant,
-    /// The process in the proxy pod, if there is one. It is dropped before its namespace.
+    /// The process in the proxy pod, if the variant has one. The process is dropped before its namespace.
     pub(crate) proxy: Option<Process>,
     /// The namespaces.
     pub(crate) network: Network,
@@ -41,7 +41,7 @@ impl Testbed {
         Ok(Self { variant, proxy: None, network, backend })
     }
 
-    /// Creates the whole testbed, and waits until it forwards.
+    /// Creates the testbed with its proxy, and waits until it forwards packets.
     pub(crate) fn new(variant: Variant, protocol: Protocol, programs: &Programs) -> Result<Self, BenchError> {
         let mut testbed = Self::without_proxy(variant)?;
         testbed.proxy = proxy::start(variant, protocol, &testbed.network.pod, programs)?;
@@ -49,12 +49,12 @@ impl Testbed {
         Ok(testbed)
     }
 
-    /// Waits until the testbed forwards, and checks the source address that the backend sees.
+    /// Waits until the testbed forwards packets, and checks the source address that the backend sees.
     fn wait_until_forwarding(&mut self, protocol: Protocol) -> Result<(), BenchError> {
         let (frontend, variant) = (self.variant.frontend(), self.variant);
         let expected = variant.expected_source();
         let request = || match protocol {
-            // A datagram's reply has no address.
+            // The reply to a datagram does not contain the client's address.
             Protocol::Udp => exchange_datagram(frontend).map(|()| expected),
             _ => request_once(frontend, REPLY_TIMEOUT),
         };
@@ -64,7 +64,7 @@ impl Testbed {
                 proxy.check_running()?;
             }
             match self.network.client.run(request).context(variant.name) {
-                Ok(source) => return check_source(variant, source, expected),
+                Ok(source) => return check_source_address(variant, source, expected),
                 Err(error) if start.elapsed() > READY_DEADLINE => return Err(error),
                 Err(_) => std::thread::sleep(POLL_INTERVAL),
             }
@@ -72,7 +72,7 @@ impl Testbed {
     }
 }
 
-fn check_source(variant: Variant, source: IpAddr, expected: IpAddr) -> Result<(), BenchError> {
+fn check_source_address(variant: Variant, source: IpAddr, expected: IpAddr) -> Result<(), BenchError> {
     if source == expected {
         return Ok(());
     }

@@ -8,9 +8,9 @@ use crate::network::{NodeRole, addr};
 /// The path of connections from the client to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DataPath {
-    /// The client connects to the backend's address, and the node routes.
+    /// The client connects to the backend's address, and the node only routes.
     Direct,
-    /// The node translates its own address to the backend, like kube-proxy.
+    /// The node translates its own address to the backend's address, as kube-proxy does.
     NodeDnat,
     /// A proxy pod with Akrobateo in kernel mode.
     Kernel,
@@ -20,7 +20,7 @@ pub(crate) enum DataPath {
     Userspace {
         /// The program.
         proxy: UserspaceProxy,
-        /// True if it sends a PROXY header to the backend.
+        /// True if the program sends a PROXY header to the backend.
         proxy_header: bool,
     },
 }
@@ -39,7 +39,7 @@ pub(crate) enum Iptables {
 pub(crate) enum UserspaceProxy {
     /// Akrobateo in userspace mode.
     Akrobateo,
-    /// `HAProxy` with its defaults.
+    /// `HAProxy` with its default settings.
     HaProxy,
     /// `HAProxy` with forced splicing.
     HaProxySplice,
@@ -47,7 +47,7 @@ pub(crate) enum UserspaceProxy {
     Nginx,
 }
 
-/// A data path for a Service with a number of ports.
+/// A data path for a Service, and the number of the Service's ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Variant {
     /// The name on the command line and in the results.
@@ -60,7 +60,7 @@ pub(crate) struct Variant {
     pub(crate) ports: u16,
 }
 
-/// The variants that send no PROXY header. The first one is the baseline of their table.
+/// The variants that send no PROXY header. The first variant is the baseline of the table.
 pub(crate) const WITHOUT_PROXY_HEADER: [Variant; 9] = [
     variant("direct", "direct routing", DataPath::Direct, 1),
     variant("node-dnat", "one DNAT in the node, like kube-proxy", DataPath::NodeDnat, 1),
@@ -88,7 +88,7 @@ pub(crate) const WITHOUT_PROXY_HEADER: [Variant; 9] = [
     userspace("haproxy", "HAProxy, TCP mode", UserspaceProxy::HaProxy, false),
 ];
 
-/// The variants that send a PROXY header. `haproxy-proxy` is the baseline of their table.
+/// The variants that send a PROXY header. The variant `haproxy-proxy` is the baseline of the table.
 pub(crate) const WITH_PROXY_HEADER: [Variant; 4] = [
     userspace("userspace", "**akrobateo-lb**, userspace", UserspaceProxy::Akrobateo, true),
     userspace("haproxy-proxy", "HAProxy", UserspaceProxy::HaProxy, true),
@@ -123,7 +123,7 @@ pub(crate) fn get(name: &str) -> Result<Variant, String> {
 }
 
 impl Variant {
-    /// Returns true if the variant can carry this load. Only the kernel forwards UDP here.
+    /// Returns true if the variant can carry this load. Only variants without a userspace proxy carry UDP.
     pub(crate) fn supports(self, load: Load) -> bool {
         load != Load::Udp || !matches!(self.data_path, DataPath::Userspace { .. })
     }
@@ -151,7 +151,7 @@ impl Variant {
         .into()
     }
 
-    /// Returns the client's address as the backend should see it. It shows that connections take the intended path.
+    /// Returns the client's address as the backend should see it. Another address means that packets took a wrong path.
     pub(crate) const fn expected_source(self) -> IpAddr {
         let source: Ipv4Addr = match self.data_path {
             DataPath::Direct | DataPath::Userspace { proxy_header: true, .. } => addr::CLIENT,

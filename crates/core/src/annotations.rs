@@ -41,7 +41,7 @@ annotations! {
     PROXY_PROTOCOL: "akrobateo.io/proxy-protocol", "Service",
         "Version of the PROXY protocol towards backends, `v1` or `v2`. `v2:443,8443` limits it to these TCP ports.";
     DATA_PATH: "akrobateo.io/data-path", "Service",
-        "Where the proxies forward: `kernel` or `userspace`.";
+        "Data path in which the proxies forward: `kernel` or `userspace`.";
     PRIORITY_CLASS: "akrobateo.io/priority-class", "Service",
         "Name of the priority class of the proxy pods.";
     NODE_ADDRESS: "akrobateo.io/address", "Node",

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_paths_parse_from_their_own_text() {
+    fn displayed_data_path_parses_to_the_same_value() {
         for data_path in [DataPath::Kernel, DataPath::Userspace] {
             assert_eq!(data_path.to_string().parse(), Ok(data_path));
         }

@@ -1,9 +1,9 @@
 //! Names of Kubernetes objects by RFC 1123, as the API server's validation defines them
 //! (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/>). Pure.
 
-/// Longest label, in bytes.
+/// The maximum length of a label, in bytes.
 pub const MAX_LABEL_LEN: usize = 63;
-/// Longest subdomain, in bytes.
+/// The maximum length of a subdomain, in bytes.
 const MAX_SUBDOMAIN_LEN: usize = 253;
 
 /// Returns true if `text` is a DNS label, as the names of namespaces and Services are.
@@ -14,7 +14,7 @@ pub fn is_label(text: &str) -> bool {
 
 /// Returns true if `text` is a DNS subdomain, as the names of most objects and the prefixes of label keys are.
 ///
-/// Like the API server, it limits the length of the whole and not that of each part.
+/// As in the API server, only the length of the whole name is limited, not the length of each label.
 #[must_use]
 pub fn is_subdomain(text: &str) -> bool {
     text.len() <= MAX_SUBDOMAIN_LEN && text.split('.').all(is_label_of_any_length)

@@ -32,7 +32,7 @@ pub enum ParseForwardError {
     #[error(
         "{0:?} is not a forwarded port; expected PROTOCOL/PORT=ADDRESS:PORT, for example tcp/80=10.96.3.7:80"
     )]
-    Form(String),
+    MissingSeparator(String),
     /// An unknown protocol.
     #[error(transparent)]
     Protocol(#[from] ParseProtocolError),
@@ -48,9 +48,9 @@ impl FromStr for Forward {
     type Err = ParseForwardError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let form_error = || ParseForwardError::Form(text.to_owned());
-        let (frontend, target) = text.split_once('=').ok_or_else(form_error)?;
-        let (protocol, port) = frontend.split_once('/').ok_or_else(form_error)?;
+        let separator_error = || ParseForwardError::MissingSeparator(text.to_owned());
+        let (frontend, target) = text.split_once('=').ok_or_else(separator_error)?;
+        let (protocol, port) = frontend.split_once('/').ok_or_else(separator_error)?;
         let target_error = || ParseForwardError::Target(target.to_owned());
         let forward = Self {
             protocol: protocol.parse()?,
@@ -71,9 +71,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Tries texts that are nearly right, and arbitrary ones.
+        /// Parses texts that are nearly correct, and arbitrary texts.
         #[test]
-        fn a_parsed_forward_parses_again_from_its_own_text(
+        fn displayed_forward_parses_to_the_same_value(
             text in prop_oneof![
                 "(tcp|UDP|sctp|x)?/?[0-9]{0,6}=?\\[?[0-9a-f:.]{0,12}\\]?:?[0-9]{0,6}",
                 "(tcp|udp)/[1-9][0-9]{0,3}=(10\\.0\\.0\\.[0-9]|\\[fd00::[0-9a-f]\\]):[1-9][0-9]{0,3}",

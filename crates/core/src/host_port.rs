@@ -7,7 +7,7 @@ use crate::protocol::Protocol;
 /// A port of a node, as the hostPorts of pods and the nodePorts of Services use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPort {
-    /// The protocol: the same port number of two protocols is two ports.
+    /// The protocol. A TCP port and a UDP port with the same number are two ports.
     pub protocol: Protocol,
     /// The port number.
     pub port: u16,

@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 pub const SERVICE_NAME: &str = "akrobateo.io/service-name";
 /// The label with the Service's namespace.
 pub const SERVICE_NAMESPACE: &str = "akrobateo.io/service-namespace";
-/// The recommended label for the application that an object runs; proxies have the value [`PROXY`].
+/// The recommended label for the application that an object runs; proxies have the value [`PROXY_APP_NAME`].
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// The recommended label for the program that manages an object; proxies have the value [`crate::FIELD_MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`APP_NAME`] on proxies.
-pub const PROXY: &str = "akrobateo-lb";
+pub const PROXY_APP_NAME: &str = "akrobateo-lb";
 
 /// Returns the labels of a Service's proxies: on their workload, on their pods, and in their pod selector.
 #[must_use]
 pub fn proxy_labels(namespace: &str, service: &str) -> BTreeMap<String, String> {
     [
-        (APP_NAME, PROXY),
+        (APP_NAME, PROXY_APP_NAME),
         (MANAGED_BY, crate::FIELD_MANAGER),
         (SERVICE_NAME, service),
         (SERVICE_NAMESPACE, namespace),
@@ -29,5 +29,5 @@ pub fn proxy_labels(namespace: &str, service: &str) -> BTreeMap<String, String> 
 /// Returns the label selector that matches the proxies of all Services.
 #[must_use]
 pub fn all_proxies_selector() -> String {
-    format!("{APP_NAME}={PROXY},{MANAGED_BY}={}", crate::FIELD_MANAGER)
+    format!("{APP_NAME}={PROXY_APP_NAME},{MANAGED_BY}={}", crate::FIELD_MANAGER)
 }

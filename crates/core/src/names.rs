@@ -3,36 +3,36 @@
 use crate::digest::{self, digest};
 use crate::dns1123::MAX_LABEL_LEN;
 
-/// Longest name, in bytes: it is also the value of a label and the host name of pods.
-const MAX_LEN: usize = MAX_LABEL_LEN;
+/// The maximum length of a name, in bytes. The name is also the value of a label and the host name of pods.
+const MAX_NAME_LEN: usize = MAX_LABEL_LEN;
 
 /// Returns the name of a Service's workload in the namespace that all proxies share: `akrobateo-<namespace>-<service>`.
 ///
-/// It ends with a digest if it is too long, and if the namespace has a hyphen: otherwise `a-b/c` and `a/b-c` would have
-/// the same name.
+/// The name ends with a digest if it would be too long, or if the namespace has a hyphen. Without a digest the Services
+/// `a-b/c` and `a/b-c` would have the same name.
 #[must_use]
 pub fn proxy(namespace: &str, service: &str) -> String {
     let plain = format!("akrobateo-{namespace}-{service}");
     if namespace.contains('-') {
         with_hash_suffix(&plain, namespace, service)
     } else {
-        truncated(plain, namespace, service)
+        with_hash_suffix_if_too_long(plain, namespace, service)
     }
 }
 
 /// Returns the name of a Service's workload in the Service's own namespace: `akrobateo-<service>`.
 #[must_use]
 pub fn proxy_in_service_namespace(service: &str) -> String {
-    truncated(format!("akrobateo-{service}"), "", service)
+    with_hash_suffix_if_too_long(format!("akrobateo-{service}"), "", service)
 }
 
-fn truncated(plain: String, namespace: &str, service: &str) -> String {
-    if plain.len() <= MAX_LEN { plain } else { with_hash_suffix(&plain, namespace, service) }
+fn with_hash_suffix_if_too_long(plain: String, namespace: &str, service: &str) -> String {
+    if plain.len() <= MAX_NAME_LEN { plain } else { with_hash_suffix(&plain, namespace, service) }
 }
 
 fn with_hash_suffix(plain: &str, namespace: &str, service: &str) -> String {
-    let prefix: String = plain.chars().take(MAX_LEN - digest::LEN - 1).collect();
-    // No name contains a '/', so two different pairs never give the same text.
+    let prefix: String = plain.chars().take(MAX_NAME_LEN - digest::DIGEST_LEN - 1).collect();
+    // No name contains a '/', so two different Services never give the same text.
     format!("{}-{}", prefix.trim_end_matches('-'), digest(&format!("{namespace}/{service}")))
 }
 
@@ -54,10 +54,14 @@ mod tests {
 
     #[test]
     fn a_long_name_is_truncated_and_stays_unique_and_valid() {
-        let long = "s".repeat(63);
-        let names = [proxy("default", &long), proxy(&"n".repeat(63), &long), proxy("other", &long)];
+        let long_service_name = "s".repeat(63);
+        let names = [
+            proxy("default", &long_service_name),
+            proxy(&"n".repeat(63), &long_service_name),
+            proxy("other", &long_service_name),
+        ];
         for name in &names {
-            assert!(name.len() <= MAX_LEN, "{name}");
+            assert!(name.len() <= MAX_NAME_LEN, "{name}");
         }
         assert_ne!(names[0], names[2]);
         // A prefix that ends with a hyphen must not give two hyphens in a row.
@@ -68,6 +72,6 @@ mod tests {
     #[test]
     fn a_name_in_the_service_namespace_contains_only_the_service() {
         assert_eq!(proxy_in_service_namespace("web"), "akrobateo-web");
-        assert_eq!(proxy_in_service_namespace(&"s".repeat(63)).len(), MAX_LEN);
+        assert_eq!(proxy_in_service_namespace(&"s".repeat(63)).len(), MAX_NAME_LEN);
     }
 }

@@ -1,17 +1,17 @@
 //! The port and the HTTP paths of a proxy pod's readiness probe. Pure.
 
-/// The HTTP path that answers 200 while the proxy forwards, else 503.
+/// The HTTP path of the readiness probe. The answer is 200 while the proxy forwards, and 503 otherwise.
 pub const READY_PATH: &str = "/readyz";
 
 /// The HTTP path of the proxy's metrics, in Prometheus' text format.
 pub const METRICS_PATH: &str = "/metrics";
 
-/// The preferred port of the probe and the metrics. Any TCP port works that the pod does not forward.
+/// The preferred port of the probe and the metrics. Any TCP port works if the pod does not forward it.
 pub const PREFERRED_PORT: u16 = 10_290;
 
-/// Returns the port for a pod's probe: the first from [`PREFERRED_PORT`] downwards that is not in `forwarded_tcp_ports`.
+/// Returns the probe port of a pod: the highest port up to [`PREFERRED_PORT`] that is not in `forwarded_tcp_ports`.
 ///
-/// So it changes only if the Service has that port itself. `None` if no port is free.
+/// So the probe port changes only if the Service itself has that port. Returns `None` if no port is free.
 #[must_use]
 pub fn port(forwarded_tcp_ports: &[u16]) -> Option<u16> {
     (1024..=PREFERRED_PORT).rev().find(|port| !forwarded_tcp_ports.contains(port))

@@ -13,7 +13,7 @@ pub const ENABLE_IPV6_FORWARDING: &str = "enable-ipv6-forwarding";
 /// The argument that makes `akrobateo-lb` do nothing until SIGTERM, for a pod that only reserves its hostPorts.
 pub const RESERVE: &str = "reserve";
 
-/// The whole configuration of a proxy pod. It is in the arguments so that `kubectl describe pod` shows it.
+/// The whole configuration of a proxy pod. The arguments contain it, so that `kubectl describe pod` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyArgs {
     /// The forwarded ports; at least one.
@@ -49,13 +49,14 @@ pub fn options() -> [ProxyOption; 5] {
         option(
             "forward",
             "PROTOCOL/PORT=ADDRESS:PORT",
-            "Port to forward, for example tcp/80=10.96.3.7:80; repeat for each port and address family",
+            "Port to forward, for example tcp/80=10.96.3.7:80; repeat the flag for each port and address family",
         ),
         option(
             "source",
             "CIDR",
-            "Range of client addresses to allow, for example 10.0.0.0/8; may be repeated. All clients if absent. \
-             If present, clients outside all ranges are denied, so list ranges of both families for both",
+            "Range of client addresses to allow, for example 10.0.0.0/8; may be repeated. Without ranges all clients \
+             are allowed. With ranges, clients outside them are denied; for dual-stack Services list ranges of both \
+             families",
         ),
         ProxyOption {
             default: Some(probe::PREFERRED_PORT.to_string()),
@@ -92,8 +93,8 @@ impl ProxyArgs {
 
     /// Returns the arguments as the data plane parses them.
     ///
-    /// The data path and the PROXY protocol are written only if they are not the default: then the pod templates of
-    /// earlier versions stay the same, and no proxy is replaced.
+    /// The data path and the PROXY protocol are written only if they differ from the default. So the pod templates stay
+    /// the same as in earlier versions, and no proxy is replaced.
     #[must_use]
     pub fn to_args(&self) -> Vec<String> {
         let Self { forwards, sources, probe_port, data_path, proxy_protocol } = self;

@@ -26,9 +26,9 @@ impl fmt::Display for ProxyVersion {
 /// The PROXY protocol towards the backends of a Service: the value of the annotation and of the argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyProtocol {
-    /// The version, the same on all ports that use it.
+    /// The version, which is the same on all ports that use the protocol.
     pub version: ProxyVersion,
-    /// The TCP ports that use it; `None` for all.
+    /// The TCP ports that use the protocol, or `None` for all TCP ports.
     ports: Option<BTreeSet<NonZeroU16>>,
 }
 
@@ -45,7 +45,7 @@ impl ProxyProtocol {
         self.ports.as_ref().is_none_or(|ports| ports.contains(&port)).then_some(self.version)
     }
 
-    /// Returns the listed TCP ports, in ascending order; none if all ports use the protocol.
+    /// Returns the listed TCP ports, in ascending order. There are none if all ports use the protocol.
     pub fn listed_ports(&self) -> impl Iterator<Item = NonZeroU16> {
         self.ports.iter().flatten().copied()
     }
@@ -121,7 +121,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_proxy_protocol_parses_from_its_own_text(protocol in any_proxy_protocol()) {
+        fn displayed_proxy_protocol_parses_to_the_same_value(protocol in any_proxy_protocol()) {
             prop_assert_eq!(protocol.to_string().parse(), Ok(protocol));
         }
 
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_protocol_without_ports_is_used_on_all_and_with_ports_only_on_these() {
+    fn proxy_protocol_applies_to_all_ports_or_to_the_listed_ports() {
         let port = |number| NonZeroU16::new(number).unwrap();
         let all: ProxyProtocol = "v1".parse().unwrap();
         assert_eq!(all, ProxyProtocol::on_all_ports(ProxyVersion::V1));

@@ -10,7 +10,7 @@ use crate::environment;
 use crate::failure::Failure;
 use crate::operator::OPERATOR_ACCOUNT;
 
-/// A completed request of the operator. The log has a watch when the watch ends.
+/// A completed request of the operator. The log contains a watch only after the end of the watch.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The API group; empty for the core group.
@@ -22,10 +22,10 @@ pub struct Request {
     /// The object's name; empty for a list or a watch.
     pub name: String,
     /// The HTTP status code of the response.
-    pub code: u64,
-    /// True if RBAC allowed the request. The API server may still reject it for another reason.
+    pub status_code: u64,
+    /// True if RBAC allowed the request. The API server may still reject the request for another reason.
     pub allowed: bool,
-    /// True if RBAC denied the request. Both are false if the server rejected the request before authorization.
+    /// True if RBAC denied the request. `allowed` and `forbidden` are false if authorization did not happen.
     pub forbidden: bool,
     /// The time at which the API server received the request.
     pub received_at: Timestamp,
@@ -58,7 +58,7 @@ pub fn requests() -> Result<Vec<Request>, Failure> {
     Ok(requests)
 }
 
-/// Returns the requests of this pod of the operator.
+/// Returns the requests that this pod of the operator made.
 pub fn requests_from(pod: &Pod) -> Result<Vec<Request>, Failure> {
     let name = pod.name_any();
     Ok(requests()?.into_iter().filter(|request| request.pod == name).collect())
@@ -74,7 +74,7 @@ fn parse(entry: &Value) -> Option<Request> {
         resource: if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") },
         verb: entry["verb"].as_str()?.to_owned(),
         name: to_text(&object["name"]),
-        code: entry["responseStatus"]["code"].as_u64()?,
+        status_code: entry["responseStatus"]["code"].as_u64()?,
         allowed: entry["annotations"]["authorization.k8s.io/decision"] == "allow",
         forbidden: entry["annotations"]["authorization.k8s.io/decision"] == "forbid",
         received_at: received.0,

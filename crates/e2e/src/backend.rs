@@ -23,7 +23,7 @@ pub(crate) fn labels() -> BTreeMap<String, String> {
     BTreeMap::from([("app".to_owned(), NAME.to_owned())])
 }
 
-/// Returns the pod of the echo server, on this node or, with `None`, on a node of the scheduler's choice.
+/// Returns the pod of the echo server. The scheduler chooses the node if `node` is `None`.
 pub(crate) fn backend_pod(node: Option<&str>) -> Pod {
     let ports = [
         PORT.to_string(),
@@ -77,10 +77,10 @@ pub(crate) fn tcp_probe(port: u16) -> Probe {
 }
 
 fn node_name_variable() -> EnvVar {
-    let field = ObjectFieldSelector { field_path: "spec.nodeName".to_owned(), api_version: None };
+    let field_selector = ObjectFieldSelector { field_path: "spec.nodeName".to_owned(), api_version: None };
     EnvVar {
         name: "NODE_NAME".to_owned(),
-        value_from: Some(EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() }),
+        value_from: Some(EnvVarSource { field_ref: Some(field_selector), ..EnvVarSource::default() }),
         ..EnvVar::default()
     }
 }

@@ -35,12 +35,12 @@ impl Namespace {
         self.run_program(&environment::OPERATOR.read()?, arguments).await
     }
 
-    /// Runs the same program as a kubectl plugin: under the name `kubectl-akrobateo`, by a symbolic link in `folder`.
+    /// Runs `akrobateo` as a kubectl plugin, through the symbolic link `kubectl-akrobateo` in `folder`.
     pub async fn plugin(&self, folder: &Path, arguments: &[&str]) -> Result<CommandOutput, Failure> {
         let link = folder.join("kubectl-akrobateo");
         let program = std::fs::canonicalize(environment::OPERATOR.read()?);
-        let linked = program.and_then(|program| std::os::unix::fs::symlink(program, &link));
-        linked.map_err(|error| Failure::File(link.display().to_string(), error))?;
+        let link_result = program.and_then(|program| std::os::unix::fs::symlink(program, &link));
+        link_result.map_err(|error| Failure::File(link.display().to_string(), error))?;
         self.run_program(&link.display().to_string(), arguments).await
     }
 

@@ -25,12 +25,12 @@ pub struct Cluster {
     pub(crate) environment: Environment,
 }
 
-/// A node that proxies are scheduled to.
+/// A node on which proxies can run, with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeAddresses {
     /// The node's name.
     pub name: String,
-    /// The node's addresses of type `ExternalIP`; those of type `InternalIP` if it has no external one.
+    /// The node's addresses of type `ExternalIP`; if it has none, its addresses of type `InternalIP`.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -42,7 +42,7 @@ impl Cluster {
         let kubeconfig = Kubeconfig::read_from(&environment.kubeconfig)?;
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
         config.read_timeout = Some(REQUEST_TIMEOUT);
-        // Without this, idle time of the connection counts too, and the first request after a pause times out.
+        // Without this option the read timeout includes idle time, and the first request after a pause fails.
         config.reset_reader_on_write = true;
         Ok(Self { client: Client::try_from(config)?, environment })
     }

@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 
 use crate::failure::Failure;
 
-/// Runs a program until it exits, and returns its output for every exit code.
+/// Runs a program until it exits, and returns its output. A nonzero exit code is not an error.
 pub(crate) async fn output(words: Vec<String>) -> Result<Output, Failure> {
     let line = words.join(" ");
     let to_failure = |reason: String| Failure::Command(line.clone(), reason);
@@ -28,7 +28,7 @@ pub(crate) async fn run(words: Vec<String>) -> Result<String, Failure> {
     Err(Failure::Command(line, format!("{}: {}", output.status, stderr.trim())))
 }
 
-/// Returns the command of these words; the first word is the program.
+/// Returns the command with these words. The first word is the program.
 pub(crate) fn command(words: &[String]) -> Command {
     let mut words = words.iter();
     let mut command = Command::new(words.next().map_or("", String::as_str));

@@ -9,7 +9,7 @@ use crate::polling::eventually;
 use crate::service::ServiceBuilder;
 
 impl Namespace {
-    /// Waits until a Warning event with this reason has all these words, and the Service's condition has them too.
+    /// Waits until a Warning event with this reason has all these words. The Service's condition must have them too.
     pub async fn wait_warning(
         &self,
         service: &ServiceBuilder,

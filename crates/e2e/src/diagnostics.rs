@@ -41,7 +41,7 @@ where
     }
 }
 
-/// Returns an object as one line, without its managed fields and a node's image list.
+/// Returns an object as one line, without its managed fields and without the image list of a node.
 fn to_line<K: Resource<DynamicType = ()> + Serialize>(mut object: K) -> String {
     object.meta_mut().managed_fields = None;
     let mut value = serde_json::to_value(&object).unwrap_or_default();
@@ -64,8 +64,8 @@ async fn print_logs(client: &Client, params: &ListParams) {
     }
 }
 
-/// Prints the events about the proxies of a test. They are in the operator's namespace, so the objects' names select
-/// them.
+/// Prints the events about the proxies of a test. The events are in the operator's namespace, so the function selects
+/// them by the name of the object.
 async fn print_proxy_events(client: &Client, namespace: &str) {
     let events =
         Api::<Event>::namespaced(client.clone(), OPERATOR_NAMESPACE).list(&ListParams::default()).await;

@@ -1,4 +1,4 @@
-//! The environment variables that select the cluster under test. Reads the environment; has no defaults.
+//! The environment variables that select the cluster under test. They have no defaults. Reads the environment.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ const CONTEXT: Variable =
 const CLIENT: Variable = Variable {
     name: "AKROBATEO_E2E_CLIENT",
     description: "a command prefix that runs a program as a client outside the cluster, for example cluster/client; \
-                  an empty value runs it on this machine",
+                  an empty value runs the program on this machine",
 };
 pub(crate) const CLUSTER: Variable = Variable {
     name: "AKROBATEO_E2E_CLUSTER",
@@ -32,7 +32,7 @@ pub(crate) const OPERATOR: Variable = Variable {
     name: "AKROBATEO_E2E_OPERATOR",
     description: "the path of the operator's program on this machine, for example target/debug/akrobateo",
 };
-/// Set by cargo for the tests of this package.
+/// Cargo sets this variable for the tests of this package.
 pub(crate) const ECHO: Variable = Variable {
     name: "CARGO_BIN_EXE_echo",
     description: "the path of the echo program, which `cargo test` builds and sets",
@@ -71,7 +71,7 @@ pub(crate) struct Environment {
     /// The command prefix that runs a program outside the cluster.
     pub(crate) client: Vec<String>,
     /// The path of the echo program.
-    pub(crate) echo: String,
+    pub(crate) echo_path: String,
 }
 
 impl Environment {
@@ -80,7 +80,7 @@ impl Environment {
             kubeconfig: KUBECONFIG.read_non_empty()?.into(),
             context: CONTEXT.read_non_empty()?,
             client: CLIENT.read()?.split_whitespace().map(str::to_owned).collect(),
-            echo: ECHO.read_non_empty()?,
+            echo_path: ECHO.read_non_empty()?,
         })
     }
 }

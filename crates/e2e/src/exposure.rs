@@ -13,7 +13,7 @@ use crate::reply::Reply;
 use crate::service::{PortMapping, ServiceBuilder};
 use crate::target::Target;
 
-/// Longer than kube-proxy takes to apply a change of a status: it may batch changes for a second.
+/// The maximum time that kube-proxy needs to apply a change. kube-proxy may collect changes for a second.
 const KUBE_PROXY_SYNC_TIME: Duration = Duration::from_secs(3);
 
 impl Namespace {
@@ -33,12 +33,12 @@ impl Namespace {
         self.wait_exposed_on(service, nodes).await
     }
 
-    /// Waits until the status has every node's addresses and no others, and every port answers on each of them.
+    /// Waits until the status has exactly the addresses of all nodes, and every port answers on each address.
     pub async fn wait_exposed(&self, service: &ServiceBuilder) -> Result<Vec<Reply>, Failure> {
         self.wait_exposed_on(service, &self.cluster().list_nodes().await?).await
     }
 
-    /// Does the same as [`Self::wait_exposed`] for these nodes and no others.
+    /// Does the same as [`Self::wait_exposed`], only for these nodes.
     pub async fn wait_exposed_on(
         &self,
         service: &ServiceBuilder,
@@ -54,7 +54,7 @@ impl Namespace {
         .await
     }
 
-    /// Waits until the status has the addresses of these nodes, in the Service's families, and no others.
+    /// Waits until the status has exactly the addresses of these nodes in the Service's families.
     pub async fn wait_published(
         &self,
         service: &ServiceBuilder,
@@ -81,19 +81,19 @@ impl Namespace {
         Ok(published_addresses(&self.get_service(service).await?))
     }
 
-    /// Waits until no target answers, and checks that this does not change.
+    /// Waits until no target answers, and checks that no target answers later.
     pub async fn wait_unreachable(&self, targets: &[Target]) -> Result<(), Failure> {
-        let none_answers = async || {
+        let ensure_no_answers = async || {
             let replies = self.cluster().send_requests(targets).await?;
             let answered: Vec<_> = replies.iter().filter(|reply| reply.result.is_ok()).collect();
             ensure(answered.is_empty(), || format!("these targets answered: {answered:?}"))
         };
-        eventually("no target answers", none_answers).await?;
-        consistently(KUBE_PROXY_SYNC_TIME, "no target answers", none_answers).await
+        eventually("no target answers", ensure_no_answers).await?;
+        consistently(KUBE_PROXY_SYNC_TIME, "no target answers", ensure_no_answers).await
     }
 
-    /// Checks that each answer came through the proxy pod of the requested node. The server must have seen that pod's
-    /// address as the client, and only the pod itself can send from it.
+    /// Checks that each answer came through the proxy pod of the requested node. The server must have seen the
+    /// address of this pod as the client's address. Only the pod itself can send from this address.
     pub async fn ensure_through_proxies(
         &self,
         service: &ServiceBuilder,
@@ -113,7 +113,7 @@ impl Namespace {
     }
 }
 
-/// Returns every port of a Service on every address.
+/// Returns a target for every port of a Service on every address.
 #[must_use]
 pub fn targets(service: &ServiceBuilder, addresses: &[IpAddr]) -> Vec<Target> {
     let targets_of_port = |port: &PortMapping| {
@@ -129,12 +129,12 @@ fn check_target_ports(service: &ServiceBuilder, replies: &[Reply]) -> Result<(),
         replies.iter().filter(|reply| reply.result.is_err()).map(ToString::to_string).collect();
     ensure(failed.is_empty(), || failed.join("; "))?;
     for reply in replies {
-        let requested = (reply.target.protocol, reply.target.port);
-        let mapping = service.ports().iter().find(|port| (port.protocol, port.port) == requested);
+        let requested_port = (reply.target.protocol, reply.target.port);
+        let mapping = service.ports().iter().find(|port| (port.protocol, port.port) == requested_port);
         let is_correct = reply.result.iter().any(|answer| {
             mapping.is_some_and(|port| (answer.protocol, answer.port) == (port.protocol, port.target))
         });
-        ensure(is_correct, || format!("a wrong port answered: {reply}; expected {mapping:?}"))?;
+        ensure(is_correct, || format!("a wrong target port answered: {reply}; expected {mapping:?}"))?;
     }
     Ok(())
 }
@@ -143,11 +143,11 @@ fn expected_addresses(service: &Service, nodes: &[NodeAddresses]) -> Vec<IpAddr>
     let families = service.spec.iter().flat_map(|spec| spec.ip_families.iter().flatten());
     let mut addresses: Vec<IpAddr> = nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
     addresses.sort_unstable();
-    let filter_family = |family: &String| {
+    let addresses_of_family = |family: &String| {
         let ipv4 = family == "IPv4";
         addresses.iter().copied().filter(move |address| address.is_ipv4() == ipv4).collect::<Vec<_>>()
     };
-    families.flat_map(filter_family).collect()
+    families.flat_map(addresses_of_family).collect()
 }
 
 fn ingress(service: &Service) -> impl Iterator<Item = &LoadBalancerIngress> + use<'_> {

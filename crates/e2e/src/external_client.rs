@@ -1,4 +1,4 @@
-//! The client outside the cluster: runs the `echo` program as its subcommands. Does I/O.
+//! The client outside the cluster. It runs the subcommands of the `echo` program. Does I/O.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::failure::{Failure, ensure_eq};
 use crate::reply::Reply;
 use crate::target::Target;
 
-/// Seconds to wait for an answer. TCP sends a lost SYN again after one second, so this is longer.
+/// The seconds to wait for an answer. TCP sends a lost SYN again after one second, so the client waits longer.
 const ANSWER_TIMEOUT: &str = "1.5";
 const LINE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The client opens thousands of connections one after another.
@@ -33,7 +33,7 @@ pub(crate) async fn send_requests(
     let replies: Result<Vec<Reply>, _> = stdout.lines().map(str::parse).collect();
     let to_failure = |reason| Failure::Command(words.join(" "), reason);
     let replies = replies.map_err(|error| to_failure(error.to_string()))?;
-    // The client prints a line for each target. Without any line the client itself failed, not a server.
+    // The client prints a line for each target. If it prints no line, the client itself has failed, not a server.
     if replies.is_empty() {
         return Err(to_failure(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
@@ -61,10 +61,10 @@ pub(crate) async fn flood_udp(environment: &Environment, server: SocketAddr) -> 
 }
 
 fn words(environment: &Environment, args: impl Iterator<Item = String>) -> Vec<String> {
-    environment.client.iter().cloned().chain([environment.echo.clone()]).chain(args).collect()
+    environment.client.iter().cloned().chain([environment.echo_path.clone()]).chain(args).collect()
 }
 
-/// Open TCP connections to one server. Dropping them kills the client.
+/// Open TCP connections to one server. Dropping the value kills the client process.
 pub struct Connections {
     child: Child,
     input: ChildStdin,
@@ -83,8 +83,9 @@ impl Connections {
         let words = words(environment, args.into_iter());
         let to_failure = |reason: &str| Failure::Command(words.join(" "), reason.to_owned());
         let mut command = command::command(&words);
-        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = spawned.map_err(|error| to_failure(&error.to_string()))?;
+        let spawn_result =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawn_result.map_err(|error| to_failure(&error.to_string()))?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(to_failure("the child process has no pipes"));
         };
@@ -104,18 +105,18 @@ impl Connections {
     pub async fn expect_echo(&mut self, line: &str) -> Result<(), Failure> {
         let sent = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
         sent.map_err(|error| Failure::Unexpected(format!("cannot write to the client: {error}")))?;
-        let returned = self.next_line(LINE_TIMEOUT).await?;
-        ensure_eq("line that the connections returned", &returned.as_str(), &line)
+        let returned_line = self.next_line(LINE_TIMEOUT).await?;
+        ensure_eq("line that the connections returned", &returned_line.as_str(), &line)
     }
 
     async fn next_line(&mut self, deadline: Duration) -> Result<String, Failure> {
         let line = timeout(deadline, self.lines.recv()).await;
-        let timed_out =
+        let to_failure =
             |_| Failure::Unexpected(format!("the connections returned no line within {deadline:?}"));
-        line.map_err(timed_out)?.ok_or_else(|| self.client_error())
+        line.map_err(to_failure)?.ok_or_else(|| self.client_error())
     }
 
-    /// Returns the error message of the client after its end.
+    /// Returns the error message of the client process after its end.
     fn client_error(&mut self) -> Failure {
         let mut message = String::new();
         let read = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut message));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::environment::EnvironmentError;
 
-/// The reason why a test failed, or why a check does not hold yet.
+/// The reason why a test failed, or why a check has not succeeded yet.
 #[derive(thiserror::Error)]
 pub enum Failure {
     /// An environment variable is missing.
@@ -23,10 +23,10 @@ pub enum Failure {
     /// A file cannot be read, written or created: its path, and the reason.
     #[error("cannot access {0}: {1}")]
     File(String, #[source] std::io::Error),
-    /// A check does not hold: the observed state.
+    /// A check failed: the observed state.
     #[error("{0}")]
     Unexpected(String),
-    /// A check did not hold before the deadline: the expected state, the deadline, the last result of the check.
+    /// A check did not succeed before the deadline: the expected state, the deadline, the last result of the check.
     #[error("timed out after {1:?} waiting until {0}; last result: {2}")]
     TimedOut(String, Duration, #[source] Box<Failure>),
 }

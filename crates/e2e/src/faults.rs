@@ -1,4 +1,4 @@
-//! The faults that tests inject into the cluster of `cluster/`, and how they are undone. Does I/O.
+//! The faults that tests inject into the cluster of `cluster/`, and the functions that undo them. Does I/O.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,14 +30,14 @@ const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 const KUBE_PROXY_CONFIG: (&str, &str) = ("kube-system", "kube-proxy");
 
 /// A script for a node's process namespace: kills the processes of the container with the id `$1`.
-const KILL_CONTAINER: &str = r#"
+const KILL_CONTAINER_SCRIPT: &str = r#"
 for process in /proc/[0-9]*; do
   if grep -q "$1" "$process/cgroup" 2>/dev/null; then kill -KILL "${process#/proc/}" && killed=1; fi
 done
 [ -n "$killed" ]"#;
 
 /// A script for a node's process namespace: runs `$2...` in the network namespace of the container with the id `$1`.
-const EXEC_IN_NETWORK: &str = r#"
+const EXEC_IN_NETWORK_SCRIPT: &str = r#"
 id=$1; shift
 for process in /proc/[0-9]*; do
   if grep -q "$id" "$process/cgroup" 2>/dev/null; then
@@ -47,7 +47,7 @@ done
 exit 1"#;
 
 /// A script for a node's process namespace: prints the status of the processes with the name `$1`.
-const PROCESS_STATUS: &str = r#"
+const PROCESS_STATUS_SCRIPT: &str = r#"
 for process in /proc/[0-9]*; do
   if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then cat "$process/status"; fi
 done"#;
@@ -59,8 +59,8 @@ pub struct Faults {
     nodes: Api<Node>,
     config_maps: Api<ConfigMap>,
     throttle: Throttle,
-    commands: PathBuf,
-    echo: String,
+    commands_directory: PathBuf,
+    echo_path: String,
 }
 
 impl Faults {
@@ -70,19 +70,19 @@ impl Faults {
             nodes: Api::all(cluster.client.clone()),
             config_maps: Api::namespaced(cluster.client.clone(), KUBE_PROXY_CONFIG.0),
             throttle: Throttle::new(&cluster.client),
-            commands: environment::CLUSTER.read()?.into(),
-            echo: cluster.environment.echo.clone(),
+            commands_directory: environment::CLUSTER.read()?.into(),
+            echo_path: cluster.environment.echo_path.clone(),
         })
     }
 
     /// Disconnects a node from the network.
     pub async fn disconnect_node(&self, node: &str) -> Result<(), Failure> {
-        self.run_node(&["cut", node]).await.map(drop)
+        self.run_node_command(&["cut", node]).await.map(drop)
     }
 
     /// Connects a node to the network again.
     pub async fn reconnect_node(&self, node: &str) -> Result<(), Failure> {
-        self.run_node(&["restore", node]).await.map(drop)
+        self.run_node_command(&["restore", node]).await.map(drop)
     }
 
     /// Sets the label that excludes a node from external load balancers.
@@ -95,17 +95,17 @@ impl Faults {
         self.set_label(node, EXCLUDE_LABEL, None).await
     }
 
-    /// Sets the label [`POOL_LABEL`] of a node; `None` removes it.
+    /// Sets the label [`POOL_LABEL`] of a node. `None` removes the label.
     pub async fn set_pool(&self, node: &str, pool: Option<&str>) -> Result<(), Failure> {
         self.set_label(node, POOL_LABEL, pool).await
     }
 
-    /// Sets the annotation with the addresses to publish instead of the node's own; `None` removes it.
+    /// Sets the annotation with the addresses to publish instead of the node's own. `None` removes the annotation.
     pub async fn override_addresses(&self, node: &str, addresses: Option<&str>) -> Result<(), Failure> {
         self.patch_node(node, json!({ "metadata": { "annotations": { NODE_ADDRESS: addresses } } })).await
     }
 
-    /// Sets the cluster autoscaler's taint for a node that it is about to delete.
+    /// Sets the taint that the cluster autoscaler sets before it deletes a node.
     pub async fn set_deletion_taint(&self, node: &str) -> Result<(), Failure> {
         let taints = json!([{ "key": DELETION_TAINT, "effect": "NoSchedule" }]);
         self.patch_node(node, json!({ "spec": { "taints": taints } })).await
@@ -157,13 +157,16 @@ impl Faults {
     pub async fn get_metrics(&self, pod: &Pod) -> Result<String, Failure> {
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default();
         let url = format!("http://{address}:8080/metrics");
-        self.run_node(&["exec", node_name(pod), "curl", "--silent", "--fail", "--noproxy", "*", &url]).await
+        self.run_node_command(&["exec", node_name(pod), "curl", "--silent", "--fail", "--noproxy", "*", &url])
+            .await
     }
 
     /// Kills the first container of a pod, as a crash does.
     pub async fn kill_container(&self, pod: &Pod) -> Result<(), Failure> {
         let id = running_container_id(pod)?;
-        self.run_node(&["exec", node_name(pod), "sh", "-c", KILL_CONTAINER, "kill", &id]).await.map(drop)
+        self.run_node_command(&["exec", node_name(pod), "sh", "-c", KILL_CONTAINER_SCRIPT, "kill", &id])
+            .await
+            .map(drop)
     }
 
     /// Flushes all nftables rules in a pod's network namespace, as another program could.
@@ -178,20 +181,22 @@ impl Faults {
 
     async fn exec_in_pod_network(&self, pod: &Pod, command: &[&str]) -> Result<String, Failure> {
         let id = running_container_id(pod)?;
-        let words = ["exec", node_name(pod), "sh", "-c", EXEC_IN_NETWORK, "in-network", &id];
-        self.run_node(&[&words, command].concat()).await
+        let words = ["exec", node_name(pod), "sh", "-c", EXEC_IN_NETWORK_SCRIPT, "in-network", &id];
+        self.run_node_command(&[&words, command].concat()).await
     }
 
     /// Waits until a node's kube-proxy has its rules for a TCP Service.
     ///
-    /// A connection that arrives before leaves the node untranslated. Its conntrack entry then misroutes later
-    /// connections from the same source port, which a test with thousands of connections would reuse.
+    /// A connection that arrives earlier leaves the node without translation. Its conntrack entry also misroutes later
+    /// connections from the same source port. Tests with thousands of connections reuse source ports.
     pub async fn wait_kube_proxy_synced(&self, node: &str, service: &Service) -> Result<(), Failure> {
         let spec = service.spec.clone().unwrap_or_default();
         let ip = spec.cluster_ip.unwrap_or_default();
         let port = spec.ports.iter().flatten().next().map_or(0, |port| port.port).to_string();
         eventually("the Service's ClusterIP answers on the node", async || {
-            self.run_node(&["exec", node, &self.echo, "client", "tcp", &ip, &port]).await.map(drop)
+            self.run_node_command(&["exec", node, &self.echo_path, "client", "tcp", &ip, &port])
+                .await
+                .map(drop)
         })
         .await
     }
@@ -199,15 +204,16 @@ impl Faults {
     /// Sends one UDP datagram from each source port of a node.
     pub async fn flood_udp_from(&self, node: &str, server: SocketAddr) -> Result<(), Failure> {
         let (ip, port) = (server.ip().to_string(), server.port().to_string());
-        self.run_node(&["exec", node, &self.echo, "flood", &ip, &port]).await.map(drop)
+        self.run_node_command(&["exec", node, &self.echo_path, "flood", &ip, &port]).await.map(drop)
     }
 
     /// Returns /proc/PID/status of the process with this name on the pod's node.
     pub async fn get_process_status(&self, pod: &Pod, program: &str) -> Result<String, Failure> {
-        self.run_node(&["exec", node_name(pod), "sh", "-c", PROCESS_STATUS, "status", program]).await
+        self.run_node_command(&["exec", node_name(pod), "sh", "-c", PROCESS_STATUS_SCRIPT, "status", program])
+            .await
     }
 
-    /// Kills a process of the operator, and deletes its pod, so that the Deployment replaces it without a back-off.
+    /// Kills the process in an operator's pod, and deletes the pod, so that a new pod starts without a back-off.
     pub async fn crash_operator(&self, pod: &str) -> Result<(), Failure> {
         self.kill_container(&self.operator.get_pod(pod).await?).await?;
         self.operator.delete_pod(pod).await
@@ -219,7 +225,7 @@ impl Faults {
         self.unthrottle_operator().await?;
         if self.config_maps.get_opt(KUBE_PROXY_CONFIG.1).await?.is_some() {
             delete_if_exists(&self.config_maps, KUBE_PROXY_CONFIG.1, &DeleteParams::default()).await?;
-            // The operator reads it at its start only.
+            // The operator reads this `ConfigMap` only when it starts.
             self.operator.restart().await?;
         }
         for node in self.nodes.list(&ListParams::default()).await? {
@@ -261,12 +267,12 @@ impl Faults {
         Ok(())
     }
 
-    async fn run_node(&self, args: &[&str]) -> Result<String, Failure> {
+    async fn run_node_command(&self, args: &[&str]) -> Result<String, Failure> {
         self.run_cluster_command("node", args).await
     }
 
     async fn run_cluster_command(&self, command: &str, args: &[&str]) -> Result<String, Failure> {
-        let program = self.commands.join(command).to_string_lossy().into_owned();
+        let program = self.commands_directory.join(command).to_string_lossy().into_owned();
         let args = args.iter().map(|&arg| arg.to_owned());
         command::run([program].into_iter().chain(args).collect()).await
     }

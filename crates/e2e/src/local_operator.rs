@@ -7,7 +7,7 @@ use crate::environment;
 use crate::failure::Failure;
 use crate::namespace::Namespace;
 
-/// A running operator. Dropping it kills the process.
+/// A running operator. Dropping the value kills the process.
 pub struct LocalOperator(Child);
 
 impl LocalOperator {
@@ -18,10 +18,10 @@ impl LocalOperator {
         let mut command = Command::new(&program);
         command.arg("--kubeconfig").arg(&environment.kubeconfig).arg("--context").arg(&environment.context);
         command.env("WATCH_NAMESPACE", watched.name()).envs(variables.iter().copied());
-        // A free port, because another process of this machine may use the default port.
+        // The operator chooses a free port, because another process of this machine may use the default port.
         command.env("HTTP_ADDRESS", "127.0.0.1:0").env_remove("KUBECONFIG");
-        let spawned = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let mut child = spawned.map_err(|error| Failure::File(program, error))?;
+        let spawn_result = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = spawn_result.map_err(|error| Failure::File(program, error))?;
         if let Some(log) = child.stderr.take() {
             // A thread of the test prints the log, so that Rust shows it only if the test fails.
             std::thread::spawn(move || {

@@ -68,7 +68,7 @@ impl Namespace {
         self.run.cluster.client.clone()
     }
 
-    /// Creates another namespace for the same test. Its name is this one's with a suffix.
+    /// Creates another namespace for the same test. Its name is this namespace's name with a suffix.
     pub async fn create_another(&self, suffix: &str) -> Result<Self, Failure> {
         self.run.create_namespace(format!("{}-{suffix}", self.name)).await
     }
@@ -84,20 +84,20 @@ impl Namespace {
         Ok(self.services().patch(service.name(), &params, &Patch::Apply(service.build())).await?)
     }
 
-    /// Creates a Service that is younger than `older`. Creation times have whole seconds, and the UID orders Services
-    /// of the same second, so the creation repeats until the seconds differ.
+    /// Creates a Service that is younger than `older`. Creation times are whole seconds. The UID orders Services of the
+    /// same second, so this function repeats the creation until the seconds differ.
     pub async fn apply_younger(
         &self,
         older: &ServiceBuilder,
         younger: &ServiceBuilder,
     ) -> Result<(), Failure> {
-        let older_created = self.get_service(older).await?.metadata.creation_timestamp;
+        let older_created_at = self.get_service(older).await?.metadata.creation_timestamp;
         eventually("the creation times of the two Services differ", async || {
-            if self.apply(younger).await?.metadata.creation_timestamp != older_created {
+            if self.apply(younger).await?.metadata.creation_timestamp != older_created_at {
                 return Ok(());
             }
             self.delete_service(younger).await?;
-            Err(Failure::Unexpected(format!("both were created at {older_created:?}")))
+            Err(Failure::Unexpected(format!("both Services were created at {older_created_at:?}")))
         })
         .await
     }

@@ -95,7 +95,7 @@ impl Operator {
             .await
     }
 
-    /// Does the same as [`Self::wait_leader_other_than`], with a deadline. Returns the time that it took.
+    /// Does the same as [`Self::wait_leader_other_than`], with a deadline. Returns the time until the takeover.
     pub async fn wait_takeover(&self, previous: &str, deadline: Duration) -> Result<Duration, Failure> {
         let started = Instant::now();
         eventually_within(deadline, "another pod of the operator is the leader", async || {

@@ -1,4 +1,4 @@
-//! Polls a check until it holds, or for as long as it must hold. Does no I/O except what the check does.
+//! Polls a check until it succeeds, or checks for some time that it succeeds. Does no I/O itself.
 
 use std::time::Duration;
 
@@ -36,14 +36,14 @@ pub async fn eventually_within<T>(
     };
     let started = Instant::now();
     let result = timeout(deadline, polling).await;
-    // Rust prints the output of a failed test: it shows which steps passed, and how long each took.
+    // Rust prints this output if the test fails. The output shows which steps passed, and how long each step took.
     if started.elapsed() > INTERVAL {
         eprintln!("{:5.1} s until {expected}", started.elapsed().as_secs_f32());
     }
     result.map_err(|_| Failure::TimedOut(expected.to_owned(), deadline, Box::new(last)))
 }
 
-/// Polls `check` for the whole `duration`. Returns an error when it fails once.
+/// Polls `check` for the whole `duration`. Returns an error if the check fails once.
 pub async fn consistently(
     duration: Duration,
     expected: &str,
@@ -52,7 +52,7 @@ pub async fn consistently(
     let end = Instant::now() + duration;
     while Instant::now() < end {
         check().await.map_err(|failure| {
-            Failure::Unexpected(format!("expected for {duration:?} that {expected}; {failure}"))
+            Failure::Unexpected(format!("expected during {duration:?}: {expected}; result: {failure}"))
         })?;
         sleep(INTERVAL).await;
     }

@@ -1,4 +1,4 @@
-//! Allocates port numbers for Services, each of them once. Does I/O.
+//! Allocates port numbers for Services. Each number is allocated only once. Does I/O.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -10,27 +10,27 @@ use kube::{Api, Client};
 
 use crate::failure::Failure;
 
-/// Below the nodePort range and the source ports of outgoing connections, above the ports of common daemons.
-const RANGE: RangeInclusive<u16> = 20_000..=29_999;
+/// The allocated ports: above the ports of common daemons, below the nodePort range and outgoing source ports.
+const PORT_RANGE: RangeInclusive<u16> = 20_000..=29_999;
 
-static ALLOCATED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+static ALLOCATED_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// Returns `N` ports that are no pod's hostPort, no Service's port, and not allocated to another test.
+/// Returns `N` ports. No pod has them as hostPort, no Service has them as port, and no other test uses them.
 pub(crate) async fn allocate<const N: usize>(client: &Client) -> Result<[u16; N], Failure> {
-    let used = list_used(client).await?;
-    let mut allocated = ALLOCATED.lock().unwrap_or_else(PoisonError::into_inner);
+    let used = list_used_ports(client).await?;
+    let mut allocated = ALLOCATED_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     // Test processes that run at the same time start at different ports.
     let start = usize::try_from(std::process::id() % 97).unwrap_or(0) * 100;
-    let from_start = RANGE.skip(start).chain(RANGE.take(start));
-    let free = from_start.filter(|port| !used.contains(port) && !allocated.contains(port));
+    let ports_from_start = PORT_RANGE.skip(start).chain(PORT_RANGE.take(start));
+    let free = ports_from_start.filter(|port| !used.contains(port) && !allocated.contains(port));
     let ports: Vec<u16> = free.take(N).collect();
     allocated.extend(&ports);
     ports.try_into().map_err(|ports: Vec<u16>| {
-        Failure::Unexpected(format!("only {} ports are free in {RANGE:?}, expected {N}", ports.len()))
+        Failure::Unexpected(format!("only {} ports are free in {PORT_RANGE:?}, expected {N}", ports.len()))
     })
 }
 
-async fn list_used(client: &Client) -> Result<BTreeSet<u16>, Failure> {
+async fn list_used_ports(client: &Client) -> Result<BTreeSet<u16>, Failure> {
     let pods = Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?;
     let services = Api::<Service>::all(client.clone()).list(&ListParams::default()).await?;
     let containers = pods.items.iter().flat_map(|pod| pod.spec.iter().flat_map(|spec| &spec.containers));

@@ -18,7 +18,7 @@ use crate::polling::eventually;
 use crate::service::{ServiceBuilder, service};
 
 impl Namespace {
-    /// Returns the DaemonSet of a Service; an error unless there is exactly one.
+    /// Returns the DaemonSet of a Service. The Service must have exactly one DaemonSet.
     pub async fn get_daemonset(&self, service: &ServiceBuilder) -> Result<DaemonSet, Failure> {
         let mut daemonsets = self.list_daemonsets(service).await?;
         ensure_eq(&format!("number of DaemonSets of {}", service.name()), &daemonsets.len(), &1)?;
@@ -27,12 +27,12 @@ impl Namespace {
 
     /// Returns each `DaemonSet` of a Service in all namespaces.
     pub async fn list_daemonsets(&self, service: &ServiceBuilder) -> Result<Vec<DaemonSet>, Failure> {
-        Ok(Api::all(self.client()).list(&self.proxies_of(service)).await?.items)
+        Ok(Api::all(self.client()).list(&self.select_proxies(service)).await?.items)
     }
 
     /// Returns each `DaemonSet` of all Services of this namespace.
     pub async fn list_all_daemonsets(&self) -> Result<Vec<DaemonSet>, Failure> {
-        Ok(Api::all(self.client()).list(&self.all_proxies()).await?.items)
+        Ok(Api::all(self.client()).list(&self.select_all_proxies()).await?.items)
     }
 
     /// Creates a DaemonSet that the operator does not manage, in the operator's namespace.
@@ -51,19 +51,21 @@ impl Namespace {
         };
         api.delete(&daemonset.name_any(), &params).await?;
         eventually("the DaemonSet is gone", async || {
-            ensure(api.get_opt(&daemonset.name_any()).await?.is_none(), || "it still exists".to_owned())
+            ensure(api.get_opt(&daemonset.name_any()).await?.is_none(), || {
+                "the DaemonSet still exists".to_owned()
+            })
         })
         .await
     }
 
     /// Returns the Deployments of a Service in all namespaces.
     pub async fn list_deployments(&self, service: &ServiceBuilder) -> Result<Vec<Deployment>, Failure> {
-        Ok(Api::all(self.client()).list(&self.proxies_of(service)).await?.items)
+        Ok(Api::all(self.client()).list(&self.select_proxies(service)).await?.items)
     }
 
     /// Returns the proxy pods of a Service in all namespaces.
     pub async fn list_proxy_pods(&self, service: &ServiceBuilder) -> Result<Vec<Pod>, Failure> {
-        Ok(Api::all(self.client()).list(&self.proxies_of(service)).await?.items)
+        Ok(Api::all(self.client()).list(&self.select_proxies(service)).await?.items)
     }
 
     /// Returns the addresses of a Service's proxy pods, keyed by the name of their node.
@@ -114,7 +116,7 @@ impl Namespace {
     /// Deletes all proxy pods of a Service at the same time.
     pub async fn delete_proxy_pods(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         let pods = Api::<Pod>::namespaced(self.client(), OPERATOR_NAMESPACE);
-        pods.delete_collection(&DeleteParams::default(), &self.proxies_of(service)).await?;
+        pods.delete_collection(&DeleteParams::default(), &self.select_proxies(service)).await?;
         Ok(())
     }
 
@@ -141,23 +143,23 @@ impl Namespace {
     /// Waits until the operator has processed all earlier changes: creates a Service, and waits for its DaemonSet.
     pub async fn wait_operator_synced(&self) -> Result<(), Failure> {
         let [port] = self.allocate_ports().await?;
-        let marker = service(&format!("marker-{port}")).tcp(port);
-        self.apply(&marker).await?;
-        eventually("the operator has created the marker's DaemonSet", async || {
-            self.get_daemonset(&marker).await
+        let marker_service = service(&format!("marker-{port}")).tcp(port);
+        self.apply(&marker_service).await?;
+        eventually("the operator has created the DaemonSet of the marker Service", async || {
+            self.get_daemonset(&marker_service).await
         })
         .await?;
-        self.delete_service(&marker).await
+        self.delete_service(&marker_service).await
     }
 
-    fn proxies_of(&self, service: &ServiceBuilder) -> ListParams {
+    fn select_proxies(&self, service: &ServiceBuilder) -> ListParams {
         let labels = labels::proxy_labels(self.name(), service.name());
         let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         ListParams::default().labels(&labels.join(","))
     }
 
-    /// Selects the workloads and pods of all Services of this namespace.
-    pub(crate) fn all_proxies(&self) -> ListParams {
+    /// Returns list parameters that select the workloads and pods of all Services of this namespace.
+    pub(crate) fn select_all_proxies(&self) -> ListParams {
         ListParams::default().labels(&format!("{}={}", labels::SERVICE_NAMESPACE, self.name()))
     }
 }

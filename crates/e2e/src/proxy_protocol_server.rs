@@ -18,7 +18,7 @@ use crate::namespace::Namespace;
 const NAME: &str = "server";
 const IMAGE: &str = concat!("ghcr.io/akrobateo/servers:", env!("CARGO_PKG_VERSION"));
 const CONFIG_DIRECTORY: &str = "/etc/config";
-/// The port of the readiness probe; it expects no PROXY header.
+/// The port of the readiness probe. The server expects no PROXY header on this port.
 const PROBE_PORT: u16 = 8088;
 
 /// A server that returns and logs the client address of the PROXY header.
@@ -85,14 +85,14 @@ impl Namespace {
         Ok(self.pods().logs(NAME, &LogParams::default()).await?)
     }
 
-    /// Sends an HTTP request from outside the cluster. Returns the client address that the server returned, and the
-    /// real one.
+    /// Sends an HTTP request from outside the cluster. Returns the client address in the server's response, and
+    /// the client's real address.
     pub async fn request_client_address(&self, address: SocketAddr) -> Result<(IpAddr, IpAddr), Failure> {
-        let curl =
+        let curl_words =
             ["curl", "--silent", "--fail", "--noproxy", "*", "--max-time", "3", "--globoff", "--write-out"];
         let args = ["\nlocal=%{local_ip}\n".to_owned(), format!("http://{address}/")];
         let client = self.cluster().environment.client.iter().cloned();
-        let words = client.chain(curl.map(str::to_owned)).chain(args);
+        let words = client.chain(curl_words.map(str::to_owned)).chain(args);
         let response = command::run(words.collect()).await?;
         let parse_line = |prefix: &str| {
             let address = response.lines().find_map(|line| line.strip_prefix(prefix)?.parse().ok());

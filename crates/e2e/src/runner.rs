@@ -31,7 +31,7 @@ pub async fn test(body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>) -> 
     run(Cluster::connect().await?, TIME_LIMIT, body, async || Ok(())).await
 }
 
-/// Runs a [`test`] with a ready backend and an exposed Service, which `build` makes from a free port.
+/// Runs a [`test`] with a ready backend and an exposed Service. `build` returns the Service for a free port.
 pub async fn exposed_service_test(
     build: impl FnOnce(u16) -> ServiceBuilder,
     body: impl AsyncFnOnce(&Namespace, ServiceBuilder) -> Result<(), Failure>,
@@ -46,8 +46,8 @@ pub async fn exposed_service_test(
     .await
 }
 
-/// Runs a test that injects faults. No other fault test of the same process runs meanwhile, and afterwards the cluster
-/// is restored.
+/// Runs a test that injects faults. No other fault test of the same process runs at the same time. The cluster is
+/// restored afterwards.
 pub async fn fault_test(
     body: impl AsyncFnOnce(&Namespace, &Faults) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -59,8 +59,8 @@ pub async fn fault_test_within(
     time_limit: Duration,
     body: impl AsyncFnOnce(&Namespace, &Faults) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-    let _guard = ONE_AT_A_TIME.lock().await;
+    static FAULT_TEST_LOCK: Mutex<()> = Mutex::const_new(());
+    let _guard = FAULT_TEST_LOCK.lock().await;
     let cluster = Cluster::connect().await?;
     let faults = Faults::new(&cluster)?;
     faults.restore_all().await?;
@@ -91,24 +91,24 @@ async fn run(
             diagnostics::print(&run.cluster.client, &namespace).await;
         }
     }
-    // Both also run after a failed test. The first failure is returned.
-    let restored = restore().await;
-    let cleaned_up = clean_up(&run, failed).await;
+    // A failed test also restores the cluster and cleans up. The function returns the first failure.
+    let restore_result = restore().await;
+    let clean_up_result = clean_up(&run, failed).await;
     match result {
         Err(panic) => resume_unwind(panic),
         Ok(Err(_)) => Err(Failure::Unexpected(format!("the test did not end within {time_limit:?}"))),
-        Ok(Ok(result)) => result.and(restored).and(cleaned_up),
+        Ok(Ok(result)) => result.and(restore_result).and(clean_up_result),
     }
 }
 
-/// Deletes the test's namespaces, and waits until their proxies are gone. The Services go first, because deleting a
-/// namespace takes about 10 s.
+/// Deletes the test's namespaces, and waits until their proxies are gone. Deletes the Services first, because
+/// the deletion of a namespace takes about 10 s.
 async fn clean_up(run: &Arc<TestRun>, failed: bool) -> Result<(), Failure> {
     let namespaces = Api::<KubeNamespace>::all(run.cluster.client.clone());
     for name in run.namespaces() {
         let services: Api<Service> = Api::namespaced(run.cluster.client.clone(), &name);
         services.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
-        // A test may have deleted a namespace itself.
+        // The namespace may not exist, because some tests delete a namespace themselves.
         delete_if_exists(&namespaces, &name, &DeleteParams::default()).await?;
     }
     if failed {
@@ -118,8 +118,9 @@ async fn clean_up(run: &Arc<TestRun>, failed: bool) -> Result<(), Failure> {
     let proxies = ListParams::default().labels(&format!("{} in ({names})", labels::SERVICE_NAMESPACE));
     let daemonsets = Api::<DaemonSet>::all(run.cluster.client.clone());
     eventually("the DaemonSets of the deleted Services are gone", async || {
-        let left: Vec<_> = daemonsets.list(&proxies).await?.iter().map(ResourceExt::name_any).collect();
-        ensure_eq("DaemonSets", &left, &vec![])
+        let remaining_daemonsets: Vec<_> =
+            daemonsets.list(&proxies).await?.iter().map(ResourceExt::name_any).collect();
+        ensure_eq("DaemonSets", &remaining_daemonsets, &vec![])
     })
     .await
 }

@@ -37,8 +37,8 @@ impl PortMapping {
     }
 }
 
-/// Returns a Service of type LoadBalancer that selects the test's backend. It has no ports, and the cluster's first
-/// address family.
+/// Returns a Service of type LoadBalancer that selects the test's backend. The Service has no ports, and the cluster's
+/// first address family.
 #[must_use]
 pub fn service(name: &str) -> ServiceBuilder {
     ServiceBuilder {
@@ -68,7 +68,7 @@ impl ServiceBuilder {
         self.port(Protocol::Udp, port, backend::PORT)
     }
 
-    /// Adds a port whose target is the backend's port `target`. Replaces an existing port of the same number.
+    /// Adds a port whose target is the backend's port `target`. Replaces an existing port with the same number.
     #[must_use]
     pub fn port(mut self, protocol: Protocol, port: u16, target: u16) -> Self {
         self = self.without_port(protocol, port);

@@ -18,10 +18,10 @@ use crate::namespace::Namespace;
 use crate::pods::is_ready;
 use crate::polling::eventually;
 
-/// The time without a change after which the cluster counts as quiescent.
-const QUIESCENT_AFTER: Duration = Duration::from_secs(5);
+/// The state of the cluster counts as stable if nothing has changed for this time.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// The status and the workloads of each Service, keyed by the Service's name; without timestamps.
+/// The status and the workloads of each Service, keyed by the Service's name, without timestamps.
 pub type Snapshot = BTreeMap<String, Value>;
 
 /// Returns the differences between two snapshots, each with its path and both values.
@@ -30,8 +30,8 @@ pub fn differences(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     let mut differences = Vec::new();
     let services: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     for service in services {
-        let value_in = |snapshot: &Snapshot| snapshot.get(service).cloned().unwrap_or_default();
-        compare(service, &value_in(before), &value_in(after), &mut differences);
+        let service_value = |snapshot: &Snapshot| snapshot.get(service).cloned().unwrap_or_default();
+        compare(service, &service_value(before), &service_value(after), &mut differences);
     }
     differences
 }
@@ -49,14 +49,14 @@ fn compare(path: &str, before: &Value, after: &Value, differences: &mut Vec<Stri
 }
 
 impl Namespace {
-    /// Waits until nothing has changed for a while, and returns a snapshot of that state.
-    pub async fn wait_quiescent(&self) -> Result<Snapshot, Failure> {
+    /// Waits until nothing has changed for some time, and returns a snapshot of the stable state.
+    pub async fn wait_stable(&self) -> Result<Snapshot, Failure> {
         let mut last: Option<(Snapshot, Instant)> = None;
         eventually("nothing changes any more", async || {
             let current = self.take_snapshot().await.inspect_err(|_| last = None)?;
             let unchanged_since =
                 last.as_ref().filter(|(snapshot, _)| *snapshot == current).map(|(_, since)| *since);
-            if unchanged_since.is_some_and(|since| since.elapsed() > QUIESCENT_AFTER) {
+            if unchanged_since.is_some_and(|since| since.elapsed() > STABLE_AFTER) {
                 return Ok(current);
             }
             let since = unchanged_since.unwrap_or_else(Instant::now);
@@ -68,7 +68,7 @@ impl Namespace {
 
     /// Takes a snapshot. Returns an error while a rollout is in progress.
     async fn take_snapshot(&self) -> Result<Snapshot, Failure> {
-        let pods = Api::<Pod>::all(self.client()).list(&self.all_proxies()).await?;
+        let pods = Api::<Pod>::all(self.client()).list(&self.select_all_proxies()).await?;
         let unready: Vec<_> = pods.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
         ensure(unready.is_empty(), || format!("these pods are not ready: {unready:?}"))?;
         let mut snapshot = Snapshot::new();
@@ -81,11 +81,11 @@ impl Namespace {
             })?;
             snapshot.insert(service.name_any(), status_value(&service));
         }
-        for daemonset in Api::<DaemonSet>::all(self.client()).list(&self.all_proxies()).await? {
+        for daemonset in Api::<DaemonSet>::all(self.client()).list(&self.select_all_proxies()).await? {
             let observed = daemonset.status.as_ref().and_then(|status| status.observed_generation);
             insert_workload(&mut snapshot, "DaemonSet", &daemonset, &daemonset.spec, observed)?;
         }
-        for deployment in Api::<Deployment>::all(self.client()).list(&self.all_proxies()).await? {
+        for deployment in Api::<Deployment>::all(self.client()).list(&self.select_all_proxies()).await? {
             let observed = deployment.status.as_ref().and_then(|status| status.observed_generation);
             insert_workload(&mut snapshot, "Deployment", &deployment, &deployment.spec, observed)?;
         }
@@ -94,16 +94,16 @@ impl Namespace {
 
     /// Deletes all workloads of this namespace's Services, and clears the Services' statuses.
     pub async fn reset_operator_state(&self) -> Result<(), Failure> {
-        let background = DeleteParams::background();
-        for daemonset in Api::<DaemonSet>::all(self.client()).list(&self.all_proxies()).await? {
+        let delete_params = DeleteParams::background();
+        for daemonset in Api::<DaemonSet>::all(self.client()).list(&self.select_all_proxies()).await? {
             let api: Api<DaemonSet> =
                 Api::namespaced(self.client(), &daemonset.namespace().unwrap_or_default());
-            api.delete(&daemonset.name_any(), &background).await?;
+            api.delete(&daemonset.name_any(), &delete_params).await?;
         }
-        for deployment in Api::<Deployment>::all(self.client()).list(&self.all_proxies()).await? {
+        for deployment in Api::<Deployment>::all(self.client()).list(&self.select_all_proxies()).await? {
             let api: Api<Deployment> =
                 Api::namespaced(self.client(), &deployment.namespace().unwrap_or_default());
-            api.delete(&deployment.name_any(), &background).await?;
+            api.delete(&deployment.name_any(), &delete_params).await?;
         }
         let services: Api<Service> = Api::namespaced(self.client(), self.name());
         let empty_status = json!({ "status": { "loadBalancer": { "ingress": null }, "conditions": null } });

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use akrobateo_core::Protocol;
 
-/// A port of an address.
+/// The protocol, address and port that a request goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Target {
     /// The protocol; TCP or UDP.

@@ -16,9 +16,9 @@ use crate::operator::OPERATOR_ACCOUNT;
 use crate::polling::eventually;
 
 const NAME: &str = "e2e-throttle";
-/// The API groups that the operator uses, without that of its Lease: without its Lease it would stop its requests.
-const GROUPS: [&str; 4] = ["", "apps", "discovery.k8s.io", "events.k8s.io"];
-/// The precedence after that of the exempt schemas (1 and 2) and before all other predefined ones.
+/// The API groups that are throttled. The group of the Lease is missing, because without its Lease the operator stops.
+const API_GROUPS: [&str; 4] = ["", "apps", "discovery.k8s.io", "events.k8s.io"];
+/// The precedence of the `FlowSchema`: after the exempt schemas (1 and 2), before all other predefined schemas.
 const PRECEDENCE: u8 = 3;
 
 /// The objects that configure the throttling.
@@ -32,7 +32,7 @@ impl Throttle {
         Self { schemas: Api::all(client.clone()), levels: Api::all(client.clone()) }
     }
 
-    /// Allows the operator one seat, without borrowing and without a queue, and waits until this is in force.
+    /// Allows the operator one seat, without borrowing and without a queue, and waits until the limit is active.
     pub(crate) async fn enable(&self) -> Result<(), Failure> {
         let limits = json!({
             "nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0,
@@ -44,19 +44,20 @@ impl Throttle {
         let rules = json!([{
             "subjects": [{ "kind": "ServiceAccount", "serviceAccount": { "namespace": namespace, "name": name } }],
             "resourceRules": [{
-                "verbs": ["*"], "apiGroups": GROUPS, "resources": ["*"], "namespaces": ["*"], "clusterScope": true,
+                "verbs": ["*"], "apiGroups": API_GROUPS, "resources": ["*"], "namespaces": ["*"], "clusterScope": true,
             }],
         }]);
-        let level = json!({ "name": NAME });
-        let spec =
-            json!({ "matchingPrecedence": PRECEDENCE, "priorityLevelConfiguration": level, "rules": rules });
+        let priority_level = json!({ "name": NAME });
+        let spec = json!({
+            "matchingPrecedence": PRECEDENCE, "priorityLevelConfiguration": priority_level, "rules": rules,
+        });
         create(&self.schemas, spec).await?;
         eventually("the API server uses the FlowSchema", async || {
             let status = self.schemas.get(NAME).await?.status.unwrap_or_default();
             let conditions: Vec<_> = status.conditions.into_iter().flatten().collect();
             // The condition Dangling is False when the priority level exists.
             let is_active = conditions.iter().any(|condition| condition.status.as_deref() == Some("False"));
-            ensure(is_active, || format!("its conditions are {conditions:?}"))
+            ensure(is_active, || format!("the conditions of the FlowSchema are {conditions:?}"))
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! The operator's roles grant exactly the permissions that it uses. Runs after all other tests, which use them.
+//! The operator's roles grant exactly the permissions that it uses. Other tests must first use the permissions.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ fn needed_permissions(request: &audit::Request) -> Vec<Permission> {
         verb: verb.to_owned(),
     };
     // Server-side apply of a new object is authorized as a patch first, and then as a create.
-    let is_create = request.verb == "patch" && request.code == 201;
+    let is_create = request.verb == "patch" && request.status_code == 201;
     [with_verb(&request.verb)].into_iter().chain(is_create.then(|| with_verb("create"))).collect()
 }
 
@@ -27,17 +27,17 @@ async fn operator_uses_each_of_its_permissions_and_needs_no_other() -> Result<()
             let requests = audit::requests()?.into_iter();
             Ok::<_, Failure>(requests.filter(|request| request.received_at >= permissions.last_changed))
         };
-        // The audit log has a watch when the watch ends.
+        // The restart ends all watches. The audit log contains a watch only after the end of the watch.
         faults.operator.restart().await?;
         eventually("the operator has used every permission", async || {
             let allowed = recent_requests()?.filter(|request| request.allowed);
             let used: BTreeSet<_> = allowed.flat_map(|request| needed_permissions(&request)).collect();
-            let unused: Vec<_> = permissions.granted.difference(&used).collect();
-            ensure_eq("unused permissions", &unused, &vec![])
+            let unused_permissions: Vec<_> = permissions.granted.difference(&used).collect();
+            ensure_eq("unused permissions", &unused_permissions, &vec![])
         })
         .await?;
-        let denied: Vec<_> = recent_requests()?.filter(|request| request.forbidden).collect();
-        ensure(denied.is_empty(), || format!("RBAC denied these requests: {denied:?}"))
+        let denied_requests: Vec<_> = recent_requests()?.filter(|request| request.forbidden).collect();
+        ensure(denied_requests.is_empty(), || format!("RBAC denied these requests: {denied_requests:?}"))
     })
     .await
 }

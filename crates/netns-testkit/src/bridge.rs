@@ -1,4 +1,4 @@
-//! An Ethernet bridge that several namespaces share, in a namespace of its own. Does I/O.
+//! An Ethernet bridge that several namespaces share, in its own namespace. Does I/O.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,14 +14,14 @@ pub struct Bridge {
 
 impl Bridge {
     /// Creates a bridge without ports.
-    #[expect(clippy::new_without_default, reason = "it creates a kernel object")]
+    #[expect(clippy::new_without_default, reason = "the constructor creates a kernel object")]
     pub fn new() -> Self {
         let namespace = Namespace::new();
         namespace.ip("link add bridge type bridge\nlink set bridge up");
         Self { namespace, ports: AtomicU32::new(0) }
     }
 
-    /// Creates `interface` and connects it with a new port of the bridge.
+    /// Creates `interface`, and connects this interface with a new port of the bridge.
     pub fn attach(&self, interface: &Interface<'_>) {
         let port = format!("port{}", self.ports.fetch_add(1, Ordering::Relaxed));
         connect(&Interface { namespace: &self.namespace, name: &port, addresses: &[] }, interface);

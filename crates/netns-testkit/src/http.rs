@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::tcp::connect;
 
-/// Sends an HTTP GET request and returns the whole response with its header; `None` if there is no response.
+/// Sends an HTTP GET request and returns the whole response with its header, or `None` if there is no response.
 pub fn get(server: impl ToSocketAddrs, path: &str, timeout: Duration) -> Option<String> {
     get_from(None, server, path, timeout)
 }
@@ -26,7 +26,7 @@ pub fn get_from(
     Some(response)
 }
 
-/// Sends an HTTP GET request and returns the status code; `None` if there is no response.
+/// Sends an HTTP GET request and returns the status code, or `None` if there is no response.
 pub fn status(server: impl ToSocketAddrs, path: &str, timeout: Duration) -> Option<u16> {
     get(server, path, timeout)?.split(' ').nth(1)?.parse().ok()
 }

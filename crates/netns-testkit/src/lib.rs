@@ -1,10 +1,10 @@
 //! Private network namespaces for tests and benchmarks. Does I/O.
 //!
 //! A test calls [`isolated`], creates a [`Namespace`] for each node, pod and client, and connects them with
-//! [`link::connect`] or a [`Bridge`]. It needs iproute2, nftables and util-linux, and root or user namespaces.
+//! [`link::connect`] or a [`Bridge`]. Tests need iproute2, nftables and util-linux, and root or user namespaces.
 //!
-//! Nothing has to be cleaned up. A network namespace ends with its last descriptor and process. The isolated process
-//! is the first one of its process namespace, so every program that it started ends with it, even if it is killed.
+//! Tests need no cleanup. The kernel deletes a network namespace after its last descriptor and process. The isolated
+//! process is the first process of its process namespace. When it exits, the kernel kills all programs that it started.
 //!
 //! Functions panic if the network cannot be set up, and print the failed command with its output. A test or a
 //! benchmark cannot continue without its network.

@@ -11,7 +11,7 @@ pub struct Interface<'a> {
     pub namespace: &'a Namespace,
     /// The interface's name in that namespace.
     pub name: &'a str,
-    /// The interface's addresses; [`Namespace::add_addresses`] has their prefix lengths.
+    /// The interface's addresses; [`Namespace::add_addresses`] documents the prefix lengths.
     pub addresses: &'a [IpAddr],
 }
 

@@ -8,21 +8,21 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-/// The directories of Debian's programs. The PATH of an ordinary user lacks the sbin directories.
+/// The directories in which Debian installs programs. The PATH of an ordinary user lacks the sbin directories.
 const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A network namespace. It ends with the last process, thread or descriptor that refers to it.
+/// A network namespace. The kernel deletes it after the last process, thread or descriptor that refers to it.
 #[derive(Debug)]
 pub struct Namespace(File);
 
 impl Namespace {
     /// Creates a network namespace and sets its loopback interface up.
-    #[expect(clippy::new_without_default, reason = "it creates a kernel object")]
+    #[expect(clippy::new_without_default, reason = "the constructor creates a kernel object")]
     pub fn new() -> Self {
-        let namespace = on_new_thread(|| {
-            #[expect(deprecated, reason = "unsound only with UnshareFlags::FILES")]
-            let unshared = rustix::thread::unshare(UnshareFlags::NEWNET);
-            unshared
+        let namespace = run_on_new_thread(|| {
+            #[expect(deprecated, reason = "the function is unsound only with UnshareFlags::FILES")]
+            let unshare_result = rustix::thread::unshare(UnshareFlags::NEWNET);
+            unshare_result
                 .unwrap_or_else(|error| panic!("cannot create a network namespace: {error}: run as root"));
             Self(File::open("/proc/thread-self/ns/net").unwrap())
         });
@@ -30,9 +30,9 @@ impl Namespace {
         namespace
     }
 
-    /// Runs `code` in this namespace, on a thread of its own.
+    /// Runs `code` in this namespace, on a new thread.
     pub fn run<T: Send>(&self, code: impl FnOnce() -> T + Send) -> T {
-        on_new_thread(|| {
+        run_on_new_thread(|| {
             self.enter();
             code()
         })
@@ -45,27 +45,27 @@ impl Namespace {
 
     /// Runs several commands of ip(8), one per line.
     pub fn ip(&self, commands: &str) {
-        self.succeed(Command::new("ip").args(["-batch", "-"]), commands);
+        self.run_program(Command::new("ip").args(["-batch", "-"]), commands);
     }
 
-    /// Runs one command of nft(8), whose words are separated by single spaces, and returns its output.
+    /// Runs one command of nft(8), and returns its output. Single spaces separate the words of `command`.
     pub fn nft(&self, command: &str) -> String {
-        self.succeed(Command::new("nft").args(command.split(' ')), "")
+        self.run_program(Command::new("nft").args(command.split(' ')), "")
     }
 
-    /// Runs one command of nft(8), as [`Self::nft`] does. Returns its output, or its error messages if it fails.
+    /// Does the same as [`Self::nft`], but returns the error messages if the command fails.
     pub fn try_nft(&self, command: &str) -> Result<String, String> {
         let output = self.output(Command::new("nft").args(command.split(' ')), "");
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    /// Loads a file of nft(8).
+    /// Loads rules in the file format of nft(8).
     pub fn load_nft(&self, rules: &str) {
-        self.succeed(Command::new("nft").args(["-f", "-"]), rules);
+        self.run_program(Command::new("nft").args(["-f", "-"]), rules);
     }
 
-    /// Writes `input` to a program in this namespace and returns its output. The program must succeed.
-    pub fn succeed(&self, command: &mut Command, input: &str) -> String {
+    /// Runs a program in this namespace with this input, and returns its output. The program must succeed.
+    pub fn run_program(&self, command: &mut Command, input: &str) -> String {
         let output = self.output(command, input);
         assert!(output.status.success(), "{command:?}: {}\ninput: {input}", text(&output.stderr));
         text(&output.stdout)
@@ -84,7 +84,7 @@ impl Namespace {
 
     /// Adds addresses to an interface. The prefix has 24 bits for IPv4, and 64 bits for IPv6.
     ///
-    /// IPv6 addresses are usable at once, without duplicate address detection.
+    /// IPv6 addresses are usable at once, because duplicate address detection is off.
     pub fn add_addresses(&self, interface: &str, addresses: &[IpAddr]) {
         let add = |address: &IpAddr| {
             let options = if address.is_ipv4() { "/24" } else { "/64 nodad" };
@@ -102,13 +102,13 @@ impl Namespace {
         self.ip(&gateways.iter().map(add).collect::<String>());
     }
 
-    /// Writes a sysctl of this namespace; `path` is relative to `/proc/sys/net`.
+    /// Writes a sysctl of this namespace. The parameter `path` is relative to `/proc/sys/net`.
     pub fn set_sysctl(&self, path: &str, value: &str) {
         let written = self.run(|| std::fs::write(format!("/proc/sys/net/{path}"), value));
         written.unwrap_or_else(|error| panic!("cannot write {value} to the sysctl {path}: {error}"));
     }
 
-    /// Reads a sysctl of this namespace; `path` is relative to `/proc/sys/net`.
+    /// Reads a sysctl of this namespace. The parameter `path` is relative to `/proc/sys/net`.
     pub fn read_sysctl(&self, path: &str) -> String {
         let value = self.run(|| std::fs::read_to_string(format!("/proc/sys/net/{path}")));
         value.unwrap_or_else(|error| panic!("cannot read the sysctl {path}: {error}")).trim().to_owned()
@@ -123,14 +123,14 @@ impl Namespace {
         values.split(' ').nth(column).unwrap().parse().unwrap()
     }
 
-    /// The name by which ip(8) moves an interface into this namespace.
+    /// Returns the path with which ip(8) refers to this namespace.
     pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 }
 
-/// Runs `code` on a new thread, because a thread stays in the namespace that it has entered.
-fn on_new_thread<T: Send>(code: impl FnOnce() -> T + Send) -> T {
+/// Runs `code` on a new thread, so that the calling thread stays in its own namespace.
+fn run_on_new_thread<T: Send>(code: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| match scope.spawn(code).join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
@@ -147,7 +147,7 @@ mod tests {
     use crate::isolated;
 
     #[test]
-    fn namespaces_have_sysctls_of_their_own() {
+    fn each_namespace_has_its_own_sysctls() {
         isolated(|| {
             let (first, second) = (Namespace::new(), Namespace::new());
             first.set_sysctl("ipv4/ip_forward", "1");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_have_nftables_rules_of_their_own() {
+    fn each_namespace_has_its_own_nftables_rules() {
         isolated(|| {
             let (first, second) = (Namespace::new(), Namespace::new());
             first.load_nft("table inet example {}\n");

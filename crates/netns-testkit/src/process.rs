@@ -4,29 +4,29 @@ use std::fs;
 
 use rustix::process::Pid;
 
-/// Returns the resident memory of a process in bytes (`VmRSS` of proc(5)); `None` if it has ended.
+/// Returns the resident memory of a process in bytes (`VmRSS` of proc(5)), or `None` if the process has ended.
 pub fn resident_memory(pid: Pid) -> Option<u64> {
     memory(pid, "VmRSS")
 }
 
-/// Returns the peak of a process's resident memory in bytes (`VmHWM` of proc(5)); `None` if it has ended.
+/// Returns the peak of a process's resident memory in bytes (`VmHWM` of proc(5)), or `None` after its end.
 pub fn peak_memory(pid: Pid) -> Option<u64> {
     memory(pid, "VmHWM")
 }
 
-/// Returns a process's resident memory without mapped files in bytes (`RssAnon` of proc(5)); `None` if it has ended.
+/// Returns a process's resident memory in bytes, without mapped files (`RssAnon` of proc(5)), or `None` after its end.
 pub fn anonymous_memory(pid: Pid) -> Option<u64> {
     memory(pid, "RssAnon")
 }
 
-/// Returns the number of open descriptors of a process; 0 if it has ended.
+/// Returns the number of open descriptors of a process, or 0 if the process has ended.
 pub fn open_descriptors(pid: Pid) -> usize {
     fs::read_dir(format!("/proc/{}/fd", pid.as_raw_pid())).map_or(0, Iterator::count)
 }
 
-/// Returns the number that the next descriptor of a process gets.
+/// Returns the number that the kernel would give to the next descriptor of a process.
 pub fn lowest_free_descriptor(pid: Pid) -> u64 {
-    // The links of sockets have no target, so the link itself is checked.
+    // The link of a socket points to no file, so the link itself is checked.
     let is_open =
         |number: &u64| fs::symlink_metadata(format!("/proc/{}/fd/{number}", pid.as_raw_pid())).is_ok();
     (0..=u64::MAX).find(|number| !is_open(number)).unwrap()
@@ -36,7 +36,7 @@ fn memory(pid: Pid, field: &str) -> Option<u64> {
     parse_memory(&fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?, field)
 }
 
-/// Returns a memory field of `/proc/PID/status` in bytes. Kernel threads have no such fields.
+/// Returns a memory field of `/proc/PID/status` in bytes. Kernel threads have no memory fields.
 fn parse_memory(status: &str, field: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     let kibibytes: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn own_process_has_memory_and_descriptors() {
+    fn memory_and_descriptors_of_this_process_are_read() {
         let pid = rustix::process::getpid();
         assert!(resident_memory(pid) > Some(0) && resident_memory(pid) <= peak_memory(pid));
         assert!(open_descriptors(pid) >= 3);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The deadline of [`eventually`]; longer than any step of a test takes on a busy machine.
+/// The deadline of [`eventually`]. It is longer than any step of a test on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 

@@ -1,19 +1,19 @@
-//! Finds the references that are part of a circle. Pure.
+//! Finds the references that are part of an import circle. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// One use of a name of another file.
+/// A path in the source code of one file that refers to another file.
 pub(crate) struct Reference {
     pub(crate) from: PathBuf,
     pub(crate) line: usize,
-    /// The path as the source code has it, for example `super::spec::Error`.
+    /// The path as written in the source code, for example `super::spec::Error`.
     pub(crate) path: String,
     pub(crate) to: PathBuf,
 }
 
-/// Returns a line for each reference that is part of a circle; nothing if imports run one way.
-pub(crate) fn describe(references: &[Reference]) -> Vec<String> {
+/// Returns one line for each reference that is part of an import circle.
+pub(crate) fn describe_circles(references: &[Reference]) -> Vec<String> {
     let mut targets: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
     for reference in references {
         targets.entry(&reference.from).or_default().insert(&reference.to);

@@ -1,4 +1,4 @@
-//! Reads all source files of the workspace, prints import circles and files that are too long, and fails on either.
+//! Checks all source files of the workspace. Import circles and files that are too long are errors.
 
 mod circles;
 mod module_tree;
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
-/// The longest file that is allowed, in lines.
+/// The maximum length of a file in lines.
 const MAX_LINES: usize = 400;
 
 fn main() -> ExitCode {
-    let crates = std::env::args().nth(1).unwrap_or_else(|| "crates".to_owned());
-    match check(Path::new(&crates)) {
+    let crates_directory = std::env::args().nth(1).unwrap_or_else(|| "crates".to_owned());
+    match check(Path::new(&crates_directory)) {
         Ok(problems) if problems.is_empty() => ExitCode::SUCCESS,
         Ok(problems) => {
             for problem in problems {
@@ -24,17 +24,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("source-check: cannot check {crates}: {error}");
+            eprintln!("source-check: cannot check {crates_directory}: {error}");
             ExitCode::from(2)
         }
     }
 }
 
 /// Returns one line for each problem in the crates below the directory.
-fn check(crates: &Path) -> io::Result<Vec<String>> {
-    let files = rust_files(crates)?;
+fn check(crates_directory: &Path) -> io::Result<Vec<String>> {
+    let files = list_rust_files(crates_directory)?;
     if files.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "it contains no .rs file"));
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the directory contains no .rs file"));
     }
     let mut problems = Vec::new();
     for file in &files {
@@ -45,19 +45,19 @@ fn check(crates: &Path) -> io::Result<Vec<String>> {
         }
     }
     for root in files.iter().filter(|file| is_crate_root(file)) {
-        problems.extend(circles::describe(&module_tree::references(root)?));
+        problems.extend(circles::describe_circles(&module_tree::find_references(root)?));
     }
     Ok(problems)
 }
 
 /// Returns all `.rs` files below the directory, in the order of their names.
-fn rust_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+fn list_rust_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::path);
     let mut files = Vec::new();
     for entry in entries {
         if entry.file_type()?.is_dir() {
-            files.extend(rust_files(&entry.path())?);
+            files.extend(list_rust_files(&entry.path())?);
         } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
             files.push(entry.path());
         }
@@ -65,7 +65,7 @@ fn rust_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Returns whether the file is the root of a library or program: `src/lib.rs`, `src/main.rs`, or one in `src/bin`.
+/// Returns true if the file is a crate root: `src/lib.rs`, `src/main.rs`, or a file in `src/bin`.
 fn is_crate_root(file: &Path) -> bool {
     let directory = file.parent().unwrap_or(file);
     directory.ends_with("src/bin")

@@ -1,4 +1,4 @@
-//! Reads the files of one crate from its root, without test code, and resolves the paths in them to files.
+//! Reads the files of one crate without test code, and finds the files that the paths in the code refer to.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ struct Module {
     paths: Vec<PathInSource>,
 }
 
-/// The modules of a crate by their path: `[]` is the root, `["cache", "stores"]` is `crate::cache::stores`.
+/// The modules of a crate, keyed by their path: `[]` is the root, `["cache", "stores"]` is `crate::cache::stores`.
 type Modules = BTreeMap<Vec<String>, Module>;
 
-/// Returns the references between the files of the crate with this root file.
-pub(crate) fn references(root: &Path) -> io::Result<Vec<Reference>> {
+/// Returns the references between the files of a crate; `root` is the root file of the crate.
+pub(crate) fn find_references(root: &Path) -> io::Result<Vec<Reference>> {
     let mut modules = Modules::new();
     let children = root.parent().unwrap_or(root);
     read_file(&mut modules, Vec::new(), root, children)?;
@@ -42,13 +42,13 @@ pub(crate) fn references(root: &Path) -> io::Result<Vec<Reference>> {
     Ok(references)
 }
 
-/// Reads a file as the module with this name. Files of its child modules are in the directory `children`.
+/// Reads the file of the module `name`. The directory `children` has the files of the child modules.
 fn read_file(modules: &mut Modules, name: Vec<String>, file: &Path, children: &Path) -> io::Result<()> {
     let source = fs::read_to_string(file)?;
-    let syntax = syn::parse_file(&source).map_err(|error| {
+    let syntax_tree = syn::parse_file(&source).map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", file.display()))
     })?;
-    read_items(modules, name, file, children, syntax.items)
+    read_items(modules, name, file, children, syntax_tree.items)
 }
 
 fn read_items(
@@ -64,7 +64,7 @@ fn read_items(
             continue;
         }
         let Item::Mod(module) = item else {
-            collect_paths(code_of(item), &mut paths);
+            collect_paths(code_without_tests(item), &mut paths);
             continue;
         };
         let child = module.ident.to_string();
@@ -73,8 +73,8 @@ fn read_items(
         if let Some((_, items)) = module.content {
             read_items(modules, child_name, file, &directory, items)?;
         } else {
-            let flat = children.join(format!("{child}.rs"));
-            let child_file = if flat.is_file() { flat } else { directory.join("mod.rs") };
+            let flat_file = children.join(format!("{child}.rs"));
+            let child_file = if flat_file.is_file() { flat_file } else { directory.join("mod.rs") };
             read_file(modules, child_name, &child_file, &directory)?;
         }
     }
@@ -82,15 +82,15 @@ fn read_items(
     Ok(())
 }
 
-/// Returns the item's code, without functions of an `impl` that exist in tests only.
-fn code_of(mut item: Item) -> TokenStream {
+/// Returns the item's code, without test-only functions of an `impl` block.
+fn code_without_tests(mut item: Item) -> TokenStream {
     if let Item::Impl(block) = &mut item {
         block.items.retain(|member| !is_test(member));
     }
     item.into_token_stream()
 }
 
-/// Returns whether one of the item's attributes is `#[cfg(test)]` or `#[test]`.
+/// Returns true if one of the item's attributes is `#[cfg(test)]` or `#[test]`.
 fn is_test(item: &impl ToTokens) -> bool {
     let mut tokens = item.to_token_stream().into_iter();
     while let (Some(TokenTree::Punct(hash)), Some(TokenTree::Group(attribute))) =
@@ -104,7 +104,7 @@ fn is_test(item: &impl ToTokens) -> bool {
     false
 }
 
-/// Returns the deepest module that the path names, as seen from a module; `None` if it is of another crate.
+/// Returns the deepest module in a path that the module `from` uses, or `None` if the path is of another crate.
 fn resolve<'a>(modules: &'a Modules, from: &[String], segments: &[String]) -> Option<&'a Module> {
     let mut name = from.to_vec();
     for (index, segment) in segments.iter().enumerate() {

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// A directory that is removed at the end of the test.
-struct Workspace(PathBuf);
+/// A temporary directory with a crate. The directory is removed at the end of the test.
+struct TemporaryWorkspace(PathBuf);
 
-impl Workspace {
+impl TemporaryWorkspace {
     fn new(test: &str, files: &[(&str, &str)]) -> Self {
         let directory = env::temp_dir().join(format!("source-check-{}-{test}", std::process::id()));
         for (name, content) in files {
@@ -23,7 +23,7 @@ impl Workspace {
     }
 }
 
-impl Drop for Workspace {
+impl Drop for TemporaryWorkspace {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
     }
@@ -31,7 +31,7 @@ impl Drop for Workspace {
 
 #[test]
 fn circle_between_two_files_is_reported_with_its_lines() {
-    let workspace = Workspace::new(
+    let workspace = TemporaryWorkspace::new(
         "two",
         &[
             ("lib.rs", "mod a;\nmod b;"),
@@ -50,7 +50,7 @@ fn circle_between_two_files_is_reported_with_its_lines() {
 
 #[test]
 fn circle_of_three_files_is_reported() {
-    let workspace = Workspace::new(
+    let workspace = TemporaryWorkspace::new(
         "three",
         &[
             ("main.rs", "mod a; mod b; mod c;"),
@@ -65,20 +65,20 @@ fn circle_of_three_files_is_reported() {
 }
 
 #[test]
-fn child_that_imports_from_the_module_that_reexports_it_is_a_circle() {
+fn import_from_a_parent_that_reexports_its_child_is_a_circle() {
     let files = [
         ("lib.rs", "mod a;"),
         ("a/mod.rs", "mod child;\npub use child::Child;\npub struct Shared;"),
         ("a/child.rs", "use super::Shared;"),
     ];
-    assert_eq!(Workspace::new("child", &files).problems().len(), 2);
-    let without_reexport = [files[0], ("a/mod.rs", "mod child;\npub struct Shared;"), files[2]];
-    assert_eq!(Workspace::new("no-reexport", &without_reexport).problems(), [""; 0]);
+    assert_eq!(TemporaryWorkspace::new("child", &files).problems().len(), 2);
+    let files_without_reexport = [files[0], ("a/mod.rs", "mod child;\npub struct Shared;"), files[2]];
+    assert_eq!(TemporaryWorkspace::new("no-reexport", &files_without_reexport).problems(), [""; 0]);
 }
 
 #[test]
 fn test_code_and_one_way_imports_are_no_circle() {
-    let workspace = Workspace::new(
+    let workspace = TemporaryWorkspace::new(
         "one-way",
         &[
             ("lib.rs", "mod a; mod b; #[cfg(test)] mod fixtures; pub use a::A;"),
@@ -95,9 +95,9 @@ fn test_code_and_one_way_imports_are_no_circle() {
 
 #[test]
 fn long_file_is_reported() {
-    let workspace = Workspace::new("long", &[("lib.rs", &"//\n".repeat(401))]);
+    let workspace = TemporaryWorkspace::new("long", &[("lib.rs", &"//\n".repeat(401))]);
     assert_eq!(workspace.problems(), ["lib.rs: 401 lines; the limit is 400: split the file"]);
-    assert_eq!(Workspace::new("short", &[("lib.rs", &"//\n".repeat(400))]).problems(), [""; 0]);
+    assert_eq!(TemporaryWorkspace::new("short", &[("lib.rs", &"//\n".repeat(400))]).problems(), [""; 0]);
 }
 
 #[test]

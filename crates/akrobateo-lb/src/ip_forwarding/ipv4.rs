@@ -1,12 +1,13 @@
 //! The sysctl of IPv4 forwarding of each interface, over netlink, because /proc/sys is read-only in a pod. Does I/O.
 //!
-//! The kernel forwards a packet if forwarding is on for the interface on which the packet arrived. The sysctl
-//! `ip_forward` only sets the value of all interfaces (Documentation/networking/ip-sysctl.rst).
+//! The kernel forwards a packet if forwarding is on for the interface on which the packet arrived. A write to the
+//! sysctl `ip_forward` only sets this value for all interfaces (Documentation/networking/ip-sysctl.rst).
 
 use netfilter::netlink::{Attr, Message, Messages, NetlinkError, Protocol, Socket, message};
 
-/// The number of times that a dump is tried if interfaces change while the kernel lists them.
-const DUMP_ATTEMPTS: u32 = 10;
+/// The maximum number of attempts to list the interfaces. An attempt fails if interfaces change while the kernel lists
+/// them.
+const MAX_DUMP_ATTEMPTS: u32 = 10;
 /// `RTM_NEWLINK`, `RTM_GETLINK` and `RTM_SETLINK` (linux/rtnetlink.h).
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
@@ -15,70 +16,71 @@ const SET_LINK: u16 = 19;
 const HEADER_LEN: usize = 16;
 /// `IFF_LOOPBACK` (linux/if.h).
 const LOOPBACK: u32 = 0x8;
-/// `IFLA_IFNAME`, `IFLA_AF_SPEC` and `IFLA_INET_CONF` (`linux/if_link.h`). Each attribute of `IFLA_AF_SPEC` is an
-/// address family.
-const NAME: u16 = 3;
+/// `IFLA_IFNAME`, `IFLA_AF_SPEC` and `IFLA_INET_CONF` (`linux/if_link.h`). The attributes inside `IFLA_AF_SPEC` have
+/// address families as their types.
+const INTERFACE_NAME: u16 = 3;
 const AF_SPEC: u16 = 26;
 const AF_INET: u16 = 2;
 const INET_CONF: u16 = 1;
-/// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). In a request it is an attribute's type. In a dump it is a place in an
-/// array, counted from 1.
+/// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). In a request this number is the type of an attribute. In a dump this number
+/// is a position in an array, and the first position is 1.
 const DEVCONF_FORWARDING: u16 = 1;
 
 /// An interface for which forwarding is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct NotForwarding {
+struct NonForwardingInterface {
     index: [u8; 4],
     name: String,
 }
 
-/// Switches forwarding on for each interface where it is off. Returns the names of these interfaces.
+/// Switches forwarding on for each interface where it is off. Returns the names of the interfaces that it changed.
 pub fn enable() -> Result<Vec<String>, NetlinkError> {
     let socket = Socket::open(Protocol::Route)?;
-    let interfaces = not_forwarding(&socket)?;
+    let interfaces = list_non_forwarding_interfaces(&socket)?;
     for interface in &interfaces {
-        socket.request(&enable_request(interface), |_| ())?;
+        socket.request(&request_to_enable_forwarding(interface), |_| ())?;
     }
     Ok(interfaces.into_iter().map(|interface| interface.name).collect())
 }
 
 /// Returns true if forwarding is on for every interface except the loopback interface.
-pub fn is_on() -> Result<bool, NetlinkError> {
-    Ok(not_forwarding(&Socket::open(Protocol::Route)?)?.is_empty())
+pub fn is_enabled() -> Result<bool, NetlinkError> {
+    Ok(list_non_forwarding_interfaces(&Socket::open(Protocol::Route)?)?.is_empty())
 }
 
-fn not_forwarding(socket: &Socket) -> Result<Vec<NotForwarding>, NetlinkError> {
+fn list_non_forwarding_interfaces(socket: &Socket) -> Result<Vec<NonForwardingInterface>, NetlinkError> {
     let dump = Messages::single(GET_LINK, message::DUMP, &[0; HEADER_LEN], |_| ());
-    for _ in 0..DUMP_ATTEMPTS {
+    for _ in 0..MAX_DUMP_ATTEMPTS {
         let mut interfaces = Vec::new();
         match socket.request(&dump, |link| interfaces.extend(parse(link))) {
-            Err(NetlinkError::Interrupted) => {}
+            Err(NetlinkError::DumpInterrupted) => {}
             result => return result.map(|()| interfaces),
         }
     }
-    Err(NetlinkError::Interrupted)
+    Err(NetlinkError::DumpInterrupted)
 }
 
 /// Returns the interface of an `RTM_NEWLINK` message if its forwarding is off.
-fn parse(link: &Message<'_>) -> Option<NotForwarding> {
+fn parse(link: &Message<'_>) -> Option<NonForwardingInterface> {
     let flags = u32::from_ne_bytes(*link.payload.get(8..)?.first_chunk()?);
     if link.kind != NEW_LINK || flags & LOOPBACK != 0 {
         return None;
     }
     let attrs = link.attrs(HEADER_LEN);
-    let inet = Attr::find(Attr::find(attrs, AF_SPEC)?, AF_INET)?;
-    let forwarding = u32::from_ne_bytes(*Attr::find(inet, INET_CONF)?.first_chunk()?);
-    let name = Attr::find_text(attrs, NAME)?.to_owned();
-    (forwarding == 0).then_some(NotForwarding { index: *link.payload.get(4..)?.first_chunk()?, name })
+    let ipv4_attrs = Attr::find(Attr::find(attrs, AF_SPEC)?, AF_INET)?;
+    let forwarding = u32::from_ne_bytes(*Attr::find(ipv4_attrs, INET_CONF)?.first_chunk()?);
+    let name = Attr::find_text(attrs, INTERFACE_NAME)?.to_owned();
+    (forwarding == 0)
+        .then_some(NonForwardingInterface { index: *link.payload.get(4..)?.first_chunk()?, name })
 }
 
-fn enable_request(interface: &NotForwarding) -> Messages {
+fn request_to_enable_forwarding(interface: &NonForwardingInterface) -> Messages {
     let mut header = [0; HEADER_LEN];
     header[4..8].copy_from_slice(&interface.index);
     Messages::single(SET_LINK, message::ACK, &header, |attrs| {
-        attrs.nested(AF_SPEC, |families| {
-            families.nested(AF_INET, |inet| {
-                inet.nested(INET_CONF, |conf| conf.bytes(DEVCONF_FORWARDING, &1_u32.to_ne_bytes()));
+        attrs.push_nested(AF_SPEC, |families| {
+            families.push_nested(AF_INET, |inet| {
+                inet.push_nested(INET_CONF, |conf| conf.push_bytes(DEVCONF_FORWARDING, &1_u32.to_ne_bytes()));
             });
         });
     })

@@ -9,7 +9,7 @@ const SYSCTL: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 #[derive(Debug, thiserror::Error)]
 pub enum Ipv6SysctlError {
     /// The file cannot be read.
-    #[error("cannot read {SYSCTL}: {0}; check that the node's kernel has IPv6")]
+    #[error("cannot read {SYSCTL}: {0}; check that the node's kernel supports IPv6")]
     Read(io::Error),
     /// The file cannot be written.
     #[error(
@@ -20,14 +20,14 @@ pub enum Ipv6SysctlError {
 }
 
 /// Returns true if this network namespace forwards IPv6 packets.
-pub fn is_on() -> Result<bool, Ipv6SysctlError> {
+pub fn is_enabled() -> Result<bool, Ipv6SysctlError> {
     let value = fs::read_to_string(SYSCTL).map_err(Ipv6SysctlError::Read)?;
     Ok(value.trim() != "0")
 }
 
-/// Switches IPv6 forwarding on. Returns false if it was on already.
+/// Switches IPv6 forwarding on. Returns false if forwarding was on already.
 pub fn enable() -> Result<bool, Ipv6SysctlError> {
-    if is_on()? {
+    if is_enabled()? {
         return Ok(false);
     }
     fs::write(SYSCTL, "1").map_err(Ipv6SysctlError::Write)?;

@@ -1,4 +1,4 @@
-//! IP forwarding in the pod's kernel: checks it, and switches it on. Does I/O.
+//! Checks IP forwarding in the pod's network namespace, and switches it on. Does I/O.
 
 pub mod ipv4;
 pub mod ipv6;
@@ -20,13 +20,13 @@ pub enum ForwardingError {
         "IPv4 forwarding is off and cannot be switched on: {0}; give the container the capability NET_ADMIN, \
          or the pod the sysctl net.ipv4.ip_forward=1"
     )]
-    Ipv4Refused(NetlinkError),
-    /// IPv4 forwarding was switched off. [`ensure`] will switch it on again.
+    Ipv4EnableFailed(NetlinkError),
+    /// IPv4 forwarding was switched off. [`ensure_enabled`] will switch it on again.
     #[error("IPv4 forwarding is off; the proxy will switch it on again")]
     Ipv4Off,
     /// The state of IPv4 forwarding is unknown.
     #[error("cannot read the state of IPv4 forwarding over netlink: {0}")]
-    Ipv4Unreadable(NetlinkError),
+    Ipv4ReadFailed(NetlinkError),
     /// IPv6 forwarding is off. Only a privileged container can switch it on.
     #[error(
         "IPv6 forwarding is off, but a --forward has an IPv6 target; give the pod a privileged init container \
@@ -51,17 +51,17 @@ pub fn watch() -> Result<Socket, NetlinkError> {
 /// Checks that this thread's network namespace forwards the address families that `config` forwards. IPv6 is not required
 /// if `config` forwards IPv4 too; see [`find_ipv6_problem`].
 pub fn check(config: &ForwardingConfig) -> Result<(), ForwardingError> {
-    if config.has_forwards(Family::V4) && !ipv4::is_on().map_err(ForwardingError::Ipv4Unreadable)? {
+    if config.has_forwards(Family::V4) && !ipv4::is_enabled().map_err(ForwardingError::Ipv4ReadFailed)? {
         return Err(ForwardingError::Ipv4Off);
     }
     require_ipv6(config)
 }
 
-/// Switches IPv4 forwarding on where `config` needs it and it is off, and checks IPv6 forwarding as [`check`] does.
-/// Applies to this thread's network namespace.
-pub fn ensure(config: &ForwardingConfig) -> Result<(), ForwardingError> {
+/// Switches IPv4 forwarding on if `config` forwards IPv4, and checks IPv6 forwarding as [`check`] does. Applies to this
+/// thread's network namespace.
+pub fn ensure_enabled(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) {
-        for interface in ipv4::enable().map_err(ForwardingError::Ipv4Refused)? {
+        for interface in ipv4::enable().map_err(ForwardingError::Ipv4EnableFailed)? {
             tracing::info!(interface, "switched IPv4 forwarding on");
         }
     }
@@ -80,7 +80,7 @@ fn require_ipv6(config: &ForwardingConfig) -> Result<(), ForwardingError> {
 }
 
 fn check_ipv6(config: &ForwardingConfig) -> Result<(), ForwardingError> {
-    if config.has_forwards(Family::V6) && !ipv6::is_on()? {
+    if config.has_forwards(Family::V6) && !ipv6::is_enabled()? {
         return Err(ForwardingError::Ipv6Off);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Decides which warning conntrack's statistics are worth. Pure.
+//! Chooses a warning from conntrack's statistics. Pure.
 
 use netfilter::conntrack::Statistics;
 
@@ -12,8 +12,9 @@ pub(super) enum ConntrackLoss {
 }
 
 impl ConntrackLoss {
-    /// Returns the worst loss in `recent`, the statistics of a short time; `None` if nothing was dropped.
-    pub(super) fn worst(recent: &Statistics) -> Option<Self> {
+    /// Returns the most serious reason for drops in `recent`, the statistics since the last check. Returns `None` if
+    /// nothing was dropped.
+    pub(super) fn find_most_serious(recent: &Statistics) -> Option<Self> {
         if recent.table_full_drops() > 0 || recent.early_drop > 0 {
             return Some(Self::TableFull);
         }
@@ -41,12 +42,14 @@ mod tests {
 
     #[test]
     fn full_table_is_worse_than_a_clash() {
-        let lossless = Statistics { entries: 7, max: Some(8), ..Statistics::default() };
-        let clash = Statistics { insert_failed: 1, drop: 1, ..lossless };
-        assert_eq!(ConntrackLoss::worst(&lossless), None);
-        assert_eq!(ConntrackLoss::worst(&clash), Some(ConntrackLoss::Clash));
-        for full in [Statistics { drop: 2, ..clash }, Statistics { early_drop: 1, ..clash }] {
-            assert_eq!(ConntrackLoss::worst(&full), Some(ConntrackLoss::TableFull), "{full:?}");
+        let lossless_statistics = Statistics { entries: 7, max_entries: Some(8), ..Statistics::default() };
+        let clash_statistics = Statistics { insert_failed: 1, drop: 1, ..lossless_statistics };
+        assert_eq!(ConntrackLoss::find_most_serious(&lossless_statistics), None);
+        assert_eq!(ConntrackLoss::find_most_serious(&clash_statistics), Some(ConntrackLoss::Clash));
+        for full in
+            [Statistics { drop: 2, ..clash_statistics }, Statistics { early_drop: 1, ..clash_statistics }]
+        {
+            assert_eq!(ConntrackLoss::find_most_serious(&full), Some(ConntrackLoss::TableFull), "{full:?}");
         }
     }
 }

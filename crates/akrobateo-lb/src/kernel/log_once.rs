@@ -7,7 +7,7 @@ pub(super) struct LogOnce {
 }
 
 impl LogOnce {
-    /// Returns true if the message has not been logged since the last reset, and takes it as logged.
+    /// Returns true if the message has not been logged since the last reset, and records it as logged.
     pub(super) fn permit(&mut self) -> bool {
         !std::mem::replace(&mut self.is_logged, true)
     }
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn message_is_permitted_once_until_it_is_reset() {
+    fn log_once_permits_one_message_until_reset() {
         let mut log_once = LogOnce::default();
         assert_eq!([log_once.permit(), log_once.permit()], [true, false]);
         log_once.reset();

@@ -22,7 +22,7 @@ pub async fn run(
     probe_port: u16,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    ip_forwarding::ensure(&config)?;
+    ip_forwarding::ensure_enabled(&config)?;
     let (ports, restricted) = (config.frontends().len(), config.sources().is_some());
     let path = Rc::new(KernelPath::new(TableManager::install(config)?));
     tracing::info!(ports, restricted, "forwarding in the kernel");
@@ -31,7 +31,7 @@ pub async fn run(
     let listener = probe::listen(probe_port)?;
     tokio::select! {
         // The process ends without a drain, because the kernel keeps forwarding until the pod's network namespace is
-        // deleted. Waiting would only delay that, and with it the moment when another pod can have the hostPorts.
+        // deleted. A drain would delay this deletion, and another pod would get the hostPorts later.
         () = shutdown => {}
         () = probe::serve(listener, Rc::clone(&path)) => {}
         () = watch::reconcile_rules(&path, &rules) => {}

@@ -1,4 +1,4 @@
-//! The state of the kernel data path, as its tasks share it, and as probes and metrics report it. Does I/O.
+//! The state of the kernel data path. Its tasks share this state, and probes and metrics report it. Does I/O.
 
 use std::cell::Cell;
 
@@ -14,7 +14,7 @@ pub(super) struct KernelPath {
     pub(super) table_manager: TableManager,
     /// The number of times that the rules were restored.
     pub(super) restorations: Cell<u64>,
-    /// The reason why conntrack dropped packets recently, if it did.
+    /// The reason why conntrack dropped packets recently, or `None` if it dropped none.
     pub(super) conntrack_loss: Cell<Option<ConntrackLoss>>,
 }
 
@@ -25,9 +25,9 @@ impl KernelPath {
 }
 
 impl DataPathStatus for KernelPath {
-    fn ready(&self) -> Result<(), String> {
+    fn check_readiness(&self) -> Result<(), String> {
         ip_forwarding::check(self.table_manager.config()).map_err(|error| error.to_string())?;
-        match self.table_manager.in_sync() {
+        match self.table_manager.is_in_sync() {
             Ok(true) => Ok(()),
             Ok(false) => Err("the rules in the kernel were changed; the proxy will restore them".to_owned()),
             Err(error) => Err(error.to_string()),

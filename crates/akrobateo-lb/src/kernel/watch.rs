@@ -14,41 +14,42 @@ use super::path::KernelPath;
 use crate::error::Error;
 use crate::ip_forwarding;
 
-/// The shortest time between two checks, regardless of how often changes are reported. Well below one second, the time
-/// within which changes are undone.
+/// The shortest time between two checks, regardless of how often changes are reported. The proxy must undo changes
+/// within one second, so this time is much shorter.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The pause after an error.
-const RETRY: Duration = Duration::from_millis(500);
-/// The time between two reads of conntrack's statistics, and so between two warnings about them.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// The time between two reads of conntrack's statistics. Warnings about them have the same interval.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Opens a watch of nftables rules.
 pub(super) fn watch_rules() -> Result<AsyncFd<Socket>, Error> {
-    Ok(to_async(nft::client::watch()?)?)
+    Ok(to_async_fd(nft::client::watch()?)?)
 }
 
 /// Opens a watch of network interfaces and their forwarding sysctls.
 pub(super) fn watch_sysctls() -> Result<AsyncFd<Socket>, Error> {
-    Ok(to_async(ip_forwarding::watch().map_err(Error::Watch)?)?)
+    Ok(to_async_fd(ip_forwarding::watch().map_err(Error::WatchInterfaces)?)?)
 }
 
-fn to_async(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
+fn to_async_fd(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
     #[expect(
         deprecated,
-        reason = "its successor is unsafe, for types that may not own their descriptor; a socket owns it"
+        reason = "the newer function is unsafe, because some types do not own their descriptor; \
+                  a socket owns its descriptor"
     )]
     AsyncFd::new(socket)
 }
 
-/// Waits for a change since the last call. Empties the socket before it returns, so that a change during the caller's
-/// check wakes the next call.
+/// Waits for a change since the last call. Empties the socket before it returns, so that the next call returns at once
+/// after a change during the caller's check.
 async fn wait_for_change(watch: &AsyncFd<Socket>) {
     match watch.readable().await {
         Ok(mut guard) => {
             watch.get_ref().drain();
             guard.clear_ready();
         }
-        Err(_) => sleep(RETRY).await,
+        Err(_) => sleep(RETRY_DELAY).await,
     }
 }
 
@@ -65,13 +66,13 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
             }
             Err(error) => {
                 tracing::error!(%error, "cannot restore the rules in the kernel; will retry");
-                sleep(RETRY).await;
+                sleep(RETRY_DELAY).await;
                 continue;
             }
         }
         sleep(CHECK_INTERVAL).await;
         if std::mem::take(&mut is_new_table) {
-            // A second time, for packets that were in the kernel while the table was replaced.
+            // Deletes stale flows a second time, because the kernel handled some packets while the table was replaced.
             path.table_manager.delete_stale_flows();
         }
         wait_for_change(watch).await;
@@ -80,7 +81,7 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
 
 /// Switches IPv4 forwarding on whenever another program switches it off; never returns.
 pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>) {
-    // Only a privileged container can switch IPv6 forwarding on, so that error may last.
+    // Only a privileged container can switch IPv6 forwarding on, so that error may last long. It is logged only once.
     let (mut log_once, mut log_ipv6_once) = (LogOnce::default(), LogOnce::default());
     loop {
         match ip_forwarding::find_ipv6_problem(path.table_manager.config()) {
@@ -91,7 +92,7 @@ pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>
                 }
             }
         }
-        match ip_forwarding::ensure(path.table_manager.config()) {
+        match ip_forwarding::ensure_enabled(path.table_manager.config()) {
             Ok(()) => log_once.reset(),
             Err(error) => {
                 if log_once.permit() {
@@ -112,13 +113,13 @@ pub(super) async fn report_conntrack_pressure(path: &KernelPath) {
         match path.table_manager.conntrack().statistics() {
             Ok(current) => {
                 if let Some(previous) = previous.replace(current) {
-                    let recent = current.since(&previous);
-                    log_losses(&recent);
-                    path.conntrack_loss.set(ConntrackLoss::worst(&recent));
+                    let recent_statistics = current.since(&previous);
+                    log_losses(&recent_statistics);
+                    path.conntrack_loss.set(ConntrackLoss::find_most_serious(&recent_statistics));
                 }
             }
             Err(error) => {
-                // A kernel without statistics does not get them later.
+                // Logged only once, because a kernel without statistics does not get them later.
                 if log_once.permit() {
                     tracing::warn!(
                         %error,
@@ -131,14 +132,14 @@ pub(super) async fn report_conntrack_pressure(path: &KernelPath) {
     }
 }
 
-fn log_losses(recent: &Statistics) {
-    let Statistics { entries, max, insert_failed, early_drop, .. } = *recent;
+fn log_losses(recent_statistics: &Statistics) {
+    let Statistics { entries, max_entries, insert_failed, early_drop, .. } = *recent_statistics;
     if insert_failed > 0 {
         tracing::warn!(dropped = insert_failed, "{}", ConntrackLoss::Clash.as_str());
     }
-    let dropped = recent.table_full_drops();
+    let dropped = recent_statistics.table_full_drops();
     if dropped > 0 || early_drop > 0 {
-        let limit = max.unwrap_or(0);
+        let limit = max_entries.unwrap_or(0);
         let evicted = early_drop;
         tracing::warn!(dropped, evicted, entries, limit, "{}", ConntrackLoss::TableFull.as_str());
     }

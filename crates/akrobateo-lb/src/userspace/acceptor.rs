@@ -1,4 +1,4 @@
-//! Accepts the TCP clients of one worker, within the limits of connections and of source ranges. I/O only.
+//! Accepts the TCP clients of one worker, within the connection limit and the source ranges. I/O only.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,50 +15,50 @@ use super::stalled_listeners::StalledListeners;
 use super::stats::add;
 use super::worker_context::WorkerContext;
 
-/// While closing: time in which a handshake that has begun must be complete, in milliseconds. It covers one
+/// While closing: maximum time for handshakes that have already begun, in milliseconds. It is long enough for one
 /// retransmission, which clients send after one second.
-const HANDSHAKE_TIMEOUT: u64 = 1_500;
+const HANDSHAKE_TIMEOUT_MS: u64 = 1_500;
 
 /// The result of an attempt to accept one client.
 #[derive(Debug)]
 pub(super) enum AcceptResult {
-    /// The client must be served.
-    Client(Client),
+    /// A client was accepted, and the worker must serve it.
+    Accepted(Client),
     /// The client was refused or is gone. More clients may wait.
-    Rejected,
-    /// No client can be accepted now.
-    Blocked,
+    ClientRejected,
+    /// No client waits, or no client can be accepted now.
+    NoClientNow,
 }
 
 /// The TCP listeners of one worker.
 #[derive(Debug)]
 pub(super) struct Acceptor {
     listeners: Vec<BoundSocket>,
-    stalled: StalledListeners,
-    /// The connection limit was reached, and no client has been accepted after that.
+    stalled_listeners: StalledListeners,
+    /// The connection limit was reached, and no client has been accepted since then.
     at_connection_limit: bool,
-    /// While closing: when to close the listeners.
+    /// While closing: the time at which the listeners are closed.
     close_at: Option<u64>,
-    stall_log: RateLimit,
+    stall_log_limit: RateLimit,
 }
 
 impl Acceptor {
     pub(super) fn new(listeners: Vec<BoundSocket>, poller: &Poller) -> Result<Self, Errno> {
         for (index, listener) in (0..).zip(&listeners) {
-            poller.add(&listener.socket, Token::Listener(index))?;
+            poller.add(&listener.socket, Token::ListenerIndex(index))?;
         }
         Ok(Self {
             listeners,
-            stalled: StalledListeners::default(),
+            stalled_listeners: StalledListeners::default(),
             at_connection_limit: false,
             close_at: None,
-            stall_log: RateLimit::default(),
+            stall_log_limit: RateLimit::default(),
         })
     }
 
     /// Accepts one client. The client takes one place of the connection quota.
     pub(super) fn accept(&mut self, listener: u32, context: &WorkerContext) -> AcceptResult {
-        let Some(bound) = self.listeners.get(listener as usize) else { return AcceptResult::Blocked };
+        let Some(bound) = self.listeners.get(listener as usize) else { return AcceptResult::NoClientNow };
         if !context.shared.connections.try_acquire() {
             if !self.at_connection_limit {
                 self.at_connection_limit = true;
@@ -66,8 +66,8 @@ impl Acceptor {
             }
             let message = "connection limit reached: new clients wait until a connection is closed; serve the Service from \
                            more nodes, or raise the limit of file descriptors";
-            self.stall(listener, context, message);
-            return AcceptResult::Blocked;
+            self.stall_listener(listener, context, message);
+            return AcceptResult::NoClientNow;
         }
         match acceptfrom_with(&bound.socket, SOCKET_FLAGS) {
             Ok((socket, address)) => {
@@ -84,34 +84,34 @@ impl Acceptor {
 
     fn on_accept_error(&mut self, listener: u32, error: Errno, context: &WorkerContext) -> AcceptResult {
         match error {
-            Errno::AGAIN => AcceptResult::Blocked,
+            Errno::AGAIN => AcceptResult::NoClientNow,
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
                 add(&context.stats.out_of_resources, 1);
                 let message = "no file descriptor or memory left: new clients wait; raise the limit of file descriptors, \
                                or free memory on the node";
-                self.stall(listener, context, message);
-                AcceptResult::Blocked
+                self.stall_listener(listener, context, message);
+                AcceptResult::NoClientNow
             }
             // The error belongs to one client, which is gone.
-            _ => AcceptResult::Rejected,
+            _ => AcceptResult::ClientRejected,
         }
     }
 
-    fn stall(&mut self, listener: u32, context: &WorkerContext, message: &str) {
-        self.stalled.add(listener, context.now());
-        if let Some(times) = self.stall_log.permit(context.now()) {
+    fn stall_listener(&mut self, listener: u32, context: &WorkerContext, message: &str) {
+        self.stalled_listeners.add(listener, context.now());
+        if let Some(times) = self.stall_log_limit.permit(context.now()) {
             tracing::warn!(times, connections = context.shared.connections.used(), "{message}");
         }
     }
 
-    /// Returns when to try the stalled listeners again; `None` if there are none.
+    /// Returns the time of the next attempt to accept from the stalled listeners; `None` if no listener is stalled.
     pub(super) fn retry_at(&self) -> Option<u64> {
-        self.stalled.retry_at()
+        self.stalled_listeners.retry_at()
     }
 
-    /// Removes and returns the stalled listeners, if it is time to try them again.
-    pub(super) fn take_stalled(&mut self, now: u64) -> BTreeSet<u32> {
-        self.stalled.take(now)
+    /// Removes and returns the stalled listeners if the time of the next attempt has come.
+    pub(super) fn take_stalled_listeners(&mut self, now: u64) -> BTreeSet<u32> {
+        self.stalled_listeners.take(now)
     }
 
     /// Refuses new clients from now on. Clients whose handshake has begun can still be accepted.
@@ -121,31 +121,31 @@ impl Acceptor {
                 tracing::warn!(%error, "cannot refuse new connections: clients that connect now may be reset");
             }
         }
-        self.close_at = Some(now + HANDSHAKE_TIMEOUT);
+        self.close_at = Some(now + HANDSHAKE_TIMEOUT_MS);
     }
 
-    /// Returns the listeners to close now; none before the handshake timeout. The caller accepts their last clients
-    /// first.
+    /// Returns the listeners to close now: none before the handshake timeout. The caller must accept their last clients
+    /// before it closes them.
     pub(super) fn listeners_to_close(&self, now: u64) -> std::ops::Range<u32> {
         let is_due = self.close_at.is_some_and(|close_at| close_at <= now);
         0..if is_due { u32::try_from(self.listeners.len()).unwrap_or(u32::MAX) } else { 0 }
     }
 
-    /// Closes the listeners. Keeps them if clients still wait.
+    /// Closes the listeners, but keeps them if clients still wait.
     pub(super) fn close_listeners(&mut self) {
-        if self.stalled.is_empty() {
+        if self.stalled_listeners.is_empty() {
             self.listeners = Vec::new();
         }
     }
 
-    /// Returns whether no client can be accepted any more.
+    /// Returns true if the listeners are closed, so that no client can be accepted any more.
     pub(super) const fn is_closed(&self) -> bool {
         self.listeners.is_empty()
     }
 }
 
-/// Admits a client if the source ranges allow it. Otherwise resets its connection and releases its place. `address` is
-/// `None` if the kernel did not report it.
+/// Admits a client if the source ranges allow it. Otherwise resets the client's connection and releases the
+/// connection's place in the quota. `address` is `None` if the kernel did not report it.
 fn admit(
     port_index: usize,
     socket: OwnedFd,
@@ -154,11 +154,11 @@ fn admit(
 ) -> AcceptResult {
     if let Some(address) = address {
         if context.shared.allows(address.ip()) {
-            return AcceptResult::Client(Client { port_index, socket, address });
+            return AcceptResult::Accepted(Client { port_index, socket, address });
         }
-        add(&context.stats.port(port_index).refused, 1);
+        add(&context.stats.port(port_index).refused_connections, 1);
         reset_on_close(&socket);
     }
     context.shared.connections.release();
-    AcceptResult::Rejected
+    AcceptResult::ClientRejected
 }

@@ -34,18 +34,18 @@ pub(super) struct Connection {
     /// The proxy's phase when the connection began.
     opened_in: Phase,
     /// The connection is in the worker's run queue.
-    pub(super) queued: bool,
-    /// When the connection began, or when a socket was last ready: milliseconds since the worker's start.
+    pub(super) is_queued: bool,
+    /// Time at which a socket was last ready, or at which the connection began: milliseconds since the worker's start.
     pub(super) last_activity: u64,
     stage: Stage,
-    target_keepalive: bool,
+    has_target_keepalive: bool,
     client_address: SocketAddr,
     client: Peer,
     target: Peer,
     upload: Transfer,
     download: Transfer,
-    /// Bytes were lost. Both peers must see a reset, so that neither takes its bytes for the whole stream.
-    aborted: bool,
+    /// Bytes were lost. Both peers must see a reset, so that neither peer believes that it received the whole stream.
+    is_aborted: bool,
 }
 
 impl Connection {
@@ -53,16 +53,16 @@ impl Connection {
         Self {
             port_index: client.port_index,
             opened_in,
-            queued: false,
+            is_queued: false,
             last_activity: now,
             stage: Stage::Connecting,
-            target_keepalive: false,
+            has_target_keepalive: false,
             client_address: client.address,
             client: Peer::new(client.socket),
             target: Peer::new(target),
             upload: Transfer::new(),
             download: Transfer::new(),
-            aborted: false,
+            is_aborted: false,
         }
     }
 
@@ -91,20 +91,20 @@ impl Connection {
         self.target.record_readiness(readiness);
     }
 
-    /// Returns whether the target has accepted the connection; returns an error if it has not and will not.
+    /// Returns true if the target has accepted the connection, and an error if the connection attempt has failed.
     pub(super) fn check_connected(&self, readiness: Readiness) -> Result<bool, Errno> {
         if !readiness.is_writable() {
             return Ok(false);
         }
         if readiness.is_failed() {
-            // Without an error here, the target accepted the connection and has closed it already.
+            // If the socket has no error, the target accepted the connection and has closed it already.
             sockopt::socket_error(self.target.socket())??;
         }
         Ok(true)
     }
 
-    /// Opens the connection after the target has accepted it. Sends the PROXY protocol header, together with the first
-    /// bytes of the client if some have arrived.
+    /// Enters the stage [`Stage::Open`] after the target has accepted the connection. Sends the PROXY protocol header,
+    /// together with the first bytes of the client if some have arrived.
     pub(super) fn open(&mut self, proxy_protocol: Option<ProxyVersion>, io: &mut IoContext) -> Progress {
         self.stage = Stage::Open;
         let Some(version) = proxy_protocol else { return Progress::Blocked };
@@ -118,13 +118,13 @@ impl Connection {
     }
 
     /// Moves bytes in both directions, as many as the sockets allow.
-    pub(super) fn pump(&mut self, io: &mut IoContext) -> Progress {
-        let mut yielded = false;
+    pub(super) fn move_bytes(&mut self, io: &mut IoContext) -> Progress {
+        let mut is_budget_spent = false;
         if !self.upload.is_finished() {
-            match self.upload.pump(&mut self.client, &mut self.target, io) {
+            match self.upload.move_bytes(&mut self.client, &mut self.target, io) {
                 Ok(Progress::Blocked) => {}
-                Ok(Progress::Yielded) => yielded = true,
-                // If both directions are finished, the sockets are closed next.
+                Ok(Progress::BudgetSpent) => is_budget_spent = true,
+                // The caller closes the sockets now, because both directions are finished.
                 Ok(Progress::Finished) if self.download.is_finished() => {}
                 Ok(Progress::Finished) => self.target.shutdown_write(),
                 Err(error) => {
@@ -135,28 +135,28 @@ impl Connection {
             }
         }
         if !self.download.is_finished() {
-            match self.download.pump(&mut self.target, &mut self.client, io) {
+            match self.download.move_bytes(&mut self.target, &mut self.client, io) {
                 Ok(Progress::Blocked) => {}
-                Ok(Progress::Yielded) => yielded = true,
+                Ok(Progress::BudgetSpent) => is_budget_spent = true,
                 Ok(Progress::Finished) if self.upload.is_finished() => {}
                 Ok(Progress::Finished) => self.client.shutdown_write(),
-                // Without the client, or without its answer, the rest of the upload is useless.
+                // The client is gone or cannot get its answer, so the rest of the upload is useless.
                 Err(_) => return self.abort(),
             }
         }
-        match (self.upload.is_finished() && self.download.is_finished(), yielded) {
+        match (self.upload.is_finished() && self.download.is_finished(), is_budget_spent) {
             (true, _) => Progress::Finished,
-            (false, true) => Progress::Yielded,
+            (false, true) => Progress::BudgetSpent,
             (false, false) => Progress::Blocked,
         }
     }
 
-    /// Decides whether the connection continues. A target that reads no more may have sent the reason, and the client
-    /// still gets it.
+    /// Decides whether the connection continues. A target that stops reading may already have sent an error response.
+    /// The client still receives this response.
     fn on_upload_error(&mut self, error: TransferError, io: &mut IoContext) -> Progress {
-        self.aborted = true;
+        self.is_aborted = true;
         self.upload.abandon(io);
-        if error == TransferError::Source || self.download.is_finished() {
+        if error == TransferError::SourceFailed || self.download.is_finished() {
             Progress::Finished
         } else {
             Progress::Blocked
@@ -170,7 +170,7 @@ impl Connection {
 
     /// Makes both peers see a reset when the connection is closed.
     pub(super) const fn mark_aborted(&mut self) {
-        self.aborted = true;
+        self.is_aborted = true;
     }
 
     /// Adds the bytes that were moved to the port's counters.
@@ -178,17 +178,17 @@ impl Connection {
         for (transfer, counter) in
             [(&mut self.upload, &stats.bytes_in), (&mut self.download, &stats.bytes_out)]
         {
-            let moved = transfer.take_moved();
-            if moved > 0 {
-                add(counter, moved);
+            let moved_bytes = transfer.take_moved_bytes();
+            if moved_bytes > 0 {
+                add(counter, moved_bytes);
             }
         }
     }
 
     /// Enables keep-alive probes to the target. The client's socket has them from its listener.
     pub(super) fn enable_target_keepalive(&mut self) {
-        if !self.target_keepalive {
-            self.target_keepalive = true;
+        if !self.has_target_keepalive {
+            self.has_target_keepalive = true;
             // Fails only if the connection has failed.
             let _ = enable_keepalive(self.target.socket());
         }
@@ -198,21 +198,21 @@ impl Connection {
     pub(super) fn close(mut self, io: &mut IoContext) {
         self.upload.abandon(io);
         self.download.abandon(io);
-        if self.aborted || self.stage == Stage::Connecting {
+        if self.is_aborted || self.stage == Stage::Connecting {
             reset_on_close(self.client.socket());
             reset_on_close(self.target.socket());
         }
     }
 }
 
-/// Returns the address that the client connected to. This is the destination before rules of this network namespace
-/// redirected the connection, or else the local address. A DNAT rule of the node, for example a hostPort's, is not
-/// visible in a pod.
+/// Returns the address that the client connected to. If a rule of this network namespace redirected the connection,
+/// this is the destination before the rule; otherwise it is the local address. DNAT rules of the node, for example for
+/// a hostPort, are not visible in a pod.
 fn original_destination(client: &OwnedFd) -> Result<SocketAddr, Errno> {
-    let local: SocketAddr = getsockname(client)?.try_into()?;
-    let original = match local {
+    let local_address: SocketAddr = getsockname(client)?.try_into()?;
+    let original_address = match local_address {
         SocketAddr::V4(_) => sockopt::ip_original_dst(client).map(SocketAddr::V4),
         SocketAddr::V6(_) => sockopt::ipv6_original_dst(client).map(SocketAddr::V6),
     };
-    Ok(original.unwrap_or(local))
+    Ok(original_address.unwrap_or(local_address))
 }

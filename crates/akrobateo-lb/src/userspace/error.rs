@@ -4,13 +4,13 @@ use std::io;
 
 use akrobateo_core::Forward;
 
-/// An error that keeps the userspace path from forwarding.
+/// An error that prevents the userspace path from forwarding.
 #[derive(Debug, thiserror::Error)]
 pub enum UserspaceError {
     /// This user may not bind the port.
     #[error(
-        "--forward {0}: not allowed to listen on port {port}: expected a port from the sysctl \
-         net.ipv4.ip_unprivileged_port_start on; set this sysctl to at most {port}, or add the capability \
+        "--forward {0}: not allowed to listen on port {port}: expected a port that is not below the sysctl \
+         net.ipv4.ip_unprivileged_port_start; set this sysctl to at most {port}, or add the capability \
          NET_BIND_SERVICE",
         port = .0.port
     )]
@@ -21,7 +21,7 @@ pub enum UserspaceError {
     /// A worker cannot be set up.
     #[error("cannot start a worker thread: {0}")]
     StartWorker(io::Error),
-    /// A worker cannot wait for its sockets any more.
+    /// A worker cannot wait for socket events any more.
     #[error("a worker thread failed: {0}")]
-    Worker(io::Error),
+    WorkerFailed(io::Error),
 }

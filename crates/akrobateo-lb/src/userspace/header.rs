@@ -17,8 +17,8 @@ const TCP6: u8 = 0x21;
 /// No addresses.
 const UNSPECIFIED: u8 = 0x00;
 
-/// Returns the header of a TCP connection from `client` to `destination`. If their families differ, the header has no
-/// addresses, as the specification demands.
+/// Returns the header of a TCP connection from `client` to `destination`. If the two address families differ, the
+/// header has no addresses, as the specification requires.
 pub(super) fn header(version: ProxyVersion, client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     match version {
         ProxyVersion::V1 => header_v1(client, destination).into_bytes(),
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     /// Length of the longest header of version 1, with its line end.
-    const MAX_LEN: usize = 107;
+    const MAX_HEADER_LEN: usize = 107;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -75,15 +75,15 @@ mod tests {
     #[test]
     fn version_1_header_matches_the_examples_of_the_specification() {
         let header = |client, destination| header(ProxyVersion::V1, address(client), address(destination));
-        let longest_v4 = b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n";
-        assert_eq!(header("255.255.255.255:65535", "255.255.255.255:65535"), longest_v4);
-        let usual = b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n";
-        assert_eq!(header("192.168.0.1:56324", "192.168.0.11:443"), usual);
+        let longest_v4_header = b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n";
+        assert_eq!(header("255.255.255.255:65535", "255.255.255.255:65535"), longest_v4_header);
+        let usual_v4_header = b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n";
+        assert_eq!(header("192.168.0.1:56324", "192.168.0.11:443"), usual_v4_header);
         let longest_address = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
-        let longest_v6 = "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff \
+        let longest_v6_header = "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff \
                           ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n";
-        assert_eq!(header(longest_address, longest_address), longest_v6.as_bytes());
-        assert!(longest_v6.len() <= MAX_LEN);
+        assert_eq!(header(longest_address, longest_address), longest_v6_header.as_bytes());
+        assert!(longest_v6_header.len() <= MAX_HEADER_LEN);
         assert_eq!(header("192.0.2.1:1", "[fd00::1]:1"), b"PROXY UNKNOWN\r\n");
     }
 
@@ -98,8 +98,8 @@ mod tests {
         assert_eq!(header("192.0.2.7:4660", "198.51.100.9:443"), expected.concat());
         let v6 = header("[fd00::7]:1", "[fd00::9]:2");
         assert_eq!((v6.len(), &v6[12..16]), (16 + 36, &[0x21, 0x21, 0, 36][..]));
-        let mixed_families = header("192.0.2.7:1", "[fd00::9]:2");
-        assert_eq!(&mixed_families[12..], [0x21, 0x00, 0, 0]);
+        let header_of_mixed_families = header("192.0.2.7:1", "[fd00::9]:2");
+        assert_eq!(&header_of_mixed_families[12..], [0x21, 0x00, 0, 0]);
     }
 
     /// Generates two addresses of one family.
@@ -119,7 +119,7 @@ mod tests {
         ) {
             for version in [ProxyVersion::V1, ProxyVersion::V2] {
                 let header = header(version, client, destination);
-                prop_assert!(header.len() <= MAX_LEN);
+                prop_assert!(header.len() <= MAX_HEADER_LEN);
                 let expected = ParsedHeader { client, destination, len: header.len() };
                 prop_assert_eq!(parse_header(&[header, content.clone()].concat()), Some(expected));
             }

@@ -52,7 +52,7 @@ impl Inbox {
     }
 
     /// Removes and returns all clients.
-    pub(super) fn drain(&self) -> Vec<Client> {
+    pub(super) fn take_clients(&self) -> Vec<Client> {
         std::mem::take(&mut self.lock())
     }
 
@@ -64,8 +64,8 @@ impl Inbox {
 /// Returns the worker with the fewest connections, if it has fewer than worker `own`.
 pub(super) fn least_loaded(inboxes: &[Inbox], own: usize) -> Option<usize> {
     let load = |worker: usize| inboxes.get(worker).map(Inbox::load);
-    let least = (0..inboxes.len()).min_by_key(|&worker| load(worker))?;
-    (load(least) < load(own)).then_some(least)
+    let least_loaded_worker = (0..inboxes.len()).min_by_key(|&worker| load(worker))?;
+    (load(least_loaded_worker) < load(own)).then_some(least_loaded_worker)
 }
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn drain_returns_each_client_once() {
+    fn each_client_is_taken_once() {
         let client = || Client {
             port_index: 0,
             socket: std::fs::File::open("/dev/null").unwrap().into(),
@@ -93,6 +93,6 @@ mod tests {
         };
         let inbox = Inbox::new();
         inbox.push(client());
-        assert_eq!((inbox.load(), inbox.drain().len(), inbox.drain().len()), (1, 1, 0));
+        assert_eq!((inbox.load(), inbox.take_clients().len(), inbox.take_clients().len()), (1, 1, 0));
     }
 }

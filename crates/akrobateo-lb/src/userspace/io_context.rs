@@ -1,32 +1,37 @@
-//! The memory, pipes and clock that all connections of a worker share. No I/O of its own.
+//! The memory, pipes and clock that all connections of a worker share. Does no I/O itself.
 
-use super::pipes::Pipes;
+use super::pipe_pool::PipePool;
 
-/// Bytes of the buffer that the connections of a worker share.
+/// Size of the buffer that the connections of a worker share, in bytes.
 pub(super) const BUFFER_LEN: usize = 64 << 10;
-/// Bytes of one worker that may wait in user memory for slow readers. Above this limit, bytes wait in the kernel. This
-/// costs one more system call per read.
-const MAX_BUFFERED: usize = 4 << 20;
+/// Maximum number of bytes that wait in a worker's memory for slow readers. Above this limit, the bytes wait in the
+/// kernel, which costs one more system call per read.
+const MAX_BUFFERED_BYTES: usize = 4 << 20;
 
 /// The memory, pipes and clock that all connections of a worker share.
 #[derive(Debug)]
 pub(super) struct IoContext {
-    pub(super) pipes: Pipes,
+    pub(super) pipes: PipePool,
     /// Holds bytes only during one read and write.
     pub(super) buffer: Box<[u8]>,
-    /// Bytes that all connections of the worker have read but not sent, without those in pipes.
-    pub(super) buffered: usize,
+    /// Bytes that all connections of the worker have read but not sent. Bytes in pipes are not included.
+    pub(super) buffered_bytes: usize,
     /// Milliseconds from the worker's start to its last wake-up.
     pub(super) now: u64,
 }
 
 impl IoContext {
     pub(super) fn new() -> Self {
-        Self { pipes: Pipes::default(), buffer: vec![0; BUFFER_LEN].into_boxed_slice(), buffered: 0, now: 0 }
+        Self {
+            pipes: PipePool::default(),
+            buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
+            buffered_bytes: 0,
+            now: 0,
+        }
     }
 
-    /// Returns whether no more bytes may wait in user memory.
-    pub(super) const fn is_full(&self) -> bool {
-        self.buffered >= MAX_BUFFERED
+    /// Returns true if no more bytes may wait in the worker's memory.
+    pub(super) const fn is_buffer_limit_reached(&self) -> bool {
+        self.buffered_bytes >= MAX_BUFFERED_BYTES
     }
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 
-use super::pipes::{PIPE_CAPACITY, Pipe};
+use super::pipe_pool::{PIPE_CAPACITY, Pipe};
 use super::poller::Readiness;
 
 const SPLICE_FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
@@ -50,25 +50,25 @@ impl Peer {
     }
 
     /// Records that a read returned all bytes that had arrived. The next bytes cause a new event.
-    pub(super) const fn mark_drained(&mut self) {
+    pub(super) const fn mark_all_received(&mut self) {
         // The end of the stream may have been reported already and causes no new event.
         self.readable = self.closing;
     }
 
     /// Reads into `buffer`. Returns `None` if no bytes are available now, and `Some(0)` at the end of the stream.
     pub(super) fn receive(&mut self, buffer: &mut [u8], flags: RecvFlags) -> Result<Option<usize>, Errno> {
-        let received = recv(&self.socket, buffer, flags).map(|(len, _)| len);
-        self.on_received(received)
+        let result = recv(&self.socket, buffer, flags).map(|(len, _)| len);
+        self.on_received(result)
     }
 
     /// Splices into `pipe`. Returns the same as [`Peer::receive`].
     pub(super) fn splice_into(&mut self, pipe: &Pipe) -> Result<Option<usize>, Errno> {
-        let received = splice(&self.socket, None, &pipe.write, None, PIPE_CAPACITY, SPLICE_FLAGS);
-        self.on_received(received)
+        let result = splice(&self.socket, None, &pipe.write_end, None, PIPE_CAPACITY, SPLICE_FLAGS);
+        self.on_received(result)
     }
 
-    const fn on_received(&mut self, received: Result<usize, Errno>) -> Result<Option<usize>, Errno> {
-        match received {
+    const fn on_received(&mut self, result: Result<usize, Errno>) -> Result<Option<usize>, Errno> {
+        match result {
             Ok(len) => Ok(Some(len)),
             Err(Errno::AGAIN) => {
                 self.readable = false;
@@ -81,27 +81,28 @@ impl Peer {
 
     /// Sends `bytes`. Returns the number of bytes that the kernel took.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        let sent = send(&self.socket, bytes, SendFlags::NOSIGNAL);
-        self.on_sent(sent, bytes.len())
+        let result = send(&self.socket, bytes, SendFlags::NOSIGNAL);
+        self.on_sent(result, bytes.len())
     }
 
-    /// Sends `header` and `bytes` with one system call. Returns the number of bytes of both that the kernel took.
+    /// Sends `header` and `bytes` with one system call. Returns how many bytes of `header` and `bytes` together the
+    /// kernel took.
     pub(super) fn send_with_header(&mut self, header: &[u8], bytes: &[u8]) -> Result<usize, Errno> {
         let parts = [IoSlice::new(header), IoSlice::new(bytes)];
-        let sent = sendmsg(&self.socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
-        self.on_sent(sent, header.len() + bytes.len())
+        let result = sendmsg(&self.socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
+        self.on_sent(result, header.len() + bytes.len())
     }
 
     /// Splices `len` bytes out of `pipe`. Returns the number of bytes that the kernel took.
     pub(super) fn splice_from(&mut self, pipe: &Pipe, len: usize) -> Result<usize, Errno> {
-        let sent = splice(&pipe.read, None, &self.socket, None, len, SPLICE_FLAGS);
+        let result = splice(&pipe.read_end, None, &self.socket, None, len, SPLICE_FLAGS);
         // A splice may stop early although the socket takes more.
-        self.on_sent(sent, 0)
+        self.on_sent(result, 0)
     }
 
     /// Fewer bytes than `expected` mean that the kernel's buffer is full.
-    const fn on_sent(&mut self, sent: Result<usize, Errno>, expected: usize) -> Result<usize, Errno> {
-        match sent {
+    const fn on_sent(&mut self, result: Result<usize, Errno>, expected: usize) -> Result<usize, Errno> {
+        match result {
             Ok(sent) => {
                 self.writable = sent >= expected;
                 Ok(sent)

@@ -14,17 +14,17 @@ use super::slab::{Key, Slab};
 const EVENTS_PER_WAIT: usize = 256;
 const KIND_SHIFT: u32 = 60;
 /// Flags of a connection that failed or ended in both directions.
-const FAILED: EventFlags = EventFlags::ERR.union(EventFlags::HUP);
+const FAILED_FLAGS: EventFlags = EventFlags::ERR.union(EventFlags::HUP);
 
 /// The object that an event belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// The worker's eventfd: another thread changed the shared state.
-    Wake,
+    /// The worker's eventfd. An event means that another thread changed the shared state.
+    Waker,
     /// A TCP listener, by its index in the worker's list.
-    Listener(u32),
+    ListenerIndex(u32),
     /// A socket that receives the datagrams of a UDP port, by its index in the worker's list.
-    UdpPort(u32),
+    UdpSocketIndex(u32),
     /// The client of a TCP connection.
     Client(Key),
     /// The target of a TCP connection.
@@ -36,9 +36,9 @@ pub(super) enum Token {
 impl Token {
     fn encode(self) -> u64 {
         let (kind, generation, index) = match self {
-            Self::Wake => (0_u64, 0, 0),
-            Self::Listener(index) => (1, 0, index),
-            Self::UdpPort(index) => (2, 0, index),
+            Self::Waker => (0_u64, 0, 0),
+            Self::ListenerIndex(index) => (1, 0, index),
+            Self::UdpSocketIndex(index) => (2, 0, index),
             Self::Client(Key { index, generation }) => (3, generation, index),
             Self::Target(Key { index, generation }) => (4, generation, index),
             Self::UdpSession(Key { index, generation }) => (5, generation, index),
@@ -48,15 +48,15 @@ impl Token {
 
     fn decode(bits: u64) -> Self {
         let index = u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
-        let generation = u32::try_from(bits >> 32).unwrap_or_default() % Slab::<()>::GENERATIONS;
+        let generation = u32::try_from(bits >> 32).unwrap_or_default() % Slab::<()>::GENERATION_COUNT;
         let key = Key { index, generation };
         match bits >> KIND_SHIFT {
-            1 => Self::Listener(index),
-            2 => Self::UdpPort(index),
+            1 => Self::ListenerIndex(index),
+            2 => Self::UdpSocketIndex(index),
             3 => Self::Client(key),
             4 => Self::Target(key),
             5 => Self::UdpSession(key),
-            _ => Self::Wake,
+            _ => Self::Waker,
         }
     }
 }
@@ -67,22 +67,22 @@ pub(super) struct Readiness(EventFlags);
 
 impl Readiness {
     pub(super) const fn is_readable(self) -> bool {
-        self.0.intersects(FAILED.union(EventFlags::IN).union(EventFlags::RDHUP))
+        self.0.intersects(FAILED_FLAGS.union(EventFlags::IN).union(EventFlags::RDHUP))
     }
 
     pub(super) const fn is_writable(self) -> bool {
-        self.0.intersects(FAILED.union(EventFlags::OUT))
+        self.0.intersects(FAILED_FLAGS.union(EventFlags::OUT))
     }
 
-    /// Returns whether the end of the stream, or an error, follows the bytes that have arrived. It may cause no further
-    /// event, so the socket must be read until it returns the end.
+    /// Returns true if the end of the stream, or an error, follows the bytes that have arrived. Epoll may not report
+    /// this again, so the caller must read the socket until the end.
     pub(super) const fn is_closing(self) -> bool {
-        self.0.intersects(FAILED.union(EventFlags::RDHUP))
+        self.0.intersects(FAILED_FLAGS.union(EventFlags::RDHUP))
     }
 
-    /// Returns whether the connection failed or ended in both directions.
+    /// Returns true if the connection failed or ended in both directions.
     pub(super) const fn is_failed(self) -> bool {
-        self.0.intersects(FAILED)
+        self.0.intersects(FAILED_FLAGS)
     }
 }
 
@@ -118,7 +118,7 @@ impl Poller {
             Token::Client(_) | Token::Target(_) => {
                 EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
             }
-            Token::Wake | Token::Listener(_) | Token::UdpPort(_) | Token::UdpSession(_) => {
+            Token::Waker | Token::ListenerIndex(_) | Token::UdpSocketIndex(_) | Token::UdpSession(_) => {
                 EventFlags::IN | EventFlags::ET
             }
         };
@@ -142,10 +142,10 @@ mod tests {
 
     #[test]
     fn decode_reverses_encode_for_every_token() {
-        let key = Key { index: u32::MAX, generation: Slab::<()>::GENERATIONS - 1 };
-        let indexed = [Token::Wake, Token::Listener(7), Token::UdpPort(u32::MAX)];
-        let keyed = [Token::Client(key), Token::Target(key), Token::UdpSession(key)];
-        for token in indexed.into_iter().chain(keyed) {
+        let key = Key { index: u32::MAX, generation: Slab::<()>::GENERATION_COUNT - 1 };
+        let tokens_with_index = [Token::Waker, Token::ListenerIndex(7), Token::UdpSocketIndex(u32::MAX)];
+        let tokens_with_key = [Token::Client(key), Token::Target(key), Token::UdpSession(key)];
+        for token in tokens_with_index.into_iter().chain(tokens_with_key) {
             assert_eq!(Token::decode(token.encode()), token);
         }
     }

@@ -1,4 +1,4 @@
-//! A forwarded port, as the userspace path needs it. Pure.
+//! A forwarded port of the userspace path. Pure.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -22,14 +22,14 @@ pub(super) struct Port {
 impl Port {
     /// Returns all ports of the configuration.
     pub(super) fn from_config(config: &ForwardingConfig) -> Vec<Self> {
-        let ports_of = |family| {
+        let ports_of_family = |family| {
             config.forwards(family).map(move |(protocol, number, target)| {
                 let proxy_protocol =
                     if protocol == Protocol::Tcp { config.proxy_protocol_for(number) } else { None };
                 Self { protocol, family, number, target, proxy_protocol }
             })
         };
-        Family::ALL.into_iter().flat_map(ports_of).collect()
+        Family::ALL.into_iter().flat_map(ports_of_family).collect()
     }
 
     /// Returns the ports that can be served on a host that has IPv6 or not. Without IPv6 the IPv4 ports of a dual-stack

@@ -15,7 +15,7 @@ use super::inbox::Inbox;
 use super::port::Port;
 use super::quota::Quota;
 use super::settings::Settings;
-use super::shared::Shared;
+use super::shared_state::SharedState;
 use super::sockets::{BoundSocket, bind_port, has_ipv6};
 use super::stats::{WorkerStats, format_metrics};
 use super::worker::{Worker, WorkerSockets};
@@ -23,21 +23,21 @@ use crate::forwarding_config::ForwardingConfig;
 use crate::probe::DataPathStatus;
 
 /// Stack of a worker, in bytes. Workers have no deep call chains.
-const STACK_SIZE: usize = 256 << 10;
+const WORKER_STACK_SIZE: usize = 256 << 10;
 /// The warning for a dual-stack configuration on a host without IPv6.
 const IPV4_ONLY: &str = "only IPv4 is served: this node's kernel has no IPv6";
 /// Time between two checks whether the next phase of a drain can begin.
 const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A running proxy. Dropping it stops it.
+/// A running proxy. When the value is dropped, the proxy stops.
 #[derive(Debug)]
 pub struct Proxy {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     stats: Vec<Arc<WorkerStats>>,
     /// Receives the result of each worker that has ended.
-    results: UnboundedReceiver<Result<(), Errno>>,
+    worker_results: UnboundedReceiver<Result<(), Errno>>,
     /// Number of workers that have not ended.
-    running: usize,
+    running_workers: usize,
     /// See [`Settings::drain_accept`].
     drain_accept: Duration,
     /// See [`Settings::close_timeout`].
@@ -47,28 +47,29 @@ pub struct Proxy {
 /// The readiness and metrics of a proxy.
 #[derive(Debug)]
 pub struct ProxyStatus {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     stats: Vec<Arc<WorkerStats>>,
 }
 
 impl Proxy {
-    /// Binds all ports and starts to forward. `settings` receives the numbers of TCP and of UDP ports.
+    /// Binds all ports and starts to forward. `settings` is called with the number of TCP ports and the number of UDP
+    /// ports.
     pub fn start(
         config: &ForwardingConfig,
         settings: impl FnOnce(usize, usize) -> Settings,
     ) -> Result<Self, UserspaceError> {
         let configured_ports = Port::from_config(config);
-        let configured = configured_ports.len();
+        let configured_count = configured_ports.len();
         let ports = Port::filter_servable(configured_ports, has_ipv6()).into_boxed_slice();
-        let ipv4_only = ports.len() < configured;
+        let ipv4_only = ports.len() < configured_count;
         if ipv4_only {
             tracing::warn!("{IPV4_ONLY}");
         }
-        let tcp_ports = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
-        let settings = settings(tcp_ports, ports.len() - tcp_ports);
+        let tcp_port_count = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
+        let settings = settings(tcp_port_count, ports.len() - tcp_port_count);
         let create_waker = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wakers = (0..settings.workers).map(|_| create_waker()).collect::<Result<_, _>>();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedState {
             ports,
             ipv4_only,
             sources: config.sources().cloned(),
@@ -78,12 +79,12 @@ impl Proxy {
             inboxes: (0..settings.workers).map(|_| Inbox::new()).collect(),
             wakers: wakers.map_err(|error| UserspaceError::StartWorker(error.into()))?,
         });
-        let (result_sender, results) = unbounded_channel();
+        let (result_sender, worker_results) = unbounded_channel();
         let mut proxy = Self {
             shared,
             stats: Vec::new(),
-            results,
-            running: settings.workers,
+            worker_results,
+            running_workers: settings.workers,
             drain_accept: settings.drain_accept,
             close_timeout: settings.close_timeout,
         };
@@ -93,17 +94,25 @@ impl Proxy {
             .collect::<Result<Vec<_>, _>>()?;
         for (index, worker) in workers.into_iter().enumerate() {
             let result_sender = result_sender.clone();
-            let thread = std::thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK_SIZE);
+            let thread_builder =
+                std::thread::Builder::new().name(format!("worker-{index}")).stack_size(WORKER_STACK_SIZE);
             let run_worker = move || {
                 // The receiver is gone only if the process is about to end.
                 let _ = result_sender.send(worker.run());
             };
-            thread.spawn(run_worker).map_err(UserspaceError::StartWorker)?;
+            thread_builder.spawn(run_worker).map_err(UserspaceError::StartWorker)?;
         }
         let ports = proxy.shared.ports.len();
-        let source_ranges = proxy.shared.sources.is_some();
+        let has_source_ranges = proxy.shared.sources.is_some();
         let Settings { workers, connections, udp_sessions, .. } = settings;
-        tracing::info!(ports, source_ranges, workers, connections, udp_sessions, "forwarding in userspace");
+        tracing::info!(
+            ports,
+            source_ranges = has_source_ranges,
+            workers,
+            connections,
+            udp_sessions,
+            "forwarding in userspace"
+        );
         Ok(proxy)
     }
 
@@ -123,7 +132,7 @@ impl Proxy {
             .map_err(|error| UserspaceError::StartWorker(error.into()))
     }
 
-    /// Returns a handle to the readiness and metrics. It may outlive the proxy.
+    /// Returns a handle to the readiness and metrics. The handle may outlive the proxy.
     #[must_use]
     pub fn status(&self) -> ProxyStatus {
         ProxyStatus { shared: Arc::clone(&self.shared), stats: self.stats.clone() }
@@ -152,7 +161,7 @@ impl Proxy {
         tracing::info!(connections, udp_sessions, "{message}");
         self.shared.drain.begin(phase);
         for worker in 0..self.shared.wakers.len() {
-            self.shared.wake(worker);
+            self.shared.wake_worker(worker);
         }
     }
 
@@ -165,10 +174,10 @@ impl Proxy {
 
     /// Waits until all workers have ended, or one has failed.
     pub async fn join(&mut self) -> Result<(), UserspaceError> {
-        while self.running > 0 {
-            match self.results.recv().await {
-                Some(Ok(())) => self.running -= 1,
-                Some(Err(error)) => return Err(UserspaceError::Worker(error.into())),
+        while self.running_workers > 0 {
+            match self.worker_results.recv().await {
+                Some(Ok(())) => self.running_workers -= 1,
+                Some(Err(error)) => return Err(UserspaceError::WorkerFailed(error.into())),
                 None => break,
             }
         }
@@ -179,14 +188,14 @@ impl Proxy {
 impl Drop for Proxy {
     /// Makes the workers end.
     fn drop(&mut self) {
-        if self.running > 0 {
+        if self.running_workers > 0 {
             self.begin(Phase::Stopped, "stopping: the connections that are left are reset");
         }
     }
 }
 
 impl DataPathStatus for ProxyStatus {
-    fn ready(&self) -> Result<(), String> {
+    fn check_readiness(&self) -> Result<(), String> {
         if self.shared.drain.phase() != Phase::Forwarding {
             return Err(format!("draining: {} connections are still open", self.shared.connections.used()));
         }

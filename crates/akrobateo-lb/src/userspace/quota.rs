@@ -3,34 +3,34 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A number of places that all threads share.
+/// A limited number of places. All threads share the places.
 #[derive(Debug)]
 pub(super) struct Quota {
     limit: usize,
-    used: AtomicUsize,
+    used_places: AtomicUsize,
 }
 
 impl Quota {
     pub(super) const fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0) }
+        Self { limit, used_places: AtomicUsize::new(0) }
     }
 
-    /// Takes one place. Returns false if none is free.
+    /// Takes one place. Returns false if no place is free.
     pub(super) fn try_acquire(&self) -> bool {
-        let acquired = self.used.fetch_add(1, Relaxed) < self.limit;
-        if !acquired {
+        let is_acquired = self.used_places.fetch_add(1, Relaxed) < self.limit;
+        if !is_acquired {
             self.release();
         }
-        acquired
+        is_acquired
     }
 
     /// Returns one place.
     pub(super) fn release(&self) {
-        self.used.fetch_sub(1, Relaxed);
+        self.used_places.fetch_sub(1, Relaxed);
     }
 
     /// Returns the number of places in use.
     pub(super) fn used(&self) -> usize {
-        self.used.load(Relaxed)
+        self.used_places.load(Relaxed)
     }
 }

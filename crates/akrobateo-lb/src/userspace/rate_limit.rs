@@ -1,26 +1,26 @@
-//! Limits how often a message that repeats is logged. Pure.
+//! Limits how often a repeated message is logged. Pure.
 
 /// Shortest time between two log lines with the same message, in milliseconds.
-const INTERVAL: u64 = 10_000;
+const MIN_INTERVAL_MS: u64 = 10_000;
 
 /// The rate limit of one message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RateLimit {
     /// The next line is permitted from this time on.
     next_line_at: u64,
-    /// Occurrences after the last line.
+    /// Number of occurrences after the last logged line.
     count: u64,
 }
 
 impl RateLimit {
     /// Counts one occurrence at the time `now`, in milliseconds. If a line may be logged now, returns the number of
-    /// occurrences that it stands for.
+    /// occurrences since the last line, including this one.
     pub(super) const fn permit(&mut self, now: u64) -> Option<u64> {
         self.count += 1;
         if now < self.next_line_at {
             return None;
         }
-        self.next_line_at = now + INTERVAL;
+        self.next_line_at = now + MIN_INTERVAL_MS;
         let count = self.count;
         self.count = 0;
         Some(count)
@@ -34,7 +34,8 @@ mod tests {
     #[test]
     fn rate_limit_permits_the_first_line_and_counts_the_suppressed_ones() {
         let mut limit = RateLimit::default();
-        let permitted: Vec<_> = [5, 6, 7, 5 + INTERVAL, 6 + INTERVAL].map(|now| limit.permit(now)).into();
-        assert_eq!(permitted, [Some(1), None, None, Some(3), None]);
+        let permit_results: Vec<_> =
+            [5, 6, 7, 5 + MIN_INTERVAL_MS, 6 + MIN_INTERVAL_MS].map(|now| limit.permit(now)).into();
+        assert_eq!(permit_results, [Some(1), None, None, Some(3), None]);
     }
 }

@@ -35,10 +35,12 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Silence after which a TCP connection is closed. Keep-alive probes find vanished peers much earlier.
     pub idle_timeout: Duration,
-    /// Silence after which a UDP session expires that is not assured (`nf_conntrack_udp_timeout` of the kernel path).
+    /// Silence after which a UDP session expires that is not assured. The default is that of conntrack's sysctl
+    /// `nf_conntrack_udp_timeout`.
     pub udp_timeout: Duration,
     /// Silence after which an assured UDP session expires: the client has sent a datagram after an answer
-    /// (`nf_conntrack_udp_timeout_stream` of the kernel path).
+    /// The
+    /// default is that of conntrack's sysctl `nf_conntrack_udp_timeout_stream`.
     pub udp_stream_timeout: Duration,
     /// While draining: the longest time in which new clients are still accepted, because earlier connections are open.
     pub drain_accept: Duration,
@@ -55,21 +57,22 @@ impl Settings {
     #[must_use]
     pub fn for_this_host(tcp_ports: usize, udp_ports: usize) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
-        Self::for_descriptors(raise_descriptor_limit(), workers, tcp_ports, udp_ports)
+        Self::for_descriptor_limit(raise_descriptor_limit(), workers, tcp_ports, udp_ports)
     }
 
-    fn for_descriptors(descriptors: usize, workers: usize, tcp_ports: usize, udp_ports: usize) -> Self {
-        let reserved = DESCRIPTORS_PER_PROCESS + workers * (DESCRIPTORS_PER_WORKER + tcp_ports + udp_ports);
-        let free = descriptors.saturating_sub(reserved);
+    fn for_descriptor_limit(descriptors: usize, workers: usize, tcp_ports: usize, udp_ports: usize) -> Self {
+        let reserved_descriptors =
+            DESCRIPTORS_PER_PROCESS + workers * (DESCRIPTORS_PER_WORKER + tcp_ports + udp_ports);
+        let free_descriptors = descriptors.saturating_sub(reserved_descriptors);
         let udp_sessions = match (tcp_ports, udp_ports) {
             (_, 0) => 0,
-            (0, _) => free.saturating_sub(2).min(MAX_UDP_SESSIONS),
-            _ => (free / 4).min(MAX_UDP_SESSIONS),
+            (0, _) => free_descriptors.saturating_sub(2).min(MAX_UDP_SESSIONS),
+            _ => (free_descriptors / 4).min(MAX_UDP_SESSIONS),
         };
         Self {
             workers,
             // A connection has two descriptors.
-            connections: ((free - udp_sessions) / 2).clamp(1, MAX_CONNECTIONS),
+            connections: ((free_descriptors - udp_sessions) / 2).clamp(1, MAX_CONNECTIONS),
             udp_sessions,
             udp_sessions_per_source: (udp_sessions / UDP_SOURCE_SHARE).max(MIN_UDP_SESSIONS_PER_SOURCE),
             connect_timeout: Duration::from_secs(10),
@@ -86,7 +89,7 @@ impl Settings {
 }
 
 /// Returns a duration in milliseconds, the unit of a worker's clock.
-pub(super) fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn to_milliseconds(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
@@ -94,11 +97,11 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 fn raise_descriptor_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let current = limit.current;
+        let soft_limit = limit.current;
         limit.current = limit.maximum;
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, ?current, "cannot raise the limit of file descriptors (RLIMIT_NOFILE)");
-            limit.current = current;
+            tracing::warn!(%error, current = ?soft_limit, "cannot raise the limit of file descriptors (RLIMIT_NOFILE)");
+            limit.current = soft_limit;
         }
     }
     limit.current.and_then(|limit| limit.try_into().ok()).unwrap_or(usize::MAX)
@@ -112,15 +115,18 @@ mod tests {
     fn connections_and_udp_sessions_fit_into_the_descriptor_limit() {
         for descriptors in [1_024, 4_096, 65_536, 1 << 20] {
             for (workers, tcp_ports, udp_ports) in [(1, 1, 0), (2, 0, 1), (4, 100, 20)] {
-                let settings = Settings::for_descriptors(descriptors, workers, tcp_ports, udp_ports);
-                let needed = DESCRIPTORS_PER_PROCESS
+                let settings = Settings::for_descriptor_limit(descriptors, workers, tcp_ports, udp_ports);
+                let needed_descriptors = DESCRIPTORS_PER_PROCESS
                     + workers * (DESCRIPTORS_PER_WORKER + tcp_ports + udp_ports)
                     + 2 * settings.connections
                     + settings.udp_sessions;
-                assert!(needed <= descriptors, "{needed} of {descriptors} descriptors: {settings:?}");
+                assert!(
+                    needed_descriptors <= descriptors,
+                    "{needed_descriptors} of {descriptors} descriptors: {settings:?}"
+                );
             }
         }
-        assert_eq!(Settings::for_descriptors(1 << 20, 4, 1, 1).connections, MAX_CONNECTIONS);
-        assert_eq!(Settings::for_descriptors(0, 4, 1, 1).connections, 1);
+        assert_eq!(Settings::for_descriptor_limit(1 << 20, 4, 1, 1).connections, MAX_CONNECTIONS);
+        assert_eq!(Settings::for_descriptor_limit(0, 4, 1, 1).connections, 1);
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Slab<T> {
 
 impl<T> Slab<T> {
     /// The number of generations. An epoll event has 28 bits for the generation.
-    pub(super) const GENERATIONS: u32 = 1 << 28;
+    pub(super) const GENERATION_COUNT: u32 = 1 << 28;
 
     pub(super) const fn new() -> Self {
         Self { entries: Vec::new(), free: Vec::new() }
@@ -57,7 +57,7 @@ impl<T> Slab<T> {
             return None;
         }
         let value = value.take()?;
-        *generation = (*generation + 1) % Self::GENERATIONS;
+        *generation = (*generation + 1) % Self::GENERATION_COUNT;
         self.free.push(key.index);
         Some(value)
     }
@@ -81,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn key_finds_its_value_until_removed_and_nothing_after(
+        fn key_finds_its_value_until_removal_and_then_nothing(
             steps in prop::collection::vec(any::<(bool, u8)>(), 0..200),
         ) {
             let (mut slab, mut model, mut removed) = (Slab::new(), HashMap::new(), Vec::new());

@@ -26,7 +26,7 @@ const KEEPALIVE_PROBES: u32 = 4;
 /// A socket that receives the clients of one port.
 #[derive(Debug)]
 pub(super) struct BoundSocket {
-    /// Index into [`super::shared::Shared::ports`].
+    /// Index into [`super::shared_state::SharedState::ports`].
     pub(super) port_index: usize,
     pub(super) socket: OwnedFd,
 }

@@ -8,42 +8,51 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use rustix::io::Errno;
 
 use super::port::Port;
-use crate::metrics::{BYTES, CONNECTIONS, Definition, Kind, REFUSED, Text};
+use crate::metrics::{BYTES, CONNECTIONS, MetricDefinition, MetricKind, MetricsText, REFUSED_CONNECTIONS};
 
-const OPEN: Definition = Definition {
+const OPEN_CONNECTIONS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_open_connections",
-    kind: Kind::Gauge,
+    kind: MetricKind::Gauge,
     help: "Open TCP connections and UDP sessions, including connections whose target has not answered yet.",
 };
-const DROPPED: Definition = Definition {
+const DROPPED_DATAGRAMS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_dropped_datagrams_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     help: "Datagrams dropped because the UDP session limit was reached or the kernel did not accept them.",
 };
-const FAILURES: Definition = Definition {
+const DIAL_FAILURES: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_dial_failures_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     help: "Failed attempts to reach the target, by reason.",
 };
-const LIMIT_REACHED: Definition = Definition {
+const CONNECTION_LIMIT_REACHED: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_connection_limit_reached_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     help: "Number of times that the connection limit was reached; further clients wait in the kernel's queue.",
 };
-const OUT_OF_RESOURCES: Definition = Definition {
+const ACCEPT_OUT_OF_RESOURCES: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_accept_out_of_resources_total",
-    kind: Kind::Counter,
+    kind: MetricKind::Counter,
     help: "Number of times that clients had to wait because file descriptors or memory ran out.",
 };
-const PIPES: Definition = Definition {
+const OPEN_PIPES: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_pipes",
-    kind: Kind::Gauge,
+    kind: MetricKind::Gauge,
     help: "Open pipes for splicing; idle pipes are closed after about one second.",
 };
 
 /// All metrics of the userspace path.
-pub const METRICS: &[Definition] =
-    &[CONNECTIONS, OPEN, REFUSED, DROPPED, BYTES, FAILURES, LIMIT_REACHED, OUT_OF_RESOURCES, PIPES];
+pub const METRICS: &[MetricDefinition] = &[
+    CONNECTIONS,
+    OPEN_CONNECTIONS,
+    REFUSED_CONNECTIONS,
+    DROPPED_DATAGRAMS,
+    BYTES,
+    DIAL_FAILURES,
+    CONNECTION_LIMIT_REACHED,
+    ACCEPT_OUT_OF_RESOURCES,
+    OPEN_PIPES,
+];
 
 /// The reason why a target could not be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +65,7 @@ pub(super) enum DialFailure {
     Unreachable,
     /// No source port is free.
     NoSourcePort,
-    /// No file descriptor or no memory is free.
+    /// No file descriptor is free, or no memory.
     NoResources,
     /// Any other error.
     Other,
@@ -104,19 +113,19 @@ impl From<Errno> for DialFailure {
 #[derive(Debug, Default)]
 pub(super) struct PortStats {
     /// Connections whose target answered, and UDP sessions.
-    pub(super) forwarded: AtomicU64,
+    pub(super) forwarded_sessions: AtomicU64,
     /// Accepted connections and UDP sessions.
-    pub(super) opened: AtomicU64,
+    pub(super) opened_sessions: AtomicU64,
     /// Accepted connections and UDP sessions that are closed.
-    pub(super) closed: AtomicU64,
+    pub(super) closed_sessions: AtomicU64,
     /// Bytes from clients.
     pub(super) bytes_in: AtomicU64,
     /// Bytes to clients.
     pub(super) bytes_out: AtomicU64,
     /// Connections and datagrams from outside the source ranges.
-    pub(super) refused: AtomicU64,
+    pub(super) refused_connections: AtomicU64,
     /// Datagrams that found no free UDP session, or that the kernel did not accept.
-    pub(super) dropped: AtomicU64,
+    pub(super) dropped_datagrams: AtomicU64,
     dial_failures: [AtomicU64; DialFailure::ALL.len()],
 }
 
@@ -161,24 +170,32 @@ pub(super) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Relaxed);
 }
 
-/// Formats the sum of all workers' counters as metrics. `has_source_ranges` adds the refused connections.
+/// Formats the sum of all workers' counters as metrics. If `has_source_ranges` is true, the metrics include the refused
+/// connections.
 pub(super) fn format_metrics(ports: &[Port], workers: &[&WorkerStats], has_source_ranges: bool) -> String {
-    let mut text = Text::default();
-    write_counter(&mut text, &CONNECTIONS, ports, workers, |stats| stats.forwarded.load(Relaxed));
-    write_counter(&mut text, &OPEN, ports, workers, |stats| {
-        let closed = stats.closed.load(Relaxed);
-        stats.opened.load(Relaxed).saturating_sub(closed)
+    let mut text = MetricsText::default();
+    write_counter(&mut text, &CONNECTIONS, ports, workers, |stats| stats.forwarded_sessions.load(Relaxed));
+    write_counter(&mut text, &OPEN_CONNECTIONS, ports, workers, |stats| {
+        let closed = stats.closed_sessions.load(Relaxed);
+        stats.opened_sessions.load(Relaxed).saturating_sub(closed)
     });
     if has_source_ranges {
-        write_counter(&mut text, &REFUSED, ports, workers, |stats| stats.refused.load(Relaxed));
+        write_counter(&mut text, &REFUSED_CONNECTIONS, ports, workers, |stats| {
+            stats.refused_connections.load(Relaxed)
+        });
     }
-    write_counter(&mut text, &DROPPED, ports, workers, |stats| stats.dropped.load(Relaxed));
+    write_counter(&mut text, &DROPPED_DATAGRAMS, ports, workers, |stats| {
+        stats.dropped_datagrams.load(Relaxed)
+    });
     write_bytes(&mut text, ports, workers);
     write_dial_failures(&mut text, ports, workers);
-    let sum = |value: fn(&WorkerStats) -> u64| workers.iter().map(|worker| value(worker)).sum::<u64>();
-    text.metric(&LIMIT_REACHED).value(sum(|worker| worker.limit_reached.load(Relaxed)));
-    text.metric(&OUT_OF_RESOURCES).value(sum(|worker| worker.out_of_resources.load(Relaxed)));
-    text.metric(&PIPES).value(sum(|worker| worker.pipes.load(Relaxed) as u64));
+    let sum_workers =
+        |value: fn(&WorkerStats) -> u64| workers.iter().map(|worker| value(worker)).sum::<u64>();
+    text.metric(&CONNECTION_LIMIT_REACHED)
+        .write_value(sum_workers(|worker| worker.limit_reached.load(Relaxed)));
+    text.metric(&ACCEPT_OUT_OF_RESOURCES)
+        .write_value(sum_workers(|worker| worker.out_of_resources.load(Relaxed)));
+    text.metric(&OPEN_PIPES).write_value(sum_workers(|worker| worker.pipes.load(Relaxed) as u64));
     text.finish()
 }
 
@@ -189,38 +206,38 @@ fn sum_port(workers: &[&WorkerStats], port_index: usize, value: impl Fn(&PortSta
 
 /// Writes a metric with one sample per port.
 fn write_counter(
-    text: &mut Text,
-    definition: &Definition,
+    text: &mut MetricsText,
+    definition: &MetricDefinition,
     ports: &[Port],
     workers: &[&WorkerStats],
     value: fn(&PortStats) -> u64,
 ) {
     let mut metric = text.metric(definition);
     for (port_index, port) in ports.iter().enumerate() {
-        metric.sample(&port.labels(), sum_port(workers, port_index, value));
+        metric.write_sample(&port.labels(), sum_port(workers, port_index, value));
     }
 }
 
-fn write_bytes(text: &mut Text, ports: &[Port], workers: &[&WorkerStats]) {
+fn write_bytes(text: &mut MetricsText, ports: &[Port], workers: &[&WorkerStats]) {
     let mut metric = text.metric(&BYTES);
     for (port_index, port) in ports.iter().enumerate() {
         let [protocol, number, family] = port.labels();
         let bytes_in = sum_port(workers, port_index, |stats| stats.bytes_in.load(Relaxed));
         let bytes_out = sum_port(workers, port_index, |stats| stats.bytes_out.load(Relaxed));
-        metric.sample(&[protocol, number, family, ("direction", &"in")], bytes_in);
-        metric.sample(&[protocol, number, family, ("direction", &"out")], bytes_out);
+        metric.write_sample(&[protocol, number, family, ("direction", &"in")], bytes_in);
+        metric.write_sample(&[protocol, number, family, ("direction", &"out")], bytes_out);
     }
 }
 
-fn write_dial_failures(text: &mut Text, ports: &[Port], workers: &[&WorkerStats]) {
-    let mut metric = text.metric(&FAILURES);
+fn write_dial_failures(text: &mut MetricsText, ports: &[Port], workers: &[&WorkerStats]) {
+    let mut metric = text.metric(&DIAL_FAILURES);
     for (port_index, port) in ports.iter().enumerate() {
         for reason in DialFailure::ALL {
             let [protocol, number, family] = port.labels();
             let labels = [protocol, number, family, ("reason", &reason.as_str() as &dyn Display)];
             let count =
                 sum_port(workers, port_index, |stats| stats.dial_failures[reason as usize].load(Relaxed));
-            metric.sample(&labels, count);
+            metric.write_sample(&labels, count);
         }
     }
 }
@@ -232,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_has_every_metric_of_the_table() {
+    fn text_has_every_metric() {
         let port = Port {
             protocol: Protocol::Tcp,
             family: Family::V4,
@@ -241,9 +258,9 @@ mod tests {
             proxy_protocol: None,
         };
         let text = format_metrics(&[port], &[&WorkerStats::new(1)], true);
-        let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
-        let expected: Vec<_> =
+        let help_lines: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
+        let expected_lines: Vec<_> =
             METRICS.iter().map(|metric| format!("{} {}", metric.name, metric.help)).collect();
-        assert_eq!(written, expected);
+        assert_eq!(help_lines, expected_lines);
     }
 }

@@ -3,16 +3,16 @@
 use super::connection::{Connection, Stage};
 use super::inbox::Client;
 use super::poller::{Readiness, Token};
-use super::settings::{Settings, milliseconds};
+use super::settings::{Settings, to_milliseconds};
 use super::slab::{Key, Slab};
 use super::sockets::{connect_tcp, reset_on_close};
 use super::stats::{DialFailure, add};
 use super::transfer::Progress;
 use super::worker_context::WorkerContext;
 
-/// Age of a connection from which it gets keep-alive probes to its target, in milliseconds. Shorter connections save
-/// the system calls.
-const KEEPALIVE_AFTER: u64 = 5_000;
+/// Minimum age of a connection before its keep-alive probes to the target are enabled, in milliseconds. Shorter
+/// connections do not need these system calls.
+const KEEPALIVE_MIN_AGE_MS: u64 = 5_000;
 
 /// The TCP connections of one worker.
 #[derive(Debug)]
@@ -30,18 +30,18 @@ impl TcpSessions {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             connections: Slab::new(),
-            connect_timeout: milliseconds(settings.connect_timeout),
-            idle_timeout: milliseconds(settings.idle_timeout),
+            connect_timeout: to_milliseconds(settings.connect_timeout),
+            idle_timeout: to_milliseconds(settings.idle_timeout),
             predating_drain: 0,
         }
     }
 
-    /// Returns whether the connections that predate the drain have ended.
+    /// Returns true if the connections that predate the drain have ended.
     pub(super) const fn is_drained(&self) -> bool {
         self.predating_drain == 0
     }
 
-    /// Returns whether all connections have been silent since `time`, or there are none.
+    /// Returns true if all connections have been silent since `time`, or there are none.
     pub(super) fn is_silent_since(&mut self, time: u64) -> bool {
         self.connections.iter_mut().all(|(_, connection)| connection.last_activity <= time)
     }
@@ -61,12 +61,12 @@ impl TcpSessions {
     /// Starts to connect an accepted client to its target.
     pub(super) fn connect(&mut self, client: Client, context: &mut WorkerContext) {
         let port_index = client.port_index;
-        add(&context.stats.port(port_index).opened, 1);
+        add(&context.stats.port(port_index).opened_sessions, 1);
         let target = match connect_tcp(context.shared.ports[port_index].target) {
             Ok(target) => target,
             Err(error) => {
                 reset_on_close(&client.socket);
-                count_closed(port_index, context);
+                count_closed_connection(port_index, context);
                 return context.record_dial_failure(port_index, error.into());
             }
         };
@@ -85,7 +85,7 @@ impl TcpSessions {
     pub(super) fn on_client_ready(&mut self, key: Key, readiness: Readiness, context: &mut WorkerContext) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.on_client_ready(readiness);
-        if pump(key, connection, context) == Progress::Finished {
+        if move_bytes(key, connection, context) == Progress::Finished {
             self.close(key, context);
         }
     }
@@ -95,7 +95,7 @@ impl TcpSessions {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.on_target_ready(readiness);
         let progress = match connection.stage() {
-            Stage::Open => pump(key, connection, context),
+            Stage::Open => move_bytes(key, connection, context),
             Stage::Connecting => match connection.check_connected(readiness) {
                 Ok(true) => open(key, connection, context),
                 Ok(false) => Progress::Blocked,
@@ -113,17 +113,17 @@ impl TcpSessions {
     /// Continues a connection from the run queue.
     pub(super) fn resume(&mut self, key: Key, context: &mut WorkerContext) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.queued = false;
-        if pump(key, connection, context) == Progress::Finished {
+        connection.is_queued = false;
+        if move_bytes(key, connection, context) == Progress::Finished {
             self.close(key, context);
         }
     }
 
-    /// Closes expired connections. Returns when the next connection can expire.
+    /// Closes expired connections. Returns the earliest time at which another connection can expire.
     pub(super) fn sweep(&mut self, context: &mut WorkerContext) -> Option<u64> {
         let now = context.now();
         let mut next_expiry: Option<u64> = None;
-        let mut expired = Vec::new();
+        let mut expired_keys = Vec::new();
         for (key, connection) in self.connections.iter_mut() {
             connection.enable_target_keepalive();
             let timeout = match connection.stage() {
@@ -139,9 +139,9 @@ impl TcpSessions {
                 context.record_dial_failure(connection.port_index, DialFailure::TimedOut);
             }
             connection.mark_aborted();
-            expired.push(key);
+            expired_keys.push(key);
         }
-        for key in expired {
+        for key in expired_keys {
             self.close(key, context);
         }
         next_expiry
@@ -153,15 +153,15 @@ impl TcpSessions {
         let port_index = connection.port_index;
         connection.count_bytes(context.stats.port(port_index));
         connection.close(&mut context.io);
-        count_closed(port_index, context);
+        count_closed_connection(port_index, context);
     }
 }
 
-/// Opens a connection whose target has accepted it, and moves the first bytes.
+/// Starts to forward bytes after the target has accepted the connection, and moves the first bytes.
 fn open(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> Progress {
     connection.last_activity = context.now();
-    context.schedule_sweep(context.now() + KEEPALIVE_AFTER);
-    add(&context.stats.port(connection.port_index).forwarded, 1);
+    context.schedule_sweep(context.now() + KEEPALIVE_MIN_AGE_MS);
+    add(&context.stats.port(connection.port_index).forwarded_sessions, 1);
     let proxy_protocol = context.shared.ports[connection.port_index].proxy_protocol;
     let progress = connection.open(proxy_protocol, &mut context.io);
     if let Err(error) = context.poller.add(connection.client_socket(), Token::Client(key)) {
@@ -169,24 +169,24 @@ fn open(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> P
         connection.mark_aborted();
         return Progress::Finished;
     }
-    if progress == Progress::Finished { progress } else { pump(key, connection, context) }
+    if progress == Progress::Finished { progress } else { move_bytes(key, connection, context) }
 }
 
-/// Moves the bytes of an open connection. Puts it into the run queue if it could continue at once.
-fn pump(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> Progress {
+/// Moves the bytes of an open connection. Puts the connection into the run queue if it can move more bytes at once.
+fn move_bytes(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> Progress {
     connection.last_activity = context.now();
-    let progress = connection.pump(&mut context.io);
+    let progress = connection.move_bytes(&mut context.io);
     connection.count_bytes(context.stats.port(connection.port_index));
-    if progress == Progress::Yielded && !connection.queued {
-        connection.queued = true;
+    if progress == Progress::BudgetSpent && !connection.is_queued {
+        connection.is_queued = true;
         context.enqueue(Token::Client(key));
     }
     progress
 }
 
-/// Counts a connection as closed, and releases its place.
-fn count_closed(port_index: usize, context: &WorkerContext) {
-    add(&context.stats.port(port_index).closed, 1);
+/// Counts a connection as closed, and releases its place in the quota.
+fn count_closed_connection(port_index: usize, context: &WorkerContext) {
+    add(&context.stats.port(port_index).closed_sessions, 1);
     context.shared.connections.release();
     context.inbox().dec_load();
 }

@@ -1,28 +1,28 @@
 //! One direction of a connection: reads from one socket and writes to the other. I/O only.
 //!
-//! Few bytes are copied through the worker's buffer; many bytes are spliced through a pipe. Nothing more is read until
-//! the bytes that were read are written, so a slow reader slows its writer down. An idle direction holds neither a
-//! buffer nor a pipe.
+//! Few bytes are copied through the worker's buffer; many bytes are spliced through a pipe. A direction reads no more
+//! bytes until it has written the previous bytes, so a slow reader slows its writer down. An idle direction holds
+//! neither a buffer nor a pipe.
 
 use rustix::net::RecvFlags;
 
 use super::io_context::{BUFFER_LEN, IoContext};
 use super::peer::Peer;
-use super::pipes::Pipe;
+use super::pipe_pool::Pipe;
 
-/// Bytes of one copy. A read of this many bytes makes the direction splice.
-const COPY_CHUNK: usize = 32 << 10;
-/// A splice of fewer bytes makes the direction copy again.
-const SPLICE_MIN: usize = 8 << 10;
-/// Bytes that one direction moves before other connections continue.
+/// Maximum number of bytes in one copy. After a read of this many bytes, the direction splices.
+const COPY_CHUNK_LEN: usize = 32 << 10;
+/// After a splice of fewer bytes, the direction copies again.
+const MIN_SPLICE_LEN: usize = 8 << 10;
+/// Number of bytes that one direction may move before other connections continue.
 const FAIRNESS_BUDGET: usize = 1 << 20;
 
 /// Bytes that have been read but not sent.
 #[derive(Debug, Default)]
-enum Pending {
+enum PendingBytes {
     #[default]
     None,
-    Bytes {
+    Buffer {
         bytes: Box<[u8]>,
         sent: usize,
     },
@@ -38,7 +38,7 @@ pub(super) enum Progress {
     /// One of the sockets must become ready first.
     Blocked,
     /// More bytes could be moved, but the fairness budget is spent.
-    Yielded,
+    BudgetSpent,
     /// All bytes are sent, and no more will come.
     Finished,
 }
@@ -47,41 +47,47 @@ pub(super) enum Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TransferError {
     /// Reading failed.
-    Source,
+    SourceFailed,
     /// Sending failed.
-    Sink,
+    SinkFailed,
 }
 
 /// One direction of a connection.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    pending: Pending,
-    /// Splices if a pipe is available.
-    splicing: bool,
+    pending: PendingBytes,
+    /// True if the direction splices whenever a pipe is available.
+    is_splicing: bool,
     /// The source has ended its stream.
-    source_ended: bool,
-    finished: bool,
+    has_source_ended: bool,
+    is_finished: bool,
     /// Bytes that are not yet in the metrics.
-    moved: u64,
+    moved_bytes: u64,
 }
 
 impl Transfer {
     pub(super) const fn new() -> Self {
-        Self { pending: Pending::None, splicing: false, source_ended: false, finished: false, moved: 0 }
+        Self {
+            pending: PendingBytes::None,
+            is_splicing: false,
+            has_source_ended: false,
+            is_finished: false,
+            moved_bytes: 0,
+        }
     }
 
-    /// Returns whether this direction moves no more bytes.
+    /// Returns true if this direction moves no more bytes.
     pub(super) const fn is_finished(&self) -> bool {
-        self.finished
+        self.is_finished
     }
 
-    /// Returns the number of bytes moved after the last call.
-    pub(super) const fn take_moved(&mut self) -> u64 {
-        std::mem::replace(&mut self.moved, 0)
+    /// Returns the number of bytes moved since the last call.
+    pub(super) const fn take_moved_bytes(&mut self) -> u64 {
+        std::mem::replace(&mut self.moved_bytes, 0)
     }
 
     /// Moves bytes until a socket blocks, the budget is spent, or the stream ends.
-    pub(super) fn pump(
+    pub(super) fn move_bytes(
         &mut self,
         source: &mut Peer,
         sink: &mut Peer,
@@ -89,33 +95,33 @@ impl Transfer {
     ) -> Result<Progress, TransferError> {
         let mut budget = FAIRNESS_BUDGET;
         loop {
-            while !matches!(self.pending, Pending::None) {
+            while !matches!(self.pending, PendingBytes::None) {
                 if !sink.is_writable() {
                     return Ok(Progress::Blocked);
                 }
                 self.flush(sink, io)?;
             }
-            if self.source_ended {
-                self.finished = true;
+            if self.has_source_ended {
+                self.is_finished = true;
                 return Ok(Progress::Finished);
             }
             if !source.is_readable() || !sink.is_writable() {
                 return Ok(Progress::Blocked);
             }
             if budget == 0 {
-                return Ok(Progress::Yielded);
+                return Ok(Progress::BudgetSpent);
             }
-            let pipe = if self.splicing { io.pipes.lease(io.now) } else { None };
+            let pipe = if self.is_splicing { io.pipes.lease(io.now) } else { None };
             let read = match pipe {
                 Some(pipe) => self.fill_pipe(pipe, source, io)?,
-                None if io.is_full() => self.copy_peeked(source, sink, io)?,
+                None if io.is_buffer_limit_reached() => self.copy_with_peek(source, sink, io)?,
                 None => self.copy(source, sink, io)?,
             };
             budget = budget.saturating_sub(read);
         }
     }
 
-    /// Sends `header` before all other bytes. Bytes that the source has sent already go into the same segment.
+    /// Sends `header` before all other bytes. If the source has already sent bytes, they go into the same segment.
     pub(super) fn send_header(
         &mut self,
         header: &[u8],
@@ -124,9 +130,10 @@ impl Transfer {
         io: &mut IoContext,
     ) -> Result<(), TransferError> {
         let read = self.read_chunk(source, io)?;
-        let sent = sink.send_with_header(header, &io.buffer[..read]).map_err(|_| TransferError::Sink)?;
-        self.keep_unsent(header, read, sent, io);
-        self.moved += read as u64;
+        let sent =
+            sink.send_with_header(header, &io.buffer[..read]).map_err(|_| TransferError::SinkFailed)?;
+        self.keep_unsent_bytes(header, read, sent, io);
+        self.moved_bytes += read as u64;
         Ok(())
     }
 
@@ -139,16 +146,16 @@ impl Transfer {
     ) -> Result<usize, TransferError> {
         let read = self.read_chunk(source, io)?;
         if read > 0 {
-            let sent = sink.send(&io.buffer[..read]).map_err(|_| TransferError::Sink)?;
-            self.keep_unsent(&[], read, sent, io);
-            self.moved += read as u64;
+            let sent = sink.send(&io.buffer[..read]).map_err(|_| TransferError::SinkFailed)?;
+            self.keep_unsent_bytes(&[], read, sent, io);
+            self.moved_bytes += read as u64;
         }
         Ok(read)
     }
 
-    /// Copies one chunk, and leaves the bytes that the sink does not take in the source's kernel buffer. Returns the
-    /// number of bytes that were peeked.
-    fn copy_peeked(
+    /// Copies one chunk. Bytes that the sink does not take stay in the source's kernel buffer. Returns the length of
+    /// the chunk.
+    fn copy_with_peek(
         &mut self,
         source: &mut Peer,
         sink: &mut Peer,
@@ -158,49 +165,53 @@ impl Transfer {
         if peeked == 0 {
             return Ok(0);
         }
-        let sent = sink.send(&io.buffer[..peeked]).map_err(|_| TransferError::Sink)?;
+        let sent = sink.send(&io.buffer[..peeked]).map_err(|_| TransferError::SinkFailed)?;
         if sent > 0 {
             // With TRUNC, TCP removes the bytes from its buffer and copies nothing (tcp(7)).
-            source.receive(&mut io.buffer[..sent], RecvFlags::TRUNC).map_err(|_| TransferError::Source)?;
+            source
+                .receive(&mut io.buffer[..sent], RecvFlags::TRUNC)
+                .map_err(|_| TransferError::SourceFailed)?;
         }
-        if sent == peeked && !self.splicing {
-            source.mark_drained();
+        if sent == peeked && !self.is_splicing {
+            source.mark_all_received();
         }
-        self.moved += sent as u64;
+        self.moved_bytes += sent as u64;
         Ok(peeked)
     }
 
     /// Reads one chunk into the worker's buffer. Returns its length.
     fn read_chunk(&mut self, source: &mut Peer, io: &mut IoContext) -> Result<usize, TransferError> {
         let read = self.receive(source, io, RecvFlags::empty())?;
-        if read > 0 && !self.splicing {
-            source.mark_drained();
+        if read > 0 && !self.is_splicing {
+            source.mark_all_received();
         }
         Ok(read)
     }
 
-    /// Reads into the worker's buffer. Records the end of the stream, and whether to splice next time.
+    /// Reads into the worker's buffer. Records whether the stream has ended, and whether the next read splices.
     fn receive(
         &mut self,
         source: &mut Peer,
         io: &mut IoContext,
         flags: RecvFlags,
     ) -> Result<usize, TransferError> {
-        let chunk = if self.splicing { BUFFER_LEN } else { COPY_CHUNK };
-        let received = source.receive(&mut io.buffer[..chunk], flags).map_err(|_| TransferError::Source)?;
-        self.source_ended = received == Some(0);
-        self.splicing = received == Some(chunk);
+        let chunk_len = if self.is_splicing { BUFFER_LEN } else { COPY_CHUNK_LEN };
+        let received =
+            source.receive(&mut io.buffer[..chunk_len], flags).map_err(|_| TransferError::SourceFailed)?;
+        self.has_source_ended = received == Some(0);
+        self.is_splicing = received == Some(chunk_len);
         Ok(received.unwrap_or(0))
     }
 
-    /// Keeps what the sink did not take of `header` and of the first `read` bytes of the worker's buffer.
-    fn keep_unsent(&mut self, header: &[u8], read: usize, sent: usize, io: &mut IoContext) {
+    /// Keeps the bytes after the first `sent` bytes. All bytes are `header`, followed by the first `read` bytes of the
+    /// worker's buffer.
+    fn keep_unsent_bytes(&mut self, header: &[u8], read: usize, sent: usize, io: &mut IoContext) {
         if sent < header.len() + read {
-            let header_rest = header.get(sent..).unwrap_or_default();
-            let bytes_rest = &io.buffer[sent.saturating_sub(header.len())..read];
-            let bytes = [header_rest, bytes_rest].concat().into_boxed_slice();
-            io.buffered += bytes.len();
-            self.pending = Pending::Bytes { bytes, sent: 0 };
+            let unsent_header = header.get(sent..).unwrap_or_default();
+            let unsent_content = &io.buffer[sent.saturating_sub(header.len())..read];
+            let bytes = [unsent_header, unsent_content].concat().into_boxed_slice();
+            io.buffered_bytes += bytes.len();
+            self.pending = PendingBytes::Buffer { bytes, sent: 0 };
         }
     }
 
@@ -217,19 +228,19 @@ impl Transfer {
                 Ok(0)
             }
             Ok(Some(0)) => {
-                self.source_ended = true;
+                self.has_source_ended = true;
                 io.pipes.release(pipe);
                 Ok(0)
             }
             Ok(Some(len)) => {
-                self.splicing = len >= SPLICE_MIN;
-                self.moved += len as u64;
-                self.pending = Pending::Pipe { pipe, len };
+                self.is_splicing = len >= MIN_SPLICE_LEN;
+                self.moved_bytes += len as u64;
+                self.pending = PendingBytes::Pipe { pipe, len };
                 Ok(len)
             }
             Err(_) => {
                 io.pipes.release(pipe);
-                Err(TransferError::Source)
+                Err(TransferError::SourceFailed)
             }
         }
     }
@@ -237,36 +248,36 @@ impl Transfer {
     /// Sends pending bytes, as many as the sink takes.
     fn flush(&mut self, sink: &mut Peer, io: &mut IoContext) -> Result<(), TransferError> {
         match std::mem::take(&mut self.pending) {
-            Pending::None => {}
-            Pending::Bytes { bytes, sent } => match sink.send(&bytes[sent..]) {
+            PendingBytes::None => {}
+            PendingBytes::Buffer { bytes, sent } => match sink.send(&bytes[sent..]) {
                 Ok(more) if sent + more < bytes.len() => {
-                    self.pending = Pending::Bytes { bytes, sent: sent + more };
+                    self.pending = PendingBytes::Buffer { bytes, sent: sent + more };
                 }
-                Ok(_) => io.buffered -= bytes.len(),
+                Ok(_) => io.buffered_bytes -= bytes.len(),
                 Err(_) => {
-                    io.buffered -= bytes.len();
-                    return Err(TransferError::Sink);
+                    io.buffered_bytes -= bytes.len();
+                    return Err(TransferError::SinkFailed);
                 }
             },
-            Pending::Pipe { pipe, len } => match sink.splice_from(&pipe, len) {
-                Ok(sent) if sent < len => self.pending = Pending::Pipe { pipe, len: len - sent },
+            PendingBytes::Pipe { pipe, len } => match sink.splice_from(&pipe, len) {
+                Ok(sent) if sent < len => self.pending = PendingBytes::Pipe { pipe, len: len - sent },
                 Ok(_) => io.pipes.release(pipe),
                 Err(_) => {
                     io.pipes.discard(pipe);
-                    return Err(TransferError::Sink);
+                    return Err(TransferError::SinkFailed);
                 }
             },
         }
         Ok(())
     }
 
-    /// Drops pending bytes and moves no more.
+    /// Drops the pending bytes. After this, the direction moves no more bytes.
     pub(super) fn abandon(&mut self, io: &mut IoContext) {
-        self.finished = true;
+        self.is_finished = true;
         match std::mem::take(&mut self.pending) {
-            Pending::None => {}
-            Pending::Bytes { bytes, .. } => io.buffered -= bytes.len(),
-            Pending::Pipe { pipe, .. } => io.pipes.discard(pipe),
+            PendingBytes::None => {}
+            PendingBytes::Buffer { bytes, .. } => io.buffered_bytes -= bytes.len(),
+            PendingBytes::Pipe { pipe, .. } => io.pipes.discard(pipe),
         }
     }
 }
@@ -283,7 +294,7 @@ mod tests {
 
     /// A client and a target, and the proxy's sockets to them.
     struct Sockets {
-        /// Kept open: its end would end the source's stream.
+        /// Kept open, because its end would end the source's stream.
         _client: UnixStream,
         source: Peer,
         sink_socket: UnixStream,
@@ -305,7 +316,8 @@ mod tests {
             Self { _client: client, source: Peer::new(source.into()), sink_socket, sink, target }
         }
 
-        /// Returns the bytes that the target received, without those that filled the buffer. The sink is writable again.
+        /// Returns the bytes that the target received, except the zero bytes that filled the buffer. Makes the sink
+        /// writable again.
         fn receive(&mut self) -> Vec<u8> {
             let mut bytes = Vec::new();
             let result = self.target.read_to_end(&mut bytes);
@@ -321,41 +333,41 @@ mod tests {
         let mut sockets = Sockets::with_full_sink();
         let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
         transfer.send_header(HEADER, &mut sockets.source, &mut sockets.sink, &mut io).unwrap();
-        assert_eq!(io.buffered, HEADER.len() + CONTENT.len());
+        assert_eq!(io.buffered_bytes, HEADER.len() + CONTENT.len());
         assert!(sockets.receive().is_empty());
-        let progress = transfer.pump(&mut sockets.source, &mut sockets.sink, &mut io);
-        assert_eq!((progress, io.buffered), (Ok(Progress::Blocked), 0));
+        let progress = transfer.move_bytes(&mut sockets.source, &mut sockets.sink, &mut io);
+        assert_eq!((progress, io.buffered_bytes), (Ok(Progress::Blocked), 0));
         assert_eq!(sockets.receive(), [HEADER, CONTENT].concat());
-        assert_eq!(transfer.take_moved(), CONTENT.len() as u64);
+        assert_eq!(transfer.take_moved_bytes(), CONTENT.len() as u64);
     }
 
     #[test]
     fn bytes_stay_in_the_kernel_if_too_many_wait_in_memory() {
         let mut sockets = Sockets::with_full_sink();
         let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
-        io.buffered = usize::MAX;
-        assert!(io.is_full());
-        let progress = transfer.pump(&mut sockets.source, &mut sockets.sink, &mut io);
-        assert_eq!((progress, transfer.take_moved()), (Ok(Progress::Blocked), 0));
-        assert!(matches!(transfer.pending, Pending::None));
+        io.buffered_bytes = usize::MAX;
+        assert!(io.is_buffer_limit_reached());
+        let progress = transfer.move_bytes(&mut sockets.source, &mut sockets.sink, &mut io);
+        assert_eq!((progress, transfer.take_moved_bytes()), (Ok(Progress::Blocked), 0));
+        assert!(matches!(transfer.pending, PendingBytes::None));
         assert!(sockets.receive().is_empty());
-        let progress = transfer.pump(&mut sockets.source, &mut sockets.sink, &mut io);
-        assert_eq!((progress, transfer.take_moved()), (Ok(Progress::Blocked), CONTENT.len() as u64));
+        let progress = transfer.move_bytes(&mut sockets.source, &mut sockets.sink, &mut io);
+        assert_eq!((progress, transfer.take_moved_bytes()), (Ok(Progress::Blocked), CONTENT.len() as u64));
         assert_eq!(sockets.receive(), CONTENT);
     }
 
     #[test]
     fn unsent_bytes_are_the_rest_of_header_and_content() {
-        let whole = [HEADER, CONTENT].concat();
-        for sent in 0..=whole.len() {
+        let whole_stream = [HEADER, CONTENT].concat();
+        for sent in 0..=whole_stream.len() {
             let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
             io.buffer[..CONTENT.len()].copy_from_slice(CONTENT);
-            transfer.keep_unsent(HEADER, CONTENT.len(), sent, &mut io);
-            let unsent = match &transfer.pending {
-                Pending::Bytes { bytes, sent: 0 } => &bytes[..],
+            transfer.keep_unsent_bytes(HEADER, CONTENT.len(), sent, &mut io);
+            let unsent_bytes = match &transfer.pending {
+                PendingBytes::Buffer { bytes, sent: 0 } => &bytes[..],
                 _ => &[],
             };
-            assert_eq!((unsent, io.buffered), (&whole[sent..], whole.len() - sent));
+            assert_eq!((unsent_bytes, io.buffered_bytes), (&whole_stream[sent..], whole_stream.len() - sent));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The table of a worker's UDP sessions: finds, evicts and expires them. No I/O.
+//! Finds, evicts and expires the UDP sessions of a worker. No I/O.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -10,21 +10,21 @@ use super::slab::{Key, Slab};
 const MIN_KEY: Key = Key { index: 0, generation: 0 };
 const MAX_KEY: Key = Key { index: u32::MAX, generation: u32::MAX };
 
-/// The datagrams between one client and a port's target.
+/// The datagrams between one client and the target of a port.
 #[derive(Debug)]
 pub(super) struct UdpSession {
     /// Index of the worker's socket that receives the client's datagrams.
     pub(super) socket_index: u32,
     pub(super) client: SocketAddr,
-    /// Connected to the target.
+    /// The socket that is connected to the target.
     pub(super) target_socket: OwnedFd,
-    /// When the last datagram was forwarded: milliseconds since the worker's start.
+    /// Time of the last forwarded datagram: milliseconds since the worker's start.
     pub(super) last_activity: u64,
     /// The target has answered.
-    pub(super) answered: bool,
+    pub(super) is_answered: bool,
     /// The client has sent a datagram after an answer, as conntrack has it. A forged source address gets an answer too, so
     /// an answer alone proves nothing.
-    pub(super) assured: bool,
+    pub(super) is_assured: bool,
     /// The session was open when the proxy began to drain.
     pub(super) predates_drain: bool,
 }
@@ -33,13 +33,13 @@ impl UdpSession {
     /// Records a datagram of the client.
     pub(super) const fn on_datagram(&mut self, now: u64) {
         self.last_activity = now;
-        self.assured |= self.answered;
+        self.is_assured |= self.is_answered;
     }
 
     /// Records an answer of the target.
     pub(super) const fn on_answer(&mut self, now: u64) {
         self.last_activity = now;
-        self.answered = true;
+        self.is_answered = true;
     }
 }
 
@@ -47,7 +47,7 @@ impl UdpSession {
 /// updated only when the session reaches the front, so that a datagram changes no queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    assured: bool,
+    is_assured: bool,
     last_activity: u64,
 }
 
@@ -61,7 +61,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct UdpSessionTable {
     sessions: Slab<Entry>,
-    by_client: HashMap<(u32, SocketAddr), Key>,
+    keys_by_client: HashMap<(u32, SocketAddr), Key>,
     /// All sessions: those that are not assured first, each group by its last activity.
     queue: BTreeSet<(Place, Key)>,
     /// The same order for each source address.
@@ -78,7 +78,7 @@ impl UdpSessionTable {
     pub(super) fn new(timeout: u64, assured_timeout: u64) -> Self {
         Self {
             sessions: Slab::new(),
-            by_client: HashMap::new(),
+            keys_by_client: HashMap::new(),
             queue: BTreeSet::new(),
             queue_by_source: BTreeSet::new(),
             count_by_source: HashMap::new(),
@@ -87,7 +87,7 @@ impl UdpSessionTable {
         }
     }
 
-    /// Returns whether there are no sessions.
+    /// Returns true if there are no sessions.
     pub(super) const fn is_empty(&self) -> bool {
         self.sessions.len() == 0
     }
@@ -104,9 +104,9 @@ impl UdpSessionTable {
     pub(super) fn insert(&mut self, session: UdpSession) -> Key {
         let client = session.client;
         let by_client = (session.socket_index, client);
-        let place = Place { assured: session.assured, last_activity: session.last_activity };
+        let place = Place { is_assured: session.is_assured, last_activity: session.last_activity };
         let key = self.sessions.insert(Entry { session, place });
-        self.by_client.insert(by_client, key);
+        self.keys_by_client.insert(by_client, key);
         self.queue.insert((place, key));
         self.queue_by_source.insert((client.ip(), place, key));
         *self.count_by_source.entry(client.ip()).or_default() += 1;
@@ -119,13 +119,13 @@ impl UdpSessionTable {
 
     /// Returns the session of a client that sends to the socket.
     pub(super) fn find(&self, socket_index: u32, client: SocketAddr) -> Option<Key> {
-        self.by_client.get(&(socket_index, client)).copied()
+        self.keys_by_client.get(&(socket_index, client)).copied()
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<UdpSession> {
         let Entry { session, place } = self.sessions.remove(key)?;
         let source = session.client.ip();
-        self.by_client.remove(&(session.socket_index, session.client));
+        self.keys_by_client.remove(&(session.socket_index, session.client));
         self.queue.remove(&(place, key));
         self.queue_by_source.remove(&(source, place, key));
         if let Some(count) = self.count_by_source.get_mut(&source) {
@@ -145,8 +145,8 @@ impl UdpSessionTable {
 
     /// Removes a session of a source address, as [`Self::evict`] does.
     pub(super) fn evict_of_source(&mut self, source: IpAddr) -> Option<UdpSession> {
-        let first = Place { assured: false, last_activity: 0 };
-        let last = Place { assured: true, last_activity: u64::MAX };
+        let first = Place { is_assured: false, last_activity: 0 };
+        let last = Place { is_assured: true, last_activity: u64::MAX };
         loop {
             let mut of_source =
                 self.queue_by_source.range((source, first, MIN_KEY)..=(source, last, MAX_KEY));
@@ -158,9 +158,9 @@ impl UdpSessionTable {
     }
 
     /// Removes one expired session, if there is one.
-    pub(super) fn expire(&mut self, now: u64) -> Option<UdpSession> {
-        for (assured, timeout) in [(false, self.timeout), (true, self.assured_timeout)] {
-            if let Some((place, key)) = self.refresh_first(assured)
+    pub(super) fn remove_expired(&mut self, now: u64) -> Option<UdpSession> {
+        for (is_assured, timeout) in [(false, self.timeout), (true, self.assured_timeout)] {
+            if let Some((place, key)) = self.refresh_first(is_assured)
                 && place.last_activity + timeout <= now
             {
                 return self.remove(key);
@@ -171,22 +171,23 @@ impl UdpSessionTable {
 
     /// Returns the earliest time at which a session can expire.
     pub(super) fn next_expiry(&self) -> Option<u64> {
-        let expiry = |assured, timeout| self.first(assured).map(|(place, _)| place.last_activity + timeout);
+        let expiry =
+            |is_assured, timeout| self.first(is_assured).map(|(place, _)| place.last_activity + timeout);
         let (first, first_assured) = (expiry(false, self.timeout), expiry(true, self.assured_timeout));
         first.into_iter().chain(first_assured).min()
     }
 
     /// Returns the first session in the queue of those that are, or are not, assured.
-    fn first(&self, assured: bool) -> Option<(Place, Key)> {
-        let start = Place { assured, last_activity: 0 };
+    fn first(&self, is_assured: bool) -> Option<(Place, Key)> {
+        let start = Place { is_assured, last_activity: 0 };
         let first = self.queue.range((start, MIN_KEY)..).next().copied();
-        first.filter(|(place, _)| place.assured == assured)
+        first.filter(|(place, _)| place.is_assured == is_assured)
     }
 
     /// Returns the same as [`Self::first`], after it has updated the places of the sessions at the front.
-    fn refresh_first(&mut self, assured: bool) -> Option<(Place, Key)> {
+    fn refresh_first(&mut self, is_assured: bool) -> Option<(Place, Key)> {
         loop {
-            let (place, key) = self.first(assured)?;
+            let (place, key) = self.first(is_assured)?;
             if self.update_place(key)? == place {
                 return Some((place, key));
             }
@@ -196,8 +197,8 @@ impl UdpSessionTable {
     /// Moves a session to the place of its state, and returns this place.
     fn update_place(&mut self, key: Key) -> Option<Place> {
         let entry = self.sessions.get_mut(key)?;
-        let UdpSession { client, last_activity, assured, .. } = entry.session;
-        let previous = std::mem::replace(&mut entry.place, Place { assured, last_activity });
+        let UdpSession { client, last_activity, is_assured, .. } = entry.session;
+        let previous = std::mem::replace(&mut entry.place, Place { is_assured, last_activity });
         let place = entry.place;
         if place != previous {
             self.queue.remove(&(previous, key));
@@ -223,8 +224,8 @@ mod tests {
             client,
             target_socket: std::fs::File::open("/dev/null").unwrap().into(),
             last_activity,
-            answered: false,
-            assured: false,
+            is_answered: false,
+            is_assured: false,
             predates_drain: false,
         }
     }
@@ -242,25 +243,25 @@ mod tests {
         session.on_datagram(1);
         session.on_answer(2);
         session.on_answer(3);
-        assert!(!session.assured);
+        assert!(!session.is_assured);
         session.on_datagram(4);
-        assert!(session.assured);
+        assert!(session.is_assured);
     }
 
     #[test]
     fn evict_removes_the_longest_silent_session_and_assured_ones_last() {
         let (mut table, keys) = table(1..5);
-        for (key, assured) in [(keys[0], true), (keys[2], false)] {
+        for (key, is_assured) in [(keys[0], true), (keys[2], false)] {
             let session = table.get_mut(key).unwrap();
-            session.answered = true;
-            session.assured = assured;
+            session.is_answered = true;
+            session.is_assured = is_assured;
         }
         table.get_mut(keys[1]).unwrap().last_activity = 9;
         let evicted: Vec<_> =
             std::iter::from_fn(|| table.evict()).map(|session| session.client.port()).collect();
         assert_eq!(evicted, [3, 4, 2, 1]);
         assert!(table.is_empty() && table.queue.is_empty() && table.queue_by_source.is_empty());
-        assert!(table.by_client.is_empty() && table.count_by_source.is_empty());
+        assert!(table.keys_by_client.is_empty() && table.count_by_source.is_empty());
     }
 
     #[test]
@@ -268,7 +269,7 @@ mod tests {
         let (mut table, keys) = table(1..4);
         let other = SocketAddr::from(([192, 0, 2, 2], 1));
         table.insert(session(other, 0));
-        table.get_mut(keys[0]).unwrap().assured = true;
+        table.get_mut(keys[0]).unwrap().is_assured = true;
         table.get_mut(keys[1]).unwrap().last_activity = 9;
         let source = client(1).ip();
         assert_eq!(table.count_of_source(source), 3);
@@ -283,10 +284,10 @@ mod tests {
     #[test]
     fn assured_sessions_expire_later_and_activity_delays_expiry() {
         let (mut table, keys) = table(0..3);
-        table.get_mut(keys[1]).unwrap().assured = true;
-        table.get_mut(keys[2]).unwrap().answered = true;
+        table.get_mut(keys[1]).unwrap().is_assured = true;
+        table.get_mut(keys[2]).unwrap().is_answered = true;
         let mut expire_all = |now| {
-            let expired = std::iter::from_fn(|| table.expire(now));
+            let expired = std::iter::from_fn(|| table.remove_expired(now));
             expired.map(|session| session.client.port()).collect::<Vec<_>>()
         };
         assert!(expire_all(29).is_empty());

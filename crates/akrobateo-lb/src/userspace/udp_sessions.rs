@@ -7,7 +7,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, recvfrom, send, sendto};
 
 use super::drain::Phase;
 use super::poller::{Poller, Token};
-use super::settings::{Settings, milliseconds};
+use super::settings::{Settings, to_milliseconds};
 use super::slab::Key;
 use super::sockets::{BoundSocket, connect_udp};
 use super::stats::add;
@@ -39,18 +39,18 @@ impl UdpSessions {
         poller: &Poller,
     ) -> Result<Self, Errno> {
         for (index, bound) in (0..).zip(&sockets) {
-            poller.add(&bound.socket, Token::UdpPort(index))?;
+            poller.add(&bound.socket, Token::UdpSocketIndex(index))?;
         }
-        let timeout = milliseconds(settings.udp_timeout);
-        let assured_timeout = milliseconds(settings.udp_stream_timeout);
+        let timeout = to_milliseconds(settings.udp_timeout);
+        let assured_timeout = to_milliseconds(settings.udp_stream_timeout);
         Ok(Self {
             sockets,
             sessions: UdpSessionTable::new(timeout, assured_timeout),
             // The kernel distributes the clients of one source among the workers.
             max_per_source: (settings.udp_sessions_per_source / settings.workers.max(1)).max(1),
             phase: Phase::Forwarding,
-            drain_idle: milliseconds(settings.drain_udp_idle),
-            close_idle: milliseconds(settings.close_idle),
+            drain_idle: to_milliseconds(settings.drain_udp_idle),
+            close_idle: to_milliseconds(settings.close_idle),
             last_activity: 0,
         })
     }
@@ -66,7 +66,7 @@ impl UdpSessions {
         self.phase = phase;
     }
 
-    /// Returns whether the next phase may begin: the sessions have been silent long enough, or there are none.
+    /// Returns true if the next phase may begin: the sessions have been silent long enough, or there are none.
     pub(super) const fn is_settled(&self, now: u64) -> bool {
         let idle = if matches!(self.phase, Phase::Closing) { self.close_idle } else { self.drain_idle };
         self.sessions.is_empty() || self.last_activity + idle <= now
@@ -90,7 +90,7 @@ impl UdpSessions {
                 Err(_) => {}
             }
         }
-        context.enqueue(Token::UdpPort(socket_index));
+        context.enqueue(Token::UdpSocketIndex(socket_index));
     }
 
     /// Sends the first `len` bytes of the worker's buffer to the target.
@@ -103,29 +103,29 @@ impl UdpSessions {
         context: &mut WorkerContext,
     ) {
         if !context.shared.allows(client.ip()) {
-            return add(&context.stats.port(port_index).refused, 1);
+            return add(&context.stats.port(port_index).refused_connections, 1);
         }
         let key = self
             .sessions
             .find(socket_index, client)
             .or_else(|| self.open_session(socket_index, port_index, client, context));
         let Some(session) = key.and_then(|key| self.sessions.get_mut(key)) else {
-            return add(&context.stats.port(port_index).dropped, 1);
+            return add(&context.stats.port(port_index).dropped_datagrams, 1);
         };
         session.on_datagram(context.now());
         if self.phase != Phase::Draining || session.predates_drain {
             self.last_activity = context.now();
         }
         let datagram = &context.io.buffer[..len];
-        let mut sent = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
-        if let Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) = sent {
-            // The kernel reports the error of an earlier datagram and has not sent this one.
-            sent = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
+        let mut send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
+        if let Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) = send_result {
+            // The error belongs to an earlier datagram, and the kernel has not sent this one. So send it again.
+            send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
             context.record_dial_failure(port_index, error.into());
         }
-        match sent {
+        match send_result {
             Ok(_) => add(&context.stats.port(port_index).bytes_in, len as u64),
-            Err(_) => add(&context.stats.port(port_index).dropped, 1),
+            Err(_) => add(&context.stats.port(port_index).dropped_datagrams, 1),
         }
     }
 
@@ -143,12 +143,12 @@ impl UdpSessions {
         if self.sessions.count_of_source(client.ip()) >= self.max_per_source
             && let Some(evicted) = self.sessions.evict_of_source(client.ip())
         {
-            self.count_closed(&evicted, context);
+            self.count_closed_session(&evicted, context);
         }
         if !context.shared.udp_sessions.try_acquire() {
             let evicted = self.sessions.evict()?;
-            self.count_closed(&evicted, context);
-            // Another worker may have taken the place that has become free.
+            self.count_closed_session(&evicted, context);
+            // Another worker may already have taken the free place.
             if !context.shared.udp_sessions.try_acquire() {
                 return None;
             }
@@ -156,8 +156,8 @@ impl UdpSessions {
         match self.connect(socket_index, port_index, client, context) {
             Ok(key) => {
                 let stats = context.stats.port(port_index);
-                add(&stats.opened, 1);
-                add(&stats.forwarded, 1);
+                add(&stats.opened_sessions, 1);
+                add(&stats.forwarded_sessions, 1);
                 if let Some(expiry) = self.sessions.next_expiry() {
                     context.schedule_sweep(expiry);
                 }
@@ -185,14 +185,15 @@ impl UdpSessions {
             client,
             target_socket,
             last_activity,
-            answered: false,
-            assured: false,
+            is_answered: false,
+            is_assured: false,
             predates_drain: false,
         };
         let key = self.sessions.insert(session);
         let session = self.sessions.get_mut(key);
-        let added = session.map(|session| context.poller.add(&session.target_socket, Token::UdpSession(key)));
-        if let Some(Err(error)) = added {
+        let add_result =
+            session.map(|session| context.poller.add(&session.target_socket, Token::UdpSession(key)));
+        if let Some(Err(error)) = add_result {
             self.sessions.remove(key);
             return Err(error);
         }
@@ -200,7 +201,7 @@ impl UdpSessions {
     }
 
     /// Sends the target's answers to the client.
-    pub(super) fn reply(&mut self, key: Key, context: &mut WorkerContext) {
+    pub(super) fn forward_replies(&mut self, key: Key, context: &mut WorkerContext) {
         for _ in 0..FORWARD_BATCH {
             let Some(session) = self.sessions.get_mut(key) else { return };
             let Some(BoundSocket { port_index, socket }) = self.sockets.get(session.socket_index as usize)
@@ -217,7 +218,7 @@ impl UdpSessions {
                     let stats = context.stats.port(*port_index);
                     match sendto(socket, datagram, SendFlags::NOSIGNAL, &session.client) {
                         Ok(_) => add(&stats.bytes_out, len as u64),
-                        Err(_) => add(&stats.dropped, 1),
+                        Err(_) => add(&stats.dropped_datagrams, 1),
                     }
                 }
                 Err(Errno::AGAIN) => return,
@@ -228,19 +229,19 @@ impl UdpSessions {
         context.enqueue(Token::UdpSession(key));
     }
 
-    /// Closes expired sessions. Returns when the next session can expire.
+    /// Closes expired sessions. Returns the earliest time at which another session can expire.
     pub(super) fn sweep(&mut self, context: &WorkerContext) -> Option<u64> {
-        while let Some(session) = self.sessions.expire(context.now()) {
-            self.count_closed(&session, context);
+        while let Some(session) = self.sessions.remove_expired(context.now()) {
+            self.count_closed_session(&session, context);
         }
         self.sessions.next_expiry()
     }
 
-    /// Counts a session as closed, and releases its place.
-    fn count_closed(&self, session: &UdpSession, context: &WorkerContext) {
+    /// Counts a session as closed, and releases its place in the quota.
+    fn count_closed_session(&self, session: &UdpSession, context: &WorkerContext) {
         context.shared.udp_sessions.release();
         if let Some(bound) = self.sockets.get(session.socket_index as usize) {
-            add(&context.stats.port(bound.port_index).closed, 1);
+            add(&context.stats.port(bound.port_index).closed_sessions, 1);
         }
     }
 }

@@ -10,8 +10,8 @@ use super::acceptor::{AcceptResult, Acceptor};
 use super::drain::Phase;
 use super::inbox::Client;
 use super::poller::{Events, Readiness, Token};
-use super::settings::{Settings, milliseconds};
-use super::shared::Shared;
+use super::settings::{Settings, to_milliseconds};
+use super::shared_state::SharedState;
 use super::sockets::BoundSocket;
 use super::stats::WorkerStats;
 use super::tcp_sessions::TcpSessions;
@@ -21,11 +21,11 @@ use super::worker_context::WorkerContext;
 /// Clients that one listener accepts before other sockets are served.
 const ACCEPT_BATCH: usize = 64;
 /// Shortest time between two sweeps, in milliseconds.
-const SWEEP_INTERVAL: u64 = 250;
+const SWEEP_INTERVAL_MS: u64 = 250;
 /// Time between two checks whether the worker has anything left to wait for, in milliseconds.
-const DRAIN_CHECK_INTERVAL: u64 = 100;
+const DRAIN_CHECK_INTERVAL_MS: u64 = 100;
 /// Time for which idle pipes are kept, in milliseconds.
-const PIPE_IDLE_TIMEOUT: u64 = 1_000;
+const PIPE_IDLE_TIMEOUT_MS: u64 = 1_000;
 
 /// The sockets that a worker binds.
 #[derive(Debug, Default)]
@@ -44,17 +44,17 @@ pub(super) struct Worker {
     tcp: TcpSessions,
     udp: UdpSessions,
     phase: Phase,
-    /// While draining and closing: when to check whether the worker has anything left to wait for.
+    /// While draining and closing: the time of the next check whether the worker has anything left to wait for.
     drain_check_at: u64,
     /// See [`Settings::close_idle`]; in milliseconds.
     close_idle: u64,
-    started: Instant,
+    start_time: Instant,
 }
 
 impl Worker {
-    /// Creates the worker with this index in [`Shared::inboxes`] and [`Shared::wakers`].
+    /// Creates the worker with this index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<SharedState>,
         stats: Arc<WorkerStats>,
         index: usize,
         sockets: WorkerSockets,
@@ -68,8 +68,8 @@ impl Worker {
             context,
             phase: Phase::Forwarding,
             drain_check_at: 0,
-            close_idle: milliseconds(settings.close_idle),
-            started: Instant::now(),
+            close_idle: to_milliseconds(settings.close_idle),
+            start_time: Instant::now(),
         })
     }
 
@@ -78,21 +78,21 @@ impl Worker {
         let mut events = Events::new();
         loop {
             self.context.poller.wait(&mut events, self.wait_timeout())?;
-            self.context.io.now = milliseconds(self.started.elapsed());
+            self.context.io.now = to_milliseconds(self.start_time.elapsed());
             for (token, readiness) in events.iter() {
                 self.dispatch(token, Some(readiness));
             }
-            // Objects that enter the queue during this loop wait for the next one.
+            // Objects that enter the queue during this loop wait for the next round.
             for _ in 0..self.context.queue_len() {
                 if let Some(token) = self.context.dequeue() {
                     self.dispatch(token, None);
                 }
             }
-            for listener in self.acceptor.take_stalled(self.context.now()) {
+            for listener in self.acceptor.take_stalled_listeners(self.context.now()) {
                 self.accept(listener);
             }
             self.sweep_if_due();
-            self.record_pipes();
+            self.count_pipes();
             match self.phase {
                 Phase::Forwarding => {}
                 Phase::Draining | Phase::Closing => self.record_drain(),
@@ -110,20 +110,20 @@ impl Worker {
             return Some(0);
         }
         let now = self.context.now();
-        let drain_check = (self.phase != Phase::Forwarding).then_some(self.drain_check_at);
-        let timers = [self.acceptor.retry_at(), drain_check, self.context.sweep_at()];
-        let next = timers.into_iter().flatten().min()?;
-        Some(next.saturating_sub(now).max(1))
+        let next_drain_check = (self.phase != Phase::Forwarding).then_some(self.drain_check_at);
+        let timers = [self.acceptor.retry_at(), next_drain_check, self.context.sweep_at()];
+        let next_timer = timers.into_iter().flatten().min()?;
+        Some(next_timer.saturating_sub(now).max(1))
     }
 
-    /// Handles an event, or without a readiness an object from the run queue.
+    /// Handles an event of an object. If `readiness` is `None`, the object comes from the run queue instead.
     fn dispatch(&mut self, token: Token, readiness: Option<Readiness>) {
         let context = &mut self.context;
         match (token, readiness) {
-            (Token::Wake, _) => self.on_wake(),
-            (Token::Listener(index), _) => self.accept(index),
-            (Token::UdpPort(index), _) => self.udp.forward(index, context),
-            (Token::UdpSession(key), _) => self.udp.reply(key, context),
+            (Token::Waker, _) => self.on_wake(),
+            (Token::ListenerIndex(index), _) => self.accept(index),
+            (Token::UdpSocketIndex(index), _) => self.udp.forward(index, context),
+            (Token::UdpSession(key), _) => self.udp.forward_replies(key, context),
             (Token::Client(key), Some(readiness)) => self.tcp.on_client_ready(key, readiness, context),
             (Token::Target(key), Some(readiness)) => self.tcp.on_target_ready(key, readiness, context),
             (Token::Client(key) | Token::Target(key), None) => self.tcp.resume(key, context),
@@ -132,7 +132,7 @@ impl Worker {
 
     /// Serves the clients that other workers passed on, and begins the proxy's phase.
     fn on_wake(&mut self) {
-        for client in self.context.inbox().drain() {
+        for client in self.context.inbox().take_clients() {
             self.tcp.connect(client, &mut self.context);
         }
         let (phase, now) = (self.context.shared.drain.phase(), self.context.now());
@@ -154,20 +154,20 @@ impl Worker {
                 return;
             }
         }
-        self.context.enqueue(Token::Listener(listener));
+        self.context.enqueue(Token::ListenerIndex(listener));
     }
 
-    /// Accepts one client. Returns whether more clients may wait.
+    /// Accepts one client. Returns true if more clients may wait.
     fn accept_one(&mut self, listener: u32) -> bool {
         match self.acceptor.accept(listener, &self.context) {
-            AcceptResult::Client(client) => self.serve(client),
-            AcceptResult::Rejected => {}
-            AcceptResult::Blocked => return false,
+            AcceptResult::Accepted(client) => self.serve(client),
+            AcceptResult::ClientRejected => {}
+            AcceptResult::NoClientNow => return false,
         }
         true
     }
 
-    /// Serves an accepted client in this worker or in one with fewer connections.
+    /// Serves an accepted client in this worker, or passes it to a worker with fewer connections.
     fn serve(&mut self, client: Client) {
         // While closing, another worker may end before it serves the client.
         let own_client = if self.phase >= Phase::Closing {
@@ -181,7 +181,8 @@ impl Worker {
         }
     }
 
-    /// Closes what has expired, and schedules the next sweep.
+    /// Closes expired connections and sessions and idle pipes, and schedules the next sweep. Does nothing before its
+    /// time.
     fn sweep_if_due(&mut self) {
         let now = self.context.now();
         if self.context.sweep_at().is_none_or(|sweep_at| now < sweep_at) {
@@ -189,17 +190,17 @@ impl Worker {
         }
         let tcp_expiry = self.tcp.sweep(&mut self.context);
         let udp_expiry = self.udp.sweep(&self.context);
-        self.context.io.pipes.close_idle();
+        self.context.io.pipes.close_idle_pipes();
         let next_expiry = tcp_expiry.into_iter().chain(udp_expiry).min();
-        self.context.reset_sweep(next_expiry.map(|expiry| expiry.max(now + SWEEP_INTERVAL)));
+        self.context.set_next_sweep(next_expiry.map(|expiry| expiry.max(now + SWEEP_INTERVAL_MS)));
     }
 
-    /// Counts the pipes, and schedules a sweep that closes idle ones.
-    fn record_pipes(&mut self) {
+    /// Counts the pipes, and schedules a sweep that closes idle pipes.
+    fn count_pipes(&mut self) {
         let pipes = self.context.io.pipes.len();
         self.context.stats.pipes.store(pipes, Relaxed);
         if pipes > 0 {
-            self.context.schedule_sweep(self.context.now() + PIPE_IDLE_TIMEOUT);
+            self.context.schedule_sweep(self.context.now() + PIPE_IDLE_TIMEOUT_MS);
         }
     }
 
@@ -210,7 +211,7 @@ impl Worker {
         if now < self.drain_check_at {
             return;
         }
-        self.drain_check_at = now + DRAIN_CHECK_INTERVAL;
+        self.drain_check_at = now + DRAIN_CHECK_INTERVAL_MS;
         let is_settled = if self.phase == Phase::Draining {
             self.tcp.is_drained() && self.udp.is_settled(now)
         } else {

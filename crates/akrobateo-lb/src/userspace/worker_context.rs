@@ -9,31 +9,36 @@ use super::inbox::Inbox;
 use super::io_context::IoContext;
 use super::poller::{Poller, Token};
 use super::rate_limit::RateLimit;
-use super::shared::Shared;
+use super::shared_state::SharedState;
 use super::stats::{DialFailure, WorkerStats};
 
 /// The state that the acceptor, the TCP sessions and the UDP sessions of one worker share.
 #[derive(Debug)]
 pub(super) struct WorkerContext {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedState>,
     pub(super) stats: Arc<WorkerStats>,
     pub(super) poller: Poller,
     pub(super) io: IoContext,
-    /// The worker's index in [`Shared::inboxes`] and [`Shared::wakers`].
+    /// The worker's index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     index: usize,
-    /// Objects that could continue at once, but let others continue first.
+    /// Objects that could continue at once, but wait until others have continued.
     run_queue: VecDeque<Token>,
-    /// When to look for expired connections, UDP sessions and pipes; `None` if there are none.
+    /// The time of the next sweep, which closes expired connections and UDP sessions and idle pipes; `None` if nothing
+    /// can expire.
     sweep_at: Option<u64>,
-    /// One limit per port.
-    dial_failure_log: Box<[RateLimit]>,
+    /// One rate limit per port.
+    dial_failure_log_limits: Box<[RateLimit]>,
 }
 
 impl WorkerContext {
-    pub(super) fn new(shared: Arc<Shared>, stats: Arc<WorkerStats>, index: usize) -> Result<Self, Errno> {
+    pub(super) fn new(
+        shared: Arc<SharedState>,
+        stats: Arc<WorkerStats>,
+        index: usize,
+    ) -> Result<Self, Errno> {
         let poller = Poller::new()?;
-        poller.add(&shared.wakers[index], Token::Wake)?;
-        let dial_failure_log = vec![RateLimit::default(); shared.ports.len()].into();
+        poller.add(&shared.wakers[index], Token::Waker)?;
+        let dial_failure_log_limits = vec![RateLimit::default(); shared.ports.len()].into();
         Ok(Self {
             shared,
             stats,
@@ -42,7 +47,7 @@ impl WorkerContext {
             index,
             run_queue: VecDeque::new(),
             sweep_at: None,
-            dial_failure_log,
+            dial_failure_log_limits,
         })
     }
 
@@ -87,14 +92,14 @@ impl WorkerContext {
     }
 
     /// Sets the time of the next sweep.
-    pub(super) const fn reset_sweep(&mut self, time: Option<u64>) {
+    pub(super) const fn set_next_sweep(&mut self, time: Option<u64>) {
         self.sweep_at = time;
     }
 
-    /// Counts a target that could not be reached. Logs it if the port's rate limit permits.
+    /// Counts a failed attempt to reach a target. Logs the failure if the port's rate limit permits.
     pub(super) fn record_dial_failure(&mut self, port_index: usize, failure: DialFailure) {
         self.stats.port(port_index).count_dial_failure(failure);
-        if let Some(times) = self.dial_failure_log[port_index].permit(self.io.now) {
+        if let Some(times) = self.dial_failure_log_limits[port_index].permit(self.io.now) {
             let (target, reason) = (self.shared.ports[port_index].target, failure.as_str());
             tracing::warn!(%target, reason, times, "cannot reach the target");
         }

@@ -13,7 +13,7 @@ use crate::harness::{Metrics, Network, Proxy, isolated};
 
 const CONNECTIONS: u32 = 10_000;
 
-/// Listens without accepting. Established connections wait in the kernel, and need no descriptors.
+/// Listens without accepting, so that established connections wait in the kernel and need no descriptors.
 fn listen_without_accepting(network: &Network) -> TcpListener {
     network.backend.set_sysctl("core/somaxconn", "20000");
     network.backend.run(|| {
@@ -32,7 +32,7 @@ fn ten_thousand_open_connections_are_not_mixed_up() {
         setrlimit(Resource::Nofile, limit).unwrap();
         let network = Network::new();
         let listener = listen_without_accepting(&network);
-        let _proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
         let connect = |number: u32| {
             let mut stream = TcpStream::connect((addr::POD[0], 80)).unwrap_or_else(|error| {
                 panic!("connection {number} (ulimit -n must allow {CONNECTIONS}): {error}")
@@ -45,7 +45,7 @@ fn ten_thousand_open_connections_are_not_mixed_up() {
         let metrics = Metrics::scrape(&network.pod);
         assert!(metrics.get("conntrack_entries") >= CONNECTIONS.into());
         assert_eq!(metrics.get("conntrack_clashes_total") + metrics.get("conntrack_full_total"), 0);
-        // All connections are open now. The backend echoes the number of each.
+        // All connections are open now. The backend echoes the number of each connection.
         for _ in 0..CONNECTIONS {
             let (mut stream, _) = listener.accept().unwrap();
             let mut number = [0; 4];
@@ -62,18 +62,18 @@ fn ten_thousand_open_connections_are_not_mixed_up() {
 }
 
 #[test]
-fn proxy_of_a_thousand_ports_needs_less_than_one_mebibyte_and_two_after_scrapes() {
+fn memory_of_a_thousand_ports_is_below_one_mebibyte_and_below_two_after_scrapes() {
     isolated(|| {
         let network = Network::new();
         let forward = |port| format!("--forward=tcp/{port}=10.96.3.7:80");
         let forwards: Vec<_> = (20_000..21_000).map(forward).collect();
-        let proxy = Proxy::start_ready(&network.pod, &forwards);
-        let before_scrapes = proxy.private_memory();
+        let proxy = Proxy::start_and_wait(&network.pod, &forwards);
+        let memory_before_scrapes = proxy.private_memory();
         for _ in 0..10 {
             assert_eq!(Metrics::scrape(&network.pod).series_count("connections_total"), 1000);
         }
-        let after_scrapes = proxy.private_memory();
-        assert!(before_scrapes < 1024, "{before_scrapes} KiB");
-        assert!(after_scrapes < 2048, "{after_scrapes} KiB");
+        let memory_after_scrapes = proxy.private_memory();
+        assert!(memory_before_scrapes < 1024, "{memory_before_scrapes} KiB");
+        assert!(memory_after_scrapes < 2048, "{memory_after_scrapes} KiB");
     });
 }

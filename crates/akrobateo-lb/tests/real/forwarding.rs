@@ -28,7 +28,7 @@ fn tcp_and_udp_of_one_port_number_reach_their_targets_in_both_families() {
             forwards
                 .extend([format!("--forward=tcp/53={tcp_target}"), format!("--forward=udp/53={udp_target}")]);
         }
-        let _proxy = Proxy::start_ready(&network.pod, &forwards);
+        let _proxy = Proxy::start_and_wait(&network.pod, &forwards);
         for family in 0..2 {
             let (client, to) = (addr::CLIENT[family], with_port(addr::POD[family], 53));
             let pod = addr::POD[family].parse::<std::net::IpAddr>().unwrap();
@@ -47,7 +47,7 @@ fn tcp_and_udp_of_one_port_number_reach_their_targets_in_both_families() {
 fn connection_to_a_port_that_is_not_forwarded_is_refused() {
     isolated(|| {
         let network = Network::new();
-        let _proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:8080"));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:8080"));
         let error =
             connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 81), REPLY_TIMEOUT)
                 .unwrap_err();
@@ -63,7 +63,7 @@ fn each_of_five_hundred_ports_reaches_its_own_target() {
         let listen = |port| TcpListener::bind((addr::BACKEND[0], port + 10_000)).unwrap();
         let listeners: Vec<_> = network.backend.run(|| ports.clone().map(listen).collect());
         let forward = |port| format!("--forward=tcp/{port}={}", with_port(addr::BACKEND[0], port + 10_000));
-        let _proxy = Proxy::start_ready(&network.pod, &ports.clone().map(forward).collect::<Vec<_>>());
+        let _proxy = Proxy::start_and_wait(&network.pod, &ports.clone().map(forward).collect::<Vec<_>>());
         for (port, listener) in ports.zip(listeners) {
             listener.set_nonblocking(true).unwrap();
             let connection = network.client.run(|| TcpStream::connect((addr::POD[0], port)).unwrap());
@@ -83,7 +83,7 @@ fn host_port_of_the_node_is_forwarded_through_the_pod() {
         let forwards = split_args("--forward=tcp/80=10.96.3.7:8080 --forward=udp/80=10.96.3.7:8080");
         translate_host_ports(&network, &["tcp/80=10.244.0.5:80", "udp/80=10.244.0.5:80"]);
         let _proxy =
-            Proxy::start_ready(&network.pod, &[forwards, split_args("--source=192.0.2.2/32")].concat());
+            Proxy::start_and_wait(&network.pod, &[forwards, split_args("--source=192.0.2.2/32")].concat());
         let to = with_port(addr::NODE[0], 80);
         let mut connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         connection.check_echo().unwrap();
@@ -93,8 +93,8 @@ fn host_port_of_the_node_is_forwarded_through_the_pod() {
     });
 }
 
-/// Translates hostPorts of the node to the pod, as portmap does. It keeps the client's address, so that the pod's source
-/// ranges see it.
+/// Translates hostPorts of the node to the pod, as portmap does. The translation keeps the client's address, because
+/// the pod checks it against the source ranges.
 fn translate_host_ports(network: &Network, forwards: &[&str]) {
     let forwards = forwards.iter().map(|text| text.parse().unwrap()).collect();
     let config = ForwardingConfig::new(ProxyArgs { probe_port: 1, ..ProxyArgs::new(forwards) }).unwrap();
@@ -132,7 +132,7 @@ fn pod_forwards_only_packets_that_it_translates() {
         network.pod.set_sysctl("ipv4/ip_forward", "1");
         let connect = |to| connect_tcp(&network.client, addr::CLIENT[0], to, NO_REPLY_TIMEOUT);
         connect(&routed).expect("the test's route through the pod does not work");
-        let _proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
         assert_eq!(connect(&routed).unwrap_err().kind(), ErrorKind::TimedOut);
         connect(&with_port(addr::POD[0], 80)).unwrap();
         assert_eq!(network.pod.nft("-s list chain inet akrobateo forward"), FORWARD_CHAIN);

@@ -14,9 +14,9 @@ fn ipv4_forwarding_is_switched_on_again_within_a_second() {
     isolated(|| {
         let network = Network::new();
         serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
-        let proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
+        let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
         for sysctl in ["ipv4/ip_forward", "ipv4/conf/eth0/forwarding"] {
-            // A write of the current value would change nothing.
+            // A write must change the value, so the value is 1 before 0 is written.
             network.pod.set_sysctl(sysctl, "1");
             network.pod.set_sysctl(sysctl, "0");
             let start = Instant::now();
@@ -27,8 +27,8 @@ fn ipv4_forwarding_is_switched_on_again_within_a_second() {
                 .unwrap();
         }
         eventually("the proxy is ready", || (probe_status(&network.pod) == Some(200)).then_some(()));
-        let logged = || proxy.log().matches("switched IPv4 forwarding on").count();
-        eventually("the proxy logs each change", || (logged() == 3).then_some(()));
+        let count_log_lines = || proxy.log().matches("switched IPv4 forwarding on").count();
+        eventually("the proxy logs each change", || (count_log_lines() == 3).then_some(()));
     });
 }
 
@@ -36,7 +36,7 @@ fn ipv4_forwarding_is_switched_on_again_within_a_second() {
 fn ipv4_forwarding_is_switched_on_for_a_new_interface() {
     isolated(|| {
         let network = Network::new();
-        let _proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
         network.pod.ip("link add later type veth peer name later-peer\nlink set later up");
         let is_on = || network.pod.read_sysctl("ipv4/conf/later/forwarding") == "1";
         eventually("IPv4 forwarding is on", || is_on().then_some(()));
@@ -75,7 +75,7 @@ fn proxy_is_not_ready_while_ipv6_forwarding_is_off() {
     isolated(|| {
         let network = Network::new();
         serve_udp(&network.backend, &with_port(addr::BACKEND[1], 80));
-        let proxy = Proxy::start_ready(&network.pod, &split_args("--forward=udp/80=[fd00:96::7]:80"));
+        let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=[fd00:96::7]:80"));
         network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
         proxy.wait_for_log("IPv6 forwarding is off");
         assert_eq!(probe_status(&network.pod), Some(503));

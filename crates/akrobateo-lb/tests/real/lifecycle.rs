@@ -17,7 +17,7 @@ use crate::harness::{Network, Proxy, eventually, isolated};
 
 const LIST_TABLE: &str = "-s list table inet akrobateo";
 
-/// Sets its flag when it is dropped, also if an assertion fails; without the flag, a client thread would never end.
+/// Sets its flag when it is dropped, even if an assertion fails. Without the flag, a client thread would never end.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -39,10 +39,11 @@ fn network_and_forwards() -> (Network, Vec<String>) {
 fn restarts_under_traffic_keep_rules_and_connections() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let mut proxy = Proxy::start_ready(&network.pod, &forwards);
+        let mut proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let rules = network.pod.nft(LIST_TABLE);
         let to = with_port(addr::POD[0], 80);
-        let mut established = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        let mut established_connection =
+            connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         let (stop, connection_count) = (AtomicBool::new(false), AtomicU32::new(0));
         std::thread::scope(|scope| {
             let client = scope.spawn(|| {
@@ -54,27 +55,28 @@ fn restarts_under_traffic_keep_rules_and_connections() {
                     connection_count.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            let stop = StopOnDrop(&stop);
+            let stop_on_drop = StopOnDrop(&stop);
             for signal in [Signal::KILL, Signal::TERM, Signal::KILL] {
                 proxy.signal(signal);
                 proxy.wait_for_exit();
-                let before = connection_count.load(Ordering::Relaxed);
+                let count_before = connection_count.load(Ordering::Relaxed);
                 eventually("clients connect without a proxy", || {
-                    (connection_count.load(Ordering::Relaxed) > before + 5 || client.is_finished())
+                    (connection_count.load(Ordering::Relaxed) > count_before + 5 || client.is_finished())
                         .then_some(())
                 });
-                proxy = Proxy::start_ready(&network.pod, &forwards);
-                established.check_echo().unwrap();
+                proxy = Proxy::start_and_wait(&network.pod, &forwards);
+                established_connection.check_echo().unwrap();
                 assert_eq!(network.pod.nft(LIST_TABLE), rules);
             }
-            drop(stop);
+            drop(stop_on_drop);
             client.join().unwrap();
         });
     });
 }
 
-/// Replaces a table a hundred times while clients connect. A proxy does that when it starts with other arguments.
-fn replace_under_traffic() {
+/// Replaces a table a hundred times while clients connect. A proxy replaces its table when it starts with other
+/// arguments.
+fn replace_table_under_traffic() {
     let network = Network::new();
     serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
     network.pod.set_sysctl("ipv4/ip_forward", "1");
@@ -96,28 +98,29 @@ fn replace_under_traffic() {
             }
         };
         let clients = [scope.spawn(connect), scope.spawn(connect)];
-        let stop = StopOnDrop(&stop);
+        let stop_on_drop = StopOnDrop(&stop);
         for number in 0..100 {
-            let before = connection_count.load(Ordering::Relaxed);
-            let has_failed = || clients.iter().any(std::thread::ScopedJoinHandle::is_finished);
+            let count_before = connection_count.load(Ordering::Relaxed);
+            let has_any_client_ended = || clients.iter().any(std::thread::ScopedJoinHandle::is_finished);
             eventually("clients connect", || {
-                (connection_count.load(Ordering::Relaxed) > before + 4 || has_failed()).then_some(())
+                (connection_count.load(Ordering::Relaxed) > count_before + 4 || has_any_client_ended())
+                    .then_some(())
             });
             install(["tcp/82=10.96.3.7:80", "tcp/83=10.96.3.7:80"][number % 2]);
         }
-        drop(stop);
+        drop(stop_on_drop);
         for client in clients {
             client.join().unwrap();
         }
     });
 }
 
-/// A packet may be lost and sent again. For some microseconds after a replacement, the kernel may find nothing in a new
-/// interval set.
+/// A packet may be lost, because for some microseconds after a replacement, the kernel may find no element in a new
+/// interval set. The client then sends the packet again.
 #[test]
 fn a_hundred_table_replacements_under_traffic_fail_no_connection() {
     isolated(|| {
-        replace_under_traffic();
+        replace_table_under_traffic();
     });
 }
 
@@ -126,7 +129,7 @@ fn pod_does_not_answer_a_packet_that_was_not_translated() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         // The proxy is stopped, so that it does not restore the element.
-        Proxy::start_ready(&network.pod, &forwards).kill();
+        Proxy::start_and_wait(&network.pod, &forwards).kill();
         network.pod.nft("delete element inet akrobateo forward4 { tcp . 80 }");
         let error =
             connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), NO_REPLY_TIMEOUT)
@@ -139,14 +142,14 @@ fn pod_does_not_answer_a_packet_that_was_not_translated() {
 fn restart_does_not_replace_an_equal_table() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let proxy = Proxy::start_ready(&network.pod, &forwards);
-        // Counters are not zero after that, which must not count as a difference.
+        let proxy = Proxy::start_and_wait(&network.pod, &forwards);
+        // After this connection, the counters are not zero. The comparison of the tables must ignore them.
         connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), REPLY_TIMEOUT).unwrap();
         proxy.kill();
         let generation = || network.pod.run(|| Nftables::open().unwrap().generation().unwrap());
-        let before = generation();
-        let _proxy = Proxy::start_ready(&network.pod, &forwards);
-        assert_eq!(generation(), before);
+        let generation_before = generation();
+        let _proxy = Proxy::start_and_wait(&network.pod, &forwards);
+        assert_eq!(generation(), generation_before);
     });
 }
 
@@ -154,16 +157,17 @@ fn restart_does_not_replace_an_equal_table() {
 fn sigterm_ends_the_proxy_at_once_and_leaves_the_rules() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let mut proxy = Proxy::start_ready(&network.pod, &forwards);
+        let mut proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let rules = network.pod.nft(LIST_TABLE);
         let to = with_port(addr::POD[0], 80);
-        let mut established = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        let mut established_connection =
+            connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         proxy.signal(Signal::TERM);
         let (exit, duration) = proxy.wait_for_exit();
         assert!(exit.success() && duration < Duration::from_secs(1), "{exit} after {duration:?}");
         assert_eq!(probe_status(&network.pod), None, "the probe is still answered");
         assert_eq!(network.pod.nft(LIST_TABLE), rules);
-        established.check_echo().unwrap();
+        established_connection.check_echo().unwrap();
         connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
     });
 }
@@ -172,10 +176,11 @@ fn sigterm_ends_the_proxy_at_once_and_leaves_the_rules() {
 fn changes_of_the_table_by_another_program_are_undone_within_a_second() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let proxy = Proxy::start_ready(&network.pod, &forwards);
+        let proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let rules = network.pod.nft(LIST_TABLE);
         let to = with_port(addr::POD[0], 80);
-        let mut established = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        let mut established_connection =
+            connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         for change in [
             "flush ruleset",
             "flush chain inet akrobateo prerouting",
@@ -194,7 +199,7 @@ fn changes_of_the_table_by_another_program_are_undone_within_a_second() {
             eventually(change, || (network.pod.try_nft(LIST_TABLE).as_deref() == Ok(&rules)).then_some(()));
             let duration = start.elapsed();
             assert!(duration < Duration::from_secs(1), "{change}: {duration:?}");
-            established.check_echo().unwrap();
+            established_connection.check_echo().unwrap();
             connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         }
         proxy.wait_for_log("another program changed the rules");
@@ -205,7 +210,7 @@ fn changes_of_the_table_by_another_program_are_undone_within_a_second() {
 fn proxy_is_not_ready_while_its_rules_are_missing() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let _proxy = Proxy::start_ready(&network.pod, &forwards);
+        let _proxy = Proxy::start_and_wait(&network.pod, &forwards);
         eventually("a probe finds the rules missing", || {
             network.pod.nft("flush ruleset");
             (probe_status(&network.pod) == Some(503)).then_some(())
@@ -218,11 +223,11 @@ fn proxy_is_not_ready_while_its_rules_are_missing() {
 fn table_of_another_program_stays_and_does_not_affect_the_proxy() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let proxy = Proxy::start_ready(&network.pod, &forwards);
+        let proxy = Proxy::start_and_wait(&network.pod, &forwards);
         network.pod.nft("add table inet other");
         assert_eq!(probe_status(&network.pod), Some(200));
         proxy.kill();
-        let proxy = Proxy::start_ready(&network.pod, &forwards);
+        let proxy = Proxy::start_and_wait(&network.pod, &forwards);
         assert!(network.pod.nft("list tables").contains("inet other"));
         std::thread::sleep(NO_REPLY_TIMEOUT);
         assert!(!proxy.log().contains("another program"), "restored rules that were not changed");

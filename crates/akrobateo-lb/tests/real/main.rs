@@ -1,6 +1,6 @@
 //! Tests with real packets. Each test runs in its own network namespaces, as root or as an ordinary user.
 
-// A test fails where its harness cannot go on.
+// The harness panics if it cannot set up a test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod capacity;

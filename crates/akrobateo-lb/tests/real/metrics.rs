@@ -8,8 +8,8 @@ use crate::harness::traffic::{
 };
 use crate::harness::{DEADLINE, Metrics, Network, Proxy, conntrack, eventually, isolated};
 
-const IN: &str = ",direction=\"in\"";
-const OUT: &str = ",direction=\"out\"";
+const IN_LABEL: &str = ",direction=\"in\"";
+const OUT_LABEL: &str = ",direction=\"out\"";
 
 fn network_with_backends() -> Network {
     let network = Network::new();
@@ -24,10 +24,10 @@ fn network_with_backends() -> Network {
 fn packets_and_bytes_are_counted_by_port_family_and_direction() {
     isolated(|| {
         let network = network_with_backends();
-        // Several ports with one target: their counters must not be mixed up.
+        // Several ports have the same target, and their counters must not be mixed up.
         let forwards = "--forward=udp/53=10.96.3.7:80 --forward=udp/54=10.96.3.7:80 \
              --forward=tcp/53=10.96.3.7:80 --forward=udp/53=[fd00:96::7]:80";
-        let _proxy = Proxy::start_ready(&network.pod, &split_args(forwards));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args(forwards));
         for (family, port, request_count) in [(0, 53, 3), (0, 54, 5), (1, 53, 7)] {
             let client =
                 UdpClient::new(&network.client, addr::CLIENT[family], &with_port(addr::POD[family], port));
@@ -43,14 +43,14 @@ fn packets_and_bytes_are_counted_by_port_family_and_direction() {
         // A request is one byte after a UDP header and an IP header.
         for (port, family, count, len) in [("udp/53", 0, 3, 29), ("udp/54", 0, 5, 29), ("udp/53", 1, 7, 49)] {
             assert_eq!(metrics.port_value("connections_total", port, family, ""), 1, "{port}");
-            assert_eq!(metrics.port_value("packets_total", port, family, IN), count, "{port}");
-            assert_eq!(metrics.port_value("packets_total", port, family, OUT), count, "{port}");
-            assert_eq!(metrics.port_value("bytes_total", port, family, IN), count * len, "{port}");
-            assert!(metrics.port_value("bytes_total", port, family, OUT) > count * len, "{port}");
+            assert_eq!(metrics.port_value("packets_total", port, family, IN_LABEL), count, "{port}");
+            assert_eq!(metrics.port_value("packets_total", port, family, OUT_LABEL), count, "{port}");
+            assert_eq!(metrics.port_value("bytes_total", port, family, IN_LABEL), count * len, "{port}");
+            assert!(metrics.port_value("bytes_total", port, family, OUT_LABEL) > count * len, "{port}");
         }
         assert_eq!(metrics.port_value("connections_total", "tcp/53", 0, ""), 1);
-        assert!(metrics.port_value("packets_total", "tcp/53", 0, IN) >= 4);
-        assert!(metrics.port_value("bytes_total", "tcp/53", 0, OUT) > 200);
+        assert!(metrics.port_value("packets_total", "tcp/53", 0, IN_LABEL) >= 4);
+        assert!(metrics.port_value("bytes_total", "tcp/53", 0, OUT_LABEL) > 200);
         assert_eq!(metrics.series_count("refused_connections_total"), 0, "exists only with source ranges");
     });
 }
@@ -61,7 +61,7 @@ fn denied_connections_are_counted_by_port() {
         let network = network_with_backends();
         let forwards = "--forward=tcp/80=10.96.3.7:80 --forward=udp/80=10.96.3.7:80 --forward=udp/81=10.96.3.7:80 \
              --forward=udp/80=[fd00:96::7]:80 --source=192.0.2.2/32";
-        let _proxy = Proxy::start_ready(&network.pod, &split_args(forwards));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args(forwards));
         for (family, client, port) in
             [(0, addr::CLIENT_2, 80), (0, addr::CLIENT_2, 81), (1, addr::CLIENT, 80)]
         {
@@ -77,7 +77,7 @@ fn denied_connections_are_counted_by_port() {
         {
             assert_eq!(metrics.port_value("refused_connections_total", port, family, ""), refused, "{port}");
             assert_eq!(metrics.port_value("connections_total", port, family, ""), connections, "{port}");
-            assert_eq!(metrics.port_value("packets_total", port, family, IN), connections, "{port}");
+            assert_eq!(metrics.port_value("packets_total", port, family, IN_LABEL), connections, "{port}");
         }
     });
 }
@@ -87,41 +87,41 @@ fn counters_survive_a_restart_and_a_repair_but_not_a_flush_of_the_ruleset() {
     isolated(|| {
         let network = network_with_backends();
         let forwards = split_args("--forward=udp/80=10.96.3.7:80 --source=192.0.2.2/32");
-        let proxy = Proxy::start_ready(&network.pod, &forwards);
+        let proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let to = with_port(addr::POD[0], 80);
         let client = UdpClient::new(&network.client, addr::CLIENT[0], &to);
         client.request(REPLY_TIMEOUT).unwrap();
         UdpClient::new(&network.client, addr::CLIENT_2[0], &to).request(NO_REPLY_TIMEOUT).unwrap_err();
-        let counters = |metrics: &Metrics| {
+        let read_counters = |metrics: &Metrics| {
             let value = |name, labels| metrics.port_value(name, "udp/80", 0, labels);
             [
                 value("connections_total", ""),
-                value("packets_total", IN),
+                value("packets_total", IN_LABEL),
                 value("refused_connections_total", ""),
             ]
         };
-        assert_eq!(counters(&Metrics::scrape(&network.pod)), [1, 1, 1]);
+        assert_eq!(read_counters(&Metrics::scrape(&network.pod)), [1, 1, 1]);
         proxy.kill();
         // The kernel also counts while no proxy runs.
         client.request(REPLY_TIMEOUT).unwrap();
         let more_forwards = [forwards, split_args("--forward=udp/81=10.96.3.7:80")].concat();
-        let _proxy = Proxy::start_ready(&network.pod, &more_forwards);
+        let _proxy = Proxy::start_and_wait(&network.pod, &more_forwards);
         client.request(REPLY_TIMEOUT).unwrap();
         let metrics = Metrics::scrape(&network.pod);
-        assert_eq!(counters(&metrics), [1, 3, 1]);
-        assert_eq!(metrics.port_value("packets_total", "udp/81", 0, IN), 0);
+        assert_eq!(read_counters(&metrics), [1, 3, 1]);
+        assert_eq!(metrics.port_value("packets_total", "udp/81", 0, IN_LABEL), 0);
         let restorations = || Metrics::scrape(&network.pod).get("rules_restored_total");
         assert_eq!(restorations(), 0);
 
         network.pod.nft("flush chain inet akrobateo prerouting");
         eventually("the rules are restored", || (restorations() == 1).then_some(()));
-        assert_eq!(counters(&Metrics::scrape(&network.pod)), [1, 3, 1]);
+        assert_eq!(read_counters(&Metrics::scrape(&network.pod)), [1, 3, 1]);
 
         network.pod.nft("flush ruleset");
         eventually("the rules are restored", || (restorations() == 2).then_some(()));
-        assert_eq!(counters(&Metrics::scrape(&network.pod)), [0, 0, 0]);
+        assert_eq!(read_counters(&Metrics::scrape(&network.pod)), [0, 0, 0]);
         client.request(REPLY_TIMEOUT).unwrap();
-        assert_eq!(counters(&Metrics::scrape(&network.pod))[1], 1, "the flow has lost its mark");
+        assert_eq!(read_counters(&Metrics::scrape(&network.pod))[1], 1, "the flow has lost its mark");
     });
 }
 
@@ -129,10 +129,11 @@ fn counters_survive_a_restart_and_a_repair_but_not_a_flush_of_the_ruleset() {
 fn used_up_source_ports_are_counted_and_logged() {
     isolated(|| {
         let network = network_with_backends();
-        let proxy = Proxy::start_ready(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
+        let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
         assert_eq!(Metrics::scrape(&network.pod).get("conntrack_clashes_total"), 0);
         let to = with_port(addr::POD[0], 80);
-        // The kernel translates a source port below 512 to one below 512. These are fewer than the other 64,512.
+        // The kernel translates a source port below 512 to a port below 512. So 511 flows are enough to use up all
+        // these ports.
         let client = |from: &str, port: u16| UdpClient::bind(&network.client, &with_port(from, port), &to);
         for port in 1..512 {
             client(addr::CLIENT[0], port).request(REPLY_TIMEOUT).unwrap();
@@ -142,7 +143,7 @@ fn used_up_source_ports_are_counted_and_logged() {
         assert_eq!(metrics.get("conntrack_clashes_total"), 1);
         assert_eq!(metrics.get("conntrack_full_total"), 0);
         proxy.wait_for_log("the source ports towards one target may be used up");
-        // The kubelet takes that as ready, and emits an event with the text.
+        // The kubelet counts status 300 as ready, and emits an event with the text.
         let response = network.pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/readyz", DEADLINE)).unwrap();
         assert!(response.starts_with("HTTP/1.1 300 "), "{response}");
         assert!(response.contains("the source ports towards one target may be used up"), "{response}");
@@ -153,18 +154,18 @@ fn used_up_source_ports_are_counted_and_logged() {
 fn full_conntrack_table_is_counted_and_logged() {
     isolated(|| {
         let network = network_with_backends();
-        let proxy = Proxy::start_ready(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
+        let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
         let to = with_port(addr::POD[0], 80);
         UdpClient::new(&network.client, addr::CLIENT[0], &to).request(REPLY_TIMEOUT).unwrap();
-        let before = Metrics::scrape(&network.pod);
-        assert_eq!(before.get("conntrack_full_total"), 0);
-        conntrack::fill(&network.pod, before.get("conntrack_limit"));
+        let metrics_before = Metrics::scrape(&network.pod);
+        assert_eq!(metrics_before.get("conntrack_full_total"), 0);
+        conntrack::fill_table(&network.pod, metrics_before.get("conntrack_limit"));
         UdpClient::new(&network.client, addr::CLIENT[0], &to).request(NO_REPLY_TIMEOUT).unwrap_err();
         proxy.wait_for_log("the conntrack table is full");
-        // The conntrack table has no free entry for a scrape before that.
-        conntrack::flush(&network.pod);
-        let after = Metrics::scrape(&network.pod);
-        assert!(after.get("conntrack_full_total") > 0);
-        assert_eq!(after.get("conntrack_clashes_total"), 0);
+        // A scrape is possible only after this, because it needs a free conntrack entry.
+        conntrack::delete_all_entries(&network.pod);
+        let metrics_after = Metrics::scrape(&network.pod);
+        assert!(metrics_after.get("conntrack_full_total") > 0);
+        assert_eq!(metrics_after.get("conntrack_clashes_total"), 0);
     });
 }

@@ -14,7 +14,7 @@ const FORWARDS: &str = "--forward=tcp/80=10.96.3.7:80 --forward=udp/80=10.96.3.7
      --forward=tcp/80=[fd00:96::7]:80 --forward=udp/80=[fd00:96::7]:80";
 
 /// Accepts one connection and replies with the number of received bytes.
-fn serve_byte_count(network: &Network, family: usize) {
+fn serve_received_byte_count(network: &Network, family: usize) {
     let address = with_port(addr::BACKEND[family], 80);
     let listener = network.backend.run(|| TcpListener::bind(address).unwrap());
     std::thread::spawn(move || {
@@ -26,14 +26,14 @@ fn serve_byte_count(network: &Network, family: usize) {
 }
 
 #[test]
-fn client_receives_the_icmp_error_of_a_smaller_mtu_behind_the_proxy() {
+fn client_receives_the_icmp_error_for_a_smaller_mtu_on_the_backend_side() {
     isolated(|| {
         let network = Network::new();
         // Client and backend do not know this MTU, so only ICMP errors of the node can report it.
         network.node.ip("link set backend mtu 1300");
-        let _proxy = Proxy::start_ready(&network.pod, &split_args(FORWARDS));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args(FORWARDS));
         for family in 0..2 {
-            serve_byte_count(&network, family);
+            serve_received_byte_count(&network, family);
             let to = with_port(addr::POD[family], 80);
             let mut stream =
                 open_tcp_stream(&network.client, addr::CLIENT[family], &to, REPLY_TIMEOUT).unwrap();
@@ -47,11 +47,11 @@ fn client_receives_the_icmp_error_of_a_smaller_mtu_behind_the_proxy() {
 }
 
 #[test]
-fn backend_receives_the_icmp_error_of_a_smaller_mtu_before_the_proxy() {
+fn backend_receives_the_icmp_error_for_a_smaller_mtu_on_the_client_side() {
     isolated(|| {
         let network = Network::new();
         network.node.ip("link set client mtu 1300");
-        let _proxy = Proxy::start_ready(&network.pod, &split_args(FORWARDS));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args(FORWARDS));
         for family in 0..2 {
             let backend = with_port(addr::BACKEND[family], 80);
             let listener = network.backend.run(|| TcpListener::bind(backend).unwrap());
@@ -70,7 +70,7 @@ fn backend_receives_the_icmp_error_of_a_smaller_mtu_before_the_proxy() {
 fn fragmented_datagrams_arrive_complete_in_both_directions() {
     isolated(|| {
         let network = Network::new();
-        let _proxy = Proxy::start_ready(&network.pod, &split_args(FORWARDS));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args(FORWARDS));
         for family in 0..2 {
             let backend = with_port(addr::BACKEND[family], 80);
             let backend = network.backend.run(|| UdpSocket::bind(backend).unwrap());
@@ -96,7 +96,7 @@ fn fragmented_datagrams_arrive_complete_in_both_directions() {
 fn client_is_refused_if_the_target_does_not_listen() {
     isolated(|| {
         let network = Network::new();
-        let _proxy = Proxy::start_ready(&network.pod, &split_args(FORWARDS));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args(FORWARDS));
         for family in 0..2 {
             let to = with_port(addr::POD[family], 80);
             let result = UdpClient::new(&network.client, addr::CLIENT[family], &to).request(REPLY_TIMEOUT);
@@ -132,12 +132,12 @@ fn sctp_init(source_port: u16, destination_port: u16) -> Vec<u8> {
     packet
 }
 
-/// Uses raw sockets, because few kernels have SCTP sockets. Forwarding does not need them.
+/// Uses raw sockets, because few kernels have SCTP sockets. Forwarding does not need SCTP sockets.
 #[test]
 fn sctp_is_forwarded_to_the_target() {
     isolated(|| {
         let network = Network::new();
-        let _proxy = Proxy::start_ready(&network.pod, &split_args("--forward=sctp/36412=10.96.3.7:38412"));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=sctp/36412=10.96.3.7:38412"));
         let open_raw_socket = || socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::SCTP)).unwrap();
         let backend = network.backend.run(open_raw_socket);
         sockopt::set_socket_timeout(&backend, sockopt::Timeout::Recv, Some(REPLY_TIMEOUT)).unwrap();

@@ -1,4 +1,4 @@
-//! The requirements of a proxy at its start, and its error message if one is missing.
+//! The requirements of a proxy at its start, and its error message if a requirement is missing.
 
 use crate::harness::addr::{self, with_port};
 use crate::harness::proxy::{run_on_old_kernel, run_to_exit, split_args};
@@ -6,7 +6,7 @@ use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, 
 use crate::harness::{Network, Proxy, isolated};
 
 /// Starts a proxy that must fail with this exit code. Returns its termination message, which is also in its log.
-fn failure(network: &Network, line: &str, capabilities: &str, exit_code: i32) -> String {
+fn start_failing_proxy(network: &Network, line: &str, capabilities: &str, exit_code: i32) -> String {
     let mut proxy = Proxy::start(&network.pod, &split_args(line), capabilities);
     let (exit, _) = proxy.wait_for_exit();
     assert_eq!(exit.code(), Some(exit_code), "{}", proxy.log());
@@ -23,7 +23,7 @@ fn ipv4_forwarding_is_switched_on_although_proc_is_read_only() {
         let network = Network::new();
         serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
         assert_eq!(network.pod.read_sysctl("ipv4/conf/eth0/forwarding"), "0");
-        let proxy = Proxy::start_ready(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
+        let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
         proxy.wait_for_log("switched IPv4 forwarding on interface=\"eth0\"");
         assert_eq!(network.pod.read_sysctl("ipv4/conf/eth0/forwarding"), "1");
         connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), REPLY_TIMEOUT).unwrap();
@@ -37,16 +37,16 @@ fn proxy_with_ipv6_target_fails_until_a_privileged_container_switches_ipv6_forwa
         network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
         serve_udp(&network.backend, &with_port(addr::BACKEND[1], 80));
         let line = "--forward=udp/80=[fd00:96::7]:80";
-        let message = failure(&network, line, NET_ADMIN, 1);
+        let message = start_failing_proxy(&network, line, NET_ADMIN, 1);
         assert!(message.contains("IPv6 forwarding is off"), "{message}");
         assert!(message.contains("akrobateo-lb enable-ipv6-forwarding"), "{message}");
         // It does not fail, because that would keep a dual-stack proxy from serving IPv4.
-        let message = failure(&network, "enable-ipv6-forwarding", NET_ADMIN, 0);
+        let message = start_failing_proxy(&network, "enable-ipv6-forwarding", NET_ADMIN, 0);
         assert!(message.contains("must be privileged"), "{message}");
 
         assert!(run_to_exit(&network.pod, &["enable-ipv6-forwarding"]).status.success());
         assert_eq!(network.pod.read_sysctl("ipv6/conf/all/forwarding"), "1");
-        let _proxy = Proxy::start_ready(&network.pod, &split_args(line));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args(line));
         let client = UdpClient::new(&network.client, addr::CLIENT[1], &with_port(addr::POD[1], 80));
         client.request(REPLY_TIMEOUT).unwrap();
     });
@@ -66,10 +66,10 @@ fn error_names_the_missing_capability_net_admin() {
     isolated(|| {
         let network = Network::new();
         let line = "--forward=tcp/80=10.96.3.7:80";
-        let message = failure(&network, line, "-all", 1);
+        let message = start_failing_proxy(&network, line, "-all", 1);
         assert!(message.contains("IPv4 forwarding is off") && message.contains("NET_ADMIN"), "{message}");
         network.pod.set_sysctl("ipv4/ip_forward", "1");
-        let message = failure(&network, line, "-all", 1);
+        let message = start_failing_proxy(&network, line, "-all", 1);
         assert!(message.contains("the container needs the capability NET_ADMIN"), "{message}");
         assert_eq!(message.lines().count(), 1, "{message}");
     });
@@ -79,15 +79,15 @@ fn error_names_the_missing_capability_net_admin() {
 fn error_names_the_wrong_argument() {
     isolated(|| {
         let network = Network::new();
-        let valid = "--forward=tcp/80=10.96.3.7:80";
+        let valid_forward = "--forward=tcp/80=10.96.3.7:80";
         for (line, exit_code, expected) in [
             ("--forward=tcp/80=web", 2, "\"web\" is not a target"),
-            (&format!("{valid} --source=10.0.0.0/33"), 2, "--source 10.0.0.0/33: "),
-            (&format!("{valid} --forward=tcp/80=10.96.3.8:80"), 1, "a port has one target"),
-            (&format!("{valid} --probe-port=80"), 1, "--probe-port 80"),
+            (&format!("{valid_forward} --source=10.0.0.0/33"), 2, "--source 10.0.0.0/33: "),
+            (&format!("{valid_forward} --forward=tcp/80=10.96.3.8:80"), 1, "a port has one target"),
+            (&format!("{valid_forward} --probe-port=80"), 1, "--probe-port 80"),
             ("", 2, "--forward is missing"),
         ] {
-            let message = failure(&network, line, NET_ADMIN, exit_code);
+            let message = start_failing_proxy(&network, line, NET_ADMIN, exit_code);
             assert!(message.contains(expected), "{line}: {message}");
         }
     });
@@ -98,7 +98,8 @@ fn error_names_a_probe_port_that_is_in_use() {
     isolated(|| {
         let network = Network::new();
         serve_tcp(&network.pod, "0.0.0.0:9999");
-        let message = failure(&network, "--forward=tcp/80=10.96.3.7:80 --probe-port=9999", NET_ADMIN, 1);
+        let message =
+            start_failing_proxy(&network, "--forward=tcp/80=10.96.3.7:80 --probe-port=9999", NET_ADMIN, 1);
         assert!(message.contains("--probe-port 9999: cannot listen"), "{message}");
     });
 }

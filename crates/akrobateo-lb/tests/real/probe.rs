@@ -39,7 +39,7 @@ fn kubelet_gets_an_answer_while_a_pod_keeps_two_hundred_silent_connections_open(
         let network = Network::new();
         for data_path in ["kernel", "userspace"] {
             let line = format!("--forward=tcp/80=10.96.3.7:80 --data-path={data_path}");
-            let _proxy = Proxy::start_ready(&network.pod, &split_args(&line));
+            let _proxy = Proxy::start_and_wait(&network.pod, &split_args(&line));
             let address = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
             let mut silent = Vec::new();
             let start = Instant::now();
@@ -58,7 +58,7 @@ fn kubelet_gets_an_answer_while_a_pod_scrapes_without_end() {
         let network = Network::new();
         let forwards: Vec<_> =
             (20_000..21_000).map(|port| format!("--forward=tcp/{port}=10.96.3.7:80")).collect();
-        let _proxy = Proxy::start_ready(&network.pod, &forwards);
+        let _proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let address: SocketAddr = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
         let end = Instant::now() + Duration::from_secs(3);
         std::thread::scope(|scope| {

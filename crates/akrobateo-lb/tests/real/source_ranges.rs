@@ -51,7 +51,7 @@ fn overlapping_and_adjacent_ranges_allow_their_clients_only() {
             "--source=192.0.2.0/25 --source=192.0.2.0/26 --source=192.0.2.128/26 \
              --source=2001:db8:1::/113 --source=2001:db8:1::/114 --source=2001:db8:1::8000/114",
         );
-        let _proxy = Proxy::start_ready(&network.pod, &[forwards, ranges].concat());
+        let _proxy = Proxy::start_and_wait(&network.pod, &[forwards, ranges].concat());
         for family in 0..2 {
             assert!(is_allowed(&network, addr::CLIENT[family], family));
             assert!(is_allowed(&network, addr::CLIENT_2[family], family));
@@ -64,7 +64,8 @@ fn overlapping_and_adjacent_ranges_allow_their_clients_only() {
 fn ranges_of_one_family_deny_the_other_family() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        let _proxy = Proxy::start_ready(&network.pod, &[forwards, split_args("--source=0.0.0.0/0")].concat());
+        let _proxy =
+            Proxy::start_and_wait(&network.pod, &[forwards, split_args("--source=0.0.0.0/0")].concat());
         assert!(is_allowed(&network, addr::CLIENT[0], 0));
         assert!(is_denied(&network, addr::CLIENT[1], 1));
     });
@@ -75,7 +76,7 @@ fn source_ranges_do_not_apply_to_the_probe() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         let _proxy =
-            Proxy::start_ready(&network.pod, &[forwards, split_args("--source=198.51.100.0/24")].concat());
+            Proxy::start_and_wait(&network.pod, &[forwards, split_args("--source=198.51.100.0/24")].concat());
         for ip in addr::POD {
             let status = |path| network.node.run(|| http::status((ip, PROBE_PORT), path, REPLY_TIMEOUT));
             assert_eq!(status("/readyz"), Some(200));
@@ -95,7 +96,8 @@ fn ranges_with_the_first_or_last_address_allow_their_clients_only() {
             ("--source=0.0.0.0/1 --source=128.0.0.0/1 --source=::/0", true),
             ("--source=0.0.0.0/32 --source=192.0.2.3/32 --source=::/128 --source=2001:db8:1::3/128", false),
         ] {
-            let _proxy = Proxy::start_ready(&network.pod, &[forwards.clone(), split_args(ranges)].concat());
+            let _proxy =
+                Proxy::start_and_wait(&network.pod, &[forwards.clone(), split_args(ranges)].concat());
             for family in 0..2 {
                 if is_client_in_range {
                     assert!(is_allowed(&network, addr::CLIENT[family], family), "{ranges}");
@@ -111,11 +113,11 @@ fn ranges_with_the_first_or_last_address_allow_their_clients_only() {
 fn thousands_of_ranges_allow_their_clients_only() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        // Every second address, so that no two ranges are merged. The clients have even IPv4 addresses.
+        // The ranges are every second address, so that no two ranges are merged. The clients have even IPv4 addresses.
         let range = |number: u32| format!("--source=192.0.{}.{}/32", number / 128, number % 128 * 2);
         let ranges = (0..4_000).map(range).chain(split_args("--source=2001:db8:1::/127"));
         let _proxy =
-            Proxy::start_ready(&network.pod, &forwards.into_iter().chain(ranges).collect::<Vec<_>>());
+            Proxy::start_and_wait(&network.pod, &forwards.into_iter().chain(ranges).collect::<Vec<_>>());
         assert!(is_allowed(&network, addr::CLIENT[0], 0));
         assert!(is_allowed(&network, addr::CLIENT_2[0], 0));
         assert!(is_denied(&network, addr::CLIENT[1], 1));

@@ -30,7 +30,7 @@ fn udp_flow_that_started_without_rules_is_forwarded_with_rules() {
         for client in &clients {
             client.request(NO_REPLY_TIMEOUT).unwrap_err();
         }
-        let _proxy = Proxy::start_ready(
+        let _proxy = Proxy::start_and_wait(
             &network.pod,
             &split_args("--forward=udp/80=10.96.3.7:80 --forward=udp/80=[fd00:96::7]:80"),
         );
@@ -47,12 +47,12 @@ fn udp_flow_gets_the_new_target_and_tcp_connection_keeps_the_old_one() {
         let forwards =
             |target: &str| split_args(&format!("--forward=tcp/80={target} --forward=udp/80={target}"));
         let to = with_port(addr::POD[0], 80);
-        let old_proxy = Proxy::start_ready(&network.pod, &forwards("10.96.3.7:80"));
+        let old_proxy = Proxy::start_and_wait(&network.pod, &forwards("10.96.3.7:80"));
         let udp_client = UdpClient::new(&network.client, addr::CLIENT[0], &to);
         assert_eq!(udp_client.request(REPLY_TIMEOUT).unwrap().local.ip().to_string(), addr::BACKEND[0]);
         let mut old_connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         old_proxy.kill();
-        let _new_proxy = Proxy::start_ready(&network.pod, &forwards("10.96.3.8:80"));
+        let _new_proxy = Proxy::start_and_wait(&network.pod, &forwards("10.96.3.8:80"));
         assert_eq!(udp_client.request(REPLY_TIMEOUT).unwrap().local.ip().to_string(), addr::BACKEND_2[0]);
         old_connection.check_echo().unwrap();
         let new_connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
@@ -66,7 +66,7 @@ fn narrower_source_ranges_end_flows_of_denied_clients_only() {
         let network = network_with_backends();
         let forwards = split_args("--forward=tcp/80=10.96.3.7:80 --forward=udp/80=10.96.3.7:80");
         let to = with_port(addr::POD[0], 80);
-        let proxy_for_all = Proxy::start_ready(&network.pod, &forwards);
+        let unrestricted_proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let start_flows = |client: &str| {
             let udp_client = UdpClient::new(&network.client, client, &to);
             udp_client.request(REPLY_TIMEOUT).unwrap();
@@ -74,9 +74,9 @@ fn narrower_source_ranges_end_flows_of_denied_clients_only() {
         };
         let (mut allowed_tcp, allowed_udp) = start_flows(addr::CLIENT[0]);
         let (mut denied_tcp, denied_udp) = start_flows(addr::CLIENT_2[0]);
-        proxy_for_all.kill();
+        unrestricted_proxy.kill();
         let restricted_proxy =
-            Proxy::start_ready(&network.pod, &[forwards, split_args("--source=192.0.2.2/32")].concat());
+            Proxy::start_and_wait(&network.pod, &[forwards, split_args("--source=192.0.2.2/32")].concat());
         restricted_proxy.wait_for_log("deleted conntrack entries");
         allowed_tcp.check_echo().unwrap();
         allowed_udp.request(REPLY_TIMEOUT).unwrap();

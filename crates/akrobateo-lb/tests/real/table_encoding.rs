@@ -1,4 +1,4 @@
-//! The encoding of tables: a table is decoded as it was encoded, and the kernel lists it in the same way.
+//! The encoding of tables: decoding returns the encoded table, and the kernel lists the installed table unchanged.
 
 use std::net::IpAddr;
 
@@ -42,9 +42,9 @@ fn any_config() -> impl Strategy<Value = ForwardingConfig> {
     })
 }
 
-/// Decodes the transaction that installs the table.
-fn decode_transaction(table: &Table) -> Table {
-    let mut decoder = Decoder::new(ruleset::TABLE);
+/// Encodes the table as a transaction, and decodes the table from it.
+fn encode_and_decode(table: &Table) -> Table {
+    let mut decoder = Decoder::new(ruleset::TABLE_NAME);
     for message in Message::parse_all(Batch::replace(table).messages.bytes()) {
         decoder.add_message(&message).unwrap();
     }
@@ -66,13 +66,13 @@ proptest! {
     #[test]
     fn encoded_table_decodes_to_the_same_table(config in any_config(), counts in any::<[u64; 7]>()) {
         let table = ruleset::build_table(&config);
-        prop_assert_eq!(&decode_transaction(&table), &table);
+        prop_assert_eq!(&encode_and_decode(&table), &table);
         let mut number = 0;
         let table = with_counts(table, || {
             number += 1;
             Count { packets: counts[number % 7], bytes: counts[number * 3 % 7] }
         });
-        prop_assert_eq!(decode_transaction(&table), table);
+        prop_assert_eq!(encode_and_decode(&table), table);
     }
 
     #[test]
@@ -88,7 +88,7 @@ proptest! {
         let start = position % transaction.len();
         let end = (start + bytes.len()).min(transaction.len());
         transaction[start..end].copy_from_slice(&bytes[..end - start]);
-        let mut decoder = Decoder::new(ruleset::TABLE);
+        let mut decoder = Decoder::new(ruleset::TABLE_NAME);
         for message in Message::parse_all(&transaction) {
             let _ = decoder.add_message(&message);
         }
@@ -106,7 +106,7 @@ fn kernel_lists_the_table_as_it_was_encoded() {
                 Count { packets: number, bytes: number << 40 }
             });
             nftables.replace(&table).unwrap();
-            let (generation, installed) = nftables.read(ruleset::TABLE).unwrap();
+            let (generation, installed) = nftables.read(ruleset::TABLE_NAME).unwrap();
             prop_assert_eq!(installed, Ok(Some(table)));
             prop_assert_eq!(nftables.generation().unwrap(), generation);
             Ok(())
@@ -135,11 +135,11 @@ fn kernel_lists_unusual_source_ranges_as_they_were_encoded() {
                 ForwardingConfig::new(ProxyArgs { sources, probe_port: 1, ..ProxyArgs::new(forwards) })
                     .unwrap();
             let table = ruleset::build_table(&config);
-            assert_eq!(decode_transaction(&table), table);
+            assert_eq!(encode_and_decode(&table), table);
             Namespace::new().run(|| {
                 let nftables = Nftables::open().unwrap();
                 nftables.replace(&table).unwrap();
-                assert_eq!(nftables.read(ruleset::TABLE).unwrap().1, Ok(Some(table)), "{ranges}");
+                assert_eq!(nftables.read(ruleset::TABLE_NAME).unwrap().1, Ok(Some(table)), "{ranges}");
             });
         }
     });
@@ -160,7 +160,7 @@ fn config_of_tcp_ports(first: u16, last: u16) -> ForwardingConfig {
 #[test]
 fn table_of_all_ports_of_both_families_decodes_to_the_same_table() {
     let table = ruleset::build_table(&config_of_tcp_ports(2, u16::MAX));
-    assert!(decode_transaction(&table) == table, "the decoded table differs");
+    assert!(encode_and_decode(&table) == table, "the decoded table differs");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn thousands_of_ports_fit_into_one_transaction() {
             let nftables = Nftables::open().unwrap();
             nftables.replace(&table).unwrap();
             assert!(
-                nftables.read(ruleset::TABLE).unwrap().1 == Ok(Some(table)),
+                nftables.read(ruleset::TABLE_NAME).unwrap().1 == Ok(Some(table)),
                 "the kernel lists another table"
             );
         });
@@ -202,7 +202,7 @@ fn error_of_a_too_large_transaction_names_the_sysctl() {
 #[test]
 fn read_of_a_missing_table_returns_none() {
     isolated(|| {
-        let check = || assert_eq!(Nftables::open().unwrap().read(ruleset::TABLE).unwrap().1, Ok(None));
+        let check = || assert_eq!(Nftables::open().unwrap().read(ruleset::TABLE_NAME).unwrap().1, Ok(None));
         Namespace::new().run(check);
     });
 }

@@ -1,4 +1,5 @@
-//! Decides which Service owns which port of which node: the oldest that claims it, in any order of events. Pure.
+//! Decides which Service owns which port of which node. The oldest Service that claims a port owns it; the order of
+//! events does not matter. Pure.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,7 +28,7 @@ impl Precedence {
     }
 }
 
-/// The ports that a Service claims, all of them on each of its nodes.
+/// The ports that a Service claims on each of its nodes.
 #[derive(Clone, Debug)]
 pub(crate) struct PortClaim {
     pub(crate) key: ServiceKey,
@@ -36,7 +37,7 @@ pub(crate) struct PortClaim {
     pub(crate) nodes: NodeSet,
 }
 
-/// The nodes of a claim.
+/// The nodes on which a claim needs its ports.
 #[derive(Clone, Debug)]
 pub(crate) enum NodeSet {
     /// The nodes that the Service selects.
@@ -54,12 +55,12 @@ impl NodeSet {
     }
 }
 
-/// The result of a claim.
+/// The result of port allocation for a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Allocation {
     /// The selected nodes on which the Service does not get its ports.
     pub(crate) excluded_nodes: BTreeSet<String>,
-    /// The causes: one entry for each port and owner.
+    /// The conflicts that the Service has: one entry for each port and owner.
     pub(crate) conflicts: Vec<Conflict>,
     /// True if the Service gets its ports on no node, because of conflicts.
     pub(crate) no_node_left: bool,
@@ -76,7 +77,7 @@ impl Allocation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict {
     pub(crate) port: HostPort,
-    /// The first node with this conflict; `None` for a nodePort, which is in use on all nodes.
+    /// The first node with this conflict, or `None` for a nodePort, because a nodePort is in use on all nodes.
     pub(crate) node: Option<String>,
     pub(crate) owner: ServiceKey,
 }
@@ -101,12 +102,12 @@ pub(crate) fn allocate_claims(
     node_ports: &NodePorts,
 ) -> HashMap<ServiceKey, Allocation> {
     let contested_ports = contested_ports(claims, node_ports);
-    let mut ordered: Vec<&PortClaim> = claims.iter().collect();
-    ordered.sort_by(|left, right| compare_precedence(left, right));
+    let mut ordered_claims: Vec<&PortClaim> = claims.iter().collect();
+    ordered_claims.sort_by(|left, right| compare_precedence(left, right));
     let mut owners: HashMap<(&str, HostPort), &ServiceKey> = HashMap::new();
     let mut allocations = HashMap::with_capacity(claims.len());
-    for claim in ordered {
-        // Most Services share no port with another one. For those the nodes need no check.
+    for claim in ordered_claims {
+        // Most Services share no port with another Service. The claim of such a Service needs no check of the nodes.
         let allocation = if claim.ports.is_disjoint(&contested_ports) {
             Allocation::default()
         } else {
@@ -117,7 +118,8 @@ pub(crate) fn allocate_claims(
     allocations
 }
 
-/// Orders claims for allocation: running proxies first, because they occupy their ports already; then the oldest.
+/// Orders claims for allocation. Running proxies come first, because they already occupy their ports. The other claims
+/// follow from the oldest to the newest Service.
 fn compare_precedence(left: &PortClaim, right: &PortClaim) -> Ordering {
     let is_running = |claim: &PortClaim| matches!(claim.nodes, NodeSet::Running(_));
     is_running(right)
@@ -161,7 +163,7 @@ fn allocate_claim<'a>(
         } else if !taken.is_empty() {
             excluded_nodes.insert(node.name.clone());
             for conflict in taken {
-                // The first node stays in the message, so that a node that joins later changes no condition.
+                // The message keeps naming the first node. So a node that joins later does not change the condition.
                 conflicts.entry(conflict).or_insert(Some(&node.name));
             }
         }

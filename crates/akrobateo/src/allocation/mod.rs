@@ -39,15 +39,16 @@ pub(crate) struct PortAllocations {
 impl PortAllocations {
     /// Validates all Services and allocates their ports.
     ///
-    /// `held_ports` returns what the previous proxies of a rejected Service occupy: they keep running.
+    /// `held_ports` returns the ports and nodes of the previous proxies of a rejected Service, which keep running.
     pub(crate) fn allocate(
         services: &[Arc<Service>],
         nodes: &[NodeInfo],
         defaults: &ServiceDefaults,
         held_ports: impl Fn(&ServiceKey) -> HeldPorts,
     ) -> Self {
-        let eligible = services.iter().filter(|service| is_eligible(service, defaults.default_class));
-        let specs: Vec<_> = eligible
+        let eligible_services =
+            services.iter().filter(|service| is_eligible(service, defaults.default_class));
+        let specs: Vec<_> = eligible_services
             .map(|service| (service, LoadBalancerSpec::from_service(service, defaults).map(Arc::new)))
             .collect();
         let claims: Vec<_> = specs
@@ -73,16 +74,17 @@ impl PortAllocations {
         Self { admissions: admissions.collect() }
     }
 
-    /// Returns the admission of one Service; `None` if it does not exist or is not eligible.
+    /// Returns the admission of one Service, or `None` if the Service does not exist or is not eligible.
     pub(crate) fn get(&self, key: &ServiceKey) -> Option<&Admission> {
         self.admissions.get(key)
     }
 
     /// Returns the Services whose admission differs from the one in `previous`.
     pub(crate) fn changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
-        let changed = self.admissions.iter().filter(|(key, admission)| previous.get(key) != Some(admission));
-        let removed = previous.admissions.keys().filter(|key| !self.admissions.contains_key(key));
-        changed.map(|(key, _)| key).chain(removed).cloned().collect()
+        let changed_keys =
+            self.admissions.iter().filter(|(key, admission)| previous.get(key) != Some(admission));
+        let removed_keys = previous.admissions.keys().filter(|key| !self.admissions.contains_key(key));
+        changed_keys.map(|(key, _)| key).chain(removed_keys).cloned().collect()
     }
 }
 

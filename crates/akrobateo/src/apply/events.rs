@@ -9,7 +9,7 @@ use crate::call::{CallError, call};
 use crate::reason::Reason;
 
 /// The longest note that the API server accepts, in bytes (events.k8s.io/v1).
-const MAX_NOTE: usize = 1024;
+const MAX_NOTE_BYTES: usize = 1024;
 
 impl Writer {
     /// Emits an event of a Service.
@@ -21,17 +21,17 @@ impl Writer {
             action: "SyncLoadBalancer".to_owned(),
             secondary: None,
         };
-        // A recorder merges events that differ only in their notes, and keeps the first note. A new recorder for each
-        // event has nothing to merge with.
+        // A recorder merges events that differ only in their notes, and keeps only the first note. So the operator uses
+        // a new recorder for each event.
         let recorder = Recorder::new(self.client.clone(), Reporter::from(akrobateo_core::FIELD_MANAGER));
         let reference = service.object_ref(&());
         call(&self.metrics, "publish_event", recorder.publish(&event, &reference)).await
     }
 }
 
-/// Shortens a note to the longest that the API server accepts.
+/// Shortens a note to the length that the API server accepts.
 fn truncate(note: &str) -> &str {
-    let end = (0..=MAX_NOTE.min(note.len())).rev().find(|&end| note.is_char_boundary(end));
+    let end = (0..=MAX_NOTE_BYTES.min(note.len())).rev().find(|&end| note.is_char_boundary(end));
     note.get(..end.unwrap_or(0)).unwrap_or(note)
 }
 
@@ -42,9 +42,9 @@ mod tests {
     #[test]
     fn long_note_is_truncated_between_characters() {
         assert_eq!(truncate("short"), "short");
-        let long = "ä".repeat(MAX_NOTE);
-        assert_eq!(truncate(&long).len(), MAX_NOTE);
-        let shifted = format!("x{long}");
-        assert_eq!(truncate(&shifted).len(), MAX_NOTE - 1);
+        let long_note = "ä".repeat(MAX_NOTE_BYTES);
+        assert_eq!(truncate(&long_note).len(), MAX_NOTE_BYTES);
+        let shifted_note = format!("x{long_note}");
+        assert_eq!(truncate(&shifted_note).len(), MAX_NOTE_BYTES - 1);
     }
 }

@@ -18,12 +18,12 @@ use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::reason::Reason;
 
-/// Writes to the cluster, and reports failures to the authors of Services.
+/// Writes to the cluster, and reports failures as events of the Services.
 pub(crate) struct Writer {
     client: Client,
     metrics: Arc<Metrics>,
-    /// The failure last reported for each Service, so that a retry does not report it again.
-    reported: Mutex<HashMap<ServiceKey, ReportedFailure>>,
+    /// The last reported failure of each Service, so that a retry does not report the same failure again.
+    reported_failures: Mutex<HashMap<ServiceKey, ReportedFailure>>,
 }
 
 /// A failure that was reported as an event.
@@ -34,7 +34,7 @@ struct ReportedFailure {
     note: String,
 }
 
-/// A write that failed, by step.
+/// A failed write, with one variant for each step.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
     /// The workload was not created or changed.
@@ -52,7 +52,7 @@ pub(crate) enum ApplyError {
 }
 
 impl ApplyError {
-    /// Returns the name of the step, which is the label of a metric.
+    /// Returns the name of the step, as in the labels of metrics.
     pub(crate) const fn step(&self) -> &'static str {
         match self {
             Self::ApplyWorkload(_) => "apply_workload",
@@ -76,10 +76,10 @@ impl ApplyError {
 impl Writer {
     /// Returns a writer that has reported nothing.
     pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
-        Self { client, metrics, reported: Mutex::default() }
+        Self { client, metrics, reported_failures: Mutex::default() }
     }
 
-    /// Executes one action. `service` is the object of events; without it no event is written.
+    /// Executes one action. Events refer to `service`; if `service` is `None`, the writer emits no event.
     pub(crate) async fn execute(
         &self,
         key: &ServiceKey,
@@ -92,19 +92,19 @@ impl Writer {
                 tracing::info!(service = %key, "applied the workload of the proxies");
             }
             Action::Delete(workload) => {
-                let deleted = self.delete(workload, DeleteParams::background()).await;
-                deleted.map_err(ApplyError::DeleteWorkload)?;
+                let result = self.delete(workload, DeleteParams::background()).await;
+                result.map_err(ApplyError::DeleteWorkload)?;
                 let metadata = workload.metadata();
                 tracing::info!(service = %key, namespace = ?metadata.namespace, name = ?metadata.name, "deleted the workload of the proxies");
             }
             Action::Recreate(workload) => {
-                let deleted = self.delete(workload, DeleteParams::orphan()).await;
-                deleted.map_err(ApplyError::DeleteWorkload)?;
+                let result = self.delete(workload, DeleteParams::orphan()).await;
+                result.map_err(ApplyError::DeleteWorkload)?;
                 tracing::warn!(service = %key, "recreating the workload: another field manager added fields to it");
             }
             Action::PatchStatus { uid, addresses, condition } => {
-                let patched = self.patch_status(key, uid, addresses, condition.as_ref()).await;
-                patched.map_err(ApplyError::PublishStatus)?;
+                let result = self.patch_status(key, uid, addresses, condition.as_ref()).await;
+                result.map_err(ApplyError::PublishStatus)?;
                 let addresses: Vec<_> =
                     addresses.iter().filter_map(|ingress| ingress.ip.as_deref()).collect();
                 let reason = condition.as_ref().map(|condition| condition.reason.as_str());
@@ -112,8 +112,8 @@ impl Writer {
             }
             Action::EmitEvent { reason, note } => {
                 if let Some(service) = service {
-                    let emitted = self.emit(service, *reason, note).await;
-                    emitted.map_err(ApplyError::PublishEvent)?;
+                    let result = self.emit(service, *reason, note).await;
+                    result.map_err(ApplyError::PublishEvent)?;
                 }
             }
         }
@@ -129,21 +129,21 @@ impl Writer {
     ) -> Result<(), ApplyError> {
         let note = error_chain(error);
         let report = ReportedFailure { uid: service.uid().unwrap_or_default(), note: note.clone() };
-        if self.reported().get(key) == Some(&report) {
+        if self.reported_failures().get(key) == Some(&report) {
             return Ok(());
         }
-        self.reported().insert(key.clone(), report);
-        let emitted = self.emit(service, Reason::SyncLoadBalancerFailed, &note).await;
-        emitted.map_err(ApplyError::PublishEvent)
+        self.reported_failures().insert(key.clone(), report);
+        let result = self.emit(service, Reason::SyncLoadBalancerFailed, &note).await;
+        result.map_err(ApplyError::PublishEvent)
     }
 
-    /// Forgets the reported failure: the Service is reconciled or gone.
+    /// Forgets the reported failure, because the Service was reconciled or deleted.
     pub(crate) fn clear_failure(&self, key: &ServiceKey) {
-        self.reported().remove(key);
+        self.reported_failures().remove(key);
     }
 
-    fn reported(&self) -> MutexGuard<'_, HashMap<ServiceKey, ReportedFailure>> {
-        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reported_failures(&self) -> MutexGuard<'_, HashMap<ServiceKey, ReportedFailure>> {
+        self.reported_failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,7 +152,7 @@ fn apply_params() -> PatchParams {
     PatchParams::apply(akrobateo_core::FIELD_MANAGER).force()
 }
 
-/// Turns "not found" into success: an object that does not exist needs no write.
+/// Converts "not found" into success, because an object that does not exist needs no write.
 fn ignore_not_found(result: Result<(), CallError>) -> Result<(), CallError> {
     match result {
         Err(error) if error.is_not_found() => Ok(()),

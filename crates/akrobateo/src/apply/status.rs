@@ -10,10 +10,10 @@ use crate::call::{CallError, call};
 use crate::key::ServiceKey;
 
 impl Writer {
-    /// Applies addresses and condition to the Service with this `uid`. Succeeds if the Service is gone.
+    /// Applies addresses and condition to the Service with this `uid`. Succeeds if the Service no longer exists.
     ///
-    /// Without addresses the apply omits the field. Server-side apply then removes the operator's addresses and keeps those
-    /// of other field managers.
+    /// If there are no addresses, the request omits the field. Server-side apply then removes the operator's addresses
+    /// and keeps those of other field managers.
     pub(super) async fn patch_status(
         &self,
         key: &ServiceKey,

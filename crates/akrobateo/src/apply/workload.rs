@@ -22,13 +22,14 @@ impl Writer {
         }
     }
 
-    /// Deletes a workload. Succeeds if it is gone. Its UID protects a new workload with the same name.
+    /// Deletes a workload. Succeeds if the workload no longer exists. The UID in the request protects a new workload
+    /// with the same name.
     pub(super) async fn delete(&self, workload: &Workload, params: DeleteParams) -> Result<(), CallError> {
         let metadata = workload.metadata();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         let name = metadata.name.as_deref().unwrap_or_default();
-        let same_uid = Preconditions { uid: metadata.uid.clone(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(same_uid), ..params };
+        let uid_precondition = Preconditions { uid: metadata.uid.clone(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(uid_precondition), ..params };
         let client = self.client.clone();
         ignore_not_found(match workload {
             Workload::DaemonSet(_) => {

@@ -1,4 +1,4 @@
-//! Fills a store with one list, for commands that read the cluster once. Does I/O.
+//! Fills a store with one list request, for commands that read the cluster once. Does I/O.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -21,7 +21,7 @@ pub(crate) struct ListError {
     source: CallError,
 }
 
-/// Returns a store with the objects that exist now. Prunes them as a watch does.
+/// Returns a store with the objects that exist now. Prunes the objects as a watch does.
 pub(super) async fn list_into_store<K>(
     api: Api<K>,
     params: ListParams,

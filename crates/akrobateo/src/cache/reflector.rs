@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::watch_spec::{Trigger, WatchSpec};
 use crate::metrics::{Metrics, WatchLabels};
 
-/// The task of a watch has ended. Only a panic or the end of the runtime can cause it.
+/// The task of a watch has ended. Only a panic or the end of the runtime can end the task.
 #[derive(Debug, thiserror::Error)]
 #[error("the task of a watch has ended; restart the operator and report this fault")]
 pub struct WatchEnded;
@@ -52,7 +52,7 @@ where
     store
 }
 
-/// Returns the trigger for an event. Logs and counts errors, after which the watch tries again.
+/// Returns the trigger for an event. Logs and counts an error; the watch then tries again.
 fn on_event<K>(
     event: watcher::Result<Event<K>>,
     trigger: fn(&K) -> Option<Trigger>,
@@ -66,7 +66,7 @@ where
         Ok(Event::Apply(object) | Event::Delete(object)) => trigger(&object),
         // The store keeps its old content until the list is complete.
         Ok(Event::Init | Event::InitApply(_)) => None,
-        Ok(Event::InitDone) => Some(Trigger::All),
+        Ok(Event::InitDone) => Some(Trigger::ListCompleted),
         Err(error) => {
             let kind = K::kind(&K::DynamicType::default()).into_owned();
             tracing::warn!(

@@ -22,9 +22,10 @@ use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
 
-/// The timeout of one watch request, in seconds. The next request continues where it ended.
+/// The timeout of one watch request, in seconds. The next request continues where the previous one ended.
 ///
-/// If the API server's machine loses power, the connection dies silently. The watch notices that 5 s after this timeout.
+/// If the API server's machine loses power, the connection dies silently. The watch notices the dead connection 5 s
+/// after this timeout.
 const WATCH_TIMEOUT_SECONDS: u32 = 60;
 
 /// One store for each watched kind.
@@ -50,7 +51,7 @@ impl Stores {
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
         let pods = pod_api(client, watch_namespace, placement);
-        // All namespaces: after a change of --lb-namespace the workloads in the old one must be found.
+        // The watch covers all namespaces, because a change of --lb-namespace leaves workloads in the old namespace.
         let daemonsets = Api::all(client.clone());
         let deployments = Api::all(client.clone());
         Self {
@@ -68,7 +69,7 @@ impl Stores {
         }
     }
 
-    /// Fills the same stores with one list request each.
+    /// Fills each store with one list request, and watches nothing.
     pub(crate) async fn list(
         client: &Client,
         watch_namespace: Option<&str>,

@@ -12,14 +12,14 @@ use crate::key::ServiceKey;
 pub(crate) enum Trigger {
     /// The Service itself.
     Service(ServiceKey),
-    /// A workload or a pod of the Service's proxies.
+    /// A workload or a pod of this Service's proxies.
     Workload(ServiceKey),
     /// An `EndpointSlice` of the Service.
     Endpoints(ServiceKey),
     /// The node with this name.
     Node(String),
-    /// A list is complete: any object of the listed kind may have changed.
-    All,
+    /// A watch has listed all objects of its kind. Each of them may have changed since the previous list.
+    ListCompleted,
 }
 
 /// The label of an `EndpointSlice` that names its Service
@@ -34,7 +34,7 @@ pub(super) struct WatchSpec<K> {
     pub(super) trigger: fn(&K) -> Option<Trigger>,
 }
 
-/// Services keep their managedFields, which tell whether the status is ours.
+/// Services keep their managedFields, which show whether the operator wrote the status.
 pub(super) const fn service() -> WatchSpec<Service> {
     WatchSpec { prune: |_| (), trigger: |service| Some(Trigger::Service(ServiceKey::from_service(service))) }
 }

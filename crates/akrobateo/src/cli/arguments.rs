@@ -24,7 +24,7 @@ const KUBECTL_PLUGIN: &str = "kubectl-akrobateo";
 /// Without a command, akrobateo runs the operator. In a pod the operator uses the pod's ServiceAccount, elsewhere the
 /// kubeconfig.
 ///
-/// The commands only read from the cluster. They use the configuration of the operator that is deployed in the cluster.
+/// The commands only read from the cluster, and use the configuration of the operator that is deployed in the cluster.
 /// Flags of the operator before the command override that configuration.
 #[derive(Parser, Debug)]
 #[command(name = "akrobateo", version, after_help = EXIT_CODES, subcommand_help_heading = "Commands for administrators")]
@@ -49,12 +49,12 @@ pub(super) enum Command {
     /// Explains one Service: its proxies, each node, and the owners of its ports
     Explain {
         /// Service to explain, for example default/web
-        #[arg(value_name = "NAMESPACE/NAME", value_parser = service_key)]
+        #[arg(value_name = "NAMESPACE/NAME", value_parser = parse_service_key)]
         service: ServiceKey,
         #[command(flatten)]
         output: Output,
     },
-    /// Shows which Service has which port on which nodes, and which Services wait for it
+    /// Shows the owner of each port on the nodes, and the Services that wait for the port
     Ports {
         #[command(flatten)]
         output: Output,
@@ -82,8 +82,8 @@ pub(super) struct Output {
     pub(super) format: output::Format,
 }
 
-/// Returns the definition of commands and flags. As a kubectl plugin the program requires a command: it never runs the
-/// operator.
+/// Returns the definition of commands and flags. As a kubectl plugin the program requires a command, because the plugin
+/// never runs the operator.
 pub(super) fn command(program: Option<&OsStr>) -> clap::Command {
     let name = program.map(Path::new).and_then(Path::file_stem).and_then(OsStr::to_str);
     if name == Some(KUBECTL_PLUGIN) {
@@ -94,7 +94,7 @@ pub(super) fn command(program: Option<&OsStr>) -> clap::Command {
 }
 
 /// Parses `NAMESPACE/NAME`.
-fn service_key(text: &str) -> Result<ServiceKey, String> {
+fn parse_service_key(text: &str) -> Result<ServiceKey, String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok(ServiceKey { namespace: namespace.to_owned(), name: name.to_owned() })

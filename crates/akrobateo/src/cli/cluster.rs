@@ -28,7 +28,7 @@ const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
 /// The name of the operator's container in `deploy/` and in the Helm chart.
 const OPERATOR_CONTAINER: &str = "akrobateo";
 
-/// All Services, nodes and decisions, as the operator in the cluster has them.
+/// All Services and nodes, with the decisions of the operator in the cluster.
 pub(super) struct Cluster {
     pub(super) reports: Vec<ServiceReport>,
     pub(super) nodes: Arc<Vec<NodeInfo>>,
@@ -37,7 +37,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Lists the objects that the operator watches and makes its decisions for each Service.
+    /// Lists the objects that the operator watches, and makes the operator's decision for each Service.
     pub(super) async fn read(local: &OperatorConfig, matches: &ArgMatches) -> Result<Self, CliError> {
         let (client, default_namespace) = connect(local).await?;
         let metrics = Metrics::new();
@@ -77,7 +77,7 @@ struct DeployedOperator {
 }
 
 impl DeployedOperator {
-    /// Returns the operator's configuration with the local flags on top.
+    /// Returns the operator's configuration; the local flags override it.
     fn merge_config(&self, local: &ArgMatches) -> Result<OperatorConfig, CliError> {
         merge_operator_config(local, &self.container).map_err(|error| CliError::OperatorConfig {
             deployment: self.deployment.clone(),
@@ -94,7 +94,8 @@ impl DeployedOperator {
     }
 }
 
-/// Finds the operator in the cluster. Without one, a warning says which configuration is used instead.
+/// Finds the operator in the cluster. If there is none, prints a warning that names the configuration that is used
+/// instead.
 async fn find_operator(client: &Client, metrics: &Metrics) -> Option<DeployedOperator> {
     const FALLBACK: &str = "using the flags and environment variables of this command";
     let mut operators = match list_operators(client, metrics).await {
@@ -109,12 +110,12 @@ async fn find_operator(client: &Client, metrics: &Metrics) -> Option<DeployedOpe
         eprintln!("akrobateo: found no Deployment with the label {OPERATOR_SELECTOR}, {FALLBACK}");
         return None;
     };
-    let others: Vec<_> = operators.map(|other| other.deployment).collect();
-    if !others.is_empty() {
+    let other_deployments: Vec<_> = operators.map(|other| other.deployment).collect();
+    if !other_deployments.is_empty() {
         eprintln!(
             "akrobateo: found several operators, using the configuration of Deployment {}; ignored: {}",
             operator.deployment,
-            others.join(", ")
+            other_deployments.join(", ")
         );
     }
     Some(operator)
@@ -127,8 +128,8 @@ async fn list_operators(client: &Client, metrics: &Metrics) -> Result<Vec<Deploy
     Ok(deployments.items.into_iter().filter_map(DeployedOperator::from_deployment).collect())
 }
 
-/// Detects what `--ip-mode auto` stands for. Users may lack permission to read the configuration of kube-proxy. Most
-/// clusters have VIP, so this is the fallback.
+/// Detects the ipMode for `--ip-mode auto`. If the user lacks permission to read the configuration of kube-proxy, the
+/// result is VIP, which is right for most clusters.
 async fn detect_ip_mode(client: &Client, metrics: &Metrics) -> IpMode {
     match read_ip_mode(client, metrics).await {
         Ok(ip_mode) => ip_mode,

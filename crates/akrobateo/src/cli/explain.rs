@@ -93,9 +93,11 @@ impl NodeExplanation {
     }
 }
 
-/// Returns why the node has no ready proxy or no published address. The text is empty if the node has both.
+/// Returns the reason why the node has no ready proxy or no published address. The text is empty if the node has both.
 fn explain_node(report: &ServiceReport, node: &NodeInfo, chosen: bool, port_rows: &[PortRow]) -> String {
-    let Some(admission) = &report.state.admission else { return "the Service is not served".to_owned() };
+    let Some(admission) = &report.state.admission else {
+        return "Akrobateo does not serve the Service".to_owned();
+    };
     if let Some(exclusion) = node.exclusion.as_ref().filter(|_| chosen) {
         return format!("not published: {exclusion}");
     }
@@ -123,7 +125,7 @@ fn explain_node(report: &ServiceReport, node: &NodeInfo, chosen: bool, port_rows
     reason.to_owned()
 }
 
-/// Returns which other Service has a port of this Service on the node.
+/// Returns the port of this Service that another Service owns on the node, and the owner.
 fn explain_conflict(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> String {
     let rows = ports::filter_rows(port_rows.to_vec(), &report.host_ports());
     let key = report.key.to_string();
@@ -134,7 +136,7 @@ fn explain_conflict(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRo
     )
 }
 
-/// Returns kind, namespace and name of a workload.
+/// Returns the kind, the namespace and the name of a workload.
 fn workload_name(workload: &Workload) -> String {
     let kind = match workload {
         Workload::DaemonSet(_) => "DaemonSet",
@@ -146,7 +148,7 @@ fn workload_name(workload: &Workload) -> String {
     format!("{kind} {namespace}/{name}")
 }
 
-/// Describes an action. Events are left out, because they only report the other actions.
+/// Describes an action. Returns `None` for an event, because events only report the other actions.
 fn describe_action(action: &Action) -> Option<String> {
     match action {
         Action::Apply(workload) => Some(format!("apply {}", workload_name(workload))),
@@ -174,13 +176,13 @@ impl Explanation {
     /// Returns the explanation as text for a terminal.
     pub(super) fn format(&self, style: Style) -> String {
         let mut text = self.status.headline(style);
-        let facts = [
+        let properties = [
             ("policy", self.external_traffic_policy.clone().unwrap_or_default()),
             ("proxies", self.proxies.clone().unwrap_or_else(|| "none".to_owned())),
             ("arguments", self.arguments.join(" ")),
             ("addresses", self.status.joined_addresses()),
         ];
-        for (name, value) in facts.into_iter().filter(|(_, value)| !value.is_empty()) {
+        for (name, value) in properties.into_iter().filter(|(_, value)| !value.is_empty()) {
             let _ = writeln!(text, "  {name:<10} {value}");
         }
         let nodes: Vec<_> = self.nodes.iter().map(NodeExplanation::cells).collect();

@@ -1,4 +1,5 @@
-//! The commands for administrators in the operator's program. Each command does its I/O in the file of its name.
+//! The commands for administrators in the operator's program. The file with the name of a command does the I/O of this
+//! command.
 
 mod arguments;
 mod cluster;
@@ -27,7 +28,7 @@ use arguments::{Arguments, Command};
 use cluster::Cluster;
 use error::CliError;
 
-/// The exit code of a command that succeeded and found a failing Service.
+/// The exit code of a command that succeeded but found a failing Service.
 const EXIT_FAILING_SERVICE: u8 = 3;
 
 /// The task for which the program was started.
@@ -77,7 +78,7 @@ impl Task {
         }
     }
 
-    /// Runs the command. Returns false if it found a failing Service.
+    /// Runs the command. Returns false if a Service fails.
     async fn execute(&self) -> Result<bool, CliError> {
         match &self.command {
             Command::Status { namespace, output } => {

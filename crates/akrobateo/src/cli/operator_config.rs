@@ -6,31 +6,31 @@ use k8s_openapi::api::core::v1::Container;
 
 use crate::settings::OperatorConfig;
 
-/// Returns the configuration of the operator in this container. Flags and environment variables of the command itself
-/// (`local`) override it.
+/// Returns the configuration of the operator in this container. The flags and environment variables of the local
+/// command (`local`) override it.
 pub(super) fn merge_operator_config(
     local: &ArgMatches,
     container: &Container,
 ) -> Result<OperatorConfig, clap::Error> {
     let definition = OperatorConfig::command();
-    let container_line =
+    let container_command_line =
         std::iter::once("akrobateo").chain(container.args.iter().flatten().map(String::as_str));
-    let container_matches = definition.clone().try_get_matches_from(container_line)?;
-    let variable = |name: &str| {
+    let container_matches = definition.clone().try_get_matches_from(container_command_line)?;
+    let container_variable = |name: &str| {
         let variable = container.env.iter().flatten().find(|variable| variable.name == name)?;
         variable.value.clone()
     };
-    let mut merged_line = vec!["akrobateo".to_owned()];
+    let mut merged_command_line = vec!["akrobateo".to_owned()];
     for argument in definition.get_arguments() {
         let id = argument.get_id().as_str();
-        // Flags without a variable select the cluster: they are no configuration of the operator.
+        // Flags without an environment variable select the cluster, and do not configure the operator.
         let (Some(flag), Some(env)) = (argument.get_long(), argument.get_env()) else { continue };
         let value = explicit_value(local, id, &[ValueSource::CommandLine, ValueSource::EnvVariable])
             .or_else(|| explicit_value(&container_matches, id, &[ValueSource::CommandLine]))
-            .or_else(|| variable(&env.to_string_lossy()));
-        merged_line.extend(value.map(|value| format!("--{flag}={value}")));
+            .or_else(|| container_variable(&env.to_string_lossy()));
+        merged_command_line.extend(value.map(|value| format!("--{flag}={value}")));
     }
-    OperatorConfig::try_parse_from(merged_line)
+    OperatorConfig::try_parse_from(merged_command_line)
 }
 
 /// Returns the value of an argument if it comes from one of these sources.

@@ -19,7 +19,7 @@ pub(super) enum Format {
 pub(super) enum Health {
     Healthy,
     Failing,
-    /// Akrobateo has nothing to run there, so nothing can fail.
+    /// Akrobateo runs no proxy for the Service or on the node, so nothing can fail.
     NotApplicable,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum Style {
 }
 
 impl Style {
-    /// Returns the text in the color of a health.
+    /// Returns the text in the color for this health.
     pub(super) fn health(self, text: &str, health: Health) -> String {
         match health {
             Health::Healthy => self.escape("32", text),
@@ -55,12 +55,12 @@ impl Style {
 
     /// Returns the style for standard output. See <https://no-color.org>.
     fn detect() -> Self {
-        let colored = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        if colored { Self::Colored } else { Self::Plain }
+        let use_color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        if use_color { Self::Colored } else { Self::Plain }
     }
 }
 
-/// Prints a value; `format_text` returns its text form.
+/// Prints a value; `format_text` returns the value as text.
 pub(super) fn print(
     format: Format,
     value: &impl Serialize,

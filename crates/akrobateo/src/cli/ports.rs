@@ -1,4 +1,4 @@
-//! `akrobateo ports`: the owner of each node port, and the Services that wait for it. Pure.
+//! `akrobateo ports`: the owner of each port of the nodes, and the Services that wait for the port. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ use crate::allocation::Admission;
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 
-/// The number of nodes in a row of the table. JSON and YAML contain all.
-const MAX_LISTED: usize = 5;
+/// The maximum number of nodes in a row of the table. The JSON and YAML output contains all nodes.
+const MAX_LISTED_NODES: usize = 5;
 
 /// A port with one of its owners; the field names are those of the JSON output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,11 +24,14 @@ pub(super) struct PortRow {
     protocol: String,
     /// The Service that has the port, `namespace/name`.
     pub(super) owner: String,
-    /// True if it is a nodePort of the owner: kube-proxy uses these on all nodes.
-    node_port: bool,
+    /// True if the port is a nodePort of the owner. kube-proxy uses nodePorts on all nodes.
+    #[serde(rename = "nodePort")]
+    is_node_port: bool,
     /// The nodes on which the owner has the port.
     pub(super) nodes: Vec<String>,
-    all_nodes: bool,
+    /// True if the owner has the port on all nodes.
+    #[serde(rename = "allNodes")]
+    on_all_nodes: bool,
     /// The Services that wait for the port on some of these nodes, `namespace/name`.
     waiting: Vec<String>,
 }
@@ -40,8 +43,9 @@ impl PortRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        let owner = if self.node_port { format!("{} (nodePort)", self.owner) } else { self.owner.clone() };
-        let nodes = if self.all_nodes { "all".to_owned() } else { join_first(&self.nodes, MAX_LISTED) };
+        let owner = if self.is_node_port { format!("{} (nodePort)", self.owner) } else { self.owner.clone() };
+        let nodes =
+            if self.on_all_nodes { "all".to_owned() } else { join_first(&self.nodes, MAX_LISTED_NODES) };
         [self.port_name(), owner, nodes, self.waiting.join(",")].map(Cell::new).into()
     }
 }
@@ -75,8 +79,8 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
             protocol: protocol.api_name().to_owned(),
             owner: owner.to_string(),
             // An owner without a proxy can conflict with others only by its nodePorts.
-            node_port: node_names.is_none(),
-            all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
+            is_node_port: node_names.is_none(),
+            on_all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
             nodes: node_names.cloned().unwrap_or_else(all_names),
             waiting: waiting.get(&owned_port).into_iter().flatten().cloned().collect(),
         }
@@ -95,7 +99,7 @@ pub(super) fn format_rows(rows: &[PortRow]) -> String {
     format_table(&["PORT", "SERVICE", "NODES", "WAITING"], &cells, Style::Plain)
 }
 
-/// Returns the rows about these ports.
+/// Returns only the rows about these ports.
 pub(super) fn filter_rows(rows: Vec<PortRow>, ports: &BTreeSet<HostPort>) -> Vec<PortRow> {
     let names: BTreeSet<_> = ports.iter().map(ToString::to_string).collect();
     rows.into_iter().filter(|row| names.contains(&row.port_name())).collect()

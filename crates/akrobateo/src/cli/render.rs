@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::error::CliError;
 use super::output;
 use crate::allocation::{Admission, HeldPorts, PortAllocations};
-use crate::client::NAMESPACE_OUTSIDE;
+use crate::client::NAMESPACE_OUTSIDE_CLUSTER;
 use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::key::ServiceKey;
 use crate::settings::{OperatorConfig, ResolvedConfig};
@@ -28,10 +28,11 @@ pub(super) enum Format {
     Json,
 }
 
-/// Prints the workloads. Services without a workload are named on standard error; then the result is false.
+/// Prints the workloads. Names each Service without a workload on standard error. Returns false if there is such a
+/// Service.
 pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Result<bool, CliError> {
     let services = read_services(file)?;
-    let config = config.resolve(NAMESPACE_OUTSIDE, config.ip_mode().unwrap_or(IpMode::Vip));
+    let config = config.resolve(NAMESPACE_OUTSIDE_CLUSTER, config.ip_mode().unwrap_or(IpMode::Vip));
     let mut output = String::new();
     let mut all_rendered = true;
     for service in services {
@@ -56,7 +57,8 @@ fn encode(object: &impl Serialize, format: Format) -> Result<String, CliError> {
     }
 }
 
-/// Returns the workload that the operator would create for a Service without other Services, or why it would not.
+/// Returns the workload that the operator would create if this were the only Service. The error is the reason why the
+/// operator would create none.
 fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, String> {
     let ResolvedConfig { proxies, defaults } = config;
     let service = Arc::new(with_api_server_defaults(service));
@@ -88,8 +90,8 @@ fn with_api_server_defaults(mut service: Service) -> Service {
         families.map(|(family, _)| (*family).to_owned()).collect()
     });
     if spec.cluster_ip.is_none() {
-        let example = |family: &String| EXAMPLE_CLUSTER_IPS.iter().find(|(known, _)| known == family);
-        let ips: Vec<_> = families.iter().filter_map(example).map(|(_, ip)| (*ip).to_owned()).collect();
+        let example_ip = |family: &String| EXAMPLE_CLUSTER_IPS.iter().find(|(known, _)| known == family);
+        let ips: Vec<_> = families.iter().filter_map(example_ip).map(|(_, ip)| (*ip).to_owned()).collect();
         spec.cluster_ip = ips.first().cloned();
         spec.cluster_ips = Some(ips);
     } else if spec.cluster_ips.is_none() {
@@ -195,18 +197,20 @@ items:
         for expected in ["kind: DaemonSet", "  namespace: kube-system", "  name: akrobateo-default-web"] {
             assert!(text.lines().any(|line| line == expected), "{expected:?} is not in\n{text}");
         }
-        let decoded: Value = serde_saphyr::from_str(&text).unwrap();
-        assert_eq!(decoded, serde_json::to_value(&daemonset).unwrap());
+        let decoded_object: Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(decoded_object, serde_json::to_value(&daemonset).unwrap());
     }
 
     #[test]
     fn rejected_and_ineligible_services_give_a_reason() {
-        let mut rejected = parse_services(MANIFEST).unwrap().remove(0);
-        rejected.metadata.annotations = Some([("akrobateo.io/workload".to_owned(), "Pod".to_owned())].into());
-        assert!(default_workload(rejected).unwrap_err().contains("InvalidAnnotation"));
-        let mut ineligible = parse_services(MANIFEST).unwrap().remove(0);
-        ineligible.spec.get_or_insert_default().load_balancer_class = Some("example.com/lb".to_owned());
-        assert!(default_workload(ineligible).unwrap_err().contains("example.com/lb"));
+        let mut rejected_service = parse_services(MANIFEST).unwrap().remove(0);
+        rejected_service.metadata.annotations =
+            Some([("akrobateo.io/workload".to_owned(), "Pod".to_owned())].into());
+        assert!(default_workload(rejected_service).unwrap_err().contains("InvalidAnnotation"));
+        let mut ineligible_service = parse_services(MANIFEST).unwrap().remove(0);
+        ineligible_service.spec.get_or_insert_default().load_balancer_class =
+            Some("example.com/lb".to_owned());
+        assert!(default_workload(ineligible_service).unwrap_err().contains("example.com/lb"));
     }
 
     #[test]

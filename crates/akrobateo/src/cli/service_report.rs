@@ -18,7 +18,7 @@ pub(super) struct ServiceReport {
 }
 
 impl ServiceReport {
-    /// Returns the Service, `None` if it was deleted.
+    /// Returns the Service, or `None` if the Service was deleted.
     pub(super) fn service(&self) -> Option<&Service> {
         self.state.service.as_deref()
     }
@@ -28,7 +28,7 @@ impl ServiceReport {
         self.service().and_then(|service| service.spec.as_ref())
     }
 
-    /// Returns true if the Service has type LoadBalancer or proxies that the operator has not deleted yet.
+    /// Returns true if the Service has type LoadBalancer, or if the operator has not deleted its proxies yet.
     pub(super) fn is_listed(&self) -> bool {
         let service_type = self.service_spec().and_then(|spec| spec.type_.as_deref());
         service_type == Some("LoadBalancer") || !self.state.workloads.is_empty()
@@ -47,7 +47,7 @@ impl ServiceReport {
         ingress.iter().filter_map(address).collect()
     }
 
-    /// Returns the node ports that the proxies use. The proxies of a rejected Service are the last valid ones.
+    /// Returns the ports of the nodes that the proxies use. A rejected Service keeps the ports of its previous proxies.
     pub(super) fn host_ports(&self) -> BTreeSet<HostPort> {
         match &self.state.admission {
             None => BTreeSet::new(),

@@ -8,7 +8,8 @@ use super::service_report::ServiceReport;
 use super::table::{Cell, format_table, join_first};
 use crate::spec::why_not_eligible;
 
-/// The number of ports and of addresses in a row of the table. JSON and YAML contain all.
+/// The maximum number of ports and of addresses in a row of the table. The JSON and YAML output contains all ports and
+/// addresses.
 const MAX_LISTED: usize = 3;
 
 /// A row about one Service; the field names are those of the JSON output.
@@ -29,11 +30,11 @@ pub(super) struct StatusRow {
     /// True if Akrobateo serves this Service.
     #[serde(rename = "ours")]
     served: bool,
-    /// The status of the condition `akrobateo.io/Exposed` by the operator's decision.
+    /// True if the operator decided that the condition `akrobateo.io/Exposed` is `True`.
     exposed: bool,
-    /// The reason of that condition.
+    /// The reason of the condition `akrobateo.io/Exposed`.
     reason: Option<String>,
-    /// The message of that condition, or why Akrobateo does not serve the Service.
+    /// The message of the condition `akrobateo.io/Exposed`, or the reason why Akrobateo does not serve the Service.
     message: Option<String>,
 }
 
@@ -70,7 +71,7 @@ impl StatusRow {
         self.addresses.join(", ")
     }
 
-    /// Returns one line with the Service's state and one with the message.
+    /// Returns one line with the Service's state and one line with the message.
     pub(super) fn headline(&self, style: Style) -> String {
         let name = style.heading(&format!("{}/{}", self.namespace, self.name));
         let state = style.health(self.state(), self.health());
@@ -78,7 +79,7 @@ impl StatusRow {
         format!("{name}: {state}, {} of {} proxies ready\n{message}", self.ready, self.wanted)
     }
 
-    /// Returns true if the Service should have addresses and has none, or is rejected.
+    /// Returns true if the Service is rejected, or if it should have addresses and has none.
     pub(super) fn is_failing(&self) -> bool {
         self.health() == Health::Failing
     }
@@ -93,7 +94,7 @@ impl StatusRow {
         }
     }
 
-    /// Returns the reason of the condition `akrobateo.io/Exposed`, or `NotServed` without a condition.
+    /// Returns the reason of the condition `akrobateo.io/Exposed`, or `NotServed` if there is no condition.
     fn state(&self) -> &str {
         self.reason.as_deref().unwrap_or("NotServed")
     }

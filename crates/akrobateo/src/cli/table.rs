@@ -24,11 +24,11 @@ impl Cell {
 
 /// Returns the lines of a table under its headings. Empty cells are shown as a hyphen, except in the last column.
 pub(super) fn format_table(headings: &[&str], rows: &[Vec<Cell>], style: Style) -> String {
-    let width = |column: usize| {
+    let column_width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count());
         cells.chain(headings.get(column).map(|heading| heading.len())).max().unwrap_or_default()
     };
-    let widths: Vec<_> = (0..headings.len()).map(width).collect();
+    let widths: Vec<_> = (0..headings.len()).map(column_width).collect();
     let headings: Vec<_> = headings.iter().map(|&heading| Cell::new(heading)).collect();
     std::iter::once(&headings).chain(rows).map(|row| format_line(row, &widths, style)).collect()
 }
@@ -42,8 +42,8 @@ fn format_line(row: &[Cell], widths: &[usize], style: Style) -> String {
         .map(|(column, (cell, &width))| {
             let text = if cell.text.is_empty() && column != last { "-" } else { &cell.text };
             // The padding comes before the color, because escape sequences have no width on the terminal.
-            let padded = if column == last { text.to_owned() } else { format!("{text:width$}") };
-            style.health(&padded, cell.health)
+            let padded_text = if column == last { text.to_owned() } else { format!("{text:width$}") };
+            style.health(&padded_text, cell.health)
         })
         .collect();
     format!("{}\n", cells.join(COLUMN_GAP).trim_end())

@@ -1,4 +1,4 @@
-//! Plans the writes from the current to the desired state; none if nothing differs. Pure.
+//! Plans the writes that change the current state into the desired state. Pure.
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -17,11 +17,11 @@ use crate::reason::Reason;
 pub(crate) enum Action {
     /// Creates a workload, or restores its fields.
     Apply(Workload),
-    /// Deletes a workload and its pods, unless another object has its name by now.
+    /// Deletes a workload and its pods, unless a new object already has the same name.
     Delete(Workload),
     /// Deletes a workload without its pods. The next workload adopts them and replaces them one by one if necessary.
     Recreate(Workload),
-    /// Writes the status, unless another Service has the name by now.
+    /// Writes the status, unless a new Service already has the same name.
     PatchStatus { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
     /// Emits an event on the Service.
     EmitEvent { reason: Reason, note: String },
@@ -53,7 +53,8 @@ fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
     // Other workloads of the Service use the same hostPorts, so they are deleted first.
     let mut actions: Vec<_> = others.into_iter().cloned().map(Action::Delete).collect();
     if !same.iter().any(|existing| existing.matches(desired)) {
-        // Apply also takes over the ownership of fields that others changed. Only fields that others added remain.
+        // Apply restores the fields that other field managers changed, and owns them again. Only fields that other
+        // field managers added remain.
         actions.push(Action::Apply(desired.clone()));
     } else if let Some(existing) = same.iter().find(|existing| existing.has_foreign_fields()) {
         // The deletion is an event that triggers the next reconciliation, which creates the workload.
@@ -82,12 +83,12 @@ fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
 fn plan_status(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let (Some(service), Some(desired)) = (&state.service, &decision.status) else { return Vec::new() };
     let current = current_condition(service);
-    let same_addresses = published_addresses(service) == desired.addresses;
-    let same_condition = match &desired.exposure {
+    let has_same_addresses = published_addresses(service) == desired.addresses;
+    let has_same_condition = match &desired.exposure {
         Some(exposure) => exposure.matches(current),
         None => current.is_none(),
     };
-    if same_addresses && same_condition {
+    if has_same_addresses && has_same_condition {
         return Vec::new();
     }
     let patch = Action::PatchStatus {
@@ -96,16 +97,16 @@ fn plan_status(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec
         condition: desired.exposure.as_ref().map(|exposure| exposure.to_condition(current, now)),
     };
     let exposure = desired.exposure.as_ref();
-    let event = exposure.and_then(|exposure| status_event(service, desired, exposure, same_addresses));
+    let event = exposure.and_then(|exposure| status_event(service, desired, exposure, has_same_addresses));
     std::iter::once(patch).chain(event).collect()
 }
 
-/// Returns the event for a change of the condition or the addresses, if it needs one.
+/// Returns the event about a change of the condition or of the addresses, if the change needs an event.
 fn status_event(
     service: &Service,
     desired: &DesiredStatus,
     exposure: &Exposure,
-    same_addresses: bool,
+    has_same_addresses: bool,
 ) -> Option<Action> {
     let current = current_condition(service);
     if let Some(warning) = exposure.warning.filter(|_| !exposure.matches(current)) {
@@ -114,7 +115,7 @@ fn status_event(
     let was_exposed = current.is_some_and(|current| current.status == "True");
     match (exposure.reason.is_exposed(), was_exposed) {
         (true, false) => Some(event(Reason::EnsuredLoadBalancer, join_addresses(&desired.addresses))),
-        (true, true) if !same_addresses => {
+        (true, true) if !has_same_addresses => {
             Some(event(Reason::UpdatedLoadBalancer, join_addresses(&desired.addresses)))
         }
         (false, true) => Some(event(Reason::UnAvailableLoadBalancer, exposure.message.clone())),

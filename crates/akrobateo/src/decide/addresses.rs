@@ -17,9 +17,9 @@ use crate::spec::IpMode;
 ///
 /// A rollout leaves a node without a proxy for a second or two. If the status were empty meanwhile, ExternalDNS would
 /// delete the records.
-const ROLLOUT_GRACE: SignedDuration = SignedDuration::from_secs(60);
+const ROLLOUT_GRACE_PERIOD: SignedDuration = SignedDuration::from_secs(60);
 
-/// Everything except the Service that determines its addresses.
+/// The inputs that determine the addresses of a Service, except the Service itself.
 pub(super) struct AddressInputs<'a> {
     pub(super) pods: &'a [Arc<Pod>],
     pub(super) nodes: &'a [NodeInfo],
@@ -38,7 +38,7 @@ pub(super) struct AddressInputs<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct PublishableNodes<'a> {
     pub(super) nodes: Vec<&'a NodeInfo>,
-    /// The time when the result changes without any event.
+    /// The time at which the result may change although no event happens.
     pub(super) recheck_at: Option<Timestamp>,
 }
 
@@ -58,49 +58,51 @@ pub(crate) fn is_published(service: &Service, node: &NodeInfo) -> bool {
 /// Returns the nodes with a ready proxy, and the published nodes whose proxy is being replaced.
 pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) -> PublishableNodes<'a> {
     // If all nodes are unreachable, the control plane has probably lost its network. Pods then count as not ready, but
-    // the nodes still forward. So the published addresses stay.
+    // the nodes still forward, so the published addresses stay.
     if inputs.nodes.iter().all(NodeInfo::is_unreachable) {
         let nodes = inputs.nodes.iter().filter(|node| is_published(service, node)).collect();
         return PublishableNodes { nodes, recheck_at: None };
     }
-    let mut ready = PublishableNodes::default();
-    let mut replacing = PublishableNodes::default();
+    let mut nodes_with_ready_proxy = PublishableNodes::default();
+    let mut nodes_in_rollout = PublishableNodes::default();
     for node in inputs.nodes {
         if node.exclusion.is_some() || !(inputs.may_answer)(node) {
             continue;
         }
         if has_ready_pod(inputs.pods, &node.name) {
-            ready.nodes.push(node);
+            nodes_with_ready_proxy.nodes.push(node);
             continue;
         }
-        let may_stay = is_published(service, node) && (inputs.may_run_proxy)(node);
-        let grace_end = grace_end(inputs, &node.name).filter(|end| may_stay && *end > inputs.now);
+        let may_stay_published = is_published(service, node) && (inputs.may_run_proxy)(node);
+        let grace_end = grace_end(inputs, &node.name).filter(|end| may_stay_published && *end > inputs.now);
         if let Some(end) = grace_end {
-            replacing.nodes.push(node);
-            replacing.recheck_at = replacing.recheck_at.into_iter().chain([end]).min();
+            nodes_in_rollout.nodes.push(node);
+            nodes_in_rollout.recheck_at = nodes_in_rollout.recheck_at.into_iter().chain([end]).min();
         }
     }
-    // A proxy that moves does not return to its node. Then the node stays only if the status would be empty.
-    if !inputs.proxies_can_move || ready.nodes.is_empty() {
-        ready.nodes.append(&mut replacing.nodes);
-        ready.recheck_at = replacing.recheck_at;
+    // If proxies can move, the next proxy may run on another node. The node stays published only if the status would
+    // otherwise be empty.
+    if !inputs.proxies_can_move || nodes_with_ready_proxy.nodes.is_empty() {
+        nodes_with_ready_proxy.nodes.append(&mut nodes_in_rollout.nodes);
+        nodes_with_ready_proxy.recheck_at = nodes_in_rollout.recheck_at;
     }
-    ready
+    nodes_with_ready_proxy
 }
 
-/// Returns when a node without a ready proxy is no longer considered to be in a rollout.
+/// Returns the time at which the rollout grace period of a node without a ready proxy ends.
 ///
-/// The time counts from the last creation or deletion of a pod, so it ends while a proxy keeps failing.
+/// The period starts at the last creation or deletion of a pod. A container restart does not start it again, so a
+/// failing proxy cannot extend it.
 fn grace_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
     let mut pods = inputs.pods.iter().filter(|pod| runs_on(pod, node)).peekable();
     if pods.peek().is_none() {
-        return Some(*inputs.pod_missing_since.get(node)? + ROLLOUT_GRACE);
+        return Some(*inputs.pod_missing_since.get(node)? + ROLLOUT_GRACE_PERIOD);
     }
-    pods.filter_map(|pod| last_change(pod)).max().map(|changed| changed + ROLLOUT_GRACE)
+    pods.filter_map(|pod| last_change_time(pod)).max().map(|changed| changed + ROLLOUT_GRACE_PERIOD)
 }
 
-/// Returns when a pod was created or, if it is being deleted, when the deletion was requested.
-fn last_change(pod: &Pod) -> Option<Timestamp> {
+/// Returns the time of a pod's creation or, if the pod is being deleted, the time of the request to delete it.
+fn last_change_time(pod: &Pod) -> Option<Timestamp> {
     let metadata = &pod.metadata;
     match &metadata.deletion_timestamp {
         Some(deletion) => {
@@ -185,9 +187,12 @@ mod tests {
     fn addresses_are_in_the_order_of_the_service_families() {
         let nodes = || [node("n1").internal("10.0.0.1").internal("fd00::1").build()];
         let pods = || vec![pod("a").on("n1").ready().build()];
-        let dual = |families: &[&str]| service("web").tcp(80).families(families).build();
-        assert_eq!(published_ips(&dual(&["IPv6", "IPv4"]), pods(), &nodes(), 0), ["fd00::1", "10.0.0.1"]);
-        assert_eq!(published_ips(&dual(&["IPv4"]), pods(), &nodes(), 0), ["10.0.0.1"]);
+        let dual_stack_service = |families: &[&str]| service("web").tcp(80).families(families).build();
+        assert_eq!(
+            published_ips(&dual_stack_service(&["IPv6", "IPv4"]), pods(), &nodes(), 0),
+            ["fd00::1", "10.0.0.1"]
+        );
+        assert_eq!(published_ips(&dual_stack_service(&["IPv4"]), pods(), &nodes(), 0), ["10.0.0.1"]);
     }
 
     #[test]
@@ -205,25 +210,27 @@ mod tests {
     #[test]
     fn an_unreachable_node_is_not_published_unless_all_nodes_are_unreachable() {
         let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
-        let unreachable = |name, ip| node(name).internal(ip).unready();
+        let unreachable_node = |name, ip| node(name).internal(ip).unready();
         let pods = || vec![pod("a").on("n1").build(), pod("b").on("n2").ready().build()];
         let one_unreachable =
-            [unreachable("n1", "10.0.0.1").build(), node("n2").internal("10.0.0.2").build()];
+            [unreachable_node("n1", "10.0.0.1").build(), node("n2").internal("10.0.0.2").build()];
         assert_eq!(published_ips(&service, pods(), &one_unreachable, 1000), ["10.0.0.2"]);
         let all_unreachable = [
-            unreachable("n1", "10.0.0.1").build(),
-            unreachable("n2", "10.0.0.2").taint(UNREACHABLE_TAINT).build(),
+            unreachable_node("n1", "10.0.0.1").build(),
+            unreachable_node("n2", "10.0.0.2").taint(UNREACHABLE_TAINT).build(),
         ];
         assert_eq!(published_ips(&service, pods(), &all_unreachable, 1000), ["10.0.0.1"]);
     }
 
     #[test]
-    fn an_address_stays_for_the_rollout_grace_while_its_proxy_is_replaced() {
+    fn an_address_stays_for_the_rollout_grace_period_while_its_proxy_is_replaced() {
         let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
         let nodes = || [node("n1").internal("10.0.0.1").build()];
-        let terminating = || pod("old").on("n1").ready().terminating(100).build();
-        let starting = || pod("new").on("n1").created(100).build();
-        for pods in [vec![terminating()], vec![starting()], vec![terminating(), starting()], vec![]] {
+        let terminating_pod = || pod("old").on("n1").ready().terminating(100).build();
+        let starting_pod = || pod("new").on("n1").created(100).build();
+        for pods in
+            [vec![terminating_pod()], vec![starting_pod()], vec![terminating_pod(), starting_pod()], vec![]]
+        {
             assert_eq!(published_ips(&service, pods.clone(), &nodes(), 130), ["10.0.0.1"]);
             assert!(published_ips(&service, pods, &nodes(), 170).is_empty());
         }
@@ -232,15 +239,20 @@ mod tests {
     #[test]
     fn a_failing_proxy_removes_its_address_at_once_and_a_new_node_waits_for_its_proxy() {
         let nodes = || [node("n1").internal("10.0.0.1").build()];
-        let published = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
+        let published_service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
         assert!(
-            published_ips(&published, vec![pod("failed").on("n1").created(0).build()], &nodes(), 130)
+            published_ips(&published_service, vec![pod("failed").on("n1").created(0).build()], &nodes(), 130)
                 .is_empty()
         );
-        let unpublished = service("web").tcp(80).build();
+        let unpublished_service = service("web").tcp(80).build();
         assert!(
-            published_ips(&unpublished, vec![pod("young").on("n1").created(100).build()], &nodes(), 130)
-                .is_empty()
+            published_ips(
+                &unpublished_service,
+                vec![pod("young").on("n1").created(100).build()],
+                &nodes(),
+                130
+            )
+            .is_empty()
         );
     }
 }

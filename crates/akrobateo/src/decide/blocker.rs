@@ -1,4 +1,4 @@
-//! Finds what keeps a Service from having addresses, apart from failures of its proxy pods. Pure.
+//! Finds the reason why a Service has no addresses, except failures of its proxy pods. Pure.
 
 use akrobateo_core::annotations;
 use k8s_openapi::jiff::Timestamp;
@@ -11,7 +11,7 @@ use crate::node_info::{ExclusionReason, NodeInfo};
 use crate::reason::Reason;
 use crate::spec::LoadBalancerSpec;
 
-/// The cause that keeps a Service from having addresses.
+/// The reason why a Service has no addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Blocker {
     #[error(
@@ -61,12 +61,12 @@ impl Blocker {
         }
     }
 
-    /// Returns the first blocker of a Service without addresses. `publishable` are the nodes with a ready proxy that may be
-    /// published.
+    /// Returns the first blocker of a Service without addresses. `publishable_nodes` are the nodes with a ready proxy
+    /// that may be published.
     pub(super) fn find(
         state: &ServiceState,
         spec: &LoadBalancerSpec,
-        publishable: &[&NodeInfo],
+        publishable_nodes: &[&NodeInfo],
         now: Timestamp,
     ) -> Option<Self> {
         if !state.nodes.iter().any(|node| spec.nodes.matches(node)) {
@@ -75,7 +75,7 @@ impl Blocker {
         if spec.is_traffic_policy_local && state.endpoint_nodes.is_empty() {
             return Some(Self::NoReadyEndpoint);
         }
-        if let Some(node) = publishable.first() {
+        if let Some(node) = publishable_nodes.first() {
             return Some(Self::no_node_address(state, spec, node));
         }
         let mut nodes_with_proxy =

@@ -1,4 +1,4 @@
-//! The condition `akrobateo.io/Exposed`: whether a Service has addresses, and why not. Pure.
+//! The condition `akrobateo.io/Exposed`, which says if a Service has addresses or why it has none. Pure.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::reason::Reason;
 use crate::spec::SpecError;
 
 /// The type of the condition.
-const EXPOSED: &str = "akrobateo.io/Exposed";
-/// Most conflicts in a message. A Service with hundreds of ports may have as many.
+const CONDITION_TYPE: &str = "akrobateo.io/Exposed";
+/// The maximum number of conflicts in a message. A Service with hundreds of ports may have hundreds of conflicts.
 const MAX_LISTED_CONFLICTS: usize = 3;
 
 /// The content of a Service's condition.
@@ -28,28 +28,28 @@ pub(crate) struct Exposure {
 
 /// The state of an accepted Service.
 enum State<'a> {
-    /// It has the addresses of all its nodes.
+    /// The Service has the addresses of all its nodes.
     Exposed,
-    /// It has addresses, but other Services own its ports on some nodes.
+    /// The Service has addresses, but other Services own its ports on some nodes.
     PartlyExposed,
-    /// It has no address, and the cause is known.
+    /// The Service has no address, and the cause is known.
     Blocked(&'a Blocker),
-    /// It has no address, because its proxy pods fail.
+    /// The Service has no address, because its proxy pods fail.
     PodsFailing,
-    /// It has no address yet.
+    /// The Service has no address yet.
     Starting,
 }
 
 impl Exposure {
     /// Returns the condition of a Service whose spec is invalid.
-    pub(super) fn rejected(error: &SpecError, has_addresses: bool) -> Self {
+    pub(super) fn from_spec_error(error: &SpecError, has_addresses: bool) -> Self {
         let suffix = if has_addresses { ". The previous proxies keep running" } else { "" };
         let reason = error.reason();
         Self { reason, message: format!("{error}{suffix}"), warning: Some(reason) }
     }
 
     /// Returns the condition of a Service whose ports belong to other Services on every node.
-    pub(super) fn conflicting(allocation: &Allocation) -> Self {
+    pub(super) fn from_conflicts(allocation: &Allocation) -> Self {
         let reason = Reason::PortConflict;
         Self { reason, message: describe_conflicts(&allocation.conflicts), warning: Some(reason) }
     }
@@ -106,15 +106,15 @@ impl Exposure {
         })
     }
 
-    /// Returns the condition to write. Its time is that of the last change of the status, not of the message.
+    /// Returns the condition to write. A new status sets the transition time; a new message does not.
     pub(super) fn to_condition(&self, current: Option<&Condition>, now: Timestamp) -> Condition {
-        let same_status = current.filter(|current| current.status == self.status());
+        let previous_with_same_status = current.filter(|current| current.status == self.status());
         Condition {
-            type_: EXPOSED.to_owned(),
+            type_: CONDITION_TYPE.to_owned(),
             status: self.status().to_owned(),
             reason: self.reason.as_str().to_owned(),
             message: self.message.clone(),
-            last_transition_time: same_status
+            last_transition_time: previous_with_same_status
                 .map_or(Time(now), |current| current.last_transition_time.clone()),
             observed_generation: None,
         }
@@ -124,16 +124,16 @@ impl Exposure {
 /// Returns the current condition of a Service.
 pub(super) fn current_condition(service: &Service) -> Option<&Condition> {
     let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().find(|condition| condition.type_ == EXPOSED)
+    conditions.into_iter().flatten().find(|condition| condition.type_ == CONDITION_TYPE)
 }
 
 fn describe_conflicts(conflicts: &[Conflict]) -> String {
-    let listed = conflicts.iter().take(MAX_LISTED_CONFLICTS).map(ToString::to_string);
+    let listed_conflicts = conflicts.iter().take(MAX_LISTED_CONFLICTS).map(ToString::to_string);
     let remaining = match conflicts.len().saturating_sub(MAX_LISTED_CONFLICTS) {
         0 => None,
         count => Some(format!("and {count} more")),
     };
-    let list = listed.chain(remaining).collect::<Vec<_>>().join(", ");
+    let list = listed_conflicts.chain(remaining).collect::<Vec<_>>().join(", ");
     format!("{list}; use other ports, or select other nodes")
 }
 
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn failing_proxies_are_a_warning_also_if_other_proxies_are_ready() {
-        let failing = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
-        let (exposed, unexposed) = (accepted(true, failing()), accepted(false, failing()));
+        let failing_pod = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
+        let (exposed, unexposed) = (accepted(true, failing_pod()), accepted(false, failing_pod()));
         assert_eq!((exposed.reason, exposed.warning), (Reason::Exposed, Some(Reason::ProxiesNotReady)));
         assert_eq!(unexposed.reason, Reason::ProxiesNotReady);
         assert_eq!(exposed.message, unexposed.message);

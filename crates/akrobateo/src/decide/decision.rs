@@ -1,4 +1,4 @@
-//! The decision for one Service, from its current state. Pure: no I/O, no clock.
+//! Decides the desired state of one Service from its current state. Pure: no I/O, no clock.
 
 use akrobateo_core::FIELD_MANAGER;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
@@ -19,7 +19,7 @@ use crate::spec::{IpMode, LoadBalancerSpec, ServiceDefaults, SpecError, Workload
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Decision {
     pub(crate) proxy: ProxyDecision,
-    /// The desired status; `None` leaves the status unchanged, because another controller owns it.
+    /// The desired status. The value `None` leaves the status unchanged, because another controller owns it.
     pub(crate) status: Option<DesiredStatus>,
     /// The time of the next reconciliation if no event triggers one earlier.
     pub(crate) recheck_at: Option<Timestamp>,
@@ -40,25 +40,25 @@ pub(crate) enum ProxyDecision {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DesiredStatus {
     pub(crate) addresses: Vec<LoadBalancerIngress>,
-    /// The condition; `None` if Akrobateo does not serve the Service.
+    /// The condition, or `None` if Akrobateo does not serve the Service.
     pub(crate) exposure: Option<Exposure>,
 }
 
-/// Decides for one Service.
+/// Decides the desired state of one Service.
 pub(crate) fn decide(
     config: &ProxyConfig,
     defaults: &ServiceDefaults,
     state: &ServiceState,
     now: Timestamp,
 ) -> Decision {
-    let without_proxy = |status| Decision { proxy: ProxyDecision::Absent, status, recheck_at: None };
-    let without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
-    let Some(service) = state.service.as_deref() else { return without_proxy(None) };
+    let decision_without_proxy = |status| Decision { proxy: ProxyDecision::Absent, status, recheck_at: None };
+    let status_without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
+    let Some(service) = state.service.as_deref() else { return decision_without_proxy(None) };
     match &state.admission {
-        None => without_proxy(owns_status(service).then(|| without_addresses(None))),
+        None => decision_without_proxy(owns_status(service).then(|| status_without_addresses(None))),
         Some(Admission::Rejected(error)) => decide_rejected(defaults, state, service, error, now),
         Some(Admission::Accepted(_, allocation)) if allocation.no_node_left => {
-            without_proxy(Some(without_addresses(Some(Exposure::conflicting(allocation)))))
+            decision_without_proxy(Some(status_without_addresses(Some(Exposure::from_conflicts(allocation)))))
         }
         Some(Admission::Accepted(spec, allocation)) => {
             decide_accepted(config, state, service, spec, allocation, now)
@@ -96,7 +96,7 @@ fn decide_rejected(
     );
     let ip_mode = published_ip_mode(service).unwrap_or(defaults.ip_mode);
     let addresses = ingress(service, &selected.nodes, &defaults.address_types, ip_mode);
-    let exposure = Exposure::rejected(error, !addresses.is_empty());
+    let exposure = Exposure::from_spec_error(error, !addresses.is_empty());
     Decision {
         proxy: ProxyDecision::Unchanged,
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),

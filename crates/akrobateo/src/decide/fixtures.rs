@@ -292,8 +292,9 @@ impl PodBuilder {
 
     /// Makes the container wait for a restart after a crash with this termination message.
     pub(crate) fn crashed(self, message: &str) -> Self {
-        let terminated = ContainerStateTerminated { message: Some(message.to_owned()), ..Default::default() };
-        let last_state = ContainerState { terminated: Some(terminated), ..Default::default() };
+        let terminated_state =
+            ContainerStateTerminated { message: Some(message.to_owned()), ..Default::default() };
+        let last_state = ContainerState { terminated: Some(terminated_state), ..Default::default() };
         self.container_status("CrashLoopBackOff", Some(last_state))
     }
 

@@ -1,4 +1,5 @@
-//! Remembers since when published nodes have no proxy pod, because a deleted pod leaves no trace. Pure.
+//! Records the time at which a published node lost its proxy pod, because the API server has no record of deleted pods.
+//! Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,12 +12,13 @@ use super::pod_status::runs_on;
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 
-/// For each Service the published nodes without a pod, with the time when the pod was first missing.
+/// The published nodes of each Service that have no pod, with the time when the pod was first missing.
 #[derive(Debug, Default)]
 pub(crate) struct MissingPods(HashMap<ServiceKey, BTreeMap<String, Timestamp>>);
 
 impl MissingPods {
-    /// Records and returns the nodes of a Service without a pod. A node keeps the time of its first record.
+    /// Records the published nodes on which the Service has no pod, and returns them. A node keeps the time of its
+    /// first record.
     pub(crate) fn update(
         &mut self,
         key: &ServiceKey,

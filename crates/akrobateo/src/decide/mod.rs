@@ -1,4 +1,4 @@
-//! Decides for one Service: its workload, its addresses, its condition, and the writes to get there. Pure.
+//! Decides the workload, the addresses and the condition of one Service, and plans the writes. Pure.
 
 mod actions;
 mod addresses;

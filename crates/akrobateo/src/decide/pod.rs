@@ -1,6 +1,7 @@
 //! The spec of proxy pods. Pure.
 //!
-//! Each change replaces all pods and interrupts forwarding. So nothing here may change unless the forwarding changes.
+//! Each change replaces all pods and interrupts forwarding. So the pod spec must not change unless the forwarding
+//! changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,20 +17,20 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::spec::{LoadBalancerSpec, NodeSelection, Requirement};
 
-/// Termination grace period of a proxy in the kernel, in seconds.
+/// Termination grace period of a proxy that forwards in the kernel, in seconds.
 ///
-/// The proxy exits at once on SIGTERM, except if the signal comes before its handler is installed. No other pod can use
-/// the hostPorts until the pod ends.
-const KERNEL_GRACE_PERIOD: i64 = 3;
-/// Termination grace period of a proxy in userspace, in seconds. Meanwhile its connections drain. It is the default of
-/// Kubernetes.
-const USERSPACE_GRACE_PERIOD: i64 = 30;
+/// The proxy exits at once on SIGTERM, unless the signal arrives before the proxy has installed its signal handler. No
+/// other pod can use the hostPorts until the pod ends.
+const KERNEL_DATA_PATH_GRACE_PERIOD: i64 = 3;
+/// Termination grace period of a proxy that forwards in userspace, in seconds. The connections drain during this
+/// period. The period is the default of Kubernetes.
+const USERSPACE_DATA_PATH_GRACE_PERIOD: i64 = 30;
 
-/// Memory limit of a proxy in the kernel, far above its use.
-const KERNEL_MEMORY: &str = "64Mi";
-/// Memory limit of a proxy in userspace. It includes the kernel's socket buffers: about 8 KiB for each of at most 65,536
-/// connections.
-const USERSPACE_MEMORY: &str = "512Mi";
+/// Memory limit of a proxy that forwards in the kernel. Such a proxy uses much less memory than the limit.
+const KERNEL_DATA_PATH_MEMORY: &str = "64Mi";
+/// Memory limit of a proxy that forwards in userspace. The limit includes the kernel's socket buffers: about 8 KiB for
+/// each of at most 65,536 connections.
+const USERSPACE_DATA_PATH_MEMORY: &str = "512Mi";
 
 /// The role of a Service's proxy pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub(super) fn pod_spec(
 ) -> PodSpec {
     let args = &spec.proxy_args;
     let forwards_in = |data_path| role == ProxyRole::Forward && args.data_path == data_path;
-    let in_userspace = forwards_in(DataPath::Userspace);
+    let forwards_in_userspace = forwards_in(DataPath::Userspace);
     let needs_ipv6_forwarding =
         forwards_in(DataPath::Kernel) && args.forwards.iter().any(|forward| forward.target.is_ipv6());
     PodSpec {
@@ -66,11 +67,11 @@ pub(super) fn pod_spec(
         affinity: node_affinity(&spec.nodes, excluded_nodes),
         tolerations: (!spec.nodes.tolerations.is_empty()).then(|| spec.nodes.tolerations.clone()),
         priority_class_name: Some(spec.priority_class.clone()),
-        security_context: in_userspace.then(userspace_sysctls),
-        termination_grace_period_seconds: Some(if in_userspace {
-            USERSPACE_GRACE_PERIOD
+        security_context: forwards_in_userspace.then(userspace_sysctls),
+        termination_grace_period_seconds: Some(if forwards_in_userspace {
+            USERSPACE_DATA_PATH_GRACE_PERIOD
         } else {
-            KERNEL_GRACE_PERIOD
+            KERNEL_DATA_PATH_GRACE_PERIOD
         }),
         ..PodSpec::default()
     }
@@ -78,7 +79,7 @@ pub(super) fn pod_spec(
 
 fn node_affinity(nodes: &NodeSelection, excluded_nodes: &BTreeSet<String>) -> Option<Affinity> {
     let expressions: Vec<_> = nodes.requirements.iter().map(Requirement::to_node_selector).collect();
-    // A requirement for a field has exactly one value.
+    // Kubernetes allows exactly one value in a field requirement, so each node has its own.
     let fields: Vec<_> = excluded_nodes
         .iter()
         .map(|name| NodeSelectorRequirement {
@@ -108,8 +109,8 @@ fn node_affinity(nodes: &NodeSelection, excluded_nodes: &BTreeSet<String>) -> Op
 
 fn forward_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
     let memory = match args.data_path {
-        DataPath::Kernel => KERNEL_MEMORY,
-        DataPath::Userspace => USERSPACE_MEMORY,
+        DataPath::Kernel => KERNEL_DATA_PATH_MEMORY,
+        DataPath::Userspace => USERSPACE_DATA_PATH_MEMORY,
     };
     Container {
         name: "forward".to_owned(),
@@ -130,11 +131,12 @@ fn forward_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -
                     add: Some(vec!["NET_ADMIN".to_owned()]),
                     drop: Some(vec!["ALL".to_owned()]),
                 }),
-                // Kubernetes gives added capabilities to root only. This root user has no other capability.
+                // Kubernetes gives added capabilities to root only. The root user of this container has no other
+                // capability.
                 run_as_user: Some(0),
-                ..restricted()
+                ..restricted_security_context()
             },
-            DataPath::Userspace => unprivileged(),
+            DataPath::Userspace => unprivileged_security_context(),
         }),
         ..base_container(image, memory)
     }
@@ -145,19 +147,20 @@ fn reserve_container(image: &str, ports: Vec<ContainerPort>) -> Container {
         name: RESERVE.to_owned(),
         args: Some(vec![RESERVE.to_owned()]),
         ports: Some(ports),
-        security_context: Some(unprivileged()),
-        ..base_container(image, KERNEL_MEMORY)
+        security_context: Some(unprivileged_security_context()),
+        ..base_container(image, KERNEL_DATA_PATH_MEMORY)
     }
 }
 
-/// Returns the sysctls of proxies in userspace. The kubelet allows both by default, as safe sysctls
+/// Returns the sysctls of proxies that forward in userspace. Both are safe sysctls, which the kubelet allows by default
 /// (<https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/>).
 fn userspace_sysctls() -> PodSecurityContext {
     let sysctl = |name: &str, value: &str| Sysctl { name: name.to_owned(), value: value.to_owned() };
     PodSecurityContext {
         sysctls: Some(vec![
             sysctl("net.ipv4.ip_unprivileged_port_start", "0"),
-            // All connections to the Service come from the pod's address. This is more than twice the default range.
+            // All connections to the Service come from the pod's address. The configured port range is more than twice
+            // as large as the default range.
             sysctl("net.ipv4.ip_local_port_range", "1024 65535"),
         ]),
         ..PodSecurityContext::default()
@@ -165,17 +168,17 @@ fn userspace_sysctls() -> PodSecurityContext {
 }
 
 /// Returns a security context without capabilities, for an ordinary user.
-fn unprivileged() -> SecurityContext {
+fn unprivileged_security_context() -> SecurityContext {
     SecurityContext {
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
         run_as_non_root: Some(true),
         run_as_user: Some(65_532),
-        ..restricted()
+        ..restricted_security_context()
     }
 }
 
-/// Returns the init container that enables IPv6 forwarding. It is off in new pods, and only a privileged container may
-/// enable it.
+/// Returns the init container that enables IPv6 forwarding. New pods do not forward IPv6, and only a privileged
+/// container may enable it.
 fn ipv6_forwarding_container(image: &str) -> Container {
     Container {
         name: ENABLE_IPV6_FORWARDING.to_owned(),
@@ -186,12 +189,12 @@ fn ipv6_forwarding_container(image: &str) -> Container {
             run_as_user: Some(0),
             ..SecurityContext::default()
         }),
-        ..base_container(image, KERNEL_MEMORY)
+        ..base_container(image, KERNEL_DATA_PATH_MEMORY)
     }
 }
 
 /// Returns the common part of all security contexts except the privileged one.
-fn restricted() -> SecurityContext {
+fn restricted_security_context() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),

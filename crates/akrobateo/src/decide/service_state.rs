@@ -13,9 +13,9 @@ use crate::node_info::NodeInfo;
 /// The current state of one Service and of everything that belongs to it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServiceState {
-    /// The Service; `None` if it does not exist.
+    /// The Service, or `None` if the Service does not exist.
     pub(crate) service: Option<Arc<Service>>,
-    /// The result of validation and allocation; `None` if the Service is not eligible.
+    /// The result of validation and allocation, or `None` if the Service is not eligible.
     pub(crate) admission: Option<Admission>,
     /// The workloads with the Service's labels: at most one, except after a change of name, kind or namespace.
     pub(crate) workloads: Vec<Workload>,

@@ -1,4 +1,4 @@
-//! Decisions for a whole Service and the writes that follow from them.
+//! Tests of decisions for a whole Service, and of the writes that follow.
 
 mod drift;
 mod messages;
@@ -17,7 +17,7 @@ use crate::node_info::NodeInfo;
 use crate::reason::Reason;
 use crate::spec::ServiceDefaults;
 
-/// Returns the state of a Service, allocated together with other Services.
+/// Returns the state of a Service after port allocation together with other Services.
 fn observe_among(service: Service, others: Vec<Service>, pods: Vec<Pod>, nodes: &[Node]) -> ServiceState {
     let services: Vec<_> = std::iter::once(service.clone()).chain(others).map(Arc::new).collect();
     let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
@@ -45,7 +45,7 @@ fn diff(state: &ServiceState) -> Vec<Action> {
     plan_actions(state, &decision(state), at(1000))
 }
 
-/// Returns the state after all actions, as far as the next decision depends on it.
+/// Returns the state after all actions, with the parts that the next decision reads.
 fn after(mut state: ServiceState) -> ServiceState {
     for action in diff(&state) {
         match action {
@@ -97,12 +97,12 @@ fn web() -> ServiceBuilder {
 #[test]
 fn a_new_service_gets_its_proxies_before_its_addresses() {
     let actions = diff(&observe(web().build()));
-    let order: Vec<_> = actions
+    let is_apply_in_order: Vec<_> = actions
         .iter()
         .filter(|action| !matches!(action, Action::EmitEvent { .. }))
         .map(|action| matches!(action, Action::Apply(_)))
         .collect();
-    assert_eq!(order, [true, false], "{actions:?}");
+    assert_eq!(is_apply_in_order, [true, false], "{actions:?}");
     assert_eq!(event_reasons(&actions), [Reason::EnsuringLoadBalancer, Reason::EnsuredLoadBalancer]);
 }
 
@@ -117,37 +117,39 @@ fn an_unchanged_service_needs_no_write() {
 
 #[test]
 fn the_workload_of_a_deleted_or_ineligible_service_is_deleted() {
-    let existing = after(observe(web().build()));
+    let existing_state = after(observe(web().build()));
     for service in [None, Some(web().service_type("ClusterIP").build())] {
-        let state = ServiceState { service: service.map(Arc::new), admission: None, ..existing.clone() };
+        let state =
+            ServiceState { service: service.map(Arc::new), admission: None, ..existing_state.clone() };
         assert!(matches!(&diff(&state)[0], Action::Delete(_)));
     }
 }
 
 #[test]
 fn only_a_status_written_by_akrobateo_is_cleared() {
-    let diff_with_manager =
+    let diff_for_status_manager =
         |manager| diff(&observe(web().class("example.com/lb").published("10.0.0.1", "VIP", manager).build()));
-    let cleared =
+    let clear_status =
         Action::PatchStatus { uid: "uid-of-web".to_owned(), addresses: Vec::new(), condition: None };
-    assert_eq!(diff_with_manager("akrobateo"), [cleared]);
-    assert_eq!(diff_with_manager("other-controller"), []);
+    assert_eq!(diff_for_status_manager("akrobateo"), [clear_status]);
+    assert_eq!(diff_for_status_manager("other-controller"), []);
 }
 
 #[test]
 fn a_rejected_service_keeps_its_previous_proxies_and_their_addresses() {
     let previous = after(observe(web().build()));
-    let invalid = web().annotation(annotations::IP_MODE, "vip").published("10.0.0.9", "Proxy", "akrobateo");
-    let rejected = ServiceState { workloads: previous.workloads, ..observe(invalid.build()) };
-    let decision = decision(&rejected);
+    let invalid_service =
+        web().annotation(annotations::IP_MODE, "vip").published("10.0.0.9", "Proxy", "akrobateo");
+    let rejected_state = ServiceState { workloads: previous.workloads, ..observe(invalid_service.build()) };
+    let decision = decision(&rejected_state);
     assert_eq!(decision.proxy, ProxyDecision::Unchanged);
     let status = decision.status.unwrap();
     assert_eq!(status.addresses[0].ip.as_deref(), Some("10.0.0.1"));
     assert_eq!(status.addresses[0].ip_mode.as_deref(), Some("Proxy"));
     let exposure = status.exposure.unwrap();
     assert_eq!(exposure.reason, Reason::InvalidAnnotation);
-    assert_eq!(event_reasons(&diff(&rejected)), [Reason::InvalidAnnotation]);
-    assert_eq!(diff(&after(rejected)), []);
+    assert_eq!(event_reasons(&diff(&rejected_state)), [Reason::InvalidAnnotation]);
+    assert_eq!(diff(&after(rejected_state)), []);
 }
 
 #[test]
@@ -170,8 +172,9 @@ fn proxies_avoid_the_nodes_where_the_port_is_taken() {
     let older = service("older").tcp(80).created(1).annotation(annotations::NODE_SELECTOR, "name=n1").build();
     let state = observe_among(web().created(2).build(), vec![older], Vec::new(), &nodes);
     let affinity = pod_spec(&state).affinity.unwrap().node_affinity.unwrap();
-    let terms = affinity.required_during_scheduling_ignored_during_execution.unwrap().node_selector_terms;
-    let fields = terms[0].match_fields.as_ref().unwrap();
+    let node_selector_terms =
+        affinity.required_during_scheduling_ignored_during_execution.unwrap().node_selector_terms;
+    let fields = node_selector_terms[0].match_fields.as_ref().unwrap();
     assert_eq!((fields[0].operator.as_str(), &fields[0].values), ("NotIn", &Some(vec!["n1".to_owned()])));
     assert!(exposure(&state).message.contains("default/older"));
 }
@@ -228,8 +231,8 @@ fn only_ipv6_needs_a_privileged_container() {
     let privileged_containers = |service: Service| {
         let pod = pod_spec(&observe(service));
         let containers = pod.containers.iter().chain(pod.init_containers.iter().flatten());
-        let contexts = containers.flat_map(|container| &container.security_context);
-        contexts.filter(|context| context.privileged == Some(true)).count()
+        let security_contexts = containers.flat_map(|container| &container.security_context);
+        security_contexts.filter(|context| context.privileged == Some(true)).count()
     };
     assert_eq!(privileged_containers(web().build()), 0);
     assert_eq!(privileged_containers(web().cluster_ips(&["10.97.0.7", "fd97::7"]).build()), 1);
@@ -237,14 +240,14 @@ fn only_ipv6_needs_a_privileged_container() {
 
 #[test]
 fn pods_do_not_change_unless_forwarding_changes() {
-    let plain = pod_spec(&observe(web().build()));
-    let edited = web().annotation("team", "shop").node_port(30080).selector("app", "new");
-    assert_eq!(pod_spec(&observe(edited.build())), plain);
-    assert_ne!(pod_spec(&observe(service("web").tcp(81).build())), plain);
+    let plain_pod_spec = pod_spec(&observe(web().build()));
+    let edited_service = web().annotation("team", "shop").node_port(30080).selector("app", "new");
+    assert_eq!(pod_spec(&observe(edited_service.build())), plain_pod_spec);
+    assert_ne!(pod_spec(&observe(service("web").tcp(81).build())), plain_pod_spec);
 }
 
 #[test]
-fn the_proxy_protocol_runs_in_userspace_unprivileged_and_with_ip_mode_proxy() {
+fn the_proxy_protocol_selects_userspace_and_ip_mode_proxy_and_needs_no_privileges() {
     let dual_stack = || web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]);
     let state = observe(dual_stack().annotation(annotations::PROXY_PROTOCOL, "v2:80").build());
     let pod = pod_spec(&state);
@@ -276,9 +279,9 @@ fn a_change_of_the_data_path_emits_an_event() {
         _ => None,
     });
     assert!(note.is_some_and(|note| note.contains("--proxy-protocol=v2")), "{actions:?}");
-    let mut userspace = after(state);
-    userspace.admission = observe(web().build()).admission;
-    assert!(event_reasons(&diff(&userspace)).contains(&Reason::DataPathChanged));
+    let mut userspace_state = after(state);
+    userspace_state.admission = observe(web().build()).admission;
+    assert!(event_reasons(&diff(&userspace_state)).contains(&Reason::DataPathChanged));
 }
 
 /// A change of the pod template replaces all proxies, and each replacement interrupts forwarding. A new version of the
@@ -295,12 +298,17 @@ fn the_workload_is_identical_to_that_of_earlier_versions() {
             Workload::Deployment(deployment) => serde_json::to_value(deployment).unwrap(),
         }
     };
-    let current = serde_json::json!({
+    let current_workloads = serde_json::json!({
         "forwarding": workload(dual_stack),
         "reserving": workload(web().traffic_policy_local()),
         "userspace": workload(web().udp(53).annotation(annotations::PROXY_PROTOCOL, "v2:80")),
         "deployment": workload(web().annotation(annotations::WORKLOAD, "Deployment")),
     });
-    let golden: serde_json::Value = serde_json::from_str(include_str!("golden/workloads.json")).unwrap();
-    assert!(current == golden, "{}", serde_json::to_string_pretty(&current).unwrap());
+    let golden_workloads: serde_json::Value =
+        serde_json::from_str(include_str!("golden/workloads.json")).unwrap();
+    assert!(
+        current_workloads == golden_workloads,
+        "{}",
+        serde_json::to_string_pretty(&current_workloads).unwrap()
+    );
 }

@@ -1,4 +1,5 @@
-//! The proxies' role under externalTrafficPolicy Local, which asks to keep the client's address. Pure.
+//! The role of the proxies if externalTrafficPolicy is Local, which means that backends must see the client's address.
+//! Pure.
 
 use akrobateo_core::annotations;
 
@@ -8,8 +9,9 @@ use crate::spec::{IpMode, LoadBalancerSpec};
 
 /// Returns the role of a Service's proxies.
 ///
-/// With externalTrafficPolicy Local only kube-proxy keeps the client's address. It answers on a published address if the
-/// ipMode is VIP and packets arrive with that address. Behind 1:1 NAT they arrive with another address.
+/// With externalTrafficPolicy Local only kube-proxy keeps the client's address. kube-proxy answers on a published
+/// address if the ipMode is VIP and packets arrive with that address. Behind 1:1 NAT packets arrive with another
+/// address.
 pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
     let kube_proxy_answers = spec.is_traffic_policy_local
         && spec.proxy_args.proxy_protocol.is_none()
@@ -18,7 +20,7 @@ pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRo
     if kube_proxy_answers { ProxyRole::ReservePorts } else { ProxyRole::Forward }
 }
 
-/// Returns a warning if externalTrafficPolicy is Local, but backends do not see the client's address.
+/// Returns a warning if externalTrafficPolicy is Local but backends do not see the client's address.
 pub(super) fn client_address_warning(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> Option<String> {
     // With the PROXY protocol backends receive the client's address from the proxies.
     if !spec.is_traffic_policy_local || spec.proxy_args.proxy_protocol.is_some() {

@@ -20,7 +20,7 @@ use super::proxy_config::{Placement, ProxyConfig};
 use crate::key::ServiceKey;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
-/// The time for which a new workload may have no pod.
+/// The time that the cluster has to create the first pod of a new workload.
 pub(super) const POD_CREATION_TIMEOUT: SignedDuration = SignedDuration::from_secs(15);
 
 /// The prefixes of the arguments that select the data path.
@@ -60,12 +60,12 @@ impl Workload {
             }
             WorkloadSpec::Deployment { replicas } => {
                 if let Some(pod_spec) = &mut template.spec {
-                    pod_spec.topology_spread_constraints = Some(vec![zone_spread(&selector)]);
+                    pod_spec.topology_spread_constraints = Some(vec![zone_spread_constraint(&selector)]);
                 }
                 let spec = DeploymentSpec {
                     replicas: Some(replicas.into()),
                     selector,
-                    strategy: Some(rolling_update()),
+                    strategy: Some(rolling_update_strategy()),
                     template,
                     ..DeploymentSpec::default()
                 };
@@ -85,7 +85,7 @@ impl Workload {
         }
     }
 
-    /// Returns the time at which a workload without pods is overdue; `None` if it has pods, or does not exist yet.
+    /// Returns the time by which the workload must have a pod, or `None` if it has pods or does not exist yet.
     pub(super) fn pod_creation_deadline(&self, pods: &[Arc<Pod>]) -> Option<Timestamp> {
         let created = self.metadata().creation_timestamp.as_ref()?;
         pods.is_empty().then_some(created.0 + POD_CREATION_TIMEOUT)
@@ -113,7 +113,7 @@ impl Workload {
         same_kind && own.name == other.name && own.namespace == other.namespace
     }
 
-    /// Returns true if another field manager added fields, which apply would not remove.
+    /// Returns true if another field manager added fields, which an apply by the operator would not remove.
     pub(super) fn has_foreign_fields(&self) -> bool {
         !foreign_fields(self.metadata().managed_fields.clone().unwrap_or_default()).is_empty()
     }
@@ -137,20 +137,21 @@ impl Workload {
         template.spec.as_ref()
     }
 
-    /// Returns the arguments of its pods that select the data path; none if all have their default.
+    /// Returns the arguments of the workload's pods that select the data path. The result is empty if all of them have
+    /// their default.
     pub(super) fn data_path_arguments(&self) -> Vec<String> {
         let selects_data_path =
             |argument: &String| DATA_PATH_ARGUMENTS.iter().any(|prefix| argument.starts_with(prefix));
         self.arguments().into_iter().filter(selects_data_path).collect()
     }
 
-    /// Returns the arguments of its pods.
+    /// Returns the arguments of the workload's pods.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let container = self.pod_spec().and_then(|spec| spec.containers.first());
         container.and_then(|container| container.args.clone()).unwrap_or_default()
     }
 
-    /// Returns the hostPorts of its pods.
+    /// Returns the hostPorts of the workload's pods.
     pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
         let containers = self.pod_spec().map(|spec| &spec.containers);
         let ports = containers.into_iter().flatten().flat_map(|container| container.ports.iter().flatten());
@@ -201,7 +202,7 @@ fn owner_reference(service: &Service) -> OwnerReference {
 }
 
 /// Deletes an old pod before it creates a new one, because two pods cannot use the same hostPorts of a node.
-fn rolling_update() -> DeploymentStrategy {
+fn rolling_update_strategy() -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
         rolling_update: Some(RollingUpdateDeployment {
@@ -211,8 +212,8 @@ fn rolling_update() -> DeploymentStrategy {
     }
 }
 
-/// Spreads the pods over zones, if nodes have the label. Their hostPorts spread them over nodes.
-fn zone_spread(selector: &LabelSelector) -> TopologySpreadConstraint {
+/// Spreads the pods over zones if nodes have the zone label. The hostPorts already spread the pods over nodes.
+fn zone_spread_constraint(selector: &LabelSelector) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         label_selector: Some(selector.clone()),
         max_skew: 1,

@@ -21,8 +21,8 @@ use crate::metrics::Metrics;
 
 /// The name of the Lease in the operator's namespace.
 const LEASE_NAME: &str = "akrobateo";
-/// The longest time that the leader works without a renewal. It is shorter than the Lease's duration, so that there are
-/// never two leaders.
+/// The longest time that the leader works without a renewal. The deadline is shorter than the Lease's duration, so that
+/// there are never two leaders.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The time between two attempts to acquire or to renew.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
@@ -53,7 +53,7 @@ impl LeaderElector {
                 }
                 Ok(Attempt::Wait(_)) => (),
                 Ok(Attempt::Create | Attempt::Acquire) => return attempted_at,
-                // Another replica wrote first. The next attempt reads what it wrote.
+                // Another replica wrote first. The next attempt reads the Lease of that replica.
                 Err(error) if error.is_conflict() => (),
                 Err(error) => {
                     tracing::warn!(
@@ -68,8 +68,8 @@ impl LeaderElector {
 
     /// Renews the Lease, which was acquired at `renewed_at`. Returns when this replica is no longer the leader.
     ///
-    /// The deadline runs from the start of a request: the API server may write long before its answer arrives, and other
-    /// replicas wait from that write on.
+    /// The deadline counts from the start of a request. The API server may write the Lease long before its answer
+    /// arrives, and the other replicas wait from the time of that write.
     pub(crate) async fn hold(&self, mut renewed_at: Instant) {
         while renewed_at.elapsed() < RENEW_DEADLINE {
             sleep(RETRY_PERIOD).await;
@@ -88,7 +88,7 @@ impl LeaderElector {
         }
     }
 
-    /// Removes this replica from the Lease, so that another one need not wait until it expires.
+    /// Removes this replica from the Lease, so that another replica can take the Lease at once.
     pub(crate) async fn release(&self) -> Result<(), CallError> {
         match self.read().await? {
             Some(lease) if self.is_holder(&lease) => match self.replace(&without_holder(&lease)).await {
@@ -103,7 +103,7 @@ impl LeaderElector {
         record.observe(self.read().await?, Instant::now());
         let attempt = next(&self.identity, record, Instant::now());
         match (&attempt, &record.lease) {
-            (Attempt::Acquire, Some(lease)) => self.replace(&self.held(lease)).await?,
+            (Attempt::Acquire, Some(lease)) => self.replace(&self.with_self_as_holder(lease)).await?,
             (Attempt::Create, _) => self.create().await?,
             _ => (),
         }
@@ -113,7 +113,9 @@ impl LeaderElector {
     /// Returns false if this replica no longer holds the Lease.
     async fn renew(&self) -> Result<bool, CallError> {
         match self.read().await? {
-            Some(lease) if self.is_holder(&lease) => self.replace(&self.held(&lease)).await.map(|()| true),
+            Some(lease) if self.is_holder(&lease) => {
+                self.replace(&self.with_self_as_holder(&lease)).await.map(|()| true)
+            }
             _ => Ok(false),
         }
     }
@@ -122,7 +124,7 @@ impl LeaderElector {
         holder(lease) == Some(&self.identity)
     }
 
-    fn held(&self, lease: &Lease) -> Lease {
+    fn with_self_as_holder(&self, lease: &Lease) -> Lease {
         with_holder(lease, &self.identity, Timestamp::now())
     }
 
@@ -132,11 +134,11 @@ impl LeaderElector {
 
     async fn create(&self) -> Result<(), CallError> {
         let metadata = ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() };
-        let lease = self.held(&Lease { metadata, spec: None });
+        let lease = self.with_self_as_holder(&Lease { metadata, spec: None });
         call(&self.metrics, "create_lease", self.api.create(&PostParams::default(), &lease)).await.map(drop)
     }
 
-    /// Replaces the Lease. The resource version in it makes the request fail if another replica wrote first.
+    /// Replaces the Lease. The resource version in the Lease makes the request fail if another replica wrote first.
     async fn replace(&self, lease: &Lease) -> Result<(), CallError> {
         let params = PostParams::default();
         call(&self.metrics, "write_lease", self.api.replace(LEASE_NAME, &params, lease)).await.map(drop)

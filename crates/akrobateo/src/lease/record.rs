@@ -10,30 +10,30 @@ use tokio::time::Instant;
 /// The time that other replicas wait after a renewal that they observed.
 pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 
-/// The Lease as this replica last saw it change.
+/// The last version of the Lease that this replica read, with the time when it first saw that version.
 ///
-/// Replicas compare the age of an observation by their own clock, because the clocks of machines differ.
+/// A replica measures the age of a version with its own clock, because the clocks of machines differ.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ObservedRecord {
     /// The Lease, or `None` if it does not exist or was never read.
     pub(super) lease: Option<Lease>,
-    /// When this replica first saw this version of the Lease.
+    /// The time when this replica first saw this version of the Lease.
     observed_at: Option<Instant>,
 }
 
 /// The next step of this replica.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Attempt {
-    /// Create the Lease: it does not exist.
+    /// Create the Lease, because it does not exist.
     Create,
-    /// Replace the Lease: it has no holder, has expired, or this replica holds it.
+    /// Replace the Lease, because it has no holder, it has expired, or this replica holds it.
     Acquire,
-    /// Wait: the replica with this identity is the leader.
+    /// Wait, because the replica with this identity is the leader.
     Wait(String),
 }
 
 impl ObservedRecord {
-    /// Records a Lease that was read. Only a new version restarts the wait for its expiry.
+    /// Records a Lease that was read. The wait for the expiry starts again only if the version is new.
     pub(super) fn observe(&mut self, lease: Option<Lease>, now: Instant) {
         if self.observed_at.is_none() || version(self.lease.as_ref()) != version(lease.as_ref()) {
             self.observed_at = Some(now);
@@ -47,7 +47,7 @@ impl ObservedRecord {
     }
 }
 
-/// Decides what the replica with this identity does with the Lease.
+/// Decides the next step of the replica with this identity.
 pub(super) fn next(identity: &str, record: &ObservedRecord, now: Instant) -> Attempt {
     let Some(lease) = &record.lease else { return Attempt::Create };
     match holder(lease) {
@@ -85,7 +85,7 @@ pub(super) fn without_holder(lease: &Lease) -> Lease {
     Lease { spec, ..lease.clone() }
 }
 
-/// Returns how long the holder may go without a renewal. The holder's own value counts, because a replica of another
+/// Returns the time that the holder has for a renewal. The value in the Lease counts, because a replica of another
 /// version may use another value.
 fn lease_duration(lease: &Lease) -> Duration {
     let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
@@ -102,8 +102,8 @@ mod tests {
 
     use super::*;
 
-    const OWN: &str = "replica-a";
-    const OTHER: &str = "replica-b";
+    const OWN_IDENTITY: &str = "replica-a";
+    const OTHER_IDENTITY: &str = "replica-b";
 
     fn timestamp(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -122,7 +122,7 @@ mod tests {
         Lease { metadata, spec: Some(spec) }
     }
 
-    fn observed(lease: Lease, at: Instant) -> ObservedRecord {
+    fn observed_record(lease: Lease, at: Instant) -> ObservedRecord {
         let mut record = ObservedRecord::default();
         record.observe(Some(lease), at);
         record
@@ -130,30 +130,40 @@ mod tests {
 
     #[test]
     fn missing_lease_is_created() {
-        assert_eq!(next(OWN, &ObservedRecord::default(), Instant::now()), Attempt::Create);
+        assert_eq!(next(OWN_IDENTITY, &ObservedRecord::default(), Instant::now()), Attempt::Create);
     }
 
     #[test]
     fn released_lease_is_acquired_at_once() {
         let now = Instant::now();
-        assert_eq!(next(OWN, &observed(lease("", Some(15), "1"), now), now), Attempt::Acquire);
+        assert_eq!(
+            next(OWN_IDENTITY, &observed_record(lease("", Some(15), "1"), now), now),
+            Attempt::Acquire
+        );
     }
 
     #[test]
     fn own_lease_is_acquired_at_once() {
         let now = Instant::now();
-        assert_eq!(next(OWN, &observed(lease(OWN, Some(15), "1"), now), now), Attempt::Acquire);
+        assert_eq!(
+            next(OWN_IDENTITY, &observed_record(lease(OWN_IDENTITY, Some(15), "1"), now), now),
+            Attempt::Acquire
+        );
     }
 
     #[test]
-    fn lease_of_another_replica_expires_after_the_duration_that_it_states() {
+    fn lease_of_another_replica_expires_after_the_duration_in_the_lease() {
         let start = Instant::now();
         for (duration, seconds) in [(Some(15), 15), (Some(40), 40), (Some(5), 5), (None, 15)] {
-            let record = observed(lease(OTHER, duration, "1"), start);
+            let record = observed_record(lease(OTHER_IDENTITY, duration, "1"), start);
             let expiry = start + Duration::from_secs(seconds);
-            assert_eq!(next(OWN, &record, expiry), Attempt::Wait(OTHER.to_owned()), "{duration:?}");
-            let later = expiry + Duration::from_millis(1);
-            assert_eq!(next(OWN, &record, later), Attempt::Acquire, "{duration:?}");
+            assert_eq!(
+                next(OWN_IDENTITY, &record, expiry),
+                Attempt::Wait(OTHER_IDENTITY.to_owned()),
+                "{duration:?}"
+            );
+            let after_expiry = expiry + Duration::from_millis(1);
+            assert_eq!(next(OWN_IDENTITY, &record, after_expiry), Attempt::Acquire, "{duration:?}");
         }
     }
 
@@ -161,18 +171,19 @@ mod tests {
     fn renewal_restarts_the_expiry_and_an_unchanged_lease_does_not() {
         let start = Instant::now();
         let (later, expiry) = (start + Duration::from_secs(10), start + Duration::from_secs(16));
-        let mut unchanged = observed(lease(OTHER, Some(15), "1"), start);
-        unchanged.observe(Some(lease(OTHER, Some(15), "1")), later);
-        assert_eq!(next(OWN, &unchanged, expiry), Attempt::Acquire);
-        let mut renewed = observed(lease(OTHER, Some(15), "1"), start);
-        renewed.observe(Some(lease(OTHER, Some(15), "2")), later);
-        assert_eq!(next(OWN, &renewed, expiry), Attempt::Wait(OTHER.to_owned()));
+        let mut unchanged_record = observed_record(lease(OTHER_IDENTITY, Some(15), "1"), start);
+        unchanged_record.observe(Some(lease(OTHER_IDENTITY, Some(15), "1")), later);
+        assert_eq!(next(OWN_IDENTITY, &unchanged_record, expiry), Attempt::Acquire);
+        let mut renewed_record = observed_record(lease(OTHER_IDENTITY, Some(15), "1"), start);
+        renewed_record.observe(Some(lease(OTHER_IDENTITY, Some(15), "2")), later);
+        assert_eq!(next(OWN_IDENTITY, &renewed_record, expiry), Attempt::Wait(OTHER_IDENTITY.to_owned()));
     }
 
     #[test]
     fn new_holder_sets_the_acquire_time_and_counts_a_transition() {
-        let taken = with_holder(&lease(OTHER, Some(40), "1"), OWN, timestamp(300)).spec.unwrap();
-        assert_eq!(taken.holder_identity.as_deref(), Some(OWN));
+        let taken =
+            with_holder(&lease(OTHER_IDENTITY, Some(40), "1"), OWN_IDENTITY, timestamp(300)).spec.unwrap();
+        assert_eq!(taken.holder_identity.as_deref(), Some(OWN_IDENTITY));
         assert_eq!(taken.lease_duration_seconds, Some(15));
         assert_eq!(taken.acquire_time, Some(MicroTime(timestamp(300))));
         assert_eq!(taken.renew_time, Some(MicroTime(timestamp(300))));
@@ -181,15 +192,15 @@ mod tests {
 
     #[test]
     fn renewal_changes_only_the_renew_time() {
-        let before = lease(OWN, Some(15), "1");
+        let before = lease(OWN_IDENTITY, Some(15), "1");
         let mut expected = before.clone();
         expected.spec.get_or_insert_default().renew_time = Some(MicroTime(timestamp(300)));
-        assert_eq!(with_holder(&before, OWN, timestamp(300)), expected);
+        assert_eq!(with_holder(&before, OWN_IDENTITY, timestamp(300)), expected);
     }
 
     #[test]
     fn created_lease_starts_without_transitions() {
-        let created = with_holder(&Lease::default(), OWN, timestamp(300)).spec.unwrap();
+        let created = with_holder(&Lease::default(), OWN_IDENTITY, timestamp(300)).spec.unwrap();
         assert_eq!(created.lease_transitions, Some(0));
         assert_eq!(created.acquire_time, Some(MicroTime(timestamp(300))));
     }

@@ -11,7 +11,7 @@ use super::{LeaderElector, RENEW_DEADLINE, RETRY_PERIOD};
 use crate::metrics::Metrics;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
-/// The granularity of tokio's timers, with some room.
+/// The maximum delay of tokio's timers in these tests.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
 const LEASE_PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/akrobateo";
 
@@ -34,7 +34,7 @@ async fn next_write(api: &mut ScriptedApi) -> ReceivedRequest {
     request
 }
 
-/// Answers reads with `lease` until the elector writes. Fails if it does not write within a few minutes.
+/// Answers reads with `lease` until the elector writes. Panics if the elector does not write within a few minutes.
 async fn answer_reads_until_write(api: &mut ScriptedApi, lease: &Value) -> ReceivedRequest {
     for _ in 0..100 {
         let request = api.next_request().await;
@@ -49,7 +49,7 @@ async fn answer_reads_until_write(api: &mut ScriptedApi, lease: &Value) -> Recei
 #[tokio::test(start_paused = true)]
 async fn missing_lease_is_created() {
     let (elector, mut api) = elector();
-    let acquired = tokio::spawn(async move { elector.acquire().await });
+    let acquire_task = tokio::spawn(async move { elector.acquire().await });
     api.next_request().await.answer_error(404, "NotFound");
     let write = next_write(&mut api).await;
     assert_eq!(
@@ -57,7 +57,7 @@ async fn missing_lease_is_created() {
         (Method::POST, Some("replica-a"))
     );
     write.accept();
-    acquired.await.unwrap();
+    acquire_task.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +65,7 @@ async fn lease_of_another_replica_is_taken_after_its_duration_and_not_before() {
     for duration in [15, 40] {
         let (elector, mut api) = elector();
         let start = Instant::now();
-        let acquired = tokio::spawn(async move { elector.acquire().await });
+        let acquire_task = tokio::spawn(async move { elector.acquire().await });
         let write = answer_reads_until_write(&mut api, &lease("replica-b", duration, "7")).await;
         let waited = start.elapsed();
         let expected = Duration::from_secs(duration.into());
@@ -73,46 +73,46 @@ async fn lease_of_another_replica_is_taken_after_its_duration_and_not_before() {
         assert_eq!(write.body["metadata"]["resourceVersion"], "7");
         assert_eq!(write.body["spec"]["leaseTransitions"], 4);
         write.accept();
-        acquired.await.unwrap();
+        acquire_task.await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn renewals_of_another_replica_keep_its_lease() {
     let (elector, mut api) = elector();
-    let acquiring = tokio::spawn(async move { elector.acquire().await });
+    let acquire_task = tokio::spawn(async move { elector.acquire().await });
     for version in 0..60 {
         let request = api.next_request().await;
         assert_eq!((&request.method, request.path.as_str()), (&Method::GET, LEASE_PATH));
         request.answer(&lease("replica-b", 15, &version.to_string()));
     }
-    assert!(!acquiring.is_finished());
+    assert!(!acquire_task.is_finished());
 }
 
 #[tokio::test(start_paused = true)]
 async fn replica_that_loses_the_race_for_an_expired_lease_waits_again() {
     let (elector, mut api) = elector();
-    let acquiring = tokio::spawn(async move { elector.acquire().await });
+    let acquire_task = tokio::spawn(async move { elector.acquire().await });
     api.next_request().await.answer(&lease("", 15, "1"));
     next_write(&mut api).await.answer_error(409, "Conflict");
     let start = Instant::now();
     let write = answer_reads_until_write(&mut api, &lease("replica-b", 15, "2")).await;
     assert!(start.elapsed() > Duration::from_secs(15));
-    assert!(!acquiring.is_finished());
+    assert!(!acquire_task.is_finished());
     drop(write);
 }
 
 #[tokio::test(start_paused = true)]
 async fn conflict_on_renewal_ends_leadership() {
     let (elector, mut api) = elector();
-    let held = tokio::spawn(async move { elector.hold(Instant::now()).await });
+    let hold_task = tokio::spawn(async move { elector.hold(Instant::now()).await });
     api.next_request().await.answer(&lease("replica-a", 15, "1"));
     next_write(&mut api).await.accept();
     api.next_request().await.answer(&lease("replica-a", 15, "2"));
     let write = next_write(&mut api).await;
     assert_eq!(write.body["metadata"]["resourceVersion"], "2");
     write.answer_error(409, "Conflict");
-    held.await.unwrap();
+    hold_task.await.unwrap();
     api.expect_no_request().await;
 }
 
@@ -120,9 +120,9 @@ async fn conflict_on_renewal_ends_leadership() {
 async fn leadership_ends_when_another_replica_holds_the_lease() {
     let (elector, mut api) = elector();
     let start = Instant::now();
-    let held = tokio::spawn(async move { elector.hold(Instant::now()).await });
+    let hold_task = tokio::spawn(async move { elector.hold(Instant::now()).await });
     api.next_request().await.answer(&lease("replica-b", 15, "1"));
-    held.await.unwrap();
+    hold_task.await.unwrap();
     assert!(start.elapsed() <= RETRY_PERIOD + TIMER_SLACK, "{:?}", start.elapsed());
 }
 
@@ -130,14 +130,14 @@ async fn leadership_ends_when_another_replica_holds_the_lease() {
 async fn leadership_survives_failed_renewals_until_the_renew_deadline() {
     let (elector, mut api) = elector();
     let start = Instant::now();
-    let held = tokio::spawn(async move { elector.hold(Instant::now()).await });
+    let hold_task = tokio::spawn(async move { elector.hold(Instant::now()).await });
     for _ in 0..3 {
-        assert!(!held.is_finished());
+        assert!(!hold_task.is_finished());
         api.next_request().await.answer_error(503, "ServiceUnavailable");
     }
     // The API server stops answering.
     let unanswered = api.next_request().await;
-    held.await.unwrap();
+    hold_task.await.unwrap();
     assert!(start.elapsed() <= RENEW_DEADLINE + TIMER_SLACK, "{:?}", start.elapsed());
     drop(unanswered);
 }
@@ -146,14 +146,14 @@ async fn leadership_survives_failed_renewals_until_the_renew_deadline() {
 async fn renew_deadline_runs_from_the_start_of_the_request() {
     let (elector, mut api) = elector();
     let start = Instant::now();
-    let held = tokio::spawn(async move { elector.hold(Instant::now()).await });
+    let hold_task = tokio::spawn(async move { elector.hold(Instant::now()).await });
     api.next_request().await.answer(&lease("replica-a", 15, "1"));
     let write = next_write(&mut api).await;
     // The API server has written at once; its answer is late.
     sleep(Duration::from_secs(6)).await;
     write.accept();
     let unanswered = api.next_request().await;
-    held.await.unwrap();
+    hold_task.await.unwrap();
     assert!(start.elapsed() <= RETRY_PERIOD + RENEW_DEADLINE + TIMER_SLACK, "{:?}", start.elapsed());
     drop(unanswered);
 }
@@ -161,20 +161,20 @@ async fn renew_deadline_runs_from_the_start_of_the_request() {
 #[tokio::test(start_paused = true)]
 async fn release_removes_the_holder() {
     let (elector, mut api) = elector();
-    let released = tokio::spawn(async move { elector.release().await });
+    let release_task = tokio::spawn(async move { elector.release().await });
     api.next_request().await.answer(&lease("replica-a", 15, "5"));
     let write = next_write(&mut api).await;
     assert_eq!(write.body["metadata"]["resourceVersion"], "5");
     assert_eq!(write.body["spec"].get("holderIdentity"), None);
     write.accept();
-    released.await.unwrap().unwrap();
+    release_task.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn release_leaves_the_lease_of_another_replica() {
     let (elector, mut api) = elector();
-    let released = tokio::spawn(async move { elector.release().await });
+    let release_task = tokio::spawn(async move { elector.release().await });
     api.next_request().await.answer(&lease("replica-b", 15, "5"));
-    released.await.unwrap().unwrap();
+    release_task.await.unwrap().unwrap();
     api.expect_no_request().await;
 }

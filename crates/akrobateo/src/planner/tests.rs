@@ -15,22 +15,22 @@ use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api, status};
 
-const SERVICES: &str = "/api/v1/services";
-const NODES: &str = "/api/v1/nodes";
+const SERVICES_PATH: &str = "/api/v1/services";
+const NODES_PATH: &str = "/api/v1/nodes";
 
-/// An object as the API server sends it, with a resource version.
-fn versioned(object: &impl Serialize, version: &str) -> Value {
+/// Returns the object with a resource version, as the API server sends it.
+fn with_resource_version(object: &impl Serialize, version: &str) -> Value {
     let mut object = to_value(object).unwrap();
     object["metadata"]["resourceVersion"] = json!(version);
     object
 }
 
 fn web_service() -> Value {
-    versioned(&service("web").tcp(80).build(), "1")
+    with_resource_version(&service("web").tcp(80).build(), "1")
 }
 
 fn node_a() -> Value {
-    versioned(&node("a").internal("192.0.2.1").build(), "1")
+    with_resource_version(&node("a").internal("192.0.2.1").build(), "1")
 }
 
 struct Fixture {
@@ -40,15 +40,16 @@ struct Fixture {
     node_watch: ReceivedRequest,
 }
 
-/// A planner that has listed the Service `default/web` and the node `a`, and has handled all triggers of the lists.
+/// Returns a planner that has listed the Service `default/web` and the node `a`, and has handled all triggers of the
+/// lists.
 async fn synced_planner() -> Fixture {
     let (client, mut api) = scripted_api();
     let placement = Placement::Shared("kube-system".to_owned());
     let mut planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &Metrics::new());
     let (mut service_watch, mut node_watch) = (None, None);
     while service_watch.is_none() || node_watch.is_none() {
-        let request = api.next_request_to(&[SERVICES, NODES]).await;
-        match (request.path == NODES, request.is_watch()) {
+        let request = api.next_request_to(&[SERVICES_PATH, NODES_PATH]).await;
+        match (request.path == NODES_PATH, request.is_watch()) {
             (true, false) => request.answer_list(&[node_a()]),
             (true, true) => node_watch = Some(request),
             (false, false) => request.answer_list(&[web_service()]),
@@ -63,8 +64,8 @@ async fn synced_planner() -> Fixture {
 
 /// Returns the affected Services, or `None` if no trigger arrives.
 async fn next_changes(planner: &mut Planner) -> Option<BTreeSet<ServiceKey>> {
-    let changes = timeout(Duration::from_secs(10), planner.wait_for_changes()).await;
-    changes.ok().map(Result::unwrap)
+    let wait_result = timeout(Duration::from_secs(10), planner.wait_for_changes()).await;
+    wait_result.ok().map(Result::unwrap)
 }
 
 fn web() -> BTreeSet<ServiceKey> {
@@ -79,12 +80,12 @@ fn node_names(planner: &Planner) -> Vec<&str> {
 async fn expired_watch_lists_again_and_affects_every_service() {
     let Fixture { mut planner, mut api, node_watch, service_watch: _open } = synced_planner().await;
     node_watch.answer_watch(&[("ERROR", status(410, "Expired"))]);
-    let list = api.next_request_to(&[NODES]).await;
+    let list = api.next_request_to(&[NODES_PATH]).await;
     assert!(!list.is_watch(), "{}", list.query);
-    // Until the list is complete the store keeps the previous nodes.
+    // The store keeps the previous nodes until the list is complete.
     assert_eq!(next_changes(&mut planner).await, None);
     assert!(planner.stores.node("a").is_some());
-    list.answer_list(&[versioned(&node("b").build(), "2")]);
+    list.answer_list(&[with_resource_version(&node("b").build(), "2")]);
     assert_eq!(next_changes(&mut planner).await, Some(web()));
     assert_eq!(node_names(&planner), ["b"]);
 }
@@ -93,8 +94,8 @@ async fn expired_watch_lists_again_and_affects_every_service() {
 async fn node_that_is_lost_in_a_watch_gap_and_returns_unchanged_affects_every_service() {
     let Fixture { mut planner, mut api, node_watch, service_watch: _open } = synced_planner().await;
     node_watch.answer_watch(&[("ERROR", status(410, "Expired"))]);
-    api.next_request_to(&[NODES]).await.answer_list(&[]);
-    let watch = api.next_request_to(&[NODES]).await;
+    api.next_request_to(&[NODES_PATH]).await.answer_list(&[]);
+    let watch = api.next_request_to(&[NODES_PATH]).await;
     assert_eq!(next_changes(&mut planner).await, Some(web()));
     assert!(node_names(&planner).is_empty());
 
@@ -122,34 +123,36 @@ async fn deleted_node_affects_every_service() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn status_of_a_service_does_not_allocate_ports_again() {
+async fn status_write_does_not_allocate_ports_again() {
     let Fixture { mut planner, mut api, service_watch, node_watch: _open } = synced_planner().await;
     let nodes_before = planner.nodes.clone();
     let published = service("web").tcp(80).published("192.0.2.1", "VIP", "akrobateo").build();
-    service_watch.answer_watch(&[("MODIFIED", versioned(&published, "2"))]);
+    service_watch.answer_watch(&[("MODIFIED", with_resource_version(&published, "2"))]);
     assert_eq!(next_changes(&mut planner).await, Some(web()));
     // Each allocation replaces the list of nodes.
     assert!(Arc::ptr_eq(&planner.nodes, &nodes_before));
 
-    let watch = api.next_request_to(&[SERVICES]).await;
-    watch.answer_watch(&[("MODIFIED", versioned(&service("web").tcp(81).build(), "3"))]);
+    let watch = api.next_request_to(&[SERVICES_PATH]).await;
+    watch.answer_watch(&[("MODIFIED", with_resource_version(&service("web").tcp(81).build(), "3"))]);
     assert_eq!(next_changes(&mut planner).await, Some(web()));
     assert!(!Arc::ptr_eq(&planner.nodes, &nodes_before));
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_annotation_and_deletion_of_a_service_allocate_ports_again() {
+async fn new_annotation_or_deletion_of_a_service_allocates_ports_again() {
     let Fixture { mut planner, mut api, mut service_watch, node_watch: _open } = synced_planner().await;
-    let with_selector = || service("web").tcp(80).annotation("akrobateo.io/node-selector", "pool=edge");
-    let (annotated, terminating) = (with_selector().build(), with_selector().terminating().build());
+    let service_with_selector =
+        || service("web").tcp(80).annotation("akrobateo.io/node-selector", "pool=edge");
+    let (annotated, terminating) =
+        (service_with_selector().build(), service_with_selector().terminating().build());
     for (version, event_type, object) in
         [("2", "MODIFIED", &annotated), ("3", "MODIFIED", &terminating), ("4", "DELETED", &terminating)]
     {
         let nodes_before = planner.nodes.clone();
-        service_watch.answer_watch(&[(event_type, versioned(object, version))]);
+        service_watch.answer_watch(&[(event_type, with_resource_version(object, version))]);
         assert_eq!(next_changes(&mut planner).await, Some(web()));
         assert!(!Arc::ptr_eq(&planner.nodes, &nodes_before), "{event_type} {version}");
-        service_watch = api.next_request_to(&[SERVICES]).await;
+        service_watch = api.next_request_to(&[SERVICES_PATH]).await;
     }
 }
 
@@ -158,10 +161,10 @@ async fn failed_list_is_counted_and_repeated() {
     let (client, mut api) = scripted_api();
     let (metrics, placement) = (Metrics::new(), Placement::Shared("kube-system".to_owned()));
     let planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &metrics);
-    api.next_request_to(&[NODES]).await.answer_error(429, "TooManyRequests");
-    api.next_request_to(&[NODES]).await.answer_error(503, "ServiceUnavailable");
+    api.next_request_to(&[NODES_PATH]).await.answer_error(429, "TooManyRequests");
+    api.next_request_to(&[NODES_PATH]).await.answer_error(503, "ServiceUnavailable");
     assert!(timeout(Duration::from_millis(1), planner.wait_synced()).await.is_err());
-    api.next_request_to(&[NODES]).await.answer_list(&[]);
+    api.next_request_to(&[NODES_PATH]).await.answer_list(&[]);
     planner.wait_synced().await.unwrap();
     let kind = "Node".to_owned();
     assert_eq!(metrics.watch_errors.get_or_create(&WatchLabels { kind }).get(), 2);
@@ -171,10 +174,10 @@ async fn failed_list_is_counted_and_repeated() {
 async fn failed_list_of_a_command_names_the_kind() {
     let (client, mut api) = scripted_api();
     let (metrics, placement) = (Metrics::new(), Placement::Shared("kube-system".to_owned()));
-    let listed = tokio::spawn(async move {
+    let list_task = tokio::spawn(async move {
         Planner::list(&client, None, &placement, Arc::new(defaults()), &metrics).await.map(drop)
     });
-    api.next_request_to(&[NODES]).await.answer_error(403, "Forbidden");
-    let error = listed.await.unwrap().unwrap_err();
+    api.next_request_to(&[NODES_PATH]).await.answer_error(403, "Forbidden");
+    let error = list_task.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "cannot list objects of kind Node");
 }

@@ -12,9 +12,9 @@ use crate::decide::{Action, ServiceState, Workload, decide, plan_actions};
 use crate::metrics::Metrics;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
-const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
-const DAEMONSETS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/";
-const STATUS: &str = "/api/v1/namespaces/default/services/web/status";
+const EVENTS_PATH: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/";
+const STATUS_PATH: &str = "/api/v1/namespaces/default/services/web/status";
 
 fn context() -> (Context, ScriptedApi) {
     let (client, api) = scripted_api();
@@ -28,7 +28,8 @@ fn context() -> (Context, ScriptedApi) {
     (context, api)
 }
 
-/// A new Service in a cluster without nodes. It needs a DaemonSet, an event, a status, and an event about the status.
+/// Returns a new Service in a cluster without nodes. The Service needs a DaemonSet, an event, a status, and an event
+/// about the status.
 fn new_service() -> ServiceState {
     let service = Arc::new(service("web").tcp(80).build());
     let services = [service.clone()];
@@ -37,7 +38,7 @@ fn new_service() -> ServiceState {
     ServiceState { service: Some(service), admission, ..ServiceState::default() }
 }
 
-/// A Service that was deleted. Its DaemonSet remains.
+/// Returns a Service that was deleted. Its DaemonSet remains.
 fn deleted_service() -> ServiceState {
     let state = new_service();
     let decision = decide(&proxy_config(), &defaults(), &state, at(0));
@@ -59,18 +60,18 @@ async fn next_request(api: &mut ScriptedApi, method: Method, path: &str) -> Rece
 }
 
 async fn next_apply(api: &mut ScriptedApi) -> ReceivedRequest {
-    next_request(api, Method::PATCH, DAEMONSETS).await
+    next_request(api, Method::PATCH, DAEMONSETS_PATH).await
 }
 
 async fn next_event(api: &mut ScriptedApi) -> ReceivedRequest {
-    next_request(api, Method::POST, EVENTS).await
+    next_request(api, Method::POST, EVENTS_PATH).await
 }
 
 async fn next_status(api: &mut ScriptedApi) -> ReceivedRequest {
-    next_request(api, Method::PATCH, STATUS).await
+    next_request(api, Method::PATCH, STATUS_PATH).await
 }
 
-/// Reconciles the new Service while `script` answers.
+/// Reconciles the new Service while `script` answers the requests.
 async fn reconcile_with(
     context: &Context,
     api: &mut ScriptedApi,
@@ -84,7 +85,7 @@ async fn reconcile_with(
     result.map(drop)
 }
 
-/// Fails the apply of the DaemonSet, and accepts the status.
+/// Answers the apply of the DaemonSet with an error, and accepts the status.
 async fn fail_apply(api: &mut ScriptedApi, code: u16, reason: &str) {
     next_apply(api).await.answer_error(code, reason);
     next_status(api).await.accept();
@@ -190,7 +191,7 @@ async fn missing_workload_needs_no_deletion() {
     let (state, key) = (deleted_service(), key("web"));
     assert_eq!(state.workloads.len(), 1);
     let (result, ()) = tokio::join!(reconcile(&context, &key, &state, at(0)), async {
-        let delete = next_request(&mut api, Method::DELETE, DAEMONSETS).await;
+        let delete = next_request(&mut api, Method::DELETE, DAEMONSETS_PATH).await;
         assert_eq!(delete.body["preconditions"]["uid"], "uid-of-daemonset");
         delete.answer_error(404, "NotFound");
     });

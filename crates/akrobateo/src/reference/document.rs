@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 /// The path of the document in the repository.
 const REFERENCE: &str = "docs/reference.md";
 
-/// Held while a test uses the document, because tests run at the same time and may write the document.
+/// The lock that a test holds while it uses the document, because tests run in parallel and may write the document.
 static DOCUMENT_LOCK: Mutex<()> = Mutex::new(());
 
 fn repository_path(file: &str) -> PathBuf {
@@ -35,15 +35,16 @@ fn section<'a>(document: &'a str, name: &str) -> &'a str {
 pub(super) fn assert_section(name: &str, expected: &str) {
     let _guard = DOCUMENT_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let document = read_file(REFERENCE);
-    let actual = section(&document, name);
-    if std::env::var_os("UPDATE_DOCS").is_some() && actual != expected {
-        let begin = format!("<!-- begin: {name} -->\n");
-        let updated = document.replace(&format!("{begin}{actual}"), &format!("{begin}{expected}"));
-        std::fs::write(repository_path(REFERENCE), updated).unwrap();
+    let actual_text = section(&document, name);
+    if std::env::var_os("UPDATE_DOCS").is_some() && actual_text != expected {
+        let begin_marker = format!("<!-- begin: {name} -->\n");
+        let updated_document =
+            document.replace(&format!("{begin_marker}{actual_text}"), &format!("{begin_marker}{expected}"));
+        std::fs::write(repository_path(REFERENCE), updated_document).unwrap();
         return;
     }
     assert_eq!(
-        actual, expected,
+        actual_text, expected,
         "section {name} of {REFERENCE} differs from the code; UPDATE_DOCS=1 updates it"
     );
 }

@@ -1,4 +1,5 @@
-//! Tests that compare docs/reference.md, the chart, the alerts and the dashboard with the code. They read these files.
+//! Tests that compare docs/reference.md, the chart, the alerts and the dashboard with the code. The tests read these
+//! files.
 //!
 //! `UPDATE_DOCS=1 cargo test -p akrobateo reference` writes the tables of docs/reference.md.
 
@@ -16,12 +17,12 @@ use crate::settings::OperatorConfig;
 use document::{assert_section, read_file, read_section, table};
 use operator_metrics::operator_metrics;
 
-/// Returns the row of a flag: name, variable, default and help.
+/// Returns the table row of a flag: name, environment variable, default and help.
 fn flag_row(flag: &str, argument: &clap::Arg) -> Vec<String> {
     let variable = argument.get_env().map(|env| format!("`{}`", env.to_string_lossy()));
     let values: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-    // The help states a default that is no constant.
+    // If the default is not a constant, the help text states it.
     let (help, stated_default) = match help.split_once(" [default: ") {
         Some((help, default)) => (help.to_owned(), Some(default.trim_end_matches(']').to_owned())),
         None => (help, None),
@@ -63,7 +64,7 @@ fn reference_lists_every_annotation() {
 
 #[test]
 fn reference_lists_every_condition_reason() {
-    let reasons = Reason::ALL.into_iter().filter(|reason| reason.is_of_condition());
+    let reasons = Reason::ALL.into_iter().filter(|reason| reason.is_condition_reason());
     let rows = reasons.map(|reason| {
         let status = if reason.is_exposed() { "True" } else { "False" };
         vec![format!("`{reason}`"), status.to_owned(), reason.help().to_owned()]
@@ -73,7 +74,7 @@ fn reference_lists_every_condition_reason() {
 
 #[test]
 fn reference_lists_every_event_reason() {
-    let reasons = Reason::ALL.into_iter().filter(|reason| !reason.is_of_condition());
+    let reasons = Reason::ALL.into_iter().filter(|reason| !reason.is_condition_reason());
     let rows = reasons.map(|reason| {
         let event_type = if reason.is_warning() { "Warning" } else { "Normal" };
         vec![format!("`{reason}`"), event_type.to_owned(), reason.help().to_owned()]
@@ -92,7 +93,7 @@ fn reference_lists_every_operator_metric() {
 /// Returns the names of all time series of the operator and of the proxies. A test of akrobateo-lb compares the proxies'
 /// table with the code.
 fn series_names() -> BTreeSet<String> {
-    let operator = operator_metrics().into_iter().map(|metric| (metric.name, metric.kind));
+    let operator_series = operator_metrics().into_iter().map(|metric| (metric.name, metric.kind));
     let proxy_table = read_section("proxy-metrics");
     let proxy_rows = proxy_table.lines().filter_map(|row| {
         let (name, row) = row.strip_prefix("| `")?.split_once("` | ")?;
@@ -102,17 +103,17 @@ fn series_names() -> BTreeSet<String> {
         "histogram" => ["_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}")).to_vec(),
         _ => vec![name],
     };
-    operator.chain(proxy_rows).flat_map(series).collect()
+    operator_series.chain(proxy_rows).flat_map(series).collect()
 }
 
-/// Returns true for the names of our metrics. Prometheus writes our labels of pods with the prefix `akrobateo_io_`.
+/// Returns true for the names of our metrics. The prefix `akrobateo_io_` belongs to our pod labels in Prometheus.
 fn is_metric_name(word: &str) -> bool {
     word.starts_with("akrobateo_") && !word.starts_with("akrobateo_io_")
 }
 
 #[test]
 fn alerts_and_dashboard_use_existing_metrics() {
-    let existing = series_names();
+    let existing_metrics = series_names();
     for file in [
         "charts/akrobateo/files/alerts.yaml",
         "charts/akrobateo/files/dashboard.json",
@@ -120,10 +121,11 @@ fn alerts_and_dashboard_use_existing_metrics() {
     ] {
         let text = read_file(file);
         let words = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
-        let used: BTreeSet<_> = words.filter(|word| is_metric_name(word)).map(str::to_owned).collect();
-        assert!(!used.is_empty(), "{file} contains no metric");
-        let unknown: Vec<_> = used.difference(&existing).collect();
-        assert!(unknown.is_empty(), "{file} uses metrics that do not exist: {unknown:?}");
+        let used_metrics: BTreeSet<_> =
+            words.filter(|word| is_metric_name(word)).map(str::to_owned).collect();
+        assert!(!used_metrics.is_empty(), "{file} contains no metric");
+        let unknown_metrics: Vec<_> = used_metrics.difference(&existing_metrics).collect();
+        assert!(unknown_metrics.is_empty(), "{file} uses metrics that do not exist: {unknown_metrics:?}");
     }
 }
 

@@ -17,18 +17,18 @@ use crate::planner::Planner;
 use crate::reconcile::Context;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
-const SERVICES: &str = "/api/v1/services";
-const NODES: &str = "/api/v1/nodes";
-const LEASE: &str = "/leases/akrobateo";
-const LEASES: &str = "/leases";
-const WORKLOAD: &str = "/daemonsets/";
+const SERVICES_PATH: &str = "/api/v1/services";
+const NODES_PATH: &str = "/api/v1/nodes";
+const LEASE_PATH: &str = "/leases/akrobateo";
+const LEASES_PATH: &str = "/leases";
+const DAEMONSETS_PATH: &str = "/daemonsets/";
 
 struct Operator {
     api: ScriptedApi,
     metrics: Arc<Metrics>,
     shutdown: oneshot::Sender<()>,
     task: JoinHandle<Result<(), StartError>>,
-    /// The write that the operator waits for.
+    /// The write whose answer the operator waits for.
     apply: ReceivedRequest,
     /// The watches that the test leaves open.
     _watches: Vec<ReceivedRequest>,
@@ -41,18 +41,19 @@ fn lease(holder: &str, version: u32) -> Value {
     })
 }
 
-/// An operator that is the leader and waits for the answer to its first write, the DaemonSet of a new Service.
-async fn leader_in_a_write() -> Operator {
+/// Starts an operator that is the leader. The operator waits for the answer to its first write, the apply of the
+/// DaemonSet of a new Service.
+async fn start_leader_with_unanswered_write() -> Operator {
     let (client, mut api) = scripted_api();
     let metrics = Metrics::new();
     let (defaults, placement) = (Arc::new(defaults()), Placement::Shared("kube-system".to_owned()));
     let planner = Planner::watch(&client, None, &placement, defaults.clone(), &metrics);
     let mut watches = Vec::new();
     while watches.len() < 2 {
-        let request = api.next_request_to(&[SERVICES, NODES]).await;
+        let request = api.next_request_to(&[SERVICES_PATH, NODES_PATH]).await;
         if request.is_watch() {
             watches.push(request);
-        } else if request.path == NODES {
+        } else if request.path == NODES_PATH {
             request.answer_list(&[to_value(node("a").internal("192.0.2.1").build()).unwrap()]);
         } else {
             request.answer_list(&[to_value(service("web").tcp(80).build()).unwrap()]);
@@ -65,21 +66,22 @@ async fn leader_in_a_write() -> Operator {
     let (shutdown, signal) = oneshot::channel();
     let signal = Box::pin(async { drop(signal.await) });
     let task = tokio::spawn(async move { run_when_elected(planner, context, &elector, signal).await });
-    api.next_request_to(&[LEASE]).await.answer_error(404, "NotFound");
-    api.next_request_to(&[LEASES]).await.accept();
-    let apply = api.next_write_to(WORKLOAD).await;
+    api.next_request_to(&[LEASE_PATH]).await.answer_error(404, "NotFound");
+    api.next_request_to(&[LEASES_PATH]).await.accept();
+    let apply = api.next_write_to(DAEMONSETS_PATH).await;
     Operator { api, metrics, shutdown, task, apply, _watches: watches }
 }
 
 #[tokio::test(start_paused = true)]
 async fn lost_leadership_stops_a_reconciliation_after_the_running_write() {
-    let Operator { mut api, metrics, apply, task, shutdown: _shutdown, _watches } = leader_in_a_write().await;
+    let Operator { mut api, metrics, apply, task, shutdown: _shutdown, _watches } =
+        start_leader_with_unanswered_write().await;
     assert!((metrics.leader.get() - 1.0).abs() < f64::EPSILON);
-    api.next_request_to(&[LEASE]).await.answer(&lease("replica-b", 1));
+    api.next_request_to(&[LEASE_PATH]).await.answer(&lease("replica-b", 1));
     apply.accept();
-    // A write would be an unexpected request.
+    // The operator reads the Lease and must not write.
     for version in 2..20 {
-        let request = api.next_request_to(&[LEASE]).await;
+        let request = api.next_request_to(&[LEASE_PATH]).await;
         assert_eq!(request.method, Method::GET);
         request.answer(&lease("replica-b", version));
     }
@@ -89,13 +91,14 @@ async fn lost_leadership_stops_a_reconciliation_after_the_running_write() {
 
 #[tokio::test(start_paused = true)]
 async fn shutdown_completes_the_running_reconciliation_and_releases_the_lease() {
-    let Operator { mut api, apply, shutdown, task, metrics: _, _watches } = leader_in_a_write().await;
+    let Operator { mut api, apply, shutdown, task, metrics: _, _watches } =
+        start_leader_with_unanswered_write().await;
     shutdown.send(()).unwrap();
     apply.accept();
     api.next_write_to("/events").await.accept();
     api.next_write_to("/services/web/status").await.accept();
-    api.next_request_to(&[LEASE]).await.answer(&lease("replica-a", 1));
-    let release = api.next_request_to(&[LEASE]).await;
+    api.next_request_to(&[LEASE_PATH]).await.answer(&lease("replica-a", 1));
+    let release = api.next_request_to(&[LEASE_PATH]).await;
     assert_eq!((&release.method, release.body["spec"].get("holderIdentity")), (&Method::PUT, None));
     release.accept();
     task.await.unwrap().unwrap();

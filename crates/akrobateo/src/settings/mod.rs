@@ -16,7 +16,7 @@ use values::{image, namespace_or_empty, placement, socket_address};
 
 /// The proxies' image of the same version as this operator.
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
-/// The ports that a node needs: SSH, BGP, etcd, the API server, and the daemons of Kubernetes.
+/// The ports that a node needs for SSH, BGP, etcd, the API server, and the daemons of Kubernetes.
 const DEFAULT_RESERVED_PORTS: &str = "22,179,2379-2380,6443,10248-10250,10256-10259";
 
 /// Gives Services of type LoadBalancer the addresses of the cluster's nodes.
@@ -46,7 +46,8 @@ pub struct OperatorConfig {
     #[arg(long, env = "RESERVED_PORTS", value_name = "PORTS", default_value = DEFAULT_RESERVED_PORTS)]
     reserved_ports: PortSet,
 
-    /// Types of node addresses, comma-separated; of each node the operator publishes the first type that it has
+    /// Types of node addresses, comma-separated, in order of preference; the operator publishes the addresses of the
+    /// first type that a node has
     #[arg(
         long,
         env = "ADDRESS_TYPES",
@@ -132,7 +133,7 @@ impl std::str::FromStr for Tolerations {
     }
 }
 
-/// The configuration of one operator in one cluster, without anything left to detect.
+/// The configuration of the operator in its cluster, with all detected values filled in.
 pub(crate) struct ResolvedConfig {
     /// The configuration of the proxies that is the same for all Services.
     pub(crate) proxies: ProxyConfig,
@@ -141,12 +142,12 @@ pub(crate) struct ResolvedConfig {
 }
 
 impl OperatorConfig {
-    /// Returns the namespace to watch, `None` for all namespaces.
+    /// Returns the namespace to watch, or `None` for all namespaces.
     pub(crate) fn watch_namespace(&self) -> Option<&str> {
         Some(self.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty())
     }
 
-    /// Returns the configured ipMode, `None` for auto.
+    /// Returns the configured ipMode, or `None` for auto.
     pub(crate) fn ip_mode(&self) -> Option<IpMode> {
         match self.ip_mode {
             IpModeSetting::Auto => None,
@@ -208,14 +209,14 @@ mod tests {
     }
 
     #[test]
-    fn ip_mode_auto_leaves_the_mode_open() {
+    fn ip_mode_auto_sets_no_mode() {
         assert_eq!(parse(&[]).unwrap().ip_mode(), None);
         assert_eq!(parse(&["--ip-mode=VIP"]).unwrap().ip_mode(), Some(IpMode::Vip));
         assert_eq!(parse(&["--ip-mode=Proxy"]).unwrap().ip_mode(), Some(IpMode::Proxy));
     }
 
     #[test]
-    fn reserved_ports_default_to_the_ports_of_the_node() {
+    fn reserved_ports_default_to_the_ports_that_nodes_need() {
         let is_reserved = |args: &[&str], port| {
             parse(args).unwrap().reserved_ports.contains(HostPort { protocol: Protocol::Tcp, port })
         };

@@ -7,12 +7,12 @@ use kube::ResourceExt;
 
 use super::error::SpecError;
 
-/// Longest part of a message that quotes a Service's author, in characters.
-const MAX_QUOTE: usize = 200;
+/// The maximum length of an annotation's text in a message, in characters.
+const MAX_EXCERPT_CHARS: usize = 200;
 
 /// Returns the annotation's parsed value, or the default if the Service does not have the annotation.
 ///
-/// The error quotes the value and the parser's reason, and lists what is `allowed`.
+/// The error quotes the value and the parser's reason, and lists the `allowed` values.
 pub(super) fn annotation_or_default<T: Clone, E: Display>(
     service: &Service,
     name: &'static str,
@@ -31,7 +31,7 @@ pub(super) fn annotation_or_default<T: Clone, E: Display>(
 
 /// Returns the beginning of a text, because a message has limited space.
 fn excerpt(text: &str) -> String {
-    let mut excerpt: String = text.chars().take(MAX_QUOTE).collect();
+    let mut excerpt: String = text.chars().take(MAX_EXCERPT_CHARS).collect();
     if excerpt.len() < text.len() {
         excerpt.push('…');
     }

@@ -12,7 +12,7 @@ use super::tolerations;
 use super::workload_spec::{WorkloadKind, WorkloadSpec};
 use crate::address_type::AddressType;
 
-/// Most replicas of a Deployment; each needs a node of its own.
+/// The maximum number of replicas of a Deployment. Each replica needs a node of its own.
 const MAX_REPLICAS: u16 = 1000;
 
 pub(super) fn node_selector(
@@ -23,7 +23,7 @@ pub(super) fn node_selector(
         service,
         annotations::NODE_SELECTOR,
         &defaults.requirements,
-        node_selector::ALLOWED,
+        node_selector::ALLOWED_VALUES,
         node_selector::parse,
     )
 }
@@ -36,7 +36,7 @@ pub(super) fn tolerations(
         service,
         annotations::TOLERATIONS,
         &defaults.tolerations,
-        tolerations::ALLOWED,
+        tolerations::ALLOWED_VALUES,
         tolerations::parse,
     )
 }
@@ -87,7 +87,8 @@ pub(super) fn address_types(
     )
 }
 
-/// Returns the ipMode, which in userspace is always Proxy: with VIP kube-proxy would answer instead of the proxies.
+/// Returns the ipMode. In userspace the ipMode is always Proxy, because with VIP kube-proxy would answer instead of the
+/// proxies.
 pub(super) fn ip_mode(
     service: &Service,
     defaults: &ServiceDefaults,

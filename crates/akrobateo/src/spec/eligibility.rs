@@ -5,11 +5,11 @@ use k8s_openapi::api::core::v1::Service;
 
 /// The reason why Akrobateo does not serve a Service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Ineligible {
+pub(crate) enum IneligibilityReason {
     #[error("its type is not LoadBalancer")]
-    Type,
+    OtherType,
     #[error("its loadBalancerClass {0} belongs to another implementation")]
-    Class(String),
+    OtherClass(String),
     #[error("it has no loadBalancerClass, and the operator only serves the class {LOAD_BALANCER_CLASS}")]
     NoClass,
     #[error("it has no cluster IP")]
@@ -18,19 +18,21 @@ pub(crate) enum Ineligible {
     Terminating,
 }
 
-/// Returns the reason why Akrobateo does not serve this Service; `None` if it does.
-pub(crate) fn why_not_eligible(service: &Service, default_class: bool) -> Option<Ineligible> {
+/// Returns the reason why Akrobateo does not serve this Service, or `None` if Akrobateo serves it.
+pub(crate) fn why_not_eligible(service: &Service, default_class: bool) -> Option<IneligibilityReason> {
     let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
-    let Some(spec) = spec else { return Some(Ineligible::Type) };
+    let Some(spec) = spec else { return Some(IneligibilityReason::OtherType) };
     match spec.load_balancer_class.as_deref() {
-        None if !default_class => return Some(Ineligible::NoClass),
-        Some(class) if class != LOAD_BALANCER_CLASS => return Some(Ineligible::Class(class.to_owned())),
+        None if !default_class => return Some(IneligibilityReason::NoClass),
+        Some(class) if class != LOAD_BALANCER_CLASS => {
+            return Some(IneligibilityReason::OtherClass(class.to_owned()));
+        }
         _ => (),
     }
     if spec.cluster_ip.as_deref().is_none_or(|ip| ip.is_empty() || ip == "None") {
-        return Some(Ineligible::Headless);
+        return Some(IneligibilityReason::Headless);
     }
-    service.metadata.deletion_timestamp.is_some().then_some(Ineligible::Terminating)
+    service.metadata.deletion_timestamp.is_some().then_some(IneligibilityReason::Terminating)
 }
 
 /// Returns true if Akrobateo serves this Service.

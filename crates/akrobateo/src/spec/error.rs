@@ -1,4 +1,4 @@
-//! The errors of a Service's spec and annotations, in words for the Service's author. Pure.
+//! The errors of a Service's spec and annotations, with messages for the author of the Service. Pure.
 
 use akrobateo_core::HostPort;
 

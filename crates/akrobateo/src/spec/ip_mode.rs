@@ -1,7 +1,7 @@
 //! The ipMode of published addresses. Pure.
 
-/// The `ipMode` in a Service's status: `VIP` if kube-proxy may answer in place of the proxies, `Proxy` if it must not
-/// (<https://kubernetes.io/docs/concepts/services-networking/service/#load-balancer-ip-mode>).
+/// The `ipMode` in a Service's status. With `VIP` kube-proxy may answer instead of the proxies; with `Proxy` it must
+/// not (<https://kubernetes.io/docs/concepts/services-networking/service/#load-balancer-ip-mode>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IpMode {
     Vip,

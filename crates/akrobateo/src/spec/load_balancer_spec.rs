@@ -54,7 +54,7 @@ impl LoadBalancerSpec {
         }
     }
 
-    /// Returns the number of proxies if `nodes` nodes may run one each.
+    /// Returns the number of proxies if `nodes` nodes may run a proxy.
     pub(crate) fn proxy_count(&self, nodes: usize) -> usize {
         match self.workload {
             WorkloadSpec::DaemonSet => nodes,

@@ -14,7 +14,7 @@ pub(crate) struct NodeSelection {
 }
 
 impl NodeSelection {
-    /// Returns true if a node may run proxies, by its operating system, its labels and its permanent taints.
+    /// Returns true if a node's operating system, labels and permanent taints allow proxies.
     pub(crate) fn matches(&self, node: &NodeInfo) -> bool {
         node.is_linux
             && self.requirements.iter().all(|requirement| requirement.matches(&node.labels))

@@ -23,14 +23,14 @@ enum Operator {
 }
 
 /// The allowed values, for error messages.
-pub(super) const ALLOWED: &str =
+pub(super) const ALLOWED_VALUES: &str =
     "a label selector in kubectl's syntax, for example pool=edge,zone in (a,b),tier!=test,!spot";
 
 /// The error for a text that is not a label selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ParseSelectorError {
     #[error("the parentheses do not match")]
-    Parentheses,
+    UnmatchedParentheses,
     #[error("{0:?} is not a requirement")]
     Requirement(String),
     #[error("{0:?} is not a label key")]
@@ -40,7 +40,8 @@ pub(crate) enum ParseSelectorError {
 }
 
 impl Requirement {
-    /// Returns true if a node with these labels meets the requirement. As in Kubernetes, an absent label is in no set.
+    /// Returns true if a node with these labels meets the requirement. As in Kubernetes, no set of values contains an
+    /// absent label.
     pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         let value = labels.get(&self.key);
         match self.operator {
@@ -51,7 +52,7 @@ impl Requirement {
         }
     }
 
-    /// Returns the requirement as the scheduler reads it.
+    /// Returns the requirement in the form that the scheduler reads.
     pub(crate) fn to_node_selector(&self) -> NodeSelectorRequirement {
         let operator = match self.operator {
             Operator::In => "In",
@@ -72,11 +73,11 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Requirement>, ParseSelectorError> 
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let parts = split(text).ok_or(ParseSelectorError::Parentheses)?;
+    let parts = split(text).ok_or(ParseSelectorError::UnmatchedParentheses)?;
     parts.into_iter().map(|part| parse_requirement(part.trim())).collect()
 }
 
-/// Splits at the commas outside parentheses; `None` if the parentheses do not match.
+/// Splits at the commas outside parentheses. Returns `None` if the parentheses do not match.
 fn split(text: &str) -> Option<Vec<&str>> {
     let (mut parts, mut start, mut in_parentheses) = (Vec::new(), 0, false);
     for (index, character) in text.char_indices() {
@@ -119,30 +120,30 @@ fn parse_requirement(text: &str) -> Result<Requirement, ParseSelectorError> {
 
 fn requirement(key: &str, operator: Operator, values: Vec<&str>) -> Result<Requirement, ParseSelectorError> {
     let key = key.trim();
-    if !is_key(key) {
+    if !is_label_key(key) {
         return Err(ParseSelectorError::Key(key.to_owned()));
     }
     let values: Vec<_> = values.into_iter().map(|value| value.trim().to_owned()).collect();
-    match values.iter().find(|value| !is_value(value)) {
+    match values.iter().find(|value| !is_label_value(value)) {
         Some(value) => Err(ParseSelectorError::Value(value.clone())),
         None => Ok(Requirement { key: key.to_owned(), operator, values }),
     }
 }
 
-/// Returns true for an optional DNS subdomain and a slash, then a name
+/// Returns true if the text is a label key: a name, optionally after a DNS subdomain and a slash
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/>).
-fn is_key(text: &str) -> bool {
+fn is_label_key(text: &str) -> bool {
     match text.rsplit_once('/') {
-        Some((prefix, name)) => is_subdomain(prefix) && is_name(name),
-        None => is_name(text),
+        Some((prefix, name)) => is_subdomain(prefix) && is_label_name(name),
+        None => is_label_name(text),
     }
 }
 
-fn is_value(text: &str) -> bool {
-    text.is_empty() || is_name(text)
+fn is_label_value(text: &str) -> bool {
+    text.is_empty() || is_label_name(text)
 }
 
-fn is_name(text: &str) -> bool {
+fn is_label_name(text: &str) -> bool {
     let is_alphanumeric = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
     bytes.len() <= MAX_LABEL_LEN
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_kubectl_is_accepted() {
+    fn every_selector_form_of_kubectl_is_accepted() {
         let edge = [("pool", "edge"), ("zone", "a")];
         for matching in [
             "",
@@ -215,9 +216,12 @@ mod tests {
     #[test]
     fn node_affinity_has_the_same_requirements() {
         let requirements = parse("zone in (a,b),!spot").unwrap();
-        let converted: Vec<_> = requirements.iter().map(Requirement::to_node_selector).collect();
-        assert_eq!(converted[0].operator, "In");
-        assert_eq!(converted[0].values, Some(vec!["a".to_owned(), "b".to_owned()]));
-        assert_eq!((converted[1].operator.as_str(), &converted[1].values), ("DoesNotExist", &None));
+        let converted_requirements: Vec<_> = requirements.iter().map(Requirement::to_node_selector).collect();
+        assert_eq!(converted_requirements[0].operator, "In");
+        assert_eq!(converted_requirements[0].values, Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            (converted_requirements[1].operator.as_str(), &converted_requirements[1].values),
+            ("DoesNotExist", &None)
+        );
     }
 }

@@ -10,7 +10,7 @@ use akrobateo_core::{HostPort, Protocol};
 pub(crate) struct PortSet(Vec<(u16, u16)>);
 
 impl PortSet {
-    /// Returns true if the port is in the set, which has TCP ports only.
+    /// Returns true if the port is a TCP port in the set.
     pub(crate) fn contains(&self, HostPort { protocol, port }: HostPort) -> bool {
         protocol == Protocol::Tcp && self.0.iter().any(|&(first, last)| (first..=last).contains(&port))
     }

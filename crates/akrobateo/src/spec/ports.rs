@@ -9,13 +9,14 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::error::SpecError;
 
-/// Most ports of a Service; with more ports pods fail without a useful message.
+/// The maximum number of ports of a Service. With more ports, pods fail without a useful message.
 ///
 /// Each port is an argument and up to three rules of the portmap plugin. The plugin adds its rules one by one before the
 /// pod starts.
 const MAX_PORTS: usize = 1000;
 
-/// Returns the arguments of the Service's proxies. They are sorted, so the order of the Service's ports does not matter.
+/// Returns the arguments of the Service's proxies. The arguments are sorted, so the order of the Service's ports does
+/// not matter.
 pub(super) fn proxy_args(service: &Service) -> Result<ProxyArgs, SpecError> {
     let spec = service.spec.as_ref().ok_or_else(|| "the Service has no spec".to_owned());
     spec.and_then(parse).map_err(SpecError::UnsupportedSpec)
@@ -26,7 +27,9 @@ fn parse(spec: &ServiceSpec) -> Result<ProxyArgs, String> {
     let ports = spec.ports.as_deref().unwrap_or_default();
     if ports.len() > MAX_PORTS {
         let count = ports.len();
-        return Err(format!("the Service has {count} ports; expected at most {MAX_PORTS}; split it"));
+        return Err(format!(
+            "the Service has {count} ports; expected at most {MAX_PORTS}; split the Service"
+        ));
     }
     let mut forwards = Vec::new();
     for port in ports {
@@ -60,7 +63,7 @@ fn protocol_and_number(port: &ServicePort) -> Result<(Protocol, NonZeroU16), Str
     Ok((protocol, number.ok_or_else(error)?))
 }
 
-/// Returns the source ranges. The API server accepts spaces around them, and addresses with host bits.
+/// Returns the source ranges. The API server accepts spaces around a range, and an address with host bits.
 fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNet>, String> {
     let error = |text: &str| {
         format!(
@@ -123,14 +126,14 @@ mod tests {
 
     #[test]
     fn a_service_with_more_than_a_thousand_ports_is_rejected() {
-        let service_with = |ports: u16| (1..=ports).fold(service("many"), ServiceBuilder::tcp).build();
-        assert_eq!(proxy_args(&service_with(1000)).unwrap().forwards.len(), 1000);
-        let error = proxy_args(&service_with(1001)).unwrap_err().to_string();
+        let service_with_ports = |ports: u16| (1..=ports).fold(service("many"), ServiceBuilder::tcp).build();
+        assert_eq!(proxy_args(&service_with_ports(1000)).unwrap().forwards.len(), 1000);
+        let error = proxy_args(&service_with_ports(1001)).unwrap_err().to_string();
         assert!(error.contains("1001 ports") && error.contains("at most 1000"), "{error}");
     }
 
     #[test]
-    fn an_invalid_source_range_is_named() {
+    fn the_error_names_an_invalid_source_range() {
         let service = service("web").tcp(80).source_ranges(&["anywhere"]).build();
         assert!(proxy_args(&service).unwrap_err().to_string().contains("\"anywhere\""));
     }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Taint, Toleration};
 use k8s_openapi::serde::Deserialize;
 
 /// The allowed values, for error messages.
-pub(super) const ALLOWED: &str = "a JSON or YAML list of tolerations as in a pod's spec, for example \
+pub(super) const ALLOWED_VALUES: &str = "a JSON or YAML list of tolerations as in a pod's spec, for example \
      [{key: node-role.kubernetes.io/control-plane, operator: Exists, effect: NoSchedule}]";
 
 /// The error for a text that is not a list of tolerations.
@@ -22,7 +22,7 @@ pub(crate) enum ParseTolerationsError {
     },
 }
 
-/// A toleration as in a pod, except that an unknown field is an error: it is usually a misspelt one.
+/// A toleration as in a pod. Unlike in a pod, an unknown field is an error, because it is usually a spelling mistake.
 #[derive(Deserialize)]
 #[serde(crate = "k8s_openapi::serde", deny_unknown_fields, rename_all = "camelCase")]
 struct TolerationText {
@@ -33,12 +33,12 @@ struct TolerationText {
     toleration_seconds: Option<i64>,
 }
 
-/// Parses tolerations; an empty text is an empty list.
+/// Parses tolerations. The result of an empty text is an empty list.
 pub(crate) fn parse(text: &str) -> Result<Vec<Toleration>, ParseTolerationsError> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    // Without the snippet, which has several lines.
+    // The message must fit in one line, so the parser must not add a snippet of the text.
     let options = serde_saphyr::options! { with_snippet: false };
     let tolerations: Vec<TolerationText> = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| ParseTolerationsError::Syntax(error.to_string()))?;
@@ -51,22 +51,22 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Toleration>, ParseTolerationsError
 /// Applies the rules of the API server's validation of pods.
 fn validate(toleration: TolerationText) -> Result<Toleration, &'static str> {
     let TolerationText { key, operator, value, effect, toleration_seconds } = toleration;
-    let exists = operator.as_deref() == Some("Exists");
+    let operator_is_exists = operator.as_deref() == Some("Exists");
     if operator.as_deref().is_some_and(|operator| !["Exists", "Equal"].contains(&operator)) {
         return Err("operator is neither Exists nor Equal");
     }
-    let effects = ["", "NoSchedule", "PreferNoSchedule", "NoExecute"];
-    if effect.as_deref().is_some_and(|effect| !effects.contains(&effect)) {
+    let known_effects = ["", "NoSchedule", "PreferNoSchedule", "NoExecute"];
+    if effect.as_deref().is_some_and(|effect| !known_effects.contains(&effect)) {
         return Err("effect is not NoSchedule, PreferNoSchedule or NoExecute");
     }
-    if key.as_deref().unwrap_or_default().is_empty() && !exists {
-        return Err("key is missing, which needs operator Exists");
+    if key.as_deref().unwrap_or_default().is_empty() && !operator_is_exists {
+        return Err("key must be set unless operator is Exists");
     }
-    if exists && !value.as_deref().unwrap_or_default().is_empty() {
-        return Err("value is set, which operator Exists does not allow");
+    if operator_is_exists && !value.as_deref().unwrap_or_default().is_empty() {
+        return Err("value must be empty if operator is Exists");
     }
     if toleration_seconds.is_some() && effect.as_deref() != Some("NoExecute") {
-        return Err("tolerationSeconds is set, which needs effect NoExecute");
+        return Err("tolerationSeconds needs effect NoExecute");
     }
     Ok(Toleration { key, operator, value, effect, toleration_seconds })
 }
@@ -78,12 +78,12 @@ pub(super) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
         pattern.as_deref().is_none_or(|pattern| pattern.is_empty() || pattern == text)
     };
     tolerations.iter().any(|toleration| {
-        let exists = toleration.operator.as_deref() == Some("Exists");
+        let operator_is_exists = toleration.operator.as_deref() == Some("Exists");
         let same_value =
             toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
         matches(&toleration.effect, &taint.effect)
             && matches(&toleration.key, &taint.key)
-            && (exists || same_value)
+            && (operator_is_exists || same_value)
     })
 }
 
@@ -134,10 +134,10 @@ mod tests {
             effect: effect.to_owned(),
             time_added: None,
         };
-        let dedicated = parse("[{key: dedicated, value: lb, effect: NoSchedule}]").unwrap();
-        assert!(tolerates(&dedicated, &taint("dedicated", "lb", "NoSchedule")));
-        assert!(!tolerates(&dedicated, &taint("dedicated", "db", "NoSchedule")));
-        assert!(!tolerates(&dedicated, &taint("dedicated", "lb", "NoExecute")));
+        let dedicated_toleration = parse("[{key: dedicated, value: lb, effect: NoSchedule}]").unwrap();
+        assert!(tolerates(&dedicated_toleration, &taint("dedicated", "lb", "NoSchedule")));
+        assert!(!tolerates(&dedicated_toleration, &taint("dedicated", "db", "NoSchedule")));
+        assert!(!tolerates(&dedicated_toleration, &taint("dedicated", "lb", "NoExecute")));
         assert!(tolerates(&parse("[{operator: Exists}]").unwrap(), &taint("any", "thing", "NoExecute")));
     }
 }

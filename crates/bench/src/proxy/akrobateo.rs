@@ -1,4 +1,4 @@
-//! akrobateo-lb, with the arguments that the operator would give it. Does I/O.
+//! Starts akrobateo-lb with the arguments that the operator uses. Does I/O.
 
 use std::path::Path;
 use std::process::Command;

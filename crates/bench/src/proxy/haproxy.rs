@@ -11,27 +11,27 @@ use crate::network::addr;
 
 const PROGRAM: &str = "usr/sbin/haproxy";
 
-/// Starts `HAProxy`, optionally with a PROXY header of version 2, and with forced splicing.
+/// Starts `HAProxy`. PROXY headers of version 2 and forced splicing are optional.
 pub(crate) fn start(
     pod: &Namespace,
     programs: &Programs,
-    proxy_header: bool,
-    splice: bool,
+    sends_proxy_header: bool,
+    forces_splicing: bool,
 ) -> Result<Process, BenchError> {
-    let path = PathBuf::from(format!("/run/haproxy-{proxy_header}-{splice}.cfg"));
-    write_config(&path, &config(proxy_header, splice))?;
-    Process::start(pod, programs.packaged(PROGRAM).arg("-db").arg("-f").arg(&path))
+    let path = PathBuf::from(format!("/run/haproxy-{sends_proxy_header}-{forces_splicing}.cfg"));
+    write_config(&path, &config(sends_proxy_header, forces_splicing))?;
+    Process::start(pod, programs.packaged_command(PROGRAM).arg("-db").arg("-f").arg(&path))
 }
 
 /// Returns the version.
 pub(crate) fn version(programs: &Programs) -> Result<String, BenchError> {
-    let output = run_command(programs.packaged(PROGRAM).arg("-v"))?;
+    let output = run_command(programs.packaged_command(PROGRAM).arg("-v"))?;
     Ok(output.split(' ').nth(2).unwrap_or(&output).to_owned())
 }
 
-fn config(proxy_header: bool, splice: bool) -> String {
-    let splice = if splice { "  option splice-request\n  option splice-response\n" } else { "" };
-    let proxy_header = if proxy_header { " send-proxy-v2" } else { "" };
+fn config(sends_proxy_header: bool, forces_splicing: bool) -> String {
+    let splice = if forces_splicing { "  option splice-request\n  option splice-response\n" } else { "" };
+    let proxy_header = if sends_proxy_header { " send-proxy-v2" } else { "" };
     format!(
         "defaults
   mode tcp
@@ -53,11 +53,11 @@ mod tests {
 
     #[test]
     fn splicing_and_proxy_header_are_optional() {
-        let plain = config(false, false);
-        assert!(!plain.contains("splice") && !plain.contains("send-proxy"));
-        let full = config(true, true);
+        let default_config = config(false, false);
+        assert!(!default_config.contains("splice") && !default_config.contains("send-proxy"));
+        let full_config = config(true, true);
         for option in ["splice-request", "splice-response", "send-proxy-v2"] {
-            assert!(full.contains(option), "{full}");
+            assert!(full_config.contains(option), "{full_config}");
         }
     }
 }

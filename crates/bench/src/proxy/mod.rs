@@ -15,9 +15,9 @@ use crate::variant::{DataPath, UserspaceProxy, Variant};
 use process::Process;
 use programs::Programs;
 
-/// Sets up the proxy pod of a variant. Returns its process, or `None` if it needs none.
+/// Sets up the proxy pod of a variant. Returns the proxy's process, or `None` if the variant needs no process.
 ///
-/// A proxy forwards only one protocol here, so that 1,000 ports are 1,000 entries or rules.
+/// The proxy forwards only one protocol, so that each Service port needs only one map entry or one set of rules.
 pub(crate) fn start(
     variant: Variant,
     protocol: Protocol,

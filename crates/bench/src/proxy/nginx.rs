@@ -18,15 +18,15 @@ pub(crate) fn start(pod: &Namespace, programs: &Programs) -> Result<Process, Ben
     let directory = PathBuf::from("/run/nginx");
     std::fs::create_dir_all(&directory).context("/run/nginx")?;
     let path = directory.join("nginx.conf");
-    let module = programs.packages.join("usr/lib/nginx/modules/ngx_stream_module.so");
-    write_config(&path, &config(&module.display().to_string()))?;
-    let mut command = programs.packaged(PROGRAM);
+    let stream_module = programs.packages.join("usr/lib/nginx/modules/ngx_stream_module.so");
+    write_config(&path, &config(&stream_module.display().to_string()))?;
+    let mut command = programs.packaged_command(PROGRAM);
     Process::start(pod, command.arg("-p").arg(&directory).arg("-c").arg(&path).args(["-e", "stderr"]))
 }
 
 /// Returns the version.
 pub(crate) fn version(programs: &Programs) -> Result<String, BenchError> {
-    let output = run_command(programs.packaged(PROGRAM).arg("-v"))?;
+    let output = run_command(programs.packaged_command(PROGRAM).arg("-v"))?;
     Ok(output.rsplit('/').next().unwrap_or(&output).to_owned())
 }
 

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use netns_testkit::{Namespace, process};
 use rustix::process::Pid;
 
-use crate::cpu_time::with_children;
+use crate::cpu_time::with_descendants;
 use crate::error::{BenchError, Context};
 
-/// A running proxy; it is killed when it is dropped.
+/// A running proxy. Dropping the value kills the process.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    /// The file with its output, for error messages.
+    /// The path of the file with the process's output, for error messages.
     log_file: String,
 }
 
@@ -36,7 +36,7 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
-    /// Returns an error with the process's log if it has exited.
+    /// Returns an error with the process's log if the process has exited.
     pub(crate) fn check_running(&mut self) -> Result<(), BenchError> {
         let Some(status) = self.child.try_wait().context("the proxy")? else { return Ok(()) };
         let log = fs::read_to_string(&self.log_file).unwrap_or_default();
@@ -45,12 +45,12 @@ impl Process {
 
     /// Returns the resident memory of the process and its children, in bytes.
     pub(crate) fn resident_memory(&self) -> u64 {
-        with_children(&[self.pid()]).into_iter().filter_map(process::resident_memory).sum()
+        with_descendants(&[self.pid()]).into_iter().filter_map(process::resident_memory).sum()
     }
 
     /// Returns the number of open descriptors of the process and its children.
     pub(crate) fn open_descriptors(&self) -> usize {
-        with_children(&[self.pid()]).into_iter().map(process::open_descriptors).sum()
+        with_descendants(&[self.pid()]).into_iter().map(process::open_descriptors).sum()
     }
 }
 

@@ -8,15 +8,15 @@ use crate::error::{BenchError, Context};
 /// The files of the measured programs.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
-    /// The data plane's binary, built as for its image.
+    /// The data plane's binary, built with the same settings as for its image.
     pub(crate) lb: PathBuf,
     /// The directory with the unpacked Debian packages of the peers.
     pub(crate) packages: PathBuf,
 }
 
 impl Programs {
-    /// Returns a command for a program of the packages, with their libraries.
-    pub(super) fn packaged(&self, program: &str) -> Command {
+    /// Returns a command that runs a program from the packages with the packages' libraries.
+    pub(super) fn packaged_command(&self, program: &str) -> Command {
         let mut command = Command::new(self.packages.join(program));
         let libraries = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
         command.env("LD_LIBRARY_PATH", self.packages.join(libraries));

@@ -5,8 +5,8 @@ pub(crate) const BEGIN: &str = "<!-- results: begin -->\n";
 /// The line after the results.
 pub(crate) const END: &str = "<!-- results: end -->\n";
 
-/// Returns the document with `results` between its markers; `None` if it has no markers.
-pub(crate) fn with_results(document: &str, results: &str) -> Option<String> {
+/// Replaces the text between the markers with `results`. Returns `None` if the document has no markers.
+pub(crate) fn replace_results(document: &str, results: &str) -> Option<String> {
     let (before, rest) = document.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
     Some(format!("{before}{BEGIN}{results}{END}{after}"))
@@ -20,7 +20,7 @@ mod tests {
     fn text_between_the_markers_is_replaced() {
         let document = format!("# Title\n{BEGIN}old\n{END}rest\n");
         let expected = format!("# Title\n{BEGIN}new\n{END}rest\n");
-        assert_eq!(with_results(&document, "new\n").as_deref(), Some(&*expected));
-        assert_eq!(with_results("# Title\n", "new\n"), None);
+        assert_eq!(replace_results(&document, "new\n").as_deref(), Some(&*expected));
+        assert_eq!(replace_results("# Title\n", "new\n"), None);
     }
 }

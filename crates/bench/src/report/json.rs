@@ -9,7 +9,7 @@ use crate::replacement::Replacements;
 use crate::results::Results;
 use crate::sample::Sample;
 use crate::start::{Start, StartEvent};
-use crate::target::{Bound, Target, evaluate};
+use crate::target::{Target, TargetLimit, evaluate_targets};
 
 /// Returns the results and targets.
 pub(crate) fn json(results: &Results) -> Value {
@@ -18,25 +18,25 @@ pub(crate) fn json(results: &Results) -> Value {
         "machine": {
             "kernel": machine.kernel,
             "processor": machine.processor,
-            "processors": machine.processors,
+            "processors": machine.processor_count,
             "memory_mib": machine.memory,
             "programs": machine.programs.iter().cloned().collect::<BTreeMap<_, _>>(),
         },
         "rounds": results.rounds,
         "seconds": results.seconds,
         "seed": results.seed,
-        "samples": results.samples.iter().map(sample).collect::<Vec<_>>(),
-        "starts": results.starts.iter().map(start).collect::<Vec<_>>(),
-        "replacements": results.replacements.iter().map(replacements).collect::<Vec<_>>(),
-        "footprints": results.footprints.iter().map(footprint).collect::<Vec<_>>(),
+        "samples": results.samples.iter().map(sample_to_json).collect::<Vec<_>>(),
+        "starts": results.starts.iter().map(start_to_json).collect::<Vec<_>>(),
+        "replacements": results.replacements.iter().map(replacements_to_json).collect::<Vec<_>>(),
+        "footprints": results.footprints.iter().map(footprint_to_json).collect::<Vec<_>>(),
         "binary": results.binary.map(|size| {
             json!({"bytes": size.uncompressed, "compressed_bytes": size.compressed})
         }),
-        "targets": evaluate(results).iter().map(target).collect::<Vec<_>>(),
+        "targets": evaluate_targets(results).iter().map(target_to_json).collect::<Vec<_>>(),
     })
 }
 
-fn sample(sample: &Sample) -> Value {
+fn sample_to_json(sample: &Sample) -> Value {
     json!({
         "measure": sample.load.name(),
         "variant": sample.variant,
@@ -45,12 +45,12 @@ fn sample(sample: &Sample) -> Value {
         "cpu_seconds_per_unit": sample.cpu,
         "p50_seconds": sample.latency.map(|[p50, _]| p50),
         "p99_seconds": sample.latency.map(|[_, p99]| p99),
-        "failed": sample.failed,
-        "other_cpu_share": sample.other_cpu_share,
+        "failed": sample.failed_units,
+        "other_cpu_share": sample.cpu_share_of_other_programs,
     })
 }
 
-fn start(start: &Start) -> Value {
+fn start_to_json(start: &Start) -> Value {
     let event = match start.event {
         StartEvent::RulesActive => "rules active",
         StartEvent::Ready => "ready",
@@ -59,16 +59,16 @@ fn start(start: &Start) -> Value {
     json!({"variant": start.variant, "round": start.round, "until": event, "seconds": start.seconds})
 }
 
-fn replacements(replacements: &Replacements) -> Value {
+fn replacements_to_json(replacements: &Replacements) -> Value {
     json!({
         "variant": replacements.variant,
-        "served": replacements.served,
-        "failed": replacements.failed,
-        "slow": replacements.slow,
+        "served": replacements.successful_connections,
+        "failed": replacements.failed_connections,
+        "slow": replacements.slow_connections,
     })
 }
 
-fn footprint(footprint: &Footprint) -> Value {
+fn footprint_to_json(footprint: &Footprint) -> Value {
     let idle = footprint.idle.map(|idle| {
         json!({
             "connections": idle.connections,
@@ -79,18 +79,18 @@ fn footprint(footprint: &Footprint) -> Value {
     json!({"variant": footprint.variant, "resident_bytes": footprint.memory, "idle": idle})
 }
 
-fn target(target: &Target) -> Value {
-    let (bound, limit) = match target.bound {
-        Bound::AtLeast(limit) => ("at_least", limit),
-        Bound::AtMost(limit) => ("at_most", limit),
+fn target_to_json(target: &Target) -> Value {
+    let (comparison, value) = match target.limit {
+        TargetLimit::AtLeast(value) => ("at_least", value),
+        TargetLimit::AtMost(value) => ("at_most", value),
     };
     let quartiles =
-        target.measured.map(|quartiles| json!([quartiles.lower, quartiles.median, quartiles.upper]));
+        target.measured_value.map(|quartiles| json!([quartiles.lower, quartiles.median, quartiles.upper]));
     json!({
         "variant": target.variant,
         "baseline": target.baseline,
         "quantity": target.quantity,
-        bound: limit,
+        comparison: value,
         "quartiles": quartiles,
         "met": target.is_met(),
     })

@@ -1,6 +1,6 @@
 //! The results as tables of a Markdown document. Pure.
 
-use super::table::{NOT_MEASURED, group_thousands, head, row};
+use super::table::{NOT_MEASURED, group_thousands, row, table_head};
 use crate::footprint::Footprint;
 use crate::load::Load;
 use crate::quantity::Quantity;
@@ -8,11 +8,11 @@ use crate::quartiles::{Quartiles, to_f64};
 use crate::results::Results;
 use crate::sample::Sample;
 use crate::start::StartEvent;
-use crate::target::{Bound, RULES_ACTIVE, Target, evaluate};
+use crate::target::{RULES_ACTIVE_QUANTITY, Target, TargetLimit, evaluate_targets};
 use crate::variant::{self, Variant, WITH_PROXY_HEADER, WITHOUT_PROXY_HEADER};
 
 /// The columns of the tables of rates and latencies.
-const RATES: [Quantity; 7] = [
+const RATE_AND_LATENCY_COLUMNS: [Quantity; 7] = [
     Quantity::Rate(Load::Connections),
     Quantity::Rate(Load::Upload),
     Quantity::Rate(Load::Download),
@@ -22,12 +22,12 @@ const RATES: [Quantity; 7] = [
     Quantity::P99,
 ];
 /// The columns of the tables of CPU time.
-const CPU_TIMES: [Quantity; 5] = [
-    Quantity::Cpu(Load::Connections),
-    Quantity::Cpu(Load::Upload),
-    Quantity::Cpu(Load::Download),
-    Quantity::Cpu(Load::Udp),
-    Quantity::Cpu(Load::Requests),
+const CPU_TIME_COLUMNS: [Quantity; 5] = [
+    Quantity::CpuPerUnit(Load::Connections),
+    Quantity::CpuPerUnit(Load::Upload),
+    Quantity::CpuPerUnit(Load::Download),
+    Quantity::CpuPerUnit(Load::Udp),
+    Quantity::CpuPerUnit(Load::Requests),
 ];
 
 const WITHOUT_PROXY_HEADER_TITLE: &str = "Without PROXY header, relative to direct routing";
@@ -41,15 +41,16 @@ const TARGETS_TITLE: &str = "Targets";
 /// Returns the summary and the tables that have values.
 pub(crate) fn markdown(results: &Results) -> String {
     let samples = &results.samples;
-    let table_if = |has_values: bool, table: fn(&Results) -> String| has_values.then(|| table(results));
+    let table_if_measured =
+        |is_measured: bool, table: fn(&Results) -> String| is_measured.then(|| table(results));
     let sections = [
         (WITHOUT_PROXY_HEADER_TITLE, ratio_tables(samples, &WITHOUT_PROXY_HEADER, "direct")),
         (WITH_PROXY_HEADER_TITLE, ratio_tables(samples, &WITH_PROXY_HEADER, "haproxy-proxy")),
-        (MEDIANS_TITLE, table_if(!samples.is_empty(), median_table)),
-        (START_TITLE, table_if(!results.starts.is_empty(), start_table)),
-        (FOOTPRINT_TITLE, table_if(!results.footprints.is_empty(), footprint_table)),
-        (REPLACEMENT_TITLE, table_if(!results.replacements.is_empty(), replacement_table)),
-        (TARGETS_TITLE, Some(target_table(&evaluate(results)))),
+        (MEDIANS_TITLE, table_if_measured(!samples.is_empty(), median_table)),
+        (START_TITLE, table_if_measured(!results.starts.is_empty(), start_times_table)),
+        (FOOTPRINT_TITLE, table_if_measured(!results.footprints.is_empty(), footprint_table)),
+        (REPLACEMENT_TITLE, table_if_measured(!results.replacements.is_empty(), proxy_replacement_table)),
+        (TARGETS_TITLE, Some(target_table(&evaluate_targets(results)))),
     ];
     let sections =
         sections.into_iter().filter_map(|(title, body)| Some(["\n### ", title, "\n\n", &body?].concat()));
@@ -60,19 +61,20 @@ fn summary(results: &Results) -> String {
     let machine = &results.machine;
     let programs: Vec<_> =
         machine.programs.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    let shares = results.samples.iter().map(|sample| sample.other_cpu_share * 100.0).collect();
-    let other_programs = Quartiles::new(shares).map_or(String::new(), |share| {
+    let other_cpu_percentages =
+        results.samples.iter().map(|sample| sample.cpu_share_of_other_programs * 100.0).collect();
+    let other_programs_text = Quartiles::new(other_cpu_percentages).map_or(String::new(), |share| {
         format!(
             "Other programs used {:.0} % of the CPU time in the median sample (quartiles {:.0} and {:.0}).\n",
             share.median, share.lower, share.upper
         )
     });
     let tcp_samples = results.samples.iter().filter(|sample| sample.load != Load::Udp);
-    let failed: u64 = tcp_samples.map(|sample| sample.failed).sum();
+    let failed_connections: u64 = tcp_samples.map(|sample| sample.failed_units).sum();
     format!(
         "{} processors ({}), {} MiB of memory, Linux {}; {}.\n\
-         {} rounds of {} s per sample; {failed} connections failed.\n{other_programs}",
-        machine.processors,
+         {} rounds of {} s per sample; {failed_connections} connections failed.\n{other_programs_text}",
+        machine.processor_count,
         machine.processor,
         machine.memory,
         machine.kernel,
@@ -82,12 +84,13 @@ fn summary(results: &Results) -> String {
     )
 }
 
-/// Returns the tables of the variants' ratios to the baseline, if the baseline was measured.
+/// Returns tables with the ratios of the variants to the baseline. Returns `None` if the baseline was not measured.
 fn ratio_tables(samples: &[Sample], variants: &[Variant], baseline: &str) -> Option<String> {
-    let measured: Vec<_> =
+    let measured_variants: Vec<_> =
         variants.iter().filter(|variant| is_measured(samples, **variant)).copied().collect();
-    let tables = [&RATES[..], &CPU_TIMES].map(|columns| ratio_table(samples, &measured, columns, baseline));
-    measured.iter().any(|variant| variant.name == baseline).then(|| tables.join("\n"))
+    let tables = [&RATE_AND_LATENCY_COLUMNS[..], &CPU_TIME_COLUMNS]
+        .map(|columns| ratio_table(samples, &measured_variants, columns, baseline));
+    measured_variants.iter().any(|variant| variant.name == baseline).then(|| tables.join("\n"))
 }
 
 fn is_measured(samples: &[Sample], variant: Variant) -> bool {
@@ -96,7 +99,7 @@ fn is_measured(samples: &[Sample], variant: Variant) -> bool {
 
 fn ratio_table(samples: &[Sample], variants: &[Variant], columns: &[Quantity], baseline: &str) -> String {
     let titles = columns.iter().map(|quantity| quantity.title());
-    let mut table = head(&[""].into_iter().chain(titles).collect::<Vec<_>>());
+    let mut table = table_head(&[""].into_iter().chain(titles).collect::<Vec<_>>());
     for variant in variants {
         let cell = |&quantity: &Quantity| {
             let ratio = Quartiles::from_ratios(samples, quantity, variant.name, baseline);
@@ -120,8 +123,8 @@ fn median_table(results: &Results) -> String {
         "CPU µs per conn",
         "CPU s per GB down",
     ];
-    let gigabits = 8e-9;
-    let mut table = head(&columns);
+    let gigabits_per_byte = 8e-9;
+    let mut table = table_head(&columns);
     for variant in variant::all().filter(|variant| is_measured(&results.samples, *variant)) {
         let cell = |quantity, factor: f64, decimals: usize| {
             Quartiles::from_samples(&results.samples, quantity, variant.name)
@@ -130,27 +133,27 @@ fn median_table(results: &Results) -> String {
                 })
         };
         table += &row([
-            title_with_header(variant),
+            title_with_proxy_header(variant),
             cell(Quantity::Rate(Load::Connections), 1.0, 0),
-            cell(Quantity::Rate(Load::Upload), gigabits, 1),
-            cell(Quantity::Rate(Load::Download), gigabits, 1),
+            cell(Quantity::Rate(Load::Upload), gigabits_per_byte, 1),
+            cell(Quantity::Rate(Load::Download), gigabits_per_byte, 1),
             cell(Quantity::Rate(Load::Udp), 1.0, 0),
             cell(Quantity::Rate(Load::Requests), 1.0, 0),
             cell(Quantity::P50, 1e6, 0),
             cell(Quantity::P99, 1e6, 0),
-            cell(Quantity::Cpu(Load::Connections), 1e6, 0),
-            cell(Quantity::Cpu(Load::Download), 1e9, 2),
+            cell(Quantity::CpuPerUnit(Load::Connections), 1e6, 0),
+            cell(Quantity::CpuPerUnit(Load::Download), 1e9, 2),
         ]);
     }
     table
 }
 
-fn title_with_header(variant: Variant) -> String {
+fn title_with_proxy_header(variant: Variant) -> String {
     format!("{}{}", variant.title, if variant.sends_proxy_header() { ", PROXY" } else { "" })
 }
 
-fn start_table(results: &Results) -> String {
-    let mut table = head(&["", RULES_ACTIVE, "exec to ready", "exec to first reply"]);
+fn start_times_table(results: &Results) -> String {
+    let mut table = table_head(&["", RULES_ACTIVE_QUANTITY, "exec to ready", "exec to first reply"]);
     for variant in &WITHOUT_PROXY_HEADER {
         let quartiles = |event| {
             let starts =
@@ -173,16 +176,16 @@ fn start_table(results: &Results) -> String {
 fn footprint_table(results: &Results) -> String {
     let columns = ["", "memory", "idle connections", "memory per connection", "descriptors per connection"];
     let rows = results.footprints.iter().map(footprint_row);
-    let megabytes = |bytes: u64| to_f64(bytes) / 1e6;
-    let binary = results.binary.map(|size| {
-        let (uncompressed, compressed) = (megabytes(size.uncompressed), megabytes(size.compressed));
+    let to_megabytes = |bytes: u64| to_f64(bytes) / 1e6;
+    let binary_size_text = results.binary.map(|size| {
+        let (uncompressed, compressed) = (to_megabytes(size.uncompressed), to_megabytes(size.compressed));
         format!("\nThe binary, the image's only file: {uncompressed:.2} MB, compressed {compressed:.2} MB.\n")
     });
-    [head(&columns)].into_iter().chain(rows).chain(binary).collect()
+    [table_head(&columns)].into_iter().chain(rows).chain(binary_size_text).collect()
 }
 
 fn footprint_row(footprint: &Footprint) -> String {
-    let title = variant::get(footprint.variant).map_or(footprint.variant.to_owned(), title_with_header);
+    let title = variant::get(footprint.variant).map_or(footprint.variant.to_owned(), title_with_proxy_header);
     let memory = format!("{:.1} MB", to_f64(footprint.memory) / 1e6);
     let idle = footprint.idle.map_or([NOT_MEASURED; 3].map(str::to_owned), |idle| {
         [
@@ -194,50 +197,50 @@ fn footprint_row(footprint: &Footprint) -> String {
     row([title, memory].into_iter().chain(idle))
 }
 
-fn replacement_table(results: &Results) -> String {
+fn proxy_replacement_table(results: &Results) -> String {
     let columns =
         ["100 replacements of the table under load", "connections served", "failed", "took over 0.9 s"];
     let rows = results.replacements.iter().map(|replacements| {
         let title = variant::get(replacements.variant).map_or(replacements.variant, |variant| variant.title);
         row([
             title.to_owned(),
-            group_thousands(&replacements.served.to_string()),
-            replacements.failed.to_string(),
-            replacements.slow.to_string(),
+            group_thousands(&replacements.successful_connections.to_string()),
+            replacements.failed_connections.to_string(),
+            replacements.slow_connections.to_string(),
         ])
     });
-    [head(&columns)].into_iter().chain(rows).collect()
+    [table_head(&columns)].into_iter().chain(rows).collect()
 }
 
 fn target_table(targets: &[Target]) -> String {
     let mut table =
-        head(&["variant", "baseline or unit", "quantity", "target", "measured (quartiles)", "result"]);
-    let mut not_measured = 0;
+        table_head(&["variant", "baseline or unit", "quantity", "target", "measured (quartiles)", "result"]);
+    let mut unmeasured_targets = 0;
     for target in targets {
-        let Some(quartiles) = target.measured else {
-            not_measured += 1;
+        let Some(quartiles) = target.measured_value else {
+            unmeasured_targets += 1;
             continue;
         };
-        let bound = match target.bound {
-            Bound::AtLeast(limit) => format!("≥ {limit}"),
-            Bound::AtMost(limit) => format!("≤ {limit}"),
+        let limit_text = match target.limit {
+            TargetLimit::AtLeast(value) => format!("≥ {value}"),
+            TargetLimit::AtMost(value) => format!("≤ {value}"),
         };
-        // Ratios of start times are small.
-        let decimals = if target.quantity == RULES_ACTIVE { 4 } else { 2 };
+        // Ratios of start times are small, so they need more decimals.
+        let decimals = if target.quantity == RULES_ACTIVE_QUANTITY { 4 } else { 2 };
         let result = if target.is_met() == Some(true) { "met" } else { "**not met**" };
-        let measured = format_quartiles(quartiles, decimals);
+        let measured_text = format_quartiles(quartiles, decimals);
         table +=
-            &row([target.variant, target.baseline, target.quantity, &bound, &measured, result]
+            &row([target.variant, target.baseline, target.quantity, &limit_text, &measured_text, result]
                 .map(str::to_owned));
     }
-    if not_measured > 0 {
-        let note = format!("\n{not_measured} targets were not measured.\n");
+    if unmeasured_targets > 0 {
+        let note = format!("\n{unmeasured_targets} targets were not measured.\n");
         table += &note;
     }
     table
 }
 
-/// Returns the median with the quartiles, or only the median of a single value.
+/// Returns the median with the quartiles as text, or only the median if the quartiles are equal.
 fn format_quartiles(quartiles: Quartiles, decimals: usize) -> String {
     let Quartiles { lower, median, upper } = quartiles;
     if (upper - lower).abs() < f64::EPSILON {
@@ -259,8 +262,8 @@ mod tests {
             rate,
             cpu: 1.0,
             latency: None,
-            failed: 0,
-            other_cpu_share: 0.25,
+            failed_units: 0,
+            cpu_share_of_other_programs: 0.25,
         };
         let samples = vec![
             sample("direct", 0, 10.0),
@@ -280,8 +283,8 @@ mod tests {
             variant: "userspace",
             baseline: "nginx",
             quantity: "bulk up",
-            bound: Bound::AtLeast(1.25),
-            measured: Quartiles::new(values),
+            limit: TargetLimit::AtLeast(1.25),
+            measured_value: Quartiles::new(values),
         };
         let text = target_table(&[target(vec![1.0, 1.2, 1.3]), target(vec![1.3])]);
         assert!(text.contains("| ≥ 1.25 | 1.20 (1.10 to 1.25) | **not met** |"), "{text}");
@@ -300,7 +303,7 @@ mod tests {
             REPLACEMENT_TITLE,
             TARGETS_TITLE,
         ];
-        let variants = variant::all().map(title_with_header);
+        let variants = variant::all().map(title_with_proxy_header);
         for line in titles.map(|title| format!("\n### {title}\n\n")).into_iter().chain(variants) {
             assert!(document.contains(&line), "docs/benchmarks.md lacks {line:?}");
         }

@@ -8,13 +8,13 @@ pub(super) fn row(cells: impl IntoIterator<Item = String>) -> String {
     format!("| {} |\n", cells.into_iter().collect::<Vec<_>>().join(" | "))
 }
 
-/// Returns the head row with the line below it.
-pub(super) fn head(columns: &[&str]) -> String {
+/// Returns the first row of a table, and the line below it.
+pub(super) fn table_head(columns: &[&str]) -> String {
     let titles = row(columns.iter().map(|&column| column.to_owned()));
     format!("{titles}|{}\n", "---|".repeat(columns.len()))
 }
 
-/// Inserts commas between the thousands of a number.
+/// Separates the thousands of a number by commas, for example 1,000.
 pub(super) fn group_thousands(number: &str) -> String {
     let (integer, fraction) = number.split_at(number.find('.').unwrap_or(number.len()));
     let mut text = String::new();

@@ -27,15 +27,16 @@ async fn status_shows_the_published_addresses_and_exits_with_0() -> Result<(), F
         ensure_eq("state", &rows[0]["reason"], &"Exposed".into())?;
         ensure_eq("ready", &rows[0]["ready"], &nodes.len().into())?;
         ensure_eq("wanted", &rows[0]["wanted"], &nodes.len().into())?;
-        let mut shown: Vec<_> = rows[0]["addresses"].as_array().into_iter().flatten().cloned().collect();
+        let mut shown_addresses: Vec<_> =
+            rows[0]["addresses"].as_array().into_iter().flatten().cloned().collect();
         let ingress = namespace.get_service(&web).await?.status.and_then(|status| status.load_balancer);
         let ingress = ingress.and_then(|status| status.ingress).unwrap_or_default();
         let mut published: Vec<Value> = ingress.into_iter().map(|entry| entry.ip.into()).collect();
-        shown.sort_by_key(Value::to_string);
+        shown_addresses.sort_by_key(Value::to_string);
         published.sort_by_key(Value::to_string);
-        ensure_eq("addresses", &shown, &published)?;
+        ensure_eq("addresses", &shown_addresses, &published)?;
         let text = namespace.akrobateo(&["status", "-n", namespace.name()]).await?.stdout;
-        ensure(!text.contains('\x1b'), || format!("colors without a terminal: {text}"))?;
+        ensure(!text.contains('\x1b'), || format!("the output has colors without a terminal: {text}"))?;
         ensure(text.contains(&format!("{port}/TCP,{port}/UDP")), || text.clone())
     })
     .await
@@ -62,7 +63,8 @@ async fn explain_shows_a_port_conflict_of_each_node_and_exits_with_3() -> Result
         ensure_eq("exit code of ports", &output.exit_code, &Some(0))?;
         let rows = output.json()?;
         let row = rows.as_array().into_iter().flatten().find(|row| row["port"] == port);
-        let row = row.ok_or_else(|| Failure::Unexpected(format!("no port {port} in {rows}")))?;
+        let row =
+            row.ok_or_else(|| Failure::Unexpected(format!("the output has no row for port {port}: {rows}")))?;
         ensure_eq("owner", &row["owner"], &owner.into())?;
         ensure_eq("waiting Services", &row["waiting"], &vec![name].into())?;
         ensure_eq("exit code of status", &run_status(namespace).await?.0.exit_code, &Some(3))
@@ -103,7 +105,7 @@ async fn render_prints_the_workload_that_the_operator_creates() -> Result<(), Fa
         std::fs::write(&file, text).map_err(|error| Failure::File(file.display().to_string(), error))?;
         let output = namespace.akrobateo(&["render", "-o", "json", "-f", &file.to_string_lossy()]).await?;
         ensure_eq("exit code", &output.exit_code, &Some(0))?;
-        let rendered = output.json()?;
+        let rendered_workload = output.json()?;
         let created =
             serde_json::to_value(&created).map_err(|error| Failure::Unexpected(error.to_string()))?;
         for path in [
@@ -116,7 +118,7 @@ async fn render_prints_the_workload_that_the_operator_creates() -> Result<(), Fa
             "/spec/template/spec/containers/0/image",
             "/spec/template/spec/containers/0/securityContext",
         ] {
-            ensure_eq(path, &rendered.pointer(path), &created.pointer(path))?;
+            ensure_eq(path, &rendered_workload.pointer(path), &created.pointer(path))?;
         }
         std::fs::remove_dir_all(&folder).map_err(|error| Failure::File(folder.display().to_string(), error))
     })

@@ -12,9 +12,10 @@ async fn node_annotation_overrides_the_published_addresses() -> Result<(), Failu
         namespace.apply(&web).await?;
         namespace.wait_published(&web, &nodes).await?;
         faults.override_addresses(&nodes[0].name, Some("203.0.113.7, 2001:db8::7, nonsense")).await?;
-        let mut overridden = nodes.clone();
-        overridden[0].addresses = vec!["203.0.113.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
-        namespace.wait_published(&web, &overridden).await?;
+        let mut nodes_with_override = nodes.clone();
+        nodes_with_override[0].addresses =
+            vec!["203.0.113.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        namespace.wait_published(&web, &nodes_with_override).await?;
         faults.override_addresses(&nodes[0].name, None).await?;
         namespace.wait_published(&web, &nodes).await.map(drop)
     })

@@ -6,8 +6,8 @@ use e2e::{Failure, audit, consistently, ensure, ensure_eq, eventually, fault_tes
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 
-/// Several times the lease duration, the request timeout, and the time after which a node counts as lost.
-const OUTAGE: Duration = Duration::from_secs(70);
+/// The duration of the outage. It is longer than the lease duration, the request timeout, and the node timeout.
+const OUTAGE_DURATION: Duration = Duration::from_secs(70);
 
 #[tokio::test]
 async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
@@ -18,16 +18,16 @@ async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
         namespace.expose(&web).await?;
         let operator = faults.operator.wait_ready().await?;
         faults.throttle_operator().await?;
-        // More Services at once than one seat allows. They match no node, because only the writes matter.
+        // The operator must write many objects at the same time. The Services match no node and need no pods.
         let build_service = |port: &u16| service(&format!("web-{port}")).tcp(*port).on_nodes(&["nowhere"]);
         let more_services: Vec<_> = more_ports.iter().map(build_service).collect();
         let web = web.udp(added);
         try_join_all(more_services.iter().chain([&web]).map(|service| namespace.apply(service))).await?;
         eventually("the API server has rejected a write of the operator", async || {
             let requests = audit::requests_from(&operator)?.into_iter();
-            let rejected: Vec<_> = requests.filter(|request| request.code == 429).collect();
-            ensure(rejected.iter().any(|request| request.verb == "patch"), || {
-                format!("the requests with status 429 are {rejected:?}")
+            let rejected_requests: Vec<_> = requests.filter(|request| request.status_code == 429).collect();
+            ensure(rejected_requests.iter().any(|request| request.verb == "patch"), || {
+                format!("the requests with status 429 are {rejected_requests:?}")
             })
         })
         .await?;
@@ -58,7 +58,7 @@ async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result
         let before = faults.operator.wait_ready().await?;
 
         faults.pause_api_server().await?;
-        consistently(OUTAGE, "every target answers", async || {
+        consistently(OUTAGE_DURATION, "every target answers", async || {
             let replies = namespace.cluster().send_requests(&targets).await?;
             let failed: Vec<_> = replies.iter().filter(|reply| reply.result.is_err()).collect();
             ensure(failed.is_empty(), || format!("these targets did not answer: {failed:?}"))

@@ -1,4 +1,4 @@
-//! A restart of the operator writes nothing if no Service has changed.
+//! A restarted operator writes nothing if no Service has changed.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn restarted_operator_writes_nothing_for_twenty_unchanged_services() -> Re
         for service in &services {
             namespace.apply(service).await?;
         }
-        namespace.wait_quiescent().await?;
+        namespace.wait_stable().await?;
         let operator = faults.operator.restart().await?;
         eventually("the new operator has reconciled every Service", async || {
             let metrics = faults.get_metrics(&operator).await?;
@@ -41,7 +41,10 @@ async fn restarted_operator_writes_nothing_for_twenty_unchanged_services() -> Re
                 line.strip_prefix(r#"akrobateo_reconciles_total{result="ok"} "#)?.parse::<usize>().ok()
             });
             ensure(reconciles >= Some(services.len()), || {
-                format!("it has made {reconciles:?} reconciliations, expected at least {}", services.len())
+                format!(
+                    "the operator has made {reconciles:?} reconciliations, expected at least {}",
+                    services.len()
+                )
             })
         })
         .await?;
@@ -49,7 +52,7 @@ async fn restarted_operator_writes_nothing_for_twenty_unchanged_services() -> Re
             let requests = audit::requests_from(&operator)?.into_iter();
             let writes: Vec<_> =
                 requests.filter(|request| request.is_write() && request.resource != "leases").collect();
-            ensure(writes.is_empty(), || format!("it made these writes: {writes:?}"))
+            ensure(writes.is_empty(), || format!("the operator made these writes: {writes:?}"))
         })
         .await
     })

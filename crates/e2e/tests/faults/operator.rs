@@ -11,22 +11,22 @@ async fn operator_applies_changes_that_were_made_while_it_was_stopped() -> Resul
         let unchanged = service("unchanged").tcp(unchanged_port).ip_mode_proxy();
         let changed = service("changed").tcp(changed_port);
         let deleted = service("deleted").tcp(deleted_port);
-        let retyped = service("retyped").tcp(retyped_port);
-        for service in [&unchanged, &changed, &deleted, &retyped] {
+        let retyped_service = service("retyped").tcp(retyped_port);
+        for service in [&unchanged, &changed, &deleted, &retyped_service] {
             namespace.apply(service).await?;
         }
-        for service in [&unchanged, &changed, &deleted, &retyped] {
+        for service in [&unchanged, &changed, &deleted, &retyped_service] {
             namespace.wait_exposed(service).await?;
         }
         let addresses = namespace.published_addresses(&unchanged).await?;
 
         faults.operator.stop().await?;
         let changed = changed.udp(added);
-        let cluster_ip = retyped.clone().type_cluster_ip();
+        let cluster_ip_service = retyped_service.clone().type_cluster_ip();
         let created = service("created").tcp(created_port).ip_mode_proxy();
         namespace.apply(&changed).await?;
         namespace.delete_service(&deleted).await?;
-        namespace.apply(&cluster_ip).await?;
+        namespace.apply(&cluster_ip_service).await?;
         namespace.apply(&created).await?;
         namespace.wait_exposed(&unchanged).await?;
         let daemonsets = namespace.list_daemonsets(&created).await?;
@@ -36,9 +36,9 @@ async fn operator_applies_changes_that_were_made_while_it_was_stopped() -> Resul
         namespace.wait_exposed(&changed).await?;
         namespace.wait_exposed(&created).await?;
         namespace.wait_cleaned_up(&deleted).await?;
-        namespace.wait_cleaned_up(&cluster_ip).await?;
+        namespace.wait_cleaned_up(&cluster_ip_service).await?;
         namespace.wait_unreachable(&targets(&deleted, &addresses)).await?;
-        namespace.wait_unreachable(&targets(&retyped, &addresses)).await?;
+        namespace.wait_unreachable(&targets(&retyped_service, &addresses)).await?;
         namespace.wait_exposed(&unchanged).await.map(drop)
     })
     .await
@@ -52,10 +52,10 @@ async fn repeatedly_killed_operator_leaves_no_incomplete_change() -> Result<(), 
         let [short_lived_port] = namespace.allocate_ports().await?;
         let mut web = service("web").ip_mode_proxy();
         for (round, port) in ports.into_iter().enumerate() {
-            let short_lived = service(&format!("short-lived-{round}")).tcp(short_lived_port);
+            let short_lived_service = service(&format!("short-lived-{round}")).tcp(short_lived_port);
             web = web.tcp(port).udp(port);
             namespace.apply(&web).await?;
-            namespace.apply(&short_lived).await?;
+            namespace.apply(&short_lived_service).await?;
             faults.operator.kill().await?;
             eventually("a new pod of the operator is running", async || {
                 let pods = faults.operator.list_pods().await?;
@@ -66,7 +66,7 @@ async fn repeatedly_killed_operator_leaves_no_incomplete_change() -> Result<(), 
                 ensure(is_running, || "no pod of the operator is running".to_owned())
             })
             .await?;
-            namespace.delete_service(&short_lived).await?;
+            namespace.delete_service(&short_lived_service).await?;
         }
         faults.operator.wait_ready().await?;
         eventually("the proxies have all ports", async || {

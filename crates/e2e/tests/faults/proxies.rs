@@ -13,9 +13,9 @@ async fn killed_proxy_restarts_with_the_same_rules_and_interrupts_no_connection(
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(port).ip_mode_proxy();
         let nodes = namespace.cluster().list_nodes().await?;
-        let applied = namespace.apply(&web).await?;
+        let applied_service = namespace.apply(&web).await?;
         for node in &nodes {
-            faults.wait_kube_proxy_synced(&node.name, &applied).await?;
+            faults.wait_kube_proxy_synced(&node.name, &applied_service).await?;
         }
         namespace.wait_exposed(&web).await?;
         let proxy = namespace.list_proxy_pods(&web).await?.remove(0);
@@ -28,18 +28,18 @@ async fn killed_proxy_restarts_with_the_same_rules_and_interrupts_no_connection(
 
         faults.kill_container(&proxy).await?;
         connections.expect_echo("while the container restarts").await?;
-        let restarted = eventually("the container has restarted", async || {
+        let restarted_pod = eventually("the container has restarted", async || {
             let pods = namespace.list_proxy_pods(&web).await?;
             let pod = pods.into_iter().find(|pod| pod.uid() == proxy.uid());
             let pod =
                 pod.ok_or_else(|| Failure::Unexpected(format!("the pod {} is gone", proxy.name_any())))?;
             let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first());
             let is_restarted = status.is_some_and(|status| status.restart_count == 1 && status.ready);
-            ensure(is_restarted, || format!("the status of its container is {status:?}"))?;
+            ensure(is_restarted, || format!("the status of the container is {status:?}"))?;
             Ok(pod)
         })
         .await?;
-        ensure_eq("nftables rules", &faults.list_rules(&restarted).await?, &rules)?;
+        ensure_eq("nftables rules", &faults.list_rules(&restarted_pod).await?, &rules)?;
         let replies = namespace.wait_exposed(&web).await?;
         namespace.ensure_through_proxies(&web, &replies).await?;
         connections.expect_echo("after the restart").await
@@ -60,9 +60,9 @@ async fn proxy_restores_flushed_rules_within_five_seconds() -> Result<(), Failur
         faults.flush_rules(&proxy).await?;
         eventually_within(Duration::from_secs(5), "the proxy has restored its rules", async || {
             let metrics = namespace.get_proxy_metrics(&web).await?;
-            let restored =
+            let restored_count =
                 metrics.lines().find_map(|line| line.strip_prefix("akrobateo_lb_rules_restored_total "));
-            ensure(restored == Some("1"), || metrics.clone())
+            ensure(restored_count == Some("1"), || metrics.clone())
         })
         .await?;
         let replies = namespace.wait_exposed_on(&web, &nodes[..1]).await?;
@@ -82,7 +82,7 @@ async fn proxy_without_free_source_ports_emits_an_event_and_stays_ready() -> Res
         let dns = service("dns").udp(port).ip_mode_proxy().on_nodes(&[&nodes[0].name]);
         let host = namespace.expose_on(&dns, &nodes[..1]).await?[0].target.host;
         let proxy = namespace.list_proxy_pods(&dns).await?.remove(0);
-        // One client uses all source ports that the proxy has towards its target, so none is free for the second.
+        // The first client uses all source ports of the proxy, so no source port is free for the second client.
         eventually_within(
             Duration::from_mins(2),
             "the kubelet has emitted the proxy's warning",

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use e2e::{Failure, fault_test, service};
 
-/// The deadline for a takeover after a crash. The other replica waits for the lease duration (15 s), which it checks
-/// every 2 s. The rest is for a busy machine.
+/// The deadline for a takeover after a crash. The other replica waits for the lease duration (15 s), and checks
+/// the Lease every 2 s. The remaining time is a reserve for a busy machine.
 const TAKEOVER_AFTER_CRASH: Duration = Duration::from_secs(20);
-/// The deadline for a takeover after a graceful shutdown, which releases the Lease. It is much shorter than the lease
-/// duration.
+/// The deadline for a takeover after a graceful shutdown, which releases the Lease. The deadline is much shorter than
+/// the lease duration.
 const TAKEOVER_AFTER_RELEASE: Duration = Duration::from_secs(5);
 
 #[tokio::test]

@@ -1,11 +1,11 @@
-//! Large numbers of ports and connections. They keep the cluster busy, so no other test runs at the same time.
+//! Large numbers of ports and connections. These tests keep the cluster busy, so no other test runs at the same time.
 
 use std::time::Duration;
 
 use akrobateo_core::Protocol;
 use e2e::{Failure, backend, ensure, eventually_within, fault_test, fault_test_within, service};
 
-/// portmap adds the rules of each port one after another, and each takes longer than the last.
+/// portmap adds the rules of one port after another. Each port takes longer than the previous one.
 const PORTMAP_TIMEOUT: Duration = Duration::from_mins(4);
 const TIME_LIMIT: Duration = Duration::from_mins(7);
 /// The number of simultaneous connections to one address.
@@ -17,8 +17,8 @@ async fn one_proxy_exposes_five_hundred_ports() -> Result<(), Failure> {
         namespace.start_backend().await?;
         let ports: [u16; 500] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
-        let on_one_node = service("web").ip_mode_proxy().on_nodes(&[&nodes[0].name]);
-        let web = ports.into_iter().fold(on_one_node, |web, port| {
+        let service_on_one_node = service("web").ip_mode_proxy().on_nodes(&[&nodes[0].name]);
+        let web = ports.into_iter().fold(service_on_one_node, |web, port| {
             let protocol = if port % 2 == 0 { Protocol::Tcp } else { Protocol::Udp };
             web.port(protocol, port, backend::PORT)
         });
@@ -48,11 +48,13 @@ async fn one_proxy_carries_and_counts_ten_thousand_connections() -> Result<(), F
         connections.expect_echo("first line").await?;
         namespace.ensure_through_proxies(&web, &[reply]).await?;
         let metrics = namespace.get_proxy_metrics(&web).await?;
-        let counted = metrics.lines().find_map(|line| {
+        let counted_connections = metrics.lines().find_map(|line| {
             line.strip_prefix("akrobateo_lb_connections_total{")?.rsplit(' ').next()?.parse::<usize>().ok()
         });
-        ensure(counted.is_some_and(|connections| connections >= CONNECTIONS), || {
-            format!("the proxy has counted {counted:?} connections, expected {CONNECTIONS}: {metrics}")
+        ensure(counted_connections.is_some_and(|connections| connections >= CONNECTIONS), || {
+            format!(
+                "the proxy has counted {counted_connections:?} connections, expected {CONNECTIONS}: {metrics}"
+            )
         })?;
         connections.expect_echo("second line").await
     })

@@ -1,4 +1,4 @@
-//! Operators with non-default settings: default class, namespace of the proxies, ipMode.
+//! Operators with settings that are not the default: default class, namespace of the proxies, ipMode.
 
 use akrobateo_core::LOAD_BALANCER_CLASS;
 use akrobateo_core::annotations::IP_MODE;
@@ -12,11 +12,11 @@ async fn operator_without_default_class_serves_only_its_own_class() -> Result<()
         let [web_port, classless_port] = namespace.allocate_ports().await?;
         faults.operator.stop().await?;
         let _operator = LocalOperator::start(namespace, &[("DEFAULT_CLASS", "false")])?;
-        let classless = service("classless").tcp(classless_port);
-        namespace.apply(&classless).await?;
+        let classless_service = service("classless").tcp(classless_port);
+        namespace.apply(&classless_service).await?;
         namespace.expose(&service("web").tcp(web_port).class(LOAD_BALANCER_CLASS)).await?;
-        ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&classless).await?.len(), &0)?;
-        ensure_eq("published addresses", &namespace.published_addresses(&classless).await?, &vec![])
+        ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&classless_service).await?.len(), &0)?;
+        ensure_eq("published addresses", &namespace.published_addresses(&classless_service).await?, &vec![])
     })
     .await
 }
@@ -85,8 +85,8 @@ async fn operator_publishes_ip_mode_proxy_if_kube_proxy_uses_ipvs() -> Result<()
         let web = service("web").tcp(web_port).expect_ip_mode("Proxy");
         let replies = namespace.expose(&web).await?;
         namespace.ensure_through_proxies(&web, &replies).await?;
-        let annotated = service("annotated").tcp(annotated_port).annotation(IP_MODE, "VIP");
-        namespace.expose(&annotated).await.map(drop)
+        let annotated_service = service("annotated").tcp(annotated_port).annotation(IP_MODE, "VIP");
+        namespace.expose(&annotated_service).await.map(drop)
     })
     .await
 }

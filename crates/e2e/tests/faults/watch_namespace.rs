@@ -7,14 +7,14 @@ use kube::ResourceExt;
 async fn operator_serves_the_watched_namespace_and_creates_proxies_in_another() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
-        let unwatched = namespace.create_another("unwatched").await?;
+        let unwatched_namespace = namespace.create_another("unwatched").await?;
         let proxies = namespace.create_another("proxies").await?;
         let [web_port, ignored_port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(web_port).ip_mode_proxy();
-        let ignored = service("ignored").tcp(ignored_port);
-        // The deployed operator watches all namespaces.
+        let ignored_service = service("ignored").tcp(ignored_port);
+        // The deployed operator must stop, because it watches all namespaces.
         faults.operator.stop().await?;
-        unwatched.apply(&ignored).await?;
+        unwatched_namespace.apply(&ignored_service).await?;
         let operator = LocalOperator::start(namespace, &[("LB_NAMESPACE", proxies.name())])?;
         let replies = namespace.expose(&web).await?;
         namespace.ensure_through_proxies(&web, &replies).await?;
@@ -23,9 +23,9 @@ async fn operator_serves_the_watched_namespace_and_creates_proxies_in_another() 
             &namespace.get_daemonset(&web).await?.namespace().as_deref(),
             &Some(proxies.name()),
         )?;
-        let daemonsets = unwatched.list_daemonsets(&ignored).await?;
+        let daemonsets = unwatched_namespace.list_daemonsets(&ignored_service).await?;
         ensure_eq("number of DaemonSets of the unwatched Service", &daemonsets.len(), &0)?;
-        let addresses = unwatched.published_addresses(&ignored).await?;
+        let addresses = unwatched_namespace.published_addresses(&ignored_service).await?;
         ensure_eq("published addresses of the unwatched Service", &addresses, &vec![])?;
         namespace.delete_service(&web).await?;
         namespace.wait_cleaned_up(&web).await?;

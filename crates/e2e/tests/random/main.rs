@@ -9,13 +9,13 @@ use fastrand::Rng;
 use model::{Change, Model};
 use tokio::time::sleep;
 
-const CHANGES: usize = 200;
-/// The mean pause between two changes. All changes together take about as long as six leaders live.
+const CHANGE_COUNT: usize = 200;
+/// The mean pause between two changes. The test kills about six leaders during all changes.
 const MEAN_PAUSE: Duration = Duration::from_millis(500);
-/// The longest time from the election of a leader until the test kills it.
+/// The maximum time from the election of a leader until the test kills the leader.
 const MAX_LEADER_LIFETIME: Duration = Duration::from_secs(4);
 const TIME_LIMIT: Duration = Duration::from_mins(8);
-/// The variable with the seed of a failed run, to repeat that run.
+/// The environment variable with the random seed. The seed of a failed run repeats this run.
 const SEED_VARIABLE: &str = "AKROBATEO_E2E_SEED";
 
 fn read_seed() -> u64 {
@@ -32,26 +32,26 @@ async fn repeatedly_killed_operator_and_new_operator_reach_the_same_state() -> R
         let nodes = namespace.cluster().list_nodes().await?;
         let nodes: Vec<_> = nodes.into_iter().map(|node| node.name).collect();
         let mut model = Model::new(seed, namespace.allocate_ports().await?);
-        let mut kill_random = Rng::with_seed(model.random().u64(..));
+        let mut kill_rng = Rng::with_seed(model.random().u64(..));
         tokio::select! {
             result = make_changes(namespace, faults, &mut model, &nodes) => result?,
-            result = kill_leaders(faults, &mut kill_random) => result?,
+            result = kill_leaders(faults, &mut kill_rng) => result?,
         }
         for change in model.correct_invalid_annotations() {
             apply_change(namespace, faults, &nodes, change).await?;
         }
         faults.operator.wait_ready().await?;
-        // Without a leader nothing changes either, so a leader must exist before the cluster counts as quiescent.
+        // Without a leader nothing changes either, so the test waits for a leader first.
         faults.operator.wait_leader().await?;
-        let killed_state = namespace.wait_quiescent().await?;
+        let state_after_kills = namespace.wait_stable().await?;
         faults.operator.stop().await?;
         namespace.reset_operator_state().await?;
         faults.operator.start().await?;
         faults.operator.wait_leader().await?;
-        let differences = differences(&killed_state, &namespace.wait_quiescent().await?);
+        let differences = differences(&state_after_kills, &namespace.wait_stable().await?);
         ensure(differences.is_empty(), || {
             let differences = differences.join("\n");
-            format!("{SEED_VARIABLE}={seed}: state of the killed operators, of a new one:\n{differences}")
+            format!("{SEED_VARIABLE}={seed}: state after the kills, state of a new operator:\n{differences}")
         })
     })
     .await
@@ -63,7 +63,7 @@ async fn make_changes(
     model: &mut Model,
     nodes: &[String],
 ) -> Result<(), Failure> {
-    for _ in 0..CHANGES {
+    for _ in 0..CHANGE_COUNT {
         let change = model.next_change(nodes.len());
         apply_change(namespace, faults, nodes, change).await?;
         sleep(MEAN_PAUSE.mul_f32(2.0 * model.random().f32())).await;
@@ -96,7 +96,7 @@ async fn kill_leaders(faults: &Faults, random: &mut Rng) -> Result<(), Failure> 
     loop {
         let leader = faults.operator.wait_leader_other_than(&previous).await?;
         sleep(MAX_LEADER_LIFETIME.mul_f32(random.f32())).await;
-        // A crashed leader keeps its Lease. A leader that shuts down releases it in the middle of its work.
+        // A crashed leader keeps its Lease. A leader that shuts down gracefully releases its Lease.
         if random.bool() {
             faults.crash_operator(&leader).await?;
         } else {

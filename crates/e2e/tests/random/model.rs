@@ -8,8 +8,8 @@ use e2e::{POOL_LABEL, ServiceBuilder, service};
 use fastrand::Rng;
 
 /// The numbers of Services and ports are small, so that port conflicts are frequent.
-const SERVICES: usize = 8;
-pub(crate) const PORTS: usize = 7;
+const SERVICE_COUNT: usize = 8;
+pub(crate) const PORT_COUNT: usize = 7;
 const POOLS: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
 const INVALID_IP_MODE: Option<&str> = Some("Bogus");
 
@@ -20,9 +20,9 @@ pub(crate) enum Change {
     Apply(ServiceBuilder),
     /// Deletes a Service.
     Delete(ServiceBuilder),
-    /// Deletes a Service, and creates another with the same name.
+    /// Deletes a Service, and creates a new Service with the same name.
     Replace(ServiceBuilder),
-    /// Sets or removes the pool label of a node, given by its index.
+    /// Sets or removes the pool label of the node with this index.
     SetPool(usize, Option<&'static str>),
 }
 
@@ -39,15 +39,15 @@ struct ServiceModel {
     traffic_policy_local: bool,
 }
 
-/// The desired state of all Services, and the random numbers that change it.
+/// The desired state of all Services, and the random number generator that chooses the changes.
 pub(crate) struct Model {
     random: Rng,
-    ports: [u16; PORTS],
-    services: [Option<ServiceModel>; SERVICES],
+    ports: [u16; PORT_COUNT],
+    services: [Option<ServiceModel>; SERVICE_COUNT],
 }
 
 impl Model {
-    pub(crate) fn new(seed: u64, ports: [u16; PORTS]) -> Self {
+    pub(crate) fn new(seed: u64, ports: [u16; PORT_COUNT]) -> Self {
         Self { random: Rng::with_seed(seed), ports, services: Default::default() }
     }
 
@@ -56,7 +56,7 @@ impl Model {
         if self.random.u8(..16) == 0 {
             return Change::SetPool(self.random.usize(..nodes), self.choose(POOLS));
         }
-        let index = self.random.usize(..SERVICES);
+        let index = self.random.usize(..SERVICE_COUNT);
         let Some(mut service) = self.services[index].take() else {
             let service = self.new_service();
             self.services[index] = Some(service.clone());
@@ -74,8 +74,8 @@ impl Model {
         }
     }
 
-    /// Returns the changes that remove all invalid annotations. A Service with an invalid annotation keeps its earlier
-    /// proxies, which a new operator cannot know.
+    /// Returns the changes that remove all invalid annotations. A Service with an invalid annotation keeps its previous
+    /// proxies. A new operator does not know the previous configuration.
     pub(crate) fn correct_invalid_annotations(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         for (index, service) in self.services.iter_mut().enumerate() {
@@ -106,7 +106,7 @@ impl Model {
 
     fn choose_port(&mut self) -> (Protocol, u16) {
         let protocol = if self.random.bool() { Protocol::Tcp } else { Protocol::Udp };
-        (protocol, self.ports[self.random.usize(..PORTS)])
+        (protocol, self.ports[self.random.usize(..PORT_COUNT)])
     }
 
     /// Changes one field. Returns true if the change needs a new Service, because the class is immutable.

@@ -39,8 +39,8 @@ async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_proxies() ->
 #[tokio::test]
 async fn service_with_too_many_ports_gets_a_warning_with_the_limit() -> Result<(), Failure> {
     test(async |namespace| {
-        let empty = service("web").without_node_ports();
-        let web = (20_001..=21_001).fold(empty, ServiceBuilder::tcp);
+        let service_without_ports = service("web").without_node_ports();
+        let web = (20_001..=21_001).fold(service_without_ports, ServiceBuilder::tcp);
         namespace.apply(&web).await?;
         namespace.wait_warning(&web, "UnsupportedSpec", &["1001 ports", "1000"]).await?;
         ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&web).await?.len(), &0)

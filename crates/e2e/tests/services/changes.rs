@@ -39,8 +39,8 @@ async fn removed_port_does_not_answer() -> Result<(), Failure> {
         let addresses: Vec<_> = replies.iter().map(|reply| reply.target.host).collect();
         let web = both.clone().without_port(Protocol::Tcp, removed).without_port(Protocol::Udp, removed);
         namespace.apply(&web).await?;
-        let removed_ports = service("web").tcp(removed).udp(removed);
-        namespace.wait_unreachable(&targets(&removed_ports, &addresses)).await?;
+        let service_with_removed_ports = service("web").tcp(removed).udp(removed);
+        namespace.wait_unreachable(&targets(&service_with_removed_ports, &addresses)).await?;
         namespace.wait_rolled_out(&web).await?;
         namespace.wait_exposed(&web).await.map(drop)
     })
@@ -108,7 +108,9 @@ async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
             let rollout = async {
                 eventually("the operator has changed the DaemonSet", async || {
                     let current = namespace.get_daemonset(&web).await?.metadata.generation;
-                    ensure(current > generation, || format!("its generation is still {current:?}"))
+                    ensure(current > generation, || {
+                        format!("the DaemonSet's generation is still {current:?}")
+                    })
                 })
                 .await?;
                 namespace.wait_rolled_out(&web).await

@@ -1,4 +1,4 @@
-//! Packets through the hostPort and the proxy pod: large ones, and flows that are older than the rules.
+//! Packets through the hostPort and the proxy pod: large packets, and packets of flows older than the rules.
 
 use std::net::IpAddr;
 use std::time::Duration;

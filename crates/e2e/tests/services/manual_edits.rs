@@ -24,7 +24,9 @@ async fn operator_recreates_a_deleted_daemonset() -> Result<(), Failure> {
         daemonsets(namespace).delete(&deleted.name_any(), &DeleteParams::default()).await?;
         eventually("the Service has a new DaemonSet", async || {
             let current = namespace.get_daemonset(&web).await?;
-            ensure(current.uid() != deleted.uid(), || format!("its UID is still {:?}", deleted.uid()))
+            ensure(current.uid() != deleted.uid(), || {
+                format!("the DaemonSet's UID is still {:?}", deleted.uid())
+            })
         })
         .await?;
         namespace.wait_rolled_out(&web).await?;
@@ -38,15 +40,15 @@ async fn operator_reverts_changed_fields_of_a_daemonset() -> Result<(), Failure>
     exposed_service_test(web, async |namespace, web| {
         let original = namespace.wait_rolled_out(&web).await?;
         for (field, value) in [("args/0", "--help"), ("image", "example.com/x:1")] {
-            let pointer = format!("/spec/template/spec/containers/0/{field}");
-            let operations = json!([{ "op": "replace", "path": pointer, "value": value }]);
+            let field_pointer = format!("/spec/template/spec/containers/0/{field}");
+            let operations = json!([{ "op": "replace", "path": field_pointer, "value": value }]);
             let patch: Patch<()> = Patch::Json(serde_json::from_value(operations).expect("a valid patch"));
             let edited =
                 daemonsets(namespace).patch(&original.name_any(), &PatchParams::default(), &patch).await?;
             eventually("the DaemonSet has its original spec again", async || {
                 let current = namespace.get_daemonset(&web).await?;
                 ensure(current.metadata.generation > edited.metadata.generation, || {
-                    format!("its generation is still {:?}", edited.metadata.generation)
+                    format!("the DaemonSet's generation is still {:?}", edited.metadata.generation)
                 })?;
                 ensure_eq("spec", &current.spec, &original.spec)
             })
@@ -76,9 +78,9 @@ async fn operator_removes_added_fields_of_a_daemonset_except_the_restart_annotat
         let annotations = json!({ "kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z" });
         let restarted = patch_template(json!({ "metadata": { "annotations": annotations } })).await?;
         namespace.wait_operator_synced().await?;
-        let rolled_out = namespace.wait_rolled_out(&web).await?;
-        ensure_eq("generation", &rolled_out.metadata.generation, &restarted.metadata.generation)?;
-        ensure_eq("UID", &rolled_out.uid(), &restarted.uid())?;
+        let rolled_out_daemonset = namespace.wait_rolled_out(&web).await?;
+        ensure_eq("generation", &rolled_out_daemonset.metadata.generation, &restarted.metadata.generation)?;
+        ensure_eq("UID", &rolled_out_daemonset.uid(), &restarted.uid())?;
         namespace.wait_exposed(&web).await.map(drop)
     })
     .await

@@ -34,7 +34,7 @@ async fn oldest_service_owns_a_port_and_the_next_takes_over_after_its_deletion()
 }
 
 #[tokio::test]
-async fn services_share_a_port_on_different_nodes_and_a_third_gets_the_other_nodes() -> Result<(), Failure> {
+async fn third_service_exposes_a_port_only_on_nodes_where_the_port_is_free() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -42,16 +42,16 @@ async fn services_share_a_port_on_different_nodes_and_a_third_gets_the_other_nod
         let [first_node, second_node, third_node] = &nodes[..] else {
             return Err(Failure::Unexpected(format!("the cluster has {} nodes, expected 3", nodes.len())));
         };
-        let first = service("first").tcp(port).ip_mode_proxy().on_nodes(&[&first_node.name]);
-        let second = service("second").tcp(port).ip_mode_proxy().on_nodes(&[&second_node.name]);
-        namespace.apply(&first).await?;
-        namespace.apply(&second).await?;
-        namespace.wait_exposed_on(&first, slice::from_ref(first_node)).await?;
-        namespace.wait_exposed_on(&second, slice::from_ref(second_node)).await?;
-        let third = service("third").tcp(port).ip_mode_proxy();
-        namespace.apply_younger(&second, &third).await?;
-        namespace.wait_exposed_on(&third, slice::from_ref(third_node)).await?;
-        namespace.wait_warning(&third, "PortConflict", &[&first_node.name, &second_node.name]).await
+        let first_service = service("first").tcp(port).ip_mode_proxy().on_nodes(&[&first_node.name]);
+        let second_service = service("second").tcp(port).ip_mode_proxy().on_nodes(&[&second_node.name]);
+        namespace.apply(&first_service).await?;
+        namespace.apply(&second_service).await?;
+        namespace.wait_exposed_on(&first_service, slice::from_ref(first_node)).await?;
+        namespace.wait_exposed_on(&second_service, slice::from_ref(second_node)).await?;
+        let third_service = service("third").tcp(port).ip_mode_proxy();
+        namespace.apply_younger(&second_service, &third_service).await?;
+        namespace.wait_exposed_on(&third_service, slice::from_ref(third_node)).await?;
+        namespace.wait_warning(&third_service, "PortConflict", &[&first_node.name, &second_node.name]).await
     })
     .await
 }
@@ -59,23 +59,23 @@ async fn services_share_a_port_on_different_nodes_and_a_third_gets_the_other_nod
 #[tokio::test]
 async fn service_with_a_reserved_port_gets_a_warning() -> Result<(), Failure> {
     test(async |namespace| {
-        let ssh = service("ssh").tcp(22);
-        namespace.apply(&ssh).await?;
-        namespace.wait_warning(&ssh, "PortReserved", &["22/TCP", "reserved"]).await?;
-        ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&ssh).await?.len(), &0)
+        let ssh_service = service("ssh").tcp(22);
+        namespace.apply(&ssh_service).await?;
+        namespace.wait_warning(&ssh_service, "PortReserved", &["22/TCP", "reserved"]).await?;
+        ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&ssh_service).await?.len(), &0)
     })
     .await
 }
 
 #[tokio::test]
-async fn service_with_the_node_port_of_another_gets_a_conflict() -> Result<(), Failure> {
+async fn service_port_that_is_another_services_node_port_gets_a_conflict() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let spec = namespace.apply(&service("owner").tcp(port)).await?.spec.unwrap_or_default();
         let node_port = spec.ports.iter().flatten().find_map(|port| u16::try_from(port.node_port?).ok());
         let node_port = node_port.ok_or_else(|| {
             Failure::Unexpected(
-                "the Service owner has no nodePort; expected one of the API server".to_owned(),
+                "the Service owner has no nodePort; expected a nodePort from the API server".to_owned(),
             )
         })?;
         let conflicting = service("conflicting").tcp(node_port);
@@ -97,9 +97,12 @@ async fn service_waits_for_a_port_that_another_pod_holds() -> Result<(), Failure
         namespace.apply(&web).await?;
         namespace.wait_warning(&web, "ProxiesNotReady", &["another pod"]).await?;
         let target = Target { protocol: Protocol::Tcp, host: nodes[0].addresses[0], port };
-        let replies = namespace.cluster().send_requests(&[target]).await?;
-        ensure_eq("number of replies", &replies.len(), &1)?;
-        ensure_eq("pod that answers on the port", &replies[0].answer()?.host.as_str(), &"holder")?;
+        eventually("the other pod answers on the port", async || {
+            let replies = namespace.cluster().send_requests(&[target]).await?;
+            ensure_eq("number of replies", &replies.len(), &1)?;
+            ensure_eq("pod that answers", &replies[0].answer()?.host.as_str(), &"holder")
+        })
+        .await?;
         namespace.delete_pod("holder").await?;
         namespace.wait_exposed_on(&web, &nodes[..1]).await.map(drop)
     })
@@ -123,17 +126,19 @@ async fn rollout_and_restart_of_proxies_release_no_port_to_a_waiting_service() -
                     namespace.apply(&older).await?;
                     eventually("the operator has changed the DaemonSet", async || {
                         let current = namespace.get_daemonset(&older).await?.metadata.generation;
-                        ensure(current > before, || format!("its generation is still {current:?}"))
+                        ensure(current > before, || {
+                            format!("the DaemonSet's generation is still {current:?}")
+                        })
                     })
                     .await?;
                 }
                 namespace.wait_rolled_out(&older).await?;
-                // For a moment no pod holds the port on any node.
+                // After the deletion no pod holds the port on any node for a moment.
                 namespace.delete_proxy_pods(&older).await?;
                 namespace.wait_rolled_out(&older).await?;
                 namespace.wait_exposed(&older).await
             };
-            let watch_waiting = async {
+            let watch_waiting_service = async {
                 loop {
                     let daemonsets = namespace.list_daemonsets(&waiting).await?.len();
                     let pods = namespace.list_proxy_pods(&waiting).await?.len();
@@ -142,7 +147,7 @@ async fn rollout_and_restart_of_proxies_release_no_port_to_a_waiting_service() -
             };
             tokio::select! {
                 result = rollouts => result.map(drop),
-                failure = watch_waiting => failure,
+                failure = watch_waiting_service => failure,
             }
         },
     )

@@ -19,9 +19,9 @@ async fn proxies_run_on_the_selected_nodes_and_without_a_selector_on_all() -> Re
             .expose_on(&all_nodes.clone().on_nodes(&[&first_node.name]), slice::from_ref(first_node))
             .await?;
         let tolerations = "[{key: dedicated, operator: Exists}]";
-        let tolerating =
+        let tolerating_service =
             all_nodes.clone().on_nodes(&[&second_node.name]).annotation(TOLERATIONS, tolerations);
-        namespace.expose_on(&tolerating, slice::from_ref(second_node)).await?;
+        namespace.expose_on(&tolerating_service, slice::from_ref(second_node)).await?;
         namespace.expose(&all_nodes).await.map(drop)
     })
     .await
@@ -43,8 +43,9 @@ async fn workload_annotation_replaces_the_daemonset_with_a_deployment_and_back()
     exposed_service_test(
         |port| service("web").tcp(port).udp(port).ip_mode_proxy(),
         async |namespace, web| {
-            let deployed = web.clone().annotation(WORKLOAD, "Deployment").annotation(REPLICAS, "2");
-            namespace.apply(&deployed).await?;
+            let service_with_deployment =
+                web.clone().annotation(WORKLOAD, "Deployment").annotation(REPLICAS, "2");
+            namespace.apply(&service_with_deployment).await?;
             let nodes = eventually("two nodes have a proxy, and there is no DaemonSet", async || {
                 ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&web).await?.len(), &0)?;
                 let pod_ips = namespace.proxy_pod_ips(&web).await?;
@@ -53,7 +54,7 @@ async fn workload_annotation_replaces_the_daemonset_with_a_deployment_and_back()
                 Ok(nodes.filter(|node| pod_ips.contains_key(&node.name)).collect::<Vec<_>>())
             })
             .await?;
-            namespace.wait_exposed_on(&deployed, &nodes).await?;
+            namespace.wait_exposed_on(&service_with_deployment, &nodes).await?;
             namespace.expose(&web).await?;
             eventually("there is no Deployment", async || {
                 ensure_eq("number of Deployments", &namespace.list_deployments(&web).await?.len(), &0)

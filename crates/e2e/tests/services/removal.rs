@@ -40,9 +40,9 @@ async fn service_that_becomes_cluster_ip_loses_its_proxies_and_addresses() -> Re
         |port| service("web").tcp(port),
         async |namespace, web| {
             let addresses = namespace.published_addresses(&web).await?;
-            let cluster_ip = web.clone().type_cluster_ip();
-            namespace.apply(&cluster_ip).await?;
-            namespace.wait_cleaned_up(&cluster_ip).await?;
+            let cluster_ip_service = web.clone().type_cluster_ip();
+            namespace.apply(&cluster_ip_service).await?;
+            namespace.wait_cleaned_up(&cluster_ip_service).await?;
             namespace.wait_unreachable(&targets(&web, &addresses)).await?;
             namespace.expose(&web).await.map(drop)
         },

@@ -1,4 +1,4 @@
-//! `loadBalancerSourceRanges`, which the proxies enforce.
+//! The proxies enforce the field `loadBalancerSourceRanges`.
 
 use std::net::IpAddr;
 
@@ -12,8 +12,9 @@ async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure>
         async |namespace, web| {
             let replies = namespace.wait_exposed(&web).await?;
             let client_address = |ipv4| {
-                let mut same_family = replies.iter().filter(|reply| reply.target.host.is_ipv4() == ipv4);
-                same_family.find_map(|reply| reply.client).expect("the client has an address")
+                let mut replies_of_family =
+                    replies.iter().filter(|reply| reply.target.host.is_ipv4() == ipv4);
+                replies_of_family.find_map(|reply| reply.client).expect("the client has an address")
             };
             allow_only(namespace, &web, client_address(true), 32).await?;
             allow_only(namespace, &web, client_address(false), 128).await
@@ -22,7 +23,7 @@ async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure>
     .await
 }
 
-/// Allows one client only. A range of one family denies all clients of the other family.
+/// Allows only one client. A range of one family denies all clients of the other family.
 async fn allow_only(
     namespace: &Namespace,
     web: &ServiceBuilder,

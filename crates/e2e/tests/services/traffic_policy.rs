@@ -1,4 +1,4 @@
-//! `externalTrafficPolicy: Local`: the source IP is preserved, and only nodes with an endpoint answer.
+//! With the external traffic policy Local, the source IP is preserved, and only nodes with an endpoint answer.
 
 use std::slice;
 

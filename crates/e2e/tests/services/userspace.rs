@@ -73,7 +73,7 @@ async fn changed_data_path_rolls_out_and_emits_an_event() -> Result<(), Failure>
                 let notes: Vec<_> = events.into_iter().map(|event| event.note.unwrap_or_default()).collect();
                 let has_data_path = notes.last().is_some_and(|note| note.contains(data_path));
                 ensure(has_data_path && notes.len() == earlier_events + 1, || {
-                    format!("the events are {notes:?}, expected {} of them", earlier_events + 1)
+                    format!("the events are {notes:?}, expected {} events", earlier_events + 1)
                 })
             })
             .await?;

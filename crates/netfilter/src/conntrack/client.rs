@@ -7,8 +7,8 @@ use super::statistics::Statistics;
 use crate::netlink::{Attr, Messages, NetlinkError, Protocol, Socket, message};
 
 /// `NFNL_SUBSYS_CTNETLINK` and enum `cntl_msg_types`, as message types.
-const GET: u16 = 1 << 8 | 1;
-const DELETE: u16 = 1 << 8 | 2;
+const GET_ENTRIES: u16 = 1 << 8 | 1;
+const DELETE_ENTRY: u16 = 1 << 8 | 2;
 const GET_CPU_STATISTICS: u16 = 1 << 8 | 4;
 const GET_STATISTICS: u16 = 1 << 8 | 5;
 /// The length of struct `nfgenmsg`.
@@ -33,19 +33,20 @@ impl Conntrack {
         let mut statistics = Statistics::default();
         let request = |kind, flags| Messages::single(kind, flags, &[0; HEADER_LEN], |_| ());
         self.dump_socket.request(&request(GET_CPU_STATISTICS, message::DUMP), |cpu| {
-            statistics.add_cpu(cpu.attrs(HEADER_LEN));
+            statistics.add_cpu_counters(cpu.attrs(HEADER_LEN));
         })?;
         self.dump_socket.request(&request(GET_STATISTICS, message::ACK), |global| {
-            statistics.set_global(global.attrs(HEADER_LEN));
+            statistics.set_global_values(global.attrs(HEADER_LEN));
         })?;
         Ok(statistics)
     }
 
-    /// Deletes each entry whose flow `is_stale`, and returns how many there were.
+    /// Deletes each entry for whose flow `is_stale` returns true. Returns the number of deleted entries.
     ///
-    /// Deletes them one by one. Kernels before 6.12 have no filter for deletion, and some delete all entries instead.
+    /// Deletes the entries one by one, because kernels before 6.12 have no filter for deletion, and some delete all
+    /// entries instead.
     pub fn delete_stale(&self, is_stale: impl Fn(&Flow) -> bool) -> Result<usize, NetlinkError> {
-        let dump = Messages::single(GET, message::DUMP, &[0; HEADER_LEN], |_| ());
+        let dump = Messages::single(GET_ENTRIES, message::DUMP, &[0; HEADER_LEN], |_| ());
         let mut result = Ok(0);
         self.dump_socket.request(&dump, |entry| {
             let attrs = entry.attrs(HEADER_LEN);
@@ -61,7 +62,7 @@ impl Conntrack {
         result
     }
 
-    /// Deletes one entry. Returns false if it did not exist any more.
+    /// Deletes one entry. Returns false if the entry did not exist any more.
     fn delete(&self, payload: &[u8], attrs: &[u8]) -> Result<bool, NetlinkError> {
         // Without a tuple, the kernel would delete all entries.
         let (Some(tuple), Some(id)) =
@@ -70,9 +71,9 @@ impl Conntrack {
             return Ok(false);
         };
         let family = payload.first().copied().unwrap_or(0);
-        let request = Messages::single(DELETE, message::ACK, &[family, 0, 0, 0], |attrs| {
-            attrs.nested(entry::TUPLE_ORIGINAL, |attrs| attrs.0.extend_from_slice(tuple));
-            attrs.bytes(entry::ID, id);
+        let request = Messages::single(DELETE_ENTRY, message::ACK, &[family, 0, 0, 0], |attrs| {
+            attrs.push_nested(entry::TUPLE_ORIGINAL, |attrs| attrs.0.extend_from_slice(tuple));
+            attrs.push_bytes(entry::ID, id);
         });
         match self.delete_socket.request(&request, |_| ()) {
             Ok(()) => Ok(true),

@@ -23,7 +23,7 @@ const PROTO_NUMBER: u16 = 1;
 const PROTO_SOURCE_PORT: u16 = 2;
 const PROTO_DESTINATION_PORT: u16 = 3;
 
-/// The flow of a conntrack entry, of a protocol that a Service may have.
+/// The flow of a conntrack entry. Its protocol is one of the protocols of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// The layer-4 protocol.
@@ -105,22 +105,22 @@ mod tests {
         source: SocketAddr,
         destination: SocketAddr,
     ) {
-        attrs.nested(kind, |tuple| {
-            tuple.nested(TUPLE_IP, |ip| match (source.ip(), destination.ip()) {
+        attrs.push_nested(kind, |tuple| {
+            tuple.push_nested(TUPLE_IP, |ip| match (source.ip(), destination.ip()) {
                 (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                    ip.bytes(IP_V4_SOURCE, &source.octets());
-                    ip.bytes(IP_V4_DESTINATION, &destination.octets());
+                    ip.push_bytes(IP_V4_SOURCE, &source.octets());
+                    ip.push_bytes(IP_V4_DESTINATION, &destination.octets());
                 }
                 (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                    ip.bytes(IP_V6_SOURCE, &source.octets());
-                    ip.bytes(IP_V6_DESTINATION, &destination.octets());
+                    ip.push_bytes(IP_V6_SOURCE, &source.octets());
+                    ip.push_bytes(IP_V6_DESTINATION, &destination.octets());
                 }
                 _ => panic!("one tuple has addresses of one family"),
             });
-            tuple.nested(TUPLE_PROTO, |proto| {
-                proto.bytes(PROTO_NUMBER, &[protocol.number()]);
-                proto.bytes(PROTO_SOURCE_PORT, &source.port().to_be_bytes());
-                proto.bytes(PROTO_DESTINATION_PORT, &destination.port().to_be_bytes());
+            tuple.push_nested(TUPLE_PROTO, |proto| {
+                proto.push_bytes(PROTO_NUMBER, &[protocol.number()]);
+                proto.push_bytes(PROTO_SOURCE_PORT, &source.port().to_be_bytes());
+                proto.push_bytes(PROTO_DESTINATION_PORT, &destination.port().to_be_bytes());
             });
         });
     }

@@ -15,11 +15,12 @@ const MAX_ENTRIES: u16 = 2;
 pub struct Statistics {
     /// The number of entries.
     pub entries: u32,
-    /// The maximum number of entries, in this namespace or in all together. `None` before Linux 4.18.
-    pub max: Option<u32>,
+    /// The maximum number of entries, in this namespace or in all namespaces together. `None` before Linux 4.18.
+    pub max_entries: Option<u32>,
     /// The number of new flows that were dropped because an existing entry has the same addresses and ports.
     pub insert_failed: u64,
-    /// The number of packets that were dropped because the table was full, or for `insert_failed`.
+    /// The number of packets that were dropped because the table was full or because the insertion failed
+    /// (`insert_failed`).
     pub drop: u64,
     /// The number of entries that were evicted for new ones.
     pub early_drop: u64,
@@ -32,7 +33,7 @@ impl Statistics {
         self.drop.saturating_sub(self.insert_failed)
     }
 
-    /// Returns the current state, with the counters' increase since `previous`.
+    /// Returns the current state. Each counter is its increase since `previous`.
     #[must_use]
     pub fn since(&self, previous: &Self) -> Self {
         Self {
@@ -44,7 +45,7 @@ impl Statistics {
     }
 
     /// Adds the counters of one CPU.
-    pub(super) fn add_cpu(&mut self, attrs: &[u8]) {
+    pub(super) fn add_cpu_counters(&mut self, attrs: &[u8]) {
         let count = |kind| u64::from(Attr::find_be32(attrs, kind).unwrap_or(0));
         self.insert_failed += count(INSERT_FAILED);
         self.drop += count(DROP);
@@ -52,8 +53,8 @@ impl Statistics {
     }
 
     /// Sets the values that are not counted per CPU.
-    pub(super) fn set_global(&mut self, attrs: &[u8]) {
+    pub(super) fn set_global_values(&mut self, attrs: &[u8]) {
         self.entries = Attr::find_be32(attrs, ENTRIES).unwrap_or(0);
-        self.max = Attr::find_be32(attrs, MAX_ENTRIES);
+        self.max_entries = Attr::find_be32(attrs, MAX_ENTRIES);
     }
 }

@@ -1,7 +1,7 @@
 //! Netlink attributes: writes them into bytes and parses them (linux/netlink.h, struct nlattr). Pure.
 
 /// `NLA_F_NESTED`: set in the type of an attribute that contains attributes.
-const NESTED: u16 = 1 << 15;
+const NESTED_FLAG: u16 = 1 << 15;
 /// `NLA_TYPE_MASK`: the bits of the type field without its flags.
 const TYPE_MASK: u16 = 0x3fff;
 /// The length of struct `nlattr`.
@@ -20,29 +20,29 @@ pub struct Attrs<'a>(pub(crate) &'a mut Vec<u8>);
 
 impl Attrs<'_> {
     /// Appends an attribute with these bytes.
-    pub fn bytes(&mut self, kind: u16, value: &[u8]) {
-        self.attribute(kind, |attrs| attrs.0.extend_from_slice(value));
+    pub fn push_bytes(&mut self, kind: u16, value: &[u8]) {
+        self.push_attribute(kind, |attrs| attrs.0.extend_from_slice(value));
     }
 
     /// Appends a number in network byte order, as netfilter expects it.
-    pub fn be32(&mut self, kind: u16, value: u32) {
-        self.bytes(kind, &value.to_be_bytes());
+    pub fn push_be32(&mut self, kind: u16, value: u32) {
+        self.push_bytes(kind, &value.to_be_bytes());
     }
 
     /// Appends a text with a trailing zero byte.
-    pub fn text(&mut self, kind: u16, value: &str) {
-        self.attribute(kind, |attrs| {
+    pub fn push_text(&mut self, kind: u16, value: &str) {
+        self.push_attribute(kind, |attrs| {
             attrs.0.extend_from_slice(value.as_bytes());
             attrs.0.push(0);
         });
     }
 
-    /// Appends one attribute that contains the attributes that `write` appends.
-    pub fn nested(&mut self, kind: u16, write: impl FnOnce(&mut Attrs<'_>)) {
-        self.attribute(kind | NESTED, write);
+    /// Appends one attribute. Its value is the attributes that `write` appends.
+    pub fn push_nested(&mut self, kind: u16, write: impl FnOnce(&mut Attrs<'_>)) {
+        self.push_attribute(kind | NESTED_FLAG, write);
     }
 
-    fn attribute(&mut self, kind: u16, write_value: impl FnOnce(&mut Attrs<'_>)) {
+    fn push_attribute(&mut self, kind: u16, write_value: impl FnOnce(&mut Attrs<'_>)) {
         let start = self.0.len();
         self.0.extend_from_slice(&[0; HEADER_LEN]);
         write_value(self);
@@ -109,9 +109,9 @@ mod tests {
             written in prop::collection::vec((0..TYPE_MASK, prop::collection::vec(any::<u8>(), 0..40)), 0..10),
         ) {
             let mut bytes = Vec::new();
-            Attrs(&mut bytes).nested(7, |attrs| {
+            Attrs(&mut bytes).push_nested(7, |attrs| {
                 for (kind, value) in &written {
-                    attrs.bytes(*kind, value);
+                    attrs.push_bytes(*kind, value);
                 }
             });
             let nested = Attr::find(&bytes, 7).unwrap();

@@ -4,7 +4,7 @@ use super::attr::{Attrs, align};
 
 /// `NLM_F_REQUEST`: set in each message to the kernel.
 pub const REQUEST: u16 = 0x1;
-/// `NLM_F_ACK`: the kernel acknowledges the message also if there is no error.
+/// `NLM_F_ACK`: the kernel acknowledges the message even if there is no error.
 pub const ACK: u16 = 0x4;
 /// `NLM_F_DUMP_INTR`: the dumped objects changed during the dump.
 pub const DUMP_INTERRUPTED: u16 = 0x10;
@@ -124,7 +124,7 @@ mod tests {
         ) {
             let mut messages = Messages::default();
             for (kind, value) in &written {
-                messages.push(*kind, ACK, &[1, 2, 3, 4], |attrs| attrs.bytes(5, value));
+                messages.push(*kind, ACK, &[1, 2, 3, 4], |attrs| attrs.push_bytes(5, value));
             }
             let parsed: Vec<_> = Message::parse_all(messages.bytes()).collect();
             prop_assert_eq!(parsed.len(), written.len());

@@ -11,14 +11,14 @@ use rustix::net::{
 use super::message::{self, Message, Messages};
 
 /// The size of the receive buffer. The kernel's answers have up to 32 KiB (`netlink_recvmsg` in the kernel).
-const RECEIVE_LEN: usize = 32 * 1024;
+const RECEIVE_BUFFER_LEN: usize = 32 * 1024;
 /// The space that the kernel needs in the send buffer in addition to the messages. It needs 32 bytes.
 const SEND_OVERHEAD: usize = 4096;
 
 /// The reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetlinkError {
-    /// The kernel does not have this netlink protocol, or does not give this process a socket.
+    /// The kernel does not have this netlink protocol, or does not allow this process to open a socket.
     #[error("cannot open a netlink socket: {0}")]
     Socket(Errno),
     /// The request did not reach the kernel, or the answer was lost.
@@ -34,10 +34,10 @@ pub enum NetlinkError {
     },
     /// The kernel sent no acknowledgement.
     #[error("the kernel did not acknowledge the request")]
-    NoAnswer,
+    NoAcknowledgement,
     /// The objects changed during a dump. The caller should try again.
     #[error("the kernel's list changed while it was read")]
-    Interrupted,
+    DumpInterrupted,
 }
 
 /// A netlink protocol.
@@ -50,7 +50,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn raw(self) -> Option<RawProtocol> {
+    fn to_raw_protocol(self) -> Option<RawProtocol> {
         match self {
             // `NETLINK_ROUTE` is 0, which selects the default protocol of the address family.
             Self::Route => None,
@@ -67,7 +67,7 @@ impl Socket {
     /// Opens a socket of `protocol` in this thread's network namespace.
     pub fn open(protocol: Protocol) -> Result<Self, NetlinkError> {
         let flags = SocketFlags::CLOEXEC;
-        socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol.raw())
+        socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol.to_raw_protocol())
             .map(Self)
             .map_err(NetlinkError::Socket)
     }
@@ -87,10 +87,10 @@ impl Socket {
         messages: &Messages,
         mut on_message: impl FnMut(&Message<'_>),
     ) -> Result<(), NetlinkError> {
-        // The rest of the answer to a request that failed.
+        // If an earlier request failed, the rest of its answer may still be in the socket.
         self.drain();
         self.send(messages.bytes())?;
-        let mut buffer = vec![0; RECEIVE_LEN];
+        let mut buffer = vec![0; RECEIVE_BUFFER_LEN];
         let mut first_rejection: Option<NetlinkError> = None;
         let mut is_acknowledged = false;
         let mut is_interrupted = false;
@@ -98,7 +98,7 @@ impl Socket {
         while let Some(datagram) = self.receive(&mut buffer)? {
             for message in Message::parse_all(datagram) {
                 is_interrupted |= message.flags & message::DUMP_INTERRUPTED != 0;
-                match acknowledgement(&message) {
+                match parse_acknowledgement(&message) {
                     Some(Err(errno)) => {
                         first_rejection.get_or_insert(NetlinkError::Rejected { seq: message.seq, errno });
                     }
@@ -109,9 +109,9 @@ impl Socket {
         }
         match first_rejection {
             Some(error) => Err(error),
-            None if is_interrupted => Err(NetlinkError::Interrupted),
+            None if is_interrupted => Err(NetlinkError::DumpInterrupted),
             None if is_acknowledged => Ok(()),
-            None => Err(NetlinkError::NoAnswer),
+            None => Err(NetlinkError::NoAcknowledgement),
         }
     }
 
@@ -124,11 +124,11 @@ impl Socket {
 
     fn send(&self, bytes: &[u8]) -> Result<(), NetlinkError> {
         // A transaction must be one datagram, so the send buffer must hold it as a whole.
-        let needed = bytes.len() + SEND_OVERHEAD;
-        if sockopt::socket_send_buffer_size(&self.0).is_ok_and(|size| size < needed) {
+        let needed_size = bytes.len() + SEND_OVERHEAD;
+        if sockopt::socket_send_buffer_size(&self.0).is_ok_and(|size| size < needed_size) {
             // The first call may exceed net.core.wmem_max, but needs a capability. The kernel doubles both values.
-            if sockopt::set_socket_send_buffer_size_force(&self.0, needed).is_err() {
-                let _ = sockopt::set_socket_send_buffer_size(&self.0, needed);
+            if sockopt::set_socket_send_buffer_size_force(&self.0, needed_size).is_err() {
+                let _ = sockopt::set_socket_send_buffer_size(&self.0, needed_size);
             }
         }
         send(&self.0, bytes, SendFlags::empty()).map(drop).map_err(NetlinkError::Transport)
@@ -150,8 +150,8 @@ impl AsRawFd for Socket {
     }
 }
 
-/// Returns the result of a request if `message` ends it.
-fn acknowledgement(message: &Message<'_>) -> Option<Result<(), Errno>> {
+/// Returns the result of a request if `message` is its acknowledgement, its error or the end of its dump.
+fn parse_acknowledgement(message: &Message<'_>) -> Option<Result<(), Errno>> {
     let code = || message.payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
     match message.kind {
         message::ERROR | message::DONE if code() < 0 => Some(Err(Errno::from_raw_os_error(-code()))),

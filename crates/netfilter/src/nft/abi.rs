@@ -1,7 +1,7 @@
 //! The numbers of the kernel's nftables interface (linux/netfilter/nfnetlink.h and `nf_tables.h`). Pure.
 
 /// `NFNL_SUBSYS_NFTABLES`.
-pub const SUBSYSTEM: u16 = 10;
+pub const NFTABLES_SUBSYSTEM: u16 = 10;
 /// `NFNL_MSG_BATCH_BEGIN`.
 pub const BATCH_BEGIN: u16 = 0x10;
 /// `NFNL_MSG_BATCH_END`.
@@ -9,7 +9,7 @@ pub const BATCH_END: u16 = 0x11;
 /// The multicast group for changes of nftables (`NFNLGRP_NFTABLES`), as a bit.
 pub const MULTICAST_GROUP: u32 = 1 << (7 - 1);
 /// `NFPROTO_INET`.
-pub const INET: u8 = 1;
+pub const NFPROTO_INET: u8 = 1;
 /// The length of struct `nfgenmsg`.
 pub const HEADER_LEN: usize = 4;
 
@@ -24,7 +24,7 @@ pub const fn header(family: u8, resource_id: u16) -> [u8; HEADER_LEN] {
 /// Returns the netlink message type of an nftables message.
 #[must_use]
 pub const fn message_type(message: u16) -> u16 {
-    SUBSYSTEM << 8 | message
+    NFTABLES_SUBSYSTEM << 8 | message
 }
 
 /// enum `nf_tables_msg_types`.
@@ -85,7 +85,7 @@ pub mod set {
     pub const ID: u16 = 10;
     pub const EXPRESSION: u16 = 17;
     pub const EXPRESSIONS: u16 = 18;
-    pub const DESCRIPTION_SIZE: u16 = 1;
+    pub const SET_DESC_SIZE: u16 = 1;
     pub const FLAG_INTERVAL: u32 = 0x4;
     pub const FLAG_MAP: u32 = 0x8;
 }
@@ -126,8 +126,8 @@ pub mod expr {
 pub mod meta {
     pub const DREG: u16 = 1;
     pub const KEY: u16 = 2;
-    pub const NFPROTO: u32 = 15;
-    pub const L4PROTO: u32 = 16;
+    pub const KEY_NFPROTO: u32 = 15;
+    pub const KEY_L4PROTO: u32 = 16;
 }
 
 /// enum `nft_ct_attributes`, `nft_ct_keys` and `ip_conntrack_dir`.
@@ -135,11 +135,11 @@ pub mod ct {
     pub const DREG: u16 = 1;
     pub const KEY: u16 = 2;
     pub const SREG: u16 = 4;
-    pub const STATE: u32 = 0;
-    pub const DIRECTION: u32 = 1;
-    pub const STATUS: u32 = 2;
-    pub const MARK: u32 = 3;
-    pub const ORIGINAL: u8 = 0;
+    pub const KEY_STATE: u32 = 0;
+    pub const KEY_DIRECTION: u32 = 1;
+    pub const KEY_STATUS: u32 = 2;
+    pub const KEY_MARK: u32 = 3;
+    pub const DIRECTION_ORIGINAL: u8 = 0;
 }
 
 /// enum `nft_counter_attributes`.
@@ -154,8 +154,8 @@ pub mod payload {
     pub const BASE: u16 = 2;
     pub const OFFSET: u16 = 3;
     pub const LEN: u16 = 4;
-    pub const NETWORK: u32 = 1;
-    pub const TRANSPORT: u32 = 2;
+    pub const BASE_NETWORK: u32 = 1;
+    pub const BASE_TRANSPORT: u32 = 2;
 }
 
 /// enum `nft_cmp_attributes` and `nft_cmp_ops`.
@@ -163,8 +163,8 @@ pub mod cmp {
     pub const SREG: u16 = 1;
     pub const OP: u16 = 2;
     pub const DATA: u16 = 3;
-    pub const EQUAL: u32 = 0;
-    pub const NOT_EQUAL: u32 = 1;
+    pub const OP_EQUAL: u32 = 0;
+    pub const OP_NOT_EQUAL: u32 = 1;
 }
 
 /// enum `nft_bitwise_attributes`.
@@ -199,7 +199,7 @@ pub mod nat {
     pub const ADDRESS: u16 = 3;
     pub const PORT: u16 = 5;
     pub const FLAGS: u16 = 7;
-    pub const DNAT: u32 = 1;
+    pub const TYPE_DNAT: u32 = 1;
 }
 
 /// enum `nft_gen_attributes`.
@@ -210,6 +210,6 @@ pub mod generation {
 /// `NFT_REG_VERDICT`, `NFT_REG_1` and `NFT_REG32_00`.
 pub mod reg {
     pub const VERDICT: u32 = 0;
-    pub const FIRST_OF_16_BYTES: u32 = 1;
-    pub const FIRST_OF_4_BYTES: u32 = 8;
+    pub const FIRST_16_BYTE_REGISTER: u32 = 1;
+    pub const FIRST_4_BYTE_REGISTER: u32 = 8;
 }

@@ -1,4 +1,4 @@
-//! The client of the kernel's nftables: replaces a table, reads it, and watches for changes. I/O only.
+//! The client of the kernel's nftables: replaces a table, reads a table, and watches for changes. I/O only.
 
 use rustix::io::Errno;
 
@@ -8,8 +8,8 @@ use super::encode::{Batch, Operation};
 use super::model::Table;
 use crate::netlink::{Attr, Attrs, Messages, NetlinkError, Protocol, Socket, message};
 
-/// The number of times that a table is read if it changes during the read.
-const READ_ATTEMPTS: u32 = 10;
+/// The maximum number of attempts to read a table. An attempt fails if the table changes during the read.
+const MAX_READ_ATTEMPTS: u32 = 10;
 
 /// The reason why an nftables request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum NftError {
         "the rules need {0} bytes, which is more than the kernel accepts in one transaction from this container: \
          reduce the ports or source ranges, or raise net.core.wmem_max on the node"
     )]
-    TooLarge(usize),
+    TransactionTooLarge(usize),
     /// The kernel rejected the request for another reason.
     #[error("nftables request failed ({operation:?}): {error}")]
     Netlink {
@@ -44,10 +44,12 @@ pub enum NftError {
 
 impl NftError {
     fn new(error: NetlinkError, operation: Operation) -> Self {
-        let other = Self::Netlink { error, operation };
+        let netlink_error = Self::Netlink { error, operation };
         let errno = match error {
             NetlinkError::Socket(errno) | NetlinkError::Rejected { errno, .. } => errno,
-            NetlinkError::Transport(_) | NetlinkError::NoAnswer | NetlinkError::Interrupted => return other,
+            NetlinkError::Transport(_) | NetlinkError::NoAcknowledgement | NetlinkError::DumpInterrupted => {
+                return netlink_error;
+            }
         };
         match errno {
             Errno::PERM | Errno::ACCESS => Self::NoNetAdmin,
@@ -55,8 +57,8 @@ impl NftError {
             | Errno::OPNOTSUPP
             | Errno::AFNOSUPPORT
             | Errno::PROTONOSUPPORT
-            | Errno::NOPROTOOPT => needed_feature(operation).map_or(other, Self::MissingFeature),
-            _ => other,
+            | Errno::NOPROTOOPT => needed_feature(operation).map_or(netlink_error, Self::MissingFeature),
+            _ => netlink_error,
         }
     }
 }
@@ -78,7 +80,7 @@ impl From<NetlinkError> for NftError {
     }
 }
 
-/// The kernel's table of some name: `None` if there is no such table.
+/// The kernel's table of the requested name; `None` if there is no such table.
 pub type InstalledTable = Result<Option<Table>, UnknownObject>;
 
 /// A client of the nftables of one network namespace.
@@ -93,23 +95,25 @@ impl Nftables {
         Ok(Self(Socket::open(Protocol::Netfilter)?))
     }
 
-    /// Replaces the table of the same name by `table`, in one transaction.
+    /// Replaces the table of the same name with `table`, in one transaction.
     pub fn replace(&self, table: &Table) -> Result<(), NftError> {
         let batch = Batch::replace(table);
         self.0.request(&batch.messages, |_| ()).map_err(|error| match error {
             NetlinkError::Rejected { seq, .. } => NftError::new(error, batch.operation(seq)),
-            NetlinkError::Transport(Errno::MSGSIZE) => NftError::TooLarge(batch.messages.bytes().len()),
+            NetlinkError::Transport(Errno::MSGSIZE) => {
+                NftError::TransactionTooLarge(batch.messages.bytes().len())
+            }
             _ => error.into(),
         })
     }
 
     /// Reads the table of this name, and the generation of the ruleset to which it belongs.
     pub fn read(&self, name: &str) -> Result<(u32, InstalledTable), NftError> {
-        for _ in 0..READ_ATTEMPTS {
+        for _ in 0..MAX_READ_ATTEMPTS {
             let generation = self.generation()?;
             let table = match read_table(&self.0, name) {
                 // The table was changed or deleted during the read.
-                Err(NetlinkError::Interrupted | NetlinkError::Rejected { errno: Errno::NOENT, .. }) => {
+                Err(NetlinkError::DumpInterrupted | NetlinkError::Rejected { errno: Errno::NOENT, .. }) => {
                     continue;
                 }
                 result => result.map_err(|error| NftError::new(error, Operation::Read))?,
@@ -118,7 +122,7 @@ impl Nftables {
                 return Ok((generation, table));
             }
         }
-        Err(NftError::new(NetlinkError::Interrupted, Operation::Read))
+        Err(NftError::new(NetlinkError::DumpInterrupted, Operation::Read))
     }
 
     /// Returns the generation of the ruleset: the number of the last transaction of any program.
@@ -133,25 +137,28 @@ pub fn watch() -> Result<Socket, NftError> {
 }
 
 fn read_generation(socket: &Socket) -> Result<u32, NetlinkError> {
-    let request = read_request(0, msg::GET_GENERATION, message::ACK, |_| ());
+    let request = build_read_request(0, msg::GET_GENERATION, message::ACK, |_| ());
     let mut generation = None;
     socket.request(&request, |answer| {
         if answer.kind == abi::message_type(msg::NEW_GENERATION) {
             generation = Attr::find_be32(answer.attrs(abi::HEADER_LEN), abi::generation::ID);
         }
     })?;
-    generation.ok_or(NetlinkError::NoAnswer)
+    generation.ok_or(NetlinkError::NoAcknowledgement)
 }
 
 fn read_table(socket: &Socket, name: &str) -> Result<InstalledTable, NetlinkError> {
     let mut decoder = Decoder::new(name);
     let mut unknown_object = None;
     let mut dump = |decoder: &mut Decoder, message, write_attrs: &dyn Fn(&mut Attrs<'_>)| {
-        socket.request(&read_request(abi::INET, message, message::DUMP, write_attrs), |answer| {
-            if let Err(error) = decoder.add_message(answer) {
-                unknown_object.get_or_insert(error);
-            }
-        })
+        socket.request(
+            &build_read_request(abi::NFPROTO_INET, message, message::DUMP, write_attrs),
+            |answer| {
+                if let Err(error) = decoder.add_message(answer) {
+                    unknown_object.get_or_insert(error);
+                }
+            },
+        )
     };
     dump(&mut decoder, msg::GET_TABLE, &|_| ())?;
     if !decoder.is_empty() {
@@ -160,19 +167,24 @@ fn read_table(socket: &Socket, name: &str) -> Result<InstalledTable, NetlinkErro
             (msg::GET_CHAIN, abi::chain::TABLE),
             (msg::GET_RULE, abi::rule::TABLE),
         ] {
-            dump(&mut decoder, message, &|attrs| attrs.text(table_attr, name))?;
+            dump(&mut decoder, message, &|attrs| attrs.push_text(table_attr, name))?;
         }
         for set_name in decoder.set_names() {
             dump(&mut decoder, msg::GET_ELEMENTS, &|attrs| {
-                attrs.text(abi::elements::TABLE, name);
-                attrs.text(abi::elements::SET, &set_name);
+                attrs.push_text(abi::elements::TABLE, name);
+                attrs.push_text(abi::elements::SET, &set_name);
             })?;
         }
     }
     Ok(unknown_object.map_or_else(|| Ok(decoder.finish()), Err))
 }
 
-fn read_request(family: u8, message: u16, flags: u16, write_attrs: impl FnOnce(&mut Attrs<'_>)) -> Messages {
+fn build_read_request(
+    family: u8,
+    message: u16,
+    flags: u16,
+    write_attrs: impl FnOnce(&mut Attrs<'_>),
+) -> Messages {
     Messages::single(abi::message_type(message), flags, &abi::header(family, 0), write_attrs)
 }
 

@@ -1,11 +1,11 @@
-//! Decodes a table from messages: those of the kernel's lists, or those of a transaction. Pure.
+//! Decodes a table from messages, which come from the kernel's lists or from a transaction. Pure.
 
 use super::abi::{self, msg};
 use super::expr;
 use super::model::{Chain, Count, DataType, Element, Set, Table, Value};
 use crate::netlink::{Attr, Message};
 
-/// The error for an object in the table that Akrobateo never creates; it has the kind of object.
+/// The error for an object in the table that Akrobateo never creates. The field is the kind of the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the table has {0} that Akrobateo did not create")]
 pub struct UnknownObject(pub &'static str);
@@ -49,8 +49,8 @@ impl Decoder {
         let attrs = message.attrs(abi::HEADER_LEN);
         // In each message, the attribute with the table's name has the same type.
         let is_of_table = Attr::find_text(attrs, abi::table::NAME) == Some(&self.name)
-            && message.payload.first() == Some(&abi::INET);
-        if message.kind >> 8 != abi::SUBSYSTEM || !is_of_table {
+            && message.payload.first() == Some(&abi::NFPROTO_INET);
+        if message.kind >> 8 != abi::NFTABLES_SUBSYSTEM || !is_of_table {
             return Ok(());
         }
         match message.kind & 0xff {
@@ -68,7 +68,7 @@ impl Decoder {
     }
 
     fn add_table(&mut self, attrs: &[u8]) -> Result<(), UnknownObject> {
-        // Akrobateo's table has none of the flags: dormant, or owned by a process.
+        // Akrobateo's table never has one of the flags, which mean "dormant" and "owned by a process".
         if Attr::find_be32(attrs, abi::table::FLAGS).is_some_and(|flags| flags != 0) {
             return Err(UnknownObject("a flag"));
         }

@@ -42,8 +42,8 @@ impl Batch {
     #[must_use]
     pub fn replace(table: &Table) -> Self {
         let mut batch = Self::default();
-        batch.boundary(abi::BATCH_BEGIN);
-        // Created first, because the deletion of a missing table would fail.
+        batch.push_boundary(abi::BATCH_BEGIN);
+        // The table is created first, because the deletion of a missing table would fail.
         batch.table(table, msg::NEW_TABLE, message::CREATE);
         batch.table(table, msg::DEL_TABLE, 0);
         batch.table(table, msg::NEW_TABLE, message::CREATE);
@@ -58,7 +58,7 @@ impl Batch {
             // acknowledge the end of a batch.
             batch.rule(table, chain, rule, if is_last { message::ACK } else { 0 });
         }
-        batch.boundary(abi::BATCH_END);
+        batch.push_boundary(abi::BATCH_END);
         batch
     }
 
@@ -69,9 +69,9 @@ impl Batch {
         self.operations.get(index).copied().unwrap_or(Operation::Transaction)
     }
 
-    fn boundary(&mut self, message_type: u16) {
+    fn push_boundary(&mut self, message_type: u16) {
         self.operations.push(Operation::Transaction);
-        self.messages.push(message_type, 0, &abi::header(0, abi::SUBSYSTEM), |_| ());
+        self.messages.push(message_type, 0, &abi::header(0, abi::NFTABLES_SUBSYSTEM), |_| ());
     }
 
     fn push(
@@ -82,39 +82,46 @@ impl Batch {
         write_attrs: impl FnOnce(&mut Attrs<'_>),
     ) {
         self.operations.push(operation);
-        self.messages.push(abi::message_type(message), flags, &abi::header(abi::INET, 0), write_attrs);
+        self.messages.push(
+            abi::message_type(message),
+            flags,
+            &abi::header(abi::NFPROTO_INET, 0),
+            write_attrs,
+        );
     }
 
     fn table(&mut self, table: &Table, message: u16, flags: u16) {
-        self.push(Operation::Table, message, flags, |attrs| attrs.text(abi::table::NAME, &table.name));
+        self.push(Operation::Table, message, flags, |attrs| attrs.push_text(abi::table::NAME, &table.name));
     }
 
     fn set(&mut self, table: &Table, set: &Set, id: u32) {
         self.push(Operation::Set, msg::NEW_SET, message::CREATE, |attrs| {
-            attrs.text(abi::set::TABLE, &table.name);
-            attrs.text(abi::set::NAME, &set.name);
-            attrs.be32(abi::set::FLAGS, set.flags());
-            attrs.be32(abi::set::KEY_TYPE, set.key.id);
-            attrs.be32(abi::set::KEY_LEN, set.key.len);
+            attrs.push_text(abi::set::TABLE, &table.name);
+            attrs.push_text(abi::set::NAME, &set.name);
+            attrs.push_be32(abi::set::FLAGS, set.flags());
+            attrs.push_be32(abi::set::KEY_TYPE, set.key.id);
+            attrs.push_be32(abi::set::KEY_LEN, set.key.len);
             if let Some(value) = set.value {
-                attrs.be32(abi::set::DATA_TYPE, value.id);
-                attrs.be32(abi::set::DATA_LEN, value.len);
+                attrs.push_be32(abi::set::DATA_TYPE, value.id);
+                attrs.push_be32(abi::set::DATA_LEN, value.len);
             }
-            attrs.be32(abi::set::ID, id);
+            attrs.push_be32(abi::set::ID, id);
             if set.has_counters {
                 expr::encode_counter(attrs, abi::set::EXPRESSION, Count::default());
             }
-            // With a known size, the kernel chooses a hash table of fixed size, which is its fastest set.
+            // With a known size, the kernel chooses a hash table of fixed size, which is its fastest type of set.
             if !set.elements.is_empty() {
-                let size = u32::try_from(set.elements.len()).unwrap_or(u32::MAX);
-                attrs.nested(abi::set::DESCRIPTION, |attrs| attrs.be32(abi::set::DESCRIPTION_SIZE, size));
+                let element_count = u32::try_from(set.elements.len()).unwrap_or(u32::MAX);
+                attrs.push_nested(abi::set::DESCRIPTION, |attrs| {
+                    attrs.push_be32(abi::set::SET_DESC_SIZE, element_count);
+                });
             }
         });
         for chunk in set.elements.chunks(ELEMENTS_PER_MESSAGE) {
             self.push(Operation::Set, msg::NEW_ELEMENTS, message::CREATE, |attrs| {
-                attrs.text(abi::elements::TABLE, &table.name);
-                attrs.text(abi::elements::SET, &set.name);
-                attrs.nested(abi::elements::LIST, |list| {
+                attrs.push_text(abi::elements::TABLE, &table.name);
+                attrs.push_text(abi::elements::SET, &set.name);
+                attrs.push_nested(abi::elements::LIST, |list| {
                     for element in chunk {
                         encode_element(list, element);
                     }
@@ -126,21 +133,21 @@ impl Batch {
     fn chain(&mut self, table: &Table, chain: &Chain) {
         let operation = if chain.kind == "nat" { Operation::NatChain } else { Operation::Chain };
         self.push(operation, msg::NEW_CHAIN, message::CREATE, |attrs| {
-            attrs.text(abi::chain::TABLE, &table.name);
-            attrs.text(abi::chain::NAME, &chain.name);
-            attrs.nested(abi::chain::HOOK, |hook| {
-                hook.be32(abi::hook::NUMBER, chain.hook);
-                hook.be32(abi::hook::PRIORITY, chain.priority.cast_unsigned());
+            attrs.push_text(abi::chain::TABLE, &table.name);
+            attrs.push_text(abi::chain::NAME, &chain.name);
+            attrs.push_nested(abi::chain::HOOK, |hook| {
+                hook.push_be32(abi::hook::NUMBER, chain.hook);
+                hook.push_be32(abi::hook::PRIORITY, chain.priority.cast_unsigned());
             });
-            attrs.be32(abi::chain::POLICY, chain.policy);
-            attrs.text(abi::chain::TYPE, &chain.kind);
+            attrs.push_be32(abi::chain::POLICY, chain.policy);
+            attrs.push_text(abi::chain::TYPE, &chain.kind);
         });
     }
 
     fn rule(&mut self, table: &Table, chain: &Chain, rule: &Rule, flags: u16) {
         self.push(Operation::Rule, msg::NEW_RULE, message::CREATE | message::APPEND | flags, |attrs| {
-            attrs.text(abi::rule::TABLE, &table.name);
-            attrs.text(abi::rule::CHAIN, &chain.name);
+            attrs.push_text(abi::rule::TABLE, &table.name);
+            attrs.push_text(abi::rule::CHAIN, &chain.name);
             expr::encode_rule(attrs, rule);
         });
     }
@@ -149,9 +156,9 @@ impl Batch {
 impl Set {
     /// Returns the set's flags (enum `nft_set_flags`).
     pub(super) fn flags(&self) -> u32 {
-        let interval = if self.has_intervals { abi::set::FLAG_INTERVAL } else { 0 };
-        let map = if self.value.is_some() { abi::set::FLAG_MAP } else { 0 };
-        interval | map
+        let interval_flag = if self.has_intervals { abi::set::FLAG_INTERVAL } else { 0 };
+        let map_flag = if self.value.is_some() { abi::set::FLAG_MAP } else { 0 };
+        interval_flag | map_flag
     }
 }
 
@@ -163,13 +170,13 @@ fn rules(table: &Table) -> impl Iterator<Item = (bool, &Chain, &Rule)> {
 }
 
 fn encode_element(list: &mut Attrs<'_>, element: &Element) {
-    list.nested(abi::LIST_ITEM, |item| {
+    list.push_nested(abi::LIST_ITEM, |item| {
         expr::encode_value(item, abi::element::KEY, element.key.bytes());
         if let Some(value) = &element.value {
             expr::encode_value(item, abi::element::DATA, value.bytes());
         }
         if element.is_upper_bound {
-            item.be32(abi::element::FLAGS, abi::element::FLAG_END);
+            item.push_be32(abi::element::FLAGS, abi::element::FLAG_END);
         }
         // In a set with counters, the kernel creates a counter at zero for each element without one.
         if element.count != Count::default() {

@@ -4,25 +4,26 @@ use super::abi;
 use super::model::{Count, Expr, Reg};
 use crate::netlink::{Attr, Attrs};
 
-/// The kernel's name of the counter expression.
+/// The name that the kernel gives to the counter expression.
 const COUNTER: &str = "counter";
 
 impl Reg {
-    /// Returns the number that the kernel lists: each fourth register has its number from when registers had 16 bytes.
+    /// Returns the number that the kernel lists for the register. Registers had 16 bytes in older kernels, so each
+    /// fourth register is listed with the number of a 16-byte register.
     fn number(self) -> u32 {
         let index = u32::from(self.0);
         if index.is_multiple_of(4) {
-            abi::reg::FIRST_OF_16_BYTES + index / 4
+            abi::reg::FIRST_16_BYTE_REGISTER + index / 4
         } else {
-            abi::reg::FIRST_OF_4_BYTES + index
+            abi::reg::FIRST_4_BYTE_REGISTER + index
         }
     }
 
-    /// Returns the register that [`Self::number`] numbers so.
+    /// Returns the register for which [`Self::number`] returns `number`.
     fn from_number(number: u32) -> Option<Self> {
         let index = match number {
-            1..=4 => (number - abi::reg::FIRST_OF_16_BYTES) * 4,
-            8..=23 => number - abi::reg::FIRST_OF_4_BYTES,
+            1..=4 => (number - abi::reg::FIRST_16_BYTE_REGISTER) * 4,
+            8..=23 => number - abi::reg::FIRST_4_BYTE_REGISTER,
             _ => return None,
         };
         u8::try_from(index).ok().map(Self)
@@ -31,11 +32,11 @@ impl Reg {
 
 /// Appends a rule: its list of expressions.
 pub(super) fn encode_rule(attrs: &mut Attrs<'_>, rule: &[Expr]) {
-    attrs.nested(abi::rule::EXPRESSIONS, |list| {
+    attrs.push_nested(abi::rule::EXPRESSIONS, |list| {
         for expr in rule {
-            list.nested(abi::LIST_ITEM, |item| {
-                item.text(abi::expr::NAME, kernel_name(expr));
-                item.nested(abi::expr::DATA, |data| encode(data, expr));
+            list.push_nested(abi::LIST_ITEM, |item| {
+                item.push_text(abi::expr::NAME, kernel_name(expr));
+                item.push_nested(abi::expr::DATA, |data| encode(data, expr));
             });
         }
     });
@@ -58,73 +59,76 @@ fn kernel_name(expr: &Expr) -> &'static str {
 fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
     match expr {
         Expr::Meta { key, dreg } => {
-            attrs.be32(abi::meta::KEY, *key);
-            attrs.be32(abi::meta::DREG, dreg.number());
+            attrs.push_be32(abi::meta::KEY, *key);
+            attrs.push_be32(abi::meta::DREG, dreg.number());
         }
         Expr::Ct { key, dreg } => {
-            attrs.be32(abi::ct::KEY, *key);
-            attrs.be32(abi::ct::DREG, dreg.number());
+            attrs.push_be32(abi::ct::KEY, *key);
+            attrs.push_be32(abi::ct::DREG, dreg.number());
         }
         Expr::SetCtMark { sreg } => {
-            attrs.be32(abi::ct::KEY, abi::ct::MARK);
-            attrs.be32(abi::ct::SREG, sreg.number());
+            attrs.push_be32(abi::ct::KEY, abi::ct::KEY_MARK);
+            attrs.push_be32(abi::ct::SREG, sreg.number());
         }
         Expr::Payload { base, offset, len, dreg } => {
-            attrs.be32(abi::payload::DREG, dreg.number());
-            attrs.be32(abi::payload::BASE, *base);
-            attrs.be32(abi::payload::OFFSET, *offset);
-            attrs.be32(abi::payload::LEN, *len);
+            attrs.push_be32(abi::payload::DREG, dreg.number());
+            attrs.push_be32(abi::payload::BASE, *base);
+            attrs.push_be32(abi::payload::OFFSET, *offset);
+            attrs.push_be32(abi::payload::LEN, *len);
         }
         Expr::Cmp { sreg, is_equal, data } => {
-            attrs.be32(abi::cmp::SREG, sreg.number());
-            attrs.be32(abi::cmp::OP, if *is_equal { abi::cmp::EQUAL } else { abi::cmp::NOT_EQUAL });
+            attrs.push_be32(abi::cmp::SREG, sreg.number());
+            attrs
+                .push_be32(abi::cmp::OP, if *is_equal { abi::cmp::OP_EQUAL } else { abi::cmp::OP_NOT_EQUAL });
             encode_value(attrs, abi::cmp::DATA, data);
         }
         Expr::Mask { reg, mask } => encode_mask(attrs, *reg, mask),
         Expr::Lookup { set, sreg, dreg, is_inverted } => {
-            attrs.text(abi::lookup::SET, set);
-            attrs.be32(abi::lookup::SREG, sreg.number());
+            attrs.push_text(abi::lookup::SET, set);
+            attrs.push_be32(abi::lookup::SREG, sreg.number());
             if let Some(dreg) = dreg {
-                attrs.be32(abi::lookup::DREG, dreg.number());
+                attrs.push_be32(abi::lookup::DREG, dreg.number());
             }
-            attrs.be32(abi::lookup::FLAGS, if *is_inverted { abi::lookup::FLAG_INVERT } else { 0 });
+            attrs.push_be32(abi::lookup::FLAGS, if *is_inverted { abi::lookup::FLAG_INVERT } else { 0 });
         }
         Expr::Dnat { family, address, port } => {
-            attrs.be32(abi::nat::TYPE, abi::nat::DNAT);
-            attrs.be32(abi::nat::FAMILY, *family);
-            attrs.be32(abi::nat::ADDRESS, address.number());
-            attrs.be32(abi::nat::PORT, port.number());
+            attrs.push_be32(abi::nat::TYPE, abi::nat::TYPE_DNAT);
+            attrs.push_be32(abi::nat::FAMILY, *family);
+            attrs.push_be32(abi::nat::ADDRESS, address.number());
+            attrs.push_be32(abi::nat::PORT, port.number());
         }
         Expr::Masquerade => {}
         Expr::Verdict(verdict) => {
-            attrs.be32(abi::immediate::DREG, abi::reg::VERDICT);
-            attrs.nested(abi::immediate::DATA, |data| {
-                data.nested(abi::data::VERDICT, |data| data.be32(abi::data::VERDICT_CODE, *verdict));
+            attrs.push_be32(abi::immediate::DREG, abi::reg::VERDICT);
+            attrs.push_nested(abi::immediate::DATA, |data| {
+                data.push_nested(abi::data::VERDICT, |data| {
+                    data.push_be32(abi::data::VERDICT_CODE, *verdict);
+                });
             });
         }
     }
 }
 
 fn encode_mask(attrs: &mut Attrs<'_>, reg: Reg, mask: &[u8]) {
-    attrs.be32(abi::bitwise::SREG, reg.number());
-    attrs.be32(abi::bitwise::DREG, reg.number());
-    attrs.be32(abi::bitwise::LEN, u32::try_from(mask.len()).unwrap_or(u32::MAX));
+    attrs.push_be32(abi::bitwise::SREG, reg.number());
+    attrs.push_be32(abi::bitwise::DREG, reg.number());
+    attrs.push_be32(abi::bitwise::LEN, u32::try_from(mask.len()).unwrap_or(u32::MAX));
     encode_value(attrs, abi::bitwise::MASK, mask);
     encode_value(attrs, abi::bitwise::XOR, &vec![0; mask.len()]);
 }
 
 /// Appends the counter of a set or of an element.
 pub(super) fn encode_counter(attrs: &mut Attrs<'_>, kind: u16, count: Count) {
-    attrs.nested(kind, |attrs| {
-        attrs.text(abi::expr::NAME, COUNTER);
-        attrs.nested(abi::expr::DATA, |data| {
-            data.bytes(abi::counter::BYTES, &count.bytes.to_be_bytes());
-            data.bytes(abi::counter::PACKETS, &count.packets.to_be_bytes());
+    attrs.push_nested(kind, |attrs| {
+        attrs.push_text(abi::expr::NAME, COUNTER);
+        attrs.push_nested(abi::expr::DATA, |data| {
+            data.push_bytes(abi::counter::BYTES, &count.bytes.to_be_bytes());
+            data.push_bytes(abi::counter::PACKETS, &count.packets.to_be_bytes());
         });
     });
 }
 
-/// Decodes an expression of [`encode_counter`]. Returns `None` for another expression.
+/// Decodes a counter that [`encode_counter`] appended. Returns `None` for another expression.
 pub(super) fn decode_counter(expr: &[u8]) -> Option<Count> {
     let data = Attr::find(expr, abi::expr::DATA).unwrap_or_default();
     let number = |kind| Some(u64::from_be_bytes(Attr::find(data, kind)?.try_into().ok()?));
@@ -134,7 +138,7 @@ pub(super) fn decode_counter(expr: &[u8]) -> Option<Count> {
 
 /// Appends the data of a key, a value or an operand.
 pub(super) fn encode_value(attrs: &mut Attrs<'_>, kind: u16, data: &[u8]) {
-    attrs.nested(kind, |attrs| attrs.bytes(abi::data::VALUE, data));
+    attrs.push_nested(kind, |attrs| attrs.push_bytes(abi::data::VALUE, data));
 }
 
 /// Decodes the data that [`encode_value`] appended.
@@ -142,7 +146,7 @@ pub(super) fn decode_value(attrs: &[u8], kind: u16) -> Option<&[u8]> {
     Attr::find(Attr::find(attrs, kind)?, abi::data::VALUE)
 }
 
-/// Decodes a rule. Returns `None` if it has an expression that Akrobateo never creates.
+/// Decodes a rule. Returns `None` if the rule has an expression that Akrobateo never creates.
 pub(super) fn decode_rule(attrs: &[u8]) -> Option<Vec<Expr>> {
     let list = Attr::find(attrs, abi::rule::EXPRESSIONS).unwrap_or_default();
     Attr::parse_all(list).map(|item| decode(item.value)).collect()
@@ -157,7 +161,7 @@ fn decode(item: &[u8]) -> Option<Expr> {
         "meta" => Expr::Meta { key: number(abi::meta::KEY)?, dreg: reg(abi::meta::DREG)? },
         "ct" => match (reg(abi::ct::DREG), number(abi::ct::KEY)?) {
             (Some(dreg), key) => Expr::Ct { key, dreg },
-            (None, abi::ct::MARK) => Expr::SetCtMark { sreg: reg(abi::ct::SREG)? },
+            (None, abi::ct::KEY_MARK) => Expr::SetCtMark { sreg: reg(abi::ct::SREG)? },
             _ => return None,
         },
         "payload" => Expr::Payload {
@@ -168,8 +172,8 @@ fn decode(item: &[u8]) -> Option<Expr> {
         },
         "cmp" => {
             let is_equal = match number(abi::cmp::OP)? {
-                abi::cmp::EQUAL => true,
-                abi::cmp::NOT_EQUAL => false,
+                abi::cmp::OP_EQUAL => true,
+                abi::cmp::OP_NOT_EQUAL => false,
                 _ => return None,
             };
             Expr::Cmp {
@@ -186,7 +190,7 @@ fn decode(item: &[u8]) -> Option<Expr> {
             is_inverted: number(abi::lookup::FLAGS)
                 .is_some_and(|flags| flags & abi::lookup::FLAG_INVERT != 0),
         },
-        "nat" if number(abi::nat::TYPE)? == abi::nat::DNAT => Expr::Dnat {
+        "nat" if number(abi::nat::TYPE)? == abi::nat::TYPE_DNAT => Expr::Dnat {
             family: number(abi::nat::FAMILY)?,
             address: reg(abi::nat::ADDRESS)?,
             port: reg(abi::nat::PORT)?,

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// A name. A static name needs no allocation: small allocations between large ones would keep the allocator from
-/// returning memory.
+/// A name. A static name needs no allocation. Small allocations between large ones would prevent the allocator from
+/// returning memory to the system.
 pub type Name = Cow<'static, str>;
 
 /// A table of family `inet`.
@@ -25,7 +25,7 @@ impl Table {
     }
 
     /// Sets each counter to its value in `previous`, or to zero if the element is new.
-    pub fn carry_counters(&mut self, previous: &Self) {
+    pub fn copy_counters_from(&mut self, previous: &Self) {
         for set in self.sets.iter_mut().filter(|set| set.has_counters) {
             let Some(previous) = previous.set(&set.name) else { continue };
             for element in &mut set.elements {
@@ -77,7 +77,7 @@ impl Set {
                 .all(|(element, other)| element.equals_ignoring_counter(other))
     }
 
-    /// Returns the counter of the element with this key; `None` if the element does not exist or does not count.
+    /// Returns the counter of the element with this key; `None` if the element does not exist or has no counter.
     #[must_use]
     pub fn count(&self, key: &Value) -> Option<Count> {
         let index = self.elements.binary_search_by_key(key, |element| element.key).ok()?;
@@ -88,18 +88,18 @@ impl Set {
 /// The type of keys or values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataType {
-    /// The number by which the nft program knows how to print the data. The kernel only stores it.
+    /// The number that tells the nft program how to print the data. The kernel stores the number, but does not use it.
     pub id: u32,
     /// The length in bytes. Each part of a concatenation is padded to a multiple of 4.
     pub len: u32,
 }
 
-/// An element of a set. In a set with intervals, an inclusive lower bound or an exclusive upper bound.
+/// An element of a set. In a set with intervals, each element is an inclusive lower bound or an exclusive upper bound.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Element {
     /// The key, in network byte order.
     pub key: Value,
-    /// True if it is an upper bound.
+    /// True if the element is an upper bound.
     pub is_upper_bound: bool,
     /// The value, in a map.
     pub value: Option<Value>,
@@ -123,7 +123,8 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// A key or a value. Stored in place, because a table may have thousands.
+/// A key or a value. Its bytes are stored in the struct and not on the heap, because a table may have thousands of
+/// values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Value {
     bytes: [u8; Self::MAX_LEN],
@@ -134,7 +135,7 @@ impl Value {
     /// The maximum length: an IPv6 address and a padded port.
     pub const MAX_LEN: usize = 20;
 
-    /// Copies `bytes`. Returns `None` if there are more than [`Self::MAX_LEN`].
+    /// Copies `bytes`. Returns `None` if `bytes` is longer than [`Self::MAX_LEN`].
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         let mut value = Self { bytes: [0; Self::MAX_LEN], len: u8::try_from(bytes.len()).ok()? };
@@ -168,7 +169,7 @@ pub struct Chain {
     pub kind: Name,
     /// The hook (linux/netfilter.h, enum `nf_inet_hooks`).
     pub hook: u32,
-    /// The place among the hook's chains, the lowest first.
+    /// The priority in the hook. The kernel runs the chain with the lowest priority first.
     pub priority: i32,
     /// The verdict if no rule gives one: [`ACCEPT`] or [`DROP`].
     pub policy: u32,
@@ -221,7 +222,7 @@ pub enum Expr {
         /// The destination register.
         dreg: Reg,
     },
-    /// Matches if a register equals the data, or differs from it.
+    /// Matches if a register equals the data. If `is_equal` is false, matches if the register differs from the data.
     Cmp {
         /// The source register.
         sreg: Reg,
@@ -232,18 +233,18 @@ pub enum Expr {
     },
     /// Clears all bits of a register that are not in the mask.
     Mask {
-        /// The register, read and written.
+        /// The register that is read and written.
         reg: Reg,
         /// The mask.
         mask: Vec<u8>,
     },
-    /// Matches if the key is in the set, or if it is not.
+    /// Matches if the set contains the key. If `is_inverted` is true, matches if the set does not contain the key.
     Lookup {
         /// The set's name.
         set: Name,
-        /// The source register: the key.
+        /// The register that holds the key.
         sreg: Reg,
-        /// The destination register of a map's value.
+        /// The register that receives the value if the set is a map.
         dreg: Option<Reg>,
         /// True if the expression matches keys that are not in the set.
         is_inverted: bool,
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_differ_in_counters_only_are_equal() {
+    fn comparison_of_tables_ignores_counters() {
         let counted = table(true, &[(1, 7)]);
         assert!(counted.equals_ignoring_counters(&table(true, &[(1, 8)])));
         assert!(counted.equals_ignoring_counters(&table(false, &[(1, 0)])));
@@ -295,9 +296,9 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_carried_to_elements_with_the_same_key() {
+    fn counters_are_copied_to_elements_with_the_same_key() {
         let mut replacement = table(true, &[(1, 0), (3, 0)]);
-        replacement.carry_counters(&table(true, &[(1, 7), (2, 8)]));
+        replacement.copy_counters_from(&table(true, &[(1, 7), (2, 8)]));
         assert_eq!(replacement, table(true, &[(1, 7), (3, 0)]));
     }
 }

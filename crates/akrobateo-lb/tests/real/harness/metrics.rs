@@ -6,7 +6,8 @@ use netns_testkit::{DEADLINE, Namespace, http};
 
 use super::proxy::PROBE_PORT;
 
-/// The values of one scrape, by series: the metric's name with its labels as they are written.
+/// The values of one scrape, with their series as keys. A series is the metric's name and labels, exactly as in the
+/// text.
 #[derive(Debug)]
 pub struct Metrics(BTreeMap<String, u64>);
 
@@ -23,7 +24,7 @@ impl Metrics {
     fn parse(body: &str) -> Self {
         assert!(body.ends_with('\n'), "the response is truncated: {body:?}");
         let (mut values, mut names) = (BTreeMap::new(), BTreeSet::new());
-        // The metric that the last HELP line names, and whether its TYPE line has followed.
+        // The name of the metric in the last HELP line, and whether its TYPE line has followed.
         let mut current = None;
         for line in body.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
@@ -54,7 +55,8 @@ impl Metrics {
         *self.0.get(&series).unwrap_or_else(|| panic!("no series {series} in {:#?}", self.0))
     }
 
-    /// Returns the value of the series of a port such as `tcp/80`; `labels` has more labels, each after a comma.
+    /// Returns the value of the series of a port such as `tcp/80`; `labels` are additional labels, with a comma before
+    /// each.
     pub fn port_value(&self, name: &str, port: &str, family: usize, labels: &str) -> u64 {
         let (protocol, port) = port.split_once('/').unwrap();
         let family = ["IPv4", "IPv6"][family];

@@ -41,14 +41,14 @@ impl Network {
         node.set_sysctl("ipv6/conf/all/forwarding", "1");
         pod.set_sysctl("ipv4/ip_forward", "0");
         pod.set_sysctl("ipv6/conf/all/forwarding", "1");
-        // As container runtimes set it.
+        // Container runtimes set the same value.
         pod.set_sysctl("ipv4/ip_unprivileged_port_start", "0");
         let network = Self { client, node, pod, backend };
         network.wait_until_reachable();
         network
     }
 
-    /// Waits until each path works. Otherwise a missing reply would prove nothing.
+    /// Waits until each path works. Without this check, a missing reply would prove nothing.
     fn wait_until_reachable(&self) {
         for family in 0..2 {
             for (namespace, source, destination) in [

@@ -16,7 +16,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_akrobateo-lb");
 pub const PROBE_PORT: u16 = 10_290;
 
 /// A shell script that runs its arguments with the file `$LOG` as `/dev/termination-log`.
-const CONTAINER: &str = r#"
+const CONTAINER_SCRIPT: &str = r#"
 set -eu
 mount -t tmpfs tmpfs /dev
 touch /dev/termination-log
@@ -38,12 +38,12 @@ pub struct Proxy {
 
 impl Proxy {
     /// Starts a proxy in `pod` with only the capability `NET_ADMIN`, and waits until it is ready.
-    pub fn start_ready(pod: &Namespace, args: &[String]) -> Self {
-        Self::start_ready_with(pod, args, "-all,+net_admin")
+    pub fn start_and_wait(pod: &Namespace, args: &[String]) -> Self {
+        Self::start_with_capabilities_and_wait(pod, args, "-all,+net_admin")
     }
 
-    /// Starts a proxy as [`Self::start`] does, and waits until it is ready.
-    pub fn start_ready_with(pod: &Namespace, args: &[String], capabilities: &str) -> Self {
+    /// Starts a proxy like [`Self::start`], and waits until it is ready.
+    pub fn start_with_capabilities_and_wait(pod: &Namespace, args: &[String], capabilities: &str) -> Self {
         let mut proxy = Self::start(pod, args, capabilities);
         eventually("the proxy is ready", || {
             assert!(proxy.child.try_wait().unwrap().is_none(), "the proxy exited:\n{}", proxy.log());
@@ -54,14 +54,14 @@ impl Proxy {
 
     /// Starts a proxy in `pod`; `capabilities` is the bounding set in the syntax of setpriv(1).
     pub fn start(pod: &Namespace, args: &[String], capabilities: &str) -> Self {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        static STARTED_PROXY_COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED_PROXY_COUNT.fetch_add(1, Ordering::Relaxed);
         // The isolated test has a /run of its own.
         let termination_log = PathBuf::from(format!("/run/termination-{number}"));
         std::fs::write(&termination_log, "").unwrap();
         let mut command = Command::new("unshare");
         command
-            .args(["--mount", "sh", "-c", CONTAINER, "container", PROGRAM])
+            .args(["--mount", "sh", "-c", CONTAINER_SCRIPT, "container", PROGRAM])
             .args(args)
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("CAPS", capabilities)
@@ -71,16 +71,16 @@ impl Proxy {
         let mut child = pod.run(|| command.spawn().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let writer = Arc::clone(&log);
+        let log_writer = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                writer.lock().unwrap().extend([line.as_str(), "\n"]);
+                log_writer.lock().unwrap().extend([line.as_str(), "\n"]);
             }
         });
         Self { child, log, termination_log }
     }
 
-    /// Returns the log up to now.
+    /// Returns the log until now.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -100,7 +100,7 @@ impl Proxy {
         Pid::from_child(&self.child)
     }
 
-    /// Returns the memory that the process shares with no other, in KiB: all except mapped files.
+    /// Returns the private memory of the process in KiB, without mapped files.
     pub fn private_memory(&self) -> u64 {
         process::anonymous_memory(self.pid()).unwrap() / 1024
     }
@@ -116,7 +116,7 @@ impl Proxy {
         self.child.wait().unwrap();
     }
 
-    /// Waits until the process exits; returns its status and how long that took.
+    /// Waits until the process exits. Returns its status and the time until the exit.
     pub fn wait_for_exit(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         let status = eventually("the proxy exits", || self.child.try_wait().unwrap());
@@ -134,7 +134,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Runs the program in `pod` until it exits, with all capabilities of the test.
+/// Runs the program in `pod` with all capabilities of the test, and waits until it exits.
 pub fn run_to_exit(pod: &Namespace, args: &[&str]) -> Output {
     pod.run(|| Command::new(PROGRAM).args(args).output().unwrap())
 }

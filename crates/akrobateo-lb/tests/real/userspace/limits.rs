@@ -24,9 +24,9 @@ fn clients_above_the_connection_limit_wait_for_a_free_place() {
         let mut open: Vec<_> = (0..2).map(|_| connect_pair(&network, &backends, 0)).collect();
         assert_eq!(proxy.metric("akrobateo_lb_connection_limit_reached_total", &[]), 0);
         open.push(connect_pair(&network, &backends, 0));
-        let mut waiting = connect(&network, 0);
-        waiting.write_all(b"request").unwrap();
-        waiting.shutdown(Shutdown::Write).unwrap();
+        let mut waiting_client = connect(&network, 0);
+        waiting_client.write_all(b"request").unwrap();
+        waiting_client.shutdown(Shutdown::Write).unwrap();
         eventually("the limit is reached", || {
             (proxy.metric("akrobateo_lb_connection_limit_reached_total", &[]) > 0).then_some(())
         });
@@ -46,11 +46,11 @@ fn proxy_without_descriptors_serves_open_connections_and_lets_clients_wait() {
         let proxy = start_proxy(&network.pod, FORWARD_ARGS);
         let mut open: Vec<_> = (0..10).map(|family| connect_pair(&network, &backends, family % 2)).collect();
         let limit = getrlimit(Resource::Nofile);
-        let mut lowered = limit;
-        lowered.current = Some(lowest_free_descriptor(proxy.pid()));
-        prlimit(Some(proxy.pid()), Resource::Nofile, lowered).unwrap();
-        let mut waiting: Vec<_> = (0..5).map(|_| connect(&network, 0)).collect();
-        for client in &mut waiting {
+        let mut lowered_limit = limit;
+        lowered_limit.current = Some(lowest_free_descriptor(proxy.pid()));
+        prlimit(Some(proxy.pid()), Resource::Nofile, lowered_limit).unwrap();
+        let mut waiting_clients: Vec<_> = (0..5).map(|_| connect(&network, 0)).collect();
+        for client in &mut waiting_clients {
             client.write_all(b"request").unwrap();
             client.shutdown(Shutdown::Write).unwrap();
         }
@@ -62,7 +62,7 @@ fn proxy_without_descriptors_serves_open_connections_and_lets_clients_wait() {
             client.read_exact(&mut [0]).unwrap();
         }
         prlimit(Some(proxy.pid()), Resource::Nofile, limit).unwrap();
-        for _ in &waiting {
+        for _ in &waiting_clients {
             assert_eq!(read_to_end(&accept(&backends[0])).unwrap(), b"request");
         }
         assert!(
@@ -97,18 +97,18 @@ fn proxy_copies_bytes_if_no_pipe_is_available() {
         eventually("idle pipes are closed", || {
             (sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_pipes", &[]) == 0).then_some(())
         });
-        // Take all pipe memory that this user may have.
-        let mut taken = Vec::new();
+        // Uses up all pipe memory that this user may have.
+        let mut taken_pipes = Vec::new();
         for size in [1 << 20, 1 << 16] {
             let pipes = std::iter::from_fn(|| {
                 let pipe = pipe().unwrap();
                 fcntl_setpipe_size(&pipe.0, size).ok().map(|_| pipe)
             });
-            taken.extend(pipes.take(200));
+            taken_pipes.extend(pipes.take(200));
         }
-        assert!(taken.len() < 200, "the pipe limit was not reached: run this test as an ordinary user");
+        assert!(taken_pipes.len() < 200, "the pipe limit was not reached: run this test as an ordinary user");
         assert_eq!(count_pipes_of_transfer(), 0);
-        drop(taken);
+        drop(taken_pipes);
         eventually("pipes are used again", || (count_pipes_of_transfer() > 0).then_some(()));
     });
 }

@@ -37,7 +37,7 @@ const FORWARD_ARGS: &str =
 
 /// Starts a proxy without any capability, and waits until it is ready.
 fn start_proxy(pod: &Namespace, command_line: &str) -> Proxy {
-    Proxy::start_ready_with(pod, &split_args(command_line), NO_CAPABILITIES)
+    Proxy::start_with_capabilities_and_wait(pod, &split_args(command_line), NO_CAPABILITIES)
 }
 
 /// Binds one listener per address family to port 80 of the backend.
@@ -54,8 +54,8 @@ fn connect(network: &Network, family: usize) -> TcpStream {
 /// Asserts that a connection from the client to port 80 of the pod is reset, at once or at the first read.
 fn assert_reset(network: &Network, family: usize) {
     let address: SocketAddr = with_port(addr::POD[family], 80).parse().unwrap();
-    let connected = network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT));
-    let error = connected.and_then(|stream| read_to_end(&with_timeouts(stream))).unwrap_err();
+    let connect_result = network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT));
+    let error = connect_result.and_then(|stream| read_to_end(&with_timeouts(stream))).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
@@ -72,7 +72,7 @@ fn with_timeouts(stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// Connects through the proxy. Returns the client's and the backend's end.
+/// Connects through the proxy. Returns the client's stream and the backend's stream.
 fn connect_pair(network: &Network, backends: &[TcpListener; 2], family: usize) -> (TcpStream, TcpStream) {
     let client = connect(network, family);
     (client, accept(&backends[family]))
@@ -93,8 +93,8 @@ fn close_with_reset(stream: TcpStream) {
 /// Returns the sum of a metric's samples that have all of these labels.
 fn sum_metric(text: &str, name: &str, labels: &[&str]) -> u64 {
     let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
-    let named = samples.filter(|(sample, _)| sample.split('{').next() == Some(name));
-    let values: Vec<u64> = named
+    let named_samples = samples.filter(|(sample, _)| sample.split('{').next() == Some(name));
+    let values: Vec<u64> = named_samples
         .filter(|(sample, _)| labels.iter().all(|label| sample.contains(label)))
         .map(|(_, value)| value.parse().unwrap())
         .collect();
@@ -108,7 +108,7 @@ fn fetch_metrics(pod: &Namespace) -> String {
         .expect("no response at /metrics")
 }
 
-/// A proxy in this process, with settings that have no command-line argument.
+/// A proxy in this process. Its settings include settings without a command-line argument.
 struct EmbeddedProxy {
     proxy: userspace::Proxy,
 }

@@ -1,4 +1,4 @@
-//! Preconditions of the userspace path. If one is missing, the proxy exits with a message in one line.
+//! Preconditions of the userspace path. If a precondition is missing, the proxy exits with a message of one line.
 
 use super::{NO_CAPABILITIES, start_proxy};
 use crate::harness::addr::{self, with_port};
@@ -32,8 +32,11 @@ fn message_names_the_privileged_port_and_its_remedies() {
         assert!(message.contains("net.ipv4.ip_unprivileged_port_start"), "{message}");
         assert!(message.contains("NET_BIND_SERVICE"), "{message}");
         // Each of the two remedies works.
-        let proxy =
-            Proxy::start_ready_with(&network.pod, &split_args(command_line), "-all,+net_bind_service");
+        let proxy = Proxy::start_with_capabilities_and_wait(
+            &network.pod,
+            &split_args(command_line),
+            "-all,+net_bind_service",
+        );
         proxy.kill();
         network.pod.set_sysctl("ipv4/ip_unprivileged_port_start", "80");
         start_proxy(&network.pod, command_line);
@@ -56,7 +59,10 @@ fn proxy_rejects_options_that_its_data_path_does_not_support() {
         let network = Network::new();
         let forward = "--forward=tcp/80=10.96.3.7:80";
         for (command_line, expected) in [
-            (format!("{forward} --proxy-protocol=v2"), "--proxy-protocol v2: it needs --data-path userspace"),
+            (
+                format!("{forward} --proxy-protocol=v2"),
+                "--proxy-protocol v2: this option needs --data-path userspace",
+            ),
             (
                 format!("{forward} --data-path=userspace --proxy-protocol=v2:81"),
                 "81 is not a forwarded TCP port",

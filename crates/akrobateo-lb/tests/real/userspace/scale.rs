@@ -60,12 +60,12 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
                 })
                 .collect()
         });
-        let per_connection = (resident_memory(proxy.pid()).unwrap() - memory_before) / idle as u64;
+        let memory_per_connection = (resident_memory(proxy.pid()).unwrap() - memory_before) / idle as u64;
         assert!(
-            per_connection < CONNECTION_MEMORY_LIMIT,
-            "{per_connection} bytes for each of {idle} connections"
+            memory_per_connection < CONNECTION_MEMORY_LIMIT,
+            "{memory_per_connection} bytes for each of {idle} connections"
         );
-        // Probes and metrics requests open and close a few more.
+        // Probes and metrics requests open and close a few more descriptors.
         let new_descriptors = open_descriptors(proxy.pid()) - descriptors_before;
         assert!(
             new_descriptors.abs_diff(2 * idle) < 5,
@@ -140,7 +140,7 @@ fn each_of_hundreds_of_ports_reaches_its_own_target() {
 }
 
 #[test]
-fn bytes_for_a_thousand_slow_readers_wait_in_the_kernel() {
+fn unread_bytes_of_slow_readers_stay_in_the_kernel() {
     isolated(|| {
         raise_descriptor_limit();
         let network = Network::new();

@@ -13,7 +13,7 @@ use crate::harness::{Network, eventually, isolated};
 
 /// More bytes than the sockets' buffers on the path hold.
 const LONG_STREAM: usize = 64 << 20;
-/// Returns a block of varying bytes. Its odd length keeps reads from ending at a block's end.
+/// Returns a block of varying bytes. Its length is odd, so that reads do not end at the end of a block.
 fn block() -> Vec<u8> {
     (0..1_048_573_u32).map(|at| u8::try_from(at.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect()
 }
@@ -40,13 +40,13 @@ pub(super) fn read_blocks(mut stream: &TcpStream, len: usize) {
         if read == 0 {
             break;
         }
-        let mut unchecked = &buffer[..read];
-        while !unchecked.is_empty() {
+        let mut unchecked_bytes = &buffer[..read];
+        while !unchecked_bytes.is_empty() {
             let expected = &block[position % block.len()..];
-            let chunk = unchecked.len().min(expected.len());
-            assert!(unchecked[..chunk] == expected[..chunk], "wrong bytes after byte {position}");
+            let chunk = unchecked_bytes.len().min(expected.len());
+            assert!(unchecked_bytes[..chunk] == expected[..chunk], "wrong bytes after byte {position}");
             position += chunk;
-            unchecked = &unchecked[chunk..];
+            unchecked_bytes = &unchecked_bytes[chunk..];
         }
     }
     assert_eq!(position, len);
@@ -130,8 +130,8 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
             assert!(written < LONG_STREAM, "the proxy does not block its writer");
         }
         assert!(written > 1 << 16);
-        let growth = resident_memory(proxy.pid()).unwrap().saturating_sub(memory_before);
-        assert!(growth < 1 << 20, "the proxy holds {growth} bytes for one connection");
+        let memory_growth = resident_memory(proxy.pid()).unwrap().saturating_sub(memory_before);
+        assert!(memory_growth < 1 << 20, "the proxy holds {memory_growth} bytes for one connection");
         drop(backend);
         let received = read_to_end(&client).unwrap();
         assert!(received.len() == written && received.iter().all(|byte| *byte == 0));

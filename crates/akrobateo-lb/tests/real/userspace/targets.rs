@@ -15,7 +15,7 @@ use crate::harness::{Network, eventually, isolated};
 const FAILURES: &str = "akrobateo_lb_dial_failures_total";
 
 #[test]
-fn client_is_reset_while_the_backend_is_down_and_served_when_it_is_back() {
+fn client_is_reset_while_the_backend_is_down_and_served_when_the_backend_is_back() {
     isolated(|| {
         let network = Network::new();
         let proxy = start_proxy(&network.pod, FORWARD_ARGS);
@@ -24,7 +24,7 @@ fn client_is_reset_while_the_backend_is_down_and_served_when_it_is_back() {
             assert_eq!(sum_metric(&fetch_metrics(&network.pod), FAILURES, &["IPv4", "refused"]), round);
         }
         proxy.wait_for_log("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
-        // Each worker may log it once.
+        // Each worker may log the message once.
         let workers = std::thread::available_parallelism().unwrap().get();
         assert!(proxy.log().matches("cannot reach").count() <= workers, "{}", proxy.log());
         assert_eq!(probe_status(&network.pod), Some(200), "the proxy is not ready");
@@ -81,9 +81,9 @@ fn connection_of_a_vanished_client_is_closed() {
         }
         eventually("all connections are closed", || {
             let text = fetch_metrics(&network.pod);
-            let all_closed = sum_metric(&text, "akrobateo_lb_connections_total", &["IPv4"]) == 50
+            let are_all_closed = sum_metric(&text, "akrobateo_lb_connections_total", &["IPv4"]) == 50
                 && sum_metric(&text, "akrobateo_lb_open_connections", &["IPv4"]) == 0;
-            all_closed.then_some(())
+            are_all_closed.then_some(())
         });
         drop(listener);
     });

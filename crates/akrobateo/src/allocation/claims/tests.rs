@@ -38,10 +38,10 @@ fn allocate(claims: &[PortClaim], name: &str) -> Allocation {
 fn the_oldest_service_owns_a_port_and_younger_ones_get_no_node() {
     let claims = [claim("young", 2, &[80], ""), claim("old", 1, &[80, 443], "")];
     assert_eq!(allocate(&claims, "old"), Allocation::default());
-    let young = allocate(&claims, "young");
-    assert!(young.no_node_left);
-    assert_eq!(young.conflicts.len(), 1);
-    assert_eq!(young.conflicts[0].owner, key("old"));
+    let allocation = allocate(&claims, "young");
+    assert!(allocation.no_node_left);
+    assert_eq!(allocation.conflicts.len(), 1);
+    assert_eq!(allocation.conflicts[0].owner, key("old"));
 }
 
 #[test]
@@ -62,12 +62,12 @@ fn the_younger_service_loses_only_the_nodes_that_overlap() {
 #[test]
 fn a_conflict_names_the_first_node_for_every_port() {
     let claims = [claim("a", 1, &[80, 443], "name in (n1,n2)"), claim("b", 2, &[80, 443], "")];
-    let nodes_of = |nodes: &[NodeInfo]| {
+    let conflict_nodes = |nodes: &[NodeInfo]| {
         let allocation = allocate_claims(&claims, nodes, &NodePorts::new()).remove(&key("b")).unwrap();
         allocation.conflicts.into_iter().map(|conflict| conflict.node.unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!(nodes_of(&nodes(&["n1", "n3"])), ["n1", "n1"]);
-    assert_eq!(nodes_of(&nodes(&["n1", "n2", "n3"])), ["n1", "n1"]);
+    assert_eq!(conflict_nodes(&nodes(&["n1", "n3"])), ["n1", "n1"]);
+    assert_eq!(conflict_nodes(&nodes(&["n1", "n2", "n3"])), ["n1", "n1"]);
 }
 
 #[test]
@@ -132,8 +132,8 @@ fn allocated_nodes(
     if allocation.no_node_left {
         return BTreeSet::new();
     }
-    let selected = nodes.iter().filter(|node| claim.nodes.contains(node)).map(|node| node.name.clone());
-    selected.filter(|name| !allocation.excluded_nodes.contains(name)).collect()
+    let selected_nodes = nodes.iter().filter(|node| claim.nodes.contains(node)).map(|node| node.name.clone());
+    selected_nodes.filter(|name| !allocation.excluded_nodes.contains(name)).collect()
 }
 
 proptest! {
@@ -141,11 +141,11 @@ proptest! {
     fn a_port_has_at_most_one_owner_on_every_node(claims in any_claims()) {
         let nodes = nodes(&NODES);
         let allocations = allocate_claims(&claims, &nodes, &NodePorts::new());
-        let mut owned = BTreeSet::new();
+        let mut owned_ports = BTreeSet::new();
         for claim in &claims {
             for node in allocated_nodes(claim, &allocations, &nodes) {
                 for port in &claim.ports {
-                    prop_assert!(owned.insert((node.clone(), *port)), "{node} {port} twice");
+                    prop_assert!(owned_ports.insert((node.clone(), *port)), "{node} {port} twice");
                 }
             }
         }
@@ -172,11 +172,11 @@ proptest! {
         (claims, shuffled) in any_claims().prop_flat_map(|claims| (Just(claims.clone()), Just(claims).prop_shuffle())),
     ) {
         let nodes = nodes(&NODES);
-        let reversed: Vec<_> = nodes.iter().rev().cloned().collect();
-        let in_order = allocate_claims(&claims, &nodes, &NodePorts::new());
-        let in_other_order = allocate_claims(&shuffled, &reversed, &NodePorts::new());
+        let reversed_nodes: Vec<_> = nodes.iter().rev().cloned().collect();
+        let allocations_in_order = allocate_claims(&claims, &nodes, &NodePorts::new());
+        let allocations_in_other_order = allocate_claims(&shuffled, &reversed_nodes, &NodePorts::new());
         for claim in &claims {
-            let (left, right) = (&in_order[&claim.key], &in_other_order[&claim.key]);
+            let (left, right) = (&allocations_in_order[&claim.key], &allocations_in_other_order[&claim.key]);
             prop_assert_eq!((&left.excluded_nodes, left.no_node_left), (&right.excluded_nodes, right.no_node_left));
         }
     }
@@ -184,12 +184,12 @@ proptest! {
     #[test]
     fn a_new_service_does_not_change_the_allocations_of_older_ones(claims in any_claims()) {
         let nodes = nodes(&NODES);
-        let newest = claims.iter().max_by(|left, right| left.precedence.cmp(&right.precedence)).unwrap().clone();
-        let older: Vec<_> = claims.iter().filter(|claim| claim.key != newest.key).cloned().collect();
-        let with_newest = allocate_claims(&claims, &nodes, &NodePorts::new());
-        let without_newest = allocate_claims(&older, &nodes, &NodePorts::new());
-        for claim in &older {
-            prop_assert_eq!(&with_newest[&claim.key], &without_newest[&claim.key]);
+        let newest_claim = claims.iter().max_by(|left, right| left.precedence.cmp(&right.precedence)).unwrap().clone();
+        let older_claims: Vec<_> = claims.iter().filter(|claim| claim.key != newest_claim.key).cloned().collect();
+        let allocations_with_newest = allocate_claims(&claims, &nodes, &NodePorts::new());
+        let allocations_without_newest = allocate_claims(&older_claims, &nodes, &NodePorts::new());
+        for claim in &older_claims {
+            prop_assert_eq!(&allocations_with_newest[&claim.key], &allocations_without_newest[&claim.key]);
         }
     }
 }

@@ -8,19 +8,19 @@ use serde_json::{Map, Value};
 /// The field to which `kubectl rollout restart` adds its annotation. Such a restart must not be undone.
 const TEMPLATE_ANNOTATIONS: &str = "f:annotations";
 
-/// The operation of fields that were written by server-side apply.
+/// The operation in the managedFields entries that server-side apply writes.
 const APPLY_OPERATION: &str = "Apply";
 
-/// Returns the entries of other field managers that own a field of the spec that we do not own.
+/// Returns each entry in which another field manager owns a spec field that the operator does not own.
 ///
-/// Only these entries matter, so caches can drop all others.
+/// The operator needs only these entries, so the cache drops all others.
 pub(crate) fn foreign_fields(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
     let (ours, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some(APPLY_OPERATION)
     });
     let our_spec = ours.iter().find_map(spec_fields);
     let adds_to_spec = |entry: &ManagedFieldsEntry| {
-        // A write to a subresource, such as kubectl scale, changes a field that we also set.
+        // A write to a subresource, for example by kubectl scale, changes a field that the operator also sets.
         entry.subresource.is_none()
             && spec_fields(entry).is_some_and(|their_spec| {
                 our_spec.is_none_or(|our_spec| has_other_field(their_spec, our_spec))
@@ -38,7 +38,7 @@ fn has_other_field(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> bo
     let fields = theirs.iter().filter(|(field, _)| *field != "." && *field != TEMPLATE_ANNOTATIONS);
     fields.into_iter().any(|(field, value)| {
         match (value.as_object(), ours.get(field).and_then(Value::as_object)) {
-            // An empty object is a field that we own as a whole.
+            // An empty object means that the operator owns the whole field.
             (Some(theirs), Some(ours)) => !ours.is_empty() && has_other_field(theirs, ours),
             _ => true,
         }
@@ -62,7 +62,7 @@ mod tests {
         }
     }
 
-    fn ours() -> ManagedFieldsEntry {
+    fn our_entry() -> ManagedFieldsEntry {
         let template = json!({
             "f:metadata": { "f:labels": { "f:app": {} } },
             "f:spec": { "f:containers": { "k:{\"name\":\"forward\"}": { ".": {}, "f:image": {} } }, "f:tolerations": {} },
@@ -71,32 +71,32 @@ mod tests {
     }
 
     #[test]
-    fn added_fields_list_items_and_labels_are_foreign() {
-        for added in [
+    fn an_added_field_or_list_item_or_label_is_foreign() {
+        for added_field in [
             json!({ "f:template": { "f:spec": { "f:hostNetwork": {} } } }),
             json!({ "f:template": { "f:spec": { "f:nodeSelector": { "f:disk": {} } } } }),
             json!({ "f:template": { "f:spec": { "f:containers": { "k:{\"name\":\"x\"}": { "f:image": {} } } } } }),
             json!({ "f:template": { "f:metadata": { "f:labels": { "f:team": {} } } } }),
             json!({ "f:updateStrategy": { "f:type": {} } }),
         ] {
-            let edit = entry("kubectl-edit", "Update", None, &added);
-            assert_eq!(foreign_fields(vec![ours(), edit.clone()]), [edit], "{added}");
+            let edit_entry = entry("kubectl-edit", "Update", None, &added_field);
+            assert_eq!(foreign_fields(vec![our_entry(), edit_entry.clone()]), [edit_entry], "{added_field}");
         }
     }
 
     #[test]
-    fn our_own_fields_a_rollout_restart_and_subresources_are_not_foreign() {
+    fn a_rollout_restart_or_a_subresource_or_an_own_field_is_not_foreign() {
         let owned = json!({ "f:template": { "f:spec": { "f:tolerations": {} } }, "f:replicas": {} });
-        let restart =
+        let restart_annotation =
             json!({ "f:template": { "f:metadata": { "f:annotations": { ".": {}, "f:kubectl": {} } } } });
         let status = json!({ "f:anything": {} });
         for entry in [
             entry("other-manager", "Update", None, &owned),
-            entry("kubectl-rollout", "Update", None, &restart),
+            entry("kubectl-rollout", "Update", None, &restart_annotation),
             entry("kube-controller-manager", "Update", Some("status"), &status),
             entry("kubectl", "Update", Some("scale"), &status),
         ] {
-            assert_eq!(foreign_fields(vec![ours(), entry]), []);
+            assert_eq!(foreign_fields(vec![our_entry(), entry]), []);
         }
     }
 }

@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_a_missing_and_an_added_list_item_do_not_match() {
+    fn lists_with_a_changed_or_missing_or_added_item_do_not_match() {
         let desired = json!({"args": ["x", "y"]});
         for existing in
             [json!({"args": ["x", "z"]}), json!({"args": ["x"]}), json!({}), json!({"args": ["x", "y", "z"]})]

@@ -3,12 +3,12 @@
 //! Three mechanisms are necessary, because each misses changes that another one finds:
 //!
 //! 1. **Comparison** (`matching.rs`) finds fields of the desired object with another value, and lists with other items.
-//!    It ignores all other fields, because the API server fills in defaults. So it misses fields that were added.
-//! 2. **The digest of the desired spec**, in the annotation [`SPEC_DIGEST`], finds fields that the Service no longer asks
-//!    for. The desired object does not have them, so comparison misses them. But the digest in the annotation differs,
+//!    Comparison ignores all other fields, because the API server fills in defaults. So comparison misses added fields.
+//! 2. **The digest of the desired spec**, in the annotation [`SPEC_DIGEST`], finds fields that the Service no longer
+//!    needs. The desired object does not have them, so comparison misses them. But the digest in the annotation differs,
 //!    and the apply that follows removes the fields.
-//! 3. **Managed fields** (`foreign_fields.rs`) find fields that another field manager added. The desired object never had
-//!    them, and apply leaves what it does not own. Therefore the workload is recreated.
+//! 3. **Managed fields** (`foreign_fields.rs`) find fields that another field manager added. Apply cannot remove these
+//!    fields, because it removes only fields that the operator owns. Therefore the operator recreates the workload.
 
 mod foreign_fields;
 mod matching;
@@ -23,7 +23,7 @@ pub(super) const SPEC_DIGEST: &str = "akrobateo.io/spec-digest";
 
 /// Returns true if `existing` has all fields of `desired`.
 ///
-/// An object that cannot be serialized does not match. Then the apply that follows reports the error.
+/// An object that cannot be serialized does not match; the apply that follows reports the error.
 pub(super) fn matches_desired(existing: &impl Serialize, desired: &impl Serialize) -> bool {
     match (serde_json::to_value(existing), serde_json::to_value(desired)) {
         (Ok(existing), Ok(desired)) => matching::matches_desired(&existing, &desired),
@@ -31,7 +31,8 @@ pub(super) fn matches_desired(existing: &impl Serialize, desired: &impl Serializ
     }
 }
 
-/// Returns the digest of a spec; an empty text if the spec cannot be serialized. Then the apply reports the error.
+/// Returns the digest of a spec. If the spec cannot be serialized, returns an empty text; the apply that follows
+/// reports the error.
 pub(super) fn spec_digest(spec: &impl Serialize) -> String {
     serde_json::to_string(spec).map(|spec| digest(&spec)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Drift of an existing workload: edits by others, and fields that the Service no longer asks for.
+//! Tests of drift of an existing workload: edits by other field managers, and fields that the Service no longer needs.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 
@@ -14,19 +14,21 @@ fn a_workload_with_a_changed_field_is_applied_again() {
 
 #[test]
 fn a_workload_with_a_foreign_field_is_recreated_once() {
-    let mut edited = after(observe(web().build()));
-    let Some(Workload::DaemonSet(daemonset)) = edited.workloads.first_mut() else { panic!("no DaemonSet") };
+    let mut edited_state = after(observe(web().build()));
+    let Some(Workload::DaemonSet(daemonset)) = edited_state.workloads.first_mut() else {
+        panic!("no DaemonSet")
+    };
     let fields = FieldsV1(serde_json::json!({ "f:spec": { "f:paused": {} } }));
     let entry = ManagedFieldsEntry { fields_v1: Some(fields), ..ManagedFieldsEntry::default() };
     daemonset.metadata.managed_fields = Some(vec![entry]);
-    assert!(matches!(&diff(&edited)[..], [Action::Recreate(_)]));
-    let deleted = after(edited);
-    assert!(matches!(&diff(&deleted)[..], [Action::Apply(_), Action::EmitEvent { .. }]));
-    assert_eq!(diff(&after(deleted)), []);
+    assert!(matches!(&diff(&edited_state)[..], [Action::Recreate(_)]));
+    let state_after_deletion = after(edited_state);
+    assert!(matches!(&diff(&state_after_deletion)[..], [Action::Apply(_), Action::EmitEvent { .. }]));
+    assert_eq!(diff(&after(state_after_deletion)), []);
 }
 
 #[test]
-fn a_field_that_the_service_changed_asks_for_is_removed() {
+fn a_field_that_the_service_no_longer_needs_is_removed() {
     let deployment = || web().annotation(annotations::WORKLOAD, "Deployment");
     for (previous, current) in [
         (web().annotation(annotations::NODE_SELECTOR, "!spot"), web()),
@@ -46,9 +48,9 @@ fn proxies_start_on_nodes_whose_port_an_older_service_released() {
     let nodes = ["n1", "n2"].map(|name| node(name).internal("10.0.0.1").label("name", name).build());
     let older = service("older").tcp(80).created(1).annotation(annotations::NODE_SELECTOR, "name=n1").build();
     let state = after(observe_among(web().created(2).build(), vec![older], Vec::new(), &nodes));
-    let released = ServiceState {
+    let state_after_release = ServiceState {
         admission: observe_among(web().created(2).build(), Vec::new(), Vec::new(), &nodes).admission,
         ..state
     };
-    assert!(diff(&released).iter().any(|action| matches!(action, Action::Apply(_))));
+    assert!(diff(&state_after_release).iter().any(|action| matches!(action, Action::Apply(_))));
 }

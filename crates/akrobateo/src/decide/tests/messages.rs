@@ -1,9 +1,9 @@
-//! Messages of the condition: what is wrong, what was expected, what to do.
+//! Tests of the condition's messages. Each message says what is wrong, what was expected, and what to do.
 
 use super::*;
 
 #[test]
-fn a_reserved_port_is_rejected_and_named() {
+fn a_reserved_port_is_rejected_and_the_error_names_the_port() {
     let nodes = [node("n1").internal("10.0.0.1").build()].map(|node| NodeInfo::from_node(&node));
     let service = Arc::new(service("web").tcp(22).build());
     let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
@@ -38,9 +38,10 @@ fn an_invalid_annotation_is_rejected_with_value_reason_and_allowed_values() {
     ] {
         let exposure = exposure(&observe(web().annotation(name, value).build()));
         assert_eq!(exposure.reason, Reason::InvalidAnnotation, "{name}={value}");
-        let start = format!("annotation {name} is {value:?}: ");
-        let rest = exposure.message.strip_prefix(&start).unwrap_or_else(|| panic!("{}", exposure.message));
-        let (actual_reason, actual_allowed) = rest.split_once("; allowed: ").unwrap();
+        let message_start = format!("annotation {name} is {value:?}: ");
+        let reason_and_allowed =
+            exposure.message.strip_prefix(&message_start).unwrap_or_else(|| panic!("{}", exposure.message));
+        let (actual_reason, actual_allowed) = reason_and_allowed.split_once("; allowed: ").unwrap();
         assert!(actual_reason.contains(reason), "{actual_reason}");
         assert!(actual_allowed.contains(allowed), "{actual_allowed}");
     }

@@ -1,6 +1,6 @@
 //! The `bench-operator` program: measures the operator's latency and memory on the cluster of `cluster/`. Does I/O.
 //!
-//! `make bench-operator` runs it. It prints measurements and has no pass or fail.
+//! `make bench-operator` runs it. The program prints measurements and does not judge them.
 
 mod stopwatch;
 
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 const ROUNDS: usize = 12;
 const TIME_LIMIT: Duration = Duration::from_mins(15);
 /// A node selector that matches no node, so that a thousand workloads have no pods.
-const NO_NODE: &str = "e2e.akrobateo.io/pool=nowhere";
+const SELECTOR_WITHOUT_NODES: &str = "e2e.akrobateo.io/pool=nowhere";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
@@ -30,22 +30,22 @@ async fn main() -> Result<(), Failure> {
         println!("{idle}  without Services");
         let memory = measure_memory(namespace, faults, 20, None).await?;
         println!("{memory}  with 20 Services of one port on every node");
-        let memory = measure_memory(namespace, faults, 1000, Some(NO_NODE)).await?;
+        let memory = measure_memory(namespace, faults, 1000, Some(SELECTOR_WITHOUT_NODES)).await?;
         println!("{memory}  with 1,000 Services without pods");
         Ok(())
     })
     .await
 }
 
-/// The latencies of one round.
+/// The latencies that one round measured.
 struct Round {
-    /// From the creation of the Service to the creation of its DaemonSet.
+    /// The time from the creation of the Service to the creation of its DaemonSet.
     daemonset_created: Duration,
-    /// From the creation of the Service to the readiness of its last proxy.
+    /// The time from the creation of the Service to the readiness of its last proxy.
     proxies_ready: Duration,
-    /// From the readiness of the last proxy to the last address in the status.
+    /// The time from the readiness of the last proxy to the publication of the last address.
     addresses_published: Duration,
-    /// From the creation of a DaemonSet without an operator to the readiness of its last pod.
+    /// The time from the creation of a DaemonSet without an operator to the readiness of its last pod.
     baseline_ready: Duration,
 }
 
@@ -79,7 +79,7 @@ async fn measure_round(namespace: &Namespace) -> Result<Round, Failure> {
     namespace.delete_service(&web).await?;
     namespace.wait_cleaned_up(&web).await?;
     stopwatch::make_baseline(&mut baseline, baseline_port);
-    let baseline_created = Instant::now();
+    let baseline_created_at = Instant::now();
     namespace.create_daemonset(&baseline).await?;
     let baseline_ready = stopwatch.wait_baseline_ready().await?;
     namespace.delete_daemonset(&baseline).await?;
@@ -87,7 +87,7 @@ async fn measure_round(namespace: &Namespace) -> Result<Round, Failure> {
         daemonset_created: times.daemonset_created - created,
         proxies_ready: times.proxies_ready - created,
         addresses_published: times.addresses_published.saturating_duration_since(times.proxies_ready),
-        baseline_ready: baseline_ready - baseline_created,
+        baseline_ready: baseline_ready - baseline_created_at,
     })
 }
 
@@ -114,12 +114,12 @@ async fn measure_memory(
         ensure_eq("number of DaemonSets", &namespace.list_all_daemonsets().await?.len(), &count)
     })
     .await?;
-    namespace.wait_quiescent().await?;
-    // A new operator may need less, because it has not processed each Service as it was created.
-    let grown = read_memory(faults).await?;
+    namespace.wait_stable().await?;
+    // A restarted operator may need less memory, because it did not process the creation of each Service.
+    let memory_before_restart = read_memory(faults).await?;
     faults.operator.restart().await?;
-    namespace.wait_quiescent().await?;
-    let restarted = read_memory(faults).await?;
+    namespace.wait_stable().await?;
+    let memory_after_restart = read_memory(faults).await?;
     for service in &services {
         namespace.delete_service(service).await?;
     }
@@ -127,7 +127,7 @@ async fn measure_memory(
         ensure_eq("number of DaemonSets", &namespace.list_all_daemonsets().await?.len(), &0)
     })
     .await?;
-    Ok(format!("{grown}, restarted {restarted}"))
+    Ok(format!("{memory_before_restart}, restarted {memory_after_restart}"))
 }
 
 async fn read_memory(faults: &Faults) -> Result<String, Failure> {

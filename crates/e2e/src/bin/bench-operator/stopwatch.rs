@@ -1,4 +1,4 @@
-//! Records the time of events with watches, because polling would distort the measurement. Does I/O.
+//! Uses watches to record the times of changes, because polling would distort the measurement. Does I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -18,35 +18,35 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 use tokio::time::Instant;
 
-/// The number of nodes of the cluster, each of which runs a proxy.
+/// The number of nodes in the cluster. Each node runs a proxy.
 const NODES: usize = 3;
-const BASELINE: &str = "e2e-baseline";
+const BASELINE_NAME: &str = "e2e-baseline";
 
 /// A change that the measurement waits for.
 enum Change {
-    /// A Service, by its name, has a DaemonSet.
+    /// The Service with this name has a DaemonSet.
     DaemonSetCreated(String),
-    /// A pod, by its name, is ready.
+    /// The pod with this name is ready.
     PodReady(String),
-    /// A Service, by its name, has this number of addresses in its status.
+    /// The Service with this name has this number of addresses in its status.
     AddressesPublished(String, usize),
 }
 
-type Changes = Pin<Box<dyn Stream<Item = Option<Change>> + Send>>;
+type ChangeStream = Pin<Box<dyn Stream<Item = Option<Change>> + Send>>;
 
 /// The times at which a Service reached each step.
 pub(crate) struct ExposureTimes {
-    /// The creation of the Service's DaemonSet.
+    /// The time of the creation of the Service's DaemonSet.
     pub(crate) daemonset_created: Instant,
-    /// The readiness of the Service's last proxy.
+    /// The time at which the Service's last proxy became ready.
     pub(crate) proxies_ready: Instant,
-    /// The publication of the Service's last address.
+    /// The time of the publication of the Service's last address.
     pub(crate) addresses_published: Instant,
 }
 
 /// Running watches.
 pub(crate) struct Stopwatch {
-    changes: SelectAll<Changes>,
+    changes: SelectAll<ChangeStream>,
 }
 
 impl Stopwatch {
@@ -65,7 +65,7 @@ impl Stopwatch {
             let addresses = status.and_then(|status| status.ingress.as_ref()).map_or(0, Vec::len);
             Some(Change::AddressesPublished(service.name_any(), addresses))
         });
-        let mut changes: SelectAll<Changes> = SelectAll::new();
+        let mut changes: SelectAll<ChangeStream> = SelectAll::new();
         changes.push(Box::pin(pods));
         changes.push(Box::pin(daemonsets));
         changes.push(Box::pin(services));
@@ -94,7 +94,7 @@ impl Stopwatch {
                 _ => (),
             }
         }
-        Err(watch_ended())
+        Err(watch_ended_failure())
     }
 
     /// Waits until the last pod of the baseline is ready, and returns the time.
@@ -102,22 +102,22 @@ impl Stopwatch {
         let mut pods = BTreeSet::new();
         while let Some(change) = self.changes.next().await {
             if let Some(Change::PodReady(pod)) = change
-                && pod.starts_with(BASELINE)
+                && pod.starts_with(BASELINE_NAME)
                 && pods.insert(pod)
                 && pods.len() == NODES
             {
                 return Ok(Instant::now());
             }
         }
-        Err(watch_ended())
+        Err(watch_ended_failure())
     }
 }
 
-fn watch_ended() -> Failure {
+fn watch_ended_failure() -> Failure {
     Failure::Unexpected("a watch has ended".to_owned())
 }
 
-/// Returns objects as they are created and changed.
+/// Returns a stream of objects. The stream has an item for each creation and each change.
 fn watch_objects<K>(api: Api<K>, config: Config) -> impl Stream<Item = K> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -125,14 +125,14 @@ where
     watcher(api, config).default_backoff().applied_objects().filter_map(|object| ready(object.ok()))
 }
 
-/// Turns a proxies' DaemonSet into one that the operator does not manage, with another port.
+/// Converts the DaemonSet of proxies to one with another port that the operator does not manage.
 pub(crate) fn make_baseline(daemonset: &mut DaemonSet, port: u16) {
     let labels = BTreeMap::from([
         ("app.kubernetes.io/name".to_owned(), "akrobateo-lb".to_owned()),
-        ("e2e".to_owned(), BASELINE.to_owned()),
+        ("e2e".to_owned(), BASELINE_NAME.to_owned()),
     ]);
     daemonset.metadata = ObjectMeta {
-        name: Some(BASELINE.to_owned()),
+        name: Some(BASELINE_NAME.to_owned()),
         namespace: daemonset.namespace(),
         labels: Some(labels.clone()),
         ..ObjectMeta::default()

@@ -9,13 +9,13 @@ use e2e::{Answer, Reply, Target};
 use futures::future::join_all;
 use tokio::net::UdpSocket;
 
-/// Longer than any answer, in bytes.
-const MAX_ANSWER: usize = 512;
-const MAX_DATAGRAM: usize = 65_536;
-/// The time between two datagrams. It is short, so that some arrive at every moment of a proxy's start.
+/// The maximum length of an answer in bytes. All answers are shorter.
+const MAX_ANSWER_LENGTH: usize = 512;
+const MAX_DATAGRAM_LENGTH: usize = 65_536;
+/// The time between two datagrams. The time is short, so that datagrams arrive in every phase of a proxy's start.
 const SEND_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Sends one request, by one datagram or one connection, and does not retry.
+/// Sends one request with one datagram or one connection, and does not retry.
 pub(crate) async fn send_request(target: Target, timeout: Duration) -> Result<Answer, String> {
     let address = SocketAddr::new(target.host, target.port);
     let answer = async {
@@ -47,7 +47,7 @@ pub(crate) async fn batch(targets: &[Target], timeout: Duration) -> bool {
     replies.iter().all(|reply| reply.result.is_ok())
 }
 
-/// Opens `count` connections, and prints the server's answer when each has received one. Then sends each line of the
+/// Opens `count` connections, and prints the server's answer after each has received it. Then sends each line of the
 /// standard input over every connection, and prints the line when every connection has returned it.
 pub(crate) fn session(server: SocketAddr, count: usize, timeout: Duration) -> io::Result<()> {
     let mut connections = Vec::with_capacity(count);
@@ -59,21 +59,21 @@ pub(crate) fn session(server: SocketAddr, count: usize, timeout: Duration) -> io
     for connection in &mut connections {
         answer = next_line(connection)?;
     }
-    print_flushed(&answer)?;
+    print_and_flush(&answer)?;
     for line in io::stdin().lines() {
         let line = format!("{}\n", line?);
         for connection in &mut connections {
             connection.get_mut().write_all(line.as_bytes())?;
         }
         for connection in &mut connections {
-            let returned = next_line(connection)?;
-            if returned != line {
+            let returned_line = next_line(connection)?;
+            if returned_line != line {
                 return Err(io::Error::other(format!(
-                    "a connection returned {returned:?}, expected {line:?}"
+                    "a connection returned {returned_line:?}, expected {line:?}"
                 )));
             }
         }
-        print_flushed(&line)?;
+        print_and_flush(&line)?;
     }
     Ok(())
 }
@@ -86,12 +86,12 @@ fn next_line(connection: &mut BufReader<TcpStream>) -> io::Result<String> {
     Ok(line)
 }
 
-fn print_flushed(line: &str) -> io::Result<()> {
+fn print_and_flush(line: &str) -> io::Result<()> {
     print!("{line}");
     io::stdout().flush()
 }
 
-/// Sends datagrams of `length` bytes from one socket until the server answers one with at least as many bytes. All
+/// Sends datagrams of `length` bytes from one socket until an answer with at least `length` bytes arrives. All
 /// datagrams belong to the same conntrack flow, because they have the same source port.
 pub(crate) async fn send_until_answered(
     server: SocketAddr,
@@ -99,7 +99,7 @@ pub(crate) async fn send_until_answered(
     timeout: Duration,
 ) -> io::Result<String> {
     let socket = connect_udp(server).await?;
-    let (request, mut answer) = (vec![b'?'; length], vec![0; MAX_DATAGRAM]);
+    let (request, mut answer) = (vec![b'?'; length], vec![0; MAX_DATAGRAM_LENGTH]);
     let started = Instant::now();
     let mut last_error = None;
     while started.elapsed() < timeout {
@@ -121,12 +121,12 @@ pub(crate) async fn send_until_answered(
     Err(last_error.unwrap_or_else(|| io::Error::other(format!("no answer within {timeout:?}"))))
 }
 
-/// Sends one datagram from each source port above 1023, each of which starts a conntrack flow.
+/// Sends one datagram from each source port above 1023. Each datagram starts a conntrack flow.
 pub(crate) fn flood(server: SocketAddr) -> io::Result<()> {
     let mut sent = 0_u32;
     for port in 1024..=u16::MAX {
         // Errors are expected: another socket may have the port, or an earlier datagram was refused.
-        let Ok(socket) = std::net::UdpSocket::bind((unspecified(server), port)) else { continue };
+        let Ok(socket) = std::net::UdpSocket::bind((unspecified_address(server), port)) else { continue };
         sent += u32::from(socket.send_to(b"flood\n", server).is_ok());
     }
     println!("sent {sent} datagrams");
@@ -135,8 +135,8 @@ pub(crate) fn flood(server: SocketAddr) -> io::Result<()> {
 
 async fn request_tcp(server: SocketAddr) -> io::Result<String> {
     let stream = tokio::net::TcpStream::connect(server).await?;
-    let (mut answer, mut buffer) = (Vec::new(), [0; MAX_ANSWER]);
-    while !answer.ends_with(b"\n") && answer.len() < MAX_ANSWER {
+    let (mut answer, mut buffer) = (Vec::new(), [0; MAX_ANSWER_LENGTH]);
+    while !answer.ends_with(b"\n") && answer.len() < MAX_ANSWER_LENGTH {
         stream.readable().await?;
         match stream.try_read(&mut buffer) {
             Ok(0) => return Err(io::Error::other("the server closed the connection without an answer")),
@@ -151,23 +151,23 @@ async fn request_tcp(server: SocketAddr) -> io::Result<String> {
 async fn request_udp(server: SocketAddr) -> io::Result<String> {
     let socket = connect_udp(server).await?;
     socket.send(b"request\n").await?;
-    let mut answer = [0; MAX_ANSWER];
+    let mut answer = [0; MAX_ANSWER_LENGTH];
     let length = socket.recv(&mut answer).await?;
     Ok(String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned())
 }
 
-/// Returns the local address of the route to a target. Connecting a UDP socket sends nothing.
+/// Returns the local address of the route to a target. Connecting a UDP socket sends no packet.
 async fn local_address(target: Target) -> io::Result<IpAddr> {
     connect_udp(SocketAddr::new(target.host, target.port)).await?.local_addr().map(|address| address.ip())
 }
 
 async fn connect_udp(server: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((unspecified(server), 0)).await?;
+    let socket = UdpSocket::bind((unspecified_address(server), 0)).await?;
     socket.connect(server).await?;
     Ok(socket)
 }
 
 /// Returns the unspecified address of the server's address family.
-fn unspecified(server: SocketAddr) -> IpAddr {
+fn unspecified_address(server: SocketAddr) -> IpAddr {
     if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }

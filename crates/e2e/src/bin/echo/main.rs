@@ -25,7 +25,7 @@ usage: echo PORT|FIRST-LAST...
        echo flood ADDRESS PORT
          send one UDP datagram from each source port above 1023";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The largest number of connections, and of bytes in a datagram.
+/// The maximum number of connections, and the maximum length of a datagram in bytes.
 const MAX_COUNT: usize = 60_000;
 
 #[tokio::main(flavor = "current_thread")]

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local, yield_now};
 
-const MAX_DATAGRAM: usize = 65_536;
+const MAX_DATAGRAM_LENGTH: usize = 65_536;
 
 /// The names that identify this server in its answers.
 struct ServerNames {
@@ -49,7 +49,7 @@ pub(crate) async fn serve(ports: impl Iterator<Item = u16>) -> io::Result<()> {
     Ok(())
 }
 
-/// Binds the sockets of a port for both address families; for IPv4 only if the machine has no IPv6.
+/// Binds the sockets of a port for both address families, or only for IPv4 if the machine has no IPv6.
 async fn bind(port: u16) -> io::Result<(TcpListener, UdpSocket)> {
     let addresses = [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
     let to_error = |error| io::Error::other(format!("cannot serve on port {port}: {error}"));
@@ -59,7 +59,7 @@ async fn bind(port: u16) -> io::Result<(TcpListener, UdpSocket)> {
 
 async fn serve_tcp(listener: TcpListener, port: u16, names: Rc<ServerNames>) {
     loop {
-        // The error concerns one connection only: its client closed it before it was accepted.
+        // The error concerns only one connection: the client closed it before the server accepted it.
         let Ok((stream, client)) = listener.accept().await else { continue };
         let answer = names.answer(Protocol::Tcp, port, client);
         // An error ends this connection only, so it is ignored.
@@ -94,12 +94,12 @@ async fn send_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers each datagram, with at least as many bytes as the datagram has.
+/// Answers each datagram. The answer is at least as long as the datagram.
 async fn serve_udp(socket: UdpSocket, port: u16, names: Rc<ServerNames>) {
-    let mut buffer = vec![0; MAX_DATAGRAM];
+    let mut buffer = vec![0; MAX_DATAGRAM_LENGTH];
     loop {
         match socket.recv_from(&mut buffer).await {
-            // Send errors are ignored, because UDP is lossy anyway.
+            // Send errors are ignored, because UDP may lose datagrams anyway.
             Ok((length, client)) => {
                 let answer = names.answer(Protocol::Udp, port, client);
                 drop(socket.send_to(format!("{answer:length$}").as_bytes(), client).await);

@@ -11,72 +11,72 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 /// that user on a node share this limit.
 pub(super) const PIPE_CAPACITY: usize = 256 << 10;
 /// Largest number of leased pipes per worker.
-const MAX_LEASED: usize = 32;
+const MAX_LEASED_PIPES: usize = 32;
 /// Delay before the next try after the kernel refused to create a pipe, in milliseconds.
-const RETRY_DELAY: u64 = 1_000;
+const RETRY_DELAY_MS: u64 = 1_000;
 
 /// Both ends of a pipe.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    pub(super) read: OwnedFd,
-    pub(super) write: OwnedFd,
+    pub(super) read_end: OwnedFd,
+    pub(super) write_end: OwnedFd,
 }
 
 impl Pipe {
     fn new() -> Result<Self, Errno> {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // Above the user's limit the kernel creates a smaller pipe. Copying is faster than such a pipe.
-        fcntl_setpipe_size(&write, PIPE_CAPACITY)?;
-        Ok(Self { read, write })
+        fcntl_setpipe_size(&write_end, PIPE_CAPACITY)?;
+        Ok(Self { read_end, write_end })
     }
 }
 
 /// The pipes of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Pipes {
-    idle: Vec<Pipe>,
-    leased: usize,
+pub(super) struct PipePool {
+    idle_pipes: Vec<Pipe>,
+    leased_count: usize,
     retry_at: u64,
 }
 
-impl Pipes {
+impl PipePool {
     /// Returns an empty pipe, or `None` if bytes must be copied instead. `now` is in milliseconds.
     pub(super) fn lease(&mut self, now: u64) -> Option<Pipe> {
-        let pipe = match self.idle.pop() {
+        let pipe = match self.idle_pipes.pop() {
             Some(pipe) => pipe,
-            None if self.leased >= MAX_LEASED || now < self.retry_at => return None,
+            None if self.leased_count >= MAX_LEASED_PIPES || now < self.retry_at => return None,
             None => match Pipe::new() {
                 Ok(pipe) => pipe,
                 Err(error) => {
                     tracing::debug!(%error, "cannot create a pipe: copying bytes instead of splicing them");
-                    self.retry_at = now + RETRY_DELAY;
+                    self.retry_at = now + RETRY_DELAY_MS;
                     return None;
                 }
             },
         };
-        self.leased += 1;
+        self.leased_count += 1;
         Some(pipe)
     }
 
     /// Takes back an empty pipe.
     pub(super) fn release(&mut self, pipe: Pipe) {
-        self.leased -= 1;
-        self.idle.push(pipe);
+        self.leased_count -= 1;
+        self.idle_pipes.push(pipe);
     }
 
     /// Closes a leased pipe that may contain bytes.
     pub(super) fn discard(&mut self, pipe: Pipe) {
-        self.leased -= 1;
+        self.leased_count -= 1;
         drop(pipe);
     }
 
     /// Closes all idle pipes.
-    pub(super) fn close_idle(&mut self) {
-        self.idle = Vec::new();
+    pub(super) fn close_idle_pipes(&mut self) {
+        self.idle_pipes = Vec::new();
     }
 
     /// Returns the number of idle and leased pipes.
     pub(super) const fn len(&self) -> usize {
-        self.idle.len() + self.leased
+        self.idle_pipes.len() + self.leased_count
     }
 }

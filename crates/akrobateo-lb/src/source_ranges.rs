@@ -14,20 +14,20 @@ pub struct AddressRange {
     pub last: u128,
 }
 
-/// The allowed ranges of both families, sorted, never adjacent. A family without ranges is denied.
+/// The allowed ranges of both families. They are sorted, and no two are adjacent. A family without ranges is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sources {
+pub struct SourceRanges {
     v4: Vec<AddressRange>,
     v6: Vec<AddressRange>,
 }
 
-impl Sources {
+impl SourceRanges {
     /// Creates the ranges of `nets`. Ranges that overlap or touch are merged.
     #[must_use]
     pub fn new(nets: &[IpNet]) -> Self {
         let ranges = |family| {
             let nets = nets.iter().filter(|net| Family::from_ip(net.addr()) == family);
-            merge(nets.map(range).collect())
+            merge_ranges(nets.map(to_range).collect())
         };
         Self { v4: ranges(Family::V4), v6: ranges(Family::V6) }
     }
@@ -58,11 +58,11 @@ fn to_bits(ip: IpAddr) -> u128 {
     }
 }
 
-fn range(net: &IpNet) -> AddressRange {
+fn to_range(net: &IpNet) -> AddressRange {
     AddressRange { first: to_bits(net.network()), last: to_bits(net.broadcast()) }
 }
 
-fn merge(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
+fn merge_ranges(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
     ranges.sort_by_key(|range| range.first);
     ranges.into_iter().fold(Vec::new(), |mut merged: Vec<AddressRange>, range| {
         match merged.last_mut() {
@@ -81,8 +81,8 @@ mod tests {
 
     use super::*;
 
-    fn sources(nets: &[&str]) -> Sources {
-        Sources::new(&nets.iter().map(|net| net.parse().unwrap()).collect::<Vec<_>>())
+    fn sources(nets: &[&str]) -> SourceRanges {
+        SourceRanges::new(&nets.iter().map(|net| net.parse().unwrap()).collect::<Vec<_>>())
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
             nets in prop::collection::vec(any_net(), 0..12),
             low in any::<u8>(),
         ) {
-            let sources = Sources::new(&nets);
+            let sources = SourceRanges::new(&nets);
             for ip in [IpAddr::from([10, 0, 0, low]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(low)])] {
                 prop_assert_eq!(sources.allows(ip), nets.iter().any(|net| net.contains(&ip)));
             }

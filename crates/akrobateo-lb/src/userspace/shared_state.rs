@@ -1,4 +1,4 @@
-//! The state that all workers of a proxy share. The only I/O is waking a worker.
+//! The state that all workers of a proxy share. The only I/O is a write that wakes a worker.
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -9,17 +9,17 @@ use super::drain::DrainState;
 use super::inbox::{Client, Inbox, least_loaded};
 use super::port::Port;
 use super::quota::Quota;
-use crate::sources::Sources;
+use crate::source_ranges::SourceRanges;
 
 /// The state that all workers of a proxy share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    /// The forwarded ports. A `port_index` anywhere is an index into this list.
+pub(super) struct SharedState {
+    /// The forwarded ports. Each `port_index` of the userspace path is an index into this list.
     pub(super) ports: Box<[Port]>,
     /// The configuration has IPv6 ports too, which are not served because the kernel has no IPv6.
     pub(super) ipv4_only: bool,
     /// The source ranges; `None` allows all clients.
-    pub(super) sources: Option<Sources>,
+    pub(super) sources: Option<SourceRanges>,
     /// The TCP connections of all workers.
     pub(super) connections: Quota,
     /// The UDP sessions of all workers.
@@ -32,14 +32,14 @@ pub(super) struct Shared {
     pub(super) wakers: Box<[OwnedFd]>,
 }
 
-impl Shared {
-    /// Returns whether the source ranges allow a client.
+impl SharedState {
+    /// Returns true if the source ranges allow a client.
     pub(super) fn allows(&self, client: IpAddr) -> bool {
         self.sources.as_ref().is_none_or(|sources| sources.allows(client))
     }
 
-    /// Makes a worker look at its inbox and at the phase.
-    pub(super) fn wake(&self, worker: usize) {
+    /// Makes a worker check its inbox and the proxy's phase.
+    pub(super) fn wake_worker(&self, worker: usize) {
         if let Some(waker) = self.wakers.get(worker) {
             // Fails only if the worker has been woken already.
             let _ = write(waker, &1_u64.to_ne_bytes());
@@ -47,11 +47,11 @@ impl Shared {
     }
 
     /// Passes a client that worker `own` accepted to the worker with the fewest connections. Returns the client if
-    /// worker `own` should serve it.
+    /// worker `own` should serve it itself.
     pub(super) fn push_to_least_loaded(&self, own: usize, client: Client) -> Option<Client> {
         let Some(worker) = least_loaded(&self.inboxes, own) else { return Some(client) };
         self.inboxes[worker].push(client);
-        self.wake(worker);
+        self.wake_worker(worker);
         None
     }
 }
