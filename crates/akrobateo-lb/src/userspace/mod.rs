@@ -16,6 +16,7 @@ mod pipe_pool;
 mod poller;
 mod port;
 mod proxy;
+mod pulse;
 mod quota;
 mod rate_limit;
 mod settings;

@@ -13,6 +13,7 @@ use super::drain::{DrainState, Phase};
 use super::error::UserspaceError;
 use super::inbox::Inbox;
 use super::port::Port;
+use super::pulse::{Pulse, PulseCheck};
 use super::quota::Quota;
 use super::settings::Settings;
 use super::shared_state::SharedState;
@@ -76,6 +77,7 @@ impl Proxy {
             connections: Quota::new(settings.connections),
             udp_sessions: Quota::new(settings.udp_sessions),
             drain: DrainState::new(settings.workers),
+            pulse: Pulse::new(settings.workers),
             inboxes: (0..settings.workers).map(|_| Inbox::new()).collect(),
             wakers: wakers.map_err(|error| UserspaceError::StartWorker(error.into()))?,
         });
@@ -160,9 +162,7 @@ impl Proxy {
         let udp_sessions = self.shared.udp_sessions.used();
         tracing::info!(connections, udp_sessions, "{message}");
         self.shared.drain.begin(phase);
-        for worker in 0..self.shared.wakers.len() {
-            self.shared.wake_worker(worker);
-        }
+        self.shared.wake_all_workers();
     }
 
     async fn wait_until_settled(&self, phase: Phase, timeout: Duration) {
@@ -198,6 +198,15 @@ impl DataPathStatus for ProxyStatus {
     fn check_readiness(&self) -> Result<(), String> {
         if self.shared.drain.phase() != Phase::Forwarding {
             return Err(format!("draining: {} connections are still open", self.shared.connections.used()));
+        }
+        Ok(())
+    }
+
+    fn check_health(&self) -> Result<(), String> {
+        match self.shared.pulse.check(std::time::Instant::now()) {
+            PulseCheck::Alive => self.shared.wake_all_workers(),
+            PulseCheck::Waiting => {}
+            PulseCheck::Stuck(worker) => return Err(format!("worker {worker} no longer runs")),
         }
         Ok(())
     }

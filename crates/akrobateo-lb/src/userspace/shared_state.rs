@@ -8,6 +8,7 @@ use rustix::io::write;
 use super::drain::DrainState;
 use super::inbox::{Client, Inbox, least_loaded};
 use super::port::Port;
+use super::pulse::Pulse;
 use super::quota::Quota;
 use crate::source_ranges::SourceRanges;
 
@@ -26,6 +27,8 @@ pub(super) struct SharedState {
     pub(super) udp_sessions: Quota,
     /// The proxy's phase.
     pub(super) drain: DrainState,
+    /// The workers' signs of life.
+    pub(super) pulse: Pulse,
     /// One inbox per worker, by the worker's index.
     pub(super) inboxes: Box<[Inbox]>,
     /// One eventfd per worker, by the worker's index.
@@ -43,6 +46,13 @@ impl SharedState {
         if let Some(waker) = self.wakers.get(worker) {
             // Fails only if the worker has been woken already.
             let _ = write(waker, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Wakes each worker, as [`Self::wake_worker`] does.
+    pub(super) fn wake_all_workers(&self) {
+        for worker in 0..self.wakers.len() {
+            self.wake_worker(worker);
         }
     }
 

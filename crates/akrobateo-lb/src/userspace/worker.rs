@@ -135,6 +135,7 @@ impl Worker {
         for client in self.context.inbox().take_clients() {
             self.tcp.connect(client, &mut self.context);
         }
+        self.context.shared.pulse.record(self.context.index());
         let (phase, now) = (self.context.shared.drain.phase(), self.context.now());
         if phase == self.phase {
             return;

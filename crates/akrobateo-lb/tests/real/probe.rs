@@ -3,9 +3,11 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::harness::addr::{self, with_port};
 use crate::harness::proxy::{PROBE_PORT, split_args};
-use crate::harness::{Network, Proxy, http, isolated};
+use crate::harness::{Network, Proxy, eventually, http, isolated};
 
 /// The kubelet's default timeout of a probe.
 const KUBELET_TIMEOUT: Duration = Duration::from_secs(1);
@@ -82,5 +84,29 @@ fn kubelet_gets_an_answer_while_a_pod_scrapes_without_end() {
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
+    });
+}
+
+#[test]
+fn proxy_is_healthy_also_while_it_is_not_ready() {
+    isolated(|| {
+        let network = Network::new();
+        let status =
+            |path: &str| network.pod.run(|| http::status(("127.0.0.1", PROBE_PORT), path, KUBELET_TIMEOUT));
+        let line = "--forward=tcp/80=[fd00:96::7]:80";
+        let proxy = Proxy::start_and_wait(&network.pod, &split_args(line));
+        assert_eq!(status("/healthz"), Some(200));
+        network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
+        assert_eq!((status("/readyz"), status("/healthz")), (Some(503), Some(200)));
+        proxy.kill();
+        let args = split_args(&format!("{line} --data-path=userspace"));
+        let mut proxy = Proxy::start_and_wait(&network.pod, &args);
+        for _ in 0..20 {
+            assert_eq!(status("/healthz"), Some(200));
+        }
+        proxy.signal(Signal::TERM);
+        eventually("the proxy is not ready", || (status("/readyz") == Some(503)).then_some(()));
+        assert_eq!(status("/healthz"), Some(200));
+        assert!(proxy.wait_for_exit().0.success());
     });
 }
