@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::Relaxed;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::acceptfrom_with;
 
@@ -60,10 +62,15 @@ impl Acceptor {
     pub(super) fn accept(&mut self, listener: u32, context: &WorkerContext) -> AcceptResult {
         let Some(bound) = self.listeners.get(listener as usize) else { return AcceptResult::NoClientNow };
         if !context.shared.connections.try_acquire() {
+            // At the limit without a waiting client. The next client causes an event.
+            if !has_waiting_client(&bound.socket) {
+                return AcceptResult::NoClientNow;
+            }
             if !self.at_connection_limit {
                 self.at_connection_limit = true;
                 add(&context.stats.limit_reached, 1);
             }
+            context.shared.record_waiting_client();
             let message = "connection limit reached: new clients wait until a connection is closed; serve the Service from \
                            more nodes, or raise the limit of file descriptors";
             self.stall_listener(listener, context, message);
@@ -71,7 +78,9 @@ impl Acceptor {
         }
         match acceptfrom_with(&bound.socket, SOCKET_FLAGS) {
             Ok((socket, address)) => {
-                self.at_connection_limit = false;
+                if std::mem::take(&mut self.at_connection_limit) {
+                    context.shared.has_waiting_clients.store(false, Relaxed);
+                }
                 let address = address.and_then(|address| address.try_into().ok());
                 admit(bound.port_index, socket, address, context)
             }
@@ -142,6 +151,12 @@ impl Acceptor {
     pub(super) const fn is_closed(&self) -> bool {
         self.listeners.is_empty()
     }
+}
+
+/// Returns true if a client waits in the listener's accept queue.
+fn has_waiting_client(listener: &OwnedFd) -> bool {
+    let mut listeners = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut listeners, Some(&Timespec::default())) != Ok(0)
 }
 
 /// Admits a client if the source ranges allow it. Otherwise resets the client's connection and releases the

@@ -1,6 +1,7 @@
 //! A running proxy: starts its workers, reports their status, and drains them. I/O only.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use akrobateo_core::{Forward, Protocol};
@@ -75,6 +76,7 @@ impl Proxy {
             ipv4_only,
             sources: config.sources().cloned(),
             connections: Quota::new(settings.connections),
+            has_waiting_clients: AtomicBool::new(false),
             udp_sessions: Quota::new(settings.udp_sessions),
             drain: DrainState::new(settings.workers),
             pulse: Pulse::new(settings.workers),

@@ -33,8 +33,11 @@ pub struct Settings {
     pub udp_sessions_per_source: usize,
     /// Time in which a target must accept a TCP connection.
     pub connect_timeout: Duration,
-    /// Silence after which a TCP connection is closed. Keep-alive probes find vanished peers much earlier.
+    /// Silence after which a TCP connection is closed. Keep-alive probes find vanished peers much earlier. The default is
+    /// that of conntrack's sysctl `nf_conntrack_tcp_timeout_established`.
     pub idle_timeout: Duration,
+    /// Silence after which a TCP connection is closed while clients wait at the connection limit.
+    pub idle_timeout_at_limit: Duration,
     /// Silence after which a UDP session expires that is not assured. The default is that of conntrack's sysctl
     /// `nf_conntrack_udp_timeout`.
     pub udp_timeout: Duration,
@@ -76,7 +79,8 @@ impl Settings {
             udp_sessions,
             udp_sessions_per_source: (udp_sessions / UDP_SOURCE_SHARE).max(MIN_UDP_SESSIONS_PER_SOURCE),
             connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_hours(1),
+            idle_timeout: Duration::from_hours(5 * 24),
+            idle_timeout_at_limit: Duration::from_hours(1),
             udp_timeout: Duration::from_secs(30),
             udp_stream_timeout: Duration::from_mins(2),
             // Together less than the pod's termination grace period of 30 seconds.

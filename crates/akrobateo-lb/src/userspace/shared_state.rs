@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::write;
 
@@ -23,6 +25,8 @@ pub(super) struct SharedState {
     pub(super) sources: Option<SourceRanges>,
     /// The TCP connections of all workers.
     pub(super) connections: Quota,
+    /// A client waits because the connection limit is reached.
+    pub(super) has_waiting_clients: AtomicBool,
     /// The UDP sessions of all workers.
     pub(super) udp_sessions: Quota,
     /// The proxy's phase.
@@ -46,6 +50,14 @@ impl SharedState {
         if let Some(waker) = self.wakers.get(worker) {
             // Fails only if the worker has been woken already.
             let _ = write(waker, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Records that a client waits at the connection limit. Wakes the workers, so that their connections that have been
+    /// idle for long make way.
+    pub(super) fn record_waiting_client(&self) {
+        if !self.has_waiting_clients.swap(true, Relaxed) {
+            self.wake_all_workers();
         }
     }
 

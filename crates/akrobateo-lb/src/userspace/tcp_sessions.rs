@@ -1,5 +1,7 @@
 //! The TCP connections of one worker: connects, dispatches events, and closes expired connections. I/O only.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::connection::{Connection, Stage};
 use super::inbox::Client;
 use super::poller::{Readiness, Token};
@@ -22,6 +24,8 @@ pub(super) struct TcpSessions {
     connect_timeout: u64,
     /// See [`Settings::idle_timeout`]; in milliseconds.
     idle_timeout: u64,
+    /// See [`Settings::idle_timeout_at_limit`]; in milliseconds.
+    idle_timeout_at_limit: u64,
     /// Number of open connections that began before the proxy began to drain.
     predating_drain: usize,
 }
@@ -32,6 +36,7 @@ impl TcpSessions {
             connections: Slab::new(),
             connect_timeout: to_milliseconds(settings.connect_timeout),
             idle_timeout: to_milliseconds(settings.idle_timeout),
+            idle_timeout_at_limit: to_milliseconds(settings.idle_timeout_at_limit),
             predating_drain: 0,
         }
     }
@@ -95,7 +100,7 @@ impl TcpSessions {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.on_target_ready(readiness);
         let progress = match connection.stage() {
-            Stage::Open => move_bytes(key, connection, context),
+            Stage::Open | Stage::Resetting { .. } => move_bytes(key, connection, context),
             Stage::Connecting => match connection.check_connected(readiness) {
                 Ok(true) => open(key, connection, context),
                 Ok(false) => Progress::Blocked,
@@ -122,15 +127,17 @@ impl TcpSessions {
     /// Closes expired connections. Returns the earliest time at which another connection can expire.
     pub(super) fn sweep(&mut self, context: &mut WorkerContext) -> Option<u64> {
         let now = context.now();
+        let has_waiting_clients = context.shared.has_waiting_clients.load(Relaxed);
+        let idle_timeout = if has_waiting_clients { self.idle_timeout_at_limit } else { self.idle_timeout };
         let mut next_expiry: Option<u64> = None;
         let mut expired_keys = Vec::new();
         for (key, connection) in self.connections.iter_mut() {
             connection.enable_target_keepalive();
-            let timeout = match connection.stage() {
-                Stage::Connecting => self.connect_timeout,
-                Stage::Open => self.idle_timeout,
+            let expiry = match connection.stage() {
+                Stage::Connecting => connection.last_activity + self.connect_timeout,
+                Stage::Open => connection.last_activity + idle_timeout,
+                Stage::Resetting { reset_at } => reset_at,
             };
-            let expiry = connection.last_activity + timeout;
             if expiry > now {
                 next_expiry = Some(next_expiry.map_or(expiry, |next| next.min(expiry)));
                 continue;
@@ -177,6 +184,9 @@ fn move_bytes(key: Key, connection: &mut Connection, context: &mut WorkerContext
     connection.last_activity = context.now();
     let progress = connection.move_bytes(&mut context.io);
     connection.count_bytes(context.stats.port(connection.port_index));
+    if let Stage::Resetting { reset_at } = connection.stage() {
+        context.schedule_sweep(reset_at);
+    }
     if progress == Progress::BudgetSpent && !connection.is_queued {
         connection.is_queued = true;
         context.enqueue(Token::Client(key));

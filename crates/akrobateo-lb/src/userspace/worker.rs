@@ -136,6 +136,9 @@ impl Worker {
             self.tcp.connect(client, &mut self.context);
         }
         self.context.shared.pulse.record(self.context.index());
+        if self.context.shared.has_waiting_clients.load(Relaxed) {
+            self.context.schedule_sweep(self.context.now() + SWEEP_INTERVAL_MS);
+        }
         let (phase, now) = (self.context.shared.drain.phase(), self.context.now());
         if phase == self.phase {
             return;
