@@ -53,9 +53,9 @@ node_ip6() { echo "$NET6$((10 + ${1#node}))"; }
 node_pods4() { echo "10.245.${1#node}.0/24"; }
 node_pods6() { echo "fd2a:0:0:${1#node}::/64"; }
 
-# A process belongs to the cluster if its pid, start time and boot id are the recorded ones.
+# A process belongs to the cluster if its pid, its start time and the boot id equal the recorded values.
 # The pid alone is not enough, because the kernel reuses pids.
-# A zombie counts as ended, because it remains forever if this machine's pid 1 does not reap it.
+# A zombie counts as ended, because this machine's pid 1 may never reap it.
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
 same_boot() { [ "$(setting boot_id)" = "$(boot_id)" ]; }
 start_time() { # PID: prints the start time in clock ticks since boot

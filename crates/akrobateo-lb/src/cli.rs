@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::str::FromStr;
 
 use akrobateo_core::ProxyArgs;
-use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE, options};
+use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING_COMMAND, RESERVE_PORTS_COMMAND, options};
 use lexopt::{Arg, Parser, ValueExt};
 
 /// A parsed command line.
@@ -16,7 +16,7 @@ pub enum Command {
     /// Switches IPv6 forwarding on, if that is possible, and exits; for a privileged init container.
     EnableIpv6Forwarding,
     /// Keeps the pod running and does nothing else, so that the pod's hostPorts stay reserved.
-    Reserve,
+    ReserveHostPorts,
     /// Prints [`help`].
     Help,
     /// Prints name and version.
@@ -69,16 +69,21 @@ impl Command {
                 }
                 Arg::Short('h') | Arg::Long("help") => return Ok(Self::Help),
                 Arg::Short('V') | Arg::Long("version") => return Ok(Self::Version),
-                Arg::Value(word) if word == ENABLE_IPV6_FORWARDING => {
+                Arg::Value(word) if word == ENABLE_IPV6_FORWARDING_COMMAND => {
                     return command_without_arguments(
-                        ENABLE_IPV6_FORWARDING,
+                        ENABLE_IPV6_FORWARDING_COMMAND,
                         Self::EnableIpv6Forwarding,
                         is_first_argument,
                         &mut parser,
                     );
                 }
-                Arg::Value(word) if word == RESERVE => {
-                    return command_without_arguments(RESERVE, Self::Reserve, is_first_argument, &mut parser);
+                Arg::Value(word) if word == RESERVE_PORTS_COMMAND => {
+                    return command_without_arguments(
+                        RESERVE_PORTS_COMMAND,
+                        Self::ReserveHostPorts,
+                        is_first_argument,
+                        &mut parser,
+                    );
                 }
                 unknown => return Err(unknown.unexpected().into()),
             }
@@ -107,13 +112,13 @@ fn parse_value<T: FromStr<Err: Display>>(option: &'static str, parser: &mut Pars
     })
 }
 
-/// Parses the value of an option into `target`, which must be empty.
+/// Parses the value of an option into `parsed_value`, which must be empty.
 fn parse_once<T: FromStr<Err: Display>>(
     option: &'static str,
-    target: &mut Option<T>,
+    parsed_value: &mut Option<T>,
     parser: &mut Parser,
 ) -> Result<(), UsageError> {
-    match target.replace(parse_value(option, parser)?) {
+    match parsed_value.replace(parse_value(option, parser)?) {
         None => Ok(()),
         Some(_) => Err(UsageError::RepeatedOption(option)),
     }
@@ -139,8 +144,10 @@ pub fn help() -> String {
     let mut text = format!(
         "Forwards a pod's ports to a Service\n\n\
          Usage: akrobateo-lb --forward PROTOCOL/PORT=ADDRESS:PORT... [OPTIONS]\n\
-         \x20      akrobateo-lb {ENABLE_IPV6_FORWARDING}   Switch IPv6 forwarding on and exit; for a privileged init container\n\
-         \x20      akrobateo-lb {RESERVE}                  Do nothing until SIGTERM; for a pod that only reserves its\n\
+         \x20      akrobateo-lb {ENABLE_IPV6_FORWARDING_COMMAND}   \
+         Switch IPv6 forwarding on and exit; for a privileged init container\n\
+         \x20      akrobateo-lb {RESERVE_PORTS_COMMAND}                  \
+         Do nothing until SIGTERM; for a pod that only reserves its\n\
          \x20                                            hostPorts\n\nOptions:\n"
     );
     for option in options() {
@@ -229,18 +236,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn written_arguments_parse_to_the_same_arguments(args in any_args(), in_two_words in any::<bool>()) {
+        fn written_arguments_parse_to_the_same_arguments(args in any_args(), value_is_separate_word in any::<bool>()) {
             let words = args.to_args();
             let split_at_equals_sign = |word: &String| {
                 let (name, value) = word.split_once('=').unwrap();
                 [name.to_owned(), value.to_owned()]
             };
-            let words = if in_two_words { words.iter().flat_map(split_at_equals_sign).collect() } else { words };
+            let words = if value_is_separate_word { words.iter().flat_map(split_at_equals_sign).collect() } else { words };
             prop_assert_eq!(parse(&words), Ok(Command::Forward(args)));
         }
 
         #[test]
-        fn arbitrary_words_are_rejected_or_all_used(
+        fn parser_uses_all_words_or_rejects_the_command_line(
             words in prop::collection::vec(any_word(), 0..7),
         ) {
             if let Ok(Command::Forward(args)) = parse(&words) {
@@ -252,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn command_line_of_default_options_stays_the_same() {
+    fn command_line_with_default_options_stays_stable() {
         let words = split_words("--forward=tcp/80=10.0.0.1:80 --probe-port=10290");
         let args = ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()]);
         assert_eq!(args.to_args(), words);
@@ -284,7 +291,7 @@ mod tests {
     #[test]
     fn commands_are_parsed() {
         for (line, command) in [
-            ("reserve", Command::Reserve),
+            ("reserve", Command::ReserveHostPorts),
             ("enable-ipv6-forwarding", Command::EnableIpv6Forwarding),
             ("--probe-port=1 -h", Command::Help),
             ("--version", Command::Version),

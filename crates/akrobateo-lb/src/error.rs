@@ -15,7 +15,7 @@ pub enum Error {
     /// The arguments contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The kernel would not forward packets.
+    /// IP forwarding is off, or its state is unknown.
     #[error(transparent)]
     Forwarding(#[from] ForwardingError),
     /// The nftables rules cannot be installed.

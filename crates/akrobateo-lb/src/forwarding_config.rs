@@ -25,7 +25,7 @@ pub enum ConfigError {
          family; remove one of them"
     )]
     TwoTargets(Forward, Forward),
-    /// A target to which packets of other hosts cannot be sent.
+    /// A target to which the proxy cannot forward.
     #[error(
         "--forward {0}: the target must be the address of another host or pod, not a loopback, multicast, \
          broadcast, IPv6 link-local or IPv4-mapped address"
@@ -106,7 +106,7 @@ impl ForwardingConfig {
     /// expects no header.
     #[must_use]
     pub fn proxy_protocol_for(&self, port: NonZeroU16) -> Option<ProxyVersion> {
-        self.proxy_protocol.as_ref()?.version_on(port)
+        self.proxy_protocol.as_ref()?.version_for_port(port)
     }
 
     /// Returns the source ranges, or `None` if all clients may connect.
@@ -126,7 +126,7 @@ fn to_forward((frontend, target): (Frontend, SocketAddr)) -> Forward {
     Forward { protocol: frontend.protocol, port: frontend.port, target }
 }
 
-/// Checks one `--forward` without the other arguments except the probe port and the data path.
+/// Checks one `--forward` against the probe port and the data path, but not against the other forwards.
 fn check_forward(
     forward: Forward,
     probe_port: u16,
@@ -163,7 +163,7 @@ fn check_proxy_protocol(
     }
 }
 
-/// Returns true if DNAT can send packets of other hosts to this address.
+/// Returns true if the proxy can forward to this address.
 fn is_routable(ip: IpAddr) -> bool {
     let is_routable_in_family = match ip {
         IpAddr::V4(ip) => !ip.is_broadcast(),
@@ -235,11 +235,11 @@ mod tests {
     }
 
     #[test]
-    fn proxy_protocol_is_accepted_for_tcp_in_userspace_only() {
+    fn proxy_protocol_is_accepted_only_for_tcp_ports_of_the_userspace_path() {
         let forwards = ["tcp/80=10.0.0.1:80", "tcp/443=10.0.0.1:443", "udp/53=10.0.0.1:53"];
         let config = userspace_config(&forwards, "v2:443").unwrap();
-        let version = |port| config.proxy_protocol_for(NonZeroU16::new(port).unwrap());
-        assert_eq!((version(80), version(443)), (None, Some(ProxyVersion::V2)));
+        let proxy_version = |port| config.proxy_protocol_for(NonZeroU16::new(port).unwrap());
+        assert_eq!((proxy_version(80), proxy_version(443)), (None, Some(ProxyVersion::V2)));
         let error = userspace_config(&forwards, "v2:53,443").unwrap_err().to_string();
         assert!(error.starts_with("--proxy-protocol v2:53,443: 53 is not a forwarded TCP port"), "{error}");
         let error = userspace_config(&["sctp/80=10.0.0.1:80"], "v1").unwrap_err().to_string();
@@ -269,7 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn config_has_every_forward_or_is_rejected_for_a_reason(
+        fn config_has_every_forward_unless_the_forwards_are_invalid(
             forwards in prop::collection::vec(any_forward(), 1..6),
             probe_port in 0..4_u16,
         ) {

@@ -8,7 +8,7 @@ use akrobateo_lb::ip_forwarding::ipv6;
 use akrobateo_lb::run;
 use akrobateo_lb::termination::write_termination_message;
 
-/// The exit code for a wrong command line. Most programs use the same code.
+/// The exit code for a wrong command line. Most programs use 2 for such errors.
 const USAGE_ERROR_EXIT_CODE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -31,7 +31,7 @@ fn execute(command: Command) -> Result<(), Error> {
     match command {
         Command::Forward(args) => run::run(args)?,
         Command::EnableIpv6Forwarding => enable_ipv6_forwarding(),
-        Command::Reserve => run::reserve_host_ports()?,
+        Command::ReserveHostPorts => run::reserve_host_ports()?,
         Command::Help => print!("{}", help()),
         Command::Version => println!("akrobateo-lb {}", env!("CARGO_PKG_VERSION")),
     }

@@ -1,4 +1,5 @@
-//! Prometheus' text format, without a registry, because values are read only when they are requested. Pure.
+//! Writes metrics in Prometheus' text format. Needs no registry, because values are read only when they are
+//! requested. Pure.
 
 use std::fmt::{self, Display, Write};
 
@@ -123,8 +124,11 @@ mod tests {
     #[test]
     fn metrics_are_written_in_prometheus_text_format() {
         let mut text = MetricsText::default();
-        let up =
-            MetricDefinition { name: "akrobateo_lb_up", kind: MetricKind::Gauge, help: "One if it is up." };
+        let up = MetricDefinition {
+            name: "akrobateo_lb_up",
+            kind: MetricKind::Gauge,
+            help: "1 if the proxy is up.",
+        };
         let packets = MetricDefinition {
             name: "akrobateo_lb_packets_total",
             kind: MetricKind::Counter,
@@ -135,7 +139,7 @@ mod tests {
             .write_sample(&[("protocol", &"tcp"), ("port", &80)], 7)
             .write_sample(&[("protocol", &"udp"), ("port", &53)], u64::MAX);
         let expected = "\
-# HELP akrobateo_lb_up One if it is up.
+# HELP akrobateo_lb_up 1 if the proxy is up.
 # TYPE akrobateo_lb_up gauge
 akrobateo_lb_up 1
 # HELP akrobateo_lb_packets_total Packets.

@@ -26,7 +26,7 @@ pub struct ProbeError {
 
 /// The state of a data path. Each request reads it again.
 pub trait DataPathStatus {
-    /// Returns `Ok` if the data path forwards now. The error is one line with the reason why it does not.
+    /// Returns `Ok` if the data path forwards now. The error is one line with the reason why it does not forward.
     fn check_readiness(&self) -> Result<(), String>;
     /// Returns `Ok` if the process works. The error is one line with the reason why a restart is needed.
     fn check_health(&self) -> Result<(), String> {

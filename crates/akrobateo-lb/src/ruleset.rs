@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use akrobateo_core::{Family, Frontend, Protocol};
 use netfilter::nft::abi::{ct, meta, payload};
 use netfilter::nft::model::{
-    ACCEPT, Chain, Count, DROP, DataType, Element, Expr, Reg, Rule, Set, Table, Value,
+    ACCEPT, Chain, Counter, DROP, DataType, Element, Expr, Reg, Rule, Set, Table, Value,
 };
 
 use crate::forwarding_config::ForwardingConfig;
@@ -61,12 +61,12 @@ const REFUSED_SET: &str = "refused";
 pub struct Traffic {
     /// The number of forwarded flows.
     pub connections: u64,
-    /// The number of packets of new flows that the source ranges denied. `None` without source ranges.
-    pub refused: Option<u64>,
+    /// The number of packets of new flows that the source ranges denied. `None` if there are no source ranges.
+    pub refused_packets: Option<u64>,
     /// The traffic from clients to the backend.
-    pub incoming: Count,
+    pub incoming: Counter,
     /// The traffic from the backend to clients.
-    pub outgoing: Count,
+    pub outgoing: Counter,
 }
 
 /// The values in the table that differ between the address families.
@@ -77,7 +77,7 @@ struct FamilySpec {
     nfproto: u8,
     address: DataType,
     /// The offset of the source address in the IP header, in bytes.
-    source_offset: u32,
+    source_address_offset: u32,
 }
 
 const fn family_spec(family: Family) -> FamilySpec {
@@ -87,20 +87,20 @@ const fn family_spec(family: Family) -> FamilySpec {
             source_set: "source4",
             nfproto: 2,
             address: DataType { id: TYPE_IPV4, len: 4 },
-            source_offset: 12,
+            source_address_offset: 12,
         },
         Family::V6 => FamilySpec {
             forward_map: "forward6",
             source_set: "source6",
             nfproto: 10,
             address: DataType { id: TYPE_IPV6, len: 16 },
-            source_offset: 8,
+            source_address_offset: 8,
         },
     }
 }
 
 /// The maximum number of sets in a table.
-const MAX_SETS: usize = 8;
+const MAX_SET_COUNT: usize = 8;
 
 /// Builds the table of a configuration.
 ///
@@ -109,23 +109,28 @@ const MAX_SETS: usize = 8;
 #[must_use]
 pub fn build_table(config: &ForwardingConfig) -> Table {
     let families = || Family::ALL.into_iter().filter(|family| config.has_forwards(*family));
-    let mut prerouting = Vec::new();
+    let mut prerouting_rules = Vec::new();
     if config.sources().is_some() {
-        prerouting.extend(families().map(drop_denied_sources_rule));
+        prerouting_rules.extend(families().map(denied_sources_drop_rule));
     }
-    prerouting.push(set_mark_rule());
-    prerouting.extend(families().map(translate_destination_rule));
+    prerouting_rules.push(mark_rule());
+    prerouting_rules.extend(families().map(destination_nat_rule));
+    let forward_rules =
+        vec![incoming_counter_rule(), outgoing_counter_rule(), translated_packet_accept_rule()];
     let chains = vec![
-        chain("prerouting", "nat", PREROUTING, PRIORITY_DNAT, prerouting),
-        chain("input", "filter", INPUT, PRIORITY_FILTER, vec![drop_invalid_rule(), drop_untranslated_rule()]),
-        Chain {
-            // The pod is no router: it forwards only packets of flows that it translates.
-            policy: DROP,
-            ..chain("forward", "filter", FORWARD, PRIORITY_FILTER, forward_rules())
-        },
-        chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_forwarded_rule()]),
+        chain("prerouting", "nat", PREROUTING, PRIORITY_DNAT, prerouting_rules),
+        chain(
+            "input",
+            "filter",
+            INPUT,
+            PRIORITY_FILTER,
+            vec![invalid_packet_drop_rule(), untranslated_packet_drop_rule()],
+        ),
+        // The pod is no router: it forwards only packets of flows that it translates.
+        Chain { policy: DROP, ..chain("forward", "filter", FORWARD, PRIORITY_FILTER, forward_rules) },
+        chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_rule()]),
     ];
-    let mut sets = Vec::with_capacity(MAX_SETS);
+    let mut sets = Vec::with_capacity(MAX_SET_COUNT);
     sets.extend(families().map(|family| forward_map(config, family)));
     sets.push(mark_map(config));
     sets.extend([INCOMING_SET, OUTGOING_SET].map(|name| counter_set(config, name, MARK_TYPE, mark_value)));
@@ -139,13 +144,13 @@ pub fn build_table(config: &ForwardingConfig) -> Table {
 /// Returns a frontend's counters in a table that [`build_table`] built; `None` if the kernel has no counters in sets.
 #[must_use]
 pub fn read_traffic(table: &Table, frontend: Frontend) -> Option<Traffic> {
-    let count = |set: &str, key: &Value| table.set(set)?.count(key);
+    let counter = |set: &str, key: &Value| table.set(set)?.counter(key);
     let forward_map = family_spec(frontend.family).forward_map;
     Some(Traffic {
-        connections: count(forward_map, &port_key(frontend.protocol, frontend.port))?.packets,
-        refused: count(REFUSED_SET, &frontend_key(frontend)).map(|count| count.packets),
-        incoming: count(INCOMING_SET, &mark_value(frontend))?,
-        outgoing: count(OUTGOING_SET, &mark_value(frontend))?,
+        connections: counter(forward_map, &port_key(frontend.protocol, frontend.port))?.packets,
+        refused_packets: counter(REFUSED_SET, &frontend_key(frontend)).map(|counter| counter.packets),
+        incoming: counter(INCOMING_SET, &mark_value(frontend))?,
+        outgoing: counter(OUTGOING_SET, &mark_value(frontend))?,
     })
 }
 
@@ -155,14 +160,14 @@ fn chain(name: &'static str, kind: &'static str, hook: u32, priority: i32, rules
 
 fn forward_map(config: &ForwardingConfig, family: Family) -> Set {
     let FamilySpec { forward_map, address, .. } = family_spec(family);
-    let value = DataType { id: address.id << BITS_PER_TYPE | TYPE_PORT, len: address.len + 4 };
+    let value_type = DataType { id: address.id << BITS_PER_TYPE | TYPE_PORT, len: address.len + 4 };
     let forwards = config.forwards(family);
     let elements = forwards
         .map(|(protocol, port, target)| element(port_key(protocol, port), Some(target_value(target))));
     Set {
         name: forward_map.into(),
-        key: PORT_KEY_TYPE,
-        value: Some(value),
+        key_type: PORT_KEY_TYPE,
+        value_type: Some(value_type),
         has_intervals: false,
         has_counters: true,
         elements: elements.collect(),
@@ -173,8 +178,8 @@ fn mark_map(config: &ForwardingConfig) -> Set {
     let element = |frontend| element(frontend_key(frontend), Some(mark_value(frontend)));
     Set {
         name: MARK_MAP.into(),
-        key: FRONTEND_KEY_TYPE,
-        value: Some(MARK_TYPE),
+        key_type: FRONTEND_KEY_TYPE,
+        value_type: Some(MARK_TYPE),
         has_intervals: false,
         has_counters: false,
         elements: config.frontends().map(element).collect(),
@@ -190,11 +195,11 @@ fn counter_set(
 ) -> Set {
     let mut elements: Vec<_> = config.frontends().map(|frontend| element(key(frontend), None)).collect();
     elements.sort_unstable();
-    Set { name: name.into(), key: key_type, value: None, has_intervals: false, has_counters: true, elements }
+    Set { name: name.into(), key_type, value_type: None, has_intervals: false, has_counters: true, elements }
 }
 
 fn element(key: Value, value: Option<Value>) -> Element {
-    Element { key, is_upper_bound: false, value, count: Count::default() }
+    Element { key, is_upper_bound: false, value, counter: Counter::default() }
 }
 
 fn source_set(sources: &SourceRanges, family: Family) -> Set {
@@ -205,18 +210,18 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
             Family::V4 => Value::from(*address_bytes.last_chunk::<4>().unwrap_or(&[0; 4])),
             Family::V6 => Value::from(address_bytes),
         };
-        Element { key, is_upper_bound, value: None, count: Count::default() }
+        Element { key, is_upper_bound, value: None, counter: Counter::default() }
     };
     let highest_address = u128::MAX >> (128 - 8 * address.len);
     let bounds = |range: &AddressRange| {
-        // An upper bound is exclusive, so a range up to the highest address has none.
+        // An upper bound is exclusive, so a range up to the highest address has no upper bound.
         let upper_bound = (range.last < highest_address).then(|| bound(range.last + 1, true));
         [Some(bound(range.first, false)), upper_bound].into_iter().flatten()
     };
     Set {
         name: source_set.into(),
-        key: address,
-        value: None,
+        key_type: address,
+        value_type: None,
         has_intervals: true,
         has_counters: false,
         elements: sources.ranges(family).iter().flat_map(bounds).collect(),
@@ -227,12 +232,17 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
 /// packet of a flow costs a lookup.
 ///
 /// `meta nfproto FAMILY IP saddr != @SET meta nfproto . meta l4proto . th dport @REFUSED_SET drop`
-fn drop_denied_sources_rule(family: Family) -> Rule {
-    let FamilySpec { source_set, nfproto, address, source_offset, .. } = family_spec(family);
+fn denied_sources_drop_rule(family: Family) -> Rule {
+    let FamilySpec { source_set, nfproto, address, source_address_offset, .. } = family_spec(family);
     vec![
         Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
         Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![nfproto] },
-        Expr::Payload { base: payload::BASE_NETWORK, offset: source_offset, len: address.len, dreg: Reg(4) },
+        Expr::Payload {
+            base: payload::BASE_NETWORK,
+            offset: source_address_offset,
+            len: address.len,
+            dreg: Reg(4),
+        },
         Expr::Lookup { set: source_set.into(), sreg: Reg(4), dreg: None, is_inverted: true },
         Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(1) },
         Expr::Payload { base: payload::BASE_TRANSPORT, offset: 2, len: 2, dreg: Reg(2) },
@@ -246,7 +256,7 @@ fn drop_denied_sources_rule(family: Family) -> Rule {
 /// The rule matches only frontends in the map, so probes and the pod's own traffic stay untranslated.
 ///
 /// `meta nfproto FAMILY dnat to meta l4proto . th dport map @MAP`
-fn translate_destination_rule(family: Family) -> Rule {
+fn destination_nat_rule(family: Family) -> Rule {
     let FamilySpec { forward_map, nfproto, address, .. } = family_spec(family);
     let port = if address.len == 4 { Reg(1) } else { Reg(4) };
     vec![
@@ -265,14 +275,14 @@ fn translate_destination_rule(family: Family) -> Rule {
 /// and port.
 ///
 /// `ct mark set meta nfproto . meta l4proto . th dport map @MARK_MAP`
-fn set_mark_rule() -> Rule {
-    let mut rule = load_mark_expressions();
+fn mark_rule() -> Rule {
+    let mut rule = mark_lookup_expressions();
     rule.push(Expr::SetCtMark { sreg: Reg(0) });
     rule
 }
 
 /// Returns the expressions that load the mark of the packet's frontend into register 0.
-fn load_mark_expressions() -> Rule {
+fn mark_lookup_expressions() -> Rule {
     vec![
         Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
         Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(1) },
@@ -281,15 +291,10 @@ fn load_mark_expressions() -> Rule {
     ]
 }
 
-/// Returns the rules that accept translated packets, those of counted flows first.
-fn forward_rules() -> Vec<Rule> {
-    vec![count_incoming_rule(), count_outgoing_rule(), accept_translated_rule()]
-}
-
 /// Returns the rule that counts packets from clients.
 ///
 /// `ct direction original ct mark @INCOMING_SET accept`
-fn count_incoming_rule() -> Rule {
+fn incoming_counter_rule() -> Rule {
     vec![
         Expr::Ct { key: ct::KEY_DIRECTION, dreg: Reg(0) },
         Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![ct::DIRECTION_ORIGINAL] },
@@ -299,10 +304,10 @@ fn count_incoming_rule() -> Rule {
     ]
 }
 
-/// Returns the rule that counts packets to clients: all packets that [`count_incoming_rule`] has not accepted.
+/// Returns the rule that counts packets to clients: all packets that [`incoming_counter_rule`] has not accepted.
 ///
 /// `ct mark @OUTGOING_SET accept`
-fn count_outgoing_rule() -> Rule {
+fn outgoing_counter_rule() -> Rule {
     vec![
         Expr::Ct { key: ct::KEY_MARK, dreg: Reg(0) },
         Expr::Lookup { set: OUTGOING_SET.into(), sreg: Reg(0), dreg: None, is_inverted: false },
@@ -313,25 +318,25 @@ fn count_outgoing_rule() -> Rule {
 /// Returns the rule that accepts packets of translated flows without a mark, such as flows from before the table existed.
 ///
 /// `ct status dnat accept`
-fn accept_translated_rule() -> Rule {
+fn translated_packet_accept_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATUS, CT_DNAT, Expr::Verdict(ACCEPT))
 }
 
-/// Returns the rule that drops packets that belong to no flow. Otherwise the pod would answer them with a reset, and
-/// break the forwarded connection.
+/// Returns the rule that drops packets of no known flow. Without this rule, the pod would answer such a packet with a
+/// reset, and the reset would break the forwarded connection.
 ///
 /// `ct state invalid drop`
-fn drop_invalid_rule() -> Rule {
+fn invalid_packet_drop_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATE, CT_INVALID, Expr::Verdict(DROP))
 }
 
-/// Returns the rule that drops packets to a frontend if their destination was not translated. This happens to packets
-/// that arrive while the table is replaced. The client sends them again. Without this rule, the pod would answer that
-/// the port is closed.
+/// Returns the rule that drops packets to a frontend if their destination was not translated. Packets
+/// stay untranslated while the table is replaced. The client sends the dropped packets again. Without this rule, the
+/// pod would answer that the port is closed.
 ///
 /// `meta nfproto . meta l4proto . th dport map @MARK_MAP != 0 drop`
-fn drop_untranslated_rule() -> Rule {
-    let mut rule = load_mark_expressions();
+fn untranslated_packet_drop_rule() -> Rule {
+    let mut rule = mark_lookup_expressions();
     // A mark is never 0. The comparison is needed because the nft program does not list a lookup whose value is not
     // used.
     rule.push(Expr::Cmp { sreg: Reg(0), is_equal: false, data: vec![0; 4] });
@@ -339,21 +344,21 @@ fn drop_untranslated_rule() -> Rule {
     rule
 }
 
-/// Returns the rule that masquerades forwarded flows, so that replies return to the pod. The pod then translates them
-/// back.
+/// Returns the rule that masquerades forwarded flows, so that replies return to the pod. The pod then translates the
+/// replies back.
 ///
 /// `ct status dnat masquerade`
-fn masquerade_forwarded_rule() -> Rule {
+fn masquerade_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATUS, CT_DNAT, Expr::Masquerade)
 }
 
-/// Returns a rule that executes `then` if one of `bits` is set in a property of the conntrack entry.
-fn rule_if_any_bit_is_set(ct_key: u32, bits: u32, then: Expr) -> Rule {
+/// Returns a rule that executes `action` if one of `bits` is set in a property of the conntrack entry.
+fn rule_if_any_bit_is_set(ct_key: u32, bits: u32, action: Expr) -> Rule {
     vec![
         Expr::Ct { key: ct_key, dreg: Reg(0) },
         Expr::Mask { reg: Reg(0), mask: bits.to_ne_bytes().to_vec() },
         Expr::Cmp { sreg: Reg(0), is_equal: false, data: vec![0; 4] },
-        then,
+        action,
     ]
 }
 
@@ -368,7 +373,8 @@ fn frontend_key(Frontend { family, protocol, port }: Frontend) -> Value {
     Value::from([nfproto, 0, 0, 0, protocol.number(), 0, 0, 0, high, low, 0, 0])
 }
 
-/// Encodes a frontend as a conntrack mark. The mark does not depend on other frontends, so existing flows keep theirs.
+/// Encodes a frontend as a conntrack mark. The mark does not depend on other frontends, so existing flows keep
+/// their marks.
 fn mark_value(Frontend { family, protocol, port }: Frontend) -> Value {
     let [high, low] = port.get().to_be_bytes();
     let nfproto = family_spec(family).nfproto;

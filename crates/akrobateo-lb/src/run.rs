@@ -18,7 +18,7 @@ pub fn run(args: ProxyArgs) -> Result<(), Error> {
     let missing = report_missing_features(data_path);
     let result = LocalSet::new().block_on(&create_runtime()?, async {
         // The signal handlers come first, because the first process of a container ignores signals without a handler.
-        let shutdown = shutdown_signal()?;
+        let shutdown = install_shutdown_handlers()?;
         match data_path {
             DataPath::Kernel => kernel::run(config, probe_port, shutdown).await,
             DataPath::Userspace => userspace::run(config, probe_port, shutdown).await,
@@ -42,7 +42,7 @@ fn report_missing_features(data_path: DataPath) -> Option<MissingFeature> {
 /// Waits until SIGTERM or SIGINT. The pod's hostPorts stay reserved until the process ends.
 pub fn reserve_host_ports() -> Result<(), Error> {
     create_runtime()?.block_on(async {
-        let shutdown = shutdown_signal()?;
+        let shutdown = install_shutdown_handlers()?;
         tracing::info!("reserving the pod's hostPorts; kube-proxy forwards the traffic");
         shutdown.await;
         Ok(())
@@ -54,7 +54,7 @@ fn create_runtime() -> std::io::Result<Runtime> {
 }
 
 /// Installs handlers for SIGTERM and SIGINT, and returns a future that ends with the first of these signals.
-fn shutdown_signal() -> std::io::Result<impl Future<Output = ()>> {
+fn install_shutdown_handlers() -> std::io::Result<impl Future<Output = ()>> {
     let mut sigterm = signal(SignalKind::terminate())?;
     let mut sigint = signal(SignalKind::interrupt())?;
     Ok(async move {

@@ -14,7 +14,8 @@ pub struct AddressRange {
     pub last: u128,
 }
 
-/// The allowed ranges of both families. They are sorted, and no two are adjacent. A family without ranges is denied.
+/// The allowed ranges of both families. The ranges are sorted, and no two ranges are adjacent. All clients of a family
+/// without ranges are denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceRanges {
     v4: Vec<AddressRange>,

@@ -23,21 +23,21 @@ pub struct TableManager {
 
 /// A difference between the kernel's table and the desired one.
 struct Drift {
-    desired: Table,
-    /// The kernel's table. `None` if it is missing, or has an object that Akrobateo never creates.
-    installed: Option<Table>,
-    /// The generation of the kernel's ruleset to which `installed` belongs.
+    desired_table: Table,
+    /// The kernel's table; `None` if the table is missing, or has an object that Akrobateo never creates.
+    installed_table: Option<Table>,
+    /// The generation of the kernel's ruleset to which `installed_table` belongs.
     generation: u32,
 }
 
 impl TableManager {
-    /// Installs the table of `config` in this thread's network namespace. An equal table stays; another table of an
-    /// earlier process is replaced.
+    /// Installs the table of `config` in this thread's network namespace. Keeps an equal
+    /// table in the kernel, and replaces another table of the same name.
     pub fn install(config: ForwardingConfig) -> Result<Self, NftError> {
         let (nftables, conntrack) = (Nftables::open()?, Conntrack::open()?);
         let manager = Self { config, nftables, conntrack, synced_generation: Cell::new(None) };
-        // Keeps an equal table, because a replacement may drop packets: for some microseconds, the kernel may find no
-        // element in a new interval set.
+        // Keeps an equal table, because a replacement may drop packets: a new interval set may appear empty to packets
+        // for some microseconds.
         if !manager.restore()? {
             manager.delete_stale_flows();
         }
@@ -72,7 +72,7 @@ impl TableManager {
     /// Deletes conntrack entries that contradict the rules. The kernel consults the nat rules only for the first packet
     /// of a flow. An error is only logged, because new flows are forwarded anyway.
     pub fn delete_stale_flows(&self) {
-        match self.conntrack.delete_stale(|flow| is_stale(flow, &self.config)) {
+        match self.conntrack.delete_stale_entries(|flow| is_stale(flow, &self.config)) {
             Ok(0) => {}
             Ok(flows) => tracing::info!(flows, "deleted conntrack entries that contradict the rules"),
             Err(error) => tracing::warn!(
@@ -87,8 +87,8 @@ impl TableManager {
     pub fn traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
         let (_, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
         let Ok(Some(table)) = installed else { return Ok(Vec::new()) };
-        let add_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
-        Ok(self.config.frontends().filter_map(add_traffic).collect())
+        let read_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
+        Ok(self.config.frontends().filter_map(read_traffic).collect())
     }
 
     fn find_drift(&self) -> Result<Option<Drift>, NftError> {
@@ -98,23 +98,24 @@ impl TableManager {
             return Ok(None);
         }
         let (generation, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
-        let installed = installed.ok().flatten();
-        let desired = ruleset::build_table(&self.config);
-        if installed.as_ref().is_some_and(|installed| installed.equals_ignoring_counters(&desired)) {
+        let installed_table = installed.ok().flatten();
+        let desired_table = ruleset::build_table(&self.config);
+        if installed_table.as_ref().is_some_and(|table| table.equals_ignoring_counters(&desired_table)) {
             self.synced_generation.set(Some(generation));
             return Ok(None);
         }
         self.synced_generation.set(None);
-        Ok(Some(Drift { desired, installed, generation }))
+        Ok(Some(Drift { desired_table, installed_table, generation }))
     }
 
     fn replace_table(&self, drift: Drift) -> Result<(), NftError> {
-        let Drift { mut desired, installed, generation } = drift;
-        if let Some(installed) = installed {
-            desired.copy_counters_from(&installed);
+        let Drift { mut desired_table, installed_table, generation } = drift;
+        if let Some(installed_table) = installed_table {
+            desired_table.copy_counters_from(&installed_table);
         }
-        self.nftables.replace(&desired)?;
-        // If no other transaction was executed in between, the kernel has exactly the acknowledged table.
+        self.nftables.replace(&desired_table)?;
+        // If the generation has increased by one, no other transaction was executed. Then the kernel has exactly the
+        // acknowledged table.
         let next_generation = generation.wrapping_add(1);
         let is_next_generation = self.nftables.generation()? == next_generation;
         self.synced_generation.set(is_next_generation.then_some(next_generation));

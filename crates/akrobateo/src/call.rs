@@ -14,7 +14,7 @@ pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) enum CallError {
     /// The API server answered with an error, or was unreachable.
     #[error(transparent)]
-    Failed(#[from] kube::Error),
+    RequestFailed(#[from] kube::Error),
     /// No answer within [`REQUEST_DEADLINE`].
     #[error("the API server did not answer within {} s", REQUEST_DEADLINE.as_secs())]
     TimedOut,
@@ -23,12 +23,12 @@ pub(crate) enum CallError {
 impl CallError {
     /// Returns true if the object does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Self::Failed(kube::Error::Api(status)) if status.is_not_found())
+        matches!(self, Self::RequestFailed(kube::Error::Api(status)) if status.is_not_found())
     }
 
     /// Returns true if another client changed the object first, or if another object has its name.
     pub(crate) fn is_conflict(&self) -> bool {
-        matches!(self, Self::Failed(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists())
+        matches!(self, Self::RequestFailed(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists())
     }
 }
 
@@ -40,12 +40,12 @@ pub(crate) async fn call<T>(
 ) -> Result<T, CallError> {
     let start = Instant::now();
     let result = match timeout(REQUEST_DEADLINE, request).await {
-        Ok(answer) => answer.map_err(CallError::Failed),
+        Ok(answer) => answer.map_err(CallError::RequestFailed),
         Err(_) => Err(CallError::TimedOut),
     };
     let result_label = match &result {
         Ok(_) => CallResult::Ok,
-        Err(CallError::Failed(_)) => CallResult::Failed,
+        Err(CallError::RequestFailed(_)) => CallResult::Failed,
         Err(CallError::TimedOut) => CallResult::TimedOut,
     };
     metrics.calls.get_or_create(&CallLabels { step, result: result_label }).inc();
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn overloaded_api_server_fails_the_request_at_once() {
+    async fn request_to_an_overloaded_api_server_fails_at_once() {
         let metrics = Metrics::new();
         for (code, reason) in [(429, "TooManyRequests"), (503, "ServiceUnavailable"), (504, "Timeout")] {
             let (client, mut api) = scripted_api();
@@ -75,7 +75,7 @@ mod tests {
             let (result, ()) = tokio::join!(call(&metrics, "list", services.list(&params)), async {
                 api.next_request().await.answer_error(code, reason);
             });
-            let Err(CallError::Failed(kube::Error::Api(status))) = result else { panic!("{code}") };
+            let Err(CallError::RequestFailed(kube::Error::Api(status))) = result else { panic!("{code}") };
             assert_eq!(status.code, code);
             api.expect_no_request().await;
         }
@@ -93,13 +93,13 @@ mod tests {
             let metrics = metrics.clone();
             async move { call(&metrics, "list", services.list(&params)).await.map(drop) }
         });
-        let unanswered = api.next_request().await;
+        let unanswered_request = api.next_request().await;
         assert!(matches!(request.await.unwrap(), Err(CallError::TimedOut)));
         assert!(
             start.elapsed() >= REQUEST_DEADLINE
                 && start.elapsed() < REQUEST_DEADLINE + Duration::from_secs(1)
         );
         assert_eq!(count(&metrics, CallResult::TimedOut), 1);
-        drop(unanswered);
+        drop(unanswered_request);
     }
 }

@@ -60,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    const TOO_MANY_REQUESTS: &[u8] =
+    const TOO_MANY_REQUESTS_RESPONSE: &[u8] =
         b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
     #[tokio::test]
@@ -71,7 +71,7 @@ mod tests {
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
-            stream.write_all(TOO_MANY_REQUESTS).await.unwrap();
+            stream.write_all(TOO_MANY_REQUESTS_RESPONSE).await.unwrap();
         });
         let start = Instant::now();
         let answer = client.apiserver_version().await;

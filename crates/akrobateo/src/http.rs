@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 const HEALTH_PATH: &str = "/healthz";
 const READY_PATH: &str = "/readyz";
 const METRICS_PATH: &str = "/metrics";
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The part of the operator's state that the responses depend on.
 pub(crate) struct Health {
@@ -33,7 +33,7 @@ pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
 fn respond(path: &str, health: &Health) -> Response<String> {
     match path {
         METRICS_PATH => match health.metrics.text() {
-            Ok(metrics) => response_with_content_type(OPENMETRICS, metrics),
+            Ok(metrics) => response_with_content_type(OPENMETRICS_CONTENT_TYPE, metrics),
             Err(error) => text_response(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
         READY_PATH if !health.ready.load(Ordering::Relaxed) => {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readiness_follows_the_cache_sync_and_health_does_not() {
+    fn readiness_depends_on_the_cache_sync_and_health_does_not() {
         let health = Health { ready: AtomicBool::new(false), metrics: Metrics::new() };
         let statuses = |health: &Health| [HEALTH_PATH, READY_PATH].map(|path| respond(path, health).status());
         assert_eq!(statuses(&health), [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE]);
@@ -60,7 +60,7 @@ mod tests {
     fn metrics_are_served_as_openmetrics() {
         let health = Health { ready: AtomicBool::new(false), metrics: Metrics::new() };
         let response = respond(METRICS_PATH, &health);
-        assert_eq!(response.headers()["content-type"], OPENMETRICS);
+        assert_eq!(response.headers()["content-type"], OPENMETRICS_CONTENT_TYPE);
         assert!(response.body().ends_with("# EOF\n"), "{}", response.body());
     }
 }

@@ -11,8 +11,8 @@ use crate::metrics::Metrics;
 use crate::spec::IpMode;
 
 /// The `ConfigMap` in which kubeadm stores the configuration of kube-proxy.
-const NAMESPACE: &str = "kube-system";
-const CONFIG_MAP: &str = "kube-proxy";
+const CONFIG_MAP_NAMESPACE: &str = "kube-system";
+const CONFIG_MAP_NAME: &str = "kube-proxy";
 
 /// The time between two attempts to read the `ConfigMap`.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
@@ -38,8 +38,8 @@ pub(crate) async fn wait_for_ip_mode(client: &Client, metrics: &Metrics) -> IpMo
 /// In IPVS mode kube-proxy binds published addresses on every node. If the address of a node is published with ipMode
 /// VIP, the other nodes cannot reach that node (<https://github.com/kubernetes/kubernetes/issues/127410>).
 pub(crate) async fn read_ip_mode(client: &Client, metrics: &Metrics) -> Result<IpMode, CallError> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let config = call(metrics, "read_kube_proxy_mode", api.get_opt(CONFIG_MAP)).await?;
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), CONFIG_MAP_NAMESPACE);
+    let config = call(metrics, "read_kube_proxy_mode", api.get_opt(CONFIG_MAP_NAME)).await?;
     let mut files = config.iter().flat_map(|config_map| config_map.data.iter().flatten());
     Ok(if files.any(|(_, file)| has_ipvs_mode(file)) { IpMode::Proxy } else { IpMode::Vip })
 }

@@ -21,7 +21,7 @@ pub(crate) struct Metrics {
     /// The duration of requests to the API server.
     pub(crate) call_seconds: Histogram,
     /// Reconciliations by result.
-    pub(crate) reconciles: Family<ReconcileLabels, Counter>,
+    pub(crate) reconciliations: Family<ReconcileLabels, Counter>,
     /// The duration of reconciliations.
     pub(crate) reconcile_seconds: Histogram,
     /// Failed lists and watches by kind.
@@ -29,7 +29,7 @@ pub(crate) struct Metrics {
     /// Services by the reason of their condition `akrobateo.io/Exposed`.
     services: Family<ServiceLabels, Gauge>,
     /// The label under which each Service is counted.
-    states: Mutex<HashMap<ServiceKey, &'static str>>,
+    counted_states: Mutex<HashMap<ServiceKey, &'static str>>,
     /// 1 if this replica is the leader, otherwise 0.
     pub(crate) leader: Gauge<f64, AtomicU64>,
     registry: Registry,
@@ -61,7 +61,7 @@ impl EncodeLabelValue for CallResult {
     }
 }
 
-/// Labels of [`Metrics::reconciles`].
+/// Labels of [`Metrics::reconciliations`].
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct ReconcileLabels {
     /// `ok`, or the step that failed.
@@ -88,7 +88,7 @@ impl Metrics {
         // From 1 ms to 16 s.
         let seconds = || Histogram::new(exponential_buckets(0.001, 4.0, 8));
         let (call_seconds, reconcile_seconds) = (seconds(), seconds());
-        let (calls, reconciles, watch_errors, services) =
+        let (calls, reconciliations, watch_errors, services) =
             (Family::default(), Family::default(), Family::default(), Family::default());
         let leader = Gauge::default();
         registry.register("api_calls", "API requests other than watches, by step and result", calls.clone());
@@ -97,7 +97,7 @@ impl Metrics {
         registry.register(
             "reconciles",
             "Reconciliations by result: ok, or the step that failed",
-            reconciles.clone(),
+            reconciliations.clone(),
         );
         registry.register_with_unit(
             "reconcile_duration",
@@ -112,15 +112,15 @@ impl Metrics {
             services.clone(),
         );
         registry.register("leader", "1 if this replica is the leader, otherwise 0", leader.clone());
-        let states = Mutex::default();
+        let counted_states = Mutex::default();
         Arc::new(Self {
             calls,
             call_seconds,
-            reconciles,
+            reconciliations,
             reconcile_seconds,
             watch_errors,
             services,
-            states,
+            counted_states,
             leader,
             registry,
         })
@@ -128,10 +128,10 @@ impl Metrics {
 
     /// Counts a Service under its state. With the state `None` the Service is no longer counted.
     pub(crate) fn set_service_state(&self, key: &ServiceKey, state: Option<&'static str>) {
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted_states = self.counted_states.lock().unwrap_or_else(PoisonError::into_inner);
         let previous_state = match state {
-            Some(state) => states.insert(key.clone(), state),
-            None => states.remove(key),
+            Some(state) => counted_states.insert(key.clone(), state),
+            None => counted_states.remove(key),
         };
         if let Some(state) = previous_state {
             self.services.get_or_create(&ServiceLabels { state }).dec();
@@ -144,7 +144,7 @@ impl Metrics {
     /// Clears the values that only the leader has.
     pub(crate) fn on_lost_leadership(&self) {
         self.leader.set(0.0);
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.counted_states.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.services.clear();
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct NodeInfo {
     /// Proxies run on Linux only.
     pub(crate) is_linux: bool,
     pub(crate) labels: BTreeMap<String, String>,
-    /// The permanent taints. A pod needs a toleration for each of them.
+    /// The permanent taints. A pod needs a toleration for each of these taints.
     pub(crate) taints: Vec<Taint>,
     addresses: Vec<(AddressType, IpAddr)>,
     /// The addresses of the annotation `akrobateo.io/address`, which replace the addresses of the node.
@@ -84,9 +84,8 @@ impl NodeInfo {
             return addresses.clone();
         }
         let addresses_of_type = |wanted: &AddressType| -> Vec<IpAddr> {
-            let addresses_with_type =
-                self.addresses.iter().filter(|(address_type, _)| address_type == wanted);
-            addresses_with_type.map(|(_, address)| *address).collect()
+            let matching_addresses = self.addresses.iter().filter(|(address_type, _)| address_type == wanted);
+            matching_addresses.map(|(_, address)| *address).collect()
         };
         let mut candidates = types_by_preference.iter().map(addresses_of_type);
         candidates.find(|addresses| !addresses.is_empty()).unwrap_or_default()
@@ -138,7 +137,8 @@ fn addresses(status: &NodeStatus) -> Vec<(AddressType, IpAddr)> {
     addresses.filter_map(|address| parse(&address.type_, &address.address)).collect()
 }
 
-/// Returns the addresses of the annotation and its invalid parts. An invalid part does not invalidate the others.
+/// Returns the addresses of the annotation and its invalid parts. The valid parts are used even if other parts are
+/// invalid.
 fn parse_addresses(text: &str) -> (Vec<IpAddr>, Vec<String>) {
     let (mut addresses, mut invalid_addresses) = (Vec::new(), Vec::new());
     for part in text.split(',').map(str::trim) {
@@ -183,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn unready_excluded_and_removed_nodes_are_not_published() {
+    fn nodes_that_are_not_ready_or_excluded_or_about_to_be_removed_are_not_published() {
         for excluded in [
-            node("n1").unready(),
+            node("n1").with_ready_unknown(),
             node("n1").taint("ToBeDeletedByClusterAutoscaler"),
             node("n1").taint("node.kubernetes.io/out-of-service"),
             node("n1").taint("node.kubernetes.io/unreachable"),

@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::mpsc;
 
-use crate::allocation::{Admission, PortAllocations};
+use crate::allocation::{AllocationResult, PortAllocations};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
 use crate::decide::{MissingPods, Placement, ServiceState};
 use crate::key::ServiceKey;
@@ -86,8 +86,8 @@ impl Planner {
     }
 
     /// Waits until all stores are complete. A decision on an incomplete store would delete proxies that are needed.
-    pub(crate) async fn wait_synced(&self) -> Result<(), WatchEnded> {
-        self.stores.wait_synced().await
+    pub(crate) async fn wait_until_synced(&self) -> Result<(), WatchEnded> {
+        self.stores.wait_until_synced().await
     }
 
     /// Discards triggers while another replica is the leader. Returns only if the watches end.
@@ -125,7 +125,8 @@ impl Planner {
                 Trigger::Workload(key) => {
                     // The proxies of a rejected Service keep their ports, and these ports are an input of the
                     // allocation.
-                    needs_allocation |= matches!(self.allocations.get(&key), Some(Admission::Rejected(_)));
+                    needs_allocation |=
+                        matches!(self.allocations.get(&key), Some(AllocationResult::Rejected(_)));
                     affected_services.insert(key);
                 }
                 Trigger::Endpoints(key) => {
@@ -157,11 +158,11 @@ impl Planner {
         };
         ServiceState {
             service,
-            admission: self.allocations.get(key).cloned(),
+            allocation_result: self.allocations.get(key).cloned(),
             workloads: self.stores.workloads(key),
             pods,
             nodes: self.nodes.clone(),
-            endpoint_nodes: self.stores.endpoint_nodes(key),
+            nodes_with_ready_endpoint: self.stores.nodes_with_ready_endpoint(key),
             pod_missing_since,
         }
     }
@@ -172,8 +173,8 @@ impl Planner {
         let nodes = self.stores.nodes();
         let stores = &self.stores;
         let allocations =
-            PortAllocations::allocate(&services, &nodes, &self.defaults, |key| stores.held_ports(key));
-        let changed = allocations.changed_since(&self.allocations);
+            PortAllocations::allocate(&services, &nodes, &self.defaults, |key| stores.occupied_ports(key));
+        let changed = allocations.services_changed_since(&self.allocations);
         warn_of_invalid_addresses(&self.nodes, &nodes);
         self.allocations = allocations;
         self.nodes = Arc::new(nodes);

@@ -43,12 +43,12 @@ pub(crate) enum Outcome {
 /// The Services that wait for a reconciliation, and the running reconciliations.
 pub(crate) struct Queue {
     requests: mpsc::UnboundedSender<ScheduleRequest<ServiceKey>>,
-    waiting: Scheduler<ServiceKey, mpsc::UnboundedReceiver<ScheduleRequest<ServiceKey>>>,
-    running: FuturesUnordered<Reconciliation>,
+    waiting_services: Scheduler<ServiceKey, mpsc::UnboundedReceiver<ScheduleRequest<ServiceKey>>>,
+    running_reconciliations: FuturesUnordered<Reconciliation>,
     /// The Services whose reconciliations are running.
-    busy: HashSet<ServiceKey>,
+    services_in_reconciliation: HashSet<ServiceKey>,
     /// Consecutive failures.
-    failures: HashMap<ServiceKey, u32>,
+    failure_counts: HashMap<ServiceKey, u32>,
 }
 
 impl Queue {
@@ -57,10 +57,10 @@ impl Queue {
         let (requests, receiver) = mpsc::unbounded();
         Self {
             requests,
-            waiting: debounced_scheduler(receiver, DEBOUNCE_DELAY),
-            running: FuturesUnordered::new(),
-            busy: HashSet::new(),
-            failures: HashMap::new(),
+            waiting_services: debounced_scheduler(receiver, DEBOUNCE_DELAY),
+            running_reconciliations: FuturesUnordered::new(),
+            services_in_reconciliation: HashSet::new(),
+            failure_counts: HashMap::new(),
         }
     }
 
@@ -73,12 +73,12 @@ impl Queue {
     /// during the wait.
     pub(crate) async fn next(&mut self) -> ServiceKey {
         loop {
-            let has_capacity = self.running.len() < MAX_CONCURRENT_RECONCILIATIONS;
-            let busy = &self.busy;
-            let mut waiting =
-                Pin::new(&mut self.waiting).hold_unless(|key| has_capacity && !busy.contains(key));
+            let has_capacity = self.running_reconciliations.len() < MAX_CONCURRENT_RECONCILIATIONS;
+            let services_in_reconciliation = &self.services_in_reconciliation;
+            let mut waiting = Pin::new(&mut self.waiting_services)
+                .hold_unless(|key| has_capacity && !services_in_reconciliation.contains(key));
             tokio::select! {
-                Some((key, outcome)) = self.running.next() => self.on_finished(key, outcome),
+                Some((key, outcome)) = self.running_reconciliations.next() => self.on_finished(key, outcome),
                 Some(key) = waiting.next() => return key,
                 // Unreachable: the queue holds a sender, so the scheduler never ends.
                 else => pending().await,
@@ -92,8 +92,8 @@ impl Queue {
         key: ServiceKey,
         reconciliation: impl Future<Output = Outcome> + Send + 'static,
     ) {
-        self.busy.insert(key.clone());
-        self.running.push(Box::pin(async move {
+        self.services_in_reconciliation.insert(key.clone());
+        self.running_reconciliations.push(Box::pin(async move {
             let outcome = reconciliation.await;
             (key, outcome)
         }));
@@ -101,23 +101,23 @@ impl Queue {
 
     /// Waits until the running reconciliations end. Starts no other.
     pub(crate) async fn drain(mut self) {
-        while self.running.next().await.is_some() {}
+        while self.running_reconciliations.next().await.is_some() {}
     }
 
     fn on_finished(&mut self, key: ServiceKey, outcome: Outcome) {
-        self.busy.remove(&key);
+        self.services_in_reconciliation.remove(&key);
         match outcome {
             Outcome::Done => {
-                self.failures.remove(&key);
+                self.failure_counts.remove(&key);
             }
             Outcome::RequeueAfter(delay) => {
-                self.failures.remove(&key);
+                self.failure_counts.remove(&key);
                 self.add_at(key, Instant::now() + delay);
             }
             Outcome::Failed => {
-                let failures = self.failures.entry(key.clone()).or_default();
-                let backoff = MIN_BACKOFF.saturating_mul(1 << (*failures).min(16)).min(MAX_BACKOFF);
-                *failures += 1;
+                let failure_counts = self.failure_counts.entry(key.clone()).or_default();
+                let backoff = MIN_BACKOFF.saturating_mul(1 << (*failure_counts).min(16)).min(MAX_BACKOFF);
+                *failure_counts += 1;
                 self.add_at(key, Instant::now() + backoff);
             }
         }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_back_off_up_to_the_maximum() {
+    async fn the_backoff_doubles_up_to_the_maximum() {
         let mut queue = Queue::new();
         let mut backoffs = Vec::new();
         for _ in 0..12 {

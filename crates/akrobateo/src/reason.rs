@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_lists_every_reason_once_in_the_order_of_the_variants() {
+    fn the_list_of_all_reasons_has_each_reason_once_in_the_order_of_the_variants() {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "{reason}");
             assert_eq!(reason.as_str(), format!("{reason:?}"));

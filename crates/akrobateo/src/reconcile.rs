@@ -22,8 +22,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Executes every action that the Service needs, even after a failure. Returns the first failure. If there is none,
-/// returns the time of the next reconciliation, if the Service needs one although nothing changes.
+/// Executes every action that the Service needs, even after a failure. Returns the first failure. If nothing fails,
+/// returns the time at which the Service needs the next reconciliation even if nothing changes.
 pub(crate) async fn reconcile(
     context: &Context,
     key: &ServiceKey,
@@ -34,8 +34,8 @@ pub(crate) async fn reconcile(
     let service = state.service.as_deref();
     let mut first_failure = None;
     for action in plan_actions(state, &decision, now) {
-        // After a failure an event would report a success that did not happen, and each retry would emit the event
-        // again.
+        // After a failure no event is emitted. The event would report a success that did not happen, and each retry
+        // would emit it again.
         if first_failure.is_some() && matches!(action, Action::EmitEvent { .. }) {
             continue;
         }

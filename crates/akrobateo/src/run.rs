@@ -27,7 +27,7 @@ use crate::settings::{OperatorConfig, ResolvedConfig};
 #[cfg(test)]
 mod tests;
 
-/// The time that running reconciliations have to end after the stop signal.
+/// The time limit for running reconciliations after the stop signal.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The operator cannot start, or cannot continue.
@@ -85,7 +85,7 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
         metrics: metrics.clone(),
     };
     tokio::select! {
-        synced = planner.wait_synced() => synced?,
+        synced = planner.wait_until_synced() => synced?,
         () = &mut shutdown => return Ok(()),
     }
     health.ready.store(true, Ordering::Relaxed);
@@ -130,7 +130,8 @@ async fn run_when_elected(
     Ok(())
 }
 
-/// Reconciles all Services once, and then after each change. Ends at `shutdown`, after the running reconciliations.
+/// Reconciles all Services once, and then each Service that changes. Ends at `shutdown`, after the running
+/// reconciliations.
 async fn reconcile_changes(
     planner: &mut Planner,
     context: &Arc<Context>,
@@ -166,7 +167,7 @@ async fn reconcile_and_record(
     let reconcile_result = reconcile(&context, &key, &state, now).await;
     context.metrics.reconcile_seconds.observe(start.elapsed().as_secs_f64());
     let result = reconcile_result.as_ref().map_or_else(ApplyError::step, |_| "ok");
-    context.metrics.reconciles.get_or_create(&ReconcileLabels { result }).inc();
+    context.metrics.reconciliations.get_or_create(&ReconcileLabels { result }).inc();
     match reconcile_result {
         Ok(None) => Outcome::Done,
         Ok(Some(due)) => {
@@ -181,8 +182,8 @@ async fn reconcile_and_record(
 
 /// Returns the host name with a suffix that differs for each process. In a pod the host name is the name of the pod.
 fn identity() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}_{}_{}", host.trim(), std::process::id(), Timestamp::now().as_nanosecond())
+    let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}_{}_{}", host_name.trim(), std::process::id(), Timestamp::now().as_nanosecond())
 }
 
 /// Returns a future that ends at SIGTERM, which the kubelet sends, or at SIGINT, which a terminal sends.

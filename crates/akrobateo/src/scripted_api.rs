@@ -18,7 +18,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The server of a test client.
 pub(crate) struct ScriptedApi {
-    handle: Pin<Box<Handle<Request<Body>, Response<Body>>>>,
+    server_handle: Pin<Box<Handle<Request<Body>, Response<Body>>>>,
     /// Watches of kinds that the test does not script.
     open_watches: Vec<ReceivedRequest>,
 }
@@ -34,15 +34,15 @@ pub(crate) struct ReceivedRequest {
 
 /// Returns a client and its scripted server.
 pub(crate) fn scripted_api() -> (Client, ScriptedApi) {
-    let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
-    let api = ScriptedApi { handle: Box::pin(handle), open_watches: Vec::new() };
+    let (service, server_handle) = mock::pair::<Request<Body>, Response<Body>>();
+    let api = ScriptedApi { server_handle: Box::pin(server_handle), open_watches: Vec::new() };
     (Client::new(service, "default"), api)
 }
 
 impl ScriptedApi {
     /// Waits for the next request.
     pub(crate) async fn next_request(&mut self) -> ReceivedRequest {
-        let (request, responder) = timeout(REQUEST_TIMEOUT, self.handle.next_request())
+        let (request, responder) = timeout(REQUEST_TIMEOUT, self.server_handle.next_request())
             .await
             .expect("the client sends no request")
             .expect("the client is gone");
@@ -94,7 +94,7 @@ impl ScriptedApi {
 
     /// Asserts that the client sends no request for a while.
     pub(crate) async fn expect_no_request(&mut self) {
-        let request = timeout(QUIET_PERIOD, self.handle.next_request()).await;
+        let request = timeout(QUIET_PERIOD, self.server_handle.next_request()).await;
         if let Ok(Some((request, _))) = request {
             panic!("unexpected request: {} {}", request.method(), request.uri());
         }

@@ -20,9 +20,9 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "SECONDS", default_value_t = 0.1, value_parser = parse_seconds)]
     pub(crate) seconds: f64,
 
-    /// Measure only these: conn, up, down, udp, requests, start, replacement, footprint
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) measures: Vec<Measurement>,
+    /// Take only these measurements: conn, up, down, udp, requests, start, replacement, footprint
+    #[arg(long = "measures", value_name = "LIST", value_delimiter = ',')]
+    pub(crate) chosen_measurements: Vec<Measurement>,
 
     /// Compare only these variants; results.json has their names
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = variant::get)]
@@ -41,8 +41,8 @@ pub(crate) struct Cli {
     pub(crate) lb: PathBuf,
 
     /// The directory with the unpacked packages of the peers
-    #[arg(long, value_name = "DIRECTORY", hide = true)]
-    pub(crate) packages: PathBuf,
+    #[arg(long = "packages", value_name = "DIRECTORY", hide = true)]
+    pub(crate) package_directory: PathBuf,
 }
 
 /// A kind of measurement.
@@ -77,7 +77,7 @@ impl FromStr for Measurement {
 impl Cli {
     /// Returns true if the user chose `measurement`, or chose no measurement.
     pub(crate) fn includes(&self, measurement: Measurement) -> bool {
-        self.measures.is_empty() || self.measures.contains(&measurement)
+        self.chosen_measurements.is_empty() || self.chosen_measurements.contains(&measurement)
     }
 
     /// Returns the variants that the user chose, or all variants if the user chose none.

@@ -1,4 +1,4 @@
-//! Requests of one client. Does I/O, in the network namespace of the calling thread.
+//! The requests that one client sends. Does I/O, in the network namespace of the calling thread.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use crate::protocol::{Operation, REPLY_LENGTH, parse_reply};
 
 /// Sends a request on an open connection, and returns the client's address as the backend sees it.
 pub(crate) fn request(stream: &mut TcpStream, operation: Operation) -> io::Result<IpAddr> {
-    stream.write_all(&operation.to_request())?;
+    stream.write_all(&operation.encode_request())?;
     let mut reply = [0; REPLY_LENGTH];
     stream.read_exact(&mut reply)?;
     parse_reply(&reply).ok_or_else(|| ErrorKind::InvalidData.into())

@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use rustix::net::sockopt::socket_incoming_cpu;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Pins the calling thread to one processor. Dropping the value allows the previous processors again.
+/// Pins the calling thread to one processor. After the value is dropped, the thread may use its previous processors
+/// again.
 pub(crate) struct CpuPin {
     previous_cpus: CpuSet,
 }

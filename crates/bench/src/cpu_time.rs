@@ -19,9 +19,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CpuTime {
     /// The time of the benchmark, the proxy and ksoftirqd.
-    pub(crate) benchmark_seconds: f64,
+    pub(crate) benchmark_cpu_seconds: f64,
     /// The time of all programs on the machine.
-    pub(crate) machine_seconds: f64,
+    pub(crate) machine_cpu_seconds: f64,
 }
 
 /// Reads CPU times.
@@ -47,23 +47,23 @@ impl CpuMeter {
         Ok(Self { ksoftirqd_files })
     }
 
-    /// Returns the CPU times up to now. The time of `proxies` includes the time of their child processes.
+    /// Returns the CPU time that was used until now. The time of `proxies` includes the time of their child processes.
     pub(crate) fn read(&self, proxies: &[Pid]) -> Result<CpuTime, BenchError> {
-        let own_time = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
-        let ksoftirqd_time = self.ksoftirqd_files.iter().map(|path| read_run_time(path)).sum::<f64>();
-        let proxy_time = with_descendants(proxies).into_iter().map(process_cpu_time).sum::<f64>();
+        let own_cpu_time = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
+        let ksoftirqd_cpu_time = self.ksoftirqd_files.iter().map(|path| read_run_time(path)).sum::<f64>();
+        let proxy_cpu_time = include_descendants(proxies).into_iter().map(process_cpu_time).sum::<f64>();
         let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
-        let machine_seconds = parse_busy_time(&stat)
-            .ok_or_else(|| BenchError::Unexpected("/proc/stat has no cpu line".to_owned()))?;
+        let machine_cpu_seconds = parse_busy_time(&stat)
+            .ok_or_else(|| BenchError::UnexpectedState("/proc/stat has no cpu line".to_owned()))?;
         Ok(CpuTime {
-            benchmark_seconds: own_time.as_secs_f64() + ksoftirqd_time + proxy_time,
-            machine_seconds,
+            benchmark_cpu_seconds: own_cpu_time.as_secs_f64() + ksoftirqd_cpu_time + proxy_cpu_time,
+            machine_cpu_seconds,
         })
     }
 }
 
 /// Returns these processes and all their descendants.
-pub(crate) fn with_descendants(processes: &[Pid]) -> Vec<Pid> {
+pub(crate) fn include_descendants(processes: &[Pid]) -> Vec<Pid> {
     let mut found = processes.to_vec();
     let mut next = 0;
     while let Some(&pid) = found.get(next) {

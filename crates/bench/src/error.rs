@@ -18,7 +18,7 @@ pub(crate) enum BenchError {
     Timeout(String, Duration),
     /// The benchmark found an unexpected state, for example a wrong source address.
     #[error("{0}")]
-    Unexpected(String),
+    UnexpectedState(String),
 }
 
 /// Adds a description to an I/O error.
@@ -33,7 +33,7 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
     }
 }
 
-/// Runs a program that must succeed, and returns its output.
+/// Runs a program, and returns its output. Returns an error if the program fails.
 pub(crate) fn run_command(command: &mut Command) -> Result<String, BenchError> {
     let program = command.get_program().display().to_string();
     let output = command.output().context(&program)?;

@@ -30,9 +30,9 @@ const DESCRIPTORS_PER_TWO_CONNECTIONS: u64 = 5;
 /// The number of clients that open idle connections.
 const CLIENT_COUNT: u64 = 4;
 /// The time for which a proxy is under load before its memory is read.
-const LOAD_TIME: Duration = Duration::from_millis(500);
+const LOAD_DURATION: Duration = Duration::from_millis(500);
 /// The timeout of a client, for its connection and for each reply.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The footprint of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,18 +51,18 @@ pub(crate) struct IdleConnections {
     /// The number of idle connections.
     pub(crate) connections: u64,
     /// The resident bytes per connection, without kernel memory.
-    pub(crate) memory: f64,
+    pub(crate) bytes_per_connection: f64,
     /// The descriptors per connection.
-    pub(crate) descriptors: f64,
+    pub(crate) descriptors_per_connection: f64,
 }
 
 /// The size of the data plane's binary in bytes. The container image has no other file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BinarySize {
     /// The size of the file.
-    pub(crate) uncompressed: u64,
+    pub(crate) uncompressed_bytes: u64,
     /// The size after compression with gzip -9, as in a registry.
-    pub(crate) compressed: u64,
+    pub(crate) compressed_bytes: u64,
 }
 
 /// Measures a variant's proxy in its own testbed. Returns `None` if the proxy pod has no process.
@@ -70,7 +70,7 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Fo
     let testbed = Testbed::new(variant, Protocol::Tcp, programs)?;
     let Some(proxy) = &testbed.proxy else { return Ok(None) };
     run_under_load(&testbed, Load::Connections, &Progress::default(), || {
-        thread::sleep(LOAD_TIME);
+        thread::sleep(LOAD_DURATION);
         Ok(())
     })?;
     let memory = proxy.resident_memory();
@@ -81,9 +81,9 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Fo
 
 fn measure_idle_connections(testbed: &Testbed, proxy: &Process) -> Result<IdleConnections, BenchError> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let allowed_connections =
+    let connections_within_descriptor_limit =
         limit.saturating_sub(RESERVED_DESCRIPTORS) * 2 / DESCRIPTORS_PER_TWO_CONNECTIONS;
-    let connections_per_client = MAX_IDLE_CONNECTIONS.min(allowed_connections) / CLIENT_COUNT;
+    let connections_per_client = MAX_IDLE_CONNECTIONS.min(connections_within_descriptor_limit) / CLIENT_COUNT;
     let (memory, descriptors) = (proxy.resident_memory(), proxy.open_descriptors());
     let streams = thread::scope(|scope| {
         let open = || open_idle_connections(testbed, connections_per_client);
@@ -100,8 +100,8 @@ fn measure_idle_connections(testbed: &Testbed, proxy: &Process) -> Result<IdleCo
     drop(streams);
     Ok(IdleConnections {
         connections,
-        memory: to_f64(added_memory) / to_f64(connections),
-        descriptors: to_f64(added_descriptors) / to_f64(connections),
+        bytes_per_connection: to_f64(added_memory) / to_f64(connections),
+        descriptors_per_connection: to_f64(added_descriptors) / to_f64(connections),
     })
 }
 
@@ -110,14 +110,14 @@ fn open_idle_connections(testbed: &Testbed, count: u64) -> Result<Vec<TcpStream>
     testbed.network.client.enter();
     let frontend = testbed.variant.frontend();
     let open = |_| {
-        let mut stream = connect(None, frontend, TIMEOUT)?;
+        let mut stream = connect(None, frontend, REQUEST_TIMEOUT)?;
         request(&mut stream, Operation::Hold).map(|_| stream)
     };
     (0..count).map(open).collect::<Result<_, _>>().context("idle connections")
 }
 
 /// Returns true if the footprint of this variant is measured.
-pub(crate) fn is_measured(variant: Variant) -> bool {
+pub(crate) fn has_measured_footprint(variant: Variant) -> bool {
     match variant.data_path {
         DataPath::Kernel | DataPath::Userspace { proxy_header: true, .. } => true,
         DataPath::Userspace { proxy, proxy_header: false } => proxy == UserspaceProxy::HaProxy,
@@ -127,7 +127,7 @@ pub(crate) fn is_measured(variant: Variant) -> bool {
 
 /// Measures the data plane's binary.
 pub(crate) fn measure_binary(programs: &Programs) -> Result<BinarySize, BenchError> {
-    let uncompressed = std::fs::metadata(&programs.lb).context("the data plane's binary")?.len();
+    let uncompressed_bytes = std::fs::metadata(&programs.lb).context("the data plane's binary")?.len();
     let gzip_output = Command::new("gzip").arg("-9c").arg(&programs.lb).output().context("gzip")?;
-    Ok(BinarySize { uncompressed, compressed: gzip_output.stdout.len() as u64 })
+    Ok(BinarySize { uncompressed_bytes, compressed_bytes: gzip_output.stdout.len() as u64 })
 }

@@ -17,21 +17,22 @@ use crate::protocol::Operation;
 /// The timeout of a client, for its connection and for each reply.
 const TIMEOUT: Duration = Duration::from_millis(2500);
 /// A connection that takes longer has lost a packet, because TCP sends a lost SYN again after one second.
-const SLOW_CONNECTION: Duration = Duration::from_millis(900);
+const SLOW_CONNECTION_THRESHOLD: Duration = Duration::from_millis(900);
 /// A datagram without a reply after this time is lost.
 const UDP_TIMEOUT: Duration = Duration::from_millis(20);
 /// The maximum number of datagrams in flight per client.
-const UDP_WINDOW: u32 = 32;
+const MAX_DATAGRAMS_IN_FLIGHT: u32 = 32;
 /// The length of a datagram in bytes.
 const DATAGRAM_LENGTH: usize = 64;
 /// The maximum number of latencies that a client records.
-const MAX_LATENCIES: usize = 200_000;
+const MAX_RECORDED_LATENCIES: usize = 200_000;
 /// The first source port for short connections. Other connections get source ports above this range.
 const FIRST_SOURCE_PORT: usize = 10_000;
 /// The number of source ports for short connections.
 const SOURCE_PORT_COUNT: usize = 40_000;
-/// The step from one Service port to the next. The step has no common divisor with 1,000, so connections use all ports.
-const PORT_STEP: usize = 619;
+/// The distance between the Service ports of two consecutive connections. It has no common divisor with 1,000, so the
+/// connections use all 1,000 ports.
+const SERVICE_PORT_STEP: usize = 619;
 
 /// Counters that the clients of a load share.
 #[derive(Debug, Default)]
@@ -55,7 +56,7 @@ impl Progress {
         self.failed_units.load(Relaxed)
     }
 
-    /// Returns the number of connections that took longer than [`SLOW_CONNECTION`], including failed ones.
+    /// Returns the number of connections that took longer than [`SLOW_CONNECTION_THRESHOLD`], including failed ones.
     pub(crate) fn slow_connections(&self) -> u64 {
         self.slow_connections.load(Relaxed)
     }
@@ -90,21 +91,21 @@ pub(crate) struct Frontends {
 }
 
 impl Frontends {
-    fn nth(self, index: usize) -> SocketAddr {
+    fn get(self, index: usize) -> SocketAddr {
         SocketAddr::new(self.first.ip(), self.first.port() + u16::try_from(index).unwrap_or(0))
     }
 
     /// Returns the address and port for the client with this number.
     ///
     /// The clients are spread over all ports, because a packet takes longer if its rule is later in a list.
-    fn for_client(self, number: usize, clients: usize) -> SocketAddr {
-        self.nth((2 * number + 1) * usize::from(self.ports) / (2 * clients))
+    fn select_for_client(self, number: usize, clients: usize) -> SocketAddr {
+        self.get((2 * number + 1) * usize::from(self.ports) / (2 * clients))
     }
 }
 
 /// Runs the client with this number until `progress` stops it.
 pub(crate) fn run_client(load: Load, frontends: Frontends, number: usize, progress: &Progress) {
-    let remote = frontends.for_client(number, load.clients());
+    let remote = frontends.select_for_client(number, load.clients());
     let result = match load {
         Load::Connections => {
             open_connections(frontends, number, progress);
@@ -126,7 +127,7 @@ pub(crate) fn run_client(load: Load, frontends: Frontends, number: usize, progre
 fn open_connections(frontends: Frontends, number: usize, progress: &Progress) {
     let mut connection = number;
     while progress.is_running() {
-        let remote = frontends.nth(connection * PORT_STEP % usize::from(frontends.ports));
+        let remote = frontends.get(connection * SERVICE_PORT_STEP % usize::from(frontends.ports));
         let start = Instant::now();
         let counter = if request_once_from(Some(source_port(number, connection)), remote, TIMEOUT).is_ok() {
             &progress.completed_units
@@ -134,7 +135,7 @@ fn open_connections(frontends: Frontends, number: usize, progress: &Progress) {
             &progress.failed_units
         };
         counter.fetch_add(1, Relaxed);
-        if start.elapsed() > SLOW_CONNECTION {
+        if start.elapsed() > SLOW_CONNECTION_THRESHOLD {
             progress.slow_connections.fetch_add(1, Relaxed);
         }
         connection += Load::Connections.clients();
@@ -154,7 +155,7 @@ fn source_port(number: usize, connection: usize) -> u16 {
 
 fn upload(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     let mut stream = connect(None, remote, TIMEOUT)?;
-    stream.write_all(&Operation::Upload.to_request())?;
+    stream.write_all(&Operation::Upload.encode_request())?;
     let buffer = vec![0; BULK_CHUNK_LENGTH];
     while progress.is_running() {
         stream.write_all(&buffer)?;
@@ -164,7 +165,7 @@ fn upload(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
 
 fn download(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     let mut stream = connect(None, remote, TIMEOUT)?;
-    stream.write_all(&Operation::Download.to_request())?;
+    stream.write_all(&Operation::Download.encode_request())?;
     let mut buffer = vec![0; BULK_CHUNK_LENGTH];
     while progress.is_running() {
         match stream.read(&mut buffer)? {
@@ -175,7 +176,7 @@ fn download(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps up to [`UDP_WINDOW`] datagrams in flight, and counts each datagram and each reply.
+/// Keeps up to [`MAX_DATAGRAMS_IN_FLIGHT`] datagrams in flight, and counts each datagram and each reply.
 fn exchange_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect(remote)?;
@@ -183,12 +184,12 @@ fn exchange_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()>
     let mut buffer = [0; DATAGRAM_LENGTH];
     let mut datagrams_in_flight = 0;
     while progress.is_running() {
-        while datagrams_in_flight < UDP_WINDOW {
+        while datagrams_in_flight < MAX_DATAGRAMS_IN_FLIGHT {
             socket.send(&[0; DATAGRAM_LENGTH])?;
             datagrams_in_flight += 1;
         }
         // Waits only for half of the replies, so that the client and the backend stay busy.
-        while datagrams_in_flight > UDP_WINDOW / 2 {
+        while datagrams_in_flight > MAX_DATAGRAMS_IN_FLIGHT / 2 {
             match socket.recv(&mut buffer) {
                 Ok(_) => {
                     progress.completed_units.fetch_add(2, Relaxed);
@@ -208,12 +209,12 @@ fn exchange_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()>
 fn send_requests(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     let mut stream = connect(None, remote, TIMEOUT)?;
     stream.set_nodelay(true)?;
-    let mut latencies = Vec::with_capacity(MAX_LATENCIES);
+    let mut latencies = Vec::with_capacity(MAX_RECORDED_LATENCIES);
     while progress.is_running() {
         let start = Instant::now();
         request(&mut stream, Operation::Reply)?;
         progress.completed_units.fetch_add(1, Relaxed);
-        if progress.is_recording.load(Relaxed) && latencies.len() < MAX_LATENCIES {
+        if progress.is_recording.load(Relaxed) && latencies.len() < MAX_RECORDED_LATENCIES {
             latencies.push(start.elapsed());
         }
     }
@@ -229,7 +230,7 @@ mod tests {
     fn clients_are_spread_over_the_ports() {
         let ports_of_clients = |ports| {
             let frontends = Frontends { first: "192.0.2.1:20000".parse().unwrap(), ports };
-            [0, 1, 2, 3].map(|number| frontends.for_client(number, 4).port())
+            [0, 1, 2, 3].map(|number| frontends.select_for_client(number, 4).port())
         };
         assert_eq!(ports_of_clients(1), [20_000; 4]);
         assert_eq!(ports_of_clients(1000), [20_125, 20_375, 20_625, 20_875]);
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn short_connections_use_every_port() {
-        let mut ports: Vec<_> = (0..1000).map(|connection| connection * PORT_STEP % 1000).collect();
+        let mut ports: Vec<_> = (0..1000).map(|connection| connection * SERVICE_PORT_STEP % 1000).collect();
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 1000);

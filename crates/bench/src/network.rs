@@ -26,7 +26,7 @@ pub(crate) mod addr {
     /// The port that the backend listens on.
     pub(crate) const BACKEND_PORT: u16 = 8080;
     /// The Service's first port; more ports follow it.
-    pub(crate) const FIRST_PORT: u16 = 20_000;
+    pub(crate) const FIRST_SERVICE_PORT: u16 = 20_000;
 }
 
 /// The node's treatment of packets to its own address.
@@ -77,8 +77,8 @@ impl Network {
 ///
 /// portmap has one rule per port. Here one rule has all ports, so that only the proxies depend on the number of ports.
 fn node_rules(role: NodeRole, ports: u16) -> String {
-    let last = addr::FIRST_PORT + ports - 1;
-    let (first, backend, backend_port) = (addr::FIRST_PORT, addr::BACKEND, addr::BACKEND_PORT);
+    let last = addr::FIRST_SERVICE_PORT + ports - 1;
+    let (first, backend, backend_port) = (addr::FIRST_SERVICE_PORT, addr::BACKEND, addr::BACKEND_PORT);
     let node_address_rule = match role {
         NodeRole::RouteOnly => String::new(),
         NodeRole::KubeProxy => format!("ip daddr {} jump service", addr::NODE),
@@ -92,7 +92,7 @@ fn node_rules(role: NodeRole, ports: u16) -> String {
     };
     let elements: Vec<_> = (first..=last).map(|port| format!("tcp . {port} : goto endpoint")).collect();
     let elements = format!("{}, {}", elements.join(", "), elements.join(", ").replace("tcp", "udp"));
-    let masquerade = if role == NodeRole::KubeProxy { "ct status dnat masquerade" } else { "" };
+    let masquerade_rule = if role == NodeRole::KubeProxy { "ct status dnat masquerade" } else { "" };
     format!(
         "table ip node {{
   chain endpoint {{ meta l4proto {{ tcp, udp }} dnat to {backend}:{backend_port}; }}
@@ -105,7 +105,7 @@ fn node_rules(role: NodeRole, ports: u16) -> String {
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat;
-    {masquerade}
+    {masquerade_rule}
   }}
 }}
 ",

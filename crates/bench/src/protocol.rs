@@ -29,7 +29,7 @@ impl Operation {
     const ALL: [Self; 5] = [Self::Reply, Self::ReplyAndClose, Self::Upload, Self::Download, Self::Hold];
 
     /// Encodes a request.
-    pub(crate) fn to_request(self) -> [u8; REQUEST_LENGTH] {
+    pub(crate) fn encode_request(self) -> [u8; REQUEST_LENGTH] {
         let mut request = [b'.'; REQUEST_LENGTH];
         request[0] = self as u8;
         request
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn encoded_requests_and_replies_parse_to_the_same_values() {
         for operation in Operation::ALL {
-            assert_eq!(Operation::parse(&operation.to_request()), Some(operation));
+            assert_eq!(Operation::parse(&operation.encode_request()), Some(operation));
         }
         assert_eq!(Operation::parse(b"x"), None);
         for ip in ["192.0.2.2", "2001:db8::2"] {

@@ -9,11 +9,11 @@ pub(crate) enum Quantity {
     /// Units per second.
     Rate(Load),
     /// CPU seconds per unit.
-    CpuPerUnit(Load),
+    CpuTimePerUnit(Load),
     /// The median latency of requests.
-    P50,
+    MedianLatency,
     /// The 99th percentile of the latency of requests.
-    P99,
+    P99Latency,
 }
 
 impl Quantity {
@@ -21,9 +21,9 @@ impl Quantity {
     pub(crate) fn value(self, sample: &Sample) -> Option<f64> {
         match self {
             Self::Rate(load) => (sample.load == load).then_some(sample.rate),
-            Self::CpuPerUnit(load) => (sample.load == load).then_some(sample.cpu),
-            Self::P50 => sample.latency.map(|[p50, _]| p50),
-            Self::P99 => sample.latency.map(|[_, p99]| p99),
+            Self::CpuTimePerUnit(load) => (sample.load == load).then_some(sample.cpu),
+            Self::MedianLatency => sample.latency.map(|[p50, _]| p50),
+            Self::P99Latency => sample.latency.map(|[_, p99]| p99),
         }
     }
 
@@ -35,13 +35,13 @@ impl Quantity {
             Self::Rate(Load::Download) => "bulk down",
             Self::Rate(Load::Udp) => "UDP pkt/s",
             Self::Rate(Load::Requests) => "requests/s",
-            Self::CpuPerUnit(Load::Connections) => "CPU per conn",
-            Self::CpuPerUnit(Load::Upload) => "CPU per GB up",
-            Self::CpuPerUnit(Load::Download) => "CPU per GB down",
-            Self::CpuPerUnit(Load::Udp) => "CPU per UDP pkt",
-            Self::CpuPerUnit(Load::Requests) => "CPU per request",
-            Self::P50 => "keep-alive p50",
-            Self::P99 => "keep-alive p99",
+            Self::CpuTimePerUnit(Load::Connections) => "CPU per conn",
+            Self::CpuTimePerUnit(Load::Upload) => "CPU per GB up",
+            Self::CpuTimePerUnit(Load::Download) => "CPU per GB down",
+            Self::CpuTimePerUnit(Load::Udp) => "CPU per UDP pkt",
+            Self::CpuTimePerUnit(Load::Requests) => "CPU per request",
+            Self::MedianLatency => "keep-alive p50",
+            Self::P99Latency => "keep-alive p99",
         }
     }
 }

@@ -7,11 +7,11 @@ use crate::sample::Sample;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Quartiles {
     /// The lower quartile: a quarter of the values is lower.
-    pub(crate) lower: f64,
+    pub(crate) lower_quartile: f64,
     /// The median: half of the values is lower.
     pub(crate) median: f64,
     /// The upper quartile: a quarter of the values is higher.
-    pub(crate) upper: f64,
+    pub(crate) upper_quartile: f64,
 }
 
 impl Quartiles {
@@ -23,10 +23,11 @@ impl Quartiles {
         // Interpolates between two values, as usual for a median.
         let quartile = |number: usize| {
             let (index, rest) = (last * number / 4, last * number % 4);
-            let weight = [0.0, 0.25, 0.5, 0.75][rest];
-            values[index] * (1.0 - weight) + values[(index + 1).min(last)] * weight
+            let interpolation_weight = [0.0, 0.25, 0.5, 0.75][rest];
+            values[index] * (1.0 - interpolation_weight)
+                + values[(index + 1).min(last)] * interpolation_weight
         };
-        Some(Self { lower: quartile(1), median: quartile(2), upper: quartile(3) })
+        Some(Self { lower_quartile: quartile(1), median: quartile(2), upper_quartile: quartile(3) })
     }
 
     /// Returns the quartiles of a variant's values.
@@ -41,11 +42,11 @@ impl Quartiles {
         variant: &str,
         baseline: &str,
     ) -> Option<Self> {
-        Self::from_pairs(&values(samples, quantity, variant), &values(samples, quantity, baseline))
+        Self::from_values_by_round(&values(samples, quantity, variant), &values(samples, quantity, baseline))
     }
 
     /// Returns the quartiles of the ratios between values of the same round. Each pair is a round and its value.
-    pub(crate) fn from_pairs(values: &[(usize, f64)], baseline: &[(usize, f64)]) -> Option<Self> {
+    pub(crate) fn from_values_by_round(values: &[(usize, f64)], baseline: &[(usize, f64)]) -> Option<Self> {
         let ratios = values.iter().filter_map(|(round, value)| {
             let (_, base) = baseline.iter().find(|(base_round, _)| base_round == round)?;
             Some(value / base)
@@ -87,8 +88,11 @@ mod tests {
     #[test]
     fn median_of_an_even_number_of_values_is_interpolated() {
         let quartiles = Quartiles::new(vec![4.0, 1.0, 3.0, 2.0]).unwrap();
-        assert_eq!(quartiles, Quartiles { lower: 1.75, median: 2.5, upper: 3.25 });
-        assert_eq!(Quartiles::new(vec![7.0]), Some(Quartiles { lower: 7.0, median: 7.0, upper: 7.0 }));
+        assert_eq!(quartiles, Quartiles { lower_quartile: 1.75, median: 2.5, upper_quartile: 3.25 });
+        assert_eq!(
+            Quartiles::new(vec![7.0]),
+            Some(Quartiles { lower_quartile: 7.0, median: 7.0, upper_quartile: 7.0 })
+        );
         assert_eq!(Quartiles::new(vec![]), None);
     }
 
@@ -104,9 +108,9 @@ mod tests {
         let rate_ratios = Quartiles::from_ratios(&samples, Quantity::Rate(Load::Upload), "a", "b").unwrap();
         assert!((rate_ratios.median - 0.375).abs() < 1e-9);
         let cpu_ratios =
-            Quartiles::from_ratios(&samples, Quantity::CpuPerUnit(Load::Upload), "a", "b").unwrap();
+            Quartiles::from_ratios(&samples, Quantity::CpuTimePerUnit(Load::Upload), "a", "b").unwrap();
         assert!((cpu_ratios.median - 3.0).abs() < 1e-9);
-        assert_eq!(Quartiles::from_ratios(&samples, Quantity::P50, "a", "b"), None);
+        assert_eq!(Quartiles::from_ratios(&samples, Quantity::MedianLatency, "a", "b"), None);
         assert_eq!(Quartiles::from_ratios(&samples, Quantity::Rate(Load::Upload), "a", "c"), None);
     }
 }

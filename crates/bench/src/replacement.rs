@@ -9,7 +9,7 @@ use crate::proxy::akrobateo;
 use crate::proxy::programs::Programs;
 use crate::ruleset_watch::RulesetWatch;
 use crate::sampling::run_under_load;
-use crate::start::DEADLINE;
+use crate::start::START_DEADLINE;
 use crate::testbed::Testbed;
 use crate::variant::Variant;
 
@@ -18,7 +18,7 @@ const REPLACEMENT_COUNT: usize = 100;
 
 /// The numbers of connections during the replacements of one variant's proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Replacements {
+pub(crate) struct ReplacementResult {
     /// The variant's name.
     pub(crate) variant: &'static str,
     /// The number of successful connections.
@@ -32,14 +32,14 @@ pub(crate) struct Replacements {
 /// Kills the proxy and starts it again [`REPLACEMENT_COUNT`] times.
 ///
 /// Each new process has one port more or one port less than the previous one, so that it replaces the nftables table.
-pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Replacements, BenchError> {
-    let testbed = Testbed::without_proxy(variant)?;
+pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<ReplacementResult, BenchError> {
+    let testbed = Testbed::new_without_proxy(variant)?;
     let pod = &testbed.network.pod;
     let start = |added_ports| {
         let args = akrobateo::kernel_args(Protocol::Tcp, variant.ports + added_ports);
         let watch = RulesetWatch::new(pod)?;
         let process = akrobateo::start(pod, &programs.lb, &args)?;
-        watch.wait_for_change(DEADLINE)?;
+        watch.wait_for_change(START_DEADLINE)?;
         Ok(process)
     };
     let mut process = start(0)?;
@@ -52,7 +52,7 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Replaceme
         }
         Ok(())
     })?;
-    Ok(Replacements {
+    Ok(ReplacementResult {
         variant: variant.name,
         successful_connections: progress.completed_units(),
         failed_connections: progress.failed_units(),

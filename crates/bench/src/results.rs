@@ -2,7 +2,7 @@
 
 use crate::footprint::{BinarySize, Footprint};
 use crate::machine::Machine;
-use crate::replacement::Replacements;
+use crate::replacement::ReplacementResult;
 use crate::sample::Sample;
 use crate::start::Start;
 
@@ -21,10 +21,10 @@ pub(crate) struct Results {
     pub(crate) samples: Vec<Sample>,
     /// Start times.
     pub(crate) starts: Vec<Start>,
-    /// Replacements under load, one entry per variant.
-    pub(crate) replacements: Vec<Replacements>,
+    /// Results of replacements under load, one entry per variant.
+    pub(crate) replacements: Vec<ReplacementResult>,
     /// Memory and descriptors, one entry per variant.
     pub(crate) footprints: Vec<Footprint>,
     /// The size of the data plane's binary.
-    pub(crate) binary: Option<BinarySize>,
+    pub(crate) binary_size: Option<BinarySize>,
 }

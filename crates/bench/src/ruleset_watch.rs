@@ -1,6 +1,7 @@
 //! Detects a change of a namespace's nftables rules by their generation number. Does I/O.
 //!
-//! A netlink listener would make the kernel report each element. This would lengthen the measured time of the proxy.
+//! A netlink listener would make the kernel report each element. These reports would lengthen the measured time of the
+//! proxy.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,5 +45,5 @@ impl RulesetWatch {
 }
 
 fn generation_error(error: NftError) -> BenchError {
-    BenchError::Unexpected(format!("cannot read the generation of the nftables rules: {error}"))
+    BenchError::UnexpectedState(format!("cannot read the generation of the nftables rules: {error}"))
 }

@@ -21,12 +21,12 @@ use crate::testbed::Testbed;
 use crate::variant::{DataPath, Variant};
 use crate::{footprint, replacement, start};
 
-/// The maximum number of rounds for start times. It is low, because start times vary little.
+/// The maximum number of rounds for start times. A low number is enough, because start times vary little.
 const MAX_START_ROUNDS: u16 = 15;
 
 /// Takes the chosen measurements, prints the tables and writes the results.
 pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
-    let programs = Programs { lb: cli.lb.clone(), packages: cli.packages.clone() };
+    let programs = Programs { lb: cli.lb.clone(), package_directory: cli.package_directory.clone() };
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     let mut rng = Rng::with_seed(seed);
     let mut results = Results {
@@ -38,8 +38,10 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
     };
     if cli.includes(Measurement::Footprint) {
         print_progress("footprint");
-        results.binary = Some(footprint::measure_binary(&programs)?);
-        for variant in cli.variants().into_iter().filter(|&variant| footprint::is_measured(variant)) {
+        results.binary_size = Some(footprint::measure_binary(&programs)?);
+        for variant in
+            cli.variants().into_iter().filter(|&variant| footprint::has_measured_footprint(variant))
+        {
             results.footprints.extend(footprint::measure(variant, &programs)?);
         }
     }
@@ -135,14 +137,14 @@ fn write_results(cli: &Cli, results: &Results) -> Result<(), BenchError> {
     if let Some(path) = &cli.results_document {
         let name = path.display().to_string();
         let text = fs::read_to_string(path).context(&name)?;
-        let updated = document::replace_results(&text, &tables).ok_or_else(|| {
-            BenchError::Unexpected(format!(
+        let updated_document = document::replace_results(&text, &tables).ok_or_else(|| {
+            BenchError::UnexpectedState(format!(
                 "{name} has no results markers; add the lines {:?} and {:?}",
-                document::BEGIN,
-                document::END
+                document::RESULTS_BEGIN_MARKER,
+                document::RESULTS_END_MARKER
             ))
         })?;
-        fs::write(path, updated).context(&name)?;
+        fs::write(path, updated_document).context(&name)?;
     }
     println!("{tables}");
     Ok(())

@@ -14,8 +14,9 @@ use crate::quartiles::to_f64;
 use crate::sample::{Sample, latency_percentiles};
 use crate::testbed::Testbed;
 
-/// The time from the start of a load to its measurement. Meanwhile, clients connect and fill their windows.
-const WARM_UP: Duration = Duration::from_millis(30);
+/// The time from the start of a load to the start of the measurement. Meanwhile, clients connect and fill their
+/// windows.
+const WARM_UP_DURATION: Duration = Duration::from_millis(30);
 /// The pause after a load, so that its connections can end.
 const PAUSE_AFTER_LOAD: Duration = Duration::from_millis(10);
 
@@ -41,7 +42,7 @@ pub(crate) fn take_sample(
         cpu_meter.read(&proxy).map(|cpu| CounterReading { time: Instant::now(), completed_units, cpu })
     };
     let (before, after) = run_under_load(testbed, load, &progress, || {
-        thread::sleep(WARM_UP);
+        thread::sleep(WARM_UP_DURATION);
         progress.set_recording(true);
         let before = read()?;
         thread::sleep(length);
@@ -50,20 +51,20 @@ pub(crate) fn take_sample(
         Ok((before, after))
     })?;
     thread::sleep(PAUSE_AFTER_LOAD);
-    let units = to_f64(after.completed_units - before.completed_units);
+    let unit_count = to_f64(after.completed_units - before.completed_units);
     let seconds = (after.time - before.time).as_secs_f64();
-    let benchmark_cpu_time = after.cpu.benchmark_seconds - before.cpu.benchmark_seconds;
-    let other_cpu_time = after.cpu.machine_seconds - before.cpu.machine_seconds - benchmark_cpu_time;
-    let processors = thread::available_parallelism().context("the number of processors")?.get();
+    let benchmark_cpu_time = after.cpu.benchmark_cpu_seconds - before.cpu.benchmark_cpu_seconds;
+    let other_cpu_time = after.cpu.machine_cpu_seconds - before.cpu.machine_cpu_seconds - benchmark_cpu_time;
+    let processor_count = thread::available_parallelism().context("the number of processors")?.get();
     Ok(Sample {
         load,
         variant: testbed.variant.name,
         round,
-        rate: units / seconds,
-        cpu: benchmark_cpu_time / units,
+        rate: unit_count / seconds,
+        cpu: benchmark_cpu_time / unit_count,
         failed_units: progress.failed_units(),
         latency: latency_percentiles(progress.into_latencies()),
-        cpu_share_of_other_programs: (other_cpu_time / (seconds * to_f64(processors as u64))).max(0.0),
+        cpu_share_of_other_programs: (other_cpu_time / (seconds * to_f64(processor_count as u64))).max(0.0),
     })
 }
 

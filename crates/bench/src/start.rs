@@ -23,10 +23,10 @@ const CLIENT_TIMEOUT: Duration = Duration::from_millis(2500);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between two polls; short compared with the measured times.
 const POLL_INTERVAL: Duration = Duration::from_micros(100);
-/// The deadline for a start. A start that takes longer is an error.
-pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
+/// The deadline for a start. A slower start is an error.
+pub(crate) const START_DEADLINE: Duration = Duration::from_mins(2);
 /// The number of rounds for starts that take seconds.
-const SLOW_ROUNDS: usize = 3;
+const SLOW_START_ROUNDS: usize = 3;
 
 /// The event that ends the measurement of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +56,9 @@ pub(crate) struct Start {
 pub(crate) fn is_measured(variant: Variant, event: StartEvent, round: usize) -> bool {
     let uses_kernel_mode = variant.data_path == DataPath::Kernel;
     match event {
-        StartEvent::RulesActive => variant.ports == 1 || round < SLOW_ROUNDS,
+        StartEvent::RulesActive => variant.ports == 1 || round < SLOW_START_ROUNDS,
         StartEvent::Ready => uses_kernel_mode,
-        StartEvent::FirstReply => variant.ports == 1 && (uses_kernel_mode || round < SLOW_ROUNDS),
+        StartEvent::FirstReply => variant.ports == 1 && (uses_kernel_mode || round < SLOW_START_ROUNDS),
     }
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn measure(
     round: usize,
     programs: &Programs,
 ) -> Result<Start, BenchError> {
-    let testbed = Testbed::without_proxy(variant)?;
+    let testbed = Testbed::new_without_proxy(variant)?;
     let pod = &testbed.network.pod;
     let time = match (event, variant.data_path) {
         (StartEvent::FirstReply, _) => measure_first_reply(&testbed, programs)?,
@@ -83,7 +83,7 @@ pub(crate) fn measure(
             let mut process = akrobateo::start(pod, &programs.lb, &args)?;
             match event {
                 StartEvent::Ready => wait_until_ready(pod, &mut process)?,
-                _ => watch.wait_for_change(DEADLINE)?,
+                _ => watch.wait_for_change(START_DEADLINE)?,
             }
             start.elapsed()
         }
@@ -98,8 +98,8 @@ fn wait_until_ready(pod: &Namespace, process: &mut Process) -> Result<(), BenchE
     pod.run(|| {
         while http::status(probe, "/readyz", PROBE_TIMEOUT) != Some(200) {
             process.check_running()?;
-            if start.elapsed() > DEADLINE {
-                return Err(BenchError::Timeout("akrobateo-lb becomes ready".to_owned(), DEADLINE));
+            if start.elapsed() > START_DEADLINE {
+                return Err(BenchError::Timeout("akrobateo-lb becomes ready".to_owned(), START_DEADLINE));
             }
             thread::sleep(POLL_INTERVAL);
         }
@@ -118,7 +118,7 @@ fn measure_first_reply(testbed: &Testbed, programs: &Programs) -> Result<Duratio
         loop {
             match request_once(frontend, CLIENT_TIMEOUT) {
                 Ok(_) => return Ok(start.elapsed()),
-                Err(error) if start.elapsed() > DEADLINE => {
+                Err(error) if start.elapsed() > START_DEADLINE => {
                     return Err(error).context("the first connection");
                 }
                 Err(_) => thread::sleep(POLL_INTERVAL),

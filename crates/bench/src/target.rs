@@ -50,18 +50,18 @@ impl Target {
 /// A quantity, and the limit for its ratio to the baseline.
 type RatioLimit = (Quantity, TargetLimit);
 
-/// Limits for one port, compared with klipper-lb. With both, the kernel does the same work.
+/// Limits for one port, compared with klipper-lb. The kernel does the same work for Akrobateo and for klipper-lb.
 const ONE_PORT_LIMITS: [RatioLimit; 10] = [
     (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(0.97)),
     (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(0.97)),
     (Quantity::Rate(Load::Download), TargetLimit::AtLeast(0.97)),
     (Quantity::Rate(Load::Udp), TargetLimit::AtLeast(0.97)),
-    (Quantity::CpuPerUnit(Load::Connections), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuPerUnit(Load::Upload), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuPerUnit(Load::Download), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuPerUnit(Load::Udp), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuPerUnit(Load::Requests), TargetLimit::AtMost(1.03)),
-    (Quantity::P50, TargetLimit::AtMost(1.05)),
+    (Quantity::CpuTimePerUnit(Load::Connections), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuTimePerUnit(Load::Upload), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuTimePerUnit(Load::Download), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuTimePerUnit(Load::Udp), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuTimePerUnit(Load::Requests), TargetLimit::AtMost(1.03)),
+    (Quantity::MedianLatency, TargetLimit::AtMost(1.05)),
 ];
 /// Limits for 1,000 ports, compared with klipper-lb. Akrobateo uses a map, and klipper-lb uses lists of rules.
 const MANY_PORTS_LIMITS: [RatioLimit; 5] = [
@@ -69,10 +69,10 @@ const MANY_PORTS_LIMITS: [RatioLimit; 5] = [
     (Quantity::Rate(Load::Download), TargetLimit::AtLeast(1.7)),
     (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(1.4)),
     (Quantity::Rate(Load::Udp), TargetLimit::AtLeast(1.3)),
-    (Quantity::P50, TargetLimit::AtMost(0.65)),
+    (Quantity::MedianLatency, TargetLimit::AtMost(0.65)),
 ];
 /// Limits for 1,000 ports, compared with one port. The rates should be nearly equal.
-const PORT_COUNT_LIMITS: [RatioLimit; 4] = [
+const MANY_PORTS_TO_ONE_PORT_LIMITS: [RatioLimit; 4] = [
     (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(0.95)),
     (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(0.95)),
     (Quantity::Rate(Load::Download), TargetLimit::AtLeast(0.95)),
@@ -83,8 +83,8 @@ const USERSPACE_LIMITS: [RatioLimit; 5] = [
     (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(1.25)),
     (Quantity::Rate(Load::Download), TargetLimit::AtLeast(1.25)),
     (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(1.05)),
-    (Quantity::CpuPerUnit(Load::Upload), TargetLimit::AtMost(0.7)),
-    (Quantity::CpuPerUnit(Load::Download), TargetLimit::AtMost(0.7)),
+    (Quantity::CpuTimePerUnit(Load::Upload), TargetLimit::AtMost(0.7)),
+    (Quantity::CpuTimePerUnit(Load::Download), TargetLimit::AtMost(0.7)),
 ];
 /// Limits for userspace mode, compared with a proxy that has forced splicing.
 const USERSPACE_SPLICE_LIMITS: [RatioLimit; 3] = [
@@ -98,7 +98,7 @@ const LOAD_COMPARISONS: [(&str, &str, &[RatioLimit]); 8] = [
     ("akrobateo", "klipper-legacy", &ONE_PORT_LIMITS),
     ("akrobateo-1k", "klipper-nft-1k", &MANY_PORTS_LIMITS),
     ("akrobateo-1k", "klipper-legacy-1k", &MANY_PORTS_LIMITS),
-    ("akrobateo-1k", "akrobateo", &PORT_COUNT_LIMITS),
+    ("akrobateo-1k", "akrobateo", &MANY_PORTS_TO_ONE_PORT_LIMITS),
     ("userspace", "haproxy-proxy", &USERSPACE_LIMITS),
     ("userspace", "nginx", &USERSPACE_LIMITS),
     ("userspace", "haproxy-splice", &USERSPACE_SPLICE_LIMITS),
@@ -123,7 +123,7 @@ pub(crate) fn evaluate_targets(results: &Results) -> Vec<Target> {
     });
     let start_targets = START_COMPARISONS.into_iter().map(|(variant, baseline, maximum)| {
         let [times, baseline_times] = [variant, baseline].map(|name| rules_active_times(results, name));
-        let measured_value = Quartiles::from_pairs(&times, &baseline_times);
+        let measured_value = Quartiles::from_values_by_round(&times, &baseline_times);
         Target {
             variant,
             baseline,
@@ -156,19 +156,31 @@ fn absolute_targets(results: &Results) -> Vec<Target> {
     let footprint = |variant| results.footprints.iter().find(|footprint| footprint.variant == variant);
     let idle = footprint("userspace").and_then(|footprint| footprint.idle);
     let memory = footprint("akrobateo-1k").map(|footprint| to_megabytes(footprint.memory));
-    let image = results.binary.map(|size| to_megabytes(size.compressed));
+    let image = results.binary_size.map(|size| to_megabytes(size.compressed_bytes));
     let replacement_target = |variant| {
         let found = results.replacements.iter().find(|replacements| replacements.variant == variant);
-        let failed = found.map(|replacements| to_f64(replacements.failed_connections));
-        target(variant, "-", "connections failed in 100 replacements", 0.0, failed)
+        let failed_connections = found.map(|replacements| to_f64(replacements.failed_connections));
+        target(variant, "-", "connections failed in 100 replacements", 0.0, failed_connections)
     };
     vec![
         replacement_target("akrobateo"),
         replacement_target("akrobateo-1k"),
         target("akrobateo-1k", "MB", "memory", 2.0, memory),
         target("akrobateo", "MB", "image, compressed", 1.0, image),
-        target("userspace", "KB", "memory per idle connection", 4.0, idle.map(|idle| idle.memory / 1e3)),
-        target("userspace", "-", "descriptors per connection", 2.0, idle.map(|idle| idle.descriptors)),
+        target(
+            "userspace",
+            "KB",
+            "memory per idle connection",
+            4.0,
+            idle.map(|idle| idle.bytes_per_connection / 1e3),
+        ),
+        target(
+            "userspace",
+            "-",
+            "descriptors per connection",
+            2.0,
+            idle.map(|idle| idle.descriptors_per_connection),
+        ),
     ]
 }
 
@@ -226,8 +238,8 @@ mod tests {
     fn targets_refer_to_existing_variants() {
         for target in evaluate_targets(&Results::default()) {
             assert!(variant::get(target.variant).is_ok(), "{}", target.variant);
-            let is_unit = ["-", "MB", "KB"].contains(&target.baseline);
-            assert!(is_unit || variant::get(target.baseline).is_ok(), "{}", target.baseline);
+            let baseline_is_unit = ["-", "MB", "KB"].contains(&target.baseline);
+            assert!(baseline_is_unit || variant::get(target.baseline).is_ok(), "{}", target.baseline);
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Testbed {
 
 impl Testbed {
     /// Creates the network and the backend, with an empty proxy pod.
-    pub(crate) fn without_proxy(variant: Variant) -> Result<Self, BenchError> {
+    pub(crate) fn new_without_proxy(variant: Variant) -> Result<Self, BenchError> {
         let network = Network::new(variant.node_role(), variant.ports);
         let backend = Backend::start(&network.backend, variant.sends_proxy_header())?;
         Ok(Self { variant, proxy: None, network, backend })
@@ -43,7 +43,7 @@ impl Testbed {
 
     /// Creates the testbed with its proxy, and waits until it forwards packets.
     pub(crate) fn new(variant: Variant, protocol: Protocol, programs: &Programs) -> Result<Self, BenchError> {
-        let mut testbed = Self::without_proxy(variant)?;
+        let mut testbed = Self::new_without_proxy(variant)?;
         testbed.proxy = proxy::start(variant, protocol, &testbed.network.pod, programs)?;
         testbed.wait_until_forwarding(protocol)?;
         Ok(testbed)
@@ -52,7 +52,7 @@ impl Testbed {
     /// Waits until the testbed forwards packets, and checks the source address that the backend sees.
     fn wait_until_forwarding(&mut self, protocol: Protocol) -> Result<(), BenchError> {
         let (frontend, variant) = (self.variant.frontend(), self.variant);
-        let expected = variant.expected_source();
+        let expected = variant.expected_source_address();
         let request = || match protocol {
             // The reply to a datagram does not contain the client's address.
             Protocol::Udp => exchange_datagram(frontend).map(|()| expected),
@@ -77,7 +77,7 @@ fn check_source_address(variant: Variant, source: IpAddr, expected: IpAddr) -> R
         return Ok(());
     }
     let name = variant.name;
-    Err(BenchError::Unexpected(format!(
+    Err(BenchError::UnexpectedState(format!(
         "{name}: the backend sees the client as {source}, expected {expected}"
     )))
 }

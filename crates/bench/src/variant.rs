@@ -146,13 +146,13 @@ impl Variant {
     pub(crate) fn frontend(self) -> SocketAddr {
         match self.data_path {
             DataPath::Direct => (addr::BACKEND, addr::BACKEND_PORT),
-            _ => (addr::NODE, addr::FIRST_PORT),
+            _ => (addr::NODE, addr::FIRST_SERVICE_PORT),
         }
         .into()
     }
 
     /// Returns the client's address as the backend should see it. Another address means that packets took a wrong path.
-    pub(crate) const fn expected_source(self) -> IpAddr {
+    pub(crate) const fn expected_source_address(self) -> IpAddr {
         let source: Ipv4Addr = match self.data_path {
             DataPath::Direct | DataPath::Userspace { proxy_header: true, .. } => addr::CLIENT,
             DataPath::NodeDnat => addr::BACKEND_GATEWAY,

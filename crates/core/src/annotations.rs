@@ -11,7 +11,7 @@ pub struct Annotation {
     pub help: &'static str,
 }
 
-/// Defines a constant for each key, documented by its help, and the table of all annotations.
+/// Defines a constant for each annotation key, and the table of all annotations. The help text documents the constant.
 macro_rules! annotations {
     ($($constant:ident: $name:literal, $kind:literal, $help:literal;)*) => {
         $(

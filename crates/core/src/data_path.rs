@@ -1,15 +1,15 @@
-//! Where a proxy forwards: `kernel` or `userspace`. Pure.
+//! The place where a proxy forwards traffic: `kernel` or `userspace`. Pure.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a proxy forwards: the value of the annotation and of the argument.
+/// The place where a proxy forwards traffic. It is the value of an annotation and of an argument.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DataPath {
-    /// With nftables rules: the fastest path, for every protocol; needs `NET_ADMIN`.
+    /// The kernel forwards with nftables rules. It is the fastest path, supports every protocol, and needs `NET_ADMIN`.
     #[default]
     Kernel,
-    /// In the proxy's own process: needs no capability, and supports the PROXY protocol.
+    /// The proxy's own process forwards. It needs no capability, and supports the PROXY protocol.
     Userspace,
 }
 

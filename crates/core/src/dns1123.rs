@@ -6,13 +6,13 @@ pub const MAX_LABEL_LEN: usize = 63;
 /// The maximum length of a subdomain, in bytes.
 const MAX_SUBDOMAIN_LEN: usize = 253;
 
-/// Returns true if `text` is a DNS label, as the names of namespaces and Services are.
+/// Returns true if `text` is a DNS label, for example the name of a namespace or of a Service.
 #[must_use]
 pub fn is_label(text: &str) -> bool {
     text.len() <= MAX_LABEL_LEN && is_label_of_any_length(text)
 }
 
-/// Returns true if `text` is a DNS subdomain, as the names of most objects and the prefixes of label keys are.
+/// Returns true if `text` is a DNS subdomain, for example the name of a Node or the prefix of a label key.
 ///
 /// As in the API server, only the length of the whole name is limited, not the length of each label.
 #[must_use]

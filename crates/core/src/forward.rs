@@ -10,7 +10,7 @@ use crate::protocol::{ParseProtocolError, Protocol};
 /// A rule of a proxy: traffic to `port` goes to `target`, for clients of the target's address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Forward {
-    /// The protocol, the same from the client and to the target.
+    /// The protocol of the traffic from the client and to the target.
     pub protocol: Protocol,
     /// The port that clients connect to.
     pub port: NonZeroU16,

@@ -1,4 +1,5 @@
-//! The vocabulary that Akrobateo's programs share. Pure: no I/O, no clock, no environment.
+//! The types, names and constants that Akrobateo's programs share. This crate does no I/O, and reads no clock and no
+//! environment variable.
 
 pub mod annotations;
 pub mod data_path;

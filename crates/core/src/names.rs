@@ -12,26 +12,26 @@ const MAX_NAME_LEN: usize = MAX_LABEL_LEN;
 /// `a-b/c` and `a/b-c` would have the same name.
 #[must_use]
 pub fn proxy(namespace: &str, service: &str) -> String {
-    let plain = format!("akrobateo-{namespace}-{service}");
+    let plain_name = format!("akrobateo-{namespace}-{service}");
     if namespace.contains('-') {
-        with_hash_suffix(&plain, namespace, service)
+        add_digest(&plain_name, namespace, service)
     } else {
-        with_hash_suffix_if_too_long(plain, namespace, service)
+        add_digest_if_too_long(plain_name, namespace, service)
     }
 }
 
 /// Returns the name of a Service's workload in the Service's own namespace: `akrobateo-<service>`.
 #[must_use]
-pub fn proxy_in_service_namespace(service: &str) -> String {
-    with_hash_suffix_if_too_long(format!("akrobateo-{service}"), "", service)
+pub fn proxy_name_in_service_namespace(service: &str) -> String {
+    add_digest_if_too_long(format!("akrobateo-{service}"), "", service)
 }
 
-fn with_hash_suffix_if_too_long(plain: String, namespace: &str, service: &str) -> String {
-    if plain.len() <= MAX_NAME_LEN { plain } else { with_hash_suffix(&plain, namespace, service) }
+fn add_digest_if_too_long(plain_name: String, namespace: &str, service: &str) -> String {
+    if plain_name.len() <= MAX_NAME_LEN { plain_name } else { add_digest(&plain_name, namespace, service) }
 }
 
-fn with_hash_suffix(plain: &str, namespace: &str, service: &str) -> String {
-    let prefix: String = plain.chars().take(MAX_NAME_LEN - digest::DIGEST_LEN - 1).collect();
+fn add_digest(plain_name: &str, namespace: &str, service: &str) -> String {
+    let prefix: String = plain_name.chars().take(MAX_NAME_LEN - digest::DIGEST_LEN - 1).collect();
     // No name contains a '/', so two different Services never give the same text.
     format!("{}-{}", prefix.trim_end_matches('-'), digest(&format!("{namespace}/{service}")))
 }
@@ -65,13 +65,13 @@ mod tests {
         }
         assert_ne!(names[0], names[2]);
         // A prefix that ends with a hyphen must not give two hyphens in a row.
-        let hyphen_at_end = format!("{}-{}", "x".repeat(33), "y".repeat(29));
-        assert!(!proxy("default", &hyphen_at_end).contains("--"));
+        let name_with_hyphen_at_end = format!("{}-{}", "x".repeat(33), "y".repeat(29));
+        assert!(!proxy("default", &name_with_hyphen_at_end).contains("--"));
     }
 
     #[test]
     fn a_name_in_the_service_namespace_contains_only_the_service() {
-        assert_eq!(proxy_in_service_namespace("web"), "akrobateo-web");
-        assert_eq!(proxy_in_service_namespace(&"s".repeat(63)).len(), MAX_NAME_LEN);
+        assert_eq!(proxy_name_in_service_namespace("web"), "akrobateo-web");
+        assert_eq!(proxy_name_in_service_namespace(&"s".repeat(63)).len(), MAX_NAME_LEN);
     }
 }

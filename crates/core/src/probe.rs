@@ -10,14 +10,15 @@ pub const READY_PATH: &str = "/readyz";
 pub const METRICS_PATH: &str = "/metrics";
 
 /// The preferred port of the probe and the metrics. Any TCP port works if the pod does not forward it.
-pub const PREFERRED_PORT: u16 = 10_290;
+pub const PREFERRED_PROBE_PORT: u16 = 10_290;
 
-/// Returns the probe port of a pod: the highest port up to [`PREFERRED_PORT`] that is not in `forwarded_tcp_ports`.
+/// Returns the probe port of a pod: the highest port up to [`PREFERRED_PROBE_PORT`] that is not in
+/// `forwarded_tcp_ports`.
 ///
 /// So the probe port changes only if the Service itself has that port. Returns `None` if no port is free.
 #[must_use]
 pub fn port(forwarded_tcp_ports: &[u16]) -> Option<u16> {
-    (1024..=PREFERRED_PORT).rev().find(|port| !forwarded_tcp_ports.contains(port))
+    (1024..=PREFERRED_PROBE_PORT).rev().find(|port| !forwarded_tcp_ports.contains(port))
 }
 
 #[cfg(test)]
@@ -26,7 +27,7 @@ mod tests {
 
     #[test]
     fn probe_port_is_not_a_forwarded_port() {
-        assert_eq!(port(&[80, 443]), Some(PREFERRED_PORT));
-        assert_eq!(port(&[PREFERRED_PORT, PREFERRED_PORT - 1]), Some(PREFERRED_PORT - 2));
+        assert_eq!(port(&[80, 443]), Some(PREFERRED_PROBE_PORT));
+        assert_eq!(port(&[PREFERRED_PROBE_PORT, PREFERRED_PROBE_PORT - 1]), Some(PREFERRED_PROBE_PORT - 2));
     }
 }

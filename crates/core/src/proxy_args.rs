@@ -8,17 +8,18 @@ use crate::probe;
 use crate::proxy_protocol::ProxyProtocol;
 
 /// The argument that makes `akrobateo-lb` enable IPv6 forwarding and exit, for a privileged init container.
-pub const ENABLE_IPV6_FORWARDING: &str = "enable-ipv6-forwarding";
+pub const ENABLE_IPV6_FORWARDING_COMMAND: &str = "enable-ipv6-forwarding";
 
 /// The argument that makes `akrobateo-lb` do nothing until SIGTERM, for a pod that only reserves its hostPorts.
-pub const RESERVE: &str = "reserve";
+pub const RESERVE_PORTS_COMMAND: &str = "reserve";
 
-/// The whole configuration of a proxy pod. The arguments contain it, so that `kubectl describe pod` shows it.
+/// The whole configuration of a proxy pod. The pod's arguments contain the configuration, so that `kubectl describe
+/// pod` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyArgs {
-    /// The forwarded ports; at least one.
+    /// The forwarded ports. The list has at least one entry.
     pub forwards: Vec<Forward>,
-    /// The source ranges that may connect; all clients if empty.
+    /// The client addresses that may connect. If the list is empty, all clients may connect.
     pub sources: Vec<IpNet>,
     /// The TCP port of the readiness probe.
     pub probe_port: u16,
@@ -59,7 +60,7 @@ pub fn options() -> [ProxyOption; 5] {
              families",
         ),
         ProxyOption {
-            default: Some(probe::PREFERRED_PORT.to_string()),
+            default: Some(probe::PREFERRED_PROBE_PORT.to_string()),
             ..option(
                 "probe-port",
                 "PORT",
@@ -84,10 +85,11 @@ pub fn options() -> [ProxyOption; 5] {
 }
 
 impl ProxyArgs {
-    /// Returns a configuration with these ports, open to all clients, and with the defaults of all other arguments.
+    /// Returns a configuration that forwards these ports for all clients. All other arguments have their default
+    /// values.
     #[must_use]
     pub fn new(forwards: Vec<Forward>) -> Self {
-        let (sources, probe_port, data_path) = (Vec::new(), probe::PREFERRED_PORT, DataPath::default());
+        let (sources, probe_port, data_path) = (Vec::new(), probe::PREFERRED_PROBE_PORT, DataPath::default());
         Self { forwards, sources, probe_port, data_path, proxy_protocol: None }
     }
 
@@ -102,7 +104,7 @@ impl ProxyArgs {
         let sources = sources.iter().map(|source| format!("--source={source}"));
         let data_path = (*data_path != DataPath::default()).then(|| format!("--data-path={data_path}"));
         let proxy_protocol = proxy_protocol.as_ref().map(|protocol| format!("--proxy-protocol={protocol}"));
-        let required = forwards.chain(sources).chain([format!("--probe-port={probe_port}")]);
-        required.chain(data_path).chain(proxy_protocol).collect()
+        let required_args = forwards.chain(sources).chain([format!("--probe-port={probe_port}")]);
+        required_args.chain(data_path).chain(proxy_protocol).collect()
     }
 }

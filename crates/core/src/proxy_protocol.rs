@@ -35,17 +35,17 @@ pub struct ProxyProtocol {
 impl ProxyProtocol {
     /// Returns the protocol for all TCP ports.
     #[must_use]
-    pub const fn on_all_ports(version: ProxyVersion) -> Self {
+    pub const fn for_all_ports(version: ProxyVersion) -> Self {
         Self { version, ports: None }
     }
 
     /// Returns the version on this TCP port, if the port uses the protocol.
     #[must_use]
-    pub fn version_on(&self, port: NonZeroU16) -> Option<ProxyVersion> {
+    pub fn version_for_port(&self, port: NonZeroU16) -> Option<ProxyVersion> {
         self.ports.as_ref().is_none_or(|ports| ports.contains(&port)).then_some(self.version)
     }
 
-    /// Returns the listed TCP ports, in ascending order. There are none if all ports use the protocol.
+    /// Returns the listed TCP ports, in ascending order. The result is empty if all TCP ports use the protocol.
     pub fn listed_ports(&self) -> impl Iterator<Item = NonZeroU16> {
         self.ports.iter().flatten().copied()
     }
@@ -137,13 +137,13 @@ mod tests {
     #[test]
     fn proxy_protocol_applies_to_all_ports_or_to_the_listed_ports() {
         let port = |number| NonZeroU16::new(number).unwrap();
-        let all: ProxyProtocol = "v1".parse().unwrap();
-        assert_eq!(all, ProxyProtocol::on_all_ports(ProxyVersion::V1));
-        assert_eq!(all.version_on(port(80)), Some(ProxyVersion::V1));
-        let listed: ProxyProtocol = " v2: 8443, 443,443 ".parse().unwrap();
-        assert_eq!(listed.to_string(), "v2:443,8443");
+        let protocol_of_all_ports: ProxyProtocol = "v1".parse().unwrap();
+        assert_eq!(protocol_of_all_ports, ProxyProtocol::for_all_ports(ProxyVersion::V1));
+        assert_eq!(protocol_of_all_ports.version_for_port(port(80)), Some(ProxyVersion::V1));
+        let protocol_of_listed_ports: ProxyProtocol = " v2: 8443, 443,443 ".parse().unwrap();
+        assert_eq!(protocol_of_listed_ports.to_string(), "v2:443,8443");
         assert_eq!(
-            [443, 8443, 80].map(|number| listed.version_on(port(number)).is_some()),
+            [443, 8443, 80].map(|number| protocol_of_listed_ports.version_for_port(port(number)).is_some()),
             [true, true, false]
         );
     }

@@ -14,19 +14,19 @@ use crate::operator::OPERATOR_ACCOUNT;
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The API group; empty for the core group.
-    pub group: String,
-    /// The resource and subresource as RBAC rules name them, for example `services/status`.
+    pub api_group: String,
+    /// The resource and subresource, in the form of RBAC rules, for example `services/status`.
     pub resource: String,
-    /// The verb as RBAC rules name it.
+    /// The verb, in the form of RBAC rules.
     pub verb: String,
     /// The object's name; empty for a list or a watch.
     pub name: String,
     /// The HTTP status code of the response.
     pub status_code: u64,
     /// True if RBAC allowed the request. The API server may still reject the request for another reason.
-    pub allowed: bool,
-    /// True if RBAC denied the request. `allowed` and `forbidden` are false if authorization did not happen.
-    pub forbidden: bool,
+    pub is_allowed: bool,
+    /// True if RBAC denied the request. `is_allowed` and `is_forbidden` are false if authorization did not happen.
+    pub is_forbidden: bool,
     /// The time at which the API server received the request.
     pub received_at: Timestamp,
     /// The name of the operator's pod that made the request.
@@ -43,23 +43,25 @@ impl Request {
 
 /// Returns all requests of the operator, in the order of the log.
 pub fn requests() -> Result<Vec<Request>, Failure> {
-    let path = environment::AUDIT_LOG.read()?;
+    let path = environment::AUDIT_LOG_PATH.read()?;
     let text = std::fs::read_to_string(&path).map_err(|error| Failure::File(path.clone(), error))?;
     let (namespace, name) = OPERATOR_ACCOUNT;
-    let account = format!("system:serviceaccount:{namespace}:{name}");
+    let operator_user = format!("system:serviceaccount:{namespace}:{name}");
     let mut requests = Vec::new();
     for line in text.lines() {
-        let invalid_line = |reason: &str| Failure::Unexpected(format!("{path}: {reason}: {line}"));
-        let entry: Value = serde_json::from_str(line).map_err(|error| invalid_line(&error.to_string()))?;
-        if entry["user"]["username"] == account.as_str() {
-            requests.push(parse(&entry).ok_or_else(|| invalid_line("a field is missing"))?);
+        let invalid_line_failure =
+            |reason: &str| Failure::UnexpectedState(format!("{path}: {reason}: {line}"));
+        let entry: Value =
+            serde_json::from_str(line).map_err(|error| invalid_line_failure(&error.to_string()))?;
+        if entry["user"]["username"] == operator_user.as_str() {
+            requests.push(parse(&entry).ok_or_else(|| invalid_line_failure("a field is missing"))?);
         }
     }
     Ok(requests)
 }
 
 /// Returns the requests that this pod of the operator made.
-pub fn requests_from(pod: &Pod) -> Result<Vec<Request>, Failure> {
+pub fn requests_from_pod(pod: &Pod) -> Result<Vec<Request>, Failure> {
     let name = pod.name_any();
     Ok(requests()?.into_iter().filter(|request| request.pod == name).collect())
 }
@@ -70,13 +72,13 @@ fn parse(entry: &Value) -> Option<Request> {
     let (resource, subresource) = (to_text(&object["resource"]), to_text(&object["subresource"]));
     let received: MicroTime = serde_json::from_value(entry["requestReceivedTimestamp"].clone()).ok()?;
     Some(Request {
-        group: to_text(&object["apiGroup"]),
+        api_group: to_text(&object["apiGroup"]),
         resource: if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") },
         verb: entry["verb"].as_str()?.to_owned(),
         name: to_text(&object["name"]),
         status_code: entry["responseStatus"]["code"].as_u64()?,
-        allowed: entry["annotations"]["authorization.k8s.io/decision"] == "allow",
-        forbidden: entry["annotations"]["authorization.k8s.io/decision"] == "forbid",
+        is_allowed: entry["annotations"]["authorization.k8s.io/decision"] == "allow",
+        is_forbidden: entry["annotations"]["authorization.k8s.io/decision"] == "forbid",
         received_at: received.0,
         pod: to_text(&entry["user"]["extra"]["authentication.kubernetes.io/pod-name"][0]),
     })

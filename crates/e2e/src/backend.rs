@@ -57,6 +57,10 @@ pub(crate) fn host_port_pod(name: &str, node: &str, port: u16) -> Pod {
     let mut pod = backend_pod(Some(node));
     pod.metadata.name = Some(name.to_owned());
     pod.metadata.labels = None;
+    // With a lower priority, the scheduler would evict the pod and give its port to a proxy.
+    if let Some(spec) = &mut pod.spec {
+        spec.priority_class_name = Some("system-node-critical".to_owned());
+    }
     for container in pod.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
         container.ports = Some(vec![ContainerPort {
             container_port: PORT.into(),

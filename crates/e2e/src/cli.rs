@@ -24,7 +24,7 @@ impl CommandOutput {
     /// Parses the standard output of a command with `-o json`.
     pub fn json(&self) -> Result<Value, Failure> {
         serde_json::from_str(&self.stdout).map_err(|error| {
-            Failure::Unexpected(format!("the command printed invalid JSON ({error}): {self:?}"))
+            Failure::UnexpectedState(format!("the command printed invalid JSON ({error}): {self:?}"))
         })
     }
 }
@@ -32,16 +32,16 @@ impl CommandOutput {
 impl Namespace {
     /// Runs `akrobateo` with these arguments against the cluster under test.
     pub async fn akrobateo(&self, arguments: &[&str]) -> Result<CommandOutput, Failure> {
-        self.run_program(&environment::OPERATOR.read()?, arguments).await
+        self.run_program(&environment::OPERATOR_PROGRAM.read()?, arguments).await
     }
 
     /// Runs `akrobateo` as a kubectl plugin, through the symbolic link `kubectl-akrobateo` in `folder`.
     pub async fn plugin(&self, folder: &Path, arguments: &[&str]) -> Result<CommandOutput, Failure> {
-        let link = folder.join("kubectl-akrobateo");
-        let program = std::fs::canonicalize(environment::OPERATOR.read()?);
-        let link_result = program.and_then(|program| std::os::unix::fs::symlink(program, &link));
-        link_result.map_err(|error| Failure::File(link.display().to_string(), error))?;
-        self.run_program(&link.display().to_string(), arguments).await
+        let plugin_link = folder.join("kubectl-akrobateo");
+        let program = std::fs::canonicalize(environment::OPERATOR_PROGRAM.read()?);
+        let link_result = program.and_then(|program| std::os::unix::fs::symlink(program, &plugin_link));
+        link_result.map_err(|error| Failure::File(plugin_link.display().to_string(), error))?;
+        self.run_program(&plugin_link.display().to_string(), arguments).await
     }
 
     async fn run_program(&self, program: &str, arguments: &[&str]) -> Result<CommandOutput, Failure> {

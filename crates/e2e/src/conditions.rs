@@ -9,7 +9,8 @@ use crate::polling::eventually;
 use crate::service::ServiceBuilder;
 
 impl Namespace {
-    /// Waits until a Warning event with this reason has all these words. The Service's condition must have them too.
+    /// Waits until a Warning event with this reason has all these words. The Service's condition must have these words
+    /// too.
     pub async fn wait_warning(
         &self,
         service: &ServiceBuilder,
@@ -18,20 +19,20 @@ impl Namespace {
     ) -> Result<(), Failure> {
         eventually(&format!("a Warning {reason} and the condition have the words {words:?}"), async || {
             let events = self.list_events(service).await?;
-            let is_emitted = events.iter().any(|event| {
+            let warning_is_emitted = events.iter().any(|event| {
                 let note = event.note.as_deref().unwrap_or_default();
                 event.type_.as_deref() == Some("Warning")
                     && event.reason.as_deref() == Some(reason)
                     && words.iter().all(|word| note.contains(word))
             });
-            ensure(is_emitted, || {
+            ensure(warning_is_emitted, || {
                 let notes: Vec<_> = events.iter().map(|event| (&event.reason, &event.note)).collect();
                 format!("the events are {notes:?}")
             })?;
             let condition = exposed_condition(&self.get_service(service).await?).cloned();
-            let has_words =
+            let condition_has_words =
                 condition.iter().any(|condition| words.iter().all(|word| condition.message.contains(word)));
-            ensure(has_words, || format!("the condition is {condition:?}"))
+            ensure(condition_has_words, || format!("the condition is {condition:?}"))
         })
         .await
     }

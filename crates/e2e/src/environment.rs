@@ -1,39 +1,41 @@
-//! The environment variables that select the cluster under test. They have no defaults. Reads the environment.
+//! The environment variables that select the cluster under test. The variables have no defaults. Reads the environment.
 
 use std::path::PathBuf;
 
 /// An environment variable of the tests.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Variable {
+pub(crate) struct EnvironmentVariable {
     name: &'static str,
     description: &'static str,
 }
 
-const KUBECONFIG: Variable = Variable {
+const KUBECONFIG_PATH: EnvironmentVariable = EnvironmentVariable {
     name: "AKROBATEO_E2E_KUBECONFIG",
     description: "the path of the kubeconfig of the cluster under test",
 };
-const CONTEXT: Variable =
-    Variable { name: "AKROBATEO_E2E_CONTEXT", description: "the name of a context in that kubeconfig" };
-const CLIENT: Variable = Variable {
+const KUBECONFIG_CONTEXT: EnvironmentVariable = EnvironmentVariable {
+    name: "AKROBATEO_E2E_CONTEXT",
+    description: "the name of a context in that kubeconfig",
+};
+const CLIENT_COMMAND_PREFIX: EnvironmentVariable = EnvironmentVariable {
     name: "AKROBATEO_E2E_CLIENT",
     description: "a command prefix that runs a program as a client outside the cluster, for example cluster/client; \
                   an empty value runs the program on this machine",
 };
-pub(crate) const CLUSTER: Variable = Variable {
+pub(crate) const CLUSTER_DIRECTORY: EnvironmentVariable = EnvironmentVariable {
     name: "AKROBATEO_E2E_CLUSTER",
     description: "the path of the directory cluster/, whose commands inject faults into its cluster",
 };
-pub(crate) const AUDIT_LOG: Variable = Variable {
+pub(crate) const AUDIT_LOG_PATH: EnvironmentVariable = EnvironmentVariable {
     name: "AKROBATEO_E2E_AUDIT_LOG",
     description: "the path of the API server's audit log with the operator's requests",
 };
-pub(crate) const OPERATOR: Variable = Variable {
+pub(crate) const OPERATOR_PROGRAM: EnvironmentVariable = EnvironmentVariable {
     name: "AKROBATEO_E2E_OPERATOR",
     description: "the path of the operator's program on this machine, for example target/debug/akrobateo",
 };
 /// Cargo sets this variable for the tests of this package.
-pub(crate) const ECHO: Variable = Variable {
+pub(crate) const ECHO_PROGRAM: EnvironmentVariable = EnvironmentVariable {
     name: "CARGO_BIN_EXE_echo",
     description: "the path of the echo program, which `cargo test` builds and sets",
 };
@@ -46,7 +48,7 @@ pub struct EnvironmentError {
     description: &'static str,
 }
 
-impl Variable {
+impl EnvironmentVariable {
     pub(crate) fn read(self) -> Result<String, EnvironmentError> {
         std::env::var(self.name).map_err(|_| self.error())
     }
@@ -77,10 +79,10 @@ pub(crate) struct Environment {
 impl Environment {
     pub(crate) fn read() -> Result<Self, EnvironmentError> {
         Ok(Self {
-            kubeconfig: KUBECONFIG.read_non_empty()?.into(),
-            context: CONTEXT.read_non_empty()?,
-            client: CLIENT.read()?.split_whitespace().map(str::to_owned).collect(),
-            echo_path: ECHO.read_non_empty()?,
+            kubeconfig: KUBECONFIG_PATH.read_non_empty()?.into(),
+            context: KUBECONFIG_CONTEXT.read_non_empty()?,
+            client: CLIENT_COMMAND_PREFIX.read()?.split_whitespace().map(str::to_owned).collect(),
+            echo_path: ECHO_PROGRAM.read_non_empty()?,
         })
     }
 }

@@ -81,12 +81,12 @@ impl Namespace {
         Ok(published_addresses(&self.get_service(service).await?))
     }
 
-    /// Waits until no target answers, and checks that no target answers later.
+    /// Waits until no target answers. Then checks for some seconds that no target answers again.
     pub async fn wait_unreachable(&self, targets: &[Target]) -> Result<(), Failure> {
         let ensure_no_answers = async || {
             let replies = self.cluster().send_requests(targets).await?;
-            let answered: Vec<_> = replies.iter().filter(|reply| reply.result.is_ok()).collect();
-            ensure(answered.is_empty(), || format!("these targets answered: {answered:?}"))
+            let answered_replies: Vec<_> = replies.iter().filter(|reply| reply.result.is_ok()).collect();
+            ensure(answered_replies.is_empty(), || format!("these targets answered: {answered_replies:?}"))
         };
         eventually("no target answers", ensure_no_answers).await?;
         consistently(KUBE_PROXY_SYNC_TIME, "no target answers", ensure_no_answers).await
@@ -94,7 +94,7 @@ impl Namespace {
 
     /// Checks that each answer came through the proxy pod of the requested node. The server must have seen the
     /// address of this pod as the client's address. Only the pod itself can send from this address.
-    pub async fn ensure_through_proxies(
+    pub async fn ensure_answers_through_proxies(
         &self,
         service: &ServiceBuilder,
         replies: &[Reply],
@@ -130,11 +130,13 @@ fn check_target_ports(service: &ServiceBuilder, replies: &[Reply]) -> Result<(),
     ensure(failed.is_empty(), || failed.join("; "))?;
     for reply in replies {
         let requested_port = (reply.target.protocol, reply.target.port);
-        let mapping = service.ports().iter().find(|port| (port.protocol, port.port) == requested_port);
-        let is_correct = reply.result.iter().any(|answer| {
-            mapping.is_some_and(|port| (answer.protocol, answer.port) == (port.protocol, port.target))
+        let port_mapping = service.ports().iter().find(|port| (port.protocol, port.port) == requested_port);
+        let is_correct_target_port = reply.result.iter().any(|answer| {
+            port_mapping.is_some_and(|port| (answer.protocol, answer.port) == (port.protocol, port.target))
         });
-        ensure(is_correct, || format!("a wrong target port answered: {reply}; expected {mapping:?}"))?;
+        ensure(is_correct_target_port, || {
+            format!("a wrong target port answered: {reply}; expected {port_mapping:?}")
+        })?;
     }
     Ok(())
 }

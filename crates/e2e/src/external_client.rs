@@ -16,10 +16,10 @@ use crate::reply::Reply;
 use crate::target::Target;
 
 /// The seconds to wait for an answer. TCP sends a lost SYN again after one second, so the client waits longer.
-const ANSWER_TIMEOUT: &str = "1.5";
+const ANSWER_TIMEOUT_SECONDS: &str = "1.5";
 const LINE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The client opens thousands of connections one after another.
-const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
+const OPEN_CONNECTIONS_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Sends one request to each target, all at the same time.
 pub(crate) async fn send_requests(
@@ -27,13 +27,14 @@ pub(crate) async fn send_requests(
     targets: &[Target],
 ) -> Result<Vec<Reply>, Failure> {
     let targets = targets.iter().map(ToString::to_string);
-    let words = words(environment, ["batch", ANSWER_TIMEOUT].map(str::to_owned).into_iter().chain(targets));
+    let words =
+        words(environment, ["batch", ANSWER_TIMEOUT_SECONDS].map(str::to_owned).into_iter().chain(targets));
     let output = command::output(words.clone()).await?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     let replies: Result<Vec<Reply>, _> = stdout.lines().map(str::parse).collect();
     let to_failure = |reason| Failure::Command(words.join(" "), reason);
     let replies = replies.map_err(|error| to_failure(error.to_string()))?;
-    // The client prints a line for each target. If it prints no line, the client itself has failed, not a server.
+    // The client prints a line for each target. If the client prints no line, the client itself has failed.
     if replies.is_empty() {
         return Err(to_failure(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
@@ -51,7 +52,7 @@ pub(crate) async fn send_until_answered(
     let args =
         ["send-until-answered".to_owned(), ip, port, timeout.as_secs().to_string(), length.to_string()];
     let answer = command::run(words(environment, args.into_iter())).await?;
-    answer.trim().parse().map_err(|error: ParseAnswerError| Failure::Unexpected(error.to_string()))
+    answer.trim().parse().map_err(|error: ParseAnswerError| Failure::UnexpectedState(error.to_string()))
 }
 
 /// Sends one UDP datagram from each source port.
@@ -97,14 +98,14 @@ impl Connections {
             }
         });
         let mut connections = Self { child, input, lines };
-        connections.next_line(OPEN_TIMEOUT).await?;
+        connections.next_line(OPEN_CONNECTIONS_TIMEOUT).await?;
         Ok(connections)
     }
 
     /// Sends a line over each connection, and waits until each of them has returned it.
     pub async fn expect_echo(&mut self, line: &str) -> Result<(), Failure> {
         let sent = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
-        sent.map_err(|error| Failure::Unexpected(format!("cannot write to the client: {error}")))?;
+        sent.map_err(|error| Failure::UnexpectedState(format!("cannot write to the client: {error}")))?;
         let returned_line = self.next_line(LINE_TIMEOUT).await?;
         ensure_eq("line that the connections returned", &returned_line.as_str(), &line)
     }
@@ -112,16 +113,16 @@ impl Connections {
     async fn next_line(&mut self, deadline: Duration) -> Result<String, Failure> {
         let line = timeout(deadline, self.lines.recv()).await;
         let to_failure =
-            |_| Failure::Unexpected(format!("the connections returned no line within {deadline:?}"));
-        line.map_err(to_failure)?.ok_or_else(|| self.client_error())
+            |_| Failure::UnexpectedState(format!("the connections returned no line within {deadline:?}"));
+        line.map_err(to_failure)?.ok_or_else(|| self.client_failure())
     }
 
     /// Returns the error message of the client process after its end.
-    fn client_error(&mut self) -> Failure {
+    fn client_failure(&mut self) -> Failure {
         let mut message = String::new();
         let read = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut message));
         let message = read.transpose().map_or_else(|error| error.to_string(), |_| message);
-        Failure::Unexpected(format!("the client of the connections has ended: {}", message.trim()))
+        Failure::UnexpectedState(format!("the client of the connections has ended: {}", message.trim()))
     }
 }
 

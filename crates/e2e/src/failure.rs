@@ -25,7 +25,7 @@ pub enum Failure {
     File(String, #[source] std::io::Error),
     /// A check failed: the observed state.
     #[error("{0}")]
-    Unexpected(String),
+    UnexpectedState(String),
     /// A check did not succeed before the deadline: the expected state, the deadline, the last result of the check.
     #[error("timed out after {1:?} waiting until {0}; last result: {2}")]
     TimedOut(String, Duration, #[source] Box<Failure>),
@@ -45,5 +45,5 @@ pub fn ensure_eq<T: PartialEq + fmt::Debug>(name: &str, actual: &T, expected: &T
 
 /// Returns an error with the text of `message` unless `condition` is true.
 pub fn ensure(condition: bool, message: impl FnOnce() -> String) -> Result<(), Failure> {
-    if condition { Ok(()) } else { Err(Failure::Unexpected(message())) }
+    if condition { Ok(()) } else { Err(Failure::UnexpectedState(message())) }
 }

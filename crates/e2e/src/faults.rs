@@ -70,7 +70,7 @@ impl Faults {
             nodes: Api::all(cluster.client.clone()),
             config_maps: Api::namespaced(cluster.client.clone(), KUBE_PROXY_CONFIG.0),
             throttle: Throttle::new(&cluster.client),
-            commands_directory: environment::CLUSTER.read()?.into(),
+            commands_directory: environment::CLUSTER_DIRECTORY.read()?.into(),
             echo_path: cluster.environment.echo_path.clone(),
         })
     }
@@ -96,11 +96,12 @@ impl Faults {
     }
 
     /// Sets the label [`POOL_LABEL`] of a node. `None` removes the label.
-    pub async fn set_pool(&self, node: &str, pool: Option<&str>) -> Result<(), Failure> {
+    pub async fn set_pool_label(&self, node: &str, pool: Option<&str>) -> Result<(), Failure> {
         self.set_label(node, POOL_LABEL, pool).await
     }
 
-    /// Sets the annotation with the addresses to publish instead of the node's own. `None` removes the annotation.
+    /// Sets the node's annotation with the addresses that the operator publishes instead of the node's own addresses.
+    /// `None` removes the annotation.
     pub async fn override_addresses(&self, node: &str, addresses: Option<&str>) -> Result<(), Failure> {
         self.patch_node(node, json!({ "metadata": { "annotations": { NODE_ADDRESS: addresses } } })).await
     }
@@ -301,5 +302,5 @@ fn running_container_id(pod: &Pod) -> Result<String, Failure> {
     let running = container.filter(|container| container.state.as_ref().is_some_and(is_running));
     let id = running.and_then(|container| container.container_id.as_deref()?.rsplit('/').next());
     id.map(str::to_owned)
-        .ok_or_else(|| Failure::Unexpected(format!("pod {} has no running container", pod.name_any())))
+        .ok_or_else(|| Failure::UnexpectedState(format!("pod {} has no running container", pod.name_any())))
 }

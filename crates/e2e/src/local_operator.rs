@@ -13,7 +13,7 @@ pub struct LocalOperator(Child);
 impl LocalOperator {
     /// Starts an operator that watches one namespace, with these additional environment variables.
     pub fn start(watched: &Namespace, variables: &[(&str, &str)]) -> Result<Self, Failure> {
-        let program = environment::OPERATOR.read()?;
+        let program = environment::OPERATOR_PROGRAM.read()?;
         let environment = &watched.cluster().environment;
         let mut command = Command::new(&program);
         command.arg("--kubeconfig").arg(&environment.kubeconfig).arg("--context").arg(&environment.context);

@@ -97,7 +97,7 @@ impl Namespace {
                 return Ok(());
             }
             self.delete_service(younger).await?;
-            Err(Failure::Unexpected(format!("both Services were created at {older_created_at:?}")))
+            Err(Failure::UnexpectedState(format!("both Services were created at {older_created_at:?}")))
         })
         .await
     }

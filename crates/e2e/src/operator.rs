@@ -91,22 +91,24 @@ impl Operator {
 
     /// Waits until an existing pod other than `previous` holds the Lease, and returns the pod's name.
     pub async fn wait_leader_other_than(&self, previous: &str) -> Result<String, Failure> {
-        eventually("another pod of the operator is the leader", async || self.other_leader(previous).await)
-            .await
+        eventually("another pod of the operator is the leader", async || {
+            self.find_other_leader(previous).await
+        })
+        .await
     }
 
     /// Does the same as [`Self::wait_leader_other_than`], with a deadline. Returns the time until the takeover.
     pub async fn wait_takeover(&self, previous: &str, deadline: Duration) -> Result<Duration, Failure> {
         let started = Instant::now();
         eventually_within(deadline, "another pod of the operator is the leader", async || {
-            self.other_leader(previous).await
+            self.find_other_leader(previous).await
         })
         .await?;
         Ok(started.elapsed())
     }
 
-    async fn other_leader(&self, previous: &str) -> Result<String, Failure> {
-        let holder = self.lease_holder().await?;
+    async fn find_other_leader(&self, previous: &str) -> Result<String, Failure> {
+        let holder = self.get_lease_holder().await?;
         let pods = self.pod_names().await?;
         ensure(holder != previous && pods.contains(&holder), || {
             format!("{holder} holds the Lease; the operator's pods are {pods:?}")
@@ -115,12 +117,12 @@ impl Operator {
     }
 
     /// Returns the pod that holds the Lease. The holder's identity begins with the pod's name.
-    async fn lease_holder(&self) -> Result<String, Failure> {
+    async fn get_lease_holder(&self) -> Result<String, Failure> {
         let lease = self.leases.get(NAME).await?.spec.unwrap_or_default();
         let identity = lease.holder_identity.unwrap_or_default();
         let pod = identity.split('_').next().filter(|pod| !pod.is_empty());
         pod.map(str::to_owned)
-            .ok_or_else(|| Failure::Unexpected(format!("the Lease has no holder: {identity:?}")))
+            .ok_or_else(|| Failure::UnexpectedState(format!("the Lease has no holder: {identity:?}")))
     }
 
     /// Reads one of the operator's pods.

@@ -25,9 +25,9 @@ pub struct Permission {
 #[derive(Debug, Default)]
 pub struct Permissions {
     /// The permissions that the bound roles grant.
-    pub granted: BTreeSet<Permission>,
+    pub granted_permissions: BTreeSet<Permission>,
     /// The time of the last change of these roles.
-    pub last_changed: Timestamp,
+    pub roles_changed_at: Timestamp,
 }
 
 impl Permissions {
@@ -36,12 +36,12 @@ impl Permissions {
         let all = ListParams::default();
         let mut permissions = Self::default();
         for binding in Api::<ClusterRoleBinding>::all(client.clone()).list(&all).await? {
-            if has_operator(binding.subjects.as_ref()) {
+            if includes_operator_account(binding.subjects.as_ref()) {
                 permissions.add_cluster_role(client, &binding.role_ref.name).await?;
             }
         }
         for binding in Api::<RoleBinding>::all(client.clone()).list(&all).await? {
-            if has_operator(binding.subjects.as_ref()) {
+            if includes_operator_account(binding.subjects.as_ref()) {
                 let namespace = binding.metadata.namespace.as_deref().unwrap_or_default();
                 match binding.role_ref.kind.as_str() {
                     "Role" => {
@@ -63,13 +63,14 @@ impl Permissions {
     }
 
     fn add_role(&mut self, role: &impl Resource, rules: Option<&Vec<PolicyRule>>) {
-        self.granted.extend(rules.into_iter().flatten().flat_map(rule_permissions));
+        self.granted_permissions.extend(rules.into_iter().flatten().flat_map(rule_permissions));
         let changes = role.meta().managed_fields.iter().flatten().filter_map(|entry| entry.time.as_ref());
-        self.last_changed = changes.map(|time| time.0).chain([self.last_changed]).max().unwrap_or_default();
+        self.roles_changed_at =
+            changes.map(|time| time.0).chain([self.roles_changed_at]).max().unwrap_or_default();
     }
 }
 
-fn has_operator(subjects: Option<&Vec<Subject>>) -> bool {
+fn includes_operator_account(subjects: Option<&Vec<Subject>>) -> bool {
     let (namespace, name) = OPERATOR_ACCOUNT;
     subjects.into_iter().flatten().any(|subject| {
         subject.kind == "ServiceAccount"

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 
 /// The default deadline: long enough for a rollout over all nodes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(90);
-const INTERVAL: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Polls `check` until it succeeds. `expected` is the expected state as a clause, for example "the pod is ready".
 pub async fn eventually<T>(
@@ -24,20 +24,20 @@ pub async fn eventually_within<T>(
     expected: &str,
     mut check: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut last = Failure::Unexpected("none, because the first check did not finish".to_owned());
+    let mut last = Failure::UnexpectedState("none, because the first check did not finish".to_owned());
     let polling = async {
         loop {
             match check().await {
                 Ok(value) => return value,
                 Err(failure) => last = failure,
             }
-            sleep(INTERVAL).await;
+            sleep(POLL_INTERVAL).await;
         }
     };
     let started = Instant::now();
     let result = timeout(deadline, polling).await;
     // Rust prints this output if the test fails. The output shows which steps passed, and how long each step took.
-    if started.elapsed() > INTERVAL {
+    if started.elapsed() > POLL_INTERVAL {
         eprintln!("{:5.1} s until {expected}", started.elapsed().as_secs_f32());
     }
     result.map_err(|_| Failure::TimedOut(expected.to_owned(), deadline, Box::new(last)))
@@ -52,9 +52,9 @@ pub async fn consistently(
     let end = Instant::now() + duration;
     while Instant::now() < end {
         check().await.map_err(|failure| {
-            Failure::Unexpected(format!("expected during {duration:?}: {expected}; result: {failure}"))
+            Failure::UnexpectedState(format!("expected during {duration:?}: {expected}; result: {failure}"))
         })?;
-        sleep(INTERVAL).await;
+        sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }
@@ -67,9 +67,9 @@ mod tests {
     #[tokio::test]
     async fn timeout_message_has_the_last_result() {
         let mut calls = 0;
-        let result = eventually_within(INTERVAL * 2, "never", async || {
+        let result = eventually_within(POLL_INTERVAL * 2, "never", async || {
             calls += 1;
-            Err::<(), _>(Failure::Unexpected(format!("call {calls}")))
+            Err::<(), _>(Failure::UnexpectedState(format!("call {calls}")))
         });
         let message = result.await.unwrap_err().to_string();
         assert!(message.contains("until never; last result: call "), "{message}");
@@ -78,7 +78,7 @@ mod tests {
     #[tokio::test]
     async fn consistently_fails_when_the_check_fails_before_the_end() {
         let mut calls = 0;
-        let result = consistently(INTERVAL * 4, "the value is there", async || {
+        let result = consistently(POLL_INTERVAL * 4, "the value is there", async || {
             calls += 1;
             ensure(calls < 2, || "it is gone".to_owned())
         });

@@ -10,7 +10,7 @@ use kube::{Api, Client};
 
 use crate::failure::Failure;
 
-/// The allocated ports: above the ports of common daemons, below the nodePort range and outgoing source ports.
+/// The range of the allocated ports: above the ports of common daemons, and below nodePorts and outgoing source ports.
 const PORT_RANGE: RangeInclusive<u16> = 20_000..=29_999;
 
 static ALLOCATED_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
@@ -18,15 +18,18 @@ static ALLOCATED_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 /// Returns `N` ports. No pod has them as hostPort, no Service has them as port, and no other test uses them.
 pub(crate) async fn allocate<const N: usize>(client: &Client) -> Result<[u16; N], Failure> {
     let used = list_used_ports(client).await?;
-    let mut allocated = ALLOCATED_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut allocated_ports = ALLOCATED_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     // Test processes that run at the same time start at different ports.
     let start = usize::try_from(std::process::id() % 97).unwrap_or(0) * 100;
     let ports_from_start = PORT_RANGE.skip(start).chain(PORT_RANGE.take(start));
-    let free = ports_from_start.filter(|port| !used.contains(port) && !allocated.contains(port));
+    let free = ports_from_start.filter(|port| !used.contains(port) && !allocated_ports.contains(port));
     let ports: Vec<u16> = free.take(N).collect();
-    allocated.extend(&ports);
+    allocated_ports.extend(&ports);
     ports.try_into().map_err(|ports: Vec<u16>| {
-        Failure::Unexpected(format!("only {} ports are free in {PORT_RANGE:?}, expected {N}", ports.len()))
+        Failure::UnexpectedState(format!(
+            "only {} ports are free in {PORT_RANGE:?}, expected {N}",
+            ports.len()
+        ))
     })
 }
 

@@ -27,12 +27,12 @@ impl Namespace {
 
     /// Returns each `DaemonSet` of a Service in all namespaces.
     pub async fn list_daemonsets(&self, service: &ServiceBuilder) -> Result<Vec<DaemonSet>, Failure> {
-        Ok(Api::all(self.client()).list(&self.select_proxies(service)).await?.items)
+        Ok(Api::all(self.client()).list(&self.proxy_list_params(service)).await?.items)
     }
 
     /// Returns each `DaemonSet` of all Services of this namespace.
     pub async fn list_all_daemonsets(&self) -> Result<Vec<DaemonSet>, Failure> {
-        Ok(Api::all(self.client()).list(&self.select_all_proxies()).await?.items)
+        Ok(Api::all(self.client()).list(&self.all_proxies_list_params()).await?.items)
     }
 
     /// Creates a DaemonSet that the operator does not manage, in the operator's namespace.
@@ -60,12 +60,12 @@ impl Namespace {
 
     /// Returns the Deployments of a Service in all namespaces.
     pub async fn list_deployments(&self, service: &ServiceBuilder) -> Result<Vec<Deployment>, Failure> {
-        Ok(Api::all(self.client()).list(&self.select_proxies(service)).await?.items)
+        Ok(Api::all(self.client()).list(&self.proxy_list_params(service)).await?.items)
     }
 
     /// Returns the proxy pods of a Service in all namespaces.
     pub async fn list_proxy_pods(&self, service: &ServiceBuilder) -> Result<Vec<Pod>, Failure> {
-        Ok(Api::all(self.client()).list(&self.select_proxies(service)).await?.items)
+        Ok(Api::all(self.client()).list(&self.proxy_list_params(service)).await?.items)
     }
 
     /// Returns the addresses of a Service's proxy pods, keyed by the name of their node.
@@ -101,9 +101,9 @@ impl Namespace {
     /// Returns the metrics of the first proxy pod of a Service, read through the API server.
     pub async fn get_proxy_metrics(&self, service: &ServiceBuilder) -> Result<String, Failure> {
         let pods = self.list_proxy_pods(service).await?;
-        let pod = pods
-            .first()
-            .ok_or_else(|| Failure::Unexpected(format!("the Service {} has no proxy pod", service.name())))?;
+        let pod = pods.first().ok_or_else(|| {
+            Failure::UnexpectedState(format!("the Service {} has no proxy pod", service.name()))
+        })?;
         let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
         let mut args = containers.flat_map(|container| container.args.iter().flatten());
         let port = args.find_map(|arg| arg.strip_prefix("--probe-port=")).unwrap_or_default();
@@ -116,7 +116,7 @@ impl Namespace {
     /// Deletes all proxy pods of a Service at the same time.
     pub async fn delete_proxy_pods(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         let pods = Api::<Pod>::namespaced(self.client(), OPERATOR_NAMESPACE);
-        pods.delete_collection(&DeleteParams::default(), &self.select_proxies(service)).await?;
+        pods.delete_collection(&DeleteParams::default(), &self.proxy_list_params(service)).await?;
         Ok(())
     }
 
@@ -143,23 +143,24 @@ impl Namespace {
     /// Waits until the operator has processed all earlier changes: creates a Service, and waits for its DaemonSet.
     pub async fn wait_operator_synced(&self) -> Result<(), Failure> {
         let [port] = self.allocate_ports().await?;
-        let marker_service = service(&format!("marker-{port}")).tcp(port);
-        self.apply(&marker_service).await?;
-        eventually("the operator has created the DaemonSet of the marker Service", async || {
-            self.get_daemonset(&marker_service).await
-        })
+        let last_created_service = service(&format!("last-{port}")).tcp(port);
+        self.apply(&last_created_service).await?;
+        eventually(
+            "the operator has created the DaemonSet of the Service that was created last",
+            async || self.get_daemonset(&last_created_service).await,
+        )
         .await?;
-        self.delete_service(&marker_service).await
+        self.delete_service(&last_created_service).await
     }
 
-    fn select_proxies(&self, service: &ServiceBuilder) -> ListParams {
+    fn proxy_list_params(&self, service: &ServiceBuilder) -> ListParams {
         let labels = labels::proxy_labels(self.name(), service.name());
         let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         ListParams::default().labels(&labels.join(","))
     }
 
     /// Returns list parameters that select the workloads and pods of all Services of this namespace.
-    pub(crate) fn select_all_proxies(&self) -> ListParams {
+    pub(crate) fn all_proxies_list_params(&self) -> ListParams {
         ListParams::default().labels(&format!("{}={}", labels::SERVICE_NAMESPACE, self.name()))
     }
 }

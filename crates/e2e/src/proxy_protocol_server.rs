@@ -24,9 +24,9 @@ const PROBE_PORT: u16 = 8088;
 /// A server that returns and logs the client address of the PROXY header.
 #[derive(Clone, Copy, Debug)]
 pub enum ProxyProtocolServer {
-    /// nginx; accepts both versions of the protocol.
+    /// The server nginx. It accepts both versions of the PROXY protocol.
     Nginx,
-    /// HAProxy; accepts both versions of the protocol.
+    /// The server HAProxy. It accepts both versions of the PROXY protocol.
     Haproxy,
 }
 
@@ -75,8 +75,8 @@ impl Namespace {
             data: Some(BTreeMap::from([(NAME.to_owned(), server.config())])),
             ..ConfigMap::default()
         };
-        let configs = Api::<ConfigMap>::namespaced(self.client(), self.name());
-        configs.create(&PostParams::default(), &config).await?;
+        let config_maps = Api::<ConfigMap>::namespaced(self.client(), self.name());
+        config_maps.create(&PostParams::default(), &config).await?;
         self.create_ready_pod(&server_pod(server)).await
     }
 
@@ -88,16 +88,18 @@ impl Namespace {
     /// Sends an HTTP request from outside the cluster. Returns the client address in the server's response, and
     /// the client's real address.
     pub async fn request_client_address(&self, address: SocketAddr) -> Result<(IpAddr, IpAddr), Failure> {
-        let curl_words =
+        let curl_command =
             ["curl", "--silent", "--fail", "--noproxy", "*", "--max-time", "3", "--globoff", "--write-out"];
         let args = ["\nlocal=%{local_ip}\n".to_owned(), format!("http://{address}/")];
         let client = self.cluster().environment.client.iter().cloned();
-        let words = client.chain(curl_words.map(str::to_owned)).chain(args);
+        let words = client.chain(curl_command.map(str::to_owned)).chain(args);
         let response = command::run(words.collect()).await?;
         let parse_line = |prefix: &str| {
             let address = response.lines().find_map(|line| line.strip_prefix(prefix)?.parse().ok());
             address.ok_or_else(|| {
-                Failure::Unexpected(format!("expected a line {prefix}ADDRESS in the response: {response:?}"))
+                Failure::UnexpectedState(format!(
+                    "expected a line {prefix}ADDRESS in the response: {response:?}"
+                ))
             })
         };
         Ok((parse_line("client=")?, parse_line("local=")?))

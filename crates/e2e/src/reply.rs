@@ -8,7 +8,7 @@ use crate::answer::Answer;
 use crate::failure::Failure;
 use crate::target::Target;
 
-const NO_ANSWER: &str = "no answer: ";
+const NO_ANSWER_PREFIX: &str = "no answer: ";
 
 /// The result of a request to one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Reply {
 impl Reply {
     /// Returns the answer, or a failure with the reason why there is none.
     pub fn answer(&self) -> Result<&Answer, Failure> {
-        self.result.as_ref().map_err(|_| Failure::Unexpected(self.to_string()))
+        self.result.as_ref().map_err(|_| Failure::UnexpectedState(self.to_string()))
     }
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Reply {
         write!(f, "{} from {client} ", self.target)?;
         match &self.result {
             Ok(answer) => write!(f, "{answer}"),
-            Err(reason) => write!(f, "{NO_ANSWER}{reason}"),
+            Err(reason) => write!(f, "{NO_ANSWER_PREFIX}{reason}"),
         }
     }
 }
@@ -58,7 +58,7 @@ fn parse(line: &str) -> Option<Reply> {
     Some(Reply {
         target: target.parse().ok()?,
         client: client.parse().ok(),
-        result: match result.strip_prefix(NO_ANSWER) {
+        result: match result.strip_prefix(NO_ANSWER_PREFIX) {
             Some(reason) => Err(reason.to_owned()),
             None => Ok(result.parse().ok()?),
         },

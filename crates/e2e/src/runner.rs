@@ -96,7 +96,7 @@ async fn run(
     let clean_up_result = clean_up(&run, failed).await;
     match result {
         Err(panic) => resume_unwind(panic),
-        Ok(Err(_)) => Err(Failure::Unexpected(format!("the test did not end within {time_limit:?}"))),
+        Ok(Err(_)) => Err(Failure::UnexpectedState(format!("the test did not end within {time_limit:?}"))),
         Ok(Ok(result)) => result.and(restore_result).and(clean_up_result),
     }
 }
@@ -126,8 +126,8 @@ async fn clean_up(run: &Arc<TestRun>, failed: bool) -> Result<(), Failure> {
 }
 
 fn unique_name() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
+    static NAME_COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.subsec_nanos());
-    let (process, count) = (std::process::id() & 0xffff, COUNT.fetch_add(1, Ordering::Relaxed));
+    let (process, count) = (std::process::id() & 0xffff, NAME_COUNT.fetch_add(1, Ordering::Relaxed));
     format!("e2e-{process:04x}{now:08x}{count:02x}")
 }

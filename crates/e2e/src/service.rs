@@ -102,15 +102,15 @@ impl ServiceBuilder {
     /// Sets the address families, in this order: `["IPv4"]`, `["IPv6"]`, or both.
     #[must_use]
     pub fn families(mut self, families: &[&str]) -> Self {
-        let policy = if families.len() == 1 { "SingleStack" } else { "RequireDualStack" };
-        self.spec.ip_family_policy = Some(policy.to_owned());
+        let family_policy = if families.len() == 1 { "SingleStack" } else { "RequireDualStack" };
+        self.spec.ip_family_policy = Some(family_policy.to_owned());
         self.spec.ip_families = Some(families.iter().map(|&family| family.to_owned()).collect());
         self
     }
 
     /// Sets ipMode Proxy, so that only the proxies answer on the published addresses.
     #[must_use]
-    pub fn ip_mode_proxy(self) -> Self {
+    pub fn with_ip_mode_proxy(self) -> Self {
         self.annotation(annotations::IP_MODE, "Proxy")
     }
 
@@ -137,7 +137,7 @@ impl ServiceBuilder {
 
     /// Adds a label to the selector.
     #[must_use]
-    pub fn select_label(mut self, name: &str, value: &str) -> Self {
+    pub fn add_selector_label(mut self, name: &str, value: &str) -> Self {
         self.spec.selector.get_or_insert_default().insert(name.to_owned(), value.to_owned());
         self
     }
@@ -174,7 +174,7 @@ impl ServiceBuilder {
 
     /// Sets the type ClusterIP.
     #[must_use]
-    pub fn type_cluster_ip(mut self) -> Self {
+    pub fn with_type_cluster_ip(mut self) -> Self {
         self.spec.type_ = Some("ClusterIP".to_owned());
         self
     }

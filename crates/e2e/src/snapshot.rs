@@ -19,7 +19,7 @@ use crate::pods::is_ready;
 use crate::polling::eventually;
 
 /// The state of the cluster counts as stable if nothing has changed for this time.
-const STABLE_AFTER: Duration = Duration::from_secs(5);
+const STABLE_DURATION: Duration = Duration::from_secs(5);
 
 /// The status and the workloads of each Service, keyed by the Service's name, without timestamps.
 pub type Snapshot = BTreeMap<String, Value>;
@@ -31,16 +31,16 @@ pub fn differences(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     let services: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     for service in services {
         let service_value = |snapshot: &Snapshot| snapshot.get(service).cloned().unwrap_or_default();
-        compare(service, &service_value(before), &service_value(after), &mut differences);
+        collect_differences(service, &service_value(before), &service_value(after), &mut differences);
     }
     differences
 }
 
-fn compare(path: &str, before: &Value, after: &Value, differences: &mut Vec<String>) {
+fn collect_differences(path: &str, before: &Value, after: &Value, differences: &mut Vec<String>) {
     match (before, after) {
         (Value::Object(before_map), Value::Object(after_map)) => {
             for key in before_map.keys().chain(after_map.keys()).collect::<BTreeSet<_>>() {
-                compare(&format!("{path}.{key}"), &before[key], &after[key], differences);
+                collect_differences(&format!("{path}.{key}"), &before[key], &after[key], differences);
             }
         }
         _ if before == after => (),
@@ -56,19 +56,19 @@ impl Namespace {
             let current = self.take_snapshot().await.inspect_err(|_| last = None)?;
             let unchanged_since =
                 last.as_ref().filter(|(snapshot, _)| *snapshot == current).map(|(_, since)| *since);
-            if unchanged_since.is_some_and(|since| since.elapsed() > STABLE_AFTER) {
+            if unchanged_since.is_some_and(|since| since.elapsed() > STABLE_DURATION) {
                 return Ok(current);
             }
             let since = unchanged_since.unwrap_or_else(Instant::now);
             last = Some((current, since));
-            Err(Failure::Unexpected(format!("the last change was {:?} ago", since.elapsed())))
+            Err(Failure::UnexpectedState(format!("the last change was {:?} ago", since.elapsed())))
         })
         .await
     }
 
     /// Takes a snapshot. Returns an error while a rollout is in progress.
     async fn take_snapshot(&self) -> Result<Snapshot, Failure> {
-        let pods = Api::<Pod>::all(self.client()).list(&self.select_all_proxies()).await?;
+        let pods = Api::<Pod>::all(self.client()).list(&self.all_proxies_list_params()).await?;
         let unready: Vec<_> = pods.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
         ensure(unready.is_empty(), || format!("these pods are not ready: {unready:?}"))?;
         let mut snapshot = Snapshot::new();
@@ -81,13 +81,14 @@ impl Namespace {
             })?;
             snapshot.insert(service.name_any(), status_value(&service));
         }
-        for daemonset in Api::<DaemonSet>::all(self.client()).list(&self.select_all_proxies()).await? {
-            let observed = daemonset.status.as_ref().and_then(|status| status.observed_generation);
-            insert_workload(&mut snapshot, "DaemonSet", &daemonset, &daemonset.spec, observed)?;
+        for daemonset in Api::<DaemonSet>::all(self.client()).list(&self.all_proxies_list_params()).await? {
+            let observed_generation = daemonset.status.as_ref().and_then(|status| status.observed_generation);
+            insert_workload(&mut snapshot, "DaemonSet", &daemonset, &daemonset.spec, observed_generation)?;
         }
-        for deployment in Api::<Deployment>::all(self.client()).list(&self.select_all_proxies()).await? {
-            let observed = deployment.status.as_ref().and_then(|status| status.observed_generation);
-            insert_workload(&mut snapshot, "Deployment", &deployment, &deployment.spec, observed)?;
+        for deployment in Api::<Deployment>::all(self.client()).list(&self.all_proxies_list_params()).await? {
+            let observed_generation =
+                deployment.status.as_ref().and_then(|status| status.observed_generation);
+            insert_workload(&mut snapshot, "Deployment", &deployment, &deployment.spec, observed_generation)?;
         }
         Ok(snapshot)
     }
@@ -95,12 +96,12 @@ impl Namespace {
     /// Deletes all workloads of this namespace's Services, and clears the Services' statuses.
     pub async fn reset_operator_state(&self) -> Result<(), Failure> {
         let delete_params = DeleteParams::background();
-        for daemonset in Api::<DaemonSet>::all(self.client()).list(&self.select_all_proxies()).await? {
+        for daemonset in Api::<DaemonSet>::all(self.client()).list(&self.all_proxies_list_params()).await? {
             let api: Api<DaemonSet> =
                 Api::namespaced(self.client(), &daemonset.namespace().unwrap_or_default());
             api.delete(&daemonset.name_any(), &delete_params).await?;
         }
-        for deployment in Api::<Deployment>::all(self.client()).list(&self.select_all_proxies()).await? {
+        for deployment in Api::<Deployment>::all(self.client()).list(&self.all_proxies_list_params()).await? {
             let api: Api<Deployment> =
                 Api::namespaced(self.client(), &deployment.namespace().unwrap_or_default());
             api.delete(&deployment.name_any(), &delete_params).await?;

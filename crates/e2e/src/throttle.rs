@@ -19,17 +19,17 @@ const NAME: &str = "e2e-throttle";
 /// The API groups that are throttled. The group of the Lease is missing, because without its Lease the operator stops.
 const API_GROUPS: [&str; 4] = ["", "apps", "discovery.k8s.io", "events.k8s.io"];
 /// The precedence of the `FlowSchema`: after the exempt schemas (1 and 2), before all other predefined schemas.
-const PRECEDENCE: u8 = 3;
+const FLOW_SCHEMA_PRECEDENCE: u8 = 3;
 
 /// The objects that configure the throttling.
 pub(crate) struct Throttle {
-    schemas: Api<FlowSchema>,
-    levels: Api<PriorityLevelConfiguration>,
+    flow_schemas: Api<FlowSchema>,
+    priority_levels: Api<PriorityLevelConfiguration>,
 }
 
 impl Throttle {
     pub(crate) fn new(client: &Client) -> Self {
-        Self { schemas: Api::all(client.clone()), levels: Api::all(client.clone()) }
+        Self { flow_schemas: Api::all(client.clone()), priority_levels: Api::all(client.clone()) }
     }
 
     /// Allows the operator one seat, without borrowing and without a queue, and waits until the limit is active.
@@ -39,7 +39,7 @@ impl Throttle {
             "limitResponse": { "type": "Reject" },
         });
         let spec = json!({ "type": "Limited", "limited": limits });
-        create(&self.levels, spec).await?;
+        create(&self.priority_levels, spec).await?;
         let (namespace, name) = OPERATOR_ACCOUNT;
         let rules = json!([{
             "subjects": [{ "kind": "ServiceAccount", "serviceAccount": { "namespace": namespace, "name": name } }],
@@ -49,11 +49,11 @@ impl Throttle {
         }]);
         let priority_level = json!({ "name": NAME });
         let spec = json!({
-            "matchingPrecedence": PRECEDENCE, "priorityLevelConfiguration": priority_level, "rules": rules,
+            "matchingPrecedence": FLOW_SCHEMA_PRECEDENCE, "priorityLevelConfiguration": priority_level, "rules": rules,
         });
-        create(&self.schemas, spec).await?;
+        create(&self.flow_schemas, spec).await?;
         eventually("the API server uses the FlowSchema", async || {
-            let status = self.schemas.get(NAME).await?.status.unwrap_or_default();
+            let status = self.flow_schemas.get(NAME).await?.status.unwrap_or_default();
             let conditions: Vec<_> = status.conditions.into_iter().flatten().collect();
             // The condition Dangling is False when the priority level exists.
             let is_active = conditions.iter().any(|condition| condition.status.as_deref() == Some("False"));
@@ -63,8 +63,8 @@ impl Throttle {
     }
 
     pub(crate) async fn disable(&self) -> Result<(), Failure> {
-        delete_if_exists(&self.schemas, NAME, &DeleteParams::default()).await?;
-        delete_if_exists(&self.levels, NAME, &DeleteParams::default()).await
+        delete_if_exists(&self.flow_schemas, NAME, &DeleteParams::default()).await?;
+        delete_if_exists(&self.priority_levels, NAME, &DeleteParams::default()).await
     }
 }
 

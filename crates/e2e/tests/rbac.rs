@@ -1,4 +1,5 @@
-//! The operator's roles grant exactly the permissions that it uses. Other tests must first use the permissions.
+//! The operator's roles grant exactly the permissions that it uses. Run the other tests first, so that the operator has
+//! used all its permissions.
 
 use std::collections::BTreeSet;
 
@@ -6,37 +7,40 @@ use e2e::{Failure, Permission, Permissions, audit, ensure, ensure_eq, eventually
 
 /// Returns the permissions that a request needs.
 fn needed_permissions(request: &audit::Request) -> Vec<Permission> {
-    let with_verb = |verb: &str| Permission {
-        group: request.group.clone(),
+    let permission_with_verb = |verb: &str| Permission {
+        group: request.api_group.clone(),
         resource: request.resource.clone(),
         verb: verb.to_owned(),
     };
     // Server-side apply of a new object is authorized as a patch first, and then as a create.
-    let is_create = request.verb == "patch" && request.status_code == 201;
-    [with_verb(&request.verb)].into_iter().chain(is_create.then(|| with_verb("create"))).collect()
+    let creates_object = request.verb == "patch" && request.status_code == 201;
+    [permission_with_verb(&request.verb)]
+        .into_iter()
+        .chain(creates_object.then(|| permission_with_verb("create")))
+        .collect()
 }
 
 #[tokio::test]
 async fn operator_uses_each_of_its_permissions_and_needs_no_other() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let permissions = Permissions::list_operator_permissions(&namespace.cluster().client).await?;
-        ensure(!permissions.granted.is_empty(), || {
+        ensure(!permissions.granted_permissions.is_empty(), || {
             "no role is bound to the operator; deploy it first".to_owned()
         })?;
         let recent_requests = || {
             let requests = audit::requests()?.into_iter();
-            Ok::<_, Failure>(requests.filter(|request| request.received_at >= permissions.last_changed))
+            Ok::<_, Failure>(requests.filter(|request| request.received_at >= permissions.roles_changed_at))
         };
         // The restart ends all watches. The audit log contains a watch only after the end of the watch.
         faults.operator.restart().await?;
         eventually("the operator has used every permission", async || {
-            let allowed = recent_requests()?.filter(|request| request.allowed);
+            let allowed = recent_requests()?.filter(|request| request.is_allowed);
             let used: BTreeSet<_> = allowed.flat_map(|request| needed_permissions(&request)).collect();
-            let unused_permissions: Vec<_> = permissions.granted.difference(&used).collect();
+            let unused_permissions: Vec<_> = permissions.granted_permissions.difference(&used).collect();
             ensure_eq("unused permissions", &unused_permissions, &vec![])
         })
         .await?;
-        let denied_requests: Vec<_> = recent_requests()?.filter(|request| request.forbidden).collect();
+        let denied_requests: Vec<_> = recent_requests()?.filter(|request| request.is_forbidden).collect();
         ensure(denied_requests.is_empty(), || format!("RBAC denied these requests: {denied_requests:?}"))
     })
     .await

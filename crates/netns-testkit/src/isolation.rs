@@ -1,4 +1,5 @@
-//! Runs a test or a program again in private namespaces. At its end the kernel kills all processes in them. Does I/O.
+//! Runs a test or a program again in private namespaces. At the end of the test or program, the kernel kills all
+//! processes in these namespaces. Does I/O.
 //!
 //! The private process has its own tmpfs on `/run` for its files.
 
@@ -83,7 +84,7 @@ fn set_up_private_process() {
 
 /// Exits when the parent closes its end of the pipe. A signal would not work: a namespace's first process ignores it.
 fn exit_at_end_of_input() {
-    // A read error also means that the parent has exited.
+    // The result is ignored, because a read error also means that the parent has exited.
     let _ = std::io::stdin().read(&mut [0]);
     std::process::exit(1);
 }

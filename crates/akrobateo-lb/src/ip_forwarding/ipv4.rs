@@ -1,4 +1,5 @@
-//! The sysctl of IPv4 forwarding of each interface, over netlink, because /proc/sys is read-only in a pod. Does I/O.
+//! Reads and writes the sysctl of IPv4 forwarding of each interface. Uses netlink, because /proc/sys is read-only in a
+//! pod. Does I/O.
 //!
 //! The kernel forwards a packet if forwarding is on for the interface on which the packet arrived. A write to the
 //! sysctl `ip_forward` only sets this value for all interfaces (Documentation/networking/ip-sysctl.rst).
@@ -15,7 +16,7 @@ const SET_LINK: u16 = 19;
 /// The length of struct `ifinfomsg` (linux/rtnetlink.h).
 const HEADER_LEN: usize = 16;
 /// `IFF_LOOPBACK` (linux/if.h).
-const LOOPBACK: u32 = 0x8;
+const LOOPBACK_FLAG: u32 = 0x8;
 /// `IFLA_IFNAME`, `IFLA_AF_SPEC` and `IFLA_INET_CONF` (`linux/if_link.h`). The attributes inside `IFLA_AF_SPEC` have
 /// address families as their types.
 const INTERFACE_NAME: u16 = 3;
@@ -49,10 +50,10 @@ pub fn is_enabled() -> Result<bool, NetlinkError> {
 }
 
 fn list_non_forwarding_interfaces(socket: &Socket) -> Result<Vec<NonForwardingInterface>, NetlinkError> {
-    let dump = Messages::single(GET_LINK, message::DUMP, &[0; HEADER_LEN], |_| ());
+    let dump_request = Messages::single(GET_LINK, message::DUMP, &[0; HEADER_LEN], |_| ());
     for _ in 0..MAX_DUMP_ATTEMPTS {
         let mut interfaces = Vec::new();
-        match socket.request(&dump, |link| interfaces.extend(parse(link))) {
+        match socket.request(&dump_request, |link| interfaces.extend(parse(link))) {
             Err(NetlinkError::DumpInterrupted) => {}
             result => return result.map(|()| interfaces),
         }
@@ -63,7 +64,7 @@ fn list_non_forwarding_interfaces(socket: &Socket) -> Result<Vec<NonForwardingIn
 /// Returns the interface of an `RTM_NEWLINK` message if its forwarding is off.
 fn parse(link: &Message<'_>) -> Option<NonForwardingInterface> {
     let flags = u32::from_ne_bytes(*link.payload.get(8..)?.first_chunk()?);
-    if link.kind != NEW_LINK || flags & LOOPBACK != 0 {
+    if link.kind != NEW_LINK || flags & LOOPBACK_FLAG != 0 {
         return None;
     }
     let attrs = link.attrs(HEADER_LEN);

@@ -3,25 +3,25 @@
 use std::{fs, io};
 
 /// The sysctl that applies to all interfaces (Documentation/networking/ip-sysctl.rst).
-const SYSCTL: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+const FORWARDING_SYSCTL_PATH: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 /// The reason why the sysctl of IPv6 forwarding cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Ipv6SysctlError {
     /// The file cannot be read.
-    #[error("cannot read {SYSCTL}: {0}; check that the node's kernel supports IPv6")]
-    Read(io::Error),
+    #[error("cannot read {FORWARDING_SYSCTL_PATH}: {0}; check that the node's kernel supports IPv6")]
+    ReadFailed(io::Error),
     /// The file cannot be written.
     #[error(
-        "cannot write {SYSCTL}: {0}; the container that switches IPv6 forwarding on must be privileged \
+        "cannot write {FORWARDING_SYSCTL_PATH}: {0}; the container that switches IPv6 forwarding on must be privileged \
          (securityContext.privileged)"
     )]
-    Write(io::Error),
+    WriteFailed(io::Error),
 }
 
 /// Returns true if this network namespace forwards IPv6 packets.
 pub fn is_enabled() -> Result<bool, Ipv6SysctlError> {
-    let value = fs::read_to_string(SYSCTL).map_err(Ipv6SysctlError::Read)?;
+    let value = fs::read_to_string(FORWARDING_SYSCTL_PATH).map_err(Ipv6SysctlError::ReadFailed)?;
     Ok(value.trim() != "0")
 }
 
@@ -30,6 +30,6 @@ pub fn enable() -> Result<bool, Ipv6SysctlError> {
     if is_enabled()? {
         return Ok(false);
     }
-    fs::write(SYSCTL, "1").map_err(Ipv6SysctlError::Write)?;
+    fs::write(FORWARDING_SYSCTL_PATH, "1").map_err(Ipv6SysctlError::WriteFailed)?;
     Ok(true)
 }

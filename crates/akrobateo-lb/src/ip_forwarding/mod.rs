@@ -4,7 +4,7 @@ pub mod ipv4;
 pub mod ipv6;
 
 use akrobateo_core::Family;
-use akrobateo_core::proxy_args::ENABLE_IPV6_FORWARDING;
+use akrobateo_core::proxy_args::ENABLE_IPV6_FORWARDING_COMMAND;
 use netfilter::netlink::{NetlinkError, Protocol, Socket};
 
 use crate::forwarding_config::ForwardingConfig;
@@ -12,7 +12,7 @@ use crate::forwarding_config::ForwardingConfig;
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` (linux/rtnetlink.h), as bits.
 const MULTICAST_GROUPS: u32 = 1 | 1 << (24 - 1) | 1 << (25 - 1);
 
-/// The reason why the kernel would not forward packets.
+/// The error if IP forwarding is off, or if its state is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardingError {
     /// IPv4 forwarding could not be switched on.
@@ -30,7 +30,7 @@ pub enum ForwardingError {
     /// IPv6 forwarding is off. Only a privileged container can switch it on.
     #[error(
         "IPv6 forwarding is off, but a --forward has an IPv6 target; give the pod a privileged init container \
-         that runs `akrobateo-lb {ENABLE_IPV6_FORWARDING}`, or the sysctl net.ipv6.conf.all.forwarding=1"
+         that runs `akrobateo-lb {ENABLE_IPV6_FORWARDING_COMMAND}`, or the sysctl net.ipv6.conf.all.forwarding=1"
     )]
     Ipv6Off,
     /// The state of IPv6 forwarding is unknown, or cannot be changed.
@@ -44,7 +44,7 @@ pub enum ForwardingError {
 pub struct Ipv4Only(ForwardingError);
 
 /// Opens a socket that becomes readable when an interface appears or changes, or its forwarding changes.
-pub fn watch() -> Result<Socket, NetlinkError> {
+pub fn open_watch() -> Result<Socket, NetlinkError> {
     Socket::listen(Protocol::Route, MULTICAST_GROUPS)
 }
 

@@ -5,20 +5,20 @@ use netfilter::conntrack::Statistics;
 /// A reason why conntrack dropped packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConntrackLoss {
-    /// The conntrack table was full: packets were dropped, or entries evicted.
+    /// The conntrack table was full: the kernel dropped packets or evicted entries.
     TableFull,
-    /// New flows clashed with existing entries.
+    /// New flows had the same addresses and ports as existing entries.
     Clash,
 }
 
 impl ConntrackLoss {
-    /// Returns the most serious reason for drops in `recent`, the statistics since the last check. Returns `None` if
-    /// nothing was dropped.
-    pub(super) fn find_most_serious(recent: &Statistics) -> Option<Self> {
-        if recent.table_full_drops() > 0 || recent.early_drop > 0 {
+    /// Returns the most serious reason for drops since the last check; `None` if nothing was dropped.
+    /// `recent_statistics` has the increase of each counter since then.
+    pub(super) fn find_most_serious_loss(recent_statistics: &Statistics) -> Option<Self> {
+        if recent_statistics.table_full_drops() > 0 || recent_statistics.early_drop > 0 {
             return Some(Self::TableFull);
         }
-        (recent.insert_failed > 0).then_some(Self::Clash)
+        (recent_statistics.insert_failed > 0).then_some(Self::Clash)
     }
 
     /// Returns the text for the log and for the pod's event.
@@ -41,15 +41,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_table_is_worse_than_a_clash() {
+    fn full_table_is_reported_instead_of_a_clash() {
         let lossless_statistics = Statistics { entries: 7, max_entries: Some(8), ..Statistics::default() };
         let clash_statistics = Statistics { insert_failed: 1, drop: 1, ..lossless_statistics };
-        assert_eq!(ConntrackLoss::find_most_serious(&lossless_statistics), None);
-        assert_eq!(ConntrackLoss::find_most_serious(&clash_statistics), Some(ConntrackLoss::Clash));
-        for full in
+        assert_eq!(ConntrackLoss::find_most_serious_loss(&lossless_statistics), None);
+        assert_eq!(ConntrackLoss::find_most_serious_loss(&clash_statistics), Some(ConntrackLoss::Clash));
+        for full_table_statistics in
             [Statistics { drop: 2, ..clash_statistics }, Statistics { early_drop: 1, ..clash_statistics }]
         {
-            assert_eq!(ConntrackLoss::find_most_serious(&full), Some(ConntrackLoss::TableFull), "{full:?}");
+            assert_eq!(
+                ConntrackLoss::find_most_serious_loss(&full_table_statistics),
+                Some(ConntrackLoss::TableFull),
+                "{full_table_statistics:?}"
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use akrobateo_core::Frontend;
 use netfilter::conntrack::Statistics;
-use netfilter::nft::model::Count;
+use netfilter::nft::model::Counter;
 
 use crate::metrics::{
     BYTES, CONNECTIONS, MetricDefinition, MetricKind, MetricsText, PACKETS, REFUSED_CONNECTIONS,
@@ -57,25 +57,25 @@ pub const METRICS: &[MetricDefinition] = &[
     CONNTRACK_CLASHES,
 ];
 
-/// Writes all metrics, except those whose values are unknown.
+/// Writes all metrics, except metrics whose values are unknown.
 pub(super) fn format_metrics(
     traffic: &[(Frontend, Traffic)],
-    conntrack: Option<&Statistics>,
-    restorations: u64,
+    conntrack_statistics: Option<&Statistics>,
+    restoration_count: u64,
 ) -> String {
     let mut text = MetricsText::default();
     if !traffic.is_empty() {
         write_traffic(&mut text, traffic);
     }
-    text.metric(&RULE_RESTORATIONS).write_value(restorations);
-    if let Some(conntrack) = conntrack {
-        text.metric(&CONNTRACK_ENTRIES).write_value(conntrack.entries);
-        if let Some(max) = conntrack.max_entries {
+    text.metric(&RULE_RESTORATIONS).write_value(restoration_count);
+    if let Some(statistics) = conntrack_statistics {
+        text.metric(&CONNTRACK_ENTRIES).write_value(statistics.entries);
+        if let Some(max) = statistics.max_entries {
             text.metric(&CONNTRACK_LIMIT).write_value(max);
         }
-        text.metric(&CONNTRACK_TABLE_FULL_DROPS).write_value(conntrack.table_full_drops());
-        text.metric(&CONNTRACK_EVICTIONS).write_value(conntrack.early_drop);
-        text.metric(&CONNTRACK_CLASHES).write_value(conntrack.insert_failed);
+        text.metric(&CONNTRACK_TABLE_FULL_DROPS).write_value(statistics.table_full_drops());
+        text.metric(&CONNTRACK_EVICTIONS).write_value(statistics.early_drop);
+        text.metric(&CONNTRACK_CLASHES).write_value(statistics.insert_failed);
     }
     text.finish()
 }
@@ -85,21 +85,21 @@ fn write_traffic(text: &mut MetricsText, traffic: &[(Frontend, Traffic)]) {
     for (frontend, traffic) in traffic {
         connections.write_sample(&labels(frontend), traffic.connections);
     }
-    if traffic.iter().any(|(_, traffic)| traffic.refused.is_some()) {
+    if traffic.iter().any(|(_, traffic)| traffic.refused_packets.is_some()) {
         let mut refused_connections = text.metric(&REFUSED_CONNECTIONS);
         for (frontend, traffic) in traffic {
-            refused_connections.write_sample(&labels(frontend), traffic.refused.unwrap_or(0));
+            refused_connections.write_sample(&labels(frontend), traffic.refused_packets.unwrap_or(0));
         }
     }
-    write_both_directions(text, &PACKETS, traffic, |count| count.packets);
-    write_both_directions(text, &BYTES, traffic, |count| count.bytes);
+    write_counters_of_both_directions(text, &PACKETS, traffic, |counter| counter.packets);
+    write_counters_of_both_directions(text, &BYTES, traffic, |counter| counter.bytes);
 }
 
-fn write_both_directions(
+fn write_counters_of_both_directions(
     text: &mut MetricsText,
     definition: &MetricDefinition,
     traffic: &[(Frontend, Traffic)],
-    value: fn(Count) -> u64,
+    value: fn(Counter) -> u64,
 ) {
     let mut metric = text.metric(definition);
     for (frontend, Traffic { incoming, outgoing, .. }) in traffic {
@@ -123,8 +123,9 @@ mod tests {
     #[test]
     fn text_has_every_metric() {
         let frontend = Frontend { family: Family::V4, protocol: Protocol::Tcp, port: 80.try_into().unwrap() };
-        let count = Count { packets: 2, bytes: 3 };
-        let traffic = Traffic { connections: 1, refused: Some(1), incoming: count, outgoing: count };
+        let counter = Counter { packets: 2, bytes: 3 };
+        let traffic =
+            Traffic { connections: 1, refused_packets: Some(1), incoming: counter, outgoing: counter };
         let statistics = Statistics { max_entries: Some(8), ..Statistics::default() };
         let text = format_metrics(&[(frontend, traffic)], Some(&statistics), 0);
         let help_lines: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();

@@ -26,17 +26,17 @@ pub async fn run(
     let (ports, restricted) = (config.frontends().len(), config.sources().is_some());
     let path = Rc::new(KernelPath::new(TableManager::install(config)?));
     tracing::info!(ports, restricted, "forwarding in the kernel");
-    let rules = watch::watch_rules()?;
-    let sysctls = watch::watch_sysctls()?;
+    let rules_watch = watch::open_rules_watch()?;
+    let sysctls_watch = watch::open_sysctls_watch()?;
     let listener = probe::listen(probe_port)?;
     tokio::select! {
         // The process ends without a drain, because the kernel keeps forwarding until the pod's network namespace is
-        // deleted. A drain would delay this deletion, and another pod would get the hostPorts later.
+        // deleted. A drain would delay the deletion of the pod, and another pod would get its hostPorts later.
         () = shutdown => {}
         () = probe::serve(listener, Rc::clone(&path)) => {}
-        () = watch::reconcile_rules(&path, &rules) => {}
-        () = watch::reconcile_sysctls(&path, &sysctls) => {}
-        () = watch::report_conntrack_pressure(&path) => {}
+        () = watch::reconcile_rules(&path, &rules_watch) => {}
+        () = watch::reconcile_sysctls(&path, &sysctls_watch) => {}
+        () = watch::report_conntrack_losses(&path) => {}
     }
     tracing::info!("stopping; the rules stay in the kernel");
     Ok(())

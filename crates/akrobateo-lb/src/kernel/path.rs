@@ -1,4 +1,4 @@
-//! The state of the kernel data path. Its tasks share this state, and probes and metrics report it. Does I/O.
+//! The state of the kernel data path. Its tasks share the state. Probes and metrics report the state. Does I/O.
 
 use std::cell::Cell;
 
@@ -46,7 +46,7 @@ impl DataPathStatus for KernelPath {
             tracing::warn!(%error, "cannot read the ports' counters; their metrics are missing");
             Vec::new()
         });
-        // An error is ignored, because `report_conntrack_pressure` logs it.
+        // An error is ignored, because `report_conntrack_losses` logs it.
         let statistics = self.table_manager.conntrack().statistics().ok();
         metrics::format_metrics(&traffic, statistics.as_ref(), self.restorations.get())
     }

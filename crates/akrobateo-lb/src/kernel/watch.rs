@@ -16,20 +16,20 @@ use crate::ip_forwarding;
 
 /// The shortest time between two checks, regardless of how often changes are reported. The proxy must undo changes
 /// within one second, so this time is much shorter.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The pause after an error.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// The time between two reads of conntrack's statistics. Warnings about them have the same interval.
+/// The time between two reads of conntrack's statistics. Warnings about drops have the same interval.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Opens a watch of nftables rules.
-pub(super) fn watch_rules() -> Result<AsyncFd<Socket>, Error> {
-    Ok(to_async_fd(nft::client::watch()?)?)
+pub(super) fn open_rules_watch() -> Result<AsyncFd<Socket>, Error> {
+    Ok(to_async_fd(nft::client::open_watch()?)?)
 }
 
 /// Opens a watch of network interfaces and their forwarding sysctls.
-pub(super) fn watch_sysctls() -> Result<AsyncFd<Socket>, Error> {
-    Ok(to_async_fd(ip_forwarding::watch().map_err(Error::WatchInterfaces)?)?)
+pub(super) fn open_sysctls_watch() -> Result<AsyncFd<Socket>, Error> {
+    Ok(to_async_fd(ip_forwarding::open_watch().map_err(Error::WatchInterfaces)?)?)
 }
 
 fn to_async_fd(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
@@ -41,8 +41,8 @@ fn to_async_fd(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
     AsyncFd::new(socket)
 }
 
-/// Waits for a change since the last call. Empties the socket before it returns, so that the next call returns at once
-/// after a change during the caller's check.
+/// Waits until a change is reported, and empties the socket. If a change is reported during the caller's check, the
+/// next call returns at once.
 async fn wait_for_change(watch: &AsyncFd<Socket>) {
     match watch.readable().await {
         Ok(mut guard) => {
@@ -70,7 +70,7 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
                 continue;
             }
         }
-        sleep(CHECK_INTERVAL).await;
+        sleep(MIN_CHECK_INTERVAL).await;
         if std::mem::take(&mut is_new_table) {
             // Deletes stale flows a second time, because the kernel handled some packets while the table was replaced.
             path.table_manager.delete_stale_flows();
@@ -81,7 +81,8 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
 
 /// Switches IPv4 forwarding on whenever another program switches it off; never returns.
 pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>) {
-    // Only a privileged container can switch IPv6 forwarding on, so that error may last long. It is logged only once.
+    // Only a privileged container can switch IPv6 forwarding on, so that error may last long. The error is
+    // logged only once.
     let (mut log_once, mut log_ipv6_once) = (LogOnce::default(), LogOnce::default());
     loop {
         match ip_forwarding::find_ipv6_problem(path.table_manager.config()) {
@@ -100,26 +101,26 @@ pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>
                 }
             }
         }
-        sleep(CHECK_INTERVAL).await;
+        sleep(MIN_CHECK_INTERVAL).await;
         wait_for_change(watch).await;
     }
 }
 
 /// Reports packets that conntrack drops, in the log and as the path's warning; never returns.
-pub(super) async fn report_conntrack_pressure(path: &KernelPath) {
-    let mut previous: Option<Statistics> = None;
+pub(super) async fn report_conntrack_losses(path: &KernelPath) {
+    let mut previous_statistics: Option<Statistics> = None;
     let mut log_once = LogOnce::default();
     loop {
         match path.table_manager.conntrack().statistics() {
             Ok(current) => {
-                if let Some(previous) = previous.replace(current) {
+                if let Some(previous) = previous_statistics.replace(current) {
                     let recent_statistics = current.since(&previous);
                     log_losses(&recent_statistics);
-                    path.conntrack_loss.set(ConntrackLoss::find_most_serious(&recent_statistics));
+                    path.conntrack_loss.set(ConntrackLoss::find_most_serious_loss(&recent_statistics));
                 }
             }
             Err(error) => {
-                // Logged only once, because a kernel without statistics does not get them later.
+                // The error is logged only once, because a kernel without statistics does not get them later.
                 if log_once.permit() {
                     tracing::warn!(
                         %error,

@@ -68,7 +68,7 @@ impl Acceptor {
             }
             if !self.at_connection_limit {
                 self.at_connection_limit = true;
-                add(&context.stats.limit_reached, 1);
+                add(&context.stats.limit_reached_count, 1);
             }
             context.shared.record_waiting_client();
             let message = "connection limit reached: new clients wait until a connection is closed; serve the Service from \
@@ -95,7 +95,7 @@ impl Acceptor {
         match error {
             Errno::AGAIN => AcceptResult::NoClientNow,
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
-                add(&context.stats.out_of_resources, 1);
+                add(&context.stats.out_of_resources_count, 1);
                 let message = "no file descriptor or memory left: new clients wait; raise the limit of file descriptors, \
                                or free memory on the node";
                 self.stall_listener(listener, context, message);
@@ -140,7 +140,7 @@ impl Acceptor {
         0..if is_due { u32::try_from(self.listeners.len()).unwrap_or(u32::MAX) } else { 0 }
     }
 
-    /// Closes the listeners, but keeps them if clients still wait.
+    /// Closes the listeners, but does nothing while a listener is stalled.
     pub(super) fn close_listeners(&mut self) {
         if self.stalled_listeners.is_empty() {
             self.listeners = Vec::new();

@@ -108,7 +108,7 @@ impl Connection {
         if !readiness.is_writable() {
             return Ok(false);
         }
-        if readiness.is_failed() {
+        if readiness.has_failed_or_ended() {
             // If the socket has no error, the target accepted the connection and has closed it already.
             sockopt::socket_error(self.target.socket())??;
         }
@@ -186,7 +186,8 @@ impl Connection {
         }
     }
 
-    /// Decides whether the connection continues. A target that stops reading may already have sent an error response.
+    /// Decides whether the connection continues after an error of the upload. A target that stops reading may already have
+    /// sent an error response.
     /// The client still receives this response.
     fn on_upload_error(&mut self, error: TransferError, io: &mut IoContext) -> Progress {
         self.is_aborted = true;
@@ -231,7 +232,7 @@ impl Connection {
         }
     }
 
-    /// Enables keep-alive probes to the target. The client's socket has them from its listener.
+    /// Enables keep-alive probes to the target. The client's socket has inherited this option from its listener.
     pub(super) fn enable_target_keepalive(&mut self) {
         if !self.has_target_keepalive {
             self.has_target_keepalive = true;

@@ -11,11 +11,11 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Version 2, command PROXY.
 const VERSION_AND_COMMAND: u8 = 0x21;
 /// TCP over IPv4.
-const TCP4: u8 = 0x11;
+const TCP_OVER_IPV4: u8 = 0x11;
 /// TCP over IPv6.
-const TCP6: u8 = 0x21;
+const TCP_OVER_IPV6: u8 = 0x21;
 /// No addresses.
-const UNSPECIFIED: u8 = 0x00;
+const UNSPECIFIED_PROTOCOL: u8 = 0x00;
 
 /// Returns the header of a TCP connection from `client` to `destination`. If the two address families differ, the
 /// header has no addresses, as the specification requires.
@@ -39,17 +39,17 @@ fn header_v1(client: SocketAddr, destination: SocketAddr) -> String {
 fn header_v2(client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let (family, ips) = match (client, destination) {
         (SocketAddr::V4(client), SocketAddr::V4(destination)) => {
-            (TCP4, [client.ip().octets(), destination.ip().octets()].concat())
+            (TCP_OVER_IPV4, [client.ip().octets(), destination.ip().octets()].concat())
         }
         (SocketAddr::V6(client), SocketAddr::V6(destination)) => {
-            (TCP6, [client.ip().octets(), destination.ip().octets()].concat())
+            (TCP_OVER_IPV6, [client.ip().octets(), destination.ip().octets()].concat())
         }
-        _ => (UNSPECIFIED, Vec::new()),
+        _ => (UNSPECIFIED_PROTOCOL, Vec::new()),
     };
     let ports = [client.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
     let (ports, length): (&[u8], u16) = match family {
-        TCP4 => (&ports, 12),
-        TCP6 => (&ports, 36),
+        TCP_OVER_IPV4 => (&ports, 12),
+        TCP_OVER_IPV6 => (&ports, 36),
         _ => (&[], 0),
     };
     let start = [VERSION_AND_COMMAND, family];
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     /// Length of the longest header of version 1, with its line end.
-    const MAX_HEADER_LEN: usize = 107;
+    const MAX_V1_HEADER_LEN: usize = 107;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -75,15 +75,15 @@ mod tests {
     #[test]
     fn version_1_header_matches_the_examples_of_the_specification() {
         let header = |client, destination| header(ProxyVersion::V1, address(client), address(destination));
-        let longest_v4_header = b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n";
-        assert_eq!(header("255.255.255.255:65535", "255.255.255.255:65535"), longest_v4_header);
-        let usual_v4_header = b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n";
-        assert_eq!(header("192.168.0.1:56324", "192.168.0.11:443"), usual_v4_header);
+        let longest_ipv4_header = b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n";
+        assert_eq!(header("255.255.255.255:65535", "255.255.255.255:65535"), longest_ipv4_header);
+        let usual_ipv4_header = b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n";
+        assert_eq!(header("192.168.0.1:56324", "192.168.0.11:443"), usual_ipv4_header);
         let longest_address = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
-        let longest_v6_header = "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff \
+        let longest_ipv6_header = "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff \
                           ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n";
-        assert_eq!(header(longest_address, longest_address), longest_v6_header.as_bytes());
-        assert!(longest_v6_header.len() <= MAX_HEADER_LEN);
+        assert_eq!(header(longest_address, longest_address), longest_ipv6_header.as_bytes());
+        assert!(longest_ipv6_header.len() <= MAX_V1_HEADER_LEN);
         assert_eq!(header("192.0.2.1:1", "[fd00::1]:1"), b"PROXY UNKNOWN\r\n");
     }
 
@@ -103,7 +103,7 @@ mod tests {
     }
 
     /// Generates two addresses of one family.
-    fn address_pair() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
+    fn any_address_pair() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
         let v4 = any::<[[u8; 4]; 2]>().prop_map(|ips| ips.map(IpAddr::from));
         let v6 = any::<[[u8; 16]; 2]>().prop_map(|ips| ips.map(IpAddr::from));
         (prop_oneof![v4, v6], any::<[u16; 2]>()).prop_map(|([client, destination], ports)| {
@@ -114,12 +114,12 @@ mod tests {
     proptest! {
         #[test]
         fn independent_parser_finds_the_addresses_and_the_header_length(
-            (client, destination) in address_pair(),
+            (client, destination) in any_address_pair(),
             content in prop::collection::vec(any::<u8>(), 0..40),
         ) {
             for version in [ProxyVersion::V1, ProxyVersion::V2] {
                 let header = header(version, client, destination);
-                prop_assert!(header.len() <= MAX_HEADER_LEN);
+                prop_assert!(header.len() <= MAX_V1_HEADER_LEN);
                 let expected = ParsedHeader { client, destination, len: header.len() };
                 prop_assert_eq!(parse_header(&[header, content.clone()].concat()), Some(expected));
             }

@@ -1,7 +1,8 @@
 //! Hands accepted clients from one worker to another. No I/O.
 //!
-//! The kernel distributes clients among the workers by a hash of the addresses. Without a correction, one worker could
-//! serve two busy connections while another worker is idle.
+//! The kernel distributes clients among the workers by a hash of the addresses. So a worker passes a
+//! client to the worker with the fewest connections. Otherwise one worker could serve two busy connections while another
+//! worker is idle.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -40,7 +41,7 @@ impl Inbox {
         self.load.fetch_add(1, Relaxed);
     }
 
-    /// Counts one less connection of the worker.
+    /// Counts one connection of the worker less.
     pub(super) fn dec_load(&self) {
         self.load.fetch_sub(1, Relaxed);
     }
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn least_loaded_selects_only_a_worker_with_fewer_connections() {
+    fn only_a_worker_with_fewer_connections_gets_a_client() {
         let inboxes = [2, 1, 2].map(|load| {
             let inbox = Inbox::new();
             (0..load).for_each(|_| inbox.inc_load());

@@ -19,15 +19,15 @@ const SPLICE_FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE)
 #[derive(Debug)]
 pub(super) struct Peer {
     socket: OwnedFd,
-    readable: bool,
-    writable: bool,
+    is_readable: bool,
+    is_writable: bool,
     /// The end of the stream, or an error, follows the bytes that have arrived.
-    closing: bool,
+    is_closing: bool,
 }
 
 impl Peer {
     pub(super) const fn new(socket: OwnedFd) -> Self {
-        Self { socket, readable: true, writable: true, closing: false }
+        Self { socket, is_readable: true, is_writable: true, is_closing: false }
     }
 
     pub(super) const fn socket(&self) -> &OwnedFd {
@@ -35,24 +35,24 @@ impl Peer {
     }
 
     pub(super) const fn is_readable(&self) -> bool {
-        self.readable
+        self.is_readable
     }
 
     pub(super) const fn is_writable(&self) -> bool {
-        self.writable
+        self.is_writable
     }
 
     /// Adds the changes that epoll reported to the known state.
     pub(super) const fn record_readiness(&mut self, readiness: Readiness) {
-        self.readable |= readiness.is_readable();
-        self.writable |= readiness.is_writable();
-        self.closing |= readiness.is_closing();
+        self.is_readable |= readiness.is_readable();
+        self.is_writable |= readiness.is_writable();
+        self.is_closing |= readiness.is_closing();
     }
 
     /// Records that a read returned all bytes that had arrived. The next bytes cause a new event.
     pub(super) const fn mark_all_received(&mut self) {
         // The end of the stream may have been reported already and causes no new event.
-        self.readable = self.closing;
+        self.is_readable = self.is_closing;
     }
 
     /// Reads into `buffer`. Returns `None` if no bytes are available now, and `Some(0)` at the end of the stream.
@@ -61,7 +61,7 @@ impl Peer {
         self.on_received(result)
     }
 
-    /// Splices into `pipe`. Returns the same as [`Peer::receive`].
+    /// Splices into `pipe`. Returns the same values as [`Peer::receive`].
     pub(super) fn splice_into(&mut self, pipe: &Pipe) -> Result<Option<usize>, Errno> {
         let result = splice(&self.socket, None, &pipe.write_end, None, PIPE_CAPACITY, SPLICE_FLAGS);
         self.on_received(result)
@@ -71,7 +71,7 @@ impl Peer {
         match result {
             Ok(len) => Ok(Some(len)),
             Err(Errno::AGAIN) => {
-                self.readable = false;
+                self.is_readable = false;
                 Ok(None)
             }
             Err(Errno::INTR) => Ok(None),
@@ -96,19 +96,19 @@ impl Peer {
     /// Splices `len` bytes out of `pipe`. Returns the number of bytes that the kernel took.
     pub(super) fn splice_from(&mut self, pipe: &Pipe, len: usize) -> Result<usize, Errno> {
         let result = splice(&pipe.read_end, None, &self.socket, None, len, SPLICE_FLAGS);
-        // A splice may stop early although the socket takes more.
+        // A splice may move fewer bytes than the socket can take.
         self.on_sent(result, 0)
     }
 
-    /// Fewer bytes than `expected` mean that the kernel's buffer is full.
-    const fn on_sent(&mut self, result: Result<usize, Errno>, expected: usize) -> Result<usize, Errno> {
+    /// Fewer bytes than `expected_len` mean that the kernel's buffer is full.
+    const fn on_sent(&mut self, result: Result<usize, Errno>, expected_len: usize) -> Result<usize, Errno> {
         match result {
             Ok(sent) => {
-                self.writable = sent >= expected;
+                self.is_writable = sent >= expected_len;
                 Ok(sent)
             }
             Err(Errno::AGAIN) => {
-                self.writable = false;
+                self.is_writable = false;
                 Ok(0)
             }
             Err(Errno::INTR) => Ok(0),
@@ -118,7 +118,7 @@ impl Peer {
 
     /// Ends the stream to the peer. The stream from the peer stays open.
     pub(super) fn shutdown_write(&self) {
-        // Fails only if the peer is gone. The other direction notices that.
+        // Fails only if the peer is gone. The transfer in the other direction then reports the error.
         let _ = shutdown(&self.socket, Shutdown::Write);
     }
 }

@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-/// Bytes that a pipe can hold. Linux limits pipe memory to 64 MiB per user id (fs.pipe-user-pages-soft). All pods of
-/// that user on a node share this limit.
+/// Bytes that a pipe can hold. Linux limits pipe memory to 64 MiB per user id (fs.pipe-user-pages-soft). All pods
+/// of a node that have the same user id share this limit.
 pub(super) const PIPE_CAPACITY: usize = 256 << 10;
 /// Largest number of leased pipes per worker.
 const MAX_LEASED_PIPES: usize = 32;
@@ -25,7 +25,7 @@ pub(super) struct Pipe {
 impl Pipe {
     fn new() -> Result<Self, Errno> {
         let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // Above the user's limit the kernel creates a smaller pipe. Copying is faster than such a pipe.
+        // Above the user's limit the kernel creates a smaller pipe. Copying is faster than splicing through such a pipe.
         fcntl_setpipe_size(&write_end, PIPE_CAPACITY)?;
         Ok(Self { read_end, write_end })
     }

@@ -11,10 +11,10 @@ use rustix::io::Errno;
 use super::slab::{Key, Slab};
 
 /// Events that one wait returns at most.
-const EVENTS_PER_WAIT: usize = 256;
-const KIND_SHIFT: u32 = 60;
+const MAX_EVENTS_PER_WAIT: usize = 256;
+const TOKEN_KIND_SHIFT: u32 = 60;
 /// Flags of a connection that failed or ended in both directions.
-const FAILED_FLAGS: EventFlags = EventFlags::ERR.union(EventFlags::HUP);
+const FAILED_OR_ENDED_FLAGS: EventFlags = EventFlags::ERR.union(EventFlags::HUP);
 
 /// The object that an event belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +43,14 @@ impl Token {
             Self::Target(Key { index, generation }) => (4, generation, index),
             Self::UdpSession(Key { index, generation }) => (5, generation, index),
         };
-        kind << KIND_SHIFT | u64::from(generation) << 32 | u64::from(index)
+        kind << TOKEN_KIND_SHIFT | u64::from(generation) << 32 | u64::from(index)
     }
 
     fn decode(bits: u64) -> Self {
         let index = u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
         let generation = u32::try_from(bits >> 32).unwrap_or_default() % Slab::<()>::GENERATION_COUNT;
         let key = Key { index, generation };
-        match bits >> KIND_SHIFT {
+        match bits >> TOKEN_KIND_SHIFT {
             1 => Self::ListenerIndex(index),
             2 => Self::UdpSocketIndex(index),
             3 => Self::Client(key),
@@ -67,22 +67,22 @@ pub(super) struct Readiness(EventFlags);
 
 impl Readiness {
     pub(super) const fn is_readable(self) -> bool {
-        self.0.intersects(FAILED_FLAGS.union(EventFlags::IN).union(EventFlags::RDHUP))
+        self.0.intersects(FAILED_OR_ENDED_FLAGS.union(EventFlags::IN).union(EventFlags::RDHUP))
     }
 
     pub(super) const fn is_writable(self) -> bool {
-        self.0.intersects(FAILED_FLAGS.union(EventFlags::OUT))
+        self.0.intersects(FAILED_OR_ENDED_FLAGS.union(EventFlags::OUT))
     }
 
     /// Returns true if the end of the stream, or an error, follows the bytes that have arrived. Epoll may not report
     /// this again, so the caller must read the socket until the end.
     pub(super) const fn is_closing(self) -> bool {
-        self.0.intersects(FAILED_FLAGS.union(EventFlags::RDHUP))
+        self.0.intersects(FAILED_OR_ENDED_FLAGS.union(EventFlags::RDHUP))
     }
 
     /// Returns true if the connection failed or ended in both directions.
-    pub(super) const fn is_failed(self) -> bool {
-        self.0.intersects(FAILED_FLAGS)
+    pub(super) const fn has_failed_or_ended(self) -> bool {
+        self.0.intersects(FAILED_OR_ENDED_FLAGS)
     }
 }
 
@@ -95,7 +95,7 @@ pub(super) struct Events(Vec<epoll::Event>);
 
 impl Events {
     pub(super) fn new() -> Self {
-        Self(Vec::with_capacity(EVENTS_PER_WAIT))
+        Self(Vec::with_capacity(MAX_EVENTS_PER_WAIT))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Readiness)> {
@@ -112,7 +112,7 @@ impl Poller {
         epoll::create(epoll::CreateFlags::CLOEXEC).map(Self)
     }
 
-    /// Reports the socket's current state and each later change, until the socket is closed.
+    /// Starts to report the socket's current state and each later change, until the socket is closed.
     pub(super) fn add(&self, socket: impl AsFd, token: Token) -> Result<(), Errno> {
         let flags = match token {
             Token::Client(_) | Token::Target(_) => {
@@ -125,7 +125,7 @@ impl Poller {
         epoll::add(&self.0, socket, epoll::EventData::new_u64(token.encode()), flags)
     }
 
-    /// Waits for events for at most `timeout` milliseconds, or without a limit.
+    /// Waits for events for at most `timeout` milliseconds; `None` waits without a limit.
     pub(super) fn wait(&self, events: &mut Events, timeout: Option<u64>) -> Result<(), Errno> {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(Duration::from_millis(timeout)).ok());
         events.0.clear();

@@ -14,7 +14,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
 pub(super) struct Pulse {
     /// The time at which the workers were asked for a sign of life; `None` if they have never been asked.
     asked_at: Mutex<Option<Instant>>,
-    /// One flag per worker: the worker has run since it was asked.
+    /// One flag per worker: the worker has run after the last request.
     has_run: Box<[AtomicBool]>,
 }
 

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rate_limit_permits_the_first_line_and_counts_the_suppressed_ones() {
+    fn rate_limit_permits_the_first_line_and_counts_the_suppressed_lines() {
         let mut limit = RateLimit::default();
         let permit_results: Vec<_> =
             [5, 6, 7, 5 + MIN_INTERVAL_MS, 6 + MIN_INTERVAL_MS].map(|now| limit.permit(now)).into();

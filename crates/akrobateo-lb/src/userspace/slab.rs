@@ -15,7 +15,7 @@ pub(super) struct Slab<T> {
     /// The generation of each index, and its value.
     entries: Vec<(u32, Option<T>)>,
     /// Indices without a value.
-    free: Vec<u32>,
+    free_indices: Vec<u32>,
 }
 
 impl<T> Slab<T> {
@@ -23,17 +23,17 @@ impl<T> Slab<T> {
     pub(super) const GENERATION_COUNT: u32 = 1 << 28;
 
     pub(super) const fn new() -> Self {
-        Self { entries: Vec::new(), free: Vec::new() }
+        Self { entries: Vec::new(), free_indices: Vec::new() }
     }
 
     /// Returns the number of values.
     pub(super) const fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.entries.len() - self.free_indices.len()
     }
 
     /// Stores a value and returns its key.
     pub(super) fn insert(&mut self, value: T) -> Key {
-        if let Some(index) = self.free.pop()
+        if let Some(index) = self.free_indices.pop()
             && let Some((generation, entry)) = self.entries.get_mut(index as usize)
         {
             *entry = Some(value);
@@ -58,7 +58,7 @@ impl<T> Slab<T> {
         }
         let value = value.take()?;
         *generation = (*generation + 1) % Self::GENERATION_COUNT;
-        self.free.push(key.index);
+        self.free_indices.push(key.index);
         Some(value)
     }
 
@@ -81,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn key_finds_its_value_until_removal_and_then_nothing(
+        fn key_finds_its_value_until_the_value_is_removed(
             steps in prop::collection::vec(any::<(bool, u8)>(), 0..200),
         ) {
             let (mut slab, mut model, mut removed) = (Slab::new(), HashMap::new(), Vec::new());

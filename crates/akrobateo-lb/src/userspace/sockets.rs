@@ -14,7 +14,7 @@ use super::port::Port;
 
 /// Flags of all sockets.
 pub(super) const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
-/// Connections that may wait to be accepted, per worker and port. The kernel limits it to net.core.somaxconn.
+/// Connections that may wait to be accepted, per worker and port. The kernel limits this number to net.core.somaxconn.
 const BACKLOG: i32 = 4_096;
 /// Silence of a connection before the first keep-alive probe (`TCP_KEEPIDLE`).
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);

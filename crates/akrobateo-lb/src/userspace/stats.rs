@@ -142,9 +142,9 @@ impl PortStats {
 pub(super) struct WorkerStats {
     ports: Box<[PortStats]>,
     /// Number of times that accepting had to wait because file descriptors or memory ran out.
-    pub(super) out_of_resources: AtomicU64,
+    pub(super) out_of_resources_count: AtomicU64,
     /// Number of times that the connection limit was reached.
-    pub(super) limit_reached: AtomicU64,
+    pub(super) limit_reached_count: AtomicU64,
     /// Idle and leased pipes.
     pub(super) pipes: AtomicUsize,
 }
@@ -153,8 +153,8 @@ impl WorkerStats {
     pub(super) fn new(ports: usize) -> Self {
         Self {
             ports: (0..ports).map(|_| PortStats::default()).collect(),
-            out_of_resources: AtomicU64::default(),
-            limit_reached: AtomicU64::default(),
+            out_of_resources_count: AtomicU64::default(),
+            limit_reached_count: AtomicU64::default(),
             pipes: AtomicUsize::default(),
         }
     }
@@ -192,9 +192,9 @@ pub(super) fn format_metrics(ports: &[Port], workers: &[&WorkerStats], has_sourc
     let sum_workers =
         |value: fn(&WorkerStats) -> u64| workers.iter().map(|worker| value(worker)).sum::<u64>();
     text.metric(&CONNECTION_LIMIT_REACHED)
-        .write_value(sum_workers(|worker| worker.limit_reached.load(Relaxed)));
+        .write_value(sum_workers(|worker| worker.limit_reached_count.load(Relaxed)));
     text.metric(&ACCEPT_OUT_OF_RESOURCES)
-        .write_value(sum_workers(|worker| worker.out_of_resources.load(Relaxed)));
+        .write_value(sum_workers(|worker| worker.out_of_resources_count.load(Relaxed)));
     text.metric(&OPEN_PIPES).write_value(sum_workers(|worker| worker.pipes.load(Relaxed) as u64));
     text.finish()
 }

@@ -55,7 +55,7 @@ pub(super) enum TransferError {
 /// One direction of a connection.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    pending: PendingBytes,
+    pending_bytes: PendingBytes,
     /// True if the direction splices whenever a pipe is available.
     is_splicing: bool,
     /// The source has ended its stream.
@@ -68,7 +68,7 @@ pub(super) struct Transfer {
 impl Transfer {
     pub(super) const fn new() -> Self {
         Self {
-            pending: PendingBytes::None,
+            pending_bytes: PendingBytes::None,
             is_splicing: false,
             has_source_ended: false,
             is_finished: false,
@@ -83,7 +83,7 @@ impl Transfer {
 
     /// Returns true if bytes have been read but not sent.
     pub(super) const fn has_pending_bytes(&self) -> bool {
-        !matches!(self.pending, PendingBytes::None)
+        !matches!(self.pending_bytes, PendingBytes::None)
     }
 
     /// Returns the number of bytes that are not yet in the metrics.
@@ -105,7 +105,7 @@ impl Transfer {
     ) -> Result<Progress, TransferError> {
         let mut budget = FAIRNESS_BUDGET;
         loop {
-            while !matches!(self.pending, PendingBytes::None) {
+            while !matches!(self.pending_bytes, PendingBytes::None) {
                 if !sink.is_writable() {
                     return Ok(Progress::Blocked);
                 }
@@ -122,12 +122,12 @@ impl Transfer {
                 return Ok(Progress::BudgetSpent);
             }
             let pipe = if self.is_splicing { io.pipes.lease(io.now) } else { None };
-            let read = match pipe {
+            let read_len = match pipe {
                 Some(pipe) => self.fill_pipe(pipe, source, io)?,
                 None if io.is_buffer_limit_reached() => self.copy_with_peek(source, sink, io)?,
                 None => self.copy(source, sink, io)?,
             };
-            budget = budget.saturating_sub(read);
+            budget = budget.saturating_sub(read_len);
         }
     }
 
@@ -171,22 +171,22 @@ impl Transfer {
         sink: &mut Peer,
         io: &mut IoContext,
     ) -> Result<usize, TransferError> {
-        let peeked = self.receive(source, io, RecvFlags::PEEK)?;
-        if peeked == 0 {
+        let peeked_len = self.receive(source, io, RecvFlags::PEEK)?;
+        if peeked_len == 0 {
             return Ok(0);
         }
-        let sent = sink.send(&io.buffer[..peeked]).map_err(|_| TransferError::SinkFailed)?;
+        let sent = sink.send(&io.buffer[..peeked_len]).map_err(|_| TransferError::SinkFailed)?;
         if sent > 0 {
             // With TRUNC, TCP removes the bytes from its buffer and copies nothing (tcp(7)).
             source
                 .receive(&mut io.buffer[..sent], RecvFlags::TRUNC)
                 .map_err(|_| TransferError::SourceFailed)?;
         }
-        if sent == peeked && !self.is_splicing {
+        if sent == peeked_len && !self.is_splicing {
             source.mark_all_received();
         }
         self.moved_bytes += sent as u64;
-        Ok(peeked)
+        Ok(peeked_len)
     }
 
     /// Reads one chunk into the worker's buffer. Returns its length.
@@ -206,11 +206,11 @@ impl Transfer {
         flags: RecvFlags,
     ) -> Result<usize, TransferError> {
         let chunk_len = if self.is_splicing { BUFFER_LEN } else { COPY_CHUNK_LEN };
-        let received =
+        let received_len =
             source.receive(&mut io.buffer[..chunk_len], flags).map_err(|_| TransferError::SourceFailed)?;
-        self.has_source_ended = received == Some(0);
-        self.is_splicing = received == Some(chunk_len);
-        Ok(received.unwrap_or(0))
+        self.has_source_ended = received_len == Some(0);
+        self.is_splicing = received_len == Some(chunk_len);
+        Ok(received_len.unwrap_or(0))
     }
 
     /// Keeps the bytes after the first `sent` bytes. All bytes are `header`, followed by the first `read` bytes of the
@@ -221,7 +221,7 @@ impl Transfer {
             let unsent_content = &io.buffer[sent.saturating_sub(header.len())..read];
             let bytes = [unsent_header, unsent_content].concat().into_boxed_slice();
             io.buffered_bytes += bytes.len();
-            self.pending = PendingBytes::Buffer { bytes, sent: 0 };
+            self.pending_bytes = PendingBytes::Buffer { bytes, sent: 0 };
         }
     }
 
@@ -245,7 +245,7 @@ impl Transfer {
             Ok(Some(len)) => {
                 self.is_splicing = len >= MIN_SPLICE_LEN;
                 self.moved_bytes += len as u64;
-                self.pending = PendingBytes::Pipe { pipe, len };
+                self.pending_bytes = PendingBytes::Pipe { pipe, len };
                 Ok(len)
             }
             Err(_) => {
@@ -257,11 +257,11 @@ impl Transfer {
 
     /// Sends pending bytes, as many as the sink takes.
     fn flush(&mut self, sink: &mut Peer, io: &mut IoContext) -> Result<(), TransferError> {
-        match std::mem::take(&mut self.pending) {
+        match std::mem::take(&mut self.pending_bytes) {
             PendingBytes::None => {}
             PendingBytes::Buffer { bytes, sent } => match sink.send(&bytes[sent..]) {
                 Ok(more) if sent + more < bytes.len() => {
-                    self.pending = PendingBytes::Buffer { bytes, sent: sent + more };
+                    self.pending_bytes = PendingBytes::Buffer { bytes, sent: sent + more };
                 }
                 Ok(_) => io.buffered_bytes -= bytes.len(),
                 Err(_) => {
@@ -270,7 +270,7 @@ impl Transfer {
                 }
             },
             PendingBytes::Pipe { pipe, len } => match sink.splice_from(&pipe, len) {
-                Ok(sent) if sent < len => self.pending = PendingBytes::Pipe { pipe, len: len - sent },
+                Ok(sent) if sent < len => self.pending_bytes = PendingBytes::Pipe { pipe, len: len - sent },
                 Ok(_) => io.pipes.release(pipe),
                 Err(_) => {
                     io.pipes.discard(pipe);
@@ -284,7 +284,7 @@ impl Transfer {
     /// Drops the pending bytes. After this, the direction moves no more bytes.
     pub(super) fn abandon(&mut self, io: &mut IoContext) {
         self.is_finished = true;
-        match std::mem::take(&mut self.pending) {
+        match std::mem::take(&mut self.pending_bytes) {
             PendingBytes::None => {}
             PendingBytes::Buffer { bytes, .. } => io.buffered_bytes -= bytes.len(),
             PendingBytes::Pipe { pipe, .. } => io.pipes.discard(pipe),
@@ -304,7 +304,7 @@ mod tests {
 
     /// A client and a target, and the proxy's sockets to them.
     struct Sockets {
-        /// Kept open, because its end would end the source's stream.
+        /// Stays open, because closing this socket would end the source's stream.
         _client: UnixStream,
         source: Peer,
         sink_socket: UnixStream,
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn header_waits_for_a_full_sink_and_precedes_the_content() {
+    fn header_waits_until_the_sink_is_writable_and_precedes_the_content() {
         let mut sockets = Sockets::with_full_sink();
         let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
         transfer.send_header(HEADER, &mut sockets.source, &mut sockets.sink, &mut io).unwrap();
@@ -352,14 +352,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_stay_in_the_kernel_if_too_many_wait_in_memory() {
+    fn bytes_stay_in_the_kernel_if_too_many_bytes_wait_in_the_memory_of_the_worker() {
         let mut sockets = Sockets::with_full_sink();
         let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
         io.buffered_bytes = usize::MAX;
         assert!(io.is_buffer_limit_reached());
         let progress = transfer.move_bytes(&mut sockets.source, &mut sockets.sink, &mut io);
         assert_eq!((progress, transfer.take_moved_bytes()), (Ok(Progress::Blocked), 0));
-        assert!(matches!(transfer.pending, PendingBytes::None));
+        assert!(matches!(transfer.pending_bytes, PendingBytes::None));
         assert!(sockets.receive().is_empty());
         let progress = transfer.move_bytes(&mut sockets.source, &mut sockets.sink, &mut io);
         assert_eq!((progress, transfer.take_moved_bytes()), (Ok(Progress::Blocked), CONTENT.len() as u64));
@@ -373,7 +373,7 @@ mod tests {
             let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
             io.buffer[..CONTENT.len()].copy_from_slice(CONTENT);
             transfer.keep_unsent_bytes(HEADER, CONTENT.len(), sent, &mut io);
-            let unsent_bytes = match &transfer.pending {
+            let unsent_bytes = match &transfer.pending_bytes {
                 PendingBytes::Buffer { bytes, sent: 0 } => &bytes[..],
                 _ => &[],
             };

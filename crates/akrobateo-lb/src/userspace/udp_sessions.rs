@@ -15,7 +15,7 @@ use super::udp_session_table::{UdpSession, UdpSessionTable};
 use super::worker_context::WorkerContext;
 
 /// Datagrams that one socket forwards before other sockets are served.
-const FORWARD_BATCH: usize = 64;
+const MAX_DATAGRAMS_PER_BATCH: usize = 64;
 
 /// The UDP sockets and sessions of one worker.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl UdpSessions {
 
     /// Forwards the datagrams that have arrived at a UDP port.
     pub(super) fn forward(&mut self, socket_index: u32, context: &mut WorkerContext) {
-        for _ in 0..FORWARD_BATCH {
+        for _ in 0..MAX_DATAGRAMS_PER_BATCH {
             let Some(BoundSocket { port_index, socket }) = self.sockets.get(socket_index as usize) else {
                 return;
             };
@@ -202,7 +202,7 @@ impl UdpSessions {
 
     /// Sends the target's answers to the client.
     pub(super) fn forward_replies(&mut self, key: Key, context: &mut WorkerContext) {
-        for _ in 0..FORWARD_BATCH {
+        for _ in 0..MAX_DATAGRAMS_PER_BATCH {
             let Some(session) = self.sessions.get_mut(key) else { return };
             let Some(BoundSocket { port_index, socket }) = self.sockets.get(session.socket_index as usize)
             else {

@@ -19,7 +19,7 @@ use super::udp_sessions::UdpSessions;
 use super::worker_context::WorkerContext;
 
 /// Clients that one listener accepts before other sockets are served.
-const ACCEPT_BATCH: usize = 64;
+const MAX_CLIENTS_PER_BATCH: usize = 64;
 /// Shortest time between two sweeps, in milliseconds.
 const SWEEP_INTERVAL_MS: u64 = 250;
 /// Time between two checks whether the worker has anything left to wait for, in milliseconds.
@@ -153,7 +153,7 @@ impl Worker {
 
     /// Accepts a batch of clients.
     fn accept(&mut self, listener: u32) {
-        for _ in 0..ACCEPT_BATCH {
+        for _ in 0..MAX_CLIENTS_PER_BATCH {
             if !self.accept_one(listener) {
                 return;
             }
@@ -185,8 +185,8 @@ impl Worker {
         }
     }
 
-    /// Closes expired connections and sessions and idle pipes, and schedules the next sweep. Does nothing before its
-    /// time.
+    /// Closes expired connections and sessions and idle pipes, and schedules the next sweep. Does nothing if
+    /// the sweep is not due yet.
     fn sweep_if_due(&mut self) {
         let now = self.context.now();
         if self.context.sweep_at().is_none_or(|sweep_at| now < sweep_at) {

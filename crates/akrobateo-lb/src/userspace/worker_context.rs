@@ -21,7 +21,7 @@ pub(super) struct WorkerContext {
     pub(super) io: IoContext,
     /// The worker's index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     index: usize,
-    /// Objects that could continue at once, but wait until others have continued.
+    /// Objects that could continue at once, but wait until other objects have continued.
     run_queue: VecDeque<Token>,
     /// The time of the next sweep, which closes expired connections and UDP sessions and idle pipes; `None` if nothing
     /// can expire.
@@ -81,7 +81,7 @@ impl WorkerContext {
         self.run_queue.len()
     }
 
-    /// Makes the next sweep happen at `time` or earlier.
+    /// Schedules a sweep at `time`, unless an earlier sweep is scheduled.
     pub(super) fn schedule_sweep(&mut self, time: u64) {
         self.sweep_at = Some(self.sweep_at.map_or(time, |sweep_at| sweep_at.min(time)));
     }

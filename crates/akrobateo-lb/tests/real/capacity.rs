@@ -1,4 +1,4 @@
-//! Capacity of the kernel data path: connections at the same time, and memory.
+//! Capacity of the kernel data path: the number of open connections, and memory.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -62,17 +62,17 @@ fn ten_thousand_open_connections_are_not_mixed_up() {
 }
 
 #[test]
-fn memory_of_a_thousand_ports_is_below_one_mebibyte_and_below_two_after_scrapes() {
+fn proxy_with_a_thousand_ports_needs_little_memory_before_and_after_scrapes() {
     isolated(|| {
         let network = Network::new();
         let forward = |port| format!("--forward=tcp/{port}=10.96.3.7:80");
         let forwards: Vec<_> = (20_000..21_000).map(forward).collect();
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
-        let memory_before_scrapes = proxy.private_memory();
+        let memory_before_scrapes = proxy.private_memory_kib();
         for _ in 0..10 {
             assert_eq!(Metrics::scrape(&network.pod).series_count("connections_total"), 1000);
         }
-        let memory_after_scrapes = proxy.private_memory();
+        let memory_after_scrapes = proxy.private_memory_kib();
         assert!(memory_before_scrapes < 1024, "{memory_before_scrapes} KiB");
         assert!(memory_after_scrapes < 2048, "{memory_after_scrapes} KiB");
     });

@@ -35,10 +35,10 @@ fn tcp_and_udp_of_one_port_number_reach_their_targets_in_both_families() {
             let mut connection = connect_tcp(&network.client, client, &to, REPLY_TIMEOUT).unwrap();
             connection.check_echo().unwrap();
             assert_eq!(connection.reply.peer.ip(), pod, "not masqueraded");
-            assert_eq!(connection.reply.local.to_string(), with_port(addr::BACKEND[family], 8080));
+            assert_eq!(connection.reply.local_address.to_string(), with_port(addr::BACKEND[family], 8080));
             let reply = UdpClient::new(&network.client, client, &to).request(REPLY_TIMEOUT).unwrap();
             assert_eq!(reply.peer.ip(), pod, "not masqueraded");
-            assert_eq!(reply.local.to_string(), with_port(addr::BACKEND_2[family], 5353));
+            assert_eq!(reply.local_address.to_string(), with_port(addr::BACKEND_2[family], 5353));
         }
     });
 }

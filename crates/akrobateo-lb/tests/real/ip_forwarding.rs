@@ -20,8 +20,8 @@ fn ipv4_forwarding_is_switched_on_again_within_a_second() {
             network.pod.set_sysctl(sysctl, "1");
             network.pod.set_sysctl(sysctl, "0");
             let start = Instant::now();
-            let is_on = || network.pod.read_sysctl("ipv4/conf/eth0/forwarding") == "1";
-            eventually(sysctl, || is_on().then_some(()));
+            let is_forwarding_on = || network.pod.read_sysctl("ipv4/conf/eth0/forwarding") == "1";
+            eventually(sysctl, || is_forwarding_on().then_some(()));
             assert!(start.elapsed() < Duration::from_secs(1), "{sysctl}: {:?}", start.elapsed());
             connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), REPLY_TIMEOUT)
                 .unwrap();
@@ -38,8 +38,8 @@ fn ipv4_forwarding_is_switched_on_for_a_new_interface() {
         let network = Network::new();
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
         network.pod.ip("link add later type veth peer name later-peer\nlink set later up");
-        let is_on = || network.pod.read_sysctl("ipv4/conf/later/forwarding") == "1";
-        eventually("IPv4 forwarding is on", || is_on().then_some(()));
+        let is_forwarding_on = || network.pod.read_sysctl("ipv4/conf/later/forwarding") == "1";
+        eventually("IPv4 forwarding is on", || is_forwarding_on().then_some(()));
     });
 }
 

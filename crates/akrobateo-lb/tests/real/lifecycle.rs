@@ -15,12 +15,12 @@ use crate::harness::proxy::{probe_status, split_args};
 use crate::harness::traffic::{NO_REPLY_TIMEOUT, REPLY_TIMEOUT, connect_tcp, serve_tcp};
 use crate::harness::{Network, Proxy, eventually, isolated};
 
-const LIST_TABLE: &str = "-s list table inet akrobateo";
+const LIST_TABLE_COMMAND: &str = "-s list table inet akrobateo";
 
 /// Sets its flag when it is dropped, even if an assertion fails. Without the flag, a client thread would never end.
-struct StopOnDrop<'a>(&'a AtomicBool);
+struct SetFlagOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for StopOnDrop<'_> {
+impl Drop for SetFlagOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -40,7 +40,7 @@ fn restarts_under_traffic_keep_rules_and_connections() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         let mut proxy = Proxy::start_and_wait(&network.pod, &forwards);
-        let rules = network.pod.nft(LIST_TABLE);
+        let rules = network.pod.nft(LIST_TABLE_COMMAND);
         let to = with_port(addr::POD[0], 80);
         let mut established_connection =
             connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
@@ -55,20 +55,21 @@ fn restarts_under_traffic_keep_rules_and_connections() {
                     connection_count.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            let stop_on_drop = StopOnDrop(&stop);
+            let set_flag_on_drop = SetFlagOnDrop(&stop);
             for signal in [Signal::KILL, Signal::TERM, Signal::KILL] {
                 proxy.signal(signal);
                 proxy.wait_for_exit();
-                let count_before = connection_count.load(Ordering::Relaxed);
-                eventually("clients connect without a proxy", || {
-                    (connection_count.load(Ordering::Relaxed) > count_before + 5 || client.is_finished())
-                        .then_some(())
+                let connection_count_before = connection_count.load(Ordering::Relaxed);
+                eventually("clients can connect while no proxy runs", || {
+                    (connection_count.load(Ordering::Relaxed) > connection_count_before + 5
+                        || client.is_finished())
+                    .then_some(())
                 });
                 proxy = Proxy::start_and_wait(&network.pod, &forwards);
                 established_connection.check_echo().unwrap();
-                assert_eq!(network.pod.nft(LIST_TABLE), rules);
+                assert_eq!(network.pod.nft(LIST_TABLE_COMMAND), rules);
             }
-            drop(stop_on_drop);
+            drop(set_flag_on_drop);
             client.join().unwrap();
         });
     });
@@ -98,27 +99,28 @@ fn replace_table_under_traffic() {
             }
         };
         let clients = [scope.spawn(connect), scope.spawn(connect)];
-        let stop_on_drop = StopOnDrop(&stop);
+        let set_flag_on_drop = SetFlagOnDrop(&stop);
         for number in 0..100 {
-            let count_before = connection_count.load(Ordering::Relaxed);
+            let connection_count_before = connection_count.load(Ordering::Relaxed);
             let has_any_client_ended = || clients.iter().any(std::thread::ScopedJoinHandle::is_finished);
             eventually("clients connect", || {
-                (connection_count.load(Ordering::Relaxed) > count_before + 4 || has_any_client_ended())
-                    .then_some(())
+                (connection_count.load(Ordering::Relaxed) > connection_count_before + 4
+                    || has_any_client_ended())
+                .then_some(())
             });
             install(["tcp/82=10.96.3.7:80", "tcp/83=10.96.3.7:80"][number % 2]);
         }
-        drop(stop_on_drop);
+        drop(set_flag_on_drop);
         for client in clients {
             client.join().unwrap();
         }
     });
 }
 
-/// A packet may be lost, because for some microseconds after a replacement, the kernel may find no element in a new
-/// interval set. The client then sends the packet again.
+/// A packet may be lost: a new interval set may appear empty to packets for some microseconds. The client then sends the
+/// packet again.
 #[test]
-fn a_hundred_table_replacements_under_traffic_fail_no_connection() {
+fn connections_succeed_during_a_hundred_table_replacements() {
     isolated(|| {
         replace_table_under_traffic();
     });
@@ -143,7 +145,7 @@ fn restart_does_not_replace_an_equal_table() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
-        // After this connection, the counters are not zero. The comparison of the tables must ignore them.
+        // After this connection, the counters are not zero. The comparison of the tables must ignore the counters.
         connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), REPLY_TIMEOUT).unwrap();
         proxy.kill();
         let generation = || network.pod.run(|| Nftables::open().unwrap().generation().unwrap());
@@ -158,7 +160,7 @@ fn sigterm_ends_the_proxy_at_once_and_leaves_the_rules() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         let mut proxy = Proxy::start_and_wait(&network.pod, &forwards);
-        let rules = network.pod.nft(LIST_TABLE);
+        let rules = network.pod.nft(LIST_TABLE_COMMAND);
         let to = with_port(addr::POD[0], 80);
         let mut established_connection =
             connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
@@ -166,18 +168,18 @@ fn sigterm_ends_the_proxy_at_once_and_leaves_the_rules() {
         let (exit, duration) = proxy.wait_for_exit();
         assert!(exit.success() && duration < Duration::from_secs(1), "{exit} after {duration:?}");
         assert_eq!(probe_status(&network.pod), None, "the probe is still answered");
-        assert_eq!(network.pod.nft(LIST_TABLE), rules);
+        assert_eq!(network.pod.nft(LIST_TABLE_COMMAND), rules);
         established_connection.check_echo().unwrap();
         connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
     });
 }
 
 #[test]
-fn changes_of_the_table_by_another_program_are_undone_within_a_second() {
+fn proxy_undoes_foreign_changes_of_its_table_within_a_second() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
-        let rules = network.pod.nft(LIST_TABLE);
+        let rules = network.pod.nft(LIST_TABLE_COMMAND);
         let to = with_port(addr::POD[0], 80);
         let mut established_connection =
             connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
@@ -196,7 +198,9 @@ fn changes_of_the_table_by_another_program_are_undone_within_a_second() {
             network.pod.nft(change);
             let start = Instant::now();
             // nft fails while the table is missing.
-            eventually(change, || (network.pod.try_nft(LIST_TABLE).as_deref() == Ok(&rules)).then_some(()));
+            eventually(change, || {
+                (network.pod.try_nft(LIST_TABLE_COMMAND).as_deref() == Ok(&rules)).then_some(())
+            });
             let duration = start.elapsed();
             assert!(duration < Duration::from_secs(1), "{change}: {duration:?}");
             established_connection.check_echo().unwrap();
@@ -230,6 +234,6 @@ fn table_of_another_program_stays_and_does_not_affect_the_proxy() {
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
         assert!(network.pod.nft("list tables").contains("inet other"));
         std::thread::sleep(NO_REPLY_TIMEOUT);
-        assert!(!proxy.log().contains("another program"), "restored rules that were not changed");
+        assert!(!proxy.log().contains("another program"), "the proxy restored rules that were not changed");
     });
 }

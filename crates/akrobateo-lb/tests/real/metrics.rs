@@ -83,7 +83,7 @@ fn denied_connections_are_counted_by_port() {
 }
 
 #[test]
-fn counters_survive_a_restart_and_a_repair_but_not_a_flush_of_the_ruleset() {
+fn counters_survive_a_restart_and_a_repair_but_not_a_ruleset_flush() {
     isolated(|| {
         let network = network_with_backends();
         let forwards = split_args("--forward=udp/80=10.96.3.7:80 --source=192.0.2.2/32");
@@ -126,7 +126,7 @@ fn counters_survive_a_restart_and_a_repair_but_not_a_flush_of_the_ruleset() {
 }
 
 #[test]
-fn used_up_source_ports_are_counted_and_logged() {
+fn clashes_of_used_up_source_ports_are_counted_and_logged() {
     isolated(|| {
         let network = network_with_backends();
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
@@ -151,7 +151,7 @@ fn used_up_source_ports_are_counted_and_logged() {
 }
 
 #[test]
-fn full_conntrack_table_is_counted_and_logged() {
+fn drops_of_a_full_conntrack_table_are_counted_and_logged() {
     isolated(|| {
         let network = network_with_backends();
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));

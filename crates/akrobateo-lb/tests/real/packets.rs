@@ -153,6 +153,10 @@ fn sctp_is_forwarded_to_the_target() {
             "source and destination address"
         );
         let source_port = u16::from_be_bytes([sctp[0], sctp[1]]);
-        assert_eq!(sctp, sctp_init(source_port, 38412), "the target's port, and a correct checksum");
+        assert_eq!(
+            sctp,
+            sctp_init(source_port, 38412),
+            "the packet has the target's port and a correct checksum"
+        );
     });
 }

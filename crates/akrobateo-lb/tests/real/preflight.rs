@@ -15,7 +15,7 @@ fn start_failing_proxy(network: &Network, line: &str, capabilities: &str, exit_c
     message
 }
 
-const NET_ADMIN: &str = "-all,+net_admin";
+const ONLY_NET_ADMIN: &str = "-all,+net_admin";
 
 #[test]
 fn ipv4_forwarding_is_switched_on_although_proc_is_read_only() {
@@ -37,11 +37,11 @@ fn proxy_with_ipv6_target_fails_until_a_privileged_container_switches_ipv6_forwa
         network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
         serve_udp(&network.backend, &with_port(addr::BACKEND[1], 80));
         let line = "--forward=udp/80=[fd00:96::7]:80";
-        let message = start_failing_proxy(&network, line, NET_ADMIN, 1);
+        let message = start_failing_proxy(&network, line, ONLY_NET_ADMIN, 1);
         assert!(message.contains("IPv6 forwarding is off"), "{message}");
         assert!(message.contains("akrobateo-lb enable-ipv6-forwarding"), "{message}");
         // It does not fail, because that would keep a dual-stack proxy from serving IPv4.
-        let message = start_failing_proxy(&network, "enable-ipv6-forwarding", NET_ADMIN, 0);
+        let message = start_failing_proxy(&network, "enable-ipv6-forwarding", ONLY_NET_ADMIN, 0);
         assert!(message.contains("must be privileged"), "{message}");
 
         assert!(run_to_exit(&network.pod, &["enable-ipv6-forwarding"]).status.success());
@@ -53,7 +53,7 @@ fn proxy_with_ipv6_target_fails_until_a_privileged_container_switches_ipv6_forwa
 }
 
 #[test]
-fn enable_ipv6_forwarding_needs_no_privilege_if_it_is_on() {
+fn enable_ipv6_forwarding_needs_no_privilege_if_forwarding_is_on() {
     isolated(|| {
         let network = Network::new();
         let mut proxy = Proxy::start(&network.pod, &split_args("enable-ipv6-forwarding"), "-all");
@@ -87,7 +87,7 @@ fn error_names_the_wrong_argument() {
             (&format!("{valid_forward} --probe-port=80"), 1, "--probe-port 80"),
             ("", 2, "--forward is missing"),
         ] {
-            let message = start_failing_proxy(&network, line, NET_ADMIN, exit_code);
+            let message = start_failing_proxy(&network, line, ONLY_NET_ADMIN, exit_code);
             assert!(message.contains(expected), "{line}: {message}");
         }
     });
@@ -98,8 +98,12 @@ fn error_names_a_probe_port_that_is_in_use() {
     isolated(|| {
         let network = Network::new();
         serve_tcp(&network.pod, "0.0.0.0:9999");
-        let message =
-            start_failing_proxy(&network, "--forward=tcp/80=10.96.3.7:80 --probe-port=9999", NET_ADMIN, 1);
+        let message = start_failing_proxy(
+            &network,
+            "--forward=tcp/80=10.96.3.7:80 --probe-port=9999",
+            ONLY_NET_ADMIN,
+            1,
+        );
         assert!(message.contains("--probe-port 9999: cannot listen"), "{message}");
     });
 }

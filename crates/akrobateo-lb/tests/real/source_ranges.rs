@@ -26,25 +26,25 @@ fn network_and_forwards() -> (Network, Vec<String>) {
 /// Returns true if the client reaches the backend over TCP and UDP.
 fn is_allowed(network: &Network, client: &str, family: usize) -> bool {
     let to = with_port(addr::POD[family], 80);
-    let tcp_allowed = connect_tcp(&network.client, client, &to, REPLY_TIMEOUT).is_ok();
-    let udp_allowed = UdpClient::new(&network.client, client, &to).request(REPLY_TIMEOUT).is_ok();
-    assert_eq!(tcp_allowed, udp_allowed, "{client}");
-    tcp_allowed
+    let is_tcp_allowed = connect_tcp(&network.client, client, &to, REPLY_TIMEOUT).is_ok();
+    let is_udp_allowed = UdpClient::new(&network.client, client, &to).request(REPLY_TIMEOUT).is_ok();
+    assert_eq!(is_tcp_allowed, is_udp_allowed, "{client}");
+    is_tcp_allowed
 }
 
 /// Returns true if the client gets no reply at all, not even an error.
 fn is_denied(network: &Network, client: &str, family: usize) -> bool {
     let to = with_port(addr::POD[family], 80);
     let is_timeout = |error: Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
-    let tcp_denied = connect_tcp(&network.client, client, &to, NO_REPLY_TIMEOUT).is_err_and(is_timeout);
-    let udp_denied =
+    let is_tcp_denied = connect_tcp(&network.client, client, &to, NO_REPLY_TIMEOUT).is_err_and(is_timeout);
+    let is_udp_denied =
         UdpClient::new(&network.client, client, &to).request(NO_REPLY_TIMEOUT).is_err_and(is_timeout);
-    assert_eq!(tcp_denied, udp_denied, "{client}");
-    tcp_denied
+    assert_eq!(is_tcp_denied, is_udp_denied, "{client}");
+    is_tcp_denied
 }
 
 #[test]
-fn overlapping_and_adjacent_ranges_allow_their_clients_only() {
+fn overlapping_and_adjacent_ranges_allow_only_their_clients() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         let ranges = split_args(
@@ -87,7 +87,7 @@ fn source_ranges_do_not_apply_to_the_probe() {
 }
 
 #[test]
-fn ranges_with_the_first_or_last_address_allow_their_clients_only() {
+fn ranges_with_the_first_or_last_address_allow_only_their_clients() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         for (ranges, is_client_in_range) in [
@@ -110,12 +110,12 @@ fn ranges_with_the_first_or_last_address_allow_their_clients_only() {
 }
 
 #[test]
-fn thousands_of_ranges_allow_their_clients_only() {
+fn thousands_of_ranges_allow_only_their_clients() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        // The ranges are every second address, so that no two ranges are merged. The clients have even IPv4 addresses.
-        let range = |number: u32| format!("--source=192.0.{}.{}/32", number / 128, number % 128 * 2);
-        let ranges = (0..4_000).map(range).chain(split_args("--source=2001:db8:1::/127"));
+        // Each range is one even IPv4 address, so that no two ranges are merged. The clients have even addresses.
+        let format_range = |number: u32| format!("--source=192.0.{}.{}/32", number / 128, number % 128 * 2);
+        let ranges = (0..4_000).map(format_range).chain(split_args("--source=2001:db8:1::/127"));
         let _proxy =
             Proxy::start_and_wait(&network.pod, &forwards.into_iter().chain(ranges).collect::<Vec<_>>());
         assert!(is_allowed(&network, addr::CLIENT[0], 0));

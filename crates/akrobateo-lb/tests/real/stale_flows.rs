@@ -17,7 +17,7 @@ fn network_with_backends() -> Network {
 }
 
 #[test]
-fn udp_flow_that_started_without_rules_is_forwarded_with_rules() {
+fn udp_flow_that_started_before_the_rules_is_forwarded() {
     isolated(|| {
         let network = network_with_backends();
         // The kernel tracks flows as soon as a rule of any table uses conntrack.
@@ -35,7 +35,10 @@ fn udp_flow_that_started_without_rules_is_forwarded_with_rules() {
             &split_args("--forward=udp/80=10.96.3.7:80 --forward=udp/80=[fd00:96::7]:80"),
         );
         for (family, client) in clients.iter().enumerate() {
-            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().local.ip().to_string(), addr::BACKEND[family]);
+            assert_eq!(
+                client.request(REPLY_TIMEOUT).unwrap().local_address.ip().to_string(),
+                addr::BACKEND[family]
+            );
         }
     });
 }
@@ -49,14 +52,20 @@ fn udp_flow_gets_the_new_target_and_tcp_connection_keeps_the_old_one() {
         let to = with_port(addr::POD[0], 80);
         let old_proxy = Proxy::start_and_wait(&network.pod, &forwards("10.96.3.7:80"));
         let udp_client = UdpClient::new(&network.client, addr::CLIENT[0], &to);
-        assert_eq!(udp_client.request(REPLY_TIMEOUT).unwrap().local.ip().to_string(), addr::BACKEND[0]);
+        assert_eq!(
+            udp_client.request(REPLY_TIMEOUT).unwrap().local_address.ip().to_string(),
+            addr::BACKEND[0]
+        );
         let mut old_connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
         old_proxy.kill();
         let _new_proxy = Proxy::start_and_wait(&network.pod, &forwards("10.96.3.8:80"));
-        assert_eq!(udp_client.request(REPLY_TIMEOUT).unwrap().local.ip().to_string(), addr::BACKEND_2[0]);
+        assert_eq!(
+            udp_client.request(REPLY_TIMEOUT).unwrap().local_address.ip().to_string(),
+            addr::BACKEND_2[0]
+        );
         old_connection.check_echo().unwrap();
         let new_connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
-        assert_eq!(new_connection.reply.local.ip().to_string(), addr::BACKEND_2[0]);
+        assert_eq!(new_connection.reply.local_address.ip().to_string(), addr::BACKEND_2[0]);
     });
 }
 

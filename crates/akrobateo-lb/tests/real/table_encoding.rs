@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use netfilter::netlink::Message;
 use netfilter::nft::client::Nftables;
 use netfilter::nft::decode::Decoder;
-use netfilter::nft::model::Count;
+use netfilter::nft::model::Counter;
 use netfilter::nft::{Batch, Table};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -52,9 +52,9 @@ fn encode_and_decode(table: &Table) -> Table {
 }
 
 /// Sets all counters of the table.
-fn with_counts(mut table: Table, mut next_count: impl FnMut() -> Count) -> Table {
+fn with_counters(mut table: Table, mut next_counter: impl FnMut() -> Counter) -> Table {
     for set in table.sets.iter_mut().filter(|set| set.has_counters) {
-        set.elements.iter_mut().for_each(|element| element.count = next_count());
+        set.elements.iter_mut().for_each(|element| element.counter = next_counter());
     }
     table
 }
@@ -68,9 +68,9 @@ proptest! {
         let table = ruleset::build_table(&config);
         prop_assert_eq!(&encode_and_decode(&table), &table);
         let mut number = 0;
-        let table = with_counts(table, || {
+        let table = with_counters(table, || {
             number += 1;
-            Count { packets: counts[number % 7], bytes: counts[number * 3 % 7] }
+            Counter { packets: counts[number % 7], bytes: counts[number * 3 % 7] }
         });
         prop_assert_eq!(encode_and_decode(&table), table);
     }
@@ -101,9 +101,9 @@ fn kernel_lists_the_table_as_it_was_encoded() {
         let check = |config: ForwardingConfig| {
             let nftables = Nftables::open().unwrap();
             let mut number = 0;
-            let table = with_counts(ruleset::build_table(&config), || {
+            let table = with_counters(ruleset::build_table(&config), || {
                 number += 1;
-                Count { packets: number, bytes: number << 40 }
+                Counter { packets: number, bytes: number << 40 }
             });
             nftables.replace(&table).unwrap();
             let (generation, installed) = nftables.read(ruleset::TABLE_NAME).unwrap();
@@ -166,15 +166,15 @@ fn table_of_all_ports_of_both_families_decodes_to_the_same_table() {
 #[test]
 fn thousands_of_ports_fit_into_one_transaction() {
     isolated(|| {
-        // A single list of all elements would exceed 64 KiB. The transaction is as long as the kernel's default allows
-        // for root in a user namespace.
+        // A single list of all elements would exceed 64 KiB. In a user namespace, the kernel's default limit allows no
+        // longer transaction than this one.
         let table = ruleset::build_table(&config_of_tcp_ports(10_001, 11_800));
         Namespace::new().run(|| {
             let nftables = Nftables::open().unwrap();
             nftables.replace(&table).unwrap();
             assert!(
                 nftables.read(ruleset::TABLE_NAME).unwrap().1 == Ok(Some(table)),
-                "the kernel lists another table"
+                "the kernel does not list the installed table"
             );
         });
     });
@@ -183,9 +183,9 @@ fn thousands_of_ports_fit_into_one_transaction() {
 #[test]
 fn error_of_a_too_large_transaction_names_the_sysctl() {
     isolated(|| {
-        let limit = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap();
+        let wmem_max = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap();
         // The kernel doubles the limit, and a range needs 40 bytes.
-        let range_count = limit.trim().parse::<u32>().unwrap() / 20 + 1000;
+        let range_count = wmem_max.trim().parse::<u32>().unwrap() / 20 + 1000;
         let range = |number: u32| IpNet::from(IpAddr::from((number * 2).to_be_bytes()));
         let forwards = vec!["tcp/80=10.0.0.1:80".parse().unwrap()];
         let args = ProxyArgs {

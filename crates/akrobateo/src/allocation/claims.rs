@@ -17,14 +17,14 @@ use crate::spec::{LoadBalancerSpec, NodeSelection};
 /// A Service's place in the order of allocation: by creation time, then by UID.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Precedence {
-    created: Timestamp,
+    creation_time: Timestamp,
     uid: String,
 }
 
 impl Precedence {
     pub(crate) fn from_service(service: &Service) -> Self {
-        let created = service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
-        Self { created, uid: service.uid().unwrap_or_default() }
+        let creation_time = service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
+        Self { creation_time, uid: service.uid().unwrap_or_default() }
     }
 }
 
@@ -41,16 +41,16 @@ pub(crate) struct PortClaim {
 #[derive(Clone, Debug)]
 pub(crate) enum NodeSet {
     /// The nodes that the Service selects.
-    Selected(NodeSelection),
+    SelectedNodes(NodeSelection),
     /// The nodes where the previous proxies of a rejected Service still run.
-    Running(BTreeSet<String>),
+    NodesWithProxies(BTreeSet<String>),
 }
 
 impl NodeSet {
     fn contains(&self, node: &NodeInfo) -> bool {
         match self {
-            Self::Selected(selection) => selection.matches(node),
-            Self::Running(names) => names.contains(&node.name),
+            Self::SelectedNodes(selection) => selection.matches(node),
+            Self::NodesWithProxies(names) => names.contains(&node.name),
         }
     }
 }
@@ -62,14 +62,14 @@ pub(crate) struct Allocation {
     pub(crate) excluded_nodes: BTreeSet<String>,
     /// The conflicts that the Service has: one entry for each port and owner.
     pub(crate) conflicts: Vec<Conflict>,
-    /// True if the Service gets its ports on no node, because of conflicts.
-    pub(crate) no_node_left: bool,
+    /// True if conflicts leave the Service no node.
+    pub(crate) has_no_node: bool,
 }
 
 impl Allocation {
     /// Returns true if a node may run proxies of the Service that this allocation and `spec` belong to.
     pub(crate) fn allows(&self, spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
-        !self.no_node_left && spec.nodes.matches(node) && !self.excluded_nodes.contains(&node.name)
+        !self.has_no_node && spec.nodes.matches(node) && !self.excluded_nodes.contains(&node.name)
     }
 }
 
@@ -92,16 +92,17 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// The nodePorts of all Services. kube-proxy uses them on every node, so they precede all claims.
-pub(crate) type NodePorts = BTreeMap<HostPort, ServiceKey>;
+/// The Service that owns each nodePort. kube-proxy uses nodePorts on every node, so they have precedence over all
+/// claims.
+pub(crate) type NodePortOwners = BTreeMap<HostPort, ServiceKey>;
 
 /// Allocates ports to all claims. On each node a claim gets either all of its ports or none.
 pub(crate) fn allocate_claims(
     claims: &[PortClaim],
     nodes: &[NodeInfo],
-    node_ports: &NodePorts,
+    node_port_owners: &NodePortOwners,
 ) -> HashMap<ServiceKey, Allocation> {
-    let contested_ports = contested_ports(claims, node_ports);
+    let contested_ports = contested_ports(claims, node_port_owners);
     let mut ordered_claims: Vec<&PortClaim> = claims.iter().collect();
     ordered_claims.sort_by(|left, right| compare_precedence(left, right));
     let mut owners: HashMap<(&str, HostPort), &ServiceKey> = HashMap::new();
@@ -111,7 +112,7 @@ pub(crate) fn allocate_claims(
         let allocation = if claim.ports.is_disjoint(&contested_ports) {
             Allocation::default()
         } else {
-            allocate_claim(claim, nodes, node_ports, &mut owners)
+            allocate_claim(claim, nodes, node_port_owners, &mut owners)
         };
         allocations.insert(claim.key.clone(), allocation);
     }
@@ -121,34 +122,34 @@ pub(crate) fn allocate_claims(
 /// Orders claims for allocation. Running proxies come first, because they already occupy their ports. The other claims
 /// follow from the oldest to the newest Service.
 fn compare_precedence(left: &PortClaim, right: &PortClaim) -> Ordering {
-    let is_running = |claim: &PortClaim| matches!(claim.nodes, NodeSet::Running(_));
-    is_running(right)
-        .cmp(&is_running(left))
+    let has_running_proxies = |claim: &PortClaim| matches!(claim.nodes, NodeSet::NodesWithProxies(_));
+    has_running_proxies(right)
+        .cmp(&has_running_proxies(left))
         .then_with(|| left.precedence.cmp(&right.precedence))
         .then_with(|| left.key.cmp(&right.key))
 }
 
 /// Returns the ports with more than one claim, and the claimed ports that are nodePorts.
-fn contested_ports(claims: &[PortClaim], node_ports: &NodePorts) -> BTreeSet<HostPort> {
+fn contested_ports(claims: &[PortClaim], node_port_owners: &NodePortOwners) -> BTreeSet<HostPort> {
     let (mut claimed, mut contested) = (BTreeSet::new(), BTreeSet::new());
     for port in claims.iter().flat_map(|claim| &claim.ports) {
-        if !claimed.insert(*port) || node_ports.contains_key(port) {
+        if !claimed.insert(*port) || node_port_owners.contains_key(port) {
             contested.insert(*port);
         }
     }
     contested
 }
 
-/// Allocates ports to one claim, after all claims with precedence over it.
+/// Allocates ports to one claim. All claims with a higher precedence already have their ports.
 fn allocate_claim<'a>(
     claim: &'a PortClaim,
     nodes: &'a [NodeInfo],
-    node_ports: &NodePorts,
+    node_port_owners: &NodePortOwners,
     owners: &mut HashMap<(&'a str, HostPort), &'a ServiceKey>,
 ) -> Allocation {
     let mut conflicts = BTreeMap::new();
     for port in &claim.ports {
-        if let Some(owner) = node_ports.get(port) {
+        if let Some(owner) = node_port_owners.get(port) {
             conflicts.insert((*port, owner), None);
         }
     }
@@ -156,24 +157,26 @@ fn allocate_claim<'a>(
     let (mut excluded_nodes, mut allocated_nodes) = (BTreeSet::new(), 0_usize);
     for node in nodes.iter().filter(|node| claim.nodes.contains(node)) {
         let owner_of = |port: HostPort| owners.get(&(node.name.as_str(), port)).copied();
-        let taken: Vec<_> = claim.ports.iter().filter_map(|port| Some((*port, owner_of(*port)?))).collect();
-        if taken.is_empty() && !has_node_port_conflict {
+        let ports_of_other_services: Vec<_> =
+            claim.ports.iter().filter_map(|port| Some((*port, owner_of(*port)?))).collect();
+        if ports_of_other_services.is_empty() && !has_node_port_conflict {
             allocated_nodes += 1;
             owners.extend(claim.ports.iter().map(|port| ((node.name.as_str(), *port), &claim.key)));
-        } else if !taken.is_empty() {
+        } else if !ports_of_other_services.is_empty() {
             excluded_nodes.insert(node.name.clone());
-            for conflict in taken {
-                // The message keeps naming the first node. So a node that joins later does not change the condition.
+            for conflict in ports_of_other_services {
+                // Each conflict keeps its first node, so that a node that joins later does not change the condition's
+                // message.
                 conflicts.entry(conflict).or_insert(Some(&node.name));
             }
         }
     }
-    let no_node_left = has_node_port_conflict || (allocated_nodes == 0 && !excluded_nodes.is_empty());
+    let has_no_node = has_node_port_conflict || (allocated_nodes == 0 && !excluded_nodes.is_empty());
     let conflicts = conflicts
         .into_iter()
         .map(|((port, owner), node)| Conflict { port, node: node.cloned(), owner: owner.clone() })
         .collect();
-    Allocation { excluded_nodes, conflicts, no_node_left }
+    Allocation { excluded_nodes, conflicts, has_no_node }
 }
 
 #[cfg(test)]

@@ -12,11 +12,11 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
 pub(crate) use claims::{Allocation, Conflict};
-use claims::{NodePorts, NodeSet, PortClaim, Precedence, allocate_claims};
+use claims::{NodePortOwners, NodeSet, PortClaim, Precedence, allocate_claims};
 
 /// The result of validation and allocation for one eligible Service.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Admission {
+pub(crate) enum AllocationResult {
     /// The spec is invalid.
     Rejected(SpecError),
     /// The spec is valid. The allocation says on which nodes the Service gets its ports.
@@ -25,26 +25,26 @@ pub(crate) enum Admission {
 
 /// The ports and nodes that the running proxies of a Service occupy.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HeldPorts {
+pub(crate) struct OccupiedPorts {
     pub(crate) ports: BTreeSet<HostPort>,
     pub(crate) nodes: BTreeSet<String>,
 }
 
-/// The admissions of all eligible Services.
+/// The allocation results of all eligible Services.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PortAllocations {
-    admissions: HashMap<ServiceKey, Admission>,
+    allocation_results: HashMap<ServiceKey, AllocationResult>,
 }
 
 impl PortAllocations {
     /// Validates all Services and allocates their ports.
     ///
-    /// `held_ports` returns the ports and nodes of the previous proxies of a rejected Service, which keep running.
+    /// `occupied_ports` returns the ports and nodes of the previous proxies of a rejected Service, which keep running.
     pub(crate) fn allocate(
         services: &[Arc<Service>],
         nodes: &[NodeInfo],
         defaults: &ServiceDefaults,
-        held_ports: impl Fn(&ServiceKey) -> HeldPorts,
+        occupied_ports: impl Fn(&ServiceKey) -> OccupiedPorts,
     ) -> Self {
         let eligible_services =
             services.iter().filter(|service| is_eligible(service, defaults.default_class));
@@ -56,48 +56,51 @@ impl PortAllocations {
             .map(|(service, spec)| {
                 let key = ServiceKey::from_service(service);
                 let (ports, nodes) = if let Ok(spec) = spec {
-                    (spec.host_ports(), NodeSet::Selected(spec.nodes.clone()))
+                    (spec.host_ports(), NodeSet::SelectedNodes(spec.nodes.clone()))
                 } else {
-                    let HeldPorts { ports, nodes } = held_ports(&key);
-                    (ports, NodeSet::Running(nodes))
+                    let OccupiedPorts { ports, nodes } = occupied_ports(&key);
+                    (ports, NodeSet::NodesWithProxies(nodes))
                 };
                 PortClaim { key, precedence: Precedence::from_service(service), ports, nodes }
             })
             .collect();
-        let mut allocations = allocate_claims(&claims, nodes, &node_ports(services));
-        let admissions = specs.into_iter().map(|(service, spec)| {
+        let mut allocations = allocate_claims(&claims, nodes, &node_port_owners(services));
+        let allocation_results = specs.into_iter().map(|(service, spec)| {
             let key = ServiceKey::from_service(service);
             let allocation = allocations.remove(&key).unwrap_or_default();
-            let accept = |spec| Admission::Accepted(spec, allocation);
-            (key, spec.map_or_else(Admission::Rejected, accept))
+            let accept = |spec| AllocationResult::Accepted(spec, allocation);
+            (key, spec.map_or_else(AllocationResult::Rejected, accept))
         });
-        Self { admissions: admissions.collect() }
+        Self { allocation_results: allocation_results.collect() }
     }
 
-    /// Returns the admission of one Service, or `None` if the Service does not exist or is not eligible.
-    pub(crate) fn get(&self, key: &ServiceKey) -> Option<&Admission> {
-        self.admissions.get(key)
+    /// Returns the allocation result of one Service, or `None` if the Service does not exist or is not eligible.
+    pub(crate) fn get(&self, key: &ServiceKey) -> Option<&AllocationResult> {
+        self.allocation_results.get(key)
     }
 
-    /// Returns the Services whose admission differs from the one in `previous`.
-    pub(crate) fn changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
-        let changed_keys =
-            self.admissions.iter().filter(|(key, admission)| previous.get(key) != Some(admission));
-        let removed_keys = previous.admissions.keys().filter(|key| !self.admissions.contains_key(key));
+    /// Returns the Services whose allocation result differs from the result in `previous`.
+    pub(crate) fn services_changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
+        let changed_keys = self
+            .allocation_results
+            .iter()
+            .filter(|(key, allocation_result)| previous.get(key) != Some(allocation_result));
+        let removed_keys =
+            previous.allocation_results.keys().filter(|key| !self.allocation_results.contains_key(key));
         changed_keys.map(|(key, _)| key).chain(removed_keys).cloned().collect()
     }
 }
 
-fn node_ports(services: &[Arc<Service>]) -> NodePorts {
-    let mut node_ports = NodePorts::new();
+fn node_port_owners(services: &[Arc<Service>]) -> NodePortOwners {
+    let mut node_port_owners = NodePortOwners::new();
     for service in services {
         for port in service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
             let protocol = port.protocol.as_deref().unwrap_or("TCP").parse();
             let number = port.node_port.and_then(|number| u16::try_from(number).ok());
             if let (Ok(protocol), Some(port)) = (protocol, number.filter(|number| *number > 0)) {
-                node_ports.insert(HostPort { protocol, port }, ServiceKey::from_service(service));
+                node_port_owners.insert(HostPort { protocol, port }, ServiceKey::from_service(service));
             }
         }
     }
-    node_ports
+    node_port_owners
 }

@@ -17,7 +17,7 @@ impl Writer {
         let event = Event {
             type_: if reason.is_warning() { EventType::Warning } else { EventType::Normal },
             reason: reason.as_str().to_owned(),
-            note: Some(truncate(note).to_owned()),
+            note: Some(truncate_note(note).to_owned()),
             action: "SyncLoadBalancer".to_owned(),
             secondary: None,
         };
@@ -30,7 +30,7 @@ impl Writer {
 }
 
 /// Shortens a note to the length that the API server accepts.
-fn truncate(note: &str) -> &str {
+fn truncate_note(note: &str) -> &str {
     let end = (0..=MAX_NOTE_BYTES.min(note.len())).rev().find(|&end| note.is_char_boundary(end));
     note.get(..end.unwrap_or(0)).unwrap_or(note)
 }
@@ -41,10 +41,10 @@ mod tests {
 
     #[test]
     fn long_note_is_truncated_between_characters() {
-        assert_eq!(truncate("short"), "short");
+        assert_eq!(truncate_note("short"), "short");
         let long_note = "ä".repeat(MAX_NOTE_BYTES);
-        assert_eq!(truncate(&long_note).len(), MAX_NOTE_BYTES);
+        assert_eq!(truncate_note(&long_note).len(), MAX_NOTE_BYTES);
         let shifted_note = format!("x{long_note}");
-        assert_eq!(truncate(&shifted_note).len(), MAX_NOTE_BYTES - 1);
+        assert_eq!(truncate_note(&shifted_note).len(), MAX_NOTE_BYTES - 1);
     }
 }

@@ -74,7 +74,7 @@ impl ApplyError {
 }
 
 impl Writer {
-    /// Returns a writer that has reported nothing.
+    /// Returns a writer without reported failures.
     pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         Self { client, metrics, reported_failures: Mutex::default() }
     }

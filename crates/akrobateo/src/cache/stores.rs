@@ -16,7 +16,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use super::list::{ListError, list_into_store};
 use super::reflector::{TriggerSender, WatchEnded, spawn_reflector};
 use super::watch_spec::{self, SERVICE_NAME_LABEL};
-use crate::allocation::HeldPorts;
+use crate::allocation::OccupiedPorts;
 use crate::decide::{Placement, Workload};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
@@ -39,15 +39,16 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    /// Starts a watch of each kind. Watches Services in `watch_namespace`, or in all namespaces if it is `None`.
+    /// Starts a watch of each kind. Watches Services in `watch_namespace`, or in all namespaces if `watch_namespace` is
+    /// `None`.
     pub(crate) fn watch(
         client: &Client,
         watch_namespace: Option<&str>,
         placement: &Placement,
         triggers: &TriggerSender,
     ) -> Self {
-        let all_objects = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
-        let proxy_objects = || all_objects().labels(&labels::all_proxies_selector());
+        let config_for_all_objects = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
+        let config_for_proxies = || config_for_all_objects().labels(&labels::all_proxies_selector());
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
         let pods = pod_api(client, watch_namespace, placement);
@@ -55,55 +56,71 @@ impl Stores {
         let daemonsets = Api::all(client.clone());
         let deployments = Api::all(client.clone());
         Self {
-            services: spawn_reflector(services, all_objects(), &watch_spec::service(), triggers),
+            services: spawn_reflector(services, config_for_all_objects(), &watch_spec::service(), triggers),
             endpoint_slices: spawn_reflector(
                 endpoint_slices,
-                all_objects(),
+                config_for_all_objects(),
                 &watch_spec::endpoint_slice(),
                 triggers,
             ),
-            nodes: spawn_reflector(Api::all(client.clone()), all_objects(), &watch_spec::node(), triggers),
-            pods: spawn_reflector(pods, proxy_objects(), &watch_spec::pod(), triggers),
-            daemonsets: spawn_reflector(daemonsets, proxy_objects(), &watch_spec::workload(), triggers),
-            deployments: spawn_reflector(deployments, proxy_objects(), &watch_spec::workload(), triggers),
+            nodes: spawn_reflector(
+                Api::all(client.clone()),
+                config_for_all_objects(),
+                &watch_spec::node(),
+                triggers,
+            ),
+            pods: spawn_reflector(pods, config_for_proxies(), &watch_spec::pod(), triggers),
+            daemonsets: spawn_reflector(daemonsets, config_for_proxies(), &watch_spec::workload(), triggers),
+            deployments: spawn_reflector(
+                deployments,
+                config_for_proxies(),
+                &watch_spec::workload(),
+                triggers,
+            ),
         }
     }
 
-    /// Fills each store with one list request, and watches nothing.
+    /// Fills each store with one list request, and starts no watch.
     pub(crate) async fn list(
         client: &Client,
         watch_namespace: Option<&str>,
         placement: &Placement,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
-        let all_objects = ListParams::default;
-        let proxy_objects = || all_objects().labels(&labels::all_proxies_selector());
+        let config_for_all_objects = ListParams::default;
+        let config_for_proxies = || config_for_all_objects().labels(&labels::all_proxies_selector());
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
         let pods = pod_api(client, watch_namespace, placement);
         let daemonsets = Api::all(client.clone());
         let deployments = Api::all(client.clone());
         Ok(Self {
-            services: list_into_store(services, all_objects(), &watch_spec::service(), metrics).await?,
+            services: list_into_store(services, config_for_all_objects(), &watch_spec::service(), metrics)
+                .await?,
             endpoint_slices: list_into_store(
                 endpoint_slices,
-                all_objects(),
+                config_for_all_objects(),
                 &watch_spec::endpoint_slice(),
                 metrics,
             )
             .await?,
-            nodes: list_into_store(Api::all(client.clone()), all_objects(), &watch_spec::node(), metrics)
+            nodes: list_into_store(
+                Api::all(client.clone()),
+                config_for_all_objects(),
+                &watch_spec::node(),
+                metrics,
+            )
+            .await?,
+            pods: list_into_store(pods, config_for_proxies(), &watch_spec::pod(), metrics).await?,
+            daemonsets: list_into_store(daemonsets, config_for_proxies(), &watch_spec::workload(), metrics)
                 .await?,
-            pods: list_into_store(pods, proxy_objects(), &watch_spec::pod(), metrics).await?,
-            daemonsets: list_into_store(daemonsets, proxy_objects(), &watch_spec::workload(), metrics)
-                .await?,
-            deployments: list_into_store(deployments, proxy_objects(), &watch_spec::workload(), metrics)
+            deployments: list_into_store(deployments, config_for_proxies(), &watch_spec::workload(), metrics)
                 .await?,
         })
     }
 
     /// Waits until the first list of each kind is complete.
-    pub(crate) async fn wait_synced(&self) -> Result<(), WatchEnded> {
+    pub(crate) async fn wait_until_synced(&self) -> Result<(), WatchEnded> {
         self.services.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.endpoint_slices.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.nodes.wait_until_ready().await.map_err(|_| WatchEnded)?;
@@ -117,7 +134,7 @@ impl Stores {
         self.services.get(&ObjectRef::new(&key.name).within(&key.namespace))
     }
 
-    /// Returns all Services, in no order.
+    /// Returns all Services. Their order is undefined.
     pub(crate) fn services(&self) -> Vec<Arc<Service>> {
         self.services.state()
     }
@@ -151,15 +168,15 @@ impl Stores {
     }
 
     /// Returns the ports and the nodes that a Service's proxies occupy.
-    pub(crate) fn held_ports(&self, key: &ServiceKey) -> HeldPorts {
+    pub(crate) fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
         let pods = self.pods(key);
         let nodes = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
         let ports = self.workloads(key).iter().flat_map(Workload::host_ports).collect();
-        HeldPorts { ports, nodes: nodes.collect() }
+        OccupiedPorts { ports, nodes: nodes.collect() }
     }
 
     /// Returns the names of the nodes with a ready endpoint of a Service.
-    pub(crate) fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+    pub(crate) fn nodes_with_ready_endpoint(&self, key: &ServiceKey) -> BTreeSet<String> {
         let slices = self.endpoint_slices.state_filter(|slice| {
             slice.namespace().as_ref() == Some(&key.namespace)
                 && slice.labels().get(SERVICE_NAME_LABEL) == Some(&key.name)
@@ -204,7 +221,7 @@ where
 /// The API of pods in the namespaces where proxies run.
 fn pod_api(client: &Client, watch_namespace: Option<&str>, placement: &Placement) -> Api<Pod> {
     match placement {
-        Placement::Shared(namespace) => Api::namespaced(client.clone(), namespace),
+        Placement::SharedNamespace(namespace) => Api::namespaced(client.clone(), namespace),
         Placement::ServiceNamespace => service_api(client, watch_namespace),
     }
 }

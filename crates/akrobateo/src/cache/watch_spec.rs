@@ -18,7 +18,7 @@ pub(crate) enum Trigger {
     Endpoints(ServiceKey),
     /// The node with this name.
     Node(String),
-    /// A watch has listed all objects of its kind. Each of them may have changed since the previous list.
+    /// A watch has listed all objects of its kind. Each object may have changed since the previous list.
     ListCompleted,
 }
 
@@ -30,7 +30,7 @@ pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 pub(super) struct WatchSpec<K> {
     /// Drops the fields that nothing reads, to save memory.
     pub(super) prune: fn(&mut K),
-    /// Returns the trigger that a change or the deletion of an object sends.
+    /// Returns the trigger to send when this object changes or is deleted.
     pub(super) trigger: fn(&K) -> Option<Trigger>,
 }
 

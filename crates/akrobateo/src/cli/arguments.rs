@@ -25,7 +25,7 @@ const KUBECTL_PLUGIN: &str = "kubectl-akrobateo";
 /// kubeconfig.
 ///
 /// The commands only read from the cluster, and use the configuration of the operator that is deployed in the cluster.
-/// Flags of the operator before the command override that configuration.
+/// Operator flags that come before the command override this configuration.
 #[derive(Parser, Debug)]
 #[command(name = "akrobateo", version, after_help = EXIT_CODES, subcommand_help_heading = "Commands for administrators")]
 pub(super) struct Arguments {
@@ -87,8 +87,8 @@ pub(super) struct Output {
 pub(super) fn command(program: Option<&OsStr>) -> clap::Command {
     let name = program.map(Path::new).and_then(Path::file_stem).and_then(OsStr::to_str);
     if name == Some(KUBECTL_PLUGIN) {
-        let plugin = Arguments::command().name(KUBECTL_PLUGIN).bin_name("kubectl akrobateo");
-        return plugin.subcommand_required(true).arg_required_else_help(true);
+        let plugin_command = Arguments::command().name(KUBECTL_PLUGIN).bin_name("kubectl akrobateo");
+        return plugin_command.subcommand_required(true).arg_required_else_help(true);
     }
     Arguments::command()
 }

@@ -94,20 +94,24 @@ impl DeployedOperator {
     }
 }
 
-/// Finds the operator in the cluster. If there is none, prints a warning that names the configuration that is used
-/// instead.
+/// Finds the operator in the cluster. If the cluster has no operator, prints a warning, and the command uses its own
+/// configuration.
 async fn find_operator(client: &Client, metrics: &Metrics) -> Option<DeployedOperator> {
-    const FALLBACK: &str = "using the flags and environment variables of this command";
+    const FALLBACK_CONFIG_MESSAGE: &str = "using the flags and environment variables of this command";
     let mut operators = match list_operators(client, metrics).await {
         Ok(operators) => operators.into_iter(),
         Err(error) => {
             let error = error_chain(&error);
-            eprintln!("akrobateo: cannot read the Deployment of the operator, {FALLBACK}: {error}");
+            eprintln!(
+                "akrobateo: cannot read the Deployment of the operator, {FALLBACK_CONFIG_MESSAGE}: {error}"
+            );
             return None;
         }
     };
     let Some(operator) = operators.next() else {
-        eprintln!("akrobateo: found no Deployment with the label {OPERATOR_SELECTOR}, {FALLBACK}");
+        eprintln!(
+            "akrobateo: found no Deployment with the label {OPERATOR_SELECTOR}, {FALLBACK_CONFIG_MESSAGE}"
+        );
         return None;
     };
     let other_deployments: Vec<_> = operators.map(|other| other.deployment).collect();

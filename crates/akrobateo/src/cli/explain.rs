@@ -11,12 +11,12 @@ use super::ports::{self, PortRow};
 use super::service_report::ServiceReport;
 use super::status::StatusRow;
 use super::table::{Cell, format_table};
-use crate::allocation::Admission;
+use crate::allocation::AllocationResult;
 use crate::decide::{Action, ProxyDecision, Workload, is_published, plan_actions};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 
-/// Everything about one Service; the field names are those of the JSON output.
+/// The explanation of one Service. Scripts read the JSON output, so its keys must not change.
 #[derive(Clone, Debug, Serialize)]
 #[serde(crate = "k8s_openapi::serde", rename_all = "camelCase")]
 pub(super) struct Explanation {
@@ -24,13 +24,15 @@ pub(super) struct Explanation {
     status: StatusRow,
     external_traffic_policy: Option<String>,
     /// The workload that runs the proxies, for example `DaemonSet kube-system/akrobateo-default-web`.
-    proxies: Option<String>,
+    #[serde(rename = "proxies")]
+    workload: Option<String>,
     /// The arguments of the proxies' container.
     arguments: Vec<String>,
     nodes: Vec<NodeExplanation>,
     ports: Vec<PortRow>,
     /// The actions that the operator has not completed yet.
-    pending: Vec<String>,
+    #[serde(rename = "pending")]
+    pending_actions: Vec<String>,
 }
 
 /// The state of the Service on one node, with the reason.
@@ -39,88 +41,99 @@ pub(super) struct Explanation {
 struct NodeExplanation {
     name: String,
     /// True if the node should have a proxy.
-    chosen: bool,
+    #[serde(rename = "chosen")]
+    should_have_proxy: bool,
     /// True if the node has a ready proxy.
-    ready: bool,
+    #[serde(rename = "ready")]
+    has_ready_proxy: bool,
     /// True if the Service's status contains an address of the node.
-    published: bool,
+    #[serde(rename = "published")]
+    is_published: bool,
     why: String,
 }
 
 /// Explains a Service, or the remaining proxies of a deleted one.
 pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation, CliError> {
-    let found = cluster.reports.iter().find(|report| report.key == *key);
-    let report = found.ok_or_else(|| CliError::ServiceNotFound(key.clone()))?;
+    let found_report = cluster.reports.iter().find(|report| report.key == *key);
+    let report = found_report.ok_or_else(|| CliError::ServiceNotFound(key.clone()))?;
     let port_rows = ports::port_rows(&cluster.reports, &cluster.nodes);
-    let (proxies, arguments) = match &report.decision.proxy {
-        ProxyDecision::Present(workload) => (Some(workload_name(workload)), workload.arguments()),
-        ProxyDecision::Unchanged => (report.state.workloads.first().map(workload_name), Vec::new()),
-        ProxyDecision::Absent => (None, Vec::new()),
+    let (workload, arguments) = match &report.decision.proxy {
+        ProxyDecision::RunWorkload(workload) => (Some(workload_name(workload)), workload.arguments()),
+        ProxyDecision::KeepWorkloads => (report.state.workloads.first().map(workload_name), Vec::new()),
+        ProxyDecision::DeleteWorkloads => (None, Vec::new()),
     };
     let nodes = report.state.nodes.iter().map(|node| NodeExplanation::new(report, node, &port_rows));
     let actions = plan_actions(&report.state, &report.decision, cluster.now);
     Ok(Explanation {
         status: StatusRow::new(report, cluster.defaults.default_class),
         external_traffic_policy: report.service_spec().and_then(|spec| spec.external_traffic_policy.clone()),
-        proxies,
+        workload,
         arguments,
         nodes: nodes.collect(),
         ports: ports::filter_rows(port_rows, &report.host_ports()),
-        pending: actions.iter().filter_map(describe_action).collect(),
+        pending_actions: actions.iter().filter_map(describe_action).collect(),
     })
 }
 
 impl NodeExplanation {
     fn new(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> Self {
-        let chosen = report.proxy_nodes().iter().any(|proxy_node| proxy_node.name == node.name);
+        let should_have_proxy = report.proxy_nodes().iter().any(|proxy_node| proxy_node.name == node.name);
         Self {
             name: node.name.clone(),
-            chosen,
-            ready: report.has_ready_proxy_on(node),
-            published: report.service().is_some_and(|service| is_published(service, node)),
-            why: explain_node(report, node, chosen, port_rows),
+            should_have_proxy,
+            has_ready_proxy: report.has_ready_proxy_on(node),
+            is_published: report.service().is_some_and(|service| is_published(service, node)),
+            why: explain_node(report, node, should_have_proxy, port_rows),
         }
     }
 
     fn cells(&self) -> Vec<Cell> {
-        let proxy = match (self.chosen, self.ready) {
+        let proxy = match (self.should_have_proxy, self.has_ready_proxy) {
             (true, true) => Cell::with_health("ready", Health::Healthy),
             (true, false) => Cell::with_health("not ready", Health::Failing),
             (false, _) => Cell::new("none"),
         };
-        let published = Cell::new(if self.published { "yes" } else { "no" });
+        let published = Cell::new(if self.is_published { "yes" } else { "no" });
         vec![Cell::new(&self.name), proxy, published, Cell::new(&self.why)]
     }
 }
 
 /// Returns the reason why the node has no ready proxy or no published address. The text is empty if the node has both.
-fn explain_node(report: &ServiceReport, node: &NodeInfo, chosen: bool, port_rows: &[PortRow]) -> String {
-    let Some(admission) = &report.state.admission else {
+fn explain_node(
+    report: &ServiceReport,
+    node: &NodeInfo,
+    should_have_proxy: bool,
+    port_rows: &[PortRow],
+) -> String {
+    let Some(allocation_result) = &report.state.allocation_result else {
         return "Akrobateo does not serve the Service".to_owned();
     };
-    if let Some(exclusion) = node.exclusion.as_ref().filter(|_| chosen) {
+    if let Some(exclusion) = node.exclusion.as_ref().filter(|_| should_have_proxy) {
         return format!("not published: {exclusion}");
     }
-    let reason = match admission {
-        Admission::Rejected(_) if chosen => {
+    let reason = match allocation_result {
+        AllocationResult::Rejected(_) if should_have_proxy => {
             "the previous proxy keeps running; the Service's spec is rejected"
         }
-        Admission::Rejected(_) => "the Service is rejected",
-        Admission::Accepted(spec, _) if !spec.nodes.matches(node) && !node.is_linux => {
+        AllocationResult::Rejected(_) => "the Service is rejected",
+        AllocationResult::Accepted(spec, _) if !spec.nodes.matches(node) && !node.is_linux => {
             "not selected: the node does not run Linux"
         }
-        Admission::Accepted(spec, _) if !spec.nodes.matches(node) => {
+        AllocationResult::Accepted(spec, _) if !spec.nodes.matches(node) => {
             "not selected: its labels do not match, or it has a taint without toleration"
         }
-        Admission::Accepted(..) if !chosen => return explain_conflict(report, node, port_rows),
-        Admission::Accepted(spec, _)
-            if spec.is_traffic_policy_local && !report.state.endpoint_nodes.contains(&node.name) =>
+        AllocationResult::Accepted(..) if !should_have_proxy => {
+            return explain_conflict(report, node, port_rows);
+        }
+        AllocationResult::Accepted(spec, _)
+            if spec.is_traffic_policy_local
+                && !report.state.nodes_with_ready_endpoint.contains(&node.name) =>
         {
             "externalTrafficPolicy is Local and the node has no ready endpoint"
         }
-        Admission::Accepted(..) if report.has_ready_proxy_on(node) => "",
-        Admission::Accepted(..) if report.has_pod_on(node) => "the proxy is not ready",
-        Admission::Accepted(..) => "no proxy pod runs on the node",
+        AllocationResult::Accepted(..) if report.has_ready_proxy_on(node) => "",
+        AllocationResult::Accepted(..) if report.has_pod_on(node) => "the proxy is not ready",
+        AllocationResult::Accepted(..) => "no proxy pod runs on the node",
     };
     reason.to_owned()
 }
@@ -129,8 +142,8 @@ fn explain_node(report: &ServiceReport, node: &NodeInfo, chosen: bool, port_rows
 fn explain_conflict(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> String {
     let rows = ports::filter_rows(port_rows.to_vec(), &report.host_ports());
     let key = report.key.to_string();
-    let conflict = rows.iter().find(|row| row.owner != key && row.nodes.contains(&node.name));
-    conflict.map_or_else(
+    let conflicting_row = rows.iter().find(|row| row.owner != key && row.nodes.contains(&node.name));
+    conflicting_row.map_or_else(
         || "another port of the Service belongs to another Service".to_owned(),
         |row| format!("{} belongs to {}", row.port_name(), row.owner),
     )
@@ -178,7 +191,7 @@ impl Explanation {
         let mut text = self.status.headline(style);
         let properties = [
             ("policy", self.external_traffic_policy.clone().unwrap_or_default()),
-            ("proxies", self.proxies.clone().unwrap_or_else(|| "none".to_owned())),
+            ("proxies", self.workload.clone().unwrap_or_else(|| "none".to_owned())),
             ("arguments", self.arguments.join(" ")),
             ("addresses", self.status.joined_addresses()),
         ];
@@ -190,9 +203,9 @@ impl Explanation {
         if !self.ports.is_empty() {
             let _ = write!(text, "\n{}", ports::format_rows(&self.ports));
         }
-        if !self.pending.is_empty() {
+        if !self.pending_actions.is_empty() {
             let _ = writeln!(text, "\n{}", style.heading("Pending actions of the operator"));
-            self.pending.iter().for_each(|action| _ = writeln!(text, "  {action}"));
+            self.pending_actions.iter().for_each(|action| _ = writeln!(text, "  {action}"));
         }
         text
     }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 
 use super::cluster::Cluster;
 use super::service_report::ServiceReport;
-use crate::allocation::{HeldPorts, PortAllocations};
+use crate::allocation::{OccupiedPorts, PortAllocations};
 use crate::decide::fixtures::{at, defaults, proxy_config};
 use crate::decide::{ServiceState, decide};
 use crate::key::ServiceKey;
@@ -19,15 +19,15 @@ pub(super) fn cluster(services: Vec<Service>, nodes: &[Node], pods: Vec<Pod>) ->
     let nodes: Arc<Vec<_>> = Arc::new(nodes.iter().map(NodeInfo::from_node).collect());
     let services: Vec<_> = services.into_iter().map(Arc::new).collect();
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-    let allocations = PortAllocations::allocate(&services, &nodes, &defaults, |_| HeldPorts::default());
+    let allocations = PortAllocations::allocate(&services, &nodes, &defaults, |_| OccupiedPorts::default());
     let report = |service: &Arc<Service>| {
         let key = ServiceKey::from_service(service);
         let state = ServiceState {
             service: Some(service.clone()),
-            admission: allocations.get(&key).cloned(),
+            allocation_result: allocations.get(&key).cloned(),
             pods: if key.name == "web" { pods.clone() } else { Vec::new() },
             nodes: nodes.clone(),
-            endpoint_nodes: BTreeSet::new(),
+            nodes_with_ready_endpoint: BTreeSet::new(),
             ..ServiceState::default()
         };
         let decision = decide(&proxies, &defaults, &state, now);

@@ -1,5 +1,5 @@
-//! The commands for administrators in the operator's program. The file with the name of a command does the I/O of this
-//! command.
+//! The commands for administrators in the operator's program. Each command has a module with its name, which does the
+//! command's I/O.
 
 mod arguments;
 mod cluster;

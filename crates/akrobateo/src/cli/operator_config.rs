@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Container;
 use crate::settings::OperatorConfig;
 
 /// Returns the configuration of the operator in this container. The flags and environment variables of the local
-/// command (`local`) override it.
+/// command (`local`) override this configuration.
 pub(super) fn merge_operator_config(
     local: &ArgMatches,
     container: &Container,
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn local_flags_override_operator_flags_which_override_its_environment() {
+    fn local_flags_override_operator_flags_and_operator_flags_override_environment_variables() {
         let config = merge(
             &["--lb-image=local"],
             &["--watch-namespace=flag"],

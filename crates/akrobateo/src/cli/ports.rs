@@ -7,15 +7,15 @@ use k8s_openapi::serde::Serialize;
 
 use super::output::Style;
 use super::service_report::ServiceReport;
-use super::table::{Cell, format_table, join_first};
-use crate::allocation::Admission;
+use super::table::{Cell, format_table, join_first_items};
+use crate::allocation::AllocationResult;
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 
 /// The maximum number of nodes in a row of the table. The JSON and YAML output contains all nodes.
 const MAX_LISTED_NODES: usize = 5;
 
-/// A port with one of its owners; the field names are those of the JSON output.
+/// A port with one of its owners. Scripts read the JSON output, so its keys must not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(crate = "k8s_openapi::serde", rename_all = "camelCase")]
 pub(super) struct PortRow {
@@ -32,8 +32,9 @@ pub(super) struct PortRow {
     /// True if the owner has the port on all nodes.
     #[serde(rename = "allNodes")]
     on_all_nodes: bool,
-    /// The Services that wait for the port on some of these nodes, `namespace/name`.
-    waiting: Vec<String>,
+    /// The Services that wait for the port on at least one of these nodes, `namespace/name`.
+    #[serde(rename = "waiting")]
+    waiting_services: Vec<String>,
 }
 
 impl PortRow {
@@ -44,9 +45,12 @@ impl PortRow {
 
     fn cells(&self) -> Vec<Cell> {
         let owner = if self.is_node_port { format!("{} (nodePort)", self.owner) } else { self.owner.clone() };
-        let nodes =
-            if self.on_all_nodes { "all".to_owned() } else { join_first(&self.nodes, MAX_LISTED_NODES) };
-        [self.port_name(), owner, nodes, self.waiting.join(",")].map(Cell::new).into()
+        let nodes = if self.on_all_nodes {
+            "all".to_owned()
+        } else {
+            join_first_items(&self.nodes, MAX_LISTED_NODES)
+        };
+        [self.port_name(), owner, nodes, self.waiting_services.join(",")].map(Cell::new).into()
     }
 }
 
@@ -56,33 +60,33 @@ type OwnedPort<'a> = (HostPort, &'a ServiceKey);
 /// Returns a row for each port and owner, ordered by port.
 pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<PortRow> {
     let mut proxy_nodes: BTreeMap<OwnedPort, Vec<String>> = BTreeMap::new();
-    let mut waiting: BTreeMap<OwnedPort, BTreeSet<String>> = BTreeMap::new();
+    let mut waiting_services: BTreeMap<OwnedPort, BTreeSet<String>> = BTreeMap::new();
     for report in reports {
         let node_names: Vec<_> = report.proxy_nodes().iter().map(|node| node.name.clone()).collect();
         for port in report.host_ports().into_iter().filter(|_| !node_names.is_empty()) {
             proxy_nodes.insert((port, &report.key), node_names.clone());
         }
-        if let Some(Admission::Accepted(_, allocation)) = &report.state.admission {
+        if let Some(AllocationResult::Accepted(_, allocation)) = &report.state.allocation_result {
             for conflict in &allocation.conflicts {
-                let services = waiting.entry((conflict.port, &conflict.owner)).or_default();
+                let services = waiting_services.entry((conflict.port, &conflict.owner)).or_default();
                 services.insert(report.key.to_string());
             }
         }
     }
-    let owned_ports: BTreeSet<_> = proxy_nodes.keys().chain(waiting.keys()).copied().collect();
+    let owned_ports: BTreeSet<_> = proxy_nodes.keys().chain(waiting_services.keys()).copied().collect();
     let port_row = |owned_port: OwnedPort| {
         let (HostPort { protocol, port }, owner) = owned_port;
         let node_names = proxy_nodes.get(&owned_port);
-        let all_names = || nodes.iter().map(|node| node.name.clone()).collect();
+        let all_node_names = || nodes.iter().map(|node| node.name.clone()).collect();
         PortRow {
             port,
             protocol: protocol.api_name().to_owned(),
             owner: owner.to_string(),
-            // An owner without a proxy can conflict with others only by its nodePorts.
+            // A Service that has no proxy can conflict with other Services only through its nodePorts.
             is_node_port: node_names.is_none(),
             on_all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
-            nodes: node_names.cloned().unwrap_or_else(all_names),
-            waiting: waiting.get(&owned_port).into_iter().flatten().cloned().collect(),
+            nodes: node_names.cloned().unwrap_or_else(all_node_names),
+            waiting_services: waiting_services.get(&owned_port).into_iter().flatten().cloned().collect(),
         }
     };
     let mut rows: Vec<_> = owned_ports.into_iter().map(port_row).collect();
@@ -101,6 +105,6 @@ pub(super) fn format_rows(rows: &[PortRow]) -> String {
 
 /// Returns only the rows about these ports.
 pub(super) fn filter_rows(rows: Vec<PortRow>, ports: &BTreeSet<HostPort>) -> Vec<PortRow> {
-    let names: BTreeSet<_> = ports.iter().map(ToString::to_string).collect();
-    rows.into_iter().filter(|row| names.contains(&row.port_name())).collect()
+    let port_names: BTreeSet<_> = ports.iter().map(ToString::to_string).collect();
+    rows.into_iter().filter(|row| port_names.contains(&row.port_name())).collect()
 }

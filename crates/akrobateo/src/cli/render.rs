@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use super::error::CliError;
 use super::output;
-use crate::allocation::{Admission, HeldPorts, PortAllocations};
+use crate::allocation::{AllocationResult, OccupiedPorts, PortAllocations};
 use crate::client::NAMESPACE_OUTSIDE_CLUSTER;
 use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::key::ServiceKey;
 use crate::settings::{OperatorConfig, ResolvedConfig};
 use crate::spec::{IpMode, why_not_eligible};
 
-/// The cluster IPs of Services that have none in the file, from the ranges for documentation (RFC 5737, RFC 3849).
+/// Example cluster IPs for Services that have none in the file. They are documentation addresses (RFC 5737, RFC 3849).
 const EXAMPLE_CLUSTER_IPS: [(&str, &str); 2] = [("IPv4", "192.0.2.1"), ("IPv6", "2001:db8::1")];
 
 /// The value of `--output` of `render`.
@@ -28,13 +28,12 @@ pub(super) enum Format {
     Json,
 }
 
-/// Prints the workloads. Names each Service without a workload on standard error. Returns false if there is such a
-/// Service.
+/// Prints the workloads. If a Service gets no workload, prints the reason to standard error and returns false.
 pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Result<bool, CliError> {
     let services = read_services(file)?;
     let config = config.resolve(NAMESPACE_OUTSIDE_CLUSTER, config.ip_mode().unwrap_or(IpMode::Vip));
     let mut output = String::new();
-    let mut all_rendered = true;
+    let mut all_services_rendered = true;
     for service in services {
         let key = ServiceKey::from_service(&service);
         match workload_for(&config, service) {
@@ -42,12 +41,12 @@ pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Re
             Ok(Workload::Deployment(deployment)) => output.push_str(&encode(deployment.as_ref(), format)?),
             Err(reason) => {
                 eprintln!("akrobateo: no proxies for Service {key}: {reason}");
-                all_rendered = false;
+                all_services_rendered = false;
             }
         }
     }
     output::write(&output)?;
-    Ok(all_rendered)
+    Ok(all_services_rendered)
 }
 
 fn encode(object: &impl Serialize, format: Format) -> Result<String, CliError> {
@@ -58,23 +57,24 @@ fn encode(object: &impl Serialize, format: Format) -> Result<String, CliError> {
 }
 
 /// Returns the workload that the operator would create if this were the only Service. The error is the reason why the
-/// operator would create none.
+/// operator would create no workload.
 fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, String> {
     let ResolvedConfig { proxies, defaults } = config;
     let service = Arc::new(with_api_server_defaults(service));
     if let Some(ineligible) = why_not_eligible(&service, defaults.default_class) {
         return Err(ineligible.to_string());
     }
-    let allocations =
-        PortAllocations::allocate(std::slice::from_ref(&service), &[], defaults, |_| HeldPorts::default());
-    let admission = allocations.get(&ServiceKey::from_service(&service)).cloned();
-    if let Some(Admission::Rejected(error)) = &admission {
+    let allocations = PortAllocations::allocate(std::slice::from_ref(&service), &[], defaults, |_| {
+        OccupiedPorts::default()
+    });
+    let allocation_result = allocations.get(&ServiceKey::from_service(&service)).cloned();
+    if let Some(AllocationResult::Rejected(error)) = &allocation_result {
         return Err(format!("{}: {error}", error.reason()));
     }
-    let state = ServiceState { service: Some(service), admission, ..ServiceState::default() };
+    let state = ServiceState { service: Some(service), allocation_result, ..ServiceState::default() };
     match decide(proxies, defaults, &state, Timestamp::now()).proxy {
-        ProxyDecision::Present(workload) => Ok(workload),
-        ProxyDecision::Absent | ProxyDecision::Unchanged => {
+        ProxyDecision::RunWorkload(workload) => Ok(workload),
+        ProxyDecision::DeleteWorkloads | ProxyDecision::KeepWorkloads => {
             Err("its ports belong to another Service".to_owned())
         }
     }
@@ -91,9 +91,10 @@ fn with_api_server_defaults(mut service: Service) -> Service {
     });
     if spec.cluster_ip.is_none() {
         let example_ip = |family: &String| EXAMPLE_CLUSTER_IPS.iter().find(|(known, _)| known == family);
-        let ips: Vec<_> = families.iter().filter_map(example_ip).map(|(_, ip)| (*ip).to_owned()).collect();
-        spec.cluster_ip = ips.first().cloned();
-        spec.cluster_ips = Some(ips);
+        let example_ips: Vec<_> =
+            families.iter().filter_map(example_ip).map(|(_, ip)| (*ip).to_owned()).collect();
+        spec.cluster_ip = example_ips.first().cloned();
+        spec.cluster_ips = Some(example_ips);
     } else if spec.cluster_ips.is_none() {
         spec.cluster_ips = spec.cluster_ip.clone().map(|ip| vec![ip]);
     }
@@ -202,7 +203,7 @@ items:
     }
 
     #[test]
-    fn rejected_and_ineligible_services_give_a_reason() {
+    fn the_error_of_a_rejected_or_ineligible_service_names_the_reason() {
         let mut rejected_service = parse_services(MANIFEST).unwrap().remove(0);
         rejected_service.metadata.annotations =
             Some([("akrobateo.io/workload".to_owned(), "Pod".to_owned())].into());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 
-use crate::allocation::Admission;
+use crate::allocation::AllocationResult;
 use crate::decide::{Decision, ServiceState, Workload, has_ready_pod, published_addresses, runs_on};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
@@ -49,22 +49,22 @@ impl ServiceReport {
 
     /// Returns the ports of the nodes that the proxies use. A rejected Service keeps the ports of its previous proxies.
     pub(super) fn host_ports(&self) -> BTreeSet<HostPort> {
-        match &self.state.admission {
+        match &self.state.allocation_result {
             None => BTreeSet::new(),
-            Some(Admission::Rejected(_)) => {
+            Some(AllocationResult::Rejected(_)) => {
                 self.state.workloads.iter().flat_map(Workload::host_ports).collect()
             }
-            Some(Admission::Accepted(spec, _)) => spec.host_ports(),
+            Some(AllocationResult::Accepted(spec, _)) => spec.host_ports(),
         }
     }
 
     /// Returns the nodes that should have a proxy. The proxies of a rejected Service stay where they run.
     pub(super) fn proxy_nodes(&self) -> Vec<&NodeInfo> {
         let nodes = self.state.nodes.iter();
-        match &self.state.admission {
+        match &self.state.allocation_result {
             None => Vec::new(),
-            Some(Admission::Rejected(_)) => nodes.filter(|node| self.has_pod_on(node)).collect(),
-            Some(Admission::Accepted(spec, allocation)) => {
+            Some(AllocationResult::Rejected(_)) => nodes.filter(|node| self.has_pod_on(node)).collect(),
+            Some(AllocationResult::Accepted(spec, allocation)) => {
                 nodes.filter(|node| allocation.allows(spec, node)).collect()
             }
         }
@@ -73,8 +73,8 @@ impl ServiceReport {
     /// Returns the number of proxies that should run.
     pub(super) fn desired_proxies(&self) -> usize {
         let nodes = self.proxy_nodes().len();
-        match &self.state.admission {
-            Some(Admission::Accepted(spec, _)) => spec.proxy_count(nodes),
+        match &self.state.allocation_result {
+            Some(AllocationResult::Accepted(spec, _)) => spec.proxy_count(nodes),
             _ => nodes,
         }
     }

@@ -5,14 +5,14 @@ use k8s_openapi::serde::Serialize;
 use super::cluster::Cluster;
 use super::output::{Health, Style};
 use super::service_report::ServiceReport;
-use super::table::{Cell, format_table, join_first};
+use super::table::{Cell, format_table, join_first_items};
 use crate::spec::why_not_eligible;
 
 /// The maximum number of ports and of addresses in a row of the table. The JSON and YAML output contains all ports and
 /// addresses.
-const MAX_LISTED: usize = 3;
+const MAX_LISTED_ITEMS: usize = 3;
 
-/// A row about one Service; the field names are those of the JSON output.
+/// A row about one Service. Scripts read the JSON output, so its keys must not change.
 #[derive(Clone, Debug, Serialize)]
 #[serde(crate = "k8s_openapi::serde", rename_all = "camelCase")]
 pub(super) struct StatusRow {
@@ -23,15 +23,18 @@ pub(super) struct StatusRow {
     /// The ports in the form `80/TCP`.
     ports: Vec<String>,
     /// The number of nodes with a ready proxy.
-    ready: usize,
+    #[serde(rename = "ready")]
+    ready_proxy_count: usize,
     /// The number of proxies that should run.
-    wanted: usize,
+    #[serde(rename = "wanted")]
+    wanted_proxy_count: usize,
     addresses: Vec<String>,
     /// True if Akrobateo serves this Service.
     #[serde(rename = "ours")]
-    served: bool,
+    is_served: bool,
     /// True if the operator decided that the condition `akrobateo.io/Exposed` is `True`.
-    exposed: bool,
+    #[serde(rename = "exposed")]
+    is_exposed: bool,
     /// The reason of the condition `akrobateo.io/Exposed`.
     reason: Option<String>,
     /// The message of the condition `akrobateo.io/Exposed`, or the reason why Akrobateo does not serve the Service.
@@ -56,11 +59,11 @@ impl StatusRow {
             name: report.key.name.clone(),
             class: report.service_spec().and_then(|spec| spec.load_balancer_class.clone()),
             ports: report.port_names(),
-            ready: report.ready_proxies(),
-            wanted: report.desired_proxies(),
+            ready_proxy_count: report.ready_proxies(),
+            wanted_proxy_count: report.desired_proxies(),
             addresses,
-            served: report.state.admission.is_some(),
-            exposed: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
+            is_served: report.state.allocation_result.is_some(),
+            is_exposed: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
             reason: exposure.map(|exposure| exposure.reason.as_str().to_owned()),
             message,
         }
@@ -76,7 +79,10 @@ impl StatusRow {
         let name = style.heading(&format!("{}/{}", self.namespace, self.name));
         let state = style.health(self.state(), self.health());
         let message = self.message.as_ref().map(|message| format!("  {message}\n")).unwrap_or_default();
-        format!("{name}: {state}, {} of {} proxies ready\n{message}", self.ready, self.wanted)
+        format!(
+            "{name}: {state}, {} of {} proxies ready\n{message}",
+            self.ready_proxy_count, self.wanted_proxy_count
+        )
     }
 
     /// Returns true if the Service is rejected, or if it should have addresses and has none.
@@ -85,9 +91,9 @@ impl StatusRow {
     }
 
     fn health(&self) -> Health {
-        if !self.served {
+        if !self.is_served {
             Health::NotApplicable
-        } else if self.exposed && !self.addresses.is_empty() {
+        } else if self.is_exposed && !self.addresses.is_empty() {
             Health::Healthy
         } else {
             Health::Failing
@@ -100,14 +106,18 @@ impl StatusRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        let ready = if self.served { format!("{}/{}", self.ready, self.wanted) } else { String::new() };
+        let ready = if self.is_served {
+            format!("{}/{}", self.ready_proxy_count, self.wanted_proxy_count)
+        } else {
+            String::new()
+        };
         vec![
             Cell::new(&self.namespace),
             Cell::new(&self.name),
             Cell::new(self.class.clone().unwrap_or_default()),
-            Cell::new(join_first(&self.ports, MAX_LISTED)),
+            Cell::new(join_first_items(&self.ports, MAX_LISTED_ITEMS)),
             Cell::new(ready),
-            Cell::new(join_first(&self.addresses, MAX_LISTED)),
+            Cell::new(join_first_items(&self.addresses, MAX_LISTED_ITEMS)),
             Cell::with_health(self.state(), self.health()),
             Cell::new(self.message.clone().unwrap_or_default()),
         ]

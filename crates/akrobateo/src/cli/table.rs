@@ -49,8 +49,8 @@ fn format_line(row: &[Cell], widths: &[usize], style: Style) -> String {
     format!("{}\n", cells.join(COLUMN_GAP).trim_end())
 }
 
-/// Joins the first items with commas and appends the number of the others: `a,b,+3`.
-pub(super) fn join_first(items: &[String], limit: usize) -> String {
+/// Joins the first items with commas and appends the number of the omitted items: `a,b,+3`.
+pub(super) fn join_first_items(items: &[String], limit: usize) -> String {
     let first = items.iter().take(limit).cloned().collect::<Vec<_>>().join(",");
     match items.len().saturating_sub(limit) {
         0 => first,
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_have_the_width_of_their_widest_cell_without_escape_sequences() {
+    fn escape_sequences_do_not_change_the_column_widths() {
         let rows = [
             vec![Cell::with_health("a", Health::Healthy), Cell::new("")],
             vec![Cell::new("long"), Cell::new("x")],
@@ -73,10 +73,10 @@ mod tests {
     }
 
     #[test]
-    fn join_first_counts_the_other_items() {
+    fn join_first_items_appends_the_number_of_omitted_items() {
         let items = ["a", "b", "c", "d", "e"].map(str::to_owned);
-        assert_eq!(join_first(&items, 3), "a,b,c,+2");
-        assert_eq!(join_first(&items, 5), "a,b,c,d,e");
-        assert_eq!(join_first(&[], 3), "");
+        assert_eq!(join_first_items(&items, 3), "a,b,c,+2");
+        assert_eq!(join_first_items(&items, 5), "a,b,c,d,e");
+        assert_eq!(join_first_items(&[], 3), "");
     }
 }

@@ -31,9 +31,9 @@ pub(crate) enum Action {
 pub(crate) fn plan_actions(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let status_actions = plan_status(state, decision, now);
     match &decision.proxy {
-        ProxyDecision::Unchanged => status_actions,
-        ProxyDecision::Absent => status_actions.into_iter().chain(plan_deletion(state)).collect(),
-        ProxyDecision::Present(desired) => {
+        ProxyDecision::KeepWorkloads => status_actions,
+        ProxyDecision::DeleteWorkloads => status_actions.into_iter().chain(plan_deletion(state)).collect(),
+        ProxyDecision::RunWorkload(desired) => {
             plan_workload(state, desired).into_iter().chain(status_actions).collect()
         }
     }

@@ -26,10 +26,10 @@ pub(super) struct AddressInputs<'a> {
     /// The published nodes without a proxy pod, with the time when the pod was first missing.
     pub(super) pod_missing_since: &'a BTreeMap<String, Timestamp>,
     /// Returns true if a node may be published.
-    pub(super) may_answer: &'a dyn Fn(&NodeInfo) -> bool,
-    /// Returns true if a node without a ready proxy may get one.
+    pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
+    /// Returns true if a proxy may run on the node.
     pub(super) may_run_proxy: &'a dyn Fn(&NodeInfo) -> bool,
-    /// True if a proxy can be replaced by one on another node.
+    /// True if a proxy on another node can replace a proxy.
     pub(super) proxies_can_move: bool,
     pub(super) now: Timestamp,
 }
@@ -38,7 +38,7 @@ pub(super) struct AddressInputs<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct PublishableNodes<'a> {
     pub(super) nodes: Vec<&'a NodeInfo>,
-    /// The time at which the result may change although no event happens.
+    /// The time at which the nodes to publish may change, even if no event happens.
     pub(super) recheck_at: Option<Timestamp>,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) ->
     let mut nodes_with_ready_proxy = PublishableNodes::default();
     let mut nodes_in_rollout = PublishableNodes::default();
     for node in inputs.nodes {
-        if node.exclusion.is_some() || !(inputs.may_answer)(node) {
+        if node.exclusion.is_some() || !(inputs.may_be_published)(node) {
             continue;
         }
         if has_ready_pod(inputs.pods, &node.name) {
@@ -91,29 +91,30 @@ pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) ->
 
 /// Returns the time at which the rollout grace period of a node without a ready proxy ends.
 ///
-/// The period starts at the last creation or deletion of a pod. A container restart does not start it again, so a
-/// failing proxy cannot extend it.
+/// The period starts at the last creation or deletion of a pod. A container restart does not start a new period, so a
+/// failing proxy cannot extend the period.
 fn grace_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
     let mut pods = inputs.pods.iter().filter(|pod| runs_on(pod, node)).peekable();
     if pods.peek().is_none() {
         return Some(*inputs.pod_missing_since.get(node)? + ROLLOUT_GRACE_PERIOD);
     }
-    pods.filter_map(|pod| last_change_time(pod)).max().map(|changed| changed + ROLLOUT_GRACE_PERIOD)
+    pods.filter_map(|pod| creation_or_deletion_time(pod)).max().map(|changed| changed + ROLLOUT_GRACE_PERIOD)
 }
 
 /// Returns the time of a pod's creation or, if the pod is being deleted, the time of the request to delete it.
-fn last_change_time(pod: &Pod) -> Option<Timestamp> {
+fn creation_or_deletion_time(pod: &Pod) -> Option<Timestamp> {
     let metadata = &pod.metadata;
     match &metadata.deletion_timestamp {
         Some(deletion) => {
-            let grace_period = metadata.deletion_grace_period_seconds.unwrap_or_default();
-            Some(deletion.0 - SignedDuration::from_secs(grace_period))
+            let deletion_grace_seconds = metadata.deletion_grace_period_seconds.unwrap_or_default();
+            Some(deletion.0 - SignedDuration::from_secs(deletion_grace_seconds))
         }
         None => metadata.creation_timestamp.as_ref().map(|creation| creation.0),
     }
 }
 
-/// Returns the addresses for the status: by family in the Service's order, then sorted, each address once.
+/// Returns the addresses for the status, each address once. The families have the order of the Service, and the
+/// addresses of a family are sorted.
 pub(super) fn ingress(
     service: &Service,
     nodes: &[&NodeInfo],
@@ -153,13 +154,13 @@ mod tests {
             pods: &pods,
             nodes: &nodes,
             pod_missing_since: &pod_missing_since,
-            may_answer: &any_node,
+            may_be_published: &any_node,
             may_run_proxy: &any_node,
             proxies_can_move: false,
             now: at(now),
         };
-        let selected = select_nodes(service, &inputs);
-        ingress(service, &selected.nodes, &EXTERNAL_FIRST, IpMode::Vip)
+        let selected_nodes = select_nodes(service, &inputs);
+        ingress(service, &selected_nodes.nodes, &EXTERNAL_FIRST, IpMode::Vip)
             .into_iter()
             .filter_map(|ingress| ingress.ip)
             .collect()
@@ -201,7 +202,7 @@ mod tests {
         let nodes = vec![
             node("n1").external("203.0.113.1").build(),
             node("n2").external("203.0.113.1").build(),
-            node("n3").external("203.0.113.3").unready().build(),
+            node("n3").external("203.0.113.3").with_ready_unknown().build(),
         ];
         let pods = ["n1", "n2", "n3", "gone"].map(|on| pod(on).on(on).ready().build()).into();
         assert_eq!(published_ips(&service, pods, &nodes, 0), ["203.0.113.1"]);
@@ -210,16 +211,16 @@ mod tests {
     #[test]
     fn an_unreachable_node_is_not_published_unless_all_nodes_are_unreachable() {
         let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
-        let unreachable_node = |name, ip| node(name).internal(ip).unready();
+        let unreachable_node = |name, ip| node(name).internal(ip).with_ready_unknown();
         let pods = || vec![pod("a").on("n1").build(), pod("b").on("n2").ready().build()];
-        let one_unreachable =
+        let one_node_unreachable =
             [unreachable_node("n1", "10.0.0.1").build(), node("n2").internal("10.0.0.2").build()];
-        assert_eq!(published_ips(&service, pods(), &one_unreachable, 1000), ["10.0.0.2"]);
-        let all_unreachable = [
+        assert_eq!(published_ips(&service, pods(), &one_node_unreachable, 1000), ["10.0.0.2"]);
+        let all_nodes_unreachable = [
             unreachable_node("n1", "10.0.0.1").build(),
             unreachable_node("n2", "10.0.0.2").taint(UNREACHABLE_TAINT).build(),
         ];
-        assert_eq!(published_ips(&service, pods(), &all_unreachable, 1000), ["10.0.0.1"]);
+        assert_eq!(published_ips(&service, pods(), &all_nodes_unreachable, 1000), ["10.0.0.1"]);
     }
 
     #[test]
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_proxy_removes_its_address_at_once_and_a_new_node_waits_for_its_proxy() {
+    fn the_address_of_a_failing_proxy_is_removed_at_once_and_a_new_node_waits_for_its_proxy() {
         let nodes = || [node("n1").internal("10.0.0.1").build()];
         let published_service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
         assert!(

@@ -72,7 +72,7 @@ impl Blocker {
         if !state.nodes.iter().any(|node| spec.nodes.matches(node)) {
             return Some(Self::NoMatchingNode);
         }
-        if spec.is_traffic_policy_local && state.endpoint_nodes.is_empty() {
+        if spec.is_traffic_policy_local && state.nodes_with_ready_endpoint.is_empty() {
             return Some(Self::NoReadyEndpoint);
         }
         if let Some(node) = publishable_nodes.first() {

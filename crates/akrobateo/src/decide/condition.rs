@@ -27,7 +27,7 @@ pub(crate) struct Exposure {
 }
 
 /// The state of an accepted Service.
-enum State<'a> {
+enum ExposureState<'a> {
     /// The Service has the addresses of all its nodes.
     Exposed,
     /// The Service has addresses, but other Services own its ports on some nodes.
@@ -55,7 +55,7 @@ impl Exposure {
     }
 
     /// Returns the condition of a Service whose proxies should run.
-    pub(super) fn accepted(
+    pub(super) fn for_accepted_service(
         has_addresses: bool,
         blocker: Option<&Blocker>,
         allocation: &Allocation,
@@ -65,24 +65,24 @@ impl Exposure {
         let conflicts = (!allocation.conflicts.is_empty()).then(|| describe_conflicts(&allocation.conflicts));
         let failure = pod_failure(pods);
         let state = match (has_addresses, blocker) {
-            (true, _) if conflicts.is_some() => State::PartlyExposed,
-            (true, _) => State::Exposed,
-            (false, Some(blocker)) => State::Blocked(blocker),
-            (false, None) if failure.is_some() => State::PodsFailing,
-            (false, None) => State::Starting,
+            (true, _) if conflicts.is_some() => ExposureState::PartlyExposed,
+            (true, _) => ExposureState::Exposed,
+            (false, Some(blocker)) => ExposureState::Blocked(blocker),
+            (false, None) if failure.is_some() => ExposureState::PodsFailing,
+            (false, None) => ExposureState::Starting,
         };
         let (reason, summary) = match &state {
-            State::Exposed => (Reason::Exposed, None),
-            State::PartlyExposed => (Reason::PartlyExposed, None),
-            State::Blocked(blocker) => (blocker.reason(), Some(blocker.to_string())),
-            State::PodsFailing => (Reason::ProxiesNotReady, None),
-            State::Starting => {
+            ExposureState::Exposed => (Reason::Exposed, None),
+            ExposureState::PartlyExposed => (Reason::PartlyExposed, None),
+            ExposureState::Blocked(blocker) => (blocker.reason(), Some(blocker.to_string())),
+            ExposureState::PodsFailing => (Reason::ProxiesNotReady, None),
+            ExposureState::Starting => {
                 let summary = "no proxy is ready yet; waiting for the proxy pods to become ready".to_owned();
                 (Reason::ProxiesNotReady, Some(summary))
             }
         };
         let warning = match state {
-            State::Blocked(blocker) => Some(blocker.reason()),
+            ExposureState::Blocked(blocker) => Some(blocker.reason()),
             _ if conflicts.is_some() => Some(Reason::PortConflict),
             _ if failure.is_some() => Some(Reason::ProxiesNotReady),
             _ => client_address_warning.as_ref().map(|_| Reason::ClientAddressNotKept),
@@ -108,13 +108,13 @@ impl Exposure {
 
     /// Returns the condition to write. A new status sets the transition time; a new message does not.
     pub(super) fn to_condition(&self, current: Option<&Condition>, now: Timestamp) -> Condition {
-        let previous_with_same_status = current.filter(|current| current.status == self.status());
+        let previous_condition_with_same_status = current.filter(|current| current.status == self.status());
         Condition {
             type_: CONDITION_TYPE.to_owned(),
             status: self.status().to_owned(),
             reason: self.reason.as_str().to_owned(),
             message: self.message.clone(),
-            last_transition_time: previous_with_same_status
+            last_transition_time: previous_condition_with_same_status
                 .map_or(Time(now), |current| current.last_transition_time.clone()),
             observed_generation: None,
         }
@@ -142,21 +142,22 @@ mod tests {
     use super::*;
     use crate::decide::fixtures::pod;
 
-    fn accepted(has_addresses: bool, pod: Pod) -> Exposure {
-        Exposure::accepted(has_addresses, None, &Allocation::default(), &[Arc::new(pod)], None)
+    fn accepted_service_exposure(has_addresses: bool, pod: Pod) -> Exposure {
+        Exposure::for_accepted_service(has_addresses, None, &Allocation::default(), &[Arc::new(pod)], None)
     }
 
     #[test]
-    fn starting_proxies_are_no_warning() {
-        let exposure = accepted(false, pod("a").on("n1").build());
+    fn starting_proxies_cause_no_warning() {
+        let exposure = accepted_service_exposure(false, pod("a").on("n1").build());
         assert_eq!((exposure.reason, exposure.warning), (Reason::ProxiesNotReady, None));
         assert!(exposure.message.contains("no proxy is ready yet"), "{}", exposure.message);
     }
 
     #[test]
-    fn failing_proxies_are_a_warning_also_if_other_proxies_are_ready() {
+    fn failing_proxies_cause_a_warning_even_if_other_proxies_are_ready() {
         let failing_pod = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
-        let (exposed, unexposed) = (accepted(true, failing_pod()), accepted(false, failing_pod()));
+        let (exposed, unexposed) =
+            (accepted_service_exposure(true, failing_pod()), accepted_service_exposure(false, failing_pod()));
         assert_eq!((exposed.reason, exposed.warning), (Reason::Exposed, Some(Reason::ProxiesNotReady)));
         assert_eq!(unexposed.reason, Reason::ProxiesNotReady);
         assert_eq!(exposed.message, unexposed.message);

@@ -1,4 +1,4 @@
-//! Decides the desired state of one Service from its current state. Pure: no I/O, no clock.
+//! Decides the desired state of one Service from its current state. This module does no I/O and reads no clock.
 
 use akrobateo_core::FIELD_MANAGER;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
@@ -11,7 +11,7 @@ use super::proxy_config::ProxyConfig;
 use super::service_state::ServiceState;
 use super::traffic_policy::{client_address_warning, proxy_role};
 use super::workload::Workload;
-use crate::allocation::{Admission, Allocation};
+use crate::allocation::{Allocation, AllocationResult};
 use crate::node_info::NodeInfo;
 use crate::spec::{IpMode, LoadBalancerSpec, ServiceDefaults, SpecError, WorkloadSpec};
 
@@ -29,11 +29,11 @@ pub(crate) struct Decision {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ProxyDecision {
     /// No workload may exist for this Service.
-    Absent,
+    DeleteWorkloads,
     /// Exactly this workload must exist.
-    Present(Workload),
+    RunWorkload(Workload),
     /// The existing workloads stay, because the current spec is invalid.
-    Unchanged,
+    KeepWorkloads,
 }
 
 /// The desired status of a Service.
@@ -51,17 +51,20 @@ pub(crate) fn decide(
     state: &ServiceState,
     now: Timestamp,
 ) -> Decision {
-    let decision_without_proxy = |status| Decision { proxy: ProxyDecision::Absent, status, recheck_at: None };
+    let decision_without_proxy =
+        |status| Decision { proxy: ProxyDecision::DeleteWorkloads, status, recheck_at: None };
     let status_without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
     let Some(service) = state.service.as_deref() else { return decision_without_proxy(None) };
-    match &state.admission {
+    match &state.allocation_result {
         None => decision_without_proxy(owns_status(service).then(|| status_without_addresses(None))),
-        Some(Admission::Rejected(error)) => decide_rejected(defaults, state, service, error, now),
-        Some(Admission::Accepted(_, allocation)) if allocation.no_node_left => {
+        Some(AllocationResult::Rejected(error)) => {
+            decide_rejected_service(defaults, state, service, error, now)
+        }
+        Some(AllocationResult::Accepted(_, allocation)) if allocation.has_no_node => {
             decision_without_proxy(Some(status_without_addresses(Some(Exposure::from_conflicts(allocation)))))
         }
-        Some(Admission::Accepted(spec, allocation)) => {
-            decide_accepted(config, state, service, spec, allocation, now)
+        Some(AllocationResult::Accepted(spec, allocation)) => {
+            decide_accepted_service(config, state, service, spec, allocation, now)
         }
     }
 }
@@ -74,7 +77,7 @@ fn owns_status(service: &Service) -> bool {
 }
 
 /// Keeps the previous proxies of a Service whose spec is invalid, and publishes the nodes where they are ready.
-fn decide_rejected(
+fn decide_rejected_service(
     defaults: &ServiceDefaults,
     state: &ServiceState,
     service: &Service,
@@ -88,7 +91,7 @@ fn decide_rejected(
             pods: &state.pods,
             nodes: &state.nodes,
             pod_missing_since: &state.pod_missing_since,
-            may_answer: &any_node,
+            may_be_published: &any_node,
             may_run_proxy: &any_node,
             proxies_can_move: false,
             now,
@@ -98,13 +101,13 @@ fn decide_rejected(
     let addresses = ingress(service, &selected.nodes, &defaults.address_types, ip_mode);
     let exposure = Exposure::from_spec_error(error, !addresses.is_empty());
     Decision {
-        proxy: ProxyDecision::Unchanged,
+        proxy: ProxyDecision::KeepWorkloads,
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
         recheck_at: selected.recheck_at,
     }
 }
 
-fn decide_accepted(
+fn decide_accepted_service(
     config: &ProxyConfig,
     state: &ServiceState,
     service: &Service,
@@ -112,8 +115,9 @@ fn decide_accepted(
     allocation: &Allocation,
     now: Timestamp,
 ) -> Decision {
-    let may_answer =
-        |node: &NodeInfo| !spec.is_traffic_policy_local || state.endpoint_nodes.contains(&node.name);
+    let may_be_published = |node: &NodeInfo| {
+        !spec.is_traffic_policy_local || state.nodes_with_ready_endpoint.contains(&node.name)
+    };
     let may_run_proxy = |node: &NodeInfo| allocation.allows(spec, node);
     let selected = select_nodes(
         service,
@@ -121,7 +125,7 @@ fn decide_accepted(
             pods: &state.pods,
             nodes: &state.nodes,
             pod_missing_since: &state.pod_missing_since,
-            may_answer: &may_answer,
+            may_be_published: &may_be_published,
             may_run_proxy: &may_run_proxy,
             proxies_can_move: spec.workload != WorkloadSpec::DaemonSet,
             now,
@@ -130,15 +134,26 @@ fn decide_accepted(
     let addresses = ingress(service, &selected.nodes, &spec.address_types, spec.ip_mode);
     let blocker = addresses.is_empty().then(|| Blocker::find(state, spec, &selected.nodes, now)).flatten();
     let warning = client_address_warning(spec, &state.nodes);
-    let exposure =
-        Exposure::accepted(!addresses.is_empty(), blocker.as_ref(), allocation, &state.pods, warning);
+    let exposure = Exposure::for_accepted_service(
+        !addresses.is_empty(),
+        blocker.as_ref(),
+        allocation,
+        &state.pods,
+        warning,
+    );
     let role = proxy_role(spec, &state.nodes);
-    let pod_deadline =
+    let pod_creation_deadline =
         state.workloads.first().and_then(|workload| workload.pod_creation_deadline(&state.pods));
     Decision {
-        proxy: ProxyDecision::Present(Workload::new(config, service, spec, &allocation.excluded_nodes, role)),
+        proxy: ProxyDecision::RunWorkload(Workload::new(
+            config,
+            service,
+            spec,
+            &allocation.excluded_nodes,
+            role,
+        )),
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
-        recheck_at: selected.recheck_at.into_iter().chain(pod_deadline.filter(|at| *at > now)).min(),
+        recheck_at: selected.recheck_at.into_iter().chain(pod_creation_deadline.filter(|at| *at > now)).min(),
     }
 }
 

@@ -17,7 +17,10 @@ use crate::key::ServiceKey;
 use crate::spec::{IpMode, PortSet, ServiceDefaults, WorkloadKind};
 
 pub(crate) fn proxy_config() -> ProxyConfig {
-    ProxyConfig { placement: Placement::Shared("kube-system".to_owned()), image: "lb:test".to_owned() }
+    ProxyConfig {
+        placement: Placement::SharedNamespace("kube-system".to_owned()),
+        image: "lb:test".to_owned(),
+    }
 }
 
 pub(crate) fn defaults() -> ServiceDefaults {
@@ -195,7 +198,7 @@ impl NodeBuilder {
         self.address("ExternalIP", address)
     }
 
-    pub(crate) fn unready(mut self) -> Self {
+    pub(crate) fn with_ready_unknown(mut self) -> Self {
         let conditions = self.0.status.iter_mut().flat_map(|status| status.conditions.iter_mut().flatten());
         conditions.for_each(|condition| condition.status = "Unknown".to_owned());
         self

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING, RESERVE};
+use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING_COMMAND, RESERVE_PORTS_COMMAND};
 use akrobateo_core::{DataPath, HostPort, ProxyArgs, probe};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
@@ -21,16 +21,16 @@ use crate::spec::{LoadBalancerSpec, NodeSelection, Requirement};
 ///
 /// The proxy exits at once on SIGTERM, unless the signal arrives before the proxy has installed its signal handler. No
 /// other pod can use the hostPorts until the pod ends.
-const KERNEL_DATA_PATH_GRACE_PERIOD: i64 = 3;
+const KERNEL_DATA_PATH_GRACE_SECONDS: i64 = 3;
 /// Termination grace period of a proxy that forwards in userspace, in seconds. The connections drain during this
 /// period. The period is the default of Kubernetes.
-const USERSPACE_DATA_PATH_GRACE_PERIOD: i64 = 30;
+const USERSPACE_DATA_PATH_GRACE_SECONDS: i64 = 30;
 
 /// Memory limit of a proxy that forwards in the kernel. Such a proxy uses much less memory than the limit.
-const KERNEL_DATA_PATH_MEMORY: &str = "64Mi";
+const KERNEL_DATA_PATH_MEMORY_LIMIT: &str = "64Mi";
 /// Memory limit of a proxy that forwards in userspace. The limit includes the kernel's socket buffers: about 8 KiB for
 /// each of at most 65,536 connections.
-const USERSPACE_DATA_PATH_MEMORY: &str = "512Mi";
+const USERSPACE_DATA_PATH_MEMORY_LIMIT: &str = "512Mi";
 
 /// The role of a Service's proxy pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +60,8 @@ pub(super) fn pod_spec(
         host_network: (role == ProxyRole::ReservePorts).then_some(true),
         init_containers: needs_ipv6_forwarding.then(|| vec![ipv6_forwarding_container(image)]),
         containers: vec![match role {
-            ProxyRole::Forward => forward_container(image, args, container_ports(spec)),
-            ProxyRole::ReservePorts => reserve_container(image, container_ports(spec)),
+            ProxyRole::Forward => forwarding_container(image, args, container_ports(spec)),
+            ProxyRole::ReservePorts => port_reserving_container(image, container_ports(spec)),
         }],
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
         affinity: node_affinity(&spec.nodes, excluded_nodes),
@@ -69,9 +69,9 @@ pub(super) fn pod_spec(
         priority_class_name: Some(spec.priority_class.clone()),
         security_context: forwards_in_userspace.then(userspace_sysctls),
         termination_grace_period_seconds: Some(if forwards_in_userspace {
-            USERSPACE_DATA_PATH_GRACE_PERIOD
+            USERSPACE_DATA_PATH_GRACE_SECONDS
         } else {
-            KERNEL_DATA_PATH_GRACE_PERIOD
+            KERNEL_DATA_PATH_GRACE_SECONDS
         }),
         ..PodSpec::default()
     }
@@ -79,7 +79,7 @@ pub(super) fn pod_spec(
 
 fn node_affinity(nodes: &NodeSelection, excluded_nodes: &BTreeSet<String>) -> Option<Affinity> {
     let expressions: Vec<_> = nodes.requirements.iter().map(Requirement::to_node_selector).collect();
-    // Kubernetes allows exactly one value in a field requirement, so each node has its own.
+    // Kubernetes allows exactly one value in a field requirement, so each node has its own requirement.
     let fields: Vec<_> = excluded_nodes
         .iter()
         .map(|name| NodeSelectorRequirement {
@@ -92,14 +92,14 @@ fn node_affinity(nodes: &NodeSelection, excluded_nodes: &BTreeSet<String>) -> Op
         return None;
     }
     let none_if_empty = |list: Vec<_>| (!list.is_empty()).then_some(list);
-    let term = NodeSelectorTerm {
+    let selector_term = NodeSelectorTerm {
         match_expressions: none_if_empty(expressions),
         match_fields: none_if_empty(fields),
     };
     Some(Affinity {
         node_affinity: Some(NodeAffinity {
             required_during_scheduling_ignored_during_execution: Some(NodeSelector {
-                node_selector_terms: vec![term],
+                node_selector_terms: vec![selector_term],
             }),
             ..NodeAffinity::default()
         }),
@@ -107,10 +107,10 @@ fn node_affinity(nodes: &NodeSelection, excluded_nodes: &BTreeSet<String>) -> Op
     })
 }
 
-fn forward_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
+fn forwarding_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
     let memory = match args.data_path {
-        DataPath::Kernel => KERNEL_DATA_PATH_MEMORY,
-        DataPath::Userspace => USERSPACE_DATA_PATH_MEMORY,
+        DataPath::Kernel => KERNEL_DATA_PATH_MEMORY_LIMIT,
+        DataPath::Userspace => USERSPACE_DATA_PATH_MEMORY_LIMIT,
     };
     Container {
         name: "forward".to_owned(),
@@ -142,13 +142,13 @@ fn forward_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -
     }
 }
 
-fn reserve_container(image: &str, ports: Vec<ContainerPort>) -> Container {
+fn port_reserving_container(image: &str, ports: Vec<ContainerPort>) -> Container {
     Container {
-        name: RESERVE.to_owned(),
-        args: Some(vec![RESERVE.to_owned()]),
+        name: RESERVE_PORTS_COMMAND.to_owned(),
+        args: Some(vec![RESERVE_PORTS_COMMAND.to_owned()]),
         ports: Some(ports),
         security_context: Some(unprivileged_security_context()),
-        ..base_container(image, KERNEL_DATA_PATH_MEMORY)
+        ..base_container(image, KERNEL_DATA_PATH_MEMORY_LIMIT)
     }
 }
 
@@ -167,7 +167,7 @@ fn userspace_sysctls() -> PodSecurityContext {
     }
 }
 
-/// Returns a security context without capabilities, for an ordinary user.
+/// Returns the security context of a container that runs as an ordinary user and has no capabilities.
 fn unprivileged_security_context() -> SecurityContext {
     SecurityContext {
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
@@ -181,15 +181,15 @@ fn unprivileged_security_context() -> SecurityContext {
 /// container may enable it.
 fn ipv6_forwarding_container(image: &str) -> Container {
     Container {
-        name: ENABLE_IPV6_FORWARDING.to_owned(),
-        args: Some(vec![ENABLE_IPV6_FORWARDING.to_owned()]),
+        name: ENABLE_IPV6_FORWARDING_COMMAND.to_owned(),
+        args: Some(vec![ENABLE_IPV6_FORWARDING_COMMAND.to_owned()]),
         security_context: Some(SecurityContext {
             privileged: Some(true),
             read_only_root_filesystem: Some(true),
             run_as_user: Some(0),
             ..SecurityContext::default()
         }),
-        ..base_container(image, KERNEL_DATA_PATH_MEMORY)
+        ..base_container(image, KERNEL_DATA_PATH_MEMORY_LIMIT)
     }
 }
 
@@ -220,7 +220,7 @@ fn base_container(image: &str, memory: &str) -> Container {
     }
 }
 
-/// Returns each port and protocol once, even if it is forwarded for two address families.
+/// Returns each hostPort once, even if the proxy forwards the port for two address families.
 fn container_ports(spec: &LoadBalancerSpec) -> Vec<ContainerPort> {
     let container_port = |HostPort { protocol, port }| ContainerPort {
         container_port: port.into(),

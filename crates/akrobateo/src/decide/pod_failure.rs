@@ -42,8 +42,8 @@ fn container_failure(pod: &Pod) -> Option<String> {
         if STARTING_REASONS.contains(&reason) {
             continue;
         }
-        let last_run = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-        let message = last_run.and_then(|terminated| terminated.message.as_deref()).map(str::trim);
+        let last_termination = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        let message = last_termination.and_then(|terminated| terminated.message.as_deref()).map(str::trim);
         let cause = message.filter(|message| !message.is_empty()).unwrap_or(reason);
         return Some(format!("a proxy pod does not run: {cause}"));
     }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_port_of_another_pod_is_explained_without_remarks_about_preemption() {
+    fn the_message_about_a_used_host_port_omits_the_remarks_about_preemption() {
         let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. \
                        preemption: 0/3 nodes are available: 3 No preemption victims found.";
         let failure = failure_of(pod("a").unscheduled(message).build()).unwrap();

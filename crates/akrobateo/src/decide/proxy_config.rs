@@ -14,7 +14,7 @@ pub(crate) struct ProxyConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
     /// One namespace for all proxies.
-    Shared(String),
+    SharedNamespace(String),
     /// The namespace of each Service, which owns its workload.
     ServiceNamespace,
 }
@@ -22,7 +22,7 @@ pub(crate) enum Placement {
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Shared(namespace) => namespace,
+            Self::SharedNamespace(namespace) => namespace,
             Self::ServiceNamespace => "@service",
         })
     }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Service};
 use super::condition::Exposure;
 use super::fixtures::{ServiceBuilder, at, defaults, key, node, pod, proxy_config, service};
 use super::*;
-use crate::allocation::{Admission, HeldPorts, PortAllocations};
+use crate::allocation::{AllocationResult, OccupiedPorts, PortAllocations};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::reason::Reason;
@@ -21,9 +21,9 @@ use crate::spec::ServiceDefaults;
 fn observe_among(service: Service, others: Vec<Service>, pods: Vec<Pod>, nodes: &[Node]) -> ServiceState {
     let services: Vec<_> = std::iter::once(service.clone()).chain(others).map(Arc::new).collect();
     let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
-    let allocations = PortAllocations::allocate(&services, &nodes, &defaults(), |_| HeldPorts::default());
+    let allocations = PortAllocations::allocate(&services, &nodes, &defaults(), |_| OccupiedPorts::default());
     ServiceState {
-        admission: allocations.get(&ServiceKey::from_service(&service)).cloned(),
+        allocation_result: allocations.get(&ServiceKey::from_service(&service)).cloned(),
         service: Some(Arc::new(service)),
         pods: pods.into_iter().map(Arc::new).collect(),
         nodes: Arc::new(nodes),
@@ -41,13 +41,13 @@ fn decision(state: &ServiceState) -> Decision {
     decide(&proxy_config(), &defaults(), state, at(1000))
 }
 
-fn diff(state: &ServiceState) -> Vec<Action> {
+fn planned_actions(state: &ServiceState) -> Vec<Action> {
     plan_actions(state, &decision(state), at(1000))
 }
 
 /// Returns the state after all actions, with the parts that the next decision reads.
-fn after(mut state: ServiceState) -> ServiceState {
-    for action in diff(&state) {
+fn state_after_actions(mut state: ServiceState) -> ServiceState {
+    for action in planned_actions(&state) {
         match action {
             Action::Apply(workload) => {
                 state.workloads.retain(|existing| !existing.has_same_identity(&workload));
@@ -82,7 +82,7 @@ fn exposure(state: &ServiceState) -> Exposure {
 }
 
 fn pod_spec(state: &ServiceState) -> PodSpec {
-    let ProxyDecision::Present(workload) = decision(state).proxy else { panic!("no proxy") };
+    let ProxyDecision::RunWorkload(workload) = decision(state).proxy else { panic!("no proxy") };
     let template = match workload {
         Workload::DaemonSet(daemonset) => daemonset.spec.unwrap().template,
         Workload::Deployment(deployment) => deployment.spec.unwrap().template,
@@ -96,13 +96,13 @@ fn web() -> ServiceBuilder {
 
 #[test]
 fn a_new_service_gets_its_proxies_before_its_addresses() {
-    let actions = diff(&observe(web().build()));
-    let is_apply_in_order: Vec<_> = actions
+    let actions = planned_actions(&observe(web().build()));
+    let action_is_apply: Vec<_> = actions
         .iter()
         .filter(|action| !matches!(action, Action::EmitEvent { .. }))
         .map(|action| matches!(action, Action::Apply(_)))
         .collect();
-    assert_eq!(is_apply_in_order, [true, false], "{actions:?}");
+    assert_eq!(action_is_apply, [true, false], "{actions:?}");
     assert_eq!(event_reasons(&actions), [Reason::EnsuringLoadBalancer, Reason::EnsuredLoadBalancer]);
 }
 
@@ -111,45 +111,49 @@ fn an_unchanged_service_needs_no_write() {
     for service in
         [web(), web().annotation(annotations::WORKLOAD, "Deployment"), web().traffic_policy_local()]
     {
-        assert_eq!(diff(&after(observe(service.build()))), []);
+        assert_eq!(planned_actions(&state_after_actions(observe(service.build()))), []);
     }
 }
 
 #[test]
 fn the_workload_of_a_deleted_or_ineligible_service_is_deleted() {
-    let existing_state = after(observe(web().build()));
+    let existing_state = state_after_actions(observe(web().build()));
     for service in [None, Some(web().service_type("ClusterIP").build())] {
-        let state =
-            ServiceState { service: service.map(Arc::new), admission: None, ..existing_state.clone() };
-        assert!(matches!(&diff(&state)[0], Action::Delete(_)));
+        let state = ServiceState {
+            service: service.map(Arc::new),
+            allocation_result: None,
+            ..existing_state.clone()
+        };
+        assert!(matches!(&planned_actions(&state)[0], Action::Delete(_)));
     }
 }
 
 #[test]
 fn only_a_status_written_by_akrobateo_is_cleared() {
-    let diff_for_status_manager =
-        |manager| diff(&observe(web().class("example.com/lb").published("10.0.0.1", "VIP", manager).build()));
-    let clear_status =
+    let actions_for_status_manager = |manager| {
+        planned_actions(&observe(web().class("example.com/lb").published("10.0.0.1", "VIP", manager).build()))
+    };
+    let clear_status_action =
         Action::PatchStatus { uid: "uid-of-web".to_owned(), addresses: Vec::new(), condition: None };
-    assert_eq!(diff_for_status_manager("akrobateo"), [clear_status]);
-    assert_eq!(diff_for_status_manager("other-controller"), []);
+    assert_eq!(actions_for_status_manager("akrobateo"), [clear_status_action]);
+    assert_eq!(actions_for_status_manager("other-controller"), []);
 }
 
 #[test]
 fn a_rejected_service_keeps_its_previous_proxies_and_their_addresses() {
-    let previous = after(observe(web().build()));
+    let previous = state_after_actions(observe(web().build()));
     let invalid_service =
         web().annotation(annotations::IP_MODE, "vip").published("10.0.0.9", "Proxy", "akrobateo");
     let rejected_state = ServiceState { workloads: previous.workloads, ..observe(invalid_service.build()) };
     let decision = decision(&rejected_state);
-    assert_eq!(decision.proxy, ProxyDecision::Unchanged);
+    assert_eq!(decision.proxy, ProxyDecision::KeepWorkloads);
     let status = decision.status.unwrap();
     assert_eq!(status.addresses[0].ip.as_deref(), Some("10.0.0.1"));
     assert_eq!(status.addresses[0].ip_mode.as_deref(), Some("Proxy"));
     let exposure = status.exposure.unwrap();
     assert_eq!(exposure.reason, Reason::InvalidAnnotation);
-    assert_eq!(event_reasons(&diff(&rejected_state)), [Reason::InvalidAnnotation]);
-    assert_eq!(diff(&after(rejected_state)), []);
+    assert_eq!(event_reasons(&planned_actions(&rejected_state)), [Reason::InvalidAnnotation]);
+    assert_eq!(planned_actions(&state_after_actions(rejected_state)), []);
 }
 
 #[test]
@@ -157,13 +161,13 @@ fn a_service_whose_port_is_taken_on_every_node_has_no_proxy_and_names_the_owner(
     let nodes = [node("n1").internal("10.0.0.1").build()];
     let older = service("older").tcp(80).created(1).build();
     let state = observe_among(web().created(2).build(), vec![older], Vec::new(), &nodes);
-    assert_eq!(decision(&state).proxy, ProxyDecision::Absent);
+    assert_eq!(decision(&state).proxy, ProxyDecision::DeleteWorkloads);
     let exposure = exposure(&state);
     assert_eq!(exposure.reason, Reason::PortConflict);
     let message =
         "port 80/TCP on node n1 belongs to Service default/older; use other ports, or select other nodes";
     assert_eq!(exposure.message, message);
-    assert_eq!(event_reasons(&diff(&state)), [Reason::PortConflict]);
+    assert_eq!(event_reasons(&planned_actions(&state)), [Reason::PortConflict]);
 }
 
 #[test]
@@ -181,11 +185,11 @@ fn proxies_avoid_the_nodes_where_the_port_is_taken() {
 
 #[test]
 fn another_workload_of_the_same_service_is_deleted_first() {
-    let mut state = after(observe(web().build()));
+    let mut state = state_after_actions(observe(web().build()));
     let changed =
         web().annotation(annotations::WORKLOAD, "Deployment").annotation(annotations::REPLICAS, "3");
-    state.admission = observe(changed.build()).admission;
-    let actions = diff(&state);
+    state.allocation_result = observe(changed.build()).allocation_result;
+    let actions = planned_actions(&state);
     assert!(matches!(&actions[0], Action::Delete(Workload::DaemonSet(_))), "{actions:?}");
     let Action::Apply(Workload::Deployment(deployment)) = &actions[1] else { panic!("{actions:?}") };
     assert_eq!(deployment.spec.as_ref().unwrap().replicas, Some(3));
@@ -196,7 +200,7 @@ fn traffic_policy_local_publishes_only_nodes_with_an_endpoint_and_lets_kube_prox
     let nodes = [node("n1").internal("10.0.0.1").build(), node("n2").internal("10.0.0.2").build()];
     let pods = vec![pod("a").on("n1").ready().build(), pod("b").on("n2").ready().build()];
     let mut state = observe_among(web().traffic_policy_local().build(), Vec::new(), pods, &nodes);
-    state.endpoint_nodes.insert("n2".to_owned());
+    state.nodes_with_ready_endpoint.insert("n2".to_owned());
     let addresses = decision(&state).status.unwrap().addresses;
     assert_eq!(addresses.len(), 1);
     assert_eq!(addresses[0].ip.as_deref(), Some("10.0.0.2"));
@@ -208,7 +212,7 @@ fn traffic_policy_local_publishes_only_nodes_with_an_endpoint_and_lets_kube_prox
 #[test]
 fn a_warning_explains_why_the_client_address_is_not_kept() {
     let mut state = observe(web().traffic_policy_local().annotation(annotations::IP_MODE, "Proxy").build());
-    state.endpoint_nodes.insert("n1".to_owned());
+    state.nodes_with_ready_endpoint.insert("n1".to_owned());
     assert_eq!(pod_spec(&state).host_network, None);
     let exposure = exposure(&state);
     assert!(exposure.reason.is_exposed());
@@ -218,8 +222,8 @@ fn a_warning_explains_why_the_client_address_is_not_kept() {
 
 #[test]
 fn one_container_has_each_host_port_once_per_protocol() {
-    let dns = service("dns").tcp(53).udp(53).tcp(80).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
-    let pod = pod_spec(&observe(dns));
+    let dns_service = service("dns").tcp(53).udp(53).tcp(80).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
+    let pod = pod_spec(&observe(dns_service));
     assert_eq!(pod.containers.len(), 1);
     let ports = pod.containers[0].ports.iter().flatten();
     let ports: Vec<_> = ports.map(|port| (port.host_port.unwrap(), port.protocol.clone().unwrap())).collect();
@@ -248,8 +252,8 @@ fn pods_do_not_change_unless_forwarding_changes() {
 
 #[test]
 fn the_proxy_protocol_selects_userspace_and_ip_mode_proxy_and_needs_no_privileges() {
-    let dual_stack = || web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]);
-    let state = observe(dual_stack().annotation(annotations::PROXY_PROTOCOL, "v2:80").build());
+    let dual_stack_service = || web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]);
+    let state = observe(dual_stack_service().annotation(annotations::PROXY_PROTOCOL, "v2:80").build());
     let pod = pod_spec(&state);
     let args = pod.containers[0].args.clone().unwrap();
     assert!(
@@ -270,27 +274,28 @@ fn the_proxy_protocol_selects_userspace_and_ip_mode_proxy_and_needs_no_privilege
 
 #[test]
 fn a_change_of_the_data_path_emits_an_event() {
-    let mut state = after(observe(web().build()));
-    let with_proxy_protocol = web().annotation(annotations::PROXY_PROTOCOL, "v2");
-    state.admission = observe(with_proxy_protocol.build()).admission;
-    let actions = diff(&state);
+    let mut state = state_after_actions(observe(web().build()));
+    let service_with_proxy_protocol = web().annotation(annotations::PROXY_PROTOCOL, "v2");
+    state.allocation_result = observe(service_with_proxy_protocol.build()).allocation_result;
+    let actions = planned_actions(&state);
     let note = actions.iter().find_map(|action| match action {
         Action::EmitEvent { reason: Reason::DataPathChanged, note } => Some(note.clone()),
         _ => None,
     });
     assert!(note.is_some_and(|note| note.contains("--proxy-protocol=v2")), "{actions:?}");
-    let mut userspace_state = after(state);
-    userspace_state.admission = observe(web().build()).admission;
-    assert!(event_reasons(&diff(&userspace_state)).contains(&Reason::DataPathChanged));
+    let mut userspace_state = state_after_actions(state);
+    userspace_state.allocation_result = observe(web().build()).allocation_result;
+    assert!(event_reasons(&planned_actions(&userspace_state)).contains(&Reason::DataPathChanged));
 }
 
 /// A change of the pod template replaces all proxies, and each replacement interrupts forwarding. A new version of the
 /// operator must not do that by accident. An intended change also changes the golden file.
 #[test]
 fn the_workload_is_identical_to_that_of_earlier_versions() {
-    let dual_stack = web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).source_ranges(&["10.0.0.0/8"]);
+    let dual_stack_service =
+        web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).source_ranges(&["10.0.0.0/8"]);
     let workload = |service: ServiceBuilder| {
-        let ProxyDecision::Present(workload) = decision(&observe(service.build())).proxy else {
+        let ProxyDecision::RunWorkload(workload) = decision(&observe(service.build())).proxy else {
             panic!("no proxy")
         };
         match workload {
@@ -299,7 +304,7 @@ fn the_workload_is_identical_to_that_of_earlier_versions() {
         }
     };
     let current_workloads = serde_json::json!({
-        "forwarding": workload(dual_stack),
+        "forwarding": workload(dual_stack_service),
         "reserving": workload(web().traffic_policy_local()),
         "userspace": workload(web().udp(53).annotation(annotations::PROXY_PROTOCOL, "v2:80")),
         "deployment": workload(web().annotation(annotations::WORKLOAD, "Deployment")),

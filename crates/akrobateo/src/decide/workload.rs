@@ -14,7 +14,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use k8s_openapi::serde::Serialize;
 use kube::{Resource, ResourceExt};
 
-use super::drift::{SPEC_DIGEST, foreign_fields, matches_desired, spec_digest};
+use super::drift::{SPEC_DIGEST_ANNOTATION, foreign_fields, matches_desired, spec_digest};
 use super::pod::{ProxyRole, pod_spec};
 use super::proxy_config::{Placement, ProxyConfig};
 use crate::key::ServiceKey;
@@ -105,12 +105,12 @@ impl Workload {
 
     /// Returns true if `other` has the same kind, namespace and name.
     pub(super) fn has_same_identity(&self, other: &Self) -> bool {
-        let same_kind = matches!(
+        let has_same_kind = matches!(
             (self, other),
             (Self::DaemonSet(_), Self::DaemonSet(_)) | (Self::Deployment(_), Self::Deployment(_))
         );
         let (own, other) = (self.metadata(), other.metadata());
-        same_kind && own.name == other.name && own.namespace == other.namespace
+        has_same_kind && own.name == other.name && own.namespace == other.namespace
     }
 
     /// Returns true if another field manager added fields, which an apply by the operator would not remove.
@@ -137,12 +137,12 @@ impl Workload {
         template.spec.as_ref()
     }
 
-    /// Returns the arguments of the workload's pods that select the data path. The result is empty if all of them have
-    /// their default.
+    /// Returns the arguments of the workload's pods that select the data path. The result is empty if all these
+    /// arguments have their default values.
     pub(super) fn data_path_arguments(&self) -> Vec<String> {
-        let selects_data_path =
+        let is_data_path_argument =
             |argument: &String| DATA_PATH_ARGUMENTS.iter().any(|prefix| argument.starts_with(prefix));
-        self.arguments().into_iter().filter(selects_data_path).collect()
+        self.arguments().into_iter().filter(is_data_path_argument).collect()
     }
 
     /// Returns the arguments of the workload's pods.
@@ -172,10 +172,12 @@ fn metadata(
 ) -> ObjectMeta {
     let key = ServiceKey::from_service(service);
     let (name, namespace, owner) = match &config.placement {
-        Placement::Shared(namespace) => (names::proxy(&key.namespace, &key.name), namespace.clone(), None),
+        Placement::SharedNamespace(namespace) => {
+            (names::proxy(&key.namespace, &key.name), namespace.clone(), None)
+        }
         // The garbage collector follows owner references within one namespace only.
         Placement::ServiceNamespace => (
-            names::proxy_in_service_namespace(&key.name),
+            names::proxy_name_in_service_namespace(&key.name),
             key.namespace.clone(),
             Some(owner_reference(service)),
         ),
@@ -184,7 +186,7 @@ fn metadata(
         name: Some(name),
         namespace: Some(namespace),
         labels: Some(labels),
-        annotations: Some(BTreeMap::from([(SPEC_DIGEST.to_owned(), spec_digest(spec))])),
+        annotations: Some(BTreeMap::from([(SPEC_DIGEST_ANNOTATION.to_owned(), spec_digest(spec))])),
         owner_references: owner.map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }

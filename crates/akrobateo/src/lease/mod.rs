@@ -15,7 +15,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
-use self::record::{Attempt, ObservedRecord, holder, next, with_holder, without_holder};
+use self::record::{Attempt, ObservedRecord, holder, next_attempt, with_holder, without_holder};
 use crate::call::{CallError, call};
 use crate::metrics::Metrics;
 
@@ -40,7 +40,7 @@ impl LeaderElector {
         Self { api: Api::namespaced(client, namespace), identity, metrics }
     }
 
-    /// Waits until this replica is the leader. Returns the time before the request that acquired the Lease.
+    /// Waits until this replica is the leader. Returns the start time of the request that acquired the Lease.
     pub(crate) async fn acquire(&self) -> Instant {
         let mut record = ObservedRecord::default();
         let mut last_leader = None;
@@ -66,7 +66,7 @@ impl LeaderElector {
         }
     }
 
-    /// Renews the Lease, which was acquired at `renewed_at`. Returns when this replica is no longer the leader.
+    /// Renews the Lease, which was acquired at `renewed_at`. Ends when this replica is no longer the leader.
     ///
     /// The deadline counts from the start of a request. The API server may write the Lease long before its answer
     /// arrives, and the other replicas wait from the time of that write.
@@ -101,7 +101,7 @@ impl LeaderElector {
 
     async fn try_acquire(&self, record: &mut ObservedRecord) -> Result<Attempt, CallError> {
         record.observe(self.read().await?, Instant::now());
-        let attempt = next(&self.identity, record, Instant::now());
+        let attempt = next_attempt(&self.identity, record, Instant::now());
         match (&attempt, &record.lease) {
             (Attempt::Acquire, Some(lease)) => self.replace(&self.with_self_as_holder(lease)).await?,
             (Attempt::Create, _) => self.create().await?,

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-/// The time that other replicas wait after a renewal that they observed.
+/// The time that other replicas wait after they observe a renewal.
 pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 /// The last version of the Lease that this replica read, with the time when it first saw that version.
@@ -48,7 +48,7 @@ impl ObservedRecord {
 }
 
 /// Decides the next step of the replica with this identity.
-pub(super) fn next(identity: &str, record: &ObservedRecord, now: Instant) -> Attempt {
+pub(super) fn next_attempt(identity: &str, record: &ObservedRecord, now: Instant) -> Attempt {
     let Some(lease) = &record.lease else { return Attempt::Create };
     match holder(lease) {
         Some(leader) if leader != identity && !record.is_expired(now) => Attempt::Wait(leader.to_owned()),
@@ -85,8 +85,8 @@ pub(super) fn without_holder(lease: &Lease) -> Lease {
     Lease { spec, ..lease.clone() }
 }
 
-/// Returns the time that the holder has for a renewal. The value in the Lease counts, because a replica of another
-/// version may use another value.
+/// Returns the time that the holder has for a renewal. Reads the duration from the Lease, because a replica of another
+/// version may use another duration.
 fn lease_duration(lease: &Lease) -> Duration {
     let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(LEASE_DURATION, Duration::from_secs)
@@ -130,14 +130,14 @@ mod tests {
 
     #[test]
     fn missing_lease_is_created() {
-        assert_eq!(next(OWN_IDENTITY, &ObservedRecord::default(), Instant::now()), Attempt::Create);
+        assert_eq!(next_attempt(OWN_IDENTITY, &ObservedRecord::default(), Instant::now()), Attempt::Create);
     }
 
     #[test]
     fn released_lease_is_acquired_at_once() {
         let now = Instant::now();
         assert_eq!(
-            next(OWN_IDENTITY, &observed_record(lease("", Some(15), "1"), now), now),
+            next_attempt(OWN_IDENTITY, &observed_record(lease("", Some(15), "1"), now), now),
             Attempt::Acquire
         );
     }
@@ -146,7 +146,7 @@ mod tests {
     fn own_lease_is_acquired_at_once() {
         let now = Instant::now();
         assert_eq!(
-            next(OWN_IDENTITY, &observed_record(lease(OWN_IDENTITY, Some(15), "1"), now), now),
+            next_attempt(OWN_IDENTITY, &observed_record(lease(OWN_IDENTITY, Some(15), "1"), now), now),
             Attempt::Acquire
         );
     }
@@ -158,25 +158,28 @@ mod tests {
             let record = observed_record(lease(OTHER_IDENTITY, duration, "1"), start);
             let expiry = start + Duration::from_secs(seconds);
             assert_eq!(
-                next(OWN_IDENTITY, &record, expiry),
+                next_attempt(OWN_IDENTITY, &record, expiry),
                 Attempt::Wait(OTHER_IDENTITY.to_owned()),
                 "{duration:?}"
             );
             let after_expiry = expiry + Duration::from_millis(1);
-            assert_eq!(next(OWN_IDENTITY, &record, after_expiry), Attempt::Acquire, "{duration:?}");
+            assert_eq!(next_attempt(OWN_IDENTITY, &record, after_expiry), Attempt::Acquire, "{duration:?}");
         }
     }
 
     #[test]
-    fn renewal_restarts_the_expiry_and_an_unchanged_lease_does_not() {
+    fn a_renewal_restarts_the_wait_for_expiry_and_an_unchanged_lease_does_not() {
         let start = Instant::now();
         let (later, expiry) = (start + Duration::from_secs(10), start + Duration::from_secs(16));
         let mut unchanged_record = observed_record(lease(OTHER_IDENTITY, Some(15), "1"), start);
         unchanged_record.observe(Some(lease(OTHER_IDENTITY, Some(15), "1")), later);
-        assert_eq!(next(OWN_IDENTITY, &unchanged_record, expiry), Attempt::Acquire);
+        assert_eq!(next_attempt(OWN_IDENTITY, &unchanged_record, expiry), Attempt::Acquire);
         let mut renewed_record = observed_record(lease(OTHER_IDENTITY, Some(15), "1"), start);
         renewed_record.observe(Some(lease(OTHER_IDENTITY, Some(15), "2")), later);
-        assert_eq!(next(OWN_IDENTITY, &renewed_record, expiry), Attempt::Wait(OTHER_IDENTITY.to_owned()));
+        assert_eq!(
+            next_attempt(OWN_IDENTITY, &renewed_record, expiry),
+            Attempt::Wait(OTHER_IDENTITY.to_owned())
+        );
     }
 
     #[test]

@@ -67,9 +67,12 @@ async fn lease_of_another_replica_is_taken_after_its_duration_and_not_before() {
         let start = Instant::now();
         let acquire_task = tokio::spawn(async move { elector.acquire().await });
         let write = answer_reads_until_write(&mut api, &lease("replica-b", duration, "7")).await;
-        let waited = start.elapsed();
+        let wait_duration = start.elapsed();
         let expected = Duration::from_secs(duration.into());
-        assert!(waited > expected && waited <= expected + RETRY_PERIOD + TIMER_SLACK, "{waited:?}");
+        assert!(
+            wait_duration > expected && wait_duration <= expected + RETRY_PERIOD + TIMER_SLACK,
+            "{wait_duration:?}"
+        );
         assert_eq!(write.body["metadata"]["resourceVersion"], "7");
         assert_eq!(write.body["spec"]["leaseTransitions"], 4);
         write.accept();
@@ -149,7 +152,7 @@ async fn renew_deadline_runs_from_the_start_of_the_request() {
     let hold_task = tokio::spawn(async move { elector.hold(Instant::now()).await });
     api.next_request().await.answer(&lease("replica-a", 15, "1"));
     let write = next_write(&mut api).await;
-    // The API server has written at once; its answer is late.
+    // The API server writes the Lease at once, but its answer is late.
     sleep(Duration::from_secs(6)).await;
     write.accept();
     let unanswered = api.next_request().await;

@@ -44,7 +44,7 @@ struct Fixture {
 /// lists.
 async fn synced_planner() -> Fixture {
     let (client, mut api) = scripted_api();
-    let placement = Placement::Shared("kube-system".to_owned());
+    let placement = Placement::SharedNamespace("kube-system".to_owned());
     let mut planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &Metrics::new());
     let (mut service_watch, mut node_watch) = (None, None);
     while service_watch.is_none() || node_watch.is_none() {
@@ -56,14 +56,14 @@ async fn synced_planner() -> Fixture {
             (false, true) => service_watch = Some(request),
         }
     }
-    planner.wait_synced().await.unwrap();
+    planner.wait_until_synced().await.unwrap();
     planner.resync();
-    while next_changes(&mut planner).await.is_some() {}
+    while next_affected_services(&mut planner).await.is_some() {}
     Fixture { planner, api, service_watch: service_watch.unwrap(), node_watch: node_watch.unwrap() }
 }
 
 /// Returns the affected Services, or `None` if no trigger arrives.
-async fn next_changes(planner: &mut Planner) -> Option<BTreeSet<ServiceKey>> {
+async fn next_affected_services(planner: &mut Planner) -> Option<BTreeSet<ServiceKey>> {
     let wait_result = timeout(Duration::from_secs(10), planner.wait_for_changes()).await;
     wait_result.ok().map(Result::unwrap)
 }
@@ -83,24 +83,24 @@ async fn expired_watch_lists_again_and_affects_every_service() {
     let list = api.next_request_to(&[NODES_PATH]).await;
     assert!(!list.is_watch(), "{}", list.query);
     // The store keeps the previous nodes until the list is complete.
-    assert_eq!(next_changes(&mut planner).await, None);
+    assert_eq!(next_affected_services(&mut planner).await, None);
     assert!(planner.stores.node("a").is_some());
     list.answer_list(&[with_resource_version(&node("b").build(), "2")]);
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert_eq!(node_names(&planner), ["b"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn node_that_is_lost_in_a_watch_gap_and_returns_unchanged_affects_every_service() {
+async fn node_that_is_missing_from_one_list_and_returns_unchanged_affects_every_service() {
     let Fixture { mut planner, mut api, node_watch, service_watch: _open } = synced_planner().await;
     node_watch.answer_watch(&[("ERROR", status(410, "Expired"))]);
     api.next_request_to(&[NODES_PATH]).await.answer_list(&[]);
     let watch = api.next_request_to(&[NODES_PATH]).await;
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert!(node_names(&planner).is_empty());
 
     watch.answer_watch(&[("ADDED", node_a())]);
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert_eq!(node_names(&planner), ["a"]);
 }
 
@@ -111,14 +111,14 @@ async fn heartbeat_of_a_node_affects_no_service() {
     heartbeat["metadata"]["resourceVersion"] = json!("2");
     heartbeat["status"]["conditions"][0]["lastHeartbeatTime"] = json!("2026-01-01T00:00:00Z");
     node_watch.answer_watch(&[("MODIFIED", heartbeat)]);
-    assert_eq!(next_changes(&mut planner).await, Some(BTreeSet::new()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(BTreeSet::new()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn deleted_node_affects_every_service() {
     let Fixture { mut planner, node_watch, api: _api, service_watch: _open } = synced_planner().await;
     node_watch.answer_watch(&[("DELETED", node_a())]);
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert!(node_names(&planner).is_empty());
 }
 
@@ -128,13 +128,13 @@ async fn status_write_does_not_allocate_ports_again() {
     let nodes_before = planner.nodes.clone();
     let published = service("web").tcp(80).published("192.0.2.1", "VIP", "akrobateo").build();
     service_watch.answer_watch(&[("MODIFIED", with_resource_version(&published, "2"))]);
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     // Each allocation replaces the list of nodes.
     assert!(Arc::ptr_eq(&planner.nodes, &nodes_before));
 
     let watch = api.next_request_to(&[SERVICES_PATH]).await;
     watch.answer_watch(&[("MODIFIED", with_resource_version(&service("web").tcp(81).build(), "3"))]);
-    assert_eq!(next_changes(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert!(!Arc::ptr_eq(&planner.nodes, &nodes_before));
 }
 
@@ -150,7 +150,7 @@ async fn new_annotation_or_deletion_of_a_service_allocates_ports_again() {
     {
         let nodes_before = planner.nodes.clone();
         service_watch.answer_watch(&[(event_type, with_resource_version(object, version))]);
-        assert_eq!(next_changes(&mut planner).await, Some(web()));
+        assert_eq!(next_affected_services(&mut planner).await, Some(web()));
         assert!(!Arc::ptr_eq(&planner.nodes, &nodes_before), "{event_type} {version}");
         service_watch = api.next_request_to(&[SERVICES_PATH]).await;
     }
@@ -159,21 +159,21 @@ async fn new_annotation_or_deletion_of_a_service_allocates_ports_again() {
 #[tokio::test(start_paused = true)]
 async fn failed_list_is_counted_and_repeated() {
     let (client, mut api) = scripted_api();
-    let (metrics, placement) = (Metrics::new(), Placement::Shared("kube-system".to_owned()));
+    let (metrics, placement) = (Metrics::new(), Placement::SharedNamespace("kube-system".to_owned()));
     let planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &metrics);
     api.next_request_to(&[NODES_PATH]).await.answer_error(429, "TooManyRequests");
     api.next_request_to(&[NODES_PATH]).await.answer_error(503, "ServiceUnavailable");
-    assert!(timeout(Duration::from_millis(1), planner.wait_synced()).await.is_err());
+    assert!(timeout(Duration::from_millis(1), planner.wait_until_synced()).await.is_err());
     api.next_request_to(&[NODES_PATH]).await.answer_list(&[]);
-    planner.wait_synced().await.unwrap();
+    planner.wait_until_synced().await.unwrap();
     let kind = "Node".to_owned();
     assert_eq!(metrics.watch_errors.get_or_create(&WatchLabels { kind }).get(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_list_of_a_command_names_the_kind() {
+async fn error_of_a_failed_list_names_the_kind() {
     let (client, mut api) = scripted_api();
-    let (metrics, placement) = (Metrics::new(), Placement::Shared("kube-system".to_owned()));
+    let (metrics, placement) = (Metrics::new(), Placement::SharedNamespace("kube-system".to_owned()));
     let list_task = tokio::spawn(async move {
         Planner::list(&client, None, &placement, Arc::new(defaults()), &metrics).await.map(drop)
     });

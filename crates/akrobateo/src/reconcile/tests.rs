@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{Context, reconcile};
-use crate::allocation::{HeldPorts, PortAllocations};
+use crate::allocation::{OccupiedPorts, PortAllocations};
 use crate::apply::{ApplyError, Writer};
 use crate::decide::fixtures::{at, defaults, key, proxy_config, service};
 use crate::decide::{Action, ServiceState, Workload, decide, plan_actions};
@@ -33,9 +33,9 @@ fn context() -> (Context, ScriptedApi) {
 fn new_service() -> ServiceState {
     let service = Arc::new(service("web").tcp(80).build());
     let services = [service.clone()];
-    let allocations = PortAllocations::allocate(&services, &[], &defaults(), |_| HeldPorts::default());
-    let admission = allocations.get(&key("web")).cloned();
-    ServiceState { service: Some(service), admission, ..ServiceState::default() }
+    let allocations = PortAllocations::allocate(&services, &[], &defaults(), |_| OccupiedPorts::default());
+    let allocation_result = allocations.get(&key("web")).cloned();
+    ServiceState { service: Some(service), allocation_result, ..ServiceState::default() }
 }
 
 /// Returns a Service that was deleted. Its DaemonSet remains.
@@ -72,7 +72,7 @@ async fn next_status(api: &mut ScriptedApi) -> ReceivedRequest {
 }
 
 /// Reconciles the new Service while `script` answers the requests.
-async fn reconcile_with(
+async fn reconcile_new_service(
     context: &Context,
     api: &mut ScriptedApi,
     script: impl AsyncFnOnce(&mut ScriptedApi),
@@ -86,7 +86,7 @@ async fn reconcile_with(
 }
 
 /// Answers the apply of the DaemonSet with an error, and accepts the status.
-async fn fail_apply(api: &mut ScriptedApi, code: u16, reason: &str) {
+async fn answer_apply_with_error(api: &mut ScriptedApi, code: u16, reason: &str) {
     next_apply(api).await.answer_error(code, reason);
     next_status(api).await.accept();
 }
@@ -94,7 +94,7 @@ async fn fail_apply(api: &mut ScriptedApi, code: u16, reason: &str) {
 #[tokio::test(start_paused = true)]
 async fn new_service_gets_proxies_before_its_status() {
     let (context, mut api) = context();
-    let result = reconcile_with(&context, &mut api, async |api| {
+    let result = reconcile_new_service(&context, &mut api, async |api| {
         next_apply(api).await.accept();
         assert_eq!(next_event(api).await.accept_and_get_reason(), "EnsuringLoadBalancer");
         let status = next_status(api).await;
@@ -109,7 +109,7 @@ async fn new_service_gets_proxies_before_its_status() {
 #[tokio::test(start_paused = true)]
 async fn conflict_on_the_status_is_not_reported() {
     let (context, mut api) = context();
-    let result = reconcile_with(&context, &mut api, async |api| {
+    let result = reconcile_new_service(&context, &mut api, async |api| {
         next_apply(api).await.accept();
         next_event(api).await.accept();
         next_status(api).await.answer_error(409, "Conflict");
@@ -120,7 +120,7 @@ async fn conflict_on_the_status_is_not_reported() {
 #[tokio::test(start_paused = true)]
 async fn later_writes_follow_a_failure_and_the_first_failure_is_returned() {
     let (context, mut api) = context();
-    let result = reconcile_with(&context, &mut api, async |api| {
+    let result = reconcile_new_service(&context, &mut api, async |api| {
         next_apply(api).await.answer_error(403, "Forbidden");
         next_status(api).await.answer_error(500, "InternalError");
         let event = next_event(api).await;
@@ -136,8 +136,8 @@ async fn later_writes_follow_a_failure_and_the_first_failure_is_returned() {
 async fn failure_is_reported_once_per_text_and_again_after_a_success() {
     let (context, mut api) = context();
     for (reason, is_reported) in [("Forbidden", true), ("Forbidden", false), ("Invalid", true)] {
-        let result = reconcile_with(&context, &mut api, async |api| {
-            fail_apply(api, 403, reason).await;
+        let result = reconcile_new_service(&context, &mut api, async |api| {
+            answer_apply_with_error(api, 403, reason).await;
             if is_reported {
                 next_event(api).await.accept();
             }
@@ -145,16 +145,16 @@ async fn failure_is_reported_once_per_text_and_again_after_a_success() {
         .await;
         result.unwrap_err();
     }
-    let success = reconcile_with(&context, &mut api, async |api| {
+    let success_result = reconcile_new_service(&context, &mut api, async |api| {
         next_apply(api).await.accept();
         next_event(api).await.accept();
         next_status(api).await.accept();
         next_event(api).await.accept();
     })
     .await;
-    success.unwrap();
-    let result = reconcile_with(&context, &mut api, async |api| {
-        fail_apply(api, 403, "Invalid").await;
+    success_result.unwrap();
+    let result = reconcile_new_service(&context, &mut api, async |api| {
+        answer_apply_with_error(api, 403, "Invalid").await;
         next_event(api).await.accept();
     })
     .await;
@@ -164,8 +164,8 @@ async fn failure_is_reported_once_per_text_and_again_after_a_success() {
 #[tokio::test(start_paused = true)]
 async fn failed_report_does_not_hide_the_failure() {
     let (context, mut api) = context();
-    let result = reconcile_with(&context, &mut api, async |api| {
-        fail_apply(api, 403, "Forbidden").await;
+    let result = reconcile_new_service(&context, &mut api, async |api| {
+        answer_apply_with_error(api, 403, "Forbidden").await;
         next_event(api).await.answer_error(500, "InternalError");
     })
     .await;
@@ -175,7 +175,7 @@ async fn failed_report_does_not_hide_the_failure() {
 #[tokio::test(start_paused = true)]
 async fn status_of_a_deleted_service_needs_no_write() {
     let (context, mut api) = context();
-    let result = reconcile_with(&context, &mut api, async |api| {
+    let result = reconcile_new_service(&context, &mut api, async |api| {
         next_apply(api).await.accept();
         next_event(api).await.accept();
         next_status(api).await.answer_error(404, "NotFound");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// The path of the document in the repository.
-const REFERENCE: &str = "docs/reference.md";
+const REFERENCE_PATH: &str = "docs/reference.md";
 
 /// The lock that a test holds while it uses the document, because tests run in parallel and may write the document.
 static DOCUMENT_LOCK: Mutex<()> = Mutex::new(());
@@ -20,32 +20,32 @@ pub(super) fn read_file(file: &str) -> String {
 
 /// Reads a section of the document.
 pub(super) fn read_section(name: &str) -> String {
-    let _guard = DOCUMENT_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-    section(&read_file(REFERENCE), name).to_owned()
+    let _document_guard = DOCUMENT_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    section(&read_file(REFERENCE_PATH), name).to_owned()
 }
 
 /// Returns the text between the markers of a section.
 fn section<'a>(document: &'a str, name: &str) -> &'a str {
     let (begin, end) = (format!("<!-- begin: {name} -->\n"), format!("<!-- end: {name} -->"));
     let content = document.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end));
-    content.unwrap_or_else(|| panic!("{REFERENCE} has no section {name}")).0
+    content.unwrap_or_else(|| panic!("{REFERENCE_PATH} has no section {name}")).0
 }
 
 /// Compares a section with the text from the code. With the environment variable `UPDATE_DOCS` it writes the section.
 pub(super) fn assert_section(name: &str, expected: &str) {
-    let _guard = DOCUMENT_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-    let document = read_file(REFERENCE);
+    let _document_guard = DOCUMENT_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let document = read_file(REFERENCE_PATH);
     let actual_text = section(&document, name);
     if std::env::var_os("UPDATE_DOCS").is_some() && actual_text != expected {
         let begin_marker = format!("<!-- begin: {name} -->\n");
         let updated_document =
             document.replace(&format!("{begin_marker}{actual_text}"), &format!("{begin_marker}{expected}"));
-        std::fs::write(repository_path(REFERENCE), updated_document).unwrap();
+        std::fs::write(repository_path(REFERENCE_PATH), updated_document).unwrap();
         return;
     }
     assert_eq!(
         actual_text, expected,
-        "section {name} of {REFERENCE} differs from the code; UPDATE_DOCS=1 updates it"
+        "section {name} of {REFERENCE_PATH} differs from the code; UPDATE_DOCS=1 updates it"
     );
 }
 

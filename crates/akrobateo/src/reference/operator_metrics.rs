@@ -17,13 +17,13 @@ pub(super) fn operator_metrics() -> Vec<MetricMetadata> {
     let metrics = Metrics::new();
     // The encoder leaves out a metric with labels until the first value is recorded.
     metrics.calls.get_or_create(&CallLabels { step: "", result: CallResult::Ok }).inc();
-    metrics.reconciles.get_or_create(&ReconcileLabels { result: "" }).inc();
+    metrics.reconciliations.get_or_create(&ReconcileLabels { result: "" }).inc();
     metrics.watch_errors.get_or_create(&WatchLabels { kind: String::new() }).inc();
     metrics.set_service_state(&ServiceKey { namespace: String::new(), name: String::new() }, Some(""));
     let text = metrics.text().unwrap();
     let help = |name: &str| {
-        let prefix = format!("# HELP {name} ");
-        text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_default().to_owned()
+        let help_prefix = format!("# HELP {name} ");
+        text.lines().find_map(|line| line.strip_prefix(&help_prefix)).unwrap_or_default().to_owned()
     };
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let metadata: Vec<_> = types
@@ -32,7 +32,7 @@ pub(super) fn operator_metrics() -> Vec<MetricMetadata> {
             MetricMetadata { name: format!("{name}{suffix}"), kind: kind.to_owned(), help: help(name) }
         })
         .collect();
-    let registered_count = read_file("crates/akrobateo/src/metrics.rs").matches(".register").count();
-    assert_eq!(metadata.len(), registered_count, "a metric with labels has no value in this test");
+    let registered_metric_count = read_file("crates/akrobateo/src/metrics.rs").matches(".register").count();
+    assert_eq!(metadata.len(), registered_metric_count, "a metric with labels has no value in this test");
     metadata
 }

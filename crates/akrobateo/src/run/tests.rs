@@ -1,11 +1,13 @@
 //! Leadership and shutdown of the operator against a scripted API server, with a paused clock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json, to_value};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::{StartError, run_when_elected};
 use crate::apply::Writer;
@@ -31,7 +33,7 @@ struct Operator {
     /// The write whose answer the operator waits for.
     apply: ReceivedRequest,
     /// The watches that the test leaves open.
-    _watches: Vec<ReceivedRequest>,
+    _open_watches: Vec<ReceivedRequest>,
 }
 
 fn lease(holder: &str, version: u32) -> Value {
@@ -46,7 +48,7 @@ fn lease(holder: &str, version: u32) -> Value {
 async fn start_leader_with_unanswered_write() -> Operator {
     let (client, mut api) = scripted_api();
     let metrics = Metrics::new();
-    let (defaults, placement) = (Arc::new(defaults()), Placement::Shared("kube-system".to_owned()));
+    let (defaults, placement) = (Arc::new(defaults()), Placement::SharedNamespace("kube-system".to_owned()));
     let planner = Planner::watch(&client, None, &placement, defaults.clone(), &metrics);
     let mut watches = Vec::new();
     while watches.len() < 2 {
@@ -59,7 +61,7 @@ async fn start_leader_with_unanswered_write() -> Operator {
             request.answer_list(&[to_value(service("web").tcp(80).build()).unwrap()]);
         }
     }
-    planner.wait_synced().await.unwrap();
+    planner.wait_until_synced().await.unwrap();
     let elector = LeaderElector::new(client.clone(), "kube-system", "replica-a".to_owned(), metrics.clone());
     let writer = Writer::new(client, metrics.clone());
     let context = Context { writer, proxy_config: proxy_config(), defaults, metrics: metrics.clone() };
@@ -69,12 +71,12 @@ async fn start_leader_with_unanswered_write() -> Operator {
     api.next_request_to(&[LEASE_PATH]).await.answer_error(404, "NotFound");
     api.next_request_to(&[LEASES_PATH]).await.accept();
     let apply = api.next_write_to(DAEMONSETS_PATH).await;
-    Operator { api, metrics, shutdown, task, apply, _watches: watches }
+    Operator { api, metrics, shutdown, task, apply, _open_watches: watches }
 }
 
 #[tokio::test(start_paused = true)]
 async fn lost_leadership_stops_a_reconciliation_after_the_running_write() {
-    let Operator { mut api, metrics, apply, task, shutdown: _shutdown, _watches } =
+    let Operator { mut api, metrics, apply, task, shutdown: _shutdown, _open_watches } =
         start_leader_with_unanswered_write().await;
     assert!((metrics.leader.get() - 1.0).abs() < f64::EPSILON);
     api.next_request_to(&[LEASE_PATH]).await.answer(&lease("replica-b", 1));
@@ -91,7 +93,7 @@ async fn lost_leadership_stops_a_reconciliation_after_the_running_write() {
 
 #[tokio::test(start_paused = true)]
 async fn shutdown_completes_the_running_reconciliation_and_releases_the_lease() {
-    let Operator { mut api, apply, shutdown, task, metrics: _, _watches } =
+    let Operator { mut api, apply, shutdown, task, metrics: _, _open_watches } =
         start_leader_with_unanswered_write().await;
     shutdown.send(()).unwrap();
     apply.accept();
@@ -102,4 +104,21 @@ async fn shutdown_completes_the_running_reconciliation_and_releases_the_lease() 
     assert_eq!((&release.method, release.body["spec"].get("holderIdentity")), (&Method::PUT, None));
     release.accept();
     task.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_write_is_repeated_after_a_backoff() {
+    for (code, reason) in [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError")] {
+        let Operator { mut api, apply, task, shutdown: _shutdown, metrics: _, _watches } =
+            start_leader_with_unanswered_write().await;
+        apply.answer_error(code, reason);
+        api.next_write_to("/services/web/status").await.accept();
+        if code != 409 {
+            api.next_write_to("/events").await.accept();
+        }
+        // Without the timeout, the test would answer reads of the Lease forever.
+        let repeated = timeout(Duration::from_secs(5), api.next_write_to(DAEMONSETS_PATH)).await;
+        assert_eq!(repeated.expect("the write is not repeated").method, Method::PATCH);
+        assert!(!task.is_finished());
+    }
 }

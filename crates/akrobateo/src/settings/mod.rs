@@ -12,7 +12,7 @@ use crate::address_type::AddressType;
 use crate::decide::{Placement, ProxyConfig};
 use crate::spec::{IpMode, PortSet, Requirement, ServiceDefaults, WorkloadKind};
 use crate::spec::{parse_node_selector, parse_tolerations};
-use values::{image, namespace_or_empty, placement, socket_address};
+use values::{image, parse_namespace_or_empty, parse_socket_address, placement};
 
 /// The proxies' image of the same version as this operator.
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
@@ -26,7 +26,8 @@ const DEFAULT_RESERVED_PORTS: &str = "22,179,2379-2380,6443,10248-10250,10256-10
 #[command(version)]
 pub struct OperatorConfig {
     /// Namespace of the Services to watch; all namespaces if empty
-    #[arg(long, env = "WATCH_NAMESPACE", value_name = "NAMESPACE", default_value = "", value_parser = namespace_or_empty)]
+    #[arg(long, env = "WATCH_NAMESPACE", value_name = "NAMESPACE", default_value = "")]
+    #[arg(value_parser = parse_namespace_or_empty)]
     watch_namespace: String,
 
     /// Namespace in which the proxies run, or @service for the namespace of each Service [default: the operator's
@@ -82,7 +83,8 @@ pub struct OperatorConfig {
     priority_class: String,
 
     /// IP address and TCP port of the HTTP server for /healthz, /readyz and /metrics
-    #[arg(long, env = "HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "[::]:8080", value_parser = socket_address)]
+    #[arg(long, env = "HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "[::]:8080")]
+    #[arg(value_parser = parse_socket_address)]
     pub(crate) http_address: SocketAddr,
 
     /// Path of the kubeconfig [default: in a pod its ServiceAccount, otherwise $KUBECONFIG or ~/.kube/config]
@@ -105,7 +107,8 @@ enum IpModeSetting {
     Proxy,
 }
 
-/// The value of `--node-selector`. A plain `Vec` would let clap take one requirement per occurrence of the flag.
+/// The value of `--node-selector`. This is a separate type, because clap would read a plain `Vec` as one requirement
+/// per occurrence of the flag.
 #[derive(Clone, Debug)]
 struct NodeSelector(Vec<Requirement>);
 
@@ -119,7 +122,8 @@ impl std::str::FromStr for NodeSelector {
     }
 }
 
-/// The value of `--tolerations`. A plain `Vec` would let clap take one toleration per occurrence of the flag.
+/// The value of `--tolerations`. This is a separate type, because clap would read a plain `Vec` as one toleration per
+/// occurrence of the flag.
 #[derive(Clone, Debug)]
 struct Tolerations(Vec<Toleration>);
 
@@ -159,7 +163,7 @@ impl OperatorConfig {
     /// Resolves the values that depend on the cluster. The proxies run in `own_namespace`, the namespace of the
     /// operator, unless `--lb-namespace` is set.
     pub(crate) fn resolve(&self, own_namespace: &str, ip_mode: IpMode) -> ResolvedConfig {
-        let shared = || Placement::Shared(own_namespace.to_owned());
+        let shared = || Placement::SharedNamespace(own_namespace.to_owned());
         ResolvedConfig {
             proxies: ProxyConfig {
                 placement: self.lb_namespace.clone().unwrap_or_else(shared),

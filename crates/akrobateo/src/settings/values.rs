@@ -11,14 +11,14 @@ pub(super) fn placement(text: &str) -> Result<Placement, String> {
     match text {
         "@service" => Ok(Placement::ServiceNamespace),
         _ => match namespace(text) {
-            Ok(namespace) => Ok(Placement::Shared(namespace)),
+            Ok(namespace) => Ok(Placement::SharedNamespace(namespace)),
             Err(expected) => Err(format!("{expected}, or @service")),
         },
     }
 }
 
 /// Parses `--watch-namespace`; an empty value stands for all namespaces.
-pub(super) fn namespace_or_empty(text: &str) -> Result<String, String> {
+pub(super) fn parse_namespace_or_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Ok(String::new()) } else { namespace(text) }
 }
 
@@ -38,7 +38,7 @@ pub(super) fn image(text: &str) -> Result<String, String> {
 }
 
 /// Parses `--http-address`.
-pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn parse_socket_address(text: &str) -> Result<SocketAddr, String> {
     let expected = |_| "expected an IP address and a port, for example [::]:8080 or 0.0.0.0:8080".to_owned();
     text.parse().map_err(expected)
 }

@@ -1,4 +1,4 @@
-//! The errors of a Service's spec and annotations, with messages for the author of the Service. Pure.
+//! The errors of a Service's spec and annotations, with messages for the user who wrote the Service's manifest. Pure.
 
 use akrobateo_core::HostPort;
 

@@ -54,11 +54,11 @@ impl LoadBalancerSpec {
         }
     }
 
-    /// Returns the number of proxies if `nodes` nodes may run a proxy.
-    pub(crate) fn proxy_count(&self, nodes: usize) -> usize {
+    /// Returns the number of proxies that should run if `node_count` nodes may run a proxy.
+    pub(crate) fn proxy_count(&self, node_count: usize) -> usize {
         match self.workload {
-            WorkloadSpec::DaemonSet => nodes,
-            WorkloadSpec::Deployment { replicas } => nodes.min(replicas.into()),
+            WorkloadSpec::DaemonSet => node_count,
+            WorkloadSpec::Deployment { replicas } => node_count.min(replicas.into()),
         }
     }
 

@@ -40,8 +40,8 @@ pub(crate) enum ParseSelectorError {
 }
 
 impl Requirement {
-    /// Returns true if a node with these labels meets the requirement. As in Kubernetes, no set of values contains an
-    /// absent label.
+    /// Returns true if a node with these labels meets the requirement. As in Kubernetes, `notin` and `!=` also match a
+    /// node that does not have the label.
     pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         let value = labels.get(&self.key);
         match self.operator {
@@ -73,12 +73,12 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Requirement>, ParseSelectorError> 
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let parts = split(text).ok_or(ParseSelectorError::UnmatchedParentheses)?;
+    let parts = split_at_commas(text).ok_or(ParseSelectorError::UnmatchedParentheses)?;
     parts.into_iter().map(|part| parse_requirement(part.trim())).collect()
 }
 
 /// Splits at the commas outside parentheses. Returns `None` if the parentheses do not match.
-fn split(text: &str) -> Option<Vec<&str>> {
+fn split_at_commas(text: &str) -> Option<Vec<&str>> {
     let (mut parts, mut start, mut in_parentheses) = (Vec::new(), 0, false);
     for (index, character) in text.char_indices() {
         match character {
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn every_selector_form_of_kubectl_is_accepted() {
-        let edge = [("pool", "edge"), ("zone", "a")];
+        let edge_labels = [("pool", "edge"), ("zone", "a")];
         for matching in [
             "",
             "pool=edge",
@@ -178,12 +178,12 @@ mod tests {
             "pool=edge,zone in (a,b),!spot",
             " pool = edge , zone ",
         ] {
-            assert!(matches(matching, &edge), "{matching:?}");
+            assert!(matches(matching, &edge_labels), "{matching:?}");
         }
         for other in
             ["pool=core", "pool!=edge", "spot", "!pool", "zone in (b)", "zone notin (a,b)", "pool=edge,spot"]
         {
-            assert!(!matches(other, &edge), "{other:?}");
+            assert!(!matches(other, &edge_labels), "{other:?}");
         }
     }
 

@@ -11,8 +11,8 @@ use super::error::SpecError;
 
 /// The maximum number of ports of a Service. With more ports, pods fail without a useful message.
 ///
-/// Each port is an argument and up to three rules of the portmap plugin. The plugin adds its rules one by one before the
-/// pod starts.
+/// Each port needs one argument of the proxy and up to three rules of the portmap plugin. The plugin adds its rules one
+/// by one before the pod starts.
 const MAX_PORTS: usize = 1000;
 
 /// Returns the arguments of the Service's proxies. The arguments are sorted, so the order of the Service's ports does
@@ -88,10 +88,12 @@ mod tests {
 
     #[test]
     fn every_port_is_forwarded_to_every_cluster_ip_in_a_stable_order() {
-        let udp_first = service("dns").udp(53).tcp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
-        let tcp_first = service("dns").tcp(53).udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
-        let args = proxy_args(&udp_first).unwrap();
-        assert_eq!(args, proxy_args(&tcp_first).unwrap());
+        let service_with_udp_first =
+            service("dns").udp(53).tcp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
+        let service_with_tcp_first =
+            service("dns").tcp(53).udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
+        let args = proxy_args(&service_with_udp_first).unwrap();
+        assert_eq!(args, proxy_args(&service_with_tcp_first).unwrap());
         assert_eq!(
             args.to_args(),
             [
@@ -107,17 +109,17 @@ mod tests {
     #[test]
     fn probe_port_changes_only_if_the_service_has_that_tcp_port() {
         assert_eq!(
-            proxy_args(&service("web").udp(probe::PREFERRED_PORT).build()).unwrap().probe_port,
+            proxy_args(&service("web").udp(probe::PREFERRED_PROBE_PORT).build()).unwrap().probe_port,
             10_290
         );
         assert_eq!(
-            proxy_args(&service("web").tcp(probe::PREFERRED_PORT).build()).unwrap().probe_port,
+            proxy_args(&service("web").tcp(probe::PREFERRED_PROBE_PORT).build()).unwrap().probe_port,
             10_289
         );
     }
 
     #[test]
-    fn source_ranges_are_trimmed_truncated_and_deduplicated() {
+    fn source_ranges_lose_their_spaces_host_bits_and_duplicates() {
         let service =
             service("web").tcp(80).source_ranges(&["10.0.0.1/8", " 10.0.0.0/8 ", "fd00::/8"]).build();
         let ranges: Vec<_> = proxy_args(&service).unwrap().sources.iter().map(ToString::to_string).collect();

@@ -12,10 +12,10 @@ pub(super) const ALLOWED_VALUES: &str = "a JSON or YAML list of tolerations as i
 pub(crate) enum ParseTolerationsError {
     /// The message of the YAML parser, with line and column.
     #[error("{0}")]
-    Syntax(String),
+    InvalidSyntax(String),
     /// A toleration that the API server would reject.
     #[error("toleration {number}: {problem}")]
-    Invalid {
+    InvalidToleration {
         /// The position in the list, from 1.
         number: usize,
         problem: &'static str,
@@ -25,7 +25,7 @@ pub(crate) enum ParseTolerationsError {
 /// A toleration as in a pod. Unlike in a pod, an unknown field is an error, because it is usually a spelling mistake.
 #[derive(Deserialize)]
 #[serde(crate = "k8s_openapi::serde", deny_unknown_fields, rename_all = "camelCase")]
-struct TolerationText {
+struct UncheckedToleration {
     key: Option<String>,
     operator: Option<String>,
     value: Option<String>,
@@ -40,17 +40,18 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Toleration>, ParseTolerationsError
     }
     // The message must fit in one line, so the parser must not add a snippet of the text.
     let options = serde_saphyr::options! { with_snippet: false };
-    let tolerations: Vec<TolerationText> = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| ParseTolerationsError::Syntax(error.to_string()))?;
+    let tolerations: Vec<UncheckedToleration> = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| ParseTolerationsError::InvalidSyntax(error.to_string()))?;
     let validate = |(index, toleration)| {
-        validate(toleration).map_err(|problem| ParseTolerationsError::Invalid { number: index + 1, problem })
+        validate(toleration)
+            .map_err(|problem| ParseTolerationsError::InvalidToleration { number: index + 1, problem })
     };
     tolerations.into_iter().enumerate().map(validate).collect()
 }
 
 /// Applies the rules of the API server's validation of pods.
-fn validate(toleration: TolerationText) -> Result<Toleration, &'static str> {
-    let TolerationText { key, operator, value, effect, toleration_seconds } = toleration;
+fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str> {
+    let UncheckedToleration { key, operator, value, effect, toleration_seconds } = toleration;
     let operator_is_exists = operator.as_deref() == Some("Exists");
     if operator.as_deref().is_some_and(|operator| !["Exists", "Equal"].contains(&operator)) {
         return Err("operator is neither Exists nor Equal");
@@ -79,11 +80,11 @@ pub(super) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
     };
     tolerations.iter().any(|toleration| {
         let operator_is_exists = toleration.operator.as_deref() == Some("Exists");
-        let same_value =
+        let has_same_value =
             toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
         matches(&toleration.effect, &taint.effect)
             && matches(&toleration.key, &taint.key)
-            && (operator_is_exists || same_value)
+            && (operator_is_exists || has_same_value)
     })
 }
 
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn tolerations_that_the_api_server_rejects_are_rejected_with_the_field() {
+    fn the_error_names_the_field_that_the_api_server_would_reject() {
         for (text, field) in [
             ("[{key: x, operator: Exist}]", "operator"),
             ("[{key: x, effect: Never}]", "effect"),

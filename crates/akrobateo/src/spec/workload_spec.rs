@@ -15,6 +15,6 @@ pub(crate) enum WorkloadSpec {
 pub(crate) enum WorkloadKind {
     /// One proxy on each selected node.
     DaemonSet,
-    /// As many proxies as replicas, each on a node of its own.
+    /// The configured number of proxies, each on a node of its own.
     Deployment,
 }

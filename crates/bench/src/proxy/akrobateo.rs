@@ -16,7 +16,7 @@ pub(crate) const PROBE_PORT: u16 = 10_290;
 /// Returns the arguments for kernel mode.
 pub(crate) fn kernel_args(protocol: Protocol, ports: u16) -> Vec<String> {
     let forward = |port| format!("--forward={protocol}/{port}={}:{port}", addr::CLUSTER_IP);
-    let forwards = (addr::FIRST_PORT..addr::FIRST_PORT + ports).map(forward);
+    let forwards = (addr::FIRST_SERVICE_PORT..addr::FIRST_SERVICE_PORT + ports).map(forward);
     forwards.chain([format!("--probe-port={PROBE_PORT}")]).collect()
 }
 

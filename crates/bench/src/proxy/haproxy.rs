@@ -30,19 +30,20 @@ pub(crate) fn version(programs: &Programs) -> Result<String, BenchError> {
 }
 
 fn config(sends_proxy_header: bool, forces_splicing: bool) -> String {
-    let splice = if forces_splicing { "  option splice-request\n  option splice-response\n" } else { "" };
-    let proxy_header = if sends_proxy_header { " send-proxy-v2" } else { "" };
+    let splice_options =
+        if forces_splicing { "  option splice-request\n  option splice-response\n" } else { "" };
+    let send_proxy_option = if sends_proxy_header { " send-proxy-v2" } else { "" };
     format!(
         "defaults
   mode tcp
   timeout connect 5s
   timeout client 1m
   timeout server 1m
-{splice}listen service
+{splice_options}listen service
   bind :{}
-  server service {}{proxy_header}
+  server service {}{send_proxy_option}
 ",
-        addr::FIRST_PORT,
+        addr::FIRST_SERVICE_PORT,
         addr::CLUSTER_IP
     )
 }

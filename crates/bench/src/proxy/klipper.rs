@@ -25,7 +25,7 @@ fn script(iptables: Iptables, protocol: Protocol, ports: u16) -> String {
         Iptables::Nft => "iptables-nft",
         Iptables::Legacy => "iptables-legacy",
     };
-    let ports = addr::FIRST_PORT..addr::FIRST_PORT + ports;
+    let ports = addr::FIRST_SERVICE_PORT..addr::FIRST_SERVICE_PORT + ports;
     let lines: Vec<_> =
         ports.flat_map(|port| rules(protocol, port)).map(|rule| format!("{program} {rule}")).collect();
     lines.join("\n")

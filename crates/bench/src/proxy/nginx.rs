@@ -15,13 +15,13 @@ const PROGRAM: &str = "usr/sbin/nginx";
 
 /// Starts nginx.
 pub(crate) fn start(pod: &Namespace, programs: &Programs) -> Result<Process, BenchError> {
-    let directory = PathBuf::from("/run/nginx");
-    std::fs::create_dir_all(&directory).context("/run/nginx")?;
-    let path = directory.join("nginx.conf");
-    let stream_module = programs.packages.join("usr/lib/nginx/modules/ngx_stream_module.so");
+    let runtime_directory = PathBuf::from("/run/nginx");
+    std::fs::create_dir_all(&runtime_directory).context("/run/nginx")?;
+    let path = runtime_directory.join("nginx.conf");
+    let stream_module = programs.package_directory.join("usr/lib/nginx/modules/ngx_stream_module.so");
     write_config(&path, &config(&stream_module.display().to_string()))?;
     let mut command = programs.packaged_command(PROGRAM);
-    Process::start(pod, command.arg("-p").arg(&directory).arg("-c").arg(&path).args(["-e", "stderr"]))
+    Process::start(pod, command.arg("-p").arg(&runtime_directory).arg("-c").arg(&path).args(["-e", "stderr"]))
 }
 
 /// Returns the version.
@@ -48,6 +48,6 @@ stream {{
 }}
 ",
         addr::CLUSTER_IP,
-        port = addr::FIRST_PORT,
+        port = addr::FIRST_SERVICE_PORT,
     )
 }

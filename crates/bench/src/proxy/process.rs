@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use netns_testkit::{Namespace, process};
 use rustix::process::Pid;
 
-use crate::cpu_time::with_descendants;
+use crate::cpu_time::include_descendants;
 use crate::error::{BenchError, Context};
 
 /// A running proxy. Dropping the value kills the process.
@@ -21,8 +21,8 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a program in a namespace.
     pub(crate) fn start(namespace: &Namespace, command: &mut Command) -> Result<Self, BenchError> {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let log_file = format!("/run/log-{}", STARTED.fetch_add(1, Ordering::Relaxed));
+        static STARTED_PROCESS_COUNT: AtomicU32 = AtomicU32::new(0);
+        let log_file = format!("/run/log-{}", STARTED_PROCESS_COUNT.fetch_add(1, Ordering::Relaxed));
         let program = command.get_program().display().to_string();
         let stdout = fs::File::create(&log_file).context(&log_file)?;
         let stderr = stdout.try_clone().context(&log_file)?;
@@ -45,12 +45,12 @@ impl Process {
 
     /// Returns the resident memory of the process and its children, in bytes.
     pub(crate) fn resident_memory(&self) -> u64 {
-        with_descendants(&[self.pid()]).into_iter().filter_map(process::resident_memory).sum()
+        include_descendants(&[self.pid()]).into_iter().filter_map(process::resident_memory).sum()
     }
 
     /// Returns the number of open descriptors of the process and its children.
     pub(crate) fn open_descriptors(&self) -> usize {
-        with_descendants(&[self.pid()]).into_iter().map(process::open_descriptors).sum()
+        include_descendants(&[self.pid()]).into_iter().map(process::open_descriptors).sum()
     }
 }
 

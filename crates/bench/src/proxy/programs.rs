@@ -11,15 +11,15 @@ pub(crate) struct Programs {
     /// The data plane's binary, built with the same settings as for its image.
     pub(crate) lb: PathBuf,
     /// The directory with the unpacked Debian packages of the peers.
-    pub(crate) packages: PathBuf,
+    pub(crate) package_directory: PathBuf,
 }
 
 impl Programs {
     /// Returns a command that runs a program from the packages with the packages' libraries.
     pub(super) fn packaged_command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.packages.join(program));
-        let libraries = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-        command.env("LD_LIBRARY_PATH", self.packages.join(libraries));
+        let mut command = Command::new(self.package_directory.join(program));
+        let library_directory = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+        command.env("LD_LIBRARY_PATH", self.package_directory.join(library_directory));
         command
     }
 }

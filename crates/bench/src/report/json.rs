@@ -5,32 +5,32 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::footprint::Footprint;
-use crate::replacement::Replacements;
+use crate::replacement::ReplacementResult;
 use crate::results::Results;
 use crate::sample::Sample;
 use crate::start::{Start, StartEvent};
 use crate::target::{Target, TargetLimit, evaluate_targets};
 
-/// Returns the results and targets.
+/// Returns the results and the targets as JSON.
 pub(crate) fn json(results: &Results) -> Value {
     let machine = &results.machine;
     json!({
         "machine": {
             "kernel": machine.kernel,
-            "processor": machine.processor,
+            "processor": machine.processor_model,
             "processors": machine.processor_count,
-            "memory_mib": machine.memory,
-            "programs": machine.programs.iter().cloned().collect::<BTreeMap<_, _>>(),
+            "memory_mib": machine.memory_mebibytes,
+            "programs": machine.program_versions.iter().cloned().collect::<BTreeMap<_, _>>(),
         },
         "rounds": results.rounds,
         "seconds": results.seconds,
         "seed": results.seed,
         "samples": results.samples.iter().map(sample_to_json).collect::<Vec<_>>(),
         "starts": results.starts.iter().map(start_to_json).collect::<Vec<_>>(),
-        "replacements": results.replacements.iter().map(replacements_to_json).collect::<Vec<_>>(),
+        "replacements": results.replacements.iter().map(replacement_result_to_json).collect::<Vec<_>>(),
         "footprints": results.footprints.iter().map(footprint_to_json).collect::<Vec<_>>(),
-        "binary": results.binary.map(|size| {
-            json!({"bytes": size.uncompressed, "compressed_bytes": size.compressed})
+        "binary": results.binary_size.map(|size| {
+            json!({"bytes": size.uncompressed_bytes, "compressed_bytes": size.compressed_bytes})
         }),
         "targets": evaluate_targets(results).iter().map(target_to_json).collect::<Vec<_>>(),
     })
@@ -59,7 +59,7 @@ fn start_to_json(start: &Start) -> Value {
     json!({"variant": start.variant, "round": start.round, "until": event, "seconds": start.seconds})
 }
 
-fn replacements_to_json(replacements: &Replacements) -> Value {
+fn replacement_result_to_json(replacements: &ReplacementResult) -> Value {
     json!({
         "variant": replacements.variant,
         "served": replacements.successful_connections,
@@ -72,8 +72,8 @@ fn footprint_to_json(footprint: &Footprint) -> Value {
     let idle = footprint.idle.map(|idle| {
         json!({
             "connections": idle.connections,
-            "bytes_per_connection": idle.memory,
-            "descriptors_per_connection": idle.descriptors,
+            "bytes_per_connection": idle.bytes_per_connection,
+            "descriptors_per_connection": idle.descriptors_per_connection,
         })
     });
     json!({"variant": footprint.variant, "resident_bytes": footprint.memory, "idle": idle})
@@ -84,8 +84,9 @@ fn target_to_json(target: &Target) -> Value {
         TargetLimit::AtLeast(value) => ("at_least", value),
         TargetLimit::AtMost(value) => ("at_most", value),
     };
-    let quartiles =
-        target.measured_value.map(|quartiles| json!([quartiles.lower, quartiles.median, quartiles.upper]));
+    let quartiles = target
+        .measured_value
+        .map(|quartiles| json!([quartiles.lower_quartile, quartiles.median, quartiles.upper_quartile]));
     json!({
         "variant": target.variant,
         "baseline": target.baseline,

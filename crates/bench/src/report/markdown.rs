@@ -1,6 +1,6 @@
 //! The results as tables of a Markdown document. Pure.
 
-use super::table::{NOT_MEASURED, group_thousands, row, table_head};
+use super::table::{NOT_MEASURED_CELL, format_table_head, group_thousands, row};
 use crate::footprint::Footprint;
 use crate::load::Load;
 use crate::quantity::Quantity;
@@ -18,16 +18,16 @@ const RATE_AND_LATENCY_COLUMNS: [Quantity; 7] = [
     Quantity::Rate(Load::Download),
     Quantity::Rate(Load::Udp),
     Quantity::Rate(Load::Requests),
-    Quantity::P50,
-    Quantity::P99,
+    Quantity::MedianLatency,
+    Quantity::P99Latency,
 ];
 /// The columns of the tables of CPU time.
 const CPU_TIME_COLUMNS: [Quantity; 5] = [
-    Quantity::CpuPerUnit(Load::Connections),
-    Quantity::CpuPerUnit(Load::Upload),
-    Quantity::CpuPerUnit(Load::Download),
-    Quantity::CpuPerUnit(Load::Udp),
-    Quantity::CpuPerUnit(Load::Requests),
+    Quantity::CpuTimePerUnit(Load::Connections),
+    Quantity::CpuTimePerUnit(Load::Upload),
+    Quantity::CpuTimePerUnit(Load::Download),
+    Quantity::CpuTimePerUnit(Load::Udp),
+    Quantity::CpuTimePerUnit(Load::Requests),
 ];
 
 const WITHOUT_PROXY_HEADER_TITLE: &str = "Without PROXY header, relative to direct routing";
@@ -60,13 +60,13 @@ pub(crate) fn markdown(results: &Results) -> String {
 fn summary(results: &Results) -> String {
     let machine = &results.machine;
     let programs: Vec<_> =
-        machine.programs.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        machine.program_versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let other_cpu_percentages =
         results.samples.iter().map(|sample| sample.cpu_share_of_other_programs * 100.0).collect();
     let other_programs_text = Quartiles::new(other_cpu_percentages).map_or(String::new(), |share| {
         format!(
             "Other programs used {:.0} % of the CPU time in the median sample (quartiles {:.0} and {:.0}).\n",
-            share.median, share.lower, share.upper
+            share.median, share.lower_quartile, share.upper_quartile
         )
     });
     let tcp_samples = results.samples.iter().filter(|sample| sample.load != Load::Udp);
@@ -75,8 +75,8 @@ fn summary(results: &Results) -> String {
         "{} processors ({}), {} MiB of memory, Linux {}; {}.\n\
          {} rounds of {} s per sample; {failed_connections} connections failed.\n{other_programs_text}",
         machine.processor_count,
-        machine.processor,
-        machine.memory,
+        machine.processor_model,
+        machine.memory_mebibytes,
         machine.kernel,
         programs.join(", "),
         results.rounds,
@@ -99,11 +99,11 @@ fn is_measured(samples: &[Sample], variant: Variant) -> bool {
 
 fn ratio_table(samples: &[Sample], variants: &[Variant], columns: &[Quantity], baseline: &str) -> String {
     let titles = columns.iter().map(|quantity| quantity.title());
-    let mut table = table_head(&[""].into_iter().chain(titles).collect::<Vec<_>>());
+    let mut table = format_table_head(&[""].into_iter().chain(titles).collect::<Vec<_>>());
     for variant in variants {
         let cell = |&quantity: &Quantity| {
             let ratio = Quartiles::from_ratios(samples, quantity, variant.name, baseline);
-            ratio.map_or(NOT_MEASURED.to_owned(), |ratio| format!("{:.2}", ratio.median))
+            ratio.map_or(NOT_MEASURED_CELL.to_owned(), |ratio| format!("{:.2}", ratio.median))
         };
         table += &row([variant.title.to_owned()].into_iter().chain(columns.iter().map(cell)));
     }
@@ -124,11 +124,11 @@ fn median_table(results: &Results) -> String {
         "CPU s per GB down",
     ];
     let gigabits_per_byte = 8e-9;
-    let mut table = table_head(&columns);
+    let mut table = format_table_head(&columns);
     for variant in variant::all().filter(|variant| is_measured(&results.samples, *variant)) {
         let cell = |quantity, factor: f64, decimals: usize| {
             Quartiles::from_samples(&results.samples, quantity, variant.name)
-                .map_or(NOT_MEASURED.to_owned(), |quartiles| {
+                .map_or(NOT_MEASURED_CELL.to_owned(), |quartiles| {
                     group_thousands(&format!("{:.decimals$}", quartiles.median * factor))
                 })
         };
@@ -139,10 +139,10 @@ fn median_table(results: &Results) -> String {
             cell(Quantity::Rate(Load::Download), gigabits_per_byte, 1),
             cell(Quantity::Rate(Load::Udp), 1.0, 0),
             cell(Quantity::Rate(Load::Requests), 1.0, 0),
-            cell(Quantity::P50, 1e6, 0),
-            cell(Quantity::P99, 1e6, 0),
-            cell(Quantity::CpuPerUnit(Load::Connections), 1e6, 0),
-            cell(Quantity::CpuPerUnit(Load::Download), 1e9, 2),
+            cell(Quantity::MedianLatency, 1e6, 0),
+            cell(Quantity::P99Latency, 1e6, 0),
+            cell(Quantity::CpuTimePerUnit(Load::Connections), 1e6, 0),
+            cell(Quantity::CpuTimePerUnit(Load::Download), 1e9, 2),
         ]);
     }
     table
@@ -153,7 +153,7 @@ fn title_with_proxy_header(variant: Variant) -> String {
 }
 
 fn start_times_table(results: &Results) -> String {
-    let mut table = table_head(&["", RULES_ACTIVE_QUANTITY, "exec to ready", "exec to first reply"]);
+    let mut table = format_table_head(&["", RULES_ACTIVE_QUANTITY, "exec to ready", "exec to first reply"]);
     for variant in &WITHOUT_PROXY_HEADER {
         let quartiles = |event| {
             let starts =
@@ -163,7 +163,7 @@ fn start_times_table(results: &Results) -> String {
         let events = [StartEvent::RulesActive, StartEvent::Ready, StartEvent::FirstReply].map(quartiles);
         if events.iter().any(Option::is_some) {
             let cell = |quartiles: Option<Quartiles>| {
-                quartiles.map_or(NOT_MEASURED.to_owned(), |quartiles| {
+                quartiles.map_or(NOT_MEASURED_CELL.to_owned(), |quartiles| {
                     format!("{} ms", group_thousands(&format!("{:.1}", quartiles.median * 1e3)))
                 })
             };
@@ -177,21 +177,22 @@ fn footprint_table(results: &Results) -> String {
     let columns = ["", "memory", "idle connections", "memory per connection", "descriptors per connection"];
     let rows = results.footprints.iter().map(footprint_row);
     let to_megabytes = |bytes: u64| to_f64(bytes) / 1e6;
-    let binary_size_text = results.binary.map(|size| {
-        let (uncompressed, compressed) = (to_megabytes(size.uncompressed), to_megabytes(size.compressed));
+    let binary_size_text = results.binary_size.map(|size| {
+        let (uncompressed, compressed) =
+            (to_megabytes(size.uncompressed_bytes), to_megabytes(size.compressed_bytes));
         format!("\nThe binary, the image's only file: {uncompressed:.2} MB, compressed {compressed:.2} MB.\n")
     });
-    [table_head(&columns)].into_iter().chain(rows).chain(binary_size_text).collect()
+    [format_table_head(&columns)].into_iter().chain(rows).chain(binary_size_text).collect()
 }
 
 fn footprint_row(footprint: &Footprint) -> String {
     let title = variant::get(footprint.variant).map_or(footprint.variant.to_owned(), title_with_proxy_header);
     let memory = format!("{:.1} MB", to_f64(footprint.memory) / 1e6);
-    let idle = footprint.idle.map_or([NOT_MEASURED; 3].map(str::to_owned), |idle| {
+    let idle = footprint.idle.map_or([NOT_MEASURED_CELL; 3].map(str::to_owned), |idle| {
         [
             group_thousands(&idle.connections.to_string()),
-            format!("{:.1} KB", idle.memory / 1e3),
-            format!("{:.1}", idle.descriptors),
+            format!("{:.1} KB", idle.bytes_per_connection / 1e3),
+            format!("{:.1}", idle.descriptors_per_connection),
         ]
     });
     row([title, memory].into_iter().chain(idle))
@@ -209,12 +210,18 @@ fn proxy_replacement_table(results: &Results) -> String {
             replacements.slow_connections.to_string(),
         ])
     });
-    [table_head(&columns)].into_iter().chain(rows).collect()
+    [format_table_head(&columns)].into_iter().chain(rows).collect()
 }
 
 fn target_table(targets: &[Target]) -> String {
-    let mut table =
-        table_head(&["variant", "baseline or unit", "quantity", "target", "measured (quartiles)", "result"]);
+    let mut table = format_table_head(&[
+        "variant",
+        "baseline or unit",
+        "quantity",
+        "target",
+        "measured (quartiles)",
+        "result",
+    ]);
     let mut unmeasured_targets = 0;
     for target in targets {
         let Some(quartiles) = target.measured_value else {
@@ -242,11 +249,11 @@ fn target_table(targets: &[Target]) -> String {
 
 /// Returns the median with the quartiles as text, or only the median if the quartiles are equal.
 fn format_quartiles(quartiles: Quartiles, decimals: usize) -> String {
-    let Quartiles { lower, median, upper } = quartiles;
-    if (upper - lower).abs() < f64::EPSILON {
+    let Quartiles { lower_quartile, median, upper_quartile } = quartiles;
+    if (upper_quartile - lower_quartile).abs() < f64::EPSILON {
         return format!("{median:.decimals$}");
     }
-    format!("{median:.decimals$} ({lower:.decimals$} to {upper:.decimals$})")
+    format!("{median:.decimals$} ({lower_quartile:.decimals$} to {upper_quartile:.decimals$})")
 }
 
 #[cfg(test)]

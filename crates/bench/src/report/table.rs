@@ -1,7 +1,7 @@
 //! Rows and cells of Markdown tables. Pure.
 
 /// The cell of a value that was not measured.
-pub(super) const NOT_MEASURED: &str = "-";
+pub(super) const NOT_MEASURED_CELL: &str = "-";
 
 /// Returns a row.
 pub(super) fn row(cells: impl IntoIterator<Item = String>) -> String {
@@ -9,7 +9,7 @@ pub(super) fn row(cells: impl IntoIterator<Item = String>) -> String {
 }
 
 /// Returns the first row of a table, and the line below it.
-pub(super) fn table_head(columns: &[&str]) -> String {
+pub(super) fn format_table_head(columns: &[&str]) -> String {
     let titles = row(columns.iter().map(|&column| column.to_owned()));
     format!("{titles}|{}\n", "---|".repeat(columns.len()))
 }

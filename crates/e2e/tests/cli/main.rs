@@ -6,7 +6,7 @@ use e2e::{CommandOutput, Failure, Namespace, ensure, ensure_eq, eventually, serv
 use serde_json::Value;
 
 /// Returns the output of `akrobateo status` for the namespace, and its rows.
-async fn run_status(namespace: &Namespace) -> Result<(CommandOutput, Vec<Value>), Failure> {
+async fn run_status_command(namespace: &Namespace) -> Result<(CommandOutput, Vec<Value>), Failure> {
     let output = namespace.akrobateo(&["status", "-n", namespace.name(), "-o", "json"]).await?;
     let rows = output.json()?.as_array().cloned().unwrap_or_default();
     Ok((output, rows))
@@ -21,7 +21,7 @@ async fn status_shows_the_published_addresses_and_exits_with_0() -> Result<(), F
         namespace.apply(&web).await?;
         namespace.wait_exposed(&web).await?;
         let nodes = namespace.cluster().list_nodes().await?;
-        let (output, rows) = run_status(namespace).await?;
+        let (output, rows) = run_status_command(namespace).await?;
         ensure_eq("exit code", &output.exit_code, &Some(0))?;
         ensure_eq("rows", &rows.len(), &1)?;
         ensure_eq("state", &rows[0]["reason"], &"Exposed".into())?;
@@ -36,14 +36,16 @@ async fn status_shows_the_published_addresses_and_exits_with_0() -> Result<(), F
         published.sort_by_key(Value::to_string);
         ensure_eq("addresses", &shown_addresses, &published)?;
         let text = namespace.akrobateo(&["status", "-n", namespace.name()]).await?.stdout;
-        ensure(!text.contains('\x1b'), || format!("the output has colors without a terminal: {text}"))?;
+        ensure(!text.contains('\x1b'), || {
+            format!("the output is not on a terminal, but has colors: {text}")
+        })?;
         ensure(text.contains(&format!("{port}/TCP,{port}/UDP")), || text.clone())
     })
     .await
 }
 
 #[tokio::test]
-async fn explain_shows_a_port_conflict_of_each_node_and_exits_with_3() -> Result<(), Failure> {
+async fn explain_shows_a_port_conflict_on_each_node_and_exits_with_3() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -63,17 +65,18 @@ async fn explain_shows_a_port_conflict_of_each_node_and_exits_with_3() -> Result
         ensure_eq("exit code of ports", &output.exit_code, &Some(0))?;
         let rows = output.json()?;
         let row = rows.as_array().into_iter().flatten().find(|row| row["port"] == port);
-        let row =
-            row.ok_or_else(|| Failure::Unexpected(format!("the output has no row for port {port}: {rows}")))?;
+        let row = row.ok_or_else(|| {
+            Failure::UnexpectedState(format!("the output has no row for port {port}: {rows}"))
+        })?;
         ensure_eq("owner", &row["owner"], &owner.into())?;
         ensure_eq("waiting Services", &row["waiting"], &vec![name].into())?;
-        ensure_eq("exit code of status", &run_status(namespace).await?.0.exit_code, &Some(3))
+        ensure_eq("exit code of status", &run_status_command(namespace).await?.0.exit_code, &Some(3))
     })
     .await
 }
 
 #[tokio::test]
-async fn explain_shows_no_pending_actions_of_an_exposed_service() -> Result<(), Failure> {
+async fn explain_shows_no_pending_actions_for_an_exposed_service() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -101,13 +104,14 @@ async fn render_prints_the_workload_that_the_operator_creates() -> Result<(), Fa
         object.metadata.managed_fields = None;
         let folder = create_folder(namespace)?;
         let file = folder.join("service.json");
-        let text = serde_json::to_string(&object).map_err(|error| Failure::Unexpected(error.to_string()))?;
+        let text =
+            serde_json::to_string(&object).map_err(|error| Failure::UnexpectedState(error.to_string()))?;
         std::fs::write(&file, text).map_err(|error| Failure::File(file.display().to_string(), error))?;
         let output = namespace.akrobateo(&["render", "-o", "json", "-f", &file.to_string_lossy()]).await?;
         ensure_eq("exit code", &output.exit_code, &Some(0))?;
         let rendered_workload = output.json()?;
         let created =
-            serde_json::to_value(&created).map_err(|error| Failure::Unexpected(error.to_string()))?;
+            serde_json::to_value(&created).map_err(|error| Failure::UnexpectedState(error.to_string()))?;
         for path in [
             "/metadata/name",
             "/metadata/namespace",

@@ -12,10 +12,10 @@ async fn node_annotation_overrides_the_published_addresses() -> Result<(), Failu
         namespace.apply(&web).await?;
         namespace.wait_published(&web, &nodes).await?;
         faults.override_addresses(&nodes[0].name, Some("203.0.113.7, 2001:db8::7, nonsense")).await?;
-        let mut nodes_with_override = nodes.clone();
-        nodes_with_override[0].addresses =
+        let mut nodes_with_overridden_addresses = nodes.clone();
+        nodes_with_overridden_addresses[0].addresses =
             vec!["203.0.113.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
-        namespace.wait_published(&web, &nodes_with_override).await?;
+        namespace.wait_published(&web, &nodes_with_overridden_addresses).await?;
         faults.override_addresses(&nodes[0].name, None).await?;
         namespace.wait_published(&web, &nodes).await.map(drop)
     })
@@ -46,14 +46,14 @@ async fn proxies_follow_the_labels_of_the_nodes() -> Result<(), Failure> {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
         let selector = format!("{POOL_LABEL} in (edge, dmz),{POOL_LABEL}!=off");
-        let web = service("web").tcp(port).ip_mode_proxy().annotation(NODE_SELECTOR, &selector);
+        let web = service("web").tcp(port).with_ip_mode_proxy().annotation(NODE_SELECTOR, &selector);
         namespace.apply(&web).await?;
         namespace.wait_warning(&web, "NoNodes", &["no node"]).await?;
-        faults.set_pool(&nodes[0].name, Some("edge")).await?;
+        faults.set_pool_label(&nodes[0].name, Some("edge")).await?;
         namespace.wait_exposed_on(&web, &nodes[..1]).await?;
-        faults.set_pool(&nodes[1].name, Some("dmz")).await?;
+        faults.set_pool_label(&nodes[1].name, Some("dmz")).await?;
         namespace.wait_exposed_on(&web, &nodes[..2]).await?;
-        faults.set_pool(&nodes[0].name, None).await?;
+        faults.set_pool_label(&nodes[0].name, None).await?;
         namespace.wait_exposed_on(&web, &nodes[1..2]).await.map(drop)
     })
     .await

@@ -14,7 +14,7 @@ async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port, added, more_ports @ ..]: [u16; 22] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).ip_mode_proxy();
+        let web = service("web").tcp(port).with_ip_mode_proxy();
         namespace.expose(&web).await?;
         let operator = faults.operator.wait_ready().await?;
         faults.throttle_operator().await?;
@@ -24,7 +24,7 @@ async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
         let web = web.udp(added);
         try_join_all(more_services.iter().chain([&web]).map(|service| namespace.apply(service))).await?;
         eventually("the API server has rejected a write of the operator", async || {
-            let requests = audit::requests_from(&operator)?.into_iter();
+            let requests = audit::requests_from_pod(&operator)?.into_iter();
             let rejected_requests: Vec<_> = requests.filter(|request| request.status_code == 429).collect();
             ensure(rejected_requests.iter().any(|request| request.verb == "patch"), || {
                 format!("the requests with status 429 are {rejected_requests:?}")
@@ -52,7 +52,7 @@ async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port, added, new_port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).udp(port).ip_mode_proxy();
+        let web = service("web").tcp(port).udp(port).with_ip_mode_proxy();
         let replies = namespace.expose(&web).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
         let before = faults.operator.wait_ready().await?;
@@ -66,7 +66,7 @@ async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result
         .await?;
         faults.resume_api_server().await?;
 
-        let (web, new) = (web.tcp(added), service("new").tcp(new_port).ip_mode_proxy());
+        let (web, new) = (web.tcp(added), service("new").tcp(new_port).with_ip_mode_proxy());
         eventually("the API server answers", async || namespace.apply(&web).await.map(drop)).await?;
         namespace.apply(&new).await?;
         let apply_changes = async {
@@ -95,7 +95,7 @@ async fn operator_that_starts_during_an_api_server_outage_works_afterwards() -> 
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).ip_mode_proxy();
+        let web = service("web").tcp(port).with_ip_mode_proxy();
         let before = faults.operator.wait_ready().await?;
         namespace.apply(&web).await?;
         faults.pause_api_server().await?;

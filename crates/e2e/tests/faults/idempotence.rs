@@ -13,7 +13,7 @@ async fn build_services(namespace: &Namespace) -> Result<Vec<ServiceBuilder>, Fa
         let service = service(&format!("web-{index:02}")).tcp(port);
         match index % 5 {
             0 => service.udp(port),
-            1 => service.ip_mode_proxy(),
+            1 => service.with_ip_mode_proxy(),
             2 => service.traffic_policy_local(),
             3 => service.annotation(WORKLOAD, "Deployment"),
             _ => service.families(&["IPv6", "IPv4"]),
@@ -49,7 +49,7 @@ async fn restarted_operator_writes_nothing_for_twenty_unchanged_services() -> Re
         })
         .await?;
         consistently(Duration::from_secs(3), "the operator writes only its Lease", async || {
-            let requests = audit::requests_from(&operator)?.into_iter();
+            let requests = audit::requests_from_pod(&operator)?.into_iter();
             let writes: Vec<_> =
                 requests.filter(|request| request.is_write() && request.resource != "leases").collect();
             ensure(writes.is_empty(), || format!("the operator made these writes: {writes:?}"))

@@ -1,4 +1,4 @@
-//! The operator stops or is killed: the proxies keep running, and the next operator catches up with all changes.
+//! The operator stops or is killed: the proxies keep running, and the next operator applies all changes.
 
 use e2e::{Failure, ensure, ensure_eq, eventually, fault_test, service, targets};
 
@@ -8,38 +8,38 @@ async fn operator_applies_changes_that_were_made_while_it_was_stopped() -> Resul
         namespace.start_backend().await?;
         let [unchanged_port, changed_port, added, deleted_port, retyped_port, created_port] =
             namespace.allocate_ports().await?;
-        let unchanged = service("unchanged").tcp(unchanged_port).ip_mode_proxy();
-        let changed = service("changed").tcp(changed_port);
-        let deleted = service("deleted").tcp(deleted_port);
-        let retyped_service = service("retyped").tcp(retyped_port);
-        for service in [&unchanged, &changed, &deleted, &retyped_service] {
+        let unchanged_service = service("unchanged").tcp(unchanged_port).with_ip_mode_proxy();
+        let changed_service = service("changed").tcp(changed_port);
+        let deleted_service = service("deleted").tcp(deleted_port);
+        let service_with_changed_type = service("retyped").tcp(retyped_port);
+        for service in [&unchanged_service, &changed_service, &deleted_service, &service_with_changed_type] {
             namespace.apply(service).await?;
         }
-        for service in [&unchanged, &changed, &deleted, &retyped_service] {
+        for service in [&unchanged_service, &changed_service, &deleted_service, &service_with_changed_type] {
             namespace.wait_exposed(service).await?;
         }
-        let addresses = namespace.published_addresses(&unchanged).await?;
+        let addresses = namespace.published_addresses(&unchanged_service).await?;
 
         faults.operator.stop().await?;
-        let changed = changed.udp(added);
-        let cluster_ip_service = retyped_service.clone().type_cluster_ip();
-        let created = service("created").tcp(created_port).ip_mode_proxy();
-        namespace.apply(&changed).await?;
-        namespace.delete_service(&deleted).await?;
+        let changed_service = changed_service.udp(added);
+        let cluster_ip_service = service_with_changed_type.clone().with_type_cluster_ip();
+        let created_service = service("created").tcp(created_port).with_ip_mode_proxy();
+        namespace.apply(&changed_service).await?;
+        namespace.delete_service(&deleted_service).await?;
         namespace.apply(&cluster_ip_service).await?;
-        namespace.apply(&created).await?;
-        namespace.wait_exposed(&unchanged).await?;
-        let daemonsets = namespace.list_daemonsets(&created).await?;
+        namespace.apply(&created_service).await?;
+        namespace.wait_exposed(&unchanged_service).await?;
+        let daemonsets = namespace.list_daemonsets(&created_service).await?;
         ensure_eq("number of DaemonSets of the new Service", &daemonsets.len(), &0)?;
 
         faults.operator.start().await?;
-        namespace.wait_exposed(&changed).await?;
-        namespace.wait_exposed(&created).await?;
-        namespace.wait_cleaned_up(&deleted).await?;
+        namespace.wait_exposed(&changed_service).await?;
+        namespace.wait_exposed(&created_service).await?;
+        namespace.wait_cleaned_up(&deleted_service).await?;
         namespace.wait_cleaned_up(&cluster_ip_service).await?;
-        namespace.wait_unreachable(&targets(&deleted, &addresses)).await?;
-        namespace.wait_unreachable(&targets(&retyped_service, &addresses)).await?;
-        namespace.wait_exposed(&unchanged).await.map(drop)
+        namespace.wait_unreachable(&targets(&deleted_service, &addresses)).await?;
+        namespace.wait_unreachable(&targets(&service_with_changed_type, &addresses)).await?;
+        namespace.wait_exposed(&unchanged_service).await.map(drop)
     })
     .await
 }
@@ -50,7 +50,7 @@ async fn repeatedly_killed_operator_leaves_no_incomplete_change() -> Result<(), 
         namespace.start_backend().await?;
         let ports: [u16; 5] = namespace.allocate_ports().await?;
         let [short_lived_port] = namespace.allocate_ports().await?;
-        let mut web = service("web").ip_mode_proxy();
+        let mut web = service("web").with_ip_mode_proxy();
         for (round, port) in ports.into_iter().enumerate() {
             let short_lived_service = service(&format!("short-lived-{round}")).tcp(short_lived_port);
             web = web.tcp(port).udp(port);
@@ -77,7 +77,7 @@ async fn repeatedly_killed_operator_leaves_no_incomplete_change() -> Result<(), 
         .await?;
         namespace.wait_rolled_out(&web).await?;
         let replies = namespace.wait_exposed(&web).await?;
-        namespace.ensure_through_proxies(&web, &replies).await?;
+        namespace.ensure_answers_through_proxies(&web, &replies).await?;
         for round in 0..ports.len() {
             namespace.wait_cleaned_up(&service(&format!("short-lived-{round}"))).await?;
         }

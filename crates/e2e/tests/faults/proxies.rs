@@ -11,7 +11,7 @@ async fn killed_proxy_restarts_with_the_same_rules_and_interrupts_no_connection(
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).udp(port).ip_mode_proxy();
+        let web = service("web").tcp(port).udp(port).with_ip_mode_proxy();
         let nodes = namespace.cluster().list_nodes().await?;
         let applied_service = namespace.apply(&web).await?;
         for node in &nodes {
@@ -32,7 +32,7 @@ async fn killed_proxy_restarts_with_the_same_rules_and_interrupts_no_connection(
             let pods = namespace.list_proxy_pods(&web).await?;
             let pod = pods.into_iter().find(|pod| pod.uid() == proxy.uid());
             let pod =
-                pod.ok_or_else(|| Failure::Unexpected(format!("the pod {} is gone", proxy.name_any())))?;
+                pod.ok_or_else(|| Failure::UnexpectedState(format!("the pod {} is gone", proxy.name_any())))?;
             let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first());
             let is_restarted = status.is_some_and(|status| status.restart_count == 1 && status.ready);
             ensure(is_restarted, || format!("the status of the container is {status:?}"))?;
@@ -41,7 +41,7 @@ async fn killed_proxy_restarts_with_the_same_rules_and_interrupts_no_connection(
         .await?;
         ensure_eq("nftables rules", &faults.list_rules(&restarted_pod).await?, &rules)?;
         let replies = namespace.wait_exposed(&web).await?;
-        namespace.ensure_through_proxies(&web, &replies).await?;
+        namespace.ensure_answers_through_proxies(&web, &replies).await?;
         connections.expect_echo("after the restart").await
     })
     .await
@@ -53,7 +53,7 @@ async fn proxy_restores_flushed_rules_within_five_seconds() -> Result<(), Failur
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
-        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).ip_mode_proxy();
+        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).with_ip_mode_proxy();
         let web = web.on_nodes(&[&nodes[0].name]);
         namespace.expose_on(&web, &nodes[..1]).await?;
         let proxy = namespace.list_proxy_pods(&web).await?.remove(0);
@@ -66,7 +66,7 @@ async fn proxy_restores_flushed_rules_within_five_seconds() -> Result<(), Failur
         })
         .await?;
         let replies = namespace.wait_exposed_on(&web, &nodes[..1]).await?;
-        namespace.ensure_through_proxies(&web, &replies).await?;
+        namespace.ensure_answers_through_proxies(&web, &replies).await?;
         let current = namespace.list_proxy_pods(&web).await?.remove(0);
         ensure_eq("UID of the proxy pod", &current.uid(), &proxy.uid())
     })
@@ -79,7 +79,7 @@ async fn proxy_without_free_source_ports_emits_an_event_and_stays_ready() -> Res
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
-        let dns = service("dns").udp(port).ip_mode_proxy().on_nodes(&[&nodes[0].name]);
+        let dns = service("dns").udp(port).with_ip_mode_proxy().on_nodes(&[&nodes[0].name]);
         let host = namespace.expose_on(&dns, &nodes[..1]).await?[0].target.host;
         let proxy = namespace.list_proxy_pods(&dns).await?.remove(0);
         // The first client uses all source ports of the proxy, so no source port is free for the second client.

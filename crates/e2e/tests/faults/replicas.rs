@@ -6,19 +6,19 @@ use e2e::{Failure, fault_test, service};
 
 /// The deadline for a takeover after a crash. The other replica waits for the lease duration (15 s), and checks
 /// the Lease every 2 s. The remaining time is a reserve for a busy machine.
-const TAKEOVER_AFTER_CRASH: Duration = Duration::from_secs(20);
+const CRASH_TAKEOVER_DEADLINE: Duration = Duration::from_secs(20);
 /// The deadline for a takeover after a graceful shutdown, which releases the Lease. The deadline is much shorter than
 /// the lease duration.
-const TAKEOVER_AFTER_RELEASE: Duration = Duration::from_secs(5);
+const GRACEFUL_TAKEOVER_DEADLINE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn replica_takes_over_from_a_killed_leader_and_loses_no_change() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [changed_port, added, deleted_port, created_port] = namespace.allocate_ports().await?;
-        let changed = service("changed").tcp(changed_port).ip_mode_proxy();
+        let changed = service("changed").tcp(changed_port).with_ip_mode_proxy();
         let deleted = service("deleted").tcp(deleted_port);
-        let created = service("created").tcp(created_port).ip_mode_proxy();
+        let created = service("created").tcp(created_port).with_ip_mode_proxy();
         faults.operator.start_replicas(2).await?;
         namespace.apply(&changed).await?;
         namespace.apply(&deleted).await?;
@@ -31,7 +31,7 @@ async fn replica_takes_over_from_a_killed_leader_and_loses_no_change() -> Result
         namespace.delete_service(&deleted).await?;
         faults.crash_operator(&leader).await?;
         namespace.apply(&created).await?;
-        faults.operator.wait_takeover(&leader, TAKEOVER_AFTER_CRASH).await?;
+        faults.operator.wait_takeover(&leader, CRASH_TAKEOVER_DEADLINE).await?;
         namespace.wait_exposed(&changed).await?;
         namespace.wait_exposed(&created).await?;
         namespace.wait_cleaned_up(&deleted).await
@@ -46,7 +46,7 @@ async fn replica_takes_over_within_five_seconds_from_a_leader_that_shuts_down() 
         faults.operator.start_replicas(2).await?;
         let leader = faults.operator.wait_leader().await?;
         faults.operator.delete_pod(&leader).await?;
-        faults.operator.wait_takeover(&leader, TAKEOVER_AFTER_RELEASE).await?;
+        faults.operator.wait_takeover(&leader, GRACEFUL_TAKEOVER_DEADLINE).await?;
         let web = service("web").tcp(port);
         namespace.apply(&web).await?;
         namespace.wait_rolled_out(&web).await.map(drop)

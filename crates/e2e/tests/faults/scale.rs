@@ -17,7 +17,7 @@ async fn one_proxy_exposes_five_hundred_ports() -> Result<(), Failure> {
         namespace.start_backend().await?;
         let ports: [u16; 500] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
-        let service_on_one_node = service("web").ip_mode_proxy().on_nodes(&[&nodes[0].name]);
+        let service_on_one_node = service("web").with_ip_mode_proxy().on_nodes(&[&nodes[0].name]);
         let web = ports.into_iter().fold(service_on_one_node, |web, port| {
             let protocol = if port % 2 == 0 { Protocol::Tcp } else { Protocol::Udp };
             web.port(protocol, port, backend::PORT)
@@ -29,7 +29,7 @@ async fn one_proxy_exposes_five_hundred_ports() -> Result<(), Failure> {
         })
         .await?;
         let replies = namespace.wait_exposed_on(&web, &nodes[..1]).await?;
-        namespace.ensure_through_proxies(&web, &replies).await
+        namespace.ensure_answers_through_proxies(&web, &replies).await
     })
     .await
 }
@@ -40,13 +40,13 @@ async fn one_proxy_carries_and_counts_ten_thousand_connections() -> Result<(), F
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
-        let web = service("web").tcp(port).ip_mode_proxy().on_nodes(&[&nodes[0].name]);
+        let web = service("web").tcp(port).with_ip_mode_proxy().on_nodes(&[&nodes[0].name]);
         faults.wait_kube_proxy_synced(&nodes[0].name, &namespace.apply(&web).await?).await?;
         let reply = namespace.wait_exposed_on(&web, &nodes[..1]).await?.remove(0);
         let server = (reply.target.host, port).into();
         let mut connections = namespace.cluster().open_connections(server, CONNECTIONS).await?;
         connections.expect_echo("first line").await?;
-        namespace.ensure_through_proxies(&web, &[reply]).await?;
+        namespace.ensure_answers_through_proxies(&web, &[reply]).await?;
         let metrics = namespace.get_proxy_metrics(&web).await?;
         let counted_connections = metrics.lines().find_map(|line| {
             line.strip_prefix("akrobateo_lb_connections_total{")?.rsplit(' ').next()?.parse::<usize>().ok()

@@ -22,17 +22,17 @@ async fn operator_without_default_class_serves_only_its_own_class() -> Result<()
 }
 
 #[tokio::test]
-async fn garbage_collector_deletes_proxies_in_the_service_namespace_without_the_operator()
+async fn garbage_collector_deletes_proxies_in_the_service_namespace_while_no_operator_runs()
 -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).ip_mode_proxy();
+        let web = service("web").tcp(port).with_ip_mode_proxy();
         faults.operator.stop().await?;
         let operator = LocalOperator::start(namespace, &[("LB_NAMESPACE", "@service")])?;
         let service_uid = namespace.apply(&web).await?.uid();
         let replies = namespace.wait_exposed(&web).await?;
-        namespace.ensure_through_proxies(&web, &replies).await?;
+        namespace.ensure_answers_through_proxies(&web, &replies).await?;
         let daemonset = namespace.get_daemonset(&web).await?;
         ensure_eq("namespace", &daemonset.namespace().as_deref(), &Some(namespace.name()))?;
         ensure_eq("name", &daemonset.name_any().as_str(), &"akrobateo-web")?;
@@ -46,12 +46,12 @@ async fn garbage_collector_deletes_proxies_in_the_service_namespace_without_the_
 }
 
 #[tokio::test]
-async fn changed_lb_namespace_moves_the_proxies() -> Result<(), Failure> {
+async fn operator_moves_the_proxies_to_the_changed_lb_namespace() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [web_port, deleted_port] = namespace.allocate_ports().await?;
         let (old, new) = (namespace.create_another("old").await?, namespace.create_another("new").await?);
-        let web = service("web").tcp(web_port).ip_mode_proxy();
+        let web = service("web").tcp(web_port).with_ip_mode_proxy();
         let deleted = service("deleted").tcp(deleted_port);
         faults.operator.stop().await?;
         let operator = LocalOperator::start(namespace, &[("LB_NAMESPACE", old.name())])?;
@@ -84,7 +84,7 @@ async fn operator_publishes_ip_mode_proxy_if_kube_proxy_uses_ipvs() -> Result<()
         faults.operator.restart().await?;
         let web = service("web").tcp(web_port).expect_ip_mode("Proxy");
         let replies = namespace.expose(&web).await?;
-        namespace.ensure_through_proxies(&web, &replies).await?;
+        namespace.ensure_answers_through_proxies(&web, &replies).await?;
         let annotated_service = service("annotated").tcp(annotated_port).annotation(IP_MODE, "VIP");
         namespace.expose(&annotated_service).await.map(drop)
     })

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 const CHANGE_COUNT: usize = 200;
 /// The mean pause between two changes. The test kills about six leaders during all changes.
-const MEAN_PAUSE: Duration = Duration::from_millis(500);
+const MEAN_PAUSE_BETWEEN_CHANGES: Duration = Duration::from_millis(500);
 /// The maximum time from the election of a leader until the test kills the leader.
 const MAX_LEADER_LIFETIME: Duration = Duration::from_secs(4);
 const TIME_LIMIT: Duration = Duration::from_mins(8);
@@ -32,7 +32,7 @@ async fn repeatedly_killed_operator_and_new_operator_reach_the_same_state() -> R
         let nodes = namespace.cluster().list_nodes().await?;
         let nodes: Vec<_> = nodes.into_iter().map(|node| node.name).collect();
         let mut model = Model::new(seed, namespace.allocate_ports().await?);
-        let mut kill_rng = Rng::with_seed(model.random().u64(..));
+        let mut kill_rng = Rng::with_seed(model.rng().u64(..));
         tokio::select! {
             result = make_changes(namespace, faults, &mut model, &nodes) => result?,
             result = kill_leaders(faults, &mut kill_rng) => result?,
@@ -41,7 +41,7 @@ async fn repeatedly_killed_operator_and_new_operator_reach_the_same_state() -> R
             apply_change(namespace, faults, &nodes, change).await?;
         }
         faults.operator.wait_ready().await?;
-        // Without a leader nothing changes either, so the test waits for a leader first.
+        // The state is also stable if there is no leader, so the test waits for a leader first.
         faults.operator.wait_leader().await?;
         let state_after_kills = namespace.wait_stable().await?;
         faults.operator.stop().await?;
@@ -66,7 +66,7 @@ async fn make_changes(
     for _ in 0..CHANGE_COUNT {
         let change = model.next_change(nodes.len());
         apply_change(namespace, faults, nodes, change).await?;
-        sleep(MEAN_PAUSE.mul_f32(2.0 * model.random().f32())).await;
+        sleep(MEAN_PAUSE_BETWEEN_CHANGES.mul_f32(2.0 * model.rng().f32())).await;
     }
     Ok(())
 }
@@ -81,11 +81,11 @@ async fn apply_change(
     eventually("the API server has accepted the change", async || match &change {
         Change::Apply(service) => namespace.apply(service).await.map(drop),
         Change::Delete(service) => namespace.delete_service_if_exists(service).await,
-        Change::Replace(service) => {
+        Change::ReplaceService(service) => {
             namespace.delete_service_if_exists(service).await?;
             namespace.apply(service).await.map(drop)
         }
-        Change::SetPool(node, pool) => faults.set_pool(&nodes[*node], *pool).await,
+        Change::SetPoolLabel(node, pool) => faults.set_pool_label(&nodes[*node], *pool).await,
     })
     .await
 }

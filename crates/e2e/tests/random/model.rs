@@ -10,7 +10,7 @@ use fastrand::Rng;
 /// The numbers of Services and ports are small, so that port conflicts are frequent.
 const SERVICE_COUNT: usize = 8;
 pub(crate) const PORT_COUNT: usize = 7;
-const POOLS: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
+const POOL_LABEL_VALUES: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
 const INVALID_IP_MODE: Option<&str> = Some("Bogus");
 
 /// A change of the cluster.
@@ -21,9 +21,9 @@ pub(crate) enum Change {
     /// Deletes a Service.
     Delete(ServiceBuilder),
     /// Deletes a Service, and creates a new Service with the same name.
-    Replace(ServiceBuilder),
+    ReplaceService(ServiceBuilder),
     /// Sets or removes the pool label of the node with this index.
-    SetPool(usize, Option<&'static str>),
+    SetPoolLabel(usize, Option<&'static str>),
 }
 
 /// The desired state of one Service.
@@ -41,34 +41,34 @@ struct ServiceModel {
 
 /// The desired state of all Services, and the random number generator that chooses the changes.
 pub(crate) struct Model {
-    random: Rng,
+    rng: Rng,
     ports: [u16; PORT_COUNT],
     services: [Option<ServiceModel>; SERVICE_COUNT],
 }
 
 impl Model {
     pub(crate) fn new(seed: u64, ports: [u16; PORT_COUNT]) -> Self {
-        Self { random: Rng::with_seed(seed), ports, services: Default::default() }
+        Self { rng: Rng::with_seed(seed), ports, services: Default::default() }
     }
 
     /// Returns the next change for a cluster with this number of nodes.
     pub(crate) fn next_change(&mut self, nodes: usize) -> Change {
-        if self.random.u8(..16) == 0 {
-            return Change::SetPool(self.random.usize(..nodes), self.choose(POOLS));
+        if self.rng.u8(..16) == 0 {
+            return Change::SetPoolLabel(self.rng.usize(..nodes), self.choose(POOL_LABEL_VALUES));
         }
-        let index = self.random.usize(..SERVICE_COUNT);
+        let index = self.rng.usize(..SERVICE_COUNT);
         let Some(mut service) = self.services[index].take() else {
             let service = self.new_service();
             self.services[index] = Some(service.clone());
             return Change::Apply(service.build(index));
         };
-        if self.random.u8(..8) == 0 {
+        if self.rng.u8(..8) == 0 {
             return Change::Delete(service.build(index));
         }
         let needs_replacement = self.change_one_field(&mut service);
         self.services[index] = Some(service.clone());
         if needs_replacement {
-            Change::Replace(service.build(index))
+            Change::ReplaceService(service.build(index))
         } else {
             Change::Apply(service.build(index))
         }
@@ -87,8 +87,8 @@ impl Model {
         changes
     }
 
-    pub(crate) fn random(&mut self) -> &mut Rng {
-        &mut self.random
+    pub(crate) fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
     }
 
     fn new_service(&mut self) -> ServiceModel {
@@ -105,17 +105,17 @@ impl Model {
     }
 
     fn choose_port(&mut self) -> (Protocol, u16) {
-        let protocol = if self.random.bool() { Protocol::Tcp } else { Protocol::Udp };
-        (protocol, self.ports[self.random.usize(..PORT_COUNT)])
+        let protocol = if self.rng.bool() { Protocol::Tcp } else { Protocol::Udp };
+        (protocol, self.ports[self.rng.usize(..PORT_COUNT)])
     }
 
     /// Changes one field. Returns true if the change needs a new Service, because the class is immutable.
     fn change_one_field(&mut self, service: &mut ServiceModel) -> bool {
-        match self.random.u8(..9) {
+        match self.rng.u8(..9) {
             0 | 1 => drop(service.ports.insert(self.choose_port())),
             2 if service.ports.len() > 1 => drop(service.ports.pop_first()),
             2 | 3 => service.load_balancer = !service.load_balancer,
-            4 => service.pool = self.choose(POOLS),
+            4 => service.pool = self.choose(POOL_LABEL_VALUES),
             5 => service.workload = self.choose([None, Some("Deployment"), Some("DaemonSet")]),
             6 => service.ip_mode = self.choose([None, Some("Proxy"), INVALID_IP_MODE]),
             7 => service.traffic_policy_local = !service.traffic_policy_local,
@@ -130,7 +130,7 @@ impl Model {
     }
 
     fn choose(&mut self, values: [Option<&'static str>; 3]) -> Option<&'static str> {
-        values[self.random.usize(..values.len())]
+        values[self.rng.usize(..values.len())]
     }
 }
 
@@ -150,7 +150,7 @@ impl ServiceModel {
             builder = if let Some(value) = value { builder.annotation(name, value) } else { builder };
         }
         if !self.load_balancer {
-            return builder.type_cluster_ip();
+            return builder.with_type_cluster_ip();
         }
         builder = if self.traffic_policy_local { builder.traffic_policy_local() } else { builder };
         if let Some(class) = self.class { builder.class(class) } else { builder }

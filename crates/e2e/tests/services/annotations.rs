@@ -6,7 +6,7 @@ use e2e::{Failure, ServiceBuilder, ensure_eq, eventually, exposed_service_test, 
 #[tokio::test]
 async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_proxies() -> Result<(), Failure> {
     exposed_service_test(
-        |port| service("web").tcp(port).ip_mode_proxy(),
+        |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let accepted = namespace.wait_exposed(&web).await?;
             let before = namespace.wait_rolled_out(&web).await?;
@@ -27,7 +27,7 @@ async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_proxies() ->
             ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
             let targets: Vec<_> = accepted.iter().map(|reply| reply.target).collect();
             let replies = namespace.cluster().send_requests(&targets).await?;
-            namespace.ensure_through_proxies(&web, &replies).await?;
+            namespace.ensure_answers_through_proxies(&web, &replies).await?;
             // After a correction the operator applies all other changes too.
             let [added] = namespace.allocate_ports().await?;
             namespace.expose(&web.tcp(added)).await.map(drop)

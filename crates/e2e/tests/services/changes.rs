@@ -20,7 +20,7 @@ async fn apply_without_rollout(namespace: &Namespace, service: &ServiceBuilder) 
 #[tokio::test]
 async fn added_port_answers() -> Result<(), Failure> {
     exposed_service_test(
-        |port| service("web").tcp(port).ip_mode_proxy(),
+        |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let [added] = namespace.allocate_ports().await?;
             namespace.expose(&web.udp(added)).await.map(drop)
@@ -34,10 +34,13 @@ async fn removed_port_does_not_answer() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [kept, removed] = namespace.allocate_ports().await?;
-        let both = service("web").tcp(kept).tcp(removed).udp(removed);
-        let replies = namespace.expose(&both).await?;
+        let service_with_both_ports = service("web").tcp(kept).tcp(removed).udp(removed);
+        let replies = namespace.expose(&service_with_both_ports).await?;
         let addresses: Vec<_> = replies.iter().map(|reply| reply.target.host).collect();
-        let web = both.clone().without_port(Protocol::Tcp, removed).without_port(Protocol::Udp, removed);
+        let web = service_with_both_ports
+            .clone()
+            .without_port(Protocol::Tcp, removed)
+            .without_port(Protocol::Udp, removed);
         namespace.apply(&web).await?;
         let service_with_removed_ports = service("web").tcp(removed).udp(removed);
         namespace.wait_unreachable(&targets(&service_with_removed_ports, &addresses)).await?;
@@ -50,7 +53,7 @@ async fn removed_port_does_not_answer() -> Result<(), Failure> {
 #[tokio::test]
 async fn changed_target_port_needs_no_rollout() -> Result<(), Failure> {
     exposed_service_test(
-        |port| service("web").tcp(port).ip_mode_proxy(),
+        |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let port = web.ports()[0].port();
             apply_without_rollout(namespace, &web.port(Protocol::Tcp, port, backend::SECOND_PORT)).await
@@ -60,15 +63,17 @@ async fn changed_target_port_needs_no_rollout() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn labels_annotations_selector_and_node_port_need_no_rollout() -> Result<(), Failure> {
+async fn changed_labels_annotations_selector_and_node_port_need_no_rollout() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port),
         async |namespace, web| {
             let spec = namespace.get_service(&web).await?.spec.expect("the Service has a spec");
             let node_port = spec.ports.iter().flatten().find_map(|port| port.node_port);
             let node_port = node_port.expect("the port has a nodePort");
-            let web =
-                web.label("team", "shop").annotation("example.com/note", "x").select_label("tier", "web");
+            let web = web
+                .label("team", "shop")
+                .annotation("example.com/note", "x")
+                .add_selector_label("tier", "web");
             apply_without_rollout(namespace, &web).await?;
             let new_node_port = if node_port == 32_767 { 30_000 } else { node_port + 1 };
             let new_node_port = new_node_port.try_into().expect("nodePorts have 16 bits");
@@ -83,11 +88,11 @@ async fn changed_ip_mode_needs_no_rollout() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port),
         async |namespace, web| {
-            let web = web.ip_mode_proxy();
+            let web = web.with_ip_mode_proxy();
             apply_without_rollout(namespace, &web).await?;
             eventually("the answers come through the proxies", async || {
                 let replies = namespace.wait_exposed(&web).await?;
-                namespace.ensure_through_proxies(&web, &replies).await
+                namespace.ensure_answers_through_proxies(&web, &replies).await
             })
             .await
         },
@@ -105,7 +110,7 @@ async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
             let [added] = namespace.allocate_ports().await?;
             let web = web.tcp(added);
             namespace.apply(&web).await?;
-            let rollout = async {
+            let roll_out_service = async {
                 eventually("the operator has changed the DaemonSet", async || {
                     let current = namespace.get_daemonset(&web).await?.metadata.generation;
                     ensure(current > generation, || {
@@ -122,7 +127,7 @@ async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
                 }
             };
             tokio::select! {
-                result = rollout => result.map(drop),
+                result = roll_out_service => result.map(drop),
                 failure = watch_addresses => failure,
             }
         },

@@ -14,13 +14,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 #[tokio::test]
 async fn proxies_forward_fragmented_datagrams_in_both_directions() -> Result<(), Failure> {
     exposed_service_test(
-        |port| service("dns").families(&["IPv6", "IPv4"]).udp(port).ip_mode_proxy(),
+        |port| service("dns").families(&["IPv6", "IPv4"]).udp(port).with_ip_mode_proxy(),
         async |namespace, dns| {
             for mut reply in namespace.wait_exposed(&dns).await? {
                 let server = (reply.target.host, reply.target.port).into();
                 let answer = namespace.cluster().send_until_answered(server, LARGE_DATAGRAM, ANSWER_TIMEOUT);
                 reply.result = Ok(answer.await?);
-                namespace.ensure_through_proxies(&dns, &[reply]).await?;
+                namespace.ensure_answers_through_proxies(&dns, &[reply]).await?;
             }
             Ok(())
         },
@@ -34,7 +34,7 @@ async fn udp_flow_that_is_older_than_the_service_reaches_the_backend() -> Result
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
-        let dns = service("dns").udp(port).ip_mode_proxy().on_nodes(&[&nodes[0].name]);
+        let dns = service("dns").udp(port).with_ip_mode_proxy().on_nodes(&[&nodes[0].name]);
         let ipv4 = nodes[0].addresses.iter().copied().find(IpAddr::is_ipv4);
         let host = ipv4.expect("the node has an IPv4 address");
         // The client sends a datagram every 20 ms: before, between and after portmap's rules and the proxy's rules.
@@ -45,7 +45,9 @@ async fn udp_flow_that_is_older_than_the_service_reaches_the_backend() -> Result
         };
         let (answer, _) = futures::try_join!(flow, create)?;
         let target = Target { protocol: Protocol::Udp, host, port };
-        namespace.ensure_through_proxies(&dns, &[Reply { target, client: None, result: Ok(answer) }]).await
+        namespace
+            .ensure_answers_through_proxies(&dns, &[Reply { target, client: None, result: Ok(answer) }])
+            .await
     })
     .await
 }
@@ -53,7 +55,7 @@ async fn udp_flow_that_is_older_than_the_service_reaches_the_backend() -> Result
 #[tokio::test]
 async fn tcp_connection_carries_more_than_one_packet() -> Result<(), Failure> {
     exposed_service_test(
-        |port| service("web").families(&["IPv6", "IPv4"]).tcp(port).ip_mode_proxy(),
+        |port| service("web").families(&["IPv6", "IPv4"]).tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             for reply in namespace.wait_exposed(&web).await? {
                 let server = (reply.target.host, reply.target.port).into();

@@ -7,11 +7,11 @@ use e2e::{Failure, Namespace, ServiceBuilder, backend, ensure, eventually, servi
 /// Exposes a Service with both ipModes. With ipMode Proxy the backend must see the proxies as its clients.
 async fn expose_with_both_ip_modes(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
     namespace.expose(service).await?;
-    let service = service.clone().ip_mode_proxy();
+    let service = service.clone().with_ip_mode_proxy();
     namespace.apply(&service).await?;
     eventually("the answers come through the proxies", async || {
         let replies = namespace.wait_exposed(&service).await?;
-        namespace.ensure_through_proxies(&service, &replies).await
+        namespace.ensure_answers_through_proxies(&service, &replies).await
     })
     .await
 }
@@ -71,7 +71,7 @@ async fn expose_with_families(families: &[&str]) -> Result<(), Failure> {
 async fn fifty_ports_need_one_container() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
-        let web = build_fifty_ports(namespace.allocate_ports().await?);
+        let web = build_service_with_fifty_ports(namespace.allocate_ports().await?);
         expose_with_both_ip_modes(namespace, &web).await?;
         for pod in namespace.list_proxy_pods(&web).await? {
             let containers = pod.spec.map_or(0, |spec| spec.containers.len());
@@ -83,7 +83,7 @@ async fn fifty_ports_need_one_container() -> Result<(), Failure> {
 }
 
 /// Returns a Service whose fifty ports have fifty different target ports.
-fn build_fifty_ports(ports: [u16; 50]) -> ServiceBuilder {
+fn build_service_with_fifty_ports(ports: [u16; 50]) -> ServiceBuilder {
     (backend::FIRST_OF_FIFTY_PORTS..).zip(ports).fold(service("web"), |web, (target, port)| {
         let protocol = if target % 2 == 0 { Protocol::Tcp } else { Protocol::Udp };
         web.port(protocol, port, target)
@@ -95,11 +95,11 @@ async fn two_services_are_exposed_independently() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [blue_port, green_port] = namespace.allocate_ports().await?;
-        let blue = service("blue").tcp(blue_port).udp(blue_port);
-        let green = service("green").port(Protocol::Tcp, green_port, backend::SECOND_PORT);
-        expose_with_both_ip_modes(namespace, &blue).await?;
-        expose_with_both_ip_modes(namespace, &green).await?;
-        namespace.wait_exposed(&blue.ip_mode_proxy()).await.map(drop)
+        let blue_service = service("blue").tcp(blue_port).udp(blue_port);
+        let green_service = service("green").port(Protocol::Tcp, green_port, backend::SECOND_PORT);
+        expose_with_both_ip_modes(namespace, &blue_service).await?;
+        expose_with_both_ip_modes(namespace, &green_service).await?;
+        namespace.wait_exposed(&blue_service.with_ip_mode_proxy()).await.map(drop)
     })
     .await
 }
@@ -108,11 +108,11 @@ async fn two_services_are_exposed_independently() -> Result<(), Failure> {
 async fn service_and_namespace_with_names_of_63_characters_are_exposed() -> Result<(), Failure> {
     test(async |namespace| {
         let suffix = "n".repeat(63 - namespace.name().len() - 1);
-        let long = namespace.create_another(&suffix).await?;
-        assert_eq!(long.name().len(), 63);
-        long.start_backend().await?;
-        let [port] = long.allocate_ports().await?;
-        expose_with_both_ip_modes(&long, &service(&"s".repeat(63)).tcp(port)).await
+        let namespace_with_long_name = namespace.create_another(&suffix).await?;
+        assert_eq!(namespace_with_long_name.name().len(), 63);
+        namespace_with_long_name.start_backend().await?;
+        let [port] = namespace_with_long_name.allocate_ports().await?;
+        expose_with_both_ip_modes(&namespace_with_long_name, &service(&"s".repeat(63)).tcp(port)).await
     })
     .await
 }

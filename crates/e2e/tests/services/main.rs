@@ -1,4 +1,4 @@
-//! Tests that need no fault injection, so they run at the same time and on any cluster.
+//! Tests that inject no faults. They can run at the same time, and on any cluster.
 
 mod annotations;
 mod changes;

@@ -6,23 +6,29 @@ use akrobateo_core::annotations::{ADDRESS_TYPES, REPLICAS, TOLERATIONS, WORKLOAD
 use e2e::{Failure, ensure_eq, eventually, exposed_service_test, service, test};
 
 #[tokio::test]
-async fn proxies_run_on_the_selected_nodes_and_without_a_selector_on_all() -> Result<(), Failure> {
+async fn proxies_run_on_the_selected_nodes_or_on_all_nodes_without_a_selector() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let nodes = namespace.cluster().list_nodes().await?;
         let [first_node, second_node, ..] = &nodes[..] else {
-            return Err(Failure::Unexpected(format!("the cluster has {} nodes, expected 2", nodes.len())));
+            return Err(Failure::UnexpectedState(format!(
+                "the cluster has {} nodes, expected 2",
+                nodes.len()
+            )));
         };
-        let all_nodes = service("web").tcp(port).ip_mode_proxy();
+        let service_on_all_nodes = service("web").tcp(port).with_ip_mode_proxy();
         namespace
-            .expose_on(&all_nodes.clone().on_nodes(&[&first_node.name]), slice::from_ref(first_node))
+            .expose_on(
+                &service_on_all_nodes.clone().on_nodes(&[&first_node.name]),
+                slice::from_ref(first_node),
+            )
             .await?;
         let tolerations = "[{key: dedicated, operator: Exists}]";
         let tolerating_service =
-            all_nodes.clone().on_nodes(&[&second_node.name]).annotation(TOLERATIONS, tolerations);
+            service_on_all_nodes.clone().on_nodes(&[&second_node.name]).annotation(TOLERATIONS, tolerations);
         namespace.expose_on(&tolerating_service, slice::from_ref(second_node)).await?;
-        namespace.expose(&all_nodes).await.map(drop)
+        namespace.expose(&service_on_all_nodes).await.map(drop)
     })
     .await
 }
@@ -41,7 +47,7 @@ async fn service_without_a_matching_node_gets_a_warning() -> Result<(), Failure>
 #[tokio::test]
 async fn workload_annotation_replaces_the_daemonset_with_a_deployment_and_back() -> Result<(), Failure> {
     exposed_service_test(
-        |port| service("web").tcp(port).udp(port).ip_mode_proxy(),
+        |port| service("web").tcp(port).udp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let service_with_deployment =
                 web.clone().annotation(WORKLOAD, "Deployment").annotation(REPLICAS, "2");
@@ -66,7 +72,7 @@ async fn workload_annotation_replaces_the_daemonset_with_a_deployment_and_back()
 }
 
 #[tokio::test]
-async fn service_without_an_address_of_the_requested_type_gets_a_warning() -> Result<(), Failure> {
+async fn service_gets_a_warning_if_no_node_has_an_address_of_the_requested_type() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).annotation(ADDRESS_TYPES, "ExternalIP");

@@ -4,7 +4,10 @@ use e2e::{Failure, Namespace, Operator, ServiceBuilder, service, test};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 /// Applies a Service, and returns the spec of its first proxy pod.
-async fn create_proxy_pod(namespace: &Namespace, service: &ServiceBuilder) -> Result<PodSpec, Failure> {
+async fn apply_and_get_proxy_pod(
+    namespace: &Namespace,
+    service: &ServiceBuilder,
+) -> Result<PodSpec, Failure> {
     namespace.apply(service).await?;
     namespace.wait_rolled_out(service).await?;
     Ok(namespace.list_proxy_pods(service).await?.remove(0).spec.unwrap_or_default())
@@ -23,7 +26,7 @@ async fn proxy_arguments_have_every_cluster_ip_and_port() -> Result<(), Failure>
     test(async |namespace| {
         let [tcp, udp] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(tcp).udp(udp);
-        let pod = create_proxy_pod(namespace, &web).await?;
+        let pod = apply_and_get_proxy_pod(namespace, &web).await?;
         let spec = namespace.get_service(&web).await?.spec.unwrap_or_default();
         let mut expected = Vec::new();
         for ip in spec.cluster_ips.expect("the Service has ClusterIPs") {
@@ -45,7 +48,7 @@ async fn proxy_arguments_have_every_cluster_ip_and_port() -> Result<(), Failure>
 async fn ipv4_proxy_pod_has_no_privileged_container() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
-        let pod = create_proxy_pod(namespace, &service("web").families(&["IPv4"]).tcp(port)).await?;
+        let pod = apply_and_get_proxy_pod(namespace, &service("web").families(&["IPv4"]).tcp(port)).await?;
         assert!(containers(&pod).all(|container| !is_privileged(container)), "{pod:?}");
         assert!(!pod.host_network.unwrap_or(false));
         Ok(())
@@ -57,7 +60,7 @@ async fn ipv4_proxy_pod_has_no_privileged_container() -> Result<(), Failure> {
 async fn proxy_pod_has_no_service_account_token() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
-        let pod = create_proxy_pod(namespace, &service("web").tcp(port)).await?;
+        let pod = apply_and_get_proxy_pod(namespace, &service("web").tcp(port)).await?;
         assert_eq!(pod.automount_service_account_token, Some(false));
         assert_eq!(pod.enable_service_links, Some(false));
         assert!(pod.volumes.is_none(), "{pod:?}");
@@ -73,11 +76,11 @@ async fn operator_pod_is_unprivileged() -> Result<(), Failure> {
         let pods = Operator::new(&namespace.cluster().client).list_pods().await?;
         assert!(!pods.is_empty(), "the operator is not deployed");
         for pod in pods.into_iter().filter_map(|pod| pod.spec) {
-            let pod_context = pod.security_context.clone().unwrap_or_default();
-            assert!(pod_context.run_as_user != Some(0), "{pod:?}");
+            let pod_security_context = pod.security_context.clone().unwrap_or_default();
+            assert!(pod_security_context.run_as_user != Some(0), "{pod:?}");
             for container in containers(&pod) {
                 let context = container.security_context.clone().unwrap_or_default();
-                assert_eq!(context.run_as_non_root.or(pod_context.run_as_non_root), Some(true));
+                assert_eq!(context.run_as_non_root.or(pod_security_context.run_as_non_root), Some(true));
                 assert_eq!(context.allow_privilege_escalation, Some(false));
                 let capabilities = context.capabilities.unwrap_or_default();
                 assert_eq!((capabilities.drop, capabilities.add), (Some(vec!["ALL".to_owned()]), None));

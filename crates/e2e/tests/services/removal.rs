@@ -35,12 +35,12 @@ async fn operator_removes_the_proxies_of_a_deleted_namespace() -> Result<(), Fai
 }
 
 #[tokio::test]
-async fn service_that_becomes_cluster_ip_loses_its_proxies_and_addresses() -> Result<(), Failure> {
+async fn service_that_changes_to_type_cluster_ip_loses_its_proxies_and_addresses() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port),
         async |namespace, web| {
             let addresses = namespace.published_addresses(&web).await?;
-            let cluster_ip_service = web.clone().type_cluster_ip();
+            let cluster_ip_service = web.clone().with_type_cluster_ip();
             namespace.apply(&cluster_ip_service).await?;
             namespace.wait_cleaned_up(&cluster_ip_service).await?;
             namespace.wait_unreachable(&targets(&web, &addresses)).await?;
@@ -70,7 +70,7 @@ async fn operator_ignores_a_service_of_another_class() -> Result<(), Failure> {
 #[tokio::test]
 async fn recreated_service_gets_proxies_with_its_new_cluster_ip() -> Result<(), Failure> {
     exposed_service_test(
-        |port| service("web").tcp(port).ip_mode_proxy(),
+        |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             for _ in 0..3 {
                 namespace.delete_service(&web).await?;
@@ -90,7 +90,7 @@ async fn recreated_service_gets_proxies_with_its_new_cluster_ip() -> Result<(), 
             .await?;
             namespace.wait_rolled_out(&web).await?;
             let replies = namespace.wait_exposed(&web).await?;
-            namespace.ensure_through_proxies(&web, &replies).await
+            namespace.ensure_answers_through_proxies(&web, &replies).await
         },
     )
     .await

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 #[tokio::test]
 async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure> {
     exposed_service_test(
-        |port| service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).ip_mode_proxy(),
+        |port| service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let replies = namespace.wait_exposed(&web).await?;
             let client_address = |ipv4| {
@@ -43,7 +43,7 @@ async fn allow_only(
         .into_iter()
         .partition(|target| target.host.is_ipv4() == client.is_ipv4());
     let replies = namespace.cluster().send_requests(&allowed).await?;
-    namespace.ensure_through_proxies(web, &replies).await?;
+    namespace.ensure_answers_through_proxies(web, &replies).await?;
     namespace.wait_unreachable(&denied).await
 }
 

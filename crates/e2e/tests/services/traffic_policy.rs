@@ -9,7 +9,7 @@ async fn policy_local_exposes_nodes_with_endpoints_and_preserves_the_source_ip()
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [endpoint_node, other_nodes @ ..] = &nodes[..] else {
-            return Err(Failure::Unexpected("the cluster has no node for proxies".to_owned()));
+            return Err(Failure::UnexpectedState("the cluster has no node for proxies".to_owned()));
         };
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).traffic_policy_local();
@@ -35,7 +35,7 @@ async fn policy_local_with_ip_mode_proxy_gets_a_warning() -> Result<(), Failure>
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[0].name).await?;
         let [port] = namespace.allocate_ports().await?;
-        let web = service("web").tcp(port).traffic_policy_local().ip_mode_proxy();
+        let web = service("web").tcp(port).traffic_policy_local().with_ip_mode_proxy();
         namespace.expose_on(&web, &nodes[..1]).await?;
         namespace.wait_warning(&web, "ClientAddressNotKept", &["ipMode Proxy"]).await
     })

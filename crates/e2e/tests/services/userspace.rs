@@ -33,30 +33,30 @@ async fn check_client_address(namespace: &Namespace, web: &ServiceBuilder) -> Re
     Ok(())
 }
 
-async fn check_server(server: ProxyProtocolServer) -> Result<(), Failure> {
+async fn check_client_address_at_server(server: ProxyProtocolServer) -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_server(server).await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).expect_ip_mode("Proxy");
         check_client_address(namespace, &web.clone().annotation(PROXY_PROTOCOL, "v1")).await?;
-        let version_for_port = format!("v2:{port}");
-        check_client_address(namespace, &web.annotation(PROXY_PROTOCOL, &version_for_port)).await
+        let proxy_protocol_annotation = format!("v2:{port}");
+        check_client_address(namespace, &web.annotation(PROXY_PROTOCOL, &proxy_protocol_annotation)).await
     })
     .await
 }
 
 #[tokio::test]
 async fn nginx_receives_the_client_address_by_proxy_protocol() -> Result<(), Failure> {
-    check_server(ProxyProtocolServer::Nginx).await
+    check_client_address_at_server(ProxyProtocolServer::Nginx).await
 }
 
 #[tokio::test]
 async fn haproxy_receives_the_client_address_by_proxy_protocol() -> Result<(), Failure> {
-    check_server(ProxyProtocolServer::Haproxy).await
+    check_client_address_at_server(ProxyProtocolServer::Haproxy).await
 }
 
 #[tokio::test]
-async fn changed_data_path_rolls_out_and_emits_an_event() -> Result<(), Failure> {
+async fn change_of_the_data_path_rolls_out_proxies_and_emits_an_event() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -81,7 +81,7 @@ async fn changed_data_path_rolls_out_and_emits_an_event() -> Result<(), Failure>
             namespace.wait_exposed(service).await?;
         }
         let replies = namespace.wait_exposed(&userspace).await?;
-        namespace.ensure_through_proxies(&userspace, &replies).await
+        namespace.ensure_answers_through_proxies(&userspace, &replies).await
     })
     .await
 }
@@ -96,15 +96,15 @@ fn userspace_service(name: &str, port: u16, source_ranges: &[&str]) -> ServiceBu
 async fn userspace_proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure> {
     exposed_service_test(
         |port| userspace_service("allowed", port, &["172.29.0.0/24", "fd29::/64"]),
-        async |namespace, allowed| {
-            let replies = namespace.wait_exposed(&allowed).await?;
-            namespace.ensure_through_proxies(&allowed, &replies).await?;
+        async |namespace, service_with_allowed_client| {
+            let replies = namespace.wait_exposed(&service_with_allowed_client).await?;
+            namespace.ensure_answers_through_proxies(&service_with_allowed_client, &replies).await?;
             let [port] = namespace.allocate_ports().await?;
-            let denied = userspace_service("denied", port, &["192.0.2.0/24"]);
-            namespace.apply(&denied).await?;
+            let service_with_denied_client = userspace_service("denied", port, &["192.0.2.0/24"]);
+            namespace.apply(&service_with_denied_client).await?;
             let nodes = namespace.cluster().list_nodes().await?;
-            let addresses = namespace.wait_published(&denied, &nodes).await?;
-            namespace.wait_unreachable(&targets(&denied, &addresses)).await
+            let addresses = namespace.wait_published(&service_with_denied_client, &nodes).await?;
+            namespace.wait_unreachable(&targets(&service_with_denied_client, &addresses)).await
         },
     )
     .await

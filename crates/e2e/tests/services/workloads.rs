@@ -8,7 +8,7 @@ async fn deployment_publishes_only_the_nodes_of_its_proxies() -> Result<(), Fail
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let daemonset = service("web").tcp(port).ip_mode_proxy();
+        let daemonset = service("web").tcp(port).with_ip_mode_proxy();
         let deployment = daemonset.clone().annotation(WORKLOAD, "Deployment").annotation(REPLICAS, "2");
         namespace.apply(&deployment).await?;
         let nodes = eventually("two nodes have a proxy", async || {
@@ -19,7 +19,7 @@ async fn deployment_publishes_only_the_nodes_of_its_proxies() -> Result<(), Fail
         })
         .await?;
         let replies = namespace.wait_exposed_on(&deployment, &nodes).await?;
-        namespace.ensure_through_proxies(&deployment, &replies).await?;
+        namespace.ensure_answers_through_proxies(&deployment, &replies).await?;
         ensure_eq("number of DaemonSets", &namespace.list_daemonsets(&deployment).await?.len(), &0)?;
 
         namespace.expose(&daemonset).await?;

@@ -43,9 +43,9 @@ impl Conntrack {
 
     /// Deletes each entry for whose flow `is_stale` returns true. Returns the number of deleted entries.
     ///
-    /// Deletes the entries one by one, because kernels before 6.12 have no filter for deletion, and some delete all
+    /// Deletes the entries one by one, because kernels before 6.12 cannot filter a deletion, and some delete all
     /// entries instead.
-    pub fn delete_stale(&self, is_stale: impl Fn(&Flow) -> bool) -> Result<usize, NetlinkError> {
+    pub fn delete_stale_entries(&self, is_stale: impl Fn(&Flow) -> bool) -> Result<usize, NetlinkError> {
         let dump = Messages::single(GET_ENTRIES, message::DUMP, &[0; HEADER_LEN], |_| ());
         let mut result = Ok(0);
         self.dump_socket.request(&dump, |entry| {

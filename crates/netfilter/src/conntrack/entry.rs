@@ -23,7 +23,7 @@ const PROTO_NUMBER: u16 = 1;
 const PROTO_SOURCE_PORT: u16 = 2;
 const PROTO_DESTINATION_PORT: u16 = 3;
 
-/// The flow of a conntrack entry. Its protocol is one of the protocols of a Service.
+/// The flow of a conntrack entry. The protocol is one of the protocols of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// The layer-4 protocol.

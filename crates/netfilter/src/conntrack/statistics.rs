@@ -33,7 +33,7 @@ impl Statistics {
         self.drop.saturating_sub(self.insert_failed)
     }
 
-    /// Returns the current state. Each counter is its increase since `previous`.
+    /// Returns the current state. The value of each counter is its increase since `previous`.
     #[must_use]
     pub fn since(&self, previous: &Self) -> Self {
         Self {

@@ -37,7 +37,7 @@ impl Attrs<'_> {
         });
     }
 
-    /// Appends one attribute. Its value is the attributes that `write` appends.
+    /// Appends one attribute. Its value consists of the attributes that `write` appends.
     pub fn push_nested(&mut self, kind: u16, write: impl FnOnce(&mut Attrs<'_>)) {
         self.push_attribute(kind | NESTED_FLAG, write);
     }
@@ -114,9 +114,9 @@ mod tests {
                     attrs.push_bytes(*kind, value);
                 }
             });
-            let nested = Attr::find(&bytes, 7).unwrap();
-            let parsed: Vec<_> = Attr::parse_all(nested).map(|attr| (attr.kind, attr.value.to_vec())).collect();
-            prop_assert_eq!(parsed, written);
+            let nested_bytes = Attr::find(&bytes, 7).unwrap();
+            let parsed_attrs: Vec<_> = Attr::parse_all(nested_bytes).map(|attr| (attr.kind, attr.value.to_vec())).collect();
+            prop_assert_eq!(parsed_attrs, written);
         }
 
         #[test]

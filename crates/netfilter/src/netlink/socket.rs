@@ -13,17 +13,17 @@ use super::message::{self, Message, Messages};
 /// The size of the receive buffer. The kernel's answers have up to 32 KiB (`netlink_recvmsg` in the kernel).
 const RECEIVE_BUFFER_LEN: usize = 32 * 1024;
 /// The space that the kernel needs in the send buffer in addition to the messages. It needs 32 bytes.
-const SEND_OVERHEAD: usize = 4096;
+const SEND_BUFFER_OVERHEAD: usize = 4096;
 
 /// The reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetlinkError {
     /// The kernel does not have this netlink protocol, or does not allow this process to open a socket.
     #[error("cannot open a netlink socket: {0}")]
-    Socket(Errno),
+    OpenFailed(Errno),
     /// The request did not reach the kernel, or the answer was lost.
     #[error("cannot exchange netlink messages with the kernel: {0}")]
-    Transport(Errno),
+    TransportFailed(Errno),
     /// The kernel rejected a message.
     #[error("the kernel rejected the request: {errno}")]
     Rejected {
@@ -69,13 +69,13 @@ impl Socket {
         let flags = SocketFlags::CLOEXEC;
         socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol.to_raw_protocol())
             .map(Self)
-            .map_err(NetlinkError::Socket)
+            .map_err(NetlinkError::OpenFailed)
     }
 
     /// Opens a socket that receives the notifications of `groups`, one bit per multicast group.
     pub fn listen(protocol: Protocol, groups: u32) -> Result<Self, NetlinkError> {
         let socket = Self::open(protocol)?;
-        bind(&socket.0, &netlink::SocketAddrNetlink::new(0, groups)).map_err(NetlinkError::Socket)?;
+        bind(&socket.0, &netlink::SocketAddrNetlink::new(0, groups)).map_err(NetlinkError::OpenFailed)?;
         Ok(socket)
     }
 
@@ -93,11 +93,11 @@ impl Socket {
         let mut buffer = vec![0; RECEIVE_BUFFER_LEN];
         let mut first_rejection: Option<NetlinkError> = None;
         let mut is_acknowledged = false;
-        let mut is_interrupted = false;
+        let mut is_dump_interrupted = false;
         // The kernel handles a request within `send`, so the complete answer is in the socket now.
         while let Some(datagram) = self.receive(&mut buffer)? {
             for message in Message::parse_all(datagram) {
-                is_interrupted |= message.flags & message::DUMP_INTERRUPTED != 0;
+                is_dump_interrupted |= message.flags & message::DUMP_INTERRUPTED != 0;
                 match parse_acknowledgement(&message) {
                     Some(Err(errno)) => {
                         first_rejection.get_or_insert(NetlinkError::Rejected { seq: message.seq, errno });
@@ -109,7 +109,7 @@ impl Socket {
         }
         match first_rejection {
             Some(error) => Err(error),
-            None if is_interrupted => Err(NetlinkError::DumpInterrupted),
+            None if is_dump_interrupted => Err(NetlinkError::DumpInterrupted),
             None if is_acknowledged => Ok(()),
             None => Err(NetlinkError::NoAcknowledgement),
         }
@@ -124,14 +124,14 @@ impl Socket {
 
     fn send(&self, bytes: &[u8]) -> Result<(), NetlinkError> {
         // A transaction must be one datagram, so the send buffer must hold it as a whole.
-        let needed_size = bytes.len() + SEND_OVERHEAD;
+        let needed_size = bytes.len() + SEND_BUFFER_OVERHEAD;
         if sockopt::socket_send_buffer_size(&self.0).is_ok_and(|size| size < needed_size) {
             // The first call may exceed net.core.wmem_max, but needs a capability. The kernel doubles both values.
             if sockopt::set_socket_send_buffer_size_force(&self.0, needed_size).is_err() {
                 let _ = sockopt::set_socket_send_buffer_size(&self.0, needed_size);
             }
         }
-        send(&self.0, bytes, SendFlags::empty()).map(drop).map_err(NetlinkError::Transport)
+        send(&self.0, bytes, SendFlags::empty()).map(drop).map_err(NetlinkError::TransportFailed)
     }
 
     /// Returns the next datagram, or `None` if there is none now.
@@ -139,7 +139,7 @@ impl Socket {
         match recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((len, _)) => Ok(Some(&buffer[..len])),
             Err(Errno::AGAIN) => Ok(None),
-            Err(errno) => Err(NetlinkError::Transport(errno)),
+            Err(errno) => Err(NetlinkError::TransportFailed(errno)),
         }
     }
 }
@@ -152,9 +152,11 @@ impl AsRawFd for Socket {
 
 /// Returns the result of a request if `message` is its acknowledgement, its error or the end of its dump.
 fn parse_acknowledgement(message: &Message<'_>) -> Option<Result<(), Errno>> {
-    let code = || message.payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+    let error_code = || message.payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
     match message.kind {
-        message::ERROR | message::DONE if code() < 0 => Some(Err(Errno::from_raw_os_error(-code()))),
+        message::ERROR | message::DONE if error_code() < 0 => {
+            Some(Err(Errno::from_raw_os_error(-error_code())))
+        }
         message::ERROR | message::DONE => Some(Ok(())),
         _ => None,
     }

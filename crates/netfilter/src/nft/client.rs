@@ -46,8 +46,10 @@ impl NftError {
     fn new(error: NetlinkError, operation: Operation) -> Self {
         let netlink_error = Self::Netlink { error, operation };
         let errno = match error {
-            NetlinkError::Socket(errno) | NetlinkError::Rejected { errno, .. } => errno,
-            NetlinkError::Transport(_) | NetlinkError::NoAcknowledgement | NetlinkError::DumpInterrupted => {
+            NetlinkError::OpenFailed(errno) | NetlinkError::Rejected { errno, .. } => errno,
+            NetlinkError::TransportFailed(_)
+            | NetlinkError::NoAcknowledgement
+            | NetlinkError::DumpInterrupted => {
                 return netlink_error;
             }
         };
@@ -100,7 +102,7 @@ impl Nftables {
         let batch = Batch::replace(table);
         self.0.request(&batch.messages, |_| ()).map_err(|error| match error {
             NetlinkError::Rejected { seq, .. } => NftError::new(error, batch.operation(seq)),
-            NetlinkError::Transport(Errno::MSGSIZE) => {
+            NetlinkError::TransportFailed(Errno::MSGSIZE) => {
                 NftError::TransactionTooLarge(batch.messages.bytes().len())
             }
             _ => error.into(),
@@ -132,7 +134,7 @@ impl Nftables {
 }
 
 /// Opens a socket that becomes readable when any program changes nftables in this thread's network namespace.
-pub fn watch() -> Result<Socket, NftError> {
+pub fn open_watch() -> Result<Socket, NftError> {
     Ok(Socket::listen(Protocol::Netfilter, abi::MULTICAST_GROUP)?)
 }
 
@@ -192,23 +194,23 @@ fn build_read_request(
 mod tests {
     use super::*;
 
-    fn rejected(errno: Errno, operation: Operation) -> NftError {
+    fn rejection_error(errno: Errno, operation: Operation) -> NftError {
         NftError::new(NetlinkError::Rejected { seq: 1, errno }, operation)
     }
 
     #[test]
     fn error_names_the_kernel_feature_that_the_rejected_operation_needs() {
-        assert_eq!(rejected(Errno::PERM, Operation::Transaction), NftError::NoNetAdmin);
+        assert_eq!(rejection_error(Errno::PERM, Operation::Transaction), NftError::NoNetAdmin);
         for (error, feature) in [
             (
-                NftError::new(NetlinkError::Socket(Errno::PROTONOSUPPORT), Operation::Transaction),
+                NftError::new(NetlinkError::OpenFailed(Errno::PROTONOSUPPORT), Operation::Transaction),
                 "nf_tables, family inet",
             ),
-            (rejected(Errno::OPNOTSUPP, Operation::Transaction), "nf_tables, family inet"),
-            (rejected(Errno::AFNOSUPPORT, Operation::Table), "nf_tables, family inet"),
-            (rejected(Errno::NOENT, Operation::NatChain), "nft_chain_nat"),
-            (rejected(Errno::NOENT, Operation::Rule), "nft_masq"),
-            (rejected(Errno::NOMEM, Operation::Set), "request failed (Set)"),
+            (rejection_error(Errno::OPNOTSUPP, Operation::Transaction), "nf_tables, family inet"),
+            (rejection_error(Errno::AFNOSUPPORT, Operation::Table), "nf_tables, family inet"),
+            (rejection_error(Errno::NOENT, Operation::NatChain), "nft_chain_nat"),
+            (rejection_error(Errno::NOENT, Operation::Rule), "nft_masq"),
+            (rejection_error(Errno::NOMEM, Operation::Set), "request failed (Set)"),
         ] {
             assert!(error.to_string().contains(feature), "{error}");
         }

@@ -2,7 +2,7 @@
 
 use super::abi::{self, msg};
 use super::expr;
-use super::model::{Chain, Count, DataType, Element, Set, Table, Value};
+use super::model::{Chain, Counter, DataType, Element, Set, Table, Value};
 use crate::netlink::{Attr, Message};
 
 /// The error for an object in the table that Akrobateo never creates. The field is the kind of the object.
@@ -38,7 +38,7 @@ impl Decoder {
         self.table.is_none()
     }
 
-    /// Returns the names of the sets so far.
+    /// Returns the names of the sets that were added so far.
     #[must_use]
     pub fn set_names(&self) -> Vec<String> {
         self.table.iter().flat_map(|table| &table.sets).map(|set| set.name.to_string()).collect()
@@ -68,7 +68,7 @@ impl Decoder {
     }
 
     fn add_table(&mut self, attrs: &[u8]) -> Result<(), UnknownObject> {
-        // Akrobateo's table never has one of the flags, which mean "dormant" and "owned by a process".
+        // A flag means "dormant" or "owned by a process". Akrobateo's table has no flag.
         if Attr::find_be32(attrs, abi::table::FLAGS).is_some_and(|flags| flags != 0) {
             return Err(UnknownObject("a flag"));
         }
@@ -116,14 +116,14 @@ fn decode_set(attrs: &[u8]) -> Result<Set, UnknownObject> {
     let number = |kind| Attr::find_be32(attrs, kind);
     let flags = number(abi::set::FLAGS).unwrap_or(0);
     let decode = || {
-        let value = match number(abi::set::DATA_LEN) {
+        let value_type = match number(abi::set::DATA_LEN) {
             Some(len) => Some(DataType { id: number(abi::set::DATA_TYPE)?, len }),
             None => None,
         };
         let set = Set {
             name: Attr::find_text(attrs, abi::set::NAME)?.to_owned().into(),
-            key: DataType { id: number(abi::set::KEY_TYPE)?, len: number(abi::set::KEY_LEN)? },
-            value,
+            key_type: DataType { id: number(abi::set::KEY_TYPE)?, len: number(abi::set::KEY_LEN)? },
+            value_type,
             has_intervals: flags & abi::set::FLAG_INTERVAL != 0,
             has_counters: match Attr::find(attrs, abi::set::EXPRESSION) {
                 Some(expr) => expr::decode_counter(expr).map(|_| true)?,
@@ -167,9 +167,9 @@ fn decode_element(item: &[u8]) -> Option<Element> {
             Some(value) => Some(value?),
             None => None,
         },
-        count: match Attr::find(item, abi::element::EXPRESSION) {
+        counter: match Attr::find(item, abi::element::EXPRESSION) {
             Some(expr) => expr::decode_counter(expr)?,
-            None => Count::default(),
+            None => Counter::default(),
         },
     })
 }

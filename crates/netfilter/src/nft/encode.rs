@@ -2,7 +2,7 @@
 
 use super::abi::{self, msg};
 use super::expr;
-use super::model::{Chain, Count, Element, Rule, Set, Table};
+use super::model::{Chain, Counter, Element, Rule, Set, Table};
 use crate::netlink::{Attrs, Messages, message};
 
 /// The number of elements in one message. An element needs at most 160 bytes, and a list has at most 64 KiB. The kernel
@@ -99,15 +99,15 @@ impl Batch {
             attrs.push_text(abi::set::TABLE, &table.name);
             attrs.push_text(abi::set::NAME, &set.name);
             attrs.push_be32(abi::set::FLAGS, set.flags());
-            attrs.push_be32(abi::set::KEY_TYPE, set.key.id);
-            attrs.push_be32(abi::set::KEY_LEN, set.key.len);
-            if let Some(value) = set.value {
+            attrs.push_be32(abi::set::KEY_TYPE, set.key_type.id);
+            attrs.push_be32(abi::set::KEY_LEN, set.key_type.len);
+            if let Some(value) = set.value_type {
                 attrs.push_be32(abi::set::DATA_TYPE, value.id);
                 attrs.push_be32(abi::set::DATA_LEN, value.len);
             }
             attrs.push_be32(abi::set::ID, id);
             if set.has_counters {
-                expr::encode_counter(attrs, abi::set::EXPRESSION, Count::default());
+                expr::encode_counter(attrs, abi::set::EXPRESSION, Counter::default());
             }
             // With a known size, the kernel chooses a hash table of fixed size, which is its fastest type of set.
             if !set.elements.is_empty() {
@@ -157,7 +157,7 @@ impl Set {
     /// Returns the set's flags (enum `nft_set_flags`).
     pub(super) fn flags(&self) -> u32 {
         let interval_flag = if self.has_intervals { abi::set::FLAG_INTERVAL } else { 0 };
-        let map_flag = if self.value.is_some() { abi::set::FLAG_MAP } else { 0 };
+        let map_flag = if self.value_type.is_some() { abi::set::FLAG_MAP } else { 0 };
         interval_flag | map_flag
     }
 }
@@ -178,9 +178,9 @@ fn encode_element(list: &mut Attrs<'_>, element: &Element) {
         if element.is_upper_bound {
             item.push_be32(abi::element::FLAGS, abi::element::FLAG_END);
         }
-        // In a set with counters, the kernel creates a counter at zero for each element without one.
-        if element.count != Count::default() {
-            expr::encode_counter(item, abi::element::EXPRESSION, element.count);
+        // In a set with counters, the kernel creates a counter at zero for each element whose message has none.
+        if element.counter != Counter::default() {
+            expr::encode_counter(item, abi::element::EXPRESSION, element.counter);
         }
     });
 }

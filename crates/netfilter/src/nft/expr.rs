@@ -1,11 +1,11 @@
 //! Encodes and decodes the expressions of rules. Pure.
 
 use super::abi;
-use super::model::{Count, Expr, Reg};
+use super::model::{Counter, Expr, Reg};
 use crate::netlink::{Attr, Attrs};
 
 /// The name that the kernel gives to the counter expression.
-const COUNTER: &str = "counter";
+const COUNTER_EXPRESSION: &str = "counter";
 
 impl Reg {
     /// Returns the number that the kernel lists for the register. Registers had 16 bytes in older kernels, so each
@@ -118,22 +118,22 @@ fn encode_mask(attrs: &mut Attrs<'_>, reg: Reg, mask: &[u8]) {
 }
 
 /// Appends the counter of a set or of an element.
-pub(super) fn encode_counter(attrs: &mut Attrs<'_>, kind: u16, count: Count) {
+pub(super) fn encode_counter(attrs: &mut Attrs<'_>, kind: u16, counter: Counter) {
     attrs.push_nested(kind, |attrs| {
-        attrs.push_text(abi::expr::NAME, COUNTER);
+        attrs.push_text(abi::expr::NAME, COUNTER_EXPRESSION);
         attrs.push_nested(abi::expr::DATA, |data| {
-            data.push_bytes(abi::counter::BYTES, &count.bytes.to_be_bytes());
-            data.push_bytes(abi::counter::PACKETS, &count.packets.to_be_bytes());
+            data.push_bytes(abi::counter::BYTES, &counter.bytes.to_be_bytes());
+            data.push_bytes(abi::counter::PACKETS, &counter.packets.to_be_bytes());
         });
     });
 }
 
 /// Decodes a counter that [`encode_counter`] appended. Returns `None` for another expression.
-pub(super) fn decode_counter(expr: &[u8]) -> Option<Count> {
+pub(super) fn decode_counter(expr: &[u8]) -> Option<Counter> {
     let data = Attr::find(expr, abi::expr::DATA).unwrap_or_default();
     let number = |kind| Some(u64::from_be_bytes(Attr::find(data, kind)?.try_into().ok()?));
-    let count = Count { packets: number(abi::counter::PACKETS)?, bytes: number(abi::counter::BYTES)? };
-    (Attr::find_text(expr, abi::expr::NAME) == Some(COUNTER)).then_some(count)
+    let counter = Counter { packets: number(abi::counter::PACKETS)?, bytes: number(abi::counter::BYTES)? };
+    (Attr::find_text(expr, abi::expr::NAME) == Some(COUNTER_EXPRESSION)).then_some(counter)
 }
 
 /// Appends the data of a key, a value or an operand.

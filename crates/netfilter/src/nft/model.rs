@@ -29,7 +29,7 @@ impl Table {
         for set in self.sets.iter_mut().filter(|set| set.has_counters) {
             let Some(previous) = previous.set(&set.name) else { continue };
             for element in &mut set.elements {
-                element.count = previous.count(&element.key).unwrap_or_default();
+                element.counter = previous.counter(&element.key).unwrap_or_default();
             }
         }
     }
@@ -52,9 +52,9 @@ pub struct Set {
     /// The set's name, unique in the table.
     pub name: Name,
     /// The type of the keys.
-    pub key: DataType,
+    pub key_type: DataType,
     /// The type of the values, if it is a map.
-    pub value: Option<DataType>,
+    pub value_type: Option<DataType>,
     /// True if the keys are bounds of intervals.
     pub has_intervals: bool,
     /// True if each element counts the packets that match it.
@@ -65,10 +65,10 @@ pub struct Set {
 
 impl Set {
     fn equals_ignoring_counters(&self, other: &Self) -> bool {
-        let Self { name, key, value, has_intervals, has_counters: _, elements } = self;
+        let Self { name, key_type, value_type, has_intervals, has_counters: _, elements } = self;
         *name == other.name
-            && *key == other.key
-            && *value == other.value
+            && *key_type == other.key_type
+            && *value_type == other.value_type
             && *has_intervals == other.has_intervals
             && elements.len() == other.elements.len()
             && elements
@@ -79,9 +79,9 @@ impl Set {
 
     /// Returns the counter of the element with this key; `None` if the element does not exist or has no counter.
     #[must_use]
-    pub fn count(&self, key: &Value) -> Option<Count> {
+    pub fn counter(&self, key: &Value) -> Option<Counter> {
         let index = self.elements.binary_search_by_key(key, |element| element.key).ok()?;
-        self.elements.get(index).filter(|_| self.has_counters).map(|element| element.count)
+        self.elements.get(index).filter(|_| self.has_counters).map(|element| element.counter)
     }
 }
 
@@ -104,19 +104,19 @@ pub struct Element {
     /// The value, in a map.
     pub value: Option<Value>,
     /// The counter, or its initial value. Zero if the set has no counters.
-    pub count: Count,
+    pub counter: Counter,
 }
 
 impl Element {
     fn equals_ignoring_counter(&self, other: &Self) -> bool {
-        let Self { key, is_upper_bound, value, count: _ } = self;
+        let Self { key, is_upper_bound, value, counter: _ } = self;
         *key == other.key && *is_upper_bound == other.is_upper_bound && *value == other.value
     }
 }
 
 /// The values of a counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Count {
+pub struct Counter {
     /// The number of packets. Segments that the kernel has merged (GRO), or will split later (GSO), count once.
     pub packets: u64,
     /// The bytes of these packets, with IP headers.
@@ -171,7 +171,7 @@ pub struct Chain {
     pub hook: u32,
     /// The priority in the hook. The kernel runs the chain with the lowest priority first.
     pub priority: i32,
-    /// The verdict if no rule gives one: [`ACCEPT`] or [`DROP`].
+    /// The verdict if no rule has a verdict: [`ACCEPT`] or [`DROP`].
     pub policy: u32,
     /// The rules, in order.
     pub rules: Vec<Rule>,
@@ -273,12 +273,12 @@ mod tests {
             key: Value::from([key]),
             is_upper_bound: false,
             value: None,
-            count: Count { packets, bytes: 0 },
+            counter: Counter { packets, bytes: 0 },
         };
         let set = Set {
             name: "ports".into(),
-            key: DataType { id: 1, len: 1 },
-            value: None,
+            key_type: DataType { id: 1, len: 1 },
+            value_type: None,
             has_intervals: false,
             has_counters,
             elements: elements.iter().map(element).collect(),
@@ -288,11 +288,11 @@ mod tests {
 
     #[test]
     fn comparison_of_tables_ignores_counters() {
-        let counted = table(true, &[(1, 7)]);
-        assert!(counted.equals_ignoring_counters(&table(true, &[(1, 8)])));
-        assert!(counted.equals_ignoring_counters(&table(false, &[(1, 0)])));
-        assert!(!counted.equals_ignoring_counters(&table(true, &[(2, 7)])));
-        assert!(!counted.equals_ignoring_counters(&table(true, &[(1, 7), (2, 0)])));
+        let counted_table = table(true, &[(1, 7)]);
+        assert!(counted_table.equals_ignoring_counters(&table(true, &[(1, 8)])));
+        assert!(counted_table.equals_ignoring_counters(&table(false, &[(1, 0)])));
+        assert!(!counted_table.equals_ignoring_counters(&table(true, &[(2, 7)])));
+        assert!(!counted_table.equals_ignoring_counters(&table(true, &[(1, 7), (2, 0)])));
     }
 
     #[test]

@@ -25,23 +25,27 @@ impl Metrics {
         assert!(body.ends_with('\n'), "the response is truncated: {body:?}");
         let (mut values, mut names) = (BTreeMap::new(), BTreeSet::new());
         // The name of the metric in the last HELP line, and whether its TYPE line has followed.
-        let mut current = None;
+        let mut current_metric = None;
         for line in body.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 let name = help.split_once(' ').unwrap().0.to_owned();
                 assert!(names.insert(name.clone()), "two HELP lines for {name}");
-                current = Some((name, false));
+                current_metric = Some((name, false));
             } else if let Some(kind) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = kind.split_once(' ').unwrap();
-                assert_eq!(current, Some((name.to_owned(), false)), "{line}");
+                assert_eq!(current_metric, Some((name.to_owned(), false)), "{line}");
                 assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
                 assert!(["counter", "gauge"].contains(&kind), "{line}");
-                current = Some((name.to_owned(), true));
+                current_metric = Some((name.to_owned(), true));
             } else {
                 let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?}"));
                 let name = series.split('{').next().unwrap().to_owned();
                 assert!(name.starts_with("akrobateo_lb_"), "{line}");
-                assert_eq!(current, Some((name, true)), "the sample follows another metric's TYPE: {line}");
+                assert_eq!(
+                    current_metric,
+                    Some((name, true)),
+                    "the sample follows another metric's TYPE: {line}"
+                );
                 let value = value.parse().unwrap_or_else(|_| panic!("{line:?}"));
                 assert!(values.insert(series.to_owned(), value).is_none(), "duplicate series: {line}");
             }

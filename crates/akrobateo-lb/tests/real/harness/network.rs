@@ -24,7 +24,7 @@ impl Network {
     pub fn new() -> Self {
         let [client, node, pod, backend] = std::array::from_fn(|_| Namespace::new());
         for namespace in [&client, &node, &pod, &backend] {
-            // Otherwise an interface waits a second before it uses its link-local address.
+            // Switches off duplicate address detection, because an interface would wait for it for a second.
             namespace.set_sysctl("ipv6/conf/default/accept_dad", "0");
         }
         connect_to_node(
@@ -41,7 +41,7 @@ impl Network {
         node.set_sysctl("ipv6/conf/all/forwarding", "1");
         pod.set_sysctl("ipv4/ip_forward", "0");
         pod.set_sysctl("ipv6/conf/all/forwarding", "1");
-        // Container runtimes set the same value.
+        // Container runtimes also set this sysctl to 0.
         pod.set_sysctl("ipv4/ip_unprivileged_port_start", "0");
         let network = Self { client, node, pod, backend };
         network.wait_until_reachable();
@@ -74,10 +74,10 @@ fn connect_to_node(
     name: &str,
     gateway: [&str; 2],
     peer: &Namespace,
-    addresses: &[[&str; 2]],
+    peer_addresses: &[[&str; 2]],
 ) {
     let gateway = gateway.map(parse_ip);
-    let addresses: Vec<_> = addresses.as_flattened().iter().map(|ip| parse_ip(ip)).collect();
+    let addresses: Vec<_> = peer_addresses.as_flattened().iter().map(|ip| parse_ip(ip)).collect();
     connect(
         &Interface { namespace: node, name, addresses: &gateway },
         &Interface { namespace: peer, name: "eth0", addresses: &addresses },

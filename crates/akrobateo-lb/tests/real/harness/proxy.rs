@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use netns_testkit::{DEADLINE, Namespace, eventually, http, process};
 use rustix::process::{Pid, Signal, kill_process};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_akrobateo-lb");
+const PROGRAM_PATH: &str = env!("CARGO_BIN_EXE_akrobateo-lb");
 
 /// The port of the probe, unless a test chooses another one.
 pub const PROBE_PORT: u16 = 10_290;
@@ -61,7 +61,7 @@ impl Proxy {
         std::fs::write(&termination_log, "").unwrap();
         let mut command = Command::new("unshare");
         command
-            .args(["--mount", "sh", "-c", CONTAINER_SCRIPT, "container", PROGRAM])
+            .args(["--mount", "sh", "-c", CONTAINER_SCRIPT, "container", PROGRAM_PATH])
             .args(args)
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("CAPS", capabilities)
@@ -80,7 +80,7 @@ impl Proxy {
         Self { child, log, termination_log }
     }
 
-    /// Returns the log until now.
+    /// Returns everything that the proxy has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -101,7 +101,7 @@ impl Proxy {
     }
 
     /// Returns the private memory of the process in KiB, without mapped files.
-    pub fn private_memory(&self) -> u64 {
+    pub fn private_memory_kib(&self) -> u64 {
         process::anonymous_memory(self.pid()).unwrap() / 1024
     }
 
@@ -136,12 +136,12 @@ impl Drop for Proxy {
 
 /// Runs the program in `pod` with all capabilities of the test, and waits until it exits.
 pub fn run_to_exit(pod: &Namespace, args: &[&str]) -> Output {
-    pod.run(|| Command::new(PROGRAM).args(args).output().unwrap())
+    pod.run(|| Command::new(PROGRAM_PATH).args(args).output().unwrap())
 }
 
 /// Runs the program as [`run_to_exit`] does, on a kernel that says that it is Linux 2.6.
 pub fn run_on_old_kernel(pod: &Namespace, args: &[&str]) -> Output {
-    pod.run(|| Command::new("setarch").args(["--uname-2.6", PROGRAM]).args(args).output().unwrap())
+    pod.run(|| Command::new("setarch").args(["--uname-2.6", PROGRAM_PATH]).args(args).output().unwrap())
 }
 
 /// Returns the status code of the readiness probe; `None` if there is no response.

@@ -22,17 +22,17 @@ pub struct Reply {
     /// The source address.
     pub peer: SocketAddr,
     /// The destination address.
-    pub local: SocketAddr,
+    pub local_address: SocketAddr,
 }
 
 impl Reply {
     fn to_line(&self) -> String {
-        format!("{} {}\n", self.peer, self.local)
+        format!("{} {}\n", self.peer, self.local_address)
     }
 
     fn parse(line: &str) -> Self {
         let (peer, local) = line.trim_end().split_once(' ').unwrap_or_else(|| panic!("reply {line:?}"));
-        Self { peer: peer.parse().unwrap(), local: local.parse().unwrap() }
+        Self { peer: peer.parse().unwrap(), local_address: local.parse().unwrap() }
     }
 }
 
@@ -47,7 +47,7 @@ pub fn serve_tcp(backend: &Namespace, address: &str) {
 }
 
 fn reply_and_echo(mut stream: TcpStream) -> io::Result<()> {
-    let reply = Reply { peer: stream.peer_addr()?, local: stream.local_addr()? };
+    let reply = Reply { peer: stream.peer_addr()?, local_address: stream.local_addr()? };
     stream.write_all(reply.to_line().as_bytes())?;
     let mut reader = stream.try_clone()?;
     io::copy(&mut reader, &mut stream)?;
@@ -61,7 +61,7 @@ pub fn serve_udp(backend: &Namespace, address: &str) {
     std::thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(Reply { peer, local }.to_line().as_bytes(), peer);
+            let _ = socket.send_to(Reply { peer, local_address: local }.to_line().as_bytes(), peer);
         }
     });
 }

@@ -109,7 +109,7 @@ fn draining_proxy_accepts_a_client_whose_handshake_has_begun() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
-        // The proxy's SYN-ACK is lost. The kernel sends it again after one second.
+        // The proxy's SYN-ACK is lost. The kernel sends the SYN-ACK again after one second.
         network.client.nft("add table inet lossy");
         network.client.nft("add chain inet lossy input { type filter hook input priority 0 ; }");
         network.client.nft("add rule inet lossy input tcp sport 80 counter drop");
@@ -145,12 +145,12 @@ fn draining_proxy_without_connections_exits_within_three_seconds() {
 fn request(network: &Network, address: SocketAddr) -> Result<(), Error> {
     let mut stream = network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT))?;
     stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
-    let mut exchange = || {
+    let mut send_question = || {
         stream.write_all(b"question")?;
         let mut response = String::new();
         stream.read_to_string(&mut response).map(|_| response)
     };
-    let response = exchange().unwrap_or_else(|error| panic!("an accepted connection failed: {error}"));
+    let response = send_question().unwrap_or_else(|error| panic!("an accepted connection failed: {error}"));
     assert_eq!(response, "answer");
     Ok(())
 }

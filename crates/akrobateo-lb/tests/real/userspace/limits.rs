@@ -40,7 +40,7 @@ fn clients_above_the_connection_limit_wait_for_a_free_place() {
 }
 
 #[test]
-fn proxy_without_descriptors_serves_open_connections_and_lets_clients_wait() {
+fn proxy_without_free_descriptors_serves_open_connections_and_lets_new_clients_wait() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);

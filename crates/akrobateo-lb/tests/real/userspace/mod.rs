@@ -1,9 +1,9 @@
 //! Tests of the userspace path with real sockets.
 
 mod drain;
-mod headers;
 mod limits;
 mod preflight;
+mod proxy_protocol;
 mod scale;
 mod source_ranges;
 mod streams;
@@ -59,7 +59,7 @@ fn assert_reset(network: &Network, family: usize) {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-/// Accepts one connection; waits for it.
+/// Waits for one connection and accepts it.
 fn accept(listener: &TcpListener) -> TcpStream {
     sockopt::set_socket_timeout(listener, sockopt::Timeout::Recv, Some(DEADLINE)).unwrap();
     with_timeouts(listener.accept().expect("no connection arrived").0)
@@ -108,7 +108,7 @@ fn fetch_metrics(pod: &Namespace) -> String {
         .expect("no response at /metrics")
 }
 
-/// A proxy in this process. Its settings include settings without a command-line argument.
+/// A proxy in this process. A test can change settings that have no command-line argument.
 struct EmbeddedProxy {
     proxy: userspace::Proxy,
 }

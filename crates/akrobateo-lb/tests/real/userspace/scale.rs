@@ -33,7 +33,7 @@ pub(super) fn raise_descriptor_limit() -> usize {
 fn thousands_of_connections_stay_below_the_memory_limit() {
     isolated(|| {
         // A connection has two descriptors in the proxy, and two in this process.
-        let idle = IDLE_CONNECTIONS.min((raise_descriptor_limit() - 1_000) / 2 - BUSY_CONNECTIONS);
+        let idle_count = IDLE_CONNECTIONS.min((raise_descriptor_limit() - 1_000) / 2 - BUSY_CONNECTIONS);
         let network = Network::new();
         for namespace in [&network.client, &network.pod] {
             namespace.set_sysctl("ipv4/ip_local_port_range", "1024 65535");
@@ -50,8 +50,8 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
         };
         let (memory_before, descriptors_before) =
             (resident_memory(proxy.pid()).unwrap(), open_descriptors(proxy.pid()));
-        let open: Vec<_> = network.client.run(|| {
-            (0..idle)
+        let idle_connections: Vec<_> = network.client.run(|| {
+            (0..idle_count)
                 .map(|_| {
                     let client = connect(80);
                     let mut backend = accept(&idle_backend);
@@ -60,35 +60,35 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
                 })
                 .collect()
         });
-        let memory_per_connection = (resident_memory(proxy.pid()).unwrap() - memory_before) / idle as u64;
+        let connection_memory = (resident_memory(proxy.pid()).unwrap() - memory_before) / idle_count as u64;
         assert!(
-            memory_per_connection < CONNECTION_MEMORY_LIMIT,
-            "{memory_per_connection} bytes for each of {idle} connections"
+            connection_memory < CONNECTION_MEMORY_LIMIT,
+            "{connection_memory} bytes for each of {idle_count} connections"
         );
         // Probes and metrics requests open and close a few more descriptors.
-        let new_descriptors = open_descriptors(proxy.pid()) - descriptors_before;
+        let new_descriptor_count = open_descriptors(proxy.pid()) - descriptors_before;
         assert!(
-            new_descriptors.abs_diff(2 * idle) < 5,
-            "{new_descriptors} descriptors for {idle} connections"
+            new_descriptor_count.abs_diff(2 * idle_count) < 5,
+            "{new_descriptor_count} descriptors for {idle_count} connections"
         );
 
-        let busy: Vec<_> = network
+        let busy_connections: Vec<_> = network
             .client
             .run(|| (0..BUSY_CONNECTIONS).map(|_| (connect(81), accept(&busy_backend))).collect());
         std::thread::scope(|scope| {
-            for chunk in busy.chunks(BUSY_CONNECTIONS / 8) {
+            for chunk in busy_connections.chunks(BUSY_CONNECTIONS / 8) {
                 scope.spawn(|| exchange(chunk));
             }
         });
-        let memory = peak_memory(proxy.pid()).unwrap();
+        let peak_memory_bytes = peak_memory(proxy.pid()).unwrap();
         assert!(
-            memory < MEMORY_LIMIT,
-            "{memory} bytes for {idle} idle and {BUSY_CONNECTIONS} busy connections"
+            peak_memory_bytes < MEMORY_LIMIT,
+            "{peak_memory_bytes} bytes for {idle_count} idle and {BUSY_CONNECTIONS} busy connections"
         );
         eventually("all pipes are closed", || {
             (sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_pipes", &[]) == 0).then_some(())
         });
-        drop((open, busy));
+        drop((idle_connections, busy_connections));
         eventually("all connections are closed", || {
             (sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_open_connections", &[]) == 0)
                 .then_some(())
@@ -146,7 +146,7 @@ fn unread_bytes_of_slow_readers_stay_in_the_kernel() {
         let network = Network::new();
         let backend = network.backend.run(|| TcpListener::bind(with_port(addr::BACKEND[0], 80)).unwrap());
         let proxy = start_proxy(&network.pod, "--data-path=userspace --forward=tcp/80=10.96.3.7:80");
-        let open: Vec<_> = (0..1_000)
+        let connections: Vec<_> = (0..1_000)
             .map(|_| {
                 let client = super::connect(&network, 0);
                 let backend = accept(&backend);
@@ -156,24 +156,25 @@ fn unread_bytes_of_slow_readers_stay_in_the_kernel() {
             .collect();
         let block = vec![5; 32 << 10];
         // Write until the buffers of all sockets on the path are full.
-        let mut written = vec![0; open.len()];
+        let mut written_bytes = vec![0; connections.len()];
         let mut rounds_without_progress = 0;
         while rounds_without_progress < 3 {
-            let total_before: usize = written.iter().sum();
-            for ((_, backend), written) in open.iter().zip(&mut written) {
+            let total_bytes_before: usize = written_bytes.iter().sum();
+            for ((_, backend), written) in connections.iter().zip(&mut written_bytes) {
                 while *written < 1 << 20
                     && let Ok(len) = (&*backend).write(&block)
                 {
                     *written += len;
                 }
             }
-            let total: usize = written.iter().sum();
-            rounds_without_progress = if total == total_before { rounds_without_progress + 1 } else { 0 };
+            let total_bytes: usize = written_bytes.iter().sum();
+            rounds_without_progress =
+                if total_bytes == total_bytes_before { rounds_without_progress + 1 } else { 0 };
             std::thread::sleep(Duration::from_millis(20));
         }
-        let memory = peak_memory(proxy.pid()).unwrap();
-        assert!(memory < MEMORY_LIMIT / 2, "{memory} bytes");
-        for ((client, backend), written) in open.into_iter().zip(written) {
+        let peak_memory_bytes = peak_memory(proxy.pid()).unwrap();
+        assert!(peak_memory_bytes < MEMORY_LIMIT / 2, "{peak_memory_bytes} bytes");
+        for ((client, backend), written) in connections.into_iter().zip(written_bytes) {
             drop(backend);
             assert_eq!(super::read_to_end(&client).unwrap().len(), written);
         }

@@ -10,7 +10,7 @@ use crate::harness::traffic::{
 use crate::harness::{Network, isolated};
 
 #[test]
-fn source_ranges_of_both_families_allow_exactly_their_clients() {
+fn source_ranges_of_both_families_allow_only_their_clients() {
     isolated(|| {
         let network = Network::new();
         let mut arguments = vec!["--data-path=userspace".to_owned()];

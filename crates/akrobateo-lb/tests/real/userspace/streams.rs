@@ -12,7 +12,7 @@ use crate::harness::process::resident_memory;
 use crate::harness::{Network, eventually, isolated};
 
 /// More bytes than the sockets' buffers on the path hold.
-const LONG_STREAM: usize = 64 << 20;
+const LONG_STREAM_LEN: usize = 64 << 20;
 /// Returns a block of varying bytes. Its length is odd, so that reads do not end at the end of a block.
 fn block() -> Vec<u8> {
     (0..1_048_573_u32).map(|at| u8::try_from(at.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect()
@@ -21,11 +21,11 @@ fn block() -> Vec<u8> {
 /// Writes `len` bytes, which repeat the block.
 pub(super) fn write_blocks(mut stream: &TcpStream, len: usize) -> std::io::Result<()> {
     let block = block();
-    let mut remaining = len;
-    while remaining > 0 {
-        let chunk = remaining.min(block.len());
+    let mut remaining_len = len;
+    while remaining_len > 0 {
+        let chunk = remaining_len.min(block.len());
         stream.write_all(&block[..chunk])?;
-        remaining -= chunk;
+        remaining_len -= chunk;
     }
     Ok(())
 }
@@ -65,10 +65,10 @@ fn half_closed_connection_still_receives_the_whole_stream() {
             assert_eq!(read_to_end(&backend).unwrap(), b"question");
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    write_blocks(&backend, LONG_STREAM).unwrap();
+                    write_blocks(&backend, LONG_STREAM_LEN).unwrap();
                     backend.shutdown(Shutdown::Write).unwrap();
                 });
-                read_blocks(&client, LONG_STREAM);
+                read_blocks(&client, LONG_STREAM_LEN);
             });
             let (client, mut backend) = connect_pair(&network, &backends, family);
             backend.write_all(b"greeting").unwrap();
@@ -76,10 +76,10 @@ fn half_closed_connection_still_receives_the_whole_stream() {
             assert_eq!(read_to_end(&client).unwrap(), b"greeting");
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    write_blocks(&client, LONG_STREAM).unwrap();
+                    write_blocks(&client, LONG_STREAM_LEN).unwrap();
                     client.shutdown(Shutdown::Write).unwrap();
                 });
-                read_blocks(&backend, LONG_STREAM);
+                read_blocks(&backend, LONG_STREAM_LEN);
             });
         }
         eventually("all connections are closed", || {
@@ -104,7 +104,7 @@ fn reset_of_one_side_resets_the_other_side() {
         let (client, backend) = connect_pair(&network, &backends, 1);
         close_with_reset(backend);
         assert_reset(&client);
-        // The side that is reset may have ended its own direction before.
+        // A client that has already ended its upload also sees the reset.
         let (client, backend) = connect_pair(&network, &backends, 0);
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_end(&backend).unwrap(), b"");
@@ -127,7 +127,7 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
         let mut written = 0;
         while let Ok(len) = (&backend).write(&zeros) {
             written += len;
-            assert!(written < LONG_STREAM, "the proxy does not block its writer");
+            assert!(written < LONG_STREAM_LEN, "the proxy does not block its writer");
         }
         assert!(written > 1 << 16);
         let memory_growth = resident_memory(proxy.pid()).unwrap().saturating_sub(memory_before);
@@ -175,12 +175,12 @@ fn idle_timeout_closes_only_silent_connections() {
         });
         let (silent_client, _silent_backend) = connect_pair(&network, &backends, 0);
         let (mut busy_client, mut busy_backend) = connect_pair(&network, &backends, 0);
-        let only_busy_is_open = || {
+        let is_only_the_busy_connection_open = || {
             busy_client.write_all(b"?").unwrap();
             busy_backend.read_exact(&mut [0]).unwrap();
             (proxy.metric("akrobateo_lb_open_connections", &[]) == 1).then_some(())
         };
-        eventually("the silent connection is closed", only_busy_is_open);
+        eventually("the silent connection is closed", is_only_the_busy_connection_open);
         assert_eq!(read_to_end(&silent_client).unwrap_err().kind(), ErrorKind::ConnectionReset);
         busy_client.write_all(b"!").unwrap();
         busy_backend.read_exact(&mut [0]).unwrap();

@@ -12,7 +12,7 @@ use crate::harness::addr::{self, with_port};
 use crate::harness::proxy::probe_status;
 use crate::harness::{Network, eventually, isolated};
 
-const FAILURES: &str = "akrobateo_lb_dial_failures_total";
+const DIAL_FAILURES_METRIC: &str = "akrobateo_lb_dial_failures_total";
 
 #[test]
 fn client_is_reset_while_the_backend_is_down_and_served_when_the_backend_is_back() {
@@ -21,7 +21,10 @@ fn client_is_reset_while_the_backend_is_down_and_served_when_the_backend_is_back
         let proxy = start_proxy(&network.pod, FORWARD_ARGS);
         for round in 1..=20 {
             assert_reset(&network, 0);
-            assert_eq!(sum_metric(&fetch_metrics(&network.pod), FAILURES, &["IPv4", "refused"]), round);
+            assert_eq!(
+                sum_metric(&fetch_metrics(&network.pod), DIAL_FAILURES_METRIC, &["IPv4", "refused"]),
+                round
+            );
         }
         proxy.wait_for_log("cannot reach the target target=10.96.3.7:80 reason=\"refused\"");
         // Each worker may log the message once.
@@ -53,7 +56,7 @@ fn connect_timeout_resets_the_client_of_a_silent_target() {
         });
         for (family, label) in ["IPv4", "IPv6"].into_iter().enumerate() {
             assert_reset(&network, family);
-            proxy.wait_for_metric(FAILURES, &[label, "timed_out"], 1);
+            proxy.wait_for_metric(DIAL_FAILURES_METRIC, &[label, "timed_out"], 1);
         }
         proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);
     });
@@ -66,7 +69,10 @@ fn metric_counts_a_target_without_a_route_as_unreachable() {
         let _proxy = start_proxy(&network.pod, FORWARD_ARGS);
         network.pod.ip("route add unreachable 10.96.3.7/32");
         assert_reset(&network, 0);
-        assert_eq!(sum_metric(&fetch_metrics(&network.pod), FAILURES, &["IPv4", "unreachable"]), 1);
+        assert_eq!(
+            sum_metric(&fetch_metrics(&network.pod), DIAL_FAILURES_METRIC, &["IPv4", "unreachable"]),
+            1
+        );
     });
 }
 

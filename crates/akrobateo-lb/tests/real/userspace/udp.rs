@@ -38,7 +38,7 @@ fn session_keeps_its_source_port_until_it_expires() {
             let (client, other_client) = (new_client(&network, family), new_client(&network, family));
             let first = client.request(REPLY_TIMEOUT).unwrap();
             assert_eq!(first.peer.ip().to_string(), addr::POD[family]);
-            assert_eq!(first.local.to_string(), with_port(addr::BACKEND[family], 80));
+            assert_eq!(first.local_address.to_string(), with_port(addr::BACKEND[family], 80));
             assert_ne!(other_client.request(REPLY_TIMEOUT).unwrap().peer, first.peer);
             assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, first.peer);
             proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);

@@ -9,10 +9,11 @@ fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
         node("n2").internal("10.0.0.2").label("pool", "edge").label("zone", "b").build(),
         node("n3").internal("10.0.0.3").build(),
     ];
-    let old = service("old").tcp(80).created(1).annotation("akrobateo.io/node-selector", "zone=b").build();
-    let web = service("web").tcp(80).created(2).annotation("akrobateo.io/node-selector", "pool=edge");
-    let web = web.published("10.0.0.1", "VIP", "akrobateo").build();
-    let cluster = cluster(vec![old, web], &nodes, vec![pod("a").on("n1").ready().build()]);
+    let old_service =
+        service("old").tcp(80).created(1).annotation("akrobateo.io/node-selector", "zone=b").build();
+    let web_service = service("web").tcp(80).created(2).annotation("akrobateo.io/node-selector", "pool=edge");
+    let web_service = web_service.published("10.0.0.1", "VIP", "akrobateo").build();
+    let cluster = cluster(vec![old_service, web_service], &nodes, vec![pod("a").on("n1").ready().build()]);
     let explanation = explain(&cluster, &key("web")).unwrap();
     let reasons: Vec<_> = explanation.nodes.iter().map(|node| node.why.as_str()).collect();
     assert_eq!(
@@ -39,8 +40,8 @@ fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
 
 #[test]
 fn explanation_of_a_rejected_service_lists_the_allowed_values() {
-    let web = service("web").tcp(80).annotation("akrobateo.io/ip-mode", "none").build();
-    let cluster = cluster(vec![web], &[node("n1").build()], Vec::new());
+    let web_service = service("web").tcp(80).annotation("akrobateo.io/ip-mode", "none").build();
+    let cluster = cluster(vec![web_service], &[node("n1").build()], Vec::new());
     let explanation = explain(&cluster, &key("web")).unwrap();
     assert!(explanation.is_failing());
     let text = explanation.format(Style::Plain);
@@ -56,8 +57,8 @@ fn explain_names_a_missing_service() {
 #[test]
 fn explanation_names_the_owner_of_a_conflicting_node_port() {
     let api = service("api").tcp(8080).service_type("NodePort").node_port(30080).build();
-    let web = service("web").tcp(30080).build();
-    let cluster = cluster(vec![api, web], &[node("n1").build()], Vec::new());
+    let web_service = service("web").tcp(30080).build();
+    let cluster = cluster(vec![api, web_service], &[node("n1").build()], Vec::new());
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
     assert!(text.contains("30080/TCP   default/api (nodePort)   all     default/web"), "{text}");
 }

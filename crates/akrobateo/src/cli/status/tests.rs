@@ -25,15 +25,15 @@ fn status_shows_an_exposed_service_with_its_addresses() {
 }
 
 #[test]
-fn port_conflict_is_failing_and_names_the_owner() {
+fn the_row_of_a_service_with_a_port_conflict_is_failing_and_names_the_owner() {
     let old = service("old").tcp(80).created(1).build();
-    let young = service("young").tcp(80).created(2).build();
-    let rows = status_of(vec![young, old], Vec::new());
-    let young = rows.iter().find(|row| row.name == "young").unwrap();
-    assert!(young.is_failing());
-    assert_eq!(young.reason.as_deref(), Some("PortConflict"));
-    assert!(young.message.as_ref().unwrap().contains("default/old"));
-    assert_eq!((young.ready, young.wanted), (0, 0));
+    let young_service = service("young").tcp(80).created(2).build();
+    let rows = status_of(vec![young_service, old], Vec::new());
+    let young_service = rows.iter().find(|row| row.name == "young").unwrap();
+    assert!(young_service.is_failing());
+    assert_eq!(young_service.reason.as_deref(), Some("PortConflict"));
+    assert!(young_service.message.as_ref().unwrap().contains("default/old"));
+    assert_eq!((young_service.ready_proxy_count, young_service.wanted_proxy_count), (0, 0));
 }
 
 #[test]
@@ -45,14 +45,14 @@ fn service_of_another_class_is_shown_and_not_failing() {
 }
 
 #[test]
-fn ready_proxies_without_published_addresses_are_failing() {
+fn a_service_with_ready_proxies_and_no_published_address_is_failing() {
     let rows = status_of(vec![service("web").tcp(80).build()], vec![pod("a").on("n1").ready().build()]);
     assert!(rows[0].is_failing());
     assert!(rows[0].message.as_ref().unwrap().contains("check that the operator runs"));
 }
 
 #[test]
-fn status_leaves_out_other_types_and_other_namespaces() {
+fn status_omits_services_of_other_types_and_other_namespaces() {
     let cluster = cluster(
         vec![service("inner").tcp(80).service_type("ClusterIP").build(), service("web").tcp(80).build()],
         &nodes(),

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Map, Value};
 
 /// The field to which `kubectl rollout restart` adds its annotation. Such a restart must not be undone.
-const TEMPLATE_ANNOTATIONS: &str = "f:annotations";
+const ANNOTATIONS_FIELD: &str = "f:annotations";
 
 /// The operation in the managedFields entries that server-side apply writes.
 const APPLY_OPERATION: &str = "Apply";
@@ -18,15 +18,15 @@ pub(crate) fn foreign_fields(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFie
     let (ours, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some(APPLY_OPERATION)
     });
-    let our_spec = ours.iter().find_map(spec_fields);
-    let adds_to_spec = |entry: &ManagedFieldsEntry| {
+    let our_spec_fields = ours.iter().find_map(spec_fields);
+    let adds_spec_field = |entry: &ManagedFieldsEntry| {
         // A write to a subresource, for example by kubectl scale, changes a field that the operator also sets.
         entry.subresource.is_none()
             && spec_fields(entry).is_some_and(|their_spec| {
-                our_spec.is_none_or(|our_spec| has_other_field(their_spec, our_spec))
+                our_spec_fields.is_none_or(|our_spec_fields| has_other_field(their_spec, our_spec_fields))
             })
     };
-    others.into_iter().filter(adds_to_spec).collect()
+    others.into_iter().filter(adds_spec_field).collect()
 }
 
 fn spec_fields(entry: &ManagedFieldsEntry) -> Option<&Map<String, Value>> {
@@ -35,7 +35,7 @@ fn spec_fields(entry: &ManagedFieldsEntry) -> Option<&Map<String, Value>> {
 
 /// Returns true if `theirs` has a field that `ours` does not have.
 fn has_other_field(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> bool {
-    let fields = theirs.iter().filter(|(field, _)| *field != "." && *field != TEMPLATE_ANNOTATIONS);
+    let fields = theirs.iter().filter(|(field, _)| *field != "." && *field != ANNOTATIONS_FIELD);
     fields.into_iter().any(|(field, value)| {
         match (value.as_object(), ours.get(field).and_then(Value::as_object)) {
             // An empty object means that the operator owns the whole field.
@@ -86,12 +86,12 @@ mod tests {
 
     #[test]
     fn a_rollout_restart_or_a_subresource_or_an_own_field_is_not_foreign() {
-        let owned = json!({ "f:template": { "f:spec": { "f:tolerations": {} } }, "f:replicas": {} });
+        let owned_fields = json!({ "f:template": { "f:spec": { "f:tolerations": {} } }, "f:replicas": {} });
         let restart_annotation =
             json!({ "f:template": { "f:metadata": { "f:annotations": { ".": {}, "f:kubectl": {} } } } });
         let status = json!({ "f:anything": {} });
         for entry in [
-            entry("other-manager", "Update", None, &owned),
+            entry("other-manager", "Update", None, &owned_fields),
             entry("kubectl-rollout", "Update", None, &restart_annotation),
             entry("kube-controller-manager", "Update", Some("status"), &status),
             entry("kubectl", "Update", Some("scale"), &status),

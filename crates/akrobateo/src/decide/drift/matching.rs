@@ -22,7 +22,8 @@ fn match_in_order(existing: &[Value], desired: &[Value]) -> bool {
     existing.iter().zip(desired).all(|(existing, desired)| matches_desired(existing, desired))
 }
 
-/// Compares lists of objects, because server-side apply merges them by key and may change their order.
+/// Compares two lists of objects. Server-side apply merges such lists by key and may change their order, so the order
+/// is ignored.
 fn match_in_any_order(existing: &[Value], desired: &[Value]) -> bool {
     desired.iter().all(|desired| {
         desired.is_object() && existing.iter().any(|existing| matches_desired(existing, desired))

@@ -4,9 +4,9 @@
 //!
 //! 1. **Comparison** (`matching.rs`) finds fields of the desired object with another value, and lists with other items.
 //!    Comparison ignores all other fields, because the API server fills in defaults. So comparison misses added fields.
-//! 2. **The digest of the desired spec**, in the annotation [`SPEC_DIGEST`], finds fields that the Service no longer
-//!    needs. The desired object does not have them, so comparison misses them. But the digest in the annotation differs,
-//!    and the apply that follows removes the fields.
+//! 2. **The digest of the desired spec**, in the annotation [`SPEC_DIGEST_ANNOTATION`], finds fields that the Service
+//!    no longer needs. The desired object does not have them, so comparison misses them. But the digest in the
+//!    annotation differs, and the apply that follows removes the fields.
 //! 3. **Managed fields** (`foreign_fields.rs`) find fields that another field manager added. Apply cannot remove these
 //!    fields, because it removes only fields that the operator owns. Therefore the operator recreates the workload.
 
@@ -19,7 +19,7 @@ use k8s_openapi::serde::Serialize;
 pub(crate) use foreign_fields::foreign_fields;
 
 /// The annotation with the digest of the spec that the operator applied.
-pub(super) const SPEC_DIGEST: &str = "akrobateo.io/spec-digest";
+pub(super) const SPEC_DIGEST_ANNOTATION: &str = "akrobateo.io/spec-digest";
 
 /// Returns true if `existing` has all fields of `desired`.
 ///

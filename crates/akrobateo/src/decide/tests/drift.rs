@@ -6,25 +6,28 @@ use super::*;
 
 #[test]
 fn a_workload_with_a_changed_field_is_applied_again() {
-    let mut state = after(observe(web().build()));
+    let mut state = state_after_actions(observe(web().build()));
     let Some(Workload::DaemonSet(daemonset)) = state.workloads.first_mut() else { panic!("no DaemonSet") };
     daemonset.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].args = None;
-    assert!(matches!(&diff(&state)[..], [Action::Apply(_)]));
+    assert!(matches!(&planned_actions(&state)[..], [Action::Apply(_)]));
 }
 
 #[test]
 fn a_workload_with_a_foreign_field_is_recreated_once() {
-    let mut edited_state = after(observe(web().build()));
+    let mut edited_state = state_after_actions(observe(web().build()));
     let Some(Workload::DaemonSet(daemonset)) = edited_state.workloads.first_mut() else {
         panic!("no DaemonSet")
     };
     let fields = FieldsV1(serde_json::json!({ "f:spec": { "f:paused": {} } }));
     let entry = ManagedFieldsEntry { fields_v1: Some(fields), ..ManagedFieldsEntry::default() };
     daemonset.metadata.managed_fields = Some(vec![entry]);
-    assert!(matches!(&diff(&edited_state)[..], [Action::Recreate(_)]));
-    let state_after_deletion = after(edited_state);
-    assert!(matches!(&diff(&state_after_deletion)[..], [Action::Apply(_), Action::EmitEvent { .. }]));
-    assert_eq!(diff(&after(state_after_deletion)), []);
+    assert!(matches!(&planned_actions(&edited_state)[..], [Action::Recreate(_)]));
+    let state_after_deletion = state_after_actions(edited_state);
+    assert!(matches!(
+        &planned_actions(&state_after_deletion)[..],
+        [Action::Apply(_), Action::EmitEvent { .. }]
+    ));
+    assert_eq!(planned_actions(&state_after_actions(state_after_deletion)), []);
 }
 
 #[test]
@@ -35,11 +38,16 @@ fn a_field_that_the_service_no_longer_needs_is_removed() {
         (web().annotation(annotations::TOLERATIONS, "[{key: dedicated, operator: Exists}]"), web()),
         (deployment().annotation(annotations::NODE_SELECTOR, "!spot"), deployment()),
     ] {
-        let existing = after(observe(previous.build()));
-        assert_eq!(diff(&existing), []);
-        let changed = ServiceState { admission: observe(current.build()).admission, ..existing };
-        assert!(matches!(&diff(&changed)[..], [Action::Apply(_)]), "{:?}", diff(&changed));
-        assert_eq!(diff(&after(changed)), []);
+        let existing_state = state_after_actions(observe(previous.build()));
+        assert_eq!(planned_actions(&existing_state), []);
+        let changed =
+            ServiceState { allocation_result: observe(current.build()).allocation_result, ..existing_state };
+        assert!(
+            matches!(&planned_actions(&changed)[..], [Action::Apply(_)]),
+            "{:?}",
+            planned_actions(&changed)
+        );
+        assert_eq!(planned_actions(&state_after_actions(changed)), []);
     }
 }
 
@@ -47,10 +55,11 @@ fn a_field_that_the_service_no_longer_needs_is_removed() {
 fn proxies_start_on_nodes_whose_port_an_older_service_released() {
     let nodes = ["n1", "n2"].map(|name| node(name).internal("10.0.0.1").label("name", name).build());
     let older = service("older").tcp(80).created(1).annotation(annotations::NODE_SELECTOR, "name=n1").build();
-    let state = after(observe_among(web().created(2).build(), vec![older], Vec::new(), &nodes));
+    let state = state_after_actions(observe_among(web().created(2).build(), vec![older], Vec::new(), &nodes));
     let state_after_release = ServiceState {
-        admission: observe_among(web().created(2).build(), Vec::new(), Vec::new(), &nodes).admission,
+        allocation_result: observe_among(web().created(2).build(), Vec::new(), Vec::new(), &nodes)
+            .allocation_result,
         ..state
     };
-    assert!(diff(&state_after_release).iter().any(|action| matches!(action, Action::Apply(_))));
+    assert!(planned_actions(&state_after_release).iter().any(|action| matches!(action, Action::Apply(_))));
 }

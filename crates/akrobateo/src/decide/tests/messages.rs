@@ -7,8 +7,10 @@ fn a_reserved_port_is_rejected_and_the_error_names_the_port() {
     let nodes = [node("n1").internal("10.0.0.1").build()].map(|node| NodeInfo::from_node(&node));
     let service = Arc::new(service("web").tcp(22).build());
     let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
-    let allocations = PortAllocations::allocate(&[service], &nodes, &defaults, |_| HeldPorts::default());
-    let Some(Admission::Rejected(error)) = allocations.get(&key("web")) else { panic!("not rejected") };
+    let allocations = PortAllocations::allocate(&[service], &nodes, &defaults, |_| OccupiedPorts::default());
+    let Some(AllocationResult::Rejected(error)) = allocations.get(&key("web")) else {
+        panic!("not rejected")
+    };
     assert_eq!(error.reason(), Reason::PortReserved);
     assert!(error.to_string().contains("22/TCP"), "{error}");
 }
@@ -39,9 +41,9 @@ fn an_invalid_annotation_is_rejected_with_value_reason_and_allowed_values() {
         let exposure = exposure(&observe(web().annotation(name, value).build()));
         assert_eq!(exposure.reason, Reason::InvalidAnnotation, "{name}={value}");
         let message_start = format!("annotation {name} is {value:?}: ");
-        let reason_and_allowed =
+        let reason_and_allowed_values =
             exposure.message.strip_prefix(&message_start).unwrap_or_else(|| panic!("{}", exposure.message));
-        let (actual_reason, actual_allowed) = reason_and_allowed.split_once("; allowed: ").unwrap();
+        let (actual_reason, actual_allowed) = reason_and_allowed_values.split_once("; allowed: ").unwrap();
         assert!(actual_reason.contains(reason), "{actual_reason}");
         assert!(actual_allowed.contains(allowed), "{actual_allowed}");
     }
@@ -49,7 +51,7 @@ fn an_invalid_annotation_is_rejected_with_value_reason_and_allowed_values() {
 
 #[test]
 fn the_condition_says_why_no_address_is_published() {
-    let observe_ready = |node: Node, web: ServiceBuilder| {
+    let observe_with_ready_proxy = |node: Node, web: ServiceBuilder| {
         observe_among(web.build(), Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
     };
     let n1 = || node("n1").internal("10.0.0.1");
@@ -58,24 +60,28 @@ fn the_condition_says_why_no_address_is_published() {
         ("node.kubernetes.io/exclude-from-external-load-balancers", "ToBeDeletedByClusterAutoscaler");
     for (state, reason, parts) in [
         (
-            observe_ready(n1().build(), external),
+            observe_with_ready_proxy(n1().build(), external),
             Reason::NoAddresses,
             ["node n1", "no IPv4 address of type ExternalIP"],
         ),
         (
-            observe_ready(n1().build(), web().families(&["IPv6"])),
+            observe_with_ready_proxy(n1().build(), web().families(&["IPv6"])),
             Reason::NoAddresses,
             ["node n1", "no IPv6 address"],
         ),
         (
-            observe_ready(n1().annotation(annotations::NODE_ADDRESS, "x").build(), web()),
+            observe_with_ready_proxy(n1().annotation(annotations::NODE_ADDRESS, "x").build(), web()),
             Reason::NoAddresses,
             ["n1", annotations::NODE_ADDRESS],
         ),
-        (observe_ready(n1().label(excluded, "").build(), web()), Reason::NoAddresses, ["node n1", excluded]),
-        (observe_ready(n1().taint(taint).build(), web()), Reason::NoAddresses, ["node n1", taint]),
         (
-            observe_ready(n1().build(), web().traffic_policy_local()),
+            observe_with_ready_proxy(n1().label(excluded, "").build(), web()),
+            Reason::NoAddresses,
+            ["node n1", excluded],
+        ),
+        (observe_with_ready_proxy(n1().taint(taint).build(), web()), Reason::NoAddresses, ["node n1", taint]),
+        (
+            observe_with_ready_proxy(n1().build(), web().traffic_policy_local()),
             Reason::NoEndpoints,
             ["Local", "no node has a ready endpoint"],
         ),
@@ -89,15 +95,15 @@ fn the_condition_says_why_no_address_is_published() {
 
 #[test]
 fn settings_that_contradict_the_proxy_protocol_are_rejected() {
-    let with_proxy_protocol = || web().annotation(annotations::PROXY_PROTOCOL, "v2");
+    let service_with_proxy_protocol = || web().annotation(annotations::PROXY_PROTOCOL, "v2");
     for (service, reason, parts) in [
         (
-            with_proxy_protocol().annotation(annotations::DATA_PATH, "kernel"),
+            service_with_proxy_protocol().annotation(annotations::DATA_PATH, "kernel"),
             Reason::InvalidAnnotation,
             ["kernel", "PROXY protocol"],
         ),
         (
-            with_proxy_protocol().annotation(annotations::IP_MODE, "VIP"),
+            service_with_proxy_protocol().annotation(annotations::IP_MODE, "VIP"),
             Reason::InvalidAnnotation,
             ["VIP", "allowed: Proxy"],
         ),
@@ -106,7 +112,7 @@ fn settings_that_contradict_the_proxy_protocol_are_rejected() {
             Reason::InvalidAnnotation,
             ["v2", "TCP"],
         ),
-        (with_proxy_protocol().sctp(90), Reason::UnsupportedSpec, ["90/SCTP", "TCP and UDP only"]),
+        (service_with_proxy_protocol().sctp(90), Reason::UnsupportedSpec, ["90/SCTP", "TCP and UDP only"]),
     ] {
         let exposure = exposure(&observe(service.build()));
         assert_eq!(exposure.reason, reason, "{}", exposure.message);

@@ -11,10 +11,10 @@ use e2e::{Failure, Faults, Namespace, ensure_eq, eventually, fault_test_within, 
 use stopwatch::Stopwatch;
 use tokio::time::Instant;
 
-const ROUNDS: usize = 12;
+const ROUND_COUNT: usize = 12;
 const TIME_LIMIT: Duration = Duration::from_mins(15);
 /// A node selector that matches no node, so that a thousand workloads have no pods.
-const SELECTOR_WITHOUT_NODES: &str = "e2e.akrobateo.io/pool=nowhere";
+const SELECTOR_WITHOUT_MATCHING_NODE: &str = "e2e.akrobateo.io/pool=nowhere";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Failure> {
         namespace.start_backend().await?;
         let idle = read_memory(faults).await?;
         let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..ROUND_COUNT {
             rounds.push(measure_round(namespace).await?);
         }
         print_medians(&rounds);
@@ -30,7 +30,7 @@ async fn main() -> Result<(), Failure> {
         println!("{idle}  without Services");
         let memory = measure_memory(namespace, faults, 20, None).await?;
         println!("{memory}  with 20 Services of one port on every node");
-        let memory = measure_memory(namespace, faults, 1000, Some(SELECTOR_WITHOUT_NODES)).await?;
+        let memory = measure_memory(namespace, faults, 1000, Some(SELECTOR_WITHOUT_MATCHING_NODE)).await?;
         println!("{memory}  with 1,000 Services without pods");
         Ok(())
     })
@@ -38,56 +38,65 @@ async fn main() -> Result<(), Failure> {
 }
 
 /// The latencies that one round measured.
-struct Round {
+struct RoundLatencies {
     /// The time from the creation of the Service to the creation of its DaemonSet.
-    daemonset_created: Duration,
+    daemonset_creation_latency: Duration,
     /// The time from the creation of the Service to the readiness of its last proxy.
-    proxies_ready: Duration,
+    proxy_readiness_latency: Duration,
     /// The time from the readiness of the last proxy to the publication of the last address.
-    addresses_published: Duration,
-    /// The time from the creation of a DaemonSet without an operator to the readiness of its last pod.
-    baseline_ready: Duration,
+    address_publication_delay: Duration,
+    /// The time from the creation of the baseline DaemonSet to the readiness of its last pod. The operator does not
+    /// manage this DaemonSet.
+    baseline_readiness_latency: Duration,
 }
 
-fn print_medians(rounds: &[Round]) {
-    let median = |duration: fn(&Round) -> Duration| {
+fn print_medians(rounds: &[RoundLatencies]) {
+    let median = |duration: fn(&RoundLatencies) -> Duration| {
         let mut durations: Vec<_> = rounds.iter().map(duration).collect();
         durations.sort_unstable();
         durations.get(durations.len() / 2).map_or(f64::NAN, Duration::as_secs_f64) * 1000.0
     };
     println!("medians of {} alternating rounds:", rounds.len());
-    println!("{:7.0} ms  from the Service to its DaemonSet", median(|round| round.daemonset_created));
-    println!("{:7.0} ms  from the Service to its last ready proxy", median(|round| round.proxies_ready));
+    println!(
+        "{:7.0} ms  from the Service to its DaemonSet",
+        median(|round| round.daemonset_creation_latency)
+    );
+    println!(
+        "{:7.0} ms  from the Service to its last ready proxy",
+        median(|round| round.proxy_readiness_latency)
+    );
     println!(
         "{:7.0} ms  from a DaemonSet of the same pods, without the operator, to its last ready pod",
-        median(|round| round.baseline_ready)
+        median(|round| round.baseline_readiness_latency)
     );
     println!(
         "{:7.0} ms  from the last ready proxy to its address in the status",
-        median(|round| round.addresses_published)
+        median(|round| round.address_publication_delay)
     );
 }
 
-async fn measure_round(namespace: &Namespace) -> Result<Round, Failure> {
+async fn measure_round(namespace: &Namespace) -> Result<RoundLatencies, Failure> {
     let [port, baseline_port] = namespace.allocate_ports().await?;
-    let web = service("web").tcp(port).ip_mode_proxy();
+    let web = service("web").tcp(port).with_ip_mode_proxy();
     let mut stopwatch = Stopwatch::start(namespace);
-    let created = Instant::now();
+    let created_at = Instant::now();
     namespace.apply(&web).await?;
     let times = stopwatch.wait_exposed(web.name()).await?;
     let mut baseline = namespace.get_daemonset(&web).await?;
     namespace.delete_service(&web).await?;
     namespace.wait_cleaned_up(&web).await?;
-    stopwatch::make_baseline(&mut baseline, baseline_port);
+    stopwatch::convert_to_baseline(&mut baseline, baseline_port);
     let baseline_created_at = Instant::now();
     namespace.create_daemonset(&baseline).await?;
-    let baseline_ready = stopwatch.wait_baseline_ready().await?;
+    let baseline_ready_at = stopwatch.wait_baseline_ready().await?;
     namespace.delete_daemonset(&baseline).await?;
-    Ok(Round {
-        daemonset_created: times.daemonset_created - created,
-        proxies_ready: times.proxies_ready - created,
-        addresses_published: times.addresses_published.saturating_duration_since(times.proxies_ready),
-        baseline_ready: baseline_ready - baseline_created_at,
+    Ok(RoundLatencies {
+        daemonset_creation_latency: times.daemonset_created_at - created_at,
+        proxy_readiness_latency: times.proxies_ready_at - created_at,
+        address_publication_delay: times
+            .address_publication_time
+            .saturating_duration_since(times.proxies_ready_at),
+        baseline_readiness_latency: baseline_ready_at - baseline_created_at,
     })
 }
 

@@ -37,11 +37,11 @@ type ChangeStream = Pin<Box<dyn Stream<Item = Option<Change>> + Send>>;
 /// The times at which a Service reached each step.
 pub(crate) struct ExposureTimes {
     /// The time of the creation of the Service's DaemonSet.
-    pub(crate) daemonset_created: Instant,
+    pub(crate) daemonset_created_at: Instant,
     /// The time at which the Service's last proxy became ready.
-    pub(crate) proxies_ready: Instant,
+    pub(crate) proxies_ready_at: Instant,
     /// The time of the publication of the Service's last address.
-    pub(crate) addresses_published: Instant,
+    pub(crate) address_publication_time: Instant,
 }
 
 /// Running watches.
@@ -86,9 +86,13 @@ impl Stopwatch {
                 Some(Change::AddressesPublished(service, NODES))
                     if service == name && pods.len() >= NODES =>
                 {
-                    if let (Some(daemonset_created), Some(proxies_ready)) = (created, ready) {
-                        let addresses_published = Instant::now();
-                        return Ok(ExposureTimes { daemonset_created, proxies_ready, addresses_published });
+                    if let (Some(daemonset_created_at), Some(proxies_ready_at)) = (created, ready) {
+                        let address_publication_time = Instant::now();
+                        return Ok(ExposureTimes {
+                            daemonset_created_at,
+                            proxies_ready_at,
+                            address_publication_time,
+                        });
                     }
                 }
                 _ => (),
@@ -114,7 +118,7 @@ impl Stopwatch {
 }
 
 fn watch_ended_failure() -> Failure {
-    Failure::Unexpected("a watch has ended".to_owned())
+    Failure::UnexpectedState("a watch has ended".to_owned())
 }
 
 /// Returns a stream of objects. The stream has an item for each creation and each change.
@@ -125,8 +129,9 @@ where
     watcher(api, config).default_backoff().applied_objects().filter_map(|object| ready(object.ok()))
 }
 
-/// Converts the DaemonSet of proxies to one with another port that the operator does not manage.
-pub(crate) fn make_baseline(daemonset: &mut DaemonSet, port: u16) {
+/// Converts the DaemonSet of a Service's proxies to the baseline: the operator does not manage it, and it has another
+/// port.
+pub(crate) fn convert_to_baseline(daemonset: &mut DaemonSet, port: u16) {
     let labels = BTreeMap::from([
         ("app.kubernetes.io/name".to_owned(), "akrobateo-lb".to_owned()),
         ("e2e".to_owned(), BASELINE_NAME.to_owned()),

@@ -57,7 +57,7 @@ pub(crate) fn session(server: SocketAddr, count: usize, timeout: Duration) -> io
     }
     let mut answer = String::new();
     for connection in &mut connections {
-        answer = next_line(connection)?;
+        answer = read_next_line(connection)?;
     }
     print_and_flush(&answer)?;
     for line in io::stdin().lines() {
@@ -66,7 +66,7 @@ pub(crate) fn session(server: SocketAddr, count: usize, timeout: Duration) -> io
             connection.get_mut().write_all(line.as_bytes())?;
         }
         for connection in &mut connections {
-            let returned_line = next_line(connection)?;
+            let returned_line = read_next_line(connection)?;
             if returned_line != line {
                 return Err(io::Error::other(format!(
                     "a connection returned {returned_line:?}, expected {line:?}"
@@ -78,7 +78,7 @@ pub(crate) fn session(server: SocketAddr, count: usize, timeout: Duration) -> io
     Ok(())
 }
 
-fn next_line(connection: &mut BufReader<TcpStream>) -> io::Result<String> {
+fn read_next_line(connection: &mut BufReader<TcpStream>) -> io::Result<String> {
     let mut line = String::new();
     if connection.read_line(&mut line)? == 0 {
         return Err(io::Error::other("the server closed the connection"));
@@ -100,9 +100,9 @@ pub(crate) async fn send_until_answered(
 ) -> io::Result<String> {
     let socket = connect_udp(server).await?;
     let (request, mut answer) = (vec![b'?'; length], vec![0; MAX_DATAGRAM_LENGTH]);
-    let started = Instant::now();
+    let started_at = Instant::now();
     let mut last_error = None;
-    while started.elapsed() < timeout {
+    while started_at.elapsed() < timeout {
         // Sending fails while the port is closed (ECONNREFUSED); the loop tries again.
         last_error = socket.send(&request).await.err().or(last_error);
         match tokio::time::timeout(SEND_INTERVAL, socket.recv(&mut answer)).await {
@@ -122,7 +122,7 @@ pub(crate) async fn send_until_answered(
 }
 
 /// Sends one datagram from each source port above 1023. Each datagram starts a conntrack flow.
-pub(crate) fn flood(server: SocketAddr) -> io::Result<()> {
+pub(crate) fn flood_udp(server: SocketAddr) -> io::Result<()> {
     let mut sent = 0_u32;
     for port in 1024..=u16::MAX {
         // Errors are expected: another socket may have the port, or an earlier datagram was refused.

@@ -44,17 +44,17 @@ pub(crate) async fn serve(ports: impl Iterator<Item = u16>) -> io::Result<()> {
         tasks.spawn_local(serve_tcp(tcp, port, names.clone()));
         tasks.spawn_local(serve_udp(udp, port, names.clone()));
     }
-    let mut terminate = signal(SignalKind::terminate())?;
-    tasks.run_until(terminate.recv()).await;
+    let mut terminate_signal = signal(SignalKind::terminate())?;
+    tasks.run_until(terminate_signal.recv()).await;
     Ok(())
 }
 
 /// Binds the sockets of a port for both address families, or only for IPv4 if the machine has no IPv6.
 async fn bind(port: u16) -> io::Result<(TcpListener, UdpSocket)> {
     let addresses = [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
-    let to_error = |error| io::Error::other(format!("cannot serve on port {port}: {error}"));
-    let tcp = TcpListener::bind::<&[SocketAddr]>(&addresses).await.map_err(to_error)?;
-    Ok((tcp, UdpSocket::bind::<&[SocketAddr]>(&addresses).await.map_err(to_error)?))
+    let to_bind_error = |error| io::Error::other(format!("cannot serve on port {port}: {error}"));
+    let tcp = TcpListener::bind::<&[SocketAddr]>(&addresses).await.map_err(to_bind_error)?;
+    Ok((tcp, UdpSocket::bind::<&[SocketAddr]>(&addresses).await.map_err(to_bind_error)?))
 }
 
 async fn serve_tcp(listener: TcpListener, port: u16, names: Rc<ServerNames>) {

@@ -84,9 +84,13 @@ fn header_and_first_bytes_of_the_client_share_one_segment() {
         let header = parse_header(&bytes[..len]).expect("the header is incomplete");
         assert_eq!(header.client, client.local_addr().unwrap());
         assert_eq!(&bytes[header.len..len], b"GET / HTTP/1.1\r\n\r\n");
-        let segments = network.backend.nft("list table inet count");
-        assert!(segments.contains("packets 1 "), "{segments}");
-        assert_eq!(read_to_end(&backend).unwrap(), b"", "more bytes than the client sent");
+        let segment_counter = network.backend.nft("list table inet count");
+        assert!(segment_counter.contains("packets 1 "), "{segment_counter}");
+        assert_eq!(
+            read_to_end(&backend).unwrap(),
+            b"",
+            "the backend received more bytes than the client sent"
+        );
         backend.write_all(b"answer").unwrap();
         drop(backend);
         assert_eq!(read_to_end(&client).unwrap(), b"answer");
