@@ -65,9 +65,19 @@ fn list_rust_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Returns true if the file is a crate root: `src/lib.rs`, `src/main.rs`, or a file in `src/bin`.
+/// Returns true if the file is a crate root: the library, or a program, an integration test, a benchmark or an example
+/// of one file (`tests/NAME.rs`) or of several (`tests/NAME/main.rs`).
 fn is_crate_root(file: &Path) -> bool {
     let directory = file.parent().unwrap_or(file);
-    directory.ends_with("src/bin")
-        || directory.ends_with("src") && (file.ends_with("lib.rs") || file.ends_with("main.rs"))
+    let is_main = file.ends_with("main.rs");
+    directory.ends_with("src") && (file.ends_with("lib.rs") || is_main)
+        || has_targets(directory)
+        || is_main && directory.parent().is_some_and(has_targets)
+}
+
+/// Returns true if each file in the directory is a crate root. The directory `tests` of a module below `src` is not.
+fn has_targets(directory: &Path) -> bool {
+    let is_in_src = directory.ancestors().any(|ancestor| ancestor.ends_with("src"));
+    let has_target_name = ["tests", "benches", "examples"].iter().any(|name| directory.ends_with(name));
+    directory.ends_with("src/bin") || has_target_name && !is_in_src
 }

@@ -72,6 +72,10 @@ fn read_items(
         let directory = children.join(&child);
         if let Some((_, items)) = module.content {
             read_items(modules, child_name, file, &directory, items)?;
+        } else if let Some(path) = path_attribute(&module.attrs) {
+            let child_file = file.with_file_name(path);
+            let directory = child_file.parent().unwrap_or(children).to_owned();
+            read_file(modules, child_name, &child_file, &directory)?;
         } else {
             let flat_file = children.join(format!("{child}.rs"));
             let child_file = if flat_file.is_file() { flat_file } else { directory.join("mod.rs") };
@@ -80,6 +84,16 @@ fn read_items(
     }
     modules.insert(name, Module { file: file.to_owned(), paths });
     Ok(())
+}
+
+/// Returns the value of the attribute `#[path = "FILE"]`.
+fn path_attribute(attributes: &[syn::Attribute]) -> Option<String> {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("path")).find_map(|attribute| {
+        match &attribute.meta.require_name_value().ok()?.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(file), .. }) => Some(file.value()),
+            _ => None,
+        }
+    })
 }
 
 /// Returns the item's code, without test-only functions of an `impl` block.
@@ -106,6 +120,17 @@ fn is_test(item: &impl ToTokens) -> bool {
 
 /// Returns the deepest module in a path that the module `from` uses, or `None` if the path is of another crate.
 fn resolve<'a>(modules: &'a Modules, from: &[String], segments: &[String]) -> Option<&'a Module> {
+    if let Some(name) = resolve_name(modules, from, segments) {
+        return modules.get(&name);
+    }
+    // The first segment may be a module that a glob import brings into scope, for example with `use super::*`.
+    let globs =
+        modules.get(from)?.paths.iter().filter_map(|path| path.segments.strip_suffix(&["*".to_owned()]));
+    let scopes = globs.filter_map(|glob| resolve_name(modules, from, glob));
+    scopes.filter_map(|scope| resolve_name(modules, &scope, segments)).find_map(|name| modules.get(&name))
+}
+
+fn resolve_name(modules: &Modules, from: &[String], segments: &[String]) -> Option<Vec<String>> {
     let mut name = from.to_vec();
     for (index, segment) in segments.iter().enumerate() {
         match segment.as_str() {
@@ -124,5 +149,5 @@ fn resolve<'a>(modules: &'a Modules, from: &[String], segments: &[String]) -> Op
             }
         }
     }
-    modules.get(&name)
+    Some(name)
 }

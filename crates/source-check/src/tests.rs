@@ -94,6 +94,36 @@ fn test_code_and_one_way_imports_are_no_circle() {
 }
 
 #[test]
+fn circle_through_glob_imports_is_reported() {
+    let files = [
+        ("lib.rs", "mod a; mod b;"),
+        ("a.rs", "use super::*;\nfn f() { b::g() }"),
+        ("b.rs", "use crate::*;\nfn g() { a::f() }"),
+    ];
+    assert_eq!(TemporaryWorkspace::new("glob", &files).problems().len(), 2);
+}
+
+#[test]
+fn circle_in_a_program_or_an_integration_test_of_several_files_is_reported() {
+    for target in ["bin/tool", "../tests/suite"] {
+        let files = ["main.rs", "a.rs", "b.rs"].map(|file| format!("{target}/{file}"));
+        let sources = ["mod a; mod b; fn main() {}", "use crate::b;", "use crate::a;"];
+        let files: Vec<_> = files.iter().map(String::as_str).zip(sources).collect();
+        assert_eq!(TemporaryWorkspace::new("target", &files).problems().len(), 2, "{target}");
+    }
+}
+
+#[test]
+fn circle_of_a_file_with_a_path_attribute_is_reported() {
+    let files = [
+        ("lib.rs", "#[path = \"other.rs\"] mod a; mod b;"),
+        ("other.rs", "use crate::b;"),
+        ("b.rs", "use crate::a;"),
+    ];
+    assert_eq!(TemporaryWorkspace::new("path", &files).problems().len(), 2);
+}
+
+#[test]
 fn long_file_is_reported() {
     let workspace = TemporaryWorkspace::new("long", &[("lib.rs", &"//\n".repeat(401))]);
     assert_eq!(workspace.problems(), ["lib.rs: 401 lines; the limit is 400: split the file"]);

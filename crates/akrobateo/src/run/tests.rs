@@ -1,11 +1,13 @@
 //! Leadership and shutdown of the operator against a scripted API server, with a paused clock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json, to_value};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::{StartError, run_when_elected};
 use crate::apply::Writer;
@@ -102,4 +104,21 @@ async fn shutdown_completes_the_running_reconciliation_and_releases_the_lease() 
     assert_eq!((&release.method, release.body["spec"].get("holderIdentity")), (&Method::PUT, None));
     release.accept();
     task.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_write_is_repeated_after_a_backoff() {
+    for (code, reason) in [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError")] {
+        let Operator { mut api, apply, task, shutdown: _shutdown, metrics: _, _open_watches } =
+            start_leader_with_unanswered_write().await;
+        apply.answer_error(code, reason);
+        api.next_write_to("/services/web/status").await.accept();
+        if code != 409 {
+            api.next_write_to("/events").await.accept();
+        }
+        // Without the timeout, the test would answer reads of the Lease forever.
+        let repeated = timeout(Duration::from_secs(5), api.next_write_to(DAEMONSETS_PATH)).await;
+        assert_eq!(repeated.expect("the write is not repeated").method, Method::PATCH);
+        assert!(!task.is_finished());
+    }
 }
