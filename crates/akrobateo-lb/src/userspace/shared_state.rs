@@ -3,14 +3,11 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::write;
 
-use super::drain::DrainState;
 use super::inbox::{Client, Inbox, least_loaded};
 use super::port::Port;
-use super::pulse::Pulse;
 use super::quota::Quota;
 use crate::source_ranges::SourceRanges;
 
@@ -19,20 +16,14 @@ use crate::source_ranges::SourceRanges;
 pub(super) struct SharedState {
     /// The forwarded ports. Each `port_index` of the userspace path is an index into this list.
     pub(super) ports: Box<[Port]>,
-    /// The configuration has IPv6 ports too, which are not served because the kernel has no IPv6.
-    pub(super) ipv4_only: bool,
     /// The source ranges; `None` allows all clients.
     pub(super) sources: Option<SourceRanges>,
     /// The TCP connections of all workers.
     pub(super) connections: Quota,
-    /// A client waits because the connection limit is reached.
-    pub(super) has_waiting_clients: AtomicBool,
     /// The UDP sessions of all workers.
     pub(super) udp_sessions: Quota,
-    /// The proxy's phase.
-    pub(super) drain: DrainState,
-    /// The workers' signs of life.
-    pub(super) pulse: Pulse,
+    /// Set once, when the proxy must accept no new clients.
+    pub(super) draining: AtomicBool,
     /// One inbox per worker, by the worker's index.
     pub(super) inboxes: Box<[Inbox]>,
     /// One eventfd per worker, by the worker's index.
@@ -45,7 +36,7 @@ impl SharedState {
         self.sources.as_ref().is_none_or(|sources| sources.allows(client))
     }
 
-    /// Makes a worker check its inbox and the proxy's phase.
+    /// Wakes a worker, so that it checks its inbox and the flag `draining`.
     pub(super) fn wake_worker(&self, worker: usize) {
         if let Some(waker) = self.wakers.get(worker) {
             // Fails only if the worker has been woken already.
@@ -53,27 +44,14 @@ impl SharedState {
         }
     }
 
-    /// Records that a client waits at the connection limit. Wakes the workers, so that their connections that have been
-    /// idle for long make way.
-    pub(super) fn record_waiting_client(&self) {
-        if !self.has_waiting_clients.swap(true, Relaxed) {
-            self.wake_all_workers();
-        }
-    }
-
-    /// Wakes each worker, as [`Self::wake_worker`] does.
-    pub(super) fn wake_all_workers(&self) {
-        for worker in 0..self.wakers.len() {
-            self.wake_worker(worker);
-        }
-    }
-
-    /// Passes a client that worker `own` accepted to the worker with the fewest connections. Returns the client if
-    /// worker `own` should serve it itself.
+    /// Takes a client from worker `own`, and passes the client to the worker with the fewest connections. Returns the
+    /// client if worker `own` should serve it itself.
     pub(super) fn push_to_least_loaded(&self, own: usize, client: Client) -> Option<Client> {
         let Some(worker) = least_loaded(&self.inboxes, own) else { return Some(client) };
-        self.inboxes[worker].push(client);
-        self.wake_worker(worker);
-        None
+        let returned_client = self.inboxes[worker].push(client);
+        if returned_client.is_none() {
+            self.wake_worker(worker);
+        }
+        returned_client
     }
 }

@@ -43,7 +43,6 @@ pub enum Invocation {
 pub struct Task {
     command: Command,
     config: OperatorConfig,
-    operator_namespace: Option<String>,
     matches: ArgMatches,
 }
 
@@ -61,12 +60,7 @@ impl Invocation {
             Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
         Ok(match arguments.command {
             None => Self::Operator(arguments.config),
-            Some(command) => Self::Command(Task {
-                command,
-                config: arguments.config,
-                operator_namespace: arguments.operator_namespace,
-                matches,
-            }),
+            Some(command) => Self::Command(Task { command, config: arguments.config, matches }),
         })
     }
 }
@@ -84,27 +78,23 @@ impl Task {
         }
     }
 
-    async fn read_cluster(&self) -> Result<Cluster, CliError> {
-        Cluster::read(&self.config, self.operator_namespace.as_deref(), &self.matches).await
-    }
-
-    /// Runs the command. Returns false if a Service fails.
+    /// Runs the command. Returns false if the command found a failing Service.
     async fn execute(&self) -> Result<bool, CliError> {
         match &self.command {
             Command::Status { namespace, output } => {
-                let cluster = self.read_cluster().await?;
+                let cluster = Cluster::read(&self.config, &self.matches).await?;
                 let rows = status::status_rows(&cluster, namespace.as_deref());
                 output::print(output.format, &rows, |style| status::format_rows(&rows, style))?;
                 Ok(!rows.iter().any(status::StatusRow::is_failing))
             }
             Command::Explain { service, output } => {
-                let cluster = self.read_cluster().await?;
+                let cluster = Cluster::read(&self.config, &self.matches).await?;
                 let explanation = explain::explain(&cluster, service)?;
                 output::print(output.format, &explanation, |style| explanation.format(style))?;
                 Ok(!explanation.is_failing())
             }
             Command::Ports { output } => {
-                let cluster = self.read_cluster().await?;
+                let cluster = Cluster::read(&self.config, &self.matches).await?;
                 let rows = ports::port_rows(&cluster.reports, &cluster.nodes);
                 output::print(output.format, &rows, |_| ports::format_rows(&rows))?;
                 Ok(true)

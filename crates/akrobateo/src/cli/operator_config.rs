@@ -46,6 +46,7 @@ mod tests {
 
     use super::*;
     use crate::settings::ResolvedConfig;
+    use crate::spec::IpMode;
 
     fn merge(local: &[&str], args: &[&str], env: &[(&str, &str)]) -> Result<OperatorConfig, clap::Error> {
         let local =
@@ -76,7 +77,7 @@ mod tests {
             ],
         );
         let config = config.unwrap();
-        let ResolvedConfig { proxies, defaults } = config.resolve();
+        let ResolvedConfig { proxies, defaults } = config.resolve("kube-system", IpMode::Vip);
         assert_eq!((proxies.image.as_str(), config.watch_namespace()), ("local", Some("flag")));
         assert_eq!(
             defaults.address_types.first().map(|address_type| address_type.as_str()),

@@ -6,11 +6,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::addresses::published_addresses;
-use super::condition::Exposure;
-use super::current_condition::current_condition;
+use super::condition::{Exposure, current_condition};
 use super::decision::{Decision, DesiredStatus, ProxyDecision};
 use super::service_state::ServiceState;
-use super::status_owner::foreign_manager;
 use super::workload::Workload;
 use crate::reason::Reason;
 
@@ -30,27 +28,21 @@ pub(crate) enum Action {
     EmitEvent { reason: Reason, note: String },
 }
 
-/// Returns the writes in order. Addresses are published after their proxies exist, and removed before the proxies.
-pub(crate) fn plan_actions(
-    instance: &str,
-    state: &ServiceState,
-    decision: &Decision,
-    now: Timestamp,
-) -> Vec<Action> {
-    let status_actions = plan_status(instance, state, decision, now);
-    let obsolete = state.obsolete_workloads.iter().cloned().map(Action::Delete);
+/// Returns the writes in order. An address is published after its proxy exists, and removed before its proxy is
+/// deleted.
+pub(crate) fn plan_actions(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
+    let status_actions = plan_status(state, decision, now);
     match &decision.proxy {
-        ProxyDecision::KeepWorkloads => obsolete.chain(status_actions).collect(),
+        ProxyDecision::KeepWorkloads => status_actions,
         ProxyDecision::DeleteWorkloads => status_actions.into_iter().chain(plan_deletion(state)).collect(),
         ProxyDecision::RunWorkload(desired) => {
-            obsolete.chain(plan_workload(state, desired)).chain(status_actions).collect()
+            plan_workload(state, desired).into_iter().chain(status_actions).collect()
         }
     }
 }
 
 fn plan_deletion(state: &ServiceState) -> Vec<Action> {
-    let workloads = state.workloads.iter().chain(&state.obsolete_workloads);
-    let mut actions: Vec<_> = workloads.cloned().map(Action::Delete).collect();
+    let mut actions: Vec<_> = state.workloads.iter().cloned().map(Action::Delete).collect();
     if state.service.is_some() && !actions.is_empty() {
         actions.push(event(Reason::DeletingLoadBalancer, "deleted the proxies"));
     }
@@ -90,12 +82,10 @@ fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
     actions
 }
 
-fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
+fn plan_status(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let (Some(service), Some(desired)) = (&state.service, &decision.status) else { return Vec::new() };
     let current = current_condition(service);
-    // Server-side apply cannot remove the addresses of another field manager.
-    let keeps_foreign = desired.addresses.is_empty() && foreign_manager(instance, service).is_some();
-    let has_same_addresses = keeps_foreign || published_addresses(service) == desired.addresses;
+    let has_same_addresses = published_addresses(service) == desired.addresses;
     let has_same_condition = match &desired.exposure {
         Some(exposure) => exposure.matches(current),
         None => current.is_none(),
@@ -109,35 +99,30 @@ fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: T
         condition: desired.exposure.as_ref().map(|exposure| exposure.to_condition(current, now)),
     };
     let exposure = desired.exposure.as_ref();
-    let events = exposure.map(|exposure| status_events(service, desired, exposure, has_same_addresses));
-    std::iter::once(patch).chain(events.into_iter().flatten()).collect()
+    let event = exposure.and_then(|exposure| status_event(service, desired, exposure, has_same_addresses));
+    std::iter::once(patch).chain(event).collect()
 }
 
-/// Returns the events for a change of the condition or the addresses: the new Warnings, otherwise news about addresses.
-fn status_events(
+/// Returns the event about a change of the condition or of the addresses, if the change needs an event.
+fn status_event(
     service: &Service,
     desired: &DesiredStatus,
     exposure: &Exposure,
     has_same_addresses: bool,
-) -> Vec<Action> {
+) -> Option<Action> {
     let current = current_condition(service);
-    let warnings: Vec<_> =
-        exposure.new_warnings(current).map(|(reason, text)| event(*reason, text.clone())).collect();
+    if let Some(warning) = exposure.warning.filter(|_| !exposure.matches(current)) {
+        return Some(event(warning, exposure.message.clone()));
+    }
     let was_exposed = current.is_some_and(|current| current.status == "True");
-    let is_exposed = exposure.status() == "True";
-    let news = match (is_exposed, was_exposed) {
-        (true, _) if exposure.reason.is_rejection() => None,
+    match (exposure.reason.is_exposed(), was_exposed) {
         (true, false) => Some(event(Reason::EnsuredLoadBalancer, join_addresses(&desired.addresses))),
         (true, true) if !has_same_addresses => {
             Some(event(Reason::UpdatedLoadBalancer, join_addresses(&desired.addresses)))
         }
-        // A Warning about the cause is enough.
-        (false, true) if warnings.is_empty() => {
-            Some(event(Reason::UnAvailableLoadBalancer, exposure.message.clone()))
-        }
+        (false, true) => Some(event(Reason::UnAvailableLoadBalancer, exposure.message.clone())),
         _ => None,
-    };
-    warnings.into_iter().chain(news).collect()
+    }
 }
 
 fn join_addresses(addresses: &[LoadBalancerIngress]) -> String {
