@@ -26,17 +26,17 @@ const CONDITION_TAINT_PREFIX: &str = "node.kubernetes.io/";
 pub(crate) struct NodeInfo {
     pub(crate) name: String,
     /// The reason why the node's addresses must not be published, if there is one.
-    pub(crate) exclusion: Option<ExclusionReason>,
+    pub(crate) exclusion_reason: Option<ExclusionReason>,
     /// Proxies run on Linux only.
     pub(crate) is_linux: bool,
     pub(crate) labels: BTreeMap<String, String>,
     /// The permanent taints. A pod needs a toleration for each of these taints.
     pub(crate) taints: Vec<Taint>,
     addresses: Vec<(AddressType, IpAddr)>,
-    /// The addresses of the annotation `akrobateo.io/address`, which replace the addresses of the node.
+    /// The addresses of the annotation `akrobateo.io/address`. They replace the addresses of the node.
     address_override: Option<Vec<IpAddr>>,
-    /// The invalid parts of the annotation `akrobateo.io/address`: each part is not an IP address, or is an address
-    /// that clients cannot reach.
+    /// The invalid parts of the annotation `akrobateo.io/address`. A part is invalid if it is not an IP address, or if
+    /// clients cannot reach the address.
     pub(crate) invalid_addresses: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl NodeInfo {
             override_annotation.map(|text| parse_addresses(text)).unzip();
         Self {
             name: node.name_any(),
-            exclusion: exclusion(node),
+            exclusion_reason: exclusion_reason(node),
             is_linux: node.labels().get("kubernetes.io/os").is_none_or(|os| os == "linux"),
             labels: node.labels().clone(),
             taints: taints(node).filter(|taint| is_permanent(taint)).cloned().collect(),
@@ -72,13 +72,13 @@ impl NodeInfo {
     /// Returns true if the control plane has no contact with the node, or the node reports that it is not ready.
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(
-            self.exclusion,
+            self.exclusion_reason,
             Some(ExclusionReason::NotReady | ExclusionReason::RemovalTaint(UNREACHABLE_TAINT))
         )
     }
 
-    /// Returns the addresses to publish: the addresses of the annotation, or the addresses of the first type that the
-    /// node has.
+    /// Returns the addresses of the annotation. Without the annotation, returns the node's addresses of the first type
+    /// in `types_by_preference` that the node has.
     pub(crate) fn addresses_to_publish(&self, types_by_preference: &[AddressType]) -> Vec<IpAddr> {
         if let Some(addresses) = &self.address_override {
             return addresses.clone();
@@ -97,8 +97,8 @@ impl NodeInfo {
             || self.addresses.iter().any(|(_, own)| *own == address)
     }
 
-    /// Returns true if all of `addresses` are internal addresses of this node. kube-proxy on the node answers on its
-    /// internal addresses.
+    /// Returns true if all of `addresses` are internal addresses of this node. kube-proxy answers on the internal
+    /// addresses of its node.
     pub(crate) fn has_internal_ips(&self, addresses: &[IpAddr]) -> bool {
         addresses.iter().all(|address| self.addresses.contains(&(AddressType::InternalIP, *address)))
     }
@@ -108,7 +108,7 @@ fn taints(node: &Node) -> impl Iterator<Item = &Taint> {
     node.spec.iter().flat_map(|spec| spec.taints.iter().flatten())
 }
 
-fn exclusion(node: &Node) -> Option<ExclusionReason> {
+fn exclusion_reason(node: &Node) -> Option<ExclusionReason> {
     let has_taint = |key: &&&str| taints(node).any(|taint| taint.key == **key);
     if let Some(taint) = REMOVAL_TAINTS.iter().find(has_taint) {
         Some(ExclusionReason::RemovalTaint(taint))
@@ -137,8 +137,8 @@ fn addresses(status: &NodeStatus) -> Vec<(AddressType, IpAddr)> {
     addresses.filter_map(|address| parse(&address.type_, &address.address)).collect()
 }
 
-/// Returns the addresses of the annotation and its invalid parts. The valid parts are used even if other parts are
-/// invalid.
+/// Returns the valid addresses and the invalid parts of the annotation. The valid addresses are used even if other
+/// parts are invalid.
 fn parse_addresses(text: &str) -> (Vec<IpAddr>, Vec<String>) {
     let (mut addresses, mut invalid_addresses) = (Vec::new(), Vec::new());
     for part in text.split(',').map(str::trim) {
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::decide::fixtures::node;
 
-    const EXTERNAL_FIRST: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
+    const TYPES_WITH_EXTERNAL_FIRST: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
 
     fn addresses_to_publish(node: &Node, types_by_preference: &[AddressType]) -> Vec<String> {
         let addresses = NodeInfo::from_node(node).addresses_to_publish(types_by_preference);
@@ -164,21 +164,21 @@ mod tests {
 
     #[test]
     fn the_first_preferred_address_type_of_the_node_is_published() {
-        let node_with_both_types = node("n1").internal("10.0.0.1").external("203.0.113.1").build();
-        assert_eq!(addresses_to_publish(&node_with_both_types, &EXTERNAL_FIRST), ["203.0.113.1"]);
+        let node_with_both_types = node("n1").internal_ip("10.0.0.1").external_ip("203.0.113.1").build();
+        assert_eq!(addresses_to_publish(&node_with_both_types, &TYPES_WITH_EXTERNAL_FIRST), ["203.0.113.1"]);
         assert_eq!(addresses_to_publish(&node_with_both_types, &[AddressType::InternalIP]), ["10.0.0.1"]);
-        let internal = node("n1").internal("10.0.0.1").build();
-        assert_eq!(addresses_to_publish(&internal, &EXTERNAL_FIRST), ["10.0.0.1"]);
+        let internal = node("n1").internal_ip("10.0.0.1").build();
+        assert_eq!(addresses_to_publish(&internal, &TYPES_WITH_EXTERNAL_FIRST), ["10.0.0.1"]);
         assert!(addresses_to_publish(&internal, &[AddressType::ExternalIP]).is_empty());
     }
 
     #[test]
     fn the_address_annotation_replaces_the_addresses_of_the_node() {
         let node = node("n1")
-            .internal("10.0.0.1")
+            .internal_ip("10.0.0.1")
             .annotation(annotations::NODE_ADDRESS, "203.0.113.9, 2001:db8::9, x, 127.0.0.1")
             .build();
-        assert_eq!(addresses_to_publish(&node, &EXTERNAL_FIRST), ["203.0.113.9", "2001:db8::9"]);
+        assert_eq!(addresses_to_publish(&node, &TYPES_WITH_EXTERNAL_FIRST), ["203.0.113.9", "2001:db8::9"]);
         assert_eq!(NodeInfo::from_node(&node).invalid_addresses, ["x", "127.0.0.1"]);
     }
 
@@ -192,7 +192,7 @@ mod tests {
             node("n1").label(EXCLUDE_LABEL, ""),
             node("n1").label(EXCLUDE_LABEL, "true"),
         ] {
-            assert!(NodeInfo::from_node(&excluded.build()).exclusion.is_some());
+            assert!(NodeInfo::from_node(&excluded.build()).exclusion_reason.is_some());
         }
     }
 
@@ -201,7 +201,7 @@ mod tests {
         for published in
             [node("n1").taint("node.kubernetes.io/unschedulable"), node("n1").label(EXCLUDE_LABEL, "false")]
         {
-            assert_eq!(NodeInfo::from_node(&published.build()).exclusion, None);
+            assert_eq!(NodeInfo::from_node(&published.build()).exclusion_reason, None);
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::allocation::{AllocationResult, PortAllocations};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
-use crate::decide::{MissingPods, Placement, ServiceState};
+use crate::decide::{MissingPods, ProxyNamespace, ServiceState};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
@@ -44,13 +44,13 @@ impl Planner {
     pub(crate) fn watch(
         client: &Client,
         watch_namespace: Option<&str>,
-        placement: &Placement,
+        proxy_namespace: &ProxyNamespace,
         defaults: Arc<ServiceDefaults>,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let (sender, triggers) = mpsc::unbounded_channel();
         let sender = TriggerSender { sender, metrics: metrics.clone() };
-        let stores = Stores::watch(client, watch_namespace, placement, &sender);
+        let stores = Stores::watch(client, watch_namespace, proxy_namespace, &sender);
         Self::new(stores, triggers, watch_namespace, defaults)
     }
 
@@ -58,12 +58,12 @@ impl Planner {
     pub(crate) async fn list(
         client: &Client,
         watch_namespace: Option<&str>,
-        placement: &Placement,
+        proxy_namespace: &ProxyNamespace,
         defaults: Arc<ServiceDefaults>,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
         let (_, triggers) = mpsc::unbounded_channel();
-        let stores = Stores::list(client, watch_namespace, placement, metrics).await?;
+        let stores = Stores::list(client, watch_namespace, proxy_namespace, metrics).await?;
         Ok(Self::new(stores, triggers, watch_namespace, defaults))
     }
 

@@ -72,11 +72,12 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         watch_namespace = watch_namespace.unwrap_or("(all)"),
-        lb_namespace = %proxies.placement,
+        lb_namespace = %proxies.proxy_namespace,
         lb_image = proxies.image,
         "starting"
     );
-    let planner = Planner::watch(&client, watch_namespace, &proxies.placement, defaults.clone(), &metrics);
+    let planner =
+        Planner::watch(&client, watch_namespace, &proxies.proxy_namespace, defaults.clone(), &metrics);
     let elector = LeaderElector::new(client.clone(), &own_namespace, identity(), metrics.clone());
     let context = Context {
         writer: Writer::new(client, metrics.clone()),

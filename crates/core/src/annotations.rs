@@ -11,7 +11,8 @@ pub struct Annotation {
     pub help: &'static str,
 }
 
-/// Defines a constant for each annotation key, and the table of all annotations. The help text documents the constant.
+/// Defines a constant for each annotation key, and the table of all annotations. The help text is also the
+/// constant's documentation.
 macro_rules! annotations {
     ($($constant:ident: $name:literal, $kind:literal, $help:literal;)*) => {
         $(

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 /// Length of a digest, in hexadecimal digits.
 pub(crate) const DIGEST_LEN: usize = 10;
 
-/// Returns the first digits of the text's SHA-256: the same in every version and on every machine.
+/// Returns the first digits of the text's SHA-256. The result is the same in every version and on every machine.
 ///
 /// 40 bits are enough to distinguish the objects of one cluster, but not to resist a deliberate collision.
 #[must_use]

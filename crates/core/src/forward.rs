@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn forwards_parse_for_both_families_and_protocol_names_in_any_case() {
+    fn forwards_of_both_families_and_protocol_names_in_any_case_are_accepted() {
         let forward: Forward = "udp/53=[fd96::a]:5353".parse().unwrap();
         assert_eq!(forward.protocol, Protocol::Udp);
         assert_eq!(forward.port.get(), 53);

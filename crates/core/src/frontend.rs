@@ -18,7 +18,7 @@ pub struct Frontend {
 }
 
 impl fmt::Display for Frontend {
-    /// Writes the frontend as in `tcp/80 over IPv4`.
+    /// Writes the frontend, for example `tcp/80 over IPv4`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { family, protocol, port } = self;
         write!(f, "{protocol}/{port} over {family}")

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::protocol::Protocol;
 
-/// A port of a node, as the hostPorts of pods and the nodePorts of Services use it.
+/// A port of a node: the hostPort of a pod or the nodePort of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPort {
     /// The protocol. A TCP port and a UDP port with the same number are two ports.

@@ -12,7 +12,8 @@ pub const PREFERRED_PROBE_PORT: u16 = 10_290;
 /// Returns the probe port of a pod: the highest port up to [`PREFERRED_PROBE_PORT`] that is not in
 /// `forwarded_tcp_ports`.
 ///
-/// So the probe port changes only if the Service itself has that port. Returns `None` if no port is free.
+/// So the probe port differs from the preferred port only if the Service has the preferred port as a TCP port.
+/// Returns `None` if no port is free.
 #[must_use]
 pub fn port(forwarded_tcp_ports: &[u16]) -> Option<u16> {
     (1024..=PREFERRED_PROBE_PORT).rev().find(|port| !forwarded_tcp_ports.contains(port))

@@ -15,7 +15,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// All protocols, in the order of lists for users.
+    /// All protocols, in the order that users see.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 
     /// Returns the name in lower case, as in the arguments of the data plane.

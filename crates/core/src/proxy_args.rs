@@ -7,10 +7,10 @@ use crate::forward::Forward;
 use crate::probe;
 use crate::proxy_protocol::ProxyProtocol;
 
-/// The argument that makes `akrobateo-lb` enable IPv6 forwarding and exit, for a privileged init container.
+/// The argument that makes `akrobateo-lb` enable IPv6 forwarding and exit. A privileged init container has it.
 pub const ENABLE_IPV6_FORWARDING_COMMAND: &str = "enable-ipv6-forwarding";
 
-/// The argument that makes `akrobateo-lb` do nothing until SIGTERM, for a pod that only reserves its hostPorts.
+/// The argument that makes `akrobateo-lb` do nothing until SIGTERM. A pod that only reserves its hostPorts has it.
 pub const RESERVE_PORTS_COMMAND: &str = "reserve";
 
 /// The whole configuration of a proxy pod. The pod's arguments contain the configuration, so that `kubectl describe

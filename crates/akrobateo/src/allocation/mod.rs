@@ -81,13 +81,13 @@ impl PortAllocations {
 
     /// Returns the Services whose allocation result differs from the result in `previous`.
     pub(crate) fn services_changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
-        let changed_keys = self
+        let changed_results = self
             .allocation_results
             .iter()
             .filter(|(key, allocation_result)| previous.get(key) != Some(allocation_result));
         let removed_keys =
             previous.allocation_results.keys().filter(|key| !self.allocation_results.contains_key(key));
-        changed_keys.map(|(key, _)| key).chain(removed_keys).cloned().collect()
+        changed_results.map(|(key, _)| key).chain(removed_keys).cloned().collect()
     }
 }
 

@@ -17,7 +17,7 @@ use super::list::{ListError, list_into_store};
 use super::reflector::{TriggerSender, WatchEnded, spawn_reflector};
 use super::watch_spec::{self, SERVICE_NAME_LABEL};
 use crate::allocation::OccupiedPorts;
-use crate::decide::{Placement, Workload};
+use crate::decide::{ProxyNamespace, Workload};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
@@ -44,14 +44,14 @@ impl Stores {
     pub(crate) fn watch(
         client: &Client,
         watch_namespace: Option<&str>,
-        placement: &Placement,
+        proxy_namespace: &ProxyNamespace,
         triggers: &TriggerSender,
     ) -> Self {
         let config_for_all_objects = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
         let config_for_proxies = || config_for_all_objects().labels(&labels::all_proxies_selector());
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
-        let pods = pod_api(client, watch_namespace, placement);
+        let pods = pod_api(client, watch_namespace, proxy_namespace);
         // The watch covers all namespaces, because the operator must find and delete the workloads in the old namespace
         // after a change of --lb-namespace.
         let daemonsets = Api::all(client.clone());
@@ -85,14 +85,14 @@ impl Stores {
     pub(crate) async fn list(
         client: &Client,
         watch_namespace: Option<&str>,
-        placement: &Placement,
+        proxy_namespace: &ProxyNamespace,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
         let config_for_all_objects = ListParams::default;
         let config_for_proxies = || config_for_all_objects().labels(&labels::all_proxies_selector());
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
-        let pods = pod_api(client, watch_namespace, placement);
+        let pods = pod_api(client, watch_namespace, proxy_namespace);
         let daemonsets = Api::all(client.clone());
         let deployments = Api::all(client.clone());
         Ok(Self {
@@ -220,9 +220,9 @@ where
 }
 
 /// The API of pods in the namespaces where proxies run.
-fn pod_api(client: &Client, watch_namespace: Option<&str>, placement: &Placement) -> Api<Pod> {
-    match placement {
-        Placement::SharedNamespace(namespace) => Api::namespaced(client.clone(), namespace),
-        Placement::ServiceNamespace => service_api(client, watch_namespace),
+fn pod_api(client: &Client, watch_namespace: Option<&str>, proxy_namespace: &ProxyNamespace) -> Api<Pod> {
+    match proxy_namespace {
+        ProxyNamespace::SharedNamespace(namespace) => Api::namespaced(client.clone(), namespace),
+        ProxyNamespace::ServiceNamespace => service_api(client, watch_namespace),
     }
 }

@@ -52,7 +52,7 @@ impl Cluster {
         let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace, ip_mode);
         let (defaults, watched) = (Arc::new(defaults), config.watch_namespace());
         let mut planner =
-            Planner::list(&client, watched, &proxies.placement, defaults.clone(), &metrics).await?;
+            Planner::list(&client, watched, &proxies.proxy_namespace, defaults.clone(), &metrics).await?;
         let now = Timestamp::now();
         let reports: Vec<_> = planner
             .resync()

@@ -109,8 +109,8 @@ fn explain_node(
     let Some(allocation_result) = &report.state.allocation_result else {
         return "Akrobateo does not serve the Service".to_owned();
     };
-    if let Some(exclusion) = node.exclusion.as_ref().filter(|_| should_have_proxy) {
-        return format!("not published: {exclusion}");
+    if let Some(exclusion_reason) = node.exclusion_reason.as_ref().filter(|_| should_have_proxy) {
+        return format!("not published: {exclusion_reason}");
     }
     let reason = match allocation_result {
         AllocationResult::Rejected(_) if should_have_proxy => {

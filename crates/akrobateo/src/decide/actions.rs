@@ -84,11 +84,11 @@ fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
 
 fn plan_status(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let (Some(service), Some(desired)) = (&state.service, &decision.status) else { return Vec::new() };
-    let current = current_condition(service);
+    let current_condition = current_condition(service);
     let has_same_addresses = published_addresses(service) == desired.addresses;
     let has_same_condition = match &desired.exposure {
-        Some(exposure) => exposure.matches(current),
-        None => current.is_none(),
+        Some(exposure) => exposure.matches(current_condition),
+        None => current_condition.is_none(),
     };
     if has_same_addresses && has_same_condition {
         return Vec::new();
@@ -96,25 +96,25 @@ fn plan_status(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec
     let patch = Action::PatchStatus {
         uid: service.uid().unwrap_or_default(),
         addresses: desired.addresses.clone(),
-        condition: desired.exposure.as_ref().map(|exposure| exposure.to_condition(current, now)),
+        condition: desired.exposure.as_ref().map(|exposure| exposure.to_condition(current_condition, now)),
     };
     let exposure = desired.exposure.as_ref();
     let event = exposure.and_then(|exposure| status_event(service, desired, exposure, has_same_addresses));
     std::iter::once(patch).chain(event).collect()
 }
 
-/// Returns the event about a change of the condition or of the addresses, if the change needs an event.
+/// Returns the event for a change of the condition or the addresses, or `None` if the change needs no event.
 fn status_event(
     service: &Service,
     desired: &DesiredStatus,
     exposure: &Exposure,
     has_same_addresses: bool,
 ) -> Option<Action> {
-    let current = current_condition(service);
-    if let Some(warning) = exposure.warning.filter(|_| !exposure.matches(current)) {
+    let current_condition = current_condition(service);
+    if let Some(warning) = exposure.warning.filter(|_| !exposure.matches(current_condition)) {
         return Some(event(warning, exposure.message.clone()));
     }
-    let was_exposed = current.is_some_and(|current| current.status == "True");
+    let was_exposed = current_condition.is_some_and(|condition| condition.status == "True");
     match (exposure.reason.is_exposed(), was_exposed) {
         (true, false) => Some(event(Reason::EnsuredLoadBalancer, join_addresses(&desired.addresses))),
         (true, true) if !has_same_addresses => {

@@ -23,7 +23,7 @@ const ROLLOUT_GRACE_PERIOD: SignedDuration = SignedDuration::from_secs(60);
 pub(super) struct AddressInputs<'a> {
     pub(super) pods: &'a [Arc<Pod>],
     pub(super) nodes: &'a [NodeInfo],
-    /// The published nodes without a proxy pod, with the time when the pod was first missing.
+    /// The time when the proxy pod was first missing, for each published node without a proxy pod.
     pub(super) pod_missing_since: &'a BTreeMap<String, Timestamp>,
     /// Returns true if a node may be published.
     pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
@@ -38,7 +38,7 @@ pub(super) struct AddressInputs<'a> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct PublishableNodes<'a> {
     pub(super) nodes: Vec<&'a NodeInfo>,
-    /// The time of the next check of the nodes to publish: their list may then change without an event.
+    /// The time of the next check. The nodes to publish may change at this time without an event.
     pub(super) recheck_at: Option<Timestamp>,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) ->
     let mut nodes_with_ready_proxy = PublishableNodes::default();
     let mut nodes_in_rollout = PublishableNodes::default();
     for node in inputs.nodes {
-        if node.exclusion.is_some() || !(inputs.may_be_published)(node) {
+        if node.exclusion_reason.is_some() || !(inputs.may_be_published)(node) {
             continue;
         }
         if has_ready_pod(inputs.pods, &node.name) {
@@ -74,14 +74,15 @@ pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) ->
             continue;
         }
         let may_stay_published = is_published(service, node) && (inputs.may_run_proxy)(node);
-        let grace_end = grace_end(inputs, &node.name).filter(|end| may_stay_published && *end > inputs.now);
-        if let Some(end) = grace_end {
+        let grace_period_end =
+            grace_period_end(inputs, &node.name).filter(|end| may_stay_published && *end > inputs.now);
+        if let Some(end) = grace_period_end {
             nodes_in_rollout.nodes.push(node);
             nodes_in_rollout.recheck_at = nodes_in_rollout.recheck_at.into_iter().chain([end]).min();
         }
     }
-    // If proxies can move, the next proxy may run on another node. The node stays published only if the status would
-    // otherwise be empty.
+    // If proxies can move, the next proxy may run on another node. Then this node stays published only if the
+    // status would otherwise be empty.
     if !inputs.proxies_can_move || nodes_with_ready_proxy.nodes.is_empty() {
         nodes_with_ready_proxy.nodes.append(&mut nodes_in_rollout.nodes);
         nodes_with_ready_proxy.recheck_at = nodes_in_rollout.recheck_at;
@@ -89,11 +90,11 @@ pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) ->
     nodes_with_ready_proxy
 }
 
-/// Returns the time at which a node's rollout grace period ends. The node has no ready proxy.
+/// Returns the end of the rollout grace period of a node without a ready proxy.
 ///
 /// The period starts at the last creation or deletion of a pod. A container restart does not start a new period, so a
 /// failing proxy cannot extend the period.
-fn grace_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
+fn grace_period_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
     let mut pods = inputs.pods.iter().filter(|pod| runs_on(pod, node)).peekable();
     if pods.peek().is_none() {
         return Some(*inputs.pod_missing_since.get(node)? + ROLLOUT_GRACE_PERIOD);
@@ -143,24 +144,24 @@ mod tests {
     use crate::decide::fixtures::{at, node, pod, service};
     use crate::node_info::UNREACHABLE_TAINT;
 
-    const EXTERNAL_FIRST: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
+    const TYPES_WITH_EXTERNAL_FIRST: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
 
     fn published_ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now: i64) -> Vec<String> {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
         let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
         let pod_missing_since = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
-        let any_node = |_: &NodeInfo| true;
+        let allows_any_node = |_: &NodeInfo| true;
         let inputs = AddressInputs {
             pods: &pods,
             nodes: &nodes,
             pod_missing_since: &pod_missing_since,
-            may_be_published: &any_node,
-            may_run_proxy: &any_node,
+            may_be_published: &allows_any_node,
+            may_run_proxy: &allows_any_node,
             proxies_can_move: false,
             now: at(now),
         };
         let selected_nodes = select_nodes(service, &inputs);
-        ingress(service, &selected_nodes.nodes, &EXTERNAL_FIRST, IpMode::Vip)
+        ingress(service, &selected_nodes.nodes, &TYPES_WITH_EXTERNAL_FIRST, IpMode::Vip)
             .into_iter()
             .filter_map(|ingress| ingress.ip)
             .collect()
@@ -170,10 +171,10 @@ mod tests {
     fn nodes_with_a_ready_proxy_are_published_in_numerical_order() {
         let service = service("web").tcp(80).build();
         let nodes = vec![
-            node("n1").internal("10.0.0.100").build(),
-            node("n2").internal("10.0.0.20").build(),
-            node("n3").internal("10.0.0.3").build(),
-            node("n4").internal("10.0.0.4").build(),
+            node("n1").internal_ip("10.0.0.100").build(),
+            node("n2").internal_ip("10.0.0.20").build(),
+            node("n3").internal_ip("10.0.0.3").build(),
+            node("n4").internal_ip("10.0.0.4").build(),
         ];
         let pods = vec![
             pod("a").on("n1").ready().build(),
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn addresses_are_in_the_order_of_the_service_families() {
-        let nodes = || [node("n1").internal("10.0.0.1").internal("fd00::1").build()];
+        let nodes = || [node("n1").internal_ip("10.0.0.1").internal_ip("fd00::1").build()];
         let pods = || vec![pod("a").on("n1").ready().build()];
         let dual_stack_service = |families: &[&str]| service("web").tcp(80).families(families).build();
         assert_eq!(
@@ -200,9 +201,9 @@ mod tests {
     fn a_shared_address_is_published_once_and_an_excluded_node_is_not_published() {
         let service = service("web").tcp(80).build();
         let nodes = vec![
-            node("n1").external("203.0.113.1").build(),
-            node("n2").external("203.0.113.1").build(),
-            node("n3").external("203.0.113.3").with_ready_unknown().build(),
+            node("n1").external_ip("203.0.113.1").build(),
+            node("n2").external_ip("203.0.113.1").build(),
+            node("n3").external_ip("203.0.113.3").with_ready_unknown().build(),
         ];
         let pods = ["n1", "n2", "n3", "gone"].map(|on| pod(on).on(on).ready().build()).into();
         assert_eq!(published_ips(&service, pods, &nodes, 0), ["203.0.113.1"]);
@@ -211,10 +212,10 @@ mod tests {
     #[test]
     fn an_unreachable_node_is_not_published_unless_all_nodes_are_unreachable() {
         let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
-        let unreachable_node = |name, ip| node(name).internal(ip).with_ready_unknown();
+        let unreachable_node = |name, ip| node(name).internal_ip(ip).with_ready_unknown();
         let pods = || vec![pod("a").on("n1").build(), pod("b").on("n2").ready().build()];
         let one_node_unreachable =
-            [unreachable_node("n1", "10.0.0.1").build(), node("n2").internal("10.0.0.2").build()];
+            [unreachable_node("n1", "10.0.0.1").build(), node("n2").internal_ip("10.0.0.2").build()];
         assert_eq!(published_ips(&service, pods(), &one_node_unreachable, 1000), ["10.0.0.2"]);
         let all_nodes_unreachable = [
             unreachable_node("n1", "10.0.0.1").build(),
@@ -226,9 +227,9 @@ mod tests {
     #[test]
     fn an_address_stays_for_the_rollout_grace_period_while_its_proxy_is_replaced() {
         let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
-        let nodes = || [node("n1").internal("10.0.0.1").build()];
+        let nodes = || [node("n1").internal_ip("10.0.0.1").build()];
         let terminating_pod = || pod("old").on("n1").ready().terminating(100).build();
-        let starting_pod = || pod("new").on("n1").created(100).build();
+        let starting_pod = || pod("new").on("n1").created_at(100).build();
         for pods in
             [vec![terminating_pod()], vec![starting_pod()], vec![terminating_pod(), starting_pod()], vec![]]
         {
@@ -238,18 +239,24 @@ mod tests {
     }
 
     #[test]
-    fn the_address_of_a_failing_proxy_is_removed_at_once_and_a_new_node_waits_for_its_proxy() {
-        let nodes = || [node("n1").internal("10.0.0.1").build()];
+    fn the_address_of_a_failing_proxy_is_removed_at_once_and_a_new_node_is_published_only_with_a_ready_proxy()
+    {
+        let nodes = || [node("n1").internal_ip("10.0.0.1").build()];
         let published_service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
         assert!(
-            published_ips(&published_service, vec![pod("failed").on("n1").created(0).build()], &nodes(), 130)
-                .is_empty()
+            published_ips(
+                &published_service,
+                vec![pod("failed").on("n1").created_at(0).build()],
+                &nodes(),
+                130
+            )
+            .is_empty()
         );
         let unpublished_service = service("web").tcp(80).build();
         assert!(
             published_ips(
                 &unpublished_service,
-                vec![pod("young").on("n1").created(100).build()],
+                vec![pod("young").on("n1").created_at(100).build()],
                 &nodes(),
                 130
             )

@@ -1,4 +1,4 @@
-//! Finds the reason why a Service has no addresses, except failures of its proxy pods. Pure.
+//! Finds the reason why a Service has no addresses. Failures of proxy pods are in `pod_failure.rs`. Pure.
 
 use akrobateo_core::annotations;
 use k8s_openapi::jiff::Timestamp;
@@ -81,7 +81,7 @@ impl Blocker {
         let mut nodes_with_proxy =
             state.nodes.iter().filter(|node| has_ready_pod(&state.pods, &node.name)).peekable();
         let has_ready_proxy = nodes_with_proxy.peek().is_some();
-        if let Some((node, reason)) = nodes_with_proxy.find_map(|node| Some((node, node.exclusion?))) {
+        if let Some((node, reason)) = nodes_with_proxy.find_map(|node| Some((node, node.exclusion_reason?))) {
             return Some(Self::NodeExcluded { node: node.name.clone(), reason });
         }
         if spec.is_traffic_policy_local && has_ready_proxy {

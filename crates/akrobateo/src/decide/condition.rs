@@ -1,4 +1,4 @@
-//! The condition `akrobateo.io/Exposed`, which says if a Service has addresses or why it has none. Pure.
+//! The condition `akrobateo.io/Exposed`. It says if a Service has addresses, or why it has none. Pure.
 
 use std::sync::Arc;
 
@@ -129,11 +129,11 @@ pub(super) fn current_condition(service: &Service) -> Option<&Condition> {
 
 fn describe_conflicts(conflicts: &[Conflict]) -> String {
     let listed_conflicts = conflicts.iter().take(MAX_LISTED_CONFLICTS).map(ToString::to_string);
-    let remaining = match conflicts.len().saturating_sub(MAX_LISTED_CONFLICTS) {
+    let text_about_omitted_conflicts = match conflicts.len().saturating_sub(MAX_LISTED_CONFLICTS) {
         0 => None,
         count => Some(format!("and {count} more")),
     };
-    let list = listed_conflicts.chain(remaining).collect::<Vec<_>>().join(", ");
+    let list = listed_conflicts.chain(text_about_omitted_conflicts).collect::<Vec<_>>().join(", ");
     format!("{list}; use other ports, or select other nodes")
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Decision {
 /// The desired state of a Service's proxies.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ProxyDecision {
-    /// No workload may exist for this Service.
+    /// The Service must have no workload.
     DeleteWorkloads,
     /// Exactly this workload must exist.
     RunWorkload(Workload),
@@ -56,7 +56,9 @@ pub(crate) fn decide(
     let status_without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
     let Some(service) = state.service.as_deref() else { return decision_without_proxy(None) };
     match &state.allocation_result {
-        None => decision_without_proxy(owns_status(service).then(|| status_without_addresses(None))),
+        None => decision_without_proxy(
+            is_status_written_by_akrobateo(service).then(|| status_without_addresses(None)),
+        ),
         Some(AllocationResult::Rejected(error)) => {
             decide_rejected_service(defaults, state, service, error, now)
         }
@@ -70,7 +72,7 @@ pub(crate) fn decide(
 }
 
 /// Returns true if Akrobateo wrote the status. The addresses of other controllers must stay.
-fn owns_status(service: &Service) -> bool {
+fn is_status_written_by_akrobateo(service: &Service) -> bool {
     service.metadata.managed_fields.iter().flatten().any(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.as_deref() == Some("status")
     })
@@ -84,26 +86,26 @@ fn decide_rejected_service(
     error: &SpecError,
     now: Timestamp,
 ) -> Decision {
-    let any_node = |_: &NodeInfo| true;
-    let selected = select_nodes(
+    let allows_any_node = |_: &NodeInfo| true;
+    let publishable_nodes = select_nodes(
         service,
         &AddressInputs {
             pods: &state.pods,
             nodes: &state.nodes,
             pod_missing_since: &state.pod_missing_since,
-            may_be_published: &any_node,
-            may_run_proxy: &any_node,
+            may_be_published: &allows_any_node,
+            may_run_proxy: &allows_any_node,
             proxies_can_move: false,
             now,
         },
     );
     let ip_mode = published_ip_mode(service).unwrap_or(defaults.ip_mode);
-    let addresses = ingress(service, &selected.nodes, &defaults.address_types, ip_mode);
+    let addresses = ingress(service, &publishable_nodes.nodes, &defaults.address_types, ip_mode);
     let exposure = Exposure::from_spec_error(error, !addresses.is_empty());
     Decision {
         proxy: ProxyDecision::KeepWorkloads,
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
-        recheck_at: selected.recheck_at,
+        recheck_at: publishable_nodes.recheck_at,
     }
 }
 
@@ -119,7 +121,7 @@ fn decide_accepted_service(
         !spec.is_traffic_policy_local || state.nodes_with_ready_endpoint.contains(&node.name)
     };
     let may_run_proxy = |node: &NodeInfo| allocation.allows(spec, node);
-    let selected = select_nodes(
+    let publishable_nodes = select_nodes(
         service,
         &AddressInputs {
             pods: &state.pods,
@@ -131,8 +133,9 @@ fn decide_accepted_service(
             now,
         },
     );
-    let addresses = ingress(service, &selected.nodes, &spec.address_types, spec.ip_mode);
-    let blocker = addresses.is_empty().then(|| Blocker::find(state, spec, &selected.nodes, now)).flatten();
+    let addresses = ingress(service, &publishable_nodes.nodes, &spec.address_types, spec.ip_mode);
+    let blocker =
+        addresses.is_empty().then(|| Blocker::find(state, spec, &publishable_nodes.nodes, now)).flatten();
     let warning = client_address_warning(spec, &state.nodes);
     let exposure = Exposure::for_accepted_service(
         !addresses.is_empty(),
@@ -153,7 +156,11 @@ fn decide_accepted_service(
             role,
         )),
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
-        recheck_at: selected.recheck_at.into_iter().chain(pod_creation_deadline.filter(|at| *at > now)).min(),
+        recheck_at: publishable_nodes
+            .recheck_at
+            .into_iter()
+            .chain(pod_creation_deadline.filter(|at| *at > now))
+            .min(),
     }
 }
 

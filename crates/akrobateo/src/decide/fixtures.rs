@@ -11,14 +11,14 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::proxy_config::{Placement, ProxyConfig};
+use super::proxy_config::{ProxyConfig, ProxyNamespace};
 use crate::address_type::AddressType;
 use crate::key::ServiceKey;
 use crate::spec::{IpMode, PortSet, ServiceDefaults, WorkloadKind};
 
 pub(crate) fn proxy_config() -> ProxyConfig {
     ProxyConfig {
-        placement: Placement::SharedNamespace("kube-system".to_owned()),
+        proxy_namespace: ProxyNamespace::SharedNamespace("kube-system".to_owned()),
         image: "lb:test".to_owned(),
     }
 }
@@ -131,7 +131,7 @@ impl ServiceBuilder {
         self.spec(|spec| spec.external_traffic_policy = Some("Local".to_owned()))
     }
 
-    pub(crate) fn created(mut self, seconds: i64) -> Self {
+    pub(crate) fn created_at(mut self, seconds: i64) -> Self {
         self.0.metadata.creation_timestamp = Some(Time(at(seconds)));
         self
     }
@@ -190,11 +190,11 @@ impl NodeBuilder {
         self
     }
 
-    pub(crate) fn internal(self, address: &str) -> Self {
+    pub(crate) fn internal_ip(self, address: &str) -> Self {
         self.address("InternalIP", address)
     }
 
-    pub(crate) fn external(self, address: &str) -> Self {
+    pub(crate) fn external_ip(self, address: &str) -> Self {
         self.address("ExternalIP", address)
     }
 
@@ -246,14 +246,14 @@ impl PodBuilder {
         self
     }
 
-    /// Marks the pod as deleted at `requested`, with a grace period of 30 s.
+    /// Makes the pod terminate: its deletion was requested at `requested`, and its grace period is 30 s.
     pub(crate) fn terminating(mut self, requested: i64) -> Self {
         self.0.metadata.deletion_timestamp = Some(Time(at(requested + 30)));
         self.0.metadata.deletion_grace_period_seconds = Some(30);
         self
     }
 
-    pub(crate) fn created(mut self, seconds: i64) -> Self {
+    pub(crate) fn created_at(mut self, seconds: i64) -> Self {
         self.0.metadata.creation_timestamp = Some(Time(at(seconds)));
         self
     }
@@ -278,10 +278,11 @@ impl PodBuilder {
     }
 
     fn container_status(mut self, waiting_reason: &str, last_state: Option<ContainerState>) -> Self {
-        let waiting = ContainerStateWaiting { reason: Some(waiting_reason.to_owned()), ..Default::default() };
+        let waiting_state =
+            ContainerStateWaiting { reason: Some(waiting_reason.to_owned()), ..Default::default() };
         self.0.status.get_or_insert_default().container_statuses = Some(vec![ContainerStatus {
             name: "forward".to_owned(),
-            state: Some(ContainerState { waiting: Some(waiting), ..Default::default() }),
+            state: Some(ContainerState { waiting: Some(waiting_state), ..Default::default() }),
             last_state,
             ..ContainerStatus::default()
         }]);

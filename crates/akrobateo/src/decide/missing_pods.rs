@@ -12,13 +12,13 @@ use super::pod_status::runs_on;
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 
-/// The published nodes of each Service that have no pod, with the time when the pod was first missing.
+/// For each Service, the time when the pod was first missing on each published node without a pod.
 #[derive(Debug, Default)]
 pub(crate) struct MissingPods(HashMap<ServiceKey, BTreeMap<String, Timestamp>>);
 
 impl MissingPods {
-    /// Records the published nodes on which the Service has no pod, and returns them. A node keeps the time of its
-    /// first record.
+    /// Records the published nodes on which the Service has no pod, and returns them. A node that already has a record
+    /// keeps its time.
     pub(crate) fn update(
         &mut self,
         key: &ServiceKey,
@@ -27,12 +27,12 @@ impl MissingPods {
         nodes: &[NodeInfo],
         now: Timestamp,
     ) -> BTreeMap<String, Timestamp> {
-        let previous = self.0.remove(key).unwrap_or_default();
+        let previous_records = self.0.remove(key).unwrap_or_default();
         let nodes_without_pod = nodes
             .iter()
             .filter(|node| is_published(service, node) && !pods.iter().any(|pod| runs_on(pod, &node.name)));
         let missing_since: BTreeMap<_, _> = nodes_without_pod
-            .map(|node| (node.name.clone(), previous.get(&node.name).copied().unwrap_or(now)))
+            .map(|node| (node.name.clone(), previous_records.get(&node.name).copied().unwrap_or(now)))
             .collect();
         if !missing_since.is_empty() {
             self.0.insert(key.clone(), missing_since.clone());

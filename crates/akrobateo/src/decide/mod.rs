@@ -26,6 +26,6 @@ pub(crate) use decision::{Decision, ProxyDecision, decide};
 pub(crate) use drift::foreign_fields;
 pub(crate) use missing_pods::MissingPods;
 pub(crate) use pod_status::{has_ready_pod, runs_on};
-pub(crate) use proxy_config::{Placement, ProxyConfig};
+pub(crate) use proxy_config::{ProxyConfig, ProxyNamespace};
 pub(crate) use service_state::ServiceState;
 pub(crate) use workload::Workload;

@@ -204,7 +204,7 @@ fn restricted_security_context() -> SecurityContext {
 }
 
 fn base_container(image: &str, memory: &str) -> Container {
-    let quantities = |quantities: &[(&str, &str)]| {
+    let to_quantities = |quantities: &[(&str, &str)]| {
         let to_entry = |&(name, quantity): &(&str, &str)| (name.to_owned(), Quantity(quantity.to_owned()));
         Some(quantities.iter().map(to_entry).collect())
     };
@@ -212,8 +212,8 @@ fn base_container(image: &str, memory: &str) -> Container {
         image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         resources: Some(ResourceRequirements {
-            requests: quantities(&[("cpu", "1m"), ("memory", "8Mi")]),
-            limits: quantities(&[("memory", memory)]),
+            requests: to_quantities(&[("cpu", "1m"), ("memory", "8Mi")]),
+            limits: to_quantities(&[("memory", memory)]),
             ..ResourceRequirements::default()
         }),
         ..Container::default()

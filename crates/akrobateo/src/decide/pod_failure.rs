@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 /// Reasons of containers that wait during a normal start.
-const STARTING_REASONS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+const WAITING_REASONS_DURING_START: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// Returns the reason why a pod does not run, or `None` if no pod fails. If several pods fail, uses the first pod by
 /// name.
@@ -39,7 +39,7 @@ fn container_failure(pod: &Pod) -> Option<String> {
     for container in init_containers.chain(status.container_statuses.iter().flatten()) {
         let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
         let Some(reason) = waiting.and_then(|waiting| waiting.reason.as_deref()) else { continue };
-        if STARTING_REASONS.contains(&reason) {
+        if WAITING_REASONS_DURING_START.contains(&reason) {
             continue;
         }
         let last_termination = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
@@ -55,19 +55,19 @@ mod tests {
     use super::*;
     use crate::decide::fixtures::pod;
 
-    fn failure_of(pod: Pod) -> Option<String> {
+    fn failure_message(pod: Pod) -> Option<String> {
         pod_failure(&[Arc::new(pod)])
     }
 
     #[test]
     fn a_starting_pod_is_no_failure() {
-        assert_eq!(failure_of(pod("a").on("n1").build()), None);
-        assert_eq!(failure_of(pod("a").on("n1").waiting("ContainerCreating").build()), None);
+        assert_eq!(failure_message(pod("a").on("n1").build()), None);
+        assert_eq!(failure_message(pod("a").on("n1").waiting("ContainerCreating").build()), None);
     }
 
     #[test]
-    fn the_reason_of_a_pod_that_never_started_is_quoted() {
-        let failure = failure_of(pod("a").on("n1").waiting("ErrImagePull").build());
+    fn the_waiting_reason_of_a_container_that_never_started_is_quoted() {
+        let failure = failure_message(pod("a").on("n1").waiting("ErrImagePull").build());
         assert_eq!(failure.unwrap(), "a proxy pod does not run: ErrImagePull");
     }
 
@@ -75,7 +75,7 @@ mod tests {
     fn the_message_about_a_used_host_port_omits_the_remarks_about_preemption() {
         let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. \
                        preemption: 0/3 nodes are available: 3 No preemption victims found.";
-        let failure = failure_of(pod("a").unscheduled(message).build()).unwrap();
+        let failure = failure_message(pod("a").unscheduled(message).build()).unwrap();
         assert!(failure.contains("didn't have free ports"), "{failure}");
         assert!(failure.contains("another pod uses the same hostPort"), "{failure}");
         assert!(!failure.contains("preemption"), "{failure}");
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_termination_message_of_a_crashed_proxy_is_quoted() {
-        let failure = failure_of(pod("a").on("n1").crashed("no nf_tables in this kernel").build());
+        let failure = failure_message(pod("a").on("n1").crashed("no nf_tables in this kernel").build());
         assert_eq!(failure.unwrap(), "a proxy pod does not run: no nf_tables in this kernel");
     }
 }

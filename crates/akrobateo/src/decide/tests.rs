@@ -18,7 +18,12 @@ use crate::reason::Reason;
 use crate::spec::ServiceDefaults;
 
 /// Returns the state of a Service after port allocation together with other Services.
-fn observe_among(service: Service, others: Vec<Service>, pods: Vec<Pod>, nodes: &[Node]) -> ServiceState {
+fn observe_with_other_services(
+    service: Service,
+    others: Vec<Service>,
+    pods: Vec<Pod>,
+    nodes: &[Node],
+) -> ServiceState {
     let services: Vec<_> = std::iter::once(service.clone()).chain(others).map(Arc::new).collect();
     let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
     let allocations = PortAllocations::allocate(&services, &nodes, &defaults(), |_| OccupiedPorts::default());
@@ -33,8 +38,8 @@ fn observe_among(service: Service, others: Vec<Service>, pods: Vec<Pod>, nodes: 
 
 /// Returns the state of a Service with a ready proxy on the only node.
 fn observe(service: Service) -> ServiceState {
-    let node = node("n1").internal("10.0.0.1").build();
-    observe_among(service, Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
+    let node = node("n1").internal_ip("10.0.0.1").build();
+    observe_with_other_services(service, Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
 }
 
 fn decision(state: &ServiceState) -> Decision {
@@ -97,12 +102,12 @@ fn web() -> ServiceBuilder {
 #[test]
 fn a_new_service_gets_its_proxies_before_its_addresses() {
     let actions = planned_actions(&observe(web().build()));
-    let action_is_apply: Vec<_> = actions
+    let which_writes_are_apply: Vec<_> = actions
         .iter()
         .filter(|action| !matches!(action, Action::EmitEvent { .. }))
         .map(|action| matches!(action, Action::Apply(_)))
         .collect();
-    assert_eq!(action_is_apply, [true, false], "{actions:?}");
+    assert_eq!(which_writes_are_apply, [true, false], "{actions:?}");
     assert_eq!(event_reasons(&actions), [Reason::EnsuringLoadBalancer, Reason::EnsuredLoadBalancer]);
 }
 
@@ -130,13 +135,13 @@ fn the_workload_of_a_deleted_or_ineligible_service_is_deleted() {
 
 #[test]
 fn only_a_status_written_by_akrobateo_is_cleared() {
-    let actions_for_status_manager = |manager| {
+    let actions_if_status_is_written_by = |manager| {
         planned_actions(&observe(web().class("example.com/lb").published("10.0.0.1", "VIP", manager).build()))
     };
     let clear_status_action =
         Action::PatchStatus { uid: "uid-of-web".to_owned(), addresses: Vec::new(), condition: None };
-    assert_eq!(actions_for_status_manager("akrobateo"), [clear_status_action]);
-    assert_eq!(actions_for_status_manager("other-controller"), []);
+    assert_eq!(actions_if_status_is_written_by("akrobateo"), [clear_status_action]);
+    assert_eq!(actions_if_status_is_written_by("other-controller"), []);
 }
 
 #[test]
@@ -157,10 +162,11 @@ fn a_rejected_service_keeps_its_previous_proxies_and_their_addresses() {
 }
 
 #[test]
-fn a_service_whose_port_is_taken_on_every_node_has_no_proxy_and_names_the_owner() {
-    let nodes = [node("n1").internal("10.0.0.1").build()];
-    let older = service("older").tcp(80).created(1).build();
-    let state = observe_among(web().created(2).build(), vec![older], Vec::new(), &nodes);
+fn a_service_whose_port_is_taken_on_every_node_has_no_proxy_and_its_condition_names_the_owner() {
+    let nodes = [node("n1").internal_ip("10.0.0.1").build()];
+    let older_service = service("older").tcp(80).created_at(1).build();
+    let state =
+        observe_with_other_services(web().created_at(2).build(), vec![older_service], Vec::new(), &nodes);
     assert_eq!(decision(&state).proxy, ProxyDecision::DeleteWorkloads);
     let exposure = exposure(&state);
     assert_eq!(exposure.reason, Reason::PortConflict);
@@ -172,9 +178,11 @@ fn a_service_whose_port_is_taken_on_every_node_has_no_proxy_and_names_the_owner(
 
 #[test]
 fn proxies_avoid_the_nodes_where_the_port_is_taken() {
-    let nodes = ["n1", "n2"].map(|name| node(name).internal("10.0.0.1").label("name", name).build());
-    let older = service("older").tcp(80).created(1).annotation(annotations::NODE_SELECTOR, "name=n1").build();
-    let state = observe_among(web().created(2).build(), vec![older], Vec::new(), &nodes);
+    let nodes = ["n1", "n2"].map(|name| node(name).internal_ip("10.0.0.1").label("name", name).build());
+    let older_service =
+        service("older").tcp(80).created_at(1).annotation(annotations::NODE_SELECTOR, "name=n1").build();
+    let state =
+        observe_with_other_services(web().created_at(2).build(), vec![older_service], Vec::new(), &nodes);
     let affinity = pod_spec(&state).affinity.unwrap().node_affinity.unwrap();
     let node_selector_terms =
         affinity.required_during_scheduling_ignored_during_execution.unwrap().node_selector_terms;
@@ -197,9 +205,10 @@ fn another_workload_of_the_same_service_is_deleted_first() {
 
 #[test]
 fn traffic_policy_local_publishes_only_nodes_with_an_endpoint_and_lets_kube_proxy_answer() {
-    let nodes = [node("n1").internal("10.0.0.1").build(), node("n2").internal("10.0.0.2").build()];
+    let nodes = [node("n1").internal_ip("10.0.0.1").build(), node("n2").internal_ip("10.0.0.2").build()];
     let pods = vec![pod("a").on("n1").ready().build(), pod("b").on("n2").ready().build()];
-    let mut state = observe_among(web().traffic_policy_local().build(), Vec::new(), pods, &nodes);
+    let mut state =
+        observe_with_other_services(web().traffic_policy_local().build(), Vec::new(), pods, &nodes);
     state.nodes_with_ready_endpoint.insert("n2".to_owned());
     let addresses = decision(&state).status.unwrap().addresses;
     assert_eq!(addresses.len(), 1);
@@ -251,7 +260,7 @@ fn pods_do_not_change_unless_forwarding_changes() {
 }
 
 #[test]
-fn the_proxy_protocol_selects_userspace_and_ip_mode_proxy_and_needs_no_privileges() {
+fn the_proxy_protocol_selects_userspace_without_privileges_and_the_ip_mode_proxy() {
     let dual_stack_service = || web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]);
     let state = observe(dual_stack_service().annotation(annotations::PROXY_PROTOCOL, "v2:80").build());
     let pod = pod_spec(&state);
@@ -291,7 +300,7 @@ fn a_change_of_the_data_path_emits_an_event() {
 /// A change of the pod template replaces all proxies, and each replacement interrupts forwarding. A new version of the
 /// operator must not do that by accident. An intended change also changes the golden file.
 #[test]
-fn the_workload_is_identical_to_that_of_earlier_versions() {
+fn workloads_are_the_same_as_in_earlier_versions() {
     let dual_stack_service =
         web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).source_ranges(&["10.0.0.0/8"]);
     let workload = |service: ServiceBuilder| {

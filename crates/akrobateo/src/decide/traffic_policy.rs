@@ -1,4 +1,4 @@
-//! The role of the proxies if externalTrafficPolicy is Local, which means that backends must see the client's address.
+//! The role of the proxies if externalTrafficPolicy is Local. Backends must then see the client's address.
 //! Pure.
 
 use akrobateo_core::annotations;
@@ -16,7 +16,7 @@ pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRo
     let kube_proxy_answers = spec.is_traffic_policy_local
         && spec.proxy_args.proxy_protocol.is_none()
         && spec.ip_mode == IpMode::Vip
-        && node_with_other_address(spec, nodes).is_none();
+        && find_node_published_without_internal_ip(spec, nodes).is_none();
     if kube_proxy_answers { ProxyRole::ReservePorts } else { ProxyRole::Forward }
 }
 
@@ -32,7 +32,7 @@ pub(super) fn client_address_warning(spec: &LoadBalancerSpec, nodes: &[NodeInfo]
             annotations::IP_MODE
         )
     } else {
-        let node = node_with_other_address(spec, nodes)?;
+        let node = find_node_published_without_internal_ip(spec, nodes)?;
         format!(
             "node {} is published with an address that is not its InternalIP; publish InternalIPs ({}), or use \
              the PROXY protocol ({})",
@@ -47,8 +47,11 @@ pub(super) fn client_address_warning(spec: &LoadBalancerSpec, nodes: &[NodeInfo]
     ))
 }
 
-/// Returns the first selected node that is published with an address that is not one of its internal addresses.
-fn node_with_other_address<'a>(spec: &LoadBalancerSpec, nodes: &'a [NodeInfo]) -> Option<&'a NodeInfo> {
+/// Returns the first selected node with a published address that is not an internal address of this node.
+fn find_node_published_without_internal_ip<'a>(
+    spec: &LoadBalancerSpec,
+    nodes: &'a [NodeInfo],
+) -> Option<&'a NodeInfo> {
     nodes
         .iter()
         .filter(|node| spec.nodes.matches(node))

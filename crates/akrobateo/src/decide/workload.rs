@@ -16,7 +16,7 @@ use kube::{Resource, ResourceExt};
 
 use super::drift::{SPEC_DIGEST_ANNOTATION, foreign_fields, matches_desired, spec_digest};
 use super::pod::{ProxyRole, pod_spec};
-use super::proxy_config::{Placement, ProxyConfig};
+use super::proxy_config::{ProxyConfig, ProxyNamespace};
 use crate::key::ServiceKey;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
@@ -171,12 +171,12 @@ fn metadata(
     spec: &impl Serialize,
 ) -> ObjectMeta {
     let key = ServiceKey::from_service(service);
-    let (name, namespace, owner) = match &config.placement {
-        Placement::SharedNamespace(namespace) => {
+    let (name, namespace, owner) = match &config.proxy_namespace {
+        ProxyNamespace::SharedNamespace(namespace) => {
             (names::proxy(&key.namespace, &key.name), namespace.clone(), None)
         }
         // The garbage collector follows owner references within one namespace only.
-        Placement::ServiceNamespace => (
+        ProxyNamespace::ServiceNamespace => (
             names::proxy_name_in_service_namespace(&key.name),
             key.namespace.clone(),
             Some(owner_reference(service)),

@@ -9,7 +9,7 @@ use serde_json::{Value, json, to_value};
 use tokio::time::timeout;
 
 use super::Planner;
-use crate::decide::Placement;
+use crate::decide::ProxyNamespace;
 use crate::decide::fixtures::{defaults, key, node, service};
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
@@ -30,7 +30,7 @@ fn web_service() -> Value {
 }
 
 fn node_a() -> Value {
-    with_resource_version(&node("a").internal("192.0.2.1").build(), "1")
+    with_resource_version(&node("a").internal_ip("192.0.2.1").build(), "1")
 }
 
 struct Fixture {
@@ -44,8 +44,8 @@ struct Fixture {
 /// lists.
 async fn synced_planner() -> Fixture {
     let (client, mut api) = scripted_api();
-    let placement = Placement::SharedNamespace("kube-system".to_owned());
-    let mut planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &Metrics::new());
+    let proxy_namespace = ProxyNamespace::SharedNamespace("kube-system".to_owned());
+    let mut planner = Planner::watch(&client, None, &proxy_namespace, Arc::new(defaults()), &Metrics::new());
     let (mut service_watch, mut node_watch) = (None, None);
     while service_watch.is_none() || node_watch.is_none() {
         let request = api.next_request_to(&[SERVICES_PATH, NODES_PATH]).await;
@@ -159,8 +159,9 @@ async fn new_annotation_or_deletion_of_a_service_allocates_ports_again() {
 #[tokio::test(start_paused = true)]
 async fn failed_list_is_counted_and_repeated() {
     let (client, mut api) = scripted_api();
-    let (metrics, placement) = (Metrics::new(), Placement::SharedNamespace("kube-system".to_owned()));
-    let planner = Planner::watch(&client, None, &placement, Arc::new(defaults()), &metrics);
+    let (metrics, proxy_namespace) =
+        (Metrics::new(), ProxyNamespace::SharedNamespace("kube-system".to_owned()));
+    let planner = Planner::watch(&client, None, &proxy_namespace, Arc::new(defaults()), &metrics);
     api.next_request_to(&[NODES_PATH]).await.answer_error(429, "TooManyRequests");
     api.next_request_to(&[NODES_PATH]).await.answer_error(503, "ServiceUnavailable");
     assert!(timeout(Duration::from_millis(1), planner.wait_until_synced()).await.is_err());
@@ -173,9 +174,10 @@ async fn failed_list_is_counted_and_repeated() {
 #[tokio::test(start_paused = true)]
 async fn error_of_a_failed_list_names_the_kind() {
     let (client, mut api) = scripted_api();
-    let (metrics, placement) = (Metrics::new(), Placement::SharedNamespace("kube-system".to_owned()));
+    let (metrics, proxy_namespace) =
+        (Metrics::new(), ProxyNamespace::SharedNamespace("kube-system".to_owned()));
     let list_task = tokio::spawn(async move {
-        Planner::list(&client, None, &placement, Arc::new(defaults()), &metrics).await.map(drop)
+        Planner::list(&client, None, &proxy_namespace, Arc::new(defaults()), &metrics).await.map(drop)
     });
     api.next_request_to(&[NODES_PATH]).await.answer_error(403, "Forbidden");
     let error = list_task.await.unwrap().unwrap_err();

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{StartError, run_when_elected};
 use crate::apply::Writer;
-use crate::decide::Placement;
+use crate::decide::ProxyNamespace;
 use crate::decide::fixtures::{defaults, node, proxy_config, service};
 use crate::lease::LeaderElector;
 use crate::metrics::Metrics;
@@ -48,15 +48,16 @@ fn lease(holder: &str, version: u32) -> Value {
 async fn start_leader_with_unanswered_write() -> Operator {
     let (client, mut api) = scripted_api();
     let metrics = Metrics::new();
-    let (defaults, placement) = (Arc::new(defaults()), Placement::SharedNamespace("kube-system".to_owned()));
-    let planner = Planner::watch(&client, None, &placement, defaults.clone(), &metrics);
+    let (defaults, proxy_namespace) =
+        (Arc::new(defaults()), ProxyNamespace::SharedNamespace("kube-system".to_owned()));
+    let planner = Planner::watch(&client, None, &proxy_namespace, defaults.clone(), &metrics);
     let mut watches = Vec::new();
     while watches.len() < 2 {
         let request = api.next_request_to(&[SERVICES_PATH, NODES_PATH]).await;
         if request.is_watch() {
             watches.push(request);
         } else if request.path == NODES_PATH {
-            request.answer_list(&[to_value(node("a").internal("192.0.2.1").build()).unwrap()]);
+            request.answer_list(&[to_value(node("a").internal_ip("192.0.2.1").build()).unwrap()]);
         } else {
             request.answer_list(&[to_value(service("web").tcp(80).build()).unwrap()]);
         }

@@ -9,10 +9,10 @@ use clap::Parser;
 use k8s_openapi::api::core::v1::Toleration;
 
 use crate::address_type::AddressType;
-use crate::decide::{Placement, ProxyConfig};
+use crate::decide::{ProxyConfig, ProxyNamespace};
 use crate::spec::{IpMode, PortSet, Requirement, ServiceDefaults, WorkloadKind};
 use crate::spec::{parse_node_selector, parse_tolerations};
-use values::{image, parse_namespace_or_empty, parse_socket_address, placement};
+use values::{image, parse_namespace_or_empty, parse_proxy_namespace, parse_socket_address};
 
 /// The proxies' image of the same version as this operator.
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
@@ -32,8 +32,8 @@ pub struct OperatorConfig {
 
     /// Namespace in which the proxies run, or @service for the namespace of each Service [default: the operator's
     /// namespace; kube-system outside a cluster]
-    #[arg(long, env = "LB_NAMESPACE", value_name = "NAMESPACE|@service", value_parser = placement)]
-    lb_namespace: Option<Placement>,
+    #[arg(long, env = "LB_NAMESPACE", value_name = "NAMESPACE|@service", value_parser = parse_proxy_namespace)]
+    lb_namespace: Option<ProxyNamespace>,
 
     /// Container image of the proxies
     #[arg(long, env = "LB_IMAGE", value_name = "IMAGE", default_value = DEFAULT_LB_IMAGE, value_parser = image)]
@@ -163,10 +163,10 @@ impl OperatorConfig {
     /// Resolves the values that depend on the cluster. The proxies run in `own_namespace`, the namespace of the
     /// operator, unless `--lb-namespace` is set.
     pub(crate) fn resolve(&self, own_namespace: &str, ip_mode: IpMode) -> ResolvedConfig {
-        let shared = || Placement::SharedNamespace(own_namespace.to_owned());
+        let shared = || ProxyNamespace::SharedNamespace(own_namespace.to_owned());
         ResolvedConfig {
             proxies: ProxyConfig {
-                placement: self.lb_namespace.clone().unwrap_or_else(shared),
+                proxy_namespace: self.lb_namespace.clone().unwrap_or_else(shared),
                 image: self.lb_image.clone(),
             },
             defaults: ServiceDefaults {
@@ -203,13 +203,13 @@ mod tests {
 
     #[test]
     fn lb_namespace_overrides_the_namespace_of_the_operator() {
-        let placement = |args: &[&str]| {
+        let proxy_namespace = |args: &[&str]| {
             let config = parse(args).unwrap();
-            config.resolve("own", IpMode::Vip).proxies.placement.to_string()
+            config.resolve("own", IpMode::Vip).proxies.proxy_namespace.to_string()
         };
-        assert_eq!(placement(&[]), "own");
-        assert_eq!(placement(&["--lb-namespace=proxies"]), "proxies");
-        assert_eq!(placement(&["--lb-namespace=@service"]), "@service");
+        assert_eq!(proxy_namespace(&[]), "own");
+        assert_eq!(proxy_namespace(&["--lb-namespace=proxies"]), "proxies");
+        assert_eq!(proxy_namespace(&["--lb-namespace=@service"]), "@service");
     }
 
     #[test]

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 
 use akrobateo_core::dns1123;
 
-use crate::decide::Placement;
+use crate::decide::ProxyNamespace;
 
 /// Parses `--lb-namespace`.
-pub(super) fn placement(text: &str) -> Result<Placement, String> {
+pub(super) fn parse_proxy_namespace(text: &str) -> Result<ProxyNamespace, String> {
     match text {
-        "@service" => Ok(Placement::ServiceNamespace),
+        "@service" => Ok(ProxyNamespace::ServiceNamespace),
         _ => match namespace(text) {
-            Ok(namespace) => Ok(Placement::SharedNamespace(namespace)),
+            Ok(namespace) => Ok(ProxyNamespace::SharedNamespace(namespace)),
             Err(expected) => Err(format!("{expected}, or @service")),
         },
     }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use super::annotation::annotation_or_default;
 use super::error::SpecError;
 
-/// Returns the data path, and the PROXY protocol, which only userspace supports.
+/// Returns the data path and the PROXY protocol. Only userspace supports the PROXY protocol.
 pub(super) fn data_path_and_proxy_protocol(
     service: &Service,
     forwards: &[Forward],

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn other_classes_other_types_headless_and_terminating_services_are_not_eligible() {
+    fn services_of_another_class_or_type_and_headless_or_terminating_services_are_not_eligible() {
         for ineligible in [
             service("web").class("example.com/lb"),
             service("web").service_type("ClusterIP"),
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn without_default_class_only_services_of_our_class_are_eligible() {
+    fn a_service_without_a_class_is_not_eligible_if_default_class_is_false() {
         assert!(!is_eligible(&service("web").build(), false));
         assert!(is_eligible(&service("web").class("akrobateo.io/lb").build(), false));
     }

@@ -9,7 +9,7 @@ pub(crate) enum IpMode {
 }
 
 impl IpMode {
-    /// Returns the name as in a Service's status.
+    /// Returns the name that a Service's status contains.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Vip => "VIP",
@@ -17,7 +17,7 @@ impl IpMode {
         }
     }
 
-    /// Parses the name as in a Service's status.
+    /// Parses the name that a Service's status contains.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         [Self::Vip, Self::Proxy].into_iter().find(|mode| mode.as_str() == text)
     }

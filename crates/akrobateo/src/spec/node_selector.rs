@@ -32,11 +32,11 @@ pub(crate) enum ParseSelectorError {
     #[error("the parentheses do not match")]
     UnmatchedParentheses,
     #[error("{0:?} is not a requirement")]
-    Requirement(String),
+    InvalidRequirement(String),
     #[error("{0:?} is not a label key")]
-    Key(String),
+    InvalidKey(String),
     #[error("{0:?} is not a label value")]
-    Value(String),
+    InvalidValue(String),
 }
 
 impl Requirement {
@@ -98,34 +98,38 @@ fn split_at_commas(text: &str) -> Option<Vec<&str>> {
 
 fn parse_requirement(text: &str) -> Result<Requirement, ParseSelectorError> {
     if let Some((key, value)) = text.split_once("!=") {
-        return requirement(key, Operator::NotIn, vec![value]);
+        return validate_requirement(key, Operator::NotIn, vec![value]);
     }
     if let Some((key, value)) = text.split_once('=') {
-        return requirement(key, Operator::In, vec![value.strip_prefix('=').unwrap_or(value)]);
+        return validate_requirement(key, Operator::In, vec![value.strip_prefix('=').unwrap_or(value)]);
     }
     if let Some((key_and_operator, values)) = text.strip_suffix(')').and_then(|text| text.split_once('(')) {
         let words: Vec<_> = key_and_operator.split_whitespace().collect();
         let values = values.split(',').collect();
         return match words[..] {
-            [key, "in"] => requirement(key, Operator::In, values),
-            [key, "notin"] => requirement(key, Operator::NotIn, values),
-            _ => Err(ParseSelectorError::Requirement(text.to_owned())),
+            [key, "in"] => validate_requirement(key, Operator::In, values),
+            [key, "notin"] => validate_requirement(key, Operator::NotIn, values),
+            _ => Err(ParseSelectorError::InvalidRequirement(text.to_owned())),
         };
     }
     match text.strip_prefix('!') {
-        Some(key) => requirement(key, Operator::DoesNotExist, Vec::new()),
-        None => requirement(text, Operator::Exists, Vec::new()),
+        Some(key) => validate_requirement(key, Operator::DoesNotExist, Vec::new()),
+        None => validate_requirement(text, Operator::Exists, Vec::new()),
     }
 }
 
-fn requirement(key: &str, operator: Operator, values: Vec<&str>) -> Result<Requirement, ParseSelectorError> {
+fn validate_requirement(
+    key: &str,
+    operator: Operator,
+    values: Vec<&str>,
+) -> Result<Requirement, ParseSelectorError> {
     let key = key.trim();
     if !is_label_key(key) {
-        return Err(ParseSelectorError::Key(key.to_owned()));
+        return Err(ParseSelectorError::InvalidKey(key.to_owned()));
     }
     let values: Vec<_> = values.into_iter().map(|value| value.trim().to_owned()).collect();
     match values.iter().find(|value| !is_label_value(value)) {
-        Some(value) => Err(ParseSelectorError::Value(value.clone())),
+        Some(value) => Err(ParseSelectorError::InvalidValue(value.clone())),
         None => Ok(Requirement { key: key.to_owned(), operator, values }),
     }
 }
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn node_affinity_has_the_same_requirements() {
+    fn node_affinity_has_the_same_requirements_as_the_selector() {
         let requirements = parse("zone in (a,b),!spot").unwrap();
         let converted_requirements: Vec<_> = requirements.iter().map(Requirement::to_node_selector).collect();
         assert_eq!(converted_requirements[0].operator, "In");

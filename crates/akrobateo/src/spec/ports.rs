@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn source_ranges_lose_their_spaces_host_bits_and_duplicates() {
+    fn spaces_and_host_bits_and_duplicates_are_removed_from_source_ranges() {
         let service =
             service("web").tcp(80).source_ranges(&["10.0.0.1/8", " 10.0.0.0/8 ", "fd00::/8"]).build();
         let ranges: Vec<_> = proxy_args(&service).unwrap().sources.iter().map(ToString::to_string).collect();

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_not_lists_of_tolerations_are_rejected_in_one_line() {
+    fn the_error_for_a_text_that_is_not_a_list_of_tolerations_has_one_line() {
         for (text, part) in
             [("key: x", "line 1"), ("[{keys: x}]", "`keys`"), ("[", "line 1"), ("5", "line 1")]
         {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taint_is_tolerated_by_key_value_and_effect() {
+    fn a_toleration_must_match_the_key_and_value_and_effect_of_the_taint() {
         let taint = |key: &str, value: &str, effect: &str| Taint {
             key: key.to_owned(),
             value: Some(value.to_owned()),

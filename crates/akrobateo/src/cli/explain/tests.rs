@@ -5,13 +5,14 @@ use crate::decide::fixtures::{key, node, pod, service};
 #[test]
 fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
     let nodes = [
-        node("n1").internal("10.0.0.1").label("pool", "edge").build(),
-        node("n2").internal("10.0.0.2").label("pool", "edge").label("zone", "b").build(),
-        node("n3").internal("10.0.0.3").build(),
+        node("n1").internal_ip("10.0.0.1").label("pool", "edge").build(),
+        node("n2").internal_ip("10.0.0.2").label("pool", "edge").label("zone", "b").build(),
+        node("n3").internal_ip("10.0.0.3").build(),
     ];
     let old_service =
-        service("old").tcp(80).created(1).annotation("akrobateo.io/node-selector", "zone=b").build();
-    let web_service = service("web").tcp(80).created(2).annotation("akrobateo.io/node-selector", "pool=edge");
+        service("old").tcp(80).created_at(1).annotation("akrobateo.io/node-selector", "zone=b").build();
+    let web_service =
+        service("web").tcp(80).created_at(2).annotation("akrobateo.io/node-selector", "pool=edge");
     let web_service = web_service.published("10.0.0.1", "VIP", "akrobateo").build();
     let cluster = cluster(vec![old_service, web_service], &nodes, vec![pod("a").on("n1").ready().build()]);
     let explanation = explain(&cluster, &key("web")).unwrap();

@@ -5,7 +5,7 @@ use crate::cli::fixtures::cluster;
 use crate::decide::fixtures::{node, pod, service};
 
 fn nodes() -> Vec<Node> {
-    ["n1", "n2"].map(|name| node(name).internal(&format!("10.0.0.{}", &name[1..])).build()).into()
+    ["n1", "n2"].map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build()).into()
 }
 
 fn status_of(services: Vec<Service>, pods: Vec<Pod>) -> Vec<StatusRow> {
@@ -26,8 +26,8 @@ fn status_shows_an_exposed_service_with_its_addresses() {
 
 #[test]
 fn the_row_of_a_service_with_a_port_conflict_is_failing_and_names_the_owner() {
-    let old = service("old").tcp(80).created(1).build();
-    let young_service = service("young").tcp(80).created(2).build();
+    let old = service("old").tcp(80).created_at(1).build();
+    let young_service = service("young").tcp(80).created_at(2).build();
     let rows = status_of(vec![young_service, old], Vec::new());
     let young_service = rows.iter().find(|row| row.name == "young").unwrap();
     assert!(young_service.is_failing());

@@ -81,13 +81,17 @@ mod tests {
             json!({ "f:template": { "f:metadata": { "f:labels": { "f:team": {} } } } }),
             json!({ "f:updateStrategy": { "f:type": {} } }),
         ] {
-            let edit_entry = entry("kubectl-edit", "Update", None, &added_field);
-            assert_eq!(foreign_fields(vec![our_entry(), edit_entry.clone()]), [edit_entry], "{added_field}");
+            let entry_of_kubectl_edit = entry("kubectl-edit", "Update", None, &added_field);
+            assert_eq!(
+                foreign_fields(vec![our_entry(), entry_of_kubectl_edit.clone()]),
+                [entry_of_kubectl_edit],
+                "{added_field}"
+            );
         }
     }
 
     #[test]
-    fn a_rollout_restart_or_a_subresource_or_an_own_field_is_not_foreign() {
+    fn a_rollout_restart_or_a_subresource_write_or_a_field_of_ours_is_not_foreign() {
         let owned_fields = json!({ "f:template": { "f:spec": { "f:tolerations": {} } }, "f:replicas": {} });
         let restart_annotation =
             json!({ "f:template": { "f:metadata": { "f:annotations": { ".": {}, "f:kubectl": {} } } } });

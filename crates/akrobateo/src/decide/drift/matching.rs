@@ -12,19 +12,19 @@ pub(super) fn matches_desired(existing: &Value, desired: &Value) -> bool {
         }),
         (Value::Array(existing), Value::Array(desired)) => {
             existing.len() == desired.len()
-                && (match_in_order(existing, desired) || match_in_any_order(existing, desired))
+                && (items_match_in_order(existing, desired) || items_match_in_any_order(existing, desired))
         }
         (existing, desired) => existing == desired,
     }
 }
 
-fn match_in_order(existing: &[Value], desired: &[Value]) -> bool {
+fn items_match_in_order(existing: &[Value], desired: &[Value]) -> bool {
     existing.iter().zip(desired).all(|(existing, desired)| matches_desired(existing, desired))
 }
 
 /// Compares two lists of objects. Server-side apply merges such lists by key and may change their order, so the order
 /// is ignored.
-fn match_in_any_order(existing: &[Value], desired: &[Value]) -> bool {
+fn items_match_in_any_order(existing: &[Value], desired: &[Value]) -> bool {
     desired.iter().all(|desired| {
         desired.is_object() && existing.iter().any(|existing| matches_desired(existing, desired))
     })

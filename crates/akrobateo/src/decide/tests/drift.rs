@@ -53,13 +53,26 @@ fn a_field_that_the_service_no_longer_needs_is_removed() {
 
 #[test]
 fn proxies_start_on_nodes_whose_port_an_older_service_released() {
-    let nodes = ["n1", "n2"].map(|name| node(name).internal("10.0.0.1").label("name", name).build());
-    let older = service("older").tcp(80).created(1).annotation(annotations::NODE_SELECTOR, "name=n1").build();
-    let state = state_after_actions(observe_among(web().created(2).build(), vec![older], Vec::new(), &nodes));
-    let state_after_release = ServiceState {
-        allocation_result: observe_among(web().created(2).build(), Vec::new(), Vec::new(), &nodes)
-            .allocation_result,
+    let nodes = ["n1", "n2"].map(|name| node(name).internal_ip("10.0.0.1").label("name", name).build());
+    let older_service =
+        service("older").tcp(80).created_at(1).annotation(annotations::NODE_SELECTOR, "name=n1").build();
+    let state = state_after_actions(observe_with_other_services(
+        web().created_at(2).build(),
+        vec![older_service],
+        Vec::new(),
+        &nodes,
+    ));
+    let state_after_port_release = ServiceState {
+        allocation_result: observe_with_other_services(
+            web().created_at(2).build(),
+            Vec::new(),
+            Vec::new(),
+            &nodes,
+        )
+        .allocation_result,
         ..state
     };
-    assert!(planned_actions(&state_after_release).iter().any(|action| matches!(action, Action::Apply(_))));
+    assert!(
+        planned_actions(&state_after_port_release).iter().any(|action| matches!(action, Action::Apply(_)))
+    );
 }

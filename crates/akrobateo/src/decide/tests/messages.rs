@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_reserved_port_is_rejected_and_the_error_names_the_port() {
-    let nodes = [node("n1").internal("10.0.0.1").build()].map(|node| NodeInfo::from_node(&node));
+    let nodes = [node("n1").internal_ip("10.0.0.1").build()].map(|node| NodeInfo::from_node(&node));
     let service = Arc::new(service("web").tcp(22).build());
     let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
     let allocations = PortAllocations::allocate(&[service], &nodes, &defaults, |_| OccupiedPorts::default());
@@ -16,7 +16,7 @@ fn a_reserved_port_is_rejected_and_the_error_names_the_port() {
 }
 
 #[test]
-fn an_invalid_annotation_is_rejected_with_value_reason_and_allowed_values() {
+fn the_error_for_an_invalid_annotation_has_the_value_and_the_reason_and_the_allowed_values() {
     for (name, value, reason, allowed) in [
         (annotations::NODE_SELECTOR, "a b", "\"a b\" is not a label key", "label selector"),
         (annotations::NODE_SELECTOR, "a in (b", "parentheses", "label selector"),
@@ -52,9 +52,9 @@ fn an_invalid_annotation_is_rejected_with_value_reason_and_allowed_values() {
 #[test]
 fn the_condition_says_why_no_address_is_published() {
     let observe_with_ready_proxy = |node: Node, web: ServiceBuilder| {
-        observe_among(web.build(), Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
+        observe_with_other_services(web.build(), Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
     };
-    let n1 = || node("n1").internal("10.0.0.1");
+    let n1 = || node("n1").internal_ip("10.0.0.1");
     let external = web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
     let (excluded, taint) =
         ("node.kubernetes.io/exclude-from-external-load-balancers", "ToBeDeletedByClusterAutoscaler");
