@@ -1,8 +1,8 @@
 //! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. It limits the
 //! number and the duration of connections. Does I/O.
 //!
-//! The caller accepts connections in a loop and spawns a task for each, because only the caller knows whether its tasks
-//! may move between threads:
+//! The caller accepts connections in a loop, and spawns a task for each connection. This crate spawns no tasks, because
+//! only the caller knows whether its tasks may move between threads:
 //!
 //! ```
 //! # async fn run(listener: tokio::net::TcpListener) {
@@ -47,7 +47,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: TcpListener,
     paths: &'static [&'static str],
-    free_connections: Arc<Semaphore>,
+    connection_permits: Arc<Semaphore>,
 }
 
 /// An accepted connection. The client may send one request on the connection.
@@ -63,13 +63,13 @@ impl Server {
     /// Creates a server that accepts connections from `listener` and serves `paths`.
     #[must_use]
     pub fn new(listener: TcpListener, paths: &'static [&'static str]) -> Self {
-        Self { listener, paths, free_connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+        Self { listener, paths, connection_permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
     }
 
     /// Returns the next connection. While 64 connections are open, further clients wait in the kernel's accept queue.
     pub async fn accept(&self) -> Connection {
-        // Fails only if the semaphore is closed, and nothing closes it.
-        let permit = Arc::clone(&self.free_connections).acquire_owned().await.ok();
+        // The call fails only if the semaphore is closed. Nothing closes this semaphore.
+        let permit = Arc::clone(&self.connection_permits).acquire_owned().await.ok();
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => return Connection { stream, paths: self.paths, permit },
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn client_above_the_connection_limit_waits_until_another_is_disconnected() {
+    async fn client_above_the_connection_limit_waits_until_another_client_is_disconnected() {
         let address = start_server().await;
         let mut silent_clients = Vec::new();
         for _ in 0..MAX_CONNECTIONS {

@@ -26,7 +26,7 @@ impl CallError {
         matches!(self, Self::RequestFailed(kube::Error::Api(status)) if status.is_not_found())
     }
 
-    /// Returns true if another client changed the object first, or if another object has its name.
+    /// Returns true if another client changed the object first, or if an object with the same name exists.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::RequestFailed(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists())
     }

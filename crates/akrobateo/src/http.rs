@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readiness_depends_on_the_cache_sync_and_health_does_not() {
+    fn readyz_depends_on_the_cache_sync_and_healthz_does_not() {
         let health = Health { ready: AtomicBool::new(false), metrics: Metrics::new() };
         let statuses = |health: &Health| [HEALTH_PATH, READY_PATH].map(|path| respond(path, health).status());
         assert_eq!(statuses(&health), [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE]);

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cluster_without_the_config_map_gets_vip() {
+    async fn cluster_without_the_config_map_gets_ip_mode_vip() {
         let (client, mut api) = scripted_api();
         let ip_mode = tokio::spawn(async move { wait_for_ip_mode(&client, &Metrics::new()).await });
         api.next_request().await.answer_error(404, "NotFound");

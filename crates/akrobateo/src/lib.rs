@@ -31,6 +31,6 @@ mod scripted_api;
 mod settings;
 mod spec;
 
-pub use cli::{Invocation, Task};
-pub use run::{StartError, run};
+pub use cli::{Invocation, ParsedCommand};
+pub use run::{RunError, run};
 pub use settings::OperatorConfig;

@@ -1,4 +1,5 @@
-//! The operator's metrics. Labels have few values: never a name of an object or a text of an error. No I/O.
+//! The operator's metrics. Each label has few possible values, so no label contains the name of an object or the text
+//! of an error. No I/O.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -141,7 +142,7 @@ impl Metrics {
         }
     }
 
-    /// Clears the values that only the leader has.
+    /// Resets the metrics that only the leader sets.
     pub(crate) fn on_lost_leadership(&self) {
         self.leader.set(0.0);
         self.counted_states.lock().unwrap_or_else(PoisonError::into_inner).clear();

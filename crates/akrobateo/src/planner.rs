@@ -167,7 +167,7 @@ impl Planner {
         }
     }
 
-    /// Allocates the ports of all Services, and returns those whose allocation changed.
+    /// Allocates the ports of all Services, and returns the Services whose allocation changed.
     fn allocate(&mut self) -> Vec<ServiceKey> {
         let services = self.stores.services();
         let nodes = self.stores.nodes();
@@ -175,7 +175,7 @@ impl Planner {
         let allocations =
             PortAllocations::allocate(&services, &nodes, &self.defaults, |key| stores.occupied_ports(key));
         let changed = allocations.services_changed_since(&self.allocations);
-        warn_of_invalid_addresses(&self.nodes, &nodes);
+        warn_about_invalid_addresses(&self.nodes, &nodes);
         self.allocations = allocations;
         self.nodes = Arc::new(nodes);
         self.services =
@@ -183,17 +183,18 @@ impl Planner {
         changed
     }
 
-    /// Compares the fields of the Service that the allocation reads. Returns true if one of them has changed since the
-    /// last allocation. The status is not one of these fields, so the operator's own status writes cause no allocation.
+    /// Compares the fields of the Service that the allocation reads. Returns true if one of these fields has changed
+    /// since the last allocation. The status is not one of these fields, so the operator's own status writes cause no
+    /// allocation.
     fn has_new_allocation_input(&self, key: &ServiceKey) -> bool {
         let current = self.stores.service(key);
         self.services.get(key).map(|service| allocation_input(service))
             != current.as_ref().map(|service| allocation_input(service))
     }
 
-    /// Compares the properties of the node that influence decisions. Returns true if one of them has changed since the
-    /// last allocation. The kubelet writes the status of a node every few minutes, and most of these writes change only
-    /// the heartbeat.
+    /// Compares the properties of the node that influence decisions. Returns true if one of these properties has
+    /// changed since the last allocation. The kubelet writes the status of a node every few minutes, and most of these
+    /// writes change only the heartbeat.
     fn has_node_changed(&self, name: &str) -> bool {
         self.nodes.iter().find(|node| node.name == name) != self.stores.node(name).as_ref()
     }
@@ -209,7 +210,7 @@ impl Planner {
 #[derive(PartialEq)]
 struct AllocationInput<'a> {
     uid: Option<&'a str>,
-    created: Option<&'a Time>,
+    created_at: Option<&'a Time>,
     is_terminating: bool,
     annotations: Option<&'a BTreeMap<String, String>>,
     spec: Option<&'a ServiceSpec>,
@@ -219,7 +220,7 @@ fn allocation_input(service: &Service) -> AllocationInput<'_> {
     let metadata = &service.metadata;
     AllocationInput {
         uid: metadata.uid.as_deref(),
-        created: metadata.creation_timestamp.as_ref(),
+        created_at: metadata.creation_timestamp.as_ref(),
         is_terminating: metadata.deletion_timestamp.is_some(),
         annotations: metadata.annotations.as_ref(),
         spec: service.spec.as_ref(),
@@ -227,7 +228,7 @@ fn allocation_input(service: &Service) -> AllocationInput<'_> {
 }
 
 /// Logs the invalid addresses in the annotations of new and changed nodes.
-fn warn_of_invalid_addresses(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) {
+fn warn_about_invalid_addresses(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) {
     let nodes_with_invalid_addresses = nodes.iter().filter(|node| !node.invalid_addresses.is_empty());
     for node in nodes_with_invalid_addresses.filter(|node| !nodes_before.contains(node)) {
         tracing::warn!(

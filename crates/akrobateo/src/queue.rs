@@ -99,7 +99,7 @@ impl Queue {
         }));
     }
 
-    /// Waits until the running reconciliations end. Starts no other.
+    /// Waits until the running reconciliations end. Starts no other reconciliation.
     pub(crate) async fn drain(mut self) {
         while self.running_reconciliations.next().await.is_some() {}
     }
@@ -115,17 +115,17 @@ impl Queue {
                 self.add_at(key, Instant::now() + delay);
             }
             Outcome::Failed => {
-                let failure_counts = self.failure_counts.entry(key.clone()).or_default();
-                let backoff = MIN_BACKOFF.saturating_mul(1 << (*failure_counts).min(16)).min(MAX_BACKOFF);
-                *failure_counts += 1;
+                let failure_count = self.failure_counts.entry(key.clone()).or_default();
+                let backoff = MIN_BACKOFF.saturating_mul(1 << (*failure_count).min(16)).min(MAX_BACKOFF);
+                *failure_count += 1;
                 self.add_at(key, Instant::now() + backoff);
             }
         }
     }
 
-    fn add_at(&self, message: ServiceKey, run_at: Instant) {
+    fn add_at(&self, key: ServiceKey, run_at: Instant) {
         // The send cannot fail, because the queue owns the receiver.
-        let _ = self.requests.unbounded_send(ScheduleRequest { message, run_at });
+        let _ = self.requests.unbounded_send(ScheduleRequest { message: key, run_at });
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn change_overrides_the_backoff() {
+    async fn change_of_a_failed_service_does_not_wait_for_the_backoff() {
         let mut queue = Queue::new();
         for _ in 0..8 {
             queue.start(key("web"), async { Outcome::Failed });

@@ -14,7 +14,7 @@ use crate::spec::ServiceDefaults;
 #[cfg(test)]
 mod tests;
 
-/// The input of a reconciliation that is the same for all Services.
+/// The values that all reconciliations share.
 pub(crate) struct Context {
     pub(crate) writer: Writer,
     pub(crate) proxy_config: ProxyConfig,
@@ -23,7 +23,7 @@ pub(crate) struct Context {
 }
 
 /// Executes every action that the Service needs, even after a failure. Returns the first failure. If no action fails,
-/// returns the time of the next reconciliation, in case no event triggers an earlier one.
+/// returns the time at which the Service needs its next reconciliation. A change can cause an earlier reconciliation.
 pub(crate) async fn reconcile(
     context: &Context,
     key: &ServiceKey,
@@ -34,8 +34,8 @@ pub(crate) async fn reconcile(
     let service = state.service.as_deref();
     let mut first_failure = None;
     for action in plan_actions(state, &decision, now) {
-        // After a failure no event is emitted. The event would report a success that did not happen, and each retry
-        // would emit it again.
+        // After a failure the remaining events are skipped. Such an event would report a success that did not happen,
+        // and each retry would emit the event again.
         if first_failure.is_some() && matches!(action, Action::EmitEvent { .. }) {
             continue;
         }

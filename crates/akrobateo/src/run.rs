@@ -27,13 +27,13 @@ use crate::settings::{OperatorConfig, ResolvedConfig};
 #[cfg(test)]
 mod tests;
 
-/// The time limit for running reconciliations after the stop signal.
+/// The longest time that the operator waits for the running reconciliations after the stop signal.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The operator cannot start, or cannot continue.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// There is no client of the API server.
+pub enum RunError {
+    /// The client of the API server cannot be created.
     #[error("cannot connect to a cluster")]
     Connect(#[from] ConnectError),
     /// The address for probes and metrics cannot be used.
@@ -48,11 +48,11 @@ pub enum StartError {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
+pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
     let metrics = Metrics::new();
     let health = Arc::new(Health { ready: AtomicBool::new(false), metrics: metrics.clone() });
     let listener = TcpListener::bind(config.http_address).await;
-    let listener = listener.map_err(|error| StartError::Http(config.http_address, error))?;
+    let listener = listener.map_err(|error| RunError::Http(config.http_address, error))?;
     tokio::spawn(http::serve(listener, health.clone()));
     let mut shutdown = Box::pin(shutdown_signal()?);
 
@@ -67,21 +67,21 @@ pub async fn run(config: OperatorConfig) -> Result<(), StartError> {
         ip_mode = ip_mode => ip_mode,
         () = &mut shutdown => return Ok(()),
     };
-    let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace, ip_mode);
+    let ResolvedConfig { proxy_config, defaults } = config.resolve(&own_namespace, ip_mode);
     let (defaults, watch_namespace) = (Arc::new(defaults), config.watch_namespace());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         watch_namespace = watch_namespace.unwrap_or("(all)"),
-        lb_namespace = %proxies.proxy_namespace,
-        lb_image = proxies.image,
+        lb_namespace = %proxy_config.proxy_namespace,
+        lb_image = proxy_config.image,
         "starting"
     );
     let planner =
-        Planner::watch(&client, watch_namespace, &proxies.proxy_namespace, defaults.clone(), &metrics);
+        Planner::watch(&client, watch_namespace, &proxy_config.proxy_namespace, defaults.clone(), &metrics);
     let elector = LeaderElector::new(client.clone(), &own_namespace, identity(), metrics.clone());
     let context = Context {
         writer: Writer::new(client, metrics.clone()),
-        proxy_config: proxies,
+        proxy_config,
         defaults,
         metrics: metrics.clone(),
     };
@@ -99,7 +99,7 @@ async fn run_when_elected(
     context: Context,
     elector: &LeaderElector,
     mut shutdown: Pin<Box<impl Future<Output = ()>>>,
-) -> Result<(), StartError> {
+) -> Result<(), RunError> {
     let context = Arc::new(context);
     loop {
         let acquired_at = tokio::select! {
@@ -110,7 +110,7 @@ async fn run_when_elected(
         tracing::info!("this replica is the leader");
         context.metrics.leader.set(1.0);
         tokio::select! {
-            // The end of `hold` cancels the running reconciliations, because another replica may write now.
+            // When `hold` ends, `select` cancels the running reconciliations. Another replica may write from then on.
             () = elector.hold(acquired_at) => {
                 tracing::warn!("lost the Lease: another replica took it, or it could not be renewed in time");
                 context.metrics.on_lost_leadership();
@@ -187,8 +187,8 @@ fn identity() -> String {
     format!("{}_{}_{}", host_name.trim(), std::process::id(), Timestamp::now().as_nanosecond())
 }
 
-/// Returns a future that ends at SIGTERM, which the kubelet sends, or at SIGINT, which a terminal sends.
-fn shutdown_signal() -> Result<impl Future<Output = ()>, StartError> {
+/// Returns a future that ends at SIGTERM or SIGINT. The kubelet sends SIGTERM, and a terminal sends SIGINT.
+fn shutdown_signal() -> Result<impl Future<Output = ()>, RunError> {
     let mut sigterm = signal(SignalKind::terminate())?;
     let mut sigint = signal(SignalKind::interrupt())?;
     Ok(async move {

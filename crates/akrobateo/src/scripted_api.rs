@@ -113,7 +113,7 @@ impl ReceivedRequest {
 
     /// Answers with an error in the API server's format.
     pub(crate) fn answer_error(self, code: u16, reason: &str) {
-        let status = status(code, reason);
+        let status = error_status(code, reason);
         self.send(code, serde_json::to_vec(&status).unwrap());
     }
 
@@ -139,7 +139,7 @@ impl ReceivedRequest {
     }
 
     /// Accepts the request, as [`Self::accept`] does, and returns the reason of the event in the request.
-    pub(crate) fn accept_and_get_reason(self) -> String {
+    pub(crate) fn accept_event_and_get_reason(self) -> String {
         let reason = self.body["reason"].as_str().unwrap_or_default().to_owned();
         self.accept();
         reason
@@ -151,7 +151,7 @@ impl ReceivedRequest {
 }
 
 /// Returns the Status object that the API server sends for an error.
-pub(crate) fn status(code: u16, reason: &str) -> Value {
+pub(crate) fn error_status(code: u16, reason: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
         "message": format!("scripted: {reason}"), "reason": reason, "code": code,

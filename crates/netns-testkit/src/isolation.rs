@@ -1,21 +1,21 @@
 //! Runs a test or a program again in private namespaces. At the end of the test or program, the kernel kills all
 //! processes in these namespaces. Does I/O.
 //!
-//! The private process has its own tmpfs on `/run` for its files.
+//! The isolated process has its own tmpfs on `/run` for its files.
 
 use std::any::type_name;
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// The environment variable that marks the private process.
-const PRIVATE_PROCESS_VARIABLE: &str = "NETNS_TESTKIT_ISOLATED";
+/// The environment variable that marks the isolated process.
+const ISOLATED_PROCESS_VARIABLE: &str = "NETNS_TESTKIT_ISOLATED";
 
 /// Runs a `#[test]` function's closure as root of a user namespace, with an empty network.
 ///
-/// Call this from the test function itself, because the closure's type contains the name of the calling function.
+/// Call `isolated` in the test function itself, because the closure's type contains the name of the calling function.
 pub fn isolated<F: FnOnce()>(test: F) {
-    if is_private_process() {
-        set_up_private_process();
+    if is_isolated_process() {
+        set_up_isolated_process();
         return test();
     }
     let mut command = unshare_command(&["--user", "--map-root-user", "--mount-proc"]);
@@ -25,12 +25,12 @@ pub fn isolated<F: FnOnce()>(test: F) {
         .stderr(Stdio::piped())
         .spawn();
     let mut child = expect_child(child);
-    // `wait_with_output` would close the standard input, and the private process would exit at once.
+    // `wait_with_output` would close the standard input, and the isolated process would exit at once.
     let stdin = child.stdin.take();
     let output = child.wait_with_output().unwrap();
     drop(stdin);
     let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    // The count is checked, because libtest also succeeds if no test has the name.
+    // The count is checked, because libtest also succeeds if no test has this name.
     let has_passed = output.status.success() && log.contains("test result: ok. 1 passed");
     assert!(
         has_passed,
@@ -40,22 +40,23 @@ pub fn isolated<F: FnOnce()>(test: F) {
 
 /// Runs this program again as root in private namespaces, with the same arguments, and returns its exit status.
 ///
-/// Returns `None` in the private process, which then does the program's work. Only root can call this.
+/// Returns `None` in the isolated process, so that the caller does the program's work there. Only root can call this
+/// function.
 pub fn isolate_program() -> Option<ExitStatus> {
-    if is_private_process() {
-        set_up_private_process();
+    if is_isolated_process() {
+        set_up_isolated_process();
         return None;
     }
     let mut child = expect_child(unshare_command(&[]).args(std::env::args_os().skip(1)).spawn());
-    // `wait` would close the standard input, and the private process would exit at once.
+    // `wait` would close the standard input, and the isolated process would exit at once.
     let stdin = child.stdin.take();
     let status = child.wait().unwrap();
     drop(stdin);
     Some(status)
 }
 
-fn is_private_process() -> bool {
-    std::env::var_os(PRIVATE_PROCESS_VARIABLE).is_some()
+fn is_isolated_process() -> bool {
+    std::env::var_os(ISOLATED_PROCESS_VARIABLE).is_some()
 }
 
 /// Returns a command that runs this executable again in new network, mount and process namespaces.
@@ -66,7 +67,7 @@ fn unshare_command(options: &[&str]) -> Command {
         .args(options)
         .arg("--")
         .arg(std::env::current_exe().unwrap())
-        .env(PRIVATE_PROCESS_VARIABLE, "1")
+        .env(ISOLATED_PROCESS_VARIABLE, "1")
         .stdin(Stdio::piped());
     command
 }
@@ -76,7 +77,7 @@ fn expect_child(child: std::io::Result<Child>) -> Child {
 }
 
 /// Mounts a private `/run`, and makes this process exit when its parent exits.
-fn set_up_private_process() {
+fn set_up_isolated_process() {
     std::thread::spawn(exit_at_end_of_input);
     let mount_status = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]).status();
     assert!(mount_status.unwrap().success(), "cannot mount a tmpfs on /run");
@@ -89,7 +90,7 @@ fn exit_at_end_of_input() {
     std::process::exit(1);
 }
 
-/// Returns the name of the test function that created the closure `F`, as libtest knows it.
+/// Returns the name of the test function that created the closure `F`, in the form that libtest uses.
 fn test_name<F>() -> &'static str {
     let path = type_name::<F>().trim_end_matches("::{{closure}}");
     path.split_once("::").map_or(path, |(_crate, name)| name)
@@ -113,7 +114,7 @@ mod tests {
     fn failure_of_an_isolated_test_is_reported_with_its_output() {
         let result = std::panic::catch_unwind(|| isolated(|| panic!("reason of the failure")));
         let panic_payload = result.unwrap_err();
-        if is_private_process() {
+        if is_isolated_process() {
             std::panic::resume_unwind(panic_payload);
         }
         let message = panic_payload.downcast_ref::<String>().unwrap();
@@ -121,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn call_from_a_function_that_is_no_test_fails() {
-        let result = std::panic::catch_unwind(call_from_another_function);
+    fn isolated_fails_in_a_function_that_is_no_test() {
+        let result = std::panic::catch_unwind(call_isolated_outside_of_a_test);
         assert!(result.unwrap_err().downcast_ref::<String>().unwrap().contains("0 passed"));
     }
 
-    fn call_from_another_function() {
+    fn call_isolated_outside_of_a_test() {
         isolated(|| ());
     }
 }

@@ -8,13 +8,13 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
-/// Connects to `remote`, from `local` if it is given. Port 0 of `local` means any port.
+/// Connects to `remote`, from `local` if `local` is given. Port 0 of `local` means any port.
 ///
 /// `timeout` limits the connection attempt, and later each read and each write.
 pub fn connect(local: Option<SocketAddr>, remote: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let family = if remote.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    // SO_SNDTIMEO also limits connect(2), without the system calls of TcpStream::connect_timeout.
+    // SO_SNDTIMEO also limits connect(2), and needs fewer system calls than TcpStream::connect_timeout.
     set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(timeout))?;
     if let Some(local) = local {

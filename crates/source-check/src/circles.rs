@@ -28,14 +28,14 @@ pub(crate) fn describe_circles(references: &[Reference]) -> Vec<String> {
 }
 
 fn is_reachable(targets: &BTreeMap<&Path, BTreeSet<&Path>>, start: &Path, goal: &Path) -> bool {
-    let mut visited = BTreeSet::new();
-    let mut pending = vec![start];
-    while let Some(file) = pending.pop() {
+    let mut visited_files = BTreeSet::new();
+    let mut files_to_visit = vec![start];
+    while let Some(file) = files_to_visit.pop() {
         if file == goal {
             return true;
         }
-        if visited.insert(file) {
-            pending.extend(targets.get(file).into_iter().flatten());
+        if visited_files.insert(file) {
+            files_to_visit.extend(targets.get(file).into_iter().flatten());
         }
     }
     false

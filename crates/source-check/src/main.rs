@@ -65,18 +65,21 @@ fn list_rust_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Returns true if the file is a crate root: the library, or a program, an integration test, a benchmark or an example
-/// of one file (`tests/NAME.rs`) or of several (`tests/NAME/main.rs`).
+/// Returns true if the file is the root of a library, a program, an integration test, a benchmark or an example.
+///
+/// An integration test of one file has the root `tests/NAME.rs`. An integration test of several files has the root
+/// `tests/NAME/main.rs`.
 fn is_crate_root(file: &Path) -> bool {
     let directory = file.parent().unwrap_or(file);
     let is_main = file.ends_with("main.rs");
     directory.ends_with("src") && (file.ends_with("lib.rs") || is_main)
-        || has_targets(directory)
-        || is_main && directory.parent().is_some_and(has_targets)
+        || contains_only_crate_roots(directory)
+        || is_main && directory.parent().is_some_and(contains_only_crate_roots)
 }
 
-/// Returns true if each file in the directory is a crate root. The directory `tests` of a module below `src` is not.
-fn has_targets(directory: &Path) -> bool {
+/// Returns true if each file in the directory is a crate root. A directory `tests` below `src` contains modules of
+/// tests instead.
+fn contains_only_crate_roots(directory: &Path) -> bool {
     let is_in_src = directory.ancestors().any(|ancestor| ancestor.ends_with("src"));
     let has_target_name = ["tests", "benches", "examples"].iter().any(|name| directory.ends_with(name));
     directory.ends_with("src/bin") || has_target_name && !is_in_src

@@ -23,8 +23,8 @@ type Modules = BTreeMap<Vec<String>, Module>;
 /// Returns the references between the files of a crate; `root` is the root file of the crate.
 pub(crate) fn find_references(root: &Path) -> io::Result<Vec<Reference>> {
     let mut modules = Modules::new();
-    let children = root.parent().unwrap_or(root);
-    read_file(&mut modules, Vec::new(), root, children)?;
+    let child_directory = root.parent().unwrap_or(root);
+    read_file(&mut modules, Vec::new(), root, child_directory)?;
     let mut references = Vec::new();
     for (name, module) in &modules {
         for path in &module.paths {
@@ -42,20 +42,25 @@ pub(crate) fn find_references(root: &Path) -> io::Result<Vec<Reference>> {
     Ok(references)
 }
 
-/// Reads the file of the module `name`. The directory `children` has the files of the child modules.
-fn read_file(modules: &mut Modules, name: Vec<String>, file: &Path, children: &Path) -> io::Result<()> {
+/// Reads the file of the module `name`. The directory `child_directory` contains the files of the child modules.
+fn read_file(
+    modules: &mut Modules,
+    name: Vec<String>,
+    file: &Path,
+    child_directory: &Path,
+) -> io::Result<()> {
     let source = fs::read_to_string(file)?;
     let syntax_tree = syn::parse_file(&source).map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", file.display()))
     })?;
-    read_items(modules, name, file, children, syntax_tree.items)
+    read_items(modules, name, file, child_directory, syntax_tree.items)
 }
 
 fn read_items(
     modules: &mut Modules,
     name: Vec<String>,
     file: &Path,
-    children: &Path,
+    child_directory: &Path,
     items: Vec<Item>,
 ) -> io::Result<()> {
     let mut paths = Vec::new();
@@ -69,15 +74,15 @@ fn read_items(
         };
         let child = module.ident.to_string();
         let child_name: Vec<_> = name.iter().cloned().chain([child.clone()]).collect();
-        let directory = children.join(&child);
+        let directory = child_directory.join(&child);
         if let Some((_, items)) = module.content {
             read_items(modules, child_name, file, &directory, items)?;
         } else if let Some(path) = path_attribute(&module.attrs) {
             let child_file = file.with_file_name(path);
-            let directory = child_file.parent().unwrap_or(children).to_owned();
+            let directory = child_file.parent().unwrap_or(child_directory).to_owned();
             read_file(modules, child_name, &child_file, &directory)?;
         } else {
-            let flat_file = children.join(format!("{child}.rs"));
+            let flat_file = child_directory.join(format!("{child}.rs"));
             let child_file = if flat_file.is_file() { flat_file } else { directory.join("mod.rs") };
             read_file(modules, child_name, &child_file, &directory)?;
         }
@@ -118,7 +123,8 @@ fn is_test(item: &impl ToTokens) -> bool {
     false
 }
 
-/// Returns the deepest module in a path that the module `from` uses, or `None` if the path belongs to another crate.
+/// Resolves a path in the code of the module `from`. Returns the deepest module of the path, or `None` if the path
+/// belongs to another crate.
 fn resolve<'a>(modules: &'a Modules, from: &[String], segments: &[String]) -> Option<&'a Module> {
     if let Some(name) = resolve_name(modules, from, segments) {
         return modules.get(&name);

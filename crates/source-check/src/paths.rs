@@ -17,7 +17,7 @@ pub(crate) fn collect_paths(code: TokenStream, paths: &mut Vec<PathInSource>) {
 fn collect_paths_with_prefix(prefix: &[String], code: TokenStream, paths: &mut Vec<PathInSource>) {
     let mut segments = prefix.to_vec();
     let mut line = 0;
-    let mut is_alias = false;
+    let mut is_as_keyword = false;
     let mut colon_count = if prefix.is_empty() { 0 } else { 2 };
     for token in code {
         let start = token.span().start().line;
@@ -29,8 +29,8 @@ fn collect_paths_with_prefix(prefix: &[String], code: TokenStream, paths: &mut V
                     finish_path(&mut segments, prefix, line, paths);
                 }
                 // In `use a as b` the words `as` and `b` are not part of the path.
-                let is_after_as = std::mem::replace(&mut is_alias, ident == "as");
-                if !is_after_as && !is_alias {
+                let is_alias = std::mem::replace(&mut is_as_keyword, ident == "as");
+                if !is_alias && !is_as_keyword {
                     segments.push(ident.to_string());
                 }
                 (line, colon_count) = (start, 0);

@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(truncate_note("short"), "short");
         let long_note = "ä".repeat(MAX_NOTE_BYTES);
         assert_eq!(truncate_note(&long_note).len(), MAX_NOTE_BYTES);
-        let shifted_note = format!("x{long_note}");
-        assert_eq!(truncate_note(&shifted_note).len(), MAX_NOTE_BYTES - 1);
+        let prefixed_note = format!("x{long_note}");
+        assert_eq!(truncate_note(&prefixed_note).len(), MAX_NOTE_BYTES - 1);
     }
 }

@@ -52,7 +52,7 @@ pub(crate) enum ApplyError {
 }
 
 impl ApplyError {
-    /// Returns the name of the step, as in the labels of metrics.
+    /// Returns the name of the step in the labels of metrics.
     pub(crate) const fn step(&self) -> &'static str {
         match self {
             Self::ApplyWorkload(_) => "apply_workload",
@@ -74,7 +74,7 @@ impl ApplyError {
 }
 
 impl Writer {
-    /// Returns a writer without reported failures.
+    /// Returns a writer that has reported no failure yet.
     pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         Self { client, metrics, reported_failures: Mutex::default() }
     }

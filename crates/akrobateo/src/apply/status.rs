@@ -12,8 +12,8 @@ use crate::key::ServiceKey;
 impl Writer {
     /// Applies addresses and condition to the Service with this `uid`. Succeeds if the Service no longer exists.
     ///
-    /// If there are no addresses, the request omits the field. Server-side apply then removes the operator's addresses,
-    /// and keeps the addresses of other field managers.
+    /// If `addresses` is empty, the request omits the field `loadBalancer`. Server-side apply then removes the
+    /// operator's addresses, and keeps the addresses of other field managers.
     pub(super) async fn patch_status(
         &self,
         key: &ServiceKey,

@@ -22,8 +22,8 @@ impl Writer {
         }
     }
 
-    /// Deletes a workload. Succeeds if the workload no longer exists. The UID in the request protects a new workload
-    /// with the same name.
+    /// Deletes a workload. Succeeds if the workload no longer exists. The request contains the UID, so that it never
+    /// deletes a new workload with the same name.
     pub(super) async fn delete(&self, workload: &Workload, params: DeleteParams) -> Result<(), CallError> {
         let metadata = workload.metadata();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();

@@ -44,7 +44,7 @@ where
     let (trigger, triggers) = (watch_spec.trigger, triggers.clone());
     tokio::spawn(events.for_each(move |event| {
         if let Some(trigger) = on_event(event, trigger, &triggers.metrics) {
-            // The send fails only when the receiver is gone, because the operator stops.
+            // The send fails only if the operator is stopping and has dropped the receiver.
             let _ = triggers.sender.send(trigger);
         }
         ready(())

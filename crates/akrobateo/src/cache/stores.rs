@@ -52,8 +52,8 @@ impl Stores {
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
         let pods = pod_api(client, watch_namespace, proxy_namespace);
-        // The watch covers all namespaces, because the operator must find and delete the workloads in the old namespace
-        // after a change of --lb-namespace.
+        // These watches cover all namespaces. After a change of --lb-namespace the operator must find and delete the
+        // workloads in the old namespace.
         let daemonsets = Api::all(client.clone());
         let deployments = Api::all(client.clone());
         Self {

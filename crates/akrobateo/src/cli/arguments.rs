@@ -9,7 +9,7 @@ use super::{output, render};
 use crate::key::ServiceKey;
 use crate::settings::OperatorConfig;
 
-const EXIT_CODES: &str = "\
+const EXIT_CODES_HELP: &str = "\
 Exit codes of the commands:
   0  success, no problems found
   1  failure: no cluster, missing permissions, or an unreadable file
@@ -17,7 +17,7 @@ Exit codes of the commands:
   3  success, but a Service is rejected or lacks the addresses that it should have";
 
 /// The file name by which kubectl finds the plugin `kubectl akrobateo`.
-const KUBECTL_PLUGIN: &str = "kubectl-akrobateo";
+const KUBECTL_PLUGIN_FILE_NAME: &str = "kubectl-akrobateo";
 
 /// Gives Services of type LoadBalancer the addresses of the cluster's nodes.
 ///
@@ -27,7 +27,7 @@ const KUBECTL_PLUGIN: &str = "kubectl-akrobateo";
 /// The commands only read from the cluster, and use the configuration of the operator that is deployed in the cluster.
 /// Operator flags that come before the command override this configuration.
 #[derive(Parser, Debug)]
-#[command(name = "akrobateo", version, after_help = EXIT_CODES, subcommand_help_heading = "Commands for administrators")]
+#[command(name = "akrobateo", version, after_help = EXIT_CODES_HELP, subcommand_help_heading = "Commands for administrators")]
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) config: OperatorConfig,
@@ -86,8 +86,9 @@ pub(super) struct Output {
 /// plugin never runs the operator.
 pub(super) fn command(program: Option<&OsStr>) -> clap::Command {
     let name = program.map(Path::new).and_then(Path::file_stem).and_then(OsStr::to_str);
-    if name == Some(KUBECTL_PLUGIN) {
-        let plugin_command = Arguments::command().name(KUBECTL_PLUGIN).bin_name("kubectl akrobateo");
+    if name == Some(KUBECTL_PLUGIN_FILE_NAME) {
+        let plugin_command =
+            Arguments::command().name(KUBECTL_PLUGIN_FILE_NAME).bin_name("kubectl akrobateo");
         return plugin_command.subcommand_required(true).arg_required_else_help(true);
     }
     Arguments::command()

@@ -37,7 +37,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Lists the objects that the operator watches, and makes the same decision for each Service as the operator.
+    /// Lists the objects that the operator watches, and repeats the operator's decision for each Service.
     pub(super) async fn read(local: &OperatorConfig, matches: &ArgMatches) -> Result<Self, CliError> {
         let (client, default_namespace) = connect(local).await?;
         let metrics = Metrics::new();
@@ -49,17 +49,18 @@ impl Cluster {
             Some(ip_mode) => ip_mode,
             None => detect_ip_mode(&client, &metrics).await,
         };
-        let ResolvedConfig { proxies, defaults } = config.resolve(&own_namespace, ip_mode);
+        let ResolvedConfig { proxy_config, defaults } = config.resolve(&own_namespace, ip_mode);
         let (defaults, watched) = (Arc::new(defaults), config.watch_namespace());
         let mut planner =
-            Planner::list(&client, watched, &proxies.proxy_namespace, defaults.clone(), &metrics).await?;
+            Planner::list(&client, watched, &proxy_config.proxy_namespace, defaults.clone(), &metrics)
+                .await?;
         let now = Timestamp::now();
         let reports: Vec<_> = planner
             .resync()
             .into_iter()
             .map(|key| {
                 let state = planner.service_state(&key, now);
-                let decision = decide(&proxies, &defaults, &state, now);
+                let decision = decide(&proxy_config, &defaults, &state, now);
                 ServiceReport { key, state, decision }
             })
             .collect();
@@ -103,14 +104,14 @@ async fn find_operator(client: &Client, metrics: &Metrics) -> Option<DeployedOpe
         Err(error) => {
             let error = error_chain(&error);
             eprintln!(
-                "akrobateo: cannot read the Deployment of the operator, {FALLBACK_CONFIG_MESSAGE}: {error}"
+                "akrobateo: cannot read the Deployment of the operator ({error}); {FALLBACK_CONFIG_MESSAGE}"
             );
             return None;
         }
     };
     let Some(operator) = operators.next() else {
         eprintln!(
-            "akrobateo: found no Deployment with the label {OPERATOR_SELECTOR}, {FALLBACK_CONFIG_MESSAGE}"
+            "akrobateo: found no Deployment with the label {OPERATOR_SELECTOR}; {FALLBACK_CONFIG_MESSAGE}"
         );
         return None;
     };
@@ -140,7 +141,7 @@ async fn detect_ip_mode(client: &Client, metrics: &Metrics) -> IpMode {
         Err(error) => {
             let error = error_chain(&error);
             eprintln!(
-                "akrobateo: cannot read the mode of kube-proxy, assuming ipMode VIP; --ip-mode overrides it: {error}"
+                "akrobateo: cannot read the mode of kube-proxy ({error}); using ipMode VIP; --ip-mode selects another"
             );
             IpMode::Vip
         }

@@ -139,13 +139,13 @@ fn explain_node(
     reason.to_owned()
 }
 
-/// Returns a conflict on the node: a port of this Service, and the other Service that owns the port.
+/// Describes a conflict on the node: a port of this Service, and the other Service that owns the port.
 fn explain_conflict(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> String {
     let rows = ports::filter_rows(port_rows.to_vec(), &report.host_ports());
     let key = report.key.to_string();
     let conflicting_row = rows.iter().find(|row| row.owner != key && row.nodes.contains(&node.name));
     conflicting_row.map_or_else(
-        || "another port of the Service belongs to another Service".to_owned(),
+        || "one of the ports of the Service belongs to another Service".to_owned(),
         |row| format!("{} belongs to {}", row.port_name(), row.owner),
     )
 }
@@ -189,7 +189,7 @@ impl Explanation {
 
     /// Returns the explanation as text for a terminal.
     pub(super) fn format(&self, style: Style) -> String {
-        let mut text = self.status.headline(style);
+        let mut text = self.status.format_summary(style);
         let properties = [
             ("policy", self.external_traffic_policy.clone().unwrap_or_default()),
             ("proxies", self.workload.clone().unwrap_or_else(|| "none".to_owned())),
@@ -205,7 +205,7 @@ impl Explanation {
             let _ = write!(text, "\n{}", ports::format_rows(&self.ports));
         }
         if !self.pending_actions.is_empty() {
-            let _ = writeln!(text, "\n{}", style.heading("Pending actions of the operator"));
+            let _ = writeln!(text, "\n{}", style.make_bold("Pending actions of the operator"));
             self.pending_actions.iter().for_each(|action| _ = writeln!(text, "  {action}"));
         }
         text

@@ -31,16 +31,16 @@ use error::CliError;
 /// The exit code of a command that succeeded but found a failing Service.
 const EXIT_FAILING_SERVICE: u8 = 3;
 
-/// The task for which the program was started.
+/// The operator or the command that the command line selects.
 pub enum Invocation {
     /// Run the operator.
     Operator(OperatorConfig),
     /// Run one command and exit.
-    Command(Task),
+    Command(ParsedCommand),
 }
 
 /// A command with its arguments, ready to run.
-pub struct Task {
+pub struct ParsedCommand {
     command: Command,
     config: OperatorConfig,
     matches: ArgMatches,
@@ -60,12 +60,12 @@ impl Invocation {
             Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
         Ok(match arguments.command {
             None => Self::Operator(arguments.config),
-            Some(command) => Self::Command(Task { command, config: arguments.config, matches }),
+            Some(command) => Self::Command(ParsedCommand { command, config: arguments.config, matches }),
         })
     }
 }
 
-impl Task {
+impl ParsedCommand {
     /// Runs the command and returns the exit code of the process.
     pub async fn run(self) -> ExitCode {
         match self.execute().await {

@@ -77,8 +77,8 @@ mod tests {
             ],
         );
         let config = config.unwrap();
-        let ResolvedConfig { proxies, defaults } = config.resolve("kube-system", IpMode::Vip);
-        assert_eq!((proxies.image.as_str(), config.watch_namespace()), ("local", Some("flag")));
+        let ResolvedConfig { proxy_config, defaults } = config.resolve("kube-system", IpMode::Vip);
+        assert_eq!((proxy_config.image.as_str(), config.watch_namespace()), ("local", Some("flag")));
         assert_eq!(
             defaults.address_types.first().map(|address_type| address_type.as_str()),
             Some("InternalIP")

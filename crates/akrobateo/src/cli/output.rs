@@ -14,7 +14,7 @@ pub(super) enum Format {
     Yaml,
 }
 
-/// The health of a Service or of a proxy, which selects the color of its text.
+/// The health of a Service or of a proxy. The health selects the color of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Healthy,
@@ -32,21 +32,21 @@ pub(super) enum Style {
 
 impl Style {
     /// Returns the text in the color for this health.
-    pub(super) fn health(self, text: &str, health: Health) -> String {
+    pub(super) fn color_by_health(self, text: &str, health: Health) -> String {
         match health {
-            Health::Healthy => self.escape("32", text),
-            Health::Failing => self.escape("31", text),
+            Health::Healthy => self.wrap_in_escape_sequence("32", text),
+            Health::Failing => self.wrap_in_escape_sequence("31", text),
             Health::NotApplicable => text.to_owned(),
         }
     }
 
     /// Returns the text in bold type.
-    pub(super) fn heading(self, text: &str) -> String {
-        self.escape("1", text)
+    pub(super) fn make_bold(self, text: &str) -> String {
+        self.wrap_in_escape_sequence("1", text)
     }
 
     /// Wraps the text in an SGR escape sequence (ECMA-48).
-    fn escape(self, code: &str, text: &str) -> String {
+    fn wrap_in_escape_sequence(self, code: &str, text: &str) -> String {
         match self {
             Self::Plain => text.to_owned(),
             Self::Colored => format!("\x1b[{code}m{text}\x1b[0m"),

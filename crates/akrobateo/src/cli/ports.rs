@@ -31,7 +31,7 @@ pub(super) struct PortRow {
     pub(super) nodes: Vec<String>,
     /// True if the owner has the port on all nodes.
     #[serde(rename = "allNodes")]
-    on_all_nodes: bool,
+    is_on_all_nodes: bool,
     /// The Services that wait for the port on at least one of these nodes, `namespace/name`.
     #[serde(rename = "waiting")]
     waiting_services: Vec<String>,
@@ -45,7 +45,7 @@ impl PortRow {
 
     fn cells(&self) -> Vec<Cell> {
         let owner = if self.is_node_port { format!("{} (nodePort)", self.owner) } else { self.owner.clone() };
-        let nodes = if self.on_all_nodes {
+        let nodes = if self.is_on_all_nodes {
             "all".to_owned()
         } else {
             join_first_items(&self.nodes, MAX_LISTED_NODES)
@@ -84,7 +84,7 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
             owner: owner.to_string(),
             // A Service that has no proxy can conflict with other Services only through its nodePorts.
             is_node_port: node_names.is_none(),
-            on_all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
+            is_on_all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
             nodes: node_names.cloned().unwrap_or_else(all_node_names),
             waiting_services: waiting_services.get(&owned_port).into_iter().flatten().cloned().collect(),
         }

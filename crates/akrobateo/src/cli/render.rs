@@ -59,7 +59,7 @@ fn encode(object: &impl Serialize, format: Format) -> Result<String, CliError> {
 /// Returns the workload that the operator would create if this were the only Service. The error is the reason why the
 /// operator would create no workload.
 fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, String> {
-    let ResolvedConfig { proxies, defaults } = config;
+    let ResolvedConfig { proxy_config, defaults } = config;
     let service = Arc::new(with_api_server_defaults(service));
     if let Some(ineligible) = why_not_eligible(&service, defaults.default_class) {
         return Err(ineligible.to_string());
@@ -72,7 +72,7 @@ fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, S
         return Err(format!("{}: {error}", error.reason()));
     }
     let state = ServiceState { service: Some(service), allocation_result, ..ServiceState::default() };
-    match decide(proxies, defaults, &state, Timestamp::now()).proxy {
+    match decide(proxy_config, defaults, &state, Timestamp::now()).proxy {
         ProxyDecision::RunWorkload(workload) => Ok(workload),
         ProxyDecision::DeleteWorkloads | ProxyDecision::KeepWorkloads => {
             Err("its ports belong to another Service".to_owned())
@@ -166,8 +166,8 @@ items:
       ports: [{port: 53, protocol: UDP}]
 ";
 
-    fn default_workload(service: Service) -> Result<Workload, String> {
-        workload_for(&ResolvedConfig { proxies: proxy_config(), defaults: defaults() }, service)
+    fn workload_with_default_config(service: Service) -> Result<Workload, String> {
+        workload_for(&ResolvedConfig { proxy_config: proxy_config(), defaults: defaults() }, service)
     }
 
     #[test]
@@ -181,7 +181,7 @@ items:
     fn service_without_cluster_ips_gets_example_addresses() {
         let services = parse_services(MANIFEST).unwrap().into_iter();
         let arguments: Vec<_> =
-            services.map(|service| default_workload(service).unwrap().arguments()).collect();
+            services.map(|service| workload_with_default_config(service).unwrap().arguments()).collect();
         assert_eq!(arguments[0][0], "--forward=tcp/80=192.0.2.1:80");
         assert_eq!(
             arguments[1][..2],
@@ -191,8 +191,10 @@ items:
 
     #[test]
     fn yaml_output_is_a_complete_object() {
-        let web = parse_services(MANIFEST).unwrap().remove(0);
-        let Ok(Workload::DaemonSet(daemonset)) = default_workload(web) else { panic!("no DaemonSet") };
+        let web_service = parse_services(MANIFEST).unwrap().remove(0);
+        let Ok(Workload::DaemonSet(daemonset)) = workload_with_default_config(web_service) else {
+            panic!("no DaemonSet")
+        };
         let text = encode(daemonset.as_ref(), Format::Yaml).unwrap();
         assert!(text.starts_with("---\n"), "{text}");
         for expected in ["kind: DaemonSet", "  namespace: kube-system", "  name: akrobateo-default-web"] {
@@ -207,11 +209,11 @@ items:
         let mut rejected_service = parse_services(MANIFEST).unwrap().remove(0);
         rejected_service.metadata.annotations =
             Some([("akrobateo.io/workload".to_owned(), "Pod".to_owned())].into());
-        assert!(default_workload(rejected_service).unwrap_err().contains("InvalidAnnotation"));
+        assert!(workload_with_default_config(rejected_service).unwrap_err().contains("InvalidAnnotation"));
         let mut ineligible_service = parse_services(MANIFEST).unwrap().remove(0);
         ineligible_service.spec.get_or_insert_default().load_balancer_class =
             Some("example.com/lb".to_owned());
-        assert!(default_workload(ineligible_service).unwrap_err().contains("example.com/lb"));
+        assert!(workload_with_default_config(ineligible_service).unwrap_err().contains("example.com/lb"));
     }
 
     #[test]

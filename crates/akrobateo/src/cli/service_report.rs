@@ -28,7 +28,7 @@ impl ServiceReport {
         self.service().and_then(|service| service.spec.as_ref())
     }
 
-    /// Returns true if the Service has type LoadBalancer, or if the operator has not deleted its proxies yet.
+    /// Returns true if the Service has type LoadBalancer, or if workloads of its proxies still exist.
     pub(super) fn is_listed(&self) -> bool {
         let service_type = self.service_spec().and_then(|spec| spec.type_.as_deref());
         service_type == Some("LoadBalancer") || !self.state.workloads.is_empty()
@@ -72,7 +72,7 @@ impl ServiceReport {
     }
 
     /// Returns the number of proxies that should run.
-    pub(super) fn desired_proxies(&self) -> usize {
+    pub(super) fn desired_proxy_count(&self) -> usize {
         let nodes = self.proxy_nodes().len();
         match &self.state.allocation_result {
             Some(AllocationResult::Accepted(spec, _)) => spec.proxy_count(nodes),
@@ -81,7 +81,7 @@ impl ServiceReport {
     }
 
     /// Returns the number of nodes with a ready proxy.
-    pub(super) fn ready_proxies(&self) -> usize {
+    pub(super) fn ready_proxy_count(&self) -> usize {
         self.state.nodes.iter().filter(|node| self.has_ready_proxy_on(node)).count()
     }
 

@@ -27,7 +27,7 @@ pub(super) struct StatusRow {
     ready_proxy_count: usize,
     /// The number of proxies that should run.
     #[serde(rename = "wanted")]
-    wanted_proxy_count: usize,
+    desired_proxy_count: usize,
     addresses: Vec<String>,
     /// True if Akrobateo serves this Service.
     #[serde(rename = "ours")]
@@ -59,8 +59,8 @@ impl StatusRow {
             name: report.key.name.clone(),
             class: report.service_spec().and_then(|spec| spec.load_balancer_class.clone()),
             ports: report.port_names(),
-            ready_proxy_count: report.ready_proxies(),
-            wanted_proxy_count: report.desired_proxies(),
+            ready_proxy_count: report.ready_proxy_count(),
+            desired_proxy_count: report.desired_proxy_count(),
             addresses,
             is_served: report.state.allocation_result.is_some(),
             is_exposed: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
@@ -75,13 +75,13 @@ impl StatusRow {
     }
 
     /// Returns one line with the Service's state and one line with the message.
-    pub(super) fn headline(&self, style: Style) -> String {
-        let name = style.heading(&format!("{}/{}", self.namespace, self.name));
-        let state = style.health(self.state(), self.health());
+    pub(super) fn format_summary(&self, style: Style) -> String {
+        let name = style.make_bold(&format!("{}/{}", self.namespace, self.name));
+        let state = style.color_by_health(self.state(), self.health());
         let message = self.message.as_ref().map(|message| format!("  {message}\n")).unwrap_or_default();
         format!(
             "{name}: {state}, {} of {} proxies ready\n{message}",
-            self.ready_proxy_count, self.wanted_proxy_count
+            self.ready_proxy_count, self.desired_proxy_count
         )
     }
 
@@ -106,8 +106,8 @@ impl StatusRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        let ready = if self.is_served {
-            format!("{}/{}", self.ready_proxy_count, self.wanted_proxy_count)
+        let proxy_counts = if self.is_served {
+            format!("{}/{}", self.ready_proxy_count, self.desired_proxy_count)
         } else {
             String::new()
         };
@@ -116,7 +116,7 @@ impl StatusRow {
             Cell::new(&self.name),
             Cell::new(self.class.clone().unwrap_or_default()),
             Cell::new(join_first_items(&self.ports, MAX_LISTED_ITEMS)),
-            Cell::new(ready),
+            Cell::new(proxy_counts),
             Cell::new(join_first_items(&self.addresses, MAX_LISTED_ITEMS)),
             Cell::with_health(self.state(), self.health()),
             Cell::new(self.message.clone().unwrap_or_default()),

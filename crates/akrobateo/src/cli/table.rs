@@ -43,7 +43,7 @@ fn format_line(row: &[Cell], widths: &[usize], style: Style) -> String {
             let text = if cell.text.is_empty() && column != last { "-" } else { &cell.text };
             // The padding is added before the color. Otherwise the escape sequences of the color would count as text.
             let padded_text = if column == last { text.to_owned() } else { format!("{text:width$}") };
-            style.health(&padded_text, cell.health)
+            style.color_by_health(&padded_text, cell.health)
         })
         .collect();
     format!("{}\n", cells.join(COLUMN_GAP).trim_end())

@@ -15,7 +15,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
-use self::record::{Attempt, ObservedRecord, holder, next_attempt, with_holder, without_holder};
+use self::record::{ElectionStep, ObservedRecord, holder, next_step, with_holder, without_holder};
 use crate::call::{CallError, call};
 use crate::metrics::Metrics;
 
@@ -47,12 +47,12 @@ impl LeaderElector {
         loop {
             let attempted_at = Instant::now();
             match self.try_acquire(&mut record).await {
-                Ok(Attempt::Wait(leader)) if last_leader.as_ref() != Some(&leader) => {
+                Ok(ElectionStep::Wait(leader)) if last_leader.as_ref() != Some(&leader) => {
                     tracing::info!(leader, "another replica is the leader; waiting");
                     last_leader = Some(leader);
                 }
-                Ok(Attempt::Wait(_)) => (),
-                Ok(Attempt::Create | Attempt::Acquire) => return attempted_at,
+                Ok(ElectionStep::Wait(_)) => (),
+                Ok(ElectionStep::Create | ElectionStep::Acquire) => return attempted_at,
                 // Another replica wrote first. The next attempt reads the Lease of that replica.
                 Err(error) if error.is_conflict() => (),
                 Err(error) => {
@@ -66,7 +66,8 @@ impl LeaderElector {
         }
     }
 
-    /// Renews the Lease, which was acquired at `renewed_at`. Ends when this replica is no longer the leader.
+    /// Renews the Lease until this replica is no longer the leader. `renewed_at` is the time when this replica acquired
+    /// the Lease.
     ///
     /// The deadline counts from the start of a request. The API server may write the Lease long before its answer
     /// arrives. The other replicas measure their wait from that write.
@@ -99,15 +100,15 @@ impl LeaderElector {
         }
     }
 
-    async fn try_acquire(&self, record: &mut ObservedRecord) -> Result<Attempt, CallError> {
+    async fn try_acquire(&self, record: &mut ObservedRecord) -> Result<ElectionStep, CallError> {
         record.observe(self.read().await?, Instant::now());
-        let attempt = next_attempt(&self.identity, record, Instant::now());
-        match (&attempt, &record.lease) {
-            (Attempt::Acquire, Some(lease)) => self.replace(&self.with_self_as_holder(lease)).await?,
-            (Attempt::Create, _) => self.create().await?,
+        let step = next_step(&self.identity, record, Instant::now());
+        match (&step, &record.lease) {
+            (ElectionStep::Acquire, Some(lease)) => self.replace(&self.with_self_as_holder(lease)).await?,
+            (ElectionStep::Create, _) => self.create().await?,
             _ => (),
         }
-        Ok(attempt)
+        Ok(step)
     }
 
     /// Returns false if this replica no longer holds the Lease.

@@ -23,7 +23,7 @@ pub(super) struct ObservedRecord {
 
 /// The next step of this replica.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Attempt {
+pub(super) enum ElectionStep {
     /// Create the Lease, because it does not exist.
     Create,
     /// Replace the Lease, because it has no holder, it has expired, or this replica holds it.
@@ -48,11 +48,13 @@ impl ObservedRecord {
 }
 
 /// Decides the next step of the replica with this identity.
-pub(super) fn next_attempt(identity: &str, record: &ObservedRecord, now: Instant) -> Attempt {
-    let Some(lease) = &record.lease else { return Attempt::Create };
+pub(super) fn next_step(identity: &str, record: &ObservedRecord, now: Instant) -> ElectionStep {
+    let Some(lease) = &record.lease else { return ElectionStep::Create };
     match holder(lease) {
-        Some(leader) if leader != identity && !record.is_expired(now) => Attempt::Wait(leader.to_owned()),
-        _ => Attempt::Acquire,
+        Some(leader) if leader != identity && !record.is_expired(now) => {
+            ElectionStep::Wait(leader.to_owned())
+        }
+        _ => ElectionStep::Acquire,
     }
 }
 
@@ -130,15 +132,15 @@ mod tests {
 
     #[test]
     fn missing_lease_is_created() {
-        assert_eq!(next_attempt(OWN_IDENTITY, &ObservedRecord::default(), Instant::now()), Attempt::Create);
+        assert_eq!(next_step(OWN_IDENTITY, &ObservedRecord::default(), Instant::now()), ElectionStep::Create);
     }
 
     #[test]
     fn released_lease_is_acquired_at_once() {
         let now = Instant::now();
         assert_eq!(
-            next_attempt(OWN_IDENTITY, &observed_record(lease("", Some(15), "1"), now), now),
-            Attempt::Acquire
+            next_step(OWN_IDENTITY, &observed_record(lease("", Some(15), "1"), now), now),
+            ElectionStep::Acquire
         );
     }
 
@@ -146,8 +148,8 @@ mod tests {
     fn own_lease_is_acquired_at_once() {
         let now = Instant::now();
         assert_eq!(
-            next_attempt(OWN_IDENTITY, &observed_record(lease(OWN_IDENTITY, Some(15), "1"), now), now),
-            Attempt::Acquire
+            next_step(OWN_IDENTITY, &observed_record(lease(OWN_IDENTITY, Some(15), "1"), now), now),
+            ElectionStep::Acquire
         );
     }
 
@@ -158,12 +160,12 @@ mod tests {
             let record = observed_record(lease(OTHER_IDENTITY, duration, "1"), start);
             let expiry = start + Duration::from_secs(seconds);
             assert_eq!(
-                next_attempt(OWN_IDENTITY, &record, expiry),
-                Attempt::Wait(OTHER_IDENTITY.to_owned()),
+                next_step(OWN_IDENTITY, &record, expiry),
+                ElectionStep::Wait(OTHER_IDENTITY.to_owned()),
                 "{duration:?}"
             );
             let after_expiry = expiry + Duration::from_millis(1);
-            assert_eq!(next_attempt(OWN_IDENTITY, &record, after_expiry), Attempt::Acquire, "{duration:?}");
+            assert_eq!(next_step(OWN_IDENTITY, &record, after_expiry), ElectionStep::Acquire, "{duration:?}");
         }
     }
 
@@ -173,38 +175,38 @@ mod tests {
         let (later, expiry) = (start + Duration::from_secs(10), start + Duration::from_secs(16));
         let mut unchanged_record = observed_record(lease(OTHER_IDENTITY, Some(15), "1"), start);
         unchanged_record.observe(Some(lease(OTHER_IDENTITY, Some(15), "1")), later);
-        assert_eq!(next_attempt(OWN_IDENTITY, &unchanged_record, expiry), Attempt::Acquire);
+        assert_eq!(next_step(OWN_IDENTITY, &unchanged_record, expiry), ElectionStep::Acquire);
         let mut renewed_record = observed_record(lease(OTHER_IDENTITY, Some(15), "1"), start);
         renewed_record.observe(Some(lease(OTHER_IDENTITY, Some(15), "2")), later);
         assert_eq!(
-            next_attempt(OWN_IDENTITY, &renewed_record, expiry),
-            Attempt::Wait(OTHER_IDENTITY.to_owned())
+            next_step(OWN_IDENTITY, &renewed_record, expiry),
+            ElectionStep::Wait(OTHER_IDENTITY.to_owned())
         );
     }
 
     #[test]
     fn new_holder_sets_the_acquire_time_and_counts_a_transition() {
-        let taken =
+        let taken_spec =
             with_holder(&lease(OTHER_IDENTITY, Some(40), "1"), OWN_IDENTITY, timestamp(300)).spec.unwrap();
-        assert_eq!(taken.holder_identity.as_deref(), Some(OWN_IDENTITY));
-        assert_eq!(taken.lease_duration_seconds, Some(15));
-        assert_eq!(taken.acquire_time, Some(MicroTime(timestamp(300))));
-        assert_eq!(taken.renew_time, Some(MicroTime(timestamp(300))));
-        assert_eq!(taken.lease_transitions, Some(4));
+        assert_eq!(taken_spec.holder_identity.as_deref(), Some(OWN_IDENTITY));
+        assert_eq!(taken_spec.lease_duration_seconds, Some(15));
+        assert_eq!(taken_spec.acquire_time, Some(MicroTime(timestamp(300))));
+        assert_eq!(taken_spec.renew_time, Some(MicroTime(timestamp(300))));
+        assert_eq!(taken_spec.lease_transitions, Some(4));
     }
 
     #[test]
     fn renewal_changes_only_the_renew_time() {
-        let before = lease(OWN_IDENTITY, Some(15), "1");
-        let mut expected = before.clone();
+        let lease_before = lease(OWN_IDENTITY, Some(15), "1");
+        let mut expected = lease_before.clone();
         expected.spec.get_or_insert_default().renew_time = Some(MicroTime(timestamp(300)));
-        assert_eq!(with_holder(&before, OWN_IDENTITY, timestamp(300)), expected);
+        assert_eq!(with_holder(&lease_before, OWN_IDENTITY, timestamp(300)), expected);
     }
 
     #[test]
-    fn created_lease_starts_without_transitions() {
-        let created = with_holder(&Lease::default(), OWN_IDENTITY, timestamp(300)).spec.unwrap();
-        assert_eq!(created.lease_transitions, Some(0));
-        assert_eq!(created.acquire_time, Some(MicroTime(timestamp(300))));
+    fn created_lease_has_zero_transitions() {
+        let created_spec = with_holder(&Lease::default(), OWN_IDENTITY, timestamp(300)).spec.unwrap();
+        assert_eq!(created_spec.lease_transitions, Some(0));
+        assert_eq!(created_spec.acquire_time, Some(MicroTime(timestamp(300))));
     }
 }

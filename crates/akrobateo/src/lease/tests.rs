@@ -82,7 +82,7 @@ async fn lease_of_another_replica_is_taken_after_its_duration_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewals_of_another_replica_keep_its_lease() {
+async fn replica_waits_while_another_replica_renews_the_lease() {
     let (elector, mut api) = elector();
     let acquire_task = tokio::spawn(async move { elector.acquire().await });
     for version in 0..60 {
@@ -140,14 +140,14 @@ async fn leadership_survives_failed_renewals_until_the_renew_deadline() {
         api.next_request().await.answer_error(503, "ServiceUnavailable");
     }
     // The API server stops answering.
-    let unanswered = api.next_request().await;
+    let unanswered_request = api.next_request().await;
     hold_task.await.unwrap();
     assert!(start.elapsed() <= RENEW_DEADLINE + TIMER_SLACK, "{:?}", start.elapsed());
-    drop(unanswered);
+    drop(unanswered_request);
 }
 
 #[tokio::test(start_paused = true)]
-async fn renew_deadline_runs_from_the_start_of_the_request() {
+async fn renew_deadline_counts_from_the_start_of_the_renewal_request() {
     let (elector, mut api) = elector();
     let start = Instant::now();
     let hold_task = tokio::spawn(async move { elector.hold(Instant::now()).await });
@@ -156,10 +156,10 @@ async fn renew_deadline_runs_from_the_start_of_the_request() {
     // The API server writes the Lease at once, but its answer is late.
     sleep(Duration::from_secs(6)).await;
     write.accept();
-    let unanswered = api.next_request().await;
+    let unanswered_request = api.next_request().await;
     hold_task.await.unwrap();
     assert!(start.elapsed() <= RETRY_PERIOD + RENEW_DEADLINE + TIMER_SLACK, "{:?}", start.elapsed());
-    drop(unanswered);
+    drop(unanswered_request);
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +175,7 @@ async fn release_removes_the_holder() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn release_leaves_the_lease_of_another_replica() {
+async fn release_does_not_change_the_lease_of_another_replica() {
     let (elector, mut api) = elector();
     let release_task = tokio::spawn(async move { elector.release().await });
     api.next_request().await.answer(&lease("replica-b", 15, "5"));
@@ -184,7 +184,7 @@ async fn release_leaves_the_lease_of_another_replica() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn acquired_lease_counts_from_the_start_of_the_request() {
+async fn acquire_returns_the_start_time_of_the_request() {
     let (elector, mut api) = elector();
     let acquire_task = tokio::spawn(async move { elector.acquire().await });
     api.next_request().await.answer(&lease("", 15, "1"));

@@ -13,7 +13,7 @@ use crate::decide::ProxyNamespace;
 use crate::decide::fixtures::{defaults, key, node, service};
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
-use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api, status};
+use crate::scripted_api::{ReceivedRequest, ScriptedApi, error_status, scripted_api};
 
 const SERVICES_PATH: &str = "/api/v1/services";
 const NODES_PATH: &str = "/api/v1/nodes";
@@ -33,7 +33,7 @@ fn node_a() -> Value {
     with_resource_version(&node("a").internal_ip("192.0.2.1").build(), "1")
 }
 
-struct Fixture {
+struct SyncedPlanner {
     planner: Planner,
     api: ScriptedApi,
     service_watch: ReceivedRequest,
@@ -42,7 +42,7 @@ struct Fixture {
 
 /// Returns a planner that has listed the Service `default/web` and the node `a`, and has handled all triggers of the
 /// lists.
-async fn synced_planner() -> Fixture {
+async fn synced_planner() -> SyncedPlanner {
     let (client, mut api) = scripted_api();
     let proxy_namespace = ProxyNamespace::SharedNamespace("kube-system".to_owned());
     let mut planner = Planner::watch(&client, None, &proxy_namespace, Arc::new(defaults()), &Metrics::new());
@@ -59,7 +59,7 @@ async fn synced_planner() -> Fixture {
     planner.wait_until_synced().await.unwrap();
     planner.resync();
     while next_affected_services(&mut planner).await.is_some() {}
-    Fixture { planner, api, service_watch: service_watch.unwrap(), node_watch: node_watch.unwrap() }
+    SyncedPlanner { planner, api, service_watch: service_watch.unwrap(), node_watch: node_watch.unwrap() }
 }
 
 /// Returns the affected Services, or `None` if no trigger arrives.
@@ -77,9 +77,9 @@ fn node_names(planner: &Planner) -> Vec<&str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_watch_lists_again_and_affects_every_service() {
-    let Fixture { mut planner, mut api, node_watch, service_watch: _open } = synced_planner().await;
-    node_watch.answer_watch(&[("ERROR", status(410, "Expired"))]);
+async fn expiry_of_a_watch_causes_a_new_list_and_affects_every_service() {
+    let SyncedPlanner { mut planner, mut api, node_watch, service_watch: _open } = synced_planner().await;
+    node_watch.answer_watch(&[("ERROR", error_status(410, "Expired"))]);
     let list = api.next_request_to(&[NODES_PATH]).await;
     assert!(!list.is_watch(), "{}", list.query);
     // The store keeps the previous nodes until the list is complete.
@@ -92,8 +92,8 @@ async fn expired_watch_lists_again_and_affects_every_service() {
 
 #[tokio::test(start_paused = true)]
 async fn node_that_is_missing_from_one_list_and_returns_unchanged_affects_every_service() {
-    let Fixture { mut planner, mut api, node_watch, service_watch: _open } = synced_planner().await;
-    node_watch.answer_watch(&[("ERROR", status(410, "Expired"))]);
+    let SyncedPlanner { mut planner, mut api, node_watch, service_watch: _open } = synced_planner().await;
+    node_watch.answer_watch(&[("ERROR", error_status(410, "Expired"))]);
     api.next_request_to(&[NODES_PATH]).await.answer_list(&[]);
     let watch = api.next_request_to(&[NODES_PATH]).await;
     assert_eq!(next_affected_services(&mut planner).await, Some(web()));
@@ -106,17 +106,17 @@ async fn node_that_is_missing_from_one_list_and_returns_unchanged_affects_every_
 
 #[tokio::test(start_paused = true)]
 async fn heartbeat_of_a_node_affects_no_service() {
-    let Fixture { mut planner, node_watch, api: _api, service_watch: _open } = synced_planner().await;
-    let mut heartbeat = node_a();
-    heartbeat["metadata"]["resourceVersion"] = json!("2");
-    heartbeat["status"]["conditions"][0]["lastHeartbeatTime"] = json!("2026-01-01T00:00:00Z");
-    node_watch.answer_watch(&[("MODIFIED", heartbeat)]);
+    let SyncedPlanner { mut planner, node_watch, api: _api, service_watch: _open } = synced_planner().await;
+    let mut node_with_new_heartbeat = node_a();
+    node_with_new_heartbeat["metadata"]["resourceVersion"] = json!("2");
+    node_with_new_heartbeat["status"]["conditions"][0]["lastHeartbeatTime"] = json!("2026-01-01T00:00:00Z");
+    node_watch.answer_watch(&[("MODIFIED", node_with_new_heartbeat)]);
     assert_eq!(next_affected_services(&mut planner).await, Some(BTreeSet::new()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn deleted_node_affects_every_service() {
-    let Fixture { mut planner, node_watch, api: _api, service_watch: _open } = synced_planner().await;
+    let SyncedPlanner { mut planner, node_watch, api: _api, service_watch: _open } = synced_planner().await;
     node_watch.answer_watch(&[("DELETED", node_a())]);
     assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert!(node_names(&planner).is_empty());
@@ -124,10 +124,10 @@ async fn deleted_node_affects_every_service() {
 
 #[tokio::test(start_paused = true)]
 async fn status_write_does_not_allocate_ports_again() {
-    let Fixture { mut planner, mut api, service_watch, node_watch: _open } = synced_planner().await;
+    let SyncedPlanner { mut planner, mut api, service_watch, node_watch: _open } = synced_planner().await;
     let nodes_before = planner.nodes.clone();
-    let published = service("web").tcp(80).published("192.0.2.1", "VIP", "akrobateo").build();
-    service_watch.answer_watch(&[("MODIFIED", with_resource_version(&published, "2"))]);
+    let published_service = service("web").tcp(80).published("192.0.2.1", "VIP", "akrobateo").build();
+    service_watch.answer_watch(&[("MODIFIED", with_resource_version(&published_service, "2"))]);
     assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     // Each allocation replaces the list of nodes.
     assert!(Arc::ptr_eq(&planner.nodes, &nodes_before));
@@ -140,7 +140,7 @@ async fn status_write_does_not_allocate_ports_again() {
 
 #[tokio::test(start_paused = true)]
 async fn new_annotation_or_deletion_of_a_service_allocates_ports_again() {
-    let Fixture { mut planner, mut api, mut service_watch, node_watch: _open } = synced_planner().await;
+    let SyncedPlanner { mut planner, mut api, mut service_watch, node_watch: _open } = synced_planner().await;
     let service_with_selector =
         || service("web").tcp(80).annotation("akrobateo.io/node-selector", "pool=edge");
     let (annotated, terminating) =
@@ -172,7 +172,7 @@ async fn failed_list_is_counted_and_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn error_of_a_failed_list_names_the_kind() {
+async fn error_of_a_failed_list_names_the_kind_of_object() {
     let (client, mut api) = scripted_api();
     let (metrics, proxy_namespace) =
         (Metrics::new(), ProxyNamespace::SharedNamespace("kube-system".to_owned()));

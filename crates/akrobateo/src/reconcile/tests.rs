@@ -28,9 +28,9 @@ fn context() -> (Context, ScriptedApi) {
     (context, api)
 }
 
-/// Returns a new Service in a cluster without nodes. The Service needs a DaemonSet, an event, a status, and an event
-/// about the status.
-fn new_service() -> ServiceState {
+/// Returns the state of a new Service in a cluster without nodes. The Service needs a DaemonSet, an event, a status,
+/// and an event about the status.
+fn new_service_state() -> ServiceState {
     let service = Arc::new(service("web").tcp(80).build());
     let services = [service.clone()];
     let allocations = PortAllocations::allocate(&services, &[], &defaults(), |_| OccupiedPorts::default());
@@ -38,9 +38,9 @@ fn new_service() -> ServiceState {
     ServiceState { service: Some(service), allocation_result, ..ServiceState::default() }
 }
 
-/// Returns a Service that was deleted. Its DaemonSet remains.
-fn deleted_service() -> ServiceState {
-    let state = new_service();
+/// Returns the state of a deleted Service. Its DaemonSet remains.
+fn deleted_service_state() -> ServiceState {
+    let state = new_service_state();
     let decision = decide(&proxy_config(), &defaults(), &state, at(0));
     let workload = plan_actions(&state, &decision, at(0)).into_iter().find_map(|action| match action {
         Action::Apply(Workload::DaemonSet(mut daemonset)) => {
@@ -77,7 +77,7 @@ async fn reconcile_new_service(
     api: &mut ScriptedApi,
     script: impl AsyncFnOnce(&mut ScriptedApi),
 ) -> Result<(), ApplyError> {
-    let (state, key) = (new_service(), key("web"));
+    let (state, key) = (new_service_state(), key("web"));
     let (result, ()) = tokio::join!(reconcile(context, &key, &state, at(0)), async {
         script(api).await;
         api.expect_no_request().await;
@@ -96,11 +96,11 @@ async fn new_service_gets_proxies_before_its_status() {
     let (context, mut api) = context();
     let result = reconcile_new_service(&context, &mut api, async |api| {
         next_apply(api).await.accept();
-        assert_eq!(next_event(api).await.accept_and_get_reason(), "EnsuringLoadBalancer");
+        assert_eq!(next_event(api).await.accept_event_and_get_reason(), "EnsuringLoadBalancer");
         let status = next_status(api).await;
         assert_eq!(status.body["metadata"]["uid"], "uid-of-web");
         status.accept();
-        assert_eq!(next_event(api).await.accept_and_get_reason(), "NoNodes");
+        assert_eq!(next_event(api).await.accept_event_and_get_reason(), "NoNodes");
     })
     .await;
     result.unwrap();
@@ -118,7 +118,7 @@ async fn conflict_on_the_status_is_not_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn later_writes_follow_a_failure_and_the_first_failure_is_returned() {
+async fn writes_continue_after_a_failure_and_the_first_failure_is_returned() {
     let (context, mut api) = context();
     let result = reconcile_new_service(&context, &mut api, async |api| {
         next_apply(api).await.answer_error(403, "Forbidden");
@@ -126,7 +126,7 @@ async fn later_writes_follow_a_failure_and_the_first_failure_is_returned() {
         let event = next_event(api).await;
         assert_eq!(event.body["type"], "Warning");
         assert!(event.body["note"].as_str().unwrap().contains("scripted: Forbidden"), "{}", event.body);
-        assert_eq!(event.accept_and_get_reason(), "SyncLoadBalancerFailed");
+        assert_eq!(event.accept_event_and_get_reason(), "SyncLoadBalancerFailed");
     })
     .await;
     assert!(matches!(result, Err(ApplyError::ApplyWorkload(_))));
@@ -162,7 +162,7 @@ async fn failure_is_reported_once_per_text_and_again_after_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_report_does_not_hide_the_failure() {
+async fn apply_error_is_returned_even_if_its_report_fails() {
     let (context, mut api) = context();
     let result = reconcile_new_service(&context, &mut api, async |api| {
         answer_apply_with_error(api, 403, "Forbidden").await;
@@ -173,7 +173,7 @@ async fn failed_report_does_not_hide_the_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn status_of_a_deleted_service_needs_no_write() {
+async fn status_write_to_a_deleted_service_is_no_failure() {
     let (context, mut api) = context();
     let result = reconcile_new_service(&context, &mut api, async |api| {
         next_apply(api).await.accept();
@@ -186,9 +186,9 @@ async fn status_of_a_deleted_service_needs_no_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn missing_workload_needs_no_deletion() {
+async fn deletion_of_a_missing_workload_is_no_failure() {
     let (context, mut api) = context();
-    let (state, key) = (deleted_service(), key("web"));
+    let (state, key) = (deleted_service_state(), key("web"));
     assert_eq!(state.workloads.len(), 1);
     let (result, ()) = tokio::join!(reconcile(&context, &key, &state, at(0)), async {
         let delete = next_request(&mut api, Method::DELETE, DAEMONSETS_PATH).await;

@@ -90,8 +90,8 @@ fn reference_lists_every_operator_metric() {
     assert_section("metrics", &table(&["metric", "type", "meaning"], rows));
 }
 
-/// Returns the names of all time series of the operator and of the proxies. A test of akrobateo-lb compares the proxies'
-/// table with the code.
+/// Returns the names of all time series of the operator and of the proxies. The names of the proxies' series come from
+/// docs/reference.md, and a test of akrobateo-lb compares that table with the code.
 fn series_names() -> BTreeSet<String> {
     let operator_series = operator_metrics().into_iter().map(|metric| (metric.name, metric.kind));
     let proxy_table = read_section("proxy-metrics");

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{StartError, run_when_elected};
+use super::{RunError, run_when_elected};
 use crate::apply::Writer;
 use crate::decide::ProxyNamespace;
 use crate::decide::fixtures::{defaults, node, proxy_config, service};
@@ -29,7 +29,7 @@ struct Operator {
     api: ScriptedApi,
     metrics: Arc<Metrics>,
     shutdown: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), StartError>>,
+    task: JoinHandle<Result<(), RunError>>,
     /// The operator's first write request, which the test has not answered yet.
     apply: ReceivedRequest,
     /// The watches that the test leaves open.
@@ -118,8 +118,8 @@ async fn failed_write_is_repeated_after_a_backoff() {
             api.next_write_to("/events").await.accept();
         }
         // Without the timeout, the test would answer reads of the Lease forever.
-        let repeated = timeout(Duration::from_secs(5), api.next_write_to(DAEMONSETS_PATH)).await;
-        assert_eq!(repeated.expect("the write is not repeated").method, Method::PATCH);
+        let repeated_write = timeout(Duration::from_secs(5), api.next_write_to(DAEMONSETS_PATH)).await;
+        assert_eq!(repeated_write.expect("the write is not repeated").method, Method::PATCH);
         assert!(!task.is_finished());
     }
 }

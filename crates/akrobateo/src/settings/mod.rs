@@ -140,7 +140,7 @@ impl std::str::FromStr for Tolerations {
 /// The configuration of the operator in its cluster, with all detected values filled in.
 pub(crate) struct ResolvedConfig {
     /// The configuration of the proxies that is the same for all Services.
-    pub(crate) proxies: ProxyConfig,
+    pub(crate) proxy_config: ProxyConfig,
     /// The defaults for Services without annotations.
     pub(crate) defaults: ServiceDefaults,
 }
@@ -165,7 +165,7 @@ impl OperatorConfig {
     pub(crate) fn resolve(&self, own_namespace: &str, ip_mode: IpMode) -> ResolvedConfig {
         let shared = || ProxyNamespace::SharedNamespace(own_namespace.to_owned());
         ResolvedConfig {
-            proxies: ProxyConfig {
+            proxy_config: ProxyConfig {
                 proxy_namespace: self.lb_namespace.clone().unwrap_or_else(shared),
                 image: self.lb_image.clone(),
             },
@@ -205,7 +205,7 @@ mod tests {
     fn lb_namespace_overrides_the_namespace_of_the_operator() {
         let proxy_namespace = |args: &[&str]| {
             let config = parse(args).unwrap();
-            config.resolve("own", IpMode::Vip).proxies.proxy_namespace.to_string()
+            config.resolve("own", IpMode::Vip).proxy_config.proxy_namespace.to_string()
         };
         assert_eq!(proxy_namespace(&[]), "own");
         assert_eq!(proxy_namespace(&["--lb-namespace=proxies"]), "proxies");
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn ip_mode_auto_sets_no_mode() {
+    fn ip_mode_auto_configures_no_ip_mode() {
         assert_eq!(parse(&[]).unwrap().ip_mode(), None);
         assert_eq!(parse(&["--ip-mode=VIP"]).unwrap().ip_mode(), Some(IpMode::Vip));
         assert_eq!(parse(&["--ip-mode=Proxy"]).unwrap().ip_mode(), Some(IpMode::Proxy));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_flag_value_names_the_expected_values() {
+    fn error_of_an_invalid_flag_value_lists_the_expected_values() {
         for (flag, expected) in [
             ("--watch-namespace=Shop", "lower-case"),
             ("--lb-namespace=", "lower-case"),

@@ -50,7 +50,7 @@ fn explanation_of_a_rejected_service_lists_the_allowed_values() {
 }
 
 #[test]
-fn explain_names_a_missing_service() {
+fn error_names_the_missing_service() {
     let error = explain(&cluster(Vec::new(), &[], Vec::new()), &key("web")).unwrap_err();
     assert!(error.to_string().contains("Service default/web not found"), "{error}");
 }
