@@ -42,7 +42,7 @@ pub enum UsageError {
     /// An option that is given twice, although it may have only one value.
     #[error("--{0} is given twice; it may have only one value")]
     RepeatedOption(&'static str),
-    /// A command that allows no other arguments, but other arguments are given.
+    /// A command together with other arguments, although the command must be the only argument.
     #[error("{0} is a command without arguments; remove the other arguments")]
     ExtraArguments(&'static str),
     /// No `--forward`.
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_the_wrong_argument() {
+    fn error_says_which_argument_is_invalid() {
         for (line, expected) in [
             ("", "--forward is missing; "),
             ("--forward", "missing argument for option '--forward'; see --help"),

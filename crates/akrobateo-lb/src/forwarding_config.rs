@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn port_number_is_forwarded_separately_per_protocol_and_family() {
+    fn port_number_may_have_one_target_per_protocol_and_family() {
         let forwards =
             ["tcp/53=10.0.0.1:53", "udp/53=10.0.0.2:53", "tcp/53=[fd00::1]:53", "udp/53=[fd00::2]:53"];
         let config = config(&forwards, 1024).unwrap();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_the_wrong_argument() {
+    fn error_says_which_argument_is_invalid() {
         for (forwards, probe_port, expected) in [
             (
                 &["tcp/80=10.0.0.1:80", "tcp/80=10.0.0.1:81"][..],

@@ -31,8 +31,8 @@ fn execute(command: Command) -> Result<(), Error> {
     match command {
         Command::Forward(args) => run::run(args)?,
         Command::EnableIpv6Forwarding => {
-            let changed = ipv6::enable().map_err(ForwardingError::from)?;
-            tracing::info!(changed, "IPv6 forwarding is on");
+            let was_off = ipv6::enable().map_err(ForwardingError::from)?;
+            tracing::info!(changed = was_off, "IPv6 forwarding is on");
         }
         Command::ReserveHostPorts => run::reserve_host_ports()?,
         Command::Help => print!("{}", help()),

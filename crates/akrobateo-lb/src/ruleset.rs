@@ -145,7 +145,8 @@ pub fn build_table(config: &ForwardingConfig) -> Table {
     Table { name: TABLE_NAME.into(), sets, chains }
 }
 
-/// Returns a frontend's counters in a table that [`build_table`] built; `None` if the kernel has no counters in sets.
+/// Returns a frontend's counters in a table that [`build_table`] built; `None` if the kernel does not
+/// support counters in sets.
 #[must_use]
 pub fn read_traffic(table: &Table, frontend: Frontend) -> Option<Traffic> {
     let counter = |set: &str, key: &Value| table.set(set)?.counter(key);
@@ -179,14 +180,14 @@ fn forward_map(config: &ForwardingConfig, family: Family) -> Set {
 }
 
 fn mark_map(config: &ForwardingConfig) -> Set {
-    let element = |frontend| element(frontend_key(frontend), Some(mark_value(frontend)));
+    let mark_element = |frontend| element(frontend_key(frontend), Some(mark_value(frontend)));
     Set {
         name: MARK_MAP.into(),
         key_type: FRONTEND_KEY_TYPE,
         value_type: Some(MARK_TYPE),
         has_intervals: false,
         has_counters: false,
-        elements: config.frontends().map(element).collect(),
+        elements: config.frontends().map(mark_element).collect(),
     }
 }
 
@@ -195,9 +196,9 @@ fn counter_set(
     config: &ForwardingConfig,
     name: &'static str,
     key_type: DataType,
-    key: impl Fn(Frontend) -> Value,
+    to_key: impl Fn(Frontend) -> Value,
 ) -> Set {
-    let mut elements: Vec<_> = config.frontends().map(|frontend| element(key(frontend), None)).collect();
+    let mut elements: Vec<_> = config.frontends().map(|frontend| element(to_key(frontend), None)).collect();
     elements.sort_unstable();
     Set { name: name.into(), key_type, value_type: None, has_intervals: false, has_counters: true, elements }
 }
@@ -208,7 +209,7 @@ fn element(key: Value, value: Option<Value>) -> Element {
 
 fn source_set(sources: &SourceRanges, family: Family) -> Set {
     let FamilySpec { source_set, address, .. } = family_spec(family);
-    let bound = |bits: u128, is_upper_bound| {
+    let bound_element = |bits: u128, is_upper_bound| {
         let address_bytes = bits.to_be_bytes();
         let key = match family {
             Family::V4 => Value::from(*address_bytes.last_chunk::<4>().unwrap_or(&[0; 4])),
@@ -217,10 +218,10 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
         Element { key, is_upper_bound, value: None, counter: Counter::default() }
     };
     let highest_address = u128::MAX >> (128 - 8 * address.len);
-    let bounds = |range: &AddressRange| {
+    let range_elements = |range: &AddressRange| {
         // An upper bound is exclusive, so a range up to the highest address has no upper bound.
-        let upper_bound = (range.last < highest_address).then(|| bound(range.last + 1, true));
-        [Some(bound(range.first, false)), upper_bound].into_iter().flatten()
+        let upper_bound = (range.last < highest_address).then(|| bound_element(range.last + 1, true));
+        [Some(bound_element(range.first, false)), upper_bound].into_iter().flatten()
     };
     Set {
         name: source_set.into(),
@@ -228,7 +229,7 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
         value_type: None,
         has_intervals: true,
         has_counters: false,
-        elements: sources.ranges(family).iter().flat_map(bounds).collect(),
+        elements: sources.ranges(family).iter().flat_map(range_elements).collect(),
     }
 }
 

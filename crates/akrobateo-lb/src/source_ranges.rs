@@ -26,11 +26,11 @@ impl SourceRanges {
     /// Creates the ranges of `nets`. Ranges that overlap or touch are merged.
     #[must_use]
     pub fn new(nets: &[IpNet]) -> Self {
-        let ranges = |family| {
+        let merged_ranges = |family| {
             let nets = nets.iter().filter(|net| Family::from_ip(net.addr()) == family);
             merge_ranges(nets.map(to_range).collect())
         };
-        Self { v4: ranges(Family::V4), v6: ranges(Family::V6) }
+        Self { v4: merged_ranges(Family::V4), v6: merged_ranges(Family::V6) }
     }
 
     /// Returns the ranges of one family.

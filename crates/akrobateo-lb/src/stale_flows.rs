@@ -7,7 +7,7 @@ use netfilter::conntrack::Flow;
 
 use crate::forwarding_config::ForwardingConfig;
 
-/// Returns true if `flow` must end, because the rules would now treat a new flow with the same addresses differently.
+/// Returns true if `flow` must end, because the current rules would deny this flow or give it another target.
 ///
 /// A TCP connection keeps its target, as with any load balancer.
 pub(crate) fn is_stale(flow: &Flow, config: &ForwardingConfig) -> bool {

@@ -31,13 +31,13 @@ struct Drift {
 }
 
 impl TableManager {
-    /// Installs the table of `config` in this thread's network namespace. Keeps an equal table that the kernel already
-    /// has. Replaces a different table of the same name.
+    /// Installs the table of `config` in this thread's network namespace. Keeps the kernel's
+    /// table if it is equal. Replaces a different table of the same name.
     pub fn install(config: ForwardingConfig) -> Result<Self, NftError> {
         let (nftables, conntrack) = (Nftables::open()?, Conntrack::open()?);
         let manager = Self { config, nftables, conntrack, synced_generation: Cell::new(None) };
-        // Keeps an equal table, because a replacement may drop packets: for some microseconds, lookups in a new
-        // interval set may find nothing.
+        // Does not replace an equal table, because a replacement may drop packets: for some microseconds, lookups
+        // in a new interval set may find nothing.
         if !manager.restore()? {
             manager.delete_stale_flows();
         }
@@ -82,8 +82,8 @@ impl TableManager {
         }
     }
 
-    /// Returns the counters of each frontend. The list is empty if the table is missing or the kernel has no counters
-    /// in sets.
+    /// Returns the counters of each frontend. The list is empty if the table is missing or the kernel does not
+    /// support counters in sets.
     pub fn traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
         let (_, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
         let Ok(Some(table)) = installed else { return Ok(Vec::new()) };

@@ -23,8 +23,8 @@ const INTERFACE_NAME: u16 = 3;
 const AF_SPEC: u16 = 26;
 const AF_INET: u16 = 2;
 const INET_CONF: u16 = 1;
-/// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). In a request this number is the type of an attribute. In a dump this number
-/// is a position in an array. The first position has the number 1.
+/// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). A request has one attribute per setting, with this number as its type. A
+/// dump has an array of all settings, and this number is the position in the array, counted from 1.
 const DEVCONF_FORWARDING: u16 = 1;
 
 /// An interface for which forwarding is off.

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_table_is_reported_instead_of_a_clash() {
+    fn full_table_takes_precedence_over_a_clash() {
         let lossless_statistics = Statistics { entries: 7, max_entries: Some(8), ..Statistics::default() };
         let clash_statistics = Statistics { insert_failed: 1, drop: 1, ..lossless_statistics };
         assert_eq!(ConntrackLoss::find_most_serious_loss(&lossless_statistics), None);

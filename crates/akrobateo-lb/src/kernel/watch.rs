@@ -82,8 +82,8 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
 
 /// Switches IPv4 forwarding on whenever another program switches it off; never returns.
 pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>) {
-    // Only a privileged container can switch IPv6 forwarding on, so that error may last long. The error is
-    // logged only once.
+    // Only a privileged container can switch IPv6 forwarding on, so `ensure_enabled` may fail for a long
+    // time. The error is logged only once.
     let mut log_once = LogOnce::default();
     loop {
         match ip_forwarding::ensure_enabled(path.table_manager.config()) {

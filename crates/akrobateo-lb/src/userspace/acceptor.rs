@@ -15,8 +15,8 @@ use super::worker_context::WorkerContext;
 
 /// Delay before the next attempt to accept from a stalled listener, in milliseconds.
 const ACCEPT_RETRY_DELAY_MS: u64 = 50;
-/// While draining: maximum time for handshakes that have already begun, in milliseconds. This time is long enough for
-/// one retransmission, which clients send after one second.
+/// While draining: maximum time for handshakes that have already begun, in milliseconds. A client retransmits
+/// after one second, so this time is long enough for one retransmission.
 const HANDSHAKE_TIMEOUT_MS: u64 = 1_500;
 
 /// The result of an attempt to accept one client.
@@ -40,7 +40,7 @@ pub(super) struct Acceptor {
     /// The time of the next attempt to accept from the stalled listeners.
     retry_at: u64,
     /// The connection limit was reached, and no client has been accepted since then.
-    at_connection_limit: bool,
+    is_connection_limit_reached: bool,
     /// While draining: the time at which the listeners are closed.
     close_at: Option<u64>,
     stall_log_limit: RateLimit,
@@ -55,7 +55,7 @@ impl Acceptor {
             listeners,
             stalled_listeners: Vec::new(),
             retry_at: 0,
-            at_connection_limit: false,
+            is_connection_limit_reached: false,
             close_at: None,
             stall_log_limit: RateLimit::default(),
         })
@@ -65,8 +65,8 @@ impl Acceptor {
     pub(super) fn accept(&mut self, listener: u32, context: &WorkerContext) -> AcceptResult {
         let Some(bound) = self.listeners.get(listener as usize) else { return AcceptResult::NoClientNow };
         if !context.shared.connections.try_acquire() {
-            if !self.at_connection_limit {
-                self.at_connection_limit = true;
+            if !self.is_connection_limit_reached {
+                self.is_connection_limit_reached = true;
                 add(&context.stats.limit_reached_count, 1);
             }
             let message = "connection limit reached: new clients wait until a connection is closed; serve the Service from \
@@ -76,7 +76,7 @@ impl Acceptor {
         }
         match acceptfrom_with(&bound.socket, SOCKET_FLAGS) {
             Ok((socket, address)) => {
-                self.at_connection_limit = false;
+                self.is_connection_limit_reached = false;
                 let address = address.and_then(|address| address.try_into().ok());
                 admit(bound.port_index, socket, address, context)
             }

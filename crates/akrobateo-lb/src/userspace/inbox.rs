@@ -74,11 +74,11 @@ impl Inbox {
     }
 }
 
-/// Returns the worker with the fewest connections, if it has fewer than worker `own`.
-pub(super) fn least_loaded(inboxes: &[Inbox], own: usize) -> Option<usize> {
+/// Returns the worker with the fewest connections, if it has fewer than `own_worker`.
+pub(super) fn least_loaded(inboxes: &[Inbox], own_worker: usize) -> Option<usize> {
     let load = |worker: usize| inboxes.get(worker).map(Inbox::load);
     let least_loaded_worker = (0..inboxes.len()).min_by_key(|&worker| load(worker))?;
-    (load(least_loaded_worker) < load(own)).then_some(least_loaded_worker)
+    (load(least_loaded_worker) < load(own_worker)).then_some(least_loaded_worker)
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
             (0..load).for_each(|_| inbox.inc_load());
             inbox
         });
-        assert_eq!([0, 1, 2].map(|own| least_loaded(&inboxes, own)), [Some(1), None, Some(1)]);
+        assert_eq!([0, 1, 2].map(|own_worker| least_loaded(&inboxes, own_worker)), [Some(1), None, Some(1)]);
         inboxes[1].inc_load();
         assert_eq!(least_loaded(&inboxes, 0), None);
     }

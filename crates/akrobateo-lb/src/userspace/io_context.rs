@@ -4,8 +4,8 @@ use super::pipe_pool::PipePool;
 
 /// Size of the buffer that the connections of a worker share, in bytes.
 pub(super) const BUFFER_LEN: usize = 64 << 10;
-/// Maximum number of bytes that wait in a worker's memory for slow readers. Above this limit, the bytes wait in the
-/// kernel, which costs one more system call per read.
+/// Maximum number of bytes that wait in a worker's memory for slow readers. Above this limit, further bytes
+/// wait in the kernel, and each read needs one more system call.
 const MAX_BUFFERED_BYTES: usize = 4 << 20;
 
 /// The memory, pipes and clock that all connections of a worker share.

@@ -50,7 +50,7 @@ impl Peer {
     }
 
     /// Records that a read returned all bytes that had arrived. The next bytes cause a new event.
-    pub(super) const fn mark_all_received(&mut self) {
+    pub(super) const fn record_nothing_left_to_read(&mut self) {
         // The end of the stream may have been reported already and causes no new event.
         self.is_readable = self.is_closing;
     }
@@ -85,7 +85,7 @@ impl Peer {
         self.on_sent(result, bytes.len())
     }
 
-    /// Sends `header` and `bytes` with one system call. Returns how many bytes of `header` and `bytes` together the
+    /// Sends `header` and `bytes` with one system call. Returns the total number of bytes that the
     /// kernel took.
     pub(super) fn send_with_header(&mut self, header: &[u8], bytes: &[u8]) -> Result<usize, Errno> {
         let parts = [IoSlice::new(header), IoSlice::new(bytes)];

@@ -1,6 +1,6 @@
 //! The pipes of a worker, through which bytes are spliced. I/O only.
 //!
-//! A direction of a connection holds a pipe only while bytes are in it.
+//! A direction of a connection holds a pipe only while the pipe contains bytes.
 
 use std::os::fd::OwnedFd;
 
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 /// Bytes that a pipe can hold. Linux limits pipe memory to 64 MiB per user id (fs.pipe-user-pages-soft). All pods
-/// of a node that have the same user id share this limit.
+/// with the same user id on a node share this limit.
 pub(super) const PIPE_CAPACITY: usize = 256 << 10;
 /// Largest number of leased pipes per worker.
 const MAX_LEASED_PIPES: usize = 32;

@@ -44,10 +44,10 @@ impl SharedState {
         }
     }
 
-    /// Takes a client from worker `own`, and passes the client to the worker with the fewest connections. Returns the
-    /// client if worker `own` should serve it itself.
-    pub(super) fn push_to_least_loaded(&self, own: usize, client: Client) -> Option<Client> {
-        let Some(worker) = least_loaded(&self.inboxes, own) else { return Some(client) };
+    /// Takes a client from `own_worker`, and passes the client to the worker with the fewest connections. Returns the
+    /// client if `own_worker` should serve it.
+    pub(super) fn push_to_least_loaded(&self, own_worker: usize, client: Client) -> Option<Client> {
+        let Some(worker) = least_loaded(&self.inboxes, own_worker) else { return Some(client) };
         let returned_client = self.inboxes[worker].push(client);
         if returned_client.is_none() {
             self.wake_worker(worker);

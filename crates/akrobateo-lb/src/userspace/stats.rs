@@ -176,8 +176,8 @@ pub(super) fn format_metrics(ports: &[Port], workers: &[&WorkerStats], has_sourc
     let mut text = MetricsText::default();
     write_counter(&mut text, &CONNECTIONS, ports, workers, |stats| stats.forwarded_sessions.load(Relaxed));
     write_counter(&mut text, &OPEN_CONNECTIONS, ports, workers, |stats| {
-        let closed = stats.closed_sessions.load(Relaxed);
-        stats.opened_sessions.load(Relaxed).saturating_sub(closed)
+        let closed_count = stats.closed_sessions.load(Relaxed);
+        stats.opened_sessions.load(Relaxed).saturating_sub(closed_count)
     });
     if has_source_ranges {
         write_counter(&mut text, &REFUSED_CONNECTIONS, ports, workers, |stats| {

@@ -24,7 +24,7 @@ enum PendingBytes {
     None,
     Buffer {
         bytes: Box<[u8]>,
-        sent: usize,
+        sent_len: usize,
     },
     Pipe {
         pipe: Pipe,
@@ -57,7 +57,7 @@ pub(super) enum TransferError {
 pub(super) struct Transfer {
     pending_bytes: PendingBytes,
     /// True if the direction splices whenever a pipe is available.
-    is_splicing: bool,
+    uses_splice: bool,
     /// The source has ended its stream.
     has_source_ended: bool,
     is_finished: bool,
@@ -69,7 +69,7 @@ impl Transfer {
     pub(super) const fn new() -> Self {
         Self {
             pending_bytes: PendingBytes::None,
-            is_splicing: false,
+            uses_splice: false,
             has_source_ended: false,
             is_finished: false,
             moved_bytes: 0,
@@ -111,7 +111,7 @@ impl Transfer {
             if budget == 0 {
                 return Ok(Progress::BudgetSpent);
             }
-            let pipe = if self.is_splicing { io.pipes.lease(io.now) } else { None };
+            let pipe = if self.uses_splice { io.pipes.lease(io.now) } else { None };
             let read_len = match pipe {
                 Some(pipe) => self.fill_pipe(pipe, source, io)?,
                 None if io.is_buffer_limit_reached() => self.copy_with_peek(source, sink, io)?,
@@ -129,11 +129,11 @@ impl Transfer {
         sink: &mut Peer,
         io: &mut IoContext,
     ) -> Result<(), TransferError> {
-        let read = self.read_chunk(source, io)?;
-        let sent =
-            sink.send_with_header(header, &io.buffer[..read]).map_err(|_| TransferError::SinkFailed)?;
-        self.keep_unsent_bytes(header, read, sent, io);
-        self.moved_bytes += read as u64;
+        let read_len = self.read_chunk(source, io)?;
+        let sent_len =
+            sink.send_with_header(header, &io.buffer[..read_len]).map_err(|_| TransferError::SinkFailed)?;
+        self.keep_unsent_bytes(header, read_len, sent_len, io);
+        self.moved_bytes += read_len as u64;
         Ok(())
     }
 
@@ -144,13 +144,13 @@ impl Transfer {
         sink: &mut Peer,
         io: &mut IoContext,
     ) -> Result<usize, TransferError> {
-        let read = self.read_chunk(source, io)?;
-        if read > 0 {
-            let sent = sink.send(&io.buffer[..read]).map_err(|_| TransferError::SinkFailed)?;
-            self.keep_unsent_bytes(&[], read, sent, io);
-            self.moved_bytes += read as u64;
+        let read_len = self.read_chunk(source, io)?;
+        if read_len > 0 {
+            let sent_len = sink.send(&io.buffer[..read_len]).map_err(|_| TransferError::SinkFailed)?;
+            self.keep_unsent_bytes(&[], read_len, sent_len, io);
+            self.moved_bytes += read_len as u64;
         }
-        Ok(read)
+        Ok(read_len)
     }
 
     /// Copies one chunk. Bytes that the sink does not take stay in the source's kernel buffer. Returns the length of
@@ -165,27 +165,27 @@ impl Transfer {
         if peeked_len == 0 {
             return Ok(0);
         }
-        let sent = sink.send(&io.buffer[..peeked_len]).map_err(|_| TransferError::SinkFailed)?;
-        if sent > 0 {
+        let sent_len = sink.send(&io.buffer[..peeked_len]).map_err(|_| TransferError::SinkFailed)?;
+        if sent_len > 0 {
             // With TRUNC, TCP removes the bytes from its buffer and copies nothing (tcp(7)).
             source
-                .receive(&mut io.buffer[..sent], RecvFlags::TRUNC)
+                .receive(&mut io.buffer[..sent_len], RecvFlags::TRUNC)
                 .map_err(|_| TransferError::SourceFailed)?;
         }
-        if sent == peeked_len && !self.is_splicing {
-            source.mark_all_received();
+        if sent_len == peeked_len && !self.uses_splice {
+            source.record_nothing_left_to_read();
         }
-        self.moved_bytes += sent as u64;
+        self.moved_bytes += sent_len as u64;
         Ok(peeked_len)
     }
 
     /// Reads one chunk into the worker's buffer. Returns its length.
     fn read_chunk(&mut self, source: &mut Peer, io: &mut IoContext) -> Result<usize, TransferError> {
-        let read = self.receive(source, io, RecvFlags::empty())?;
-        if read > 0 && !self.is_splicing {
-            source.mark_all_received();
+        let read_len = self.receive(source, io, RecvFlags::empty())?;
+        if read_len > 0 && !self.uses_splice {
+            source.record_nothing_left_to_read();
         }
-        Ok(read)
+        Ok(read_len)
     }
 
     /// Reads into the worker's buffer. Records whether the stream has ended, and whether the next read splices.
@@ -195,23 +195,23 @@ impl Transfer {
         io: &mut IoContext,
         flags: RecvFlags,
     ) -> Result<usize, TransferError> {
-        let chunk_len = if self.is_splicing { BUFFER_LEN } else { COPY_CHUNK_LEN };
+        let chunk_len = if self.uses_splice { BUFFER_LEN } else { COPY_CHUNK_LEN };
         let received_len =
             source.receive(&mut io.buffer[..chunk_len], flags).map_err(|_| TransferError::SourceFailed)?;
         self.has_source_ended = received_len == Some(0);
-        self.is_splicing = received_len == Some(chunk_len);
+        self.uses_splice = received_len == Some(chunk_len);
         Ok(received_len.unwrap_or(0))
     }
 
-    /// Keeps the bytes that were not sent. The bytes are `header`, followed by the first `read` bytes of the worker's
-    /// buffer; the first `sent` of them were sent.
-    fn keep_unsent_bytes(&mut self, header: &[u8], read: usize, sent: usize, io: &mut IoContext) {
-        if sent < header.len() + read {
-            let unsent_header = header.get(sent..).unwrap_or_default();
-            let unsent_content = &io.buffer[sent.saturating_sub(header.len())..read];
+    /// Keeps the bytes that were not sent. The bytes are `header`, followed by the first `read_len` bytes of the
+    /// worker's buffer. Of all these bytes, the first `sent_len` bytes were sent.
+    fn keep_unsent_bytes(&mut self, header: &[u8], read_len: usize, sent_len: usize, io: &mut IoContext) {
+        if sent_len < header.len() + read_len {
+            let unsent_header = header.get(sent_len..).unwrap_or_default();
+            let unsent_content = &io.buffer[sent_len.saturating_sub(header.len())..read_len];
             let bytes = [unsent_header, unsent_content].concat().into_boxed_slice();
             io.buffered_bytes += bytes.len();
-            self.pending_bytes = PendingBytes::Buffer { bytes, sent: 0 };
+            self.pending_bytes = PendingBytes::Buffer { bytes, sent_len: 0 };
         }
     }
 
@@ -233,7 +233,7 @@ impl Transfer {
                 Ok(0)
             }
             Ok(Some(len)) => {
-                self.is_splicing = len >= MIN_SPLICE_LEN;
+                self.uses_splice = len >= MIN_SPLICE_LEN;
                 self.moved_bytes += len as u64;
                 self.pending_bytes = PendingBytes::Pipe { pipe, len };
                 Ok(len)
@@ -249,9 +249,9 @@ impl Transfer {
     fn flush(&mut self, sink: &mut Peer, io: &mut IoContext) -> Result<(), TransferError> {
         match std::mem::take(&mut self.pending_bytes) {
             PendingBytes::None => {}
-            PendingBytes::Buffer { bytes, sent } => match sink.send(&bytes[sent..]) {
-                Ok(more) if sent + more < bytes.len() => {
-                    self.pending_bytes = PendingBytes::Buffer { bytes, sent: sent + more };
+            PendingBytes::Buffer { bytes, sent_len } => match sink.send(&bytes[sent_len..]) {
+                Ok(more) if sent_len + more < bytes.len() => {
+                    self.pending_bytes = PendingBytes::Buffer { bytes, sent_len: sent_len + more };
                 }
                 Ok(_) => io.buffered_bytes -= bytes.len(),
                 Err(_) => {
@@ -260,7 +260,9 @@ impl Transfer {
                 }
             },
             PendingBytes::Pipe { pipe, len } => match sink.splice_from(&pipe, len) {
-                Ok(sent) if sent < len => self.pending_bytes = PendingBytes::Pipe { pipe, len: len - sent },
+                Ok(sent_len) if sent_len < len => {
+                    self.pending_bytes = PendingBytes::Pipe { pipe, len: len - sent_len };
+                }
                 Ok(_) => io.pipes.release(pipe),
                 Err(_) => {
                     io.pipes.discard(pipe);
@@ -359,15 +361,18 @@ mod tests {
     #[test]
     fn unsent_bytes_are_the_rest_of_header_and_content() {
         let whole_stream = [HEADER, CONTENT].concat();
-        for sent in 0..=whole_stream.len() {
+        for sent_len in 0..=whole_stream.len() {
             let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
             io.buffer[..CONTENT.len()].copy_from_slice(CONTENT);
-            transfer.keep_unsent_bytes(HEADER, CONTENT.len(), sent, &mut io);
+            transfer.keep_unsent_bytes(HEADER, CONTENT.len(), sent_len, &mut io);
             let unsent_bytes = match &transfer.pending_bytes {
-                PendingBytes::Buffer { bytes, sent: 0 } => &bytes[..],
+                PendingBytes::Buffer { bytes, sent_len: 0 } => &bytes[..],
                 _ => &[],
             };
-            assert_eq!((unsent_bytes, io.buffered_bytes), (&whole_stream[sent..], whole_stream.len() - sent));
+            assert_eq!(
+                (unsent_bytes, io.buffered_bytes),
+                (&whole_stream[sent_len..], whole_stream.len() - sent_len)
+            );
         }
     }
 }

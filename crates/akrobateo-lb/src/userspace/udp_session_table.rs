@@ -183,8 +183,8 @@ mod tests {
         let (mut table, keys) = table_with_sessions(0..3);
         table.get_mut(keys[1]).unwrap().is_answered = true;
         let mut expire_all = |now| {
-            let expired = std::iter::from_fn(|| table.remove_expired(now));
-            expired.map(|session| session.client.port()).collect::<Vec<_>>()
+            let expired_sessions = std::iter::from_fn(|| table.remove_expired(now));
+            expired_sessions.map(|session| session.client.port()).collect::<Vec<_>>()
         };
         assert!(expire_all(29).is_empty());
         assert_eq!(expire_all(31), [0]);

@@ -18,9 +18,9 @@ use crate::harness::{Network, Proxy, eventually, isolated};
 const LIST_TABLE_COMMAND: &str = "-s list table inet akrobateo";
 
 /// Sets its flag when it is dropped, even if an assertion fails. Without the flag, a client thread would never end.
-struct SetFlagOnDrop<'a>(&'a AtomicBool);
+struct FlagGuard<'a>(&'a AtomicBool);
 
-impl Drop for SetFlagOnDrop<'_> {
+impl Drop for FlagGuard<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -55,7 +55,7 @@ fn restarts_under_traffic_keep_rules_and_connections() {
                     connection_count.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            let set_flag_on_drop = SetFlagOnDrop(&stop);
+            let stop_on_drop_guard = FlagGuard(&stop);
             for signal in [Signal::KILL, Signal::TERM, Signal::KILL] {
                 proxy.signal(signal);
                 proxy.wait_for_exit();
@@ -69,7 +69,7 @@ fn restarts_under_traffic_keep_rules_and_connections() {
                 established_connection.check_echo().unwrap();
                 assert_eq!(network.pod.nft(LIST_TABLE_COMMAND), rules);
             }
-            drop(set_flag_on_drop);
+            drop(stop_on_drop_guard);
             client.join().unwrap();
         });
     });
@@ -99,7 +99,7 @@ fn replace_table_under_traffic() {
             }
         };
         let clients = [scope.spawn(connect), scope.spawn(connect)];
-        let set_flag_on_drop = SetFlagOnDrop(&stop);
+        let stop_on_drop_guard = FlagGuard(&stop);
         for number in 0..100 {
             let connection_count_before = connection_count.load(Ordering::Relaxed);
             let has_any_client_ended = || clients.iter().any(std::thread::ScopedJoinHandle::is_finished);
@@ -110,7 +110,7 @@ fn replace_table_under_traffic() {
             });
             install(["tcp/82=10.96.3.7:80", "tcp/83=10.96.3.7:80"][number % 2]);
         }
-        drop(set_flag_on_drop);
+        drop(stop_on_drop_guard);
         for client in clients {
             client.join().unwrap();
         }

@@ -40,7 +40,7 @@ fn packets_and_bytes_are_counted_by_port_family_and_direction() {
             .check_echo()
             .unwrap();
         let metrics = Metrics::scrape(&network.pod);
-        // A request is one byte after a UDP header and an IP header.
+        // A request consists of an IP header, a UDP header and one byte.
         for (port, family, count, len) in [("udp/53", 0, 3, 29), ("udp/54", 0, 5, 29), ("udp/53", 1, 7, 49)] {
             assert_eq!(metrics.port_value("connections_total", port, family, ""), 1, "{port}");
             assert_eq!(metrics.port_value("packets_total", port, family, IN_LABEL), count, "{port}");
@@ -126,7 +126,7 @@ fn counters_survive_a_restart_and_a_repair_but_not_a_ruleset_flush() {
 }
 
 #[test]
-fn clashes_of_used_up_source_ports_are_counted_and_logged() {
+fn clashes_are_counted_and_logged_if_all_source_ports_are_used() {
     isolated(|| {
         let network = network_with_backends();
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));

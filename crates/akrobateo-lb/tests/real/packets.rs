@@ -14,14 +14,14 @@ const FORWARDS: &str = "--forward=tcp/80=10.96.3.7:80 --forward=udp/80=10.96.3.7
      --forward=tcp/80=[fd00:96::7]:80 --forward=udp/80=[fd00:96::7]:80";
 
 /// Accepts one connection and replies with the number of received bytes.
-fn serve_received_byte_count(network: &Network, family: usize) {
+fn reply_with_received_byte_count(network: &Network, family: usize) {
     let address = with_port(addr::BACKEND[family], 80);
     let listener = network.backend.run(|| TcpListener::bind(address).unwrap());
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).unwrap();
-        stream.write_all(received.len().to_string().as_bytes()).unwrap();
+        let mut received_bytes = Vec::new();
+        stream.read_to_end(&mut received_bytes).unwrap();
+        stream.write_all(received_bytes.len().to_string().as_bytes()).unwrap();
     });
 }
 
@@ -33,7 +33,7 @@ fn client_receives_the_icmp_error_for_a_smaller_mtu_on_the_backend_side() {
         network.node.ip("link set backend mtu 1300");
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args(FORWARDS));
         for family in 0..2 {
-            serve_received_byte_count(&network, family);
+            reply_with_received_byte_count(&network, family);
             let to = with_port(addr::POD[family], 80);
             let mut stream =
                 open_tcp_stream(&network.client, addr::CLIENT[family], &to, REPLY_TIMEOUT).unwrap();
@@ -59,9 +59,9 @@ fn backend_receives_the_icmp_error_for_a_smaller_mtu_on_the_client_side() {
             let to = with_port(addr::POD[family], 80);
             let mut stream =
                 open_tcp_stream(&network.client, addr::CLIENT[family], &to, REPLY_TIMEOUT).unwrap();
-            let mut received = Vec::new();
-            stream.read_to_end(&mut received).unwrap();
-            assert_eq!(received.len(), 1 << 20);
+            let mut received_bytes = Vec::new();
+            stream.read_to_end(&mut received_bytes).unwrap();
+            assert_eq!(received_bytes.len(), 1 << 20);
         }
     });
 }
@@ -81,12 +81,12 @@ fn fragmented_datagrams_arrive_complete_in_both_directions() {
             }
             let sent: Vec<u8> = (0..20_000_u32).map(|number| (number % 251) as u8).collect();
             client.send_to(&sent, with_port(addr::POD[family], 80)).unwrap();
-            let mut received = vec![0; 30_000];
-            let (len, from) = backend.recv_from(&mut received).unwrap();
-            assert_eq!(received[..len], sent);
+            let mut received_bytes = vec![0; 30_000];
+            let (len, from) = backend.recv_from(&mut received_bytes).unwrap();
+            assert_eq!(received_bytes[..len], sent);
             backend.send_to(&sent, from).unwrap();
-            let (len, from) = client.recv_from(&mut received).unwrap();
-            assert_eq!(received[..len], sent);
+            let (len, from) = client.recv_from(&mut received_bytes).unwrap();
+            assert_eq!(received_bytes[..len], sent);
             assert_eq!(from.to_string(), with_port(addr::POD[family], 80));
         }
     });

@@ -62,7 +62,7 @@ fn enable_ipv6_forwarding_needs_no_privilege_if_forwarding_is_on() {
 }
 
 #[test]
-fn error_names_the_missing_capability_net_admin() {
+fn error_mentions_the_missing_capability_net_admin() {
     isolated(|| {
         let network = Network::new();
         let line = "--forward=tcp/80=10.96.3.7:80";
@@ -76,7 +76,7 @@ fn error_names_the_missing_capability_net_admin() {
 }
 
 #[test]
-fn error_names_the_wrong_argument() {
+fn error_says_which_argument_is_invalid() {
     isolated(|| {
         let network = Network::new();
         let valid_forward = "--forward=tcp/80=10.96.3.7:80";
@@ -94,7 +94,7 @@ fn error_names_the_wrong_argument() {
 }
 
 #[test]
-fn error_names_a_probe_port_that_is_in_use() {
+fn error_mentions_the_probe_port_that_is_in_use() {
     isolated(|| {
         let network = Network::new();
         serve_tcp(&network.pod, "0.0.0.0:9999");

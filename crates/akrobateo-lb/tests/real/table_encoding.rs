@@ -181,7 +181,7 @@ fn thousands_of_ports_fit_into_one_transaction() {
 }
 
 #[test]
-fn error_of_a_too_large_transaction_names_the_sysctl() {
+fn error_about_a_too_large_transaction_mentions_the_sysctl() {
     isolated(|| {
         let wmem_max = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap();
         // The kernel's real limit is twice this value, and a range needs 40 bytes.

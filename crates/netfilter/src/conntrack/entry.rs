@@ -79,7 +79,7 @@ mod tests {
         }
 
         #[test]
-        fn flow_is_parsed_as_the_kernel_lists_it(
+        fn flow_is_parsed_from_both_tuples_of_an_entry(
             protocol in prop::sample::select(&Protocol::ALL[..]),
             ips in prop_oneof![
                 any::<[[u8; 4]; 3]>().prop_map(|ips| ips.map(IpAddr::from)),

@@ -120,15 +120,15 @@ mod tests {
     proptest! {
         #[test]
         fn written_messages_parse_to_the_same_messages(
-            written in prop::collection::vec((any::<u16>(), prop::collection::vec(any::<u8>(), 0..50)), 0..10),
+            written_messages in prop::collection::vec((any::<u16>(), prop::collection::vec(any::<u8>(), 0..50)), 0..10),
         ) {
             let mut messages = Messages::default();
-            for (kind, value) in &written {
+            for (kind, value) in &written_messages {
                 messages.push(*kind, ACK, &[1, 2, 3, 4], |attrs| attrs.push_bytes(5, value));
             }
-            let parsed: Vec<_> = Message::parse_all(messages.bytes()).collect();
-            prop_assert_eq!(parsed.len(), written.len());
-            for (seq, (message, (kind, value))) in (1..).zip(parsed.iter().zip(&written)) {
+            let parsed_messages: Vec<_> = Message::parse_all(messages.bytes()).collect();
+            prop_assert_eq!(parsed_messages.len(), written_messages.len());
+            for (seq, (message, (kind, value))) in (1..).zip(parsed_messages.iter().zip(&written_messages)) {
                 prop_assert_eq!((message.kind, message.flags, message.seq), (*kind, ACK | REQUEST, seq));
                 prop_assert_eq!(Attr::find(message.attrs(4), 5), Some(&value[..]));
             }

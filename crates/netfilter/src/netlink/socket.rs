@@ -126,7 +126,8 @@ impl Socket {
         // A transaction must be one datagram, so the send buffer must hold it as a whole.
         let needed_size = bytes.len() + SEND_BUFFER_OVERHEAD;
         if sockopt::socket_send_buffer_size(&self.0).is_ok_and(|size| size < needed_size) {
-            // The first call may exceed net.core.wmem_max, but needs a capability. The kernel doubles both values.
+            // The first call may exceed net.core.wmem_max, but needs a capability. Both calls set
+            // twice the given size.
             if sockopt::set_socket_send_buffer_size_force(&self.0, needed_size).is_err() {
                 let _ = sockopt::set_socket_send_buffer_size(&self.0, needed_size);
             }

@@ -14,7 +14,7 @@ pub const NFPROTO_INET: u8 = 1;
 pub const HEADER_LEN: usize = 4;
 
 /// Returns struct `nfgenmsg`, the fixed header of netfilter's messages: family, version 0, and a resource id. Only the
-/// boundaries of a batch have a resource id: the subsystem.
+/// first and the last message of a batch have a resource id, which is the number of the subsystem.
 #[must_use]
 pub const fn header(family: u8, resource_id: u16) -> [u8; HEADER_LEN] {
     let [high, low] = resource_id.to_be_bytes();

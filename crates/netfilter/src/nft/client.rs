@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_the_kernel_feature_that_the_rejected_operation_needs() {
+    fn error_mentions_the_kernel_feature_that_the_rejected_operation_needs() {
         assert_eq!(rejection_error(Errno::PERM, Operation::Transaction), NftError::NoNetAdmin);
         for (error, feature) in [
             (

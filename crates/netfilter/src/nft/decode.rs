@@ -48,9 +48,9 @@ impl Decoder {
     pub fn add_message(&mut self, message: &Message<'_>) -> Result<(), UnknownObject> {
         let attrs = message.attrs(abi::HEADER_LEN);
         // In each message, the attribute with the table's name has the same type.
-        let is_of_table = Attr::find_text(attrs, abi::table::NAME) == Some(&self.name)
+        let belongs_to_table = Attr::find_text(attrs, abi::table::NAME) == Some(&self.name)
             && message.payload.first() == Some(&abi::NFPROTO_INET);
-        if message.kind >> 8 != abi::NFTABLES_SUBSYSTEM || !is_of_table {
+        if message.kind >> 8 != abi::NFTABLES_SUBSYSTEM || !belongs_to_table {
             return Ok(());
         }
         match message.kind & 0xff {

@@ -24,7 +24,7 @@ impl Network {
     pub fn new() -> Self {
         let [client, node, pod, backend] = std::array::from_fn(|_| Namespace::new());
         for namespace in [&client, &node, &pod, &backend] {
-            // Switches off duplicate address detection, because an interface would wait for it for a second.
+            // Switches off duplicate address detection, because it would delay each interface by a second.
             namespace.set_sysctl("ipv6/conf/default/accept_dad", "0");
         }
         connect_to_node(
@@ -48,7 +48,7 @@ impl Network {
         network
     }
 
-    /// Waits until each path works. Without this check, a missing reply would prove nothing.
+    /// Waits until each path works. Otherwise, a missing reply might only mean that a path does not work yet.
     fn wait_until_reachable(&self) {
         for family in 0..2 {
             for (namespace, source, destination) in [

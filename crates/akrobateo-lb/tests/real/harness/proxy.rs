@@ -15,7 +15,7 @@ const PROGRAM_PATH: &str = env!("CARGO_BIN_EXE_akrobateo-lb");
 /// The port of the probe, unless a test chooses another one.
 pub const PROBE_PORT: u16 = 10_290;
 
-/// A shell script that runs its arguments with the file `$LOG` as `/dev/termination-log`.
+/// A shell script that mounts the file `$LOG` at `/dev/termination-log`, and then runs its arguments.
 const CONTAINER_SCRIPT: &str = r#"
 set -eu
 mount -t tmpfs tmpfs /dev

@@ -19,7 +19,7 @@ fn start_failing_proxy(network: &Network, command_line: &str) -> String {
 }
 
 #[test]
-fn message_names_the_privileged_port_and_its_remedies() {
+fn error_mentions_the_privileged_port_and_two_remedies() {
     isolated(|| {
         let network = Network::new();
         network.pod.set_sysctl("ipv4/ip_unprivileged_port_start", "1024");
@@ -44,7 +44,7 @@ fn message_names_the_privileged_port_and_its_remedies() {
 }
 
 #[test]
-fn message_names_the_port_that_is_in_use() {
+fn error_mentions_the_port_that_is_in_use() {
     isolated(|| {
         let network = Network::new();
         serve_tcp(&network.pod, "0.0.0.0:80");

@@ -33,7 +33,7 @@ fn read_header(stream: &mut TcpStream, content_len: usize) -> (ParsedHeader, Vec
 }
 
 #[test]
-fn header_names_client_and_destination_in_both_versions_and_families() {
+fn header_has_addresses_of_client_and_destination_in_both_versions_and_families() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);

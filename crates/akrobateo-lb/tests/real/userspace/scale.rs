@@ -60,10 +60,11 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
                 })
                 .collect()
         });
-        let connection_memory = (resident_memory(proxy.pid()).unwrap() - memory_before) / idle_count as u64;
+        let bytes_per_connection =
+            (resident_memory(proxy.pid()).unwrap() - memory_before) / idle_count as u64;
         assert!(
-            connection_memory < CONNECTION_MEMORY_LIMIT,
-            "{connection_memory} bytes for each of {idle_count} connections"
+            bytes_per_connection < CONNECTION_MEMORY_LIMIT,
+            "{bytes_per_connection} bytes for each of {idle_count} connections"
         );
         // Probes and metrics requests open and close a few more descriptors.
         let new_descriptor_count = open_descriptors(proxy.pid()) - descriptors_before;

@@ -1,4 +1,4 @@
-//! Source ranges: which clients are allowed.
+//! Source ranges in the userspace path: allowed and denied clients.
 
 use std::io::ErrorKind;
 

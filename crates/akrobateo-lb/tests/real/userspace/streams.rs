@@ -124,20 +124,20 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
         backend.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
         // Write until the proxy accepts no more bytes for a while.
         let zeros = vec![0; 1 << 16];
-        let mut written = 0;
+        let mut written_len = 0;
         while let Ok(len) = (&backend).write(&zeros) {
-            written += len;
+            written_len += len;
             assert!(
-                written < LONG_STREAM_LEN,
+                written_len < LONG_STREAM_LEN,
                 "the proxy still accepts bytes, although the backend reads none"
             );
         }
-        assert!(written > 1 << 16);
+        assert!(written_len > 1 << 16);
         let memory_growth = resident_memory(proxy.pid()).unwrap().saturating_sub(memory_before);
         assert!(memory_growth < 1 << 20, "the proxy holds {memory_growth} bytes for one connection");
         drop(backend);
         let received = read_to_end(&client).unwrap();
-        assert!(received.len() == written && received.iter().all(|byte| *byte == 0));
+        assert!(received.len() == written_len && received.iter().all(|byte| *byte == 0));
     });
 }
 

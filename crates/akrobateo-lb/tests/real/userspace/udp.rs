@@ -64,7 +64,7 @@ fn session_limit_evicts_unanswered_sessions_and_keeps_answered_ones() {
             settings.udp_sessions = 4;
         });
         let answered_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
-        let peers: Vec<_> =
+        let addresses_before: Vec<_> =
             answered_clients.iter().map(|client| client.request(REPLY_TIMEOUT).unwrap().peer).collect();
         for _ in 0..20 {
             let unanswered_client =
@@ -73,8 +73,8 @@ fn session_limit_evicts_unanswered_sessions_and_keeps_answered_ones() {
         }
         proxy.wait_for_metric("akrobateo_lb_connections_total", &["port=\"81\""], 20);
         assert_eq!(proxy.metric("akrobateo_lb_open_connections", &[]), 4);
-        for (client, peer) in answered_clients.iter().zip(peers) {
-            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, peer);
+        for (client, address_before) in answered_clients.iter().zip(addresses_before) {
+            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, address_before);
         }
         let new_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
         for client in &new_clients {
