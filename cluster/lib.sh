@@ -40,7 +40,7 @@ set_setting() { sed -i "s/^$1=.*/$1=$2/" "$STATE/settings"; }   # NAME VALUE
 running() { [ -e "$STATE/complete" ] && same_boot; }
 need_cluster() { running || die "no cluster is running; start one with cluster/up"; }
 
-# --- members: `control` and the nodes; each member is a set of namespaces, whose pid 1 is a script in cluster/init
+# --- members: `control` and the nodes. Each member has its own namespaces. Its pid 1 is a script in cluster/init.
 nodes() { seq -f 'node%.0f' "$(setting nodes)"; }
 members() {
   echo control

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn parser_rejects_the_line_of_another_server() {
+    fn parser_rejects_a_line_that_is_not_an_answer() {
         assert!("HTTP/1.1 400 Bad Request".parse::<Answer>().is_err());
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn host_port_pod(name: &str, node: &str, port: u16) -> Pod {
     let mut pod = backend_pod(Some(node));
     pod.metadata.name = Some(name.to_owned());
     pod.metadata.labels = None;
-    // With a lower priority, the scheduler would evict the pod and give its port to a proxy.
+    // The scheduler would evict a pod with a lower priority, and give its port to a proxy.
     if let Some(spec) = &mut pod.spec {
         spec.priority_class_name = Some("system-node-critical".to_owned());
     }

@@ -31,12 +31,12 @@ impl CommandOutput {
 
 impl Namespace {
     /// Runs `akrobateo` with these arguments against the cluster under test.
-    pub async fn akrobateo(&self, arguments: &[&str]) -> Result<CommandOutput, Failure> {
+    pub async fn run_akrobateo(&self, arguments: &[&str]) -> Result<CommandOutput, Failure> {
         self.run_program(&environment::OPERATOR_PROGRAM.read()?, arguments).await
     }
 
     /// Runs `akrobateo` as a kubectl plugin, through the symbolic link `kubectl-akrobateo` in `folder`.
-    pub async fn plugin(&self, folder: &Path, arguments: &[&str]) -> Result<CommandOutput, Failure> {
+    pub async fn run_plugin(&self, folder: &Path, arguments: &[&str]) -> Result<CommandOutput, Failure> {
         let plugin_link = folder.join("kubectl-akrobateo");
         let program = std::fs::canonicalize(environment::OPERATOR_PROGRAM.read()?);
         let link_result = program.and_then(|program| std::os::unix::fs::symlink(program, &plugin_link));

@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 
 use crate::operator::{OPERATOR_NAMESPACE, OPERATOR_SELECTOR};
 
-const LOG_LINES: i64 = 60;
+const MAX_LOG_LINES: i64 = 60;
 
 /// Prints the state of a test's namespace, of its proxies, and of the operator.
 pub(crate) async fn print(client: &Client, namespace: &str) {
@@ -56,7 +56,7 @@ async fn print_logs(client: &Client, params: &ListParams) {
     let pods = Api::<Pod>::all(client.clone()).list(params).await;
     for pod in pods.map(|list| list.items).unwrap_or_default() {
         let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-        let params = LogParams { tail_lines: Some(LOG_LINES), ..LogParams::default() };
+        let params = LogParams { tail_lines: Some(MAX_LOG_LINES), ..LogParams::default() };
         match api.logs(&pod.name_any(), &params).await {
             Ok(text) => eprintln!("--- log of {}:\n{text}", pod.name_any()),
             Err(error) => eprintln!("--- cannot read the log of {}: {error}", pod.name_any()),

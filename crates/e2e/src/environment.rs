@@ -37,7 +37,7 @@ pub(crate) const OPERATOR_PROGRAM: EnvironmentVariable = EnvironmentVariable {
 /// Cargo sets this variable for the tests of this package.
 pub(crate) const ECHO_PROGRAM: EnvironmentVariable = EnvironmentVariable {
     name: "CARGO_BIN_EXE_echo",
-    description: "the path of the echo program, which `cargo test` builds and sets",
+    description: "the path of the echo program; `cargo test` builds the program and sets this variable",
 };
 
 /// The error for a variable that is not set.

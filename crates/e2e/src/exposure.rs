@@ -85,8 +85,10 @@ impl Namespace {
     pub async fn wait_unreachable(&self, targets: &[Target]) -> Result<(), Failure> {
         let ensure_no_answers = async || {
             let replies = self.cluster().send_requests(targets).await?;
-            let answered_replies: Vec<_> = replies.iter().filter(|reply| reply.result.is_ok()).collect();
-            ensure(answered_replies.is_empty(), || format!("these targets answered: {answered_replies:?}"))
+            let replies_with_answer: Vec<_> = replies.iter().filter(|reply| reply.result.is_ok()).collect();
+            ensure(replies_with_answer.is_empty(), || {
+                format!("these targets answered: {replies_with_answer:?}")
+            })
         };
         eventually("no target answers", ensure_no_answers).await?;
         consistently(KUBE_PROXY_SYNC_TIME, "no target answers", ensure_no_answers).await
@@ -123,11 +125,11 @@ pub fn targets(service: &ServiceBuilder, addresses: &[IpAddr]) -> Vec<Target> {
     service.ports().iter().flat_map(targets_of_port).collect()
 }
 
-/// Checks that the backend's target port answered on each port of the Service.
+/// Checks that every target answered, and that each answer came from the target port of the requested Service port.
 fn check_target_ports(service: &ServiceBuilder, replies: &[Reply]) -> Result<(), Failure> {
-    let failed: Vec<_> =
+    let failed_replies: Vec<_> =
         replies.iter().filter(|reply| reply.result.is_err()).map(ToString::to_string).collect();
-    ensure(failed.is_empty(), || failed.join("; "))?;
+    ensure(failed_replies.is_empty(), || failed_replies.join("; "))?;
     for reply in replies {
         let requested_port = (reply.target.protocol, reply.target.port);
         let port_mapping = service.ports().iter().find(|port| (port.protocol, port.port) == requested_port);

@@ -117,12 +117,12 @@ impl Connections {
         line.map_err(to_failure)?.ok_or_else(|| self.client_failure())
     }
 
-    /// Returns the error message of the client process after its end.
+    /// Returns a failure with the error output of the client process. Waits until the process has closed this output.
     fn client_failure(&mut self) -> Failure {
         let mut message = String::new();
         let read = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut message));
         let message = read.transpose().map_or_else(|error| error.to_string(), |_| message);
-        Failure::UnexpectedState(format!("the client of the connections has ended: {}", message.trim()))
+        Failure::UnexpectedState(format!("the client process has ended: {}", message.trim()))
     }
 }
 

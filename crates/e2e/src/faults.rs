@@ -189,8 +189,9 @@ impl Faults {
 
     /// Waits until a node's kube-proxy has its rules for a TCP Service.
     ///
-    /// A connection that arrives earlier leaves the node without translation. Its conntrack entry also misroutes later
-    /// connections from the same source port. Tests with thousands of connections reuse source ports.
+    /// The node does not translate the address of a connection that arrives before these rules exist. The conntrack
+    /// entry of that connection also misroutes later connections from the same source port. Tests with thousands of
+    /// connections reuse source ports.
     pub async fn wait_kube_proxy_synced(&self, node: &str, service: &Service) -> Result<(), Failure> {
         let spec = service.spec.clone().unwrap_or_default();
         let ip = spec.cluster_ip.unwrap_or_default();
@@ -217,7 +218,7 @@ impl Faults {
 
     /// Kills the process in an operator's pod, and deletes the pod, so that a new pod starts without a back-off.
     pub async fn crash_operator(&self, pod: &str) -> Result<(), Failure> {
-        // A leader can work before the kubelet has reported that its container runs.
+        // A new leader may have the Lease before the kubelet reports that the leader's container runs.
         eventually("the process of the operator is killed", async || {
             self.kill_container(&self.operator.get_pod(pod).await?).await
         })
@@ -239,9 +240,9 @@ impl Faults {
         }
         eventually("all nodes are ready", async || {
             let nodes = self.nodes.list(&ListParams::default()).await?;
-            let unready: Vec<_> =
+            let unready_nodes: Vec<_> =
                 nodes.iter().filter(|node| !is_ready(node)).map(ResourceExt::name_any).collect();
-            ensure(unready.is_empty(), || format!("these nodes are not ready: {unready:?}"))
+            ensure(unready_nodes.is_empty(), || format!("these nodes are not ready: {unready_nodes:?}"))
         })
         .await?;
         self.operator.start().await.map(drop)
@@ -304,8 +305,8 @@ fn running_container_id(pod: &Pod) -> Result<String, Failure> {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     let container = statuses.and_then(|statuses| statuses.first());
     let is_running = |state: &ContainerState| state.running.is_some();
-    let running = container.filter(|container| container.state.as_ref().is_some_and(is_running));
-    let id = running.and_then(|container| container.container_id.as_deref()?.rsplit('/').next());
+    let running_container = container.filter(|container| container.state.as_ref().is_some_and(is_running));
+    let id = running_container.and_then(|container| container.container_id.as_deref()?.rsplit('/').next());
     id.map(str::to_owned)
         .ok_or_else(|| Failure::UnexpectedState(format!("pod {} has no running container", pod.name_any())))
 }

@@ -99,12 +99,12 @@ impl Operator {
 
     /// Does the same as [`Self::wait_leader_other_than`], with a deadline. Returns the time until the takeover.
     pub async fn wait_takeover(&self, previous: &str, deadline: Duration) -> Result<Duration, Failure> {
-        let started = Instant::now();
+        let started_at = Instant::now();
         eventually_within(deadline, "another pod of the operator is the leader", async || {
             self.find_other_leader(previous).await
         })
         .await?;
-        Ok(started.elapsed())
+        Ok(started_at.elapsed())
     }
 
     async fn find_other_leader(&self, previous: &str) -> Result<String, Failure> {

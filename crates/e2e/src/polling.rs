@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::failure::Failure;
 
 /// The default deadline: long enough for a rollout over all nodes on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(90);
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Polls `check` until it succeeds. `expected` is the expected state as a clause, for example "the pod is ready".
@@ -15,7 +15,7 @@ pub async fn eventually<T>(
     expected: &str,
     check: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    eventually_within(DEADLINE, expected, check).await
+    eventually_within(DEFAULT_DEADLINE, expected, check).await
 }
 
 /// Does the same as [`eventually`], with another deadline.
@@ -34,11 +34,11 @@ pub async fn eventually_within<T>(
             sleep(POLL_INTERVAL).await;
         }
     };
-    let started = Instant::now();
+    let started_at = Instant::now();
     let result = timeout(deadline, polling).await;
     // Rust prints this output if the test fails. The output shows which steps passed, and how long each step took.
-    if started.elapsed() > POLL_INTERVAL {
-        eprintln!("{:5.1} s until {expected}", started.elapsed().as_secs_f32());
+    if started_at.elapsed() > POLL_INTERVAL {
+        eprintln!("{:5.1} s until {expected}", started_at.elapsed().as_secs_f32());
     }
     result.map_err(|_| Failure::TimedOut(expected.to_owned(), deadline, Box::new(last)))
 }

@@ -18,13 +18,14 @@ static ALLOCATED_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 /// Returns `N` free ports. A port is free if it is no hostPort of a pod, no port of a Service, and no port of another
 /// test.
 pub(crate) async fn allocate<const N: usize>(client: &Client) -> Result<[u16; N], Failure> {
-    let used = list_used_ports(client).await?;
+    let used_ports = list_used_ports(client).await?;
     let mut allocated_ports = ALLOCATED_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     // Test processes that run at the same time start at different ports.
     let start = usize::try_from(std::process::id() % 97).unwrap_or(0) * 100;
     let ports_from_start = PORT_RANGE.skip(start).chain(PORT_RANGE.take(start));
-    let free = ports_from_start.filter(|port| !used.contains(port) && !allocated_ports.contains(port));
-    let ports: Vec<u16> = free.take(N).collect();
+    let free_ports =
+        ports_from_start.filter(|port| !used_ports.contains(port) && !allocated_ports.contains(port));
+    let ports: Vec<u16> = free_ports.take(N).collect();
     allocated_ports.extend(&ports);
     ports.try_into().map_err(|ports: Vec<u16>| {
         Failure::UnexpectedState(format!(

@@ -126,8 +126,8 @@ async fn clean_up(run: &Arc<TestRun>, failed: bool) -> Result<(), Failure> {
 }
 
 fn unique_name() -> String {
-    static NAME_COUNT: AtomicU32 = AtomicU32::new(0);
+    static NEXT_NAME_NUMBER: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.subsec_nanos());
-    let (process, count) = (std::process::id() & 0xffff, NAME_COUNT.fetch_add(1, Ordering::Relaxed));
-    format!("e2e-{process:04x}{now:08x}{count:02x}")
+    let (process, number) = (std::process::id() & 0xffff, NEXT_NAME_NUMBER.fetch_add(1, Ordering::Relaxed));
+    format!("e2e-{process:04x}{now:08x}{number:02x}")
 }

@@ -69,8 +69,9 @@ impl Namespace {
     /// Takes a snapshot. Returns an error while a rollout is in progress.
     async fn take_snapshot(&self) -> Result<Snapshot, Failure> {
         let pods = Api::<Pod>::all(self.client()).list(&self.all_proxies_list_params()).await?;
-        let unready: Vec<_> = pods.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
-        ensure(unready.is_empty(), || format!("these pods are not ready: {unready:?}"))?;
+        let unready_pods: Vec<_> =
+            pods.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
+        ensure(unready_pods.is_empty(), || format!("these pods are not ready: {unready_pods:?}"))?;
         let mut snapshot = Snapshot::new();
         for service in
             Api::<Service>::namespaced(self.client(), self.name()).list(&ListParams::default()).await?

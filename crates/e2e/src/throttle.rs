@@ -33,8 +33,8 @@ impl Throttle {
         Self { flow_schemas: Api::all(client.clone()), priority_levels: Api::all(client.clone()) }
     }
 
-    /// Allows the operator one request at a time: it cannot borrow seats, and has no queue. Waits until the limit is
-    /// active.
+    /// Allows the operator one request at a time: the priority level cannot borrow seats, and has no queue. Waits until
+    /// the limit is active.
     pub(crate) async fn enable(&self) -> Result<(), Failure> {
         let limits = json!({
             "nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0,

@@ -34,9 +34,11 @@ async fn operator_uses_each_of_its_permissions_and_needs_no_other() -> Result<()
         // The restart ends all watches. The audit log contains a watch only after the end of the watch.
         faults.operator.restart().await?;
         eventually("the operator has used every permission", async || {
-            let allowed = recent_requests()?.filter(|request| request.is_allowed);
-            let used: BTreeSet<_> = allowed.flat_map(|request| needed_permissions(&request)).collect();
-            let unused_permissions: Vec<_> = permissions.granted_permissions.difference(&used).collect();
+            let allowed_requests = recent_requests()?.filter(|request| request.is_allowed);
+            let used_permissions: BTreeSet<_> =
+                allowed_requests.flat_map(|request| needed_permissions(&request)).collect();
+            let unused_permissions: Vec<_> =
+                permissions.granted_permissions.difference(&used_permissions).collect();
             ensure_eq("unused permissions", &unused_permissions, &vec![])
         })
         .await?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Returns the output of `akrobateo status` for the namespace, and the rows of this output.
 async fn run_status_command(namespace: &Namespace) -> Result<(CommandOutput, Vec<Value>), Failure> {
-    let output = namespace.akrobateo(&["status", "-n", namespace.name(), "-o", "json"]).await?;
+    let output = namespace.run_akrobateo(&["status", "-n", namespace.name(), "-o", "json"]).await?;
     let rows = output.json()?.as_array().cloned().unwrap_or_default();
     Ok((output, rows))
 }
@@ -35,7 +35,7 @@ async fn status_shows_the_published_addresses_and_exits_with_0() -> Result<(), F
         shown_addresses.sort_by_key(Value::to_string);
         published.sort_by_key(Value::to_string);
         ensure_eq("addresses", &shown_addresses, &published)?;
-        let text = namespace.akrobateo(&["status", "-n", namespace.name()]).await?.stdout;
+        let text = namespace.run_akrobateo(&["status", "-n", namespace.name()]).await?.stdout;
         ensure(!text.contains('\x1b'), || {
             format!("the output is not on a terminal, but has colors: {text}")
         })?;
@@ -56,12 +56,12 @@ async fn explain_shows_a_port_conflict_on_each_node_and_exits_with_3() -> Result
         namespace.wait_warning(&younger, "PortConflict", &[&port.to_string()]).await?;
         let name = format!("{}/younger", namespace.name());
         let owner = format!("{}/older", namespace.name());
-        let output = namespace.akrobateo(&["explain", &name]).await?;
+        let output = namespace.run_akrobateo(&["explain", &name]).await?;
         ensure_eq("exit code", &output.exit_code, &Some(3))?;
         for part in [format!("{name}: PortConflict"), format!("{port}/TCP belongs to {owner}")] {
             ensure(output.stdout.contains(&part), || format!("{part:?} is not in {output:?}"))?;
         }
-        let output = namespace.akrobateo(&["ports", "-o", "json"]).await?;
+        let output = namespace.run_akrobateo(&["ports", "-o", "json"]).await?;
         ensure_eq("exit code of ports", &output.exit_code, &Some(0))?;
         let rows = output.json()?;
         let row = rows.as_array().into_iter().flatten().find(|row| row["port"] == port);
@@ -86,7 +86,7 @@ async fn explain_shows_no_pending_actions_for_an_exposed_service() -> Result<(),
         // The command and the operator make the same decision only if their configuration is the same.
         eventually("no action is pending", async || {
             let name = format!("{}/web", namespace.name());
-            let output = namespace.akrobateo(&["explain", &name, "-o", "json"]).await?;
+            let output = namespace.run_akrobateo(&["explain", &name, "-o", "json"]).await?;
             ensure_eq("pending", &output.json()?["pending"], &Value::Array(Vec::new()))
         })
         .await
@@ -107,7 +107,8 @@ async fn render_prints_the_workload_that_the_operator_creates() -> Result<(), Fa
         let text =
             serde_json::to_string(&object).map_err(|error| Failure::UnexpectedState(error.to_string()))?;
         std::fs::write(&file, text).map_err(|error| Failure::File(file.display().to_string(), error))?;
-        let output = namespace.akrobateo(&["render", "-o", "json", "-f", &file.to_string_lossy()]).await?;
+        let output =
+            namespace.run_akrobateo(&["render", "-o", "json", "-f", &file.to_string_lossy()]).await?;
         ensure_eq("exit code", &output.exit_code, &Some(0))?;
         let rendered_workload = output.json()?;
         let created =
@@ -130,13 +131,13 @@ async fn render_prints_the_workload_that_the_operator_creates() -> Result<(), Fa
 }
 
 #[tokio::test]
-async fn kubectl_plugin_requires_a_command_and_explain_names_a_missing_service() -> Result<(), Failure> {
+async fn missing_command_and_missing_service_are_reported_on_standard_error() -> Result<(), Failure> {
     test(async |namespace| {
         let folder = create_folder(namespace)?;
-        let output = namespace.plugin(&folder, &[]).await?;
+        let output = namespace.run_plugin(&folder, &[]).await?;
         ensure_eq("exit code without a command", &output.exit_code, &Some(2))?;
         ensure(output.stderr.contains("kubectl akrobateo"), || output.stderr.clone())?;
-        let output = namespace.akrobateo(&["explain", "missing/web"]).await?;
+        let output = namespace.run_akrobateo(&["explain", "missing/web"]).await?;
         ensure_eq("exit code for a missing Service", &output.exit_code, &Some(1))?;
         ensure(output.stderr.contains("Service missing/web not found"), || output.stderr.clone())?;
         std::fs::remove_dir_all(&folder).map_err(|error| Failure::File(folder.display().to_string(), error))

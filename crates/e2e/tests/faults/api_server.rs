@@ -18,7 +18,7 @@ async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
         namespace.expose(&web).await?;
         let operator = faults.operator.wait_ready().await?;
         faults.throttle_operator().await?;
-        // The operator must write many objects at the same time. The Services match no node and need no pods.
+        // The operator must write many objects at the same time. Their node selectors match no node, so no pods start.
         let build_service = |port: &u16| service(&format!("web-{port}")).tcp(*port).on_nodes(&["nowhere"]);
         let more_services: Vec<_> = more_ports.iter().map(build_service).collect();
         let web = web.udp(added);
@@ -60,8 +60,8 @@ async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result
         faults.pause_api_server().await?;
         consistently(OUTAGE_DURATION, "every target answers", async || {
             let replies = namespace.cluster().send_requests(&targets).await?;
-            let failed: Vec<_> = replies.iter().filter(|reply| reply.result.is_err()).collect();
-            ensure(failed.is_empty(), || format!("these targets did not answer: {failed:?}"))
+            let failed_replies: Vec<_> = replies.iter().filter(|reply| reply.result.is_err()).collect();
+            ensure(failed_replies.is_empty(), || format!("these targets did not answer: {failed_replies:?}"))
         })
         .await?;
         faults.resume_api_server().await?;
@@ -69,19 +69,19 @@ async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result
         let (web, new) = (web.tcp(added), service("new").tcp(new_port).with_ip_mode_proxy());
         eventually("the API server answers", async || namespace.apply(&web).await.map(drop)).await?;
         namespace.apply(&new).await?;
-        let apply_changes = async {
+        let wait_changes_applied = async {
             namespace.wait_exposed(&new).await?;
             namespace.wait_exposed(&web).await
         };
-        let watch_addresses = async {
+        let ensure_addresses_stay = async {
             loop {
                 let addresses = namespace.published_addresses(&web).await?;
                 ensure(!addresses.is_empty(), || "the status of Service web lost its addresses".to_owned())?;
             }
         };
         tokio::select! {
-            result = apply_changes => drop(result?),
-            failure = watch_addresses => return failure,
+            result = wait_changes_applied => drop(result?),
+            failure = ensure_addresses_stay => return failure,
         }
         let after = faults.operator.wait_ready().await?;
         ensure_eq("pod of the operator", &after.metadata.name, &before.metadata.name)?;

@@ -37,12 +37,12 @@ async fn restarted_operator_writes_nothing_for_twenty_unchanged_services() -> Re
         let operator = faults.operator.restart().await?;
         eventually("the new operator has reconciled every Service", async || {
             let metrics = faults.get_metrics(&operator).await?;
-            let reconciles = metrics.lines().find_map(|line| {
+            let reconciliation_count = metrics.lines().find_map(|line| {
                 line.strip_prefix(r#"akrobateo_reconciles_total{result="ok"} "#)?.parse::<usize>().ok()
             });
-            ensure(reconciles >= Some(services.len()), || {
+            ensure(reconciliation_count >= Some(services.len()), || {
                 format!(
-                    "the operator has made {reconciles:?} reconciliations, expected at least {}",
+                    "the operator has made {reconciliation_count:?} reconciliations, expected at least {}",
                     services.len()
                 )
             })
@@ -50,9 +50,11 @@ async fn restarted_operator_writes_nothing_for_twenty_unchanged_services() -> Re
         .await?;
         consistently(Duration::from_secs(3), "the operator writes only its Lease", async || {
             let requests = audit::requests_from_pod(&operator)?.into_iter();
-            let writes: Vec<_> =
+            let write_requests: Vec<_> =
                 requests.filter(|request| request.is_write() && request.resource != "leases").collect();
-            ensure(writes.is_empty(), || format!("the operator made these writes: {writes:?}"))
+            ensure(write_requests.is_empty(), || {
+                format!("the operator made these writes: {write_requests:?}")
+            })
         })
         .await
     })

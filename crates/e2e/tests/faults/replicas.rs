@@ -16,25 +16,25 @@ async fn replica_takes_over_from_a_killed_leader_and_loses_no_change() -> Result
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [changed_port, added, deleted_port, created_port] = namespace.allocate_ports().await?;
-        let changed = service("changed").tcp(changed_port).with_ip_mode_proxy();
-        let deleted = service("deleted").tcp(deleted_port);
-        let created = service("created").tcp(created_port).with_ip_mode_proxy();
+        let changed_service = service("changed").tcp(changed_port).with_ip_mode_proxy();
+        let deleted_service = service("deleted").tcp(deleted_port);
+        let created_service = service("created").tcp(created_port).with_ip_mode_proxy();
         faults.operator.start_replicas(2).await?;
-        namespace.apply(&changed).await?;
-        namespace.apply(&deleted).await?;
-        namespace.wait_exposed(&changed).await?;
-        namespace.wait_exposed(&deleted).await?;
+        namespace.apply(&changed_service).await?;
+        namespace.apply(&deleted_service).await?;
+        namespace.wait_exposed(&changed_service).await?;
+        namespace.wait_exposed(&deleted_service).await?;
 
         let leader = faults.operator.wait_leader().await?;
-        let changed = changed.udp(added);
-        namespace.apply(&changed).await?;
-        namespace.delete_service(&deleted).await?;
+        let changed_service = changed_service.udp(added);
+        namespace.apply(&changed_service).await?;
+        namespace.delete_service(&deleted_service).await?;
         faults.crash_operator(&leader).await?;
-        namespace.apply(&created).await?;
+        namespace.apply(&created_service).await?;
         faults.operator.wait_takeover(&leader, CRASH_TAKEOVER_DEADLINE).await?;
-        namespace.wait_exposed(&changed).await?;
-        namespace.wait_exposed(&created).await?;
-        namespace.wait_cleaned_up(&deleted).await
+        namespace.wait_exposed(&changed_service).await?;
+        namespace.wait_exposed(&created_service).await?;
+        namespace.wait_cleaned_up(&deleted_service).await
     })
     .await
 }

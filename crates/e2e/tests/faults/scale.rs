@@ -9,7 +9,7 @@ use e2e::{Failure, backend, ensure, eventually_within, fault_test, fault_test_wi
 const PORTMAP_TIMEOUT: Duration = Duration::from_mins(4);
 const TIME_LIMIT: Duration = Duration::from_mins(7);
 /// The number of simultaneous connections to one address.
-const CONNECTIONS: usize = 10_000;
+const CONNECTION_COUNT: usize = 10_000;
 
 #[tokio::test]
 async fn one_proxy_exposes_five_hundred_ports() -> Result<(), Failure> {
@@ -44,16 +44,16 @@ async fn one_proxy_carries_and_counts_ten_thousand_connections() -> Result<(), F
         faults.wait_kube_proxy_synced(&nodes[0].name, &namespace.apply(&web).await?).await?;
         let reply = namespace.wait_exposed_on(&web, &nodes[..1]).await?.remove(0);
         let server = (reply.target.host, port).into();
-        let mut connections = namespace.cluster().open_connections(server, CONNECTIONS).await?;
+        let mut connections = namespace.cluster().open_connections(server, CONNECTION_COUNT).await?;
         connections.expect_echo("first line").await?;
         namespace.ensure_answers_through_proxies(&web, &[reply]).await?;
         let metrics = namespace.get_proxy_metrics(&web).await?;
         let counted_connections = metrics.lines().find_map(|line| {
             line.strip_prefix("akrobateo_lb_connections_total{")?.rsplit(' ').next()?.parse::<usize>().ok()
         });
-        ensure(counted_connections.is_some_and(|connections| connections >= CONNECTIONS), || {
+        ensure(counted_connections.is_some_and(|connections| connections >= CONNECTION_COUNT), || {
             format!(
-                "the proxy has counted {counted_connections:?} connections, expected {CONNECTIONS}: {metrics}"
+                "the proxy has counted {counted_connections:?} connections, expected {CONNECTION_COUNT}: {metrics}"
             )
         })?;
         connections.expect_echo("second line").await

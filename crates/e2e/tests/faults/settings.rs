@@ -1,4 +1,4 @@
-//! Operators with settings that are not the default: default class, namespace of the proxies, ipMode.
+//! Operators with changed settings: without the default class, with another namespace for proxies, with another ipMode.
 
 use akrobateo_core::LOAD_BALANCER_CLASS;
 use akrobateo_core::annotations::IP_MODE;

@@ -10,7 +10,7 @@ use model::{Change, Model};
 use tokio::time::sleep;
 
 const CHANGE_COUNT: usize = 200;
-/// The mean pause between two changes. The test kills about six leaders during all changes.
+/// The mean pause between two changes. The pauses are so long that the test kills about six leaders.
 const MEAN_PAUSE_BETWEEN_CHANGES: Duration = Duration::from_millis(500);
 /// The maximum time from the election of a leader until the test kills the leader.
 const MAX_LEADER_LIFETIME: Duration = Duration::from_secs(4);

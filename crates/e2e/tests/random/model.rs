@@ -109,8 +109,8 @@ impl Model {
         (protocol, self.ports[self.rng.usize(..PORT_COUNT)])
     }
 
-    /// Changes one field. Returns true if the change needs a new Service: a new class does, because the class is
-    /// immutable.
+    /// Changes one field. Returns true if the Service must be replaced. Only a new class requires this, because the API
+    /// server rejects a change of the class.
     fn change_one_field(&mut self, service: &mut ServiceModel) -> bool {
         match self.rng.u8(..9) {
             0 | 1 => drop(service.ports.insert(self.choose_port())),

@@ -8,7 +8,7 @@ async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_proxies() ->
     exposed_service_test(
         |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
-            let accepted = namespace.wait_exposed(&web).await?;
+            let replies_before = namespace.wait_exposed(&web).await?;
             let before = namespace.wait_rolled_out(&web).await?;
             namespace.apply(&web.clone().annotation(IP_MODE, "Bogus")).await?;
             eventually("one Warning has the invalid value and the allowed values", async || {
@@ -25,10 +25,10 @@ async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_proxies() ->
             namespace.wait_operator_synced().await?;
             let after = namespace.get_daemonset(&web).await?;
             ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
-            let targets: Vec<_> = accepted.iter().map(|reply| reply.target).collect();
+            let targets: Vec<_> = replies_before.iter().map(|reply| reply.target).collect();
             let replies = namespace.cluster().send_requests(&targets).await?;
             namespace.ensure_answers_through_proxies(&web, &replies).await?;
-            // After a correction the operator applies all other changes too.
+            // The operator applies a change of the Service after the annotation is corrected.
             let [added] = namespace.allocate_ports().await?;
             namespace.expose(&web.tcp(added)).await.map(drop)
         },

@@ -8,7 +8,7 @@ use akrobateo_core::Protocol;
 use e2e::{Failure, Reply, Target, exposed_service_test, service, test};
 
 /// The size of a datagram in bytes; it needs six fragments.
-const LARGE_DATAGRAM: usize = 8_000;
+const LARGE_DATAGRAM_SIZE: usize = 8_000;
 /// The time limit for an answer; the client sends its first datagrams before the rules exist.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 
@@ -19,7 +19,8 @@ async fn proxies_forward_fragmented_datagrams_in_both_directions() -> Result<(),
         async |namespace, dns| {
             for mut reply in namespace.wait_exposed(&dns).await? {
                 let server = (reply.target.host, reply.target.port).into();
-                let answer = namespace.cluster().send_until_answered(server, LARGE_DATAGRAM, ANSWER_TIMEOUT);
+                let answer =
+                    namespace.cluster().send_until_answered(server, LARGE_DATAGRAM_SIZE, ANSWER_TIMEOUT);
                 reply.result = Ok(answer.await?);
                 namespace.ensure_answers_through_proxies(&dns, &[reply]).await?;
             }

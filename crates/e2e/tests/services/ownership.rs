@@ -78,7 +78,7 @@ async fn service_port_that_equals_the_node_port_of_another_service_is_a_conflict
         let node_port = spec.ports.iter().flatten().find_map(|port| u16::try_from(port.node_port?).ok());
         let node_port = node_port.ok_or_else(|| {
             Failure::UnexpectedState(
-                "the Service owner has no nodePort; expected a nodePort from the API server".to_owned(),
+                "the Service \"owner\" has no nodePort; expected a nodePort from the API server".to_owned(),
             )
         })?;
         let conflicting_service = service("conflicting").tcp(node_port);
@@ -113,7 +113,8 @@ async fn service_waits_for_a_port_that_another_pod_holds() -> Result<(), Failure
 }
 
 #[tokio::test]
-async fn rollout_and_restart_of_proxies_release_no_port_to_a_waiting_service() -> Result<(), Failure> {
+async fn waiting_service_gets_no_port_while_proxies_of_the_older_service_roll_out_or_restart()
+-> Result<(), Failure> {
     exposed_service_test(
         |port| service("older").tcp(port).with_ip_mode_proxy(),
         async |namespace, mut older_service| {

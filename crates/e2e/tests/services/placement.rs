@@ -6,7 +6,7 @@ use akrobateo_core::annotations::{ADDRESS_TYPES, REPLICAS, TOLERATIONS, WORKLOAD
 use e2e::{Failure, ensure_eq, eventually, exposed_service_test, service, test};
 
 #[tokio::test]
-async fn proxies_run_on_the_selected_nodes_or_on_all_nodes_without_a_selector() -> Result<(), Failure> {
+async fn node_selector_limits_the_nodes_that_run_proxies() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -45,7 +45,7 @@ async fn service_without_a_matching_node_gets_a_warning() -> Result<(), Failure>
 }
 
 #[tokio::test]
-async fn workload_annotation_replaces_the_daemonset_with_a_deployment_and_back() -> Result<(), Failure> {
+async fn workload_annotation_switches_between_daemonset_and_deployment() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port).udp(port).with_ip_mode_proxy(),
         async |namespace, web| {

@@ -16,15 +16,16 @@ async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure>
                     replies.iter().filter(|reply| reply.target.host.is_ipv4() == ipv4);
                 replies_of_family.find_map(|reply| reply.client).expect("the client has an address")
             };
-            allow_only(namespace, &web, client_address(true), 32).await?;
-            allow_only(namespace, &web, client_address(false), 128).await
+            check_only_client_is_allowed(namespace, &web, client_address(true), 32).await?;
+            check_only_client_is_allowed(namespace, &web, client_address(false), 128).await
         },
     )
     .await
 }
 
-/// Allows only one client. A range of one family denies all clients of the other family.
-async fn allow_only(
+/// Allows only one client, and checks which targets answer. A range of one family denies all clients of the other
+/// family.
+async fn check_only_client_is_allowed(
     namespace: &Namespace,
     web: &ServiceBuilder,
     client: IpAddr,

@@ -18,9 +18,9 @@ async fn policy_local_exposes_nodes_with_endpoints_and_preserves_the_source_ip()
         namespace.start_backend_on(&endpoint_node.name).await?;
         let replies = namespace.wait_exposed_on(&web, slice::from_ref(endpoint_node)).await?;
         for reply in &replies {
-            let observed = reply.answer()?.client.ip();
-            ensure(Some(observed) == reply.client, || {
-                format!("{}: the backend saw {observed}, expected {:?}", reply.target, reply.client)
+            let observed_ip = reply.answer()?.client.ip();
+            ensure(Some(observed_ip) == reply.client, || {
+                format!("{}: the backend saw {observed_ip}, expected {:?}", reply.target, reply.client)
             })?;
         }
         let addresses: Vec<_> = other_nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
@@ -30,7 +30,7 @@ async fn policy_local_exposes_nodes_with_endpoints_and_preserves_the_source_ip()
 }
 
 #[tokio::test]
-async fn policy_local_with_ip_mode_proxy_gets_a_warning() -> Result<(), Failure> {
+async fn service_with_policy_local_and_ip_mode_proxy_gets_a_warning() -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_backend_on(&nodes[0].name).await?;

@@ -44,7 +44,7 @@ struct RoundLatencies {
     /// The time from the creation of the Service to the readiness of its last proxy.
     proxy_readiness_latency: Duration,
     /// The time from the readiness of the last proxy to the publication of the last address.
-    address_publication_delay: Duration,
+    address_publication_latency: Duration,
     /// The time from the creation of the baseline DaemonSet to the readiness of its last pod. The operator does not
     /// manage this DaemonSet.
     baseline_readiness_latency: Duration,
@@ -56,7 +56,7 @@ fn print_medians(rounds: &[RoundLatencies]) {
         durations.sort_unstable();
         durations.get(durations.len() / 2).map_or(f64::NAN, Duration::as_secs_f64) * 1000.0
     };
-    println!("medians of {} alternating rounds:", rounds.len());
+    println!("medians of {} rounds:", rounds.len());
     println!(
         "{:7.0} ms  from the Service to its DaemonSet",
         median(|round| round.daemonset_creation_latency)
@@ -71,7 +71,7 @@ fn print_medians(rounds: &[RoundLatencies]) {
     );
     println!(
         "{:7.0} ms  from the last ready proxy to its address in the status",
-        median(|round| round.address_publication_delay)
+        median(|round| round.address_publication_latency)
     );
 }
 
@@ -93,8 +93,8 @@ async fn measure_round(namespace: &Namespace) -> Result<RoundLatencies, Failure>
     Ok(RoundLatencies {
         daemonset_creation_latency: times.daemonset_created_at - created_at,
         proxy_readiness_latency: times.proxies_ready_at - created_at,
-        address_publication_delay: times
-            .address_publication_time
+        address_publication_latency: times
+            .addresses_published_at
             .saturating_duration_since(times.proxies_ready_at),
         baseline_readiness_latency: baseline_ready_at - baseline_created_at,
     })
@@ -141,9 +141,9 @@ async fn measure_memory(
 
 async fn read_memory(faults: &Faults) -> Result<String, Failure> {
     let status = faults.get_process_status(&faults.operator.wait_ready().await?, "akrobateo").await?;
-    let field = |name: &str| {
+    let read_field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.map(|value| value.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default()
     };
-    Ok(format!("{} ({})", field("VmRSS"), field("VmHWM")))
+    Ok(format!("{} ({})", read_field("VmRSS"), read_field("VmHWM")))
 }

@@ -41,7 +41,7 @@ pub(crate) struct ExposureTimes {
     /// The time at which the Service's last proxy became ready.
     pub(crate) proxies_ready_at: Instant,
     /// The time of the publication of the Service's last address.
-    pub(crate) address_publication_time: Instant,
+    pub(crate) addresses_published_at: Instant,
 }
 
 /// Running watches.
@@ -87,11 +87,11 @@ impl Stopwatch {
                     if service == name && pods.len() >= NODES =>
                 {
                     if let (Some(daemonset_created_at), Some(proxies_ready_at)) = (created, ready) {
-                        let address_publication_time = Instant::now();
+                        let addresses_published_at = Instant::now();
                         return Ok(ExposureTimes {
                             daemonset_created_at,
                             proxies_ready_at,
-                            address_publication_time,
+                            addresses_published_at,
                         });
                     }
                 }

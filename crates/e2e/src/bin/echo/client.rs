@@ -9,7 +9,7 @@ use e2e::{Answer, Reply, Target};
 use futures::future::join_all;
 use tokio::net::UdpSocket;
 
-/// The maximum length of an answer in bytes. All answers are shorter.
+/// The number of bytes of an answer that the client reads. All answers are shorter.
 const MAX_ANSWER_LENGTH: usize = 512;
 const MAX_DATAGRAM_LENGTH: usize = 65_536;
 /// The time between two datagrams. The time is short, so that datagrams arrive in every phase of a proxy's start.
@@ -20,8 +20,8 @@ pub(crate) async fn send_request(target: Target, timeout: Duration) -> Result<An
     let address = SocketAddr::new(target.host, target.port);
     let answer = async {
         match target.protocol {
-            Protocol::Udp => request_udp(address).await,
-            _ => request_tcp(address).await,
+            Protocol::Udp => send_udp_request(address).await,
+            _ => send_tcp_request(address).await,
         }
     };
     let answer = tokio::time::timeout(timeout, answer).await;
@@ -134,7 +134,7 @@ pub(crate) fn flood_udp(server: SocketAddr) -> io::Result<()> {
     if sent == 0 { Err(io::Error::other("no datagram could be sent")) } else { Ok(()) }
 }
 
-async fn request_tcp(server: SocketAddr) -> io::Result<String> {
+async fn send_tcp_request(server: SocketAddr) -> io::Result<String> {
     let stream = tokio::net::TcpStream::connect(server).await?;
     let (mut answer, mut buffer) = (Vec::new(), [0; MAX_ANSWER_LENGTH]);
     while !answer.ends_with(b"\n") && answer.len() < MAX_ANSWER_LENGTH {
@@ -149,7 +149,7 @@ async fn request_tcp(server: SocketAddr) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-async fn request_udp(server: SocketAddr) -> io::Result<String> {
+async fn send_udp_request(server: SocketAddr) -> io::Result<String> {
     let socket = connect_udp(server).await?;
     socket.send(b"request\n").await?;
     let mut answer = [0; MAX_ANSWER_LENGTH];
