@@ -120,7 +120,7 @@ impl Reason {
             }
             Self::PortConflict => {
                 "An older Service owns one of the ports, or one of the ports is a nodePort. The condition has this reason \
-                 only if this is the case on every node."
+                 only if every node has such a conflict."
             }
             Self::PortReserved => "The nodes need one of the ports themselves (`--reserved-ports`).",
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",

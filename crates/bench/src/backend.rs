@@ -1,4 +1,4 @@
-//! The backend: answers requests, receives or sends data, or holds connections, as the client requests. Does I/O.
+//! The backend: each request tells it to reply, to receive data, to send data or to hold the connection. Does I/O.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
@@ -16,7 +16,7 @@ use crate::protocol::{
     Operation, ProxyHeader, REPLY_LENGTH, REQUEST_LENGTH, encode_reply, parse_proxy_header,
 };
 
-/// The number of connections that the backend serves at the same time. No load has more clients.
+/// The number of connections that the backend serves at the same time. No load has more clients than this.
 const CONNECTION_THREADS: usize = 16;
 /// The number of threads that echo datagrams.
 const UDP_THREADS: usize = 2;
@@ -80,7 +80,7 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.state.is_stopped.store(true, Relaxed);
-        // Closes the held connections now. Otherwise they would stay open until the reads of the UDP threads time out.
+        // Closes the held connections now. The UDP threads use `state` longer, and would keep these connections open.
         self.state.held_connections.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Wakes the threads that accept connections. If this fails, the threads end with the program.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);

@@ -1,4 +1,4 @@
-//! The requests that one client sends. Does I/O, in the network namespace of the calling thread.
+//! The requests that one client sends. The functions do I/O in the network namespace of the calling thread.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -21,7 +21,7 @@ pub(crate) fn request_once(remote: SocketAddr, timeout: Duration) -> io::Result<
     request_once_from(None, remote, timeout)
 }
 
-/// Does the same as [`request_once`], from the source port `port` if it is given.
+/// Does the same as [`request_once`]. If `port` is given, the connection uses this source port.
 pub(crate) fn request_once_from(
     port: Option<u16>,
     remote: SocketAddr,

@@ -1,7 +1,7 @@
 //! CPU time of the benchmark and its proxies, and of the whole machine. Does I/O.
 //!
-//! The kernel forwards a packet in the context of the sender, and counts the CPU time as the sender's. The kernel's
-//! deferred work runs in ksoftirqd threads, so their time is added to the benchmark's time.
+//! The kernel forwards a packet in the context of the sender, and adds the CPU time to the sender's. The kernel's
+//! deferred work runs in ksoftirqd threads, so the benchmark's time includes their time.
 
 use std::fs;
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl CpuMeter {
     pub(crate) fn read(&self, proxies: &[Pid]) -> Result<CpuTime, BenchError> {
         let own_cpu_time = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
         let ksoftirqd_cpu_time = self.ksoftirqd_files.iter().map(|path| read_run_time(path)).sum::<f64>();
-        let proxy_cpu_time = include_descendants(proxies).into_iter().map(process_cpu_time).sum::<f64>();
+        let proxy_cpu_time = list_with_descendants(proxies).into_iter().map(process_cpu_time).sum::<f64>();
         let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
         let machine_cpu_seconds = parse_busy_time(&stat)
             .ok_or_else(|| BenchError::UnexpectedState("/proc/stat has no cpu line".to_owned()))?;
@@ -63,18 +63,18 @@ impl CpuMeter {
 }
 
 /// Returns these processes and all their descendants.
-pub(crate) fn include_descendants(processes: &[Pid]) -> Vec<Pid> {
-    let mut found = processes.to_vec();
+pub(crate) fn list_with_descendants(processes: &[Pid]) -> Vec<Pid> {
+    let mut processes_and_descendants = processes.to_vec();
     let mut next = 0;
-    while let Some(&pid) = found.get(next) {
+    while let Some(&pid) = processes_and_descendants.get(next) {
         let pid = pid.as_raw_pid();
         // A process that has ended has no children.
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         let children = children.split_whitespace().filter_map(|child| child.parse().ok());
-        found.extend(children.filter_map(Pid::from_raw));
+        processes_and_descendants.extend(children.filter_map(Pid::from_raw));
         next += 1;
     }
-    found
+    processes_and_descendants
 }
 
 fn process_cpu_time(pid: Pid) -> f64 {

@@ -42,7 +42,7 @@ pub(crate) struct Footprint {
     /// The proxy's resident memory in bytes, after it was under load.
     pub(crate) memory: u64,
     /// The memory and descriptors of idle connections; only for proxies that copy bytes.
-    pub(crate) idle: Option<IdleConnections>,
+    pub(crate) idle_connections: Option<IdleConnections>,
 }
 
 /// The memory and descriptors that idle connections through a proxy need.
@@ -75,8 +75,8 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Fo
     })?;
     let memory = proxy.resident_memory();
     let is_userspace = matches!(variant.data_path, DataPath::Userspace { .. });
-    let idle = if is_userspace { Some(measure_idle_connections(&testbed, proxy)?) } else { None };
-    Ok(Some(Footprint { variant: variant.name, memory, idle }))
+    let idle_connections = if is_userspace { Some(measure_idle_connections(&testbed, proxy)?) } else { None };
+    Ok(Some(Footprint { variant: variant.name, memory, idle_connections }))
 }
 
 fn measure_idle_connections(testbed: &Testbed, proxy: &Process) -> Result<IdleConnections, BenchError> {
@@ -117,7 +117,7 @@ fn open_idle_connections(testbed: &Testbed, count: u64) -> Result<Vec<TcpStream>
 }
 
 /// Returns true if the footprint of this variant is measured.
-pub(crate) fn has_measured_footprint(variant: Variant) -> bool {
+pub(crate) fn is_footprint_measured(variant: Variant) -> bool {
     match variant.data_path {
         DataPath::Kernel | DataPath::Userspace { proxy_header: true, .. } => true,
         DataPath::Userspace { proxy, proxy_header: false } => proxy == UserspaceProxy::HaProxy,

@@ -97,7 +97,8 @@ impl Frontends {
 
     /// Returns the address and port for the client with this number.
     ///
-    /// The clients use all ports, because the time of a packet depends on the position of its port's rule in a list.
+    /// The clients are spread over all ports, because klipper-lb has a list of rules. A packet that matches a later rule
+    /// takes more time.
     fn select_for_client(self, number: usize, clients: usize) -> SocketAddr {
         self.get((2 * number + 1) * usize::from(self.ports) / (2 * clients))
     }

@@ -61,7 +61,7 @@ impl Network {
         connect_to_node(&node, "backend", addr::BACKEND_GATEWAY, &backend, addr::BACKEND);
         for router in [&node, &pod] {
             router.set_sysctl("ipv4/ip_forward", "1");
-            // With the default of two minutes, the connections of one sample would slow down the next sample.
+            // The default timeout is two minutes. Then the closed connections of one sample would slow down the next sample.
             router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
         }
         // The load generator chooses the source ports of short connections below this range.

@@ -82,10 +82,10 @@ const V1_MAX_LENGTH: usize = 107;
 
 /// Parses a PROXY header of version 1 or 2.
 pub(crate) fn parse_proxy_header(bytes: &[u8]) -> ProxyHeader {
-    let starts_with = |signature: &[u8]| bytes.iter().zip(signature).all(|(a, b)| a == b);
-    if starts_with(V2_SIGNATURE) {
+    let may_start_with = |signature: &[u8]| bytes.iter().zip(signature).all(|(a, b)| a == b);
+    if may_start_with(V2_SIGNATURE) {
         parse_version_2(bytes)
-    } else if starts_with(V1_SIGNATURE) {
+    } else if may_start_with(V1_SIGNATURE) {
         parse_version_1(bytes)
     } else {
         ProxyHeader::Invalid

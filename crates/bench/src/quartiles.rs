@@ -15,7 +15,7 @@ pub(crate) struct Quartiles {
 }
 
 impl Quartiles {
-    /// Returns the quartiles of the finite values; `None` if there are none.
+    /// Returns the quartiles of the finite values, or `None` if no value is finite.
     pub(crate) fn new(mut values: Vec<f64>) -> Option<Self> {
         values.retain(|value| value.is_finite());
         values.sort_by(f64::total_cmp);
@@ -42,11 +42,11 @@ impl Quartiles {
         variant: &str,
         baseline: &str,
     ) -> Option<Self> {
-        Self::from_values_by_round(&values(samples, quantity, variant), &values(samples, quantity, baseline))
+        Self::from_ratios_by_round(&values(samples, quantity, variant), &values(samples, quantity, baseline))
     }
 
     /// Returns the quartiles of the ratios between values of the same round. Each pair is a round and its value.
-    pub(crate) fn from_values_by_round(values: &[(usize, f64)], baseline: &[(usize, f64)]) -> Option<Self> {
+    pub(crate) fn from_ratios_by_round(values: &[(usize, f64)], baseline: &[(usize, f64)]) -> Option<Self> {
         let ratios = values.iter().filter_map(|(round, value)| {
             let (_, base) = baseline.iter().find(|(base_round, _)| base_round == round)?;
             Some(value / base)

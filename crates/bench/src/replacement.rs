@@ -1,4 +1,4 @@
-//! Replaces a proxy again and again under load, and counts failed connections. Does I/O.
+//! Replaces a proxy repeatedly under load, and counts failed connections. Does I/O.
 
 use akrobateo_core::Protocol;
 

@@ -39,8 +39,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
     if cli.includes(Measurement::Footprint) {
         print_progress("footprint");
         results.binary_size = Some(footprint::measure_binary(&programs)?);
-        for variant in
-            cli.variants().into_iter().filter(|&variant| footprint::has_measured_footprint(variant))
+        for variant in cli.variants().into_iter().filter(|&variant| footprint::is_footprint_measured(variant))
         {
             results.footprints.extend(footprint::measure(variant, &programs)?);
         }
@@ -49,7 +48,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
         print_progress("replacement");
         let uses_kernel_mode = |variant: &Variant| variant.data_path == DataPath::Kernel;
         for variant in cli.variants().into_iter().filter(uses_kernel_mode) {
-            results.replacements.push(replacement::measure(variant, &programs)?);
+            results.replacement_results.push(replacement::measure(variant, &programs)?);
         }
     }
     if cli.includes(Measurement::Start) {
@@ -129,10 +128,10 @@ fn build_testbeds(cli: &Cli, programs: &Programs) -> Result<(Vec<Testbed>, Vec<L
 }
 
 fn write_results(cli: &Cli, results: &Results) -> Result<(), BenchError> {
-    let tables = markdown::markdown(results);
+    let tables = markdown::results_to_markdown(results);
     fs::create_dir_all(&cli.output).context("the results' directory")?;
     let write = |name: &str, text: &str| fs::write(cli.output.join(name), text).context(name);
-    write("results.json", &format!("{:#}\n", json::json(results)))?;
+    write("results.json", &format!("{:#}\n", json::results_to_json(results)))?;
     write("results.md", &tables)?;
     if let Some(path) = &cli.results_document {
         let name = path.display().to_string();

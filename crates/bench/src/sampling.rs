@@ -26,7 +26,7 @@ struct CounterReading {
     cpu: CpuTime,
 }
 
-/// Puts a load on the testbed, and measures for the time `length`.
+/// Puts a load on the testbed, and measures it for the duration `length`.
 pub(crate) fn take_sample(
     testbed: &Testbed,
     load: Load,
@@ -41,20 +41,21 @@ pub(crate) fn take_sample(
             if load == Load::Upload { testbed.backend.received_bytes() } else { progress.completed_units() };
         cpu_meter.read(&proxy).map(|cpu| CounterReading { time: Instant::now(), completed_units, cpu })
     };
-    let (before, after) = run_under_load(testbed, load, &progress, || {
+    let (start_reading, end_reading) = run_under_load(testbed, load, &progress, || {
         thread::sleep(WARM_UP_DURATION);
         progress.set_recording(true);
-        let before = read()?;
+        let start_reading = read()?;
         thread::sleep(length);
-        let after = read()?;
+        let end_reading = read()?;
         progress.set_recording(false);
-        Ok((before, after))
+        Ok((start_reading, end_reading))
     })?;
     thread::sleep(PAUSE_AFTER_LOAD);
-    let unit_count = to_f64(after.completed_units - before.completed_units);
-    let seconds = (after.time - before.time).as_secs_f64();
-    let benchmark_cpu_time = after.cpu.benchmark_cpu_seconds - before.cpu.benchmark_cpu_seconds;
-    let other_cpu_time = after.cpu.machine_cpu_seconds - before.cpu.machine_cpu_seconds - benchmark_cpu_time;
+    let unit_count = to_f64(end_reading.completed_units - start_reading.completed_units);
+    let seconds = (end_reading.time - start_reading.time).as_secs_f64();
+    let benchmark_cpu_time = end_reading.cpu.benchmark_cpu_seconds - start_reading.cpu.benchmark_cpu_seconds;
+    let other_cpu_time =
+        end_reading.cpu.machine_cpu_seconds - start_reading.cpu.machine_cpu_seconds - benchmark_cpu_time;
     let processor_count = thread::available_parallelism().context("the number of processors")?.get();
     Ok(Sample {
         load,

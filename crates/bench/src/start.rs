@@ -26,7 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_micros(100);
 /// The deadline for a start. A slower start is an error.
 pub(crate) const START_DEADLINE: Duration = Duration::from_mins(2);
 /// The number of rounds for starts that take seconds.
-const SLOW_START_ROUNDS: usize = 3;
+const MAX_ROUNDS_OF_LONG_STARTS: usize = 3;
 
 /// The event that ends the measurement of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +56,11 @@ pub(crate) struct Start {
 pub(crate) fn is_measured(variant: Variant, event: StartEvent, round: usize) -> bool {
     let uses_kernel_mode = variant.data_path == DataPath::Kernel;
     match event {
-        StartEvent::RulesActive => variant.ports == 1 || round < SLOW_START_ROUNDS,
+        StartEvent::RulesActive => variant.ports == 1 || round < MAX_ROUNDS_OF_LONG_STARTS,
         StartEvent::Ready => uses_kernel_mode,
-        StartEvent::FirstReply => variant.ports == 1 && (uses_kernel_mode || round < SLOW_START_ROUNDS),
+        StartEvent::FirstReply => {
+            variant.ports == 1 && (uses_kernel_mode || round < MAX_ROUNDS_OF_LONG_STARTS)
+        }
     }
 }
 

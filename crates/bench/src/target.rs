@@ -72,7 +72,7 @@ const MANY_PORTS_LIMITS: [RatioLimit; 5] = [
     (Quantity::MedianLatency, TargetLimit::AtMost(0.65)),
 ];
 /// Limits for 1,000 ports, compared with one port. The rates should be nearly equal.
-const MANY_PORTS_TO_ONE_PORT_LIMITS: [RatioLimit; 4] = [
+const MANY_PORTS_VERSUS_ONE_PORT_LIMITS: [RatioLimit; 4] = [
     (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(0.95)),
     (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(0.95)),
     (Quantity::Rate(Load::Download), TargetLimit::AtLeast(0.95)),
@@ -98,7 +98,7 @@ const LOAD_COMPARISONS: [(&str, &str, &[RatioLimit]); 8] = [
     ("akrobateo", "klipper-legacy", &ONE_PORT_LIMITS),
     ("akrobateo-1k", "klipper-nft-1k", &MANY_PORTS_LIMITS),
     ("akrobateo-1k", "klipper-legacy-1k", &MANY_PORTS_LIMITS),
-    ("akrobateo-1k", "akrobateo", &MANY_PORTS_TO_ONE_PORT_LIMITS),
+    ("akrobateo-1k", "akrobateo", &MANY_PORTS_VERSUS_ONE_PORT_LIMITS),
     ("userspace", "haproxy-proxy", &USERSPACE_LIMITS),
     ("userspace", "nginx", &USERSPACE_LIMITS),
     ("userspace", "haproxy-splice", &USERSPACE_SPLICE_LIMITS),
@@ -123,7 +123,7 @@ pub(crate) fn evaluate_targets(results: &Results) -> Vec<Target> {
     });
     let start_targets = START_COMPARISONS.into_iter().map(|(variant, baseline, maximum)| {
         let [times, baseline_times] = [variant, baseline].map(|name| rules_active_times(results, name));
-        let measured_value = Quartiles::from_values_by_round(&times, &baseline_times);
+        let measured_value = Quartiles::from_ratios_by_round(&times, &baseline_times);
         Target {
             variant,
             baseline,
@@ -154,12 +154,12 @@ fn absolute_targets(results: &Results) -> Vec<Target> {
     };
     let to_megabytes = |bytes| to_f64(bytes) / 1e6;
     let footprint = |variant| results.footprints.iter().find(|footprint| footprint.variant == variant);
-    let idle = footprint("userspace").and_then(|footprint| footprint.idle);
+    let idle = footprint("userspace").and_then(|footprint| footprint.idle_connections);
     let memory = footprint("akrobateo-1k").map(|footprint| to_megabytes(footprint.memory));
     let image = results.binary_size.map(|size| to_megabytes(size.compressed_bytes));
     let replacement_target = |variant| {
-        let found = results.replacements.iter().find(|replacements| replacements.variant == variant);
-        let failed_connections = found.map(|replacements| to_f64(replacements.failed_connections));
+        let variant_result = results.replacement_results.iter().find(|result| result.variant == variant);
+        let failed_connections = variant_result.map(|result| to_f64(result.failed_connections));
         target(variant, "-", "connections failed in 100 replacements", 0.0, failed_connections)
     };
     vec![
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_met_missed_or_not_measured() {
+    fn each_target_is_met_or_missed_or_not_measured() {
         let samples =
             vec![sample("akrobateo", 97.0), sample("klipper-nft", 100.0), sample("akrobateo-1k", 90.0)];
         let targets = evaluate_targets(&Results { samples, ..Results::default() });
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn start_is_compared_with_the_baseline_of_the_same_round() {
+    fn start_time_is_compared_with_the_baseline_in_the_same_round() {
         let start =
             |variant, round, seconds| Start { variant, round, event: StartEvent::RulesActive, seconds };
         let starts =

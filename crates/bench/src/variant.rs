@@ -61,7 +61,7 @@ pub(crate) struct Variant {
 }
 
 /// The variants that send no PROXY header. The first variant is the baseline of the table.
-pub(crate) const WITHOUT_PROXY_HEADER: [Variant; 9] = [
+pub(crate) const VARIANTS_WITHOUT_PROXY_HEADER: [Variant; 9] = [
     variant("direct", "direct routing", DataPath::Direct, 1),
     variant("node-dnat", "one DNAT in the node, like kube-proxy", DataPath::NodeDnat, 1),
     variant("akrobateo", "**akrobateo-lb**, 1 port", DataPath::Kernel, 1),
@@ -89,7 +89,7 @@ pub(crate) const WITHOUT_PROXY_HEADER: [Variant; 9] = [
 ];
 
 /// The variants that send a PROXY header. The variant `haproxy-proxy` is the baseline of the table.
-pub(crate) const WITH_PROXY_HEADER: [Variant; 4] = [
+pub(crate) const VARIANTS_WITH_PROXY_HEADER: [Variant; 4] = [
     userspace("userspace", "**akrobateo-lb**, userspace", UserspaceProxy::Akrobateo, true),
     userspace("haproxy-proxy", "HAProxy", UserspaceProxy::HaProxy, true),
     userspace("haproxy-splice", "HAProxy, forced splice", UserspaceProxy::HaProxySplice, true),
@@ -111,7 +111,7 @@ const fn userspace(
 
 /// Returns all variants.
 pub(crate) fn all() -> impl Iterator<Item = Variant> {
-    WITHOUT_PROXY_HEADER.into_iter().chain(WITH_PROXY_HEADER)
+    VARIANTS_WITHOUT_PROXY_HEADER.into_iter().chain(VARIANTS_WITH_PROXY_HEADER)
 }
 
 /// Returns the variant with this name.

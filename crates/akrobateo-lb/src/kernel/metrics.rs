@@ -40,7 +40,7 @@ const CONNTRACK_CLASHES: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_conntrack_clashes_total",
     kind: MetricKind::Counter,
     help: "New flows dropped because another flow has the same addresses and ports. \
-           The number is high if source ports are used up.",
+           If no source port is free, this number rises.",
 };
 
 /// The metrics that the kernel data path can have.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use netns_testkit::{Namespace, process};
 use rustix::process::Pid;
 
-use crate::cpu_time::include_descendants;
+use crate::cpu_time::list_with_descendants;
 use crate::error::{BenchError, Context};
 
 /// A running proxy. Dropping the value kills the process.
@@ -45,12 +45,12 @@ impl Process {
 
     /// Returns the resident memory of the process and its children, in bytes.
     pub(crate) fn resident_memory(&self) -> u64 {
-        include_descendants(&[self.pid()]).into_iter().filter_map(process::resident_memory).sum()
+        list_with_descendants(&[self.pid()]).into_iter().filter_map(process::resident_memory).sum()
     }
 
     /// Returns the number of open descriptors of the process and its children.
     pub(crate) fn open_descriptors(&self) -> usize {
-        include_descendants(&[self.pid()]).into_iter().map(process::open_descriptors).sum()
+        list_with_descendants(&[self.pid()]).into_iter().map(process::open_descriptors).sum()
     }
 }
 

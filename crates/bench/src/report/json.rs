@@ -12,7 +12,7 @@ use crate::start::{Start, StartEvent};
 use crate::target::{Target, TargetLimit, evaluate_targets};
 
 /// Returns the results and the targets as JSON.
-pub(crate) fn json(results: &Results) -> Value {
+pub(crate) fn results_to_json(results: &Results) -> Value {
     let machine = &results.machine;
     json!({
         "machine": {
@@ -27,7 +27,7 @@ pub(crate) fn json(results: &Results) -> Value {
         "seed": results.seed,
         "samples": results.samples.iter().map(sample_to_json).collect::<Vec<_>>(),
         "starts": results.starts.iter().map(start_to_json).collect::<Vec<_>>(),
-        "replacements": results.replacements.iter().map(replacement_result_to_json).collect::<Vec<_>>(),
+        "replacements": results.replacement_results.iter().map(replacement_result_to_json).collect::<Vec<_>>(),
         "footprints": results.footprints.iter().map(footprint_to_json).collect::<Vec<_>>(),
         "binary": results.binary_size.map(|size| {
             json!({"bytes": size.uncompressed_bytes, "compressed_bytes": size.compressed_bytes})
@@ -59,17 +59,17 @@ fn start_to_json(start: &Start) -> Value {
     json!({"variant": start.variant, "round": start.round, "until": event, "seconds": start.seconds})
 }
 
-fn replacement_result_to_json(replacements: &ReplacementResult) -> Value {
+fn replacement_result_to_json(result: &ReplacementResult) -> Value {
     json!({
-        "variant": replacements.variant,
-        "served": replacements.successful_connections,
-        "failed": replacements.failed_connections,
-        "slow": replacements.slow_connections,
+        "variant": result.variant,
+        "served": result.successful_connections,
+        "failed": result.failed_connections,
+        "slow": result.slow_connections,
     })
 }
 
 fn footprint_to_json(footprint: &Footprint) -> Value {
-    let idle = footprint.idle.map(|idle| {
+    let idle = footprint.idle_connections.map(|idle| {
         json!({
             "connections": idle.connections,
             "bytes_per_connection": idle.bytes_per_connection,

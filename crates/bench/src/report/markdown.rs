@@ -1,6 +1,6 @@
 //! The results as tables of a Markdown document. Pure.
 
-use super::table::{NOT_MEASURED_CELL, format_table_head, group_thousands, row};
+use super::table::{NOT_MEASURED_CELL, format_table_head, format_table_row, group_thousands};
 use crate::footprint::Footprint;
 use crate::load::Load;
 use crate::quantity::Quantity;
@@ -9,7 +9,7 @@ use crate::results::Results;
 use crate::sample::Sample;
 use crate::start::StartEvent;
 use crate::target::{RULES_ACTIVE_QUANTITY, Target, TargetLimit, evaluate_targets};
-use crate::variant::{self, Variant, WITH_PROXY_HEADER, WITHOUT_PROXY_HEADER};
+use crate::variant::{self, VARIANTS_WITH_PROXY_HEADER, VARIANTS_WITHOUT_PROXY_HEADER, Variant};
 
 /// The columns of the tables of rates and latencies.
 const RATE_AND_LATENCY_COLUMNS: [Quantity; 7] = [
@@ -39,17 +39,20 @@ const REPLACEMENT_TITLE: &str = "Replacement";
 const TARGETS_TITLE: &str = "Targets";
 
 /// Returns the summary and the tables that have values.
-pub(crate) fn markdown(results: &Results) -> String {
+pub(crate) fn results_to_markdown(results: &Results) -> String {
     let samples = &results.samples;
     let table_if_measured =
         |is_measured: bool, table: fn(&Results) -> String| is_measured.then(|| table(results));
     let sections = [
-        (WITHOUT_PROXY_HEADER_TITLE, ratio_tables(samples, &WITHOUT_PROXY_HEADER, "direct")),
-        (WITH_PROXY_HEADER_TITLE, ratio_tables(samples, &WITH_PROXY_HEADER, "haproxy-proxy")),
+        (WITHOUT_PROXY_HEADER_TITLE, ratio_tables(samples, &VARIANTS_WITHOUT_PROXY_HEADER, "direct")),
+        (WITH_PROXY_HEADER_TITLE, ratio_tables(samples, &VARIANTS_WITH_PROXY_HEADER, "haproxy-proxy")),
         (MEDIANS_TITLE, table_if_measured(!samples.is_empty(), median_table)),
         (START_TITLE, table_if_measured(!results.starts.is_empty(), start_times_table)),
         (FOOTPRINT_TITLE, table_if_measured(!results.footprints.is_empty(), footprint_table)),
-        (REPLACEMENT_TITLE, table_if_measured(!results.replacements.is_empty(), proxy_replacement_table)),
+        (
+            REPLACEMENT_TITLE,
+            table_if_measured(!results.replacement_results.is_empty(), proxy_replacement_table),
+        ),
         (TARGETS_TITLE, Some(target_table(&evaluate_targets(results)))),
     ];
     let sections =
@@ -105,7 +108,7 @@ fn ratio_table(samples: &[Sample], variants: &[Variant], columns: &[Quantity], b
             let ratio = Quartiles::from_ratios(samples, quantity, variant.name, baseline);
             ratio.map_or(NOT_MEASURED_CELL.to_owned(), |ratio| format!("{:.2}", ratio.median))
         };
-        table += &row([variant.title.to_owned()].into_iter().chain(columns.iter().map(cell)));
+        table += &format_table_row([variant.title.to_owned()].into_iter().chain(columns.iter().map(cell)));
     }
     table
 }
@@ -132,7 +135,7 @@ fn median_table(results: &Results) -> String {
                     group_thousands(&format!("{:.decimals$}", quartiles.median * factor))
                 })
         };
-        table += &row([
+        table += &format_table_row([
             title_with_proxy_header(variant),
             cell(Quantity::Rate(Load::Connections), 1.0, 0),
             cell(Quantity::Rate(Load::Upload), gigabits_per_byte, 1),
@@ -154,7 +157,7 @@ fn title_with_proxy_header(variant: Variant) -> String {
 
 fn start_times_table(results: &Results) -> String {
     let mut table = format_table_head(&["", RULES_ACTIVE_QUANTITY, "exec to ready", "exec to first reply"]);
-    for variant in &WITHOUT_PROXY_HEADER {
+    for variant in &VARIANTS_WITHOUT_PROXY_HEADER {
         let quartiles = |event| {
             let starts =
                 results.starts.iter().filter(|start| start.variant == variant.name && start.event == event);
@@ -167,7 +170,7 @@ fn start_times_table(results: &Results) -> String {
                     format!("{} ms", group_thousands(&format!("{:.1}", quartiles.median * 1e3)))
                 })
             };
-            table += &row([variant.title.to_owned()].into_iter().chain(events.map(cell)));
+            table += &format_table_row([variant.title.to_owned()].into_iter().chain(events.map(cell)));
         }
     }
     table
@@ -188,26 +191,26 @@ fn footprint_table(results: &Results) -> String {
 fn footprint_row(footprint: &Footprint) -> String {
     let title = variant::get(footprint.variant).map_or(footprint.variant.to_owned(), title_with_proxy_header);
     let memory = format!("{:.1} MB", to_f64(footprint.memory) / 1e6);
-    let idle = footprint.idle.map_or([NOT_MEASURED_CELL; 3].map(str::to_owned), |idle| {
+    let idle = footprint.idle_connections.map_or([NOT_MEASURED_CELL; 3].map(str::to_owned), |idle| {
         [
             group_thousands(&idle.connections.to_string()),
             format!("{:.1} KB", idle.bytes_per_connection / 1e3),
             format!("{:.1}", idle.descriptors_per_connection),
         ]
     });
-    row([title, memory].into_iter().chain(idle))
+    format_table_row([title, memory].into_iter().chain(idle))
 }
 
 fn proxy_replacement_table(results: &Results) -> String {
     let columns =
-        ["100 replacements of the table under load", "connections served", "failed", "took over 0.9 s"];
-    let rows = results.replacements.iter().map(|replacements| {
-        let title = variant::get(replacements.variant).map_or(replacements.variant, |variant| variant.title);
-        row([
+        ["100 replacements of the proxy under load", "connections served", "failed", "took over 0.9 s"];
+    let rows = results.replacement_results.iter().map(|result| {
+        let title = variant::get(result.variant).map_or(result.variant, |variant| variant.title);
+        format_table_row([
             title.to_owned(),
-            group_thousands(&replacements.successful_connections.to_string()),
-            replacements.failed_connections.to_string(),
-            replacements.slow_connections.to_string(),
+            group_thousands(&result.successful_connections.to_string()),
+            result.failed_connections.to_string(),
+            result.slow_connections.to_string(),
         ])
     });
     [format_table_head(&columns)].into_iter().chain(rows).collect()
@@ -222,10 +225,10 @@ fn target_table(targets: &[Target]) -> String {
         "measured (quartiles)",
         "result",
     ]);
-    let mut unmeasured_targets = 0;
+    let mut unmeasured_target_count = 0;
     for target in targets {
         let Some(quartiles) = target.measured_value else {
-            unmeasured_targets += 1;
+            unmeasured_target_count += 1;
             continue;
         };
         let limit_text = match target.limit {
@@ -236,12 +239,13 @@ fn target_table(targets: &[Target]) -> String {
         let decimals = if target.quantity == RULES_ACTIVE_QUANTITY { 4 } else { 2 };
         let result = if target.is_met() == Some(true) { "met" } else { "**not met**" };
         let measured_text = format_quartiles(quartiles, decimals);
-        table +=
-            &row([target.variant, target.baseline, target.quantity, &limit_text, &measured_text, result]
-                .map(str::to_owned));
+        table += &format_table_row(
+            [target.variant, target.baseline, target.quantity, &limit_text, &measured_text, result]
+                .map(str::to_owned),
+        );
     }
-    if unmeasured_targets > 0 {
-        let note = format!("\n{unmeasured_targets} targets were not measured.\n");
+    if unmeasured_target_count > 0 {
+        let note = format!("\n{unmeasured_target_count} targets were not measured.\n");
         table += &note;
     }
     table
@@ -278,7 +282,7 @@ mod tests {
             sample("direct", 1, 20.0),
             sample("akrobateo", 1, 14.0),
         ];
-        let text = markdown(&Results { samples, ..Results::default() });
+        let text = results_to_markdown(&Results { samples, ..Results::default() });
         assert!(text.contains("| **akrobateo-lb**, 1 port | - | 0.60 | - |"), "{text}");
         assert!(text.contains("Other programs used 25 %"), "{text}");
         assert!(text.contains("targets were not measured") && !text.contains("HAProxy"), "{text}");
@@ -299,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn document_has_the_titles_of_the_report() {
+    fn benchmark_document_has_all_titles_of_the_report() {
         let document = include_str!("../../../../docs/benchmarks.md");
         let titles = [
             WITHOUT_PROXY_HEADER_TITLE,

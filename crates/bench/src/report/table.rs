@@ -4,13 +4,13 @@
 pub(super) const NOT_MEASURED_CELL: &str = "-";
 
 /// Returns a row.
-pub(super) fn row(cells: impl IntoIterator<Item = String>) -> String {
+pub(super) fn format_table_row(cells: impl IntoIterator<Item = String>) -> String {
     format!("| {} |\n", cells.into_iter().collect::<Vec<_>>().join(" | "))
 }
 
 /// Returns the first row of a table, and the line below it.
 pub(super) fn format_table_head(columns: &[&str]) -> String {
-    let titles = row(columns.iter().map(|&column| column.to_owned()));
+    let titles = format_table_row(columns.iter().map(|&column| column.to_owned()));
     format!("{titles}|{}\n", "---|".repeat(columns.len()))
 }
 
