@@ -119,7 +119,8 @@ is_serving() { # NODE DAEMON
   esac
 }
 
-# Takes the lock of cluster/up and cluster/down. The parent directory is locked, so that no lock file remains.
+# Takes the lock of cluster/up and cluster/down. It locks the parent directory of the cluster's state itself, because a
+# separate lock file would remain afterwards.
 lock() {
   exec 9<"$(dirname "$STATE")"
   flock --nonblock 9 && return

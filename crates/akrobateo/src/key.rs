@@ -25,7 +25,7 @@ impl ServiceKey {
         Some(Self { namespace: label(labels::SERVICE_NAMESPACE)?, name: label(labels::SERVICE_NAME)? })
     }
 
-    /// Returns true if the labels of a proxy's workload or pod have this key.
+    /// Returns true if the labels of a proxy's workload or pod name this Service.
     pub(crate) fn matches_proxy_labels(&self, object: &impl ResourceExt) -> bool {
         let label = |name| object.labels().get(name).map(String::as_str);
         label(labels::SERVICE_NAMESPACE) == Some(&self.namespace)

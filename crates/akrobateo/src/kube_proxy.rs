@@ -17,7 +17,7 @@ const CONFIG_MAP_NAME: &str = "kube-proxy";
 /// The time between two attempts to read the `ConfigMap`.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// Reads the mode again until a request succeeds, because a wrong ipMode would break the published addresses.
+/// Repeats the request for the mode until it succeeds, because a wrong ipMode would break the published addresses.
 pub(crate) async fn wait_for_ip_mode(client: &Client, metrics: &Metrics) -> IpMode {
     loop {
         match read_ip_mode(client, metrics).await {

@@ -13,7 +13,7 @@ use crate::cpu_pin::CpuPin;
 use crate::error::{BenchError, Context};
 use crate::network::addr;
 use crate::protocol::{
-    Operation, ProxyHeader, REPLY_LENGTH, REQUEST_LENGTH, encode_reply, parse_proxy_header,
+    HeaderParseResult, Operation, REPLY_LENGTH, REQUEST_LENGTH, encode_reply, parse_proxy_header,
 };
 
 /// The number of connections that the backend serves at the same time. No load has more clients than this.
@@ -150,9 +150,9 @@ fn read_proxy_header(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Resu
     loop {
         buffered_bytes += read_at_least_one_byte(stream, &mut buffer[buffered_bytes..])?;
         match parse_proxy_header(&buffer[..buffered_bytes]) {
-            ProxyHeader::Incomplete => {}
-            ProxyHeader::Invalid => return Err(ErrorKind::InvalidData.into()),
-            ProxyHeader::Complete { client, length } => {
+            HeaderParseResult::Incomplete => {}
+            HeaderParseResult::Invalid => return Err(ErrorKind::InvalidData.into()),
+            HeaderParseResult::Complete { client, length } => {
                 buffer.copy_within(length..buffered_bytes, 0);
                 return Ok((client, buffered_bytes - length));
             }

@@ -58,7 +58,7 @@ pub(crate) fn parse_reply(reply: &[u8]) -> Option<IpAddr> {
 
 /// The result of parsing the first bytes of a connection as a PROXY header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProxyHeader {
+pub(crate) enum HeaderParseResult {
     /// The parser needs more bytes.
     Incomplete,
     /// The bytes are not a PROXY header, or the header has no client address.
@@ -81,33 +81,38 @@ const V1_SIGNATURE: &[u8] = b"PROXY ";
 const V1_MAX_LENGTH: usize = 107;
 
 /// Parses a PROXY header of version 1 or 2.
-pub(crate) fn parse_proxy_header(bytes: &[u8]) -> ProxyHeader {
+pub(crate) fn parse_proxy_header(bytes: &[u8]) -> HeaderParseResult {
     let may_start_with = |signature: &[u8]| bytes.iter().zip(signature).all(|(a, b)| a == b);
     if may_start_with(V2_SIGNATURE) {
         parse_version_2(bytes)
     } else if may_start_with(V1_SIGNATURE) {
         parse_version_1(bytes)
     } else {
-        ProxyHeader::Invalid
+        HeaderParseResult::Invalid
     }
 }
 
-fn parse_version_1(bytes: &[u8]) -> ProxyHeader {
+fn parse_version_1(bytes: &[u8]) -> HeaderParseResult {
     let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
-        return if bytes.len() < V1_MAX_LENGTH { ProxyHeader::Incomplete } else { ProxyHeader::Invalid };
+        return if bytes.len() < V1_MAX_LENGTH {
+            HeaderParseResult::Incomplete
+        } else {
+            HeaderParseResult::Invalid
+        };
     };
     let client =
         std::str::from_utf8(&bytes[..end]).ok().and_then(|line| line.split(' ').nth(2)?.parse().ok());
-    client.map_or(ProxyHeader::Invalid, |client| ProxyHeader::Complete { client, length: end + 2 })
+    client
+        .map_or(HeaderParseResult::Invalid, |client| HeaderParseResult::Complete { client, length: end + 2 })
 }
 
-fn parse_version_2(bytes: &[u8]) -> ProxyHeader {
+fn parse_version_2(bytes: &[u8]) -> HeaderParseResult {
     let Some(&[command, family, high, low]) = bytes.get(12..16).and_then(<[u8]>::first_chunk) else {
-        return ProxyHeader::Incomplete;
+        return HeaderParseResult::Incomplete;
     };
     let length = 16 + usize::from(u16::from_be_bytes([high, low]));
     if bytes.len() < length {
-        return ProxyHeader::Incomplete;
+        return HeaderParseResult::Incomplete;
     }
     let addresses = &bytes[16..length];
     // Version 2 with the command PROXY, for TCP over IPv4 or IPv6.
@@ -116,7 +121,7 @@ fn parse_version_2(bytes: &[u8]) -> ProxyHeader {
         (0x21, 0x21) => addresses.first_chunk().map(|octets: &[u8; 16]| Ipv6Addr::from(*octets).into()),
         _ => None,
     };
-    client.map_or(ProxyHeader::Invalid, |client| ProxyHeader::Complete { client, length })
+    client.map_or(HeaderParseResult::Invalid, |client| HeaderParseResult::Complete { client, length })
 }
 
 #[cfg(test)]
@@ -139,11 +144,14 @@ mod tests {
     fn header_of_version_1_is_parsed_from_partial_reads() {
         let bytes = b"PROXY TCP4 192.0.2.2 192.0.2.1 40000 80\r\nrest";
         let client = "192.0.2.2".parse().unwrap();
-        assert_eq!(parse_proxy_header(bytes), ProxyHeader::Complete { client, length: bytes.len() - 4 });
+        assert_eq!(
+            parse_proxy_header(bytes),
+            HeaderParseResult::Complete { client, length: bytes.len() - 4 }
+        );
         for end in 0..bytes.len() - 5 {
-            assert_eq!(parse_proxy_header(&bytes[..end]), ProxyHeader::Incomplete, "{end}");
+            assert_eq!(parse_proxy_header(&bytes[..end]), HeaderParseResult::Incomplete, "{end}");
         }
-        assert_eq!(parse_proxy_header(b"PROXY UNKNOWN\r\n"), ProxyHeader::Invalid);
+        assert_eq!(parse_proxy_header(b"PROXY UNKNOWN\r\n"), HeaderParseResult::Invalid);
     }
 
     #[test]
@@ -151,16 +159,16 @@ mod tests {
         let mut bytes = V2_SIGNATURE.to_vec();
         bytes.extend([0x21, 0x11, 0, 12, 192, 0, 2, 2, 192, 0, 2, 1, 0x9c, 0x40, 0, 80]);
         let client = "192.0.2.2".parse().unwrap();
-        assert_eq!(parse_proxy_header(&bytes), ProxyHeader::Complete { client, length: 28 });
+        assert_eq!(parse_proxy_header(&bytes), HeaderParseResult::Complete { client, length: 28 });
         for end in 0..bytes.len() {
-            assert_eq!(parse_proxy_header(&bytes[..end]), ProxyHeader::Incomplete, "{end}");
+            assert_eq!(parse_proxy_header(&bytes[..end]), HeaderParseResult::Incomplete, "{end}");
         }
         bytes[12] = 0x20;
-        assert_eq!(parse_proxy_header(&bytes), ProxyHeader::Invalid);
+        assert_eq!(parse_proxy_header(&bytes), HeaderParseResult::Invalid);
     }
 
     #[test]
     fn parser_rejects_bytes_that_are_not_a_header() {
-        assert_eq!(parse_proxy_header(b"GET"), ProxyHeader::Invalid);
+        assert_eq!(parse_proxy_header(b"GET"), HeaderParseResult::Invalid);
     }
 }

@@ -8,8 +8,8 @@ use crate::sample::Sample;
 pub(crate) enum Quantity {
     /// Units per second.
     Rate(Load),
-    /// CPU seconds per unit.
-    CpuTimePerUnit(Load),
+    /// CPU seconds per byte, request or connection, depending on the load.
+    CpuTimePerUnitOfLoad(Load),
     /// The median latency of requests.
     MedianLatency,
     /// The 99th percentile of the latency of requests.
@@ -21,7 +21,7 @@ impl Quantity {
     pub(crate) fn value(self, sample: &Sample) -> Option<f64> {
         match self {
             Self::Rate(load) => (sample.load == load).then_some(sample.rate),
-            Self::CpuTimePerUnit(load) => (sample.load == load).then_some(sample.cpu),
+            Self::CpuTimePerUnitOfLoad(load) => (sample.load == load).then_some(sample.cpu),
             Self::MedianLatency => sample.latency.map(|[p50, _]| p50),
             Self::P99Latency => sample.latency.map(|[_, p99]| p99),
         }
@@ -35,11 +35,11 @@ impl Quantity {
             Self::Rate(Load::Download) => "bulk down",
             Self::Rate(Load::Udp) => "UDP pkt/s",
             Self::Rate(Load::Requests) => "requests/s",
-            Self::CpuTimePerUnit(Load::Connections) => "CPU per conn",
-            Self::CpuTimePerUnit(Load::Upload) => "CPU per uploaded GB",
-            Self::CpuTimePerUnit(Load::Download) => "CPU per downloaded GB",
-            Self::CpuTimePerUnit(Load::Udp) => "CPU per UDP pkt",
-            Self::CpuTimePerUnit(Load::Requests) => "CPU per request",
+            Self::CpuTimePerUnitOfLoad(Load::Connections) => "CPU per conn",
+            Self::CpuTimePerUnitOfLoad(Load::Upload) => "CPU per uploaded GB",
+            Self::CpuTimePerUnitOfLoad(Load::Download) => "CPU per downloaded GB",
+            Self::CpuTimePerUnitOfLoad(Load::Udp) => "CPU per UDP pkt",
+            Self::CpuTimePerUnitOfLoad(Load::Requests) => "CPU per request",
             Self::MedianLatency => "keep-alive p50",
             Self::P99Latency => "keep-alive p99",
         }

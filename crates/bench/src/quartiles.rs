@@ -108,7 +108,7 @@ mod tests {
         let rate_ratios = Quartiles::from_ratios(&samples, Quantity::Rate(Load::Upload), "a", "b").unwrap();
         assert!((rate_ratios.median - 0.375).abs() < 1e-9);
         let cpu_ratios =
-            Quartiles::from_ratios(&samples, Quantity::CpuTimePerUnit(Load::Upload), "a", "b").unwrap();
+            Quartiles::from_ratios(&samples, Quantity::CpuTimePerUnitOfLoad(Load::Upload), "a", "b").unwrap();
         assert!((cpu_ratios.median - 3.0).abs() < 1e-9);
         assert_eq!(Quartiles::from_ratios(&samples, Quantity::MedianLatency, "a", "b"), None);
         assert_eq!(Quartiles::from_ratios(&samples, Quantity::Rate(Load::Upload), "a", "c"), None);

@@ -56,11 +56,11 @@ const ONE_PORT_LIMITS: [RatioLimit; 10] = [
     (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(0.97)),
     (Quantity::Rate(Load::Download), TargetLimit::AtLeast(0.97)),
     (Quantity::Rate(Load::Udp), TargetLimit::AtLeast(0.97)),
-    (Quantity::CpuTimePerUnit(Load::Connections), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuTimePerUnit(Load::Upload), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuTimePerUnit(Load::Download), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuTimePerUnit(Load::Udp), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuTimePerUnit(Load::Requests), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuTimePerUnitOfLoad(Load::Connections), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuTimePerUnitOfLoad(Load::Upload), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuTimePerUnitOfLoad(Load::Download), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuTimePerUnitOfLoad(Load::Udp), TargetLimit::AtMost(1.03)),
+    (Quantity::CpuTimePerUnitOfLoad(Load::Requests), TargetLimit::AtMost(1.03)),
     (Quantity::MedianLatency, TargetLimit::AtMost(1.05)),
 ];
 /// Limits for 1,000 ports, compared with klipper-lb. Akrobateo uses a map, and klipper-lb uses lists of rules.
@@ -83,8 +83,8 @@ const USERSPACE_LIMITS: [RatioLimit; 5] = [
     (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(1.25)),
     (Quantity::Rate(Load::Download), TargetLimit::AtLeast(1.25)),
     (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(1.05)),
-    (Quantity::CpuTimePerUnit(Load::Upload), TargetLimit::AtMost(0.7)),
-    (Quantity::CpuTimePerUnit(Load::Download), TargetLimit::AtMost(0.7)),
+    (Quantity::CpuTimePerUnitOfLoad(Load::Upload), TargetLimit::AtMost(0.7)),
+    (Quantity::CpuTimePerUnitOfLoad(Load::Download), TargetLimit::AtMost(0.7)),
 ];
 /// Limits for userspace mode, compared with a proxy that has forced splicing.
 const USERSPACE_SPLICE_LIMITS: [RatioLimit; 3] = [
@@ -104,13 +104,13 @@ const LOAD_COMPARISONS: [(&str, &str, &[RatioLimit]); 8] = [
     ("userspace", "haproxy-splice", &USERSPACE_SPLICE_LIMITS),
 ];
 /// Each entry has a variant, its baseline, and the maximum ratio of their times from exec to active rules.
-const START_COMPARISONS: [(&str, &str, f64); 4] = [
+const START_TIME_COMPARISONS: [(&str, &str, f64); 4] = [
     ("akrobateo", "klipper-nft", 1.0 / 4.0),
     ("akrobateo", "klipper-legacy", 1.0 / 4.0),
     ("akrobateo-1k", "klipper-nft-1k", 1.0 / 500.0),
     ("akrobateo-1k", "klipper-legacy-1k", 1.0 / 500.0),
 ];
-/// The name that tables show for the quantity of [`START_COMPARISONS`].
+/// The name that tables show for the quantity of [`START_TIME_COMPARISONS`].
 pub(crate) const RULES_ACTIVE_QUANTITY: &str = "exec to rules active";
 
 /// Returns all targets, with the measured values from `results`.
@@ -121,7 +121,7 @@ pub(crate) fn evaluate_targets(results: &Results) -> Vec<Target> {
             Target { variant, baseline, quantity: quantity.title(), limit, measured_value }
         })
     });
-    let start_targets = START_COMPARISONS.into_iter().map(|(variant, baseline, maximum)| {
+    let start_targets = START_TIME_COMPARISONS.into_iter().map(|(variant, baseline, maximum)| {
         let [times, baseline_times] = [variant, baseline].map(|name| rules_active_times(results, name));
         let measured_value = Quartiles::from_ratios_by_round(&times, &baseline_times);
         Target {

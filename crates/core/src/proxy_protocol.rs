@@ -33,7 +33,7 @@ pub struct ProxyProtocol {
 }
 
 impl ProxyProtocol {
-    /// Returns the protocol for all TCP ports.
+    /// Returns the setting that uses the PROXY protocol on all TCP ports.
     #[must_use]
     pub const fn for_all_ports(version: ProxyVersion) -> Self {
         Self { version, ports: None }

@@ -43,7 +43,7 @@ pub async fn eventually_within<T>(
     result.map_err(|_| Failure::TimedOut(expected.to_owned(), deadline, Box::new(last)))
 }
 
-/// Polls `check` for the whole `duration`. Returns an error if the check fails once.
+/// Polls `check` for the whole `duration`. Returns an error as soon as the check fails.
 pub async fn consistently(
     duration: Duration,
     expected: &str,

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn isolated_fails_in_a_function_that_is_no_test() {
+    fn a_call_of_isolated_outside_of_a_test_panics() {
         let result = std::panic::catch_unwind(call_isolated_outside_of_a_test);
         assert!(result.unwrap_err().downcast_ref::<String>().unwrap().contains("0 passed"));
     }

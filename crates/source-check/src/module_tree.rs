@@ -132,8 +132,10 @@ fn resolve<'a>(modules: &'a Modules, from: &[String], segments: &[String]) -> Op
     // The first segment may be a module that a glob import brings into scope, for example with `use super::*`.
     let globs =
         modules.get(from)?.paths.iter().filter_map(|path| path.segments.strip_suffix(&["*".to_owned()]));
-    let scopes = globs.filter_map(|glob| resolve_name(modules, from, glob));
-    scopes.filter_map(|scope| resolve_name(modules, &scope, segments)).find_map(|name| modules.get(&name))
+    let imported_modules = globs.filter_map(|glob| resolve_name(modules, from, glob));
+    imported_modules
+        .filter_map(|module| resolve_name(modules, &module, segments))
+        .find_map(|name| modules.get(&name))
 }
 
 fn resolve_name(modules: &Modules, from: &[String], segments: &[String]) -> Option<Vec<String>> {

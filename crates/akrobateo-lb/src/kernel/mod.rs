@@ -16,7 +16,7 @@ use crate::{ip_forwarding, probe};
 pub use metrics::METRICS;
 use path::KernelPath;
 
-/// Forwards until `shutdown` ends. Leaves the rules in place, so that the kernel keeps forwarding.
+/// Forwards until the future `shutdown` completes. Leaves the rules in place, so that the kernel keeps forwarding.
 pub async fn run(
     config: ForwardingConfig,
     probe_port: u16,

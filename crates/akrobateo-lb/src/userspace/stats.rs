@@ -65,7 +65,7 @@ pub(super) enum DialFailure {
     Unreachable,
     /// No source port is free.
     NoSourcePort,
-    /// No file descriptor or no memory is free.
+    /// File descriptors or memory have run out.
     NoResources,
     /// Any other error.
     Other,

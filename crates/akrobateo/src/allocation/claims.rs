@@ -120,7 +120,7 @@ pub(crate) fn allocate_claims(
 }
 
 /// Orders claims for allocation. Running proxies come first, because they already occupy their ports. The other claims
-/// follow from the oldest to the newest Service.
+/// come next, ordered from the oldest to the newest Service.
 fn compare_precedence(left: &PortClaim, right: &PortClaim) -> Ordering {
     let has_running_proxies = |claim: &PortClaim| matches!(claim.nodes, NodeSet::NodesWithProxies(_));
     has_running_proxies(right)

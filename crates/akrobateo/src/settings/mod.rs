@@ -107,8 +107,8 @@ enum IpModeSetting {
     Proxy,
 }
 
-/// The value of `--node-selector`. This is a separate type, because clap would read a plain `Vec` as one requirement
-/// per occurrence of the flag.
+/// The value of `--node-selector`. This is a separate type, because with a plain `Vec` clap would expect exactly
+/// one requirement in each occurrence of the flag.
 #[derive(Clone, Debug)]
 struct NodeSelector(Vec<Requirement>);
 

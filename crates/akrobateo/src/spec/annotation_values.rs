@@ -87,7 +87,7 @@ pub(super) fn address_types(
     )
 }
 
-/// Returns the ipMode. In userspace the ipMode is always Proxy, because with VIP kube-proxy would answer instead of the
+/// Returns the ipMode. In userspace the ipMode is always Proxy: if it were VIP, kube-proxy would answer instead of the
 /// proxies.
 pub(super) fn ip_mode(
     service: &Service,

@@ -23,11 +23,11 @@ const RATE_AND_LATENCY_COLUMNS: [Quantity; 7] = [
 ];
 /// The columns of the tables of CPU time.
 const CPU_TIME_COLUMNS: [Quantity; 5] = [
-    Quantity::CpuTimePerUnit(Load::Connections),
-    Quantity::CpuTimePerUnit(Load::Upload),
-    Quantity::CpuTimePerUnit(Load::Download),
-    Quantity::CpuTimePerUnit(Load::Udp),
-    Quantity::CpuTimePerUnit(Load::Requests),
+    Quantity::CpuTimePerUnitOfLoad(Load::Connections),
+    Quantity::CpuTimePerUnitOfLoad(Load::Upload),
+    Quantity::CpuTimePerUnitOfLoad(Load::Download),
+    Quantity::CpuTimePerUnitOfLoad(Load::Udp),
+    Quantity::CpuTimePerUnitOfLoad(Load::Requests),
 ];
 
 const WITHOUT_PROXY_HEADER_TITLE: &str = "Without PROXY header, relative to direct routing";
@@ -144,8 +144,8 @@ fn median_table(results: &Results) -> String {
             cell(Quantity::Rate(Load::Requests), 1.0, 0),
             cell(Quantity::MedianLatency, 1e6, 0),
             cell(Quantity::P99Latency, 1e6, 0),
-            cell(Quantity::CpuTimePerUnit(Load::Connections), 1e6, 0),
-            cell(Quantity::CpuTimePerUnit(Load::Download), 1e9, 2),
+            cell(Quantity::CpuTimePerUnitOfLoad(Load::Connections), 1e6, 0),
+            cell(Quantity::CpuTimePerUnitOfLoad(Load::Download), 1e9, 2),
         ]);
     }
     table

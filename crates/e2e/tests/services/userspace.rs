@@ -8,7 +8,7 @@ use e2e::{
     exposed_service_test, service, targets, test,
 };
 
-/// Checks on every node's address that the server returns and logs the client's address.
+/// Sends a request to every node's address, and checks that the server returns and logs the client's address.
 async fn check_client_address(namespace: &Namespace, web: &ServiceBuilder) -> Result<(), Failure> {
     namespace.apply(web).await?;
     let nodes = namespace.cluster().list_nodes().await?;

@@ -75,7 +75,7 @@ impl Messages {
 /// A parsed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// The type, a number of the netlink protocol.
+    /// The message type, a number that the netlink protocol defines.
     pub kind: u16,
     /// The flags of the netlink header.
     pub flags: u16,

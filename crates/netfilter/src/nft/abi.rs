@@ -94,7 +94,7 @@ pub mod set {
 pub mod elements {
     pub const TABLE: u16 = 1;
     pub const SET: u16 = 2;
-    pub const LIST: u16 = 3;
+    pub const ELEMENTS: u16 = 3;
 }
 
 /// enum `nft_set_elem_attributes` and `nft_set_elem_flags`.

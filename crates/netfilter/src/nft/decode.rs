@@ -105,7 +105,7 @@ impl Decoder {
         let set_name = Attr::find_text(attrs, abi::elements::SET);
         let mut sets = self.table.iter_mut().flat_map(|table| &mut table.sets);
         let set = sets.find(|set| Some(&*set.name) == set_name).ok_or(UnknownObject("a set"))?;
-        for item in Attr::parse_all(Attr::find(attrs, abi::elements::LIST).unwrap_or_default()) {
+        for item in Attr::parse_all(Attr::find(attrs, abi::elements::ELEMENTS).unwrap_or_default()) {
             set.elements.push(decode_element(item.value).ok_or(UnknownObject("an element"))?);
         }
         Ok(())

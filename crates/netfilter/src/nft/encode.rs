@@ -121,7 +121,7 @@ impl Batch {
             self.push(Operation::Set, msg::NEW_ELEMENTS, message::CREATE, |attrs| {
                 attrs.push_text(abi::elements::TABLE, &table.name);
                 attrs.push_text(abi::elements::SET, &set.name);
-                attrs.push_nested(abi::elements::LIST, |list| {
+                attrs.push_nested(abi::elements::ELEMENTS, |list| {
                     for element in chunk {
                         encode_element(list, element);
                     }

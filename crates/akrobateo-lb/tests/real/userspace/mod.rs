@@ -93,8 +93,8 @@ fn close_with_reset(stream: TcpStream) {
 /// Returns the sum of a metric's samples that have all of these labels.
 fn sum_metric(text: &str, name: &str, labels: &[&str]) -> u64 {
     let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
-    let named_samples = samples.filter(|(sample, _)| sample.split('{').next() == Some(name));
-    let values: Vec<u64> = named_samples
+    let samples_of_metric = samples.filter(|(sample, _)| sample.split('{').next() == Some(name));
+    let values: Vec<u64> = samples_of_metric
         .filter(|(sample, _)| labels.iter().all(|label| sample.contains(label)))
         .map(|(_, value)| value.parse().unwrap())
         .collect();

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_restart_or_a_subresource_write_or_a_field_of_ours_is_not_foreign() {
+    fn fields_of_rollout_restarts_subresource_writes_and_the_operator_are_not_foreign() {
         let owned_fields = json!({ "f:template": { "f:spec": { "f:tolerations": {} } }, "f:replicas": {} });
         let restart_annotation =
             json!({ "f:template": { "f:metadata": { "f:annotations": { ".": {}, "f:kubectl": {} } } } });

@@ -40,14 +40,14 @@ async fn main() -> Result<(), Failure> {
 /// The latencies that one round measured.
 struct RoundLatencies {
     /// The time from the creation of the Service to the creation of its DaemonSet.
-    daemonset_creation_latency: Duration,
+    daemonset_creation: Duration,
     /// The time from the creation of the Service to the readiness of its last proxy.
-    proxy_readiness_latency: Duration,
+    proxy_readiness: Duration,
     /// The time from the readiness of the last proxy to the publication of the last address.
-    address_publication_latency: Duration,
+    address_publication: Duration,
     /// The time from the creation of the baseline DaemonSet to the readiness of its last pod. The operator does not
     /// manage this DaemonSet.
-    baseline_readiness_latency: Duration,
+    baseline_readiness: Duration,
 }
 
 fn print_medians(rounds: &[RoundLatencies]) {
@@ -57,21 +57,15 @@ fn print_medians(rounds: &[RoundLatencies]) {
         durations.get(durations.len() / 2).map_or(f64::NAN, Duration::as_secs_f64) * 1000.0
     };
     println!("medians of {} rounds:", rounds.len());
-    println!(
-        "{:7.0} ms  from the Service to its DaemonSet",
-        median(|round| round.daemonset_creation_latency)
-    );
-    println!(
-        "{:7.0} ms  from the Service to its last ready proxy",
-        median(|round| round.proxy_readiness_latency)
-    );
+    println!("{:7.0} ms  from the Service to its DaemonSet", median(|round| round.daemonset_creation));
+    println!("{:7.0} ms  from the Service to its last ready proxy", median(|round| round.proxy_readiness));
     println!(
         "{:7.0} ms  from a DaemonSet of the same pods, without the operator, to its last ready pod",
-        median(|round| round.baseline_readiness_latency)
+        median(|round| round.baseline_readiness)
     );
     println!(
         "{:7.0} ms  from the last ready proxy to its address in the status",
-        median(|round| round.address_publication_latency)
+        median(|round| round.address_publication)
     );
 }
 
@@ -91,12 +85,10 @@ async fn measure_round(namespace: &Namespace) -> Result<RoundLatencies, Failure>
     let baseline_ready_at = stopwatch.wait_baseline_ready().await?;
     namespace.delete_daemonset(&baseline).await?;
     Ok(RoundLatencies {
-        daemonset_creation_latency: times.daemonset_created_at - created_at,
-        proxy_readiness_latency: times.proxies_ready_at - created_at,
-        address_publication_latency: times
-            .addresses_published_at
-            .saturating_duration_since(times.proxies_ready_at),
-        baseline_readiness_latency: baseline_ready_at - baseline_created_at,
+        daemonset_creation: times.daemonset_created - created_at,
+        proxy_readiness: times.proxies_ready - created_at,
+        address_publication: times.addresses_published.saturating_duration_since(times.proxies_ready),
+        baseline_readiness: baseline_ready_at - baseline_created_at,
     })
 }
 

@@ -37,11 +37,11 @@ type ChangeStream = Pin<Box<dyn Stream<Item = Option<Change>> + Send>>;
 /// The times at which a Service reached each step.
 pub(crate) struct ExposureTimes {
     /// The time of the creation of the Service's DaemonSet.
-    pub(crate) daemonset_created_at: Instant,
+    pub(crate) daemonset_created: Instant,
     /// The time at which the Service's last proxy became ready.
-    pub(crate) proxies_ready_at: Instant,
+    pub(crate) proxies_ready: Instant,
     /// The time of the publication of the Service's last address.
-    pub(crate) addresses_published_at: Instant,
+    pub(crate) addresses_published: Instant,
 }
 
 /// Running watches.
@@ -86,13 +86,9 @@ impl Stopwatch {
                 Some(Change::AddressesPublished(service, NODES))
                     if service == name && pods.len() >= NODES =>
                 {
-                    if let (Some(daemonset_created_at), Some(proxies_ready_at)) = (created, ready) {
-                        let addresses_published_at = Instant::now();
-                        return Ok(ExposureTimes {
-                            daemonset_created_at,
-                            proxies_ready_at,
-                            addresses_published_at,
-                        });
+                    if let (Some(daemonset_created), Some(proxies_ready)) = (created, ready) {
+                        let addresses_published = Instant::now();
+                        return Ok(ExposureTimes { daemonset_created, proxies_ready, addresses_published });
                     }
                 }
                 _ => (),
