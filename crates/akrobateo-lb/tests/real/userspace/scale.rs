@@ -86,14 +86,15 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
             peak_memory_bytes < MEMORY_LIMIT,
             "{peak_memory_bytes} bytes for {idle_count} idle and {BUSY_CONNECTIONS} busy connections"
         );
-        eventually("all pipes are closed", || {
-            (sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_pipes", &[]) == 0).then_some(())
-        });
+        wait_until_zero(&network, "akrobateo_lb_pipes");
         drop((idle_connections, busy_connections));
-        eventually("all connections are closed", || {
-            (sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_open_connections", &[]) == 0)
-                .then_some(())
-        });
+        wait_until_zero(&network, "akrobateo_lb_open_connections");
+    });
+}
+
+fn wait_until_zero(network: &Network, metric: &str) {
+    eventually(&format!("{metric} is 0"), || {
+        (sum_metric(&fetch_metrics(&network.pod), metric, &[]) == 0).then_some(())
     });
 }
 
