@@ -22,7 +22,7 @@ pub(crate) struct Results {
     /// Start times.
     pub(crate) starts: Vec<Start>,
     /// Results of replacements under load, one entry per variant.
-    pub(crate) replacement_results: Vec<ReplacementResult>,
+    pub(crate) replacements: Vec<ReplacementResult>,
     /// Memory and descriptors, one entry per variant.
     pub(crate) footprints: Vec<Footprint>,
     /// The size of the data plane's binary.

@@ -48,7 +48,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
         print_progress("replacement");
         let uses_kernel_mode = |variant: &Variant| variant.data_path == DataPath::Kernel;
         for variant in cli.variants().into_iter().filter(uses_kernel_mode) {
-            results.replacement_results.push(replacement::measure(variant, &programs)?);
+            results.replacements.push(replacement::measure(variant, &programs)?);
         }
     }
     if cli.includes(Measurement::Start) {

@@ -158,7 +158,7 @@ fn absolute_targets(results: &Results) -> Vec<Target> {
     let memory = footprint("akrobateo-1k").map(|footprint| to_megabytes(footprint.memory));
     let image = results.binary_size.map(|size| to_megabytes(size.compressed_bytes));
     let replacement_target = |variant| {
-        let variant_result = results.replacement_results.iter().find(|result| result.variant == variant);
+        let variant_result = results.replacements.iter().find(|result| result.variant == variant);
         let failed_connections = variant_result.map(|result| to_f64(result.failed_connections));
         target(variant, "-", "connections failed in 100 replacements", 0.0, failed_connections)
     };

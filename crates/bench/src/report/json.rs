@@ -27,7 +27,7 @@ pub(crate) fn results_to_json(results: &Results) -> Value {
         "seed": results.seed,
         "samples": results.samples.iter().map(sample_to_json).collect::<Vec<_>>(),
         "starts": results.starts.iter().map(start_to_json).collect::<Vec<_>>(),
-        "replacements": results.replacement_results.iter().map(replacement_result_to_json).collect::<Vec<_>>(),
+        "replacements": results.replacements.iter().map(replacement_result_to_json).collect::<Vec<_>>(),
         "footprints": results.footprints.iter().map(footprint_to_json).collect::<Vec<_>>(),
         "binary": results.binary_size.map(|size| {
             json!({"bytes": size.uncompressed_bytes, "compressed_bytes": size.compressed_bytes})

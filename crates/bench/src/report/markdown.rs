@@ -49,10 +49,7 @@ pub(crate) fn results_to_markdown(results: &Results) -> String {
         (MEDIANS_TITLE, table_if_measured(!samples.is_empty(), median_table)),
         (START_TITLE, table_if_measured(!results.starts.is_empty(), start_times_table)),
         (FOOTPRINT_TITLE, table_if_measured(!results.footprints.is_empty(), footprint_table)),
-        (
-            REPLACEMENT_TITLE,
-            table_if_measured(!results.replacement_results.is_empty(), proxy_replacement_table),
-        ),
+        (REPLACEMENT_TITLE, table_if_measured(!results.replacements.is_empty(), proxy_replacement_table)),
         (TARGETS_TITLE, Some(target_table(&evaluate_targets(results)))),
     ];
     let sections =
@@ -204,7 +201,7 @@ fn footprint_row(footprint: &Footprint) -> String {
 fn proxy_replacement_table(results: &Results) -> String {
     let columns =
         ["100 replacements of the proxy under load", "connections served", "failed", "took over 0.9 s"];
-    let rows = results.replacement_results.iter().map(|result| {
+    let rows = results.replacements.iter().map(|result| {
         let title = variant::get(result.variant).map_or(result.variant, |variant| variant.title);
         format_table_row([
             title.to_owned(),
