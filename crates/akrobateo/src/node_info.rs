@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_are_not_ready_or_excluded_or_about_to_be_removed_are_not_published() {
+    fn unready_excluded_and_departing_nodes_are_not_published() {
         for excluded in [
             node("n1").with_ready_unknown(),
             node("n1").taint("ToBeDeletedByClusterAutoscaler"),

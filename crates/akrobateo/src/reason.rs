@@ -114,7 +114,9 @@ impl Reason {
             Self::NoAddresses => {
                 "Proxies are ready, but their nodes have no address of the requested type, or must not be published."
             }
-            Self::NoNodes => "No node matches the node selector and has only tolerated taints.",
+            Self::NoNodes => {
+                "Each node fails to match the node selector, or has a taint that the proxies do not tolerate."
+            }
             Self::NoEndpoints => {
                 "externalTrafficPolicy is Local, and no node has both a ready endpoint and a ready proxy."
             }

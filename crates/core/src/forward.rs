@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parse_error_names_the_wrong_part() {
+    fn a_parse_error_says_which_part_is_invalid() {
         for (text, expected) in [
             ("80=10.0.0.1:80", "expected PROTOCOL/PORT"),
             ("tcp/80", "expected PROTOCOL/PORT"),

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parse_error_names_the_wrong_part() {
+    fn a_parse_error_says_which_part_is_invalid() {
         for (text, expected) in [
             ("", "\"\" is not a PROXY protocol"),
             ("true", "\"true\" is not a PROXY protocol"),

@@ -42,9 +42,10 @@ mod tests {
 
     #[test]
     fn full_table_takes_precedence_over_a_clash() {
-        let lossless_statistics = Statistics { entries: 7, max_entries: Some(8), ..Statistics::default() };
-        let clash_statistics = Statistics { insert_failed: 1, drop: 1, ..lossless_statistics };
-        assert_eq!(ConntrackLoss::find_most_serious_loss(&lossless_statistics), None);
+        let statistics_without_loss =
+            Statistics { entries: 7, max_entries: Some(8), ..Statistics::default() };
+        let clash_statistics = Statistics { insert_failed: 1, drop: 1, ..statistics_without_loss };
+        assert_eq!(ConntrackLoss::find_most_serious_loss(&statistics_without_loss), None);
         assert_eq!(ConntrackLoss::find_most_serious_loss(&clash_statistics), Some(ConntrackLoss::Clash));
         for full_table_statistics in
             [Statistics { drop: 2, ..clash_statistics }, Statistics { early_drop: 1, ..clash_statistics }]

@@ -25,7 +25,7 @@ pub(super) struct Pipe {
 impl Pipe {
     fn new() -> Result<Self, Errno> {
         let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // Above the user's limit the kernel creates a smaller pipe. Copying is faster than splicing through such a pipe.
+        // If the user already has as much pipe memory as allowed, the kernel creates a smaller pipe. Copying is faster than splicing through such a pipe.
         fcntl_setpipe_size(&write_end, PIPE_CAPACITY)?;
         Ok(Self { read_end, write_end })
     }

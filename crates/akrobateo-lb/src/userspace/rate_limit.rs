@@ -14,7 +14,7 @@ pub(super) struct RateLimit {
 
 impl RateLimit {
     /// Counts one occurrence at the time `now`, in milliseconds. If a line may be logged now, returns the number of
-    /// occurrences since the last line, including this one.
+    /// occurrences since the previous logged line. The current occurrence is counted too.
     pub(super) const fn permit(&mut self, now: u64) -> Option<u64> {
         self.count += 1;
         if now < self.next_line_at {

@@ -12,7 +12,7 @@ use super::pipe_pool::Pipe;
 
 /// Maximum number of bytes in one copy. After a read of this many bytes, the direction splices.
 const COPY_CHUNK_LEN: usize = 32 << 10;
-/// After a splice of fewer bytes than this, the direction copies again.
+/// If a splice moves fewer bytes than this, the worker goes back to copying the bytes of this direction.
 const MIN_SPLICE_LEN: usize = 8 << 10;
 /// Number of bytes that one direction may move before other connections continue.
 const FAIRNESS_BUDGET: usize = 1 << 20;

@@ -97,7 +97,7 @@ impl Writer {
                 let metadata = workload.metadata();
                 tracing::info!(service = %key, namespace = ?metadata.namespace, name = ?metadata.name, "deleted the workload of the proxies");
             }
-            Action::Recreate(workload) => {
+            Action::DeleteKeepingPods(workload) => {
                 let result = self.delete(workload, DeleteParams::orphan()).await;
                 result.map_err(ApplyError::DeleteWorkload)?;
                 tracing::warn!(service = %key, "recreating the workload: another field manager added fields to it");

@@ -167,7 +167,7 @@ fn describe_action(action: &Action) -> Option<String> {
     match action {
         Action::Apply(workload) => Some(format!("apply {}", workload_name(workload))),
         Action::Delete(workload) => Some(format!("delete {}", workload_name(workload))),
-        Action::Recreate(workload) => Some(format!(
+        Action::DeleteKeepingPods(workload) => Some(format!(
             "recreate {}, because another field manager added fields to it",
             workload_name(workload)
         )),

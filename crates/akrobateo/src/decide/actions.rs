@@ -19,9 +19,9 @@ pub(crate) enum Action {
     Apply(Workload),
     /// Deletes a workload and its pods, unless a new object already has the same name.
     Delete(Workload),
-    /// Deletes a workload without its pods. The next workload adopts these pods, and replaces them one by one if
+    /// Deletes a workload, but keeps its pods. The next workload adopts these pods, and replaces them one by one if
     /// necessary.
-    Recreate(Workload),
+    DeleteKeepingPods(Workload),
     /// Writes the status, unless a new Service already has the same name.
     PatchStatus { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
     /// Emits an event on the Service.
@@ -55,12 +55,12 @@ fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
     // Other workloads of the Service use the same hostPorts, so they are deleted first.
     let mut actions: Vec<_> = others.into_iter().cloned().map(Action::Delete).collect();
     if !same.iter().any(|existing| existing.matches(desired)) {
-        // Apply restores the fields that other field managers changed. The operator then owns these fields again. Only
+        // A server-side apply restores the fields that other field managers changed. The operator then owns these fields again. Only
         // fields that other field managers added remain.
         actions.push(Action::Apply(desired.clone()));
     } else if let Some(existing) = same.iter().find(|existing| existing.has_foreign_fields()) {
         // The deletion is an event that triggers the next reconciliation, which creates the workload.
-        actions.push(Action::Recreate((*existing).clone()));
+        actions.push(Action::DeleteKeepingPods((*existing).clone()));
     }
     match same.first().map(|existing| existing.data_path_arguments()) {
         None => {

@@ -58,7 +58,7 @@ fn state_after_actions(mut state: ServiceState) -> ServiceState {
                 state.workloads.retain(|existing| !existing.has_same_identity(&workload));
                 state.workloads.push(workload);
             }
-            Action::Delete(workload) | Action::Recreate(workload) => {
+            Action::Delete(workload) | Action::DeleteKeepingPods(workload) => {
                 state.workloads.retain(|existing| !existing.has_same_identity(&workload));
             }
             Action::PatchStatus { addresses, condition, .. } => {

@@ -52,7 +52,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Toleration>, ParseTolerationsError
 /// Applies the rules of the API server's validation of pods.
 fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str> {
     let UncheckedToleration { key, operator, value, effect, toleration_seconds } = toleration;
-    let operator_is_exists = operator.as_deref() == Some("Exists");
+    let has_exists_operator = operator.as_deref() == Some("Exists");
     if operator.as_deref().is_some_and(|operator| !["Exists", "Equal"].contains(&operator)) {
         return Err("operator is neither Exists nor Equal");
     }
@@ -60,10 +60,10 @@ fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str>
     if effect.as_deref().is_some_and(|effect| !known_effects.contains(&effect)) {
         return Err("effect is not NoSchedule, PreferNoSchedule or NoExecute");
     }
-    if key.as_deref().unwrap_or_default().is_empty() && !operator_is_exists {
+    if key.as_deref().unwrap_or_default().is_empty() && !has_exists_operator {
         return Err("key must be set unless operator is Exists");
     }
-    if operator_is_exists && !value.as_deref().unwrap_or_default().is_empty() {
+    if has_exists_operator && !value.as_deref().unwrap_or_default().is_empty() {
         return Err("value must be empty if operator is Exists");
     }
     if toleration_seconds.is_some() && effect.as_deref() != Some("NoExecute") {
@@ -79,12 +79,12 @@ pub(super) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
         pattern.as_deref().is_none_or(|pattern| pattern.is_empty() || pattern == text)
     };
     tolerations.iter().any(|toleration| {
-        let operator_is_exists = toleration.operator.as_deref() == Some("Exists");
+        let has_exists_operator = toleration.operator.as_deref() == Some("Exists");
         let has_same_value =
             toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
         matches(&toleration.effect, &taint.effect)
             && matches(&toleration.key, &taint.key)
-            && (operator_is_exists || has_same_value)
+            && (has_exists_operator || has_same_value)
     })
 }
 

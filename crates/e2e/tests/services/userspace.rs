@@ -71,8 +71,8 @@ async fn change_of_the_data_path_rolls_out_proxies_and_emits_an_event() -> Resul
                 events.retain(|event| event.reason.as_deref() == Some("DataPathChanged"));
                 events.sort_by_key(|event| event.event_time.clone());
                 let notes: Vec<_> = events.into_iter().map(|event| event.note.unwrap_or_default()).collect();
-                let has_data_path = notes.last().is_some_and(|note| note.contains(data_path));
-                ensure(has_data_path && notes.len() == earlier_events + 1, || {
+                let last_note_names_data_path = notes.last().is_some_and(|note| note.contains(data_path));
+                ensure(last_note_names_data_path && notes.len() == earlier_events + 1, || {
                     format!("the events are {notes:?}, expected {} events", earlier_events + 1)
                 })
             })

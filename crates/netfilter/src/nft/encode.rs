@@ -42,7 +42,7 @@ impl Batch {
     #[must_use]
     pub fn replace(table: &Table) -> Self {
         let mut batch = Self::default();
-        batch.push_boundary(abi::BATCH_BEGIN);
+        batch.push_batch_boundary(abi::BATCH_BEGIN);
         // The table is created first, because the deletion of a missing table would fail.
         batch.table(table, msg::NEW_TABLE, message::CREATE);
         batch.table(table, msg::DEL_TABLE, 0);
@@ -58,7 +58,7 @@ impl Batch {
             // acknowledge the end of a batch.
             batch.rule(table, chain, rule, if is_last { message::ACK } else { 0 });
         }
-        batch.push_boundary(abi::BATCH_END);
+        batch.push_batch_boundary(abi::BATCH_END);
         batch
     }
 
@@ -69,7 +69,7 @@ impl Batch {
         self.operations.get(index).copied().unwrap_or(Operation::Transaction)
     }
 
-    fn push_boundary(&mut self, message_type: u16) {
+    fn push_batch_boundary(&mut self, message_type: u16) {
         self.operations.push(Operation::Transaction);
         self.messages.push(message_type, 0, &abi::header(0, abi::NFTABLES_SUBSYSTEM), |_| ());
     }

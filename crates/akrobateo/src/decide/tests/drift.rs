@@ -21,7 +21,7 @@ fn a_workload_with_a_foreign_field_is_recreated_once() {
     let fields = FieldsV1(serde_json::json!({ "f:spec": { "f:paused": {} } }));
     let entry = ManagedFieldsEntry { fields_v1: Some(fields), ..ManagedFieldsEntry::default() };
     daemonset.metadata.managed_fields = Some(vec![entry]);
-    assert!(matches!(&planned_actions(&edited_state)[..], [Action::Recreate(_)]));
+    assert!(matches!(&planned_actions(&edited_state)[..], [Action::DeleteKeepingPods(_)]));
     let state_after_deletion = state_after_actions(edited_state);
     assert!(matches!(
         &planned_actions(&state_after_deletion)[..],
