@@ -11,7 +11,7 @@ die() {
 }
 
 # The scripts never use the default kubeconfig.
-# They use the cluster of AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT if both are set, otherwise that of cluster/.
+# They use the cluster of AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT if both are set, otherwise the cluster of cluster/.
 if [ -n "${AKROBATEO_KUBECONFIG:-}" ] || [ -n "${AKROBATEO_CONTEXT:-}" ]; then
   if [ -z "${AKROBATEO_KUBECONFIG:-}" ] || [ -z "${AKROBATEO_CONTEXT:-}" ]; then
     die "set both AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT, or none of them to use the cluster of cluster/"

@@ -1,4 +1,4 @@
-# Functions with which pid 1 of each member supervises its daemons (sourced).
+# Functions that supervise the daemons of a member. The member's pid 1 sources this file.
 # shellcheck shell=bash
 
 supervise() { # DAEMON CMD...: runs a daemon in the background, and restarts it after its end

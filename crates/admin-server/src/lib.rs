@@ -1,5 +1,5 @@
-//! The HTTP server for probes and metrics. It supports only HTTP/1 and the methods GET and HEAD, and limits the number
-//! and the time of connections. Does I/O.
+//! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. It limits the
+//! number and the duration of connections. Does I/O.
 //!
 //! Every pod of the cluster can connect. So a silent connection makes way for a new one, and metrics never delay a
 //! probe for long.
@@ -71,7 +71,7 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// An accepted connection. The client may send one request on it.
+/// An accepted connection. The client may send one request on the connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
@@ -127,7 +127,7 @@ impl Server {
 }
 
 impl Connection {
-    /// Answers one request with the response of `respond` for its path, and closes the connection.
+    /// Reads one request, sends the response that `respond` returns for the path, and closes the connection.
     ///
     /// Other paths get 404. Methods other than GET and HEAD get 405. A client that takes longer than half a second for its
     /// request is disconnected.

@@ -39,10 +39,10 @@ pub enum UsageError {
         /// The reason why the value is wrong, and the expected value.
         reason: String,
     },
-    /// An option that may have only one value, but has two.
+    /// An option that is given twice, although it may have only one value.
     #[error("--{0} is given twice; it may have only one value")]
     RepeatedOption(&'static str),
-    /// A command that allows no other arguments, together with other arguments.
+    /// A command that allows no other arguments, but other arguments are given.
     #[error("{0} is a command without arguments; remove the other arguments")]
     ExtraArguments(&'static str),
     /// No `--forward`.
@@ -112,7 +112,7 @@ fn parse_value<T: FromStr<Err: Display>>(option: &'static str, parser: &mut Pars
     })
 }
 
-/// Parses the value of an option into `parsed_value`, which must be empty.
+/// Parses the value of an option and stores it in `parsed_value`. Fails if `parsed_value` already has a value.
 fn parse_once<T: FromStr<Err: Display>>(
     option: &'static str,
     parsed_value: &mut Option<T>,

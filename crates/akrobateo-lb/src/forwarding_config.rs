@@ -7,7 +7,7 @@ use akrobateo_core::{DataPath, Family, Forward, Frontend, Protocol, ProxyArgs, P
 
 use crate::source_ranges::SourceRanges;
 
-/// The ports that a proxy forwards, and the settings for them. No two of them contradict each other.
+/// The ports that a proxy forwards, and the settings for them. The ports and settings do not contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardingConfig {
     /// The frontends in sorted order, each with its target. No frontend is listed twice.

@@ -1,5 +1,4 @@
-//! Writes metrics in Prometheus' text format. Needs no registry, because values are read only when they are
-//! requested. Pure.
+//! Writes metrics in Prometheus' text format. Needs no registry, because each scrape reads the current values. Pure.
 
 use std::fmt::{self, Display, Write};
 
@@ -23,7 +22,7 @@ pub const CONNECTIONS: MetricDefinition = MetricDefinition {
     kind: MetricKind::Counter,
     help: "Forwarded TCP connections, and UDP flows, by the port to which clients connect.",
 };
-/// The denied connections of each port. This metric exists only with source ranges.
+/// The denied connections of each port. This metric exists only if there are source ranges.
 pub const REFUSED_CONNECTIONS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_refused_connections_total",
     kind: MetricKind::Counter,
@@ -33,7 +32,7 @@ pub const REFUSED_CONNECTIONS: MetricDefinition = MetricDefinition {
 pub const PACKETS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_packets_total",
     kind: MetricKind::Counter,
-    help: "Packets forwarded from clients (in) and to clients (out); segments that the kernel has merged count once.",
+    help: "Packets forwarded from clients (in) and to clients (out); segments merged by the kernel count as one packet.",
 };
 /// The bytes of each port and direction.
 pub const BYTES: MetricDefinition = MetricDefinition {
@@ -45,7 +44,7 @@ pub const BYTES: MetricDefinition = MetricDefinition {
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// A value that only increases, except that it may start from zero again.
+    /// A value that increases, or starts from zero again.
     Counter,
     /// A value that increases and decreases.
     Gauge,
@@ -67,7 +66,7 @@ impl MetricKind {
 pub struct MetricsText(String);
 
 impl MetricsText {
-    /// Begins a metric. The caller must write all its samples before it begins the next metric.
+    /// Begins a metric. The caller must write all samples of this metric before the next metric begins.
     pub fn metric(&mut self, definition: &MetricDefinition) -> Metric<'_> {
         let MetricDefinition { name, kind, help } = *definition;
         let kind = kind.as_str();

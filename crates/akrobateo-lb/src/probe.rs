@@ -24,9 +24,10 @@ pub struct ProbeError {
     source: std::io::Error,
 }
 
-/// The state of a data path. Each request reads it again.
+/// The state of a data path. Each request reads the state again.
 pub trait DataPathStatus {
-    /// Returns `Ok` if the data path forwards now. The error is one line with the reason why it does not forward.
+    /// Returns `Ok` if the data path forwards now. The error is one line: the reason why the data path does not
+    /// forward.
     fn check_readiness(&self) -> Result<(), String>;
     /// Returns `Ok` if the process works. The error is one line with the reason why a restart is needed.
     fn check_health(&self) -> Result<(), String> {
@@ -86,9 +87,9 @@ fn respond(path: &str, status: &impl DataPathStatus) -> Response<String> {
     }
     match status.check_readiness().map(|()| status.warning()) {
         Ok(None) => text_response(StatusCode::OK, "ok\n"),
-        // A proxy cannot create an event, because it has no access to the API server. The kubelet creates one instead:
-        // it counts a redirect without a location as success, and emits an event ProbeWarning with the response's text
-        // (k8s.io/kubernetes/pkg/probe/http/http.go).
+        // A proxy cannot create an event, because it has no access to the API server. The kubelet creates the event
+        // instead: it counts a redirect without a location as success, and emits an event ProbeWarning with the
+        // response's text (k8s.io/kubernetes/pkg/probe/http/http.go).
         Ok(Some(warning)) => text_response(StatusCode::MULTIPLE_CHOICES, format!("{warning}\n")),
         Err(reason) => text_response(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }

@@ -30,7 +30,8 @@ const PRIORITY_SNAT: i32 = 100;
 const CT_INVALID: u32 = 1;
 const CT_DNAT: u32 = 1 << 5;
 
-/// The numbers that the nft program uses for data types. The number of a concatenation has 6 bits for each part.
+/// The numbers that the nft program uses for data types. The number of a concatenation consists of 6 bits for each
+/// part.
 const TYPE_NFPROTO: u32 = 2;
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
@@ -104,8 +105,8 @@ const MAX_SET_COUNT: usize = 8;
 
 /// Builds the table of a configuration.
 ///
-/// Allocates the sets last, because a small, long-lived allocation behind them would prevent the allocator from
-/// returning the memory of the sets to the system.
+/// Allocates the sets last. If a small, long-lived object followed the sets in memory, the allocator could not return
+/// the memory of the sets to the system.
 #[must_use]
 pub fn build_table(config: &ForwardingConfig) -> Table {
     let families = || Family::ALL.into_iter().filter(|family| config.has_forwards(*family));
@@ -271,8 +272,8 @@ fn destination_nat_rule(family: Family) -> Rule {
 
 /// Returns the rule that sets the conntrack mark of new flows to the mark of their frontend.
 ///
-/// Later packets of the flow are counted by this mark. A lookup by mark costs a third of a lookup by family, protocol
-/// and port.
+/// Later packets of the flow are counted by this mark. A lookup by mark takes a third of the time of a lookup by
+/// family, protocol and port.
 ///
 /// `ct mark set meta nfproto . meta l4proto . th dport map @MARK_MAP`
 fn mark_rule() -> Rule {

@@ -17,7 +17,7 @@ pub struct TableManager {
     config: ForwardingConfig,
     nftables: Nftables,
     conntrack: Conntrack,
-    /// The generation of the kernel's ruleset in which the table was last seen in sync.
+    /// The generation of the kernel's ruleset at the last check that found the desired table.
     synced_generation: Cell<Option<u32>>,
 }
 
@@ -31,13 +31,13 @@ struct Drift {
 }
 
 impl TableManager {
-    /// Installs the table of `config` in this thread's network namespace. Keeps an equal
-    /// table in the kernel, and replaces another table of the same name.
+    /// Installs the table of `config` in this thread's network namespace. Keeps an equal table that the kernel already
+    /// has. Replaces a different table of the same name.
     pub fn install(config: ForwardingConfig) -> Result<Self, NftError> {
         let (nftables, conntrack) = (Nftables::open()?, Conntrack::open()?);
         let manager = Self { config, nftables, conntrack, synced_generation: Cell::new(None) };
-        // Keeps an equal table, because a replacement may drop packets: a new interval set may appear empty to packets
-        // for some microseconds.
+        // Keeps an equal table, because a replacement may drop packets: for some microseconds, lookups in a new
+        // interval set may find nothing.
         if !manager.restore()? {
             manager.delete_stale_flows();
         }
@@ -61,7 +61,7 @@ impl TableManager {
         Ok(self.find_drift()?.is_none())
     }
 
-    /// Replaces the kernel's table if it is not the desired one. Returns true if it was replaced.
+    /// Replaces the kernel's table if it is not the desired one. Returns true if the table was replaced.
     pub fn restore(&self) -> Result<bool, NftError> {
         match self.find_drift()? {
             Some(drift) => self.replace_table(drift).map(|()| true),

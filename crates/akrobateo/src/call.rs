@@ -15,7 +15,7 @@ pub(crate) enum CallError {
     /// The API server answered with an error, or was unreachable.
     #[error(transparent)]
     RequestFailed(#[from] kube::Error),
-    /// No answer within [`REQUEST_DEADLINE`].
+    /// The API server did not answer within [`REQUEST_DEADLINE`].
     #[error("the API server did not answer within {} s", REQUEST_DEADLINE.as_secs())]
     TimedOut,
 }

@@ -19,17 +19,19 @@ pub enum ConnectError {
     Client(#[from] kube::Error),
 }
 
-/// The operator's own namespace when it runs outside a cluster.
+/// The namespace of an operator outside a pod, and by default of the one in the cluster.
 pub(crate) const NAMESPACE_OUTSIDE_CLUSTER: &str = "kube-system";
 
-/// Returns a client and the operator's own namespace. Sends no request.
-pub(crate) async fn connect(operator_config: &OperatorConfig) -> Result<(Client, String), ConnectError> {
+/// Returns a client and, in a pod, the pod's namespace. Sends no request.
+pub(crate) async fn connect(
+    operator_config: &OperatorConfig,
+) -> Result<(Client, Option<String>), ConnectError> {
     let options =
         KubeConfigOptions { context: operator_config.context.clone(), ..KubeConfigOptions::default() };
     let (config, own_namespace) = match &operator_config.kubeconfig {
         Some(path) => (Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?, None),
         None if operator_config.context.is_some() => (Config::from_kubeconfig(&options).await?, None),
-        // The ServiceAccount comes first: an operator in a pod serves the cluster that it runs in.
+        // The ServiceAccount comes first, because an operator in a pod serves the cluster of this pod.
         None => match Config::incluster() {
             Ok(config) => {
                 let namespace = config.default_namespace.clone();
@@ -38,14 +40,12 @@ pub(crate) async fn connect(operator_config: &OperatorConfig) -> Result<(Client,
             Err(_) => (Config::infer().await?, None),
         },
     };
-    Ok((
-        client_without_retries(config)?,
-        own_namespace.unwrap_or_else(|| NAMESPACE_OUTSIDE_CLUSTER.to_owned()),
-    ))
+    Ok((client_without_retries(config)?, own_namespace))
 }
 
-/// Returns a client that sends each request once. By default kube retries up to 15 times after 429, 503 and 504, which
-/// takes longer than the deadline of a request. The queue retries with its own backoff instead.
+/// Returns a client that sends each request once. By default kube retries a request up to 15 times after the HTTP
+/// status 429, 503 or 504. These retries take longer than the deadline of a request. The queue retries with its own
+/// backoff instead.
 fn client_without_retries(mut config: Config) -> kube::Result<Client> {
     config.default_retry = false;
     Client::try_from(config)

@@ -1,4 +1,4 @@
-//! The operator's answers on /healthz, /readyz and /metrics. Does I/O.
+//! The operator's HTTP server for /healthz, /readyz and /metrics. Does I/O.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ const READY_PATH: &str = "/readyz";
 const METRICS_PATH: &str = "/metrics";
 const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The part of the operator's state that the responses depend on.
+/// The part of the operator's state that determines the responses.
 pub(crate) struct Health {
     /// True when the caches are synced.
     pub(crate) ready: AtomicBool,

@@ -1,7 +1,7 @@
 //! The work queue: one reconciliation at a time for each Service, and retries with a backoff. No I/O.
 //!
-//! kube's `Controller` does not fit, because it skips objects that are no longer in its store, and proxies of a deleted
-//! Service must be removed without a finalizer. The queue of `Controller`, `Runner`, is private, so this file builds on
+//! kube's `Controller` skips objects that are no longer in its store. Without a finalizer, `Controller` would never
+//! remove the proxies of a deleted Service. The queue of `Controller` is the private type `Runner`, so this file uses
 //! kube's `Scheduler`.
 
 use std::collections::{HashMap, HashSet};
@@ -34,7 +34,7 @@ type Reconciliation = Pin<Box<dyn Future<Output = (ServiceKey, Outcome)> + Send>
 pub(crate) enum Outcome {
     /// The reconciliation succeeded.
     Done,
-    /// The reconciliation succeeded, and the Service needs another one after this delay.
+    /// The reconciliation succeeded, and the Service needs the next reconciliation after this delay.
     RequeueAfter(Duration),
     /// The reconciliation failed; the queue repeats it with a backoff.
     Failed,
@@ -69,8 +69,8 @@ impl Queue {
         self.add_at(key, Instant::now());
     }
 
-    /// Waits until another reconciliation may start, and returns its Service. The running reconciliations make progress
-    /// during the wait.
+    /// Waits until the next reconciliation may start, and returns its Service. The running reconciliations make
+    /// progress during the wait.
     pub(crate) async fn next(&mut self) -> ServiceKey {
         loop {
             let has_capacity = self.running_reconciliations.len() < MAX_CONCURRENT_RECONCILIATIONS;

@@ -9,7 +9,6 @@ use crate::decide::ServiceState;
 use crate::decide::{Action, ProxyConfig, decide, plan_actions};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::spec::ServiceDefaults;
 
 #[cfg(test)]
 mod tests;
@@ -18,22 +17,21 @@ mod tests;
 pub(crate) struct Context {
     pub(crate) writer: Writer,
     pub(crate) proxy_config: ProxyConfig,
-    pub(crate) defaults: Arc<ServiceDefaults>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Executes every action that the Service needs, even after a failure. Returns the first failure. If nothing fails,
-/// returns the time at which the Service needs the next reconciliation even if nothing changes.
+/// Executes every action that the Service needs, even after a failure. Returns the first failure. If no action fails,
+/// returns the time of the next reconciliation, in case no event triggers an earlier one.
 pub(crate) async fn reconcile(
     context: &Context,
     key: &ServiceKey,
     state: &ServiceState,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ApplyError> {
-    let decision = decide(&context.proxy_config, &context.defaults, state, now);
+    let decision = decide(&context.proxy_config, state, now);
     let service = state.service.as_deref();
     let mut first_failure = None;
-    for action in plan_actions(state, &decision, now) {
+    for action in plan_actions(&context.proxy_config.instance, state, &decision, now) {
         // After a failure no event is emitted. The event would report a success that did not happen, and each retry
         // would emit it again.
         if first_failure.is_some() && matches!(action, Action::EmitEvent { .. }) {
@@ -44,7 +42,8 @@ pub(crate) async fn reconcile(
         }
     }
     match (service, &first_failure) {
-        // Another client wrote first. The cache will receive that change, which triggers a reconciliation.
+        // Another client wrote first. The cache will receive the change of that client, and the change triggers a
+        // reconciliation.
         (_, Some(error)) if error.is_conflict() => (),
         (Some(service), Some(error)) => {
             if let Err(error) = context.writer.report_failure(key, service, error).await {

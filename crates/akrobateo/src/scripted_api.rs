@@ -57,8 +57,8 @@ impl ScriptedApi {
         }
     }
 
-    /// Waits for the next request to a path that ends with one of `paths`. Answers reads of other paths with empty
-    /// lists, and leaves watches open.
+    /// Waits for the next request to a path that ends with one of `paths`. Answers each read request for another path
+    /// with an empty list, and leaves watches open.
     pub(crate) async fn next_request_to(&mut self, paths: &[&str]) -> ReceivedRequest {
         loop {
             let request = self.next_request().await;
@@ -69,8 +69,8 @@ impl ScriptedApi {
         }
     }
 
-    /// Waits for the next write, which must be to a path that contains `path`. Answers reads with empty lists, and
-    /// leaves watches open.
+    /// Waits for the next write, which must be to a path that contains `path`. Answers each read request with an empty
+    /// list, and leaves watches open.
     pub(crate) async fn next_write_to(&mut self, path: &str) -> ReceivedRequest {
         loop {
             let request = self.next_request().await;
@@ -79,6 +79,20 @@ impl ScriptedApi {
                 return request;
             }
             self.answer_unscripted_read(request);
+        }
+    }
+
+    /// Answers each list with those of `objects` that the path selects by kind and namespace, and leaves watches open.
+    pub(crate) async fn serve_lists(mut self, objects: Vec<Value>) {
+        loop {
+            let request = self.next_request().await;
+            if request.is_watch() {
+                self.open_watches.push(request);
+            } else {
+                let listed: Vec<_> =
+                    objects.iter().filter(|object| request.selects(object)).cloned().collect();
+                request.answer_list(&listed);
+            }
         }
     }
 
@@ -104,6 +118,21 @@ impl ScriptedApi {
 impl ReceivedRequest {
     pub(crate) fn is_watch(&self) -> bool {
         self.query.contains("watch=true")
+    }
+
+    /// Returns true if the list includes the object, by its kind, namespace and labels.
+    fn selects(&self, object: &Value) -> bool {
+        let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+        let is_in_namespace =
+            !self.path.contains("/namespaces/") || self.path.contains(&format!("/namespaces/{namespace}/"));
+        let query = self.query.replace("%2F", "/").replace("%3D", "=").replace("%2C", ",");
+        let selector = query.split('&').find_map(|parameter| parameter.strip_prefix("labelSelector="));
+        let has_labels = selector.iter().flat_map(|selector| selector.split(',')).all(|label| {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            object["metadata"]["labels"][key].as_str() == Some(value)
+        });
+        self.path.ends_with(&format!("/{kind}s")) && is_in_namespace && has_labels
     }
 
     /// Answers with an object.
@@ -132,7 +161,7 @@ impl ReceivedRequest {
         self.send(200, lines.concat().into_bytes());
     }
 
-    /// Answers with the object of the request, as a successful write does.
+    /// Answers with the object of the request, as the API server does after a successful write.
     pub(crate) fn accept(self) {
         let body = self.body.clone();
         self.answer(&body);

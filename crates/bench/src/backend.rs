@@ -24,7 +24,7 @@ const UDP_THREADS: usize = 2;
 pub(crate) const BULK_CHUNK_LENGTH: usize = 128 * 1024;
 /// The backend closes a connection that is idle for this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The stack size of each thread in bytes. It is small, because the threads do not recurse.
+/// The stack size of each thread in bytes. The stack is small, because the threads do not recurse.
 const STACK_SIZE: usize = 128 * 1024;
 
 /// A running backend; it stops when it is dropped.
@@ -80,7 +80,7 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.state.is_stopped.store(true, Relaxed);
-        // The connections are closed here, because the UDP threads keep the state until their read times out.
+        // Closes the held connections now. Otherwise they would stay open until the reads of the UDP threads time out.
         self.state.held_connections.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Wakes the threads that accept connections. If this fails, the threads end with the program.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);

@@ -8,11 +8,12 @@ use clap::Parser;
 use crate::load::Load;
 use crate::variant::{self, Variant};
 
-/// Compares the data plane with its peers; packets take their real path through private network namespaces
+/// Compares the data plane with other proxies; packets take their real path through private network namespaces
 #[derive(Parser, Clone, Debug)]
 #[command(name = "scripts/bench", version)]
 pub(crate) struct Cli {
-    /// Number of rounds; each round puts each load on every variant, in random order. Starts have at most 15 rounds
+    /// Number of rounds; each round measures all variants under each load, in random order. Start times are measured in
+    /// at most 15 rounds
     #[arg(long, value_name = "NUMBER", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) rounds: u16,
 
@@ -40,7 +41,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) lb: PathBuf,
 
-    /// The directory with the unpacked packages of the peers
+    /// The directory with the unpacked packages of the other proxies
     #[arg(long = "packages", value_name = "DIRECTORY", hide = true)]
     pub(crate) package_directory: PathBuf,
 }

@@ -86,13 +86,14 @@ fn read_run_time(path: &str) -> f64 {
     fs::read_to_string(path).ok().and_then(|text| parse_run_time(&text)).unwrap_or(0.0)
 }
 
-/// Returns the run time in the text of a schedstat file, in seconds.
+/// Parses the text of a schedstat file, and returns the run time in seconds.
 fn parse_run_time(schedstat: &str) -> Option<f64> {
     let nanoseconds = schedstat.split(' ').next()?.trim().parse().ok()?;
     Some(Duration::from_nanos(nanoseconds).as_secs_f64())
 }
 
-/// Returns the busy time of all processors in `/proc/stat`: user, nice, system, irq and softirq, in seconds.
+/// Parses the text of `/proc/stat`. Returns the busy time of all processors in seconds: user, nice, system, irq and
+/// softirq.
 fn parse_busy_time(stat: &str) -> Option<f64> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let times: Vec<f64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;

@@ -18,7 +18,7 @@ use crate::protocol::Operation;
 const TIMEOUT: Duration = Duration::from_millis(2500);
 /// A connection that takes longer has lost a packet, because TCP sends a lost SYN again after one second.
 const SLOW_CONNECTION_THRESHOLD: Duration = Duration::from_millis(900);
-/// A datagram without a reply after this time is lost.
+/// A datagram counts as lost if no reply arrives within this time.
 const UDP_TIMEOUT: Duration = Duration::from_millis(20);
 /// The maximum number of datagrams in flight per client.
 const MAX_DATAGRAMS_IN_FLIGHT: u32 = 32;
@@ -30,8 +30,8 @@ const MAX_RECORDED_LATENCIES: usize = 200_000;
 const FIRST_SOURCE_PORT: usize = 10_000;
 /// The number of source ports for short connections.
 const SOURCE_PORT_COUNT: usize = 40_000;
-/// The distance between the Service ports of two consecutive connections. It has no common divisor with 1,000, so the
-/// connections use all 1,000 ports.
+/// The distance between the Service ports of two consecutive connections. This distance has no common divisor with
+/// 1,000, so the connections use all 1,000 ports.
 const SERVICE_PORT_STEP: usize = 619;
 
 /// Counters that the clients of a load share.
@@ -97,7 +97,7 @@ impl Frontends {
 
     /// Returns the address and port for the client with this number.
     ///
-    /// The clients are spread over all ports, because a packet takes longer if its rule is later in a list.
+    /// The clients use all ports, because the time of a packet depends on the position of its port's rule in a list.
     fn select_for_client(self, number: usize, clients: usize) -> SocketAddr {
         self.get((2 * number + 1) * usize::from(self.ports) / (2 * clients))
     }

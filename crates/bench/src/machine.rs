@@ -47,7 +47,7 @@ impl Machine {
     }
 }
 
-/// Returns the value of the first line that starts with `name`; a colon separates both.
+/// Returns the value in the first line that starts with `name`. A colon separates the name and the value.
 fn get_field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_once(':').map(|(_, value)| value.trim())

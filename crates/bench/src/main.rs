@@ -1,4 +1,4 @@
-//! The benchmark that compares the data plane with its peers. `scripts/bench` runs it. Does I/O.
+//! The benchmark that compares the data plane with other proxies. `scripts/bench` runs it. Does I/O.
 
 mod backend;
 mod cli;

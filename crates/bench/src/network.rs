@@ -11,13 +11,13 @@ pub(crate) mod addr {
 
     /// The client.
     pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-    /// The node's address towards clients.
+    /// The node's address in the client's network.
     pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-    /// The node's address towards the backend.
+    /// The node's address in the backend's network.
     pub(crate) const BACKEND_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
     /// The proxy pod.
     pub(crate) const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 5);
-    /// The node's address towards the proxy pod.
+    /// The node's address in the proxy pod's network.
     pub(super) const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
     /// The Service's address; no interface has this address.
     pub(crate) const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 3, 7);
@@ -29,7 +29,7 @@ pub(crate) mod addr {
     pub(crate) const FIRST_SERVICE_PORT: u16 = 20_000;
 }
 
-/// The node's treatment of packets to its own address.
+/// The way in which the node handles packets to its own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeRole {
     /// The node only routes: clients use the backend's address, and conntrack is off.
@@ -75,7 +75,8 @@ impl Network {
 
 /// Returns the node's rules. The rules look up ports in a map, as kube-proxy does in nftables mode.
 ///
-/// portmap has one rule per port. Here one rule has all ports, so that only the proxies depend on the number of ports.
+/// portmap has one rule per port. Here one rule matches all ports, so that the number of ports affects only the
+/// proxies.
 fn node_rules(role: NodeRole, ports: u16) -> String {
     let last = addr::FIRST_SERVICE_PORT + ports - 1;
     let (first, backend, backend_port) = (addr::FIRST_SERVICE_PORT, addr::BACKEND, addr::BACKEND_PORT);

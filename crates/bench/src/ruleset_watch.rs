@@ -1,4 +1,4 @@
-//! Detects a change of a namespace's nftables rules by their generation number. Does I/O.
+//! Reads the generation number of a namespace's nftables rules, to detect a change. Does I/O.
 //!
 //! A netlink listener would make the kernel report each element. These reports would lengthen the measured time of the
 //! proxy.

@@ -15,7 +15,7 @@ pub(crate) struct Sample {
     pub(crate) round: usize,
     /// Units per second: connections, bytes, packets or requests.
     pub(crate) rate: f64,
-    /// CPU seconds per unit, of clients, kernel, proxy and backend together.
+    /// CPU seconds per unit: the sum of clients, kernel, proxy and backend.
     pub(crate) cpu: f64,
     /// The median and the 99th percentile of the latencies in seconds; only for [`Load::Requests`].
     pub(crate) latency: Option<[f64; 2]>,

@@ -17,7 +17,7 @@ use crate::ruleset_watch::RulesetWatch;
 use crate::testbed::Testbed;
 use crate::variant::{DataPath, Variant};
 
-/// The timeout of one attempt of a client that retries.
+/// The timeout of one attempt to connect. The client then tries again.
 const CLIENT_TIMEOUT: Duration = Duration::from_millis(2500);
 /// The timeout of a readiness probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -110,7 +110,7 @@ const START_COMPARISONS: [(&str, &str, f64); 4] = [
     ("akrobateo-1k", "klipper-nft-1k", 1.0 / 500.0),
     ("akrobateo-1k", "klipper-legacy-1k", 1.0 / 500.0),
 ];
-/// The name in tables of the quantity that [`START_COMPARISONS`] compares.
+/// The name that tables show for the quantity of [`START_COMPARISONS`].
 pub(crate) const RULES_ACTIVE_QUANTITY: &str = "exec to rules active";
 
 /// Returns all targets, with the measured values from `results`.

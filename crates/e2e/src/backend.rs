@@ -52,7 +52,7 @@ pub(crate) fn backend_pod(node: Option<&str>) -> Pod {
     }
 }
 
-/// Returns a pod that holds a TCP port of a node as its hostPort and is not a proxy.
+/// Returns a pod that is not a proxy. The pod holds a TCP port of a node as its hostPort.
 pub(crate) fn host_port_pod(name: &str, node: &str, port: u16) -> Pod {
     let mut pod = backend_pod(Some(node));
     pod.metadata.name = Some(name.to_owned());

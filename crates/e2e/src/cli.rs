@@ -1,4 +1,4 @@
-//! The operator's command line, `akrobateo` and `kubectl akrobateo`, run on this machine. Does I/O.
+//! Runs the commands `akrobateo` and `kubectl akrobateo` on this machine. Does I/O.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub struct CommandOutput {
 }
 
 impl CommandOutput {
-    /// Parses the standard output of a command with `-o json`.
+    /// Parses the standard output as JSON. The command must have the arguments `-o json`.
     pub fn json(&self) -> Result<Value, Failure> {
         serde_json::from_str(&self.stdout).map_err(|error| {
             Failure::UnexpectedState(format!("the command printed invalid JSON ({error}): {self:?}"))

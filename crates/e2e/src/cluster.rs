@@ -47,7 +47,7 @@ impl Cluster {
         Ok(Self { client: Client::try_from(config)?, environment })
     }
 
-    /// Returns the nodes that have no taint against proxies.
+    /// Returns the nodes on which proxies can run. Leaves out nodes with taints that prevent this.
     pub async fn list_nodes(&self) -> Result<Vec<NodeAddresses>, Failure> {
         let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await?;
         Ok(nodes.items.iter().filter(|node| accepts_proxies(node)).map(node_addresses).collect())

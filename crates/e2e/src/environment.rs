@@ -24,7 +24,7 @@ const CLIENT_COMMAND_PREFIX: EnvironmentVariable = EnvironmentVariable {
 };
 pub(crate) const CLUSTER_DIRECTORY: EnvironmentVariable = EnvironmentVariable {
     name: "AKROBATEO_E2E_CLUSTER",
-    description: "the path of the directory cluster/, whose commands inject faults into its cluster",
+    description: "the path of the directory cluster/, which has the commands that inject faults into the cluster",
 };
 pub(crate) const AUDIT_LOG_PATH: EnvironmentVariable = EnvironmentVariable {
     name: "AKROBATEO_E2E_AUDIT_LOG",

@@ -18,7 +18,7 @@ use crate::target::Target;
 /// The seconds to wait for an answer. TCP sends a lost SYN again after one second, so the client waits longer.
 const ANSWER_TIMEOUT_SECONDS: &str = "1.5";
 const LINE_TIMEOUT: Duration = Duration::from_secs(15);
-/// The client opens thousands of connections one after another.
+/// A minute, because the client opens thousands of connections one after another.
 const OPEN_CONNECTIONS_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Sends one request to each target, all at the same time.

@@ -17,16 +17,17 @@ pub enum Failure {
     /// A request to the API server failed.
     #[error("API request failed: {0}")]
     Api(#[from] kube::Error),
-    /// A command on this machine failed: the command line, and the reason.
+    /// A command on this machine failed. The fields are the command line and the reason.
     #[error("command failed: {0}: {1}")]
     Command(String, String),
-    /// A file cannot be read, written or created: its path, and the reason.
+    /// A file cannot be read, written or created. The fields are the file's path and the reason.
     #[error("cannot access {0}: {1}")]
     File(String, #[source] std::io::Error),
-    /// A check failed: the observed state.
+    /// A check failed. The field describes the observed state.
     #[error("{0}")]
     UnexpectedState(String),
-    /// A check did not succeed before the deadline: the expected state, the deadline, the last result of the check.
+    /// A check did not succeed before the deadline. The fields are the expected state, the deadline, and the last
+    /// result of the check.
     #[error("timed out after {1:?} waiting until {0}; last result: {2}")]
     TimedOut(String, Duration, #[source] Box<Failure>),
 }

@@ -100,8 +100,8 @@ impl Faults {
         self.set_label(node, POOL_LABEL, pool).await
     }
 
-    /// Sets the node's annotation with the addresses that the operator publishes instead of the node's own addresses.
-    /// `None` removes the annotation.
+    /// Sets the annotation `akrobateo.io/address` of a node. The operator publishes these addresses instead of the
+    /// node's own addresses. `None` removes the annotation.
     pub async fn override_addresses(&self, node: &str, addresses: Option<&str>) -> Result<(), Failure> {
         self.patch_node(node, json!({ "metadata": { "annotations": { NODE_ADDRESS: addresses } } })).await
     }
@@ -134,7 +134,8 @@ impl Faults {
         Ok(())
     }
 
-    /// Limits the operator to one request at a time: the API server answers others with 429 Too Many Requests.
+    /// Limits the operator to one request at a time: the API server answers all other requests with 429 Too Many
+    /// Requests.
     pub async fn throttle_operator(&self) -> Result<(), Failure> {
         self.throttle.enable().await
     }
@@ -154,7 +155,7 @@ impl Faults {
         self.run_cluster_command("api-server", &["resume"]).await.map(drop)
     }
 
-    /// Returns the metrics of an operator's pod, read from the pod's address on its node.
+    /// Returns the metrics of an operator's pod. Sends the request from the pod's node to the pod's address.
     pub async fn get_metrics(&self, pod: &Pod) -> Result<String, Failure> {
         let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).unwrap_or_default();
         let url = format!("http://{address}:8080/metrics");
@@ -216,11 +217,15 @@ impl Faults {
 
     /// Kills the process in an operator's pod, and deletes the pod, so that a new pod starts without a back-off.
     pub async fn crash_operator(&self, pod: &str) -> Result<(), Failure> {
-        self.kill_container(&self.operator.get_pod(pod).await?).await?;
+        // A leader can work before the kubelet has reported that its container runs.
+        eventually("the process of the operator is killed", async || {
+            self.kill_container(&self.operator.get_pod(pod).await?).await
+        })
+        .await?;
         self.operator.delete_pod(pod).await
     }
 
-    /// Undoes all faults: of the API server, the nodes, and the operator.
+    /// Undoes all faults of the API server, the nodes and the operator.
     pub(crate) async fn restore_all(&self) -> Result<(), Failure> {
         self.resume_api_server().await?;
         self.unthrottle_operator().await?;

@@ -1,4 +1,5 @@
-//! Tests of Akrobateo on a real cluster: the test library, and the formats that the `echo` program shares with it.
+//! Tests of Akrobateo on a real cluster: the test library, and the text formats that the library and the `echo` program
+//! use.
 
 mod answer;
 pub mod audit;
@@ -40,7 +41,7 @@ pub use failure::{Failure, ensure, ensure_eq};
 pub use faults::{Faults, POOL_LABEL};
 pub use local_operator::LocalOperator;
 pub use namespace::Namespace;
-pub use operator::{OPERATOR_NAMESPACE, Operator};
+pub use operator::{OPERATOR_NAMESPACE, Operator, PROXIES_NAMESPACE};
 pub use permissions::{Permission, Permissions};
 pub use pods::is_ready;
 pub use polling::{consistently, eventually, eventually_within};

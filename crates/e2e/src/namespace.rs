@@ -78,14 +78,15 @@ impl Namespace {
         ports::allocate(&self.run.cluster.client).await
     }
 
-    /// Creates or changes a Service by server-side apply. Fields that the builder no longer has are removed.
+    /// Creates or changes a Service by server-side apply. The API server removes the fields that the builder no longer
+    /// sets.
     pub async fn apply(&self, service: &ServiceBuilder) -> Result<Service, Failure> {
         let params = PatchParams::apply("e2e").force();
         Ok(self.services().patch(service.name(), &params, &Patch::Apply(service.build())).await?)
     }
 
-    /// Creates a Service that is younger than `older`. Creation times are whole seconds. The UID orders Services of the
-    /// same second, so this function repeats the creation until the seconds differ.
+    /// Creates a Service that is younger than `older`. Creation times are whole seconds. If two Services have the same
+    /// creation time, the UIDs decide which is older. So this function repeats the creation until the times differ.
     pub async fn apply_younger(
         &self,
         older: &ServiceBuilder,

@@ -10,7 +10,7 @@ use crate::namespace::Namespace;
 use crate::polling::eventually;
 
 impl Namespace {
-    /// Starts the backend on a node of the scheduler's choice, and waits until its pod is ready.
+    /// Starts the backend, and waits until its pod is ready. The scheduler chooses the node.
     pub async fn start_backend(&self) -> Result<(), Failure> {
         self.create_ready_pod(&backend_pod(None)).await
     }
@@ -20,7 +20,7 @@ impl Namespace {
         self.create_ready_pod(&backend_pod(Some(node))).await
     }
 
-    /// Starts a pod that holds a TCP port of a node as its hostPort, and waits until it is ready.
+    /// Starts a pod that holds a TCP port of a node as its hostPort. Waits until the pod is ready.
     pub async fn start_host_port_pod(&self, name: &str, node: &str, port: u16) -> Result<(), Failure> {
         self.create_ready_pod(&host_port_pod(name, node, port)).await
     }

@@ -1,4 +1,4 @@
-//! Polls a check until it succeeds, or checks for some time that it succeeds. Does no I/O itself.
+//! Polls a check until the check succeeds, or requires that a check always succeeds for some time. Does no I/O itself.
 
 use std::time::Duration;
 
@@ -52,7 +52,9 @@ pub async fn consistently(
     let end = Instant::now() + duration;
     while Instant::now() < end {
         check().await.map_err(|failure| {
-            Failure::UnexpectedState(format!("expected during {duration:?}: {expected}; result: {failure}"))
+            Failure::UnexpectedState(format!(
+                "expected for {duration:?}: {expected}; a check failed: {failure}"
+            ))
         })?;
         sleep(POLL_INTERVAL).await;
     }
@@ -67,12 +69,12 @@ mod tests {
     #[tokio::test]
     async fn timeout_message_has_the_last_result() {
         let mut calls = 0;
-        let result = eventually_within(POLL_INTERVAL * 2, "never", async || {
+        let result = eventually_within(POLL_INTERVAL * 2, "the pod is ready", async || {
             calls += 1;
             Err::<(), _>(Failure::UnexpectedState(format!("call {calls}")))
         });
         let message = result.await.unwrap_err().to_string();
-        assert!(message.contains("until never; last result: call "), "{message}");
+        assert!(message.contains("until the pod is ready; last result: call "), "{message}");
     }
 
     #[tokio::test]

@@ -15,7 +15,8 @@ const PORT_RANGE: RangeInclusive<u16> = 20_000..=29_999;
 
 static ALLOCATED_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// Returns `N` ports. No pod has them as hostPort, no Service has them as port, and no other test uses them.
+/// Returns `N` free ports. A port is free if it is no hostPort of a pod, no port of a Service, and no port of another
+/// test.
 pub(crate) async fn allocate<const N: usize>(client: &Client) -> Result<[u16; N], Failure> {
     let used = list_used_ports(client).await?;
     let mut allocated_ports = ALLOCATED_PORTS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -21,7 +21,7 @@ const CONFIG_DIRECTORY: &str = "/etc/config";
 /// The port of the readiness probe. The server expects no PROXY header on this port.
 const PROBE_PORT: u16 = 8088;
 
-/// A server that returns and logs the client address of the PROXY header.
+/// A server that returns and logs the client address in the PROXY header.
 #[derive(Clone, Copy, Debug)]
 pub enum ProxyProtocolServer {
     /// The server nginx. It accepts both versions of the PROXY protocol.

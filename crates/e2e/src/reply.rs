@@ -15,7 +15,7 @@ const NO_ANSWER_PREFIX: &str = "no answer: ";
 pub struct Reply {
     /// The target of the request.
     pub target: Target,
-    /// The client's own address towards the target; `None` if there is no route.
+    /// The source address of the client's packets to the target; `None` if there is no route.
     pub client: Option<IpAddr>,
     /// The answer, or the reason why there is none.
     pub result: Result<Answer, String>,

@@ -37,8 +37,8 @@ impl PortMapping {
     }
 }
 
-/// Returns a Service of type LoadBalancer that selects the test's backend. The Service has no ports, and the cluster's
-/// first address family.
+/// Returns a Service of type LoadBalancer that selects the test's backend. The Service has no ports yet. It has the
+/// first address family of the cluster.
 #[must_use]
 pub fn service(name: &str) -> ServiceBuilder {
     ServiceBuilder {
@@ -114,7 +114,7 @@ impl ServiceBuilder {
         self.annotation(annotations::IP_MODE, "Proxy")
     }
 
-    /// Sets the ipMode that the test expects in the status if the Service has no annotation for it.
+    /// Sets the expected ipMode in the status of a Service without the annotation `akrobateo.io/ip-mode`.
     #[must_use]
     pub fn expect_ip_mode(mut self, ip_mode: &'static str) -> Self {
         self.default_ip_mode = ip_mode;

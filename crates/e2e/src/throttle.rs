@@ -16,7 +16,8 @@ use crate::operator::OPERATOR_ACCOUNT;
 use crate::polling::eventually;
 
 const NAME: &str = "e2e-throttle";
-/// The API groups that are throttled. The group of the Lease is missing, because without its Lease the operator stops.
+/// The API groups that are throttled. The list does not contain the API group of the Lease, because the operator stops
+/// if it cannot renew its Lease.
 const API_GROUPS: [&str; 4] = ["", "apps", "discovery.k8s.io", "events.k8s.io"];
 /// The precedence of the `FlowSchema`: after the exempt schemas (1 and 2), before all other predefined schemas.
 const FLOW_SCHEMA_PRECEDENCE: u8 = 3;
@@ -32,7 +33,8 @@ impl Throttle {
         Self { flow_schemas: Api::all(client.clone()), priority_levels: Api::all(client.clone()) }
     }
 
-    /// Allows the operator one seat, without borrowing and without a queue, and waits until the limit is active.
+    /// Allows the operator one request at a time: it cannot borrow seats, and has no queue. Waits until the limit is
+    /// active.
     pub(crate) async fn enable(&self) -> Result<(), Failure> {
         let limits = json!({
             "nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0,

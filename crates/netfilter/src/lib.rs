@@ -1,4 +1,4 @@
-//! Netfilter over netlink, without linked C code: nftables tables as values, and conntrack entries.
+//! Netfilter over netlink: nftables tables as values, and conntrack entries. The crate links no C code.
 //!
 //! [`netlink`] has attributes, messages and sockets. [`nft`] has tables, their encoding and a client. [`conntrack`] has
 //! entries, statistics and a client.

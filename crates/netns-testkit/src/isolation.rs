@@ -25,7 +25,7 @@ pub fn isolated<F: FnOnce()>(test: F) {
         .stderr(Stdio::piped())
         .spawn();
     let mut child = expect_child(child);
-    // The private process exits at the end of its standard input, which `wait_with_output` would close at once.
+    // `wait_with_output` would close the standard input, and the private process would exit at once.
     let stdin = child.stdin.take();
     let output = child.wait_with_output().unwrap();
     drop(stdin);

@@ -3,8 +3,9 @@
 //! A test calls [`isolated`], creates a [`Namespace`] for each node, pod and client, and connects them with
 //! [`link::connect`] or a [`Bridge`]. Tests need iproute2, nftables and util-linux, and root or user namespaces.
 //!
-//! Tests need no cleanup. The kernel deletes a network namespace after its last descriptor and process. The isolated
-//! process is the first process of its process namespace. When it exits, the kernel kills all programs that it started.
+//! Tests need no cleanup. The kernel deletes a network namespace when no process and no descriptor uses the namespace
+//! any more. The isolated process is the first process of its process namespace. When the isolated process exits, the
+//! kernel kills all programs that it started.
 //!
 //! Functions panic if the network cannot be set up, and print the failed command with its output. A test or a
 //! benchmark cannot continue without its network.

@@ -9,12 +9,13 @@ pub fn resident_memory(pid: Pid) -> Option<u64> {
     memory(pid, "VmRSS")
 }
 
-/// Returns the peak of a process's resident memory in bytes (`VmHWM` of proc(5)), or `None` after its end.
+/// Returns the peak of a process's resident memory in bytes (`VmHWM` of proc(5)), or `None` if the process has ended.
 pub fn peak_memory(pid: Pid) -> Option<u64> {
     memory(pid, "VmHWM")
 }
 
-/// Returns a process's resident memory in bytes, without mapped files (`RssAnon` of proc(5)), or `None` after its end.
+/// Returns a process's resident memory in bytes, without mapped files (`RssAnon` of proc(5)), or `None` if the process
+/// has ended.
 pub fn anonymous_memory(pid: Pid) -> Option<u64> {
     memory(pid, "RssAnon")
 }

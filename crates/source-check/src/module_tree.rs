@@ -118,7 +118,7 @@ fn is_test(item: &impl ToTokens) -> bool {
     false
 }
 
-/// Returns the deepest module in a path that the module `from` uses, or `None` if the path is of another crate.
+/// Returns the deepest module in a path that the module `from` uses, or `None` if the path belongs to another crate.
 fn resolve<'a>(modules: &'a Modules, from: &[String], segments: &[String]) -> Option<&'a Module> {
     if let Some(name) = resolve_name(modules, from, segments) {
         return modules.get(&name);

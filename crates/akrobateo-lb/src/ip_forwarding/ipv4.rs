@@ -2,7 +2,7 @@
 //! pod. Does I/O.
 //!
 //! The kernel forwards a packet if forwarding is on for the interface on which the packet arrived. A write to the
-//! sysctl `ip_forward` only sets this value for all interfaces (Documentation/networking/ip-sysctl.rst).
+//! sysctl `ip_forward` only copies the written value to all interfaces (Documentation/networking/ip-sysctl.rst).
 
 use netfilter::netlink::{Attr, Message, Messages, NetlinkError, Protocol, Socket, message};
 
@@ -24,7 +24,7 @@ const AF_SPEC: u16 = 26;
 const AF_INET: u16 = 2;
 const INET_CONF: u16 = 1;
 /// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). In a request this number is the type of an attribute. In a dump this number
-/// is a position in an array, and the first position is 1.
+/// is a position in an array. The first position has the number 1.
 const DEVCONF_FORWARDING: u16 = 1;
 
 /// An interface for which forwarding is off.
@@ -34,7 +34,7 @@ struct NonForwardingInterface {
     name: String,
 }
 
-/// Switches forwarding on for each interface where it is off. Returns the names of the interfaces that it changed.
+/// Switches forwarding on for each interface where it is off. Returns the names of the changed interfaces.
 pub fn enable() -> Result<Vec<String>, NetlinkError> {
     let socket = Socket::open(Protocol::Route)?;
     let interfaces = list_non_forwarding_interfaces(&socket)?;

@@ -9,7 +9,7 @@ use netfilter::netlink::{NetlinkError, Protocol, Socket};
 
 use crate::forwarding_config::ForwardingConfig;
 
-/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` (linux/rtnetlink.h), as bits.
+/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` (linux/rtnetlink.h) as a bit mask.
 const MULTICAST_GROUPS: u32 = 1 | 1 << (24 - 1) | 1 << (25 - 1);
 
 /// The error if IP forwarding is off, or if its state is unknown.

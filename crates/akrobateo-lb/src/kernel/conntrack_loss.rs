@@ -13,7 +13,7 @@ pub(super) enum ConntrackLoss {
 
 impl ConntrackLoss {
     /// Returns the most serious reason for drops since the last check; `None` if nothing was dropped.
-    /// `recent_statistics` has the increase of each counter since then.
+    /// `recent_statistics` has the increase of each counter since the last check.
     pub(super) fn find_most_serious_loss(recent_statistics: &Statistics) -> Option<Self> {
         if recent_statistics.table_full_drops() > 0 || recent_statistics.early_drop > 0 {
             return Some(Self::TableFull);
@@ -29,7 +29,7 @@ impl ConntrackLoss {
                  the node"
             }
             Self::Clash => {
-                "new connections were dropped because other connections have their addresses and ports: the source \
+                "new connections were dropped because other connections use the same addresses and ports: the source \
                  ports towards one target may be used up; spread the clients over more nodes"
             }
         }

@@ -1,6 +1,6 @@
 //! Limits a repeated log message to one per incident. Pure.
 
-/// Permits one log message, and the next one only after a reset.
+/// Permits one log message. Permits another message only after a reset.
 #[derive(Debug, Default)]
 pub(super) struct LogOnce {
     is_logged: bool,

@@ -34,7 +34,7 @@ const CONNTRACK_TABLE_FULL_DROPS: MetricDefinition = MetricDefinition {
 const CONNTRACK_EVICTIONS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_conntrack_evicted_total",
     kind: MetricKind::Counter,
-    help: "Conntrack entries evicted for new ones because the conntrack table was full.",
+    help: "Conntrack entries evicted because the conntrack table was full.",
 };
 const CONNTRACK_CLASHES: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_conntrack_clashes_total",

@@ -35,14 +35,14 @@ pub(super) fn open_sysctls_watch() -> Result<AsyncFd<Socket>, Error> {
 fn to_async_fd(socket: Socket) -> std::io::Result<AsyncFd<Socket>> {
     #[expect(
         deprecated,
-        reason = "the newer function is unsafe, because some types do not own their descriptor; \
-                  a socket owns its descriptor"
+        reason = "the newer function is unsafe, and `Socket` does not need it, \
+                  because `Socket` owns its descriptor"
     )]
     AsyncFd::new(socket)
 }
 
-/// Waits until a change is reported, and empties the socket. If a change is reported during the caller's check, the
-/// next call returns at once.
+/// Waits until the kernel reports a change, and discards the reports in the socket. If a change is reported during the
+/// caller's check, the next call returns at once.
 async fn wait_for_change(watch: &AsyncFd<Socket>) {
     match watch.readable().await {
         Ok(mut guard) => {
@@ -72,7 +72,8 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
         }
         sleep(MIN_CHECK_INTERVAL).await;
         if std::mem::take(&mut is_new_table) {
-            // Deletes stale flows a second time, because the kernel handled some packets while the table was replaced.
+            // Deletes stale flows again, because packets during the replacement of the table may have created new stale
+            // flows.
             path.table_manager.delete_stale_flows();
         }
         wait_for_change(watch).await;
@@ -106,7 +107,7 @@ pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>
     }
 }
 
-/// Reports packets that conntrack drops, in the log and as the path's warning; never returns.
+/// Reports packets that conntrack drops: writes a log message and sets the path's warning; never returns.
 pub(super) async fn report_conntrack_losses(path: &KernelPath) {
     let mut previous_statistics: Option<Statistics> = None;
     let mut log_once = LogOnce::default();
@@ -120,7 +121,7 @@ pub(super) async fn report_conntrack_losses(path: &KernelPath) {
                 }
             }
             Err(error) => {
-                // The error is logged only once, because a kernel without statistics does not get them later.
+                // The error is logged only once, because a kernel without statistics never provides them.
                 if log_once.permit() {
                     tracing::warn!(
                         %error,

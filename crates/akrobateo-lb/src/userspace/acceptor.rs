@@ -133,8 +133,8 @@ impl Acceptor {
         self.close_at = Some(now + HANDSHAKE_TIMEOUT_MS);
     }
 
-    /// Returns the listeners to close now: none before the handshake timeout. The caller must accept their last clients
-    /// before it closes them.
+    /// Returns the listeners that must be closed now. Before the handshake timeout, the list is empty. The caller must
+    /// accept their last clients before it closes them.
     pub(super) fn listeners_to_close(&self, now: u64) -> std::ops::Range<u32> {
         let is_due = self.close_at.is_some_and(|close_at| close_at <= now);
         0..if is_due { u32::try_from(self.listeners.len()).unwrap_or(u32::MAX) } else { 0 }

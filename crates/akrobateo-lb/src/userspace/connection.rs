@@ -55,7 +55,8 @@ pub(super) struct Connection {
     target: Peer,
     upload: Transfer,
     download: Transfer,
-    /// Bytes were lost. Both peers must see a reset, so that neither peer believes that it received the whole stream.
+    /// Bytes were lost. The client and the target must both see a reset, so that neither believes that it received the
+    /// whole stream.
     is_aborted: bool,
 }
 
@@ -120,7 +121,7 @@ impl Connection {
     pub(super) fn open(&mut self, proxy_protocol: Option<ProxyVersion>, io: &mut IoContext) -> Progress {
         self.stage = Stage::Open;
         let Some(version) = proxy_protocol else { return Progress::Blocked };
-        // A socket without an address has failed.
+        // If a socket has no address, its connection has failed.
         let Ok(destination) = original_destination(self.client.socket()) else { return self.abort() };
         let header = header(version, self.client_address, destination);
         match self.upload.send_header(&header, &mut self.client, &mut self.target, io) {
@@ -215,7 +216,7 @@ impl Connection {
         Progress::Finished
     }
 
-    /// Makes both peers see a reset when the connection is closed.
+    /// Makes the client and the target see a reset when the connection is closed.
     pub(super) const fn mark_aborted(&mut self) {
         self.is_aborted = true;
     }
@@ -253,8 +254,8 @@ impl Connection {
 }
 
 /// Returns the address that the client connected to. If a rule of this network namespace redirected the connection,
-/// this is the destination before the rule; otherwise it is the local address. DNAT rules of the node, for example for
-/// a hostPort, are not visible in a pod.
+/// this is the destination before the redirection. Otherwise, this is the local address of the socket. DNAT rules of
+/// the node, for example for a hostPort, are not visible in a pod.
 fn original_destination(client: &OwnedFd) -> Result<SocketAddr, Errno> {
     let local_address: SocketAddr = getsockname(client)?.try_into()?;
     let original_address = match local_address {

@@ -36,12 +36,12 @@ impl Inbox {
         self.load.load(Relaxed)
     }
 
-    /// Counts one more connection of the worker.
+    /// Adds one to the number of connections of the worker.
     pub(super) fn inc_load(&self) {
         self.load.fetch_add(1, Relaxed);
     }
 
-    /// Counts one connection of the worker less.
+    /// Subtracts one from the number of connections of the worker.
     pub(super) fn dec_load(&self) {
         self.load.fetch_sub(1, Relaxed);
     }

@@ -42,7 +42,7 @@ impl Peer {
         self.is_writable
     }
 
-    /// Adds the changes that epoll reported to the known state.
+    /// Updates the known state of the socket after epoll reported changes.
     pub(super) const fn record_readiness(&mut self, readiness: Readiness) {
         self.is_readable |= readiness.is_readable();
         self.is_writable |= readiness.is_writable();

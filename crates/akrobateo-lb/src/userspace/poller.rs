@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::slab::{Key, Slab};
 
-/// Events that one wait returns at most.
+/// Maximum number of events that one wait returns.
 const MAX_EVENTS_PER_WAIT: usize = 256;
 const TOKEN_KIND_SHIFT: u32 = 60;
 /// Flags of a connection that failed or ended in both directions.
@@ -86,7 +86,7 @@ impl Readiness {
     }
 }
 
-/// An epoll instance. It is edge-triggered: it reports each change once.
+/// An epoll instance in edge-triggered mode: it reports each change once.
 #[derive(Debug)]
 pub(super) struct Poller(OwnedFd);
 

@@ -6,7 +6,7 @@ const MIN_INTERVAL_MS: u64 = 10_000;
 /// The rate limit of one message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RateLimit {
-    /// The next line is permitted from this time on.
+    /// The earliest time of the next log line.
     next_line_at: u64,
     /// Number of occurrences after the last logged line.
     count: u64,

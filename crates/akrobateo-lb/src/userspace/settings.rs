@@ -16,7 +16,7 @@ const UDP_SOURCE_SHARE: usize = 4;
 const MIN_UDP_SESSIONS_PER_SOURCE: usize = 16;
 /// File descriptors of a worker besides listeners, connections and UDP sessions: epoll and pipes.
 const DESCRIPTORS_PER_WORKER: usize = 80;
-/// File descriptors of the process besides its workers: probes, signals, logs.
+/// Number of file descriptors that the process needs for probes, signals and logs.
 const DESCRIPTORS_PER_PROCESS: usize = 100;
 
 /// The limits and timeouts of the userspace path.

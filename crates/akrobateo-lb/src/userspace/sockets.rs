@@ -14,13 +14,14 @@ use super::port::Port;
 
 /// Flags of all sockets.
 pub(super) const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
-/// Connections that may wait to be accepted, per worker and port. The kernel limits this number to net.core.somaxconn.
+/// Maximum number of connections that wait to be accepted, per worker and port. The kernel limits this number to
+/// net.core.somaxconn.
 const BACKLOG: i32 = 4_096;
 /// Silence of a connection before the first keep-alive probe (`TCP_KEEPIDLE`).
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 /// Time between two keep-alive probes (`TCP_KEEPINTVL`).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// Unanswered probes after which the peer counts as gone (`TCP_KEEPCNT`).
+/// Number of unanswered keep-alive probes after which the kernel ends the connection (`TCP_KEEPCNT`).
 const KEEPALIVE_PROBES: u32 = 4;
 
 /// A socket that receives the clients of one port.
@@ -83,14 +84,14 @@ pub(super) fn connect_udp(target: SocketAddr) -> Result<OwnedFd, Errno> {
 
 /// Makes the kernel refuse new SYNs and still finish the handshakes that have begun.
 ///
-/// Closing the listener at once would reset clients whose handshake is complete but which are not accepted yet.
+/// Closing the listener at once would reset each client that has completed its handshake but is not accepted yet.
 pub(super) fn refuse_new_syns(listener: &OwnedFd) -> io::Result<()> {
     // No client's SYN arrives on the loopback interface. The kernel does not apply the binding to handshakes that it
     // knows already. Linux 5.7 and later allow SO_BINDTODEVICE without a capability.
     SockRef::from(listener).bind_device(Some(b"lo"))
 }
 
-/// Makes the kernel detect that the peer of a silent connection is gone.
+/// Makes the kernel send keep-alive probes, which detect that the other host is gone.
 pub(super) fn enable_keepalive(socket: &OwnedFd) -> Result<(), Errno> {
     sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;

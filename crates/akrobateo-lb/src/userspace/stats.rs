@@ -65,7 +65,7 @@ pub(super) enum DialFailure {
     Unreachable,
     /// No source port is free.
     NoSourcePort,
-    /// No file descriptor is free, or no memory.
+    /// No file descriptor or no memory is free.
     NoResources,
     /// Any other error.
     Other,
@@ -124,7 +124,7 @@ pub(super) struct PortStats {
     pub(super) bytes_out: AtomicU64,
     /// Connections and datagrams from outside the source ranges.
     pub(super) refused_connections: AtomicU64,
-    /// Datagrams that found no free UDP session, or that the kernel did not accept.
+    /// Datagrams dropped because the UDP session limit was reached or the kernel did not accept them.
     pub(super) dropped_datagrams: AtomicU64,
     dial_failures: [AtomicU64; DialFailure::ALL.len()],
 }
@@ -141,7 +141,7 @@ impl PortStats {
 #[derive(Debug)]
 pub(super) struct WorkerStats {
     ports: Box<[PortStats]>,
-    /// Number of times that accepting had to wait because file descriptors or memory ran out.
+    /// Number of times that clients had to wait because file descriptors or memory ran out.
     pub(super) out_of_resources_count: AtomicU64,
     /// Number of times that the connection limit was reached.
     pub(super) limit_reached_count: AtomicU64,

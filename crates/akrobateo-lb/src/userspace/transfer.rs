@@ -12,7 +12,7 @@ use super::pipe_pool::Pipe;
 
 /// Maximum number of bytes in one copy. After a read of this many bytes, the direction splices.
 const COPY_CHUNK_LEN: usize = 32 << 10;
-/// After a splice of fewer bytes, the direction copies again.
+/// After a splice of fewer bytes than this, the direction copies again.
 const MIN_SPLICE_LEN: usize = 8 << 10;
 /// Number of bytes that one direction may move before other connections continue.
 const FAIRNESS_BUDGET: usize = 1 << 20;
@@ -213,8 +213,8 @@ impl Transfer {
         Ok(received_len.unwrap_or(0))
     }
 
-    /// Keeps the bytes after the first `sent` bytes. All bytes are `header`, followed by the first `read` bytes of the
-    /// worker's buffer.
+    /// Keeps the bytes that were not sent. The bytes are `header`, followed by the first `read` bytes of the worker's
+    /// buffer; the first `sent` of them were sent.
     fn keep_unsent_bytes(&mut self, header: &[u8], read: usize, sent: usize, io: &mut IoContext) {
         if sent < header.len() + read {
             let unsent_header = header.get(sent..).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! The UDP sessions of one worker: forwards datagrams to the targets, and answers to the clients. I/O only.
+//! The UDP sessions of one worker: forwards datagrams to the targets, and the targets' answers to the clients. I/O
+//! only.
 
 use std::net::SocketAddr;
 
@@ -14,7 +15,7 @@ use super::stats::add;
 use super::udp_session_table::{UdpSession, UdpSessionTable};
 use super::worker_context::WorkerContext;
 
-/// Datagrams that one socket forwards before other sockets are served.
+/// Maximum number of datagrams that one socket forwards before other sockets are served.
 const MAX_DATAGRAMS_PER_BATCH: usize = 64;
 
 /// The UDP sockets and sessions of one worker.

@@ -18,7 +18,7 @@ use super::tcp_sessions::TcpSessions;
 use super::udp_sessions::UdpSessions;
 use super::worker_context::WorkerContext;
 
-/// Clients that one listener accepts before other sockets are served.
+/// Maximum number of clients that one listener accepts before other sockets are served.
 const MAX_CLIENTS_PER_BATCH: usize = 64;
 /// Shortest time between two sweeps, in milliseconds.
 const SWEEP_INTERVAL_MS: u64 = 250;
@@ -114,7 +114,8 @@ impl Worker {
         Some(next_timer.saturating_sub(now).max(1))
     }
 
-    /// Handles an event of an object. If `readiness` is `None`, the object comes from the run queue instead.
+    /// Handles an event of an object. If `readiness` is `None`, there was no event: the object comes from the run
+    /// queue.
     fn dispatch(&mut self, token: Token, readiness: Option<Readiness>) {
         let context = &mut self.context;
         match (token, readiness) {
@@ -183,8 +184,8 @@ impl Worker {
         }
     }
 
-    /// Closes expired connections and sessions and idle pipes, and schedules the next sweep. Does nothing if
-    /// the sweep is not due yet.
+    /// Closes expired connections, expired sessions and idle pipes, and schedules the next sweep. Does nothing if the
+    /// sweep is not due yet.
     fn sweep_if_due(&mut self) {
         let now = self.context.now();
         if self.context.sweep_at().is_none_or(|sweep_at| now < sweep_at) {

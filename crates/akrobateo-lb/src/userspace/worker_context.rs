@@ -27,8 +27,8 @@ pub(super) struct WorkerContext {
     index: usize,
     /// Objects that could continue at once, but wait until other objects have continued.
     run_queue: VecDeque<Token>,
-    /// The time of the next sweep, which closes expired connections and UDP sessions and idle pipes; `None` if nothing
-    /// can expire.
+    /// The time of the next sweep, which closes expired connections, expired UDP sessions and idle pipes; `None` if
+    /// nothing can expire.
     sweep_at: Option<u64>,
     /// One rate limit per port.
     dial_failure_log_limits: Box<[RateLimit]>,

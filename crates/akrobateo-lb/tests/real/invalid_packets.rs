@@ -9,7 +9,7 @@ use crate::harness::proxy::split_args;
 use crate::harness::traffic::{REPLY_TIMEOUT, connect_tcp, serve_tcp};
 use crate::harness::{Network, Proxy, isolated};
 
-/// Returns a TCP segment with only the ACK flag, whose sequence number is outside the window.
+/// Returns a TCP segment that has only the ACK flag, and a sequence number outside the window.
 fn out_of_window_segment(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let mut segment = [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
     segment.extend(0x1234_5678_u32.to_be_bytes());

@@ -16,7 +16,7 @@ fn ipv4_forwarding_is_switched_on_again_within_a_second() {
         serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
         for sysctl in ["ipv4/ip_forward", "ipv4/conf/eth0/forwarding"] {
-            // A write must change the value, so the value is 1 before 0 is written.
+            // The kernel acts only on a write that changes the value, so the test writes 1 before it writes 0.
             network.pod.set_sysctl(sysctl, "1");
             network.pod.set_sysctl(sysctl, "0");
             let start = Instant::now();
@@ -79,7 +79,7 @@ fn proxy_is_not_ready_while_ipv6_forwarding_is_off() {
         network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
         proxy.wait_for_log("IPv6 forwarding is off");
         assert_eq!(probe_status(&network.pod), Some(503));
-        // A new interface makes the proxy check again, and it must not log the same error again.
+        // A new interface makes the proxy check again. The proxy must not log the same error again.
         network.pod.ip("link add new type veth peer name new-peer");
         std::thread::sleep(NO_REPLY_TIMEOUT);
         network.pod.set_sysctl("ipv6/conf/all/forwarding", "1");

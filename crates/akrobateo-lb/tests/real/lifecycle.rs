@@ -117,8 +117,8 @@ fn replace_table_under_traffic() {
     });
 }
 
-/// A packet may be lost: a new interval set may appear empty to packets for some microseconds. The client then sends the
-/// packet again.
+/// A packet may be lost: for some microseconds, lookups in a new interval set may find nothing. The client then sends
+/// the packet again.
 #[test]
 fn connections_succeed_during_a_hundred_table_replacements() {
     isolated(|| {

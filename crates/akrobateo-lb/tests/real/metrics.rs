@@ -102,7 +102,7 @@ fn counters_survive_a_restart_and_a_repair_but_not_a_ruleset_flush() {
         };
         assert_eq!(read_counters(&Metrics::scrape(&network.pod)), [1, 1, 1]);
         proxy.kill();
-        // The kernel also counts while no proxy runs.
+        // The kernel also counts packets while no proxy runs.
         client.request(REPLY_TIMEOUT).unwrap();
         let more_forwards = [forwards, split_args("--forward=udp/81=10.96.3.7:80")].concat();
         let _proxy = Proxy::start_and_wait(&network.pod, &more_forwards);
@@ -162,7 +162,7 @@ fn drops_of_a_full_conntrack_table_are_counted_and_logged() {
         conntrack::fill_table(&network.pod, metrics_before.get("conntrack_limit"));
         UdpClient::new(&network.client, addr::CLIENT[0], &to).request(NO_REPLY_TIMEOUT).unwrap_err();
         proxy.wait_for_log("the conntrack table is full");
-        // A scrape is possible only after this, because it needs a free conntrack entry.
+        // Empties the table, because a scrape needs a free conntrack entry.
         conntrack::delete_all_entries(&network.pod);
         let metrics_after = Metrics::scrape(&network.pod);
         assert!(metrics_after.get("conntrack_full_total") > 0);

@@ -5,7 +5,8 @@ use crate::harness::proxy::{run_on_old_kernel, run_to_exit, split_args};
 use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp};
 use crate::harness::{Network, Proxy, isolated};
 
-/// Starts a proxy that must fail with this exit code. Returns its termination message, which is also in its log.
+/// Starts a proxy that must fail with this exit code. Returns the proxy's termination message, which is also in the
+/// proxy's log.
 fn start_failing_proxy(network: &Network, line: &str, capabilities: &str, exit_code: i32) -> String {
     let mut proxy = Proxy::start(&network.pod, &split_args(line), capabilities);
     let (exit, _) = proxy.wait_for_exit();

@@ -60,7 +60,7 @@ fn with_counters(mut table: Table, mut next_counter: impl FnMut() -> Counter) ->
 }
 
 proptest! {
-    // Fewer cases than usual, because each has hundreds of ports.
+    // Fewer cases than usual, because each case has hundreds of ports.
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
@@ -166,8 +166,8 @@ fn table_of_all_ports_of_both_families_decodes_to_the_same_table() {
 #[test]
 fn thousands_of_ports_fit_into_one_transaction() {
     isolated(|| {
-        // A single list of all elements would exceed 64 KiB. In a user namespace, the kernel's default limit allows no
-        // longer transaction than this one.
+        // A single list of all elements would exceed 64 KiB. This is the longest transaction that the kernel's default
+        // limit allows in a user namespace.
         let table = ruleset::build_table(&config_of_tcp_ports(10_001, 11_800));
         Namespace::new().run(|| {
             let nftables = Nftables::open().unwrap();
@@ -184,7 +184,7 @@ fn thousands_of_ports_fit_into_one_transaction() {
 fn error_of_a_too_large_transaction_names_the_sysctl() {
     isolated(|| {
         let wmem_max = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap();
-        // The kernel doubles the limit, and a range needs 40 bytes.
+        // The kernel's real limit is twice this value, and a range needs 40 bytes.
         let range_count = wmem_max.trim().parse::<u32>().unwrap() / 20 + 1000;
         let range = |number: u32| IpNet::from(IpAddr::from((number * 2).to_be_bytes()));
         let forwards = vec!["tcp/80=10.0.0.1:80".parse().unwrap()];

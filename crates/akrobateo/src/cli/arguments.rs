@@ -32,6 +32,11 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) config: OperatorConfig,
 
+    /// Namespace of the operator whose configuration the commands use [default: kube-system; in a pod the commands use
+    /// the environment variables of the pod]
+    #[arg(long, global = true, value_name = "NAMESPACE")]
+    pub(super) operator_namespace: Option<String>,
+
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 }
@@ -82,8 +87,8 @@ pub(super) struct Output {
     pub(super) format: output::Format,
 }
 
-/// Returns the definition of commands and flags. As a kubectl plugin the program requires a command, because the plugin
-/// never runs the operator.
+/// Returns the definition of commands and flags. As a kubectl plugin, the program requires a command, because the
+/// plugin never runs the operator.
 pub(super) fn command(program: Option<&OsStr>) -> clap::Command {
     let name = program.map(Path::new).and_then(Path::file_stem).and_then(OsStr::to_str);
     if name == Some(KUBECTL_PLUGIN) {

@@ -16,7 +16,7 @@ pub(super) enum CliError {
          the operator's version of akrobateo: {message}"
     )]
     OperatorConfig { deployment: String, message: String },
-    #[error("Service {0} not found; akrobateo status lists the Services of type LoadBalancer")]
+    #[error("Service {0} not found; to list the Services of type LoadBalancer, run: akrobateo status")]
     ServiceNotFound(ServiceKey),
     #[error("cannot read {file}")]
     Read { file: String, source: std::io::Error },

@@ -33,7 +33,7 @@ pub(super) fn merge_operator_config(
     OperatorConfig::try_parse_from(merged_command_line)
 }
 
-/// Returns the value of an argument if it comes from one of these sources.
+/// Returns the value of an argument if the value comes from one of these sources.
 fn explicit_value(matches: &ArgMatches, id: &str, sources: &[ValueSource]) -> Option<String> {
     matches.value_source(id).filter(|source| sources.contains(source))?;
     let values = matches.get_raw(id)?.map(|value| value.to_string_lossy().into_owned());
@@ -46,7 +46,6 @@ mod tests {
 
     use super::*;
     use crate::settings::ResolvedConfig;
-    use crate::spec::IpMode;
 
     fn merge(local: &[&str], args: &[&str], env: &[(&str, &str)]) -> Result<OperatorConfig, clap::Error> {
         let local =
@@ -77,7 +76,7 @@ mod tests {
             ],
         );
         let config = config.unwrap();
-        let ResolvedConfig { proxies, defaults } = config.resolve("kube-system", IpMode::Vip);
+        let ResolvedConfig { proxies, defaults } = config.resolve();
         assert_eq!((proxies.image.as_str(), config.watch_namespace()), ("local", Some("flag")));
         assert_eq!(
             defaults.address_types.first().map(|address_type| address_type.as_str()),

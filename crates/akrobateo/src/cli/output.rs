@@ -19,7 +19,7 @@ pub(super) enum Format {
 pub(super) enum Health {
     Healthy,
     Failing,
-    /// Akrobateo runs no proxy for the Service or on the node, so nothing can fail.
+    /// The Service or the node has no proxy that can fail.
     NotApplicable,
 }
 

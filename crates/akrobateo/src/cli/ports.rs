@@ -54,7 +54,7 @@ impl PortRow {
     }
 }
 
-/// A port together with one of the Services that have it.
+/// A port and one Service that has this port.
 type OwnedPort<'a> = (HostPort, &'a ServiceKey);
 
 /// Returns a row for each port and owner, ordered by port.

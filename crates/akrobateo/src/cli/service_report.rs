@@ -10,7 +10,7 @@ use crate::decide::{Decision, ServiceState, Workload, has_ready_pod, published_a
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 
-/// A Service, or the remaining proxies of a deleted one, with the operator's decision.
+/// A Service, or the remaining proxies of a deleted Service. The report includes the operator's decision.
 pub(super) struct ServiceReport {
     pub(super) key: ServiceKey,
     pub(super) state: ServiceState,
@@ -47,7 +47,8 @@ impl ServiceReport {
         ingress.iter().filter_map(address).collect()
     }
 
-    /// Returns the ports of the nodes that the proxies use. A rejected Service keeps the ports of its previous proxies.
+    /// Returns the ports that the proxies use on their nodes. A rejected Service keeps the ports of its previous
+    /// proxies.
     pub(super) fn host_ports(&self) -> BTreeSet<HostPort> {
         match &self.state.allocation_result {
             None => BTreeSet::new(),
@@ -58,7 +59,7 @@ impl ServiceReport {
         }
     }
 
-    /// Returns the nodes that should have a proxy. The proxies of a rejected Service stay where they run.
+    /// Returns the nodes that should have a proxy. The proxies of a rejected Service stay on their nodes.
     pub(super) fn proxy_nodes(&self) -> Vec<&NodeInfo> {
         let nodes = self.state.nodes.iter();
         match &self.state.allocation_result {

@@ -41,7 +41,7 @@ fn format_line(row: &[Cell], widths: &[usize], style: Style) -> String {
         .enumerate()
         .map(|(column, (cell, &width))| {
             let text = if cell.text.is_empty() && column != last { "-" } else { &cell.text };
-            // The padding comes before the color, because escape sequences have no width on the terminal.
+            // The padding is added before the color. Otherwise the escape sequences of the color would count as text.
             let padded_text = if column == last { text.to_owned() } else { format!("{text:width$}") };
             style.health(&padded_text, cell.health)
         })

@@ -10,7 +10,10 @@ use tokio::time::Instant;
 /// The time that other replicas wait after they observe a renewal.
 pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 
-/// The last version of the Lease that this replica read, with the time when it first saw that version.
+/// The annotation with the `--lb-namespace` of the last leader.
+const PLACEMENT: &str = "akrobateo.io/lb-namespace";
+
+/// The Lease as this replica last saw it change.
 ///
 /// A replica measures the age of a version with its own clock, because the clocks of machines differ.
 #[derive(Clone, Debug, Default)]
@@ -79,14 +82,26 @@ pub(super) fn with_holder(lease: &Lease, identity: &str, now: Timestamp) -> Leas
     Lease { spec: Some(spec), ..lease.clone() }
 }
 
+/// Returns the Lease with the place of the proxies, which an operator with other settings reads before it starts.
+pub(super) fn with_placement(mut lease: Lease, placement: &str) -> Lease {
+    let annotations = lease.metadata.annotations.get_or_insert_default();
+    annotations.insert(PLACEMENT.to_owned(), placement.to_owned());
+    lease
+}
+
+/// Returns the place of the proxies that the last leader created.
+pub(super) fn placement(lease: &Lease) -> Option<&str> {
+    lease.metadata.annotations.as_ref()?.get(PLACEMENT).map(String::as_str)
+}
+
 /// Returns the Lease without a holder, so that another replica can take it at once.
 pub(super) fn without_holder(lease: &Lease) -> Lease {
     let spec = lease.spec.clone().map(|spec| LeaseSpec { holder_identity: None, ..spec });
     Lease { spec, ..lease.clone() }
 }
 
-/// Returns the time that the holder has for a renewal. Reads the duration from the Lease, because a replica of another
-/// version may use another duration.
+/// Returns the time within which the holder must renew the Lease. Reads the duration from the Lease, because a replica
+/// of another version may use another duration.
 fn lease_duration(lease: &Lease) -> Duration {
     let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
     seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(LEASE_DURATION, Duration::from_secs)

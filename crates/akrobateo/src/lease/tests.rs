@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{LeaderElector, RENEW_DEADLINE, RETRY_PERIOD};
+use crate::decide::fixtures::proxy_config;
 use crate::metrics::Metrics;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
@@ -17,7 +18,8 @@ const LEASE_PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/le
 
 fn elector() -> (Arc<LeaderElector>, ScriptedApi) {
     let (client, api) = scripted_api();
-    let elector = LeaderElector::new(client, "kube-system", "replica-a".to_owned(), Metrics::new());
+    let elector =
+        LeaderElector::new(client, "kube-system", &proxy_config(), "replica-a".to_owned(), Metrics::new());
     (Arc::new(elector), api)
 }
 
@@ -34,7 +36,8 @@ async fn next_write(api: &mut ScriptedApi) -> ReceivedRequest {
     request
 }
 
-/// Answers reads with `lease` until the elector writes. Panics if the elector does not write within a few minutes.
+/// Answers each read request with `lease` until the elector writes. Panics if the elector does not write within a few
+/// minutes.
 async fn answer_reads_until_write(api: &mut ScriptedApi, lease: &Value) -> ReceivedRequest {
     for _ in 0..100 {
         let request = api.next_request().await;
@@ -56,6 +59,8 @@ async fn missing_lease_is_created() {
         (write.method.clone(), write.body["spec"]["holderIdentity"].as_str()),
         (Method::POST, Some("replica-a"))
     );
+    let annotations = &write.body["metadata"]["annotations"];
+    assert_eq!(annotations["akrobateo.io/lb-namespace"].as_str(), Some("akrobateo-proxies"));
     write.accept();
     acquire_task.await.unwrap();
 }
@@ -180,4 +185,19 @@ async fn release_leaves_the_lease_of_another_replica() {
     api.next_request().await.answer(&lease("replica-b", 15, "5"));
     release_task.await.unwrap().unwrap();
     api.expect_no_request().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn recorded_placement_is_read_before_anything_is_written() {
+    for (annotations, expected) in
+        [(json!({ "akrobateo.io/lb-namespace": "kube-system" }), Some("kube-system")), (json!({}), None)]
+    {
+        let (elector, mut api) = elector();
+        let recorded = tokio::spawn(async move { elector.recorded_placement().await });
+        api.next_request().await.answer_error(503, "ServiceUnavailable");
+        let mut recorded_lease = lease("replica-b", 15, "1");
+        recorded_lease["metadata"]["annotations"] = annotations;
+        api.next_request().await.answer(&recorded_lease);
+        assert_eq!(recorded.await.unwrap().as_deref(), expected);
+    }
 }

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 /// The path of the document in the repository.
 const REFERENCE_PATH: &str = "docs/reference.md";
 
-/// The lock that a test holds while it uses the document, because tests run in parallel and may write the document.
+/// The lock that a test holds while it uses the document. Tests run in parallel, and several tests may write the
+/// document.
 static DOCUMENT_LOCK: Mutex<()> = Mutex::new(());
 
 fn repository_path(file: &str) -> PathBuf {
@@ -31,7 +32,8 @@ fn section<'a>(document: &'a str, name: &str) -> &'a str {
     content.unwrap_or_else(|| panic!("{REFERENCE_PATH} has no section {name}")).0
 }
 
-/// Compares a section with the text from the code. With the environment variable `UPDATE_DOCS` it writes the section.
+/// Compares a section with the text from the code. If the environment variable `UPDATE_DOCS` is set, writes the
+/// section.
 pub(super) fn assert_section(name: &str, expected: &str) {
     let _document_guard = DOCUMENT_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let document = read_file(REFERENCE_PATH);

@@ -11,8 +11,7 @@ use tokio::time::timeout;
 
 use super::{StartError, run_when_elected};
 use crate::apply::Writer;
-use crate::decide::Placement;
-use crate::decide::fixtures::{defaults, node, proxy_config, service};
+use crate::decide::fixtures::{INSTANCE, defaults, node, proxy_config, service};
 use crate::lease::LeaderElector;
 use crate::metrics::Metrics;
 use crate::planner::Planner;
@@ -30,7 +29,7 @@ struct Operator {
     metrics: Arc<Metrics>,
     shutdown: oneshot::Sender<()>,
     task: JoinHandle<Result<(), StartError>>,
-    /// The write whose answer the operator waits for.
+    /// The operator's first write request, which the test has not answered yet.
     apply: ReceivedRequest,
     /// The watches that the test leaves open.
     _open_watches: Vec<ReceivedRequest>,
@@ -43,13 +42,13 @@ fn lease(holder: &str, version: u32) -> Value {
     })
 }
 
-/// Starts an operator that is the leader. The operator waits for the answer to its first write, the apply of the
-/// DaemonSet of a new Service.
+/// Starts an operator that is the leader. Its first write applies the DaemonSet of a new Service, and the operator
+/// waits for the answer.
 async fn start_leader_with_unanswered_write() -> Operator {
     let (client, mut api) = scripted_api();
     let metrics = Metrics::new();
-    let (defaults, placement) = (Arc::new(defaults()), Placement::SharedNamespace("kube-system".to_owned()));
-    let planner = Planner::watch(&client, None, &placement, defaults.clone(), &metrics);
+    let (defaults, config) = (Arc::new(defaults()), proxy_config());
+    let planner = Planner::watch(&client, None, &config, defaults, &metrics);
     let mut watches = Vec::new();
     while watches.len() < 2 {
         let request = api.next_request_to(&[SERVICES_PATH, NODES_PATH]).await;
@@ -62,9 +61,10 @@ async fn start_leader_with_unanswered_write() -> Operator {
         }
     }
     planner.wait_until_synced().await.unwrap();
-    let elector = LeaderElector::new(client.clone(), "kube-system", "replica-a".to_owned(), metrics.clone());
-    let writer = Writer::new(client, metrics.clone());
-    let context = Context { writer, proxy_config: proxy_config(), defaults, metrics: metrics.clone() };
+    let elector =
+        LeaderElector::new(client.clone(), "kube-system", &config, "replica-a".to_owned(), metrics.clone());
+    let writer = Writer::new(client, INSTANCE, metrics.clone());
+    let context = Context { writer, proxy_config: proxy_config(), metrics: metrics.clone() };
     let (shutdown, signal) = oneshot::channel();
     let signal = Box::pin(async { drop(signal.await) });
     let task = tokio::spawn(async move { run_when_elected(planner, context, &elector, signal).await });
@@ -109,7 +109,7 @@ async fn shutdown_completes_the_running_reconciliation_and_releases_the_lease() 
 #[tokio::test(start_paused = true)]
 async fn failed_write_is_repeated_after_a_backoff() {
     for (code, reason) in [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError")] {
-        let Operator { mut api, apply, task, shutdown: _shutdown, metrics: _, _watches } =
+        let Operator { mut api, apply, task, shutdown: _shutdown, metrics: _, _open_watches } =
             start_leader_with_unanswered_write().await;
         apply.answer_error(code, reason);
         api.next_write_to("/services/web/status").await.accept();

@@ -4,13 +4,13 @@ use akrobateo_core::HostPort;
 
 use crate::reason::Reason;
 
-/// An error that only a change of the Service, or of the operator's settings, can fix.
+/// An error that remains until the user changes the Service or the operator's settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SpecError {
     /// The value of an annotation is not allowed.
     #[error("annotation {name} is {value:?}: {reason}; allowed: {allowed}")]
     InvalidAnnotation { name: &'static str, value: String, reason: String, allowed: String },
-    /// The API server accepts a part of the spec that proxies cannot serve.
+    /// Proxies cannot serve a part of the spec, although the API server accepts this part.
     #[error("{0}")]
     UnsupportedSpec(String),
     /// The nodes need the port themselves.

@@ -1,7 +1,7 @@
 //! The ipMode of published addresses. Pure.
 
-/// The `ipMode` in a Service's status. With `VIP` kube-proxy may answer instead of the proxies; with `Proxy` it must
-/// not (<https://kubernetes.io/docs/concepts/services-networking/service/#load-balancer-ip-mode>).
+/// The `ipMode` in a Service's status. With `VIP` kube-proxy may answer instead of the proxies; with `Proxy` kube-proxy
+/// must not answer (<https://kubernetes.io/docs/concepts/services-networking/service/#load-balancer-ip-mode>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IpMode {
     Vip,
@@ -21,4 +21,15 @@ impl IpMode {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         [Self::Vip, Self::Proxy].into_iter().find(|mode| mode.as_str() == text)
     }
+}
+
+/// The value of `--ip-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub(crate) enum IpModeSetting {
+    #[value(name = "auto")]
+    Auto,
+    #[value(name = "VIP")]
+    Vip,
+    Proxy,
 }

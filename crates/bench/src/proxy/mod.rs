@@ -1,4 +1,4 @@
-//! Starts the proxy of a variant: Akrobateo or one of its peers. Does I/O.
+//! Starts the proxy of a variant: Akrobateo, klipper-lb, `HAProxy` or nginx. Does I/O.
 
 pub(crate) mod akrobateo;
 pub(crate) mod haproxy;

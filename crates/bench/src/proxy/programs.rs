@@ -10,12 +10,12 @@ use crate::error::{BenchError, Context};
 pub(crate) struct Programs {
     /// The data plane's binary, built with the same settings as for its image.
     pub(crate) lb: PathBuf,
-    /// The directory with the unpacked Debian packages of the peers.
+    /// The directory with the unpacked Debian packages of the other proxies.
     pub(crate) package_directory: PathBuf,
 }
 
 impl Programs {
-    /// Returns a command that runs a program from the packages with the packages' libraries.
+    /// Returns a command that runs a program from the packages. The program uses the libraries from the packages.
     pub(super) fn packaged_command(&self, program: &str) -> Command {
         let mut command = Command::new(self.package_directory.join(program));
         let library_directory = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);

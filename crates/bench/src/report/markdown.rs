@@ -121,7 +121,7 @@ fn median_table(results: &Results) -> String {
         "p50 µs",
         "p99 µs",
         "CPU µs per conn",
-        "CPU s per GB down",
+        "CPU s per downloaded GB",
     ];
     let gigabits_per_byte = 8e-9;
     let mut table = format_table_head(&columns);

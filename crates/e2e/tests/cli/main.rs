@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use e2e::{CommandOutput, Failure, Namespace, ensure, ensure_eq, eventually, service, test};
 use serde_json::Value;
 
-/// Returns the output of `akrobateo status` for the namespace, and its rows.
+/// Returns the output of `akrobateo status` for the namespace, and the rows of this output.
 async fn run_status_command(namespace: &Namespace) -> Result<(CommandOutput, Vec<Value>), Failure> {
     let output = namespace.akrobateo(&["status", "-n", namespace.name(), "-o", "json"]).await?;
     let rows = output.json()?.as_array().cloned().unwrap_or_default();

@@ -69,7 +69,7 @@ async fn repeatedly_killed_operator_leaves_no_incomplete_change() -> Result<(), 
             namespace.delete_service(&short_lived_service).await?;
         }
         faults.operator.wait_ready().await?;
-        eventually("the proxies have all ports", async || {
+        eventually("the proxies' DaemonSet has all ports of the Service", async || {
             let pod = namespace.get_daemonset(&web).await?.spec.and_then(|spec| spec.template.spec);
             let ports = pod.map(|pod| pod.containers[0].ports.iter().flatten().count());
             ensure_eq("number of ports of the proxies", &ports, &Some(web.ports().len()))

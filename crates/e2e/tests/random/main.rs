@@ -15,7 +15,7 @@ const MEAN_PAUSE_BETWEEN_CHANGES: Duration = Duration::from_millis(500);
 /// The maximum time from the election of a leader until the test kills the leader.
 const MAX_LEADER_LIFETIME: Duration = Duration::from_secs(4);
 const TIME_LIMIT: Duration = Duration::from_mins(8);
-/// The environment variable with the random seed. The seed of a failed run repeats this run.
+/// The environment variable with the random seed. To repeat a failed run, set the variable to the seed of that run.
 const SEED_VARIABLE: &str = "AKROBATEO_E2E_SEED";
 
 fn read_seed() -> u64 {

@@ -109,7 +109,8 @@ impl Model {
         (protocol, self.ports[self.rng.usize(..PORT_COUNT)])
     }
 
-    /// Changes one field. Returns true if the change needs a new Service, because the class is immutable.
+    /// Changes one field. Returns true if the change needs a new Service: a new class does, because the class is
+    /// immutable.
     fn change_one_field(&mut self, service: &mut ServiceModel) -> bool {
         match self.rng.u8(..9) {
             0 | 1 => drop(service.ports.insert(self.choose_port())),
@@ -120,7 +121,7 @@ impl Model {
             6 => service.ip_mode = self.choose([None, Some("Proxy"), INVALID_IP_MODE]),
             7 => service.traffic_policy_local = !service.traffic_policy_local,
             _ => {
-                service.priority_class = self.choose([None, None, Some("system-cluster-critical")]);
+                service.priority_class = self.choose([None, None, Some("akrobateo-proxy")]);
                 let classes = [service.class, Some(LOAD_BALANCER_CLASS), Some("example.com/other")];
                 let class = self.choose(classes);
                 return std::mem::replace(&mut service.class, class) != class;

@@ -1,4 +1,4 @@
-//! Changes of a Service: they roll out new proxies only if they change the proxies' arguments.
+//! Changes of a Service: a change rolls out new proxies only if it changes the proxies' arguments.
 
 use akrobateo_core::Protocol;
 use e2e::{

@@ -1,4 +1,5 @@
-//! Packets through the hostPort and the proxy pod: large packets, and packets of flows older than the rules.
+//! Packets through the hostPort and the proxy pod: large packets, and packets of flows that started before the rules
+//! existed.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -37,7 +38,8 @@ async fn udp_flow_that_is_older_than_the_service_reaches_the_backend() -> Result
         let dns = service("dns").udp(port).with_ip_mode_proxy().on_nodes(&[&nodes[0].name]);
         let ipv4 = nodes[0].addresses.iter().copied().find(IpAddr::is_ipv4);
         let host = ipv4.expect("the node has an IPv4 address");
-        // The client sends a datagram every 20 ms: before, between and after portmap's rules and the proxy's rules.
+        // The client sends a datagram every 20 ms. So datagrams arrive before the rules of portmap exist, before the
+        // rules of the proxy exist, and after both exist.
         let flow = namespace.cluster().send_until_answered((host, port).into(), 1, ANSWER_TIMEOUT);
         let create = async {
             namespace.apply(&dns).await?;

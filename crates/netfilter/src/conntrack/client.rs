@@ -41,10 +41,11 @@ impl Conntrack {
         Ok(statistics)
     }
 
-    /// Deletes each entry for whose flow `is_stale` returns true. Returns the number of deleted entries.
+    /// Calls `is_stale` with the flow of each entry, and deletes the entry if the result is true. Returns the number of
+    /// deleted entries.
     ///
-    /// Deletes the entries one by one, because kernels before 6.12 cannot filter a deletion, and some delete all
-    /// entries instead.
+    /// Deletes the entries one by one, because kernels before 6.12 cannot filter a deletion. Some of these kernels
+    /// would delete all entries instead.
     pub fn delete_stale_entries(&self, is_stale: impl Fn(&Flow) -> bool) -> Result<usize, NetlinkError> {
         let dump = Messages::single(GET_ENTRIES, message::DUMP, &[0; HEADER_LEN], |_| ());
         let mut result = Ok(0);
@@ -64,7 +65,7 @@ impl Conntrack {
 
     /// Deletes one entry. Returns false if the entry did not exist any more.
     fn delete(&self, payload: &[u8], attrs: &[u8]) -> Result<bool, NetlinkError> {
-        // Without a tuple, the kernel would delete all entries.
+        // If the request had no tuple, the kernel would delete all entries.
         let (Some(tuple), Some(id)) =
             (Attr::find(attrs, entry::TUPLE_ORIGINAL), Attr::find(attrs, entry::ID))
         else {

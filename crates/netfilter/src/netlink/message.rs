@@ -39,7 +39,7 @@ impl Messages {
         messages
     }
 
-    /// Appends a message with the fixed `header` of its netlink protocol and the attributes that `write_attrs` appends.
+    /// Appends a message: first the fixed `header` of its netlink protocol, then the attributes from `write_attrs`.
     pub fn push(&mut self, kind: u16, flags: u16, header: &[u8], write_attrs: impl FnOnce(&mut Attrs<'_>)) {
         let start = self.bytes.len();
         self.last_seq += 1;
@@ -79,7 +79,7 @@ pub struct Message<'a> {
     pub kind: u16,
     /// The flags of the netlink header.
     pub flags: u16,
-    /// The sequence number of the message that this one answers.
+    /// The sequence number of the request that this message answers.
     pub seq: u32,
     /// The bytes after the netlink header.
     pub payload: &'a [u8],

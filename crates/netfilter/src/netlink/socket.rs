@@ -36,7 +36,7 @@ pub enum NetlinkError {
     #[error("the kernel did not acknowledge the request")]
     NoAcknowledgement,
     /// The objects changed during a dump. The caller should try again.
-    #[error("the kernel's list changed while it was read")]
+    #[error("the kernel's list changed during the read")]
     DumpInterrupted,
 }
 
@@ -94,7 +94,7 @@ impl Socket {
         let mut first_rejection: Option<NetlinkError> = None;
         let mut is_acknowledged = false;
         let mut is_dump_interrupted = false;
-        // The kernel handles a request within `send`, so the complete answer is in the socket now.
+        // The kernel handles a request before `send` returns, so the complete answer is in the socket now.
         while let Some(datagram) = self.receive(&mut buffer)? {
             for message in Message::parse_all(datagram) {
                 is_dump_interrupted |= message.flags & message::DUMP_INTERRUPTED != 0;

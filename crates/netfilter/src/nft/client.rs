@@ -109,7 +109,7 @@ impl Nftables {
         })
     }
 
-    /// Reads the table of this name, and the generation of the ruleset to which it belongs.
+    /// Reads the table of this name, and the generation of the ruleset at the time of the read.
     pub fn read(&self, name: &str) -> Result<(u32, InstalledTable), NftError> {
         for _ in 0..MAX_READ_ATTEMPTS {
             let generation = self.generation()?;

@@ -5,7 +5,7 @@ use super::expr;
 use super::model::{Chain, Counter, DataType, Element, Set, Table, Value};
 use crate::netlink::{Attr, Message};
 
-/// The error for an object in the table that Akrobateo never creates. The field is the kind of the object.
+/// The table contains an object that Akrobateo never creates. The field is the kind of the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the table has {0} that Akrobateo did not create")]
 pub struct UnknownObject(pub &'static str);
@@ -131,7 +131,7 @@ fn decode_set(attrs: &[u8]) -> Result<Set, UnknownObject> {
             },
             elements: Vec::new(),
         };
-        // The kernel lists several expressions in another attribute.
+        // If a set has several expressions, the kernel lists them in another attribute.
         let has_one_expression = Attr::find(attrs, abi::set::EXPRESSIONS).is_none();
         (has_one_expression && set.flags() == flags).then_some(set)
     };

@@ -178,7 +178,8 @@ fn encode_element(list: &mut Attrs<'_>, element: &Element) {
         if element.is_upper_bound {
             item.push_be32(abi::element::FLAGS, abi::element::FLAG_END);
         }
-        // In a set with counters, the kernel creates a counter at zero for each element whose message has none.
+        // If a set has counters and the message contains no counter for an element, the kernel creates a counter with
+        // the value 0.
         if element.counter != Counter::default() {
             expr::encode_counter(item, abi::element::EXPRESSION, element.counter);
         }

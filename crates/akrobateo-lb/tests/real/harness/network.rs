@@ -11,7 +11,7 @@ use super::traffic::{NO_REPLY_TIMEOUT, connect_tcp};
 /// A port on which nothing listens.
 const CLOSED_PORT: u16 = 9;
 
-/// The connected namespaces. The proxy pod forwards IPv6, but not IPv4, as a new pod does.
+/// The connected namespaces. In the proxy pod, IPv6 forwarding is on and IPv4 forwarding is off, as in a new pod.
 #[derive(Debug)]
 pub struct Network {
     pub client: Namespace,

@@ -116,7 +116,7 @@ impl Proxy {
         self.child.wait().unwrap();
     }
 
-    /// Waits until the process exits. Returns its status and the time until the exit.
+    /// Waits until the process exits. Returns the exit status and the time until the exit.
     pub fn wait_for_exit(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         let status = eventually("the proxy exits", || self.child.try_wait().unwrap());

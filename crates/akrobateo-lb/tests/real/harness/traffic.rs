@@ -13,7 +13,7 @@ pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time after which a client counts a reply as missing.
 pub const NO_REPLY_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// A line that a client sends for a backend to echo.
+/// A line that a client sends and the backend echoes.
 const ECHO_LINE: &str = "echo this\n";
 
 /// A backend's reply: the addresses of the connection or datagram as the backend sees them.
@@ -66,7 +66,7 @@ pub fn serve_udp(backend: &Namespace, address: &str) {
     });
 }
 
-/// A TCP connection to a backend of [`serve_tcp`], whose reply has arrived.
+/// A TCP connection to a backend of [`serve_tcp`]. The backend's reply has arrived.
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<TcpStream>,

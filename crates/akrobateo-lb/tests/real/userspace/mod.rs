@@ -28,7 +28,7 @@ use crate::harness::proxy::{PROBE_PORT, split_args};
 use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{DEADLINE, Namespace, Network, Proxy, eventually};
 
-/// Drops all capabilities, in the syntax of setpriv(1).
+/// The argument of setpriv(1) that drops all capabilities.
 const NO_CAPABILITIES: &str = "-all";
 
 /// Forwards TCP port 80 in both families to port 80 of the backends.
@@ -65,7 +65,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
     with_timeouts(listener.accept().expect("no connection arrived").0)
 }
 
-/// Returns the stream with timeouts for reads and writes.
+/// Sets timeouts for reads and writes, and returns the stream.
 fn with_timeouts(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
     stream.set_write_timeout(Some(REPLY_TIMEOUT)).unwrap();

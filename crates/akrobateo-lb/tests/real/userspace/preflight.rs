@@ -7,7 +7,7 @@ use crate::harness::proxy::split_args;
 use crate::harness::traffic::{REPLY_TIMEOUT, connect_tcp, serve_tcp};
 use crate::harness::{Network, Proxy, isolated};
 
-/// Starts a proxy that must exit with an error. Returns its termination message.
+/// Starts a proxy that must exit with an error. Returns the proxy's termination message.
 fn start_failing_proxy(network: &Network, command_line: &str) -> String {
     let mut proxy = Proxy::start(&network.pod, &split_args(command_line), NO_CAPABILITIES);
     let (exit, _) = proxy.wait_for_exit();

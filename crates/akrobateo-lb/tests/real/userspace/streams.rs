@@ -11,14 +11,14 @@ use super::{
 use crate::harness::process::resident_memory;
 use crate::harness::{Network, eventually, isolated};
 
-/// More bytes than the sockets' buffers on the path hold.
+/// A stream length, in bytes: longer than all socket buffers on the path together.
 const LONG_STREAM_LEN: usize = 64 << 20;
-/// Returns a block of varying bytes. Its length is odd, so that reads do not end at the end of a block.
+/// Returns a block of varying bytes. The block's length is odd, so that reads do not end at the end of a block.
 fn block() -> Vec<u8> {
     (0..1_048_573_u32).map(|at| u8::try_from(at.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect()
 }
 
-/// Writes `len` bytes, which repeat the block.
+/// Writes the block repeatedly, until `len` bytes are written.
 pub(super) fn write_blocks(mut stream: &TcpStream, len: usize) -> std::io::Result<()> {
     let block = block();
     let mut remaining_len = len;
@@ -30,7 +30,7 @@ pub(super) fn write_blocks(mut stream: &TcpStream, len: usize) -> std::io::Resul
     Ok(())
 }
 
-/// Reads to the end of the stream, and asserts that it has `len` bytes which repeat the block.
+/// Reads to the end of the stream. Asserts that the stream has `len` bytes and consists of repeated blocks.
 pub(super) fn read_blocks(mut stream: &TcpStream, len: usize) {
     let block = block();
     let mut buffer = vec![0; 1 << 18];
@@ -127,7 +127,10 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
         let mut written = 0;
         while let Ok(len) = (&backend).write(&zeros) {
             written += len;
-            assert!(written < LONG_STREAM_LEN, "the proxy does not block its writer");
+            assert!(
+                written < LONG_STREAM_LEN,
+                "the proxy still accepts bytes, although the backend reads none"
+            );
         }
         assert!(written > 1 << 16);
         let memory_growth = resident_memory(proxy.pid()).unwrap().saturating_sub(memory_before);

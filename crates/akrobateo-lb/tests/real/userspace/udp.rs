@@ -137,8 +137,8 @@ fn draining_proxy_serves_new_clients_until_the_earlier_sessions_are_silent() {
         let command_line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
         let mut proxy = start_proxy(&network.pod, command_line);
         let client = new_client(&network, 0);
-        // The proxy measures the silence from the last datagram, or from its start if there was none. So the proxy must
-        // run longer than the silence that it waits for.
+        // The proxy measures the silence from the last datagram, or from its start if there was none. So the test lets
+        // the proxy run longer than this silence before it starts the drain.
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(4) {
             client.request(REPLY_TIMEOUT).unwrap();

@@ -1,12 +1,13 @@
-//! Detects drift: differences between a workload in the cluster and the desired one. Pure.
+//! Detects drift: differences between a workload in the cluster and the desired workload. Pure.
 //!
-//! Three mechanisms are necessary, because each misses changes that another one finds:
+//! Three mechanisms are necessary, because each mechanism misses changes that another mechanism finds:
 //!
-//! 1. **Comparison** (`matching.rs`) finds fields of the desired object with another value, and lists with other items.
-//!    Comparison ignores all other fields, because the API server fills in defaults. So comparison misses added fields.
+//! 1. **Comparison** (`matching.rs`) finds fields and lists that differ from the desired object. Comparison ignores
+//!    fields that the desired object does not have, because the API server fills in defaults. So comparison misses
+//!    added fields.
 //! 2. **The digest of the desired spec**, in the annotation [`SPEC_DIGEST_ANNOTATION`], finds fields that the Service
 //!    no longer needs. The desired object does not have them, so comparison misses them. But the digest in the
-//!    annotation differs, and the apply that follows removes the fields.
+//!    annotation differs. The operator then applies the desired object, and this removes the fields.
 //! 3. **Managed fields** (`foreign_fields.rs`) find fields that another field manager added. Apply cannot remove these
 //!    fields, because it removes only fields that the operator owns. Therefore the operator recreates the workload.
 
@@ -16,7 +17,7 @@ mod matching;
 use akrobateo_core::digest;
 use k8s_openapi::serde::Serialize;
 
-pub(crate) use foreign_fields::foreign_fields;
+pub(crate) use foreign_fields::{foreign_fields, is_applied_by, relevant_managed_fields};
 
 /// The annotation with the digest of the spec that the operator applied.
 pub(super) const SPEC_DIGEST_ANNOTATION: &str = "akrobateo.io/spec-digest";

@@ -129,8 +129,8 @@ where
     watcher(api, config).default_backoff().applied_objects().filter_map(|object| ready(object.ok()))
 }
 
-/// Converts the DaemonSet of a Service's proxies to the baseline: the operator does not manage it, and it has another
-/// port.
+/// Changes this DaemonSet of a Service into the baseline. The operator does not manage the baseline, and the
+/// baseline has another port.
 pub(crate) fn convert_to_baseline(daemonset: &mut DaemonSet, port: u16) {
     let labels = BTreeMap::from([
         ("app.kubernetes.io/name".to_owned(), "akrobateo-lb".to_owned()),

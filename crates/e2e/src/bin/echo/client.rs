@@ -47,8 +47,9 @@ pub(crate) async fn batch(targets: &[Target], timeout: Duration) -> bool {
     replies.iter().all(|reply| reply.result.is_ok())
 }
 
-/// Opens `count` connections, and prints the server's answer after each has received it. Then sends each line of the
-/// standard input over every connection, and prints the line when every connection has returned it.
+/// Opens `count` connections, waits until the server has answered on every connection, and prints one answer. Then
+/// sends each line of the standard input over every connection, and prints the line when every connection has returned
+/// it.
 pub(crate) fn session(server: SocketAddr, count: usize, timeout: Duration) -> io::Result<()> {
     let mut connections = Vec::with_capacity(count);
     for _ in 0..count {
@@ -156,7 +157,7 @@ async fn request_udp(server: SocketAddr) -> io::Result<String> {
     Ok(String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned())
 }
 
-/// Returns the local address of the route to a target. Connecting a UDP socket sends no packet.
+/// Returns the local address that packets to the target have as their source. Connecting a UDP socket sends no packet.
 async fn local_address(target: Target) -> io::Result<IpAddr> {
     connect_udp(SocketAddr::new(target.host, target.port)).await?.local_addr().map(|address| address.ip())
 }

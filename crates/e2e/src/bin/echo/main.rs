@@ -16,7 +16,7 @@ usage: echo PORT|FIRST-LAST...
        echo client tcp|udp ADDRESS PORT [SECONDS]
          send one request, and print the answer
        echo batch SECONDS PROTOCOL/ADDRESS/PORT...
-         send a request to each target at the same time, and print one line for each
+         send a request to all targets at the same time, and print one line for each
        echo session ADDRESS PORT [COUNT]
          open COUNT TCP connections (default 1), send each line of the standard input over all of them,
          and print the line when all of them have returned it
