@@ -25,8 +25,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_micros(100);
 /// The deadline for a start. A slower start is an error.
 pub(crate) const START_DEADLINE: Duration = Duration::from_mins(2);
-/// The number of rounds for starts that take seconds.
-const MAX_ROUNDS_OF_LONG_STARTS: usize = 3;
+/// The maximum number of rounds for starts that take seconds.
+const MAX_ROUNDS_FOR_SLOW_STARTS: usize = 3;
 
 /// The event that ends the measurement of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +56,10 @@ pub(crate) struct Start {
 pub(crate) fn is_measured(variant: Variant, event: StartEvent, round: usize) -> bool {
     let uses_kernel_mode = variant.data_path == DataPath::Kernel;
     match event {
-        StartEvent::RulesActive => variant.ports == 1 || round < MAX_ROUNDS_OF_LONG_STARTS,
+        StartEvent::RulesActive => variant.ports == 1 || round < MAX_ROUNDS_FOR_SLOW_STARTS,
         StartEvent::Ready => uses_kernel_mode,
         StartEvent::FirstReply => {
-            variant.ports == 1 && (uses_kernel_mode || round < MAX_ROUNDS_OF_LONG_STARTS)
+            variant.ports == 1 && (uses_kernel_mode || round < MAX_ROUNDS_FOR_SLOW_STARTS)
         }
     }
 }

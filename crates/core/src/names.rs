@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_the_service_namespace_contains_only_the_service() {
+    fn a_proxy_name_in_the_service_namespace_does_not_contain_the_namespace() {
         assert_eq!(proxy_name_in_service_namespace("web"), "akrobateo-web");
         assert_eq!(proxy_name_in_service_namespace(&"s".repeat(63)).len(), MAX_NAME_LEN);
     }

@@ -22,9 +22,9 @@ pub(crate) async fn allocate<const N: usize>(client: &Client) -> Result<[u16; N]
     let mut allocated_ports = ALLOCATED_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     // Test processes that run at the same time start at different ports.
     let start = usize::try_from(std::process::id() % 97).unwrap_or(0) * 100;
-    let ports_from_start = PORT_RANGE.skip(start).chain(PORT_RANGE.take(start));
+    let rotated_port_range = PORT_RANGE.skip(start).chain(PORT_RANGE.take(start));
     let free_ports =
-        ports_from_start.filter(|port| !used_ports.contains(port) && !allocated_ports.contains(port));
+        rotated_port_range.filter(|port| !used_ports.contains(port) && !allocated_ports.contains(port));
     let ports: Vec<u16> = free_ports.take(N).collect();
     allocated_ports.extend(&ports);
     ports.try_into().map_err(|ports: Vec<u16>| {

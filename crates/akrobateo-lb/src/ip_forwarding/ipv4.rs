@@ -14,7 +14,7 @@ const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
 const SET_LINK: u16 = 19;
 /// The length of struct `ifinfomsg` (linux/rtnetlink.h).
-const HEADER_LEN: usize = 16;
+const IFINFOMSG_LEN: usize = 16;
 /// `IFF_LOOPBACK` (linux/if.h).
 const LOOPBACK_FLAG: u32 = 0x8;
 /// `IFLA_IFNAME`, `IFLA_AF_SPEC` and `IFLA_INET_CONF` (`linux/if_link.h`). The attributes inside `IFLA_AF_SPEC` have
@@ -50,7 +50,7 @@ pub fn is_enabled() -> Result<bool, NetlinkError> {
 }
 
 fn list_non_forwarding_interfaces(socket: &Socket) -> Result<Vec<NonForwardingInterface>, NetlinkError> {
-    let dump_request = Messages::single(GET_LINK, message::DUMP, &[0; HEADER_LEN], |_| ());
+    let dump_request = Messages::single(GET_LINK, message::DUMP, &[0; IFINFOMSG_LEN], |_| ());
     for _ in 0..MAX_DUMP_ATTEMPTS {
         let mut interfaces = Vec::new();
         match socket.request(&dump_request, |link| interfaces.extend(parse(link))) {
@@ -67,7 +67,7 @@ fn parse(link: &Message<'_>) -> Option<NonForwardingInterface> {
     if link.kind != NEW_LINK || flags & LOOPBACK_FLAG != 0 {
         return None;
     }
-    let attrs = link.attrs(HEADER_LEN);
+    let attrs = link.attrs(IFINFOMSG_LEN);
     let ipv4_attrs = Attr::find(Attr::find(attrs, AF_SPEC)?, AF_INET)?;
     let forwarding = u32::from_ne_bytes(*Attr::find(ipv4_attrs, INET_CONF)?.first_chunk()?);
     let name = Attr::find_text(attrs, INTERFACE_NAME)?.to_owned();
@@ -76,7 +76,7 @@ fn parse(link: &Message<'_>) -> Option<NonForwardingInterface> {
 }
 
 fn request_to_enable_forwarding(interface: &NonForwardingInterface) -> Messages {
-    let mut header = [0; HEADER_LEN];
+    let mut header = [0; IFINFOMSG_LEN];
     header[4..8].copy_from_slice(&interface.index);
     Messages::single(SET_LINK, message::ACK, &header, |attrs| {
         attrs.push_nested(AF_SPEC, |families| {

@@ -292,9 +292,11 @@ fn a_change_of_the_data_path_emits_an_event() {
         _ => None,
     });
     assert!(note.is_some_and(|note| note.contains("--proxy-protocol=v2")), "{actions:?}");
-    let mut userspace_state = state_after_actions(state);
-    userspace_state.allocation_result = observe(web().build()).allocation_result;
-    assert!(event_reasons(&planned_actions(&userspace_state)).contains(&Reason::DataPathChanged));
+    let mut state_with_userspace_proxies = state_after_actions(state);
+    state_with_userspace_proxies.allocation_result = observe(web().build()).allocation_result;
+    assert!(
+        event_reasons(&planned_actions(&state_with_userspace_proxies)).contains(&Reason::DataPathChanged)
+    );
 }
 
 /// A change of the pod template replaces all proxies, and each replacement interrupts forwarding. A new version of the

@@ -88,7 +88,7 @@ mod tests {
     use crate::decide::fixtures::{ServiceBuilder, service};
 
     #[test]
-    fn every_port_is_forwarded_to_every_cluster_ip_in_a_stable_order() {
+    fn forwards_cover_every_port_and_cluster_ip_and_have_a_stable_order() {
         let service_with_udp_first =
             service("dns").udp(53).tcp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
         let service_with_tcp_first =
