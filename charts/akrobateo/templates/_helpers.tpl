@@ -9,7 +9,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The labels that select the operator's pods. A namespace has one operator, because the Lease has a fixed name. */}}
+{{/* The labels that select the operator's pods. A namespace has one operator; install another one in another namespace. */}}
 {{- define "akrobateo.selector" -}}
 app.kubernetes.io/name: akrobateo
 {{- end -}}
@@ -35,12 +35,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.settings.watchNamespace | default "" -}}
 {{- end -}}
 
+{{/* The operator's name in its labels, field manager and Lease. */}}
+{{- define "akrobateo.instance" -}}
+{{- .Values.settings.instance | default "akrobateo" -}}
+{{- end -}}
+
+{{/* The image of the proxies; "" means the operator's default. With images from another registry it must come from there too. */}}
+{{- define "akrobateo.lbImage" -}}
+{{- if .Values.settings.lbImage -}}
+{{- .Values.settings.lbImage -}}
+{{- else if ne .Values.image.repository "ghcr.io/akrobateo/akrobateo" -}}
+{{- if not (hasSuffix "/akrobateo" .Values.image.repository) -}}
+{{- fail (printf "image.repository is %q, but settings.lbImage is not set; set it to the image of akrobateo-lb in your registry" .Values.image.repository) -}}
+{{- end -}}
+{{- printf "%s-lb:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The namespace of the proxies; "" means all namespaces. */}}
 {{- define "akrobateo.proxiesNamespace" -}}
 {{- if eq (.Values.settings.lbNamespace | default "") "@service" -}}
 {{- include "akrobateo.servicesNamespace" . -}}
 {{- else -}}
-{{- .Values.settings.lbNamespace | default .Release.Namespace -}}
+{{- .Values.settings.lbNamespace | default "akrobateo-proxies" -}}
 {{- end -}}
 {{- end -}}
 
@@ -61,10 +78,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "akrobateo.proxyRules" -}}
 - apiGroups: [apps]
   resources: [daemonsets, deployments]
-  verbs: [create, patch, delete]
+  verbs: [list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+{{- end -}}
+
+{{/* Rules to read whether kube-proxy uses IPVS or is replaced. The operator then uses ipMode Proxy. */}}
+{{- define "akrobateo.kubeProxyRules" -}}
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [kube-proxy, kube-proxy-config, cilium-config]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+{{- end -}}
+
+{{/* Rules for the proxies in former namespaces, from which the operator deletes them. */}}
+{{- define "akrobateo.formerProxyRules" -}}
+- apiGroups: [apps]
+  resources: [daemonsets, deployments]
+  verbs: [list, watch, delete]
 {{- end -}}
 
 {{/* Rules for the Lease, which selects the active replica. */}}
@@ -74,7 +109,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [create]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  resourceNames: [akrobateo]
+  resourceNames: [{{ include "akrobateo.instance" . }}]
   verbs: [get, update]
 {{- end -}}
 

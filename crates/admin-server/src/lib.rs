@@ -1,14 +1,17 @@
 //! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. It limits the
 //! number and the duration of connections. Does I/O.
 //!
-//! The caller accepts connections in a loop, and spawns a task for each connection. This crate spawns no tasks, because
-//! only the caller knows whether its tasks may move between threads:
+//! Every pod of the cluster can connect. So a silent connection makes way for a new one, and metrics never delay a
+//! probe for long.
+//!
+//! The caller accepts connections in a loop and spawns a task for each, because only the caller knows whether its tasks
+//! may move between threads:
 //!
 //! ```
 //! # async fn run(listener: tokio::net::TcpListener) {
 //! use admin_server::{Response, Server};
 //!
-//! let server = Server::new(listener, &["/readyz"]);
+//! let server = Server::new(listener, &["/readyz"], "/metrics");
 //! loop {
 //!     let connection = server.accept().await;
 //!     tokio::spawn(connection.serve(|_path| Response::new("ok\n".to_owned())));
@@ -16,9 +19,11 @@
 //! # }
 //! ```
 
+mod metrics_pace;
+mod open_connections;
+
 use std::convert::Infallible;
-use std::future::ready;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -26,53 +31,92 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 pub use hyper::{Response, StatusCode};
+use metrics_pace::MetricsPace;
+use open_connections::OpenConnections;
 
-/// The number of connections that may be open at the same time. Every pod of the cluster can connect, and each
-/// connection needs memory.
-const MAX_CONNECTIONS: usize = 64;
-/// The time for one connection, from accept to the end of the response. A probe or a scrape takes far less time.
-const CONNECTION_DEADLINE: Duration = Duration::from_secs(2);
-/// The pause after a failed accept. Accept usually fails because no file descriptor is free, so an immediate retry
-/// would fail too.
+/// The time from accept to the end of the request. It covers one retransmission.
+const HEADER_DEADLINE: Duration = Duration::from_millis(500);
+/// The time for one connection, from accept to the end of the response. Metrics may wait for others.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(5);
+/// The pause after a failed accept. The usual cause is that no file descriptor is free, and this does not change at
+/// once.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// The paths that a server has.
+#[derive(Clone, Copy, Debug)]
+struct Paths {
+    probes: &'static [&'static str],
+    metrics: &'static str,
+}
+
+/// The state that a server shares with its connections.
+#[derive(Debug)]
+struct Shared {
+    paths: Paths,
+    /// A connection ends when its sender is dropped.
+    open: Mutex<OpenConnections<oneshot::Sender<()>>>,
+    metrics_pace: MetricsPace,
+}
 
 /// An HTTP server with a fixed list of paths.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
-    paths: &'static [&'static str],
-    connection_permits: Arc<Semaphore>,
+    shared: Arc<Shared>,
 }
 
 /// An accepted connection. The client may send one request on the connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    paths: &'static [&'static str],
-    /// One of the [`MAX_CONNECTIONS`] permits. Dropping this value releases the permit.
-    permit: Option<OwnedSemaphorePermit>,
+    /// Completes when the connection must make way for another.
+    evicted: oneshot::Receiver<()>,
+    place: Place,
+}
+
+/// A connection's place in [`Shared::open`]. It is free again when this is dropped.
+#[derive(Debug)]
+struct Place {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
+    }
 }
 
 impl Server {
-    /// Creates a server that accepts connections from `listener` and serves `paths`.
+    /// Creates a server that accepts connections from `listener`, and serves the paths of `probes` and the path
+    /// `metrics`.
     #[must_use]
-    pub fn new(listener: TcpListener, paths: &'static [&'static str]) -> Self {
-        Self { listener, paths, connection_permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+    pub fn new(listener: TcpListener, probes: &'static [&'static str], metrics: &'static str) -> Self {
+        let paths = Paths { probes, metrics };
+        let open = Mutex::new(OpenConnections::new());
+        Self { listener, shared: Arc::new(Shared { paths, open, metrics_pace: MetricsPace::new() }) }
     }
 
-    /// Returns the next connection. While 64 connections are open, further clients wait in the kernel's accept queue.
+    /// Returns the next connection. At a limit it takes the place of the oldest connection, which is closed.
     pub async fn accept(&self) -> Connection {
-        // The call fails only if the semaphore is closed. Nothing closes this semaphore.
-        let permit = Arc::clone(&self.connection_permits).acquire_owned().await.ok();
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => return Connection { stream, paths: self.paths, permit },
+                Ok((stream, source)) => {
+                    let (handle, evicted) = oneshot::channel();
+                    let shared = Arc::clone(&self.shared);
+                    let (id, _) = shared
+                        .open
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .add(source.ip().to_canonical(), handle);
+                    return Connection { stream, evicted, place: Place { shared, id } };
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for probes and metrics; will retry");
                     sleep(ACCEPT_RETRY_DELAY).await;
@@ -85,38 +129,44 @@ impl Server {
 impl Connection {
     /// Reads one request, sends the response that `respond` returns for the path, and closes the connection.
     ///
-    /// Other paths get 404. Methods other than GET and HEAD get 405. A client that takes longer than 2 seconds is
-    /// disconnected.
+    /// Other paths get 404. Methods other than GET and HEAD get 405. A client that takes longer than half a second for its
+    /// request is disconnected.
     pub async fn serve(self, respond: impl Fn(&str) -> Response<String>) {
-        let Self { stream, paths, permit } = self;
-        let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, paths, &respond))));
-        let http_connection =
-            http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-        match timeout(CONNECTION_DEADLINE, http_connection).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics failed"),
-            Err(_) => tracing::debug!("closed a connection for probes or metrics at its deadline"),
+        let Self { stream, evicted, place } = self;
+        let (shared, respond) = (&*place.shared, &respond);
+        let service =
+            service_fn(|request| async move { Ok::<_, Infallible>(answer(&request, shared, respond).await) });
+        let served = http1::Builder::new()
+            .keep_alive(false)
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_DEADLINE)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            result = timeout(CONNECTION_DEADLINE, served) => match result {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics failed"),
+                Err(_) => tracing::debug!("closed a connection for probes or metrics at its deadline"),
+            },
+            _ = evicted => tracing::debug!("closed the oldest connection for probes or metrics, for a new one"),
         }
-        drop(permit);
     }
 }
 
-fn answer(
+async fn answer(
     request: &Request<Incoming>,
-    paths: &[&str],
+    shared: &Shared,
     respond: impl Fn(&str) -> Response<String>,
 ) -> Response<String> {
     let path = request.uri().path();
-    if !paths.contains(&path) {
-        return text_response(
-            StatusCode::NOT_FOUND,
-            format!("not found; available paths: {}\n", paths.join(", ")),
-        );
+    let Paths { probes, metrics } = shared.paths;
+    if path != metrics && !probes.contains(&path) {
+        let available = [probes, &[metrics]].concat().join(", ");
+        return text_response(StatusCode::NOT_FOUND, format!("not found; available paths: {available}\n"));
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n");
     }
-    respond(path)
+    if path == metrics { shared.metrics_pace.run(|| respond(path)).await } else { respond(path) }
 }
 
 /// Returns a response with this status and text.
@@ -138,20 +188,30 @@ pub fn response_with_content_type(content_type: &'static str, text: String) -> R
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::Instant;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use super::open_connections::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
     use super::*;
 
-    /// Starts a server that answers `/readyz` with 200 and the text "ok".
+    /// The time that the server needs for a response with metrics.
+    const METRICS_COST: Duration = Duration::from_millis(20);
+
+    /// Starts a server that answers `/readyz` with 200 and the text "ok", and `/metrics` slowly.
     async fn start_server() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
-            let server = Server::new(listener, &["/readyz"]);
+            let server = Server::new(listener, &["/readyz"], "/metrics");
             loop {
                 let connection = server.accept().await;
-                tokio::spawn(connection.serve(|_| text_response(StatusCode::OK, "ok\n")));
+                tokio::spawn(connection.serve(|path| {
+                    if path == "/metrics" {
+                        std::thread::sleep(METRICS_COST);
+                    }
+                    text_response(StatusCode::OK, "ok\n")
+                }));
             }
         });
         address
@@ -183,19 +243,43 @@ mod tests {
         let mut stream = TcpStream::connect(start_server().await).await.unwrap();
         let start = tokio::time::Instant::now();
         assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 0, "closed without a response");
-        assert_eq!(start.elapsed().as_secs(), CONNECTION_DEADLINE.as_secs());
+        assert!(start.elapsed() <= HEADER_DEADLINE + Duration::from_millis(10), "{:?}", start.elapsed());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn client_above_the_connection_limit_waits_until_another_client_is_disconnected() {
+    #[tokio::test]
+    async fn silent_connections_make_way_for_a_new_client() {
         let address = start_server().await;
         let mut silent_clients = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
+        for _ in 0..4 * MAX_CONNECTIONS {
             silent_clients.push(TcpStream::connect(address).await.unwrap());
         }
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         let response = request(address, "GET /readyz").await;
         assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
-        assert!(start.elapsed() >= CONNECTION_DEADLINE, "answered after {:?}", start.elapsed());
+        assert!(start.elapsed() < HEADER_DEADLINE, "answered after {:?}", start.elapsed());
+        // Only as many connections stay open as one source address may have.
+        let mut open = 0;
+        for stream in &silent_clients {
+            let is_open = timeout(Duration::from_millis(1), stream.readable()).await.is_err();
+            open += usize::from(is_open);
+        }
+        assert!(open <= MAX_CONNECTIONS_PER_SOURCE, "{open} connections are open");
+    }
+
+    #[tokio::test]
+    async fn probe_does_not_wait_for_all_requests_of_metrics() {
+        let address = start_server().await;
+        let scrapes: Vec<_> = (0..MAX_CONNECTIONS_PER_SOURCE)
+            .map(|_| tokio::spawn(async move { request(address, "GET /metrics").await }))
+            .collect();
+        // The first scrape has its answer when the others wait for theirs.
+        tokio::time::sleep(METRICS_COST).await;
+        for _ in 0..4 {
+            let start = Instant::now();
+            let response = request(address, "GET /readyz").await;
+            assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+            assert!(start.elapsed() < 3 * METRICS_COST, "answered after {:?}", start.elapsed());
+        }
+        assert!(scrapes.iter().any(|scrape| !scrape.is_finished()), "the test is too slow to prove anything");
     }
 }

@@ -13,7 +13,7 @@ use lexopt::{Arg, Parser, ValueExt};
 pub enum Command {
     /// Forwards traffic.
     Forward(ProxyArgs),
-    /// Switches IPv6 forwarding on and exits; for a privileged init container.
+    /// Switches IPv6 forwarding on, if that is possible, and exits; for a privileged init container.
     EnableIpv6Forwarding,
     /// Keeps the pod running and does nothing else, so that the pod's hostPorts stay reserved.
     ReserveHostPorts,

@@ -5,6 +5,7 @@ use netfilter::nft::client::NftError;
 
 use crate::forwarding_config::ConfigError;
 use crate::ip_forwarding::ForwardingError;
+use crate::kernel_version::MissingFeature;
 use crate::probe::ProbeError;
 use crate::userspace::error::UserspaceError;
 
@@ -29,7 +30,49 @@ pub enum Error {
     /// The probe's port cannot be opened.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// The data path does not work, and the kernel is too old for it.
+    #[error("{error}; {missing}")]
+    OldKernel {
+        /// The error of the data path.
+        error: Box<Self>,
+        /// The feature that the kernel lacks.
+        missing: MissingFeature,
+    },
     /// The runtime or its signal handlers cannot be set up.
     #[error("cannot start the process's runtime: {0}")]
     StartRuntime(#[from] std::io::Error),
+}
+
+impl Error {
+    /// Adds the feature that the kernel lacks, if that may be the cause of the error.
+    #[must_use]
+    pub fn with_missing_feature(self, missing: Option<MissingFeature>) -> Self {
+        let may_be_cause = match &self {
+            Self::Nft(error) => !matches!(error, NftError::NoNetAdmin | NftError::TransactionTooLarge(_)),
+            Self::Userspace(_) | Self::WatchInterfaces(_) => true,
+            _ => false,
+        };
+        match missing {
+            Some(missing) if may_be_cause => Self::OldKernel { error: Box::new(self), missing },
+            _ => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use akrobateo_core::DataPath;
+
+    use super::*;
+    use crate::kernel_version::KernelVersion;
+
+    #[test]
+    fn error_of_an_old_kernel_names_the_versions() {
+        let missing = KernelVersion::parse("4.14").unwrap().find_missing(DataPath::Kernel).next();
+        let error = Error::from(NftError::MissingFeature("nft_chain_nat")).with_missing_feature(missing);
+        let message = error.to_string();
+        assert!(message.contains("no nft_chain_nat") && message.contains("needs Linux 5.2"), "{message}");
+        let error = Error::from(NftError::NoNetAdmin).with_missing_feature(missing);
+        assert_eq!(error.to_string(), NftError::NoNetAdmin.to_string());
+    }
 }

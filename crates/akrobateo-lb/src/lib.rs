@@ -10,6 +10,7 @@ pub mod error;
 pub mod forwarding_config;
 pub mod ip_forwarding;
 pub mod kernel;
+pub mod kernel_version;
 pub mod metrics;
 pub mod probe;
 pub mod ruleset;

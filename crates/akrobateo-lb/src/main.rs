@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use akrobateo_lb::cli::{Command, UsageError, help};
 use akrobateo_lb::error::Error;
-use akrobateo_lb::ip_forwarding::{ForwardingError, ipv6};
+use akrobateo_lb::ip_forwarding::ipv6;
 use akrobateo_lb::run;
 use akrobateo_lb::termination::write_termination_message;
 
@@ -30,15 +30,24 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<(), Error> {
     match command {
         Command::Forward(args) => run::run(args)?,
-        Command::EnableIpv6Forwarding => {
-            let was_off = ipv6::enable().map_err(ForwardingError::from)?;
-            tracing::info!(changed = was_off, "IPv6 forwarding is on");
-        }
+        Command::EnableIpv6Forwarding => enable_ipv6_forwarding(),
         Command::ReserveHostPorts => run::reserve_host_ports()?,
         Command::Help => print!("{}", help()),
         Command::Version => println!("akrobateo-lb {}", env!("CARGO_PKG_VERSION")),
     }
     Ok(())
+}
+
+/// Switches IPv6 forwarding on. A failure is only reported, because an init container that fails keeps the proxy from
+/// serving IPv4. The proxy itself fails if it needs IPv6.
+fn enable_ipv6_forwarding() {
+    match ipv6::enable() {
+        Ok(changed) => tracing::info!(changed, "IPv6 forwarding is on"),
+        Err(error) => {
+            tracing::warn!("{error}");
+            write_termination_message(&error.to_string());
+        }
+    }
 }
 
 fn report_usage_error(error: &UsageError) -> ExitCode {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use admin_server::{Response, Server, StatusCode, response_with_content_type, text_response};
-use akrobateo_core::probe::{METRICS_PATH, READY_PATH};
+use akrobateo_core::probe::{HEALTH_PATH, METRICS_PATH, READY_PATH};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, listen as start_listening, socket_with, sockopt,
@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 
 use crate::metrics;
 
-/// The maximum number of connections that wait to be accepted.
-const BACKLOG: i32 = 64;
+/// The length of the queue of connections that wait for accept. A hostile pod may fill a short queue between two accepts.
+const BACKLOG: i32 = 1_024;
 
 /// The error for a probe port that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,10 @@ pub trait DataPathStatus {
     /// Returns `Ok` if the data path forwards now. The error is one line: the reason why the data path does not
     /// forward.
     fn check_readiness(&self) -> Result<(), String>;
+    /// Returns `Ok` if the process works. The error is one line with the reason why a restart is needed.
+    fn check_health(&self) -> Result<(), String> {
+        Ok(())
+    }
     /// Returns one line about a problem that needs attention, although the data path still forwards.
     fn warning(&self) -> Option<String> {
         None
@@ -63,7 +67,7 @@ fn open_listener(family: AddressFamily, address: SocketAddr) -> Result<std::net:
 
 /// Serves readiness and metrics; never returns. Must run in a [`tokio::task::LocalSet`].
 pub async fn serve(listener: TcpListener, status: Rc<impl DataPathStatus + 'static>) {
-    let server = Server::new(listener, &[READY_PATH, METRICS_PATH]);
+    let server = Server::new(listener, &[HEALTH_PATH, READY_PATH], METRICS_PATH);
     loop {
         let connection = server.accept().await;
         let status = Rc::clone(&status);
@@ -74,6 +78,12 @@ pub async fn serve(listener: TcpListener, status: Rc<impl DataPathStatus + 'stat
 fn respond(path: &str, status: &impl DataPathStatus) -> Response<String> {
     if path == METRICS_PATH {
         return response_with_content_type(metrics::CONTENT_TYPE, status.metrics());
+    }
+    if path == HEALTH_PATH {
+        return match status.check_health() {
+            Ok(()) => text_response(StatusCode::OK, "ok\n"),
+            Err(reason) => text_response(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+        };
     }
     match status.check_readiness().map(|()| status.warning()) {
         Ok(None) => text_response(StatusCode::OK, "ok\n"),

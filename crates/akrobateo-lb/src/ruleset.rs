@@ -116,6 +116,8 @@ pub fn build_table(config: &ForwardingConfig) -> Table {
     }
     prerouting_rules.push(mark_rule());
     prerouting_rules.extend(families().map(destination_nat_rule));
+    let forward_rules =
+        vec![incoming_counter_rule(), outgoing_counter_rule(), translated_packet_accept_rule()];
     let chains = vec![
         chain("prerouting", "nat", PREROUTING, PRIORITY_DNAT, prerouting_rules),
         chain(
@@ -125,13 +127,8 @@ pub fn build_table(config: &ForwardingConfig) -> Table {
             PRIORITY_FILTER,
             vec![invalid_packet_drop_rule(), untranslated_packet_drop_rule()],
         ),
-        chain(
-            "forward",
-            "filter",
-            FORWARD,
-            PRIORITY_FILTER,
-            vec![incoming_counter_rule(), outgoing_counter_rule()],
-        ),
+        // The pod is no router: it forwards only packets of flows that it translates.
+        Chain { policy: DROP, ..chain("forward", "filter", FORWARD, PRIORITY_FILTER, forward_rules) },
         chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_rule()]),
     ];
     let mut sets = Vec::with_capacity(MAX_SET_COUNT);
@@ -311,16 +308,24 @@ fn incoming_counter_rule() -> Rule {
 
 /// Returns the rule that counts packets to clients: all packets that [`incoming_counter_rule`] has not accepted.
 ///
-/// `ct mark @OUTGOING_SET`
+/// `ct mark @OUTGOING_SET accept`
 fn outgoing_counter_rule() -> Rule {
     vec![
         Expr::Ct { key: ct::KEY_MARK, dreg: Reg(0) },
         Expr::Lookup { set: OUTGOING_SET.into(), sreg: Reg(0), dreg: None, is_inverted: false },
+        Expr::Verdict(ACCEPT),
     ]
 }
 
-/// Returns the rule that drops invalid packets: they belong to no known flow. Without this rule, the pod would answer
-/// such a packet with a reset, and the reset would break the forwarded connection.
+/// Returns the rule that accepts packets of translated flows without a mark, such as flows from before the table existed.
+///
+/// `ct status dnat accept`
+fn translated_packet_accept_rule() -> Rule {
+    rule_if_any_bit_is_set(ct::KEY_STATUS, CT_DNAT, Expr::Verdict(ACCEPT))
+}
+
+/// Returns the rule that drops packets of no known flow. Without this rule, the pod would answer such a packet with a
+/// reset, and the reset would break the forwarded connection.
 ///
 /// `ct state invalid drop`
 fn invalid_packet_drop_rule() -> Rule {

@@ -1,26 +1,42 @@
 //! Runs one proxy process from its arguments to SIGTERM: chooses the data path and handles signals. Does I/O.
 
 use akrobateo_core::{DataPath, ProxyArgs};
+use rustix::system::uname;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::error::Error;
 use crate::forwarding_config::ForwardingConfig;
+use crate::kernel_version::{KernelVersion, MissingFeature};
 use crate::{kernel, userspace};
 
 /// Forwards according to `args` until SIGTERM or SIGINT.
 pub fn run(args: ProxyArgs) -> Result<(), Error> {
     let (probe_port, data_path) = (args.probe_port, args.data_path);
     let config = ForwardingConfig::new(args)?;
-    LocalSet::new().block_on(&create_runtime()?, async {
+    let missing = report_missing_features(data_path);
+    let result = LocalSet::new().block_on(&create_runtime()?, async {
         // The signal handlers come first, because the first process of a container ignores signals without a handler.
         let shutdown = install_shutdown_handlers()?;
         match data_path {
             DataPath::Kernel => kernel::run(config, probe_port, shutdown).await,
             DataPath::Userspace => userspace::run(config, probe_port, shutdown).await,
         }
-    })
+    });
+    result.map_err(|error: Error| error.with_missing_feature(missing))
+}
+
+/// Logs the features that this node's kernel lacks. Returns the one without which the data path does not work.
+///
+/// Such a kernel is tried all the same, because a distribution may have added the feature.
+fn report_missing_features(data_path: DataPath) -> Option<MissingFeature> {
+    let version = KernelVersion::parse(&uname().release().to_string_lossy())?;
+    let missing: Vec<_> = version.find_missing(data_path).collect();
+    for feature in &missing {
+        tracing::warn!("{feature}");
+    }
+    missing.into_iter().find(MissingFeature::is_required)
 }
 
 /// Waits until SIGTERM or SIGINT. The pod's hostPorts stay reserved until the process ends.

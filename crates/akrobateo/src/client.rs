@@ -19,11 +19,13 @@ pub enum ConnectError {
     Client(#[from] kube::Error),
 }
 
-/// The operator's own namespace when the operator runs outside a cluster.
+/// The namespace of an operator outside a pod, and by default of the one in the cluster.
 pub(crate) const NAMESPACE_OUTSIDE_CLUSTER: &str = "kube-system";
 
-/// Returns a client and the operator's own namespace. Sends no request.
-pub(crate) async fn connect(operator_config: &OperatorConfig) -> Result<(Client, String), ConnectError> {
+/// Returns a client and, in a pod, the pod's namespace. Sends no request.
+pub(crate) async fn connect(
+    operator_config: &OperatorConfig,
+) -> Result<(Client, Option<String>), ConnectError> {
     let options =
         KubeConfigOptions { context: operator_config.context.clone(), ..KubeConfigOptions::default() };
     let (config, own_namespace) = match &operator_config.kubeconfig {
@@ -38,10 +40,7 @@ pub(crate) async fn connect(operator_config: &OperatorConfig) -> Result<(Client,
             Err(_) => (Config::infer().await?, None),
         },
     };
-    Ok((
-        client_without_retries(config)?,
-        own_namespace.unwrap_or_else(|| NAMESPACE_OUTSIDE_CLUSTER.to_owned()),
-    ))
+    Ok((client_without_retries(config)?, own_namespace))
 }
 
 /// Returns a client that sends each request once. By default kube retries a request up to 15 times after the HTTP

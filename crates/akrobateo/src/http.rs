@@ -22,7 +22,7 @@ pub(crate) struct Health {
 
 /// Serves probes and metrics; never returns.
 pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
-    let server = Server::new(listener, &[HEALTH_PATH, READY_PATH, METRICS_PATH]);
+    let server = Server::new(listener, &[HEALTH_PATH, READY_PATH], METRICS_PATH);
     loop {
         let connection = server.accept().await;
         let health = Arc::clone(&health);

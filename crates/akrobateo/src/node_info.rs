@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use akrobateo_core::annotations;
+use akrobateo_core::{Family, annotations};
 use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use kube::ResourceExt;
 
 use crate::address_type::AddressType;
+use crate::kube_proxy::node_vip_danger;
 
 /// The label that keeps a node out of load balancers
 /// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
@@ -21,7 +22,10 @@ pub(super) const UNREACHABLE_TAINT: &str = "node.kubernetes.io/unreachable";
 /// tolerate them.
 const CONDITION_TAINT_PREFIX: &str = "node.kubernetes.io/";
 
-/// The properties of a node that influence decisions.
+/// Longest part of a message that quotes an annotation, in characters.
+const MAX_QUOTE: usize = 200;
+
+/// The properties of a node that decisions depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeInfo {
     pub(crate) name: String,
@@ -33,11 +37,44 @@ pub(crate) struct NodeInfo {
     /// The permanent taints. A pod needs a toleration for each of these taints.
     pub(crate) taints: Vec<Taint>,
     addresses: Vec<(AddressType, IpAddr)>,
-    /// The addresses of the annotation `akrobateo.io/address`. They replace the addresses of the node.
-    address_override: Option<Vec<IpAddr>>,
-    /// The invalid parts of the annotation `akrobateo.io/address`. A part is invalid if it is not an IP address, or if
-    /// clients cannot reach the address.
-    pub(crate) invalid_addresses: Vec<String>,
+    /// The addresses of the annotation `akrobateo.io/address`, which replace the node's own.
+    address_override: Vec<IpAddr>,
+    /// The families in which the node's own addresses are published: without the annotation both. If a part of the
+    /// annotation is invalid, each family without a valid part, because a typing error must not remove the node.
+    own_families: Vec<Family>,
+    /// The reason why ipMode VIP is dangerous, if an annotation of this node shows it.
+    pub(crate) vip_danger: Option<String>,
+    /// The error in the annotation `akrobateo.io/address`.
+    pub(crate) address_error: Option<NodeAddressError>,
+}
+
+/// The settings of the administrator that decide how nodes are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NodePolicy {
+    /// True if the annotation `akrobateo.io/address` replaces the addresses of a node.
+    pub(crate) reads_address_annotation: bool,
+    /// True if the label that keeps nodes out of load balancers has no effect.
+    pub(crate) ignores_exclude_label: bool,
+}
+
+impl Default for NodePolicy {
+    fn default() -> Self {
+        Self { reads_address_annotation: true, ignores_exclude_label: false }
+    }
+}
+
+/// Parts of a node's annotation that cannot be published.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "annotation {} of node {node} is {value:?}: {invalid} cannot be published, so the node's own addresses are used; \
+     expected IP addresses that clients can reach, comma-separated, for example 203.0.113.7,2001:db8::7",
+    annotations::NODE_ADDRESS
+)]
+pub(crate) struct NodeAddressError {
+    pub(crate) node: String,
+    value: String,
+    /// The invalid parts, in quotes.
+    invalid: String,
 }
 
 /// The reason why a node's addresses must not be published.
@@ -47,25 +84,44 @@ pub(crate) enum ExclusionReason {
     NotReady,
     #[error("its taint {0} marks it as unreachable or about to be removed")]
     RemovalTaint(&'static str),
-    #[error("it has the label {EXCLUDE_LABEL}")]
+    #[error("it has the label {EXCLUDE_LABEL}, which --ignore-exclude-label makes ineffective")]
     ExcludeLabel,
 }
 
 impl NodeInfo {
-    /// Returns the properties of a node.
+    /// Returns the properties of a node under the default policy.
+    #[cfg(test)]
     pub(crate) fn from_node(node: &Node) -> Self {
-        let override_annotation = node.annotations().get(annotations::NODE_ADDRESS);
-        let (address_override, invalid_addresses) =
-            override_annotation.map(|text| parse_addresses(text)).unzip();
+        Self::new(node, NodePolicy::default())
+    }
+
+    /// Returns the properties of a node.
+    pub(crate) fn new(node: &Node, policy: NodePolicy) -> Self {
+        let annotation =
+            node.annotations().get(annotations::NODE_ADDRESS).filter(|_| policy.reads_address_annotation);
+        let (address_override, invalid) = annotation.map(|text| parse_addresses(text)).unwrap_or_default();
+        let has_override =
+            |family: &Family| address_override.iter().any(|ip| Family::from_ip(*ip) == *family);
+        let own_families = Family::ALL
+            .into_iter()
+            .filter(|family| annotation.is_none() || (!invalid.is_empty() && !has_override(family)))
+            .collect();
+        let address_error = annotation.filter(|_| !invalid.is_empty()).map(|value| NodeAddressError {
+            node: node.name_any(),
+            value: value.chars().take(MAX_QUOTE).collect(),
+            invalid: invalid.join(", ").chars().take(MAX_QUOTE).collect(),
+        });
         Self {
             name: node.name_any(),
-            exclusion_reason: exclusion_reason(node),
+            exclusion_reason: exclusion_reason(node, policy),
             is_linux: node.labels().get("kubernetes.io/os").is_none_or(|os| os == "linux"),
             labels: node.labels().clone(),
             taints: taints(node).filter(|taint| is_permanent(taint)).cloned().collect(),
             addresses: node.status.as_ref().map(addresses).unwrap_or_default(),
+            own_families,
             address_override,
-            invalid_addresses: invalid_addresses.unwrap_or_default(),
+            vip_danger: node_vip_danger(node.annotations()),
+            address_error,
         }
     }
 
@@ -77,24 +133,33 @@ impl NodeInfo {
         )
     }
 
-    /// Returns the addresses of the annotation. Without the annotation, returns the node's addresses of the first type
-    /// in `types_by_preference` that the node has.
+    /// Returns the addresses to publish: those of the annotation, and in each family those of the first type that the
+    /// node has.
     pub(crate) fn addresses_to_publish(&self, types_by_preference: &[AddressType]) -> Vec<IpAddr> {
-        if let Some(addresses) = &self.address_override {
-            return addresses.clone();
-        }
-        let addresses_of_type = |wanted: &AddressType| -> Vec<IpAddr> {
-            let matching_addresses = self.addresses.iter().filter(|(address_type, _)| address_type == wanted);
-            matching_addresses.map(|(_, address)| *address).collect()
+        let of_type = |family: Family, wanted: AddressType| -> Vec<IpAddr> {
+            let addresses = self.addresses.iter();
+            let addresses = addresses.filter(|(kind, ip)| *kind == wanted && Family::from_ip(*ip) == family);
+            addresses.map(|(_, address)| *address).collect()
         };
-        let mut candidates = types_by_preference.iter().map(addresses_of_type);
-        candidates.find(|addresses| !addresses.is_empty()).unwrap_or_default()
+        let own = self.own_families.iter().flat_map(|family| {
+            let mut candidates = types_by_preference.iter().map(|wanted| of_type(*family, *wanted));
+            candidates.find(|addresses| !addresses.is_empty()).unwrap_or_default()
+        });
+        self.address_override.iter().copied().chain(own).collect()
     }
 
     /// Returns true if the node or its annotation has this address.
     pub(crate) fn has_address(&self, address: IpAddr) -> bool {
-        self.address_override.iter().flatten().any(|replacement| *replacement == address)
-            || self.addresses.iter().any(|(_, own)| *own == address)
+        self.address_override.contains(&address) || self.addresses.iter().any(|(_, own)| *own == address)
+    }
+
+    /// Returns true if the node has internal addresses of IPv4 and of IPv6.
+    pub(crate) fn has_both_families(&self) -> bool {
+        let has_internal_ip = |is_of_family: fn(&IpAddr) -> bool| {
+            let mut addresses = self.addresses.iter();
+            addresses.any(|(kind, address)| *kind == AddressType::InternalIP && is_of_family(address))
+        };
+        has_internal_ip(IpAddr::is_ipv4) && has_internal_ip(IpAddr::is_ipv6)
     }
 
     /// Returns true if all of `addresses` are internal addresses of this node. kube-proxy answers on the internal
@@ -108,11 +173,12 @@ fn taints(node: &Node) -> impl Iterator<Item = &Taint> {
     node.spec.iter().flat_map(|spec| spec.taints.iter().flatten())
 }
 
-fn exclusion_reason(node: &Node) -> Option<ExclusionReason> {
+fn exclusion_reason(node: &Node, policy: NodePolicy) -> Option<ExclusionReason> {
     let has_taint = |key: &&&str| taints(node).any(|taint| taint.key == **key);
+    let is_labelled = || node.labels().get(EXCLUDE_LABEL).is_some_and(|value| value != "false");
     if let Some(taint) = REMOVAL_TAINTS.iter().find(has_taint) {
         Some(ExclusionReason::RemovalTaint(taint))
-    } else if node.labels().get(EXCLUDE_LABEL).is_some_and(|value| value != "false") {
+    } else if !policy.ignores_exclude_label && is_labelled() {
         Some(ExclusionReason::ExcludeLabel)
     } else {
         (!node.status.as_ref().is_some_and(is_ready)).then_some(ExclusionReason::NotReady)
@@ -131,23 +197,33 @@ fn is_permanent(taint: &Taint) -> bool {
 }
 
 fn addresses(status: &NodeStatus) -> Vec<(AddressType, IpAddr)> {
-    let parse =
-        |address_type: &str, address: &str| Some((AddressType::parse(address_type)?, address.parse().ok()?));
+    let parse = |address_type: &str, address: &str| {
+        Some((AddressType::parse(address_type)?, address.parse().ok().filter(is_publishable)?))
+    };
     let addresses = status.addresses.iter().flatten();
     addresses.filter_map(|address| parse(&address.type_, &address.address)).collect()
 }
 
-/// Returns the valid addresses and the invalid parts of the annotation. The valid addresses are used even if other
-/// parts are invalid.
+/// Returns the addresses of the annotation, and its invalid parts in quotes. An invalid part does not invalidate the
+/// others.
 fn parse_addresses(text: &str) -> (Vec<IpAddr>, Vec<String>) {
-    let (mut addresses, mut invalid_addresses) = (Vec::new(), Vec::new());
+    let (mut addresses, mut invalid) = (Vec::new(), Vec::new());
     for part in text.split(',').map(str::trim) {
-        match part.parse::<IpAddr>() {
-            Ok(ip) if !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast() => addresses.push(ip),
-            _ => invalid_addresses.push(part.to_owned()),
+        match part.parse().ok().filter(is_publishable) {
+            Some(address) => addresses.push(address),
+            None => invalid.push(format!("{part:?}")),
         }
     }
-    (addresses, invalid_addresses)
+    (addresses, invalid)
+}
+
+/// Returns true if clients on other machines may use the address, and if the API server accepts it in a status.
+fn is_publishable(address: &IpAddr) -> bool {
+    let is_special = match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
+    };
+    !is_special && !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
 }
 
 #[cfg(test)]
@@ -179,7 +255,69 @@ mod tests {
             .annotation(annotations::NODE_ADDRESS, "203.0.113.9, 2001:db8::9, x, 127.0.0.1")
             .build();
         assert_eq!(addresses_to_publish(&node, &TYPES_WITH_EXTERNAL_FIRST), ["203.0.113.9", "2001:db8::9"]);
-        assert_eq!(NodeInfo::from_node(&node).invalid_addresses, ["x", "127.0.0.1"]);
+        let error = NodeInfo::from_node(&node).address_error.unwrap().to_string();
+        let start =
+            "annotation akrobateo.io/address of node n1 is \"203.0.113.9, 2001:db8::9, x, 127.0.0.1\": ";
+        let rest = error.strip_prefix(start).unwrap();
+        assert!(rest.starts_with("\"x\", \"127.0.0.1\" cannot be published"), "{error}");
+    }
+
+    #[test]
+    fn the_first_address_type_is_chosen_in_each_family() {
+        let node =
+            node("n1").external_ip("203.0.113.1").internal_ip("10.0.0.1").internal_ip("fd00::1").build();
+        assert_eq!(addresses_to_publish(&node, &TYPES_WITH_EXTERNAL_FIRST), ["203.0.113.1", "fd00::1"]);
+    }
+
+    #[test]
+    fn an_invalid_address_annotation_does_not_remove_the_node() {
+        for (value, published) in [
+            ("oops", vec!["10.0.0.1", "fd00::1"]),
+            ("", vec!["10.0.0.1", "fd00::1"]),
+            ("203.0.113.9,oops", vec!["203.0.113.9", "fd00::1"]),
+            ("203.0.113.9", vec!["203.0.113.9"]),
+        ] {
+            let node = node("n1").internal_ip("10.0.0.1").internal_ip("fd00::1");
+            let node = node.annotation(annotations::NODE_ADDRESS, value).build();
+            assert_eq!(addresses_to_publish(&node, &TYPES_WITH_EXTERNAL_FIRST), published, "{value:?}");
+            assert_eq!(NodeInfo::from_node(&node).address_error.is_some(), value != "203.0.113.9");
+        }
+    }
+
+    #[test]
+    fn addresses_that_no_client_can_reach_are_never_published() {
+        for address in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "169.254.1.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:203.0.113.7",
+        ] {
+            let in_status = node("n1").internal_ip(address).build();
+            assert!(addresses_to_publish(&in_status, &TYPES_WITH_EXTERNAL_FIRST).is_empty(), "{address}");
+            let annotated = node("n1").annotation(annotations::NODE_ADDRESS, address).build();
+            assert!(addresses_to_publish(&annotated, &TYPES_WITH_EXTERNAL_FIRST).is_empty(), "{address}");
+            assert!(NodeInfo::from_node(&annotated).address_error.is_some(), "{address}");
+        }
+        let upper_case = node("n1").annotation(annotations::NODE_ADDRESS, "2001:DB8:0::9").build();
+        assert_eq!(addresses_to_publish(&upper_case, &TYPES_WITH_EXTERNAL_FIRST), ["2001:db8::9"]);
+    }
+
+    #[test]
+    fn the_policy_can_ignore_the_address_annotation_and_the_exclude_label() {
+        let node = node("n1").internal_ip("10.0.0.1").label(EXCLUDE_LABEL, "");
+        let node = node.annotation(annotations::NODE_ADDRESS, "203.0.113.9").build();
+        let policy = NodePolicy { reads_address_annotation: false, ignores_exclude_label: true };
+        let info = NodeInfo::new(&node, policy);
+        assert_eq!(
+            (info.addresses_to_publish(&TYPES_WITH_EXTERNAL_FIRST), info.exclusion_reason),
+            (vec!["10.0.0.1".parse().unwrap()], None)
+        );
     }
 
     #[test]

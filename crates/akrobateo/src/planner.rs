@@ -1,23 +1,25 @@
 //! Finds the Services that a watch trigger affects. Allocates ports again if an input of the allocation changed. The
 //! cache does the I/O.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use akrobateo_core::annotations::NODE_ADDRESS;
+use akrobateo_core::Frontend;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
-use crate::allocation::{AllocationResult, PortAllocations};
+use crate::allocation::{Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
-use crate::decide::{MissingPods, ProxyNamespace, ServiceState};
+use crate::decide::{PodChanges, PodTimes, ProxyConfig, ServiceState, is_published, needed_frontends};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::node_info::NodeInfo;
-use crate::spec::ServiceDefaults;
+use crate::node_info::{NodeAddressError, NodeInfo};
+use crate::spec::{LoadBalancerSpec, ServiceDefaults};
 
 #[cfg(test)]
 mod tests;
@@ -31,12 +33,19 @@ pub(crate) struct Planner {
     triggers: mpsc::UnboundedReceiver<Trigger>,
     watch_namespace: Option<String>,
     defaults: Arc<ServiceDefaults>,
+    /// The reason why ipMode VIP is dangerous, if it is followed.
+    vip_danger: Option<watch::Receiver<Option<String>>>,
     /// The nodes of the last allocation.
     nodes: Arc<Vec<NodeInfo>>,
     /// The Services of the last allocation.
     services: HashMap<ServiceKey, Arc<Service>>,
     allocations: PortAllocations,
-    missing_pods: MissingPods,
+    /// The ports that workloads held at the last allocation, for the Services whose workloads it read.
+    occupied_ports: HashMap<ServiceKey, OccupiedPorts>,
+    recent_endpoints: RecentEndpoints,
+    pod_changes: PodChanges,
+    /// The errors in the annotations of nodes that [`Self::take_address_errors`] has not returned yet.
+    address_errors: Vec<NodeAddressError>,
 }
 
 impl Planner {
@@ -44,13 +53,13 @@ impl Planner {
     pub(crate) fn watch(
         client: &Client,
         watch_namespace: Option<&str>,
-        proxy_namespace: &ProxyNamespace,
+        config: &ProxyConfig,
         defaults: Arc<ServiceDefaults>,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let (sender, triggers) = mpsc::unbounded_channel();
         let sender = TriggerSender { sender, metrics: metrics.clone() };
-        let stores = Stores::watch(client, watch_namespace, proxy_namespace, &sender);
+        let stores = Stores::watch(client, watch_namespace, config, &sender);
         Self::new(stores, triggers, watch_namespace, defaults)
     }
 
@@ -58,12 +67,12 @@ impl Planner {
     pub(crate) async fn list(
         client: &Client,
         watch_namespace: Option<&str>,
-        proxy_namespace: &ProxyNamespace,
+        config: &ProxyConfig,
         defaults: Arc<ServiceDefaults>,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
         let (_, triggers) = mpsc::unbounded_channel();
-        let stores = Stores::list(client, watch_namespace, proxy_namespace, metrics).await?;
+        let stores = Stores::list(client, watch_namespace, config, metrics).await?;
         Ok(Self::new(stores, triggers, watch_namespace, defaults))
     }
 
@@ -78,11 +87,20 @@ impl Planner {
             triggers,
             watch_namespace: watch_namespace.map(str::to_owned),
             defaults,
+            vip_danger: None,
             nodes: Arc::default(),
             services: HashMap::new(),
             allocations: PortAllocations::default(),
-            missing_pods: MissingPods::default(),
+            occupied_ports: HashMap::new(),
+            recent_endpoints: RecentEndpoints::default(),
+            pod_changes: PodChanges::default(),
+            address_errors: Vec::new(),
         }
+    }
+
+    /// Follows the reason why ipMode VIP is dangerous.
+    pub(crate) fn with_vip_danger(self, vip_danger: watch::Receiver<Option<String>>) -> Self {
+        Self { vip_danger: Some(vip_danger), ..self }
     }
 
     /// Waits until all stores are complete. A decision on an incomplete store would delete proxies that are needed.
@@ -100,7 +118,13 @@ impl Planner {
     }
 
     /// Allocates ports, and returns every Service in scope.
+    ///
+    /// Another replica may have been the leader since the last allocation. Only what workloads hold counts.
     pub(crate) fn resync(&mut self) -> BTreeSet<ServiceKey> {
+        self.allocations = PortAllocations::default();
+        self.recent_endpoints = RecentEndpoints::default();
+        self.assume_recent_endpoints();
+        self.record_all_endpoints();
         self.allocate();
         let mut keys = self.stores.all_keys();
         keys.retain(|key| self.is_in_scope(key));
@@ -111,11 +135,19 @@ impl Planner {
     /// whose port allocation changed.
     pub(crate) async fn wait_for_changes(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
         let mut batch = Vec::new();
-        if self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL).await == 0 {
-            return Err(WatchEnded);
+        let mut all_affected = false;
+        let expiry = self.recent_endpoints.next_expiry();
+        tokio::select! {
+            received = self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL) => {
+                if received == 0 {
+                    return Err(WatchEnded);
+                }
+            }
+            () = vip_danger_change(self.vip_danger.as_mut()) => all_affected = true,
+            () = wait_until(expiry) => (),
         }
         let mut affected_services = BTreeSet::new();
-        let (mut all_affected, mut needs_allocation) = (false, false);
+        let mut needs_allocation = self.recent_endpoints.expire(Instant::now().into_std());
         for trigger in batch {
             match trigger {
                 Trigger::Service(key) => {
@@ -123,13 +155,11 @@ impl Planner {
                     affected_services.insert(key);
                 }
                 Trigger::Workload(key) => {
-                    // The proxies of a rejected Service keep their ports, and these ports are an input of the
-                    // allocation.
-                    needs_allocation |=
-                        matches!(self.allocations.get(&key), Some(AllocationResult::Rejected(_)));
+                    needs_allocation |= self.has_new_occupied_ports(&key);
                     affected_services.insert(key);
                 }
                 Trigger::Endpoints(key) => {
+                    needs_allocation |= self.record_endpoints(&key);
                     affected_services.insert(key);
                 }
                 Trigger::Node(name) => all_affected |= self.has_node_changed(&name),
@@ -137,6 +167,7 @@ impl Planner {
             }
         }
         if all_affected {
+            self.record_all_endpoints();
             affected_services.extend(self.stores.all_keys());
         }
         if all_affected || needs_allocation {
@@ -146,36 +177,51 @@ impl Planner {
         Ok(affected_services)
     }
 
+    /// Returns the new errors in the annotations of nodes since the last call.
+    pub(crate) fn take_address_errors(&mut self) -> Vec<NodeAddressError> {
+        std::mem::take(&mut self.address_errors)
+    }
+
     /// Returns the input of the decisions about one Service.
     pub(crate) fn service_state(&mut self, key: &ServiceKey, now: Timestamp) -> ServiceState {
         let service = self.stores.service(key);
-        let pods = self.stores.pods(key);
-        let pod_missing_since = if let Some(service) = &service {
-            self.missing_pods.update(key, service, &pods, &self.nodes, now)
+        let (workloads, obsolete_workloads) = self.stores.workloads(key, service.as_deref());
+        let pods = self.stores.pods(key, &workloads);
+        let pod_times = if let Some(service) = &service {
+            self.pod_changes.update(key, service, &pods, &self.nodes, now)
         } else {
-            self.missing_pods.forget(key);
-            BTreeMap::new()
+            self.pod_changes.forget(key);
+            PodTimes::default()
         };
         ServiceState {
             service,
             allocation_result: self.allocations.get(key).cloned(),
-            workloads: self.stores.workloads(key),
+            workloads,
+            obsolete_workloads,
             pods,
             nodes: self.nodes.clone(),
             nodes_with_ready_endpoint: self.stores.nodes_with_ready_endpoint(key),
-            pod_missing_since,
+            pod_times,
+            reserved_ports: self.defaults.reserved_ports.clone(),
+            is_vip_dangerous: self.defaults.vip_danger.is_some(),
         }
     }
 
     /// Allocates the ports of all Services, and returns the Services whose allocation changed.
     fn allocate(&mut self) -> Vec<ServiceKey> {
         let services = self.stores.services();
-        let nodes = self.stores.nodes();
-        let stores = &self.stores;
-        let allocations =
-            PortAllocations::allocate(&services, &nodes, &self.defaults, |key| stores.occupied_ports(key));
+        let nodes = self.stores.nodes(self.defaults.node_policy);
+        self.update_vip_danger(&nodes);
+        let observations = StoreObservations {
+            stores: &self.stores,
+            nodes: &nodes,
+            recent_endpoints: &self.recent_endpoints,
+            occupied_ports: RefCell::default(),
+        };
+        let allocations = self.allocations.update(&services, &nodes, &self.defaults, &observations);
+        self.occupied_ports = observations.occupied_ports.into_inner();
         let changed = allocations.services_changed_since(&self.allocations);
-        warn_about_invalid_addresses(&self.nodes, &nodes);
+        self.address_errors.extend(new_address_errors(&self.nodes, &nodes));
         self.allocations = allocations;
         self.nodes = Arc::new(nodes);
         self.services =
@@ -183,20 +229,69 @@ impl Planner {
         changed
     }
 
-    /// Compares the fields of the Service that the allocation reads. Returns true if one of these fields has changed
-    /// since the last allocation. The status is not one of these fields, so the operator's own status writes cause no
-    /// allocation.
-    fn has_new_allocation_input(&self, key: &ServiceKey) -> bool {
-        let current = self.stores.service(key);
-        self.services.get(key).map(|service| allocation_input(service))
-            != current.as_ref().map(|service| allocation_input(service))
+    /// Takes over the last result of the detection. K3s and RKE2 show the arguments of kube-proxy on their nodes only.
+    fn update_vip_danger(&mut self, nodes: &[NodeInfo]) {
+        if !self.defaults.detects_vip_danger() {
+            return;
+        }
+        let followed = self.vip_danger.as_ref();
+        let detected = followed
+            .map_or_else(|| self.defaults.vip_danger.clone(), |receiver| receiver.borrow().clone())
+            .or_else(|| nodes.iter().find_map(|node| node.vip_danger.clone()));
+        if detected != self.defaults.vip_danger {
+            tracing::info!(reason = detected, "the reason why ipMode VIP is dangerous changed");
+            Arc::make_mut(&mut self.defaults).vip_danger = detected;
+        }
     }
 
-    /// Compares the properties of the node that influence decisions. Returns true if one of these properties has
-    /// changed since the last allocation. The kubelet writes the status of a node every few minutes, and most of these
-    /// writes change only the heartbeat.
+    /// Records the nodes with endpoints of a Service. Returns true if the allocation reads them and they changed.
+    fn record_endpoints(&mut self, key: &ServiceKey) -> bool {
+        if !self.stores.service(key).is_some_and(|service| is_traffic_policy_local(&service)) {
+            self.recent_endpoints.forget(key);
+            return false;
+        }
+        let current = self.stores.nodes_with_ready_endpoint(key);
+        self.recent_endpoints.record(key, &current, Instant::now().into_std())
+    }
+
+    /// Assumes that published nodes with proxies had an endpoint a moment ago, because the operator did not see it.
+    fn assume_recent_endpoints(&mut self) {
+        let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
+        for service in self.stores.services().iter().filter(|service| is_traffic_policy_local(service)) {
+            let key = ServiceKey::from_service(service);
+            let mut held_nodes = self.stores.occupied_ports(&key, &nodes).nodes;
+            held_nodes
+                .retain(|name| nodes.iter().any(|node| node.name == *name && is_published(service, node)));
+            self.recent_endpoints.record(&key, &held_nodes, now);
+        }
+    }
+
+    fn record_all_endpoints(&mut self) {
+        for service in self.stores.services() {
+            self.record_endpoints(&ServiceKey::from_service(&service));
+        }
+    }
+
+    /// Returns true if the last allocation read what the Service's workload holds, and this has changed.
+    fn has_new_occupied_ports(&self, key: &ServiceKey) -> bool {
+        self.occupied_ports.get(key).is_some_and(|held| *held != self.stores.occupied_ports(key, &self.nodes))
+    }
+
+    /// Returns true if a field of the Service that the allocation reads has changed since the last allocation. The
+    /// status is not such a field, so the operator's own status writes cause no allocation.
+    fn has_new_allocation_input(&mut self, key: &ServiceKey) -> bool {
+        let current = self.stores.service(key);
+        let has_new_endpoints = self.record_endpoints(key);
+        has_new_endpoints
+            || self.services.get(key).map(|service| allocation_input(service))
+                != current.as_ref().map(|service| allocation_input(service))
+    }
+
+    /// Returns true if the node differs from the last allocation in a field that decisions read. The kubelet writes the
+    /// status of a node every few minutes, most often with nothing but a new heartbeat.
     fn has_node_changed(&self, name: &str) -> bool {
-        self.nodes.iter().find(|node| node.name == name) != self.stores.node(name).as_ref()
+        self.nodes.iter().find(|node| node.name == name)
+            != self.stores.node(name, self.defaults.node_policy).as_ref()
     }
 
     /// Returns true if this operator manages the proxies of the Service. An operator that watches one namespace does
@@ -204,6 +299,60 @@ impl Planner {
     fn is_in_scope(&self, key: &ServiceKey) -> bool {
         self.watch_namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
     }
+}
+
+/// Waits for a change of the reason why ipMode VIP is dangerous; for ever if it is not followed.
+async fn vip_danger_change(vip_danger: Option<&mut watch::Receiver<Option<String>>>) {
+    if let Some(receiver) = vip_danger
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// The observations of the allocation, from the cache. It remembers for which Services it looked at the workloads.
+struct StoreObservations<'a> {
+    stores: &'a Stores,
+    nodes: &'a [NodeInfo],
+    recent_endpoints: &'a RecentEndpoints,
+    occupied_ports: RefCell<HashMap<ServiceKey, OccupiedPorts>>,
+}
+
+impl Observations for StoreObservations<'_> {
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
+        needed_frontends(spec, self.nodes)
+    }
+
+    fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
+        let mut occupied_ports = self.occupied_ports.borrow_mut();
+        occupied_ports
+            .entry(key.clone())
+            .or_insert_with(|| self.stores.occupied_ports(key, self.nodes))
+            .clone()
+    }
+
+    fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        self.recent_endpoints.nodes(key)
+    }
+
+    fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
+        let nodes = self.nodes.iter().filter(|node| is_published(service, node));
+        nodes.map(|node| node.name.clone()).collect()
+    }
+}
+
+/// Waits until a time, or for ever if there is none.
+async fn wait_until(time: Option<std::time::Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn is_traffic_policy_local(service: &Service) -> bool {
+    let policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
+    policy == Some("Local")
 }
 
 /// The fields of a Service that the port allocation reads.
@@ -227,15 +376,9 @@ fn allocation_input(service: &Service) -> AllocationInput<'_> {
     }
 }
 
-/// Logs the invalid addresses in the annotations of new and changed nodes.
-fn warn_about_invalid_addresses(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) {
-    let nodes_with_invalid_addresses = nodes.iter().filter(|node| !node.invalid_addresses.is_empty());
-    for node in nodes_with_invalid_addresses.filter(|node| !nodes_before.contains(node)) {
-        tracing::warn!(
-            node = node.name,
-            annotation = NODE_ADDRESS,
-            invalid = ?node.invalid_addresses,
-            "ignoring invalid values of the annotation; expected IP addresses that clients can reach"
-        );
-    }
+/// Returns the errors in the annotations of nodes that are not the same as before.
+fn new_address_errors(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) -> Vec<NodeAddressError> {
+    let is_known =
+        |error: &NodeAddressError| nodes_before.iter().any(|node| node.address_error.as_ref() == Some(error));
+    nodes.iter().filter_map(|node| node.address_error.clone()).filter(|error| !is_known(error)).collect()
 }

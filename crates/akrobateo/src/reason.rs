@@ -17,6 +17,7 @@ pub(crate) enum Reason {
     NoEndpoints,
     PortConflict,
     PortReserved,
+    PortInUse,
     InvalidAnnotation,
     UnsupportedSpec,
     // Reasons of events only.
@@ -28,6 +29,9 @@ pub(crate) enum Reason {
     SyncLoadBalancerFailed,
     ClientAddressNotKept,
     DataPathChanged,
+    InvalidNodeAddress,
+    NodePortsOpen,
+    SessionAffinityNotKept,
 }
 
 impl Reason {
@@ -42,6 +46,7 @@ impl Reason {
             Self::NoEndpoints => "NoEndpoints",
             Self::PortConflict => "PortConflict",
             Self::PortReserved => "PortReserved",
+            Self::PortInUse => "PortInUse",
             Self::InvalidAnnotation => "InvalidAnnotation",
             Self::UnsupportedSpec => "UnsupportedSpec",
             Self::EnsuringLoadBalancer => "EnsuringLoadBalancer",
@@ -52,10 +57,19 @@ impl Reason {
             Self::SyncLoadBalancerFailed => "SyncLoadBalancerFailed",
             Self::ClientAddressNotKept => "ClientAddressNotKept",
             Self::DataPathChanged => "DataPathChanged",
+            Self::InvalidNodeAddress => "InvalidNodeAddress",
+            Self::NodePortsOpen => "NodePortsOpen",
+            Self::SessionAffinityNotKept => "SessionAffinityNotKept",
         }
     }
 
-    /// Returns true if the status of a condition with this reason is `True`.
+    /// Returns true if the spec of the Service is rejected.
+    pub(crate) const fn is_rejection(self) -> bool {
+        matches!(self, Self::PortReserved | Self::InvalidAnnotation | Self::UnsupportedSpec)
+    }
+
+    /// Returns true if the Service is served. The condition's status is also `True` if a Service of another reason still has
+    /// addresses.
     pub(crate) const fn is_exposed(self) -> bool {
         matches!(self, Self::Exposed | Self::PartlyExposed)
     }
@@ -78,9 +92,8 @@ impl Reason {
 /// The content of the tables in docs/reference.md. A test compares the tables with the code.
 #[cfg(test)]
 impl Reason {
-    /// All reasons, in the order of the reference: first the reasons of the condition, then the reasons that only
-    /// events have.
-    pub(crate) const ALL: [Self; 18] = [
+    /// All reasons, in the order of the reference: first the condition's, then those of events only.
+    pub(crate) const ALL: [Self; 22] = [
         Self::Exposed,
         Self::PartlyExposed,
         Self::ProxiesNotReady,
@@ -89,6 +102,7 @@ impl Reason {
         Self::NoEndpoints,
         Self::PortConflict,
         Self::PortReserved,
+        Self::PortInUse,
         Self::InvalidAnnotation,
         Self::UnsupportedSpec,
         Self::EnsuringLoadBalancer,
@@ -99,14 +113,18 @@ impl Reason {
         Self::SyncLoadBalancerFailed,
         Self::ClientAddressNotKept,
         Self::DataPathChanged,
+        Self::InvalidNodeAddress,
+        Self::NodePortsOpen,
+        Self::SessionAffinityNotKept,
     ];
 
     /// Returns the meaning of the reason, for docs/reference.md.
     pub(crate) const fn help(self) -> &'static str {
         match self {
-            Self::Exposed => "The Service has the addresses of all its nodes.",
+            Self::Exposed => "The Service has the addresses of all nodes that should answer.",
             Self::PartlyExposed => {
-                "On some nodes an older Service has one of the ports. The Service has the addresses of the other nodes."
+                "Some nodes that should answer are not published: the proxy is not ready, the node has no fitting address, or \
+                 another Service owns one of the ports. The message names the first of them."
             }
             Self::ProxiesNotReady => {
                 "No proxy is ready: the proxies are starting, or they cannot run. The message says why."
@@ -118,13 +136,17 @@ impl Reason {
                 "Each node fails to match the node selector, or has a taint that the proxies do not tolerate."
             }
             Self::NoEndpoints => {
-                "externalTrafficPolicy is Local, and no node has both a ready endpoint and a ready proxy."
+                "A traffic policy is Local, and no node has a ready endpoint, or none of the nodes with one may run a proxy. \
+                 Addresses that are published stay; if there were none, all nodes are published until there is an endpoint."
             }
             Self::PortConflict => {
-                "An older Service owns one of the ports, or one of the ports is a nodePort. The condition has this reason \
-                 only if every node has such a conflict."
+                "Another Service owns one of the ports, or has it as its nodePort or healthCheckNodePort. The condition \
+                 has this reason only if this is the case on every node."
             }
             Self::PortReserved => "The nodes need one of the ports themselves (`--reserved-ports`).",
+            Self::PortInUse => {
+                "Another pod has one of the ports as a hostPort, or listens on it in the host's network. That pod keeps it."
+            }
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
             Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",
             Self::EnsuringLoadBalancer => "The operator created the proxies.",
@@ -141,6 +163,16 @@ impl Reason {
             Self::DataPathChanged => {
                 "The data path changed between the kernel and userspace, so the operator replaces the proxies."
             }
+            Self::InvalidNodeAddress => {
+                "On a Node: the annotation `akrobateo.io/address` has a value that cannot be published. The node's own \
+                 addresses are used."
+            }
+            Self::NodePortsOpen => {
+                "loadBalancerSourceRanges do not apply to the nodePorts of the Service, which every client can reach."
+            }
+            Self::SessionAffinityNotKept => {
+                "sessionAffinity is ClientIP, but all clients of a node reach one backend, because the proxies answer."
+            }
         }
     }
 
@@ -155,6 +187,7 @@ impl Reason {
             | Self::NoEndpoints
             | Self::PortConflict
             | Self::PortReserved
+            | Self::PortInUse
             | Self::InvalidAnnotation
             | Self::UnsupportedSpec => true,
             Self::EnsuringLoadBalancer
@@ -164,7 +197,10 @@ impl Reason {
             | Self::DeletingLoadBalancer
             | Self::SyncLoadBalancerFailed
             | Self::ClientAddressNotKept
-            | Self::DataPathChanged => false,
+            | Self::DataPathChanged
+            | Self::InvalidNodeAddress
+            | Self::NodePortsOpen
+            | Self::SessionAffinityNotKept => false,
         }
     }
 }

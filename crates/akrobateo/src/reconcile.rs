@@ -9,7 +9,6 @@ use crate::decide::ServiceState;
 use crate::decide::{Action, ProxyConfig, decide, plan_actions};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::spec::ServiceDefaults;
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +17,6 @@ mod tests;
 pub(crate) struct Context {
     pub(crate) writer: Writer,
     pub(crate) proxy_config: ProxyConfig,
-    pub(crate) defaults: Arc<ServiceDefaults>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -30,12 +28,12 @@ pub(crate) async fn reconcile(
     state: &ServiceState,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ApplyError> {
-    let decision = decide(&context.proxy_config, &context.defaults, state, now);
+    let decision = decide(&context.proxy_config, state, now);
     let service = state.service.as_deref();
     let mut first_failure = None;
-    for action in plan_actions(state, &decision, now) {
-        // After a failure the remaining events are skipped. Such an event would report a success that did not happen,
-        // and each retry would emit the event again.
+    for action in plan_actions(&context.proxy_config.instance, state, &decision, now) {
+        // After a failure no event is emitted. The event would report a success that did not happen, and each retry
+        // would emit it again.
         if first_failure.is_some() && matches!(action, Action::EmitEvent { .. }) {
             continue;
         }

@@ -12,11 +12,11 @@ use tokio::time::timeout;
 
 use crate::apply::{ApplyError, Writer};
 use crate::cache::WatchEnded;
-use crate::client::{ConnectError, connect};
-use crate::decide::ServiceState;
+use crate::client::{ConnectError, NAMESPACE_OUTSIDE_CLUSTER, connect};
+use crate::decide::{ProxiesElsewhere, ServiceState};
 use crate::http::{self, Health};
 use crate::key::ServiceKey;
-use crate::kube_proxy::wait_for_ip_mode;
+use crate::kube_proxy::follow_vip_danger;
 use crate::lease::LeaderElector;
 use crate::metrics::{Metrics, ReconcileLabels};
 use crate::planner::Planner;
@@ -42,6 +42,9 @@ pub enum RunError {
     /// The handlers of SIGTERM and SIGINT cannot be installed.
     #[error("cannot install the handlers of SIGTERM and SIGINT")]
     Signal(#[from] std::io::Error),
+    /// The proxies are in a place that this operator does not manage.
+    #[error(transparent)]
+    ProxiesElsewhere(#[from] ProxiesElsewhere),
     /// The cache is no longer updated.
     #[error(transparent)]
     Watch(#[from] WatchEnded),
@@ -57,17 +60,15 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
     let mut shutdown = Box::pin(shutdown_signal()?);
 
     let (client, own_namespace) = connect(&config).await?;
-    let ip_mode = async {
-        match config.ip_mode() {
-            Some(ip_mode) => ip_mode,
-            None => wait_for_ip_mode(&client, &metrics).await,
-        }
+    let ResolvedConfig { proxy_config, defaults } = config.resolve();
+    let own_namespace = own_namespace.unwrap_or_else(|| NAMESPACE_OUTSIDE_CLUSTER.to_owned());
+    let vip_danger = async {
+        if defaults.detects_vip_danger() { Some(follow_vip_danger(&client, &metrics).await) } else { None }
     };
-    let ip_mode = tokio::select! {
-        ip_mode = ip_mode => ip_mode,
+    let vip_danger = tokio::select! {
+        vip_danger = vip_danger => vip_danger,
         () = &mut shutdown => return Ok(()),
     };
-    let ResolvedConfig { proxy_config, defaults } = config.resolve(&own_namespace, ip_mode);
     let (defaults, watch_namespace) = (Arc::new(defaults), config.watch_namespace());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -76,13 +77,20 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
         lb_image = proxy_config.image,
         "starting"
     );
-    let planner =
-        Planner::watch(&client, watch_namespace, &proxy_config.proxy_namespace, defaults.clone(), &metrics);
-    let elector = LeaderElector::new(client.clone(), &own_namespace, identity(), metrics.clone());
+    let elector =
+        LeaderElector::new(client.clone(), &own_namespace, &proxy_config, identity(), metrics.clone());
+    let recorded = tokio::select! {
+        recorded = elector.recorded_proxy_namespace() => recorded,
+        () = &mut shutdown => return Ok(()),
+    };
+    proxy_config.check_proxy_namespace(recorded.as_deref())?;
+    let mut planner = Planner::watch(&client, watch_namespace, &proxy_config, defaults.clone(), &metrics);
+    if let Some(vip_danger) = vip_danger {
+        planner = planner.with_vip_danger(vip_danger);
+    }
     let context = Context {
-        writer: Writer::new(client, metrics.clone()),
+        writer: Writer::new(client, &proxy_config.instance, metrics.clone()),
         proxy_config,
-        defaults,
         metrics: metrics.clone(),
     };
     tokio::select! {
@@ -141,6 +149,7 @@ async fn reconcile_changes(
     let mut queue = Queue::new();
     planner.resync().into_iter().for_each(|key| queue.add(key));
     loop {
+        report_address_errors(planner, context);
         tokio::select! {
             affected = planner.wait_for_changes() => affected?.into_iter().for_each(|key| queue.add(key)),
             key = queue.next() => {
@@ -155,6 +164,20 @@ async fn reconcile_changes(
         tracing::warn!("shutdown timeout: some API requests are still in flight");
     }
     Ok(())
+}
+
+/// Reports new errors in the annotations of nodes, in the log and as events of the nodes.
+fn report_address_errors(planner: &mut Planner, context: &Arc<Context>) {
+    for address_error in planner.take_address_errors() {
+        let context = context.clone();
+        tokio::spawn(async move {
+            tracing::warn!("{address_error}");
+            if let Err(error) = context.writer.warn_of_address(&address_error, Timestamp::now()).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(node = address_error.node, error, "cannot emit an event of the node");
+            }
+        });
+    }
 }
 
 /// Reconciles a Service, and records the result in the metrics and the log.

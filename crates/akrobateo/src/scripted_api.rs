@@ -82,6 +82,20 @@ impl ScriptedApi {
         }
     }
 
+    /// Answers each list with those of `objects` that the path selects by kind and namespace, and leaves watches open.
+    pub(crate) async fn serve_lists(mut self, objects: Vec<Value>) {
+        loop {
+            let request = self.next_request().await;
+            if request.is_watch() {
+                self.open_watches.push(request);
+            } else {
+                let listed: Vec<_> =
+                    objects.iter().filter(|object| request.selects(object)).cloned().collect();
+                request.answer_list(&listed);
+            }
+        }
+    }
+
     /// Answers a list request with an empty list. Leaves a watch open.
     fn answer_unscripted_read(&mut self, request: ReceivedRequest) {
         assert_eq!(request.method, Method::GET, "unexpected write to {}", request.path);
@@ -104,6 +118,21 @@ impl ScriptedApi {
 impl ReceivedRequest {
     pub(crate) fn is_watch(&self) -> bool {
         self.query.contains("watch=true")
+    }
+
+    /// Returns true if the list includes the object, by its kind, namespace and labels.
+    fn selects(&self, object: &Value) -> bool {
+        let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+        let is_in_namespace =
+            !self.path.contains("/namespaces/") || self.path.contains(&format!("/namespaces/{namespace}/"));
+        let query = self.query.replace("%2F", "/").replace("%3D", "=").replace("%2C", ",");
+        let selector = query.split('&').find_map(|parameter| parameter.strip_prefix("labelSelector="));
+        let has_labels = selector.iter().flat_map(|selector| selector.split(',')).all(|label| {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            object["metadata"]["labels"][key].as_str() == Some(value)
+        });
+        self.path.ends_with(&format!("/{kind}s")) && is_in_namespace && has_labels
     }
 
     /// Answers with an object.

@@ -46,5 +46,5 @@ annotations! {
     PRIORITY_CLASS: "akrobateo.io/priority-class", "Service",
         "Name of the priority class of the proxy pods.";
     NODE_ADDRESS: "akrobateo.io/address", "Node",
-        "IP addresses to publish instead of the addresses of the node, comma-separated. Use it for nodes behind 1:1 NAT.";
+        "IP addresses to publish instead of the addresses of the node, comma-separated. Use it for nodes behind 1:1 NAT. After a typing error the addresses of the node are published.";
 }

@@ -5,15 +5,20 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 /// Length of a digest, in hexadecimal digits.
-pub(crate) const DIGEST_LEN: usize = 10;
+const DIGEST_LEN: usize = 10;
 
 /// Returns the first digits of the text's SHA-256. The result is the same in every version and on every machine.
 ///
 /// 40 bits are enough to distinguish the objects of one cluster, but not to resist a deliberate collision.
 #[must_use]
 pub fn digest(text: &str) -> String {
+    digest_of_length(text, DIGEST_LEN)
+}
+
+/// Returns the first `length` digits of the text's SHA-256, for texts whose author may look for a collision.
+pub(crate) fn digest_of_length(text: &str, length: usize) -> String {
     let hash = Sha256::digest(text);
-    hash.iter().take(DIGEST_LEN / 2).fold(String::with_capacity(DIGEST_LEN), |mut hex, byte| {
+    hash.iter().take(length / 2).fold(String::with_capacity(length), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
     })

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU16;
 
 use crate::family::Family;
+use crate::host_port::HostPort;
 use crate::protocol::Protocol;
 
 /// The address family, protocol and port to which clients connect.
@@ -15,6 +16,14 @@ pub struct Frontend {
     pub protocol: Protocol,
     /// The port to which clients connect.
     pub port: NonZeroU16,
+}
+
+impl Frontend {
+    /// Returns the port without the family.
+    #[must_use]
+    pub const fn host_port(self) -> HostPort {
+        HostPort { protocol: self.protocol, port: self.port.get() }
+    }
 }
 
 impl fmt::Display for Frontend {

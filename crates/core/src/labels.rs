@@ -8,17 +8,18 @@ pub const SERVICE_NAME: &str = "akrobateo.io/service-name";
 pub const SERVICE_NAMESPACE: &str = "akrobateo.io/service-namespace";
 /// The recommended label for the application that an object runs; proxies have the value [`PROXY_APP_NAME`].
 pub const APP_NAME: &str = "app.kubernetes.io/name";
-/// The recommended label for the program that manages an object; proxies have the value [`crate::FIELD_MANAGER`].
+/// The recommended label for the program that manages an object; proxies have the name of their
+/// operator's instance.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`APP_NAME`] on proxies.
 pub const PROXY_APP_NAME: &str = "akrobateo-lb";
 
 /// Returns the labels of a Service's proxies: on their workload, on their pods, and in their pod selector.
 #[must_use]
-pub fn proxy_labels(namespace: &str, service: &str) -> BTreeMap<String, String> {
+pub fn proxy_labels(instance: &str, namespace: &str, service: &str) -> BTreeMap<String, String> {
     [
         (APP_NAME, PROXY_APP_NAME),
-        (MANAGED_BY, crate::FIELD_MANAGER),
+        (MANAGED_BY, instance),
         (SERVICE_NAME, service),
         (SERVICE_NAMESPACE, namespace),
     ]
@@ -26,8 +27,8 @@ pub fn proxy_labels(namespace: &str, service: &str) -> BTreeMap<String, String> 
     .into()
 }
 
-/// Returns the label selector that matches the proxies of all Services.
+/// Returns the label selector that matches all proxies of an operator.
 #[must_use]
-pub fn all_proxies_selector() -> String {
-    format!("{APP_NAME}={PROXY_APP_NAME},{MANAGED_BY}={}", crate::FIELD_MANAGER)
+pub fn all_proxies_selector(instance: &str) -> String {
+    format!("{APP_NAME}={PROXY_APP_NAME},{MANAGED_BY}={instance}")
 }

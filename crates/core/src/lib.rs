@@ -26,8 +26,12 @@ pub use protocol::Protocol;
 pub use proxy_args::ProxyArgs;
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 
-/// The field manager of every server-side apply, and the reporting controller of every event.
-pub const FIELD_MANAGER: &str = "akrobateo";
+/// The default name of an operator. Each operator in a cluster has its own.
+///
+/// The name is the field manager of each server-side apply, the reporting controller of each event, the name of the Lease,
+/// the label of each proxy, and the start of each proxy's name. So operators with different names ignore each other's
+/// objects.
+pub const DEFAULT_INSTANCE: &str = "akrobateo";
 
 /// The `loadBalancerClass` of Services that only Akrobateo serves.
 pub const LOAD_BALANCER_CLASS: &str = "akrobateo.io/lb";

@@ -1,5 +1,8 @@
 //! The port and the HTTP paths of a proxy pod's readiness probe. Pure.
 
+/// The HTTP path that answers 200 while the process works, also if it does not forward or drains; otherwise 503.
+pub const HEALTH_PATH: &str = "/healthz";
+
 /// The HTTP path of the readiness probe. The answer is 200 while the proxy forwards, and 503 otherwise.
 pub const READY_PATH: &str = "/readyz";
 

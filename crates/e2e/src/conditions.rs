@@ -38,6 +38,25 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// Waits until the Service's condition has this reason, and its message has all these words.
+    pub async fn wait_condition(
+        &self,
+        service: &ServiceBuilder,
+        reason: &str,
+        words: &[&str],
+    ) -> Result<(), Failure> {
+        eventually(&format!("the condition {reason} has the words {words:?}"), async || {
+            let condition = exposed_condition(&self.get_service(service).await?).cloned();
+            let is_expected = condition.iter().any(|condition| {
+                condition.reason == reason && words.iter().all(|word| condition.message.contains(word))
+            });
+            ensure(is_expected, || format!("the condition is {condition:?}"))
+        })
+        .await
+    }
+}
+
 /// Returns the condition `akrobateo.io/Exposed` of a Service.
 pub(crate) fn exposed_condition(service: &Service) -> Option<&Condition> {
     let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());

@@ -11,7 +11,7 @@ use k8s_openapi::serde::de::DeserializeOwned;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client, Resource, ResourceExt};
 
-use crate::operator::{OPERATOR_NAMESPACE, OPERATOR_SELECTOR};
+use crate::operator::{OPERATOR_SELECTOR, PROXIES_NAMESPACE};
 
 const MAX_LOG_LINES: i64 = 60;
 
@@ -64,11 +64,11 @@ async fn print_logs(client: &Client, params: &ListParams) {
     }
 }
 
-/// Prints the events about the proxies of a test. The events are in the operator's namespace, so the function selects
+/// Prints the events about the proxies of a test. The events are in the proxies' namespace, so the function selects
 /// them by the name of the object.
 async fn print_proxy_events(client: &Client, namespace: &str) {
     let events =
-        Api::<Event>::namespaced(client.clone(), OPERATOR_NAMESPACE).list(&ListParams::default()).await;
+        Api::<Event>::namespaced(client.clone(), PROXIES_NAMESPACE).list(&ListParams::default()).await;
     for event in events.map(|list| list.items).unwrap_or_default() {
         let object = event.regarding.as_ref().and_then(|object| object.name.clone()).unwrap_or_default();
         if object.starts_with(&format!("akrobateo-{namespace}")) {

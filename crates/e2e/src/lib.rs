@@ -41,7 +41,7 @@ pub use failure::{Failure, ensure, ensure_eq};
 pub use faults::{Faults, POOL_LABEL};
 pub use local_operator::LocalOperator;
 pub use namespace::Namespace;
-pub use operator::{OPERATOR_NAMESPACE, Operator};
+pub use operator::{OPERATOR_NAMESPACE, Operator, PROXIES_NAMESPACE};
 pub use permissions::{Permission, Permissions};
 pub use pods::is_ready;
 pub use polling::{consistently, eventually, eventually_within};

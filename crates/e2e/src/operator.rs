@@ -15,7 +15,9 @@ use crate::failure::{Failure, ensure, ensure_eq};
 use crate::pods::is_ready;
 use crate::polling::{eventually, eventually_within};
 
-/// The namespace of the operator and, by default, of its proxies.
+/// The namespace of the proxies.
+pub const PROXIES_NAMESPACE: &str = "akrobateo-proxies";
+/// The namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = "kube-system";
 /// The namespace and name of the operator's ServiceAccount.
 pub(crate) const OPERATOR_ACCOUNT: (&str, &str) = (OPERATOR_NAMESPACE, "akrobateo");
@@ -53,11 +55,22 @@ impl Operator {
         eventually("the operator has no pods", async || {
             ensure_eq("the operator's pods", &self.pod_names().await?, &vec![])
         })
-        .await
+        .await?;
+        self.forget_placement().await
+    }
+
+    /// Removes the place of the proxies from the Lease, so that an operator with another place starts.
+    async fn forget_placement(&self) -> Result<(), Failure> {
+        let patch = json!({ "metadata": { "annotations": { "akrobateo.io/lb-namespace": null } } });
+        match self.leases.patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Err(kube::Error::Api(status)) if !status.is_not_found() => Err(kube::Error::Api(status).into()),
+            _ => Ok(()),
+        }
     }
 
     /// Scales the operator to one replica, and waits until its pod is ready.
     pub async fn start(&self) -> Result<Pod, Failure> {
+        self.forget_placement().await?;
         self.scale(1).await?;
         self.wait_ready().await
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use akrobateo_core::labels;
+use akrobateo_core::{DEFAULT_INSTANCE, labels};
 use http::Request;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Pod;
@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt};
 
 use crate::failure::{Failure, ensure, ensure_eq};
 use crate::namespace::Namespace;
-use crate::operator::OPERATOR_NAMESPACE;
+use crate::operator::{OPERATOR_NAMESPACE, PROXIES_NAMESPACE};
 use crate::pods::is_ready;
 use crate::polling::eventually;
 use crate::service::{ServiceBuilder, service};
@@ -115,7 +115,7 @@ impl Namespace {
 
     /// Deletes all proxy pods of a Service at the same time.
     pub async fn delete_proxy_pods(&self, service: &ServiceBuilder) -> Result<(), Failure> {
-        let pods = Api::<Pod>::namespaced(self.client(), OPERATOR_NAMESPACE);
+        let pods = Api::<Pod>::namespaced(self.client(), PROXIES_NAMESPACE);
         pods.delete_collection(&DeleteParams::default(), &self.proxy_list_params(service)).await?;
         Ok(())
     }
@@ -154,7 +154,7 @@ impl Namespace {
     }
 
     fn proxy_list_params(&self, service: &ServiceBuilder) -> ListParams {
-        let labels = labels::proxy_labels(self.name(), service.name());
+        let labels = labels::proxy_labels(DEFAULT_INSTANCE, self.name(), service.name());
         let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         ListParams::default().labels(&labels.join(","))
     }

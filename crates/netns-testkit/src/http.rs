@@ -1,14 +1,24 @@
 //! An HTTP client for probes and metrics. Does I/O, in the network namespace of the calling thread.
 
 use std::io::{Read, Write};
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::tcp::connect;
 
 /// Sends an HTTP GET request and returns the whole response with its header, or `None` if there is no response.
 pub fn get(server: impl ToSocketAddrs, path: &str, timeout: Duration) -> Option<String> {
-    let mut stream = connect(None, server.to_socket_addrs().ok()?.next()?, timeout).ok()?;
+    get_from(None, server, path, timeout)
+}
+
+/// Sends an HTTP GET request from the address `local`, as [`get`] does.
+pub fn get_from(
+    local: Option<SocketAddr>,
+    server: impl ToSocketAddrs,
+    path: &str,
+    timeout: Duration,
+) -> Option<String> {
+    let mut stream = connect(local, server.to_socket_addrs().ok()?.next()?, timeout).ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut response = String::new();

@@ -38,29 +38,45 @@ pub enum ForwardingError {
     Ipv6Sysctl(#[from] ipv6::Ipv6SysctlError),
 }
 
-/// Opens a socket that becomes readable when an interface appears, or when an interface or its forwarding sysctl
-/// changes.
+/// The reason why only one family of a dual-stack configuration is served. It needs attention, but is no failure.
+#[derive(Debug, thiserror::Error)]
+#[error("only IPv4 is served: {0}")]
+pub struct Ipv4Only(ForwardingError);
+
+/// Opens a socket that becomes readable when an interface appears or changes, or its forwarding changes.
 pub fn open_watch() -> Result<Socket, NetlinkError> {
     Socket::listen(Protocol::Route, MULTICAST_GROUPS)
 }
 
-/// Checks IP forwarding in this thread's network namespace, for each address family that `config` forwards.
+/// Checks that this thread's network namespace forwards the address families that `config` forwards. IPv6 is not required
+/// if `config` forwards IPv4 too; see [`find_ipv6_problem`].
 pub fn check(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) && !ipv4::is_enabled().map_err(ForwardingError::Ipv4ReadFailed)? {
         return Err(ForwardingError::Ipv4Off);
     }
-    check_ipv6(config)
+    require_ipv6(config)
 }
 
-/// Switches IPv4 forwarding on if `config` forwards IPv4, and checks IPv6 forwarding if `config` forwards IPv6. Applies
-/// to this thread's network namespace.
+/// Switches IPv4 forwarding on if `config` forwards IPv4, and checks IPv6 forwarding as [`check`] does. Applies to this
+/// thread's network namespace.
 pub fn ensure_enabled(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) {
         for interface in ipv4::enable().map_err(ForwardingError::Ipv4EnableFailed)? {
             tracing::info!(interface, "switched IPv4 forwarding on");
         }
     }
-    check_ipv6(config)
+    require_ipv6(config)
+}
+
+/// Returns the reason why a dual-stack configuration is served over IPv4 only, if it is.
+#[must_use]
+pub fn find_ipv6_problem(config: &ForwardingConfig) -> Option<Ipv4Only> {
+    if config.has_forwards(Family::V4) { check_ipv6(config).err().map(Ipv4Only) } else { None }
+}
+
+/// Checks IPv6 forwarding if IPv6 is all that `config` forwards.
+fn require_ipv6(config: &ForwardingConfig) -> Result<(), ForwardingError> {
+    if config.has_forwards(Family::V4) { Ok(()) } else { check_ipv6(config) }
 }
 
 fn check_ipv6(config: &ForwardingConfig) -> Result<(), ForwardingError> {

@@ -82,10 +82,18 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
 
 /// Switches IPv4 forwarding on whenever another program switches it off; never returns.
 pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>) {
-    // Only a privileged container can switch IPv6 forwarding on, so `ensure_enabled` may fail for a long
-    // time. The error is logged only once.
-    let mut log_once = LogOnce::default();
+    // Only a privileged container can switch IPv6 forwarding on, so that error may last long. The error is
+    // logged only once.
+    let (mut log_once, mut log_ipv6_once) = (LogOnce::default(), LogOnce::default());
     loop {
+        match ip_forwarding::find_ipv6_problem(path.table_manager.config()) {
+            None => log_ipv6_once.reset(),
+            Some(problem) => {
+                if log_ipv6_once.permit() {
+                    tracing::warn!("{problem}");
+                }
+            }
+        }
         match ip_forwarding::ensure_enabled(path.table_manager.config()) {
             Ok(()) => log_once.reset(),
             Err(error) => {

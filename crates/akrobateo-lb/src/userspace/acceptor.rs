@@ -1,8 +1,11 @@
 //! Accepts the TCP clients of one worker, within the connection limit and the source ranges. I/O only.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::Relaxed;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::acceptfrom_with;
 
@@ -10,13 +13,12 @@ use super::inbox::Client;
 use super::poller::{Poller, Token};
 use super::rate_limit::RateLimit;
 use super::sockets::{BoundSocket, SOCKET_FLAGS, refuse_new_syns, reset_on_close};
+use super::stalled_listeners::StalledListeners;
 use super::stats::add;
 use super::worker_context::WorkerContext;
 
-/// Delay before the next attempt to accept from a stalled listener, in milliseconds.
-const ACCEPT_RETRY_DELAY_MS: u64 = 50;
-/// While draining: maximum time for handshakes that have already begun, in milliseconds. A client retransmits
-/// after one second, so this time is long enough for one retransmission.
+/// While closing: maximum time for handshakes that have already begun, in milliseconds. It is long enough for one
+/// retransmission, which clients send after one second.
 const HANDSHAKE_TIMEOUT_MS: u64 = 1_500;
 
 /// The result of an attempt to accept one client.
@@ -34,14 +36,10 @@ pub(super) enum AcceptResult {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     listeners: Vec<BoundSocket>,
-    /// Listeners that accept no clients now, because the connection limit is reached, or no descriptor or memory is
-    /// free.
-    stalled_listeners: Vec<u32>,
-    /// The time of the next attempt to accept from the stalled listeners.
-    retry_at: u64,
+    stalled_listeners: StalledListeners,
     /// The connection limit was reached, and no client has been accepted since then.
-    is_connection_limit_reached: bool,
-    /// While draining: the time at which the listeners are closed.
+    at_connection_limit: bool,
+    /// While closing: the time at which the listeners are closed.
     close_at: Option<u64>,
     stall_log_limit: RateLimit,
 }
@@ -53,9 +51,8 @@ impl Acceptor {
         }
         Ok(Self {
             listeners,
-            stalled_listeners: Vec::new(),
-            retry_at: 0,
-            is_connection_limit_reached: false,
+            stalled_listeners: StalledListeners::default(),
+            at_connection_limit: false,
             close_at: None,
             stall_log_limit: RateLimit::default(),
         })
@@ -65,10 +62,15 @@ impl Acceptor {
     pub(super) fn accept(&mut self, listener: u32, context: &WorkerContext) -> AcceptResult {
         let Some(bound) = self.listeners.get(listener as usize) else { return AcceptResult::NoClientNow };
         if !context.shared.connections.try_acquire() {
-            if !self.is_connection_limit_reached {
-                self.is_connection_limit_reached = true;
+            // At the limit without a waiting client. The next client causes an event.
+            if !has_waiting_client(&bound.socket) {
+                return AcceptResult::NoClientNow;
+            }
+            if !self.at_connection_limit {
+                self.at_connection_limit = true;
                 add(&context.stats.limit_reached_count, 1);
             }
+            context.shared.record_waiting_client();
             let message = "connection limit reached: new clients wait until a connection is closed; serve the Service from \
                            more nodes, or raise the limit of file descriptors";
             self.stall_listener(listener, context, message);
@@ -76,7 +78,9 @@ impl Acceptor {
         }
         match acceptfrom_with(&bound.socket, SOCKET_FLAGS) {
             Ok((socket, address)) => {
-                self.is_connection_limit_reached = false;
+                if std::mem::take(&mut self.at_connection_limit) {
+                    context.shared.has_waiting_clients.store(false, Relaxed);
+                }
                 let address = address.and_then(|address| address.try_into().ok());
                 admit(bound.port_index, socket, address, context)
             }
@@ -103,12 +107,7 @@ impl Acceptor {
     }
 
     fn stall_listener(&mut self, listener: u32, context: &WorkerContext, message: &str) {
-        if self.stalled_listeners.is_empty() {
-            self.retry_at = context.now() + ACCEPT_RETRY_DELAY_MS;
-        }
-        if !self.stalled_listeners.contains(&listener) {
-            self.stalled_listeners.push(listener);
-        }
+        self.stalled_listeners.add(listener, context.now());
         if let Some(times) = self.stall_log_limit.permit(context.now()) {
             tracing::warn!(times, connections = context.shared.connections.used(), "{message}");
         }
@@ -116,16 +115,16 @@ impl Acceptor {
 
     /// Returns the time of the next attempt to accept from the stalled listeners; `None` if no listener is stalled.
     pub(super) fn retry_at(&self) -> Option<u64> {
-        (!self.stalled_listeners.is_empty()).then_some(self.retry_at)
+        self.stalled_listeners.retry_at()
     }
 
     /// Removes and returns the stalled listeners if the time of the next attempt has come.
-    pub(super) fn take_stalled_listeners(&mut self, now: u64) -> Vec<u32> {
-        if now < self.retry_at { Vec::new() } else { std::mem::take(&mut self.stalled_listeners) }
+    pub(super) fn take_stalled_listeners(&mut self, now: u64) -> BTreeSet<u32> {
+        self.stalled_listeners.take(now)
     }
 
     /// Refuses new clients from now on. Clients whose handshake has begun can still be accepted.
-    pub(super) fn start_draining(&mut self, now: u64) {
+    pub(super) fn start_closing(&mut self, now: u64) {
         for listener in &self.listeners {
             if let Err(error) = refuse_new_syns(&listener.socket) {
                 tracing::warn!(%error, "cannot refuse new connections: clients that connect now may be reset");
@@ -152,6 +151,12 @@ impl Acceptor {
     pub(super) const fn is_closed(&self) -> bool {
         self.listeners.is_empty()
     }
+}
+
+/// Returns true if a client waits in the listener's accept queue.
+fn has_waiting_client(listener: &OwnedFd) -> bool {
+    let mut listeners = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut listeners, Some(&Timespec::default())) != Ok(0)
 }
 
 /// Admits a client if the source ranges allow it. Otherwise resets the client's connection and releases the

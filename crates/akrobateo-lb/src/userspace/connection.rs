@@ -8,6 +8,7 @@ use akrobateo_core::ProxyVersion;
 use rustix::io::Errno;
 use rustix::net::{getsockname, sockopt};
 
+use super::drain::Phase;
 use super::header::header;
 use super::inbox::Client;
 use super::io_context::IoContext;
@@ -17,6 +18,9 @@ use super::sockets::{enable_keepalive, reset_on_close};
 use super::stats::{PortStats, add};
 use super::transfer::{Progress, Transfer, TransferError};
 
+/// The longest time in which the kernel sends a lost target's last bytes to the client, in milliseconds.
+const RESET_DELAY_MS: u64 = 1_000;
+
 /// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -24,16 +28,26 @@ pub(super) enum Stage {
     Connecting,
     /// Bytes move in both directions.
     Open,
+    /// The target is lost. The kernel still sends the target's last bytes to the client, and at this time both sides are
+    /// reset. A reset discards bytes that are not sent yet.
+    Resetting {
+        /// Milliseconds since the worker's start.
+        reset_at: u64,
+    },
 }
 
 /// A client's connection and the connection to its target.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) port_index: usize,
+    /// The proxy's phase when the connection began.
+    opened_in: Phase,
     /// The connection is in the worker's run queue.
     pub(super) is_queued: bool,
     /// Time at which a socket was last ready, or at which the connection began: milliseconds since the worker's start.
     pub(super) last_activity: u64,
+    /// Time of the last bytes from the target, while the client is there: milliseconds since the worker's start.
+    last_download: Option<u64>,
     stage: Stage,
     has_target_keepalive: bool,
     client_address: SocketAddr,
@@ -47,11 +61,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, target: OwnedFd, now: u64) -> Self {
+    pub(super) fn new(client: Client, target: OwnedFd, opened_in: Phase, now: u64) -> Self {
         Self {
             port_index: client.port_index,
+            opened_in,
             is_queued: false,
             last_activity: now,
+            last_download: None,
             stage: Stage::Connecting,
             has_target_keepalive: false,
             client_address: client.address,
@@ -61,6 +77,11 @@ impl Connection {
             download: Transfer::new(),
             is_aborted: false,
         }
+    }
+
+    /// Returns whether the connection began before the proxy began to drain.
+    pub(super) fn predates_drain(&self) -> bool {
+        self.opened_in == Phase::Forwarding
     }
 
     pub(super) const fn stage(&self) -> Stage {
@@ -109,8 +130,26 @@ impl Connection {
         }
     }
 
-    /// Moves bytes in both directions, as many as the sockets allow.
+    /// Moves bytes in both directions, as many as the sockets allow. Delays the end if the client may lack bytes of a
+    /// target that is lost.
     pub(super) fn move_bytes(&mut self, io: &mut IoContext) -> Progress {
+        if self.stage != Stage::Open {
+            return Progress::Blocked;
+        }
+        let progress = self.move_bytes_of_both_directions(io);
+        let reset_at = self.last_download.map(|time| time + RESET_DELAY_MS).filter(|time| *time > io.now);
+        match reset_at {
+            Some(reset_at) if progress == Progress::Finished && self.is_aborted => {
+                self.upload.abandon(io);
+                self.download.abandon(io);
+                self.stage = Stage::Resetting { reset_at };
+                Progress::Blocked
+            }
+            _ => progress,
+        }
+    }
+
+    fn move_bytes_of_both_directions(&mut self, io: &mut IoContext) -> Progress {
         let mut is_budget_spent = false;
         if !self.upload.is_finished() {
             match self.upload.move_bytes(&mut self.client, &mut self.target, io) {
@@ -127,13 +166,18 @@ impl Connection {
             }
         }
         if !self.download.is_finished() {
-            match self.download.move_bytes(&mut self.target, &mut self.client, io) {
+            let (had_pending_bytes, moved_before) =
+                (self.download.has_pending_bytes(), self.download.moved_bytes());
+            let result = self.download.move_bytes(&mut self.target, &mut self.client, io);
+            if had_pending_bytes || self.download.moved_bytes() > moved_before {
+                self.last_download = Some(io.now);
+            }
+            match result {
                 Ok(Progress::Blocked) => {}
                 Ok(Progress::BudgetSpent) => is_budget_spent = true,
                 Ok(Progress::Finished) if self.upload.is_finished() => {}
                 Ok(Progress::Finished) => self.client.shutdown_write(),
-                // The client is gone or cannot get its answer, so the rest of the upload is useless.
-                Err(_) => return self.abort(),
+                Err(error) => return self.on_download_error(error),
             }
         }
         match (self.upload.is_finished() && self.download.is_finished(), is_budget_spent) {
@@ -149,11 +193,22 @@ impl Connection {
     fn on_upload_error(&mut self, error: TransferError, io: &mut IoContext) -> Progress {
         self.is_aborted = true;
         self.upload.abandon(io);
+        if error == TransferError::SourceFailed {
+            self.last_download = None;
+        }
         if error == TransferError::SourceFailed || self.download.is_finished() {
             Progress::Finished
         } else {
             Progress::Blocked
         }
+    }
+
+    /// Ends the connection. The client is gone or cannot get its answer, so the rest of the upload is useless.
+    fn on_download_error(&mut self, error: TransferError) -> Progress {
+        if error == TransferError::SinkFailed {
+            self.last_download = None;
+        }
+        self.abort()
     }
 
     const fn abort(&mut self) -> Progress {

@@ -23,13 +23,12 @@ pub(super) struct Client {
 pub(super) struct Inbox {
     /// Connections of the worker, including the clients in this inbox.
     load: AtomicUsize,
-    /// `None` once the inbox is closed.
-    clients: Mutex<Option<Vec<Client>>>,
+    clients: Mutex<Vec<Client>>,
 }
 
 impl Inbox {
     pub(super) const fn new() -> Self {
-        Self { load: AtomicUsize::new(0), clients: Mutex::new(Some(Vec::new())) }
+        Self { load: AtomicUsize::new(0), clients: Mutex::new(Vec::new()) }
     }
 
     /// Returns the number of connections of the worker.
@@ -47,29 +46,18 @@ impl Inbox {
         self.load.fetch_sub(1, Relaxed);
     }
 
-    /// Adds a client. Returns the client if the inbox is closed.
-    pub(super) fn push(&self, client: Client) -> Option<Client> {
-        match self.lock().as_mut() {
-            Some(clients) => {
-                clients.push(client);
-                self.inc_load();
-                None
-            }
-            None => Some(client),
-        }
+    /// Adds a client.
+    pub(super) fn push(&self, client: Client) {
+        self.inc_load();
+        self.lock().push(client);
     }
 
     /// Removes and returns all clients.
     pub(super) fn take_clients(&self) -> Vec<Client> {
-        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
+        std::mem::take(&mut self.lock())
     }
 
-    /// Closes the inbox. Removes and returns all clients.
-    pub(super) fn close(&self) -> Vec<Client> {
-        self.lock().take().unwrap_or_default()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<Client>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Client>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,17 +86,14 @@ mod tests {
     }
 
     #[test]
-    fn closed_inbox_returns_every_client() {
+    fn each_client_is_taken_once() {
         let client = || Client {
             port_index: 0,
             socket: std::fs::File::open("/dev/null").unwrap().into(),
             address: "192.0.2.1:1".parse().unwrap(),
         };
         let inbox = Inbox::new();
-        assert!(inbox.push(client()).is_none());
+        inbox.push(client());
         assert_eq!((inbox.load(), inbox.take_clients().len(), inbox.take_clients().len()), (1, 1, 0));
-        assert!(inbox.push(client()).is_none());
-        assert_eq!(inbox.close().len(), 1);
-        assert!(inbox.push(client()).is_some());
     }
 }

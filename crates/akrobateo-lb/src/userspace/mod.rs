@@ -4,6 +4,7 @@
 
 mod acceptor;
 mod connection;
+mod drain;
 pub mod error;
 mod header;
 #[cfg(test)]
@@ -15,12 +16,14 @@ mod pipe_pool;
 mod poller;
 mod port;
 mod proxy;
+mod pulse;
 mod quota;
 mod rate_limit;
 mod settings;
 mod shared_state;
 mod slab;
 mod sockets;
+mod stalled_listeners;
 mod stats;
 mod tcp_sessions;
 mod transfer;
@@ -39,7 +42,7 @@ pub use proxy::{Proxy, ProxyStatus};
 pub use settings::Settings;
 pub use stats::METRICS;
 
-/// Forwards until `shutdown` completes. Then refuses new clients, and returns after the last connection has ended.
+/// Forwards until `shutdown` completes. Then drains, as [`Proxy::drain`] describes.
 pub async fn run(
     config: ForwardingConfig,
     probe_port: u16,
@@ -52,6 +55,5 @@ pub async fn run(
         () = shutdown => {}
         result = proxy.join() => return Ok(result?),
     }
-    proxy.drain();
-    Ok(proxy.join().await?)
+    Ok(proxy.drain().await?)
 }

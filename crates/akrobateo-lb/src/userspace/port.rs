@@ -32,8 +32,41 @@ impl Port {
         Family::ALL.into_iter().flat_map(ports_of_family).collect()
     }
 
+    /// Returns the ports that can be served on a host that has IPv6 or not. Without IPv6 the IPv4 ports of a dual-stack
+    /// configuration are served.
+    pub(super) fn filter_servable(ports: Vec<Self>, host_has_ipv6: bool) -> Vec<Self> {
+        let is_ipv4 = |port: &Self| port.family == Family::V4;
+        if host_has_ipv6 || !ports.iter().any(is_ipv4) {
+            return ports;
+        }
+        ports.into_iter().filter(is_ipv4).collect()
+    }
+
     /// Returns the labels of the port's metrics.
     pub(super) fn labels(&self) -> [(&'static str, &dyn Display); 3] {
         [("protocol", &self.protocol), ("port", &self.number), ("family", &self.family)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use akrobateo_core::{DataPath, ProxyArgs};
+
+    use super::*;
+
+    #[test]
+    fn ipv4_ports_of_a_dual_stack_configuration_are_served_without_ipv6() {
+        let families = |targets: &[&str], host_has_ipv6| {
+            let forwards =
+                targets.iter().map(|target| format!("tcp/80={target}:80").parse().unwrap()).collect();
+            let args = ProxyArgs { data_path: DataPath::Userspace, ..ProxyArgs::new(forwards) };
+            let ports = Port::from_config(&ForwardingConfig::new(args).unwrap());
+            let ports = Port::filter_servable(ports, host_has_ipv6);
+            ports.iter().map(|port| port.family).collect::<Vec<_>>()
+        };
+        let dual_stack = ["10.96.3.7", "[fd00::7]"];
+        assert_eq!(families(&dual_stack, true), [Family::V4, Family::V6]);
+        assert_eq!(families(&dual_stack, false), [Family::V4]);
+        assert_eq!(families(&dual_stack[1..], false), [Family::V6], "it must fail with a message");
     }
 }

@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
 
 use akrobateo_core::{Forward, Protocol};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{Instant, sleep};
 
+use super::drain::{DrainState, Phase};
 use super::error::UserspaceError;
 use super::inbox::Inbox;
 use super::port::Port;
+use super::pulse::{Pulse, PulseCheck};
 use super::quota::Quota;
 use super::settings::Settings;
 use super::shared_state::SharedState;
-use super::sockets::{BoundSocket, bind_port};
+use super::sockets::{BoundSocket, bind_port, has_ipv6};
 use super::stats::{WorkerStats, format_metrics};
 use super::worker::{Worker, WorkerSockets};
 use crate::forwarding_config::ForwardingConfig;
@@ -23,8 +26,12 @@ use crate::probe::DataPathStatus;
 
 /// Stack of a worker, in bytes. Workers have no deep call chains.
 const WORKER_STACK_SIZE: usize = 256 << 10;
+/// The warning for a dual-stack configuration on a host without IPv6.
+const IPV4_ONLY: &str = "only IPv4 is served: this node's kernel has no IPv6";
+/// Time between two checks whether the next phase of a drain can begin.
+const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A running proxy. When the value is dropped, the proxy drains.
+/// A running proxy. When the value is dropped, the proxy stops.
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<SharedState>,
@@ -33,6 +40,10 @@ pub struct Proxy {
     worker_results: UnboundedReceiver<Result<(), Errno>>,
     /// Number of workers that have not ended.
     running_workers: usize,
+    /// See [`Settings::drain_accept`].
+    drain_accept: Duration,
+    /// See [`Settings::close_timeout`].
+    close_timeout: Duration,
 }
 
 /// The readiness and metrics of a proxy.
@@ -49,22 +60,38 @@ impl Proxy {
         config: &ForwardingConfig,
         settings: impl FnOnce(usize, usize) -> Settings,
     ) -> Result<Self, UserspaceError> {
-        let ports = Port::from_config(config).into_boxed_slice();
+        let configured_ports = Port::from_config(config);
+        let configured_count = configured_ports.len();
+        let ports = Port::filter_servable(configured_ports, has_ipv6()).into_boxed_slice();
+        let ipv4_only = ports.len() < configured_count;
+        if ipv4_only {
+            tracing::warn!("{IPV4_ONLY}");
+        }
         let tcp_port_count = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
         let settings = settings(tcp_port_count, ports.len() - tcp_port_count);
         let create_waker = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wakers = (0..settings.workers).map(|_| create_waker()).collect::<Result<_, _>>();
         let shared = Arc::new(SharedState {
             ports,
+            ipv4_only,
             sources: config.sources().cloned(),
             connections: Quota::new(settings.connections),
+            has_waiting_clients: AtomicBool::new(false),
             udp_sessions: Quota::new(settings.udp_sessions),
-            draining: AtomicBool::new(false),
+            drain: DrainState::new(settings.workers),
+            pulse: Pulse::new(settings.workers),
             inboxes: (0..settings.workers).map(|_| Inbox::new()).collect(),
             wakers: wakers.map_err(|error| UserspaceError::StartWorker(error.into()))?,
         });
         let (result_sender, worker_results) = unbounded_channel();
-        let mut proxy = Self { shared, stats: Vec::new(), worker_results, running_workers: settings.workers };
+        let mut proxy = Self {
+            shared,
+            stats: Vec::new(),
+            worker_results,
+            running_workers: settings.workers,
+            drain_accept: settings.drain_accept,
+            close_timeout: settings.close_timeout,
+        };
         // All ports are bound before the first client is accepted, so a proxy that cannot start has forwarded nothing.
         let workers = (0..settings.workers)
             .map(|index| proxy.create_worker(index, &settings))
@@ -115,14 +142,35 @@ impl Proxy {
         ProxyStatus { shared: Arc::clone(&self.shared), stats: self.stats.clone() }
     }
 
-    /// Refuses new clients from now on. Existing connections may finish.
-    pub fn drain(&self) {
+    /// Ends the proxy without haste.
+    ///
+    /// Accepts new clients until the present connections have ended, for at most [`Settings::drain_accept`], because no
+    /// other proxy can have the node's ports meanwhile. Then refuses new clients. The connections that are left may
+    /// finish, for at most [`Settings::close_timeout`]; after that they are reset.
+    pub async fn drain(&mut self) -> Result<(), UserspaceError> {
+        self.begin(
+            Phase::Draining,
+            "draining: new clients are served until the present connections have ended",
+        );
+        self.wait_until_settled(Phase::Draining, self.drain_accept).await;
+        self.begin(Phase::Closing, "closing: new clients are refused; present connections may finish");
+        self.wait_until_settled(Phase::Closing, self.close_timeout).await;
+        self.begin(Phase::Stopped, "stopping: the connections that are left are reset");
+        self.join().await
+    }
+
+    fn begin(&self, phase: Phase, message: &str) {
         let connections = self.shared.connections.used();
         let udp_sessions = self.shared.udp_sessions.used();
-        tracing::info!(connections, udp_sessions, "draining: no new connections; existing ones may finish");
-        self.shared.draining.store(true, Release);
-        for worker in 0..self.shared.wakers.len() {
-            self.shared.wake_worker(worker);
+        tracing::info!(connections, udp_sessions, "{message}");
+        self.shared.drain.begin(phase);
+        self.shared.wake_all_workers();
+    }
+
+    async fn wait_until_settled(&self, phase: Phase, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        while Instant::now() < deadline && !self.shared.drain.is_settled(phase) {
+            sleep(DRAIN_CHECK_INTERVAL).await;
         }
     }
 
@@ -140,20 +188,33 @@ impl Proxy {
 }
 
 impl Drop for Proxy {
-    /// Drains the proxy. The workers end when their connections have ended.
+    /// Makes the workers end.
     fn drop(&mut self) {
         if self.running_workers > 0 {
-            self.drain();
+            self.begin(Phase::Stopped, "stopping: the connections that are left are reset");
         }
     }
 }
 
 impl DataPathStatus for ProxyStatus {
     fn check_readiness(&self) -> Result<(), String> {
-        if self.shared.draining.load(Acquire) {
+        if self.shared.drain.phase() != Phase::Forwarding {
             return Err(format!("draining: {} connections are still open", self.shared.connections.used()));
         }
         Ok(())
+    }
+
+    fn check_health(&self) -> Result<(), String> {
+        match self.shared.pulse.check(std::time::Instant::now()) {
+            PulseCheck::Alive => self.shared.wake_all_workers(),
+            PulseCheck::Waiting => {}
+            PulseCheck::Stuck(worker) => return Err(format!("worker {worker} no longer runs")),
+        }
+        Ok(())
+    }
+
+    fn warning(&self) -> Option<String> {
+        self.shared.ipv4_only.then(|| IPV4_ONLY.to_owned())
     }
 
     fn metrics(&self) -> String {

@@ -10,7 +10,11 @@ const MAX_WORKERS: usize = 4;
 const MAX_CONNECTIONS: usize = 65_536;
 /// Largest number of UDP sessions.
 const MAX_UDP_SESSIONS: usize = 16_384;
-/// Number of file descriptors that a worker needs for epoll and pipes.
+/// The part of the UDP sessions that one source address may have: a quarter.
+const UDP_SOURCE_SHARE: usize = 4;
+/// Smallest number of UDP sessions that one source address may have.
+const MIN_UDP_SESSIONS_PER_SOURCE: usize = 16;
+/// File descriptors of a worker besides listeners, connections and UDP sessions: epoll and pipes.
 const DESCRIPTORS_PER_WORKER: usize = 80;
 /// Number of file descriptors that the process needs for probes, signals and logs.
 const DESCRIPTORS_PER_PROCESS: usize = 100;
@@ -22,20 +26,33 @@ pub struct Settings {
     pub workers: usize,
     /// Largest number of TCP connections. Further clients wait in the kernel's queue.
     pub connections: usize,
-    /// Largest number of UDP sessions. A new session replaces the oldest session that the target never answered.
+    /// Largest number of UDP sessions. At the limit, a new session replaces the one that has been silent longest, and an
+    /// assured one last.
     pub udp_sessions: usize,
+    /// Largest number of UDP sessions of one source address. At the limit, a new session replaces one of the same address.
+    pub udp_sessions_per_source: usize,
     /// Time in which a target must accept a TCP connection.
     pub connect_timeout: Duration,
-    /// A TCP connection is closed after this time of silence. If the other host is gone, keep-alive probes end the
-    /// connection much earlier.
+    /// Silence after which a TCP connection is closed. Keep-alive probes find vanished peers much earlier. The default is
+    /// that of conntrack's sysctl `nf_conntrack_tcp_timeout_established`.
     pub idle_timeout: Duration,
-    /// A UDP session expires after this time of silence if the target has never answered. conntrack has the same
-    /// default.
-    pub unanswered_udp_timeout: Duration,
-    /// A UDP session expires after this time of silence if the target has answered. conntrack has the same default.
-    pub answered_udp_timeout: Duration,
-    /// While draining: the process may exit after all UDP sessions have been silent for this time.
-    pub udp_drain_idle_time: Duration,
+    /// Silence after which a TCP connection is closed while clients wait at the connection limit.
+    pub idle_timeout_at_limit: Duration,
+    /// Silence after which a UDP session expires that is not assured. The default is that of conntrack's sysctl
+    /// `nf_conntrack_udp_timeout`.
+    pub udp_timeout: Duration,
+    /// Silence after which an assured UDP session expires: the client has sent a datagram after an answer
+    /// The
+    /// default is that of conntrack's sysctl `nf_conntrack_udp_timeout_stream`.
+    pub udp_stream_timeout: Duration,
+    /// While draining: the longest time in which new clients are still accepted, because earlier connections are open.
+    pub drain_accept: Duration,
+    /// While draining: silence after which earlier UDP sessions count as finished.
+    pub drain_udp_idle: Duration,
+    /// While closing: the longest time in which connections may finish.
+    pub close_timeout: Duration,
+    /// While closing: silence after which the connections that are left are not waited for.
+    pub close_idle: Duration,
 }
 
 impl Settings {
@@ -60,11 +77,17 @@ impl Settings {
             // A connection has two descriptors.
             connections: ((free_descriptors - udp_sessions) / 2).clamp(1, MAX_CONNECTIONS),
             udp_sessions,
+            udp_sessions_per_source: (udp_sessions / UDP_SOURCE_SHARE).max(MIN_UDP_SESSIONS_PER_SOURCE),
             connect_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_hours(1),
-            unanswered_udp_timeout: Duration::from_secs(30),
-            answered_udp_timeout: Duration::from_mins(2),
-            udp_drain_idle_time: Duration::from_secs(3),
+            idle_timeout: Duration::from_hours(5 * 24),
+            idle_timeout_at_limit: Duration::from_hours(1),
+            udp_timeout: Duration::from_secs(30),
+            udp_stream_timeout: Duration::from_mins(2),
+            // Together less than the pod's termination grace period of 30 seconds.
+            drain_accept: Duration::from_secs(20),
+            drain_udp_idle: Duration::from_secs(3),
+            close_timeout: Duration::from_secs(5),
+            close_idle: Duration::from_secs(1),
         }
     }
 }

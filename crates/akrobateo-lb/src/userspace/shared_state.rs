@@ -3,11 +3,14 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::write;
 
+use super::drain::DrainState;
 use super::inbox::{Client, Inbox, least_loaded};
 use super::port::Port;
+use super::pulse::Pulse;
 use super::quota::Quota;
 use crate::source_ranges::SourceRanges;
 
@@ -16,14 +19,20 @@ use crate::source_ranges::SourceRanges;
 pub(super) struct SharedState {
     /// The forwarded ports. Each `port_index` of the userspace path is an index into this list.
     pub(super) ports: Box<[Port]>,
+    /// The configuration has IPv6 ports too, which are not served because the kernel has no IPv6.
+    pub(super) ipv4_only: bool,
     /// The source ranges; `None` allows all clients.
     pub(super) sources: Option<SourceRanges>,
     /// The TCP connections of all workers.
     pub(super) connections: Quota,
+    /// A client waits because the connection limit is reached.
+    pub(super) has_waiting_clients: AtomicBool,
     /// The UDP sessions of all workers.
     pub(super) udp_sessions: Quota,
-    /// Set once, when the proxy must accept no new clients.
-    pub(super) draining: AtomicBool,
+    /// The proxy's phase.
+    pub(super) drain: DrainState,
+    /// The workers' signs of life.
+    pub(super) pulse: Pulse,
     /// One inbox per worker, by the worker's index.
     pub(super) inboxes: Box<[Inbox]>,
     /// One eventfd per worker, by the worker's index.
@@ -36,7 +45,7 @@ impl SharedState {
         self.sources.as_ref().is_none_or(|sources| sources.allows(client))
     }
 
-    /// Wakes a worker, so that it checks its inbox and the flag `draining`.
+    /// Makes a worker check its inbox and the proxy's phase.
     pub(super) fn wake_worker(&self, worker: usize) {
         if let Some(waker) = self.wakers.get(worker) {
             // Fails only if the worker has been woken already.
@@ -44,14 +53,27 @@ impl SharedState {
         }
     }
 
-    /// Takes a client from `own_worker`, and passes the client to the worker with the fewest connections. Returns the
-    /// client if `own_worker` should serve it.
-    pub(super) fn push_to_least_loaded(&self, own_worker: usize, client: Client) -> Option<Client> {
-        let Some(worker) = least_loaded(&self.inboxes, own_worker) else { return Some(client) };
-        let returned_client = self.inboxes[worker].push(client);
-        if returned_client.is_none() {
+    /// Records that a client waits at the connection limit. Wakes the workers, so that their connections that have been
+    /// idle for long make way.
+    pub(super) fn record_waiting_client(&self) {
+        if !self.has_waiting_clients.swap(true, Relaxed) {
+            self.wake_all_workers();
+        }
+    }
+
+    /// Wakes each worker, as [`Self::wake_worker`] does.
+    pub(super) fn wake_all_workers(&self) {
+        for worker in 0..self.wakers.len() {
             self.wake_worker(worker);
         }
-        returned_client
+    }
+
+    /// Passes a client that worker `own` accepted to the worker with the fewest connections. Returns the client if
+    /// worker `own` should serve it itself.
+    pub(super) fn push_to_least_loaded(&self, own: usize, client: Client) -> Option<Client> {
+        let Some(worker) = least_loaded(&self.inboxes, own) else { return Some(client) };
+        self.inboxes[worker].push(client);
+        self.wake_worker(worker);
+        None
     }
 }

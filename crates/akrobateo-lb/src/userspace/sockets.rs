@@ -59,6 +59,12 @@ pub(super) fn bind_port(port: &Port) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
+/// Returns whether the kernel has IPv6.
+pub(super) fn has_ipv6() -> bool {
+    let socket = socket_with(AddressFamily::INET6, SocketType::STREAM, SOCKET_FLAGS, None);
+    socket.err() != Some(Errno::AFNOSUPPORT)
+}
+
 /// Starts to connect to a TCP target. The socket becomes writable when the target has answered.
 pub(super) fn connect_tcp(target: SocketAddr) -> Result<OwnedFd, Errno> {
     let socket = socket_with(address_family(target), SocketType::STREAM, SOCKET_FLAGS, None)?;

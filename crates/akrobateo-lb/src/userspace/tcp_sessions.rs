@@ -1,5 +1,7 @@
 //! The TCP connections of one worker: connects, dispatches events, and closes expired connections. I/O only.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::connection::{Connection, Stage};
 use super::inbox::Client;
 use super::poller::{Readiness, Token};
@@ -22,6 +24,10 @@ pub(super) struct TcpSessions {
     connect_timeout: u64,
     /// See [`Settings::idle_timeout`]; in milliseconds.
     idle_timeout: u64,
+    /// See [`Settings::idle_timeout_at_limit`]; in milliseconds.
+    idle_timeout_at_limit: u64,
+    /// Number of open connections that began before the proxy began to drain.
+    predating_drain: usize,
 }
 
 impl TcpSessions {
@@ -30,12 +36,31 @@ impl TcpSessions {
             connections: Slab::new(),
             connect_timeout: to_milliseconds(settings.connect_timeout),
             idle_timeout: to_milliseconds(settings.idle_timeout),
+            idle_timeout_at_limit: to_milliseconds(settings.idle_timeout_at_limit),
+            predating_drain: 0,
         }
     }
 
-    /// Returns true if there are no connections.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.connections.len() == 0
+    /// Returns true if the connections that predate the drain have ended.
+    pub(super) const fn is_drained(&self) -> bool {
+        self.predating_drain == 0
+    }
+
+    /// Returns true if all connections have been silent since `time`, or there are none.
+    pub(super) fn is_silent_since(&mut self, time: u64) -> bool {
+        self.connections.iter_mut().all(|(_, connection)| connection.last_activity <= time)
+    }
+
+    /// Resets all connections.
+    pub(super) fn reset_all(&mut self, context: &mut WorkerContext) {
+        let mark_aborted = |(key, connection): (Key, &mut Connection)| {
+            connection.mark_aborted();
+            key
+        };
+        let keys: Vec<_> = self.connections.iter_mut().map(mark_aborted).collect();
+        for key in keys {
+            self.close(key, context);
+        }
     }
 
     /// Starts to connect an accepted client to its target.
@@ -50,7 +75,9 @@ impl TcpSessions {
                 return context.record_dial_failure(port_index, error.into());
             }
         };
-        let key = self.connections.insert(Connection::new(client, target, context.now()));
+        let connection = Connection::new(client, target, context.shared.drain.phase(), context.now());
+        self.predating_drain += usize::from(connection.predates_drain());
+        let key = self.connections.insert(connection);
         context.schedule_sweep(context.now() + self.connect_timeout);
         let Some(connection) = self.connections.get_mut(key) else { return };
         if let Err(error) = context.poller.add(connection.target_socket(), Token::Target(key)) {
@@ -73,7 +100,7 @@ impl TcpSessions {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.on_target_ready(readiness);
         let progress = match connection.stage() {
-            Stage::Open => move_bytes(key, connection, context),
+            Stage::Open | Stage::Resetting { .. } => move_bytes(key, connection, context),
             Stage::Connecting => match connection.check_connected(readiness) {
                 Ok(true) => open(key, connection, context),
                 Ok(false) => Progress::Blocked,
@@ -100,15 +127,17 @@ impl TcpSessions {
     /// Closes expired connections. Returns the earliest time at which another connection can expire.
     pub(super) fn sweep(&mut self, context: &mut WorkerContext) -> Option<u64> {
         let now = context.now();
+        let has_waiting_clients = context.shared.has_waiting_clients.load(Relaxed);
+        let idle_timeout = if has_waiting_clients { self.idle_timeout_at_limit } else { self.idle_timeout };
         let mut next_expiry: Option<u64> = None;
         let mut expired_keys = Vec::new();
         for (key, connection) in self.connections.iter_mut() {
             connection.enable_target_keepalive();
-            let timeout = match connection.stage() {
-                Stage::Connecting => self.connect_timeout,
-                Stage::Open => self.idle_timeout,
+            let expiry = match connection.stage() {
+                Stage::Connecting => connection.last_activity + self.connect_timeout,
+                Stage::Open => connection.last_activity + idle_timeout,
+                Stage::Resetting { reset_at } => reset_at,
             };
-            let expiry = connection.last_activity + timeout;
             if expiry > now {
                 next_expiry = Some(next_expiry.map_or(expiry, |next| next.min(expiry)));
                 continue;
@@ -127,6 +156,7 @@ impl TcpSessions {
 
     fn close(&mut self, key: Key, context: &mut WorkerContext) {
         let Some(mut connection) = self.connections.remove(key) else { return };
+        self.predating_drain -= usize::from(connection.predates_drain());
         let port_index = connection.port_index;
         connection.count_bytes(context.stats.port(port_index));
         connection.close(&mut context.io);
@@ -154,6 +184,9 @@ fn move_bytes(key: Key, connection: &mut Connection, context: &mut WorkerContext
     connection.last_activity = context.now();
     let progress = connection.move_bytes(&mut context.io);
     connection.count_bytes(context.stats.port(connection.port_index));
+    if let Stage::Resetting { reset_at } = connection.stage() {
+        context.schedule_sweep(reset_at);
+    }
     if progress == Progress::BudgetSpent && !connection.is_queued {
         connection.is_queued = true;
         context.enqueue(Token::Client(key));

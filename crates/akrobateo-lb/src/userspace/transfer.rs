@@ -81,6 +81,16 @@ impl Transfer {
         self.is_finished
     }
 
+    /// Returns true if bytes have been read but not sent.
+    pub(super) const fn has_pending_bytes(&self) -> bool {
+        !matches!(self.pending_bytes, PendingBytes::None)
+    }
+
+    /// Returns the number of bytes that are not yet in the metrics.
+    pub(super) const fn moved_bytes(&self) -> u64 {
+        self.moved_bytes
+    }
+
     /// Returns the number of bytes moved since the last call.
     pub(super) const fn take_moved_bytes(&mut self) -> u64 {
         std::mem::replace(&mut self.moved_bytes, 0)

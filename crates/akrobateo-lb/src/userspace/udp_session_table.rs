@@ -1,10 +1,14 @@
 //! Finds, evicts and expires the UDP sessions of a worker. No I/O.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use super::slab::{Key, Slab};
+
+/// The lowest and the highest key.
+const MIN_KEY: Key = Key { index: 0, generation: 0 };
+const MAX_KEY: Key = Key { index: u32::MAX, generation: u32::MAX };
 
 /// The datagrams between one client and the target of a port.
 #[derive(Debug)]
@@ -18,31 +22,68 @@ pub(super) struct UdpSession {
     pub(super) last_activity: u64,
     /// The target has answered.
     pub(super) is_answered: bool,
+    /// The client has sent a datagram after an answer, as conntrack has it. A forged source address gets an answer too, so
+    /// an answer alone proves nothing.
+    pub(super) is_assured: bool,
+    /// The session was open when the proxy began to drain.
+    pub(super) predates_drain: bool,
+}
+
+impl UdpSession {
+    /// Records a datagram of the client.
+    pub(super) const fn on_datagram(&mut self, now: u64) {
+        self.last_activity = now;
+        self.is_assured |= self.is_answered;
+    }
+
+    /// Records an answer of the target.
+    pub(super) const fn on_answer(&mut self, now: u64) {
+        self.last_activity = now;
+        self.is_answered = true;
+    }
+}
+
+/// The place of a session in the queues, which are ordered by it. It may be older than the session's state: it is
+/// updated only when the session reaches the front, so that a datagram changes no queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    is_assured: bool,
+    last_activity: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: UdpSession,
+    place: Place,
 }
 
 /// The UDP sessions of one worker.
 #[derive(Debug)]
 pub(super) struct UdpSessionTable {
-    sessions: Slab<UdpSession>,
+    sessions: Slab<Entry>,
     keys_by_client: HashMap<(u32, SocketAddr), Key>,
-    /// Each session is in one of the two queues. A queue is ordered by the last activity of its sessions. A datagram
-    /// does not move its session in the queue: the order is updated only when a session reaches the front.
-    unanswered_queue: BTreeSet<(u64, Key)>,
-    answered_queue: BTreeSet<(u64, Key)>,
-    /// Silence after which a session expires, in milliseconds.
-    unanswered_timeout: u64,
-    answered_timeout: u64,
+    /// All sessions: those that are not assured first, each group by its last activity.
+    queue: BTreeSet<(Place, Key)>,
+    /// The same order for each source address.
+    queue_by_source: BTreeSet<(IpAddr, Place, Key)>,
+    /// The number of sessions of each source address.
+    count_by_source: HashMap<IpAddr, usize>,
+    /// Silence after which a session expires that is not assured, in milliseconds.
+    timeout: u64,
+    /// Silence after which an assured session expires, in milliseconds.
+    assured_timeout: u64,
 }
 
 impl UdpSessionTable {
-    pub(super) fn new(unanswered_timeout: u64, answered_timeout: u64) -> Self {
+    pub(super) fn new(timeout: u64, assured_timeout: u64) -> Self {
         Self {
             sessions: Slab::new(),
             keys_by_client: HashMap::new(),
-            unanswered_queue: BTreeSet::new(),
-            answered_queue: BTreeSet::new(),
-            unanswered_timeout,
-            answered_timeout,
+            queue: BTreeSet::new(),
+            queue_by_source: BTreeSet::new(),
+            count_by_source: HashMap::new(),
+            timeout,
+            assured_timeout,
         }
     }
 
@@ -51,17 +92,29 @@ impl UdpSessionTable {
         self.sessions.len() == 0
     }
 
+    /// Returns the number of sessions of a source address.
+    pub(super) fn count_of_source(&self, source: IpAddr) -> usize {
+        self.count_by_source.get(&source).copied().unwrap_or_default()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut UdpSession> {
+        self.sessions.iter_mut().map(|(_, entry)| &mut entry.session)
+    }
+
     pub(super) fn insert(&mut self, session: UdpSession) -> Key {
-        let client = (session.socket_index, session.client);
-        let last_activity = session.last_activity;
-        let key = self.sessions.insert(session);
-        self.keys_by_client.insert(client, key);
-        self.unanswered_queue.insert((last_activity, key));
+        let client = session.client;
+        let by_client = (session.socket_index, client);
+        let place = Place { is_assured: session.is_assured, last_activity: session.last_activity };
+        let key = self.sessions.insert(Entry { session, place });
+        self.keys_by_client.insert(by_client, key);
+        self.queue.insert((place, key));
+        self.queue_by_source.insert((client.ip(), place, key));
+        *self.count_by_source.entry(client.ip()).or_default() += 1;
         key
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut UdpSession> {
-        self.sessions.get_mut(key)
+        self.sessions.get_mut(key).map(|entry| &mut entry.session)
     }
 
     /// Returns the session of a client that sends to the socket.
@@ -70,76 +123,90 @@ impl UdpSessionTable {
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<UdpSession> {
-        let session = self.remove_from_map(key)?;
-        self.unanswered_queue.retain(|(_, queued)| *queued != key);
-        self.answered_queue.retain(|(_, queued)| *queued != key);
+        let Entry { session, place } = self.sessions.remove(key)?;
+        let source = session.client.ip();
+        self.keys_by_client.remove(&(session.socket_index, session.client));
+        self.queue.remove(&(place, key));
+        self.queue_by_source.remove(&(source, place, key));
+        if let Some(count) = self.count_by_source.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.count_by_source.remove(&source);
+            }
+        }
         Some(session)
     }
 
-    /// Removes the unanswered session that has been silent longest.
+    /// Removes the session that has been silent longest. An assured session is removed only if all are assured.
     pub(super) fn evict(&mut self) -> Option<UdpSession> {
-        self.update_unanswered_queue()?;
-        let (_, key) = self.unanswered_queue.pop_first()?;
-        self.remove_from_map(key)
+        let (_, key) = self.refresh_first(false).or_else(|| self.refresh_first(true))?;
+        self.remove(key)
+    }
+
+    /// Removes a session of a source address, as [`Self::evict`] does.
+    pub(super) fn evict_of_source(&mut self, source: IpAddr) -> Option<UdpSession> {
+        let first = Place { is_assured: false, last_activity: 0 };
+        let last = Place { is_assured: true, last_activity: u64::MAX };
+        loop {
+            let mut of_source =
+                self.queue_by_source.range((source, first, MIN_KEY)..=(source, last, MAX_KEY));
+            let (_, place, key) = *of_source.next()?;
+            if self.update_place(key)? == place {
+                return self.remove(key);
+            }
+        }
     }
 
     /// Removes one expired session, if there is one.
     pub(super) fn remove_expired(&mut self, now: u64) -> Option<UdpSession> {
-        let is_expired = |last_activity: Option<u64>, timeout: u64| {
-            last_activity.is_some_and(|last_activity| last_activity + timeout <= now)
-        };
-        let (_, key) = if is_expired(self.update_unanswered_queue(), self.unanswered_timeout) {
-            self.unanswered_queue.pop_first()?
-        } else if is_expired(self.update_answered_queue(), self.answered_timeout) {
-            self.answered_queue.pop_first()?
-        } else {
-            return None;
-        };
-        self.remove_from_map(key)
+        for (is_assured, timeout) in [(false, self.timeout), (true, self.assured_timeout)] {
+            if let Some((place, key)) = self.refresh_first(is_assured)
+                && place.last_activity + timeout <= now
+            {
+                return self.remove(key);
+            }
+        }
+        None
     }
 
     /// Returns the earliest time at which a session can expire.
     pub(super) fn next_expiry(&self) -> Option<u64> {
-        let expiry = |queue: &BTreeSet<(u64, Key)>, timeout: u64| {
-            queue.first().map(|(last_activity, _)| last_activity + timeout)
-        };
-        let unanswered_expiry = expiry(&self.unanswered_queue, self.unanswered_timeout);
-        let answered_expiry = expiry(&self.answered_queue, self.answered_timeout);
-        unanswered_expiry.into_iter().chain(answered_expiry).min()
+        let expiry =
+            |is_assured, timeout| self.first(is_assured).map(|(place, _)| place.last_activity + timeout);
+        let (first, first_assured) = (expiry(false, self.timeout), expiry(true, self.assured_timeout));
+        first.into_iter().chain(first_assured).min()
     }
 
-    fn remove_from_map(&mut self, key: Key) -> Option<UdpSession> {
-        let session = self.sessions.remove(key)?;
-        self.keys_by_client.remove(&(session.socket_index, session.client));
-        Some(session)
+    /// Returns the first session in the queue of those that are, or are not, assured.
+    fn first(&self, is_assured: bool) -> Option<(Place, Key)> {
+        let start = Place { is_assured, last_activity: 0 };
+        let first = self.queue.range((start, MIN_KEY)..).next().copied();
+        first.filter(|(place, _)| place.is_assured == is_assured)
     }
 
-    /// Moves the unanswered session that has been silent longest to the front. Returns its last activity.
-    fn update_unanswered_queue(&mut self) -> Option<u64> {
+    /// Returns the same as [`Self::first`], after it has updated the places of the sessions at the front.
+    fn refresh_first(&mut self, is_assured: bool) -> Option<(Place, Key)> {
         loop {
-            let (queued_at, key) = *self.unanswered_queue.first()?;
-            let session = self.sessions.get_mut(key)?;
-            if !session.is_answered && session.last_activity == queued_at {
-                return Some(queued_at);
+            let (place, key) = self.first(is_assured)?;
+            if self.update_place(key)? == place {
+                return Some((place, key));
             }
-            self.unanswered_queue.pop_first();
-            let queue =
-                if session.is_answered { &mut self.answered_queue } else { &mut self.unanswered_queue };
-            queue.insert((session.last_activity, key));
         }
     }
 
-    /// Moves the answered session that has been silent longest to the front. Returns its last activity.
-    fn update_answered_queue(&mut self) -> Option<u64> {
-        loop {
-            let (queued_at, key) = *self.answered_queue.first()?;
-            let session = self.sessions.get_mut(key)?;
-            if session.last_activity == queued_at {
-                return Some(queued_at);
-            }
-            self.answered_queue.pop_first();
-            self.answered_queue.insert((session.last_activity, key));
+    /// Moves a session to the place of its state, and returns this place.
+    fn update_place(&mut self, key: Key) -> Option<Place> {
+        let entry = self.sessions.get_mut(key)?;
+        let UdpSession { client, last_activity, is_assured, .. } = entry.session;
+        let previous = std::mem::replace(&mut entry.place, Place { is_assured, last_activity });
+        let place = entry.place;
+        if place != previous {
+            self.queue.remove(&(previous, key));
+            self.queue.insert((place, key));
+            self.queue_by_source.remove(&(client.ip(), previous, key));
+            self.queue_by_source.insert((client.ip(), place, key));
         }
+        Some(place)
     }
 }
 
@@ -151,37 +218,74 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 1], port))
     }
 
-    /// Returns a table with one session per client port. The last activity of each session is set to the port number of
-    /// its client.
-    fn table_with_sessions(ports: std::ops::Range<u16>) -> (UdpSessionTable, Vec<Key>) {
-        let mut table = UdpSessionTable::new(30, 120);
-        let session = |port: u16| UdpSession {
+    fn session(client: SocketAddr, last_activity: u64) -> UdpSession {
+        UdpSession {
             socket_index: 0,
-            client: client(port),
+            client,
             target_socket: std::fs::File::open("/dev/null").unwrap().into(),
-            last_activity: port.into(),
+            last_activity,
             is_answered: false,
-        };
-        let keys = ports.map(|port| table.insert(session(port))).collect();
+            is_assured: false,
+            predates_drain: false,
+        }
+    }
+
+    /// Returns a table with one session per client port. A session's last activity is its client's port number.
+    fn table(ports: std::ops::Range<u16>) -> (UdpSessionTable, Vec<Key>) {
+        let mut table = UdpSessionTable::new(30, 120);
+        let keys = ports.map(|port| table.insert(session(client(port), port.into()))).collect();
         (table, keys)
     }
 
     #[test]
-    fn evict_removes_the_unanswered_session_with_the_oldest_activity() {
-        let (mut table, keys) = table_with_sessions(1..5);
-        table.get_mut(keys[0]).unwrap().is_answered = true;
-        table.get_mut(keys[1]).unwrap().last_activity = 9;
-        let evicted: Vec<_> =
-            std::iter::from_fn(|| table.evict()).map(|session| session.client.port()).collect();
-        assert_eq!(evicted, [3, 4, 2]);
-        assert!(table.find(0, client(1)).is_some() && table.find(0, client(2)).is_none());
-        assert_eq!(table.sessions.len(), 1);
+    fn session_is_assured_by_a_datagram_after_an_answer() {
+        let mut session = session(client(1), 0);
+        session.on_datagram(1);
+        session.on_answer(2);
+        session.on_answer(3);
+        assert!(!session.is_assured);
+        session.on_datagram(4);
+        assert!(session.is_assured);
     }
 
     #[test]
-    fn answered_sessions_expire_later_and_activity_delays_expiry() {
-        let (mut table, keys) = table_with_sessions(0..3);
-        table.get_mut(keys[1]).unwrap().is_answered = true;
+    fn evict_removes_the_longest_silent_session_and_assured_ones_last() {
+        let (mut table, keys) = table(1..5);
+        for (key, is_assured) in [(keys[0], true), (keys[2], false)] {
+            let session = table.get_mut(key).unwrap();
+            session.is_answered = true;
+            session.is_assured = is_assured;
+        }
+        table.get_mut(keys[1]).unwrap().last_activity = 9;
+        let evicted: Vec<_> =
+            std::iter::from_fn(|| table.evict()).map(|session| session.client.port()).collect();
+        assert_eq!(evicted, [3, 4, 2, 1]);
+        assert!(table.is_empty() && table.queue.is_empty() && table.queue_by_source.is_empty());
+        assert!(table.keys_by_client.is_empty() && table.count_by_source.is_empty());
+    }
+
+    #[test]
+    fn eviction_of_a_source_keeps_the_sessions_of_other_sources() {
+        let (mut table, keys) = table(1..4);
+        let other = SocketAddr::from(([192, 0, 2, 2], 1));
+        table.insert(session(other, 0));
+        table.get_mut(keys[0]).unwrap().is_assured = true;
+        table.get_mut(keys[1]).unwrap().last_activity = 9;
+        let source = client(1).ip();
+        assert_eq!(table.count_of_source(source), 3);
+        let evicted: Vec<_> = std::iter::from_fn(|| table.evict_of_source(source))
+            .map(|session| session.client.port())
+            .collect();
+        assert_eq!(evicted, [3, 2, 1]);
+        assert_eq!((table.count_of_source(source), table.count_of_source(other.ip())), (0, 1));
+        assert!(table.find(0, other).is_some());
+    }
+
+    #[test]
+    fn assured_sessions_expire_later_and_activity_delays_expiry() {
+        let (mut table, keys) = table(0..3);
+        table.get_mut(keys[1]).unwrap().is_assured = true;
+        table.get_mut(keys[2]).unwrap().is_answered = true;
         let mut expire_all = |now| {
             let expired_sessions = std::iter::from_fn(|| table.remove_expired(now));
             expired_sessions.map(|session| session.client.port()).collect::<Vec<_>>()

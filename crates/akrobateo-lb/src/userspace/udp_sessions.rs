@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, recvfrom, send, sendto};
 
+use super::drain::Phase;
 use super::poller::{Poller, Token};
 use super::settings::{Settings, to_milliseconds};
 use super::slab::Key;
@@ -22,10 +23,13 @@ const MAX_DATAGRAMS_PER_BATCH: usize = 64;
 pub(super) struct UdpSessions {
     sockets: Vec<BoundSocket>,
     sessions: UdpSessionTable,
-    draining: bool,
-    /// See [`Settings::udp_drain_idle_time`]; in milliseconds.
-    drain_idle_time: u64,
-    /// Time of the last forwarded datagram: milliseconds since the worker's start.
+    /// The worker's part of [`Settings::udp_sessions_per_source`].
+    max_per_source: usize,
+    phase: Phase,
+    /// See [`Settings::drain_udp_idle`] and [`Settings::close_idle`]; in milliseconds.
+    drain_idle: u64,
+    close_idle: u64,
+    /// The time of the last datagram of a session for which the phase waits, in milliseconds after the worker's start.
     last_activity: u64,
 }
 
@@ -38,25 +42,35 @@ impl UdpSessions {
         for (index, bound) in (0..).zip(&sockets) {
             poller.add(&bound.socket, Token::UdpSocketIndex(index))?;
         }
-        let unanswered_timeout = to_milliseconds(settings.unanswered_udp_timeout);
-        let answered_timeout = to_milliseconds(settings.answered_udp_timeout);
+        let timeout = to_milliseconds(settings.udp_timeout);
+        let assured_timeout = to_milliseconds(settings.udp_stream_timeout);
         Ok(Self {
             sockets,
-            sessions: UdpSessionTable::new(unanswered_timeout, answered_timeout),
-            draining: false,
-            drain_idle_time: to_milliseconds(settings.udp_drain_idle_time),
+            sessions: UdpSessionTable::new(timeout, assured_timeout),
+            // The kernel distributes the clients of one source among the workers.
+            max_per_source: (settings.udp_sessions_per_source / settings.workers.max(1)).max(1),
+            phase: Phase::Forwarding,
+            drain_idle: to_milliseconds(settings.drain_udp_idle),
+            close_idle: to_milliseconds(settings.close_idle),
             last_activity: 0,
         })
     }
 
-    /// Accepts no new clients from now on.
-    pub(super) const fn start_draining(&mut self) {
-        self.draining = true;
+    /// Begins a phase. While draining, it waits only for the sessions that are open now. While closing, there are no
+    /// new sessions.
+    pub(super) fn begin(&mut self, phase: Phase, now: u64) {
+        match phase {
+            Phase::Draining => self.sessions.iter_mut().for_each(|session| session.predates_drain = true),
+            Phase::Closing => self.last_activity = now,
+            Phase::Forwarding | Phase::Stopped => {}
+        }
+        self.phase = phase;
     }
 
-    /// Returns true if the process may exit: there are no sessions, or all sessions have been silent long enough.
-    pub(super) const fn is_drained(&self, now: u64) -> bool {
-        self.sessions.is_empty() || self.last_activity + self.drain_idle_time <= now
+    /// Returns true if the next phase may begin: the sessions have been silent long enough, or there are none.
+    pub(super) const fn is_settled(&self, now: u64) -> bool {
+        let idle = if matches!(self.phase, Phase::Closing) { self.close_idle } else { self.drain_idle };
+        self.sessions.is_empty() || self.last_activity + idle <= now
     }
 
     /// Forwards the datagrams that have arrived at a UDP port.
@@ -99,8 +113,10 @@ impl UdpSessions {
         let Some(session) = key.and_then(|key| self.sessions.get_mut(key)) else {
             return add(&context.stats.port(port_index).dropped_datagrams, 1);
         };
-        session.last_activity = context.now();
-        self.last_activity = context.now();
+        session.on_datagram(context.now());
+        if self.phase != Phase::Draining || session.predates_drain {
+            self.last_activity = context.now();
+        }
         let datagram = &context.io.buffer[..len];
         let mut send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
         if let Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) = send_result {
@@ -122,8 +138,13 @@ impl UdpSessions {
         client: SocketAddr,
         context: &mut WorkerContext,
     ) -> Option<Key> {
-        if self.draining {
+        if self.phase >= Phase::Closing {
             return None;
+        }
+        if self.sessions.count_of_source(client.ip()) >= self.max_per_source
+            && let Some(evicted) = self.sessions.evict_of_source(client.ip())
+        {
+            self.count_closed_session(&evicted, context);
         }
         if !context.shared.udp_sessions.try_acquire() {
             let evicted = self.sessions.evict()?;
@@ -160,7 +181,15 @@ impl UdpSessions {
     ) -> Result<Key, Errno> {
         let target_socket = connect_udp(context.shared.ports[port_index].target)?;
         let last_activity = context.now();
-        let session = UdpSession { socket_index, client, target_socket, last_activity, is_answered: false };
+        let session = UdpSession {
+            socket_index,
+            client,
+            target_socket,
+            last_activity,
+            is_answered: false,
+            is_assured: false,
+            predates_drain: false,
+        };
         let key = self.sessions.insert(session);
         let session = self.sessions.get_mut(key);
         let add_result =
@@ -182,9 +211,10 @@ impl UdpSessions {
             };
             match recv(&session.target_socket, &mut context.io.buffer[..], RecvFlags::empty()) {
                 Ok((len, _)) => {
-                    session.last_activity = context.now();
-                    session.is_answered = true;
-                    self.last_activity = context.now();
+                    session.on_answer(context.now());
+                    if self.phase != Phase::Draining || session.predates_drain {
+                        self.last_activity = context.now();
+                    }
                     let datagram = &context.io.buffer[..len];
                     let stats = context.stats.port(*port_index);
                     match sendto(socket, datagram, SendFlags::NOSIGNAL, &session.client) {

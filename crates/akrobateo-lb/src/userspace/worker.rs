@@ -1,12 +1,13 @@
 //! A worker: one thread that waits for its sockets and dispatches their events. I/O only.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use rustix::io::Errno;
 
 use super::acceptor::{AcceptResult, Acceptor};
+use super::drain::Phase;
 use super::inbox::Client;
 use super::poller::{Events, Readiness, Token};
 use super::settings::{Settings, to_milliseconds};
@@ -21,6 +22,8 @@ use super::worker_context::WorkerContext;
 const MAX_CLIENTS_PER_BATCH: usize = 64;
 /// Shortest time between two sweeps, in milliseconds.
 const SWEEP_INTERVAL_MS: u64 = 250;
+/// Time between two checks whether the worker has anything left to wait for, in milliseconds.
+const DRAIN_CHECK_INTERVAL_MS: u64 = 100;
 /// Time for which idle pipes are kept, in milliseconds.
 const PIPE_IDLE_TIMEOUT_MS: u64 = 1_000;
 
@@ -40,7 +43,11 @@ pub(super) struct Worker {
     acceptor: Acceptor,
     tcp: TcpSessions,
     udp: UdpSessions,
-    draining: bool,
+    phase: Phase,
+    /// While draining and closing: the time of the next check whether the worker has anything left to wait for.
+    drain_check_at: u64,
+    /// See [`Settings::close_idle`]; in milliseconds.
+    close_idle: u64,
     start_time: Instant,
 }
 
@@ -59,12 +66,14 @@ impl Worker {
             tcp: TcpSessions::new(settings),
             udp: UdpSessions::new(sockets.udp_sockets, settings, &context.poller)?,
             context,
-            draining: false,
+            phase: Phase::Forwarding,
+            drain_check_at: 0,
+            close_idle: to_milliseconds(settings.close_idle),
             start_time: Instant::now(),
         })
     }
 
-    /// Forwards until the proxy drains and all connections and sessions are closed.
+    /// Forwards until the proxy stops. Then resets the connections that are left.
     pub(super) fn run(mut self) -> Result<(), Errno> {
         let mut events = Events::new();
         loop {
@@ -84,8 +93,13 @@ impl Worker {
             }
             self.sweep_if_due();
             self.count_pipes();
-            if self.draining && self.finish_draining() {
-                return Ok(());
+            match self.phase {
+                Phase::Forwarding => {}
+                Phase::Draining | Phase::Closing => self.record_drain(),
+                Phase::Stopped => {
+                    self.tcp.reset_all(&mut self.context);
+                    return Ok(());
+                }
             }
         }
     }
@@ -96,7 +110,7 @@ impl Worker {
             return Some(0);
         }
         let now = self.context.now();
-        let next_drain_check = self.draining.then_some(now + SWEEP_INTERVAL_MS);
+        let next_drain_check = (self.phase != Phase::Forwarding).then_some(self.drain_check_at);
         let timers = [self.acceptor.retry_at(), next_drain_check, self.context.sweep_at()];
         let next_timer = timers.into_iter().flatten().min()?;
         Some(next_timer.saturating_sub(now).max(1))
@@ -117,16 +131,25 @@ impl Worker {
         }
     }
 
-    /// Serves the clients that other workers passed to this worker, and starts to drain if the proxy drains.
+    /// Serves the clients that other workers passed on, and begins the proxy's phase.
     fn on_wake(&mut self) {
         for client in self.context.inbox().take_clients() {
             self.tcp.connect(client, &mut self.context);
         }
-        if !self.draining && self.context.shared.draining.load(Acquire) {
-            self.draining = true;
-            self.acceptor.start_draining(self.context.now());
-            self.udp.start_draining();
+        self.context.shared.pulse.record(self.context.index());
+        if self.context.shared.has_waiting_clients.load(Relaxed) {
+            self.context.schedule_sweep(self.context.now() + SWEEP_INTERVAL_MS);
         }
+        let (phase, now) = (self.context.shared.drain.phase(), self.context.now());
+        if phase == self.phase {
+            return;
+        }
+        if phase == Phase::Closing {
+            self.acceptor.start_closing(now);
+        }
+        self.udp.begin(phase, now);
+        self.phase = phase;
+        self.drain_check_at = now;
     }
 
     /// Accepts a batch of clients.
@@ -151,9 +174,8 @@ impl Worker {
 
     /// Serves an accepted client in this worker, or passes it to a worker with fewer connections.
     fn serve(&mut self, client: Client) {
-        // A draining worker passes no clients to other workers, because another worker may end before it serves the
-        // client.
-        let own_client = if self.draining {
+        // While closing, another worker may end before it serves the client.
+        let own_client = if self.phase >= Phase::Closing {
             Some(client)
         } else {
             self.context.shared.push_to_least_loaded(self.context.index(), client)
@@ -187,26 +209,33 @@ impl Worker {
         }
     }
 
-    /// Closes the listeners after the handshake timeout. Returns true if everything is closed, so that the worker can
-    /// end.
-    fn finish_draining(&mut self) -> bool {
+    /// Records whether the worker has anything left to wait for in the proxy's phase. While closing, also closes the
+    /// listeners when it is time.
+    fn record_drain(&mut self) {
         let now = self.context.now();
-        let listeners = self.acceptor.listeners_to_close(now);
-        if !listeners.is_empty() {
-            for listener in listeners {
-                while self.accept_one(listener) {}
-            }
-            self.acceptor.close_listeners();
+        if now < self.drain_check_at {
+            return;
         }
-        if !(self.acceptor.is_closed() && self.tcp.is_empty() && self.udp.is_drained(now)) {
-            return false;
+        self.drain_check_at = now + DRAIN_CHECK_INTERVAL_MS;
+        let is_settled = if self.phase == Phase::Draining {
+            self.tcp.is_drained() && self.udp.is_settled(now)
+        } else {
+            self.close_listeners_if_due();
+            let silent_since = now.saturating_sub(self.close_idle);
+            self.acceptor.is_closed() && self.tcp.is_silent_since(silent_since) && self.udp.is_settled(now)
+        };
+        self.context.shared.drain.record(self.context.index(), self.phase, is_settled);
+    }
+
+    /// Closes the listeners when the last handshakes are over. Accepts their clients first.
+    fn close_listeners_if_due(&mut self) {
+        let listeners = self.acceptor.listeners_to_close(self.context.now());
+        if listeners.is_empty() {
+            return;
         }
-        // From now on the inbox returns clients to the worker that accepted them.
-        let late_clients = self.context.inbox().close();
-        let can_end = late_clients.is_empty();
-        for client in late_clients {
-            self.tcp.connect(client, &mut self.context);
+        for listener in listeners {
+            while self.accept_one(listener) {}
         }
-        can_end
+        self.acceptor.close_listeners();
     }
 }

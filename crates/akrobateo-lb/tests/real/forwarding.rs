@@ -1,5 +1,6 @@
 //! Forwarding in the kernel: protocols, address families, many ports, and hostPorts.
 
+use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 
 use akrobateo_core::ProxyArgs;
@@ -100,4 +101,40 @@ fn translate_host_ports(network: &Network, forwards: &[&str]) {
     let mut table = ruleset::build_table(&config);
     table.chains.retain(|chain| chain.name == "prerouting");
     network.node.run(|| Nftables::open().unwrap().replace(&table).unwrap());
+}
+
+/// The rules of the forward chain in the syntax of nft(8).
+const FORWARD_CHAIN: &str = "\
+table inet akrobateo {
+\tchain forward {
+\t\ttype filter hook forward priority filter; policy drop;
+\t\tct direction original ct mark @incoming accept
+\t\tct mark @outgoing accept
+\t\tct status dnat accept
+\t}
+}
+";
+
+#[test]
+fn pod_forwards_only_packets_that_it_translates() {
+    isolated(|| {
+        let network = Network::new();
+        let routed = with_port(addr::BACKEND_2[0], 81);
+        serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
+        serve_tcp(&network.backend, &routed);
+        // The node sends packets of the client for the second backend through the pod.
+        network.node.ip(&format!(
+            "rule add iif client to {}/32 lookup 100\nroute add {}/32 via {} table 100",
+            addr::BACKEND_2[0],
+            addr::BACKEND_2[0],
+            addr::POD[0]
+        ));
+        network.pod.set_sysctl("ipv4/ip_forward", "1");
+        let connect = |to| connect_tcp(&network.client, addr::CLIENT[0], to, NO_REPLY_TIMEOUT);
+        connect(&routed).expect("the test's route through the pod does not work");
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
+        assert_eq!(connect(&routed).unwrap_err().kind(), ErrorKind::TimedOut);
+        connect(&with_port(addr::POD[0], 80)).unwrap();
+        assert_eq!(network.pod.nft("-s list chain inet akrobateo forward"), FORWARD_CHAIN);
+    });
 }

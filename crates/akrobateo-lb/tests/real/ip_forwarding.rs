@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::addr::{self, with_port};
-use crate::harness::proxy::{probe_status, split_args};
+use crate::harness::proxy::{PROBE_PORT, probe_status, split_args};
 use crate::harness::traffic::{
     NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp,
 };
-use crate::harness::{Network, Proxy, eventually, isolated};
+use crate::harness::{DEADLINE, Network, Proxy, eventually, http, isolated};
 
 #[test]
 fn ipv4_forwarding_is_switched_on_again_within_a_second() {
@@ -40,6 +40,33 @@ fn ipv4_forwarding_is_switched_on_for_a_new_interface() {
         network.pod.ip("link add later type veth peer name later-peer\nlink set later up");
         let is_forwarding_on = || network.pod.read_sysctl("ipv4/conf/later/forwarding") == "1";
         eventually("IPv4 forwarding is on", || is_forwarding_on().then_some(()));
+    });
+}
+
+#[test]
+fn dual_stack_proxy_serves_ipv4_without_ipv6_forwarding_and_says_so() {
+    isolated(|| {
+        let network = Network::new();
+        network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
+        for ip in addr::BACKEND {
+            serve_tcp(&network.backend, &with_port(ip, 80));
+        }
+        let line = "--forward=tcp/80=10.96.3.7:80 --forward=tcp/80=[fd00:96::7]:80";
+        let proxy = Proxy::start(&network.pod, &split_args(line), "-all,+net_admin");
+        // The kubelet takes that as ready, and emits an event with the text.
+        eventually("the probe warns", || (probe_status(&network.pod) == Some(300)).then_some(()));
+        let response = network.pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/readyz", DEADLINE)).unwrap();
+        assert!(response.contains("only IPv4 is served: IPv6 forwarding is off"), "{response}");
+        proxy.wait_for_log("only IPv4 is served: IPv6 forwarding is off");
+        let connect = |family: usize| {
+            let to = with_port(addr::POD[family], 80);
+            connect_tcp(&network.client, addr::CLIENT[family], &to, NO_REPLY_TIMEOUT)
+        };
+        connect(0).unwrap();
+        connect(1).unwrap_err();
+        network.pod.set_sysctl("ipv6/conf/all/forwarding", "1");
+        eventually("the proxy is ready", || (probe_status(&network.pod) == Some(200)).then_some(()));
+        connect(1).unwrap();
     });
 }
 

@@ -12,6 +12,7 @@ mod lifecycle;
 mod metrics;
 mod packets;
 mod preflight;
+mod probe;
 mod source_ranges;
 mod stale_flows;
 mod table_encoding;

@@ -1,7 +1,7 @@
 //! The requirements of a proxy at its start, and its error message if a requirement is missing.
 
 use crate::harness::addr::{self, with_port};
-use crate::harness::proxy::{run_to_exit, split_args};
+use crate::harness::proxy::{run_on_old_kernel, run_to_exit, split_args};
 use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp};
 use crate::harness::{Network, Proxy, isolated};
 
@@ -41,7 +41,8 @@ fn proxy_with_ipv6_target_fails_until_a_privileged_container_switches_ipv6_forwa
         let message = start_failing_proxy(&network, line, ONLY_NET_ADMIN, 1);
         assert!(message.contains("IPv6 forwarding is off"), "{message}");
         assert!(message.contains("akrobateo-lb enable-ipv6-forwarding"), "{message}");
-        let message = start_failing_proxy(&network, "enable-ipv6-forwarding", ONLY_NET_ADMIN, 1);
+        // It does not fail, because that would keep a dual-stack proxy from serving IPv4.
+        let message = start_failing_proxy(&network, "enable-ipv6-forwarding", ONLY_NET_ADMIN, 0);
         assert!(message.contains("must be privileged"), "{message}");
 
         assert!(run_to_exit(&network.pod, &["enable-ipv6-forwarding"]).status.success());
@@ -105,5 +106,31 @@ fn error_mentions_the_probe_port_that_is_in_use() {
             1,
         );
         assert!(message.contains("--probe-port 9999: cannot listen"), "{message}");
+    });
+}
+
+#[test]
+fn proxy_names_the_features_that_an_old_kernel_lacks() {
+    isolated(|| {
+        let network = Network::new();
+        serve_tcp(&network.pod, "0.0.0.0:9999");
+        let mut args = vec!["--forward=tcp/80=10.96.3.7:80", "--probe-port=9999"];
+        let log = |args: &[&str]| {
+            String::from_utf8_lossy(&run_on_old_kernel(&network.pod, args).stderr).into_owned()
+        };
+        let kernel_log = log(&args);
+        for feature in
+            ["the kernel data path needs Linux 5.2 or newer", "the metrics of each port need Linux 5.7"]
+        {
+            assert!(kernel_log.contains(feature), "{kernel_log}");
+        }
+        args.push("--data-path=userspace");
+        let userspace_log = log(&args);
+        for feature in ["the userspace data path needs Linux 4.11", "a drain without resets needs Linux 5.7"]
+        {
+            assert!(userspace_log.contains(feature), "{userspace_log}");
+        }
+        let current_log = run_to_exit(&network.pod, &args).stderr;
+        assert!(!String::from_utf8_lossy(&current_log).contains("this node runs Linux"));
     });
 }

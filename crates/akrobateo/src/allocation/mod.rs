@@ -1,18 +1,31 @@
 //! Allocates the ports of the nodes to all Services together. Pure.
 
+mod claim;
 mod claims;
+mod node_owners;
+mod node_ports;
+mod recent_endpoints;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use akrobateo_core::HostPort;
+use akrobateo_core::Frontend;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::{LoadBalancerSpec, ServiceDefaults, SpecError, is_eligible};
+pub(crate) use claim::OccupiedPorts;
+use claim::{Claim, ClaimedNodes, Seniority};
+use claims::allocate_claims;
 pub(crate) use claims::{Allocation, Conflict};
-use claims::{NodePortOwners, NodeSet, PortClaim, Precedence, allocate_claims};
+use node_ports::NodePorts;
+pub(crate) use recent_endpoints::RecentEndpoints;
+
+#[cfg(test)]
+mod tests;
 
 /// The result of validation and allocation for one eligible Service.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,84 +36,182 @@ pub(crate) enum AllocationResult {
     Accepted(Arc<LoadBalancerSpec>, Allocation),
 }
 
-/// The ports and nodes that the running proxies of a Service occupy.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct OccupiedPorts {
-    pub(crate) ports: BTreeSet<HostPort>,
-    pub(crate) nodes: BTreeSet<String>,
+/// The observed facts that decide which Service gets a port.
+pub(crate) trait Observations {
+    /// Returns the ports that a Service's proxies need: for both families if they cannot be limited to one.
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend>;
+
+    /// Returns what the Service's own workload holds.
+    fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts;
+
+    /// Returns the nodes with a usable endpoint of a Service, and those that had one a short time ago.
+    fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String>;
+
+    /// Returns the nodes with an address in the Service's status.
+    fn published_nodes(&self, service: &Service) -> BTreeSet<String>;
+}
+
+/// The facts about Services for which nothing runs yet.
+pub(crate) struct NothingObserved;
+
+impl Observations for NothingObserved {
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
+        spec.frontends()
+    }
+
+    fn occupied_ports(&self, _: &ServiceKey) -> OccupiedPorts {
+        OccupiedPorts::default()
+    }
+
+    fn recent_endpoint_nodes(&self, _: &ServiceKey) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    fn published_nodes(&self, _: &Service) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+}
+
+/// An eligible Service, its spec, and the ports that it needs.
+struct Request<'a> {
+    service: &'a Service,
+    spec: Result<Arc<LoadBalancerSpec>, SpecError>,
+    frontends: BTreeSet<Frontend>,
+}
+
+/// The allocation result of a Service, with the UID of that Service and the ports that it needs.
+#[derive(Clone, Debug)]
+struct Entry {
+    uid: Option<String>,
+    allocation_result: AllocationResult,
+    frontends: BTreeSet<Frontend>,
 }
 
 /// The allocation results of all eligible Services.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PortAllocations {
-    allocation_results: HashMap<ServiceKey, AllocationResult>,
+    entries: HashMap<ServiceKey, Entry>,
 }
 
 impl PortAllocations {
     /// Validates all Services and allocates their ports.
     ///
-    /// The previous proxies of a rejected Service keep running. `occupied_ports` returns their ports and nodes.
-    pub(crate) fn allocate(
+    /// A Service that holds a port keeps it. `self` is the previous allocation; it is empty after a start.
+    pub(crate) fn update(
+        &self,
         services: &[Arc<Service>],
         nodes: &[NodeInfo],
         defaults: &ServiceDefaults,
-        occupied_ports: impl Fn(&ServiceKey) -> OccupiedPorts,
+        observations: &impl Observations,
     ) -> Self {
-        let eligible_services =
-            services.iter().filter(|service| is_eligible(service, defaults.default_class));
-        let specs: Vec<_> = eligible_services
-            .map(|service| (service, LoadBalancerSpec::from_service(service, defaults).map(Arc::new)))
-            .collect();
-        let claims: Vec<_> = specs
-            .iter()
-            .map(|(service, spec)| {
-                let key = ServiceKey::from_service(service);
-                let (ports, nodes) = if let Ok(spec) = spec {
-                    (spec.host_ports(), NodeSet::SelectedNodes(spec.nodes.clone()))
-                } else {
-                    let OccupiedPorts { ports, nodes } = occupied_ports(&key);
-                    (ports, NodeSet::NodesWithProxies(nodes))
-                };
-                PortClaim { key, precedence: Precedence::from_service(service), ports, nodes }
-            })
-            .collect();
-        let mut allocations = allocate_claims(&claims, nodes, &node_port_owners(services));
-        let allocation_results = specs.into_iter().map(|(service, spec)| {
+        let eligible = services.iter().filter(|service| is_eligible(service, defaults.default_class));
+        let requests: Vec<_> =
+            eligible.map(|service| Request::from_service(service, defaults, observations)).collect();
+        let node_ports = NodePorts::from_services(services);
+        let shared = shared_frontends(&requests);
+        let is_contested = |request: &&Request| {
+            let key = ServiceKey::from_service(request.service);
+            let mut frontends = request.frontends.iter();
+            frontends.any(|port| shared.contains(port) || node_ports.get_other(*port, &key).is_some())
+        };
+        // Most Services share no port with another one. For those the nodes need no check.
+        let contested = requests.iter().filter(is_contested);
+        let claims: Vec<_> = contested.map(|request| self.claim(request, nodes, observations)).collect();
+        let mut allocations = allocate_claims(&claims, nodes, &node_ports);
+        let entries = requests.into_iter().map(|Request { service, spec, frontends }| {
             let key = ServiceKey::from_service(service);
             let allocation = allocations.remove(&key).unwrap_or_default();
             let accept = |spec| AllocationResult::Accepted(spec, allocation);
-            (key, spec.map_or_else(AllocationResult::Rejected, accept))
+            let allocation_result = spec.map_or_else(AllocationResult::Rejected, accept);
+            (key, Entry { uid: service.uid(), allocation_result, frontends })
         });
-        Self { allocation_results: allocation_results.collect() }
+        Self { entries: entries.collect() }
     }
 
-    /// Returns the allocation result of one Service, or `None` if the Service does not exist or is not eligible.
+    /// Returns the claim of a Service, with everything that decides about its precedence.
+    fn claim(&self, request: &Request, nodes: &[NodeInfo], observations: &impl Observations) -> Claim {
+        let Request { service, spec, frontends } = request;
+        let key = ServiceKey::from_service(service);
+        let claimed_nodes = match spec {
+            Ok(spec) if spec.is_traffic_policy_local => {
+                let nodes_with_ready_endpoint = observations.recent_endpoint_nodes(&key);
+                if nodes_with_ready_endpoint.is_empty() {
+                    ClaimedNodes::SelectedWithoutEndpoint(spec.nodes.clone())
+                } else {
+                    ClaimedNodes::SelectedWithEndpoint(spec.nodes.clone(), nodes_with_ready_endpoint)
+                }
+            }
+            Ok(spec) => ClaimedNodes::Selected(spec.nodes.clone()),
+            Err(_) => ClaimedNodes::Held,
+        };
+        Claim {
+            frontends: frontends.clone(),
+            nodes: claimed_nodes,
+            held: observations.occupied_ports(&key),
+            allocated: self.allocated_ports(&key, service.uid().as_ref(), nodes),
+            published_nodes: observations.published_nodes(service),
+            seniority: Seniority {
+                created: service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
+                key,
+            },
+        }
+    }
+
+    /// Returns the ports of a Service in this allocation, unless they belong to an earlier Service of the same name.
+    fn allocated_ports(&self, key: &ServiceKey, uid: Option<&String>, nodes: &[NodeInfo]) -> OccupiedPorts {
+        let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
+        let Some(Entry {
+            allocation_result: AllocationResult::Accepted(spec, allocation), frontends, ..
+        }) = entry
+        else {
+            return OccupiedPorts::default();
+        };
+        let allowed_nodes = nodes.iter().filter(|node| allocation.allows(spec, node));
+        OccupiedPorts {
+            frontends: frontends.clone(),
+            nodes: allowed_nodes.map(|node| node.name.clone()).collect(),
+        }
+    }
+
+    /// Returns the allocation result of one Service; `None` if it does not exist or is not eligible.
     pub(crate) fn get(&self, key: &ServiceKey) -> Option<&AllocationResult> {
-        self.allocation_results.get(key)
+        self.entries.get(key).map(|entry| &entry.allocation_result)
     }
 
     /// Returns the Services whose allocation result differs from the result in `previous`.
     pub(crate) fn services_changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
-        let changed_results = self
-            .allocation_results
-            .iter()
-            .filter(|(key, allocation_result)| previous.get(key) != Some(allocation_result));
-        let removed_keys =
-            previous.allocation_results.keys().filter(|key| !self.allocation_results.contains_key(key));
-        changed_results.map(|(key, _)| key).chain(removed_keys).cloned().collect()
+        let changed = self.entries.keys().filter(|key| previous.get(key) != self.get(key));
+        let removed = previous.entries.keys().filter(|key| !self.entries.contains_key(key));
+        changed.chain(removed).cloned().collect()
     }
 }
 
-fn node_port_owners(services: &[Arc<Service>]) -> NodePortOwners {
-    let mut node_port_owners = NodePortOwners::new();
-    for service in services {
-        for port in service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
-            let protocol = port.protocol.as_deref().unwrap_or("TCP").parse();
-            let number = port.node_port.and_then(|number| u16::try_from(number).ok());
-            if let (Ok(protocol), Some(port)) = (protocol, number.filter(|number| *number > 0)) {
-                node_port_owners.insert(HostPort { protocol, port }, ServiceKey::from_service(service));
-            }
+impl<'a> Request<'a> {
+    fn from_service(
+        service: &'a Service,
+        defaults: &ServiceDefaults,
+        observations: &impl Observations,
+    ) -> Self {
+        let spec = LoadBalancerSpec::from_service(service, defaults).map(Arc::new);
+        let frontends = if let Ok(spec) = &spec {
+            observations.needed_frontends(spec)
+        } else {
+            // The previous proxies of a rejected Service keep running, unless they hold a reserved port.
+            let held = observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
+            let is_reserved = |port: &Frontend| defaults.reserved_ports.contains(port.host_port());
+            if held.iter().any(is_reserved) { BTreeSet::new() } else { held }
+        };
+        Self { service, spec, frontends }
+    }
+}
+
+/// Returns the ports that more than one Service needs.
+fn shared_frontends(requests: &[Request]) -> BTreeSet<Frontend> {
+    let (mut needed, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    for frontend in requests.iter().flat_map(|request| &request.frontends) {
+        if !needed.insert(*frontend) {
+            shared.insert(*frontend);
         }
     }
-    node_port_owners
+    shared
 }

@@ -23,14 +23,14 @@ impl Writer {
         };
         // A recorder merges events that differ only in their notes, and keeps only the first note. So the operator uses
         // a new recorder for each event.
-        let recorder = Recorder::new(self.client.clone(), Reporter::from(akrobateo_core::FIELD_MANAGER));
+        let recorder = Recorder::new(self.client.clone(), Reporter::from(self.instance.as_str()));
         let reference = service.object_ref(&());
         call(&self.metrics, "publish_event", recorder.publish(&event, &reference)).await
     }
 }
 
-/// Shortens a note to the length that the API server accepts.
-fn truncate_note(note: &str) -> &str {
+/// Shortens a note to the longest that the API server accepts.
+pub(super) fn truncate_note(note: &str) -> &str {
     let end = (0..=MAX_NOTE_BYTES.min(note.len())).rev().find(|&end| note.is_char_boundary(end));
     note.get(..end.unwrap_or(0)).unwrap_or(note)
 }

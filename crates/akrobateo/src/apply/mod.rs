@@ -1,6 +1,7 @@
 //! Executes actions: the only place that writes Services, workloads and events. Does I/O.
 
 mod events;
+mod node_events;
 mod status;
 mod workload;
 
@@ -21,6 +22,8 @@ use crate::reason::Reason;
 /// Writes to the cluster, and reports failures as events of the Services.
 pub(crate) struct Writer {
     client: Client,
+    /// The name of this operator: the field manager of its writes, and the source of its events.
+    instance: String,
     metrics: Arc<Metrics>,
     /// The last reported failure of each Service, so that a retry does not report the same failure again.
     reported_failures: Mutex<HashMap<ServiceKey, ReportedFailure>>,
@@ -74,9 +77,9 @@ impl ApplyError {
 }
 
 impl Writer {
-    /// Returns a writer that has reported no failure yet.
-    pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
-        Self { client, metrics, reported_failures: Mutex::default() }
+    /// Returns a writer without reported failures.
+    pub(crate) fn new(client: Client, instance: &str, metrics: Arc<Metrics>) -> Self {
+        Self { client, instance: instance.to_owned(), metrics, reported_failures: Mutex::default() }
     }
 
     /// Executes one action. Events refer to `service`; if `service` is `None`, the writer emits no event.
@@ -142,14 +145,14 @@ impl Writer {
         self.reported_failures().remove(key);
     }
 
+    /// The parameters of server-side apply. The operator takes over fields that other field managers own.
+    fn apply_params(&self) -> PatchParams {
+        PatchParams::apply(&self.instance).force()
+    }
+
     fn reported_failures(&self) -> MutexGuard<'_, HashMap<ServiceKey, ReportedFailure>> {
         self.reported_failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The parameters of server-side apply. The operator takes over fields that other field managers own.
-fn apply_params() -> PatchParams {
-    PatchParams::apply(akrobateo_core::FIELD_MANAGER).force()
 }
 
 /// Converts "not found" into success, because an object that does not exist needs no write.

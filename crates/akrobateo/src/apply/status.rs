@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::Api;
 use kube::api::Patch;
 
-use super::{Writer, apply_params, ignore_not_found};
+use super::{Writer, ignore_not_found};
 use crate::call::{CallError, call};
 use crate::key::ServiceKey;
 
@@ -31,7 +31,7 @@ impl Writer {
             status: (!is_empty).then_some(ServiceStatus { load_balancer, conditions }),
         };
         let api: Api<Service> = Api::namespaced(self.client.clone(), &key.namespace);
-        let (params, patch) = (apply_params(), Patch::Apply(&patch));
+        let (params, patch) = (self.apply_params(), Patch::Apply(&patch));
         ignore_not_found(
             call(&self.metrics, "publish_status", api.patch_status(&key.name, &params, &patch))
                 .await

@@ -9,7 +9,7 @@ use k8s_openapi::serde::de::DeserializeOwned;
 use kube::api::{DeleteParams, Patch, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 
-use super::{Writer, apply_params, ignore_not_found};
+use super::{Writer, ignore_not_found};
 use crate::call::{CallError, call};
 use crate::decide::Workload;
 
@@ -49,7 +49,7 @@ impl Writer {
         K::DynamicType: Default,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
-        let (name, params, patch) = (object.name_any(), apply_params(), Patch::Apply(object));
+        let (name, params, patch) = (object.name_any(), self.apply_params(), Patch::Apply(object));
         call(&self.metrics, "apply_workload", api.patch(&name, &params, &patch)).await.map(drop)
     }
 }

@@ -21,10 +21,11 @@ pub(crate) struct ListError {
     source: CallError,
 }
 
-/// Returns a store with the objects that exist now. Drops the same fields as a watch.
+/// Returns a store with the objects that exist now and match a label selector; an empty selector matches all. Prunes the
+/// objects as a watch does.
 pub(super) async fn list_into_store<K>(
     api: Api<K>,
-    params: ListParams,
+    label_selector: &str,
     watch_spec: &WatchSpec<K>,
     metrics: &Metrics,
 ) -> Result<Store<K>, ListError>
@@ -32,6 +33,7 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
 {
+    let params = ListParams::default().labels(label_selector);
     let to_list_error = |source| ListError { kind: K::kind(&K::DynamicType::default()).into_owned(), source };
     let objects = call(metrics, "list", api.list(&params)).await.map_err(to_list_error)?;
     let (store, mut writer) = reflector::store();

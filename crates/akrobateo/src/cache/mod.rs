@@ -1,8 +1,12 @@
 //! The cache of the cluster: one reflector store for each kind of object. Does I/O.
 
+mod endpoints;
 mod list;
+mod proxy_stores;
 mod reflector;
+mod scope;
 mod stores;
+mod trust;
 mod watch_spec;
 
 pub(crate) use list::ListError;

@@ -16,6 +16,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::watch_spec::{Trigger, WatchSpec};
 use crate::metrics::{Metrics, WatchLabels};
 
+/// The timeout of one watch request, in seconds. The next request continues where the previous one ended.
+///
+/// If the API server's machine loses power, the connection dies silently. The watch notices the dead connection 5 s
+/// after this timeout.
+const WATCH_TIMEOUT_SECONDS: u32 = 60;
+
 /// The task of a watch has ended. Only a panic or the end of the runtime can end the task.
 #[derive(Debug, thiserror::Error)]
 #[error("the task of a watch has ended; restart the operator and report this fault")]
@@ -28,11 +34,16 @@ pub(crate) struct TriggerSender {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+/// Returns the configuration of a watch for all objects of a kind.
+pub(super) fn watch_config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS)
+}
+
 /// Starts a task that watches until the runtime ends. Returns the store that the task keeps up to date.
 pub(super) fn spawn_reflector<K>(
     api: Api<K>,
     config: watcher::Config,
-    watch_spec: &WatchSpec<K>,
+    watch_spec: WatchSpec<K>,
     triggers: &TriggerSender,
 ) -> Store<K>
 where
@@ -40,11 +51,12 @@ where
     K::DynamicType: Default + Eq + Hash + Clone + Send + Sync,
 {
     let (store, writer) = reflector::store();
-    let events = watcher(api, config).default_backoff().modify(watch_spec.prune).reflect(writer);
-    let (trigger, triggers) = (watch_spec.trigger, triggers.clone());
+    let WatchSpec { prune, trigger } = watch_spec;
+    let events = watcher(api, config).default_backoff().modify(move |object| prune(object)).reflect(writer);
+    let triggers = triggers.clone();
     tokio::spawn(events.for_each(move |event| {
-        if let Some(trigger) = on_event(event, trigger, &triggers.metrics) {
-            // The send fails only if the operator is stopping and has dropped the receiver.
+        if let Some(trigger) = on_event(event, &trigger, &triggers.metrics) {
+            // The send fails only when the receiver is gone, because the operator stops.
             let _ = triggers.sender.send(trigger);
         }
         ready(())
@@ -55,7 +67,7 @@ where
 /// Returns the trigger for an event. Logs and counts an error; the watch then tries again.
 fn on_event<K>(
     event: watcher::Result<Event<K>>,
-    trigger: fn(&K) -> Option<Trigger>,
+    trigger: &dyn Fn(&K) -> Option<Trigger>,
     metrics: &Metrics,
 ) -> Option<Trigger>
 where

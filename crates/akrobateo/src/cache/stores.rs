@@ -3,39 +3,31 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use akrobateo_core::labels;
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::ListParams;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 
+use super::endpoints::serving_nodes;
 use super::list::{ListError, list_into_store};
-use super::reflector::{TriggerSender, WatchEnded, spawn_reflector};
+use super::proxy_stores::{ProxySource, ProxyStores};
+use super::reflector::{TriggerSender, WatchEnded, spawn_reflector, watch_config};
+use super::scope::service_api;
+use super::trust::held_by_running_pods;
 use super::watch_spec::{self, SERVICE_NAME_LABEL};
 use crate::allocation::OccupiedPorts;
-use crate::decide::{ProxyNamespace, Workload};
+use crate::decide::{ProxyConfig, Workload, occupied_ports};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
-use crate::node_info::NodeInfo;
+use crate::node_info::{NodeInfo, NodePolicy};
 
-/// The timeout of one watch request, in seconds. The next request continues where the previous one ended.
-///
-/// If the API server's machine loses power, the connection dies silently. The watch notices the dead connection 5 s
-/// after this timeout.
-const WATCH_TIMEOUT_SECONDS: u32 = 60;
-
-/// One store for each watched kind.
+/// One store for each watched kind, and the proxies in each place.
 pub(crate) struct Stores {
     services: Store<Service>,
     endpoint_slices: Store<EndpointSlice>,
     nodes: Store<Node>,
-    pods: Store<Pod>,
-    daemonsets: Store<DaemonSet>,
-    deployments: Store<Deployment>,
+    /// The proxies in the current place, then those in former places.
+    proxies: Vec<ProxyStores>,
 }
 
 impl Stores {
@@ -44,40 +36,22 @@ impl Stores {
     pub(crate) fn watch(
         client: &Client,
         watch_namespace: Option<&str>,
-        proxy_namespace: &ProxyNamespace,
+        config: &ProxyConfig,
         triggers: &TriggerSender,
     ) -> Self {
-        let config_for_all_objects = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
-        let config_for_proxies = || config_for_all_objects().labels(&labels::all_proxies_selector());
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
-        let pods = pod_api(client, watch_namespace, proxy_namespace);
-        // These watches cover all namespaces. After a change of --lb-namespace the operator must find and delete the
-        // workloads in the old namespace.
-        let daemonsets = Api::all(client.clone());
-        let deployments = Api::all(client.clone());
+        let sources = proxy_sources(client, watch_namespace, config);
         Self {
-            services: spawn_reflector(services, config_for_all_objects(), &watch_spec::service(), triggers),
+            services: spawn_reflector(services, watch_config(), watch_spec::service(), triggers),
             endpoint_slices: spawn_reflector(
                 endpoint_slices,
-                config_for_all_objects(),
-                &watch_spec::endpoint_slice(),
+                watch_config(),
+                watch_spec::endpoint_slice(),
                 triggers,
             ),
-            nodes: spawn_reflector(
-                Api::all(client.clone()),
-                config_for_all_objects(),
-                &watch_spec::node(),
-                triggers,
-            ),
-            pods: spawn_reflector(pods, config_for_proxies(), &watch_spec::pod(), triggers),
-            daemonsets: spawn_reflector(daemonsets, config_for_proxies(), &watch_spec::workload(), triggers),
-            deployments: spawn_reflector(
-                deployments,
-                config_for_proxies(),
-                &watch_spec::workload(),
-                triggers,
-            ),
+            nodes: spawn_reflector(Api::all(client.clone()), watch_config(), watch_spec::node(), triggers),
+            proxies: sources.map(|source| ProxyStores::watch(&source, triggers)).collect(),
         }
     }
 
@@ -85,38 +59,22 @@ impl Stores {
     pub(crate) async fn list(
         client: &Client,
         watch_namespace: Option<&str>,
-        proxy_namespace: &ProxyNamespace,
+        config: &ProxyConfig,
         metrics: &Metrics,
     ) -> Result<Self, ListError> {
-        let config_for_all_objects = ListParams::default;
-        let config_for_proxies = || config_for_all_objects().labels(&labels::all_proxies_selector());
         let services = service_api(client, watch_namespace);
         let endpoint_slices = service_api(client, watch_namespace);
-        let pods = pod_api(client, watch_namespace, proxy_namespace);
-        let daemonsets = Api::all(client.clone());
-        let deployments = Api::all(client.clone());
+        let nodes = Api::all(client.clone());
+        let mut proxies = Vec::new();
+        for source in proxy_sources(client, watch_namespace, config) {
+            proxies.push(ProxyStores::list(&source, metrics).await?);
+        }
         Ok(Self {
-            services: list_into_store(services, config_for_all_objects(), &watch_spec::service(), metrics)
+            services: list_into_store(services, "", &watch_spec::service(), metrics).await?,
+            endpoint_slices: list_into_store(endpoint_slices, "", &watch_spec::endpoint_slice(), metrics)
                 .await?,
-            endpoint_slices: list_into_store(
-                endpoint_slices,
-                config_for_all_objects(),
-                &watch_spec::endpoint_slice(),
-                metrics,
-            )
-            .await?,
-            nodes: list_into_store(
-                Api::all(client.clone()),
-                config_for_all_objects(),
-                &watch_spec::node(),
-                metrics,
-            )
-            .await?,
-            pods: list_into_store(pods, config_for_proxies(), &watch_spec::pod(), metrics).await?,
-            daemonsets: list_into_store(daemonsets, config_for_proxies(), &watch_spec::workload(), metrics)
-                .await?,
-            deployments: list_into_store(deployments, config_for_proxies(), &watch_spec::workload(), metrics)
-                .await?,
+            nodes: list_into_store(nodes, "", &watch_spec::node(), metrics).await?,
+            proxies,
         })
     }
 
@@ -125,9 +83,10 @@ impl Stores {
         self.services.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.endpoint_slices.wait_until_ready().await.map_err(|_| WatchEnded)?;
         self.nodes.wait_until_ready().await.map_err(|_| WatchEnded)?;
-        self.pods.wait_until_ready().await.map_err(|_| WatchEnded)?;
-        self.daemonsets.wait_until_ready().await.map_err(|_| WatchEnded)?;
-        self.deployments.wait_until_ready().await.map_err(|_| WatchEnded)
+        for proxies in &self.proxies {
+            proxies.wait_until_synced().await?;
+        }
+        Ok(())
     }
 
     /// Returns the Service, or `None` if it does not exist.
@@ -141,88 +100,74 @@ impl Stores {
     }
 
     /// Returns the node, or `None` if it does not exist.
-    pub(crate) fn node(&self, name: &str) -> Option<NodeInfo> {
-        self.nodes.get(&ObjectRef::new(name)).map(|node| NodeInfo::from_node(&node))
+    pub(crate) fn node(&self, name: &str, policy: NodePolicy) -> Option<NodeInfo> {
+        self.nodes.get(&ObjectRef::new(name)).map(|node| NodeInfo::new(&node, policy))
     }
 
     /// Returns all nodes sorted by name, so that two lists of the same nodes are equal.
-    pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
-        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::from_node(node)).collect();
+    pub(crate) fn nodes(&self, policy: NodePolicy) -> Vec<NodeInfo> {
+        let mut nodes: Vec<_> = self.nodes.state().iter().map(|node| NodeInfo::new(node, policy)).collect();
         nodes.sort_by(|left, right| left.name.cmp(&right.name));
         nodes
     }
 
     /// Returns the pods of a Service's proxies.
-    pub(crate) fn pods(&self, key: &ServiceKey) -> Vec<Arc<Pod>> {
-        self.pods.state_filter(|pod| key.matches_proxy_labels(pod))
+    pub(crate) fn pods(&self, key: &ServiceKey, workloads: &[Workload]) -> Vec<Arc<Pod>> {
+        self.proxies.iter().flat_map(|proxies| proxies.pods(key, workloads)).collect()
     }
 
-    /// Returns the workloads of a Service's proxies.
-    pub(crate) fn workloads(&self, key: &ServiceKey) -> Vec<Workload> {
-        let daemonsets = self.daemonsets.state_filter(|daemonset| key.matches_proxy_labels(daemonset));
-        let deployments = self.deployments.state_filter(|deployment| key.matches_proxy_labels(deployment));
-        let daemonsets =
-            daemonsets.iter().map(|daemonset| Workload::DaemonSet(Box::new((**daemonset).clone())));
-        let deployments =
-            deployments.iter().map(|deployment| Workload::Deployment(Box::new((**deployment).clone())));
-        daemonsets.chain(deployments).collect()
+    /// Returns the workloads of a Service's proxies, in the current and in former places: first those of this Service,
+    /// then those of a deleted Service that had the same name.
+    pub(crate) fn workloads(
+        &self,
+        key: &ServiceKey,
+        service: Option<&Service>,
+    ) -> (Vec<Workload>, Vec<Workload>) {
+        let workloads = self.proxies.iter().flat_map(|proxies| proxies.workloads(key));
+        workloads.partition(|workload| service.is_none_or(|service| workload.is_of(service)))
     }
 
-    /// Returns the ports and the nodes that a Service's proxies occupy.
-    pub(crate) fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
-        let pods = self.pods(key);
-        let nodes = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
-        let ports = self.workloads(key).iter().flat_map(Workload::host_ports).collect();
-        OccupiedPorts { ports, nodes: nodes.collect() }
+    /// Returns what a Service's workload holds on these nodes.
+    pub(crate) fn occupied_ports(&self, key: &ServiceKey, nodes: &[NodeInfo]) -> OccupiedPorts {
+        let (workloads, _) = self.workloads(key, self.service(key).as_deref());
+        let pods = self.pods(key, &workloads);
+        if self.proxies.first().is_some_and(ProxyStores::is_in_service_namespaces) {
+            held_by_running_pods(&pods)
+        } else {
+            occupied_ports(&workloads, &pods, nodes)
+        }
     }
 
-    /// Returns the names of the nodes with a ready endpoint of a Service.
+    /// Returns the names of the nodes with an endpoint that serves a Service.
     pub(crate) fn nodes_with_ready_endpoint(&self, key: &ServiceKey) -> BTreeSet<String> {
         let slices = self.endpoint_slices.state_filter(|slice| {
             slice.namespace().as_ref() == Some(&key.namespace)
                 && slice.labels().get(SERVICE_NAME_LABEL) == Some(&key.name)
         });
-        let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
-        let ready_endpoints = endpoints.filter(|endpoint| {
-            // An absent condition means ready (https://kubernetes.io/docs/reference/kubernetes-api/, EndpointSlice).
-            endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
-        });
-        ready_endpoints.filter_map(|endpoint| endpoint.node_name.clone()).collect()
+        serving_nodes(slices.iter().flat_map(|slice| slice.endpoints.iter().flatten()))
     }
 
     /// Returns the keys of all Services that exist, and of all Services that have a workload.
     pub(crate) fn all_keys(&self) -> BTreeSet<ServiceKey> {
         let services = self.services.state().into_iter().map(|service| ServiceKey::from_service(&service));
-        let daemonsets = self
-            .daemonsets
-            .state()
-            .into_iter()
-            .filter_map(|daemonset| ServiceKey::from_proxy_labels(&*daemonset));
-        let deployments = self
-            .deployments
-            .state()
-            .into_iter()
-            .filter_map(|deployment| ServiceKey::from_proxy_labels(&*deployment));
-        services.chain(daemonsets).chain(deployments).collect()
+        services.chain(self.proxies.iter().flat_map(ProxyStores::keys)).collect()
     }
 }
 
-/// The API of objects in the namespaces whose Services are watched.
-fn service_api<K>(client: &Client, watch_namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = NamespaceResourceScope>,
-    K::DynamicType: Default,
-{
-    match watch_namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
-/// The API of pods in the namespaces where proxies run.
-fn pod_api(client: &Client, watch_namespace: Option<&str>, proxy_namespace: &ProxyNamespace) -> Api<Pod> {
-    match proxy_namespace {
-        ProxyNamespace::SharedNamespace(namespace) => Api::namespaced(client.clone(), namespace),
-        ProxyNamespace::ServiceNamespace => service_api(client, watch_namespace),
-    }
+/// Returns the places of the proxies: the current one, then the former ones.
+fn proxy_sources<'a>(
+    client: &'a Client,
+    watch_namespace: Option<&'a str>,
+    config: &'a ProxyConfig,
+) -> impl Iterator<Item = ProxySource<'a>> {
+    let source = move |proxy_namespace, is_former| ProxySource {
+        client,
+        watch_namespace,
+        instance: &config.instance,
+        proxy_namespace,
+        is_former,
+    };
+    let former = config.former_proxy_namespaces.iter().filter(|former| **former != config.proxy_namespace);
+    std::iter::once(source(&config.proxy_namespace, false))
+        .chain(former.map(move |place| source(place, true)))
 }

@@ -4,7 +4,8 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
-use crate::decide::foreign_fields;
+use super::trust::service_of;
+use crate::decide::{ProxyNamespace, relevant_managed_fields};
 use crate::key::ServiceKey;
 
 /// A change in the cluster. The planner works out which Services need a reconciliation.
@@ -26,42 +27,56 @@ pub(crate) enum Trigger {
 /// (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>).
 pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
+/// Returns the trigger that an object sends.
+type ToTrigger<K> = Box<dyn Fn(&K) -> Option<Trigger> + Send + Sync>;
+
 /// The rules by which objects of one kind are cached.
 pub(super) struct WatchSpec<K> {
-    /// Drops the fields that the operator never reads, to save memory.
-    pub(super) prune: fn(&mut K),
+    /// Drops the fields that nothing reads, to save memory.
+    pub(super) prune: Box<dyn Fn(&mut K) + Send + Sync>,
     /// Returns the trigger to send when this object changes or is deleted.
-    pub(super) trigger: fn(&K) -> Option<Trigger>,
+    pub(super) trigger: ToTrigger<K>,
+}
+
+impl<K> WatchSpec<K> {
+    fn new(
+        prune: impl Fn(&mut K) + Send + Sync + 'static,
+        trigger: impl Fn(&K) -> Option<Trigger> + Send + Sync + 'static,
+    ) -> Self {
+        Self { prune: Box::new(prune), trigger: Box::new(trigger) }
+    }
 }
 
 /// Services keep their managedFields, which show whether the operator wrote the status.
-pub(super) const fn service() -> WatchSpec<Service> {
-    WatchSpec { prune: |_| (), trigger: |service| Some(Trigger::Service(ServiceKey::from_service(service))) }
+pub(super) fn service() -> WatchSpec<Service> {
+    WatchSpec::new(|_| (), |service| Some(Trigger::Service(ServiceKey::from_service(service))))
 }
 
-/// Workloads of proxies keep only the managedFields of other field managers.
-pub(super) const fn workload<K: ResourceExt>() -> WatchSpec<K> {
-    WatchSpec {
-        prune: |workload| {
+/// Workloads of proxies keep only the managedFields that show whether the operator applied them, and what others added.
+pub(super) fn workload<K: ResourceExt>(proxy_namespace: &ProxyNamespace, instance: &str) -> WatchSpec<K> {
+    let (proxy_namespace, instance) = (proxy_namespace.clone(), instance.to_owned());
+    WatchSpec::new(
+        move |workload: &mut K| {
             let entries = std::mem::take(workload.managed_fields_mut());
-            *workload.managed_fields_mut() = foreign_fields(entries);
+            *workload.managed_fields_mut() = relevant_managed_fields(&instance, entries);
         },
-        trigger: |workload| ServiceKey::from_proxy_labels(workload).map(Trigger::Workload),
-    }
+        move |workload| service_of(&proxy_namespace, workload).map(Trigger::Workload),
+    )
 }
 
 /// Pods of proxies have no managedFields in the cache.
-pub(super) const fn pod() -> WatchSpec<Pod> {
-    WatchSpec {
-        prune: |pod| pod.managed_fields_mut().clear(),
-        trigger: |pod| ServiceKey::from_proxy_labels(pod).map(Trigger::Workload),
-    }
+pub(super) fn pod(proxy_namespace: &ProxyNamespace) -> WatchSpec<Pod> {
+    let proxy_namespace = proxy_namespace.clone();
+    WatchSpec::new(
+        |pod: &mut Pod| pod.managed_fields_mut().clear(),
+        move |pod| service_of(&proxy_namespace, pod).map(Trigger::Workload),
+    )
 }
 
-/// The cache keeps the node and the conditions of each endpoint, and drops its addresses.
-pub(super) const fn endpoint_slice() -> WatchSpec<EndpointSlice> {
-    WatchSpec {
-        prune: |slice| {
+/// Endpoints keep their node and their conditions.
+pub(super) fn endpoint_slice() -> WatchSpec<EndpointSlice> {
+    WatchSpec::new(
+        |slice: &mut EndpointSlice| {
             slice.managed_fields_mut().clear();
             slice.ports = None;
             for endpoint in slice.endpoints.iter_mut().flatten() {
@@ -69,22 +84,22 @@ pub(super) const fn endpoint_slice() -> WatchSpec<EndpointSlice> {
                 endpoint.target_ref = None;
             }
         },
-        trigger: |slice| {
+        |slice| {
             let name = slice.labels().get(SERVICE_NAME_LABEL)?.clone();
             Some(Trigger::Endpoints(ServiceKey { namespace: slice.namespace()?, name }))
         },
-    }
+    )
 }
 
-/// The cache drops the managedFields and the list of images of each Node, because they are the largest fields.
-pub(super) const fn node() -> WatchSpec<Node> {
-    WatchSpec {
-        prune: |node| {
+/// Nodes have no managedFields and no list of images in the cache: these are most of a Node's size.
+pub(super) fn node() -> WatchSpec<Node> {
+    WatchSpec::new(
+        |node: &mut Node| {
             node.managed_fields_mut().clear();
             if let Some(status) = &mut node.status {
                 status.images = None;
             }
         },
-        trigger: |node| Some(Trigger::Node(node.name_any())),
-    }
+        |node| Some(Trigger::Node(node.name_any())),
+    )
 }

@@ -32,6 +32,11 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) config: OperatorConfig,
 
+    /// Namespace of the operator whose configuration the commands use [default: kube-system; in a pod the commands use
+    /// the environment variables of the pod]
+    #[arg(long, global = true, value_name = "NAMESPACE")]
+    pub(super) operator_namespace: Option<String>,
+
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 }

@@ -13,15 +13,15 @@ use super::error::CliError;
 use super::operator_config::merge_operator_config;
 use super::service_report::ServiceReport;
 use crate::call::{CallError, call};
-use crate::client::connect;
+use crate::client::{NAMESPACE_OUTSIDE_CLUSTER, connect};
 use crate::decide::decide;
 use crate::error_chain::error_chain;
-use crate::kube_proxy::read_ip_mode;
+use crate::kube_proxy::read_vip_danger;
 use crate::metrics::Metrics;
 use crate::node_info::NodeInfo;
 use crate::planner::Planner;
 use crate::settings::{OperatorConfig, ResolvedConfig};
-use crate::spec::{IpMode, ServiceDefaults};
+use crate::spec::ServiceDefaults;
 
 /// The label of the operator's Deployment in `deploy/` and in the Helm chart.
 const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
@@ -30,6 +30,8 @@ const OPERATOR_CONTAINER: &str = "akrobateo";
 
 /// All Services and nodes, with the decisions of the operator in the cluster.
 pub(super) struct Cluster {
+    /// The name of the operator.
+    pub(super) instance: String,
     pub(super) reports: Vec<ServiceReport>,
     pub(super) nodes: Arc<Vec<NodeInfo>>,
     pub(super) defaults: Arc<ServiceDefaults>,
@@ -37,35 +39,43 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Lists the objects that the operator watches, and repeats the operator's decision for each Service.
-    pub(super) async fn read(local: &OperatorConfig, matches: &ArgMatches) -> Result<Self, CliError> {
-        let (client, default_namespace) = connect(local).await?;
+    /// Lists the objects that the operator watches, and makes the operator's decision for each Service.
+    pub(super) async fn read(
+        local: &OperatorConfig,
+        operator_namespace: Option<&str>,
+        matches: &ArgMatches,
+    ) -> Result<Self, CliError> {
+        let (client, pod_namespace) = connect(local).await?;
         let metrics = Metrics::new();
-        let (config, own_namespace) = match find_operator(&client, &metrics).await {
-            Some(operator) => (operator.merge_config(matches)?, operator.namespace),
-            None => (local.clone(), default_namespace),
+        // In the operator's pod the environment variables of this command are those of the operator.
+        let is_in_pod = pod_namespace.is_some() && operator_namespace.is_none();
+        let operator = if is_in_pod {
+            None
+        } else {
+            find_operator(&client, operator_namespace.unwrap_or(NAMESPACE_OUTSIDE_CLUSTER), &metrics).await
         };
-        let ip_mode = match config.ip_mode() {
-            Some(ip_mode) => ip_mode,
-            None => detect_ip_mode(&client, &metrics).await,
+        let config = match operator {
+            Some(operator) => operator.merge_config(matches)?,
+            None => local.clone(),
         };
-        let ResolvedConfig { proxy_config, defaults } = config.resolve(&own_namespace, ip_mode);
+        let ResolvedConfig { proxy_config, mut defaults } = config.resolve();
+        if defaults.detects_vip_danger() {
+            defaults.vip_danger = detect_vip_danger(&client, &metrics).await;
+        }
         let (defaults, watched) = (Arc::new(defaults), config.watch_namespace());
-        let mut planner =
-            Planner::list(&client, watched, &proxy_config.proxy_namespace, defaults.clone(), &metrics)
-                .await?;
+        let mut planner = Planner::list(&client, watched, &proxy_config, defaults.clone(), &metrics).await?;
         let now = Timestamp::now();
         let reports: Vec<_> = planner
             .resync()
             .into_iter()
             .map(|key| {
                 let state = planner.service_state(&key, now);
-                let decision = decide(&proxy_config, &defaults, &state, now);
+                let decision = decide(&proxy_config, &state, now);
                 ServiceReport { key, state, decision }
             })
             .collect();
         let nodes = reports.first().map(|report| report.state.nodes.clone()).unwrap_or_default();
-        Ok(Self { reports, nodes, defaults, now })
+        Ok(Self { instance: proxy_config.instance, reports, nodes, defaults, now })
     }
 }
 
@@ -73,7 +83,6 @@ impl Cluster {
 struct DeployedOperator {
     /// `namespace/name` of its Deployment.
     deployment: String,
-    namespace: String,
     container: Container,
 }
 
@@ -87,63 +96,92 @@ impl DeployedOperator {
     }
 
     fn from_deployment(deployment: Deployment) -> Option<Self> {
-        let namespace = deployment.namespace().unwrap_or_default();
-        let name = format!("{namespace}/{}", deployment.name_any());
+        let name = format!("{}/{}", deployment.namespace().unwrap_or_default(), deployment.name_any());
         let containers = deployment.spec?.template.spec?.containers;
         let container = containers.into_iter().find(|container| container.name == OPERATOR_CONTAINER)?;
-        Some(Self { deployment: name, namespace, container })
+        Some(Self { deployment: name, container })
     }
 }
 
-/// Finds the operator in the cluster. If the cluster has no operator, prints a warning. The command then uses its own
-/// configuration.
-async fn find_operator(client: &Client, metrics: &Metrics) -> Option<DeployedOperator> {
+/// Finds the operator in a namespace that only administrators write to: a Deployment elsewhere may be a forged one. Says
+/// which configuration is used.
+async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> Option<DeployedOperator> {
     const FALLBACK_CONFIG_MESSAGE: &str = "using the flags and environment variables of this command";
-    let mut operators = match list_operators(client, metrics).await {
+    let mut operators = match list_operators(client, namespace, metrics).await {
         Ok(operators) => operators.into_iter(),
         Err(error) => {
             let error = error_chain(&error);
             eprintln!(
-                "akrobateo: cannot read the Deployment of the operator ({error}); {FALLBACK_CONFIG_MESSAGE}"
+                "akrobateo: cannot read the Deployment of the operator in namespace {namespace}, {FALLBACK_CONFIG_MESSAGE}: {error}"
             );
             return None;
         }
     };
     let Some(operator) = operators.next() else {
         eprintln!(
-            "akrobateo: found no Deployment with the label {OPERATOR_SELECTOR}; {FALLBACK_CONFIG_MESSAGE}"
+            "akrobateo: found no Deployment with the label {OPERATOR_SELECTOR} in namespace {namespace}, {FALLBACK_CONFIG_MESSAGE}; \
+             --operator-namespace selects another namespace"
         );
         return None;
     };
-    let other_deployments: Vec<_> = operators.map(|other| other.deployment).collect();
-    if !other_deployments.is_empty() {
-        eprintln!(
-            "akrobateo: found several operators, using the configuration of Deployment {}; ignored: {}",
-            operator.deployment,
-            other_deployments.join(", ")
-        );
-    }
+    let others: Vec<_> = operators.map(|other| other.deployment).collect();
+    let ignored = if others.is_empty() { String::new() } else { format!("; ignored: {}", others.join(", ")) };
+    eprintln!("akrobateo: using the configuration of Deployment {}{ignored}", operator.deployment);
     Some(operator)
 }
 
-async fn list_operators(client: &Client, metrics: &Metrics) -> Result<Vec<DeployedOperator>, CallError> {
-    let api: Api<Deployment> = Api::all(client.clone());
+async fn list_operators(
+    client: &Client,
+    namespace: &str,
+    metrics: &Metrics,
+) -> Result<Vec<DeployedOperator>, CallError> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let params = ListParams::default().labels(OPERATOR_SELECTOR);
     let deployments = call(metrics, "list", api.list(&params)).await?;
     Ok(deployments.items.into_iter().filter_map(DeployedOperator::from_deployment).collect())
 }
 
-/// Detects the ipMode for `--ip-mode auto`. If the user lacks permission to read the configuration of kube-proxy, the
-/// result is VIP, which is right for most clusters.
-async fn detect_ip_mode(client: &Client, metrics: &Metrics) -> IpMode {
-    match read_ip_mode(client, metrics).await {
-        Ok(ip_mode) => ip_mode,
+/// Detects whether ipMode VIP is dangerous. Users may lack permission to read the configuration of kube-proxy. In most
+/// clusters VIP is safe, so this is the fallback.
+async fn detect_vip_danger(client: &Client, metrics: &Metrics) -> Option<String> {
+    match read_vip_danger(client, metrics).await {
+        Ok(danger) => danger,
         Err(error) => {
             let error = error_chain(&error);
             eprintln!(
                 "akrobateo: cannot read the mode of kube-proxy ({error}); using ipMode VIP; --ip-mode selects another"
             );
-            IpMode::Vip
+            None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::scripted_api::scripted_api;
+
+    #[tokio::test]
+    async fn a_deployment_outside_the_namespace_of_the_operator_is_ignored() {
+        let (client, api) = scripted_api();
+        let deployment = |namespace: &str| {
+            let container = json!({ "name": "akrobateo", "image": namespace });
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {
+                    "name": "akrobateo", "namespace": namespace,
+                    "labels": { "app.kubernetes.io/name": "akrobateo" },
+                },
+                "spec": { "selector": {}, "template": { "spec": { "containers": [container] } } },
+            })
+        };
+        let server = tokio::spawn(api.serve_lists(vec![deployment("a-tenant"), deployment("kube-system")]));
+        let metrics = Metrics::new();
+        let operator = find_operator(&client, "kube-system", &metrics).await.unwrap();
+        assert_eq!(operator.deployment, "kube-system/akrobateo");
+        assert!(find_operator(&client, "elsewhere", &metrics).await.is_none());
+        server.abort();
     }
 }

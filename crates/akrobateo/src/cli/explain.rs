@@ -12,9 +12,10 @@ use super::service_report::ServiceReport;
 use super::status::StatusRow;
 use super::table::{Cell, format_table};
 use crate::allocation::AllocationResult;
-use crate::decide::{Action, ProxyDecision, Workload, is_published, plan_actions};
+use crate::decide::{Action, ProxyDecision, Workload, is_published, local_policy, plan_actions};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
+use crate::spec::LoadBalancerSpec;
 
 /// The explanation of one Service. Scripts read the JSON output, so its keys must not change.
 #[derive(Clone, Debug, Serialize)]
@@ -23,7 +24,7 @@ pub(super) struct Explanation {
     #[serde(flatten)]
     status: StatusRow,
     external_traffic_policy: Option<String>,
-    /// The workload that runs the proxies, for example `DaemonSet kube-system/akrobateo-default-web`.
+    /// The workload that runs the proxies, for example `DaemonSet akrobateo-proxies/akrobateo-default-web-ca4088a856`.
     #[serde(rename = "proxies")]
     workload: Option<String>,
     /// The arguments of the proxies' container.
@@ -41,7 +42,7 @@ pub(super) struct Explanation {
 struct NodeExplanation {
     name: String,
     /// True if the node should have a proxy.
-    #[serde(rename = "chosen")]
+    #[serde(rename = "should_have_proxy")]
     should_have_proxy: bool,
     /// True if the node has a ready proxy.
     #[serde(rename = "ready")]
@@ -63,7 +64,7 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
         ProxyDecision::DeleteWorkloads => (None, Vec::new()),
     };
     let nodes = report.state.nodes.iter().map(|node| NodeExplanation::new(report, node, &port_rows));
-    let actions = plan_actions(&report.state, &report.decision, cluster.now);
+    let actions = plan_actions(&cluster.instance, &report.state, &report.decision, cluster.now);
     Ok(Explanation {
         status: StatusRow::new(report, cluster.defaults.default_class),
         external_traffic_policy: report.service_spec().and_then(|spec| spec.external_traffic_policy.clone()),
@@ -123,23 +124,42 @@ fn explain_node(
         AllocationResult::Accepted(spec, _) if !spec.nodes.matches(node) => {
             "not selected: its labels do not match, or the proxies do not tolerate one of its taints"
         }
-        AllocationResult::Accepted(..) if !should_have_proxy => {
-            return explain_conflict(report, node, port_rows);
-        }
         AllocationResult::Accepted(spec, _)
             if spec.is_traffic_policy_local
+                && !report.state.nodes_with_ready_endpoint.is_empty()
                 && !report.state.nodes_with_ready_endpoint.contains(&node.name) =>
         {
             "externalTrafficPolicy is Local and the node has no ready endpoint"
         }
-        AllocationResult::Accepted(..) if report.has_ready_proxy_on(node) => "",
-        AllocationResult::Accepted(..) if report.has_pod_on(node) => "the proxy is not ready",
-        AllocationResult::Accepted(..) => "no proxy pod runs on the node",
+        AllocationResult::Accepted(..) if !should_have_proxy => {
+            return explain_conflict(report, node, port_rows);
+        }
+        AllocationResult::Accepted(spec, _) => return explain_selected_node(report, spec, node),
     };
     reason.to_owned()
 }
 
-/// Describes a conflict on the node: a port of this Service, and the other Service that owns the port.
+/// Returns why a node that may run a proxy is not published, and the error in its annotation.
+fn explain_selected_node(report: &ServiceReport, spec: &LoadBalancerSpec, node: &NodeInfo) -> String {
+    let policy =
+        local_policy(spec, node).filter(|_| !report.state.nodes_with_ready_endpoint.contains(&node.name));
+    let unpublished = report.decision.unpublished.iter().find(|unpublished| unpublished.node == node.name);
+    let reason = if let Some(unpublished) = unpublished {
+        Some(format!("not published: {}", unpublished.cause))
+    } else if let Some(policy) = policy {
+        Some(format!("{policy} is Local and the node has no ready endpoint"))
+    } else if report.has_ready_proxy_on(node) {
+        None
+    } else if report.has_pod_on(node) {
+        Some("the proxy is not ready".to_owned())
+    } else {
+        Some("no proxy pod runs on the node".to_owned())
+    };
+    let address_error = node.address_error.as_ref().map(ToString::to_string);
+    reason.into_iter().chain(address_error).collect::<Vec<_>>().join("; ")
+}
+
+/// Returns which other Service has a port of this Service on the node.
 fn explain_conflict(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> String {
     let rows = ports::filter_rows(port_rows.to_vec(), &report.host_ports());
     let key = report.key.to_string();

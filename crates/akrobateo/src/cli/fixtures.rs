@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 
 use super::cluster::Cluster;
 use super::service_report::ServiceReport;
-use crate::allocation::{OccupiedPorts, PortAllocations};
-use crate::decide::fixtures::{at, defaults, proxy_config};
+use crate::allocation::{NothingObserved, PortAllocations};
+use crate::decide::fixtures::{INSTANCE, at, defaults, proxy_config};
 use crate::decide::{ServiceState, decide};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
@@ -19,7 +19,7 @@ pub(super) fn cluster(services: Vec<Service>, nodes: &[Node], pods: Vec<Pod>) ->
     let nodes: Arc<Vec<_>> = Arc::new(nodes.iter().map(NodeInfo::from_node).collect());
     let services: Vec<_> = services.into_iter().map(Arc::new).collect();
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-    let allocations = PortAllocations::allocate(&services, &nodes, &defaults, |_| OccupiedPorts::default());
+    let allocations = PortAllocations::default().update(&services, &nodes, &defaults, &NothingObserved);
     let report = |service: &Arc<Service>| {
         let key = ServiceKey::from_service(service);
         let state = ServiceState {
@@ -30,8 +30,9 @@ pub(super) fn cluster(services: Vec<Service>, nodes: &[Node], pods: Vec<Pod>) ->
             nodes_with_ready_endpoint: BTreeSet::new(),
             ..ServiceState::default()
         };
-        let decision = decide(&proxies, &defaults, &state, now);
+        let decision = decide(&proxies, &state, now);
         ServiceReport { key, state, decision }
     };
-    Cluster { reports: services.iter().map(report).collect(), nodes, defaults, now }
+    let reports = services.iter().map(report).collect();
+    Cluster { instance: INSTANCE.to_owned(), reports, nodes, defaults, now }
 }

@@ -43,6 +43,7 @@ pub enum Invocation {
 pub struct ParsedCommand {
     command: Command,
     config: OperatorConfig,
+    operator_namespace: Option<String>,
     matches: ArgMatches,
 }
 
@@ -60,7 +61,12 @@ impl Invocation {
             Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
         Ok(match arguments.command {
             None => Self::Operator(arguments.config),
-            Some(command) => Self::Command(ParsedCommand { command, config: arguments.config, matches }),
+            Some(command) => Self::Command(ParsedCommand {
+                command,
+                config: arguments.config,
+                operator_namespace: arguments.operator_namespace,
+                matches,
+            }),
         })
     }
 }
@@ -78,23 +84,27 @@ impl ParsedCommand {
         }
     }
 
-    /// Runs the command. Returns false if the command found a failing Service.
+    async fn read_cluster(&self) -> Result<Cluster, CliError> {
+        Cluster::read(&self.config, self.operator_namespace.as_deref(), &self.matches).await
+    }
+
+    /// Runs the command. Returns false if a Service fails.
     async fn execute(&self) -> Result<bool, CliError> {
         match &self.command {
             Command::Status { namespace, output } => {
-                let cluster = Cluster::read(&self.config, &self.matches).await?;
+                let cluster = self.read_cluster().await?;
                 let rows = status::status_rows(&cluster, namespace.as_deref());
                 output::print(output.format, &rows, |style| status::format_rows(&rows, style))?;
                 Ok(!rows.iter().any(status::StatusRow::is_failing))
             }
             Command::Explain { service, output } => {
-                let cluster = Cluster::read(&self.config, &self.matches).await?;
+                let cluster = self.read_cluster().await?;
                 let explanation = explain::explain(&cluster, service)?;
                 output::print(output.format, &explanation, |style| explanation.format(style))?;
                 Ok(!explanation.is_failing())
             }
             Command::Ports { output } => {
-                let cluster = Cluster::read(&self.config, &self.matches).await?;
+                let cluster = self.read_cluster().await?;
                 let rows = ports::port_rows(&cluster.reports, &cluster.nodes);
                 output::print(output.format, &rows, |_| ports::format_rows(&rows))?;
                 Ok(true)

@@ -46,7 +46,6 @@ mod tests {
 
     use super::*;
     use crate::settings::ResolvedConfig;
-    use crate::spec::IpMode;
 
     fn merge(local: &[&str], args: &[&str], env: &[(&str, &str)]) -> Result<OperatorConfig, clap::Error> {
         let local =
@@ -77,7 +76,7 @@ mod tests {
             ],
         );
         let config = config.unwrap();
-        let ResolvedConfig { proxy_config, defaults } = config.resolve("kube-system", IpMode::Vip);
+        let ResolvedConfig { proxy_config, defaults } = config.resolve();
         assert_eq!((proxy_config.image.as_str(), config.watch_namespace()), ("local", Some("flag")));
         assert_eq!(
             defaults.address_types.first().map(|address_type| address_type.as_str()),

@@ -11,12 +11,11 @@ use serde_json::Value;
 
 use super::error::CliError;
 use super::output;
-use crate::allocation::{AllocationResult, OccupiedPorts, PortAllocations};
-use crate::client::NAMESPACE_OUTSIDE_CLUSTER;
+use crate::allocation::{AllocationResult, NothingObserved, PortAllocations};
 use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::key::ServiceKey;
 use crate::settings::{OperatorConfig, ResolvedConfig};
-use crate::spec::{IpMode, why_not_eligible};
+use crate::spec::why_not_eligible;
 
 /// Example cluster IPs for Services that have none in the file. They are documentation addresses (RFC 5737, RFC 3849).
 const EXAMPLE_CLUSTER_IPS: [(&str, &str); 2] = [("IPv4", "192.0.2.1"), ("IPv6", "2001:db8::1")];
@@ -31,7 +30,7 @@ pub(super) enum Format {
 /// Prints the workloads. If a Service gets no workload, prints the reason to standard error and returns false.
 pub(super) fn render(config: &OperatorConfig, file: &Path, format: Format) -> Result<bool, CliError> {
     let services = read_services(file)?;
-    let config = config.resolve(NAMESPACE_OUTSIDE_CLUSTER, config.ip_mode().unwrap_or(IpMode::Vip));
+    let config = config.resolve();
     let mut output = String::new();
     let mut all_services_rendered = true;
     for service in services {
@@ -64,15 +63,14 @@ fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, S
     if let Some(ineligible) = why_not_eligible(&service, defaults.default_class) {
         return Err(ineligible.to_string());
     }
-    let allocations = PortAllocations::allocate(std::slice::from_ref(&service), &[], defaults, |_| {
-        OccupiedPorts::default()
-    });
+    let allocations =
+        PortAllocations::default().update(std::slice::from_ref(&service), &[], defaults, &NothingObserved);
     let allocation_result = allocations.get(&ServiceKey::from_service(&service)).cloned();
     if let Some(AllocationResult::Rejected(error)) = &allocation_result {
         return Err(format!("{}: {error}", error.reason()));
     }
     let state = ServiceState { service: Some(service), allocation_result, ..ServiceState::default() };
-    match decide(proxy_config, defaults, &state, Timestamp::now()).proxy {
+    match decide(proxy_config, &state, Timestamp::now()).proxy {
         ProxyDecision::RunWorkload(workload) => Ok(workload),
         ProxyDecision::DeleteWorkloads | ProxyDecision::KeepWorkloads => {
             Err("its ports belong to another Service".to_owned())
@@ -179,7 +177,11 @@ items:
 
     #[test]
     fn service_without_cluster_ips_gets_example_addresses() {
-        let services = parse_services(MANIFEST).unwrap().into_iter();
+        let services = parse_services(MANIFEST).unwrap().into_iter().map(|mut service| {
+            let annotations = service.metadata.annotations.get_or_insert_default();
+            annotations.insert("akrobateo.io/ip-mode".to_owned(), "Proxy".to_owned());
+            service
+        });
         let arguments: Vec<_> =
             services.map(|service| workload_with_default_config(service).unwrap().arguments()).collect();
         assert_eq!(arguments[0][0], "--forward=tcp/80=192.0.2.1:80");
@@ -197,7 +199,9 @@ items:
         };
         let text = encode(daemonset.as_ref(), Format::Yaml).unwrap();
         assert!(text.starts_with("---\n"), "{text}");
-        for expected in ["kind: DaemonSet", "  namespace: kube-system", "  name: akrobateo-default-web"] {
+        for expected in
+            ["kind: DaemonSet", "  namespace: akrobateo-proxies", "  name: akrobateo-default-web-ca4088a856"]
+        {
             assert!(text.lines().any(|line| line == expected), "{expected:?} is not in\n{text}");
         }
         let decoded_object: Value = serde_saphyr::from_str(&text).unwrap();

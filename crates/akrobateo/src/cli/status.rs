@@ -35,7 +35,10 @@ pub(super) struct StatusRow {
     /// True if the operator decided that the condition `akrobateo.io/Exposed` is `True`.
     #[serde(rename = "exposed")]
     is_exposed: bool,
-    /// The reason of the condition `akrobateo.io/Exposed`.
+    /// True if the reason of that condition tells of no fault of the whole Service.
+    #[serde(skip)]
+    is_healthy: bool,
+    /// The reason of that condition.
     reason: Option<String>,
     /// The message of the condition `akrobateo.io/Exposed`, or the reason why Akrobateo does not serve the Service.
     message: Option<String>,
@@ -63,7 +66,8 @@ impl StatusRow {
             desired_proxy_count: report.desired_proxy_count(),
             addresses,
             is_served: report.state.allocation_result.is_some(),
-            is_exposed: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
+            is_exposed: exposure.is_some_and(|exposure| exposure.status() == "True"),
+            is_healthy: exposure.is_some_and(|exposure| exposure.reason.is_exposed()),
             reason: exposure.map(|exposure| exposure.reason.as_str().to_owned()),
             message,
         }
@@ -93,7 +97,7 @@ impl StatusRow {
     fn health(&self) -> Health {
         if !self.is_served {
             Health::NotApplicable
-        } else if self.is_exposed && !self.addresses.is_empty() {
+        } else if self.is_healthy && !self.addresses.is_empty() {
             Health::Healthy
         } else {
             Health::Failing

@@ -6,9 +6,11 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::addresses::published_addresses;
-use super::condition::{Exposure, current_condition};
+use super::condition::Exposure;
+use super::current_condition::current_condition;
 use super::decision::{Decision, DesiredStatus, ProxyDecision};
 use super::service_state::ServiceState;
+use super::status_owner::foreign_manager;
 use super::workload::Workload;
 use crate::reason::Reason;
 
@@ -28,21 +30,27 @@ pub(crate) enum Action {
     EmitEvent { reason: Reason, note: String },
 }
 
-/// Returns the writes in order. An address is published after its proxy exists, and removed before its proxy is
-/// deleted.
-pub(crate) fn plan_actions(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
-    let status_actions = plan_status(state, decision, now);
+/// Returns the writes in order. Addresses are published after their proxies exist, and removed before the proxies.
+pub(crate) fn plan_actions(
+    instance: &str,
+    state: &ServiceState,
+    decision: &Decision,
+    now: Timestamp,
+) -> Vec<Action> {
+    let status_actions = plan_status(instance, state, decision, now);
+    let obsolete = state.obsolete_workloads.iter().cloned().map(Action::Delete);
     match &decision.proxy {
-        ProxyDecision::KeepWorkloads => status_actions,
+        ProxyDecision::KeepWorkloads => obsolete.chain(status_actions).collect(),
         ProxyDecision::DeleteWorkloads => status_actions.into_iter().chain(plan_deletion(state)).collect(),
         ProxyDecision::RunWorkload(desired) => {
-            plan_workload(state, desired).into_iter().chain(status_actions).collect()
+            obsolete.chain(plan_workload(state, desired)).chain(status_actions).collect()
         }
     }
 }
 
 fn plan_deletion(state: &ServiceState) -> Vec<Action> {
-    let mut actions: Vec<_> = state.workloads.iter().cloned().map(Action::Delete).collect();
+    let workloads = state.workloads.iter().chain(&state.obsolete_workloads);
+    let mut actions: Vec<_> = workloads.cloned().map(Action::Delete).collect();
     if state.service.is_some() && !actions.is_empty() {
         actions.push(event(Reason::DeletingLoadBalancer, "deleted the proxies"));
     }
@@ -82,10 +90,12 @@ fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
     actions
 }
 
-fn plan_status(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
+fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let (Some(service), Some(desired)) = (&state.service, &decision.status) else { return Vec::new() };
     let current_condition = current_condition(service);
-    let has_same_addresses = published_addresses(service) == desired.addresses;
+    // Server-side apply cannot remove the addresses of another field manager.
+    let keeps_foreign = desired.addresses.is_empty() && foreign_manager(instance, service).is_some();
+    let has_same_addresses = keeps_foreign || published_addresses(service) == desired.addresses;
     let has_same_condition = match &desired.exposure {
         Some(exposure) => exposure.matches(current_condition),
         None => current_condition.is_none(),
@@ -99,30 +109,35 @@ fn plan_status(state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec
         condition: desired.exposure.as_ref().map(|exposure| exposure.to_condition(current_condition, now)),
     };
     let exposure = desired.exposure.as_ref();
-    let event = exposure.and_then(|exposure| status_event(service, desired, exposure, has_same_addresses));
-    std::iter::once(patch).chain(event).collect()
+    let events = exposure.map(|exposure| status_events(service, desired, exposure, has_same_addresses));
+    std::iter::once(patch).chain(events.into_iter().flatten()).collect()
 }
 
-/// Returns the event for a change of the condition or the addresses, or `None` if the change needs no event.
-fn status_event(
+/// Returns the events for a change of the condition or the addresses: the new Warnings, otherwise news about addresses.
+fn status_events(
     service: &Service,
     desired: &DesiredStatus,
     exposure: &Exposure,
     has_same_addresses: bool,
-) -> Option<Action> {
+) -> Vec<Action> {
     let current_condition = current_condition(service);
-    if let Some(warning) = exposure.warning.filter(|_| !exposure.matches(current_condition)) {
-        return Some(event(warning, exposure.message.clone()));
-    }
+    let warnings: Vec<_> =
+        exposure.new_warnings(current_condition).map(|(reason, text)| event(*reason, text.clone())).collect();
     let was_exposed = current_condition.is_some_and(|condition| condition.status == "True");
-    match (exposure.reason.is_exposed(), was_exposed) {
+    let is_exposed = exposure.status() == "True";
+    let news = match (is_exposed, was_exposed) {
+        (true, _) if exposure.reason.is_rejection() => None,
         (true, false) => Some(event(Reason::EnsuredLoadBalancer, join_addresses(&desired.addresses))),
         (true, true) if !has_same_addresses => {
             Some(event(Reason::UpdatedLoadBalancer, join_addresses(&desired.addresses)))
         }
-        (false, true) => Some(event(Reason::UnAvailableLoadBalancer, exposure.message.clone())),
+        // A Warning about the cause is enough.
+        (false, true) if warnings.is_empty() => {
+            Some(event(Reason::UnAvailableLoadBalancer, exposure.message.clone()))
+        }
         _ => None,
-    }
+    };
+    warnings.into_iter().chain(news).collect()
 }
 
 fn join_addresses(addresses: &[LoadBalancerIngress]) -> String {

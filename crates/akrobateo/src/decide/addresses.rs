@@ -1,6 +1,6 @@
 //! The addresses of a Service's status: the addresses of the nodes with a ready proxy. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use akrobateo_core::Family;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Pod, Service};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::pod_status::{has_ready_pod, runs_on};
-use crate::address_type::AddressType;
+use super::pod_status::has_ready_pod;
+use super::service_state::PodTimes;
 use crate::node_info::NodeInfo;
-use crate::spec::IpMode;
+use crate::spec::LoadBalancerSpec;
 
 /// The time for which a node's address stays published while its proxy is being replaced.
 ///
@@ -23,8 +23,8 @@ const ROLLOUT_GRACE_PERIOD: SignedDuration = SignedDuration::from_secs(60);
 pub(super) struct AddressInputs<'a> {
     pub(super) pods: &'a [Arc<Pod>],
     pub(super) nodes: &'a [NodeInfo],
-    /// The time when the proxy pod was first missing, for each published node without a proxy pod.
-    pub(super) pod_missing_since: &'a BTreeMap<String, Timestamp>,
+    /// The times of the operator's clock when the pods of published nodes changed.
+    pub(super) pod_times: &'a PodTimes,
     /// Returns true if a node may be published.
     pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
     /// Returns true if a proxy may run on the node.
@@ -92,45 +92,28 @@ pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) ->
 
 /// Returns the end of the rollout grace period of a node without a ready proxy.
 ///
-/// The period starts at the last creation or deletion of a pod. A container restart does not start a new period, so a
-/// failing proxy cannot extend the period.
+/// The time counts from the last creation or deletion of a pod that the operator saw, so it ends while a proxy keeps
+/// failing.
 fn grace_period_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
-    let mut pods = inputs.pods.iter().filter(|pod| runs_on(pod, node)).peekable();
-    if pods.peek().is_none() {
-        return Some(*inputs.pod_missing_since.get(node)? + ROLLOUT_GRACE_PERIOD);
-    }
-    pods.filter_map(|pod| creation_or_deletion_time(pod)).max().map(|changed| changed + ROLLOUT_GRACE_PERIOD)
+    inputs.pod_times.changed_at.get(node).map(|changed| *changed + ROLLOUT_GRACE_PERIOD)
 }
 
-/// Returns the time of the request to delete the pod, or the pod's creation time if there was no such request.
-fn creation_or_deletion_time(pod: &Pod) -> Option<Timestamp> {
-    let metadata = &pod.metadata;
-    match &metadata.deletion_timestamp {
-        Some(deletion) => {
-            let deletion_grace_seconds = metadata.deletion_grace_period_seconds.unwrap_or_default();
-            Some(deletion.0 - SignedDuration::from_secs(deletion_grace_seconds))
-        }
-        None => metadata.creation_timestamp.as_ref().map(|creation| creation.0),
-    }
+/// Returns the addresses of a node that a Service publishes, by its address types and families.
+pub(super) fn addresses_of(spec: &LoadBalancerSpec, node: &NodeInfo) -> Vec<IpAddr> {
+    let mut addresses = node.addresses_to_publish(&spec.address_types);
+    addresses.retain(|address| spec.published_families().any(|family| family == Family::from_ip(*address)));
+    addresses
 }
 
-/// Returns the addresses for the status, each address once. The address families are in the order of the Service's
-/// `ipFamilies`. The addresses of each family are sorted.
-pub(super) fn ingress(
-    service: &Service,
-    nodes: &[&NodeInfo],
-    address_types: &[AddressType],
-    ip_mode: IpMode,
-) -> Vec<LoadBalancerIngress> {
-    let addresses: BTreeSet<IpAddr> =
-        nodes.iter().flat_map(|node| node.addresses_to_publish(address_types)).collect();
-    let families = service.spec.iter().flat_map(|spec| spec.ip_families.iter().flatten());
-    let has_family = |address: &IpAddr, family: &str| Family::from_ip(*address).as_str() == family;
-    families
-        .flat_map(|family| addresses.iter().filter(move |address| has_family(address, family)))
+/// Returns the addresses for the status: by family in the Service's order, then sorted, each address once.
+pub(super) fn ingress(spec: &LoadBalancerSpec, nodes: &[&NodeInfo]) -> Vec<LoadBalancerIngress> {
+    let addresses: BTreeSet<IpAddr> = nodes.iter().flat_map(|node| addresses_of(spec, node)).collect();
+    let of_family = |family| addresses.iter().filter(move |address| Family::from_ip(**address) == family);
+    spec.published_families()
+        .flat_map(of_family)
         .map(|address| LoadBalancerIngress {
             ip: Some(address.to_string()),
-            ip_mode: Some(ip_mode.as_str().to_owned()),
+            ip_mode: Some(spec.ip_mode.as_str().to_owned()),
             ..LoadBalancerIngress::default()
         })
         .collect()
@@ -141,30 +124,28 @@ mod tests {
     use k8s_openapi::api::core::v1::Node;
 
     use super::*;
-    use crate::decide::fixtures::{at, node, pod, service};
+    use crate::decide::fixtures::{at, defaults, node, pod, service};
     use crate::node_info::UNREACHABLE_TAINT;
 
-    const TYPES_WITH_EXTERNAL_FIRST: [AddressType; 2] = [AddressType::ExternalIP, AddressType::InternalIP];
-
+    /// The pods of all nodes changed at 100 s.
     fn published_ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now: i64) -> Vec<String> {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
         let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
-        let pod_missing_since = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
-        let allows_any_node = |_: &NodeInfo| true;
+        let changed_at = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
+        let pod_times = PodTimes { changed_at, without_pods_since: None };
+        let any_node = |_: &NodeInfo| true;
         let inputs = AddressInputs {
             pods: &pods,
             nodes: &nodes,
-            pod_missing_since: &pod_missing_since,
-            may_be_published: &allows_any_node,
-            may_run_proxy: &allows_any_node,
+            pod_times: &pod_times,
+            may_be_published: &any_node,
+            may_run_proxy: &any_node,
             proxies_can_move: false,
             now: at(now),
         };
-        let selected_nodes = select_nodes(service, &inputs);
-        ingress(service, &selected_nodes.nodes, &TYPES_WITH_EXTERNAL_FIRST, IpMode::Vip)
-            .into_iter()
-            .filter_map(|ingress| ingress.ip)
-            .collect()
+        let selected = select_nodes(service, &inputs);
+        let spec = LoadBalancerSpec::from_service(service, &defaults()).unwrap();
+        ingress(&spec, &selected.nodes).into_iter().filter_map(|ingress| ingress.ip).collect()
     }
 
     #[test]
@@ -244,13 +225,7 @@ mod tests {
         let nodes = || [node("n1").internal_ip("10.0.0.1").build()];
         let published_service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
         assert!(
-            published_ips(
-                &published_service,
-                vec![pod("failed").on("n1").created_at(0).build()],
-                &nodes(),
-                130
-            )
-            .is_empty()
+            published_ips(&published_service, vec![pod("failed").on("n1").build()], &nodes(), 170).is_empty()
         );
         let unpublished_service = service("web").tcp(80).build();
         assert!(

@@ -2,99 +2,128 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use akrobateo_core::HostPort;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use super::blocker::Blocker;
+use super::current_condition::CONDITION_TYPE;
+use super::note::Note;
 use super::pod_failure::pod_failure;
+use super::unpublished::UnpublishedNode;
 use crate::allocation::{Allocation, Conflict};
 use crate::reason::Reason;
 use crate::spec::SpecError;
 
-/// The type of the condition.
-const CONDITION_TYPE: &str = "akrobateo.io/Exposed";
-/// The maximum number of conflicts in a message. A Service with hundreds of ports may have hundreds of conflicts.
-const MAX_LISTED_CONFLICTS: usize = 3;
+/// Most conflicts or nodes in a message. A Service with hundreds of ports may have as many conflicts.
+const MAX_LISTED_ITEMS: usize = 3;
 
 /// The content of a Service's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exposure {
     pub(crate) reason: Reason,
     pub(crate) message: String,
-    /// The reason of a Warning event, if the user has to act.
-    pub(crate) warning: Option<Reason>,
+    has_addresses: bool,
+    /// The parts of the message about which the user has to do something, each with the reason of its Warning event.
+    pub(super) warnings: Vec<(Reason, String)>,
 }
 
-/// The state of an accepted Service.
-enum ExposureState<'a> {
-    /// The Service has the addresses of all its nodes.
-    Exposed,
-    /// The Service has addresses, but other Services own its ports on some nodes.
-    PartlyExposed,
-    /// The Service has no address, and the cause is known.
-    Blocked(&'a Blocker),
-    /// The Service has no address, because its proxy pods fail.
-    PodsFailing,
-    /// The Service has no address yet.
-    Starting,
+/// The facts that determine the condition of an accepted Service.
+pub(super) struct ExposureFacts<'a> {
+    pub(super) has_addresses: bool,
+    /// The cause why it has no address, if it is known.
+    pub(super) blocker: Option<Blocker>,
+    /// The message about missing endpoints, if the Service needs some.
+    pub(super) without_endpoints: Option<String>,
+    pub(super) unpublished: &'a [UnpublishedNode],
+    pub(super) allocation: &'a Allocation,
+    pub(super) pods: &'a [Arc<Pod>],
+    pub(super) notes: Vec<Note>,
 }
 
 impl Exposure {
     /// Returns the condition of a Service whose spec is invalid.
-    pub(super) fn from_spec_error(error: &SpecError, has_addresses: bool) -> Self {
-        let suffix = if has_addresses { ". The previous proxies keep running" } else { "" };
-        let reason = error.reason();
-        Self { reason, message: format!("{error}{suffix}"), warning: Some(reason) }
+    pub(super) fn rejected(error: &SpecError, has_addresses: bool, note: Option<Note>) -> Self {
+        let error_note = Note { text: error.to_string(), warning: Some(error.reason()) };
+        let effect = has_addresses.then(|| Note::without_warning("The previous proxies keep running"));
+        Self::from_notes(error.reason(), has_addresses, [Some(error_note), effect, note])
+    }
+
+    /// Returns the condition of an invalid Service whose previous proxies hold a port that is reserved now.
+    pub(super) fn from_released_port(error: &SpecError, port: HostPort, note: Option<Note>) -> Self {
+        let error_note = Note { text: error.to_string(), warning: Some(error.reason()) };
+        let text =
+            format!("The previous proxies were removed, because port {port} is reserved for the nodes now");
+        let effect = Note::without_warning(&text);
+        Self::from_notes(error.reason(), false, [Some(error_note), Some(effect), note])
     }
 
     /// Returns the condition of a Service whose ports belong to other Services on every node.
-    pub(super) fn from_conflicts(allocation: &Allocation) -> Self {
+    pub(super) fn conflicting(allocation: &Allocation, note: Option<Note>) -> Self {
         let reason = Reason::PortConflict;
-        Self { reason, message: describe_conflicts(&allocation.conflicts), warning: Some(reason) }
+        Self::from_notes(reason, false, [conflict_note(allocation), note])
     }
 
     /// Returns the condition of a Service whose proxies should run.
-    pub(super) fn for_accepted_service(
-        has_addresses: bool,
-        blocker: Option<&Blocker>,
-        allocation: &Allocation,
-        pods: &[Arc<Pod>],
-        client_address_warning: Option<String>,
-    ) -> Self {
-        let conflicts = (!allocation.conflicts.is_empty()).then(|| describe_conflicts(&allocation.conflicts));
-        let failure = pod_failure(pods);
-        let state = match (has_addresses, blocker) {
-            (true, _) if conflicts.is_some() => ExposureState::PartlyExposed,
-            (true, _) => ExposureState::Exposed,
-            (false, Some(blocker)) => ExposureState::Blocked(blocker),
-            (false, None) if failure.is_some() => ExposureState::PodsFailing,
-            (false, None) => ExposureState::Starting,
-        };
-        let (reason, summary) = match &state {
-            ExposureState::Exposed => (Reason::Exposed, None),
-            ExposureState::PartlyExposed => (Reason::PartlyExposed, None),
-            ExposureState::Blocked(blocker) => (blocker.reason(), Some(blocker.to_string())),
-            ExposureState::PodsFailing => (Reason::ProxiesNotReady, None),
-            ExposureState::Starting => {
-                let summary = "no proxy is ready yet; waiting for the proxy pods to become ready".to_owned();
-                (Reason::ProxiesNotReady, Some(summary))
+    pub(super) fn for_accepted_service(facts: &ExposureFacts) -> Self {
+        let conflicts = conflict_note(facts.allocation);
+        let shared_node_ports = shared_node_ports_note(&facts.allocation.shared_node_ports);
+        let failure = pod_failure(facts.pods);
+        let failure_reason = failure.as_ref().map(|failure| failure.reason);
+        let failure = failure.map(|failure| Note { text: failure.message, warning: Some(failure.reason) });
+        let (reason, summary) = match (&facts.blocker, &facts.without_endpoints) {
+            (Some(blocker), _) if !facts.has_addresses => {
+                let summary = Note { text: blocker.to_string(), warning: Some(blocker.reason()) };
+                (blocker.reason(), Some(summary))
             }
+            _ if !facts.has_addresses && failure_reason.is_some() => {
+                (failure_reason.unwrap_or(Reason::ProxiesNotReady), None)
+            }
+            _ if !facts.has_addresses => {
+                let summary = "no proxy is ready yet; waiting for the proxy pods to become ready";
+                (Reason::ProxiesNotReady, Some(Note::without_warning(summary)))
+            }
+            // No Warning: many programs wait for an address before they start their pods.
+            (_, Some(message)) => (Reason::NoEndpoints, Some(Note::without_warning(message))),
+            _ if !facts.unpublished.is_empty() => {
+                (Reason::PartlyExposed, Some(Note::without_warning(&describe_unpublished(facts.unpublished))))
+            }
+            _ if conflicts.is_some() => (Reason::PartlyExposed, None),
+            _ => (Reason::Exposed, None),
         };
-        let warning = match state {
-            ExposureState::Blocked(blocker) => Some(blocker.reason()),
-            _ if conflicts.is_some() => Some(Reason::PortConflict),
-            _ if failure.is_some() => Some(Reason::ProxiesNotReady),
-            _ => client_address_warning.as_ref().map(|_| Reason::ClientAddressNotKept),
-        };
-        let parts = [summary, conflicts, failure, client_address_warning];
-        let message = parts.into_iter().flatten().collect::<Vec<_>>().join(". ");
-        Self { reason, message, warning }
+        let notes = [summary, conflicts, failure, shared_node_ports]
+            .into_iter()
+            .chain(facts.notes.iter().cloned().map(Some));
+        Self::from_notes(reason, facts.has_addresses, notes)
+    }
+
+    fn from_notes(
+        reason: Reason,
+        has_addresses: bool,
+        notes: impl IntoIterator<Item = Option<Note>>,
+    ) -> Self {
+        let notes: Vec<_> = notes.into_iter().flatten().collect();
+        let texts: Vec<_> = notes.iter().map(|note| note.text.as_str()).collect();
+        let message = texts.join(". ");
+        let warnings = notes.into_iter().filter_map(|note| Some((note.warning?, note.text))).collect();
+        Self { reason, message, has_addresses, warnings }
+    }
+
+    /// Returns the warnings that the current condition does not contain yet. A change of another part of the message does
+    /// not repeat them.
+    pub(super) fn new_warnings<'a>(
+        &'a self,
+        current: Option<&'a Condition>,
+    ) -> impl Iterator<Item = &'a (Reason, String)> {
+        self.warnings
+            .iter()
+            .filter(move |(_, text)| !current.is_some_and(|current| current.message.contains(text.as_str())))
     }
 
     /// Returns the status of the condition.
     pub(crate) const fn status(&self) -> &'static str {
-        if self.reason.is_exposed() { "True" } else { "False" }
+        if self.has_addresses { "True" } else { "False" }
     }
 
     /// Returns true if a Service's current condition has the same content.
@@ -121,45 +150,79 @@ impl Exposure {
     }
 }
 
-/// Returns the current condition of a Service.
-pub(super) fn current_condition(service: &Service) -> Option<&Condition> {
-    let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().find(|condition| condition.type_ == CONDITION_TYPE)
+fn conflict_note(allocation: &Allocation) -> Option<Note> {
+    (!allocation.conflicts.is_empty()).then(|| Note {
+        text: describe_conflicts(&allocation.conflicts),
+        warning: Some(Reason::PortConflict),
+    })
+}
+
+fn describe_unpublished(nodes: &[UnpublishedNode]) -> String {
+    format!("not published: {}", join_first_items(nodes))
 }
 
 fn describe_conflicts(conflicts: &[Conflict]) -> String {
-    let listed_conflicts = conflicts.iter().take(MAX_LISTED_CONFLICTS).map(ToString::to_string);
-    let text_about_omitted_conflicts = match conflicts.len().saturating_sub(MAX_LISTED_CONFLICTS) {
+    format!("{}; use other ports, or select other nodes", join_first_items(conflicts))
+}
+
+/// Returns the warning that nodePorts of other Services have the numbers of ports that this Service keeps.
+fn shared_node_ports_note(conflicts: &[Conflict]) -> Option<Note> {
+    let warning = "; this Service keeps its ports, so these nodePorts do not answer on its addresses; change one of \
+                   the two ports";
+    (!conflicts.is_empty()).then(|| Note {
+        text: format!("{}{warning}", join_first_items(conflicts)),
+        warning: Some(Reason::PortConflict),
+    })
+}
+
+/// Joins the first elements, and tells how many more there are.
+fn join_first_items(elements: &[impl ToString]) -> String {
+    let listed = elements.iter().take(MAX_LISTED_ITEMS).map(ToString::to_string);
+    let remaining = match elements.len().saturating_sub(MAX_LISTED_ITEMS) {
         0 => None,
         count => Some(format!("and {count} more")),
     };
-    let list = listed_conflicts.chain(text_about_omitted_conflicts).collect::<Vec<_>>().join(", ");
-    format!("{list}; use other ports, or select other nodes")
+    listed.chain(remaining).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::decide::fixtures::pod;
+    use crate::decide::unpublished::UnpublishedCause;
 
-    fn accepted_service_exposure(has_addresses: bool, pod: Pod) -> Exposure {
-        Exposure::for_accepted_service(has_addresses, None, &Allocation::default(), &[Arc::new(pod)], None)
+    fn accepted_service_exposure(has_addresses: bool, unpublished: &[UnpublishedNode], pod: Pod) -> Exposure {
+        Exposure::for_accepted_service(&ExposureFacts {
+            has_addresses,
+            blocker: None,
+            without_endpoints: None,
+            unpublished,
+            allocation: &Allocation::default(),
+            pods: &[Arc::new(pod)],
+            notes: Vec::new(),
+        })
     }
 
     #[test]
     fn starting_proxies_cause_no_warning() {
-        let exposure = accepted_service_exposure(false, pod("a").on("n1").build());
-        assert_eq!((exposure.reason, exposure.warning), (Reason::ProxiesNotReady, None));
+        let exposure = accepted_service_exposure(false, &[], pod("a").on("n1").build());
+        assert_eq!((exposure.reason, exposure.warnings), (Reason::ProxiesNotReady, Vec::new()));
         assert!(exposure.message.contains("no proxy is ready yet"), "{}", exposure.message);
     }
 
     #[test]
     fn failing_proxies_cause_a_warning_even_if_other_proxies_are_ready() {
-        let failing_pod = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
-        let (exposed, unexposed) =
-            (accepted_service_exposure(true, failing_pod()), accepted_service_exposure(false, failing_pod()));
-        assert_eq!((exposed.reason, exposed.warning), (Reason::Exposed, Some(Reason::ProxiesNotReady)));
-        assert_eq!(unexposed.reason, Reason::ProxiesNotReady);
-        assert_eq!(exposed.message, unexposed.message);
+        let failing = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
+        let unpublished = [UnpublishedNode { node: "n1".to_owned(), cause: UnpublishedCause::ProxyNotReady }];
+        let (exposed, unexposed) = (
+            accepted_service_exposure(true, &unpublished, failing()),
+            accepted_service_exposure(false, &[], failing()),
+        );
+        assert_eq!((exposed.reason, exposed.status()), (Reason::PartlyExposed, "True"));
+        assert_eq!((unexposed.reason, unexposed.status()), (Reason::ProxiesNotReady, "False"));
+        let message = "not published: node n1 (its proxy is not ready). a proxy pod does not run: no nf_tables in this kernel";
+        assert_eq!(exposed.message, message);
+        assert_eq!(exposed.warnings, unexposed.warnings);
+        assert_eq!(exposed.warnings[0].0, Reason::ProxiesNotReady);
     }
 }

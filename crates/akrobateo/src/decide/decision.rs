@@ -1,19 +1,25 @@
 //! Decides the desired state of one Service from its current state. This module does no I/O and reads no clock.
 
-use akrobateo_core::FIELD_MANAGER;
+use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
-use super::addresses::{AddressInputs, ingress, published_addresses, select_nodes};
-use super::blocker::Blocker;
-use super::condition::Exposure;
+use super::addresses::{AddressInputs, ingress, select_nodes};
+use super::blocker::{Blocker, POD_CREATION_TIMEOUT};
+use super::condition::{Exposure, ExposureFacts};
+use super::host_port_family::host_port_family;
+use super::notes::{foreign_status_note, notes};
+use super::pod::PodPlacement;
 use super::proxy_config::ProxyConfig;
+use super::rejected::{RejectedStatus, rejected_status};
 use super::service_state::ServiceState;
-use super::traffic_policy::{client_address_warning, proxy_role};
+use super::status_owner::owns_status;
+use super::traffic_policy::{WithoutEndpoints, is_left_out, may_be_published, proxy_role};
+use super::unpublished::{UnpublishedNode, unpublished_nodes};
 use super::workload::Workload;
 use crate::allocation::{Allocation, AllocationResult};
 use crate::node_info::NodeInfo;
-use crate::spec::{IpMode, LoadBalancerSpec, ServiceDefaults, SpecError, WorkloadSpec};
+use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
 /// The desired state of one Service.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +27,8 @@ pub(crate) struct Decision {
     pub(crate) proxy: ProxyDecision,
     /// The desired status. The value `None` leaves the status unchanged, because another controller owns it.
     pub(crate) status: Option<DesiredStatus>,
+    /// The nodes that should answer but are not published.
+    pub(crate) unpublished: Vec<UnpublishedNode>,
     /// The time of the next reconciliation if no event triggers one earlier.
     pub(crate) recheck_at: Option<Timestamp>,
 }
@@ -44,26 +52,32 @@ pub(crate) struct DesiredStatus {
     pub(crate) exposure: Option<Exposure>,
 }
 
-/// Decides the desired state of one Service.
-pub(crate) fn decide(
-    config: &ProxyConfig,
-    defaults: &ServiceDefaults,
-    state: &ServiceState,
-    now: Timestamp,
-) -> Decision {
-    let decision_without_proxy =
-        |status| Decision { proxy: ProxyDecision::DeleteWorkloads, status, recheck_at: None };
-    let status_without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
-    let Some(service) = state.service.as_deref() else { return decision_without_proxy(None) };
+/// Decides for one Service.
+pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp) -> Decision {
+    let without_proxy = |status| Decision {
+        proxy: ProxyDecision::DeleteWorkloads,
+        status,
+        unpublished: Vec::new(),
+        recheck_at: None,
+    };
+    let without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
+    let Some(service) = state.service.as_deref() else { return without_proxy(None) };
     match &state.allocation_result {
-        None => decision_without_proxy(
-            is_status_written_by_akrobateo(service).then(|| status_without_addresses(None)),
-        ),
+        None => without_proxy(owns_status(&config.instance, service).then(|| without_addresses(None))),
         Some(AllocationResult::Rejected(error)) => {
-            decide_rejected_service(defaults, state, service, error, now)
+            if let Some(port) = find_reserved_port(state) {
+                let note = foreign_status_note(&config.instance, service);
+                let exposure = Exposure::from_released_port(error, port, note);
+                return without_proxy(Some(without_addresses(Some(exposure))));
+            }
+            let RejectedStatus { addresses, exposure, recheck_at } =
+                rejected_status(&config.instance, state, service, error, now);
+            let status = Some(DesiredStatus { addresses, exposure: Some(exposure) });
+            Decision { proxy: ProxyDecision::KeepWorkloads, status, unpublished: Vec::new(), recheck_at }
         }
-        Some(AllocationResult::Accepted(_, allocation)) if allocation.has_no_node => {
-            decision_without_proxy(Some(status_without_addresses(Some(Exposure::from_conflicts(allocation)))))
+        Some(AllocationResult::Accepted(_, allocation)) if allocation.is_denied() => {
+            let note = foreign_status_note(&config.instance, service);
+            without_proxy(Some(without_addresses(Some(Exposure::conflicting(allocation, note)))))
         }
         Some(AllocationResult::Accepted(spec, allocation)) => {
             decide_accepted_service(config, state, service, spec, allocation, now)
@@ -71,42 +85,10 @@ pub(crate) fn decide(
     }
 }
 
-/// Returns true if Akrobateo wrote the status. The addresses of other controllers must stay.
-fn is_status_written_by_akrobateo(service: &Service) -> bool {
-    service.metadata.managed_fields.iter().flatten().any(|entry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.as_deref() == Some("status")
-    })
-}
-
-/// Keeps the previous proxies of a Service whose spec is invalid, and publishes the nodes where they are ready.
-fn decide_rejected_service(
-    defaults: &ServiceDefaults,
-    state: &ServiceState,
-    service: &Service,
-    error: &SpecError,
-    now: Timestamp,
-) -> Decision {
-    let allows_any_node = |_: &NodeInfo| true;
-    let publishable_nodes = select_nodes(
-        service,
-        &AddressInputs {
-            pods: &state.pods,
-            nodes: &state.nodes,
-            pod_missing_since: &state.pod_missing_since,
-            may_be_published: &allows_any_node,
-            may_run_proxy: &allows_any_node,
-            proxies_can_move: false,
-            now,
-        },
-    );
-    let ip_mode = published_ip_mode(service).unwrap_or(defaults.ip_mode);
-    let addresses = ingress(service, &publishable_nodes.nodes, &defaults.address_types, ip_mode);
-    let exposure = Exposure::from_spec_error(error, !addresses.is_empty());
-    Decision {
-        proxy: ProxyDecision::KeepWorkloads,
-        status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
-        recheck_at: publishable_nodes.recheck_at,
-    }
+/// Returns a reserved port that the workloads of a Service hold. It was not reserved when they were created.
+fn find_reserved_port(state: &ServiceState) -> Option<HostPort> {
+    let mut ports = state.workloads.iter().flat_map(Workload::host_ports);
+    ports.find(|port| state.reserved_ports.contains(*port))
 }
 
 fn decide_accepted_service(
@@ -117,53 +99,58 @@ fn decide_accepted_service(
     allocation: &Allocation,
     now: Timestamp,
 ) -> Decision {
-    let may_be_published = |node: &NodeInfo| {
-        !spec.is_traffic_policy_local || state.nodes_with_ready_endpoint.contains(&node.name)
-    };
+    let role = proxy_role(spec, &state.nodes);
+    let without_endpoints = WithoutEndpoints::find(state, spec);
+    let has_endpoint = |node: &NodeInfo| may_be_published(state, spec, without_endpoints, node);
     let may_run_proxy = |node: &NodeInfo| allocation.allows(spec, node);
-    let publishable_nodes = select_nodes(
+    // A pod that runs stays on its node if the node gets a taint with the effect NoSchedule.
+    let may_keep_proxy = |node: &NodeInfo| {
+        !allocation.taken_nodes.contains(&node.name) && spec.nodes.matches_running_pod(node)
+    };
+    let may_answer_here =
+        |node: &NodeInfo| may_keep_proxy(node) && has_endpoint(node) && !is_left_out(spec, role, node);
+    let selected = select_nodes(
         service,
         &AddressInputs {
             pods: &state.pods,
             nodes: &state.nodes,
-            pod_missing_since: &state.pod_missing_since,
-            may_be_published: &may_be_published,
+            pod_times: &state.pod_times,
+            may_be_published: &may_answer_here,
             may_run_proxy: &may_run_proxy,
             proxies_can_move: spec.workload != WorkloadSpec::DaemonSet,
             now,
         },
     );
-    let addresses = ingress(service, &publishable_nodes.nodes, &spec.address_types, spec.ip_mode);
-    let blocker =
-        addresses.is_empty().then(|| Blocker::find(state, spec, &publishable_nodes.nodes, now)).flatten();
-    let warning = client_address_warning(spec, &state.nodes);
-    let exposure = Exposure::for_accepted_service(
-        !addresses.is_empty(),
-        blocker.as_ref(),
+    let addresses = ingress(spec, &selected.nodes);
+    let deadline = state.pod_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
+    let deadline = deadline.filter(|_| !state.workloads.is_empty());
+    let blocker = addresses.is_empty().then(|| {
+        Blocker::find(state, spec, allocation, role, &selected.nodes, deadline.is_some_and(|end| end <= now))
+    });
+    let unpublished = unpublished_nodes(state, spec, allocation, role, &has_endpoint, &selected.nodes);
+    let exposure = Exposure::for_accepted_service(&ExposureFacts {
+        has_addresses: !addresses.is_empty(),
+        blocker: blocker.flatten(),
+        without_endpoints: without_endpoints.map(|endpoints| endpoints.message(spec)),
+        unpublished: &unpublished,
         allocation,
-        &state.pods,
-        warning,
-    );
-    let role = proxy_role(spec, &state.nodes);
-    let pod_creation_deadline =
-        state.workloads.first().and_then(|workload| workload.pod_creation_deadline(&state.pods));
+        pods: &state.pods,
+        notes: notes(&config.instance, state, service, spec, role, &addresses),
+    });
+    let placement = PodPlacement {
+        owned_nodes: allocation.owned_nodes.as_ref(),
+        host_port_family: host_port_family(spec, role, &state.nodes),
+    };
+    let proxy = if allocation.is_empty() {
+        // The Service selects no node with an endpoint, and other Services use the same ports.
+        ProxyDecision::DeleteWorkloads
+    } else {
+        ProxyDecision::RunWorkload(Workload::new(config, service, spec, placement, role))
+    };
     Decision {
-        proxy: ProxyDecision::RunWorkload(Workload::new(
-            config,
-            service,
-            spec,
-            &allocation.excluded_nodes,
-            role,
-        )),
+        proxy,
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
-        recheck_at: publishable_nodes
-            .recheck_at
-            .into_iter()
-            .chain(pod_creation_deadline.filter(|at| *at > now))
-            .min(),
+        unpublished,
+        recheck_at: selected.recheck_at.into_iter().chain(deadline.filter(|at| *at > now)).min(),
     }
-}
-
-fn published_ip_mode(service: &Service) -> Option<IpMode> {
-    IpMode::parse(published_addresses(service).first()?.ip_mode.as_deref()?)
 }

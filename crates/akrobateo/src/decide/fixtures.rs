@@ -1,24 +1,34 @@
 //! Builders of objects for tests, for example `service("web").tcp(80).build()`. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_core::labels;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, LoadBalancerIngress,
-    LoadBalancerStatus, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, Pod, PodCondition, PodSpec,
-    Service, ServicePort, ServiceSpec, ServiceStatus, Taint,
+    Affinity, Container, ContainerPort, ContainerState, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, LoadBalancerIngress, Node, NodeAddress, NodeAffinity, NodeCondition, NodeSelector,
+    NodeSelectorRequirement, NodeSelectorTerm, NodeSpec, NodeStatus, Pod, PodCondition, PodSpec, Service,
+    ServicePort, ServiceSpec, Taint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use super::pod::{PodPlacement, ProxyRole};
 use super::proxy_config::{ProxyConfig, ProxyNamespace};
+use super::workload::Workload;
 use crate::address_type::AddressType;
 use crate::key::ServiceKey;
-use crate::spec::{IpMode, PortSet, ServiceDefaults, WorkloadKind};
+use crate::node_info::NodePolicy;
+use crate::spec::{
+    IpModeSetting, LoadBalancerSpec, PortSet, ServiceBounds, ServiceDefaults, WorkloadKind, parse_tolerations,
+};
+
+pub(crate) const INSTANCE: &str = akrobateo_core::DEFAULT_INSTANCE;
 
 pub(crate) fn proxy_config() -> ProxyConfig {
     ProxyConfig {
-        proxy_namespace: ProxyNamespace::SharedNamespace("kube-system".to_owned()),
+        instance: INSTANCE.to_owned(),
+        proxy_namespace: ProxyNamespace::SharedNamespace("akrobateo-proxies".to_owned()),
+        former_proxy_namespaces: Vec::new(),
         image: "lb:test".to_owned(),
     }
 }
@@ -31,9 +41,12 @@ pub(crate) fn defaults() -> ServiceDefaults {
         workload: WorkloadKind::DaemonSet,
         replicas: 2,
         address_types: vec![AddressType::ExternalIP, AddressType::InternalIP],
-        ip_mode: IpMode::Vip,
-        priority_class: "system-node-critical".to_owned(),
+        ip_mode: IpModeSetting::Auto,
+        vip_danger: None,
+        priority_class: "akrobateo-proxy".to_owned(),
         reserved_ports: PortSet::default(),
+        node_policy: NodePolicy::default(),
+        bounds: ServiceBounds { tolerations: Vec::new(), priority_classes: Vec::new(), max_ports: 1000 },
     }
 }
 
@@ -48,6 +61,26 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
 
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+/// Returns the DaemonSet of a Service with these annotations, on all selected nodes or on the owned ones.
+pub(crate) fn daemonset(
+    service_annotations: &[(&str, &str)],
+    owned_nodes: Option<&BTreeSet<String>>,
+) -> Workload {
+    let service = service_annotations
+        .iter()
+        .fold(service("web").tcp(80), |web, (key, value)| web.annotation(key, value));
+    let service = service.build();
+    let mut defaults = defaults();
+    if let Some((_, tolerations)) =
+        service_annotations.iter().find(|(key, _)| *key == akrobateo_core::annotations::TOLERATIONS)
+    {
+        defaults.bounds.tolerations = parse_tolerations(tolerations).unwrap();
+    }
+    let spec = LoadBalancerSpec::from_service(&service, &defaults).unwrap();
+    let placement = PodPlacement { owned_nodes, host_port_family: None };
+    Workload::new(&proxy_config(), &service, &spec, placement, ProxyRole::Forward)
 }
 
 pub(crate) struct ServiceBuilder(Service);
@@ -95,6 +128,15 @@ impl ServiceBuilder {
         self.spec(|spec| spec.ports.iter_mut().flatten().for_each(|port| port.node_port = Some(node_port)))
     }
 
+    pub(crate) fn health_check_node_port(self, port: i32) -> Self {
+        self.spec(|spec| spec.health_check_node_port = Some(port))
+    }
+
+    pub(crate) fn uid(mut self, uid: &str) -> Self {
+        self.0.metadata.uid = Some(uid.to_owned());
+        self
+    }
+
     pub(crate) fn selector(self, key: &str, value: &str) -> Self {
         self.spec(|spec| spec.selector = Some(BTreeMap::from([(key.to_owned(), value.to_owned())])))
     }
@@ -131,6 +173,18 @@ impl ServiceBuilder {
         self.spec(|spec| spec.external_traffic_policy = Some("Local".to_owned()))
     }
 
+    pub(crate) fn internal_traffic_policy_local(self) -> Self {
+        self.spec(|spec| spec.internal_traffic_policy = Some("Local".to_owned()))
+    }
+
+    pub(crate) fn session_affinity(self) -> Self {
+        self.spec(|spec| spec.session_affinity = Some("ClientIP".to_owned()))
+    }
+
+    pub(crate) fn load_balancer_ip(self, ip: &str) -> Self {
+        self.spec(|spec| spec.load_balancer_ip = Some(ip.to_owned()))
+    }
+
     pub(crate) fn created_at(mut self, seconds: i64) -> Self {
         self.0.metadata.creation_timestamp = Some(Time(at(seconds)));
         self
@@ -141,17 +195,15 @@ impl ServiceBuilder {
         self
     }
 
-    /// Sets the status to one address, written by the field manager `manager`.
+    /// Adds an address to the status, written by the field manager `manager`.
     pub(crate) fn published(mut self, ip: &str, ip_mode: &str, manager: &str) -> Self {
         let ingress = LoadBalancerIngress {
             ip: Some(ip.to_owned()),
             ip_mode: Some(ip_mode.to_owned()),
             ..LoadBalancerIngress::default()
         };
-        self.0.status = Some(ServiceStatus {
-            load_balancer: Some(LoadBalancerStatus { ingress: Some(vec![ingress]) }),
-            ..ServiceStatus::default()
-        });
+        let status = self.0.status.get_or_insert_default();
+        status.load_balancer.get_or_insert_default().ingress.get_or_insert_default().push(ingress);
         self.0.metadata.managed_fields = Some(vec![ManagedFieldsEntry {
             manager: Some(manager.to_owned()),
             subresource: Some("status".to_owned()),
@@ -232,7 +284,7 @@ pub(crate) fn pod(name: &str) -> PodBuilder {
     PodBuilder(Pod {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            labels: Some(labels::proxy_labels("default", "web")),
+            labels: Some(labels::proxy_labels(INSTANCE, "default", "web")),
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec::default()),
@@ -246,7 +298,40 @@ impl PodBuilder {
         self
     }
 
-    /// Makes the pod terminate: its deletion was requested at `requested`, and its grace period is 30 s.
+    /// Gives the pod a hostPort.
+    pub(crate) fn host_port(mut self, port: u16) -> Self {
+        let containers = &mut self.0.spec.get_or_insert_default().containers;
+        let port = ContainerPort {
+            container_port: port.into(),
+            host_port: Some(port.into()),
+            ..ContainerPort::default()
+        };
+        if containers.is_empty() {
+            containers.push(Container::default());
+        }
+        containers[0].ports.get_or_insert_default().push(port);
+        self
+    }
+
+    /// Restricts the pod to a node, as the DaemonSet controller does.
+    pub(crate) fn meant_for(mut self, node: &str) -> Self {
+        let field = NodeSelectorRequirement {
+            key: "metadata.name".to_owned(),
+            operator: "In".to_owned(),
+            values: Some(vec![node.to_owned()]),
+        };
+        let term = NodeSelectorTerm { match_fields: Some(vec![field]), match_expressions: None };
+        let selector = NodeSelector { node_selector_terms: vec![term] };
+        let affinity = NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(selector),
+            ..NodeAffinity::default()
+        };
+        self.0.spec.get_or_insert_default().affinity =
+            Some(Affinity { node_affinity: Some(affinity), ..Affinity::default() });
+        self
+    }
+
+    /// Marks the pod as deleted at `requested`, with a grace period of 30 s.
     pub(crate) fn terminating(mut self, requested: i64) -> Self {
         self.0.metadata.deletion_timestamp = Some(Time(at(requested + 30)));
         self.0.metadata.deletion_grace_period_seconds = Some(30);
@@ -296,9 +381,9 @@ impl PodBuilder {
 
     /// Makes the container wait for a restart after a crash with this termination message.
     pub(crate) fn crashed(self, message: &str) -> Self {
-        let terminated_state =
-            ContainerStateTerminated { message: Some(message.to_owned()), ..Default::default() };
-        let last_state = ContainerState { terminated: Some(terminated_state), ..Default::default() };
+        let message = Some(message.to_owned());
+        let terminated = ContainerStateTerminated { exit_code: 1, message, ..Default::default() };
+        let last_state = ContainerState { terminated: Some(terminated), ..Default::default() };
         self.container_status("CrashLoopBackOff", Some(last_state))
     }
 

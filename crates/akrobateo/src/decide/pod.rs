@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING_COMMAND, RESERVE_PORTS_COMMAND};
-use akrobateo_core::{DataPath, HostPort, ProxyArgs, probe};
+use akrobateo_core::{DataPath, Family, HostPort, ProxyArgs, probe};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
     NodeSelectorRequirement, NodeSelectorTerm, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::host_ip::host_ip;
 use crate::spec::{LoadBalancerSpec, NodeSelection, Requirement};
 
 /// Termination grace period of a proxy that forwards in the kernel, in seconds.
@@ -41,11 +42,20 @@ pub(super) enum ProxyRole {
     ReservePorts,
 }
 
-/// Returns the spec of a Service's proxy pods. The pods must not run on `excluded_nodes`.
+/// The nodes and the hostPorts of a Service's proxy pods.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PodPlacement<'a> {
+    /// The only nodes on which the pods may run; `None` for all nodes that the Service selects.
+    pub(super) owned_nodes: Option<&'a BTreeSet<String>>,
+    /// The only family for which the pods hold their hostPorts; `None` for both.
+    pub(super) host_port_family: Option<Family>,
+}
+
+/// Returns the spec of a Service's proxy pods.
 pub(super) fn pod_spec(
     image: &str,
     spec: &LoadBalancerSpec,
-    excluded_nodes: &BTreeSet<String>,
+    placement: PodPlacement,
     role: ProxyRole,
 ) -> PodSpec {
     let args = &spec.proxy_args;
@@ -60,13 +70,17 @@ pub(super) fn pod_spec(
         host_network: (role == ProxyRole::ReservePorts).then_some(true),
         init_containers: needs_ipv6_forwarding.then(|| vec![ipv6_forwarding_container(image)]),
         containers: vec![match role {
-            ProxyRole::Forward => forwarding_container(image, args, container_ports(spec)),
-            ProxyRole::ReservePorts => port_reserving_container(image, container_ports(spec)),
+            ProxyRole::Forward => {
+                forwarding_container(image, args, container_ports(spec, placement.host_port_family))
+            }
+            ProxyRole::ReservePorts => {
+                port_reserving_container(image, container_ports(spec, placement.host_port_family))
+            }
         }],
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
-        affinity: node_affinity(&spec.nodes, excluded_nodes),
+        affinity: node_affinity(&spec.nodes, placement.owned_nodes),
         tolerations: (!spec.nodes.tolerations.is_empty()).then(|| spec.nodes.tolerations.clone()),
-        priority_class_name: Some(spec.priority_class.clone()),
+        priority_class_name: Some(spec.priority_class.clone()).filter(|name| !name.is_empty()),
         security_context: forwards_in_userspace.then(userspace_sysctls),
         termination_grace_period_seconds: Some(if forwards_in_userspace {
             USERSPACE_DATA_PATH_GRACE_SECONDS
@@ -77,30 +91,36 @@ pub(super) fn pod_spec(
     }
 }
 
-fn node_affinity(nodes: &NodeSelection, excluded_nodes: &BTreeSet<String>) -> Option<Affinity> {
+/// Returns the affinity for the selected nodes, or for the owned nodes among them.
+///
+/// A list of owned nodes keeps the pods off nodes that join later, until the allocation has decided about these.
+fn node_affinity(nodes: &NodeSelection, owned_nodes: Option<&BTreeSet<String>>) -> Option<Affinity> {
     let expressions: Vec<_> = nodes.requirements.iter().map(Requirement::to_node_selector).collect();
-    // Kubernetes allows exactly one value in a field requirement, so each node has its own requirement.
-    let fields: Vec<_> = excluded_nodes
-        .iter()
-        .map(|name| NodeSelectorRequirement {
-            key: "metadata.name".to_owned(),
-            operator: "NotIn".to_owned(),
-            values: Some(vec![name.clone()]),
-        })
-        .collect();
-    if expressions.is_empty() && fields.is_empty() {
+    let expressions = (!expressions.is_empty()).then_some(expressions);
+    let node_selector_terms: Vec<_> = match owned_nodes {
+        // Kubernetes allows exactly one value in a field requirement, so each node has its own term.
+        Some(names) => names
+            .iter()
+            .map(|name| NodeSelectorTerm {
+                match_expressions: expressions.clone(),
+                match_fields: Some(vec![NodeSelectorRequirement {
+                    key: "metadata.name".to_owned(),
+                    operator: "In".to_owned(),
+                    values: Some(vec![name.clone()]),
+                }]),
+            })
+            .collect(),
+        None => expressions
+            .into_iter()
+            .map(|expressions| NodeSelectorTerm { match_expressions: Some(expressions), match_fields: None })
+            .collect(),
+    };
+    if node_selector_terms.is_empty() {
         return None;
     }
-    let none_if_empty = |list: Vec<_>| (!list.is_empty()).then_some(list);
-    let selector_term = NodeSelectorTerm {
-        match_expressions: none_if_empty(expressions),
-        match_fields: none_if_empty(fields),
-    };
     Some(Affinity {
         node_affinity: Some(NodeAffinity {
-            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
-                node_selector_terms: vec![selector_term],
-            }),
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector { node_selector_terms }),
             ..NodeAffinity::default()
         }),
         ..Affinity::default()
@@ -221,10 +241,11 @@ fn base_container(image: &str, memory: &str) -> Container {
 }
 
 /// Returns each hostPort once, even if the proxy forwards the port for two address families.
-fn container_ports(spec: &LoadBalancerSpec) -> Vec<ContainerPort> {
+fn container_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<ContainerPort> {
     let container_port = |HostPort { protocol, port }| ContainerPort {
         container_port: port.into(),
         host_port: Some(port.into()),
+        host_ip: family.map(|family| host_ip(family).to_owned()),
         protocol: Some(protocol.api_name().to_owned()),
         ..ContainerPort::default()
     };

@@ -2,61 +2,134 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
+
+use super::pod_status::host_ports;
+use crate::reason::Reason;
+
+/// Most ports in a message.
+const MAX_LISTED_PORTS: usize = 5;
 
 /// Reasons of containers that wait during a normal start.
 const WAITING_REASONS_DURING_START: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+/// The reason why a proxy pod does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PodFailure {
+    pub(super) reason: Reason,
+    pub(super) message: String,
+}
+
+impl PodFailure {
+    fn not_ready(message: String) -> Self {
+        Self { reason: Reason::ProxiesNotReady, message }
+    }
+}
 
 /// Returns the reason why a pod does not run, or `None` if no pod fails. If several pods fail, uses the first pod by
 /// name.
 ///
 /// The text has no part that changes with each retry, because each change of the condition causes a write and an event.
-pub(super) fn pod_failure(pods: &[Arc<Pod>]) -> Option<String> {
+pub(super) fn pod_failure(pods: &[Arc<Pod>]) -> Option<PodFailure> {
     let mut pods: Vec<_> = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
     pods.sort_by_key(|pod| pod.name_any());
     pods.into_iter().find_map(|pod| scheduling_failure(pod).or_else(|| container_failure(pod)))
 }
 
-fn scheduling_failure(pod: &Pod) -> Option<String> {
+fn scheduling_failure(pod: &Pod) -> Option<PodFailure> {
     let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
     let unscheduled =
         conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
     let message = unscheduled.message.as_deref()?;
-    // The scheduler's remarks about preemption change often and do not help.
-    let cause = message.split_once(" preemption:").map_or(message, |(cause, _)| cause).trim_end();
-    let hint = if cause.contains("free ports") {
-        " (another pod uses the same hostPort; use another port or remove that pod)"
-    } else {
-        ""
-    };
-    Some(format!("a proxy pod cannot be scheduled: {cause}{hint}"))
+    let cause = stable_scheduler_message(message);
+    if cause.contains("free ports") {
+        return Some(PodFailure { reason: Reason::PortInUse, message: port_in_use(pod) });
+    }
+    Some(PodFailure::not_ready(format!("a proxy pod cannot be scheduled: {cause}")))
 }
 
-fn container_failure(pod: &Pod) -> Option<String> {
+/// Returns the message about a pod that waits for a port.
+///
+/// The scheduler does not say which port, or which pod has it. To look for that pod, the operator would need the right to
+/// read all pods of the cluster.
+fn port_in_use(pod: &Pod) -> String {
+    let ports = host_ports(pod).into_iter().map(|port| port.to_string()).collect::<Vec<_>>();
+    let (subject, listed) = match ports.len() {
+        0 | 1 => ("port", ports.join("")),
+        count if count > MAX_LISTED_PORTS => {
+            ("one of the ports", format!("{} and others", ports[..MAX_LISTED_PORTS].join(", ")))
+        }
+        _ => ("one of the ports", ports.join(", ")),
+    };
+    let place =
+        target_node(pod).map_or_else(|| "each possible node".to_owned(), |node| format!("node {node}"));
+    format!(
+        "{subject} {listed} on {place} is in use by another pod, which keeps it; use another port, select other nodes, or \
+         remove that pod (kubectl get pods --all-namespaces --output wide lists the pods)"
+    )
+}
+
+/// Returns the node for which a DaemonSet made the pod.
+fn target_node(pod: &Pod) -> Option<&str> {
+    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+    let selector = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let mut fields = selector.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+    let field = fields.find(|field| field.key == "metadata.name" && field.operator == "In")?;
+    field.values.as_ref()?.first().map(String::as_str)
+}
+
+/// Removes the parts of the scheduler's message that change without help to the reader: the numbers of nodes, their order,
+/// and remarks about preemption. An example: `0/3 nodes are available: 1 node(s) had A, 2 node(s) had B. preemption: …`.
+fn stable_scheduler_message(message: &str) -> String {
+    let cause = message.split_once(" preemption:").map_or(message, |(cause, _)| cause);
+    let Some((_, causes)) = cause.split_once(" nodes are available: ") else {
+        return cause.trim().to_owned();
+    };
+    let without_number =
+        |part: &str| part.trim().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().to_owned();
+    let mut causes: Vec<_> = causes.trim().trim_end_matches('.').split(", ").map(without_number).collect();
+    causes.sort();
+    causes.join(", ")
+}
+
+fn container_failure(pod: &Pod) -> Option<PodFailure> {
     let status = pod.status.as_ref()?;
     let init_containers = status.init_container_statuses.iter().flatten();
-    for container in init_containers.chain(status.container_statuses.iter().flatten()) {
-        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
-        let Some(reason) = waiting.and_then(|waiting| waiting.reason.as_deref()) else { continue };
-        if WAITING_REASONS_DURING_START.contains(&reason) {
-            continue;
-        }
-        let last_termination = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-        let message = last_termination.and_then(|terminated| terminated.message.as_deref()).map(str::trim);
-        let cause = message.filter(|message| !message.is_empty()).unwrap_or(reason);
-        return Some(format!("a proxy pod does not run: {cause}"));
-    }
-    None
+    let mut containers = init_containers.chain(status.container_statuses.iter().flatten());
+    let cause = containers.find_map(failure_cause)?;
+    Some(PodFailure::not_ready(format!("a proxy pod does not run: {cause}")))
+}
+
+/// Returns why a container does not run. A container that crashes again and again alternates between several states, for
+/// which the cause is the same.
+fn failure_cause(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref();
+    let terminations = [state, container.last_state.as_ref()].into_iter().flatten();
+    let mut terminations = terminations.filter_map(|state| state.terminated.as_ref());
+    let message = terminations.find_map(|terminated| {
+        let message = terminated.message.as_deref().map(str::trim);
+        message.filter(|message| terminated.exit_code != 0 && !message.is_empty())
+    });
+    let waiting =
+        state.and_then(|state| state.waiting.as_ref()).and_then(|waiting| waiting.reason.as_deref());
+    let reason =
+        waiting.filter(|reason| !WAITING_REASONS_DURING_START.contains(reason)).map(|reason| match reason {
+            "ImagePullBackOff" => "ErrImagePull",
+            reason => reason,
+        });
+    message.filter(|_| !container.ready).or(reason).map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::{ContainerState, ContainerStateRunning};
+
     use super::*;
     use crate::decide::fixtures::pod;
 
     fn failure_message(pod: Pod) -> Option<String> {
-        pod_failure(&[Arc::new(pod)])
+        pod_failure(&[Arc::new(pod)]).map(|failure| failure.message)
     }
 
     #[test]
@@ -72,18 +145,49 @@ mod tests {
     }
 
     #[test]
-    fn the_message_about_a_used_host_port_omits_the_remarks_about_preemption() {
+    fn a_port_of_another_pod_is_named_with_its_node() {
         let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. \
                        preemption: 0/3 nodes are available: 3 No preemption victims found.";
+        let waiting = pod("a").host_port(8081).meant_for("n1").unscheduled(message).build();
+        let failure = pod_failure(&[Arc::new(waiting)]).unwrap();
+        assert_eq!(failure.reason, Reason::PortInUse);
+        let start = "port 8081/TCP on node n1 is in use by another pod, which keeps it; use another port";
+        assert!(failure.message.starts_with(start), "{}", failure.message);
+        let waiting = pod("a").host_port(80).host_port(443).unscheduled(message).build();
+        let failure = failure_message(waiting).unwrap();
+        let start = "one of the ports 80/TCP, 443/TCP on each possible node is in use by another pod";
+        assert!(failure.starts_with(start), "{failure}");
+    }
+
+    #[test]
+    fn a_scheduling_failure_is_quoted_without_remarks_about_preemption() {
+        let message = "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available.";
         let failure = failure_message(pod("a").unscheduled(message).build()).unwrap();
-        assert!(failure.contains("didn't have free ports"), "{failure}");
-        assert!(failure.contains("another pod uses the same hostPort"), "{failure}");
-        assert!(!failure.contains("preemption"), "{failure}");
+        assert_eq!(failure, "a proxy pod cannot be scheduled: Insufficient cpu");
     }
 
     #[test]
     fn the_termination_message_of_a_crashed_proxy_is_quoted() {
         let failure = failure_message(pod("a").on("n1").crashed("no nf_tables in this kernel").build());
         assert_eq!(failure.unwrap(), "a proxy pod does not run: no nf_tables in this kernel");
+    }
+
+    #[test]
+    fn the_text_stays_the_same_while_a_pod_keeps_failing() {
+        let pulling = ["ErrImagePull", "ImagePullBackOff"];
+        let pulling = pulling.map(|reason| failure_message(pod("a").on("n1").waiting(reason).build()));
+        assert_eq!(pulling[0], pulling[1]);
+        let crashed = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
+        let mut restarted = crashed();
+        let statuses = restarted.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+        statuses[0].state =
+            Some(ContainerState { running: Some(ContainerStateRunning::default()), ..Default::default() });
+        assert_eq!(failure_message(restarted), failure_message(crashed()));
+        let unscheduled = [
+            "0/2 nodes are available: 1 node(s) had A, 1 node(s) had B.",
+            "0/3 nodes are available: 1 node(s) had B, 2 node(s) had A. preemption: none",
+        ];
+        let unscheduled = unscheduled.map(|message| failure_message(pod("a").unscheduled(message).build()));
+        assert_eq!(unscheduled[0], unscheduled[1]);
     }
 }

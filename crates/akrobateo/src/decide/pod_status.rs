@@ -1,8 +1,26 @@
 //! Reads the node and the readiness of pods. Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use akrobateo_core::HostPort;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+
+/// Returns the hostPorts of a pod.
+pub(crate) fn host_ports(pod: &Pod) -> BTreeSet<HostPort> {
+    pod.spec.as_ref().map(spec_host_ports).unwrap_or_default()
+}
+
+/// Returns the hostPorts of a pod's spec.
+pub(super) fn spec_host_ports(spec: &PodSpec) -> BTreeSet<HostPort> {
+    let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let protocol = port.protocol.as_deref().unwrap_or("TCP").parse().ok()?;
+            Some(HostPort { protocol, port: u16::try_from(port.host_port?).ok()? })
+        })
+        .collect()
+}
 
 /// Returns true if a pod is scheduled on a node.
 pub(crate) fn runs_on(pod: &Pod, node: &str) -> bool {

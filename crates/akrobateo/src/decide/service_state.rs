@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::workload::Workload;
 use crate::allocation::AllocationResult;
 use crate::node_info::NodeInfo;
+use crate::spec::PortSet;
 
 /// The current state of one Service and of everything that belongs to it.
 #[derive(Clone, Debug, Default)]
@@ -17,14 +18,28 @@ pub(crate) struct ServiceState {
     pub(crate) service: Option<Arc<Service>>,
     /// The result of validation and allocation, or `None` if the Service is not eligible.
     pub(crate) allocation_result: Option<AllocationResult>,
-    /// The workloads with the Service's labels: at most one, except after a change of name, kind or namespace.
+    /// The Service's workloads: at most one, except after a change of name, kind or namespace.
     pub(crate) workloads: Vec<Workload>,
+    /// The workloads of a deleted Service that had the same name. They are never reused.
+    pub(crate) obsolete_workloads: Vec<Workload>,
     /// The pods of the proxies.
     pub(crate) pods: Vec<Arc<Pod>>,
     /// All nodes of the cluster.
     pub(crate) nodes: Arc<Vec<NodeInfo>>,
-    /// The names of the nodes with a ready endpoint of the Service.
+    /// The names of the nodes with an endpoint that serves: a ready one or, if the Service has none, a terminating one.
     pub(crate) nodes_with_ready_endpoint: BTreeSet<String>,
-    /// The published nodes without a proxy pod, with the time when the pod was first missing.
-    pub(crate) pod_missing_since: BTreeMap<String, Timestamp>,
+    pub(crate) pod_times: PodTimes,
+    /// The ports that no Service may use.
+    pub(crate) reserved_ports: PortSet,
+    /// True if no address of a node may be published with ipMode VIP.
+    pub(crate) is_vip_dangerous: bool,
+}
+
+/// Times of changes of a Service's proxy pods, by the operator's own clock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PodTimes {
+    /// For each published node the time when its pods last changed.
+    pub(crate) changed_at: BTreeMap<String, Timestamp>,
+    /// The time since when the Service has no pod.
+    pub(crate) without_pods_since: Option<Timestamp>,
 }

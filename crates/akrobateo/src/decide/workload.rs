@@ -1,27 +1,32 @@
 //! The workload that runs a Service's proxies: a DaemonSet or a Deployment. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use akrobateo_core::{HostPort, labels, names};
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Service, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Service, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use k8s_openapi::serde::Serialize;
 use kube::{Resource, ResourceExt};
 
 use super::drift::{SPEC_DIGEST_ANNOTATION, foreign_fields, matches_desired, spec_digest};
-use super::pod::{ProxyRole, pod_spec};
+use super::pod::{PodPlacement, ProxyRole, pod_spec};
+use super::pod_status::spec_host_ports;
 use super::proxy_config::{ProxyConfig, ProxyNamespace};
 use crate::key::ServiceKey;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
-/// The time limit for the creation of the first pod of a new workload.
-pub(super) const POD_CREATION_TIMEOUT: SignedDuration = SignedDuration::from_secs(15);
+/// The annotation with the UID of the Service for which the operator applied the workload.
+const SERVICE_UID: &str = "akrobateo.io/service-uid";
+/// The labels by which meshes leave out a pod. A sidecar would take the packets that the proxy forwards.
+const MESH_LABELS: [(&str, &str); 2] =
+    [("sidecar.istio.io/inject", "false"), ("kuma.io/sidecar-injection", "disabled")];
+/// The annotations by which further meshes leave out a pod.
+const MESH_ANNOTATIONS: [(&str, &str); 2] =
+    [("linkerd.io/inject", "disabled"), ("consul.hashicorp.com/connect-inject", "false")];
 
 /// The prefixes of the arguments that select the data path.
 const DATA_PATH_ARGUMENTS: [&str; 2] = ["--data-path=", "--proxy-protocol="];
@@ -34,19 +39,19 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    /// Returns the desired workload of a Service. The workload's pods must not run on `excluded_nodes`.
+    /// Returns the desired workload of a Service, with its pods on the nodes of `placement`.
     pub(super) fn new(
         config: &ProxyConfig,
         service: &Service,
         spec: &LoadBalancerSpec,
-        excluded_nodes: &BTreeSet<String>,
+        placement: PodPlacement,
         role: ProxyRole,
     ) -> Self {
         let ServiceKey { namespace, name } = ServiceKey::from_service(service);
-        let labels = labels::proxy_labels(&namespace, &name);
+        let labels = labels::proxy_labels(&config.instance, &namespace, &name);
         let mut template = PodTemplateSpec {
-            metadata: Some(ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() }),
-            spec: Some(pod_spec(&config.image, spec, excluded_nodes, role)),
+            metadata: Some(template_metadata(&labels)),
+            spec: Some(pod_spec(&config.image, spec, placement, role)),
         };
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
         match spec.workload {
@@ -85,10 +90,12 @@ impl Workload {
         }
     }
 
-    /// Returns the time by which the workload must have a pod, or `None` if it has pods or does not exist yet.
-    pub(super) fn pod_creation_deadline(&self, pods: &[Arc<Pod>]) -> Option<Timestamp> {
-        let created = self.metadata().creation_timestamp.as_ref()?;
-        pods.is_empty().then_some(created.0 + POD_CREATION_TIMEOUT)
+    /// Returns true if the workload is of this Service, and not of a deleted Service that had the same name. Its proxies
+    /// forward to the cluster IP of that Service, which another Service may have by now.
+    pub(crate) fn is_of(&self, service: &Service) -> bool {
+        let metadata = self.metadata();
+        let recorded = metadata.annotations.as_ref().and_then(|annotations| annotations.get(SERVICE_UID));
+        recorded.is_some_and(|uid| Some(uid) == service.metadata.uid.as_ref())
     }
 
     /// Returns the arguments that identify the workload in kubectl commands.
@@ -115,7 +122,10 @@ impl Workload {
 
     /// Returns true if another field manager added fields. An apply by the operator would not remove these fields.
     pub(super) fn has_foreign_fields(&self) -> bool {
-        !foreign_fields(self.metadata().managed_fields.clone().unwrap_or_default()).is_empty()
+        let metadata = self.metadata();
+        let instance = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
+        let entries = metadata.managed_fields.clone().unwrap_or_default();
+        !foreign_fields(instance.map_or("", String::as_str), entries).is_empty()
     }
 
     /// Returns true if an apply of `desired` would change nothing.
@@ -129,7 +139,7 @@ impl Workload {
         }
     }
 
-    fn pod_spec(&self) -> Option<&PodSpec> {
+    pub(super) fn pod_spec(&self) -> Option<&PodSpec> {
         let template = match self {
             Self::DaemonSet(daemonset) => &daemonset.spec.as_ref()?.template,
             Self::Deployment(deployment) => &deployment.spec.as_ref()?.template,
@@ -151,16 +161,14 @@ impl Workload {
         container.and_then(|container| container.args.clone()).unwrap_or_default()
     }
 
-    /// Returns the hostPorts of the workload's pods.
+    /// Returns true if its pods only reserve the hostPorts.
+    pub(super) fn is_reserving(&self) -> bool {
+        self.pod_spec().is_some_and(|spec| spec.host_network == Some(true))
+    }
+
+    /// Returns the hostPorts of its pods.
     pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
-        let containers = self.pod_spec().map(|spec| &spec.containers);
-        let ports = containers.into_iter().flatten().flat_map(|container| container.ports.iter().flatten());
-        ports
-            .filter_map(|port| {
-                let protocol = port.protocol.as_deref().unwrap_or("TCP").parse().ok()?;
-                Some(HostPort { protocol, port: u16::try_from(port.host_port?).ok()? })
-            })
-            .collect()
+        self.pod_spec().map(spec_host_ports).unwrap_or_default()
     }
 }
 
@@ -173,11 +181,11 @@ fn metadata(
     let key = ServiceKey::from_service(service);
     let (name, namespace, owner) = match &config.proxy_namespace {
         ProxyNamespace::SharedNamespace(namespace) => {
-            (names::proxy(&key.namespace, &key.name), namespace.clone(), None)
+            (names::proxy(&config.instance, &key.namespace, &key.name), namespace.clone(), None)
         }
         // The garbage collector follows owner references within one namespace only.
         ProxyNamespace::ServiceNamespace => (
-            names::proxy_name_in_service_namespace(&key.name),
+            names::proxy_name_in_service_namespace(&config.instance, &key.name),
             key.namespace.clone(),
             Some(owner_reference(service)),
         ),
@@ -186,8 +194,20 @@ fn metadata(
         name: Some(name),
         namespace: Some(namespace),
         labels: Some(labels),
-        annotations: Some(BTreeMap::from([(SPEC_DIGEST_ANNOTATION.to_owned(), spec_digest(spec))])),
+        annotations: Some(BTreeMap::from([
+            (SPEC_DIGEST_ANNOTATION.to_owned(), spec_digest(spec)),
+            (SERVICE_UID.to_owned(), service.uid().unwrap_or_default()),
+        ])),
         owner_references: owner.map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn template_metadata(labels: &BTreeMap<String, String>) -> ObjectMeta {
+    let to_entry = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    ObjectMeta {
+        labels: Some(labels.clone().into_iter().chain(MESH_LABELS.map(to_entry)).collect()),
+        annotations: Some(MESH_ANNOTATIONS.map(to_entry).into()),
         ..ObjectMeta::default()
     }
 }

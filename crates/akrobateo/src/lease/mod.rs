@@ -15,14 +15,16 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
-use self::record::{ElectionStep, ObservedRecord, holder, next_step, with_holder, without_holder};
+use self::record::{
+    ElectionStep, ObservedRecord, holder, next_step, proxy_namespace, with_holder, with_proxy_namespace,
+    without_holder,
+};
 use crate::call::{CallError, call};
+use crate::decide::ProxyConfig;
 use crate::metrics::Metrics;
 
-/// The name of the Lease in the operator's namespace.
-const LEASE_NAME: &str = "akrobateo";
-/// The longest time that the leader works without a renewal. The deadline is shorter than the Lease's duration, so that
-/// there are never two leaders.
+/// The longest time that the leader works without a renewal. It is shorter than the Lease's duration, so that there are
+/// never two leaders.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The time between two attempts to acquire or to renew.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
@@ -30,14 +32,30 @@ const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// Acquires, renews and releases the Lease for one replica.
 pub(crate) struct LeaderElector {
     api: Api<Lease>,
+    /// The name of the Lease: that of the operator's instance.
+    name: String,
     identity: String,
+    /// The place of the proxies, which the Lease records.
+    proxy_namespace: String,
     metrics: Arc<Metrics>,
 }
 
 impl LeaderElector {
     /// Returns an elector for a Lease in `namespace`. No two replicas may have the same `identity`.
-    pub(crate) fn new(client: Client, namespace: &str, identity: String, metrics: Arc<Metrics>) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, metrics }
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        proxies: &ProxyConfig,
+        identity: String,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            name: proxies.instance.clone(),
+            identity,
+            proxy_namespace: proxies.proxy_namespace.to_string(),
+            metrics,
+        }
     }
 
     /// Waits until this replica is the leader. Returns the start time of the request that acquired the Lease.
@@ -100,6 +118,21 @@ impl LeaderElector {
         }
     }
 
+    /// Waits until the Lease can be read. Returns the place of the proxies that the last leader created, `None` if no
+    /// operator ran before.
+    pub(crate) async fn recorded_proxy_namespace(&self) -> Option<String> {
+        loop {
+            match self.read().await {
+                Ok(lease) => return lease.as_ref().and_then(proxy_namespace).map(str::to_owned),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "cannot read the Lease; trying again");
+                }
+            }
+            sleep(RETRY_PERIOD).await;
+        }
+    }
+
     async fn try_acquire(&self, record: &mut ObservedRecord) -> Result<ElectionStep, CallError> {
         record.observe(self.read().await?, Instant::now());
         let step = next_step(&self.identity, record, Instant::now());
@@ -126,15 +159,15 @@ impl LeaderElector {
     }
 
     fn with_self_as_holder(&self, lease: &Lease) -> Lease {
-        with_holder(lease, &self.identity, Timestamp::now())
+        with_proxy_namespace(with_holder(lease, &self.identity, Timestamp::now()), &self.proxy_namespace)
     }
 
     async fn read(&self) -> Result<Option<Lease>, CallError> {
-        call(&self.metrics, "read_lease", self.api.get_opt(LEASE_NAME)).await
+        call(&self.metrics, "read_lease", self.api.get_opt(&self.name)).await
     }
 
     async fn create(&self) -> Result<(), CallError> {
-        let metadata = ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() };
+        let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
         let lease = self.with_self_as_holder(&Lease { metadata, spec: None });
         call(&self.metrics, "create_lease", self.api.create(&PostParams::default(), &lease)).await.map(drop)
     }
@@ -142,6 +175,6 @@ impl LeaderElector {
     /// Replaces the Lease. The resource version in the Lease makes the request fail if another replica wrote first.
     async fn replace(&self, lease: &Lease) -> Result<(), CallError> {
         let params = PostParams::default();
-        call(&self.metrics, "write_lease", self.api.replace(LEASE_NAME, &params, lease)).await.map(drop)
+        call(&self.metrics, "write_lease", self.api.replace(&self.name, &params, lease)).await.map(drop)
     }
 }

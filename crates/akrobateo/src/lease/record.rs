@@ -10,7 +10,10 @@ use tokio::time::Instant;
 /// The time that other replicas wait after they observe a renewal.
 pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 
-/// The last version of the Lease that this replica read, with the time when it first saw that version.
+/// The annotation with the `--lb-namespace` of the last leader.
+const PLACEMENT: &str = "akrobateo.io/lb-namespace";
+
+/// The Lease as this replica last saw it change.
 ///
 /// A replica measures the age of a version with its own clock, because the clocks of machines differ.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +82,18 @@ pub(super) fn with_holder(lease: &Lease, identity: &str, now: Timestamp) -> Leas
         ..previous
     };
     Lease { spec: Some(spec), ..lease.clone() }
+}
+
+/// Returns the Lease with the place of the proxies, which an operator with other settings reads before it starts.
+pub(super) fn with_proxy_namespace(mut lease: Lease, proxy_namespace: &str) -> Lease {
+    let annotations = lease.metadata.annotations.get_or_insert_default();
+    annotations.insert(PLACEMENT.to_owned(), proxy_namespace.to_owned());
+    lease
+}
+
+/// Returns the place of the proxies that the last leader created.
+pub(super) fn proxy_namespace(lease: &Lease) -> Option<&str> {
+    lease.metadata.annotations.as_ref()?.get(PLACEMENT).map(String::as_str)
 }
 
 /// Returns the Lease without a holder, so that another replica can take it at once.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{LeaderElector, RENEW_DEADLINE, RETRY_PERIOD};
+use crate::decide::fixtures::proxy_config;
 use crate::metrics::Metrics;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
@@ -17,7 +18,8 @@ const LEASE_PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/le
 
 fn elector() -> (Arc<LeaderElector>, ScriptedApi) {
     let (client, api) = scripted_api();
-    let elector = LeaderElector::new(client, "kube-system", "replica-a".to_owned(), Metrics::new());
+    let elector =
+        LeaderElector::new(client, "kube-system", &proxy_config(), "replica-a".to_owned(), Metrics::new());
     (Arc::new(elector), api)
 }
 
@@ -57,6 +59,8 @@ async fn missing_lease_is_created() {
         (write.method.clone(), write.body["spec"]["holderIdentity"].as_str()),
         (Method::POST, Some("replica-a"))
     );
+    let annotations = &write.body["metadata"]["annotations"];
+    assert_eq!(annotations["akrobateo.io/lb-namespace"].as_str(), Some("akrobateo-proxies"));
     write.accept();
     acquire_task.await.unwrap();
 }
@@ -184,13 +188,16 @@ async fn release_does_not_change_the_lease_of_another_replica() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn acquire_returns_the_start_time_of_the_request() {
-    let (elector, mut api) = elector();
-    let acquire_task = tokio::spawn(async move { elector.acquire().await });
-    api.next_request().await.answer(&lease("", 15, "1"));
-    let write = next_write(&mut api).await;
-    let request_time = Instant::now();
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    write.accept();
-    assert!(acquire_task.await.unwrap() <= request_time);
+async fn recorded_proxy_namespace_is_read_before_anything_is_written() {
+    for (annotations, expected) in
+        [(json!({ "akrobateo.io/lb-namespace": "kube-system" }), Some("kube-system")), (json!({}), None)]
+    {
+        let (elector, mut api) = elector();
+        let recorded = tokio::spawn(async move { elector.recorded_proxy_namespace().await });
+        api.next_request().await.answer_error(503, "ServiceUnavailable");
+        let mut recorded_lease = lease("replica-b", 15, "1");
+        recorded_lease["metadata"]["annotations"] = annotations;
+        api.next_request().await.answer(&recorded_lease);
+        assert_eq!(recorded.await.unwrap().as_deref(), expected);
+    }
 }

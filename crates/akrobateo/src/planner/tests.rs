@@ -1,19 +1,25 @@
 //! The planner and its watches against a scripted API server, with a paused clock.
 
-use std::collections::BTreeSet;
+mod forged_objects;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::serde::Serialize;
 use serde_json::{Value, json, to_value};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Planner;
-use crate::decide::ProxyNamespace;
-use crate::decide::fixtures::{defaults, key, node, service};
+use crate::allocation::AllocationResult;
+use crate::decide::Workload;
+use crate::decide::fixtures::{daemonset, defaults, key, node, proxy_config, service};
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
+use crate::node_info::NodePolicy;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, error_status, scripted_api};
+use crate::spec::IpMode;
 
 const SERVICES_PATH: &str = "/api/v1/services";
 const NODES_PATH: &str = "/api/v1/nodes";
@@ -44,8 +50,7 @@ struct SyncedPlanner {
 /// lists.
 async fn synced_planner() -> SyncedPlanner {
     let (client, mut api) = scripted_api();
-    let proxy_namespace = ProxyNamespace::SharedNamespace("kube-system".to_owned());
-    let mut planner = Planner::watch(&client, None, &proxy_namespace, Arc::new(defaults()), &Metrics::new());
+    let mut planner = Planner::watch(&client, None, &proxy_config(), Arc::new(defaults()), &Metrics::new());
     let (mut service_watch, mut node_watch) = (None, None);
     while service_watch.is_none() || node_watch.is_none() {
         let request = api.next_request_to(&[SERVICES_PATH, NODES_PATH]).await;
@@ -84,7 +89,7 @@ async fn expiry_of_a_watch_causes_a_new_list_and_affects_every_service() {
     assert!(!list.is_watch(), "{}", list.query);
     // The store keeps the previous nodes until the list is complete.
     assert_eq!(next_affected_services(&mut planner).await, None);
-    assert!(planner.stores.node("a").is_some());
+    assert!(planner.stores.node("a", NodePolicy::default()).is_some());
     list.answer_list(&[with_resource_version(&node("b").build(), "2")]);
     assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert_eq!(node_names(&planner), ["b"]);
@@ -159,9 +164,8 @@ async fn new_annotation_or_deletion_of_a_service_allocates_ports_again() {
 #[tokio::test(start_paused = true)]
 async fn failed_list_is_counted_and_repeated() {
     let (client, mut api) = scripted_api();
-    let (metrics, proxy_namespace) =
-        (Metrics::new(), ProxyNamespace::SharedNamespace("kube-system".to_owned()));
-    let planner = Planner::watch(&client, None, &proxy_namespace, Arc::new(defaults()), &metrics);
+    let metrics = Metrics::new();
+    let planner = Planner::watch(&client, None, &proxy_config(), Arc::new(defaults()), &metrics);
     api.next_request_to(&[NODES_PATH]).await.answer_error(429, "TooManyRequests");
     api.next_request_to(&[NODES_PATH]).await.answer_error(503, "ServiceUnavailable");
     assert!(timeout(Duration::from_millis(1), planner.wait_until_synced()).await.is_err());
@@ -174,12 +178,133 @@ async fn failed_list_is_counted_and_repeated() {
 #[tokio::test(start_paused = true)]
 async fn error_of_a_failed_list_names_the_kind_of_object() {
     let (client, mut api) = scripted_api();
-    let (metrics, proxy_namespace) =
-        (Metrics::new(), ProxyNamespace::SharedNamespace("kube-system".to_owned()));
+    let metrics = Metrics::new();
     let list_task = tokio::spawn(async move {
-        Planner::list(&client, None, &proxy_namespace, Arc::new(defaults()), &metrics).await.map(drop)
+        Planner::list(&client, None, &proxy_config(), Arc::new(defaults()), &metrics).await.map(drop)
     });
     api.next_request_to(&[NODES_PATH]).await.answer_error(403, "Forbidden");
     let error = list_task.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "cannot list objects of kind Node");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_mode_of_kube_proxy_changes_the_ip_mode_of_every_service() {
+    let SyncedPlanner { planner, api: _api, service_watch: _services, node_watch: _nodes } =
+        synced_planner().await;
+    let (sender, receiver) = watch::channel(None);
+    let mut planner = planner.with_vip_danger(receiver);
+    assert_eq!(next_affected_services(&mut planner).await, None);
+    sender.send(Some("kube-proxy runs in IPVS mode".to_owned())).unwrap();
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    let Some(AllocationResult::Accepted(spec, _)) = planner.allocations.get(&key("web")) else {
+        panic!("rejected")
+    };
+    assert_eq!(spec.ip_mode, IpMode::Proxy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ipvs_argument_of_a_k3s_node_changes_the_ip_mode() {
+    let SyncedPlanner { mut planner, api: _api, service_watch: _services, node_watch } =
+        synced_planner().await;
+    let arguments = r#"["server","--kube-proxy-arg","proxy-mode=ipvs"]"#;
+    let node = node("a").internal_ip("192.0.2.1").annotation("k3s.io/node-args", arguments).build();
+    node_watch.answer_watch(&[("MODIFIED", with_resource_version(&node, "2"))]);
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    let Some(AllocationResult::Accepted(spec, _)) = planner.allocations.get(&key("web")) else {
+        panic!("rejected")
+    };
+    assert_eq!(spec.ip_mode, IpMode::Proxy);
+}
+
+/// Returns a planner that has listed these objects, and its watches by path.
+async fn planner_with(
+    lists: &[(&str, &[Value])],
+) -> (Planner, ScriptedApi, HashMap<String, ReceivedRequest>) {
+    let (client, mut api) = scripted_api();
+    let mut planner = Planner::watch(&client, None, &proxy_config(), Arc::new(defaults()), &Metrics::new());
+    let paths: Vec<_> = lists.iter().map(|(path, _)| *path).collect();
+    let mut watches = HashMap::new();
+    while watches.len() < lists.len() {
+        let request = api.next_request_to(&paths).await;
+        if request.is_watch() {
+            watches.insert(request.path.clone(), request);
+        } else {
+            let (_, objects) = lists.iter().find(|(path, _)| *path == request.path).unwrap();
+            request.answer_list(objects);
+        }
+    }
+    planner.wait_until_synced().await.unwrap();
+    planner.resync();
+    while next_affected_services(&mut planner).await.is_some() {}
+    (planner, api, watches)
+}
+
+/// Returns the nodes on which a Service owns its ports, or `None` for all nodes.
+fn owned_nodes(planner: &Planner, name: &str) -> Option<Vec<String>> {
+    let Some(AllocationResult::Accepted(_, allocation)) = planner.allocations.get(&key(name)) else {
+        panic!("{name} is not accepted")
+    };
+    Some(allocation.owned_nodes.clone()?.into_iter().collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn node_of_a_lost_endpoint_stays_with_its_service_for_one_minute() {
+    const SLICES_PATH: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+    let broker = |name| with_resource_version(&service(name).tcp(9092).traffic_policy_local().build(), "1");
+    let slice = |service: &str, nodes: &[&str], version: &str| {
+        let endpoints: Vec<_> = nodes.iter().map(|node| json!({"addresses": [], "nodeName": node})).collect();
+        json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "namespace": "default",
+                "name": service,
+                "labels": {"kubernetes.io/service-name": service},
+                "resourceVersion": version,
+            },
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+        })
+    };
+    let (services, nodes, slices) =
+        ([broker("one"), broker("two")], [node_a()], [slice("one", &["a"], "1"), slice("two", &[], "1")]);
+    let lists: [(&str, &[Value]); 3] =
+        [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (SLICES_PATH, &slices)];
+    let (mut planner, _api, mut watches) = planner_with(&lists).await;
+    assert_eq!(owned_nodes(&planner, "one"), None);
+    assert_eq!(owned_nodes(&planner, "two"), Some(Vec::new()));
+
+    let events = [("MODIFIED", slice("one", &[], "2")), ("MODIFIED", slice("two", &["a"], "3"))];
+    watches.remove(SLICES_PATH).unwrap().answer_watch(&events);
+    while next_affected_services(&mut planner).await.is_some_and(|changed| !changed.contains(&key("two"))) {}
+    assert_eq!(owned_nodes(&planner, "one"), None);
+    assert_eq!(owned_nodes(&planner, "two"), Some(Vec::new()));
+    let changed = timeout(Duration::from_secs(61), planner.wait_for_changes()).await.unwrap().unwrap();
+    assert_eq!(changed, BTreeSet::from([key("one"), key("two")]));
+    assert_eq!(owned_nodes(&planner, "one"), Some(Vec::new()));
+    assert_eq!(owned_nodes(&planner, "two"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn workload_keeps_the_port_of_its_service_after_a_restart_and_its_deletion_takes_nothing_away() {
+    const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets";
+    let Workload::DaemonSet(daemonset) = daemonset(&[], None) else { unreachable!() };
+    let mut daemonset = with_resource_version(&*daemonset, "1");
+    daemonset["metadata"]["managedFields"] = json!([{
+        "manager": "akrobateo", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+        "fieldsV1": { "f:spec": { "f:template": {} } },
+    }]);
+    let services = [
+        with_resource_version(&service("older").tcp(80).created_at(1).build(), "1"),
+        with_resource_version(&service("web").tcp(80).created_at(2).build(), "1"),
+    ];
+    let (nodes, daemonsets) = ([node_a()], [daemonset.clone()]);
+    let lists: [(&str, &[Value]); 3] =
+        [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (DAEMONSETS_PATH, &daemonsets)];
+    let (mut planner, _api, mut watches) = planner_with(&lists).await;
+    assert_eq!((owned_nodes(&planner, "older"), owned_nodes(&planner, "web")), (Some(Vec::new()), None));
+    // The reconciliation of the Service creates the DaemonSet again. Until then no other Service gets the port.
+    watches.remove(DAEMONSETS_PATH).unwrap().answer_watch(&[("DELETED", daemonset)]);
+    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    assert_eq!((owned_nodes(&planner, "older"), owned_nodes(&planner, "web")), (Some(Vec::new()), None));
 }

@@ -5,24 +5,23 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{Context, reconcile};
-use crate::allocation::{OccupiedPorts, PortAllocations};
+use crate::allocation::{NothingObserved, PortAllocations};
 use crate::apply::{ApplyError, Writer};
-use crate::decide::fixtures::{at, defaults, key, proxy_config, service};
+use crate::decide::fixtures::{INSTANCE, at, defaults, key, proxy_config, service};
 use crate::decide::{Action, ServiceState, Workload, decide, plan_actions};
 use crate::metrics::Metrics;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
 const EVENTS_PATH: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
-const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/";
+const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets/";
 const STATUS_PATH: &str = "/api/v1/namespaces/default/services/web/status";
 
 fn context() -> (Context, ScriptedApi) {
     let (client, api) = scripted_api();
     let metrics = Metrics::new();
     let context = Context {
-        writer: Writer::new(client, metrics.clone()),
+        writer: Writer::new(client, INSTANCE, metrics.clone()),
         proxy_config: proxy_config(),
-        defaults: Arc::new(defaults()),
         metrics,
     };
     (context, api)
@@ -33,22 +32,23 @@ fn context() -> (Context, ScriptedApi) {
 fn new_service_state() -> ServiceState {
     let service = Arc::new(service("web").tcp(80).build());
     let services = [service.clone()];
-    let allocations = PortAllocations::allocate(&services, &[], &defaults(), |_| OccupiedPorts::default());
+    let allocations = PortAllocations::default().update(&services, &[], &defaults(), &NothingObserved);
     let allocation_result = allocations.get(&key("web")).cloned();
     ServiceState { service: Some(service), allocation_result, ..ServiceState::default() }
 }
 
-/// Returns the state of a deleted Service. Its DaemonSet remains.
+/// Returns a Service that was deleted. Its DaemonSet remains.
 fn deleted_service_state() -> ServiceState {
     let state = new_service_state();
-    let decision = decide(&proxy_config(), &defaults(), &state, at(0));
-    let workload = plan_actions(&state, &decision, at(0)).into_iter().find_map(|action| match action {
-        Action::Apply(Workload::DaemonSet(mut daemonset)) => {
-            daemonset.metadata.uid = Some("uid-of-daemonset".to_owned());
-            Some(Workload::DaemonSet(daemonset))
-        }
-        _ => None,
-    });
+    let decision = decide(&proxy_config(), &state, at(0));
+    let workload =
+        plan_actions(INSTANCE, &state, &decision, at(0)).into_iter().find_map(|action| match action {
+            Action::Apply(Workload::DaemonSet(mut daemonset)) => {
+                daemonset.metadata.uid = Some("uid-of-daemonset".to_owned());
+                Some(Workload::DaemonSet(daemonset))
+            }
+            _ => None,
+        });
     ServiceState { workloads: workload.into_iter().collect(), ..ServiceState::default() }
 }
 

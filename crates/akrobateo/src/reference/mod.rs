@@ -66,7 +66,12 @@ fn reference_lists_every_annotation() {
 fn reference_lists_every_condition_reason() {
     let reasons = Reason::ALL.into_iter().filter(|reason| reason.is_condition_reason());
     let rows = reasons.map(|reason| {
-        let status = if reason.is_exposed() { "True" } else { "False" };
+        let status = match reason {
+            Reason::NoEndpoints => "True with addresses, else False",
+            reason if reason.is_rejection() => "True with addresses, else False",
+            reason if reason.is_exposed() => "True",
+            _ => "False",
+        };
         vec![format!("`{reason}`"), status.to_owned(), reason.help().to_owned()]
     });
     assert_section("states", &table(&["reason", "status", "meaning"], rows));

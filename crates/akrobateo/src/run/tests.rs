@@ -11,8 +11,7 @@ use tokio::time::timeout;
 
 use super::{RunError, run_when_elected};
 use crate::apply::Writer;
-use crate::decide::ProxyNamespace;
-use crate::decide::fixtures::{defaults, node, proxy_config, service};
+use crate::decide::fixtures::{INSTANCE, defaults, node, proxy_config, service};
 use crate::lease::LeaderElector;
 use crate::metrics::Metrics;
 use crate::planner::Planner;
@@ -48,9 +47,8 @@ fn lease(holder: &str, version: u32) -> Value {
 async fn start_leader_with_unanswered_write() -> Operator {
     let (client, mut api) = scripted_api();
     let metrics = Metrics::new();
-    let (defaults, proxy_namespace) =
-        (Arc::new(defaults()), ProxyNamespace::SharedNamespace("kube-system".to_owned()));
-    let planner = Planner::watch(&client, None, &proxy_namespace, defaults.clone(), &metrics);
+    let (defaults, config) = (Arc::new(defaults()), proxy_config());
+    let planner = Planner::watch(&client, None, &config, defaults, &metrics);
     let mut watches = Vec::new();
     while watches.len() < 2 {
         let request = api.next_request_to(&[SERVICES_PATH, NODES_PATH]).await;
@@ -63,9 +61,10 @@ async fn start_leader_with_unanswered_write() -> Operator {
         }
     }
     planner.wait_until_synced().await.unwrap();
-    let elector = LeaderElector::new(client.clone(), "kube-system", "replica-a".to_owned(), metrics.clone());
-    let writer = Writer::new(client, metrics.clone());
-    let context = Context { writer, proxy_config: proxy_config(), defaults, metrics: metrics.clone() };
+    let elector =
+        LeaderElector::new(client.clone(), "kube-system", &config, "replica-a".to_owned(), metrics.clone());
+    let writer = Writer::new(client, INSTANCE, metrics.clone());
+    let context = Context { writer, proxy_config: proxy_config(), metrics: metrics.clone() };
     let (shutdown, signal) = oneshot::channel();
     let signal = Box::pin(async { drop(signal.await) });
     let task = tokio::spawn(async move { run_when_elected(planner, context, &elector, signal).await });

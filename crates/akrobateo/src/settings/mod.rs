@@ -1,5 +1,6 @@
 //! The operator's configuration: its flags and their environment variables. Pure.
 
+mod lists;
 mod values;
 
 use std::net::SocketAddr;
@@ -10,14 +11,22 @@ use k8s_openapi::api::core::v1::Toleration;
 
 use crate::address_type::AddressType;
 use crate::decide::{ProxyConfig, ProxyNamespace};
-use crate::spec::{IpMode, PortSet, Requirement, ServiceDefaults, WorkloadKind};
+use crate::node_info::NodePolicy;
+use crate::spec::{IpModeSetting, PortSet, Requirement, ServiceBounds, ServiceDefaults, WorkloadKind};
 use crate::spec::{parse_node_selector, parse_tolerations};
-use values::{image, parse_namespace_or_empty, parse_proxy_namespace, parse_socket_address};
+use lists::{FormerPlacements, PriorityClasses};
+use values::{
+    image, instance, parse_namespace_or_empty, parse_proxy_namespace, parse_socket_address, priority_class,
+};
 
 /// The proxies' image of the same version as this operator.
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
-/// The ports that a node needs for SSH, BGP, etcd, the API server, and the daemons of Kubernetes.
-const DEFAULT_RESERVED_PORTS: &str = "22,179,2379-2380,6443,10248-10250,10256-10259";
+/// The namespace that the manifests and the chart create for the proxies.
+const DEFAULT_LB_NAMESPACE: &str = "akrobateo-proxies";
+/// The ports that a node needs. TCP: SSH, BGP, etcd, the API server, and the daemons of Kubernetes. UDP: the tunnels of
+/// CNIs, such as VXLAN and Geneve.
+const DEFAULT_RESERVED_PORTS: &str =
+    "22,179,2379-2380,6443,10248-10250,10256-10259,udp/4789,udp/6081,udp/8472,udp/51820-51821";
 
 /// Gives Services of type LoadBalancer the addresses of the cluster's nodes.
 ///
@@ -30,10 +39,18 @@ pub struct OperatorConfig {
     #[arg(value_parser = parse_namespace_or_empty)]
     watch_namespace: String,
 
-    /// Namespace in which the proxies run, or @service for the namespace of each Service [default: the operator's
-    /// namespace; kube-system outside a cluster]
-    #[arg(long, env = "LB_NAMESPACE", value_name = "NAMESPACE|@service", value_parser = parse_proxy_namespace)]
-    lb_namespace: Option<ProxyNamespace>,
+    /// Namespace in which the proxies run, or @service for the namespace of each Service
+    #[arg(long, env = "LB_NAMESPACE", value_name = "NAMESPACE|@service", default_value = DEFAULT_LB_NAMESPACE, value_parser = parse_proxy_namespace)]
+    lb_namespace: ProxyNamespace,
+
+    /// Earlier values of --lb-namespace, comma-separated; the operator deletes the proxies there [default: none]
+    #[arg(long, env = "FORMER_LB_NAMESPACES", value_name = "NAMESPACES", default_value = "")]
+    former_lb_namespaces: FormerPlacements,
+
+    /// Name of this operator in its labels, field manager and Lease; operators with different names ignore each other's
+    /// proxies
+    #[arg(long, env = "INSTANCE", value_name = "NAME", default_value = akrobateo_core::DEFAULT_INSTANCE, value_parser = instance)]
+    instance: String,
 
     /// Container image of the proxies
     #[arg(long, env = "LB_IMAGE", value_name = "IMAGE", default_value = DEFAULT_LB_IMAGE, value_parser = image)]
@@ -43,12 +60,12 @@ pub struct OperatorConfig {
     #[arg(long, env = "DEFAULT_CLASS", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     default_class: bool,
 
-    /// TCP ports of the nodes that no Service may use: numbers and ranges, comma-separated; empty reserves none
+    /// Ports of the nodes that no Service may use, comma-separated: numbers and ranges, after tcp/ (the default), udp/ or
+    /// sctp/; empty reserves none
     #[arg(long, env = "RESERVED_PORTS", value_name = "PORTS", default_value = DEFAULT_RESERVED_PORTS)]
     reserved_ports: PortSet,
 
-    /// Types of node addresses, comma-separated, in order of preference; the operator publishes the addresses of the
-    /// first type that a node has
+    /// Types of node addresses, comma-separated; in each family the operator publishes the first type that a node has
     #[arg(
         long,
         env = "ADDRESS_TYPES",
@@ -58,17 +75,41 @@ pub struct OperatorConfig {
     )]
     address_types: Vec<AddressType>,
 
-    /// The ipMode of published addresses; auto is Proxy if kube-proxy runs in IPVS mode, otherwise VIP
+    /// Publish the addresses of the annotation akrobateo.io/address instead of the addresses of a node; if false, ignore
+    /// the annotation
+    #[arg(long, env = "NODE_ADDRESS_ANNOTATION", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    node_address_annotation: bool,
+
+    /// Publish nodes with the label node.kubernetes.io/exclude-from-external-load-balancers too
+    #[arg(
+        long,
+        env = "IGNORE_EXCLUDE_LABEL",
+        value_name = "true|false",
+        default_value_t = false,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    ignore_exclude_label: bool,
+
+    /// The ipMode of published addresses; auto is Proxy if kube-proxy runs in IPVS mode or another program replaces it,
+    /// otherwise VIP
     #[arg(long, env = "IP_MODE", value_name = "MODE", default_value = "auto")]
     ip_mode: IpModeSetting,
 
-    /// Label selector for the nodes that may run proxies, in kubectl's syntax [default: all nodes]
+    /// Label selector for the nodes that may run proxies, in kubectl's syntax; annotations can only narrow it [default:
+    /// all nodes]
     #[arg(long, env = "NODE_SELECTOR", value_name = "SELECTOR", default_value = "")]
     node_selector: NodeSelector,
 
     /// Tolerations of the proxy pods, as a JSON or YAML list [default: none]
     #[arg(long, env = "TOLERATIONS", value_name = "LIST", default_value = "")]
     tolerations: Tolerations,
+
+    /// Tolerations that annotations may use besides those of --tolerations, as a JSON or YAML list [default: none]
+    #[arg(long, env = "ALLOWED_TOLERATIONS", value_name = "LIST", default_value = "")]
+    allowed_tolerations: Tolerations,
 
     /// Kind of workload that runs the proxies of a Service: DaemonSet or Deployment
     #[arg(long, env = "WORKLOAD", value_name = "KIND", default_value = "DaemonSet")]
@@ -78,9 +119,17 @@ pub struct OperatorConfig {
     #[arg(long, env = "REPLICAS", value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
     replicas: u16,
 
-    /// Name of the priority class of the proxy pods
-    #[arg(long, env = "PRIORITY_CLASS", value_name = "NAME", default_value = "system-node-critical")]
+    /// Name of the priority class of the proxy pods; empty for none
+    #[arg(long, env = "PRIORITY_CLASS", value_name = "NAME", default_value = "akrobateo-proxy", value_parser = priority_class)]
     priority_class: String,
+
+    /// Names of priority classes that annotations may use besides --priority-class, comma-separated [default: none]
+    #[arg(long, env = "ALLOWED_PRIORITY_CLASSES", value_name = "NAMES", default_value = "")]
+    allowed_priority_classes: PriorityClasses,
+
+    /// Most ports of a Service, from 1 to 1000
+    #[arg(long, env = "MAX_PORTS", value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    max_ports: u16,
 
     /// IP address and TCP port of the HTTP server for /healthz, /readyz and /metrics
     #[arg(long, env = "HTTP_ADDRESS", value_name = "ADDRESS:PORT", default_value = "[::]:8080")]
@@ -96,19 +145,7 @@ pub struct OperatorConfig {
     pub(crate) context: Option<String>,
 }
 
-/// The value of `--ip-mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "verbatim")]
-enum IpModeSetting {
-    #[value(name = "auto")]
-    Auto,
-    #[value(name = "VIP")]
-    Vip,
-    Proxy,
-}
-
-/// The value of `--node-selector`. This is a separate type, because with a plain `Vec` clap would expect exactly
-/// one requirement in each occurrence of the flag.
+/// The value of `--node-selector`. A plain `Vec` would let clap take one requirement per occurrence of the flag.
 #[derive(Clone, Debug)]
 struct NodeSelector(Vec<Requirement>);
 
@@ -151,22 +188,13 @@ impl OperatorConfig {
         Some(self.watch_namespace.as_str()).filter(|namespace| !namespace.is_empty())
     }
 
-    /// Returns the configured ipMode, or `None` for auto.
-    pub(crate) fn ip_mode(&self) -> Option<IpMode> {
-        match self.ip_mode {
-            IpModeSetting::Auto => None,
-            IpModeSetting::Vip => Some(IpMode::Vip),
-            IpModeSetting::Proxy => Some(IpMode::Proxy),
-        }
-    }
-
-    /// Resolves the values that depend on the cluster. The proxies run in `own_namespace`, the namespace of the
-    /// operator, unless `--lb-namespace` is set.
-    pub(crate) fn resolve(&self, own_namespace: &str, ip_mode: IpMode) -> ResolvedConfig {
-        let shared = || ProxyNamespace::SharedNamespace(own_namespace.to_owned());
+    /// Returns the settings of the proxies and the defaults of Services.
+    pub(crate) fn resolve(&self) -> ResolvedConfig {
         ResolvedConfig {
             proxy_config: ProxyConfig {
-                proxy_namespace: self.lb_namespace.clone().unwrap_or_else(shared),
+                instance: self.instance.clone(),
+                proxy_namespace: self.lb_namespace.clone(),
+                former_proxy_namespaces: self.former_lb_namespaces.0.clone(),
                 image: self.lb_image.clone(),
             },
             defaults: ServiceDefaults {
@@ -176,9 +204,19 @@ impl OperatorConfig {
                 workload: self.workload,
                 replicas: self.replicas,
                 address_types: self.address_types.clone(),
-                ip_mode,
+                ip_mode: self.ip_mode,
+                vip_danger: None,
                 priority_class: self.priority_class.clone(),
                 reserved_ports: self.reserved_ports.clone(),
+                node_policy: NodePolicy {
+                    reads_address_annotation: self.node_address_annotation,
+                    ignores_exclude_label: self.ignore_exclude_label,
+                },
+                bounds: ServiceBounds {
+                    tolerations: self.allowed_tolerations.0.clone(),
+                    priority_classes: self.allowed_priority_classes.0.clone(),
+                    max_ports: self.max_ports,
+                },
             },
         }
     }
@@ -189,6 +227,7 @@ mod tests {
     use akrobateo_core::{HostPort, Protocol};
 
     use super::*;
+    use crate::spec::IpMode;
 
     fn parse(args: &[&str]) -> Result<OperatorConfig, clap::Error> {
         OperatorConfig::try_parse_from(std::iter::once(&"akrobateo").chain(args))
@@ -202,35 +241,59 @@ mod tests {
     }
 
     #[test]
-    fn lb_namespace_overrides_the_namespace_of_the_operator() {
+    fn proxies_have_a_namespace_of_their_own_by_default() {
         let proxy_namespace = |args: &[&str]| {
             let config = parse(args).unwrap();
-            config.resolve("own", IpMode::Vip).proxy_config.proxy_namespace.to_string()
+            config.resolve().proxy_config.proxy_namespace.to_string()
         };
-        assert_eq!(proxy_namespace(&[]), "own");
+        assert_eq!(proxy_namespace(&[]), "akrobateo-proxies");
         assert_eq!(proxy_namespace(&["--lb-namespace=proxies"]), "proxies");
         assert_eq!(proxy_namespace(&["--lb-namespace=@service"]), "@service");
     }
 
     #[test]
-    fn ip_mode_auto_configures_no_ip_mode() {
-        assert_eq!(parse(&[]).unwrap().ip_mode(), None);
-        assert_eq!(parse(&["--ip-mode=VIP"]).unwrap().ip_mode(), Some(IpMode::Vip));
-        assert_eq!(parse(&["--ip-mode=Proxy"]).unwrap().ip_mode(), Some(IpMode::Proxy));
+    fn ip_mode_auto_is_proxy_if_vip_is_dangerous() {
+        let ip_mode = |args: &[&str], danger: Option<&str>| {
+            let mut defaults = parse(args).unwrap().resolve().defaults;
+            defaults.vip_danger = danger.map(str::to_owned);
+            defaults.default_ip_mode()
+        };
+        let ipvs = Some("kube-proxy runs in IPVS mode");
+        assert_eq!((ip_mode(&[], None), ip_mode(&[], ipvs)), (IpMode::Vip, IpMode::Proxy));
+        assert_eq!(ip_mode(&["--ip-mode=VIP"], ipvs), IpMode::Vip);
+        assert_eq!(ip_mode(&["--ip-mode=Proxy"], None), IpMode::Proxy);
+    }
+
+    #[test]
+    fn lists_of_namespaces_and_priority_classes_are_comma_separated() {
+        let config =
+            parse(&["--former-lb-namespaces=kube-system, @service", "--allowed-priority-classes=a,b"])
+                .unwrap();
+        let ResolvedConfig { proxy_config, defaults } = config.resolve();
+        let former: Vec<_> = proxy_config.former_proxy_namespaces.iter().map(ToString::to_string).collect();
+        assert_eq!(former, ["kube-system", "@service"]);
+        assert_eq!(defaults.bounds.priority_classes, ["a", "b"]);
+        let ResolvedConfig { proxy_config, defaults } = parse(&[]).unwrap().resolve();
+        assert_eq!(proxy_config.former_proxy_namespaces, []);
+        assert!(defaults.bounds.priority_classes.is_empty() && defaults.bounds.tolerations.is_empty());
     }
 
     #[test]
     fn reserved_ports_default_to_the_ports_that_nodes_need() {
-        let is_reserved = |args: &[&str], port| {
-            parse(args).unwrap().reserved_ports.contains(HostPort { protocol: Protocol::Tcp, port })
+        let is_reserved = |args: &[&str], protocol, port| {
+            parse(args).unwrap().reserved_ports.contains(HostPort { protocol, port })
         };
-        assert!(
-            [22, 179, 2379, 2380, 6443, 10_248, 10_250, 10_256, 10_259]
-                .iter()
-                .all(|&port| is_reserved(&[], port))
-        );
-        assert!(![80, 443, 10_251].iter().any(|&port| is_reserved(&[], port)));
-        assert!(!is_reserved(&["--reserved-ports="], 22));
+        for port in [22, 179, 2379, 2380, 6443, 10_248, 10_250, 10_256, 10_259] {
+            assert!(is_reserved(&[], Protocol::Tcp, port), "tcp/{port}");
+            assert!(!is_reserved(&[], Protocol::Udp, port), "udp/{port}");
+        }
+        for port in [4789, 6081, 8472, 51_820, 51_821] {
+            assert!(is_reserved(&[], Protocol::Udp, port), "udp/{port}");
+            assert!(!is_reserved(&[], Protocol::Tcp, port), "tcp/{port}");
+        }
+        assert!(![80, 443, 10_251].iter().any(|&port| is_reserved(&[], Protocol::Tcp, port)));
+        assert!(!is_reserved(&["--reserved-ports="], Protocol::Tcp, 22));
+        assert!(is_reserved(&["--reserved-ports=22,udp/53"], Protocol::Udp, 53));
     }
 
     #[test]
@@ -239,9 +302,17 @@ mod tests {
             ("--watch-namespace=Shop", "lower-case"),
             ("--lb-namespace=", "lower-case"),
             ("--lb-namespace=a_b", "@service"),
+            ("--former-lb-namespaces=a_b", "@service"),
+            ("--instance=Lb", "lower-case"),
+            ("--instance=a-name-of-21-letters-x", "1 to 20"),
+            ("--allowed-tolerations={", "list of tolerations"),
+            ("--allowed-priority-classes=a_b", "PriorityClass"),
+            ("--priority-class=a_b", "PriorityClass"),
+            ("--max-ports=0", "1..=1000"),
             ("--lb-image=", "expected an image"),
             ("--reserved-ports=ssh", "65535"),
             ("--reserved-ports=9-3", "range"),
+            ("--reserved-ports=icmp/1", "tcp, udp or sctp"),
             ("--address-types=Hostname", "ExternalIP, InternalIP"),
             ("--ip-mode=vip", "auto, VIP, Proxy"),
             ("--node-selector=a b", "label selector"),

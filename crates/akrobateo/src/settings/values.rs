@@ -6,6 +6,9 @@ use akrobateo_core::dns1123;
 
 use crate::decide::ProxyNamespace;
 
+/// Longest name of an operator. It leaves room for the Service in the names of proxies.
+const MAX_INSTANCE_LEN: usize = 20;
+
 /// Parses `--lb-namespace`.
 pub(super) fn parse_proxy_namespace(text: &str) -> Result<ProxyNamespace, String> {
     match text {
@@ -22,10 +25,25 @@ pub(super) fn parse_namespace_or_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Ok(String::new()) } else { namespace(text) }
 }
 
+/// Parses `--instance`, which begins the names of proxies and is the value of a label.
+pub(super) fn instance(text: &str) -> Result<String, String> {
+    let expected = "expected 1 to 20 lower-case letters, digits and hyphens, without a hyphen at either end, for \
+                    example akrobateo";
+    let is_valid = dns1123::is_label(text) && text.len() <= MAX_INSTANCE_LEN;
+    if is_valid { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
+}
+
 fn namespace(text: &str) -> Result<String, String> {
     let expected = "expected the name of a namespace: 1 to 63 lower-case letters, digits and hyphens, without a \
                     hyphen at either end, for example kube-system";
     if dns1123::is_label(text) { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
+}
+
+/// Parses `--priority-class`; an empty value stands for no class.
+pub(super) fn priority_class(text: &str) -> Result<String, String> {
+    let is_valid = text.is_empty() || dns1123::is_subdomain(text);
+    let expected = "expected the name of a PriorityClass, for example akrobateo-proxy";
+    if is_valid { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
 /// Parses `--lb-image`. The container runtime checks the rest of the reference.

@@ -1,6 +1,6 @@
 //! The values of a Service's annotations, except those of the data path. Pure.
 
-use akrobateo_core::{DataPath, annotations, dns1123};
+use akrobateo_core::{DataPath, annotations};
 use k8s_openapi::api::core::v1::{Service, Toleration};
 
 use super::annotation::annotation_or_default;
@@ -15,30 +15,46 @@ use crate::address_type::AddressType;
 /// The maximum number of replicas of a Deployment. Each replica needs a node of its own.
 const MAX_REPLICAS: u16 = 1000;
 
+/// Returns the requirements of the annotation and those of the administrator: a node must match both.
 pub(super) fn node_selector(
     service: &Service,
     defaults: &ServiceDefaults,
 ) -> Result<Vec<Requirement>, SpecError> {
-    annotation_or_default(
+    let own = annotation_or_default(
         service,
         annotations::NODE_SELECTOR,
-        &defaults.requirements,
+        &Vec::new(),
         node_selector::ALLOWED_VALUES,
         node_selector::parse,
-    )
+    )?;
+    let own = own.into_iter().filter(|requirement| !defaults.requirements.contains(requirement));
+    Ok(defaults.requirements.iter().cloned().chain(own).collect())
 }
 
 pub(super) fn tolerations(
     service: &Service,
     defaults: &ServiceDefaults,
 ) -> Result<Vec<Toleration>, SpecError> {
-    annotation_or_default(
+    let name = annotations::TOLERATIONS;
+    let own = annotation_or_default(
         service,
-        annotations::TOLERATIONS,
+        name,
         &defaults.tolerations,
         tolerations::ALLOWED_VALUES,
         tolerations::parse,
-    )
+    )?;
+    let bounds: Vec<_> = defaults.tolerations.iter().chain(&defaults.bounds.tolerations).cloned().collect();
+    match tolerations::first_not_covered(&own, &bounds) {
+        None => Ok(own),
+        Some(number) => {
+            let reason = format!("toleration {number} is not allowed");
+            let allowed = format!(
+                "{}, by the operator's --tolerations and --allowed-tolerations; ask the administrator of the cluster",
+                tolerations::describe(&bounds)
+            );
+            annotation_or_default(service, name, &Vec::new(), &allowed, |_| Err(reason))
+        }
+    }
 }
 
 pub(super) fn workload(service: &Service, defaults: &ServiceDefaults) -> Result<WorkloadSpec, SpecError> {
@@ -94,27 +110,42 @@ pub(super) fn ip_mode(
     defaults: &ServiceDefaults,
     data_path: DataPath,
 ) -> Result<IpMode, SpecError> {
-    let parse = |text: &str| IpMode::parse(text).ok_or("unknown ipMode");
-    match data_path {
-        DataPath::Kernel => {
-            annotation_or_default(service, annotations::IP_MODE, &defaults.ip_mode, "VIP, Proxy", parse)
+    let vip_error = match (data_path, &defaults.vip_danger) {
+        (DataPath::Userspace, _) => {
+            Some("kube-proxy would answer instead of the proxies in userspace".to_owned())
         }
-        DataPath::Userspace => {
-            let parse = |text: &str| match parse(text)? {
-                IpMode::Proxy => Ok(IpMode::Proxy),
-                IpMode::Vip => Err("kube-proxy would answer instead of the proxies in userspace"),
-            };
-            annotation_or_default(service, annotations::IP_MODE, &IpMode::Proxy, "Proxy", parse)
+        (DataPath::Kernel, Some(danger)) => {
+            Some(format!("VIP would cut off nodes from each other, because {danger}"))
         }
-    }
+        (DataPath::Kernel, None) => None,
+    };
+    let allowed = if vip_error.is_some() { "Proxy" } else { "VIP, Proxy" };
+    let default = match data_path {
+        DataPath::Kernel => defaults.default_ip_mode(),
+        DataPath::Userspace => IpMode::Proxy,
+    };
+    annotation_or_default(service, annotations::IP_MODE, &default, allowed, |text| {
+        match (IpMode::parse(text), vip_error) {
+            (None, _) => Err("unknown ipMode".to_owned()),
+            (Some(IpMode::Vip), Some(error)) => Err(error),
+            (Some(ip_mode), _) => Ok(ip_mode),
+        }
+    })
 }
 
 pub(super) fn priority_class(service: &Service, defaults: &ServiceDefaults) -> Result<String, SpecError> {
-    annotation_or_default(
-        service,
-        annotations::PRIORITY_CLASS,
-        &defaults.priority_class,
-        "the name of a PriorityClass, for example system-node-critical",
-        |text| if dns1123::is_subdomain(text) { Ok(text.to_owned()) } else { Err("not a valid name") },
-    )
+    let default = &defaults.priority_class;
+    let names = std::iter::once(default).chain(&defaults.bounds.priority_classes);
+    let names: Vec<_> = names.filter(|name| !name.is_empty()).map(String::as_str).collect();
+    let allowed = match names[..] {
+        [] => "none".to_owned(),
+        _ => names.join(", "),
+    };
+    let allowed = format!(
+        "{allowed}, by the operator's --priority-class and --allowed-priority-classes; ask the administrator of the \
+         cluster"
+    );
+    annotation_or_default(service, annotations::PRIORITY_CLASS, default, &allowed, |text| {
+        if names.contains(&text) { Ok(text.to_owned()) } else { Err("not an allowed PriorityClass") }
+    })
 }

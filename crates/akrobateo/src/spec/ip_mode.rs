@@ -22,3 +22,14 @@ impl IpMode {
         [Self::Vip, Self::Proxy].into_iter().find(|mode| mode.as_str() == text)
     }
 }
+
+/// The value of `--ip-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub(crate) enum IpModeSetting {
+    #[value(name = "auto")]
+    Auto,
+    #[value(name = "VIP")]
+    Vip,
+    Proxy,
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use akrobateo_core::{HostPort, ProxyArgs};
+use akrobateo_core::{Family, Forward, Frontend, HostPort, ProxyArgs};
 use k8s_openapi::api::core::v1::Service;
 
 use super::defaults::ServiceDefaults;
@@ -25,17 +25,22 @@ pub(crate) struct LoadBalancerSpec {
     /// The address types to publish, by preference.
     pub(crate) address_types: Vec<AddressType>,
     pub(crate) ip_mode: IpMode,
+    /// The address families of the Service, in its order.
+    pub(crate) families: Vec<Family>,
     /// True for externalTrafficPolicy Local: only nodes with a ready endpoint answer, and the client's address is kept.
     pub(crate) is_traffic_policy_local: bool,
+    /// True for internalTrafficPolicy Local: clients inside the cluster, such as proxies, reach endpoints of their node only.
+    pub(crate) is_internal_traffic_policy_local: bool,
 }
 
 impl LoadBalancerSpec {
     /// Validates the spec and the annotations of an eligible Service.
     pub(crate) fn from_service(service: &Service, defaults: &ServiceDefaults) -> Result<Self, SpecError> {
-        let mut proxy_args = ports::proxy_args(service)?;
+        let mut proxy_args = ports::proxy_args(service, defaults.bounds.max_ports)?;
         (proxy_args.data_path, proxy_args.proxy_protocol) =
             data_path::data_path_and_proxy_protocol(service, &proxy_args.forwards)?;
-        let traffic_policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
+        let service_spec = service.spec.as_ref();
+        let is_local = |policy: Option<&String>| policy.is_some_and(|policy| policy == "Local");
         let spec = Self {
             nodes: NodeSelection {
                 requirements: annotation_values::node_selector(service, defaults)?,
@@ -45,13 +50,32 @@ impl LoadBalancerSpec {
             priority_class: annotation_values::priority_class(service, defaults)?,
             address_types: annotation_values::address_types(service, defaults)?,
             ip_mode: annotation_values::ip_mode(service, defaults, proxy_args.data_path)?,
-            is_traffic_policy_local: traffic_policy == Some("Local"),
+            families: families(service),
+            is_traffic_policy_local: is_local(
+                service_spec.and_then(|spec| spec.external_traffic_policy.as_ref()),
+            ),
+            is_internal_traffic_policy_local: is_local(
+                service_spec.and_then(|spec| spec.internal_traffic_policy.as_ref()),
+            ),
             proxy_args,
         };
         match spec.host_ports().into_iter().find(|port| defaults.reserved_ports.contains(*port)) {
             Some(port) => Err(SpecError::PortReserved(port)),
             None => Ok(spec),
         }
+    }
+
+    /// Returns the families in which addresses are published, in the Service's order. The proxies deny a family without
+    /// source range if there are ranges of another family, but kube-proxy takes it for open.
+    pub(crate) fn published_families(&self) -> impl Iterator<Item = Family> {
+        let is_published = |family: &Family| self.ip_mode == IpMode::Proxy || self.has_source_range(*family);
+        self.families.iter().copied().filter(is_published)
+    }
+
+    /// Returns true if source ranges allow clients of this family. Without ranges all clients are allowed.
+    pub(crate) fn has_source_range(&self, family: Family) -> bool {
+        let mut sources = self.proxy_args.sources.iter();
+        sources.len() == 0 || sources.any(|range| Family::from_ip(range.addr()) == family)
     }
 
     /// Returns the number of proxies that should run if `node_count` nodes may run a proxy.
@@ -62,9 +86,24 @@ impl LoadBalancerSpec {
         }
     }
 
+    /// Returns the address families, protocols and ports that clients of the Service use.
+    pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
+        let frontend = |forward: &Forward| Frontend {
+            family: Family::from_ip(forward.target.ip()),
+            protocol: forward.protocol,
+            port: forward.port,
+        };
+        self.proxy_args.forwards.iter().map(frontend).collect()
+    }
+
     /// Returns the ports that each proxy occupies on its node.
     pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
         let forwards = self.proxy_args.forwards.iter();
         forwards.map(|forward| HostPort { protocol: forward.protocol, port: forward.port.get() }).collect()
     }
+}
+
+fn families(service: &Service) -> Vec<Family> {
+    let names = service.spec.iter().flat_map(|spec| spec.ip_families.iter().flatten());
+    names.filter_map(|name| Family::ALL.into_iter().find(|family| family.as_str() == name)).collect()
 }

@@ -2,6 +2,7 @@
 
 mod annotation;
 mod annotation_values;
+mod bounds;
 mod data_path;
 mod defaults;
 mod eligibility;
@@ -15,13 +16,14 @@ mod ports;
 mod tolerations;
 mod workload_spec;
 
+pub(crate) use bounds::ServiceBounds;
 pub(crate) use defaults::ServiceDefaults;
 pub(crate) use eligibility::{is_eligible, why_not_eligible};
 pub(crate) use error::SpecError;
-pub(crate) use ip_mode::IpMode;
+pub(crate) use ip_mode::{IpMode, IpModeSetting};
 pub(crate) use load_balancer_spec::LoadBalancerSpec;
 pub(crate) use node_selection::NodeSelection;
 pub(crate) use node_selector::{Requirement, parse as parse_node_selector};
 pub(crate) use port_set::PortSet;
-pub(crate) use tolerations::parse as parse_tolerations;
+pub(crate) use tolerations::{parse as parse_tolerations, tolerates};
 pub(crate) use workload_spec::{WorkloadKind, WorkloadSpec};

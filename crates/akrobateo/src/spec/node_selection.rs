@@ -16,8 +16,16 @@ pub(crate) struct NodeSelection {
 impl NodeSelection {
     /// Returns true if a node's operating system, labels and permanent taints allow proxies.
     pub(crate) fn matches(&self, node: &NodeInfo) -> bool {
-        node.is_linux
-            && self.requirements.iter().all(|requirement| requirement.matches(&node.labels))
-            && node.taints.iter().all(|taint| tolerates(&self.tolerations, taint))
+        self.matches_labels(node) && node.taints.iter().all(|taint| tolerates(&self.tolerations, taint))
+    }
+
+    /// Returns true if a proxy that runs on a node may stay there. A taint with the effect `NoSchedule` evicts no pod.
+    pub(crate) fn matches_running_pod(&self, node: &NodeInfo) -> bool {
+        let mut evicting = node.taints.iter().filter(|taint| taint.effect == "NoExecute");
+        self.matches_labels(node) && evicting.all(|taint| tolerates(&self.tolerations, taint))
+    }
+
+    fn matches_labels(&self, node: &NodeInfo) -> bool {
+        node.is_linux && self.requirements.iter().all(|requirement| requirement.matches(&node.labels))
     }
 }

@@ -136,14 +136,14 @@ fn validate_requirement(
 
 /// Returns true if the text is a label key: a name, optionally after a DNS subdomain and a slash
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/>).
-fn is_label_key(text: &str) -> bool {
+pub(super) fn is_label_key(text: &str) -> bool {
     match text.rsplit_once('/') {
         Some((prefix, name)) => is_subdomain(prefix) && is_label_name(name),
         None => is_label_name(text),
     }
 }
 
-fn is_label_value(text: &str) -> bool {
+pub(super) fn is_label_value(text: &str) -> bool {
     text.is_empty() || is_label_name(text)
 }
 

@@ -1,18 +1,19 @@
-//! A set of TCP ports as text: numbers and ranges. Pure.
+//! A set of ports as text: numbers and ranges, with a protocol. Pure.
 
-use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use akrobateo_core::{HostPort, Protocol};
 
-/// A set of TCP ports: numbers and ranges, comma-separated, for example `22,2379-2380`.
+/// A set of ports: numbers and ranges, comma-separated, for example `22,tcp/2379-2380,udp/8472`. The default protocol is
+/// TCP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PortSet(Vec<(u16, u16)>);
+pub(crate) struct PortSet(Vec<(Protocol, RangeInclusive<u16>)>);
 
 impl PortSet {
-    /// Returns true if the port is a TCP port in the set.
+    /// Returns true if the port is in the set.
     pub(crate) fn contains(&self, HostPort { protocol, port }: HostPort) -> bool {
-        protocol == Protocol::Tcp && self.0.iter().any(|&(first, last)| (first..=last).contains(&port))
+        self.0.iter().any(|(in_set, range)| *in_set == protocol && range.contains(&port))
     }
 }
 
@@ -25,27 +26,55 @@ impl FromStr for PortSet {
         }
         let error = |part| {
             format!(
-                "{part:?} is not a port; expected a port from 1 to 65535, or a range of ports such as 2379-2380"
+                "{part:?} is not a port; expected a port from 1 to 65535 or a range such as 2379-2380, with the \
+                 protocol tcp, udp or sctp before it unless it is tcp, for example udp/8472"
             )
         };
-        let parse = |part| parse_range(part).ok_or_else(|| error(part));
+        let parse = |part| parse_ports(part).ok_or_else(|| error(part));
         text.split(',').map(parse).collect::<Result<_, _>>().map(Self)
     }
 }
 
-fn parse_range(text: &str) -> Option<(u16, u16)> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    (1..=last).contains(&first).then_some((first, last))
+fn parse_ports(text: &str) -> Option<(Protocol, RangeInclusive<u16>)> {
+    let (protocol, ports) = match text.trim().split_once('/') {
+        Some((protocol, ports)) => (protocol.trim().parse().ok()?, ports),
+        None => (Protocol::Tcp, text),
+    };
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (1..=last).contains(&first).then_some((protocol, first..=last))
 }
 
-impl fmt::Display for PortSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (first, last)) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "," };
-            let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
-            write!(f, "{separator}{range}")?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contains(set: &str, protocol: Protocol, port: u16) -> bool {
+        set.parse::<PortSet>().unwrap().contains(HostPort { protocol, port })
+    }
+
+    #[test]
+    fn a_port_without_a_protocol_is_a_tcp_port() {
+        assert!(contains("22", Protocol::Tcp, 22));
+        assert!(!contains("22", Protocol::Udp, 22));
+        assert!(contains("tcp/22", Protocol::Tcp, 22));
+    }
+
+    #[test]
+    fn a_protocol_applies_to_its_port_or_range_only() {
+        let set = "22, udp/51820-51821 ,SCTP/90,23";
+        assert!(contains(set, Protocol::Udp, 51_820) && contains(set, Protocol::Udp, 51_821));
+        assert!(!contains(set, Protocol::Tcp, 51_820));
+        assert!(contains(set, Protocol::Sctp, 90));
+        assert!(contains(set, Protocol::Tcp, 23) && !contains(set, Protocol::Sctp, 23));
+    }
+
+    #[test]
+    fn an_invalid_port_is_named_with_the_expected_form() {
+        for text in ["0", "65536", "9-3", "ssh", "icmp/1", "udp/", "udp/tcp/1", "/22", "22,,23"] {
+            let error = text.parse::<PortSet>().unwrap_err();
+            assert!(error.contains("tcp, udp or sctp") && error.contains("1 to 65535"), "{text}: {error}");
         }
-        Ok(())
+        assert_eq!("".parse(), Ok(PortSet::default()));
     }
 }

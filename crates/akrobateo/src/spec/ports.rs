@@ -9,26 +9,20 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 
 use super::error::SpecError;
 
-/// The maximum number of ports of a Service. With more ports, pods fail without a useful message.
-///
-/// Each port needs one argument of the proxy and up to three rules of the portmap plugin. The plugin adds its rules one
-/// by one before the pod starts.
-const MAX_PORTS: usize = 1000;
-
 /// Returns the arguments of the Service's proxies. The arguments are sorted, so the order of the Service's ports does
 /// not matter.
-pub(super) fn proxy_args(service: &Service) -> Result<ProxyArgs, SpecError> {
+pub(super) fn proxy_args(service: &Service, max_ports: u16) -> Result<ProxyArgs, SpecError> {
     let spec = service.spec.as_ref().ok_or_else(|| "the Service has no spec".to_owned());
-    spec.and_then(parse).map_err(SpecError::UnsupportedSpec)
+    spec.and_then(|spec| parse(spec, max_ports)).map_err(SpecError::UnsupportedSpec)
 }
 
-fn parse(spec: &ServiceSpec) -> Result<ProxyArgs, String> {
+fn parse(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, String> {
     let addresses = cluster_ips(spec)?;
     let ports = spec.ports.as_deref().unwrap_or_default();
-    if ports.len() > MAX_PORTS {
+    if ports.len() > usize::from(max_ports) {
         let count = ports.len();
         return Err(format!(
-            "the Service has {count} ports; expected at most {MAX_PORTS}; split the Service"
+            "the Service has {count} ports; expected at most {max_ports} (the operator's --max-ports); split it"
         ));
     }
     let mut forwards = Vec::new();
@@ -87,6 +81,10 @@ mod tests {
     use super::*;
     use crate::decide::fixtures::{ServiceBuilder, service};
 
+    fn proxy_args(service: &Service) -> Result<ProxyArgs, SpecError> {
+        super::proxy_args(service, 1000)
+    }
+
     #[test]
     fn forwards_cover_every_port_and_cluster_ip_and_have_a_stable_order() {
         let service_with_udp_first =
@@ -128,11 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn a_service_with_more_than_a_thousand_ports_is_rejected() {
-        let service_with_ports = |ports: u16| (1..=ports).fold(service("many"), ServiceBuilder::tcp).build();
-        assert_eq!(proxy_args(&service_with_ports(1000)).unwrap().forwards.len(), 1000);
-        let error = proxy_args(&service_with_ports(1001)).unwrap_err().to_string();
+    fn a_service_with_more_ports_than_allowed_is_rejected() {
+        let service_with = |ports: u16| (1..=ports).fold(service("many"), ServiceBuilder::tcp).build();
+        assert_eq!(proxy_args(&service_with(1000)).unwrap().forwards.len(), 1000);
+        let error = proxy_args(&service_with(1001)).unwrap_err().to_string();
         assert!(error.contains("1001 ports") && error.contains("at most 1000"), "{error}");
+        assert!(super::proxy_args(&service_with(3), 2).is_err());
     }
 
     #[test]

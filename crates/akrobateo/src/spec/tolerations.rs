@@ -3,6 +3,8 @@
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 use k8s_openapi::serde::Deserialize;
 
+use super::node_selector::{is_label_key, is_label_value};
+
 /// The allowed values, for error messages.
 pub(super) const ALLOWED_VALUES: &str = "a JSON or YAML list of tolerations as in a pod's spec, for example \
      [{key: node-role.kubernetes.io/control-plane, operator: Exists, effect: NoSchedule}]";
@@ -60,8 +62,15 @@ fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str>
     if effect.as_deref().is_some_and(|effect| !known_effects.contains(&effect)) {
         return Err("effect is not NoSchedule, PreferNoSchedule or NoExecute");
     }
-    if key.as_deref().unwrap_or_default().is_empty() && !has_exists_operator {
+    let key_text = key.as_deref().unwrap_or_default();
+    if key_text.is_empty() && !has_exists_operator {
         return Err("key must be set unless operator is Exists");
+    }
+    if !key_text.is_empty() && !is_label_key(key_text) {
+        return Err("key is not the key of a label");
+    }
+    if !has_exists_operator && !is_label_value(value.as_deref().unwrap_or_default()) {
+        return Err("value is not the value of a label");
     }
     if has_exists_operator && !value.as_deref().unwrap_or_default().is_empty() {
         return Err("value must be empty if operator is Exists");
@@ -72,9 +81,50 @@ fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str>
     Ok(Toleration { key, operator, value, effect, toleration_seconds })
 }
 
+/// Returns the position, from 1, of the first toleration that tolerates more than each of the `bounds`.
+pub(super) fn first_not_covered(tolerations: &[Toleration], bounds: &[Toleration]) -> Option<usize> {
+    let is_covered = |toleration: &Toleration| bounds.iter().any(|bound| covers(bound, toleration));
+    tolerations.iter().position(|toleration| !is_covered(toleration)).map(|index| index + 1)
+}
+
+/// Returns true if `bound` tolerates each taint that `toleration` tolerates, and for as long.
+fn covers(bound: &Toleration, toleration: &Toleration) -> bool {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let covers_field =
+        |bound: &Option<String>, field: &Option<String>| text(bound).is_empty() || text(bound) == text(field);
+    let exists = |toleration: &Toleration| toleration.operator.as_deref() == Some("Exists");
+    let covers_value =
+        exists(bound) || (!exists(toleration) && text(&bound.value) == text(&toleration.value));
+    let covers_time = match (bound.toleration_seconds, toleration.toleration_seconds) {
+        (None, _) => true,
+        (Some(bound), Some(seconds)) => seconds <= bound,
+        (Some(_), None) => false,
+    };
+    covers_field(&bound.key, &toleration.key)
+        && covers_field(&bound.effect, &toleration.effect)
+        && covers_value
+        && covers_time
+}
+
+/// Returns tolerations in the form of a YAML list in one line.
+pub(super) fn describe(tolerations: &[Toleration]) -> String {
+    if tolerations.is_empty() {
+        return "none".to_owned();
+    }
+    let describe = |toleration: &Toleration| {
+        let Toleration { key, operator, value, effect, toleration_seconds } = toleration;
+        let fields = [("key", key), ("operator", operator), ("value", value), ("effect", effect)];
+        let fields =
+            fields.into_iter().filter_map(|(name, value)| Some(format!("{name}: {}", value.as_ref()?)));
+        let seconds = toleration_seconds.map(|seconds| format!("tolerationSeconds: {seconds}"));
+        format!("{{{}}}", fields.chain(seconds).collect::<Vec<_>>().join(", "))
+    };
+    format!("[{}]", tolerations.iter().map(describe).collect::<Vec<_>>().join(", "))
+}
+
 /// Returns true if pods with these tolerations may run on a node with this taint
 /// (<https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/>).
-pub(super) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
+pub(crate) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
     let matches = |pattern: &Option<String>, text: &str| {
         pattern.as_deref().is_none_or(|pattern| pattern.is_empty() || pattern == text)
     };
@@ -111,6 +161,11 @@ mod tests {
             ("[{}]", "key"),
             ("[{key: x, operator: Exists, value: y}]", "value"),
             ("[{key: x, tolerationSeconds: 5}]", "tolerationSeconds"),
+            ("[{key: a b, operator: Exists}]", "key"),
+            ("[{key: a/b/c, operator: Exists}]", "key"),
+            ("[{key: Example.com/x, operator: Exists}]", "key"),
+            ("[{key: x, value: a b}]", "value"),
+            ("[{key: x, value: -a}]", "value"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("toleration 1: {field} ")), "{text}: {error}");
@@ -128,7 +183,45 @@ mod tests {
     }
 
     #[test]
-    fn a_toleration_must_match_the_key_and_value_and_effect_of_the_taint() {
+    fn a_bound_covers_tolerations_that_tolerate_the_same_or_less() {
+        for (bound, toleration, is_covered) in [
+            ("[{key: a, operator: Exists}]", "[{key: a, value: x, effect: NoSchedule}]", true),
+            ("[{key: a, operator: Exists}]", "[{key: a, operator: Exists}]", true),
+            ("[{operator: Exists}]", "[{key: b, operator: Exists}]", true),
+            ("[{key: a, operator: Exists}]", "[{operator: Exists}]", false),
+            ("[{key: a, operator: Exists}]", "[{key: b, operator: Exists}]", false),
+            ("[{key: a, value: x}]", "[{key: a, operator: Exists}]", false),
+            ("[{key: a, value: x}]", "[{key: a, value: y}]", false),
+            ("[{key: a, operator: Exists, effect: NoSchedule}]", "[{key: a, operator: Exists}]", false),
+            (
+                "[{key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 30}]",
+                "[{key: a, operator: Exists, effect: NoExecute}]",
+                false,
+            ),
+            (
+                "[{key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 30}]",
+                "[{key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 5}]",
+                true,
+            ),
+        ] {
+            let (bounds, tolerations) = (parse(bound).unwrap(), parse(toleration).unwrap());
+            assert_eq!(
+                first_not_covered(&tolerations, &bounds).is_none(),
+                is_covered,
+                "{bound} {toleration}"
+            );
+        }
+    }
+
+    #[test]
+    fn bounds_are_described_as_a_list() {
+        let text = "[{key: a, operator: Exists, effect: NoSchedule}, {key: b, value: x}]";
+        assert_eq!(describe(&parse(text).unwrap()), text);
+        assert_eq!(describe(&[]), "none");
+    }
+
+    #[test]
+    fn a_taint_is_tolerated_by_key_value_and_effect() {
         let taint = |key: &str, value: &str, effect: &str| Taint {
             key: key.to_owned(),
             value: Some(value.to_owned()),

@@ -121,7 +121,7 @@ impl Model {
             6 => service.ip_mode = self.choose([None, Some("Proxy"), INVALID_IP_MODE]),
             7 => service.traffic_policy_local = !service.traffic_policy_local,
             _ => {
-                service.priority_class = self.choose([None, None, Some("system-cluster-critical")]);
+                service.priority_class = self.choose([None, None, Some("akrobateo-proxy")]);
                 let classes = [service.class, Some(LOAD_BALANCER_CLASS), Some("example.com/other")];
                 let class = self.choose(classes);
                 return std::mem::replace(&mut service.class, class) != class;

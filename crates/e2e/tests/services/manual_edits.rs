@@ -1,7 +1,7 @@
 //! Manual edits of the proxies' DaemonSet: the operator reverts them.
 
 use e2e::{
-    Failure, Namespace, OPERATOR_NAMESPACE, ServiceBuilder, ensure, ensure_eq, eventually,
+    Failure, Namespace, PROXIES_NAMESPACE, ServiceBuilder, ensure, ensure_eq, eventually,
     exposed_service_test, service,
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -14,7 +14,7 @@ fn web(port: u16) -> ServiceBuilder {
 }
 
 fn daemonsets(namespace: &Namespace) -> Api<DaemonSet> {
-    Api::namespaced(namespace.cluster().client.clone(), OPERATOR_NAMESPACE)
+    Api::namespaced(namespace.cluster().client.clone(), PROXIES_NAMESPACE)
 }
 
 #[tokio::test]

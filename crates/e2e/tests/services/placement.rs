@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use akrobateo_core::annotations::{ADDRESS_TYPES, REPLICAS, TOLERATIONS, WORKLOAD};
+use akrobateo_core::annotations::{ADDRESS_TYPES, REPLICAS, WORKLOAD};
 use e2e::{Failure, ensure_eq, eventually, exposed_service_test, service, test};
 
 #[tokio::test]
@@ -24,10 +24,12 @@ async fn node_selector_limits_the_nodes_that_run_proxies() -> Result<(), Failure
                 slice::from_ref(first_node),
             )
             .await?;
-        let tolerations = "[{key: dedicated, operator: Exists}]";
-        let tolerating_service =
-            service_on_all_nodes.clone().on_nodes(&[&second_node.name]).annotation(TOLERATIONS, tolerations);
-        namespace.expose_on(&tolerating_service, slice::from_ref(second_node)).await?;
+        namespace
+            .expose_on(
+                &service_on_all_nodes.clone().on_nodes(&[&second_node.name]),
+                slice::from_ref(second_node),
+            )
+            .await?;
         namespace.expose(&service_on_all_nodes).await.map(drop)
     })
     .await

@@ -98,7 +98,7 @@ async fn service_waits_for_a_port_that_another_pod_holds() -> Result<(), Failure
         namespace.start_host_port_pod("holder", &nodes[0].name, port).await?;
         let web = service("web").tcp(port).with_ip_mode_proxy().on_nodes(&[&nodes[0].name]);
         namespace.apply(&web).await?;
-        namespace.wait_warning(&web, "ProxiesNotReady", &["another pod"]).await?;
+        namespace.wait_warning(&web, "PortInUse", &["another pod"]).await?;
         let target = Target { protocol: Protocol::Tcp, host: nodes[0].addresses[0], port };
         eventually("the other pod answers on the port", async || {
             let replies = namespace.cluster().send_requests(&[target]).await?;

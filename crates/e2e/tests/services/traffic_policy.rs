@@ -14,7 +14,9 @@ async fn policy_local_exposes_nodes_with_endpoints_and_preserves_the_source_ip()
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).traffic_policy_local();
         namespace.apply(&web).await?;
-        namespace.wait_warning(&web, "NoEndpoints", &["ready endpoint"]).await?;
+        // Others may wait for an address before they start the backends.
+        namespace.wait_condition(&web, "NoEndpoints", &["ready endpoint"]).await?;
+        namespace.wait_published(&web, &nodes).await?;
         namespace.start_backend_on(&endpoint_node.name).await?;
         let replies = namespace.wait_exposed_on(&web, slice::from_ref(endpoint_node)).await?;
         for reply in &replies {

@@ -23,6 +23,6 @@ pub fn with_port(ip: &str, port: u16) -> String {
     SocketAddr::new(parse_ip(ip), port).to_string()
 }
 
-pub(super) fn parse_ip(ip: &str) -> IpAddr {
+pub fn parse_ip(ip: &str) -> IpAddr {
     ip.parse().unwrap()
 }

@@ -139,6 +139,11 @@ pub fn run_to_exit(pod: &Namespace, args: &[&str]) -> Output {
     pod.run(|| Command::new(PROGRAM_PATH).args(args).output().unwrap())
 }
 
+/// Runs the program as [`run_to_exit`] does, on a kernel that says that it is Linux 2.6.
+pub fn run_on_old_kernel(pod: &Namespace, args: &[&str]) -> Output {
+    pod.run(|| Command::new("setarch").args(["--uname-2.6", PROGRAM_PATH]).args(args).output().unwrap())
+}
+
 /// Returns the status code of the readiness probe; `None` if there is no response.
 pub fn probe_status(pod: &Namespace) -> Option<u16> {
     pod.run(|| http::status(("127.0.0.1", PROBE_PORT), "/readyz", DEADLINE))

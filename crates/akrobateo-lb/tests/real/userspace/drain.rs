@@ -1,4 +1,4 @@
-//! Graceful shutdown: the proxy refuses new clients, and existing connections finish.
+//! Graceful shutdown: the proxy serves new clients as long as earlier ones need it, and connections finish.
 
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,15 +10,29 @@ use rustix::process::Signal;
 
 use super::streams::{read_blocks, write_blocks};
 use super::{
-    FORWARD_ARGS, accept, bind_backends, close_with_reset, connect, connect_pair, read_to_end, start_proxy,
+    EmbeddedProxy, FORWARD_ARGS, accept, bind_backends, connect, connect_pair, read_to_end, start_proxy,
 };
 use crate::harness::addr::{self, with_port};
 use crate::harness::proxy::probe_status;
 use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{Network, eventually, isolated};
 
+/// The limit of the time in which a proxy ends once no earlier connection holds it.
+const END_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Connects a new client through the proxy and exchanges a question and an answer.
+fn check_new_client(network: &Network, backends: &[TcpListener; 2]) {
+    let (mut client, mut backend) = connect_pair(network, backends, 0);
+    client.write_all(b"question").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&backend).unwrap(), b"question");
+    backend.write_all(b"answer").unwrap();
+    drop(backend);
+    assert_eq!(read_to_end(&client).unwrap(), b"answer");
+}
+
 #[test]
-fn draining_proxy_refuses_new_clients_and_exits_after_the_last_connection() {
+fn draining_proxy_serves_new_clients_until_the_earlier_connections_end() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
@@ -26,27 +40,66 @@ fn draining_proxy_refuses_new_clients_and_exits_after_the_last_connection() {
         let (mut client, mut backend) = connect_pair(&network, &backends, 0);
         proxy.signal(Signal::TERM);
         eventually("the proxy is not ready", || (probe_status(&network.pod) == Some(503)).then_some(()));
-        let address: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
-        eventually("new clients are refused", || {
-            match network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT)) {
-                Ok(early) => {
-                    // A worker accepted this client before the worker began to drain. Close the connection, because the
-                    // proxy waits for each open connection.
-                    close_with_reset(early);
-                    None
-                }
-                Err(error) => (error.kind() == ErrorKind::ConnectionRefused).then_some(()),
-            }
-        });
+        // Ten clients in a second, as long as the earlier client is there.
+        for _ in 0..30 {
+            check_new_client(&network, &backends);
+            std::thread::sleep(Duration::from_millis(100));
+        }
         client.write_all(b"question").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_end(&backend).unwrap(), b"question");
-        assert_eq!(probe_status(&network.pod), Some(503));
         backend.write_all(b"answer").unwrap();
         drop(backend);
         assert_eq!(read_to_end(&client).unwrap(), b"answer");
         let (exit, elapsed) = proxy.wait_for_exit();
-        assert!(exit.success() && elapsed < Duration::from_secs(2), "{exit} after {elapsed:?}");
+        assert!(exit.success() && elapsed < END_TIMEOUT, "{exit} after {elapsed:?}");
+    });
+}
+
+#[test]
+fn idle_connection_holds_a_draining_proxy_for_a_limited_time_and_is_reset() {
+    isolated(|| {
+        let network = Network::new();
+        let backends = bind_backends(&network);
+        let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
+            settings.drain_accept = Duration::from_secs(2);
+        });
+        let (client, backend) = connect_pair(&network, &backends, 0);
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| proxy.drain());
+            std::thread::sleep(Duration::from_secs(1));
+            check_new_client(&network, &backends);
+        });
+        let elapsed = start.elapsed();
+        assert!(elapsed > Duration::from_secs(2), "{elapsed:?}");
+        assert!(elapsed < Duration::from_secs(2) + END_TIMEOUT, "{elapsed:?}");
+        for end in [&client, &backend] {
+            assert_eq!(read_to_end(end).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        }
+    });
+}
+
+#[test]
+fn busy_connection_holds_a_closing_proxy_for_a_limited_time() {
+    isolated(|| {
+        let network = Network::new();
+        let backends = bind_backends(&network);
+        let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
+            settings.drain_accept = Duration::ZERO;
+            settings.close_timeout = Duration::from_secs(3);
+        });
+        let (mut client, backend) = connect_pair(&network, &backends, 0);
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| proxy.drain());
+            while client.write_all(b"busy").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let elapsed = start.elapsed();
+        assert!(elapsed > Duration::from_secs(3) && elapsed < Duration::from_secs(5), "{elapsed:?}");
+        assert_eq!(read_to_end(&backend).unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }
 
@@ -149,11 +202,13 @@ fn drain_under_load_breaks_no_accepted_connection() {
             assert!(!refused.load(Relaxed), "a ready proxy refused a client");
             proxy.signal(Signal::TERM);
             read_blocks(&backend, 256 << 20);
+            assert!(!refused.load(Relaxed), "the draining proxy refused a client");
+            backend.shutdown(Shutdown::Write).unwrap();
             for client in clients {
                 client.join().unwrap();
             }
         });
-        assert!(refused.load(Relaxed), "the draining proxy still accepts clients");
+        assert!(refused.load(Relaxed), "the closing proxy still accepts clients");
         drop((client, backend));
         let (exit, _) = proxy.wait_for_exit();
         assert!(exit.success(), "{exit}");

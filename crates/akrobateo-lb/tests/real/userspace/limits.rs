@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::time::{Duration, Instant};
 
 use rustix::pipe::{fcntl_setpipe_size, pipe};
 use rustix::process::{Resource, getrlimit, prlimit};
@@ -110,5 +111,36 @@ fn proxy_copies_bytes_if_no_pipe_is_available() {
         assert_eq!(count_pipes_of_transfer(), 0);
         drop(taken_pipes);
         eventually("pipes are used again", || (count_pipes_of_transfer() > 0).then_some(()));
+    });
+}
+
+#[test]
+fn idle_connections_make_way_only_at_the_connection_limit() {
+    isolated(|| {
+        let network = Network::new();
+        let backends = bind_backends(&network);
+        let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
+            settings.connections = 2;
+            settings.idle_timeout_at_limit = Duration::from_secs(1);
+        });
+        let (idle_client, _idle_backend) = connect_pair(&network, &backends, 0);
+        let (mut busy_client, mut busy_backend) = connect_pair(&network, &backends, 0);
+        let mut keep_busy_until = |duration: Duration| {
+            let start = Instant::now();
+            while start.elapsed() < duration {
+                busy_client.write_all(b"?").unwrap();
+                busy_backend.read_exact(&mut [0]).unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        keep_busy_until(Duration::from_secs(2));
+        assert_eq!(proxy.metric("akrobateo_lb_open_connections", &[]), 2);
+        let mut waiting_client = connect(&network, 0);
+        waiting_client.write_all(b"request").unwrap();
+        waiting_client.shutdown(Shutdown::Write).unwrap();
+        // Long enough for two checks of idle connections.
+        keep_busy_until(Duration::from_secs(3));
+        assert_eq!(read_to_end(&accept(&backends[0])).unwrap(), b"request");
+        assert_eq!(read_to_end(&idle_client).unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }

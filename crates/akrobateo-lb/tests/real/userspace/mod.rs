@@ -126,6 +126,12 @@ impl EmbeddedProxy {
         Self { proxy: pod.run(|| userspace::Proxy::start(&config, settings).unwrap()) }
     }
 
+    /// Drains the proxy, and returns when it has ended.
+    fn drain(mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(self.proxy.drain()).unwrap();
+    }
+
     fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         sum_metric(&self.proxy.status().metrics(), name, labels)
     }

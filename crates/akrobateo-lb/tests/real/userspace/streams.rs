@@ -189,3 +189,40 @@ fn idle_timeout_closes_only_silent_connections() {
         busy_backend.read_exact(&mut [0]).unwrap();
     });
 }
+
+/// Reads until the end of the stream or its reset. Returns the bytes, and true at a reset.
+fn read_to_end_or_reset(mut stream: &TcpStream) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    let result = stream.read_to_end(&mut bytes);
+    (bytes, result.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset))
+}
+
+#[test]
+fn client_receives_the_whole_answer_of_a_target_that_closes_with_unread_bytes() {
+    isolated(|| {
+        let network = Network::new();
+        // The client's buffer holds only a part of the answer.
+        network.client.set_sysctl("ipv4/tcp_rmem", "4096 16384 16384");
+        let backends = bind_backends(&network);
+        let _proxy = start_proxy(&network.pod, FORWARD_ARGS);
+        for is_sending in [false, true] {
+            let (mut client, mut backend) = connect_pair(&network, &backends, 0);
+            client.write_all(&vec![1; 100_000]).unwrap();
+            backend.read_exact(&mut [0]).unwrap();
+            backend.write_all(&vec![2; 100_000]).unwrap();
+            // Time in which the proxy takes the answer.
+            std::thread::sleep(Duration::from_millis(300));
+            drop(backend);
+            if is_sending {
+                let _ = client.write(&[1; 1_000]);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+            let (answer, is_reset) = read_to_end_or_reset(&client);
+            assert_eq!((answer.len(), is_reset), (100_000, true), "client is sending: {is_sending}");
+        }
+        eventually("all connections are closed", || {
+            (sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_open_connections", &[]) == 0)
+                .then_some(())
+        });
+    });
+}

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{EmbeddedProxy, start_proxy};
+use super::scale::raise_descriptor_limit;
+use super::{EmbeddedProxy, fetch_metrics, start_proxy, sum_metric};
 use crate::harness::addr::{self, with_port};
 use crate::harness::traffic::{NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, serve_udp};
 use crate::harness::{Network, isolated};
@@ -30,8 +31,8 @@ fn session_keeps_its_source_port_until_it_expires() {
     isolated(|| {
         let network = network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
-            settings.unanswered_udp_timeout = Duration::from_secs(1);
-            settings.answered_udp_timeout = Duration::from_secs(1);
+            settings.udp_timeout = Duration::from_secs(1);
+            settings.udp_stream_timeout = Duration::from_secs(1);
         });
         for family in 0..2 {
             let (client, other_client) = (new_client(&network, family), new_client(&network, family));
@@ -55,7 +56,7 @@ fn session_keeps_its_source_port_until_it_expires() {
 }
 
 #[test]
-fn session_limit_evicts_unanswered_sessions_and_keeps_answered_ones() {
+fn session_limit_evicts_sessions_that_are_not_assured_first() {
     isolated(|| {
         let network = network_with_backend();
         let forwards = ["udp/80=10.96.3.7:80", "udp/81=10.96.3.8:9"];
@@ -63,9 +64,10 @@ fn session_limit_evicts_unanswered_sessions_and_keeps_answered_ones() {
             settings.workers = 1;
             settings.udp_sessions = 4;
         });
-        let answered_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
-        let addresses_before: Vec<_> =
-            answered_clients.iter().map(|client| client.request(REPLY_TIMEOUT).unwrap().peer).collect();
+        let assured_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
+        let request = |client: &UdpClient| client.request(REPLY_TIMEOUT).unwrap().peer;
+        let peers: Vec<_> = assured_clients.iter().map(request).collect();
+        assert_eq!(assured_clients.iter().map(request).collect::<Vec<_>>(), peers);
         for _ in 0..20 {
             let unanswered_client =
                 UdpClient::new(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 81));
@@ -73,15 +75,45 @@ fn session_limit_evicts_unanswered_sessions_and_keeps_answered_ones() {
         }
         proxy.wait_for_metric("akrobateo_lb_connections_total", &["port=\"81\""], 20);
         assert_eq!(proxy.metric("akrobateo_lb_open_connections", &[]), 4);
-        for (client, address_before) in answered_clients.iter().zip(addresses_before) {
-            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, address_before);
+        // A client that was answered once makes way too.
+        for _ in 0..20 {
+            request(&new_client(&network, 0));
         }
-        let new_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
+        assert_eq!(assured_clients.iter().map(request).collect::<Vec<_>>(), peers);
+        // If all sessions are assured, the one that has been silent longest makes way.
+        let new_clients: Vec<_> = (0..3).map(|_| new_client(&network, 0)).collect();
         for client in &new_clients {
-            client.request(REPLY_TIMEOUT).unwrap();
+            assert_eq!(request(client), request(client));
         }
-        new_client(&network, 0).request(NO_REPLY_TIMEOUT).unwrap_err();
-        assert_eq!(proxy.metric("akrobateo_lb_dropped_datagrams_total", &["port=\"80\""]), 1);
+        assert_eq!(request(&assured_clients[1]), peers[1]);
+        assert_ne!(request(&assured_clients[0]), peers[0]);
+        assert_eq!(proxy.metric("akrobateo_lb_dropped_datagrams_total", &[]), 0);
+    });
+}
+
+#[test]
+fn client_with_all_sessions_shuts_no_other_client_out() {
+    isolated(|| {
+        raise_descriptor_limit();
+        let network = network_with_backend();
+        let proxy = start_proxy(&network.pod, "--data-path=userspace --forward=udp/80=10.96.3.7:80");
+        let early_client = UdpClient::new(&network.client, addr::CLIENT_3[0], &with_port(addr::POD[0], 80));
+        let early_peer = early_client.request(REPLY_TIMEOUT).unwrap().peer;
+        assert_eq!(early_client.request(REPLY_TIMEOUT).unwrap().peer, early_peer);
+        for port in 10_000..10_000 + 16_384 {
+            let from = with_port(addr::CLIENT[0], port);
+            let client = UdpClient::bind(&network.client, &from, &with_port(addr::POD[0], 80));
+            client.request(REPLY_TIMEOUT).unwrap();
+            if port % 2 == 0 {
+                client.request(REPLY_TIMEOUT).unwrap();
+            }
+        }
+        let new_client = UdpClient::new(&network.client, addr::CLIENT_2[0], &with_port(addr::POD[0], 80));
+        new_client.request(REPLY_TIMEOUT).unwrap();
+        assert_eq!(early_client.request(REPLY_TIMEOUT).unwrap().peer, early_peer);
+        let open = sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_open_connections", &[]);
+        assert!(open < 16_384 / 3, "one client has {open} sessions");
+        drop(proxy);
     });
 }
 
@@ -99,7 +131,7 @@ fn session_recovers_when_its_target_is_back() {
 }
 
 #[test]
-fn draining_proxy_exits_after_its_sessions_are_silent() {
+fn draining_proxy_serves_new_clients_until_the_earlier_sessions_are_silent() {
     isolated(|| {
         let network = network_with_backend();
         let command_line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
@@ -115,8 +147,16 @@ fn draining_proxy_exits_after_its_sessions_are_silent() {
         proxy.signal(Signal::TERM);
         proxy.wait_for_log("draining");
         client.request(REPLY_TIMEOUT).unwrap();
+        let start = Instant::now();
+        // New clients are served, and do not prolong the drain.
+        let mut served = 0;
+        while !proxy.log().contains("closing") {
+            assert!(start.elapsed() < Duration::from_secs(5), "new clients prolong the drain");
+            served += u32::from(new_client(&network, 0).request(NO_REPLY_TIMEOUT).is_ok());
+        }
+        assert!(start.elapsed() > Duration::from_secs(2) && served > 10, "{served} in {:?}", start.elapsed());
         new_client(&network, 0).request(NO_REPLY_TIMEOUT).unwrap_err();
         let (exit, elapsed) = proxy.wait_for_exit();
-        assert!(exit.success() && elapsed > Duration::from_secs(1), "{exit} after {elapsed:?}");
+        assert!(exit.success() && elapsed < Duration::from_secs(3), "{exit} after {elapsed:?}");
     });
 }

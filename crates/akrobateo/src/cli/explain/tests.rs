@@ -28,10 +28,10 @@ fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
     let text = explanation.format(Style::Plain);
     for part in [
         "default/web: PartlyExposed, 1 of 1 proxies ready",
-        "DaemonSet kube-system/akrobateo-default-web",
+        "DaemonSet akrobateo-proxies/akrobateo-default-web-ca4088a856",
         "n1     ready   yes",
         "80/TCP   default/old   n2      default/web",
-        "Pending actions of the operator\n  apply DaemonSet kube-system/akrobateo-default-web\n",
+        "Pending actions of the operator\n  apply DaemonSet akrobateo-proxies/akrobateo-default-web-ca4088a856\n",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
@@ -62,4 +62,22 @@ fn explanation_names_the_owner_of_a_conflicting_node_port() {
     let cluster = cluster(vec![api, web_service], &[node("n1").build()], Vec::new());
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
     assert!(text.contains("30080/TCP   default/api (nodePort)   all     default/web"), "{text}");
+}
+
+#[test]
+fn explanation_names_an_invalid_annotation_of_a_node_and_a_missing_endpoint() {
+    let nodes = [
+        node("n1").internal_ip("10.0.0.1").annotation("akrobateo.io/address", "oops").build(),
+        node("n2").internal_ip("10.0.0.2").build(),
+    ];
+    let web =
+        service("web").tcp(80).annotation("akrobateo.io/ip-mode", "Proxy").internal_traffic_policy_local();
+    let pods = ["n1", "n2"].map(|name| pod(name).on(name).ready().build()).into();
+    let cluster = cluster(vec![web.build()], &nodes, pods);
+    let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
+    for part in
+        ["akrobateo.io/address of node n1 is \"oops\"", "internalTrafficPolicy is Local and the node has no"]
+    {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
 }

@@ -21,8 +21,8 @@ fn status_shows_an_exposed_service_with_its_addresses() {
     );
     assert_eq!(
         format_rows(&rows, Style::Plain),
-        "NAMESPACE   NAME   CLASS   PORTS    READY   ADDRESSES   STATE     WHY\n\
-         default     web    -       80/TCP   1/2     10.0.0.1    Exposed\n"
+        "NAMESPACE   NAME   CLASS   PORTS    READY   ADDRESSES   STATE           WHY\n\
+         default     web    -       80/TCP   1/2     10.0.0.1    PartlyExposed   not published: node n2 (its proxy is not ready)\n"
     );
     assert_eq!(rows[0].health(), Health::Healthy);
 }

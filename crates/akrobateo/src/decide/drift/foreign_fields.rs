@@ -1,9 +1,8 @@
-//! Finds fields that other field managers added to a workload
+//! Reads from managedFields whether the operator applied a workload, and which fields other field managers added
 //! (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>). Pure.
 
-use akrobateo_core::FIELD_MANAGER;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-use serde_json::{Map, Value};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
+use serde_json::{Map, Value, json};
 
 /// The field to which `kubectl rollout restart` adds its annotation. Such a restart must not be undone.
 const ANNOTATIONS_FIELD: &str = "f:annotations";
@@ -11,14 +10,33 @@ const ANNOTATIONS_FIELD: &str = "f:annotations";
 /// The operation in the managedFields entries that server-side apply writes.
 const APPLY_OPERATION: &str = "Apply";
 
-/// Returns the entries with a foreign field. A foreign field is a field of the spec that another field manager owns and
-/// the operator does not own.
-///
-/// The operator needs only these entries, so the cache drops all others.
-pub(crate) fn foreign_fields(entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
-    let (ours, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some(APPLY_OPERATION)
-    });
+/// Returns the entries that the operator needs, so that caches can drop the others: a short form of its own entry, and
+/// those of [`foreign_fields`].
+pub(crate) fn relevant_managed_fields(
+    instance: &str,
+    entries: Vec<ManagedFieldsEntry>,
+) -> Vec<ManagedFieldsEntry> {
+    let own = entries.iter().find(|entry| is_own_spec(instance, entry)).cloned();
+    let own = own.map(|own| ManagedFieldsEntry { fields_v1: Some(FieldsV1(json!({ "f:spec": {} }))), ..own });
+    own.into_iter().chain(foreign_fields(instance, entries)).collect()
+}
+
+/// Returns true if the operator `instance` applied the spec of the object.
+pub(crate) fn is_applied_by(instance: &str, metadata: &ObjectMeta) -> bool {
+    metadata.managed_fields.iter().flatten().any(|entry| is_own_spec(instance, entry))
+}
+
+fn is_own_spec(instance: &str, entry: &ManagedFieldsEntry) -> bool {
+    is_own(instance, entry) && entry.subresource.is_none() && spec_fields(entry).is_some()
+}
+
+fn is_own(instance: &str, entry: &ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(instance) && entry.operation.as_deref() == Some(APPLY_OPERATION)
+}
+
+/// Returns each entry in which another field manager owns a spec field that the operator `instance` does not own.
+pub(crate) fn foreign_fields(instance: &str, entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
+    let (ours, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_own(instance, entry));
     let our_spec_fields = ours.iter().find_map(spec_fields);
     let adds_spec_field = |entry: &ManagedFieldsEntry| {
         // A write to a subresource, for example by kubectl scale, adds no field: it changes a field that the operator
@@ -49,10 +67,9 @@ fn has_other_field(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> bo
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
-    use serde_json::json;
-
     use super::*;
+
+    const INSTANCE: &str = "akrobateo";
 
     fn entry(manager: &str, operation: &str, subresource: Option<&str>, spec: &Value) -> ManagedFieldsEntry {
         ManagedFieldsEntry {
@@ -69,7 +86,7 @@ mod tests {
             "f:metadata": { "f:labels": { "f:app": {} } },
             "f:spec": { "f:containers": { "k:{\"name\":\"forward\"}": { ".": {}, "f:image": {} } }, "f:tolerations": {} },
         });
-        entry(FIELD_MANAGER, "Apply", None, &json!({ "f:template": template, "f:replicas": {} }))
+        entry(INSTANCE, "Apply", None, &json!({ "f:template": template, "f:replicas": {} }))
     }
 
     #[test]
@@ -81,12 +98,9 @@ mod tests {
             json!({ "f:template": { "f:metadata": { "f:labels": { "f:team": {} } } } }),
             json!({ "f:updateStrategy": { "f:type": {} } }),
         ] {
-            let entry_of_kubectl_edit = entry("kubectl-edit", "Update", None, &added_field);
-            assert_eq!(
-                foreign_fields(vec![our_entry(), entry_of_kubectl_edit.clone()]),
-                [entry_of_kubectl_edit],
-                "{added_field}"
-            );
+            let edit_entry = entry("kubectl-edit", "Update", None, &added_field);
+            let entries = vec![our_entry(), edit_entry.clone()];
+            assert_eq!(foreign_fields(INSTANCE, entries), [edit_entry], "{added_field}");
         }
     }
 
@@ -102,7 +116,33 @@ mod tests {
             entry("kube-controller-manager", "Update", Some("status"), &status),
             entry("kubectl", "Update", Some("scale"), &status),
         ] {
-            assert_eq!(foreign_fields(vec![our_entry(), entry]), []);
+            assert_eq!(foreign_fields(INSTANCE, vec![our_entry(), entry]), []);
         }
+    }
+
+    #[test]
+    fn only_an_apply_of_the_spec_by_the_instance_counts_as_applied() {
+        let is_applied = |entry| {
+            let entries = relevant_managed_fields(INSTANCE, vec![entry]);
+            is_applied_by(INSTANCE, &ObjectMeta { managed_fields: Some(entries), ..ObjectMeta::default() })
+        };
+        let spec = json!({ "f:replicas": {} });
+        assert!(is_applied(entry(INSTANCE, "Apply", None, &spec)));
+        for other in [
+            entry(INSTANCE, "Update", None, &spec),
+            entry("other", "Apply", None, &spec),
+            entry(INSTANCE, "Apply", Some("status"), &spec),
+            entry(INSTANCE, "Apply", None, &Value::Null),
+        ] {
+            assert!(!is_applied(other.clone()), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn relevant_entries_keep_foreign_fields_foreign() {
+        let owned = entry("other", "Update", None, &json!({ "f:replicas": {} }));
+        let added = entry("other", "Update", None, &json!({ "f:paused": {} }));
+        let relevant = relevant_managed_fields(INSTANCE, vec![our_entry(), owned, added.clone()]);
+        assert_eq!(foreign_fields(INSTANCE, relevant), [added]);
     }
 }

@@ -35,7 +35,6 @@ fn a_field_that_the_service_no_longer_needs_is_removed() {
     let deployment = || web().annotation(annotations::WORKLOAD, "Deployment");
     for (previous, current) in [
         (web().annotation(annotations::NODE_SELECTOR, "!spot"), web()),
-        (web().annotation(annotations::TOLERATIONS, "[{key: dedicated, operator: Exists}]"), web()),
         (deployment().annotation(annotations::NODE_SELECTOR, "!spot"), deployment()),
     ] {
         let existing_state = state_after_actions(observe(previous.build()));
@@ -75,4 +74,19 @@ fn proxies_start_on_nodes_whose_port_an_older_service_released() {
     assert!(
         planned_actions(&state_after_port_release).iter().any(|action| matches!(action, Action::Apply(_)))
     );
+}
+
+#[test]
+fn the_workload_of_a_deleted_service_with_the_same_name_is_deleted_and_made_again() {
+    for replacement in [web(), web().annotation(annotations::IP_MODE, "bogus")] {
+        let mut replacement = replacement.build();
+        replacement.metadata.uid = Some("uid-of-replacement".to_owned());
+        let mut state = observe(replacement.clone());
+        state.obsolete_workloads = state_after_actions(observe(web().build())).workloads;
+        assert!(!state.obsolete_workloads[0].is_of(&replacement));
+        let actions = planned_actions(&state);
+        assert!(matches!(actions[0], Action::Delete(_)), "{actions:?}");
+        let is_rejected = decision(&state).proxy == ProxyDecision::KeepWorkloads;
+        assert_eq!(!is_rejected, matches!(actions[1], Action::Apply(_)), "{actions:?}");
+    }
 }

@@ -7,7 +7,7 @@ fn a_reserved_port_is_rejected_and_the_error_names_the_port() {
     let nodes = [node("n1").internal_ip("10.0.0.1").build()].map(|node| NodeInfo::from_node(&node));
     let service = Arc::new(service("web").tcp(22).build());
     let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
-    let allocations = PortAllocations::allocate(&[service], &nodes, &defaults, |_| OccupiedPorts::default());
+    let allocations = PortAllocations::default().update(&[service], &nodes, &defaults, &NothingObserved);
     let Some(AllocationResult::Rejected(error)) = allocations.get(&key("web")) else {
         panic!("not rejected")
     };
@@ -36,7 +36,18 @@ fn the_error_for_an_invalid_annotation_has_the_value_and_the_reason_and_the_allo
         (annotations::PROXY_PROTOCOL, "v2:443", "443 is not a TCP port of the Service", "v1 or v2"),
         (annotations::PROXY_PROTOCOL, "v2:", "\"\" is not a port number", "v1 or v2"),
         (annotations::DATA_PATH, "ebpf", "unknown data path", "kernel, userspace"),
-        (annotations::PRIORITY_CLASS, "Very High", "not a valid name", "PriorityClass"),
+        (
+            annotations::PRIORITY_CLASS,
+            "system-node-critical",
+            "not an allowed PriorityClass",
+            "akrobateo-proxy, by the operator's --priority-class and --allowed-priority-classes",
+        ),
+        (
+            annotations::TOLERATIONS,
+            "[{operator: Exists}]",
+            "toleration 1 is not allowed",
+            "none, by the operator's --tolerations and --allowed-tolerations",
+        ),
     ] {
         let exposure = exposure(&observe(web().annotation(name, value).build()));
         assert_eq!(exposure.reason, Reason::InvalidAnnotation, "{name}={value}");
@@ -70,26 +81,16 @@ fn the_condition_says_why_no_address_is_published() {
             ["node n1", "no IPv6 address"],
         ),
         (
-            observe_with_ready_proxy(n1().annotation(annotations::NODE_ADDRESS, "x").build(), web()),
-            Reason::NoAddresses,
-            ["n1", annotations::NODE_ADDRESS],
-        ),
-        (
             observe_with_ready_proxy(n1().label(excluded, "").build(), web()),
             Reason::NoAddresses,
-            ["node n1", excluded],
+            [excluded, "--ignore-exclude-label"],
         ),
         (observe_with_ready_proxy(n1().taint(taint).build(), web()), Reason::NoAddresses, ["node n1", taint]),
-        (
-            observe_with_ready_proxy(n1().build(), web().traffic_policy_local()),
-            Reason::NoEndpoints,
-            ["Local", "no node has a ready endpoint"],
-        ),
     ] {
         let exposure = exposure(&state);
         assert_eq!(exposure.reason, reason, "{}", exposure.message);
         assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
-        assert_eq!(exposure.warning, Some(reason));
+        assert_eq!(exposure.warnings[0].0, reason);
     }
 }
 
@@ -117,5 +118,26 @@ fn settings_that_contradict_the_proxy_protocol_are_rejected() {
         let exposure = exposure(&observe(service.build()));
         assert_eq!(exposure.reason, reason, "{}", exposure.message);
         assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
+    }
+}
+
+#[test]
+fn ip_mode_vip_is_rejected_where_it_is_dangerous() {
+    let danger = "kube-proxy runs in IPVS mode (ConfigMap kube-system/kube-proxy, key config.conf)";
+    let defaults = ServiceDefaults { vip_danger: Some(danger.to_owned()), ..defaults() };
+    let allocation_result = |service: ServiceBuilder| {
+        let services = [Arc::new(service.build())];
+        let allocations = PortAllocations::default().update(&services, &[], &defaults, &NothingObserved);
+        allocations.get(&key("web")).cloned().unwrap()
+    };
+    let AllocationResult::Rejected(error) = allocation_result(web().annotation(annotations::IP_MODE, "VIP"))
+    else {
+        panic!("not rejected")
+    };
+    let message = error.to_string();
+    assert!(message.contains(danger) && message.ends_with("allowed: Proxy"), "{message}");
+    for allowed in [web(), web().annotation(annotations::IP_MODE, "Proxy")] {
+        let AllocationResult::Accepted(spec, _) = allocation_result(allowed) else { panic!("rejected") };
+        assert_eq!(spec.ip_mode, crate::spec::IpMode::Proxy);
     }
 }

@@ -1,0 +1,105 @@
+//! The open connections, and which of them must make way for a new one. Pure.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+/// The number of connections that may be open at the same time. Every pod of the cluster can connect, and each
+/// connection needs memory.
+pub(crate) const MAX_CONNECTIONS: usize = 64;
+/// The number of connections that one source address may have. The kubelet and Prometheus have two or three.
+pub(crate) const MAX_CONNECTIONS_PER_SOURCE: usize = 8;
+
+/// An open connection. `T` ends it when it is dropped.
+#[derive(Debug)]
+struct OpenConnection<T> {
+    id: u64,
+    source: IpAddr,
+    handle: T,
+}
+
+/// The open connections, the oldest first.
+#[derive(Debug)]
+pub(crate) struct OpenConnections<T> {
+    connections: VecDeque<OpenConnection<T>>,
+    next_id: u64,
+}
+
+impl<T> OpenConnections<T> {
+    pub(crate) const fn new() -> Self {
+        Self { connections: VecDeque::new(), next_id: 0 }
+    }
+
+    /// Adds a connection. Returns its number, and the handle of the connection that must make way for it.
+    ///
+    /// The oldest connection makes way, because a probe is answered within milliseconds: an old connection is silent,
+    /// and the new one may be the kubelet's.
+    pub(crate) fn add(&mut self, source: IpAddr, handle: T) -> (u64, Option<T>) {
+        let evicted = self.find_evicted(source).and_then(|index| self.connections.remove(index));
+        let id = self.next_id;
+        self.next_id += 1;
+        self.connections.push_back(OpenConnection { id, source, handle });
+        (id, evicted.map(|connection| connection.handle))
+    }
+
+    /// Removes a connection that has ended.
+    pub(crate) fn remove(&mut self, id: u64) {
+        if let Ok(index) = self.connections.binary_search_by_key(&id, |connection| connection.id) {
+            self.connections.remove(index);
+        }
+    }
+
+    /// Returns the index of the connection that must make way for a new one from `source`.
+    fn find_evicted(&self, source: IpAddr) -> Option<usize> {
+        let mut of_source =
+            self.connections.iter().enumerate().filter(|(_, connection)| connection.source == source);
+        let oldest_of_source = of_source.next().map(|(index, _)| index);
+        if 1 + of_source.count() >= MAX_CONNECTIONS_PER_SOURCE {
+            return oldest_of_source;
+        }
+        (self.connections.len() >= MAX_CONNECTIONS).then_some(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(number: u8) -> IpAddr {
+        [10, 244, 0, number].into()
+    }
+
+    #[test]
+    fn oldest_connection_of_the_same_source_makes_way_at_its_limit() {
+        let mut open = OpenConnections::new();
+        assert_eq!(open.add(source(0), "other").1, None);
+        for _ in 0..MAX_CONNECTIONS_PER_SOURCE {
+            assert_eq!(open.add(source(1), "silent").1, None);
+        }
+        assert_eq!(open.add(source(2), "kubelet").1, None);
+        for _ in 0..200 {
+            assert_eq!(open.add(source(1), "silent").1, Some("silent"));
+        }
+        assert_eq!(open.connections.len(), 2 + MAX_CONNECTIONS_PER_SOURCE);
+    }
+
+    #[test]
+    fn oldest_connection_of_all_makes_way_at_the_total_limit() {
+        let mut open = OpenConnections::new();
+        for number in 0..MAX_CONNECTIONS {
+            let source = source(u8::try_from(number / MAX_CONNECTIONS_PER_SOURCE).unwrap());
+            assert_eq!(open.add(source, number), (number as u64, None));
+        }
+        assert_eq!(open.add(source(200), 64).1, Some(0));
+        assert_eq!(open.add(source(201), 65).1, Some(1));
+    }
+
+    #[test]
+    fn ended_connection_makes_room() {
+        let mut open = OpenConnections::new();
+        let ids: Vec<_> = (0..MAX_CONNECTIONS_PER_SOURCE).map(|_| open.add(source(1), ()).0).collect();
+        open.remove(ids[3]);
+        open.remove(ids[3]);
+        assert_eq!(open.add(source(1), ()).1, None);
+        assert_eq!(open.add(source(1), ()).1, Some(()));
+    }
+}

@@ -1,0 +1,111 @@
+//! The claim of one Service: its ports, its nodes, and what it holds already. Pure.
+
+use std::collections::BTreeSet;
+
+use akrobateo_core::Frontend;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::key::ServiceKey;
+use crate::node_info::NodeInfo;
+use crate::spec::NodeSelection;
+
+/// The order of claims on ports that no Service holds: by creation time, then by namespace and name.
+///
+/// Services of one `kubectl apply` have the same creation time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Seniority {
+    pub(super) created: Timestamp,
+    pub(super) key: ServiceKey,
+}
+
+/// The ports that a Service's own workload holds, and the nodes on which it holds them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OccupiedPorts {
+    pub(crate) frontends: BTreeSet<Frontend>,
+    /// The nodes that the workload selects, and those where one of its pods runs.
+    pub(crate) nodes: BTreeSet<String>,
+}
+
+/// The ports that a Service claims, all of them on each of its nodes.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) seniority: Seniority,
+    pub(super) frontends: BTreeSet<Frontend>,
+    pub(super) nodes: ClaimedNodes,
+    /// The ports that the Service's own workload holds.
+    pub(super) held: OccupiedPorts,
+    /// The ports that the previous allocation gave to the Service. Its workload may not exist yet.
+    pub(super) allocated: OccupiedPorts,
+    /// The nodes with an address in the Service's status.
+    pub(super) published_nodes: BTreeSet<String>,
+}
+
+/// The nodes of a claim.
+#[derive(Clone, Debug)]
+pub(super) enum ClaimedNodes {
+    /// The nodes that the Service selects.
+    Selected(NodeSelection),
+    /// With externalTrafficPolicy Local: the selected nodes that have an endpoint, or had one a short time ago.
+    SelectedWithEndpoint(NodeSelection, BTreeSet<String>),
+    /// With externalTrafficPolicy Local and without any endpoint: the selected nodes that no Service with an endpoint
+    /// claims. No node can answer then, but others may wait for an address before they start backends.
+    SelectedWithoutEndpoint(NodeSelection),
+    /// The nodes where the previous proxies of a rejected Service keep running.
+    Held,
+}
+
+/// The strength of the evidence that a Service holds a port. The first variant is the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hold {
+    /// The proxies of a rejected Service keep running, also if the allocation gave the port to another Service.
+    Running,
+    /// The previous allocation gave the port to the Service.
+    Allocated,
+    /// The Service's workload has the port.
+    Workload,
+}
+
+impl Claim {
+    pub(super) const fn key(&self) -> &ServiceKey {
+        &self.seniority.key
+    }
+
+    /// Returns true if the Service's proxies may run on the node.
+    pub(super) fn selects(&self, node: &NodeInfo) -> bool {
+        match &self.nodes {
+            ClaimedNodes::Selected(selection)
+            | ClaimedNodes::SelectedWithEndpoint(selection, _)
+            | ClaimedNodes::SelectedWithoutEndpoint(selection) => {
+                // A pod that runs stays on its node if the node gets a taint with the effect NoSchedule.
+                selection.matches(node)
+                    || (self.held.nodes.contains(&node.name) && selection.matches_running_pod(node))
+            }
+            ClaimedNodes::Held => self.held.nodes.contains(&node.name),
+        }
+    }
+
+    /// Returns true if the Service claims its ports on a node that it selects.
+    pub(super) fn claims_selected(&self, node: &NodeInfo) -> bool {
+        match &self.nodes {
+            ClaimedNodes::SelectedWithEndpoint(_, nodes_with_ready_endpoint) => {
+                nodes_with_ready_endpoint.contains(&node.name)
+            }
+            ClaimedNodes::Selected(_) | ClaimedNodes::SelectedWithoutEndpoint(_) | ClaimedNodes::Held => true,
+        }
+    }
+
+    /// Returns true if the claim gets only what other claims leave, because no node can answer for the Service.
+    pub(super) const fn yields(&self) -> bool {
+        matches!(self.nodes, ClaimedNodes::SelectedWithoutEndpoint(_))
+    }
+
+    /// Returns why the Service counts as the holder of a port of a node; `None` if it does not hold the port there.
+    pub(super) fn hold(&self, node: &str, frontend: Frontend) -> Option<Hold> {
+        let holds = |held: &OccupiedPorts| held.frontends.contains(&frontend) && held.nodes.contains(node);
+        match &self.nodes {
+            ClaimedNodes::Held => holds(&self.held).then_some(Hold::Running),
+            _ if holds(&self.allocated) => Some(Hold::Allocated),
+            _ => holds(&self.held).then_some(Hold::Workload),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Remembers for a short time which nodes had an endpoint of a Service. Pure: the time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::key::ServiceKey;
+
+/// The time for which a node without an endpoint counts as a node with one.
+///
+/// A restart of the only replica must not give the node's ports to another Service.
+const RETENTION: Duration = Duration::from_mins(1);
+
+/// The nodes with an endpoint of each Service, now or a short time ago.
+#[derive(Debug, Default)]
+pub(crate) struct RecentEndpoints(HashMap<ServiceKey, BTreeMap<String, LastSeen>>);
+
+/// The time at which a node had an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastSeen {
+    Now,
+    Until(Instant),
+}
+
+impl RecentEndpoints {
+    /// Records the nodes that have an endpoint of a Service now. Returns true if `nodes` changed.
+    pub(crate) fn record(&mut self, key: &ServiceKey, current: &BTreeSet<String>, now: Instant) -> bool {
+        let before = self.nodes(key);
+        let entries = self.0.entry(key.clone()).or_default();
+        for (node, last_seen) in entries.iter_mut() {
+            if !current.contains(node) && *last_seen == LastSeen::Now {
+                *last_seen = LastSeen::Until(now);
+            }
+        }
+        entries.extend(current.iter().map(|node| (node.clone(), LastSeen::Now)));
+        self.nodes(key) != before
+    }
+
+    /// Removes the nodes whose last endpoint is gone for too long. Returns true if there were any.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        let mut is_changed = false;
+        for entries in self.0.values_mut() {
+            let before = entries.len();
+            entries.retain(|_, last_seen| last_seen.expiry().is_none_or(|expiry| expiry > now));
+            is_changed |= entries.len() < before;
+        }
+        self.0.retain(|_, entries| !entries.is_empty());
+        is_changed
+    }
+
+    /// Returns the time of the next expiry; `None` if nothing expires.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.0.values().flat_map(BTreeMap::values).filter_map(|last_seen| last_seen.expiry()).min()
+    }
+
+    /// Returns the nodes with an endpoint of a Service, now or a short time ago.
+    pub(crate) fn nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        self.0.get(key).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+    }
+
+    /// Removes the records of a Service.
+    pub(crate) fn forget(&mut self, key: &ServiceKey) {
+        self.0.remove(key);
+    }
+}
+
+impl LastSeen {
+    fn expiry(self) -> Option<Instant> {
+        match self {
+            Self::Now => None,
+            Self::Until(seen) => Some(seen + RETENTION),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::fixtures::key;
+
+    fn nodes(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_node_counts_for_one_minute_after_its_last_endpoint() {
+        let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(recent.record(&key("web"), &nodes(&["n1", "n2"]), start));
+        assert_eq!(recent.next_expiry(), None);
+        assert!(!recent.record(&key("web"), &nodes(&["n2"]), after(10)));
+        assert_eq!(recent.nodes(&key("web")), nodes(&["n1", "n2"]));
+        assert_eq!(recent.next_expiry(), Some(after(70)));
+        assert!(!recent.expire(after(69)));
+        assert!(recent.expire(after(70)));
+        assert_eq!(recent.nodes(&key("web")), nodes(&["n2"]));
+        assert_eq!(recent.next_expiry(), None);
+    }
+
+    #[test]
+    fn the_minute_starts_when_the_last_endpoint_goes_and_ends_when_one_returns() {
+        let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        recent.record(&key("web"), &nodes(&["n1"]), start);
+        recent.record(&key("web"), &nodes(&[]), after(10));
+        // A later record of the same state does not extend the time.
+        recent.record(&key("web"), &nodes(&[]), after(40));
+        assert_eq!(recent.next_expiry(), Some(after(70)));
+        recent.record(&key("web"), &nodes(&["n1"]), after(60));
+        assert!(!recent.expire(after(1000)));
+        assert_eq!(recent.nodes(&key("web")), nodes(&["n1"]));
+    }
+}

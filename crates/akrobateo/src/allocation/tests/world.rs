@@ -1,0 +1,134 @@
+//! A model of a cluster for tests of the allocation. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use akrobateo_core::Frontend;
+use k8s_openapi::api::core::v1::{Node, Service};
+
+use crate::allocation::{Allocation, AllocationResult, Observations, OccupiedPorts, PortAllocations};
+use crate::decide::fixtures::{ServiceBuilder, defaults, key, node};
+use crate::key::ServiceKey;
+use crate::node_info::NodeInfo;
+use crate::spec::{LoadBalancerSpec, PortSet, ServiceDefaults, parse_tolerations};
+
+/// The Services of a cluster with three nodes, what is observed about them, and the last allocation.
+#[derive(Clone, Default)]
+pub(super) struct World {
+    pub(super) services: BTreeMap<ServiceKey, Arc<Service>>,
+    pub(super) nodes: Vec<NodeInfo>,
+    pub(super) reserved_ports: PortSet,
+    pub(super) held: BTreeMap<ServiceKey, OccupiedPorts>,
+    pub(super) nodes_with_ready_endpoint: BTreeMap<ServiceKey, BTreeSet<String>>,
+    pub(super) published_nodes: BTreeMap<ServiceKey, BTreeSet<String>>,
+    pub(super) allocations: PortAllocations,
+}
+
+impl Observations for World {
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
+        spec.frontends()
+    }
+
+    fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
+        self.held.get(key).cloned().unwrap_or_default()
+    }
+
+    fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        self.nodes_with_ready_endpoint.get(key).cloned().unwrap_or_default()
+    }
+
+    fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
+        self.published_nodes.get(&ServiceKey::from_service(service)).cloned().unwrap_or_default()
+    }
+}
+
+pub(super) fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+pub(super) fn labelled_node(name: &str) -> Node {
+    node(name).label("name", name).build()
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let nodes = ["n1", "n2", "n3"].map(|name| NodeInfo::from_node(&labelled_node(name)));
+        Self { nodes: nodes.into(), ..Self::default() }
+    }
+
+    pub(super) fn add(&mut self, service: ServiceBuilder) {
+        let service = Arc::new(service.build());
+        self.services.insert(ServiceKey::from_service(&service), service);
+    }
+
+    pub(super) fn defaults(&self) -> ServiceDefaults {
+        let mut defaults = defaults();
+        defaults.bounds.tolerations = parse_tolerations("[{operator: Exists}]").unwrap();
+        ServiceDefaults { reserved_ports: self.reserved_ports.clone(), ..defaults }
+    }
+
+    pub(super) fn allocate(&mut self) {
+        let services: Vec<_> = self.services.values().cloned().collect();
+        self.allocations = self.allocations.update(&services, &self.nodes, &self.defaults(), self);
+    }
+
+    /// Adds or replaces Services, and allocates.
+    pub(super) fn apply<const N: usize>(&mut self, services: [ServiceBuilder; N]) {
+        for service in services {
+            self.add(service);
+        }
+        self.allocate();
+    }
+
+    /// Creates the workloads that the last allocation asks for, and deletes the others.
+    pub(super) fn sync_workloads(&mut self) {
+        let keys: Vec<_> = self.services.keys().cloned().collect();
+        self.held.retain(|key, _| self.services.contains_key(key));
+        for key in &keys {
+            self.sync_workload(key);
+        }
+    }
+
+    pub(super) fn sync_workload(&mut self, key: &ServiceKey) {
+        match self.allocations.get(key) {
+            Some(AllocationResult::Accepted(spec, allocation)) => {
+                let allowed = self.nodes.iter().filter(|node| allocation.allows(spec, node));
+                let nodes = allowed.map(|node| node.name.clone()).collect();
+                self.held.insert(key.clone(), OccupiedPorts { frontends: spec.frontends(), nodes });
+            }
+            Some(AllocationResult::Rejected(_)) => {
+                let reserved = &self.reserved_ports;
+                let holds_reserved = |held: &OccupiedPorts| {
+                    held.frontends.iter().any(|port| reserved.contains(port.host_port()))
+                };
+                self.held.retain(|other, held| other != key || !holds_reserved(held));
+            }
+            None => drop(self.held.remove(key)),
+        }
+    }
+
+    /// Starts another operator, which knows only what is in the cluster.
+    pub(super) fn restart(&mut self) {
+        self.allocations = PortAllocations::default();
+    }
+
+    pub(super) fn allocation(&self, name: &str) -> &Allocation {
+        match self.allocations.get(&key(name)) {
+            Some(AllocationResult::Accepted(_, allocation)) => allocation,
+            other => panic!("{name} is not accepted: {other:?}"),
+        }
+    }
+
+    /// Returns the nodes on which a Service's proxies may run.
+    pub(super) fn allowed(&self, name: &str) -> Vec<String> {
+        let Some(AllocationResult::Accepted(spec, allocation)) = self.allocations.get(&key(name)) else {
+            return Vec::new();
+        };
+        let allowed = self.nodes.iter().filter(|node| allocation.allows(spec, node));
+        allowed.map(|node| node.name.clone()).collect()
+    }
+
+    pub(super) fn conflicts(&self, name: &str) -> Vec<String> {
+        self.allocation(name).conflicts.iter().map(ToString::to_string).collect()
+    }
+}

@@ -1,0 +1,55 @@
+//! Finds the nodes whose endpoints serve a Service. Pure.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::discovery::v1::Endpoint;
+
+/// Returns the nodes with a ready endpoint. If no endpoint is ready, the nodes with one that terminates but still serves:
+/// kube-proxy uses these too, and nothing better exists.
+pub(super) fn serving_nodes<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> BTreeSet<String> {
+    let endpoints: Vec<_> = endpoints.into_iter().collect();
+    let nodes = |serves: fn(&Endpoint) -> bool| -> BTreeSet<String> {
+        let endpoints = endpoints.iter().filter(|endpoint| serves(endpoint));
+        endpoints.filter_map(|endpoint| endpoint.node_name.clone()).collect()
+    };
+    let ready = nodes(is_ready);
+    if ready.is_empty() { nodes(is_serving_while_terminating) } else { ready }
+}
+
+/// An absent condition means ready (<https://kubernetes.io/docs/reference/kubernetes-api/>, `EndpointSlice`).
+fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+}
+
+fn is_serving_while_terminating(endpoint: &Endpoint) -> bool {
+    let conditions = endpoint.conditions.as_ref();
+    conditions
+        .is_some_and(|conditions| conditions.serving == Some(true) && conditions.terminating == Some(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn nodes(endpoints: &[(&str, Value)]) -> Vec<String> {
+        let endpoint = |(node, conditions): &(&str, Value)| -> Endpoint {
+            let endpoint = json!({ "addresses": ["10.1.0.1"], "nodeName": node, "conditions": conditions });
+            serde_json::from_value(endpoint).unwrap()
+        };
+        let endpoints: Vec<_> = endpoints.iter().map(endpoint).collect();
+        serving_nodes(&endpoints).into_iter().collect()
+    }
+
+    #[test]
+    fn a_terminating_endpoint_that_serves_counts_until_nothing_better_exists() {
+        let ready = || json!({ "ready": true, "serving": true, "terminating": false });
+        let terminating = || json!({ "ready": false, "serving": true, "terminating": true });
+        let ended = || json!({ "ready": false, "serving": false, "terminating": true });
+        assert_eq!(nodes(&[("n1", terminating()), ("n2", ended())]), ["n1"]);
+        assert_eq!(nodes(&[("n1", terminating()), ("n2", ready())]), ["n2"]);
+        assert_eq!(nodes(&[("n1", json!({}))]), ["n1"]);
+        assert!(nodes(&[("n1", json!({ "ready": false, "serving": true }))]).is_empty());
+    }
+}

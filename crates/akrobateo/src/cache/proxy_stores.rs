@@ -1,0 +1,152 @@
+//! The stores of the workloads and pods of proxies in one place. Starts the watches; the look-ups do no I/O.
+
+use std::sync::Arc;
+
+use akrobateo_core::labels;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::Store;
+use kube::{Api, Client, Resource, ResourceExt};
+
+use super::list::{ListError, list_into_store};
+use super::reflector::{TriggerSender, WatchEnded, spawn_reflector, watch_config};
+use super::scope::service_api;
+use super::trust::{controls, is_trusted, service_of};
+use super::watch_spec;
+use crate::decide::{ProxyNamespace, Workload};
+use crate::key::ServiceKey;
+use crate::metrics::Metrics;
+
+/// The workloads and pods of proxies in one place.
+pub(super) struct ProxyStores {
+    proxy_namespace: ProxyNamespace,
+    instance: String,
+    daemonsets: Store<DaemonSet>,
+    deployments: Store<Deployment>,
+    /// `None` in a former place, from which the operator only deletes workloads.
+    pods: Option<Store<Pod>>,
+}
+
+/// The objects to read: those of one operator in one place.
+pub(super) struct ProxySource<'a> {
+    pub(super) client: &'a Client,
+    /// The namespace of the Services, `None` for all namespaces.
+    pub(super) watch_namespace: Option<&'a str>,
+    pub(super) instance: &'a str,
+    pub(super) proxy_namespace: &'a ProxyNamespace,
+    /// True if the place is a former one.
+    pub(super) is_former: bool,
+}
+
+impl ProxySource<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match self.proxy_namespace {
+            ProxyNamespace::SharedNamespace(namespace) => Api::namespaced(self.client.clone(), namespace),
+            ProxyNamespace::ServiceNamespace => service_api(self.client, self.watch_namespace),
+        }
+    }
+}
+
+impl ProxyStores {
+    /// Starts a watch of each kind.
+    pub(super) fn watch(source: &ProxySource, triggers: &TriggerSender) -> Self {
+        let proxies = || watch_config().labels(&labels::all_proxies_selector(source.instance));
+        let (proxy_namespace, instance) = (source.proxy_namespace, source.instance);
+        let pods = || spawn_reflector(source.api(), proxies(), watch_spec::pod(proxy_namespace), triggers);
+        Self {
+            proxy_namespace: proxy_namespace.clone(),
+            instance: instance.to_owned(),
+            daemonsets: spawn_reflector(
+                source.api(),
+                proxies(),
+                watch_spec::workload(proxy_namespace, instance),
+                triggers,
+            ),
+            deployments: spawn_reflector(
+                source.api(),
+                proxies(),
+                watch_spec::workload(proxy_namespace, instance),
+                triggers,
+            ),
+            pods: (!source.is_former).then(pods),
+        }
+    }
+
+    /// Fills the same stores with one list request each.
+    pub(super) async fn list(source: &ProxySource<'_>, metrics: &Metrics) -> Result<Self, ListError> {
+        let selector = labels::all_proxies_selector(source.instance);
+        let (proxy_namespace, instance) = (source.proxy_namespace, source.instance);
+        let daemonset_spec = watch_spec::workload(proxy_namespace, instance);
+        let daemonsets = list_into_store(source.api(), &selector, &daemonset_spec, metrics).await?;
+        let deployment_spec = watch_spec::workload(proxy_namespace, instance);
+        let deployments = list_into_store(source.api(), &selector, &deployment_spec, metrics).await?;
+        let pods = if source.is_former {
+            None
+        } else {
+            Some(list_into_store(source.api(), &selector, &watch_spec::pod(proxy_namespace), metrics).await?)
+        };
+        Ok(Self {
+            proxy_namespace: proxy_namespace.clone(),
+            instance: instance.to_owned(),
+            daemonsets,
+            deployments,
+            pods,
+        })
+    }
+
+    /// Waits until the first list of each kind is complete.
+    pub(super) async fn wait_until_synced(&self) -> Result<(), WatchEnded> {
+        self.daemonsets.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        self.deployments.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        if let Some(pods) = &self.pods {
+            pods.wait_until_ready().await.map_err(|_| WatchEnded)?;
+        }
+        Ok(())
+    }
+
+    /// Returns true if the proxies are in the namespaces of their Services, where tenants can write to them.
+    pub(super) fn is_in_service_namespaces(&self) -> bool {
+        self.proxy_namespace == ProxyNamespace::ServiceNamespace
+    }
+
+    /// Returns the workloads of a Service that this operator applied.
+    pub(super) fn workloads(&self, key: &ServiceKey) -> Vec<Workload> {
+        let daemonsets = self.daemonsets.state_filter(|daemonset| self.is_workload_of(key, daemonset));
+        let deployments = self.deployments.state_filter(|deployment| self.is_workload_of(key, deployment));
+        let daemonsets =
+            daemonsets.iter().map(|daemonset| Workload::DaemonSet(Box::new((**daemonset).clone())));
+        let deployments =
+            deployments.iter().map(|deployment| Workload::Deployment(Box::new((**deployment).clone())));
+        daemonsets.chain(deployments).collect()
+    }
+
+    /// Returns the pods of these workloads of a Service.
+    pub(super) fn pods(&self, key: &ServiceKey, workloads: &[Workload]) -> Vec<Arc<Pod>> {
+        let Some(pods) = &self.pods else { return Vec::new() };
+        pods.state_filter(|pod| {
+            key.matches_proxy_labels(pod) && workloads.iter().any(|workload| controls(workload, pod))
+        })
+    }
+
+    /// Returns the keys of all Services with a workload that this operator applied.
+    pub(super) fn keys(&self) -> Vec<ServiceKey> {
+        let daemonsets = self.daemonsets.state().into_iter().filter_map(|daemonset| self.key_of(&*daemonset));
+        let deployments =
+            self.deployments.state().into_iter().filter_map(|deployment| self.key_of(&*deployment));
+        daemonsets.chain(deployments).collect()
+    }
+
+    fn is_workload_of(&self, key: &ServiceKey, workload: &impl ResourceExt) -> bool {
+        self.key_of(workload).as_ref() == Some(key)
+    }
+
+    fn key_of(&self, workload: &impl ResourceExt) -> Option<ServiceKey> {
+        let is_trusted = is_trusted(&self.proxy_namespace, &self.instance, workload.meta());
+        if is_trusted { service_of(&self.proxy_namespace, workload) } else { None }
+    }
+}

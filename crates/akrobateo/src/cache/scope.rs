@@ -1,0 +1,16 @@
+//! The APIs of the namespaces whose Services are watched. No I/O.
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+
+/// Returns the API of objects in the namespaces whose Services are watched.
+pub(super) fn service_api<K>(client: &Client, watch_namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match watch_namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}

@@ -1,0 +1,109 @@
+//! Decides which workloads and pods the operator believes. Labels prove nothing: any tenant can set them. Pure.
+//!
+//! A workload is believed if it is in the place where this operator creates workloads, and if this operator applied its
+//! spec. Only administrators may write to the namespace that all proxies share. In the namespace of a Service the
+//! Service must own the workload, so a forged workload there can only affect that Service. A pod is believed if such a
+//! workload controls it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt};
+
+use crate::allocation::OccupiedPorts;
+use crate::decide::{ProxyNamespace, Workload, is_applied_by, pod_frontends};
+use crate::key::ServiceKey;
+
+/// The label that the Deployment controller sets on a pod, with the end of the name of the pod's replica set.
+const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// Returns the Service in the labels of a workload or pod, unless the object is in another place than the proxies of that
+/// Service.
+pub(super) fn service_of(proxy_namespace: &ProxyNamespace, object: &impl ResourceExt) -> Option<ServiceKey> {
+    let key = ServiceKey::from_proxy_labels(object)?;
+    let namespace = match proxy_namespace {
+        ProxyNamespace::SharedNamespace(namespace) => namespace,
+        ProxyNamespace::ServiceNamespace => &key.namespace,
+    };
+    (object.namespace().as_ref() == Some(namespace)).then_some(key)
+}
+
+/// Returns true if the operator `instance` applied the workload for the Service in its labels.
+pub(super) fn is_trusted(proxy_namespace: &ProxyNamespace, instance: &str, workload: &ObjectMeta) -> bool {
+    let is_owned = match proxy_namespace {
+        ProxyNamespace::SharedNamespace(_) => true,
+        ProxyNamespace::ServiceNamespace => {
+            controller(workload).is_some_and(|owner| owner.kind == Service::kind(&()))
+        }
+    };
+    is_owned && is_applied_by(instance, workload)
+}
+
+/// Returns true if the workload controls the pod.
+///
+/// A replica set is between a Deployment and its pods. Its name is that of the Deployment and the hash in the pod's label.
+/// To read it would need a further right. In a namespace where tenants can forge this, the workload is their own.
+pub(super) fn controls(workload: &Workload, pod: &Pod) -> bool {
+    let metadata = workload.metadata();
+    let Some(owner) = controller(&pod.metadata) else { return false };
+    if metadata.namespace != pod.metadata.namespace {
+        return false;
+    }
+    match workload {
+        Workload::DaemonSet(_) => metadata.uid.as_ref() == Some(&owner.uid),
+        Workload::Deployment(_) => {
+            let (name, hash) = (metadata.name.as_deref(), pod.labels().get(POD_TEMPLATE_HASH));
+            let replica_set = name.zip(hash).map(|(name, hash)| format!("{name}-{hash}"));
+            owner.kind == "ReplicaSet" && replica_set.as_ref() == Some(&owner.name)
+        }
+    }
+}
+
+/// Returns the ports that all running pods of a Service have, and the nodes of these pods.
+///
+/// Where tenants can forge a workload, its template proves nothing. A running pod does: the kubelet sets that phase, after
+/// it has checked that no other pod of the node has the port.
+pub(super) fn held_by_running_pods(pods: &[Arc<Pod>]) -> OccupiedPorts {
+    let is_running =
+        |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+    let running: Vec<_> = pods.iter().filter(|pod| is_running(pod)).collect();
+    let ports = running.iter().map(|pod| pod_frontends(pod)).reduce(|common, ports| &common & &ports);
+    let nodes = running.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
+    OccupiedPorts { frontends: ports.unwrap_or_default(), nodes: nodes.collect() }
+}
+
+fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use akrobateo_core::Frontend;
+
+    use super::*;
+    use crate::decide::fixtures::pod;
+
+    #[test]
+    fn only_ports_of_all_running_pods_are_held() {
+        let with_phase = |mut pod: Pod, phase: &str| {
+            pod.status.get_or_insert_default().phase = Some(phase.to_owned());
+            Arc::new(pod)
+        };
+        let held = |pods: &[Arc<Pod>]| {
+            let OccupiedPorts { frontends, nodes } = held_by_running_pods(pods);
+            let ports: BTreeSet<_> =
+                frontends.into_iter().map(|frontend: Frontend| frontend.host_port()).collect();
+            (ports.iter().map(|port| port.port).collect::<Vec<_>>(), nodes.into_iter().collect::<Vec<_>>())
+        };
+        let both = with_phase(pod("a").on("n1").host_port(80).host_port(443).build(), "Running");
+        let one = with_phase(pod("b").on("n2").host_port(80).build(), "Running");
+        let refused = with_phase(pod("c").on("n3").host_port(22).build(), "Failed");
+        let unscheduled = with_phase(pod("d").host_port(22).build(), "Pending");
+        assert_eq!(held(std::slice::from_ref(&both)), (vec![80, 443], vec!["n1".to_owned()]));
+        assert_eq!(held(&[both, one, refused, unscheduled]).0, [80]);
+        assert_eq!(held(&[]), (vec![], vec![]));
+    }
+}

@@ -1,0 +1,40 @@
+//! The address families for which a Service's proxies hold their ports. Pure.
+//!
+//! A hostPort without a hostIP is a port of both families. Proxies that only reserve their ports can be limited to one
+//! family. Proxies that forward cannot, because the programs that implement hostPorts differ: portmap accepts the
+//! unspecified addresses that [`host_ip`](super::host_ip::host_ip) returns, CRI-O accepts only that of IPv6, and Cilium
+//! 1.18 opens no port at all for an unspecified address.
+
+use std::collections::BTreeSet;
+
+use akrobateo_core::{Family, Frontend};
+
+use super::pod::ProxyRole;
+use super::traffic_policy::proxy_role;
+use crate::node_info::NodeInfo;
+use crate::spec::LoadBalancerSpec;
+
+/// Returns the only family for which a Service's proxies hold their ports; `None` if they hold them for both.
+pub(super) fn host_port_family(
+    spec: &LoadBalancerSpec,
+    role: ProxyRole,
+    nodes: &[NodeInfo],
+) -> Option<Family> {
+    let families: BTreeSet<_> = spec.frontends().iter().map(|frontend| frontend.family).collect();
+    let family = families.first().copied().filter(|_| families.len() == 1);
+    // Without dual-stack nodes no Service has the other family, so the pods need no hostIP.
+    let is_dual_stack = nodes.iter().any(NodeInfo::has_both_families);
+    family.filter(|_| role == ProxyRole::ReservePorts && is_dual_stack)
+}
+
+/// Returns the ports that a Service's proxies need on their nodes.
+pub(crate) fn needed_frontends(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> BTreeSet<Frontend> {
+    match host_port_family(spec, proxy_role(spec, nodes), nodes) {
+        Some(_) => spec.frontends(),
+        None => spec.frontends().into_iter().flat_map(for_both_families).collect(),
+    }
+}
+
+fn for_both_families(frontend: Frontend) -> impl Iterator<Item = Frontend> {
+    Family::ALL.into_iter().map(move |family| Frontend { family, ..frontend })
+}

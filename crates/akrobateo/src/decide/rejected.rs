@@ -1,0 +1,81 @@
+//! Decides for a Service whose spec is invalid: its previous proxies stay, and its addresses only shrink. Pure.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use k8s_openapi::jiff::Timestamp;
+
+use super::addresses::{AddressInputs, published_addresses, select_nodes};
+use super::condition::Exposure;
+use super::notes::foreign_status_note;
+use super::service_state::ServiceState;
+use super::workload::Workload;
+use crate::node_info::NodeInfo;
+use crate::spec::{IpMode, SpecError};
+
+/// The desired status of a rejected Service.
+pub(super) struct RejectedStatus {
+    pub(super) addresses: Vec<LoadBalancerIngress>,
+    pub(super) exposure: Exposure,
+    /// The time when the addresses change without any event.
+    pub(super) recheck_at: Option<Timestamp>,
+}
+
+/// Keeps the published addresses of the nodes that can still answer.
+pub(super) fn rejected_status(
+    instance: &str,
+    state: &ServiceState,
+    service: &Service,
+    error: &SpecError,
+    now: Timestamp,
+) -> RejectedStatus {
+    let needs_endpoint = has_local_policy(service) && !state.nodes_with_ready_endpoint.is_empty();
+    let may_be_published =
+        |node: &NodeInfo| !needs_endpoint || state.nodes_with_ready_endpoint.contains(&node.name);
+    let any_node = |_: &NodeInfo| true;
+    let selected = select_nodes(
+        service,
+        &AddressInputs {
+            pods: &state.pods,
+            nodes: &state.nodes,
+            pod_times: &state.pod_times,
+            may_be_published: &may_be_published,
+            may_run_proxy: &any_node,
+            proxies_can_move: false,
+            now,
+        },
+    );
+    let answers = |ingress: &&LoadBalancerIngress| {
+        let address: Option<IpAddr> = ingress.ip.as_ref().and_then(|ip| ip.parse().ok());
+        address.is_some_and(|address| selected.nodes.iter().any(|node| node.has_address(address)))
+    };
+    let kept = published_addresses(service).iter().filter(answers).cloned();
+    let addresses: Vec<_> = kept.filter_map(|ingress| without_danger(state, ingress)).collect();
+    let note = addresses.is_empty().then(|| foreign_status_note(instance, service)).flatten();
+    let exposure = Exposure::rejected(error, !addresses.is_empty(), note);
+    RejectedStatus { addresses, exposure, recheck_at: selected.recheck_at }
+}
+
+/// Returns true if a node answers only with an endpoint of its own. The proxies answer with ipMode Proxy, and they reach
+/// endpoints by the internal policy.
+fn has_local_policy(service: &Service) -> bool {
+    let spec = service.spec.as_ref();
+    let is_local = |policy: Option<&String>| policy.is_some_and(|policy| policy == "Local");
+    let proxies_answer = || {
+        let mode = published_addresses(service).first().and_then(|ingress| ingress.ip_mode.as_deref());
+        mode == Some(IpMode::Proxy.as_str())
+    };
+    is_local(spec.and_then(|spec| spec.external_traffic_policy.as_ref()))
+        || (is_local(spec.and_then(|spec| spec.internal_traffic_policy.as_ref())) && proxies_answer())
+}
+
+/// Replaces ipMode VIP where it is dangerous. Proxies that only reserve the ports do not answer, so then the address is
+/// removed.
+fn without_danger(state: &ServiceState, ingress: LoadBalancerIngress) -> Option<LoadBalancerIngress> {
+    if !state.is_vip_dangerous || ingress.ip_mode.as_deref() == Some(IpMode::Proxy.as_str()) {
+        return Some(ingress);
+    }
+    let is_reserving = state.workloads.iter().any(Workload::is_reserving);
+    (!is_reserving)
+        .then(|| LoadBalancerIngress { ip_mode: Some(IpMode::Proxy.as_str().to_owned()), ..ingress })
+}

@@ -1,0 +1,121 @@
+//! The administrator's settings bound what a Service may ask for, and proxies evict no other pod.
+
+use super::*;
+use crate::spec::{LoadBalancerSpec, SpecError, parse_node_selector, parse_tolerations};
+
+fn bounded() -> ServiceDefaults {
+    let mut bounded = ServiceDefaults {
+        requirements: parse_node_selector("pool=edge").unwrap(),
+        tolerations: parse_tolerations("[{key: edge, operator: Exists}]").unwrap(),
+        ..defaults()
+    };
+    bounded.bounds.tolerations = parse_tolerations("[{key: spot, value: \"yes\"}]").unwrap();
+    bounded.bounds.priority_classes = vec!["batch".to_owned()];
+    bounded
+}
+
+fn spec(service: ServiceBuilder) -> Result<LoadBalancerSpec, SpecError> {
+    LoadBalancerSpec::from_service(&service.build(), &bounded())
+}
+
+#[test]
+fn the_node_selector_of_the_administrator_always_holds() {
+    let edge = NodeInfo::from_node(&node("n1").label("pool", "edge").label("zone", "a").build());
+    let core = NodeInfo::from_node(&node("n2").label("pool", "core").label("zone", "a").build());
+    for selector in ["", "zone=a", "pool", "pool=edge"] {
+        let spec = spec(web().annotation(annotations::NODE_SELECTOR, selector)).unwrap();
+        assert!(spec.nodes.matches(&edge) && !spec.nodes.matches(&core), "{selector:?}");
+    }
+    let spec = spec(web().annotation(annotations::NODE_SELECTOR, "zone=b")).unwrap();
+    assert!(!spec.nodes.matches(&edge));
+}
+
+#[test]
+fn annotations_use_only_tolerations_that_the_administrator_allows() {
+    let with = |tolerations| spec(web().annotation(annotations::TOLERATIONS, tolerations));
+    for allowed in
+        ["", "[{key: edge, operator: Exists, effect: NoSchedule}]", "[{key: spot, value: \"yes\"}]"]
+    {
+        assert_eq!(
+            with(allowed).unwrap().nodes.tolerations,
+            parse_tolerations(allowed).unwrap(),
+            "{allowed}"
+        );
+    }
+    for rejected in ["[{operator: Exists}]", "[{key: edge, operator: Exists}, {key: spot, operator: Exists}]"]
+    {
+        let error = with(rejected).unwrap_err().to_string();
+        let allowed = "allowed: [{key: edge, operator: Exists}, {key: spot, value: yes}], by the operator's";
+        assert!(error.contains(allowed), "{error}");
+    }
+    assert_eq!(spec(web()).unwrap().nodes.tolerations.len(), 1);
+}
+
+#[test]
+fn annotations_use_only_priority_classes_that_the_administrator_allows() {
+    let with = |class| spec(web().annotation(annotations::PRIORITY_CLASS, class));
+    assert_eq!(with("batch").unwrap().priority_class, "batch");
+    assert_eq!(with("akrobateo-proxy").unwrap().priority_class, "akrobateo-proxy");
+    for class in ["system-node-critical", "no-such-class", ""] {
+        let error = with(class).unwrap_err().to_string();
+        assert!(error.contains("allowed: akrobateo-proxy, batch, by the operator's"), "{error}");
+    }
+}
+
+#[test]
+fn proxies_evict_no_other_pod_by_default() {
+    let class = pod_spec(&observe(web().build())).priority_class_name;
+    assert_eq!(class.as_deref(), Some("akrobateo-proxy"));
+    let mut without_class = defaults();
+    without_class.priority_class = String::new();
+    let spec = LoadBalancerSpec::from_service(&web().build(), &without_class).unwrap();
+    let mut state = observe(web().build());
+    state.allocation_result =
+        Some(AllocationResult::Accepted(Arc::new(spec), crate::allocation::Allocation::default()));
+    assert_eq!(pod_spec(&state).priority_class_name, None);
+}
+
+#[test]
+fn a_port_of_another_pod_is_a_condition() {
+    let waiting = pod("p")
+        .host_port(80)
+        .meant_for("n1")
+        .unscheduled("0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.")
+        .build();
+    let state = observe_with_other_services(
+        web().build(),
+        Vec::new(),
+        vec![waiting],
+        &[node("n1").internal_ip("10.0.0.1").build()],
+    );
+    let exposure = exposure(&state);
+    assert_eq!(exposure.reason, Reason::PortInUse);
+    assert_eq!(exposure.warnings[0].0, Reason::PortInUse);
+    assert!(exposure.message.contains("port 80/TCP on node n1"), "{}", exposure.message);
+}
+
+#[test]
+fn a_ready_pod_on_a_node_that_the_service_does_not_have_publishes_nothing() {
+    let nodes = ["n1", "n2"].map(|name| node(name).internal_ip("10.0.0.1").label("name", name).build());
+    let older =
+        service("older").tcp(80).created_at(1).annotation(annotations::NODE_SELECTOR, "name=n2").build();
+    let selecting = |selector| web().created_at(2).annotation(annotations::NODE_SELECTOR, selector).build();
+    for (service, others) in [(selecting("name=n1"), Vec::new()), (selecting(""), vec![older])] {
+        let forged = vec![pod("forged").on("n2").ready().build()];
+        let state = observe_with_other_services(service, others, forged, &nodes);
+        assert_eq!(decision(&state).status.unwrap().addresses, []);
+    }
+}
+
+#[test]
+fn meshes_leave_out_the_proxies() {
+    let ProxyDecision::RunWorkload(Workload::DaemonSet(daemonset)) = decision(&observe(web().build())).proxy
+    else {
+        panic!("no DaemonSet")
+    };
+    let metadata = daemonset.spec.unwrap().template.metadata.unwrap();
+    let labels = metadata.labels.unwrap();
+    assert_eq!(labels["sidecar.istio.io/inject"], "false");
+    assert_eq!(labels["kuma.io/sidecar-injection"], "disabled");
+    assert_eq!(metadata.annotations.unwrap()["linkerd.io/inject"], "disabled");
+}

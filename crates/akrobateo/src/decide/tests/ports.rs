@@ -1,0 +1,156 @@
+//! Decisions about ports: reserved ports, nodePorts, families, and Local Services that wait for an endpoint.
+
+use std::collections::BTreeSet;
+
+use akrobateo_core::{Family, Frontend};
+
+use super::*;
+use crate::allocation::Allocation;
+use crate::spec::LoadBalancerSpec;
+
+#[test]
+fn a_port_that_becomes_reserved_is_released_with_proxies_and_addresses() {
+    let existing = state_after_actions(observe(web().published("10.0.0.1", "VIP", "akrobateo").build()));
+    let defaults = ServiceDefaults { reserved_ports: "80".parse().unwrap(), ..defaults() };
+    let invalid = web().annotation(annotations::IP_MODE, "vip").published("10.0.0.1", "VIP", "akrobateo");
+    let valid = web().published("10.0.0.1", "VIP", "akrobateo");
+    for (service, reason) in [(valid, Reason::PortReserved), (invalid, Reason::InvalidAnnotation)] {
+        let service = Arc::new(service.build());
+        let services = [service.clone()];
+        let allocations =
+            PortAllocations::default().update(&services, &existing.nodes, &defaults, &NothingObserved);
+        let allocation_result = allocations.get(&key("web")).cloned();
+        let state = ServiceState {
+            service: Some(service),
+            allocation_result,
+            reserved_ports: defaults.reserved_ports.clone(),
+            ..existing.clone()
+        };
+        let decision = decide(&proxy_config(), &state, at(1000));
+        assert_eq!(decision.proxy, ProxyDecision::DeleteWorkloads);
+        let status = decision.status.unwrap();
+        assert_eq!(status.addresses, []);
+        let exposure = status.exposure.unwrap();
+        assert_eq!(exposure.reason, reason);
+        assert!(
+            exposure.message.contains("port 80/TCP is reserved for the nodes now"),
+            "{}",
+            exposure.message
+        );
+    }
+}
+
+#[test]
+fn a_rejected_edit_to_a_reserved_port_keeps_the_previous_proxies() {
+    let existing = state_after_actions(observe(web().build()));
+    let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
+    let service = Arc::new(service("web").tcp(22).build());
+    let services = [service.clone()];
+    let allocations =
+        PortAllocations::default().update(&services, &existing.nodes, &defaults, &NothingObserved);
+    let allocation_result = allocations.get(&key("web")).cloned();
+    let state = ServiceState {
+        service: Some(service),
+        allocation_result,
+        reserved_ports: defaults.reserved_ports.clone(),
+        ..existing
+    };
+    assert_eq!(decide(&proxy_config(), &state, at(1000)).proxy, ProxyDecision::KeepWorkloads);
+}
+
+#[test]
+fn a_later_node_port_of_another_service_is_a_warning() {
+    let mut state = observe(service("web").tcp(30_500).build());
+    let Some(AllocationResult::Accepted(_, allocation)) = &mut state.allocation_result else {
+        panic!("not accepted")
+    };
+    let node_port = service("np").service_type("NodePort").tcp(80).node_port(30_500).build();
+    let conflicting = observe_with_other_services(
+        service("web").tcp(30_500).build(),
+        vec![node_port],
+        Vec::new(),
+        &[node("n1").build()],
+    );
+    let Some(AllocationResult::Accepted(_, denied)) = conflicting.allocation_result else {
+        panic!("not accepted")
+    };
+    allocation.shared_node_ports = denied.conflicts;
+    let exposure = exposure(&state);
+    assert_eq!(exposure.reason, Reason::Exposed);
+    assert_eq!(exposure.warnings[0].0, Reason::PortConflict);
+    let start = "port 30500/TCP is the nodePort of Service default/np; this Service keeps its ports";
+    assert!(exposure.message.starts_with(start), "{}", exposure.message);
+}
+
+#[test]
+fn a_local_service_that_owns_no_node_has_no_proxies_and_says_why() {
+    let nodes = [node("n1").internal_ip("10.0.0.1").build(), node("n9").internal_ip("10.0.0.9").build()];
+    let broker = |name| service(name).tcp(9092).traffic_policy_local().build();
+    let mut state = observe_with_other_services(broker("web"), vec![broker("other")], Vec::new(), &nodes);
+    assert_eq!(decision(&state).proxy, ProxyDecision::DeleteWorkloads);
+    assert_eq!(exposure(&state).reason, Reason::PortConflict);
+    // An endpoint on a node that the Service does not select is no reason to wait for proxies.
+    let Some(AllocationResult::Accepted(_, allocation)) = &mut state.allocation_result else {
+        panic!("not accepted")
+    };
+    *allocation = Allocation { owned_nodes: Some(BTreeSet::new()), ..Allocation::default() };
+    state.nodes_with_ready_endpoint = BTreeSet::from(["n9".to_owned()]);
+    let exposure = exposure(&state);
+    assert_eq!(exposure.reason, Reason::NoEndpoints);
+    assert!(exposure.message.contains(annotations::NODE_SELECTOR), "{}", exposure.message);
+}
+
+fn dual_stack_node() -> Node {
+    node("n1").internal_ip("10.0.0.1").internal_ip("fd00::1").build()
+}
+
+fn needed_families(service: ServiceBuilder, node: &Node) -> BTreeSet<Family> {
+    let spec = LoadBalancerSpec::from_service(&service.build(), &defaults()).unwrap();
+    let frontends: BTreeSet<Frontend> = needed_frontends(&spec, &[NodeInfo::from_node(node)]);
+    frontends.iter().map(|frontend| frontend.family).collect()
+}
+
+fn ipv6() -> ServiceBuilder {
+    service("web").udp(53).cluster_ips(&["fd97::7"]).families(&["IPv6"])
+}
+
+#[test]
+fn reserving_proxies_on_dual_stack_nodes_hold_their_ports_for_one_family() {
+    for (service, family, host_ip) in [
+        (web(), Family::V4, "::ffff:0.0.0.0"),
+        (web().traffic_policy_local(), Family::V4, "::ffff:0.0.0.0"),
+        (ipv6().traffic_policy_local(), Family::V6, "::"),
+    ] {
+        let state =
+            observe_with_other_services(service.build(), Vec::new(), Vec::new(), &[dual_stack_node()]);
+        let pod = pod_spec(&state);
+        let ports = pod.containers[0].ports.as_ref().unwrap();
+        assert_eq!((pod.host_network, ports[0].host_ip.as_deref()), (Some(true), Some(host_ip)));
+        // The operator reads the family from the workload again.
+        let workloads = state_after_actions(state).workloads;
+        let held = occupied_ports(&workloads, &[], &[NodeInfo::from_node(&dual_stack_node())]);
+        assert!(held.frontends.iter().all(|frontend| frontend.family == family), "{held:?}");
+        let spec = web().traffic_policy_local();
+        assert_eq!(needed_families(spec, &dual_stack_node()), BTreeSet::from([Family::V4]));
+    }
+}
+
+#[test]
+fn other_proxies_hold_their_ports_for_both_families_and_have_no_host_ip() {
+    let single_stack_node = node("n1").internal_ip("10.0.0.1").build();
+    let dual = || web().cluster_ips(&["10.97.0.7", "fd97::7"]).families(&["IPv4", "IPv6"]);
+    for (service, node) in [
+        (web().annotation(annotations::IP_MODE, "Proxy"), dual_stack_node()),
+        (web().traffic_policy_local().annotation(annotations::IP_MODE, "Proxy"), dual_stack_node()),
+        (dual().traffic_policy_local(), dual_stack_node()),
+        (web().traffic_policy_local(), single_stack_node),
+    ] {
+        let built = service.build();
+        let state =
+            observe_with_other_services(built.clone(), Vec::new(), Vec::new(), std::slice::from_ref(&node));
+        let pod = pod_spec(&state);
+        assert_eq!(pod.containers[0].ports.as_ref().unwrap()[0].host_ip, None);
+        let spec = LoadBalancerSpec::from_service(&built, &defaults()).unwrap();
+        assert_eq!(needed_frontends(&spec, &[NodeInfo::from_node(&node)]).len(), 2);
+    }
+}

@@ -1,0 +1,218 @@
+//! The published nodes, and the truth in the condition about the others and about unmet requests.
+
+use super::*;
+
+const DUAL_STACK: [&str; 2] = ["IPv4", "IPv6"];
+
+fn nodes(names: &[&str]) -> Vec<Node> {
+    let node = |name: &&str| {
+        let number = name.trim_start_matches('n');
+        node(name).internal_ip(&format!("10.0.0.{number}")).internal_ip(&format!("fd00::{number}")).build()
+    };
+    names.iter().map(node).collect()
+}
+
+fn ready(names: &[&str]) -> Vec<Pod> {
+    names.iter().map(|name| pod(name).on(name).ready().build()).collect()
+}
+
+fn state_on(service: ServiceBuilder, names: &[&str], endpoints: &[&str]) -> ServiceState {
+    let mut state = observe_with_other_services(service.build(), Vec::new(), ready(names), &nodes(names));
+    state.nodes_with_ready_endpoint = endpoints.iter().map(|&name| name.to_owned()).collect();
+    state
+}
+
+fn addresses(state: &ServiceState) -> Vec<String> {
+    decision(state).status.unwrap().addresses.into_iter().filter_map(|ingress| ingress.ip).collect()
+}
+
+fn condition_status(state: &ServiceState) -> String {
+    let condition = planned_actions(state).into_iter().find_map(|action| match action {
+        Action::PatchStatus { condition, .. } => condition,
+        _ => None,
+    });
+    condition.unwrap().status
+}
+
+fn assert_message(state: &ServiceState, reason: Reason, parts: &[&str]) {
+    let exposure = exposure(state);
+    assert_eq!(exposure.reason, reason, "{}", exposure.message);
+    assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
+}
+
+fn proxy_mode() -> ServiceBuilder {
+    web().annotation(annotations::IP_MODE, "Proxy")
+}
+
+#[test]
+fn a_local_service_without_endpoints_is_published_on_all_nodes_until_it_has_one() {
+    let local = || web().traffic_policy_local();
+    let mut state = state_on(local(), &["n1", "n2"], &[]);
+    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
+    assert_message(&state, Reason::NoEndpoints, &["no node has a ready endpoint", "all nodes"]);
+    assert_eq!(condition_status(&state), "True");
+    assert!(planned_actions(&state).iter().all(|action| match action {
+        Action::EmitEvent { reason, .. } => !reason.is_warning(),
+        _ => true,
+    }));
+    state = state_after_actions(state);
+    assert_eq!(planned_actions(&state), []);
+    // A node that becomes ready later is published too.
+    let third = nodes(&["n3"]).iter().map(NodeInfo::from_node).next();
+    state.nodes = Arc::new(state.nodes.iter().cloned().chain(third).collect());
+    state.pods.push(Arc::new(pod("n3").on("n3").ready().build()));
+    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    state.nodes_with_ready_endpoint.insert("n2".to_owned());
+    assert_eq!(addresses(&state), ["10.0.0.2"]);
+    state = state_after_actions(state);
+    // The only replica restarts: what is published stays.
+    state.nodes_with_ready_endpoint.clear();
+    assert_eq!(addresses(&state), ["10.0.0.2"]);
+    assert_message(&state, Reason::NoEndpoints, &["the published addresses stay"]);
+    assert_eq!(planned_actions(&state_after_actions(state)), []);
+}
+
+#[test]
+fn a_new_local_service_produces_no_warning_while_its_proxies_start() {
+    let mut state = state_on(web().traffic_policy_local(), &["n1", "n2"], &["n2"]);
+    for pods in [vec![], ready(&["n1"]), ready(&["n1", "n2"])] {
+        state.pods = pods.into_iter().map(Arc::new).collect();
+        let reasons = event_reasons(&planned_actions(&state));
+        assert!(reasons.iter().all(|reason| !reason.is_warning()), "{reasons:?}");
+        state = state_after_actions(state);
+    }
+    assert_message(&state, Reason::Exposed, &[]);
+}
+
+#[test]
+fn internal_traffic_policy_local_publishes_only_nodes_with_an_endpoint_if_proxies_answer() {
+    let state = state_on(proxy_mode().internal_traffic_policy_local(), &["n1", "n2"], &["n2"]);
+    assert_eq!(addresses(&state), ["10.0.0.2"]);
+    assert_message(
+        &state,
+        Reason::Exposed,
+        &["internalTrafficPolicy is Local", "nodes with a ready endpoint"],
+    );
+    // kube-proxy answers by the external policy.
+    let vip = state_on(web().internal_traffic_policy_local(), &["n1", "n2"], &["n2"]);
+    assert_eq!(addresses(&vip), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(exposure(&vip).message, "");
+}
+
+#[test]
+fn one_node_with_another_address_does_not_change_the_data_path_of_a_local_service() {
+    let mut nodes = nodes(&["n1", "n2"]);
+    nodes.push(node("n3").internal_ip("10.0.0.3").external_ip("203.0.113.3").build());
+    let service = web().traffic_policy_local().build();
+    let mut state = observe_with_other_services(service, Vec::new(), ready(&["n1", "n2", "n3"]), &nodes);
+    state.nodes_with_ready_endpoint = ["n1".to_owned(), "n3".to_owned()].into();
+    assert_eq!(pod_spec(&state).host_network, Some(true));
+    assert_eq!(addresses(&state), ["10.0.0.1"]);
+    assert_message(&state, Reason::PartlyExposed, &["n3", "not its InternalIP"]);
+}
+
+#[test]
+fn a_node_that_should_answer_and_does_not_is_named() {
+    let mut state = state_on(web(), &["n1", "n2", "n3"], &[]);
+    state.pods.pop();
+    assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
+    assert_message(&state, Reason::PartlyExposed, &["node n3", "no proxy pod"]);
+    state.pods.push(Arc::new(pod("n3").on("n3").build()));
+    assert_message(&state, Reason::PartlyExposed, &["node n3", "its proxy is not ready"]);
+    // Neither is a Warning: this is also a normal start.
+    assert!(event_reasons(&planned_actions(&state)).iter().all(|reason| !reason.is_warning()));
+}
+
+#[test]
+fn a_family_without_source_range_is_not_published() {
+    let ranges = || web().families(&DUAL_STACK).cluster_ips(&["10.97.0.7", "fd97::7"]);
+    let state = state_on(ranges().source_ranges(&["172.29.0.0/24"]), &["n1"], &[]);
+    assert_eq!(addresses(&state), ["10.0.0.1"]);
+    assert_message(&state, Reason::Exposed, &["loadBalancerSourceRanges", "IPv6"]);
+    let both = state_on(ranges().source_ranges(&["172.29.0.0/24", "fd00::/8"]), &["n1"], &[]);
+    assert_eq!(addresses(&both), ["10.0.0.1", "fd00::1"]);
+    // The proxies close the family themselves.
+    let range = ["172.29.0.0/24"];
+    let proxied =
+        state_on(ranges().source_ranges(&range).annotation(annotations::IP_MODE, "Proxy"), &["n1"], &[]);
+    assert_eq!(addresses(&proxied), ["10.0.0.1", "fd00::1"]);
+    assert_message(&proxied, Reason::Exposed, &["every IPv6 client is denied"]);
+    let none = state_on(web().source_ranges(&["fd00::/8"]), &["n1"], &[]);
+    assert_eq!(addresses(&none), Vec::<String>::new());
+    assert_message(&none, Reason::NoAddresses, &["loadBalancerSourceRanges", "IPv4"]);
+}
+
+#[test]
+fn open_node_ports_beside_source_ranges_are_a_warning_once() {
+    let service = || web().source_ranges(&["172.29.0.0/24"]);
+    let mut state = state_on(service().node_port(30_080), &["n1", "n2"], &[]);
+    assert_message(
+        &state,
+        Reason::Exposed,
+        &["loadBalancerSourceRanges", "30080", "allocateLoadBalancerNodePorts"],
+    );
+    assert!(event_reasons(&planned_actions(&state)).contains(&Reason::NodePortsOpen));
+    state = state_after_actions(state);
+    // The message changes for another cause.
+    state.pods.pop();
+    let reasons = event_reasons(&planned_actions(&state));
+    assert!(!reasons.contains(&Reason::NodePortsOpen), "{reasons:?}");
+    assert_eq!(exposure(&state_on(service(), &["n1"], &[])).message, "");
+}
+
+#[test]
+fn session_affinity_that_proxies_cannot_keep_is_told() {
+    let proxied = state_on(proxy_mode().session_affinity(), &["n1"], &[]);
+    assert_message(&proxied, Reason::Exposed, &["sessionAffinity is ClientIP"]);
+    assert!(event_reasons(&planned_actions(&proxied)).contains(&Reason::SessionAffinityNotKept));
+    assert_eq!(exposure(&state_on(web().session_affinity(), &["n1"], &[])).message, "");
+}
+
+#[test]
+fn requests_for_addresses_that_have_no_effect_are_told_without_a_warning() {
+    let requested = web().load_balancer_ip("192.0.2.9").annotation("metallb.io/loadBalancerIPs", "192.0.2.9");
+    let state = state_on(requested, &["n1"], &[]);
+    let parts = ["loadBalancerIP 192.0.2.9", "annotation metallb.io/loadBalancerIPs", "no effect"];
+    assert_message(&state, Reason::Exposed, &parts);
+    assert!(event_reasons(&planned_actions(&state)).iter().all(|reason| !reason.is_warning()));
+}
+
+#[test]
+fn a_family_without_any_address_is_told() {
+    let nodes = [node("n1").internal_ip("10.0.0.1").build()];
+    let service = web().families(&DUAL_STACK).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
+    let state = observe_with_other_services(service, Vec::new(), ready(&["n1"]), &nodes);
+    assert_message(&state, Reason::Exposed, &["no node has an IPv6 address"]);
+}
+
+#[test]
+fn an_invalid_annotation_of_a_node_is_in_the_condition() {
+    let nodes = [node("n1").internal_ip("10.0.0.1").annotation(annotations::NODE_ADDRESS, "oops").build()];
+    let state = observe_with_other_services(web().build(), Vec::new(), ready(&["n1"]), &nodes);
+    assert_eq!(addresses(&state), ["10.0.0.1"]);
+    assert_message(&state, Reason::Exposed, &[annotations::NODE_ADDRESS, "node n1", "\"oops\""]);
+}
+
+#[test]
+fn addresses_of_another_manager_on_a_service_without_addresses_are_left_alone_and_told() {
+    let service = web().published("10.9.9.9", "VIP", "kubectl-patch").build();
+    let state = observe_with_other_services(service, Vec::new(), Vec::new(), &nodes(&["n1"]));
+    assert_message(&state, Reason::ProxiesNotReady, &["10.9.9.9", "kubectl-patch"]);
+    assert_eq!(condition_status(&state), "False");
+    let mut settled = state_after_actions(state);
+    // The API server keeps the addresses of the other manager.
+    let mut service = settled.service.as_deref().cloned().unwrap();
+    let foreign = web().published("10.9.9.9", "VIP", "kubectl-patch").build();
+    service.status.as_mut().unwrap().load_balancer = foreign.status.unwrap().load_balancer;
+    settled.service = Some(Arc::new(service));
+    assert_eq!(planned_actions(&settled), []);
+}
+
+#[test]
+fn proxies_only_reserve_the_ports_where_kube_proxy_answers() {
+    assert_eq!(pod_spec(&state_on(web(), &["n1"], &[])).host_network, Some(true));
+    assert_eq!(pod_spec(&state_on(proxy_mode(), &["n1"], &[])).host_network, None);
+    let nodes = [node("n1").internal_ip("10.0.0.1").external_ip("203.0.113.1").build()];
+    let behind_nat = observe_with_other_services(web().build(), Vec::new(), ready(&["n1"]), &nodes);
+    assert_eq!(pod_spec(&behind_nat).host_network, None);
+}

@@ -1,0 +1,83 @@
+//! Rejected Services: nothing gets worse. Their published addresses only shrink.
+
+use super::*;
+
+fn three_nodes() -> Vec<Node> {
+    let addresses = [("n1", "10.0.0.1"), ("n2", "10.0.0.2"), ("n3", "10.0.0.3")];
+    addresses
+        .map(|(name, ip)| node(name).internal_ip(ip).internal_ip(&format!("fd00::{}", &ip[7..])).build())
+        .into()
+}
+
+fn ready_pods() -> Vec<Pod> {
+    ["n1", "n2", "n3"].map(|name| pod(name).on(name).ready().build()).into()
+}
+
+/// Returns the state of a Service with a typing error in an annotation.
+fn rejected(service: ServiceBuilder, nodes: &[Node], pods: Vec<Pod>) -> ServiceState {
+    let service = service.annotation(annotations::REPLICAS, "lots").build();
+    observe_with_other_services(service, Vec::new(), pods, nodes)
+}
+
+fn addresses(state: &ServiceState) -> Vec<(String, String)> {
+    let addresses = decision(state).status.unwrap().addresses.into_iter();
+    addresses.map(|ingress| (ingress.ip.unwrap(), ingress.ip_mode.unwrap())).collect()
+}
+
+fn vip(ip: &str) -> (String, String) {
+    (ip.to_owned(), "VIP".to_owned())
+}
+
+#[test]
+fn a_rejected_local_service_keeps_its_addresses_and_gets_no_other() {
+    let service = web().traffic_policy_local().published("10.0.0.2", "VIP", "akrobateo");
+    let mut state = rejected(service, &three_nodes(), ready_pods());
+    state.nodes_with_ready_endpoint.insert("n2".to_owned());
+    assert_eq!(addresses(&state), [vip("10.0.0.2")]);
+    // The endpoint moves: the published node cannot answer any more, and no node is added.
+    state.nodes_with_ready_endpoint = ["n3".to_owned()].into();
+    assert_eq!(addresses(&state), []);
+    // Without any endpoint the published addresses stay.
+    state.nodes_with_ready_endpoint.clear();
+    assert_eq!(addresses(&state), [vip("10.0.0.2")]);
+}
+
+#[test]
+fn a_rejected_service_keeps_the_types_and_the_families_of_its_addresses() {
+    let nodes =
+        [node("n1").internal_ip("10.0.0.1").internal_ip("fd00::1").external_ip("203.0.113.1").build()];
+    let service = web().families(&["IPv4", "IPv6"]).annotation(annotations::ADDRESS_TYPES, "InternalIP");
+    let service = service.published("10.0.0.1", "VIP", "akrobateo").published("fd00::1", "VIP", "akrobateo");
+    let state = rejected(service, &nodes, vec![pod("a").on("n1").ready().build()]);
+    assert_eq!(addresses(&state), [vip("10.0.0.1"), vip("fd00::1")]);
+}
+
+#[test]
+fn a_rejected_service_loses_the_addresses_of_nodes_that_cannot_answer() {
+    let service = || {
+        let service =
+            web().published("10.0.0.1", "VIP", "akrobateo").published("10.0.0.2", "VIP", "akrobateo");
+        service.published("10.9.9.9", "VIP", "akrobateo")
+    };
+    let pods = vec![pod("a").on("n1").ready().build(), pod("b").on("n2").build()];
+    assert_eq!(addresses(&rejected(service(), &three_nodes(), pods)), [vip("10.0.0.1")]);
+    let mut nodes = three_nodes();
+    nodes[1] = node("n2").internal_ip("10.0.0.2").with_ready_unknown().build();
+    assert_eq!(addresses(&rejected(service(), &nodes, ready_pods())), [vip("10.0.0.1")]);
+}
+
+#[test]
+fn a_rejected_service_that_was_never_published_gets_no_address() {
+    assert_eq!(addresses(&rejected(web(), &three_nodes(), ready_pods())), []);
+}
+
+#[test]
+fn a_rejected_service_is_not_published_with_a_dangerous_ip_mode() {
+    let service = || web().published("10.0.0.1", "VIP", "akrobateo");
+    let mut state = rejected(service(), &three_nodes(), ready_pods());
+    state.is_vip_dangerous = true;
+    assert_eq!(addresses(&state), [("10.0.0.1".to_owned(), "Proxy".to_owned())]);
+    // Proxies that only reserve the ports do not answer.
+    let reserving = state_after_actions(observe(web().traffic_policy_local().build())).workloads;
+    assert_eq!(addresses(&ServiceState { workloads: reserving, ..state }), []);
+}

@@ -1,0 +1,163 @@
+//! Detects and follows whether ipMode VIP is dangerous in this cluster. Does I/O.
+//!
+//! In IPVS mode kube-proxy binds published addresses on every node. If the address of a node is published with ipMode
+//! VIP, the other nodes cannot reach that node (<https://github.com/kubernetes/kubernetes/issues/127410>). Programs that
+//! replace kube-proxy have similar effects.
+
+mod findings;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::ListParams;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::call::{CallError, call};
+use crate::metrics::Metrics;
+pub(crate) use findings::node_vip_danger;
+use findings::{
+    CONFIG_MAPS, Finding, NAMESPACE, POD_SELECTORS, config_map_findings, pod_finding, vip_danger,
+};
+
+/// The time between two attempts at the start.
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// The time between two detections later.
+const DETECTION_PERIOD: Duration = Duration::from_mins(1);
+/// The number of pods to read for each label. All pods of kube-proxy have the same arguments in most clusters.
+const MAX_PODS: u32 = 20;
+
+/// Detects until it succeeds, because a wrong guess would break published addresses that work. Then starts a task that
+/// follows changes. Returns why ipMode VIP is dangerous, `None` while it is not.
+pub(crate) async fn follow_vip_danger(
+    client: &Client,
+    metrics: &Arc<Metrics>,
+) -> watch::Receiver<Option<String>> {
+    let findings = loop {
+        match detect(client, metrics).await {
+            Ok(findings) => break findings,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot detect the mode of kube-proxy; trying again; --ip-mode=VIP skips this step"
+                );
+            }
+        }
+        sleep(RETRY_PERIOD).await;
+    };
+    log(&findings);
+    let (sender, receiver) = watch::channel(vip_danger(&findings));
+    tokio::spawn(follow(client.clone(), metrics.clone(), findings, sender));
+    receiver
+}
+
+/// Detects once. Returns why ipMode VIP is dangerous, `None` if it is not.
+pub(crate) async fn read_vip_danger(client: &Client, metrics: &Metrics) -> Result<Option<String>, CallError> {
+    detect(client, metrics).await.map(|findings| vip_danger(&findings))
+}
+
+/// Detects again and again, until the receiver is gone. A failure keeps the last result.
+async fn follow(
+    client: Client,
+    metrics: Arc<Metrics>,
+    mut known: Vec<Finding>,
+    sender: watch::Sender<Option<String>>,
+) {
+    while !sender.is_closed() {
+        sleep(DETECTION_PERIOD).await;
+        match detect(&client, &metrics).await {
+            Ok(findings) if findings == known => (),
+            Ok(findings) => {
+                log(&findings);
+                let danger = vip_danger(&findings);
+                sender.send_if_modified(|current| std::mem::replace(current, danger.clone()) != danger);
+                known = findings;
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot detect the mode of kube-proxy; keeping the last result");
+            }
+        }
+    }
+}
+
+fn log(findings: &[Finding]) {
+    for Finding { place, fact, forbids_vip } in findings {
+        tracing::info!(place, fact, forbids_vip, "detected how Services are implemented on the nodes");
+    }
+    if findings.is_empty() {
+        tracing::info!(
+            "found no configuration of kube-proxy or Cilium in {NAMESPACE}; assuming that ipMode VIP is safe; \
+             set --ip-mode=Proxy if kube-proxy uses IPVS"
+        );
+    }
+}
+
+async fn detect(client: &Client, metrics: &Metrics) -> Result<Vec<Finding>, CallError> {
+    let mut findings = Vec::new();
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    for name in CONFIG_MAPS {
+        let config_map = call(metrics, "read_kube_proxy_mode", config_maps.get_opt(name)).await?;
+        findings.extend(config_map.iter().flat_map(|config_map| config_map_findings(name, config_map)));
+    }
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    for selector in POD_SELECTORS {
+        let params = ListParams::default().labels(selector).limit(MAX_PODS);
+        let pods = call(metrics, "read_kube_proxy_mode", pods.list(&params)).await?;
+        for finding in pods.iter().filter_map(|pod| pod_finding(selector, pod)) {
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
+    Ok(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::scripted_api::{ScriptedApi, scripted_api};
+
+    /// Answers one detection. `config` is the configuration of kube-proxy; there are no other objects.
+    async fn answer_detection(api: &mut ScriptedApi, config: Option<&Value>) {
+        for name in CONFIG_MAPS {
+            let request = api.next_request().await;
+            assert!(request.path.ends_with(&format!("/kube-system/configmaps/{name}")), "{}", request.path);
+            match config.filter(|_| name == "kube-proxy") {
+                Some(config) => request.answer(&json!({ "data": { "config.conf": config } })),
+                None => request.answer_error(404, "NotFound"),
+            }
+        }
+        for _ in POD_SELECTORS {
+            let request = api.next_request().await;
+            assert!(request.path.ends_with("/kube-system/pods"), "{}", request.path);
+            request.answer_list(&[]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn mode_is_read_again_until_the_api_server_answers() {
+        let (client, mut api) = scripted_api();
+        let receiver = tokio::spawn(async move { follow_vip_danger(&client, &Metrics::new()).await });
+        api.next_request().await.answer_error(503, "ServiceUnavailable");
+        answer_detection(&mut api, Some(&json!("mode: ipvs # fast"))).await;
+        assert!(receiver.await.unwrap().borrow().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn change_of_the_mode_is_followed_and_a_failure_keeps_the_last_result() {
+        let (client, mut api) = scripted_api();
+        let receiver = tokio::spawn(async move { follow_vip_danger(&client, &Metrics::new()).await });
+        answer_detection(&mut api, None).await;
+        let mut receiver = receiver.await.unwrap();
+        assert_eq!(*receiver.borrow_and_update(), None);
+        api.next_request().await.answer_error(503, "ServiceUnavailable");
+        answer_detection(&mut api, Some(&json!(r#"{"mode": "ipvs"}"#))).await;
+        receiver.changed().await.unwrap();
+        assert!(receiver.borrow_and_update().as_ref().is_some_and(|danger| danger.contains("IPVS")));
+    }
+}

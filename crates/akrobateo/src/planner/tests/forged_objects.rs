@@ -1,0 +1,212 @@
+//! Forged objects: the operator ignores workloads and pods that it did not create, also if their labels are right.
+
+use serde_json::{Value, json, to_value};
+
+use super::*;
+use crate::allocation::{Allocation, AllocationResult};
+use crate::decide::fixtures::{INSTANCE, at, pod};
+use crate::decide::{
+    Action, ProxyConfig, ProxyDecision, ProxyNamespace, ServiceState, Workload, decide, plan_actions,
+};
+use crate::spec::LoadBalancerSpec;
+
+/// The fields that a workload or pod needs to be taken for a proxy of `namespace/name`.
+fn forged_metadata(name: &str, in_namespace: &str, service_namespace: &str, service: &str) -> Value {
+    json!({
+        "name": name, "namespace": in_namespace, "uid": format!("uid-of-{name}"), "resourceVersion": "1",
+        "labels": {
+            "app.kubernetes.io/name": "akrobateo-lb", "app.kubernetes.io/managed-by": "akrobateo",
+            "akrobateo.io/service-name": service, "akrobateo.io/service-namespace": service_namespace,
+        },
+        "managedFields": [{
+            "manager": "akrobateo", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+            "fieldsV1": { "f:spec": { "f:template": {} } },
+        }],
+    })
+}
+
+/// A Deployment without replicas whose template has these hostPorts.
+fn forged_deployment(metadata: &Value, ports: &[u16]) -> Value {
+    let ports: Vec<_> = ports.iter().map(|port| json!({ "containerPort": port, "hostPort": port })).collect();
+    let template = json!({ "spec": { "containers": [{ "name": "forward", "ports": ports }] } });
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+        "spec": { "replicas": 0, "selector": {}, "template": template },
+    })
+}
+
+/// A running pod of a tenant, with its labels and owner.
+fn forged_pod(mut metadata: Value, node: &str, owner: Option<Value>) -> Value {
+    metadata
+        .as_object_mut()
+        .unwrap()
+        .extend(owner.map(|owner| ("ownerReferences".to_owned(), json!([owner]))));
+    let running = to_value(pod("forged").on(node).ready().build()).unwrap();
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": running["spec"], "status": running["status"],
+    })
+}
+
+/// The Service of a tenant with an annotation that makes it invalid.
+fn rejected_service_of_tenant() -> Value {
+    let mut service = service("x").tcp(18080).annotation("akrobateo.io/ip-mode", "bogus").build();
+    service.metadata.namespace = Some("evil".to_owned());
+    to_value(service).unwrap()
+}
+
+/// Returns the state of `default/web` in a cluster with one node and these further objects.
+async fn state_among(proxy_namespace: ProxyNamespace, objects: Vec<Value>) -> ServiceState {
+    let (client, api) = scripted_api();
+    let config = ProxyConfig { proxy_namespace, ..proxy_config() };
+    let mut planner = Planner::watch(&client, None, &config, Arc::new(defaults()), &Metrics::new());
+    let server = tokio::spawn(api.serve_lists([vec![web_service(), node_a()], objects].concat()));
+    planner.wait_until_synced().await.unwrap();
+    planner.resync();
+    server.abort();
+    planner.service_state(&key("web"), at(1000))
+}
+
+fn shared() -> ProxyNamespace {
+    ProxyNamespace::SharedNamespace("proxies".to_owned())
+}
+
+fn assert_undisturbed(state: &ServiceState) {
+    assert!(state.workloads.is_empty(), "{:?}", state.workloads);
+    assert!(state.pods.is_empty(), "{:?}", state.pods);
+    let Some(AllocationResult::Accepted(_, allocation)) = &state.allocation_result else {
+        panic!("{:?}", state.allocation_result)
+    };
+    assert_eq!(allocation.conflicts, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_workload_of_a_rejected_service_takes_no_port() {
+    let deployment = forged_deployment(&forged_metadata("trap", "evil", "evil", "x"), &[80, 443]);
+    let pod = forged_pod(forged_metadata("pod", "proxies", "evil", "x"), "a", None);
+    let objects = vec![rejected_service_of_tenant(), deployment, pod];
+    assert_undisturbed(&state_among(shared(), objects.clone()).await);
+    assert_undisturbed(&state_among(ProxyNamespace::ServiceNamespace, objects).await);
+}
+
+/// A DaemonSet of `default/web` that the operator applied for the Service with this UID, and its running pod.
+fn proxies_in(namespace: &str, service_uid: &str) -> Vec<Value> {
+    let web = service("web").tcp(80).build();
+    let state = ServiceState {
+        allocation_result: Some(AllocationResult::Accepted(
+            Arc::new(LoadBalancerSpec::from_service(&web, &defaults()).unwrap()),
+            Allocation::default(),
+        )),
+        service: Some(Arc::new(web)),
+        ..ServiceState::default()
+    };
+    let ProxyDecision::RunWorkload(Workload::DaemonSet(daemonset)) =
+        decide(&proxy_config(), &state, at(0)).proxy
+    else {
+        panic!("no DaemonSet")
+    };
+    let mut daemonset = to_value(daemonset).unwrap();
+    let forged = forged_metadata("own", namespace, "default", "web");
+    for field in ["namespace", "uid", "managedFields", "resourceVersion"] {
+        daemonset["metadata"][field] = forged[field].clone();
+    }
+    daemonset["metadata"]["annotations"]["akrobateo.io/service-uid"] = json!(service_uid);
+    let owner = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "own", "uid": "uid-of-own", "controller": true });
+    let pod = forged_pod(forged_metadata("pod", namespace, "default", "web"), "a", Some(owner));
+    vec![daemonset, pod]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_the_operator_applied_and_its_pods_are_believed() {
+    let state = state_among(shared(), proxies_in("proxies", "uid-of-web")).await;
+    assert_eq!((state.workloads.len(), state.pods.len(), state.obsolete_workloads.len()), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_another_field_manager_wrote_is_not_believed() {
+    let mut objects = proxies_in("proxies", "uid-of-web");
+    objects[0]["metadata"]["managedFields"][0]["operation"] = json!("Update");
+    assert_undisturbed(&state_among(shared(), objects).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_without_the_controller_is_no_proxy_of_the_service() {
+    let mut objects = proxies_in("proxies", "uid-of-web");
+    objects[1]["metadata"]["ownerReferences"][0]["uid"] = json!("another");
+    let state = state_among(shared(), objects).await;
+    assert_eq!((state.workloads.len(), state.pods.len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn proxies_of_a_deleted_service_with_the_same_name_are_obsolete() {
+    let state = state_among(shared(), proxies_in("proxies", "uid-of-former")).await;
+    assert_eq!((state.workloads.len(), state.pods.len(), state.obsolete_workloads.len()), (0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn proxies_of_another_instance_are_ignored() {
+    let mut objects = proxies_in("proxies", "uid-of-web");
+    for object in &mut objects {
+        object["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("other");
+    }
+    objects[0]["metadata"]["managedFields"][0]["manager"] = json!("other");
+    assert_undisturbed(&state_among(shared(), objects).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_in_the_service_namespace_needs_the_service_as_its_owner() {
+    let mut objects = proxies_in("default", "uid-of-web");
+    assert_undisturbed(&state_among(ProxyNamespace::ServiceNamespace, objects.clone()).await);
+    objects[0]["metadata"]["ownerReferences"] = json!([
+        { "apiVersion": "v1", "kind": "Service", "name": "web", "uid": "uid-of-web", "controller": true }
+    ]);
+    let state = state_among(ProxyNamespace::ServiceNamespace, objects).await;
+    assert_eq!((state.workloads.len(), state.pods.len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn proxies_in_a_former_namespace_are_deleted_before_new_ones_are_made() {
+    let (client, api) = scripted_api();
+    let former_proxy_namespaces = vec![ProxyNamespace::SharedNamespace("proxies".to_owned())];
+    let config = ProxyConfig { former_proxy_namespaces, ..proxy_config() };
+    let mut planner = Planner::watch(&client, None, &config, Arc::new(defaults()), &Metrics::new());
+    let objects = [vec![web_service(), node_a()], proxies_in("proxies", "uid-of-web")].concat();
+    let server = tokio::spawn(api.serve_lists(objects));
+    planner.wait_until_synced().await.unwrap();
+    planner.resync();
+    server.abort();
+    let state = planner.service_state(&key("web"), at(1000));
+    let actions = plan_actions(INSTANCE, &state, &decide(&config, &state, at(1000)), at(1000));
+    let [Action::Delete(former), Action::Apply(current), ..] = &actions[..] else { panic!("{actions:?}") };
+    let namespaces = [former, current].map(|workload| workload.metadata().namespace.as_deref());
+    assert_eq!(namespaces, [Some("proxies"), Some("akrobateo-proxies")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_workload_in_the_service_namespace_takes_no_port_that_no_running_pod_has() {
+    let owner =
+        json!({ "apiVersion": "v1", "kind": "Service", "name": "x", "uid": "uid-of-x", "controller": true });
+    let mut deployment = forged_deployment(&forged_metadata("trap", "evil", "evil", "x"), &[80, 443]);
+    deployment["metadata"]["ownerReferences"] = json!([owner]);
+    deployment["metadata"]["annotations"] = json!({ "akrobateo.io/service-uid": "uid-of-x" });
+    let replica_set = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "trap-1", "uid": "forged", "controller": true,
+    });
+    let mut pod = forged_pod(forged_metadata("pod", "evil", "evil", "x"), "a", Some(replica_set));
+    pod["metadata"]["labels"]["pod-template-hash"] = json!("1");
+    pod["status"]["phase"] = json!("Running");
+    let objects = vec![rejected_service_of_tenant(), deployment, pod];
+    assert_undisturbed(&state_among(ProxyNamespace::ServiceNamespace, objects).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_in_another_namespace_is_no_workload_of_the_service() {
+    let forged = forged_deployment(&forged_metadata("trap", "evil", "default", "web"), &[80]);
+    assert_undisturbed(&state_among(shared(), vec![forged.clone()]).await);
+    assert_undisturbed(&state_among(ProxyNamespace::ServiceNamespace, vec![forged]).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_in_another_namespace_is_no_proxy_of_the_service() {
+    let forged = forged_pod(forged_metadata("pod", "evil", "default", "web"), "a", None);
+    assert_undisturbed(&state_among(ProxyNamespace::ServiceNamespace, vec![forged]).await);
+}
