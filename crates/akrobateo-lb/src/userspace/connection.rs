@@ -40,7 +40,7 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) port_index: usize,
-    /// The proxy's phase when the connection began.
+    /// The worker's phase when the connection began.
     opened_in: Phase,
     /// The connection is in the worker's run queue.
     pub(super) is_queued: bool,

@@ -75,7 +75,7 @@ impl TcpSessions {
                 return context.record_dial_failure(port_index, error.into());
             }
         };
-        let connection = Connection::new(client, target, context.shared.drain.phase(), context.now());
+        let connection = Connection::new(client, target, context.phase, context.now());
         self.predating_drain += usize::from(connection.predates_drain());
         let key = self.connections.insert(connection);
         context.schedule_sweep(context.now() + self.connect_timeout);

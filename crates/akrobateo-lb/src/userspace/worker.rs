@@ -43,7 +43,6 @@ pub(super) struct Worker {
     acceptor: Acceptor,
     tcp: TcpSessions,
     udp: UdpSessions,
-    phase: Phase,
     /// While draining and closing: the time of the next check whether the worker has anything left to wait for.
     drain_check_at: u64,
     /// See [`Settings::close_idle`]; in milliseconds.
@@ -66,7 +65,6 @@ impl Worker {
             tcp: TcpSessions::new(settings),
             udp: UdpSessions::new(sockets.udp_sockets, settings, &context.poller)?,
             context,
-            phase: Phase::Forwarding,
             drain_check_at: 0,
             close_idle: to_milliseconds(settings.close_idle),
             start_time: Instant::now(),
@@ -93,7 +91,7 @@ impl Worker {
             }
             self.sweep_if_due();
             self.count_pipes();
-            match self.phase {
+            match self.context.phase {
                 Phase::Forwarding => {}
                 Phase::Draining | Phase::Closing => self.record_drain(),
                 Phase::Stopped => {
@@ -110,7 +108,7 @@ impl Worker {
             return Some(0);
         }
         let now = self.context.now();
-        let next_drain_check = (self.phase != Phase::Forwarding).then_some(self.drain_check_at);
+        let next_drain_check = (self.context.phase != Phase::Forwarding).then_some(self.drain_check_at);
         let timers = [self.acceptor.retry_at(), next_drain_check, self.context.sweep_at()];
         let next_timer = timers.into_iter().flatten().min()?;
         Some(next_timer.saturating_sub(now).max(1))
@@ -141,14 +139,14 @@ impl Worker {
             self.context.schedule_sweep(self.context.now() + SWEEP_INTERVAL_MS);
         }
         let (phase, now) = (self.context.shared.drain.phase(), self.context.now());
-        if phase == self.phase {
+        if phase == self.context.phase {
             return;
         }
         if phase == Phase::Closing {
             self.acceptor.start_closing(now);
         }
         self.udp.begin(phase, now);
-        self.phase = phase;
+        self.context.phase = phase;
         self.drain_check_at = now;
     }
 
@@ -175,7 +173,7 @@ impl Worker {
     /// Serves an accepted client in this worker, or passes it to a worker with fewer connections.
     fn serve(&mut self, client: Client) {
         // While closing, another worker may end before it serves the client.
-        let own_client = if self.phase >= Phase::Closing {
+        let own_client = if self.context.phase >= Phase::Closing {
             Some(client)
         } else {
             self.context.shared.push_to_least_loaded(self.context.index(), client)
@@ -217,14 +215,14 @@ impl Worker {
             return;
         }
         self.drain_check_at = now + DRAIN_CHECK_INTERVAL_MS;
-        let is_settled = if self.phase == Phase::Draining {
+        let is_settled = if self.context.phase == Phase::Draining {
             self.tcp.is_drained() && self.udp.is_settled(now)
         } else {
             self.close_listeners_if_due();
             let silent_since = now.saturating_sub(self.close_idle);
             self.acceptor.is_closed() && self.tcp.is_silent_since(silent_since) && self.udp.is_settled(now)
         };
-        self.context.shared.drain.record(self.context.index(), self.phase, is_settled);
+        self.context.shared.drain.record(self.context.index(), self.context.phase, is_settled);
     }
 
     /// Closes the listeners when the last handshakes are over. Accepts their clients first.

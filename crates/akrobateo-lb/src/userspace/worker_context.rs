@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::drain::Phase;
 use super::inbox::Inbox;
 use super::io_context::IoContext;
 use super::poller::{Poller, Token};
@@ -19,6 +20,9 @@ pub(super) struct WorkerContext {
     pub(super) stats: Arc<WorkerStats>,
     pub(super) poller: Poller,
     pub(super) io: IoContext,
+    /// The proxy's phase as the worker knows it. A client that the worker serves before it knows of a drain counts as an
+    /// earlier client.
+    pub(super) phase: Phase,
     /// The worker's index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     index: usize,
     /// Objects that could continue at once, but wait until other objects have continued.
@@ -44,6 +48,7 @@ impl WorkerContext {
             stats,
             poller,
             io: IoContext::new(),
+            phase: Phase::Forwarding,
             index,
             run_queue: VecDeque::new(),
             sweep_at: None,

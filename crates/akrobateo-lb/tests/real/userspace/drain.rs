@@ -17,8 +17,9 @@ use crate::harness::proxy::probe_status;
 use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{Network, eventually, isolated};
 
-/// The limit of the time in which a proxy ends once no earlier connection holds it.
-const END_TIMEOUT: Duration = Duration::from_secs(4);
+/// The limit of the time in which a proxy ends once no earlier connection holds it, on a busy machine. It is less than the
+/// time for which a connection can hold a proxy.
+const END_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Connects a new client through the proxy and exchanges a question and an answer.
 fn check_new_client(network: &Network, backends: &[TcpListener; 2]) {
@@ -62,7 +63,7 @@ fn idle_connection_holds_a_draining_proxy_for_a_limited_time_and_is_reset() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
-            settings.drain_accept = Duration::from_secs(2);
+            settings.drain_accept = Duration::from_secs(3);
         });
         let (client, backend) = connect_pair(&network, &backends, 0);
         let start = Instant::now();
@@ -72,8 +73,8 @@ fn idle_connection_holds_a_draining_proxy_for_a_limited_time_and_is_reset() {
             check_new_client(&network, &backends);
         });
         let elapsed = start.elapsed();
-        assert!(elapsed > Duration::from_secs(2), "{elapsed:?}");
-        assert!(elapsed < Duration::from_secs(2) + END_TIMEOUT, "{elapsed:?}");
+        assert!(elapsed > Duration::from_secs(3), "{elapsed:?}");
+        assert!(elapsed < Duration::from_secs(3) + END_TIMEOUT, "{elapsed:?}");
         for end in [&client, &backend] {
             assert_eq!(read_to_end(end).unwrap_err().kind(), ErrorKind::ConnectionReset);
         }
@@ -98,7 +99,7 @@ fn busy_connection_holds_a_closing_proxy_for_a_limited_time() {
             }
         });
         let elapsed = start.elapsed();
-        assert!(elapsed > Duration::from_secs(3) && elapsed < Duration::from_secs(5), "{elapsed:?}");
+        assert!(elapsed > Duration::from_secs(3) && elapsed < END_TIMEOUT, "{elapsed:?}");
         assert_eq!(read_to_end(&backend).unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }
