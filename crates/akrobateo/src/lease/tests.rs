@@ -201,3 +201,15 @@ async fn recorded_proxy_namespace_is_read_before_anything_is_written() {
         assert_eq!(recorded.await.unwrap().as_deref(), expected);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn acquire_returns_the_start_time_of_the_request() {
+    let (elector, mut api) = elector();
+    let acquire_task = tokio::spawn(async move { elector.acquire().await });
+    api.next_request().await.answer(&lease("", 15, "1"));
+    let write = next_write(&mut api).await;
+    let request_time = Instant::now();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    write.accept();
+    assert!(acquire_task.await.unwrap() <= request_time);
+}
