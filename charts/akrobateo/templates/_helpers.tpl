@@ -113,6 +113,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, update]
 {{- end -}}
 
+{{/* A rule of a NetworkPolicy: Prometheus may connect to a port. An empty "from" would allow every client, so without peers
+there is no rule. Argument: a dict with from and port. */}}
+{{- define "akrobateo.scrapeRule" -}}
+{{- with .from -}}
+- from:
+    {{- toYaml . | nindent 4 }}
+  ports:
+    - protocol: TCP
+      port: {{ $.port }}
+{{- end -}}
+{{- end -}}
+
 {{/* The end of a binding: its subject is the operator's ServiceAccount. */}}
 {{- define "akrobateo.subjects" -}}
 subjects:

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use akrobateo_core::{HostPort, labels, names};
+use akrobateo_core::{HostPort, labels, names, probe};
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
@@ -50,7 +50,7 @@ impl Workload {
         let ServiceKey { namespace, name } = ServiceKey::from_service(service);
         let labels = labels::proxy_labels(&config.instance, &namespace, &name);
         let mut template = PodTemplateSpec {
-            metadata: Some(template_metadata(&labels)),
+            metadata: Some(template_metadata(&labels, other_probe_port(spec, role))),
             spec: Some(pod_spec(&config.image, spec, placement, role)),
         };
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
@@ -203,10 +203,17 @@ fn metadata(
     }
 }
 
-fn template_metadata(labels: &BTreeMap<String, String>) -> ObjectMeta {
+/// Returns the probe port of the pods if the Service uses the preferred one itself.
+fn other_probe_port(spec: &LoadBalancerSpec, role: ProxyRole) -> Option<u16> {
+    let port = spec.proxy_args.probe_port;
+    (role == ProxyRole::Forward && port != probe::PREFERRED_PROBE_PORT).then_some(port)
+}
+
+fn template_metadata(labels: &BTreeMap<String, String>, other_probe_port: Option<u16>) -> ObjectMeta {
     let to_entry = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    let probe_port = other_probe_port.map(|port| (labels::PROBE_PORT.to_owned(), port.to_string()));
     ObjectMeta {
-        labels: Some(labels.clone().into_iter().chain(MESH_LABELS.map(to_entry)).collect()),
+        labels: Some(labels.clone().into_iter().chain(MESH_LABELS.map(to_entry)).chain(probe_port).collect()),
         annotations: Some(MESH_ANNOTATIONS.map(to_entry).into()),
         ..ObjectMeta::default()
     }

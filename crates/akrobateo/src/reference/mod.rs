@@ -1,9 +1,10 @@
-//! Tests that compare docs/reference.md, the chart, the alerts and the dashboard with the code. The tests read these
+//! Tests that compare documents, manifests, the chart, the alerts and the dashboard with the code. The tests read these
 //! files.
 //!
 //! `UPDATE_DOCS=1 cargo test -p akrobateo reference` writes the tables of docs/reference.md.
 
 mod document;
+mod network_policies;
 mod operator_metrics;
 
 use std::collections::BTreeSet;
