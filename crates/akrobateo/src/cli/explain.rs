@@ -12,9 +12,10 @@ use super::service_report::ServiceReport;
 use super::status::StatusRow;
 use super::table::{Cell, format_table};
 use crate::allocation::AllocationResult;
-use crate::decide::{Action, ProxyDecision, Workload, is_published, local_policy, plan_actions};
+use crate::decide::{Action, Exposure, ProxyDecision, Workload, is_published, local_policy, plan_actions};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
+use crate::reason::Reason;
 use crate::spec::LoadBalancerSpec;
 
 /// The explanation of one Service. Scripts read the JSON output, so its keys must not change.
@@ -24,6 +25,8 @@ pub(super) struct Explanation {
     #[serde(flatten)]
     status: StatusRow,
     external_traffic_policy: Option<String>,
+    /// The reasons of the Warning events that belong to the message.
+    warnings: Vec<&'static str>,
     /// The workload that runs the proxies, for example `DaemonSet akrobateo-proxies/akrobateo-default-web-ca4088a856`.
     #[serde(rename = "proxies")]
     workload: Option<String>,
@@ -64,10 +67,13 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
         ProxyDecision::DeleteWorkloads => (None, Vec::new()),
     };
     let nodes = report.state.nodes.iter().map(|node| NodeExplanation::new(report, node, &port_rows));
+    let exposure = report.decision.status.as_ref().and_then(|status| status.exposure.as_ref());
+    let warnings = exposure.map(Exposure::warning_reasons).unwrap_or_default();
     let actions = plan_actions(&cluster.instance, &report.state, &report.decision, cluster.now);
     Ok(Explanation {
         status: StatusRow::new(report, cluster.defaults.default_class),
         external_traffic_policy: report.service_spec().and_then(|spec| spec.external_traffic_policy.clone()),
+        warnings: warnings.into_iter().map(Reason::as_str).collect(),
         workload,
         arguments,
         nodes: nodes.collect(),
@@ -211,6 +217,7 @@ impl Explanation {
     pub(super) fn format(&self, style: Style) -> String {
         let mut text = self.status.format_summary(style);
         let properties = [
+            ("warnings", self.warnings.join(", ")),
             ("policy", self.external_traffic_policy.clone().unwrap_or_default()),
             ("proxies", self.workload.clone().unwrap_or_else(|| "none".to_owned())),
             ("arguments", self.arguments.join(" ")),

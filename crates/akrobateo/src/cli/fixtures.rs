@@ -12,10 +12,21 @@ use crate::decide::fixtures::{INSTANCE, at, defaults, proxy_config};
 use crate::decide::{ServiceState, decide};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
+use crate::spec::ServiceDefaults;
 
 /// Returns a cluster one minute after its start. All `pods` belong to the Service `default/web`.
 pub(super) fn cluster(services: Vec<Service>, nodes: &[Node], pods: Vec<Pod>) -> Cluster {
-    let (defaults, proxies, now) = (Arc::new(defaults()), proxy_config(), at(60));
+    cluster_with_defaults(defaults(), services, nodes, pods)
+}
+
+/// Returns a cluster whose operator has these defaults.
+pub(super) fn cluster_with_defaults(
+    defaults: ServiceDefaults,
+    services: Vec<Service>,
+    nodes: &[Node],
+    pods: Vec<Pod>,
+) -> Cluster {
+    let (defaults, proxies, now) = (Arc::new(defaults), proxy_config(), at(60));
     let nodes: Arc<Vec<_>> = Arc::new(nodes.iter().map(NodeInfo::from_node).collect());
     let services: Vec<_> = services.into_iter().map(Arc::new).collect();
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();

@@ -121,6 +121,12 @@ impl Exposure {
             .filter(move |(_, text)| !current.is_some_and(|current| current.message.contains(text.as_str())))
     }
 
+    /// Returns the reasons of the Warning events that belong to the message, except that of the condition.
+    pub(crate) fn warning_reasons(&self) -> Vec<Reason> {
+        let reasons = self.warnings.iter().map(|(reason, _)| *reason);
+        reasons.filter(|reason| *reason != self.reason).collect()
+    }
+
     /// Returns the status of the condition.
     pub(crate) const fn status(&self) -> &'static str {
         if self.has_addresses { "True" } else { "False" }

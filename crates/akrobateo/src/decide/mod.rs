@@ -31,6 +31,7 @@ mod tests;
 
 pub(crate) use actions::{Action, plan_actions};
 pub(crate) use addresses::{is_published, published_addresses};
+pub(crate) use condition::Exposure;
 pub(crate) use decision::{Decision, ProxyDecision, decide};
 pub(crate) use drift::{is_applied_by, relevant_managed_fields};
 pub(crate) use host_port_family::needed_frontends;

@@ -6,6 +6,7 @@
 mod document;
 mod network_policies;
 mod operator_metrics;
+mod troubleshooting;
 
 use std::collections::BTreeSet;
 

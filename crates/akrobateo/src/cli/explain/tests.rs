@@ -1,6 +1,8 @@
+use akrobateo_core::annotations;
+
 use super::*;
-use crate::cli::fixtures::cluster;
-use crate::decide::fixtures::{key, node, pod, service};
+use crate::cli::fixtures::{cluster, cluster_with_defaults};
+use crate::decide::fixtures::{PodBuilder, ServiceBuilder, defaults, key, node, pod, service};
 
 #[test]
 fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
@@ -77,6 +79,67 @@ fn explanation_names_an_invalid_annotation_of_a_node_and_a_missing_endpoint() {
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
     for part in
         ["akrobateo.io/address of node n1 is \"oops\"", "internalTrafficPolicy is Local and the node has no"]
+    {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+/// Returns the text about Service `default/web` with a pod on node `n1`. Another Service has port 443, and port 22 is
+/// reserved.
+fn explain_web(web: ServiceBuilder, web_pod: PodBuilder) -> String {
+    explain_web_on(&["n1"], web, web_pod)
+}
+
+/// Returns the text of [`explain_web`] in a cluster of these nodes.
+fn explain_web_on(nodes: &[&str], web: ServiceBuilder, web_pod: PodBuilder) -> String {
+    let nodes: Vec<_> =
+        nodes.iter().map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build()).collect();
+    let services = vec![service("old").tcp(443).created_at(1).build(), web.created_at(2).build()];
+    let mut defaults = defaults();
+    defaults.reserved_ports = "22".parse().unwrap();
+    let cluster = cluster_with_defaults(defaults, services, &nodes, vec![web_pod.on("n1").build()]);
+    explain(&cluster, &key("web")).unwrap().format(Style::Plain)
+}
+
+#[test]
+fn explanation_shows_every_reason_of_the_condition() {
+    let web = || service("web").tcp(80);
+    let published = || web().published("10.0.0.1", "VIP", "akrobateo");
+    let (ready, starting) = (|| pod("a").ready(), || pod("a"));
+    let full = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
+    let examples = [
+        (Reason::Exposed, explain_web(published(), ready())),
+        (Reason::PartlyExposed, explain_web_on(&["n1", "n2"], published(), ready())),
+        (Reason::ProxiesNotReady, explain_web(web(), starting())),
+        (
+            Reason::NoAddresses,
+            explain_web(web().annotation(annotations::ADDRESS_TYPES, "ExternalIP"), ready()),
+        ),
+        (Reason::NoNodes, explain_web(web().annotation(annotations::NODE_SELECTOR, "pool=edge"), ready())),
+        (Reason::NoEndpoints, explain_web(web().traffic_policy_local(), ready())),
+        (Reason::PortConflict, explain_web(service("web").tcp(443), ready())),
+        (Reason::PortReserved, explain_web(service("web").tcp(22), ready())),
+        (Reason::PortInUse, explain_web(web(), pod("a").unscheduled(full))),
+        (Reason::InvalidAnnotation, explain_web(web().annotation(annotations::IP_MODE, "none"), ready())),
+        (Reason::UnsupportedSpec, explain_web(service("web"), ready())),
+    ];
+    for (reason, text) in &examples {
+        assert!(text.starts_with(&format!("default/web: {reason}, ")), "{reason} is not in\n{text}");
+        assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("  ")), "{text}");
+    }
+    let explained: Vec<_> = examples.into_iter().map(|(reason, _)| reason).collect();
+    let all: Vec<_> = Reason::ALL.into_iter().filter(|reason| reason.is_condition_reason()).collect();
+    assert_eq!(explained, all, "each reason needs an example");
+}
+
+#[test]
+fn explanation_names_the_warnings_with_their_messages() {
+    let web = service("web").tcp(80).node_port(30080).source_ranges(&["10.0.0.0/8"]).session_affinity();
+    let web = web.traffic_policy_local().annotation(annotations::IP_MODE, "Proxy");
+    let text = explain_web(web.published("10.0.0.1", "Proxy", "akrobateo"), pod("a").ready());
+    let warnings = "  warnings   ClientAddressNotKept, NodePortsOpen, SessionAffinityNotKept\n";
+    for part in
+        [warnings, "30080", "sessionAffinity is ClientIP", "externalTrafficPolicy is Local, but backends see"]
     {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
