@@ -26,8 +26,8 @@ pub struct Settings {
     pub workers: usize,
     /// Largest number of TCP connections. Further clients wait in the kernel's queue.
     pub connections: usize,
-    /// Largest number of UDP sessions. At the limit, a new session replaces the one that has been silent longest, and an
-    /// assured one last.
+    /// Largest number of UDP sessions. At the limit, a new session replaces the one that has been silent longest. An
+    /// assured session is replaced only if the other sessions are less than a quarter of all.
     pub udp_sessions: usize,
     /// Largest number of UDP sessions of one source address. At the limit, a new session replaces one of the same address.
     pub udp_sessions_per_source: usize,
@@ -41,9 +41,8 @@ pub struct Settings {
     /// Silence after which a UDP session expires that is not assured. The default is that of conntrack's sysctl
     /// `nf_conntrack_udp_timeout`.
     pub udp_timeout: Duration,
-    /// Silence after which an assured UDP session expires: the client has sent a datagram after an answer
-    /// The
-    /// default is that of conntrack's sysctl `nf_conntrack_udp_timeout_stream`.
+    /// Silence after which an assured UDP session expires. A session is assured if the client has sent a datagram after
+    /// an answer. The default is that of conntrack's sysctl `nf_conntrack_udp_timeout_stream`.
     pub udp_stream_timeout: Duration,
     /// While draining: the longest time in which new clients are still accepted, because earlier connections are open.
     pub drain_accept: Duration,

@@ -9,6 +9,9 @@ use super::slab::{Key, Slab};
 /// The lowest and the highest key.
 const MIN_KEY: Key = Key { index: 0, generation: 0 };
 const MAX_KEY: Key = Key { index: u32::MAX, generation: u32::MAX };
+/// The part of the table that the sessions that are not assured may keep: a quarter. Otherwise assured sessions of forged
+/// source addresses could fill the table, and a new session would make way before its target has answered.
+const UNASSURED_SHARE: usize = 4;
 
 /// The datagrams between one client and the target of a port.
 #[derive(Debug)]
@@ -51,6 +54,21 @@ struct Place {
     last_activity: u64,
 }
 
+/// A number of sessions.
+#[derive(Clone, Copy, Debug, Default)]
+struct SessionCount {
+    total: usize,
+    /// The sessions whose [`Place`] is not assured.
+    unassured: usize,
+}
+
+impl SessionCount {
+    /// Returns true if the unassured sessions have their share of the table.
+    const fn has_unassured_share(self) -> bool {
+        self.unassured * UNASSURED_SHARE >= self.total
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     session: UdpSession,
@@ -66,8 +84,10 @@ pub(super) struct UdpSessionTable {
     queue: BTreeSet<(Place, Key)>,
     /// The same order for each source address.
     queue_by_source: BTreeSet<(IpAddr, Place, Key)>,
+    /// The number of all sessions.
+    count: SessionCount,
     /// The number of sessions of each source address.
-    count_by_source: HashMap<IpAddr, usize>,
+    count_by_source: HashMap<IpAddr, SessionCount>,
     /// Silence after which a session expires that is not assured, in milliseconds.
     timeout: u64,
     /// Silence after which an assured session expires, in milliseconds.
@@ -81,6 +101,7 @@ impl UdpSessionTable {
             keys_by_client: HashMap::new(),
             queue: BTreeSet::new(),
             queue_by_source: BTreeSet::new(),
+            count: SessionCount::default(),
             count_by_source: HashMap::new(),
             timeout,
             assured_timeout,
@@ -94,7 +115,7 @@ impl UdpSessionTable {
 
     /// Returns the number of sessions of a source address.
     pub(super) fn count_of_source(&self, source: IpAddr) -> usize {
-        self.count_by_source.get(&source).copied().unwrap_or_default()
+        self.count_by_source.get(&source).map_or(0, |count| count.total)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut UdpSession> {
@@ -107,9 +128,7 @@ impl UdpSessionTable {
         let place = Place { is_assured: session.is_assured, last_activity: session.last_activity };
         let key = self.sessions.insert(Entry { session, place });
         self.keys_by_client.insert(by_client, key);
-        self.queue.insert((place, key));
-        self.queue_by_source.insert((client.ip(), place, key));
-        *self.count_by_source.entry(client.ip()).or_default() += 1;
+        self.enqueue(client.ip(), place, key);
         key
     }
 
@@ -124,37 +143,31 @@ impl UdpSessionTable {
 
     pub(super) fn remove(&mut self, key: Key) -> Option<UdpSession> {
         let Entry { session, place } = self.sessions.remove(key)?;
-        let source = session.client.ip();
         self.keys_by_client.remove(&(session.socket_index, session.client));
-        self.queue.remove(&(place, key));
-        self.queue_by_source.remove(&(source, place, key));
-        if let Some(count) = self.count_by_source.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.count_by_source.remove(&source);
-            }
-        }
+        self.dequeue(session.client.ip(), place, key);
         Some(session)
     }
 
-    /// Removes the session that has been silent longest. An assured session is removed only if all are assured.
+    /// Removes the session that has been silent longest. An assured session is removed only if the other sessions are
+    /// less than a quarter of all.
     pub(super) fn evict(&mut self) -> Option<UdpSession> {
-        let (_, key) = self.refresh_first(false).or_else(|| self.refresh_first(true))?;
+        let unassured = self.refresh_first(false);
+        let (_, key) = match unassured {
+            Some(first) if self.count.has_unassured_share() => first,
+            _ => self.refresh_first(true).or(unassured)?,
+        };
         self.remove(key)
     }
 
     /// Removes a session of a source address, as [`Self::evict`] does.
     pub(super) fn evict_of_source(&mut self, source: IpAddr) -> Option<UdpSession> {
-        let first = Place { is_assured: false, last_activity: 0 };
-        let last = Place { is_assured: true, last_activity: u64::MAX };
-        loop {
-            let mut of_source =
-                self.queue_by_source.range((source, first, MIN_KEY)..=(source, last, MAX_KEY));
-            let (_, place, key) = *of_source.next()?;
-            if self.update_place(key)? == place {
-                return self.remove(key);
-            }
-        }
+        let unassured = self.refresh_first_of_source(source, false);
+        let count = self.count_by_source.get(&source).copied().unwrap_or_default();
+        let key = match unassured {
+            Some(first) if count.has_unassured_share() => first,
+            _ => self.refresh_first_of_source(source, true).or(unassured)?,
+        };
+        self.remove(key)
     }
 
     /// Removes one expired session, if there is one.
@@ -194,6 +207,19 @@ impl UdpSessionTable {
         }
     }
 
+    /// Returns the first session of a source address, as [`Self::refresh_first`] does.
+    fn refresh_first_of_source(&mut self, source: IpAddr, is_assured: bool) -> Option<Key> {
+        let first_place = Place { is_assured, last_activity: 0 };
+        let last_place = Place { is_assured, last_activity: u64::MAX };
+        loop {
+            let places = (source, first_place, MIN_KEY)..=(source, last_place, MAX_KEY);
+            let (_, place, key) = *self.queue_by_source.range(places).next()?;
+            if self.update_place(key)? == place {
+                return Some(key);
+            }
+        }
+    }
+
     /// Moves a session to the place of its state, and returns this place.
     fn update_place(&mut self, key: Key) -> Option<Place> {
         let entry = self.sessions.get_mut(key)?;
@@ -201,12 +227,33 @@ impl UdpSessionTable {
         let previous = std::mem::replace(&mut entry.place, Place { is_assured, last_activity });
         let place = entry.place;
         if place != previous {
-            self.queue.remove(&(previous, key));
-            self.queue.insert((place, key));
-            self.queue_by_source.remove(&(client.ip(), previous, key));
-            self.queue_by_source.insert((client.ip(), place, key));
+            self.dequeue(client.ip(), previous, key);
+            self.enqueue(client.ip(), place, key);
         }
         Some(place)
+    }
+
+    /// Adds a session to the queues, and counts the session.
+    fn enqueue(&mut self, source: IpAddr, place: Place, key: Key) {
+        self.queue.insert((place, key));
+        self.queue_by_source.insert((source, place, key));
+        for count in [&mut self.count, self.count_by_source.entry(source).or_default()] {
+            count.total += 1;
+            count.unassured += usize::from(!place.is_assured);
+        }
+    }
+
+    /// Removes a session from the queues and from the counts.
+    fn dequeue(&mut self, source: IpAddr, place: Place, key: Key) {
+        self.queue.remove(&(place, key));
+        self.queue_by_source.remove(&(source, place, key));
+        for count in [&mut self.count, self.count_by_source.entry(source).or_default()] {
+            count.total -= 1;
+            count.unassured -= usize::from(!place.is_assured);
+        }
+        if self.count_of_source(source) == 0 {
+            self.count_by_source.remove(&source);
+        }
     }
 }
 
@@ -246,6 +293,54 @@ mod tests {
         assert!(!session.is_assured);
         session.on_datagram(4);
         assert!(session.is_assured);
+    }
+
+    /// Inserts the session of a forged source address: its client has sent a second datagram after the answer.
+    fn insert_forged_session(table: &mut UdpSessionTable, client: SocketAddr, now: u64) {
+        let key = table.insert(session(client, now));
+        let session = table.get_mut(key).unwrap();
+        session.on_answer(now);
+        session.on_datagram(now);
+    }
+
+    /// Fills a table with a thousand forged sessions, and then opens a session for `new_client`. Checks that this session
+    /// outlives almost a quarter of a thousand further forged sessions.
+    fn check_new_session_of_full_table(
+        new_client: SocketAddr,
+        forged_client: impl Fn(u16) -> SocketAddr,
+        evict: impl Fn(&mut UdpSessionTable) -> Option<UdpSession>,
+    ) {
+        let mut table = UdpSessionTable::new(30, 120);
+        for number in 0..1_000 {
+            insert_forged_session(&mut table, forged_client(number), number.into());
+        }
+        evict(&mut table).unwrap();
+        let key = table.insert(session(new_client, 1_000));
+        for number in 1_001..1_240 {
+            evict(&mut table).unwrap();
+            assert!(table.get_mut(key).is_some(), "the session makes way for forged session {number}");
+            insert_forged_session(&mut table, forged_client(number), number.into());
+        }
+        for number in 1_240..2_500 {
+            evict(&mut table).unwrap();
+            table.insert(session(forged_client(number), number.into()));
+        }
+        assert!(table.get_mut(key).is_none(), "sessions that are not assured make way in the end");
+    }
+
+    #[test]
+    fn new_session_outlives_assured_sessions_of_forged_source_addresses() {
+        let forged_client = |number: u16| {
+            let [high, low] = number.to_be_bytes();
+            SocketAddr::from(([198, 51, high, low], 1))
+        };
+        check_new_session_of_full_table(client(1), forged_client, UdpSessionTable::evict);
+    }
+
+    #[test]
+    fn new_session_outlives_assured_sessions_of_its_own_forged_source_address() {
+        let evict = |table: &mut UdpSessionTable| table.evict_of_source(client(1).ip());
+        check_new_session_of_full_table(client(50_000), |number| client(1 + number), evict);
     }
 
     #[test]
