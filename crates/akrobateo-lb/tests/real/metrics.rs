@@ -6,7 +6,7 @@ use crate::harness::proxy::{PROBE_PORT, split_args};
 use crate::harness::traffic::{
     NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp,
 };
-use crate::harness::{DEADLINE, Metrics, Network, Proxy, conntrack, eventually, isolated};
+use crate::harness::{DEADLINE, Metrics, Namespace, Network, Proxy, conntrack, eventually, isolated};
 
 const IN_LABEL: &str = ",direction=\"in\"";
 const OUT_LABEL: &str = ",direction=\"out\"";
@@ -18,6 +18,13 @@ fn network_with_backends() -> Network {
         serve_udp(&network.backend, &with_port(ip, 80));
     }
     network
+}
+
+/// Makes UDP flows of `pod` last longer than a test. The kernel's default is 30 seconds, which a busy machine exceeds.
+fn keep_udp_flows(pod: &Namespace) {
+    for name in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
+        pod.set_sysctl(&format!("netfilter/{name}"), "3600");
+    }
 }
 
 #[test]
@@ -88,6 +95,7 @@ fn counters_survive_a_restart_and_a_repair_but_not_a_ruleset_flush() {
         let network = network_with_backends();
         let forwards = split_args("--forward=udp/80=10.96.3.7:80 --source=192.0.2.2/32");
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
+        keep_udp_flows(&network.pod);
         let to = with_port(addr::POD[0], 80);
         let client = UdpClient::new(&network.client, addr::CLIENT[0], &to);
         client.request(REPLY_TIMEOUT).unwrap();
@@ -130,6 +138,7 @@ fn clashes_are_counted_and_logged_if_all_source_ports_are_used() {
     isolated(|| {
         let network = network_with_backends();
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
+        keep_udp_flows(&network.pod);
         assert_eq!(Metrics::scrape(&network.pod).get("conntrack_clashes_total"), 0);
         let to = with_port(addr::POD[0], 80);
         // The kernel translates a source port below 512 to a port below 512. So 511 flows are enough to use up all

@@ -22,7 +22,7 @@ const MEMORY_LIMIT: u64 = 64 << 20;
 const CONNECTION_MEMORY_LIMIT: u64 = 4 << 10;
 
 /// Raises the descriptor limit of this process and of the processes that it starts. Returns the limit.
-pub(super) fn raise_descriptor_limit() -> usize {
+fn raise_descriptor_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();

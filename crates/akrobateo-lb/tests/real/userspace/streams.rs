@@ -205,18 +205,22 @@ fn client_receives_the_whole_answer_of_a_target_that_closes_with_unread_bytes() 
         network.client.set_sysctl("ipv4/tcp_rmem", "4096 16384 16384");
         let backends = bind_backends(&network);
         let _proxy = start_proxy(&network.pod, FORWARD_ARGS);
-        for is_sending in [false, true] {
+        for (round, is_sending) in [(1, false), (2, true)] {
             let (mut client, mut backend) = connect_pair(&network, &backends, 0);
             client.write_all(&vec![1; 100_000]).unwrap();
             backend.read_exact(&mut [0]).unwrap();
             backend.write_all(&vec![2; 100_000]).unwrap();
-            // Time in which the proxy takes the answer.
-            std::thread::sleep(Duration::from_millis(300));
+            eventually("the proxy has taken the answer", || {
+                let labels = ["IPv4", "direction=\"out\""];
+                let sent = sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_bytes_total", &labels);
+                (sent == round * 100_000).then_some(())
+            });
             drop(backend);
             if is_sending {
                 let _ = client.write(&[1; 1_000]);
             }
-            std::thread::sleep(Duration::from_millis(300));
+            // The proxy sees the reset of the target before the client reads.
+            std::thread::sleep(Duration::from_millis(200));
             let (answer, is_reset) = read_to_end_or_reset(&client);
             assert_eq!((answer.len(), is_reset), (100_000, true), "client is sending: {is_sending}");
         }
