@@ -1,8 +1,8 @@
 //! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. It limits the
 //! number and the duration of connections. Does I/O.
 //!
-//! Every pod of the cluster can connect. So a silent connection makes way for a new one, and metrics never delay a
-//! probe for long.
+//! Every pod of the cluster can connect. So a new connection can replace a silent connection, and requests of metrics
+//! never delay a probe for long.
 //!
 //! The caller accepts connections in a loop and spawns a task for each, because only the caller knows whether its tasks
 //! may move between threads:
@@ -19,7 +19,7 @@
 //! # }
 //! ```
 
-mod metrics_pace;
+mod metrics_throttle;
 mod open_connections;
 
 use std::convert::Infallible;
@@ -38,73 +38,85 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 pub use hyper::{Response, StatusCode};
-use metrics_pace::MetricsPace;
+use metrics_throttle::MetricsThrottle;
 use open_connections::OpenConnections;
 
-/// The time from accept to the end of the request. It covers one retransmission.
+/// The time from accept to the end of the request. This time is enough for one retransmission.
 const HEADER_DEADLINE: Duration = Duration::from_millis(500);
-/// The time for one connection, from accept to the end of the response. Metrics may wait for others.
+/// The time for one connection, from accept to the end of the response. A request of metrics may wait for earlier
+/// requests of metrics.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(5);
-/// The pause after a failed accept. The usual cause is that no file descriptor is free, and this does not change at
-/// once.
+/// The pause after a failed accept. The usual cause is that no file descriptor is free. This cause does not disappear
+/// at once.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The paths that a server has.
+/// The HTTP paths that a server answers.
 #[derive(Clone, Copy, Debug)]
 struct Paths {
-    probes: &'static [&'static str],
-    metrics: &'static str,
+    probe_paths: &'static [&'static str],
+    metrics_path: &'static str,
 }
 
 /// The state that a server shares with its connections.
 #[derive(Debug)]
-struct Shared {
+struct SharedState {
     paths: Paths,
-    /// A connection ends when its sender is dropped.
-    open: Mutex<OpenConnections<oneshot::Sender<()>>>,
-    metrics_pace: MetricsPace,
+    /// Each connection has a sender. When the sender is dropped, the connection ends.
+    open_connections: Mutex<OpenConnections<oneshot::Sender<()>>>,
+    metrics_throttle: MetricsThrottle,
 }
 
 /// An HTTP server with a fixed list of paths.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
 /// An accepted connection. The client may send one request on the connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    /// Completes when the connection must make way for another.
-    evicted: oneshot::Receiver<()>,
-    place: Place,
+    /// Completes when the connection must end, because a newer connection replaces it.
+    eviction: oneshot::Receiver<()>,
+    guard: ConnectionGuard,
 }
 
-/// A connection's place in [`Shared::open`]. It is free again when this is dropped.
+/// An entry in [`SharedState::open_connections`]. Dropping the guard removes the entry.
 #[derive(Debug)]
-struct Place {
-    shared: Arc<Shared>,
+struct ConnectionGuard {
+    shared: Arc<SharedState>,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
+        self.shared.open_connections.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
     }
 }
 
 impl Server {
-    /// Creates a server that accepts connections from `listener`, and serves the paths of `probes` and the path
-    /// `metrics`.
+    /// Creates a server that accepts connections from `listener`, and answers requests for `probe_paths` and
+    /// `metrics_path`.
     #[must_use]
-    pub fn new(listener: TcpListener, probes: &'static [&'static str], metrics: &'static str) -> Self {
-        let paths = Paths { probes, metrics };
-        let open = Mutex::new(OpenConnections::new());
-        Self { listener, shared: Arc::new(Shared { paths, open, metrics_pace: MetricsPace::new() }) }
+    pub fn new(
+        listener: TcpListener,
+        probe_paths: &'static [&'static str],
+        metrics_path: &'static str,
+    ) -> Self {
+        let paths = Paths { probe_paths, metrics_path };
+        let open_connections = Mutex::new(OpenConnections::new());
+        Self {
+            listener,
+            shared: Arc::new(SharedState {
+                paths,
+                open_connections,
+                metrics_throttle: MetricsThrottle::new(),
+            }),
+        }
     }
 
-    /// Returns the next connection. At a limit it takes the place of the oldest connection, which is closed.
+    /// Returns the next connection. If a limit is reached, the new connection replaces the oldest one, which is closed.
     pub async fn accept(&self) -> Connection {
         loop {
             // The previous connection reads its request first. Otherwise many clients that connect at the same time
@@ -112,14 +124,14 @@ impl Server {
             yield_now().await;
             match self.listener.accept().await {
                 Ok((stream, source)) => {
-                    let (handle, evicted) = oneshot::channel();
+                    let (handle, eviction) = oneshot::channel();
                     let shared = Arc::clone(&self.shared);
                     let (id, _) = shared
-                        .open
+                        .open_connections
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .add(source.ip().to_canonical(), handle);
-                    return Connection { stream, evicted, place: Place { shared, id } };
+                    return Connection { stream, eviction, guard: ConnectionGuard { shared, id } };
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for probes and metrics; will retry");
@@ -133,11 +145,11 @@ impl Server {
 impl Connection {
     /// Reads one request, sends the response that `respond` returns for the path, and closes the connection.
     ///
-    /// Other paths get 404. Methods other than GET and HEAD get 405. A client that takes longer than half a second for its
-    /// request is disconnected.
+    /// The response is 404 for an unknown path, and 405 for a method other than GET and HEAD. A client that takes longer
+    /// than half a second for its request is disconnected.
     pub async fn serve(self, respond: impl Fn(&str) -> Response<String>) {
-        let Self { stream, evicted, place } = self;
-        let (shared, respond) = (&*place.shared, &respond);
+        let Self { stream, eviction, guard } = self;
+        let (shared, respond) = (&*guard.shared, &respond);
         let service =
             service_fn(|request| async move { Ok::<_, Infallible>(answer(&request, shared, respond).await) });
         let served = http1::Builder::new()
@@ -151,26 +163,26 @@ impl Connection {
                 Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics failed"),
                 Err(_) => tracing::debug!("closed a connection for probes or metrics at its deadline"),
             },
-            _ = evicted => tracing::debug!("closed the oldest connection for probes or metrics, for a new one"),
+            _ = eviction => tracing::debug!("closed the oldest connection for probes or metrics, for a new one"),
         }
     }
 }
 
 async fn answer(
     request: &Request<Incoming>,
-    shared: &Shared,
+    shared: &SharedState,
     respond: impl Fn(&str) -> Response<String>,
 ) -> Response<String> {
     let path = request.uri().path();
-    let Paths { probes, metrics } = shared.paths;
-    if path != metrics && !probes.contains(&path) {
-        let available = [probes, &[metrics]].concat().join(", ");
+    let Paths { probe_paths, metrics_path } = shared.paths;
+    if path != metrics_path && !probe_paths.contains(&path) {
+        let available = [probe_paths, &[metrics_path]].concat().join(", ");
         return text_response(StatusCode::NOT_FOUND, format!("not found; available paths: {available}\n"));
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n");
     }
-    if path == metrics { shared.metrics_pace.run(|| respond(path)).await } else { respond(path) }
+    if path == metrics_path { shared.metrics_throttle.run(|| respond(path)).await } else { respond(path) }
 }
 
 /// Returns a response with this status and text.
@@ -285,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silent_connections_make_way_for_a_new_client() {
+    async fn new_client_is_answered_while_silent_connections_reach_the_limit() {
         let (listener, address) = listen();
         start_server(listener);
         let mut silent_clients = Vec::new();
@@ -304,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn client_is_answered_although_many_sources_connect_at_the_same_time() {
+    async fn client_is_answered_while_clients_with_many_addresses_connect() {
         let (listener, address) = listen();
         let mut silent_clients = Vec::new();
         for number in 0..4 * MAX_CONNECTIONS {
@@ -322,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn probe_does_not_wait_for_all_requests_of_metrics() {
+    async fn probe_is_answered_before_all_requests_of_metrics_are_answered() {
         let (listener, address) = listen();
         let metrics_count = start_server(listener);
         // One request per source address, less than the limit of connections.

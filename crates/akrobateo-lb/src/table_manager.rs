@@ -82,13 +82,13 @@ impl TableManager {
         }
     }
 
-    /// Returns the counters of each frontend. The list is empty if the table is missing or the kernel does not
-    /// support counters in sets.
-    pub fn traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
+    /// Reads the counters of each frontend. The list is empty if the table is missing, or if the kernel does not support
+    /// counters in sets.
+    pub fn read_traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
         let (_, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
         let Ok(Some(table)) = installed else { return Ok(Vec::new()) };
-        let read_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
-        Ok(self.config.frontends().filter_map(read_traffic).collect())
+        let read_frontend_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
+        Ok(self.config.frontends().filter_map(read_frontend_traffic).collect())
     }
 
     fn find_drift(&self) -> Result<Option<Drift>, NftError> {

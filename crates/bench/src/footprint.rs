@@ -73,7 +73,7 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Fo
         thread::sleep(LOAD_DURATION);
         Ok(())
     })?;
-    let memory = proxy.resident_memory();
+    let memory = proxy.resident_memory_bytes();
     let is_userspace = matches!(variant.data_path, DataPath::Userspace { .. });
     let idle_connections = if is_userspace { Some(measure_idle_connections(&testbed, proxy)?) } else { None };
     Ok(Some(Footprint { variant: variant.name, memory, idle_connections }))
@@ -84,7 +84,7 @@ fn measure_idle_connections(testbed: &Testbed, proxy: &Process) -> Result<IdleCo
     let connections_within_descriptor_limit =
         limit.saturating_sub(RESERVED_DESCRIPTORS) * 2 / DESCRIPTORS_PER_TWO_CONNECTIONS;
     let connections_per_client = MAX_IDLE_CONNECTIONS.min(connections_within_descriptor_limit) / CLIENT_COUNT;
-    let (memory, descriptors) = (proxy.resident_memory(), proxy.open_descriptors());
+    let (memory, descriptors) = (proxy.resident_memory_bytes(), proxy.count_open_descriptors());
     let streams = thread::scope(|scope| {
         let open = || open_idle_connections(testbed, connections_per_client);
         let clients: Vec<_> = (0..CLIENT_COUNT).map(|_| scope.spawn(open)).collect();
@@ -95,8 +95,8 @@ fn measure_idle_connections(testbed: &Testbed, proxy: &Process) -> Result<IdleCo
         streams.collect::<Result<Vec<_>, BenchError>>()
     })?;
     let connections = connections_per_client * CLIENT_COUNT;
-    let added_memory = proxy.resident_memory().saturating_sub(memory);
-    let added_descriptors = proxy.open_descriptors().saturating_sub(descriptors) as u64;
+    let added_memory = proxy.resident_memory_bytes().saturating_sub(memory);
+    let added_descriptors = proxy.count_open_descriptors().saturating_sub(descriptors) as u64;
     drop(streams);
     Ok(IdleConnections {
         connections,

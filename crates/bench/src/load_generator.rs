@@ -39,21 +39,21 @@ const SERVICE_PORT_STEP: usize = 619;
 pub(crate) struct Progress {
     is_stopped: AtomicBool,
     is_recording: AtomicBool,
-    completed_units: AtomicU64,
-    failed_units: AtomicU64,
+    completed_count: AtomicU64,
+    failure_count: AtomicU64,
     slow_connections: AtomicU64,
     latencies: Mutex<Vec<Duration>>,
 }
 
 impl Progress {
     /// Returns the number of completed units: connections, downloaded bytes, datagrams in both directions, or requests.
-    pub(crate) fn completed_units(&self) -> u64 {
-        self.completed_units.load(Relaxed)
+    pub(crate) fn completed_count(&self) -> u64 {
+        self.completed_count.load(Relaxed)
     }
 
     /// Returns the number of failed connections or lost datagrams up to now.
-    pub(crate) fn failed_units(&self) -> u64 {
-        self.failed_units.load(Relaxed)
+    pub(crate) fn failure_count(&self) -> u64 {
+        self.failure_count.load(Relaxed)
     }
 
     /// Returns the number of connections that took longer than [`SLOW_CONNECTION_THRESHOLD`], including failed ones.
@@ -120,7 +120,7 @@ pub(crate) fn run_client(load: Load, frontends: Frontends, number: usize, progre
         }
     };
     if result.is_err() {
-        progress.failed_units.fetch_add(1, Relaxed);
+        progress.failure_count.fetch_add(1, Relaxed);
     }
 }
 
@@ -131,9 +131,9 @@ fn open_connections(frontends: Frontends, number: usize, progress: &Progress) {
         let remote = frontends.get(connection * SERVICE_PORT_STEP % usize::from(frontends.ports));
         let start = Instant::now();
         let counter = if request_once_from(Some(source_port(number, connection)), remote, TIMEOUT).is_ok() {
-            &progress.completed_units
+            &progress.completed_count
         } else {
-            &progress.failed_units
+            &progress.failure_count
         };
         counter.fetch_add(1, Relaxed);
         if start.elapsed() > SLOW_CONNECTION_THRESHOLD {
@@ -171,7 +171,7 @@ fn download(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     while progress.is_running() {
         match stream.read(&mut buffer)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            length => progress.completed_units.fetch_add(length as u64, Relaxed),
+            length => progress.completed_count.fetch_add(length as u64, Relaxed),
         };
     }
     Ok(())
@@ -193,11 +193,11 @@ fn exchange_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()>
         while datagrams_in_flight > MAX_DATAGRAMS_IN_FLIGHT / 2 {
             match socket.recv(&mut buffer) {
                 Ok(_) => {
-                    progress.completed_units.fetch_add(2, Relaxed);
+                    progress.completed_count.fetch_add(2, Relaxed);
                     datagrams_in_flight -= 1;
                 }
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    progress.failed_units.fetch_add(u64::from(datagrams_in_flight), Relaxed);
+                    progress.failure_count.fetch_add(u64::from(datagrams_in_flight), Relaxed);
                     datagrams_in_flight = 0;
                 }
                 Err(error) => return Err(error),
@@ -214,7 +214,7 @@ fn send_requests(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     while progress.is_running() {
         let start = Instant::now();
         request(&mut stream, Operation::Reply)?;
-        progress.completed_units.fetch_add(1, Relaxed);
+        progress.completed_count.fetch_add(1, Relaxed);
         if progress.is_recording.load(Relaxed) && latencies.len() < MAX_RECORDED_LATENCIES {
             latencies.push(start.elapsed());
         }

@@ -80,7 +80,7 @@ mod tests {
             rate,
             cpu: 1.0 / rate,
             latency: None,
-            failed_units: 0,
+            failure_count: 0,
             cpu_share_of_other_programs: 0.0,
         }
     }

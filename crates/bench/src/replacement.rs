@@ -54,8 +54,8 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Replaceme
     })?;
     Ok(ReplacementResult {
         variant: variant.name,
-        successful_connections: progress.completed_units(),
-        failed_connections: progress.failed_units(),
+        successful_connections: progress.completed_count(),
+        failed_connections: progress.failure_count(),
         slow_connections: progress.slow_connections(),
     })
 }

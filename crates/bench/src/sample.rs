@@ -20,7 +20,7 @@ pub(crate) struct Sample {
     /// The median and the 99th percentile of the latencies in seconds; only for [`Load::Requests`].
     pub(crate) latency: Option<[f64; 2]>,
     /// Failed connections or lost datagrams.
-    pub(crate) failed_units: u64,
+    pub(crate) failure_count: u64,
     /// The share of the machine's CPU time that other programs used, from 0 to 1.
     pub(crate) cpu_share_of_other_programs: f64,
 }

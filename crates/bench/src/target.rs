@@ -157,14 +157,14 @@ fn absolute_targets(results: &Results) -> Vec<Target> {
     let idle = footprint("userspace").and_then(|footprint| footprint.idle_connections);
     let memory = footprint("akrobateo-1k").map(|footprint| to_megabytes(footprint.memory));
     let image = results.binary_size.map(|size| to_megabytes(size.compressed_bytes));
-    let replacement_target = |variant| {
+    let failed_connections_target = |variant| {
         let variant_result = results.replacements.iter().find(|result| result.variant == variant);
         let failed_connections = variant_result.map(|result| to_f64(result.failed_connections));
         target(variant, "-", "connections failed in 100 replacements", 0.0, failed_connections)
     };
     vec![
-        replacement_target("akrobateo"),
-        replacement_target("akrobateo-1k"),
+        failed_connections_target("akrobateo"),
+        failed_connections_target("akrobateo-1k"),
         target("akrobateo-1k", "MB", "memory", 2.0, memory),
         target("akrobateo", "MB", "image, compressed", 1.0, image),
         target(
@@ -199,7 +199,7 @@ mod tests {
             rate,
             cpu: 1.0,
             latency: None,
-            failed_units: 0,
+            failure_count: 0,
             cpu_share_of_other_programs: 0.0,
         }
     }

@@ -35,13 +35,13 @@ pub enum ParseForwardError {
     MissingSeparator(String),
     /// An unknown protocol.
     #[error(transparent)]
-    Protocol(#[from] ParseProtocolError),
+    UnknownProtocol(#[from] ParseProtocolError),
     /// A port that is not a number from 1 to 65535.
     #[error("{0:?} is not a port; expected a number from 1 to 65535")]
-    Port(String),
+    InvalidPort(String),
     /// A target that is not an address with a port.
     #[error("{0:?} is not a target; expected ADDRESS:PORT, for example 10.96.3.7:80 or [fd96::7]:80")]
-    Target(String),
+    InvalidTarget(String),
 }
 
 impl FromStr for Forward {
@@ -51,10 +51,10 @@ impl FromStr for Forward {
         let separator_error = || ParseForwardError::MissingSeparator(text.to_owned());
         let (frontend, target) = text.split_once('=').ok_or_else(separator_error)?;
         let (protocol, port) = frontend.split_once('/').ok_or_else(separator_error)?;
-        let target_error = || ParseForwardError::Target(target.to_owned());
+        let target_error = || ParseForwardError::InvalidTarget(target.to_owned());
         let forward = Self {
             protocol: protocol.parse()?,
-            port: port.parse().map_err(|_| ParseForwardError::Port(port.to_owned()))?,
+            port: port.parse().map_err(|_| ParseForwardError::InvalidPort(port.to_owned()))?,
             target: target.parse().map_err(|_| target_error())?,
         };
         if forward.target.port() == 0 || forward.target.ip().is_unspecified() {

@@ -18,7 +18,7 @@ pub const PREFERRED_PROBE_PORT: u16 = 10_290;
 /// So the probe port differs from the preferred port only if the Service has the preferred port as a TCP port.
 /// Returns `None` if no port is free.
 #[must_use]
-pub fn port(forwarded_tcp_ports: &[u16]) -> Option<u16> {
+pub fn choose_port(forwarded_tcp_ports: &[u16]) -> Option<u16> {
     (1024..=PREFERRED_PROBE_PORT).rev().find(|port| !forwarded_tcp_ports.contains(port))
 }
 
@@ -28,7 +28,10 @@ mod tests {
 
     #[test]
     fn probe_port_is_not_a_forwarded_port() {
-        assert_eq!(port(&[80, 443]), Some(PREFERRED_PROBE_PORT));
-        assert_eq!(port(&[PREFERRED_PROBE_PORT, PREFERRED_PROBE_PORT - 1]), Some(PREFERRED_PROBE_PORT - 2));
+        assert_eq!(choose_port(&[80, 443]), Some(PREFERRED_PROBE_PORT));
+        assert_eq!(
+            choose_port(&[PREFERRED_PROBE_PORT, PREFERRED_PROBE_PORT - 1]),
+            Some(PREFERRED_PROBE_PORT - 2)
+        );
     }
 }

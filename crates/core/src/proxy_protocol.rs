@@ -70,10 +70,10 @@ pub enum ParseProxyProtocolError {
     #[error(
         "{0:?} is not a PROXY protocol; expected v1 or v2, optionally with TCP ports, for example v2:443,8443"
     )]
-    Version(String),
+    UnknownVersion(String),
     /// A port that is not a number from 1 to 65535.
     #[error("{port:?} in {text:?} is not a port; expected numbers from 1 to 65535, for example v2:443,8443")]
-    Port {
+    InvalidPort {
         /// The invalid port.
         port: String,
         /// The whole text.
@@ -93,10 +93,10 @@ impl FromStr for ProxyProtocol {
         let version = match version.trim() {
             "v1" => ProxyVersion::V1,
             "v2" => ProxyVersion::V2,
-            _ => return Err(ParseProxyProtocolError::Version(text.to_owned())),
+            _ => return Err(ParseProxyProtocolError::UnknownVersion(text.to_owned())),
         };
         let parse_port = |port: &str| {
-            port.trim().parse().map_err(|_| ParseProxyProtocolError::Port {
+            port.trim().parse().map_err(|_| ParseProxyProtocolError::InvalidPort {
                 port: port.trim().to_owned(),
                 text: text.to_owned(),
             })

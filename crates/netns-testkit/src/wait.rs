@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The deadline of [`eventually`]. It is longer than any step of a test on a busy machine.
+/// The deadline of [`eventually`]. This time is longer than any step of a test on a busy machine.
 pub const DEADLINE: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 

@@ -42,8 +42,8 @@ fn circle_between_two_files_is_reported_with_its_lines() {
     assert_eq!(
         workspace.problems(),
         [
-            "a.rs:1: `crate::b::B` closes an import circle with b.rs",
-            "b.rs:2: `super::a::NAME` closes an import circle with a.rs",
+            "a.rs:1: `crate::b::B` is part of a circular import with b.rs",
+            "b.rs:2: `super::a::NAME` is part of a circular import with a.rs",
         ]
     );
 }

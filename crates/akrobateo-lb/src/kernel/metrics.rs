@@ -57,7 +57,7 @@ pub const METRICS: &[MetricDefinition] = &[
     CONNTRACK_CLASHES,
 ];
 
-/// Writes all metrics, except metrics whose values are unknown.
+/// Returns the text of all metrics whose values are known.
 pub(super) fn format_metrics(
     traffic: &[(Frontend, Traffic)],
     conntrack_statistics: Option<&Statistics>,

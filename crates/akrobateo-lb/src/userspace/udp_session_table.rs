@@ -9,9 +9,10 @@ use super::slab::{Key, Slab};
 /// The lowest and the highest key.
 const MIN_KEY: Key = Key { index: 0, generation: 0 };
 const MAX_KEY: Key = Key { index: u32::MAX, generation: u32::MAX };
-/// The part of the table that the sessions that are not assured may keep: a quarter. Otherwise assured sessions of forged
-/// source addresses could fill the table, and a new session would make way before its target has answered.
-const UNASSURED_SHARE: usize = 4;
+/// Unassured sessions may keep the table's size divided by this number: a quarter of the table. Otherwise assured sessions
+/// of forged source addresses could fill the table. Then the next session would replace a new session before the target
+/// has answered.
+const UNASSURED_DIVISOR: usize = 4;
 
 /// The datagrams between one client and the target of a port.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub(super) struct UdpSession {
     pub(super) last_activity: u64,
     /// The target has answered.
     pub(super) is_answered: bool,
-    /// The client has sent a datagram after an answer, as conntrack has it. A forged source address gets an answer too, so
-    /// an answer alone proves nothing.
+    /// The client has sent a datagram after an answer. The term is from conntrack (`IPS_ASSURED`). An answer alone proves
+    /// nothing, because the target also answers a forged source address.
     pub(super) is_assured: bool,
     /// The session was open when the proxy began to drain.
     pub(super) predates_drain: bool,
@@ -46,11 +47,14 @@ impl UdpSession {
     }
 }
 
-/// The place of a session in the queues, which are ordered by it. It may be older than the session's state: it is
-/// updated only when the session reaches the front, so that a datagram changes no queue.
+/// The position of a session in the queues. The queues are sorted by this value.
+///
+/// The position may be older than the session's state, because a datagram changes no queue. The table updates the position
+/// when the session reaches the front of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct QueuePosition {
     is_assured: bool,
+    /// Milliseconds since the worker's start.
     last_activity: u64,
 }
 
@@ -58,21 +62,21 @@ struct Place {
 #[derive(Clone, Copy, Debug, Default)]
 struct SessionCount {
     total: usize,
-    /// The sessions whose [`Place`] is not assured.
+    /// The number of sessions whose [`QueuePosition`] is not assured.
     unassured: usize,
 }
 
 impl SessionCount {
-    /// Returns true if the unassured sessions have their share of the table.
-    const fn has_unassured_share(self) -> bool {
-        self.unassured * UNASSURED_SHARE >= self.total
+    /// Returns true if at least a quarter of the sessions are unassured.
+    const fn has_unassured_quarter(self) -> bool {
+        self.unassured * UNASSURED_DIVISOR >= self.total
     }
 }
 
 #[derive(Debug)]
 struct Entry {
     session: UdpSession,
-    place: Place,
+    position: QueuePosition,
 }
 
 /// The UDP sessions of one worker.
@@ -80,22 +84,23 @@ struct Entry {
 pub(super) struct UdpSessionTable {
     sessions: Slab<Entry>,
     keys_by_client: HashMap<(u32, SocketAddr), Key>,
-    /// All sessions: those that are not assured first, each group by its last activity.
-    queue: BTreeSet<(Place, Key)>,
+    /// All sessions. First the sessions that are not assured, then the assured sessions. Each part is sorted by the time
+    /// of the last activity.
+    queue: BTreeSet<(QueuePosition, Key)>,
     /// The same order for each source address.
-    queue_by_source: BTreeSet<(IpAddr, Place, Key)>,
+    queue_by_source: BTreeSet<(IpAddr, QueuePosition, Key)>,
     /// The number of all sessions.
     count: SessionCount,
     /// The number of sessions of each source address.
     count_by_source: HashMap<IpAddr, SessionCount>,
-    /// Silence after which a session expires that is not assured, in milliseconds.
-    timeout: u64,
+    /// Silence after which an unassured session expires, in milliseconds.
+    timeout_ms: u64,
     /// Silence after which an assured session expires, in milliseconds.
-    assured_timeout: u64,
+    assured_timeout_ms: u64,
 }
 
 impl UdpSessionTable {
-    pub(super) fn new(timeout: u64, assured_timeout: u64) -> Self {
+    pub(super) fn new(timeout_ms: u64, assured_timeout_ms: u64) -> Self {
         Self {
             sessions: Slab::new(),
             keys_by_client: HashMap::new(),
@@ -103,8 +108,8 @@ impl UdpSessionTable {
             queue_by_source: BTreeSet::new(),
             count: SessionCount::default(),
             count_by_source: HashMap::new(),
-            timeout,
-            assured_timeout,
+            timeout_ms,
+            assured_timeout_ms,
         }
     }
 
@@ -125,10 +130,10 @@ impl UdpSessionTable {
     pub(super) fn insert(&mut self, session: UdpSession) -> Key {
         let client = session.client;
         let by_client = (session.socket_index, client);
-        let place = Place { is_assured: session.is_assured, last_activity: session.last_activity };
-        let key = self.sessions.insert(Entry { session, place });
+        let position = QueuePosition { is_assured: session.is_assured, last_activity: session.last_activity };
+        let key = self.sessions.insert(Entry { session, position });
         self.keys_by_client.insert(by_client, key);
-        self.enqueue(client.ip(), place, key);
+        self.enqueue(client.ip(), position, key);
         key
     }
 
@@ -142,29 +147,29 @@ impl UdpSessionTable {
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<UdpSession> {
-        let Entry { session, place } = self.sessions.remove(key)?;
+        let Entry { session, position } = self.sessions.remove(key)?;
         self.keys_by_client.remove(&(session.socket_index, session.client));
-        self.dequeue(session.client.ip(), place, key);
+        self.dequeue(session.client.ip(), position, key);
         Some(session)
     }
 
-    /// Removes the session that has been silent longest. An assured session is removed only if the other sessions are
-    /// less than a quarter of all.
+    /// Removes the session that has been silent longest. An assured session is removed only if less than a quarter of all
+    /// sessions are unassured.
     pub(super) fn evict(&mut self) -> Option<UdpSession> {
         let unassured = self.refresh_first(false);
         let (_, key) = match unassured {
-            Some(first) if self.count.has_unassured_share() => first,
+            Some(first) if self.count.has_unassured_quarter() => first,
             _ => self.refresh_first(true).or(unassured)?,
         };
         self.remove(key)
     }
 
-    /// Removes a session of a source address, as [`Self::evict`] does.
+    /// Removes a session as [`Self::evict`] does, but considers only the sessions of one source address.
     pub(super) fn evict_of_source(&mut self, source: IpAddr) -> Option<UdpSession> {
         let unassured = self.refresh_first_of_source(source, false);
         let count = self.count_by_source.get(&source).copied().unwrap_or_default();
         let key = match unassured {
-            Some(first) if count.has_unassured_share() => first,
+            Some(first) if count.has_unassured_quarter() => first,
             _ => self.refresh_first_of_source(source, true).or(unassured)?,
         };
         self.remove(key)
@@ -172,9 +177,9 @@ impl UdpSessionTable {
 
     /// Removes one expired session, if there is one.
     pub(super) fn remove_expired(&mut self, now: u64) -> Option<UdpSession> {
-        for (is_assured, timeout) in [(false, self.timeout), (true, self.assured_timeout)] {
-            if let Some((place, key)) = self.refresh_first(is_assured)
-                && place.last_activity + timeout <= now
+        for (is_assured, timeout_ms) in [(false, self.timeout_ms), (true, self.assured_timeout_ms)] {
+            if let Some((position, key)) = self.refresh_first(is_assured)
+                && position.last_activity + timeout_ms <= now
             {
                 return self.remove(key);
             }
@@ -184,72 +189,74 @@ impl UdpSessionTable {
 
     /// Returns the earliest time at which a session can expire.
     pub(super) fn next_expiry(&self) -> Option<u64> {
-        let expiry =
-            |is_assured, timeout| self.first(is_assured).map(|(place, _)| place.last_activity + timeout);
-        let (first, first_assured) = (expiry(false, self.timeout), expiry(true, self.assured_timeout));
+        let expiry = |is_assured, timeout_ms| {
+            self.first(is_assured).map(|(position, _)| position.last_activity + timeout_ms)
+        };
+        let (first, first_assured) = (expiry(false, self.timeout_ms), expiry(true, self.assured_timeout_ms));
         first.into_iter().chain(first_assured).min()
     }
 
-    /// Returns the first session in the queue of those that are, or are not, assured.
-    fn first(&self, is_assured: bool) -> Option<(Place, Key)> {
-        let start = Place { is_assured, last_activity: 0 };
+    /// Returns the first session in the part of the queue for assured, or for unassured, sessions.
+    fn first(&self, is_assured: bool) -> Option<(QueuePosition, Key)> {
+        let start = QueuePosition { is_assured, last_activity: 0 };
         let first = self.queue.range((start, MIN_KEY)..).next().copied();
-        first.filter(|(place, _)| place.is_assured == is_assured)
+        first.filter(|(position, _)| position.is_assured == is_assured)
     }
 
-    /// Returns the same as [`Self::first`], after it has updated the places of the sessions at the front.
-    fn refresh_first(&mut self, is_assured: bool) -> Option<(Place, Key)> {
+    /// Updates the positions of the sessions at the front of the queue, and then returns the first session as
+    /// [`Self::first`] does.
+    fn refresh_first(&mut self, is_assured: bool) -> Option<(QueuePosition, Key)> {
         loop {
-            let (place, key) = self.first(is_assured)?;
-            if self.update_place(key)? == place {
-                return Some((place, key));
+            let (position, key) = self.first(is_assured)?;
+            if self.update_position(key)? == position {
+                return Some((position, key));
             }
         }
     }
 
-    /// Returns the first session of a source address, as [`Self::refresh_first`] does.
+    /// Does the same as [`Self::refresh_first`], but for the sessions of one source address.
     fn refresh_first_of_source(&mut self, source: IpAddr, is_assured: bool) -> Option<Key> {
-        let first_place = Place { is_assured, last_activity: 0 };
-        let last_place = Place { is_assured, last_activity: u64::MAX };
+        let first_position = QueuePosition { is_assured, last_activity: 0 };
+        let last_position = QueuePosition { is_assured, last_activity: u64::MAX };
         loop {
-            let places = (source, first_place, MIN_KEY)..=(source, last_place, MAX_KEY);
-            let (_, place, key) = *self.queue_by_source.range(places).next()?;
-            if self.update_place(key)? == place {
+            let positions = (source, first_position, MIN_KEY)..=(source, last_position, MAX_KEY);
+            let (_, position, key) = *self.queue_by_source.range(positions).next()?;
+            if self.update_position(key)? == position {
                 return Some(key);
             }
         }
     }
 
-    /// Moves a session to the place of its state, and returns this place.
-    fn update_place(&mut self, key: Key) -> Option<Place> {
+    /// Moves a session to the position that belongs to its current state. Returns this position.
+    fn update_position(&mut self, key: Key) -> Option<QueuePosition> {
         let entry = self.sessions.get_mut(key)?;
         let UdpSession { client, last_activity, is_assured, .. } = entry.session;
-        let previous = std::mem::replace(&mut entry.place, Place { is_assured, last_activity });
-        let place = entry.place;
-        if place != previous {
+        let previous = std::mem::replace(&mut entry.position, QueuePosition { is_assured, last_activity });
+        let position = entry.position;
+        if position != previous {
             self.dequeue(client.ip(), previous, key);
-            self.enqueue(client.ip(), place, key);
+            self.enqueue(client.ip(), position, key);
         }
-        Some(place)
+        Some(position)
     }
 
     /// Adds a session to the queues, and counts the session.
-    fn enqueue(&mut self, source: IpAddr, place: Place, key: Key) {
-        self.queue.insert((place, key));
-        self.queue_by_source.insert((source, place, key));
+    fn enqueue(&mut self, source: IpAddr, position: QueuePosition, key: Key) {
+        self.queue.insert((position, key));
+        self.queue_by_source.insert((source, position, key));
         for count in [&mut self.count, self.count_by_source.entry(source).or_default()] {
             count.total += 1;
-            count.unassured += usize::from(!place.is_assured);
+            count.unassured += usize::from(!position.is_assured);
         }
     }
 
     /// Removes a session from the queues and from the counts.
-    fn dequeue(&mut self, source: IpAddr, place: Place, key: Key) {
-        self.queue.remove(&(place, key));
-        self.queue_by_source.remove(&(source, place, key));
+    fn dequeue(&mut self, source: IpAddr, position: QueuePosition, key: Key) {
+        self.queue.remove(&(position, key));
+        self.queue_by_source.remove(&(source, position, key));
         for count in [&mut self.count, self.count_by_source.entry(source).or_default()] {
             count.total -= 1;
-            count.unassured -= usize::from(!place.is_assured);
+            count.unassured -= usize::from(!position.is_assured);
         }
         if self.count_of_source(source) == 0 {
             self.count_by_source.remove(&source);
@@ -303,8 +310,8 @@ mod tests {
         session.on_datagram(now);
     }
 
-    /// Fills a table with a thousand forged sessions, and then opens a session for `new_client`. Checks that this session
-    /// outlives almost a quarter of a thousand further forged sessions.
+    /// Fills a table with 1,000 forged sessions, and then opens a session for `new_client`. Checks that the next 239 forged
+    /// sessions do not replace the session of `new_client`.
     fn check_new_session_of_full_table(
         new_client: SocketAddr,
         forged_client: impl Fn(u16) -> SocketAddr,
@@ -318,14 +325,14 @@ mod tests {
         let key = table.insert(session(new_client, 1_000));
         for number in 1_001..1_240 {
             evict(&mut table).unwrap();
-            assert!(table.get_mut(key).is_some(), "the session makes way for forged session {number}");
+            assert!(table.get_mut(key).is_some(), "the session was replaced by forged session {number}");
             insert_forged_session(&mut table, forged_client(number), number.into());
         }
         for number in 1_240..2_500 {
             evict(&mut table).unwrap();
             table.insert(session(forged_client(number), number.into()));
         }
-        assert!(table.get_mut(key).is_none(), "sessions that are not assured make way in the end");
+        assert!(table.get_mut(key).is_none(), "an unassured session was never replaced");
     }
 
     #[test]
@@ -344,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn evict_removes_the_longest_silent_session_and_assured_ones_last() {
+    fn evict_removes_the_longest_silent_session_and_assured_sessions_last() {
         let (mut table, keys) = table(1..5);
         for (key, is_assured) in [(keys[0], true), (keys[2], false)] {
             let session = table.get_mut(key).unwrap();
@@ -360,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn eviction_of_a_source_keeps_the_sessions_of_other_sources() {
+    fn evict_of_source_keeps_the_sessions_of_other_sources() {
         let (mut table, keys) = table(1..4);
         let other = SocketAddr::from(([192, 0, 2, 2], 1));
         table.insert(session(other, 0));

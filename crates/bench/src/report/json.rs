@@ -45,7 +45,7 @@ fn sample_to_json(sample: &Sample) -> Value {
         "cpu_seconds_per_unit": sample.cpu,
         "p50_seconds": sample.latency.map(|[p50, _]| p50),
         "p99_seconds": sample.latency.map(|[_, p99]| p99),
-        "failed": sample.failed_units,
+        "failed": sample.failure_count,
         "other_cpu_share": sample.cpu_share_of_other_programs,
     })
 }

@@ -70,7 +70,7 @@ fn summary(results: &Results) -> String {
         )
     });
     let tcp_samples = results.samples.iter().filter(|sample| sample.load != Load::Udp);
-    let failed_connections: u64 = tcp_samples.map(|sample| sample.failed_units).sum();
+    let failed_connections: u64 = tcp_samples.map(|sample| sample.failure_count).sum();
     format!(
         "{} processors ({}), {} MiB of memory, Linux {}; {}.\n\
          {} rounds of {} s per sample; {failed_connections} connections failed.\n{other_programs_text}",
@@ -270,7 +270,7 @@ mod tests {
             rate,
             cpu: 1.0,
             latency: None,
-            failed_units: 0,
+            failure_count: 0,
             cpu_share_of_other_programs: 0.25,
         };
         let samples = vec![

@@ -41,7 +41,7 @@ fn draining_proxy_serves_new_clients_until_the_earlier_connections_end() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
-            settings.drain_accept = TOO_LONG;
+            settings.drain_timeout = TOO_LONG;
             settings.close_timeout = TOO_LONG;
         });
         let status = proxy.status();
@@ -69,7 +69,7 @@ fn idle_connection_holds_a_draining_proxy_for_a_limited_time_and_is_reset() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
-            settings.drain_accept = Duration::from_secs(3);
+            settings.drain_timeout = Duration::from_secs(3);
             settings.close_timeout = TOO_LONG;
         });
         let (client, backend) = connect_pair(&network, &backends, 0);
@@ -88,10 +88,10 @@ fn busy_connection_holds_a_closing_proxy_for_a_limited_time() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
-            settings.drain_accept = Duration::ZERO;
+            settings.drain_timeout = Duration::ZERO;
             settings.close_timeout = Duration::from_secs(3);
             // The connection counts as busy during the whole test.
-            settings.close_idle = TOO_LONG;
+            settings.close_idle_timeout = TOO_LONG;
         });
         let (_client, backend) = connect_pair(&network, &backends, 0);
         let start = Instant::now();

@@ -20,8 +20,9 @@ fn clients_above_the_connection_limit_wait_for_a_free_place() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
-        let proxy =
-            EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| settings.connections = 3);
+        let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
+            settings.max_connections = 3
+        });
         let mut open: Vec<_> = (0..2).map(|_| connect_pair(&network, &backends, 0)).collect();
         assert_eq!(proxy.metric("akrobateo_lb_connection_limit_reached_total", &[]), 0);
         open.push(connect_pair(&network, &backends, 0));
@@ -136,7 +137,7 @@ fn idle_connections_make_way_only_at_the_connection_limit() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
-            settings.connections = 2;
+            settings.max_connections = 2;
             settings.idle_timeout_at_limit = IDLE_TIMEOUT;
         });
         let (idle_client, _idle_backend) = connect_pair(&network, &backends, 0);

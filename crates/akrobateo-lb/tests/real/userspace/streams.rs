@@ -8,7 +8,7 @@ use super::{
     EmbeddedProxy, FORWARD_ARGS, bind_backends, close_with_reset, connect_pair, fetch_metrics, read_to_end,
     start_proxy, sum_metric,
 };
-use crate::harness::process::resident_memory;
+use crate::harness::process::resident_memory_bytes;
 use crate::harness::{Network, eventually, isolated};
 
 /// A stream length, in bytes: longer than all socket buffers on the path together.
@@ -119,7 +119,7 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = start_proxy(&network.pod, FORWARD_ARGS);
-        let memory_before = resident_memory(proxy.pid()).unwrap();
+        let memory_before = resident_memory_bytes(proxy.pid()).unwrap();
         let (client, backend) = connect_pair(&network, &backends, 0);
         backend.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
         // Write until the proxy accepts no more bytes for a while.
@@ -133,7 +133,7 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
             );
         }
         assert!(written_len > 1 << 16);
-        let memory_growth = resident_memory(proxy.pid()).unwrap().saturating_sub(memory_before);
+        let memory_growth = resident_memory_bytes(proxy.pid()).unwrap().saturating_sub(memory_before);
         assert!(memory_growth < 1 << 20, "the proxy holds {memory_growth} bytes for one connection");
         drop(backend);
         let received = read_to_end(&client).unwrap();

@@ -67,8 +67,8 @@ fn session_limit_evicts_sessions_that_are_not_assured_first() {
         let network = network_with_backend();
         let forwards = ["udp/80=10.96.3.7:80", "udp/81=10.96.3.8:9"];
         let proxy = EmbeddedProxy::new(&network.pod, &forwards, |settings| {
-            settings.workers = 1;
-            settings.udp_sessions = 4;
+            settings.worker_count = 1;
+            settings.max_udp_sessions = 4;
         });
         let assured_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
         let request = |client: &UdpClient| client.request(REPLY_TIMEOUT).unwrap().peer;
@@ -102,8 +102,8 @@ fn client_with_all_its_sessions_shuts_no_other_client_out() {
     isolated(|| {
         let network = network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
-            settings.udp_sessions = 400;
-            settings.udp_sessions_per_source = 100;
+            settings.max_udp_sessions = 400;
+            settings.max_udp_sessions_per_source = 100;
             settings.udp_timeout = TOO_LONG;
             settings.udp_stream_timeout = TOO_LONG;
         });
@@ -144,8 +144,8 @@ fn draining_proxy_serves_new_clients_until_the_earlier_sessions_are_silent() {
     isolated(|| {
         let network = network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
-            settings.drain_accept = TOO_LONG;
-            settings.drain_udp_idle = Duration::from_secs(3);
+            settings.drain_timeout = TOO_LONG;
+            settings.drain_udp_idle_timeout = Duration::from_secs(3);
         });
         let client = new_client(&network, 0);
         // The proxy measures the silence from the last datagram, or from its start if there was none. So the test lets

@@ -26,7 +26,7 @@ usage: echo PORT|FIRST-LAST...
          send one UDP datagram from each source port above 1023";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of connections, and the maximum length of a datagram in bytes.
-const MAX_COUNT_OR_LENGTH: usize = 60_000;
+const MAX_NUMBER_ARGUMENT: usize = 60_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -121,8 +121,8 @@ fn parse_address(host: &str, port: &str) -> Result<SocketAddr, String> {
 }
 
 fn parse_count_or_length(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| (1..=MAX_COUNT_OR_LENGTH).contains(count));
-    count.ok_or_else(|| format!("{text:?} is not a count; expected a number from 1 to {MAX_COUNT_OR_LENGTH}"))
+    let count = text.parse().ok().filter(|count| (1..=MAX_NUMBER_ARGUMENT).contains(count));
+    count.ok_or_else(|| format!("{text:?} is not a count; expected a number from 1 to {MAX_NUMBER_ARGUMENT}"))
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {

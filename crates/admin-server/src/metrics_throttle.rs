@@ -5,26 +5,26 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// The pause after a response with metrics, as a multiple of the time that it took.
+/// The pause after a response with metrics, as a multiple of the time in which the response was written.
 const PAUSE_FACTOR: u32 = 9;
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 
-/// Lets one response with metrics be written at a time, with a pause after it.
+/// Writes one response with metrics at a time, and makes a pause after each response.
 ///
-/// Metrics cost much more than a probe, and every pod can request them. So they take at most a tenth of the time, and a
-/// probe waits for at most one of them.
+/// A response with metrics costs much more than a probe, and every pod can request metrics. So the responses with metrics
+/// take at most a tenth of the time, and a probe waits for at most one of these responses.
 #[derive(Debug)]
-pub(crate) struct MetricsPace {
+pub(crate) struct MetricsThrottle {
     next_start: Mutex<Option<Instant>>,
 }
 
-impl MetricsPace {
+impl MetricsThrottle {
     pub(crate) fn new() -> Self {
         Self { next_start: Mutex::new(None) }
     }
 
-    /// Waits for the responses before it and for the pause, and returns the result of `write`.
+    /// Waits for the earlier responses and for the pause. Then calls `write`, and returns its result.
     pub(crate) async fn run<T>(&self, write: impl FnOnce() -> T) -> T {
         let mut next_start = self.next_start.lock().await;
         if let Some(time) = *next_start {
