@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn command_line_with_default_options_stays_stable() {
+    fn command_line_with_default_options_stays_the_same() {
         let words = split_words("--forward=tcp/80=10.0.0.1:80 --probe-port=10290");
         let args = ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()]);
         assert_eq!(args.to_args(), words);
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn error_before_help_is_reported() {
+    fn invalid_option_before_help_is_reported() {
         let error = parse(&split_words("--forward=x --help")).unwrap_err();
         assert!(error.starts_with("--forward x: "), "{error}");
     }

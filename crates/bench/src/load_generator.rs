@@ -16,7 +16,8 @@ use crate::protocol::Operation;
 
 /// The timeout of a client, for its connection and for each reply.
 const TIMEOUT: Duration = Duration::from_millis(2500);
-/// A connection that takes longer has lost a packet, because TCP sends a lost SYN again after one second.
+/// A connection counts as slow if its request takes longer than this time. A slow connection has lost a packet, because TCP
+/// sends a lost SYN again after one second.
 const SLOW_CONNECTION_THRESHOLD: Duration = Duration::from_millis(900);
 /// A datagram counts as lost if no reply arrives within this time.
 const UDP_TIMEOUT: Duration = Duration::from_millis(20);
@@ -46,24 +47,25 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Returns the number of completed units: connections, downloaded bytes, datagrams in both directions, or requests.
+    /// Returns the number of completed connections, downloaded bytes, datagrams in both directions, or requests, depending
+    /// on the load.
     pub(crate) fn completed_count(&self) -> u64 {
         self.completed_count.load(Relaxed)
     }
 
-    /// Returns the number of failed connections or lost datagrams up to now.
+    /// Returns the number of failed connections, or of lost datagrams, until now.
     pub(crate) fn failure_count(&self) -> u64 {
         self.failure_count.load(Relaxed)
     }
 
-    /// Returns the number of connections that took longer than [`SLOW_CONNECTION_THRESHOLD`], including failed ones.
+    /// Returns the number of connections that took longer than [`SLOW_CONNECTION_THRESHOLD`], including failed connections.
     pub(crate) fn slow_connections(&self) -> u64 {
         self.slow_connections.load(Relaxed)
     }
 
     /// Starts or stops the recording of latencies.
-    pub(crate) fn set_recording(&self, recording: bool) {
-        self.is_recording.store(recording, Relaxed);
+    pub(crate) fn set_recording(&self, is_recording: bool) {
+        self.is_recording.store(is_recording, Relaxed);
     }
 
     /// Stops the clients.

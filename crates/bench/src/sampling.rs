@@ -61,10 +61,10 @@ pub(crate) fn take_sample(
         load,
         variant: testbed.variant.name,
         round,
-        rate: completed_count / seconds,
-        cpu: benchmark_cpu_time / completed_count,
+        rate_per_second: completed_count / seconds,
+        cpu_seconds_per_unit: benchmark_cpu_time / completed_count,
         failure_count: progress.failure_count(),
-        latency: latency_percentiles(progress.into_latencies()),
+        latency_percentiles: latency_percentiles(progress.into_latencies()),
         cpu_share_of_other_programs: (other_cpu_time / (seconds * to_f64(processor_count as u64))).max(0.0),
     })
 }

@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::{BenchError, Context, run_command};
 
-/// The host's `/proc`. The private `/proc` has only the benchmark's processes.
+/// The mount point of the host's `/proc`. The private `/proc` has only the benchmark's processes.
 pub(crate) const HOST_PROC: &str = "/run/host-proc";
 /// The number of descriptors that 10,000 connections through one proxy need.
 const REQUIRED_DESCRIPTORS: u64 = 27_000;

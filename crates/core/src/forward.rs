@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::protocol::{ParseProtocolError, Protocol};
 
-/// A rule of a proxy: traffic to `port` goes to `target`, for clients of the target's address family.
+/// A rule of a proxy: the proxy forwards traffic from `port` to `target`, for clients of the target's address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Forward {
     /// The protocol of the traffic from the client and to the target.
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parse_error_says_which_part_is_invalid() {
+    fn parse_error_says_which_part_of_the_forward_is_invalid() {
         for (text, expected) in [
             ("80=10.0.0.1:80", "expected PROTOCOL/PORT"),
             ("tcp/80", "expected PROTOCOL/PORT"),

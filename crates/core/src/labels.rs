@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 pub const SERVICE_NAME: &str = "akrobateo.io/service-name";
 /// The label with the Service's namespace.
 pub const SERVICE_NAMESPACE: &str = "akrobateo.io/service-namespace";
-/// The recommended label for the application that an object runs; proxies have the value [`PROXY_APP_NAME`].
+/// The recommended label for the application that an object runs; on proxies the value is [`PROXY_APP_NAME`].
 pub const APP_NAME: &str = "app.kubernetes.io/name";
-/// The recommended label for the program that manages an object; proxies have the name of their
-/// operator's instance.
+/// The recommended label for the program that manages an object; on proxies the value is the name of their operator's
+/// instance.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`APP_NAME`] on proxies.
 pub const PROXY_APP_NAME: &str = "akrobateo-lb";

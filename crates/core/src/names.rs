@@ -8,16 +8,17 @@ const MAX_NAME_LEN: usize = MAX_LABEL_LEN;
 
 /// Length of the digest in a name that is truncated, in hexadecimal digits.
 ///
-/// The author of a Service controls the text after the truncation, and could try names until a short digest is equal.
+/// The truncation removes text that the author of a Service controls. With a short digest, the author could try names until
+/// two digests are equal.
 const LONG_DIGEST_LEN: usize = 16;
 
 /// Returns the name of a Service's workload in the namespace that all proxies share:
 /// `<instance>-<namespace>-<service>-<digest>`.
 ///
-/// The digest is part of each name, so that no other namespace and Service can give the same text.
+/// Each name ends with a digest, so that two Services never have the same name.
 #[must_use]
 pub fn proxy_name(instance: &str, namespace: &str, service: &str) -> String {
-    // No name contains a '/', so two different triples never give the same text.
+    // No name contains a slash, so the digests of two Services are digests of two different texts.
     append_digest(&format!("{instance}-{namespace}-{service}"), &format!("{instance}/{namespace}/{service}"))
 }
 
@@ -27,12 +28,13 @@ pub fn proxy_name_in_service_namespace(instance: &str, service: &str) -> String 
     append_digest(&format!("{instance}-{service}"), &format!("{instance}/{service}"))
 }
 
-fn append_digest(readable: &str, identity: &str) -> String {
-    let short = format!("{readable}-{}", digest(identity));
-    if short.len() <= MAX_NAME_LEN {
-        return short;
+/// Appends the digest of `identity` to `name`. Truncates `name` if the result would be too long.
+fn append_digest(name: &str, identity: &str) -> String {
+    let full_name = format!("{name}-{}", digest(identity));
+    if full_name.len() <= MAX_NAME_LEN {
+        return full_name;
     }
-    let prefix: String = readable.chars().take(MAX_NAME_LEN - LONG_DIGEST_LEN - 1).collect();
+    let prefix: String = name.chars().take(MAX_NAME_LEN - LONG_DIGEST_LEN - 1).collect();
     format!("{}-{}", prefix.trim_end_matches('-'), digest_of_length(identity, LONG_DIGEST_LEN))
 }
 
@@ -43,7 +45,7 @@ mod tests {
     const INSTANCE: &str = "akrobateo";
 
     #[test]
-    fn a_name_contains_namespace_and_service_and_ends_with_a_digest() {
+    fn proxy_name_contains_namespace_and_service_and_ends_with_a_digest() {
         let name = proxy_name(INSTANCE, "default", "web");
         assert!(name.starts_with("akrobateo-default-web-"), "{name}");
         assert_eq!(name.len(), "akrobateo-default-web-".len() + 10);
@@ -52,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn no_service_can_choose_the_name_of_another_service_with_its_digest() {
+    fn service_named_like_another_proxy_gets_another_proxy_name() {
         assert_ne!(proxy_name(INSTANCE, "a-b", "c"), proxy_name(INSTANCE, "a", "b-c"));
         let victim = proxy_name(INSTANCE, "shop-prod", "web");
         let service = victim.strip_prefix("akrobateo-shop-").unwrap();
@@ -65,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_with_different_names_never_use_the_same_name() {
+    fn operators_with_different_names_use_different_proxy_names() {
         assert_ne!(proxy_name("lb-a", "b", "c"), proxy_name("lb", "a-b", "c"));
         assert_ne!(
             proxy_name_in_service_namespace("lb-a", "b"),
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_truncated_and_stays_unique_and_valid() {
+    fn long_proxy_name_is_truncated_and_stays_unique_and_valid() {
         let long = "s".repeat(63);
         let names = [("default", &long), (&"n".repeat(63), &long), ("other", &long)]
             .map(|(namespace, service)| proxy_name(INSTANCE, namespace, service));

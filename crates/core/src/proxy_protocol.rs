@@ -26,7 +26,7 @@ impl fmt::Display for ProxyVersion {
 /// The PROXY protocol towards the backends of a Service: the value of the annotation and of the argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyProtocol {
-    /// The version, which is the same on all ports that use the protocol.
+    /// The version on all ports that use the protocol.
     pub version: ProxyVersion,
     /// The TCP ports that use the protocol, or `None` for all TCP ports.
     ports: Option<BTreeSet<NonZeroU16>>,
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parse_error_says_which_part_is_invalid() {
+    fn parse_error_says_which_part_of_the_proxy_protocol_is_invalid() {
         for (text, expected) in [
             ("", "\"\" is not a PROXY protocol"),
             ("true", "\"true\" is not a PROXY protocol"),

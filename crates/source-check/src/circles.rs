@@ -1,4 +1,4 @@
-//! Finds the references that are part of an import circle. Pure.
+//! Finds the references that are part of a circular import. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub(crate) struct Reference {
     pub(crate) to: PathBuf,
 }
 
-/// Returns one line for each reference that is part of an import circle.
+/// Returns one line for each reference that is part of a circular import.
 pub(crate) fn describe_circular_imports(references: &[Reference]) -> Vec<String> {
     let mut targets: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
     for reference in references {

@@ -1,4 +1,4 @@
-//! Checks all source files of the workspace. Import circles and files that are too long are errors.
+//! Checks all source files of the workspace. Circular imports and files that are too long are errors.
 
 mod circles;
 mod module_tree;

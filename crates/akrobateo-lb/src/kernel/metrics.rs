@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_has_every_metric() {
+    fn metrics_text_has_every_metric_of_the_kernel_path() {
         let frontend = Frontend { family: Family::V4, protocol: Protocol::Tcp, port: 80.try_into().unwrap() };
         let counter = Counter { packets: 2, bytes: 3 };
         let traffic =

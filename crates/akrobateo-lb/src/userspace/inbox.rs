@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_worker_with_fewer_connections_gets_a_client() {
+    fn least_loaded_returns_only_a_worker_with_fewer_connections() {
         let inboxes = [2, 1, 2].map(|load| {
             let inbox = Inbox::new();
             (0..load).for_each(|_| inbox.increment_load());
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn each_client_is_taken_once() {
+    fn take_clients_returns_each_client_once() {
         let client = || Client {
             port_index: 0,
             socket: std::fs::File::open("/dev/null").unwrap().into(),

@@ -56,7 +56,7 @@ fn dual_stack_proxy_serves_ipv4_without_ipv6_forwarding_and_says_so() {
         }
         let line = "--forward=tcp/80=10.96.3.7:80 --forward=tcp/80=[fd00:96::7]:80";
         let proxy = Proxy::start(&network.pod, &split_args(line), "-all,+net_admin");
-        // The kubelet takes that as ready, and emits an event with the text.
+        // The kubelet counts the status code 300 as ready, and emits an event with the response's text.
         eventually("the probe warns", || (probe_status(&network.pod) == Some(300)).then_some(()));
         let response = network.pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/readyz", DEADLINE)).unwrap();
         assert!(response.contains("only IPv4 is served: IPv6 forwarding is off"), "{response}");

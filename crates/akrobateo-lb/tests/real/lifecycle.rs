@@ -130,7 +130,7 @@ fn connections_succeed_during_a_hundred_table_replacements() {
 fn pod_does_not_answer_a_packet_that_was_not_translated() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
-        // The proxy is stopped, so that it does not restore the element.
+        // The proxy is killed first, so that it cannot restore the element.
         Proxy::start_and_wait(&network.pod, &forwards).kill();
         network.pod.nft("delete element inet akrobateo forward4 { tcp . 80 }");
         let error =

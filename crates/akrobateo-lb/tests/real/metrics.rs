@@ -152,7 +152,7 @@ fn clashes_are_counted_and_logged_if_all_source_ports_are_used() {
         assert_eq!(metrics.get("conntrack_clashes_total"), 1);
         assert_eq!(metrics.get("conntrack_full_total"), 0);
         proxy.wait_for_log("the source ports towards one target may be used up");
-        // The kubelet counts status 300 as ready, and emits an event with the text.
+        // The kubelet counts the status code 300 as ready, and emits an event with the response's text.
         let response = network.pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/readyz", DEADLINE)).unwrap();
         assert!(response.starts_with("HTTP/1.1 300 "), "{response}");
         assert!(response.contains("the source ports towards one target may be used up"), "{response}");

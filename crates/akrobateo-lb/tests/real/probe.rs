@@ -12,30 +12,31 @@ use crate::harness::{DEADLINE, Network, Proxy, eventually, http, isolated};
 
 /// The kubelet's default timeout of a probe.
 const KUBELET_TIMEOUT: Duration = Duration::from_secs(1);
-/// The number of failed probes in a row after which the kubelet calls a pod not ready.
+/// The number of failed probes in a row after which the kubelet considers a pod not ready (`failureThreshold`).
 const FAILURE_THRESHOLD: u32 = 3;
 /// The number of connections that the hostile pod keeps open.
 const SILENT_CONNECTIONS: usize = 200;
 
-/// Sends readiness probes as the kubelet of the pod's node does. The kubelet calls a pod not ready only if several
-/// probes in a row fail.
+/// Sends readiness probes as the kubelet does. The kubelet considers a pod not ready only after several failed probes in a
+/// row. The check fails in the same case.
 fn check_ready(network: &Network, situation: &str) {
     let address: SocketAddr = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
     let probe = |_| network.node.run(|| http::status(address, "/readyz", KUBELET_TIMEOUT)) == Some(200);
     assert!((0..FAILURE_THRESHOLD).any(probe), "{situation}: {FAILURE_THRESHOLD} probes failed");
 }
 
-/// Opens silent connections to the probe's port. Opens those again that the proxy has closed.
-fn keep_connections_open(network: &Network, address: SocketAddr, silent: &mut Vec<TcpStream>) {
-    silent.retain(|stream| {
+/// Opens silent connections to the probe's port, until there are [`SILENT_CONNECTIONS`]. Replaces connections that the
+/// proxy has closed.
+fn keep_connections_open(network: &Network, address: SocketAddr, silent_clients: &mut Vec<TcpStream>) {
+    silent_clients.retain(|stream| {
         stream.set_nonblocking(true).unwrap();
         matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     });
-    let missing = SILENT_CONNECTIONS - silent.len();
+    let missing = SILENT_CONNECTIONS - silent_clients.len();
     network.client.run(|| {
         for _ in 0..missing {
             // An attempt fails if the accept queue is full.
-            silent.extend(TcpStream::connect_timeout(&address, Duration::from_millis(20)));
+            silent_clients.extend(TcpStream::connect_timeout(&address, Duration::from_millis(20)));
         }
     });
 }
@@ -48,27 +49,32 @@ fn kubelet_gets_an_answer_while_a_pod_keeps_two_hundred_silent_connections_open(
             let line = format!("--forward=tcp/80=10.96.3.7:80 --data-path={data_path}");
             let _proxy = Proxy::start_and_wait(&network.pod, &split_args(&line));
             let address = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
-            let mut silent = Vec::new();
+            let mut silent_clients = Vec::new();
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(3) {
-                keep_connections_open(&network, address, &mut silent);
+                keep_connections_open(&network, address, &mut silent_clients);
                 check_ready(&network, data_path);
             }
         }
     });
 }
 
-/// Connects from an address of the client, and closes the connection when the connection after the next thousand is open.
-fn flood(network: &Network, server: SocketAddr, source: IpAddr, silent: &mut VecDeque<TcpStream>) {
+/// Opens one silent connection from `source`. Closes the oldest silent connection if there are more than a thousand.
+fn open_silent_connection(
+    network: &Network,
+    server: SocketAddr,
+    source: IpAddr,
+    silent_clients: &mut VecDeque<TcpStream>,
+) {
     let connect = || netns_testkit::tcp::connect(Some((source, 0).into()), server, Duration::from_millis(20));
-    silent.extend(network.client.run(connect));
-    if silent.len() > 1_000 {
-        silent.pop_front();
+    silent_clients.extend(network.client.run(connect));
+    if silent_clients.len() > 1_000 {
+        silent_clients.pop_front();
     }
 }
 
 #[test]
-fn kubelet_gets_an_answer_while_many_addresses_connect_without_end() {
+fn kubelet_gets_an_answer_while_clients_with_many_addresses_connect() {
     isolated(|| {
         let network = Network::new();
         let sources: Vec<IpAddr> = (3..=120).map(|host| [192, 0, 2, host].into()).collect();
@@ -80,9 +86,9 @@ fn kubelet_gets_an_answer_while_many_addresses_connect_without_end() {
             for sources in sources.chunks(60) {
                 let network = &network;
                 scope.spawn(move || {
-                    let mut silent = VecDeque::new();
+                    let mut silent_clients = VecDeque::new();
                     for source in sources.iter().cycle().take_while(|_| Instant::now() < end) {
-                        flood(network, server, *source, &mut silent);
+                        open_silent_connection(network, server, *source, &mut silent_clients);
                     }
                 });
             }
@@ -93,9 +99,9 @@ fn kubelet_gets_an_answer_while_many_addresses_connect_without_end() {
     });
 }
 
-/// Scrapes of a proxy with many ports cost most.
+/// The metrics of a proxy with many ports cost the most time.
 #[test]
-fn kubelet_gets_an_answer_while_a_pod_scrapes_without_end() {
+fn kubelet_gets_an_answer_while_a_pod_repeatedly_requests_metrics() {
     isolated(|| {
         let network = Network::new();
         let forwards: Vec<_> =
@@ -126,7 +132,7 @@ fn kubelet_gets_an_answer_while_a_pod_scrapes_without_end() {
 }
 
 #[test]
-fn proxy_is_healthy_also_while_it_is_not_ready() {
+fn proxy_is_healthy_even_while_it_is_not_ready() {
     isolated(|| {
         let network = Network::new();
         let status = |path: &str| network.pod.run(|| http::status(("127.0.0.1", PROBE_PORT), path, DEADLINE));

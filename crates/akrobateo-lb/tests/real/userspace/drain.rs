@@ -101,9 +101,9 @@ fn busy_connection_holds_a_closing_proxy_for_a_limited_time() {
     });
 }
 
-/// Connects a client whose handshake has begun when the proxy starts to drain. Returns false if the machine was too busy
-/// to let the handshake continue before the client sends its SYN again.
-fn connect_during_start_of_drain(network: &Network, backends: &[TcpListener; 2]) -> bool {
+/// Starts a proxy and a client. The proxy starts to drain during the client's handshake. Checks that the proxy accepts the
+/// client. Returns false if the machine was too busy for this check.
+fn check_handshake_during_start_of_drain(network: &Network, backends: &[TcpListener; 2]) -> bool {
     let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
     // The proxy's SYN-ACK is lost. The kernel sends the SYN-ACK again after one second.
     network.client.nft("add table inet lossy");
@@ -138,7 +138,7 @@ fn draining_proxy_accepts_a_client_whose_handshake_has_begun() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
-        let is_in_time = (0..10).any(|_| connect_during_start_of_drain(&network, &backends));
+        let is_in_time = (0..10).any(|_| check_handshake_during_start_of_drain(&network, &backends));
         assert!(is_in_time, "the machine is too busy for this test");
     });
 }

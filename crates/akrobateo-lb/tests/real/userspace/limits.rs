@@ -128,11 +128,12 @@ fn proxy_copies_bytes_if_no_pipe_is_available() {
     });
 }
 
-/// The idle timeout at the connection limit. It is longer than the pauses of a busy connection on a busy machine.
+/// The idle timeout at the connection limit. On a busy machine, this time is still longer than the pauses of a connection
+/// in use.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 #[test]
-fn idle_connections_make_way_only_at_the_connection_limit() {
+fn idle_connection_is_closed_early_only_at_the_connection_limit() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
