@@ -130,7 +130,7 @@ impl Server {
                         .open_connections
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
-                        .add(source.ip().to_canonical(), handle);
+                        .add(source.ip(), handle);
                     return Connection { stream, eviction, guard: ConnectionGuard { shared, id } };
                 }
                 Err(error) => {
@@ -294,6 +294,21 @@ mod tests {
         let start = tokio::time::Instant::now();
         assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 0, "closed without a response");
         assert!(start.elapsed() <= HEADER_DEADLINE + Duration::from_millis(10), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn server_closes_the_connection_of_a_client_that_does_not_read_the_response() {
+        const RESPONSE_LEN: usize = 32 << 20;
+        let (listener, address) = listen();
+        let start = tokio::time::Instant::now();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        send_request(&mut client, "GET /metrics").await;
+        let connection = Server::new(listener, &["/readyz"], "/metrics").accept().await;
+        connection.serve(|_| text_response(StatusCode::OK, "x".repeat(RESPONSE_LEN))).await;
+        assert!(start.elapsed() >= CONNECTION_DEADLINE, "{:?}", start.elapsed());
+        let mut received_bytes = Vec::new();
+        let _ = client.read_to_end(&mut received_bytes).await;
+        assert!(received_bytes.len() < RESPONSE_LEN, "the client received the whole response");
     }
 
     #[tokio::test]

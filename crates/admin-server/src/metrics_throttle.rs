@@ -37,3 +37,19 @@ impl MetricsThrottle {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn pause_after_a_slow_response_is_limited() {
+        let throttle = MetricsThrottle::new();
+        throttle.run(|| std::thread::sleep(Duration::from_millis(50))).await;
+        // The clock of tokio stands still, except during the pause.
+        let start = Instant::now();
+        throttle.run(|| ()).await;
+        let pause = start.elapsed();
+        assert!(pause >= MAX_PAUSE && pause < MAX_PAUSE + Duration::from_millis(10), "{pause:?}");
+    }
+}

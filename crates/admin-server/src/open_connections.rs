@@ -96,10 +96,11 @@ mod tests {
     #[test]
     fn connection_after_the_end_of_another_replaces_no_connection() {
         let mut open = OpenConnections::new();
-        let ids: Vec<_> = (0..MAX_CONNECTIONS_PER_SOURCE).map(|_| open.add(source(1), ()).0).collect();
-        open.remove(ids[3]);
-        open.remove(ids[3]);
-        assert_eq!(open.add(source(1), ()).1, None);
-        assert_eq!(open.add(source(1), ()).1, Some(()));
+        let ids: Vec<_> =
+            (0..MAX_CONNECTIONS_PER_SOURCE).map(|number| open.add(source(1), number).0).collect();
+        open.remove(ids[1]);
+        open.remove(ids[1]);
+        let replaced_connections = [100, 101, 102].map(|number| open.add(source(1), number).1);
+        assert_eq!(replaced_connections, [None, Some(0), Some(2)]);
     }
 }

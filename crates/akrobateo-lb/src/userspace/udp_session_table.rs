@@ -1,18 +1,11 @@
 //! Finds, evicts and expires the UDP sessions of a worker. No I/O.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use super::slab::{Key, Slab};
-
-/// The lowest and the highest key.
-const MIN_KEY: Key = Key { index: 0, generation: 0 };
-const MAX_KEY: Key = Key { index: u32::MAX, generation: u32::MAX };
-/// Unassured sessions may keep the table's size divided by this number: a quarter of the table. Otherwise assured sessions
-/// of forged source addresses could fill the table. Then the next session would replace a new session before the target
-/// has answered.
-const UNASSURED_DIVISOR: usize = 4;
+use super::udp_session_queue::{QueuePosition, UdpSessionQueue};
 
 /// The datagrams between one client and the target of a port.
 #[derive(Debug)]
@@ -47,35 +40,11 @@ impl UdpSession {
     }
 }
 
-/// The position of a session in the queues. The queues are sorted by this value.
-///
-/// The position may be older than the session's state, because a datagram changes no queue. The table updates the position
-/// when the session reaches the front of a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct QueuePosition {
-    is_assured: bool,
-    /// Milliseconds since the worker's start.
-    last_activity: u64,
-}
-
-/// A number of sessions.
-#[derive(Clone, Copy, Debug, Default)]
-struct SessionCount {
-    total: usize,
-    /// The number of sessions whose [`QueuePosition`] is not assured.
-    unassured: usize,
-}
-
-impl SessionCount {
-    /// Returns true if at least a quarter of the sessions are unassured.
-    const fn has_unassured_quarter(self) -> bool {
-        self.unassured * UNASSURED_DIVISOR >= self.total
-    }
-}
-
 #[derive(Debug)]
 struct Entry {
     session: UdpSession,
+    /// The session's position in the queues. The position may be older than the session's state, because a datagram
+    /// changes no queue. The table updates the position when the session reaches the front of a queue.
     position: QueuePosition,
 }
 
@@ -84,15 +53,7 @@ struct Entry {
 pub(super) struct UdpSessionTable {
     sessions: Slab<Entry>,
     keys_by_client: HashMap<(u32, SocketAddr), Key>,
-    /// All sessions. First the sessions that are not assured, then the assured sessions. Each part is sorted by the time
-    /// of the last activity.
-    queue: BTreeSet<(QueuePosition, Key)>,
-    /// The same order for each source address.
-    queue_by_source: BTreeSet<(IpAddr, QueuePosition, Key)>,
-    /// The number of all sessions.
-    count: SessionCount,
-    /// The number of sessions of each source address.
-    count_by_source: HashMap<IpAddr, SessionCount>,
+    queues: UdpSessionQueue,
     /// Silence after which an unassured session expires, in milliseconds.
     timeout_ms: u64,
     /// Silence after which an assured session expires, in milliseconds.
@@ -104,10 +65,7 @@ impl UdpSessionTable {
         Self {
             sessions: Slab::new(),
             keys_by_client: HashMap::new(),
-            queue: BTreeSet::new(),
-            queue_by_source: BTreeSet::new(),
-            count: SessionCount::default(),
-            count_by_source: HashMap::new(),
+            queues: UdpSessionQueue::default(),
             timeout_ms,
             assured_timeout_ms,
         }
@@ -120,7 +78,7 @@ impl UdpSessionTable {
 
     /// Returns the number of sessions of a source address.
     pub(super) fn count_of_source(&self, source: IpAddr) -> usize {
-        self.count_by_source.get(&source).map_or(0, |count| count.total)
+        self.queues.count(Some(source)).total
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut UdpSession> {
@@ -133,7 +91,7 @@ impl UdpSessionTable {
         let position = QueuePosition { is_assured: session.is_assured, last_activity: session.last_activity };
         let key = self.sessions.insert(Entry { session, position });
         self.keys_by_client.insert(by_client, key);
-        self.enqueue(client.ip(), position, key);
+        self.queues.insert(client.ip(), position, key);
         key
     }
 
@@ -149,28 +107,17 @@ impl UdpSessionTable {
     pub(super) fn remove(&mut self, key: Key) -> Option<UdpSession> {
         let Entry { session, position } = self.sessions.remove(key)?;
         self.keys_by_client.remove(&(session.socket_index, session.client));
-        self.dequeue(session.client.ip(), position, key);
+        self.queues.remove(session.client.ip(), position, key);
         Some(session)
     }
 
-    /// Removes the session that has been silent longest. An assured session is removed only if less than a quarter of all
-    /// sessions are unassured.
-    pub(super) fn evict(&mut self) -> Option<UdpSession> {
-        let unassured = self.refresh_first(false);
+    /// Removes the session of a source address that has been silent longest; `None` considers all sessions. An assured
+    /// session is removed only if less than a quarter of the sessions are unassured.
+    pub(super) fn evict(&mut self, source: Option<IpAddr>) -> Option<UdpSession> {
+        let unassured = self.refresh_first(source, false);
         let (_, key) = match unassured {
-            Some(first) if self.count.has_unassured_quarter() => first,
-            _ => self.refresh_first(true).or(unassured)?,
-        };
-        self.remove(key)
-    }
-
-    /// Removes a session as [`Self::evict`] does, but considers only the sessions of one source address.
-    pub(super) fn evict_of_source(&mut self, source: IpAddr) -> Option<UdpSession> {
-        let unassured = self.refresh_first_of_source(source, false);
-        let count = self.count_by_source.get(&source).copied().unwrap_or_default();
-        let key = match unassured {
-            Some(first) if count.has_unassured_quarter() => first,
-            _ => self.refresh_first_of_source(source, true).or(unassured)?,
+            Some(first) if self.queues.count(source).has_unassured_quarter() => first,
+            _ => self.refresh_first(source, true).or(unassured)?,
         };
         self.remove(key)
     }
@@ -178,7 +125,7 @@ impl UdpSessionTable {
     /// Removes one expired session, if there is one.
     pub(super) fn remove_expired(&mut self, now: u64) -> Option<UdpSession> {
         for (is_assured, timeout_ms) in [(false, self.timeout_ms), (true, self.assured_timeout_ms)] {
-            if let Some((position, key)) = self.refresh_first(is_assured)
+            if let Some((position, key)) = self.refresh_first(None, is_assured)
                 && position.last_activity + timeout_ms <= now
             {
                 return self.remove(key);
@@ -190,39 +137,19 @@ impl UdpSessionTable {
     /// Returns the earliest time at which a session can expire.
     pub(super) fn next_expiry(&self) -> Option<u64> {
         let expiry = |is_assured, timeout_ms| {
-            self.first(is_assured).map(|(position, _)| position.last_activity + timeout_ms)
+            self.queues.first(None, is_assured).map(|(position, _)| position.last_activity + timeout_ms)
         };
         let (first, first_assured) = (expiry(false, self.timeout_ms), expiry(true, self.assured_timeout_ms));
         first.into_iter().chain(first_assured).min()
     }
 
-    /// Returns the first session in the part of the queue for assured, or for unassured, sessions.
-    fn first(&self, is_assured: bool) -> Option<(QueuePosition, Key)> {
-        let start = QueuePosition { is_assured, last_activity: 0 };
-        let first = self.queue.range((start, MIN_KEY)..).next().copied();
-        first.filter(|(position, _)| position.is_assured == is_assured)
-    }
-
-    /// Updates the positions of the sessions at the front of the queue, and then returns the first session as
-    /// [`Self::first`] does.
-    fn refresh_first(&mut self, is_assured: bool) -> Option<(QueuePosition, Key)> {
+    /// Updates the positions of the sessions at the front of a queue, and then returns the first session as
+    /// [`UdpSessionQueue::first`] does.
+    fn refresh_first(&mut self, source: Option<IpAddr>, is_assured: bool) -> Option<(QueuePosition, Key)> {
         loop {
-            let (position, key) = self.first(is_assured)?;
+            let (position, key) = self.queues.first(source, is_assured)?;
             if self.update_position(key)? == position {
                 return Some((position, key));
-            }
-        }
-    }
-
-    /// Does the same as [`Self::refresh_first`], but for the sessions of one source address.
-    fn refresh_first_of_source(&mut self, source: IpAddr, is_assured: bool) -> Option<Key> {
-        let first_position = QueuePosition { is_assured, last_activity: 0 };
-        let last_position = QueuePosition { is_assured, last_activity: u64::MAX };
-        loop {
-            let positions = (source, first_position, MIN_KEY)..=(source, last_position, MAX_KEY);
-            let (_, position, key) = *self.queue_by_source.range(positions).next()?;
-            if self.update_position(key)? == position {
-                return Some(key);
             }
         }
     }
@@ -234,33 +161,10 @@ impl UdpSessionTable {
         let previous = std::mem::replace(&mut entry.position, QueuePosition { is_assured, last_activity });
         let position = entry.position;
         if position != previous {
-            self.dequeue(client.ip(), previous, key);
-            self.enqueue(client.ip(), position, key);
+            self.queues.remove(client.ip(), previous, key);
+            self.queues.insert(client.ip(), position, key);
         }
         Some(position)
-    }
-
-    /// Adds a session to the queues, and counts the session.
-    fn enqueue(&mut self, source: IpAddr, position: QueuePosition, key: Key) {
-        self.queue.insert((position, key));
-        self.queue_by_source.insert((source, position, key));
-        for count in [&mut self.count, self.count_by_source.entry(source).or_default()] {
-            count.total += 1;
-            count.unassured += usize::from(!position.is_assured);
-        }
-    }
-
-    /// Removes a session from the queues and from the counts.
-    fn dequeue(&mut self, source: IpAddr, position: QueuePosition, key: Key) {
-        self.queue.remove(&(position, key));
-        self.queue_by_source.remove(&(source, position, key));
-        for count in [&mut self.count, self.count_by_source.entry(source).or_default()] {
-            count.total -= 1;
-            count.unassured -= usize::from(!position.is_assured);
-        }
-        if self.count_of_source(source) == 0 {
-            self.count_by_source.remove(&source);
-        }
     }
 }
 
@@ -297,9 +201,9 @@ mod tests {
         session.on_datagram(1);
         session.on_answer(2);
         session.on_answer(3);
-        assert!(!session.is_assured);
+        assert_eq!((session.is_assured, session.last_activity), (false, 3));
         session.on_datagram(4);
-        assert!(session.is_assured);
+        assert_eq!((session.is_assured, session.last_activity), (true, 4));
     }
 
     /// Inserts the session of a forged source address: its client has sent a second datagram after the answer.
@@ -315,21 +219,21 @@ mod tests {
     fn check_new_session_of_full_table(
         new_client: SocketAddr,
         forged_client: impl Fn(u16) -> SocketAddr,
-        evict: impl Fn(&mut UdpSessionTable) -> Option<UdpSession>,
+        source: Option<IpAddr>,
     ) {
         let mut table = UdpSessionTable::new(30, 120);
         for number in 0..1_000 {
             insert_forged_session(&mut table, forged_client(number), number.into());
         }
-        evict(&mut table).unwrap();
+        table.evict(source).unwrap();
         let key = table.insert(session(new_client, 1_000));
         for number in 1_001..1_240 {
-            evict(&mut table).unwrap();
+            table.evict(source).unwrap();
             assert!(table.get_mut(key).is_some(), "the session was replaced by forged session {number}");
             insert_forged_session(&mut table, forged_client(number), number.into());
         }
         for number in 1_240..2_500 {
-            evict(&mut table).unwrap();
+            table.evict(source).unwrap();
             table.insert(session(forged_client(number), number.into()));
         }
         assert!(table.get_mut(key).is_none(), "an unassured session was never replaced");
@@ -341,13 +245,13 @@ mod tests {
             let [high, low] = number.to_be_bytes();
             SocketAddr::from(([198, 51, high, low], 1))
         };
-        check_new_session_of_full_table(client(1), forged_client, UdpSessionTable::evict);
+        check_new_session_of_full_table(client(1), forged_client, None);
     }
 
     #[test]
     fn new_session_outlives_assured_sessions_of_its_own_forged_source_address() {
-        let evict = |table: &mut UdpSessionTable| table.evict_of_source(client(1).ip());
-        check_new_session_of_full_table(client(50_000), |number| client(1 + number), evict);
+        let source = Some(client(1).ip());
+        check_new_session_of_full_table(client(50_000), |number| client(1 + number), source);
     }
 
     #[test]
@@ -360,14 +264,14 @@ mod tests {
         }
         table.get_mut(keys[1]).unwrap().last_activity = 9;
         let evicted: Vec<_> =
-            std::iter::from_fn(|| table.evict()).map(|session| session.client.port()).collect();
+            std::iter::from_fn(|| table.evict(None)).map(|session| session.client.port()).collect();
         assert_eq!(evicted, [3, 4, 2, 1]);
-        assert!(table.is_empty() && table.queue.is_empty() && table.queue_by_source.is_empty());
-        assert!(table.keys_by_client.is_empty() && table.count_by_source.is_empty());
+        assert!(table.is_empty() && table.keys_by_client.is_empty());
+        assert_eq!(table.next_expiry(), None);
     }
 
     #[test]
-    fn evict_of_source_keeps_the_sessions_of_other_sources() {
+    fn evict_with_a_source_keeps_the_sessions_of_other_sources() {
         let (mut table, keys) = table(1..4);
         let other = SocketAddr::from(([192, 0, 2, 2], 1));
         table.insert(session(other, 0));
@@ -375,9 +279,8 @@ mod tests {
         table.get_mut(keys[1]).unwrap().last_activity = 9;
         let source = client(1).ip();
         assert_eq!(table.count_of_source(source), 3);
-        let evicted: Vec<_> = std::iter::from_fn(|| table.evict_of_source(source))
-            .map(|session| session.client.port())
-            .collect();
+        let evicted: Vec<_> =
+            std::iter::from_fn(|| table.evict(Some(source))).map(|session| session.client.port()).collect();
         assert_eq!(evicted, [3, 2, 1]);
         assert_eq!((table.count_of_source(source), table.count_of_source(other.ip())), (0, 1));
         assert!(table.find(0, other).is_some());
@@ -388,15 +291,17 @@ mod tests {
         let (mut table, keys) = table(0..3);
         table.get_mut(keys[1]).unwrap().is_assured = true;
         table.get_mut(keys[2]).unwrap().is_answered = true;
-        let mut expire_all = |now| {
+        assert_eq!(table.next_expiry(), Some(30));
+        let expire_all = |table: &mut UdpSessionTable, now| {
             let expired_sessions = std::iter::from_fn(|| table.remove_expired(now));
             expired_sessions.map(|session| session.client.port()).collect::<Vec<_>>()
         };
-        assert!(expire_all(29).is_empty());
-        assert_eq!(expire_all(31), [0]);
-        assert_eq!(expire_all(100), [2]);
-        assert!(expire_all(120).is_empty());
-        assert_eq!(expire_all(121), [1]);
+        assert!(expire_all(&mut table, 29).is_empty());
+        assert_eq!(expire_all(&mut table, 31), [0]);
+        assert_eq!(table.next_expiry(), Some(32));
+        assert_eq!(expire_all(&mut table, 100), [2]);
+        assert!(expire_all(&mut table, 120).is_empty());
+        assert_eq!(expire_all(&mut table, 121), [1]);
         assert!(table.is_empty());
         assert_eq!(table.next_expiry(), None);
     }

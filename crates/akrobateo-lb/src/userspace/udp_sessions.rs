@@ -148,12 +148,12 @@ impl UdpSessions {
             return None;
         }
         if self.sessions.count_of_source(client.ip()) >= self.max_sessions_per_source
-            && let Some(evicted) = self.sessions.evict_of_source(client.ip())
+            && let Some(evicted) = self.sessions.evict(Some(client.ip()))
         {
             self.count_closed_session(&evicted, context);
         }
         if !context.shared.udp_session_quota.try_acquire() {
-            let evicted = self.sessions.evict()?;
+            let evicted = self.sessions.evict(None)?;
             self.count_closed_session(&evicted, context);
             // Another worker may already have taken the free place.
             if !context.shared.udp_session_quota.try_acquire() {
