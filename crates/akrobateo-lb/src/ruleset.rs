@@ -62,8 +62,7 @@ const REFUSED_SET: &str = "refused";
 pub struct Traffic {
     /// The number of forwarded flows.
     pub connections: u64,
-    /// The number of packets of new flows that were dropped because of the source ranges. `None` if there are no source
-    /// ranges.
+    /// The number of packets of new flows from outside the source ranges. `None` if there are no source ranges.
     pub refused_packets: Option<u64>,
     /// The traffic from clients to the backend.
     pub incoming: Counter,

@@ -14,7 +14,7 @@ const STUCK_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Watchdog {
     /// The time at which a check last cleared the flags; `None` before the first check.
     flags_cleared_at: Mutex<Option<Instant>>,
-    /// One flag per worker: true if the worker has run since the flags were cleared.
+    /// One flag per worker: true if the worker has run after the flags were cleared.
     has_run: Box<[AtomicBool]>,
 }
 
@@ -44,7 +44,7 @@ impl Watchdog {
         }
     }
 
-    /// Checks whether all workers have run since the flags were cleared. If so, clears the flags again.
+    /// Checks whether all workers have run after the last check that cleared the flags. If so, clears the flags again.
     pub(super) fn check(&self, now: Instant) -> WatchdogResult {
         let mut flags_cleared_at = self.flags_cleared_at.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(worker) = self.has_run.iter().position(|has_run| !has_run.load(Relaxed)) else {
