@@ -65,9 +65,9 @@ impl DrainState {
         }
     }
 
-    /// Returns true if all workers have completed `phase`.
+    /// Returns true if all workers have completed `phase` or a later phase.
     pub(super) fn is_complete(&self, phase: Phase) -> bool {
-        self.last_complete_phases.iter().all(|last_complete_phase| Phase::load(last_complete_phase) == phase)
+        self.last_complete_phases.iter().all(|last_complete_phase| Phase::load(last_complete_phase) >= phase)
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
         assert!(drain.is_complete(Phase::Draining) && !drain.is_complete(Phase::Closing));
         drain.record(0, Phase::Closing, true);
         drain.record(1, Phase::Closing, true);
-        assert!(drain.is_complete(Phase::Closing));
+        assert!(drain.is_complete(Phase::Closing) && drain.is_complete(Phase::Draining));
         drain.record(1, Phase::Closing, false);
         assert!(!drain.is_complete(Phase::Closing));
     }
