@@ -107,18 +107,12 @@ impl Proxy {
         }
         let ports = proxy.shared.ports.len();
         let has_source_ranges = proxy.shared.sources.is_some();
-        let Settings {
-            worker_count: workers,
-            max_connections: connections,
-            max_udp_sessions: udp_sessions,
-            ..
-        } = settings;
         tracing::info!(
             ports,
             source_ranges = has_source_ranges,
-            workers,
-            connections,
-            udp_sessions,
+            workers = settings.worker_count,
+            connections = settings.max_connections,
+            udp_sessions = settings.max_udp_sessions,
             "forwarding in userspace"
         );
         Ok(proxy)

@@ -21,7 +21,7 @@ fn clients_above_the_connection_limit_wait_for_a_free_place() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
-            settings.max_connections = 3
+            settings.max_connections = 3;
         });
         let mut open: Vec<_> = (0..2).map(|_| connect_pair(&network, &backends, 0)).collect();
         assert_eq!(proxy.metric("akrobateo_lb_connection_limit_reached_total", &[]), 0);

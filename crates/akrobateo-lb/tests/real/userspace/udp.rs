@@ -28,7 +28,9 @@ fn new_client(network: &Network, family: usize) -> UdpClient {
 fn session_keeps_its_source_port() {
     isolated(|| {
         let network = network_with_backend();
-        let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| settings.udp_timeout = TOO_LONG);
+        let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
+            settings.udp_timeout = TOO_LONG;
+        });
         for family in 0..2 {
             let (client, other_client) = (new_client(&network, family), new_client(&network, family));
             let first = client.request(REPLY_TIMEOUT).unwrap();
