@@ -1,5 +1,5 @@
-//! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. It limits the
-//! number and the duration of connections. Does I/O.
+//! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. The
+//! server limits the number and the duration of connections. Does I/O.
 //!
 //! Every pod of the cluster can connect. So a new connection can replace a silent connection, and requests of metrics
 //! never delay a probe for long.
@@ -116,7 +116,8 @@ impl Server {
         }
     }
 
-    /// Returns the next connection. If a limit is reached, the new connection replaces the oldest one, which is closed.
+    /// Returns the next connection. If a limit is reached, the new connection replaces the oldest connection, which is
+    /// closed.
     pub async fn accept(&self) -> Connection {
         loop {
             // The previous connection reads its request first. Otherwise many clients that connect at the same time

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 /// The number of connections that may be open at the same time. Every pod of the cluster can connect, and each
 /// connection needs memory.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
-/// The number of connections that one source address may have. The kubelet and Prometheus have two or three.
+/// The number of connections that one source address may have. The kubelet and Prometheus have two or
+/// three connections.
 pub(crate) const MAX_CONNECTIONS_PER_SOURCE: usize = 8;
 
 /// An open connection. Dropping `handle` closes the connection.
@@ -31,7 +32,7 @@ impl<T> OpenConnections<T> {
 
     /// Adds a connection. Returns its ID, and the handle of the connection that it replaces.
     ///
-    /// A new connection replaces the oldest one. A probe is answered within milliseconds, so an old connection is
+    /// A new connection replaces the oldest connection. A probe is answered within milliseconds, so an old connection is
     /// silent. The new connection may be the kubelet's.
     pub(crate) fn add(&mut self, source: IpAddr, handle: T) -> (u64, Option<T>) {
         let evicted = self.find_connection_to_evict(source).and_then(|index| self.connections.remove(index));

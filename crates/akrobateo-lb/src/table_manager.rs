@@ -21,7 +21,7 @@ pub struct TableManager {
     synced_generation: Cell<Option<u32>>,
 }
 
-/// A difference between the kernel's table and the desired one.
+/// A difference between the kernel's table and the desired table.
 struct Drift {
     desired_table: Table,
     /// The kernel's table; `None` if the table is missing, or has an object that Akrobateo never creates.
@@ -61,7 +61,7 @@ impl TableManager {
         Ok(self.find_drift()?.is_none())
     }
 
-    /// Replaces the kernel's table if it is not the desired one. Returns true if the table was replaced.
+    /// Replaces the kernel's table if it differs from the desired table. Returns true if the table was replaced.
     pub fn restore(&self) -> Result<bool, NftError> {
         match self.find_drift()? {
             Some(drift) => self.replace_table(drift).map(|()| true),

@@ -30,7 +30,7 @@ impl TargetLimit {
 pub(crate) struct Target {
     /// The variant.
     pub(crate) variant: &'static str,
-    /// The variant to compare with. For an absolute value this is its unit.
+    /// The variant to compare with. If the value is not a ratio, this field is the unit.
     pub(crate) baseline: &'static str,
     /// The quantity's name in tables.
     pub(crate) quantity: &'static str,

@@ -144,7 +144,7 @@ impl Proxy {
     ///
     /// Accepts new clients until the existing connections have ended, for at most [`Settings::drain_timeout`]. Meanwhile
     /// no other proxy can have the node's ports. Then refuses new clients. The remaining connections may finish, for at
-    /// most [`Settings::close_timeout`]. After this time they are reset.
+    /// most [`Settings::close_timeout`]. After this time the proxy resets the remaining connections.
     pub async fn drain(&mut self) -> Result<(), UserspaceError> {
         self.begin(
             Phase::Draining,

@@ -12,8 +12,8 @@ use super::stats::{DialFailure, add};
 use super::transfer::Progress;
 use super::worker_context::WorkerContext;
 
-/// Minimum age of a connection before its keep-alive probes to the target are enabled, in milliseconds. This saves the
-/// system calls for short connections.
+/// Minimum age of a connection before its keep-alive probes to the target are enabled, in milliseconds. So a short
+/// connection needs no system calls for keep-alive.
 const KEEPALIVE_MIN_AGE_MS: u64 = 5_000;
 
 /// The TCP connections of one worker.

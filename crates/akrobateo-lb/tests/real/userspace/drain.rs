@@ -189,7 +189,7 @@ fn drain_under_load_breaks_no_accepted_connection() {
         let client = connect(&network, 1);
         let backend = accept(&long_stream);
         let address: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
-        let (completed, refused) = (AtomicU32::new(0), AtomicBool::new(false));
+        let (completed_count, is_refused) = (AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             // One long upload, while short connections come and go.
             scope.spawn(|| {
@@ -202,27 +202,27 @@ fn drain_under_load_breaks_no_accepted_connection() {
                         let start = Instant::now();
                         while start.elapsed() < 20 * REPLY_TIMEOUT {
                             match request(&network, address) {
-                                Ok(()) => _ = completed.fetch_add(1, Relaxed),
-                                Err(_) => return refused.store(true, Relaxed),
+                                Ok(()) => _ = completed_count.fetch_add(1, Relaxed),
+                                Err(_) => return is_refused.store(true, Relaxed),
                             }
                         }
                     })
                 })
                 .collect();
             eventually("short connections complete", || {
-                (completed.load(Relaxed) > 50 || clients.iter().any(ScopedJoinHandle::is_finished))
+                (completed_count.load(Relaxed) > 50 || clients.iter().any(ScopedJoinHandle::is_finished))
                     .then_some(())
             });
-            assert!(!refused.load(Relaxed), "a ready proxy refused a client");
+            assert!(!is_refused.load(Relaxed), "a ready proxy refused a client");
             proxy.signal(Signal::TERM);
             read_blocks(&backend, 256 << 20);
-            assert!(!refused.load(Relaxed), "the draining proxy refused a client");
+            assert!(!is_refused.load(Relaxed), "the draining proxy refused a client");
             backend.shutdown(Shutdown::Write).unwrap();
             for client in clients {
                 client.join().unwrap();
             }
         });
-        assert!(refused.load(Relaxed), "the closing proxy still accepts clients");
+        assert!(is_refused.load(Relaxed), "the closing proxy still accepts clients");
         drop((client, backend));
         let (exit, _) = proxy.wait_for_exit();
         assert!(exit.success(), "{exit}");

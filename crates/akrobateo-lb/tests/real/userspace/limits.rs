@@ -23,9 +23,9 @@ fn clients_above_the_connection_limit_wait_for_a_free_place() {
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
             settings.max_connections = 3;
         });
-        let mut open: Vec<_> = (0..2).map(|_| connect_pair(&network, &backends, 0)).collect();
+        let mut open_connections: Vec<_> = (0..2).map(|_| connect_pair(&network, &backends, 0)).collect();
         assert_eq!(proxy.metric("akrobateo_lb_connection_limit_reached_total", &[]), 0);
-        open.push(connect_pair(&network, &backends, 0));
+        open_connections.push(connect_pair(&network, &backends, 0));
         let mut waiting_client = connect(&network, 0);
         waiting_client.write_all(b"request").unwrap();
         waiting_client.shutdown(Shutdown::Write).unwrap();
@@ -35,7 +35,7 @@ fn clients_above_the_connection_limit_wait_for_a_free_place() {
         backends[0].set_nonblocking(true).unwrap();
         assert_eq!(backends[0].accept().unwrap_err().kind(), ErrorKind::WouldBlock);
         backends[0].set_nonblocking(false).unwrap();
-        drop(open.pop());
+        drop(open_connections.pop());
         assert_eq!(read_to_end(&accept(&backends[0])).unwrap(), b"request");
     });
 }
@@ -54,7 +54,8 @@ fn proxy_without_free_descriptors_serves_open_connections_and_lets_new_clients_w
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = start_proxy(&network.pod, FORWARD_ARGS);
-        let mut open: Vec<_> = (0..10).map(|family| connect_pair(&network, &backends, family % 2)).collect();
+        let mut open_connections: Vec<_> =
+            (0..10).map(|family| connect_pair(&network, &backends, family % 2)).collect();
         let limit = getrlimit(Resource::Nofile);
         let mut lowered_limit = limit;
         lowered_limit.current = Some(lowest_free_descriptor(proxy.pid()));
@@ -66,7 +67,7 @@ fn proxy_without_free_descriptors_serves_open_connections_and_lets_new_clients_w
             client.shutdown(Shutdown::Write).unwrap();
         }
         proxy.wait_for_log("no file descriptor or memory left: new clients wait");
-        for (client, backend) in &mut open {
+        for (client, backend) in &mut open_connections {
             client.write_all(b"?").unwrap();
             backend.read_exact(&mut [0]).unwrap();
             backend.write_all(b"!").unwrap();

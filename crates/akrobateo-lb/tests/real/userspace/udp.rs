@@ -33,11 +33,11 @@ fn session_keeps_its_source_port() {
         });
         for family in 0..2 {
             let (client, other_client) = (new_client(&network, family), new_client(&network, family));
-            let first = client.request(REPLY_TIMEOUT).unwrap();
-            assert_eq!(first.peer.ip().to_string(), addr::POD[family]);
-            assert_eq!(first.local_address.to_string(), with_port(addr::BACKEND[family], 80));
-            assert_ne!(other_client.request(REPLY_TIMEOUT).unwrap().peer, first.peer);
-            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, first.peer);
+            let first_reply = client.request(REPLY_TIMEOUT).unwrap();
+            assert_eq!(first_reply.peer.ip().to_string(), addr::POD[family]);
+            assert_eq!(first_reply.local_address.to_string(), with_port(addr::BACKEND[family], 80));
+            assert_ne!(other_client.request(REPLY_TIMEOUT).unwrap().peer, first_reply.peer);
+            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, first_reply.peer);
         }
         assert_eq!(proxy.metric("akrobateo_lb_connections_total", &["udp", "IPv6"]), 2);
         assert_eq!(proxy.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"in\""]), 3);
