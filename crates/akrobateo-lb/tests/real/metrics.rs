@@ -82,7 +82,10 @@ fn denied_connections_are_counted_by_port() {
         for (port, family, refused, connections) in
             [("udp/80", 0, 1, 1), ("udp/81", 0, 1, 0), ("udp/80", 1, 1, 0), ("tcp/80", 0, 1, 0)]
         {
-            assert_eq!(metrics.port_value("refused_connections_total", port, family, ""), refused, "{port}");
+            let refused_count = metrics.port_value("refused_connections_total", port, family, "");
+            // On a busy machine the client may send its SYN again before the client's timeout.
+            let is_syn_repeated = port == "tcp/80" && refused_count > refused;
+            assert!(refused_count == refused || is_syn_repeated, "{port}: {refused_count}");
             assert_eq!(metrics.port_value("connections_total", port, family, ""), connections, "{port}");
             assert_eq!(metrics.port_value("packets_total", port, family, IN_LABEL), connections, "{port}");
         }
