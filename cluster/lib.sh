@@ -1,4 +1,4 @@
-# Functions of all scripts of the cluster (sourced): names, addresses, messages, processes.
+# The functions that all scripts of the cluster share: names, addresses, messages, processes. The scripts source this file.
 # shellcheck shell=bash disable=SC2034 # scripts that source this file use the variables
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
@@ -35,19 +35,19 @@ need() { # PROGRAM...
 need_root() { [ "$(id -u)" = 0 ] || die "run this as root: it creates namespaces and mounts"; }
 
 # --- settings of the running cluster
-setting() { sed -n "s/^$1=//p" "$STATE/settings" 2>/dev/null; } # NAME
+get_setting() { sed -n "s/^$1=//p" "$STATE/settings" 2>/dev/null; } # NAME
 set_setting() { sed -i "s/^$1=.*/$1=$2/" "$STATE/settings"; }   # NAME VALUE
-running() { [ -e "$STATE/complete" ] && same_boot; }
-need_cluster() { running || die "no cluster is running; start one with cluster/up"; }
+is_running() { [ -e "$STATE/complete" ] && is_same_boot; }
+need_cluster() { is_running || die "no cluster is running; start one with cluster/up"; }
 
-# --- members: `control` and the nodes. Each member has its own namespaces. Its pid 1 is a script in cluster/init.
-nodes() { seq -f 'node%.0f' "$(setting nodes)"; }
-members() {
+# --- members: `control` and the nodes. Each member has its own namespaces. Each member's pid 1 is a script in cluster/init.
+list_nodes() { seq -f 'node%.0f' "$(get_setting nodes)"; }
+list_members() {
   echo control
-  nodes
+  list_nodes
 }
-need_node() { nodes | grep -qxF -- "$1" || die "unknown node $1; expected one of: $(nodes | tr '\n' ' ')"; }
-netns() { echo "akrobateo-$1"; } # MEMBER or client
+need_node() { list_nodes | grep -qxF -- "$1" || die "unknown node $1; expected one of: $(list_nodes | tr '\n' ' ')"; }
+netns_name() { echo "akrobateo-$1"; } # MEMBER or client
 node_ip4() { echo "$NET4.$((10 + ${1#node}))"; }
 node_ip6() { echo "$NET6$((10 + ${1#node}))"; }
 node_pods4() { echo "10.245.${1#node}.0/24"; }
@@ -57,15 +57,15 @@ node_pods6() { echo "fd2a:0:0:${1#node}::/64"; }
 # The pid alone is not enough, because the kernel reuses pids.
 # A zombie counts as ended, because this machine's pid 1 may never reap it.
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
-same_boot() { [ "$(setting boot_id)" = "$(boot_id)" ]; }
+is_same_boot() { [ "$(get_setting boot_id)" = "$(boot_id)" ]; }
 start_time() { # PID: prints the start time in clock ticks since boot
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
   awk '$1 == "Z" { exit 1 } { print $20 }' <<<"${stat##*) }"
 }
-live_pid() { # MEMBER: prints the pid of the process that holds its namespaces; fails if that has ended
+live_pid() { # MEMBER: prints the pid of the process that holds the member's namespaces; fails if this process has ended
   local pid started
-  same_boot && read -r pid started 2>/dev/null <"$STATE/$1/pid" || return 1
+  is_same_boot && read -r pid started 2>/dev/null <"$STATE/$1/pid" || return 1
   [ "$(start_time "$pid")" = "$started" ] && echo "$pid"
 }
 first_pid() { # MEMBER: prints the pid that the member's pid 1 has on this machine
@@ -89,7 +89,7 @@ in_member() { # MEMBER CMD...: runs a command in all namespaces of the member
 cgroup_mounts() { awk '$3 ~ /^cgroup2?$/ && !seen[$2]++ { print $3, $2 }' /proc/self/mounts; } # prints type and directory
 
 # --- waiting
-report_ended() { # during cluster/up: prints which program has ended and its log; fails if none has
+report_ended() { # during cluster/up: if a program has ended, prints its name and the end of its log; otherwise fails
   [ ! -e "$STATE/complete" ] || return 1
   local log='' pid member
   for pid in "$STATE"/*/pid; do
@@ -119,7 +119,7 @@ is_serving() { # NODE DAEMON
   esac
 }
 
-# Takes the lock of cluster/up and cluster/down. It locks the parent directory of the cluster's state itself, because a
+# Takes the lock of cluster/up and cluster/down. The lock is on the parent directory of the cluster's state, because a
 # separate lock file would remain afterwards.
 lock() {
   exec 9<"$(dirname "$STATE")"

@@ -11,10 +11,10 @@ die() {
 }
 
 # The scripts never use the default kubeconfig.
-# They use the cluster of AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT if both are set, otherwise the cluster of cluster/.
+# They use the cluster of AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT if both are set, otherwise the cluster that cluster/up starts.
 if [ -n "${AKROBATEO_KUBECONFIG:-}" ] || [ -n "${AKROBATEO_CONTEXT:-}" ]; then
   if [ -z "${AKROBATEO_KUBECONFIG:-}" ] || [ -z "${AKROBATEO_CONTEXT:-}" ]; then
-    die "set both AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT, or none of them to use the cluster of cluster/"
+    die "set both AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT, or none of them to use the cluster that cluster/up starts"
   fi
   [ -r "$AKROBATEO_KUBECONFIG" ] ||
     die "cannot read AKROBATEO_KUBECONFIG=$AKROBATEO_KUBECONFIG; expected the path of a kubeconfig"
@@ -23,7 +23,7 @@ else
   OWN_CLUSTER=yes
 fi
 unset KUBECONFIG
-STATE=${AKROBATEO_CLUSTER_DIR:-/var/lib/akrobateo-cluster} # the state directory of the cluster of cluster/
+STATE=${AKROBATEO_CLUSTER_DIR:-/var/lib/akrobateo-cluster} # the state directory of the cluster that cluster/up starts
 
 kubectl() {
   if [ "$OWN_CLUSTER" ]; then
@@ -41,7 +41,7 @@ client() {
 target_triple() { rustc --print host-tuple; }
 echo_program() { echo "target/$(target_triple)/release/echo"; } # the program in the echo image
 
-# Sets the variables of the tests in crates/e2e for the cluster of cluster/.
+# Sets the variables of the tests in crates/e2e for the cluster that cluster/up starts.
 set_e2e_variables() {
   export AKROBATEO_E2E_KUBECONFIG=$STATE/admin.kubeconfig AKROBATEO_E2E_CONTEXT=akrobateo
   export AKROBATEO_E2E_CLIENT=$ROOT/cluster/client AKROBATEO_E2E_CLUSTER=$ROOT/cluster

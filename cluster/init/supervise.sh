@@ -1,4 +1,4 @@
-# Functions that supervise the daemons of a member. The member's pid 1 sources this file.
+# Functions that supervise the daemons of a member. The script that runs as the member's pid 1 sources this file.
 # shellcheck shell=bash
 
 supervise() { # DAEMON CMD...: runs a daemon in the background, and restarts it after its end

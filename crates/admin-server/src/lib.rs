@@ -1,8 +1,8 @@
-//! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. It limits the
-//! number and the duration of connections. Does I/O.
+//! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. The
+//! server limits the number and the duration of connections. Does I/O.
 //!
-//! Every pod of the cluster can connect. So a silent connection makes way for a new one, and metrics never delay a
-//! probe for long.
+//! Every pod of the cluster can connect. So a new connection can replace a silent connection, and requests of metrics
+//! never delay a probe for long.
 //!
 //! The caller accepts connections in a loop and spawns a task for each, because only the caller knows whether its tasks
 //! may move between threads:
@@ -19,7 +19,7 @@
 //! # }
 //! ```
 
-mod metrics_pace;
+mod metrics_throttle;
 mod open_connections;
 
 use std::convert::Infallible;
@@ -34,88 +34,105 @@ use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 pub use hyper::{Response, StatusCode};
-use metrics_pace::MetricsPace;
+use metrics_throttle::MetricsThrottle;
 use open_connections::OpenConnections;
 
-/// The time from accept to the end of the request. It covers one retransmission.
+/// The time from accept to the end of the request. This time is enough for one retransmission.
 const HEADER_DEADLINE: Duration = Duration::from_millis(500);
-/// The time for one connection, from accept to the end of the response. Metrics may wait for others.
+/// The time for one connection, from accept to the end of the response. A request of metrics may wait for earlier
+/// requests of metrics.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(5);
-/// The pause after a failed accept. The usual cause is that no file descriptor is free, and this does not change at
-/// once.
+/// The pause after a failed accept. The usual cause is that no file descriptor is free. This cause does not disappear
+/// at once.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The paths that a server has.
+/// The HTTP paths that a server answers.
 #[derive(Clone, Copy, Debug)]
 struct Paths {
-    probes: &'static [&'static str],
-    metrics: &'static str,
+    probe_paths: &'static [&'static str],
+    metrics_path: &'static str,
 }
 
 /// The state that a server shares with its connections.
 #[derive(Debug)]
-struct Shared {
+struct SharedState {
     paths: Paths,
-    /// A connection ends when its sender is dropped.
-    open: Mutex<OpenConnections<oneshot::Sender<()>>>,
-    metrics_pace: MetricsPace,
+    /// Each connection has a sender. When the sender is dropped, the connection ends.
+    open_connections: Mutex<OpenConnections<oneshot::Sender<()>>>,
+    metrics_throttle: MetricsThrottle,
 }
 
 /// An HTTP server with a fixed list of paths.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
 /// An accepted connection. The client may send one request on the connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    /// Completes when the connection must make way for another.
-    evicted: oneshot::Receiver<()>,
-    place: Place,
+    /// Completes when the connection must end, because a newer connection replaces it.
+    eviction: oneshot::Receiver<()>,
+    guard: ConnectionGuard,
 }
 
-/// A connection's place in [`Shared::open`]. It is free again when this is dropped.
+/// An entry in [`SharedState::open_connections`]. Dropping the guard removes the entry.
 #[derive(Debug)]
-struct Place {
-    shared: Arc<Shared>,
+struct ConnectionGuard {
+    shared: Arc<SharedState>,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
+        self.shared.open_connections.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
     }
 }
 
 impl Server {
-    /// Creates a server that accepts connections from `listener`, and serves the paths of `probes` and the path
-    /// `metrics`.
+    /// Creates a server that accepts connections from `listener`, and answers requests for `probe_paths` and
+    /// `metrics_path`.
     #[must_use]
-    pub fn new(listener: TcpListener, probes: &'static [&'static str], metrics: &'static str) -> Self {
-        let paths = Paths { probes, metrics };
-        let open = Mutex::new(OpenConnections::new());
-        Self { listener, shared: Arc::new(Shared { paths, open, metrics_pace: MetricsPace::new() }) }
+    pub fn new(
+        listener: TcpListener,
+        probe_paths: &'static [&'static str],
+        metrics_path: &'static str,
+    ) -> Self {
+        let paths = Paths { probe_paths, metrics_path };
+        let open_connections = Mutex::new(OpenConnections::new());
+        Self {
+            listener,
+            shared: Arc::new(SharedState {
+                paths,
+                open_connections,
+                metrics_throttle: MetricsThrottle::new(),
+            }),
+        }
     }
 
-    /// Returns the next connection. At a limit it takes the place of the oldest connection, which is closed.
+    /// Returns the next connection. If a limit is reached, the new connection replaces the oldest connection, which is
+    /// closed.
     pub async fn accept(&self) -> Connection {
         loop {
+            // The previous connection reads its request first. Otherwise many clients that connect at the same time
+            // would evict this connection before it is served.
+            yield_now().await;
             match self.listener.accept().await {
                 Ok((stream, source)) => {
-                    let (handle, evicted) = oneshot::channel();
+                    let (handle, eviction) = oneshot::channel();
                     let shared = Arc::clone(&self.shared);
                     let (id, _) = shared
-                        .open
+                        .open_connections
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
-                        .add(source.ip().to_canonical(), handle);
-                    return Connection { stream, evicted, place: Place { shared, id } };
+                        .add(source.ip(), handle);
+                    return Connection { stream, eviction, guard: ConnectionGuard { shared, id } };
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection for probes and metrics; will retry");
@@ -129,11 +146,11 @@ impl Server {
 impl Connection {
     /// Reads one request, sends the response that `respond` returns for the path, and closes the connection.
     ///
-    /// Other paths get 404. Methods other than GET and HEAD get 405. A client that takes longer than half a second for its
-    /// request is disconnected.
+    /// The response is 404 for an unknown path, and 405 for a method other than GET and HEAD. A client that takes longer
+    /// than half a second for its request is disconnected.
     pub async fn serve(self, respond: impl Fn(&str) -> Response<String>) {
-        let Self { stream, evicted, place } = self;
-        let (shared, respond) = (&*place.shared, &respond);
+        let Self { stream, eviction, guard } = self;
+        let (shared, respond) = (&*guard.shared, &respond);
         let service =
             service_fn(|request| async move { Ok::<_, Infallible>(answer(&request, shared, respond).await) });
         let served = http1::Builder::new()
@@ -147,26 +164,26 @@ impl Connection {
                 Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics failed"),
                 Err(_) => tracing::debug!("closed a connection for probes or metrics at its deadline"),
             },
-            _ = evicted => tracing::debug!("closed the oldest connection for probes or metrics, for a new one"),
+            _ = eviction => tracing::debug!("closed the oldest connection for probes or metrics, for a new one"),
         }
     }
 }
 
 async fn answer(
     request: &Request<Incoming>,
-    shared: &Shared,
+    shared: &SharedState,
     respond: impl Fn(&str) -> Response<String>,
 ) -> Response<String> {
     let path = request.uri().path();
-    let Paths { probes, metrics } = shared.paths;
-    if path != metrics && !probes.contains(&path) {
-        let available = [probes, &[metrics]].concat().join(", ");
+    let Paths { probe_paths, metrics_path } = shared.paths;
+    if path != metrics_path && !probe_paths.contains(&path) {
+        let available = [probe_paths, &[metrics_path]].concat().join(", ");
         return text_response(StatusCode::NOT_FOUND, format!("not found; available paths: {available}\n"));
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n");
     }
-    if path == metrics { shared.metrics_pace.run(|| respond(path)).await } else { respond(path) }
+    if path == metrics_path { shared.metrics_throttle.run(|| respond(path)).await } else { respond(path) }
 }
 
 /// Returns a response with this status and text.
@@ -187,10 +204,13 @@ pub fn response_with_content_type(content_type: &'static str, text: String) -> R
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-    use std::time::Instant;
+    use std::io::ErrorKind;
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
 
     use super::open_connections::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_SOURCE};
     use super::*;
@@ -198,36 +218,65 @@ mod tests {
     /// The time that the server needs for a response with metrics.
     const METRICS_COST: Duration = Duration::from_millis(20);
 
-    /// Starts a server that answers `/readyz` with 200 and the text "ok", and `/metrics` slowly.
-    async fn start_server() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// Listens on a free port. All connections of a test fit into the accept queue.
+    fn listen() -> (TcpListener, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = socket.listen(1024).unwrap();
         let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// Starts a server that answers `/readyz` with 200 and the text "ok", and `/metrics` slowly. Returns the number of
+    /// responses with metrics.
+    fn start_server(listener: TcpListener) -> Arc<AtomicUsize> {
+        let metrics_count = Arc::new(AtomicUsize::new(0));
+        let server_count = Arc::clone(&metrics_count);
         tokio::spawn(async move {
             let server = Server::new(listener, &["/readyz"], "/metrics");
             loop {
+                let count = Arc::clone(&server_count);
                 let connection = server.accept().await;
-                tokio::spawn(connection.serve(|path| {
+                tokio::spawn(connection.serve(move |path| {
                     if path == "/metrics" {
+                        count.fetch_add(1, Relaxed);
                         std::thread::sleep(METRICS_COST);
                     }
                     text_response(StatusCode::OK, "ok\n")
                 }));
             }
         });
-        address
+        metrics_count
     }
 
-    async fn request(address: SocketAddr, request_line: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+    /// Connects from the loopback address with this number.
+    async fn connect_from(source_number: usize, server: SocketAddr) -> TcpStream {
+        let [.., high, low] = source_number.to_be_bytes();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 1, high, low), 0).into()).unwrap();
+        socket.connect(server).await.unwrap()
+    }
+
+    async fn send_request(stream: &mut TcpStream, request_line: &str) {
         stream.write_all(format!("{request_line} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).await.unwrap();
+    }
+
+    async fn read_response(mut stream: TcpStream) -> String {
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
         response
     }
 
+    async fn request(address: SocketAddr, request_line: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        send_request(&mut stream, request_line).await;
+        read_response(stream).await
+    }
+
     #[tokio::test]
     async fn server_answers_get_and_head_of_known_paths_only() {
-        let address = start_server().await;
+        let (listener, address) = listen();
+        start_server(listener);
         let response = request(address, "GET /readyz").await;
         assert!(response.starts_with("HTTP/1.1 200 ") && response.ends_with("\r\n\r\nok\n"), "{response}");
         let response = request(address, "HEAD /readyz").await;
@@ -240,46 +289,91 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn server_closes_a_silent_connection_at_its_deadline() {
-        let mut stream = TcpStream::connect(start_server().await).await.unwrap();
+        let (listener, address) = listen();
+        start_server(listener);
+        let mut stream = TcpStream::connect(address).await.unwrap();
         let start = tokio::time::Instant::now();
         assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 0, "closed without a response");
         assert!(start.elapsed() <= HEADER_DEADLINE + Duration::from_millis(10), "{:?}", start.elapsed());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn server_closes_the_connection_of_a_client_that_does_not_read_the_response() {
+        const RESPONSE_LEN: usize = 32 << 20;
+        let (listener, address) = listen();
+        let start = tokio::time::Instant::now();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        send_request(&mut client, "GET /metrics").await;
+        let connection = Server::new(listener, &["/readyz"], "/metrics").accept().await;
+        connection.serve(|_| text_response(StatusCode::OK, "x".repeat(RESPONSE_LEN))).await;
+        let elapsed = start.elapsed();
+        assert!(elapsed >= CONNECTION_DEADLINE && elapsed < 2 * CONNECTION_DEADLINE, "{elapsed:?}");
+        let mut received_bytes = Vec::new();
+        let _ = client.read_to_end(&mut received_bytes).await;
+        assert!(received_bytes.len() < RESPONSE_LEN, "the client received the whole response");
+    }
+
     #[tokio::test]
-    async fn silent_connections_make_way_for_a_new_client() {
-        let address = start_server().await;
+    async fn new_client_is_answered_while_silent_connections_reach_the_limit() {
+        let (listener, address) = listen();
+        start_server(listener);
         let mut silent_clients = Vec::new();
         for _ in 0..4 * MAX_CONNECTIONS {
             silent_clients.push(TcpStream::connect(address).await.unwrap());
         }
-        let start = Instant::now();
         let response = request(address, "GET /readyz").await;
         assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
-        assert!(start.elapsed() < HEADER_DEADLINE, "answered after {:?}", start.elapsed());
         // Only as many connections stay open as one source address may have.
-        let mut open = 0;
-        for stream in &silent_clients {
-            let is_open = timeout(Duration::from_millis(1), stream.readable()).await.is_err();
-            open += usize::from(is_open);
-        }
+        let is_open = |stream: TcpStream| {
+            let stream = stream.into_std().unwrap();
+            matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+        };
+        let open = silent_clients.into_iter().map(is_open).filter(|is_open| *is_open).count();
         assert!(open <= MAX_CONNECTIONS_PER_SOURCE, "{open} connections are open");
     }
 
     #[tokio::test]
-    async fn probe_does_not_wait_for_all_requests_of_metrics() {
-        let address = start_server().await;
-        let scrapes: Vec<_> = (0..MAX_CONNECTIONS_PER_SOURCE)
-            .map(|_| tokio::spawn(async move { request(address, "GET /metrics").await }))
+    async fn client_is_answered_while_clients_with_many_addresses_connect() {
+        let (listener, address) = listen();
+        let mut silent_clients = Vec::new();
+        for number in 0..4 * MAX_CONNECTIONS {
+            silent_clients.push(connect_from(number, address).await);
+        }
+        let mut kubelet = TcpStream::connect(address).await.unwrap();
+        send_request(&mut kubelet, "GET /readyz").await;
+        for number in 4 * MAX_CONNECTIONS..8 * MAX_CONNECTIONS {
+            silent_clients.push(connect_from(number, address).await);
+        }
+        // All connections wait for the server when the server starts.
+        start_server(listener);
+        let response = read_response(kubelet).await;
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    }
+
+    #[tokio::test]
+    async fn probe_is_answered_before_all_requests_of_metrics_are_answered() {
+        let (listener, address) = listen();
+        let metrics_count = start_server(listener);
+        // One request per source address, less than the limit of connections.
+        let scrapes: Vec<_> = (0..MAX_CONNECTIONS - 8)
+            .map(|number| {
+                tokio::spawn(async move {
+                    let mut stream = connect_from(number, address).await;
+                    send_request(&mut stream, "GET /metrics").await;
+                    read_response(stream).await
+                })
+            })
             .collect();
-        // The first scrape has its answer when the others wait for theirs.
-        tokio::time::sleep(METRICS_COST).await;
+        while metrics_count.load(Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
         for _ in 0..4 {
-            let start = Instant::now();
+            let count_before = metrics_count.load(Relaxed);
             let response = request(address, "GET /readyz").await;
             assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
-            assert!(start.elapsed() < 3 * METRICS_COST, "answered after {:?}", start.elapsed());
+            let count = metrics_count.load(Relaxed) - count_before;
+            assert!(count < 8, "the probe waited for {count} responses with metrics");
         }
-        assert!(scrapes.iter().any(|scrape| !scrape.is_finished()), "the test is too slow to prove anything");
+        assert!(scrapes.iter().any(|scrape| !scrape.is_finished()), "no request of metrics waits");
     }
 }

@@ -1,4 +1,4 @@
-//! The open connections, and which of them must make way for a new one. Pure.
+//! The open connections, and the choice of the connection that a new connection replaces. Pure.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -6,10 +6,11 @@ use std::net::IpAddr;
 /// The number of connections that may be open at the same time. Every pod of the cluster can connect, and each
 /// connection needs memory.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
-/// The number of connections that one source address may have. The kubelet and Prometheus have two or three.
+/// The number of connections that one source address may have. The kubelet and Prometheus have two or
+/// three connections.
 pub(crate) const MAX_CONNECTIONS_PER_SOURCE: usize = 8;
 
-/// An open connection. `T` ends it when it is dropped.
+/// An open connection. Dropping `handle` closes the connection.
 #[derive(Debug)]
 struct OpenConnection<T> {
     id: u64,
@@ -29,12 +30,12 @@ impl<T> OpenConnections<T> {
         Self { connections: VecDeque::new(), next_id: 0 }
     }
 
-    /// Adds a connection. Returns its number, and the handle of the connection that must make way for it.
+    /// Adds a connection. Returns its ID, and the handle of the connection that it replaces.
     ///
-    /// The oldest connection makes way, because a probe is answered within milliseconds: an old connection is silent,
-    /// and the new one may be the kubelet's.
+    /// A new connection replaces the oldest connection. A probe is answered within milliseconds, so an old connection is
+    /// silent. The new connection may be the kubelet's.
     pub(crate) fn add(&mut self, source: IpAddr, handle: T) -> (u64, Option<T>) {
-        let evicted = self.find_evicted(source).and_then(|index| self.connections.remove(index));
+        let evicted = self.find_connection_to_evict(source).and_then(|index| self.connections.remove(index));
         let id = self.next_id;
         self.next_id += 1;
         self.connections.push_back(OpenConnection { id, source, handle });
@@ -48,12 +49,12 @@ impl<T> OpenConnections<T> {
         }
     }
 
-    /// Returns the index of the connection that must make way for a new one from `source`.
-    fn find_evicted(&self, source: IpAddr) -> Option<usize> {
-        let mut of_source =
+    /// Returns the index of the connection that a new connection from `source` replaces.
+    fn find_connection_to_evict(&self, source: IpAddr) -> Option<usize> {
+        let mut connections_of_source =
             self.connections.iter().enumerate().filter(|(_, connection)| connection.source == source);
-        let oldest_of_source = of_source.next().map(|(index, _)| index);
-        if 1 + of_source.count() >= MAX_CONNECTIONS_PER_SOURCE {
+        let oldest_of_source = connections_of_source.next().map(|(index, _)| index);
+        if 1 + connections_of_source.count() >= MAX_CONNECTIONS_PER_SOURCE {
             return oldest_of_source;
         }
         (self.connections.len() >= MAX_CONNECTIONS).then_some(0)
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn oldest_connection_of_the_same_source_makes_way_at_its_limit() {
+    fn new_connection_at_the_limit_of_its_source_replaces_the_oldest_of_this_source() {
         let mut open = OpenConnections::new();
         assert_eq!(open.add(source(0), "other").1, None);
         for _ in 0..MAX_CONNECTIONS_PER_SOURCE {
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn oldest_connection_of_all_makes_way_at_the_total_limit() {
+    fn new_connection_at_the_total_limit_replaces_the_oldest_connection() {
         let mut open = OpenConnections::new();
         for number in 0..MAX_CONNECTIONS {
             let source = source(u8::try_from(number / MAX_CONNECTIONS_PER_SOURCE).unwrap());
@@ -94,12 +95,13 @@ mod tests {
     }
 
     #[test]
-    fn ended_connection_makes_room() {
+    fn connection_after_the_end_of_another_replaces_no_connection() {
         let mut open = OpenConnections::new();
-        let ids: Vec<_> = (0..MAX_CONNECTIONS_PER_SOURCE).map(|_| open.add(source(1), ()).0).collect();
-        open.remove(ids[3]);
-        open.remove(ids[3]);
-        assert_eq!(open.add(source(1), ()).1, None);
-        assert_eq!(open.add(source(1), ()).1, Some(()));
+        let ids: Vec<_> =
+            (0..MAX_CONNECTIONS_PER_SOURCE).map(|number| open.add(source(1), number).0).collect();
+        open.remove(ids[1]);
+        open.remove(ids[1]);
+        let replaced_connections = [100, 101, 102].map(|number| open.add(source(1), number).1);
+        assert_eq!(replaced_connections, [None, Some(0), Some(2)]);
     }
 }

@@ -70,7 +70,7 @@ impl Command {
                 Arg::Short('h') | Arg::Long("help") => return Ok(Self::Help),
                 Arg::Short('V') | Arg::Long("version") => return Ok(Self::Version),
                 Arg::Value(word) if word == ENABLE_IPV6_FORWARDING_COMMAND => {
-                    return command_without_arguments(
+                    return accept_only_argument(
                         ENABLE_IPV6_FORWARDING_COMMAND,
                         Self::EnableIpv6Forwarding,
                         is_first_argument,
@@ -78,7 +78,7 @@ impl Command {
                     );
                 }
                 Arg::Value(word) if word == RESERVE_PORTS_COMMAND => {
-                    return command_without_arguments(
+                    return accept_only_argument(
                         RESERVE_PORTS_COMMAND,
                         Self::ReserveHostPorts,
                         is_first_argument,
@@ -124,8 +124,8 @@ fn parse_once<T: FromStr<Err: Display>>(
     }
 }
 
-/// Returns `command` if its `name` is the only argument.
-fn command_without_arguments(
+/// Returns `command` if the word `name` is the only argument.
+fn accept_only_argument(
     name: &'static str,
     command: Command,
     is_first_argument: bool,
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn command_line_with_default_options_stays_stable() {
+    fn command_line_with_default_options_stays_the_same() {
         let words = split_words("--forward=tcp/80=10.0.0.1:80 --probe-port=10290");
         let args = ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()]);
         assert_eq!(args.to_args(), words);
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn error_before_help_is_reported() {
+    fn invalid_option_before_help_is_reported() {
         let error = parse(&split_words("--forward=x --help")).unwrap_err();
         assert!(error.starts_with("--forward x: "), "{error}");
     }

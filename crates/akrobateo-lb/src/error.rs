@@ -30,7 +30,7 @@ pub enum Error {
     /// The probe's port cannot be opened.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// The data path does not work, and the kernel is too old for it.
+    /// The data path does not work, and the kernel is older than the data path requires.
     #[error("{error}; {missing}")]
     OldKernel {
         /// The error of the data path.
@@ -44,7 +44,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Adds the feature that the kernel lacks, if that may be the cause of the error.
+    /// Adds the missing feature to the error if this feature may be the cause.
     #[must_use]
     pub fn with_missing_feature(self, missing: Option<MissingFeature>) -> Self {
         let may_be_cause = match &self {

@@ -10,7 +10,7 @@ use crate::source_ranges::SourceRanges;
 /// The ports that a proxy forwards, and the settings for them. The ports and settings do not contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardingConfig {
-    /// The frontends in sorted order, each with its target. No frontend is listed twice.
+    /// The frontends, sorted by family, protocol and port, each with its target. No frontend is listed twice.
     forwards: Vec<(Frontend, SocketAddr)>,
     sources: Option<SourceRanges>,
     proxy_protocol: Option<ProxyProtocol>,
@@ -77,7 +77,7 @@ impl ForwardingConfig {
         Ok(Self { forwards, sources, proxy_protocol })
     }
 
-    /// Returns the forwarded ports of one family, in order, each with its target.
+    /// Returns the forwarded ports of one family, sorted by protocol and port, each with its target.
     pub fn forwards(&self, family: Family) -> impl Iterator<Item = (Protocol, NonZeroU16, SocketAddr)> {
         let forwards = self.forwards.iter().filter(move |(frontend, _)| frontend.family == family);
         forwards.map(|(frontend, target)| (frontend.protocol, frontend.port, *target))
@@ -89,7 +89,7 @@ impl ForwardingConfig {
         self.forwards(family).next().is_some()
     }
 
-    /// Returns the frontends, in order.
+    /// Returns the frontends, sorted by family, protocol and port.
     #[must_use]
     pub fn frontends(&self) -> impl ExactSizeIterator<Item = Frontend> {
         self.forwards.iter().map(|(frontend, _)| *frontend)
@@ -126,7 +126,7 @@ fn to_forward((frontend, target): (Frontend, SocketAddr)) -> Forward {
     Forward { protocol: frontend.protocol, port: frontend.port, target }
 }
 
-/// Checks one `--forward` against the probe port and the data path, but not against the other forwards.
+/// Checks one `--forward` against the probe port and the data path. Does not compare it with the other forwards.
 fn check_forward(
     forward: Forward,
     probe_port: u16,

@@ -11,7 +11,7 @@ pub struct KernelVersion {
     minor: u32,
 }
 
-/// A feature that an older kernel lacks.
+/// A feature that the installed kernel lacks because the kernel is too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissingFeature {
     installed: KernelVersion,
@@ -22,15 +22,17 @@ pub struct MissingFeature {
 struct Requirement {
     data_path: DataPath,
     needed: KernelVersion,
-    /// The data path does not work at all without it. Distributions may have it in an older kernel.
+    /// True if the data path does not work at all in an older kernel. A distribution may have added the features to an
+    /// older kernel.
     is_required: bool,
-    /// The feature that needs the version, with its verb.
+    /// The feature that needs the version, followed by the verb "needs" or "need".
     feature: &'static str,
-    /// The consequence, or what to do.
+    /// The consequence of an older kernel, or the remedy.
     advice: &'static str,
 }
 
-/// Nothing else depends on the version: the kernel itself rejects what it does not have.
+/// All requirements. Other features need no check of the version, because the kernel itself rejects a feature that it
+/// does not have.
 const REQUIREMENTS: [Requirement; 4] = [
     Requirement {
         data_path: DataPath::Kernel,
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn features_are_missing_below_their_versions() {
+    fn kernel_below_the_needed_version_lacks_the_feature() {
         for (release, data_path, expected) in [
             ("5.7", DataPath::Kernel, vec![]),
             ("5.6", DataPath::Kernel, vec![false]),

@@ -38,8 +38,8 @@ fn execute(command: Command) -> Result<(), Error> {
     Ok(())
 }
 
-/// Switches IPv6 forwarding on. A failure is only reported, because an init container that fails keeps the proxy from
-/// serving IPv4. The proxy itself fails if it needs IPv6.
+/// Switches IPv6 forwarding on. A failure is only reported, because a failed init container would prevent the proxy from
+/// serving IPv4. The proxy itself fails if it forwards only IPv6.
 fn enable_ipv6_forwarding() {
     match ipv6::enable() {
         Ok(changed) => tracing::info!(changed, "IPv6 forwarding is on"),

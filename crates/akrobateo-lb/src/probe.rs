@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 
 use crate::metrics;
 
-/// The length of the queue of connections that wait for accept. A hostile pod may fill a short queue between two accepts.
+/// The maximum number of connections that wait to be accepted. A hostile pod could fill a shorter queue between two
+/// accepts.
 const BACKLOG: i32 = 1_024;
 
 /// The error for a probe port that cannot be opened.
@@ -29,7 +30,7 @@ pub trait DataPathStatus {
     /// Returns `Ok` if the data path forwards now. The error is one line: the reason why the data path does not
     /// forward.
     fn check_readiness(&self) -> Result<(), String>;
-    /// Returns `Ok` if the process works. The error is one line with the reason why a restart is needed.
+    /// Returns `Ok` if the process works. The error is one line: the reason why a restart is needed.
     fn check_health(&self) -> Result<(), String> {
         Ok(())
     }

@@ -30,8 +30,8 @@ const PRIORITY_SNAT: i32 = 100;
 const CT_INVALID: u32 = 1;
 const CT_DNAT: u32 = 1 << 5;
 
-/// The numbers that the nft program uses for data types. The number of a concatenation consists of 6 bits for each
-/// part.
+/// The numbers that the nft program uses for data types (enum `datatypes` in datatype.h of nftables). The number of a
+/// concatenation consists of 6 bits for each part.
 const TYPE_NFPROTO: u32 = 2;
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
@@ -62,7 +62,7 @@ const REFUSED_SET: &str = "refused";
 pub struct Traffic {
     /// The number of forwarded flows.
     pub connections: u64,
-    /// The number of packets of new flows that the source ranges denied. `None` if there are no source ranges.
+    /// The number of packets of new flows from outside the source ranges. `None` if there are no source ranges.
     pub refused_packets: Option<u64>,
     /// The traffic from clients to the backend.
     pub incoming: Counter,
@@ -76,7 +76,7 @@ struct FamilySpec {
     source_set: &'static str,
     /// `NFPROTO_IPV4` or `NFPROTO_IPV6`.
     nfproto: u8,
-    address: DataType,
+    address_type: DataType,
     /// The offset of the source address in the IP header, in bytes.
     source_address_offset: u32,
 }
@@ -87,14 +87,14 @@ const fn family_spec(family: Family) -> FamilySpec {
             forward_map: "forward4",
             source_set: "source4",
             nfproto: 2,
-            address: DataType { id: TYPE_IPV4, len: 4 },
+            address_type: DataType { id: TYPE_IPV4, len: 4 },
             source_address_offset: 12,
         },
         Family::V6 => FamilySpec {
             forward_map: "forward6",
             source_set: "source6",
             nfproto: 10,
-            address: DataType { id: TYPE_IPV6, len: 16 },
+            address_type: DataType { id: TYPE_IPV6, len: 16 },
             source_address_offset: 8,
         },
     }
@@ -161,8 +161,8 @@ fn chain(name: &'static str, kind: &'static str, hook: u32, priority: i32, rules
 }
 
 fn forward_map(config: &ForwardingConfig, family: Family) -> Set {
-    let FamilySpec { forward_map, address, .. } = family_spec(family);
-    let value_type = DataType { id: address.id << BITS_PER_TYPE | TYPE_PORT, len: address.len + 4 };
+    let FamilySpec { forward_map, address_type, .. } = family_spec(family);
+    let value_type = DataType { id: address_type.id << BITS_PER_TYPE | TYPE_PORT, len: address_type.len + 4 };
     let forwards = config.forwards(family);
     let elements = forwards
         .map(|(protocol, port, target)| element(port_key(protocol, port), Some(target_value(target))));
@@ -205,7 +205,7 @@ fn element(key: Value, value: Option<Value>) -> Element {
 }
 
 fn source_set(sources: &SourceRanges, family: Family) -> Set {
-    let FamilySpec { source_set, address, .. } = family_spec(family);
+    let FamilySpec { source_set, address_type, .. } = family_spec(family);
     let bound_element = |bits: u128, is_upper_bound| {
         let address_bytes = bits.to_be_bytes();
         let key = match family {
@@ -214,7 +214,7 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
         };
         Element { key, is_upper_bound, value: None, counter: Counter::default() }
     };
-    let highest_address = u128::MAX >> (128 - 8 * address.len);
+    let highest_address = u128::MAX >> (128 - 8 * address_type.len);
     let range_elements = |range: &AddressRange| {
         // An upper bound is exclusive, so a range up to the highest address has no upper bound.
         let upper_bound = (range.last < highest_address).then(|| bound_element(range.last + 1, true));
@@ -222,7 +222,7 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
     };
     Set {
         name: source_set.into(),
-        key_type: address,
+        key_type: address_type,
         value_type: None,
         has_intervals: true,
         has_counters: false,
@@ -235,14 +235,14 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
 ///
 /// `meta nfproto FAMILY IP saddr != @SET meta nfproto . meta l4proto . th dport @REFUSED_SET drop`
 fn denied_sources_drop_rule(family: Family) -> Rule {
-    let FamilySpec { source_set, nfproto, address, source_address_offset, .. } = family_spec(family);
+    let FamilySpec { source_set, nfproto, address_type, source_address_offset, .. } = family_spec(family);
     vec![
         Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
         Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![nfproto] },
         Expr::Payload {
             base: payload::BASE_NETWORK,
             offset: source_address_offset,
-            len: address.len,
+            len: address_type.len,
             dreg: Reg(4),
         },
         Expr::Lookup { set: source_set.into(), sreg: Reg(4), dreg: None, is_inverted: true },
@@ -259,8 +259,8 @@ fn denied_sources_drop_rule(family: Family) -> Rule {
 ///
 /// `meta nfproto FAMILY dnat to meta l4proto . th dport map @MAP`
 fn destination_nat_rule(family: Family) -> Rule {
-    let FamilySpec { forward_map, nfproto, address, .. } = family_spec(family);
-    let port = if address.len == 4 { Reg(1) } else { Reg(4) };
+    let FamilySpec { forward_map, nfproto, address_type, .. } = family_spec(family);
+    let port = if address_type.len == 4 { Reg(1) } else { Reg(4) };
     vec![
         Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
         Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![nfproto] },
@@ -324,17 +324,17 @@ fn translated_packet_accept_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATUS, CT_DNAT, Expr::Verdict(ACCEPT))
 }
 
-/// Returns the rule that drops packets of no known flow. Without this rule, the pod would answer such a packet with a
-/// reset, and the reset would break the forwarded connection.
+/// Returns the rule that drops packets that belong to no flow in conntrack. Without this rule, the pod would answer such a
+/// packet with a reset, and the reset would break the forwarded connection.
 ///
 /// `ct state invalid drop`
 fn invalid_packet_drop_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATE, CT_INVALID, Expr::Verdict(DROP))
 }
 
-/// Returns the rule that drops packets to a frontend if their destination was not translated. Packets
-/// stay untranslated while the table is replaced. The client sends the dropped packets again. Without this rule, the
-/// pod would answer that the port is closed.
+/// Returns the rule that drops packets to a frontend if their destination was not translated. The kernel translates no
+/// packets while the table is replaced. The client sends the dropped packets again. Without this rule, the pod would
+/// answer that the port is closed.
 ///
 /// `meta nfproto . meta l4proto . th dport map @MARK_MAP != 0 drop`
 fn untranslated_packet_drop_rule() -> Rule {

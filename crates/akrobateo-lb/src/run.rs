@@ -27,9 +27,9 @@ pub fn run(args: ProxyArgs) -> Result<(), Error> {
     result.map_err(|error: Error| error.with_missing_feature(missing))
 }
 
-/// Logs the features that this node's kernel lacks. Returns the one without which the data path does not work.
+/// Logs the features that this node's kernel lacks. Returns the missing feature that the data path requires, if any.
 ///
-/// Such a kernel is tried all the same, because a distribution may have added the feature.
+/// The proxy starts in any case, because a distribution may have added the feature to an older kernel.
 fn report_missing_features(data_path: DataPath) -> Option<MissingFeature> {
     let version = KernelVersion::parse(&uname().release().to_string_lossy())?;
     let missing: Vec<_> = version.find_missing(data_path).collect();

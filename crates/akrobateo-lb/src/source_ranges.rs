@@ -120,7 +120,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn merged_ranges_allow_the_same_clients_and_do_not_touch(
+        fn merged_ranges_allow_the_same_clients_and_are_not_adjacent(
             nets in prop::collection::vec(any_net(), 0..12),
             low in any::<u8>(),
         ) {

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn flow_of_denied_client_is_stale_and_connection_to_the_probe_is_not() {
+    fn flow_of_a_denied_client_is_stale_and_connection_to_the_probe_is_not() {
         let config = config(&["198.51.100.0/24"]);
         assert!(is_stale(&flow(Protocol::Tcp, 80, "10.96.0.1:8080"), &config));
         assert!(is_stale(&flow(Protocol::Udp, 53, "10.96.0.1:53"), &config));

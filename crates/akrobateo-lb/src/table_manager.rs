@@ -21,7 +21,7 @@ pub struct TableManager {
     synced_generation: Cell<Option<u32>>,
 }
 
-/// A difference between the kernel's table and the desired one.
+/// A difference between the kernel's table and the desired table.
 struct Drift {
     desired_table: Table,
     /// The kernel's table; `None` if the table is missing, or has an object that Akrobateo never creates.
@@ -61,7 +61,7 @@ impl TableManager {
         Ok(self.find_drift()?.is_none())
     }
 
-    /// Replaces the kernel's table if it is not the desired one. Returns true if the table was replaced.
+    /// Replaces the kernel's table if it differs from the desired table. Returns true if the table was replaced.
     pub fn restore(&self) -> Result<bool, NftError> {
         match self.find_drift()? {
             Some(drift) => self.replace_table(drift).map(|()| true),
@@ -82,13 +82,13 @@ impl TableManager {
         }
     }
 
-    /// Returns the counters of each frontend. The list is empty if the table is missing or the kernel does not
-    /// support counters in sets.
-    pub fn traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
+    /// Reads the counters of each frontend. The list is empty if the table is missing, or if the kernel does not support
+    /// counters in sets.
+    pub fn read_traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
         let (_, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
         let Ok(Some(table)) = installed else { return Ok(Vec::new()) };
-        let read_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
-        Ok(self.config.frontends().filter_map(read_traffic).collect())
+        let read_frontend_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
+        Ok(self.config.frontends().filter_map(read_frontend_traffic).collect())
     }
 
     fn find_drift(&self) -> Result<Option<Drift>, NftError> {

@@ -1,4 +1,5 @@
-//! The backend: each request tells it to reply, to receive data, to send data or to hold the connection. Does I/O.
+//! The backend. Each request asks the backend to reply, to receive data, to send data or to hold the connection. Does
+//! I/O.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
@@ -16,7 +17,7 @@ use crate::protocol::{
     HeaderParseResult, Operation, REPLY_LENGTH, REQUEST_LENGTH, encode_reply, parse_proxy_header,
 };
 
-/// The number of connections that the backend serves at the same time. No load has more clients than this.
+/// The number of connections that the backend serves at the same time. No load has more clients.
 const CONNECTION_THREADS: usize = 16;
 /// The number of threads that echo datagrams.
 const UDP_THREADS: usize = 2;
@@ -27,7 +28,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The stack size of each thread in bytes. The stack is small, because the threads do not recurse.
 const STACK_SIZE: usize = 128 * 1024;
 
-/// A running backend; it stops when it is dropped.
+/// A running backend. Dropping the value stops the backend.
 #[derive(Debug)]
 pub(crate) struct Backend {
     state: Arc<State>,

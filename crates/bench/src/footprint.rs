@@ -25,7 +25,7 @@ use crate::variant::{DataPath, UserspaceProxy, Variant};
 const MAX_IDLE_CONNECTIONS: u64 = 10_000;
 /// The number of descriptors that are not used for idle connections.
 const RESERVED_DESCRIPTORS: u64 = 1_000;
-/// The number of descriptors that `HAProxy` reserves for two connections: four for sockets, and one for pipes.
+/// The number of descriptors that `HAProxy` reserves for two connections: four for sockets, and one for a pipe.
 const DESCRIPTORS_PER_TWO_CONNECTIONS: u64 = 5;
 /// The number of clients that open idle connections.
 const CLIENT_COUNT: u64 = 4;
@@ -40,7 +40,7 @@ pub(crate) struct Footprint {
     /// The variant's name.
     pub(crate) variant: &'static str,
     /// The proxy's resident memory in bytes, after it was under load.
-    pub(crate) memory: u64,
+    pub(crate) resident_memory_bytes: u64,
     /// The memory and descriptors of idle connections; only for proxies that copy bytes.
     pub(crate) idle_connections: Option<IdleConnections>,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Footprint {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct IdleConnections {
     /// The number of idle connections.
-    pub(crate) connections: u64,
+    pub(crate) connection_count: u64,
     /// The resident bytes per connection, without kernel memory.
     pub(crate) bytes_per_connection: f64,
     /// The descriptors per connection.
@@ -73,10 +73,10 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Fo
         thread::sleep(LOAD_DURATION);
         Ok(())
     })?;
-    let memory = proxy.resident_memory();
+    let resident_memory_bytes = proxy.resident_memory_bytes();
     let is_userspace = matches!(variant.data_path, DataPath::Userspace { .. });
     let idle_connections = if is_userspace { Some(measure_idle_connections(&testbed, proxy)?) } else { None };
-    Ok(Some(Footprint { variant: variant.name, memory, idle_connections }))
+    Ok(Some(Footprint { variant: variant.name, resident_memory_bytes, idle_connections }))
 }
 
 fn measure_idle_connections(testbed: &Testbed, proxy: &Process) -> Result<IdleConnections, BenchError> {
@@ -84,7 +84,7 @@ fn measure_idle_connections(testbed: &Testbed, proxy: &Process) -> Result<IdleCo
     let connections_within_descriptor_limit =
         limit.saturating_sub(RESERVED_DESCRIPTORS) * 2 / DESCRIPTORS_PER_TWO_CONNECTIONS;
     let connections_per_client = MAX_IDLE_CONNECTIONS.min(connections_within_descriptor_limit) / CLIENT_COUNT;
-    let (memory, descriptors) = (proxy.resident_memory(), proxy.open_descriptors());
+    let (memory, descriptors) = (proxy.resident_memory_bytes(), proxy.count_open_descriptors());
     let streams = thread::scope(|scope| {
         let open = || open_idle_connections(testbed, connections_per_client);
         let clients: Vec<_> = (0..CLIENT_COUNT).map(|_| scope.spawn(open)).collect();
@@ -95,11 +95,11 @@ fn measure_idle_connections(testbed: &Testbed, proxy: &Process) -> Result<IdleCo
         streams.collect::<Result<Vec<_>, BenchError>>()
     })?;
     let connections = connections_per_client * CLIENT_COUNT;
-    let added_memory = proxy.resident_memory().saturating_sub(memory);
-    let added_descriptors = proxy.open_descriptors().saturating_sub(descriptors) as u64;
+    let added_memory = proxy.resident_memory_bytes().saturating_sub(memory);
+    let added_descriptors = proxy.count_open_descriptors().saturating_sub(descriptors) as u64;
     drop(streams);
     Ok(IdleConnections {
-        connections,
+        connection_count: connections,
         bytes_per_connection: to_f64(added_memory) / to_f64(connections),
         descriptors_per_connection: to_f64(added_descriptors) / to_f64(connections),
     })

@@ -16,7 +16,8 @@ use crate::protocol::Operation;
 
 /// The timeout of a client, for its connection and for each reply.
 const TIMEOUT: Duration = Duration::from_millis(2500);
-/// A connection that takes longer has lost a packet, because TCP sends a lost SYN again after one second.
+/// A connection counts as slow if its request takes longer than this time. A slow connection has lost a packet, because TCP
+/// sends a lost SYN again after one second.
 const SLOW_CONNECTION_THRESHOLD: Duration = Duration::from_millis(900);
 /// A datagram counts as lost if no reply arrives within this time.
 const UDP_TIMEOUT: Duration = Duration::from_millis(20);
@@ -39,31 +40,32 @@ const SERVICE_PORT_STEP: usize = 619;
 pub(crate) struct Progress {
     is_stopped: AtomicBool,
     is_recording: AtomicBool,
-    completed_units: AtomicU64,
-    failed_units: AtomicU64,
+    completed_count: AtomicU64,
+    failure_count: AtomicU64,
     slow_connections: AtomicU64,
     latencies: Mutex<Vec<Duration>>,
 }
 
 impl Progress {
-    /// Returns the number of completed units: connections, downloaded bytes, datagrams in both directions, or requests.
-    pub(crate) fn completed_units(&self) -> u64 {
-        self.completed_units.load(Relaxed)
+    /// Returns the number of completed connections, downloaded bytes, datagrams in both directions, or requests, depending
+    /// on the load.
+    pub(crate) fn completed_count(&self) -> u64 {
+        self.completed_count.load(Relaxed)
     }
 
-    /// Returns the number of failed connections or lost datagrams up to now.
-    pub(crate) fn failed_units(&self) -> u64 {
-        self.failed_units.load(Relaxed)
+    /// Returns the number of failed connections, or of lost datagrams, until now.
+    pub(crate) fn failure_count(&self) -> u64 {
+        self.failure_count.load(Relaxed)
     }
 
-    /// Returns the number of connections that took longer than [`SLOW_CONNECTION_THRESHOLD`], including failed ones.
+    /// Returns the number of connections that took longer than [`SLOW_CONNECTION_THRESHOLD`], including failed connections.
     pub(crate) fn slow_connections(&self) -> u64 {
         self.slow_connections.load(Relaxed)
     }
 
     /// Starts or stops the recording of latencies.
-    pub(crate) fn set_recording(&self, recording: bool) {
-        self.is_recording.store(recording, Relaxed);
+    pub(crate) fn set_recording(&self, is_recording: bool) {
+        self.is_recording.store(is_recording, Relaxed);
     }
 
     /// Stops the clients.
@@ -120,7 +122,7 @@ pub(crate) fn run_client(load: Load, frontends: Frontends, number: usize, progre
         }
     };
     if result.is_err() {
-        progress.failed_units.fetch_add(1, Relaxed);
+        progress.failure_count.fetch_add(1, Relaxed);
     }
 }
 
@@ -131,9 +133,9 @@ fn open_connections(frontends: Frontends, number: usize, progress: &Progress) {
         let remote = frontends.get(connection * SERVICE_PORT_STEP % usize::from(frontends.ports));
         let start = Instant::now();
         let counter = if request_once_from(Some(source_port(number, connection)), remote, TIMEOUT).is_ok() {
-            &progress.completed_units
+            &progress.completed_count
         } else {
-            &progress.failed_units
+            &progress.failure_count
         };
         counter.fetch_add(1, Relaxed);
         if start.elapsed() > SLOW_CONNECTION_THRESHOLD {
@@ -171,7 +173,7 @@ fn download(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     while progress.is_running() {
         match stream.read(&mut buffer)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            length => progress.completed_units.fetch_add(length as u64, Relaxed),
+            length => progress.completed_count.fetch_add(length as u64, Relaxed),
         };
     }
     Ok(())
@@ -193,11 +195,11 @@ fn exchange_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()>
         while datagrams_in_flight > MAX_DATAGRAMS_IN_FLIGHT / 2 {
             match socket.recv(&mut buffer) {
                 Ok(_) => {
-                    progress.completed_units.fetch_add(2, Relaxed);
+                    progress.completed_count.fetch_add(2, Relaxed);
                     datagrams_in_flight -= 1;
                 }
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    progress.failed_units.fetch_add(u64::from(datagrams_in_flight), Relaxed);
+                    progress.failure_count.fetch_add(u64::from(datagrams_in_flight), Relaxed);
                     datagrams_in_flight = 0;
                 }
                 Err(error) => return Err(error),
@@ -214,7 +216,7 @@ fn send_requests(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     while progress.is_running() {
         let start = Instant::now();
         request(&mut stream, Operation::Reply)?;
-        progress.completed_units.fetch_add(1, Relaxed);
+        progress.completed_count.fetch_add(1, Relaxed);
         if progress.is_recording.load(Relaxed) && latencies.len() < MAX_RECORDED_LATENCIES {
             latencies.push(start.elapsed());
         }

@@ -1,4 +1,5 @@
-//! The properties of the machine that runs the benchmark. They do not identify the machine. Does I/O.
+//! The properties of the machine that runs the benchmark. The properties do not identify the
+//! machine. Does I/O.
 
 use std::fs;
 use std::process::Command;

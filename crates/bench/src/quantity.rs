@@ -20,10 +20,10 @@ impl Quantity {
     /// Returns the value in `sample`, or `None` if the sample belongs to another load.
     pub(crate) fn value(self, sample: &Sample) -> Option<f64> {
         match self {
-            Self::Rate(load) => (sample.load == load).then_some(sample.rate),
-            Self::CpuTimePerUnitOfLoad(load) => (sample.load == load).then_some(sample.cpu),
-            Self::MedianLatency => sample.latency.map(|[p50, _]| p50),
-            Self::P99Latency => sample.latency.map(|[_, p99]| p99),
+            Self::Rate(load) => (sample.load == load).then_some(sample.rate_per_second),
+            Self::CpuTimePerUnitOfLoad(load) => (sample.load == load).then_some(sample.cpu_seconds_per_unit),
+            Self::MedianLatency => sample.latency_percentiles.map(|[p50, _]| p50),
+            Self::P99Latency => sample.latency_percentiles.map(|[_, p99]| p99),
         }
     }
 

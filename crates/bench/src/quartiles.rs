@@ -77,10 +77,10 @@ mod tests {
             load: Load::Upload,
             variant,
             round,
-            rate,
-            cpu: 1.0 / rate,
-            latency: None,
-            failed_units: 0,
+            rate_per_second: rate,
+            cpu_seconds_per_unit: 1.0 / rate,
+            latency_percentiles: None,
+            failure_count: 0,
             cpu_share_of_other_programs: 0.0,
         }
     }

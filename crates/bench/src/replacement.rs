@@ -31,7 +31,8 @@ pub(crate) struct ReplacementResult {
 
 /// Kills the proxy and starts it again [`REPLACEMENT_COUNT`] times.
 ///
-/// Each new process has one port more or one port less than the previous one, so that it replaces the nftables table.
+/// Each new process has one port more or one port less than the previous process. So each process replaces the nftables
+/// table.
 pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<ReplacementResult, BenchError> {
     let testbed = Testbed::new_without_proxy(variant)?;
     let pod = &testbed.network.pod;
@@ -54,8 +55,8 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Replaceme
     })?;
     Ok(ReplacementResult {
         variant: variant.name,
-        successful_connections: progress.completed_units(),
-        failed_connections: progress.failed_units(),
+        successful_connections: progress.completed_count(),
+        failed_connections: progress.failure_count(),
         slow_connections: progress.slow_connections(),
     })
 }

@@ -13,14 +13,14 @@ pub(crate) struct Sample {
     pub(crate) variant: &'static str,
     /// The number of the round. A ratio compares two samples of the same round.
     pub(crate) round: usize,
-    /// Units per second: connections, bytes, packets or requests.
-    pub(crate) rate: f64,
-    /// CPU seconds per unit: the sum of clients, kernel, proxy and backend.
-    pub(crate) cpu: f64,
+    /// Connections, bytes, packets or requests per second, depending on the load.
+    pub(crate) rate_per_second: f64,
+    /// CPU seconds per connection, byte, packet or request. The sum of clients, kernel, proxy and backend.
+    pub(crate) cpu_seconds_per_unit: f64,
     /// The median and the 99th percentile of the latencies in seconds; only for [`Load::Requests`].
-    pub(crate) latency: Option<[f64; 2]>,
-    /// Failed connections or lost datagrams.
-    pub(crate) failed_units: u64,
+    pub(crate) latency_percentiles: Option<[f64; 2]>,
+    /// The number of failed connections, or of lost datagrams.
+    pub(crate) failure_count: u64,
     /// The share of the machine's CPU time that other programs used, from 0 to 1.
     pub(crate) cpu_share_of_other_programs: f64,
 }

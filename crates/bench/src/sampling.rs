@@ -22,7 +22,7 @@ const PAUSE_AFTER_LOAD: Duration = Duration::from_millis(10);
 
 struct CounterReading {
     time: Instant,
-    completed_units: u64,
+    completed_count: u64,
     cpu: CpuTime,
 }
 
@@ -37,9 +37,9 @@ pub(crate) fn take_sample(
     let progress = Progress::default();
     let proxy: Vec<Pid> = testbed.proxy.iter().map(Process::pid).collect();
     let read = || {
-        let completed_units =
-            if load == Load::Upload { testbed.backend.received_bytes() } else { progress.completed_units() };
-        cpu_meter.read(&proxy).map(|cpu| CounterReading { time: Instant::now(), completed_units, cpu })
+        let completed_count =
+            if load == Load::Upload { testbed.backend.received_bytes() } else { progress.completed_count() };
+        cpu_meter.read(&proxy).map(|cpu| CounterReading { time: Instant::now(), completed_count, cpu })
     };
     let (start_reading, end_reading) = run_under_load(testbed, load, &progress, || {
         thread::sleep(WARM_UP_DURATION);
@@ -51,7 +51,7 @@ pub(crate) fn take_sample(
         Ok((start_reading, end_reading))
     })?;
     thread::sleep(PAUSE_AFTER_LOAD);
-    let unit_count = to_f64(end_reading.completed_units - start_reading.completed_units);
+    let completed_count = to_f64(end_reading.completed_count - start_reading.completed_count);
     let seconds = (end_reading.time - start_reading.time).as_secs_f64();
     let benchmark_cpu_time = end_reading.cpu.benchmark_cpu_seconds - start_reading.cpu.benchmark_cpu_seconds;
     let other_cpu_time =
@@ -61,10 +61,10 @@ pub(crate) fn take_sample(
         load,
         variant: testbed.variant.name,
         round,
-        rate: unit_count / seconds,
-        cpu: benchmark_cpu_time / unit_count,
-        failed_units: progress.failed_units(),
-        latency: latency_percentiles(progress.into_latencies()),
+        rate_per_second: completed_count / seconds,
+        cpu_seconds_per_unit: benchmark_cpu_time / completed_count,
+        failure_count: progress.failure_count(),
+        latency_percentiles: latency_percentiles(progress.into_latencies()),
         cpu_share_of_other_programs: (other_cpu_time / (seconds * to_f64(processor_count as u64))).max(0.0),
     })
 }

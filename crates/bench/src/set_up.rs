@@ -6,12 +6,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::{BenchError, Context, run_command};
 
-/// The host's `/proc`. The private `/proc` has only the benchmark's processes.
+/// The mount point of the host's `/proc`. The private `/proc` has only the benchmark's processes.
 pub(crate) const HOST_PROC: &str = "/run/host-proc";
 /// The number of descriptors that 10,000 connections through one proxy need.
 const REQUIRED_DESCRIPTORS: u64 = 27_000;
 
-/// Mounts the host's `/proc` and a private one, and raises the descriptor limit as far as allowed.
+/// Mounts the host's `/proc` and a private `/proc`, and raises the descriptor limit as far as allowed.
 pub(crate) fn set_up() -> Result<(), BenchError> {
     for mount in [["--mkdir", "--bind", "/proc", HOST_PROC], ["-t", "proc", "proc", "/proc"]] {
         run_command(Command::new("mount").args(mount))?;

@@ -17,7 +17,7 @@ use crate::ruleset_watch::RulesetWatch;
 use crate::testbed::Testbed;
 use crate::variant::{DataPath, Variant};
 
-/// The timeout of one attempt to connect. The client then tries again.
+/// The timeout of one attempt to connect. After the timeout the client tries again.
 const CLIENT_TIMEOUT: Duration = Duration::from_millis(2500);
 /// The timeout of a readiness probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,11 +35,11 @@ pub(crate) enum StartEvent {
     RulesActive,
     /// The readiness probe succeeds. Only Akrobateo has a readiness probe.
     Ready,
-    /// A client receives its first reply. The client already tries to connect before the start.
+    /// A client receives its first reply. The client has tried to connect since before the start.
     FirstReply,
 }
 
-/// The time that one start took, measured from the exec of the program.
+/// The duration of one start, measured from the start of the program (execve).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Start {
     /// The variant's name.
@@ -130,7 +130,7 @@ fn measure_first_reply(testbed: &Testbed, programs: &Programs) -> Result<Duratio
     thread::scope(|scope| {
         let client = scope.spawn(client);
         barrier.wait();
-        // The process must not be dropped before the client has its reply.
+        // The process must run until the client has its reply.
         let proxy = proxy::start(testbed.variant, Protocol::Tcp, &testbed.network.pod, programs);
         let time = client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         proxy.and(time)

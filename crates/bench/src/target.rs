@@ -30,7 +30,7 @@ impl TargetLimit {
 pub(crate) struct Target {
     /// The variant.
     pub(crate) variant: &'static str,
-    /// The variant to compare with, or the unit of an absolute value.
+    /// The variant to compare with. If the value is not a ratio, this field is the unit.
     pub(crate) baseline: &'static str,
     /// The quantity's name in tables.
     pub(crate) quantity: &'static str,
@@ -103,7 +103,8 @@ const LOAD_COMPARISONS: [(&str, &str, &[RatioLimit]); 8] = [
     ("userspace", "nginx", &USERSPACE_LIMITS),
     ("userspace", "haproxy-splice", &USERSPACE_SPLICE_LIMITS),
 ];
-/// Each entry has a variant, its baseline, and the maximum ratio of their times from exec to active rules.
+/// Each entry has a variant, its baseline, and the maximum ratio of their times from the start of the program until its
+/// rules are active.
 const START_TIME_COMPARISONS: [(&str, &str, f64); 4] = [
     ("akrobateo", "klipper-nft", 1.0 / 4.0),
     ("akrobateo", "klipper-legacy", 1.0 / 4.0),
@@ -111,7 +112,7 @@ const START_TIME_COMPARISONS: [(&str, &str, f64); 4] = [
     ("akrobateo-1k", "klipper-legacy-1k", 1.0 / 500.0),
 ];
 /// The name that tables show for the quantity of [`START_TIME_COMPARISONS`].
-pub(crate) const RULES_ACTIVE_QUANTITY: &str = "exec to rules active";
+pub(crate) const RULES_ACTIVE_QUANTITY: &str = "time to active rules";
 
 /// Returns all targets, with the measured values from `results`.
 pub(crate) fn evaluate_targets(results: &Results) -> Vec<Target> {
@@ -135,7 +136,7 @@ pub(crate) fn evaluate_targets(results: &Results) -> Vec<Target> {
     load_targets.chain(start_targets).chain(absolute_targets(results)).collect()
 }
 
-/// Returns a variant's times from exec to active rules, each with its round.
+/// Returns the times from the start of a variant's program until its rules are active, each with its round.
 fn rules_active_times(results: &Results, variant: &str) -> Vec<(usize, f64)> {
     let starts = results
         .starts
@@ -145,7 +146,7 @@ fn rules_active_times(results: &Results, variant: &str) -> Vec<(usize, f64)> {
 }
 
 fn absolute_targets(results: &Results) -> Vec<Target> {
-    let target = |variant, unit, quantity, maximum, value: Option<f64>| Target {
+    let new_target = |variant, unit, quantity, maximum, value: Option<f64>| Target {
         variant,
         baseline: unit,
         quantity,
@@ -155,26 +156,26 @@ fn absolute_targets(results: &Results) -> Vec<Target> {
     let to_megabytes = |bytes| to_f64(bytes) / 1e6;
     let footprint = |variant| results.footprints.iter().find(|footprint| footprint.variant == variant);
     let idle = footprint("userspace").and_then(|footprint| footprint.idle_connections);
-    let memory = footprint("akrobateo-1k").map(|footprint| to_megabytes(footprint.memory));
+    let memory = footprint("akrobateo-1k").map(|footprint| to_megabytes(footprint.resident_memory_bytes));
     let image = results.binary_size.map(|size| to_megabytes(size.compressed_bytes));
-    let replacement_target = |variant| {
+    let failed_connections_target = |variant| {
         let variant_result = results.replacements.iter().find(|result| result.variant == variant);
         let failed_connections = variant_result.map(|result| to_f64(result.failed_connections));
-        target(variant, "-", "connections failed in 100 replacements", 0.0, failed_connections)
+        new_target(variant, "-", "connections failed in 100 replacements", 0.0, failed_connections)
     };
     vec![
-        replacement_target("akrobateo"),
-        replacement_target("akrobateo-1k"),
-        target("akrobateo-1k", "MB", "memory", 2.0, memory),
-        target("akrobateo", "MB", "image, compressed", 1.0, image),
-        target(
+        failed_connections_target("akrobateo"),
+        failed_connections_target("akrobateo-1k"),
+        new_target("akrobateo-1k", "MB", "memory", 2.0, memory),
+        new_target("akrobateo", "MB", "image, compressed", 1.0, image),
+        new_target(
             "userspace",
             "KB",
             "memory per idle connection",
             4.0,
             idle.map(|idle| idle.bytes_per_connection / 1e3),
         ),
-        target(
+        new_target(
             "userspace",
             "-",
             "descriptors per connection",
@@ -196,10 +197,10 @@ mod tests {
             load: Load::Download,
             variant,
             round: 0,
-            rate,
-            cpu: 1.0,
-            latency: None,
-            failed_units: 0,
+            rate_per_second: rate,
+            cpu_seconds_per_unit: 1.0,
+            latency_percentiles: None,
+            failure_count: 0,
             cpu_share_of_other_programs: 0.0,
         }
     }

@@ -38,13 +38,13 @@ annotations! {
     ADDRESS_TYPES: "akrobateo.io/address-types", "Service",
         "Types of node addresses to publish, comma-separated, in order of preference: `ExternalIP`, `InternalIP`.";
     IP_MODE: "akrobateo.io/ip-mode", "Service",
-        "The `ipMode` in the status. With `VIP` kube-proxy may bypass the proxies; with `Proxy` it may not.";
+        "The `ipMode` in the status. With `VIP` kube-proxy may bypass the proxies; with `Proxy` kube-proxy does not bypass the proxies.";
     PROXY_PROTOCOL: "akrobateo.io/proxy-protocol", "Service",
-        "Version of the PROXY protocol towards backends, `v1` or `v2`. `v2:443,8443` limits it to these TCP ports.";
+        "Version of the PROXY protocol towards backends, `v1` or `v2`. With `v2:443,8443` only the TCP ports 443 and 8443 use the protocol.";
     DATA_PATH: "akrobateo.io/data-path", "Service",
         "Data path in which the proxies forward: `kernel` or `userspace`.";
     PRIORITY_CLASS: "akrobateo.io/priority-class", "Service",
         "Name of the priority class of the proxy pods.";
     NODE_ADDRESS: "akrobateo.io/address", "Node",
-        "IP addresses to publish instead of the addresses of the node, comma-separated. Use it for nodes behind 1:1 NAT. After a typing error the addresses of the node are published.";
+        "IP addresses to publish instead of the node's own addresses, comma-separated. Nodes behind 1:1 NAT need this annotation. If the value is invalid, the node's own addresses are published.";
 }

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The place where a proxy forwards traffic. It is the value of an annotation and of an argument.
+/// The place where a proxy forwards traffic. The annotation `akrobateo.io/data-path` and the argument `--data-path` have
+/// this type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DataPath {
-    /// The kernel forwards with nftables rules. It is the fastest path, supports every protocol, and needs `NET_ADMIN`.
+    /// The kernel forwards with nftables rules. This path is the fastest, supports every protocol, and needs `NET_ADMIN`.
     #[default]
     Kernel,
-    /// The proxy's own process forwards. It needs no capability, and supports the PROXY protocol.
+    /// The proxy's own process forwards. This path needs no capability, and supports the PROXY protocol.
     Userspace,
 }
 
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_data_path_is_rejected_with_its_value() {
+    fn parse_error_names_the_unknown_data_path() {
         let error = "ebpf".parse::<DataPath>().unwrap_err().to_string();
         assert_eq!(error, "\"ebpf\" is not a data path; expected kernel or userspace");
     }

@@ -15,7 +15,8 @@ pub fn digest(text: &str) -> String {
     digest_of_length(text, DIGEST_LEN)
 }
 
-/// Returns the first `length` digits of the text's SHA-256, for texts whose author may look for a collision.
+/// Returns the first `length` digits of the text's SHA-256. If an untrusted author chooses the text, the caller needs more
+/// digits than [`digest`] returns.
 pub(crate) fn digest_of_length(text: &str, length: usize) -> String {
     let hash = Sha256::digest(text);
     hash.iter().take(length / 2).fold(String::with_capacity(length), |mut hex, byte| {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::protocol::{ParseProtocolError, Protocol};
 
-/// A rule of a proxy: traffic to `port` goes to `target`, for clients of the target's address family.
+/// A rule of a proxy: the proxy forwards traffic from `port` to `target`, for clients of the target's address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Forward {
     /// The protocol of the traffic from the client and to the target.
@@ -35,13 +35,13 @@ pub enum ParseForwardError {
     MissingSeparator(String),
     /// An unknown protocol.
     #[error(transparent)]
-    Protocol(#[from] ParseProtocolError),
+    UnknownProtocol(#[from] ParseProtocolError),
     /// A port that is not a number from 1 to 65535.
     #[error("{0:?} is not a port; expected a number from 1 to 65535")]
-    Port(String),
+    InvalidPort(String),
     /// A target that is not an address with a port.
     #[error("{0:?} is not a target; expected ADDRESS:PORT, for example 10.96.3.7:80 or [fd96::7]:80")]
-    Target(String),
+    InvalidTarget(String),
 }
 
 impl FromStr for Forward {
@@ -51,10 +51,10 @@ impl FromStr for Forward {
         let separator_error = || ParseForwardError::MissingSeparator(text.to_owned());
         let (frontend, target) = text.split_once('=').ok_or_else(separator_error)?;
         let (protocol, port) = frontend.split_once('/').ok_or_else(separator_error)?;
-        let target_error = || ParseForwardError::Target(target.to_owned());
+        let target_error = || ParseForwardError::InvalidTarget(target.to_owned());
         let forward = Self {
             protocol: protocol.parse()?,
-            port: port.parse().map_err(|_| ParseForwardError::Port(port.to_owned()))?,
+            port: port.parse().map_err(|_| ParseForwardError::InvalidPort(port.to_owned()))?,
             target: target.parse().map_err(|_| target_error())?,
         };
         if forward.target.port() == 0 || forward.target.ip().is_unspecified() {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parse_error_says_which_part_is_invalid() {
+    fn parse_error_says_which_part_of_the_forward_is_invalid() {
         for (text, expected) in [
             ("80=10.0.0.1:80", "expected PROTOCOL/PORT"),
             ("tcp/80", "expected PROTOCOL/PORT"),

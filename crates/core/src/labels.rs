@@ -9,10 +9,10 @@ pub const SERVICE_NAMESPACE: &str = "akrobateo.io/service-namespace";
 /// The label with the probe port, on pods whose Service uses the preferred probe port itself. The `NetworkPolicy` and the
 /// `PodMonitor` of the proxies leave these pods out, because their rules are about the preferred port.
 pub const PROBE_PORT: &str = "akrobateo.io/probe-port";
-/// The recommended label for the application that an object runs; proxies have the value [`PROXY_APP_NAME`].
+/// The recommended label for the application that an object runs; on proxies the value is [`PROXY_APP_NAME`].
 pub const APP_NAME: &str = "app.kubernetes.io/name";
-/// The recommended label for the program that manages an object; proxies have the name of their
-/// operator's instance.
+/// The recommended label for the program that manages an object; on proxies the value is the name of their operator's
+/// instance.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`APP_NAME`] on proxies.
 pub const PROXY_APP_NAME: &str = "akrobateo-lb";

@@ -26,7 +26,7 @@ pub use protocol::Protocol;
 pub use proxy_args::ProxyArgs;
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 
-/// The default name of an operator. Each operator in a cluster has its own.
+/// The default name of an operator's instance. Each operator in a cluster needs its own name.
 ///
 /// The name is the field manager of each server-side apply, the reporting controller of each event, the name of the Lease,
 /// the label of each proxy, and the start of each proxy's name. So operators with different names ignore each other's

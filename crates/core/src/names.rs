@@ -8,31 +8,33 @@ const MAX_NAME_LEN: usize = MAX_LABEL_LEN;
 
 /// Length of the digest in a name that is truncated, in hexadecimal digits.
 ///
-/// The author of a Service controls the text after the truncation, and could try names until a short digest is equal.
+/// The truncation removes text that the author of a Service controls. With a short digest, the author could try names until
+/// two digests are equal.
 const LONG_DIGEST_LEN: usize = 16;
 
 /// Returns the name of a Service's workload in the namespace that all proxies share:
 /// `<instance>-<namespace>-<service>-<digest>`.
 ///
-/// The digest is part of each name, so that no other namespace and Service can give the same text.
+/// Each name ends with a digest, so that two Services never have the same name.
 #[must_use]
-pub fn proxy(instance: &str, namespace: &str, service: &str) -> String {
-    // No name contains a '/', so two different triples never give the same text.
-    with_digest(&format!("{instance}-{namespace}-{service}"), &format!("{instance}/{namespace}/{service}"))
+pub fn proxy_name(instance: &str, namespace: &str, service: &str) -> String {
+    // No name contains a slash, so the digests of two Services are digests of two different texts.
+    append_digest(&format!("{instance}-{namespace}-{service}"), &format!("{instance}/{namespace}/{service}"))
 }
 
 /// Returns the name of a Service's workload in the Service's own namespace: `<instance>-<service>-<digest>`.
 #[must_use]
 pub fn proxy_name_in_service_namespace(instance: &str, service: &str) -> String {
-    with_digest(&format!("{instance}-{service}"), &format!("{instance}/{service}"))
+    append_digest(&format!("{instance}-{service}"), &format!("{instance}/{service}"))
 }
 
-fn with_digest(readable: &str, identity: &str) -> String {
-    let short = format!("{readable}-{}", digest(identity));
-    if short.len() <= MAX_NAME_LEN {
-        return short;
+/// Appends the digest of `identity` to `name`. Truncates `name` if the result would be too long.
+fn append_digest(name: &str, identity: &str) -> String {
+    let full_name = format!("{name}-{}", digest(identity));
+    if full_name.len() <= MAX_NAME_LEN {
+        return full_name;
     }
-    let prefix: String = readable.chars().take(MAX_NAME_LEN - LONG_DIGEST_LEN - 1).collect();
+    let prefix: String = name.chars().take(MAX_NAME_LEN - LONG_DIGEST_LEN - 1).collect();
     format!("{}-{}", prefix.trim_end_matches('-'), digest_of_length(identity, LONG_DIGEST_LEN))
 }
 
@@ -43,8 +45,8 @@ mod tests {
     const INSTANCE: &str = "akrobateo";
 
     #[test]
-    fn a_name_contains_namespace_and_service_and_ends_with_a_digest() {
-        let name = proxy(INSTANCE, "default", "web");
+    fn proxy_name_contains_namespace_and_service_and_ends_with_a_digest() {
+        let name = proxy_name(INSTANCE, "default", "web");
         assert!(name.starts_with("akrobateo-default-web-"), "{name}");
         assert_eq!(name.len(), "akrobateo-default-web-".len() + 10);
         let name = proxy_name_in_service_namespace(INSTANCE, "web");
@@ -52,11 +54,11 @@ mod tests {
     }
 
     #[test]
-    fn no_service_can_choose_the_name_of_another_service_with_its_digest() {
-        assert_ne!(proxy(INSTANCE, "a-b", "c"), proxy(INSTANCE, "a", "b-c"));
-        let victim = proxy(INSTANCE, "shop-prod", "web");
+    fn service_named_like_another_proxy_gets_another_proxy_name() {
+        assert_ne!(proxy_name(INSTANCE, "a-b", "c"), proxy_name(INSTANCE, "a", "b-c"));
+        let victim = proxy_name(INSTANCE, "shop-prod", "web");
         let service = victim.strip_prefix("akrobateo-shop-").unwrap();
-        assert_ne!(proxy(INSTANCE, "shop", service), victim);
+        assert_ne!(proxy_name(INSTANCE, "shop", service), victim);
         let victim = proxy_name_in_service_namespace(INSTANCE, "web");
         assert_ne!(
             proxy_name_in_service_namespace(INSTANCE, victim.strip_prefix("akrobateo-").unwrap()),
@@ -65,8 +67,8 @@ mod tests {
     }
 
     #[test]
-    fn operators_with_different_names_never_use_the_same_name() {
-        assert_ne!(proxy("lb-a", "b", "c"), proxy("lb", "a-b", "c"));
+    fn operators_with_different_names_use_different_proxy_names() {
+        assert_ne!(proxy_name("lb-a", "b", "c"), proxy_name("lb", "a-b", "c"));
         assert_ne!(
             proxy_name_in_service_namespace("lb-a", "b"),
             proxy_name_in_service_namespace("lb", "a-b")
@@ -74,10 +76,10 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_truncated_and_stays_unique_and_valid() {
+    fn long_proxy_name_is_truncated_and_stays_unique_and_valid() {
         let long = "s".repeat(63);
         let names = [("default", &long), (&"n".repeat(63), &long), ("other", &long)]
-            .map(|(namespace, service)| proxy(INSTANCE, namespace, service));
+            .map(|(namespace, service)| proxy_name(INSTANCE, namespace, service));
         for name in &names {
             assert!(name.len() <= MAX_NAME_LEN, "{name}");
         }
@@ -85,7 +87,7 @@ mod tests {
         // A prefix that ends with a hyphen must not give two hyphens in a row.
         for length in 20..40 {
             let name_with_hyphen_at_end = format!("{}-{}", "x".repeat(length), "y".repeat(29));
-            assert!(!proxy(INSTANCE, "default", &name_with_hyphen_at_end).contains("--"), "{length}");
+            assert!(!proxy_name(INSTANCE, "default", &name_with_hyphen_at_end).contains("--"), "{length}");
         }
         assert!(proxy_name_in_service_namespace(INSTANCE, &long).len() <= MAX_NAME_LEN);
     }

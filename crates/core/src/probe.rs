@@ -1,6 +1,7 @@
 //! The port and the HTTP paths of a proxy pod's readiness probe. Pure.
 
-/// The HTTP path that answers 200 while the process works, also if it does not forward or drains; otherwise 503.
+/// The HTTP path of the health check. The answer is 200 while the process works, even if the proxy does not forward or if
+/// it drains. Otherwise the answer is 503.
 pub const HEALTH_PATH: &str = "/healthz";
 
 /// The HTTP path of the readiness probe. The answer is 200 while the proxy forwards, and 503 otherwise.
@@ -12,13 +13,12 @@ pub const METRICS_PATH: &str = "/metrics";
 /// The preferred port of the probe and the metrics. Any TCP port works if the pod does not forward it.
 pub const PREFERRED_PROBE_PORT: u16 = 10_290;
 
-/// Returns the probe port of a pod: the highest port up to [`PREFERRED_PROBE_PORT`] that is not in
-/// `forwarded_tcp_ports`.
-///
-/// So the probe port differs from the preferred port only if the Service has the preferred port as a TCP port.
+/// Chooses the probe port of a pod: the highest port up to [`PREFERRED_PROBE_PORT`] that is not in `forwarded_tcp_ports`.
 /// Returns `None` if no port is free.
+///
+/// The probe port differs from the preferred port only if the Service has a TCP port with the preferred number.
 #[must_use]
-pub fn port(forwarded_tcp_ports: &[u16]) -> Option<u16> {
+pub fn choose_port(forwarded_tcp_ports: &[u16]) -> Option<u16> {
     (1024..=PREFERRED_PROBE_PORT).rev().find(|port| !forwarded_tcp_ports.contains(port))
 }
 
@@ -28,7 +28,10 @@ mod tests {
 
     #[test]
     fn probe_port_is_not_a_forwarded_port() {
-        assert_eq!(port(&[80, 443]), Some(PREFERRED_PROBE_PORT));
-        assert_eq!(port(&[PREFERRED_PROBE_PORT, PREFERRED_PROBE_PORT - 1]), Some(PREFERRED_PROBE_PORT - 2));
+        assert_eq!(choose_port(&[80, 443]), Some(PREFERRED_PROBE_PORT));
+        assert_eq!(
+            choose_port(&[PREFERRED_PROBE_PORT, PREFERRED_PROBE_PORT - 1]),
+            Some(PREFERRED_PROBE_PORT - 2)
+        );
     }
 }

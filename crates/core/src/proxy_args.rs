@@ -7,10 +7,11 @@ use crate::forward::Forward;
 use crate::probe;
 use crate::proxy_protocol::ProxyProtocol;
 
-/// The argument that makes `akrobateo-lb` enable IPv6 forwarding and exit. A privileged init container has it.
+/// The argument that makes `akrobateo-lb` enable IPv6 forwarding and exit. A privileged init container uses this argument.
 pub const ENABLE_IPV6_FORWARDING_COMMAND: &str = "enable-ipv6-forwarding";
 
-/// The argument that makes `akrobateo-lb` do nothing until SIGTERM. A pod that only reserves its hostPorts has it.
+/// The argument that makes `akrobateo-lb` do nothing until SIGTERM. A pod that only reserves its hostPorts uses this
+/// argument.
 pub const RESERVE_PORTS_COMMAND: &str = "reserve";
 
 /// The whole configuration of a proxy pod. The pod's arguments contain the configuration, so that `kubectl describe
@@ -34,7 +35,7 @@ pub struct ProxyArgs {
 pub struct ProxyOption {
     /// The name, without dashes.
     pub name: &'static str,
-    /// The form of the value.
+    /// The form of the value, for example `PORT`.
     pub value: &'static str,
     /// The default value, if there is one.
     pub default: Option<String>,
@@ -56,8 +57,8 @@ pub fn options() -> [ProxyOption; 5] {
             "source",
             "CIDR",
             "Range of client addresses to allow, for example 10.0.0.0/8; may be repeated. Without ranges all clients \
-             are allowed. With ranges, clients outside them are denied; for dual-stack Services list ranges of both \
-             families",
+             are allowed. With ranges, clients outside all ranges are denied; for dual-stack Services list ranges of \
+             both families",
         ),
         ProxyOption {
             default: Some(probe::PREFERRED_PROBE_PORT.to_string()),

@@ -26,7 +26,7 @@ impl fmt::Display for ProxyVersion {
 /// The PROXY protocol towards the backends of a Service: the value of the annotation and of the argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyProtocol {
-    /// The version, which is the same on all ports that use the protocol.
+    /// The version on all ports that use the protocol.
     pub version: ProxyVersion,
     /// The TCP ports that use the protocol, or `None` for all TCP ports.
     ports: Option<BTreeSet<NonZeroU16>>,
@@ -70,10 +70,10 @@ pub enum ParseProxyProtocolError {
     #[error(
         "{0:?} is not a PROXY protocol; expected v1 or v2, optionally with TCP ports, for example v2:443,8443"
     )]
-    Version(String),
+    UnknownVersion(String),
     /// A port that is not a number from 1 to 65535.
     #[error("{port:?} in {text:?} is not a port; expected numbers from 1 to 65535, for example v2:443,8443")]
-    Port {
+    InvalidPort {
         /// The invalid port.
         port: String,
         /// The whole text.
@@ -93,10 +93,10 @@ impl FromStr for ProxyProtocol {
         let version = match version.trim() {
             "v1" => ProxyVersion::V1,
             "v2" => ProxyVersion::V2,
-            _ => return Err(ParseProxyProtocolError::Version(text.to_owned())),
+            _ => return Err(ParseProxyProtocolError::UnknownVersion(text.to_owned())),
         };
         let parse_port = |port: &str| {
-            port.trim().parse().map_err(|_| ParseProxyProtocolError::Port {
+            port.trim().parse().map_err(|_| ParseProxyProtocolError::InvalidPort {
                 port: port.trim().to_owned(),
                 text: text.to_owned(),
             })
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parse_error_says_which_part_is_invalid() {
+    fn parse_error_says_which_part_of_the_proxy_protocol_is_invalid() {
         for (text, expected) in [
             ("", "\"\" is not a PROXY protocol"),
             ("true", "\"true\" is not a PROXY protocol"),

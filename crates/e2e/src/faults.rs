@@ -1,4 +1,4 @@
-//! The faults that tests inject into the cluster of `cluster/`, and the functions that undo them. Does I/O.
+//! The faults that tests inject into the cluster that `cluster/up` starts, and the functions that undo them. Does I/O.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -52,7 +52,7 @@ for process in /proc/[0-9]*; do
   if [ "$(cat "$process/comm" 2>/dev/null)" = "$1" ]; then cat "$process/status"; fi
 done"#;
 
-/// Injects faults into the cluster of `cluster/`.
+/// Injects faults into the cluster that `cluster/up` starts.
 pub struct Faults {
     /// The operator that is deployed in the cluster.
     pub operator: Operator,

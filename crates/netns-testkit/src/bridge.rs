@@ -9,7 +9,7 @@ use crate::namespace::Namespace;
 #[derive(Debug)]
 pub struct Bridge {
     namespace: Namespace,
-    ports: AtomicU32,
+    port_count: AtomicU32,
 }
 
 impl Bridge {
@@ -18,12 +18,12 @@ impl Bridge {
     pub fn new() -> Self {
         let namespace = Namespace::new();
         namespace.ip("link add bridge type bridge\nlink set bridge up");
-        Self { namespace, ports: AtomicU32::new(0) }
+        Self { namespace, port_count: AtomicU32::new(0) }
     }
 
     /// Creates `interface`, and connects this interface with a new port of the bridge.
     pub fn attach(&self, interface: &Interface<'_>) {
-        let port = format!("port{}", self.ports.fetch_add(1, Ordering::Relaxed));
+        let port = format!("port{}", self.port_count.fetch_add(1, Ordering::Relaxed));
         connect(&Interface { namespace: &self.namespace, name: &port, addresses: &[] }, interface);
         self.namespace.ip(&format!("link set {port} master bridge"));
     }

@@ -25,12 +25,12 @@ pub fn isolated<F: FnOnce()>(test: F) {
         .stderr(Stdio::piped())
         .spawn();
     let mut child = expect_child(child);
-    // `wait_with_output` would close the standard input, and the isolated process would exit at once.
+    // The isolated process exits when its standard input is closed. So `wait_with_output` must not close the input.
     let stdin = child.stdin.take();
     let output = child.wait_with_output().unwrap();
     drop(stdin);
     let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    // The count is checked, because libtest also succeeds if no test has this name.
+    // The number of passed tests is checked, because libtest also succeeds if no test has this name.
     let has_passed = output.status.success() && log.contains("test result: ok. 1 passed");
     assert!(
         has_passed,
@@ -48,7 +48,7 @@ pub fn isolate_program() -> Option<ExitStatus> {
         return None;
     }
     let mut child = expect_child(unshare_command(&[]).args(std::env::args_os().skip(1)).spawn());
-    // `wait` would close the standard input, and the isolated process would exit at once.
+    // The isolated process exits when its standard input is closed. So `wait` must not close the input.
     let stdin = child.stdin.take();
     let status = child.wait().unwrap();
     drop(stdin);

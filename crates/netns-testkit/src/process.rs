@@ -5,23 +5,23 @@ use std::fs;
 use rustix::process::Pid;
 
 /// Returns the resident memory of a process in bytes (`VmRSS` of proc(5)), or `None` if the process has ended.
-pub fn resident_memory(pid: Pid) -> Option<u64> {
-    memory(pid, "VmRSS")
+pub fn resident_memory_bytes(pid: Pid) -> Option<u64> {
+    read_memory_bytes(pid, "VmRSS")
 }
 
 /// Returns the peak of a process's resident memory in bytes (`VmHWM` of proc(5)), or `None` if the process has ended.
-pub fn peak_memory(pid: Pid) -> Option<u64> {
-    memory(pid, "VmHWM")
+pub fn peak_memory_bytes(pid: Pid) -> Option<u64> {
+    read_memory_bytes(pid, "VmHWM")
 }
 
 /// Returns a process's resident memory in bytes, without mapped files (`RssAnon` of proc(5)), or `None` if the process
 /// has ended.
-pub fn anonymous_memory(pid: Pid) -> Option<u64> {
-    memory(pid, "RssAnon")
+pub fn anonymous_memory_bytes(pid: Pid) -> Option<u64> {
+    read_memory_bytes(pid, "RssAnon")
 }
 
 /// Returns the number of open descriptors of a process, or 0 if the process has ended.
-pub fn open_descriptors(pid: Pid) -> usize {
+pub fn count_open_descriptors(pid: Pid) -> usize {
     fs::read_dir(format!("/proc/{}/fd", pid.as_raw_pid())).map_or(0, Iterator::count)
 }
 
@@ -33,12 +33,12 @@ pub fn lowest_free_descriptor(pid: Pid) -> u64 {
     (0..=u64::MAX).find(|number| !is_open(number)).unwrap()
 }
 
-fn memory(pid: Pid, field: &str) -> Option<u64> {
-    parse_memory(&fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?, field)
+fn read_memory_bytes(pid: Pid, field: &str) -> Option<u64> {
+    parse_memory_bytes(&fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).ok()?, field)
 }
 
-/// Returns a memory field of `/proc/PID/status` in bytes. Kernel threads have no memory fields.
-fn parse_memory(status: &str, field: &str) -> Option<u64> {
+/// Returns a memory field of `/proc/PID/status` in bytes, or `None` for a kernel thread, which has no memory fields.
+fn parse_memory_bytes(status: &str, field: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     let kibibytes: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes * 1024)
@@ -51,15 +51,15 @@ mod tests {
     #[test]
     fn memory_field_is_parsed_into_bytes() {
         let status = "Name:\tx\nVmRSS:\t    1544 kB\nRssAnon:\t 1 kB\n";
-        assert_eq!(parse_memory(status, "VmRSS"), Some(1544 * 1024));
-        assert_eq!(parse_memory(status, "RssAnon"), Some(1024));
-        assert_eq!(parse_memory("Name:\tkthreadd\n", "VmRSS"), None);
+        assert_eq!(parse_memory_bytes(status, "VmRSS"), Some(1544 * 1024));
+        assert_eq!(parse_memory_bytes(status, "RssAnon"), Some(1024));
+        assert_eq!(parse_memory_bytes("Name:\tkthreadd\n", "VmRSS"), None);
     }
 
     #[test]
     fn memory_and_descriptors_of_this_process_are_read() {
         let pid = rustix::process::getpid();
-        assert!(resident_memory(pid) > Some(0) && resident_memory(pid) <= peak_memory(pid));
-        assert!(open_descriptors(pid) >= 3);
+        assert!(resident_memory_bytes(pid) > Some(0) && resident_memory_bytes(pid) <= peak_memory_bytes(pid));
+        assert!(count_open_descriptors(pid) >= 3);
     }
 }

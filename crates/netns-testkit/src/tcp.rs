@@ -18,7 +18,7 @@ pub fn connect(local: Option<SocketAddr>, remote: SocketAddr, timeout: Duration)
     set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(timeout))?;
     if let Some(local) = local {
-        // A connection in TIME_WAIT may still use the chosen port.
+        // An earlier connection in the state TIME_WAIT may still use the chosen port.
         if local.port() != 0 {
             set_socket_reuseaddr(&socket, true)?;
         }

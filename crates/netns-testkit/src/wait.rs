@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The deadline of [`eventually`]. It is longer than any step of a test on a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+/// The deadline of [`eventually`]. This time is longer than any step of a test on a busy machine.
+pub const DEADLINE: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Polls `check` until it returns a value, and panics with `description` after [`DEADLINE`].

@@ -1,4 +1,4 @@
-//! Finds the references that are part of an import circle. Pure.
+//! Finds the references that are part of a circular import. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ pub(crate) struct Reference {
     pub(crate) to: PathBuf,
 }
 
-/// Returns one line for each reference that is part of an import circle.
-pub(crate) fn describe_circles(references: &[Reference]) -> Vec<String> {
+/// Returns one line for each reference that is part of a circular import.
+pub(crate) fn describe_circular_imports(references: &[Reference]) -> Vec<String> {
     let mut targets: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
     for reference in references {
         targets.entry(&reference.from).or_default().insert(&reference.to);
@@ -22,16 +22,16 @@ pub(crate) fn describe_circles(references: &[Reference]) -> Vec<String> {
         .iter()
         .filter(|reference| is_reachable(&targets, &reference.to, &reference.from))
         .map(|Reference { from, line, path, to }| {
-            format!("{}:{line}: `{path}` closes an import circle with {}", from.display(), to.display())
+            format!("{}:{line}: `{path}` is part of a circular import with {}", from.display(), to.display())
         })
         .collect()
 }
 
-fn is_reachable(targets: &BTreeMap<&Path, BTreeSet<&Path>>, start: &Path, goal: &Path) -> bool {
+fn is_reachable(targets: &BTreeMap<&Path, BTreeSet<&Path>>, start: &Path, target: &Path) -> bool {
     let mut visited_files = BTreeSet::new();
     let mut files_to_visit = vec![start];
     while let Some(file) = files_to_visit.pop() {
-        if file == goal {
+        if file == target {
             return true;
         }
         if visited_files.insert(file) {

@@ -1,4 +1,4 @@
-//! Checks all source files of the workspace. Import circles and files that are too long are errors.
+//! Checks all source files of the workspace. Circular imports and files that are too long are errors.
 
 mod circles;
 mod module_tree;
@@ -45,7 +45,7 @@ fn check(crates_directory: &Path) -> io::Result<Vec<String>> {
         }
     }
     for root in files.iter().filter(|file| is_crate_root(file)) {
-        problems.extend(circles::describe_circles(&module_tree::find_references(root)?));
+        problems.extend(circles::describe_circular_imports(&module_tree::find_references(root)?));
     }
     Ok(problems)
 }

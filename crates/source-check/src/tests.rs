@@ -30,7 +30,7 @@ impl Drop for TemporaryWorkspace {
 }
 
 #[test]
-fn circle_between_two_files_is_reported_with_its_lines() {
+fn circular_import_between_two_files_is_reported_with_its_lines() {
     let workspace = TemporaryWorkspace::new(
         "two",
         &[
@@ -42,14 +42,14 @@ fn circle_between_two_files_is_reported_with_its_lines() {
     assert_eq!(
         workspace.problems(),
         [
-            "a.rs:1: `crate::b::B` closes an import circle with b.rs",
-            "b.rs:2: `super::a::NAME` closes an import circle with a.rs",
+            "a.rs:1: `crate::b::B` is part of a circular import with b.rs",
+            "b.rs:2: `super::a::NAME` is part of a circular import with a.rs",
         ]
     );
 }
 
 #[test]
-fn circle_of_three_files_is_reported() {
+fn circular_import_of_three_files_is_reported() {
     let workspace = TemporaryWorkspace::new(
         "three",
         &[
@@ -65,7 +65,7 @@ fn circle_of_three_files_is_reported() {
 }
 
 #[test]
-fn import_from_a_parent_that_reexports_its_child_is_a_circle() {
+fn import_from_a_parent_that_reexports_its_child_is_reported() {
     let files = [
         ("lib.rs", "mod a;"),
         ("a/mod.rs", "mod child;\npub use child::Child;\npub struct Shared;"),
@@ -77,7 +77,7 @@ fn import_from_a_parent_that_reexports_its_child_is_a_circle() {
 }
 
 #[test]
-fn test_code_and_one_way_imports_are_no_circle() {
+fn test_code_and_one_way_imports_are_not_reported() {
     let workspace = TemporaryWorkspace::new(
         "one-way",
         &[
@@ -94,7 +94,7 @@ fn test_code_and_one_way_imports_are_no_circle() {
 }
 
 #[test]
-fn circle_through_glob_imports_is_reported() {
+fn circular_import_through_globs_is_reported() {
     let files = [
         ("lib.rs", "mod a; mod b;"),
         ("a.rs", "use super::*;\nfn f() { b::g() }"),
@@ -104,7 +104,7 @@ fn circle_through_glob_imports_is_reported() {
 }
 
 #[test]
-fn circle_in_a_program_or_an_integration_test_of_several_files_is_reported() {
+fn circular_import_in_a_program_or_an_integration_test_of_several_files_is_reported() {
     for target in ["bin/tool", "../tests/suite"] {
         let files = ["main.rs", "a.rs", "b.rs"].map(|file| format!("{target}/{file}"));
         let sources = ["mod a; mod b; fn main() {}", "use crate::b;", "use crate::a;"];
@@ -114,7 +114,7 @@ fn circle_in_a_program_or_an_integration_test_of_several_files_is_reported() {
 }
 
 #[test]
-fn circle_of_a_file_with_a_path_attribute_is_reported() {
+fn circular_import_of_a_file_with_a_path_attribute_is_reported() {
     let files = [
         ("lib.rs", "#[path = \"other.rs\"] mod a; mod b;"),
         ("other.rs", "use crate::b;"),

@@ -2,7 +2,8 @@
 //! pod. Does I/O.
 //!
 //! The kernel forwards a packet if forwarding is on for the interface on which the packet arrived. A write to the
-//! sysctl `ip_forward` only copies the written value to all interfaces (Documentation/networking/ip-sysctl.rst).
+//! sysctl `ip_forward` only copies the written value to the sysctls of all interfaces
+//! (Documentation/networking/ip-sysctl.rst).
 
 use netfilter::netlink::{Attr, Message, Messages, NetlinkError, Protocol, Socket, message};
 

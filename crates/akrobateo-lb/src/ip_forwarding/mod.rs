@@ -21,7 +21,7 @@ pub enum ForwardingError {
          or the pod the sysctl net.ipv4.ip_forward=1"
     )]
     Ipv4EnableFailed(NetlinkError),
-    /// IPv4 forwarding was switched off. [`ensure_enabled`] will switch it on again.
+    /// IPv4 forwarding was switched off. [`ensure_enabled`] will switch IPv4 forwarding on again.
     #[error("IPv4 forwarding is off; the proxy will switch it on again")]
     Ipv4Off,
     /// The state of IPv4 forwarding is unknown.
@@ -38,7 +38,7 @@ pub enum ForwardingError {
     Ipv6Sysctl(#[from] ipv6::Ipv6SysctlError),
 }
 
-/// The reason why only one family of a dual-stack configuration is served. It needs attention, but is no failure.
+/// The reason why a proxy with a dual-stack configuration serves only IPv4. This is a warning, not a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("only IPv4 is served: {0}")]
 pub struct Ipv4Only(ForwardingError);
@@ -68,13 +68,13 @@ pub fn ensure_enabled(config: &ForwardingConfig) -> Result<(), ForwardingError> 
     require_ipv6(config)
 }
 
-/// Returns the reason why a dual-stack configuration is served over IPv4 only, if it is.
+/// Returns the reason if a proxy with a dual-stack configuration can serve only IPv4.
 #[must_use]
 pub fn find_ipv6_problem(config: &ForwardingConfig) -> Option<Ipv4Only> {
     if config.has_forwards(Family::V4) { check_ipv6(config).err().map(Ipv4Only) } else { None }
 }
 
-/// Checks IPv6 forwarding if IPv6 is all that `config` forwards.
+/// Checks IPv6 forwarding if `config` forwards only IPv6.
 fn require_ipv6(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) { Ok(()) } else { check_ipv6(config) }
 }

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_table_takes_precedence_over_a_clash() {
+    fn full_conntrack_table_takes_precedence_over_a_clash() {
         let statistics_without_loss =
             Statistics { entries: 7, max_entries: Some(8), ..Statistics::default() };
         let clash_statistics = Statistics { insert_failed: 1, drop: 1, ..statistics_without_loss };

@@ -57,7 +57,7 @@ pub const METRICS: &[MetricDefinition] = &[
     CONNTRACK_CLASHES,
 ];
 
-/// Writes all metrics, except metrics whose values are unknown.
+/// Returns the text of all metrics whose values are known.
 pub(super) fn format_metrics(
     traffic: &[(Frontend, Traffic)],
     conntrack_statistics: Option<&Statistics>,
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_has_every_metric() {
+    fn metrics_text_has_every_metric_of_the_kernel_path() {
         let frontend = Frontend { family: Family::V4, protocol: Protocol::Tcp, port: 80.try_into().unwrap() };
         let counter = Counter { packets: 2, bytes: 3 };
         let traffic =

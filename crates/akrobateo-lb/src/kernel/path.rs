@@ -13,14 +13,14 @@ use crate::table_manager::TableManager;
 pub(super) struct KernelPath {
     pub(super) table_manager: TableManager,
     /// The number of times that the rules were restored.
-    pub(super) restorations: Cell<u64>,
-    /// The reason why conntrack dropped packets recently, or `None` if it dropped none.
+    pub(super) restoration_count: Cell<u64>,
+    /// The reason why conntrack dropped packets since the last check, or `None` if conntrack dropped no packets.
     pub(super) conntrack_loss: Cell<Option<ConntrackLoss>>,
 }
 
 impl KernelPath {
     pub(super) fn new(table_manager: TableManager) -> Self {
-        Self { table_manager, restorations: Cell::new(0), conntrack_loss: Cell::new(None) }
+        Self { table_manager, restoration_count: Cell::new(0), conntrack_loss: Cell::new(None) }
     }
 }
 
@@ -42,12 +42,12 @@ impl DataPathStatus for KernelPath {
     }
 
     fn metrics(&self) -> String {
-        let traffic = self.table_manager.traffic().unwrap_or_else(|error| {
+        let traffic = self.table_manager.read_traffic().unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read the ports' counters; their metrics are missing");
             Vec::new()
         });
         // An error is ignored, because `report_conntrack_losses` logs it.
         let statistics = self.table_manager.conntrack().statistics().ok();
-        metrics::format_metrics(&traffic, statistics.as_ref(), self.restorations.get())
+        metrics::format_metrics(&traffic, statistics.as_ref(), self.restoration_count.get())
     }
 }

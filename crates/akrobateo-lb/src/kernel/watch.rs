@@ -61,7 +61,7 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
             Ok(false) => {}
             Ok(true) => {
                 is_new_table = true;
-                path.restorations.set(path.restorations.get() + 1);
+                path.restoration_count.set(path.restoration_count.get() + 1);
                 tracing::warn!("another program changed the rules in the kernel; restored them");
             }
             Err(error) => {

@@ -17,7 +17,7 @@ use super::stalled_listeners::StalledListeners;
 use super::stats::add;
 use super::worker_context::WorkerContext;
 
-/// While closing: maximum time for handshakes that have already begun, in milliseconds. It is long enough for one
+/// Maximum time for handshakes that have begun before the closing phase, in milliseconds. This time is enough for one
 /// retransmission, which clients send after one second.
 const HANDSHAKE_TIMEOUT_MS: u64 = 1_500;
 
@@ -39,7 +39,7 @@ pub(super) struct Acceptor {
     stalled_listeners: StalledListeners,
     /// The connection limit was reached, and no client has been accepted since then.
     at_connection_limit: bool,
-    /// While closing: the time at which the listeners are closed.
+    /// Time at which the closing phase closes the listeners: milliseconds since the worker's start.
     close_at: Option<u64>,
     stall_log_limit: RateLimit,
 }
@@ -61,8 +61,8 @@ impl Acceptor {
     /// Accepts one client. The client takes one place of the connection quota.
     pub(super) fn accept(&mut self, listener: u32, context: &WorkerContext) -> AcceptResult {
         let Some(bound) = self.listeners.get(listener as usize) else { return AcceptResult::NoClientNow };
-        if !context.shared.connections.try_acquire() {
-            // At the limit without a waiting client. The next client causes an event.
+        if !context.shared.connection_quota.try_acquire() {
+            // No client waits at the connection limit. The next client causes an event.
             if !has_waiting_client(&bound.socket) {
                 return AcceptResult::NoClientNow;
             }
@@ -85,7 +85,7 @@ impl Acceptor {
                 admit(bound.port_index, socket, address, context)
             }
             Err(error) => {
-                context.shared.connections.release();
+                context.shared.connection_quota.release();
                 self.on_accept_error(listener, error, context)
             }
         }
@@ -109,7 +109,7 @@ impl Acceptor {
     fn stall_listener(&mut self, listener: u32, context: &WorkerContext, message: &str) {
         self.stalled_listeners.add(listener, context.now());
         if let Some(times) = self.stall_log_limit.permit(context.now()) {
-            tracing::warn!(times, connections = context.shared.connections.used(), "{message}");
+            tracing::warn!(times, connections = context.shared.connection_quota.used(), "{message}");
         }
     }
 
@@ -123,7 +123,7 @@ impl Acceptor {
         self.stalled_listeners.take(now)
     }
 
-    /// Refuses new clients from now on. Clients whose handshake has begun can still be accepted.
+    /// Refuses new clients from now on, except clients whose handshake has begun.
     pub(super) fn start_closing(&mut self, now: u64) {
         for listener in &self.listeners {
             if let Err(error) = refuse_new_syns(&listener.socket) {
@@ -133,8 +133,8 @@ impl Acceptor {
         self.close_at = Some(now + HANDSHAKE_TIMEOUT_MS);
     }
 
-    /// Returns the listeners that must be closed now. Before the handshake timeout, the list is empty. The caller must
-    /// accept their last clients before it closes them.
+    /// Returns the listeners that must be closed now. The list is empty before the handshake timeout. The caller must
+    /// accept the waiting clients of these listeners before it closes the listeners.
     pub(super) fn listeners_to_close(&self, now: u64) -> std::ops::Range<u32> {
         let is_due = self.close_at.is_some_and(|close_at| close_at <= now);
         0..if is_due { u32::try_from(self.listeners.len()).unwrap_or(u32::MAX) } else { 0 }
@@ -174,6 +174,6 @@ fn admit(
         add(&context.stats.port(port_index).refused_connections, 1);
         reset_on_close(&socket);
     }
-    context.shared.connections.release();
+    context.shared.connection_quota.release();
     AcceptResult::ClientRejected
 }

@@ -28,8 +28,8 @@ pub(super) enum Stage {
     Connecting,
     /// Bytes move in both directions.
     Open,
-    /// The target is lost. The kernel still sends the target's last bytes to the client, and at this time both sides are
-    /// reset. A reset discards bytes that are not sent yet.
+    /// The target is lost. The kernel still sends the target's last bytes to the client. Both sides are reset at
+    /// `reset_at`, because a reset discards bytes that are not sent yet.
     Resetting {
         /// Milliseconds since the worker's start.
         reset_at: u64,
@@ -40,14 +40,15 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) port_index: usize,
-    /// The worker's phase when the connection began.
-    opened_in: Phase,
+    /// The worker's phase at the start of the connection.
+    phase_at_start: Phase,
     /// The connection is in the worker's run queue.
     pub(super) is_queued: bool,
     /// Time at which a socket was last ready, or at which the connection began: milliseconds since the worker's start.
     pub(super) last_activity: u64,
-    /// Time of the last bytes from the target, while the client is there: milliseconds since the worker's start.
-    last_download: Option<u64>,
+    /// Time of the last bytes from the target: milliseconds since the worker's start. `None` if there were no bytes, or if
+    /// the client is gone.
+    last_download_at: Option<u64>,
     stage: Stage,
     has_target_keepalive: bool,
     client_address: SocketAddr,
@@ -61,13 +62,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, target: OwnedFd, opened_in: Phase, now: u64) -> Self {
+    pub(super) fn new(client: Client, target: OwnedFd, phase_at_start: Phase, now: u64) -> Self {
         Self {
             port_index: client.port_index,
-            opened_in,
+            phase_at_start,
             is_queued: false,
             last_activity: now,
-            last_download: None,
+            last_download_at: None,
             stage: Stage::Connecting,
             has_target_keepalive: false,
             client_address: client.address,
@@ -79,9 +80,9 @@ impl Connection {
         }
     }
 
-    /// Returns whether the connection began before the proxy began to drain.
+    /// Returns true if the connection started before the proxy started to drain.
     pub(super) fn predates_drain(&self) -> bool {
-        self.opened_in == Phase::Forwarding
+        self.phase_at_start == Phase::Forwarding
     }
 
     pub(super) const fn stage(&self) -> Stage {
@@ -130,14 +131,14 @@ impl Connection {
         }
     }
 
-    /// Moves bytes in both directions, as many as the sockets allow. Delays the end if the client may lack bytes of a
-    /// target that is lost.
+    /// Moves bytes in both directions, as many as the sockets allow. If the target is lost, delays the end of the
+    /// connection until the client has probably received the target's last bytes.
     pub(super) fn move_bytes(&mut self, io: &mut IoContext) -> Progress {
         if self.stage != Stage::Open {
             return Progress::Blocked;
         }
         let progress = self.move_bytes_of_both_directions(io);
-        let reset_at = self.last_download.map(|time| time + RESET_DELAY_MS).filter(|time| *time > io.now);
+        let reset_at = self.last_download_at.map(|time| time + RESET_DELAY_MS).filter(|time| *time > io.now);
         match reset_at {
             Some(reset_at) if progress == Progress::Finished && self.is_aborted => {
                 self.upload.abandon(io);
@@ -170,7 +171,7 @@ impl Connection {
                 (self.download.has_pending_bytes(), self.download.moved_bytes());
             let result = self.download.move_bytes(&mut self.target, &mut self.client, io);
             if had_pending_bytes || self.download.moved_bytes() > moved_before {
-                self.last_download = Some(io.now);
+                self.last_download_at = Some(io.now);
             }
             match result {
                 Ok(Progress::Blocked) => {}
@@ -188,13 +189,12 @@ impl Connection {
     }
 
     /// Decides whether the connection continues after an error of the upload. A target that stops reading may already have
-    /// sent an error response.
-    /// The client still receives this response.
+    /// sent an error response, and the client must receive this response.
     fn on_upload_error(&mut self, error: TransferError, io: &mut IoContext) -> Progress {
         self.is_aborted = true;
         self.upload.abandon(io);
         if error == TransferError::SourceFailed {
-            self.last_download = None;
+            self.last_download_at = None;
         }
         if error == TransferError::SourceFailed || self.download.is_finished() {
             Progress::Finished
@@ -203,10 +203,10 @@ impl Connection {
         }
     }
 
-    /// Ends the connection. The client is gone or cannot get its answer, so the rest of the upload is useless.
+    /// Ends the connection. The client is gone or cannot receive the rest of the download, so the upload is useless.
     fn on_download_error(&mut self, error: TransferError) -> Progress {
         if error == TransferError::SinkFailed {
-            self.last_download = None;
+            self.last_download_at = None;
         }
         self.abort()
     }
@@ -216,7 +216,7 @@ impl Connection {
         Progress::Finished
     }
 
-    /// Makes the client and the target see a reset when the connection is closed.
+    /// Marks the connection, so that the client and the target see a reset when it is closed.
     pub(super) const fn mark_aborted(&mut self) {
         self.is_aborted = true;
     }

@@ -1,23 +1,23 @@
-//! The phases of a proxy's life, from forwarding to its end. No I/O.
+//! The phases of a proxy, from forwarding to its end. No I/O.
 //!
-//! While a proxy in userspace drains, no other proxy of the node can have its ports. So it goes on accepting as long as
-//! earlier connections need it. The proxy moves all workers to the next phase together, because the kernel distributes
+//! While a userspace proxy drains, no other proxy of the node can have the same ports. So the draining proxy accepts new
+//! clients until its earlier connections have ended. All workers enter a phase together, because the kernel distributes
 //! clients among the sockets of all workers.
 
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-/// A phase of a proxy's life. The phases follow one another in this order.
+/// A phase of a proxy. A proxy enters the phases in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Phase {
     /// The proxy serves all clients.
     Forwarding,
-    /// The proxy still serves new clients, until the connections end that it had at the phase's begin.
+    /// The proxy still serves new clients, until the connections from before this phase have ended.
     Draining,
     /// The proxy refuses new clients. Existing connections may finish.
     Closing,
-    /// The workers end, and reset the connections that are left.
+    /// The workers end, and reset the remaining connections.
     Stopped,
 }
 
@@ -30,19 +30,20 @@ impl Phase {
     }
 }
 
-/// The proxy's phase, and the progress of its workers.
+/// The phase of the proxy, and the progress of its workers.
 #[derive(Debug)]
 pub(super) struct DrainState {
     phase: AtomicU8,
-    /// For each worker the last phase in which it had nothing left to wait for.
-    settled: Box<[AtomicU8]>,
+    /// The last phase that each worker has completed. A worker completes a phase when the worker waits for no connection
+    /// any more.
+    last_complete_phases: Box<[AtomicU8]>,
 }
 
 impl DrainState {
     pub(super) fn new(workers: usize) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Forwarding as u8),
-            settled: (0..workers).map(|_| AtomicU8::new(Phase::Forwarding as u8)).collect(),
+            last_complete_phases: (0..workers).map(|_| AtomicU8::new(Phase::Forwarding as u8)).collect(),
         }
     }
 
@@ -56,17 +57,17 @@ impl DrainState {
         self.phase.store(phase as u8, Release);
     }
 
-    /// Records whether a worker has nothing left to wait for in `phase`.
-    pub(super) fn record(&self, worker: usize, phase: Phase, is_settled: bool) {
-        if let Some(settled) = self.settled.get(worker) {
-            let phase = if is_settled { phase } else { Phase::Forwarding };
-            settled.store(phase as u8, Release);
+    /// Records whether a worker has completed `phase`.
+    pub(super) fn record(&self, worker: usize, phase: Phase, is_complete: bool) {
+        if let Some(last_complete_phase) = self.last_complete_phases.get(worker) {
+            let phase = if is_complete { phase } else { Phase::Forwarding };
+            last_complete_phase.store(phase as u8, Release);
         }
     }
 
-    /// Returns whether no worker has anything left to wait for in `phase`.
-    pub(super) fn is_settled(&self, phase: Phase) -> bool {
-        self.settled.iter().all(|settled| Phase::load(settled) == phase)
+    /// Returns true if all workers have completed `phase` or a later phase.
+    pub(super) fn is_complete(&self, phase: Phase) -> bool {
+        self.last_complete_phases.iter().all(|last_complete_phase| Phase::load(last_complete_phase) >= phase)
     }
 }
 
@@ -75,18 +76,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phase_is_settled_when_every_worker_says_so_for_that_phase() {
+    fn phase_is_complete_when_every_worker_has_completed_it() {
         let drain = DrainState::new(2);
         drain.begin(Phase::Draining);
         assert_eq!(drain.phase(), Phase::Draining);
         drain.record(0, Phase::Draining, true);
-        assert!(!drain.is_settled(Phase::Draining));
+        assert!(!drain.is_complete(Phase::Draining));
         drain.record(1, Phase::Draining, true);
-        assert!(drain.is_settled(Phase::Draining) && !drain.is_settled(Phase::Closing));
+        assert!(drain.is_complete(Phase::Draining) && !drain.is_complete(Phase::Closing));
         drain.record(0, Phase::Closing, true);
         drain.record(1, Phase::Closing, true);
-        assert!(drain.is_settled(Phase::Closing));
+        assert!(drain.is_complete(Phase::Closing) && drain.is_complete(Phase::Draining));
         drain.record(1, Phase::Closing, false);
-        assert!(!drain.is_settled(Phase::Closing));
+        assert!(!drain.is_complete(Phase::Closing));
     }
 }

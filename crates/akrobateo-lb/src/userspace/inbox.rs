@@ -1,8 +1,8 @@
 //! Hands accepted clients from one worker to another. No I/O.
 //!
 //! The kernel distributes clients among the workers by a hash of the addresses. So a worker passes a
-//! client to the worker with the fewest connections. Otherwise one worker could serve two busy connections while another
-//! worker is idle.
+//! client to the worker with the fewest connections. Otherwise one worker could serve two busy connections while other
+//! workers are idle.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -37,18 +37,18 @@ impl Inbox {
     }
 
     /// Adds one to the number of connections of the worker.
-    pub(super) fn inc_load(&self) {
+    pub(super) fn increment_load(&self) {
         self.load.fetch_add(1, Relaxed);
     }
 
     /// Subtracts one from the number of connections of the worker.
-    pub(super) fn dec_load(&self) {
+    pub(super) fn decrement_load(&self) {
         self.load.fetch_sub(1, Relaxed);
     }
 
     /// Adds a client.
     pub(super) fn push(&self, client: Client) {
-        self.inc_load();
+        self.increment_load();
         self.lock().push(client);
     }
 
@@ -62,11 +62,12 @@ impl Inbox {
     }
 }
 
-/// Returns the worker with the fewest connections, if it has fewer than `own_worker`.
-pub(super) fn least_loaded(inboxes: &[Inbox], own_worker: usize) -> Option<usize> {
+/// Returns the worker with the fewest connections. Returns `None` if no worker has fewer connections than
+/// `accepting_worker`.
+pub(super) fn least_loaded(inboxes: &[Inbox], accepting_worker: usize) -> Option<usize> {
     let load = |worker: usize| inboxes.get(worker).map(Inbox::load);
     let least_loaded_worker = (0..inboxes.len()).min_by_key(|&worker| load(worker))?;
-    (load(least_loaded_worker) < load(own_worker)).then_some(least_loaded_worker)
+    (load(least_loaded_worker) < load(accepting_worker)).then_some(least_loaded_worker)
 }
 
 #[cfg(test)]
@@ -74,19 +75,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_worker_with_fewer_connections_gets_a_client() {
+    fn least_loaded_returns_only_a_worker_with_fewer_connections() {
         let inboxes = [2, 1, 2].map(|load| {
             let inbox = Inbox::new();
-            (0..load).for_each(|_| inbox.inc_load());
+            (0..load).for_each(|_| inbox.increment_load());
             inbox
         });
-        assert_eq!([0, 1, 2].map(|own_worker| least_loaded(&inboxes, own_worker)), [Some(1), None, Some(1)]);
-        inboxes[1].inc_load();
+        assert_eq!(
+            [0, 1, 2].map(|accepting_worker| least_loaded(&inboxes, accepting_worker)),
+            [Some(1), None, Some(1)]
+        );
+        inboxes[1].increment_load();
         assert_eq!(least_loaded(&inboxes, 0), None);
     }
 
     #[test]
-    fn each_client_is_taken_once() {
+    fn take_clients_returns_each_client_once() {
         let client = || Client {
             port_index: 0,
             socket: std::fs::File::open("/dev/null").unwrap().into(),

@@ -16,7 +16,6 @@ mod pipe_pool;
 mod poller;
 mod port;
 mod proxy;
-mod pulse;
 mod quota;
 mod rate_limit;
 mod settings;
@@ -27,8 +26,10 @@ mod stalled_listeners;
 mod stats;
 mod tcp_sessions;
 mod transfer;
+mod udp_session_queue;
 mod udp_session_table;
 mod udp_sessions;
+mod watchdog;
 mod worker;
 mod worker_context;
 

@@ -21,7 +21,7 @@ pub(super) struct Peer {
     socket: OwnedFd,
     is_readable: bool,
     is_writable: bool,
-    /// The end of the stream, or an error, follows the bytes that have arrived.
+    /// True if the end of the stream, or an error, comes after the bytes that have arrived.
     is_closing: bool,
 }
 
@@ -51,7 +51,7 @@ impl Peer {
 
     /// Records that a read returned all bytes that had arrived. The next bytes cause a new event.
     pub(super) const fn record_nothing_left_to_read(&mut self) {
-        // The end of the stream may have been reported already and causes no new event.
+        // Epoll may have reported the end of the stream already, and does not report the end again.
         self.is_readable = self.is_closing;
     }
 

@@ -12,7 +12,7 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 pub(super) const PIPE_CAPACITY: usize = 256 << 10;
 /// Largest number of leased pipes per worker.
 const MAX_LEASED_PIPES: usize = 32;
-/// Delay before the next try after the kernel refused to create a pipe, in milliseconds.
+/// Delay before the next attempt to create a pipe after a failed attempt, in milliseconds.
 const RETRY_DELAY_MS: u64 = 1_000;
 
 /// Both ends of a pipe.
@@ -25,7 +25,8 @@ pub(super) struct Pipe {
 impl Pipe {
     fn new() -> Result<Self, Errno> {
         let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // If the user already has as much pipe memory as allowed, the kernel creates a smaller pipe. Copying is faster than splicing through such a pipe.
+        // If the user already has as much pipe memory as allowed, the kernel creates a smaller pipe. Copying is faster than
+        // splicing through such a pipe.
         fcntl_setpipe_size(&write_end, PIPE_CAPACITY)?;
         Ok(Self { read_end, write_end })
     }

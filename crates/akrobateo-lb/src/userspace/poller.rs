@@ -61,7 +61,8 @@ impl Token {
     }
 }
 
-/// The changes that epoll reports for a socket. They are only a hint: a system call shows the real state.
+/// The changes that epoll reports for a socket. The changes are only a hint, because only a system call shows the real
+/// state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Readiness(EventFlags);
 
@@ -74,8 +75,8 @@ impl Readiness {
         self.0.intersects(FAILED_OR_ENDED_FLAGS.union(EventFlags::OUT))
     }
 
-    /// Returns true if the end of the stream, or an error, follows the bytes that have arrived. Epoll may not report
-    /// this again, so the caller must read the socket until the end.
+    /// Returns true if the end of the stream, or an error, comes after the bytes that have arrived. Epoll may not report
+    /// the end again, so the caller must read the socket until the end.
     pub(super) const fn is_closing(self) -> bool {
         self.0.intersects(FAILED_OR_ENDED_FLAGS.union(EventFlags::RDHUP))
     }

@@ -14,12 +14,12 @@ use super::drain::{DrainState, Phase};
 use super::error::UserspaceError;
 use super::inbox::Inbox;
 use super::port::Port;
-use super::pulse::{Pulse, PulseCheck};
 use super::quota::Quota;
 use super::settings::Settings;
 use super::shared_state::SharedState;
 use super::sockets::{BoundSocket, bind_port, has_ipv6};
 use super::stats::{WorkerStats, format_metrics};
+use super::watchdog::{Watchdog, WatchdogResult};
 use super::worker::{Worker, WorkerSockets};
 use crate::forwarding_config::ForwardingConfig;
 use crate::probe::DataPathStatus;
@@ -31,7 +31,7 @@ const IPV4_ONLY: &str = "only IPv4 is served: this node's kernel has no IPv6";
 /// Time between two checks whether the next phase of a drain can begin.
 const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A running proxy. When the value is dropped, the proxy stops.
+/// A running proxy. Dropping the value stops the proxy.
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<SharedState>,
@@ -40,8 +40,8 @@ pub struct Proxy {
     worker_results: UnboundedReceiver<Result<(), Errno>>,
     /// Number of workers that have not ended.
     running_workers: usize,
-    /// See [`Settings::drain_accept`].
-    drain_accept: Duration,
+    /// See [`Settings::drain_timeout`].
+    drain_timeout: Duration,
     /// See [`Settings::close_timeout`].
     close_timeout: Duration,
 }
@@ -54,8 +54,7 @@ pub struct ProxyStatus {
 }
 
 impl Proxy {
-    /// Binds all ports and starts to forward. `settings` is called with the number of TCP ports and the number of UDP
-    /// ports.
+    /// Binds all ports and starts to forward. `settings` gets the number of TCP ports and the number of UDP ports.
     pub fn start(
         config: &ForwardingConfig,
         settings: impl FnOnce(usize, usize) -> Settings,
@@ -63,24 +62,24 @@ impl Proxy {
         let configured_ports = Port::from_config(config);
         let configured_count = configured_ports.len();
         let ports = Port::filter_servable(configured_ports, has_ipv6()).into_boxed_slice();
-        let ipv4_only = ports.len() < configured_count;
-        if ipv4_only {
+        let serves_ipv4_only = ports.len() < configured_count;
+        if serves_ipv4_only {
             tracing::warn!("{IPV4_ONLY}");
         }
         let tcp_port_count = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
         let settings = settings(tcp_port_count, ports.len() - tcp_port_count);
         let create_waker = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let wakers = (0..settings.workers).map(|_| create_waker()).collect::<Result<_, _>>();
+        let wakers = (0..settings.worker_count).map(|_| create_waker()).collect::<Result<_, _>>();
         let shared = Arc::new(SharedState {
             ports,
-            ipv4_only,
+            serves_ipv4_only,
             sources: config.sources().cloned(),
-            connections: Quota::new(settings.connections),
+            connection_quota: Quota::new(settings.max_connections),
             has_waiting_clients: AtomicBool::new(false),
-            udp_sessions: Quota::new(settings.udp_sessions),
-            drain: DrainState::new(settings.workers),
-            pulse: Pulse::new(settings.workers),
-            inboxes: (0..settings.workers).map(|_| Inbox::new()).collect(),
+            udp_session_quota: Quota::new(settings.max_udp_sessions),
+            drain: DrainState::new(settings.worker_count),
+            watchdog: Watchdog::new(settings.worker_count),
+            inboxes: (0..settings.worker_count).map(|_| Inbox::new()).collect(),
             wakers: wakers.map_err(|error| UserspaceError::StartWorker(error.into()))?,
         });
         let (result_sender, worker_results) = unbounded_channel();
@@ -88,12 +87,12 @@ impl Proxy {
             shared,
             stats: Vec::new(),
             worker_results,
-            running_workers: settings.workers,
-            drain_accept: settings.drain_accept,
+            running_workers: settings.worker_count,
+            drain_timeout: settings.drain_timeout,
             close_timeout: settings.close_timeout,
         };
         // All ports are bound before the first client is accepted, so a proxy that cannot start has forwarded nothing.
-        let workers = (0..settings.workers)
+        let workers = (0..settings.worker_count)
             .map(|index| proxy.create_worker(index, &settings))
             .collect::<Result<Vec<_>, _>>()?;
         for (index, worker) in workers.into_iter().enumerate() {
@@ -108,13 +107,12 @@ impl Proxy {
         }
         let ports = proxy.shared.ports.len();
         let has_source_ranges = proxy.shared.sources.is_some();
-        let Settings { workers, connections, udp_sessions, .. } = settings;
         tracing::info!(
             ports,
             source_ranges = has_source_ranges,
-            workers,
-            connections,
-            udp_sessions,
+            workers = settings.worker_count,
+            connections = settings.max_connections,
+            udp_sessions = settings.max_udp_sessions,
             "forwarding in userspace"
         );
         Ok(proxy)
@@ -142,34 +140,34 @@ impl Proxy {
         ProxyStatus { shared: Arc::clone(&self.shared), stats: self.stats.clone() }
     }
 
-    /// Ends the proxy without haste.
+    /// Drains the proxy, and returns when it has ended.
     ///
-    /// Accepts new clients until the present connections have ended, for at most [`Settings::drain_accept`], because no
-    /// other proxy can have the node's ports meanwhile. Then refuses new clients. The connections that are left may
-    /// finish, for at most [`Settings::close_timeout`]; after that they are reset.
+    /// Accepts new clients until the existing connections have ended, for at most [`Settings::drain_timeout`]. Meanwhile
+    /// no other proxy can have the node's ports. Then refuses new clients. The remaining connections may finish, for at
+    /// most [`Settings::close_timeout`]. After this time the proxy resets the remaining connections.
     pub async fn drain(&mut self) -> Result<(), UserspaceError> {
         self.begin(
             Phase::Draining,
-            "draining: new clients are served until the present connections have ended",
+            "draining: new clients are served until the existing connections have ended",
         );
-        self.wait_until_settled(Phase::Draining, self.drain_accept).await;
-        self.begin(Phase::Closing, "closing: new clients are refused; present connections may finish");
-        self.wait_until_settled(Phase::Closing, self.close_timeout).await;
-        self.begin(Phase::Stopped, "stopping: the connections that are left are reset");
+        self.wait_until_complete(Phase::Draining, self.drain_timeout).await;
+        self.begin(Phase::Closing, "closing: new clients are refused; existing connections may finish");
+        self.wait_until_complete(Phase::Closing, self.close_timeout).await;
+        self.begin(Phase::Stopped, "stopping: the remaining connections are reset");
         self.join().await
     }
 
     fn begin(&self, phase: Phase, message: &str) {
-        let connections = self.shared.connections.used();
-        let udp_sessions = self.shared.udp_sessions.used();
+        let connections = self.shared.connection_quota.used();
+        let udp_sessions = self.shared.udp_session_quota.used();
         tracing::info!(connections, udp_sessions, "{message}");
         self.shared.drain.begin(phase);
         self.shared.wake_all_workers();
     }
 
-    async fn wait_until_settled(&self, phase: Phase, timeout: Duration) {
+    async fn wait_until_complete(&self, phase: Phase, timeout: Duration) {
         let deadline = Instant::now() + timeout;
-        while Instant::now() < deadline && !self.shared.drain.is_settled(phase) {
+        while Instant::now() < deadline && !self.shared.drain.is_complete(phase) {
             sleep(DRAIN_CHECK_INTERVAL).await;
         }
     }
@@ -188,10 +186,10 @@ impl Proxy {
 }
 
 impl Drop for Proxy {
-    /// Makes the workers end.
+    /// Stops the workers.
     fn drop(&mut self) {
         if self.running_workers > 0 {
-            self.begin(Phase::Stopped, "stopping: the connections that are left are reset");
+            self.begin(Phase::Stopped, "stopping: the remaining connections are reset");
         }
     }
 }
@@ -199,22 +197,25 @@ impl Drop for Proxy {
 impl DataPathStatus for ProxyStatus {
     fn check_readiness(&self) -> Result<(), String> {
         if self.shared.drain.phase() != Phase::Forwarding {
-            return Err(format!("draining: {} connections are still open", self.shared.connections.used()));
+            return Err(format!(
+                "draining: {} connections are still open",
+                self.shared.connection_quota.used()
+            ));
         }
         Ok(())
     }
 
     fn check_health(&self) -> Result<(), String> {
-        match self.shared.pulse.check(std::time::Instant::now()) {
-            PulseCheck::Alive => self.shared.wake_all_workers(),
-            PulseCheck::Waiting => {}
-            PulseCheck::Stuck(worker) => return Err(format!("worker {worker} no longer runs")),
+        match self.shared.watchdog.check(std::time::Instant::now()) {
+            WatchdogResult::AllHaveRun => self.shared.wake_all_workers(),
+            WatchdogResult::Waiting => {}
+            WatchdogResult::Stuck(worker) => return Err(format!("worker {worker} no longer runs")),
         }
         Ok(())
     }
 
     fn warning(&self) -> Option<String> {
-        self.shared.ipv4_only.then(|| IPV4_ONLY.to_owned())
+        self.shared.serves_ipv4_only.then(|| IPV4_ONLY.to_owned())
     }
 
     fn metrics(&self) -> String {

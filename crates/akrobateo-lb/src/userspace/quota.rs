@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A limited number of places. All threads share the places.
+/// A limited number of places, which all threads share. Each open object takes one place.
 #[derive(Debug)]
 pub(super) struct Quota {
     limit: usize,

@@ -10,11 +10,12 @@ const MAX_WORKERS: usize = 4;
 const MAX_CONNECTIONS: usize = 65_536;
 /// Largest number of UDP sessions.
 const MAX_UDP_SESSIONS: usize = 16_384;
-/// The part of the UDP sessions that one source address may have: a quarter.
-const UDP_SOURCE_SHARE: usize = 4;
+/// One source address may have the number of UDP sessions divided by this number: a quarter of the sessions.
+const UDP_SOURCE_DIVISOR: usize = 4;
 /// Smallest number of UDP sessions that one source address may have.
 const MIN_UDP_SESSIONS_PER_SOURCE: usize = 16;
-/// File descriptors of a worker besides listeners, connections and UDP sessions: epoll and pipes.
+/// File descriptors that a worker needs for epoll and pipes. Listeners, connections and UDP sessions are counted
+/// separately.
 const DESCRIPTORS_PER_WORKER: usize = 80;
 /// Number of file descriptors that the process needs for probes, signals and logs.
 const DESCRIPTORS_PER_PROCESS: usize = 100;
@@ -23,36 +24,36 @@ const DESCRIPTORS_PER_PROCESS: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Number of worker threads.
-    pub workers: usize,
+    pub worker_count: usize,
     /// Largest number of TCP connections. Further clients wait in the kernel's queue.
-    pub connections: usize,
-    /// Largest number of UDP sessions. At the limit, a new session replaces the one that has been silent longest, and an
-    /// assured one last.
-    pub udp_sessions: usize,
-    /// Largest number of UDP sessions of one source address. At the limit, a new session replaces one of the same address.
-    pub udp_sessions_per_source: usize,
+    pub max_connections: usize,
+    /// Largest number of UDP sessions. At the limit, a new session replaces the session that has been silent longest. An
+    /// assured session is replaced only if less than a quarter of all sessions are unassured.
+    pub max_udp_sessions: usize,
+    /// Largest number of UDP sessions of one source address. At the limit, a new session replaces a session of the same
+    /// address.
+    pub max_udp_sessions_per_source: usize,
     /// Time in which a target must accept a TCP connection.
     pub connect_timeout: Duration,
-    /// Silence after which a TCP connection is closed. Keep-alive probes find vanished peers much earlier. The default is
-    /// that of conntrack's sysctl `nf_conntrack_tcp_timeout_established`.
+    /// Silence after which a TCP connection is closed. Keep-alive probes detect vanished peers much earlier. The default
+    /// value is the same as of conntrack's sysctl `nf_conntrack_tcp_timeout_established`.
     pub idle_timeout: Duration,
     /// Silence after which a TCP connection is closed while clients wait at the connection limit.
     pub idle_timeout_at_limit: Duration,
-    /// Silence after which a UDP session expires that is not assured. The default is that of conntrack's sysctl
+    /// Silence after which an unassured UDP session expires. The default value is the same as of conntrack's sysctl
     /// `nf_conntrack_udp_timeout`.
     pub udp_timeout: Duration,
-    /// Silence after which an assured UDP session expires: the client has sent a datagram after an answer
-    /// The
-    /// default is that of conntrack's sysctl `nf_conntrack_udp_timeout_stream`.
+    /// Silence after which an assured UDP session expires. A session is assured if the client has sent a datagram after
+    /// an answer. The default value is the same as of conntrack's sysctl `nf_conntrack_udp_timeout_stream`.
     pub udp_stream_timeout: Duration,
-    /// While draining: the longest time in which new clients are still accepted, because earlier connections are open.
-    pub drain_accept: Duration,
-    /// While draining: silence after which earlier UDP sessions count as finished.
-    pub drain_udp_idle: Duration,
-    /// While closing: the longest time in which connections may finish.
+    /// Longest time of the draining phase, in which the proxy still accepts new clients.
+    pub drain_timeout: Duration,
+    /// Silence after which UDP sessions count as finished in the draining phase.
+    pub drain_udp_idle_timeout: Duration,
+    /// Longest time of the closing phase, in which connections may finish.
     pub close_timeout: Duration,
-    /// While closing: silence after which the connections that are left are not waited for.
-    pub close_idle: Duration,
+    /// Silence after which the closing phase does not wait for the remaining connections.
+    pub close_idle_timeout: Duration,
 }
 
 impl Settings {
@@ -73,21 +74,22 @@ impl Settings {
             _ => (free_descriptors / 4).min(MAX_UDP_SESSIONS),
         };
         Self {
-            workers,
+            worker_count: workers,
             // A connection has two descriptors.
-            connections: ((free_descriptors - udp_sessions) / 2).clamp(1, MAX_CONNECTIONS),
-            udp_sessions,
-            udp_sessions_per_source: (udp_sessions / UDP_SOURCE_SHARE).max(MIN_UDP_SESSIONS_PER_SOURCE),
+            max_connections: ((free_descriptors - udp_sessions) / 2).clamp(1, MAX_CONNECTIONS),
+            max_udp_sessions: udp_sessions,
+            max_udp_sessions_per_source: (udp_sessions / UDP_SOURCE_DIVISOR).max(MIN_UDP_SESSIONS_PER_SOURCE),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_hours(5 * 24),
             idle_timeout_at_limit: Duration::from_hours(1),
             udp_timeout: Duration::from_secs(30),
             udp_stream_timeout: Duration::from_mins(2),
-            // Together less than the pod's termination grace period of 30 seconds.
-            drain_accept: Duration::from_secs(20),
-            drain_udp_idle: Duration::from_secs(3),
+            // The draining and the closing phase together must be shorter than the pod's termination grace period of 30
+            // seconds.
+            drain_timeout: Duration::from_secs(20),
+            drain_udp_idle_timeout: Duration::from_secs(3),
             close_timeout: Duration::from_secs(5),
-            close_idle: Duration::from_secs(1),
+            close_idle_timeout: Duration::from_secs(1),
         }
     }
 }
@@ -122,15 +124,15 @@ mod tests {
                 let settings = Settings::for_descriptor_limit(descriptors, workers, tcp_ports, udp_ports);
                 let needed_descriptors = DESCRIPTORS_PER_PROCESS
                     + workers * (DESCRIPTORS_PER_WORKER + tcp_ports + udp_ports)
-                    + 2 * settings.connections
-                    + settings.udp_sessions;
+                    + 2 * settings.max_connections
+                    + settings.max_udp_sessions;
                 assert!(
                     needed_descriptors <= descriptors,
                     "{needed_descriptors} of {descriptors} descriptors: {settings:?}"
                 );
             }
         }
-        assert_eq!(Settings::for_descriptor_limit(1 << 20, 4, 1, 1).connections, MAX_CONNECTIONS);
-        assert_eq!(Settings::for_descriptor_limit(0, 4, 1, 1).connections, 1);
+        assert_eq!(Settings::for_descriptor_limit(1 << 20, 4, 1, 1).max_connections, MAX_CONNECTIONS);
+        assert_eq!(Settings::for_descriptor_limit(0, 4, 1, 1).max_connections, 1);
     }
 }

@@ -10,8 +10,8 @@ use rustix::io::write;
 use super::drain::DrainState;
 use super::inbox::{Client, Inbox, least_loaded};
 use super::port::Port;
-use super::pulse::Pulse;
 use super::quota::Quota;
+use super::watchdog::Watchdog;
 use crate::source_ranges::SourceRanges;
 
 /// The state that all workers of a proxy share.
@@ -19,20 +19,20 @@ use crate::source_ranges::SourceRanges;
 pub(super) struct SharedState {
     /// The forwarded ports. Each `port_index` of the userspace path is an index into this list.
     pub(super) ports: Box<[Port]>,
-    /// The configuration has IPv6 ports too, which are not served because the kernel has no IPv6.
-    pub(super) ipv4_only: bool,
+    /// True if the configuration also has IPv6 ports, which the proxy cannot serve because the kernel has no IPv6.
+    pub(super) serves_ipv4_only: bool,
     /// The source ranges; `None` allows all clients.
     pub(super) sources: Option<SourceRanges>,
-    /// The TCP connections of all workers.
-    pub(super) connections: Quota,
-    /// A client waits because the connection limit is reached.
+    /// The limit of the TCP connections of all workers.
+    pub(super) connection_quota: Quota,
+    /// True if a client waits because the connection limit is reached.
     pub(super) has_waiting_clients: AtomicBool,
-    /// The UDP sessions of all workers.
-    pub(super) udp_sessions: Quota,
+    /// The limit of the UDP sessions of all workers.
+    pub(super) udp_session_quota: Quota,
     /// The proxy's phase.
     pub(super) drain: DrainState,
-    /// The workers' signs of life.
-    pub(super) pulse: Pulse,
+    /// Detects workers that no longer run.
+    pub(super) watchdog: Watchdog,
     /// One inbox per worker, by the worker's index.
     pub(super) inboxes: Box<[Inbox]>,
     /// One eventfd per worker, by the worker's index.
@@ -53,8 +53,8 @@ impl SharedState {
         }
     }
 
-    /// Records that a client waits at the connection limit. Wakes the workers, so that their connections that have been
-    /// idle for long make way.
+    /// Records that a client waits at the connection limit. Wakes the workers, so that they close connections that have
+    /// been idle for long.
     pub(super) fn record_waiting_client(&self) {
         if !self.has_waiting_clients.swap(true, Relaxed) {
             self.wake_all_workers();
@@ -68,10 +68,10 @@ impl SharedState {
         }
     }
 
-    /// Passes a client that worker `own` accepted to the worker with the fewest connections. Returns the client if
-    /// worker `own` should serve it itself.
-    pub(super) fn push_to_least_loaded(&self, own: usize, client: Client) -> Option<Client> {
-        let Some(worker) = least_loaded(&self.inboxes, own) else { return Some(client) };
+    /// Passes a client from the worker `accepting_worker` to the worker with the fewest connections. Returns the client
+    /// if `accepting_worker` should serve the client itself.
+    pub(super) fn push_to_least_loaded(&self, accepting_worker: usize, client: Client) -> Option<Client> {
+        let Some(worker) = least_loaded(&self.inboxes, accepting_worker) else { return Some(client) };
         self.inboxes[worker].push(client);
         self.wake_worker(worker);
         None

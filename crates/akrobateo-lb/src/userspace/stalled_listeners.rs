@@ -2,36 +2,38 @@
 
 use std::collections::BTreeSet;
 
-/// Delay before clients that had to wait are accepted, in milliseconds.
-const ACCEPT_RETRY: u64 = 50;
+/// Delay before the next attempt to accept clients from a stalled listener, in milliseconds.
+const ACCEPT_RETRY_DELAY_MS: u64 = 50;
 
-/// The listeners to try again later, each once. Under overload a listener stalls many times in a second.
+/// The stalled listeners, each listed once. Under overload a listener stalls many times in a second.
 #[derive(Debug, Default)]
 pub(super) struct StalledListeners {
+    /// Indices into the worker's list of listeners.
     listeners: BTreeSet<u32>,
+    /// Time of the next attempt to accept: milliseconds since the worker's start.
     retry_at: u64,
 }
 
 impl StalledListeners {
-    /// Adds a listener, to be tried again after a short delay.
+    /// Adds a listener. The next attempt to accept from the listener follows after [`ACCEPT_RETRY_DELAY_MS`].
     pub(super) fn add(&mut self, listener: u32, now: u64) {
         if self.listeners.is_empty() {
-            self.retry_at = now + ACCEPT_RETRY;
+            self.retry_at = now + ACCEPT_RETRY_DELAY_MS;
         }
         self.listeners.insert(listener);
     }
 
-    /// Returns whether no listener waits.
+    /// Returns true if no listener is stalled.
     pub(super) fn is_empty(&self) -> bool {
         self.listeners.is_empty()
     }
 
-    /// Returns when to try the listeners again; `None` if there are none.
+    /// Returns the time of the next attempt to accept; `None` if no listener is stalled.
     pub(super) fn retry_at(&self) -> Option<u64> {
         (!self.is_empty()).then_some(self.retry_at)
     }
 
-    /// Removes and returns all listeners, if it is time to try them again.
+    /// Removes and returns all listeners if the time of the next attempt has come.
     pub(super) fn take(&mut self, now: u64) -> BTreeSet<u32> {
         if now < self.retry_at { BTreeSet::new() } else { std::mem::take(&mut self.listeners) }
     }
@@ -56,12 +58,12 @@ mod tests {
     }
 
     #[test]
-    fn listeners_are_tried_again_after_the_delay() {
+    fn stalled_listeners_are_returned_after_the_delay() {
         let mut stalled = StalledListeners::default();
         assert_eq!(stalled.retry_at(), None);
         stalled.add(7, 100);
         stalled.add(8, 120);
-        assert_eq!(stalled.retry_at(), Some(100 + ACCEPT_RETRY));
+        assert_eq!(stalled.retry_at(), Some(100 + ACCEPT_RETRY_DELAY_MS));
         assert!(stalled.take(149).is_empty());
         assert_eq!(stalled.take(150), [7, 8].into());
         assert!(stalled.is_empty());

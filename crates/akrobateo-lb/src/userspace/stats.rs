@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_has_every_metric() {
+    fn metrics_text_has_every_metric_of_the_userspace_path() {
         let port = Port {
             protocol: Protocol::Tcp,
             family: Family::V4,

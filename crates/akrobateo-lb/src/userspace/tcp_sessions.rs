@@ -12,8 +12,8 @@ use super::stats::{DialFailure, add};
 use super::transfer::Progress;
 use super::worker_context::WorkerContext;
 
-/// Minimum age of a connection before its keep-alive probes to the target are enabled, in milliseconds. Shorter
-/// connections do not need these system calls.
+/// Minimum age of a connection before its keep-alive probes to the target are enabled, in milliseconds. So a short
+/// connection needs no system calls for keep-alive.
 const KEEPALIVE_MIN_AGE_MS: u64 = 5_000;
 
 /// The TCP connections of one worker.
@@ -21,32 +21,32 @@ const KEEPALIVE_MIN_AGE_MS: u64 = 5_000;
 pub(super) struct TcpSessions {
     connections: Slab<Connection>,
     /// See [`Settings::connect_timeout`]; in milliseconds.
-    connect_timeout: u64,
+    connect_timeout_ms: u64,
     /// See [`Settings::idle_timeout`]; in milliseconds.
-    idle_timeout: u64,
+    idle_timeout_ms: u64,
     /// See [`Settings::idle_timeout_at_limit`]; in milliseconds.
-    idle_timeout_at_limit: u64,
-    /// Number of open connections that began before the proxy began to drain.
-    predating_drain: usize,
+    idle_timeout_at_limit_ms: u64,
+    /// Number of open connections that started before the proxy started to drain.
+    predating_drain_count: usize,
 }
 
 impl TcpSessions {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             connections: Slab::new(),
-            connect_timeout: to_milliseconds(settings.connect_timeout),
-            idle_timeout: to_milliseconds(settings.idle_timeout),
-            idle_timeout_at_limit: to_milliseconds(settings.idle_timeout_at_limit),
-            predating_drain: 0,
+            connect_timeout_ms: to_milliseconds(settings.connect_timeout),
+            idle_timeout_ms: to_milliseconds(settings.idle_timeout),
+            idle_timeout_at_limit_ms: to_milliseconds(settings.idle_timeout_at_limit),
+            predating_drain_count: 0,
         }
     }
 
-    /// Returns true if the connections that predate the drain have ended.
+    /// Returns true if all connections from before the drain have ended.
     pub(super) const fn is_drained(&self) -> bool {
-        self.predating_drain == 0
+        self.predating_drain_count == 0
     }
 
-    /// Returns true if all connections have been silent since `time`, or there are none.
+    /// Returns true if all connections have been silent since `time`, or if there are none.
     pub(super) fn is_silent_since(&mut self, time: u64) -> bool {
         self.connections.iter_mut().all(|(_, connection)| connection.last_activity <= time)
     }
@@ -76,9 +76,9 @@ impl TcpSessions {
             }
         };
         let connection = Connection::new(client, target, context.phase, context.now());
-        self.predating_drain += usize::from(connection.predates_drain());
+        self.predating_drain_count += usize::from(connection.predates_drain());
         let key = self.connections.insert(connection);
-        context.schedule_sweep(context.now() + self.connect_timeout);
+        context.schedule_sweep(context.now() + self.connect_timeout_ms);
         let Some(connection) = self.connections.get_mut(key) else { return };
         if let Err(error) = context.poller.add(connection.target_socket(), Token::Target(key)) {
             context.record_dial_failure(port_index, error.into());
@@ -128,14 +128,15 @@ impl TcpSessions {
     pub(super) fn sweep(&mut self, context: &mut WorkerContext) -> Option<u64> {
         let now = context.now();
         let has_waiting_clients = context.shared.has_waiting_clients.load(Relaxed);
-        let idle_timeout = if has_waiting_clients { self.idle_timeout_at_limit } else { self.idle_timeout };
+        let idle_timeout_ms =
+            if has_waiting_clients { self.idle_timeout_at_limit_ms } else { self.idle_timeout_ms };
         let mut next_expiry: Option<u64> = None;
         let mut expired_keys = Vec::new();
         for (key, connection) in self.connections.iter_mut() {
             connection.enable_target_keepalive();
             let expiry = match connection.stage() {
-                Stage::Connecting => connection.last_activity + self.connect_timeout,
-                Stage::Open => connection.last_activity + idle_timeout,
+                Stage::Connecting => connection.last_activity + self.connect_timeout_ms,
+                Stage::Open => connection.last_activity + idle_timeout_ms,
                 Stage::Resetting { reset_at } => reset_at,
             };
             if expiry > now {
@@ -156,7 +157,7 @@ impl TcpSessions {
 
     fn close(&mut self, key: Key, context: &mut WorkerContext) {
         let Some(mut connection) = self.connections.remove(key) else { return };
-        self.predating_drain -= usize::from(connection.predates_drain());
+        self.predating_drain_count -= usize::from(connection.predates_drain());
         let port_index = connection.port_index;
         connection.count_bytes(context.stats.port(port_index));
         connection.close(&mut context.io);
@@ -197,6 +198,6 @@ fn move_bytes(key: Key, connection: &mut Connection, context: &mut WorkerContext
 /// Counts a connection as closed, and releases its place in the quota.
 fn count_closed_connection(port_index: usize, context: &WorkerContext) {
     add(&context.stats.port(port_index).closed_sessions, 1);
-    context.shared.connections.release();
-    context.inbox().dec_load();
+    context.shared.connection_quota.release();
+    context.inbox().decrement_load();
 }

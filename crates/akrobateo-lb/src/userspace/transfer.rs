@@ -1,8 +1,8 @@
 //! One direction of a connection: reads from one socket and writes to the other. I/O only.
 //!
-//! Few bytes are copied through the worker's buffer; many bytes are spliced through a pipe. A direction reads no more
-//! bytes until it has written the previous bytes, so a slow reader slows its writer down. An idle direction holds
-//! neither a buffer nor a pipe.
+//! The worker copies small amounts of data through its buffer, and splices large amounts through a pipe. A direction
+//! reads no more bytes until it has written the previous bytes, so a slow reader slows its writer down. An idle direction
+//! holds neither a buffer nor a pipe.
 
 use rustix::net::RecvFlags;
 

@@ -1,14 +1,11 @@
 //! Finds, evicts and expires the UDP sessions of a worker. No I/O.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use super::slab::{Key, Slab};
-
-/// The lowest and the highest key.
-const MIN_KEY: Key = Key { index: 0, generation: 0 };
-const MAX_KEY: Key = Key { index: u32::MAX, generation: u32::MAX };
+use super::udp_session_queue::{QueuePosition, UdpSessionQueue};
 
 /// The datagrams between one client and the target of a port.
 #[derive(Debug)]
@@ -22,8 +19,8 @@ pub(super) struct UdpSession {
     pub(super) last_activity: u64,
     /// The target has answered.
     pub(super) is_answered: bool,
-    /// The client has sent a datagram after an answer, as conntrack has it. A forged source address gets an answer too, so
-    /// an answer alone proves nothing.
+    /// The client has sent a datagram after an answer. The term is from conntrack (`IPS_ASSURED`). An answer alone proves
+    /// nothing, because the target also answers a forged source address.
     pub(super) is_assured: bool,
     /// The session was open when the proxy began to drain.
     pub(super) predates_drain: bool,
@@ -43,18 +40,12 @@ impl UdpSession {
     }
 }
 
-/// The place of a session in the queues, which are ordered by it. It may be older than the session's state: it is
-/// updated only when the session reaches the front, so that a datagram changes no queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    is_assured: bool,
-    last_activity: u64,
-}
-
 #[derive(Debug)]
 struct Entry {
     session: UdpSession,
-    place: Place,
+    /// The session's position in the queues. The position may be older than the session's state, because a datagram
+    /// changes no queue. The table updates the position when the session reaches the front of a queue.
+    position: QueuePosition,
 }
 
 /// The UDP sessions of one worker.
@@ -62,28 +53,21 @@ struct Entry {
 pub(super) struct UdpSessionTable {
     sessions: Slab<Entry>,
     keys_by_client: HashMap<(u32, SocketAddr), Key>,
-    /// All sessions: those that are not assured first, each group by its last activity.
-    queue: BTreeSet<(Place, Key)>,
-    /// The same order for each source address.
-    queue_by_source: BTreeSet<(IpAddr, Place, Key)>,
-    /// The number of sessions of each source address.
-    count_by_source: HashMap<IpAddr, usize>,
-    /// Silence after which a session expires that is not assured, in milliseconds.
-    timeout: u64,
+    queues: UdpSessionQueue,
+    /// Silence after which an unassured session expires, in milliseconds.
+    timeout_ms: u64,
     /// Silence after which an assured session expires, in milliseconds.
-    assured_timeout: u64,
+    assured_timeout_ms: u64,
 }
 
 impl UdpSessionTable {
-    pub(super) fn new(timeout: u64, assured_timeout: u64) -> Self {
+    pub(super) fn new(timeout_ms: u64, assured_timeout_ms: u64) -> Self {
         Self {
             sessions: Slab::new(),
             keys_by_client: HashMap::new(),
-            queue: BTreeSet::new(),
-            queue_by_source: BTreeSet::new(),
-            count_by_source: HashMap::new(),
-            timeout,
-            assured_timeout,
+            queues: UdpSessionQueue::default(),
+            timeout_ms,
+            assured_timeout_ms,
         }
     }
 
@@ -94,7 +78,7 @@ impl UdpSessionTable {
 
     /// Returns the number of sessions of a source address.
     pub(super) fn count_of_source(&self, source: IpAddr) -> usize {
-        self.count_by_source.get(&source).copied().unwrap_or_default()
+        self.queues.count(Some(source)).total
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut UdpSession> {
@@ -104,12 +88,10 @@ impl UdpSessionTable {
     pub(super) fn insert(&mut self, session: UdpSession) -> Key {
         let client = session.client;
         let by_client = (session.socket_index, client);
-        let place = Place { is_assured: session.is_assured, last_activity: session.last_activity };
-        let key = self.sessions.insert(Entry { session, place });
+        let position = QueuePosition { is_assured: session.is_assured, last_activity: session.last_activity };
+        let key = self.sessions.insert(Entry { session, position });
         self.keys_by_client.insert(by_client, key);
-        self.queue.insert((place, key));
-        self.queue_by_source.insert((client.ip(), place, key));
-        *self.count_by_source.entry(client.ip()).or_default() += 1;
+        self.queues.insert(client.ip(), position, key);
         key
     }
 
@@ -123,45 +105,28 @@ impl UdpSessionTable {
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<UdpSession> {
-        let Entry { session, place } = self.sessions.remove(key)?;
-        let source = session.client.ip();
+        let Entry { session, position } = self.sessions.remove(key)?;
         self.keys_by_client.remove(&(session.socket_index, session.client));
-        self.queue.remove(&(place, key));
-        self.queue_by_source.remove(&(source, place, key));
-        if let Some(count) = self.count_by_source.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.count_by_source.remove(&source);
-            }
-        }
+        self.queues.remove(session.client.ip(), position, key);
         Some(session)
     }
 
-    /// Removes the session that has been silent longest. An assured session is removed only if all are assured.
-    pub(super) fn evict(&mut self) -> Option<UdpSession> {
-        let (_, key) = self.refresh_first(false).or_else(|| self.refresh_first(true))?;
+    /// Removes the session of a source address that has been silent longest; `None` considers all sessions. An assured
+    /// session is removed only if less than a quarter of the sessions are unassured.
+    pub(super) fn evict(&mut self, source: Option<IpAddr>) -> Option<UdpSession> {
+        let unassured = self.refresh_first(source, false);
+        let (_, key) = match unassured {
+            Some(first) if self.queues.count(source).has_unassured_quarter() => first,
+            _ => self.refresh_first(source, true).or(unassured)?,
+        };
         self.remove(key)
-    }
-
-    /// Removes a session of a source address, as [`Self::evict`] does.
-    pub(super) fn evict_of_source(&mut self, source: IpAddr) -> Option<UdpSession> {
-        let first = Place { is_assured: false, last_activity: 0 };
-        let last = Place { is_assured: true, last_activity: u64::MAX };
-        loop {
-            let mut of_source =
-                self.queue_by_source.range((source, first, MIN_KEY)..=(source, last, MAX_KEY));
-            let (_, place, key) = *of_source.next()?;
-            if self.update_place(key)? == place {
-                return self.remove(key);
-            }
-        }
     }
 
     /// Removes one expired session, if there is one.
     pub(super) fn remove_expired(&mut self, now: u64) -> Option<UdpSession> {
-        for (is_assured, timeout) in [(false, self.timeout), (true, self.assured_timeout)] {
-            if let Some((place, key)) = self.refresh_first(is_assured)
-                && place.last_activity + timeout <= now
+        for (is_assured, timeout_ms) in [(false, self.timeout_ms), (true, self.assured_timeout_ms)] {
+            if let Some((position, key)) = self.refresh_first(None, is_assured)
+                && position.last_activity + timeout_ms <= now
             {
                 return self.remove(key);
             }
@@ -171,42 +136,35 @@ impl UdpSessionTable {
 
     /// Returns the earliest time at which a session can expire.
     pub(super) fn next_expiry(&self) -> Option<u64> {
-        let expiry =
-            |is_assured, timeout| self.first(is_assured).map(|(place, _)| place.last_activity + timeout);
-        let (first, first_assured) = (expiry(false, self.timeout), expiry(true, self.assured_timeout));
+        let expiry = |is_assured, timeout_ms| {
+            self.queues.first(None, is_assured).map(|(position, _)| position.last_activity + timeout_ms)
+        };
+        let (first, first_assured) = (expiry(false, self.timeout_ms), expiry(true, self.assured_timeout_ms));
         first.into_iter().chain(first_assured).min()
     }
 
-    /// Returns the first session in the queue of those that are, or are not, assured.
-    fn first(&self, is_assured: bool) -> Option<(Place, Key)> {
-        let start = Place { is_assured, last_activity: 0 };
-        let first = self.queue.range((start, MIN_KEY)..).next().copied();
-        first.filter(|(place, _)| place.is_assured == is_assured)
-    }
-
-    /// Returns the same as [`Self::first`], after it has updated the places of the sessions at the front.
-    fn refresh_first(&mut self, is_assured: bool) -> Option<(Place, Key)> {
+    /// Updates the positions of the sessions at the front of a queue, and then returns the first session as
+    /// [`UdpSessionQueue::first`] does.
+    fn refresh_first(&mut self, source: Option<IpAddr>, is_assured: bool) -> Option<(QueuePosition, Key)> {
         loop {
-            let (place, key) = self.first(is_assured)?;
-            if self.update_place(key)? == place {
-                return Some((place, key));
+            let (position, key) = self.queues.first(source, is_assured)?;
+            if self.update_position(key)? == position {
+                return Some((position, key));
             }
         }
     }
 
-    /// Moves a session to the place of its state, and returns this place.
-    fn update_place(&mut self, key: Key) -> Option<Place> {
+    /// Moves a session to the position that belongs to its current state. Returns this position.
+    fn update_position(&mut self, key: Key) -> Option<QueuePosition> {
         let entry = self.sessions.get_mut(key)?;
         let UdpSession { client, last_activity, is_assured, .. } = entry.session;
-        let previous = std::mem::replace(&mut entry.place, Place { is_assured, last_activity });
-        let place = entry.place;
-        if place != previous {
-            self.queue.remove(&(previous, key));
-            self.queue.insert((place, key));
-            self.queue_by_source.remove(&(client.ip(), previous, key));
-            self.queue_by_source.insert((client.ip(), place, key));
+        let previous = std::mem::replace(&mut entry.position, QueuePosition { is_assured, last_activity });
+        let position = entry.position;
+        if position != previous {
+            self.queues.remove(client.ip(), previous, key);
+            self.queues.insert(client.ip(), position, key);
         }
-        Some(place)
+        Some(position)
     }
 }
 
@@ -243,13 +201,61 @@ mod tests {
         session.on_datagram(1);
         session.on_answer(2);
         session.on_answer(3);
-        assert!(!session.is_assured);
+        assert_eq!((session.is_assured, session.last_activity), (false, 3));
         session.on_datagram(4);
-        assert!(session.is_assured);
+        assert_eq!((session.is_assured, session.last_activity), (true, 4));
+    }
+
+    /// Inserts the session of a forged source address: its client has sent a second datagram after the answer.
+    fn insert_forged_session(table: &mut UdpSessionTable, client: SocketAddr, now: u64) {
+        let key = table.insert(session(client, now));
+        let session = table.get_mut(key).unwrap();
+        session.on_answer(now);
+        session.on_datagram(now);
+    }
+
+    /// Fills a table with 1,000 forged sessions, and then opens a session for `new_client`. Checks that the next 239 forged
+    /// sessions do not replace the session of `new_client`.
+    fn check_new_session_of_full_table(
+        new_client: SocketAddr,
+        forged_client: impl Fn(u16) -> SocketAddr,
+        source: Option<IpAddr>,
+    ) {
+        let mut table = UdpSessionTable::new(30, 120);
+        for number in 0..1_000 {
+            insert_forged_session(&mut table, forged_client(number), number.into());
+        }
+        table.evict(source).unwrap();
+        let key = table.insert(session(new_client, 1_000));
+        for number in 1_001..1_240 {
+            table.evict(source).unwrap();
+            assert!(table.get_mut(key).is_some(), "the session was replaced by forged session {number}");
+            insert_forged_session(&mut table, forged_client(number), number.into());
+        }
+        for number in 1_240..2_500 {
+            table.evict(source).unwrap();
+            table.insert(session(forged_client(number), number.into()));
+        }
+        assert!(table.get_mut(key).is_none(), "an unassured session was never replaced");
     }
 
     #[test]
-    fn evict_removes_the_longest_silent_session_and_assured_ones_last() {
+    fn new_session_outlives_assured_sessions_of_forged_source_addresses() {
+        let forged_client = |number: u16| {
+            let [high, low] = number.to_be_bytes();
+            SocketAddr::from(([198, 51, high, low], 1))
+        };
+        check_new_session_of_full_table(client(1), forged_client, None);
+    }
+
+    #[test]
+    fn new_session_outlives_assured_sessions_of_its_own_forged_source_address() {
+        let source = Some(client(1).ip());
+        check_new_session_of_full_table(client(50_000), |number| client(1 + number), source);
+    }
+
+    #[test]
+    fn evict_removes_the_longest_silent_session_and_assured_sessions_last() {
         let (mut table, keys) = table(1..5);
         for (key, is_assured) in [(keys[0], true), (keys[2], false)] {
             let session = table.get_mut(key).unwrap();
@@ -258,14 +264,14 @@ mod tests {
         }
         table.get_mut(keys[1]).unwrap().last_activity = 9;
         let evicted: Vec<_> =
-            std::iter::from_fn(|| table.evict()).map(|session| session.client.port()).collect();
+            std::iter::from_fn(|| table.evict(None)).map(|session| session.client.port()).collect();
         assert_eq!(evicted, [3, 4, 2, 1]);
-        assert!(table.is_empty() && table.queue.is_empty() && table.queue_by_source.is_empty());
-        assert!(table.keys_by_client.is_empty() && table.count_by_source.is_empty());
+        assert!(table.is_empty() && table.keys_by_client.is_empty());
+        assert_eq!(table.next_expiry(), None);
     }
 
     #[test]
-    fn eviction_of_a_source_keeps_the_sessions_of_other_sources() {
+    fn evict_with_a_source_keeps_the_sessions_of_other_sources() {
         let (mut table, keys) = table(1..4);
         let other = SocketAddr::from(([192, 0, 2, 2], 1));
         table.insert(session(other, 0));
@@ -273,9 +279,8 @@ mod tests {
         table.get_mut(keys[1]).unwrap().last_activity = 9;
         let source = client(1).ip();
         assert_eq!(table.count_of_source(source), 3);
-        let evicted: Vec<_> = std::iter::from_fn(|| table.evict_of_source(source))
-            .map(|session| session.client.port())
-            .collect();
+        let evicted: Vec<_> =
+            std::iter::from_fn(|| table.evict(Some(source))).map(|session| session.client.port()).collect();
         assert_eq!(evicted, [3, 2, 1]);
         assert_eq!((table.count_of_source(source), table.count_of_source(other.ip())), (0, 1));
         assert!(table.find(0, other).is_some());
@@ -286,15 +291,17 @@ mod tests {
         let (mut table, keys) = table(0..3);
         table.get_mut(keys[1]).unwrap().is_assured = true;
         table.get_mut(keys[2]).unwrap().is_answered = true;
-        let mut expire_all = |now| {
+        assert_eq!(table.next_expiry(), Some(30));
+        let expire_all = |table: &mut UdpSessionTable, now| {
             let expired_sessions = std::iter::from_fn(|| table.remove_expired(now));
             expired_sessions.map(|session| session.client.port()).collect::<Vec<_>>()
         };
-        assert!(expire_all(29).is_empty());
-        assert_eq!(expire_all(31), [0]);
-        assert_eq!(expire_all(100), [2]);
-        assert!(expire_all(120).is_empty());
-        assert_eq!(expire_all(121), [1]);
+        assert!(expire_all(&mut table, 29).is_empty());
+        assert_eq!(expire_all(&mut table, 31), [0]);
+        assert_eq!(table.next_expiry(), Some(32));
+        assert_eq!(expire_all(&mut table, 100), [2]);
+        assert!(expire_all(&mut table, 120).is_empty());
+        assert_eq!(expire_all(&mut table, 121), [1]);
         assert!(table.is_empty());
         assert_eq!(table.next_expiry(), None);
     }

@@ -23,13 +23,14 @@ const MAX_DATAGRAMS_PER_BATCH: usize = 64;
 pub(super) struct UdpSessions {
     sockets: Vec<BoundSocket>,
     sessions: UdpSessionTable,
-    /// The worker's part of [`Settings::udp_sessions_per_source`].
-    max_per_source: usize,
+    /// The part of [`Settings::max_udp_sessions_per_source`] that this worker may use.
+    max_sessions_per_source: usize,
     phase: Phase,
-    /// See [`Settings::drain_udp_idle`] and [`Settings::close_idle`]; in milliseconds.
-    drain_idle: u64,
-    close_idle: u64,
-    /// The time of the last datagram of a session for which the phase waits, in milliseconds after the worker's start.
+    /// See [`Settings::drain_udp_idle_timeout`]; in milliseconds.
+    drain_idle_timeout_ms: u64,
+    /// See [`Settings::close_idle_timeout`]; in milliseconds.
+    close_idle_timeout_ms: u64,
+    /// Time of the last datagram in a session for which the phase waits: milliseconds since the worker's start.
     last_activity: u64,
 }
 
@@ -42,22 +43,23 @@ impl UdpSessions {
         for (index, bound) in (0..).zip(&sockets) {
             poller.add(&bound.socket, Token::UdpSocketIndex(index))?;
         }
-        let timeout = to_milliseconds(settings.udp_timeout);
-        let assured_timeout = to_milliseconds(settings.udp_stream_timeout);
+        let timeout_ms = to_milliseconds(settings.udp_timeout);
+        let assured_timeout_ms = to_milliseconds(settings.udp_stream_timeout);
         Ok(Self {
             sockets,
-            sessions: UdpSessionTable::new(timeout, assured_timeout),
+            sessions: UdpSessionTable::new(timeout_ms, assured_timeout_ms),
             // The kernel distributes the clients of one source among the workers.
-            max_per_source: (settings.udp_sessions_per_source / settings.workers.max(1)).max(1),
+            max_sessions_per_source: (settings.max_udp_sessions_per_source / settings.worker_count.max(1))
+                .max(1),
             phase: Phase::Forwarding,
-            drain_idle: to_milliseconds(settings.drain_udp_idle),
-            close_idle: to_milliseconds(settings.close_idle),
+            drain_idle_timeout_ms: to_milliseconds(settings.drain_udp_idle_timeout),
+            close_idle_timeout_ms: to_milliseconds(settings.close_idle_timeout),
             last_activity: 0,
         })
     }
 
-    /// Begins a phase. While draining, it waits only for the sessions that are open now. While closing, there are no
-    /// new sessions.
+    /// Begins a phase. The draining phase waits only for the sessions that are open now. The closing phase opens no new
+    /// sessions.
     pub(super) fn begin(&mut self, phase: Phase, now: u64) {
         match phase {
             Phase::Draining => self.sessions.iter_mut().for_each(|session| session.predates_drain = true),
@@ -67,9 +69,13 @@ impl UdpSessions {
         self.phase = phase;
     }
 
-    /// Returns true if the next phase may begin: the sessions have been silent long enough, or there are none.
-    pub(super) const fn is_settled(&self, now: u64) -> bool {
-        let idle = if matches!(self.phase, Phase::Closing) { self.close_idle } else { self.drain_idle };
+    /// Returns true if the sessions have been silent long enough for the end of the phase, or if there are none.
+    pub(super) const fn is_silent(&self, now: u64) -> bool {
+        let idle = if matches!(self.phase, Phase::Closing) {
+            self.close_idle_timeout_ms
+        } else {
+            self.drain_idle_timeout_ms
+        };
         self.sessions.is_empty() || self.last_activity + idle <= now
     }
 
@@ -120,7 +126,7 @@ impl UdpSessions {
         let datagram = &context.io.buffer[..len];
         let mut send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
         if let Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) = send_result {
-            // The error belongs to an earlier datagram, and the kernel has not sent this one. So send it again.
+            // The error belongs to an earlier datagram, and the kernel has not sent this datagram. So send it again.
             send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
             context.record_dial_failure(port_index, error.into());
         }
@@ -141,16 +147,16 @@ impl UdpSessions {
         if self.phase >= Phase::Closing {
             return None;
         }
-        if self.sessions.count_of_source(client.ip()) >= self.max_per_source
-            && let Some(evicted) = self.sessions.evict_of_source(client.ip())
+        if self.sessions.count_of_source(client.ip()) >= self.max_sessions_per_source
+            && let Some(evicted) = self.sessions.evict(Some(client.ip()))
         {
             self.count_closed_session(&evicted, context);
         }
-        if !context.shared.udp_sessions.try_acquire() {
-            let evicted = self.sessions.evict()?;
+        if !context.shared.udp_session_quota.try_acquire() {
+            let evicted = self.sessions.evict(None)?;
             self.count_closed_session(&evicted, context);
             // Another worker may already have taken the free place.
-            if !context.shared.udp_sessions.try_acquire() {
+            if !context.shared.udp_session_quota.try_acquire() {
                 return None;
             }
         }
@@ -165,7 +171,7 @@ impl UdpSessions {
                 Some(key)
             }
             Err(error) => {
-                context.shared.udp_sessions.release();
+                context.shared.udp_session_quota.release();
                 context.record_dial_failure(port_index, error.into());
                 None
             }
@@ -240,7 +246,7 @@ impl UdpSessions {
 
     /// Counts a session as closed, and releases its place in the quota.
     fn count_closed_session(&self, session: &UdpSession, context: &WorkerContext) {
-        context.shared.udp_sessions.release();
+        context.shared.udp_session_quota.release();
         if let Some(bound) = self.sockets.get(session.socket_index as usize) {
             add(&context.stats.port(bound.port_index).closed_sessions, 1);
         }

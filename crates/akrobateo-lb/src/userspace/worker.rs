@@ -22,7 +22,7 @@ use super::worker_context::WorkerContext;
 const MAX_CLIENTS_PER_BATCH: usize = 64;
 /// Shortest time between two sweeps, in milliseconds.
 const SWEEP_INTERVAL_MS: u64 = 250;
-/// Time between two checks whether the worker has anything left to wait for, in milliseconds.
+/// Time between two checks whether the worker has completed the phase, in milliseconds.
 const DRAIN_CHECK_INTERVAL_MS: u64 = 100;
 /// Time for which idle pipes are kept, in milliseconds.
 const PIPE_IDLE_TIMEOUT_MS: u64 = 1_000;
@@ -43,10 +43,10 @@ pub(super) struct Worker {
     acceptor: Acceptor,
     tcp: TcpSessions,
     udp: UdpSessions,
-    /// While draining and closing: the time of the next check whether the worker has anything left to wait for.
+    /// Time of the next check whether the worker has completed the draining or the closing phase.
     drain_check_at: u64,
-    /// See [`Settings::close_idle`]; in milliseconds.
-    close_idle: u64,
+    /// See [`Settings::close_idle_timeout`]; in milliseconds.
+    close_idle_timeout_ms: u64,
     start_time: Instant,
 }
 
@@ -66,12 +66,12 @@ impl Worker {
             udp: UdpSessions::new(sockets.udp_sockets, settings, &context.poller)?,
             context,
             drain_check_at: 0,
-            close_idle: to_milliseconds(settings.close_idle),
+            close_idle_timeout_ms: to_milliseconds(settings.close_idle_timeout),
             start_time: Instant::now(),
         })
     }
 
-    /// Forwards until the proxy stops. Then resets the connections that are left.
+    /// Forwards until the proxy stops. Then resets the remaining connections.
     pub(super) fn run(mut self) -> Result<(), Errno> {
         let mut events = Events::new();
         loop {
@@ -80,7 +80,7 @@ impl Worker {
             for (token, readiness) in events.iter() {
                 self.dispatch(token, Some(readiness));
             }
-            // Objects that enter the queue during this loop wait for the next round.
+            // Objects that enter the run queue during this loop wait for the next round.
             for _ in 0..self.context.queue_len() {
                 if let Some(token) = self.context.dequeue() {
                     self.dispatch(token, None);
@@ -129,12 +129,12 @@ impl Worker {
         }
     }
 
-    /// Serves the clients that other workers passed on, and begins the proxy's phase.
+    /// Serves the clients in the inbox, and enters the proxy's current phase.
     fn on_wake(&mut self) {
         for client in self.context.inbox().take_clients() {
             self.tcp.connect(client, &mut self.context);
         }
-        self.context.shared.pulse.record(self.context.index());
+        self.context.shared.watchdog.record(self.context.index());
         if self.context.shared.has_waiting_clients.load(Relaxed) {
             self.context.schedule_sweep(self.context.now() + SWEEP_INTERVAL_MS);
         }
@@ -172,14 +172,14 @@ impl Worker {
 
     /// Serves an accepted client in this worker, or passes it to a worker with fewer connections.
     fn serve(&mut self, client: Client) {
-        // While closing, another worker may end before it serves the client.
+        // In the closing phase, another worker could end before it serves the client.
         let own_client = if self.context.phase >= Phase::Closing {
             Some(client)
         } else {
             self.context.shared.push_to_least_loaded(self.context.index(), client)
         };
         if let Some(client) = own_client {
-            self.context.inbox().inc_load();
+            self.context.inbox().increment_load();
             self.tcp.connect(client, &mut self.context);
         }
     }
@@ -207,25 +207,25 @@ impl Worker {
         }
     }
 
-    /// Records whether the worker has anything left to wait for in the proxy's phase. While closing, also closes the
-    /// listeners when it is time.
+    /// Records whether the worker has completed the proxy's phase. In the closing phase, also closes the listeners after
+    /// the handshake timeout.
     fn record_drain(&mut self) {
         let now = self.context.now();
         if now < self.drain_check_at {
             return;
         }
         self.drain_check_at = now + DRAIN_CHECK_INTERVAL_MS;
-        let is_settled = if self.context.phase == Phase::Draining {
-            self.tcp.is_drained() && self.udp.is_settled(now)
+        let is_complete = if self.context.phase == Phase::Draining {
+            self.tcp.is_drained() && self.udp.is_silent(now)
         } else {
             self.close_listeners_if_due();
-            let silent_since = now.saturating_sub(self.close_idle);
-            self.acceptor.is_closed() && self.tcp.is_silent_since(silent_since) && self.udp.is_settled(now)
+            let silent_since = now.saturating_sub(self.close_idle_timeout_ms);
+            self.acceptor.is_closed() && self.tcp.is_silent_since(silent_since) && self.udp.is_silent(now)
         };
-        self.context.shared.drain.record(self.context.index(), self.context.phase, is_settled);
+        self.context.shared.drain.record(self.context.index(), self.context.phase, is_complete);
     }
 
-    /// Closes the listeners when the last handshakes are over. Accepts their clients first.
+    /// Closes the listeners after the handshake timeout. Accepts the waiting clients first.
     fn close_listeners_if_due(&mut self) {
         let listeners = self.acceptor.listeners_to_close(self.context.now());
         if listeners.is_empty() {

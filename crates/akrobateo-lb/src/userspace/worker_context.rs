@@ -20,12 +20,12 @@ pub(super) struct WorkerContext {
     pub(super) stats: Arc<WorkerStats>,
     pub(super) poller: Poller,
     pub(super) io: IoContext,
-    /// The proxy's phase as the worker knows it. A client that the worker serves before it knows of a drain counts as an
-    /// earlier client.
+    /// The phase that the worker has entered. The proxy may already be in a later phase. A client that the worker serves
+    /// before it enters the draining phase counts as an earlier client.
     pub(super) phase: Phase,
     /// The worker's index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     index: usize,
-    /// Objects that could continue at once, but wait until other objects have continued.
+    /// Objects that can continue at once, but must first let other objects continue.
     run_queue: VecDeque<Token>,
     /// The time of the next sweep, which closes expired connections, expired UDP sessions and idle pipes; `None` if
     /// nothing can expire.

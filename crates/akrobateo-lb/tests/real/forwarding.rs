@@ -130,11 +130,11 @@ fn pod_forwards_only_packets_that_it_translates() {
             addr::POD[0]
         ));
         network.pod.set_sysctl("ipv4/ip_forward", "1");
-        let connect = |to| connect_tcp(&network.client, addr::CLIENT[0], to, NO_REPLY_TIMEOUT);
-        connect(&routed).expect("the test's route through the pod does not work");
+        let connect = |to, timeout| connect_tcp(&network.client, addr::CLIENT[0], to, timeout);
+        connect(&routed, REPLY_TIMEOUT).expect("the test's route through the pod does not work");
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
-        assert_eq!(connect(&routed).unwrap_err().kind(), ErrorKind::TimedOut);
-        connect(&with_port(addr::POD[0], 80)).unwrap();
+        assert_eq!(connect(&routed, NO_REPLY_TIMEOUT).unwrap_err().kind(), ErrorKind::TimedOut);
+        connect(&with_port(addr::POD[0], 80), REPLY_TIMEOUT).unwrap();
         assert_eq!(network.pod.nft("-s list chain inet akrobateo forward"), FORWARD_CHAIN);
     });
 }

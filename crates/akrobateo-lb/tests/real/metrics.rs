@@ -6,7 +6,7 @@ use crate::harness::proxy::{PROBE_PORT, split_args};
 use crate::harness::traffic::{
     NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, connect_tcp, serve_tcp, serve_udp,
 };
-use crate::harness::{DEADLINE, Metrics, Network, Proxy, conntrack, eventually, isolated};
+use crate::harness::{DEADLINE, Metrics, Namespace, Network, Proxy, conntrack, eventually, isolated};
 
 const IN_LABEL: &str = ",direction=\"in\"";
 const OUT_LABEL: &str = ",direction=\"out\"";
@@ -18,6 +18,13 @@ fn network_with_backends() -> Network {
         serve_udp(&network.backend, &with_port(ip, 80));
     }
     network
+}
+
+/// Makes UDP flows of `pod` last longer than a test. The kernel's default is 30 seconds, which a busy machine exceeds.
+fn keep_udp_flows(pod: &Namespace) {
+    for name in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
+        pod.set_sysctl(&format!("netfilter/{name}"), "3600");
+    }
 }
 
 #[test]
@@ -75,7 +82,10 @@ fn denied_connections_are_counted_by_port() {
         for (port, family, refused, connections) in
             [("udp/80", 0, 1, 1), ("udp/81", 0, 1, 0), ("udp/80", 1, 1, 0), ("tcp/80", 0, 1, 0)]
         {
-            assert_eq!(metrics.port_value("refused_connections_total", port, family, ""), refused, "{port}");
+            let refused_count = metrics.port_value("refused_connections_total", port, family, "");
+            // On a busy machine the client may send its SYN again before the client's timeout.
+            let is_syn_repeated = port == "tcp/80" && refused_count > refused;
+            assert!(refused_count == refused || is_syn_repeated, "{port}: {refused_count}");
             assert_eq!(metrics.port_value("connections_total", port, family, ""), connections, "{port}");
             assert_eq!(metrics.port_value("packets_total", port, family, IN_LABEL), connections, "{port}");
         }
@@ -88,6 +98,7 @@ fn counters_survive_a_restart_and_a_repair_but_not_a_ruleset_flush() {
         let network = network_with_backends();
         let forwards = split_args("--forward=udp/80=10.96.3.7:80 --source=192.0.2.2/32");
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
+        keep_udp_flows(&network.pod);
         let to = with_port(addr::POD[0], 80);
         let client = UdpClient::new(&network.client, addr::CLIENT[0], &to);
         client.request(REPLY_TIMEOUT).unwrap();
@@ -130,6 +141,7 @@ fn clashes_are_counted_and_logged_if_all_source_ports_are_used() {
     isolated(|| {
         let network = network_with_backends();
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
+        keep_udp_flows(&network.pod);
         assert_eq!(Metrics::scrape(&network.pod).get("conntrack_clashes_total"), 0);
         let to = with_port(addr::POD[0], 80);
         // The kernel translates a source port below 512 to a port below 512. So 511 flows are enough to use up all
@@ -143,7 +155,7 @@ fn clashes_are_counted_and_logged_if_all_source_ports_are_used() {
         assert_eq!(metrics.get("conntrack_clashes_total"), 1);
         assert_eq!(metrics.get("conntrack_full_total"), 0);
         proxy.wait_for_log("the source ports towards one target may be used up");
-        // The kubelet counts status 300 as ready, and emits an event with the text.
+        // The kubelet counts the status code 300 as ready, and emits an event with the response's text.
         let response = network.pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/readyz", DEADLINE)).unwrap();
         assert!(response.starts_with("HTTP/1.1 300 "), "{response}");
         assert!(response.contains("the source ports towards one target may be used up"), "{response}");

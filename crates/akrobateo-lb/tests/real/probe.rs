@@ -1,36 +1,42 @@
 //! The probe's server under connections of hostile pods.
 
-use std::net::{SocketAddr, TcpStream};
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::harness::addr::{self, with_port};
 use crate::harness::proxy::{PROBE_PORT, split_args};
-use crate::harness::{Network, Proxy, eventually, http, isolated};
+use crate::harness::{DEADLINE, Network, Proxy, eventually, http, isolated};
 
 /// The kubelet's default timeout of a probe.
 const KUBELET_TIMEOUT: Duration = Duration::from_secs(1);
+/// The number of failed probes in a row after which the kubelet considers a pod not ready (`failureThreshold`).
+const FAILURE_THRESHOLD: u32 = 3;
 /// The number of connections that the hostile pod keeps open.
 const SILENT_CONNECTIONS: usize = 200;
 
-/// Sends a readiness probe as the kubelet of the pod's node does.
-fn probe(network: &Network) -> Option<u16> {
+/// Sends readiness probes as the kubelet does. The kubelet considers a pod not ready only after several failed probes in a
+/// row. The check fails in the same case.
+fn check_ready(network: &Network, situation: &str) {
     let address: SocketAddr = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
-    network.node.run(|| http::status(address, "/readyz", KUBELET_TIMEOUT))
+    let probe = |_| network.node.run(|| http::status(address, "/readyz", KUBELET_TIMEOUT)) == Some(200);
+    assert!((0..FAILURE_THRESHOLD).any(probe), "{situation}: {FAILURE_THRESHOLD} probes failed");
 }
 
-/// Opens silent connections to the probe's port. Opens those again that the proxy has closed.
-fn keep_connections_open(network: &Network, address: SocketAddr, silent: &mut Vec<TcpStream>) {
-    silent.retain(|stream| {
+/// Opens silent connections to the probe's port, until there are [`SILENT_CONNECTIONS`]. Replaces connections that the
+/// proxy has closed.
+fn keep_connections_open(network: &Network, address: SocketAddr, silent_clients: &mut Vec<TcpStream>) {
+    silent_clients.retain(|stream| {
         stream.set_nonblocking(true).unwrap();
         matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     });
-    let missing = SILENT_CONNECTIONS - silent.len();
+    let missing = SILENT_CONNECTIONS - silent_clients.len();
     network.client.run(|| {
         for _ in 0..missing {
             // An attempt fails if the accept queue is full.
-            silent.extend(TcpStream::connect_timeout(&address, Duration::from_millis(20)));
+            silent_clients.extend(TcpStream::connect_timeout(&address, Duration::from_millis(20)));
         }
     });
 }
@@ -43,19 +49,59 @@ fn kubelet_gets_an_answer_while_a_pod_keeps_two_hundred_silent_connections_open(
             let line = format!("--forward=tcp/80=10.96.3.7:80 --data-path={data_path}");
             let _proxy = Proxy::start_and_wait(&network.pod, &split_args(&line));
             let address = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
-            let mut silent = Vec::new();
+            let mut silent_clients = Vec::new();
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(3) {
-                keep_connections_open(&network, address, &mut silent);
-                assert_eq!(probe(&network), Some(200), "{data_path}, {:?} after the start", start.elapsed());
+                keep_connections_open(&network, address, &mut silent_clients);
+                check_ready(&network, data_path);
             }
         }
     });
 }
 
-/// Scrapes of a proxy with many ports cost most.
+/// Opens one silent connection from `source`. Closes the oldest silent connection if there are more than a thousand.
+fn open_silent_connection(
+    network: &Network,
+    server: SocketAddr,
+    source: IpAddr,
+    silent_clients: &mut VecDeque<TcpStream>,
+) {
+    let connect = || netns_testkit::tcp::connect(Some((source, 0).into()), server, Duration::from_millis(20));
+    silent_clients.extend(network.client.run(connect));
+    if silent_clients.len() > 1_000 {
+        silent_clients.pop_front();
+    }
+}
+
 #[test]
-fn kubelet_gets_an_answer_while_a_pod_scrapes_without_end() {
+fn kubelet_gets_an_answer_while_clients_with_many_addresses_connect() {
+    isolated(|| {
+        let network = Network::new();
+        let sources: Vec<IpAddr> = (3..=120).map(|host| [192, 0, 2, host].into()).collect();
+        network.client.add_addresses("eth0", &sources);
+        let server: SocketAddr = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
+        let end = Instant::now() + Duration::from_secs(3);
+        std::thread::scope(|scope| {
+            for sources in sources.chunks(60) {
+                let network = &network;
+                scope.spawn(move || {
+                    let mut silent_clients = VecDeque::new();
+                    for source in sources.iter().cycle().take_while(|_| Instant::now() < end) {
+                        open_silent_connection(network, server, *source, &mut silent_clients);
+                    }
+                });
+            }
+            while Instant::now() < end {
+                check_ready(&network, "many addresses connect");
+            }
+        });
+    });
+}
+
+/// The metrics of a proxy with many ports cost the most time.
+#[test]
+fn kubelet_gets_an_answer_while_a_pod_repeatedly_requests_metrics() {
     isolated(|| {
         let network = Network::new();
         let forwards: Vec<_> =
@@ -78,9 +124,7 @@ fn kubelet_gets_an_answer_while_a_pod_scrapes_without_end() {
                 }
             }
             while Instant::now() < end {
-                let start = Instant::now();
-                assert_eq!(probe(&network), Some(200));
-                assert!(start.elapsed() < KUBELET_TIMEOUT, "{:?}", start.elapsed());
+                check_ready(&network, "a pod scrapes");
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
@@ -88,11 +132,10 @@ fn kubelet_gets_an_answer_while_a_pod_scrapes_without_end() {
 }
 
 #[test]
-fn proxy_is_healthy_also_while_it_is_not_ready() {
+fn proxy_is_healthy_even_while_it_is_not_ready() {
     isolated(|| {
         let network = Network::new();
-        let status =
-            |path: &str| network.pod.run(|| http::status(("127.0.0.1", PROBE_PORT), path, KUBELET_TIMEOUT));
+        let status = |path: &str| network.pod.run(|| http::status(("127.0.0.1", PROBE_PORT), path, DEADLINE));
         let line = "--forward=tcp/80=[fd00:96::7]:80";
         let proxy = Proxy::start_and_wait(&network.pod, &split_args(line));
         assert_eq!(status("/healthz"), Some(200));

@@ -45,7 +45,7 @@ fn any_config() -> impl Strategy<Value = ForwardingConfig> {
 /// Encodes the table as a transaction, and decodes the table from it.
 fn encode_and_decode(table: &Table) -> Table {
     let mut decoder = Decoder::new(ruleset::TABLE_NAME);
-    for message in Message::parse_all(Batch::replace(table).messages.bytes()) {
+    for message in Message::parse_all(Batch::new_replacement(table).messages.bytes()) {
         decoder.add_message(&message).unwrap();
     }
     decoder.finish().unwrap()
@@ -84,7 +84,7 @@ proptest! {
             sources: vec!["10.0.0.0/8".parse().unwrap()],
             ..ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()])
         });
-        let mut transaction = Batch::replace(&ruleset::build_table(&config.unwrap())).messages.bytes().to_vec();
+        let mut transaction = Batch::new_replacement(&ruleset::build_table(&config.unwrap())).messages.bytes().to_vec();
         let start = position % transaction.len();
         let end = (start + bytes.len()).min(transaction.len());
         transaction[start..end].copy_from_slice(&bytes[..end - start]);

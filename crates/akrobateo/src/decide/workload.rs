@@ -181,7 +181,7 @@ fn metadata(
     let key = ServiceKey::from_service(service);
     let (name, namespace, owner) = match &config.proxy_namespace {
         ProxyNamespace::SharedNamespace(namespace) => {
-            (names::proxy(&config.instance, &key.namespace, &key.name), namespace.clone(), None)
+            (names::proxy_name(&config.instance, &key.namespace, &key.name), namespace.clone(), None)
         }
         // The garbage collector follows owner references within one namespace only.
         ProxyNamespace::ServiceNamespace => (

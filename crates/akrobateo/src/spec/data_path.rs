@@ -51,8 +51,8 @@ fn proxy_protocol(service: &Service, forwards: &[Forward]) -> Result<Option<Prox
     let tcp_ports: BTreeSet<_> = tcp.map(|forward| forward.port).collect();
     let parse = |text: &str| {
         let proxy_protocol: ProxyProtocol = text.parse().map_err(|error| match error {
-            ParseProxyProtocolError::Version(_) => "unknown version".to_owned(),
-            ParseProxyProtocolError::Port { port, .. } => format!("{port:?} is not a port number"),
+            ParseProxyProtocolError::UnknownVersion(_) => "unknown version".to_owned(),
+            ParseProxyProtocolError::InvalidPort { port, .. } => format!("{port:?} is not a port number"),
         })?;
         if tcp_ports.is_empty() {
             return Err("the Service has no TCP port".to_owned());

@@ -10,7 +10,7 @@ pub(crate) enum SpecError {
     /// The value of an annotation is not allowed.
     #[error("annotation {name} is {value:?}: {reason}; allowed: {allowed}")]
     InvalidAnnotation { name: &'static str, value: String, reason: String, allowed: String },
-    /// Proxies cannot serve a part of the spec, although the API server accepts this part.
+    /// The proxies do not support a field of the spec, or its value. The API server accepts this field and value.
     #[error("{0}")]
     UnsupportedSpec(String),
     /// The nodes need the port themselves.

@@ -37,7 +37,7 @@ fn parse(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, String> {
     forwards.sort();
     let tcp = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
     let tcp_ports: Vec<u16> = tcp.map(|forward| forward.port.get()).collect();
-    let probe_port = probe::port(&tcp_ports).ok_or_else(|| {
+    let probe_port = probe::choose_port(&tcp_ports).ok_or_else(|| {
         "the Service has all TCP ports from 1024 to 10290; remove one for the probe".to_owned()
     })?;
     Ok(ProxyArgs { sources: source_ranges(spec)?, probe_port, ..ProxyArgs::new(forwards) })

@@ -44,13 +44,13 @@ impl Process {
     }
 
     /// Returns the resident memory of the process and its children, in bytes.
-    pub(crate) fn resident_memory(&self) -> u64 {
-        list_with_descendants(&[self.pid()]).into_iter().filter_map(process::resident_memory).sum()
+    pub(crate) fn resident_memory_bytes(&self) -> u64 {
+        list_with_descendants(&[self.pid()]).into_iter().filter_map(process::resident_memory_bytes).sum()
     }
 
     /// Returns the number of open descriptors of the process and its children.
-    pub(crate) fn open_descriptors(&self) -> usize {
-        list_with_descendants(&[self.pid()]).into_iter().map(process::open_descriptors).sum()
+    pub(crate) fn count_open_descriptors(&self) -> usize {
+        list_with_descendants(&[self.pid()]).into_iter().map(process::count_open_descriptors).sum()
     }
 }
 

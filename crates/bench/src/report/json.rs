@@ -41,11 +41,11 @@ fn sample_to_json(sample: &Sample) -> Value {
         "measure": sample.load.name(),
         "variant": sample.variant,
         "round": sample.round,
-        "per_second": sample.rate,
-        "cpu_seconds_per_unit": sample.cpu,
-        "p50_seconds": sample.latency.map(|[p50, _]| p50),
-        "p99_seconds": sample.latency.map(|[_, p99]| p99),
-        "failed": sample.failed_units,
+        "per_second": sample.rate_per_second,
+        "cpu_seconds_per_unit": sample.cpu_seconds_per_unit,
+        "p50_seconds": sample.latency_percentiles.map(|[p50, _]| p50),
+        "p99_seconds": sample.latency_percentiles.map(|[_, p99]| p99),
+        "failed": sample.failure_count,
         "other_cpu_share": sample.cpu_share_of_other_programs,
     })
 }
@@ -71,12 +71,12 @@ fn replacement_result_to_json(result: &ReplacementResult) -> Value {
 fn footprint_to_json(footprint: &Footprint) -> Value {
     let idle = footprint.idle_connections.map(|idle| {
         json!({
-            "connections": idle.connections,
+            "connections": idle.connection_count,
             "bytes_per_connection": idle.bytes_per_connection,
             "descriptors_per_connection": idle.descriptors_per_connection,
         })
     });
-    json!({"variant": footprint.variant, "resident_bytes": footprint.memory, "idle": idle})
+    json!({"variant": footprint.variant, "resident_bytes": footprint.resident_memory_bytes, "idle": idle})
 }
 
 fn target_to_json(target: &Target) -> Value {

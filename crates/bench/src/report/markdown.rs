@@ -70,7 +70,7 @@ fn summary(results: &Results) -> String {
         )
     });
     let tcp_samples = results.samples.iter().filter(|sample| sample.load != Load::Udp);
-    let failed_connections: u64 = tcp_samples.map(|sample| sample.failed_units).sum();
+    let failed_connections: u64 = tcp_samples.map(|sample| sample.failure_count).sum();
     format!(
         "{} processors ({}), {} MiB of memory, Linux {}; {}.\n\
          {} rounds of {} s per sample; {failed_connections} connections failed.\n{other_programs_text}",
@@ -153,7 +153,8 @@ fn title_with_proxy_header(variant: Variant) -> String {
 }
 
 fn start_times_table(results: &Results) -> String {
-    let mut table = format_table_head(&["", RULES_ACTIVE_QUANTITY, "exec to ready", "exec to first reply"]);
+    let mut table =
+        format_table_head(&["", RULES_ACTIVE_QUANTITY, "time to readiness", "time to the first reply"]);
     for variant in &VARIANTS_WITHOUT_PROXY_HEADER {
         let quartiles = |event| {
             let starts =
@@ -187,10 +188,10 @@ fn footprint_table(results: &Results) -> String {
 
 fn footprint_row(footprint: &Footprint) -> String {
     let title = variant::get(footprint.variant).map_or(footprint.variant.to_owned(), title_with_proxy_header);
-    let memory = format!("{:.1} MB", to_f64(footprint.memory) / 1e6);
+    let memory = format!("{:.1} MB", to_f64(footprint.resident_memory_bytes) / 1e6);
     let idle = footprint.idle_connections.map_or([NOT_MEASURED_CELL; 3].map(str::to_owned), |idle| {
         [
-            group_thousands(&idle.connections.to_string()),
+            group_thousands(&idle.connection_count.to_string()),
             format!("{:.1} KB", idle.bytes_per_connection / 1e3),
             format!("{:.1}", idle.descriptors_per_connection),
         ]
@@ -267,10 +268,10 @@ mod tests {
             load: Load::Upload,
             variant,
             round,
-            rate,
-            cpu: 1.0,
-            latency: None,
-            failed_units: 0,
+            rate_per_second: rate,
+            cpu_seconds_per_unit: 1.0,
+            latency_percentiles: None,
+            failure_count: 0,
             cpu_share_of_other_programs: 0.25,
         };
         let samples = vec![

@@ -1,4 +1,4 @@
-//! Tests that inject faults. They run one at a time on the cluster of `cluster/`. Each test restores the cluster.
+//! Tests that inject faults. They run one at a time on the cluster that `cluster/up` starts. Each test restores the cluster.
 
 mod addresses;
 mod api_server;

@@ -6,19 +6,21 @@ use akrobateo_core::Protocol;
 
 use crate::netlink::Attr;
 
-/// enum `ctattr_type` (`linux/netfilter/nfnetlink_conntrack.h`).
+/// The attributes of an entry: `CTA_TUPLE_ORIG`, `CTA_TUPLE_REPLY` and `CTA_ID`, from enum `ctattr_type`. All attribute
+/// numbers in this file are from `linux/netfilter/nfnetlink_conntrack.h`. A tuple is the addresses and ports of one
+/// direction.
 pub(super) const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
-pub(super) const ID: u16 = 12;
-/// enum `ctattr_tuple`.
+pub(super) const ENTRY_ID: u16 = 12;
+/// The attributes of a tuple (enum `ctattr_tuple`).
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
-/// enum `ctattr_ip`.
+/// The addresses of a tuple (enum `ctattr_ip`).
 const IP_V4_SOURCE: u16 = 1;
 const IP_V4_DESTINATION: u16 = 2;
 const IP_V6_SOURCE: u16 = 3;
 const IP_V6_DESTINATION: u16 = 4;
-/// enum `ctattr_l4proto`.
+/// The protocol and the ports of a tuple (enum `ctattr_l4proto`).
 const PROTO_NUMBER: u16 = 1;
 const PROTO_SOURCE_PORT: u16 = 2;
 const PROTO_DESTINATION_PORT: u16 = 3;
@@ -37,7 +39,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Parses the attributes of an entry. Returns `None` for other protocols.
+    /// Parses the attributes of an entry. Returns `None` if a Service cannot have the entry's protocol.
     pub(super) fn parse(attrs: &[u8]) -> Option<Self> {
         let (protocol, client, original_destination) = parse_tuple(Attr::find(attrs, TUPLE_ORIGINAL)?)?;
         let (_, reply_source, _) = parse_tuple(Attr::find(attrs, TUPLE_REPLY)?)?;
@@ -52,11 +54,11 @@ fn parse_tuple(attrs: &[u8]) -> Option<(Protocol, SocketAddr, SocketAddr)> {
     let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.number() == *number)?;
     let port = |kind| Some(u16::from_be_bytes(*Attr::find(proto, kind)?.first_chunk()?));
     let ip = Attr::find(attrs, TUPLE_IP)?;
-    let v4 = |kind| Some(IpAddr::from(<[u8; 4]>::try_from(Attr::find(ip, kind)?).ok()?));
-    let v6 = |kind| Some(IpAddr::from(<[u8; 16]>::try_from(Attr::find(ip, kind)?).ok()?));
+    let ipv4 = |kind| Some(IpAddr::from(<[u8; 4]>::try_from(Attr::find(ip, kind)?).ok()?));
+    let ipv6 = |kind| Some(IpAddr::from(<[u8; 16]>::try_from(Attr::find(ip, kind)?).ok()?));
     let (source, destination) = match Attr::find(ip, IP_V4_SOURCE) {
-        Some(_) => (v4(IP_V4_SOURCE)?, v4(IP_V4_DESTINATION)?),
-        None => (v6(IP_V6_SOURCE)?, v6(IP_V6_DESTINATION)?),
+        Some(_) => (ipv4(IP_V4_SOURCE)?, ipv4(IP_V4_DESTINATION)?),
+        None => (ipv6(IP_V6_SOURCE)?, ipv6(IP_V6_DESTINATION)?),
     };
     Some((
         protocol,
@@ -115,7 +117,7 @@ mod tests {
                     ip.push_bytes(IP_V6_SOURCE, &source.octets());
                     ip.push_bytes(IP_V6_DESTINATION, &destination.octets());
                 }
-                _ => panic!("one tuple has addresses of one family"),
+                _ => panic!("the source and the destination of a tuple must have the same address family"),
             });
             tuple.push_nested(TUPLE_PROTO, |proto| {
                 proto.push_bytes(PROTO_NUMBER, &[protocol.number()]);

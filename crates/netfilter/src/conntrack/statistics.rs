@@ -2,11 +2,13 @@
 
 use crate::netlink::Attr;
 
-/// enum `ctattr_stats_cpu` (`linux/netfilter/nfnetlink_conntrack.h`).
+/// The counters of one CPU: `CTA_STATS_INSERT_FAILED`, `CTA_STATS_DROP` and `CTA_STATS_EARLY_DROP`, from enum
+/// `ctattr_stats_cpu` (`linux/netfilter/nfnetlink_conntrack.h`).
 const INSERT_FAILED: u16 = 9;
 const DROP: u16 = 10;
 const EARLY_DROP: u16 = 11;
-/// enum `ctattr_stats_global`.
+/// The values of the whole table: `CTA_STATS_GLOBAL_ENTRIES` and `CTA_STATS_GLOBAL_MAX_ENTRIES`, from enum
+/// `ctattr_stats_global`.
 const ENTRIES: u16 = 1;
 const MAX_ENTRIES: u16 = 2;
 
@@ -22,7 +24,7 @@ pub struct Statistics {
     /// The number of packets that were dropped because the table was full or because the insertion failed
     /// (`insert_failed`).
     pub drop: u64,
-    /// The number of entries that were evicted for new ones.
+    /// The number of entries that were evicted to make room for new entries.
     pub early_drop: u64,
 }
 

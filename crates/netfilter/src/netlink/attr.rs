@@ -120,7 +120,7 @@ mod tests {
         }
 
         #[test]
-        fn the_parser_terminates_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn attribute_parser_terminates_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(Attr::parse_all(&bytes).count() <= bytes.len() / HEADER_LEN);
         }
     }

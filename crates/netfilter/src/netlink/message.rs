@@ -23,7 +23,7 @@ pub const DONE: u16 = 0x3;
 /// The length of struct `nlmsghdr`.
 const HEADER_LEN: usize = 16;
 
-/// Messages to the kernel in one buffer, which is sent as a whole. Their sequence numbers start at 1.
+/// Messages to the kernel in one buffer, which is sent as a whole. The sequence numbers of the messages start at 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Messages {
     bytes: Vec<u8>,
@@ -135,7 +135,7 @@ mod tests {
         }
 
         #[test]
-        fn the_parser_terminates_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn message_parser_terminates_on_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(Message::parse_all(&bytes).count() <= bytes.len() / HEADER_LEN);
         }
     }

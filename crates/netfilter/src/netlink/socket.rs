@@ -12,13 +12,13 @@ use super::message::{self, Message, Messages};
 
 /// The size of the receive buffer. The kernel's answers have up to 32 KiB (`netlink_recvmsg` in the kernel).
 const RECEIVE_BUFFER_LEN: usize = 32 * 1024;
-/// The space that the kernel needs in the send buffer in addition to the messages. It needs 32 bytes.
+/// The space in the send buffer that the kernel needs in addition to the messages. The kernel needs only 32 bytes.
 const SEND_BUFFER_OVERHEAD: usize = 4096;
 
 /// The reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetlinkError {
-    /// The kernel does not have this netlink protocol, or does not allow this process to open a socket.
+    /// The kernel does not have the netlink protocol, or does not allow this process to open a socket.
     #[error("cannot open a netlink socket: {0}")]
     OpenFailed(Errno),
     /// The request did not reach the kernel, or the answer was lost.
@@ -123,7 +123,7 @@ impl Socket {
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), NetlinkError> {
-        // A transaction must be one datagram, so the send buffer must hold it as a whole.
+        // A transaction must be one datagram, so the send buffer must have space for the whole transaction.
         let needed_size = bytes.len() + SEND_BUFFER_OVERHEAD;
         if sockopt::socket_send_buffer_size(&self.0).is_ok_and(|size| size < needed_size) {
             // The first call may exceed net.core.wmem_max, but needs a capability. Both calls set

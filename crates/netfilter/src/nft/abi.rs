@@ -1,4 +1,8 @@
-//! The numbers of the kernel's nftables interface (linux/netfilter/nfnetlink.h and `nf_tables.h`). Pure.
+//! The numbers of the kernel's nftables interface. Pure.
+//!
+//! All numbers are from the kernel's headers linux/netfilter/nfnetlink.h and `linux/netfilter/nf_tables.h`. Each module
+//! names its enums. A constant has the name in the header without the common prefix: `set::KEY_LEN` is
+//! `NFTA_SET_KEY_LEN`.
 
 /// `NFNL_SUBSYS_NFTABLES`.
 pub const NFTABLES_SUBSYSTEM: u16 = 10;

@@ -14,7 +14,7 @@ const MAX_READ_ATTEMPTS: u32 = 10;
 /// The reason why an nftables request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NftError {
-    /// The process lacks the capability.
+    /// The process lacks the capability `NET_ADMIN`.
     #[error(
         "not allowed to program nftables: the container needs the capability NET_ADMIN \
          (securityContext.capabilities.add)"
@@ -82,12 +82,13 @@ impl From<NetlinkError> for NftError {
     }
 }
 
-/// The kernel's table of the requested name; `None` if there is no such table.
+/// The kernel's table of the requested name, or `None` if there is no such table. The error is an object in this table
+/// that Akrobateo never creates.
 pub type InstalledTable = Result<Option<Table>, UnknownObject>;
 
 /// A client of the nftables of one network namespace.
 ///
-/// Its socket stays open, because the kernel needs 8 ms to close a socket after a transaction.
+/// The client's socket stays open, because the kernel needs 8 ms to close a socket after a transaction.
 #[derive(Debug)]
 pub struct Nftables(Socket);
 
@@ -99,7 +100,7 @@ impl Nftables {
 
     /// Replaces the table of the same name with `table`, in one transaction.
     pub fn replace(&self, table: &Table) -> Result<(), NftError> {
-        let batch = Batch::replace(table);
+        let batch = Batch::new_replacement(table);
         self.0.request(&batch.messages, |_| ()).map_err(|error| match error {
             NetlinkError::Rejected { seq, .. } => NftError::new(error, batch.operation(seq)),
             NetlinkError::TransportFailed(Errno::MSGSIZE) => {

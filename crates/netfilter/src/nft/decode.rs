@@ -47,7 +47,7 @@ impl Decoder {
     /// Adds one message. Ignores a message about another table.
     pub fn add_message(&mut self, message: &Message<'_>) -> Result<(), UnknownObject> {
         let attrs = message.attrs(abi::HEADER_LEN);
-        // In each message, the attribute with the table's name has the same type.
+        // The attribute with the table's name has the same type in all messages.
         let belongs_to_table = Attr::find_text(attrs, abi::table::NAME) == Some(&self.name)
             && message.payload.first() == Some(&abi::NFPROTO_INET);
         if message.kind >> 8 != abi::NFTABLES_SUBSYSTEM || !belongs_to_table {
@@ -68,7 +68,7 @@ impl Decoder {
     }
 
     fn add_table(&mut self, attrs: &[u8]) -> Result<(), UnknownObject> {
-        // A flag means "dormant" or "owned by a process". Akrobateo's table has no flag.
+        // The flags are `NFT_TABLE_F_DORMANT` and `NFT_TABLE_F_OWNER`. Akrobateo's table has no flag.
         if Attr::find_be32(attrs, abi::table::FLAGS).is_some_and(|flags| flags != 0) {
             return Err(UnknownObject("a flag"));
         }

@@ -9,12 +9,12 @@ use crate::netlink::{Attrs, Messages, message};
 /// returns a rejected message as a whole, so the message must also fit into the receive buffer.
 const ELEMENTS_PER_MESSAGE: usize = 150;
 
-/// A transaction: the kernel executes all of it or nothing.
+/// A transaction: the kernel executes all of its messages or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The messages to send.
     pub messages: Messages,
-    /// The operation of each message, to explain a rejection.
+    /// The operation of each message, for the error if the kernel rejects the message.
     operations: Vec<Operation>,
 }
 
@@ -40,23 +40,23 @@ pub enum Operation {
 impl Batch {
     /// Creates the transaction that replaces the table of this name.
     #[must_use]
-    pub fn replace(table: &Table) -> Self {
+    pub fn new_replacement(table: &Table) -> Self {
         let mut batch = Self::default();
         batch.push_batch_boundary(abi::BATCH_BEGIN);
         // The table is created first, because the deletion of a missing table would fail.
-        batch.table(table, msg::NEW_TABLE, message::CREATE);
-        batch.table(table, msg::DEL_TABLE, 0);
-        batch.table(table, msg::NEW_TABLE, message::CREATE);
+        batch.push_table(table, msg::NEW_TABLE, message::CREATE);
+        batch.push_table(table, msg::DEL_TABLE, 0);
+        batch.push_table(table, msg::NEW_TABLE, message::CREATE);
         for (id, set) in (1..).zip(&table.sets) {
-            batch.set(table, set, id);
+            batch.push_set(table, set, id);
         }
         for chain in &table.chains {
-            batch.chain(table, chain);
+            batch.push_chain(table, chain);
         }
-        for (is_last, chain, rule) in rules(table) {
+        for (is_last, chain, rule) in list_rules(table) {
             // The acknowledgement of the last rule shows that the transaction was executed. Kernels before 6.10 do not
             // acknowledge the end of a batch.
-            batch.rule(table, chain, rule, if is_last { message::ACK } else { 0 });
+            batch.push_rule(table, chain, rule, if is_last { message::ACK } else { 0 });
         }
         batch.push_batch_boundary(abi::BATCH_END);
         batch
@@ -90,11 +90,11 @@ impl Batch {
         );
     }
 
-    fn table(&mut self, table: &Table, message: u16, flags: u16) {
+    fn push_table(&mut self, table: &Table, message: u16, flags: u16) {
         self.push(Operation::Table, message, flags, |attrs| attrs.push_text(abi::table::NAME, &table.name));
     }
 
-    fn set(&mut self, table: &Table, set: &Set, id: u32) {
+    fn push_set(&mut self, table: &Table, set: &Set, id: u32) {
         self.push(Operation::Set, msg::NEW_SET, message::CREATE, |attrs| {
             attrs.push_text(abi::set::TABLE, &table.name);
             attrs.push_text(abi::set::NAME, &set.name);
@@ -130,7 +130,7 @@ impl Batch {
         }
     }
 
-    fn chain(&mut self, table: &Table, chain: &Chain) {
+    fn push_chain(&mut self, table: &Table, chain: &Chain) {
         let operation = if chain.kind == "nat" { Operation::NatChain } else { Operation::Chain };
         self.push(operation, msg::NEW_CHAIN, message::CREATE, |attrs| {
             attrs.push_text(abi::chain::TABLE, &table.name);
@@ -144,7 +144,7 @@ impl Batch {
         });
     }
 
-    fn rule(&mut self, table: &Table, chain: &Chain, rule: &Rule, flags: u16) {
+    fn push_rule(&mut self, table: &Table, chain: &Chain, rule: &Rule, flags: u16) {
         self.push(Operation::Rule, msg::NEW_RULE, message::CREATE | message::APPEND | flags, |attrs| {
             attrs.push_text(abi::rule::TABLE, &table.name);
             attrs.push_text(abi::rule::CHAIN, &chain.name);
@@ -162,8 +162,8 @@ impl Set {
     }
 }
 
-/// Returns each rule with its chain; the flag is true for the last rule of the table.
-fn rules(table: &Table) -> impl Iterator<Item = (bool, &Chain, &Rule)> {
+/// Returns each rule with its chain. The first value is true for the last rule of the table.
+fn list_rules(table: &Table) -> impl Iterator<Item = (bool, &Chain, &Rule)> {
     let total: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
     let all = table.chains.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)));
     (1..).zip(all).map(move |(number, (chain, rule))| (number == total, chain, rule))

@@ -4,13 +4,16 @@ use super::abi;
 use super::model::{Counter, Expr, Reg};
 use crate::netlink::{Attr, Attrs};
 
-/// The name that the kernel gives to the counter expression.
+/// The kernel's name of the counter expression.
 const COUNTER_EXPRESSION: &str = "counter";
 
 impl Reg {
-    /// Returns the number that the kernel lists for the register. Registers had 16 bytes in older kernels, so each
-    /// fourth register is listed with the number of a 16-byte register.
-    fn number(self) -> u32 {
+    /// Returns the register's number in netlink messages (enum `nft_registers` in `linux/netfilter/nf_tables.h`).
+    ///
+    /// The kernel numbers registers of 16 bytes from 1 to 4, and registers of 4 bytes from 8 to 23. Each register of 16
+    /// bytes consists of four registers of 4 bytes. If a register of 4 bytes is the first of the four, the kernel lists
+    /// the number of the register of 16 bytes.
+    fn netlink_number(self) -> u32 {
         let index = u32::from(self.0);
         if index.is_multiple_of(4) {
             abi::reg::FIRST_16_BYTE_REGISTER + index / 4
@@ -19,8 +22,8 @@ impl Reg {
         }
     }
 
-    /// Returns the register for which [`Self::number`] returns `number`.
-    fn from_number(number: u32) -> Option<Self> {
+    /// Returns the register with this number in netlink messages.
+    fn from_netlink_number(number: u32) -> Option<Self> {
         let index = match number {
             1..=4 => (number - abi::reg::FIRST_16_BYTE_REGISTER) * 4,
             8..=23 => number - abi::reg::FIRST_4_BYTE_REGISTER,
@@ -35,14 +38,14 @@ pub(super) fn encode_rule(attrs: &mut Attrs<'_>, rule: &[Expr]) {
     attrs.push_nested(abi::rule::EXPRESSIONS, |list| {
         for expr in rule {
             list.push_nested(abi::LIST_ITEM, |item| {
-                item.push_text(abi::expr::NAME, kernel_name(expr));
+                item.push_text(abi::expr::NAME, expression_name(expr));
                 item.push_nested(abi::expr::DATA, |data| encode(data, expr));
             });
         }
     });
 }
 
-fn kernel_name(expr: &Expr) -> &'static str {
+fn expression_name(expr: &Expr) -> &'static str {
     match expr {
         Expr::Meta { .. } => "meta",
         Expr::Ct { .. } | Expr::SetCtMark { .. } => "ct",
@@ -60,24 +63,24 @@ fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
     match expr {
         Expr::Meta { key, dreg } => {
             attrs.push_be32(abi::meta::KEY, *key);
-            attrs.push_be32(abi::meta::DREG, dreg.number());
+            attrs.push_be32(abi::meta::DREG, dreg.netlink_number());
         }
         Expr::Ct { key, dreg } => {
             attrs.push_be32(abi::ct::KEY, *key);
-            attrs.push_be32(abi::ct::DREG, dreg.number());
+            attrs.push_be32(abi::ct::DREG, dreg.netlink_number());
         }
         Expr::SetCtMark { sreg } => {
             attrs.push_be32(abi::ct::KEY, abi::ct::KEY_MARK);
-            attrs.push_be32(abi::ct::SREG, sreg.number());
+            attrs.push_be32(abi::ct::SREG, sreg.netlink_number());
         }
         Expr::Payload { base, offset, len, dreg } => {
-            attrs.push_be32(abi::payload::DREG, dreg.number());
+            attrs.push_be32(abi::payload::DREG, dreg.netlink_number());
             attrs.push_be32(abi::payload::BASE, *base);
             attrs.push_be32(abi::payload::OFFSET, *offset);
             attrs.push_be32(abi::payload::LEN, *len);
         }
         Expr::Cmp { sreg, is_equal, data } => {
-            attrs.push_be32(abi::cmp::SREG, sreg.number());
+            attrs.push_be32(abi::cmp::SREG, sreg.netlink_number());
             attrs
                 .push_be32(abi::cmp::OP, if *is_equal { abi::cmp::OP_EQUAL } else { abi::cmp::OP_NOT_EQUAL });
             encode_value(attrs, abi::cmp::DATA, data);
@@ -85,17 +88,17 @@ fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
         Expr::Mask { reg, mask } => encode_mask(attrs, *reg, mask),
         Expr::Lookup { set, sreg, dreg, is_inverted } => {
             attrs.push_text(abi::lookup::SET, set);
-            attrs.push_be32(abi::lookup::SREG, sreg.number());
+            attrs.push_be32(abi::lookup::SREG, sreg.netlink_number());
             if let Some(dreg) = dreg {
-                attrs.push_be32(abi::lookup::DREG, dreg.number());
+                attrs.push_be32(abi::lookup::DREG, dreg.netlink_number());
             }
             attrs.push_be32(abi::lookup::FLAGS, if *is_inverted { abi::lookup::FLAG_INVERT } else { 0 });
         }
         Expr::Dnat { family, address, port } => {
             attrs.push_be32(abi::nat::TYPE, abi::nat::TYPE_DNAT);
             attrs.push_be32(abi::nat::FAMILY, *family);
-            attrs.push_be32(abi::nat::ADDRESS, address.number());
-            attrs.push_be32(abi::nat::PORT, port.number());
+            attrs.push_be32(abi::nat::ADDRESS, address.netlink_number());
+            attrs.push_be32(abi::nat::PORT, port.netlink_number());
         }
         Expr::Masquerade => {}
         Expr::Verdict(verdict) => {
@@ -110,8 +113,8 @@ fn encode(attrs: &mut Attrs<'_>, expr: &Expr) {
 }
 
 fn encode_mask(attrs: &mut Attrs<'_>, reg: Reg, mask: &[u8]) {
-    attrs.push_be32(abi::bitwise::SREG, reg.number());
-    attrs.push_be32(abi::bitwise::DREG, reg.number());
+    attrs.push_be32(abi::bitwise::SREG, reg.netlink_number());
+    attrs.push_be32(abi::bitwise::DREG, reg.netlink_number());
     attrs.push_be32(abi::bitwise::LEN, u32::try_from(mask.len()).unwrap_or(u32::MAX));
     encode_value(attrs, abi::bitwise::MASK, mask);
     encode_value(attrs, abi::bitwise::XOR, &vec![0; mask.len()]);
@@ -156,7 +159,7 @@ fn decode(item: &[u8]) -> Option<Expr> {
     // The kernel may omit the data of an expression without operands.
     let attrs = Attr::find(item, abi::expr::DATA).unwrap_or_default();
     let number = |kind| Attr::find_be32(attrs, kind);
-    let reg = |kind| Reg::from_number(number(kind)?);
+    let reg = |kind| Reg::from_netlink_number(number(kind)?);
     Some(match Attr::find_text(item, abi::expr::NAME)? {
         "meta" => Expr::Meta { key: number(abi::meta::KEY)?, dreg: reg(abi::meta::DREG)? },
         "ct" => match (reg(abi::ct::DREG), number(abi::ct::KEY)?) {
@@ -205,8 +208,8 @@ fn decode(item: &[u8]) -> Option<Expr> {
 }
 
 fn decode_mask(attrs: &[u8]) -> Option<Expr> {
-    let reg = Reg::from_number(Attr::find_be32(attrs, abi::bitwise::SREG)?)?;
-    let is_in_place = Attr::find_be32(attrs, abi::bitwise::DREG)? == reg.number();
+    let reg = Reg::from_netlink_number(Attr::find_be32(attrs, abi::bitwise::SREG)?)?;
+    let is_in_place = Attr::find_be32(attrs, abi::bitwise::DREG)? == reg.netlink_number();
     let is_mask = Attr::find_be32(attrs, abi::bitwise::OP).unwrap_or(0) == 0
         && decode_value(attrs, abi::bitwise::XOR)?.iter().all(|byte| *byte == 0);
     (is_in_place && is_mask)

@@ -1,6 +1,6 @@
 //! nftables: a table as a value, its encoding as netlink messages, and a client.
 
-// The names follow the kernel's header nf_tables.h, which documents them.
+// The names are from the kernel's header linux/netfilter/nf_tables.h, which documents them.
 #[allow(missing_docs)]
 pub mod abi;
 pub mod client;

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// A name. A static name needs no allocation. Small allocations between large ones would prevent the allocator from
-/// returning memory to the system.
+/// A name. A static name needs no allocation. Small allocations between large allocations would prevent the allocator
+/// from returning memory to the system.
 pub type Name = Cow<'static, str>;
 
 /// A table of family `inet`.
@@ -53,7 +53,7 @@ pub struct Set {
     pub name: Name,
     /// The type of the keys.
     pub key_type: DataType,
-    /// The type of the values, if it is a map.
+    /// The type of the values, or `None` if this is a set without values.
     pub value_type: Option<DataType>,
     /// True if the keys are bounds of intervals.
     pub has_intervals: bool,
@@ -88,7 +88,8 @@ impl Set {
 /// The type of keys or values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataType {
-    /// The number that tells the nft program how to print the data. The kernel stores the number, but does not use it.
+    /// The number of the data type in the nft program, which prints the data accordingly. The kernel only stores this
+    /// number.
     pub id: u32,
     /// The length in bytes. Each part of a concatenation is padded to a multiple of 4.
     pub len: u32,
@@ -185,23 +186,25 @@ pub const ACCEPT: u32 = 1;
 /// The expressions of a rule, evaluated in order until one does not match.
 pub type Rule = Vec<Expr>;
 
-/// A register of 4 bytes, from 0 to 15. Longer data continue in the next registers.
+/// A register of 4 bytes, from 0 to 15 (`NFT_REG32_00` to `NFT_REG32_15` in enum `nft_registers`). Longer data continue in
+/// the next registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reg(pub u8);
 
-/// An expression of a rule (`linux/netfilter/nf_tables.h`).
+/// An expression of a rule. The names of expressions and fields are from the kernel's header
+/// `linux/netfilter/nf_tables.h`: `sreg` is a source register, `dreg` is a destination register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
     /// Loads metadata of the packet.
     Meta {
-        /// enum `nft_meta_keys`.
+        /// The metadata to load: a number of enum `nft_meta_keys`.
         key: u32,
         /// The destination register.
         dreg: Reg,
     },
     /// Loads a property of the packet's conntrack entry.
     Ct {
-        /// enum `nft_ct_keys`.
+        /// The property to load: a number of enum `nft_ct_keys`.
         key: u32,
         /// The destination register.
         dreg: Reg,
@@ -213,7 +216,7 @@ pub enum Expr {
     },
     /// Loads a part of a header.
     Payload {
-        /// enum `nft_payload_bases`.
+        /// The header: a number of enum `nft_payload_bases`.
         base: u32,
         /// The distance from the header's start, in bytes.
         offset: u32,

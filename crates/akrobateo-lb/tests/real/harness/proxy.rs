@@ -102,7 +102,7 @@ impl Proxy {
 
     /// Returns the private memory of the process in KiB, without mapped files.
     pub fn private_memory_kib(&self) -> u64 {
-        process::anonymous_memory(self.pid()).unwrap() / 1024
+        process::anonymous_memory_bytes(self.pid()).unwrap() / 1024
     }
 
     /// Sends a signal.

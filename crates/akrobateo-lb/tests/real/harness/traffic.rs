@@ -8,8 +8,8 @@ use netns_testkit::Namespace;
 
 use super::addr::with_port;
 
-/// The timeout of a client that expects a reply.
-pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The timeout of a client that expects a reply. It is longer than any reply takes on a busy machine.
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time after which a client counts a reply as missing.
 pub const NO_REPLY_TIMEOUT: Duration = Duration::from_millis(400);
 

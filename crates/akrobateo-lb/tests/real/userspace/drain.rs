@@ -6,20 +6,23 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
+use akrobateo_lb::probe::DataPathStatus;
 use rustix::process::Signal;
 
 use super::streams::{read_blocks, write_blocks};
 use super::{
     EmbeddedProxy, FORWARD_ARGS, accept, bind_backends, connect, connect_pair, read_to_end, start_proxy,
+    wait_for_end,
 };
 use crate::harness::addr::{self, with_port};
 use crate::harness::proxy::probe_status;
 use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{Network, eventually, isolated};
 
-/// The limit of the time in which a proxy ends once no earlier connection holds it, on a busy machine. It is less than the
-/// time for which a connection can hold a proxy.
-const END_TIMEOUT: Duration = Duration::from_secs(8);
+/// A limit that no test reaches: it is longer than the deadline of a test.
+pub(super) const TOO_LONG: Duration = Duration::from_hours(1);
+/// The time for which a connection can hold a draining proxy, by the default settings.
+const LONGEST_DRAIN: Duration = Duration::from_secs(20);
 
 /// Connects a new client through the proxy and exchanges a question and an answer.
 fn check_new_client(network: &Network, backends: &[TcpListener; 2]) {
@@ -37,11 +40,15 @@ fn draining_proxy_serves_new_clients_until_the_earlier_connections_end() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
-        let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
+        let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
+            settings.drain_timeout = TOO_LONG;
+            settings.close_timeout = TOO_LONG;
+        });
+        let status = proxy.status();
         let (mut client, mut backend) = connect_pair(&network, &backends, 0);
-        proxy.signal(Signal::TERM);
-        eventually("the proxy is not ready", || (probe_status(&network.pod) == Some(503)).then_some(()));
-        // Ten clients in a second, as long as the earlier client is there.
+        let drain_thread = proxy.start_drain();
+        eventually("the proxy is not ready", || status.check_readiness().err());
+        // Ten clients in a second, as long as the earlier client is connected.
         for _ in 0..30 {
             check_new_client(&network, &backends);
             std::thread::sleep(Duration::from_millis(100));
@@ -52,8 +59,7 @@ fn draining_proxy_serves_new_clients_until_the_earlier_connections_end() {
         backend.write_all(b"answer").unwrap();
         drop(backend);
         assert_eq!(read_to_end(&client).unwrap(), b"answer");
-        let (exit, elapsed) = proxy.wait_for_exit();
-        assert!(exit.success() && elapsed < END_TIMEOUT, "{exit} after {elapsed:?}");
+        wait_for_end(drain_thread);
     });
 }
 
@@ -63,18 +69,13 @@ fn idle_connection_holds_a_draining_proxy_for_a_limited_time_and_is_reset() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
-            settings.drain_accept = Duration::from_secs(3);
+            settings.drain_timeout = Duration::from_secs(3);
+            settings.close_timeout = TOO_LONG;
         });
         let (client, backend) = connect_pair(&network, &backends, 0);
         let start = Instant::now();
-        std::thread::scope(|scope| {
-            scope.spawn(|| proxy.drain());
-            std::thread::sleep(Duration::from_secs(1));
-            check_new_client(&network, &backends);
-        });
-        let elapsed = start.elapsed();
-        assert!(elapsed > Duration::from_secs(3), "{elapsed:?}");
-        assert!(elapsed < Duration::from_secs(3) + END_TIMEOUT, "{elapsed:?}");
+        wait_for_end(proxy.start_drain());
+        assert!(start.elapsed() > Duration::from_secs(3), "{:?}", start.elapsed());
         for end in [&client, &backend] {
             assert_eq!(read_to_end(end).unwrap_err().kind(), ErrorKind::ConnectionReset);
         }
@@ -87,21 +88,49 @@ fn busy_connection_holds_a_closing_proxy_for_a_limited_time() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
-            settings.drain_accept = Duration::ZERO;
+            settings.drain_timeout = Duration::ZERO;
             settings.close_timeout = Duration::from_secs(3);
+            // The connection counts as busy during the whole test.
+            settings.close_idle_timeout = TOO_LONG;
         });
-        let (mut client, backend) = connect_pair(&network, &backends, 0);
+        let (_client, backend) = connect_pair(&network, &backends, 0);
         let start = Instant::now();
-        std::thread::scope(|scope| {
-            scope.spawn(|| proxy.drain());
-            while client.write_all(b"busy").is_ok() {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        });
-        let elapsed = start.elapsed();
-        assert!(elapsed > Duration::from_secs(3) && elapsed < END_TIMEOUT, "{elapsed:?}");
+        wait_for_end(proxy.start_drain());
+        assert!(start.elapsed() > Duration::from_secs(3), "{:?}", start.elapsed());
         assert_eq!(read_to_end(&backend).unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
+}
+
+/// Starts a proxy and a client. The proxy starts to drain during the client's handshake. Checks that the proxy accepts the
+/// client. Returns false if the machine was too busy for this check.
+fn check_handshake_during_start_of_drain(network: &Network, backends: &[TcpListener; 2]) -> bool {
+    let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
+    // The proxy's SYN-ACK is lost. The kernel sends the SYN-ACK again after one second.
+    network.client.nft("add table inet lossy");
+    network.client.nft("add chain inet lossy input { type filter hook input priority 0 ; }");
+    network.client.nft("add rule inet lossy input tcp sport 80 counter drop");
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let address: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
+        let client =
+            scope.spawn(move || network.client.run(|| TcpStream::connect_timeout(&address, REPLY_TIMEOUT)));
+        eventually("the client starts to connect", || {
+            (!network.client.nft("list table inet lossy").contains("packets 0 ")).then_some(())
+        });
+        proxy.signal(Signal::TERM);
+        proxy.wait_for_log("draining");
+        network.client.nft("delete table inet lossy");
+        let is_in_time = start.elapsed() < Duration::from_millis(900);
+        let connect_result = client.join().unwrap();
+        if is_in_time {
+            let mut client = connect_result.expect("the closing proxy refused a handshake that had begun");
+            client.write_all(b"just in time").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(read_to_end(&accept(&backends[0])).unwrap(), b"just in time");
+        }
+        assert!(proxy.wait_for_exit().0.success());
+        is_in_time
+    })
 }
 
 #[test]
@@ -109,36 +138,20 @@ fn draining_proxy_accepts_a_client_whose_handshake_has_begun() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
-        let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
-        // The proxy's SYN-ACK is lost. The kernel sends the SYN-ACK again after one second.
-        network.client.nft("add table inet lossy");
-        network.client.nft("add chain inet lossy input { type filter hook input priority 0 ; }");
-        network.client.nft("add rule inet lossy input tcp sport 80 counter drop");
-        std::thread::scope(|scope| {
-            let client = scope.spawn(|| connect(&network, 0));
-            eventually("the client starts to connect", || {
-                (!network.client.nft("list table inet lossy").contains("packets 0 ")).then_some(())
-            });
-            proxy.signal(Signal::TERM);
-            proxy.wait_for_log("draining");
-            network.client.nft("delete table inet lossy");
-            let mut client = client.join().unwrap();
-            client.write_all(b"just in time").unwrap();
-            client.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(read_to_end(&accept(&backends[0])).unwrap(), b"just in time");
-        });
-        assert!(proxy.wait_for_exit().0.success());
+        let is_in_time = (0..10).any(|_| check_handshake_during_start_of_drain(&network, &backends));
+        assert!(is_in_time, "the machine is too busy for this test");
     });
 }
 
 #[test]
-fn draining_proxy_without_connections_exits_within_three_seconds() {
+fn draining_proxy_without_connections_exits_before_its_longest_drain() {
     isolated(|| {
         let network = Network::new();
         let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
         proxy.signal(Signal::TERM);
+        eventually("the proxy is not ready", || (probe_status(&network.pod) != Some(200)).then_some(()));
         let (exit, elapsed) = proxy.wait_for_exit();
-        assert!(exit.success() && elapsed < Duration::from_secs(3), "{exit} after {elapsed:?}");
+        assert!(exit.success() && elapsed < LONGEST_DRAIN, "{exit} after {elapsed:?}");
     });
 }
 
@@ -176,7 +189,7 @@ fn drain_under_load_breaks_no_accepted_connection() {
         let client = connect(&network, 1);
         let backend = accept(&long_stream);
         let address: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
-        let (completed, refused) = (AtomicU32::new(0), AtomicBool::new(false));
+        let (completed_count, is_refused) = (AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             // One long upload, while short connections come and go.
             scope.spawn(|| {
@@ -189,27 +202,27 @@ fn drain_under_load_breaks_no_accepted_connection() {
                         let start = Instant::now();
                         while start.elapsed() < 20 * REPLY_TIMEOUT {
                             match request(&network, address) {
-                                Ok(()) => _ = completed.fetch_add(1, Relaxed),
-                                Err(_) => return refused.store(true, Relaxed),
+                                Ok(()) => _ = completed_count.fetch_add(1, Relaxed),
+                                Err(_) => return is_refused.store(true, Relaxed),
                             }
                         }
                     })
                 })
                 .collect();
             eventually("short connections complete", || {
-                (completed.load(Relaxed) > 50 || clients.iter().any(ScopedJoinHandle::is_finished))
+                (completed_count.load(Relaxed) > 50 || clients.iter().any(ScopedJoinHandle::is_finished))
                     .then_some(())
             });
-            assert!(!refused.load(Relaxed), "a ready proxy refused a client");
+            assert!(!is_refused.load(Relaxed), "a ready proxy refused a client");
             proxy.signal(Signal::TERM);
             read_blocks(&backend, 256 << 20);
-            assert!(!refused.load(Relaxed), "the draining proxy refused a client");
+            assert!(!is_refused.load(Relaxed), "the draining proxy refused a client");
             backend.shutdown(Shutdown::Write).unwrap();
             for client in clients {
                 client.join().unwrap();
             }
         });
-        assert!(refused.load(Relaxed), "the closing proxy still accepts clients");
+        assert!(is_refused.load(Relaxed), "the closing proxy still accepts clients");
         drop((client, backend));
         let (exit, _) = proxy.wait_for_exit();
         assert!(exit.success(), "{exit}");

@@ -14,12 +14,13 @@ use std::io::Read;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU16;
 use std::os::fd::AsFd;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use akrobateo_core::{DataPath, ProxyArgs};
 use akrobateo_lb::forwarding_config::ForwardingConfig;
 use akrobateo_lb::probe::DataPathStatus;
-use akrobateo_lb::userspace::{self, Settings};
+use akrobateo_lb::userspace::{self, ProxyStatus, Settings};
 use rustix::net::sockopt;
 
 use crate::harness::addr::{self, with_port};
@@ -126,10 +127,17 @@ impl EmbeddedProxy {
         Self { proxy: pod.run(|| userspace::Proxy::start(&config, settings).unwrap()) }
     }
 
-    /// Drains the proxy, and returns when it has ended.
-    fn drain(mut self) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(self.proxy.drain()).unwrap();
+    /// Returns a handle to the readiness and metrics.
+    fn status(&self) -> ProxyStatus {
+        self.proxy.status()
+    }
+
+    /// Starts to drain the proxy. The returned thread ends when the proxy has ended.
+    fn start_drain(mut self) -> JoinHandle<()> {
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(self.proxy.drain()).unwrap();
+        })
     }
 
     fn metric(&self, name: &str, labels: &[&str]) -> u64 {
@@ -142,6 +150,12 @@ impl EmbeddedProxy {
             (self.metric(name, labels) == value).then_some(())
         });
     }
+}
+
+/// Waits until a drained proxy has ended.
+fn wait_for_end(drain_thread: JoinHandle<()>) {
+    eventually("the drained proxy ends", || drain_thread.is_finished().then_some(()));
+    drain_thread.join().unwrap();
 }
 
 fn port(number: u16) -> NonZeroU16 {

@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::{EmbeddedProxy, accept, fetch_metrics, ip, start_proxy, sum_metric, with_timeouts};
 use crate::harness::addr::{self, with_port};
-use crate::harness::process::{open_descriptors, peak_memory, resident_memory};
+use crate::harness::process::{count_open_descriptors, peak_memory_bytes, resident_memory_bytes};
 use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, serve_udp};
 use crate::harness::{Network, eventually, isolated};
 
@@ -22,7 +22,7 @@ const MEMORY_LIMIT: u64 = 64 << 20;
 const CONNECTION_MEMORY_LIMIT: u64 = 4 << 10;
 
 /// Raises the descriptor limit of this process and of the processes that it starts. Returns the limit.
-pub(super) fn raise_descriptor_limit() -> usize {
+fn raise_descriptor_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
@@ -49,7 +49,7 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
             with_timeouts(TcpStream::connect_timeout(&address, REPLY_TIMEOUT).unwrap())
         };
         let (memory_before, descriptors_before) =
-            (resident_memory(proxy.pid()).unwrap(), open_descriptors(proxy.pid()));
+            (resident_memory_bytes(proxy.pid()).unwrap(), count_open_descriptors(proxy.pid()));
         let idle_connections: Vec<_> = network.client.run(|| {
             (0..idle_count)
                 .map(|_| {
@@ -61,13 +61,13 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
                 .collect()
         });
         let bytes_per_connection =
-            (resident_memory(proxy.pid()).unwrap() - memory_before) / idle_count as u64;
+            (resident_memory_bytes(proxy.pid()).unwrap() - memory_before) / idle_count as u64;
         assert!(
             bytes_per_connection < CONNECTION_MEMORY_LIMIT,
             "{bytes_per_connection} bytes for each of {idle_count} connections"
         );
         // Probes and metrics requests open and close a few more descriptors.
-        let new_descriptor_count = open_descriptors(proxy.pid()) - descriptors_before;
+        let new_descriptor_count = count_open_descriptors(proxy.pid()) - descriptors_before;
         assert!(
             new_descriptor_count.abs_diff(2 * idle_count) < 5,
             "{new_descriptor_count} descriptors for {idle_count} connections"
@@ -81,7 +81,7 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
                 scope.spawn(|| exchange(chunk));
             }
         });
-        let peak_memory_bytes = peak_memory(proxy.pid()).unwrap();
+        let peak_memory_bytes = peak_memory_bytes(proxy.pid()).unwrap();
         assert!(
             peak_memory_bytes < MEMORY_LIMIT,
             "{peak_memory_bytes} bytes for {idle_count} idle and {BUSY_CONNECTIONS} busy connections"
@@ -136,7 +136,7 @@ fn each_of_hundreds_of_ports_reaches_its_own_target() {
         }
         let last_udp_port = with_port(addr::POD[1], 20_399);
         UdpClient::new(&network.client, addr::CLIENT[1], &last_udp_port).request(REPLY_TIMEOUT).unwrap();
-        let memory = resident_memory(proxy.pid()).unwrap();
+        let memory = resident_memory_bytes(proxy.pid()).unwrap();
         assert!(memory < MEMORY_LIMIT / 4, "{memory} bytes");
     });
 }
@@ -174,7 +174,7 @@ fn unread_bytes_of_slow_readers_stay_in_the_kernel() {
                 if total_bytes == total_bytes_before { rounds_without_progress + 1 } else { 0 };
             std::thread::sleep(Duration::from_millis(20));
         }
-        let peak_memory_bytes = peak_memory(proxy.pid()).unwrap();
+        let peak_memory_bytes = peak_memory_bytes(proxy.pid()).unwrap();
         assert!(peak_memory_bytes < MEMORY_LIMIT / 2, "{peak_memory_bytes} bytes");
         for ((client, backend), written) in connections.into_iter().zip(written_bytes) {
             drop(backend);

@@ -8,7 +8,7 @@ use super::{
     EmbeddedProxy, FORWARD_ARGS, bind_backends, close_with_reset, connect_pair, fetch_metrics, read_to_end,
     start_proxy, sum_metric,
 };
-use crate::harness::process::resident_memory;
+use crate::harness::process::resident_memory_bytes;
 use crate::harness::{Network, eventually, isolated};
 
 /// A stream length, in bytes: longer than all socket buffers on the path together.
@@ -119,7 +119,7 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = start_proxy(&network.pod, FORWARD_ARGS);
-        let memory_before = resident_memory(proxy.pid()).unwrap();
+        let memory_before = resident_memory_bytes(proxy.pid()).unwrap();
         let (client, backend) = connect_pair(&network, &backends, 0);
         backend.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
         // Write until the proxy accepts no more bytes for a while.
@@ -133,7 +133,7 @@ fn slow_reader_blocks_its_writer_and_receives_every_byte() {
             );
         }
         assert!(written_len > 1 << 16);
-        let memory_growth = resident_memory(proxy.pid()).unwrap().saturating_sub(memory_before);
+        let memory_growth = resident_memory_bytes(proxy.pid()).unwrap().saturating_sub(memory_before);
         assert!(memory_growth < 1 << 20, "the proxy holds {memory_growth} bytes for one connection");
         drop(backend);
         let received = read_to_end(&client).unwrap();
@@ -205,18 +205,22 @@ fn client_receives_the_whole_answer_of_a_target_that_closes_with_unread_bytes() 
         network.client.set_sysctl("ipv4/tcp_rmem", "4096 16384 16384");
         let backends = bind_backends(&network);
         let _proxy = start_proxy(&network.pod, FORWARD_ARGS);
-        for is_sending in [false, true] {
+        for (round, is_sending) in [(1, false), (2, true)] {
             let (mut client, mut backend) = connect_pair(&network, &backends, 0);
             client.write_all(&vec![1; 100_000]).unwrap();
             backend.read_exact(&mut [0]).unwrap();
             backend.write_all(&vec![2; 100_000]).unwrap();
-            // Time in which the proxy takes the answer.
-            std::thread::sleep(Duration::from_millis(300));
+            eventually("the proxy has taken the answer", || {
+                let labels = ["IPv4", "direction=\"out\""];
+                let sent = sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_bytes_total", &labels);
+                (sent == round * 100_000).then_some(())
+            });
             drop(backend);
             if is_sending {
                 let _ = client.write(&[1; 1_000]);
             }
-            std::thread::sleep(Duration::from_millis(300));
+            // The proxy sees the reset of the target before the client reads.
+            std::thread::sleep(Duration::from_millis(200));
             let (answer, is_reset) = read_to_end_or_reset(&client);
             assert_eq!((answer.len(), is_reset), (100_000, true), "client is sending: {is_sending}");
         }

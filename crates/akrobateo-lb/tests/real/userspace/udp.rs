@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
-use super::scale::raise_descriptor_limit;
-use super::{EmbeddedProxy, fetch_metrics, start_proxy, sum_metric};
+use super::EmbeddedProxy;
+use super::drain::TOO_LONG;
 use crate::harness::addr::{self, with_port};
 use crate::harness::traffic::{NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, serve_udp};
 use crate::harness::{Network, eventually, isolated};
@@ -27,31 +25,41 @@ fn new_client(network: &Network, family: usize) -> UdpClient {
 }
 
 #[test]
-fn session_keeps_its_source_port_until_it_expires() {
+fn session_keeps_its_source_port() {
     isolated(|| {
         let network = network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
-            settings.udp_timeout = Duration::from_secs(1);
-            settings.udp_stream_timeout = Duration::from_secs(1);
+            settings.udp_timeout = TOO_LONG;
         });
         for family in 0..2 {
             let (client, other_client) = (new_client(&network, family), new_client(&network, family));
-            let first = client.request(REPLY_TIMEOUT).unwrap();
-            assert_eq!(first.peer.ip().to_string(), addr::POD[family]);
-            assert_eq!(first.local_address.to_string(), with_port(addr::BACKEND[family], 80));
-            assert_ne!(other_client.request(REPLY_TIMEOUT).unwrap().peer, first.peer);
-            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, first.peer);
+            let first_reply = client.request(REPLY_TIMEOUT).unwrap();
+            assert_eq!(first_reply.peer.ip().to_string(), addr::POD[family]);
+            assert_eq!(first_reply.local_address.to_string(), with_port(addr::BACKEND[family], 80));
+            assert_ne!(other_client.request(REPLY_TIMEOUT).unwrap().peer, first_reply.peer);
+            assert_eq!(client.request(REPLY_TIMEOUT).unwrap().peer, first_reply.peer);
+        }
+        assert_eq!(proxy.metric("akrobateo_lb_connections_total", &["udp", "IPv6"]), 2);
+        assert_eq!(proxy.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"in\""]), 3);
+        assert!(proxy.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"out\""]) > 3);
+    });
+}
+
+#[test]
+fn expired_session_loses_its_source_port() {
+    isolated(|| {
+        let network = network_with_backend();
+        let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
+            settings.udp_timeout = Duration::from_secs(2);
+            settings.udp_stream_timeout = TOO_LONG;
+        });
+        for family in 0..2 {
+            let client = new_client(&network, family);
+            let first_peer = client.request(REPLY_TIMEOUT).unwrap().peer;
             proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);
-            assert_ne!(
-                client.request(REPLY_TIMEOUT).unwrap().peer,
-                first.peer,
-                "the session has not expired"
-            );
+            assert_ne!(client.request(REPLY_TIMEOUT).unwrap().peer, first_peer);
             proxy.wait_for_metric("akrobateo_lb_open_connections", &[], 0);
         }
-        assert_eq!(proxy.metric("akrobateo_lb_connections_total", &["udp", "IPv6"]), 3);
-        assert_eq!(proxy.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"in\""]), 4);
-        assert!(proxy.metric("akrobateo_lb_bytes_total", &["udp", "IPv4", "\"out\""]) > 4);
     });
 }
 
@@ -61,8 +69,8 @@ fn session_limit_evicts_sessions_that_are_not_assured_first() {
         let network = network_with_backend();
         let forwards = ["udp/80=10.96.3.7:80", "udp/81=10.96.3.8:9"];
         let proxy = EmbeddedProxy::new(&network.pod, &forwards, |settings| {
-            settings.workers = 1;
-            settings.udp_sessions = 4;
+            settings.worker_count = 1;
+            settings.max_udp_sessions = 4;
         });
         let assured_clients: Vec<_> = (0..2).map(|_| new_client(&network, 0)).collect();
         let request = |client: &UdpClient| client.request(REPLY_TIMEOUT).unwrap().peer;
@@ -92,28 +100,31 @@ fn session_limit_evicts_sessions_that_are_not_assured_first() {
 }
 
 #[test]
-fn client_with_all_sessions_shuts_no_other_client_out() {
+fn client_with_all_its_sessions_shuts_no_other_client_out() {
     isolated(|| {
-        raise_descriptor_limit();
         let network = network_with_backend();
-        let proxy = start_proxy(&network.pod, "--data-path=userspace --forward=udp/80=10.96.3.7:80");
-        let early_client = UdpClient::new(&network.client, addr::CLIENT_3[0], &with_port(addr::POD[0], 80));
+        let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
+            settings.max_udp_sessions = 400;
+            settings.max_udp_sessions_per_source = 100;
+            settings.udp_timeout = TOO_LONG;
+            settings.udp_stream_timeout = TOO_LONG;
+        });
+        let pod_port = with_port(addr::POD[0], 80);
+        let early_client = UdpClient::new(&network.client, addr::CLIENT_3[0], &pod_port);
         let early_peer = early_client.request(REPLY_TIMEOUT).unwrap().peer;
         assert_eq!(early_client.request(REPLY_TIMEOUT).unwrap().peer, early_peer);
-        for port in 10_000..10_000 + 16_384 {
-            let from = with_port(addr::CLIENT[0], port);
-            let client = UdpClient::bind(&network.client, &from, &with_port(addr::POD[0], 80));
+        for port in 10_000..10_500 {
+            let client = UdpClient::bind(&network.client, &with_port(addr::CLIENT[0], port), &pod_port);
             client.request(REPLY_TIMEOUT).unwrap();
             if port % 2 == 0 {
                 client.request(REPLY_TIMEOUT).unwrap();
             }
         }
-        let new_client = UdpClient::new(&network.client, addr::CLIENT_2[0], &with_port(addr::POD[0], 80));
-        new_client.request(REPLY_TIMEOUT).unwrap();
+        let late_client = UdpClient::new(&network.client, addr::CLIENT_2[0], &pod_port);
+        late_client.request(REPLY_TIMEOUT).unwrap();
         assert_eq!(early_client.request(REPLY_TIMEOUT).unwrap().peer, early_peer);
-        let open = sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_open_connections", &[]);
-        assert!(open < 16_384 / 3, "one client has {open} sessions");
-        drop(proxy);
+        let open = proxy.metric("akrobateo_lb_open_connections", &[]);
+        assert!(open <= 102, "one client has {open} sessions");
     });
 }
 
@@ -134,8 +145,10 @@ fn session_recovers_when_its_target_is_back() {
 fn draining_proxy_serves_new_clients_until_the_earlier_sessions_are_silent() {
     isolated(|| {
         let network = network_with_backend();
-        let command_line = "--data-path=userspace --forward=udp/80=10.96.3.7:80";
-        let mut proxy = start_proxy(&network.pod, command_line);
+        let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
+            settings.drain_timeout = TOO_LONG;
+            settings.drain_udp_idle_timeout = Duration::from_secs(3);
+        });
         let client = new_client(&network, 0);
         // The proxy measures the silence from the last datagram, or from its start if there was none. So the test lets
         // the proxy run longer than this silence before it starts the drain.
@@ -144,20 +157,18 @@ fn draining_proxy_serves_new_clients_until_the_earlier_sessions_are_silent() {
             client.request(REPLY_TIMEOUT).unwrap();
             std::thread::sleep(Duration::from_millis(50));
         }
-        proxy.signal(Signal::TERM);
-        proxy.wait_for_log("draining");
-        client.request(REPLY_TIMEOUT).unwrap();
         let start = Instant::now();
+        let drain_thread = proxy.start_drain();
+        client.request(REPLY_TIMEOUT).unwrap();
         // New clients are served, and do not prolong the drain.
-        let mut served = 0;
-        while !proxy.log().contains("closing") {
-            assert!(start.elapsed() < Duration::from_secs(12), "new clients prolong the drain");
-            served += u32::from(new_client(&network, 0).request(NO_REPLY_TIMEOUT).is_ok());
-        }
-        assert!(start.elapsed() > Duration::from_secs(2) && served > 3, "{served} in {:?}", start.elapsed());
-        // A worker begins to close a moment after the log line.
-        eventually("new clients are refused", || new_client(&network, 0).request(NO_REPLY_TIMEOUT).err());
-        let (exit, elapsed) = proxy.wait_for_exit();
-        assert!(exit.success(), "{exit} after {elapsed:?}");
+        let mut served_count = 0;
+        eventually("the proxy ends although new clients are served", || {
+            served_count += u32::from(new_client(&network, 0).request(NO_REPLY_TIMEOUT).is_ok());
+            drain_thread.is_finished().then_some(())
+        });
+        assert!(start.elapsed() > Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(served_count > 0, "the draining proxy served no new client");
+        drain_thread.join().unwrap();
+        new_client(&network, 0).request(NO_REPLY_TIMEOUT).unwrap_err();
     });
 }

@@ -1,4 +1,4 @@
-//! The `bench-operator` program: measures the operator's latency and memory on the cluster of `cluster/`. Does I/O.
+//! The `bench-operator` program: measures the operator's latency and memory on the cluster that `cluster/up` starts. Does I/O.
 //!
 //! `make bench-operator` runs it. The program prints measurements and does not judge them.
 

@@ -25,8 +25,8 @@ usage: echo PORT|FIRST-LAST...
        echo flood ADDRESS PORT
          send one UDP datagram from each source port above 1023";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The maximum number of connections, and the maximum length of a datagram in bytes.
-const MAX_COUNT_OR_LENGTH: usize = 60_000;
+/// The maximum value of the arguments COUNT and BYTES.
+const MAX_NUMBER: usize = 60_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -84,7 +84,7 @@ async fn batch(seconds: &str, targets: &[&str]) -> Result<(), String> {
 
 fn session(host: &str, port: &str, count: &str) -> Result<(), String> {
     let server = parse_address(host, port)?;
-    client::session(server, parse_count_or_length(count)?, DEFAULT_TIMEOUT).map_err(|error| error.to_string())
+    client::session(server, parse_number(count)?, DEFAULT_TIMEOUT).map_err(|error| error.to_string())
 }
 
 fn flood(host: &str, port: &str) -> Result<(), String> {
@@ -92,7 +92,7 @@ fn flood(host: &str, port: &str) -> Result<(), String> {
 }
 
 async fn send_until_answered(host: &str, port: &str, seconds: &str, bytes: &str) -> Result<(), String> {
-    let (server, length) = (parse_address(host, port)?, parse_count_or_length(bytes)?);
+    let (server, length) = (parse_address(host, port)?, parse_number(bytes)?);
     let answer = client::send_until_answered(server, length, parse_seconds(seconds)?).await;
     println!("{}", answer.map_err(|error| error.to_string())?);
     Ok(())
@@ -120,9 +120,9 @@ fn parse_address(host: &str, port: &str) -> Result<SocketAddr, String> {
     Ok((host, parse_port(port)?).into())
 }
 
-fn parse_count_or_length(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| (1..=MAX_COUNT_OR_LENGTH).contains(count));
-    count.ok_or_else(|| format!("{text:?} is not a count; expected a number from 1 to {MAX_COUNT_OR_LENGTH}"))
+fn parse_number(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_NUMBER).contains(number));
+    number.ok_or_else(|| format!("{text:?} is not valid; expected a number from 1 to {MAX_NUMBER}"))
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {

@@ -1,0 +1,55 @@
+//! Limits the share of time that responses with metrics take. Waits, and does no other I/O.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
+
+/// The pause after a response with metrics, as a multiple of the time in which the response was written.
+const PAUSE_FACTOR: u32 = 9;
+/// The longest pause.
+const MAX_PAUSE: Duration = Duration::from_millis(200);
+
+/// Writes one response with metrics at a time, and makes a pause after each response.
+///
+/// A response with metrics costs much more than a probe, and every pod can request metrics. So the responses with metrics
+/// take at most a tenth of the time, and a probe waits for at most one of these responses.
+#[derive(Debug)]
+pub(crate) struct MetricsThrottle {
+    next_start: Mutex<Option<Instant>>,
+}
+
+impl MetricsThrottle {
+    pub(crate) fn new() -> Self {
+        Self { next_start: Mutex::new(None) }
+    }
+
+    /// Waits for the earlier responses and for the pause. Then calls `write`, and returns its result.
+    pub(crate) async fn run<T>(&self, write: impl FnOnce() -> T) -> T {
+        let mut next_start = self.next_start.lock().await;
+        if let Some(time) = *next_start {
+            sleep_until(time).await;
+        }
+        let start = std::time::Instant::now();
+        let result = write();
+        let pause = (start.elapsed() * PAUSE_FACTOR).min(MAX_PAUSE);
+        *next_start = Some(Instant::now() + pause);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn pause_after_a_slow_response_is_limited() {
+        let throttle = MetricsThrottle::new();
+        throttle.run(|| std::thread::sleep(Duration::from_millis(50))).await;
+        // The clock of tokio stands still, except during the pause.
+        let start = Instant::now();
+        throttle.run(|| ()).await;
+        let pause = start.elapsed();
+        assert!(pause >= MAX_PAUSE && pause < MAX_PAUSE + Duration::from_millis(10), "{pause:?}");
+    }
+}

@@ -1,0 +1,116 @@
+//! The order in which the UDP sessions of a worker are replaced and expire. Pure.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use super::slab::Key;
+
+/// The lowest and the highest key.
+const MIN_KEY: Key = Key { index: 0, generation: 0 };
+const MAX_KEY: Key = Key { index: u32::MAX, generation: u32::MAX };
+/// Unassured sessions may keep the number of sessions divided by this number: a quarter. Otherwise assured sessions of
+/// forged source addresses could fill the table. Then the next session would replace a new session before the target has
+/// answered.
+const UNASSURED_DIVISOR: usize = 4;
+
+/// The position of a session in the queue. The queue is sorted by this value: first the unassured sessions, then the
+/// assured sessions. Each part is sorted by the time of the last activity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct QueuePosition {
+    pub(super) is_assured: bool,
+    /// Milliseconds since the worker's start.
+    pub(super) last_activity: u64,
+}
+
+/// A number of sessions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SessionCount {
+    pub(super) total: usize,
+    /// The number of sessions whose [`QueuePosition`] is not assured.
+    unassured: usize,
+}
+
+impl SessionCount {
+    /// Returns true if at least a quarter of the sessions are unassured.
+    pub(super) const fn has_unassured_quarter(self) -> bool {
+        self.unassured * UNASSURED_DIVISOR >= self.total
+    }
+}
+
+/// The queue of all sessions, and one queue for each source address.
+///
+/// A parameter `source` selects a queue: `None` is the queue of all sessions.
+#[derive(Debug, Default)]
+pub(super) struct UdpSessionQueue {
+    /// Each session has two entries: one in the queue of all sessions, and one in the queue of its source address.
+    entries: BTreeSet<(Option<IpAddr>, QueuePosition, Key)>,
+    /// The number of sessions in each queue that is not empty.
+    counts: HashMap<Option<IpAddr>, SessionCount>,
+}
+
+impl UdpSessionQueue {
+    /// Returns the number of sessions in a queue.
+    pub(super) fn count(&self, source: Option<IpAddr>) -> SessionCount {
+        self.counts.get(&source).copied().unwrap_or_default()
+    }
+
+    /// Adds a session to the queue of all sessions, and to the queue of its source address.
+    pub(super) fn insert(&mut self, source: IpAddr, position: QueuePosition, key: Key) {
+        for source in [None, Some(source)] {
+            self.entries.insert((source, position, key));
+            let count = self.counts.entry(source).or_default();
+            count.total += 1;
+            count.unassured += usize::from(!position.is_assured);
+        }
+    }
+
+    /// Removes a session that was added with the same arguments.
+    pub(super) fn remove(&mut self, source: IpAddr, position: QueuePosition, key: Key) {
+        for source in [None, Some(source)] {
+            self.entries.remove(&(source, position, key));
+            if let Some(count) = self.counts.get_mut(&source) {
+                count.total -= 1;
+                count.unassured -= usize::from(!position.is_assured);
+                if count.total == 0 {
+                    self.counts.remove(&source);
+                }
+            }
+        }
+    }
+
+    /// Returns the first assured, or the first unassured, session in a queue.
+    pub(super) fn first(&self, source: Option<IpAddr>, is_assured: bool) -> Option<(QueuePosition, Key)> {
+        let first_position = QueuePosition { is_assured, last_activity: 0 };
+        let last_position = QueuePosition { is_assured, last_activity: u64::MAX };
+        let range = (source, first_position, MIN_KEY)..=(source, last_position, MAX_KEY);
+        self.entries.range(range).next().map(|(_, position, key)| (*position, *key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_of_a_source_has_only_its_sessions_and_is_deleted_with_the_last_session() {
+        let mut queue = UdpSessionQueue::default();
+        let sources = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
+        let sessions = [(sources[0], 7, true), (sources[1], 5, false), (sources[0], 6, false)];
+        for (index, (source, last_activity, is_assured)) in (0..).zip(sessions) {
+            let key = Key { index, generation: 0 };
+            queue.insert(source, QueuePosition { is_assured, last_activity }, key);
+        }
+        let first = |queue: &UdpSessionQueue, source, is_assured| {
+            queue.first(source, is_assured).map(|(position, key)| (position.last_activity, key.index))
+        };
+        assert_eq!(first(&queue, None, false), Some((5, 1)));
+        assert_eq!(first(&queue, Some(sources[0]), false), Some((6, 2)));
+        assert_eq!(first(&queue, Some(sources[1]), true), None);
+        assert_eq!(queue.count(Some(sources[0])).total, 2);
+        for (index, (source, last_activity, is_assured)) in (0..).zip(sessions) {
+            let key = Key { index, generation: 0 };
+            queue.remove(source, QueuePosition { is_assured, last_activity }, key);
+        }
+        assert!(queue.entries.is_empty() && queue.counts.is_empty());
+    }
+}

@@ -1,0 +1,79 @@
+//! Detects workers that no longer run their loops. No I/O.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The time after which a worker that has not run counts as stuck. The time is long, because a worker may wait for a busy
+/// processor, and a restart would not help then.
+const STUCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Checks that all workers run their loops. Each check wakes the workers, and a woken worker records that it runs.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    /// The time at which a check last cleared the flags; `None` before the first check.
+    flags_cleared_at: Mutex<Option<Instant>>,
+    /// One flag per worker: true if the worker has run after the flags were cleared.
+    has_run: Box<[AtomicBool]>,
+}
+
+/// The result of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WatchdogResult {
+    /// All workers have run. The caller must wake all workers before the next check.
+    AllHaveRun,
+    /// A worker has not run yet, but the flags were cleared only recently.
+    Waiting,
+    /// The worker with this index is stuck.
+    Stuck(usize),
+}
+
+impl Watchdog {
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            flags_cleared_at: Mutex::new(None),
+            has_run: (0..workers).map(|_| AtomicBool::new(true)).collect(),
+        }
+    }
+
+    /// Records that a worker runs.
+    pub(super) fn record(&self, worker: usize) {
+        if let Some(has_run) = self.has_run.get(worker) {
+            has_run.store(true, Relaxed);
+        }
+    }
+
+    /// Checks whether all workers have run after the last check that cleared the flags. If so, clears the flags again.
+    pub(super) fn check(&self, now: Instant) -> WatchdogResult {
+        let mut flags_cleared_at = self.flags_cleared_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(worker) = self.has_run.iter().position(|has_run| !has_run.load(Relaxed)) else {
+            *flags_cleared_at = Some(now);
+            self.has_run.iter().for_each(|has_run| has_run.store(false, Relaxed));
+            return WatchdogResult::AllHaveRun;
+        };
+        let is_stuck = flags_cleared_at
+            .is_some_and(|flags_cleared_at| now.duration_since(flags_cleared_at) >= STUCK_TIMEOUT);
+        if is_stuck { WatchdogResult::Stuck(worker) } else { WatchdogResult::Waiting }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worker_that_has_not_run_for_thirty_seconds_is_stuck() {
+        let (watchdog, start) = (Watchdog::new(2), Instant::now());
+        let check_at = |seconds| watchdog.check(start + Duration::from_secs(seconds));
+        assert_eq!(check_at(0), WatchdogResult::AllHaveRun);
+        // The worker had no time to run between two checks.
+        assert_eq!(check_at(0), WatchdogResult::Waiting);
+        watchdog.record(0);
+        assert_eq!([check_at(1), check_at(29)], [WatchdogResult::Waiting; 2]);
+        assert_eq!(check_at(30), WatchdogResult::Stuck(1));
+        watchdog.record(1);
+        assert_eq!(check_at(100), WatchdogResult::AllHaveRun);
+        assert_eq!(check_at(101), WatchdogResult::Waiting);
+    }
+}
