@@ -191,6 +191,7 @@ fn describe_action(action: &Action) -> Option<String> {
             "recreate {}, because another field manager added fields to it",
             workload_name(workload)
         )),
+        Action::DeletePod(pod) => Some(format!("replace the proxy pod {} on node {}", pod.name, pod.node)),
         Action::PatchStatus { addresses, condition, .. } => {
             let addresses: Vec<_> = addresses.iter().filter_map(|entry| entry.ip.as_deref()).collect();
             let addresses =
