@@ -59,6 +59,7 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 
+#[derive(Clone)]
 pub(crate) struct ServiceBuilder(Service);
 
 /// Returns an eligible Service in `default`, without ports.

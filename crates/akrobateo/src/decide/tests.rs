@@ -1,11 +1,14 @@
 //! Tests of decisions for a whole Service, and of the writes that follow.
 
 mod bounds;
+mod deployment;
 mod drift;
 mod messages;
 mod ports;
 mod publication;
 mod rejected;
+mod rollout;
+mod rollout_properties;
 
 use std::sync::Arc;
 
