@@ -170,7 +170,7 @@ fn outdated_note(outdated: &[OutdatedProxy]) -> Option<Note> {
         delayed.iter().any(|proxy| proxy.delay.as_ref().is_some_and(RolloutDelay::needs_attention));
     (!delayed.is_empty()).then(|| Note {
         text: format!(
-            "{} proxies still forward as before the last change: {}",
+            "outdated proxies ({}), which forward as before the last change: {}",
             delayed.len(),
             join_first_items(&delayed)
         ),

@@ -6,29 +6,22 @@ use super::pod_digest::is_outdated;
 use super::pod_status::{is_ready, is_scheduled, runs_on};
 use super::rollout_limits::{MAX_FAILED_ATTEMPTS, max_simultaneous_replacements};
 use super::service_state::ServiceState;
-use super::workload::Workload;
+use super::workload::{DeploymentScale, Workload};
 use crate::allocation::Allocation;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
-/// The number of a Deployment's pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DeploymentScale {
-    pub(super) replicas: i32,
-    /// The number of pods that may be unavailable during a rollout.
-    pub(super) max_unavailable: i32,
-}
-
-impl DeploymentScale {
-    /// Returns the scale of a Service's Deployment. A pod that has no node would wait for ever for the ports of the others.
-    pub(super) fn new(state: &ServiceState, spec: &LoadBalancerSpec, allocation: &Allocation) -> Self {
-        let WorkloadSpec::Deployment { replicas } = spec.workload else {
-            return Self { replicas: 0, max_unavailable: 0 };
-        };
-        let owned = state.nodes.iter().filter(|node| allocation.allows(spec, node)).count();
-        let replicas = if state.nodes.is_empty() { replicas.into() } else { spec.proxy_count(owned).max(1) };
-        let max_unavailable = max_unavailable(state, replicas);
-        Self { replicas: to_i32(replicas), max_unavailable: to_i32(max_unavailable) }
-    }
+/// Returns the scale of a Service's Deployment. A pod that has no node would wait for ever for the ports of the others.
+pub(super) fn deployment_scale(
+    state: &ServiceState,
+    spec: &LoadBalancerSpec,
+    allocation: &Allocation,
+) -> DeploymentScale {
+    let WorkloadSpec::Deployment { replicas } = spec.workload else { return DeploymentScale::default() };
+    let owned = state.nodes.iter().filter(|node| allocation.allows(spec, node)).count();
+    // Without a cluster, no node is known.
+    let replicas = if state.nodes.is_empty() { replicas.into() } else { spec.proxy_count(owned).max(1) };
+    let max_unavailable = max_unavailable(state, replicas);
+    DeploymentScale { replicas: to_i32(replicas), max_unavailable: to_i32(max_unavailable) }
 }
 
 /// Returns how many pods may be unavailable: besides those that the rollout replaces also those that cannot run now. The

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Service};
 
-use super::deployment_scale::DeploymentScale;
+use super::deployment_scale::deployment_scale;
 use super::host_port_family::host_port_family;
 use super::pod::{PodNodes, PodPlacement, ProxyRole};
 use super::pod_status::{NODE_NAME_FIELD, runs_on};
@@ -26,7 +26,7 @@ pub(super) fn desired_workload(
     role: ProxyRole,
 ) -> Workload {
     let host_port_family = host_port_family(spec, role, &state.nodes);
-    let scale = DeploymentScale::new(state, spec, allocation);
+    let scale = deployment_scale(state, spec, allocation);
     let build = |nodes: PodNodes| {
         let placement = PodPlacement { nodes, host_port_family };
         Workload::new(config, service, spec, placement, role, scale)

@@ -46,7 +46,7 @@ pub(crate) use occupied_ports::{occupied_ports, pod_frontends};
 pub(crate) use pod_changes::PodChanges;
 pub(crate) use pod_status::{has_ready_pod, runs_on};
 pub(crate) use proxy_config::{ProxiesElsewhere, ProxyConfig, ProxyNamespace};
-pub(crate) use rollout::PodReference;
+pub(crate) use rollout::{OutdatedProxy, PodReference};
 pub(crate) use service_state::{PodTimes, ServiceState};
 pub(crate) use traffic_policy::local_policy;
 pub(crate) use workload::Workload;

@@ -52,8 +52,10 @@ impl PodChanges {
         }
         for node in nodes {
             let pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
-            let known = previous.as_mut().map(|previous| previous.nodes.remove(&node.name));
-            record.nodes.insert(node.name.clone(), NodeRecord::new(&pods, known, now));
+            let known = previous.as_mut().and_then(|previous| previous.nodes.remove(&node.name));
+            // The operator may have started while the proxy was being replaced.
+            let may_be_changing = previous.is_none() && pods.iter().any(|pod| is_scheduled(pod));
+            record.nodes.insert(node.name.clone(), NodeRecord::new(&pods, known, may_be_changing, now));
         }
         let previously_without_pods = previous.and_then(|previous| previous.without_pods_since);
         record.without_pods_since = pods.is_empty().then(|| previously_without_pods.unwrap_or(now));
@@ -82,12 +84,10 @@ impl ServiceRecord {
 }
 
 impl NodeRecord {
-    /// Returns the record of a node. `known` is its previous record; `None` if this is the first look at the Service.
-    fn new(pods: &[&Pod], known: Option<Option<Self>>, now: Timestamp) -> Self {
-        // The operator may have started while the proxy was being replaced.
-        let is_first_look = known.is_none();
-        let known = known.flatten();
-        let is_or_was_ready = pods.iter().any(|pod| is_ready(pod) || (is_first_look && is_scheduled(pod)));
+    /// Returns the record of a node after the record `known`. `may_be_changing` is true if a proxy may have been ready a
+    /// short time ago.
+    fn new(pods: &[&Pod], known: Option<Self>, may_be_changing: bool, now: Timestamp) -> Self {
+        let is_or_was_ready = may_be_changing || pods.iter().any(|pod| is_ready(pod));
         let previously_ready_at = known.as_ref().and_then(|known| known.last_ready_at);
         let identity = |pod: &&Pod| (pod.metadata.uid.clone(), pod.metadata.deletion_timestamp.is_some());
         let pods: BTreeSet<_> = pods.iter().map(identity).collect();

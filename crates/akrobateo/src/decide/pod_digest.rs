@@ -21,17 +21,16 @@ pub(super) fn forwarding_digest(spec: &PodSpec) -> String {
 pub(super) fn is_outdated(pod: &Pod, template: &PodTemplateSpec) -> bool {
     let in_template = |name: &str| template.metadata.as_ref()?.annotations.as_ref()?.get(name);
     let in_pod = |name: &str| pod.annotations().get(name);
-    let needs_restart =
-        in_template(RESTARTED_AT).is_some() && in_template(RESTARTED_AT) != in_pod(RESTARTED_AT);
-    needs_restart
-        || match in_pod(FORWARDING_DIGEST) {
-            Some(digest) => in_template(FORWARDING_DIGEST) != Some(digest),
-            // Pods of earlier versions have no digest.
-            None => {
-                let fields = template.spec.as_ref().map(forwarding_fields);
-                !fields.zip(pod.spec.as_ref()).is_some_and(|(fields, spec)| matches_desired(spec, &fields))
-            }
-        }
+    let restarted_at = in_template(RESTARTED_AT);
+    if restarted_at.is_some() && restarted_at != in_pod(RESTARTED_AT) {
+        return true;
+    }
+    if let Some(digest) = in_pod(FORWARDING_DIGEST) {
+        return in_template(FORWARDING_DIGEST) != Some(digest);
+    }
+    // Pods of earlier versions have no digest.
+    let fields = template.spec.as_ref().map(forwarding_fields);
+    !fields.zip(pod.spec.as_ref()).is_some_and(|(fields, spec)| matches_desired(spec, &fields))
 }
 
 /// Returns the spec without the fields that forwarding does not depend on: placement, probes and resources.

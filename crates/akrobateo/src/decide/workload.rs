@@ -13,7 +13,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::serde::Serialize;
 use kube::{Resource, ResourceExt};
 
-use super::deployment_scale::DeploymentScale;
 use super::drift::{SPEC_DIGEST_ANNOTATION, foreign_fields, matches_desired, spec_digest};
 use super::pod::{PodPlacement, ProxyRole, pod_spec};
 use super::pod_digest::{FORWARDING_DIGEST, forwarding_digest};
@@ -39,6 +38,14 @@ const DATA_PATH_ARGUMENTS: [&str; 2] = ["--data-path=", "--proxy-protocol="];
 pub(crate) enum Workload {
     DaemonSet(Box<DaemonSet>),
     Deployment(Box<Deployment>),
+}
+
+/// The number of a Deployment's pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct DeploymentScale {
+    pub(super) replicas: i32,
+    /// The number of pods that may be unavailable during a rollout.
+    pub(super) max_unavailable: i32,
 }
 
 impl Workload {

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
 
-use super::deployment_scale::DeploymentScale;
 use super::fixtures::{defaults, pod, proxy_config, service};
 use super::pod::{PodNodes, PodPlacement, ProxyRole};
 use super::proxy_config::ProxyConfig;
-use super::workload::Workload;
+use super::workload::{DeploymentScale, Workload};
 use crate::spec::{LoadBalancerSpec, parse_tolerations};
 
 /// Returns the DaemonSet of a Service with these annotations, on all selected nodes or on the owned ones.
@@ -28,8 +27,7 @@ pub(crate) fn daemonset(
     }
     let spec = LoadBalancerSpec::from_service(&service, &defaults).unwrap();
     let placement = PodPlacement { nodes: PodNodes::from_owned(owned_nodes), host_port_family: None };
-    let scale = DeploymentScale { replicas: 0, max_unavailable: 0 };
-    Workload::new(&proxy_config(), &service, &spec, placement, ProxyRole::Forward, scale)
+    Workload::new(&proxy_config(), &service, &spec, placement, ProxyRole::Forward, DeploymentScale::default())
 }
 
 /// Returns the DaemonSet of a Service whose proxies have this image. Its controller has seen it.
@@ -38,8 +36,7 @@ pub(crate) fn daemonset_with_image(image: &str) -> Workload {
     let spec = LoadBalancerSpec::from_service(&service, &defaults()).unwrap();
     let config = ProxyConfig { image: image.to_owned(), ..proxy_config() };
     let placement = PodPlacement { nodes: PodNodes::AllSelected, host_port_family: None };
-    let scale = DeploymentScale { replicas: 0, max_unavailable: 0 };
-    Workload::new(&config, &service, &spec, placement, ProxyRole::Forward, scale)
+    Workload::new(&config, &service, &spec, placement, ProxyRole::Forward, DeploymentScale::default())
 }
 
 /// Returns a pod of this template on a node, not ready.

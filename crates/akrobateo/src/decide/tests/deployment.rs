@@ -119,8 +119,8 @@ fn a_change_that_fails_everywhere_keeps_the_last_proxy_of_a_deployment() {
     let template = workload.pod_template().unwrap().clone();
     state.workloads = vec![workload];
     for waiting in 1..=3 {
-        for index in 0..waiting {
-            let mut without_node = pod_from_template(&template, names[index]);
+        for (index, name) in names.iter().enumerate().take(waiting) {
+            let mut without_node = pod_from_template(&template, name);
             without_node.spec.as_mut().unwrap().node_name = None;
             state.pods[index] = Arc::new(without_node);
         }

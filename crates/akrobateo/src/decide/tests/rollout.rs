@@ -167,7 +167,7 @@ fn only_proxies_that_stay_outdated_change_the_condition() {
     let lost = exposure(&state);
     assert_eq!(lost.reason, Reason::PartlyExposed);
     assert!(
-        lost.message.contains("1 proxies still forward as before the last change: node n1"),
+        lost.message.contains("outdated proxies (1), which forward as before the last change: node n1"),
         "{}",
         lost.message
     );
