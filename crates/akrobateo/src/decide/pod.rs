@@ -159,8 +159,8 @@ fn node_affinity(selection: &NodeSelection, nodes: PodNodes) -> Option<Affinity>
 
 /// Returns the tolerations of the pods.
 ///
-/// By default a Deployment's pod stays on a lost node for five minutes. The pods of a DaemonSet stay until the node is
-/// removed.
+/// Kubernetes' default would keep a Deployment's pod on a lost node for five minutes. The pods of a DaemonSet stay until the
+/// node is removed.
 fn tolerations(spec: &LoadBalancerSpec) -> Vec<Toleration> {
     let mut tolerations = spec.nodes.tolerations.clone();
     if matches!(spec.workload, WorkloadSpec::Deployment { .. }) {
