@@ -172,7 +172,7 @@ impl<'a> RolloutStep<'a> {
         };
         let has_success = count(|state| matches!(state, ProxyState::Ready)) > 0;
         let changing = if has_success {
-            count(|state| matches!(state, ProxyState::Changing { is_failing: false, .. }))
+            count(|state| matches!(state, ProxyState::Changing { was_ready: true, is_failing: false, .. }))
         } else {
             count(|state| matches!(state, ProxyState::Changing { .. }))
         };

@@ -1,5 +1,7 @@
 //! The state of the proxies of a DaemonSet on each node during a rollout. Pure.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
@@ -26,8 +28,10 @@ pub(super) struct NodeProxy<'a> {
 pub(super) enum ProxyState<'a> {
     /// The proxy is ready and not outdated.
     Ready,
-    /// No proxy is ready, but one was a short time ago: it is being replaced.
+    /// No proxy is ready, but the pods changed a short time ago.
     Changing {
+        /// True if a proxy was ready a short time ago: the node is interrupted.
+        was_ready: bool,
         is_failing: bool,
         ends_at: Timestamp,
     },
@@ -57,17 +61,24 @@ impl<'a> NodeProxy<'a> {
         if pods.is_empty() && !may_return {
             return None;
         }
-        let last_ready_at = state.pod_times.last_ready_at.get(&node.name);
-        let ends_at = last_ready_at.map(|at| *at + replacement_time(workload.host_ports().len()));
-        let ends_at = ends_at.filter(|ends_at| *ends_at > now);
+        let replacement_time = replacement_time(workload.host_ports().len());
+        let end = |times: &BTreeMap<String, Timestamp>| {
+            times.get(&node.name).map(|at| *at + replacement_time).filter(|end| *end > now)
+        };
+        let interruption_end = end(&state.pod_times.last_ready_at);
+        let change_end = interruption_end.max(end(&state.pod_times.changed_at));
         let kept: Vec<_> =
             pods.iter().copied().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
         let proxy_state = if let Some(pod) = kept.iter().find(|pod| is_outdated(pod, template)) {
             if is_ready(pod) { ProxyState::OutdatedReady(pod) } else { ProxyState::OutdatedNotReady(pod) }
         } else if kept.iter().any(|pod| is_ready(pod)) {
             ProxyState::Ready
-        } else if let Some(ends_at) = ends_at {
-            ProxyState::Changing { is_failing: kept.iter().any(|pod| is_failing(pod)), ends_at }
+        } else if let Some(ends_at) = change_end {
+            ProxyState::Changing {
+                was_ready: interruption_end.is_some(),
+                is_failing: kept.iter().any(|pod| is_failing(pod)),
+                ends_at,
+            }
         } else if !kept.is_empty() {
             ProxyState::Failed
         } else if pods.is_empty() {

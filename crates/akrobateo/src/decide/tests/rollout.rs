@@ -1,6 +1,7 @@
 //! Rollouts of outdated proxies: the plan for one Service, its condition, and the writes that follow.
 
 use super::super::rollout::{OutdatedProxy, Rollout, RolloutDelay};
+use super::super::rollout_limits::replacement_time;
 use super::super::workload_fixtures::{daemonset_with_image, pod_from_template};
 use super::*;
 
@@ -95,6 +96,22 @@ fn a_node_without_a_new_pod_stops_the_rollout_before_the_first_success() {
     assert_eq!(deleted_on(&rollout), Vec::<&str>::new());
     let stopped = |proxy: &OutdatedProxy| proxy.delay == Some(RolloutDelay::ReplacementsFail);
     assert!(rollout.outdated.iter().all(stopped), "{rollout:?}");
+}
+
+#[test]
+fn nodes_that_just_joined_and_pods_that_just_ended_cause_no_warning() {
+    let mut ending = pod_of_image("old", "n2", false);
+    ending.metadata.deletion_timestamp = pod("ending").terminating(0).build().metadata.deletion_timestamp;
+    // No proxy was ready on n2, and n3 has no pod yet.
+    let mut state = state_with(vec![pod_of_image("old", "n1", true), ending], &three_nodes());
+    state.pod_times.last_ready_at.clear();
+    let rollout = plan(&state, 10);
+    assert_eq!(deleted_on(&rollout), Vec::<&str>::new());
+    assert!(rollout.outdated.iter().all(|proxy| proxy.delay.is_none()), "{rollout:?}");
+    assert_eq!(rollout.recheck_at, Some(at(0) + replacement_time(1)));
+    let later = plan(&state, 100);
+    let delays: Vec<_> = later.outdated.iter().map(|proxy| proxy.delay.clone()).collect();
+    assert_eq!(delays, [Some(RolloutDelay::ReplacementsFail), Some(RolloutDelay::NotDeleted)]);
 }
 
 #[test]
