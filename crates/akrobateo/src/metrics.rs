@@ -31,6 +31,10 @@ pub(crate) struct Metrics {
     services: Family<ServiceLabels, Gauge>,
     /// The label under which each Service is counted.
     counted_states: Mutex<HashMap<ServiceKey, &'static str>>,
+    /// Proxies that were created before the last change of their Service.
+    outdated_proxies: Gauge,
+    /// The number of outdated proxies of each Service that has any.
+    outdated_by_service: Mutex<HashMap<ServiceKey, usize>>,
     /// 1 if this replica is the leader, otherwise 0.
     pub(crate) leader: Gauge<f64, AtomicU64>,
     registry: Registry,
@@ -112,6 +116,9 @@ impl Metrics {
             "Services by the reason of the condition akrobateo.io/Exposed",
             services.clone(),
         );
+        let outdated_proxies = Gauge::default();
+        let help = "Proxies that still forward as before the last change of their Service or of the image";
+        registry.register("outdated_proxies", help, outdated_proxies.clone());
         registry.register("leader", "1 if this replica is the leader, otherwise 0", leader.clone());
         let counted_states = Mutex::default();
         Arc::new(Self {
@@ -122,6 +129,8 @@ impl Metrics {
             watch_errors,
             services,
             counted_states,
+            outdated_proxies,
+            outdated_by_service: Mutex::default(),
             leader,
             registry,
         })
@@ -142,11 +151,24 @@ impl Metrics {
         }
     }
 
+    /// Records the number of outdated proxies of a Service.
+    pub(crate) fn set_outdated_proxies(&self, key: &ServiceKey, count: usize) {
+        let mut by_service = self.outdated_by_service.lock().unwrap_or_else(PoisonError::into_inner);
+        if count == 0 {
+            by_service.remove(key);
+        } else {
+            by_service.insert(key.clone(), count);
+        }
+        self.outdated_proxies.set(by_service.values().sum::<usize>().try_into().unwrap_or(i64::MAX));
+    }
+
     /// Resets the metrics that only the leader sets.
     pub(crate) fn on_lost_leadership(&self) {
         self.leader.set(0.0);
         self.counted_states.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.services.clear();
+        self.outdated_by_service.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.outdated_proxies.set(0);
     }
 
     /// Returns the metrics in the `OpenMetrics` text format.

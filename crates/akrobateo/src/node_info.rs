@@ -17,7 +17,7 @@ const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balan
 const REMOVAL_TAINTS: [&str; 3] =
     ["ToBeDeletedByClusterAutoscaler", "node.kubernetes.io/out-of-service", UNREACHABLE_TAINT];
 /// The taint that the node lifecycle controller sets on a node whose kubelet does not report.
-pub(super) const UNREACHABLE_TAINT: &str = "node.kubernetes.io/unreachable";
+pub(crate) const UNREACHABLE_TAINT: &str = "node.kubernetes.io/unreachable";
 /// Prefix of taints that follow a node's conditions. The operator ignores such taints, because the pods of a DaemonSet
 /// tolerate them.
 const CONDITION_TAINT_PREFIX: &str = "node.kubernetes.io/";
@@ -131,6 +131,11 @@ impl NodeInfo {
             self.exclusion_reason,
             Some(ExclusionReason::NotReady | ExclusionReason::RemovalTaint(UNREACHABLE_TAINT))
         )
+    }
+
+    /// Returns true if the node is unreachable or about to be removed. Its pods do not change before it is back.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.exclusion_reason, Some(ExclusionReason::NotReady | ExclusionReason::RemovalTaint(_)))
     }
 
     /// Returns the addresses to publish: those of the annotation, and in each family those of the first type that the

@@ -187,8 +187,8 @@ impl Planner {
         let service = self.stores.service(key);
         let (workloads, obsolete_workloads) = self.stores.workloads(key, service.as_deref());
         let pods = self.stores.pods(key, &workloads);
-        let pod_times = if let Some(service) = &service {
-            self.pod_changes.update(key, service, &pods, &self.nodes, now)
+        let pod_times = if service.is_some() {
+            self.pod_changes.update(key, &pods, &self.nodes, now)
         } else {
             self.pod_changes.forget(key);
             PodTimes::default()

@@ -31,6 +31,7 @@ pub(crate) enum Reason {
     DataPathChanged,
     InvalidNodeAddress,
     NodePortsOpen,
+    OutdatedProxies,
     SessionAffinityNotKept,
 }
 
@@ -59,6 +60,7 @@ impl Reason {
             Self::DataPathChanged => "DataPathChanged",
             Self::InvalidNodeAddress => "InvalidNodeAddress",
             Self::NodePortsOpen => "NodePortsOpen",
+            Self::OutdatedProxies => "OutdatedProxies",
             Self::SessionAffinityNotKept => "SessionAffinityNotKept",
         }
     }
@@ -93,7 +95,7 @@ impl Reason {
 #[cfg(test)]
 impl Reason {
     /// All reasons, in the order of the reference: first the condition's, then those of events only.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Exposed,
         Self::PartlyExposed,
         Self::ProxiesNotReady,
@@ -115,6 +117,7 @@ impl Reason {
         Self::DataPathChanged,
         Self::InvalidNodeAddress,
         Self::NodePortsOpen,
+        Self::OutdatedProxies,
         Self::SessionAffinityNotKept,
     ];
 
@@ -124,7 +127,8 @@ impl Reason {
             Self::Exposed => "The Service has the addresses of all nodes that should answer.",
             Self::PartlyExposed => {
                 "Some nodes that should answer are not published: the proxy is not ready, the node has no fitting address, or \
-                 another Service owns one of the ports. The message names the first of them."
+                 another Service owns one of the ports. Or some proxies stay outdated after a change. The message names \
+                 the first of these nodes."
             }
             Self::ProxiesNotReady => {
                 "No proxy is ready: the proxies are starting, or they cannot run. The message says why."
@@ -170,6 +174,10 @@ impl Reason {
             Self::NodePortsOpen => {
                 "loadBalancerSourceRanges do not apply to the nodePorts of the Service, which every client can reach."
             }
+            Self::OutdatedProxies => {
+                "Some proxies still forward as before the last change, and the rollout does not continue by itself. The note \
+                 names the nodes."
+            }
             Self::SessionAffinityNotKept => {
                 "sessionAffinity is ClientIP, but all clients of a node reach one backend, because the proxies answer."
             }
@@ -200,6 +208,7 @@ impl Reason {
             | Self::DataPathChanged
             | Self::InvalidNodeAddress
             | Self::NodePortsOpen
+            | Self::OutdatedProxies
             | Self::SessionAffinityNotKept => false,
         }
     }

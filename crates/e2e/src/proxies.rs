@@ -78,20 +78,23 @@ impl Namespace {
     }
 
     /// Waits until a Service's DaemonSet is rolled out: every pod is current and ready, and none is terminating.
+    ///
+    /// A pod is current if it has all annotations of the pod template. The number of updated pods in the status also counts
+    /// pods as outdated that only have an earlier placement.
     pub async fn wait_rolled_out(&self, service: &ServiceBuilder) -> Result<DaemonSet, Failure> {
         eventually("the proxies are rolled out", async || {
             let daemonset = self.get_daemonset(service).await?;
             let status = daemonset.status.clone().unwrap_or_default();
             let desired = status.desired_number_scheduled;
             ensure_eq(
-                "updated pods, ready pods, observed generation",
-                &(status.updated_number_scheduled, status.number_ready, status.observed_generation),
-                &(Some(desired), desired, daemonset.metadata.generation),
+                "ready pods, observed generation",
+                &(status.number_ready, status.observed_generation),
+                &(desired, daemonset.metadata.generation),
             )?;
             let pods = self.list_proxy_pods(service).await?;
-            let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+            let current = pods.iter().filter(|pod| is_ready(pod) && is_current(pod, &daemonset)).count();
             let desired = usize::try_from(desired).unwrap_or(0);
-            ensure_eq("ready pods, other pods", &(ready, pods.len() - ready), &(desired, 0))?;
+            ensure_eq("current ready pods, other pods", &(current, pods.len() - current), &(desired, 0))?;
             ensure(desired > 0, || "the DaemonSet selects no node".to_owned())?;
             Ok(daemonset)
         })
@@ -163,6 +166,13 @@ impl Namespace {
     pub(crate) fn all_proxies_list_params(&self) -> ListParams {
         ListParams::default().labels(&format!("{}={}", labels::SERVICE_NAMESPACE, self.name()))
     }
+}
+
+/// Returns true if the pod has all annotations of the DaemonSet's pod template.
+fn is_current(pod: &Pod, daemonset: &DaemonSet) -> bool {
+    let template = daemonset.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+    let mut annotations = template.iter().flat_map(|metadata| metadata.annotations.iter().flatten());
+    annotations.all(|(name, value)| pod.annotations().get(name) == Some(value))
 }
 
 fn node_and_ips(pod: &Pod) -> Option<(String, Vec<IpAddr>)> {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use akrobateo_core::annotations::NODE_SELECTOR;
 
 use super::*;
-use crate::decide::fixtures::{daemonset, key, node, pod, service};
+use crate::decide::fixtures::{key, node, pod, service};
 use crate::decide::occupied_ports;
+use crate::decide::workload_fixtures::daemonset;
 use world::{World, labelled_node, names};
 
 const ALL: [&str; 3] = ["n1", "n2", "n3"];

@@ -2,6 +2,7 @@
 
 mod events;
 mod node_events;
+mod pod;
 mod status;
 mod workload;
 
@@ -46,6 +47,9 @@ pub(crate) enum ApplyError {
     /// The workload was not deleted.
     #[error("cannot delete the workload of the proxies")]
     DeleteWorkload(#[source] CallError),
+    /// The pod was not deleted.
+    #[error("cannot delete a proxy pod")]
+    DeletePod(#[source] CallError),
     /// The status was not written.
     #[error("cannot write the status of the Service")]
     PublishStatus(#[source] CallError),
@@ -60,6 +64,7 @@ impl ApplyError {
         match self {
             Self::ApplyWorkload(_) => "apply_workload",
             Self::DeleteWorkload(_) => "delete_workload",
+            Self::DeletePod(_) => "delete_pod",
             Self::PublishStatus(_) => "publish_status",
             Self::PublishEvent(_) => "publish_event",
         }
@@ -70,6 +75,7 @@ impl ApplyError {
         match self {
             Self::ApplyWorkload(error)
             | Self::DeleteWorkload(error)
+            | Self::DeletePod(error)
             | Self::PublishStatus(error)
             | Self::PublishEvent(error) => error.is_conflict(),
         }
@@ -104,6 +110,10 @@ impl Writer {
                 let result = self.delete(workload, DeleteParams::orphan()).await;
                 result.map_err(ApplyError::DeleteWorkload)?;
                 tracing::warn!(service = %key, "recreating the workload: another field manager added fields to it");
+            }
+            Action::DeletePod(pod) => {
+                self.delete_pod(pod).await.map_err(ApplyError::DeletePod)?;
+                tracing::info!(service = %key, pod = pod.name, node = pod.node, "deleted an outdated or misplaced proxy pod");
             }
             Action::PatchStatus { uid, addresses, condition } => {
                 let result = self.patch_status(key, uid, addresses, condition.as_ref()).await;

@@ -12,7 +12,9 @@ use super::service_report::ServiceReport;
 use super::status::StatusRow;
 use super::table::{Cell, format_table};
 use crate::allocation::AllocationResult;
-use crate::decide::{Action, Exposure, ProxyDecision, Workload, is_published, local_policy, plan_actions};
+use crate::decide::{
+    Action, Exposure, OutdatedProxy, ProxyDecision, Workload, is_published, local_policy, plan_actions,
+};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::reason::Reason;
@@ -84,13 +86,19 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
 
 impl NodeExplanation {
     fn new(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> Self {
+        let outdated = report.decision.rollout.outdated.iter().find(|proxy| proxy.node == node.name);
         let should_have_proxy = report.proxy_nodes().iter().any(|proxy_node| proxy_node.name == node.name);
         Self {
             name: node.name.clone(),
             should_have_proxy,
             has_ready_proxy: report.has_ready_proxy_on(node),
             is_published: report.service().is_some_and(|service| is_published(service, node)),
-            why: explain_node(report, node, should_have_proxy, port_rows),
+            why: [explain_node(report, node, should_have_proxy, port_rows)]
+                .into_iter()
+                .filter(|reason| !reason.is_empty())
+                .chain(outdated.map(explain_outdated_proxy))
+                .collect::<Vec<_>>()
+                .join("; "),
         }
     }
 
@@ -165,6 +173,11 @@ fn explain_selected_node(report: &ServiceReport, spec: &LoadBalancerSpec, node: 
     reason.into_iter().chain(address_error).collect::<Vec<_>>().join("; ")
 }
 
+fn explain_outdated_proxy(proxy: &OutdatedProxy) -> String {
+    let delay = proxy.delay.as_ref().map_or_else(|| "it is replaced soon".to_owned(), ToString::to_string);
+    format!("the proxy forwards as before the last change: {delay}")
+}
+
 /// Returns which other Service has a port of this Service on the node.
 fn explain_conflict(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> String {
     let rows = ports::filter_rows(port_rows.to_vec(), &report.host_ports());
@@ -197,6 +210,7 @@ fn describe_action(action: &Action) -> Option<String> {
             "recreate {}, because another field manager added fields to it",
             workload_name(workload)
         )),
+        Action::DeletePod(pod) => Some(format!("replace the proxy pod {} on node {}", pod.name, pod.node)),
         Action::PatchStatus { addresses, condition, .. } => {
             let addresses: Vec<_> = addresses.iter().filter_map(|entry| entry.ip.as_deref()).collect();
             let addresses =

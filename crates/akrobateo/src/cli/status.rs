@@ -28,6 +28,9 @@ pub(super) struct StatusRow {
     /// The number of proxies that should run.
     #[serde(rename = "wanted")]
     desired_proxy_count: usize,
+    /// The number of nodes whose proxy forwards as before the last change.
+    #[serde(rename = "outdated")]
+    outdated_proxy_count: usize,
     addresses: Vec<String>,
     /// True if Akrobateo serves this Service.
     #[serde(rename = "ours")]
@@ -64,6 +67,7 @@ impl StatusRow {
             ports: report.port_names(),
             ready_proxy_count: report.ready_proxy_count(),
             desired_proxy_count: report.desired_proxy_count(),
+            outdated_proxy_count: report.decision.rollout.outdated.len(),
             addresses,
             is_served: report.state.allocation_result.is_some(),
             is_exposed: exposure.is_some_and(|exposure| exposure.status() == "True"),
@@ -83,8 +87,12 @@ impl StatusRow {
         let name = style.make_bold(&format!("{}/{}", self.namespace, self.name));
         let state = style.color_by_health(self.state(), self.health());
         let message = self.message.as_ref().map(|message| format!("  {message}\n")).unwrap_or_default();
+        let outdated = match self.outdated_proxy_count {
+            0 => String::new(),
+            count => format!(", {count} outdated"),
+        };
         format!(
-            "{name}: {state}, {} of {} proxies ready\n{message}",
+            "{name}: {state}, {} of {} proxies ready{outdated}\n{message}",
             self.ready_proxy_count, self.desired_proxy_count
         )
     }
@@ -110,7 +118,10 @@ impl StatusRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        let proxy_counts = if self.is_served {
+        let proxy_counts = if self.is_served && self.outdated_proxy_count > 0 {
+            let Self { ready_proxy_count, desired_proxy_count, outdated_proxy_count, .. } = self;
+            format!("{ready_proxy_count}/{desired_proxy_count} ({outdated_proxy_count} outdated)")
+        } else if self.is_served {
             format!("{}/{}", self.ready_proxy_count, self.desired_proxy_count)
         } else {
             String::new()

@@ -9,6 +9,7 @@ use super::addresses::published_addresses;
 use super::condition::Exposure;
 use super::current_condition::current_condition;
 use super::decision::{Decision, DesiredStatus, ProxyDecision};
+use super::rollout::PodReference;
 use super::service_state::ServiceState;
 use super::status_owner::foreign_manager;
 use super::workload::Workload;
@@ -24,6 +25,8 @@ pub(crate) enum Action {
     /// Deletes a workload, but keeps its pods. The next workload adopts these pods, and replaces them one by one if
     /// necessary.
     DeleteKeepingPods(Workload),
+    /// Deletes an outdated or misplaced pod of a workload, which creates another one.
+    DeletePod(PodReference),
     /// Writes the status, unless a new Service already has the same name.
     PatchStatus { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
     /// Emits an event on the Service.
@@ -39,9 +42,11 @@ pub(crate) fn plan_actions(
 ) -> Vec<Action> {
     let status_actions = plan_status(instance, state, decision, now);
     let obsolete = state.obsolete_workloads.iter().cloned().map(Action::Delete);
+    let rollout = decision.rollout.pods_to_delete.iter().cloned().map(Action::DeletePod);
+    let status_actions = status_actions.into_iter().chain(rollout);
     match &decision.proxy {
         ProxyDecision::KeepWorkloads => obsolete.chain(status_actions).collect(),
-        ProxyDecision::DeleteWorkloads => status_actions.into_iter().chain(plan_deletion(state)).collect(),
+        ProxyDecision::DeleteWorkloads => status_actions.chain(plan_deletion(state)).collect(),
         ProxyDecision::RunWorkload(desired) => {
             obsolete.chain(plan_workload(state, desired)).chain(status_actions).collect()
         }

@@ -13,22 +13,21 @@ use super::service_state::PodTimes;
 use crate::node_info::NodeInfo;
 use crate::spec::LoadBalancerSpec;
 
-/// The time for which a node's address stays published while its proxy is being replaced.
-///
-/// A rollout leaves a node without a proxy for a second or two. If the status were empty during this time, ExternalDNS
-/// would delete the DNS records.
-const ROLLOUT_GRACE_PERIOD: SignedDuration = SignedDuration::from_secs(60);
-
 /// The inputs that determine the addresses of a Service, except the Service itself.
-pub(super) struct AddressInputs<'a> {
+pub(super) struct AddressInputs<'a, 'nodes> {
     pub(super) pods: &'a [Arc<Pod>],
-    pub(super) nodes: &'a [NodeInfo],
+    pub(super) nodes: &'nodes [NodeInfo],
     /// The times of the operator's clock when the pods of published nodes changed.
     pub(super) pod_times: &'a PodTimes,
     /// Returns true if a node may be published.
     pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
     /// Returns true if a proxy may run on the node.
     pub(super) may_run_proxy: &'a dyn Fn(&NodeInfo) -> bool,
+    /// The time for which a node's address stays published while its proxy is being replaced.
+    ///
+    /// A rollout leaves a node without a proxy for a second or two, and for longer if it has many ports. If the status were
+    /// empty during this time, ExternalDNS would delete the DNS records.
+    pub(super) rollout_grace_period: SignedDuration,
     /// True if the replacement of a proxy can run on another node.
     pub(super) proxies_can_move: bool,
     pub(super) now: Timestamp,
@@ -56,7 +55,10 @@ pub(crate) fn is_published(service: &Service, node: &NodeInfo) -> bool {
 }
 
 /// Returns the nodes with a ready proxy, and the published nodes whose proxy is being replaced.
-pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) -> PublishableNodes<'a> {
+pub(super) fn select_nodes<'nodes>(
+    service: &Service,
+    inputs: &AddressInputs<'_, 'nodes>,
+) -> PublishableNodes<'nodes> {
     // If all nodes are unreachable, the control plane has probably lost its network. Pods then count as not ready, but
     // the nodes still forward, so the published addresses stay.
     if inputs.nodes.iter().all(NodeInfo::is_unreachable) {
@@ -95,7 +97,7 @@ pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) ->
 /// The time counts from the last creation or deletion of a pod that the operator saw, so it ends while a proxy keeps
 /// failing.
 fn grace_period_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
-    inputs.pod_times.changed_at.get(node).map(|changed| *changed + ROLLOUT_GRACE_PERIOD)
+    inputs.pod_times.changed_at.get(node).map(|changed| *changed + inputs.rollout_grace_period)
 }
 
 /// Returns the addresses of a node that a Service publishes, by its address types and families.
@@ -125,6 +127,7 @@ mod tests {
 
     use super::*;
     use crate::decide::fixtures::{at, defaults, node, pod, service};
+    use crate::decide::rollout_limits::replacement_time;
     use crate::node_info::UNREACHABLE_TAINT;
 
     /// The pods of all nodes changed at 100 s.
@@ -132,7 +135,7 @@ mod tests {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
         let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
         let changed_at = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
-        let pod_times = PodTimes { changed_at, without_pods_since: None };
+        let pod_times = PodTimes { changed_at, ..PodTimes::default() };
         let any_node = |_: &NodeInfo| true;
         let inputs = AddressInputs {
             pods: &pods,
@@ -140,6 +143,7 @@ mod tests {
             pod_times: &pod_times,
             may_be_published: &any_node,
             may_run_proxy: &any_node,
+            rollout_grace_period: replacement_time(1),
             proxies_can_move: false,
             now: at(now),
         };

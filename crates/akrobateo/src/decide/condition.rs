@@ -11,8 +11,10 @@ use super::blocker::Blocker;
 use super::current_condition::CONDITION_TYPE;
 use super::note::Note;
 use super::pod_failure::pod_failure;
+use super::rollout::{OutdatedProxy, RolloutDelay};
 use super::unpublished::UnpublishedNode;
 use crate::allocation::{Allocation, Conflict};
+use crate::node_info::NodeInfo;
 use crate::reason::Reason;
 use crate::spec::SpecError;
 
@@ -39,6 +41,9 @@ pub(super) struct ExposureFacts<'a> {
     pub(super) unpublished: &'a [UnpublishedNode],
     pub(super) allocation: &'a Allocation,
     pub(super) pods: &'a [Arc<Pod>],
+    /// The nodes on which the proxies may run.
+    pub(super) proxy_nodes: &'a [&'a NodeInfo],
+    pub(super) outdated: &'a [OutdatedProxy],
     pub(super) notes: Vec<Note>,
 }
 
@@ -69,7 +74,8 @@ impl Exposure {
     pub(super) fn for_accepted_service(facts: &ExposureFacts) -> Self {
         let conflicts = conflict_note(facts.allocation);
         let shared_node_ports = shared_node_ports_note(&facts.allocation.shared_node_ports);
-        let failure = pod_failure(facts.pods);
+        let outdated = outdated_note(facts.outdated);
+        let failure = pod_failure(facts.pods, facts.proxy_nodes);
         let failure_reason = failure.as_ref().map(|failure| failure.reason);
         let failure = failure.map(|failure| Note { text: failure.message, warning: Some(failure.reason) });
         let (reason, summary) = match (&facts.blocker, &facts.without_endpoints) {
@@ -89,10 +95,10 @@ impl Exposure {
             _ if !facts.unpublished.is_empty() => {
                 (Reason::PartlyExposed, Some(Note::without_warning(&describe_unpublished(facts.unpublished))))
             }
-            _ if conflicts.is_some() => (Reason::PartlyExposed, None),
+            _ if conflicts.is_some() || outdated.is_some() => (Reason::PartlyExposed, None),
             _ => (Reason::Exposed, None),
         };
-        let notes = [summary, conflicts, failure, shared_node_ports]
+        let notes = [summary, conflicts, outdated, failure, shared_node_ports]
             .into_iter()
             .chain(facts.notes.iter().cloned().map(Some));
         Self::from_notes(reason, facts.has_addresses, notes)
@@ -163,6 +169,21 @@ fn conflict_note(allocation: &Allocation) -> Option<Note> {
     })
 }
 
+/// Returns a note on the proxies that stay outdated. The others are replaced soon, so a rollout changes no condition.
+fn outdated_note(outdated: &[OutdatedProxy]) -> Option<Note> {
+    let delayed: Vec<_> = outdated.iter().filter(|proxy| proxy.delay.is_some()).collect();
+    let is_stopped =
+        delayed.iter().any(|proxy| proxy.delay.as_ref().is_some_and(RolloutDelay::needs_attention));
+    (!delayed.is_empty()).then(|| Note {
+        text: format!(
+            "outdated proxies ({}), which forward as before the last change: {}",
+            delayed.len(),
+            join_first_items(&delayed)
+        ),
+        warning: is_stopped.then_some(Reason::OutdatedProxies),
+    })
+}
+
 fn describe_unpublished(nodes: &[UnpublishedNode]) -> String {
     format!("not published: {}", join_first_items(nodes))
 }
@@ -205,6 +226,8 @@ mod tests {
             unpublished,
             allocation: &Allocation::default(),
             pods: &[Arc::new(pod)],
+            proxy_nodes: &[],
+            outdated: &[],
             notes: Vec::new(),
         })
     }

@@ -4,14 +4,16 @@ use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
-use super::addresses::{AddressInputs, ingress, select_nodes};
+use super::addresses::{AddressInputs, PublishableNodes, ingress, select_nodes};
 use super::blocker::{Blocker, POD_CREATION_TIMEOUT};
 use super::condition::{Exposure, ExposureFacts};
-use super::host_port_family::host_port_family;
+use super::desired_workload::desired_workload;
 use super::notes::{foreign_status_note, notes};
-use super::pod::PodPlacement;
+use super::pod::ProxyRole;
 use super::proxy_config::ProxyConfig;
 use super::rejected::{RejectedStatus, rejected_status};
+use super::rollout::Rollout;
+use super::rollout_limits::replacement_time;
 use super::service_state::ServiceState;
 use super::status_owner::owns_status;
 use super::traffic_policy::{WithoutEndpoints, is_left_out, may_be_published, proxy_role};
@@ -29,6 +31,8 @@ pub(crate) struct Decision {
     pub(crate) status: Option<DesiredStatus>,
     /// The nodes that should answer but are not published.
     pub(crate) unpublished: Vec<UnpublishedNode>,
+    /// The replacement of outdated proxies.
+    pub(crate) rollout: Rollout,
     /// The time of the next reconciliation if no event triggers one earlier.
     pub(crate) recheck_at: Option<Timestamp>,
 }
@@ -58,6 +62,7 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
         proxy: ProxyDecision::DeleteWorkloads,
         status,
         unpublished: Vec::new(),
+        rollout: Rollout::default(),
         recheck_at: None,
     };
     let without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
@@ -72,8 +77,14 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
             }
             let RejectedStatus { addresses, exposure, recheck_at } =
                 rejected_status(&config.instance, state, service, error, now);
-            let status = Some(DesiredStatus { addresses, exposure: Some(exposure) });
-            Decision { proxy: ProxyDecision::KeepWorkloads, status, unpublished: Vec::new(), recheck_at }
+            let rollout = rollout_of_kept_workload(state, now);
+            Decision {
+                proxy: ProxyDecision::KeepWorkloads,
+                status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
+                unpublished: Vec::new(),
+                recheck_at: recheck_at.into_iter().chain(rollout.recheck_at).min(),
+                rollout,
+            }
         }
         Some(AllocationResult::Accepted(_, allocation)) if allocation.is_denied() => {
             let note = foreign_status_note(&config.instance, service);
@@ -91,6 +102,21 @@ fn find_reserved_port(state: &ServiceState) -> Option<HostPort> {
     ports.find(|port| state.reserved_ports.contains(*port))
 }
 
+/// Returns the rollout of the last valid spec, which continues while the current spec is invalid.
+fn rollout_of_kept_workload(state: &ServiceState, now: Timestamp) -> Rollout {
+    match &state.workloads[..] {
+        [workload] if workload.has_forwarding_digest() => Rollout::plan(workload, state, now),
+        _ => Rollout::default(),
+    }
+}
+
+/// Returns the rollout of the desired workload. It begins when the workload in the cluster has the desired spec.
+fn rollout_of_desired_workload(state: &ServiceState, desired: &Workload, now: Timestamp) -> Rollout {
+    let existing = state.workloads.iter().find(|existing| existing.has_same_identity(desired));
+    let applied = existing.filter(|existing| existing.matches(desired) && !existing.has_foreign_fields());
+    applied.map(|applied| Rollout::plan(applied, state, now)).unwrap_or_default()
+}
+
 fn decide_accepted_service(
     config: &ProxyConfig,
     state: &ServiceState,
@@ -100,27 +126,14 @@ fn decide_accepted_service(
     now: Timestamp,
 ) -> Decision {
     let role = proxy_role(spec, &state.nodes);
+    // If this is empty, the Service selects no node with an endpoint, and other Services use the same ports.
+    let desired =
+        (!allocation.is_empty()).then(|| desired_workload(config, state, service, spec, allocation, role));
+    let rollout =
+        desired.as_ref().map(|desired| rollout_of_desired_workload(state, desired, now)).unwrap_or_default();
     let without_endpoints = WithoutEndpoints::find(state, spec);
     let has_endpoint = |node: &NodeInfo| may_be_published(state, spec, without_endpoints, node);
-    let may_run_proxy = |node: &NodeInfo| allocation.allows(spec, node);
-    // A pod that runs stays on its node if the node gets a taint with the effect NoSchedule.
-    let may_keep_proxy = |node: &NodeInfo| {
-        !allocation.taken_nodes.contains(&node.name) && spec.nodes.matches_running_pod(node)
-    };
-    let may_answer_here =
-        |node: &NodeInfo| may_keep_proxy(node) && has_endpoint(node) && !is_left_out(spec, role, node);
-    let selected = select_nodes(
-        service,
-        &AddressInputs {
-            pods: &state.pods,
-            nodes: &state.nodes,
-            pod_times: &state.pod_times,
-            may_be_published: &may_answer_here,
-            may_run_proxy: &may_run_proxy,
-            proxies_can_move: spec.workload != WorkloadSpec::DaemonSet,
-            now,
-        },
-    );
+    let selected = select_accepted_nodes(state, service, spec, allocation, role, &has_endpoint, now);
     let addresses = ingress(spec, &selected.nodes);
     let deadline = state.pod_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
     let deadline = deadline.filter(|_| !state.workloads.is_empty());
@@ -128,6 +141,7 @@ fn decide_accepted_service(
         Blocker::find(state, spec, allocation, role, &selected.nodes, deadline.is_some_and(|end| end <= now))
     });
     let unpublished = unpublished_nodes(state, spec, allocation, role, &has_endpoint, &selected.nodes);
+    let proxy_nodes: Vec<_> = state.nodes.iter().filter(|node| allocation.allows(spec, node)).collect();
     let exposure = Exposure::for_accepted_service(&ExposureFacts {
         has_addresses: !addresses.is_empty(),
         blocker: blocker.flatten(),
@@ -135,22 +149,45 @@ fn decide_accepted_service(
         unpublished: &unpublished,
         allocation,
         pods: &state.pods,
+        proxy_nodes: &proxy_nodes,
+        outdated: &rollout.outdated,
         notes: notes(&config.instance, state, service, spec, role, &addresses),
     });
-    let placement = PodPlacement {
-        owned_nodes: allocation.owned_nodes.as_ref(),
-        host_port_family: host_port_family(spec, role, &state.nodes),
-    };
-    let proxy = if allocation.is_empty() {
-        // The Service selects no node with an endpoint, and other Services use the same ports.
-        ProxyDecision::DeleteWorkloads
-    } else {
-        ProxyDecision::RunWorkload(Workload::new(config, service, spec, placement, role))
-    };
+    let next_checks = [selected.recheck_at, deadline.filter(|at| *at > now), rollout.recheck_at];
     Decision {
-        proxy,
+        proxy: desired.map_or(ProxyDecision::DeleteWorkloads, ProxyDecision::RunWorkload),
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
         unpublished,
-        recheck_at: selected.recheck_at.into_iter().chain(deadline.filter(|at| *at > now)).min(),
+        rollout,
+        recheck_at: next_checks.into_iter().flatten().min(),
     }
+}
+
+/// Returns the nodes to publish of an accepted Service.
+fn select_accepted_nodes<'a>(
+    state: &'a ServiceState,
+    service: &Service,
+    spec: &LoadBalancerSpec,
+    allocation: &Allocation,
+    role: ProxyRole,
+    has_endpoint: &dyn Fn(&NodeInfo) -> bool,
+    now: Timestamp,
+) -> PublishableNodes<'a> {
+    // A pod that runs stays on its node if the node gets a taint with the effect NoSchedule.
+    let may_keep_proxy = |node: &NodeInfo| {
+        !allocation.taken_nodes.contains(&node.name) && spec.nodes.matches_running_pod(node)
+    };
+    let inputs = AddressInputs {
+        pods: &state.pods,
+        nodes: &state.nodes,
+        pod_times: &state.pod_times,
+        may_be_published: &|node| {
+            may_keep_proxy(node) && has_endpoint(node) && !is_left_out(spec, role, node)
+        },
+        may_run_proxy: &|node| allocation.allows(spec, node),
+        rollout_grace_period: replacement_time(spec.host_ports().len()),
+        proxies_can_move: spec.workload != WorkloadSpec::DaemonSet,
+        now,
+    };
+    select_nodes(service, &inputs)
 }

@@ -1,6 +1,6 @@
 //! Builders of objects for tests, for example `service("web").tcp(80).build()`. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use akrobateo_core::labels;
 use k8s_openapi::api::core::v1::{
@@ -12,15 +12,11 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::pod::{PodPlacement, ProxyRole};
 use super::proxy_config::{ProxyConfig, ProxyNamespace};
-use super::workload::Workload;
 use crate::address_type::AddressType;
 use crate::key::ServiceKey;
 use crate::node_info::NodePolicy;
-use crate::spec::{
-    IpModeSetting, LoadBalancerSpec, PortSet, ServiceBounds, ServiceDefaults, WorkloadKind, parse_tolerations,
-};
+use crate::spec::{IpModeSetting, PortSet, ServiceBounds, ServiceDefaults, WorkloadKind};
 
 pub(crate) const INSTANCE: &str = akrobateo_core::DEFAULT_INSTANCE;
 
@@ -63,26 +59,7 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 
-/// Returns the DaemonSet of a Service with these annotations, on all selected nodes or on the owned ones.
-pub(crate) fn daemonset(
-    service_annotations: &[(&str, &str)],
-    owned_nodes: Option<&BTreeSet<String>>,
-) -> Workload {
-    let service = service_annotations
-        .iter()
-        .fold(service("web").tcp(80), |web, (key, value)| web.annotation(key, value));
-    let service = service.build();
-    let mut defaults = defaults();
-    if let Some((_, tolerations)) =
-        service_annotations.iter().find(|(key, _)| *key == akrobateo_core::annotations::TOLERATIONS)
-    {
-        defaults.bounds.tolerations = parse_tolerations(tolerations).unwrap();
-    }
-    let spec = LoadBalancerSpec::from_service(&service, &defaults).unwrap();
-    let placement = PodPlacement { owned_nodes, host_port_family: None };
-    Workload::new(&proxy_config(), &service, &spec, placement, ProxyRole::Forward)
-}
-
+#[derive(Clone)]
 pub(crate) struct ServiceBuilder(Service);
 
 /// Returns an eligible Service in `default`, without ports.

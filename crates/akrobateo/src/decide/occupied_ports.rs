@@ -7,6 +7,7 @@ use akrobateo_core::Frontend;
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec};
 
 use super::host_ip::occupied_frontends;
+use super::pod_status::runs_on;
 use super::workload::Workload;
 use crate::allocation::OccupiedPorts;
 use crate::node_info::NodeInfo;
@@ -33,21 +34,29 @@ pub(crate) fn pod_frontends(pod: &Pod) -> BTreeSet<Frontend> {
 
 /// Returns true if a pod on the node has not ended.
 fn is_active_on(pod: &Pod, node: &str) -> bool {
+    runs_on(pod, node) && !has_ended(pod)
+}
+
+/// Returns true if the containers of a pod have ended for good.
+pub(super) fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let pod_node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-    pod_node == Some(node) && !matches!(phase, Some("Succeeded" | "Failed"))
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Returns true if new pods of this spec may run on the node.
-fn selects(spec: &PodSpec, node: &NodeInfo) -> bool {
+pub(super) fn selects(spec: &PodSpec, node: &NodeInfo) -> bool {
+    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+    node.is_linux
+        && is_selected_by_affinity(spec, node)
+        && node.taints.iter().all(|taint| tolerates(tolerations, taint))
+}
+
+/// Returns true if the affinity in this spec selects the node.
+pub(super) fn is_selected_by_affinity(spec: &PodSpec, node: &NodeInfo) -> bool {
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let selector =
         affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
-    node.is_linux
-        && selector
-            .is_none_or(|selector| selector.node_selector_terms.iter().any(|term| matches_term(term, node)))
-        && node.taints.iter().all(|taint| tolerates(tolerations, taint))
+    selector.is_none_or(|selector| selector.node_selector_terms.iter().any(|term| matches_term(term, node)))
 }
 
 fn matches_term(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
@@ -74,7 +83,8 @@ fn meets(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::fixtures::{daemonset, node, pod};
+    use crate::decide::fixtures::{node, pod};
+    use crate::decide::workload_fixtures::daemonset;
 
     const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 

@@ -10,13 +10,15 @@ use akrobateo_core::{DataPath, Family, HostPort, ProxyArgs, probe};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
     NodeSelectorRequirement, NodeSelectorTerm, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecurityContext, Sysctl,
+    SeccompProfile, SecurityContext, Sysctl, Taint, Toleration,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::host_ip::host_ip;
-use crate::spec::{LoadBalancerSpec, NodeSelection, Requirement};
+use super::pod_status::NODE_NAME_FIELD;
+use crate::node_info::UNREACHABLE_TAINT;
+use crate::spec::{LoadBalancerSpec, NodeSelection, Requirement, WorkloadSpec, tolerates};
 
 /// Termination grace period of a proxy that forwards in the kernel, in seconds.
 ///
@@ -33,6 +35,20 @@ const KERNEL_DATA_PATH_MEMORY_LIMIT: &str = "64Mi";
 /// each of at most 65,536 connections.
 const USERSPACE_DATA_PATH_MEMORY_LIMIT: &str = "512Mi";
 
+/// CPU request of a proxy that forwards in the kernel or reserves ports. The process itself only answers probes.
+const KERNEL_DATA_PATH_CPU_REQUEST: &str = "1m";
+/// CPU request of a proxy that forwards in userspace. On a busy node it gets ten times the share of a process that only
+/// answers probes, and yet hundreds of Services fit on a node.
+const USERSPACE_DATA_PATH_CPU_REQUEST: &str = "10m";
+/// The time in which a proxy must answer the readiness probe, in seconds. A process with a small CPU request may wait longer
+/// than the default of one second on a busy node, although the node forwards.
+const READINESS_TIMEOUT_SECONDS: i32 = 3;
+
+/// The time after which a Deployment's pod leaves a node that is lost, in seconds.
+const LOST_NODE_TOLERATION_SECONDS: i64 = 30;
+/// The taint of a node that reports that it is not ready.
+const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
+
 /// The role of a Service's proxy pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyRole {
@@ -45,10 +61,29 @@ pub(super) enum ProxyRole {
 /// The nodes and the hostPorts of a Service's proxy pods.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PodPlacement<'a> {
-    /// The only nodes on which the pods may run; `None` for all nodes that the Service selects.
-    pub(super) owned_nodes: Option<&'a BTreeSet<String>>,
+    pub(super) nodes: PodNodes<'a>,
     /// The only family for which the pods hold their hostPorts; `None` for both.
     pub(super) host_port_family: Option<Family>,
+}
+
+/// The nodes on which a Service's proxy pods may run, among those that the Service selects.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PodNodes<'a> {
+    AllSelected,
+    /// The listed nodes. The list keeps the pods off nodes that join later, until the allocation has decided about these.
+    Only(&'a BTreeSet<String>),
+    /// All nodes except the listed ones. Nodes that join later need no new list.
+    Except(&'a BTreeSet<String>),
+}
+
+impl<'a> PodNodes<'a> {
+    /// Returns the owned nodes; `None` if the Service owns its ports on all nodes that it selects.
+    pub(super) const fn from_owned(owned_nodes: Option<&'a BTreeSet<String>>) -> Self {
+        match owned_nodes {
+            Some(nodes) => Self::Only(nodes),
+            None => Self::AllSelected,
+        }
+    }
 }
 
 /// Returns the spec of a Service's proxy pods.
@@ -78,8 +113,8 @@ pub(super) fn pod_spec(
             }
         }],
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
-        affinity: node_affinity(&spec.nodes, placement.owned_nodes),
-        tolerations: (!spec.nodes.tolerations.is_empty()).then(|| spec.nodes.tolerations.clone()),
+        affinity: node_affinity(&spec.nodes, placement.nodes),
+        tolerations: Some(tolerations(spec)).filter(|tolerations| !tolerations.is_empty()),
         priority_class_name: Some(spec.priority_class.clone()).filter(|name| !name.is_empty()),
         security_context: forwards_in_userspace.then(userspace_sysctls),
         termination_grace_period_seconds: Some(if forwards_in_userspace {
@@ -91,29 +126,24 @@ pub(super) fn pod_spec(
     }
 }
 
-/// Returns the affinity for the selected nodes, or for the owned nodes among them.
-///
-/// A list of owned nodes keeps the pods off nodes that join later, until the allocation has decided about these.
-fn node_affinity(nodes: &NodeSelection, owned_nodes: Option<&BTreeSet<String>>) -> Option<Affinity> {
-    let expressions: Vec<_> = nodes.requirements.iter().map(Requirement::to_node_selector).collect();
+/// Returns the affinity for the nodes on which the pods may run.
+fn node_affinity(selection: &NodeSelection, nodes: PodNodes) -> Option<Affinity> {
+    let expressions: Vec<_> = selection.requirements.iter().map(Requirement::to_node_selector).collect();
     let expressions = (!expressions.is_empty()).then_some(expressions);
-    let node_selector_terms: Vec<_> = match owned_nodes {
-        // Kubernetes allows exactly one value in a field requirement, so each node has its own term.
-        Some(names) => names
-            .iter()
-            .map(|name| NodeSelectorTerm {
-                match_expressions: expressions.clone(),
-                match_fields: Some(vec![NodeSelectorRequirement {
-                    key: "metadata.name".to_owned(),
-                    operator: "In".to_owned(),
-                    values: Some(vec![name.clone()]),
-                }]),
-            })
-            .collect(),
-        None => expressions
-            .into_iter()
-            .map(|expressions| NodeSelectorTerm { match_expressions: Some(expressions), match_fields: None })
-            .collect(),
+    // Kubernetes allows exactly one value in a field requirement.
+    let name_field = |operator: &str, name: &String| NodeSelectorRequirement {
+        key: NODE_NAME_FIELD.to_owned(),
+        operator: operator.to_owned(),
+        values: Some(vec![name.clone()]),
+    };
+    let term = |fields| NodeSelectorTerm { match_expressions: expressions.clone(), match_fields: fields };
+    let node_selector_terms: Vec<_> = match nodes {
+        // A node must match one of the terms.
+        PodNodes::Only(names) => names.iter().map(|name| term(Some(vec![name_field("In", name)]))).collect(),
+        PodNodes::Except(names) if !names.is_empty() => {
+            vec![term(Some(names.iter().map(|name| name_field("NotIn", name)).collect()))]
+        }
+        PodNodes::Except(_) | PodNodes::AllSelected => expressions.iter().map(|_| term(None)).collect(),
     };
     if node_selector_terms.is_empty() {
         return None;
@@ -127,23 +157,51 @@ fn node_affinity(nodes: &NodeSelection, owned_nodes: Option<&BTreeSet<String>>) 
     })
 }
 
+/// Returns the tolerations of the pods.
+///
+/// Kubernetes' default would keep a Deployment's pod on a lost node for five minutes. The pods of a DaemonSet stay until the
+/// node is removed.
+fn tolerations(spec: &LoadBalancerSpec) -> Vec<Toleration> {
+    let mut tolerations = spec.nodes.tolerations.clone();
+    if matches!(spec.workload, WorkloadSpec::Deployment { .. }) {
+        for key in [NOT_READY_TAINT, UNREACHABLE_TAINT] {
+            let (key, effect) = (key.to_owned(), "NoExecute".to_owned());
+            let taint = Taint { key: key.clone(), effect: effect.clone(), ..Taint::default() };
+            if !tolerates(&spec.nodes.tolerations, &taint) {
+                tolerations.push(Toleration {
+                    key: Some(key),
+                    operator: Some("Exists".to_owned()),
+                    effect: Some(effect),
+                    toleration_seconds: Some(LOST_NODE_TOLERATION_SECONDS),
+                    value: None,
+                });
+            }
+        }
+    }
+    tolerations
+}
+
 fn forwarding_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
-    let memory = match args.data_path {
-        DataPath::Kernel => KERNEL_DATA_PATH_MEMORY_LIMIT,
-        DataPath::Userspace => USERSPACE_DATA_PATH_MEMORY_LIMIT,
+    let (cpu, memory) = match args.data_path {
+        DataPath::Kernel => (KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT),
+        DataPath::Userspace => (USERSPACE_DATA_PATH_CPU_REQUEST, USERSPACE_DATA_PATH_MEMORY_LIMIT),
     };
     Container {
         name: "forward".to_owned(),
         args: Some(args.to_args()),
         ports: Some(ports),
         readiness_probe: Some(Probe {
-            http_get: Some(HTTPGetAction {
-                path: Some(probe::READY_PATH.to_owned()),
-                port: IntOrString::Int(args.probe_port.into()),
-                ..HTTPGetAction::default()
-            }),
             period_seconds: Some(2),
-            ..Probe::default()
+            timeout_seconds: Some(READINESS_TIMEOUT_SECONDS),
+            ..http_probe(probe::READY_PATH, args.probe_port)
+        }),
+        // A proxy forwards also while its CPU is busy, and a restart would interrupt connections in userspace. So only a
+        // process that answers nothing for a minute is restarted.
+        liveness_probe: Some(Probe {
+            period_seconds: Some(10),
+            timeout_seconds: Some(10),
+            failure_threshold: Some(6),
+            ..http_probe(probe::HEALTH_PATH, args.probe_port)
         }),
         security_context: Some(match args.data_path {
             DataPath::Kernel => SecurityContext {
@@ -158,17 +216,29 @@ fn forwarding_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>
             },
             DataPath::Userspace => unprivileged_security_context(),
         }),
-        ..base_container(image, memory)
+        ..base_container(image, cpu, memory)
     }
 }
 
+fn http_probe(path: &str, port: u16) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(port.into()),
+            ..HTTPGetAction::default()
+        }),
+        ..Probe::default()
+    }
+}
+
+/// Returns the container that only reserves the ports. It serves no probes, because it opens no port of the host.
 fn port_reserving_container(image: &str, ports: Vec<ContainerPort>) -> Container {
     Container {
         name: RESERVE_PORTS_COMMAND.to_owned(),
         args: Some(vec![RESERVE_PORTS_COMMAND.to_owned()]),
         ports: Some(ports),
         security_context: Some(unprivileged_security_context()),
-        ..base_container(image, KERNEL_DATA_PATH_MEMORY_LIMIT)
+        ..base_container(image, KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT)
     }
 }
 
@@ -209,7 +279,7 @@ fn ipv6_forwarding_container(image: &str) -> Container {
             run_as_user: Some(0),
             ..SecurityContext::default()
         }),
-        ..base_container(image, KERNEL_DATA_PATH_MEMORY_LIMIT)
+        ..base_container(image, KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT)
     }
 }
 
@@ -223,7 +293,7 @@ fn restricted_security_context() -> SecurityContext {
     }
 }
 
-fn base_container(image: &str, memory: &str) -> Container {
+fn base_container(image: &str, cpu: &str, memory: &str) -> Container {
     let to_quantities = |quantities: &[(&str, &str)]| {
         let to_entry = |&(name, quantity): &(&str, &str)| (name.to_owned(), Quantity(quantity.to_owned()));
         Some(quantities.iter().map(to_entry).collect())
@@ -232,7 +302,7 @@ fn base_container(image: &str, memory: &str) -> Container {
         image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         resources: Some(ResourceRequirements {
-            requests: to_quantities(&[("cpu", "1m"), ("memory", "8Mi")]),
+            requests: to_quantities(&[("cpu", cpu), ("memory", "8Mi")]),
             limits: to_quantities(&[("memory", memory)]),
             ..ResourceRequirements::default()
         }),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 
-use super::pod_status::host_ports;
+use super::pod_status::{host_ports, is_scheduled, runs_on, target_node};
+use crate::node_info::NodeInfo;
 use crate::reason::Reason;
 
 /// Most ports in a message.
@@ -31,10 +32,35 @@ impl PodFailure {
 /// name.
 ///
 /// The text has no part that changes with each retry, because each change of the condition causes a write and an event.
-pub(super) fn pod_failure(pods: &[Arc<Pod>]) -> Option<PodFailure> {
-    let mut pods: Vec<_> = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
-    pods.sort_by_key(|pod| pod.name_any());
-    pods.into_iter().find_map(|pod| scheduling_failure(pod).or_else(|| container_failure(pod)))
+///
+/// `proxy_nodes` are the nodes on which the pods may run.
+pub(super) fn pod_failure(pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> Option<PodFailure> {
+    let mut kept: Vec<_> = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+    kept.sort_by_key(|pod| pod.name_any());
+    kept.into_iter().find_map(|pod| {
+        if waits_for_own_proxies(pod, pods, proxy_nodes) {
+            return None;
+        }
+        scheduling_failure(pod).or_else(|| container_failure(pod))
+    })
+}
+
+/// Returns true if the pod does not run.
+pub(super) fn is_failing(pod: &Pod) -> bool {
+    scheduling_failure(pod).is_some() || container_failure(pod).is_some()
+}
+
+/// Returns true if the pod has no node because other proxies of the same Service have the ports on each possible node.
+fn waits_for_own_proxies(pod: &Pod, pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> bool {
+    let has_proxy = |node: &str| pods.iter().any(|pod| runs_on(pod, node));
+    !is_scheduled(pod)
+        && target_node(pod).map_or_else(
+            || {
+                let mut reachable = proxy_nodes.iter().filter(|node| !node.is_lost()).peekable();
+                reachable.peek().is_some() && reachable.all(|node| has_proxy(&node.name))
+            },
+            has_proxy,
+        )
 }
 
 fn scheduling_failure(pod: &Pod) -> Option<PodFailure> {
@@ -68,15 +94,6 @@ fn port_in_use(pod: &Pod) -> String {
         "{subject} {listed} on {place} is in use by another pod, which keeps it; use another port, select other nodes, or \
          remove that pod (kubectl get pods --all-namespaces --output wide lists the pods)"
     )
-}
-
-/// Returns the node for which a DaemonSet made the pod.
-fn target_node(pod: &Pod) -> Option<&str> {
-    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
-    let selector = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
-    let mut fields = selector.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
-    let field = fields.find(|field| field.key == "metadata.name" && field.operator == "In")?;
-    field.values.as_ref()?.first().map(String::as_str)
 }
 
 /// Removes the parts of the scheduler's message that change without help to the reader: the numbers of nodes, their order,
@@ -126,10 +143,10 @@ mod tests {
     use k8s_openapi::api::core::v1::{ContainerState, ContainerStateRunning};
 
     use super::*;
-    use crate::decide::fixtures::pod;
+    use crate::decide::fixtures::{node, pod};
 
     fn failure_message(pod: Pod) -> Option<String> {
-        pod_failure(&[Arc::new(pod)]).map(|failure| failure.message)
+        pod_failure(&[Arc::new(pod)], &[]).map(|failure| failure.message)
     }
 
     #[test]
@@ -149,7 +166,7 @@ mod tests {
         let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. \
                        preemption: 0/3 nodes are available: 3 No preemption victims found.";
         let waiting = pod("a").host_port(8081).meant_for("n1").unscheduled(message).build();
-        let failure = pod_failure(&[Arc::new(waiting)]).unwrap();
+        let failure = pod_failure(&[Arc::new(waiting)], &[]).unwrap();
         assert_eq!(failure.reason, Reason::PortInUse);
         let start = "port 8081/TCP on node n1 is in use by another pod, which keeps it; use another port";
         assert!(failure.message.starts_with(start), "{}", failure.message);
@@ -157,6 +174,24 @@ mod tests {
         let failure = failure_message(waiting).unwrap();
         let start = "one of the ports 80/TCP, 443/TCP on each possible node is in use by another pod";
         assert!(failure.starts_with(start), "{failure}");
+    }
+
+    #[test]
+    fn ports_of_the_own_proxies_are_no_failure() {
+        let nodes = ["n1", "n2"].map(|name| NodeInfo::from_node(&node(name).build()));
+        let lost = NodeInfo::from_node(&node("n3").with_ready_unknown().build());
+        let message =
+            "0/3 nodes are available: 2 node(s) didn't have free ports for the requested pod ports.";
+        let waiting = || pod("waiting").host_port(80).unscheduled(message);
+        let failure_beside = |waiting: Pod, nodes_with_proxy: &[&str]| {
+            let running = nodes_with_proxy.iter().map(|name| pod(name).on(name).ready().build());
+            let pods: Vec<_> = running.chain([waiting]).map(Arc::new).collect();
+            pod_failure(&pods, &[&nodes[0], &nodes[1], &lost])
+        };
+        assert_eq!(failure_beside(waiting().build(), &["n1", "n2"]), None);
+        assert_eq!(failure_beside(waiting().meant_for("n1").build(), &["n1"]), None);
+        assert!(failure_beside(waiting().build(), &["n1"]).is_some());
+        assert!(failure_beside(waiting().meant_for("n2").build(), &["n1"]).is_some());
     }
 
     #[test]

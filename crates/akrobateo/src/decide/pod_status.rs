@@ -6,6 +6,9 @@ use std::sync::Arc;
 use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
+/// The field with a node's name in field requirements.
+pub(super) const NODE_NAME_FIELD: &str = "metadata.name";
+
 /// Returns the hostPorts of a pod.
 pub(crate) fn host_ports(pod: &Pod) -> BTreeSet<HostPort> {
     pod.spec.as_ref().map(spec_host_ports).unwrap_or_default()
@@ -27,12 +30,31 @@ pub(crate) fn runs_on(pod: &Pod, node: &str) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
 }
 
+/// Returns true if a node was chosen for the pod.
+pub(super) fn is_scheduled(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
+}
+
+/// Returns the node of the pod, or the only node on which it may run: a DaemonSet makes each pod for one node.
+pub(super) fn target_node(pod: &Pod) -> Option<&str> {
+    let spec = pod.spec.as_ref()?;
+    if let Some(node) = &spec.node_name {
+        return Some(node);
+    }
+    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    let selector = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let mut fields = selector.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+    let field = fields.find(|field| field.key == NODE_NAME_FIELD && field.operator == "In")?;
+    field.values.as_ref()?.first().map(String::as_str)
+}
+
 /// Returns true if one of the pods on a node is ready and is not being deleted.
 pub(crate) fn has_ready_pod(pods: &[Arc<Pod>], node: &str) -> bool {
     pods.iter().any(|pod| runs_on(pod, node) && is_ready(pod))
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Returns true if a pod is ready and is not being deleted.
+pub(super) fn is_ready(pod: &Pod) -> bool {
     let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     pod.metadata.deletion_timestamp.is_none()
         && conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")

@@ -1,5 +1,6 @@
 //! Decides for a Service whose spec is invalid: its previous proxies stay, and its addresses only shrink. Pure.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
@@ -8,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::addresses::{AddressInputs, published_addresses, select_nodes};
 use super::condition::Exposure;
 use super::notes::foreign_status_note;
+use super::rollout_limits::replacement_time;
 use super::service_state::ServiceState;
 use super::workload::Workload;
 use crate::node_info::NodeInfo;
@@ -33,6 +35,7 @@ pub(super) fn rejected_status(
     let may_be_published =
         |node: &NodeInfo| !needs_endpoint || state.nodes_with_ready_endpoint.contains(&node.name);
     let any_node = |_: &NodeInfo| true;
+    let host_ports: BTreeSet<_> = state.workloads.iter().flat_map(Workload::host_ports).collect();
     let selected = select_nodes(
         service,
         &AddressInputs {
@@ -41,6 +44,7 @@ pub(super) fn rejected_status(
             pod_times: &state.pod_times,
             may_be_published: &may_be_published,
             may_run_proxy: &any_node,
+            rollout_grace_period: replacement_time(host_ports.len()),
             proxies_can_move: false,
             now,
         },

@@ -38,8 +38,10 @@ pub(crate) struct ServiceState {
 /// Times of changes of a Service's proxy pods, by the operator's own clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodTimes {
-    /// For each published node the time when its pods last changed.
+    /// For each node the time when its pods last changed.
     pub(crate) changed_at: BTreeMap<String, Timestamp>,
+    /// For each node that has or had a ready pod the time when the operator last saw one there.
+    pub(crate) last_ready_at: BTreeMap<String, Timestamp>,
     /// The time since when the Service has no pod.
     pub(crate) without_pods_since: Option<Timestamp>,
 }

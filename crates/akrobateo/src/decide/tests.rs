@@ -1,11 +1,14 @@
 //! Tests of decisions for a whole Service, and of the writes that follow.
 
 mod bounds;
+mod deployment;
 mod drift;
 mod messages;
 mod ports;
 mod publication;
 mod rejected;
+mod rollout;
+mod rollout_properties;
 
 use std::sync::Arc;
 
@@ -54,16 +57,27 @@ fn planned_actions(state: &ServiceState) -> Vec<Action> {
     plan_actions(INSTANCE, state, &decision(state), at(1000))
 }
 
+/// Returns the pod as if the workload had created it.
+fn pod_of(workload: &Workload, pod: &Arc<Pod>) -> Arc<Pod> {
+    let mut pod = (**pod).clone();
+    pod.metadata.annotations = workload.pod_template().unwrap().metadata.clone().unwrap().annotations;
+    Arc::new(pod)
+}
+
 /// Returns the state after all actions, with the parts that the next decision reads.
 fn state_after_actions(mut state: ServiceState) -> ServiceState {
     for action in planned_actions(&state) {
         match action {
             Action::Apply(workload) => {
+                state.pods = state.pods.iter().map(|pod| pod_of(&workload, pod)).collect();
                 state.workloads.retain(|existing| !existing.has_same_identity(&workload));
                 state.workloads.push(workload);
             }
             Action::Delete(workload) | Action::DeleteKeepingPods(workload) => {
                 state.workloads.retain(|existing| !existing.has_same_identity(&workload));
+            }
+            Action::DeletePod(deleted) => {
+                state.pods.retain(|pod| pod.metadata.name.as_ref() != Some(&deleted.name));
             }
             Action::PatchStatus { addresses, condition, .. } => {
                 let mut service = state.service.as_deref().cloned().unwrap();
@@ -153,7 +167,11 @@ fn a_rejected_service_keeps_its_previous_proxies_and_their_addresses() {
     let previous = state_after_actions(observe(web().build()));
     let invalid_service =
         web().annotation(annotations::IP_MODE, "vip").published("10.0.0.1", "Proxy", "akrobateo");
-    let rejected_state = ServiceState { workloads: previous.workloads, ..observe(invalid_service.build()) };
+    let rejected_state = ServiceState {
+        workloads: previous.workloads,
+        pods: previous.pods,
+        ..observe(invalid_service.build())
+    };
     let decision = decision(&rejected_state);
     assert_eq!(decision.proxy, ProxyDecision::KeepWorkloads);
     let status = decision.status.unwrap();
@@ -200,13 +218,13 @@ fn proxies_avoid_the_nodes_where_the_port_is_taken() {
 #[test]
 fn another_workload_of_the_same_service_is_deleted_first() {
     let mut state = state_after_actions(observe(web().build()));
-    let changed =
-        web().annotation(annotations::WORKLOAD, "Deployment").annotation(annotations::REPLICAS, "3");
+    let changed = web().annotation(annotations::WORKLOAD, "Deployment");
     state.allocation_result = observe(changed.build()).allocation_result;
     let actions = planned_actions(&state);
     assert!(matches!(&actions[0], Action::Delete(Workload::DaemonSet(_))), "{actions:?}");
     let Action::Apply(Workload::Deployment(deployment)) = &actions[1] else { panic!("{actions:?}") };
-    assert_eq!(deployment.spec.as_ref().unwrap().replicas, Some(3));
+    // The only node can have one proxy.
+    assert_eq!(deployment.spec.as_ref().unwrap().replicas, Some(1));
 }
 
 #[test]
@@ -314,10 +332,10 @@ fn a_change_of_the_data_path_emits_an_event() {
 fn workloads_are_the_same_as_in_earlier_versions() {
     let dual_stack_service =
         web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).source_ranges(&["10.0.0.0/8"]);
+    let nodes = [node("n1").internal_ip("10.0.0.1").build(), node("n2").internal_ip("10.0.0.2").build()];
     let workload = |service: ServiceBuilder| {
-        let ProxyDecision::RunWorkload(workload) = decision(&observe(service.build())).proxy else {
-            panic!("no proxy")
-        };
+        let state = observe_with_other_services(service.build(), Vec::new(), Vec::new(), &nodes);
+        let ProxyDecision::RunWorkload(workload) = decision(&state).proxy else { panic!("no proxy") };
         match workload {
             Workload::DaemonSet(daemonset) => serde_json::to_value(daemonset).unwrap(),
             Workload::Deployment(deployment) => serde_json::to_value(deployment).unwrap(),

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_core::{HostPort, labels, names, probe};
 use k8s_openapi::api::apps::v1::{
-    DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
+    DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, Deployment, DeploymentSpec, DeploymentStrategy,
+    RollingUpdateDeployment,
 };
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Service, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -14,6 +15,7 @@ use kube::{Resource, ResourceExt};
 
 use super::drift::{SPEC_DIGEST_ANNOTATION, foreign_fields, matches_desired, spec_digest};
 use super::pod::{PodPlacement, ProxyRole, pod_spec};
+use super::pod_digest::{FORWARDING_DIGEST, forwarding_digest};
 use super::pod_status::spec_host_ports;
 use super::proxy_config::{ProxyConfig, ProxyNamespace};
 use crate::key::ServiceKey;
@@ -38,6 +40,14 @@ pub(crate) enum Workload {
     Deployment(Box<Deployment>),
 }
 
+/// The number of a Deployment's pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct DeploymentScale {
+    pub(super) replicas: i32,
+    /// The number of pods that may be unavailable during a rollout.
+    pub(super) max_unavailable: i32,
+}
+
 impl Workload {
     /// Returns the desired workload of a Service, with its pods on the nodes of `placement`.
     pub(super) fn new(
@@ -46,31 +56,35 @@ impl Workload {
         spec: &LoadBalancerSpec,
         placement: PodPlacement,
         role: ProxyRole,
+        scale: DeploymentScale,
     ) -> Self {
         let ServiceKey { namespace, name } = ServiceKey::from_service(service);
         let labels = labels::proxy_labels(&config.instance, &namespace, &name);
-        let mut template = PodTemplateSpec {
-            metadata: Some(template_metadata(&labels, other_probe_port(spec, role))),
-            spec: Some(pod_spec(&config.image, spec, placement, role)),
-        };
+        let mut pod_spec = pod_spec(&config.image, spec, placement, role);
+        let metadata_of_pods = template_metadata(&labels, &pod_spec, other_probe_port(spec, role));
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
         match spec.workload {
             WorkloadSpec::DaemonSet => {
-                let spec = DaemonSetSpec { selector, template, ..DaemonSetSpec::default() };
+                let template = PodTemplateSpec { metadata: Some(metadata_of_pods), spec: Some(pod_spec) };
+                let spec = DaemonSetSpec {
+                    selector,
+                    template,
+                    update_strategy: Some(on_delete_strategy()),
+                    ..DaemonSetSpec::default()
+                };
                 Self::DaemonSet(Box::new(DaemonSet {
                     metadata: metadata(config, service, labels, &spec),
                     spec: Some(spec),
                     status: None,
                 }))
             }
-            WorkloadSpec::Deployment { replicas } => {
-                if let Some(pod_spec) = &mut template.spec {
-                    pod_spec.topology_spread_constraints = Some(vec![zone_spread_constraint(&selector)]);
-                }
+            WorkloadSpec::Deployment { .. } => {
+                pod_spec.topology_spread_constraints = Some(vec![zone_spread_constraint(&selector)]);
+                let template = PodTemplateSpec { metadata: Some(metadata_of_pods), spec: Some(pod_spec) };
                 let spec = DeploymentSpec {
-                    replicas: Some(replicas.into()),
+                    replicas: Some(scale.replicas),
                     selector,
-                    strategy: Some(rolling_update_strategy()),
+                    strategy: Some(rolling_update_strategy(scale.max_unavailable)),
                     template,
                     ..DeploymentSpec::default()
                 };
@@ -139,12 +153,58 @@ impl Workload {
         }
     }
 
+    /// Returns true if an apply of `desired` would change nothing in the pod template.
+    pub(super) fn has_same_template(&self, desired: &Self) -> bool {
+        let templates = self.pod_template().zip(desired.pod_template());
+        templates.is_some_and(|(existing, desired)| matches_desired(existing, desired))
+    }
+
+    /// Returns true if its pods carry the digest that shows which of them are outdated.
+    pub(super) fn has_forwarding_digest(&self) -> bool {
+        let metadata = self.pod_template().and_then(|template| template.metadata.as_ref());
+        let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
+        annotations.is_some_and(|annotations| annotations.contains_key(FORWARDING_DIGEST))
+    }
+
+    pub(super) fn pod_template(&self) -> Option<&PodTemplateSpec> {
+        match self {
+            Self::DaemonSet(daemonset) => Some(&daemonset.spec.as_ref()?.template),
+            Self::Deployment(deployment) => Some(&deployment.spec.as_ref()?.template),
+        }
+    }
+
     pub(super) fn pod_spec(&self) -> Option<&PodSpec> {
-        let template = match self {
-            Self::DaemonSet(daemonset) => &daemonset.spec.as_ref()?.template,
-            Self::Deployment(deployment) => &deployment.spec.as_ref()?.template,
+        self.pod_template()?.spec.as_ref()
+    }
+
+    /// Returns the number of pods that may be unavailable during a rollout of a Deployment.
+    pub(super) fn max_unavailable(&self) -> Option<usize> {
+        let Self::Deployment(deployment) = self else { return None };
+        let strategy = deployment.spec.as_ref()?.strategy.as_ref()?.rolling_update.as_ref()?;
+        match strategy.max_unavailable.as_ref()? {
+            IntOrString::Int(count) => usize::try_from(*count).ok(),
+            IntOrString::String(_) => None,
+        }
+    }
+
+    /// Returns true if the controller of the workload has seen the current spec. Before, it creates pods of an earlier one.
+    pub(super) fn is_observed(&self) -> bool {
+        let observed = match self {
+            Self::DaemonSet(daemonset) => {
+                daemonset.status.as_ref().and_then(|status| status.observed_generation)
+            }
+            Self::Deployment(deployment) => {
+                deployment.status.as_ref().and_then(|status| status.observed_generation)
+            }
         };
-        template.spec.as_ref()
+        observed >= self.metadata().generation
+    }
+
+    /// Returns true if Kubernetes reports that the rollout of a Deployment makes no progress.
+    pub(super) fn is_rollout_stuck(&self) -> bool {
+        let Self::Deployment(deployment) = self else { return false };
+        let mut conditions = deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.any(|condition| condition.type_ == "Progressing" && condition.status == "False")
     }
 
     /// Returns the pods' arguments that select the data path. The result is empty if all these arguments have their
@@ -209,12 +269,17 @@ fn other_probe_port(spec: &LoadBalancerSpec, role: ProxyRole) -> Option<u16> {
     (role == ProxyRole::Forward && port != probe::PREFERRED_PROBE_PORT).then_some(port)
 }
 
-fn template_metadata(labels: &BTreeMap<String, String>, other_probe_port: Option<u16>) -> ObjectMeta {
+fn template_metadata(
+    labels: &BTreeMap<String, String>,
+    pod_spec: &PodSpec,
+    other_probe_port: Option<u16>,
+) -> ObjectMeta {
     let to_entry = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     let probe_port = other_probe_port.map(|port| (labels::PROBE_PORT.to_owned(), port.to_string()));
+    let digest = (FORWARDING_DIGEST.to_owned(), forwarding_digest(pod_spec));
     ObjectMeta {
         labels: Some(labels.clone().into_iter().chain(MESH_LABELS.map(to_entry)).chain(probe_port).collect()),
-        annotations: Some(MESH_ANNOTATIONS.map(to_entry).into()),
+        annotations: Some(MESH_ANNOTATIONS.map(to_entry).into_iter().chain([digest]).collect()),
         ..ObjectMeta::default()
     }
 }
@@ -230,14 +295,20 @@ fn owner_reference(service: &Service) -> OwnerReference {
     }
 }
 
+/// The operator deletes the outdated pods. The DaemonSet controller would also replace all pods for a new placement, and
+/// would stop at nodes that are not available.
+fn on_delete_strategy() -> DaemonSetUpdateStrategy {
+    DaemonSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None }
+}
+
 /// The Deployment deletes an old pod before it creates a new pod, because two pods cannot use the same hostPorts of a
 /// node.
-fn rolling_update_strategy() -> DeploymentStrategy {
+fn rolling_update_strategy(max_unavailable: i32) -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
         rolling_update: Some(RollingUpdateDeployment {
             max_surge: Some(IntOrString::Int(0)),
-            max_unavailable: Some(IntOrString::Int(1)),
+            max_unavailable: Some(IntOrString::Int(max_unavailable)),
         }),
     }
 }

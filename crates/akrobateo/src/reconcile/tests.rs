@@ -7,13 +7,15 @@ use http::Method;
 use super::{Context, reconcile};
 use crate::allocation::{NothingObserved, PortAllocations};
 use crate::apply::{ApplyError, Writer};
-use crate::decide::fixtures::{INSTANCE, at, defaults, key, proxy_config, service};
-use crate::decide::{Action, ServiceState, Workload, decide, plan_actions};
+use crate::decide::fixtures::{INSTANCE, at, defaults, key, node, pod, proxy_config, service};
+use crate::decide::{Action, ProxyDecision, ServiceState, Workload, decide, plan_actions};
 use crate::metrics::Metrics;
+use crate::node_info::NodeInfo;
 use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 
 const EVENTS_PATH: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
 const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets/";
+const PODS_PATH: &str = "/api/v1/namespaces/akrobateo-proxies/pods/";
 const STATUS_PATH: &str = "/api/v1/namespaces/default/services/web/status";
 
 fn context() -> (Context, ScriptedApi) {
@@ -50,6 +52,22 @@ fn deleted_service_state() -> ServiceState {
             _ => None,
         });
     ServiceState { workloads: workload.into_iter().collect(), ..ServiceState::default() }
+}
+
+/// Returns the state of a Service with an outdated proxy on its only node.
+fn outdated_proxy_state() -> ServiceState {
+    let nodes = Arc::new(vec![NodeInfo::from_node(&node("n1").internal_ip("10.0.0.1").build())]);
+    let state = ServiceState { nodes, ..new_service_state() };
+    let ProxyDecision::RunWorkload(Workload::DaemonSet(mut daemonset)) =
+        decide(&proxy_config(), &state, at(0)).proxy
+    else {
+        panic!("no DaemonSet")
+    };
+    daemonset.metadata.uid = Some("uid-of-daemonset".to_owned());
+    let mut outdated = pod("outdated").on("n1").ready().build();
+    outdated.metadata.namespace = Some("akrobateo-proxies".to_owned());
+    outdated.metadata.uid = Some("uid-of-outdated".to_owned());
+    ServiceState { workloads: vec![Workload::DaemonSet(daemonset)], pods: vec![Arc::new(outdated)], ..state }
 }
 
 async fn next_request(api: &mut ScriptedApi, method: Method, path: &str) -> ReceivedRequest {
@@ -196,4 +214,42 @@ async fn deletion_of_a_missing_workload_is_no_failure() {
         delete.answer_error(404, "NotFound");
     });
     result.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn outdated_pod_is_deleted_only_with_its_uid_after_the_status_is_written() {
+    let (context, mut api) = context();
+    let (state, key) = (outdated_proxy_state(), key("web"));
+    for answer in [None, Some((404, "NotFound")), Some((409, "Conflict"))] {
+        let (result, ()) = tokio::join!(reconcile(&context, &key, &state, at(0)), async {
+            next_status(&mut api).await.accept();
+            next_event(&mut api).await.accept();
+            let delete = next_request(&mut api, Method::DELETE, PODS_PATH).await;
+            assert!(delete.path.ends_with("/outdated"), "{}", delete.path);
+            assert_eq!(delete.body["preconditions"]["uid"], "uid-of-outdated");
+            match answer {
+                None => delete.accept(),
+                Some((code, reason)) => delete.answer_error(code, reason),
+            }
+            api.expect_no_request().await;
+        });
+        result.unwrap();
+        let metrics = context.metrics.text().unwrap();
+        assert!(metrics.contains("akrobateo_outdated_proxies 1"), "{metrics}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_deletion_of_a_pod_is_reported_and_tried_again() {
+    let (context, mut api) = context();
+    let (state, key) = (outdated_proxy_state(), key("web"));
+    let (result, ()) = tokio::join!(reconcile(&context, &key, &state, at(0)), async {
+        next_status(&mut api).await.accept();
+        next_event(&mut api).await.accept();
+        next_request(&mut api, Method::DELETE, PODS_PATH).await.answer_error(403, "Forbidden");
+        let event = next_event(&mut api).await;
+        assert!(event.body["note"].as_str().unwrap().contains("cannot delete a proxy pod"), "{}", event.body);
+        event.accept();
+    });
+    assert!(matches!(result, Err(ApplyError::DeletePod(_))));
 }

@@ -7,6 +7,7 @@ mod nodes;
 mod operator;
 mod proxies;
 mod replicas;
+mod rollouts;
 mod scale;
 mod settings;
 mod watch_namespace;

@@ -2,7 +2,9 @@ use akrobateo_core::annotations;
 
 use super::*;
 use crate::cli::fixtures::{cluster, cluster_with_defaults};
-use crate::decide::fixtures::{PodBuilder, ServiceBuilder, defaults, key, node, pod, service};
+use crate::cli::status::{format_rows, status_rows};
+use crate::decide::decide;
+use crate::decide::fixtures::{PodBuilder, ServiceBuilder, defaults, key, node, pod, proxy_config, service};
 
 #[test]
 fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
@@ -39,6 +41,34 @@ fn explanation_gives_the_reason_for_each_node_without_a_proxy() {
     }
     assert!(!text.contains('\x1b'));
     assert!(!explanation.is_failing());
+}
+
+#[test]
+fn explanation_and_status_name_outdated_proxies() {
+    let nodes = [
+        node("n1").internal_ip("10.0.0.1").build(),
+        node("n2").internal_ip("10.0.0.2").with_ready_unknown().build(),
+    ];
+    let pods = || ["n1", "n2"].map(|name| pod(name).on(name).ready().build()).into();
+    let web = || vec![service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build()];
+    let desired = cluster(web(), &nodes, pods()).reports.remove(0).decision.proxy;
+    let ProxyDecision::RunWorkload(workload) = desired else { panic!("no workload") };
+    let mut cluster = cluster(web(), &nodes, pods());
+    let report = &mut cluster.reports[0];
+    report.state.workloads.push(workload);
+    report.decision = decide(&proxy_config(), &report.state, cluster.now);
+    let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
+    for part in [
+        "2 of 2 proxies ready, 2 outdated",
+        "the proxy forwards as before the last change: it is replaced soon",
+        "its proxy is replaced when the node is back",
+        "replace the proxy pod n1 on node n1",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let rows = status_rows(&cluster, None);
+    assert!(format_rows(&rows, Style::Plain).contains("2/2 (2 outdated)"));
+    assert_eq!(serde_json::to_value(&rows).unwrap()[0]["outdated"], 2);
 }
 
 #[test]

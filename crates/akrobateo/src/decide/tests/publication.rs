@@ -76,7 +76,11 @@ fn a_local_service_without_endpoints_is_published_on_all_nodes_until_it_has_one(
 fn a_new_local_service_produces_no_warning_while_its_proxies_start() {
     let mut state = state_on(web().traffic_policy_local(), &["n1", "n2"], &["n2"]);
     for pods in [vec![], ready(&["n1"]), ready(&["n1", "n2"])] {
-        state.pods = pods.into_iter().map(Arc::new).collect();
+        let pods = pods.into_iter().map(Arc::new);
+        state.pods = match state.workloads.first() {
+            Some(workload) => pods.map(|pod| pod_of(workload, &pod)).collect(),
+            None => pods.collect(),
+        };
         let reasons = event_reasons(&planned_actions(&state));
         assert!(reasons.iter().all(|reason| !reason.is_warning()), "{reasons:?}");
         state = state_after_actions(state);

@@ -1,0 +1,87 @@
+//! Builds the desired workload of an accepted Service. A Deployment's pod template keeps its excluded nodes while they
+//! suffice, because each change of the template replaces all pods of a Deployment. Pure.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Service};
+
+use super::deployment_scale::deployment_scale;
+use super::host_port_family::host_port_family;
+use super::pod::{PodNodes, PodPlacement, ProxyRole};
+use super::pod_status::{NODE_NAME_FIELD, runs_on};
+use super::proxy_config::ProxyConfig;
+use super::service_state::ServiceState;
+use super::workload::Workload;
+use crate::allocation::Allocation;
+use crate::node_info::NodeInfo;
+use crate::spec::{LoadBalancerSpec, WorkloadSpec};
+
+/// Returns the desired workload of an accepted Service.
+pub(super) fn desired_workload(
+    config: &ProxyConfig,
+    state: &ServiceState,
+    service: &Service,
+    spec: &LoadBalancerSpec,
+    allocation: &Allocation,
+    role: ProxyRole,
+) -> Workload {
+    let host_port_family = host_port_family(spec, role, &state.nodes);
+    let scale = deployment_scale(state, spec, allocation);
+    let build = |nodes: PodNodes| {
+        let placement = PodPlacement { nodes, host_port_family };
+        Workload::new(config, service, spec, placement, role, scale)
+    };
+    if spec.workload == WorkloadSpec::DaemonSet {
+        return build(PodNodes::from_owned(allocation.owned_nodes.as_ref()));
+    }
+    let previously_excluded = state.workloads.iter().find_map(excluded_nodes);
+    if let Some(excluded) = previously_excluded.filter(|excluded| suffices(excluded, state, spec, allocation))
+    {
+        let unchanged = build(PodNodes::Except(&excluded));
+        if state.workloads.iter().any(|existing| existing.has_same_template(&unchanged)) {
+            return unchanged;
+        }
+    }
+    let is_foreign = |node: &&NodeInfo| spec.nodes.matches(node) && !allocation.allows(spec, node);
+    let excluded = state.nodes.iter().filter(is_foreign).map(|node| node.name.clone()).collect();
+    build(PodNodes::Except(&excluded))
+}
+
+/// Returns the nodes that the pod template of a Deployment excludes by name.
+fn excluded_nodes(workload: &Workload) -> Option<BTreeSet<String>> {
+    if matches!(workload, Workload::DaemonSet(_)) {
+        return None;
+    }
+    let affinity =
+        workload.pod_spec()?.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let selector =
+        affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
+    let terms = selector.iter().flat_map(|selector| &selector.node_selector_terms);
+    let fields = terms.flat_map(|term| term.match_fields.iter().flatten());
+    let excludes =
+        |field: &&NodeSelectorRequirement| field.key == NODE_NAME_FIELD && field.operator == "NotIn";
+    Some(fields.filter(excludes).flat_map(|field| field.values.iter().flatten().cloned()).collect())
+}
+
+/// Returns true if these excluded nodes leave enough nodes, and if no pod is on another node that the Service does not own.
+///
+/// A node that another Service owns needs no exclusion before a pod is there: the scheduler keeps the pods off a node whose
+/// hostPorts are in use.
+fn suffices(
+    excluded: &BTreeSet<String>,
+    state: &ServiceState,
+    spec: &LoadBalancerSpec,
+    allocation: &Allocation,
+) -> bool {
+    let owned: Vec<_> = state.nodes.iter().filter(|node| allocation.allows(spec, node)).collect();
+    let usable = owned.iter().filter(|node| !excluded.contains(&node.name)).count();
+    let is_misplaced = |node: &NodeInfo| {
+        allocation.taken_nodes.contains(&node.name)
+            && !excluded.contains(&node.name)
+            && state
+                .pods
+                .iter()
+                .any(|pod| pod.metadata.deletion_timestamp.is_none() && runs_on(pod, &node.name))
+    };
+    usable >= spec.proxy_count(owned.len()) && !state.nodes.iter().any(is_misplaced)
+}

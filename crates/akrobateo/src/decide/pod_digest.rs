@@ -1,0 +1,130 @@
+//! Recognizes proxies whose pod is outdated: it was created from a pod template that forwards in another way. Pure.
+//!
+//! Kubernetes compares whole templates. But a new placement, or a new probe, is no reason to interrupt forwarding.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec};
+use kube::ResourceExt;
+
+use super::drift::{matches_desired, spec_digest};
+
+/// The annotation on pods and pod templates with the digest of the fields that forwarding depends on.
+pub(super) const FORWARDING_DIGEST: &str = "akrobateo.io/forwarding-digest";
+/// The annotation that `kubectl rollout restart` sets in a pod template.
+const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+
+/// Returns the digest of the fields that forwarding depends on.
+pub(super) fn forwarding_digest(spec: &PodSpec) -> String {
+    spec_digest(&forwarding_fields(spec))
+}
+
+/// Returns true if a replacement of the pod would forward in another way, or if `kubectl rollout restart` asks for one.
+pub(super) fn is_outdated(pod: &Pod, template: &PodTemplateSpec) -> bool {
+    let in_template = |name: &str| template.metadata.as_ref()?.annotations.as_ref()?.get(name);
+    let in_pod = |name: &str| pod.annotations().get(name);
+    let restarted_at = in_template(RESTARTED_AT);
+    if restarted_at.is_some() && restarted_at != in_pod(RESTARTED_AT) {
+        return true;
+    }
+    if let Some(digest) = in_pod(FORWARDING_DIGEST) {
+        return in_template(FORWARDING_DIGEST) != Some(digest);
+    }
+    // Pods of earlier versions have no digest.
+    let fields = template.spec.as_ref().map(forwarding_fields);
+    !fields.zip(pod.spec.as_ref()).is_some_and(|(fields, spec)| matches_desired(spec, &fields))
+}
+
+/// Returns the spec without the fields that forwarding does not depend on: placement, probes and resources.
+fn forwarding_fields(spec: &PodSpec) -> PodSpec {
+    let without_probes = |container: &Container| Container {
+        liveness_probe: None,
+        readiness_probe: None,
+        resources: None,
+        ..container.clone()
+    };
+    PodSpec {
+        affinity: None,
+        tolerations: None,
+        topology_spread_constraints: None,
+        init_containers: spec
+            .init_containers
+            .as_ref()
+            .map(|containers| containers.iter().map(without_probes).collect()),
+        containers: spec.containers.iter().map(without_probes).collect(),
+        ..spec.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{Affinity, Probe};
+
+    use super::*;
+    use crate::decide::workload_fixtures::{daemonset, pod_from_template};
+
+    fn template() -> PodTemplateSpec {
+        daemonset(&[], None).pod_template().cloned().unwrap()
+    }
+
+    fn without_digest(mut pod: Pod) -> Pod {
+        pod.annotations_mut().remove(FORWARDING_DIGEST);
+        pod
+    }
+
+    fn edited(edit: impl Fn(&mut PodSpec)) -> PodTemplateSpec {
+        let mut template = template();
+        let spec = template.spec.as_mut().unwrap();
+        edit(spec);
+        let digest = forwarding_digest(spec);
+        let annotations = template.metadata.get_or_insert_default().annotations.get_or_insert_default();
+        annotations.insert(FORWARDING_DIGEST.to_owned(), digest);
+        template
+    }
+
+    #[test]
+    fn a_change_of_forwarding_makes_pods_outdated() {
+        let pod = pod_from_template(&template(), "n1");
+        let edits: [&dyn Fn(&mut PodSpec); 4] = [
+            &|spec| spec.containers[0].image = Some("lb:next".to_owned()),
+            &|spec| spec.containers[0].args = Some(vec!["--forward=tcp/81=10.97.0.7:81".to_owned()]),
+            &|spec| spec.containers[0].ports = None,
+            &|spec| spec.host_network = Some(true),
+        ];
+        for edit in edits {
+            assert!(is_outdated(&pod, &edited(edit)));
+        }
+        assert!(is_outdated(&without_digest(pod), &edited(edits[0])));
+    }
+
+    #[test]
+    fn placement_and_probes_make_no_pod_outdated() {
+        let pod = pod_from_template(&template(), "n1");
+        let edits: [&dyn Fn(&mut PodSpec); 4] = [
+            &|_| (),
+            &|spec| spec.affinity = Some(Affinity::default()),
+            &|spec| spec.tolerations = Some(Vec::new()),
+            &|spec| spec.containers[0].liveness_probe = Some(Probe::default()),
+        ];
+        for edit in edits {
+            assert!(!is_outdated(&pod, &edited(edit)));
+            // The API server and admission plugins add fields to pods.
+            let mut pod_of_earlier_version = without_digest(pod.clone());
+            let spec = pod_of_earlier_version.spec.as_mut().unwrap();
+            spec.priority = Some(7);
+            spec.containers[0].termination_message_path = Some("/dev/termination-log".to_owned());
+            spec.containers[0].liveness_probe = None;
+            assert!(!is_outdated(&pod_of_earlier_version, &edited(edit)));
+        }
+    }
+
+    #[test]
+    fn a_rollout_restart_makes_earlier_pods_outdated() {
+        let pod = pod_from_template(&template(), "n1");
+        let mut restarted = template();
+        let annotations = restarted.metadata.as_mut().unwrap().annotations.as_mut().unwrap();
+        annotations.insert(RESTARTED_AT.to_owned(), "2026-01-01T00:00:00Z".to_owned());
+        assert!(is_outdated(&pod, &restarted));
+        let replacement = pod_from_template(&restarted, "n1");
+        assert!(!is_outdated(&replacement, &restarted));
+        assert!(!is_outdated(&replacement, &template()));
+    }
+}

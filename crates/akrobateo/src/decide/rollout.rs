@@ -1,0 +1,231 @@
+//! Replaces outdated proxies: decides which pods to delete now, and tells which proxies stay outdated. Pure.
+//!
+//! A DaemonSet's pods are replaced by the operator. Its controller would also replace all pods for a new placement, and would
+//! stop at nodes that are not available.
+
+use std::fmt;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::occupied_ports::{has_ended, is_selected_by_affinity};
+use super::pod_digest::is_outdated;
+use super::pod_status::runs_on;
+use super::rollout_limits::{MAX_FAILED_ATTEMPTS, max_simultaneous_replacements};
+use super::rollout_nodes::{NodeProxy, ProxyState};
+use super::service_state::ServiceState;
+use super::workload::Workload;
+use crate::node_info::NodeInfo;
+
+/// The replacement of a Service's outdated proxies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rollout {
+    /// The pods to delete now. Their workload then creates their replacements.
+    pub(crate) pods_to_delete: Vec<PodReference>,
+    /// The nodes whose proxy is outdated.
+    pub(crate) outdated: Vec<OutdatedProxy>,
+    /// The time of the next check. The rollout may continue at this time without an event.
+    pub(crate) recheck_at: Option<Timestamp>,
+}
+
+/// A pod, and not another one that later gets the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodReference {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) node: String,
+}
+
+/// A node with a proxy that is outdated: it was created before the last change of the forwarding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OutdatedProxy {
+    pub(crate) node: String,
+    /// The cause, if the rollout does not replace the proxy soon.
+    pub(crate) delay: Option<RolloutDelay>,
+}
+
+/// The reason why an outdated proxy is not replaced soon.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RolloutDelay {
+    #[error("the node is not Ready or about to be removed; its proxy is replaced when the node is back")]
+    NodeLost,
+    #[error("the deletion of its proxy does not end; check the kubelet of the node")]
+    NotDeleted,
+    #[error("the node has a taint that the proxies do not tolerate, so no new proxy would start there")]
+    NodeTainted,
+    #[error("the rollout stopped, because no new proxy became ready; correct the cause, or undo the change")]
+    ReplacementsFail,
+    #[error("the rollout makes no progress; run: kubectl describe {0}")]
+    NoProgress(String),
+}
+
+impl fmt::Display for OutdatedProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.delay {
+            Some(delay) => write!(f, "node {} ({delay})", self.node),
+            None => write!(f, "node {}", self.node),
+        }
+    }
+}
+
+impl RolloutDelay {
+    /// Returns true if the user has to act, because the rollout does not continue by itself.
+    pub(super) const fn needs_attention(&self) -> bool {
+        !matches!(self, Self::NodeLost)
+    }
+}
+
+impl Rollout {
+    /// Plans the next step of the rollout of a workload, which already has the desired spec.
+    pub(super) fn plan(workload: &Workload, state: &ServiceState, now: Timestamp) -> Self {
+        match workload {
+            Workload::DaemonSet(_) => Self::plan_daemonset(workload, state, now),
+            Workload::Deployment(_) => Self::plan_deployment(workload, state),
+        }
+    }
+
+    fn plan_daemonset(workload: &Workload, state: &ServiceState, now: Timestamp) -> Self {
+        let reachable = state.nodes.iter().filter(|node| !node.is_lost());
+        let proxies: Vec<_> =
+            reachable.filter_map(|node| NodeProxy::find(workload, state, node, now)).collect();
+        let step = RolloutStep::new(&proxies);
+        let delete = if workload.is_observed() { step.choose() } else { Vec::new() };
+        let is_outdated_pod =
+            |pod: &Pod| workload.pod_template().is_some_and(|template| is_outdated(pod, template));
+        let has_outdated_pod = |node: &NodeInfo| {
+            let mut pods = state.pods.iter().filter(|pod| runs_on(pod, &node.name) && !has_ended(pod));
+            pods.any(|pod| is_outdated_pod(pod))
+        };
+        let delay = |node: &NodeInfo| {
+            let proxy = proxies.iter().find(|proxy| proxy.node.name == node.name);
+            proxy.map_or(Some(RolloutDelay::NodeLost), |proxy| step.delay(proxy))
+        };
+        let nodes = state.nodes.iter().filter(|node| has_outdated_pod(node));
+        let outdated: Vec<_> =
+            nodes.map(|node| OutdatedProxy { node: node.name.clone(), delay: delay(node) }).collect();
+        let ends = proxies.iter().filter_map(|proxy| proxy.state.change_ends_at());
+        Self { pods_to_delete: delete, recheck_at: ends.min().filter(|_| !outdated.is_empty()), outdated }
+    }
+
+    /// The Deployment controller replaces outdated pods, but leaves pods on nodes that their affinity no longer selects.
+    fn plan_deployment(workload: &Workload, state: &ServiceState) -> Self {
+        let Some(template) = workload.pod_template() else { return Self::default() };
+        let (mut pods_to_delete, mut outdated) = (Vec::new(), Vec::new());
+        for node in state.nodes.iter() {
+            let mut pods =
+                state.pods.iter().filter(|pod| runs_on(pod, &node.name) && !has_ended(pod)).peekable();
+            if pods.peek().is_none() {
+                continue;
+            }
+            let is_selected =
+                |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| is_selected_by_affinity(spec, node));
+            let misplaced = pods.clone().filter(|pod| !is_selected(pod) && !node.is_lost());
+            let misplaced = misplaced.filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            pods_to_delete.extend(misplaced.map(|pod| PodReference::new(pod, node)));
+            if pods.any(|pod| is_outdated(pod, template)) {
+                let delay = if node.is_lost() {
+                    Some(RolloutDelay::NodeLost)
+                } else {
+                    workload
+                        .is_rollout_stuck()
+                        .then(|| RolloutDelay::NoProgress(workload.kubectl_arguments()))
+                };
+                outdated.push(OutdatedProxy { node: node.name.clone(), delay });
+            }
+        }
+        Self { pods_to_delete, outdated, recheck_at: None }
+    }
+}
+
+impl PodReference {
+    fn new(pod: &Pod, node: &NodeInfo) -> Self {
+        Self {
+            namespace: pod.namespace().unwrap_or_default(),
+            name: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
+            node: node.name.clone(),
+        }
+    }
+}
+
+/// One step of the rollout of a DaemonSet.
+///
+/// The first new proxies are attempts: one node at a time. Only proxies that are available are replaced, so that each new
+/// proxy that fails counts. After a success the rollout no longer waits for nodes whose proxy fails.
+struct RolloutStep<'a> {
+    /// The available outdated proxies, in the order of their replacement.
+    available: Vec<(&'a NodeInfo, &'a Pod)>,
+    /// The outdated proxies that are not available.
+    unavailable: Vec<(&'a NodeInfo, &'a Pod)>,
+    /// The number of available proxies to replace now.
+    allowance: usize,
+    replaces_unavailable: bool,
+    is_stopped: bool,
+}
+
+impl<'a> RolloutStep<'a> {
+    fn new(proxies: &[NodeProxy<'a>]) -> Self {
+        let count = |is_counted: fn(&ProxyState) -> bool| {
+            proxies.iter().filter(|proxy| is_counted(&proxy.state)).count()
+        };
+        let has_success = count(|state| matches!(state, ProxyState::Ready)) > 0;
+        let changing = if has_success {
+            count(|state| matches!(state, ProxyState::Changing { was_ready: true, is_failing: false, .. }))
+        } else {
+            count(|state| matches!(state, ProxyState::Changing { .. }))
+        };
+        let mut available: Vec<_> = proxies.iter().filter(|proxy| has_success || proxy.may_return).collect();
+        // Nodes that no client uses now come first.
+        available.sort_by_key(|proxy| proxy.is_published);
+        let available: Vec<_> = available
+            .into_iter()
+            .filter_map(|proxy| match proxy.state {
+                ProxyState::OutdatedReady(pod) => Some((proxy.node, pod)),
+                _ => None,
+            })
+            .collect();
+        let unavailable: Vec<_> = proxies
+            .iter()
+            .filter_map(|proxy| match proxy.state {
+                ProxyState::OutdatedNotReady(pod) => Some((proxy.node, pod)),
+                _ => None,
+            })
+            .collect();
+        let failed = count(|state| matches!(state, ProxyState::Failed));
+        let is_stopped = !has_success
+            && !available.is_empty()
+            && (count(|state| matches!(state, ProxyState::Missing)) > 0
+                || failed >= MAX_FAILED_ATTEMPTS
+                || (failed > 0 && available.len() == 1));
+        let simultaneous = if has_success { max_simultaneous_replacements(proxies.len()) } else { 1 };
+        Self {
+            replaces_unavailable: has_success || available.is_empty() || is_stopped,
+            available,
+            unavailable,
+            allowance: if is_stopped { 0 } else { simultaneous.saturating_sub(changing) },
+            is_stopped,
+        }
+    }
+
+    /// Returns the pods to delete now.
+    fn choose(&self) -> Vec<PodReference> {
+        let unavailable = self.unavailable.iter().filter(|_| self.replaces_unavailable);
+        let available = self.available.iter().take(self.allowance);
+        unavailable.chain(available).map(|(node, pod)| PodReference::new(pod, node)).collect()
+    }
+
+    /// Returns why the outdated proxy of a node is not replaced soon.
+    fn delay(&self, proxy: &NodeProxy) -> Option<RolloutDelay> {
+        let is_waiting = self.available.iter().any(|(node, _)| node.name == proxy.node.name);
+        match proxy.state {
+            ProxyState::NotDeleted => Some(RolloutDelay::NotDeleted),
+            ProxyState::OutdatedReady(_) if is_waiting => {
+                self.is_stopped.then_some(RolloutDelay::ReplacementsFail)
+            }
+            ProxyState::OutdatedReady(_) => Some(RolloutDelay::NodeTainted),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Properties of the rollout of a DaemonSet, in a simulated cluster: the DaemonSet controller creates missing pods, pods take
+//! time to end and to start, and some nodes are lost or cannot run a proxy.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use proptest::prelude::*;
+
+use super::super::fixtures::{at, key, node};
+use super::super::pod_digest::is_outdated;
+use super::super::pod_status::{is_ready, runs_on};
+use super::super::rollout::Rollout;
+use super::super::rollout_limits::{MAX_FAILED_ATTEMPTS, max_simultaneous_replacements};
+use super::super::workload_fixtures::{daemonset_with_image, pod_from_template};
+use super::super::{PodChanges, ServiceState, Workload};
+use crate::node_info::NodeInfo;
+
+/// The condition of a node in the simulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NodeHealth {
+    Healthy,
+    /// No proxy is or becomes ready there.
+    NeverReady,
+    /// The proxy there is ready, but its replacement does not become ready.
+    BreaksOnReplacement,
+    /// The control plane has no contact with the node. Its proxy may be ready.
+    Lost,
+}
+
+struct World {
+    health: Vec<NodeHealth>,
+    workload: Workload,
+    pods: Vec<SimulatedPod>,
+    changes: PodChanges,
+    now: i64,
+    created_pods: usize,
+}
+
+struct SimulatedPod {
+    node: usize,
+    pod: Pod,
+    ready_at: i64,
+    ends_at: Option<i64>,
+    is_replacement: bool,
+}
+
+fn name(node: usize) -> String {
+    format!("n{node:03}")
+}
+
+impl World {
+    /// Returns a cluster after a rollout of the image `old`, with the DaemonSet of the image `new`.
+    fn new(health: Vec<NodeHealth>) -> Self {
+        let workload = daemonset_with_image("old");
+        let mut world = Self {
+            health,
+            workload,
+            pods: Vec::new(),
+            changes: PodChanges::default(),
+            now: 0,
+            created_pods: 0,
+        };
+        world.create_missing_pods(0, false);
+        world.pass_time(0);
+        world.state();
+        world.workload = daemonset_with_image("new");
+        world
+    }
+
+    fn create_missing_pods(&mut self, start_time: i64, is_replacement: bool) {
+        for node in 0..self.health.len() {
+            if self.health[node] == NodeHealth::Lost && is_replacement
+                || self.pods.iter().any(|pod| pod.node == node)
+            {
+                continue;
+            }
+            let mut pod = pod_from_template(self.workload.pod_template().unwrap(), &name(node));
+            self.created_pods += 1;
+            pod.metadata.name = Some(format!("pod{}", self.created_pods));
+            pod.metadata.uid = pod.metadata.name.clone();
+            let ready_at = self.now + start_time;
+            self.pods.push(SimulatedPod { node, pod, ready_at, ends_at: None, is_replacement });
+        }
+    }
+
+    fn pass_time(&mut self, seconds: i64) {
+        self.now += seconds;
+        let now = self.now;
+        self.pods.retain(|pod| pod.ends_at.is_none_or(|ends_at| ends_at > now));
+        for pod in &mut self.pods {
+            let breaks = match self.health[pod.node] {
+                NodeHealth::Healthy | NodeHealth::Lost => false,
+                NodeHealth::NeverReady => true,
+                NodeHealth::BreaksOnReplacement => pod.is_replacement,
+            };
+            let is_ready = !breaks && pod.ready_at <= now;
+            let condition = PodCondition {
+                type_: "Ready".to_owned(),
+                status: if is_ready { "True" } else { "False" }.to_owned(),
+                ..PodCondition::default()
+            };
+            pod.pod.status = Some(PodStatus { conditions: Some(vec![condition]), ..PodStatus::default() });
+        }
+    }
+
+    fn state(&mut self) -> ServiceState {
+        let to_node = |(index, health): (usize, &NodeHealth)| {
+            let node = node(&name(index));
+            NodeInfo::from_node(
+                &if *health == NodeHealth::Lost { node.with_ready_unknown() } else { node }.build(),
+            )
+        };
+        let nodes: Vec<_> = self.health.iter().enumerate().map(to_node).collect();
+        let pods: Vec<_> = self.pods.iter().map(|pod| Arc::new(pod.pod.clone())).collect();
+        let pod_times = self.changes.update(&key("web"), &pods, &nodes, at(self.now));
+        ServiceState { pods, nodes: Arc::new(nodes), pod_times, ..ServiceState::default() }
+    }
+
+    /// Executes one step of the rollout, and lets the cluster react. Returns the plan.
+    fn step(&mut self, end_time: i64, start_time: i64) -> Rollout {
+        let state = self.state();
+        let rollout = Rollout::plan(&self.workload, &state, at(self.now));
+        for deleted in &rollout.pods_to_delete {
+            let pod = self.pods.iter_mut().find(|pod| pod.pod.metadata.uid.as_ref() == Some(&deleted.uid));
+            let pod = pod.expect("the deleted pod exists");
+            assert!(self.health[pod.node] != NodeHealth::Lost, "a pod of a lost node cannot be deleted");
+            pod.ends_at = Some(self.now + end_time);
+            pod.pod.metadata.deletion_timestamp =
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(self.now)));
+        }
+        self.pass_time(1);
+        self.create_missing_pods(start_time, true);
+        self.pass_time(0);
+        rollout
+    }
+
+    /// Returns the number of nodes of this health with a ready proxy, old or new.
+    fn ready(&self, health: NodeHealth) -> usize {
+        let ready = |node: &usize| {
+            let name = name(*node);
+            self.pods.iter().any(|pod| runs_on(&pod.pod, &name) && is_ready(&pod.pod))
+        };
+        (0..self.health.len()).filter(|node| self.health[*node] == health).filter(ready).count()
+    }
+
+    fn count(&self, health: NodeHealth) -> usize {
+        self.health.iter().filter(|other| **other == health).count()
+    }
+
+    /// Returns true if each healthy node has a ready proxy of the new template.
+    fn is_rolled_out(&self) -> bool {
+        let template = self.workload.pod_template().unwrap();
+        let healthy = self.pods.iter().filter(|pod| self.health[pod.node] == NodeHealth::Healthy);
+        self.ready(NodeHealth::Healthy) == self.count(NodeHealth::Healthy)
+            && healthy.into_iter().all(|pod| !is_outdated(&pod.pod, template))
+    }
+}
+
+/// Returns clusters in which at most two attempts fail, and at least two nodes are healthy.
+fn any_health() -> impl Strategy<Value = Vec<NodeHealth>> {
+    let unavailable =
+        prop::collection::vec(prop_oneof![Just(NodeHealth::NeverReady), Just(NodeHealth::Lost)], 0..8);
+    (2..25_usize, 0..3_usize, unavailable)
+        .prop_map(|(healthy, breaking, unavailable)| {
+            let healthy = std::iter::repeat_n(NodeHealth::Healthy, healthy);
+            let breaking = std::iter::repeat_n(NodeHealth::BreaksOnReplacement, breaking);
+            healthy.chain(breaking).chain(unavailable).collect::<Vec<_>>()
+        })
+        .prop_shuffle()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_rollout_reaches_all_healthy_nodes_and_interrupts_few_at_a_time(
+        health in any_health(),
+        end_time in 1..4_i64,
+        start_time in 1..4_i64,
+    ) {
+        let mut world = World::new(health);
+        let healthy = world.count(NodeHealth::Healthy);
+        let reachable = world.health.len() - world.count(NodeHealth::Lost);
+        let limit = max_simultaneous_replacements(reachable);
+        // Each failed attempt takes the time of a replacement.
+        let deadline = world.now + 3 * 61 + i64::try_from(healthy).unwrap() * (end_time + start_time + 3);
+        while !world.is_rolled_out() {
+            world.step(end_time, start_time);
+            let interrupted = healthy - world.ready(NodeHealth::Healthy);
+            prop_assert!(interrupted <= limit, "{} of at most {} nodes are interrupted", interrupted, limit);
+            prop_assert!(world.now <= deadline, "the rollout does not end: {:?}", world.health);
+        }
+        // Only lost nodes keep outdated proxies.
+        for _ in 0..10 {
+            world.step(end_time, start_time);
+            world.pass_time(60);
+        }
+        let rollout = world.step(end_time, start_time);
+        prop_assert_eq!(rollout.outdated.len(), world.count(NodeHealth::Lost));
+        prop_assert!(rollout.outdated.iter().all(|proxy| proxy.delay.is_some()));
+    }
+
+    #[test]
+    fn a_change_that_fails_everywhere_stops_after_a_few_nodes(
+        available in 1..30_usize,
+        unavailable in 0..5_usize,
+        start_time in 1..4_i64,
+    ) {
+        let health: Vec<_> = std::iter::repeat_n(NodeHealth::BreaksOnReplacement, available)
+            .chain(std::iter::repeat_n(NodeHealth::NeverReady, unavailable))
+            .collect();
+        let mut world = World::new(health);
+        let mut last = Rollout::default();
+        for _ in 0..60 {
+            last = world.step(1, start_time);
+            world.pass_time(10);
+        }
+        let ready = world.ready(NodeHealth::BreaksOnReplacement);
+        if available > 1 {
+            prop_assert!(ready >= 1 && ready >= available.saturating_sub(MAX_FAILED_ATTEMPTS), "{} are left", ready);
+            prop_assert!(last.outdated.iter().any(|proxy| proxy.delay.is_some()), "{:?}", last);
+            prop_assert_eq!(last.recheck_at, None);
+        }
+    }
+}

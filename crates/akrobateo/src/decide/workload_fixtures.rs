@@ -1,0 +1,49 @@
+//! Builders of workloads and of their pods for tests. Pure.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
+
+use super::fixtures::{defaults, pod, proxy_config, service};
+use super::pod::{PodNodes, PodPlacement, ProxyRole};
+use super::proxy_config::ProxyConfig;
+use super::workload::{DeploymentScale, Workload};
+use crate::spec::{LoadBalancerSpec, parse_tolerations};
+
+/// Returns the DaemonSet of a Service with these annotations, on all selected nodes or on the owned ones.
+pub(crate) fn daemonset(
+    service_annotations: &[(&str, &str)],
+    owned_nodes: Option<&BTreeSet<String>>,
+) -> Workload {
+    let service = service_annotations
+        .iter()
+        .fold(service("web").tcp(80), |web, (key, value)| web.annotation(key, value));
+    let service = service.build();
+    let mut defaults = defaults();
+    if let Some((_, tolerations)) =
+        service_annotations.iter().find(|(key, _)| *key == akrobateo_core::annotations::TOLERATIONS)
+    {
+        defaults.bounds.tolerations = parse_tolerations(tolerations).unwrap();
+    }
+    let spec = LoadBalancerSpec::from_service(&service, &defaults).unwrap();
+    let placement = PodPlacement { nodes: PodNodes::from_owned(owned_nodes), host_port_family: None };
+    Workload::new(&proxy_config(), &service, &spec, placement, ProxyRole::Forward, DeploymentScale::default())
+}
+
+/// Returns the DaemonSet of a Service whose proxies have this image. Its controller has seen it.
+pub(crate) fn daemonset_with_image(image: &str) -> Workload {
+    let service = service("web").tcp(80).build();
+    let spec = LoadBalancerSpec::from_service(&service, &defaults()).unwrap();
+    let config = ProxyConfig { image: image.to_owned(), ..proxy_config() };
+    let placement = PodPlacement { nodes: PodNodes::AllSelected, host_port_family: None };
+    Workload::new(&config, &service, &spec, placement, ProxyRole::Forward, DeploymentScale::default())
+}
+
+/// Returns a pod of this template on a node, not ready.
+pub(crate) fn pod_from_template(template: &PodTemplateSpec, node: &str) -> Pod {
+    let mut built = pod(node).on(node).build();
+    let on_node = PodSpec { node_name: Some(node.to_owned()), ..template.spec.clone().unwrap() };
+    built.metadata.annotations = template.metadata.as_ref().unwrap().annotations.clone();
+    built.spec = Some(on_node);
+    built
+}

@@ -1,0 +1,187 @@
+//! Rollouts of proxies while nodes are lost, and changes of nodes, which restart no proxy on other nodes.
+
+use std::collections::BTreeMap;
+use std::slice;
+
+use akrobateo_core::annotations::{NODE_SELECTOR, REPLICAS, WORKLOAD};
+use e2e::{
+    Failure, NodeAddresses, POOL_LABEL, ensure, ensure_eq, eventually, fault_test, is_ready, service, targets,
+};
+use e2e::{Namespace, ServiceBuilder};
+use kube::ResourceExt;
+
+/// A range that no client of the tests is in.
+const RANGE_WITHOUT_CLIENTS: &str = "198.51.100.0/24";
+
+/// Returns the UIDs of the proxy pods by node.
+async fn proxy_uids(
+    namespace: &Namespace,
+    service: &ServiceBuilder,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let pods = namespace.list_proxy_pods(service).await?.into_iter();
+    let uid = |pod: k8s_openapi::api::core::v1::Pod| Some((pod.spec.clone()?.node_name?, pod.uid()?));
+    Ok(pods.filter_map(uid).collect())
+}
+
+fn names(nodes: &[NodeAddresses]) -> Vec<&str> {
+    nodes.iter().map(|node| node.name.as_str()).collect()
+}
+
+#[tokio::test]
+async fn lost_node_holds_back_no_change_on_other_nodes_and_is_named_in_the_condition() -> Result<(), Failure>
+{
+    fault_test(async |namespace, faults| {
+        let operator_node = faults.operator.wait_ready().await?.spec.and_then(|pod| pod.node_name);
+        let nodes = namespace.cluster().list_nodes().await?;
+        let (mut lost, mut others): (Vec<_>, Vec<_>) =
+            nodes.into_iter().partition(|node| Some(&node.name) != operator_node.as_ref());
+        others.extend(lost.drain(1..));
+        namespace.start_backend_on(&others[0].name).await?;
+        let [port, added] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).udp(port).with_ip_mode_proxy();
+        namespace.expose(&web).await?;
+        faults.disconnect_node(&lost[0].name).await?;
+        namespace.wait_exposed_on(&web, &others).await?;
+
+        let web = web.tcp(added);
+        let replies = namespace.expose_on(&web, &others).await?;
+        namespace.ensure_answers_through_proxies(&web, &replies).await?;
+        namespace.wait_condition(&web, "PartlyExposed", &["outdated", &lost[0].name]).await?;
+        let closed = web.clone().source_ranges(&[RANGE_WITHOUT_CLIENTS.to_owned()]);
+        namespace.apply(&closed).await?;
+        let addresses: Vec<_> = replies.iter().map(|reply| reply.target.host).collect();
+        namespace.wait_unreachable(&targets(&web, &addresses)).await?;
+        ensure(!namespace.published_addresses(&web).await?.is_empty(), || "the status is empty".to_owned())?;
+
+        faults.reconnect_node(&lost[0].name).await?;
+        namespace.wait_rolled_out(&closed).await?;
+        namespace.expose(&web).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn proxy_that_waits_for_its_port_holds_back_no_change_on_other_nodes() -> Result<(), Failure> {
+    fault_test(async |namespace, _| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        let (blocked, others) = nodes.split_first().expect("the cluster has nodes");
+        namespace.start_backend().await?;
+        let [port, added] = namespace.allocate_ports().await?;
+        namespace.start_host_port_pod("holder", &blocked.name, port).await?;
+        let web = service("web").tcp(port).with_ip_mode_proxy();
+        namespace.expose_on(&web, others).await?;
+        let replies = namespace.expose_on(&web.clone().udp(added), others).await?;
+        namespace.ensure_answers_through_proxies(&web.clone().udp(added), &replies).await?;
+        namespace.delete_pod("holder").await?;
+        namespace.wait_rolled_out(&web).await?;
+        namespace.wait_exposed(&web.udp(added)).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn node_that_changes_its_owner_restarts_no_proxy_on_other_nodes() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let (first, others) = nodes.split_first().expect("the cluster has nodes");
+        faults.set_pool_label(&first.name, Some("a")).await?;
+        let owner = service("owner").tcp(port).with_ip_mode_proxy();
+        let owner = owner.annotation(NODE_SELECTOR, &format!("{POOL_LABEL}=a"));
+        namespace.expose_on(&owner, slice::from_ref(first)).await?;
+        let web = service("web").tcp(port).with_ip_mode_proxy();
+        namespace.apply_younger(&owner, &web).await?;
+        namespace.wait_exposed_on(&web, others).await?;
+        let before = proxy_uids(namespace, &web).await?;
+        ensure_eq("nodes with a proxy", &before.keys().map(String::as_str).collect(), &names(others))?;
+
+        faults.set_pool_label(&first.name, None).await?;
+        namespace.wait_exposed(&web).await?;
+        let mut after = proxy_uids(namespace, &web).await?;
+        after.remove(&first.name);
+        ensure_eq("UIDs of the proxies on the other nodes", &after, &before)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn deployment_with_more_replicas_than_nodes_rolls_out() -> Result<(), Failure> {
+    fault_test(async |namespace, _| {
+        namespace.start_backend().await?;
+        let [port, added] = namespace.allocate_ports().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let replicas = (nodes.len() + 1).to_string();
+        let web = service("web").tcp(port).with_ip_mode_proxy();
+        let web = web.annotation(WORKLOAD, "Deployment").annotation(REPLICAS, &replicas);
+        namespace.expose(&web).await?;
+        let pods = namespace.list_proxy_pods(&web).await?;
+        ensure_eq("number of pods", &pods.len(), &nodes.len())?;
+        let web = web.udp(added);
+        let replies = namespace.expose(&web).await?;
+        namespace.ensure_answers_through_proxies(&web, &replies).await?;
+        let events = namespace.list_events(&web).await?;
+        let warnings: Vec<_> =
+            events.iter().filter(|event| event.type_.as_deref() == Some("Warning")).collect();
+        ensure(warnings.is_empty(), || format!("there are Warnings: {warnings:?}"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn deployment_with_a_lost_node_rolls_out_on_the_other_nodes() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        let operator_node = faults.operator.wait_ready().await?.spec.and_then(|pod| pod.node_name);
+        let nodes = namespace.cluster().list_nodes().await?;
+        let (mut lost, mut others): (Vec<_>, Vec<_>) =
+            nodes.into_iter().partition(|node| Some(&node.name) != operator_node.as_ref());
+        others.extend(lost.drain(1..));
+        namespace.start_backend_on(&others[0].name).await?;
+        let [port, added] = namespace.allocate_ports().await?;
+        let replicas = (others.len() + 1).to_string();
+        let web = service("web").tcp(port).with_ip_mode_proxy();
+        let web = web.annotation(WORKLOAD, "Deployment").annotation(REPLICAS, &replicas);
+        namespace.expose(&web).await?;
+        faults.disconnect_node(&lost[0].name).await?;
+        namespace.wait_exposed_on(&web, &others).await?;
+        namespace.expose_on(&web.clone().udp(added), &others).await?;
+        faults.reconnect_node(&lost[0].name).await?;
+        namespace.wait_exposed(&web.udp(added)).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn deployment_leaves_a_node_that_is_no_longer_selected() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [first, second, ..] = &nodes[..] else {
+            return Err(Failure::UnexpectedState(format!(
+                "the cluster has {} nodes, expected 2",
+                nodes.len()
+            )));
+        };
+        for node in [first, second] {
+            faults.set_pool_label(&node.name, Some("edge")).await?;
+        }
+        let web = service("web").tcp(port).with_ip_mode_proxy();
+        let web = web.annotation(WORKLOAD, "Deployment").annotation(REPLICAS, "1");
+        let web = web.annotation(NODE_SELECTOR, &format!("{POOL_LABEL}=edge"));
+        namespace.apply(&web).await?;
+        let (left, entered) = eventually("one node has a ready proxy", async || {
+            let pods = namespace.list_proxy_pods(&web).await?;
+            let ready = pods.iter().find(|pod| is_ready(pod)).and_then(|pod| pod.spec.clone()?.node_name);
+            ensure(ready.is_some(), || format!("{} pods are not ready", pods.len()))?;
+            Ok(if ready.as_ref() == Some(&first.name) { (first, second) } else { (second, first) })
+        })
+        .await?;
+        namespace.wait_exposed_on(&web, slice::from_ref(left)).await?;
+        faults.set_pool_label(&left.name, None).await?;
+        namespace.wait_exposed_on(&web, slice::from_ref(entered)).await?;
+        let nodes_with_proxy: Vec<_> = proxy_uids(namespace, &web).await?.into_keys().collect();
+        ensure_eq("nodes with a proxy", &nodes_with_proxy, &vec![entered.name.clone()])
+    })
+    .await
+}
