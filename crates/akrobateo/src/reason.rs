@@ -32,6 +32,8 @@ pub(crate) enum Reason {
     InvalidNodeAddress,
     NodePortsOpen,
     SessionAffinityNotKept,
+    StatusConflict,
+    WorkloadConflict,
 }
 
 impl Reason {
@@ -60,6 +62,8 @@ impl Reason {
             Self::InvalidNodeAddress => "InvalidNodeAddress",
             Self::NodePortsOpen => "NodePortsOpen",
             Self::SessionAffinityNotKept => "SessionAffinityNotKept",
+            Self::StatusConflict => "StatusConflict",
+            Self::WorkloadConflict => "WorkloadConflict",
         }
     }
 
@@ -93,7 +97,7 @@ impl Reason {
 #[cfg(test)]
 impl Reason {
     /// All reasons, in the order of the reference: first the condition's, then those of events only.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Exposed,
         Self::PartlyExposed,
         Self::ProxiesNotReady,
@@ -116,6 +120,8 @@ impl Reason {
         Self::InvalidNodeAddress,
         Self::NodePortsOpen,
         Self::SessionAffinityNotKept,
+        Self::StatusConflict,
+        Self::WorkloadConflict,
     ];
 
     /// Returns the meaning of the reason, for docs/reference.md.
@@ -173,6 +179,14 @@ impl Reason {
             Self::SessionAffinityNotKept => {
                 "sessionAffinity is ClientIP, but all clients of a node reach one backend, because the proxies answer."
             }
+            Self::StatusConflict => {
+                "Another program keeps overwriting the addresses or the condition. The note names its field manager. The \
+                 operator restores its own values after growing delays, up to 5 minutes."
+            }
+            Self::WorkloadConflict => {
+                "Another program keeps changing the DaemonSet or Deployment of the proxies. The note names its field manager \
+                 and the fields. The operator leaves them as they are, and tries again after hours."
+            }
         }
     }
 
@@ -200,7 +214,9 @@ impl Reason {
             | Self::DataPathChanged
             | Self::InvalidNodeAddress
             | Self::NodePortsOpen
-            | Self::SessionAffinityNotKept => false,
+            | Self::SessionAffinityNotKept
+            | Self::StatusConflict
+            | Self::WorkloadConflict => false,
         }
     }
 }
