@@ -155,6 +155,12 @@ impl Reason {
             }
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
             Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",
+            _ => self.event_help(),
+        }
+    }
+
+    const fn event_help(self) -> &'static str {
+        match self {
             Self::EnsuringLoadBalancer => "The operator created the proxies.",
             Self::EnsuredLoadBalancer => "The Service has addresses now.",
             Self::UpdatedLoadBalancer => "The addresses of the Service changed.",
@@ -187,6 +193,7 @@ impl Reason {
                 "Another program keeps changing the DaemonSet or Deployment of the proxies. The note names its field manager \
                  and the fields. The operator leaves them as they are, and tries again after hours."
             }
+            _ => "",
         }
     }
 

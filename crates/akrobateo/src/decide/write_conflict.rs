@@ -135,7 +135,7 @@ impl ConflictTracker {
         write_at.filter(|write_at| *write_at > now)
     }
 
-    /// Returns the time at which the conflict ends if nobody changes the object until then.
+    /// Returns the time at which the conflict ends if no program changes the object until then.
     pub(super) fn ends_at(&self) -> Option<Timestamp> {
         let conflict = self.conflict.as_ref()?;
         let last = self.changes.front().copied().max(conflict.written_at)?;

@@ -18,10 +18,10 @@ pub(crate) struct WriteLimits {
 /// The limit of one write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum WriteLimit {
-    /// The desired object is new. The write may have news for the user.
+    /// The desired object is new. The write may cause events.
     #[default]
     Change,
-    /// The desired object is the one that was written last. The write has no news.
+    /// The desired object is the one that was written last. The write causes no event.
     Restore,
     /// No write before this time.
     DelayUntil(Timestamp),

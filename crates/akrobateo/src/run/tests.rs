@@ -130,7 +130,10 @@ async fn lasting_failure_is_reported_again_by_a_replica_that_regains_the_lease()
     apply.answer_error(403, "Forbidden");
     let mut current_lease = lease("replica-b", 1);
     let mut reports = Vec::new();
-    while reports.len() < 2 {
+    for _ in 0..200 {
+        if reports.len() == 2 {
+            break;
+        }
         let request = api.next_request().await;
         if request.path.ends_with(LEASE_PATH) {
             if request.method == Method::PUT {
@@ -148,6 +151,7 @@ async fn lasting_failure_is_reported_again_by_a_replica_that_regains_the_lease()
             api.answer_unscripted_read(request);
         }
     }
+    assert_eq!(reports.len(), 2, "the failure is not reported again: {reports:?}");
     // The second report counts in the event of the first one.
     assert_eq!(reports[0].0, Method::POST);
     assert_eq!(reports[1], (Method::PATCH, json!("replica-a")));

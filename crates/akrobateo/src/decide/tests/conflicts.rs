@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::LoadBalancerIngress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
@@ -57,7 +58,7 @@ impl Simulation {
             self.history.on_written(&key("web"), Some("uid-of-web"), &action, Some(&version), now);
             self.actions.push(action);
         }
-        decision.recheck_at.map(|at| at.as_millisecond())
+        decision.recheck_at.map(Timestamp::as_millisecond)
     }
 
     fn execute(&mut self, action: &Action, version: &str) {
@@ -132,8 +133,8 @@ impl Simulation {
         self.milliseconds = end;
     }
 
-    fn now(&self) -> k8s_openapi::jiff::Timestamp {
-        k8s_openapi::jiff::Timestamp::from_millisecond(self.milliseconds).unwrap()
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.milliseconds).unwrap()
     }
 
     fn addresses(&self) -> Vec<&str> {
@@ -217,7 +218,7 @@ fn lost_node_leaves_the_status_at_once_during_a_conflict() {
     simulation.run(60, |simulation| {
         count += 1;
         simulation.overwrite_addresses();
-        simulation.state.pods = all_pods[..1 + count % 2].to_vec();
+        simulation.state.pods = all_pods[..=(count % 2)].to_vec();
     });
     let (writes, _) = simulation.take_writes();
     assert!((5..=7).contains(&writes), "{writes}");
