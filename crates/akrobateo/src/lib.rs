@@ -13,6 +13,7 @@ mod cli;
 mod client;
 mod decide;
 mod error_chain;
+mod host_name;
 mod http;
 mod key;
 mod kube_proxy;

@@ -17,8 +17,12 @@ use tokio::time::Instant;
 
 use crate::key::ServiceKey;
 
-/// All changes of a Service within this time, for example in a rollout, cause one reconciliation.
+/// All changes of a Service within this time, for example in a rollout, cause one reconciliation. Each change starts the
+/// time again.
 const DEBOUNCE_DELAY: Duration = Duration::from_millis(50);
+/// The longest delay of a reconciliation by further changes. Without a limit, an object that changes more often than
+/// the debounce delay would delay the reconciliation for ever.
+const MAX_DEBOUNCE_DELAY: Duration = Duration::from_millis(500);
 /// The maximum number of reconciliations at a time. A higher limit would be faster after a restart, but would load the
 /// API server.
 const MAX_CONCURRENT_RECONCILIATIONS: usize = 16;
@@ -47,6 +51,8 @@ pub(crate) struct Queue {
     running_reconciliations: FuturesUnordered<Reconciliation>,
     /// The Services whose reconciliations are running.
     services_in_reconciliation: HashSet<ServiceKey>,
+    /// The first request of each Service that waits for a reconciliation as soon as possible.
+    requested_at: HashMap<ServiceKey, Instant>,
     /// Consecutive failures.
     failure_counts: HashMap<ServiceKey, u32>,
 }
@@ -60,13 +66,19 @@ impl Queue {
             waiting_services: debounced_scheduler(receiver, DEBOUNCE_DELAY),
             running_reconciliations: FuturesUnordered::new(),
             services_in_reconciliation: HashSet::new(),
+            requested_at: HashMap::new(),
             failure_counts: HashMap::new(),
         }
     }
 
     /// Requests a reconciliation as soon as possible.
-    pub(crate) fn add(&self, key: ServiceKey) {
-        self.add_at(key, Instant::now());
+    pub(crate) fn add(&mut self, key: ServiceKey) {
+        let now = Instant::now();
+        let requested_at = *self.requested_at.entry(key.clone()).or_insert(now);
+        // The scheduler would move the reconciliation back.
+        if now + DEBOUNCE_DELAY <= requested_at + MAX_DEBOUNCE_DELAY {
+            self.add_at(key, now);
+        }
     }
 
     /// Waits until the next reconciliation may start, and returns its Service. The running reconciliations make
@@ -79,7 +91,10 @@ impl Queue {
                 .hold_unless(|key| has_capacity && !services_in_reconciliation.contains(key));
             tokio::select! {
                 Some((key, outcome)) = self.running_reconciliations.next() => self.on_finished(key, outcome),
-                Some(key) = waiting.next() => return key,
+                Some(key) = waiting.next() => {
+                    self.requested_at.remove(&key);
+                    return key;
+                }
                 // Unreachable: the queue holds a sender, so the scheduler never ends.
                 else => pending().await,
             }
@@ -147,6 +162,23 @@ mod tests {
         }
         assert_eq!(queue.next().await, key("web"));
         assert!(timeout(Duration::from_mins(1), queue.next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frequent_changes_do_not_prevent_a_reconciliation() {
+        let mut queue = Queue::new();
+        let start = Instant::now();
+        let mut reconciliations = 0;
+        while start.elapsed() < Duration::from_secs(10) {
+            queue.add(key("web"));
+            if timeout(DEBOUNCE_DELAY / 5, queue.next()).await.is_ok() {
+                reconciliations += 1;
+            }
+        }
+        assert!((15..=20).contains(&reconciliations), "{reconciliations}");
+        // The queue does not lose the last change.
+        queue.add(key("web"));
+        assert_eq!(timeout(MAX_DEBOUNCE_DELAY, queue.next()).await, Ok(key("web")));
     }
 
     #[tokio::test(start_paused = true)]

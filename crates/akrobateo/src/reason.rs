@@ -33,6 +33,8 @@ pub(crate) enum Reason {
     NodePortsOpen,
     OutdatedProxies,
     SessionAffinityNotKept,
+    StatusConflict,
+    WorkloadConflict,
 }
 
 impl Reason {
@@ -62,6 +64,8 @@ impl Reason {
             Self::NodePortsOpen => "NodePortsOpen",
             Self::OutdatedProxies => "OutdatedProxies",
             Self::SessionAffinityNotKept => "SessionAffinityNotKept",
+            Self::StatusConflict => "StatusConflict",
+            Self::WorkloadConflict => "WorkloadConflict",
         }
     }
 
@@ -95,7 +99,7 @@ impl Reason {
 #[cfg(test)]
 impl Reason {
     /// All reasons, in the order of the reference: first the condition's, then those of events only.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Exposed,
         Self::PartlyExposed,
         Self::ProxiesNotReady,
@@ -119,6 +123,8 @@ impl Reason {
         Self::NodePortsOpen,
         Self::OutdatedProxies,
         Self::SessionAffinityNotKept,
+        Self::StatusConflict,
+        Self::WorkloadConflict,
     ];
 
     /// Returns the meaning of the reason, for docs/reference.md.
@@ -153,6 +159,12 @@ impl Reason {
             }
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
             Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",
+            _ => self.event_help(),
+        }
+    }
+
+    const fn event_help(self) -> &'static str {
+        match self {
             Self::EnsuringLoadBalancer => "The operator created the proxies.",
             Self::EnsuredLoadBalancer => "The Service has addresses now.",
             Self::UpdatedLoadBalancer => "The addresses of the Service changed.",
@@ -181,6 +193,15 @@ impl Reason {
             Self::SessionAffinityNotKept => {
                 "sessionAffinity is ClientIP, but all clients of a node reach one backend, because the proxies answer."
             }
+            Self::StatusConflict => {
+                "Another program keeps overwriting the addresses or the condition. The note names its field manager. The \
+                 operator restores its own values after growing delays, up to 5 minutes."
+            }
+            Self::WorkloadConflict => {
+                "Another program keeps changing the DaemonSet or Deployment of the proxies. The note names its field manager \
+                 and the fields. The operator leaves them as they are, and tries again after hours."
+            }
+            _ => "",
         }
     }
 
@@ -209,7 +230,9 @@ impl Reason {
             | Self::InvalidNodeAddress
             | Self::NodePortsOpen
             | Self::OutdatedProxies
-            | Self::SessionAffinityNotKept => false,
+            | Self::SessionAffinityNotKept
+            | Self::StatusConflict
+            | Self::WorkloadConflict => false,
         }
     }
 }

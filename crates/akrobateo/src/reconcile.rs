@@ -1,12 +1,12 @@
 //! Reconciles one Service: decides, compares with the cluster, and writes the difference. Safe to repeat. Does I/O.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::apply::{ApplyError, Writer};
-use crate::decide::ServiceState;
-use crate::decide::{Action, ProxyConfig, decide, plan_actions};
+use crate::decide::{Action, ProxyConfig, ServiceState, WriteHistory, decide, plan_actions};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 
@@ -18,6 +18,41 @@ pub(crate) struct Context {
     pub(crate) writer: Writer,
     pub(crate) proxy_config: ProxyConfig,
     pub(crate) metrics: Arc<Metrics>,
+    history: Mutex<WriteHistory>,
+}
+
+impl Context {
+    /// Returns a context without a history of writes.
+    pub(crate) fn new(writer: Writer, proxy_config: ProxyConfig, metrics: Arc<Metrics>) -> Self {
+        Self { writer, proxy_config, metrics, history: Mutex::default() }
+    }
+
+    /// Forgets everything that only the leader may assume. Another replica may write now.
+    pub(crate) fn on_lost_leadership(&self) {
+        self.metrics.on_lost_leadership();
+        self.writer.clear_failures();
+        self.history().clear();
+    }
+
+    /// Executes an action, and records a successful write.
+    async fn execute(
+        &self,
+        key: &ServiceKey,
+        service: Option<&Service>,
+        action: &Action,
+        now: Timestamp,
+    ) -> Result<(), ApplyError> {
+        let version = self.writer.execute(key, service, action).await?;
+        if let Some(service) = service {
+            let uid = service.metadata.uid.as_deref();
+            self.history().on_written(key, uid, action, version.as_deref(), now);
+        }
+        Ok(())
+    }
+
+    fn history(&self) -> MutexGuard<'_, WriteHistory> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Executes every action that the Service needs, even after a failure. Returns the first failure. If no action fails,
@@ -28,16 +63,18 @@ pub(crate) async fn reconcile(
     state: &ServiceState,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ApplyError> {
+    let instance = &context.proxy_config.instance;
     let decision = decide(&context.proxy_config, state, now);
+    let decision = context.history().limit(instance, key, state, decision, now);
     let service = state.service.as_deref();
     let mut first_failure = None;
-    for action in plan_actions(&context.proxy_config.instance, state, &decision, now) {
+    for action in plan_actions(instance, state, &decision, now) {
         // After a failure no event is emitted. The event would report a success that did not happen, and each retry
         // would emit it again.
         if first_failure.is_some() && matches!(action, Action::EmitEvent { .. }) {
             continue;
         }
-        if let Err(error) = context.writer.execute(key, service, &action).await {
+        if let Err(error) = context.execute(key, service, &action, now).await {
             first_failure.get_or_insert(error);
         }
     }

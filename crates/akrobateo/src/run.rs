@@ -14,6 +14,7 @@ use crate::apply::{ApplyError, Writer};
 use crate::cache::WatchEnded;
 use crate::client::{ConnectError, NAMESPACE_OUTSIDE_CLUSTER, connect};
 use crate::decide::{ProxiesElsewhere, ServiceState};
+use crate::host_name::host_name;
 use crate::http::{self, Health};
 use crate::key::ServiceKey;
 use crate::kube_proxy::follow_vip_danger;
@@ -88,11 +89,8 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
     if let Some(vip_danger) = vip_danger {
         planner = planner.with_vip_danger(vip_danger);
     }
-    let context = Context {
-        writer: Writer::new(client, &proxy_config.instance, metrics.clone()),
-        proxy_config,
-        metrics: metrics.clone(),
-    };
+    let writer = Writer::new(client, &proxy_config.instance, metrics.clone());
+    let context = Context::new(writer, proxy_config, metrics.clone());
     tokio::select! {
         synced = planner.wait_until_synced() => synced?,
         () = &mut shutdown => return Ok(()),
@@ -121,7 +119,7 @@ async fn run_when_elected(
             // When `hold` ends, `select` cancels the running reconciliations. Another replica may write from then on.
             () = elector.hold(acquired_at) => {
                 tracing::warn!("lost the Lease: another replica took it, or it could not be renewed in time");
-                context.metrics.on_lost_leadership();
+                context.on_lost_leadership();
             }
             result = reconcile_changes(&mut planner, &context, &mut shutdown) => {
                 result?;
@@ -204,10 +202,9 @@ async fn reconcile_and_record(
     }
 }
 
-/// Returns the host name with a suffix that differs for each process. In a pod the host name is the name of the pod.
+/// Returns the host name with a suffix that differs for each process.
 fn identity() -> String {
-    let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}_{}_{}", host_name.trim(), std::process::id(), Timestamp::now().as_nanosecond())
+    format!("{}_{}_{}", host_name(), std::process::id(), Timestamp::now().as_nanosecond())
 }
 
 /// Returns a future that ends at SIGTERM or SIGINT. The kubelet sends SIGTERM, and a terminal sends SIGINT.

@@ -97,7 +97,7 @@ impl ScriptedApi {
     }
 
     /// Answers a list request with an empty list. Leaves a watch open.
-    fn answer_unscripted_read(&mut self, request: ReceivedRequest) {
+    pub(crate) fn answer_unscripted_read(&mut self, request: ReceivedRequest) {
         assert_eq!(request.method, Method::GET, "unexpected write to {}", request.path);
         if request.is_watch() {
             self.open_watches.push(request);

@@ -1,5 +1,6 @@
 //! Executes actions: the only place that writes Services, workloads and events. Does I/O.
 
+mod event_series;
 mod events;
 mod node_events;
 mod pod;
@@ -13,9 +14,11 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::{DeleteParams, PatchParams};
 use kube::{Client, ResourceExt};
 
+use self::event_series::EventSeries;
 use crate::call::CallError;
 use crate::decide::Action;
 use crate::error_chain::error_chain;
+use crate::host_name::host_name;
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::reason::Reason;
@@ -26,6 +29,9 @@ pub(crate) struct Writer {
     /// The name of this operator: the field manager of its writes, and the source of its events.
     instance: String,
     metrics: Arc<Metrics>,
+    /// The name of this replica in its events.
+    reporting_instance: String,
+    event_series: Mutex<EventSeries>,
     /// The last reported failure of each Service, so that a retry does not report the same failure again.
     reported_failures: Mutex<HashMap<ServiceKey, ReportedFailure>>,
 }
@@ -85,19 +91,30 @@ impl ApplyError {
 impl Writer {
     /// Returns a writer without reported failures.
     pub(crate) fn new(client: Client, instance: &str, metrics: Arc<Metrics>) -> Self {
-        Self { client, instance: instance.to_owned(), metrics, reported_failures: Mutex::default() }
+        let host_name = host_name();
+        let reporting_instance = if host_name.is_empty() { instance.to_owned() } else { host_name };
+        Self {
+            client,
+            instance: instance.to_owned(),
+            metrics,
+            reporting_instance,
+            event_series: Mutex::default(),
+            reported_failures: Mutex::default(),
+        }
     }
 
-    /// Executes one action. Events refer to `service`; if `service` is `None`, the writer emits no event.
+    /// Executes one action, and returns the resourceVersion of the object after the write. Events refer to `service`; if
+    /// `service` is `None`, the writer emits no event.
     pub(crate) async fn execute(
         &self,
         key: &ServiceKey,
         service: Option<&Service>,
         action: &Action,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Option<String>, ApplyError> {
+        let mut version = None;
         match action {
             Action::Apply(workload) => {
-                self.apply(workload).await.map_err(ApplyError::ApplyWorkload)?;
+                version = self.apply(workload).await.map_err(ApplyError::ApplyWorkload)?;
                 tracing::info!(service = %key, "applied the workload of the proxies");
             }
             Action::Delete(workload) => {
@@ -117,7 +134,7 @@ impl Writer {
             }
             Action::PatchStatus { uid, addresses, condition } => {
                 let result = self.patch_status(key, uid, addresses, condition.as_ref()).await;
-                result.map_err(ApplyError::PublishStatus)?;
+                version = result.map_err(ApplyError::PublishStatus)?;
                 let addresses: Vec<_> =
                     addresses.iter().filter_map(|ingress| ingress.ip.as_deref()).collect();
                 let reason = condition.as_ref().map(|condition| condition.reason.as_str());
@@ -130,7 +147,7 @@ impl Writer {
                 }
             }
         }
-        Ok(())
+        Ok(version)
     }
 
     /// Emits an event about a failure that is being retried. Emits nothing if the last report has the same text.
@@ -155,6 +172,11 @@ impl Writer {
         self.reported_failures().remove(key);
     }
 
+    /// Forgets all reported failures. A failure that lasts is reported again.
+    pub(crate) fn clear_failures(&self) {
+        self.reported_failures().clear();
+    }
+
     /// The parameters of server-side apply. The operator takes over fields that other field managers own.
     fn apply_params(&self) -> PatchParams {
         PatchParams::apply(&self.instance).force()
@@ -166,9 +188,9 @@ impl Writer {
 }
 
 /// Converts "not found" into success, because an object that does not exist needs no write.
-fn ignore_not_found(result: Result<(), CallError>) -> Result<(), CallError> {
+fn ignore_not_found<T: Default>(result: Result<T, CallError>) -> Result<T, CallError> {
     match result {
-        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) if error.is_not_found() => Ok(T::default()),
         result => result,
     }
 }

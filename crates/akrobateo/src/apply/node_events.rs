@@ -4,13 +4,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::PostParams;
 
 use super::Writer;
-use super::events::truncate_note;
 use crate::call::{CallError, call};
 use crate::node_info::NodeAddressError;
 use crate::reason::Reason;
@@ -30,28 +29,22 @@ impl Writer {
         let note = error.to_string();
         let mut hasher = DefaultHasher::new();
         note.hash(&mut hasher);
+        let regarding = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(error.node.clone()),
+            // kubectl also looks for events with the name as UID: the kubelet writes them in this way.
+            uid: Some(error.node.clone()),
+            ..ObjectReference::default()
+        };
         let event = Event {
             metadata: ObjectMeta {
                 name: Some(format!("{}.{}-{:016x}", error.node, self.instance, hasher.finish())),
                 namespace: Some(NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },
-            type_: Some("Warning".to_owned()),
-            reason: Some(Reason::InvalidNodeAddress.as_str().to_owned()),
-            note: Some(truncate_note(&note).to_owned()),
             action: Some("ReadNode".to_owned()),
-            event_time: Some(MicroTime(now)),
-            reporting_controller: Some(self.instance.clone()),
-            reporting_instance: Some(self.instance.clone()),
-            regarding: Some(ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Node".to_owned()),
-                name: Some(error.node.clone()),
-                // kubectl also looks for events with the name as UID: the kubelet writes them in this way.
-                uid: Some(error.node.clone()),
-                ..ObjectReference::default()
-            }),
-            ..Event::default()
+            ..self.event(Reason::InvalidNodeAddress, &note, regarding, now)
         };
         let api: Api<Event> = Api::namespaced(self.client.clone(), NAMESPACE);
         match call(&self.metrics, "publish_event", api.create(&PostParams::default(), &event)).await {

@@ -10,7 +10,8 @@ use crate::call::{CallError, call};
 use crate::key::ServiceKey;
 
 impl Writer {
-    /// Applies addresses and condition to the Service with this `uid`. Succeeds if the Service no longer exists.
+    /// Applies addresses and condition to the Service with this `uid`, and returns its new resourceVersion. Succeeds if
+    /// the Service no longer exists.
     ///
     /// If `addresses` is empty, the request omits the field `loadBalancer`. Server-side apply then removes the
     /// operator's addresses, and keeps the addresses of other field managers.
@@ -20,7 +21,7 @@ impl Writer {
         uid: &str,
         addresses: &[LoadBalancerIngress],
         condition: Option<&Condition>,
-    ) -> Result<(), CallError> {
+    ) -> Result<Option<String>, CallError> {
         let load_balancer =
             (!addresses.is_empty()).then(|| LoadBalancerStatus { ingress: Some(addresses.to_vec()) });
         let conditions = condition.map(|condition| vec![condition.clone()]);
@@ -35,7 +36,7 @@ impl Writer {
         ignore_not_found(
             call(&self.metrics, "publish_status", api.patch_status(&key.name, &params, &patch))
                 .await
-                .map(drop),
+                .map(|service| service.metadata.resource_version),
         )
     }
 }

@@ -14,8 +14,8 @@ use crate::call::{CallError, call};
 use crate::decide::Workload;
 
 impl Writer {
-    /// Creates a workload, or restores its fields.
-    pub(super) async fn apply(&self, workload: &Workload) -> Result<(), CallError> {
+    /// Creates a workload, or restores its fields. Returns its new resourceVersion.
+    pub(super) async fn apply(&self, workload: &Workload) -> Result<Option<String>, CallError> {
         match workload {
             Workload::DaemonSet(daemonset) => self.apply_kind::<DaemonSet>(daemonset).await,
             Workload::Deployment(deployment) => self.apply_kind::<Deployment>(deployment).await,
@@ -43,13 +43,15 @@ impl Writer {
         })
     }
 
-    async fn apply_kind<K>(&self, object: &K) -> Result<(), CallError>
+    async fn apply_kind<K>(&self, object: &K) -> Result<Option<String>, CallError>
     where
         K: Resource<Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
         K::DynamicType: Default,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let (name, params, patch) = (object.name_any(), self.apply_params(), Patch::Apply(object));
-        call(&self.metrics, "apply_workload", api.patch(&name, &params, &patch)).await.map(drop)
+        call(&self.metrics, "apply_workload", api.patch(&name, &params, &patch))
+            .await
+            .map(|applied| applied.resource_version())
     }
 }

@@ -14,7 +14,7 @@ use super::operator_config::merge_operator_config;
 use super::service_report::ServiceReport;
 use crate::call::{CallError, call};
 use crate::client::{NAMESPACE_OUTSIDE_CLUSTER, connect};
-use crate::decide::decide;
+use crate::decide::{decide, with_reported_conflicts};
 use crate::error_chain::error_chain;
 use crate::kube_proxy::read_vip_danger;
 use crate::metrics::Metrics;
@@ -71,6 +71,7 @@ impl Cluster {
             .map(|key| {
                 let state = planner.service_state(&key, now);
                 let decision = decide(&proxy_config, &state, now);
+                let decision = with_reported_conflicts(decision, state.service.as_deref());
                 ServiceReport { key, state, decision }
             })
             .collect();

@@ -64,8 +64,8 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
     let report = found_report.ok_or_else(|| CliError::ServiceNotFound(key.clone()))?;
     let port_rows = ports::port_rows(&cluster.reports, &cluster.nodes);
     let (workload, arguments) = match &report.decision.proxy {
-        ProxyDecision::RunWorkload(workload) => (Some(workload_name(workload)), workload.arguments()),
-        ProxyDecision::KeepWorkloads => (report.state.workloads.first().map(workload_name), Vec::new()),
+        ProxyDecision::RunWorkload(workload) => (Some(workload.full_name()), workload.arguments()),
+        ProxyDecision::KeepWorkloads => (report.state.workloads.first().map(Workload::full_name), Vec::new()),
         ProxyDecision::DeleteWorkloads => (None, Vec::new()),
     };
     let nodes = report.state.nodes.iter().map(|node| NodeExplanation::new(report, node, &port_rows));
@@ -189,26 +189,14 @@ fn explain_conflict(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRo
     )
 }
 
-/// Returns the kind, the namespace and the name of a workload.
-fn workload_name(workload: &Workload) -> String {
-    let kind = match workload {
-        Workload::DaemonSet(_) => "DaemonSet",
-        Workload::Deployment(_) => "Deployment",
-    };
-    let metadata = workload.metadata();
-    let [namespace, name] =
-        [&metadata.namespace, &metadata.name].map(|part| part.as_deref().unwrap_or_default());
-    format!("{kind} {namespace}/{name}")
-}
-
 /// Describes an action. Returns `None` for an event, because events only report the other actions.
 fn describe_action(action: &Action) -> Option<String> {
     match action {
-        Action::Apply(workload) => Some(format!("apply {}", workload_name(workload))),
-        Action::Delete(workload) => Some(format!("delete {}", workload_name(workload))),
+        Action::Apply(workload) => Some(format!("apply {}", workload.full_name())),
+        Action::Delete(workload) => Some(format!("delete {}", workload.full_name())),
         Action::DeleteKeepingPods(workload) => Some(format!(
             "recreate {}, because another field manager added fields to it",
-            workload_name(workload)
+            workload.full_name()
         )),
         Action::DeletePod(pod) => Some(format!("replace the proxy pod {} on node {}", pod.name, pod.node)),
         Action::PatchStatus { addresses, condition, .. } => {

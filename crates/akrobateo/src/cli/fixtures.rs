@@ -9,7 +9,7 @@ use super::cluster::Cluster;
 use super::service_report::ServiceReport;
 use crate::allocation::{NothingObserved, PortAllocations};
 use crate::decide::fixtures::{INSTANCE, at, defaults, proxy_config};
-use crate::decide::{ServiceState, decide};
+use crate::decide::{ServiceState, decide, with_reported_conflicts};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::ServiceDefaults;
@@ -41,7 +41,7 @@ pub(super) fn cluster_with_defaults(
             nodes_with_ready_endpoint: BTreeSet::new(),
             ..ServiceState::default()
         };
-        let decision = decide(&proxies, &state, now);
+        let decision = with_reported_conflicts(decide(&proxies, &state, now), Some(service));
         ServiceReport { key, state, decision }
     };
     let reports = services.iter().map(report).collect();

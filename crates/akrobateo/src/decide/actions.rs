@@ -1,18 +1,18 @@
 //! Plans the writes that change the current state into the desired state. Pure.
 
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use k8s_openapi::api::core::v1::LoadBalancerIngress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::addresses::published_addresses;
 use super::condition::Exposure;
 use super::current_condition::current_condition;
 use super::decision::{Decision, DesiredStatus, ProxyDecision};
 use super::rollout::PodReference;
 use super::service_state::ServiceState;
-use super::status_owner::foreign_manager;
+use super::status_owner::has_addresses;
 use super::workload::Workload;
+use super::write_limits::WriteLimit;
 use crate::reason::Reason;
 
 /// One write.
@@ -48,7 +48,8 @@ pub(crate) fn plan_actions(
         ProxyDecision::KeepWorkloads => obsolete.chain(status_actions).collect(),
         ProxyDecision::DeleteWorkloads => status_actions.chain(plan_deletion(state)).collect(),
         ProxyDecision::RunWorkload(desired) => {
-            obsolete.chain(plan_workload(state, desired)).chain(status_actions).collect()
+            let limit = decision.limits.workload;
+            obsolete.chain(plan_workload(state, desired, limit)).chain(status_actions).collect()
         }
     }
 }
@@ -62,11 +63,14 @@ fn plan_deletion(state: &ServiceState) -> Vec<Action> {
     actions
 }
 
-fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
+fn plan_workload(state: &ServiceState, desired: &Workload, limit: WriteLimit) -> Vec<Action> {
     let (same, others): (Vec<_>, Vec<_>) =
         state.workloads.iter().partition(|workload| workload.has_same_identity(desired));
     // Other workloads of the Service use the same hostPorts, so they are deleted first.
     let mut actions: Vec<_> = others.into_iter().cloned().map(Action::Delete).collect();
+    if limit.delayed_until().is_some() {
+        return actions;
+    }
     if !same.iter().any(|existing| existing.matches(desired)) {
         // A server-side apply restores the fields that other field managers changed. The operator then owns these fields again. Only
         // fields that other field managers added remain.
@@ -80,7 +84,7 @@ fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
             let note = "created the proxies; waiting for them to become ready";
             actions.push(event(Reason::EnsuringLoadBalancer, note));
         }
-        Some(previous) if previous != desired.data_path_arguments() => {
+        Some(previous) if limit == WriteLimit::Change && previous != desired.data_path_arguments() => {
             let arguments = desired.data_path_arguments();
             let data_path = if arguments.is_empty() {
                 "in the kernel".to_owned()
@@ -97,38 +101,49 @@ fn plan_workload(state: &ServiceState, desired: &Workload) -> Vec<Action> {
 
 fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: Timestamp) -> Vec<Action> {
     let (Some(service), Some(desired)) = (&state.service, &decision.status) else { return Vec::new() };
+    let limits = &decision.limits;
     let current_condition = current_condition(service);
-    // Server-side apply cannot remove the addresses of another field manager.
-    let keeps_foreign = desired.addresses.is_empty() && foreign_manager(instance, service).is_some();
-    let has_same_addresses = keeps_foreign || published_addresses(service) == desired.addresses;
     let has_same_condition = match &desired.exposure {
         Some(exposure) => exposure.matches(current_condition),
         None => current_condition.is_none(),
     };
-    if has_same_addresses && has_same_condition {
+    let is_current = has_same_condition && has_addresses(instance, service, &desired.addresses);
+    if is_current || limits.status.delayed_until().is_some() {
         return Vec::new();
     }
+    // Another program may have written the current status. The user has heard of the operator's own last status.
+    let previous_condition = match &limits.previous_status {
+        Some(previous) => previous.condition.as_ref(),
+        None => current_condition,
+    };
+    let exposure = desired.exposure.as_ref();
     let patch = Action::PatchStatus {
         uid: service.uid().unwrap_or_default(),
         addresses: desired.addresses.clone(),
-        condition: desired.exposure.as_ref().map(|exposure| exposure.to_condition(current_condition, now)),
+        condition: exposure.map(|exposure| exposure.to_condition(previous_condition, now)),
     };
-    let exposure = desired.exposure.as_ref();
-    let events = exposure.map(|exposure| status_events(service, desired, exposure, has_same_addresses));
+    let has_previous_addresses = match &limits.previous_status {
+        Some(previous) => previous.addresses == desired.addresses,
+        None => has_addresses(instance, service, &desired.addresses),
+    };
+    let news = exposure.filter(|_| limits.status == WriteLimit::Change);
+    let events =
+        news.map(|exposure| status_events(previous_condition, desired, exposure, has_previous_addresses));
     std::iter::once(patch).chain(events.into_iter().flatten()).collect()
 }
 
 /// Returns the events for a change of the condition or the addresses: the new Warnings, otherwise news about addresses.
 fn status_events(
-    service: &Service,
+    previous_condition: Option<&Condition>,
     desired: &DesiredStatus,
     exposure: &Exposure,
     has_same_addresses: bool,
 ) -> Vec<Action> {
-    let current_condition = current_condition(service);
-    let warnings: Vec<_> =
-        exposure.new_warnings(current_condition).map(|(reason, text)| event(*reason, text.clone())).collect();
-    let was_exposed = current_condition.is_some_and(|condition| condition.status == "True");
+    let warnings: Vec<_> = exposure
+        .new_warnings(previous_condition)
+        .map(|(reason, text)| event(*reason, text.clone()))
+        .collect();
+    let was_exposed = previous_condition.is_some_and(|condition| condition.status == "True");
     let is_exposed = exposure.status() == "True";
     let news = match (is_exposed, was_exposed) {
         (true, _) if exposure.reason.is_rejection() => None,

@@ -116,6 +116,15 @@ impl Exposure {
         Self { reason, message, has_addresses, warnings }
     }
 
+    /// Adds a part to the message.
+    pub(super) fn add_note(&mut self, note: Note) {
+        if !self.message.is_empty() {
+            self.message.push_str(". ");
+        }
+        self.message.push_str(&note.text);
+        self.warnings.extend(note.warning.map(|reason| (reason, note.text)));
+    }
+
     /// Returns the warnings that the current condition does not contain yet. A change of another part of the message does
     /// not repeat them.
     pub(super) fn new_warnings<'a>(

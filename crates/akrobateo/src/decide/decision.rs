@@ -8,6 +8,7 @@ use super::addresses::{AddressInputs, PublishableNodes, ingress, select_nodes};
 use super::blocker::{Blocker, POD_CREATION_TIMEOUT};
 use super::condition::{Exposure, ExposureFacts};
 use super::desired_workload::desired_workload;
+use super::note::Note;
 use super::notes::{foreign_status_note, notes};
 use super::pod::ProxyRole;
 use super::proxy_config::ProxyConfig;
@@ -19,6 +20,7 @@ use super::status_owner::owns_status;
 use super::traffic_policy::{WithoutEndpoints, is_left_out, may_be_published, proxy_role};
 use super::unpublished::{UnpublishedNode, unpublished_nodes};
 use super::workload::Workload;
+use super::write_limits::WriteLimits;
 use crate::allocation::{Allocation, AllocationResult};
 use crate::node_info::NodeInfo;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
@@ -35,6 +37,22 @@ pub(crate) struct Decision {
     pub(crate) rollout: Rollout,
     /// The time of the next reconciliation if no event triggers one earlier.
     pub(crate) recheck_at: Option<Timestamp>,
+    /// The limits of the writes, because other programs write too. [`decide`] does not set any.
+    pub(super) limits: WriteLimits,
+}
+
+impl Decision {
+    /// Adds a part to the message of the condition.
+    pub(super) fn add_note(&mut self, note: Note) {
+        if let Some(exposure) = self.status.as_mut().and_then(|status| status.exposure.as_mut()) {
+            exposure.add_note(note);
+        }
+    }
+
+    /// Moves the time of the next reconciliation to this time, unless it is earlier already.
+    pub(super) fn recheck_by(&mut self, at: Option<Timestamp>) {
+        self.recheck_at = self.recheck_at.into_iter().chain(at).min();
+    }
 }
 
 /// The desired state of a Service's proxies.
@@ -64,6 +82,7 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
         unpublished: Vec::new(),
         rollout: Rollout::default(),
         recheck_at: None,
+        limits: WriteLimits::default(),
     };
     let without_addresses = |exposure| DesiredStatus { addresses: Vec::new(), exposure };
     let Some(service) = state.service.as_deref() else { return without_proxy(None) };
@@ -78,12 +97,12 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
             let RejectedStatus { addresses, exposure, recheck_at } =
                 rejected_status(&config.instance, state, service, error, now);
             let rollout = rollout_of_kept_workload(state, now);
+            let status = Some(DesiredStatus { addresses, exposure: Some(exposure) });
             Decision {
                 proxy: ProxyDecision::KeepWorkloads,
-                status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
-                unpublished: Vec::new(),
                 recheck_at: recheck_at.into_iter().chain(rollout.recheck_at).min(),
                 rollout,
+                ..without_proxy(status)
             }
         }
         Some(AllocationResult::Accepted(_, allocation)) if allocation.is_denied() => {
@@ -160,6 +179,7 @@ fn decide_accepted_service(
         unpublished,
         rollout,
         recheck_at: next_checks.into_iter().flatten().min(),
+        limits: WriteLimits::default(),
     }
 }
 

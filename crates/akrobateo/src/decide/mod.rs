@@ -29,6 +29,9 @@ mod status_owner;
 mod traffic_policy;
 mod unpublished;
 mod workload;
+mod write_conflict;
+mod write_history;
+mod write_limits;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -51,3 +54,4 @@ pub(crate) use rollout::{OutdatedProxy, PodReference};
 pub(crate) use service_state::{PodTimes, ServiceState};
 pub(crate) use traffic_policy::local_policy;
 pub(crate) use workload::Workload;
+pub(crate) use write_history::{WriteHistory, with_reported_conflicts};

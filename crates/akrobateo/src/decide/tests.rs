@@ -1,6 +1,7 @@
 //! Tests of decisions for a whole Service, and of the writes that follow.
 
 mod bounds;
+mod conflicts;
 mod deployment;
 mod drift;
 mod messages;

@@ -8,7 +8,9 @@ use k8s_openapi::api::apps::v1::{
     RollingUpdateDeployment,
 };
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Service, TopologySpreadConstraint};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    LabelSelector, ManagedFieldsEntry, ObjectMeta, OwnerReference,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::serde::Serialize;
 use kube::{Resource, ResourceExt};
@@ -112,6 +114,17 @@ impl Workload {
         recorded.is_some_and(|uid| Some(uid) == service.metadata.uid.as_ref())
     }
 
+    /// Returns the kind, the namespace and the name.
+    pub(crate) fn full_name(&self) -> String {
+        let kind = match self {
+            Self::DaemonSet(_) => "DaemonSet",
+            Self::Deployment(_) => "Deployment",
+        };
+        let ObjectMeta { namespace, name, .. } = self.metadata();
+        let [namespace, name] = [namespace, name].map(|part| part.as_deref().unwrap_or_default());
+        format!("{kind} {namespace}/{name}")
+    }
+
     /// Returns the arguments that identify the workload in kubectl commands.
     pub(super) fn kubectl_arguments(&self) -> String {
         let kind = match self {
@@ -136,10 +149,20 @@ impl Workload {
 
     /// Returns true if another field manager added fields. An apply by the operator would not remove these fields.
     pub(super) fn has_foreign_fields(&self) -> bool {
+        !self.foreign_fields().is_empty()
+    }
+
+    /// Returns the fields that other field managers added.
+    pub(super) fn foreign_fields(&self) -> Vec<ManagedFieldsEntry> {
         let metadata = self.metadata();
         let instance = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
         let entries = metadata.managed_fields.clone().unwrap_or_default();
-        !foreign_fields(instance.map_or("", String::as_str), entries).is_empty()
+        foreign_fields(instance.map_or("", String::as_str), entries)
+    }
+
+    /// Returns the digest of the desired spec.
+    pub(super) fn spec_digest(&self) -> Option<&str> {
+        self.metadata().annotations.as_ref()?.get(SPEC_DIGEST_ANNOTATION).map(String::as_str)
     }
 
     /// Returns true if an apply of `desired` would change nothing.

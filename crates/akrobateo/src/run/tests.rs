@@ -64,7 +64,7 @@ async fn start_leader_with_unanswered_write() -> Operator {
     let elector =
         LeaderElector::new(client.clone(), "kube-system", &config, "replica-a".to_owned(), metrics.clone());
     let writer = Writer::new(client, INSTANCE, metrics.clone());
-    let context = Context { writer, proxy_config: proxy_config(), metrics: metrics.clone() };
+    let context = Context::new(writer, proxy_config(), metrics.clone());
     let (shutdown, signal) = oneshot::channel();
     let signal = Box::pin(async { drop(signal.await) });
     let task = tokio::spawn(async move { run_when_elected(planner, context, &elector, signal).await });
@@ -121,4 +121,39 @@ async fn failed_write_is_repeated_after_a_backoff() {
         assert_eq!(repeated_write.expect("the write is not repeated").method, Method::PATCH);
         assert!(!task.is_finished());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lasting_failure_is_reported_again_by_a_replica_that_regains_the_lease() {
+    let Operator { mut api, apply, task, shutdown: _shutdown, metrics: _, _open_watches } =
+        start_leader_with_unanswered_write().await;
+    apply.answer_error(403, "Forbidden");
+    let mut current_lease = lease("replica-b", 1);
+    let mut reports = Vec::new();
+    for _ in 0..200 {
+        if reports.len() == 2 {
+            break;
+        }
+        let request = api.next_request().await;
+        if request.path.ends_with(LEASE_PATH) {
+            if request.method == Method::PUT {
+                current_lease = request.body.clone();
+            }
+            request.answer(&current_lease);
+        } else if request.path.contains(DAEMONSETS_PATH) {
+            request.answer_error(403, "Forbidden");
+        } else if request.path.contains("/events") {
+            reports.push((request.method.clone(), current_lease["spec"]["holderIdentity"].clone()));
+            request.accept();
+        } else if request.method == Method::PATCH {
+            request.accept();
+        } else {
+            api.answer_unscripted_read(request);
+        }
+    }
+    assert_eq!(reports.len(), 2, "the failure is not reported again: {reports:?}");
+    // The second report counts in the event of the first one.
+    assert_eq!(reports[0].0, Method::POST);
+    assert_eq!(reports[1], (Method::PATCH, json!("replica-a")));
+    assert!(!task.is_finished());
 }

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod api_server;
+mod conflicts;
 mod idempotence;
 mod nodes;
 mod operator;

@@ -34,35 +34,61 @@ fn is_own(instance: &str, entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(instance) && entry.operation.as_deref() == Some(APPLY_OPERATION)
 }
 
-/// Returns each entry in which another field manager owns a spec field that the operator `instance` does not own.
+/// Returns the spec fields that other field managers own and the operator `instance` does not own, in one entry for each
+/// manager.
 pub(crate) fn foreign_fields(instance: &str, entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
     let (ours, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_own(instance, entry));
-    let our_spec_fields = ours.iter().find_map(spec_fields);
-    let adds_spec_field = |entry: &ManagedFieldsEntry| {
-        // A write to a subresource, for example by kubectl scale, adds no field: it changes a field that the operator
-        // also sets.
-        entry.subresource.is_none()
-            && spec_fields(entry).is_some_and(|their_spec| {
-                our_spec_fields.is_none_or(|our_spec_fields| has_other_field(their_spec, our_spec_fields))
-            })
-    };
-    others.into_iter().filter(adds_spec_field).collect()
+    let nothing = Map::new();
+    let our_spec_fields = ours.iter().find_map(spec_fields).unwrap_or(&nothing);
+    // A write to a subresource, for example by kubectl scale, adds no field: it changes a field that the operator also
+    // sets.
+    let others = others.into_iter().filter(|entry| entry.subresource.is_none());
+    let added = others.filter_map(|entry| {
+        let fields = other_fields(spec_fields(&entry)?, our_spec_fields);
+        let fields_v1 = Some(FieldsV1(json!({ "f:spec": fields })));
+        (!fields.is_empty()).then_some(ManagedFieldsEntry { fields_v1, ..entry })
+    });
+    added.collect()
 }
 
 fn spec_fields(entry: &ManagedFieldsEntry) -> Option<&Map<String, Value>> {
     entry.fields_v1.as_ref()?.0.get("f:spec")?.as_object()
 }
 
-/// Returns true if `theirs` has a field that `ours` does not have.
-fn has_other_field(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> bool {
+/// Returns the fields of `theirs` that `ours` does not have.
+fn other_fields(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> Map<String, Value> {
     let fields = theirs.iter().filter(|(field, _)| *field != "." && *field != ANNOTATIONS_FIELD);
-    fields.into_iter().any(|(field, value)| {
-        match (value.as_object(), ours.get(field).and_then(Value::as_object)) {
+    let others = fields.filter_map(|(field, value)| {
+        let value = match (value.as_object(), ours.get(field).and_then(Value::as_object)) {
             // An empty object means that the operator owns the whole field.
-            (Some(theirs), Some(ours)) => !ours.is_empty() && has_other_field(theirs, ours),
-            _ => true,
-        }
-    })
+            (Some(_), Some(ours)) if ours.is_empty() => return None,
+            (Some(theirs), Some(ours)) => Value::Object(other_fields(theirs, ours)),
+            _ => return Some((field.clone(), value.clone())),
+        };
+        value.as_object().is_some_and(|fields| !fields.is_empty()).then(|| (field.clone(), value))
+    });
+    others.collect()
+}
+
+/// Returns the paths of the fields in an entry, for example `spec.template.spec.hostPID`.
+pub(crate) fn field_paths(entry: &ManagedFieldsEntry) -> Vec<String> {
+    let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.as_object());
+    fields.map(|fields| paths("", fields)).unwrap_or_default()
+}
+
+fn paths(parent: &str, fields: &Map<String, Value>) -> Vec<String> {
+    let fields = fields.iter().filter(|(field, _)| *field != ".");
+    let paths = fields.flat_map(|(field, value)| {
+        let path = match field.split_once(':') {
+            Some(("f", name)) if parent.is_empty() => name.to_owned(),
+            Some(("f", name)) => format!("{parent}.{name}"),
+            Some((_, item)) => format!("{parent}[{}]", item.replace(['{', '}', '"'], "").replace(':', "=")),
+            None => parent.to_owned(),
+        };
+        let children = value.as_object().map(|children| self::paths(&path, children)).unwrap_or_default();
+        if children.is_empty() { vec![path] } else { children }
+    });
+    paths.collect()
 }
 
 #[cfg(test)]
@@ -79,6 +105,12 @@ mod tests {
             fields_v1: Some(FieldsV1(json!({ "f:metadata": { "f:annotations": {} }, "f:spec": spec }))),
             ..ManagedFieldsEntry::default()
         }
+    }
+
+    /// Returns an entry as [`foreign_fields`] does: without its metadata.
+    fn spec_only(entry: ManagedFieldsEntry) -> ManagedFieldsEntry {
+        let spec = entry.fields_v1.as_ref().map(|fields| fields.0["f:spec"].clone());
+        ManagedFieldsEntry { fields_v1: Some(FieldsV1(json!({ "f:spec": spec }))), ..entry }
     }
 
     fn our_entry() -> ManagedFieldsEntry {
@@ -100,7 +132,7 @@ mod tests {
         ] {
             let edit_entry = entry("kubectl-edit", "Update", None, &added_field);
             let entries = vec![our_entry(), edit_entry.clone()];
-            assert_eq!(foreign_fields(INSTANCE, entries), [edit_entry], "{added_field}");
+            assert_eq!(foreign_fields(INSTANCE, entries), [spec_only(edit_entry)], "{added_field}");
         }
     }
 
@@ -143,6 +175,20 @@ mod tests {
         let owned = entry("other", "Update", None, &json!({ "f:replicas": {} }));
         let added = entry("other", "Update", None, &json!({ "f:paused": {} }));
         let relevant = relevant_managed_fields(INSTANCE, vec![our_entry(), owned, added.clone()]);
-        assert_eq!(foreign_fields(INSTANCE, relevant), [added]);
+        assert_eq!(foreign_fields(INSTANCE, relevant), [spec_only(added)]);
+    }
+
+    #[test]
+    fn paths_name_only_the_added_fields() {
+        let container =
+            json!({ ".": {}, "f:image": {}, "f:env": { "k:{\"name\":\"X\"}": { ".": {}, "f:value": {} } } });
+        let spec = json!({ "f:containers": { "k:{\"name\":\"forward\"}": container }, "f:hostPID": {} });
+        let edit =
+            entry("other", "Update", None, &json!({ "f:template": { "f:spec": spec }, "f:replicas": {} }));
+        let relevant = relevant_managed_fields(INSTANCE, vec![our_entry(), edit]);
+        let paths: Vec<_> = foreign_fields(INSTANCE, relevant).iter().flat_map(field_paths).collect();
+        let expected =
+            ["spec.template.spec.containers[name=forward].env[name=X].value", "spec.template.spec.hostPID"];
+        assert_eq!(paths, expected);
     }
 }

@@ -17,7 +17,7 @@ mod matching;
 use akrobateo_core::digest;
 use k8s_openapi::serde::Serialize;
 
-pub(crate) use foreign_fields::{foreign_fields, is_applied_by, relevant_managed_fields};
+pub(crate) use foreign_fields::{field_paths, foreign_fields, is_applied_by, relevant_managed_fields};
 
 /// The annotation with the digest of the spec that the operator applied.
 pub(super) const SPEC_DIGEST_ANNOTATION: &str = "akrobateo.io/spec-digest";

@@ -1,0 +1,83 @@
+//! Merges repeated events of one object into a series, as client-go's recorder does. Pure.
+//!
+//! kube's recorder also merges events that differ in their notes, and keeps only the first note.
+
+use std::collections::HashMap;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::reason::Reason;
+
+/// A series ends if its event is not repeated for this time, as in client-go.
+const SERIES_TIMEOUT: SignedDuration = SignedDuration::from_mins(6);
+
+/// The events of the last minutes.
+#[derive(Debug, Default)]
+pub(super) struct EventSeries(HashMap<EventKey, Series>);
+
+/// Events with the same key are repetitions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct EventKey {
+    /// The UID of the object.
+    pub(super) uid: Option<String>,
+    pub(super) reason: Reason,
+    pub(super) note: String,
+}
+
+/// The Event object of a series, and the number of its repetitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Series {
+    pub(super) name: String,
+    pub(super) count: i32,
+    last_at: Timestamp,
+}
+
+impl EventSeries {
+    /// Returns the name and the count of the series that this event continues. `None` if the event is new.
+    pub(super) fn next(&mut self, key: &EventKey, now: Timestamp) -> Option<(String, i32)> {
+        self.0.retain(|_, series| series.last_at + SERIES_TIMEOUT > now);
+        self.0.get(key).map(|series| (series.name.clone(), series.count.saturating_add(1)))
+    }
+
+    /// Records a successful write of the Event object.
+    pub(super) fn record(&mut self, key: EventKey, name: String, count: i32, now: Timestamp) {
+        self.0.insert(key, Series { name, count, last_at: now });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::fixtures::at;
+
+    fn key(uid: &str, reason: Reason, note: &str) -> EventKey {
+        EventKey { uid: Some(uid.to_owned()), reason, note: note.to_owned() }
+    }
+
+    #[test]
+    fn only_the_same_event_of_the_same_object_continues_a_series() {
+        let mut series = EventSeries::default();
+        let first = key("a", Reason::PortInUse, "x");
+        assert_eq!(series.next(&first, at(0)), None);
+        series.record(first.clone(), "event".to_owned(), 1, at(0));
+        assert_eq!(series.next(&first, at(1)), Some(("event".to_owned(), 2)));
+        for other in [
+            key("b", Reason::PortInUse, "x"),
+            key("a", Reason::PortConflict, "x"),
+            key("a", Reason::PortInUse, "y"),
+        ] {
+            assert_eq!(series.next(&other, at(1)), None);
+        }
+    }
+
+    #[test]
+    fn series_ends_six_minutes_after_its_last_event() {
+        let mut series = EventSeries::default();
+        let event = key("a", Reason::PortInUse, "x");
+        series.record(event.clone(), "event".to_owned(), 1, at(0));
+        series.record(event.clone(), "event".to_owned(), 2, at(300));
+        assert_eq!(series.next(&event, at(659)), Some(("event".to_owned(), 3)));
+        assert_eq!(series.next(&event, at(660)), None);
+        assert!(series.0.is_empty());
+    }
+}

@@ -1,0 +1,365 @@
+//! Conflicts with other programs that write the same fields, in virtual time.
+
+use k8s_openapi::api::core::v1::LoadBalancerIngress;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+
+const MANAGER: &str = "rival";
+
+/// A Service in a cluster whose clock the test moves.
+struct Simulation {
+    state: ServiceState,
+    history: WriteHistory,
+    /// The resourceVersion of the last write.
+    version: u64,
+    milliseconds: i64,
+    /// All actions of the operator.
+    actions: Vec<Action>,
+}
+
+impl Simulation {
+    /// Returns a Service with proxies on two nodes, which the operator has reconciled.
+    fn start(service: ServiceBuilder) -> Self {
+        let nodes = ["n1", "n2"]
+            .map(|name| node(name).internal_ip(&format!("10.0.0.{}", name.trim_start_matches('n'))).build());
+        let pods = ["n1", "n2"].map(|name| pod(name).on(name).ready().build());
+        let state = observe_with_other_services(service.build(), Vec::new(), pods.into(), &nodes);
+        let history = WriteHistory::default();
+        let mut simulation = Self { state, history, version: 0, milliseconds: 0, actions: Vec::new() };
+        simulation.reconcile();
+        assert_eq!(simulation.addresses(), ["10.0.0.1", "10.0.0.2"]);
+        simulation.actions.clear();
+        simulation
+    }
+
+    /// Reconciles until nothing is left to do, as the watches do. Returns the time of the next reconciliation.
+    fn reconcile(&mut self) -> Option<i64> {
+        for _ in 0..5 {
+            let count = self.actions.len();
+            let recheck_at = self.reconcile_once();
+            if self.actions.len() == count {
+                return recheck_at;
+            }
+        }
+        panic!("the operator does not stop writing")
+    }
+
+    fn reconcile_once(&mut self) -> Option<i64> {
+        let now = self.now();
+        let decision = decide(&proxy_config(), &self.state, now);
+        let decision = self.history.limit(INSTANCE, &key("web"), &self.state, decision, now);
+        for action in plan_actions(INSTANCE, &self.state, &decision, now) {
+            self.version += 1;
+            let version = self.version.to_string();
+            self.execute(&action, &version);
+            self.history.on_written(&key("web"), Some("uid-of-web"), &action, Some(&version), now);
+            self.actions.push(action);
+        }
+        decision.recheck_at.map(Timestamp::as_millisecond)
+    }
+
+    fn execute(&mut self, action: &Action, version: &str) {
+        match action {
+            Action::Apply(workload) => {
+                let mut workload = workload.clone();
+                set_version(&mut workload, version, Vec::new());
+                let template_metadata =
+                    workload.pod_template().and_then(|template| template.metadata.clone());
+                for pod in &mut self.state.pods {
+                    let pod = Arc::make_mut(pod);
+                    pod.metadata.annotations =
+                        template_metadata.clone().and_then(|metadata| metadata.annotations);
+                }
+                self.state.workloads = vec![workload];
+            }
+            Action::Delete(_) | Action::DeleteKeepingPods(_) => self.state.workloads.clear(),
+            Action::PatchStatus { addresses, condition, .. } => {
+                let (addresses, condition) = (addresses.clone(), condition.clone());
+                self.edit_service(INSTANCE, version, |service| {
+                    let status = service.status.get_or_insert_default();
+                    status.load_balancer.get_or_insert_default().ingress = Some(addresses);
+                    status.conditions = condition.map(|condition| vec![condition]);
+                });
+            }
+            Action::DeletePod(_) | Action::EmitEvent { .. } => (),
+        }
+    }
+
+    fn edit_service(&mut self, manager: &str, version: &str, edit: impl FnOnce(&mut Service)) {
+        let mut service = self.state.service.as_deref().cloned().unwrap();
+        edit(&mut service);
+        let condition = json!({ "k:{\"type\":\"akrobateo.io/Exposed\"}": { "f:message": {} } });
+        service.metadata.managed_fields = Some(vec![ManagedFieldsEntry {
+            manager: Some(manager.to_owned()),
+            subresource: Some("status".to_owned()),
+            fields_v1: Some(FieldsV1(
+                json!({ "f:status": { "f:loadBalancer": {}, "f:conditions": condition } }),
+            )),
+            ..ManagedFieldsEntry::default()
+        }]);
+        service.metadata.resource_version = Some(version.to_owned());
+        self.state.service = Some(Arc::new(service));
+    }
+
+    /// Changes the Service as the other program does.
+    fn overwrite(&mut self, edit: impl FnOnce(&mut Service)) {
+        self.version += 1;
+        let version = self.version.to_string();
+        self.edit_service(MANAGER, &version, edit);
+    }
+
+    fn overwrite_addresses(&mut self) {
+        self.overwrite(|service| {
+            let status = service.status.get_or_insert_default();
+            let ingress =
+                LoadBalancerIngress { ip: Some("10.9.9.9".to_owned()), ..LoadBalancerIngress::default() };
+            status.load_balancer.get_or_insert_default().ingress = Some(vec![ingress]);
+        });
+    }
+
+    /// Runs the other program five times a second.
+    fn run(&mut self, seconds: i64, mut rival: impl FnMut(&mut Self)) {
+        for _ in 0..seconds * 5 {
+            rival(self);
+            self.milliseconds += 50;
+            self.reconcile();
+            self.milliseconds += 150;
+        }
+    }
+
+    /// Lets time pass without other programs, with the reconciliations that the operator asks for.
+    fn wait(&mut self, seconds: i64) {
+        let end = self.milliseconds + 1000 * seconds;
+        while let Some(next) = self.reconcile().filter(|next| *next <= end) {
+            assert!(next > self.milliseconds, "the operator asks for a reconciliation in the past");
+            self.milliseconds = next;
+        }
+        self.milliseconds = end;
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.milliseconds).unwrap()
+    }
+
+    fn addresses(&self) -> Vec<&str> {
+        let service = self.state.service.as_deref().unwrap();
+        published_addresses(service).iter().filter_map(|ingress| ingress.ip.as_deref()).collect()
+    }
+
+    fn message(&self) -> &str {
+        let status = self.state.service.as_deref().unwrap().status.as_ref().unwrap();
+        &status.conditions.as_ref().unwrap()[0].message
+    }
+
+    /// Returns the number of writes of the status since the last call, and the reasons of the events.
+    fn take_writes(&mut self) -> (usize, Vec<Reason>) {
+        let actions = std::mem::take(&mut self.actions);
+        let writes = actions.iter().filter(|action| matches!(action, Action::PatchStatus { .. }));
+        (writes.count(), event_reasons(&actions))
+    }
+}
+
+fn set_version(workload: &mut Workload, version: &str, managed_fields: Vec<ManagedFieldsEntry>) {
+    let metadata = match workload {
+        Workload::DaemonSet(daemonset) => &mut daemonset.metadata,
+        Workload::Deployment(deployment) => &mut deployment.metadata,
+    };
+    metadata.resource_version = Some(version.to_owned());
+    metadata.managed_fields = Some(managed_fields);
+}
+
+fn spec_fields(fields: &Value) -> ManagedFieldsEntry {
+    ManagedFieldsEntry {
+        manager: Some(MANAGER.to_owned()),
+        fields_v1: Some(FieldsV1(json!({ "f:spec": fields }))),
+        ..ManagedFieldsEntry::default()
+    }
+}
+
+#[test]
+fn conflict_about_the_addresses_has_one_warning_and_few_writes_and_ends_by_itself() {
+    let mut simulation = Simulation::start(web());
+    simulation.run(20, Simulation::overwrite_addresses);
+    let (writes, events) = simulation.take_writes();
+    // Three restores, one write of the new condition, and one restore ten seconds later.
+    assert_eq!((writes, events), (5, vec![Reason::StatusConflict]));
+    let message = simulation.message();
+    for part in ["field manager rival", "status.loadBalancer", "loadBalancerClass"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(simulation.addresses(), ["10.9.9.9"]);
+    simulation.wait(15);
+    assert_eq!(simulation.addresses(), ["10.0.0.1", "10.0.0.2"]);
+    assert!(simulation.message().contains("field manager rival"));
+    simulation.wait(60);
+    assert_eq!(simulation.message(), "");
+    assert_eq!(simulation.take_writes(), (2, vec![]));
+}
+
+#[test]
+fn lasting_conflict_costs_a_write_every_five_minutes() {
+    let mut simulation = Simulation::start(web());
+    simulation.run(1200, Simulation::overwrite_addresses);
+    simulation.take_writes();
+    simulation.run(1200, Simulation::overwrite_addresses);
+    let (writes, events) = simulation.take_writes();
+    assert!((4..=5).contains(&writes), "{writes}");
+    assert_eq!(events, []);
+}
+
+#[test]
+fn lost_node_leaves_the_status_at_once_during_a_conflict() {
+    let mut simulation = Simulation::start(web());
+    simulation.run(300, Simulation::overwrite_addresses);
+    simulation.take_writes();
+    let all_pods = simulation.state.pods.clone();
+    simulation.state.pods.retain(|pod| pod.spec.as_ref().unwrap().node_name.as_deref() == Some("n1"));
+    simulation.reconcile();
+    assert_eq!(simulation.addresses(), ["10.0.0.1"]);
+    assert_eq!(simulation.take_writes(), (1, vec![Reason::UpdatedLoadBalancer]));
+    // A node that comes and goes during the conflict causes a write in ten seconds at most.
+    let mut count = 0;
+    simulation.run(60, |simulation| {
+        count += 1;
+        simulation.overwrite_addresses();
+        simulation.state.pods = all_pods[..=(count % 2)].to_vec();
+    });
+    let (writes, _) = simulation.take_writes();
+    assert!((5..=7).contains(&writes), "{writes}");
+}
+
+#[test]
+fn conflict_about_the_condition_is_told_and_limited_too() {
+    let mut simulation = Simulation::start(web());
+    simulation.run(20, |simulation| {
+        simulation.overwrite(|service| {
+            let conditions = service.status.as_mut().unwrap().conditions.as_mut().unwrap();
+            "changed".clone_into(&mut conditions[0].message);
+        });
+    });
+    assert_eq!(simulation.take_writes(), (5, vec![Reason::StatusConflict]));
+    simulation.wait(15);
+    let message = simulation.message();
+    assert!(message.contains("rival") && message.contains("the condition akrobateo.io/Exposed"), "{message}");
+    simulation.wait(60);
+    assert_eq!(simulation.message(), "");
+}
+
+#[test]
+fn unknown_program_that_removes_the_addresses_is_told() {
+    let mut simulation = Simulation::start(web());
+    simulation.run(20, |simulation| {
+        simulation.overwrite(|service| {
+            service.status.as_mut().unwrap().load_balancer = None;
+            service.metadata.managed_fields = None;
+        });
+        let mut service = simulation.state.service.as_deref().cloned().unwrap();
+        service.metadata.managed_fields = None;
+        simulation.state.service = Some(Arc::new(service));
+    });
+    assert_eq!(simulation.take_writes(), (5, vec![Reason::StatusConflict]));
+    simulation.wait(15);
+    assert!(simulation.message().contains("unknown field manager"), "{}", simulation.message());
+}
+
+#[test]
+fn deleted_service_is_forgotten() {
+    let mut simulation = Simulation::start(web());
+    simulation.run(20, Simulation::overwrite_addresses);
+    let service = simulation.state.service.take();
+    simulation.reconcile();
+    simulation.actions.clear();
+    simulation.state.service = service;
+    simulation.reconcile();
+    assert_eq!(simulation.addresses(), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(simulation.message(), "");
+}
+
+#[test]
+fn changing_messages_cause_few_writes_and_the_last_one_is_written() {
+    let mut simulation = Simulation::start(web());
+    let mut count = 0;
+    simulation.run(60, |simulation| {
+        count += 1;
+        let failing = pod("n3").on("n3").crashed(&format!("failure {count}")).build();
+        simulation.state.pods.truncate(2);
+        simulation.state.pods.push(Arc::new(failing));
+    });
+    let (writes, events) = simulation.take_writes();
+    assert!((5..=6).contains(&writes) && events.len() <= writes, "{writes} writes, {events:?}");
+    simulation.wait(60);
+    assert!(simulation.message().contains("failure 300"), "{}", simulation.message());
+}
+
+#[test]
+fn program_that_adds_fields_to_the_workload_is_reverted_twice_and_then_left_alone() {
+    let mut simulation = Simulation::start(web());
+    let pod_fields = json!({ "f:hostPID": {}, "f:shareProcessNamespace": {} });
+    let entry = spec_fields(&json!({ "f:template": { "f:spec": pod_fields } }));
+    let add_fields = |simulation: &mut Simulation| {
+        simulation.version += 1;
+        let version = simulation.version.to_string();
+        if let Some(workload) = simulation.state.workloads.first_mut() {
+            set_version(workload, &version, vec![entry.clone()]);
+        }
+    };
+    simulation.run(60, add_fields);
+    let is_deletion = |action: &&Action| matches!(action, Action::DeleteKeepingPods(_));
+    assert_eq!(simulation.actions.iter().filter(is_deletion).count(), 2);
+    let (status_writes, events) = simulation.take_writes();
+    assert_eq!(status_writes, 1);
+    assert_eq!(events.iter().filter(|reason| **reason == Reason::WorkloadConflict).count(), 1);
+    let message = simulation.message();
+    for part in [
+        "field manager rival",
+        "spec.template.spec.hostPID",
+        "DaemonSet akrobateo-proxies/",
+        "kubectl delete",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    // The administrator excludes the DaemonSet in the other program, and deletes it.
+    simulation.milliseconds += 3_600_000;
+    simulation.state.workloads.clear();
+    simulation.wait(601);
+    assert_eq!(simulation.message(), "");
+    assert_eq!(simulation.state.workloads.len(), 1);
+}
+
+#[test]
+fn program_that_changes_fields_of_the_workload_is_reverted_twice_and_then_left_alone() {
+    let mut simulation = Simulation::start(web());
+    let change_field = |simulation: &mut Simulation| {
+        simulation.version += 1;
+        let version = simulation.version.to_string();
+        let Some(Workload::DaemonSet(daemonset)) = simulation.state.workloads.first_mut() else {
+            panic!("no DaemonSet")
+        };
+        daemonset.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].args =
+            Some(vec!["--data-path=userspace".to_owned()]);
+        let args = json!({ "f:containers": { "k:{\"name\":\"forward\"}": { "f:args": {} } } });
+        let entry = spec_fields(&json!({ "f:template": { "f:spec": args } }));
+        set_version(simulation.state.workloads.first_mut().unwrap(), &version, vec![entry]);
+    };
+    simulation.run(60, change_field);
+    let applies = simulation.actions.iter().filter(|action| matches!(action, Action::Apply(_)));
+    assert_eq!(applies.count(), 2);
+    assert_eq!(simulation.take_writes(), (1, vec![Reason::WorkloadConflict]));
+    assert!(simulation.message().contains("containers[name=forward].args"), "{}", simulation.message());
+    // The operator tries again after hours, and the message goes if the other program has stopped.
+    simulation.wait(7 * 3600);
+    assert_eq!(simulation.message(), "");
+}
+
+#[test]
+fn commands_show_a_conflict_that_the_condition_tells_of() {
+    let mut simulation = Simulation::start(web());
+    simulation.run(20, Simulation::overwrite_addresses);
+    let service = simulation.state.service.as_deref();
+    let decision =
+        with_reported_conflicts(decide(&proxy_config(), &simulation.state, simulation.now()), service);
+    assert_eq!(decision.status.unwrap().exposure.unwrap().message, simulation.message());
+}

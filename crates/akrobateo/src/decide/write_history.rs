@@ -1,0 +1,270 @@
+//! Remembers the last writes to each Service and to its workload, finds changes by other programs, and limits the
+//! operator's own writes. Pure.
+//!
+//! A restart loses this memory without harm: the operator then restores what differs, and finds the conflict again.
+
+use std::collections::{HashMap, VecDeque};
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::actions::Action;
+use super::current_condition::{CONDITION_TYPE, current_condition};
+use super::decision::{Decision, DesiredStatus, ProxyDecision};
+use super::drift::field_paths;
+use super::note::Note;
+use super::service_state::ServiceState;
+use super::status_owner::{StatusField, has_addresses, writer_of};
+use super::workload::Workload;
+use super::write_conflict::{CONFLICT_PREFIX, ConflictTracker, STATUS_POLICY, WORKLOAD_POLICY};
+use super::write_limits::{WriteLimit, WriteLimits, WrittenStatus};
+use crate::key::ServiceKey;
+use crate::reason::Reason;
+
+/// The maximum number of status writes in a minute of which only the message of the condition is new. A message can
+/// change with each start of a proxy.
+const MAX_MESSAGES_PER_MINUTE: usize = 6;
+/// Most fields in a message.
+const MAX_LISTED_FIELDS: usize = 3;
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+/// The writes to all Services.
+#[derive(Debug, Default)]
+pub(crate) struct WriteHistory(HashMap<ServiceKey, ServiceRecord>);
+
+/// The writes to one Service and to its workload.
+#[derive(Debug)]
+struct ServiceRecord {
+    /// The UID of the Service: a new Service with the same name has its own record.
+    uid: Option<String>,
+    status: StatusRecord,
+    workload: WorkloadRecord,
+}
+
+#[derive(Debug)]
+struct StatusRecord {
+    written: Option<WrittenStatus>,
+    /// The times of the writes in the last minute.
+    written_at: VecDeque<Timestamp>,
+    tracker: ConflictTracker,
+}
+
+#[derive(Debug)]
+struct WorkloadRecord {
+    /// The digest of the spec that was applied.
+    digest: Option<String>,
+    tracker: ConflictTracker,
+}
+
+impl WriteHistory {
+    /// Adds the conflicts with other programs to the condition of a decision, and limits its writes.
+    pub(crate) fn limit(
+        &mut self,
+        instance: &str,
+        key: &ServiceKey,
+        state: &ServiceState,
+        mut decision: Decision,
+        now: Timestamp,
+    ) -> Decision {
+        let Some(service) = state.service.as_deref() else {
+            self.0.remove(key);
+            return decision;
+        };
+        let record = self.record(key, service.metadata.uid.as_deref());
+        let workload_limit = record.workload.observe(state, &decision.proxy, now);
+        record.status.observe(instance, service, decision.status.is_some(), now);
+        let conflicts = [
+            (Reason::StatusConflict, &record.status.tracker),
+            (Reason::WorkloadConflict, &record.workload.tracker),
+        ];
+        for (reason, tracker) in conflicts {
+            if let Some(message) = tracker.message() {
+                decision.add_note(Note { text: message.to_owned(), warning: Some(reason) });
+            }
+            decision.recheck_by(tracker.ends_at().filter(|end| *end > now));
+        }
+        let desired = decision.status.as_ref();
+        let status_limit = desired.map_or(WriteLimit::Change, |desired| record.status.limit(desired, now));
+        decision.recheck_by(status_limit.delayed_until());
+        decision.recheck_by(workload_limit.delayed_until());
+        decision.limits = WriteLimits {
+            status: status_limit,
+            workload: workload_limit,
+            previous_status: record.status.written.clone(),
+        };
+        decision
+    }
+
+    /// Records a successful write for the Service with this UID. `version` is the object's resourceVersion after it.
+    pub(crate) fn on_written(
+        &mut self,
+        key: &ServiceKey,
+        uid: Option<&str>,
+        action: &Action,
+        version: Option<&str>,
+        now: Timestamp,
+    ) {
+        match action {
+            Action::PatchStatus { addresses, condition, .. } => {
+                let written = WrittenStatus { addresses: addresses.clone(), condition: condition.clone() };
+                self.record(key, uid).status.on_written(written, version, now);
+            }
+            Action::Apply(workload) => {
+                self.record(key, uid).workload.on_applied(workload.spec_digest(), version, now);
+            }
+            Action::DeleteKeepingPods(_) => {
+                // The apply that follows completes the restore.
+                self.record(key, uid).workload.tracker.on_write(None, false, now);
+            }
+            Action::Delete(_) | Action::DeletePod(_) | Action::EmitEvent { .. } => (),
+        }
+    }
+
+    /// Forgets everything, because another replica may have written.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn record(&mut self, key: &ServiceKey, uid: Option<&str>) -> &mut ServiceRecord {
+        let new_record = || ServiceRecord {
+            uid: uid.map(str::to_owned),
+            status: StatusRecord::new(),
+            workload: WorkloadRecord { digest: None, tracker: ConflictTracker::new(&WORKLOAD_POLICY) },
+        };
+        let record = self.0.entry(key.clone()).or_insert_with(new_record);
+        if record.uid.as_deref() != uid {
+            *record = new_record();
+        }
+        record
+    }
+}
+
+/// Adds the conflicts that the current condition tells of. The administrator's commands remember no writes.
+pub(crate) fn with_reported_conflicts(mut decision: Decision, service: Option<&Service>) -> Decision {
+    let message = service.and_then(current_condition).map(|condition| condition.message.as_str());
+    if let Some((_, conflicts)) = message.and_then(|message| message.split_once(CONFLICT_PREFIX)) {
+        decision.add_note(Note::without_warning(&format!("{CONFLICT_PREFIX}{conflicts}")));
+    }
+    decision
+}
+
+impl StatusRecord {
+    const fn new() -> Self {
+        let tracker = ConflictTracker::new(&STATUS_POLICY);
+        Self { written: None, written_at: VecDeque::new(), tracker }
+    }
+
+    fn on_written(&mut self, written: WrittenStatus, version: Option<&str>, now: Timestamp) {
+        let is_restore = self.written.as_ref().is_some_and(|previous| previous.has_same_content(&written));
+        self.tracker.on_write(version, is_restore, now);
+        self.written_at.retain(|time| *time > now - MINUTE);
+        self.written_at.push_back(now);
+        self.written = Some(written);
+    }
+
+    /// Compares the status with the last one that the operator wrote.
+    fn observe(&mut self, instance: &str, service: &Service, is_served: bool, now: Timestamp) {
+        if !is_served {
+            *self = Self::new();
+        }
+        let Some(written) = &self.written else { return };
+        let field = if !has_addresses(instance, service, &written.addresses) {
+            StatusField::Addresses
+        } else if !written.has_same_condition(current_condition(service)) {
+            StatusField::Condition
+        } else {
+            return self.tracker.on_intact(now);
+        };
+        let version = service.metadata.resource_version.as_deref();
+        self.tracker.on_foreign_change(version, now, || status_message(instance, service, field));
+    }
+
+    fn limit(&self, desired: &DesiredStatus, now: Timestamp) -> WriteLimit {
+        let written = self.written.as_ref();
+        let is_restore =
+            written.is_some_and(|written| written.is_same(&desired.addresses, desired.exposure.as_ref()));
+        if let Some(until) = self.tracker.delay(is_restore, now) {
+            return WriteLimit::DelayUntil(until);
+        }
+        if is_restore {
+            return WriteLimit::Restore;
+        }
+        let is_message_only = written
+            .zip(desired.exposure.as_ref())
+            .is_some_and(|(written, exposure)| written.has_other_message(&desired.addresses, exposure));
+        let recent = self.written_at.iter().filter(|time| **time > now - MINUTE);
+        let recent: Vec<_> = recent.collect();
+        if is_message_only && self.tracker.message().is_none() && recent.len() >= MAX_MESSAGES_PER_MINUTE {
+            return WriteLimit::DelayUntil(*recent[0] + MINUTE);
+        }
+        WriteLimit::Change
+    }
+}
+
+impl WorkloadRecord {
+    fn on_applied(&mut self, digest: Option<&str>, version: Option<&str>, now: Timestamp) {
+        let is_restore = self.digest.is_some() && self.digest.as_deref() == digest;
+        self.tracker.on_write(version, is_restore, now);
+        self.digest = digest.map(str::to_owned);
+    }
+
+    /// Compares the workload with the desired one, and limits the next write.
+    fn observe(&mut self, state: &ServiceState, proxy: &ProxyDecision, now: Timestamp) -> WriteLimit {
+        let ProxyDecision::RunWorkload(desired) = proxy else { return WriteLimit::Change };
+        let mut workloads = state.workloads.iter();
+        let Some(existing) = workloads.find(|workload| workload.has_same_identity(desired)) else {
+            return WriteLimit::Change;
+        };
+        // The operator deletes it, so that it can create it again.
+        if existing.metadata().deletion_timestamp.is_some() {
+            return WriteLimit::Restore;
+        }
+        let is_changed = !existing.matches(desired);
+        if is_changed && self.digest.as_deref() != desired.spec_digest() {
+            return WriteLimit::Change;
+        }
+        if !is_changed && !existing.has_foreign_fields() {
+            self.tracker.on_intact(now);
+            return WriteLimit::Change;
+        }
+        let version = existing.metadata().resource_version.as_deref();
+        self.tracker.on_foreign_change(version, now, || workload_message(existing));
+        self.tracker.delay(true, now).map_or(WriteLimit::Restore, WriteLimit::DelayUntil)
+    }
+}
+
+fn status_message(instance: &str, service: &Service, field: StatusField) -> String {
+    let manager = match writer_of(instance, service, field) {
+        Some(manager) if manager == instance => {
+            format!("field manager {manager}, as this operator: give each operator its own --instance")
+        }
+        Some(manager) => format!("field manager {manager}"),
+        None => "unknown field manager".to_owned(),
+    };
+    let field = match field {
+        StatusField::Addresses => "status.loadBalancer".to_owned(),
+        StatusField::Condition => format!("the condition {CONDITION_TYPE}"),
+    };
+    format!(
+        "{CONFLICT_PREFIX}{manager}) overwrites {field}; while it does, Akrobateo waits up to 5 minutes before it restores \
+         its own value; stop that program for this Service, or create the Service again with a loadBalancerClass that only \
+         one implementation serves"
+    )
+}
+
+fn workload_message(workload: &Workload) -> String {
+    let entries = workload.foreign_fields();
+    let manager = entries
+        .iter()
+        .find_map(|entry| entry.manager.as_deref())
+        .map_or_else(|| "unknown field manager".to_owned(), |manager| format!("field manager {manager}"));
+    let paths: Vec<_> = entries.iter().flat_map(field_paths).take(MAX_LISTED_FIELDS).collect();
+    let fields = if paths.is_empty() { "fields".to_owned() } else { paths.join(", ") };
+    format!(
+        "{CONFLICT_PREFIX}{manager}) changes {fields} of {}; Akrobateo restored it {} times and now leaves it as it is for \
+         hours; exclude it in that program, then run: kubectl delete --cascade=orphan {}",
+        workload.full_name(),
+        WORKLOAD_POLICY.prompt_restores,
+        workload.kubectl_arguments()
+    )
+}

@@ -1,0 +1,80 @@
+//! The limits of the operator's next writes, and the last status that it wrote. Pure.
+
+use k8s_openapi::api::core::v1::LoadBalancerIngress;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+
+use super::condition::Exposure;
+
+/// The limits of the writes to one Service and to its workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct WriteLimits {
+    pub(super) status: WriteLimit,
+    pub(super) workload: WriteLimit,
+    /// The status that the operator wrote last, if it remembers one.
+    pub(super) previous_status: Option<WrittenStatus>,
+}
+
+/// The limit of one write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum WriteLimit {
+    /// The desired object is new. The write may cause events.
+    #[default]
+    Change,
+    /// The desired object is the one that was written last. The write causes no event.
+    Restore,
+    /// No write before this time.
+    DelayUntil(Timestamp),
+}
+
+impl WriteLimit {
+    pub(super) const fn delayed_until(self) -> Option<Timestamp> {
+        match self {
+            Self::DelayUntil(until) => Some(until),
+            Self::Change | Self::Restore => None,
+        }
+    }
+}
+
+/// A status that the operator wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct WrittenStatus {
+    pub(super) addresses: Vec<LoadBalancerIngress>,
+    pub(super) condition: Option<Condition>,
+}
+
+impl WrittenStatus {
+    /// Returns true if the desired status is this one.
+    pub(super) fn is_same(&self, addresses: &[LoadBalancerIngress], exposure: Option<&Exposure>) -> bool {
+        let has_same_condition = match exposure {
+            Some(exposure) => exposure.matches(self.condition.as_ref()),
+            None => self.condition.is_none(),
+        };
+        self.addresses == addresses && has_same_condition
+    }
+
+    /// Returns true if the desired status differs in nothing that programs read.
+    pub(super) fn has_other_message(&self, addresses: &[LoadBalancerIngress], exposure: &Exposure) -> bool {
+        let condition = self.condition.as_ref();
+        self.addresses == addresses
+            && condition.is_some_and(|condition| {
+                condition.reason == exposure.reason.as_str() && condition.status == exposure.status()
+            })
+    }
+
+    /// Returns true if the other status has the same addresses and the same condition.
+    pub(super) fn has_same_content(&self, other: &Self) -> bool {
+        self.addresses == other.addresses && self.has_same_condition(other.condition.as_ref())
+    }
+
+    /// Returns true if a condition has the same content. The time of the transition does not count.
+    pub(super) fn has_same_condition(&self, other: Option<&Condition>) -> bool {
+        match (&self.condition, other) {
+            (None, None) => true,
+            (Some(own), Some(other)) => {
+                (&own.status, &own.reason, &own.message) == (&other.status, &other.reason, &other.message)
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Other programs that write the same fields: the operator slows down, tells it once, and recovers by itself.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use akrobateo_core::annotations::IP_MODE;
+use e2e::{
+    Failure, Namespace, PROXIES_NAMESPACE, ServiceBuilder, audit, ensure, ensure_eq, eventually,
+    eventually_within, fault_test, service,
+};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+/// The field manager of the other program.
+const MANAGER: &str = "e2e-rival";
+/// The time for which the other program writes, and the time between its writes.
+const CONFLICT_DURATION: Duration = Duration::from_secs(20);
+const WRITE_INTERVAL: Duration = Duration::from_millis(200);
+
+fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// Returns the number of requests in which the operator wrote the status since `start`.
+fn count_status_writes(web: &ServiceBuilder, start: Timestamp) -> Result<usize, Failure> {
+    let requests = audit::requests()?.into_iter();
+    let writes = requests.filter(|request| {
+        request.resource == "services/status" && request.name == web.name() && request.received_at >= start
+    });
+    Ok(writes.count())
+}
+
+async fn list_events(
+    namespace: &Namespace,
+    web: &ServiceBuilder,
+    reason: &str,
+) -> Result<Vec<Event>, Failure> {
+    let events = namespace.list_events(web).await?.into_iter();
+    Ok(events.filter(|event| event.reason.as_deref() == Some(reason)).collect())
+}
+
+/// Returns the number of times that an event was emitted.
+fn count(event: &Event) -> i32 {
+    event.series.as_ref().map_or(1, |series| series.count)
+}
+
+async fn message(namespace: &Namespace, web: &ServiceBuilder) -> Result<String, Failure> {
+    let status = namespace.get_service(web).await?.status.unwrap_or_default();
+    let mut conditions = status.conditions.unwrap_or_default().into_iter();
+    let condition = conditions.find(|condition| condition.type_ == "akrobateo.io/Exposed");
+    Ok(condition.map(|condition| condition.message).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn program_that_overwrites_the_status_is_named_once_and_the_status_recovers() -> Result<(), Failure> {
+    fault_test(async |namespace, _| {
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).with_ip_mode_proxy();
+        namespace.expose(&web).await?;
+        namespace.wait_operator_synced().await?;
+        let updates_before = list_events(namespace, &web, "UpdatedLoadBalancer").await?;
+
+        let services: Api<Service> = Api::namespaced(namespace.cluster().client.clone(), namespace.name());
+        let rival_status: Value =
+            json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.99", "ipMode": "Proxy" }] } } });
+        let (start, started_at, mut rival_writes) = (Timestamp::now(), Instant::now(), 0);
+        while started_at.elapsed() < CONFLICT_DURATION {
+            let patch = Patch::Merge(&rival_status);
+            services.patch_status(web.name(), &patch_params(), &patch).await?;
+            rival_writes += 1;
+            sleep(WRITE_INTERVAL).await;
+        }
+        let writes = count_status_writes(&web, start)?;
+        eprintln!("the other program has written {rival_writes} times, the operator {writes} times");
+        ensure((2..=6).contains(&writes), || format!("the operator has written the status {writes} times"))?;
+        namespace
+            .wait_warning(&web, "StatusConflict", &[MANAGER, "status.loadBalancer", "loadBalancerClass"])
+            .await?;
+
+        let nodes = namespace.cluster().list_nodes().await?;
+        namespace.wait_published(&web, &nodes).await?;
+        eventually_within(Duration::from_mins(2), "the condition no longer names the program", async || {
+            let message = message(namespace, &web).await?;
+            ensure(!message.contains(MANAGER), || message.clone())
+        })
+        .await?;
+        namespace.wait_exposed(&web).await?;
+        let warnings = list_events(namespace, &web, "StatusConflict").await?;
+        ensure_eq("number of Warnings", &warnings.iter().map(count).collect::<Vec<_>>(), &vec![1])?;
+        let updates = list_events(namespace, &web, "UpdatedLoadBalancer").await?;
+        ensure_eq("events about addresses", &updates, &updates_before)?;
+        let writes = count_status_writes(&web, start)?;
+        ensure(writes <= 9, || format!("the operator has written the status {writes} times"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn program_that_adds_to_a_daemonset_is_reverted_twice_and_then_named() -> Result<(), Failure> {
+    fault_test(async |namespace, _| {
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).with_ip_mode_proxy();
+        namespace.expose(&web).await?;
+        let daemonsets: Api<DaemonSet> =
+            Api::namespaced(namespace.cluster().client.clone(), PROXIES_NAMESPACE);
+        let name = namespace.wait_rolled_out(&web).await?.name_any();
+        let added = json!({ "spec": { "template": { "spec": { "shareProcessNamespace": true } } } });
+        let (started_at, mut uids) = (Instant::now(), BTreeSet::new());
+        while started_at.elapsed() < CONFLICT_DURATION {
+            // The DaemonSet does not exist while the operator creates it again.
+            if let Some(daemonset) = daemonsets.get_opt(&name).await?
+                && daemonset.metadata.deletion_timestamp.is_none()
+            {
+                uids.extend(daemonset.uid());
+                let patch = daemonsets.patch(&name, &patch_params(), &Patch::Merge(&added)).await;
+                ensure(!matches!(&patch, Err(error) if !is_not_found(error)), || format!("{patch:?}"))?;
+            }
+            sleep(WRITE_INTERVAL).await;
+        }
+        ensure_eq("number of DaemonSets that the operator created", &uids.len(), &3)?;
+        namespace
+            .wait_warning(&web, "WorkloadConflict", &[MANAGER, "spec.template.spec.shareProcessNamespace"])
+            .await?;
+        let warnings = list_events(namespace, &web, "WorkloadConflict").await?;
+        ensure_eq("number of Warnings", &warnings.iter().map(count).collect::<Vec<_>>(), &vec![1])?;
+        let daemonset = namespace.wait_rolled_out(&web).await?;
+        ensure(uids.contains(&daemonset.uid().unwrap_or_default()), || "a new DaemonSet".to_owned())?;
+        namespace.wait_exposed(&web).await.map(drop)
+    })
+    .await
+}
+
+fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found())
+}
+
+#[tokio::test]
+async fn repeated_event_is_counted_in_one_object() -> Result<(), Failure> {
+    fault_test(async |namespace, _| {
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).with_ip_mode_proxy();
+        for repetition in 1..=3 {
+            namespace.apply(&web).await?;
+            eventually("the spec of the Service is accepted", async || {
+                let message = message(namespace, &web).await?;
+                ensure(!message.is_empty() && !message.contains("Bogus"), || message.clone())
+            })
+            .await?;
+            namespace.apply(&web.clone().annotation(IP_MODE, "Bogus")).await?;
+            eventually("the rejection is counted", async || {
+                let events = list_events(namespace, &web, "InvalidAnnotation").await?;
+                ensure_eq("counts", &events.iter().map(count).collect::<Vec<_>>(), &vec![repetition])
+            })
+            .await?;
+        }
+        Ok(())
+    })
+    .await
+}
