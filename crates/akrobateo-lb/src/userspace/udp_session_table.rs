@@ -225,6 +225,12 @@ mod tests {
         for number in 0..1_000 {
             insert_forged_session(&mut table, forged_client(number), number.into());
         }
+        if source.is_some() {
+            // The sessions of other source addresses must not matter.
+            for port in 1..2_000 {
+                table.insert(session(SocketAddr::from(([203, 0, 113, 1], port)), 0));
+            }
+        }
         table.evict(source).unwrap();
         let key = table.insert(session(new_client, 1_000));
         for number in 1_001..1_240 {

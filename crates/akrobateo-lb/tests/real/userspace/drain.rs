@@ -103,8 +103,14 @@ fn busy_connection_holds_a_closing_proxy_for_a_limited_time() {
 
 /// Starts a proxy and a client. The proxy starts to drain during the client's handshake. Checks that the proxy accepts the
 /// client. Returns false if the machine was too busy for this check.
-fn check_handshake_during_start_of_drain(network: &Network, backends: &[TcpListener; 2]) -> bool {
-    let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
+fn check_handshake_during_start_of_drain(network: &Network) -> bool {
+    let backends = bind_backends(network);
+    let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
+        settings.close_timeout = TOO_LONG;
+        // The client may be slow on a busy machine.
+        settings.close_idle_timeout = TOO_LONG;
+    });
+    let status = proxy.status();
     // The proxy's SYN-ACK is lost. The kernel sends the SYN-ACK again after one second.
     network.client.nft("add table inet lossy");
     network.client.nft("add chain inet lossy input { type filter hook input priority 0 ; }");
@@ -117,8 +123,8 @@ fn check_handshake_during_start_of_drain(network: &Network, backends: &[TcpListe
         eventually("the client starts to connect", || {
             (!network.client.nft("list table inet lossy").contains("packets 0 ")).then_some(())
         });
-        proxy.signal(Signal::TERM);
-        proxy.wait_for_log("draining");
+        let drain_thread = proxy.start_drain();
+        eventually("the proxy drains", || status.check_readiness().err());
         network.client.nft("delete table inet lossy");
         let is_in_time = start.elapsed() < Duration::from_millis(900);
         let connect_result = client.join().unwrap();
@@ -128,7 +134,9 @@ fn check_handshake_during_start_of_drain(network: &Network, backends: &[TcpListe
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(read_to_end(&accept(&backends[0])).unwrap(), b"just in time");
         }
-        assert!(proxy.wait_for_exit().0.success());
+        // Closes a connection that waits to be accepted.
+        drop(backends);
+        wait_for_end(drain_thread);
         is_in_time
     })
 }
@@ -137,8 +145,7 @@ fn check_handshake_during_start_of_drain(network: &Network, backends: &[TcpListe
 fn draining_proxy_accepts_a_client_whose_handshake_has_begun() {
     isolated(|| {
         let network = Network::new();
-        let backends = bind_backends(&network);
-        let is_in_time = (0..10).any(|_| check_handshake_during_start_of_drain(&network, &backends));
+        let is_in_time = (0..10).any(|_| check_handshake_during_start_of_drain(&network));
         assert!(is_in_time, "the machine is too busy for this test");
     });
 }
@@ -185,7 +192,13 @@ fn drain_under_load_breaks_no_accepted_connection() {
         let network = Network::new();
         let [short_requests, long_stream] = bind_backends(&network);
         std::thread::spawn(move || serve_requests(&short_requests));
-        let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
+        let forwards = ["tcp/80=10.96.3.7:80", "tcp/80=[fd00:96::7]:80"];
+        let proxy = EmbeddedProxy::new(&network.pod, &forwards, |settings| {
+            // On a busy machine the upload is slow, and clients pause.
+            settings.drain_timeout = TOO_LONG;
+            settings.close_timeout = TOO_LONG;
+            settings.close_idle_timeout = TOO_LONG;
+        });
         let client = connect(&network, 1);
         let backend = accept(&long_stream);
         let address: SocketAddr = with_port(addr::POD[0], 80).parse().unwrap();
@@ -214,17 +227,15 @@ fn drain_under_load_breaks_no_accepted_connection() {
                     .then_some(())
             });
             assert!(!is_refused.load(Relaxed), "a ready proxy refused a client");
-            proxy.signal(Signal::TERM);
+            let drain_thread = proxy.start_drain();
             read_blocks(&backend, 256 << 20);
             assert!(!is_refused.load(Relaxed), "the draining proxy refused a client");
             backend.shutdown(Shutdown::Write).unwrap();
             for client in clients {
                 client.join().unwrap();
             }
+            wait_for_end(drain_thread);
         });
         assert!(is_refused.load(Relaxed), "the closing proxy still accepts clients");
-        drop((client, backend));
-        let (exit, _) = proxy.wait_for_exit();
-        assert!(exit.success(), "{exit}");
     });
 }

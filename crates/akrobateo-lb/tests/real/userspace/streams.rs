@@ -174,7 +174,7 @@ fn idle_timeout_closes_only_silent_connections() {
         let backends = bind_backends(&network);
         let forwards = ["tcp/80=10.96.3.7:80"];
         let proxy = EmbeddedProxy::new(&network.pod, &forwards, |settings| {
-            settings.idle_timeout = Duration::from_secs(1);
+            settings.idle_timeout = Duration::from_secs(4);
         });
         let (silent_client, _silent_backend) = connect_pair(&network, &backends, 0);
         let (mut busy_client, mut busy_backend) = connect_pair(&network, &backends, 0);
