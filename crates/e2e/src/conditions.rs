@@ -57,6 +57,22 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// Returns the message of the Service's condition.
+    pub async fn condition_message(&self, service: &ServiceBuilder) -> Result<String, Failure> {
+        let service = self.get_service(service).await?;
+        Ok(exposed_condition(&service).map(|condition| condition.message.clone()).unwrap_or_default())
+    }
+
+    /// Checks that no event about a Service is a Warning.
+    pub async fn ensure_no_warnings(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+        let events = self.list_events(service).await?;
+        let warnings = events.iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+        let warnings: Vec<_> = warnings.map(|event| (&event.reason, &event.note)).collect();
+        ensure(warnings.is_empty(), || format!("Service {} has the Warnings {warnings:?}", service.name()))
+    }
+}
+
 /// Returns the condition `akrobateo.io/Exposed` of a Service.
 pub(crate) fn exposed_condition(service: &Service) -> Option<&Condition> {
     let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());

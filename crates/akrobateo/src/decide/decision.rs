@@ -14,7 +14,7 @@ use super::proxy_config::ProxyConfig;
 use super::rejected::{RejectedStatus, rejected_status};
 use super::service_state::ServiceState;
 use super::status_owner::owns_status;
-use super::traffic_policy::{WithoutEndpoints, is_left_out, may_be_published, proxy_role};
+use super::traffic_policy::{WithoutEndpoints, is_left_out, keeps_vip, may_be_published, proxy_role};
 use super::unpublished::{UnpublishedNode, unpublished_nodes};
 use super::workload::Workload;
 use crate::allocation::{Allocation, AllocationResult};
@@ -121,7 +121,8 @@ fn decide_accepted_service(
             now,
         },
     );
-    let addresses = ingress(spec, &selected.nodes);
+    let addresses =
+        ingress(spec, &selected.nodes, &|node, address| keeps_vip(state, service, spec, node, address));
     let deadline = state.pod_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
     let deadline = deadline.filter(|_| !state.workloads.is_empty());
     let blocker = addresses.is_empty().then(|| {

@@ -3,10 +3,12 @@
 mod addresses;
 mod api_server;
 mod idempotence;
+mod loopback;
 mod nodes;
 mod operator;
 mod proxies;
 mod replicas;
 mod scale;
 mod settings;
+mod tenants;
 mod watch_namespace;
