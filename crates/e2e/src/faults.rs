@@ -29,6 +29,8 @@ const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balan
 pub const POOL_LABEL: &str = "e2e.akrobateo.io/pool";
 /// The taint that the cluster autoscaler sets on a node before it deletes the node.
 const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+/// The type of a node's address that no node of the cluster has.
+const EXTERNAL_IP: &str = "ExternalIP";
 /// The namespace of the `ConfigMaps` with the configuration of kube-proxy and Cilium.
 const CONFIG_NAMESPACE: &str = "kube-system";
 /// The name of the `ConfigMap` in which kubeadm keeps kube-proxy's configuration.
@@ -139,7 +141,14 @@ impl Faults {
 
     /// Adds an address of type `ExternalIP` to a node. The kubelet removes it within seconds.
     pub async fn add_external_ip(&self, node: &str, address: &str) -> Result<(), Failure> {
-        let addresses = json!([{ "type": "ExternalIP", "address": address }]);
+        let addresses = json!([{ "type": EXTERNAL_IP, "address": address }]);
+        let patch = Patch::Strategic(json!({ "status": { "addresses": addresses } }));
+        self.nodes.patch_status(node, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    async fn remove_external_ip(&self, node: &str) -> Result<(), Failure> {
+        let addresses = json!([{ "type": EXTERNAL_IP, "$patch": "delete" }]);
         let patch = Patch::Strategic(json!({ "status": { "addresses": addresses } }));
         self.nodes.patch_status(node, &PatchParams::default(), &patch).await?;
         Ok(())
@@ -301,6 +310,10 @@ impl Faults {
         }
         if node.annotations().contains_key(NODE_ADDRESS) {
             self.override_addresses(&name, None).await?;
+        }
+        let mut addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+        if addresses.any(|address| address.type_ == EXTERNAL_IP) {
+            self.remove_external_ip(&name).await?;
         }
         if taints(node).any(|taint| taint.key == DELETION_TAINT) {
             self.remove_deletion_taint(&name).await?;

@@ -1,8 +1,10 @@
 //! The published addresses follow the annotations, taints and labels of the nodes.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use akrobateo_core::annotations::{ADDRESS_TYPES, NODE_SELECTOR, REPLICAS};
+use e2e::backend::backend_pod;
 use e2e::{
     Failure, NodeAddresses, POOL_LABEL, consistently, ensure, ensure_eq, eventually, fault_test, service,
 };
@@ -131,23 +133,24 @@ async fn typing_error_does_not_change_the_type_of_the_published_addresses() -> R
             .families(&["IPv4", "IPv6"])
             .tcp(web_port)
             .annotation(ADDRESS_TYPES, "InternalIP");
-        let external_service = service("external").tcp(external_port);
+        let external_service = service("external").families(&["IPv4", "IPv6"]).tcp(external_port);
         namespace.apply(&internal_service).await?;
         namespace.apply(&external_service).await?;
         namespace.wait_published(&internal_service, &nodes).await?;
         namespace.wait_published(&external_service, &nodes).await?;
+        let external_ip: IpAddr = "203.0.113.7".parse().unwrap();
         let keep_external_ip = async {
             loop {
-                faults.add_external_ip(&nodes[0].name, "203.0.113.7").await?;
+                faults.add_external_ip(&nodes[0].name, &external_ip.to_string()).await?;
                 sleep(Duration::from_millis(200)).await;
             }
         };
         let check = async {
-            eventually("the operator publishes the ExternalIP", async || {
-                let addresses = namespace.published_addresses(&external_service).await?;
-                ensure(addresses.contains(&"203.0.113.7".parse().unwrap()), || format!("{addresses:?}"))
-            })
-            .await?;
+            // The node has no ExternalIP of IPv6, so its InternalIP stays.
+            let mut nodes_with_external_ip = nodes.clone();
+            nodes_with_external_ip[0].addresses.retain(IpAddr::is_ipv6);
+            nodes_with_external_ip[0].addresses.push(external_ip);
+            namespace.wait_published(&external_service, &nodes_with_external_ip).await?;
             namespace.apply(&internal_service.clone().annotation(REPLICAS, "lots")).await?;
             namespace.wait_condition(&internal_service, "InvalidAnnotation", &["\"lots\""]).await?;
             consistently(Duration::from_secs(3), "the InternalIPs are published", async || {
@@ -159,6 +162,30 @@ async fn typing_error_does_not_change_the_type_of_the_published_addresses() -> R
             result = check => result,
             failure = keep_external_ip => failure,
         }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn one_node_with_another_address_does_not_change_the_data_path_of_a_local_service()
+-> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        namespace.start_pod_on_every_node(&backend_pod()).await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).traffic_policy_local();
+        namespace.expose(&web).await?;
+        let before = namespace.wait_rolled_out(&web).await?;
+        faults.override_addresses(&nodes[0].name, Some("203.0.113.7")).await?;
+        let replies = namespace.wait_exposed_on(&web, &nodes[1..]).await?;
+        for reply in &replies {
+            ensure_eq("client", &Some(reply.answer()?.client.ip()), &reply.client)?;
+        }
+        namespace.wait_condition(&web, "PartlyExposed", &[&nodes[0].name, "not its InternalIP"]).await?;
+        let after = namespace.get_daemonset(&web).await?;
+        ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
+        faults.override_addresses(&nodes[0].name, None).await?;
+        namespace.wait_exposed(&web).await.map(drop)
     })
     .await
 }

@@ -107,9 +107,11 @@ async fn operator_publishes_ip_mode_proxy_after_cilium_has_replaced_kube_proxy()
         faults.set_kube_proxy_replacement().await?;
         let web = web.expect_ip_mode("Proxy");
         namespace.wait_published(&web, &namespace.cluster().list_nodes().await?).await?;
-        namespace.wait_rolled_out(&web).await?;
-        let replies = namespace.wait_exposed(&web).await?;
-        namespace.ensure_answers_through_proxies(&web, &replies).await
+        eventually("the answers come through the proxies", async || {
+            let replies = namespace.wait_exposed(&web).await?;
+            namespace.ensure_answers_through_proxies(&web, &replies).await
+        })
+        .await
     })
     .await
 }

@@ -122,8 +122,12 @@ async fn changed_ip_mode_replaces_the_proxies_and_every_published_address_answer
             namespace.apply(&web).await?;
             let wait_exposed = async {
                 namespace.wait_published(&web, &nodes).await?;
-                let replies = namespace.wait_exposed(&web).await?;
-                namespace.ensure_answers_through_proxies(&web, &replies).await
+                // kube-proxy needs a moment until it does not answer any more.
+                eventually("the answers come through the proxies", async || {
+                    let replies = namespace.wait_exposed(&web).await?;
+                    namespace.ensure_answers_through_proxies(&web, &replies).await
+                })
+                .await
             };
             let ensure_answers = async {
                 loop {
