@@ -58,10 +58,12 @@ impl Namespace {
 }
 
 impl Namespace {
-    /// Returns the message of the Service's condition.
-    pub async fn condition_message(&self, service: &ServiceBuilder) -> Result<String, Failure> {
-        let service = self.get_service(service).await?;
-        Ok(exposed_condition(&service).map(|condition| condition.message.clone()).unwrap_or_default())
+    /// Returns the Service's condition. The Service must have one.
+    pub async fn get_condition(&self, service: &ServiceBuilder) -> Result<Condition, Failure> {
+        let condition = exposed_condition(&self.get_service(service).await?).cloned();
+        condition.ok_or_else(|| {
+            Failure::UnexpectedState(format!("Service {} has no condition yet", service.name()))
+        })
     }
 
     /// Checks that no event about a Service is a Warning.

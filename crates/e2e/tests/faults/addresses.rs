@@ -93,8 +93,8 @@ async fn invalid_node_annotation_changes_no_address_and_is_told_on_the_node_and_
         .await?;
         faults.override_addresses(&nodes[0].name, None).await?;
         eventually("the condition has no message", async || {
-            let message = namespace.condition_message(&web).await?;
-            ensure_eq("message", &message.as_str(), &"")
+            let condition = namespace.get_condition(&web).await?;
+            ensure_eq("message", &condition.message.as_str(), &"")
         })
         .await
     })

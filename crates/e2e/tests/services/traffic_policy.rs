@@ -75,6 +75,8 @@ async fn node_whose_only_endpoint_terminates_stays_published_and_answers() -> Re
         consistently(Duration::from_secs(7), "the node is published and answers", async || {
             let addresses = namespace.published_addresses(&web).await?;
             ensure_eq("published addresses", &addresses.len(), &1)?;
+            let reason = namespace.get_condition(&web).await?.reason;
+            ensure_eq("reason of the condition", &reason.as_str(), &"Exposed")?;
             let replies = namespace.cluster().send_requests(&targets).await?;
             replies.iter().try_for_each(|reply| reply.answer().map(drop))
         })
