@@ -1,9 +1,10 @@
-//! The backend of the tests' Services: the ports, the labels and the pod of the echo server. Pure.
+//! The pods of the echo server: the backend of the tests' Services, and other pods that hold ports of a node. Pure.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodSpec, Probe, TCPSocketAction,
+    Container, ContainerPort, EnvVar, EnvVarSource, Lifecycle, LifecycleHandler, ObjectFieldSelector, Pod,
+    PodSpec, Probe, SecurityContext, SleepAction, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -23,52 +24,130 @@ pub(crate) fn labels() -> BTreeMap<String, String> {
     BTreeMap::from([("app".to_owned(), NAME.to_owned())])
 }
 
-/// Returns the pod of the echo server. The scheduler chooses the node if `node` is `None`.
-pub(crate) fn backend_pod(node: Option<&str>) -> Pod {
+/// A builder of a pod that runs the echo server.
+#[derive(Clone, Debug)]
+pub struct EchoPod {
+    name: String,
+    labels: BTreeMap<String, String>,
+    node: Option<String>,
+    is_in_host_network: bool,
+    container: Container,
+}
+
+/// Returns the backend of the tests' Services. The scheduler chooses its node.
+#[must_use]
+pub fn backend_pod() -> EchoPod {
+    // The second label is for a test that adds a label to the Service's selector.
+    echo_pod(NAME).label("app", NAME).label("tier", "web")
+}
+
+/// Returns a pod of the echo server that no Service selects, because it has no labels.
+#[must_use]
+pub fn echo_pod(name: &str) -> EchoPod {
     let ports = [
         PORT.to_string(),
         SECOND_PORT.to_string(),
         format!("{FIRST_OF_FIFTY_PORTS}-{}", FIRST_OF_FIFTY_PORTS + 49),
     ];
-    // The second label is for a test that adds a label to the Service's selector.
-    let labels = labels().into_iter().chain([("tier".to_owned(), "web".to_owned())]).collect();
-    Pod {
-        metadata: ObjectMeta { name: Some(NAME.to_owned()), labels: Some(labels), ..ObjectMeta::default() },
-        spec: Some(PodSpec {
-            node_name: node.map(str::to_owned),
-            automount_service_account_token: Some(false),
-            containers: vec![Container {
-                name: "echo".to_owned(),
-                image: Some(IMAGE.to_owned()),
-                image_pull_policy: Some("IfNotPresent".to_owned()),
-                args: Some(ports.into()),
-                env: Some(vec![node_name_variable()]),
-                readiness_probe: Some(tcp_probe(PORT)),
-                ..Container::default()
-            }],
-            ..PodSpec::default()
-        }),
-        status: None,
+    let container = Container {
+        name: "echo".to_owned(),
+        image: Some(IMAGE.to_owned()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        args: Some(ports.into()),
+        env: Some(vec![node_name_variable()]),
+        readiness_probe: Some(tcp_probe(PORT)),
+        ..Container::default()
+    };
+    EchoPod {
+        name: name.to_owned(),
+        labels: BTreeMap::new(),
+        node: None,
+        is_in_host_network: false,
+        container,
     }
 }
 
-/// Returns a pod that is not a proxy. The pod holds a TCP port of a node as its hostPort.
-pub(crate) fn host_port_pod(name: &str, node: &str, port: u16) -> Pod {
-    let mut pod = backend_pod(Some(node));
-    pod.metadata.name = Some(name.to_owned());
-    pod.metadata.labels = None;
-    // The scheduler would evict a pod with a lower priority, and give its port to a proxy.
-    if let Some(spec) = &mut pod.spec {
-        spec.priority_class_name = Some("system-node-critical".to_owned());
+impl EchoPod {
+    /// Sets the pod's name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
     }
-    for container in pod.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
-        container.ports = Some(vec![ContainerPort {
+
+    /// Runs the pod on this node.
+    #[must_use]
+    pub fn on_node(mut self, node: &str) -> Self {
+        self.node = Some(node.to_owned());
+        self
+    }
+
+    /// Sets a label.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Gives the pod a TCP port of its node as the hostPort of [`PORT`].
+    #[must_use]
+    pub fn host_port(mut self, port: u16) -> Self {
+        self.container.ports = Some(vec![ContainerPort {
             container_port: PORT.into(),
             host_port: Some(port.into()),
             ..ContainerPort::default()
         }]);
+        self
     }
-    pod
+
+    /// Runs the pod in its node's network. The pod serves only this port there, and declares it.
+    #[must_use]
+    pub fn in_host_network(mut self, port: u16) -> Self {
+        self.is_in_host_network = true;
+        self.container.args = Some(vec![port.to_string()]);
+        self.container.ports =
+            Some(vec![ContainerPort { container_port: port.into(), ..ContainerPort::default() }]);
+        self.container.readiness_probe = Some(tcp_probe(port));
+        self
+    }
+
+    /// Runs the pod in its node's network. The pod serves only this port of a loopback address, and does not declare it.
+    #[must_use]
+    pub fn on_loopback(mut self, address: &str, port: u16) -> Self {
+        self.is_in_host_network = true;
+        self.container.args = Some(vec!["listen".to_owned(), address.to_owned(), port.to_string()]);
+        let action = TCPSocketAction { port: IntOrString::Int(port.into()), host: Some(address.to_owned()) };
+        self.container.readiness_probe = Some(Probe { tcp_socket: Some(action), ..tcp_probe(port) });
+        // Only root may bind a port below 1024.
+        self.container.security_context =
+            Some(SecurityContext { run_as_user: Some(0), ..SecurityContext::default() });
+        self
+    }
+
+    /// Lets the pod serve for this time while it terminates.
+    #[must_use]
+    pub fn shutdown_delay(mut self, seconds: i64) -> Self {
+        let sleep = LifecycleHandler { sleep: Some(SleepAction { seconds }), ..LifecycleHandler::default() };
+        self.container.lifecycle = Some(Lifecycle { pre_stop: Some(sleep), ..Lifecycle::default() });
+        self
+    }
+
+    pub(crate) fn build(&self) -> Pod {
+        Pod {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                labels: Some(self.labels.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(PodSpec {
+                node_name: self.node.clone(),
+                host_network: self.is_in_host_network.then_some(true),
+                automount_service_account_token: Some(false),
+                containers: vec![self.container.clone()],
+                ..PodSpec::default()
+            }),
+            status: None,
+        }
+    }
 }
 
 /// Returns a readiness probe that connects to this TCP port each second.

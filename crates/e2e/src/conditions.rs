@@ -57,6 +57,24 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// Returns the Service's condition. The Service must have one.
+    pub async fn get_condition(&self, service: &ServiceBuilder) -> Result<Condition, Failure> {
+        let condition = exposed_condition(&self.get_service(service).await?).cloned();
+        condition.ok_or_else(|| {
+            Failure::UnexpectedState(format!("Service {} has no condition yet", service.name()))
+        })
+    }
+
+    /// Checks that no event about a Service is a Warning.
+    pub async fn ensure_no_warnings(&self, service: &ServiceBuilder) -> Result<(), Failure> {
+        let events = self.list_events(service).await?;
+        let warnings = events.iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+        let warnings: Vec<_> = warnings.map(|event| (&event.reason, &event.note)).collect();
+        ensure(warnings.is_empty(), || format!("Service {} has the Warnings {warnings:?}", service.name()))
+    }
+}
+
 /// Returns the condition `akrobateo.io/Exposed` of a Service.
 pub(crate) fn exposed_condition(service: &Service) -> Option<&Condition> {
     let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());

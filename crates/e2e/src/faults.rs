@@ -6,11 +6,13 @@ use std::path::PathBuf;
 
 use akrobateo_core::annotations::NODE_ADDRESS;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerState, Node, Pod, Service, Taint};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use crate::answer::{Answer, ParseAnswerError};
 use crate::cluster::Cluster;
 use crate::command;
 use crate::delete::delete_if_exists;
@@ -18,6 +20,7 @@ use crate::environment;
 use crate::failure::{Failure, ensure};
 use crate::operator::Operator;
 use crate::polling::eventually;
+use crate::target::Target;
 use crate::throttle::Throttle;
 
 /// The well-known label that excludes a node from external load balancers.
@@ -26,8 +29,14 @@ const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balan
 pub const POOL_LABEL: &str = "e2e.akrobateo.io/pool";
 /// The taint that the cluster autoscaler sets on a node before it deletes the node.
 const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
-/// The namespace and name of the `ConfigMap` in which kubeadm keeps kube-proxy's configuration.
-const KUBE_PROXY_CONFIG: (&str, &str) = ("kube-system", "kube-proxy");
+/// The type of a node's address that no node of the cluster has.
+const EXTERNAL_IP: &str = "ExternalIP";
+/// The namespace of the `ConfigMaps` with the configuration of kube-proxy and Cilium.
+const CONFIG_NAMESPACE: &str = "kube-system";
+/// The name of the `ConfigMap` in which kubeadm keeps kube-proxy's configuration.
+const KUBE_PROXY_CONFIG: &str = "kube-proxy";
+/// The name of the `ConfigMap` with Cilium's configuration.
+const CILIUM_CONFIG: &str = "cilium-config";
 
 /// A script for a node's process namespace: kills the processes of the container with the id `$1`.
 const KILL_CONTAINER_SCRIPT: &str = r#"
@@ -58,6 +67,7 @@ pub struct Faults {
     pub operator: Operator,
     nodes: Api<Node>,
     config_maps: Api<ConfigMap>,
+    node_events: Api<Event>,
     throttle: Throttle,
     commands_directory: PathBuf,
     echo_path: String,
@@ -68,7 +78,8 @@ impl Faults {
         Ok(Self {
             operator: Operator::new(&cluster.client),
             nodes: Api::all(cluster.client.clone()),
-            config_maps: Api::namespaced(cluster.client.clone(), KUBE_PROXY_CONFIG.0),
+            config_maps: Api::namespaced(cluster.client.clone(), CONFIG_NAMESPACE),
+            node_events: Api::namespaced(cluster.client.clone(), "default"),
             throttle: Throttle::new(&cluster.client),
             commands_directory: environment::CLUSTER_DIRECTORY.read()?.into(),
             echo_path: cluster.environment.echo_path.clone(),
@@ -117,21 +128,60 @@ impl Faults {
         self.patch_node(node, json!({ "spec": { "taints": null } })).await
     }
 
+    /// Returns the events about a node.
+    pub async fn list_node_events(&self, node: &str) -> Result<Vec<Event>, Failure> {
+        let events = self.node_events.list(&ListParams::default()).await?;
+        let is_about_node = |event: &Event| {
+            event.regarding.as_ref().is_some_and(|regarding| {
+                regarding.kind.as_deref() == Some("Node") && regarding.name.as_deref() == Some(node)
+            })
+        };
+        Ok(events.items.into_iter().filter(is_about_node).collect())
+    }
+
+    /// Adds an address of type `ExternalIP` to a node. The kubelet removes it within seconds.
+    pub async fn add_external_ip(&self, node: &str, address: &str) -> Result<(), Failure> {
+        let addresses = json!([{ "type": EXTERNAL_IP, "address": address }]);
+        let patch = Patch::Strategic(json!({ "status": { "addresses": addresses } }));
+        self.nodes.patch_status(node, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    async fn remove_external_ip(&self, node: &str) -> Result<(), Failure> {
+        let addresses = json!([{ "type": EXTERNAL_IP, "$patch": "delete" }]);
+        let patch = Patch::Strategic(json!({ "status": { "addresses": addresses } }));
+        self.nodes.patch_status(node, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
     /// Creates kubeadm's `ConfigMap` with this mode of kube-proxy.
     pub async fn set_kube_proxy_mode(&self, mode: &str) -> Result<(), Failure> {
-        let (namespace, name) = KUBE_PROXY_CONFIG;
         let config = format!("kind: KubeProxyConfiguration\nmode: {mode}\n");
+        self.create_config_map(KUBE_PROXY_CONFIG, "config.conf", config).await
+    }
+
+    /// Creates Cilium's `ConfigMap`, in which Cilium replaces kube-proxy.
+    pub async fn set_kube_proxy_replacement(&self) -> Result<(), Failure> {
+        self.create_config_map(CILIUM_CONFIG, "kube-proxy-replacement", "true".to_owned()).await
+    }
+
+    async fn create_config_map(&self, name: &str, key: &str, value: String) -> Result<(), Failure> {
         let object = ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(name.to_owned()),
-                namespace: Some(namespace.to_owned()),
-                ..ObjectMeta::default()
-            },
-            data: Some(BTreeMap::from([("config.conf".to_owned(), config)])),
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            data: Some(BTreeMap::from([(key.to_owned(), value)])),
             ..ConfigMap::default()
         };
         self.config_maps.create(&PostParams::default(), &object).await?;
         Ok(())
+    }
+
+    /// Sends a request from a node, and returns the answer.
+    pub async fn request_from_node(&self, node: &str, target: Target) -> Result<Answer, Failure> {
+        let Target { protocol, host, port } = target;
+        let (protocol, host, port) = (protocol.to_string(), host.to_string(), port.to_string());
+        let words = ["exec", node, &self.echo_path, "client", &protocol, &host, &port];
+        let answer = self.run_node_command(&words).await?;
+        answer.trim().parse().map_err(|error: ParseAnswerError| Failure::UnexpectedState(error.to_string()))
     }
 
     /// Limits the operator to one request at a time: the API server answers all other requests with 429 Too Many
@@ -230,10 +280,12 @@ impl Faults {
     pub(crate) async fn restore_all(&self) -> Result<(), Failure> {
         self.resume_api_server().await?;
         self.unthrottle_operator().await?;
-        if self.config_maps.get_opt(KUBE_PROXY_CONFIG.1).await?.is_some() {
-            delete_if_exists(&self.config_maps, KUBE_PROXY_CONFIG.1, &DeleteParams::default()).await?;
-            // The operator reads this `ConfigMap` only when it starts.
-            self.operator.restart().await?;
+        for name in [KUBE_PROXY_CONFIG, CILIUM_CONFIG] {
+            if self.config_maps.get_opt(name).await?.is_some() {
+                delete_if_exists(&self.config_maps, name, &DeleteParams::default()).await?;
+                // A running operator reads these `ConfigMaps` only once a minute.
+                self.operator.restart().await?;
+            }
         }
         for node in self.nodes.list(&ListParams::default()).await? {
             self.restore_node(&node).await?;
@@ -258,6 +310,10 @@ impl Faults {
         }
         if node.annotations().contains_key(NODE_ADDRESS) {
             self.override_addresses(&name, None).await?;
+        }
+        let mut addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+        if addresses.any(|address| address.type_ == EXTERNAL_IP) {
+            self.remove_external_ip(&name).await?;
         }
         if taints(node).any(|taint| taint.key == DELETION_TAINT) {
             self.remove_deletion_taint(&name).await?;

@@ -1,28 +1,77 @@
 //! The pods that tests start themselves, and the readiness of pods. Does I/O.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, PostParams};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 
-use crate::backend::{backend_pod, host_port_pod};
-use crate::failure::{Failure, ensure};
+use crate::backend::{EchoPod, backend_pod};
+use crate::failure::{Failure, ensure, ensure_eq};
 use crate::namespace::Namespace;
 use crate::polling::eventually;
+
+/// The label of the pods of a test's DaemonSet.
+const DAEMONSET_LABEL: &str = "e2e-daemonset";
 
 impl Namespace {
     /// Starts the backend, and waits until its pod is ready. The scheduler chooses the node.
     pub async fn start_backend(&self) -> Result<(), Failure> {
-        self.create_ready_pod(&backend_pod(None)).await
+        self.start_pod(&backend_pod()).await.map(drop)
     }
 
     /// Starts the backend on this node, and waits until its pod is ready.
     pub async fn start_backend_on(&self, node: &str) -> Result<(), Failure> {
-        self.create_ready_pod(&backend_pod(Some(node))).await
+        self.start_pod(&backend_pod().on_node(node)).await.map(drop)
     }
 
-    /// Starts a pod that holds a TCP port of a node as its hostPort. Waits until the pod is ready.
-    pub async fn start_host_port_pod(&self, name: &str, node: &str, port: u16) -> Result<(), Failure> {
-        self.create_ready_pod(&host_port_pod(name, node, port)).await
+    /// Starts a pod, and waits until it is ready. Returns the ready pod.
+    pub async fn start_pod(&self, pod: &EchoPod) -> Result<Pod, Failure> {
+        self.create_ready_pod(&pod.build()).await
+    }
+
+    /// Starts a pod on every node by a DaemonSet, and waits until all are ready. Returns the ready pods.
+    pub async fn start_pod_on_every_node(&self, pod: &EchoPod) -> Result<Vec<Pod>, Failure> {
+        let Pod { metadata, spec, .. } = pod.build();
+        let label = BTreeMap::from([(DAEMONSET_LABEL.to_owned(), metadata.name.clone().unwrap_or_default())]);
+        let labels = metadata.labels.into_iter().flatten().chain(label.clone()).collect();
+        let template_metadata = ObjectMeta { labels: Some(labels), ..ObjectMeta::default() };
+        let daemonset = DaemonSet {
+            metadata: ObjectMeta { name: metadata.name, ..ObjectMeta::default() },
+            spec: Some(DaemonSetSpec {
+                selector: LabelSelector { match_labels: Some(label), ..LabelSelector::default() },
+                template: PodTemplateSpec { metadata: Some(template_metadata), spec },
+                ..DaemonSetSpec::default()
+            }),
+            status: None,
+        };
+        let nodes = self.cluster().list_nodes().await?.len();
+        self.daemonsets().create(&PostParams::default(), &daemonset).await?;
+        eventually("a pod of the DaemonSet is ready on every node", async || {
+            let pods = self.list_daemonset_pods(&daemonset.name_any()).await?;
+            ensure_eq("ready pods", &pods.iter().filter(|pod| is_ready(pod)).count(), &nodes)?;
+            Ok(pods)
+        })
+        .await
+    }
+
+    /// Returns the pods of a DaemonSet that [`Self::start_pod_on_every_node`] created.
+    pub async fn list_daemonset_pods(&self, name: &str) -> Result<Vec<Pod>, Failure> {
+        let params = ListParams::default().labels(&format!("{DAEMONSET_LABEL}={name}"));
+        Ok(self.pods().list(&params).await?.items)
+    }
+
+    /// Deletes a DaemonSet that [`Self::start_pod_on_every_node`] created. Does not wait for its pods.
+    pub async fn delete_daemonset_of_pods(&self, name: &str) -> Result<(), Failure> {
+        self.daemonsets().delete(name, &DeleteParams::background()).await?;
+        Ok(())
+    }
+
+    /// Reads a pod of this namespace.
+    pub async fn get_pod(&self, name: &str) -> Result<Pod, Failure> {
+        Ok(self.pods().get(name).await?)
     }
 
     /// Deletes a pod of this namespace.
@@ -31,19 +80,24 @@ impl Namespace {
         Ok(())
     }
 
-    /// Creates a pod, and waits until it is ready.
-    pub(crate) async fn create_ready_pod(&self, pod: &Pod) -> Result<(), Failure> {
+    /// Creates a pod, and waits until it is ready. Returns the ready pod.
+    pub(crate) async fn create_ready_pod(&self, pod: &Pod) -> Result<Pod, Failure> {
         self.pods().create(&PostParams::default(), pod).await?;
         let name = pod.name_any();
         eventually(&format!("pod {name} is ready"), async || {
             let pod = self.pods().get(&name).await?;
-            ensure(is_ready(&pod), || format!("its status is {:?}", pod.status))
+            ensure(is_ready(&pod), || format!("its status is {:?}", pod.status))?;
+            Ok(pod)
         })
         .await
     }
 
     /// Returns the API of this namespace's pods.
     pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client(), self.name())
+    }
+
+    fn daemonsets(&self) -> Api<DaemonSet> {
         Api::namespaced(self.client(), self.name())
     }
 }

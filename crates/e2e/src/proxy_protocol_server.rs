@@ -77,7 +77,7 @@ impl Namespace {
         };
         let config_maps = Api::<ConfigMap>::namespaced(self.client(), self.name());
         config_maps.create(&PostParams::default(), &config).await?;
-        self.create_ready_pod(&server_pod(server)).await
+        self.create_ready_pod(&server_pod(server)).await.map(drop)
     }
 
     /// Returns the log of the server.

@@ -163,6 +163,27 @@ impl ServiceBuilder {
         self
     }
 
+    /// Sets internalTrafficPolicy Local.
+    #[must_use]
+    pub fn internal_traffic_policy_local(mut self) -> Self {
+        self.spec.internal_traffic_policy = Some("Local".to_owned());
+        self
+    }
+
+    /// Sets the session affinity by client address.
+    #[must_use]
+    pub fn session_affinity(mut self) -> Self {
+        self.spec.session_affinity = Some("ClientIP".to_owned());
+        self
+    }
+
+    /// Sets the deprecated field loadBalancerIP.
+    #[must_use]
+    pub fn load_balancer_ip(mut self, address: &str) -> Self {
+        self.spec.load_balancer_ip = Some(address.to_owned());
+        self
+    }
+
     /// Selects the nodes with these names for the proxies.
     #[must_use]
     pub fn on_nodes(self, nodes: &[&str]) -> Self {

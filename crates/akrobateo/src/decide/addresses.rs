@@ -1,6 +1,6 @@
 //! The addresses of a Service's status: the addresses of the nodes with a ready proxy. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::pod_status::has_ready_pod;
 use super::service_state::PodTimes;
 use crate::node_info::NodeInfo;
-use crate::spec::LoadBalancerSpec;
+use crate::spec::{IpMode, LoadBalancerSpec};
 
 /// The inputs that determine the addresses of a Service, except the Service itself.
 pub(super) struct AddressInputs<'a, 'nodes> {
@@ -108,14 +108,27 @@ pub(super) fn addresses_of(spec: &LoadBalancerSpec, node: &NodeInfo) -> Vec<IpAd
 }
 
 /// Returns the addresses for the status: by family in the Service's order, then sorted, each address once.
-pub(super) fn ingress(spec: &LoadBalancerSpec, nodes: &[&NodeInfo]) -> Vec<LoadBalancerIngress> {
-    let addresses: BTreeSet<IpAddr> = nodes.iter().flat_map(|node| addresses_of(spec, node)).collect();
-    let of_family = |family| addresses.iter().filter(move |address| Family::from_ip(**address) == family);
+///
+/// `keeps_vip` tells whether kube-proxy has to go on answering on an address of a node, although the ipMode is Proxy.
+pub(super) fn ingress(
+    spec: &LoadBalancerSpec,
+    nodes: &[&NodeInfo],
+    keeps_vip: &dyn Fn(&NodeInfo, IpAddr) -> bool,
+) -> Vec<LoadBalancerIngress> {
+    let mut addresses: BTreeMap<IpAddr, IpMode> = BTreeMap::new();
+    for node in nodes {
+        for address in addresses_of(spec, node) {
+            let mode = if keeps_vip(node, address) { IpMode::Vip } else { spec.ip_mode };
+            addresses.insert(address, mode);
+        }
+    }
+    let of_family =
+        |family| addresses.iter().filter(move |(address, _)| Family::from_ip(**address) == family);
     spec.published_families()
         .flat_map(of_family)
-        .map(|address| LoadBalancerIngress {
+        .map(|(address, mode)| LoadBalancerIngress {
             ip: Some(address.to_string()),
-            ip_mode: Some(spec.ip_mode.as_str().to_owned()),
+            ip_mode: Some(mode.as_str().to_owned()),
             ..LoadBalancerIngress::default()
         })
         .collect()
@@ -149,7 +162,7 @@ mod tests {
         };
         let selected = select_nodes(service, &inputs);
         let spec = LoadBalancerSpec::from_service(service, &defaults()).unwrap();
-        ingress(&spec, &selected.nodes).into_iter().filter_map(|ingress| ingress.ip).collect()
+        ingress(&spec, &selected.nodes, &|_, _| false).into_iter().filter_map(|ingress| ingress.ip).collect()
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::rollout::Rollout;
 use super::rollout_limits::replacement_time;
 use super::service_state::ServiceState;
 use super::status_owner::owns_status;
-use super::traffic_policy::{WithoutEndpoints, is_left_out, may_be_published, proxy_role};
+use super::traffic_policy::{WithoutEndpoints, is_left_out, keeps_vip, may_be_published, proxy_role};
 use super::unpublished::{UnpublishedNode, unpublished_nodes};
 use super::workload::Workload;
 use super::write_limits::WriteLimits;
@@ -153,7 +153,8 @@ fn decide_accepted_service(
     let without_endpoints = WithoutEndpoints::find(state, spec);
     let has_endpoint = |node: &NodeInfo| may_be_published(state, spec, without_endpoints, node);
     let selected = select_accepted_nodes(state, service, spec, allocation, role, &has_endpoint, now);
-    let addresses = ingress(spec, &selected.nodes);
+    let addresses =
+        ingress(spec, &selected.nodes, &|node, address| keeps_vip(state, service, spec, node, address));
     let deadline = state.pod_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
     let deadline = deadline.filter(|_| !state.workloads.is_empty());
     let blocker = addresses.is_empty().then(|| {

@@ -270,6 +270,11 @@ pub(crate) fn pod(name: &str) -> PodBuilder {
 }
 
 impl PodBuilder {
+    pub(crate) fn in_host_network(mut self) -> Self {
+        self.0.spec.get_or_insert_default().host_network = Some(true);
+        self
+    }
+
     pub(crate) fn on(mut self, node: &str) -> Self {
         self.0.spec.get_or_insert_default().node_name = Some(node.to_owned());
         self

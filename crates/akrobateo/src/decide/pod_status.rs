@@ -53,6 +53,12 @@ pub(crate) fn has_ready_pod(pods: &[Arc<Pod>], node: &str) -> bool {
     pods.iter().any(|pod| runs_on(pod, node) && is_ready(pod))
 }
 
+/// Returns true if one of the pods on a node is ready and forwards. Pods in the network of the host only reserve ports.
+pub(super) fn has_forwarding_pod(pods: &[Arc<Pod>], node: &str) -> bool {
+    let is_reserving = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default();
+    pods.iter().any(|pod| runs_on(pod, node) && is_ready(pod) && !is_reserving(pod))
+}
+
 /// Returns true if a pod is ready and is not being deleted.
 pub(super) fn is_ready(pod: &Pod) -> bool {
     let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());

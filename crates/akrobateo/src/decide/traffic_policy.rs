@@ -1,11 +1,15 @@
 //! The effect of ipMode and the traffic policies: the program that answers on a node, and the endpoints that it may use. Pure.
 
-use akrobateo_core::annotations;
+use std::net::IpAddr;
 
-use super::addresses::{addresses_of, is_published};
+use akrobateo_core::{Family, annotations};
+use k8s_openapi::api::core::v1::Service;
+
+use super::addresses::{addresses_of, is_published, published_addresses};
 use super::current_condition::current_condition;
 use super::note::Note;
 use super::pod::ProxyRole;
+use super::pod_status::has_forwarding_pod;
 use super::service_state::ServiceState;
 use crate::node_info::NodeInfo;
 use crate::reason::Reason;
@@ -39,6 +43,28 @@ fn has_own_addresses(spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
 /// Returns true if the proxy of the node answers, not kube-proxy.
 fn proxy_answers(spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
     spec.ip_mode == IpMode::Proxy || !has_own_addresses(spec, node)
+}
+
+/// Returns true if kube-proxy has to go on answering on a published address although the ipMode is Proxy now: the pod on
+/// the node still only reserves the ports, or is being replaced. Otherwise nothing would answer there until the rollout
+/// reaches the node.
+pub(super) fn keeps_vip(
+    state: &ServiceState,
+    service: &Service,
+    spec: &LoadBalancerSpec,
+    node: &NodeInfo,
+    address: IpAddr,
+) -> bool {
+    let text = address.to_string();
+    let is_published_as_vip = published_addresses(service).iter().any(|ingress| {
+        ingress.ip.as_ref() == Some(&text) && ingress.ip_mode.as_deref() == Some(IpMode::Vip.as_str())
+    });
+    spec.ip_mode == IpMode::Proxy
+        && is_published_as_vip
+        && !state.is_vip_dangerous
+        // kube-proxy takes a family without a range for open.
+        && spec.has_source_range(Family::from_ip(address))
+        && !has_forwarding_pod(&state.pods, &node.name)
 }
 
 /// Returns true if no program answers on the node's published addresses, because the proxies only reserve the ports.

@@ -1,7 +1,14 @@
 //! The published addresses follow the annotations, taints and labels of the nodes.
 
-use akrobateo_core::annotations::NODE_SELECTOR;
-use e2e::{Failure, NodeAddresses, POOL_LABEL, fault_test, service};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use akrobateo_core::annotations::{ADDRESS_TYPES, NODE_SELECTOR, REPLICAS};
+use e2e::backend::backend_pod;
+use e2e::{
+    Failure, NodeAddresses, POOL_LABEL, consistently, ensure, ensure_eq, eventually, fault_test, service,
+};
+use tokio::time::sleep;
 
 #[tokio::test]
 async fn node_annotation_overrides_the_published_addresses() -> Result<(), Failure> {
@@ -55,6 +62,130 @@ async fn proxies_follow_the_labels_of_the_nodes() -> Result<(), Failure> {
         namespace.wait_exposed_on(&web, &nodes[..2]).await?;
         faults.set_pool_label(&nodes[0].name, None).await?;
         namespace.wait_exposed_on(&web, &nodes[1..2]).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn invalid_node_annotation_changes_no_address_and_is_told_on_the_node_and_the_service()
+-> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port);
+        namespace.apply(&web).await?;
+        namespace.wait_published(&web, &nodes).await?;
+        // The same error has one event for an hour, so the value is a new one.
+        let value = format!("oops-{}", namespace.name());
+        faults.override_addresses(&nodes[0].name, Some(&value)).await?;
+        let parts = ["akrobateo.io/address", &nodes[0].name, &value, "expected IP addresses"];
+        namespace.wait_condition(&web, "Exposed", &parts).await?;
+        namespace.wait_published(&web, &nodes).await?;
+        eventually("a Warning of the node has the value", async || {
+            let events = faults.list_node_events(&nodes[0].name).await?;
+            let is_warning = events.iter().any(|event| {
+                event.type_.as_deref() == Some("Warning")
+                    && event.reason.as_deref() == Some("InvalidNodeAddress")
+                    && event.note.as_ref().is_some_and(|note| parts.iter().all(|part| note.contains(part)))
+            });
+            ensure(is_warning, || format!("the events of the node are {events:?}"))
+        })
+        .await?;
+        faults.override_addresses(&nodes[0].name, None).await?;
+        eventually("the condition has no message", async || {
+            let condition = namespace.get_condition(&web).await?;
+            ensure_eq("message", &condition.message.as_str(), &"")
+        })
+        .await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn excluded_nodes_leave_the_service_without_addresses_and_the_condition_names_the_way_out()
+-> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port);
+        namespace.apply(&web).await?;
+        namespace.wait_published(&web, &nodes).await?;
+        for node in &nodes {
+            faults.set_exclude_label(&node.name).await?;
+        }
+        let parts = ["node.kubernetes.io/exclude-from-external-load-balancers", "--ignore-exclude-label"];
+        namespace.wait_warning(&web, "NoAddresses", &parts).await?;
+        ensure_eq("published addresses", &namespace.published_addresses(&web).await?, &vec![])?;
+        for node in &nodes {
+            faults.remove_exclude_label(&node.name).await?;
+        }
+        namespace.wait_published(&web, &nodes).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn typing_error_does_not_change_the_type_of_the_published_addresses() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [web_port, external_port] = namespace.allocate_ports().await?;
+        let internal_service = service("internal")
+            .families(&["IPv4", "IPv6"])
+            .tcp(web_port)
+            .annotation(ADDRESS_TYPES, "InternalIP");
+        let external_service = service("external").families(&["IPv4", "IPv6"]).tcp(external_port);
+        namespace.apply(&internal_service).await?;
+        namespace.apply(&external_service).await?;
+        namespace.wait_published(&internal_service, &nodes).await?;
+        namespace.wait_published(&external_service, &nodes).await?;
+        let external_ip: IpAddr = "203.0.113.7".parse().unwrap();
+        let keep_external_ip = async {
+            loop {
+                faults.add_external_ip(&nodes[0].name, &external_ip.to_string()).await?;
+                sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let check = async {
+            // The node has no ExternalIP of IPv6, so its InternalIP stays.
+            let mut nodes_with_external_ip = nodes.clone();
+            nodes_with_external_ip[0].addresses.retain(IpAddr::is_ipv6);
+            nodes_with_external_ip[0].addresses.push(external_ip);
+            namespace.wait_published(&external_service, &nodes_with_external_ip).await?;
+            namespace.apply(&internal_service.clone().annotation(REPLICAS, "lots")).await?;
+            namespace.wait_condition(&internal_service, "InvalidAnnotation", &["\"lots\""]).await?;
+            consistently(Duration::from_secs(3), "the InternalIPs are published", async || {
+                namespace.wait_published(&internal_service, &nodes).await.map(drop)
+            })
+            .await
+        };
+        tokio::select! {
+            result = check => result,
+            failure = keep_external_ip => failure,
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn one_node_with_another_address_does_not_change_the_data_path_of_a_local_service()
+-> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        namespace.start_pod_on_every_node(&backend_pod()).await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).traffic_policy_local();
+        namespace.expose(&web).await?;
+        let before = namespace.wait_rolled_out(&web).await?;
+        faults.override_addresses(&nodes[0].name, Some("203.0.113.7")).await?;
+        let replies = namespace.wait_exposed_on(&web, &nodes[1..]).await?;
+        for reply in &replies {
+            ensure_eq("client", &Some(reply.answer()?.client.ip()), &reply.client)?;
+        }
+        namespace.wait_condition(&web, "PartlyExposed", &[&nodes[0].name, "not its InternalIP"]).await?;
+        let after = namespace.get_daemonset(&web).await?;
+        ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
+        faults.override_addresses(&nodes[0].name, None).await?;
+        namespace.wait_exposed(&web).await.map(drop)
     })
     .await
 }

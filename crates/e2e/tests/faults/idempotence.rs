@@ -1,9 +1,16 @@
-//! A restarted operator writes nothing if no Service has changed.
+//! The operator writes nothing if no Service has changed, or if a write would have no effect.
 
 use std::time::Duration;
 
 use akrobateo_core::annotations::{IP_MODE, WORKLOAD};
-use e2e::{Failure, Namespace, ServiceBuilder, audit, consistently, ensure, eventually, fault_test, service};
+use e2e::{
+    Failure, Namespace, ServiceBuilder, audit, consistently, ensure, ensure_eq, eventually, fault_test,
+    service,
+};
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
 /// Returns twenty Services of all kinds: both ipModes, both families, policy Local, Deployments, an invalid annotation
 /// and a port conflict.
@@ -57,6 +64,46 @@ async fn restarted_operator_writes_nothing_for_twenty_unchanged_services() -> Re
             })
         })
         .await
+    })
+    .await
+}
+
+/// Publishes an address as another implementation of load balancers does.
+async fn publish_foreign_address(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
+    let services: Api<Service> = Api::namespaced(namespace.cluster().client.clone(), namespace.name());
+    let params = PatchParams { field_manager: Some("other-lb".to_owned()), ..PatchParams::default() };
+    let patch = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.66" }] } } });
+    services.patch_status(service.name(), &params, &Patch::Merge(patch)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn foreign_address_of_a_service_without_nodes_stays_and_causes_no_repeated_writes()
+-> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        let [port] = namespace.allocate_ports().await?;
+        // Only this test has a Service of this name.
+        let web = service("foreign-address").tcp(port).on_nodes(&["nowhere"]);
+        namespace.apply(&web).await?;
+        namespace.wait_warning(&web, "NoNodes", &["no node matches"]).await?;
+        publish_foreign_address(namespace, &web).await?;
+        namespace.wait_condition(&web, "NoNodes", &["192.0.2.66", "other-lb"]).await?;
+        let operator = faults.operator.wait_ready().await?;
+        let count_writes = || {
+            let requests = audit::requests_from_pod(&operator)?.into_iter();
+            Ok::<_, Failure>(
+                requests.filter(|request| request.is_write() && request.name == web.name()).count(),
+            )
+        };
+        let before = count_writes()?;
+        for round in 0..3 {
+            // Each change of the Service causes a reconciliation.
+            namespace.apply(&web.clone().label("round", &round.to_string())).await?;
+            namespace.wait_operator_synced().await?;
+        }
+        ensure_eq("writes about the Service", &count_writes()?, &before)?;
+        let addresses = namespace.published_addresses(&web).await?;
+        ensure_eq("published addresses", &addresses, &vec!["192.0.2.66".parse().unwrap()])
     })
     .await
 }

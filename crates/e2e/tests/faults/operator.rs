@@ -1,5 +1,6 @@
 //! The operator stops or is killed: the proxies keep running, and the next operator applies all changes.
 
+use akrobateo_core::annotations::REPLICAS;
 use e2e::{Failure, ensure, ensure_eq, eventually, fault_test, service, targets};
 
 #[tokio::test]
@@ -82,6 +83,27 @@ async fn repeatedly_killed_operator_leaves_no_incomplete_change() -> Result<(), 
             namespace.wait_cleaned_up(&service(&format!("short-lived-{round}"))).await?;
         }
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn invalid_service_that_was_created_again_gets_no_proxies_of_its_predecessor() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).with_ip_mode_proxy();
+        let replies = namespace.expose(&web).await?;
+        let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
+        faults.operator.stop().await?;
+        namespace.delete_service(&web).await?;
+        namespace.apply(&web.clone().annotation(REPLICAS, "lots")).await?;
+        faults.operator.start().await?;
+        // The proxies of the deleted Service forward to its ClusterIP, which another Service may have by now.
+        namespace.wait_cleaned_up(&web).await?;
+        namespace.wait_warning(&web, "InvalidAnnotation", &["\"lots\""]).await?;
+        namespace.wait_unreachable(&targets).await?;
+        namespace.expose(&web).await.map(drop)
     })
     .await
 }

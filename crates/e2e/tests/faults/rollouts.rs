@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::slice;
 
 use akrobateo_core::annotations::{NODE_SELECTOR, REPLICAS, WORKLOAD};
+use e2e::backend::echo_pod;
 use e2e::{
     Failure, NodeAddresses, POOL_LABEL, ensure, ensure_eq, eventually, fault_test, is_ready, service, targets,
 };
@@ -67,7 +68,7 @@ async fn proxy_that_waits_for_its_port_holds_back_no_change_on_other_nodes() -> 
         let (blocked, others) = nodes.split_first().expect("the cluster has nodes");
         namespace.start_backend().await?;
         let [port, added] = namespace.allocate_ports().await?;
-        namespace.start_host_port_pod("holder", &blocked.name, port).await?;
+        namespace.start_pod(&echo_pod("holder").on_node(&blocked.name).host_port(port)).await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
         namespace.expose_on(&web, others).await?;
         let replies = namespace.expose_on(&web.clone().udp(added), others).await?;

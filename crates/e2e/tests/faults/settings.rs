@@ -2,7 +2,7 @@
 
 use akrobateo_core::LOAD_BALANCER_CLASS;
 use akrobateo_core::annotations::IP_MODE;
-use e2e::{Failure, LocalOperator, ensure, ensure_eq, eventually, fault_test, service};
+use e2e::{Failure, LocalOperator, ensure, ensure_eq, eventually, fault_test, service, targets};
 use kube::ResourceExt;
 
 #[tokio::test]
@@ -92,6 +92,46 @@ async fn operator_publishes_ip_mode_proxy_if_kube_proxy_uses_ipvs() -> Result<()
         let annotated_service = service("annotated").tcp(annotated_port).annotation(IP_MODE, "VIP");
         namespace.apply(&annotated_service).await?;
         namespace.wait_warning(&annotated_service, "InvalidAnnotation", &["IPVS", "allowed: Proxy"]).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn operator_publishes_ip_mode_proxy_after_cilium_has_replaced_kube_proxy() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port);
+        namespace.expose(&web).await?;
+        // The running operator follows the configuration.
+        faults.set_kube_proxy_replacement().await?;
+        let web = web.expect_ip_mode("Proxy");
+        namespace.wait_published(&web, &namespace.cluster().list_nodes().await?).await?;
+        eventually("the answers come through the proxies", async || {
+            let replies = namespace.wait_exposed(&web).await?;
+            namespace.ensure_answers_through_proxies(&web, &replies).await
+        })
+        .await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn service_releases_a_port_that_becomes_reserved() -> Result<(), Failure> {
+    fault_test(async |namespace, faults| {
+        namespace.start_backend().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port);
+        faults.operator.stop().await?;
+        let operator = LocalOperator::start(namespace, &[])?;
+        let addresses: Vec<_> = namespace.expose(&web).await?.iter().map(|reply| reply.target.host).collect();
+        drop(operator);
+        let reserved_ports = format!("22,tcp/{port}");
+        let _operator = LocalOperator::start(namespace, &[("RESERVED_PORTS", &reserved_ports)])?;
+        let parts = [&format!("{port}/TCP"), "reserved"];
+        namespace.wait_warning(&web, "PortReserved", &parts).await?;
+        namespace.wait_cleaned_up(&web).await?;
+        namespace.wait_unreachable(&targets(&web, &addresses)).await
     })
     .await
 }

@@ -1,10 +1,13 @@
 //! Changes of a Service: a change rolls out new proxies only if it changes the proxies' arguments.
 
+use std::net::IpAddr;
+
 use akrobateo_core::Protocol;
 use e2e::{
-    Failure, Namespace, ServiceBuilder, backend, ensure, ensure_eq, eventually, exposed_service_test,
-    service, targets, test,
+    Failure, Namespace, NodeAddresses, ServiceBuilder, backend, ensure, ensure_eq, eventually,
+    exposed_service_test, is_ready, service, targets, test,
 };
+use k8s_openapi::api::core::v1::Pod;
 
 /// Applies a change, and checks that it does not change the proxies' DaemonSet.
 async fn apply_and_ensure_no_rollout(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
@@ -83,18 +86,58 @@ async fn changed_labels_annotations_selector_and_node_port_need_no_rollout() -> 
     .await
 }
 
+/// Checks once that a proxy forwards on the node of each address with ipMode Proxy, and that no address is missing.
+async fn ensure_proxies_forward(
+    namespace: &Namespace,
+    service: &ServiceBuilder,
+    nodes: &[NodeAddresses],
+) -> Result<(), Failure> {
+    let ingress = namespace.get_service(service).await?.status.and_then(|status| status.load_balancer);
+    let ingress = ingress.and_then(|status| status.ingress).unwrap_or_default();
+    ensure_eq("number of published addresses", &ingress.len(), &nodes.len())?;
+    // A proxy that forwards when the status is read keeps forwarding.
+    let pods = namespace.list_proxy_pods(service).await?;
+    for entry in ingress.iter().filter(|entry| entry.ip_mode.as_deref() == Some("Proxy")) {
+        let address: Option<IpAddr> = entry.ip.as_ref().and_then(|ip| ip.parse().ok());
+        let node = nodes.iter().find(|node| address.is_some_and(|address| node.addresses.contains(&address)));
+        let forwards = |pod: &Pod| {
+            let spec = pod.spec.as_ref();
+            let is_reserving = spec.and_then(|spec| spec.host_network).unwrap_or(false);
+            let node_name = spec.and_then(|spec| spec.node_name.as_ref());
+            node_name.is_some() && node_name == node.map(|node| &node.name) && is_ready(pod) && !is_reserving
+        };
+        ensure(pods.iter().any(forwards), || format!("no proxy forwards on the node of {entry:?}"))?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
-async fn changed_ip_mode_needs_no_rollout() -> Result<(), Failure> {
+async fn changed_ip_mode_replaces_the_proxies_and_every_published_address_answers_meanwhile()
+-> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port),
         async |namespace, web| {
+            let nodes = namespace.cluster().list_nodes().await?;
             let web = web.with_ip_mode_proxy();
-            apply_and_ensure_no_rollout(namespace, &web).await?;
-            eventually("the answers come through the proxies", async || {
-                let replies = namespace.wait_exposed(&web).await?;
-                namespace.ensure_answers_through_proxies(&web, &replies).await
-            })
-            .await
+            namespace.apply(&web).await?;
+            let wait_exposed = async {
+                namespace.wait_published(&web, &nodes).await?;
+                // kube-proxy needs a moment until it does not answer any more.
+                eventually("the answers come through the proxies", async || {
+                    let replies = namespace.wait_exposed(&web).await?;
+                    namespace.ensure_answers_through_proxies(&web, &replies).await
+                })
+                .await
+            };
+            let ensure_answers = async {
+                loop {
+                    ensure_proxies_forward(namespace, &web, &nodes).await?;
+                }
+            };
+            tokio::select! {
+                result = wait_exposed => result,
+                failure = ensure_answers => failure,
+            }
         },
     )
     .await

@@ -2,14 +2,19 @@
 
 mod annotations;
 mod changes;
+mod charts;
 mod data_plane;
 mod exposure;
+mod forged_objects;
+mod host_ports;
 mod manual_edits;
 mod placement;
 mod pod_security;
 mod port_ownership;
+mod rejected;
 mod removal;
 mod source_ranges;
 mod traffic_policy;
+mod unmet_requests;
 mod userspace;
 mod workloads;

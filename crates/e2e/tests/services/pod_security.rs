@@ -25,7 +25,7 @@ fn is_privileged(container: &Container) -> bool {
 async fn proxy_arguments_have_every_cluster_ip_and_port() -> Result<(), Failure> {
     test(async |namespace| {
         let [tcp, udp] = namespace.allocate_ports().await?;
-        let web = service("web").families(&["IPv4", "IPv6"]).tcp(tcp).udp(udp);
+        let web = service("web").families(&["IPv4", "IPv6"]).tcp(tcp).udp(udp).with_ip_mode_proxy();
         let pod = apply_and_get_proxy_pod(namespace, &web).await?;
         let spec = namespace.get_service(&web).await?.spec.unwrap_or_default();
         let mut expected = Vec::new();
@@ -48,9 +48,31 @@ async fn proxy_arguments_have_every_cluster_ip_and_port() -> Result<(), Failure>
 async fn ipv4_proxy_pod_has_no_privileged_container() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
-        let pod = apply_and_get_proxy_pod(namespace, &service("web").families(&["IPv4"]).tcp(port)).await?;
+        let web = service("web").families(&["IPv4"]).tcp(port).with_ip_mode_proxy();
+        let pod = apply_and_get_proxy_pod(namespace, &web).await?;
         assert!(containers(&pod).all(|container| !is_privileged(container)), "{pod:?}");
         assert!(!pod.host_network.unwrap_or(false));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn proxy_pod_that_only_reserves_ports_is_unprivileged_in_the_network_of_the_host() -> Result<(), Failure>
+{
+    test(async |namespace| {
+        let [port] = namespace.allocate_ports().await?;
+        // With ipMode VIP kube-proxy answers, also for IPv6, so the pods need no right.
+        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port);
+        let pod = apply_and_get_proxy_pod(namespace, &web).await?;
+        assert_eq!(pod.host_network, Some(true));
+        assert_eq!(containers(&pod).count(), 1, "{pod:?}");
+        for container in containers(&pod) {
+            let context = container.security_context.clone().unwrap_or_default();
+            assert_eq!((context.privileged.unwrap_or(false), context.run_as_non_root), (false, Some(true)));
+            let capabilities = context.capabilities.unwrap_or_default();
+            assert_eq!((capabilities.drop, capabilities.add), (Some(vec!["ALL".to_owned()]), None));
+        }
         Ok(())
     })
     .await

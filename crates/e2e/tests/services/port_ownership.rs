@@ -1,9 +1,8 @@
-//! Port conflicts: the oldest Service owns a port, and the others get a Warning.
+//! Port conflicts between Services: one of them owns a port, and the others get a Warning.
 
 use std::slice;
 
-use akrobateo_core::Protocol;
-use e2e::{Failure, Target, ensure, ensure_eq, eventually, exposed_service_test, service, test};
+use e2e::{Failure, ensure, ensure_eq, eventually, exposed_service_test, service, test};
 
 #[tokio::test]
 async fn younger_service_takes_over_a_port_after_the_deletion_of_the_oldest_service() -> Result<(), Failure> {
@@ -90,24 +89,44 @@ async fn service_port_that_equals_the_node_port_of_another_service_is_a_conflict
 }
 
 #[tokio::test]
-async fn service_waits_for_a_port_that_another_pod_holds() -> Result<(), Failure> {
+async fn service_port_that_equals_the_health_check_node_port_of_another_service_is_a_conflict()
+-> Result<(), Failure> {
+    test(async |namespace| {
+        let [port] = namespace.allocate_ports().await?;
+        // The API server allocates a healthCheckNodePort for this policy.
+        let owner = namespace.apply(&service("owner").tcp(port).traffic_policy_local()).await?;
+        let health_check_port = owner.spec.and_then(|spec| spec.health_check_node_port);
+        let health_check_port = health_check_port.and_then(|port| u16::try_from(port).ok());
+        let health_check_port = health_check_port.expect("the Service has a healthCheckNodePort");
+        let conflicting_service = service("conflicting").tcp(health_check_port);
+        namespace.apply(&conflicting_service).await?;
+        let owner = format!("{}/owner", namespace.name());
+        namespace
+            .wait_warning(&conflicting_service, "PortConflict", &["healthCheckNodePort", &owner])
+            .await?;
+        ensure_eq("published addresses", &namespace.published_addresses(&conflicting_service).await?, &vec![])
+    })
+    .await
+}
+
+#[tokio::test]
+async fn service_keeps_its_port_when_an_older_service_starts_to_claim_it() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let nodes = namespace.cluster().list_nodes().await?;
-        namespace.start_host_port_pod("holder", &nodes[0].name, port).await?;
-        let web = service("web").tcp(port).with_ip_mode_proxy().on_nodes(&[&nodes[0].name]);
-        namespace.apply(&web).await?;
-        namespace.wait_warning(&web, "PortInUse", &["another pod"]).await?;
-        let target = Target { protocol: Protocol::Tcp, host: nodes[0].addresses[0], port };
-        eventually("the other pod answers on the port", async || {
-            let replies = namespace.cluster().send_requests(&[target]).await?;
-            ensure_eq("number of replies", &replies.len(), &1)?;
-            ensure_eq("pod that answers", &replies[0].answer()?.host.as_str(), &"holder")
-        })
-        .await?;
-        namespace.delete_pod("holder").await?;
-        namespace.wait_exposed_on(&web, &nodes[..1]).await.map(drop)
+        let older_service = service("older").tcp(port);
+        let cluster_ip_service = older_service.clone().with_type_cluster_ip();
+        namespace.apply(&cluster_ip_service).await?;
+        let holder = service("holder").tcp(port);
+        namespace.apply_younger(&cluster_ip_service, &holder).await?;
+        namespace.wait_exposed(&holder).await?;
+        let before = namespace.wait_rolled_out(&holder).await?;
+        namespace.apply(&older_service).await?;
+        let owner = format!("{}/holder", namespace.name());
+        namespace.wait_warning(&older_service, "PortConflict", &[&port.to_string(), &owner]).await?;
+        let after = namespace.wait_rolled_out(&holder).await?;
+        ensure_eq("UID of the holder's DaemonSet", &after.metadata.uid, &before.metadata.uid)?;
+        namespace.wait_exposed(&holder).await.map(drop)
     })
     .await
 }

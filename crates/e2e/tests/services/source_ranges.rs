@@ -1,8 +1,10 @@
-//! The proxies enforce the field `loadBalancerSourceRanges`.
+//! The field `loadBalancerSourceRanges` holds for both families and in both ipModes.
 
 use std::net::IpAddr;
 
-use e2e::{Failure, Namespace, ServiceBuilder, ensure, eventually, exposed_service_test, service, targets};
+use e2e::{
+    Failure, Namespace, ServiceBuilder, ensure, ensure_eq, eventually, exposed_service_test, service, targets,
+};
 use k8s_openapi::api::apps::v1::DaemonSet;
 
 #[tokio::test]
@@ -18,6 +20,44 @@ async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure>
             };
             check_only_client_is_allowed(namespace, &web, client_address(true), 32).await?;
             check_only_client_is_allowed(namespace, &web, client_address(false), 128).await
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn family_without_a_source_range_is_not_published_where_kube_proxy_answers() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port),
+        async |namespace, web| {
+            let nodes = namespace.cluster().list_nodes().await?;
+            let addresses = nodes.iter().flat_map(|node| node.addresses.clone());
+            let (ipv4, ipv6): (Vec<IpAddr>, Vec<_>) = addresses.partition(IpAddr::is_ipv4);
+            for (range, allowed, denied, denied_family) in
+                [("172.29.0.0/24", &ipv4, &ipv6, "IPv6"), ("fd29::/64", &ipv6, &ipv4, "IPv4")]
+            {
+                let web = web.clone().source_ranges(&[range.to_owned()]);
+                namespace.apply(&web).await?;
+                eventually("only addresses of the family with a range are published", async || {
+                    let mut published = namespace.published_addresses(&web).await?;
+                    published.sort_unstable();
+                    ensure_eq("published addresses", &published, allowed)
+                })
+                .await?;
+                eventually("every published address answers", async || {
+                    let replies = namespace.cluster().send_requests(&targets(&web, allowed)).await?;
+                    replies.iter().try_for_each(|reply| reply.answer().map(drop))
+                })
+                .await?;
+                // kube-proxy takes a family without a range for an open one.
+                namespace.wait_unreachable(&targets(&web, denied)).await?;
+                let part = format!("no {denied_family} address is published");
+                namespace.wait_condition(&web, "Exposed", &["loadBalancerSourceRanges", &part]).await?;
+                namespace
+                    .wait_warning(&web, "NodePortsOpen", &["nodePorts", "allocateLoadBalancerNodePorts"])
+                    .await?;
+            }
+            Ok(())
         },
     )
     .await

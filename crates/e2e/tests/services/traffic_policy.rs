@@ -1,8 +1,11 @@
-//! With the external traffic policy Local, the source IP is preserved, and only nodes with an endpoint answer.
+//! With the external traffic policy Local, the source IP is preserved, and only nodes with an endpoint answer. The
+//! internal policy limits the proxies in the same way.
 
 use std::slice;
+use std::time::Duration;
 
-use e2e::{Failure, ensure, service, targets, test};
+use e2e::backend::backend_pod;
+use e2e::{Failure, consistently, ensure, ensure_eq, service, targets, test};
 
 #[tokio::test]
 async fn policy_local_exposes_nodes_with_endpoints_and_preserves_the_source_ip() -> Result<(), Failure> {
@@ -40,6 +43,65 @@ async fn service_with_policy_local_and_ip_mode_proxy_gets_a_warning() -> Result<
         let web = service("web").tcp(port).traffic_policy_local().with_ip_mode_proxy();
         namespace.expose_on(&web, &nodes[..1]).await?;
         namespace.wait_warning(&web, "ClientAddressNotKept", &["ipMode Proxy"]).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn new_local_service_with_a_ready_backend_gets_no_warning() -> Result<(), Failure> {
+    test(async |namespace| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        namespace.start_backend_on(&nodes[0].name).await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).traffic_policy_local();
+        namespace.expose_on(&web, &nodes[..1]).await?;
+        namespace.wait_condition(&web, "Exposed", &[]).await?;
+        namespace.ensure_no_warnings(&web).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn node_whose_only_endpoint_terminates_stays_published_and_answers() -> Result<(), Failure> {
+    test(async |namespace| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        let backend = backend_pod().on_node(&nodes[0].name).shutdown_delay(10);
+        namespace.start_pod(&backend).await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).traffic_policy_local();
+        let replies = namespace.expose_on(&web, &nodes[..1]).await?;
+        let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
+        namespace.delete_pod("backend").await?;
+        consistently(Duration::from_secs(7), "the node is published and answers", async || {
+            let addresses = namespace.published_addresses(&web).await?;
+            ensure_eq("published addresses", &addresses.len(), &1)?;
+            let reason = namespace.get_condition(&web).await?.reason;
+            ensure_eq("reason of the condition", &reason.as_str(), &"Exposed")?;
+            let replies = namespace.cluster().send_requests(&targets).await?;
+            replies.iter().try_for_each(|reply| reply.answer().map(drop))
+        })
+        .await?;
+        // When the endpoint is gone, no node is better, so the address stays.
+        namespace.wait_condition(&web, "NoEndpoints", &["the published addresses stay"]).await?;
+        namespace.wait_published(&web, &nodes[..1]).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn internal_policy_local_publishes_only_nodes_with_an_endpoint_if_the_proxies_answer()
+-> Result<(), Failure> {
+    test(async |namespace| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        namespace.start_backend_on(&nodes[1].name).await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").tcp(port).udp(port).internal_traffic_policy_local();
+        // kube-proxy answers by the external policy.
+        namespace.expose(&web).await?;
+        let web = web.with_ip_mode_proxy();
+        let replies = namespace.expose_on(&web, &nodes[1..2]).await?;
+        namespace.ensure_answers_through_proxies(&web, &replies).await?;
+        namespace.wait_condition(&web, "Exposed", &["internalTrafficPolicy is Local"]).await
     })
     .await
 }

@@ -220,3 +220,35 @@ fn proxies_only_reserve_the_ports_where_kube_proxy_answers() {
     let behind_nat = observe_with_other_services(web().build(), Vec::new(), ready(&["n1"]), &nodes);
     assert_eq!(pod_spec(&behind_nat).host_network, None);
 }
+
+fn ip_modes(state: &ServiceState) -> Vec<String> {
+    decision(state).status.unwrap().addresses.into_iter().filter_map(|ingress| ingress.ip_mode).collect()
+}
+
+#[test]
+fn an_address_keeps_ip_mode_vip_until_the_proxy_of_its_node_forwards() {
+    let published = |service: ServiceBuilder| {
+        service.published("10.0.0.1", "VIP", "akrobateo").published("10.0.0.2", "VIP", "akrobateo")
+    };
+    let with_reserving_pod_on_n1 = |service: ServiceBuilder| {
+        let mut state = state_on(service, &["n1", "n2"], &[]);
+        state.pods[0] = Arc::new(pod("n1").on("n1").in_host_network().ready().build());
+        state
+    };
+    let mut state = with_reserving_pod_on_n1(published(proxy_mode()));
+    assert_eq!(ip_modes(&state), ["VIP", "Proxy"]);
+    // The next proxy of the node is not ready yet.
+    state.pod_times.changed_at.insert("n1".to_owned(), at(999));
+    state.pods[0] = Arc::new(pod("n1").on("n1").build());
+    assert_eq!(ip_modes(&state), ["VIP", "Proxy"]);
+    state.pods[0] = Arc::new(pod("n1").on("n1").ready().build());
+    assert_eq!(ip_modes(&state), ["Proxy", "Proxy"]);
+    // kube-proxy must not answer where this is dangerous, and it would let all clients in.
+    let mut dangerous = with_reserving_pod_on_n1(published(proxy_mode()));
+    dangerous.is_vip_dangerous = true;
+    assert_eq!(ip_modes(&dangerous), ["Proxy", "Proxy"]);
+    let closed = published(proxy_mode()).source_ranges(&["fd00::/8"]);
+    assert_eq!(ip_modes(&with_reserving_pod_on_n1(closed)), ["Proxy", "Proxy"]);
+    // Nothing answered on an address that is not published.
+    assert_eq!(ip_modes(&with_reserving_pod_on_n1(proxy_mode())), ["Proxy", "Proxy"]);
+}

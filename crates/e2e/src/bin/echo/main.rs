@@ -13,6 +13,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const USAGE: &str = "\
 usage: echo PORT|FIRST-LAST...
          serve TCP and UDP on these ports
+       echo listen ADDRESS PORT
+         serve TCP and UDP on this port of one address
        echo client tcp|udp ADDRESS PORT [SECONDS]
          send one request, and print the answer
        echo batch SECONDS PROTOCOL/ADDRESS/PORT...
@@ -37,6 +39,7 @@ async fn main() -> ExitCode {
         [] => Err(USAGE.to_owned()),
         ["client", args @ ..] => client(args).await,
         ["batch", seconds, targets @ ..] => batch(seconds, targets).await,
+        ["listen", host, port] => listen(host, port).await,
         ["session", host, port] => session(host, port, "1"),
         ["session", host, port, count] => session(host, port, count),
         ["flood", host, port] => flood(host, port),
@@ -101,6 +104,11 @@ async fn send_until_answered(host: &str, port: &str, seconds: &str, bytes: &str)
 async fn serve(ports: &[&str]) -> Result<(), String> {
     let ranges = ports.iter().map(|range| parse_range(range)).collect::<Result<Vec<_>, _>>()?;
     server::serve(ranges.into_iter().flatten()).await.map_err(|error| error.to_string())
+}
+
+async fn listen(host: &str, port: &str) -> Result<(), String> {
+    let address = parse_address(host, port)?;
+    server::serve_on(std::iter::once(vec![address])).await.map_err(|error| error.to_string())
 }
 
 fn parse_target(target: &str) -> Result<Target, String> {

@@ -35,12 +35,20 @@ impl ServerNames {
     }
 }
 
-/// Serves TCP and UDP on all `ports` until SIGTERM.
+/// Serves TCP and UDP on all `ports` of every address until SIGTERM.
 pub(crate) async fn serve(ports: impl Iterator<Item = u16>) -> io::Result<()> {
+    // Both address families, or only IPv4 if the machine has no IPv6.
+    let addresses = |port| vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
+    serve_on(ports.map(addresses)).await
+}
+
+/// Serves TCP and UDP until SIGTERM. Each item is the candidates for the address of one port.
+pub(crate) async fn serve_on(candidates: impl Iterator<Item = Vec<SocketAddr>>) -> io::Result<()> {
     let tasks = LocalSet::new();
     let names = Rc::new(ServerNames::read());
-    for port in ports {
-        let (tcp, udp) = bind(port).await?;
+    for candidates in candidates {
+        let (tcp, udp) = bind(&candidates).await?;
+        let port = tcp.local_addr()?.port();
         tasks.spawn_local(serve_tcp(tcp, port, names.clone()));
         tasks.spawn_local(serve_udp(udp, port, names.clone()));
     }
@@ -49,12 +57,11 @@ pub(crate) async fn serve(ports: impl Iterator<Item = u16>) -> io::Result<()> {
     Ok(())
 }
 
-/// Binds the sockets of a port for both address families, or only for IPv4 if the machine has no IPv6.
-async fn bind(port: u16) -> io::Result<(TcpListener, UdpSocket)> {
-    let addresses = [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
-    let to_bind_error = |error| io::Error::other(format!("cannot serve on port {port}: {error}"));
-    let tcp = TcpListener::bind::<&[SocketAddr]>(&addresses).await.map_err(to_bind_error)?;
-    Ok((tcp, UdpSocket::bind::<&[SocketAddr]>(&addresses).await.map_err(to_bind_error)?))
+/// Binds the sockets of the first candidate that the machine has.
+async fn bind(candidates: &[SocketAddr]) -> io::Result<(TcpListener, UdpSocket)> {
+    let to_bind_error = |error| io::Error::other(format!("cannot serve on {candidates:?}: {error}"));
+    let tcp = TcpListener::bind(candidates).await.map_err(to_bind_error)?;
+    Ok((tcp, UdpSocket::bind(candidates).await.map_err(to_bind_error)?))
 }
 
 async fn serve_tcp(listener: TcpListener, port: u16, names: Rc<ServerNames>) {

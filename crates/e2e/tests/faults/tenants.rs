@@ -1,0 +1,81 @@
+//! Two tenants whose proxies are in their own namespaces, where each tenant can create any object.
+
+use std::slice;
+
+use akrobateo_core::annotations::IP_MODE;
+use akrobateo_core::{DEFAULT_INSTANCE, labels};
+use e2e::backend::echo_pod;
+use e2e::{Failure, LocalOperator, Namespace, ServiceBuilder, ensure_eq, fault_test, service};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+/// Applies a Deployment without pods that looks like the proxies of the tenant's own Service, and has a hostPort of
+/// another Service.
+async fn forge_proxies(tenant: &Namespace, service: &ServiceBuilder, port: u16) -> Result<(), Failure> {
+    let labels = labels::proxy_labels(DEFAULT_INSTANCE, tenant.name(), service.name());
+    let uid = tenant.get_service(service).await?.uid();
+    let owner = json!({ "apiVersion": "v1", "kind": "Service", "name": service.name(), "uid": uid, "controller": true });
+    let container = json!({
+        "name": "forward", "image": "example.com/forged:1", "ports": [{ "containerPort": port, "hostPort": port }],
+    });
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {
+            "name": "forged", "labels": labels, "annotations": { "akrobateo.io/service-uid": uid },
+            "ownerReferences": [owner],
+        },
+        "spec": {
+            "replicas": 0, "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": { "containers": [container] } },
+        },
+    });
+    let api: Api<Deployment> = Api::namespaced(tenant.cluster().client.clone(), tenant.name());
+    api.patch("forged", &PatchParams::apply(DEFAULT_INSTANCE).force(), &Patch::Apply(deployment)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn tenant_takes_no_port_and_adds_no_address_of_another_tenant() -> Result<(), Failure> {
+    fault_test(async |shop, faults| {
+        let other = shop.create_another("other").await?;
+        shop.start_backend().await?;
+        other.start_backend().await?;
+        let nodes = shop.cluster().list_nodes().await?;
+        let [port, other_port] = shop.allocate_ports().await?;
+        faults.operator.stop().await?;
+        // An empty namespace is all namespaces.
+        let _operator = LocalOperator::start(shop, &[("LB_NAMESPACE", "@service"), ("WATCH_NAMESPACE", "")])?;
+        let web = service("web").tcp(port).on_nodes(&[&nodes[0].name]);
+        shop.expose_on(&web, &nodes[..1]).await?;
+        shop.wait_rolled_out(&web).await?;
+
+        // The other tenant gets the same port on a node that the first Service does not select.
+        let same_port = service("same-port").tcp(port).on_nodes(&[&nodes[1].name]);
+        other.expose_on(&same_port, slice::from_ref(&nodes[1])).await?;
+        let labels = labels::proxy_labels(DEFAULT_INSTANCE, shop.name(), web.name());
+        let pod = echo_pod("forged").on_node(&nodes[1].name);
+        let pod = labels.iter().fold(pod, |pod, (name, value)| pod.label(name, value));
+        other.start_pod(&pod).await?;
+
+        let bait = service("bait").tcp(other_port);
+        other.expose(&bait).await?;
+        forge_proxies(&other, &bait, port).await?;
+        other.apply(&bait.clone().annotation(IP_MODE, "bogus")).await?;
+        other.wait_warning(&bait, "InvalidAnnotation", &["bogus"]).await?;
+
+        let conflicting = service("conflicting").tcp(port).on_nodes(&[&nodes[0].name]);
+        other.apply(&conflicting).await?;
+        let owner = format!("{}/web", shop.name());
+        other.wait_warning(&conflicting, "PortConflict", &[&port.to_string(), &owner]).await?;
+        ensure_eq("published addresses", &other.published_addresses(&conflicting).await?, &vec![])?;
+
+        shop.wait_operator_synced().await?;
+        shop.wait_exposed_on(&web, &nodes[..1]).await?;
+        shop.wait_condition(&web, "Exposed", &[]).await?;
+        shop.ensure_no_warnings(&web).await?;
+        other.wait_exposed_on(&same_port, slice::from_ref(&nodes[1])).await.map(drop)
+    })
+    .await
+}

@@ -1,0 +1,88 @@
+//! Objects of a tenant with the labels of proxies. The operator does not believe labels, so such objects have no effect.
+
+use akrobateo_core::annotations::IP_MODE;
+use akrobateo_core::{DEFAULT_INSTANCE, labels};
+use e2e::backend::echo_pod;
+use e2e::{Failure, Namespace, ServiceBuilder, ensure_eq, exposed_service_test, service, test};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+/// Applies a Deployment without pods in the tenant's namespace. Its template has the labels of the proxies of a Service,
+/// and a hostPort. The field manager is that of the operator, because every tenant can choose it.
+async fn forge_deployment(
+    tenant: &Namespace,
+    name: &str,
+    (namespace, service): (&Namespace, &ServiceBuilder),
+    port: u16,
+) -> Result<(), Failure> {
+    let labels = labels::proxy_labels(DEFAULT_INSTANCE, namespace.name(), service.name());
+    let container = json!({
+        "name": "forward", "image": "example.com/forged:1", "ports": [{ "containerPort": port, "hostPort": port }],
+    });
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name, "labels": labels },
+        "spec": {
+            "replicas": 0, "selector": { "matchLabels": labels },
+            "template": { "metadata": { "labels": labels }, "spec": { "containers": [container] } },
+        },
+    });
+    let api: Api<Deployment> = Api::namespaced(tenant.cluster().client.clone(), tenant.name());
+    api.patch(name, &PatchParams::apply(DEFAULT_INSTANCE).force(), &Patch::Apply(deployment)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn forged_deployments_and_a_rejected_service_take_no_port_from_another_service() -> Result<(), Failure>
+{
+    exposed_service_test(
+        |port| service("victim").tcp(port),
+        async |namespace, victim| {
+            let before = namespace.wait_rolled_out(&victim).await?;
+            let tenant = namespace.create_another("tenant").await?;
+            let [port] = tenant.allocate_ports().await?;
+            let bait = service("bait").tcp(port);
+            tenant.apply(&bait).await?;
+            tenant.wait_rolled_out(&bait).await?;
+            let port_of_victim = victim.ports()[0].port();
+            forge_deployment(&tenant, "bait", (&tenant, &bait), port_of_victim).await?;
+            forge_deployment(&tenant, "victim", (namespace, &victim), port_of_victim).await?;
+            tenant.apply(&bait.clone().annotation(IP_MODE, "bogus")).await?;
+            tenant.wait_warning(&bait, "InvalidAnnotation", &["bogus"]).await?;
+            namespace.wait_operator_synced().await?;
+            let after = namespace.get_daemonset(&victim).await?;
+            ensure_eq("UID of the DaemonSet", &after.metadata.uid, &before.metadata.uid)?;
+            ensure_eq(
+                "generation of the DaemonSet",
+                &after.metadata.generation,
+                &before.metadata.generation,
+            )?;
+            namespace.wait_exposed(&victim).await?;
+            namespace.wait_condition(&victim, "Exposed", &[]).await?;
+            namespace.ensure_no_warnings(&victim).await
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn forged_pod_adds_no_address_to_another_service() -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.start_backend().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let victim = service("victim").tcp(port).on_nodes(&[&nodes[0].name]);
+        namespace.expose_on(&victim, &nodes[..1]).await?;
+        let tenant = namespace.create_another("tenant").await?;
+        let labels = labels::proxy_labels(DEFAULT_INSTANCE, namespace.name(), victim.name());
+        let pod = echo_pod("forged").on_node(&nodes[1].name).host_port(port);
+        let pod = labels.iter().fold(pod, |pod, (name, value)| pod.label(name, value));
+        tenant.start_pod(&pod).await?;
+        // The Service's own namespace is no place of proxies either.
+        namespace.start_pod(&pod.on_node(&nodes[2].name)).await?;
+        namespace.wait_operator_synced().await?;
+        namespace.wait_exposed_on(&victim, &nodes[..1]).await.map(drop)
+    })
+    .await
+}

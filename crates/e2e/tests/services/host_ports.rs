@@ -1,0 +1,110 @@
+//! Ports that other pods hold on their nodes: such a pod keeps its port, and the Service says that the port is in use.
+
+use akrobateo_core::Protocol;
+use e2e::backend::{EchoPod, backend_pod, echo_pod};
+use e2e::{Failure, Namespace, NodeAddresses, Target, ensure, ensure_eq, eventually, service, test};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+/// Checks that the pod with this UID still runs, and that it answers on the port of its node.
+async fn ensure_holder_answers(
+    namespace: &Namespace,
+    holder: &Pod,
+    nodes: &[NodeAddresses],
+    port: u16,
+) -> Result<(), Failure> {
+    let current = namespace.get_pod(&holder.name_any()).await?;
+    ensure_eq("UID of the holder", &current.uid(), &holder.uid())?;
+    ensure_eq("deletion of the holder", &current.metadata.deletion_timestamp, &None)?;
+    let node_name = holder.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let node = nodes.iter().find(|node| node.name == node_name);
+    let node =
+        node.ok_or_else(|| Failure::UnexpectedState(format!("the holder is on node {node_name:?}")))?;
+    let target = Target { protocol: Protocol::Tcp, host: node.addresses[0], port };
+    // A pod in the network of its node has the host name of the node.
+    let is_in_host_network = holder.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
+    let host = if is_in_host_network { node_name } else { holder.name_any() };
+    eventually("the holder answers on the port", async || {
+        let replies = namespace.cluster().send_requests(&[target]).await?;
+        ensure_eq("number of replies", &replies.len(), &1)?;
+        ensure_eq("host that answers", &replies[0].answer()?.host, &host)
+    })
+    .await
+}
+
+/// Checks for one kind of pod on the first node that it keeps its port, and that the other nodes serve the Service.
+async fn check_holder_on_one_node(build_holder: impl FnOnce(u16) -> EchoPod) -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.start_backend().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let holder = namespace.start_pod(&build_holder(port).on_node(&nodes[0].name)).await?;
+        let web = service("web").tcp(port);
+        namespace.apply(&web).await?;
+        let parts = [&format!("{port}/TCP"), nodes[0].name.as_str(), "another pod", "use another port"];
+        namespace.wait_warning(&web, "PortInUse", &parts).await?;
+        namespace.wait_exposed_on(&web, &nodes[1..]).await?;
+        namespace.wait_condition(&web, "PartlyExposed", &parts).await?;
+        ensure_holder_answers(namespace, &holder, &nodes, port).await?;
+        namespace.delete_pod(&holder.name_any()).await?;
+        namespace.wait_exposed(&web).await?;
+        namespace.wait_condition(&web, "Exposed", &[]).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn pod_with_a_host_port_keeps_it_and_the_other_nodes_serve_the_service() -> Result<(), Failure> {
+    check_holder_on_one_node(|port| echo_pod("holder").host_port(port)).await
+}
+
+#[tokio::test]
+async fn pod_in_the_host_network_keeps_its_declared_port() -> Result<(), Failure> {
+    check_holder_on_one_node(|port| echo_pod("holder").in_host_network(port)).await
+}
+
+#[tokio::test]
+async fn proxies_that_forward_do_not_evict_a_pod_with_a_host_port() -> Result<(), Failure> {
+    test(async |namespace| {
+        namespace.start_backend().await?;
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let holder = namespace.start_pod(&echo_pod("holder").host_port(port).on_node(&nodes[0].name)).await?;
+        let web = service("web").tcp(port).with_ip_mode_proxy().on_nodes(&[&nodes[0].name]);
+        namespace.apply(&web).await?;
+        namespace.wait_warning(&web, "PortInUse", &[&nodes[0].name, "another pod"]).await?;
+        namespace.wait_condition(&web, "PortInUse", &[]).await?;
+        ensure_holder_answers(namespace, &holder, &nodes, port).await?;
+        ensure_eq("published addresses", &namespace.published_addresses(&web).await?, &vec![])?;
+        namespace.delete_pod("holder").await?;
+        let replies = namespace.wait_exposed_on(&web, &nodes[..1]).await?;
+        namespace.ensure_answers_through_proxies(&web, &replies).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn backend_that_has_the_port_of_its_service_as_its_host_port_keeps_it() -> Result<(), Failure> {
+    test(async |namespace| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        let [port] = namespace.allocate_ports().await?;
+        let holders =
+            namespace.start_pod_on_every_node(&backend_pod().named("agent").host_port(port)).await?;
+        let web = service("web").tcp(port);
+        namespace.apply(&web).await?;
+        namespace.wait_warning(&web, "PortInUse", &[&format!("{port}/TCP"), "another pod"]).await?;
+        namespace.wait_condition(&web, "PortInUse", &[]).await?;
+        for holder in &holders {
+            ensure_holder_answers(namespace, holder, &nodes, port).await?;
+        }
+        ensure_eq("published addresses", &namespace.published_addresses(&web).await?, &vec![])?;
+        let events = namespace.list_events_about(&holders[0]).await?;
+        let is_preempted = events.iter().any(|event| event.reason.as_deref() == Some("Preempted"));
+        ensure(!is_preempted, || format!("the events of the holder are {events:?}"))?;
+        // The DaemonSet releases the ports.
+        namespace.delete_daemonset_of_pods("agent").await?;
+        namespace.start_backend().await?;
+        namespace.wait_exposed(&web).await.map(drop)
+    })
+    .await
+}

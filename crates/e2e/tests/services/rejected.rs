@@ -1,0 +1,34 @@
+//! Services that become invalid: their published addresses stay, and nothing is added.
+
+use akrobateo_core::annotations::REPLICAS;
+use e2e::{Failure, ensure_eq, service, test};
+
+#[tokio::test]
+async fn typing_error_changes_no_address_of_a_local_service() -> Result<(), Failure> {
+    test(async |namespace| {
+        let nodes = namespace.cluster().list_nodes().await?;
+        namespace.start_backend_on(&nodes[1].name).await?;
+        let [port] = namespace.allocate_ports().await?;
+        let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).traffic_policy_local();
+        namespace.expose_on(&web, &nodes[1..2]).await?;
+        let before = namespace.wait_rolled_out(&web).await?;
+        namespace.apply(&web.clone().annotation(REPLICAS, "lots")).await?;
+        let parts = ["\"lots\"", "a number from 1", "The previous proxies keep running"];
+        namespace.wait_condition(&web, "InvalidAnnotation", &parts).await?;
+        namespace.wait_operator_synced().await?;
+        namespace.wait_exposed_on(&web, &nodes[1..2]).await?;
+        let after = namespace.get_daemonset(&web).await?;
+        ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
+        // The endpoint moves. The previous node cannot answer any more, and the other one is not added.
+        namespace.delete_pod("backend").await?;
+        namespace.start_pod(&e2e::backend::backend_pod().named("moved").on_node(&nodes[2].name)).await?;
+        e2e::eventually("no address is published", async || {
+            ensure_eq("published addresses", &namespace.published_addresses(&web).await?, &vec![])
+        })
+        .await?;
+        namespace.apply(&web).await?;
+        namespace.wait_exposed_on(&web, &nodes[2..3]).await?;
+        namespace.wait_condition(&web, "Exposed", &[]).await
+    })
+    .await
+}

@@ -1,0 +1,35 @@
+//! Requests that Akrobateo does not meet, or that have no effect: the condition tells them.
+
+use e2e::{Failure, exposed_service_test, service};
+
+#[tokio::test]
+async fn session_affinity_that_proxies_cannot_keep_gets_a_warning() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| service("web").tcp(port).session_affinity(),
+        async |namespace, web| {
+            // kube-proxy keeps the affinity.
+            namespace.wait_condition(&web, "Exposed", &[]).await?;
+            namespace.ensure_no_warnings(&web).await?;
+            let web = web.with_ip_mode_proxy();
+            namespace.expose(&web).await?;
+            namespace.wait_warning(&web, "SessionAffinityNotKept", &["sessionAffinity is ClientIP"]).await
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn requests_for_an_address_are_told_without_a_warning() -> Result<(), Failure> {
+    exposed_service_test(
+        |port| {
+            let web = service("web").tcp(port).load_balancer_ip("192.0.2.9");
+            web.annotation("metallb.io/loadBalancerIPs", "192.0.2.9")
+        },
+        async |namespace, web| {
+            let parts = ["loadBalancerIP 192.0.2.9", "metallb.io/loadBalancerIPs", "no effect"];
+            namespace.wait_condition(&web, "Exposed", &parts).await?;
+            namespace.ensure_no_warnings(&web).await
+        },
+    )
+    .await
+}
