@@ -46,7 +46,7 @@ mod tests {
     async fn pause_after_a_slow_response_is_limited() {
         let throttle = MetricsThrottle::new();
         throttle.run(|| std::thread::sleep(Duration::from_millis(50))).await;
-        // The clock of tokio stands still, except during the pause.
+        // tokio's clock advances only during the pause.
         let start = Instant::now();
         throttle.run(|| ()).await;
         let pause = start.elapsed();

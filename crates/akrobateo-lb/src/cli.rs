@@ -45,7 +45,7 @@ pub enum UsageError {
     /// A command together with other arguments, although the command must be the only argument.
     #[error("{0} is a command without arguments; remove the other arguments")]
     ExtraArguments(&'static str),
-    /// No `--forward`.
+    /// The command line has no `--forward`.
     #[error("--forward is missing; give at least one, as in --forward=tcp/80=10.96.3.7:80, or see --help")]
     MissingForward,
 }

@@ -8,9 +8,9 @@ use ipnet::IpNet;
 /// The addresses from `first` to `last`, both included. An IPv4 address is in the lower 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange {
-    /// The lowest address.
+    /// The lowest address of the range.
     pub first: u128,
-    /// The highest address.
+    /// The highest address of the range.
     pub last: u128,
 }
 

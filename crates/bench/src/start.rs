@@ -35,7 +35,7 @@ pub(crate) enum StartEvent {
     RulesActive,
     /// The readiness probe succeeds. Only Akrobateo has a readiness probe.
     Ready,
-    /// A client receives its first reply. The client has tried to connect since before the start.
+    /// A client receives its first reply. The client starts to connect before the proxy starts.
     FirstReply,
 }
 

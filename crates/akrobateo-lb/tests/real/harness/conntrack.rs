@@ -17,7 +17,7 @@ const ENTRIES_PER_REQUEST: u32 = 100;
 /// `IPS_SEEN_REPLY`, `IPS_ASSURED` and `IPS_CONFIRMED`: the kernel does not evict such an entry.
 const ENTRY_STATUS: u32 = 0b1110;
 const ENTRY_TIMEOUT_SECONDS: u32 = 3600;
-/// The port of both ends; nothing listens on it.
+/// The source port and destination port of each entry. No program listens on this port.
 const CLOSED_PORT: u16 = 9;
 
 /// Adds UDP entries until the table is full; `limit` is the table's size.
@@ -50,7 +50,7 @@ pub fn delete_all_entries(pod: &Namespace) {
 }
 
 /// Appends the attributes of entry `number`. The source is 11.0.0.0 plus `number`, and the destination is 11.255.0.1.
-/// The entry has no translation.
+/// The kernel does not translate the addresses of the entry.
 fn push_entry(attrs: &mut Attrs<'_>, number: u32) {
     let client = (11 << 24 | number).to_be_bytes();
     let server = [11, 255, 0, 1];
