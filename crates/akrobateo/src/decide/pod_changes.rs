@@ -8,7 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 
-use super::pod_status::{is_ready, is_scheduled, target_node};
+use super::pod_status::{is_ready, is_scheduled, pods_by_node};
 use super::service_state::PodTimes;
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
@@ -46,10 +46,7 @@ impl PodChanges {
     ) -> PodTimes {
         let mut previous = self.0.remove(key);
         let mut record = ServiceRecord::default();
-        let mut pods_by_node: HashMap<&str, Vec<&Pod>> = HashMap::new();
-        for pod in pods {
-            pods_by_node.entry(target_node(pod).unwrap_or_default()).or_default().push(pod);
-        }
+        let mut pods_by_node = pods_by_node(pods);
         for node in nodes {
             let pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
             let known = previous.as_mut().and_then(|previous| previous.nodes.remove(&node.name));

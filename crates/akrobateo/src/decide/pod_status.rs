@@ -1,6 +1,6 @@
 //! Reads the node and the readiness of pods. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use akrobateo_core::HostPort;
@@ -46,6 +46,17 @@ pub(super) fn target_node(pod: &Pod) -> Option<&str> {
     let mut fields = selector.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
     let field = fields.find(|field| field.key == NODE_NAME_FIELD && field.operator == "In")?;
     field.values.as_ref()?.first().map(String::as_str)
+}
+
+/// Returns the pods by the node for which they are; pods that may run on several nodes have no entry.
+pub(super) fn pods_by_node(pods: &[Arc<Pod>]) -> HashMap<&str, Vec<&Pod>> {
+    let mut pods_by_node: HashMap<&str, Vec<&Pod>> = HashMap::new();
+    for pod in pods {
+        if let Some(node) = target_node(pod) {
+            pods_by_node.entry(node).or_default().push(pod);
+        }
+    }
+    pods_by_node
 }
 
 /// Returns true if one of the pods on a node is ready and is not being deleted.

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 
 use super::occupied_ports::{has_ended, is_selected_by_affinity};
 use super::pod_digest::is_outdated;
-use super::pod_status::runs_on;
+use super::pod_status::pods_by_node;
 use super::rollout_limits::{MAX_FAILED_ATTEMPTS, max_simultaneous_replacements};
 use super::rollout_nodes::{NodeProxy, ProxyState};
 use super::service_state::ServiceState;
@@ -87,44 +87,36 @@ impl Rollout {
     }
 
     fn plan_daemonset(workload: &Workload, state: &ServiceState, now: Timestamp) -> Self {
-        let reachable = state.nodes.iter().filter(|node| !node.is_lost());
-        let proxies: Vec<_> =
-            reachable.filter_map(|node| NodeProxy::find(workload, state, node, now)).collect();
+        let Some(template) = workload.pod_template() else { return Self::default() };
+        let proxies = NodeProxy::find_all(workload, template, state, now);
         let step = RolloutStep::new(&proxies);
-        let delete = if workload.is_observed() { step.choose() } else { Vec::new() };
-        let is_outdated_pod =
-            |pod: &Pod| workload.pod_template().is_some_and(|template| is_outdated(pod, template));
-        let has_outdated_pod = |node: &NodeInfo| {
-            let mut pods = state.pods.iter().filter(|pod| runs_on(pod, &node.name) && !has_ended(pod));
-            pods.any(|pod| is_outdated_pod(pod))
-        };
-        let delay = |node: &NodeInfo| {
-            let proxy = proxies.iter().find(|proxy| proxy.node.name == node.name);
-            proxy.map_or(Some(RolloutDelay::NodeLost), |proxy| step.delay(proxy))
-        };
-        let nodes = state.nodes.iter().filter(|node| has_outdated_pod(node));
-        let outdated: Vec<_> =
-            nodes.map(|node| OutdatedProxy { node: node.name.clone(), delay: delay(node) }).collect();
+        let outdated: Vec<_> = proxies
+            .iter()
+            .filter(|proxy| proxy.is_outdated)
+            .map(|proxy| OutdatedProxy { node: proxy.node.name.clone(), delay: step.delay(proxy) })
+            .collect();
         let ends = proxies.iter().filter_map(|proxy| proxy.state.change_ends_at());
-        Self { pods_to_delete: delete, recheck_at: ends.min().filter(|_| !outdated.is_empty()), outdated }
+        Self {
+            pods_to_delete: if workload.is_observed() { step.choose() } else { Vec::new() },
+            recheck_at: ends.min().filter(|_| !outdated.is_empty()),
+            outdated,
+        }
     }
 
     /// The Deployment controller replaces outdated pods, but leaves pods on nodes that their affinity no longer selects.
     fn plan_deployment(workload: &Workload, state: &ServiceState) -> Self {
         let Some(template) = workload.pod_template() else { return Self::default() };
         let (mut pods_to_delete, mut outdated) = (Vec::new(), Vec::new());
+        let mut pods_by_node = pods_by_node(&state.pods);
         for node in state.nodes.iter() {
-            let mut pods =
-                state.pods.iter().filter(|pod| runs_on(pod, &node.name) && !has_ended(pod)).peekable();
-            if pods.peek().is_none() {
-                continue;
-            }
+            let mut pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
+            pods.retain(|pod| !has_ended(pod));
             let is_selected =
                 |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| is_selected_by_affinity(spec, node));
-            let misplaced = pods.clone().filter(|pod| !is_selected(pod) && !node.is_lost());
-            let misplaced = misplaced.filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            let kept = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            let misplaced = kept.filter(|pod| !is_selected(pod) && !node.is_lost());
             pods_to_delete.extend(misplaced.map(|pod| PodReference::new(pod, node)));
-            if pods.any(|pod| is_outdated(pod, template)) {
+            if pods.iter().any(|pod| is_outdated(pod, template)) {
                 let delay = if node.is_lost() {
                     Some(RolloutDelay::NodeLost)
                 } else {
@@ -199,7 +191,11 @@ impl<'a> RolloutStep<'a> {
             && (count(|state| matches!(state, ProxyState::Missing)) > 0
                 || failed >= MAX_FAILED_ATTEMPTS
                 || (failed > 0 && available.len() == 1));
-        let simultaneous = if has_success { max_simultaneous_replacements(proxies.len()) } else { 1 };
+        let simultaneous = if has_success {
+            max_simultaneous_replacements(count(|state| !matches!(state, ProxyState::Lost)))
+        } else {
+            1
+        };
         Self {
             replaces_unavailable: has_success || available.is_empty() || is_stopped,
             available,
@@ -220,6 +216,7 @@ impl<'a> RolloutStep<'a> {
     fn delay(&self, proxy: &NodeProxy) -> Option<RolloutDelay> {
         let is_waiting = self.available.iter().any(|(node, _)| node.name == proxy.node.name);
         match proxy.state {
+            ProxyState::Lost => Some(RolloutDelay::NodeLost),
             ProxyState::NotDeleted => Some(RolloutDelay::NotDeleted),
             ProxyState::OutdatedReady(_) if is_waiting => {
                 self.is_stopped.then_some(RolloutDelay::ReplacementsFail)
