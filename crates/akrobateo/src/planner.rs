@@ -13,7 +13,7 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::allocation::{Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
+use crate::allocation::{AllocationResult, Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
 use crate::decide::{PodChanges, PodTimes, ProxyConfig, ServiceState, is_published, needed_frontends};
 use crate::key::ServiceKey;
@@ -188,7 +188,11 @@ impl Planner {
         let (workloads, obsolete_workloads) = self.stores.workloads(key, service.as_deref());
         let pods = self.stores.pods(key, &workloads);
         let pod_times = if let Some(service) = &service {
-            self.pod_changes.update(key, service, &pods, &self.nodes, now)
+            let owns = |node: &NodeInfo| match self.allocations.get(key) {
+                Some(AllocationResult::Accepted(spec, allocation)) => allocation.allows(spec, node),
+                Some(AllocationResult::Rejected(_)) | None => true,
+            };
+            self.pod_changes.update(key, service, &pods, &self.nodes, owns, now)
         } else {
             self.pod_changes.forget(key);
             PodTimes::default()

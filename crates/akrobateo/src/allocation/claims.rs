@@ -19,6 +19,9 @@ pub(crate) struct Allocation {
     pub(crate) owned_nodes: Option<BTreeSet<String>>,
     /// The selected nodes on which another Service owns one of the ports.
     pub(crate) taken_nodes: BTreeSet<String>,
+    /// For a Service with externalTrafficPolicy Local and without endpoints: the selected nodes that it does not own, and
+    /// on which no Service with an endpoint claims its ports. It may publish them without proxies.
+    pub(crate) unclaimed_nodes: BTreeSet<String>,
     /// The causes: one entry for each port and owner.
     pub(crate) conflicts: Vec<Conflict>,
     /// The ports that the Service keeps although they are nodePorts of other Services now.
@@ -31,9 +34,9 @@ impl Allocation {
         self.owned_nodes.as_ref().map_or_else(|| spec.nodes.matches(node), |nodes| nodes.contains(&node.name))
     }
 
-    /// Returns true if the Service owns its ports on no node because of conflicts.
+    /// Returns true if the Service can be published on no node because of conflicts.
     pub(crate) fn is_denied(&self) -> bool {
-        self.is_empty() && !self.conflicts.is_empty()
+        self.is_empty() && self.unclaimed_nodes.is_empty() && !self.conflicts.is_empty()
     }
 
     /// Returns true if the Service owns its ports on no node.
@@ -105,6 +108,10 @@ fn allocate_node<'a>(
             continue;
         }
         allocation.has_all_selected = false;
+        if owners.is_left_unclaimed(claim) && !claim.frontends.iter().any(|port| is_blocked(claim, *port)) {
+            allocation.unclaimed_nodes.insert(node.name.clone());
+            continue;
+        }
         let is_claimed = claim.claims_selected(node);
         for &frontend in &claim.frontends {
             let port = frontend.host_port();
@@ -128,6 +135,7 @@ struct PendingAllocation<'a> {
     owned_nodes: BTreeSet<String>,
     has_all_selected: bool,
     taken_nodes: BTreeSet<String>,
+    unclaimed_nodes: BTreeSet<String>,
     conflicts: BTreeMap<(HostPort, &'a ServiceKey), &'a str>,
     /// The ports that a nodePort of another Service blocks.
     blocked: BTreeSet<Frontend>,
@@ -140,6 +148,7 @@ impl<'a> PendingAllocation<'a> {
             owned_nodes: BTreeSet::new(),
             has_all_selected: true,
             taken_nodes: BTreeSet::new(),
+            unclaimed_nodes: BTreeSet::new(),
             conflicts: BTreeMap::new(),
             blocked: BTreeSet::new(),
         }
@@ -162,6 +171,7 @@ impl<'a> PendingAllocation<'a> {
         Allocation {
             owned_nodes: (!self.has_all_selected).then_some(self.owned_nodes),
             taken_nodes: self.taken_nodes,
+            unclaimed_nodes: self.unclaimed_nodes,
             conflicts: to_conflicts(conflicts),
             shared_node_ports: to_conflicts(shared_node_ports),
         }

@@ -41,6 +41,13 @@ impl<'a> NodeOwners<'a> {
         frontends.all(|frontend| self.owner(*frontend).is_some_and(|owner| owner.key() == claim.key()))
     }
 
+    /// Returns true if no Service that claims the node owns a port of this claim, which claims nothing itself. The owners
+    /// are then other Services without endpoints.
+    pub(super) fn is_left_unclaimed(&self, claim: &Claim) -> bool {
+        let mut owners = claim.frontends.iter().filter_map(|frontend| self.owner(*frontend));
+        claim.yields() && owners.all(Claim::yields)
+    }
+
     fn grant_if_free(&mut self, claim: &'a Claim) {
         if claim.frontends.iter().all(|frontend| self.owner(*frontend).is_none()) {
             self.owners.extend(claim.frontends.iter().map(|frontend| (*frontend, claim)));

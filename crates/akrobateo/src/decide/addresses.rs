@@ -1,6 +1,6 @@
 //! The addresses of a Service's status: the addresses of the nodes with a ready proxy. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::pod_status::has_ready_pod;
 use super::service_state::PodTimes;
 use crate::node_info::NodeInfo;
-use crate::spec::LoadBalancerSpec;
+use crate::spec::{IpMode, LoadBalancerSpec};
 
 /// The time for which a node's address stays published while its proxy is being replaced.
 ///
@@ -29,6 +29,8 @@ pub(super) struct AddressInputs<'a> {
     pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
     /// Returns true if a proxy may run on the node.
     pub(super) may_run_proxy: &'a dyn Fn(&NodeInfo) -> bool,
+    /// The nodes that are published without a proxy.
+    pub(super) unclaimed_nodes: &'a BTreeSet<String>,
     /// True if the replacement of a proxy can run on another node.
     pub(super) proxies_can_move: bool,
     pub(super) now: Timestamp,
@@ -55,7 +57,8 @@ pub(crate) fn is_published(service: &Service, node: &NodeInfo) -> bool {
     addresses.any(|address| node.has_address(address))
 }
 
-/// Returns the nodes with a ready proxy, and the published nodes whose proxy is being replaced.
+/// Returns the nodes with a ready proxy, the published nodes whose proxy is being replaced, and the nodes that need no
+/// proxy.
 pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) -> PublishableNodes<'a> {
     // If all nodes are unreachable, the control plane has probably lost its network. Pods then count as not ready, but
     // the nodes still forward, so the published addresses stay.
@@ -69,7 +72,7 @@ pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) ->
         if node.exclusion_reason.is_some() || !(inputs.may_be_published)(node) {
             continue;
         }
-        if has_ready_pod(inputs.pods, &node.name) {
+        if has_ready_pod(inputs.pods, &node.name) || inputs.unclaimed_nodes.contains(&node.name) {
             nodes_with_ready_proxy.nodes.push(node);
             continue;
         }
@@ -92,8 +95,8 @@ pub(super) fn select_nodes<'a>(service: &Service, inputs: &AddressInputs<'a>) ->
 
 /// Returns the end of the rollout grace period of a node without a ready proxy.
 ///
-/// The time counts from the last creation or deletion of a pod that the operator saw, so it ends while a proxy keeps
-/// failing.
+/// The time counts from the last creation or deletion of a pod that the operator saw, or from the time when the Service
+/// got the node. So it ends while a proxy keeps failing.
 fn grace_period_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
     inputs.pod_times.changed_at.get(node).map(|changed| *changed + ROLLOUT_GRACE_PERIOD)
 }
@@ -106,14 +109,29 @@ pub(super) fn addresses_of(spec: &LoadBalancerSpec, node: &NodeInfo) -> Vec<IpAd
 }
 
 /// Returns the addresses for the status: by family in the Service's order, then sorted, each address once.
-pub(super) fn ingress(spec: &LoadBalancerSpec, nodes: &[&NodeInfo]) -> Vec<LoadBalancerIngress> {
-    let addresses: BTreeSet<IpAddr> = nodes.iter().flat_map(|node| addresses_of(spec, node)).collect();
-    let of_family = |family| addresses.iter().filter(move |address| Family::from_ip(**address) == family);
+///
+/// Several Services may publish an unclaimed node with the same port. kube-proxy must not handle the port for any of
+/// them: the rules of one Service would refuse the clients of another one.
+pub(super) fn ingress(
+    spec: &LoadBalancerSpec,
+    nodes: &[&NodeInfo],
+    unclaimed_nodes: &BTreeSet<String>,
+) -> Vec<LoadBalancerIngress> {
+    let mut modes: BTreeMap<IpAddr, IpMode> = BTreeMap::new();
+    for node in nodes {
+        let mode = if unclaimed_nodes.contains(&node.name) { IpMode::Proxy } else { spec.ip_mode };
+        for address in addresses_of(spec, node) {
+            let current = modes.entry(address).or_insert(mode);
+            // Nodes behind one address may differ.
+            *current = if mode == IpMode::Proxy { mode } else { *current };
+        }
+    }
+    let of_family = |family| modes.iter().filter(move |(address, _)| Family::from_ip(**address) == family);
     spec.published_families()
         .flat_map(of_family)
-        .map(|address| LoadBalancerIngress {
+        .map(|(address, mode)| LoadBalancerIngress {
             ip: Some(address.to_string()),
-            ip_mode: Some(spec.ip_mode.as_str().to_owned()),
+            ip_mode: Some(mode.as_str().to_owned()),
             ..LoadBalancerIngress::default()
         })
         .collect()
@@ -134,18 +152,23 @@ mod tests {
         let changed_at = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
         let pod_times = PodTimes { changed_at, without_pods_since: None };
         let any_node = |_: &NodeInfo| true;
+        let unclaimed_nodes = BTreeSet::new();
         let inputs = AddressInputs {
             pods: &pods,
             nodes: &nodes,
             pod_times: &pod_times,
             may_be_published: &any_node,
             may_run_proxy: &any_node,
+            unclaimed_nodes: &unclaimed_nodes,
             proxies_can_move: false,
             now: at(now),
         };
         let selected = select_nodes(service, &inputs);
         let spec = LoadBalancerSpec::from_service(service, &defaults()).unwrap();
-        ingress(&spec, &selected.nodes).into_iter().filter_map(|ingress| ingress.ip).collect()
+        ingress(&spec, &selected.nodes, &unclaimed_nodes)
+            .into_iter()
+            .filter_map(|ingress| ingress.ip)
+            .collect()
     }
 
     #[test]

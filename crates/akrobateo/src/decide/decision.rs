@@ -117,11 +117,12 @@ fn decide_accepted_service(
             pod_times: &state.pod_times,
             may_be_published: &may_answer_here,
             may_run_proxy: &may_run_proxy,
+            unclaimed_nodes: &allocation.unclaimed_nodes,
             proxies_can_move: spec.workload != WorkloadSpec::DaemonSet,
             now,
         },
     );
-    let addresses = ingress(spec, &selected.nodes);
+    let addresses = ingress(spec, &selected.nodes, &allocation.unclaimed_nodes);
     let deadline = state.pod_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
     let deadline = deadline.filter(|_| !state.workloads.is_empty());
     let blocker = addresses.is_empty().then(|| {

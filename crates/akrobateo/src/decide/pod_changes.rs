@@ -25,10 +25,12 @@ struct ServiceRecord {
     without_pods_since: Option<Timestamp>,
 }
 
-/// The pods of a node, and when this set was first seen.
+/// The pods of a node and the owner of its ports, and when they were first seen.
 #[derive(Debug)]
 struct NodeRecord {
     pods: BTreeSet<PodIdentity>,
+    /// True if the Service's proxies may run on the node.
+    is_owned: bool,
     since: Timestamp,
 }
 
@@ -36,24 +38,26 @@ struct NodeRecord {
 type PodIdentity = (Option<String>, bool);
 
 impl PodChanges {
-    /// Records the pods of a Service, and returns when they changed. The times of unchanged pods stay.
+    /// Records the pods of a Service, and returns when they changed. The times of unchanged pods stay. `owns` returns true
+    /// if the Service's proxies may run on a node.
     pub(crate) fn update(
         &mut self,
         key: &ServiceKey,
         service: &Service,
         pods: &[Arc<Pod>],
         nodes: &[NodeInfo],
+        owns: impl Fn(&NodeInfo) -> bool,
         now: Timestamp,
     ) -> PodTimes {
         let mut previous = self.0.remove(key).unwrap_or_default();
         let mut record = ServiceRecord::default();
         for node in nodes.iter().filter(|node| is_published(service, node)) {
-            let pods = pods_on(pods, &node.name);
+            let (pods, is_owned) = (pods_on(pods, &node.name), owns(node));
             let since = match previous.nodes.remove(&node.name) {
-                Some(known) if known.pods == pods => known.since,
+                Some(known) if known.pods == pods && known.is_owned == is_owned => known.since,
                 _ => now,
             };
-            record.nodes.insert(node.name.clone(), NodeRecord { pods, since });
+            record.nodes.insert(node.name.clone(), NodeRecord { pods, is_owned, since });
         }
         record.without_pods_since = pods.is_empty().then(|| previous.without_pods_since.unwrap_or(now));
         let changed_at = record.nodes.iter().map(|(node, record)| (node.clone(), record.since)).collect();
@@ -83,18 +87,21 @@ mod tests {
         let service = service("web").published("10.0.0.1", "VIP", "akrobateo").build();
         let nodes = [NodeInfo::from_node(&node("n1").internal_ip("10.0.0.1").build())];
         let mut changes = PodChanges::default();
-        let mut changed_at = |pods: &[Pod], now| {
+        let mut changed_at = |pods: &[Pod], is_owned: bool, now| {
             let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-            let times = changes.update(&key("web"), &service, &pods, &nodes, at(now));
+            let times = changes.update(&key("web"), &service, &pods, &nodes, |_| is_owned, at(now));
             (times.changed_at["n1"], times.without_pods_since)
         };
         // The clock of the API server is an hour ahead.
         let running = pod("a").on("n1").created_at(3600).ready().build();
         let deleted = pod("a").on("n1").created_at(3600).terminating(3700).build();
-        assert_eq!(changed_at(std::slice::from_ref(&running), 0), (at(0), None));
-        assert_eq!(changed_at(&[running], 100), (at(0), None));
-        assert_eq!(changed_at(&[deleted], 110), (at(110), None));
-        assert_eq!(changed_at(&[], 120), (at(120), Some(at(120))));
-        assert_eq!(changed_at(&[], 130), (at(120), Some(at(120))));
+        assert_eq!(changed_at(std::slice::from_ref(&running), true, 0), (at(0), None));
+        assert_eq!(changed_at(&[running], true, 100), (at(0), None));
+        assert_eq!(changed_at(&[deleted], true, 110), (at(110), None));
+        assert_eq!(changed_at(&[], true, 120), (at(120), Some(at(120))));
+        assert_eq!(changed_at(&[], true, 130), (at(120), Some(at(120))));
+        // The time begins again when the Service gets or loses the node.
+        assert_eq!(changed_at(&[], false, 140), (at(140), Some(at(120))));
+        assert_eq!(changed_at(&[], true, 150), (at(150), Some(at(120))));
     }
 }

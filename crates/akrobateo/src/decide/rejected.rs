@@ -1,5 +1,6 @@
 //! Decides for a Service whose spec is invalid: its previous proxies stay, and its addresses only shrink. Pure.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
@@ -33,6 +34,7 @@ pub(super) fn rejected_status(
     let may_be_published =
         |node: &NodeInfo| !needs_endpoint || state.nodes_with_ready_endpoint.contains(&node.name);
     let any_node = |_: &NodeInfo| true;
+    let unclaimed_nodes = BTreeSet::new();
     let selected = select_nodes(
         service,
         &AddressInputs {
@@ -41,6 +43,7 @@ pub(super) fn rejected_status(
             pod_times: &state.pod_times,
             may_be_published: &may_be_published,
             may_run_proxy: &any_node,
+            unclaimed_nodes: &unclaimed_nodes,
             proxies_can_move: false,
             now,
         },

@@ -38,7 +38,7 @@ pub(crate) struct ServiceState {
 /// Times of changes of a Service's proxy pods, by the operator's own clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodTimes {
-    /// For each published node the time when its pods last changed.
+    /// For each published node the time when its pods last changed, or when the Service got or lost the node.
     pub(crate) changed_at: BTreeMap<String, Timestamp>,
     /// The time since when the Service has no pod.
     pub(crate) without_pods_since: Option<Timestamp>,
