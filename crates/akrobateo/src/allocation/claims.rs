@@ -72,12 +72,19 @@ impl fmt::Display for Conflict {
     }
 }
 
+/// The result of a claim, and the nodes that it got.
+#[derive(Debug)]
+pub(super) struct ClaimResult {
+    pub(super) allocation: Allocation,
+    pub(super) granted_nodes: BTreeSet<String>,
+}
+
 /// Allocates ports to claims. On each node a claim gets either all of its ports or none.
 pub(super) fn allocate_claims(
     claims: &[Claim],
     nodes: &[NodeInfo],
     node_ports: &NodePorts,
-) -> HashMap<ServiceKey, Allocation> {
+) -> HashMap<ServiceKey, ClaimResult> {
     let mut allocations: HashMap<_, _> =
         claims.iter().map(|claim| (claim.key().clone(), PendingAllocation::new(claim))).collect();
     for node in nodes {
@@ -104,7 +111,7 @@ fn allocate_node<'a>(
     for claim in selecting {
         let Some(allocation) = allocations.get_mut(claim.key()) else { continue };
         if owners.is_granted(claim) {
-            allocation.owned_nodes.insert(node.name.clone());
+            allocation.granted_nodes.insert(node.name.clone());
             continue;
         }
         allocation.has_all_selected = false;
@@ -132,7 +139,7 @@ fn allocate_node<'a>(
 /// The allocation of one claim while the nodes are decided one by one.
 struct PendingAllocation<'a> {
     claim: &'a Claim,
-    owned_nodes: BTreeSet<String>,
+    granted_nodes: BTreeSet<String>,
     has_all_selected: bool,
     taken_nodes: BTreeSet<String>,
     unclaimed_nodes: BTreeSet<String>,
@@ -145,7 +152,7 @@ impl<'a> PendingAllocation<'a> {
     const fn new(claim: &'a Claim) -> Self {
         Self {
             claim,
-            owned_nodes: BTreeSet::new(),
+            granted_nodes: BTreeSet::new(),
             has_all_selected: true,
             taken_nodes: BTreeSet::new(),
             unclaimed_nodes: BTreeSet::new(),
@@ -154,7 +161,7 @@ impl<'a> PendingAllocation<'a> {
         }
     }
 
-    fn finish(self, node_ports: &NodePorts) -> Allocation {
+    fn finish(self, node_ports: &NodePorts) -> ClaimResult {
         let (mut conflicts, mut shared_node_ports) = (BTreeMap::new(), BTreeMap::new());
         for ((port, owner), node) in self.conflicts {
             conflicts.insert((port, owner), ConflictScope::Node(node.to_owned()));
@@ -164,17 +171,18 @@ impl<'a> PendingAllocation<'a> {
             let entry = ((frontend.host_port(), owner), ConflictScope::EveryNode(*kind));
             if self.blocked.contains(&frontend) {
                 conflicts.extend([entry]);
-            } else if !self.owned_nodes.is_empty() {
+            } else if !self.granted_nodes.is_empty() {
                 shared_node_ports.extend([entry]);
             }
         }
-        Allocation {
-            owned_nodes: (!self.has_all_selected).then_some(self.owned_nodes),
+        let allocation = Allocation {
+            owned_nodes: (!self.has_all_selected).then(|| self.granted_nodes.clone()),
             taken_nodes: self.taken_nodes,
             unclaimed_nodes: self.unclaimed_nodes,
             conflicts: to_conflicts(conflicts),
             shared_node_ports: to_conflicts(shared_node_ports),
-        }
+        };
+        ClaimResult { allocation, granted_nodes: self.granted_nodes }
     }
 }
 

@@ -323,6 +323,22 @@ fn a_node_that_joins_goes_to_the_first_claim_and_the_other_one_never_selects_it(
 }
 
 #[test]
+fn a_new_label_of_a_node_takes_no_port_from_the_service_that_holds_it() {
+    let mut world = World::new();
+    world.apply([
+        service("older").tcp(80).created_at(1).annotation(NODE_SELECTOR, "pool=edge"),
+        service("younger").tcp(80).created_at(2).annotation(NODE_SELECTOR, "name=n2"),
+    ]);
+    world.sync_workloads();
+    world.nodes[1] = NodeInfo::from_node(&node("n2").label("name", "n2").label("pool", "edge").build());
+    for _ in 0..2 {
+        world.allocate();
+        assert_eq!((world.allowed("older"), world.allowed("younger")), (vec![], vec!["n2".to_owned()]));
+        assert_eq!(world.conflicts("older"), ["port 80/TCP on node n2 belongs to Service default/younger"]);
+    }
+}
+
+#[test]
 fn a_pod_that_stays_on_a_node_with_a_new_taint_keeps_the_port_there() {
     let mut world = World::new();
     let tolerating =

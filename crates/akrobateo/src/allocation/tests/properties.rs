@@ -143,9 +143,11 @@ fn check_waiting(before: &World, after: &World) -> Result<(), TestCaseError> {
         for NodeInfo { name: node, .. } in claimed.filter(|node| !owned.contains(node.name.as_str())) {
             let blocks = |owner: &ServiceKey, port: &Frontend| {
                 let owns = after.owned_ports(owner).contains(&(node.as_str(), *port));
-                let held = || before.owned_ports(owner).iter().any(|(held, _)| held == node);
-                let was_forged = || after.is_rejected(owner) || before.held.contains_key(owner);
-                owns && (held() || was_forged() || rank(owner, node) < rank(key, node))
+                let held = || {
+                    before.owned_ports(owner).iter().any(|(held, _)| held == node)
+                        || after.occupied_ports(owner).nodes.contains(node)
+                };
+                owns && (held() || rank(owner, node) < rank(key, node))
             };
             let is_blocked = spec.frontends().iter().any(|port| {
                 let mut others = after.services.keys().filter(|other| *other != key);

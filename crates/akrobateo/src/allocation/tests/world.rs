@@ -33,6 +33,8 @@ pub(super) struct World {
     pub(super) nodes_with_ready_endpoint: BTreeMap<ServiceKey, BTreeSet<String>>,
     pub(super) published_nodes: BTreeMap<ServiceKey, BTreeSet<String>>,
     pub(super) allocations: PortAllocations,
+    /// False from the start of an operator until its first allocation. Until then it writes nothing.
+    has_allocated: bool,
 }
 
 impl Observations for World {
@@ -90,6 +92,7 @@ impl World {
     pub(super) fn allocate(&mut self) {
         let services: Vec<_> = self.services.values().cloned().collect();
         self.allocations = self.allocations.update(&services, &self.nodes, &self.defaults(), self);
+        self.has_allocated = true;
     }
 
     /// Adds or replaces Services, and allocates.
@@ -102,6 +105,9 @@ impl World {
 
     /// Creates the workloads that the last allocation asks for, and deletes the others.
     pub(super) fn sync_workloads(&mut self) {
+        if !self.has_allocated {
+            return;
+        }
         let keys: Vec<_> = self.services.keys().cloned().collect();
         self.workloads.retain(|key, _| self.services.contains_key(key));
         self.held.retain(|key, _| self.services.contains_key(key));
@@ -111,7 +117,7 @@ impl World {
     }
 
     pub(super) fn sync_workload(&mut self, key: &ServiceKey) {
-        let Some(service) = self.services.get(key) else { return };
+        let Some(service) = self.services.get(key).filter(|_| self.has_allocated) else { return };
         match self.allocations.get(key) {
             Some(AllocationResult::Accepted(spec, allocation)) => {
                 let (spec, allocation) = (spec.clone(), allocation.clone());
@@ -159,6 +165,7 @@ impl World {
     /// Starts another operator, which knows only what is in the cluster.
     pub(super) fn restart(&mut self) {
         self.allocations = PortAllocations::default();
+        self.has_allocated = false;
     }
 
     pub(super) fn allocation(&self, name: &str) -> &Allocation {
