@@ -117,18 +117,21 @@ fn check_kept(
     let owned_after = after.owned_ports(key);
     let frontends: BTreeSet<_> = owned.iter().map(|(_, port)| *port).collect();
     for (name, port) in owned {
-        // The Service selects the node no longer, or a Local Service has no endpoint there.
-        let is_given_up = after
-            .node(name)
-            .is_none_or(|node| after.spec(key).is_some_and(|spec| !after.is_claiming(key, spec, node)));
+        // The Service selects the node no longer, or a Local Service has no endpoint there. The proxies of a rejected
+        // Service leave a node whose labels they do not select.
+        let is_given_up = after.node(name).is_none_or(|node| match after.spec(key) {
+            Some(spec) => !after.is_claiming(key, spec, node),
+            None => !after.occupied_ports(key).nodes.contains(name),
+        });
         let is_released = after.has_reserved_port(&frontends) || is_given_up || is_excused(name, &frontends);
         prop_assert!(is_released || owned_after.contains(&(name, port)), "{key} lost {port} on {name}");
     }
     Ok(())
 }
 
-/// Checks that each claim without its node waits for a Service that held a port there before, or that precedes it.
-fn check_waiting(before: &World, after: &World) -> Result<(), TestCaseError> {
+/// Checks that each claim without its node waits for a Service that held a port there before the events, or whose
+/// workload selected the node after them, or that precedes it.
+fn check_waiting(before: &World, observed: &World, after: &World) -> Result<(), TestCaseError> {
     let services: Vec<_> = after.services.values().cloned().collect();
     let node_ports = NodePorts::from_services(&services);
     let rank = |key: &ServiceKey, node: &str| {
@@ -145,7 +148,7 @@ fn check_waiting(before: &World, after: &World) -> Result<(), TestCaseError> {
                 let owns = after.owned_ports(owner).contains(&(node.as_str(), *port));
                 let held = || {
                     before.owned_ports(owner).iter().any(|(held, _)| held == node)
-                        || after.occupied_ports(owner).nodes.contains(node)
+                        || observed.occupied_ports(owner).nodes.contains(node)
                 };
                 owns && (held() || rank(owner, node) < rank(key, node))
             };
@@ -176,14 +179,17 @@ proptest! {
         for batch in batches {
             let before = world.clone();
             let touched: Vec<_> = batch.iter().filter_map(|event| world.handle(event)).collect();
+            let observed = world.clone();
             world.allocate();
             check_owners(&world)?;
-            check_waiting(&before, &world)?;
-            for key in world.services.keys().filter(|key| !touched.contains(key)) {
+            prop_assert!(world.settle(), "the workloads do not settle");
+            check_owners(&world)?;
+            check_waiting(&before, &observed, &world)?;
+            // A change of the reserved ports can change the result, and with it what the Service claims.
+            let is_unchanged = |key: &ServiceKey| before.is_rejected(key) == world.is_rejected(key);
+            for key in world.services.keys().filter(|key| !touched.contains(key) && is_unchanged(key)) {
                 check_kept(&world, key, before.owned_ports(key), |_, _| false)?;
             }
-            world.sync_workloads();
-            world.publish();
         }
     }
 
@@ -202,11 +208,8 @@ proptest! {
             observed.allocations = before.allocations.clone();
             world.allocate();
             check_owners(&world)?;
-            for key in world.services.keys().filter(|key| !touched.contains(key)) {
-                // A change of the reserved ports can change the result, and with it what the Service claims.
-                if before.is_rejected(key) != world.is_rejected(key) {
-                    continue;
-                }
+            let is_unchanged = |key: &ServiceKey| before.is_rejected(key) == world.is_rejected(key);
+            for key in world.services.keys().filter(|key| !touched.contains(key) && is_unchanged(key)) {
                 let owned = if is_restarted { observed.provable_ports(key) } else { before.owned_ports(key) };
                 check_kept(&world, key, owned, |node, ports| world.is_held_by_rejected(key, node, ports))?;
             }
@@ -240,9 +243,7 @@ proptest! {
         let mut world = World::new();
         for event in &events {
             world.handle(event);
-            world.allocate();
-            world.sync_workloads();
-            world.publish();
+            world.settle();
         }
         let before = world.allocations.clone();
         world.restart();

@@ -162,6 +162,17 @@ impl World {
         }
     }
 
+    /// Allocates and changes workloads until nothing changes. Returns false if that never happens.
+    pub(super) fn settle(&mut self) -> bool {
+        (0..5).any(|_| {
+            let before = self.allocations.clone();
+            self.allocate();
+            self.sync_workloads();
+            self.publish();
+            self.allocations.services_changed_since(&before).is_empty()
+        })
+    }
+
     /// Starts another operator, which knows only what is in the cluster.
     pub(super) fn restart(&mut self) {
         self.allocations = PortAllocations::default();
