@@ -202,6 +202,26 @@ mod tests {
     }
 
     #[test]
+    fn kube_proxy_answers_on_no_address_of_an_unclaimed_node() {
+        let service = service("web").tcp(80).build();
+        let spec = LoadBalancerSpec::from_service(&service, &defaults()).unwrap();
+        let nodes = [
+            node("n1").external_ip("203.0.113.1").build(),
+            node("n2").external_ip("203.0.113.1").build(),
+            node("n3").external_ip("203.0.113.3").build(),
+        ]
+        .map(|node| NodeInfo::from_node(&node));
+        for unclaimed in ["n1", "n2"] {
+            let nodes: Vec<_> = nodes.iter().collect();
+            let modes: Vec<_> = ingress(&spec, &nodes, &BTreeSet::from([unclaimed.to_owned()]))
+                .into_iter()
+                .filter_map(|ingress| ingress.ip_mode)
+                .collect();
+            assert_eq!(modes, ["Proxy", "VIP"]);
+        }
+    }
+
+    #[test]
     fn a_shared_address_is_published_once_and_an_excluded_node_is_not_published() {
         let service = service("web").tcp(80).build();
         let nodes = vec![
