@@ -23,8 +23,8 @@ const TENANTS: [&str; 2] = ["tenant-a", "tenant-b"];
 /// The spec of a Service: the inputs of the allocation that random events change.
 #[derive(Clone, Debug)]
 pub(super) struct Model {
-    /// Another value is another Service with the same name.
-    uid: u8,
+    /// True if another Service with the same name replaces the Service.
+    pub(super) replaces: bool,
     ports: BTreeSet<(Protocol, u16)>,
     families: &'static [&'static str],
     service_type: &'static str,
@@ -58,7 +58,8 @@ pub(super) fn key(index: usize) -> ServiceKey {
 }
 
 impl Model {
-    pub(super) fn build(&self, index: usize) -> Service {
+    /// Returns the Service. `generation` is the number of earlier Services with this name.
+    pub(super) fn build(&self, index: usize, generation: usize) -> Service {
         let ips: Vec<_> = self
             .families
             .iter()
@@ -70,8 +71,8 @@ impl Model {
         }
         builder = builder.cluster_ips(&ips).families(self.families).service_type(self.service_type);
         // Two Services may be of the same second.
-        let created_at = (index + 2 * usize::from(self.uid)) % 4;
-        builder = builder.created_at(created_at.try_into().unwrap()).uid(&format!("{index}-{}", self.uid));
+        let created_at = (index + 3 * generation) % 4;
+        builder = builder.created_at(created_at.try_into().unwrap()).uid(&format!("{index}-{generation}"));
         builder = builder.annotation(NODE_SELECTOR, &self.node_selector);
         builder = if let Some(class) = self.class { builder.class(class) } else { builder };
         builder = if self.has_invalid_annotation { builder.annotation(IP_MODE, "typo") } else { builder };
@@ -105,7 +106,7 @@ pub(super) fn any_model() -> impl Strategy<Value = Model> {
     );
     let node_ports = (prop::option::weighted(0.15, PORTS), prop::option::weighted(0.3, PORTS));
     (
-        0_u8..2,
+        prop::bool::weighted(0.1),
         prop::collection::btree_set((protocol, PORTS), 1..3),
         prop::sample::select(&FAMILIES[..]),
         type_and_class,
@@ -116,7 +117,7 @@ pub(super) fn any_model() -> impl Strategy<Value = Model> {
     )
         .prop_map(
             |(
-                uid,
+                replaces,
                 ports,
                 families,
                 (service_type, class),
@@ -126,7 +127,7 @@ pub(super) fn any_model() -> impl Strategy<Value = Model> {
                 node_ports,
             )| {
                 Model {
-                    uid,
+                    replaces,
                     ports,
                     families,
                     service_type,
@@ -168,11 +169,15 @@ impl World {
     pub(super) fn handle(&mut self, event: &Event) -> Option<ServiceKey> {
         match event {
             Event::Apply(index, model) => {
-                self.add(model.build(*index));
+                let generation = self.generations.entry(key(*index)).or_default();
+                *generation += usize::from(model.replaces);
+                let service = model.build(*index, *generation);
+                self.add(service);
                 return Some(key(*index));
             }
             Event::Delete(index) => {
-                self.services.remove(&key(*index));
+                self.delete(&key(*index));
+                *self.generations.entry(key(*index)).or_default() += 1;
                 return Some(key(*index));
             }
             Event::MoveEndpoints(index, nodes) => {

@@ -1,8 +1,10 @@
 //! Properties of the allocation after each step of random events.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use akrobateo_core::Frontend;
+use k8s_openapi::api::core::v1::Service;
 use proptest::prelude::*;
 
 use super::events::{Event, Model, SERVICES, any_event, any_model, key};
@@ -163,8 +165,8 @@ fn check_waiting(before: &World, observed: &World, after: &World) -> Result<(), 
 }
 
 /// Returns the Services of the cluster, in the order of the events.
-fn services_of(batch: &[(usize, Model)]) -> Vec<std::sync::Arc<k8s_openapi::api::core::v1::Service>> {
-    batch.iter().map(|(index, model)| std::sync::Arc::new(model.build(*index))).collect()
+fn services_of(batch: &[(usize, Model)]) -> Vec<Arc<Service>> {
+    batch.iter().map(|(index, model)| Arc::new(model.build(*index, usize::from(model.replaces)))).collect()
 }
 
 proptest! {

@@ -33,6 +33,8 @@ pub(super) struct World {
     pub(super) nodes_with_ready_endpoint: BTreeMap<ServiceKey, BTreeSet<String>>,
     pub(super) published_nodes: BTreeMap<ServiceKey, BTreeSet<String>>,
     pub(super) allocations: PortAllocations,
+    /// The number of earlier Services with this name.
+    pub(super) generations: BTreeMap<ServiceKey, usize>,
     /// False from the start of an operator until its first allocation. Until then it writes nothing.
     has_allocated: bool,
 }
@@ -80,7 +82,16 @@ impl World {
     }
 
     pub(super) fn add(&mut self, service: Service) {
-        self.services.insert(ServiceKey::from_service(&service), Arc::new(service));
+        let (key, uid) = (ServiceKey::from_service(&service), service.uid());
+        let previous = self.services.insert(key.clone(), Arc::new(service));
+        if previous.is_some_and(|previous| previous.uid() != uid) {
+            self.remove_workload(&key);
+        }
+    }
+
+    pub(super) fn delete(&mut self, key: &ServiceKey) {
+        self.services.remove(key);
+        self.remove_workload(key);
     }
 
     pub(super) fn defaults(&self) -> ServiceDefaults {
