@@ -85,7 +85,7 @@ impl Cluster<'_> {
                 self.kill(&leader, round).await?;
             }
             let change = model.next_change();
-            println!("round {round}: {change:?}");
+            println!("round {round}: {}", model.describe(&change));
             self.apply(&change).await?;
             sleep(MEAN_PAUSE_BETWEEN_CHANGES.mul_f32(2.0 * model.rng.f32())).await;
             properties.check_step(model, &self.observe().await?)?;

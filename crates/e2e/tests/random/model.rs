@@ -160,6 +160,16 @@ impl Model {
         }
     }
 
+    /// Returns a line for the output of the test.
+    pub(crate) fn describe(&self, change: &Change) -> String {
+        match change {
+            Change::Apply(id, _) => format!("apply {id:?}: {:?}", self.services.get(id)),
+            Change::Replace(id, _) => format!("replace {id:?}: {:?}", self.services.get(id)),
+            Change::Delete(id, _) => format!("delete {id:?}"),
+            Change::SetPoolLabel(..) | Change::Forge { .. } => format!("{change:?}"),
+        }
+    }
+
     fn choose_active(&mut self) -> ServiceId {
         let active: Vec<_> = self.active.iter().copied().collect();
         active[self.rng.usize(..active.len())]
