@@ -171,7 +171,7 @@ impl Faults {
             .map(drop)
     }
 
-    /// Waits until a pod of the operator has made this number of successful reconciliations since its start.
+    /// Waits until a pod of the operator has made this number of successful reconciliations.
     pub async fn wait_reconciled(&self, pod: &Pod, count: usize) -> Result<(), Failure> {
         eventually("the new operator has reconciled every Service", async || {
             let metrics = self.get_metrics(pod).await?;

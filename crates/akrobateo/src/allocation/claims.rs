@@ -20,7 +20,7 @@ pub(crate) struct Allocation {
     /// The selected nodes on which another Service owns one of the ports.
     pub(crate) taken_nodes: BTreeSet<String>,
     /// For a Service with externalTrafficPolicy Local and without endpoints: the selected nodes that it does not own, and
-    /// on which no Service with an endpoint claims its ports. It may publish them without proxies.
+    /// that cannot answer for the owners of its ports either. It may publish them without proxies.
     pub(crate) unclaimed_nodes: BTreeSet<String>,
     /// The causes: one entry for each port and owner.
     pub(crate) conflicts: Vec<Conflict>,

@@ -47,6 +47,9 @@ pub(crate) trait Observations {
     /// Returns the nodes with a usable endpoint of a Service, and those that had one a short time ago.
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String>;
 
+    /// Returns the nodes with a usable endpoint of a Service now.
+    fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String>;
+
     /// Returns the nodes with an address in the Service's status.
     fn published_nodes(&self, service: &Service) -> BTreeSet<String>;
 }
@@ -64,6 +67,10 @@ impl Observations for NothingObserved {
     }
 
     fn recent_endpoint_nodes(&self, _: &ServiceKey) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    fn endpoint_nodes(&self, _: &ServiceKey) -> BTreeSet<String> {
         BTreeSet::new()
     }
 
@@ -140,11 +147,12 @@ impl PortAllocations {
         let key = ServiceKey::from_service(service);
         let claimed_nodes = match spec {
             Ok(spec) if spec.is_traffic_policy_local => {
-                let nodes_with_ready_endpoint = observations.recent_endpoint_nodes(&key);
-                if nodes_with_ready_endpoint.is_empty() {
+                let recent = observations.recent_endpoint_nodes(&key);
+                if recent.is_empty() {
                     ClaimedNodes::SelectedWithoutEndpoint(spec.nodes.clone())
                 } else {
-                    ClaimedNodes::SelectedWithEndpoint(spec.nodes.clone(), nodes_with_ready_endpoint)
+                    let current = observations.endpoint_nodes(&key);
+                    ClaimedNodes::SelectedWithEndpoint { nodes: spec.nodes.clone(), recent, current }
                 }
             }
             Ok(spec) => ClaimedNodes::Selected(spec.nodes.clone()),

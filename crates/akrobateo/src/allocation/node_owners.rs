@@ -41,11 +41,11 @@ impl<'a> NodeOwners<'a> {
         frontends.all(|frontend| self.owner(*frontend).is_some_and(|owner| owner.key() == claim.key()))
     }
 
-    /// Returns true if no Service that claims the node owns a port of this claim, which claims nothing itself. The owners
-    /// are then other Services without endpoints.
+    /// Returns true if the Service has no endpoint, and the owners of its ports have none on the node either. Then its
+    /// address may be published there, because it takes no client away.
     pub(super) fn is_left_unclaimed(&self, claim: &Claim) -> bool {
         let mut owners = claim.frontends.iter().filter_map(|frontend| self.owner(*frontend));
-        claim.yields() && owners.all(Claim::yields)
+        claim.yields() && owners.all(|owner| !owner.can_answer(self.node))
     }
 
     fn grant_if_free(&mut self, claim: &'a Claim) {

@@ -23,7 +23,7 @@ use tokio::time::sleep;
 const ROUND_COUNT: usize = 5;
 const CHANGES_PER_ROUND: usize = 24;
 /// The mean pause between two changes.
-const MEAN_PAUSE_BETWEEN_CHANGES: Duration = Duration::from_millis(300);
+const MEAN_PAUSE_BETWEEN_CHANGES: Duration = Duration::from_millis(250);
 const TIME_LIMIT: Duration = Duration::from_mins(8);
 /// The environment variable with the random seed. To repeat a failed run, set the variable to the seed of that run.
 const SEED_VARIABLE: &str = "AKROBATEO_E2E_SEED";
@@ -107,7 +107,7 @@ impl Cluster<'_> {
 
     /// Kills the leader. A crashed leader keeps its Lease. A leader that shuts down gracefully releases its Lease.
     async fn kill(&self, leader: &str, round: usize) -> Result<(), Failure> {
-        if round % 2 == 0 {
+        if round % 4 == 0 {
             self.faults.crash_operator(leader).await
         } else {
             self.faults.operator.delete_pod(leader).await

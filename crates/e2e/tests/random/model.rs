@@ -185,8 +185,8 @@ impl Model {
             workload: None,
             ip_mode: None,
             priority_class: None,
-            is_local: false,
-            has_endpoint: true,
+            is_local: self.rng.u8(..4) == 0,
+            has_endpoint: self.rng.u8(..3) > 0,
             node_port: None,
             health_check_node_port: None,
         }

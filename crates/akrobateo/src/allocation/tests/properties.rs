@@ -93,7 +93,7 @@ impl World {
     }
 }
 
-/// Checks that no port has two owners, and that nobody owns a reserved port.
+/// Checks that no port has two owners, and that no Service owns a reserved port.
 fn check_owners(world: &World) -> Result<(), TestCaseError> {
     let mut owners = BTreeMap::new();
     for key in world.services.keys() {

@@ -28,9 +28,11 @@ pub(super) struct World {
     pub(super) nodes: Vec<NodeInfo>,
     pub(super) reserved_ports: PortSet,
     workloads: BTreeMap<ServiceKey, AppliedWorkload>,
-    /// What is observed of these Services instead of their workloads.
+    /// The ports that are observed of these Services instead of their workloads.
     pub(super) held: BTreeMap<ServiceKey, OccupiedPorts>,
     pub(super) nodes_with_ready_endpoint: BTreeMap<ServiceKey, BTreeSet<String>>,
+    /// The Services that lost their endpoints a short time ago.
+    pub(super) without_endpoints: BTreeSet<ServiceKey>,
     pub(super) published_nodes: BTreeMap<ServiceKey, BTreeSet<String>>,
     pub(super) allocations: PortAllocations,
     /// The number of earlier Services with this name.
@@ -60,6 +62,10 @@ impl Observations for World {
 
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
         self.nodes_with_ready_endpoint.get(key).cloned().unwrap_or_default()
+    }
+
+    fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        if self.without_endpoints.contains(key) { BTreeSet::new() } else { self.recent_endpoint_nodes(key) }
     }
 
     fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
