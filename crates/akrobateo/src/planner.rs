@@ -13,9 +13,11 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::allocation::{Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
+use crate::allocation::{AllocationResult, Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
-use crate::decide::{PodChanges, PodTimes, ProxyConfig, ServiceState, is_published, needed_frontends};
+use crate::decide::{
+    PodChanges, PodTimes, ProxyConfig, ServiceState, is_published, needed_frontends, publishes_all_nodes,
+};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::{NodeAddressError, NodeInfo};
@@ -188,7 +190,11 @@ impl Planner {
         let (workloads, obsolete_workloads) = self.stores.workloads(key, service.as_deref());
         let pods = self.stores.pods(key, &workloads);
         let pod_times = if service.is_some() {
-            self.pod_changes.update(key, &pods, &self.nodes, now)
+            let owns = |node: &NodeInfo| match self.allocations.get(key) {
+                Some(AllocationResult::Accepted(spec, allocation)) => allocation.allows(spec, node),
+                Some(AllocationResult::Rejected(_)) | None => true,
+            };
+            self.pod_changes.update(key, &pods, &self.nodes, owns, now)
         } else {
             self.pod_changes.forget(key);
             PodTimes::default()
@@ -257,7 +263,9 @@ impl Planner {
     /// Assumes that published nodes with proxies had an endpoint a moment ago, because the operator did not see it.
     fn assume_recent_endpoints(&mut self) {
         let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
-        for service in self.stores.services().iter().filter(|service| is_traffic_policy_local(service)) {
+        let had_endpoint =
+            |service: &&Arc<Service>| is_traffic_policy_local(service) && !publishes_all_nodes(service);
+        for service in self.stores.services().iter().filter(had_endpoint) {
             let key = ServiceKey::from_service(service);
             let mut held_nodes = self.stores.occupied_ports(&key, &nodes).nodes;
             held_nodes
@@ -334,6 +342,10 @@ impl Observations for StoreObservations<'_> {
 
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
         self.recent_endpoints.nodes(key)
+    }
+
+    fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        self.recent_endpoints.current_nodes(key)
     }
 
     fn published_nodes(&self, service: &Service) -> BTreeSet<String> {

@@ -147,7 +147,8 @@ impl Reason {
             }
             Self::NoEndpoints => {
                 "A traffic policy is Local, and no node has a ready endpoint, or none of the nodes with one may run a proxy. \
-                 Addresses that are published stay; if there were none, all nodes are published until there is an endpoint."
+                 Addresses that are published stay; if there were none, all nodes are published until there is an endpoint, \
+                 except nodes where another Service has the port."
             }
             Self::PortConflict => {
                 "Another Service owns one of the ports, or has it as its nodePort or healthCheckNodePort. The condition \

@@ -76,7 +76,8 @@ impl Namespace {
 }
 
 /// Returns the condition `akrobateo.io/Exposed` of a Service.
-pub(crate) fn exposed_condition(service: &Service) -> Option<&Condition> {
+#[must_use]
+pub fn exposed_condition(service: &Service) -> Option<&Condition> {
     let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().find(|condition| condition.type_ == "akrobateo.io/Exposed")
 }

@@ -221,6 +221,22 @@ impl Faults {
             .map(drop)
     }
 
+    /// Waits until a pod of the operator has made this number of successful reconciliations.
+    pub async fn wait_reconciled(&self, pod: &Pod, count: usize) -> Result<(), Failure> {
+        eventually("the new operator has reconciled every Service", async || {
+            let metrics = self.get_metrics(pod).await?;
+            let reconciliations = metrics.lines().find_map(|line| {
+                line.strip_prefix(r#"akrobateo_reconciles_total{result="ok"} "#)?.parse::<usize>().ok()
+            });
+            ensure(reconciliations >= Some(count), || {
+                format!(
+                    "the operator has made {reconciliations:?} reconciliations, expected at least {count}"
+                )
+            })
+        })
+        .await
+    }
+
     /// Flushes all nftables rules in a pod's network namespace, as another program could.
     pub async fn flush_rules(&self, pod: &Pod) -> Result<(), Failure> {
         self.exec_in_pod_network(pod, &["nft", "flush", "ruleset"]).await.map(drop)
@@ -286,6 +302,10 @@ impl Faults {
                 // A running operator reads these `ConfigMaps` only once a minute.
                 self.operator.restart().await?;
             }
+        }
+        if self.operator.has_reserved_ports().await? {
+            self.operator.start().await?;
+            self.operator.set_reserved_ports(None).await?;
         }
         for node in self.nodes.list(&ListParams::default()).await? {
             self.restore_node(&node).await?;

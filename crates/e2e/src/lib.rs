@@ -34,6 +34,7 @@ mod throttle;
 pub use answer::{Answer, ParseAnswerError};
 pub use cli::CommandOutput;
 pub use cluster::{Cluster, NodeAddresses};
+pub use conditions::exposed_condition;
 pub use environment::EnvironmentError;
 pub use exposure::targets;
 pub use external_client::Connections;

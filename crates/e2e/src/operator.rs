@@ -25,6 +25,8 @@ pub(crate) const OPERATOR_ACCOUNT: (&str, &str) = (OPERATOR_NAMESPACE, "akrobate
 pub(crate) const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
 
 const NAME: &str = "akrobateo";
+/// The environment variable with the reserved ports.
+const RESERVED_PORTS: &str = "RESERVED_PORTS";
 
 /// The Deployment of the operator under test.
 pub struct Operator {
@@ -79,6 +81,40 @@ impl Operator {
     pub async fn restart(&self) -> Result<Pod, Failure> {
         self.delete_pods(&DeleteParams::default()).await?;
         self.wait_ready().await
+    }
+
+    /// Sets the reserved ports, and waits until the operator has started with them. `None` sets the default.
+    pub async fn set_reserved_ports(&self, ports: Option<&str>) -> Result<(), Failure> {
+        let variable = match ports {
+            Some(ports) => json!({ "name": RESERVED_PORTS, "value": ports }),
+            None => json!({ "name": RESERVED_PORTS, "$patch": "delete" }),
+        };
+        let container = json!({ "name": NAME, "env": [variable] });
+        let patch = json!({ "spec": { "template": { "spec": { "containers": [container] } } } });
+        let deployment =
+            self.deployments.patch(NAME, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        eventually("the operator is rolled out with the changed setting", async || {
+            let status = self.deployments.get(NAME).await?.status.unwrap_or_default();
+            ensure(status.observed_generation >= deployment.metadata.generation, || {
+                format!("the observed generation is {:?}", status.observed_generation)
+            })?;
+            ensure_eq(
+                "updated replicas, all replicas",
+                &(status.updated_replicas, status.replicas),
+                &(Some(1), Some(1)),
+            )
+        })
+        .await?;
+        self.wait_ready().await.map(drop)
+    }
+
+    /// Returns true if the Deployment sets the reserved ports.
+    pub(crate) async fn has_reserved_ports(&self) -> Result<bool, Failure> {
+        let pod_spec = self.deployments.get(NAME).await?.spec.and_then(|spec| spec.template.spec);
+        let containers = pod_spec.into_iter().flat_map(|spec| spec.containers);
+        Ok(containers
+            .flat_map(|container| container.env.unwrap_or_default())
+            .any(|variable| variable.name == RESERVED_PORTS))
     }
 
     /// Deletes the operator's pods without a grace period. Does not wait for a new pod.

@@ -92,6 +92,13 @@ impl ServiceBuilder {
         self
     }
 
+    /// Sets the healthCheckNodePort, which only a Service with externalTrafficPolicy Local may have.
+    #[must_use]
+    pub fn health_check_node_port(mut self, port: u16) -> Self {
+        self.spec.health_check_node_port = Some(port.into());
+        self
+    }
+
     /// Disables the allocation of nodePorts, which Akrobateo does not need.
     #[must_use]
     pub fn without_node_ports(mut self) -> Self {
@@ -197,6 +204,13 @@ impl ServiceBuilder {
     #[must_use]
     pub fn with_type_cluster_ip(mut self) -> Self {
         self.spec.type_ = Some("ClusterIP".to_owned());
+        self
+    }
+
+    /// Sets the type NodePort.
+    #[must_use]
+    pub fn with_type_node_port(mut self) -> Self {
+        self.spec.type_ = Some("NodePort".to_owned());
         self
     }
 

@@ -7,7 +7,7 @@ use akrobateo_core::labels;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::serde::Serialize;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -92,28 +92,6 @@ impl Namespace {
             insert_workload(&mut snapshot, "Deployment", &deployment, &deployment.spec, observed_generation)?;
         }
         Ok(snapshot)
-    }
-
-    /// Deletes all workloads of this namespace's Services, and clears the Services' statuses.
-    pub async fn reset_operator_state(&self) -> Result<(), Failure> {
-        let delete_params = DeleteParams::background();
-        for daemonset in Api::<DaemonSet>::all(self.client()).list(&self.all_proxies_list_params()).await? {
-            let api: Api<DaemonSet> =
-                Api::namespaced(self.client(), &daemonset.namespace().unwrap_or_default());
-            api.delete(&daemonset.name_any(), &delete_params).await?;
-        }
-        for deployment in Api::<Deployment>::all(self.client()).list(&self.all_proxies_list_params()).await? {
-            let api: Api<Deployment> =
-                Api::namespaced(self.client(), &deployment.namespace().unwrap_or_default());
-            api.delete(&deployment.name_any(), &delete_params).await?;
-        }
-        let services: Api<Service> = Api::namespaced(self.client(), self.name());
-        let empty_status = json!({ "status": { "loadBalancer": { "ingress": null }, "conditions": null } });
-        for service in services.list(&ListParams::default()).await? {
-            let patch = Patch::Merge(&empty_status);
-            services.patch_status(&service.name_any(), &PatchParams::default(), &patch).await?;
-        }
-        Ok(())
     }
 }
 

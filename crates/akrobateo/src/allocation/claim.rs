@@ -45,8 +45,9 @@ pub(super) struct Claim {
 pub(super) enum ClaimedNodes {
     /// The nodes that the Service selects.
     Selected(NodeSelection),
-    /// With externalTrafficPolicy Local: the selected nodes that have an endpoint, or had one a short time ago.
-    SelectedWithEndpoint(NodeSelection, BTreeSet<String>),
+    /// With externalTrafficPolicy Local: the selected nodes that have an endpoint (`current`), or had one a short time ago
+    /// (`recent` has both).
+    SelectedWithEndpoint { nodes: NodeSelection, recent: BTreeSet<String>, current: BTreeSet<String> },
     /// With externalTrafficPolicy Local and without any endpoint: the selected nodes that no Service with an endpoint
     /// claims. No node can answer then, but others may wait for an address before they start backends.
     SelectedWithoutEndpoint(NodeSelection),
@@ -74,7 +75,7 @@ impl Claim {
     pub(super) fn selects(&self, node: &NodeInfo) -> bool {
         match &self.nodes {
             ClaimedNodes::Selected(selection)
-            | ClaimedNodes::SelectedWithEndpoint(selection, _)
+            | ClaimedNodes::SelectedWithEndpoint { nodes: selection, .. }
             | ClaimedNodes::SelectedWithoutEndpoint(selection) => {
                 // A pod that runs stays on its node if the node gets a taint with the effect NoSchedule.
                 selection.matches(node)
@@ -87,9 +88,7 @@ impl Claim {
     /// Returns true if the Service claims its ports on a node that it selects.
     pub(super) fn claims_selected(&self, node: &NodeInfo) -> bool {
         match &self.nodes {
-            ClaimedNodes::SelectedWithEndpoint(_, nodes_with_ready_endpoint) => {
-                nodes_with_ready_endpoint.contains(&node.name)
-            }
+            ClaimedNodes::SelectedWithEndpoint { recent, .. } => recent.contains(&node.name),
             ClaimedNodes::Selected(_) | ClaimedNodes::SelectedWithoutEndpoint(_) | ClaimedNodes::Held => true,
         }
     }
@@ -97,6 +96,15 @@ impl Claim {
     /// Returns true if the claim gets only what other claims leave, because no node can answer for the Service.
     pub(super) const fn yields(&self) -> bool {
         matches!(self.nodes, ClaimedNodes::SelectedWithoutEndpoint(_))
+    }
+
+    /// Returns true if the node can answer for the Service, as far as its endpoints are concerned.
+    pub(super) fn can_answer(&self, node: &str) -> bool {
+        match &self.nodes {
+            ClaimedNodes::SelectedWithEndpoint { current, .. } => current.contains(node),
+            ClaimedNodes::SelectedWithoutEndpoint(_) => false,
+            ClaimedNodes::Selected(_) | ClaimedNodes::Held => true,
+        }
     }
 
     /// Returns why the Service counts as the holder of a port of a node; `None` if it does not hold the port there.

@@ -19,6 +19,9 @@ pub(crate) struct Allocation {
     pub(crate) owned_nodes: Option<BTreeSet<String>>,
     /// The selected nodes on which another Service owns one of the ports.
     pub(crate) taken_nodes: BTreeSet<String>,
+    /// For a Service with externalTrafficPolicy Local and without endpoints: the selected nodes that it does not own, and
+    /// that cannot answer for the owners of its ports either. It may publish them without proxies.
+    pub(crate) unclaimed_nodes: BTreeSet<String>,
     /// The causes: one entry for each port and owner.
     pub(crate) conflicts: Vec<Conflict>,
     /// The ports that the Service keeps although they are nodePorts of other Services now.
@@ -31,9 +34,9 @@ impl Allocation {
         self.owned_nodes.as_ref().map_or_else(|| spec.nodes.matches(node), |nodes| nodes.contains(&node.name))
     }
 
-    /// Returns true if the Service owns its ports on no node because of conflicts.
+    /// Returns true if the Service can be published on no node because of conflicts.
     pub(crate) fn is_denied(&self) -> bool {
-        self.is_empty() && !self.conflicts.is_empty()
+        self.is_empty() && self.unclaimed_nodes.is_empty() && !self.conflicts.is_empty()
     }
 
     /// Returns true if the Service owns its ports on no node.
@@ -69,12 +72,19 @@ impl fmt::Display for Conflict {
     }
 }
 
+/// The result of a claim, and the nodes that it got.
+#[derive(Debug)]
+pub(super) struct ClaimResult {
+    pub(super) allocation: Allocation,
+    pub(super) granted_nodes: BTreeSet<String>,
+}
+
 /// Allocates ports to claims. On each node a claim gets either all of its ports or none.
 pub(super) fn allocate_claims(
     claims: &[Claim],
     nodes: &[NodeInfo],
     node_ports: &NodePorts,
-) -> HashMap<ServiceKey, Allocation> {
+) -> HashMap<ServiceKey, ClaimResult> {
     let mut allocations: HashMap<_, _> =
         claims.iter().map(|claim| (claim.key().clone(), PendingAllocation::new(claim))).collect();
     for node in nodes {
@@ -101,10 +111,14 @@ fn allocate_node<'a>(
     for claim in selecting {
         let Some(allocation) = allocations.get_mut(claim.key()) else { continue };
         if owners.is_granted(claim) {
-            allocation.owned_nodes.insert(node.name.clone());
+            allocation.granted_nodes.insert(node.name.clone());
             continue;
         }
         allocation.has_all_selected = false;
+        if owners.is_left_unclaimed(claim) && !claim.frontends.iter().any(|port| is_blocked(claim, *port)) {
+            allocation.unclaimed_nodes.insert(node.name.clone());
+            continue;
+        }
         let is_claimed = claim.claims_selected(node);
         for &frontend in &claim.frontends {
             let port = frontend.host_port();
@@ -125,9 +139,10 @@ fn allocate_node<'a>(
 /// The allocation of one claim while the nodes are decided one by one.
 struct PendingAllocation<'a> {
     claim: &'a Claim,
-    owned_nodes: BTreeSet<String>,
+    granted_nodes: BTreeSet<String>,
     has_all_selected: bool,
     taken_nodes: BTreeSet<String>,
+    unclaimed_nodes: BTreeSet<String>,
     conflicts: BTreeMap<(HostPort, &'a ServiceKey), &'a str>,
     /// The ports that a nodePort of another Service blocks.
     blocked: BTreeSet<Frontend>,
@@ -137,15 +152,16 @@ impl<'a> PendingAllocation<'a> {
     const fn new(claim: &'a Claim) -> Self {
         Self {
             claim,
-            owned_nodes: BTreeSet::new(),
+            granted_nodes: BTreeSet::new(),
             has_all_selected: true,
             taken_nodes: BTreeSet::new(),
+            unclaimed_nodes: BTreeSet::new(),
             conflicts: BTreeMap::new(),
             blocked: BTreeSet::new(),
         }
     }
 
-    fn finish(self, node_ports: &NodePorts) -> Allocation {
+    fn finish(self, node_ports: &NodePorts) -> ClaimResult {
         let (mut conflicts, mut shared_node_ports) = (BTreeMap::new(), BTreeMap::new());
         for ((port, owner), node) in self.conflicts {
             conflicts.insert((port, owner), ConflictScope::Node(node.to_owned()));
@@ -155,16 +171,18 @@ impl<'a> PendingAllocation<'a> {
             let entry = ((frontend.host_port(), owner), ConflictScope::EveryNode(*kind));
             if self.blocked.contains(&frontend) {
                 conflicts.extend([entry]);
-            } else if !self.owned_nodes.is_empty() {
+            } else if !self.granted_nodes.is_empty() {
                 shared_node_ports.extend([entry]);
             }
         }
-        Allocation {
-            owned_nodes: (!self.has_all_selected).then_some(self.owned_nodes),
+        let allocation = Allocation {
+            owned_nodes: (!self.has_all_selected).then(|| self.granted_nodes.clone()),
             taken_nodes: self.taken_nodes,
+            unclaimed_nodes: self.unclaimed_nodes,
             conflicts: to_conflicts(conflicts),
             shared_node_ports: to_conflicts(shared_node_ports),
-        }
+        };
+        ClaimResult { allocation, granted_nodes: self.granted_nodes }
     }
 }
 

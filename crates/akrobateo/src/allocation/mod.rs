@@ -47,6 +47,9 @@ pub(crate) trait Observations {
     /// Returns the nodes with a usable endpoint of a Service, and those that had one a short time ago.
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String>;
 
+    /// Returns the nodes with a usable endpoint of a Service now.
+    fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String>;
+
     /// Returns the nodes with an address in the Service's status.
     fn published_nodes(&self, service: &Service) -> BTreeSet<String>;
 }
@@ -64,6 +67,10 @@ impl Observations for NothingObserved {
     }
 
     fn recent_endpoint_nodes(&self, _: &ServiceKey) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    fn endpoint_nodes(&self, _: &ServiceKey) -> BTreeSet<String> {
         BTreeSet::new()
     }
 
@@ -85,6 +92,9 @@ struct Entry {
     uid: Option<String>,
     allocation_result: AllocationResult,
     frontends: BTreeSet<Frontend>,
+    /// The nodes that the Service got, if the nodes were checked. A Service that owns all nodes that it selects does not
+    /// own a node that gets a matching label later.
+    granted_nodes: Option<BTreeSet<String>>,
 }
 
 /// The allocation results of all eligible Services.
@@ -120,10 +130,13 @@ impl PortAllocations {
         let mut allocations = allocate_claims(&claims, nodes, &node_ports);
         let entries = requests.into_iter().map(|Request { service, spec, frontends }| {
             let key = ServiceKey::from_service(service);
-            let allocation = allocations.remove(&key).unwrap_or_default();
+            let (allocation, granted_nodes) = allocations
+                .remove(&key)
+                .map(|result| (result.allocation, Some(result.granted_nodes)))
+                .unwrap_or_default();
             let accept = |spec| AllocationResult::Accepted(spec, allocation);
             let allocation_result = spec.map_or_else(AllocationResult::Rejected, accept);
-            (key, Entry { uid: service.uid(), allocation_result, frontends })
+            (key, Entry { uid: service.uid(), allocation_result, frontends, granted_nodes })
         });
         Self { entries: entries.collect() }
     }
@@ -134,11 +147,12 @@ impl PortAllocations {
         let key = ServiceKey::from_service(service);
         let claimed_nodes = match spec {
             Ok(spec) if spec.is_traffic_policy_local => {
-                let nodes_with_ready_endpoint = observations.recent_endpoint_nodes(&key);
-                if nodes_with_ready_endpoint.is_empty() {
+                let recent = observations.recent_endpoint_nodes(&key);
+                if recent.is_empty() {
                     ClaimedNodes::SelectedWithoutEndpoint(spec.nodes.clone())
                 } else {
-                    ClaimedNodes::SelectedWithEndpoint(spec.nodes.clone(), nodes_with_ready_endpoint)
+                    let current = observations.endpoint_nodes(&key);
+                    ClaimedNodes::SelectedWithEndpoint { nodes: spec.nodes.clone(), recent, current }
                 }
             }
             Ok(spec) => ClaimedNodes::Selected(spec.nodes.clone()),
@@ -161,16 +175,18 @@ impl PortAllocations {
     fn allocated_ports(&self, key: &ServiceKey, uid: Option<&String>, nodes: &[NodeInfo]) -> OccupiedPorts {
         let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
         let Some(Entry {
-            allocation_result: AllocationResult::Accepted(spec, allocation), frontends, ..
+            allocation_result: AllocationResult::Accepted(spec, allocation),
+            frontends,
+            granted_nodes,
+            ..
         }) = entry
         else {
             return OccupiedPorts::default();
         };
         let allowed_nodes = nodes.iter().filter(|node| allocation.allows(spec, node));
-        OccupiedPorts {
-            frontends: frontends.clone(),
-            nodes: allowed_nodes.map(|node| node.name.clone()).collect(),
-        }
+        let nodes =
+            granted_nodes.clone().unwrap_or_else(|| allowed_nodes.map(|node| node.name.clone()).collect());
+        OccupiedPorts { frontends: frontends.clone(), nodes }
     }
 
     /// Returns the allocation result of one Service; `None` if it does not exist or is not eligible.

@@ -41,6 +41,13 @@ impl<'a> NodeOwners<'a> {
         frontends.all(|frontend| self.owner(*frontend).is_some_and(|owner| owner.key() == claim.key()))
     }
 
+    /// Returns true if the Service has no endpoint, and the owners of its ports have none on the node either. Then its
+    /// address may be published there, because it takes no client away.
+    pub(super) fn is_left_unclaimed(&self, claim: &Claim) -> bool {
+        let mut owners = claim.frontends.iter().filter_map(|frontend| self.owner(*frontend));
+        claim.yields() && owners.all(|owner| !owner.can_answer(self.node))
+    }
+
     fn grant_if_free(&mut self, claim: &'a Claim) {
         if claim.frontends.iter().all(|frontend| self.owner(*frontend).is_none()) {
             self.owners.extend(claim.frontends.iter().map(|frontend| (*frontend, claim)));

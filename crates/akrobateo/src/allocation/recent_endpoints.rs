@@ -22,17 +22,17 @@ enum LastSeen {
 }
 
 impl RecentEndpoints {
-    /// Records the nodes that have an endpoint of a Service now. Returns true if `nodes` changed.
+    /// Records the nodes that have an endpoint of a Service now. Returns true if these or the earlier ones changed.
     pub(crate) fn record(&mut self, key: &ServiceKey, current: &BTreeSet<String>, now: Instant) -> bool {
-        let before = self.nodes(key);
         let entries = self.0.entry(key.clone()).or_default();
+        let before = entries.clone();
         for (node, last_seen) in entries.iter_mut() {
             if !current.contains(node) && *last_seen == LastSeen::Now {
                 *last_seen = LastSeen::Until(now);
             }
         }
         entries.extend(current.iter().map(|node| (node.clone(), LastSeen::Now)));
-        self.nodes(key) != before
+        *entries != before
     }
 
     /// Removes the nodes whose last endpoint is gone for too long. Returns true if there were any.
@@ -55,6 +55,12 @@ impl RecentEndpoints {
     /// Returns the nodes with an endpoint of a Service, now or a short time ago.
     pub(crate) fn nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
         self.0.get(key).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+    }
+
+    /// Returns the nodes with an endpoint of a Service now.
+    pub(crate) fn current_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        let entries = self.0.get(key).into_iter().flatten();
+        entries.filter(|(_, last_seen)| **last_seen == LastSeen::Now).map(|(node, _)| node.clone()).collect()
     }
 
     /// Removes the records of a Service.
@@ -87,8 +93,10 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         assert!(recent.record(&key("web"), &nodes(&["n1", "n2"]), start));
         assert_eq!(recent.next_expiry(), None);
-        assert!(!recent.record(&key("web"), &nodes(&["n2"]), after(10)));
+        assert!(recent.record(&key("web"), &nodes(&["n2"]), after(10)));
+        assert!(!recent.record(&key("web"), &nodes(&["n2"]), after(20)));
         assert_eq!(recent.nodes(&key("web")), nodes(&["n1", "n2"]));
+        assert_eq!(recent.current_nodes(&key("web")), nodes(&["n2"]));
         assert_eq!(recent.next_expiry(), Some(after(70)));
         assert!(!recent.expire(after(69)));
         assert!(recent.expire(after(70)));

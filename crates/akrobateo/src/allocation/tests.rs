@@ -1,5 +1,7 @@
 //! Port allocation: examples. `properties.rs` has the properties that hold after any events.
 
+mod events;
+mod local_services;
 mod properties;
 mod world;
 
@@ -127,54 +129,6 @@ fn a_tcp_port_and_a_udp_port_do_not_conflict() {
 }
 
 #[test]
-fn local_services_share_a_port_on_the_nodes_of_their_endpoints() {
-    let mut world = World::new();
-    let broker = |name| service(name).tcp(9092).traffic_policy_local();
-    world.apply([broker("b1").created_at(1), broker("b2").created_at(2), broker("b3").created_at(3)]);
-    // Without any endpoint the oldest Service gets all nodes, because others may wait for its addresses.
-    assert_eq!(world.allowed("b1"), ["n1", "n2", "n3"]);
-    assert!(world.allocation("b2").is_denied() && world.allocation("b3").is_denied());
-    world.sync_workloads();
-    // A Service with an endpoint gets its node from a Service without endpoints, although that has proxies there.
-    world.nodes_with_ready_endpoint.insert(key("b2"), names(&["n2"]));
-    world.allocate();
-    assert_eq!(
-        (world.allowed("b1"), world.allowed("b2")),
-        (vec!["n1".to_owned(), "n3".to_owned()], vec!["n2".to_owned()])
-    );
-    assert_eq!(world.conflicts("b1"), ["port 9092/TCP on node n2 belongs to Service default/b2"]);
-    for (name, node) in [("b1", "n1"), ("b2", "n2"), ("b3", "n3")] {
-        world.nodes_with_ready_endpoint.insert(key(name), names(&[node]));
-    }
-    world.allocate();
-    for (name, node) in [("b1", "n1"), ("b2", "n2"), ("b3", "n3")] {
-        assert_eq!((world.allowed(name), world.conflicts(name)), (vec![node.to_owned()], Vec::new()));
-    }
-    // A second endpoint on the node of another Service does not take the port there.
-    world.nodes_with_ready_endpoint.insert(key("b1"), names(&["n1", "n2"]));
-    world.allocate();
-    assert_eq!(world.allowed("b1"), ["n1"]);
-    assert_eq!(world.conflicts("b1"), ["port 9092/TCP on node n2 belongs to Service default/b2"]);
-    assert_eq!(world.allowed("b2"), ["n2"]);
-}
-
-#[test]
-fn a_local_service_alone_on_its_ports_has_proxies_on_all_selected_nodes() {
-    let mut world = World::new();
-    world.apply([service("web").tcp(80).traffic_policy_local()]);
-    assert_eq!(*world.allocation("web"), Allocation::default());
-    // Another Service gets the nodes on which the first one claims nothing.
-    world.nodes_with_ready_endpoint.insert(key("web"), names(&["n3"]));
-    world.apply([service("other").tcp(80).created_at(2)]);
-    assert_eq!(
-        (world.allowed("web"), world.allowed("other")),
-        (vec!["n3".to_owned()], vec!["n1".to_owned(), "n2".to_owned()])
-    );
-    assert_eq!(world.conflicts("web"), Vec::<String>::new());
-    assert_eq!(world.allocation("web").taken_nodes, names(&["n1", "n2"]));
-}
-
-#[test]
 fn the_own_node_port_is_no_conflict() {
     let mut world = World::new();
     world.apply([
@@ -268,6 +222,22 @@ fn a_node_that_joins_goes_to_the_first_claim_and_the_other_one_never_selects_it(
     world.allocate();
     assert_eq!(world.allowed("older"), ["n1", "n2", "n4"]);
     assert_eq!(world.allowed("younger"), ["n3"]);
+}
+
+#[test]
+fn a_new_label_of_a_node_takes_no_port_from_the_service_that_holds_it() {
+    let mut world = World::new();
+    world.apply([
+        service("older").tcp(80).created_at(1).annotation(NODE_SELECTOR, "pool=edge"),
+        service("younger").tcp(80).created_at(2).annotation(NODE_SELECTOR, "name=n2"),
+    ]);
+    world.sync_workloads();
+    world.nodes[1] = NodeInfo::from_node(&node("n2").label("name", "n2").label("pool", "edge").build());
+    for _ in 0..2 {
+        world.allocate();
+        assert_eq!((world.allowed("older"), world.allowed("younger")), (vec![], vec!["n2".to_owned()]));
+        assert_eq!(world.conflicts("older"), ["port 80/TCP on node n2 belongs to Service default/younger"]);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The addresses of a Service's status: the addresses of the nodes with a ready proxy. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ pub(super) struct AddressInputs<'a, 'nodes> {
     /// A rollout leaves a node without a proxy for a second or two, and for longer if it has many ports. If the status were
     /// empty during this time, ExternalDNS would delete the DNS records.
     pub(super) rollout_grace_period: SignedDuration,
+    /// The nodes that are published without a proxy.
+    pub(super) unclaimed_nodes: &'a BTreeSet<String>,
     /// True if the replacement of a proxy can run on another node.
     pub(super) proxies_can_move: bool,
     pub(super) now: Timestamp,
@@ -54,7 +56,8 @@ pub(crate) fn is_published(service: &Service, node: &NodeInfo) -> bool {
     addresses.any(|address| node.has_address(address))
 }
 
-/// Returns the nodes with a ready proxy, and the published nodes whose proxy is being replaced.
+/// Returns the nodes with a ready proxy, the published nodes whose proxy is being replaced, and the nodes that need no
+/// proxy.
 pub(super) fn select_nodes<'nodes>(
     service: &Service,
     inputs: &AddressInputs<'_, 'nodes>,
@@ -71,7 +74,7 @@ pub(super) fn select_nodes<'nodes>(
         if node.exclusion_reason.is_some() || !(inputs.may_be_published)(node) {
             continue;
         }
-        if has_ready_pod(inputs.pods, &node.name) {
+        if has_ready_pod(inputs.pods, &node.name) || inputs.unclaimed_nodes.contains(&node.name) {
             nodes_with_ready_proxy.nodes.push(node);
             continue;
         }
@@ -94,8 +97,8 @@ pub(super) fn select_nodes<'nodes>(
 
 /// Returns the end of the rollout grace period of a node without a ready proxy.
 ///
-/// The time counts from the last creation or deletion of a pod that the operator saw, so it ends while a proxy keeps
-/// failing.
+/// The time counts from the last creation or deletion of a pod that the operator saw, or from the time when the Service
+/// got the node. So it ends while a proxy keeps failing.
 fn grace_period_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
     inputs.pod_times.changed_at.get(node).map(|changed| *changed + inputs.rollout_grace_period)
 }
@@ -109,21 +112,23 @@ pub(super) fn addresses_of(spec: &LoadBalancerSpec, node: &NodeInfo) -> Vec<IpAd
 
 /// Returns the addresses for the status: by family in the Service's order, then sorted, each address once.
 ///
-/// `keeps_vip` tells whether kube-proxy has to go on answering on an address of a node, although the ipMode is Proxy.
+/// `mode` returns the ipMode of a node's address. If several nodes have the same address, ipMode Proxy wins.
 pub(super) fn ingress(
     spec: &LoadBalancerSpec,
     nodes: &[&NodeInfo],
-    keeps_vip: &dyn Fn(&NodeInfo, IpAddr) -> bool,
+    mode: &dyn Fn(&NodeInfo, IpAddr) -> IpMode,
 ) -> Vec<LoadBalancerIngress> {
-    let mut addresses: BTreeMap<IpAddr, IpMode> = BTreeMap::new();
+    let mut modes: BTreeMap<IpAddr, IpMode> = BTreeMap::new();
     for node in nodes {
         for address in addresses_of(spec, node) {
-            let mode = if keeps_vip(node, address) { IpMode::Vip } else { spec.ip_mode };
-            addresses.insert(address, mode);
+            let mode_of_node = mode(node, address);
+            let mode_of_address = modes.entry(address).or_insert(mode_of_node);
+            if mode_of_node == IpMode::Proxy {
+                *mode_of_address = IpMode::Proxy;
+            }
         }
     }
-    let of_family =
-        |family| addresses.iter().filter(move |(address, _)| Family::from_ip(**address) == family);
+    let of_family = |family| modes.iter().filter(move |(address, _)| Family::from_ip(**address) == family);
     spec.published_families()
         .flat_map(of_family)
         .map(|(address, mode)| LoadBalancerIngress {
@@ -150,6 +155,7 @@ mod tests {
         let changed_at = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
         let pod_times = PodTimes { changed_at, ..PodTimes::default() };
         let any_node = |_: &NodeInfo| true;
+        let unclaimed_nodes = BTreeSet::new();
         let inputs = AddressInputs {
             pods: &pods,
             nodes: &nodes,
@@ -157,12 +163,16 @@ mod tests {
             may_be_published: &any_node,
             may_run_proxy: &any_node,
             rollout_grace_period: replacement_time(1),
+            unclaimed_nodes: &unclaimed_nodes,
             proxies_can_move: false,
             now: at(now),
         };
         let selected = select_nodes(service, &inputs);
         let spec = LoadBalancerSpec::from_service(service, &defaults()).unwrap();
-        ingress(&spec, &selected.nodes, &|_, _| false).into_iter().filter_map(|ingress| ingress.ip).collect()
+        ingress(&spec, &selected.nodes, &|_, _| spec.ip_mode)
+            .into_iter()
+            .filter_map(|ingress| ingress.ip)
+            .collect()
     }
 
     #[test]
@@ -193,6 +203,25 @@ mod tests {
             ["fd00::1", "10.0.0.1"]
         );
         assert_eq!(published_ips(&dual_stack_service(&["IPv4"]), pods(), &nodes(), 0), ["10.0.0.1"]);
+    }
+
+    #[test]
+    fn ip_mode_proxy_wins_on_an_address_of_several_nodes() {
+        let service = service("web").tcp(80).build();
+        let spec = LoadBalancerSpec::from_service(&service, &defaults()).unwrap();
+        let nodes = [
+            node("n1").external_ip("203.0.113.1").build(),
+            node("n2").external_ip("203.0.113.1").build(),
+            node("n3").external_ip("203.0.113.3").build(),
+        ]
+        .map(|node| NodeInfo::from_node(&node));
+        for unclaimed in ["n1", "n2"] {
+            let nodes: Vec<_> = nodes.iter().collect();
+            let mode = |node: &NodeInfo, _| if node.name == unclaimed { IpMode::Proxy } else { IpMode::Vip };
+            let modes: Vec<_> =
+                ingress(&spec, &nodes, &mode).into_iter().filter_map(|ingress| ingress.ip_mode).collect();
+            assert_eq!(modes, ["Proxy", "VIP"]);
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::workload::Workload;
 use super::write_limits::WriteLimits;
 use crate::allocation::{Allocation, AllocationResult};
 use crate::node_info::NodeInfo;
-use crate::spec::{LoadBalancerSpec, WorkloadSpec};
+use crate::spec::{IpMode, LoadBalancerSpec, WorkloadSpec};
 
 /// The desired state of one Service.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,8 +153,18 @@ fn decide_accepted_service(
     let without_endpoints = WithoutEndpoints::find(state, spec);
     let has_endpoint = |node: &NodeInfo| may_be_published(state, spec, without_endpoints, node);
     let selected = select_accepted_nodes(state, service, spec, allocation, role, &has_endpoint, now);
-    let addresses =
-        ingress(spec, &selected.nodes, &|node, address| keeps_vip(state, service, spec, node, address));
+    // Several Services may publish an unclaimed node with the same port. kube-proxy must not handle the port for any of
+    // them: the rules of one Service would refuse the clients of another one.
+    let mode = |node: &NodeInfo, address| {
+        if allocation.unclaimed_nodes.contains(&node.name) {
+            IpMode::Proxy
+        } else if keeps_vip(state, service, spec, node, address) {
+            IpMode::Vip
+        } else {
+            spec.ip_mode
+        }
+    };
+    let addresses = ingress(spec, &selected.nodes, &mode);
     let deadline = state.pod_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
     let deadline = deadline.filter(|_| !state.workloads.is_empty());
     let blocker = addresses.is_empty().then(|| {
@@ -207,6 +217,7 @@ fn select_accepted_nodes<'a>(
         },
         may_run_proxy: &|node| allocation.allows(spec, node),
         rollout_grace_period: replacement_time(spec.host_ports().len()),
+        unclaimed_nodes: &allocation.unclaimed_nodes,
         proxies_can_move: spec.workload != WorkloadSpec::DaemonSet,
         now,
     };

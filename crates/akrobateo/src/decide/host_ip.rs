@@ -17,13 +17,41 @@ pub(super) const fn host_ip(family: Family) -> &'static str {
     }
 }
 
-/// Returns the ports of the node that the hostPort of a container holds.
+/// Returns the ports of the node that the hostPort of a container holds: none if it is limited to one address, because
+/// then another pod may have the same port on the other addresses.
 pub(super) fn occupied_frontends(container_port: &ContainerPort) -> Vec<Frontend> {
     let protocol = container_port.protocol.as_deref().unwrap_or("TCP").parse();
     let number = container_port.host_port.and_then(|number| u16::try_from(number).ok());
     let (Ok(protocol), Some(port)) = (protocol, number.and_then(NonZeroU16::new)) else { return Vec::new() };
-    let host_ip_family =
-        Family::ALL.into_iter().find(|family| container_port.host_ip.as_deref() == Some(host_ip(*family)));
-    let families = Family::ALL.into_iter().filter(|family| host_ip_family.is_none_or(|only| only == *family));
-    families.map(|family| Frontend { family, protocol, port }).collect()
+    let is_held = |family: &Family| match container_port.host_ip.as_deref() {
+        None | Some("" | "0.0.0.0") => true,
+        Some(address) => address == host_ip(*family),
+    };
+    Family::ALL.into_iter().filter(is_held).map(|family| Frontend { family, protocol, port }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_port_of_one_address_holds_no_port() {
+        let held = |host_ip: Option<&str>| {
+            let port = ContainerPort {
+                host_ip: host_ip.map(str::to_owned),
+                host_port: Some(80),
+                ..ContainerPort::default()
+            };
+            occupied_frontends(&port).into_iter().map(|frontend| frontend.family).collect::<Vec<_>>()
+        };
+        for both in [None, Some(""), Some("0.0.0.0")] {
+            assert_eq!(held(both), Family::ALL);
+        }
+        assert_eq!(held(Some(host_ip(Family::V4))), [Family::V4]);
+        assert_eq!(held(Some(host_ip(Family::V6))), [Family::V6]);
+        // A pod of a tenant with such a hostIP runs beside the proxies of other Services.
+        for one in ["127.0.0.2", "10.0.0.1", "::1", "::ffff:127.0.0.2"] {
+            assert!(held(Some(one)).is_empty(), "{one}");
+        }
+    }
 }

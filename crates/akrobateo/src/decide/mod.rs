@@ -52,6 +52,6 @@ pub(crate) use pod_status::{has_ready_pod, runs_on};
 pub(crate) use proxy_config::{ProxiesElsewhere, ProxyConfig, ProxyNamespace};
 pub(crate) use rollout::{OutdatedProxy, PodReference};
 pub(crate) use service_state::{PodTimes, ServiceState};
-pub(crate) use traffic_policy::local_policy;
+pub(crate) use traffic_policy::{local_policy, publishes_all_nodes};
 pub(crate) use workload::Workload;
 pub(crate) use write_history::{WriteHistory, with_reported_conflicts};

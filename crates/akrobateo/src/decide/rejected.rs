@@ -36,6 +36,7 @@ pub(super) fn rejected_status(
         |node: &NodeInfo| !needs_endpoint || state.nodes_with_ready_endpoint.contains(&node.name);
     let any_node = |_: &NodeInfo| true;
     let host_ports: BTreeSet<_> = state.workloads.iter().flat_map(Workload::host_ports).collect();
+    let unclaimed_nodes = BTreeSet::new();
     let selected = select_nodes(
         service,
         &AddressInputs {
@@ -45,6 +46,7 @@ pub(super) fn rejected_status(
             may_be_published: &may_be_published,
             may_run_proxy: &any_node,
             rollout_grace_period: replacement_time(host_ports.len()),
+            unclaimed_nodes: &unclaimed_nodes,
             proxies_can_move: false,
             now,
         },

@@ -38,7 +38,7 @@ pub(crate) struct ServiceState {
 /// Times of changes of a Service's proxy pods, by the operator's own clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodTimes {
-    /// For each node the time when its pods last changed.
+    /// For each node the time when its pods last changed, or when the Service got or lost the node.
     pub(crate) changed_at: BTreeMap<String, Timestamp>,
     /// For each node that has or had a ready pod the time when the operator last saw one there.
     pub(crate) last_ready_at: BTreeMap<String, Timestamp>,

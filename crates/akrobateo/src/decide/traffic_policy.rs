@@ -103,9 +103,11 @@ impl WithoutEndpoints {
             .as_deref()
             .filter(|_| needs_endpoint && state.nodes_with_ready_endpoint.is_empty())?;
         let is_published = state.nodes.iter().any(|node| is_published(service, node));
-        let publishes_all =
-            current_condition(service).is_some_and(|condition| condition.message.contains(ALL_NODES));
-        Some(if is_published && !publishes_all { Self::KeepPublished } else { Self::PublishAll })
+        Some(if is_published && !publishes_all_nodes(service) {
+            Self::KeepPublished
+        } else {
+            Self::PublishAll
+        })
     }
 
     /// Returns the message for the condition.
@@ -121,6 +123,11 @@ impl WithoutEndpoints {
              selector and the readiness of its pods"
         )
     }
+}
+
+/// Returns true if the Service is published on all nodes because it has not had an endpoint yet.
+pub(crate) fn publishes_all_nodes(service: &Service) -> bool {
+    current_condition(service).is_some_and(|condition| condition.message.contains(ALL_NODES))
 }
 
 /// Returns true if the node may answer by its endpoints.

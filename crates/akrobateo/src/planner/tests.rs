@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::Planner;
 use crate::allocation::AllocationResult;
 use crate::decide::Workload;
-use crate::decide::fixtures::{defaults, key, node, proxy_config, service};
+use crate::decide::fixtures::{at, defaults, key, node, proxy_config, service};
 use crate::decide::workload_fixtures::daemonset;
 use crate::key::ServiceKey;
 use crate::metrics::{Metrics, WatchLabels};
@@ -308,4 +308,39 @@ async fn workload_keeps_the_port_of_its_service_after_a_restart_and_its_deletion
     watches.remove(DAEMONSETS_PATH).unwrap().answer_watch(&[("DELETED", daemonset)]);
     assert_eq!(next_affected_services(&mut planner).await, Some(web()));
     assert_eq!((owned_nodes(&planner, "older"), owned_nodes(&planner, "web")), (Some(Vec::new()), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_waits_for_its_first_endpoint_claims_nothing_after_a_restart() {
+    const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets";
+    let Workload::DaemonSet(daemonset) = daemonset(&[], None) else { unreachable!() };
+    let mut daemonset = with_resource_version(&*daemonset, "1");
+    daemonset["metadata"]["managedFields"] = json!([{
+        "manager": "akrobateo", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+        "fieldsV1": { "f:spec": { "f:template": {} } },
+    }]);
+    let node = node("a").internal_ip("10.0.0.1").build();
+    let web = service("web").tcp(80).traffic_policy_local().published("10.0.0.1", "VIP", "akrobateo");
+    let mut web = with_resource_version(&web.build(), "1");
+    web["status"]["conditions"] = json!([{
+        "type": "akrobateo.io/Exposed", "status": "True", "reason": "NoEndpoints",
+        "message": "all nodes that could serve it are published until there is one",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]);
+    let other = with_resource_version(&service("other").tcp(80).traffic_policy_local().build(), "1");
+    let (services, nodes) = ([web, other], [with_resource_version(&node, "1")]);
+    let daemonsets = [daemonset];
+    let lists: [(&str, &[Value]); 3] =
+        [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (DAEMONSETS_PATH, &daemonsets)];
+    let (mut planner, _api, _watches) = planner_with(&lists).await;
+    assert_eq!(owned_nodes(&planner, "web"), None);
+    let state = planner.service_state(&key("other"), at(0));
+    let Some(AllocationResult::Accepted(_, allocation)) = state.allocation_result else {
+        panic!("not accepted")
+    };
+    assert_eq!(
+        (allocation.unclaimed_nodes, allocation.conflicts),
+        (BTreeSet::from(["a".to_owned()]), Vec::new())
+    );
+    assert!(planner.recent_endpoints.nodes(&key("web")).is_empty());
 }

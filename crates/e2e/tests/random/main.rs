@@ -1,22 +1,39 @@
-//! Random changes while the operator is killed repeatedly. The final state must depend on the Services only.
+//! Random changes of two tenants while the operator is killed. No change may take a port from another Service, and a new
+//! operator must change nothing.
 
+mod forged;
+mod holdings;
 mod model;
+mod properties;
 
 use std::time::Duration;
 
-use e2e::{Failure, Faults, Namespace, differences, ensure, eventually, fault_test_within};
+use e2e::{
+    Failure, Faults, Namespace, Snapshot, audit, consistently, differences, ensure, eventually,
+    fault_test_within,
+};
 use fastrand::Rng;
+use futures::future::try_join;
+use holdings::Observed;
 use model::{Change, Model};
+use properties::Properties;
 use tokio::time::sleep;
 
-const CHANGE_COUNT: usize = 200;
-/// The mean pause between two changes. The pauses are so long that the test kills about six leaders.
-const MEAN_PAUSE_BETWEEN_CHANGES: Duration = Duration::from_millis(500);
-/// The maximum time from the election of a leader until the test kills the leader.
-const MAX_LEADER_LIFETIME: Duration = Duration::from_secs(4);
+/// After each round the operator settles, so that all properties can be checked.
+const ROUND_COUNT: usize = 5;
+const CHANGES_PER_ROUND: usize = 24;
+/// The mean pause between two changes.
+const MEAN_PAUSE_BETWEEN_CHANGES: Duration = Duration::from_millis(250);
 const TIME_LIMIT: Duration = Duration::from_mins(8);
 /// The environment variable with the random seed. To repeat a failed run, set the variable to the seed of that run.
 const SEED_VARIABLE: &str = "AKROBATEO_E2E_SEED";
+
+/// The cluster under test: two tenants' namespaces, and the nodes.
+struct Cluster<'a> {
+    faults: &'a Faults,
+    tenants: [Namespace; 2],
+    nodes: Vec<String>,
+}
 
 fn read_seed() -> u64 {
     let seed = std::env::var(SEED_VARIABLE).ok().and_then(|seed| seed.parse().ok());
@@ -24,84 +41,124 @@ fn read_seed() -> u64 {
 }
 
 #[tokio::test]
-async fn repeatedly_killed_operator_and_new_operator_reach_the_same_state() -> Result<(), Failure> {
+async fn no_random_change_takes_a_port_from_another_service() -> Result<(), Failure> {
     let seed = read_seed();
     println!("{SEED_VARIABLE}={seed}");
-    fault_test_within(TIME_LIMIT, async |namespace, faults| {
-        namespace.start_backend().await?;
+    let result = fault_test_within(TIME_LIMIT, async |namespace, faults| {
+        let tenants = [namespace.create_another("a").await?, namespace.create_another("b").await?];
         let nodes = namespace.cluster().list_nodes().await?;
         let nodes: Vec<_> = nodes.into_iter().map(|node| node.name).collect();
-        let mut model = Model::new(seed, namespace.allocate_ports().await?);
-        let mut kill_rng = Rng::with_seed(model.rng().u64(..));
-        tokio::select! {
-            result = make_changes(namespace, faults, &mut model, &nodes) => result?,
-            result = kill_leaders(faults, &mut kill_rng) => result?,
+        let backend_nodes = [0, nodes.len() - 1];
+        for (tenant, node) in tenants.iter().zip(backend_nodes) {
+            tenant.start_backend_on(&nodes[node]).await?;
         }
-        for change in model.correct_invalid_annotations() {
-            apply_change(namespace, faults, &nodes, change).await?;
+        let mut model = Model::new(seed, namespace.allocate_ports().await?, nodes.len());
+        let cluster = Cluster { faults, tenants, nodes };
+        let mut properties = Properties { settled: Observed::default(), backend_nodes };
+        for round in 0..ROUND_COUNT {
+            cluster.run_round(&mut model, &mut properties, round).await?;
         }
-        faults.operator.wait_ready().await?;
+        cluster.ensure_restart_changes_nothing().await
+    })
+    .await;
+    result.map_err(|failure| Failure::UnexpectedState(format!("{SEED_VARIABLE}={seed}: {failure}")))
+}
+
+impl Cluster<'_> {
+    /// Makes the changes of a round, and checks the properties after each change and at the end.
+    async fn run_round(
+        &self,
+        model: &mut Model,
+        properties: &mut Properties,
+        round: usize,
+    ) -> Result<(), Failure> {
+        let reserved_before = model.reserved_port;
+        model.start_round(round);
+        if model.reserved_port != reserved_before {
+            let setting = model.reserved_port.map(|port| format!("22,tcp/{port},udp/{port}"));
+            self.faults.operator.set_reserved_ports(setting.as_deref()).await?;
+        }
+        let leader = self.faults.operator.wait_leader().await?;
+        let kill_at = model.rng.usize(..CHANGES_PER_ROUND);
+        for number in 0..CHANGES_PER_ROUND {
+            if number == kill_at {
+                self.kill(&leader, round).await?;
+            }
+            let change = model.next_change();
+            println!("round {round}: {}", model.describe(&change));
+            self.apply(&change).await?;
+            sleep(MEAN_PAUSE_BETWEEN_CHANGES.mul_f32(2.0 * model.rng.f32())).await;
+            properties.check_step(model, &self.observe().await?)?;
+        }
         // The state is also stable if there is no leader, so the test waits for a leader first.
-        faults.operator.wait_leader().await?;
-        let state_after_kills = namespace.wait_stable().await?;
-        faults.operator.stop().await?;
-        namespace.reset_operator_state().await?;
-        faults.operator.start().await?;
-        faults.operator.wait_leader().await?;
-        let differences = differences(&state_after_kills, &namespace.wait_stable().await?);
-        ensure(differences.is_empty(), || {
-            let differences = differences.join("\n");
-            format!("{SEED_VARIABLE}={seed}: state after the kills, state of a new operator:\n{differences}")
+        self.faults.operator.wait_leader_other_than(&leader).await?;
+        self.faults.operator.wait_ready().await?;
+        let mut observed = Observed::default();
+        eventually("the operator has settled", async || {
+            self.wait_stable().await?;
+            observed = self.observe().await?;
+            properties.check_settled(model, &observed)
         })
-    })
-    .await
-}
-
-async fn make_changes(
-    namespace: &Namespace,
-    faults: &Faults,
-    model: &mut Model,
-    nodes: &[String],
-) -> Result<(), Failure> {
-    for _ in 0..CHANGE_COUNT {
-        let change = model.next_change(nodes.len());
-        apply_change(namespace, faults, nodes, change).await?;
-        sleep(MEAN_PAUSE_BETWEEN_CHANGES.mul_f32(2.0 * model.rng().f32())).await;
+        .await?;
+        properties.check_step(model, &observed)?;
+        properties.settled = observed;
+        Ok(())
     }
-    Ok(())
-}
 
-/// Makes a change. Retries, because the API server of a busy machine may not answer in time.
-async fn apply_change(
-    namespace: &Namespace,
-    faults: &Faults,
-    nodes: &[String],
-    change: Change,
-) -> Result<(), Failure> {
-    eventually("the API server has accepted the change", async || match &change {
-        Change::Apply(service) => namespace.apply(service).await.map(drop),
-        Change::Delete(service) => namespace.delete_service_if_exists(service).await,
-        Change::ReplaceService(service) => {
-            namespace.delete_service_if_exists(service).await?;
-            namespace.apply(service).await.map(drop)
-        }
-        Change::SetPoolLabel(node, pool) => faults.set_pool_label(&nodes[*node], *pool).await,
-    })
-    .await
-}
-
-/// Kills each leader after a random time.
-async fn kill_leaders(faults: &Faults, random: &mut Rng) -> Result<(), Failure> {
-    let mut previous = String::new();
-    loop {
-        let leader = faults.operator.wait_leader_other_than(&previous).await?;
-        sleep(MAX_LEADER_LIFETIME.mul_f32(random.f32())).await;
-        // A crashed leader keeps its Lease. A leader that shuts down gracefully releases its Lease.
-        if random.bool() {
-            faults.crash_operator(&leader).await?;
+    /// Kills the leader. A crashed leader keeps its Lease. A leader that shuts down gracefully releases its Lease.
+    async fn kill(&self, leader: &str, round: usize) -> Result<(), Failure> {
+        if round.is_multiple_of(4) {
+            self.faults.crash_operator(leader).await
         } else {
-            faults.operator.delete_pod(&leader).await?;
+            self.faults.operator.delete_pod(leader).await
         }
-        previous = leader;
+    }
+
+    /// Makes a change. Retries, because the API server of a busy machine may not answer in time.
+    async fn apply(&self, change: &Change) -> Result<(), Failure> {
+        eventually("the API server has accepted the change", async || match change {
+            Change::Apply(id, service) => self.tenants[id.tenant].apply(service).await.map(drop),
+            Change::Delete(id, service) => self.tenants[id.tenant].delete_service_if_exists(service).await,
+            Change::Replace(id, service) => {
+                self.tenants[id.tenant].delete_service_if_exists(service).await?;
+                self.tenants[id.tenant].apply(service).await.map(drop)
+            }
+            Change::SetPoolLabel(node, pool) => self.faults.set_pool_label(&self.nodes[*node], *pool).await,
+            Change::Forge { tenant, as_proxies_of: id, port } => {
+                let (tenant, victim) = (&self.tenants[*tenant], &self.tenants[id.tenant]);
+                forged::forge_proxies(tenant, victim, &format!("random-{}", id.number), *port).await
+            }
+        })
+        .await
+    }
+
+    async fn observe(&self) -> Result<Observed, Failure> {
+        Observed::read(&self.tenants, &self.nodes).await
+    }
+
+    async fn wait_stable(&self) -> Result<[Snapshot; 2], Failure> {
+        let [first, second] = &self.tenants;
+        try_join(first.wait_stable(), second.wait_stable()).await.map(<[Snapshot; 2]>::from)
+    }
+
+    /// Restarts the operator. All state is in the cluster, so the new operator writes its Lease only.
+    async fn ensure_restart_changes_nothing(&self) -> Result<(), Failure> {
+        let before = self.wait_stable().await?;
+        let service_count: usize = before.iter().map(Snapshot::len).sum();
+        let operator = self.faults.operator.restart().await?;
+        self.faults.wait_reconciled(&operator, service_count).await?;
+        consistently(Duration::from_secs(3), "the operator writes only its Lease", async || {
+            let requests = audit::requests_from_pod(&operator)?.into_iter();
+            let writes: Vec<_> =
+                requests.filter(|request| request.is_write() && request.resource != "leases").collect();
+            ensure(writes.is_empty(), || format!("the operator made these writes: {writes:?}"))
+        })
+        .await?;
+        let after = self.wait_stable().await?;
+        let differences: Vec<_> =
+            before.iter().zip(&after).flat_map(|(before, after)| differences(before, after)).collect();
+        ensure(differences.is_empty(), || {
+            format!("state before and after a restart of the operator:\n{}", differences.join("\n"))
+        })
     }
 }

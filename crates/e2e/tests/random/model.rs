@@ -1,125 +1,245 @@
-//! A model of Services and nodes that produces random changes. Pure.
+//! A model of two tenants' Services, of nodes and of settings that produces random changes. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use akrobateo_core::annotations::{IP_MODE, NODE_SELECTOR, PRIORITY_CLASS, WORKLOAD};
-use akrobateo_core::{LOAD_BALANCER_CLASS, Protocol};
+use akrobateo_core::{Family, Frontend, LOAD_BALANCER_CLASS, Protocol};
 use e2e::{POOL_LABEL, ServiceBuilder, service};
 use fastrand::Rng;
 
 /// The numbers of Services and ports are small, so that port conflicts are frequent.
-const SERVICE_COUNT: usize = 8;
-pub(crate) const PORT_COUNT: usize = 7;
-const POOL_LABEL_VALUES: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
+const SERVICES_PER_TENANT: usize = 5;
+const FREE_PORT_COUNT: usize = 5;
+/// Two numbers that Services use as ports and as nodePorts. Kubernetes chooses such low numbers last.
+const NODE_PORTS: [u16; 2] = [30_041, 30_042];
+const POOLS: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
+const FAMILIES: [&[&str]; 6] =
+    [&["IPv4"], &["IPv4"], &["IPv6"], &["IPv6"], &["IPv4", "IPv6"], &["IPv6", "IPv4"]];
 const INVALID_IP_MODE: Option<&str> = Some("Bogus");
+
+/// The tenant and the number of a Service. Both tenants use the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ServiceId {
+    pub(crate) tenant: usize,
+    pub(crate) number: usize,
+}
 
 /// A change of the cluster.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     /// Creates or changes a Service.
-    Apply(ServiceBuilder),
-    /// Deletes a Service.
-    Delete(ServiceBuilder),
+    Apply(ServiceId, ServiceBuilder),
+    Delete(ServiceId, ServiceBuilder),
     /// Deletes a Service, and creates a new Service with the same name.
-    ReplaceService(ServiceBuilder),
+    Replace(ServiceId, ServiceBuilder),
     /// Sets or removes the pool label of the node with this index.
     SetPoolLabel(usize, Option<&'static str>),
+    /// A tenant creates objects that look like the proxies of this Service and have this hostPort.
+    Forge {
+        tenant: usize,
+        as_proxies_of: ServiceId,
+        port: u16,
+    },
+}
+
+/// The type of a Service, without LoadBalancer's classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ServiceType {
+    LoadBalancer,
+    NodePort,
+    ClusterIp,
 }
 
 /// The desired state of one Service.
 #[derive(Clone, Debug)]
-struct ServiceModel {
+pub(crate) struct ServiceModel {
     ports: BTreeSet<(Protocol, u16)>,
-    load_balancer: bool,
+    families: &'static [&'static str],
+    service_type: ServiceType,
     class: Option<&'static str>,
     pool: Option<&'static str>,
     workload: Option<&'static str>,
     ip_mode: Option<&'static str>,
     priority_class: Option<&'static str>,
-    traffic_policy_local: bool,
+    is_local: bool,
+    has_endpoint: bool,
+    node_port: Option<u16>,
+    health_check_node_port: Option<u16>,
 }
 
-/// The desired state of all Services, and the random number generator that chooses the changes.
+/// The desired state of the cluster, and the random number generator that chooses the changes.
 pub(crate) struct Model {
-    rng: Rng,
-    ports: [u16; PORT_COUNT],
-    services: [Option<ServiceModel>; SERVICE_COUNT],
+    pub(crate) rng: Rng,
+    ports: Vec<u16>,
+    pub(crate) services: BTreeMap<ServiceId, ServiceModel>,
+    /// The pool of each node.
+    pub(crate) pools: Vec<Option<&'static str>>,
+    pub(crate) reserved_port: Option<u16>,
+    /// The Services that the changes of this round affect.
+    pub(crate) active: BTreeSet<ServiceId>,
+    /// The nodes whose pool changed in this round.
+    pub(crate) relabelled_nodes: BTreeSet<usize>,
+    /// The port that was reserved in the last round.
+    previously_reserved_port: Option<u16>,
 }
 
 impl Model {
-    pub(crate) fn new(seed: u64, ports: [u16; PORT_COUNT]) -> Self {
-        Self { rng: Rng::with_seed(seed), ports, services: Default::default() }
+    pub(crate) fn new(seed: u64, ports: [u16; FREE_PORT_COUNT], node_count: usize) -> Self {
+        Self {
+            rng: Rng::with_seed(seed),
+            ports: ports.into_iter().chain(NODE_PORTS).collect(),
+            services: BTreeMap::new(),
+            pools: vec![None; node_count],
+            reserved_port: None,
+            active: BTreeSet::new(),
+            relabelled_nodes: BTreeSet::new(),
+            previously_reserved_port: None,
+        }
     }
 
-    /// Returns the next change for a cluster with this number of nodes.
-    pub(crate) fn next_change(&mut self, nodes: usize) -> Change {
-        if self.rng.u8(..16) == 0 {
-            return Change::SetPoolLabel(self.rng.usize(..nodes), self.choose(POOL_LABEL_VALUES));
+    /// Begins a round: chooses the Services that it changes, those of one tenant or a random half, and the reserved port.
+    pub(crate) fn start_round(&mut self, round: usize) {
+        let all = (0..2)
+            .flat_map(|tenant| (0..SERVICES_PER_TENANT).map(move |number| ServiceId { tenant, number }));
+        let rng = &mut self.rng;
+        self.active = all
+            .filter(|id| if round % 3 == 2 { rng.bool() } else { round == 0 || id.tenant == round % 2 })
+            .collect();
+        self.active.insert(ServiceId { tenant: round % 2, number: 0 });
+        self.relabelled_nodes.clear();
+        self.previously_reserved_port = self.reserved_port;
+        self.reserved_port = (round % 2 == 1).then(|| self.choose_number());
+    }
+
+    /// Returns true if a Service may only gain ports in this round, except those of these nodes.
+    pub(crate) fn keeps_ports(&self, id: ServiceId, node: usize) -> bool {
+        let Some(service) = self.services.get(&id).filter(|_| !self.active.contains(&id)) else {
+            return false;
+        };
+        // A Service that was rejected because of a reserved port takes up its last change when the port is free again.
+        let reserved = [self.reserved_port, self.previously_reserved_port];
+        let is_affected = service.ports.iter().any(|(_, port)| reserved.contains(&Some(*port)));
+        let is_relabelled = service.pool.is_some() && self.relabelled_nodes.contains(&node);
+        !is_affected && !is_relabelled
+    }
+
+    /// Returns the next change.
+    pub(crate) fn next_change(&mut self) -> Change {
+        match self.rng.u8(..16) {
+            0 => {
+                let node = self.rng.usize(..self.pools.len());
+                self.pools[node] = self.choose(POOLS);
+                self.relabelled_nodes.insert(node);
+                return Change::SetPoolLabel(node, self.pools[node]);
+            }
+            1 => {
+                let tenant = self.choose_active().tenant;
+                let victim =
+                    ServiceId { tenant: self.rng.usize(..2), number: self.rng.usize(..SERVICES_PER_TENANT) };
+                return Change::Forge { tenant, as_proxies_of: victim, port: self.choose_number() };
+            }
+            _ => (),
         }
-        let index = self.rng.usize(..SERVICE_COUNT);
-        let Some(mut service) = self.services[index].take() else {
+        let id = self.choose_active();
+        let Some(mut service) = self.services.remove(&id) else {
             let service = self.new_service();
-            self.services[index] = Some(service.clone());
-            return Change::Apply(service.build(index));
+            self.services.insert(id, service.clone());
+            return Change::Apply(id, service.build(id));
         };
         if self.rng.u8(..8) == 0 {
-            return Change::Delete(service.build(index));
+            return Change::Delete(id, service.build(id));
         }
-        let needs_replacement = self.change_one_field(&mut service);
-        self.services[index] = Some(service.clone());
+        let had_node_port = service.has_fixed_node_port();
+        let needs_replacement =
+            self.change_one_field(&mut service) || had_node_port || service.has_fixed_node_port();
+        self.services.insert(id, service.clone());
         if needs_replacement {
-            Change::ReplaceService(service.build(index))
+            Change::Replace(id, service.build(id))
         } else {
-            Change::Apply(service.build(index))
+            Change::Apply(id, service.build(id))
         }
     }
 
-    /// Returns the changes that remove all invalid annotations. A Service with an invalid annotation keeps its previous
-    /// proxies. A new operator does not know the previous configuration.
-    pub(crate) fn correct_invalid_annotations(&mut self) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for (index, service) in self.services.iter_mut().enumerate() {
-            if let Some(service) = service.as_mut().filter(|service| service.ip_mode == INVALID_IP_MODE) {
-                service.ip_mode = None;
-                changes.push(Change::Apply(service.build(index)));
-            }
+    /// Returns a line for the output of the test.
+    pub(crate) fn describe(&self, change: &Change) -> String {
+        match change {
+            Change::Apply(id, _) => format!("apply {id:?}: {:?}", self.services.get(id)),
+            Change::Replace(id, _) => format!("replace {id:?}: {:?}", self.services.get(id)),
+            Change::Delete(id, _) => format!("delete {id:?}"),
+            Change::SetPoolLabel(..) | Change::Forge { .. } => format!("{change:?}"),
         }
-        changes
     }
 
-    pub(crate) fn rng(&mut self) -> &mut Rng {
-        &mut self.rng
+    fn choose_active(&mut self) -> ServiceId {
+        let active: Vec<_> = self.active.iter().copied().collect();
+        active[self.rng.usize(..active.len())]
     }
 
     fn new_service(&mut self) -> ServiceModel {
         ServiceModel {
             ports: BTreeSet::from([self.choose_port()]),
-            load_balancer: true,
+            families: FAMILIES[self.rng.usize(..FAMILIES.len())],
+            service_type: ServiceType::LoadBalancer,
             class: None,
             pool: None,
             workload: None,
             ip_mode: None,
             priority_class: None,
-            traffic_policy_local: false,
+            is_local: self.rng.u8(..4) == 0,
+            has_endpoint: self.rng.u8(..3) > 0,
+            node_port: None,
+            health_check_node_port: None,
         }
     }
 
-    fn choose_port(&mut self) -> (Protocol, u16) {
-        let protocol = if self.rng.bool() { Protocol::Tcp } else { Protocol::Udp };
-        (protocol, self.ports[self.rng.usize(..PORT_COUNT)])
+    fn choose_number(&mut self) -> u16 {
+        self.ports[self.rng.usize(..self.ports.len())]
     }
 
-    /// Changes one field. Returns true if the Service must be replaced. Only a new class requires this, because the API
-    /// server rejects a change of the class.
+    fn choose_port(&mut self) -> (Protocol, u16) {
+        let protocol = if self.rng.u8(..3) > 0 { Protocol::Tcp } else { Protocol::Udp };
+        (protocol, self.choose_number())
+    }
+
+    /// Returns a number that is no nodePort yet. The API server rejects a second one.
+    fn choose_node_port(&mut self) -> Option<u16> {
+        let number = NODE_PORTS[self.rng.usize(..NODE_PORTS.len())];
+        let is_used = |service: &ServiceModel| {
+            [service.node_port, service.health_check_node_port].contains(&Some(number))
+        };
+        (!self.services.values().any(is_used) && self.rng.bool()).then_some(number)
+    }
+
+    /// Changes one field. Returns true if the Service must be replaced, because the API server rejects the change.
     fn change_one_field(&mut self, service: &mut ServiceModel) -> bool {
-        match self.rng.u8(..9) {
+        match self.rng.u8(..13) {
             0 | 1 => drop(service.ports.insert(self.choose_port())),
             2 if service.ports.len() > 1 => drop(service.ports.pop_first()),
-            2 | 3 => service.load_balancer = !service.load_balancer,
-            4 => service.pool = self.choose(POOL_LABEL_VALUES),
+            2 | 3 => {
+                let types = [ServiceType::LoadBalancer, ServiceType::NodePort, ServiceType::ClusterIp];
+                let next = types[self.rng.usize(..types.len())];
+                service.service_type =
+                    if service.service_type == next { ServiceType::LoadBalancer } else { next };
+            }
+            4 => service.pool = self.choose(POOLS),
             5 => service.workload = self.choose([None, Some("Deployment"), Some("DaemonSet")]),
             6 => service.ip_mode = self.choose([None, Some("Proxy"), INVALID_IP_MODE]),
-            7 => service.traffic_policy_local = !service.traffic_policy_local,
+            7 | 8 => {
+                service.is_local = !service.is_local;
+                service.health_check_node_port = service.is_local.then(|| self.choose_node_port()).flatten();
+                service.health_check_node_port =
+                    service.health_check_node_port.filter(|number| service.node_port != Some(*number));
+            }
+            9 => service.has_endpoint = !service.has_endpoint,
+            10 => {
+                service.families = FAMILIES[self.rng.usize(..FAMILIES.len())];
+                return true;
+            }
+            11 => {
+                service.node_port = None;
+                service.node_port =
+                    self.choose_node_port().filter(|number| service.health_check_node_port != Some(*number));
+            }
             _ => {
                 service.priority_class = self.choose([None, None, Some("akrobateo-proxy")]);
                 let classes = [service.class, Some(LOAD_BALANCER_CLASS), Some("example.com/other")];
@@ -136,8 +256,41 @@ impl Model {
 }
 
 impl ServiceModel {
-    fn build(&self, index: usize) -> ServiceBuilder {
-        let mut builder = service(&format!("random-{index}"));
+    /// Returns true if the operator serves the Service.
+    pub(crate) fn is_eligible(&self) -> bool {
+        self.service_type == ServiceType::LoadBalancer && self.class != Some("example.com/other")
+    }
+
+    /// Returns true if the operator accepts the Service.
+    pub(crate) fn is_valid(&self, reserved_port: Option<u16>) -> bool {
+        self.is_eligible()
+            && self.ip_mode != INVALID_IP_MODE
+            && !self.ports.iter().any(|(_, port)| reserved_port == Some(*port))
+    }
+
+    /// Returns the ports that the Service's proxies hold: for both families if the proxies forward.
+    pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
+        let has = |family: &Family| self.ip_mode.is_some() || self.families.contains(&family.as_str());
+        let ports = self.ports.iter().filter_map(|&(protocol, port)| Some((protocol, port.try_into().ok()?)));
+        ports
+            .flat_map(|(protocol, port)| {
+                Family::ALL.into_iter().filter(has).map(move |family| Frontend { family, protocol, port })
+            })
+            .collect()
+    }
+
+    /// Returns true if the Service claims its ports on a node of this pool. `has_endpoint` is true if the tenant's backend
+    /// runs there.
+    pub(crate) fn claims(&self, pool: Option<&str>, has_endpoint: bool) -> bool {
+        (self.pool.is_none() || self.pool == pool) && (!self.is_local || (self.has_endpoint && has_endpoint))
+    }
+
+    fn has_fixed_node_port(&self) -> bool {
+        self.node_port.is_some() || self.health_check_node_port.is_some()
+    }
+
+    fn build(&self, id: ServiceId) -> ServiceBuilder {
+        let mut builder = service(&format!("random-{}", id.number)).families(self.families);
         for &(protocol, port) in &self.ports {
             builder = builder.port(protocol, port, port);
         }
@@ -150,10 +303,18 @@ impl ServiceModel {
         ] {
             builder = if let Some(value) = value { builder.annotation(name, value) } else { builder };
         }
-        if !self.load_balancer {
+        builder = if self.has_endpoint { builder } else { builder.add_selector_label("tier", "none") };
+        if self.service_type == ServiceType::ClusterIp {
             return builder.with_type_cluster_ip();
         }
-        builder = if self.traffic_policy_local { builder.traffic_policy_local() } else { builder };
+        builder = if let Some(port) = self.node_port { builder.node_port(port) } else { builder };
+        builder = if self.is_local { builder.traffic_policy_local() } else { builder };
+        if self.service_type == ServiceType::NodePort {
+            return builder.with_type_node_port();
+        }
+        if let Some(port) = self.health_check_node_port {
+            builder = builder.health_check_node_port(port);
+        }
         if let Some(class) = self.class { builder.class(class) } else { builder }
     }
 }

@@ -82,19 +82,56 @@ fn a_later_node_port_of_another_service_is_a_warning() {
     assert!(exposure.message.starts_with(start), "{}", exposure.message);
 }
 
-#[test]
-fn a_local_service_that_owns_no_node_has_no_proxies_and_says_why() {
+fn two_brokers() -> ServiceState {
     let nodes = [node("n1").internal_ip("10.0.0.1").build(), node("n9").internal_ip("10.0.0.9").build()];
     let broker = |name| service(name).tcp(9092).traffic_policy_local().build();
-    let mut state = observe_with_other_services(broker("web"), vec![broker("other")], Vec::new(), &nodes);
-    assert_eq!(decision(&state).proxy, ProxyDecision::DeleteWorkloads);
-    assert_eq!(exposure(&state).reason, Reason::PortConflict);
-    // An endpoint on a node that the Service does not select is no reason to wait for proxies.
+    observe_with_other_services(broker("web"), vec![broker("other")], Vec::new(), &nodes)
+}
+
+fn set_allocation(state: &mut ServiceState, changed: Allocation) {
     let Some(AllocationResult::Accepted(_, allocation)) = &mut state.allocation_result else {
         panic!("not accepted")
     };
-    *allocation = Allocation { owned_nodes: Some(BTreeSet::new()), ..Allocation::default() };
+    *allocation = changed;
+}
+
+fn owned(names: &[&str]) -> Allocation {
+    let owned_nodes = Some(names.iter().map(|&name| name.to_owned()).collect());
+    Allocation { owned_nodes, ..Allocation::default() }
+}
+
+/// Returns the addresses with their ipModes.
+fn published(state: &ServiceState) -> Vec<(String, String)> {
+    let addresses = decision(state).status.unwrap().addresses.into_iter();
+    addresses.map(|ingress| (ingress.ip.unwrap(), ingress.ip_mode.unwrap())).collect()
+}
+
+#[test]
+fn a_local_service_without_endpoints_is_published_without_proxies_if_another_one_has_them() {
+    let mut state = two_brokers();
+    assert_eq!(decision(&state).proxy, ProxyDecision::DeleteWorkloads);
+    // kube-proxy must not answer for two Services.
+    let on = |address: &str, mode: &str| (address.to_owned(), mode.to_owned());
+    assert_eq!(published(&state), [on("10.0.0.1", "Proxy"), on("10.0.0.9", "Proxy")]);
+    assert_eq!((exposure(&state).reason, exposure(&state).warnings), (Reason::NoEndpoints, Vec::new()));
+    state = state_after_actions(state);
+    assert_eq!(planned_actions(&state), []);
+    // With its first endpoint the Service gets that node. The address stays while the proxy starts.
+    set_allocation(&mut state, owned(&["n1"]));
+    state.nodes_with_ready_endpoint = BTreeSet::from(["n1".to_owned()]);
+    state.pod_times.changed_at.insert("n1".to_owned(), at(990));
+    assert_eq!(published(&state), [on("10.0.0.1", "VIP")]);
+    state.pod_times.changed_at.insert("n1".to_owned(), at(900));
+    assert_eq!(published(&state), []);
+}
+
+#[test]
+fn a_local_service_that_owns_no_node_has_no_proxies_and_says_why() {
+    // An endpoint on a node that the Service does not select is no reason to wait for proxies.
+    let mut state = two_brokers();
+    set_allocation(&mut state, owned(&[]));
     state.nodes_with_ready_endpoint = BTreeSet::from(["n9".to_owned()]);
+    assert_eq!(decision(&state).proxy, ProxyDecision::DeleteWorkloads);
     let exposure = exposure(&state);
     assert_eq!(exposure.reason, Reason::NoEndpoints);
     assert!(exposure.message.contains(annotations::NODE_SELECTOR), "{}", exposure.message);

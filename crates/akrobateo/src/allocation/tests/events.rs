@@ -1,0 +1,230 @@
+//! Random events in the model of a cluster: changes of Services and nodes, moving endpoints, forged proxies, restarts. Pure.
+
+use std::collections::BTreeSet;
+
+use akrobateo_core::annotations::{IP_MODE, NODE_SELECTOR};
+use akrobateo_core::{Family, Frontend, LOAD_BALANCER_CLASS, Protocol};
+use k8s_openapi::api::core::v1::Service;
+use proptest::prelude::*;
+
+use super::world::{World, names};
+use crate::allocation::{Observations, OccupiedPorts};
+use crate::decide::fixtures::{node, service};
+use crate::key::ServiceKey;
+use crate::node_info::NodeInfo;
+use crate::spec::PortSet;
+
+pub(super) const SERVICES: usize = 6;
+const PORTS: std::ops::Range<u16> = 80..84;
+const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
+const FAMILIES: [&[&str]; 4] = [&["IPv4"], &["IPv6"], &["IPv4", "IPv6"], &["IPv6", "IPv4"]];
+const TENANTS: [&str; 2] = ["tenant-a", "tenant-b"];
+
+/// The spec of a Service: the inputs of the allocation that random events change.
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    /// True if another Service with the same name replaces the Service.
+    pub(super) replaces: bool,
+    ports: BTreeSet<(Protocol, u16)>,
+    families: &'static [&'static str],
+    service_type: &'static str,
+    class: Option<&'static str>,
+    node_selector: String,
+    is_local: bool,
+    has_invalid_annotation: bool,
+    node_port: Option<u16>,
+    health_check_node_port: Option<u16>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Apply(usize, Model),
+    Delete(usize),
+    MoveEndpoints(usize, Vec<&'static str>),
+    /// Adds a node, changes the label of its pool, or removes it.
+    SetNode(&'static str, Option<bool>),
+    /// A tenant runs pods with hostPorts that look like the proxies of its Service, where the ports are free.
+    ForgeProxies(usize, u16, Vec<&'static str>),
+    /// The workload of one Service follows the last allocation.
+    SyncWorkload(usize),
+    SyncAllWorkloads,
+    Restart,
+    Reserve(Option<u16>),
+}
+
+/// Returns the key of a Service. Each tenant has every second Service.
+pub(super) fn key(index: usize) -> ServiceKey {
+    ServiceKey { namespace: TENANTS[index % 2].to_owned(), name: format!("s{index}") }
+}
+
+impl Model {
+    /// Returns the Service. `generation` is the number of earlier Services with this name.
+    pub(super) fn build(&self, index: usize, generation: usize) -> Service {
+        let ips: Vec<_> = self
+            .families
+            .iter()
+            .map(|&family| if family == "IPv4" { "10.97.0.7" } else { "fd97::7" })
+            .collect();
+        let mut builder = service(&key(index).name);
+        for &(protocol, port) in &self.ports {
+            builder = if protocol == Protocol::Tcp { builder.tcp(port) } else { builder.udp(port) };
+        }
+        builder = builder.cluster_ips(&ips).families(self.families).service_type(self.service_type);
+        // Two Services may be of the same second.
+        let created_at = (index + 3 * generation) % 4;
+        builder = builder.created_at(created_at.try_into().unwrap()).uid(&format!("{index}-{generation}"));
+        builder = builder.annotation(NODE_SELECTOR, &self.node_selector);
+        builder = if let Some(class) = self.class { builder.class(class) } else { builder };
+        builder = if self.has_invalid_annotation { builder.annotation(IP_MODE, "typo") } else { builder };
+        builder = if let Some(port) = self.node_port { builder.node_port(port.into()) } else { builder };
+        if self.is_local {
+            builder = builder.traffic_policy_local();
+            if let Some(port) = self.health_check_node_port {
+                builder = builder.health_check_node_port(port.into());
+            }
+        }
+        let mut service = builder.build();
+        service.metadata.namespace = Some(key(index).namespace);
+        service
+    }
+}
+
+fn any_nodes(minimum: usize) -> impl Strategy<Value = Vec<&'static str>> {
+    prop::sample::subsequence(&NODES[..], minimum..=NODES.len())
+}
+
+pub(super) fn any_model() -> impl Strategy<Value = Model> {
+    let protocol = prop_oneof![3 => Just(Protocol::Tcp), 1 => Just(Protocol::Udp)];
+    let selector = prop_oneof![
+        3 => any_nodes(1).prop_map(|nodes| format!("name in ({})", nodes.join(","))),
+        1 => Just("pool=edge".to_owned()),
+        1 => Just("pool!=edge".to_owned()),
+    ];
+    let type_and_class = (
+        prop_oneof![6 => Just("LoadBalancer"), 1 => Just("NodePort"), 1 => Just("ClusterIP")],
+        prop_oneof![6 => Just(None), 1 => Just(Some(LOAD_BALANCER_CLASS)), 1 => Just(Some("example.com/lb"))],
+    );
+    let node_ports = (prop::option::weighted(0.15, PORTS), prop::option::weighted(0.3, PORTS));
+    (
+        prop::bool::weighted(0.1),
+        prop::collection::btree_set((protocol, PORTS), 1..3),
+        prop::sample::select(&FAMILIES[..]),
+        type_and_class,
+        selector,
+        prop::bool::weighted(0.3),
+        prop::bool::weighted(0.15),
+        node_ports,
+    )
+        .prop_map(
+            |(
+                replaces,
+                ports,
+                families,
+                (service_type, class),
+                node_selector,
+                is_local,
+                is_invalid,
+                node_ports,
+            )| {
+                Model {
+                    replaces,
+                    ports,
+                    families,
+                    service_type,
+                    class,
+                    node_selector,
+                    is_local,
+                    has_invalid_annotation: is_invalid,
+                    node_port: node_ports.0,
+                    health_check_node_port: node_ports.1,
+                }
+            },
+        )
+}
+
+pub(super) fn any_event() -> impl Strategy<Value = Event> {
+    let pool = prop_oneof![3 => any::<bool>().prop_map(Some), 1 => Just(None)];
+    prop_oneof![
+        8 => (0..SERVICES, any_model()).prop_map(|(index, model)| Event::Apply(index, model)),
+        1 => (0..SERVICES).prop_map(Event::Delete),
+        3 => (0..SERVICES, any_nodes(0)).prop_map(|(index, nodes)| Event::MoveEndpoints(index, nodes)),
+        2 => (prop::sample::select(&NODES[..]), pool).prop_map(|(name, pool)| Event::SetNode(name, pool)),
+        1 => (0..SERVICES, PORTS, any_nodes(1)).prop_map(|(index, port, nodes)| Event::ForgeProxies(index, port, nodes)),
+        1 => (0..SERVICES).prop_map(Event::SyncWorkload),
+        3 => Just(Event::SyncAllWorkloads),
+        1 => Just(Event::Restart),
+        1 => prop::option::of(PORTS).prop_map(Event::Reserve),
+    ]
+}
+
+impl Event {
+    /// Returns true if the operator starts again.
+    pub(super) const fn is_restart(&self) -> bool {
+        matches!(self, Self::Restart | Self::Reserve(_))
+    }
+}
+
+impl World {
+    /// Changes the state of the cluster. Returns the Service to which the event belongs.
+    pub(super) fn handle(&mut self, event: &Event) -> Option<ServiceKey> {
+        match event {
+            Event::Apply(index, model) => {
+                let generation = self.generations.entry(key(*index)).or_default();
+                *generation += usize::from(model.replaces);
+                let service = model.build(*index, *generation);
+                self.add(service);
+                return Some(key(*index));
+            }
+            Event::Delete(index) => {
+                self.delete(&key(*index));
+                *self.generations.entry(key(*index)).or_default() += 1;
+                return Some(key(*index));
+            }
+            Event::MoveEndpoints(index, nodes) => {
+                self.nodes_with_ready_endpoint.insert(key(*index), names(nodes));
+                return Some(key(*index));
+            }
+            Event::ForgeProxies(index, port, nodes) => {
+                self.forge_proxies(&key(*index), *port, nodes);
+                return Some(key(*index));
+            }
+            Event::SetNode(name, pool) => self.set_node(name, *pool),
+            Event::SyncWorkload(index) => self.sync_workload(&key(*index)),
+            Event::SyncAllWorkloads => self.sync_workloads(),
+            Event::Restart => self.restart(),
+            Event::Reserve(port) => {
+                self.reserved_ports =
+                    port.map_or_else(PortSet::default, |port| port.to_string().parse().unwrap());
+                // The setting changes with a restart only.
+                self.restart();
+            }
+        }
+        None
+    }
+
+    fn set_node(&mut self, name: &str, is_in_pool: Option<bool>) {
+        self.nodes.retain(|node| node.name != name);
+        if let Some(is_in_pool) = is_in_pool {
+            let pool = if is_in_pool { "edge" } else { "core" };
+            let added = node(name).label("name", name).label("pool", pool).build();
+            self.nodes.push(NodeInfo::from_node(&added));
+            self.nodes.sort_by(|left, right| left.name.cmp(&right.name));
+        }
+    }
+
+    /// Adds running pods to what is observed of a Service. A node runs no second pod with the same port.
+    fn forge_proxies(&mut self, key: &ServiceKey, port: u16, nodes: &[&str]) {
+        let port = port.try_into().unwrap();
+        let forged = Family::ALL.map(|family| Frontend { family, protocol: Protocol::Tcp, port });
+        let is_used = |node: &str| {
+            self.services.keys().filter(|other| *other != key).any(|other| {
+                let used = self.occupied_ports(other);
+                used.nodes.contains(node) && forged.iter().any(|port| used.frontends.contains(port))
+            })
+        };
+        let nodes: Vec<_> = nodes.iter().copied().filter(|node| !is_used(node)).collect();
+        if self.occupied_ports(key) == OccupiedPorts::default() {
+            self.held.insert(key.clone(), OccupiedPorts { frontends: forged.into(), nodes: names(&nodes) });
+        }
+    }
+}

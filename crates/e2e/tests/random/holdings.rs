@@ -1,0 +1,127 @@
+//! The ports of nodes that the Services' workloads hold, read from the cluster. Does I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use akrobateo_core::{Family, Frontend, Protocol, labels};
+use e2e::{Failure, Namespace, PROXIES_NAMESPACE};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::{ContainerPort, Node, NodeSelectorRequirement, PodSpec, Service};
+use kube::api::ListParams;
+use kube::{Api, Resource, ResourceExt};
+
+use crate::model::ServiceId;
+
+/// A port of the node with this index.
+pub(crate) type NodePort = (usize, Frontend);
+
+/// The state of the cluster that the properties concern.
+#[derive(Clone, Default)]
+pub(crate) struct Observed {
+    /// The ports that each Service's workload holds on the nodes that it selects.
+    pub(crate) holdings: BTreeMap<ServiceId, BTreeSet<NodePort>>,
+    pub(crate) services: BTreeMap<ServiceId, Service>,
+}
+
+impl Observed {
+    /// Reads the workloads first: a Service in the result is at least as new as its workload.
+    pub(crate) async fn read(tenants: &[Namespace; 2], node_names: &[String]) -> Result<Self, Failure> {
+        let client = tenants[0].cluster().client.clone();
+        let all_nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?.items;
+        let nodes: Vec<_> = node_names
+            .iter()
+            .filter_map(|name| all_nodes.iter().find(|node| node.name_any() == *name))
+            .collect();
+        let mut observed = Self::default();
+        let params = ListParams::default();
+        let daemonsets =
+            Api::<DaemonSet>::namespaced(client.clone(), PROXIES_NAMESPACE).list(&params).await?;
+        for daemonset in daemonsets {
+            let spec = daemonset.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+            observed.add(tenants, &daemonset, spec, &nodes);
+        }
+        let deployments =
+            Api::<Deployment>::namespaced(client.clone(), PROXIES_NAMESPACE).list(&params).await?;
+        for deployment in deployments {
+            let spec = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+            observed.add(tenants, &deployment, spec, &nodes);
+        }
+        for (tenant, namespace) in tenants.iter().enumerate() {
+            let services = Api::<Service>::namespaced(client.clone(), namespace.name());
+            for service in services.list(&params).await? {
+                observed.services.extend(
+                    number(&service.name_any()).map(|number| (ServiceId { tenant, number }, service)),
+                );
+            }
+        }
+        Ok(observed)
+    }
+
+    fn add<K: Resource>(
+        &mut self,
+        tenants: &[Namespace; 2],
+        workload: &K,
+        spec: Option<&PodSpec>,
+        nodes: &[&Node],
+    ) {
+        let (labels, Some(spec)) = (workload.labels(), spec) else { return };
+        let namespace = labels.get(labels::SERVICE_NAMESPACE);
+        let tenant = tenants.iter().position(|tenant| namespace.is_some_and(|name| name == tenant.name()));
+        let number = labels.get(labels::SERVICE_NAME).and_then(|name| number(name));
+        let (Some(tenant), Some(number), None) = (tenant, number, &workload.meta().deletion_timestamp) else {
+            return;
+        };
+        let selected = nodes.iter().enumerate().filter(|(_, node)| selects(spec, node));
+        let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+        let frontends: BTreeSet<_> = ports.flat_map(frontends).collect();
+        let held = selected.flat_map(|(node, _)| frontends.iter().map(move |port| (node, *port)));
+        self.holdings.entry(ServiceId { tenant, number }).or_default().extend(held);
+    }
+
+    /// Returns the ports that a Service holds.
+    pub(crate) fn held(&self, id: ServiceId) -> BTreeSet<NodePort> {
+        self.holdings.get(&id).cloned().unwrap_or_default()
+    }
+}
+
+fn number(name: &str) -> Option<usize> {
+    name.strip_prefix("random-")?.parse().ok()
+}
+
+/// Returns the ports that a hostPort holds. The proxies limit a hostPort to one family with an unspecified address.
+fn frontends(port: &ContainerPort) -> Vec<Frontend> {
+    let families = match port.host_ip.as_deref() {
+        Some("::") => vec![Family::V6],
+        Some("::ffff:0.0.0.0") => vec![Family::V4],
+        _ => Family::ALL.to_vec(),
+    };
+    let number = port.host_port.and_then(|port| u16::try_from(port).ok()?.try_into().ok());
+    let protocol = port.protocol.as_deref().unwrap_or("TCP").parse::<Protocol>().ok();
+    let Some((port, protocol)) = number.zip(protocol) else { return Vec::new() };
+    families.into_iter().map(|family| Frontend { family, protocol, port }).collect()
+}
+
+/// Returns true if the node affinity of a pod selects a node.
+fn selects(spec: &PodSpec, node: &Node) -> bool {
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required =
+        affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
+    let meets = |requirement: &NodeSelectorRequirement, value: Option<&String>| {
+        let is_listed =
+            value.is_some_and(|value| requirement.values.iter().flatten().any(|listed| listed == value));
+        match requirement.operator.as_str() {
+            "In" => is_listed,
+            "NotIn" => !is_listed,
+            "Exists" => value.is_some(),
+            _ => value.is_none(),
+        }
+    };
+    let name = node.name_any();
+    required.is_none_or(|selector| {
+        selector.node_selector_terms.iter().any(|term| {
+            let mut labels = term.match_expressions.iter().flatten();
+            let mut fields = term.match_fields.iter().flatten();
+            labels.all(|requirement| meets(requirement, node.labels().get(&requirement.key)))
+                && fields.all(|requirement| meets(requirement, Some(&name)))
+        })
+    })
+}
