@@ -22,6 +22,8 @@ async fn policy_local_exposes_nodes_with_endpoints_and_preserves_the_source_ip()
         namespace.wait_published(&web, &nodes).await?;
         namespace.start_backend_on(&endpoint_node.name).await?;
         let replies = namespace.wait_exposed_on(&web, slice::from_ref(endpoint_node)).await?;
+        // Both states belong to a normal start.
+        namespace.ensure_no_warnings(&web).await?;
         for reply in &replies {
             let observed_ip = reply.answer()?.client.ip();
             ensure(Some(observed_ip) == reply.client, || {
