@@ -51,8 +51,9 @@ pub(super) enum ClaimedNodes {
     /// With externalTrafficPolicy Local and without any endpoint: the selected nodes that no Service with an endpoint
     /// claims. No node can answer then, but others may wait for an address before they start backends.
     SelectedWithoutEndpoint(NodeSelection),
-    /// The nodes where the previous proxies of a rejected Service keep running.
-    Held,
+    /// The nodes where the previous proxies of a rejected Service keep running. `kept` has those that the previous
+    /// allocation left to them: a node that gets a matching label later may belong to another Service.
+    Held { kept: BTreeSet<String> },
 }
 
 /// The strength of the evidence that a Service holds a port. The first variant is the strongest.
@@ -81,7 +82,7 @@ impl Claim {
                 selection.matches(node)
                     || (self.held.nodes.contains(&node.name) && selection.matches_running_pod(node))
             }
-            ClaimedNodes::Held => self.held.nodes.contains(&node.name),
+            ClaimedNodes::Held { .. } => self.held.nodes.contains(&node.name),
         }
     }
 
@@ -89,7 +90,9 @@ impl Claim {
     pub(super) fn claims_selected(&self, node: &NodeInfo) -> bool {
         match &self.nodes {
             ClaimedNodes::SelectedWithEndpoint { recent, .. } => recent.contains(&node.name),
-            ClaimedNodes::Selected(_) | ClaimedNodes::SelectedWithoutEndpoint(_) | ClaimedNodes::Held => true,
+            ClaimedNodes::Selected(_)
+            | ClaimedNodes::SelectedWithoutEndpoint(_)
+            | ClaimedNodes::Held { .. } => true,
         }
     }
 
@@ -103,7 +106,7 @@ impl Claim {
         match &self.nodes {
             ClaimedNodes::SelectedWithEndpoint { current, .. } => current.contains(node),
             ClaimedNodes::SelectedWithoutEndpoint(_) => false,
-            ClaimedNodes::Selected(_) | ClaimedNodes::Held => true,
+            ClaimedNodes::Selected(_) | ClaimedNodes::Held { .. } => true,
         }
     }
 
@@ -111,7 +114,7 @@ impl Claim {
     pub(super) fn hold(&self, node: &str, frontend: Frontend) -> Option<Hold> {
         let holds = |held: &OccupiedPorts| held.frontends.contains(&frontend) && held.nodes.contains(node);
         match &self.nodes {
-            ClaimedNodes::Held => holds(&self.held).then_some(Hold::Running),
+            ClaimedNodes::Held { kept } if kept.contains(node) => holds(&self.held).then_some(Hold::Running),
             _ if holds(&self.allocated) => Some(Hold::Allocated),
             _ => holds(&self.held).then_some(Hold::Workload),
         }

@@ -145,6 +145,7 @@ impl PortAllocations {
     fn claim(&self, request: &Request, nodes: &[NodeInfo], observations: &impl Observations) -> Claim {
         let Request { service, spec, frontends } = request;
         let key = ServiceKey::from_service(service);
+        let held = observations.occupied_ports(&key);
         let claimed_nodes = match spec {
             Ok(spec) if spec.is_traffic_policy_local => {
                 let recent = observations.recent_endpoint_nodes(&key);
@@ -156,12 +157,12 @@ impl PortAllocations {
                 }
             }
             Ok(spec) => ClaimedNodes::Selected(spec.nodes.clone()),
-            Err(_) => ClaimedNodes::Held,
+            Err(_) => ClaimedNodes::Held { kept: self.kept_nodes(&key, service.uid().as_ref(), &held) },
         };
         Claim {
             frontends: frontends.clone(),
             nodes: claimed_nodes,
-            held: observations.occupied_ports(&key),
+            held,
             allocated: self.allocated_ports(&key, service.uid().as_ref(), nodes),
             published_nodes: observations.published_nodes(service),
             seniority: Seniority {
@@ -187,6 +188,13 @@ impl PortAllocations {
         let nodes =
             granted_nodes.clone().unwrap_or_else(|| allowed_nodes.map(|node| node.name.clone()).collect());
         OccupiedPorts { frontends: frontends.clone(), nodes }
+    }
+
+    /// Returns the nodes that this allocation left to the workload of a Service that is rejected now.
+    fn kept_nodes(&self, key: &ServiceKey, uid: Option<&String>, held: &OccupiedPorts) -> BTreeSet<String> {
+        let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
+        let kept = entry.map(|entry| entry.granted_nodes.as_ref().unwrap_or(&held.nodes));
+        kept.cloned().unwrap_or_default()
     }
 
     /// Returns the allocation result of one Service; `None` if it does not exist or is not eligible.

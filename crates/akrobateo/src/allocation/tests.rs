@@ -241,6 +241,21 @@ fn a_new_label_of_a_node_takes_no_port_from_the_service_that_holds_it() {
 }
 
 #[test]
+fn a_new_label_of_a_node_gives_no_port_of_another_service_to_a_rejected_one() {
+    let mut world = World::new();
+    let rejected = || service("rejected").tcp(80).created_at(1).annotation(NODE_SELECTOR, "pool=edge");
+    world.apply([rejected(), service("web").tcp(80).created_at(2).annotation(NODE_SELECTOR, "name=n2")]);
+    world.settle();
+    world.apply([rejected().annotation("akrobateo.io/ip-mode", "typo")]);
+    world.nodes[1] = NodeInfo::from_node(&node("n2").label("name", "n2").label("pool", "edge").build());
+    assert!(world.settle());
+    assert_eq!(world.allowed("web"), ["n2"]);
+    world.restart();
+    world.allocate();
+    assert_eq!(world.allowed("web"), ["n2"]);
+}
+
+#[test]
 fn a_pod_that_stays_on_a_node_with_a_new_taint_keeps_the_port_there() {
     let mut world = World::new();
     let tolerating =

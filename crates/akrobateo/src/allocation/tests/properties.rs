@@ -45,7 +45,10 @@ impl World {
                 }
             }
             Some(AllocationResult::Rejected(_)) => {
-                let held = self.occupied_ports(key);
+                let mut held = self.occupied_ports(key);
+                if let Some(granted) = &self.allocations.entries[key].granted_nodes {
+                    held.nodes.retain(|node| granted.contains(node));
+                }
                 if self.has_reserved_port(&held.frontends) { OccupiedPorts::default() } else { held }
             }
             None => OccupiedPorts::default(),
