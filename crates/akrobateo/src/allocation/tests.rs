@@ -81,6 +81,23 @@ fn two_services_that_add_the_same_free_port_do_not_share_it() {
 }
 
 #[test]
+fn a_service_that_cannot_get_a_node_keeps_no_other_one_from_its_ports() {
+    let mut world = World::new();
+    let older = || service("older").tcp(80).created_at(1);
+    let edited = || service("edited").tcp(81).created_at(2);
+    let younger = || service("younger").tcp(82).created_at(4);
+    world.apply([older(), edited(), younger()]);
+    world.apply([service("waiting").tcp(82).created_at(3)]);
+    // Two Services add each other's port. One of them also adds a port that it cannot get.
+    world.apply([edited().tcp(80).tcp(82), younger().tcp(81)]);
+    assert_eq!(
+        (world.allowed("older"), world.allowed("younger")),
+        (ALL.map(str::to_owned).into(), ALL.map(str::to_owned).into())
+    );
+    assert!(world.allocation("edited").is_denied() && world.allocation("waiting").is_denied());
+}
+
+#[test]
 fn a_published_service_precedes_an_older_one_if_no_workload_holds_the_port() {
     let mut world = World::new();
     world.published_nodes.insert(key("younger"), names(&["n2"]));

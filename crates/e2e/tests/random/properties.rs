@@ -29,6 +29,10 @@ impl Properties {
                 ensure(now.held(id).contains(&(*node, *port)), || {
                     format!("{id:?} lost {port} on node {node} although only {:?} changed", model.active)
                 })?;
+                // A DaemonSet selects a node by its labels before the operator excludes the node.
+                if model.relabelled_nodes.contains(node) {
+                    continue;
+                }
                 let mut others = now.holdings.iter().filter(|(other, _)| **other != id);
                 let thief = others.find(|(_, ports)| ports.contains(&(*node, *port)));
                 ensure(thief.is_none(), || {

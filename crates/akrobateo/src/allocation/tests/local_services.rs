@@ -125,3 +125,16 @@ fn a_local_service_alone_on_its_ports_has_proxies_on_all_selected_nodes() {
     assert_eq!(world.conflicts("web"), Vec::<String>::new());
     assert_eq!(world.allocation("web").taken_nodes, names(&["n1", "n2"]));
 }
+
+#[test]
+fn a_later_node_port_is_no_conflict_on_the_nodes_that_a_local_service_does_not_claim() {
+    let mut world = World::new();
+    world.nodes_with_ready_endpoint.insert(key("web"), names(&["n1"]));
+    world.apply([
+        service("web").tcp(30_500).traffic_policy_local(),
+        service("other").tcp(30_500).annotation(NODE_SELECTOR, "name!=n1"),
+    ]);
+    world.apply([service("np").service_type("NodePort").tcp(80).node_port(30_500)]);
+    assert_eq!((world.allowed("web"), world.conflicts("web")), (vec!["n1".to_owned()], vec![]));
+    assert_eq!(world.allocation("web").shared_node_ports.len(), 1);
+}
