@@ -82,8 +82,12 @@ async fn change_of_the_data_path_rolls_out_proxies_and_emits_an_event() -> Resul
             namespace.wait_rolled_out(service).await?;
             namespace.wait_exposed(service).await?;
         }
-        let replies = namespace.wait_exposed(&userspace).await?;
-        namespace.ensure_answers_through_proxies(&userspace, &replies).await
+        // kube-proxy may answer for a moment after the change of the ipMode.
+        eventually("the answers come through the proxies", async || {
+            let replies = namespace.wait_exposed(&userspace).await?;
+            namespace.ensure_answers_through_proxies(&userspace, &replies).await
+        })
+        .await
     })
     .await
 }
