@@ -92,6 +92,6 @@ pub(crate) async fn reconcile(
     }
     let exposure = decision.status.as_ref().and_then(|status| status.exposure.as_ref());
     context.metrics.set_service_state(key, exposure.map(|exposure| exposure.reason.as_str()));
-    context.metrics.set_outdated_proxies(key, decision.rollout.outdated.len());
+    context.metrics.set_outdated_proxies(key, decision.rollout.outdated_proxies.len());
     first_failure.map_or(Ok(decision.recheck_at), Err)
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::apply::{ApplyError, Writer};
 use crate::cache::WatchEnded;
 use crate::client::{ConnectError, NAMESPACE_OUTSIDE_CLUSTER, connect};
-use crate::decide::{ProxiesElsewhere, ServiceState};
+use crate::decide::{ProxyNamespaceMismatch, ServiceState};
 use crate::host_name::host_name;
 use crate::http::{self, Health};
 use crate::key::ServiceKey;
@@ -45,7 +45,7 @@ pub enum RunError {
     Signal(#[from] std::io::Error),
     /// The proxies are in a place that this operator does not manage.
     #[error(transparent)]
-    ProxiesElsewhere(#[from] ProxiesElsewhere),
+    ProxyNamespaceMismatch(#[from] ProxyNamespaceMismatch),
     /// The cache is no longer updated.
     #[error(transparent)]
     Watch(#[from] WatchEnded),

@@ -114,7 +114,7 @@ impl PortAllocations {
         defaults: &ServiceDefaults,
         observations: &impl Observations,
     ) -> Self {
-        let eligible = services.iter().filter(|service| is_eligible(service, defaults.default_class));
+        let eligible = services.iter().filter(|service| is_eligible(service, defaults.is_default_class));
         let requests: Vec<_> =
             eligible.map(|service| Request::from_service(service, defaults, observations)).collect();
         let node_ports = NodePorts::from_services(services);

@@ -124,7 +124,7 @@ impl Stores {
         service: Option<&Service>,
     ) -> (Vec<Workload>, Vec<Workload>) {
         let workloads = self.proxies.iter().flat_map(|proxies| proxies.workloads(key));
-        workloads.partition(|workload| service.is_none_or(|service| workload.is_of(service)))
+        workloads.partition(|workload| service.is_none_or(|service| workload.belongs_to(service)))
     }
 
     /// Returns what a Service's workload holds on these nodes.

@@ -13,7 +13,8 @@ use super::status::StatusRow;
 use super::table::{Cell, format_table};
 use crate::allocation::AllocationResult;
 use crate::decide::{
-    Action, Exposure, OutdatedProxy, ProxyDecision, Workload, is_published, local_policy, plan_actions,
+    Action, Exposure, OutdatedProxy, ProxyDecision, Workload, is_published, local_traffic_policy,
+    plan_actions,
 };
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
@@ -73,7 +74,7 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
     let warnings = exposure.map(Exposure::warning_reasons).unwrap_or_default();
     let actions = plan_actions(&cluster.instance, &report.state, &report.decision, cluster.now);
     Ok(Explanation {
-        status: StatusRow::new(report, cluster.defaults.default_class),
+        status: StatusRow::new(report, cluster.defaults.is_default_class),
         external_traffic_policy: report.service_spec().and_then(|spec| spec.external_traffic_policy.clone()),
         warnings: warnings.into_iter().map(Reason::as_str).collect(),
         workload,
@@ -86,7 +87,7 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
 
 impl NodeExplanation {
     fn new(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> Self {
-        let outdated = report.decision.rollout.outdated.iter().find(|proxy| proxy.node == node.name);
+        let outdated = report.decision.rollout.outdated_proxies.iter().find(|proxy| proxy.node == node.name);
         let should_have_proxy = report.proxy_nodes().iter().any(|proxy_node| proxy_node.name == node.name);
         Self {
             name: node.name.clone(),
@@ -155,9 +156,10 @@ fn explain_node(
 
 /// Returns why a node that may run a proxy is not published, and the error in its annotation.
 fn explain_selected_node(report: &ServiceReport, spec: &LoadBalancerSpec, node: &NodeInfo) -> String {
-    let policy =
-        local_policy(spec, node).filter(|_| !report.state.nodes_with_ready_endpoint.contains(&node.name));
-    let unpublished = report.decision.unpublished.iter().find(|unpublished| unpublished.node == node.name);
+    let policy = local_traffic_policy(spec, node)
+        .filter(|_| !report.state.nodes_with_ready_endpoint.contains(&node.name));
+    let unpublished =
+        report.decision.unpublished_nodes.iter().find(|unpublished| unpublished.node == node.name);
     let reason = if let Some(unpublished) = unpublished {
         Some(format!("not published: {}", unpublished.cause))
     } else if let Some(policy) = policy {

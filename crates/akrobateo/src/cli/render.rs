@@ -15,7 +15,7 @@ use crate::allocation::{AllocationResult, NothingObserved, PortAllocations};
 use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::key::ServiceKey;
 use crate::settings::{OperatorConfig, ResolvedConfig};
-use crate::spec::why_not_eligible;
+use crate::spec::ineligibility_reason;
 
 /// Example cluster IPs for Services that have none in the file. They are documentation addresses (RFC 5737, RFC 3849).
 const EXAMPLE_CLUSTER_IPS: [(&str, &str); 2] = [("IPv4", "192.0.2.1"), ("IPv6", "2001:db8::1")];
@@ -60,7 +60,7 @@ fn encode(object: &impl Serialize, format: Format) -> Result<String, CliError> {
 fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, String> {
     let ResolvedConfig { proxy_config, defaults } = config;
     let service = Arc::new(with_api_server_defaults(service));
-    if let Some(ineligible) = why_not_eligible(&service, defaults.default_class) {
+    if let Some(ineligible) = ineligibility_reason(&service, defaults.is_default_class) {
         return Err(ineligible.to_string());
     }
     let allocations =

@@ -6,7 +6,7 @@ use super::cluster::Cluster;
 use super::output::{Health, Style};
 use super::service_report::ServiceReport;
 use super::table::{Cell, format_table, join_first_items};
-use crate::spec::why_not_eligible;
+use crate::spec::ineligibility_reason;
 
 /// The maximum number of ports and of addresses in a row of the table. The JSON and YAML output contains all ports and
 /// addresses.
@@ -49,11 +49,11 @@ pub(super) struct StatusRow {
 
 impl StatusRow {
     /// Builds the row of a Service.
-    pub(super) fn new(report: &ServiceReport, default_class: bool) -> Self {
+    pub(super) fn new(report: &ServiceReport, is_default_class: bool) -> Self {
         let exposure = report.decision.status.as_ref().and_then(|status| status.exposure.as_ref());
         let addresses = report.addresses();
         let message = match exposure {
-            None => why_not_served(report, default_class),
+            None => why_not_served(report, is_default_class),
             Some(exposure) if exposure.reason.is_exposed() && addresses.is_empty() => Some(
                 "the proxies are ready, but the operator has not published the addresses; check that the operator runs"
                     .to_owned(),
@@ -67,7 +67,7 @@ impl StatusRow {
             ports: report.port_names(),
             ready_proxy_count: report.ready_proxy_count(),
             desired_proxy_count: report.desired_proxy_count(),
-            outdated_proxy_count: report.decision.rollout.outdated.len(),
+            outdated_proxy_count: report.decision.rollout.outdated_proxies.len(),
             addresses,
             is_served: report.state.allocation_result.is_some(),
             is_exposed: exposure.is_some_and(|exposure| exposure.status() == "True"),
@@ -139,10 +139,12 @@ impl StatusRow {
     }
 }
 
-fn why_not_served(report: &ServiceReport, default_class: bool) -> Option<String> {
+fn why_not_served(report: &ServiceReport, is_default_class: bool) -> Option<String> {
     match report.service() {
         None => Some("the Service was deleted; the operator is about to delete its proxies".to_owned()),
-        Some(service) => why_not_eligible(service, default_class).map(|ineligible| ineligible.to_string()),
+        Some(service) => {
+            ineligibility_reason(service, is_default_class).map(|ineligible| ineligible.to_string())
+        }
     }
 }
 
@@ -151,7 +153,7 @@ pub(super) fn status_rows(cluster: &Cluster, namespace: Option<&str>) -> Vec<Sta
     let is_selected =
         |report: &&ServiceReport| namespace.is_none_or(|namespace| report.key.namespace == namespace);
     let reports = cluster.reports.iter().filter(|report| report.is_listed()).filter(is_selected);
-    reports.map(|report| StatusRow::new(report, cluster.defaults.default_class)).collect()
+    reports.map(|report| StatusRow::new(report, cluster.defaults.is_default_class)).collect()
 }
 
 /// Returns the table of all rows.

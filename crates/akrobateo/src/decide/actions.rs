@@ -15,25 +15,25 @@ use super::workload::Workload;
 use super::write_limits::WriteLimit;
 use crate::reason::Reason;
 
-/// One write.
+/// One write to the API server.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    /// Creates a workload, or restores its fields.
+    /// Creates a workload, or changes its fields to the desired values.
     Apply(Workload),
-    /// Deletes a workload and its pods, unless a new object already has the same name.
+    /// Deletes a workload and its pods. If a new object has the same name, the new object stays.
     Delete(Workload),
-    /// Deletes a workload, but keeps its pods. The next workload adopts these pods, and replaces them one by one if
-    /// necessary.
+    /// Deletes a workload, but not its pods. The next workload adopts these pods.
     DeleteKeepingPods(Workload),
-    /// Deletes an outdated or misplaced pod of a workload, which creates another one.
+    /// Deletes an outdated or misplaced pod. The workload's controller then creates a new pod.
     DeletePod(PodReference),
-    /// Writes the status, unless a new Service already has the same name.
+    /// Writes the status of the Service with this UID. If a new Service has the same name, its status does not change.
     PatchStatus { uid: String, addresses: Vec<LoadBalancerIngress>, condition: Option<Condition> },
     /// Emits an event on the Service.
     EmitEvent { reason: Reason, note: String },
 }
 
-/// Returns the writes in order. Addresses are published after their proxies exist, and removed before the proxies.
+/// Returns the writes in the order of execution. The operator creates proxies before it publishes their addresses, and
+/// removes the addresses before it deletes the proxies.
 pub(crate) fn plan_actions(
     instance: &str,
     state: &ServiceState,
@@ -41,15 +41,16 @@ pub(crate) fn plan_actions(
     now: Timestamp,
 ) -> Vec<Action> {
     let status_actions = plan_status(instance, state, decision, now);
-    let obsolete = state.obsolete_workloads.iter().cloned().map(Action::Delete);
-    let rollout = decision.rollout.pods_to_delete.iter().cloned().map(Action::DeletePod);
-    let status_actions = status_actions.into_iter().chain(rollout);
+    let deletions_of_obsolete_workloads = state.obsolete_workloads.iter().cloned().map(Action::Delete);
+    let pod_deletions = decision.rollout.pods_to_delete.iter().cloned().map(Action::DeletePod);
+    let status_actions = status_actions.into_iter().chain(pod_deletions);
     match &decision.proxy {
-        ProxyDecision::KeepWorkloads => obsolete.chain(status_actions).collect(),
+        ProxyDecision::KeepWorkloads => deletions_of_obsolete_workloads.chain(status_actions).collect(),
         ProxyDecision::DeleteWorkloads => status_actions.chain(plan_deletion(state)).collect(),
         ProxyDecision::RunWorkload(desired) => {
             let limit = decision.limits.workload;
-            obsolete.chain(plan_workload(state, desired, limit)).chain(status_actions).collect()
+            let workload_actions = plan_workload(state, desired, limit);
+            deletions_of_obsolete_workloads.chain(workload_actions).chain(status_actions).collect()
         }
     }
 }
@@ -64,27 +65,29 @@ fn plan_deletion(state: &ServiceState) -> Vec<Action> {
 }
 
 fn plan_workload(state: &ServiceState, desired: &Workload, limit: WriteLimit) -> Vec<Action> {
-    let (same, others): (Vec<_>, Vec<_>) =
+    let (same_workloads, other_workloads): (Vec<_>, Vec<_>) =
         state.workloads.iter().partition(|workload| workload.has_same_identity(desired));
     // Other workloads of the Service use the same hostPorts, so they are deleted first.
-    let mut actions: Vec<_> = others.into_iter().cloned().map(Action::Delete).collect();
+    let mut actions: Vec<_> = other_workloads.into_iter().cloned().map(Action::Delete).collect();
     if limit.delayed_until().is_some() {
         return actions;
     }
-    if !same.iter().any(|existing| existing.matches(desired)) {
-        // A server-side apply restores the fields that other field managers changed. The operator then owns these fields again. Only
-        // fields that other field managers added remain.
+    if !same_workloads.iter().any(|existing| existing.matches(desired)) {
+        // A server-side apply restores the fields that other field managers changed. The operator then owns these fields
+        // again. The apply does not remove fields that other field managers added.
         actions.push(Action::Apply(desired.clone()));
-    } else if let Some(existing) = same.iter().find(|existing| existing.has_foreign_fields()) {
-        // The deletion is an event that triggers the next reconciliation, which creates the workload.
+    } else if let Some(existing) = same_workloads.iter().find(|existing| existing.has_added_fields()) {
+        // The deletion triggers the next reconciliation, which creates the workload again.
         actions.push(Action::DeleteKeepingPods((*existing).clone()));
     }
-    match same.first().map(|existing| existing.data_path_arguments()) {
+    match same_workloads.first().map(|existing| existing.data_path_arguments()) {
         None => {
             let note = "created the proxies; waiting for them to become ready";
             actions.push(event(Reason::EnsuringLoadBalancer, note));
         }
-        Some(previous) if limit == WriteLimit::Change && previous != desired.data_path_arguments() => {
+        Some(previous_arguments)
+            if limit == WriteLimit::Change && previous_arguments != desired.data_path_arguments() =>
+        {
             let arguments = desired.data_path_arguments();
             let data_path = if arguments.is_empty() {
                 "in the kernel".to_owned()
@@ -111,7 +114,7 @@ fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: T
     if is_current || limits.status.delayed_until().is_some() {
         return Vec::new();
     }
-    // Another program may have written the current status. The user has heard of the operator's own last status.
+    // Another program may have written the current status. So events depend on the last status that the operator wrote.
     let previous_condition = match &limits.previous_status {
         Some(previous) => previous.condition.as_ref(),
         None => current_condition,
@@ -126,13 +129,13 @@ fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: T
         Some(previous) => previous.addresses == desired.addresses,
         None => has_addresses(instance, service, &desired.addresses),
     };
-    let news = exposure.filter(|_| limits.status == WriteLimit::Change);
-    let events =
-        news.map(|exposure| status_events(previous_condition, desired, exposure, has_previous_addresses));
+    let changed_exposure = exposure.filter(|_| limits.status == WriteLimit::Change);
+    let events = changed_exposure
+        .map(|exposure| status_events(previous_condition, desired, exposure, has_previous_addresses));
     std::iter::once(patch).chain(events.into_iter().flatten()).collect()
 }
 
-/// Returns the events for a change of the condition or the addresses: the new Warnings, otherwise news about addresses.
+/// Returns the events for a change of the condition or of the addresses: the new Warnings, and an event about the addresses.
 fn status_events(
     previous_condition: Option<&Condition>,
     desired: &DesiredStatus,
@@ -145,19 +148,19 @@ fn status_events(
         .collect();
     let was_exposed = previous_condition.is_some_and(|condition| condition.status == "True");
     let is_exposed = exposure.status() == "True";
-    let news = match (is_exposed, was_exposed) {
+    let address_event = match (is_exposed, was_exposed) {
         (true, _) if exposure.reason.is_rejection() => None,
         (true, false) => Some(event(Reason::EnsuredLoadBalancer, join_addresses(&desired.addresses))),
         (true, true) if !has_same_addresses => {
             Some(event(Reason::UpdatedLoadBalancer, join_addresses(&desired.addresses)))
         }
-        // A Warning about the cause is enough.
+        // If a Warning tells the cause, no event about the addresses is necessary.
         (false, true) if warnings.is_empty() => {
             Some(event(Reason::UnAvailableLoadBalancer, exposure.message.clone()))
         }
         _ => None,
     };
-    warnings.into_iter().chain(news).collect()
+    warnings.into_iter().chain(address_event).collect()
 }
 
 fn join_addresses(addresses: &[LoadBalancerIngress]) -> String {

@@ -1,4 +1,4 @@
-//! The addresses of a Service's status: the addresses of the nodes with a ready proxy. Pure.
+//! The addresses in a Service's status: the addresses of the nodes with a ready proxy. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::spec::{IpMode, LoadBalancerSpec};
 pub(super) struct AddressInputs<'a, 'nodes> {
     pub(super) pods: &'a [Arc<Pod>],
     pub(super) nodes: &'nodes [NodeInfo],
-    /// The times of the operator's clock when the pods of published nodes changed.
+    /// The times of changes of the proxy pods, by the operator's clock.
     pub(super) pod_times: &'a PodTimes,
     /// Returns true if a node may be published.
     pub(super) may_be_published: &'a dyn Fn(&NodeInfo) -> bool,
@@ -25,12 +25,12 @@ pub(super) struct AddressInputs<'a, 'nodes> {
     pub(super) may_run_proxy: &'a dyn Fn(&NodeInfo) -> bool,
     /// The time for which a node's address stays published while its proxy is being replaced.
     ///
-    /// A rollout leaves a node without a proxy for a second or two, and for longer if it has many ports. If the status were
-    /// empty during this time, ExternalDNS would delete the DNS records.
+    /// During a rollout, a node has no proxy for one or two seconds, and for longer if the proxy has many ports. If the
+    /// status were empty during this time, ExternalDNS would delete the DNS records.
     pub(super) rollout_grace_period: SignedDuration,
     /// The nodes that are published without a proxy.
     pub(super) unclaimed_nodes: &'a BTreeSet<String>,
-    /// True if the replacement of a proxy can run on another node.
+    /// True if the replacement of a proxy can run on another node than the proxy.
     pub(super) proxies_can_move: bool,
     pub(super) now: Timestamp,
 }
@@ -58,12 +58,12 @@ pub(crate) fn is_published(service: &Service, node: &NodeInfo) -> bool {
 
 /// Returns the nodes with a ready proxy, the published nodes whose proxy is being replaced, and the nodes that need no
 /// proxy.
-pub(super) fn select_nodes<'nodes>(
+pub(super) fn select_nodes_to_publish<'nodes>(
     service: &Service,
     inputs: &AddressInputs<'_, 'nodes>,
 ) -> PublishableNodes<'nodes> {
-    // If all nodes are unreachable, the control plane has probably lost its network. Pods then count as not ready, but
-    // the nodes still forward, so the published addresses stay.
+    // If all nodes are unreachable, the control plane has probably lost its network. Kubernetes then reports the pods as
+    // not ready, but the nodes still forward. So the published addresses stay.
     if inputs.nodes.iter().all(NodeInfo::is_unreachable) {
         let nodes = inputs.nodes.iter().filter(|node| is_published(service, node)).collect();
         return PublishableNodes { nodes, recheck_at: None };
@@ -86,7 +86,7 @@ pub(super) fn select_nodes<'nodes>(
             nodes_in_rollout.recheck_at = nodes_in_rollout.recheck_at.into_iter().chain([end]).min();
         }
     }
-    // If proxies can move, the next proxy may run on another node. Then this node stays published only if the
+    // If proxies can move, the next proxy may run on another node. Then the nodes in a rollout stay published only if the
     // status would otherwise be empty.
     if !inputs.proxies_can_move || nodes_with_ready_proxy.nodes.is_empty() {
         nodes_with_ready_proxy.nodes.append(&mut nodes_in_rollout.nodes);
@@ -97,34 +97,36 @@ pub(super) fn select_nodes<'nodes>(
 
 /// Returns the end of the rollout grace period of a node without a ready proxy.
 ///
-/// The time counts from the last creation or deletion of a pod that the operator saw, or from the time when the Service
-/// got the node. So it ends while a proxy keeps failing.
+/// The grace period starts when the operator sees the creation or deletion of a pod, or when the Service gets the node. A
+/// failure of a proxy does not start a new grace period.
 fn grace_period_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
-    inputs.pod_times.changed_at.get(node).map(|changed| *changed + inputs.rollout_grace_period)
+    inputs.pod_times.last_change_times.get(node).map(|changed_at| *changed_at + inputs.rollout_grace_period)
 }
 
-/// Returns the addresses of a node that a Service publishes, by its address types and families.
-pub(super) fn addresses_of(spec: &LoadBalancerSpec, node: &NodeInfo) -> Vec<IpAddr> {
+/// Returns the addresses of a node with the address types and families that the Service publishes.
+pub(super) fn addresses_to_publish(spec: &LoadBalancerSpec, node: &NodeInfo) -> Vec<IpAddr> {
     let mut addresses = node.addresses_to_publish(&spec.address_types);
     addresses.retain(|address| spec.published_families().any(|family| family == Family::from_ip(*address)));
     addresses
 }
 
-/// Returns the addresses for the status: by family in the Service's order, then sorted, each address once.
+/// Returns the addresses for the status, each address once. The families have the Service's order. The addresses of a
+/// family are in numerical order.
 ///
-/// `mode` returns the ipMode of a node's address. If several nodes have the same address, ipMode Proxy wins.
-pub(super) fn ingress(
+/// `ip_mode` returns the ipMode of a node's address. If several nodes have the same address and one of them has ipMode
+/// Proxy, the result is ipMode Proxy.
+pub(super) fn build_ingress(
     spec: &LoadBalancerSpec,
     nodes: &[&NodeInfo],
-    mode: &dyn Fn(&NodeInfo, IpAddr) -> IpMode,
+    ip_mode: &dyn Fn(&NodeInfo, IpAddr) -> IpMode,
 ) -> Vec<LoadBalancerIngress> {
     let mut modes: BTreeMap<IpAddr, IpMode> = BTreeMap::new();
     for node in nodes {
-        for address in addresses_of(spec, node) {
-            let mode_of_node = mode(node, address);
-            let mode_of_address = modes.entry(address).or_insert(mode_of_node);
-            if mode_of_node == IpMode::Proxy {
-                *mode_of_address = IpMode::Proxy;
+        for address in addresses_to_publish(spec, node) {
+            let node_mode = ip_mode(node, address);
+            let address_mode = modes.entry(address).or_insert(node_mode);
+            if node_mode == IpMode::Proxy {
+                *address_mode = IpMode::Proxy;
             }
         }
     }
@@ -148,12 +150,12 @@ mod tests {
     use crate::decide::rollout_limits::replacement_time;
     use crate::node_info::UNREACHABLE_TAINT;
 
-    /// The pods of all nodes changed at 100 s.
+    /// Returns the addresses to publish at the time `now`. The pods of all nodes changed at 100 s.
     fn published_ips(service: &Service, pods: Vec<Pod>, nodes: &[Node], now: i64) -> Vec<String> {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
         let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
-        let changed_at = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
-        let pod_times = PodTimes { changed_at, ..PodTimes::default() };
+        let last_change_times = nodes.iter().map(|node| (node.name.clone(), at(100))).collect();
+        let pod_times = PodTimes { last_change_times, ..PodTimes::default() };
         let any_node = |_: &NodeInfo| true;
         let unclaimed_nodes = BTreeSet::new();
         let inputs = AddressInputs {
@@ -167,12 +169,10 @@ mod tests {
             proxies_can_move: false,
             now: at(now),
         };
-        let selected = select_nodes(service, &inputs);
+        let publishable = select_nodes_to_publish(service, &inputs);
         let spec = LoadBalancerSpec::from_service(service, &defaults()).unwrap();
-        ingress(&spec, &selected.nodes, &|_, _| spec.ip_mode)
-            .into_iter()
-            .filter_map(|ingress| ingress.ip)
-            .collect()
+        let ingress = build_ingress(&spec, &publishable.nodes, &|_, _| spec.ip_mode);
+        ingress.into_iter().filter_map(|ingress| ingress.ip).collect()
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn ip_mode_proxy_wins_on_an_address_of_several_nodes() {
+    fn address_of_several_nodes_has_ip_mode_proxy_if_one_node_has_it() {
         let service = service("web").tcp(80).build();
         let spec = LoadBalancerSpec::from_service(&service, &defaults()).unwrap();
         let nodes = [
@@ -215,17 +215,18 @@ mod tests {
             node("n3").external_ip("203.0.113.3").build(),
         ]
         .map(|node| NodeInfo::from_node(&node));
-        for unclaimed in ["n1", "n2"] {
+        for unclaimed_node in ["n1", "n2"] {
             let nodes: Vec<_> = nodes.iter().collect();
-            let mode = |node: &NodeInfo, _| if node.name == unclaimed { IpMode::Proxy } else { IpMode::Vip };
-            let modes: Vec<_> =
-                ingress(&spec, &nodes, &mode).into_iter().filter_map(|ingress| ingress.ip_mode).collect();
+            let ip_mode =
+                |node: &NodeInfo, _| if node.name == unclaimed_node { IpMode::Proxy } else { IpMode::Vip };
+            let ingress = build_ingress(&spec, &nodes, &ip_mode);
+            let modes: Vec<_> = ingress.into_iter().filter_map(|ingress| ingress.ip_mode).collect();
             assert_eq!(modes, ["Proxy", "VIP"]);
         }
     }
 
     #[test]
-    fn a_shared_address_is_published_once_and_an_excluded_node_is_not_published() {
+    fn shared_address_is_published_once_and_a_lost_node_is_not_published() {
         let service = service("web").tcp(80).build();
         let nodes = vec![
             node("n1").external_ip("203.0.113.1").build(),
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_stays_for_the_rollout_grace_period_while_its_proxy_is_replaced() {
+    fn address_stays_for_the_grace_period_during_the_replacement_of_its_proxy() {
         let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
         let nodes = || [node("n1").internal_ip("10.0.0.1").build()];
         let terminating_pod = || pod("old").on("n1").ready().terminating(100).build();
@@ -266,8 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_of_a_failing_proxy_is_removed_at_once_and_a_new_node_is_published_only_with_a_ready_proxy()
-    {
+    fn only_published_nodes_have_a_grace_period_and_failures_do_not_extend_it() {
         let nodes = || [node("n1").internal_ip("10.0.0.1").build()];
         let published_service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
         assert!(

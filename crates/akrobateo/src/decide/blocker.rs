@@ -7,35 +7,35 @@ use super::current_condition::current_condition;
 use super::pod::ProxyRole;
 use super::pod_status::has_ready_pod;
 use super::service_state::ServiceState;
-use super::traffic_policy::{is_left_out, local_policy};
+use super::traffic_policy::{has_forwarding_program, local_traffic_policy};
 use crate::address_type::AddressType;
 use crate::allocation::Allocation;
 use crate::node_info::{ExclusionReason, NodeInfo};
 use crate::reason::Reason;
 use crate::spec::LoadBalancerSpec;
 
-/// The time for which a new workload may have no pod.
+/// The time within which a new workload must have a pod.
 pub(super) const POD_CREATION_TIMEOUT: SignedDuration = SignedDuration::from_secs(15);
 
-/// The cause that keeps a Service from having addresses.
+/// The reason why a Service has no addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Blocker {
     #[error(
-        "no node matches the node selector and has only tolerated taints; change the labels or taints of a node, or \
-         the annotations {} and {}",
+        "every node either does not match the node selector or has a taint that the proxies do not tolerate; change the \
+         labels or taints of a node, or the annotations {} and {}",
         annotations::NODE_SELECTOR,
         annotations::TOLERATIONS
     )]
     NoMatchingNode,
     #[error(
-        "no node with a ready endpoint may run a proxy, and with a Local traffic policy only such a node can answer; check \
-         that the node selector ({}) matches the nodes of the endpoints",
+        "with a Local traffic policy, only a node with a ready endpoint can forward, but no such node may run a proxy; \
+         check that the node selector ({}) matches the nodes of the endpoints",
         annotations::NODE_SELECTOR
     )]
     EndpointsWithoutProxy,
     #[error(
-        "externalTrafficPolicy is Local, and all nodes with a ready endpoint are published with an address that is not \
-         their InternalIP, so kube-proxy does not answer there; publish InternalIPs ({})",
+        "externalTrafficPolicy is Local, but the address to publish of each node with a ready endpoint is not its \
+         InternalIP, so kube-proxy does not forward on these nodes; publish InternalIPs ({})",
         annotations::ADDRESS_TYPES
     )]
     EndpointsWithOtherAddress,
@@ -76,14 +76,16 @@ impl Blocker {
         }
     }
 
-    /// Returns the first blocker of a Service without addresses. `publishable` are the nodes with a ready proxy that may be
-    /// published. `pods_are_overdue` is true if the workload has had no pod for [`POD_CREATION_TIMEOUT`].
+    /// Returns the first blocker of a Service without addresses.
+    ///
+    /// `publishable_nodes` are the nodes with a ready proxy that may be published. `pods_are_overdue` is true if the
+    /// workload has had no pod for [`POD_CREATION_TIMEOUT`].
     pub(super) fn find(
         state: &ServiceState,
         spec: &LoadBalancerSpec,
         allocation: &Allocation,
         role: ProxyRole,
-        publishable: &[&NodeInfo],
+        publishable_nodes: &[&NodeInfo],
         pods_are_overdue: bool,
     ) -> Option<Self> {
         if !state.nodes.iter().any(|node| spec.nodes.matches(node)) {
@@ -93,7 +95,7 @@ impl Blocker {
             let families: Vec<_> = spec.families.iter().copied().map(Family::as_str).collect();
             return Some(Self::NoSourceRange { families: families.join(" and ") });
         }
-        if let Some(node) = publishable.first() {
+        if let Some(node) = publishable_nodes.first() {
             return Some(Self::no_node_address(spec, node));
         }
         if let Some(blocker) = Self::find_endpoint_blocker(state, spec, allocation, role) {
@@ -104,13 +106,15 @@ impl Blocker {
             return Some(Self::NodeExcluded { node: node.name.clone(), reason });
         }
         let no_pod = Self::NoPodCreated { workload: state.workloads.first()?.kubectl_arguments() };
-        // The operator's clock begins again with each start. The condition tells that the time has passed already.
+        // After a restart, the operator waits for the timeout again. The current condition shows if the timeout has passed
+        // before.
         let condition = state.service.as_deref().and_then(current_condition);
-        let is_known = condition.is_some_and(|condition| condition.message.contains(&no_pod.to_string()));
-        (state.pods.is_empty() && (pods_are_overdue || is_known)).then_some(no_pod)
+        let is_reported = condition.is_some_and(|condition| condition.message.contains(&no_pod.to_string()));
+        (state.pods.is_empty() && (pods_are_overdue || is_reported)).then_some(no_pod)
     }
 
-    /// Returns why no node with an endpoint can be published, if that is not only a matter of time.
+    /// Returns the reason why no node with an endpoint can be published. The result is `None` if the operator only has to
+    /// wait.
     fn find_endpoint_blocker(
         state: &ServiceState,
         spec: &LoadBalancerSpec,
@@ -118,7 +122,7 @@ impl Blocker {
         role: ProxyRole,
     ) -> Option<Self> {
         if state.nodes_with_ready_endpoint.is_empty()
-            || state.nodes.iter().any(|node| local_policy(spec, node).is_none())
+            || state.nodes.iter().any(|node| local_traffic_policy(spec, node).is_none())
         {
             return None;
         }
@@ -130,8 +134,8 @@ impl Blocker {
         if allowed.is_empty() {
             return Some(Self::EndpointsWithoutProxy);
         }
-        let all_left_out = allowed.iter().all(|node| is_left_out(spec, role, node));
-        all_left_out.then_some(Self::EndpointsWithOtherAddress)
+        let can_forward = allowed.iter().any(|node| has_forwarding_program(spec, role, node));
+        (!can_forward).then_some(Self::EndpointsWithOtherAddress)
     }
 
     fn no_node_address(spec: &LoadBalancerSpec, node: &NodeInfo) -> Self {

@@ -1,4 +1,4 @@
-//! The condition `akrobateo.io/Exposed`. It says if a Service has addresses, or why it has none. Pure.
+//! The condition `akrobateo.io/Exposed` tells if a Service has addresses. If not, the condition tells the cause. Pure.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::node_info::NodeInfo;
 use crate::reason::Reason;
 use crate::spec::SpecError;
 
-/// Most conflicts or nodes in a message. A Service with hundreds of ports may have as many conflicts.
+/// The maximum number of conflicts or nodes in a message. A Service with hundreds of ports may have hundreds of conflicts.
 const MAX_LISTED_ITEMS: usize = 3;
 
 /// The content of a Service's condition.
@@ -27,39 +27,39 @@ pub(crate) struct Exposure {
     pub(crate) reason: Reason,
     pub(crate) message: String,
     has_addresses: bool,
-    /// The parts of the message about which the user has to do something, each with the reason of its Warning event.
+    /// The parts of the message that require an action of the user, each with the reason of its Warning event.
     pub(super) warnings: Vec<(Reason, String)>,
 }
 
 /// The facts that determine the condition of an accepted Service.
 pub(super) struct ExposureFacts<'a> {
     pub(super) has_addresses: bool,
-    /// The cause why it has no address, if it is known.
+    /// The reason why the Service has no address, if the operator knows the reason.
     pub(super) blocker: Option<Blocker>,
-    /// The message about missing endpoints, if the Service needs some.
-    pub(super) without_endpoints: Option<String>,
-    pub(super) unpublished: &'a [UnpublishedNode],
+    /// The message about missing endpoints, if the Service needs endpoints and has none.
+    pub(super) missing_endpoints_message: Option<String>,
+    pub(super) unpublished_nodes: &'a [UnpublishedNode],
     pub(super) allocation: &'a Allocation,
     pub(super) pods: &'a [Arc<Pod>],
     /// The nodes on which the proxies may run.
     pub(super) proxy_nodes: &'a [&'a NodeInfo],
-    pub(super) outdated: &'a [OutdatedProxy],
+    pub(super) outdated_proxies: &'a [OutdatedProxy],
     pub(super) notes: Vec<Note>,
 }
 
 impl Exposure {
     /// Returns the condition of a Service whose spec is invalid.
     pub(super) fn rejected(error: &SpecError, has_addresses: bool, note: Option<Note>) -> Self {
-        let error_note = Note { text: error.to_string(), warning: Some(error.reason()) };
+        let error_note = Note { text: error.to_string(), warning_reason: Some(error.reason()) };
         let effect = has_addresses.then(|| Note::without_warning("The previous proxies keep running"));
         Self::from_notes(error.reason(), has_addresses, [Some(error_note), effect, note])
     }
 
-    /// Returns the condition of an invalid Service whose previous proxies hold a port that is reserved now.
+    /// Returns the condition of an invalid Service whose previous proxies occupied a port that is now reserved.
     pub(super) fn from_released_port(error: &SpecError, port: HostPort, note: Option<Note>) -> Self {
-        let error_note = Note { text: error.to_string(), warning: Some(error.reason()) };
+        let error_note = Note { text: error.to_string(), warning_reason: Some(error.reason()) };
         let text =
-            format!("The previous proxies were removed, because port {port} is reserved for the nodes now");
+            format!("The previous proxies were removed, because port {port} is now reserved for the nodes");
         let effect = Note::without_warning(&text);
         Self::from_notes(error.reason(), false, [Some(error_note), Some(effect), note])
     }
@@ -74,13 +74,14 @@ impl Exposure {
     pub(super) fn for_accepted_service(facts: &ExposureFacts) -> Self {
         let conflicts = conflict_note(facts.allocation);
         let shared_node_ports = shared_node_ports_note(&facts.allocation.shared_node_ports);
-        let outdated = outdated_note(facts.outdated);
+        let outdated = outdated_note(facts.outdated_proxies);
         let failure = pod_failure(facts.pods, facts.proxy_nodes);
         let failure_reason = failure.as_ref().map(|failure| failure.reason);
-        let failure = failure.map(|failure| Note { text: failure.message, warning: Some(failure.reason) });
-        let (reason, summary) = match (&facts.blocker, &facts.without_endpoints) {
+        let failure =
+            failure.map(|failure| Note { text: failure.message, warning_reason: Some(failure.reason) });
+        let (reason, summary) = match (&facts.blocker, &facts.missing_endpoints_message) {
             (Some(blocker), _) if !facts.has_addresses => {
-                let summary = Note { text: blocker.to_string(), warning: Some(blocker.reason()) };
+                let summary = Note { text: blocker.to_string(), warning_reason: Some(blocker.reason()) };
                 (blocker.reason(), Some(summary))
             }
             _ if !facts.has_addresses && failure_reason.is_some() => {
@@ -90,10 +91,11 @@ impl Exposure {
                 let summary = "no proxy is ready yet; waiting for the proxy pods to become ready";
                 (Reason::ProxiesNotReady, Some(Note::without_warning(summary)))
             }
-            // No Warning: many programs wait for an address before they start their pods.
+            // Missing endpoints cause no Warning, because many programs wait for an address before they start their pods.
             (_, Some(message)) => (Reason::NoEndpoints, Some(Note::without_warning(message))),
-            _ if !facts.unpublished.is_empty() => {
-                (Reason::PartlyExposed, Some(Note::without_warning(&describe_unpublished(facts.unpublished))))
+            _ if !facts.unpublished_nodes.is_empty() => {
+                let summary = describe_unpublished_nodes(facts.unpublished_nodes);
+                (Reason::PartlyExposed, Some(Note::without_warning(&summary)))
             }
             _ if conflicts.is_some() || outdated.is_some() => (Reason::PartlyExposed, None),
             _ => (Reason::Exposed, None),
@@ -112,7 +114,7 @@ impl Exposure {
         let notes: Vec<_> = notes.into_iter().flatten().collect();
         let texts: Vec<_> = notes.iter().map(|note| note.text.as_str()).collect();
         let message = texts.join(". ");
-        let warnings = notes.into_iter().filter_map(|note| Some((note.warning?, note.text))).collect();
+        let warnings = notes.into_iter().filter_map(|note| Some((note.warning_reason?, note.text))).collect();
         Self { reason, message, has_addresses, warnings }
     }
 
@@ -122,11 +124,11 @@ impl Exposure {
             self.message.push_str(". ");
         }
         self.message.push_str(&note.text);
-        self.warnings.extend(note.warning.map(|reason| (reason, note.text)));
+        self.warnings.extend(note.warning_reason.map(|reason| (reason, note.text)));
     }
 
-    /// Returns the warnings that the current condition does not contain yet. A change of another part of the message does
-    /// not repeat them.
+    /// Returns the warnings that the current condition does not contain yet. So a change of another part of the message
+    /// does not repeat a warning.
     pub(super) fn new_warnings<'a>(
         &'a self,
         current: Option<&'a Condition>,
@@ -136,7 +138,7 @@ impl Exposure {
             .filter(move |(_, text)| !current.is_some_and(|current| current.message.contains(text.as_str())))
     }
 
-    /// Returns the reasons of the Warning events that belong to the message, except that of the condition.
+    /// Returns the reasons of the Warning events that belong to the message, except the reason of the condition itself.
     pub(crate) fn warning_reasons(&self) -> Vec<Reason> {
         let reasons = self.warnings.iter().map(|(reason, _)| *reason);
         reasons.filter(|reason| *reason != self.reason).collect()
@@ -174,14 +176,15 @@ impl Exposure {
 fn conflict_note(allocation: &Allocation) -> Option<Note> {
     (!allocation.conflicts.is_empty()).then(|| Note {
         text: describe_conflicts(&allocation.conflicts),
-        warning: Some(Reason::PortConflict),
+        warning_reason: Some(Reason::PortConflict),
     })
 }
 
-/// Returns a note on the proxies that stay outdated. The others are replaced soon, so a rollout changes no condition.
-fn outdated_note(outdated: &[OutdatedProxy]) -> Option<Note> {
-    let delayed: Vec<_> = outdated.iter().filter(|proxy| proxy.delay.is_some()).collect();
-    let is_stopped =
+/// Returns a note about the outdated proxies that the rollout does not replace soon. Other outdated proxies are not in the
+/// note, so an undisturbed rollout does not change the condition.
+fn outdated_note(outdated_proxies: &[OutdatedProxy]) -> Option<Note> {
+    let delayed: Vec<_> = outdated_proxies.iter().filter(|proxy| proxy.delay.is_some()).collect();
+    let needs_attention =
         delayed.iter().any(|proxy| proxy.delay.as_ref().is_some_and(RolloutDelay::needs_attention));
     (!delayed.is_empty()).then(|| Note {
         text: format!(
@@ -189,11 +192,11 @@ fn outdated_note(outdated: &[OutdatedProxy]) -> Option<Note> {
             delayed.len(),
             join_first_items(&delayed)
         ),
-        warning: is_stopped.then_some(Reason::OutdatedProxies),
+        warning_reason: needs_attention.then_some(Reason::OutdatedProxies),
     })
 }
 
-fn describe_unpublished(nodes: &[UnpublishedNode]) -> String {
+fn describe_unpublished_nodes(nodes: &[UnpublishedNode]) -> String {
     format!("not published: {}", join_first_items(nodes))
 }
 
@@ -201,17 +204,17 @@ fn describe_conflicts(conflicts: &[Conflict]) -> String {
     format!("{}; use other ports, or select other nodes", join_first_items(conflicts))
 }
 
-/// Returns the warning that nodePorts of other Services have the numbers of ports that this Service keeps.
+/// Returns a warning if a nodePort of another Service has the number of a port of this Service.
 fn shared_node_ports_note(conflicts: &[Conflict]) -> Option<Note> {
-    let warning = "; this Service keeps its ports, so these nodePorts do not answer on its addresses; change one of \
+    let warning = "; this Service keeps its ports, so these nodePorts are not reachable at its addresses; change one of \
                    the two ports";
     (!conflicts.is_empty()).then(|| Note {
         text: format!("{}{warning}", join_first_items(conflicts)),
-        warning: Some(Reason::PortConflict),
+        warning_reason: Some(Reason::PortConflict),
     })
 }
 
-/// Joins the first elements, and tells how many more there are.
+/// Joins the first elements, and adds the number of the remaining elements.
 fn join_first_items(elements: &[impl ToString]) -> String {
     let listed = elements.iter().take(MAX_LISTED_ITEMS).map(ToString::to_string);
     let remaining = match elements.len().saturating_sub(MAX_LISTED_ITEMS) {
@@ -227,16 +230,20 @@ mod tests {
     use crate::decide::fixtures::pod;
     use crate::decide::unpublished::UnpublishedCause;
 
-    fn accepted_service_exposure(has_addresses: bool, unpublished: &[UnpublishedNode], pod: Pod) -> Exposure {
+    fn accepted_service_exposure(
+        has_addresses: bool,
+        unpublished_nodes: &[UnpublishedNode],
+        pod: Pod,
+    ) -> Exposure {
         Exposure::for_accepted_service(&ExposureFacts {
             has_addresses,
             blocker: None,
-            without_endpoints: None,
-            unpublished,
+            missing_endpoints_message: None,
+            unpublished_nodes,
             allocation: &Allocation::default(),
             pods: &[Arc::new(pod)],
             proxy_nodes: &[],
-            outdated: &[],
+            outdated_proxies: &[],
             notes: Vec::new(),
         })
     }
@@ -250,11 +257,12 @@ mod tests {
 
     #[test]
     fn failing_proxies_cause_a_warning_even_if_other_proxies_are_ready() {
-        let failing = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
-        let unpublished = [UnpublishedNode { node: "n1".to_owned(), cause: UnpublishedCause::ProxyNotReady }];
+        let crashed_pod = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
+        let unpublished_nodes =
+            [UnpublishedNode { node: "n1".to_owned(), cause: UnpublishedCause::ProxyNotReady }];
         let (exposed, unexposed) = (
-            accepted_service_exposure(true, &unpublished, failing()),
-            accepted_service_exposure(false, &[], failing()),
+            accepted_service_exposure(true, &unpublished_nodes, crashed_pod()),
+            accepted_service_exposure(false, &[], crashed_pod()),
         );
         assert_eq!((exposed.reason, exposed.status()), (Reason::PartlyExposed, "True"));
         assert_eq!((unexposed.reason, unexposed.status()), (Reason::ProxiesNotReady, "False"));

@@ -1,15 +1,15 @@
-//! Decides the desired state of one Service from its current state. This module does no I/O and reads no clock.
+//! Decides the desired state of one Service from its current state. The module does no I/O and reads no clock.
 
 use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
-use super::addresses::{AddressInputs, PublishableNodes, ingress, select_nodes};
+use super::addresses::{AddressInputs, PublishableNodes, build_ingress, select_nodes_to_publish};
 use super::blocker::{Blocker, POD_CREATION_TIMEOUT};
 use super::condition::{Exposure, ExposureFacts};
 use super::desired_workload::desired_workload;
 use super::note::Note;
-use super::notes::{foreign_status_note, notes};
+use super::notes::{find_notes, other_addresses_note};
 use super::pod::ProxyRole;
 use super::proxy_config::ProxyConfig;
 use super::rejected::{RejectedStatus, rejected_status};
@@ -17,8 +17,10 @@ use super::rollout::Rollout;
 use super::rollout_limits::replacement_time;
 use super::service_state::ServiceState;
 use super::status_owner::owns_status;
-use super::traffic_policy::{WithoutEndpoints, is_left_out, keeps_vip, may_be_published, proxy_role};
-use super::unpublished::{UnpublishedNode, unpublished_nodes};
+use super::traffic_policy::{
+    MissingEndpointsPolicy, endpoints_allow_publication, has_forwarding_program, keeps_vip, proxy_role,
+};
+use super::unpublished::{UnpublishedNode, find_unpublished_nodes};
 use super::workload::Workload;
 use super::write_limits::WriteLimits;
 use crate::allocation::{Allocation, AllocationResult};
@@ -31,13 +33,13 @@ pub(crate) struct Decision {
     pub(crate) proxy: ProxyDecision,
     /// The desired status. The value `None` leaves the status unchanged, because another controller owns it.
     pub(crate) status: Option<DesiredStatus>,
-    /// The nodes that should answer but are not published.
-    pub(crate) unpublished: Vec<UnpublishedNode>,
+    /// The nodes that should serve clients but are not published.
+    pub(crate) unpublished_nodes: Vec<UnpublishedNode>,
     /// The replacement of outdated proxies.
     pub(crate) rollout: Rollout,
-    /// The time of the next reconciliation if no event triggers one earlier.
+    /// The time of the next reconciliation if no event triggers a reconciliation earlier.
     pub(crate) recheck_at: Option<Timestamp>,
-    /// The limits of the writes, because other programs write too. [`decide`] does not set any.
+    /// The limits of the operator's writes in a conflict with another program. [`decide`] sets no limit.
     pub(super) limits: WriteLimits,
 }
 
@@ -49,9 +51,9 @@ impl Decision {
         }
     }
 
-    /// Moves the time of the next reconciliation to this time, unless it is earlier already.
-    pub(super) fn recheck_by(&mut self, at: Option<Timestamp>) {
-        self.recheck_at = self.recheck_at.into_iter().chain(at).min();
+    /// Moves the next reconciliation to `latest_time` if it would happen later.
+    pub(super) fn recheck_by(&mut self, latest_time: Option<Timestamp>) {
+        self.recheck_at = self.recheck_at.into_iter().chain(latest_time).min();
     }
 }
 
@@ -62,7 +64,7 @@ pub(crate) enum ProxyDecision {
     DeleteWorkloads,
     /// Exactly this workload must exist.
     RunWorkload(Workload),
-    /// The existing workloads stay, because the current spec is invalid.
+    /// The existing workloads stay unchanged, because the current spec is invalid.
     KeepWorkloads,
 }
 
@@ -70,16 +72,16 @@ pub(crate) enum ProxyDecision {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DesiredStatus {
     pub(crate) addresses: Vec<LoadBalancerIngress>,
-    /// The condition, or `None` if Akrobateo does not serve the Service.
+    /// The content of the condition, or `None` if Akrobateo does not serve the Service.
     pub(crate) exposure: Option<Exposure>,
 }
 
-/// Decides for one Service.
+/// Decides the desired state of one Service.
 pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp) -> Decision {
     let without_proxy = |status| Decision {
         proxy: ProxyDecision::DeleteWorkloads,
         status,
-        unpublished: Vec::new(),
+        unpublished_nodes: Vec::new(),
         rollout: Rollout::default(),
         recheck_at: None,
         limits: WriteLimits::default(),
@@ -90,13 +92,13 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
         None => without_proxy(owns_status(&config.instance, service).then(|| without_addresses(None))),
         Some(AllocationResult::Rejected(error)) => {
             if let Some(port) = find_reserved_port(state) {
-                let note = foreign_status_note(&config.instance, service);
+                let note = other_addresses_note(&config.instance, service);
                 let exposure = Exposure::from_released_port(error, port, note);
                 return without_proxy(Some(without_addresses(Some(exposure))));
             }
             let RejectedStatus { addresses, exposure, recheck_at } =
                 rejected_status(&config.instance, state, service, error, now);
-            let rollout = rollout_of_kept_workload(state, now);
+            let rollout = plan_rollout_for_existing_workload(state, now);
             let status = Some(DesiredStatus { addresses, exposure: Some(exposure) });
             Decision {
                 proxy: ProxyDecision::KeepWorkloads,
@@ -106,7 +108,7 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
             }
         }
         Some(AllocationResult::Accepted(_, allocation)) if allocation.is_denied() => {
-            let note = foreign_status_note(&config.instance, service);
+            let note = other_addresses_note(&config.instance, service);
             without_proxy(Some(without_addresses(Some(Exposure::conflicting(allocation, note)))))
         }
         Some(AllocationResult::Accepted(spec, allocation)) => {
@@ -115,25 +117,27 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
     }
 }
 
-/// Returns a reserved port that the workloads of a Service hold. It was not reserved when they were created.
+/// Returns a reserved port that the existing workloads of a Service occupy. The administrator has reserved the port after
+/// the creation of the workloads.
 fn find_reserved_port(state: &ServiceState) -> Option<HostPort> {
     let mut ports = state.workloads.iter().flat_map(Workload::host_ports);
     ports.find(|port| state.reserved_ports.contains(*port))
 }
 
-/// Returns the rollout of the last valid spec, which continues while the current spec is invalid.
-fn rollout_of_kept_workload(state: &ServiceState, now: Timestamp) -> Rollout {
+/// Plans the rollout of the last valid spec. This rollout continues while the current spec is invalid.
+fn plan_rollout_for_existing_workload(state: &ServiceState, now: Timestamp) -> Rollout {
     match &state.workloads[..] {
         [workload] if workload.has_forwarding_digest() => Rollout::plan(workload, state, now),
         _ => Rollout::default(),
     }
 }
 
-/// Returns the rollout of the desired workload. It begins when the workload in the cluster has the desired spec.
-fn rollout_of_desired_workload(state: &ServiceState, desired: &Workload, now: Timestamp) -> Rollout {
+/// Plans the rollout of the desired workload. The rollout begins when the workload in the cluster has the desired spec.
+fn plan_rollout_for_desired_workload(state: &ServiceState, desired: &Workload, now: Timestamp) -> Rollout {
     let existing = state.workloads.iter().find(|existing| existing.has_same_identity(desired));
-    let applied = existing.filter(|existing| existing.matches(desired) && !existing.has_foreign_fields());
-    applied.map(|applied| Rollout::plan(applied, state, now)).unwrap_or_default()
+    let applied_workload =
+        existing.filter(|existing| existing.matches(desired) && !existing.has_added_fields());
+    applied_workload.map(|workload| Rollout::plan(workload, state, now)).unwrap_or_default()
 }
 
 fn decide_accepted_service(
@@ -145,17 +149,21 @@ fn decide_accepted_service(
     now: Timestamp,
 ) -> Decision {
     let role = proxy_role(spec, &state.nodes);
-    // If this is empty, the Service selects no node with an endpoint, and other Services use the same ports.
+    // The allocation is empty if the Service selects no node with an endpoint, and other Services use the same ports.
     let desired =
         (!allocation.is_empty()).then(|| desired_workload(config, state, service, spec, allocation, role));
-    let rollout =
-        desired.as_ref().map(|desired| rollout_of_desired_workload(state, desired, now)).unwrap_or_default();
-    let without_endpoints = WithoutEndpoints::find(state, spec);
-    let has_endpoint = |node: &NodeInfo| may_be_published(state, spec, without_endpoints, node);
-    let selected = select_accepted_nodes(state, service, spec, allocation, role, &has_endpoint, now);
-    // Several Services may publish an unclaimed node with the same port. kube-proxy must not handle the port for any of
-    // them: the rules of one Service would refuse the clients of another one.
-    let mode = |node: &NodeInfo, address| {
+    let rollout = desired
+        .as_ref()
+        .map(|desired| plan_rollout_for_desired_workload(state, desired, now))
+        .unwrap_or_default();
+    let missing_endpoints_policy = MissingEndpointsPolicy::find(state, spec);
+    let endpoints_allow =
+        |node: &NodeInfo| endpoints_allow_publication(state, spec, missing_endpoints_policy, node);
+    let publishable =
+        select_nodes_of_accepted_service(state, service, spec, allocation, role, &endpoints_allow, now);
+    // Several Services may publish an unclaimed node with the same port. Then kube-proxy must not forward for any of these
+    // Services, because its rules for one Service would reject the clients of another Service.
+    let addresses = build_ingress(spec, &publishable.nodes, &|node, address| {
         if allocation.unclaimed_nodes.contains(&node.name) {
             IpMode::Proxy
         } else if keeps_vip(state, service, spec, node, address) {
@@ -163,48 +171,50 @@ fn decide_accepted_service(
         } else {
             spec.ip_mode
         }
-    };
-    let addresses = ingress(spec, &selected.nodes, &mode);
-    let deadline = state.pod_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
-    let deadline = deadline.filter(|_| !state.workloads.is_empty());
-    let blocker = addresses.is_empty().then(|| {
-        Blocker::find(state, spec, allocation, role, &selected.nodes, deadline.is_some_and(|end| end <= now))
     });
-    let unpublished = unpublished_nodes(state, spec, allocation, role, &has_endpoint, &selected.nodes);
+    let pod_deadline = state.pod_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
+    let pod_deadline = pod_deadline.filter(|_| !state.workloads.is_empty());
+    let pods_are_overdue = pod_deadline.is_some_and(|deadline| deadline <= now);
+    let blocker = addresses
+        .is_empty()
+        .then(|| Blocker::find(state, spec, allocation, role, &publishable.nodes, pods_are_overdue));
+    let unpublished_nodes =
+        find_unpublished_nodes(state, spec, allocation, role, &endpoints_allow, &publishable.nodes);
     let proxy_nodes: Vec<_> = state.nodes.iter().filter(|node| allocation.allows(spec, node)).collect();
     let exposure = Exposure::for_accepted_service(&ExposureFacts {
         has_addresses: !addresses.is_empty(),
         blocker: blocker.flatten(),
-        without_endpoints: without_endpoints.map(|endpoints| endpoints.message(spec)),
-        unpublished: &unpublished,
+        missing_endpoints_message: missing_endpoints_policy.map(|policy| policy.message(spec)),
+        unpublished_nodes: &unpublished_nodes,
         allocation,
         pods: &state.pods,
         proxy_nodes: &proxy_nodes,
-        outdated: &rollout.outdated,
-        notes: notes(&config.instance, state, service, spec, role, &addresses),
+        outdated_proxies: &rollout.outdated_proxies,
+        notes: find_notes(&config.instance, state, service, spec, role, &addresses),
     });
-    let next_checks = [selected.recheck_at, deadline.filter(|at| *at > now), rollout.recheck_at];
+    let next_checks =
+        [publishable.recheck_at, pod_deadline.filter(|deadline| *deadline > now), rollout.recheck_at];
     Decision {
         proxy: desired.map_or(ProxyDecision::DeleteWorkloads, ProxyDecision::RunWorkload),
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
-        unpublished,
+        unpublished_nodes,
         rollout,
         recheck_at: next_checks.into_iter().flatten().min(),
         limits: WriteLimits::default(),
     }
 }
 
-/// Returns the nodes to publish of an accepted Service.
-fn select_accepted_nodes<'a>(
+/// Returns the nodes whose addresses an accepted Service publishes.
+fn select_nodes_of_accepted_service<'a>(
     state: &'a ServiceState,
     service: &Service,
     spec: &LoadBalancerSpec,
     allocation: &Allocation,
     role: ProxyRole,
-    has_endpoint: &dyn Fn(&NodeInfo) -> bool,
+    endpoints_allow: &dyn Fn(&NodeInfo) -> bool,
     now: Timestamp,
 ) -> PublishableNodes<'a> {
-    // A pod that runs stays on its node if the node gets a taint with the effect NoSchedule.
+    // A running pod stays on its node even if the node gets a taint with the effect NoSchedule.
     let may_keep_proxy = |node: &NodeInfo| {
         !allocation.taken_nodes.contains(&node.name) && spec.nodes.matches_running_pod(node)
     };
@@ -213,7 +223,7 @@ fn select_accepted_nodes<'a>(
         nodes: &state.nodes,
         pod_times: &state.pod_times,
         may_be_published: &|node| {
-            may_keep_proxy(node) && has_endpoint(node) && !is_left_out(spec, role, node)
+            may_keep_proxy(node) && endpoints_allow(node) && has_forwarding_program(spec, role, node)
         },
         may_run_proxy: &|node| allocation.allows(spec, node),
         rollout_grace_period: replacement_time(spec.host_ports().len()),
@@ -221,5 +231,5 @@ fn select_accepted_nodes<'a>(
         proxies_can_move: spec.workload != WorkloadSpec::DaemonSet,
         now,
     };
-    select_nodes(service, &inputs)
+    select_nodes_to_publish(service, &inputs)
 }

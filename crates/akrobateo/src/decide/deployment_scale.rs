@@ -10,51 +10,58 @@ use super::workload::{DeploymentScale, Workload};
 use crate::allocation::Allocation;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
-/// Returns the scale of a Service's Deployment. A pod that has no node would wait for ever for the ports of the others.
+/// Returns the scale of a Service's Deployment. The Deployment has at most one pod for each node, because two pods cannot
+/// use the same hostPorts of a node.
 pub(super) fn deployment_scale(
     state: &ServiceState,
     spec: &LoadBalancerSpec,
     allocation: &Allocation,
 ) -> DeploymentScale {
     let WorkloadSpec::Deployment { replicas } = spec.workload else { return DeploymentScale::default() };
-    let owned = state.nodes.iter().filter(|node| allocation.allows(spec, node)).count();
-    // Without a cluster, no node is known.
-    let replicas = if state.nodes.is_empty() { replicas.into() } else { spec.proxy_count(owned).max(1) };
+    let owned_node_count = state.nodes.iter().filter(|node| allocation.allows(spec, node)).count();
+    // A command that runs without a cluster knows no nodes.
+    let replicas =
+        if state.nodes.is_empty() { replicas.into() } else { spec.proxy_count(owned_node_count).max(1) };
     let max_unavailable = max_unavailable(state, replicas);
     DeploymentScale { replicas: to_i32(replicas), max_unavailable: to_i32(max_unavailable) }
 }
 
-/// Returns how many pods may be unavailable: besides those that the rollout replaces also those that cannot run now. The
-/// Deployment controller waits for every unavailable pod, and so one lost node would stop the rollout.
+/// Returns the number of pods that may be unavailable: the pods that the rollout replaces now, and the pods that cannot run.
+///
+/// The Deployment controller waits for every unavailable pod. Without the pods that cannot run in this number, one lost node
+/// would stop the rollout.
 fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
-    let simultaneous = max_simultaneous_replacements(replicas);
+    let replaced_count = max_simultaneous_replacements(replicas);
     let Some(existing) = state.workloads.iter().find(|workload| matches!(workload, Workload::Deployment(_)))
     else {
-        return simultaneous;
+        return replaced_count;
     };
-    let is_lost = |pod: &Pod| state.nodes.iter().any(|node| runs_on(pod, &node.name) && node.is_lost());
-    let reachable: Vec<_> = state.pods.iter().filter(|pod| !is_lost(pod)).collect();
+    let is_on_lost_node =
+        |pod: &Pod| state.nodes.iter().any(|node| runs_on(pod, &node.name) && node.is_lost());
+    let reachable_pods: Vec<_> = state.pods.iter().filter(|pod| !is_on_lost_node(pod)).collect();
     let is_changing =
         |pod: &Pod| pod.metadata.deletion_timestamp.is_some() || (is_scheduled(pod) && !is_ready(pod));
-    // A pod often waits for a node for a moment, because its predecessor still has the ports.
-    if reachable.iter().any(|pod| is_changing(pod)) {
-        return existing.max_unavailable().unwrap_or(simultaneous);
+    // During a replacement, the new pod often has no node for a moment, because the old pod still uses the ports. So the
+    // number does not change now.
+    if reachable_pods.iter().any(|pod| is_changing(pod)) {
+        return existing.max_unavailable().unwrap_or(replaced_count);
     }
     let is_deleted = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
-    let lost = state.pods.iter().filter(|pod| is_lost(pod) && !is_deleted(pod)).count();
-    let outdated = |pod: &Pod| existing.pod_template().is_some_and(|template| is_outdated(pod, template));
-    let waiting: Vec<_> = reachable.iter().filter(|pod| !is_scheduled(pod)).collect();
-    let waiting_outdated = waiting.iter().filter(|pod| outdated(pod)).count();
-    let waiting_current = waiting.len() - waiting_outdated;
-    let unable = simultaneous + lost + waiting_outdated;
-    let has_success = reachable.iter().any(|pod| is_ready(pod) && !outdated(pod));
-    let waiting_current = if has_success {
-        waiting_current
+    let lost_count = state.pods.iter().filter(|pod| is_on_lost_node(pod) && !is_deleted(pod)).count();
+    let is_outdated_pod =
+        |pod: &Pod| existing.pod_template().is_some_and(|template| is_outdated(pod, template));
+    let unscheduled_pods: Vec<_> = reachable_pods.iter().filter(|pod| !is_scheduled(pod)).collect();
+    let unscheduled_outdated_count = unscheduled_pods.iter().filter(|pod| is_outdated_pod(pod)).count();
+    let unscheduled_current_count = unscheduled_pods.len() - unscheduled_outdated_count;
+    let count = replaced_count + lost_count + unscheduled_outdated_count;
+    let has_success = reachable_pods.iter().any(|pod| is_ready(pod) && !is_outdated_pod(pod));
+    let tolerated_current_count = if has_success {
+        unscheduled_current_count
     } else {
-        // Perhaps no pod of the new template can run on any node. The last pod that is ready stays.
-        waiting_current.min(MAX_FAILED_ATTEMPTS - 1).min(replicas.saturating_sub(1 + unable))
+        // Perhaps the pods of the new template cannot run on any node. So the last ready pod must stay.
+        unscheduled_current_count.min(MAX_FAILED_ATTEMPTS - 1).min(replicas.saturating_sub(1 + count))
     };
-    (unable + waiting_current).min(replicas)
+    (count + tolerated_current_count).min(replicas)
 }
 
 fn to_i32(count: usize) -> i32 {

@@ -1,5 +1,7 @@
-//! Builds the desired workload of an accepted Service. A Deployment's pod template keeps its excluded nodes while they
-//! suffice, because each change of the template replaces all pods of a Deployment. Pure.
+//! Builds the desired workload of an accepted Service. Pure.
+//!
+//! The list of excluded nodes in a Deployment's pod template changes only if the list is not sufficient any more, because
+//! each change of the template replaces all pods of the Deployment.
 
 use std::collections::BTreeSet;
 
@@ -35,16 +37,17 @@ pub(super) fn desired_workload(
         return build(PodNodes::from_owned(allocation.owned_nodes.as_ref()));
     }
     let previously_excluded = state.workloads.iter().find_map(excluded_nodes);
-    if let Some(excluded) = previously_excluded.filter(|excluded| suffices(excluded, state, spec, allocation))
+    if let Some(excluded) =
+        previously_excluded.filter(|excluded| is_sufficient(excluded, state, spec, allocation))
     {
-        let unchanged = build(PodNodes::Except(&excluded));
-        if state.workloads.iter().any(|existing| existing.has_same_template(&unchanged)) {
-            return unchanged;
+        let workload = build(PodNodes::ExceptListed(&excluded));
+        if state.workloads.iter().any(|existing| existing.has_same_template(&workload)) {
+            return workload;
         }
     }
-    let is_foreign = |node: &&NodeInfo| spec.nodes.matches(node) && !allocation.allows(spec, node);
-    let excluded = state.nodes.iter().filter(is_foreign).map(|node| node.name.clone()).collect();
-    build(PodNodes::Except(&excluded))
+    let must_exclude = |node: &&NodeInfo| spec.nodes.matches(node) && !allocation.allows(spec, node);
+    let excluded = state.nodes.iter().filter(must_exclude).map(|node| node.name.clone()).collect();
+    build(PodNodes::ExceptListed(&excluded))
 }
 
 /// Returns the nodes that the pod template of a Deployment excludes by name.
@@ -63,19 +66,20 @@ fn excluded_nodes(workload: &Workload) -> Option<BTreeSet<String>> {
     Some(fields.filter(excludes).flat_map(|field| field.values.iter().flatten().cloned()).collect())
 }
 
-/// Returns true if these excluded nodes leave enough nodes, and if no pod is on another node that the Service does not own.
+/// Returns true if a list of excluded nodes need not change. This is so if enough nodes are not excluded, and no pod is on a
+/// node that another Service owns and that the list does not contain.
 ///
-/// A node that another Service owns needs no exclusion before a pod is there: the scheduler keeps the pods off a node whose
-/// hostPorts are in use.
-fn suffices(
+/// A node of another Service needs no exclusion as long as it has no pod of this Service, because the scheduler assigns no
+/// pod to a node whose hostPorts are in use.
+fn is_sufficient(
     excluded: &BTreeSet<String>,
     state: &ServiceState,
     spec: &LoadBalancerSpec,
     allocation: &Allocation,
 ) -> bool {
-    let owned: Vec<_> = state.nodes.iter().filter(|node| allocation.allows(spec, node)).collect();
-    let usable = owned.iter().filter(|node| !excluded.contains(&node.name)).count();
-    let is_misplaced = |node: &NodeInfo| {
+    let owned_nodes: Vec<_> = state.nodes.iter().filter(|node| allocation.allows(spec, node)).collect();
+    let usable_node_count = owned_nodes.iter().filter(|node| !excluded.contains(&node.name)).count();
+    let has_misplaced_pod = |node: &NodeInfo| {
         allocation.taken_nodes.contains(&node.name)
             && !excluded.contains(&node.name)
             && state
@@ -83,5 +87,5 @@ fn suffices(
                 .iter()
                 .any(|pod| pod.metadata.deletion_timestamp.is_none() && runs_on(pod, &node.name))
     };
-    usable >= spec.proxy_count(owned.len()) && !state.nodes.iter().any(is_misplaced)
+    usable_node_count >= spec.proxy_count(owned_nodes.len()) && !state.nodes.iter().any(has_misplaced_pod)
 }

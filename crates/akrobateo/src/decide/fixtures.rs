@@ -31,7 +31,7 @@ pub(crate) fn proxy_config() -> ProxyConfig {
 
 pub(crate) fn defaults() -> ServiceDefaults {
     ServiceDefaults {
-        default_class: true,
+        is_default_class: true,
         requirements: Vec::new(),
         tolerations: Vec::new(),
         workload: WorkloadKind::DaemonSet,
@@ -50,7 +50,7 @@ pub(crate) fn key(name: &str) -> ServiceKey {
     ServiceKey { namespace: "default".to_owned(), name: name.to_owned() }
 }
 
-/// Returns a time, in seconds after the Unix epoch.
+/// Returns the time that is this number of seconds after the Unix epoch.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
@@ -62,7 +62,7 @@ fn strings(texts: &[&str]) -> Vec<String> {
 #[derive(Clone)]
 pub(crate) struct ServiceBuilder(Service);
 
-/// Returns an eligible Service in `default`, without ports.
+/// Returns an eligible Service without ports, in the namespace `default`.
 pub(crate) fn service(name: &str) -> ServiceBuilder {
     let service = Service {
         metadata: ObjectMeta {
@@ -172,7 +172,7 @@ impl ServiceBuilder {
         self
     }
 
-    /// Adds an address to the status, written by the field manager `manager`.
+    /// Adds an address to the status. The managed fields show that the field manager `manager` wrote the address.
     pub(crate) fn published(mut self, ip: &str, ip_mode: &str, manager: &str) -> Self {
         let ingress = LoadBalancerIngress {
             ip: Some(ip.to_owned()),
@@ -256,7 +256,7 @@ impl NodeBuilder {
 
 pub(crate) struct PodBuilder(Pod);
 
-/// Returns a proxy pod of the Service `default/web`, neither scheduled nor ready.
+/// Returns a proxy pod of the Service `default/web`. The pod is not scheduled and not ready.
 pub(crate) fn pod(name: &str) -> PodBuilder {
     PodBuilder(Pod {
         metadata: ObjectMeta {
@@ -313,9 +313,9 @@ impl PodBuilder {
         self
     }
 
-    /// Marks the pod as deleted at `requested`, with a grace period of 30 s.
-    pub(crate) fn terminating(mut self, requested: i64) -> Self {
-        self.0.metadata.deletion_timestamp = Some(Time(at(requested + 30)));
+    /// Requests the deletion of the pod at the time `requested_at`, with a grace period of 30 s.
+    pub(crate) fn terminating(mut self, requested_at: i64) -> Self {
+        self.0.metadata.deletion_timestamp = Some(Time(at(requested_at + 30)));
         self.0.metadata.deletion_grace_period_seconds = Some(30);
         self
     }

@@ -1,6 +1,6 @@
 //! The hostIPs that limit a hostPort to one address family. Pure.
 //!
-//! The scheduler compares hostIPs as texts, and only `0.0.0.0` conflicts with every other one (`HostPortInfo` in
+//! The scheduler compares hostIPs as texts. Only `0.0.0.0` conflicts with every other hostIP (`HostPortInfo` in
 //! <https://github.com/kubernetes/kubernetes/blob/v1.36.3/staging/src/k8s.io/kube-scheduler/framework/types.go>). A
 //! hostPort without a hostIP counts as `0.0.0.0`.
 
@@ -9,7 +9,8 @@ use std::num::NonZeroU16;
 use akrobateo_core::{Family, Frontend};
 use k8s_openapi::api::core::v1::ContainerPort;
 
-/// Returns the unspecified address of a family. That of IPv4 is in a form other than `0.0.0.0`.
+/// Returns the unspecified address of a family. The IPv4 address is in a form that the scheduler does not take for
+/// `0.0.0.0`.
 pub(super) const fn host_ip(family: Family) -> &'static str {
     match family {
         Family::V4 => "::ffff:0.0.0.0",
@@ -17,8 +18,8 @@ pub(super) const fn host_ip(family: Family) -> &'static str {
     }
 }
 
-/// Returns the ports of the node that the hostPort of a container holds: none if it is limited to one address, because
-/// then another pod may have the same port on the other addresses.
+/// Returns the ports that the hostPort of a container occupies on its node: a port of one family or of both. The result is
+/// empty if the hostPort is limited to one address, because another pod may use the same port at the other addresses.
 pub(super) fn occupied_frontends(container_port: &ContainerPort) -> Vec<Frontend> {
     let protocol = container_port.protocol.as_deref().unwrap_or("TCP").parse();
     let number = container_port.host_port.and_then(|number| u16::try_from(number).ok());

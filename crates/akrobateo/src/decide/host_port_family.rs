@@ -1,9 +1,9 @@
-//! The address families for which a Service's proxies hold their ports. Pure.
+//! The address families for which a Service's proxies occupy their ports. Pure.
 //!
-//! A hostPort without a hostIP is a port of both families. Proxies that only reserve their ports can be limited to one
-//! family. Proxies that forward cannot, because the programs that implement hostPorts differ: portmap accepts the
-//! unspecified addresses that [`host_ip`](super::host_ip::host_ip) returns, CRI-O accepts only that of IPv6, and Cilium
-//! 1.18 opens no port at all for an unspecified address.
+//! A hostPort without a hostIP occupies the port of both families. Proxies that only reserve ports can be limited to one
+//! family with a hostIP. Proxies that forward cannot, because the programs that implement hostPorts differ. portmap accepts
+//! both unspecified addresses of [`host_ip`](super::host_ip::host_ip), and CRI-O accepts only the IPv6 address. Cilium 1.18
+//! opens no port for an unspecified address.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,8 @@ use super::traffic_policy::proxy_role;
 use crate::node_info::NodeInfo;
 use crate::spec::LoadBalancerSpec;
 
-/// Returns the only family for which a Service's proxies hold their ports; `None` if they hold them for both.
+/// Returns the only family for which a Service's proxies occupy their ports; `None` if the proxies occupy the ports for both
+/// families.
 pub(super) fn host_port_family(
     spec: &LoadBalancerSpec,
     role: ProxyRole,
@@ -22,7 +23,7 @@ pub(super) fn host_port_family(
 ) -> Option<Family> {
     let families: BTreeSet<_> = spec.frontends().iter().map(|frontend| frontend.family).collect();
     let family = families.first().copied().filter(|_| families.len() == 1);
-    // Without dual-stack nodes no Service has the other family, so the pods need no hostIP.
+    // If no node is dual-stack, no Service uses the other family, so the pods need no hostIP.
     let is_dual_stack = nodes.iter().any(NodeInfo::has_both_families);
     family.filter(|_| role == ProxyRole::ReservePorts && is_dual_stack)
 }
@@ -31,10 +32,10 @@ pub(super) fn host_port_family(
 pub(crate) fn needed_frontends(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> BTreeSet<Frontend> {
     match host_port_family(spec, proxy_role(spec, nodes), nodes) {
         Some(_) => spec.frontends(),
-        None => spec.frontends().into_iter().flat_map(for_both_families).collect(),
+        None => spec.frontends().into_iter().flat_map(to_both_families).collect(),
     }
 }
 
-fn for_both_families(frontend: Frontend) -> impl Iterator<Item = Frontend> {
+fn to_both_families(frontend: Frontend) -> impl Iterator<Item = Frontend> {
     Family::ALL.into_iter().map(move |family| Frontend { family, ..frontend })
 }

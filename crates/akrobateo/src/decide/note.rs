@@ -2,17 +2,17 @@
 
 use crate::reason::Reason;
 
-/// A part of the condition's message that does not depend on whether the Service has addresses.
+/// A part of the condition's message, and the reason of its Warning event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
     pub(super) text: String,
-    /// The reason of a Warning event, if the user has to do something.
-    pub(super) warning: Option<Reason>,
+    /// The reason of the Warning event; `None` if the user need not act.
+    pub(super) warning_reason: Option<Reason>,
 }
 
 impl Note {
-    /// Returns a note about which the user need not do anything.
+    /// Returns a note that requires no action of the user.
     pub(super) fn without_warning(text: &str) -> Self {
-        Self { text: text.to_owned(), warning: None }
+        Self { text: text.to_owned(), warning_reason: None }
     }
 }

@@ -1,4 +1,4 @@
-//! Tells what a Service asks for and does not get, although it has addresses. Pure.
+//! Finds the settings of an accepted Service that have no effect or an unexpected effect, for the condition. Pure.
 
 use std::fmt::Write as _;
 
@@ -9,12 +9,12 @@ use kube::ResourceExt;
 use super::note::Note;
 use super::pod::ProxyRole;
 use super::service_state::ServiceState;
-use super::status_owner::foreign_manager;
+use super::status_owner::find_other_address_owner;
 use super::traffic_policy::{client_address_note, internal_policy_note};
 use crate::reason::Reason;
 use crate::spec::{IpMode, LoadBalancerSpec};
 
-/// Annotations that ask other implementations for an address.
+/// Annotations that request an address from other implementations.
 const ADDRESS_ANNOTATIONS: [&str; 9] = [
     "metallb.io/loadBalancerIPs",
     "metallb.io/address-pool",
@@ -26,11 +26,11 @@ const ADDRESS_ANNOTATIONS: [&str; 9] = [
     "service.beta.kubernetes.io/azure-load-balancer-ipv4",
     "networking.gke.io/load-balancer-ip-addresses",
 ];
-/// Most names or numbers in a list.
+/// The maximum number of names or numbers in a list.
 const MAX_LISTED_ITEMS: usize = 3;
 
-/// Returns the notes on an accepted Service that is about to have these addresses.
-pub(super) fn notes(
+/// Returns the notes about an accepted Service. `addresses` are its desired addresses.
+pub(super) fn find_notes(
     instance: &str,
     state: &ServiceState,
     service: &Service,
@@ -47,7 +47,7 @@ pub(super) fn notes(
         source_ranges_note(spec),
         (!addresses.is_empty()).then(|| missing_family_note(spec, addresses)).flatten(),
         ignored_requests_note(service),
-        addresses.is_empty().then(|| foreign_status_note(instance, service)).flatten(),
+        addresses.is_empty().then(|| other_addresses_note(instance, service)).flatten(),
     ];
     notes.into_iter().flatten().chain(node_annotation_note(state, spec)).collect()
 }
@@ -61,21 +61,22 @@ fn node_ports_note(service_spec: &ServiceSpec, spec: &LoadBalancerSpec) -> Optio
     let ports: Vec<_> = ports.filter(|port| *port > 0).map(|port| port.to_string()).collect();
     (!ports.is_empty()).then(|| Note {
         text: format!(
-            "loadBalancerSourceRanges do not apply to the nodePorts of the Service ({}), which every client can reach \
-             at the addresses of the nodes; set allocateLoadBalancerNodePorts to false and remove the nodePorts",
-            list(&ports)
+            "loadBalancerSourceRanges do not restrict the nodePorts of the Service ({}): every client can reach them at \
+             the addresses of the nodes; set allocateLoadBalancerNodePorts to false and remove the nodePorts",
+            join_first_items(&ports)
         ),
-        warning: Some(Reason::NodePortsOpen),
+        warning_reason: Some(Reason::NodePortsOpen),
     })
 }
 
 fn session_affinity_note(service_spec: &ServiceSpec, role: ProxyRole) -> Option<Note> {
-    let is_asked_for = service_spec.session_affinity.as_deref() == Some("ClientIP");
-    (is_asked_for && role == ProxyRole::Forward).then(|| Note {
-        text: "sessionAffinity is ClientIP, but the Service sees the address of a proxy, so all clients of a node \
-               reach one backend; remove sessionAffinity, or use ipMode VIP with the InternalIPs of the nodes"
+    let is_requested = service_spec.session_affinity.as_deref() == Some("ClientIP");
+    (is_requested && role == ProxyRole::Forward).then(|| Note {
+        text: "sessionAffinity is ClientIP, but kube-proxy sees a proxy's address instead of the client's address, so all \
+               clients of one node reach the same backend; remove sessionAffinity, or use ipMode VIP with the InternalIPs \
+               of the nodes"
             .to_owned(),
-        warning: Some(Reason::SessionAffinityNotKept),
+        warning_reason: Some(Reason::SessionAffinityNotKept),
     })
 }
 
@@ -94,7 +95,7 @@ fn source_ranges_note(spec: &LoadBalancerSpec) -> Option<Note> {
     })
 }
 
-/// Returns a note on the families that the Service has, but none of its published nodes.
+/// Returns a note about the Service's address families for which no node has an address to publish.
 fn missing_family_note(spec: &LoadBalancerSpec, addresses: &[LoadBalancerIngress]) -> Option<Note> {
     let published = addresses.iter().filter_map(|ingress| ingress.ip.as_deref()?.parse().ok());
     let published: Vec<_> = published.map(Family::from_ip).collect();
@@ -102,13 +103,14 @@ fn missing_family_note(spec: &LoadBalancerSpec, addresses: &[LoadBalancerIngress
     (!missing.is_empty()).then(|| {
         let families = join_families(&missing, " or ");
         Note::without_warning(&format!(
-            "no node has an {families} address to publish; add one to the nodes, or set the annotation {} on them",
+            "no node has an {families} address to publish; add an address to the nodes, or set the annotation {} on the \
+             nodes",
             akrobateo_core::annotations::NODE_ADDRESS
         ))
     })
 }
 
-/// Returns a note on requests for an address, which other implementations understand.
+/// Returns a note about requests for certain addresses, which only other implementations support.
 fn ignored_requests_note(service: &Service) -> Option<Note> {
     let load_balancer_ip = service.spec.as_ref().and_then(|spec| spec.load_balancer_ip.as_deref());
     let load_balancer_ip = load_balancer_ip.filter(|ip| !ip.is_empty());
@@ -122,40 +124,40 @@ fn ignored_requests_note(service: &Service) -> Option<Note> {
         Note::without_warning(&format!(
             "requests for an address have no effect ({}), because only addresses of nodes are published; choose nodes \
              with the annotation {}",
-            list(&requests),
+            join_first_items(&requests),
             akrobateo_core::annotations::NODE_SELECTOR
         ))
     })
 }
 
-/// Returns a note on addresses that another field manager wrote and that stay.
-pub(super) fn foreign_status_note(instance: &str, service: &Service) -> Option<Note> {
-    let (manager, addresses) = foreign_manager(instance, service)?;
+/// Returns a note about addresses of another field manager, which stay in the status.
+pub(super) fn other_addresses_note(instance: &str, service: &Service) -> Option<Note> {
+    let (manager, addresses) = find_other_address_owner(instance, service)?;
     Some(Note::without_warning(&format!(
-        "the status lists {}, which the field manager {manager} wrote; they stay there because Akrobateo publishes none; \
-         remove them, or give the Service a loadBalancerClass of one implementation",
-        list(&addresses)
+        "the status lists {}, which the field manager {manager} wrote; these addresses stay, because Akrobateo publishes no \
+         address; remove them from the status, or give the Service a loadBalancerClass that only one implementation serves",
+        join_first_items(&addresses)
     )))
 }
 
-/// Returns the error in the annotation of the first node that the Service selects, and how many others have one.
+/// Returns the first error in an annotation of a selected node, with the number of other nodes that have an error.
 fn node_annotation_note(state: &ServiceState, spec: &LoadBalancerSpec) -> Option<Note> {
     let selected = state.nodes.iter().filter(|node| spec.nodes.matches(node));
     let mut errors = selected.filter_map(|node| node.address_error.as_ref());
     let mut text = errors.next()?.to_string();
     match errors.count() {
         0 => (),
-        others => _ = write!(text, " (and {others} more nodes)"),
+        count => _ = write!(text, " (and {count} more nodes)"),
     }
-    Some(Note { text, warning: None })
+    Some(Note { text, warning_reason: None })
 }
 
 fn join_families(families: &[Family], separator: &str) -> String {
     families.iter().map(|family| family.as_str()).collect::<Vec<_>>().join(separator)
 }
 
-/// Joins the first elements.
-fn list(elements: &[String]) -> String {
+/// Joins the first elements, and adds the number of the remaining elements.
+fn join_first_items(elements: &[String]) -> String {
     let mut text = elements.iter().take(MAX_LISTED_ITEMS).cloned().collect::<Vec<_>>().join(", ");
     if elements.len() > MAX_LISTED_ITEMS {
         let _ = write!(text, " and {} more", elements.len() - MAX_LISTED_ITEMS);

@@ -1,4 +1,4 @@
-//! The ports and nodes that the workload of a Service holds. Pure.
+//! The ports that the proxies of a Service occupy, and the nodes on which they occupy these ports. Pure.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,38 +13,39 @@ use crate::allocation::OccupiedPorts;
 use crate::node_info::NodeInfo;
 use crate::spec::tolerates;
 
-/// Returns what a Service's workloads hold: also on nodes where their pod is being replaced.
+/// Returns the ports and the nodes that a Service's workloads occupy. A node counts even while its pod is being replaced.
 pub(crate) fn occupied_ports(workloads: &[Workload], pods: &[Arc<Pod>], nodes: &[NodeInfo]) -> OccupiedPorts {
     let specs: Vec<_> = workloads.iter().filter_map(Workload::pod_spec).collect();
     let containers = specs.iter().flat_map(|spec| &spec.containers);
     let frontends =
         containers.flat_map(|container| container.ports.iter().flatten()).flat_map(occupied_frontends);
-    let is_held = |node: &&NodeInfo| {
-        specs.iter().any(|spec| selects(spec, node)) || pods.iter().any(|pod| is_active_on(pod, &node.name))
+    let is_occupied = |node: &&NodeInfo| {
+        specs.iter().any(|spec| selects_node(spec, node))
+            || pods.iter().any(|pod| is_active_on(pod, &node.name))
     };
-    let held_nodes = nodes.iter().filter(is_held).map(|node| node.name.clone());
-    OccupiedPorts { frontends: frontends.collect(), nodes: held_nodes.collect() }
+    let occupied_nodes = nodes.iter().filter(is_occupied).map(|node| node.name.clone());
+    OccupiedPorts { frontends: frontends.collect(), nodes: occupied_nodes.collect() }
 }
 
-/// Returns the ports of its node that a pod holds.
+/// Returns the ports that a pod occupies on its node.
 pub(crate) fn pod_frontends(pod: &Pod) -> BTreeSet<Frontend> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     containers.flat_map(|container| container.ports.iter().flatten()).flat_map(occupied_frontends).collect()
 }
 
-/// Returns true if a pod on the node has not ended.
+/// Returns true if the pod is on the node and has not ended.
 fn is_active_on(pod: &Pod, node: &str) -> bool {
     runs_on(pod, node) && !has_ended(pod)
 }
 
-/// Returns true if the containers of a pod have ended for good.
+/// Returns true if all containers of a pod have ended and will not start again.
 pub(super) fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Returns true if new pods of this spec may run on the node.
-pub(super) fn selects(spec: &PodSpec, node: &NodeInfo) -> bool {
+/// Returns true if new pods with this spec may run on the node.
+pub(super) fn selects_node(spec: &PodSpec, node: &NodeInfo) -> bool {
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     node.is_linux
         && is_selected_by_affinity(spec, node)
@@ -60,15 +61,17 @@ pub(super) fn is_selected_by_affinity(spec: &PodSpec, node: &NodeInfo) -> bool {
 }
 
 fn matches_term(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
-    let label = |requirement: &NodeSelectorRequirement| node.labels.get(&requirement.key).map(String::as_str);
+    let label_value =
+        |requirement: &NodeSelectorRequirement| node.labels.get(&requirement.key).map(String::as_str);
     let mut expressions = term.match_expressions.iter().flatten();
     let mut fields = term.match_fields.iter().flatten();
-    expressions.all(|requirement| meets(requirement, label(requirement)))
-        && fields.all(|requirement| meets(requirement, Some(&node.name)))
+    expressions.all(|requirement| meets_requirement(requirement, label_value(requirement)))
+        && fields.all(|requirement| meets_requirement(requirement, Some(&node.name)))
 }
 
-/// Returns true if a value meets a requirement of the kinds that the operator writes.
-fn meets(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+/// Returns true if a label or field with this value meets the requirement. Operators that Akrobateo does not use return
+/// false.
+fn meets_requirement(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
     let mut values = requirement.values.iter().flatten();
     let is_listed = value.is_some_and(|value| values.any(|listed| listed == value));
     match requirement.operator.as_str() {
@@ -88,33 +91,38 @@ mod tests {
 
     const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
-    fn held_nodes(annotations: &[(&str, &str)], owned: Option<&[&str]>, pods: Vec<Pod>) -> Vec<String> {
+    fn occupied_nodes(
+        annotations: &[(&str, &str)],
+        owned_nodes: Option<&[&str]>,
+        pods: Vec<Pod>,
+    ) -> Vec<String> {
         let nodes: Vec<_> = NAMES.map(|name| node(name).label("name", name).build()).into();
         let tainted = node("n4").taint("dedicated").label("name", "n4").build();
         let nodes: Vec<_> = nodes.iter().chain([&tainted]).map(NodeInfo::from_node).collect();
-        let owned = owned.map(|names| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>());
-        let workload = daemonset(annotations, owned.as_ref());
+        let owned_nodes =
+            owned_nodes.map(|names| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>());
+        let workload = daemonset(annotations, owned_nodes.as_ref());
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
         occupied_ports(&[workload], &pods, &nodes).nodes.into_iter().collect()
     }
 
     #[test]
-    fn a_workload_holds_the_nodes_that_it_selects_also_without_a_pod() {
+    fn workload_occupies_its_selected_nodes_before_it_has_pods() {
         let selector = [("akrobateo.io/node-selector", "name in (n1,n2)")];
-        assert_eq!(held_nodes(&[], None, Vec::new()), ["n1", "n2", "n3"]);
-        assert_eq!(held_nodes(&selector, None, Vec::new()), ["n1", "n2"]);
-        assert_eq!(held_nodes(&selector, Some(&["n2"]), Vec::new()), ["n2"]);
-        assert_eq!(held_nodes(&[], Some(&["n2", "n3"]), Vec::new()), ["n2", "n3"]);
+        assert_eq!(occupied_nodes(&[], None, Vec::new()), ["n1", "n2", "n3"]);
+        assert_eq!(occupied_nodes(&selector, None, Vec::new()), ["n1", "n2"]);
+        assert_eq!(occupied_nodes(&selector, Some(&["n2"]), Vec::new()), ["n2"]);
+        assert_eq!(occupied_nodes(&[], Some(&["n2", "n3"]), Vec::new()), ["n2", "n3"]);
         let tolerations = [("akrobateo.io/tolerations", "[{key: dedicated, operator: Exists}]")];
-        assert_eq!(held_nodes(&tolerations, None, Vec::new()), ["n1", "n2", "n3", "n4"]);
+        assert_eq!(occupied_nodes(&tolerations, None, Vec::new()), ["n1", "n2", "n3", "n4"]);
     }
 
     #[test]
-    fn a_workload_holds_the_nodes_of_its_pods_until_they_end() {
-        let owned: Option<&[&str]> = Some(&["n1"]);
-        assert_eq!(held_nodes(&[], owned, vec![pod("a").on("n4").build()]), ["n1", "n4"]);
-        let mut ended = pod("a").on("n4").ready().build();
-        ended.status.as_mut().unwrap().phase = Some("Failed".to_owned());
-        assert_eq!(held_nodes(&[], owned, vec![ended]), ["n1"]);
+    fn workload_occupies_the_nodes_of_its_pods_until_the_pods_end() {
+        let owned_nodes: Option<&[&str]> = Some(&["n1"]);
+        assert_eq!(occupied_nodes(&[], owned_nodes, vec![pod("a").on("n4").build()]), ["n1", "n4"]);
+        let mut ended_pod = pod("a").on("n4").ready().build();
+        ended_pod.status.as_mut().unwrap().phase = Some("Failed".to_owned());
+        assert_eq!(occupied_nodes(&[], owned_nodes, vec![ended_pod]), ["n1"]);
     }
 }

@@ -1,6 +1,6 @@
 //! The spec of proxy pods. Pure.
 //!
-//! Each change replaces all pods and interrupts forwarding. So the pod spec must not change unless the forwarding
+//! A change of the pod spec replaces all pods and interrupts forwarding. So the pod spec must change only if the forwarding
 //! changes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,12 +18,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::host_ip::host_ip;
 use super::pod_status::NODE_NAME_FIELD;
 use crate::node_info::UNREACHABLE_TAINT;
-use crate::spec::{LoadBalancerSpec, NodeSelection, Requirement, WorkloadSpec, tolerates};
+use crate::spec::{LabelRequirement, LoadBalancerSpec, NodeSelection, WorkloadSpec, tolerates};
 
 /// Termination grace period of a proxy that forwards in the kernel, in seconds.
 ///
-/// The proxy exits at once on SIGTERM, unless the signal arrives before the proxy has installed its signal handler. No
-/// other pod can use the hostPorts until the pod ends.
+/// The proxy exits at once on SIGTERM if it has installed its signal handler. Otherwise the proxy ends after the grace
+/// period. No other pod can use the hostPorts until then.
 const KERNEL_DATA_PATH_GRACE_SECONDS: i64 = 3;
 /// Termination grace period of a proxy that forwards in userspace, in seconds. The connections drain during this
 /// period. The period is the default of Kubernetes.
@@ -37,14 +37,14 @@ const USERSPACE_DATA_PATH_MEMORY_LIMIT: &str = "512Mi";
 
 /// CPU request of a proxy that forwards in the kernel or reserves ports. The process itself only answers probes.
 const KERNEL_DATA_PATH_CPU_REQUEST: &str = "1m";
-/// CPU request of a proxy that forwards in userspace. On a busy node it gets ten times the share of a process that only
-/// answers probes, and yet hundreds of Services fit on a node.
+/// CPU request of a proxy that forwards in userspace. On a busy node, the proxy gets ten times the CPU time of a proxy that
+/// forwards in the kernel. The request is small enough for hundreds of proxies on a node.
 const USERSPACE_DATA_PATH_CPU_REQUEST: &str = "10m";
-/// The time in which a proxy must answer the readiness probe, in seconds. A process with a small CPU request may wait longer
-/// than the default of one second on a busy node, although the node forwards.
+/// The timeout of the readiness probe, in seconds. On a busy node, a proxy with a small CPU request may need more than the
+/// default of one second, although the node forwards.
 const READINESS_TIMEOUT_SECONDS: i32 = 3;
 
-/// The time after which a Deployment's pod leaves a node that is lost, in seconds.
+/// The time after which Kubernetes evicts a Deployment's pod from a lost node, in seconds.
 const LOST_NODE_TOLERATION_SECONDS: i64 = 30;
 /// The taint of a node that reports that it is not ready.
 const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
@@ -54,7 +54,7 @@ const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
 pub(super) enum ProxyRole {
     /// The pod forwards to the Service's cluster IPs.
     Forward,
-    /// The pod only reserves the hostPorts. kube-proxy answers and keeps the client's address.
+    /// The pod only reserves the hostPorts. kube-proxy forwards and keeps the client's address.
     ReservePorts,
 }
 
@@ -62,25 +62,25 @@ pub(super) enum ProxyRole {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PodPlacement<'a> {
     pub(super) nodes: PodNodes<'a>,
-    /// The only family for which the pods hold their hostPorts; `None` for both.
+    /// The only family for which the pods occupy their hostPorts; `None` for both families.
     pub(super) host_port_family: Option<Family>,
 }
 
-/// The nodes on which a Service's proxy pods may run, among those that the Service selects.
+/// The selected nodes of a Service on which its proxy pods may run.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PodNodes<'a> {
     AllSelected,
-    /// The listed nodes. The list keeps the pods off nodes that join later, until the allocation has decided about these.
-    Only(&'a BTreeSet<String>),
-    /// All nodes except the listed ones. Nodes that join later need no new list.
-    Except(&'a BTreeSet<String>),
+    /// The listed nodes. So pods do not run on a new node before the allocation has decided about the node.
+    OnlyListed(&'a BTreeSet<String>),
+    /// All selected nodes except the listed nodes. A new node needs no change of the list.
+    ExceptListed(&'a BTreeSet<String>),
 }
 
 impl<'a> PodNodes<'a> {
-    /// Returns the owned nodes; `None` if the Service owns its ports on all nodes that it selects.
+    /// Returns the placement on the owned nodes. `None` means that the Service owns its ports on all selected nodes.
     pub(super) const fn from_owned(owned_nodes: Option<&'a BTreeSet<String>>) -> Self {
         match owned_nodes {
-            Some(nodes) => Self::Only(nodes),
+            Some(nodes) => Self::OnlyListed(nodes),
             None => Self::AllSelected,
         }
     }
@@ -128,7 +128,8 @@ pub(super) fn pod_spec(
 
 /// Returns the affinity for the nodes on which the pods may run.
 fn node_affinity(selection: &NodeSelection, nodes: PodNodes) -> Option<Affinity> {
-    let expressions: Vec<_> = selection.requirements.iter().map(Requirement::to_node_selector).collect();
+    let expressions: Vec<_> =
+        selection.requirements.iter().map(LabelRequirement::to_node_selector_requirement).collect();
     let expressions = (!expressions.is_empty()).then_some(expressions);
     // Kubernetes allows exactly one value in a field requirement.
     let name_field = |operator: &str, name: &String| NodeSelectorRequirement {
@@ -139,11 +140,13 @@ fn node_affinity(selection: &NodeSelection, nodes: PodNodes) -> Option<Affinity>
     let term = |fields| NodeSelectorTerm { match_expressions: expressions.clone(), match_fields: fields };
     let node_selector_terms: Vec<_> = match nodes {
         // A node must match one of the terms.
-        PodNodes::Only(names) => names.iter().map(|name| term(Some(vec![name_field("In", name)]))).collect(),
-        PodNodes::Except(names) if !names.is_empty() => {
+        PodNodes::OnlyListed(names) => {
+            names.iter().map(|name| term(Some(vec![name_field("In", name)]))).collect()
+        }
+        PodNodes::ExceptListed(names) if !names.is_empty() => {
             vec![term(Some(names.iter().map(|name| name_field("NotIn", name)).collect()))]
         }
-        PodNodes::Except(_) | PodNodes::AllSelected => expressions.iter().map(|_| term(None)).collect(),
+        PodNodes::ExceptListed(_) | PodNodes::AllSelected => expressions.iter().map(|_| term(None)).collect(),
     };
     if node_selector_terms.is_empty() {
         return None;
@@ -159,8 +162,8 @@ fn node_affinity(selection: &NodeSelection, nodes: PodNodes) -> Option<Affinity>
 
 /// Returns the tolerations of the pods.
 ///
-/// Kubernetes' default would keep a Deployment's pod on a lost node for five minutes. The pods of a DaemonSet stay until the
-/// node is removed.
+/// The default of Kubernetes keeps a Deployment's pod on a lost node for five minutes. This is too long for a proxy. The
+/// pods of a DaemonSet stay until the node is removed.
 fn tolerations(spec: &LoadBalancerSpec) -> Vec<Toleration> {
     let mut tolerations = spec.nodes.tolerations.clone();
     if matches!(spec.workload, WorkloadSpec::Deployment { .. }) {
@@ -195,8 +198,8 @@ fn forwarding_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>
             timeout_seconds: Some(READINESS_TIMEOUT_SECONDS),
             ..http_probe(probe::READY_PATH, args.probe_port)
         }),
-        // A proxy forwards also while its CPU is busy, and a restart would interrupt connections in userspace. So only a
-        // process that answers nothing for a minute is restarted.
+        // A proxy on a busy node answers probes late but still forwards. A restart would interrupt connections in
+        // userspace. So Kubernetes restarts the proxy only after a minute without an answer.
         liveness_probe: Some(Probe {
             period_seconds: Some(10),
             timeout_seconds: Some(10),
@@ -209,8 +212,7 @@ fn forwarding_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>
                     add: Some(vec!["NET_ADMIN".to_owned()]),
                     drop: Some(vec!["ALL".to_owned()]),
                 }),
-                // Kubernetes gives added capabilities to root only. The root user of this container has no other
-                // capability.
+                // Kubernetes gives added capabilities only to root. In this container, root has no other capability.
                 run_as_user: Some(0),
                 ..restricted_security_context()
             },
@@ -231,7 +233,8 @@ fn http_probe(path: &str, port: u16) -> Probe {
     }
 }
 
-/// Returns the container that only reserves the ports. It serves no probes, because it opens no port of the host.
+/// Returns the container that only reserves the ports. The container has no probes, because it must not open a port of the
+/// host.
 fn port_reserving_container(image: &str, ports: Vec<ContainerPort>) -> Container {
     Container {
         name: RESERVE_PORTS_COMMAND.to_owned(),
@@ -242,7 +245,7 @@ fn port_reserving_container(image: &str, ports: Vec<ContainerPort>) -> Container
     }
 }
 
-/// Returns the sysctls of proxies that forward in userspace. Both are safe sysctls, which the kubelet allows by default
+/// Returns the sysctls of proxies that forward in userspace. Both sysctls are safe: the kubelet allows them by default
 /// (<https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/>).
 fn userspace_sysctls() -> PodSecurityContext {
     let sysctl = |name: &str, value: &str| Sysctl { name: name.to_owned(), value: value.to_owned() };
@@ -250,7 +253,7 @@ fn userspace_sysctls() -> PodSecurityContext {
         sysctls: Some(vec![
             sysctl("net.ipv4.ip_unprivileged_port_start", "0"),
             // All connections to the Service come from the pod's address, so each connection to a port of the Service
-            // needs its own source port. The configured port range is more than twice as large as the default range.
+            // needs another source port. The configured port range is more than twice as large as the default range.
             sysctl("net.ipv4.ip_local_port_range", "1024 65535"),
         ]),
         ..PodSecurityContext::default()
@@ -310,7 +313,8 @@ fn base_container(image: &str, cpu: &str, memory: &str) -> Container {
     }
 }
 
-/// Returns each hostPort once, even if the proxy forwards the port for two address families.
+/// Returns the container ports. Each hostPort is in the result once, even if the proxy forwards the port for two address
+/// families.
 fn container_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<ContainerPort> {
     let container_port = |HostPort { protocol, port }| ContainerPort {
         container_port: port.into(),

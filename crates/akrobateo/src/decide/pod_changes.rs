@@ -1,6 +1,6 @@
-//! Remembers when the operator saw the proxy pods of nodes change, by its own clock. Pure.
+//! Records the times when the operator saw changes of the proxy pods of each node, by the operator's clock. Pure.
 //!
-//! The times in objects come from the clocks of other machines, and a deleted pod leaves none.
+//! The times in objects come from the clocks of other machines, and a deleted pod leaves no time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,26 +20,29 @@ pub(crate) struct PodChanges(HashMap<ServiceKey, ServiceRecord>);
 #[derive(Debug, Default)]
 struct ServiceRecord {
     nodes: BTreeMap<String, NodeRecord>,
-    /// The time since when the Service has no pod at all.
+    /// The time when the operator first saw the Service without a pod; `None` if the Service has a pod.
     without_pods_since: Option<Timestamp>,
 }
 
-/// The pods of a node and the owner of its ports, when this state was first seen, and when the last ready pod was seen.
+/// The pods of a node, and the times of their changes.
 #[derive(Debug)]
 struct NodeRecord {
     pods: BTreeSet<PodIdentity>,
     /// True if the Service's proxies may run on the node.
     is_owned: bool,
-    since: Timestamp,
+    /// The time when the operator first saw exactly these pods and this owner of the node's ports.
+    changed_at: Timestamp,
+    /// The time when the operator last saw a ready pod.
     last_ready_at: Option<Timestamp>,
 }
 
-/// The UID of a pod, and true if it is being deleted.
+/// The UID of a pod, and true if the pod is being deleted.
 type PodIdentity = (Option<String>, bool);
 
 impl PodChanges {
-    /// Records the pods of a Service, and returns when they changed. The times of unchanged pods stay. `owns` returns true
-    /// if the Service's proxies may run on a node.
+    /// Records the pods of a Service, and returns the times of their changes. The times of unchanged pods stay.
+    ///
+    /// `owns` returns true if the Service's proxies may run on a node.
     pub(crate) fn update(
         &mut self,
         key: &ServiceKey,
@@ -52,16 +55,16 @@ impl PodChanges {
         let mut record = ServiceRecord::default();
         let mut pods_by_node = pods_by_node(pods);
         for node in nodes {
-            let (pods, is_owned) = (pods_by_node.remove(node.name.as_str()).unwrap_or_default(), owns(node));
-            let known = previous.as_mut().and_then(|previous| previous.nodes.remove(&node.name));
-            // The operator may have started while the proxy was being replaced.
+            let pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
+            let previous_node_record =
+                previous.as_mut().and_then(|previous| previous.nodes.remove(&node.name));
+            // If the operator has just started, a replacement of the proxy may be in progress.
             let may_be_changing = previous.is_none() && pods.iter().any(|pod| is_scheduled(pod));
-            record
-                .nodes
-                .insert(node.name.clone(), NodeRecord::new(&pods, is_owned, known, may_be_changing, now));
+            let node_record = NodeRecord::new(&pods, owns(node), previous_node_record, may_be_changing, now);
+            record.nodes.insert(node.name.clone(), node_record);
         }
-        let previously_without_pods = previous.and_then(|previous| previous.without_pods_since);
-        record.without_pods_since = pods.is_empty().then(|| previously_without_pods.unwrap_or(now));
+        let earlier_time = previous.and_then(|previous| previous.without_pods_since);
+        record.without_pods_since = pods.is_empty().then(|| earlier_time.unwrap_or(now));
         let times = record.to_times();
         self.0.insert(key.clone(), record);
         times
@@ -76,33 +79,34 @@ impl PodChanges {
 impl ServiceRecord {
     fn to_times(&self) -> PodTimes {
         let nodes = self.nodes.iter();
-        let last_ready =
+        let last_ready_times =
             nodes.clone().filter_map(|(node, record)| Some((node.clone(), record.last_ready_at?)));
         PodTimes {
-            changed_at: nodes.map(|(node, record)| (node.clone(), record.since)).collect(),
-            last_ready_at: last_ready.collect(),
+            last_change_times: nodes.map(|(node, record)| (node.clone(), record.changed_at)).collect(),
+            last_ready_times: last_ready_times.collect(),
             without_pods_since: self.without_pods_since,
         }
     }
 }
 
 impl NodeRecord {
-    /// Returns the record of a node after the record `known`. `may_be_changing` is true if a proxy may have been ready a
-    /// short time ago.
+    /// Returns the new record of a node that had the record `previous`. `may_be_changing` is true if a proxy may have been
+    /// ready recently.
     fn new(
         pods: &[&Pod],
         is_owned: bool,
-        known: Option<Self>,
+        previous: Option<Self>,
         may_be_changing: bool,
         now: Timestamp,
     ) -> Self {
         let is_or_was_ready = may_be_changing || pods.iter().any(|pod| is_ready(pod));
-        let previously_ready_at = known.as_ref().and_then(|known| known.last_ready_at);
+        let previously_ready_at = previous.as_ref().and_then(|previous| previous.last_ready_at);
         let identity = |pod: &&Pod| (pod.metadata.uid.clone(), pod.metadata.deletion_timestamp.is_some());
         let pods: BTreeSet<_> = pods.iter().map(identity).collect();
-        let unchanged = known.filter(|known| known.pods == pods && known.is_owned == is_owned);
+        let unchanged_record =
+            previous.filter(|previous| previous.pods == pods && previous.is_owned == is_owned);
         Self {
-            since: unchanged.map_or(now, |known| known.since),
+            changed_at: unchanged_record.map_or(now, |record| record.changed_at),
             last_ready_at: if is_or_was_ready { Some(now) } else { previously_ready_at },
             pods,
             is_owned,
@@ -116,15 +120,15 @@ mod tests {
     use crate::decide::fixtures::{at, key, node, pod};
 
     #[test]
-    fn times_are_those_at_which_the_operator_saw_a_change() {
+    fn change_times_come_from_the_clock_of_the_operator() {
         let nodes = [NodeInfo::from_node(&node("n1").internal_ip("10.0.0.1").build())];
         let mut changes = PodChanges::default();
         let mut changed_at = |pods: &[Pod], is_owned: bool, now| {
             let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
             let times = changes.update(&key("web"), &pods, &nodes, |_| is_owned, at(now));
-            (times.changed_at["n1"], times.without_pods_since)
+            (times.last_change_times["n1"], times.without_pods_since)
         };
-        // The clock of the API server is an hour ahead.
+        // The clock of the API server is one hour ahead of the operator's clock.
         let running = pod("a").on("n1").created_at(3600).ready().build();
         let deleted = pod("a").on("n1").created_at(3600).terminating(3700).build();
         assert_eq!(changed_at(std::slice::from_ref(&running), true, 0), (at(0), None));
@@ -138,11 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_ready_proxy_of_a_node_is_remembered() {
+    fn pod_changes_record_the_time_of_the_last_ready_proxy() {
         let nodes = [NodeInfo::from_node(&node("n1").build())];
         let last_ready_at = |changes: &mut PodChanges, pods: &[Pod], now| {
             let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-            changes.update(&key("web"), &pods, &nodes, |_| true, at(now)).last_ready_at.get("n1").copied()
+            let times = changes.update(&key("web"), &pods, &nodes, |_| true, at(now));
+            times.last_ready_times.get("n1").copied()
         };
         let ready = || [pod("a").on("n1").ready().build()];
         let deleted = || [pod("a").on("n1").ready().terminating(20).build()];
@@ -152,7 +157,8 @@ mod tests {
         {
             assert_eq!(last_ready_at(&mut changes, pods, now), Some(at(now.min(10))));
         }
-        // The operator may start while a proxy is being replaced, but a pod without a node replaces none.
+        // After a start of the operator, a scheduled pod may be the replacement of a ready proxy. A pod without a node is
+        // no replacement.
         assert_eq!(last_ready_at(&mut PodChanges::default(), &starting(), 30), Some(at(30)));
         let waiting = [pod("b").meant_for("n1").build()];
         let mut changes = PodChanges::default();

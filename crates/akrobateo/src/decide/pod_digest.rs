@@ -1,39 +1,40 @@
-//! Recognizes proxies whose pod is outdated: it was created from a pod template that forwards in another way. Pure.
+//! Finds outdated pods. A pod is outdated if a new pod from the current pod template would forward in another way. Pure.
 //!
-//! Kubernetes compares whole templates. But a new placement, or a new probe, is no reason to interrupt forwarding.
+//! Kubernetes compares whole templates. But a new placement or a new probe is no reason to interrupt forwarding.
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec};
 use kube::ResourceExt;
 
 use super::drift::{matches_desired, spec_digest};
 
-/// The annotation on pods and pod templates with the digest of the fields that forwarding depends on.
-pub(super) const FORWARDING_DIGEST: &str = "akrobateo.io/forwarding-digest";
+/// The annotation of pods and pod templates with the digest of the fields that determine the forwarding.
+pub(super) const FORWARDING_DIGEST_ANNOTATION: &str = "akrobateo.io/forwarding-digest";
 /// The annotation that `kubectl rollout restart` sets in a pod template.
-const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
 
-/// Returns the digest of the fields that forwarding depends on.
+/// Returns the digest of the fields that determine the forwarding.
 pub(super) fn forwarding_digest(spec: &PodSpec) -> String {
     spec_digest(&forwarding_fields(spec))
 }
 
-/// Returns true if a replacement of the pod would forward in another way, or if `kubectl rollout restart` asks for one.
+/// Returns true if a new pod would forward in another way, or if `kubectl rollout restart` was called after the creation of
+/// the pod.
 pub(super) fn is_outdated(pod: &Pod, template: &PodTemplateSpec) -> bool {
-    let in_template = |name: &str| template.metadata.as_ref()?.annotations.as_ref()?.get(name);
-    let in_pod = |name: &str| pod.annotations().get(name);
-    let restarted_at = in_template(RESTARTED_AT);
-    if restarted_at.is_some() && restarted_at != in_pod(RESTARTED_AT) {
+    let template_annotation = |name: &str| template.metadata.as_ref()?.annotations.as_ref()?.get(name);
+    let pod_annotation = |name: &str| pod.annotations().get(name);
+    let restarted_at = template_annotation(RESTARTED_AT_ANNOTATION);
+    if restarted_at.is_some() && restarted_at != pod_annotation(RESTARTED_AT_ANNOTATION) {
         return true;
     }
-    if let Some(digest) = in_pod(FORWARDING_DIGEST) {
-        return in_template(FORWARDING_DIGEST) != Some(digest);
+    if let Some(digest) = pod_annotation(FORWARDING_DIGEST_ANNOTATION) {
+        return template_annotation(FORWARDING_DIGEST_ANNOTATION) != Some(digest);
     }
-    // Pods of earlier versions have no digest.
+    // Pods that an earlier version of the operator created have no digest.
     let fields = template.spec.as_ref().map(forwarding_fields);
     !fields.zip(pod.spec.as_ref()).is_some_and(|(fields, spec)| matches_desired(spec, &fields))
 }
 
-/// Returns the spec without the fields that forwarding does not depend on: placement, probes and resources.
+/// Returns the fields of the spec that determine the forwarding: all fields except placement, probes and resources.
 fn forwarding_fields(spec: &PodSpec) -> PodSpec {
     let without_probes = |container: &Container| Container {
         liveness_probe: None,
@@ -66,17 +67,17 @@ mod tests {
     }
 
     fn without_digest(mut pod: Pod) -> Pod {
-        pod.annotations_mut().remove(FORWARDING_DIGEST);
+        pod.annotations_mut().remove(FORWARDING_DIGEST_ANNOTATION);
         pod
     }
 
-    fn edited(edit: impl Fn(&mut PodSpec)) -> PodTemplateSpec {
+    fn edited_template(edit: impl Fn(&mut PodSpec)) -> PodTemplateSpec {
         let mut template = template();
         let spec = template.spec.as_mut().unwrap();
         edit(spec);
         let digest = forwarding_digest(spec);
         let annotations = template.metadata.get_or_insert_default().annotations.get_or_insert_default();
-        annotations.insert(FORWARDING_DIGEST.to_owned(), digest);
+        annotations.insert(FORWARDING_DIGEST_ANNOTATION.to_owned(), digest);
         template
     }
 
@@ -90,9 +91,9 @@ mod tests {
             &|spec| spec.host_network = Some(true),
         ];
         for edit in edits {
-            assert!(is_outdated(&pod, &edited(edit)));
+            assert!(is_outdated(&pod, &edited_template(edit)));
         }
-        assert!(is_outdated(&without_digest(pod), &edited(edits[0])));
+        assert!(is_outdated(&without_digest(pod), &edited_template(edits[0])));
     }
 
     #[test]
@@ -105,26 +106,26 @@ mod tests {
             &|spec| spec.containers[0].liveness_probe = Some(Probe::default()),
         ];
         for edit in edits {
-            assert!(!is_outdated(&pod, &edited(edit)));
+            assert!(!is_outdated(&pod, &edited_template(edit)));
             // The API server and admission plugins add fields to pods.
             let mut pod_of_earlier_version = without_digest(pod.clone());
             let spec = pod_of_earlier_version.spec.as_mut().unwrap();
             spec.priority = Some(7);
             spec.containers[0].termination_message_path = Some("/dev/termination-log".to_owned());
             spec.containers[0].liveness_probe = None;
-            assert!(!is_outdated(&pod_of_earlier_version, &edited(edit)));
+            assert!(!is_outdated(&pod_of_earlier_version, &edited_template(edit)));
         }
     }
 
     #[test]
-    fn a_rollout_restart_makes_earlier_pods_outdated() {
+    fn rollout_restart_makes_earlier_pods_outdated() {
         let pod = pod_from_template(&template(), "n1");
-        let mut restarted = template();
-        let annotations = restarted.metadata.as_mut().unwrap().annotations.as_mut().unwrap();
-        annotations.insert(RESTARTED_AT.to_owned(), "2026-01-01T00:00:00Z".to_owned());
-        assert!(is_outdated(&pod, &restarted));
-        let replacement = pod_from_template(&restarted, "n1");
-        assert!(!is_outdated(&replacement, &restarted));
+        let mut restarted_template = template();
+        let annotations = restarted_template.metadata.as_mut().unwrap().annotations.as_mut().unwrap();
+        annotations.insert(RESTARTED_AT_ANNOTATION.to_owned(), "2026-01-01T00:00:00Z".to_owned());
+        assert!(is_outdated(&pod, &restarted_template));
+        let replacement = pod_from_template(&restarted_template, "n1");
+        assert!(!is_outdated(&replacement, &restarted_template));
         assert!(!is_outdated(&replacement, &template()));
     }
 }

@@ -9,13 +9,13 @@ use super::pod_status::{host_ports, is_scheduled, runs_on, target_node};
 use crate::node_info::NodeInfo;
 use crate::reason::Reason;
 
-/// Most ports in a message.
+/// The maximum number of ports in a message.
 const MAX_LISTED_PORTS: usize = 5;
 
-/// Reasons of containers that wait during a normal start.
+/// The waiting reasons of containers during a normal start.
 const WAITING_REASONS_DURING_START: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
-/// The reason why a proxy pod does not run.
+/// The cause why a proxy pod does not run, for the condition and the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PodFailure {
     pub(super) reason: Reason,
@@ -28,36 +28,37 @@ impl PodFailure {
     }
 }
 
-/// Returns the reason why a pod does not run, or `None` if no pod fails. If several pods fail, uses the first pod by
-/// name.
+/// Returns the cause why a pod does not run, or `None` if no pod fails. If several pods fail, the result describes the
+/// first of them by name.
 ///
-/// The text has no part that changes with each retry, because each change of the condition causes a write and an event.
+/// The message does not change with each retry, because each change of the condition causes a write and an event.
 ///
 /// `proxy_nodes` are the nodes on which the pods may run.
 pub(super) fn pod_failure(pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> Option<PodFailure> {
-    let mut kept: Vec<_> = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
-    kept.sort_by_key(|pod| pod.name_any());
-    kept.into_iter().find_map(|pod| {
-        if waits_for_own_proxies(pod, pods, proxy_nodes) {
+    let mut remaining_pods: Vec<_> =
+        pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+    remaining_pods.sort_by_key(|pod| pod.name_any());
+    remaining_pods.into_iter().find_map(|pod| {
+        if waits_for_proxies_of_same_service(pod, pods, proxy_nodes) {
             return None;
         }
         scheduling_failure(pod).or_else(|| container_failure(pod))
     })
 }
 
-/// Returns true if the pod does not run.
+/// Returns true if Kubernetes reports a failure of the pod. A starting pod does not fail.
 pub(super) fn is_failing(pod: &Pod) -> bool {
     scheduling_failure(pod).is_some() || container_failure(pod).is_some()
 }
 
-/// Returns true if the pod has no node because other proxies of the same Service have the ports on each possible node.
-fn waits_for_own_proxies(pod: &Pod, pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> bool {
+/// Returns true if the pod has no node, because other proxies of the same Service use the ports on each possible node.
+fn waits_for_proxies_of_same_service(pod: &Pod, pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> bool {
     let has_proxy = |node: &str| pods.iter().any(|pod| runs_on(pod, node));
     !is_scheduled(pod)
         && target_node(pod).map_or_else(
             || {
-                let mut reachable = proxy_nodes.iter().filter(|node| !node.is_lost()).peekable();
-                reachable.peek().is_some() && reachable.all(|node| has_proxy(&node.name))
+                let mut reachable_nodes = proxy_nodes.iter().filter(|node| !node.is_lost()).peekable();
+                reachable_nodes.peek().is_some() && reachable_nodes.all(|node| has_proxy(&node.name))
             },
             has_proxy,
         )
@@ -70,41 +71,42 @@ fn scheduling_failure(pod: &Pod) -> Option<PodFailure> {
     let message = unscheduled.message.as_deref()?;
     let cause = stable_scheduler_message(message);
     if cause.contains("free ports") {
-        return Some(PodFailure { reason: Reason::PortInUse, message: port_in_use(pod) });
+        return Some(PodFailure { reason: Reason::PortInUse, message: port_in_use_message(pod) });
     }
     Some(PodFailure::not_ready(format!("a proxy pod cannot be scheduled: {cause}")))
 }
 
 /// Returns the message about a pod that waits for a port.
 ///
-/// The scheduler does not say which port, or which pod has it. To look for that pod, the operator would need the right to
-/// read all pods of the cluster.
-fn port_in_use(pod: &Pod) -> String {
+/// The scheduler names neither the port nor the pod that uses the port. To find this pod, the operator would need the right
+/// to read all pods of the cluster.
+fn port_in_use_message(pod: &Pod) -> String {
     let ports = host_ports(pod).into_iter().map(|port| port.to_string()).collect::<Vec<_>>();
-    let (subject, listed) = match ports.len() {
+    let (subject, listed_ports) = match ports.len() {
         0 | 1 => ("port", ports.join("")),
         count if count > MAX_LISTED_PORTS => {
             ("one of the ports", format!("{} and others", ports[..MAX_LISTED_PORTS].join(", ")))
         }
         _ => ("one of the ports", ports.join(", ")),
     };
-    let place =
+    let location =
         target_node(pod).map_or_else(|| "each possible node".to_owned(), |node| format!("node {node}"));
     format!(
-        "{subject} {listed} on {place} is in use by another pod, which keeps it; use another port, select other nodes, or \
-         remove that pod (kubectl get pods --all-namespaces --output wide lists the pods)"
+        "{subject} {listed_ports} on {location} is in use by another pod; use another port, select other nodes, or remove \
+         that pod (kubectl get pods --all-namespaces --output wide lists the pods)"
     )
 }
 
-/// Removes the parts of the scheduler's message that change without help to the reader: the numbers of nodes, their order,
-/// and remarks about preemption. An example: `0/3 nodes are available: 1 node(s) had A, 2 node(s) had B. preemption: …`.
+/// Removes the parts of the scheduler's message that change often but do not help the user. These parts are the numbers of
+/// nodes, the order of the causes, and remarks about preemption. An example of such a message:
+/// `0/3 nodes are available: 1 node(s) had A, 2 node(s) had B. preemption: …`.
 fn stable_scheduler_message(message: &str) -> String {
     let cause = message.split_once(" preemption:").map_or(message, |(cause, _)| cause);
     let Some((_, causes)) = cause.split_once(" nodes are available: ") else {
         return cause.trim().to_owned();
     };
     let without_number =
-        |part: &str| part.trim().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().to_owned();
+        |cause: &str| cause.trim().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().to_owned();
     let mut causes: Vec<_> = causes.trim().trim_end_matches('.').split(", ").map(without_number).collect();
     causes.sort();
     causes.join(", ")
@@ -118,8 +120,8 @@ fn container_failure(pod: &Pod) -> Option<PodFailure> {
     Some(PodFailure::not_ready(format!("a proxy pod does not run: {cause}")))
 }
 
-/// Returns why a container does not run. A container that crashes again and again alternates between several states, for
-/// which the cause is the same.
+/// Returns the cause why a container does not run. A container that crashes again and again alternates between several
+/// states. The result is the same in all these states.
 fn failure_cause(container: &ContainerStatus) -> Option<String> {
     let state = container.state.as_ref();
     let terminations = [state, container.last_state.as_ref()].into_iter().flatten();
@@ -156,73 +158,75 @@ mod tests {
     }
 
     #[test]
-    fn the_waiting_reason_of_a_container_that_never_started_is_quoted() {
+    fn message_quotes_the_waiting_reason_of_a_container_that_never_started() {
         let failure = failure_message(pod("a").on("n1").waiting("ErrImagePull").build());
         assert_eq!(failure.unwrap(), "a proxy pod does not run: ErrImagePull");
     }
 
     #[test]
-    fn a_port_of_another_pod_is_named_with_its_node() {
+    fn message_names_a_port_of_another_pod_with_its_node() {
         let message = "0/3 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. \
                        preemption: 0/3 nodes are available: 3 No preemption victims found.";
-        let waiting = pod("a").host_port(8081).meant_for("n1").unscheduled(message).build();
-        let failure = pod_failure(&[Arc::new(waiting)], &[]).unwrap();
+        let waiting_pod = pod("a").host_port(8081).meant_for("n1").unscheduled(message).build();
+        let failure = pod_failure(&[Arc::new(waiting_pod)], &[]).unwrap();
         assert_eq!(failure.reason, Reason::PortInUse);
-        let start = "port 8081/TCP on node n1 is in use by another pod, which keeps it; use another port";
+        let start = "port 8081/TCP on node n1 is in use by another pod; use another port";
         assert!(failure.message.starts_with(start), "{}", failure.message);
-        let waiting = pod("a").host_port(80).host_port(443).unscheduled(message).build();
-        let failure = failure_message(waiting).unwrap();
+        let waiting_pod = pod("a").host_port(80).host_port(443).unscheduled(message).build();
+        let failure = failure_message(waiting_pod).unwrap();
         let start = "one of the ports 80/TCP, 443/TCP on each possible node is in use by another pod";
         assert!(failure.starts_with(start), "{failure}");
     }
 
     #[test]
-    fn ports_of_the_own_proxies_are_no_failure() {
+    fn pod_that_waits_for_ports_of_the_same_service_is_no_failure() {
         let nodes = ["n1", "n2"].map(|name| NodeInfo::from_node(&node(name).build()));
-        let lost = NodeInfo::from_node(&node("n3").with_ready_unknown().build());
+        let lost_node = NodeInfo::from_node(&node("n3").with_ready_unknown().build());
         let message =
             "0/3 nodes are available: 2 node(s) didn't have free ports for the requested pod ports.";
-        let waiting = || pod("waiting").host_port(80).unscheduled(message);
-        let failure_beside = |waiting: Pod, nodes_with_proxy: &[&str]| {
-            let running = nodes_with_proxy.iter().map(|name| pod(name).on(name).ready().build());
-            let pods: Vec<_> = running.chain([waiting]).map(Arc::new).collect();
-            pod_failure(&pods, &[&nodes[0], &nodes[1], &lost])
+        let waiting_pod = || pod("waiting").host_port(80).unscheduled(message);
+        let failure_with_ready_proxies = |waiting_pod: Pod, nodes_with_proxy: &[&str]| {
+            let ready_pods = nodes_with_proxy.iter().map(|name| pod(name).on(name).ready().build());
+            let pods: Vec<_> = ready_pods.chain([waiting_pod]).map(Arc::new).collect();
+            pod_failure(&pods, &[&nodes[0], &nodes[1], &lost_node])
         };
-        assert_eq!(failure_beside(waiting().build(), &["n1", "n2"]), None);
-        assert_eq!(failure_beside(waiting().meant_for("n1").build(), &["n1"]), None);
-        assert!(failure_beside(waiting().build(), &["n1"]).is_some());
-        assert!(failure_beside(waiting().meant_for("n2").build(), &["n1"]).is_some());
+        assert_eq!(failure_with_ready_proxies(waiting_pod().build(), &["n1", "n2"]), None);
+        assert_eq!(failure_with_ready_proxies(waiting_pod().meant_for("n1").build(), &["n1"]), None);
+        assert!(failure_with_ready_proxies(waiting_pod().build(), &["n1"]).is_some());
+        assert!(failure_with_ready_proxies(waiting_pod().meant_for("n2").build(), &["n1"]).is_some());
     }
 
     #[test]
-    fn a_scheduling_failure_is_quoted_without_remarks_about_preemption() {
+    fn message_quotes_a_scheduling_failure_without_remarks_about_preemption() {
         let message = "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available.";
         let failure = failure_message(pod("a").unscheduled(message).build()).unwrap();
         assert_eq!(failure, "a proxy pod cannot be scheduled: Insufficient cpu");
     }
 
     #[test]
-    fn the_termination_message_of_a_crashed_proxy_is_quoted() {
+    fn message_quotes_the_termination_message_of_a_crashed_proxy() {
         let failure = failure_message(pod("a").on("n1").crashed("no nf_tables in this kernel").build());
         assert_eq!(failure.unwrap(), "a proxy pod does not run: no nf_tables in this kernel");
     }
 
     #[test]
-    fn the_text_stays_the_same_while_a_pod_keeps_failing() {
-        let pulling = ["ErrImagePull", "ImagePullBackOff"];
-        let pulling = pulling.map(|reason| failure_message(pod("a").on("n1").waiting(reason).build()));
-        assert_eq!(pulling[0], pulling[1]);
-        let crashed = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
-        let mut restarted = crashed();
-        let statuses = restarted.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+    fn message_does_not_change_while_a_pod_fails_again_and_again() {
+        let pull_errors = ["ErrImagePull", "ImagePullBackOff"];
+        let pull_messages =
+            pull_errors.map(|reason| failure_message(pod("a").on("n1").waiting(reason).build()));
+        assert_eq!(pull_messages[0], pull_messages[1]);
+        let crashed_pod = || pod("a").on("n1").crashed("no nf_tables in this kernel").build();
+        let mut restarted_pod = crashed_pod();
+        let statuses = restarted_pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
         statuses[0].state =
             Some(ContainerState { running: Some(ContainerStateRunning::default()), ..Default::default() });
-        assert_eq!(failure_message(restarted), failure_message(crashed()));
-        let unscheduled = [
+        assert_eq!(failure_message(restarted_pod), failure_message(crashed_pod()));
+        let scheduler_messages = [
             "0/2 nodes are available: 1 node(s) had A, 1 node(s) had B.",
             "0/3 nodes are available: 1 node(s) had B, 2 node(s) had A. preemption: none",
         ];
-        let unscheduled = unscheduled.map(|message| failure_message(pod("a").unscheduled(message).build()));
-        assert_eq!(unscheduled[0], unscheduled[1]);
+        let messages =
+            scheduler_messages.map(|message| failure_message(pod("a").unscheduled(message).build()));
+        assert_eq!(messages[0], messages[1]);
     }
 }

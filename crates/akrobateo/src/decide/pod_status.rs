@@ -6,7 +6,7 @@ use std::sync::Arc;
 use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-/// The field with a node's name in field requirements.
+/// The name of the field that contains a node's name, in a field requirement of a node selector.
 pub(super) const NODE_NAME_FIELD: &str = "metadata.name";
 
 /// Returns the hostPorts of a pod.
@@ -14,7 +14,7 @@ pub(crate) fn host_ports(pod: &Pod) -> BTreeSet<HostPort> {
     pod.spec.as_ref().map(spec_host_ports).unwrap_or_default()
 }
 
-/// Returns the hostPorts of a pod's spec.
+/// Returns the hostPorts in a pod's spec.
 pub(super) fn spec_host_ports(spec: &PodSpec) -> BTreeSet<HostPort> {
     let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
     ports
@@ -25,17 +25,18 @@ pub(super) fn spec_host_ports(spec: &PodSpec) -> BTreeSet<HostPort> {
         .collect()
 }
 
-/// Returns true if a pod is scheduled on a node.
+/// Returns true if the scheduler has assigned a pod to this node.
 pub(crate) fn runs_on(pod: &Pod, node: &str) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
 }
 
-/// Returns true if a node was chosen for the pod.
+/// Returns true if the scheduler has assigned the pod to a node.
 pub(super) fn is_scheduled(pod: &Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
 }
 
-/// Returns the node of the pod, or the only node on which it may run: a DaemonSet makes each pod for one node.
+/// Returns the node of the pod, or the only node on which the pod may run. The DaemonSet controller creates each pod for
+/// one node.
 pub(super) fn target_node(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref()?;
     if let Some(node) = &spec.node_name {
@@ -48,7 +49,7 @@ pub(super) fn target_node(pod: &Pod) -> Option<&str> {
     field.values.as_ref()?.first().map(String::as_str)
 }
 
-/// Returns the pods by the node for which they are; pods that may run on several nodes have no entry.
+/// Groups the pods by their target node. The result does not contain pods that may run on several nodes.
 pub(super) fn pods_by_node(pods: &[Arc<Pod>]) -> HashMap<&str, Vec<&Pod>> {
     let mut pods_by_node: HashMap<&str, Vec<&Pod>> = HashMap::new();
     for pod in pods {
@@ -64,7 +65,7 @@ pub(crate) fn has_ready_pod(pods: &[Arc<Pod>], node: &str) -> bool {
     pods.iter().any(|pod| runs_on(pod, node) && is_ready(pod))
 }
 
-/// Returns true if one of the pods on a node is ready and forwards. Pods in the network of the host only reserve ports.
+/// Returns true if one of the pods on a node is ready and forwards packets. Pods in the host's network only reserve ports.
 pub(super) fn has_forwarding_pod(pods: &[Arc<Pod>], node: &str) -> bool {
     let is_reserving = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default();
     pods.iter().any(|pod| runs_on(pod, node) && is_ready(pod) && !is_reserving(pod))

@@ -5,10 +5,10 @@ use std::fmt;
 /// The configuration that all proxies share.
 #[derive(Clone, Debug)]
 pub(crate) struct ProxyConfig {
-    /// The name of this operator: the field manager and a label of each workload.
+    /// The name of this operator. The operator uses this name as its field manager and as a label of each workload.
     pub(crate) instance: String,
     pub(crate) proxy_namespace: ProxyNamespace,
-    /// The places from which the operator deletes workloads: they had the proxies before `proxy_namespace` did.
+    /// The namespaces that contained the proxies earlier. The operator deletes the workloads in these namespaces.
     pub(crate) former_proxy_namespaces: Vec<ProxyNamespace>,
     /// The image of the data plane.
     pub(crate) image: String,
@@ -23,27 +23,31 @@ pub(crate) enum ProxyNamespace {
     ServiceNamespace,
 }
 
-/// The proxies were in another place, and no flag tells the operator to delete them there.
+/// The error if the proxies are in another namespace than configured, and this namespace is not listed as a former one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "--lb-namespace is {current}, but this operator's proxies are in {recorded} and still hold their ports; nothing was \
-     changed; to move them, also set --former-lb-namespaces={recorded} (settings.formerLbNamespaces in the chart) with the \
-     right to delete them there, or set --lb-namespace={recorded} again"
+    "--lb-namespace is {current_namespace}, but this operator's proxies are in {recorded_namespace} and still occupy their \
+     ports; nothing was changed; to move the proxies, set --former-lb-namespaces={recorded_namespace} too \
+     (settings.formerLbNamespaces in the chart) and allow the operator to delete them there; to undo the change, set \
+     --lb-namespace={recorded_namespace} again"
 )]
-pub struct ProxiesElsewhere {
-    recorded: String,
-    current: String,
+pub struct ProxyNamespaceMismatch {
+    recorded_namespace: String,
+    current_namespace: String,
 }
 
 impl ProxyConfig {
-    /// Checks that the operator manages the proxies in the recorded place, if there is a record.
-    pub(crate) fn check_proxy_namespace(&self, recorded: Option<&str>) -> Result<(), ProxiesElsewhere> {
-        let mut known = std::iter::once(&self.proxy_namespace).chain(&self.former_proxy_namespaces);
+    /// Checks that the recorded namespace of the proxies is the current namespace or a former one.
+    pub(crate) fn check_proxy_namespace(&self, recorded: Option<&str>) -> Result<(), ProxyNamespaceMismatch> {
+        let mut managed_namespaces =
+            std::iter::once(&self.proxy_namespace).chain(&self.former_proxy_namespaces);
         match recorded {
-            Some(recorded) if !known.any(|proxy_namespace| proxy_namespace.to_string() == recorded) => {
-                Err(ProxiesElsewhere {
-                    recorded: recorded.to_owned(),
-                    current: self.proxy_namespace.to_string(),
+            Some(recorded)
+                if !managed_namespaces.any(|proxy_namespace| proxy_namespace.to_string() == recorded) =>
+            {
+                Err(ProxyNamespaceMismatch {
+                    recorded_namespace: recorded.to_owned(),
+                    current_namespace: self.proxy_namespace.to_string(),
                 })
             }
             _ => Ok(()),
@@ -66,7 +70,7 @@ mod tests {
     use crate::decide::fixtures::proxy_config;
 
     #[test]
-    fn moved_proxies_are_refused_unless_their_former_place_is_known() {
+    fn new_proxy_namespace_requires_the_former_namespace_in_the_settings() {
         let mut config = proxy_config();
         assert_eq!(config.check_proxy_namespace(None), Ok(()));
         assert_eq!(config.check_proxy_namespace(Some("akrobateo-proxies")), Ok(()));

@@ -1,4 +1,4 @@
-//! Decides for a Service whose spec is invalid: its previous proxies stay, and its addresses only shrink. Pure.
+//! Decides the status of a Service whose spec is invalid. The previous proxies keep running, and no address is added. Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
-use super::addresses::{AddressInputs, published_addresses, select_nodes};
+use super::addresses::{AddressInputs, published_addresses, select_nodes_to_publish};
 use super::condition::Exposure;
-use super::notes::foreign_status_note;
+use super::notes::other_addresses_note;
 use super::rollout_limits::replacement_time;
 use super::service_state::ServiceState;
 use super::workload::Workload;
@@ -19,11 +19,11 @@ use crate::spec::{IpMode, SpecError};
 pub(super) struct RejectedStatus {
     pub(super) addresses: Vec<LoadBalancerIngress>,
     pub(super) exposure: Exposure,
-    /// The time when the addresses change without any event.
+    /// The time of the next check. The addresses may change at this time without an event.
     pub(super) recheck_at: Option<Timestamp>,
 }
 
-/// Keeps the published addresses of the nodes that can still answer.
+/// Returns the published addresses of the nodes that can still serve clients, and the condition.
 pub(super) fn rejected_status(
     instance: &str,
     state: &ServiceState,
@@ -37,7 +37,7 @@ pub(super) fn rejected_status(
     let any_node = |_: &NodeInfo| true;
     let host_ports: BTreeSet<_> = state.workloads.iter().flat_map(Workload::host_ports).collect();
     let unclaimed_nodes = BTreeSet::new();
-    let selected = select_nodes(
+    let publishable = select_nodes_to_publish(
         service,
         &AddressInputs {
             pods: &state.pods,
@@ -51,33 +51,37 @@ pub(super) fn rejected_status(
             now,
         },
     );
-    let answers = |ingress: &&LoadBalancerIngress| {
+    let can_stay_published = |ingress: &&LoadBalancerIngress| {
         let address: Option<IpAddr> = ingress.ip.as_ref().and_then(|ip| ip.parse().ok());
-        address.is_some_and(|address| selected.nodes.iter().any(|node| node.has_address(address)))
+        address.is_some_and(|address| publishable.nodes.iter().any(|node| node.has_address(address)))
     };
-    let kept = published_addresses(service).iter().filter(answers).cloned();
-    let addresses: Vec<_> = kept.filter_map(|ingress| without_danger(state, ingress)).collect();
-    let note = addresses.is_empty().then(|| foreign_status_note(instance, service)).flatten();
+    let remaining_ingress = published_addresses(service).iter().filter(can_stay_published).cloned();
+    let addresses: Vec<_> =
+        remaining_ingress.filter_map(|ingress| replace_dangerous_ip_mode(state, ingress)).collect();
+    let note = addresses.is_empty().then(|| other_addresses_note(instance, service)).flatten();
     let exposure = Exposure::rejected(error, !addresses.is_empty(), note);
-    RejectedStatus { addresses, exposure, recheck_at: selected.recheck_at }
+    RejectedStatus { addresses, exposure, recheck_at: publishable.recheck_at }
 }
 
-/// Returns true if a node answers only with an endpoint of its own. The proxies answer with ipMode Proxy, and they reach
-/// endpoints by the internal policy.
+/// Returns true if a node needs an endpoint of its own to serve clients. With ipMode Proxy, the proxies forward, so
+/// internalTrafficPolicy Local requires an endpoint too.
 fn has_local_policy(service: &Service) -> bool {
     let spec = service.spec.as_ref();
     let is_local = |policy: Option<&String>| policy.is_some_and(|policy| policy == "Local");
-    let proxies_answer = || {
+    let proxies_forward = || {
         let mode = published_addresses(service).first().and_then(|ingress| ingress.ip_mode.as_deref());
         mode == Some(IpMode::Proxy.as_str())
     };
     is_local(spec.and_then(|spec| spec.external_traffic_policy.as_ref()))
-        || (is_local(spec.and_then(|spec| spec.internal_traffic_policy.as_ref())) && proxies_answer())
+        || (is_local(spec.and_then(|spec| spec.internal_traffic_policy.as_ref())) && proxies_forward())
 }
 
-/// Replaces ipMode VIP where it is dangerous. Proxies that only reserve the ports do not answer, so then the address is
-/// removed.
-fn without_danger(state: &ServiceState, ingress: LoadBalancerIngress) -> Option<LoadBalancerIngress> {
+/// Replaces ipMode VIP with Proxy if VIP is dangerous. Returns `None` if the proxies only reserve the ports, because then no
+/// program would forward for the address.
+fn replace_dangerous_ip_mode(
+    state: &ServiceState,
+    ingress: LoadBalancerIngress,
+) -> Option<LoadBalancerIngress> {
     if !state.is_vip_dangerous || ingress.ip_mode.as_deref() == Some(IpMode::Proxy.as_str()) {
         return Some(ingress);
     }

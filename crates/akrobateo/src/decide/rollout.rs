@@ -1,7 +1,7 @@
-//! Replaces outdated proxies: decides which pods to delete now, and tells which proxies stay outdated. Pure.
+//! Replaces outdated proxies: decides which pods to delete now, and lists the proxies that stay outdated. Pure.
 //!
-//! A DaemonSet's pods are replaced by the operator. Its controller would also replace all pods for a new placement, and would
-//! stop at nodes that are not available.
+//! The operator itself replaces the pods of a DaemonSet. Kubernetes would replace all pods even after a change of the
+//! placement, and would wait for nodes that are not available.
 
 use std::fmt;
 
@@ -21,15 +21,15 @@ use crate::node_info::NodeInfo;
 /// The replacement of a Service's outdated proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rollout {
-    /// The pods to delete now. Their workload then creates their replacements.
+    /// The pods to delete now. The workload's controller then creates new pods.
     pub(crate) pods_to_delete: Vec<PodReference>,
     /// The nodes whose proxy is outdated.
-    pub(crate) outdated: Vec<OutdatedProxy>,
+    pub(crate) outdated_proxies: Vec<OutdatedProxy>,
     /// The time of the next check. The rollout may continue at this time without an event.
     pub(crate) recheck_at: Option<Timestamp>,
 }
 
-/// A pod, and not another one that later gets the same name.
+/// The identity of one pod. The UID distinguishes the pod from a later pod with the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodReference {
     pub(crate) namespace: String,
@@ -38,22 +38,24 @@ pub(crate) struct PodReference {
     pub(crate) node: String,
 }
 
-/// A node with a proxy that is outdated: it was created before the last change of the forwarding.
+/// A node with an outdated proxy. The pod of an outdated proxy was created before the last change of the forwarding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutdatedProxy {
     pub(crate) node: String,
-    /// The cause, if the rollout does not replace the proxy soon.
+    /// The reason why the rollout does not replace the proxy soon; `None` if the rollout replaces the proxy soon.
     pub(crate) delay: Option<RolloutDelay>,
 }
 
 /// The reason why an outdated proxy is not replaced soon.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RolloutDelay {
-    #[error("the node is not Ready or about to be removed; its proxy is replaced when the node is back")]
+    #[error(
+        "the node is not Ready or about to be removed; its proxy is replaced when the node is Ready again"
+    )]
     NodeLost,
-    #[error("the deletion of its proxy does not end; check the kubelet of the node")]
+    #[error("the proxy pod of the node is not deleted yet; check the kubelet of the node")]
     NotDeleted,
-    #[error("the node has a taint that the proxies do not tolerate, so no new proxy would start there")]
+    #[error("the node has a taint that the proxies do not tolerate, so no new proxy would start on the node")]
     NodeTainted,
     #[error("the rollout stopped, because no new proxy became ready; correct the cause, or undo the change")]
     ReplacementsFail,
@@ -71,14 +73,14 @@ impl fmt::Display for OutdatedProxy {
 }
 
 impl RolloutDelay {
-    /// Returns true if the user has to act, because the rollout does not continue by itself.
+    /// Returns true if the rollout does not continue by itself, so that the user has to act.
     pub(super) const fn needs_attention(&self) -> bool {
         !matches!(self, Self::NodeLost)
     }
 }
 
 impl Rollout {
-    /// Plans the next step of the rollout of a workload, which already has the desired spec.
+    /// Plans the next step of a workload's rollout. The workload must already have the desired spec.
     pub(super) fn plan(workload: &Workload, state: &ServiceState, now: Timestamp) -> Self {
         match workload {
             Workload::DaemonSet(_) => Self::plan_daemonset(workload, state, now),
@@ -90,32 +92,33 @@ impl Rollout {
         let Some(template) = workload.pod_template() else { return Self::default() };
         let proxies = NodeProxy::find_all(workload, template, state, now);
         let step = RolloutStep::new(&proxies);
-        let outdated: Vec<_> = proxies
+        let outdated_proxies: Vec<_> = proxies
             .iter()
             .filter(|proxy| proxy.is_outdated)
-            .map(|proxy| OutdatedProxy { node: proxy.node.name.clone(), delay: step.delay(proxy) })
+            .map(|proxy| OutdatedProxy { node: proxy.node.name.clone(), delay: step.find_delay(proxy) })
             .collect();
-        let ends = proxies.iter().filter_map(|proxy| proxy.state.change_ends_at());
+        let change_ends = proxies.iter().filter_map(|proxy| proxy.state.change_ends_at());
         Self {
-            pods_to_delete: if workload.is_observed() { step.choose() } else { Vec::new() },
-            recheck_at: ends.min().filter(|_| !outdated.is_empty()),
-            outdated,
+            pods_to_delete: if workload.is_observed() { step.choose_pods_to_delete() } else { Vec::new() },
+            recheck_at: change_ends.min().filter(|_| !outdated_proxies.is_empty()),
+            outdated_proxies,
         }
     }
 
-    /// The Deployment controller replaces outdated pods, but leaves pods on nodes that their affinity no longer selects.
+    /// Plans the deletion of pods on nodes that the pods' affinity no longer selects. The Deployment controller replaces
+    /// outdated pods itself, but does not delete such misplaced pods.
     fn plan_deployment(workload: &Workload, state: &ServiceState) -> Self {
         let Some(template) = workload.pod_template() else { return Self::default() };
-        let (mut pods_to_delete, mut outdated) = (Vec::new(), Vec::new());
+        let (mut pods_to_delete, mut outdated_proxies) = (Vec::new(), Vec::new());
         let mut pods_by_node = pods_by_node(&state.pods);
         for node in state.nodes.iter() {
             let mut pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
             pods.retain(|pod| !has_ended(pod));
             let is_selected =
                 |pod: &Pod| pod.spec.as_ref().is_some_and(|spec| is_selected_by_affinity(spec, node));
-            let kept = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-            let misplaced = kept.filter(|pod| !is_selected(pod) && !node.is_lost());
-            pods_to_delete.extend(misplaced.map(|pod| PodReference::new(pod, node)));
+            let running_pods = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            let misplaced_pods = running_pods.filter(|pod| !is_selected(pod) && !node.is_lost());
+            pods_to_delete.extend(misplaced_pods.map(|pod| PodReference::new(pod, node)));
             if pods.iter().any(|pod| is_outdated(pod, template)) {
                 let delay = if node.is_lost() {
                     Some(RolloutDelay::NodeLost)
@@ -124,10 +127,10 @@ impl Rollout {
                         .is_rollout_stuck()
                         .then(|| RolloutDelay::NoProgress(workload.kubectl_arguments()))
                 };
-                outdated.push(OutdatedProxy { node: node.name.clone(), delay });
+                outdated_proxies.push(OutdatedProxy { node: node.name.clone(), delay });
             }
         }
-        Self { pods_to_delete, outdated, recheck_at: None }
+        Self { pods_to_delete, outdated_proxies, recheck_at: None }
     }
 }
 
@@ -144,16 +147,17 @@ impl PodReference {
 
 /// One step of the rollout of a DaemonSet.
 ///
-/// The first new proxies are attempts: one node at a time. Only proxies that are available are replaced, so that each new
-/// proxy that fails counts. After a success the rollout no longer waits for nodes whose proxy fails.
+/// Before the first new proxy is ready, the rollout replaces one proxy at a time. It replaces only available proxies, so
+/// that the failure of a new proxy shows a fault of the new pods. After the first success, the rollout no longer waits for
+/// nodes whose proxy fails.
 struct RolloutStep<'a> {
     /// The available outdated proxies, in the order of their replacement.
-    available: Vec<(&'a NodeInfo, &'a Pod)>,
+    available_proxies: Vec<(&'a NodeInfo, &'a Pod)>,
     /// The outdated proxies that are not available.
-    unavailable: Vec<(&'a NodeInfo, &'a Pod)>,
-    /// The number of available proxies to replace now.
-    allowance: usize,
-    replaces_unavailable: bool,
+    unavailable_proxies: Vec<(&'a NodeInfo, &'a Pod)>,
+    /// The maximum number of available proxies to replace now.
+    replacement_limit: usize,
+    replaces_unavailable_proxies: bool,
     is_stopped: bool,
 }
 
@@ -163,13 +167,14 @@ impl<'a> RolloutStep<'a> {
             proxies.iter().filter(|proxy| is_counted(&proxy.state)).count()
         };
         let has_success = count(|state| matches!(state, ProxyState::Ready)) > 0;
-        let changing = if has_success {
+        let changing_count = if has_success {
             count(|state| matches!(state, ProxyState::Changing { was_ready: true, is_failing: false, .. }))
         } else {
             count(|state| matches!(state, ProxyState::Changing { .. }))
         };
-        let mut available: Vec<_> = proxies.iter().filter(|proxy| has_success || proxy.may_return).collect();
-        // Nodes that no client uses now come first.
+        let mut available: Vec<_> =
+            proxies.iter().filter(|proxy| has_success || proxy.may_start_proxy).collect();
+        // Unpublished nodes come first, because no client uses their proxies.
         available.sort_by_key(|proxy| proxy.is_published);
         let available: Vec<_> = available
             .into_iter()
@@ -185,36 +190,36 @@ impl<'a> RolloutStep<'a> {
                 _ => None,
             })
             .collect();
-        let failed = count(|state| matches!(state, ProxyState::Failed));
+        let failed_count = count(|state| matches!(state, ProxyState::Failed));
         let is_stopped = !has_success
             && !available.is_empty()
             && (count(|state| matches!(state, ProxyState::Missing)) > 0
-                || failed >= MAX_FAILED_ATTEMPTS
-                || (failed > 0 && available.len() == 1));
-        let simultaneous = if has_success {
+                || failed_count >= MAX_FAILED_ATTEMPTS
+                || (failed_count > 0 && available.len() == 1));
+        let max_simultaneous = if has_success {
             max_simultaneous_replacements(count(|state| !matches!(state, ProxyState::Lost)))
         } else {
             1
         };
         Self {
-            replaces_unavailable: has_success || available.is_empty() || is_stopped,
-            available,
-            unavailable,
-            allowance: if is_stopped { 0 } else { simultaneous.saturating_sub(changing) },
+            replaces_unavailable_proxies: has_success || available.is_empty() || is_stopped,
+            available_proxies: available,
+            unavailable_proxies: unavailable,
+            replacement_limit: if is_stopped { 0 } else { max_simultaneous.saturating_sub(changing_count) },
             is_stopped,
         }
     }
 
     /// Returns the pods to delete now.
-    fn choose(&self) -> Vec<PodReference> {
-        let unavailable = self.unavailable.iter().filter(|_| self.replaces_unavailable);
-        let available = self.available.iter().take(self.allowance);
+    fn choose_pods_to_delete(&self) -> Vec<PodReference> {
+        let unavailable = self.unavailable_proxies.iter().filter(|_| self.replaces_unavailable_proxies);
+        let available = self.available_proxies.iter().take(self.replacement_limit);
         unavailable.chain(available).map(|(node, pod)| PodReference::new(pod, node)).collect()
     }
 
-    /// Returns why the outdated proxy of a node is not replaced soon.
-    fn delay(&self, proxy: &NodeProxy) -> Option<RolloutDelay> {
-        let is_waiting = self.available.iter().any(|(node, _)| node.name == proxy.node.name);
+    /// Returns the reason why the rollout does not replace the outdated proxy of a node soon.
+    fn find_delay(&self, proxy: &NodeProxy) -> Option<RolloutDelay> {
+        let is_waiting = self.available_proxies.iter().any(|(node, _)| node.name == proxy.node.name);
         match proxy.state {
             ProxyState::Lost => Some(RolloutDelay::NodeLost),
             ProxyState::NotDeleted => Some(RolloutDelay::NotDeleted),

@@ -1,22 +1,22 @@
-//! The limits of a rollout: how many proxies at a time, and how long one may take. Pure.
+//! The limits of a rollout: the number of proxies that it replaces at the same time, and the time for one proxy. Pure.
 
 use k8s_openapi::jiff::SignedDuration;
 
-/// The time in which a proxy is replaced, in most cases in a second or two.
+/// The time limit for the replacement of a proxy without ports. Most replacements take one or two seconds.
 const REPLACEMENT_TIME: SignedDuration = SignedDuration::from_secs(60);
-/// The additional time for each hostPort. The network plugin needs up to 180 ms for each port on a busy node.
+/// The additional time for each hostPort. On a busy node, the network plugin needs up to 180 ms for each port.
 const REPLACEMENT_TIME_PER_PORT: SignedDuration = SignedDuration::from_millis(250);
 
-/// Most nodes on which the new proxies may fail before one of them has become ready on any node.
+/// The maximum number of nodes on which new proxies may fail before the first new proxy is ready.
 pub(super) const MAX_FAILED_ATTEMPTS: usize = 3;
 
-/// Returns how many of the available proxies a rollout may replace at the same time.
-pub(super) fn max_simultaneous_replacements(proxies: usize) -> usize {
-    (proxies / 10).max(1)
+/// Returns the number of available proxies that a rollout may replace at the same time.
+pub(super) fn max_simultaneous_replacements(proxy_count: usize) -> usize {
+    (proxy_count / 10).max(1)
 }
 
-/// Returns the time in which a proxy with this number of hostPorts is replaced.
-pub(super) fn replacement_time(host_ports: usize) -> SignedDuration {
-    let for_ports = REPLACEMENT_TIME_PER_PORT.saturating_mul(i32::try_from(host_ports).unwrap_or(i32::MAX));
-    REPLACEMENT_TIME.saturating_add(for_ports)
+/// Returns the time limit for the replacement of a proxy with this number of hostPorts.
+pub(super) fn replacement_time(host_port_count: usize) -> SignedDuration {
+    let count = i32::try_from(host_port_count).unwrap_or(i32::MAX);
+    REPLACEMENT_TIME.saturating_add(REPLACEMENT_TIME_PER_PORT.saturating_mul(count))
 }

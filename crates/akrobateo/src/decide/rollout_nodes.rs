@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::addresses::is_published;
-use super::occupied_ports::{has_ended, selects};
+use super::occupied_ports::{has_ended, selects_node};
 use super::pod_digest::is_outdated;
 use super::pod_failure::is_failing;
 use super::pod_status::{is_ready, is_scheduled, pods_by_node};
@@ -15,14 +15,14 @@ use super::service_state::{PodTimes, ServiceState};
 use super::workload::Workload;
 use crate::node_info::NodeInfo;
 
-/// A node that should have a proxy, or has one.
+/// A node that should have a proxy or has a proxy.
 pub(super) struct NodeProxy<'a> {
     pub(super) node: &'a NodeInfo,
     pub(super) state: ProxyState<'a>,
     /// True if a new proxy may start on the node.
-    pub(super) may_return: bool,
+    pub(super) may_start_proxy: bool,
     pub(super) is_published: bool,
-    /// True if one of its pods is outdated, also if this pod is being deleted.
+    /// True if the node has an outdated pod. A pod that is being deleted counts too.
     pub(super) is_outdated: bool,
 }
 
@@ -30,27 +30,27 @@ pub(super) struct NodeProxy<'a> {
 pub(super) enum ProxyState<'a> {
     /// The proxy is ready and not outdated.
     Ready,
-    /// No proxy is ready, but the pods changed a short time ago.
+    /// No proxy is ready, but the node's pods have changed recently.
     Changing {
-        /// True if a proxy was ready a short time ago: the node is interrupted.
+        /// True if a proxy was ready recently, so the replacement interrupts the node.
         was_ready: bool,
         is_failing: bool,
         ends_at: Timestamp,
     },
     /// The new proxy does not become ready.
     Failed,
-    /// There is no pod.
+    /// The node has no pod.
     Missing,
     /// The node is not reachable, or about to be removed.
     Lost,
-    /// The deletion of the proxy does not end.
+    /// The proxy is being deleted for longer than a replacement should take.
     NotDeleted,
     OutdatedReady(&'a Pod),
     OutdatedNotReady(&'a Pod),
 }
 
 impl<'a> NodeProxy<'a> {
-    /// Returns the proxies of a DaemonSet on all nodes that have or need one.
+    /// Returns the proxies of a DaemonSet on all nodes that have or need a proxy.
     pub(super) fn find_all(
         workload: &Workload,
         template: &PodTemplateSpec,
@@ -63,8 +63,8 @@ impl<'a> NodeProxy<'a> {
         for node in state.nodes.iter() {
             let mut pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
             pods.retain(|pod| !has_ended(pod));
-            let may_return = template.spec.as_ref().is_some_and(|spec| selects(spec, node));
-            if pods.is_empty() && !may_return {
+            let may_start_proxy = template.spec.as_ref().is_some_and(|spec| selects_node(spec, node));
+            if pods.is_empty() && !may_start_proxy {
                 continue;
             }
             proxies.push(Self {
@@ -75,7 +75,7 @@ impl<'a> NodeProxy<'a> {
                     let ends = ChangeEnds::new(&state.pod_times, &node.name, replacement_time, now);
                     ProxyState::new(&pods, template, &ends)
                 },
-                may_return,
+                may_start_proxy,
                 is_published: state.service.as_ref().is_some_and(|service| is_published(service, node)),
                 is_outdated: pods.iter().any(|pod| is_scheduled(pod) && is_outdated(pod, template)),
             });
@@ -84,12 +84,12 @@ impl<'a> NodeProxy<'a> {
     }
 }
 
-/// The times at which the replacement of a node's proxy should have ended, if they are in the future.
+/// The times at which the replacement of a node's proxy should have ended. A time in the past is `None`.
 struct ChangeEnds {
-    /// Counted from the last time when a proxy was ready.
-    of_interruption: Option<Timestamp>,
-    /// Counted also from the last change of the pods.
-    of_change: Option<Timestamp>,
+    /// The end of the replacement, counted from the last time when a proxy of the node was ready.
+    interruption_end: Option<Timestamp>,
+    /// The end of the replacement, counted from the last change of the node's pods if this is later.
+    change_end: Option<Timestamp>,
 }
 
 impl ChangeEnds {
@@ -97,23 +97,27 @@ impl ChangeEnds {
         let end = |times: &BTreeMap<String, Timestamp>| {
             times.get(node).map(|at| *at + replacement_time).filter(|end| *end > now)
         };
-        let of_interruption = end(&times.last_ready_at);
-        Self { of_interruption, of_change: of_interruption.max(end(&times.changed_at)) }
+        let interruption_end = end(&times.last_ready_times);
+        Self { interruption_end, change_end: interruption_end.max(end(&times.last_change_times)) }
     }
 }
 
 impl<'a> ProxyState<'a> {
     fn new(pods: &[&'a Pod], template: &PodTemplateSpec, ends: &ChangeEnds) -> Self {
-        let kept: Vec<_> =
+        let remaining_pods: Vec<_> =
             pods.iter().copied().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
-        if let Some(pod) = kept.iter().find(|pod| is_outdated(pod, template)) {
+        if let Some(pod) = remaining_pods.iter().find(|pod| is_outdated(pod, template)) {
             if is_ready(pod) { Self::OutdatedReady(pod) } else { Self::OutdatedNotReady(pod) }
-        } else if kept.iter().any(|pod| is_ready(pod)) {
+        } else if remaining_pods.iter().any(|pod| is_ready(pod)) {
             Self::Ready
-        } else if let Some(ends_at) = ends.of_change {
-            let was_ready = ends.of_interruption.is_some();
-            Self::Changing { was_ready, is_failing: kept.iter().any(|pod| is_failing(pod)), ends_at }
-        } else if !kept.is_empty() {
+        } else if let Some(ends_at) = ends.change_end {
+            let was_ready = ends.interruption_end.is_some();
+            Self::Changing {
+                was_ready,
+                is_failing: remaining_pods.iter().any(|pod| is_failing(pod)),
+                ends_at,
+            }
+        } else if !remaining_pods.is_empty() {
             Self::Failed
         } else if pods.is_empty() {
             Self::Missing

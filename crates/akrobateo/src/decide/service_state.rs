@@ -11,7 +11,7 @@ use crate::allocation::AllocationResult;
 use crate::node_info::NodeInfo;
 use crate::spec::PortSet;
 
-/// The current state of one Service and of everything that belongs to it.
+/// The current state of one Service, and of its workloads, pods and nodes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServiceState {
     /// The Service, or `None` if the Service does not exist.
@@ -26,7 +26,7 @@ pub(crate) struct ServiceState {
     pub(crate) pods: Vec<Arc<Pod>>,
     /// All nodes of the cluster.
     pub(crate) nodes: Arc<Vec<NodeInfo>>,
-    /// The names of the nodes with an endpoint that serves: a ready one or, if the Service has none, a terminating one.
+    /// The names of the nodes with a ready endpoint. If the Service has no ready endpoint, terminating endpoints count.
     pub(crate) nodes_with_ready_endpoint: BTreeSet<String>,
     pub(crate) pod_times: PodTimes,
     /// The ports that no Service may use.
@@ -35,13 +35,13 @@ pub(crate) struct ServiceState {
     pub(crate) is_vip_dangerous: bool,
 }
 
-/// Times of changes of a Service's proxy pods, by the operator's own clock.
+/// The times of changes of a Service's proxy pods, by the operator's clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodTimes {
-    /// For each node the time when its pods last changed, or when the Service got or lost the node.
-    pub(crate) changed_at: BTreeMap<String, Timestamp>,
-    /// For each node that has or had a ready pod the time when the operator last saw one there.
-    pub(crate) last_ready_at: BTreeMap<String, Timestamp>,
-    /// The time since when the Service has no pod.
+    /// For each node, the time of the last change of its pods, or the time when the Service got or lost the node.
+    pub(crate) last_change_times: BTreeMap<String, Timestamp>,
+    /// For each node that has or had a ready pod, the time when the operator last saw a ready pod on the node.
+    pub(crate) last_ready_times: BTreeMap<String, Timestamp>,
+    /// The time when the operator first saw the Service without a pod; `None` if the Service has a pod.
     pub(crate) without_pods_since: Option<Timestamp>,
 }

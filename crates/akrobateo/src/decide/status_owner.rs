@@ -13,14 +13,17 @@ pub(super) enum StatusField {
     Condition,
 }
 
-/// Returns true if this operator wrote the status. The addresses of other controllers must stay.
+/// Returns true if this operator wrote the status. The operator must not remove the addresses of other controllers.
 pub(super) fn owns_status(instance: &str, service: &Service) -> bool {
     status_entries(service).any(|entry| is_manager(instance, entry))
 }
 
-/// Returns the other field manager that owns the addresses in the status, and these addresses. `None` if there are none, or
-/// if this operator owns them.
-pub(super) fn foreign_manager<'a>(instance: &str, service: &'a Service) -> Option<(&'a str, Vec<String>)> {
+/// Returns the field manager that owns the addresses in the status, and these addresses. The result is `None` if the status
+/// has no addresses, or if this operator owns them.
+pub(super) fn find_other_address_owner<'a>(
+    instance: &str,
+    service: &'a Service,
+) -> Option<(&'a str, Vec<String>)> {
     let ingress = published_addresses(service).iter();
     let addresses: Vec<_> =
         ingress.filter_map(|ingress| ingress.ip.clone().or_else(|| ingress.hostname.clone())).collect();
@@ -32,16 +35,16 @@ pub(super) fn foreign_manager<'a>(instance: &str, service: &'a Service) -> Optio
     (!owners.any(|entry| is_manager(instance, entry))).then_some((first, addresses))
 }
 
-/// Returns true if the status needs no write to have these addresses. Server-side apply cannot remove the addresses of
-/// another field manager.
+/// Returns true if the status already has these addresses. If the operator publishes no address, another field manager's
+/// addresses do not count, because server-side apply cannot remove them.
 pub(super) fn has_addresses(instance: &str, service: &Service, addresses: &[LoadBalancerIngress]) -> bool {
-    let keeps_foreign = addresses.is_empty() && foreign_manager(instance, service).is_some();
-    keeps_foreign || published_addresses(service) == addresses
+    let keeps_other_addresses = addresses.is_empty() && find_other_address_owner(instance, service).is_some();
+    keeps_other_addresses || published_addresses(service) == addresses
 }
 
-/// Returns the field manager that wrote a field of the status last. `None` if the field was removed. The operator is only
-/// returned if no other field manager owns a part of the field.
-pub(super) fn writer_of(instance: &str, service: &Service, field: StatusField) -> Option<String> {
+/// Returns the field manager that last wrote a field of the status; `None` if the field no longer exists. If this operator
+/// and another field manager own parts of the field, the result is the other field manager.
+pub(super) fn find_last_writer(instance: &str, service: &Service, field: StatusField) -> Option<String> {
     let path = match field {
         StatusField::Addresses => "/f:status/f:loadBalancer".to_owned(),
         StatusField::Condition => {

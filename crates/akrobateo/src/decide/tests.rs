@@ -1,4 +1,4 @@
-//! Tests of decisions for a whole Service, and of the writes that follow.
+//! Tests of the decisions for one Service, and of the writes that follow from these decisions.
 
 mod bounds;
 mod conflicts;
@@ -59,18 +59,18 @@ fn planned_actions(state: &ServiceState) -> Vec<Action> {
 }
 
 /// Returns the pod as if the workload had created it.
-fn pod_of(workload: &Workload, pod: &Arc<Pod>) -> Arc<Pod> {
+fn pod_from_workload(workload: &Workload, pod: &Arc<Pod>) -> Arc<Pod> {
     let mut pod = (**pod).clone();
     pod.metadata.annotations = workload.pod_template().unwrap().metadata.clone().unwrap().annotations;
     Arc::new(pod)
 }
 
-/// Returns the state after all actions, with the parts that the next decision reads.
+/// Returns the state after the execution of all planned actions.
 fn state_after_actions(mut state: ServiceState) -> ServiceState {
     for action in planned_actions(&state) {
         match action {
             Action::Apply(workload) => {
-                state.pods = state.pods.iter().map(|pod| pod_of(&workload, pod)).collect();
+                state.pods = state.pods.iter().map(|pod| pod_from_workload(&workload, pod)).collect();
                 state.workloads.retain(|existing| !existing.has_same_identity(&workload));
                 state.workloads.push(workload);
             }
@@ -121,12 +121,12 @@ fn web() -> ServiceBuilder {
 #[test]
 fn a_new_service_gets_its_proxies_before_its_addresses() {
     let actions = planned_actions(&observe(web().build()));
-    let which_writes_are_apply: Vec<_> = actions
+    let is_apply_by_write: Vec<_> = actions
         .iter()
         .filter(|action| !matches!(action, Action::EmitEvent { .. }))
         .map(|action| matches!(action, Action::Apply(_)))
         .collect();
-    assert_eq!(which_writes_are_apply, [true, false], "{actions:?}");
+    assert_eq!(is_apply_by_write, [true, false], "{actions:?}");
     assert_eq!(event_reasons(&actions), [Reason::EnsuringLoadBalancer, Reason::EnsuredLoadBalancer]);
 }
 
@@ -153,7 +153,7 @@ fn the_workload_of_a_deleted_or_ineligible_service_is_deleted() {
 }
 
 #[test]
-fn only_a_status_written_by_akrobateo_is_cleared() {
+fn operator_clears_only_a_status_that_it_wrote() {
     let actions_if_status_is_written_by = |manager| {
         planned_actions(&observe(web().class("example.com/lb").published("10.0.0.1", "VIP", manager).build()))
     };
@@ -185,7 +185,7 @@ fn a_rejected_service_keeps_its_previous_proxies_and_their_addresses() {
 }
 
 #[test]
-fn a_service_whose_port_is_taken_on_every_node_has_no_proxy_and_its_condition_names_the_owner() {
+fn condition_names_the_service_that_owns_the_port_on_every_node() {
     let nodes = [node("n1").internal_ip("10.0.0.1").build()];
     let older_service = service("older").tcp(80).created_at(1).build();
     let state =
@@ -200,7 +200,7 @@ fn a_service_whose_port_is_taken_on_every_node_has_no_proxy_and_its_condition_na
 }
 
 #[test]
-fn proxies_avoid_the_nodes_where_the_port_is_taken() {
+fn proxies_avoid_nodes_whose_port_another_service_owns() {
     let nodes = ["n1", "n2"].map(|name| node(name).internal_ip("10.0.0.1").label("name", name).build());
     let older_service =
         service("older").tcp(80).created_at(1).annotation(annotations::NODE_SELECTOR, "name=n1").build();
@@ -209,7 +209,7 @@ fn proxies_avoid_the_nodes_where_the_port_is_taken() {
     let affinity = pod_spec(&state).affinity.unwrap().node_affinity.unwrap();
     let node_selector_terms =
         affinity.required_during_scheduling_ignored_during_execution.unwrap().node_selector_terms;
-    // The nodes are listed, so that the proxies do not run on a node that joins before the operator decides about it.
+    // The affinity lists the nodes, so that no proxy runs on a new node before the allocation has decided about the node.
     assert_eq!(node_selector_terms.len(), 1);
     let fields = node_selector_terms[0].match_fields.as_ref().unwrap();
     assert_eq!((fields[0].operator.as_str(), &fields[0].values), ("In", &Some(vec!["n2".to_owned()])));
@@ -217,7 +217,7 @@ fn proxies_avoid_the_nodes_where_the_port_is_taken() {
 }
 
 #[test]
-fn another_workload_of_the_same_service_is_deleted_first() {
+fn previous_workload_is_deleted_before_a_workload_of_another_kind_is_created() {
     let mut state = state_after_actions(observe(web().build()));
     let changed = web().annotation(annotations::WORKLOAD, "Deployment");
     state.allocation_result = observe(changed.build()).allocation_result;
@@ -229,7 +229,7 @@ fn another_workload_of_the_same_service_is_deleted_first() {
 }
 
 #[test]
-fn traffic_policy_local_publishes_only_nodes_with_an_endpoint_and_lets_kube_proxy_answer() {
+fn traffic_policy_local_publishes_only_nodes_with_an_endpoint() {
     let nodes = [node("n1").internal_ip("10.0.0.1").build(), node("n2").internal_ip("10.0.0.2").build()];
     let pods = vec![pod("a").on("n1").ready().build(), pod("b").on("n2").ready().build()];
     let mut state =
@@ -244,7 +244,7 @@ fn traffic_policy_local_publishes_only_nodes_with_an_endpoint_and_lets_kube_prox
 }
 
 #[test]
-fn a_warning_explains_why_the_client_address_is_not_kept() {
+fn warning_explains_why_backends_do_not_see_the_client_address() {
     let mut state = observe(web().traffic_policy_local().annotation(annotations::IP_MODE, "Proxy").build());
     state.nodes_with_ready_endpoint.insert("n1".to_owned());
     assert_eq!(pod_spec(&state).host_network, None);
@@ -280,7 +280,7 @@ fn only_ipv6_needs_a_privileged_container() {
 }
 
 #[test]
-fn pods_do_not_change_unless_forwarding_changes() {
+fn pod_spec_changes_only_if_the_forwarding_changes() {
     let plain_pod_spec = pod_spec(&observe(web().build()));
     let edited_service = web().annotation("team", "shop").node_port(30080).selector("app", "new");
     assert_eq!(pod_spec(&observe(edited_service.build())), plain_pod_spec);
@@ -288,7 +288,7 @@ fn pods_do_not_change_unless_forwarding_changes() {
 }
 
 #[test]
-fn the_proxy_protocol_selects_userspace_without_privileges_and_the_ip_mode_proxy() {
+fn proxy_protocol_selects_userspace_and_ip_mode_proxy() {
     let dual_stack_service = || web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]);
     let state = observe(dual_stack_service().annotation(annotations::PROXY_PROTOCOL, "v2:80").build());
     let pod = pod_spec(&state);
@@ -303,10 +303,14 @@ fn the_proxy_protocol_selects_userspace_without_privileges_and_the_ip_mode_proxy
         (security_context.run_as_non_root, security_context.capabilities.unwrap().add),
         (Some(true), None)
     );
-    let published = decision(&state).status.unwrap().addresses;
-    assert!(published.iter().all(|ingress| ingress.ip_mode.as_deref() == Some("Proxy")), "{published:?}");
-    let local = observe(web().traffic_policy_local().annotation(annotations::PROXY_PROTOCOL, "v1").build());
-    assert_eq!((pod_spec(&local).host_network, exposure(&local).reason), (None, Reason::NoEndpoints));
+    let addresses = decision(&state).status.unwrap().addresses;
+    assert!(addresses.iter().all(|ingress| ingress.ip_mode.as_deref() == Some("Proxy")), "{addresses:?}");
+    let local_state =
+        observe(web().traffic_policy_local().annotation(annotations::PROXY_PROTOCOL, "v1").build());
+    assert_eq!(
+        (pod_spec(&local_state).host_network, exposure(&local_state).reason),
+        (None, Reason::NoEndpoints)
+    );
 }
 
 #[test]
@@ -328,7 +332,7 @@ fn a_change_of_the_data_path_emits_an_event() {
 }
 
 /// A change of the pod template replaces all proxies, and each replacement interrupts forwarding. A new version of the
-/// operator must not do that by accident. An intended change also changes the golden file.
+/// operator must not change the pod template by accident. An intended change must change the golden file too.
 #[test]
 fn workloads_are_the_same_as_in_earlier_versions() {
     let dual_stack_service =

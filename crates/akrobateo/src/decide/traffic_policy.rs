@@ -1,11 +1,12 @@
-//! The effect of ipMode and the traffic policies: the program that answers on a node, and the endpoints that it may use. Pure.
+//! The effect of ipMode and of the traffic policies. They decide which program forwards the packets that arrive at a node,
+//! kube-proxy or the proxy, and to which endpoints. Pure.
 
 use std::net::IpAddr;
 
 use akrobateo_core::{Family, annotations};
 use k8s_openapi::api::core::v1::Service;
 
-use super::addresses::{addresses_of, is_published, published_addresses};
+use super::addresses::{addresses_to_publish, is_published, published_addresses};
 use super::current_condition::current_condition;
 use super::note::Note;
 use super::pod::ProxyRole;
@@ -15,39 +16,41 @@ use crate::node_info::NodeInfo;
 use crate::reason::Reason;
 use crate::spec::{IpMode, LoadBalancerSpec};
 
-/// The part of the condition's message that tells that all nodes are published. The next decision recognizes it.
-const ALL_NODES: &str = "all nodes that could serve it are published until there is one";
+/// The part of the condition's message about the publication of all nodes. The next decision searches the message for this
+/// part.
+const ALL_NODES_PUBLISHED: &str = "all nodes with a ready proxy are published until an endpoint is ready";
 
 /// Returns the role of a Service's proxies.
 ///
-/// kube-proxy answers on a published address if the ipMode is VIP and packets arrive with that address. Behind 1:1 NAT
-/// they arrive with another address. Where kube-proxy answers, the proxies only reserve the ports: portmap would also take
-/// packets to loopback addresses. With externalTrafficPolicy Local only kube-proxy keeps the client's address, so the
-/// majority of the nodes decides: one node must not change the data path of all.
+/// kube-proxy forwards packets to a published address if the ipMode is VIP and the packets arrive with this destination
+/// address. Behind 1:1 NAT, packets arrive with another destination address. If kube-proxy forwards, the proxies only
+/// reserve the ports, because portmap would redirect packets to loopback addresses too. With externalTrafficPolicy Local,
+/// only kube-proxy keeps the client's address. Then the majority of the nodes decides, so that one node cannot change the
+/// data path of all nodes.
 pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
     let selected: Vec<_> = nodes.iter().filter(|node| spec.nodes.matches(node)).collect();
-    let others = selected.iter().filter(|node| !has_own_addresses(spec, node)).count();
-    let kube_proxy_answers = match (spec.ip_mode, spec.is_traffic_policy_local) {
+    let other_node_count = selected.iter().filter(|node| !publishes_only_internal_ips(spec, node)).count();
+    let kube_proxy_forwards = match (spec.ip_mode, spec.is_traffic_policy_local) {
         (IpMode::Proxy, _) => false,
-        (IpMode::Vip, false) => others == 0,
-        (IpMode::Vip, true) => others * 2 <= selected.len(),
+        (IpMode::Vip, false) => other_node_count == 0,
+        (IpMode::Vip, true) => other_node_count * 2 <= selected.len(),
     };
-    if kube_proxy_answers { ProxyRole::ReservePorts } else { ProxyRole::Forward }
+    if kube_proxy_forwards { ProxyRole::ReservePorts } else { ProxyRole::Forward }
 }
 
 /// Returns true if the node is published with its internal addresses only.
-fn has_own_addresses(spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
-    node.has_internal_ips(&addresses_of(spec, node))
+fn publishes_only_internal_ips(spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
+    node.has_internal_ips(&addresses_to_publish(spec, node))
 }
 
-/// Returns true if the proxy of the node answers, not kube-proxy.
-fn proxy_answers(spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
-    spec.ip_mode == IpMode::Proxy || !has_own_addresses(spec, node)
+/// Returns true if the node needs its proxy to forward packets, because kube-proxy does not forward them.
+fn proxy_forwards(spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
+    spec.ip_mode == IpMode::Proxy || !publishes_only_internal_ips(spec, node)
 }
 
-/// Returns true if kube-proxy has to go on answering on a published address although the ipMode is Proxy now: the pod on
-/// the node still only reserves the ports, or is being replaced. Otherwise nothing would answer there until the rollout
-/// reaches the node.
+/// Returns true if a published address must keep ipMode VIP although the Service's ipMode is now Proxy. This is so while
+/// the node has no proxy that forwards. Without kube-proxy, the address would be unreachable until the rollout reaches the
+/// node.
 pub(super) fn keeps_vip(
     state: &ServiceState,
     service: &Service,
@@ -62,42 +65,43 @@ pub(super) fn keeps_vip(
     spec.ip_mode == IpMode::Proxy
         && is_published_as_vip
         && !state.is_vip_dangerous
-        // kube-proxy takes a family without a range for open.
+        // If a family has no source range, kube-proxy allows all clients of the family.
         && spec.has_source_range(Family::from_ip(address))
         && !has_forwarding_pod(&state.pods, &node.name)
 }
 
-/// Returns true if no program answers on the node's published addresses, because the proxies only reserve the ports.
-pub(super) fn is_left_out(spec: &LoadBalancerSpec, role: ProxyRole, node: &NodeInfo) -> bool {
-    role == ProxyRole::ReservePorts && proxy_answers(spec, node)
+/// Returns true if a program forwards the packets to the node's published addresses. The result is false if only a proxy
+/// could forward the packets, but the proxies only reserve the ports.
+pub(super) fn has_forwarding_program(spec: &LoadBalancerSpec, role: ProxyRole, node: &NodeInfo) -> bool {
+    role == ProxyRole::Forward || !proxy_forwards(spec, node)
 }
 
-/// Returns the traffic policy by which the node answers only with an endpoint of its own; `None` if there is none.
+/// Returns the name of the traffic policy that restricts the node to its own endpoints; `None` if no policy does.
 ///
-/// A proxy connects to the cluster IP, so internalTrafficPolicy Local limits it to the endpoints of its node.
-pub(crate) fn local_policy(spec: &LoadBalancerSpec, node: &NodeInfo) -> Option<&'static str> {
+/// A proxy connects to the cluster IP, so internalTrafficPolicy Local limits the proxy to the endpoints of its node.
+pub(crate) fn local_traffic_policy(spec: &LoadBalancerSpec, node: &NodeInfo) -> Option<&'static str> {
     if spec.is_traffic_policy_local {
         Some("externalTrafficPolicy")
-    } else if spec.is_internal_traffic_policy_local && proxy_answers(spec, node) {
+    } else if spec.is_internal_traffic_policy_local && proxy_forwards(spec, node) {
         Some("internalTrafficPolicy")
     } else {
         None
     }
 }
 
-/// The nodes to publish of a Service that needs endpoints on its nodes and has none in the cluster.
+/// The choice of the nodes to publish if the Service needs endpoints on its nodes, but no endpoint in the cluster is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WithoutEndpoints {
-    /// Addresses are published, and stay.
+pub(super) enum MissingEndpointsPolicy {
+    /// The nodes that are already published stay published.
     KeepPublished,
-    /// No address was published, so all nodes are: others may wait for an address before they start backends.
+    /// No node was published, so all nodes are published. Some programs wait for an address before they start backends.
     PublishAll,
 }
 
-impl WithoutEndpoints {
-    /// Returns the nodes to publish; `None` if the Service has an endpoint or needs none on its nodes.
+impl MissingEndpointsPolicy {
+    /// Returns the policy for this Service; `None` if the Service has a ready endpoint or needs no endpoint on its nodes.
     pub(super) fn find(state: &ServiceState, spec: &LoadBalancerSpec) -> Option<Self> {
-        let needs_endpoint = state.nodes.iter().any(|node| local_policy(spec, node).is_some());
+        let needs_endpoint = state.nodes.iter().any(|node| local_traffic_policy(spec, node).is_some());
         let service = state
             .service
             .as_deref()
@@ -116,10 +120,10 @@ impl WithoutEndpoints {
             if spec.is_traffic_policy_local { "externalTrafficPolicy" } else { "internalTrafficPolicy" };
         let effect = match self {
             Self::KeepPublished => "the published addresses stay",
-            Self::PublishAll => ALL_NODES,
+            Self::PublishAll => ALL_NODES_PUBLISHED,
         };
         format!(
-            "{policy} is Local and no node has a ready endpoint, so no node can answer; {effect}; check the Service's \
+            "{policy} is Local and no node has a ready endpoint, so no node can forward; {effect}; check the Service's \
              selector and the readiness of its pods"
         )
     }
@@ -127,33 +131,33 @@ impl WithoutEndpoints {
 
 /// Returns true if the Service is published on all nodes because it has not had an endpoint yet.
 pub(crate) fn publishes_all_nodes(service: &Service) -> bool {
-    current_condition(service).is_some_and(|condition| condition.message.contains(ALL_NODES))
+    current_condition(service).is_some_and(|condition| condition.message.contains(ALL_NODES_PUBLISHED))
 }
 
-/// Returns true if the node may answer by its endpoints.
-pub(super) fn may_be_published(
+/// Returns true if the traffic policies allow the publication of the node with its present endpoints.
+pub(super) fn endpoints_allow_publication(
     state: &ServiceState,
     spec: &LoadBalancerSpec,
-    without_endpoints: Option<WithoutEndpoints>,
+    missing_endpoints_policy: Option<MissingEndpointsPolicy>,
     node: &NodeInfo,
 ) -> bool {
-    local_policy(spec, node).is_none()
-        || match without_endpoints {
+    local_traffic_policy(spec, node).is_none()
+        || match missing_endpoints_policy {
             None => state.nodes_with_ready_endpoint.contains(&node.name),
-            Some(WithoutEndpoints::PublishAll) => true,
-            Some(WithoutEndpoints::KeepPublished) => {
+            Some(MissingEndpointsPolicy::PublishAll) => true,
+            Some(MissingEndpointsPolicy::KeepPublished) => {
                 state.service.as_deref().is_some_and(|service| is_published(service, node))
             }
         }
 }
 
-/// Returns a note that only nodes with an endpoint are published although the external policy is Cluster.
+/// Returns a note if internalTrafficPolicy limits the published nodes to nodes with an endpoint.
 pub(super) fn internal_policy_note(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> Option<Note> {
     let mut selected = nodes.iter().filter(|node| spec.nodes.matches(node));
-    selected.any(|node| local_policy(spec, node) == Some("internalTrafficPolicy")).then(|| {
+    selected.any(|node| local_traffic_policy(spec, node) == Some("internalTrafficPolicy")).then(|| {
         Note::without_warning(
-            "internalTrafficPolicy is Local, and where the proxies answer they reach the endpoints of their node only, so \
-             only nodes with a ready endpoint are published",
+            "internalTrafficPolicy is Local, so a proxy reaches only the endpoints of its node; only nodes with a ready \
+             endpoint are published",
         )
     })
 }
@@ -173,14 +177,14 @@ pub(super) fn client_address_note(
     }
     let cause_and_fix = if spec.ip_mode == IpMode::Proxy {
         format!(
-            "with ipMode Proxy, the proxies answer instead of kube-proxy; set the annotation {} to VIP",
+            "with ipMode Proxy, the proxies forward instead of kube-proxy; set the annotation {} to VIP",
             annotations::IP_MODE
         )
     } else {
         let mut selected = nodes.iter().filter(|node| spec.nodes.matches(node));
-        let node = selected.find(|node| !has_own_addresses(spec, node))?;
+        let node = selected.find(|node| !publishes_only_internal_ips(spec, node))?;
         format!(
-            "most nodes, such as {}, are published with an address that is not their InternalIP; publish InternalIPs \
+            "most nodes, for example {}, are published with an address that is not their InternalIP; publish InternalIPs \
              ({}), or use the PROXY protocol ({})",
             node.name,
             annotations::ADDRESS_TYPES,
@@ -188,8 +192,8 @@ pub(super) fn client_address_note(
         )
     };
     let text = format!(
-        "externalTrafficPolicy is Local, but backends see the address of a proxy instead of the client's: \
+        "externalTrafficPolicy is Local, but backends see a proxy's address instead of the client's address: \
          {cause_and_fix}"
     );
-    Some(Note { text, warning: Some(Reason::ClientAddressNotKept) })
+    Some(Note { text, warning_reason: Some(Reason::ClientAddressNotKept) })
 }

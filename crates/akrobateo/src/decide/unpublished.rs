@@ -1,28 +1,28 @@
-//! Finds the nodes that should answer for a Service but are not published, with the causes. Pure.
+//! Finds the nodes that should serve a Service's clients but are not published, with the causes. Pure.
 
 use std::fmt;
 
 use akrobateo_core::Family;
 
-use super::addresses::addresses_of;
+use super::addresses::addresses_to_publish;
 use super::pod::ProxyRole;
 use super::pod_status::runs_on;
 use super::service_state::ServiceState;
-use super::traffic_policy::is_left_out;
+use super::traffic_policy::has_forwarding_program;
 use super::workload::Workload;
 use crate::address_type::AddressType;
 use crate::allocation::Allocation;
 use crate::node_info::NodeInfo;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
-/// A node that should answer but is not published.
+/// A node that should serve clients but is not published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnpublishedNode {
     pub(crate) node: String,
     pub(crate) cause: UnpublishedCause,
 }
 
-/// The reason why a node is not published although it should answer.
+/// The reason why a node is not published although it should serve clients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnpublishedCause {
     #[error("its proxy is not ready")]
@@ -32,8 +32,8 @@ pub(crate) enum UnpublishedCause {
     #[error("it has no {families} address of type {types}")]
     NoAddress { families: String, types: String },
     #[error(
-        "with externalTrafficPolicy Local only kube-proxy may answer, which does not know the node's published address, \
-         because it is not its InternalIP"
+        "with externalTrafficPolicy Local only kube-proxy may forward, but kube-proxy does not serve the node's published \
+         address, because this address is not its InternalIP"
     )]
     OtherAddress,
 }
@@ -44,34 +44,36 @@ impl fmt::Display for UnpublishedNode {
     }
 }
 
-/// Returns the nodes that should answer and are not among the `published` ones. `may_be_published` tells whether a node should
-/// answer by its endpoints.
-pub(super) fn unpublished_nodes(
+/// Returns the nodes that should serve clients and are not in `published_nodes`.
+///
+/// `endpoints_allow` returns true if the traffic policies allow the publication of a node with its present endpoints.
+pub(super) fn find_unpublished_nodes(
     state: &ServiceState,
     spec: &LoadBalancerSpec,
     allocation: &Allocation,
     role: ProxyRole,
-    may_be_published: &dyn Fn(&NodeInfo) -> bool,
-    published: &[&NodeInfo],
+    endpoints_allow: &dyn Fn(&NodeInfo) -> bool,
+    published_nodes: &[&NodeInfo],
 ) -> Vec<UnpublishedNode> {
-    let expected = state.nodes.iter().filter(|node| {
-        allocation.allows(spec, node) && node.exclusion_reason.is_none() && may_be_published(node)
+    let expected_nodes = state.nodes.iter().filter(|node| {
+        allocation.allows(spec, node) && node.exclusion_reason.is_none() && endpoints_allow(node)
     });
-    let expected: Vec<_> = expected.collect();
-    let is_published = |node: &NodeInfo| published.iter().any(|published| published.name == node.name);
-    let answering =
-        expected.iter().filter(|node| is_published(node) && !addresses_of(spec, node).is_empty()).count();
-    // A Deployment has proxies on some of the nodes only.
-    let has_enough =
-        spec.workload != WorkloadSpec::DaemonSet && answering >= spec.proxy_count(expected.len());
-    if has_enough {
+    let expected_nodes: Vec<_> = expected_nodes.collect();
+    let is_published = |node: &NodeInfo| published_nodes.iter().any(|published| published.name == node.name);
+    let has_published_address =
+        |node: &NodeInfo| is_published(node) && !addresses_to_publish(spec, node).is_empty();
+    let serving_node_count = expected_nodes.iter().filter(|node| has_published_address(node)).count();
+    // A Deployment does not need a proxy on each node.
+    let has_enough_nodes = spec.workload != WorkloadSpec::DaemonSet
+        && serving_node_count >= spec.proxy_count(expected_nodes.len());
+    if has_enough_nodes {
         return Vec::new();
     }
-    let unpublished = expected.into_iter().filter_map(|node| {
+    let unpublished_nodes = expected_nodes.into_iter().filter_map(|node| {
         let has_pod = state.pods.iter().any(|pod| runs_on(pod, &node.name));
-        let cause = if addresses_of(spec, node).is_empty() {
-            no_address(spec)
-        } else if is_left_out(spec, role, node) {
+        let cause = if addresses_to_publish(spec, node).is_empty() {
+            no_address_cause(spec)
+        } else if !has_forwarding_program(spec, role, node) {
             UnpublishedCause::OtherAddress
         } else if is_published(node) || (spec.workload != WorkloadSpec::DaemonSet && !has_pod) {
             return None;
@@ -83,10 +85,10 @@ pub(super) fn unpublished_nodes(
         };
         Some(UnpublishedNode { node: node.name.clone(), cause })
     });
-    unpublished.collect()
+    unpublished_nodes.collect()
 }
 
-fn no_address(spec: &LoadBalancerSpec) -> UnpublishedCause {
+fn no_address_cause(spec: &LoadBalancerSpec) -> UnpublishedCause {
     let families: Vec<_> = spec.published_families().map(Family::as_str).collect();
     let types: Vec<_> = spec.address_types.iter().copied().map(AddressType::as_str).collect();
     UnpublishedCause::NoAddress { families: families.join(" or "), types: types.join(" or ") }

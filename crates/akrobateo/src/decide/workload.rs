@@ -15,27 +15,27 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::serde::Serialize;
 use kube::{Resource, ResourceExt};
 
-use super::drift::{SPEC_DIGEST_ANNOTATION, foreign_fields, matches_desired, spec_digest};
+use super::drift::{SPEC_DIGEST_ANNOTATION, added_fields, matches_desired, spec_digest};
 use super::pod::{PodPlacement, ProxyRole, pod_spec};
-use super::pod_digest::{FORWARDING_DIGEST, forwarding_digest};
+use super::pod_digest::{FORWARDING_DIGEST_ANNOTATION, forwarding_digest};
 use super::pod_status::spec_host_ports;
 use super::proxy_config::{ProxyConfig, ProxyNamespace};
 use crate::key::ServiceKey;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
 /// The annotation with the UID of the Service for which the operator applied the workload.
-const SERVICE_UID: &str = "akrobateo.io/service-uid";
-/// The labels by which meshes leave out a pod. A sidecar would take the packets that the proxy forwards.
+const SERVICE_UID_ANNOTATION: &str = "akrobateo.io/service-uid";
+/// The labels that exclude a pod from service meshes. A mesh's sidecar would intercept the packets that the proxy forwards.
 const MESH_LABELS: [(&str, &str); 2] =
     [("sidecar.istio.io/inject", "false"), ("kuma.io/sidecar-injection", "disabled")];
-/// The annotations by which further meshes leave out a pod.
+/// The annotations that exclude a pod from other service meshes.
 const MESH_ANNOTATIONS: [(&str, &str); 2] =
     [("linkerd.io/inject", "disabled"), ("consul.hashicorp.com/connect-inject", "false")];
 
 /// The prefixes of the arguments that select the data path.
 const DATA_PATH_ARGUMENTS: [&str; 2] = ["--data-path=", "--proxy-protocol="];
 
-/// A workload: an existing one or the desired one.
+/// An existing workload or the desired workload.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Workload {
     DaemonSet(Box<DaemonSet>),
@@ -63,11 +63,11 @@ impl Workload {
         let ServiceKey { namespace, name } = ServiceKey::from_service(service);
         let labels = labels::proxy_labels(&config.instance, &namespace, &name);
         let mut pod_spec = pod_spec(&config.image, spec, placement, role);
-        let metadata_of_pods = template_metadata(&labels, &pod_spec, other_probe_port(spec, role));
+        let pod_metadata = template_metadata(&labels, &pod_spec, other_probe_port(spec, role));
         let selector = LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() };
         match spec.workload {
             WorkloadSpec::DaemonSet => {
-                let template = PodTemplateSpec { metadata: Some(metadata_of_pods), spec: Some(pod_spec) };
+                let template = PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod_spec) };
                 let spec = DaemonSetSpec {
                     selector,
                     template,
@@ -82,7 +82,7 @@ impl Workload {
             }
             WorkloadSpec::Deployment { .. } => {
                 pod_spec.topology_spread_constraints = Some(vec![zone_spread_constraint(&selector)]);
-                let template = PodTemplateSpec { metadata: Some(metadata_of_pods), spec: Some(pod_spec) };
+                let template = PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod_spec) };
                 let spec = DeploymentSpec {
                     replicas: Some(scale.replicas),
                     selector,
@@ -106,12 +106,14 @@ impl Workload {
         }
     }
 
-    /// Returns true if the workload is of this Service, and not of a deleted Service that had the same name. Its proxies
-    /// forward to the cluster IP of that Service, which another Service may have by now.
-    pub(crate) fn is_of(&self, service: &Service) -> bool {
+    /// Returns true if the operator applied the workload for this Service. The result is false if the workload is for a
+    /// deleted Service with the same name. Such proxies forward to the cluster IP of the deleted Service, which another
+    /// Service may now have.
+    pub(crate) fn belongs_to(&self, service: &Service) -> bool {
         let metadata = self.metadata();
-        let recorded = metadata.annotations.as_ref().and_then(|annotations| annotations.get(SERVICE_UID));
-        recorded.is_some_and(|uid| Some(uid) == service.metadata.uid.as_ref())
+        let annotations = metadata.annotations.as_ref();
+        let recorded_uid = annotations.and_then(|annotations| annotations.get(SERVICE_UID_ANNOTATION));
+        recorded_uid.is_some_and(|uid| Some(uid) == service.metadata.uid.as_ref())
     }
 
     /// Returns the kind, the namespace and the name.
@@ -121,7 +123,7 @@ impl Workload {
             Self::Deployment(_) => "Deployment",
         };
         let ObjectMeta { namespace, name, .. } = self.metadata();
-        let [namespace, name] = [namespace, name].map(|part| part.as_deref().unwrap_or_default());
+        let [namespace, name] = [namespace, name].map(|text| text.as_deref().unwrap_or_default());
         format!("{kind} {namespace}/{name}")
     }
 
@@ -143,21 +145,23 @@ impl Workload {
             (self, other),
             (Self::DaemonSet(_), Self::DaemonSet(_)) | (Self::Deployment(_), Self::Deployment(_))
         );
-        let (own, other) = (self.metadata(), other.metadata());
-        has_same_kind && own.name == other.name && own.namespace == other.namespace
+        let (metadata, other_metadata) = (self.metadata(), other.metadata());
+        has_same_kind
+            && metadata.name == other_metadata.name
+            && metadata.namespace == other_metadata.namespace
     }
 
     /// Returns true if another field manager added fields. An apply by the operator would not remove these fields.
-    pub(super) fn has_foreign_fields(&self) -> bool {
-        !self.foreign_fields().is_empty()
+    pub(super) fn has_added_fields(&self) -> bool {
+        !self.added_fields().is_empty()
     }
 
     /// Returns the fields that other field managers added.
-    pub(super) fn foreign_fields(&self) -> Vec<ManagedFieldsEntry> {
+    pub(super) fn added_fields(&self) -> Vec<ManagedFieldsEntry> {
         let metadata = self.metadata();
         let instance = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
         let entries = metadata.managed_fields.clone().unwrap_or_default();
-        foreign_fields(instance.map_or("", String::as_str), entries)
+        added_fields(instance.map_or("", String::as_str), entries)
     }
 
     /// Returns the digest of the desired spec.
@@ -182,11 +186,11 @@ impl Workload {
         templates.is_some_and(|(existing, desired)| matches_desired(existing, desired))
     }
 
-    /// Returns true if its pods carry the digest that shows which of them are outdated.
+    /// Returns true if the pod template has the digest that shows which pods are outdated.
     pub(super) fn has_forwarding_digest(&self) -> bool {
         let metadata = self.pod_template().and_then(|template| template.metadata.as_ref());
         let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
-        annotations.is_some_and(|annotations| annotations.contains_key(FORWARDING_DIGEST))
+        annotations.is_some_and(|annotations| annotations.contains_key(FORWARDING_DIGEST_ANNOTATION))
     }
 
     pub(super) fn pod_template(&self) -> Option<&PodTemplateSpec> {
@@ -210,9 +214,10 @@ impl Workload {
         }
     }
 
-    /// Returns true if the controller of the workload has seen the current spec. Before, it creates pods of an earlier one.
+    /// Returns true if the workload's controller has observed the current spec. A controller that has not observed the
+    /// current spec may create pods from an earlier spec.
     pub(super) fn is_observed(&self) -> bool {
-        let observed = match self {
+        let observed_generation = match self {
             Self::DaemonSet(daemonset) => {
                 daemonset.status.as_ref().and_then(|status| status.observed_generation)
             }
@@ -220,7 +225,7 @@ impl Workload {
                 deployment.status.as_ref().and_then(|status| status.observed_generation)
             }
         };
-        observed >= self.metadata().generation
+        observed_generation >= self.metadata().generation
     }
 
     /// Returns true if Kubernetes reports that the rollout of a Deployment makes no progress.
@@ -230,8 +235,8 @@ impl Workload {
         conditions.any(|condition| condition.type_ == "Progressing" && condition.status == "False")
     }
 
-    /// Returns the pods' arguments that select the data path. The result is empty if all these arguments have their
-    /// default values.
+    /// Returns the arguments of the pods that select the data path. The result is empty if the pods use the default data
+    /// path.
     pub(super) fn data_path_arguments(&self) -> Vec<String> {
         let is_data_path_argument =
             |argument: &String| DATA_PATH_ARGUMENTS.iter().any(|prefix| argument.starts_with(prefix));
@@ -244,12 +249,12 @@ impl Workload {
         container.and_then(|container| container.args.clone()).unwrap_or_default()
     }
 
-    /// Returns true if its pods only reserve the hostPorts.
+    /// Returns true if the pods only reserve the hostPorts.
     pub(super) fn is_reserving(&self) -> bool {
         self.pod_spec().is_some_and(|spec| spec.host_network == Some(true))
     }
 
-    /// Returns the hostPorts of its pods.
+    /// Returns the hostPorts of the pods.
     pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
         self.pod_spec().map(spec_host_ports).unwrap_or_default()
     }
@@ -279,14 +284,14 @@ fn metadata(
         labels: Some(labels),
         annotations: Some(BTreeMap::from([
             (SPEC_DIGEST_ANNOTATION.to_owned(), spec_digest(spec)),
-            (SERVICE_UID.to_owned(), service.uid().unwrap_or_default()),
+            (SERVICE_UID_ANNOTATION.to_owned(), service.uid().unwrap_or_default()),
         ])),
         owner_references: owner.map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
 }
 
-/// Returns the probe port of the pods if the Service uses the preferred one itself.
+/// Returns the probe port of the pods if it is not the preferred probe port, because the Service uses the preferred port.
 fn other_probe_port(spec: &LoadBalancerSpec, role: ProxyRole) -> Option<u16> {
     let port = spec.proxy_args.probe_port;
     (role == ProxyRole::Forward && port != probe::PREFERRED_PROBE_PORT).then_some(port)
@@ -299,7 +304,7 @@ fn template_metadata(
 ) -> ObjectMeta {
     let to_entry = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     let probe_port = other_probe_port.map(|port| (labels::PROBE_PORT.to_owned(), port.to_string()));
-    let digest = (FORWARDING_DIGEST.to_owned(), forwarding_digest(pod_spec));
+    let digest = (FORWARDING_DIGEST_ANNOTATION.to_owned(), forwarding_digest(pod_spec));
     ObjectMeta {
         labels: Some(labels.clone().into_iter().chain(MESH_LABELS.map(to_entry)).chain(probe_port).collect()),
         annotations: Some(MESH_ANNOTATIONS.map(to_entry).into_iter().chain([digest]).collect()),
@@ -318,14 +323,14 @@ fn owner_reference(service: &Service) -> OwnerReference {
     }
 }
 
-/// The operator deletes the outdated pods. The DaemonSet controller would also replace all pods for a new placement, and
-/// would stop at nodes that are not available.
+/// Returns the update strategy with which the operator deletes the outdated pods itself. With `RollingUpdate`, Kubernetes
+/// would replace all pods even after a change of the placement, and would wait for nodes that are not available.
 fn on_delete_strategy() -> DaemonSetUpdateStrategy {
     DaemonSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None }
 }
 
-/// The Deployment deletes an old pod before it creates a new pod, because two pods cannot use the same hostPorts of a
-/// node.
+/// Returns the strategy with which the Deployment controller deletes an old pod before it creates a new pod, because two
+/// pods cannot use the same hostPorts of a node.
 fn rolling_update_strategy(max_unavailable: i32) -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
@@ -336,7 +341,8 @@ fn rolling_update_strategy(max_unavailable: i32) -> DeploymentStrategy {
     }
 }
 
-/// Spreads the pods over zones if nodes have the zone label. The hostPorts already spread the pods over nodes.
+/// Returns a constraint that spreads the pods over zones if nodes have the zone label. The hostPorts already spread the pods
+/// over nodes.
 fn zone_spread_constraint(selector: &LabelSelector) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         label_selector: Some(selector.clone()),

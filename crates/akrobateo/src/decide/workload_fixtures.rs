@@ -10,7 +10,8 @@ use super::proxy_config::ProxyConfig;
 use super::workload::{DeploymentScale, Workload};
 use crate::spec::{LoadBalancerSpec, parse_tolerations};
 
-/// Returns the DaemonSet of a Service with these annotations, on all selected nodes or on the owned ones.
+/// Returns the DaemonSet of a Service with these annotations. The proxies run on the owned nodes; `None` means all selected
+/// nodes.
 pub(crate) fn daemonset(
     service_annotations: &[(&str, &str)],
     owned_nodes: Option<&BTreeSet<String>>,
@@ -30,7 +31,7 @@ pub(crate) fn daemonset(
     Workload::new(&proxy_config(), &service, &spec, placement, ProxyRole::Forward, DeploymentScale::default())
 }
 
-/// Returns the DaemonSet of a Service whose proxies have this image. Its controller has seen it.
+/// Returns the DaemonSet of a Service whose proxies have this image. The DaemonSet controller has observed the DaemonSet.
 pub(crate) fn daemonset_with_image(image: &str) -> Workload {
     let service = service("web").tcp(80).build();
     let spec = LoadBalancerSpec::from_service(&service, &defaults()).unwrap();
@@ -39,11 +40,11 @@ pub(crate) fn daemonset_with_image(image: &str) -> Workload {
     Workload::new(&config, &service, &spec, placement, ProxyRole::Forward, DeploymentScale::default())
 }
 
-/// Returns a pod of this template on a node, not ready.
+/// Returns a pod from this template on a node. The pod is not ready.
 pub(crate) fn pod_from_template(template: &PodTemplateSpec, node: &str) -> Pod {
-    let mut built = pod(node).on(node).build();
-    let on_node = PodSpec { node_name: Some(node.to_owned()), ..template.spec.clone().unwrap() };
-    built.metadata.annotations = template.metadata.as_ref().unwrap().annotations.clone();
-    built.spec = Some(on_node);
-    built
+    let mut template_pod = pod(node).on(node).build();
+    let pod_spec = PodSpec { node_name: Some(node.to_owned()), ..template.spec.clone().unwrap() };
+    template_pod.metadata.annotations = template.metadata.as_ref().unwrap().annotations.clone();
+    template_pod.spec = Some(pod_spec);
+    template_pod
 }

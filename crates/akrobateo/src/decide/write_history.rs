@@ -1,7 +1,7 @@
-//! Remembers the last writes to each Service and to its workload, finds changes by other programs, and limits the
-//! operator's own writes. Pure.
+//! Records the last writes to each Service and to its workload, finds changes by other programs, and limits the
+//! operator's writes. Pure.
 //!
-//! A restart loses this memory without harm: the operator then restores what differs, and finds the conflict again.
+//! A restart may lose these records: the operator then restores the fields that differ, and detects the conflict again.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,17 +14,17 @@ use super::decision::{Decision, DesiredStatus, ProxyDecision};
 use super::drift::field_paths;
 use super::note::Note;
 use super::service_state::ServiceState;
-use super::status_owner::{StatusField, has_addresses, writer_of};
+use super::status_owner::{StatusField, find_last_writer, has_addresses};
 use super::workload::Workload;
 use super::write_conflict::{CONFLICT_PREFIX, ConflictTracker, STATUS_POLICY, WORKLOAD_POLICY};
 use super::write_limits::{WriteLimit, WriteLimits, WrittenStatus};
 use crate::key::ServiceKey;
 use crate::reason::Reason;
 
-/// The maximum number of status writes in a minute of which only the message of the condition is new. A message can
-/// change with each start of a proxy.
-const MAX_MESSAGES_PER_MINUTE: usize = 6;
-/// Most fields in a message.
+/// The maximum number of writes per minute that change only the message of the condition. The message may change with each
+/// start of a proxy.
+const MAX_MESSAGE_WRITES_PER_MINUTE: usize = 6;
+/// The maximum number of fields in a message.
 const MAX_LISTED_FIELDS: usize = 3;
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -35,7 +35,7 @@ pub(crate) struct WriteHistory(HashMap<ServiceKey, ServiceRecord>);
 /// The writes to one Service and to its workload.
 #[derive(Debug)]
 struct ServiceRecord {
-    /// The UID of the Service: a new Service with the same name has its own record.
+    /// The UID of the Service. A new Service with the same name gets a new record.
     uid: Option<String>,
     status: StatusRecord,
     workload: WorkloadRecord,
@@ -43,16 +43,16 @@ struct ServiceRecord {
 
 #[derive(Debug)]
 struct StatusRecord {
-    written: Option<WrittenStatus>,
+    last_written_status: Option<WrittenStatus>,
     /// The times of the writes in the last minute.
-    written_at: VecDeque<Timestamp>,
+    write_times: VecDeque<Timestamp>,
     tracker: ConflictTracker,
 }
 
 #[derive(Debug)]
 struct WorkloadRecord {
-    /// The digest of the spec that was applied.
-    digest: Option<String>,
+    /// The digest of the spec that the operator applied last.
+    applied_digest: Option<String>,
     tracker: ConflictTracker,
 }
 
@@ -79,7 +79,7 @@ impl WriteHistory {
         ];
         for (reason, tracker) in conflicts {
             if let Some(message) = tracker.message() {
-                decision.add_note(Note { text: message.to_owned(), warning: Some(reason) });
+                decision.add_note(Note { text: message.to_owned(), warning_reason: Some(reason) });
             }
             decision.recheck_by(tracker.ends_at().filter(|end| *end > now));
         }
@@ -90,12 +90,12 @@ impl WriteHistory {
         decision.limits = WriteLimits {
             status: status_limit,
             workload: workload_limit,
-            previous_status: record.status.written.clone(),
+            previous_status: record.status.last_written_status.clone(),
         };
         decision
     }
 
-    /// Records a successful write for the Service with this UID. `version` is the object's resourceVersion after it.
+    /// Records a successful write for the Service with this UID. `version` is the object's resourceVersion after the write.
     pub(crate) fn on_written(
         &mut self,
         key: &ServiceKey,
@@ -120,7 +120,7 @@ impl WriteHistory {
         }
     }
 
-    /// Forgets everything, because another replica may have written.
+    /// Removes all records, because another replica may have written meanwhile.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
@@ -129,7 +129,10 @@ impl WriteHistory {
         let new_record = || ServiceRecord {
             uid: uid.map(str::to_owned),
             status: StatusRecord::new(),
-            workload: WorkloadRecord { digest: None, tracker: ConflictTracker::new(&WORKLOAD_POLICY) },
+            workload: WorkloadRecord {
+                applied_digest: None,
+                tracker: ConflictTracker::new(&WORKLOAD_POLICY),
+            },
         };
         let record = self.0.entry(key.clone()).or_insert_with(new_record);
         if record.uid.as_deref() != uid {
@@ -139,7 +142,8 @@ impl WriteHistory {
     }
 }
 
-/// Adds the conflicts that the current condition tells of. The administrator's commands remember no writes.
+/// Adds the conflicts in the current condition to a decision. The administrator's commands need this, because they have no
+/// record of earlier writes.
 pub(crate) fn with_reported_conflicts(mut decision: Decision, service: Option<&Service>) -> Decision {
     let message = service.and_then(current_condition).map(|condition| condition.message.as_str());
     if let Some((_, conflicts)) = message.and_then(|message| message.split_once(CONFLICT_PREFIX)) {
@@ -151,51 +155,55 @@ pub(crate) fn with_reported_conflicts(mut decision: Decision, service: Option<&S
 impl StatusRecord {
     const fn new() -> Self {
         let tracker = ConflictTracker::new(&STATUS_POLICY);
-        Self { written: None, written_at: VecDeque::new(), tracker }
+        Self { last_written_status: None, write_times: VecDeque::new(), tracker }
     }
 
     fn on_written(&mut self, written: WrittenStatus, version: Option<&str>, now: Timestamp) {
-        let is_restore = self.written.as_ref().is_some_and(|previous| previous.has_same_content(&written));
+        let previous = self.last_written_status.as_ref();
+        let is_restore = previous.is_some_and(|previous| previous.has_same_content(&written));
         self.tracker.on_write(version, is_restore, now);
-        self.written_at.retain(|time| *time > now - MINUTE);
-        self.written_at.push_back(now);
-        self.written = Some(written);
+        self.write_times.retain(|time| *time > now - MINUTE);
+        self.write_times.push_back(now);
+        self.last_written_status = Some(written);
     }
 
-    /// Compares the status with the last one that the operator wrote.
+    /// Compares the current status with the last status that the operator wrote.
     fn observe(&mut self, instance: &str, service: &Service, is_served: bool, now: Timestamp) {
         if !is_served {
             *self = Self::new();
         }
-        let Some(written) = &self.written else { return };
+        let Some(written) = &self.last_written_status else { return };
         let field = if !has_addresses(instance, service, &written.addresses) {
             StatusField::Addresses
         } else if !written.has_same_condition(current_condition(service)) {
             StatusField::Condition
         } else {
-            return self.tracker.on_intact(now);
+            return self.tracker.on_unchanged(now);
         };
         let version = service.metadata.resource_version.as_deref();
-        self.tracker.on_foreign_change(version, now, || status_message(instance, service, field));
+        self.tracker.on_change_by_other_program(version, now, || status_message(instance, service, field));
     }
 
     fn limit(&self, desired: &DesiredStatus, now: Timestamp) -> WriteLimit {
-        let written = self.written.as_ref();
-        let is_restore =
-            written.is_some_and(|written| written.is_same(&desired.addresses, desired.exposure.as_ref()));
-        if let Some(until) = self.tracker.delay(is_restore, now) {
+        let written = self.last_written_status.as_ref();
+        let is_restore = written
+            .is_some_and(|written| written.matches_desired(&desired.addresses, desired.exposure.as_ref()));
+        if let Some(until) = self.tracker.delayed_until(is_restore, now) {
             return WriteLimit::DelayUntil(until);
         }
         if is_restore {
             return WriteLimit::Restore;
         }
-        let is_message_only = written
-            .zip(desired.exposure.as_ref())
-            .is_some_and(|(written, exposure)| written.has_other_message(&desired.addresses, exposure));
-        let recent = self.written_at.iter().filter(|time| **time > now - MINUTE);
-        let recent: Vec<_> = recent.collect();
-        if is_message_only && self.tracker.message().is_none() && recent.len() >= MAX_MESSAGES_PER_MINUTE {
-            return WriteLimit::DelayUntil(*recent[0] + MINUTE);
+        let is_message_only = written.zip(desired.exposure.as_ref()).is_some_and(|(written, exposure)| {
+            written.has_same_addresses_and_reason(&desired.addresses, exposure)
+        });
+        let recent_write_times = self.write_times.iter().filter(|time| **time > now - MINUTE);
+        let recent_write_times: Vec<_> = recent_write_times.collect();
+        if is_message_only
+            && self.tracker.message().is_none()
+            && recent_write_times.len() >= MAX_MESSAGE_WRITES_PER_MINUTE
+        {
+            return WriteLimit::DelayUntil(*recent_write_times[0] + MINUTE);
         }
         WriteLimit::Change
     }
@@ -203,40 +211,42 @@ impl StatusRecord {
 
 impl WorkloadRecord {
     fn on_applied(&mut self, digest: Option<&str>, version: Option<&str>, now: Timestamp) {
-        let is_restore = self.digest.is_some() && self.digest.as_deref() == digest;
+        let is_restore = self.applied_digest.is_some() && self.applied_digest.as_deref() == digest;
         self.tracker.on_write(version, is_restore, now);
-        self.digest = digest.map(str::to_owned);
+        self.applied_digest = digest.map(str::to_owned);
     }
 
-    /// Compares the workload with the desired one, and limits the next write.
+    /// Compares the current workload with the desired workload, and returns the limit of the next write.
     fn observe(&mut self, state: &ServiceState, proxy: &ProxyDecision, now: Timestamp) -> WriteLimit {
         let ProxyDecision::RunWorkload(desired) = proxy else { return WriteLimit::Change };
         let mut workloads = state.workloads.iter();
         let Some(existing) = workloads.find(|workload| workload.has_same_identity(desired)) else {
             return WriteLimit::Change;
         };
-        // The operator deletes it, so that it can create it again.
+        // The operator has deleted the workload itself, to create it again.
         if existing.metadata().deletion_timestamp.is_some() {
             return WriteLimit::Restore;
         }
         let is_changed = !existing.matches(desired);
-        if is_changed && self.digest.as_deref() != desired.spec_digest() {
+        if is_changed && self.applied_digest.as_deref() != desired.spec_digest() {
             return WriteLimit::Change;
         }
-        if !is_changed && !existing.has_foreign_fields() {
-            self.tracker.on_intact(now);
+        if !is_changed && !existing.has_added_fields() {
+            self.tracker.on_unchanged(now);
             return WriteLimit::Change;
         }
         let version = existing.metadata().resource_version.as_deref();
-        self.tracker.on_foreign_change(version, now, || workload_message(existing));
-        self.tracker.delay(true, now).map_or(WriteLimit::Restore, WriteLimit::DelayUntil)
+        self.tracker.on_change_by_other_program(version, now, || workload_message(existing));
+        self.tracker.delayed_until(true, now).map_or(WriteLimit::Restore, WriteLimit::DelayUntil)
     }
 }
 
 fn status_message(instance: &str, service: &Service, field: StatusField) -> String {
-    let manager = match writer_of(instance, service, field) {
+    let manager = match find_last_writer(instance, service, field) {
         Some(manager) if manager == instance => {
-            format!("field manager {manager}, as this operator: give each operator its own --instance")
+            format!(
+                "field manager {manager}, the same as this operator: give each operator another --instance"
+            )
         }
         Some(manager) => format!("field manager {manager}"),
         None => "unknown field manager".to_owned(),
@@ -246,14 +256,14 @@ fn status_message(instance: &str, service: &Service, field: StatusField) -> Stri
         StatusField::Condition => format!("the condition {CONDITION_TYPE}"),
     };
     format!(
-        "{CONFLICT_PREFIX}{manager}) overwrites {field}; while it does, Akrobateo waits up to 5 minutes before it restores \
-         its own value; stop that program for this Service, or create the Service again with a loadBalancerClass that only \
-         one implementation serves"
+        "{CONFLICT_PREFIX}{manager}) overwrites {field}; during this conflict, Akrobateo waits up to 5 minutes before each \
+         restore; stop that program for this Service, or create the Service again with a loadBalancerClass that only one \
+         implementation serves"
     )
 }
 
 fn workload_message(workload: &Workload) -> String {
-    let entries = workload.foreign_fields();
+    let entries = workload.added_fields();
     let manager = entries
         .iter()
         .find_map(|entry| entry.manager.as_deref())
@@ -261,10 +271,11 @@ fn workload_message(workload: &Workload) -> String {
     let paths: Vec<_> = entries.iter().flat_map(field_paths).take(MAX_LISTED_FIELDS).collect();
     let fields = if paths.is_empty() { "fields".to_owned() } else { paths.join(", ") };
     format!(
-        "{CONFLICT_PREFIX}{manager}) changes {fields} of {}; Akrobateo restored it {} times and now leaves it as it is for \
-         hours; exclude it in that program, then run: kubectl delete --cascade=orphan {}",
+        "{CONFLICT_PREFIX}{manager}) changes {fields} of {}; Akrobateo restored the fields {} times and now waits several \
+         hours before the next restore; exclude the workload in that program, then run: \
+         kubectl delete --cascade=orphan {}",
         workload.full_name(),
-        WORKLOAD_POLICY.prompt_restores,
+        WORKLOAD_POLICY.max_immediate_restores,
         workload.kubectl_arguments()
     )
 }

@@ -1,4 +1,4 @@
-//! The limits of the operator's next writes, and the last status that it wrote. Pure.
+//! The limits of the operator's next writes, and the last status that the operator wrote. Pure.
 
 use k8s_openapi::api::core::v1::LoadBalancerIngress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -11,19 +11,19 @@ use super::condition::Exposure;
 pub(crate) struct WriteLimits {
     pub(super) status: WriteLimit,
     pub(super) workload: WriteLimit,
-    /// The status that the operator wrote last, if it remembers one.
+    /// The status that the operator wrote last; `None` after a restart of the operator.
     pub(super) previous_status: Option<WrittenStatus>,
 }
 
 /// The limit of one write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum WriteLimit {
-    /// The desired object is new. The write may cause events.
+    /// The operator has not written the desired content before. The write may cause events.
     #[default]
     Change,
-    /// The desired object is the one that was written last. The write causes no event.
+    /// The operator's last write had the same content. The write causes no event.
     Restore,
-    /// No write before this time.
+    /// The operator must not write before this time.
     DelayUntil(Timestamp),
 }
 
@@ -44,8 +44,12 @@ pub(super) struct WrittenStatus {
 }
 
 impl WrittenStatus {
-    /// Returns true if the desired status is this one.
-    pub(super) fn is_same(&self, addresses: &[LoadBalancerIngress], exposure: Option<&Exposure>) -> bool {
+    /// Returns true if the desired status has the same content.
+    pub(super) fn matches_desired(
+        &self,
+        addresses: &[LoadBalancerIngress],
+        exposure: Option<&Exposure>,
+    ) -> bool {
         let has_same_condition = match exposure {
             Some(exposure) => exposure.matches(self.condition.as_ref()),
             None => self.condition.is_none(),
@@ -53,8 +57,13 @@ impl WrittenStatus {
         self.addresses == addresses && has_same_condition
     }
 
-    /// Returns true if the desired status differs in nothing that programs read.
-    pub(super) fn has_other_message(&self, addresses: &[LoadBalancerIngress], exposure: &Exposure) -> bool {
+    /// Returns true if the desired status has the same addresses, and the same status and reason of the condition. The
+    /// message may differ.
+    pub(super) fn has_same_addresses_and_reason(
+        &self,
+        addresses: &[LoadBalancerIngress],
+        exposure: &Exposure,
+    ) -> bool {
         let condition = self.condition.as_ref();
         self.addresses == addresses
             && condition.is_some_and(|condition| {
@@ -67,7 +76,7 @@ impl WrittenStatus {
         self.addresses == other.addresses && self.has_same_condition(other.condition.as_ref())
     }
 
-    /// Returns true if a condition has the same content. The time of the transition does not count.
+    /// Returns true if a condition has the same content. The transition time may differ.
     pub(super) fn has_same_condition(&self, other: Option<&Condition>) -> bool {
         match (&self.condition, other) {
             (None, None) => true,

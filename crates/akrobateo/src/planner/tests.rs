@@ -324,7 +324,7 @@ async fn a_service_that_waits_for_its_first_endpoint_claims_nothing_after_a_rest
     let mut web = with_resource_version(&web.build(), "1");
     web["status"]["conditions"] = json!([{
         "type": "akrobateo.io/Exposed", "status": "True", "reason": "NoEndpoints",
-        "message": "all nodes that could serve it are published until there is one",
+        "message": "all nodes with a ready proxy are published until an endpoint is ready",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }]);
     let other = with_resource_version(&service("other").tcp(80).traffic_policy_local().build(), "1");

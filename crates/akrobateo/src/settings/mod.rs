@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Toleration;
 use crate::address_type::AddressType;
 use crate::decide::{ProxyConfig, ProxyNamespace};
 use crate::node_info::NodePolicy;
-use crate::spec::{IpModeSetting, PortSet, Requirement, ServiceBounds, ServiceDefaults, WorkloadKind};
+use crate::spec::{IpModeSetting, LabelRequirement, PortSet, ServiceBounds, ServiceDefaults, WorkloadKind};
 use crate::spec::{parse_node_selector, parse_tolerations};
 use lists::{FormerPlacements, PriorityClasses};
 use values::{
@@ -147,7 +147,7 @@ pub struct OperatorConfig {
 
 /// The value of `--node-selector`. A plain `Vec` would let clap take one requirement per occurrence of the flag.
 #[derive(Clone, Debug)]
-struct NodeSelector(Vec<Requirement>);
+struct NodeSelector(Vec<LabelRequirement>);
 
 impl std::str::FromStr for NodeSelector {
     type Err = String;
@@ -198,7 +198,7 @@ impl OperatorConfig {
                 image: self.lb_image.clone(),
             },
             defaults: ServiceDefaults {
-                default_class: self.default_class,
+                is_default_class: self.default_class,
                 requirements: self.node_selector.0.clone(),
                 tolerations: self.tolerations.0.clone(),
                 workload: self.workload,
@@ -312,7 +312,7 @@ mod tests {
             ("--lb-image=", "expected an image"),
             ("--reserved-ports=ssh", "65535"),
             ("--reserved-ports=9-3", "range"),
-            ("--reserved-ports=icmp/1", "tcp, udp or sctp"),
+            ("--reserved-ports=icmp/1", "udp/ or sctp/"),
             ("--address-types=Hostname", "ExternalIP, InternalIP"),
             ("--ip-mode=vip", "auto, VIP, Proxy"),
             ("--node-selector=a b", "label selector"),

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::error::SpecError;
 
-/// The maximum length of an annotation's text in a message, in characters.
+/// The maximum length of an annotation's value in a message, in characters.
 const MAX_EXCERPT_CHARS: usize = 200;
 
 /// Returns the annotation's parsed value, or the default if the Service does not have the annotation.
@@ -29,7 +29,7 @@ pub(super) fn annotation_or_default<T: Clone, E: Display>(
     })
 }
 
-/// Returns the beginning of a text, because a message has limited space.
+/// Returns the first characters of a text, because a message must not be too long.
 fn excerpt(text: &str) -> String {
     let mut excerpt: String = text.chars().take(MAX_EXCERPT_CHARS).collect();
     if excerpt.len() < text.len() {

@@ -1,4 +1,4 @@
-//! The values of a Service's annotations, except those of the data path. Pure.
+//! Reads the values of a Service's annotations, except the annotations for the data path. Pure.
 
 use akrobateo_core::{DataPath, annotations};
 use k8s_openapi::api::core::v1::{Service, Toleration};
@@ -7,28 +7,29 @@ use super::annotation::annotation_or_default;
 use super::defaults::ServiceDefaults;
 use super::error::SpecError;
 use super::ip_mode::IpMode;
-use super::node_selector::{self, Requirement};
+use super::node_selector::{self, LabelRequirement};
 use super::tolerations;
 use super::workload_spec::{WorkloadKind, WorkloadSpec};
 use crate::address_type::AddressType;
 
-/// The maximum number of replicas of a Deployment. Each replica needs a node of its own.
+/// The maximum number of replicas of a Deployment. Each replica needs another node.
 const MAX_REPLICAS: u16 = 1000;
 
-/// Returns the requirements of the annotation and those of the administrator: a node must match both.
+/// Returns the requirements of the annotation and the requirements of the administrator. A node must match all of them.
 pub(super) fn node_selector(
     service: &Service,
     defaults: &ServiceDefaults,
-) -> Result<Vec<Requirement>, SpecError> {
-    let own = annotation_or_default(
+) -> Result<Vec<LabelRequirement>, SpecError> {
+    let requirements = annotation_or_default(
         service,
         annotations::NODE_SELECTOR,
         &Vec::new(),
         node_selector::ALLOWED_VALUES,
         node_selector::parse,
     )?;
-    let own = own.into_iter().filter(|requirement| !defaults.requirements.contains(requirement));
-    Ok(defaults.requirements.iter().cloned().chain(own).collect())
+    let additional_requirements =
+        requirements.into_iter().filter(|requirement| !defaults.requirements.contains(requirement));
+    Ok(defaults.requirements.iter().cloned().chain(additional_requirements).collect())
 }
 
 pub(super) fn tolerations(
@@ -36,7 +37,7 @@ pub(super) fn tolerations(
     defaults: &ServiceDefaults,
 ) -> Result<Vec<Toleration>, SpecError> {
     let name = annotations::TOLERATIONS;
-    let own = annotation_or_default(
+    let tolerations = annotation_or_default(
         service,
         name,
         &defaults.tolerations,
@@ -44,12 +45,13 @@ pub(super) fn tolerations(
         tolerations::parse,
     )?;
     let bounds: Vec<_> = defaults.tolerations.iter().chain(&defaults.bounds.tolerations).cloned().collect();
-    match tolerations::first_not_covered(&own, &bounds) {
-        None => Ok(own),
+    match tolerations::find_uncovered_toleration(&tolerations, &bounds) {
+        None => Ok(tolerations),
         Some(number) => {
             let reason = format!("toleration {number} is not allowed");
             let allowed = format!(
-                "{}, by the operator's --tolerations and --allowed-tolerations; ask the administrator of the cluster",
+                "{}, by the operator's --tolerations and --allowed-tolerations; to use another toleration, ask the \
+                 administrator of the cluster",
                 tolerations::describe(&bounds)
             );
             annotation_or_default(service, name, &Vec::new(), &allowed, |_| Err(reason))
@@ -103,8 +105,8 @@ pub(super) fn address_types(
     )
 }
 
-/// Returns the ipMode. In userspace the ipMode is always Proxy: if it were VIP, kube-proxy would answer instead of the
-/// proxies.
+/// Returns the ipMode. If the proxies forward in userspace, the ipMode is Proxy, because with VIP kube-proxy would forward
+/// instead of the proxies.
 pub(super) fn ip_mode(
     service: &Service,
     defaults: &ServiceDefaults,
@@ -112,10 +114,10 @@ pub(super) fn ip_mode(
 ) -> Result<IpMode, SpecError> {
     let vip_error = match (data_path, &defaults.vip_danger) {
         (DataPath::Userspace, _) => {
-            Some("kube-proxy would answer instead of the proxies in userspace".to_owned())
+            Some("kube-proxy would forward instead of the proxies in userspace".to_owned())
         }
         (DataPath::Kernel, Some(danger)) => {
-            Some(format!("VIP would cut off nodes from each other, because {danger}"))
+            Some(format!("with VIP, nodes could lose the connection to each other, because {danger}"))
         }
         (DataPath::Kernel, None) => None,
     };
@@ -137,13 +139,13 @@ pub(super) fn priority_class(service: &Service, defaults: &ServiceDefaults) -> R
     let default = &defaults.priority_class;
     let names = std::iter::once(default).chain(&defaults.bounds.priority_classes);
     let names: Vec<_> = names.filter(|name| !name.is_empty()).map(String::as_str).collect();
-    let allowed = match names[..] {
+    let allowed_names = match names[..] {
         [] => "none".to_owned(),
         _ => names.join(", "),
     };
     let allowed = format!(
-        "{allowed}, by the operator's --priority-class and --allowed-priority-classes; ask the administrator of the \
-         cluster"
+        "{allowed_names}, by the operator's --priority-class and --allowed-priority-classes; to use another PriorityClass, ask \
+         the administrator of the cluster"
     );
     annotation_or_default(service, annotations::PRIORITY_CLASS, default, &allowed, |text| {
         if names.contains(&text) { Ok(text.to_owned()) } else { Err("not an allowed PriorityClass") }

@@ -1,14 +1,14 @@
-//! The administrator's bounds: settings that no annotation of a Service may exceed. Pure.
+//! The administrator's bounds: limits for the annotations and ports of Services. Pure.
 
 use k8s_openapi::api::core::v1::Toleration;
 
-/// Settings of the operator that limit what Services may ask for.
+/// The settings of the operator that limit the annotations and ports of Services.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceBounds {
-    /// The tolerations that annotations may use, besides those of the administrator.
+    /// The tolerations that annotations may use in addition to the default tolerations.
     pub(crate) tolerations: Vec<Toleration>,
-    /// The priority classes that annotations may use.
+    /// The priority classes that annotations may use in addition to the default priority class.
     pub(crate) priority_classes: Vec<String>,
-    /// Most ports of a Service.
+    /// The maximum number of ports of a Service.
     pub(crate) max_ports: u16,
 }

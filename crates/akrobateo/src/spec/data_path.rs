@@ -1,4 +1,4 @@
-//! The data path of a Service's proxies and the PROXY protocol towards its backends. Pure.
+//! Reads the data path of a Service's proxies and the PROXY protocol version for the Service's backends. Pure.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use super::annotation::annotation_or_default;
 use super::error::SpecError;
 
-/// Returns the data path and the PROXY protocol. Only userspace supports the PROXY protocol.
+/// Returns the data path and the PROXY protocol settings. Only the data path `userspace` supports the PROXY protocol.
 pub(super) fn data_path_and_proxy_protocol(
     service: &Service,
     forwards: &[Forward],
@@ -33,7 +33,7 @@ pub(super) fn data_path_and_proxy_protocol(
     let sctp = forwards.iter().find(|forward| forward.protocol == Protocol::Sctp);
     match sctp.filter(|_| data_path == DataPath::Userspace) {
         Some(&Forward { protocol, port, .. }) => Err(SpecError::UnsupportedSpec(format!(
-            "port {}: proxies in userspace forward TCP and UDP only; remove the port, or the annotations {} and {}",
+            "port {}: proxies in userspace forward only TCP and UDP; remove the port, or the annotations {} and {}",
             HostPort { protocol, port: port.get() },
             annotations::DATA_PATH,
             annotations::PROXY_PROTOCOL
@@ -67,7 +67,7 @@ fn proxy_protocol(service: &Service, forwards: &[Forward]) -> Result<Option<Prox
         service,
         annotations::PROXY_PROTOCOL,
         &None,
-        "v1 or v2, for all TCP ports of the Service or for listed ones, for example v2:443,8443",
+        "v1 or v2, for all TCP ports of the Service or only for listed ports, for example v2:443,8443",
         parse,
     )
 }

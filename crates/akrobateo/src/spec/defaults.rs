@@ -4,30 +4,30 @@ use k8s_openapi::api::core::v1::Toleration;
 
 use super::bounds::ServiceBounds;
 use super::ip_mode::{IpMode, IpModeSetting};
-use super::node_selector::Requirement;
+use super::node_selector::LabelRequirement;
 use super::port_set::PortSet;
 use super::workload_spec::WorkloadKind;
 use crate::address_type::AddressType;
 use crate::node_info::NodePolicy;
 
-/// The settings of the operator that apply to Services without the corresponding annotation.
+/// The operator's settings for Services: the defaults of annotations, and the limits for all Services.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceDefaults {
     /// True if Services without a loadBalancerClass are eligible.
-    pub(crate) default_class: bool,
-    /// The administrator's node selector, which each Service's own selector narrows.
-    pub(crate) requirements: Vec<Requirement>,
+    pub(crate) is_default_class: bool,
+    /// The requirements of the administrator's node selector. The annotation of a Service can only add requirements.
+    pub(crate) requirements: Vec<LabelRequirement>,
     pub(crate) tolerations: Vec<Toleration>,
     pub(crate) workload: WorkloadKind,
     pub(crate) replicas: u16,
     pub(crate) address_types: Vec<AddressType>,
     pub(crate) ip_mode: IpModeSetting,
-    /// The reason why ipMode VIP is dangerous in this cluster; `None` if it is not.
+    /// The reason why ipMode VIP is dangerous in this cluster; `None` if VIP is not dangerous.
     pub(crate) vip_danger: Option<String>,
-    /// The priority class; empty for none.
+    /// The priority class of the proxies; empty if the proxies have none.
     pub(crate) priority_class: String,
     pub(crate) reserved_ports: PortSet,
-    /// The rules by which nodes are read.
+    /// The rules for reading node objects.
     pub(crate) node_policy: NodePolicy,
     pub(crate) bounds: ServiceBounds,
 }
@@ -42,7 +42,8 @@ impl ServiceDefaults {
         }
     }
 
-    /// Returns true if the administrator leaves it to the operator to find out whether ipMode VIP is dangerous.
+    /// Returns true if the operator must find out if ipMode VIP is dangerous. With `--ip-mode=VIP` the administrator has
+    /// decided that VIP is not dangerous.
     pub(crate) fn detects_vip_danger(&self) -> bool {
         self.ip_mode != IpModeSetting::Vip
     }

@@ -1,4 +1,4 @@
-//! Decides whether Akrobateo serves a Service. Pure.
+//! Decides if Akrobateo serves a Service. Pure.
 
 use akrobateo_core::LOAD_BALANCER_CLASS;
 use k8s_openapi::api::core::v1::Service;
@@ -10,7 +10,7 @@ pub(crate) enum IneligibilityReason {
     OtherType,
     #[error("its loadBalancerClass {0} belongs to another implementation")]
     OtherClass(String),
-    #[error("it has no loadBalancerClass, and the operator only serves the class {LOAD_BALANCER_CLASS}")]
+    #[error("it has no loadBalancerClass, and the operator serves only the class {LOAD_BALANCER_CLASS}")]
     NoClass,
     #[error("it has no cluster IP")]
     Headless,
@@ -19,11 +19,11 @@ pub(crate) enum IneligibilityReason {
 }
 
 /// Returns the reason why Akrobateo does not serve this Service, or `None` if Akrobateo serves it.
-pub(crate) fn why_not_eligible(service: &Service, default_class: bool) -> Option<IneligibilityReason> {
+pub(crate) fn ineligibility_reason(service: &Service, is_default_class: bool) -> Option<IneligibilityReason> {
     let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
     let Some(spec) = spec else { return Some(IneligibilityReason::OtherType) };
     match spec.load_balancer_class.as_deref() {
-        None if !default_class => return Some(IneligibilityReason::NoClass),
+        None if !is_default_class => return Some(IneligibilityReason::NoClass),
         Some(class) if class != LOAD_BALANCER_CLASS => {
             return Some(IneligibilityReason::OtherClass(class.to_owned()));
         }
@@ -36,8 +36,8 @@ pub(crate) fn why_not_eligible(service: &Service, default_class: bool) -> Option
 }
 
 /// Returns true if Akrobateo serves this Service.
-pub(crate) fn is_eligible(service: &Service, default_class: bool) -> bool {
-    why_not_eligible(service, default_class).is_none()
+pub(crate) fn is_eligible(service: &Service, is_default_class: bool) -> bool {
+    ineligibility_reason(service, is_default_class).is_none()
 }
 
 #[cfg(test)]
@@ -46,13 +46,13 @@ mod tests {
     use crate::decide::fixtures::service;
 
     #[test]
-    fn load_balancers_without_a_class_or_of_our_class_are_eligible() {
+    fn services_without_a_class_or_with_the_akrobateo_class_are_eligible() {
         assert!(is_eligible(&service("web").build(), true));
         assert!(is_eligible(&service("web").class("akrobateo.io/lb").build(), true));
     }
 
     #[test]
-    fn services_of_another_class_or_type_and_headless_or_terminating_services_are_not_eligible() {
+    fn services_with_another_class_or_type_or_without_a_cluster_ip_are_not_eligible() {
         for ineligible in [
             service("web").class("example.com/lb"),
             service("web").service_type("ClusterIP"),
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_without_a_class_is_not_eligible_if_default_class_is_false() {
+    fn service_without_a_class_is_not_eligible_if_default_class_is_false() {
         assert!(!is_eligible(&service("web").build(), false));
         assert!(is_eligible(&service("web").class("akrobateo.io/lb").build(), false));
     }

@@ -1,4 +1,4 @@
-//! The errors of a Service's spec and annotations, with messages for the user who wrote the Service's manifest. Pure.
+//! The errors in a Service's spec and annotations, with messages for the author of the Service's manifest. Pure.
 
 use akrobateo_core::HostPort;
 
@@ -10,10 +10,10 @@ pub(crate) enum SpecError {
     /// The value of an annotation is not allowed.
     #[error("annotation {name} is {value:?}: {reason}; allowed: {allowed}")]
     InvalidAnnotation { name: &'static str, value: String, reason: String, allowed: String },
-    /// The proxies do not support a field of the spec, or its value. The API server accepts this field and value.
+    /// The proxies do not support a field or a value of the spec, although the API server accepts it.
     #[error("{0}")]
     UnsupportedSpec(String),
-    /// The nodes need the port themselves.
+    /// The administrator has reserved the port for programs of the nodes.
     #[error("port {0} is reserved for the nodes by the operator's --reserved-ports; use another port")]
     PortReserved(HostPort),
 }

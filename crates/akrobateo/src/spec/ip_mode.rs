@@ -1,7 +1,7 @@
 //! The ipMode of published addresses. Pure.
 
-/// The `ipMode` in a Service's status. With `VIP` kube-proxy may answer instead of the proxies; with `Proxy` kube-proxy
-/// must not answer (<https://kubernetes.io/docs/concepts/services-networking/service/#load-balancer-ip-mode>).
+/// The `ipMode` in a Service's status. With `VIP`, kube-proxy may forward packets to the address itself. With `Proxy`,
+/// kube-proxy must not forward them (<https://kubernetes.io/docs/concepts/services-networking/service/#load-balancer-ip-mode>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IpMode {
     Vip,
@@ -23,7 +23,7 @@ impl IpMode {
     }
 }
 
-/// The value of `--ip-mode`.
+/// The value of the operator's flag `--ip-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "verbatim")]
 pub(crate) enum IpModeSetting {

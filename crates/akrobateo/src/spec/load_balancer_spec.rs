@@ -22,14 +22,16 @@ pub(crate) struct LoadBalancerSpec {
     pub(crate) nodes: NodeSelection,
     pub(crate) workload: WorkloadSpec,
     pub(crate) priority_class: String,
-    /// The address types to publish, by preference.
+    /// The address types to publish, the preferred type first.
     pub(crate) address_types: Vec<AddressType>,
     pub(crate) ip_mode: IpMode,
-    /// The address families of the Service, in its order.
+    /// The address families of the Service, in the Service's order.
     pub(crate) families: Vec<Family>,
-    /// True for externalTrafficPolicy Local: only nodes with a ready endpoint answer, and the client's address is kept.
+    /// True for externalTrafficPolicy Local: only nodes with a ready endpoint are published, and backends see the client's
+    /// address.
     pub(crate) is_traffic_policy_local: bool,
-    /// True for internalTrafficPolicy Local: clients inside the cluster, such as proxies, reach endpoints of their node only.
+    /// True for internalTrafficPolicy Local: clients inside the cluster, such as proxies, reach only the endpoints of their
+    /// node.
     pub(crate) is_internal_traffic_policy_local: bool,
 }
 
@@ -65,20 +67,22 @@ impl LoadBalancerSpec {
         }
     }
 
-    /// Returns the families in which addresses are published, in the Service's order. The proxies deny a family without
-    /// source range if there are ranges of another family, but kube-proxy takes it for open.
+    /// Returns the families whose addresses are published, in the Service's order.
+    ///
+    /// If source ranges exist only for the other family, the proxies deny all clients of a family, but kube-proxy allows
+    /// them. So with ipMode VIP such a family is not published.
     pub(crate) fn published_families(&self) -> impl Iterator<Item = Family> {
         let is_published = |family: &Family| self.ip_mode == IpMode::Proxy || self.has_source_range(*family);
         self.families.iter().copied().filter(is_published)
     }
 
-    /// Returns true if source ranges allow clients of this family. Without ranges all clients are allowed.
+    /// Returns true if the source ranges allow clients of this family. A Service without source ranges allows all clients.
     pub(crate) fn has_source_range(&self, family: Family) -> bool {
         let mut sources = self.proxy_args.sources.iter();
         sources.len() == 0 || sources.any(|range| Family::from_ip(range.addr()) == family)
     }
 
-    /// Returns the number of proxies that should run if `node_count` nodes may run a proxy.
+    /// Returns the number of proxies that should run if proxies may run on `node_count` nodes.
     pub(crate) fn proxy_count(&self, node_count: usize) -> usize {
         match self.workload {
             WorkloadSpec::DaemonSet => node_count,

@@ -1,4 +1,4 @@
-//! The validated spec of a Service: annotations, ports, eligibility. Pure.
+//! Validates the annotations and the spec of a Service, and decides if the Service is eligible. Pure.
 
 mod annotation;
 mod annotation_values;
@@ -18,12 +18,12 @@ mod workload_spec;
 
 pub(crate) use bounds::ServiceBounds;
 pub(crate) use defaults::ServiceDefaults;
-pub(crate) use eligibility::{is_eligible, why_not_eligible};
+pub(crate) use eligibility::{ineligibility_reason, is_eligible};
 pub(crate) use error::SpecError;
 pub(crate) use ip_mode::{IpMode, IpModeSetting};
 pub(crate) use load_balancer_spec::LoadBalancerSpec;
 pub(crate) use node_selection::NodeSelection;
-pub(crate) use node_selector::{Requirement, parse as parse_node_selector};
+pub(crate) use node_selector::{LabelRequirement, parse as parse_node_selector};
 pub(crate) use port_set::PortSet;
 pub(crate) use tolerations::{parse as parse_tolerations, tolerates};
 pub(crate) use workload_spec::{WorkloadKind, WorkloadSpec};

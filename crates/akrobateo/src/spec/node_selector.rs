@@ -1,4 +1,4 @@
-//! Label selectors in kubectl's syntax, equality-based and set-based
+//! Parses label selectors in kubectl's syntax, equality-based and set-based
 //! (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>). Pure.
 
 use std::collections::BTreeMap;
@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use akrobateo_core::dns1123::{MAX_LABEL_LEN, is_subdomain};
 use k8s_openapi::api::core::v1::NodeSelectorRequirement;
 
-/// A requirement for one label of a node. A node must match all requirements of a selector.
+/// A requirement of a label selector for one label of a node. A node must match all requirements of the selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Requirement {
+pub(crate) struct LabelRequirement {
     key: String,
     operator: Operator,
     values: Vec<String>,
@@ -39,9 +39,9 @@ pub(crate) enum ParseSelectorError {
     InvalidValue(String),
 }
 
-impl Requirement {
-    /// Returns true if a node with these labels meets the requirement. As in Kubernetes, `notin` and `!=` also match a
-    /// node that does not have the label.
+impl LabelRequirement {
+    /// Returns true if a node with these labels meets the requirement. As in Kubernetes, a node without the label meets a
+    /// requirement with `notin` or `!=`.
     pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         let value = labels.get(&self.key);
         match self.operator {
@@ -52,8 +52,8 @@ impl Requirement {
         }
     }
 
-    /// Returns the requirement in the form that the scheduler reads.
-    pub(crate) fn to_node_selector(&self) -> NodeSelectorRequirement {
+    /// Converts the requirement into a requirement of a node affinity.
+    pub(crate) fn to_node_selector_requirement(&self) -> NodeSelectorRequirement {
         let operator = match self.operator {
             Operator::In => "In",
             Operator::NotIn => "NotIn",
@@ -68,8 +68,8 @@ impl Requirement {
     }
 }
 
-/// Parses a selector; an empty text matches all nodes.
-pub(crate) fn parse(text: &str) -> Result<Vec<Requirement>, ParseSelectorError> {
+/// Parses a selector. The result of an empty text is an empty list, which matches all nodes.
+pub(crate) fn parse(text: &str) -> Result<Vec<LabelRequirement>, ParseSelectorError> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
@@ -77,7 +77,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Requirement>, ParseSelectorError> 
     parts.into_iter().map(|part| parse_requirement(part.trim())).collect()
 }
 
-/// Splits at the commas outside parentheses. Returns `None` if the parentheses do not match.
+/// Splits a selector at the commas outside parentheses. Returns `None` if the parentheses do not match.
 fn split_at_commas(text: &str) -> Option<Vec<&str>> {
     let (mut parts, mut start, mut in_parentheses) = (Vec::new(), 0, false);
     for (index, character) in text.char_indices() {
@@ -96,7 +96,7 @@ fn split_at_commas(text: &str) -> Option<Vec<&str>> {
     (!in_parentheses).then_some(parts)
 }
 
-fn parse_requirement(text: &str) -> Result<Requirement, ParseSelectorError> {
+fn parse_requirement(text: &str) -> Result<LabelRequirement, ParseSelectorError> {
     if let Some((key, value)) = text.split_once("!=") {
         return validate_requirement(key, Operator::NotIn, vec![value]);
     }
@@ -122,7 +122,7 @@ fn validate_requirement(
     key: &str,
     operator: Operator,
     values: Vec<&str>,
-) -> Result<Requirement, ParseSelectorError> {
+) -> Result<LabelRequirement, ParseSelectorError> {
     let key = key.trim();
     if !is_label_key(key) {
         return Err(ParseSelectorError::InvalidKey(key.to_owned()));
@@ -130,7 +130,7 @@ fn validate_requirement(
     let values: Vec<_> = values.into_iter().map(|value| value.trim().to_owned()).collect();
     match values.iter().find(|value| !is_label_value(value)) {
         Some(value) => Err(ParseSelectorError::InvalidValue(value.clone())),
-        None => Ok(Requirement { key: key.to_owned(), operator, values }),
+        None => Ok(LabelRequirement { key: key.to_owned(), operator, values }),
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn every_selector_form_of_kubectl_is_accepted() {
+    fn parse_accepts_every_selector_form_of_kubectl() {
         let edge_labels = [("pool", "edge"), ("zone", "a")];
         for matching in [
             "",
@@ -184,15 +184,15 @@ mod tests {
         ] {
             assert!(matches(matching, &edge_labels), "{matching:?}");
         }
-        for other in
+        for not_matching in
             ["pool=core", "pool!=edge", "spot", "!pool", "zone in (b)", "zone notin (a,b)", "pool=edge,spot"]
         {
-            assert!(!matches(other, &edge_labels), "{other:?}");
+            assert!(!matches(not_matching, &edge_labels), "{not_matching:?}");
         }
     }
 
     #[test]
-    fn texts_that_are_not_selectors_are_rejected() {
+    fn parse_rejects_texts_that_are_not_selectors() {
         for invalid in [
             ",",
             "a,",
@@ -220,7 +220,8 @@ mod tests {
     #[test]
     fn node_affinity_has_the_same_requirements_as_the_selector() {
         let requirements = parse("zone in (a,b),!spot").unwrap();
-        let converted_requirements: Vec<_> = requirements.iter().map(Requirement::to_node_selector).collect();
+        let converted_requirements: Vec<_> =
+            requirements.iter().map(LabelRequirement::to_node_selector_requirement).collect();
         assert_eq!(converted_requirements[0].operator, "In");
         assert_eq!(converted_requirements[0].values, Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(

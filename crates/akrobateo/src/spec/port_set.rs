@@ -1,19 +1,19 @@
-//! A set of ports as text: numbers and ranges, with a protocol. Pure.
+//! Parses a set of ports from text: numbers and ranges, with a protocol. Pure.
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use akrobateo_core::{HostPort, Protocol};
 
-/// A set of ports: numbers and ranges, comma-separated, for example `22,tcp/2379-2380,udp/8472`. The default protocol is
-/// TCP.
+/// A set of ports. As text, it is a comma-separated list of ports and ranges, for example `22,tcp/2379-2380,udp/8472`. The
+/// default protocol is TCP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PortSet(Vec<(Protocol, RangeInclusive<u16>)>);
 
 impl PortSet {
     /// Returns true if the port is in the set.
     pub(crate) fn contains(&self, HostPort { protocol, port }: HostPort) -> bool {
-        self.0.iter().any(|(in_set, range)| *in_set == protocol && range.contains(&port))
+        self.0.iter().any(|(range_protocol, range)| *range_protocol == protocol && range.contains(&port))
     }
 }
 
@@ -24,13 +24,13 @@ impl FromStr for PortSet {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let error = |part| {
+        let error = |item| {
             format!(
-                "{part:?} is not a port; expected a port from 1 to 65535 or a range such as 2379-2380, with the \
-                 protocol tcp, udp or sctp before it unless it is tcp, for example udp/8472"
+                "{item:?} is not a port; expected a port from 1 to 65535 or a range such as 2379-2380, after tcp/ (the \
+                 default), udp/ or sctp/, for example udp/8472"
             )
         };
-        let parse = |part| parse_ports(part).ok_or_else(|| error(part));
+        let parse = |item| parse_ports(item).ok_or_else(|| error(item));
         text.split(',').map(parse).collect::<Result<_, _>>().map(Self)
     }
 }
@@ -54,14 +54,14 @@ mod tests {
     }
 
     #[test]
-    fn a_port_without_a_protocol_is_a_tcp_port() {
+    fn port_without_a_protocol_is_a_tcp_port() {
         assert!(contains("22", Protocol::Tcp, 22));
         assert!(!contains("22", Protocol::Udp, 22));
         assert!(contains("tcp/22", Protocol::Tcp, 22));
     }
 
     #[test]
-    fn a_protocol_applies_to_its_port_or_range_only() {
+    fn protocol_applies_only_to_the_port_or_range_after_it() {
         let set = "22, udp/51820-51821 ,SCTP/90,23";
         assert!(contains(set, Protocol::Udp, 51_820) && contains(set, Protocol::Udp, 51_821));
         assert!(!contains(set, Protocol::Tcp, 51_820));
@@ -70,10 +70,10 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_port_is_named_with_the_expected_form() {
+    fn error_names_the_invalid_port_and_the_expected_form() {
         for text in ["0", "65536", "9-3", "ssh", "icmp/1", "udp/", "udp/tcp/1", "/22", "22,,23"] {
             let error = text.parse::<PortSet>().unwrap_err();
-            assert!(error.contains("tcp, udp or sctp") && error.contains("1 to 65535"), "{text}: {error}");
+            assert!(error.contains("udp/ or sctp/") && error.contains("1 to 65535"), "{text}: {error}");
         }
         assert_eq!("".parse(), Ok(PortSet::default()));
     }

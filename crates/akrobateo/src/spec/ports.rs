@@ -1,4 +1,4 @@
-//! The ports and source ranges of a Service's proxies, from the Service's spec. Pure.
+//! Reads the ports and source ranges of a Service's proxies from the Service's spec. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -22,7 +22,7 @@ fn parse(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, String> {
     if ports.len() > usize::from(max_ports) {
         let count = ports.len();
         return Err(format!(
-            "the Service has {count} ports; expected at most {max_ports} (the operator's --max-ports); split it"
+            "the Service has {count} ports; expected at most {max_ports} (the operator's --max-ports); split the Service"
         ));
     }
     let mut forwards = Vec::new();
@@ -38,7 +38,7 @@ fn parse(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, String> {
     let tcp = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
     let tcp_ports: Vec<u16> = tcp.map(|forward| forward.port.get()).collect();
     let probe_port = probe::choose_port(&tcp_ports).ok_or_else(|| {
-        "the Service has all TCP ports from 1024 to 10290; remove one for the probe".to_owned()
+        "the Service has all TCP ports from 1024 to 10290; remove one of them, because the probe needs a port".to_owned()
     })?;
     Ok(ProxyArgs { sources: source_ranges(spec)?, probe_port, ..ProxyArgs::new(forwards) })
 }
@@ -57,8 +57,8 @@ fn protocol_and_number(port: &ServicePort) -> Result<(Protocol, NonZeroU16), Str
     Ok((protocol, number.ok_or_else(error)?))
 }
 
-/// Returns the source ranges. Accepts spaces around a range, and an address with host bits, because the API server
-/// accepts them.
+/// Returns the source ranges. Like the API server, the function accepts spaces around a range, and host bits in its
+/// address.
 fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNet>, String> {
     let error = |text: &str| {
         format!(
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn forwards_cover_every_port_and_cluster_ip_and_have_a_stable_order() {
+    fn forwards_contain_every_port_of_every_cluster_ip_in_a_stable_order() {
         let service_with_udp_first =
             service("dns").udp(53).tcp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
         let service_with_tcp_first =
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn spaces_and_host_bits_and_duplicates_are_removed_from_source_ranges() {
+    fn source_ranges_lose_spaces_host_bits_and_duplicates() {
         let service =
             service("web").tcp(80).source_ranges(&["10.0.0.1/8", " 10.0.0.0/8 ", "fd00::/8"]).build();
         let ranges: Vec<_> = proxy_args(&service).unwrap().sources.iter().map(ToString::to_string).collect();
@@ -126,16 +126,16 @@ mod tests {
     }
 
     #[test]
-    fn a_service_with_more_ports_than_allowed_is_rejected() {
-        let service_with = |ports: u16| (1..=ports).fold(service("many"), ServiceBuilder::tcp).build();
-        assert_eq!(proxy_args(&service_with(1000)).unwrap().forwards.len(), 1000);
-        let error = proxy_args(&service_with(1001)).unwrap_err().to_string();
+    fn service_with_more_ports_than_allowed_is_rejected() {
+        let service_with_ports = |ports: u16| (1..=ports).fold(service("many"), ServiceBuilder::tcp).build();
+        assert_eq!(proxy_args(&service_with_ports(1000)).unwrap().forwards.len(), 1000);
+        let error = proxy_args(&service_with_ports(1001)).unwrap_err().to_string();
         assert!(error.contains("1001 ports") && error.contains("at most 1000"), "{error}");
-        assert!(super::proxy_args(&service_with(3), 2).is_err());
+        assert!(super::proxy_args(&service_with_ports(3), 2).is_err());
     }
 
     #[test]
-    fn the_error_names_an_invalid_source_range() {
+    fn error_names_the_invalid_source_range() {
         let service = service("web").tcp(80).source_ranges(&["anywhere"]).build();
         assert!(proxy_args(&service).unwrap_err().to_string().contains("\"anywhere\""));
     }

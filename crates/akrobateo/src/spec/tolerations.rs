@@ -1,4 +1,4 @@
-//! Tolerations as text: a JSON or YAML list, as in a pod's spec. Pure.
+//! Parses tolerations from a JSON or YAML list, as in a pod's spec, and compares them. Pure.
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 use k8s_openapi::serde::Deserialize;
@@ -24,7 +24,8 @@ pub(crate) enum ParseTolerationsError {
     },
 }
 
-/// A toleration as in a pod. Unlike in a pod, an unknown field is an error, because it is usually a spelling mistake.
+/// A toleration with the fields of a pod's toleration, before validation. An unknown field is an error, because it is
+/// usually a spelling mistake.
 #[derive(Deserialize)]
 #[serde(crate = "k8s_openapi::serde", deny_unknown_fields, rename_all = "camelCase")]
 struct UncheckedToleration {
@@ -40,7 +41,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Toleration>, ParseTolerationsError
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    // The message must fit in one line, so the parser must not add a snippet of the text.
+    // The error message must have one line, so the parser must not add a snippet of the text.
     let options = serde_saphyr::options! { with_snippet: false };
     let tolerations: Vec<UncheckedToleration> = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| ParseTolerationsError::InvalidSyntax(error.to_string()))?;
@@ -51,7 +52,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Toleration>, ParseTolerationsError
     tolerations.into_iter().enumerate().map(validate).collect()
 }
 
-/// Applies the rules of the API server's validation of pods.
+/// Validates a toleration by the API server's rules for pods.
 fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str> {
     let UncheckedToleration { key, operator, value, effect, toleration_seconds } = toleration;
     let has_exists_operator = operator.as_deref() == Some("Exists");
@@ -81,20 +82,20 @@ fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str>
     Ok(Toleration { key, operator, value, effect, toleration_seconds })
 }
 
-/// Returns the position, from 1, of the first toleration that tolerates more than each of the `bounds`.
-pub(super) fn first_not_covered(tolerations: &[Toleration], bounds: &[Toleration]) -> Option<usize> {
+/// Returns the position, from 1, of the first toleration that no bound covers.
+pub(super) fn find_uncovered_toleration(tolerations: &[Toleration], bounds: &[Toleration]) -> Option<usize> {
     let is_covered = |toleration: &Toleration| bounds.iter().any(|bound| covers(bound, toleration));
     tolerations.iter().position(|toleration| !is_covered(toleration)).map(|index| index + 1)
 }
 
-/// Returns true if `bound` tolerates each taint that `toleration` tolerates, and for as long.
+/// Returns true if `bound` tolerates each taint that `toleration` tolerates, for the same time or longer.
 fn covers(bound: &Toleration, toleration: &Toleration) -> bool {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let covers_field =
         |bound: &Option<String>, field: &Option<String>| text(bound).is_empty() || text(bound) == text(field);
-    let exists = |toleration: &Toleration| toleration.operator.as_deref() == Some("Exists");
-    let covers_value =
-        exists(bound) || (!exists(toleration) && text(&bound.value) == text(&toleration.value));
+    let has_exists_operator = |toleration: &Toleration| toleration.operator.as_deref() == Some("Exists");
+    let covers_value = has_exists_operator(bound)
+        || (!has_exists_operator(toleration) && text(&bound.value) == text(&toleration.value));
     let covers_time = match (bound.toleration_seconds, toleration.toleration_seconds) {
         (None, _) => true,
         (Some(bound), Some(seconds)) => seconds <= bound,
@@ -106,7 +107,7 @@ fn covers(bound: &Toleration, toleration: &Toleration) -> bool {
         && covers_time
 }
 
-/// Returns tolerations in the form of a YAML list in one line.
+/// Formats tolerations as a YAML list in one line.
 pub(super) fn describe(tolerations: &[Toleration]) -> String {
     if tolerations.is_empty() {
         return "none".to_owned();
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_and_yaml_are_accepted() {
+    fn parse_accepts_json_and_yaml() {
         let yaml =
             "- key: dedicated\n  operator: Equal\n  value: lb\n  effect: NoSchedule\n- operator: Exists\n";
         assert_eq!(parse(yaml).unwrap().len(), 2);
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_names_the_field_that_the_api_server_would_reject() {
+    fn error_names_the_field_that_the_api_server_would_reject() {
         for (text, field) in [
             ("[{key: x, operator: Exist}]", "operator"),
             ("[{key: x, effect: Never}]", "effect"),
@@ -173,17 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn the_error_for_a_text_that_is_not_a_list_of_tolerations_has_one_line() {
-        for (text, part) in
+    fn error_for_a_text_that_is_no_list_of_tolerations_has_one_line() {
+        for (text, expected) in
             [("key: x", "line 1"), ("[{keys: x}]", "`keys`"), ("[", "line 1"), ("5", "line 1")]
         {
             let error = parse(text).unwrap_err().to_string();
-            assert!(error.contains(part) && !error.contains('\n'), "{text}: {error}");
+            assert!(error.contains(expected) && !error.contains('\n'), "{text}: {error}");
         }
     }
 
     #[test]
-    fn a_bound_covers_tolerations_that_tolerate_the_same_or_less() {
+    fn bound_covers_tolerations_that_tolerate_no_more_than_the_bound() {
         for (bound, toleration, is_covered) in [
             ("[{key: a, operator: Exists}]", "[{key: a, value: x, effect: NoSchedule}]", true),
             ("[{key: a, operator: Exists}]", "[{key: a, operator: Exists}]", true),
@@ -206,7 +207,7 @@ mod tests {
         ] {
             let (bounds, tolerations) = (parse(bound).unwrap(), parse(toleration).unwrap());
             assert_eq!(
-                first_not_covered(&tolerations, &bounds).is_none(),
+                find_uncovered_toleration(&tolerations, &bounds).is_none(),
                 is_covered,
                 "{bound} {toleration}"
             );
@@ -214,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_described_as_a_list() {
+    fn describe_formats_tolerations_as_a_list() {
         let text = "[{key: a, operator: Exists, effect: NoSchedule}, {key: b, value: x}]";
         assert_eq!(describe(&parse(text).unwrap()), text);
         assert_eq!(describe(&[]), "none");
     }
 
     #[test]
-    fn a_taint_is_tolerated_by_key_value_and_effect() {
+    fn tolerates_compares_key_value_and_effect_of_the_taint() {
         let taint = |key: &str, value: &str, effect: &str| Taint {
             key: key.to_owned(),
             value: Some(value.to_owned()),

@@ -5,7 +5,7 @@
 pub(crate) enum WorkloadSpec {
     /// One proxy on each selected node.
     DaemonSet,
-    /// A number of proxies, each on a node of its own.
+    /// This number of proxies, each on another node.
     Deployment { replicas: u16 },
 }
 
@@ -15,6 +15,6 @@ pub(crate) enum WorkloadSpec {
 pub(crate) enum WorkloadKind {
     /// One proxy on each selected node.
     DaemonSet,
-    /// The configured number of proxies, each on a node of its own.
+    /// The configured number of proxies, each on another node.
     Deployment,
 }

@@ -85,7 +85,7 @@ async fn foreign_address_of_a_service_without_nodes_stays_and_causes_no_repeated
         // Only this test has a Service of this name.
         let web = service("foreign-address").tcp(port).on_nodes(&["nowhere"]);
         namespace.apply(&web).await?;
-        namespace.wait_warning(&web, "NoNodes", &["no node matches"]).await?;
+        namespace.wait_warning(&web, "NoNodes", &["does not match the node selector"]).await?;
         publish_foreign_address(namespace, &web).await?;
         namespace.wait_condition(&web, "NoNodes", &["192.0.2.66", "other-lb"]).await?;
         let operator = faults.operator.wait_ready().await?;

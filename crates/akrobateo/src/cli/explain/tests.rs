@@ -61,7 +61,7 @@ fn explanation_and_status_name_outdated_proxies() {
     for part in [
         "2 of 2 proxies ready, 2 outdated",
         "the proxy forwards as before the last change: it is replaced soon",
-        "its proxy is replaced when the node is back",
+        "its proxy is replaced when the node is Ready again",
         "replace the proxy pod n1 on node n1",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");

@@ -1,10 +1,10 @@
-//! Compares an object in the cluster with the desired one. Pure.
+//! Compares an object in the cluster with the desired object. Pure.
 
 use serde_json::Value;
 
-/// Returns true if `existing` has all fields of `desired` with the same values, and lists of the same length.
+/// Returns true if `existing` has all fields of `desired` with the same values, and its lists have the same length.
 ///
-/// Other fields of `existing` are ignored, because the API server fills in defaults.
+/// `existing` may have more fields, because the API server fills in defaults.
 pub(super) fn matches_desired(existing: &Value, desired: &Value) -> bool {
     match (existing, desired) {
         (Value::Object(existing), Value::Object(desired)) => desired.iter().all(|(key, desired)| {
@@ -22,8 +22,7 @@ fn items_match_in_order(existing: &[Value], desired: &[Value]) -> bool {
     existing.iter().zip(desired).all(|(existing, desired)| matches_desired(existing, desired))
 }
 
-/// Compares two lists of objects. Server-side apply merges such lists by key and may change their order, so the order
-/// is ignored.
+/// Compares two lists of objects in any order, because server-side apply merges such lists by key and may change the order.
 fn items_match_in_any_order(existing: &[Value], desired: &[Value]) -> bool {
     desired.iter().all(|desired| {
         desired.is_object() && existing.iter().any(|existing| matches_desired(existing, desired))

@@ -1,25 +1,25 @@
-//! The administrator's settings bound what a Service may ask for, and proxies evict no other pod.
+//! Tests of the administrator's settings that limit the annotations of Services. Tests that proxies evict no other pods.
 
 use super::*;
 use crate::spec::{LoadBalancerSpec, SpecError, parse_node_selector, parse_tolerations};
 
-fn bounded() -> ServiceDefaults {
-    let mut bounded = ServiceDefaults {
+fn defaults_with_bounds() -> ServiceDefaults {
+    let mut defaults_with_bounds = ServiceDefaults {
         requirements: parse_node_selector("pool=edge").unwrap(),
         tolerations: parse_tolerations("[{key: edge, operator: Exists}]").unwrap(),
         ..defaults()
     };
-    bounded.bounds.tolerations = parse_tolerations("[{key: spot, value: \"yes\"}]").unwrap();
-    bounded.bounds.priority_classes = vec!["batch".to_owned()];
-    bounded
+    defaults_with_bounds.bounds.tolerations = parse_tolerations("[{key: spot, value: \"yes\"}]").unwrap();
+    defaults_with_bounds.bounds.priority_classes = vec!["batch".to_owned()];
+    defaults_with_bounds
 }
 
 fn spec(service: ServiceBuilder) -> Result<LoadBalancerSpec, SpecError> {
-    LoadBalancerSpec::from_service(&service.build(), &bounded())
+    LoadBalancerSpec::from_service(&service.build(), &defaults_with_bounds())
 }
 
 #[test]
-fn the_node_selector_of_the_administrator_always_holds() {
+fn node_selector_of_the_administrator_applies_to_every_service() {
     let edge = NodeInfo::from_node(&node("n1").label("pool", "edge").label("zone", "a").build());
     let core = NodeInfo::from_node(&node("n2").label("pool", "core").label("zone", "a").build());
     for selector in ["", "zone=a", "pool", "pool=edge"] {
@@ -32,19 +32,19 @@ fn the_node_selector_of_the_administrator_always_holds() {
 
 #[test]
 fn annotations_use_only_tolerations_that_the_administrator_allows() {
-    let with = |tolerations| spec(web().annotation(annotations::TOLERATIONS, tolerations));
+    let spec_with_tolerations = |tolerations| spec(web().annotation(annotations::TOLERATIONS, tolerations));
     for allowed in
         ["", "[{key: edge, operator: Exists, effect: NoSchedule}]", "[{key: spot, value: \"yes\"}]"]
     {
         assert_eq!(
-            with(allowed).unwrap().nodes.tolerations,
+            spec_with_tolerations(allowed).unwrap().nodes.tolerations,
             parse_tolerations(allowed).unwrap(),
             "{allowed}"
         );
     }
     for rejected in ["[{operator: Exists}]", "[{key: edge, operator: Exists}, {key: spot, operator: Exists}]"]
     {
-        let error = with(rejected).unwrap_err().to_string();
+        let error = spec_with_tolerations(rejected).unwrap_err().to_string();
         let allowed = "allowed: [{key: edge, operator: Exists}, {key: spot, value: yes}], by the operator's";
         assert!(error.contains(allowed), "{error}");
     }
@@ -53,11 +53,11 @@ fn annotations_use_only_tolerations_that_the_administrator_allows() {
 
 #[test]
 fn annotations_use_only_priority_classes_that_the_administrator_allows() {
-    let with = |class| spec(web().annotation(annotations::PRIORITY_CLASS, class));
-    assert_eq!(with("batch").unwrap().priority_class, "batch");
-    assert_eq!(with("akrobateo-proxy").unwrap().priority_class, "akrobateo-proxy");
+    let spec_with_class = |class| spec(web().annotation(annotations::PRIORITY_CLASS, class));
+    assert_eq!(spec_with_class("batch").unwrap().priority_class, "batch");
+    assert_eq!(spec_with_class("akrobateo-proxy").unwrap().priority_class, "akrobateo-proxy");
     for class in ["system-node-critical", "no-such-class", ""] {
-        let error = with(class).unwrap_err().to_string();
+        let error = spec_with_class(class).unwrap_err().to_string();
         assert!(error.contains("allowed: akrobateo-proxy, batch, by the operator's"), "{error}");
     }
 }
@@ -66,9 +66,9 @@ fn annotations_use_only_priority_classes_that_the_administrator_allows() {
 fn proxies_evict_no_other_pod_by_default() {
     let class = pod_spec(&observe(web().build())).priority_class_name;
     assert_eq!(class.as_deref(), Some("akrobateo-proxy"));
-    let mut without_class = defaults();
-    without_class.priority_class = String::new();
-    let spec = LoadBalancerSpec::from_service(&web().build(), &without_class).unwrap();
+    let mut defaults_without_class = defaults();
+    defaults_without_class.priority_class = String::new();
+    let spec = LoadBalancerSpec::from_service(&web().build(), &defaults_without_class).unwrap();
     let mut state = observe(web().build());
     state.allocation_result =
         Some(AllocationResult::Accepted(Arc::new(spec), crate::allocation::Allocation::default()));
@@ -76,8 +76,8 @@ fn proxies_evict_no_other_pod_by_default() {
 }
 
 #[test]
-fn a_port_of_another_pod_is_a_condition() {
-    let waiting = pod("p")
+fn condition_names_a_port_that_another_pod_uses() {
+    let waiting_pod = pod("p")
         .host_port(80)
         .meant_for("n1")
         .unscheduled("0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.")
@@ -85,7 +85,7 @@ fn a_port_of_another_pod_is_a_condition() {
     let state = observe_with_other_services(
         web().build(),
         Vec::new(),
-        vec![waiting],
+        vec![waiting_pod],
         &[node("n1").internal_ip("10.0.0.1").build()],
     );
     let exposure = exposure(&state);
@@ -95,20 +95,23 @@ fn a_port_of_another_pod_is_a_condition() {
 }
 
 #[test]
-fn a_ready_pod_on_a_node_that_the_service_does_not_have_publishes_nothing() {
+fn ready_pod_on_a_node_that_the_service_does_not_own_publishes_no_address() {
     let nodes = ["n1", "n2"].map(|name| node(name).internal_ip("10.0.0.1").label("name", name).build());
-    let older =
+    let older_service =
         service("older").tcp(80).created_at(1).annotation(annotations::NODE_SELECTOR, "name=n2").build();
-    let selecting = |selector| web().created_at(2).annotation(annotations::NODE_SELECTOR, selector).build();
-    for (service, others) in [(selecting("name=n1"), Vec::new()), (selecting(""), vec![older])] {
-        let forged = vec![pod("forged").on("n2").ready().build()];
-        let state = observe_with_other_services(service, others, forged, &nodes);
+    let service_with_selector =
+        |selector| web().created_at(2).annotation(annotations::NODE_SELECTOR, selector).build();
+    for (service, others) in
+        [(service_with_selector("name=n1"), Vec::new()), (service_with_selector(""), vec![older_service])]
+    {
+        let forged_pods = vec![pod("forged").on("n2").ready().build()];
+        let state = observe_with_other_services(service, others, forged_pods, &nodes);
         assert_eq!(decision(&state).status.unwrap().addresses, []);
     }
 }
 
 #[test]
-fn meshes_leave_out_the_proxies() {
+fn proxy_pods_are_excluded_from_service_meshes() {
     let ProxyDecision::RunWorkload(Workload::DaemonSet(daemonset)) = decision(&observe(web().build())).proxy
     else {
         panic!("no DaemonSet")

@@ -1,4 +1,4 @@
-//! Conflicts with other programs that write the same fields, in virtual time.
+//! Tests of conflicts with other programs that write the same fields, with a simulated clock.
 
 use k8s_openapi::api::core::v1::LoadBalancerIngress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
@@ -7,16 +7,18 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const MANAGER: &str = "rival";
+/// The field manager of the other program.
+const OTHER_MANAGER: &str = "rival";
 
-/// A Service in a cluster whose clock the test moves.
+/// A Service in a simulated cluster with a simulated clock.
 struct Simulation {
     state: ServiceState,
     history: WriteHistory,
     /// The resourceVersion of the last write.
     version: u64,
+    /// The time of the simulated clock.
     milliseconds: i64,
-    /// All actions of the operator.
+    /// The executed actions of the operator.
     actions: Vec<Action>,
 }
 
@@ -35,7 +37,7 @@ impl Simulation {
         simulation
     }
 
-    /// Reconciles until nothing is left to do, as the watches do. Returns the time of the next reconciliation.
+    /// Reconciles until a reconciliation writes nothing. Returns the time of the next reconciliation.
     fn reconcile(&mut self) -> Option<i64> {
         for _ in 0..5 {
             let count = self.actions.len();
@@ -104,11 +106,11 @@ impl Simulation {
         self.state.service = Some(Arc::new(service));
     }
 
-    /// Changes the Service as the other program does.
+    /// Edits the Service as the other program.
     fn overwrite(&mut self, edit: impl FnOnce(&mut Service)) {
         self.version += 1;
         let version = self.version.to_string();
-        self.edit_service(MANAGER, &version, edit);
+        self.edit_service(OTHER_MANAGER, &version, edit);
     }
 
     fn overwrite_addresses(&mut self) {
@@ -120,21 +122,21 @@ impl Simulation {
         });
     }
 
-    /// Runs the other program five times a second.
-    fn run(&mut self, seconds: i64, mut rival: impl FnMut(&mut Self)) {
+    /// Runs the other program five times in each second, and reconciles after each run.
+    fn run(&mut self, seconds: i64, mut other_program: impl FnMut(&mut Self)) {
         for _ in 0..seconds * 5 {
-            rival(self);
+            other_program(self);
             self.milliseconds += 50;
             self.reconcile();
             self.milliseconds += 150;
         }
     }
 
-    /// Lets time pass without other programs, with the reconciliations that the operator asks for.
+    /// Advances the clock without the other program, and executes the reconciliations that the operator scheduled.
     fn wait(&mut self, seconds: i64) {
         let end = self.milliseconds + 1000 * seconds;
         while let Some(next) = self.reconcile().filter(|next| *next <= end) {
-            assert!(next > self.milliseconds, "the operator asks for a reconciliation in the past");
+            assert!(next > self.milliseconds, "the operator scheduled a reconciliation in the past");
             self.milliseconds = next;
         }
         self.milliseconds = end;
@@ -154,11 +156,11 @@ impl Simulation {
         &status.conditions.as_ref().unwrap()[0].message
     }
 
-    /// Returns the number of writes of the status since the last call, and the reasons of the events.
+    /// Returns the number of status writes and the reasons of the events since the last call.
     fn take_writes(&mut self) -> (usize, Vec<Reason>) {
         let actions = std::mem::take(&mut self.actions);
-        let writes = actions.iter().filter(|action| matches!(action, Action::PatchStatus { .. }));
-        (writes.count(), event_reasons(&actions))
+        let status_writes = actions.iter().filter(|action| matches!(action, Action::PatchStatus { .. }));
+        (status_writes.count(), event_reasons(&actions))
     }
 }
 
@@ -171,24 +173,24 @@ fn set_version(workload: &mut Workload, version: &str, managed_fields: Vec<Manag
     metadata.managed_fields = Some(managed_fields);
 }
 
-fn spec_fields(fields: &Value) -> ManagedFieldsEntry {
+fn managed_spec_fields(fields: &Value) -> ManagedFieldsEntry {
     ManagedFieldsEntry {
-        manager: Some(MANAGER.to_owned()),
+        manager: Some(OTHER_MANAGER.to_owned()),
         fields_v1: Some(FieldsV1(json!({ "f:spec": fields }))),
         ..ManagedFieldsEntry::default()
     }
 }
 
 #[test]
-fn conflict_about_the_addresses_has_one_warning_and_few_writes_and_ends_by_itself() {
+fn conflict_about_addresses_causes_one_warning_and_few_writes() {
     let mut simulation = Simulation::start(web());
     simulation.run(20, Simulation::overwrite_addresses);
     let (writes, events) = simulation.take_writes();
     // Three restores, one write of the new condition, and one restore ten seconds later.
     assert_eq!((writes, events), (5, vec![Reason::StatusConflict]));
     let message = simulation.message();
-    for part in ["field manager rival", "status.loadBalancer", "loadBalancerClass"] {
-        assert!(message.contains(part), "{message}");
+    for expected in ["field manager rival", "status.loadBalancer", "loadBalancerClass"] {
+        assert!(message.contains(expected), "{message}");
     }
     assert_eq!(simulation.addresses(), ["10.9.9.9"]);
     simulation.wait(15);
@@ -200,7 +202,7 @@ fn conflict_about_the_addresses_has_one_warning_and_few_writes_and_ends_by_itsel
 }
 
 #[test]
-fn lasting_conflict_costs_a_write_every_five_minutes() {
+fn long_conflict_causes_one_write_every_five_minutes() {
     let mut simulation = Simulation::start(web());
     simulation.run(650, Simulation::overwrite_addresses);
     simulation.take_writes();
@@ -211,7 +213,7 @@ fn lasting_conflict_costs_a_write_every_five_minutes() {
 }
 
 #[test]
-fn lost_node_leaves_the_status_at_once_during_a_conflict() {
+fn address_of_a_lost_node_is_removed_at_once_during_a_conflict() {
     let mut simulation = Simulation::start(web());
     simulation.run(300, Simulation::overwrite_addresses);
     simulation.take_writes();
@@ -220,7 +222,7 @@ fn lost_node_leaves_the_status_at_once_during_a_conflict() {
     simulation.reconcile();
     assert_eq!(simulation.addresses(), ["10.0.0.1"]);
     assert_eq!(simulation.take_writes(), (1, vec![Reason::UpdatedLoadBalancer]));
-    // A node that comes and goes during the conflict causes a write in ten seconds at most.
+    // A proxy that becomes ready and not ready again and again causes at most one write in ten seconds.
     let mut count = 0;
     simulation.run(60, |simulation| {
         count += 1;
@@ -232,7 +234,7 @@ fn lost_node_leaves_the_status_at_once_during_a_conflict() {
 }
 
 #[test]
-fn conflict_about_the_condition_is_told_and_limited_too() {
+fn conflict_about_the_condition_causes_one_warning_and_few_writes() {
     let mut simulation = Simulation::start(web());
     simulation.run(20, |simulation| {
         simulation.overwrite(|service| {
@@ -249,7 +251,7 @@ fn conflict_about_the_condition_is_told_and_limited_too() {
 }
 
 #[test]
-fn unknown_program_that_removes_the_addresses_is_told() {
+fn message_reports_an_unknown_program_that_removes_the_addresses() {
     let mut simulation = Simulation::start(web());
     simulation.run(20, |simulation| {
         simulation.overwrite(|service| {
@@ -266,7 +268,7 @@ fn unknown_program_that_removes_the_addresses_is_told() {
 }
 
 #[test]
-fn deleted_service_is_forgotten() {
+fn deletion_of_the_service_removes_the_record_of_the_conflict() {
     let mut simulation = Simulation::start(web());
     simulation.run(20, Simulation::overwrite_addresses);
     let service = simulation.state.service.take();
@@ -279,7 +281,7 @@ fn deleted_service_is_forgotten() {
 }
 
 #[test]
-fn changing_messages_cause_few_writes_and_the_last_one_is_written() {
+fn frequent_changes_of_the_message_cause_few_writes() {
     let mut simulation = Simulation::start(web());
     let mut count = 0;
     simulation.run(60, |simulation| {
@@ -295,10 +297,10 @@ fn changing_messages_cause_few_writes_and_the_last_one_is_written() {
 }
 
 #[test]
-fn program_that_adds_fields_to_the_workload_is_reverted_twice_and_then_left_alone() {
+fn operator_removes_added_fields_of_a_workload_twice_and_then_waits() {
     let mut simulation = Simulation::start(web());
     let pod_fields = json!({ "f:hostPID": {}, "f:shareProcessNamespace": {} });
-    let entry = spec_fields(&json!({ "f:template": { "f:spec": pod_fields } }));
+    let entry = managed_spec_fields(&json!({ "f:template": { "f:spec": pod_fields } }));
     let add_fields = |simulation: &mut Simulation| {
         simulation.version += 1;
         let version = simulation.version.to_string();
@@ -330,7 +332,7 @@ fn program_that_adds_fields_to_the_workload_is_reverted_twice_and_then_left_alon
 }
 
 #[test]
-fn program_that_changes_fields_of_the_workload_is_reverted_twice_and_then_left_alone() {
+fn operator_restores_changed_fields_of_a_workload_twice_and_then_waits() {
     let mut simulation = Simulation::start(web());
     let change_field = |simulation: &mut Simulation| {
         simulation.version += 1;
@@ -341,7 +343,7 @@ fn program_that_changes_fields_of_the_workload_is_reverted_twice_and_then_left_a
         daemonset.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].args =
             Some(vec!["--data-path=userspace".to_owned()]);
         let args = json!({ "f:containers": { "k:{\"name\":\"forward\"}": { "f:args": {} } } });
-        let entry = spec_fields(&json!({ "f:template": { "f:spec": args } }));
+        let entry = managed_spec_fields(&json!({ "f:template": { "f:spec": args } }));
         set_version(simulation.state.workloads.first_mut().unwrap(), &version, vec![entry]);
     };
     simulation.run(60, change_field);
@@ -349,13 +351,13 @@ fn program_that_changes_fields_of_the_workload_is_reverted_twice_and_then_left_a
     assert_eq!(applies.count(), 2);
     assert_eq!(simulation.take_writes(), (1, vec![Reason::WorkloadConflict]));
     assert!(simulation.message().contains("containers[name=forward].args"), "{}", simulation.message());
-    // The operator tries again after hours, and the message goes if the other program has stopped.
+    // The operator tries again after several hours. The other program has stopped, so the message disappears.
     simulation.wait(7 * 3600);
     assert_eq!(simulation.message(), "");
 }
 
 #[test]
-fn commands_show_a_conflict_that_the_condition_tells_of() {
+fn commands_show_a_conflict_that_is_in_the_condition() {
     let mut simulation = Simulation::start(web());
     simulation.run(20, Simulation::overwrite_addresses);
     let service = simulation.state.service.as_deref();

@@ -1,11 +1,11 @@
-//! Deployments: the number of proxies, the pace of a rollout, and pods on nodes where they must not be.
+//! Tests of Deployments: the number of proxies, the pace of a rollout, and pods on nodes that the Service does not own.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::super::workload_fixtures::pod_from_template;
 use super::*;
 
-fn deployment_of(replicas: &str) -> ServiceBuilder {
+fn deployment_with_replicas(replicas: &str) -> ServiceBuilder {
     let web = web().annotation(annotations::WORKLOAD, "Deployment").created_at(2);
     web.annotation(annotations::REPLICAS, replicas).annotation(annotations::IP_MODE, "Proxy")
 }
@@ -14,25 +14,25 @@ fn nodes(names: &[&str]) -> Vec<Node> {
     names.iter().map(|name| node(name).internal_ip("10.0.0.1").label("name", name).build()).collect()
 }
 
-/// Returns the settled state of a Service with ready proxies on these nodes.
-fn settled(
+/// Returns the state of a reconciled Service with ready proxies on these nodes.
+fn reconciled_state(
     service: &ServiceBuilder,
     nodes: &[Node],
-    with_proxy: &[&str],
+    nodes_with_proxy: &[&str],
     others: Vec<Service>,
 ) -> ServiceState {
     let service = service.clone().build();
     let state = observe_with_other_services(service, others, Vec::new(), nodes);
     let mut state = state_after_actions(state);
     let template = state.workloads[0].pod_template().unwrap().clone();
-    state.pods = with_proxy.iter().map(|name| Arc::new(ready_pod(&template, name))).collect();
+    state.pods = nodes_with_proxy.iter().map(|name| Arc::new(ready_pod(&template, name))).collect();
     state_after_actions(state)
 }
 
 fn ready_pod(template: &k8s_openapi::api::core::v1::PodTemplateSpec, on: &str) -> Pod {
-    let mut made = pod_from_template(template, on);
-    made.status = pod("ready").ready().build().status;
-    made
+    let mut template_pod = pod_from_template(template, on);
+    template_pod.status = pod("ready").ready().build().status;
+    template_pod
 }
 
 fn scale(state: &ServiceState) -> (i32, i32) {
@@ -45,7 +45,7 @@ fn scale(state: &ServiceState) -> (i32, i32) {
     (spec.replicas.unwrap(), max_unavailable)
 }
 
-fn excluded(state: &ServiceState) -> Vec<String> {
+fn excluded_nodes(state: &ServiceState) -> Vec<String> {
     let affinity = pod_spec(state).affinity.and_then(|affinity| affinity.node_affinity);
     let selector = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution);
     let terms = selector.into_iter().flat_map(|selector| selector.node_selector_terms);
@@ -53,7 +53,7 @@ fn excluded(state: &ServiceState) -> Vec<String> {
     fields.flat_map(|field| field.values.unwrap_or_default()).collect()
 }
 
-fn with_nodes(
+fn state_with_nodes(
     state: &ServiceState,
     nodes: &[Node],
     service: &ServiceBuilder,
@@ -63,32 +63,42 @@ fn with_nodes(
     ServiceState { nodes: observed.nodes, allocation_result: observed.allocation_result, ..state.clone() }
 }
 
-fn older_on(selector: &str) -> Service {
+fn older_service_on(selector: &str) -> Service {
     service("older").tcp(80).created_at(1).annotation(annotations::NODE_SELECTOR, selector).build()
 }
 
 #[test]
 fn a_deployment_has_no_more_replicas_than_nodes() {
     let names = ["n1", "n2", "n3"];
-    for (asked, expected) in [("2", 2), ("4", 3)] {
-        let state =
-            observe_with_other_services(deployment_of(asked).build(), Vec::new(), Vec::new(), &nodes(&names));
+    for (requested_replicas, expected) in [("2", 2), ("4", 3)] {
+        let state = observe_with_other_services(
+            deployment_with_replicas(requested_replicas).build(),
+            Vec::new(),
+            Vec::new(),
+            &nodes(&names),
+        );
         assert_eq!(scale(&state).0, expected);
     }
-    let owner = vec![older_on("name=n1")];
-    let state = observe_with_other_services(deployment_of("4").build(), owner, Vec::new(), &nodes(&names));
+    let owners = vec![older_service_on("name=n1")];
+    let state = observe_with_other_services(
+        deployment_with_replicas("4").build(),
+        owners,
+        Vec::new(),
+        &nodes(&names),
+    );
     assert_eq!(scale(&state).0, 2);
 }
 
 #[test]
-fn pods_of_lost_nodes_and_pods_without_a_node_do_not_stop_a_rollout() {
+fn pods_that_cannot_run_do_not_stop_a_rollout() {
     let names = ["n1", "n2", "n3"];
-    let service = deployment_of("3");
-    let state = settled(&service, &nodes(&names), &names, Vec::new());
+    let service = deployment_with_replicas("3");
+    let state = reconciled_state(&service, &nodes(&names), &names, Vec::new());
     assert_eq!(scale(&state), (3, 1));
-    let mut with_lost_node = nodes(&names);
-    with_lost_node[2] = node("n3").internal_ip("10.0.0.1").with_ready_unknown().label("name", "n3").build();
-    let lost = with_nodes(&state, &with_lost_node, &service, Vec::new());
+    let mut nodes_with_one_lost = nodes(&names);
+    nodes_with_one_lost[2] =
+        node("n3").internal_ip("10.0.0.1").with_ready_unknown().label("name", "n3").build();
+    let lost = state_with_nodes(&state, &nodes_with_one_lost, &service, Vec::new());
     assert_eq!(scale(&lost), (3, 2));
     let mut waiting = state.clone();
     let template = state.workloads[0].pod_template().unwrap().clone();
@@ -96,18 +106,18 @@ fn pods_of_lost_nodes_and_pods_without_a_node_do_not_stop_a_rollout() {
     without_node.spec.as_mut().unwrap().node_name = None;
     waiting.pods[2] = Arc::new(without_node);
     assert_eq!(scale(&waiting), (3, 2));
-    // While pods end or start, others wait for their ports for a moment.
+    // While a pod starts, another pod may wait for ports for a moment. So the number does not change.
     let mut changing = waiting;
     changing.pods[1] = Arc::new(pod_from_template(&template, "n2"));
     assert_eq!(scale(&changing), (3, 1));
 }
 
 #[test]
-fn a_change_that_fails_everywhere_keeps_the_last_proxy_of_a_deployment() {
+fn last_ready_proxy_of_a_deployment_stays_if_no_new_pod_can_run() {
     let names = ["n1", "n2", "n3"];
-    let mut state = settled(&deployment_of("3"), &nodes(&names), &names, Vec::new());
+    let mut state = reconciled_state(&deployment_with_replicas("3"), &nodes(&names), &names, Vec::new());
     let changed = observe_with_other_services(
-        deployment_of("3").tcp(81).build(),
+        deployment_with_replicas("3").tcp(81).build(),
         Vec::new(),
         Vec::new(),
         &nodes(&names),
@@ -118,58 +128,62 @@ fn a_change_that_fails_everywhere_keeps_the_last_proxy_of_a_deployment() {
     };
     let template = workload.pod_template().unwrap().clone();
     state.workloads = vec![workload];
-    for waiting in 1..=3 {
-        for (index, name) in names.iter().enumerate().take(waiting) {
+    for waiting_count in 1..=3 {
+        for (index, name) in names.iter().enumerate().take(waiting_count) {
             let mut without_node = pod_from_template(&template, name);
             without_node.spec.as_mut().unwrap().node_name = None;
             state.pods[index] = Arc::new(without_node);
         }
-        assert!(scale(&state).1 <= 2, "{waiting} pods wait");
+        assert!(scale(&state).1 <= 2, "{waiting_count} pods wait");
     }
 }
 
 #[test]
-fn nodes_of_other_services_change_no_pod_template_before_a_pod_is_there() {
-    let service = deployment_of("2");
-    let state = settled(&service, &nodes(&["n1", "n2"]), &["n1", "n2"], Vec::new());
+fn pod_template_excludes_nodes_of_other_services_only_if_they_have_a_pod() {
+    let service = deployment_with_replicas("2");
+    let state = reconciled_state(&service, &nodes(&["n1", "n2"]), &["n1", "n2"], Vec::new());
     let names = ["n1", "n2", "n3"];
-    let owner = || vec![older_on("name=n3")];
-    let with_new_node = with_nodes(&state, &nodes(&names), &service, owner());
+    let owners = || vec![older_service_on("name=n3")];
+    let state_with_new_node = state_with_nodes(&state, &nodes(&names), &service, owners());
     assert_eq!(
-        planned_actions(&with_new_node).iter().filter(|action| matches!(action, Action::Apply(_))).count(),
+        planned_actions(&state_with_new_node)
+            .iter()
+            .filter(|action| matches!(action, Action::Apply(_)))
+            .count(),
         0
     );
-    let mut misplaced = with_new_node;
+    let mut misplaced = state_with_new_node;
     let template = misplaced.workloads[0].pod_template().unwrap().clone();
     misplaced.pods[1] = Arc::new(ready_pod(&template, "n3"));
-    assert_eq!(excluded(&misplaced), ["n3"]);
-    // The list stays when the node is free again, and until it leaves too few nodes.
+    assert_eq!(excluded_nodes(&misplaced), ["n3"]);
+    // The list of excluded nodes does not change when the other Service releases the node.
     let excluding = state_after_actions(misplaced);
-    let released = with_nodes(&excluding, &nodes(&names), &service, Vec::new());
-    assert_eq!(excluded(&released), ["n3"]);
-    let without_first = with_nodes(&excluding, &nodes(&["n2", "n3"]), &service, Vec::new());
-    assert_eq!(excluded(&without_first), Vec::<String>::new());
-    // The next change of the forwarding begins a new list.
-    let changed = with_nodes(&excluding, &nodes(&names), &service.tcp(81), Vec::new());
-    assert_eq!(excluded(&changed), Vec::<String>::new());
+    let released = state_with_nodes(&excluding, &nodes(&names), &service, Vec::new());
+    assert_eq!(excluded_nodes(&released), ["n3"]);
+    // The list changes when too few nodes are not excluded.
+    let without_first = state_with_nodes(&excluding, &nodes(&["n2", "n3"]), &service, Vec::new());
+    assert_eq!(excluded_nodes(&without_first), Vec::<String>::new());
+    // The list changes together with the next change of the forwarding.
+    let changed = state_with_nodes(&excluding, &nodes(&names), &service.tcp(81), Vec::new());
+    assert_eq!(excluded_nodes(&changed), Vec::<String>::new());
 }
 
 #[test]
-fn a_pod_on_a_node_that_lost_its_label_is_moved() {
-    let service = deployment_of("1").annotation(annotations::NODE_SELECTOR, "name in (n1,n2)");
-    let state = settled(&service, &nodes(&["n1", "n2"]), &["n1"], Vec::new());
+fn pod_on_a_node_that_lost_its_label_is_deleted() {
+    let service = deployment_with_replicas("1").annotation(annotations::NODE_SELECTOR, "name in (n1,n2)");
+    let state = reconciled_state(&service, &nodes(&["n1", "n2"]), &["n1"], Vec::new());
     assert_eq!(planned_actions(&state), []);
-    let relabelled =
+    let relabelled_nodes =
         [node("n1").internal_ip("10.0.0.1").label("name", "n9").build(), nodes(&["n2"]).remove(0)];
-    let state = with_nodes(&state, &relabelled, &service, Vec::new());
+    let state = state_with_nodes(&state, &relabelled_nodes, &service, Vec::new());
     let actions = planned_actions(&state);
-    let moved = actions.iter().any(|action| matches!(action, Action::DeletePod(pod) if pod.node == "n1"));
-    assert!(moved, "{actions:?}");
+    let deletes_pod = |action: &Action| matches!(action, Action::DeletePod(pod) if pod.node == "n1");
+    assert!(actions.iter().any(deletes_pod), "{actions:?}");
 }
 
 #[test]
-fn pods_leave_lost_nodes_after_thirty_seconds_unless_a_toleration_says_otherwise() {
-    let seconds = |service: ServiceBuilder, tolerations: &str| {
+fn deployment_pods_tolerate_lost_nodes_for_thirty_seconds_by_default() {
+    let toleration_seconds = |service: ServiceBuilder, tolerations: &str| {
         let mut defaults = defaults();
         defaults.tolerations = crate::spec::parse_tolerations(tolerations).unwrap();
         let services = [Arc::new(service.build())];
@@ -180,7 +194,7 @@ fn pods_leave_lost_nodes_after_thirty_seconds_unless_a_toleration_says_otherwise
         let tolerations = pod_spec(&state).tolerations.unwrap_or_default();
         tolerations.into_iter().map(|toleration| toleration.toleration_seconds).collect::<Vec<_>>()
     };
-    assert_eq!(seconds(deployment_of("2"), ""), [Some(30), Some(30)]);
-    assert_eq!(seconds(deployment_of("2"), "[{operator: Exists}]"), [None]);
-    assert_eq!(seconds(web(), ""), []);
+    assert_eq!(toleration_seconds(deployment_with_replicas("2"), ""), [Some(30), Some(30)]);
+    assert_eq!(toleration_seconds(deployment_with_replicas("2"), "[{operator: Exists}]"), [None]);
+    assert_eq!(toleration_seconds(web(), ""), []);
 }

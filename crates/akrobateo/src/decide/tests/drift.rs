@@ -1,4 +1,4 @@
-//! Tests of drift of an existing workload: edits by other field managers, and fields that the Service no longer needs.
+//! Tests of drift: edits of a workload by other field managers, and fields that the Service no longer needs.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 
@@ -13,7 +13,7 @@ fn a_workload_with_a_changed_field_is_applied_again() {
 }
 
 #[test]
-fn a_workload_with_a_foreign_field_is_recreated_once() {
+fn workload_with_a_field_of_another_manager_is_recreated_once() {
     let mut edited_state = state_after_actions(observe(web().build()));
     let Some(Workload::DaemonSet(daemonset)) = edited_state.workloads.first_mut() else {
         panic!("no DaemonSet")
@@ -39,14 +39,14 @@ fn a_field_that_the_service_no_longer_needs_is_removed() {
     ] {
         let existing_state = state_after_actions(observe(previous.build()));
         assert_eq!(planned_actions(&existing_state), []);
-        let changed =
+        let changed_state =
             ServiceState { allocation_result: observe(current.build()).allocation_result, ..existing_state };
         assert!(
-            matches!(&planned_actions(&changed)[..], [Action::Apply(_)]),
+            matches!(&planned_actions(&changed_state)[..], [Action::Apply(_)]),
             "{:?}",
-            planned_actions(&changed)
+            planned_actions(&changed_state)
         );
-        assert_eq!(planned_actions(&state_after_actions(changed)), []);
+        assert_eq!(planned_actions(&state_after_actions(changed_state)), []);
     }
 }
 
@@ -77,13 +77,13 @@ fn proxies_start_on_nodes_whose_port_an_older_service_released() {
 }
 
 #[test]
-fn the_workload_of_a_deleted_service_with_the_same_name_is_deleted_and_made_again() {
+fn workload_of_a_deleted_service_with_the_same_name_is_deleted() {
     for replacement in [web(), web().annotation(annotations::IP_MODE, "bogus")] {
         let mut replacement = replacement.build();
         replacement.metadata.uid = Some("uid-of-replacement".to_owned());
         let mut state = observe(replacement.clone());
         state.obsolete_workloads = state_after_actions(observe(web().build())).workloads;
-        assert!(!state.obsolete_workloads[0].is_of(&replacement));
+        assert!(!state.obsolete_workloads[0].belongs_to(&replacement));
         let actions = planned_actions(&state);
         assert!(matches!(actions[0], Action::Delete(_)), "{actions:?}");
         let is_rejected = decision(&state).proxy == ProxyDecision::KeepWorkloads;

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_reserved_port_is_rejected_and_the_error_names_the_port() {
+fn error_names_the_reserved_port() {
     let nodes = [node("n1").internal_ip("10.0.0.1").build()].map(|node| NodeInfo::from_node(&node));
     let service = Arc::new(service("web").tcp(22).build());
     let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
@@ -16,7 +16,7 @@ fn a_reserved_port_is_rejected_and_the_error_names_the_port() {
 }
 
 #[test]
-fn the_error_for_an_invalid_annotation_has_the_value_and_the_reason_and_the_allowed_values() {
+fn error_names_value_reason_and_allowed_values_of_an_invalid_annotation() {
     for (name, value, reason, allowed) in [
         (annotations::NODE_SELECTOR, "a b", "\"a b\" is not a label key", "label selector"),
         (annotations::NODE_SELECTOR, "a in (b", "parentheses", "label selector"),
@@ -61,13 +61,13 @@ fn the_error_for_an_invalid_annotation_has_the_value_and_the_reason_and_the_allo
 }
 
 #[test]
-fn the_condition_says_why_no_address_is_published() {
+fn condition_tells_why_no_address_is_published() {
     let observe_with_ready_proxy = |node: Node, web: ServiceBuilder| {
         observe_with_other_services(web.build(), Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
     };
     let n1 = || node("n1").internal_ip("10.0.0.1");
     let external = web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
-    let (excluded, taint) =
+    let (exclude_label, taint) =
         ("node.kubernetes.io/exclude-from-external-load-balancers", "ToBeDeletedByClusterAutoscaler");
     for (state, reason, parts) in [
         (
@@ -81,9 +81,9 @@ fn the_condition_says_why_no_address_is_published() {
             ["node n1", "no IPv6 address"],
         ),
         (
-            observe_with_ready_proxy(n1().label(excluded, "").build(), web()),
+            observe_with_ready_proxy(n1().label(exclude_label, "").build(), web()),
             Reason::NoAddresses,
-            [excluded, "--ignore-exclude-label"],
+            [exclude_label, "--ignore-exclude-label"],
         ),
         (observe_with_ready_proxy(n1().taint(taint).build(), web()), Reason::NoAddresses, ["node n1", taint]),
     ] {
@@ -113,7 +113,7 @@ fn settings_that_contradict_the_proxy_protocol_are_rejected() {
             Reason::InvalidAnnotation,
             ["v2", "TCP"],
         ),
-        (service_with_proxy_protocol().sctp(90), Reason::UnsupportedSpec, ["90/SCTP", "TCP and UDP only"]),
+        (service_with_proxy_protocol().sctp(90), Reason::UnsupportedSpec, ["90/SCTP", "only TCP and UDP"]),
     ] {
         let exposure = exposure(&observe(service.build()));
         assert_eq!(exposure.reason, reason, "{}", exposure.message);
@@ -122,7 +122,7 @@ fn settings_that_contradict_the_proxy_protocol_are_rejected() {
 }
 
 #[test]
-fn ip_mode_vip_is_rejected_where_it_is_dangerous() {
+fn annotation_with_ip_mode_vip_is_rejected_if_vip_is_dangerous() {
     let danger = "kube-proxy runs in IPVS mode (ConfigMap kube-system/kube-proxy, key config.conf)";
     let defaults = ServiceDefaults { vip_danger: Some(danger.to_owned()), ..defaults() };
     let allocation_result = |service: ServiceBuilder| {
@@ -136,8 +136,8 @@ fn ip_mode_vip_is_rejected_where_it_is_dangerous() {
     };
     let message = error.to_string();
     assert!(message.contains(danger) && message.ends_with("allowed: Proxy"), "{message}");
-    for allowed in [web(), web().annotation(annotations::IP_MODE, "Proxy")] {
-        let AllocationResult::Accepted(spec, _) = allocation_result(allowed) else { panic!("rejected") };
+    for service in [web(), web().annotation(annotations::IP_MODE, "Proxy")] {
+        let AllocationResult::Accepted(spec, _) = allocation_result(service) else { panic!("rejected") };
         assert_eq!(spec.ip_mode, crate::spec::IpMode::Proxy);
     }
 }

@@ -1,4 +1,4 @@
-//! Decisions about ports: reserved ports, nodePorts, families, and Local Services that wait for an endpoint.
+//! Tests of decisions about ports: reserved ports, nodePorts, address families, and Services with a Local traffic policy.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::allocation::Allocation;
 use crate::spec::LoadBalancerSpec;
 
 #[test]
-fn a_port_that_becomes_reserved_is_released_with_proxies_and_addresses() {
+fn service_whose_port_becomes_reserved_loses_its_proxies_and_addresses() {
     let existing = state_after_actions(observe(web().published("10.0.0.1", "VIP", "akrobateo").build()));
     let defaults = ServiceDefaults { reserved_ports: "80".parse().unwrap(), ..defaults() };
     let invalid = web().annotation(annotations::IP_MODE, "vip").published("10.0.0.1", "VIP", "akrobateo");
@@ -33,7 +33,7 @@ fn a_port_that_becomes_reserved_is_released_with_proxies_and_addresses() {
         let exposure = status.exposure.unwrap();
         assert_eq!(exposure.reason, reason);
         assert!(
-            exposure.message.contains("port 80/TCP is reserved for the nodes now"),
+            exposure.message.contains("port 80/TCP is now reserved for the nodes"),
             "{}",
             exposure.message
         );
@@ -41,7 +41,7 @@ fn a_port_that_becomes_reserved_is_released_with_proxies_and_addresses() {
 }
 
 #[test]
-fn a_rejected_edit_to_a_reserved_port_keeps_the_previous_proxies() {
+fn previous_proxies_stay_after_an_edit_to_a_reserved_port() {
     let existing = state_after_actions(observe(web().build()));
     let defaults = ServiceDefaults { reserved_ports: "22".parse().unwrap(), ..defaults() };
     let service = Arc::new(service("web").tcp(22).build());
@@ -59,7 +59,7 @@ fn a_rejected_edit_to_a_reserved_port_keeps_the_previous_proxies() {
 }
 
 #[test]
-fn a_later_node_port_of_another_service_is_a_warning() {
+fn node_port_of_another_service_with_the_same_number_causes_a_warning() {
     let mut state = observe(service("web").tcp(30_500).build());
     let Some(AllocationResult::Accepted(_, allocation)) = &mut state.allocation_result else {
         panic!("not accepted")
@@ -107,10 +107,10 @@ fn published(state: &ServiceState) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_local_service_without_endpoints_is_published_without_proxies_if_another_one_has_them() {
+fn service_without_endpoints_is_published_without_proxies_on_nodes_of_others() {
     let mut state = two_brokers();
     assert_eq!(decision(&state).proxy, ProxyDecision::DeleteWorkloads);
-    // kube-proxy must not answer for two Services.
+    // kube-proxy must not forward for two Services with the same port.
     let on = |address: &str, mode: &str| (address.to_owned(), mode.to_owned());
     assert_eq!(published(&state), [on("10.0.0.1", "Proxy"), on("10.0.0.9", "Proxy")]);
     assert_eq!((exposure(&state).reason, exposure(&state).warnings), (Reason::NoEndpoints, Vec::new()));
@@ -119,14 +119,14 @@ fn a_local_service_without_endpoints_is_published_without_proxies_if_another_one
     // With its first endpoint the Service gets that node. The address stays while the proxy starts.
     set_allocation(&mut state, owned(&["n1"]));
     state.nodes_with_ready_endpoint = BTreeSet::from(["n1".to_owned()]);
-    state.pod_times.changed_at.insert("n1".to_owned(), at(990));
+    state.pod_times.last_change_times.insert("n1".to_owned(), at(990));
     assert_eq!(published(&state), [on("10.0.0.1", "VIP")]);
-    state.pod_times.changed_at.insert("n1".to_owned(), at(900));
+    state.pod_times.last_change_times.insert("n1".to_owned(), at(900));
     assert_eq!(published(&state), []);
 }
 
 #[test]
-fn a_local_service_that_owns_no_node_has_no_proxies_and_says_why() {
+fn condition_tells_why_a_service_with_traffic_policy_local_owns_no_node() {
     // An endpoint on a node that the Service does not select is no reason to wait for proxies.
     let mut state = two_brokers();
     set_allocation(&mut state, owned(&[]));
@@ -147,16 +147,16 @@ fn needed_families(service: ServiceBuilder, node: &Node) -> BTreeSet<Family> {
     frontends.iter().map(|frontend| frontend.family).collect()
 }
 
-fn ipv6() -> ServiceBuilder {
+fn ipv6_service() -> ServiceBuilder {
     service("web").udp(53).cluster_ips(&["fd97::7"]).families(&["IPv6"])
 }
 
 #[test]
-fn reserving_proxies_on_dual_stack_nodes_hold_their_ports_for_one_family() {
+fn reserving_proxies_on_dual_stack_nodes_occupy_ports_of_one_family() {
     for (service, family, host_ip) in [
         (web(), Family::V4, "::ffff:0.0.0.0"),
         (web().traffic_policy_local(), Family::V4, "::ffff:0.0.0.0"),
-        (ipv6().traffic_policy_local(), Family::V6, "::"),
+        (ipv6_service().traffic_policy_local(), Family::V6, "::"),
     ] {
         let state =
             observe_with_other_services(service.build(), Vec::new(), Vec::new(), &[dual_stack_node()]);
@@ -165,21 +165,21 @@ fn reserving_proxies_on_dual_stack_nodes_hold_their_ports_for_one_family() {
         assert_eq!((pod.host_network, ports[0].host_ip.as_deref()), (Some(true), Some(host_ip)));
         // The operator reads the family from the workload again.
         let workloads = state_after_actions(state).workloads;
-        let held = occupied_ports(&workloads, &[], &[NodeInfo::from_node(&dual_stack_node())]);
-        assert!(held.frontends.iter().all(|frontend| frontend.family == family), "{held:?}");
-        let spec = web().traffic_policy_local();
-        assert_eq!(needed_families(spec, &dual_stack_node()), BTreeSet::from([Family::V4]));
+        let occupied = occupied_ports(&workloads, &[], &[NodeInfo::from_node(&dual_stack_node())]);
+        assert!(occupied.frontends.iter().all(|frontend| frontend.family == family), "{occupied:?}");
+        let local_service = web().traffic_policy_local();
+        assert_eq!(needed_families(local_service, &dual_stack_node()), BTreeSet::from([Family::V4]));
     }
 }
 
 #[test]
-fn other_proxies_hold_their_ports_for_both_families_and_have_no_host_ip() {
+fn forwarding_proxies_occupy_ports_of_both_families_without_a_host_ip() {
     let single_stack_node = node("n1").internal_ip("10.0.0.1").build();
-    let dual = || web().cluster_ips(&["10.97.0.7", "fd97::7"]).families(&["IPv4", "IPv6"]);
+    let dual_stack_service = || web().cluster_ips(&["10.97.0.7", "fd97::7"]).families(&["IPv4", "IPv6"]);
     for (service, node) in [
         (web().annotation(annotations::IP_MODE, "Proxy"), dual_stack_node()),
         (web().traffic_policy_local().annotation(annotations::IP_MODE, "Proxy"), dual_stack_node()),
-        (dual().traffic_policy_local(), dual_stack_node()),
+        (dual_stack_service().traffic_policy_local(), dual_stack_node()),
         (web().traffic_policy_local(), single_stack_node),
     ] {
         let built = service.build();

@@ -1,4 +1,4 @@
-//! The published nodes, and the truth in the condition about the others and about unmet requests.
+//! Tests of the published nodes, and of the condition's message about unpublished nodes and settings without effect.
 
 use super::*;
 
@@ -12,13 +12,14 @@ fn nodes(names: &[&str]) -> Vec<Node> {
     names.iter().map(node).collect()
 }
 
-fn ready(names: &[&str]) -> Vec<Pod> {
+fn ready_pods(names: &[&str]) -> Vec<Pod> {
     names.iter().map(|name| pod(name).on(name).ready().build()).collect()
 }
 
-fn state_on(service: ServiceBuilder, names: &[&str], endpoints: &[&str]) -> ServiceState {
-    let mut state = observe_with_other_services(service.build(), Vec::new(), ready(names), &nodes(names));
-    state.nodes_with_ready_endpoint = endpoints.iter().map(|&name| name.to_owned()).collect();
+fn state_on(service: ServiceBuilder, names: &[&str], nodes_with_endpoint: &[&str]) -> ServiceState {
+    let mut state =
+        observe_with_other_services(service.build(), Vec::new(), ready_pods(names), &nodes(names));
+    state.nodes_with_ready_endpoint = nodes_with_endpoint.iter().map(|&name| name.to_owned()).collect();
     state
 }
 
@@ -40,12 +41,12 @@ fn assert_message(state: &ServiceState, reason: Reason, parts: &[&str]) {
     assert!(parts.iter().all(|part| exposure.message.contains(part)), "{}", exposure.message);
 }
 
-fn proxy_mode() -> ServiceBuilder {
+fn web_with_ip_mode_proxy() -> ServiceBuilder {
     web().annotation(annotations::IP_MODE, "Proxy")
 }
 
 #[test]
-fn a_local_service_without_endpoints_is_published_on_all_nodes_until_it_has_one() {
+fn service_with_traffic_policy_local_is_published_on_all_nodes_until_an_endpoint_is_ready() {
     let local = || web().traffic_policy_local();
     let mut state = state_on(local(), &["n1", "n2"], &[]);
     assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
@@ -57,7 +58,7 @@ fn a_local_service_without_endpoints_is_published_on_all_nodes_until_it_has_one(
     }));
     state = state_after_actions(state);
     assert_eq!(planned_actions(&state), []);
-    // A node that becomes ready later is published too.
+    // The proxy of a third node becomes ready. This node is published too.
     let third = nodes(&["n3"]).iter().map(NodeInfo::from_node).next();
     state.nodes = Arc::new(state.nodes.iter().cloned().chain(third).collect());
     state.pods.push(Arc::new(pod("n3").on("n3").ready().build()));
@@ -65,7 +66,7 @@ fn a_local_service_without_endpoints_is_published_on_all_nodes_until_it_has_one(
     state.nodes_with_ready_endpoint.insert("n2".to_owned());
     assert_eq!(addresses(&state), ["10.0.0.2"]);
     state = state_after_actions(state);
-    // The only replica restarts: what is published stays.
+    // The only backend restarts. The published address stays.
     state.nodes_with_ready_endpoint.clear();
     assert_eq!(addresses(&state), ["10.0.0.2"]);
     assert_message(&state, Reason::NoEndpoints, &["the published addresses stay"]);
@@ -73,12 +74,12 @@ fn a_local_service_without_endpoints_is_published_on_all_nodes_until_it_has_one(
 }
 
 #[test]
-fn a_new_local_service_produces_no_warning_while_its_proxies_start() {
+fn start_of_the_proxies_of_a_new_service_causes_no_warning() {
     let mut state = state_on(web().traffic_policy_local(), &["n1", "n2"], &["n2"]);
-    for pods in [vec![], ready(&["n1"]), ready(&["n1", "n2"])] {
+    for pods in [vec![], ready_pods(&["n1"]), ready_pods(&["n1", "n2"])] {
         let pods = pods.into_iter().map(Arc::new);
         state.pods = match state.workloads.first() {
-            Some(workload) => pods.map(|pod| pod_of(workload, &pod)).collect(),
+            Some(workload) => pods.map(|pod| pod_from_workload(workload, &pod)).collect(),
             None => pods.collect(),
         };
         let reasons = event_reasons(&planned_actions(&state));
@@ -89,26 +90,26 @@ fn a_new_local_service_produces_no_warning_while_its_proxies_start() {
 }
 
 #[test]
-fn internal_traffic_policy_local_publishes_only_nodes_with_an_endpoint_if_proxies_answer() {
-    let state = state_on(proxy_mode().internal_traffic_policy_local(), &["n1", "n2"], &["n2"]);
+fn internal_traffic_policy_local_publishes_only_nodes_with_an_endpoint_if_proxies_forward() {
+    let state = state_on(web_with_ip_mode_proxy().internal_traffic_policy_local(), &["n1", "n2"], &["n2"]);
     assert_eq!(addresses(&state), ["10.0.0.2"]);
     assert_message(
         &state,
         Reason::Exposed,
         &["internalTrafficPolicy is Local", "nodes with a ready endpoint"],
     );
-    // kube-proxy answers by the external policy.
+    // With ipMode VIP kube-proxy forwards, so only externalTrafficPolicy has an effect.
     let vip = state_on(web().internal_traffic_policy_local(), &["n1", "n2"], &["n2"]);
     assert_eq!(addresses(&vip), ["10.0.0.1", "10.0.0.2"]);
     assert_eq!(exposure(&vip).message, "");
 }
 
 #[test]
-fn one_node_with_another_address_does_not_change_the_data_path_of_a_local_service() {
+fn one_node_with_an_external_ip_does_not_change_the_role_of_the_proxies() {
     let mut nodes = nodes(&["n1", "n2"]);
     nodes.push(node("n3").internal_ip("10.0.0.3").external_ip("203.0.113.3").build());
     let service = web().traffic_policy_local().build();
-    let mut state = observe_with_other_services(service, Vec::new(), ready(&["n1", "n2", "n3"]), &nodes);
+    let mut state = observe_with_other_services(service, Vec::new(), ready_pods(&["n1", "n2", "n3"]), &nodes);
     state.nodes_with_ready_endpoint = ["n1".to_owned(), "n3".to_owned()].into();
     assert_eq!(pod_spec(&state).host_network, Some(true));
     assert_eq!(addresses(&state), ["10.0.0.1"]);
@@ -116,29 +117,32 @@ fn one_node_with_another_address_does_not_change_the_data_path_of_a_local_servic
 }
 
 #[test]
-fn a_node_that_should_answer_and_does_not_is_named() {
+fn condition_names_a_node_without_a_ready_proxy() {
     let mut state = state_on(web(), &["n1", "n2", "n3"], &[]);
     state.pods.pop();
     assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
     assert_message(&state, Reason::PartlyExposed, &["node n3", "no proxy pod"]);
     state.pods.push(Arc::new(pod("n3").on("n3").build()));
     assert_message(&state, Reason::PartlyExposed, &["node n3", "its proxy is not ready"]);
-    // Neither is a Warning: this is also a normal start.
+    // A normal start has the same message, so the message causes no Warning.
     assert!(event_reasons(&planned_actions(&state)).iter().all(|reason| !reason.is_warning()));
 }
 
 #[test]
-fn a_family_without_source_range_is_not_published() {
-    let ranges = || web().families(&DUAL_STACK).cluster_ips(&["10.97.0.7", "fd97::7"]);
-    let state = state_on(ranges().source_ranges(&["172.29.0.0/24"]), &["n1"], &[]);
+fn family_without_source_range_is_not_published() {
+    let dual_stack_service = || web().families(&DUAL_STACK).cluster_ips(&["10.97.0.7", "fd97::7"]);
+    let state = state_on(dual_stack_service().source_ranges(&["172.29.0.0/24"]), &["n1"], &[]);
     assert_eq!(addresses(&state), ["10.0.0.1"]);
     assert_message(&state, Reason::Exposed, &["loadBalancerSourceRanges", "IPv6"]);
-    let both = state_on(ranges().source_ranges(&["172.29.0.0/24", "fd00::/8"]), &["n1"], &[]);
+    let both = state_on(dual_stack_service().source_ranges(&["172.29.0.0/24", "fd00::/8"]), &["n1"], &[]);
     assert_eq!(addresses(&both), ["10.0.0.1", "fd00::1"]);
-    // The proxies close the family themselves.
+    // With ipMode Proxy the proxies deny the clients, so the family is published.
     let range = ["172.29.0.0/24"];
-    let proxied =
-        state_on(ranges().source_ranges(&range).annotation(annotations::IP_MODE, "Proxy"), &["n1"], &[]);
+    let proxied = state_on(
+        dual_stack_service().source_ranges(&range).annotation(annotations::IP_MODE, "Proxy"),
+        &["n1"],
+        &[],
+    );
     assert_eq!(addresses(&proxied), ["10.0.0.1", "fd00::1"]);
     assert_message(&proxied, Reason::Exposed, &["every IPv6 client is denied"]);
     let none = state_on(web().source_ranges(&["fd00::/8"]), &["n1"], &[]);
@@ -147,7 +151,7 @@ fn a_family_without_source_range_is_not_published() {
 }
 
 #[test]
-fn open_node_ports_beside_source_ranges_are_a_warning_once() {
+fn node_ports_of_a_service_with_source_ranges_cause_one_warning() {
     let service = || web().source_ranges(&["172.29.0.0/24"]);
     let mut state = state_on(service().node_port(30_080), &["n1", "n2"], &[]);
     assert_message(
@@ -157,7 +161,7 @@ fn open_node_ports_beside_source_ranges_are_a_warning_once() {
     );
     assert!(event_reasons(&planned_actions(&state)).contains(&Reason::NodePortsOpen));
     state = state_after_actions(state);
-    // The message changes for another cause.
+    // Another part of the message changes. The warning is not repeated.
     state.pods.pop();
     let reasons = event_reasons(&planned_actions(&state));
     assert!(!reasons.contains(&Reason::NodePortsOpen), "{reasons:?}");
@@ -165,59 +169,60 @@ fn open_node_ports_beside_source_ranges_are_a_warning_once() {
 }
 
 #[test]
-fn session_affinity_that_proxies_cannot_keep_is_told() {
-    let proxied = state_on(proxy_mode().session_affinity(), &["n1"], &[]);
+fn session_affinity_causes_a_warning_if_proxies_forward() {
+    let proxied = state_on(web_with_ip_mode_proxy().session_affinity(), &["n1"], &[]);
     assert_message(&proxied, Reason::Exposed, &["sessionAffinity is ClientIP"]);
     assert!(event_reasons(&planned_actions(&proxied)).contains(&Reason::SessionAffinityNotKept));
     assert_eq!(exposure(&state_on(web().session_affinity(), &["n1"], &[])).message, "");
 }
 
 #[test]
-fn requests_for_addresses_that_have_no_effect_are_told_without_a_warning() {
-    let requested = web().load_balancer_ip("192.0.2.9").annotation("metallb.io/loadBalancerIPs", "192.0.2.9");
-    let state = state_on(requested, &["n1"], &[]);
+fn condition_names_requests_for_addresses_without_a_warning() {
+    let service_with_requests =
+        web().load_balancer_ip("192.0.2.9").annotation("metallb.io/loadBalancerIPs", "192.0.2.9");
+    let state = state_on(service_with_requests, &["n1"], &[]);
     let parts = ["loadBalancerIP 192.0.2.9", "annotation metallb.io/loadBalancerIPs", "no effect"];
     assert_message(&state, Reason::Exposed, &parts);
     assert!(event_reasons(&planned_actions(&state)).iter().all(|reason| !reason.is_warning()));
 }
 
 #[test]
-fn a_family_without_any_address_is_told() {
+fn condition_names_a_family_without_an_address() {
     let nodes = [node("n1").internal_ip("10.0.0.1").build()];
     let service = web().families(&DUAL_STACK).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
-    let state = observe_with_other_services(service, Vec::new(), ready(&["n1"]), &nodes);
+    let state = observe_with_other_services(service, Vec::new(), ready_pods(&["n1"]), &nodes);
     assert_message(&state, Reason::Exposed, &["no node has an IPv6 address"]);
 }
 
 #[test]
-fn an_invalid_annotation_of_a_node_is_in_the_condition() {
+fn condition_names_an_invalid_annotation_of_a_node() {
     let nodes = [node("n1").internal_ip("10.0.0.1").annotation(annotations::NODE_ADDRESS, "oops").build()];
-    let state = observe_with_other_services(web().build(), Vec::new(), ready(&["n1"]), &nodes);
+    let state = observe_with_other_services(web().build(), Vec::new(), ready_pods(&["n1"]), &nodes);
     assert_eq!(addresses(&state), ["10.0.0.1"]);
     assert_message(&state, Reason::Exposed, &[annotations::NODE_ADDRESS, "node n1", "\"oops\""]);
 }
 
 #[test]
-fn addresses_of_another_manager_on_a_service_without_addresses_are_left_alone_and_told() {
+fn addresses_of_another_manager_stay_if_the_operator_publishes_none() {
     let service = web().published("10.9.9.9", "VIP", "kubectl-patch").build();
     let state = observe_with_other_services(service, Vec::new(), Vec::new(), &nodes(&["n1"]));
     assert_message(&state, Reason::ProxiesNotReady, &["10.9.9.9", "kubectl-patch"]);
     assert_eq!(condition_status(&state), "False");
-    let mut settled = state_after_actions(state);
-    // The API server keeps the addresses of the other manager.
-    let mut service = settled.service.as_deref().cloned().unwrap();
-    let foreign = web().published("10.9.9.9", "VIP", "kubectl-patch").build();
-    service.status.as_mut().unwrap().load_balancer = foreign.status.unwrap().load_balancer;
-    settled.service = Some(Arc::new(service));
-    assert_eq!(planned_actions(&settled), []);
+    let mut reconciled_state = state_after_actions(state);
+    // In a cluster, server-side apply does not remove the addresses of the other manager.
+    let mut service = reconciled_state.service.as_deref().cloned().unwrap();
+    let original_service = web().published("10.9.9.9", "VIP", "kubectl-patch").build();
+    service.status.as_mut().unwrap().load_balancer = original_service.status.unwrap().load_balancer;
+    reconciled_state.service = Some(Arc::new(service));
+    assert_eq!(planned_actions(&reconciled_state), []);
 }
 
 #[test]
-fn proxies_only_reserve_the_ports_where_kube_proxy_answers() {
+fn proxies_only_reserve_the_ports_if_kube_proxy_forwards() {
     assert_eq!(pod_spec(&state_on(web(), &["n1"], &[])).host_network, Some(true));
-    assert_eq!(pod_spec(&state_on(proxy_mode(), &["n1"], &[])).host_network, None);
+    assert_eq!(pod_spec(&state_on(web_with_ip_mode_proxy(), &["n1"], &[])).host_network, None);
     let nodes = [node("n1").internal_ip("10.0.0.1").external_ip("203.0.113.1").build()];
-    let behind_nat = observe_with_other_services(web().build(), Vec::new(), ready(&["n1"]), &nodes);
+    let behind_nat = observe_with_other_services(web().build(), Vec::new(), ready_pods(&["n1"]), &nodes);
     assert_eq!(pod_spec(&behind_nat).host_network, None);
 }
 
@@ -226,7 +231,7 @@ fn ip_modes(state: &ServiceState) -> Vec<String> {
 }
 
 #[test]
-fn an_address_keeps_ip_mode_vip_until_the_proxy_of_its_node_forwards() {
+fn address_keeps_ip_mode_vip_until_the_proxy_of_its_node_forwards() {
     let published = |service: ServiceBuilder| {
         service.published("10.0.0.1", "VIP", "akrobateo").published("10.0.0.2", "VIP", "akrobateo")
     };
@@ -235,20 +240,20 @@ fn an_address_keeps_ip_mode_vip_until_the_proxy_of_its_node_forwards() {
         state.pods[0] = Arc::new(pod("n1").on("n1").in_host_network().ready().build());
         state
     };
-    let mut state = with_reserving_pod_on_n1(published(proxy_mode()));
+    let mut state = with_reserving_pod_on_n1(published(web_with_ip_mode_proxy()));
     assert_eq!(ip_modes(&state), ["VIP", "Proxy"]);
     // The next proxy of the node is not ready yet.
-    state.pod_times.changed_at.insert("n1".to_owned(), at(999));
+    state.pod_times.last_change_times.insert("n1".to_owned(), at(999));
     state.pods[0] = Arc::new(pod("n1").on("n1").build());
     assert_eq!(ip_modes(&state), ["VIP", "Proxy"]);
     state.pods[0] = Arc::new(pod("n1").on("n1").ready().build());
     assert_eq!(ip_modes(&state), ["Proxy", "Proxy"]);
-    // kube-proxy must not answer where this is dangerous, and it would let all clients in.
-    let mut dangerous = with_reserving_pod_on_n1(published(proxy_mode()));
+    // The ipMode changes at once if VIP is dangerous, or if kube-proxy would ignore the source ranges.
+    let mut dangerous = with_reserving_pod_on_n1(published(web_with_ip_mode_proxy()));
     dangerous.is_vip_dangerous = true;
     assert_eq!(ip_modes(&dangerous), ["Proxy", "Proxy"]);
-    let closed = published(proxy_mode()).source_ranges(&["fd00::/8"]);
-    assert_eq!(ip_modes(&with_reserving_pod_on_n1(closed)), ["Proxy", "Proxy"]);
-    // Nothing answered on an address that is not published.
-    assert_eq!(ip_modes(&with_reserving_pod_on_n1(proxy_mode())), ["Proxy", "Proxy"]);
+    let service_without_ipv4_range = published(web_with_ip_mode_proxy()).source_ranges(&["fd00::/8"]);
+    assert_eq!(ip_modes(&with_reserving_pod_on_n1(service_without_ipv4_range)), ["Proxy", "Proxy"]);
+    // An address that is not published yet needs no ipMode VIP.
+    assert_eq!(ip_modes(&with_reserving_pod_on_n1(web_with_ip_mode_proxy())), ["Proxy", "Proxy"]);
 }

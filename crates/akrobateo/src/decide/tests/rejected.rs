@@ -1,4 +1,4 @@
-//! Rejected Services: nothing gets worse. Their published addresses only shrink.
+//! Tests of rejected Services: they keep published addresses of nodes that can serve clients, and get no new address.
 
 use super::*;
 
@@ -13,8 +13,8 @@ fn ready_pods() -> Vec<Pod> {
     ["n1", "n2", "n3"].map(|name| pod(name).on(name).ready().build()).into()
 }
 
-/// Returns the state of a Service with a typing error in an annotation.
-fn rejected(service: ServiceBuilder, nodes: &[Node], pods: Vec<Pod>) -> ServiceState {
+/// Returns the state of a Service with an invalid annotation.
+fn rejected_state(service: ServiceBuilder, nodes: &[Node], pods: Vec<Pod>) -> ServiceState {
     let service = service.annotation(annotations::REPLICAS, "lots").build();
     observe_with_other_services(service, Vec::new(), pods, nodes)
 }
@@ -29,15 +29,15 @@ fn vip(ip: &str) -> (String, String) {
 }
 
 #[test]
-fn a_rejected_local_service_keeps_its_addresses_and_gets_no_other() {
+fn rejected_service_with_traffic_policy_local_gets_no_new_address() {
     let service = web().traffic_policy_local().published("10.0.0.2", "VIP", "akrobateo");
-    let mut state = rejected(service, &three_nodes(), ready_pods());
+    let mut state = rejected_state(service, &three_nodes(), ready_pods());
     state.nodes_with_ready_endpoint.insert("n2".to_owned());
     assert_eq!(addresses(&state), [vip("10.0.0.2")]);
-    // The endpoint moves: the published node cannot answer any more, and no node is added.
+    // The endpoint moves to n3. The published node can no longer serve clients, and n3 is not added.
     state.nodes_with_ready_endpoint = ["n3".to_owned()].into();
     assert_eq!(addresses(&state), []);
-    // Without any endpoint the published addresses stay.
+    // If no endpoint is ready, the published addresses stay.
     state.nodes_with_ready_endpoint.clear();
     assert_eq!(addresses(&state), [vip("10.0.0.2")]);
 }
@@ -48,36 +48,36 @@ fn a_rejected_service_keeps_the_types_and_the_families_of_its_addresses() {
         [node("n1").internal_ip("10.0.0.1").internal_ip("fd00::1").external_ip("203.0.113.1").build()];
     let service = web().families(&["IPv4", "IPv6"]).annotation(annotations::ADDRESS_TYPES, "InternalIP");
     let service = service.published("10.0.0.1", "VIP", "akrobateo").published("fd00::1", "VIP", "akrobateo");
-    let state = rejected(service, &nodes, vec![pod("a").on("n1").ready().build()]);
+    let state = rejected_state(service, &nodes, vec![pod("a").on("n1").ready().build()]);
     assert_eq!(addresses(&state), [vip("10.0.0.1"), vip("fd00::1")]);
 }
 
 #[test]
-fn a_rejected_service_loses_the_addresses_of_nodes_that_cannot_answer() {
+fn rejected_service_loses_addresses_of_nodes_that_cannot_serve_clients() {
     let service = || {
         let service =
             web().published("10.0.0.1", "VIP", "akrobateo").published("10.0.0.2", "VIP", "akrobateo");
         service.published("10.9.9.9", "VIP", "akrobateo")
     };
     let pods = vec![pod("a").on("n1").ready().build(), pod("b").on("n2").build()];
-    assert_eq!(addresses(&rejected(service(), &three_nodes(), pods)), [vip("10.0.0.1")]);
+    assert_eq!(addresses(&rejected_state(service(), &three_nodes(), pods)), [vip("10.0.0.1")]);
     let mut nodes = three_nodes();
     nodes[1] = node("n2").internal_ip("10.0.0.2").with_ready_unknown().build();
-    assert_eq!(addresses(&rejected(service(), &nodes, ready_pods())), [vip("10.0.0.1")]);
+    assert_eq!(addresses(&rejected_state(service(), &nodes, ready_pods())), [vip("10.0.0.1")]);
 }
 
 #[test]
 fn a_rejected_service_that_was_never_published_gets_no_address() {
-    assert_eq!(addresses(&rejected(web(), &three_nodes(), ready_pods())), []);
+    assert_eq!(addresses(&rejected_state(web(), &three_nodes(), ready_pods())), []);
 }
 
 #[test]
 fn a_rejected_service_is_not_published_with_a_dangerous_ip_mode() {
     let service = || web().published("10.0.0.1", "VIP", "akrobateo");
-    let mut state = rejected(service(), &three_nodes(), ready_pods());
+    let mut state = rejected_state(service(), &three_nodes(), ready_pods());
     state.is_vip_dangerous = true;
     assert_eq!(addresses(&state), [("10.0.0.1".to_owned(), "Proxy".to_owned())]);
-    // Proxies that only reserve the ports do not answer.
-    let reserving = state_after_actions(observe(web().traffic_policy_local().build())).workloads;
-    assert_eq!(addresses(&ServiceState { workloads: reserving, ..state }), []);
+    // Proxies that only reserve the ports do not forward, so the address is removed.
+    let reserving_workloads = state_after_actions(observe(web().traffic_policy_local().build())).workloads;
+    assert_eq!(addresses(&ServiceState { workloads: reserving_workloads, ..state }), []);
 }

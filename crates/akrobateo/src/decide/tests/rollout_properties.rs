@@ -1,5 +1,5 @@
-//! Properties of the rollout of a DaemonSet, in a simulated cluster: the DaemonSet controller creates missing pods, pods take
-//! time to end and to start, and some nodes are lost or cannot run a proxy.
+//! Properties of the rollout of a DaemonSet, in a simulated cluster. In this cluster the DaemonSet controller creates missing
+//! pods, pods need time to end and to start, and some nodes are lost or cannot run a proxy.
 
 use std::sync::Arc;
 
@@ -19,21 +19,21 @@ use crate::node_info::NodeInfo;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodeHealth {
     Healthy,
-    /// No proxy is or becomes ready there.
+    /// No proxy of the node is ready or becomes ready.
     NeverReady,
-    /// The proxy there is ready, but its replacement does not become ready.
+    /// The first proxy of the node is ready, but its replacement does not become ready.
     BreaksOnReplacement,
-    /// The control plane has no contact with the node. Its proxy may be ready.
+    /// The control plane has no contact with the node. The proxy of the node may still be ready.
     Lost,
 }
 
-struct World {
+struct SimulatedCluster {
     health: Vec<NodeHealth>,
     workload: Workload,
     pods: Vec<SimulatedPod>,
     changes: PodChanges,
     now: i64,
-    created_pods: usize,
+    created_pod_count: usize,
 }
 
 struct SimulatedPod {
@@ -44,27 +44,27 @@ struct SimulatedPod {
     is_replacement: bool,
 }
 
-fn name(node: usize) -> String {
+fn node_name(node: usize) -> String {
     format!("n{node:03}")
 }
 
-impl World {
-    /// Returns a cluster after a rollout of the image `old`, with the DaemonSet of the image `new`.
+impl SimulatedCluster {
+    /// Returns a cluster whose proxies have the image `old`, and whose DaemonSet has the image `new`.
     fn new(health: Vec<NodeHealth>) -> Self {
         let workload = daemonset_with_image("old");
-        let mut world = Self {
+        let mut cluster = Self {
             health,
             workload,
             pods: Vec::new(),
             changes: PodChanges::default(),
             now: 0,
-            created_pods: 0,
+            created_pod_count: 0,
         };
-        world.create_missing_pods(0, false);
-        world.pass_time(0);
-        world.state();
-        world.workload = daemonset_with_image("new");
-        world
+        cluster.create_missing_pods(0, false);
+        cluster.pass_time(0);
+        cluster.state();
+        cluster.workload = daemonset_with_image("new");
+        cluster
     }
 
     fn create_missing_pods(&mut self, start_time: i64, is_replacement: bool) {
@@ -74,9 +74,9 @@ impl World {
             {
                 continue;
             }
-            let mut pod = pod_from_template(self.workload.pod_template().unwrap(), &name(node));
-            self.created_pods += 1;
-            pod.metadata.name = Some(format!("pod{}", self.created_pods));
+            let mut pod = pod_from_template(self.workload.pod_template().unwrap(), &node_name(node));
+            self.created_pod_count += 1;
+            pod.metadata.name = Some(format!("pod{}", self.created_pod_count));
             pod.metadata.uid = pod.metadata.name.clone();
             let ready_at = self.now + start_time;
             self.pods.push(SimulatedPod { node, pod, ready_at, ends_at: None, is_replacement });
@@ -88,12 +88,12 @@ impl World {
         let now = self.now;
         self.pods.retain(|pod| pod.ends_at.is_none_or(|ends_at| ends_at > now));
         for pod in &mut self.pods {
-            let breaks = match self.health[pod.node] {
+            let is_broken = match self.health[pod.node] {
                 NodeHealth::Healthy | NodeHealth::Lost => false,
                 NodeHealth::NeverReady => true,
                 NodeHealth::BreaksOnReplacement => pod.is_replacement,
             };
-            let is_ready = !breaks && pod.ready_at <= now;
+            let is_ready = !is_broken && pod.ready_at <= now;
             let condition = PodCondition {
                 type_: "Ready".to_owned(),
                 status: if is_ready { "True" } else { "False" }.to_owned(),
@@ -105,7 +105,7 @@ impl World {
 
     fn state(&mut self) -> ServiceState {
         let to_node = |(index, health): (usize, &NodeHealth)| {
-            let node = node(&name(index));
+            let node = node(&node_name(index));
             NodeInfo::from_node(
                 &if *health == NodeHealth::Lost { node.with_ready_unknown() } else { node }.build(),
             )
@@ -116,7 +116,7 @@ impl World {
         ServiceState { pods, nodes: Arc::new(nodes), pod_times, ..ServiceState::default() }
     }
 
-    /// Executes one step of the rollout, and lets the cluster react. Returns the plan.
+    /// Plans and executes one step of the rollout, and simulates the reaction of the cluster. Returns the plan.
     fn step(&mut self, end_time: i64, start_time: i64) -> Rollout {
         let state = self.state();
         let rollout = Rollout::plan(&self.workload, &state, at(self.now));
@@ -134,13 +134,13 @@ impl World {
         rollout
     }
 
-    /// Returns the number of nodes of this health with a ready proxy, old or new.
-    fn ready(&self, health: NodeHealth) -> usize {
-        let ready = |node: &usize| {
-            let name = name(*node);
+    /// Returns the number of nodes with this health and a ready proxy. The proxy may be old or new.
+    fn ready_count(&self, health: NodeHealth) -> usize {
+        let has_ready_proxy = |node: &usize| {
+            let name = node_name(*node);
             self.pods.iter().any(|pod| runs_on(&pod.pod, &name) && is_ready(&pod.pod))
         };
-        (0..self.health.len()).filter(|node| self.health[*node] == health).filter(ready).count()
+        (0..self.health.len()).filter(|node| self.health[*node] == health).filter(has_ready_proxy).count()
     }
 
     fn count(&self, health: NodeHealth) -> usize {
@@ -150,14 +150,15 @@ impl World {
     /// Returns true if each healthy node has a ready proxy of the new template.
     fn is_rolled_out(&self) -> bool {
         let template = self.workload.pod_template().unwrap();
-        let healthy = self.pods.iter().filter(|pod| self.health[pod.node] == NodeHealth::Healthy);
-        self.ready(NodeHealth::Healthy) == self.count(NodeHealth::Healthy)
-            && healthy.into_iter().all(|pod| !is_outdated(&pod.pod, template))
+        let healthy_pods = self.pods.iter().filter(|pod| self.health[pod.node] == NodeHealth::Healthy);
+        self.ready_count(NodeHealth::Healthy) == self.count(NodeHealth::Healthy)
+            && healthy_pods.into_iter().all(|pod| !is_outdated(&pod.pod, template))
     }
 }
 
-/// Returns clusters in which at most two attempts fail, and at least two nodes are healthy.
-fn any_health() -> impl Strategy<Value = Vec<NodeHealth>> {
+/// Returns the health of the nodes of a cluster. At least two nodes are healthy, and on at most two nodes a replacement
+/// fails.
+fn any_node_health() -> impl Strategy<Value = Vec<NodeHealth>> {
     let unavailable =
         prop::collection::vec(prop_oneof![Just(NodeHealth::NeverReady), Just(NodeHealth::Lost)], 0..8);
     (2..25_usize, 0..3_usize, unavailable)
@@ -173,53 +174,54 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn a_rollout_reaches_all_healthy_nodes_and_interrupts_few_at_a_time(
-        health in any_health(),
+    fn rollout_reaches_all_healthy_nodes_and_interrupts_few_nodes_at_a_time(
+        health in any_node_health(),
         end_time in 1..4_i64,
         start_time in 1..4_i64,
     ) {
-        let mut world = World::new(health);
-        let healthy = world.count(NodeHealth::Healthy);
-        let reachable = world.health.len() - world.count(NodeHealth::Lost);
-        let limit = max_simultaneous_replacements(reachable);
-        // Each failed attempt takes the time of a replacement.
-        let deadline = world.now + 3 * 61 + i64::try_from(healthy).unwrap() * (end_time + start_time + 3);
-        while !world.is_rolled_out() {
-            world.step(end_time, start_time);
-            let interrupted = healthy - world.ready(NodeHealth::Healthy);
-            prop_assert!(interrupted <= limit, "{} of at most {} nodes are interrupted", interrupted, limit);
-            prop_assert!(world.now <= deadline, "the rollout does not end: {:?}", world.health);
+        let mut cluster = SimulatedCluster::new(health);
+        let healthy_count = cluster.count(NodeHealth::Healthy);
+        let reachable_count = cluster.health.len() - cluster.count(NodeHealth::Lost);
+        let limit = max_simultaneous_replacements(reachable_count);
+        // A replacement that fails takes one minute and a part of a second.
+        let deadline = cluster.now + 3 * 61 + i64::try_from(healthy_count).unwrap() * (end_time + start_time + 3);
+        while !cluster.is_rolled_out() {
+            cluster.step(end_time, start_time);
+            let interrupted_count = healthy_count - cluster.ready_count(NodeHealth::Healthy);
+            prop_assert!(interrupted_count <= limit, "{} nodes are interrupted, but at most {} may be", interrupted_count, limit);
+            prop_assert!(cluster.now <= deadline, "the rollout does not end: {:?}", cluster.health);
         }
         // Only lost nodes keep outdated proxies.
         for _ in 0..10 {
-            world.step(end_time, start_time);
-            world.pass_time(60);
+            cluster.step(end_time, start_time);
+            cluster.pass_time(60);
         }
-        let rollout = world.step(end_time, start_time);
-        prop_assert_eq!(rollout.outdated.len(), world.count(NodeHealth::Lost));
-        prop_assert!(rollout.outdated.iter().all(|proxy| proxy.delay.is_some()));
+        let rollout = cluster.step(end_time, start_time);
+        prop_assert_eq!(rollout.outdated_proxies.len(), cluster.count(NodeHealth::Lost));
+        prop_assert!(rollout.outdated_proxies.iter().all(|proxy| proxy.delay.is_some()));
     }
 
     #[test]
-    fn a_change_that_fails_everywhere_stops_after_a_few_nodes(
-        available in 1..30_usize,
-        unavailable in 0..5_usize,
+    fn rollout_that_fails_on_all_nodes_stops_after_a_few_nodes(
+        available_count in 1..30_usize,
+        unavailable_count in 0..5_usize,
         start_time in 1..4_i64,
     ) {
-        let health: Vec<_> = std::iter::repeat_n(NodeHealth::BreaksOnReplacement, available)
-            .chain(std::iter::repeat_n(NodeHealth::NeverReady, unavailable))
+        let health: Vec<_> = std::iter::repeat_n(NodeHealth::BreaksOnReplacement, available_count)
+            .chain(std::iter::repeat_n(NodeHealth::NeverReady, unavailable_count))
             .collect();
-        let mut world = World::new(health);
-        let mut last = Rollout::default();
+        let mut cluster = SimulatedCluster::new(health);
+        let mut last_rollout = Rollout::default();
         for _ in 0..60 {
-            last = world.step(1, start_time);
-            world.pass_time(10);
+            last_rollout = cluster.step(1, start_time);
+            cluster.pass_time(10);
         }
-        let ready = world.ready(NodeHealth::BreaksOnReplacement);
-        if available > 1 {
-            prop_assert!(ready >= 1 && ready >= available.saturating_sub(MAX_FAILED_ATTEMPTS), "{} are left", ready);
-            prop_assert!(last.outdated.iter().any(|proxy| proxy.delay.is_some()), "{:?}", last);
-            prop_assert_eq!(last.recheck_at, None);
+        let ready_count = cluster.ready_count(NodeHealth::BreaksOnReplacement);
+        if available_count > 1 {
+            let min_ready_count = available_count.saturating_sub(MAX_FAILED_ATTEMPTS).max(1);
+            prop_assert!(ready_count >= min_ready_count, "only {} proxies are ready", ready_count);
+            prop_assert!(last_rollout.outdated_proxies.iter().any(|proxy| proxy.delay.is_some()), "{:?}", last_rollout);
+            prop_assert_eq!(last_rollout.recheck_at, None);
         }
     }
 }

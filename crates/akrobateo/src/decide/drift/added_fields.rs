@@ -1,50 +1,51 @@
-//! Reads from managedFields whether the operator applied a workload, and which fields other field managers added
-//! (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>). Pure.
+//! Reads the managedFields of a workload: if the operator applied the workload, and the fields that other field managers
+//! added (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>). Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Map, Value, json};
 
-/// The field to which `kubectl rollout restart` adds its annotation. Such a restart must not be undone.
+/// The field to which `kubectl rollout restart` adds its annotation. The operator must not undo such a restart.
 const ANNOTATIONS_FIELD: &str = "f:annotations";
 
 /// The operation in the managedFields entries that server-side apply writes.
 const APPLY_OPERATION: &str = "Apply";
 
-/// Returns the entries that the operator needs, so that caches can drop the others: a short form of its own entry, and
-/// those of [`foreign_fields`].
+/// Returns the entries that the operator needs, so that the cache can drop the other entries. These are the operator's own
+/// entry, in a short form, and the entries of [`added_fields`].
 pub(crate) fn relevant_managed_fields(
     instance: &str,
     entries: Vec<ManagedFieldsEntry>,
 ) -> Vec<ManagedFieldsEntry> {
-    let own = entries.iter().find(|entry| is_own_spec(instance, entry)).cloned();
-    let own = own.map(|own| ManagedFieldsEntry { fields_v1: Some(FieldsV1(json!({ "f:spec": {} }))), ..own });
-    own.into_iter().chain(foreign_fields(instance, entries)).collect()
+    let own_entry = entries.iter().find(|entry| is_spec_applied_by(instance, entry)).cloned();
+    let short_fields = Some(FieldsV1(json!({ "f:spec": {} })));
+    let own_entry = own_entry.map(|entry| ManagedFieldsEntry { fields_v1: short_fields, ..entry });
+    own_entry.into_iter().chain(added_fields(instance, entries)).collect()
 }
 
-/// Returns true if the operator `instance` applied the spec of the object.
+/// Returns true if the operator with the name `instance` applied the spec of the object.
 pub(crate) fn is_applied_by(instance: &str, metadata: &ObjectMeta) -> bool {
-    metadata.managed_fields.iter().flatten().any(|entry| is_own_spec(instance, entry))
+    metadata.managed_fields.iter().flatten().any(|entry| is_spec_applied_by(instance, entry))
 }
 
-fn is_own_spec(instance: &str, entry: &ManagedFieldsEntry) -> bool {
-    is_own(instance, entry) && entry.subresource.is_none() && spec_fields(entry).is_some()
+fn is_spec_applied_by(instance: &str, entry: &ManagedFieldsEntry) -> bool {
+    is_entry_applied_by(instance, entry) && entry.subresource.is_none() && spec_fields(entry).is_some()
 }
 
-fn is_own(instance: &str, entry: &ManagedFieldsEntry) -> bool {
+fn is_entry_applied_by(instance: &str, entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(instance) && entry.operation.as_deref() == Some(APPLY_OPERATION)
 }
 
-/// Returns the spec fields that other field managers own and the operator `instance` does not own, in one entry for each
-/// manager.
-pub(crate) fn foreign_fields(instance: &str, entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
-    let (ours, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_own(instance, entry));
-    let nothing = Map::new();
-    let our_spec_fields = ours.iter().find_map(spec_fields).unwrap_or(&nothing);
-    // A write to a subresource, for example by kubectl scale, adds no field: it changes a field that the operator also
-    // sets.
-    let others = others.into_iter().filter(|entry| entry.subresource.is_none());
-    let added = others.filter_map(|entry| {
-        let fields = other_fields(spec_fields(&entry)?, our_spec_fields);
+/// Returns the spec fields that other field managers own and the operator with the name `instance` does not own. The result
+/// has one entry for each field manager.
+pub(crate) fn added_fields(instance: &str, entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
+    let (own_entries, other_entries): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|entry| is_entry_applied_by(instance, entry));
+    let no_fields = Map::new();
+    let own_spec_fields = own_entries.iter().find_map(spec_fields).unwrap_or(&no_fields);
+    // A write to a subresource, for example by kubectl scale, adds no field. It changes a field that the operator sets too.
+    let other_entries = other_entries.into_iter().filter(|entry| entry.subresource.is_none());
+    let added = other_entries.filter_map(|entry| {
+        let fields = subtract_fields(spec_fields(&entry)?, own_spec_fields);
         let fields_v1 = Some(FieldsV1(json!({ "f:spec": fields })));
         (!fields.is_empty()).then_some(ManagedFieldsEntry { fields_v1, ..entry })
     });
@@ -55,19 +56,19 @@ fn spec_fields(entry: &ManagedFieldsEntry) -> Option<&Map<String, Value>> {
     entry.fields_v1.as_ref()?.0.get("f:spec")?.as_object()
 }
 
-/// Returns the fields of `theirs` that `ours` does not have.
-fn other_fields(theirs: &Map<String, Value>, ours: &Map<String, Value>) -> Map<String, Value> {
-    let fields = theirs.iter().filter(|(field, _)| *field != "." && *field != ANNOTATIONS_FIELD);
-    let others = fields.filter_map(|(field, value)| {
-        let value = match (value.as_object(), ours.get(field).and_then(Value::as_object)) {
+/// Returns the fields of another field manager that the operator does not own.
+fn subtract_fields(other_fields: &Map<String, Value>, own_fields: &Map<String, Value>) -> Map<String, Value> {
+    let fields = other_fields.iter().filter(|(field, _)| *field != "." && *field != ANNOTATIONS_FIELD);
+    let remaining_fields = fields.filter_map(|(field, value)| {
+        let value = match (value.as_object(), own_fields.get(field).and_then(Value::as_object)) {
             // An empty object means that the operator owns the whole field.
-            (Some(_), Some(ours)) if ours.is_empty() => return None,
-            (Some(theirs), Some(ours)) => Value::Object(other_fields(theirs, ours)),
+            (Some(_), Some(own_children)) if own_children.is_empty() => return None,
+            (Some(children), Some(own_children)) => Value::Object(subtract_fields(children, own_children)),
             _ => return Some((field.clone(), value.clone())),
         };
         value.as_object().is_some_and(|fields| !fields.is_empty()).then(|| (field.clone(), value))
     });
-    others.collect()
+    remaining_fields.collect()
 }
 
 /// Returns the paths of the fields in an entry, for example `spec.template.spec.hostPID`.
@@ -107,13 +108,13 @@ mod tests {
         }
     }
 
-    /// Returns an entry as [`foreign_fields`] does: without its metadata.
+    /// Returns the entry without the fields of the metadata, like [`added_fields`].
     fn spec_only(entry: ManagedFieldsEntry) -> ManagedFieldsEntry {
         let spec = entry.fields_v1.as_ref().map(|fields| fields.0["f:spec"].clone());
         ManagedFieldsEntry { fields_v1: Some(FieldsV1(json!({ "f:spec": spec }))), ..entry }
     }
 
-    fn our_entry() -> ManagedFieldsEntry {
+    fn own_entry() -> ManagedFieldsEntry {
         let template = json!({
             "f:metadata": { "f:labels": { "f:app": {} } },
             "f:spec": { "f:containers": { "k:{\"name\":\"forward\"}": { ".": {}, "f:image": {} } }, "f:tolerations": {} },
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_added_field_or_list_item_or_label_is_foreign() {
+    fn fields_list_items_and_labels_of_other_managers_are_added_fields() {
         for added_field in [
             json!({ "f:template": { "f:spec": { "f:hostNetwork": {} } } }),
             json!({ "f:template": { "f:spec": { "f:nodeSelector": { "f:disk": {} } } } }),
@@ -131,13 +132,13 @@ mod tests {
             json!({ "f:updateStrategy": { "f:type": {} } }),
         ] {
             let edit_entry = entry("kubectl-edit", "Update", None, &added_field);
-            let entries = vec![our_entry(), edit_entry.clone()];
-            assert_eq!(foreign_fields(INSTANCE, entries), [spec_only(edit_entry)], "{added_field}");
+            let entries = vec![own_entry(), edit_entry.clone()];
+            assert_eq!(added_fields(INSTANCE, entries), [spec_only(edit_entry)], "{added_field}");
         }
     }
 
     #[test]
-    fn fields_of_rollout_restarts_subresource_writes_and_the_operator_are_not_foreign() {
+    fn rollout_restarts_and_writes_to_subresources_add_no_fields() {
         let owned_fields = json!({ "f:template": { "f:spec": { "f:tolerations": {} } }, "f:replicas": {} });
         let restart_annotation =
             json!({ "f:template": { "f:metadata": { "f:annotations": { ".": {}, "f:kubectl": {} } } } });
@@ -148,12 +149,12 @@ mod tests {
             entry("kube-controller-manager", "Update", Some("status"), &status),
             entry("kubectl", "Update", Some("scale"), &status),
         ] {
-            assert_eq!(foreign_fields(INSTANCE, vec![our_entry(), entry]), []);
+            assert_eq!(added_fields(INSTANCE, vec![own_entry(), entry]), []);
         }
     }
 
     #[test]
-    fn only_an_apply_of_the_spec_by_the_instance_counts_as_applied() {
+    fn is_applied_by_requires_an_apply_of_the_spec_by_the_instance() {
         let is_applied = |entry| {
             let entries = relevant_managed_fields(INSTANCE, vec![entry]);
             is_applied_by(INSTANCE, &ObjectMeta { managed_fields: Some(entries), ..ObjectMeta::default() })
@@ -171,22 +172,22 @@ mod tests {
     }
 
     #[test]
-    fn relevant_entries_keep_foreign_fields_foreign() {
+    fn relevant_entries_contain_all_added_fields() {
         let owned = entry("other", "Update", None, &json!({ "f:replicas": {} }));
         let added = entry("other", "Update", None, &json!({ "f:paused": {} }));
-        let relevant = relevant_managed_fields(INSTANCE, vec![our_entry(), owned, added.clone()]);
-        assert_eq!(foreign_fields(INSTANCE, relevant), [spec_only(added)]);
+        let relevant = relevant_managed_fields(INSTANCE, vec![own_entry(), owned, added.clone()]);
+        assert_eq!(added_fields(INSTANCE, relevant), [spec_only(added)]);
     }
 
     #[test]
-    fn paths_name_only_the_added_fields() {
+    fn field_paths_name_only_the_added_fields() {
         let container =
             json!({ ".": {}, "f:image": {}, "f:env": { "k:{\"name\":\"X\"}": { ".": {}, "f:value": {} } } });
         let spec = json!({ "f:containers": { "k:{\"name\":\"forward\"}": container }, "f:hostPID": {} });
         let edit =
             entry("other", "Update", None, &json!({ "f:template": { "f:spec": spec }, "f:replicas": {} }));
-        let relevant = relevant_managed_fields(INSTANCE, vec![our_entry(), edit]);
-        let paths: Vec<_> = foreign_fields(INSTANCE, relevant).iter().flat_map(field_paths).collect();
+        let relevant = relevant_managed_fields(INSTANCE, vec![own_entry(), edit]);
+        let paths: Vec<_> = added_fields(INSTANCE, relevant).iter().flat_map(field_paths).collect();
         let expected =
             ["spec.template.spec.containers[name=forward].env[name=X].value", "spec.template.spec.hostPID"];
         assert_eq!(paths, expected);
