@@ -5,7 +5,7 @@ use std::slice;
 use std::time::Duration;
 
 use e2e::backend::backend_pod;
-use e2e::{Failure, consistently, ensure, ensure_eq, service, targets, test};
+use e2e::{Failure, consistently, ensure, ensure_eq, eventually, service, targets, test};
 
 #[tokio::test]
 async fn policy_local_exposes_nodes_with_endpoints_and_preserves_the_source_ip() -> Result<(), Failure> {
@@ -101,8 +101,13 @@ async fn internal_policy_local_publishes_only_nodes_with_an_endpoint_if_the_prox
         // kube-proxy answers by the external policy.
         namespace.expose(&web).await?;
         let web = web.with_ip_mode_proxy();
-        let replies = namespace.expose_on(&web, &nodes[1..2]).await?;
-        namespace.ensure_answers_through_proxies(&web, &replies).await?;
+        namespace.apply(&web).await?;
+        // kube-proxy needs a moment until it does not answer any more.
+        eventually("the answers come through the proxies", async || {
+            let replies = namespace.wait_exposed_on(&web, &nodes[1..2]).await?;
+            namespace.ensure_answers_through_proxies(&web, &replies).await
+        })
+        .await?;
         namespace.wait_condition(&web, "Exposed", &["internalTrafficPolicy is Local"]).await
     })
     .await
