@@ -101,10 +101,10 @@ async fn internal_policy_local_publishes_only_nodes_with_an_endpoint_if_the_prox
         // kube-proxy answers by the external policy.
         namespace.expose(&web).await?;
         let web = web.with_ip_mode_proxy();
-        namespace.expose_on(&web, &nodes[1..2]).await?;
-        // kube-proxy may answer for a moment after the change of the ipMode.
+        namespace.apply(&web).await?;
+        // kube-proxy needs a moment until it does not answer any more.
         eventually("the answers come through the proxies", async || {
-            let replies = namespace.expose_on(&web, &nodes[1..2]).await?;
+            let replies = namespace.wait_exposed_on(&web, &nodes[1..2]).await?;
             namespace.ensure_answers_through_proxies(&web, &replies).await
         })
         .await?;
