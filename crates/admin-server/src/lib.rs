@@ -231,11 +231,11 @@ mod tests {
     /// responses with metrics.
     fn start_server(listener: TcpListener) -> Arc<AtomicUsize> {
         let metrics_count = Arc::new(AtomicUsize::new(0));
-        let server_count = Arc::clone(&metrics_count);
+        let count_in_server = Arc::clone(&metrics_count);
         tokio::spawn(async move {
             let server = Server::new(listener, &["/readyz"], "/metrics");
             loop {
-                let count = Arc::clone(&server_count);
+                let count = Arc::clone(&count_in_server);
                 let connection = server.accept().await;
                 tokio::spawn(connection.serve(move |path| {
                     if path == "/metrics" {

@@ -37,11 +37,12 @@ pub(crate) struct NodeInfo {
     /// The permanent taints. A pod needs a toleration for each of these taints.
     pub(crate) taints: Vec<Taint>,
     addresses: Vec<(AddressType, IpAddr)>,
-    /// The addresses of the annotation `akrobateo.io/address`, which replace the node's own.
+    /// The addresses of the annotation `akrobateo.io/address`, which replace the addresses in the node's status.
     address_override: Vec<IpAddr>,
-    /// The families in which the node's own addresses are published: without the annotation both. If a part of the
-    /// annotation is invalid, each family without a valid part, because a typing error must not remove the node.
-    own_families: Vec<Family>,
+    /// The families in which the addresses of the node's status are published. Without the annotation these are both
+    /// families. If a part of the annotation is invalid, these are the families without a valid part, because a typing
+    /// error must not remove the node.
+    families_of_status_addresses: Vec<Family>,
     /// The reason why ipMode VIP is dangerous, if an annotation of this node shows it.
     pub(crate) vip_danger: Option<String>,
     /// The error in the annotation `akrobateo.io/address`.
@@ -102,7 +103,7 @@ impl NodeInfo {
         let (address_override, invalid) = annotation.map(|text| parse_addresses(text)).unwrap_or_default();
         let has_override =
             |family: &Family| address_override.iter().any(|ip| Family::from_ip(*ip) == *family);
-        let own_families = Family::ALL
+        let families_of_status_addresses = Family::ALL
             .into_iter()
             .filter(|family| annotation.is_none() || (!invalid.is_empty() && !has_override(family)))
             .collect();
@@ -118,7 +119,7 @@ impl NodeInfo {
             labels: node.labels().clone(),
             taints: taints(node).filter(|taint| is_permanent(taint)).cloned().collect(),
             addresses: node.status.as_ref().map(addresses).unwrap_or_default(),
-            own_families,
+            families_of_status_addresses,
             address_override,
             vip_danger: node_vip_danger(node.annotations()),
             address_error,
@@ -133,20 +134,21 @@ impl NodeInfo {
         )
     }
 
-    /// Returns true if the node is unreachable or about to be removed. Its pods do not change before it is back.
+    /// Returns true if the node is unreachable or about to be removed. The pods of such a node do not change until the
+    /// node returns.
     pub(crate) fn is_lost(&self) -> bool {
         matches!(self.exclusion_reason, Some(ExclusionReason::NotReady | ExclusionReason::RemovalTaint(_)))
     }
 
-    /// Returns the addresses to publish: those of the annotation, and in each family those of the first type that the
-    /// node has.
+    /// Returns the addresses to publish: the addresses of the annotation, and in each other family the addresses of
+    /// the first type that the node has.
     pub(crate) fn addresses_to_publish(&self, types_by_preference: &[AddressType]) -> Vec<IpAddr> {
         let of_type = |family: Family, wanted: AddressType| -> Vec<IpAddr> {
             let addresses = self.addresses.iter();
             let addresses = addresses.filter(|(kind, ip)| *kind == wanted && Family::from_ip(*ip) == family);
             addresses.map(|(_, address)| *address).collect()
         };
-        let own = self.own_families.iter().flat_map(|family| {
+        let own = self.families_of_status_addresses.iter().flat_map(|family| {
             let mut candidates = types_by_preference.iter().map(|wanted| of_type(*family, *wanted));
             candidates.find(|addresses| !addresses.is_empty()).unwrap_or_default()
         });

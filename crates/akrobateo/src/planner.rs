@@ -35,7 +35,7 @@ pub(crate) struct Planner {
     triggers: mpsc::UnboundedReceiver<Trigger>,
     watch_namespace: Option<String>,
     defaults: Arc<ServiceDefaults>,
-    /// The reason why ipMode VIP is dangerous, if it is followed.
+    /// The reason why ipMode VIP is dangerous; `None` if the planner receives no such reason.
     vip_danger: Option<watch::Receiver<Option<String>>>,
     /// The nodes of the last allocation.
     nodes: Arc<Vec<NodeInfo>>,
@@ -100,7 +100,7 @@ impl Planner {
         }
     }
 
-    /// Follows the reason why ipMode VIP is dangerous.
+    /// Receives the reason why ipMode VIP is dangerous, and each change of it.
     pub(crate) fn with_vip_danger(self, vip_danger: watch::Receiver<Option<String>>) -> Self {
         Self { vip_danger: Some(vip_danger), ..self }
     }
@@ -121,7 +121,8 @@ impl Planner {
 
     /// Allocates ports, and returns every Service in scope.
     ///
-    /// Another replica may have been the leader since the last allocation. Only what workloads hold counts.
+    /// Another replica may have been the leader since the last allocation. So only the ports that workloads hold
+    /// count.
     pub(crate) fn resync(&mut self) -> BTreeSet<ServiceKey> {
         self.allocations = PortAllocations::default();
         self.recent_endpoints = RecentEndpoints::default();
@@ -235,7 +236,7 @@ impl Planner {
         changed
     }
 
-    /// Takes over the last result of the detection. K3s and RKE2 show the arguments of kube-proxy on their nodes only.
+    /// Reads the last result of the detection. K3s and RKE2 show the arguments of kube-proxy on their nodes only.
     fn update_vip_danger(&mut self, nodes: &[NodeInfo]) {
         if !self.defaults.detects_vip_danger() {
             return;
@@ -260,7 +261,8 @@ impl Planner {
         self.recent_endpoints.record(key, &current, Instant::now().into_std())
     }
 
-    /// Assumes that published nodes with proxies had an endpoint a moment ago, because the operator did not see it.
+    /// Assumes that each published node with a proxy had an endpoint a moment ago. The operator did not run at that
+    /// time.
     fn assume_recent_endpoints(&mut self) {
         let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
         let had_endpoint =
@@ -309,7 +311,7 @@ impl Planner {
     }
 }
 
-/// Waits for a change of the reason why ipMode VIP is dangerous; for ever if it is not followed.
+/// Waits for a change of the reason why ipMode VIP is dangerous. Without a receiver, waits for ever.
 async fn vip_danger_change(vip_danger: Option<&mut watch::Receiver<Option<String>>>) {
     if let Some(receiver) = vip_danger
         && receiver.changed().await.is_ok()
@@ -319,7 +321,7 @@ async fn vip_danger_change(vip_danger: Option<&mut watch::Receiver<Option<String
     std::future::pending::<()>().await;
 }
 
-/// The observations of the allocation, from the cache. It remembers for which Services it looked at the workloads.
+/// The observations of the allocation, from the cache. Records the Services whose workloads the allocation read.
 struct StoreObservations<'a> {
     stores: &'a Stores,
     nodes: &'a [NodeInfo],

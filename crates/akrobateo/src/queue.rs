@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use crate::key::ServiceKey;
 
-/// All changes of a Service within this time, for example in a rollout, cause one reconciliation. Each change starts the
-/// time again.
+/// All changes of a Service within this time, for example in a rollout, cause one reconciliation. Each change restarts
+/// this time.
 const DEBOUNCE_DELAY: Duration = Duration::from_millis(50);
 /// The longest delay of a reconciliation by further changes. Without a limit, an object that changes more often than
 /// the debounce delay would delay the reconciliation for ever.
@@ -75,7 +75,7 @@ impl Queue {
     pub(crate) fn add(&mut self, key: ServiceKey) {
         let now = Instant::now();
         let requested_at = *self.requested_at.entry(key.clone()).or_insert(now);
-        // The scheduler would move the reconciliation back.
+        // The scheduler would delay the reconciliation again.
         if now + DEBOUNCE_DELAY <= requested_at + MAX_DEBOUNCE_DELAY {
             self.add_at(key, now);
         }

@@ -43,7 +43,7 @@ pub enum RunError {
     /// The handlers of SIGTERM and SIGINT cannot be installed.
     #[error("cannot install the handlers of SIGTERM and SIGINT")]
     Signal(#[from] std::io::Error),
-    /// The proxies are in a place that this operator does not manage.
+    /// The proxies are in a namespace that this operator does not manage.
     #[error(transparent)]
     ProxyNamespaceMismatch(#[from] ProxyNamespaceMismatch),
     /// The cache is no longer updated.

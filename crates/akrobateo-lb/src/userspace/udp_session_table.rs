@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn new_session_outlives_assured_sessions_of_its_own_forged_source_address() {
+    fn new_session_outlives_assured_sessions_of_the_same_source_address() {
         let source = Some(client(1).ip());
         check_new_session_of_full_table(client(50_000), |number| client(1 + number), source);
     }

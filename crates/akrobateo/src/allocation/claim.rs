@@ -1,4 +1,4 @@
-//! The claim of one Service: its ports, its nodes, and what it holds already. Pure.
+//! The claim of one Service: the ports and nodes that the Service claims, and the ports that it holds already. Pure.
 
 use std::collections::BTreeSet;
 
@@ -45,14 +45,14 @@ pub(super) struct Claim {
 pub(super) enum ClaimedNodes {
     /// The nodes that the Service selects.
     Selected(NodeSelection),
-    /// With externalTrafficPolicy Local: the selected nodes that have an endpoint (`current`), or had one a short time ago
-    /// (`recent` has both).
+    /// With externalTrafficPolicy Local: `current` has the selected nodes with an endpoint. `recent` also has the
+    /// nodes that had an endpoint a short time ago.
     SelectedWithEndpoint { nodes: NodeSelection, recent: BTreeSet<String>, current: BTreeSet<String> },
     /// With externalTrafficPolicy Local and without any endpoint: the selected nodes that no Service with an endpoint
-    /// claims. No node can answer then, but others may wait for an address before they start backends.
+    /// claims. No node can answer a client, but a program may wait for the address before it starts the backends.
     SelectedWithoutEndpoint(NodeSelection),
-    /// The nodes where the previous proxies of a rejected Service keep running. `kept` has those that the previous
-    /// allocation left to them: a node that gets a matching label later may belong to another Service.
+    /// The nodes where the previous proxies of a rejected Service keep running. `kept` has only the nodes that the
+    /// previous allocation gave to the Service, because a node with a new label may belong to another Service.
     Held { kept: BTreeSet<String> },
 }
 
@@ -96,12 +96,12 @@ impl Claim {
         }
     }
 
-    /// Returns true if the claim gets only what other claims leave, because no node can answer for the Service.
-    pub(super) const fn yields(&self) -> bool {
+    /// Returns true if all other claims come before this claim, because no node can answer for the Service.
+    pub(super) const fn has_lowest_precedence(&self) -> bool {
         matches!(self.nodes, ClaimedNodes::SelectedWithoutEndpoint(_))
     }
 
-    /// Returns true if the node can answer for the Service, as far as its endpoints are concerned.
+    /// Returns false if the Service has no endpoint that clients of this node can reach.
     pub(super) fn can_answer(&self, node: &str) -> bool {
         match &self.nodes {
             ClaimedNodes::SelectedWithEndpoint { current, .. } => current.contains(node),

@@ -15,14 +15,15 @@ use crate::spec::LoadBalancerSpec;
 /// The result of a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Allocation {
-    /// The nodes on which the Service owns its ports; `None` if these are all nodes that it selects.
+    /// The nodes on which the Service owns its ports; `None` if the Service owns its ports on every selected node.
     pub(crate) owned_nodes: Option<BTreeSet<String>>,
     /// The selected nodes on which another Service owns one of the ports.
     pub(crate) taken_nodes: BTreeSet<String>,
-    /// For a Service with externalTrafficPolicy Local and without endpoints: the selected nodes that it does not own, and
-    /// that cannot answer for the owners of its ports either. It may publish them without proxies.
+    /// For a Service with externalTrafficPolicy Local and without endpoints: the selected nodes that the Service does
+    /// not own, and on which the owners of its ports have no endpoint. The Service may publish these nodes without
+    /// proxies.
     pub(crate) unclaimed_nodes: BTreeSet<String>,
-    /// The causes: one entry for each port and owner.
+    /// The conflicts: one entry for each port and owner.
     pub(crate) conflicts: Vec<Conflict>,
     /// The ports that the Service keeps although they are nodePorts of other Services now.
     pub(crate) shared_node_ports: Vec<Conflict>,
@@ -72,7 +73,7 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// The result of a claim, and the nodes that it got.
+/// The result of a claim, and the nodes on which the claim got its ports.
 #[derive(Debug)]
 pub(super) struct ClaimResult {
     pub(super) allocation: Allocation,
@@ -136,7 +137,7 @@ fn allocate_node<'a>(
     }
 }
 
-/// The allocation of one claim while the nodes are decided one by one.
+/// The incomplete allocation of one claim. `allocate_node` adds one node after the other.
 struct PendingAllocation<'a> {
     claim: &'a Claim,
     granted_nodes: BTreeSet<String>,

@@ -38,13 +38,14 @@ pub(crate) enum AllocationResult {
 
 /// The observed facts that decide which Service gets a port.
 pub(crate) trait Observations {
-    /// Returns the ports that a Service's proxies need: for both families if they cannot be limited to one.
+    /// Returns the ports that a Service's proxies need. Proxies that cannot be limited to one family need the ports of
+    /// both families.
     fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend>;
 
     /// Returns what the Service's own workload holds.
     fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts;
 
-    /// Returns the nodes with a usable endpoint of a Service, and those that had one a short time ago.
+    /// Returns the nodes that have a usable endpoint of a Service, or had an endpoint a short time ago.
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String>;
 
     /// Returns the nodes with a usable endpoint of a Service now.
@@ -54,7 +55,7 @@ pub(crate) trait Observations {
     fn published_nodes(&self, service: &Service) -> BTreeSet<String>;
 }
 
-/// The facts about Services for which nothing runs yet.
+/// The observations of a cluster in which no Service has proxies or addresses.
 pub(crate) struct NothingObserved;
 
 impl Observations for NothingObserved {
@@ -92,8 +93,8 @@ struct Entry {
     uid: Option<String>,
     allocation_result: AllocationResult,
     frontends: BTreeSet<Frontend>,
-    /// The nodes that the Service got, if the nodes were checked. A Service that owns all nodes that it selects does not
-    /// own a node that gets a matching label later.
+    /// The nodes on which the Service got its ports; `None` if the allocation did not check the nodes. A node that
+    /// gets a matching label later is not in this set.
     granted_nodes: Option<BTreeSet<String>>,
 }
 
@@ -106,7 +107,8 @@ pub(crate) struct PortAllocations {
 impl PortAllocations {
     /// Validates all Services and allocates their ports.
     ///
-    /// A Service that holds a port keeps it. `self` is the previous allocation; it is empty after a start.
+    /// A Service that holds a port keeps it. `self` is the previous allocation, which is empty after a start of the
+    /// operator.
     pub(crate) fn update(
         &self,
         services: &[Arc<Service>],
@@ -124,7 +126,7 @@ impl PortAllocations {
             let mut frontends = request.frontends.iter();
             frontends.any(|port| shared.contains(port) || node_ports.get_other(*port, &key).is_some())
         };
-        // Most Services share no port with another one. For those the nodes need no check.
+        // Most Services share no port with another one. For these Services the nodes need no check.
         let contested = requests.iter().filter(is_contested);
         let claims: Vec<_> = contested.map(|request| self.claim(request, nodes, observations)).collect();
         let mut allocations = allocate_claims(&claims, nodes, &node_ports);

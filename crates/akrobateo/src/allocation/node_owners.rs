@@ -17,14 +17,15 @@ pub(super) struct NodeOwners<'a> {
 impl<'a> NodeOwners<'a> {
     /// Decides which of the claims get the node. A claim gets all of its ports or none.
     ///
-    /// `claims` has no claim for which a nodePort of another Service is in the way.
+    /// `claims` contains no claim that is blocked by a nodePort of another Service.
     pub(super) fn new(node: &'a str, mut claims: Vec<&'a Claim>) -> Self {
         claims.sort_by_key(|claim| (!claim.published_nodes.contains(node), &claim.seniority));
-        let (yielding, claims) = claims.into_iter().partition(|claim| claim.yields());
+        let (claims_with_lowest_precedence, claims) =
+            claims.into_iter().partition(|claim| claim.has_lowest_precedence());
         let mut owners = Self { node, claims, owners: BTreeMap::new() };
         owners.keep_holders();
         owners.give_free_ports();
-        owners.claims = yielding;
+        owners.claims = claims_with_lowest_precedence;
         owners.keep_holders();
         owners.give_free_ports();
         owners
@@ -41,11 +42,11 @@ impl<'a> NodeOwners<'a> {
         frontends.all(|frontend| self.owner(*frontend).is_some_and(|owner| owner.key() == claim.key()))
     }
 
-    /// Returns true if the Service has no endpoint, and the owners of its ports have none on the node either. Then its
-    /// address may be published there, because it takes no client away.
+    /// Returns true if the Service has no endpoint, and the owners of its ports have none on the node either. The
+    /// Service may then publish the node, because no other Service loses clients.
     pub(super) fn is_left_unclaimed(&self, claim: &Claim) -> bool {
         let mut owners = claim.frontends.iter().filter_map(|frontend| self.owner(*frontend));
-        claim.yields() && owners.all(|owner| !owner.can_answer(self.node))
+        claim.has_lowest_precedence() && owners.all(|owner| !owner.can_answer(self.node))
     }
 
     fn grant_if_free(&mut self, claim: &'a Claim) {
@@ -56,7 +57,7 @@ impl<'a> NodeOwners<'a> {
 
     /// Gives the node to the claims that hold ports there, unless they also claim a port that another claim holds.
     ///
-    /// Such a claim loses what it holds on the node, because it gets all of its ports or none.
+    /// A claim on such a port loses the node, because a claim gets all of its ports or none.
     fn keep_holders(&mut self) {
         let holds_any =
             |claim: &Claim| claim.frontends.iter().any(|frontend| claim.hold(self.node, *frontend).is_some());
@@ -71,7 +72,7 @@ impl<'a> NodeOwners<'a> {
             };
             let (blocked, free): (Vec<_>, Vec<_>) =
                 undecided.iter().copied().partition(|claim| has_blocker(claim, &holders));
-            // Two of them may claim the same additional port.
+            // Two of these claims may include the same additional port.
             for claim in free {
                 self.grant_if_free(claim);
             }

@@ -42,7 +42,7 @@ impl NodePorts {
             for frontend in spec_node_ports(spec) {
                 node_ports.insert(frontend, (key.clone(), NodePortKind::NodePort));
             }
-            // kube-proxy listens there for health checks, on the addresses of both families.
+            // kube-proxy answers health checks on this port, on the addresses of both families.
             if let Some(port) = spec.health_check_node_port.and_then(port_number) {
                 for family in Family::ALL {
                     let frontend = Frontend { family, protocol: Protocol::Tcp, port };

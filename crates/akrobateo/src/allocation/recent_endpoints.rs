@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::key::ServiceKey;
 
-/// The time for which a node without an endpoint counts as a node with one.
+/// The time for which a node still counts as a node with an endpoint after its last endpoint is gone.
 ///
 /// A restart of the only replica must not give the node's ports to another Service.
 const RETENTION: Duration = Duration::from_mins(1);
@@ -22,7 +22,7 @@ enum LastSeen {
 }
 
 impl RecentEndpoints {
-    /// Records the nodes that have an endpoint of a Service now. Returns true if these or the earlier ones changed.
+    /// Records the nodes that have an endpoint of a Service now. Returns true if the recorded nodes changed.
     pub(crate) fn record(&mut self, key: &ServiceKey, current: &BTreeSet<String>, now: Instant) -> bool {
         let entries = self.0.entry(key.clone()).or_default();
         let before = entries.clone();
@@ -35,7 +35,8 @@ impl RecentEndpoints {
         *entries != before
     }
 
-    /// Removes the nodes whose last endpoint is gone for too long. Returns true if there were any.
+    /// Removes the nodes whose last endpoint disappeared more than [`RETENTION`] ago. Returns true if a node was
+    /// removed.
     pub(crate) fn expire(&mut self, now: Instant) -> bool {
         let mut is_changed = false;
         for entries in self.0.values_mut() {

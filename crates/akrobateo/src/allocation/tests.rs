@@ -49,7 +49,7 @@ fn an_edit_of_an_older_service_takes_no_port_from_a_younger_one() {
 }
 
 #[test]
-fn an_added_port_of_another_service_costs_the_whole_node_and_only_the_edited_service() {
+fn service_that_adds_a_port_of_another_service_loses_the_node() {
     let mut world = World::new();
     world.apply([
         service("edited").tcp(80).created_at(1),
@@ -81,7 +81,7 @@ fn two_services_that_add_the_same_free_port_do_not_share_it() {
 }
 
 #[test]
-fn a_service_that_cannot_get_a_node_keeps_no_other_one_from_its_ports() {
+fn service_that_cannot_get_a_node_blocks_no_port_of_other_services() {
     let mut world = World::new();
     let older = || service("older").tcp(80).created_at(1);
     let edited = || service("edited").tcp(81).created_at(2);
@@ -146,7 +146,7 @@ fn a_tcp_port_and_a_udp_port_do_not_conflict() {
 }
 
 #[test]
-fn the_own_node_port_is_no_conflict() {
+fn own_node_port_of_a_service_is_no_conflict() {
     let mut world = World::new();
     world.apply([
         service("web").tcp(31_400).node_port(31_400),
@@ -174,7 +174,7 @@ fn a_node_port_or_health_check_node_port_of_another_service_is_a_conflict_for_th
 }
 
 #[test]
-fn a_later_node_port_takes_no_port_and_is_told() {
+fn later_node_port_of_another_service_takes_no_port_away() {
     let mut world = World::new();
     world.apply([service("web").tcp(30_500).created_at(2)]);
     world.apply([service("np").service_type("NodePort").tcp(80).node_port(30_500).created_at(1)]);

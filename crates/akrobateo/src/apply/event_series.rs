@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::reason::Reason;
 
-/// A series ends if its event is not repeated for this time, as in client-go.
+/// A series ends if its event does not occur again within this time, as in client-go.
 const SERIES_TIMEOUT: SignedDuration = SignedDuration::from_mins(6);
 
 /// The events of the last minutes.

@@ -18,7 +18,7 @@ use crate::reason::Reason;
 const MAX_NOTE_BYTES: usize = 1024;
 
 impl Writer {
-    /// Emits an event of a Service. A repetition counts in the object of the first event.
+    /// Emits an event of a Service. An equal event only increases the count in the Event object of the first event.
     pub(super) async fn emit(&self, service: &Service, reason: Reason, note: &str) -> Result<(), CallError> {
         let now = Timestamp::now();
         let namespace = service.namespace().unwrap_or_default();
@@ -78,7 +78,7 @@ impl Writer {
     }
 }
 
-/// Shortens a note to the longest that the API server accepts.
+/// Shortens a note to the maximum length that the API server accepts.
 fn truncate_note(note: &str) -> &str {
     let end = (0..=MAX_NOTE_BYTES.min(note.len())).rev().find(|&end| note.is_char_boundary(end));
     note.get(..end.unwrap_or(0)).unwrap_or(note)

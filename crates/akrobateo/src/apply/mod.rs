@@ -172,7 +172,7 @@ impl Writer {
         self.reported_failures().remove(key);
     }
 
-    /// Forgets all reported failures. A failure that lasts is reported again.
+    /// Forgets all reported failures, so that each remaining failure is reported again.
     pub(crate) fn clear_failures(&self) {
         self.reported_failures().clear();
     }

@@ -14,11 +14,11 @@ use crate::call::{CallError, call};
 use crate::node_info::NodeAddressError;
 use crate::reason::Reason;
 
-/// The namespace of events of objects without a namespace.
+/// The namespace of events about objects that have no namespace.
 const NAMESPACE: &str = "default";
 
 impl Writer {
-    /// Emits a Warning of a node about its annotation.
+    /// Emits a Warning about the annotation of a node.
     ///
     /// The name depends on the message only, so the same error has one event, also after a restart of the operator.
     pub(crate) async fn warn_of_address(
@@ -33,7 +33,8 @@ impl Writer {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
             name: Some(error.node.clone()),
-            // kubectl also looks for events with the name as UID: the kubelet writes them in this way.
+            // The kubelet writes the node's name as the UID. kubectl therefore also finds events with the name as the
+            // UID.
             uid: Some(error.node.clone()),
             ..ObjectReference::default()
         };

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::discovery::v1::Endpoint;
 
-/// Returns the nodes with a ready endpoint. If no endpoint is ready, the nodes with one that terminates but still serves:
-/// kube-proxy uses these too, and nothing better exists.
+/// Returns the nodes with a ready endpoint. If no endpoint is ready, returns the nodes with a terminating endpoint
+/// that still serves, because kube-proxy then uses these endpoints.
 pub(super) fn serving_nodes<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> BTreeSet<String> {
     let endpoints: Vec<_> = endpoints.into_iter().collect();
     let nodes = |serves: fn(&Endpoint) -> bool| -> BTreeSet<String> {
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminating_endpoint_that_serves_counts_until_nothing_better_exists() {
+    fn a_serving_terminating_endpoint_counts_only_without_a_ready_endpoint() {
         let ready = || json!({ "ready": true, "serving": true, "terminating": false });
         let terminating = || json!({ "ready": false, "serving": true, "terminating": true });
         let ended = || json!({ "ready": false, "serving": false, "terminating": true });

@@ -1,4 +1,5 @@
-//! The stores of the workloads and pods of proxies in one place. Starts the watches; the look-ups do no I/O.
+//! The stores of proxies' workloads and pods in one namespace, or in the namespaces of the Services. Starts the
+//! watches. The look-ups do no I/O.
 
 use std::sync::Arc;
 
@@ -18,24 +19,24 @@ use crate::decide::{ProxyNamespace, Workload};
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 
-/// The workloads and pods of proxies in one place.
+/// The workloads and pods of proxies in one namespace, or in the namespaces of the Services.
 pub(super) struct ProxyStores {
     proxy_namespace: ProxyNamespace,
     instance: String,
     daemonsets: Store<DaemonSet>,
     deployments: Store<Deployment>,
-    /// `None` in a former place, from which the operator only deletes workloads.
+    /// `None` in a former namespace, where the operator only deletes workloads.
     pods: Option<Store<Pod>>,
 }
 
-/// The objects to read: those of one operator in one place.
+/// The objects to read: the workloads and pods of one operator's proxies.
 pub(super) struct ProxySource<'a> {
     pub(super) client: &'a Client,
-    /// The namespace of the Services, `None` for all namespaces.
+    /// The namespace whose Services are watched; `None` for all namespaces.
     pub(super) watch_namespace: Option<&'a str>,
     pub(super) instance: &'a str,
     pub(super) proxy_namespace: &'a ProxyNamespace,
-    /// True if the place is a former one.
+    /// True if this is an earlier value of `--lb-namespace`.
     pub(super) is_former: bool,
 }
 
@@ -77,7 +78,7 @@ impl ProxyStores {
         }
     }
 
-    /// Fills the same stores with one list request each.
+    /// Lists each kind once, and returns stores with the results.
     pub(super) async fn list(source: &ProxySource<'_>, metrics: &Metrics) -> Result<Self, ListError> {
         let selector = labels::all_proxies_selector(source.instance);
         let (proxy_namespace, instance) = (source.proxy_namespace, source.instance);

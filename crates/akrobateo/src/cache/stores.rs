@@ -21,12 +21,12 @@ use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::{NodeInfo, NodePolicy};
 
-/// One store for each watched kind, and the proxies in each place.
+/// One store for each watched kind, and the proxies in the current and in each former namespace.
 pub(crate) struct Stores {
     services: Store<Service>,
     endpoint_slices: Store<EndpointSlice>,
     nodes: Store<Node>,
-    /// The proxies in the current place, then those in former places.
+    /// The proxies in the current namespace, then the proxies in former namespaces.
     proxies: Vec<ProxyStores>,
 }
 
@@ -116,8 +116,8 @@ impl Stores {
         self.proxies.iter().flat_map(|proxies| proxies.pods(key, workloads)).collect()
     }
 
-    /// Returns the workloads of a Service's proxies, in the current and in former places: first those of this Service,
-    /// then those of a deleted Service that had the same name.
+    /// Returns the workloads of a Service's proxies in the current and in former namespaces. The first list has the
+    /// workloads of this Service, the second list the workloads of a deleted Service with the same name.
     pub(crate) fn workloads(
         &self,
         key: &ServiceKey,
@@ -127,7 +127,7 @@ impl Stores {
         workloads.partition(|workload| service.is_none_or(|service| workload.belongs_to(service)))
     }
 
-    /// Returns what a Service's workload holds on these nodes.
+    /// Returns the ports that a Service's workload holds on these nodes.
     pub(crate) fn occupied_ports(&self, key: &ServiceKey, nodes: &[NodeInfo]) -> OccupiedPorts {
         let (workloads, _) = self.workloads(key, self.service(key).as_deref());
         let pods = self.pods(key, &workloads);
@@ -154,7 +154,7 @@ impl Stores {
     }
 }
 
-/// Returns the places of the proxies: the current one, then the former ones.
+/// Returns the namespaces of the proxies: the current namespace, then the former namespaces.
 fn proxy_sources<'a>(
     client: &'a Client,
     watch_namespace: Option<&'a str>,

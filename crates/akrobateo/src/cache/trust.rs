@@ -1,9 +1,9 @@
-//! Decides which workloads and pods the operator believes. Labels prove nothing: any tenant can set them. Pure.
+//! Decides which workloads and pods the operator trusts. Labels prove nothing: any tenant can set them. Pure.
 //!
-//! A workload is believed if it is in the place where this operator creates workloads, and if this operator applied its
-//! spec. Only administrators may write to the namespace that all proxies share. In the namespace of a Service the
-//! Service must own the workload, so a forged workload there can only affect that Service. A pod is believed if such a
-//! workload controls it.
+//! The operator trusts a workload if the workload is in the namespace where this operator creates workloads, and if
+//! this operator applied its spec. Only administrators may write to the namespace that all proxies share. In the
+//! namespace of a Service the Service must own the workload, so a forged workload there can only affect that Service.
+//! The operator trusts a pod if a trusted workload controls the pod.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::key::ServiceKey;
 /// The label that the Deployment controller sets on a pod, with the end of the name of the pod's replica set.
 const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// Returns the Service in the labels of a workload or pod, unless the object is in another place than the proxies of that
-/// Service.
+/// Returns the Service in the labels of a workload or pod; `None` if the proxies of that Service are in another
+/// namespace than the object.
 pub(super) fn service_of(proxy_namespace: &ProxyNamespace, object: &impl ResourceExt) -> Option<ServiceKey> {
     let key = ServiceKey::from_proxy_labels(object)?;
     let namespace = match proxy_namespace {
@@ -42,8 +42,9 @@ pub(super) fn is_trusted(proxy_namespace: &ProxyNamespace, instance: &str, workl
 
 /// Returns true if the workload controls the pod.
 ///
-/// A replica set is between a Deployment and its pods. Its name is that of the Deployment and the hash in the pod's label.
-/// To read it would need a further right. In a namespace where tenants can forge this, the workload is their own.
+/// A Deployment controls its pods through a replica set. The replica set's name consists of the Deployment's name and
+/// the hash in the pod's label, so the operator needs no right to read replica sets. Tenants can forge such a pod only
+/// in a namespace where the workload belongs to them.
 pub(super) fn controls(workload: &Workload, pod: &Pod) -> bool {
     let metadata = workload.metadata();
     let Some(owner) = controller(&pod.metadata) else { return false };
@@ -62,8 +63,8 @@ pub(super) fn controls(workload: &Workload, pod: &Pod) -> bool {
 
 /// Returns the ports that all running pods of a Service have, and the nodes of these pods.
 ///
-/// Where tenants can forge a workload, its template proves nothing. A running pod does: the kubelet sets that phase, after
-/// it has checked that no other pod of the node has the port.
+/// Tenants can forge a workload in their namespace, so its template proves nothing. A running pod proves that it has
+/// its ports: before the kubelet sets the phase, it checks that no other pod of the node has the port.
 pub(super) fn held_by_running_pods(pods: &[Arc<Pod>]) -> OccupiedPorts {
     let is_running =
         |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");

@@ -52,7 +52,8 @@ pub(super) fn service() -> WatchSpec<Service> {
     WatchSpec::new(|_| (), |service| Some(Trigger::Service(ServiceKey::from_service(service))))
 }
 
-/// Workloads of proxies keep only the managedFields that show whether the operator applied them, and what others added.
+/// Workloads keep only the managedFields that show whether the operator applied the workload, and which fields other
+/// managers added.
 pub(super) fn workload<K: ResourceExt>(proxy_namespace: &ProxyNamespace, instance: &str) -> WatchSpec<K> {
     let (proxy_namespace, instance) = (proxy_namespace.clone(), instance.to_owned());
     WatchSpec::new(
@@ -91,7 +92,7 @@ pub(super) fn endpoint_slice() -> WatchSpec<EndpointSlice> {
     )
 }
 
-/// Nodes have no managedFields and no list of images in the cache: these are most of a Node's size.
+/// Nodes in the cache have no managedFields and no list of images, because these fields are most of a Node's size.
 pub(super) fn node() -> WatchSpec<Node> {
     WatchSpec::new(
         |node: &mut Node| {

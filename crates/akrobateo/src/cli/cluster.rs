@@ -104,8 +104,8 @@ impl DeployedOperator {
     }
 }
 
-/// Finds the operator in a namespace that only administrators write to: a Deployment elsewhere may be a forged one. Says
-/// which configuration is used.
+/// Finds the operator in the namespace that only administrators may write to, because tenants can forge a Deployment
+/// in another namespace. Prints which configuration is used.
 async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> Option<DeployedOperator> {
     const FALLBACK_CONFIG_MESSAGE: &str = "using the flags and environment variables of this command";
     let mut operators = match list_operators(client, namespace, metrics).await {

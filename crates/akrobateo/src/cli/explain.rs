@@ -154,7 +154,7 @@ fn explain_node(
     reason.to_owned()
 }
 
-/// Returns why a node that may run a proxy is not published, and the error in its annotation.
+/// Returns the reason why a node with a proxy is not published, and the error in the node's annotation.
 fn explain_selected_node(report: &ServiceReport, spec: &LoadBalancerSpec, node: &NodeInfo) -> String {
     let policy = local_traffic_policy(spec, node)
         .filter(|_| !report.state.nodes_with_ready_endpoint.contains(&node.name));

@@ -28,7 +28,7 @@ pub(super) struct StatusRow {
     /// The number of proxies that should run.
     #[serde(rename = "wanted")]
     desired_proxy_count: usize,
-    /// The number of nodes whose proxy forwards as before the last change.
+    /// The number of nodes with an outdated proxy.
     #[serde(rename = "outdated")]
     outdated_proxy_count: usize,
     addresses: Vec<String>,
@@ -38,10 +38,10 @@ pub(super) struct StatusRow {
     /// True if the operator decided that the condition `akrobateo.io/Exposed` is `True`.
     #[serde(rename = "exposed")]
     is_exposed: bool,
-    /// True if the reason of that condition tells of no fault of the whole Service.
+    /// True if the reason of the condition is no fault of the whole Service.
     #[serde(skip)]
     is_healthy: bool,
-    /// The reason of that condition.
+    /// The reason of the condition.
     reason: Option<String>,
     /// The message of the condition `akrobateo.io/Exposed`, or the reason why Akrobateo does not serve the Service.
     message: Option<String>,

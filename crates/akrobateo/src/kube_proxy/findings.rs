@@ -10,10 +10,11 @@ pub(super) const NAMESPACE: &str = "kube-system";
 /// The `ConfigMaps` with the configuration of kube-proxy (kubeadm, EKS) and of Cilium.
 pub(super) const CONFIG_MAPS: [&str; 3] = ["kube-proxy", "kube-proxy-config", CILIUM_CONFIG];
 const CILIUM_CONFIG: &str = "cilium-config";
-/// The labels of kube-proxy's pods (kubeadm, kOps; RKE2) and of kube-router's.
+/// The labels of the pods of kube-proxy (kubeadm, kOps; RKE2) and of kube-router.
 pub(super) const POD_SELECTORS: [&str; 3] =
     ["k8s-app=kube-proxy", "component=kube-proxy", "k8s-app=kube-router"];
-/// The annotations in which K3s and RKE2 record the arguments of a node. Their kube-proxy is a part of that process.
+/// The annotations in which K3s and RKE2 record the arguments of a node. There kube-proxy is a part of the process of
+/// K3s or RKE2.
 const NODE_ARGUMENTS: [&str; 2] = ["k3s.io/node-args", "rke2.io/node-args"];
 
 /// One fact about the program that implements Services on the nodes.
@@ -55,7 +56,7 @@ pub(super) fn pod_finding(selector: &str, pod: &Pod) -> Option<Finding> {
     } else {
         mode_fact(&mode_argument(&words)?)
     };
-    // Not the name of the pod: it changes with each restart.
+    // The pod's name would change with each restart.
     let place = format!("arguments of the pods in {NAMESPACE} with the label {selector}");
     Some(Finding { place, fact, forbids_vip })
 }

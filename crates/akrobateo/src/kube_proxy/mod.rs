@@ -29,8 +29,9 @@ const DETECTION_PERIOD: Duration = Duration::from_mins(1);
 /// The number of pods to read for each label. All pods of kube-proxy have the same arguments in most clusters.
 const MAX_PODS: u32 = 20;
 
-/// Detects until it succeeds, because a wrong guess would break published addresses that work. Then starts a task that
-/// follows changes. Returns why ipMode VIP is dangerous, `None` while it is not.
+/// Repeats the detection until it succeeds, because a wrong guess would break published addresses that work. Then
+/// starts a task that
+/// follows changes. Returns the reason why ipMode VIP is dangerous; `None` while it is safe.
 pub(crate) async fn follow_vip_danger(
     client: &Client,
     metrics: &Arc<Metrics>,
@@ -53,12 +54,12 @@ pub(crate) async fn follow_vip_danger(
     receiver
 }
 
-/// Detects once. Returns why ipMode VIP is dangerous, `None` if it is not.
+/// Detects once. Returns the reason why ipMode VIP is dangerous; `None` if it is safe.
 pub(crate) async fn read_vip_danger(client: &Client, metrics: &Metrics) -> Result<Option<String>, CallError> {
     detect(client, metrics).await.map(|findings| vip_danger(&findings))
 }
 
-/// Detects again and again, until the receiver is gone. A failure keeps the last result.
+/// Repeats the detection until the receiver is gone. After a failure, the last result stays.
 async fn follow(
     client: Client,
     metrics: Arc<Metrics>,

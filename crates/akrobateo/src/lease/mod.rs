@@ -23,8 +23,8 @@ use crate::call::{CallError, call};
 use crate::decide::ProxyConfig;
 use crate::metrics::Metrics;
 
-/// The longest time that the leader works without a renewal. It is shorter than the Lease's duration, so that there are
-/// never two leaders.
+/// The longest time that the leader works without a renewal. The deadline is shorter than the Lease's duration, so
+/// that there are never two leaders.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The time between two attempts to acquire or to renew.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
@@ -32,10 +32,10 @@ const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// Acquires, renews and releases the Lease for one replica.
 pub(crate) struct LeaderElector {
     api: Api<Lease>,
-    /// The name of the Lease: that of the operator's instance.
+    /// The name of the Lease, which is the name of the operator's instance.
     name: String,
     identity: String,
-    /// The place of the proxies, which the Lease records.
+    /// The namespace of the proxies (`--lb-namespace`), which the Lease records.
     proxy_namespace: String,
     metrics: Arc<Metrics>,
 }
@@ -118,8 +118,8 @@ impl LeaderElector {
         }
     }
 
-    /// Waits until the Lease can be read. Returns the place of the proxies that the last leader created, `None` if no
-    /// operator ran before.
+    /// Waits until the Lease can be read. Returns the `--lb-namespace` of the last leader; `None` if no operator has
+    /// run before.
     pub(crate) async fn recorded_proxy_namespace(&self) -> Option<String> {
         loop {
             match self.read().await {

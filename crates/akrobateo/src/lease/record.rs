@@ -11,9 +11,9 @@ use tokio::time::Instant;
 pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 /// The annotation with the `--lb-namespace` of the last leader.
-const PLACEMENT: &str = "akrobateo.io/lb-namespace";
+const LB_NAMESPACE_ANNOTATION: &str = "akrobateo.io/lb-namespace";
 
-/// The Lease as this replica last saw it change.
+/// The last version of the Lease that this replica read, with the time when this replica first saw that version.
 ///
 /// A replica measures the age of a version with its own clock, because the clocks of machines differ.
 #[derive(Clone, Debug, Default)]
@@ -84,16 +84,16 @@ pub(super) fn with_holder(lease: &Lease, identity: &str, now: Timestamp) -> Leas
     Lease { spec: Some(spec), ..lease.clone() }
 }
 
-/// Returns the Lease with the place of the proxies, which an operator with other settings reads before it starts.
+/// Returns the Lease with the namespace of the proxies. An operator with another namespace reads it before it starts.
 pub(super) fn with_proxy_namespace(mut lease: Lease, proxy_namespace: &str) -> Lease {
     let annotations = lease.metadata.annotations.get_or_insert_default();
-    annotations.insert(PLACEMENT.to_owned(), proxy_namespace.to_owned());
+    annotations.insert(LB_NAMESPACE_ANNOTATION.to_owned(), proxy_namespace.to_owned());
     lease
 }
 
-/// Returns the place of the proxies that the last leader created.
+/// Returns the namespace of the last leader's proxies.
 pub(super) fn proxy_namespace(lease: &Lease) -> Option<&str> {
-    lease.metadata.annotations.as_ref()?.get(PLACEMENT).map(String::as_str)
+    lease.metadata.annotations.as_ref()?.get(LB_NAMESPACE_ANNOTATION).map(String::as_str)
 }
 
 /// Returns the Lease without a holder, so that another replica can take it at once.

@@ -104,7 +104,7 @@ fn policy_of_the_operator_allows_only_prometheus_and_only_the_http_port() {
 
 /// A policy that denied another port would cut off the clients of a Service.
 #[test]
-fn policy_of_the_proxies_denies_only_the_probe_port_and_only_others_than_prometheus() {
+fn policy_of_the_proxies_denies_only_the_probe_port_except_to_prometheus() {
     let policy = read_policy("deploy/proxy-network-policy/network-policy.yaml");
     assert_eq!(policy.policy_types.as_deref(), Some(["Ingress".to_owned()].as_slice()));
     assert_eq!(denied_ports(&policy, TENANT), [("TCP", PREFERRED_PROBE_PORT, PREFERRED_PROBE_PORT)]);

@@ -30,7 +30,7 @@ struct Operator {
     shutdown: oneshot::Sender<()>,
     task: JoinHandle<Result<(), RunError>>,
     /// The operator's first write request, which the test has not answered yet.
-    apply: ReceivedRequest,
+    unanswered_apply: ReceivedRequest,
     /// The watches that the test leaves open.
     _open_watches: Vec<ReceivedRequest>,
 }
@@ -70,17 +70,17 @@ async fn start_leader_with_unanswered_write() -> Operator {
     let task = tokio::spawn(async move { run_when_elected(planner, context, &elector, signal).await });
     api.next_request_to(&[LEASE_PATH]).await.answer_error(404, "NotFound");
     api.next_request_to(&[LEASES_PATH]).await.accept();
-    let apply = api.next_write_to(DAEMONSETS_PATH).await;
-    Operator { api, metrics, shutdown, task, apply, _open_watches: watches }
+    let unanswered_apply = api.next_write_to(DAEMONSETS_PATH).await;
+    Operator { api, metrics, shutdown, task, unanswered_apply, _open_watches: watches }
 }
 
 #[tokio::test(start_paused = true)]
 async fn lost_leadership_stops_a_reconciliation_after_the_running_write() {
-    let Operator { mut api, metrics, apply, task, shutdown: _shutdown, _open_watches } =
+    let Operator { mut api, metrics, unanswered_apply, task, shutdown: _shutdown, _open_watches } =
         start_leader_with_unanswered_write().await;
     assert!((metrics.leader.get() - 1.0).abs() < f64::EPSILON);
     api.next_request_to(&[LEASE_PATH]).await.answer(&lease("replica-b", 1));
-    apply.accept();
+    unanswered_apply.accept();
     // The operator reads the Lease and must not write.
     for version in 2..20 {
         let request = api.next_request_to(&[LEASE_PATH]).await;
@@ -93,10 +93,10 @@ async fn lost_leadership_stops_a_reconciliation_after_the_running_write() {
 
 #[tokio::test(start_paused = true)]
 async fn shutdown_completes_the_running_reconciliation_and_releases_the_lease() {
-    let Operator { mut api, apply, shutdown, task, metrics: _, _open_watches } =
+    let Operator { mut api, unanswered_apply, shutdown, task, metrics: _, _open_watches } =
         start_leader_with_unanswered_write().await;
     shutdown.send(()).unwrap();
-    apply.accept();
+    unanswered_apply.accept();
     api.next_write_to("/events").await.accept();
     api.next_write_to("/services/web/status").await.accept();
     api.next_request_to(&[LEASE_PATH]).await.answer(&lease("replica-a", 1));
@@ -109,9 +109,9 @@ async fn shutdown_completes_the_running_reconciliation_and_releases_the_lease() 
 #[tokio::test(start_paused = true)]
 async fn failed_write_is_repeated_after_a_backoff() {
     for (code, reason) in [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError")] {
-        let Operator { mut api, apply, task, shutdown: _shutdown, metrics: _, _open_watches } =
+        let Operator { mut api, unanswered_apply, task, shutdown: _shutdown, metrics: _, _open_watches } =
             start_leader_with_unanswered_write().await;
-        apply.answer_error(code, reason);
+        unanswered_apply.answer_error(code, reason);
         api.next_write_to("/services/web/status").await.accept();
         if code != 409 {
             api.next_write_to("/events").await.accept();
@@ -125,9 +125,9 @@ async fn failed_write_is_repeated_after_a_backoff() {
 
 #[tokio::test(start_paused = true)]
 async fn lasting_failure_is_reported_again_by_a_replica_that_regains_the_lease() {
-    let Operator { mut api, apply, task, shutdown: _shutdown, metrics: _, _open_watches } =
+    let Operator { mut api, unanswered_apply, task, shutdown: _shutdown, metrics: _, _open_watches } =
         start_leader_with_unanswered_write().await;
-    apply.answer_error(403, "Forbidden");
+    unanswered_apply.answer_error(403, "Forbidden");
     let mut current_lease = lease("replica-b", 1);
     let mut reports = Vec::new();
     for _ in 0..200 {

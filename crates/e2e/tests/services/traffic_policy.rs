@@ -91,7 +91,7 @@ async fn node_whose_only_endpoint_terminates_stays_published_and_answers() -> Re
 }
 
 #[tokio::test]
-async fn internal_policy_local_publishes_only_nodes_with_an_endpoint_if_the_proxies_answer()
+async fn internal_policy_local_with_ip_mode_proxy_publishes_only_nodes_with_an_endpoint()
 -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;

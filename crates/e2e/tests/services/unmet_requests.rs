@@ -1,4 +1,5 @@
-//! Requests that Akrobateo does not meet, or that have no effect: the condition tells them.
+//! Settings of a Service that Akrobateo does not implement, or that have no effect. The condition names these
+//! settings.
 
 use e2e::{Failure, exposed_service_test, service};
 

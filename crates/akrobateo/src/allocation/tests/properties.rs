@@ -59,7 +59,7 @@ impl World {
 
     /// Returns what a new operator finds in the cluster of what a Service owns: nothing on a node where the last edit of
     /// the Service did not reach its workload, or where another workload has one of its ports.
-    fn provable_ports(&self, key: &ServiceKey) -> BTreeSet<NodePort<'_>> {
+    fn ports_found_after_restart(&self, key: &ServiceKey) -> BTreeSet<NodePort<'_>> {
         let OccupiedPorts { frontends, nodes } = self.occupied_ports(key);
         let mut owned = self.owned_ports(key);
         if !owned.iter().all(|(_, port)| frontends.contains(port)) {
@@ -215,7 +215,7 @@ proptest! {
             check_owners(&world)?;
             let is_unchanged = |key: &ServiceKey| before.is_rejected(key) == world.is_rejected(key);
             for key in world.services.keys().filter(|key| !touched.contains(key) && is_unchanged(key)) {
-                let owned = if is_restarted { observed.provable_ports(key) } else { before.owned_ports(key) };
+                let owned = if is_restarted { observed.ports_found_after_restart(key) } else { before.owned_ports(key) };
                 check_kept(&world, key, owned, |node, ports| world.is_held_by_rejected(key, node, ports))?;
             }
         }

@@ -10,7 +10,7 @@ use crate::decide::{
 };
 use crate::spec::LoadBalancerSpec;
 
-/// The fields that a workload or pod needs to be taken for a proxy of `namespace/name`.
+/// Returns metadata that makes a workload or pod look like a proxy of a Service.
 fn forged_metadata(name: &str, in_namespace: &str, service_namespace: &str, service: &str) -> Value {
     json!({
         "name": name, "namespace": in_namespace, "uid": format!("uid-of-{name}"), "resourceVersion": "1",
@@ -116,20 +116,20 @@ fn proxies_in(namespace: &str, service_uid: &str) -> Vec<Value> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_that_the_operator_applied_and_its_pods_are_believed() {
+async fn a_workload_that_the_operator_applied_and_its_pods_are_trusted() {
     let state = state_among(shared(), proxies_in("proxies", "uid-of-web")).await;
     assert_eq!((state.workloads.len(), state.pods.len(), state.obsolete_workloads.len()), (1, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_that_another_field_manager_wrote_is_not_believed() {
+async fn a_workload_of_another_field_manager_is_not_trusted() {
     let mut objects = proxies_in("proxies", "uid-of-web");
     objects[0]["metadata"]["managedFields"][0]["operation"] = json!("Update");
     assert_undisturbed(&state_among(shared(), objects).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_without_the_controller_is_no_proxy_of_the_service() {
+async fn a_pod_of_another_controller_is_no_proxy_of_the_service() {
     let mut objects = proxies_in("proxies", "uid-of-web");
     objects[1]["metadata"]["ownerReferences"][0]["uid"] = json!("another");
     let state = state_among(shared(), objects).await;
@@ -164,7 +164,7 @@ async fn a_workload_in_the_service_namespace_needs_the_service_as_its_owner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn proxies_in_a_former_namespace_are_deleted_before_new_ones_are_made() {
+async fn proxies_in_a_former_namespace_are_deleted_before_new_proxies_are_created() {
     let (client, api) = scripted_api();
     let former_proxy_namespaces = vec![ProxyNamespace::SharedNamespace("proxies".to_owned())];
     let config = ProxyConfig { former_proxy_namespaces, ..proxy_config() };
