@@ -196,6 +196,20 @@ async fn failure_is_reported_once_per_text_and_again_after_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn failure_of_a_deleted_service_is_forgotten() {
+    let (context, mut api) = context();
+    for _ in 0..2 {
+        let result = reconcile_new_service(&context, &mut api, async |api| {
+            answer_apply_with_error(api, 403, "Forbidden").await;
+            api.next_request().await.accept();
+        });
+        result.await.unwrap_err();
+        let deleted_state = ServiceState::default();
+        reconcile(&context, &key("web"), &deleted_state, at(0)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn apply_error_is_returned_even_if_its_report_fails() {
     let (context, mut api) = context();
     let result = reconcile_new_service(&context, &mut api, async |api| {
