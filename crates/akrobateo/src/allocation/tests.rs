@@ -171,6 +171,9 @@ fn a_node_port_or_health_check_node_port_of_another_service_is_a_conflict_for_th
     assert_eq!(world.conflicts("a"), ["port 30080/TCP is the nodePort of Service default/np"]);
     assert_eq!(world.conflicts("b"), ["port 30500/TCP is the healthCheckNodePort of Service default/health"]);
     assert_eq!(*world.allocation("c"), Allocation::default());
+    // kube-proxy listens for health checks on the addresses of both families.
+    world.apply([service("d").tcp(30_500).cluster_ips(&["fd97::7"]).families(&["IPv6"])]);
+    assert!(world.allocation("d").is_denied());
 }
 
 #[test]

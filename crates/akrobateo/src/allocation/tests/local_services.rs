@@ -137,4 +137,9 @@ fn a_later_node_port_is_no_conflict_on_the_nodes_that_a_local_service_does_not_c
     world.apply([service("np").service_type("NodePort").tcp(80).node_port(30_500)]);
     assert_eq!((world.allowed("web"), world.conflicts("web")), (vec!["n1".to_owned()], vec![]));
     assert_eq!(world.allocation("web").shared_node_ports.len(), 1);
+    // The Service keeps no port when its only endpoint is on a node that it does not select.
+    world.nodes_with_ready_endpoint.insert(key("web"), names(&["n9"]));
+    world.allocate();
+    assert_eq!((world.allowed("web"), world.conflicts("web")), (vec![], vec![]));
+    assert_eq!(world.allocation("web").shared_node_ports, []);
 }
