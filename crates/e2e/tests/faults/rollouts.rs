@@ -181,8 +181,12 @@ async fn deployment_leaves_a_node_that_is_no_longer_selected() -> Result<(), Fai
         namespace.wait_exposed_on(&web, slice::from_ref(left)).await?;
         faults.set_pool_label(&left.name, None).await?;
         namespace.wait_exposed_on(&web, slice::from_ref(entered)).await?;
-        let nodes_with_proxy: Vec<_> = proxy_uids(namespace, &web).await?.into_keys().collect();
-        ensure_eq("nodes with a proxy", &nodes_with_proxy, &vec![entered.name.clone()])
+        // The new proxy may be ready before the previous one has ended.
+        eventually("only the other node has a proxy", async || {
+            let nodes_with_proxy: Vec<_> = proxy_uids(namespace, &web).await?.into_keys().collect();
+            ensure_eq("nodes with a proxy", &nodes_with_proxy, &vec![entered.name.clone()])
+        })
+        .await
     })
     .await
 }
