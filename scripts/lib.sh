@@ -14,7 +14,7 @@ die() {
 # They use the cluster of AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT if both are set, otherwise the cluster that cluster/up starts.
 if [ -n "${AKROBATEO_KUBECONFIG:-}" ] || [ -n "${AKROBATEO_CONTEXT:-}" ]; then
   if [ -z "${AKROBATEO_KUBECONFIG:-}" ] || [ -z "${AKROBATEO_CONTEXT:-}" ]; then
-    die "set both AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT, or none of them to use the cluster that cluster/up starts"
+    die "set both AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT, or unset both to use the cluster that cluster/up starts"
   fi
   [ -r "$AKROBATEO_KUBECONFIG" ] ||
     die "cannot read AKROBATEO_KUBECONFIG=$AKROBATEO_KUBECONFIG; expected the path of a kubeconfig"

@@ -40,7 +40,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.settings.instance | default "akrobateo" -}}
 {{- end -}}
 
-{{/* The image of the proxies; "" means the operator's default. With images from another registry it must come from there too. */}}
+{{/* The image of the proxies; "" means the operator's default. If the operator's image is from another
+registry, the image of the proxies must be from the same registry. */}}
 {{- define "akrobateo.lbImage" -}}
 {{- if .Values.settings.lbImage -}}
 {{- .Values.settings.lbImage -}}
@@ -84,7 +85,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [list, watch, delete]
 {{- end -}}
 
-{{/* Rules to read whether kube-proxy uses IPVS or is replaced. The operator then uses ipMode Proxy. */}}
+{{/* Rules to detect kube-proxy in IPVS mode, and programs that replace kube-proxy. In such clusters the operator uses ipMode
+Proxy. */}}
 {{- define "akrobateo.kubeProxyRules" -}}
 - apiGroups: [""]
   resources: [configmaps]
@@ -95,7 +97,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [list]
 {{- end -}}
 
-{{/* Rules for the proxies in former namespaces, from which the operator deletes them. */}}
+{{/* Rules to delete proxies in the namespaces of formerLbNamespaces. */}}
 {{- define "akrobateo.formerProxyRules" -}}
 - apiGroups: [apps]
   resources: [daemonsets, deployments]
@@ -113,8 +115,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, update]
 {{- end -}}
 
-{{/* A rule of a NetworkPolicy: Prometheus may connect to a port. An empty "from" would allow every client, so without peers
-there is no rule. Argument: a dict with from and port. */}}
+{{/* A rule of a NetworkPolicy: Prometheus may connect to a port. An empty "from" would allow every client. So if
+there are no peers, the result is empty. Argument: a dict with from and port. */}}
 {{- define "akrobateo.scrapeRule" -}}
 {{- with .from -}}
 - from:

@@ -20,7 +20,7 @@ pub(crate) enum Reason {
     PortInUse,
     InvalidAnnotation,
     UnsupportedSpec,
-    // Reasons of events only.
+    // Reasons that only events have.
     EnsuringLoadBalancer,
     EnsuredLoadBalancer,
     UpdatedLoadBalancer,
@@ -74,8 +74,8 @@ impl Reason {
         matches!(self, Self::PortReserved | Self::InvalidAnnotation | Self::UnsupportedSpec)
     }
 
-    /// Returns true if the Service is served. The condition's status is also `True` if a Service of another reason still has
-    /// addresses.
+    /// Returns true if the condition's status is always `True` with this reason. With another reason, the status is `True` if
+    /// the Service still has addresses.
     pub(crate) const fn is_exposed(self) -> bool {
         matches!(self, Self::Exposed | Self::PartlyExposed)
     }
@@ -98,7 +98,7 @@ impl Reason {
 /// The content of the tables in docs/reference.md. A test compares the tables with the code.
 #[cfg(test)]
 impl Reason {
-    /// All reasons, in the order of the reference: first the condition's, then those of events only.
+    /// All reasons, in the order of the reference: first the reasons of the condition, then the reasons that only events have.
     pub(crate) const ALL: [Self; 25] = [
         Self::Exposed,
         Self::PartlyExposed,
@@ -132,31 +132,32 @@ impl Reason {
         match self {
             Self::Exposed => "The Service has the addresses of all nodes that should answer.",
             Self::PartlyExposed => {
-                "Some nodes that should answer are not published: the proxy is not ready, the node has no fitting address, or \
-                 another Service owns one of the ports. Or some proxies stay outdated after a change. The message names \
-                 the first of these nodes."
+                "Some nodes that should be published are not published: the node's proxy is not ready, the node has no address \
+                 of a requested type, or another Service owns one of the ports. The Service also has this reason if some \
+                 proxies stay outdated after a change. The message names the first affected nodes."
             }
             Self::ProxiesNotReady => {
-                "No proxy is ready: the proxies are starting, or they cannot run. The message says why."
+                "No proxy is ready: the proxies are starting, or they cannot run. The message names the cause."
             }
             Self::NoAddresses => {
-                "Proxies are ready, but their nodes have no address of the requested type, or must not be published."
+                "Proxies are ready, but each of their nodes has no address of the requested types, or must not be published."
             }
             Self::NoNodes => {
-                "Each node fails to match the node selector, or has a taint that the proxies do not tolerate."
+                "Every node either does not match the node selector, or has a taint that the proxies do not tolerate."
             }
             Self::NoEndpoints => {
-                "A traffic policy is Local, and no node has a ready endpoint, or none of the nodes with one may run a proxy. \
-                 Addresses that are published stay; if there were none, all nodes are published until there is an endpoint, \
-                 except nodes where another Service has the port."
+                "A traffic policy is Local, and no node that may run a proxy has a ready endpoint. Published addresses stay. \
+                 If no address was published, all nodes are published until the Service has an endpoint, except nodes where \
+                 another Service has the port."
             }
             Self::PortConflict => {
-                "Another Service owns one of the ports, or has it as its nodePort or healthCheckNodePort. The condition \
-                 has this reason only if this is the case on every node."
+                "On every node another Service owns one of the ports, or uses it as its nodePort or healthCheckNodePort."
             }
-            Self::PortReserved => "The nodes need one of the ports themselves (`--reserved-ports`).",
+            Self::PortReserved => {
+                "One of the ports is reserved for the nodes themselves (`--reserved-ports`)."
+            }
             Self::PortInUse => {
-                "Another pod has one of the ports as a hostPort, or listens on it in the host's network. That pod keeps it."
+                "Another pod has one of the ports as a hostPort, or listens on it in the host's network. That pod keeps the port."
             }
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
             Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",
@@ -175,32 +176,34 @@ impl Reason {
                 "A write to the API server failed. The note names the write and the error. The operator tries again."
             }
             Self::ClientAddressNotKept => {
-                "externalTrafficPolicy is Local, but backends see the address of a proxy. The note says why."
+                "externalTrafficPolicy is Local, but backends see the address of a proxy. The note names the cause."
             }
             Self::DataPathChanged => {
                 "The data path changed between the kernel and userspace, so the operator replaces the proxies."
             }
             Self::InvalidNodeAddress => {
-                "On a Node: the annotation `akrobateo.io/address` has a value that cannot be published. The node's own \
-                 addresses are used."
+                "The annotation `akrobateo.io/address` of a Node has a value that cannot be published. The operator publishes \
+                 the addresses in the Node's status instead."
             }
             Self::NodePortsOpen => {
-                "loadBalancerSourceRanges do not apply to the nodePorts of the Service, which every client can reach."
+                "loadBalancerSourceRanges do not apply to the nodePorts of the Service, so every client can reach the nodePorts."
             }
             Self::OutdatedProxies => {
-                "Some proxies still forward as before the last change, and the rollout does not continue by itself. The note \
+                "Some proxies still forward as they did before the last change, and the rollout does not continue by itself. The note \
                  names the nodes."
             }
             Self::SessionAffinityNotKept => {
-                "sessionAffinity is ClientIP, but all clients of a node reach one backend, because the proxies answer."
+                "sessionAffinity is ClientIP, but all clients of a proxy reach the same backend, because kube-proxy sees only the \
+                 address of the proxy."
             }
             Self::StatusConflict => {
-                "Another program keeps overwriting the addresses or the condition. The note names its field manager. The \
-                 operator restores its own values after growing delays, up to 5 minutes."
+                "Another program keeps overwriting the addresses or the condition. The note names the field manager of this \
+                 program. The operator waits longer before each restore, up to 5 minutes."
             }
             Self::WorkloadConflict => {
-                "Another program keeps changing the DaemonSet or Deployment of the proxies. The note names its field manager \
-                 and the fields. The operator leaves them as they are, and tries again after hours."
+                "Another program keeps changing the DaemonSet or Deployment of the proxies. The note names the \
+                 fields, and the field manager of this program. The operator leaves these fields unchanged for hours, and then \
+                 restores its own values again."
             }
             _ => "",
         }
@@ -249,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_of_all_reasons_has_each_reason_once_in_the_order_of_the_variants() {
+    fn list_of_all_reasons_follows_the_order_of_the_variants() {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "{reason}");
             assert_eq!(reason.as_str(), format!("{reason:?}"));

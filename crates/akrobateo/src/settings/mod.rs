@@ -14,23 +14,23 @@ use crate::decide::{ProxyConfig, ProxyNamespace};
 use crate::node_info::NodePolicy;
 use crate::spec::{IpModeSetting, LabelRequirement, PortSet, ServiceBounds, ServiceDefaults, WorkloadKind};
 use crate::spec::{parse_node_selector, parse_tolerations};
-use lists::{FormerPlacements, PriorityClasses};
+use lists::{FormerProxyNamespaces, PriorityClassNames};
 use values::{
-    image, instance, parse_namespace_or_empty, parse_proxy_namespace, parse_socket_address, priority_class,
+    parse_image, parse_instance, parse_namespace_or_empty, parse_priority_class, parse_proxy_namespace,
+    parse_socket_address,
 };
 
-/// The proxies' image of the same version as this operator.
+/// The default image of the proxies. It has the same version as this operator.
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
-/// The namespace that the manifests and the chart create for the proxies.
+/// The default namespace of the proxies. The manifests and the chart create this namespace.
 const DEFAULT_LB_NAMESPACE: &str = "akrobateo-proxies";
-/// The ports that a node needs. TCP: SSH, BGP, etcd, the API server, and the daemons of Kubernetes. UDP: the tunnels of
-/// CNIs, such as VXLAN and Geneve.
+/// The default reserved ports. The TCP ports belong to SSH, BGP, etcd, the API server, and the daemons of Kubernetes. The
+/// UDP ports belong to the tunnels of CNIs, such as VXLAN and Geneve.
 const DEFAULT_RESERVED_PORTS: &str =
     "22,179,2379-2380,6443,10248-10250,10256-10259,udp/4789,udp/6081,udp/8472,udp/51820-51821";
 
 /// Gives Services of type LoadBalancer the addresses of the cluster's nodes.
-///
-/// In a pod the operator uses the pod's ServiceAccount, elsewhere the kubeconfig.
+/// In a pod the operator uses the pod's ServiceAccount. Outside a pod it uses the kubeconfig.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct OperatorConfig {
@@ -43,29 +43,31 @@ pub struct OperatorConfig {
     #[arg(long, env = "LB_NAMESPACE", value_name = "NAMESPACE|@service", default_value = DEFAULT_LB_NAMESPACE, value_parser = parse_proxy_namespace)]
     lb_namespace: ProxyNamespace,
 
-    /// Earlier values of --lb-namespace, comma-separated; the operator deletes the proxies there [default: none]
+    /// Earlier values of --lb-namespace, comma-separated; the operator deletes the proxies in these namespaces [default:
+    /// none]
     #[arg(long, env = "FORMER_LB_NAMESPACES", value_name = "NAMESPACES", default_value = "")]
-    former_lb_namespaces: FormerPlacements,
+    former_lb_namespaces: FormerProxyNamespaces,
 
     /// Name of this operator in its labels, field manager and Lease; operators with different names ignore each other's
     /// proxies
-    #[arg(long, env = "INSTANCE", value_name = "NAME", default_value = akrobateo_core::DEFAULT_INSTANCE, value_parser = instance)]
+    #[arg(long, env = "INSTANCE", value_name = "NAME", default_value = akrobateo_core::DEFAULT_INSTANCE, value_parser = parse_instance)]
     instance: String,
 
     /// Container image of the proxies
-    #[arg(long, env = "LB_IMAGE", value_name = "IMAGE", default_value = DEFAULT_LB_IMAGE, value_parser = image)]
+    #[arg(long, env = "LB_IMAGE", value_name = "IMAGE", default_value = DEFAULT_LB_IMAGE, value_parser = parse_image)]
     lb_image: String,
 
-    /// Serve Services without a loadBalancerClass too; if false, serve only class akrobateo.io/lb
+    /// Also serve Services without a loadBalancerClass; if false, serve only Services with the class akrobateo.io/lb
     #[arg(long, env = "DEFAULT_CLASS", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     default_class: bool,
 
-    /// Ports of the nodes that no Service may use, comma-separated: numbers and ranges, after tcp/ (the default), udp/ or
-    /// sctp/; empty reserves none
+    /// Ports of the nodes that no Service may use, comma-separated: numbers and ranges with the prefix tcp/ (the default),
+    /// udp/ or sctp/; an empty list reserves no port
     #[arg(long, env = "RESERVED_PORTS", value_name = "PORTS", default_value = DEFAULT_RESERVED_PORTS)]
     reserved_ports: PortSet,
 
-    /// Types of node addresses, comma-separated; in each family the operator publishes the first type that a node has
+    /// Types of node addresses in order of preference, comma-separated; for each address family the operator publishes the
+    /// first type that the node has
     #[arg(
         long,
         env = "ADDRESS_TYPES",
@@ -75,12 +77,12 @@ pub struct OperatorConfig {
     )]
     address_types: Vec<AddressType>,
 
-    /// Publish the addresses of the annotation akrobateo.io/address instead of the addresses of a node; if false, ignore
-    /// the annotation
+    /// Publish the addresses in a node's annotation akrobateo.io/address instead of the addresses in its status; if false,
+    /// ignore the annotation
     #[arg(long, env = "NODE_ADDRESS_ANNOTATION", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     node_address_annotation: bool,
 
-    /// Publish nodes with the label node.kubernetes.io/exclude-from-external-load-balancers too
+    /// Also publish nodes with the label node.kubernetes.io/exclude-from-external-load-balancers
     #[arg(
         long,
         env = "IGNORE_EXCLUDE_LABEL",
@@ -93,13 +95,13 @@ pub struct OperatorConfig {
     )]
     ignore_exclude_label: bool,
 
-    /// The ipMode of published addresses; auto is Proxy if kube-proxy runs in IPVS mode or another program replaces it,
-    /// otherwise VIP
+    /// The ipMode of published addresses; auto selects Proxy if kube-proxy runs in IPVS mode or another program replaces
+    /// kube-proxy, otherwise VIP
     #[arg(long, env = "IP_MODE", value_name = "MODE", default_value = "auto")]
     ip_mode: IpModeSetting,
 
-    /// Label selector for the nodes that may run proxies, in kubectl's syntax; annotations can only narrow it [default:
-    /// all nodes]
+    /// Label selector for the nodes that may run proxies, in kubectl's syntax; an annotation can only select fewer nodes
+    /// [default: all nodes]
     #[arg(long, env = "NODE_SELECTOR", value_name = "SELECTOR", default_value = "")]
     node_selector: NodeSelector,
 
@@ -107,7 +109,7 @@ pub struct OperatorConfig {
     #[arg(long, env = "TOLERATIONS", value_name = "LIST", default_value = "")]
     tolerations: Tolerations,
 
-    /// Tolerations that annotations may use besides those of --tolerations, as a JSON or YAML list [default: none]
+    /// Further tolerations that annotations may use, in addition to --tolerations, as a JSON or YAML list [default: none]
     #[arg(long, env = "ALLOWED_TOLERATIONS", value_name = "LIST", default_value = "")]
     allowed_tolerations: Tolerations,
 
@@ -119,15 +121,15 @@ pub struct OperatorConfig {
     #[arg(long, env = "REPLICAS", value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
     replicas: u16,
 
-    /// Name of the priority class of the proxy pods; empty for none
-    #[arg(long, env = "PRIORITY_CLASS", value_name = "NAME", default_value = "akrobateo-proxy", value_parser = priority_class)]
+    /// Name of the priority class of the proxy pods; if empty, the pods have no priority class
+    #[arg(long, env = "PRIORITY_CLASS", value_name = "NAME", default_value = "akrobateo-proxy", value_parser = parse_priority_class)]
     priority_class: String,
 
-    /// Names of priority classes that annotations may use besides --priority-class, comma-separated [default: none]
+    /// Further priority classes that annotations may use, in addition to --priority-class, comma-separated [default: none]
     #[arg(long, env = "ALLOWED_PRIORITY_CLASSES", value_name = "NAMES", default_value = "")]
-    allowed_priority_classes: PriorityClasses,
+    allowed_priority_classes: PriorityClassNames,
 
-    /// Most ports of a Service, from 1 to 1000
+    /// Maximum number of ports of a Service, from 1 to 1000
     #[arg(long, env = "MAX_PORTS", value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=1000))]
     max_ports: u16,
 
@@ -145,7 +147,8 @@ pub struct OperatorConfig {
     pub(crate) context: Option<String>,
 }
 
-/// The value of `--node-selector`. A plain `Vec` would let clap take one requirement per occurrence of the flag.
+/// The value of `--node-selector`. This is a separate type, because clap reads a plain `Vec` as one requirement for each
+/// occurrence of the flag.
 #[derive(Clone, Debug)]
 struct NodeSelector(Vec<LabelRequirement>);
 
@@ -159,7 +162,7 @@ impl std::str::FromStr for NodeSelector {
     }
 }
 
-/// The value of `--tolerations`. This is a separate type, because clap would read a plain `Vec` as one toleration per
+/// The value of `--tolerations`. This is a separate type, because clap reads a plain `Vec` as one toleration for each
 /// occurrence of the flag.
 #[derive(Clone, Debug)]
 struct Tolerations(Vec<Toleration>);
@@ -174,7 +177,7 @@ impl std::str::FromStr for Tolerations {
     }
 }
 
-/// The configuration of the operator in its cluster, with all detected values filled in.
+/// The configuration in the form that the planner and the reconciler use.
 pub(crate) struct ResolvedConfig {
     /// The configuration of the proxies that is the same for all Services.
     pub(crate) proxy_config: ProxyConfig,
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_have_a_namespace_of_their_own_by_default() {
+    fn proxies_run_in_the_namespace_akrobateo_proxies_by_default() {
         let proxy_namespace = |args: &[&str]| {
             let config = parse(args).unwrap();
             config.resolve().proxy_config.proxy_namespace.to_string()
@@ -270,8 +273,9 @@ mod tests {
             parse(&["--former-lb-namespaces=kube-system, @service", "--allowed-priority-classes=a,b"])
                 .unwrap();
         let ResolvedConfig { proxy_config, defaults } = config.resolve();
-        let former: Vec<_> = proxy_config.former_proxy_namespaces.iter().map(ToString::to_string).collect();
-        assert_eq!(former, ["kube-system", "@service"]);
+        let former_namespaces: Vec<_> =
+            proxy_config.former_proxy_namespaces.iter().map(ToString::to_string).collect();
+        assert_eq!(former_namespaces, ["kube-system", "@service"]);
         assert_eq!(defaults.bounds.priority_classes, ["a", "b"]);
         let ResolvedConfig { proxy_config, defaults } = parse(&[]).unwrap().resolve();
         assert_eq!(proxy_config.former_proxy_namespaces, []);

@@ -6,48 +6,49 @@ use akrobateo_core::dns1123;
 
 use crate::decide::ProxyNamespace;
 
-/// Longest name of an operator. It leaves room for the Service in the names of proxies.
+/// The maximum length of an operator's name. The names of proxies contain this name and the Service's name, and both must
+/// fit.
 const MAX_INSTANCE_LEN: usize = 20;
 
 /// Parses `--lb-namespace`.
 pub(super) fn parse_proxy_namespace(text: &str) -> Result<ProxyNamespace, String> {
     match text {
         "@service" => Ok(ProxyNamespace::ServiceNamespace),
-        _ => match namespace(text) {
+        _ => match parse_namespace(text) {
             Ok(namespace) => Ok(ProxyNamespace::SharedNamespace(namespace)),
             Err(expected) => Err(format!("{expected}, or @service")),
         },
     }
 }
 
-/// Parses `--watch-namespace`; an empty value stands for all namespaces.
+/// Parses `--watch-namespace`. An empty value means all namespaces.
 pub(super) fn parse_namespace_or_empty(text: &str) -> Result<String, String> {
-    if text.is_empty() { Ok(String::new()) } else { namespace(text) }
+    if text.is_empty() { Ok(String::new()) } else { parse_namespace(text) }
 }
 
-/// Parses `--instance`, which begins the names of proxies and is the value of a label.
-pub(super) fn instance(text: &str) -> Result<String, String> {
+/// Parses `--instance`, the name of this operator. The names of proxies begin with this name, and a label has it as value.
+pub(super) fn parse_instance(text: &str) -> Result<String, String> {
     let expected = "expected 1 to 20 lower-case letters, digits and hyphens, without a hyphen at either end, for \
                     example akrobateo";
     let is_valid = dns1123::is_label(text) && text.len() <= MAX_INSTANCE_LEN;
     if is_valid { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
-fn namespace(text: &str) -> Result<String, String> {
+fn parse_namespace(text: &str) -> Result<String, String> {
     let expected = "expected the name of a namespace: 1 to 63 lower-case letters, digits and hyphens, without a \
                     hyphen at either end, for example kube-system";
     if dns1123::is_label(text) { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
-/// Parses `--priority-class`; an empty value stands for no class.
-pub(super) fn priority_class(text: &str) -> Result<String, String> {
+/// Parses `--priority-class`. An empty value means no priority class.
+pub(super) fn parse_priority_class(text: &str) -> Result<String, String> {
     let is_valid = text.is_empty() || dns1123::is_subdomain(text);
     let expected = "expected the name of a PriorityClass, for example akrobateo-proxy";
     if is_valid { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
-/// Parses `--lb-image`. The container runtime checks the rest of the reference.
-pub(super) fn image(text: &str) -> Result<String, String> {
+/// Parses `--lb-image`. The container runtime checks the image reference in detail.
+pub(super) fn parse_image(text: &str) -> Result<String, String> {
     if text.is_empty() || text.contains(char::is_whitespace) {
         Err("expected an image as in a pod, for example ghcr.io/akrobateo/akrobateo-lb:0.1.0".to_owned())
     } else {
