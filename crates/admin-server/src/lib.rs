@@ -120,8 +120,8 @@ impl Server {
     /// closed.
     pub async fn accept(&self) -> Connection {
         loop {
-            // The previous connection reads its request first. Otherwise many clients that connect at the same time
-            // would evict this connection before it is served.
+            // Lets the task of the previous connection read its request before the next connection is accepted.
+            // Otherwise many clients that connect at the same time would evict the previous connection.
             yield_now().await;
             match self.listener.accept().await {
                 Ok((stream, source)) => {

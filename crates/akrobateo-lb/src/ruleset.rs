@@ -233,7 +233,7 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
 /// Returns the rule that drops packets from outside the source ranges. The rule is in a nat chain, so only the first
 /// packet of a flow costs a lookup.
 ///
-/// `meta nfproto FAMILY IP saddr != @SET meta nfproto . meta l4proto . th dport @REFUSED_SET drop`
+/// `meta nfproto FAMILY {ip|ip6} saddr != @SET meta nfproto . meta l4proto . th dport @REFUSED_SET drop`
 fn denied_sources_drop_rule(family: Family) -> Rule {
     let FamilySpec { source_set, nfproto, address_type, source_address_offset, .. } = family_spec(family);
     vec![

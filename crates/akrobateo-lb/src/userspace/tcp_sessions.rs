@@ -173,7 +173,7 @@ fn open(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> P
     let proxy_protocol = context.shared.ports[connection.port_index].proxy_protocol;
     let progress = connection.open(proxy_protocol, &mut context.io);
     if let Err(error) = context.poller.add(connection.client_socket(), Token::Client(key)) {
-        tracing::error!(%error, "cannot watch a client's socket: its connection is closed");
+        tracing::error!(%error, "cannot watch a client's socket, so the proxy closes the connection");
         connection.mark_aborted();
         return Progress::Finished;
     }

@@ -309,7 +309,8 @@ mod tests {
         /// Stays open, because closing this socket would end the source's stream.
         _client: UnixStream,
         source: Peer,
-        sink_socket: UnixStream,
+        /// The socket of `sink`. The tests use it to fill the buffer, and to create `sink` again.
+        sink_stream: UnixStream,
         sink: Peer,
         target: UnixStream,
     }
@@ -318,14 +319,14 @@ mod tests {
         /// Creates the sockets. The client has sent [`CONTENT`], and the buffer of the sink is full.
         fn with_full_sink() -> Self {
             let (mut client, source) = UnixStream::pair().unwrap();
-            let (mut sink_socket, target) = UnixStream::pair().unwrap();
-            for socket in [&source, &sink_socket, &target] {
+            let (mut sink_stream, target) = UnixStream::pair().unwrap();
+            for socket in [&source, &sink_stream, &target] {
                 socket.set_nonblocking(true).unwrap();
             }
             client.write_all(CONTENT).unwrap();
-            while sink_socket.write(&[0; 4096]).is_ok() {}
-            let sink = Peer::new(sink_socket.try_clone().unwrap().into());
-            Self { _client: client, source: Peer::new(source.into()), sink_socket, sink, target }
+            while sink_stream.write(&[0; 4096]).is_ok() {}
+            let sink = Peer::new(sink_stream.try_clone().unwrap().into());
+            Self { _client: client, source: Peer::new(source.into()), sink_stream, sink, target }
         }
 
         /// Returns the bytes that the target received, except the zero bytes that filled the buffer. Makes the sink
@@ -335,7 +336,7 @@ mod tests {
             let result = self.target.read_to_end(&mut bytes);
             assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
             bytes.retain(|byte| *byte != 0);
-            self.sink = Peer::new(self.sink_socket.try_clone().unwrap().into());
+            self.sink = Peer::new(self.sink_stream.try_clone().unwrap().into());
             bytes
         }
     }

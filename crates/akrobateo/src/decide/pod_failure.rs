@@ -124,8 +124,8 @@ fn container_failure(pod: &Pod) -> Option<PodFailure> {
 /// states. The result is the same in all these states.
 fn failure_cause(container: &ContainerStatus) -> Option<String> {
     let state = container.state.as_ref();
-    let terminations = [state, container.last_state.as_ref()].into_iter().flatten();
-    let mut terminations = terminations.filter_map(|state| state.terminated.as_ref());
+    let states = [state, container.last_state.as_ref()].into_iter().flatten();
+    let mut terminations = states.filter_map(|state| state.terminated.as_ref());
     let message = terminations.find_map(|terminated| {
         let message = terminated.message.as_deref().map(str::trim);
         message.filter(|message| terminated.exit_code != 0 && !message.is_empty())

@@ -55,7 +55,8 @@ struct Conflict {
 #[derive(Debug)]
 pub(super) struct ConflictTracker {
     policy: &'static ConflictPolicy,
-    /// The newest version of the object that the operator has written or counted as a change.
+    /// The newest resourceVersion that the tracker knows: of a write by the operator, or of a counted change by another
+    /// program.
     newest_version: Option<u64>,
     /// True if the tracker has counted a change after the operator's last write.
     has_counted_change: bool,

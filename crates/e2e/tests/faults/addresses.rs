@@ -67,7 +67,7 @@ async fn proxies_follow_the_labels_of_the_nodes() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn invalid_node_annotation_changes_no_address_and_is_told_on_the_node_and_the_service()
+async fn invalid_node_annotation_changes_no_address_and_is_reported_on_the_node_and_the_service()
 -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;

@@ -63,8 +63,11 @@ impl Properties {
             }
             if !claimed.is_empty() && claimed.is_disjoint(&owned) {
                 let condition = now.services.get(&id).and_then(exposed_condition);
-                let is_told = condition.is_some_and(|condition| condition.message.contains("Service e2e-"));
-                ensure(is_told, || format!("{id:?} is not told who owns its ports: {condition:?}"))?;
+                let names_owner =
+                    condition.is_some_and(|condition| condition.message.contains("Service e2e-"));
+                ensure(names_owner, || {
+                    format!("{id:?} has a condition that does not name the owner of its ports: {condition:?}")
+                })?;
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ async fn session_affinity_that_proxies_cannot_keep_gets_a_warning() -> Result<()
 }
 
 #[tokio::test]
-async fn requests_for_an_address_are_told_without_a_warning() -> Result<(), Failure> {
+async fn condition_names_requests_for_an_address_without_a_warning() -> Result<(), Failure> {
     exposed_service_test(
         |port| {
             let web = service("web").tcp(port).load_balancer_ip("192.0.2.9");

@@ -357,7 +357,7 @@ fn operator_restores_changed_fields_of_a_workload_twice_and_then_waits() {
 }
 
 #[test]
-fn commands_show_a_conflict_that_is_in_the_condition() {
+fn cli_shows_the_conflict_that_the_condition_reports() {
     let mut simulation = Simulation::start(web());
     simulation.run(20, Simulation::overwrite_addresses);
     let service = simulation.state.service.as_deref();

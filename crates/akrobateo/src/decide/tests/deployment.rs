@@ -160,10 +160,10 @@ fn pod_template_excludes_nodes_of_other_services_only_if_they_have_a_pod() {
     let excluding = state_after_actions(misplaced);
     let released = state_with_nodes(&excluding, &nodes(&names), &service, Vec::new());
     assert_eq!(excluded_nodes(&released), ["n3"]);
-    // The list changes when too few nodes are not excluded.
+    // The list of excluded nodes changes if too few other nodes remain.
     let without_first = state_with_nodes(&excluding, &nodes(&["n2", "n3"]), &service, Vec::new());
     assert_eq!(excluded_nodes(&without_first), Vec::<String>::new());
-    // The list changes together with the next change of the forwarding.
+    // A change of the forwarding replaces all proxies, so the list of excluded nodes changes too.
     let changed = state_with_nodes(&excluding, &nodes(&names), &service.tcp(81), Vec::new());
     assert_eq!(excluded_nodes(&changed), Vec::<String>::new());
 }

@@ -62,12 +62,15 @@ fn lost_node_does_not_delay_the_rollout_on_other_nodes() {
 fn unavailable_proxies_are_replaced_at_once_after_the_first_success() {
     let outdated =
         |first: Pod| vec![first, pod_with_image("old", "n2", false), pod_with_image("old", "n3", false)];
-    let without_success = plan(&state_with(outdated(pod_with_image("old", "n1", true)), &three_nodes()), 100);
-    assert_eq!(nodes_of_deleted_pods(&without_success), ["n1"]);
-    let with_success = plan(&state_with(outdated(pod_with_image("new", "n1", true)), &three_nodes()), 100);
-    assert_eq!(nodes_of_deleted_pods(&with_success), ["n2", "n3"]);
-    let none_available = plan(&state_with(outdated(pod_with_image("old", "n1", false)), &three_nodes()), 100);
-    assert_eq!(nodes_of_deleted_pods(&none_available), ["n1", "n2", "n3"]);
+    let plan_without_success =
+        plan(&state_with(outdated(pod_with_image("old", "n1", true)), &three_nodes()), 100);
+    assert_eq!(nodes_of_deleted_pods(&plan_without_success), ["n1"]);
+    let plan_with_success =
+        plan(&state_with(outdated(pod_with_image("new", "n1", true)), &three_nodes()), 100);
+    assert_eq!(nodes_of_deleted_pods(&plan_with_success), ["n2", "n3"]);
+    let plan_without_available_proxy =
+        plan(&state_with(outdated(pod_with_image("old", "n1", false)), &three_nodes()), 100);
+    assert_eq!(nodes_of_deleted_pods(&plan_without_available_proxy), ["n1", "n2", "n3"]);
 }
 
 #[test]
