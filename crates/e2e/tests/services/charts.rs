@@ -84,9 +84,11 @@ async fn local_services_of_brokers_share_their_ports_and_each_is_exposed_on_the_
         for service in &services {
             namespace.apply(service).await?;
         }
-        // An operator may wait for the address before it starts the broker.
-        namespace.wait_condition(&services[0], "NoEndpoints", &["all nodes"]).await?;
-        namespace.wait_published(&services[0], &nodes).await?;
+        // The brokers' operator may wait for all addresses before it starts a broker.
+        for service in &services {
+            namespace.wait_published(service, &nodes).await?;
+            namespace.wait_condition(service, "NoEndpoints", &[]).await?;
+        }
         for (broker, node) in brokers.iter().zip(&nodes) {
             let pod = backend_pod().named(broker).label("broker", broker).on_node(&node.name);
             namespace.start_pod(&pod).await?;
