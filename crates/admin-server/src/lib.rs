@@ -344,7 +344,7 @@ mod tests {
         for number in 4 * MAX_CONNECTIONS..8 * MAX_CONNECTIONS {
             silent_clients.push(connect_from(number, address).await);
         }
-        // All connections wait for the server when the server starts.
+        // The connections are already open and waiting when the server starts.
         start_server(listener);
         let response = read_response(kubelet).await;
         assert!(response.starts_with("HTTP/1.1 200 "), "{response}");

@@ -99,7 +99,7 @@ impl Frontends {
 
     /// Returns the address and port for the client with this number.
     ///
-    /// The clients are spread over all ports, because klipper-lb has a list of rules. A packet that matches a later rule
+    /// The clients are spread over all ports, because klipper-lb compares each packet with one rule after the other. A packet that matches a later rule
     /// takes more time.
     fn select_for_client(self, number: usize, clients: usize) -> SocketAddr {
         self.get((2 * number + 1) * usize::from(self.ports) / (2 * clients))

@@ -82,8 +82,8 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
 
 /// Switches IPv4 forwarding on whenever another program switches it off; never returns.
 pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>) {
-    // Only a privileged container can switch IPv6 forwarding on, so that error may last long. The error is
-    // logged only once.
+    // Only a privileged container can switch IPv6 forwarding on. The error about IPv6 forwarding may therefore last
+    // long, and it is logged only once.
     let (mut log_once, mut log_ipv6_once) = (LogOnce::default(), LogOnce::default());
     loop {
         match ip_forwarding::find_ipv6_problem(path.table_manager.config()) {

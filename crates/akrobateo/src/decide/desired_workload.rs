@@ -38,7 +38,7 @@ pub(super) fn desired_workload(
     }
     let previously_excluded = state.workloads.iter().find_map(excluded_nodes);
     if let Some(excluded) =
-        previously_excluded.filter(|excluded| is_sufficient(excluded, state, spec, allocation))
+        previously_excluded.filter(|excluded| may_keep_excluded_nodes(excluded, state, spec, allocation))
     {
         let workload = build(PodNodes::ExceptListed(&excluded));
         if state.workloads.iter().any(|existing| existing.has_same_template(&workload)) {
@@ -66,12 +66,12 @@ fn excluded_nodes(workload: &Workload) -> Option<BTreeSet<String>> {
     Some(fields.filter(excludes).flat_map(|field| field.values.iter().flatten().cloned()).collect())
 }
 
-/// Returns true if a list of excluded nodes need not change. This is so if enough nodes are not excluded, and no pod is on a
-/// node that another Service owns and that the list does not contain.
+/// Returns true if the list of excluded nodes may stay unchanged. The list may stay if it leaves enough nodes, and if it
+/// contains each node of another Service on which a pod of this Service runs.
 ///
 /// A node of another Service needs no exclusion as long as it has no pod of this Service, because the scheduler assigns no
 /// pod to a node whose hostPorts are in use.
-fn is_sufficient(
+fn may_keep_excluded_nodes(
     excluded: &BTreeSet<String>,
     state: &ServiceState,
     spec: &LoadBalancerSpec,

@@ -123,7 +123,7 @@ mod tests {
     fn change_times_come_from_the_clock_of_the_operator() {
         let nodes = [NodeInfo::from_node(&node("n1").internal_ip("10.0.0.1").build())];
         let mut changes = PodChanges::default();
-        let mut changed_at = |pods: &[Pod], is_owned: bool, now| {
+        let mut times_after_update = |pods: &[Pod], is_owned: bool, now| {
             let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
             let times = changes.update(&key("web"), &pods, &nodes, |_| is_owned, at(now));
             (times.last_change_times["n1"], times.without_pods_since)
@@ -131,14 +131,14 @@ mod tests {
         // The clock of the API server is one hour ahead of the operator's clock.
         let running = pod("a").on("n1").created_at(3600).ready().build();
         let deleted = pod("a").on("n1").created_at(3600).terminating(3700).build();
-        assert_eq!(changed_at(std::slice::from_ref(&running), true, 0), (at(0), None));
-        assert_eq!(changed_at(&[running], true, 100), (at(0), None));
-        assert_eq!(changed_at(&[deleted], true, 110), (at(110), None));
-        assert_eq!(changed_at(&[], true, 120), (at(120), Some(at(120))));
-        assert_eq!(changed_at(&[], true, 130), (at(120), Some(at(120))));
+        assert_eq!(times_after_update(std::slice::from_ref(&running), true, 0), (at(0), None));
+        assert_eq!(times_after_update(&[running], true, 100), (at(0), None));
+        assert_eq!(times_after_update(&[deleted], true, 110), (at(110), None));
+        assert_eq!(times_after_update(&[], true, 120), (at(120), Some(at(120))));
+        assert_eq!(times_after_update(&[], true, 130), (at(120), Some(at(120))));
         // The time begins again when the Service gets or loses the node.
-        assert_eq!(changed_at(&[], false, 140), (at(140), Some(at(120))));
-        assert_eq!(changed_at(&[], true, 150), (at(150), Some(at(120))));
+        assert_eq!(times_after_update(&[], false, 140), (at(140), Some(at(120))));
+        assert_eq!(times_after_update(&[], true, 150), (at(150), Some(at(120))));
     }
 
     #[test]

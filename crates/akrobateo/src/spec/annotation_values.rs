@@ -12,7 +12,7 @@ use super::tolerations;
 use super::workload_spec::{WorkloadKind, WorkloadSpec};
 use crate::address_type::AddressType;
 
-/// The maximum number of replicas of a Deployment. Each replica needs another node.
+/// The maximum number of replicas of a Deployment. Each replica needs a node of its own.
 const MAX_REPLICAS: u16 = 1000;
 
 /// Returns the requirements of the annotation and the requirements of the administrator. A node must match all of them.

@@ -57,7 +57,7 @@ pub(crate) struct ServiceModel {
     families: &'static [&'static str],
     service_type: ServiceType,
     class: Option<&'static str>,
-    pool: Option<&'static str>,
+    node_pool: Option<&'static str>,
     workload: Option<&'static str>,
     ip_mode: Option<&'static str>,
     priority_class: Option<&'static str>,
@@ -111,15 +111,15 @@ impl Model {
         self.reserved_port = (round % 2 == 1).then(|| self.choose_number());
     }
 
-    /// Returns true if a Service may only gain ports in this round, except those of these nodes.
-    pub(crate) fn keeps_ports(&self, id: ServiceId, node: usize) -> bool {
+    /// Returns true if the Service must not lose a port on this node in this round.
+    pub(crate) fn must_keep_ports_on_node(&self, id: ServiceId, node: usize) -> bool {
         let Some(service) = self.services.get(&id).filter(|_| !self.active.contains(&id)) else {
             return false;
         };
         // A Service that was rejected because of a reserved port takes up its last change when the port is free again.
         let reserved = [self.reserved_port, self.previously_reserved_port];
         let is_affected = service.ports.iter().any(|(_, port)| reserved.contains(&Some(*port)));
-        let is_relabelled = service.pool.is_some() && self.relabelled_nodes.contains(&node);
+        let is_relabelled = service.node_pool.is_some() && self.relabelled_nodes.contains(&node);
         !is_affected && !is_relabelled
     }
 
@@ -127,10 +127,10 @@ impl Model {
     pub(crate) fn next_change(&mut self) -> Change {
         match self.rng.u8(..16) {
             0 => {
-                let node = self.rng.usize(..self.pools.len());
-                self.pools[node] = self.choose(POOLS);
+                let node = self.rng.usize(..self.node_pools.len());
+                self.node_pools[node] = self.choose(POOLS);
                 self.relabelled_nodes.insert(node);
-                return Change::SetPoolLabel(node, self.pools[node]);
+                return Change::SetPoolLabel(node, self.node_pools[node]);
             }
             1 => {
                 let tenant = self.choose_active().tenant;
@@ -181,7 +181,7 @@ impl Model {
             families: FAMILIES[self.rng.usize(..FAMILIES.len())],
             service_type: ServiceType::LoadBalancer,
             class: None,
-            pool: None,
+            node_pool: None,
             workload: None,
             ip_mode: None,
             priority_class: None,
@@ -221,7 +221,7 @@ impl Model {
                 service.service_type =
                     if service.service_type == next { ServiceType::LoadBalancer } else { next };
             }
-            4 => service.pool = self.choose(POOLS),
+            4 => service.node_pool = self.choose(POOLS),
             5 => service.workload = self.choose([None, Some("Deployment"), Some("DaemonSet")]),
             6 => service.ip_mode = self.choose([None, Some("Proxy"), INVALID_IP_MODE]),
             7 | 8 => {
@@ -268,7 +268,8 @@ impl ServiceModel {
             && !self.ports.iter().any(|(_, port)| reserved_port == Some(*port))
     }
 
-    /// Returns the ports that the Service's proxies hold: for both families if the proxies forward.
+    /// Returns the ports that the Service's proxies hold. Proxies that forward hold each port for both families. Proxies
+    /// that only reserve ports hold the port for the families of the Service.
     pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
         let has = |family: &Family| self.ip_mode.is_some() || self.families.contains(&family.as_str());
         let ports = self.ports.iter().filter_map(|&(protocol, port)| Some((protocol, port.try_into().ok()?)));
@@ -281,8 +282,9 @@ impl ServiceModel {
 
     /// Returns true if the Service claims its ports on a node of this pool. `has_endpoint` is true if the tenant's backend
     /// runs there.
-    pub(crate) fn claims(&self, pool: Option<&str>, has_endpoint: bool) -> bool {
-        (self.pool.is_none() || self.pool == pool) && (!self.is_local || (self.has_endpoint && has_endpoint))
+    pub(crate) fn claims(&self, node_pool: Option<&str>, has_endpoint: bool) -> bool {
+        (self.node_pool.is_none() || self.node_pool == pool)
+            && (!self.is_local || (self.has_endpoint && has_endpoint))
     }
 
     fn has_fixed_node_port(&self) -> bool {
@@ -294,7 +296,7 @@ impl ServiceModel {
         for &(protocol, port) in &self.ports {
             builder = builder.port(protocol, port, port);
         }
-        let selector = self.pool.map(|pool| format!("{POOL_LABEL}={pool}"));
+        let selector = self.node_pool.map(|pool| format!("{POOL_LABEL}={pool}"));
         for (name, value) in [
             (NODE_SELECTOR, selector.as_deref()),
             (WORKLOAD, self.workload),

@@ -23,7 +23,7 @@ impl Properties {
             let kept = held.iter().filter(|(node, _)| {
                 // The previous proxies of a rejected Service keep their ports on all nodes.
                 let claims = service.claims(model.pools[*node], self.backend_nodes[id.tenant] == *node);
-                model.keeps_ports(id, *node) && (claims || !service.is_valid(model.reserved_port))
+                model.must_keep_ports_on_node(id, *node) && (claims || !service.is_valid(model.reserved_port))
             });
             for (node, port) in kept {
                 ensure(now.held(id).contains(&(*node, *port)), || {

@@ -77,7 +77,12 @@ impl World {
 
     /// Returns true if the previous proxies of another Service keep a port of the claim on the node: that Service was
     /// rejected before its proxies were changed.
-    fn is_held_by_rejected(&self, key: &ServiceKey, node: &str, frontends: &BTreeSet<Frontend>) -> bool {
+    fn rejected_service_holds_port(
+        &self,
+        key: &ServiceKey,
+        node: &str,
+        frontends: &BTreeSet<Frontend>,
+    ) -> bool {
         self.services.keys().filter(|other| *other != key && self.is_rejected(other)).any(|other| {
             let held = self.occupied_ports(other);
             held.nodes.contains(node) && !held.frontends.is_disjoint(frontends)
@@ -216,7 +221,7 @@ proptest! {
             let is_unchanged = |key: &ServiceKey| before.is_rejected(key) == world.is_rejected(key);
             for key in world.services.keys().filter(|key| !touched.contains(key) && is_unchanged(key)) {
                 let owned = if is_restarted { observed.ports_found_after_restart(key) } else { before.owned_ports(key) };
-                check_kept(&world, key, owned, |node, ports| world.is_held_by_rejected(key, node, ports))?;
+                check_kept(&world, key, owned, |node, ports| world.rejected_service_holds_port(key, node, ports))?;
             }
         }
     }

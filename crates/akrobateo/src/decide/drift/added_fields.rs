@@ -108,7 +108,7 @@ mod tests {
         }
     }
 
-    /// Returns the entry without the fields of the metadata, like [`added_fields`].
+    /// Removes the fields of the metadata from the entry, as the function [`added_fields`] does.
     fn spec_only(entry: ManagedFieldsEntry) -> ManagedFieldsEntry {
         let spec = entry.fields_v1.as_ref().map(|fields| fields.0["f:spec"].clone());
         ManagedFieldsEntry { fields_v1: Some(FieldsV1(json!({ "f:spec": spec }))), ..entry }
