@@ -207,6 +207,19 @@ fn the_previous_proxies_of_a_rejected_service_keep_their_ports() {
 }
 
 #[test]
+fn a_service_waits_for_a_port_that_the_proxies_of_a_rejected_service_have_not_released() {
+    let mut world = World::new();
+    world.apply([service("web").tcp(80)]);
+    world.sync_workloads();
+    world.apply([service("web").tcp(81), service("waiting").tcp(80)]);
+    assert_eq!(world.allowed("waiting"), ALL);
+    // Its workload still has port 80, and does not change while the Service is rejected.
+    world.apply([service("web").tcp(81).annotation("akrobateo.io/ip-mode", "typo")]);
+    assert_eq!(world.conflicts("waiting"), ["port 80/TCP on node n1 belongs to Service default/web"]);
+    assert!(world.allocation("waiting").is_denied());
+}
+
+#[test]
 fn a_port_that_becomes_reserved_is_released_also_by_a_rejected_service() {
     let mut world = World::new();
     let web = || service("web").tcp(80).udp(22).created_at(1);
