@@ -127,10 +127,10 @@ impl Model {
     pub(crate) fn next_change(&mut self) -> Change {
         match self.rng.u8(..16) {
             0 => {
-                let node = self.rng.usize(..self.node_pools.len());
-                self.node_pools[node] = self.choose(POOLS);
+                let node = self.rng.usize(..self.pools.len());
+                self.pools[node] = self.choose(POOLS);
                 self.relabelled_nodes.insert(node);
-                return Change::SetPoolLabel(node, self.node_pools[node]);
+                return Change::SetPoolLabel(node, self.pools[node]);
             }
             1 => {
                 let tenant = self.choose_active().tenant;
@@ -283,7 +283,7 @@ impl ServiceModel {
     /// Returns true if the Service claims its ports on a node of this pool. `has_endpoint` is true if the tenant's backend
     /// runs there.
     pub(crate) fn claims(&self, node_pool: Option<&str>, has_endpoint: bool) -> bool {
-        (self.node_pool.is_none() || self.node_pool == pool)
+        (self.node_pool.is_none() || self.node_pool == node_pool)
             && (!self.is_local || (self.has_endpoint && has_endpoint))
     }
 
