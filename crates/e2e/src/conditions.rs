@@ -1,5 +1,6 @@
 //! The condition and the Warning events of a Service. Does I/O.
 
+use akrobateo_core::DEFAULT_INSTANCE;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -66,10 +67,14 @@ impl Namespace {
         })
     }
 
-    /// Checks that no event about a Service is a Warning.
+    /// Checks that no event of the operator about a Service is a Warning.
     pub async fn ensure_no_warnings(&self, service: &ServiceBuilder) -> Result<(), Failure> {
         let events = self.list_events(service).await?;
-        let warnings = events.iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+        // The API server also reports Warnings, for example when it repairs the allocation of nodePorts.
+        let warnings = events.iter().filter(|event| {
+            event.type_.as_deref() == Some("Warning")
+                && event.reporting_controller.as_deref() == Some(DEFAULT_INSTANCE)
+        });
         let warnings: Vec<_> = warnings.map(|event| (&event.reason, &event.note)).collect();
         ensure(warnings.is_empty(), || format!("Service {} has the Warnings {warnings:?}", service.name()))
     }

@@ -55,7 +55,7 @@ async fn proxies_follow_the_labels_of_the_nodes() -> Result<(), Failure> {
         let selector = format!("{POOL_LABEL} in (edge, dmz),{POOL_LABEL}!=off");
         let web = service("web").tcp(port).with_ip_mode_proxy().annotation(NODE_SELECTOR, &selector);
         namespace.apply(&web).await?;
-        namespace.wait_warning(&web, "NoNodes", &["no node"]).await?;
+        namespace.wait_warning(&web, "NoNodes", &["every node", "node selector"]).await?;
         faults.set_pool_label(&nodes[0].name, Some("edge")).await?;
         namespace.wait_exposed_on(&web, &nodes[..1]).await?;
         faults.set_pool_label(&nodes[1].name, Some("dmz")).await?;
