@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::allocation::{AllocationResult, Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
 use crate::decide::{
-    PodChanges, PodTimes, ProxyConfig, ServiceState, is_published, needed_frontends, publishes_all_nodes,
+    PodChanges, PodTimes, ProxyConfig, ServiceState, has_missing_endpoints, is_published, needed_frontends,
+    publishes_all_nodes,
 };
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
@@ -262,7 +263,7 @@ impl Planner {
     }
 
     /// Assumes that each published node with a proxy had an endpoint a moment ago. The operator did not run at that
-    /// time.
+    /// time. A Service that had no endpoint before the restart keeps all nodes of its proxies.
     fn assume_recent_endpoints(&mut self) {
         let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
         let had_endpoint =
@@ -270,8 +271,13 @@ impl Planner {
         for service in self.stores.services().iter().filter(had_endpoint) {
             let key = ServiceKey::from_service(service);
             let mut held_nodes = self.stores.occupied_ports(&key, &nodes).nodes;
-            held_nodes
-                .retain(|name| nodes.iter().any(|node| node.name == *name && is_published(service, node)));
+            let lacked_endpoints =
+                has_missing_endpoints(service) && self.stores.nodes_with_ready_endpoint(&key).is_empty();
+            if !lacked_endpoints {
+                held_nodes.retain(|name| {
+                    nodes.iter().any(|node| node.name == *name && is_published(service, node))
+                });
+            }
             self.recent_endpoints.record(&key, &held_nodes, now);
         }
     }
