@@ -132,11 +132,11 @@ fn plan_rollout_for_existing_workload(state: &ServiceState, now: Timestamp) -> R
     }
 }
 
-/// Plans the rollout of the desired workload. The rollout begins when the workload in the cluster has the desired spec.
+/// Plans the rollout of the desired workload. The rollout begins when the workload in the cluster has the desired spec. Fields
+/// that another program added do not stop the rollout, because the operator may leave these fields in place for hours.
 fn plan_rollout_for_desired_workload(state: &ServiceState, desired: &Workload, now: Timestamp) -> Rollout {
     let existing = state.workloads.iter().find(|existing| existing.has_same_identity(desired));
-    let applied_workload =
-        existing.filter(|existing| existing.matches(desired) && !existing.has_added_fields());
+    let applied_workload = existing.filter(|existing| existing.matches(desired));
     applied_workload.map(|workload| Rollout::plan(workload, state, now)).unwrap_or_default()
 }
 
