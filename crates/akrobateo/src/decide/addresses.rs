@@ -97,6 +97,29 @@ pub(super) fn select_nodes_to_publish<'nodes>(
     nodes_with_ready_proxy
 }
 
+/// Returns the nodes to publish if no node can answer, but the Service's first proxy on a node with an endpoint starts.
+/// These are the published nodes with a ready proxy. They have no endpoint any more, but an empty status would remove the
+/// DNS records of the Service.
+///
+/// `may_stay_published` returns true if a node may be published without an endpoint.
+pub(super) fn select_nodes_until_first_proxy<'nodes>(
+    service: &Service,
+    inputs: &AddressInputs<'_, 'nodes>,
+    may_stay_published: &dyn Fn(&NodeInfo) -> bool,
+) -> PublishableNodes<'nodes> {
+    let included_nodes = inputs.nodes.iter().filter(|node| node.exclusion_reason.is_none());
+    let starting_nodes =
+        included_nodes.clone().filter(|node| (inputs.may_be_published)(node) && (inputs.may_run_proxy)(node));
+    let grace_period_ends = starting_nodes.filter_map(|node| grace_period_end(inputs, &node.name));
+    let Some(recheck_at) = grace_period_ends.filter(|end| *end > inputs.now).max() else {
+        return PublishableNodes::default();
+    };
+    let nodes = included_nodes.filter(|node| {
+        is_published(service, node) && may_stay_published(node) && has_ready_pod(inputs.pods, &node.name)
+    });
+    PublishableNodes { nodes: nodes.collect(), recheck_at: Some(recheck_at) }
+}
+
 /// Returns the end of the rollout grace period of a node without a ready proxy.
 ///
 /// The grace period starts when the operator sees the creation or deletion of a pod, or when the Service gets the node. A

@@ -4,7 +4,9 @@ use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
-use super::addresses::{AddressInputs, PublishableNodes, build_ingress, select_nodes_to_publish};
+use super::addresses::{
+    AddressInputs, PublishableNodes, build_ingress, select_nodes_to_publish, select_nodes_until_first_proxy,
+};
 use super::blocker::{Blocker, POD_CREATION_TIMEOUT};
 use super::condition::{Exposure, ExposureFacts};
 use super::desired_workload::desired_workload;
@@ -218,18 +220,23 @@ fn select_nodes_of_accepted_service<'a>(
     let may_keep_proxy = |node: &NodeInfo| {
         !allocation.taken_nodes.contains(&node.name) && spec.nodes.matches_running_pod(node)
     };
+    let may_stay_published =
+        |node: &NodeInfo| may_keep_proxy(node) && has_forwarding_program(spec, role, node);
     let inputs = AddressInputs {
         pods: &state.pods,
         nodes: &state.nodes,
         pod_times: &state.pod_times,
-        may_be_published: &|node| {
-            may_keep_proxy(node) && endpoints_allow(node) && has_forwarding_program(spec, role, node)
-        },
+        may_be_published: &|node| may_stay_published(node) && endpoints_allow(node),
         may_run_proxy: &|node| allocation.allows(spec, node),
         rollout_grace_period: replacement_time(spec.host_ports().len()),
         unclaimed_nodes: &allocation.unclaimed_nodes,
         proxies_can_move: spec.workload != WorkloadSpec::DaemonSet,
         now,
     };
-    select_nodes_to_publish(service, &inputs)
+    let publishable = select_nodes_to_publish(service, &inputs);
+    if publishable.nodes.is_empty() {
+        select_nodes_until_first_proxy(service, &inputs, &may_stay_published)
+    } else {
+        publishable
+    }
 }
