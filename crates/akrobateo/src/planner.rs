@@ -2,17 +2,17 @@
 //! cache does the I/O.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use akrobateo_core::Frontend;
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use self::allocation_input::allocation_input;
 use crate::allocation::{AllocationResult, Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
 use crate::decide::{
@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::node_info::{NodeAddressError, NodeInfo};
 use crate::spec::{LoadBalancerSpec, ServiceDefaults};
 
+mod allocation_input;
 #[cfg(test)]
 mod tests;
 
@@ -373,27 +374,6 @@ async fn wait_until(time: Option<std::time::Instant>) {
 fn is_traffic_policy_local(service: &Service) -> bool {
     let policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
     policy == Some("Local")
-}
-
-/// The fields of a Service that the port allocation reads.
-#[derive(PartialEq)]
-struct AllocationInput<'a> {
-    uid: Option<&'a str>,
-    created_at: Option<&'a Time>,
-    is_terminating: bool,
-    annotations: Option<&'a BTreeMap<String, String>>,
-    spec: Option<&'a ServiceSpec>,
-}
-
-fn allocation_input(service: &Service) -> AllocationInput<'_> {
-    let metadata = &service.metadata;
-    AllocationInput {
-        uid: metadata.uid.as_deref(),
-        created_at: metadata.creation_timestamp.as_ref(),
-        is_terminating: metadata.deletion_timestamp.is_some(),
-        annotations: metadata.annotations.as_ref(),
-        spec: service.spec.as_ref(),
-    }
 }
 
 /// Returns the errors in the annotations of nodes that are not the same as before.
