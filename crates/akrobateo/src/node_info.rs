@@ -134,6 +134,11 @@ impl NodeInfo {
         )
     }
 
+    /// Returns true if the node is never published, because of its label.
+    pub(crate) fn has_exclude_label(&self) -> bool {
+        self.exclusion_reason == Some(ExclusionReason::ExcludeLabel)
+    }
+
     /// Returns true if the node is unreachable or about to be removed. The pods of such a node do not change until the
     /// node returns.
     pub(crate) fn is_lost(&self) -> bool {
@@ -185,10 +190,10 @@ fn exclusion_reason(node: &Node, policy: NodePolicy) -> Option<ExclusionReason> 
     let is_labelled = || node.labels().get(EXCLUDE_LABEL).is_some_and(|value| value != "false");
     if let Some(taint) = REMOVAL_TAINTS.iter().find(has_taint) {
         Some(ExclusionReason::RemovalTaint(taint))
-    } else if !policy.ignores_exclude_label && is_labelled() {
-        Some(ExclusionReason::ExcludeLabel)
+    } else if !node.status.as_ref().is_some_and(is_ready) {
+        Some(ExclusionReason::NotReady)
     } else {
-        (!node.status.as_ref().is_some_and(is_ready)).then_some(ExclusionReason::NotReady)
+        (!policy.ignores_exclude_label && is_labelled()).then_some(ExclusionReason::ExcludeLabel)
     }
 }
 
@@ -355,5 +360,13 @@ mod tests {
         let taints = |key| NodeInfo::from_node(&node("n1").taint(key).build()).taints;
         assert!(taints("node.kubernetes.io/not-ready").is_empty());
         assert_eq!(taints("dedicated").len(), 1);
+    }
+
+    #[test]
+    fn a_node_with_the_exclude_label_that_is_not_ready_is_lost() {
+        let lost = NodeInfo::from_node(&node("n1").label(EXCLUDE_LABEL, "").with_ready_unknown().build());
+        assert!(lost.is_lost() && lost.is_unreachable());
+        let labelled = NodeInfo::from_node(&node("n1").label(EXCLUDE_LABEL, "").build());
+        assert!(!labelled.is_lost() && !labelled.is_unreachable());
     }
 }

@@ -2,27 +2,29 @@
 //! cache does the I/O.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use akrobateo_core::Frontend;
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use self::allocation_input::allocation_input;
 use crate::allocation::{AllocationResult, Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
 use crate::decide::{
-    PodChanges, PodTimes, ProxyConfig, ServiceState, is_published, needed_frontends, publishes_all_nodes,
+    PodChanges, PodTimes, ProxyConfig, ServiceState, has_missing_endpoints, is_published, needed_frontends,
+    publishes_all_nodes,
 };
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::{NodeAddressError, NodeInfo};
 use crate::spec::{LoadBalancerSpec, ServiceDefaults};
 
+mod allocation_input;
 #[cfg(test)]
 mod tests;
 
@@ -262,7 +264,7 @@ impl Planner {
     }
 
     /// Assumes that each published node with a proxy had an endpoint a moment ago. The operator did not run at that
-    /// time.
+    /// time. A Service that had no endpoint before the restart keeps all nodes of its proxies.
     fn assume_recent_endpoints(&mut self) {
         let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
         let had_endpoint =
@@ -270,8 +272,13 @@ impl Planner {
         for service in self.stores.services().iter().filter(had_endpoint) {
             let key = ServiceKey::from_service(service);
             let mut held_nodes = self.stores.occupied_ports(&key, &nodes).nodes;
-            held_nodes
-                .retain(|name| nodes.iter().any(|node| node.name == *name && is_published(service, node)));
+            let lacked_endpoints =
+                has_missing_endpoints(service) && self.stores.nodes_with_ready_endpoint(&key).is_empty();
+            if !lacked_endpoints {
+                held_nodes.retain(|name| {
+                    nodes.iter().any(|node| node.name == *name && is_published(service, node))
+                });
+            }
             self.recent_endpoints.record(&key, &held_nodes, now);
         }
     }
@@ -367,27 +374,6 @@ async fn wait_until(time: Option<std::time::Instant>) {
 fn is_traffic_policy_local(service: &Service) -> bool {
     let policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
     policy == Some("Local")
-}
-
-/// The fields of a Service that the port allocation reads.
-#[derive(PartialEq)]
-struct AllocationInput<'a> {
-    uid: Option<&'a str>,
-    created_at: Option<&'a Time>,
-    is_terminating: bool,
-    annotations: Option<&'a BTreeMap<String, String>>,
-    spec: Option<&'a ServiceSpec>,
-}
-
-fn allocation_input(service: &Service) -> AllocationInput<'_> {
-    let metadata = &service.metadata;
-    AllocationInput {
-        uid: metadata.uid.as_deref(),
-        created_at: metadata.creation_timestamp.as_ref(),
-        is_terminating: metadata.deletion_timestamp.is_some(),
-        annotations: metadata.annotations.as_ref(),
-        spec: service.spec.as_ref(),
-    }
 }
 
 /// Returns the errors in the annotations of nodes that are not the same as before.

@@ -43,14 +43,20 @@ pub(crate) fn plan_actions(
     let status_actions = plan_status(instance, state, decision, now);
     let deletions_of_obsolete_workloads = state.obsolete_workloads.iter().cloned().map(Action::Delete);
     let pod_deletions = decision.rollout.pods_to_delete.iter().cloned().map(Action::DeletePod);
-    let status_actions = status_actions.into_iter().chain(pod_deletions);
+    let pod_deletions: Vec<_> = pod_deletions.collect();
     match &decision.proxy {
-        ProxyDecision::KeepWorkloads => deletions_of_obsolete_workloads.chain(status_actions).collect(),
-        ProxyDecision::DeleteWorkloads => status_actions.chain(plan_deletion(state)).collect(),
+        ProxyDecision::KeepWorkloads => {
+            deletions_of_obsolete_workloads.chain(status_actions).chain(pod_deletions).collect()
+        }
+        ProxyDecision::DeleteWorkloads => status_actions.into_iter().chain(plan_deletion(state)).collect(),
         ProxyDecision::RunWorkload(desired) => {
-            let limit = decision.limits.workload;
-            let workload_actions = plan_workload(state, desired, limit);
-            deletions_of_obsolete_workloads.chain(workload_actions).chain(status_actions).collect()
+            let workload_actions = plan_workload(state, desired, decision.limits.workload);
+            // The rollout waits for the next workload, because the current one would create pods with added fields.
+            let is_recreated =
+                workload_actions.iter().any(|action| matches!(action, Action::DeleteKeepingPods(_)));
+            let pod_deletions = pod_deletions.into_iter().filter(|_| !is_recreated);
+            let workload_actions = deletions_of_obsolete_workloads.chain(workload_actions);
+            workload_actions.chain(status_actions).chain(pod_deletions).collect()
         }
     }
 }

@@ -63,8 +63,10 @@ pub(super) fn select_nodes_to_publish<'nodes>(
     inputs: &AddressInputs<'_, 'nodes>,
 ) -> PublishableNodes<'nodes> {
     // If all nodes are unreachable, the control plane has probably lost its network. Kubernetes then reports the pods as
-    // not ready, but the nodes still forward. So the published addresses stay.
-    if inputs.nodes.iter().all(NodeInfo::is_unreachable) {
+    // not ready, but the nodes still forward. So the published addresses stay. The nodes of the control plane often have
+    // the exclude label and reach the control plane without the network, so labelled nodes do not count.
+    let mut publishable_nodes = inputs.nodes.iter().filter(|node| !node.has_exclude_label()).peekable();
+    if publishable_nodes.peek().is_some() && publishable_nodes.all(NodeInfo::is_unreachable) {
         let nodes = inputs.nodes.iter().filter(|node| is_published(service, node)).collect();
         return PublishableNodes { nodes, recheck_at: None };
     }
@@ -93,6 +95,29 @@ pub(super) fn select_nodes_to_publish<'nodes>(
         nodes_with_ready_proxy.recheck_at = nodes_in_rollout.recheck_at;
     }
     nodes_with_ready_proxy
+}
+
+/// Returns the nodes to publish if no node can answer, but the Service's first proxy on a node with an endpoint starts.
+/// These are the published nodes with a ready proxy. They have no endpoint any more, but an empty status would remove the
+/// DNS records of the Service.
+///
+/// `may_stay_published` returns true if a node may be published without an endpoint.
+pub(super) fn select_nodes_until_first_proxy<'nodes>(
+    service: &Service,
+    inputs: &AddressInputs<'_, 'nodes>,
+    may_stay_published: &dyn Fn(&NodeInfo) -> bool,
+) -> PublishableNodes<'nodes> {
+    let included_nodes = inputs.nodes.iter().filter(|node| node.exclusion_reason.is_none());
+    let starting_nodes =
+        included_nodes.clone().filter(|node| (inputs.may_be_published)(node) && (inputs.may_run_proxy)(node));
+    let grace_period_ends = starting_nodes.filter_map(|node| grace_period_end(inputs, &node.name));
+    let Some(recheck_at) = grace_period_ends.filter(|end| *end > inputs.now).max() else {
+        return PublishableNodes::default();
+    };
+    let nodes = included_nodes.filter(|node| {
+        is_published(service, node) && may_stay_published(node) && has_ready_pod(inputs.pods, &node.name)
+    });
+    PublishableNodes { nodes: nodes.collect(), recheck_at: Some(recheck_at) }
 }
 
 /// Returns the end of the rollout grace period of a node without a ready proxy.
@@ -283,5 +308,22 @@ mod tests {
             )
             .is_empty()
         );
+    }
+
+    #[test]
+    fn nodes_with_the_exclude_label_do_not_matter_if_all_other_nodes_are_unreachable() {
+        const LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+        let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
+        let worker = || node("n1").internal_ip("10.0.0.1").with_ready_unknown();
+        let pods = || vec![pod("a").on("n1").build()];
+        // kubeadm sets the label on the nodes of the control plane.
+        let control_plane = || node("n2").internal_ip("10.0.0.2").label(LABEL, "");
+        for control_plane in [control_plane(), control_plane().with_ready_unknown()] {
+            let nodes = [worker().build(), control_plane.build()];
+            assert_eq!(published_ips(&service, pods(), &nodes, 1000), ["10.0.0.1"]);
+        }
+        // If all nodes have the label, no node is published.
+        let labelled = [node("n1").internal_ip("10.0.0.1").label(LABEL, "").build(), control_plane().build()];
+        assert!(published_ips(&service, pods(), &labelled, 1000).is_empty());
     }
 }

@@ -4,7 +4,9 @@ use akrobateo_core::HostPort;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 
-use super::addresses::{AddressInputs, PublishableNodes, build_ingress, select_nodes_to_publish};
+use super::addresses::{
+    AddressInputs, PublishableNodes, build_ingress, select_nodes_to_publish, select_nodes_until_first_proxy,
+};
 use super::blocker::{Blocker, POD_CREATION_TIMEOUT};
 use super::condition::{Exposure, ExposureFacts};
 use super::desired_workload::desired_workload;
@@ -132,11 +134,11 @@ fn plan_rollout_for_existing_workload(state: &ServiceState, now: Timestamp) -> R
     }
 }
 
-/// Plans the rollout of the desired workload. The rollout begins when the workload in the cluster has the desired spec.
+/// Plans the rollout of the desired workload. The rollout begins when the workload in the cluster has the desired spec. Fields
+/// that another program added do not stop the rollout, because the operator may leave these fields in place for hours.
 fn plan_rollout_for_desired_workload(state: &ServiceState, desired: &Workload, now: Timestamp) -> Rollout {
     let existing = state.workloads.iter().find(|existing| existing.has_same_identity(desired));
-    let applied_workload =
-        existing.filter(|existing| existing.matches(desired) && !existing.has_added_fields());
+    let applied_workload = existing.filter(|existing| existing.matches(desired));
     applied_workload.map(|workload| Rollout::plan(workload, state, now)).unwrap_or_default()
 }
 
@@ -218,18 +220,23 @@ fn select_nodes_of_accepted_service<'a>(
     let may_keep_proxy = |node: &NodeInfo| {
         !allocation.taken_nodes.contains(&node.name) && spec.nodes.matches_running_pod(node)
     };
+    let may_stay_published =
+        |node: &NodeInfo| may_keep_proxy(node) && has_forwarding_program(spec, role, node);
     let inputs = AddressInputs {
         pods: &state.pods,
         nodes: &state.nodes,
         pod_times: &state.pod_times,
-        may_be_published: &|node| {
-            may_keep_proxy(node) && endpoints_allow(node) && has_forwarding_program(spec, role, node)
-        },
+        may_be_published: &|node| may_stay_published(node) && endpoints_allow(node),
         may_run_proxy: &|node| allocation.allows(spec, node),
         rollout_grace_period: replacement_time(spec.host_ports().len()),
         unclaimed_nodes: &allocation.unclaimed_nodes,
         proxies_can_move: spec.workload != WorkloadSpec::DaemonSet,
         now,
     };
-    select_nodes_to_publish(service, &inputs)
+    let publishable = select_nodes_to_publish(service, &inputs);
+    if publishable.nodes.is_empty() {
+        select_nodes_until_first_proxy(service, &inputs, &may_stay_published)
+    } else {
+        publishable
+    }
 }

@@ -57,7 +57,10 @@ pub(crate) enum RolloutDelay {
     NotDeleted,
     #[error("the node has a taint that the proxies do not tolerate, so no new proxy would start on the node")]
     NodeTainted,
-    #[error("the rollout stopped, because no new proxy became ready; correct the cause, or undo the change")]
+    #[error(
+        "the rollout stopped, because new proxies were not created or did not become ready; correct the cause, or undo the \
+         change"
+    )]
     ReplacementsFail,
     #[error("the rollout makes no progress; run: kubectl describe {0}")]
     NoProgress(String),
@@ -149,7 +152,7 @@ impl PodReference {
 ///
 /// Before the first new proxy is ready, the rollout replaces one proxy at a time. It replaces only available proxies, so
 /// that the failure of a new proxy shows a fault of the new pods. After the first success, the rollout no longer waits for
-/// nodes whose proxy fails.
+/// nodes whose proxy fails. It only waits for nodes that get no new pod.
 struct RolloutStep<'a> {
     /// The available outdated proxies, in the order of their replacement.
     available_proxies: Vec<(&'a NodeInfo, &'a Pod)>,
@@ -191,11 +194,11 @@ impl<'a> RolloutStep<'a> {
             })
             .collect();
         let failed_count = count(|state| matches!(state, ProxyState::Failed));
-        let is_stopped = !has_success
-            && !available.is_empty()
-            && (count(|state| matches!(state, ProxyState::Missing)) > 0
-                || failed_count >= MAX_FAILED_ATTEMPTS
-                || (failed_count > 0 && available.len() == 1));
+        let has_too_many_failures = !has_success
+            && (failed_count >= MAX_FAILED_ATTEMPTS || (failed_count > 0 && available.len() == 1));
+        // If Kubernetes creates no pod for a node, it probably creates no pod for other nodes either.
+        let is_pod_missing = count(|state| matches!(state, ProxyState::Missing)) > 0;
+        let is_stopped = !available.is_empty() && (is_pod_missing || has_too_many_failures);
         let max_simultaneous = if has_success {
             max_simultaneous_replacements(count(|state| !matches!(state, ProxyState::Lost)))
         } else {

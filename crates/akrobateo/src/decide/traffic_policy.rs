@@ -134,6 +134,13 @@ pub(crate) fn publishes_all_nodes(service: &Service) -> bool {
     current_condition(service).is_some_and(|condition| condition.message.contains(ALL_NODES_PUBLISHED))
 }
 
+/// Returns true if the Service is published although it has no endpoint.
+pub(crate) fn has_missing_endpoints(service: &Service) -> bool {
+    current_condition(service).is_some_and(|condition| {
+        condition.status == "True" && condition.reason == Reason::NoEndpoints.as_str()
+    })
+}
+
 /// Returns true if the traffic policies allow the publication of the node with its present endpoints.
 pub(super) fn endpoints_allow_publication(
     state: &ServiceState,

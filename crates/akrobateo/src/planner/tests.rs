@@ -344,3 +344,30 @@ async fn a_service_that_waits_for_its_first_endpoint_claims_nothing_after_a_rest
     );
     assert!(planner.recent_endpoints.nodes(&key("web")).is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_does_not_change_the_nodes_of_a_service_that_lost_its_endpoints() {
+    const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets";
+    let Workload::DaemonSet(daemonset) = daemonset(&[], None) else { unreachable!() };
+    let mut daemonset = with_resource_version(&*daemonset, "1");
+    daemonset["metadata"]["managedFields"] = json!([{
+        "manager": "akrobateo", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+        "fieldsV1": { "f:spec": { "f:template": {} } },
+    }]);
+    let node_b = with_resource_version(&node("b").internal_ip("192.0.2.2").build(), "1");
+    let web = service("web").tcp(80).traffic_policy_local().published("192.0.2.1", "VIP", "akrobateo");
+    let mut web = with_resource_version(&web.build(), "1");
+    web["status"]["conditions"] = json!([{
+        "type": "akrobateo.io/Exposed", "status": "True", "reason": "NoEndpoints",
+        "message": "externalTrafficPolicy is Local and no node has a ready endpoint",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]);
+    let other = with_resource_version(&service("other").tcp(80).traffic_policy_local().build(), "1");
+    let (services, nodes, daemonsets) = ([web, other], [node_a(), node_b], [daemonset]);
+    let lists: [(&str, &[Value]); 3] =
+        [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (DAEMONSETS_PATH, &daemonsets)];
+    let (mut planner, _api, _watches) = planner_with(&lists).await;
+    assert_eq!((owned_nodes(&planner, "web"), owned_nodes(&planner, "other")), (None, Some(Vec::new())));
+    while timeout(Duration::from_secs(61), planner.wait_for_changes()).await.is_ok() {}
+    assert_eq!((owned_nodes(&planner, "web"), owned_nodes(&planner, "other")), (None, Some(Vec::new())));
+}

@@ -365,3 +365,24 @@ fn cli_shows_the_conflict_that_the_condition_reports() {
         with_reported_conflicts(decide(&proxy_config(), &simulation.state, simulation.now()), service);
     assert_eq!(decision.status.unwrap().exposure.unwrap().message, simulation.message());
 }
+
+#[test]
+fn rollout_continues_while_the_operator_leaves_added_fields_in_the_workload() {
+    let mut simulation = Simulation::start(web());
+    let entry = managed_spec_fields(&json!({ "f:revisionHistoryLimit": {} }));
+    let add_fields = |simulation: &mut Simulation| {
+        simulation.version += 1;
+        let version = simulation.version.to_string();
+        if let Some(workload) = simulation.state.workloads.first_mut() {
+            set_version(workload, &version, vec![entry.clone()]);
+        }
+    };
+    simulation.run(20, add_fields);
+    let deletes_pods = |simulation: &Simulation| {
+        simulation.actions.iter().any(|action| matches!(action, Action::DeletePod(_)))
+    };
+    assert!(!deletes_pods(&simulation));
+    Arc::make_mut(&mut simulation.state.pods[0]).metadata.annotations = None;
+    simulation.reconcile_once();
+    assert!(deletes_pods(&simulation), "{:?}", simulation.actions.last());
+}

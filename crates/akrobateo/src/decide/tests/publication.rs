@@ -257,3 +257,20 @@ fn address_keeps_ip_mode_vip_until_the_proxy_of_its_node_forwards() {
     // An address that is not published yet needs no ipMode VIP.
     assert_eq!(ip_modes(&with_reserving_pod_on_n1(web_with_ip_mode_proxy())), ["Proxy", "Proxy"]);
 }
+
+#[test]
+fn published_addresses_stay_until_the_first_proxy_on_a_node_with_an_endpoint_is_ready() {
+    // The only endpoint moves from n1 to n2, where the Service had no proxy because another Service uses the port.
+    let service = web().traffic_policy_local().published("10.0.0.1", "VIP", "akrobateo");
+    let mut state = state_on(service, &["n1", "n2"], &["n2"]);
+    state.pods.pop();
+    state.pod_times.last_change_times =
+        [("n1".to_owned(), at(0)), ("n2".to_owned(), at(999))].into_iter().collect();
+    assert_eq!(addresses(&state), ["10.0.0.1"]);
+    assert!(decision(&state).recheck_at.is_some());
+    // The proxy on n2 is not ready in time.
+    state.pod_times.last_change_times.insert("n2".to_owned(), at(900));
+    assert_eq!(addresses(&state), Vec::<String>::new());
+    state.pods.push(Arc::new(pod("n2").on("n2").ready().build()));
+    assert_eq!(addresses(&state), ["10.0.0.2"]);
+}

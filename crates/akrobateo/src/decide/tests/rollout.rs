@@ -200,3 +200,12 @@ fn only_proxies_that_stay_outdated_change_the_condition() {
     );
     assert_eq!(exposure.warnings, Vec::new());
 }
+
+#[test]
+fn rollout_stops_if_no_new_pods_are_created_after_the_first_success() {
+    // The proxy of n2 was deleted two minutes ago, for example before a quota forbids new pods.
+    let pods = vec![pod_with_image("new", "n1", true), pod_with_image("old", "n3", true)];
+    let rollout = plan(&state_with(pods, &three_nodes()), 120);
+    assert_eq!(nodes_of_deleted_pods(&rollout), Vec::<&str>::new());
+    assert_eq!(rollout.outdated_proxies[0].delay, Some(RolloutDelay::ReplacementsFail));
+}

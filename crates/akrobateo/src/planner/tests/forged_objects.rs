@@ -210,3 +210,22 @@ async fn a_pod_in_another_namespace_is_no_proxy_of_the_service() {
     let forged = forged_pod(forged_metadata("pod", "evil", "default", "web"), "a", None);
     assert_undisturbed(&state_among(ProxyNamespace::ServiceNamespace, vec![forged]).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_workload_in_the_service_namespace_takes_no_port_after_a_move_of_the_proxies() {
+    let owner =
+        json!({ "apiVersion": "v1", "kind": "Service", "name": "x", "uid": "uid-of-x", "controller": true });
+    let mut deployment = forged_deployment(&forged_metadata("trap", "evil", "evil", "x"), &[80, 443]);
+    deployment["metadata"]["ownerReferences"] = json!([owner]);
+    deployment["metadata"]["annotations"] = json!({ "akrobateo.io/service-uid": "uid-of-x" });
+    let (client, api) = scripted_api();
+    let former_proxy_namespaces = vec![ProxyNamespace::ServiceNamespace];
+    let config = ProxyConfig { proxy_namespace: shared(), former_proxy_namespaces, ..proxy_config() };
+    let mut planner = Planner::watch(&client, None, &config, Arc::new(defaults()), &Metrics::new());
+    let objects = vec![web_service(), node_a(), rejected_service_of_tenant(), deployment];
+    let server = tokio::spawn(api.serve_lists(objects));
+    planner.wait_until_synced().await.unwrap();
+    planner.resync();
+    server.abort();
+    assert_undisturbed(&planner.service_state(&key("web"), at(1000)));
+}
