@@ -46,9 +46,9 @@ impl TcpSessions {
         self.predating_drain_count == 0
     }
 
-    /// Returns true if all connections have been silent since `time`, or if there are none.
-    pub(super) fn is_silent_since(&mut self, time: u64) -> bool {
-        self.connections.iter_mut().all(|(_, connection)| connection.last_activity <= time)
+    /// Returns true if all connections have been silent for `idle_timeout_ms`, or if there are none.
+    pub(super) fn is_silent_for(&mut self, idle_timeout_ms: u64, now: u64) -> bool {
+        self.connections.iter_mut().all(|(_, connection)| now >= connection.last_activity + idle_timeout_ms)
     }
 
     /// Resets all connections.

@@ -219,8 +219,9 @@ impl Worker {
             self.tcp.is_drained() && self.udp.is_silent(now)
         } else {
             self.close_listeners_if_due();
-            let silent_since = now.saturating_sub(self.close_idle_timeout_ms);
-            self.acceptor.is_closed() && self.tcp.is_silent_since(silent_since) && self.udp.is_silent(now)
+            self.acceptor.is_closed()
+                && self.tcp.is_silent_for(self.close_idle_timeout_ms, now)
+                && self.udp.is_silent(now)
         };
         self.context.shared.drain.record(self.context.index(), self.context.phase, is_complete);
     }
