@@ -85,8 +85,10 @@ async fn local_services_of_brokers_share_their_ports_and_each_is_exposed_on_the_
             namespace.apply(service).await?;
         }
         // The brokers' operator may wait for all addresses before it starts a broker.
-        for service in &services {
-            namespace.wait_published(service, &nodes).await?;
+        // Only the oldest Service claims the ports. kube-proxy must not handle them for the other Services.
+        for (index, service) in services.iter().enumerate() {
+            let ip_mode = if index == 0 { "VIP" } else { "Proxy" };
+            namespace.wait_published(&service.clone().expect_ip_mode(ip_mode), &nodes).await?;
             namespace.wait_condition(service, "NoEndpoints", &[]).await?;
         }
         for (broker, node) in brokers.iter().zip(&nodes) {
