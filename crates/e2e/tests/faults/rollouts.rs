@@ -121,10 +121,7 @@ async fn deployment_with_more_replicas_than_nodes_rolls_out() -> Result<(), Fail
         let web = web.udp(added);
         let replies = namespace.expose(&web).await?;
         namespace.ensure_answers_through_proxies(&web, &replies).await?;
-        let events = namespace.list_events(&web).await?;
-        let warnings: Vec<_> =
-            events.iter().filter(|event| event.type_.as_deref() == Some("Warning")).collect();
-        ensure(warnings.is_empty(), || format!("there are Warnings: {warnings:?}"))
+        namespace.ensure_no_warnings(&web).await
     })
     .await
 }
