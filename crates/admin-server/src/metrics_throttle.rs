@@ -46,7 +46,7 @@ mod tests {
     async fn pause_after_a_slow_response_is_limited() {
         let throttle = MetricsThrottle::new();
         throttle.run(|| std::thread::sleep(Duration::from_millis(50))).await;
-        // tokio's clock advances only during the pause.
+        // The test's clock advances only while the throttle sleeps.
         let start = Instant::now();
         throttle.run(|| ()).await;
         let pause = start.elapsed();

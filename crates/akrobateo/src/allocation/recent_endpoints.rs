@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_counts_for_one_minute_after_its_last_endpoint() {
+    fn a_node_counts_for_the_grace_period_after_its_last_endpoint() {
         let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         assert!(recent.record(&key("web"), &nodes(&["n1", "n2"]), start));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_minute_starts_when_the_last_endpoint_goes_and_ends_when_one_returns() {
+    fn the_grace_period_starts_when_the_last_endpoint_disappears_and_ends_when_an_endpoint_returns() {
         let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         recent.record(&key("web"), &nodes(&["n1"]), start);

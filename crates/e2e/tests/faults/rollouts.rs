@@ -81,7 +81,7 @@ async fn proxy_that_waits_for_its_port_holds_back_no_change_on_other_nodes() -> 
 }
 
 #[tokio::test]
-async fn node_that_changes_its_owner_restarts_no_proxy_on_other_nodes() -> Result<(), Failure> {
+async fn proxies_on_other_nodes_keep_running_when_a_node_passes_to_another_service() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;

@@ -18,8 +18,8 @@ async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure>
                     replies.iter().filter(|reply| reply.target.host.is_ipv4() == ipv4);
                 replies_of_family.find_map(|reply| reply.client).expect("the client has an address")
             };
-            check_only_client_is_allowed(namespace, &web, client_address(true), 32).await?;
-            check_only_client_is_allowed(namespace, &web, client_address(false), 128).await
+            check_no_other_client_is_allowed(namespace, &web, client_address(true), 32).await?;
+            check_no_other_client_is_allowed(namespace, &web, client_address(false), 128).await
         },
     )
     .await
@@ -65,7 +65,7 @@ async fn family_without_a_source_range_is_not_published_where_kube_proxy_answers
 
 /// Allows only one client, and checks which targets answer. A range of one family denies all clients of the other
 /// family.
-async fn check_only_client_is_allowed(
+async fn check_no_other_client_is_allowed(
     namespace: &Namespace,
     web: &ServiceBuilder,
     client: IpAddr,

@@ -91,7 +91,7 @@ fn a_node_whose_owner_lost_its_endpoint_is_published_for_a_service_without_endpo
 }
 
 #[test]
-fn an_operator_that_starts_between_two_writes_keeps_what_only_one_workload_has() {
+fn restart_between_two_workload_writes_keeps_ports_that_only_one_workload_holds() {
     let mut world = World::new();
     world.apply([service("local").tcp(81).traffic_policy_local().annotation(NODE_SELECTOR, "name=n2")]);
     world.sync_workloads();
