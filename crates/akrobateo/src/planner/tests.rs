@@ -327,14 +327,16 @@ async fn a_service_that_waits_for_its_first_endpoint_claims_nothing_after_a_rest
         "message": "all nodes with a ready proxy are published until an endpoint is ready",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }]);
-    let other = with_resource_version(&service("other").tcp(80).traffic_policy_local().build(), "1");
-    let (services, nodes) = ([web, other], [with_resource_version(&node, "1")]);
+    let other = service("other").tcp(80).traffic_policy_local().published("10.0.0.1", "Proxy", "akrobateo");
+    let other = with_resource_version(&other.build(), "1");
+    let (services, nodes) = ([web.clone(), other], [with_resource_version(&node, "1")]);
     let daemonsets = [daemonset];
     let lists: [(&str, &[Value]); 3] =
         [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (DAEMONSETS_PATH, &daemonsets)];
-    let (mut planner, _api, _watches) = planner_with(&lists).await;
+    let (mut planner, _api, mut watches) = planner_with(&lists).await;
     assert_eq!(owned_nodes(&planner, "web"), None);
     let state = planner.service_state(&key("other"), at(0));
+    assert_eq!(state.pod_times.last_change_times["a"], at(0));
     let Some(AllocationResult::Accepted(_, allocation)) = state.allocation_result else {
         panic!("not accepted")
     };
@@ -343,6 +345,11 @@ async fn a_service_that_waits_for_its_first_endpoint_claims_nothing_after_a_rest
         (BTreeSet::from(["a".to_owned()]), Vec::new())
     );
     assert!(planner.recent_endpoints.nodes(&key("web")).is_empty());
+    // When the Service gets the node, its address stays published while its first proxy starts.
+    watches.remove(SERVICES_PATH).unwrap().answer_watch(&[("DELETED", web)]);
+    while next_affected_services(&mut planner).await.is_some() {}
+    assert_eq!(owned_nodes(&planner, "other"), None);
+    assert_eq!(planner.service_state(&key("other"), at(100)).pod_times.last_change_times["a"], at(100));
 }
 
 #[tokio::test(start_paused = true)]
