@@ -78,6 +78,11 @@ impl Namespace {
         ports::allocate(&self.run.cluster.client).await
     }
 
+    /// Returns `N` port numbers that a Service may also have as its nodePort, and that no pod, Service or other test uses.
+    pub async fn allocate_node_ports<const N: usize>(&self) -> Result<[u16; N], Failure> {
+        ports::allocate_node_ports(&self.run.cluster.client).await
+    }
+
     /// Creates or changes a Service by server-side apply. The API server removes the fields that the builder no longer
     /// sets.
     pub async fn apply(&self, service: &ServiceBuilder) -> Result<Service, Failure> {

@@ -52,7 +52,8 @@ async fn no_random_change_takes_a_port_from_another_service() -> Result<(), Fail
         for (tenant, node) in tenants.iter().zip(backend_nodes) {
             tenant.start_backend_on(&nodes[node]).await?;
         }
-        let mut model = Model::new(seed, namespace.allocate_ports().await?, nodes.len());
+        let (ports, node_ports) = (namespace.allocate_ports().await?, namespace.allocate_node_ports().await?);
+        let mut model = Model::new(seed, ports, node_ports, nodes.len());
         let cluster = Cluster { faults, tenants, nodes };
         let mut properties = Properties { settled: Observed::default(), backend_nodes };
         for round in 0..ROUND_COUNT {

@@ -10,8 +10,8 @@ use fastrand::Rng;
 /// The numbers of Services and ports are small, so that port conflicts are frequent.
 const SERVICES_PER_TENANT: usize = 5;
 const FREE_PORT_COUNT: usize = 5;
-/// Two numbers that Services use as ports and as nodePorts. Kubernetes chooses such low numbers last.
-const NODE_PORTS: [u16; 2] = [30_041, 30_042];
+/// The number of ports that Services also use as nodePorts.
+const NODE_PORT_COUNT: usize = 2;
 const POOLS: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
 const FAMILIES: [&[&str]; 6] =
     [&["IPv4"], &["IPv4"], &["IPv6"], &["IPv6"], &["IPv4", "IPv6"], &["IPv6", "IPv4"]];
@@ -71,6 +71,8 @@ pub(crate) struct ServiceModel {
 pub(crate) struct Model {
     pub(crate) rng: Rng,
     ports: Vec<u16>,
+    /// The ports that Services also use as nodePorts.
+    node_ports: [u16; NODE_PORT_COUNT],
     pub(crate) services: BTreeMap<ServiceId, ServiceModel>,
     /// The pool of each node.
     pub(crate) pools: Vec<Option<&'static str>>,
@@ -84,10 +86,16 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(seed: u64, ports: [u16; FREE_PORT_COUNT], node_count: usize) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        ports: [u16; FREE_PORT_COUNT],
+        node_ports: [u16; NODE_PORT_COUNT],
+        node_count: usize,
+    ) -> Self {
         Self {
             rng: Rng::with_seed(seed),
-            ports: ports.into_iter().chain(NODE_PORTS).collect(),
+            ports: ports.into_iter().chain(node_ports).collect(),
+            node_ports,
             services: BTreeMap::new(),
             pools: vec![None; node_count],
             reserved_port: None,
@@ -203,7 +211,7 @@ impl Model {
 
     /// Returns a number that is no nodePort yet. The API server rejects a second one.
     fn choose_node_port(&mut self) -> Option<u16> {
-        let number = NODE_PORTS[self.rng.usize(..NODE_PORTS.len())];
+        let number = self.node_ports[self.rng.usize(..NODE_PORT_COUNT)];
         let is_used = |service: &ServiceModel| {
             [service.node_port, service.health_check_node_port].contains(&Some(number))
         };
