@@ -148,7 +148,7 @@ impl Reason {
             Self::NoEndpoints => {
                 "A traffic policy is Local, and no node that may run a proxy has a ready endpoint. Published addresses stay. \
                  If no address was published, all nodes are published until the Service has an endpoint, except nodes where \
-                 another Service has the port."
+                 another Service has the port and can answer."
             }
             Self::PortConflict => {
                 "On every node another Service owns one of the ports, or uses it as its nodePort or healthCheckNodePort."
