@@ -12,6 +12,8 @@ const SERVICES_PER_TENANT: usize = 5;
 const FREE_PORT_COUNT: usize = 5;
 /// The number of ports that Services also use as nodePorts.
 const NODE_PORT_COUNT: usize = 2;
+/// The number of proxies of a Deployment without the annotation `akrobateo.io/replicas`.
+const DEFAULT_REPLICAS: usize = 2;
 const POOLS: [Option<&str>; 3] = [None, Some("edge"), Some("core")];
 const FAMILIES: [&[&str]; 6] =
     [&["IPv4"], &["IPv4"], &["IPv6"], &["IPv6"], &["IPv4", "IPv6"], &["IPv6", "IPv4"]];
@@ -293,6 +295,11 @@ impl ServiceModel {
     pub(crate) fn claims(&self, node_pool: Option<&str>, has_endpoint: bool) -> bool {
         (self.node_pool.is_none() || self.node_pool == node_pool)
             && (!self.is_local || (self.has_endpoint && has_endpoint))
+    }
+
+    /// Returns true if the Service has a Deployment that needs no more than this number of nodes.
+    pub(crate) fn has_enough_nodes(&self, node_count: usize) -> bool {
+        self.workload == Some("Deployment") && node_count >= DEFAULT_REPLICAS
     }
 
     fn has_fixed_node_port(&self) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use akrobateo_core::{Frontend, Protocol};
 use e2e::{Failure, ensure, exposed_condition};
 
-use crate::holdings::Observed;
+use crate::holdings::{NodePort, Observed};
 use crate::model::{Model, ServiceId, ServiceModel};
 
 /// The ports that Services held before a round, and the nodes of the tenants' backends.
@@ -50,14 +50,16 @@ impl Properties {
         for (&id, service) in
             model.services.iter().filter(|(_, service)| service.is_valid(model.reserved_port))
         {
-            let claims =
-                |node: &usize| service.claims(model.pools[*node], self.backend_nodes[id.tenant] == *node);
-            let claimed: BTreeSet<_> = (0..model.pools.len()).filter(claims).collect();
+            let claimed = self.claimed_nodes(model, id, service);
             let owned: BTreeSet<_> = now.held(id).into_iter().map(|(node, _)| node).collect();
             for node in claimed.difference(&owned) {
+                if service.has_enough_nodes(owned.len()) {
+                    continue;
+                }
                 let is_blocked = service.frontends().into_iter().any(|port| {
                     now.holdings.iter().any(|(other, held)| *other != id && held.contains(&(*node, port)))
                         || node_ports.get(&port).is_some_and(|owners| owners.iter().any(|owner| *owner != id))
+                        || self.is_spare_node_of_another_deployment(model, now, id, (*node, port))
                 });
                 ensure(is_blocked, || format!("nothing keeps {id:?} from node {node}: {service:?}"))?;
             }
@@ -71,6 +73,30 @@ impl Properties {
             }
         }
         Ok(())
+    }
+
+    fn claimed_nodes(&self, model: &Model, id: ServiceId, service: &ServiceModel) -> BTreeSet<usize> {
+        let claims =
+            |node: &usize| service.claims(model.pools[*node], self.backend_nodes[id.tenant] == *node);
+        (0..model.pools.len()).filter(claims).collect()
+    }
+
+    /// Returns true if another Service's Deployment owns the port of a node that it excludes. A Deployment with enough other
+    /// nodes excludes such a node until it needs the node, because the change would replace all of its pods.
+    fn is_spare_node_of_another_deployment(
+        &self,
+        model: &Model,
+        now: &Observed,
+        id: ServiceId,
+        (node, port): NodePort,
+    ) -> bool {
+        let mut others = model.services.iter().filter(|(other, service)| {
+            **other != id && service.is_valid(model.reserved_port) && service.frontends().contains(&port)
+        });
+        others.any(|(&other, service)| {
+            let held: BTreeSet<_> = now.held(other).into_iter().map(|(node, _)| node).collect();
+            service.has_enough_nodes(held.len()) && self.claimed_nodes(model, other, service).contains(&node)
+        })
     }
 }
 
