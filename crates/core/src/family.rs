@@ -31,6 +31,12 @@ impl Family {
         }
     }
 
+    /// Returns the family with this name in `spec.ipFamilies`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.as_str() == name)
+    }
+
     /// Returns the family of an address.
     #[must_use]
     pub fn from_ip(ip: IpAddr) -> Self {

@@ -73,7 +73,7 @@ impl NodePorts {
 
 fn spec_node_ports(spec: &ServiceSpec) -> Vec<Frontend> {
     let families: Vec<_> =
-        spec.ip_families.iter().flatten().filter_map(|family| parse_family(family)).collect();
+        spec.ip_families.iter().flatten().filter_map(|name| Family::from_name(name)).collect();
     let mut frontends = Vec::new();
     for port in spec.ports.iter().flatten() {
         let protocol = port.protocol.as_deref().unwrap_or("TCP").parse();
@@ -82,10 +82,6 @@ fn spec_node_ports(spec: &ServiceSpec) -> Vec<Frontend> {
         }
     }
     frontends
-}
-
-fn parse_family(text: &str) -> Option<Family> {
-    Family::ALL.into_iter().find(|family| family.as_str() == text)
 }
 
 fn port_number(port: i32) -> Option<NonZeroU16> {

@@ -21,12 +21,17 @@ pub(super) fn annotation_or_default<T: Clone, E: Display>(
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<T, SpecError> {
     let Some(value) = service.annotations().get(name) else { return Ok(default.clone()) };
-    parse(value).map_err(|reason| SpecError::InvalidAnnotation {
+    parse(value).map_err(|reason| invalid_annotation(name, value, &reason.to_string(), allowed))
+}
+
+/// Returns the error about an annotation with an invalid value.
+pub(super) fn invalid_annotation(name: &'static str, value: &str, reason: &str, allowed: &str) -> SpecError {
+    SpecError::InvalidAnnotation {
         name,
         value: excerpt(value),
-        reason: excerpt(&reason.to_string()),
+        reason: excerpt(reason),
         allowed: allowed.to_owned(),
-    })
+    }
 }
 
 /// Returns the first characters of a text, because a message must not be too long.

@@ -2,8 +2,9 @@
 
 use akrobateo_core::{DataPath, annotations};
 use k8s_openapi::api::core::v1::{Service, Toleration};
+use kube::ResourceExt;
 
-use super::annotation::annotation_or_default;
+use super::annotation::{annotation_or_default, invalid_annotation};
 use super::defaults::ServiceDefaults;
 use super::error::SpecError;
 use super::ip_mode::IpMode;
@@ -37,26 +38,19 @@ pub(super) fn tolerations(
     defaults: &ServiceDefaults,
 ) -> Result<Vec<Toleration>, SpecError> {
     let name = annotations::TOLERATIONS;
-    let tolerations = annotation_or_default(
-        service,
-        name,
-        &defaults.tolerations,
-        tolerations::ALLOWED_VALUES,
-        tolerations::parse,
-    )?;
+    let Some(text) = service.annotations().get(name) else { return Ok(defaults.tolerations.clone()) };
+    let tolerations = tolerations::parse(text)
+        .map_err(|error| invalid_annotation(name, text, &error.to_string(), tolerations::ALLOWED_VALUES))?;
     let bounds: Vec<_> = defaults.tolerations.iter().chain(&defaults.bounds.tolerations).cloned().collect();
-    match tolerations::find_uncovered_toleration(&tolerations, &bounds) {
-        None => Ok(tolerations),
-        Some(number) => {
-            let reason = format!("toleration {number} is not allowed");
-            let allowed = format!(
-                "{}, by the operator's --tolerations and --allowed-tolerations; to use another toleration, ask the \
-                 administrator of the cluster",
-                tolerations::describe(&bounds)
-            );
-            annotation_or_default(service, name, &Vec::new(), &allowed, |_| Err(reason))
-        }
-    }
+    let Some(number) = tolerations::find_uncovered_toleration(&tolerations, &bounds) else {
+        return Ok(tolerations);
+    };
+    let allowed = format!(
+        "{}, by the operator's --tolerations and --allowed-tolerations; to use another toleration, ask the \
+         administrator of the cluster",
+        tolerations::describe(&bounds)
+    );
+    Err(invalid_annotation(name, text, &format!("toleration {number} is not allowed"), &allowed))
 }
 
 pub(super) fn workload(service: &Service, defaults: &ServiceDefaults) -> Result<WorkloadSpec, SpecError> {

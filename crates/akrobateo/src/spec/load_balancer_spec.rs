@@ -9,6 +9,7 @@ use super::defaults::ServiceDefaults;
 use super::error::SpecError;
 use super::ip_mode::IpMode;
 use super::node_selection::NodeSelection;
+use super::traffic_policies::{is_external_policy_local, is_internal_policy_local};
 use super::workload_spec::WorkloadSpec;
 use super::{annotation_values, data_path, ports};
 use crate::address_type::AddressType;
@@ -41,8 +42,6 @@ impl LoadBalancerSpec {
         let mut proxy_args = ports::proxy_args(service, defaults.bounds.max_ports)?;
         (proxy_args.data_path, proxy_args.proxy_protocol) =
             data_path::data_path_and_proxy_protocol(service, &proxy_args.forwards)?;
-        let service_spec = service.spec.as_ref();
-        let is_local = |policy: Option<&String>| policy.is_some_and(|policy| policy == "Local");
         let spec = Self {
             nodes: NodeSelection {
                 requirements: annotation_values::node_selector(service, defaults)?,
@@ -53,12 +52,8 @@ impl LoadBalancerSpec {
             address_types: annotation_values::address_types(service, defaults)?,
             ip_mode: annotation_values::ip_mode(service, defaults, proxy_args.data_path)?,
             families: families(service),
-            is_traffic_policy_local: is_local(
-                service_spec.and_then(|spec| spec.external_traffic_policy.as_ref()),
-            ),
-            is_internal_traffic_policy_local: is_local(
-                service_spec.and_then(|spec| spec.internal_traffic_policy.as_ref()),
-            ),
+            is_traffic_policy_local: is_external_policy_local(service),
+            is_internal_traffic_policy_local: is_internal_policy_local(service),
             proxy_args,
         };
         match spec.host_ports().into_iter().find(|port| defaults.reserved_ports.contains(*port)) {
@@ -102,12 +97,11 @@ impl LoadBalancerSpec {
 
     /// Returns the ports that each proxy occupies on its node.
     pub(crate) fn host_ports(&self) -> BTreeSet<HostPort> {
-        let forwards = self.proxy_args.forwards.iter();
-        forwards.map(|forward| HostPort { protocol: forward.protocol, port: forward.port.get() }).collect()
+        self.frontends().into_iter().map(Frontend::host_port).collect()
     }
 }
 
 fn families(service: &Service) -> Vec<Family> {
     let names = service.spec.iter().flat_map(|spec| spec.ip_families.iter().flatten());
-    names.filter_map(|name| Family::ALL.into_iter().find(|family| family.as_str() == name)).collect()
+    names.filter_map(|name| Family::from_name(name)).collect()
 }

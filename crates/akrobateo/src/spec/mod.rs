@@ -14,6 +14,7 @@ mod node_selector;
 mod port_set;
 mod ports;
 mod tolerations;
+mod traffic_policies;
 mod workload_spec;
 
 pub(crate) use bounds::ServiceBounds;
@@ -26,4 +27,5 @@ pub(crate) use node_selection::NodeSelection;
 pub(crate) use node_selector::{LabelRequirement, parse as parse_node_selector};
 pub(crate) use port_set::PortSet;
 pub(crate) use tolerations::{parse as parse_tolerations, tolerates};
+pub(crate) use traffic_policies::{is_external_policy_local, is_internal_policy_local};
 pub(crate) use workload_spec::{WorkloadKind, WorkloadSpec};
