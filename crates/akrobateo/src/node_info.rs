@@ -39,10 +39,6 @@ pub(crate) struct NodeInfo {
     addresses: Vec<(AddressType, IpAddr)>,
     /// The addresses of the annotation `akrobateo.io/address`, which replace the addresses in the node's status.
     address_override: Vec<IpAddr>,
-    /// The families in which the addresses of the node's status are published. Without the annotation these are both
-    /// families. If a part of the annotation is invalid, these are the families without a valid part, because a typing
-    /// error must not remove the node.
-    families_of_status_addresses: Vec<Family>,
     /// The reason why ipMode VIP is dangerous, if an annotation of this node shows it.
     pub(crate) vip_danger: Option<String>,
     /// The error in the annotation `akrobateo.io/address`.
@@ -67,8 +63,9 @@ impl Default for NodePolicy {
 /// Parts of a node's annotation that cannot be published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "annotation {} of node {node} is {value:?}: {invalid} cannot be published, so the node's own addresses are used; \
-     expected IP addresses that clients can reach, comma-separated, for example 203.0.113.7,2001:db8::7",
+    "annotation {} of node {node} is {value:?}: {invalid} cannot be published and is ignored; in a family without a valid \
+     address the node's own addresses are used; expected IP addresses that clients can reach, comma-separated, for \
+     example 203.0.113.7,2001:db8::7",
     annotations::NODE_ADDRESS
 )]
 pub(crate) struct NodeAddressError {
@@ -85,7 +82,9 @@ pub(crate) enum ExclusionReason {
     NotReady,
     #[error("its taint {0} marks it as unreachable or about to be removed")]
     RemovalTaint(&'static str),
-    #[error("it has the label {EXCLUDE_LABEL}, which --ignore-exclude-label makes ineffective")]
+    #[error(
+        "it has the label {EXCLUDE_LABEL}; to publish it, remove the label or set --ignore-exclude-label"
+    )]
     ExcludeLabel,
 }
 
@@ -101,12 +100,6 @@ impl NodeInfo {
         let annotation =
             node.annotations().get(annotations::NODE_ADDRESS).filter(|_| policy.reads_address_annotation);
         let (address_override, invalid) = annotation.map(|text| parse_addresses(text)).unwrap_or_default();
-        let has_override =
-            |family: &Family| address_override.iter().any(|ip| Family::from_ip(*ip) == *family);
-        let families_of_status_addresses = Family::ALL
-            .into_iter()
-            .filter(|family| annotation.is_none() || (!invalid.is_empty() && !has_override(family)))
-            .collect();
         let address_error = annotation.filter(|_| !invalid.is_empty()).map(|value| NodeAddressError {
             node: node.name_any(),
             value: value.chars().take(MAX_QUOTE).collect(),
@@ -119,7 +112,6 @@ impl NodeInfo {
             labels: node.labels().clone(),
             taints: taints(node).filter(|taint| is_permanent(taint)).cloned().collect(),
             addresses: node.status.as_ref().map(addresses).unwrap_or_default(),
-            families_of_status_addresses,
             address_override,
             vip_danger: node_vip_danger(node.annotations()),
             address_error,
@@ -153,8 +145,14 @@ impl NodeInfo {
             let addresses = addresses.filter(|(kind, ip)| *kind == wanted && Family::from_ip(*ip) == family);
             addresses.map(|(_, address)| *address).collect()
         };
-        let own = self.families_of_status_addresses.iter().flat_map(|family| {
-            let mut candidates = types_by_preference.iter().map(|wanted| of_type(*family, *wanted));
+        let has_override =
+            |family: &Family| self.address_override.iter().any(|ip| Family::from_ip(*ip) == *family);
+        // An error in a part of the annotation must not remove the node.
+        let uses_status = |family: &Family| {
+            self.address_override.is_empty() || (self.address_error.is_some() && !has_override(family))
+        };
+        let own = Family::ALL.into_iter().filter(uses_status).flat_map(|family| {
+            let mut candidates = types_by_preference.iter().map(|wanted| of_type(family, *wanted));
             candidates.find(|addresses| !addresses.is_empty()).unwrap_or_default()
         });
         self.address_override.iter().copied().chain(own).collect()

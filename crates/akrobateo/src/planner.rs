@@ -1,11 +1,9 @@
 //! Finds the Services that a watch trigger affects. Allocates ports again if an input of the allocation changed. The
 //! cache does the I/O.
 
-use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use akrobateo_core::Frontend;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -13,18 +11,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use self::allocation_input::allocation_input;
-use crate::allocation::{AllocationResult, Observations, OccupiedPorts, PortAllocations, RecentEndpoints};
+use self::observations::StoreObservations;
+use crate::allocation::{AllocationResult, OccupiedPorts, PortAllocations, RecentEndpoints};
 use crate::cache::{ListError, Stores, Trigger, TriggerSender, WatchEnded};
 use crate::decide::{
-    PodChanges, PodTimes, ProxyConfig, ServiceState, has_missing_endpoints, is_published, needed_frontends,
+    PodChanges, PodTimes, ProxyConfig, ServiceState, has_missing_endpoints, published_nodes,
     publishes_all_nodes,
 };
 use crate::key::ServiceKey;
 use crate::metrics::Metrics;
 use crate::node_info::{NodeAddressError, NodeInfo};
-use crate::spec::{LoadBalancerSpec, ServiceDefaults};
+use crate::spec::{ServiceDefaults, is_external_policy_local};
 
 mod allocation_input;
+mod observations;
 #[cfg(test)]
 mod tests;
 
@@ -123,11 +123,12 @@ impl Planner {
 
     /// Allocates ports, and returns every Service in scope.
     ///
-    /// Another replica may have been the leader since the last allocation. So only the ports that workloads hold
-    /// count.
+    /// Another replica may have been the leader since the last allocation. So only the cluster's state counts, and
+    /// everything that this replica remembers is dropped.
     pub(crate) fn resync(&mut self) -> BTreeSet<ServiceKey> {
         self.allocations = PortAllocations::default();
         self.recent_endpoints = RecentEndpoints::default();
+        self.pod_changes = PodChanges::default();
         self.assume_recent_endpoints();
         self.record_all_endpoints();
         self.allocate();
@@ -152,7 +153,8 @@ impl Planner {
             () = wait_until(expiry) => (),
         }
         let mut affected_services = BTreeSet::new();
-        let mut needs_allocation = self.recent_endpoints.expire(Instant::now().into_std());
+        let expired = self.recent_endpoints.expire(Instant::now().into_std());
+        let mut needs_allocation = expired.iter().any(|key| self.allocations.is_contested(key));
         for trigger in batch {
             match trigger {
                 Trigger::Service(key) => {
@@ -160,7 +162,7 @@ impl Planner {
                     affected_services.insert(key);
                 }
                 Trigger::Workload(key) => {
-                    needs_allocation |= self.has_new_occupied_ports(&key);
+                    needs_allocation = needs_allocation || self.has_new_occupied_ports(&key);
                     affected_services.insert(key);
                 }
                 Trigger::Endpoints(key) => {
@@ -192,12 +194,13 @@ impl Planner {
         let service = self.stores.service(key);
         let (workloads, obsolete_workloads) = self.stores.workloads(key, service.as_deref());
         let pods = self.stores.pods(key, &workloads);
-        let pod_times = if service.is_some() {
-            let owns = |node: &NodeInfo| match self.allocations.get(key) {
-                Some(AllocationResult::Accepted(spec, allocation)) => allocation.allows(spec, node),
-                Some(AllocationResult::Rejected(_)) | None => true,
+        // Only decisions about eligible Services read the times.
+        let pod_times = if let Some(result) = self.allocations.get(key) {
+            let owns = |node: &NodeInfo| match result {
+                AllocationResult::Accepted(spec, allocation) => allocation.allows(spec, node),
+                AllocationResult::Rejected(_) => true,
             };
-            self.pod_changes.update(key, &pods, &self.nodes, owns, now)
+            self.pod_changes.update(key, !workloads.is_empty(), &pods, &self.nodes, owns, now)
         } else {
             self.pod_changes.forget(key);
             PodTimes::default()
@@ -221,14 +224,9 @@ impl Planner {
         let services = self.stores.services();
         let nodes = self.stores.nodes(self.defaults.node_policy);
         self.update_vip_danger(&nodes);
-        let observations = StoreObservations {
-            stores: &self.stores,
-            nodes: &nodes,
-            recent_endpoints: &self.recent_endpoints,
-            occupied_ports: RefCell::default(),
-        };
+        let observations = StoreObservations::new(&self.stores, &nodes, &self.recent_endpoints);
         let allocations = self.allocations.update(&services, &nodes, &self.defaults, &observations);
-        self.occupied_ports = observations.occupied_ports.into_inner();
+        self.occupied_ports = observations.into_occupied_ports();
         let changed = allocations.services_changed_since(&self.allocations);
         self.address_errors.extend(new_address_errors(&self.nodes, &nodes));
         self.allocations = allocations;
@@ -253,39 +251,44 @@ impl Planner {
         }
     }
 
-    /// Records the nodes with endpoints of a Service. Returns true if the allocation reads them and they changed.
+    /// Records the nodes with endpoints of a Service. Returns true if they changed and the last allocation read them.
     fn record_endpoints(&mut self, key: &ServiceKey) -> bool {
-        if !self.stores.service(key).is_some_and(|service| is_traffic_policy_local(&service)) {
+        let Some(service) = self.stores.service(key).filter(|service| is_external_policy_local(service))
+        else {
             self.recent_endpoints.forget(key);
             return false;
-        }
-        let current = self.stores.nodes_with_ready_endpoint(key);
-        self.recent_endpoints.record(key, &current, Instant::now().into_std())
+        };
+        let (current, now) = (self.stores.nodes_with_ready_endpoint(key), Instant::now().into_std());
+        let has_changed = self.recent_endpoints.record(key, service.metadata.uid.as_ref(), &current, now);
+        has_changed && self.allocations.is_contested(key)
     }
 
     /// Assumes that each published node with a proxy had an endpoint a moment ago. The operator did not run at that
     /// time. A Service that had no endpoint before the restart keeps all nodes of its proxies.
+    /// [`Self::record_all_endpoints`] then starts the retention of the nodes without an endpoint.
     fn assume_recent_endpoints(&mut self) {
         let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
-        let had_endpoint =
-            |service: &&Arc<Service>| is_traffic_policy_local(service) && !publishes_all_nodes(service);
-        for service in self.stores.services().iter().filter(had_endpoint) {
+        let may_have_had_endpoint =
+            |service: &&Arc<Service>| is_external_policy_local(service) && !publishes_all_nodes(service);
+        for service in self.stores.services().iter().filter(may_have_had_endpoint) {
             let key = ServiceKey::from_service(service);
             let mut held_nodes = self.stores.occupied_ports(&key, &nodes).nodes;
             let lacked_endpoints =
                 has_missing_endpoints(service) && self.stores.nodes_with_ready_endpoint(&key).is_empty();
             if !lacked_endpoints {
-                held_nodes.retain(|name| {
-                    nodes.iter().any(|node| node.name == *name && is_published(service, node))
-                });
+                let published = published_nodes(service, &nodes);
+                held_nodes.retain(|name| published.contains(name));
             }
-            self.recent_endpoints.record(&key, &held_nodes, now);
+            self.recent_endpoints.record(&key, service.metadata.uid.as_ref(), &held_nodes, now);
         }
     }
 
     fn record_all_endpoints(&mut self) {
-        for service in self.stores.services() {
-            self.record_endpoints(&ServiceKey::from_service(&service));
+        let keys: BTreeSet<_> =
+            self.stores.services().iter().map(|service| ServiceKey::from_service(service)).collect();
+        self.recent_endpoints.retain_existing(|key| keys.contains(key));
+        for key in &keys {
+            self.record_endpoints(key);
         }
     }
 
@@ -298,10 +301,13 @@ impl Planner {
     /// status is not such a field, so the operator's own status writes cause no allocation.
     fn has_new_allocation_input(&mut self, key: &ServiceKey) -> bool {
         let current = self.stores.service(key);
-        let has_new_endpoints = self.record_endpoints(key);
-        has_new_endpoints
-            || self.services.get(key).map(|service| allocation_input(service))
-                != current.as_ref().map(|service| allocation_input(service))
+        let has_changed = self.services.get(key).map(|service| allocation_input(service))
+            != current.as_ref().map(|service| allocation_input(service));
+        // Endpoints have a trigger of their own. Here only the traffic policy can be new.
+        if has_changed {
+            self.record_endpoints(key);
+        }
+        has_changed
     }
 
     /// Returns true if the node differs from the last allocation in a field that decisions read. The kubelet writes the
@@ -328,52 +334,12 @@ async fn vip_danger_change(vip_danger: Option<&mut watch::Receiver<Option<String
     std::future::pending::<()>().await;
 }
 
-/// The observations of the allocation, from the cache. Records the Services whose workloads the allocation read.
-struct StoreObservations<'a> {
-    stores: &'a Stores,
-    nodes: &'a [NodeInfo],
-    recent_endpoints: &'a RecentEndpoints,
-    occupied_ports: RefCell<HashMap<ServiceKey, OccupiedPorts>>,
-}
-
-impl Observations for StoreObservations<'_> {
-    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
-        needed_frontends(spec, self.nodes)
-    }
-
-    fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
-        let mut occupied_ports = self.occupied_ports.borrow_mut();
-        occupied_ports
-            .entry(key.clone())
-            .or_insert_with(|| self.stores.occupied_ports(key, self.nodes))
-            .clone()
-    }
-
-    fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
-        self.recent_endpoints.nodes(key)
-    }
-
-    fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
-        self.recent_endpoints.current_nodes(key)
-    }
-
-    fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
-        let nodes = self.nodes.iter().filter(|node| is_published(service, node));
-        nodes.map(|node| node.name.clone()).collect()
-    }
-}
-
 /// Waits until a time, or for ever if there is none.
 async fn wait_until(time: Option<std::time::Instant>) {
     match time {
         Some(time) => sleep_until(time.into()).await,
         None => std::future::pending().await,
     }
-}
-
-fn is_traffic_policy_local(service: &Service) -> bool {
-    let policy = service.spec.as_ref().and_then(|spec| spec.external_traffic_policy.as_deref());
-    policy == Some("Local")
 }
 
 /// Returns the errors in the annotations of nodes that are not the same as before.

@@ -85,7 +85,7 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
         () = &mut shutdown => return Ok(()),
     };
     proxy_config.check_proxy_namespace(recorded.as_deref())?;
-    let mut planner = Planner::watch(&client, watch_namespace, &proxy_config, defaults.clone(), &metrics);
+    let mut planner = Planner::watch(&client, watch_namespace, &proxy_config, defaults, &metrics);
     if let Some(vip_danger) = vip_danger {
         planner = planner.with_vip_danger(vip_danger);
     }

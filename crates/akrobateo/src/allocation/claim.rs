@@ -87,7 +87,7 @@ impl Claim {
     }
 
     /// Returns true if the Service claims its ports on a node that it selects.
-    pub(super) fn claims_selected(&self, node: &NodeInfo) -> bool {
+    pub(super) fn claims_ports_on(&self, node: &NodeInfo) -> bool {
         match &self.nodes {
             ClaimedNodes::SelectedWithEndpoint { recent, .. } => recent.contains(&node.name),
             ClaimedNodes::Selected(_)

@@ -106,7 +106,7 @@ fn allocate_node<'a>(
         node_ports.get_other(frontend, claim.key()).is_some() && claim.hold(&node.name, frontend).is_none()
     };
     let candidates = selecting.iter().copied().filter(|claim| {
-        claim.claims_selected(node) && !claim.frontends.iter().any(|frontend| is_blocked(claim, *frontend))
+        claim.claims_ports_on(node) && !claim.frontends.iter().any(|frontend| is_blocked(claim, *frontend))
     });
     let owners = NodeOwners::new(&node.name, candidates.collect());
     for claim in selecting {
@@ -120,7 +120,7 @@ fn allocate_node<'a>(
             allocation.unclaimed_nodes.insert(node.name.clone());
             continue;
         }
-        let is_claimed = claim.claims_selected(node);
+        let is_claimed = claim.claims_ports_on(node);
         for &frontend in &claim.frontends {
             let port = frontend.host_port();
             if let Some(owner) = owners.owner(frontend) {

@@ -204,6 +204,11 @@ impl PortAllocations {
         self.entries.get(key).map(|entry| &entry.allocation_result)
     }
 
+    /// Returns true if the allocation checked the nodes of the Service, and therefore read its endpoints.
+    pub(crate) fn is_contested(&self, key: &ServiceKey) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.granted_nodes.is_some())
+    }
+
     /// Returns the Services whose allocation result differs from the result in `previous`.
     pub(crate) fn services_changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
         let changed = self.entries.keys().filter(|key| previous.get(key) != self.get(key));

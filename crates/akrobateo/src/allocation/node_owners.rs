@@ -9,8 +9,6 @@ use super::claim::{Claim, Hold};
 /// The claims on one node, and the claims that get it.
 pub(super) struct NodeOwners<'a> {
     node: &'a str,
-    /// The claims on the node, in the order in which they get ports that no Service holds.
-    claims: Vec<&'a Claim>,
     owners: BTreeMap<Frontend, &'a Claim>,
 }
 
@@ -20,14 +18,16 @@ impl<'a> NodeOwners<'a> {
     /// `claims` contains no claim that is blocked by a nodePort of another Service.
     pub(super) fn new(node: &'a str, mut claims: Vec<&'a Claim>) -> Self {
         claims.sort_by_key(|claim| (!claim.published_nodes.contains(node), &claim.seniority));
-        let (claims_with_lowest_precedence, claims) =
+        let (last_claims, first_claims): (Vec<_>, Vec<_>) =
             claims.into_iter().partition(|claim| claim.has_lowest_precedence());
-        let mut owners = Self { node, claims, owners: BTreeMap::new() };
-        owners.keep_holders();
-        owners.give_free_ports();
-        owners.claims = claims_with_lowest_precedence;
-        owners.keep_holders();
-        owners.give_free_ports();
+        let mut owners = Self { node, owners: BTreeMap::new() };
+        for claims in [first_claims, last_claims] {
+            owners.keep_holders(&claims);
+            // The remaining claims get the remaining ports in their order.
+            for claim in claims {
+                owners.grant_if_free(claim);
+            }
+        }
         owners
     }
 
@@ -58,11 +58,10 @@ impl<'a> NodeOwners<'a> {
     /// Gives the node to the claims that hold ports there, unless they also claim a port that another claim holds.
     ///
     /// A claim on such a port loses the node, because a claim gets all of its ports or none.
-    fn keep_holders(&mut self) {
+    fn keep_holders(&mut self, claims: &[&'a Claim]) {
         let holds_any =
             |claim: &Claim| claim.frontends.iter().any(|frontend| claim.hold(self.node, *frontend).is_some());
-        let mut undecided: Vec<&Claim> =
-            self.claims.iter().copied().filter(|claim| holds_any(claim)).collect();
+        let mut undecided: Vec<&Claim> = claims.iter().copied().filter(|claim| holds_any(claim)).collect();
         while !undecided.is_empty() {
             let holders = self.holders(&undecided);
             let has_blocker = |claim: &Claim, holders: &BTreeMap<Frontend, &Claim>| {
@@ -99,12 +98,5 @@ impl<'a> NodeOwners<'a> {
             }
         }
         holders.into_iter().map(|(frontend, (_, claim))| (frontend, claim)).collect()
-    }
-
-    /// Gives the remaining ports to the remaining claims, in their order.
-    fn give_free_ports(&mut self) {
-        for claim in self.claims.clone() {
-            self.grant_if_free(claim);
-        }
     }
 }

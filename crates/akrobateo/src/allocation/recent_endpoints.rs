@@ -12,7 +12,15 @@ const RETENTION: Duration = Duration::from_mins(1);
 
 /// The nodes with an endpoint of each Service, now or a short time ago.
 #[derive(Debug, Default)]
-pub(crate) struct RecentEndpoints(HashMap<ServiceKey, BTreeMap<String, LastSeen>>);
+pub(crate) struct RecentEndpoints(HashMap<ServiceKey, ServiceRecord>);
+
+/// The nodes with an endpoint of one Service.
+#[derive(Debug, Default)]
+struct ServiceRecord {
+    /// The UID of the Service. A new Service with the same name gets a new record.
+    uid: Option<String>,
+    nodes: BTreeMap<String, LastSeen>,
+}
 
 /// The time at which a node had an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,51 +30,70 @@ enum LastSeen {
 }
 
 impl RecentEndpoints {
-    /// Records the nodes that have an endpoint of a Service now. Returns true if the recorded nodes changed.
-    pub(crate) fn record(&mut self, key: &ServiceKey, current: &BTreeSet<String>, now: Instant) -> bool {
-        let entries = self.0.entry(key.clone()).or_default();
-        let before = entries.clone();
-        for (node, last_seen) in entries.iter_mut() {
+    /// Records the nodes that have an endpoint of the Service with this UID now. Returns true if the recorded nodes changed.
+    pub(crate) fn record(
+        &mut self,
+        key: &ServiceKey,
+        uid: Option<&String>,
+        current: &BTreeSet<String>,
+        now: Instant,
+    ) -> bool {
+        let record = self.0.entry(key.clone()).or_default();
+        let before = record.nodes.clone();
+        if record.uid.as_ref() != uid {
+            *record = ServiceRecord { uid: uid.cloned(), ..ServiceRecord::default() };
+        }
+        for (node, last_seen) in &mut record.nodes {
             if !current.contains(node) && *last_seen == LastSeen::Now {
                 *last_seen = LastSeen::Until(now);
             }
         }
-        entries.extend(current.iter().map(|node| (node.clone(), LastSeen::Now)));
-        *entries != before
+        record.nodes.extend(current.iter().map(|node| (node.clone(), LastSeen::Now)));
+        record.nodes != before
     }
 
-    /// Removes the nodes whose last endpoint disappeared more than [`RETENTION`] ago. Returns true if a node was
-    /// removed.
-    pub(crate) fn expire(&mut self, now: Instant) -> bool {
-        let mut is_changed = false;
-        for entries in self.0.values_mut() {
-            let before = entries.len();
-            entries.retain(|_, last_seen| last_seen.expiry().is_none_or(|expiry| expiry > now));
-            is_changed |= entries.len() < before;
+    /// Removes the nodes whose last endpoint disappeared more than [`RETENTION`] ago. Returns the Services of these nodes.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<ServiceKey> {
+        let mut changed = Vec::new();
+        for (key, record) in &mut self.0 {
+            let before = record.nodes.len();
+            record.nodes.retain(|_, last_seen| last_seen.expiry().is_none_or(|expiry| expiry > now));
+            if record.nodes.len() < before {
+                changed.push(key.clone());
+            }
         }
-        self.0.retain(|_, entries| !entries.is_empty());
-        is_changed
+        self.0.retain(|_, record| !record.nodes.is_empty());
+        changed
     }
 
     /// Returns the time of the next expiry; `None` if nothing expires.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.0.values().flat_map(BTreeMap::values).filter_map(|last_seen| last_seen.expiry()).min()
+        self.0
+            .values()
+            .flat_map(|record| record.nodes.values())
+            .filter_map(|last_seen| last_seen.expiry())
+            .min()
     }
 
     /// Returns the nodes with an endpoint of a Service, now or a short time ago.
     pub(crate) fn nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
-        self.0.get(key).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+        self.0.get(key).into_iter().flat_map(|record| record.nodes.keys()).cloned().collect()
     }
 
     /// Returns the nodes with an endpoint of a Service now.
     pub(crate) fn current_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
-        let entries = self.0.get(key).into_iter().flatten();
-        entries.filter(|(_, last_seen)| **last_seen == LastSeen::Now).map(|(node, _)| node.clone()).collect()
+        let nodes = self.0.get(key).into_iter().flat_map(|record| &record.nodes);
+        nodes.filter(|(_, last_seen)| **last_seen == LastSeen::Now).map(|(node, _)| node.clone()).collect()
     }
 
     /// Removes the records of a Service.
     pub(crate) fn forget(&mut self, key: &ServiceKey) {
         self.0.remove(key);
+    }
+
+    /// Removes the records of all Services that do not exist.
+    pub(crate) fn retain_existing(&mut self, exists: impl Fn(&ServiceKey) -> bool) {
+        self.0.retain(|key, _| exists(key));
     }
 }
 
@@ -92,15 +119,15 @@ mod tests {
     fn a_node_counts_for_the_grace_period_after_its_last_endpoint() {
         let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(recent.record(&key("web"), &nodes(&["n1", "n2"]), start));
+        assert!(recent.record(&key("web"), None, &nodes(&["n1", "n2"]), start));
         assert_eq!(recent.next_expiry(), None);
-        assert!(recent.record(&key("web"), &nodes(&["n2"]), after(10)));
-        assert!(!recent.record(&key("web"), &nodes(&["n2"]), after(20)));
+        assert!(recent.record(&key("web"), None, &nodes(&["n2"]), after(10)));
+        assert!(!recent.record(&key("web"), None, &nodes(&["n2"]), after(20)));
         assert_eq!(recent.nodes(&key("web")), nodes(&["n1", "n2"]));
         assert_eq!(recent.current_nodes(&key("web")), nodes(&["n2"]));
         assert_eq!(recent.next_expiry(), Some(after(70)));
-        assert!(!recent.expire(after(69)));
-        assert!(recent.expire(after(70)));
+        assert!(recent.expire(after(69)).is_empty());
+        assert_eq!(recent.expire(after(70)), [key("web")]);
         assert_eq!(recent.nodes(&key("web")), nodes(&["n2"]));
         assert_eq!(recent.next_expiry(), None);
     }
@@ -109,13 +136,24 @@ mod tests {
     fn the_grace_period_starts_when_the_last_endpoint_disappears_and_ends_when_an_endpoint_returns() {
         let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
-        recent.record(&key("web"), &nodes(&["n1"]), start);
-        recent.record(&key("web"), &nodes(&[]), after(10));
+        recent.record(&key("web"), None, &nodes(&["n1"]), start);
+        recent.record(&key("web"), None, &nodes(&[]), after(10));
         // A later record of the same state does not extend the time.
-        recent.record(&key("web"), &nodes(&[]), after(40));
+        recent.record(&key("web"), None, &nodes(&[]), after(40));
         assert_eq!(recent.next_expiry(), Some(after(70)));
-        recent.record(&key("web"), &nodes(&["n1"]), after(60));
-        assert!(!recent.expire(after(1000)));
+        recent.record(&key("web"), None, &nodes(&["n1"]), after(60));
+        assert!(recent.expire(after(1000)).is_empty());
         assert_eq!(recent.nodes(&key("web")), nodes(&["n1"]));
+    }
+
+    #[test]
+    fn recreated_service_does_not_inherit_the_endpoints_of_the_earlier_service() {
+        let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
+        let uids = ["a", "b"].map(str::to_owned);
+        recent.record(&key("web"), Some(&uids[0]), &nodes(&["n1"]), start);
+        assert!(recent.record(&key("web"), Some(&uids[1]), &nodes(&["n2"]), start));
+        assert_eq!(recent.nodes(&key("web")), nodes(&["n2"]));
+        recent.retain_existing(|_| false);
+        assert!(recent.nodes(&key("web")).is_empty());
     }
 }

@@ -26,9 +26,9 @@ pub(super) struct EventKey {
 
 /// The Event object of a series, and the number of its repetitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Series {
-    pub(super) name: String,
-    pub(super) count: i32,
+struct Series {
+    name: String,
+    count: i32,
     last_at: Timestamp,
 }
 

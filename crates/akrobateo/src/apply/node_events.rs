@@ -1,7 +1,5 @@
 //! Emits events of nodes, which `kubectl describe node` shows. Does I/O.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -27,8 +25,6 @@ impl Writer {
         now: Timestamp,
     ) -> Result<(), CallError> {
         let note = error.to_string();
-        let mut hasher = DefaultHasher::new();
-        note.hash(&mut hasher);
         let regarding = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
@@ -40,7 +36,7 @@ impl Writer {
         };
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.{}-{:016x}", error.node, self.instance, hasher.finish())),
+                name: Some(format!("{}.{}-{}", error.node, self.instance, akrobateo_core::digest(&note))),
                 namespace: Some(NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },

@@ -143,7 +143,7 @@ impl ProxyStores {
     }
 
     fn is_workload_of(&self, key: &ServiceKey, workload: &impl ResourceExt) -> bool {
-        self.key_of(workload).as_ref() == Some(key)
+        key.matches_proxy_labels(workload) && self.key_of(workload).is_some()
     }
 
     fn key_of(&self, workload: &impl ResourceExt) -> Option<ServiceKey> {

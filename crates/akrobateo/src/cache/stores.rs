@@ -130,16 +130,18 @@ impl Stores {
     /// Returns the ports that a Service's workload holds on these nodes.
     pub(crate) fn occupied_ports(&self, key: &ServiceKey, nodes: &[NodeInfo]) -> OccupiedPorts {
         let service = self.service(key);
-        let (workloads, _) = self.workloads(key, service.as_deref());
-        let pods = self.pods(key, &workloads);
-        if self.proxies.first().is_some_and(ProxyStores::is_in_service_namespaces) {
-            return held_by_running_pods(&pods);
-        }
+        let in_service_namespaces = self.proxies.first().is_some_and(ProxyStores::is_in_service_namespaces);
         // Tenants can forge workloads in the namespaces of their Services, also if these are former namespaces of proxies.
-        let shared_namespaces = self.proxies.iter().filter(|proxies| !proxies.is_in_service_namespaces());
-        let mut workloads: Vec<_> = shared_namespaces.flat_map(|proxies| proxies.workloads(key)).collect();
+        let trusted =
+            self.proxies.iter().filter(|proxies| proxies.is_in_service_namespaces() == in_service_namespaces);
+        let mut workloads: Vec<_> = trusted.flat_map(|proxies| proxies.workloads(key)).collect();
         workloads.retain(|workload| service.as_deref().is_none_or(|service| workload.belongs_to(service)));
-        occupied_ports(&workloads, &pods, nodes)
+        let pods = self.pods(key, &workloads);
+        if in_service_namespaces {
+            held_by_running_pods(&pods)
+        } else {
+            occupied_ports(&workloads, &pods, nodes)
+        }
     }
 
     /// Returns the names of the nodes with an endpoint that serves a Service.

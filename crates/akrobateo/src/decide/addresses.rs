@@ -56,6 +56,14 @@ pub(crate) fn is_published(service: &Service, node: &NodeInfo) -> bool {
     addresses.any(|address| node.has_address(address))
 }
 
+/// Returns the names of the nodes with an address in the Service's status.
+pub(crate) fn published_nodes(service: &Service, nodes: &[NodeInfo]) -> BTreeSet<String> {
+    let ingress = published_addresses(service).iter();
+    let addresses: Vec<IpAddr> = ingress.filter_map(|ingress| ingress.ip.as_ref()?.parse().ok()).collect();
+    let is_published = |node: &&NodeInfo| addresses.iter().any(|address| node.has_address(*address));
+    nodes.iter().filter(is_published).map(|node| node.name.clone()).collect()
+}
+
 /// Returns the nodes with a ready proxy, the published nodes whose proxy is being replaced, and the nodes that need no
 /// proxy.
 pub(super) fn select_nodes_to_publish<'nodes>(

@@ -78,7 +78,7 @@ impl Blocker {
 
     /// Returns the first blocker of a Service without addresses.
     ///
-    /// `publishable_nodes` are the nodes with a ready proxy that may be published. `pods_are_overdue` is true if the
+    /// `publishable_nodes` are the nodes that are published if they have an address. `pods_are_overdue` is true if the
     /// workload has had no pod for [`POD_CREATION_TIMEOUT`].
     pub(super) fn find(
         state: &ServiceState,

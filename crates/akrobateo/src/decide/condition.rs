@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::blocker::Blocker;
 use super::current_condition::CONDITION_TYPE;
-use super::note::Note;
+use super::note::{Note, join_first_items};
 use super::pod_failure::pod_failure;
 use super::rollout::{OutdatedProxy, RolloutDelay};
 use super::unpublished::UnpublishedNode;
@@ -17,9 +17,6 @@ use crate::allocation::{Allocation, Conflict};
 use crate::node_info::NodeInfo;
 use crate::reason::Reason;
 use crate::spec::SpecError;
-
-/// The maximum number of conflicts or nodes in a message. A Service with hundreds of ports may have hundreds of conflicts.
-const MAX_LISTED_ITEMS: usize = 3;
 
 /// The content of a Service's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,18 +47,15 @@ pub(super) struct ExposureFacts<'a> {
 impl Exposure {
     /// Returns the condition of a Service whose spec is invalid.
     pub(super) fn rejected(error: &SpecError, has_addresses: bool, note: Option<Note>) -> Self {
-        let error_note = Note { text: error.to_string(), warning_reason: Some(error.reason()) };
-        let effect = has_addresses.then(|| Note::without_warning("The previous proxies keep running"));
-        Self::from_notes(error.reason(), has_addresses, [Some(error_note), effect, note])
+        let effect = has_addresses.then(|| "The previous proxies keep running".to_owned());
+        Self::from_error(error, has_addresses, effect, note)
     }
 
     /// Returns the condition of an invalid Service whose previous proxies occupied a port that is now reserved.
     pub(super) fn from_released_port(error: &SpecError, port: HostPort, note: Option<Note>) -> Self {
-        let error_note = Note { text: error.to_string(), warning_reason: Some(error.reason()) };
-        let text =
+        let effect =
             format!("The previous proxies were removed, because port {port} is now reserved for the nodes");
-        let effect = Note::without_warning(&text);
-        Self::from_notes(error.reason(), false, [Some(error_note), Some(effect), note])
+        Self::from_error(error, false, Some(effect), note)
     }
 
     /// Returns the condition of a Service whose ports belong to other Services on every node.
@@ -80,22 +74,20 @@ impl Exposure {
         let failure =
             failure.map(|failure| Note { text: failure.message, warning_reason: Some(failure.reason) });
         let (reason, summary) = match (&facts.blocker, &facts.missing_endpoints_message) {
-            (Some(blocker), _) if !facts.has_addresses => {
+            (Some(blocker), _) => {
                 let summary = Note { text: blocker.to_string(), warning_reason: Some(blocker.reason()) };
                 (blocker.reason(), Some(summary))
             }
-            _ if !facts.has_addresses && failure_reason.is_some() => {
-                (failure_reason.unwrap_or(Reason::ProxiesNotReady), None)
-            }
             _ if !facts.has_addresses => {
                 let summary = "no proxy is ready yet; waiting for the proxy pods to become ready";
-                (Reason::ProxiesNotReady, Some(Note::without_warning(summary)))
+                let summary = failure_reason.is_none().then(|| Note::without_warning(summary));
+                (failure_reason.unwrap_or(Reason::ProxiesNotReady), summary)
             }
             // Missing endpoints cause no Warning, because many programs wait for an address before they start their pods.
             (_, Some(message)) => (Reason::NoEndpoints, Some(Note::without_warning(message))),
             _ if !facts.unpublished_nodes.is_empty() => {
                 let summary = describe_unpublished_nodes(facts.unpublished_nodes);
-                (Reason::PartlyExposed, Some(Note::without_warning(&summary)))
+                (Reason::PartlyExposed, Some(Note::without_warning(summary)))
             }
             _ if conflicts.is_some() || outdated.is_some() => (Reason::PartlyExposed, None),
             _ => (Reason::Exposed, None),
@@ -104,6 +96,17 @@ impl Exposure {
             .into_iter()
             .chain(facts.notes.iter().cloned().map(Some));
         Self::from_notes(reason, facts.has_addresses, notes)
+    }
+
+    fn from_error(
+        error: &SpecError,
+        has_addresses: bool,
+        effect: Option<String>,
+        note: Option<Note>,
+    ) -> Self {
+        let error_note = Note { text: error.to_string(), warning_reason: Some(error.reason()) };
+        let effect = effect.map(Note::without_warning);
+        Self::from_notes(error.reason(), has_addresses, [Some(error_note), effect, note])
     }
 
     fn from_notes(
@@ -212,16 +215,6 @@ fn shared_node_ports_note(conflicts: &[Conflict]) -> Option<Note> {
         text: format!("{}{warning}", join_first_items(conflicts)),
         warning_reason: Some(Reason::PortConflict),
     })
-}
-
-/// Joins the first elements, and adds the number of the remaining elements.
-fn join_first_items(elements: &[impl ToString]) -> String {
-    let listed = elements.iter().take(MAX_LISTED_ITEMS).map(ToString::to_string);
-    let remaining = match elements.len().saturating_sub(MAX_LISTED_ITEMS) {
-        0 => None,
-        count => Some(format!("and {count} more")),
-    };
-    listed.chain(remaining).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ fn find_reserved_port(state: &ServiceState) -> Option<HostPort> {
 /// Plans the rollout of the last valid spec. This rollout continues while the current spec is invalid.
 fn plan_rollout_for_existing_workload(state: &ServiceState, now: Timestamp) -> Rollout {
     match &state.workloads[..] {
-        [workload] if workload.has_forwarding_digest() => Rollout::plan(workload, state, now),
+        [workload] => Rollout::plan(workload, state, now),
         _ => Rollout::default(),
     }
 }
@@ -175,7 +175,6 @@ fn decide_accepted_service(
         }
     });
     let pod_deadline = state.pod_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
-    let pod_deadline = pod_deadline.filter(|_| !state.workloads.is_empty());
     let pods_are_overdue = pod_deadline.is_some_and(|deadline| deadline <= now);
     let blocker = addresses
         .is_empty()

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Service};
 use super::deployment_scale::deployment_scale;
 use super::host_port_family::host_port_family;
 use super::pod::{PodNodes, PodPlacement, ProxyRole};
-use super::pod_status::{NODE_NAME_FIELD, runs_on};
+use super::pod_status::{NODE_NAME_FIELD, is_terminating, required_node_terms, runs_on};
 use super::proxy_config::ProxyConfig;
 use super::service_state::ServiceState;
 use super::workload::Workload;
@@ -27,7 +27,7 @@ pub(super) fn desired_workload(
     allocation: &Allocation,
     role: ProxyRole,
 ) -> Workload {
-    let host_port_family = host_port_family(spec, role, &state.nodes);
+    let host_port_family = host_port_family(spec, || role, &state.nodes);
     let scale = deployment_scale(state, spec, allocation);
     let build = |nodes: PodNodes| {
         let placement = PodPlacement { nodes, host_port_family };
@@ -55,11 +55,7 @@ fn excluded_nodes(workload: &Workload) -> Option<BTreeSet<String>> {
     if matches!(workload, Workload::DaemonSet(_)) {
         return None;
     }
-    let affinity =
-        workload.pod_spec()?.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let selector =
-        affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    let terms = selector.iter().flat_map(|selector| &selector.node_selector_terms);
+    let terms = required_node_terms(workload.pod_spec()?).unwrap_or_default().iter();
     let fields = terms.flat_map(|term| term.match_fields.iter().flatten());
     let excludes =
         |field: &&NodeSelectorRequirement| field.key == NODE_NAME_FIELD && field.operator == "NotIn";
@@ -82,10 +78,7 @@ fn may_keep_excluded_nodes(
     let has_misplaced_pod = |node: &NodeInfo| {
         allocation.taken_nodes.contains(&node.name)
             && !excluded.contains(&node.name)
-            && state
-                .pods
-                .iter()
-                .any(|pod| pod.metadata.deletion_timestamp.is_none() && runs_on(pod, &node.name))
+            && state.pods.iter().any(|pod| !is_terminating(pod) && runs_on(pod, &node.name))
     };
     usable_node_count >= spec.proxy_count(owned_nodes.len()) && !state.nodes.iter().any(has_misplaced_pod)
 }

@@ -18,19 +18,20 @@ use crate::spec::LoadBalancerSpec;
 /// families.
 pub(super) fn host_port_family(
     spec: &LoadBalancerSpec,
-    role: ProxyRole,
+    role: impl FnOnce() -> ProxyRole,
     nodes: &[NodeInfo],
 ) -> Option<Family> {
     let families: BTreeSet<_> = spec.frontends().iter().map(|frontend| frontend.family).collect();
-    let family = families.first().copied().filter(|_| families.len() == 1);
+    let family = families.first().copied().filter(|_| families.len() == 1)?;
     // If no node is dual-stack, no Service uses the other family, so the pods need no hostIP.
     let is_dual_stack = nodes.iter().any(NodeInfo::has_both_families);
-    family.filter(|_| role == ProxyRole::ReservePorts && is_dual_stack)
+    // The role depends on all nodes, so it is the last check: the allocation calls this function for every Service.
+    (is_dual_stack && role() == ProxyRole::ReservePorts).then_some(family)
 }
 
 /// Returns the ports that a Service's proxies need on their nodes.
 pub(crate) fn needed_frontends(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> BTreeSet<Frontend> {
-    match host_port_family(spec, proxy_role(spec, nodes), nodes) {
+    match host_port_family(spec, || proxy_role(spec, nodes), nodes) {
         Some(_) => spec.frontends(),
         None => spec.frontends().into_iter().flat_map(to_both_families).collect(),
     }

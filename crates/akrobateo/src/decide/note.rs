@@ -2,6 +2,9 @@
 
 use crate::reason::Reason;
 
+/// The maximum number of elements that a message lists. A Service with hundreds of ports may have hundreds of conflicts.
+const MAX_LISTED_ITEMS: usize = 3;
+
 /// A part of the condition's message, and the reason of its Warning event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
@@ -12,7 +15,17 @@ pub(super) struct Note {
 
 impl Note {
     /// Returns a note that requires no action of the user.
-    pub(super) fn without_warning(text: &str) -> Self {
-        Self { text: text.to_owned(), warning_reason: None }
+    pub(super) fn without_warning(text: impl Into<String>) -> Self {
+        Self { text: text.into(), warning_reason: None }
     }
+}
+
+/// Joins the first elements, and adds the number of the remaining elements.
+pub(super) fn join_first_items(elements: &[impl ToString]) -> String {
+    let listed = elements.iter().take(MAX_LISTED_ITEMS).map(ToString::to_string);
+    let remaining = match elements.len().saturating_sub(MAX_LISTED_ITEMS) {
+        0 => None,
+        count => Some(format!("and {count} more")),
+    };
+    listed.chain(remaining).collect::<Vec<_>>().join(", ")
 }

@@ -6,7 +6,7 @@ use akrobateo_core::Family;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 use kube::ResourceExt;
 
-use super::note::Note;
+use super::note::{Note, join_first_items};
 use super::pod::ProxyRole;
 use super::service_state::ServiceState;
 use super::status_owner::find_other_address_owner;
@@ -26,8 +26,6 @@ const ADDRESS_ANNOTATIONS: [&str; 9] = [
     "service.beta.kubernetes.io/azure-load-balancer-ipv4",
     "networking.gke.io/load-balancer-ip-addresses",
 ];
-/// The maximum number of names or numbers in a list.
-const MAX_LISTED_ITEMS: usize = 3;
 
 /// Returns the notes about an accepted Service. `addresses` are its desired addresses.
 pub(super) fn find_notes(
@@ -43,7 +41,9 @@ pub(super) fn find_notes(
         client_address_note(spec, &state.nodes, role),
         service_spec.and_then(|service_spec| node_ports_note(service_spec, spec)),
         service_spec.and_then(|service_spec| session_affinity_note(service_spec, role)),
-        internal_policy_note(spec, &state.nodes),
+        (!state.nodes_with_ready_endpoint.is_empty())
+            .then(|| internal_policy_note(spec, &state.nodes))
+            .flatten(),
         source_ranges_note(spec),
         (!addresses.is_empty()).then(|| missing_family_note(spec, addresses)).flatten(),
         ignored_requests_note(service),
@@ -89,7 +89,7 @@ fn source_ranges_note(spec: &LoadBalancerSpec) -> Option<Note> {
             IpMode::Vip => format!("no {families} address is published"),
             IpMode::Proxy => format!("every {families} client is denied"),
         };
-        Note::without_warning(&format!(
+        Note::without_warning(format!(
             "loadBalancerSourceRanges has no range of {families}, so {effect}; add a range of {families} for its clients"
         ))
     })
@@ -102,7 +102,7 @@ fn missing_family_note(spec: &LoadBalancerSpec, addresses: &[LoadBalancerIngress
     let missing: Vec<_> = spec.published_families().filter(|family| !published.contains(family)).collect();
     (!missing.is_empty()).then(|| {
         let families = join_families(&missing, " or ");
-        Note::without_warning(&format!(
+        Note::without_warning(format!(
             "no node has an {families} address to publish; add an address to the nodes, or set the annotation {} on the \
              nodes",
             akrobateo_core::annotations::NODE_ADDRESS
@@ -121,7 +121,7 @@ fn ignored_requests_note(service: &Service) -> Option<Note> {
         .chain(names.map(|name| format!("annotation {name}")))
         .collect();
     (!requests.is_empty()).then(|| {
-        Note::without_warning(&format!(
+        Note::without_warning(format!(
             "requests for an address have no effect ({}), because only addresses of nodes are published; choose nodes \
              with the annotation {}",
             join_first_items(&requests),
@@ -133,7 +133,7 @@ fn ignored_requests_note(service: &Service) -> Option<Note> {
 /// Returns a note about addresses of another field manager, which stay in the status.
 pub(super) fn other_addresses_note(instance: &str, service: &Service) -> Option<Note> {
     let (manager, addresses) = find_other_address_owner(instance, service)?;
-    Some(Note::without_warning(&format!(
+    Some(Note::without_warning(format!(
         "the status lists {}, which the field manager {manager} wrote; these addresses stay, because Akrobateo publishes no \
          address; remove them from the status, or give the Service a loadBalancerClass that only one implementation serves",
         join_first_items(&addresses)
@@ -154,13 +154,4 @@ fn node_annotation_note(state: &ServiceState, spec: &LoadBalancerSpec) -> Option
 
 fn join_families(families: &[Family], separator: &str) -> String {
     families.iter().map(|family| family.as_str()).collect::<Vec<_>>().join(separator)
-}
-
-/// Joins the first elements, and adds the number of the remaining elements.
-fn join_first_items(elements: &[String]) -> String {
-    let mut text = elements.iter().take(MAX_LISTED_ITEMS).cloned().collect::<Vec<_>>().join(", ");
-    if elements.len() > MAX_LISTED_ITEMS {
-        let _ = write!(text, " and {} more", elements.len() - MAX_LISTED_ITEMS);
-    }
-    text
 }

@@ -7,7 +7,7 @@ use akrobateo_core::Frontend;
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec};
 
 use super::host_ip::occupied_frontends;
-use super::pod_status::runs_on;
+use super::pod_status::{required_node_terms, runs_on};
 use super::workload::Workload;
 use crate::allocation::OccupiedPorts;
 use crate::node_info::NodeInfo;
@@ -16,9 +16,7 @@ use crate::spec::tolerates;
 /// Returns the ports and the nodes that a Service's workloads occupy. A node counts even while its pod is being replaced.
 pub(crate) fn occupied_ports(workloads: &[Workload], pods: &[Arc<Pod>], nodes: &[NodeInfo]) -> OccupiedPorts {
     let specs: Vec<_> = workloads.iter().filter_map(Workload::pod_spec).collect();
-    let containers = specs.iter().flat_map(|spec| &spec.containers);
-    let frontends =
-        containers.flat_map(|container| container.ports.iter().flatten()).flat_map(occupied_frontends);
+    let frontends = specs.iter().copied().flat_map(spec_frontends);
     let is_occupied = |node: &&NodeInfo| {
         specs.iter().any(|spec| selects_node(spec, node))
             || pods.iter().any(|pod| is_active_on(pod, &node.name))
@@ -29,8 +27,12 @@ pub(crate) fn occupied_ports(workloads: &[Workload], pods: &[Arc<Pod>], nodes: &
 
 /// Returns the ports that a pod occupies on its node.
 pub(crate) fn pod_frontends(pod: &Pod) -> BTreeSet<Frontend> {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    containers.flat_map(|container| container.ports.iter().flatten()).flat_map(occupied_frontends).collect()
+    pod.spec.iter().flat_map(spec_frontends).collect()
+}
+
+fn spec_frontends(spec: &PodSpec) -> impl Iterator<Item = Frontend> {
+    let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    ports.flat_map(occupied_frontends)
 }
 
 /// Returns true if the pod is on the node and has not ended.
@@ -54,10 +56,7 @@ pub(super) fn selects_node(spec: &PodSpec, node: &NodeInfo) -> bool {
 
 /// Returns true if the affinity in this spec selects the node.
 pub(super) fn is_selected_by_affinity(spec: &PodSpec, node: &NodeInfo) -> bool {
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let selector =
-        affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    selector.is_none_or(|selector| selector.node_selector_terms.iter().any(|term| matches_term(term, node)))
+    required_node_terms(spec).is_none_or(|terms| terms.iter().any(|term| matches_term(term, node)))
 }
 
 fn matches_term(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
@@ -65,8 +64,9 @@ fn matches_term(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
         |requirement: &NodeSelectorRequirement| node.labels.get(&requirement.key).map(String::as_str);
     let mut expressions = term.match_expressions.iter().flatten();
     let mut fields = term.match_fields.iter().flatten();
-    expressions.all(|requirement| meets_requirement(requirement, label_value(requirement)))
-        && fields.all(|requirement| meets_requirement(requirement, Some(&node.name)))
+    // A list of nodes has one term for each node, and the comparison of the name ends most of them.
+    fields.all(|requirement| meets_requirement(requirement, Some(&node.name)))
+        && expressions.all(|requirement| meets_requirement(requirement, label_value(requirement)))
 }
 
 /// Returns true if a label or field with this value meets the requirement. Operators that Akrobateo does not use return

@@ -20,7 +20,8 @@ pub(crate) struct PodChanges(HashMap<ServiceKey, ServiceRecord>);
 #[derive(Debug, Default)]
 struct ServiceRecord {
     nodes: BTreeMap<String, NodeRecord>,
-    /// The time when the operator first saw the Service without a pod; `None` if the Service has a pod.
+    /// The time when the operator first saw the Service with a workload and without a pod; `None` if the Service has a pod
+    /// or no workload.
     without_pods_since: Option<Timestamp>,
 }
 
@@ -42,10 +43,12 @@ type PodIdentity = (Option<String>, bool);
 impl PodChanges {
     /// Records the pods of a Service, and returns the times of their changes. The times of unchanged pods stay.
     ///
-    /// `owns` returns true if the Service's proxies may run on a node.
+    /// `has_workload` is true if the Service has a workload, so that pods should exist. `owns` returns true if the Service's
+    /// proxies may run on a node.
     pub(crate) fn update(
         &mut self,
         key: &ServiceKey,
+        has_workload: bool,
         pods: &[Arc<Pod>],
         nodes: &[NodeInfo],
         owns: impl Fn(&NodeInfo) -> bool,
@@ -64,7 +67,7 @@ impl PodChanges {
             record.nodes.insert(node.name.clone(), node_record);
         }
         let earlier_time = previous.and_then(|previous| previous.without_pods_since);
-        record.without_pods_since = pods.is_empty().then(|| earlier_time.unwrap_or(now));
+        record.without_pods_since = (has_workload && pods.is_empty()).then(|| earlier_time.unwrap_or(now));
         let times = record.to_times();
         self.0.insert(key.clone(), record);
         times
@@ -125,7 +128,7 @@ mod tests {
         let mut changes = PodChanges::default();
         let mut times_after_update = |pods: &[Pod], is_owned: bool, now| {
             let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-            let times = changes.update(&key("web"), &pods, &nodes, |_| is_owned, at(now));
+            let times = changes.update(&key("web"), true, &pods, &nodes, |_| is_owned, at(now));
             (times.last_change_times["n1"], times.without_pods_since)
         };
         // The clock of the API server is one hour ahead of the operator's clock.
@@ -142,11 +145,23 @@ mod tests {
     }
 
     #[test]
+    fn time_without_pods_starts_when_the_workload_exists() {
+        let mut changes = PodChanges::default();
+        let mut without_pods_since = |has_workload, now| {
+            changes.update(&key("web"), has_workload, &[], &[], |_| true, at(now)).without_pods_since
+        };
+        assert_eq!(without_pods_since(false, 0), None);
+        assert_eq!(without_pods_since(true, 3600), Some(at(3600)));
+        assert_eq!(without_pods_since(true, 3610), Some(at(3600)));
+        assert_eq!(without_pods_since(false, 3620), None);
+    }
+
+    #[test]
     fn pod_changes_record_the_time_of_the_last_ready_proxy() {
         let nodes = [NodeInfo::from_node(&node("n1").build())];
         let last_ready_at = |changes: &mut PodChanges, pods: &[Pod], now| {
             let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-            let times = changes.update(&key("web"), &pods, &nodes, |_| true, at(now));
+            let times = changes.update(&key("web"), true, &pods, &nodes, |_| true, at(now));
             times.last_ready_times.get("n1").copied()
         };
         let ready = || [pod("a").on("n1").ready().build()];

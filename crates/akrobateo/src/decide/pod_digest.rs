@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec};
 use kube::ResourceExt;
 
-use super::drift::{matches_desired, spec_digest};
+use super::drift::spec_digest;
 
 /// The annotation of pods and pod templates with the digest of the fields that determine the forwarding.
 pub(super) const FORWARDING_DIGEST_ANNOTATION: &str = "akrobateo.io/forwarding-digest";
@@ -26,12 +26,7 @@ pub(super) fn is_outdated(pod: &Pod, template: &PodTemplateSpec) -> bool {
     if restarted_at.is_some() && restarted_at != pod_annotation(RESTARTED_AT_ANNOTATION) {
         return true;
     }
-    if let Some(digest) = pod_annotation(FORWARDING_DIGEST_ANNOTATION) {
-        return template_annotation(FORWARDING_DIGEST_ANNOTATION) != Some(digest);
-    }
-    // Pods that an earlier version of the operator created have no digest.
-    let fields = template.spec.as_ref().map(forwarding_fields);
-    !fields.zip(pod.spec.as_ref()).is_some_and(|(fields, spec)| matches_desired(spec, &fields))
+    template_annotation(FORWARDING_DIGEST_ANNOTATION) != pod_annotation(FORWARDING_DIGEST_ANNOTATION)
 }
 
 /// Returns the fields of the spec that determine the forwarding: all fields except placement, probes and resources.
@@ -66,11 +61,6 @@ mod tests {
         daemonset(&[], None).pod_template().cloned().unwrap()
     }
 
-    fn without_digest(mut pod: Pod) -> Pod {
-        pod.annotations_mut().remove(FORWARDING_DIGEST_ANNOTATION);
-        pod
-    }
-
     fn edited_template(edit: impl Fn(&mut PodSpec)) -> PodTemplateSpec {
         let mut template = template();
         let spec = template.spec.as_mut().unwrap();
@@ -93,7 +83,6 @@ mod tests {
         for edit in edits {
             assert!(is_outdated(&pod, &edited_template(edit)));
         }
-        assert!(is_outdated(&without_digest(pod), &edited_template(edits[0])));
     }
 
     #[test]
@@ -107,13 +96,6 @@ mod tests {
         ];
         for edit in edits {
             assert!(!is_outdated(&pod, &edited_template(edit)));
-            // The API server and admission plugins add fields to pods.
-            let mut pod_of_earlier_version = without_digest(pod.clone());
-            let spec = pod_of_earlier_version.spec.as_mut().unwrap();
-            spec.priority = Some(7);
-            spec.containers[0].termination_message_path = Some("/dev/termination-log".to_owned());
-            spec.containers[0].liveness_probe = None;
-            assert!(!is_outdated(&pod_of_earlier_version, &edited_template(edit)));
         }
     }
 

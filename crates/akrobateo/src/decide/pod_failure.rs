@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use kube::ResourceExt;
 
 use super::pod_status::{host_ports, is_scheduled, runs_on, target_node};
 use crate::node_info::NodeInfo;
@@ -37,7 +36,7 @@ impl PodFailure {
 pub(super) fn pod_failure(pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> Option<PodFailure> {
     let mut remaining_pods: Vec<_> =
         pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
-    remaining_pods.sort_by_key(|pod| pod.name_any());
+    remaining_pods.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     remaining_pods.into_iter().find_map(|pod| {
         if waits_for_proxies_of_same_service(pod, pods, proxy_nodes) {
             return None;

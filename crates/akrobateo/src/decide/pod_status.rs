@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use akrobateo_core::HostPort;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod, PodSpec};
 
 /// The name of the field that contains a node's name, in a field requirement of a node selector.
 pub(super) const NODE_NAME_FIELD: &str = "metadata.name";
@@ -42,11 +42,15 @@ pub(super) fn target_node(pod: &Pod) -> Option<&str> {
     if let Some(node) = &spec.node_name {
         return Some(node);
     }
-    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
-    let selector = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
-    let mut fields = selector.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+    let mut fields = required_node_terms(spec)?.iter().flat_map(|term| term.match_fields.iter().flatten());
     let field = fields.find(|field| field.key == NODE_NAME_FIELD && field.operator == "In")?;
     field.values.as_ref()?.first().map(String::as_str)
+}
+
+/// Returns the terms of which a node must match one; `None` if the pod may run on every node.
+pub(super) fn required_node_terms(spec: &PodSpec) -> Option<&[NodeSelectorTerm]> {
+    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    Some(&affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms)
 }
 
 /// Groups the pods by their target node. The result does not contain pods that may run on several nodes.
@@ -71,9 +75,14 @@ pub(super) fn has_forwarding_pod(pods: &[Arc<Pod>], node: &str) -> bool {
     pods.iter().any(|pod| runs_on(pod, node) && is_ready(pod) && !is_reserving(pod))
 }
 
+/// Returns true if the pod is being deleted.
+pub(super) fn is_terminating(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
 /// Returns true if a pod is ready and is not being deleted.
 pub(super) fn is_ready(pod: &Pod) -> bool {
     let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    pod.metadata.deletion_timestamp.is_none()
+    !is_terminating(pod)
         && conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -13,7 +13,7 @@ use super::rollout_limits::replacement_time;
 use super::service_state::ServiceState;
 use super::workload::Workload;
 use crate::node_info::NodeInfo;
-use crate::spec::{IpMode, SpecError};
+use crate::spec::{IpMode, SpecError, is_external_policy_local, is_internal_policy_local};
 
 /// The desired status of a rejected Service.
 pub(super) struct RejectedStatus {
@@ -66,14 +66,11 @@ pub(super) fn rejected_status(
 /// Returns true if a node needs an endpoint of its own to serve clients. With ipMode Proxy, the proxies forward, so
 /// internalTrafficPolicy Local requires an endpoint too.
 fn has_local_policy(service: &Service) -> bool {
-    let spec = service.spec.as_ref();
-    let is_local = |policy: Option<&String>| policy.is_some_and(|policy| policy == "Local");
     let proxies_forward = || {
         let mode = published_addresses(service).first().and_then(|ingress| ingress.ip_mode.as_deref());
         mode == Some(IpMode::Proxy.as_str())
     };
-    is_local(spec.and_then(|spec| spec.external_traffic_policy.as_ref()))
-        || (is_local(spec.and_then(|spec| spec.internal_traffic_policy.as_ref())) && proxies_forward())
+    is_external_policy_local(service) || (is_internal_policy_local(service) && proxies_forward())
 }
 
 /// Replaces ipMode VIP with Proxy if VIP is dangerous. Returns `None` if the proxies only reserve the ports, because then no

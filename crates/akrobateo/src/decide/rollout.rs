@@ -93,6 +93,9 @@ impl Rollout {
 
     fn plan_daemonset(workload: &Workload, state: &ServiceState, now: Timestamp) -> Self {
         let Some(template) = workload.pod_template() else { return Self::default() };
+        if !state.pods.iter().any(|pod| is_outdated(pod, template)) {
+            return Self::default();
+        }
         let proxies = NodeProxy::find_all(workload, template, state, now);
         let step = RolloutStep::new(&proxies);
         let outdated_proxies: Vec<_> = proxies

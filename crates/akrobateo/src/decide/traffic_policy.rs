@@ -28,12 +28,15 @@ const ALL_NODES_PUBLISHED: &str = "all nodes with a ready proxy are published un
 /// only kube-proxy keeps the client's address. Then the majority of the nodes decides, so that one node cannot change the
 /// data path of all nodes.
 pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
+    if spec.ip_mode == IpMode::Proxy {
+        return ProxyRole::Forward;
+    }
     let selected: Vec<_> = nodes.iter().filter(|node| spec.nodes.matches(node)).collect();
     let other_node_count = selected.iter().filter(|node| !publishes_only_internal_ips(spec, node)).count();
-    let kube_proxy_forwards = match (spec.ip_mode, spec.is_traffic_policy_local) {
-        (IpMode::Proxy, _) => false,
-        (IpMode::Vip, false) => other_node_count == 0,
-        (IpMode::Vip, true) => other_node_count * 2 <= selected.len(),
+    let kube_proxy_forwards = if spec.is_traffic_policy_local {
+        other_node_count * 2 <= selected.len()
+    } else {
+        other_node_count == 0
     };
     if kube_proxy_forwards { ProxyRole::ReservePorts } else { ProxyRole::Forward }
 }
@@ -58,13 +61,14 @@ pub(super) fn keeps_vip(
     node: &NodeInfo,
     address: IpAddr,
 ) -> bool {
+    if spec.ip_mode != IpMode::Proxy || state.is_vip_dangerous {
+        return false;
+    }
     let text = address.to_string();
     let is_published_as_vip = published_addresses(service).iter().any(|ingress| {
         ingress.ip.as_ref() == Some(&text) && ingress.ip_mode.as_deref() == Some(IpMode::Vip.as_str())
     });
-    spec.ip_mode == IpMode::Proxy
-        && is_published_as_vip
-        && !state.is_vip_dangerous
+    is_published_as_vip
         // If a family has no source range, kube-proxy allows all clients of the family.
         && spec.has_source_range(Family::from_ip(address))
         && !has_forwarding_pod(&state.pods, &node.name)
@@ -101,7 +105,8 @@ pub(super) enum MissingEndpointsPolicy {
 impl MissingEndpointsPolicy {
     /// Returns the policy for this Service; `None` if the Service has a ready endpoint or needs no endpoint on its nodes.
     pub(super) fn find(state: &ServiceState, spec: &LoadBalancerSpec) -> Option<Self> {
-        let needs_endpoint = state.nodes.iter().any(|node| local_traffic_policy(spec, node).is_some());
+        let mut nodes = state.nodes.iter().filter(|node| spec.nodes.matches_running_pod(node));
+        let needs_endpoint = nodes.any(|node| local_traffic_policy(spec, node).is_some());
         let service = state
             .service
             .as_deref()
@@ -131,7 +136,12 @@ impl MissingEndpointsPolicy {
 
 /// Returns true if the Service is published on all nodes because it has not had an endpoint yet.
 pub(crate) fn publishes_all_nodes(service: &Service) -> bool {
-    current_condition(service).is_some_and(|condition| condition.message.contains(ALL_NODES_PUBLISHED))
+    // Later parts of the message may quote text of the Service's author.
+    let is_in_summary = |message: &str| {
+        message.split(". ").next().is_some_and(|summary| summary.contains(ALL_NODES_PUBLISHED))
+    };
+    has_missing_endpoints(service)
+        && current_condition(service).is_some_and(|condition| is_in_summary(&condition.message))
 }
 
 /// Returns true if the Service is published although it has no endpoint.

@@ -1,5 +1,6 @@
 //! Finds the nodes that should serve a Service's clients but are not published, with the causes. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use akrobateo_core::Family;
@@ -59,7 +60,8 @@ pub(super) fn find_unpublished_nodes(
         allocation.allows(spec, node) && node.exclusion_reason.is_none() && endpoints_allow(node)
     });
     let expected_nodes: Vec<_> = expected_nodes.collect();
-    let is_published = |node: &NodeInfo| published_nodes.iter().any(|published| published.name == node.name);
+    let published_names: BTreeSet<_> = published_nodes.iter().map(|node| node.name.as_str()).collect();
+    let is_published = |node: &NodeInfo| published_names.contains(node.name.as_str());
     let has_published_address =
         |node: &NodeInfo| is_published(node) && !addresses_to_publish(spec, node).is_empty();
     let serving_node_count = expected_nodes.iter().filter(|node| has_published_address(node)).count();
@@ -70,14 +72,14 @@ pub(super) fn find_unpublished_nodes(
         return Vec::new();
     }
     let unpublished_nodes = expected_nodes.into_iter().filter_map(|node| {
-        let has_pod = state.pods.iter().any(|pod| runs_on(pod, &node.name));
+        let has_pod = || state.pods.iter().any(|pod| runs_on(pod, &node.name));
         let cause = if addresses_to_publish(spec, node).is_empty() {
             no_address_cause(spec)
         } else if !has_forwarding_program(spec, role, node) {
             UnpublishedCause::OtherAddress
-        } else if is_published(node) || (spec.workload != WorkloadSpec::DaemonSet && !has_pod) {
+        } else if is_published(node) || (spec.workload != WorkloadSpec::DaemonSet && !has_pod()) {
             return None;
-        } else if has_pod {
+        } else if has_pod() {
             UnpublishedCause::ProxyNotReady
         } else {
             let workload = state.workloads.first();

@@ -122,8 +122,7 @@ impl Workload {
             Self::DaemonSet(_) => "DaemonSet",
             Self::Deployment(_) => "Deployment",
         };
-        let ObjectMeta { namespace, name, .. } = self.metadata();
-        let [namespace, name] = [namespace, name].map(|text| text.as_deref().unwrap_or_default());
+        let (namespace, name) = self.namespace_and_name();
         format!("{kind} {namespace}/{name}")
     }
 
@@ -133,22 +132,19 @@ impl Workload {
             Self::DaemonSet(_) => "daemonset",
             Self::Deployment(_) => "deployment",
         };
-        let ObjectMeta { namespace, name, .. } = self.metadata();
-        let (namespace, name) =
-            (namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default());
+        let (namespace, name) = self.namespace_and_name();
         format!("{kind} --namespace {namespace} {name}")
+    }
+
+    fn namespace_and_name(&self) -> (&str, &str) {
+        let ObjectMeta { namespace, name, .. } = self.metadata();
+        (namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default())
     }
 
     /// Returns true if `other` has the same kind, namespace and name.
     pub(super) fn has_same_identity(&self, other: &Self) -> bool {
-        let has_same_kind = matches!(
-            (self, other),
-            (Self::DaemonSet(_), Self::DaemonSet(_)) | (Self::Deployment(_), Self::Deployment(_))
-        );
-        let (metadata, other_metadata) = (self.metadata(), other.metadata());
-        has_same_kind
-            && metadata.name == other_metadata.name
-            && metadata.namespace == other_metadata.namespace
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && self.namespace_and_name() == other.namespace_and_name()
     }
 
     /// Returns true if another field manager added fields. An apply by the operator would not remove these fields.
@@ -184,13 +180,6 @@ impl Workload {
     pub(super) fn has_same_template(&self, desired: &Self) -> bool {
         let templates = self.pod_template().zip(desired.pod_template());
         templates.is_some_and(|(existing, desired)| matches_desired(existing, desired))
-    }
-
-    /// Returns true if the pod template has the digest that shows which pods are outdated.
-    pub(super) fn has_forwarding_digest(&self) -> bool {
-        let metadata = self.pod_template().and_then(|template| template.metadata.as_ref());
-        let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
-        annotations.is_some_and(|annotations| annotations.contains_key(FORWARDING_DIGEST_ANNOTATION))
     }
 
     pub(super) fn pod_template(&self) -> Option<&PodTemplateSpec> {

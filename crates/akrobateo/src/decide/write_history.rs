@@ -147,7 +147,7 @@ impl WriteHistory {
 pub(crate) fn with_reported_conflicts(mut decision: Decision, service: Option<&Service>) -> Decision {
     let message = service.and_then(current_condition).map(|condition| condition.message.as_str());
     if let Some((_, conflicts)) = message.and_then(|message| message.split_once(CONFLICT_PREFIX)) {
-        decision.add_note(Note::without_warning(&format!("{CONFLICT_PREFIX}{conflicts}")));
+        decision.add_note(Note::without_warning(format!("{CONFLICT_PREFIX}{conflicts}")));
     }
     decision
 }

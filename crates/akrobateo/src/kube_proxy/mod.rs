@@ -30,8 +30,7 @@ const DETECTION_PERIOD: Duration = Duration::from_mins(1);
 const MAX_PODS: u32 = 20;
 
 /// Repeats the detection until it succeeds, because a wrong guess would break published addresses that work. Then
-/// starts a task that
-/// follows changes. Returns the reason why ipMode VIP is dangerous; `None` while it is safe.
+/// starts a task that follows changes. Returns the reason why ipMode VIP is dangerous; `None` while it is safe.
 pub(crate) async fn follow_vip_danger(
     client: &Client,
     metrics: &Arc<Metrics>,

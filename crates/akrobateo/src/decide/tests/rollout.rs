@@ -24,7 +24,7 @@ fn with_ready_condition(mut starting_pod: Pod) -> Pod {
 fn state_with(pods: Vec<Pod>, nodes: &[Node]) -> ServiceState {
     let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-    let pod_times = PodChanges::default().update(&key("web"), &pods, &nodes, |_| true, at(0));
+    let pod_times = PodChanges::default().update(&key("web"), true, &pods, &nodes, |_| true, at(0));
     ServiceState { pods, nodes: Arc::new(nodes), pod_times, ..ServiceState::default() }
 }
 

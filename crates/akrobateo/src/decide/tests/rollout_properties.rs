@@ -112,7 +112,7 @@ impl SimulatedCluster {
         };
         let nodes: Vec<_> = self.health.iter().enumerate().map(to_node).collect();
         let pods: Vec<_> = self.pods.iter().map(|pod| Arc::new(pod.pod.clone())).collect();
-        let pod_times = self.changes.update(&key("web"), &pods, &nodes, |_| true, at(self.now));
+        let pod_times = self.changes.update(&key("web"), true, &pods, &nodes, |_| true, at(self.now));
         ServiceState { pods, nodes: Arc::new(nodes), pod_times, ..ServiceState::default() }
     }
 

@@ -1,0 +1,63 @@
+//! The observations of the port allocation, from the cache. No I/O.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+
+use akrobateo_core::Frontend;
+use k8s_openapi::api::core::v1::Service;
+
+use crate::allocation::{Observations, OccupiedPorts, RecentEndpoints};
+use crate::cache::Stores;
+use crate::decide::{needed_frontends, published_nodes};
+use crate::key::ServiceKey;
+use crate::node_info::NodeInfo;
+use crate::spec::LoadBalancerSpec;
+
+/// The observations of the allocation. Records the Services whose workloads the allocation read.
+pub(super) struct StoreObservations<'a> {
+    stores: &'a Stores,
+    nodes: &'a [NodeInfo],
+    recent_endpoints: &'a RecentEndpoints,
+    occupied_ports: RefCell<HashMap<ServiceKey, OccupiedPorts>>,
+}
+
+impl<'a> StoreObservations<'a> {
+    pub(super) fn new(
+        stores: &'a Stores,
+        nodes: &'a [NodeInfo],
+        recent_endpoints: &'a RecentEndpoints,
+    ) -> Self {
+        Self { stores, nodes, recent_endpoints, occupied_ports: RefCell::default() }
+    }
+
+    /// Returns the ports of the workloads that the allocation read.
+    pub(super) fn into_occupied_ports(self) -> HashMap<ServiceKey, OccupiedPorts> {
+        self.occupied_ports.into_inner()
+    }
+}
+
+impl Observations for StoreObservations<'_> {
+    fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend> {
+        needed_frontends(spec, self.nodes)
+    }
+
+    fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
+        let mut occupied_ports = self.occupied_ports.borrow_mut();
+        occupied_ports
+            .entry(key.clone())
+            .or_insert_with(|| self.stores.occupied_ports(key, self.nodes))
+            .clone()
+    }
+
+    fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        self.recent_endpoints.nodes(key)
+    }
+
+    fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
+        self.recent_endpoints.current_nodes(key)
+    }
+
+    fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
+        published_nodes(service, self.nodes)
+    }
+}
