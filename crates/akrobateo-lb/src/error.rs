@@ -1,7 +1,7 @@
 //! The reasons why a proxy cannot start, or must end. Pure.
 
 use netfilter::netlink::NetlinkError;
-use netfilter::nft::client::NftError;
+use netfilter::nft::NftError;
 
 use crate::forwarding_config::ConfigError;
 use crate::ip_forwarding::ForwardingError;
@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn error_of_an_old_kernel_names_the_versions() {
         let missing = KernelVersion::parse("4.14").unwrap().find_missing(DataPath::Kernel).next();
-        let error = Error::from(NftError::MissingFeature("nft_chain_nat")).with_missing_feature(missing);
+        let error =
+            Error::from(NftError::MissingFeature("nft_chain_nat".into())).with_missing_feature(missing);
         let message = error.to_string();
         assert!(message.contains("no nft_chain_nat") && message.contains("needs Linux 5.2"), "{message}");
         let error = Error::from(NftError::NoNetAdmin).with_missing_feature(missing);

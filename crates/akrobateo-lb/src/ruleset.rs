@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
 use akrobateo_core::{Family, Frontend, Protocol};
-use netfilter::nft::abi::{ct, meta, payload};
+use netfilter::nft::abi::{ct, meta};
 use netfilter::nft::model::{
-    ACCEPT, Chain, Counter, DROP, DataType, Element, Expr, Reg, Rule, Set, Table, Value,
+    BaseChain, Chain, ChainType, Counter, DataType, Element, Expr, Hook, Matching, NatFlags, NatKind,
+    PayloadBase, Policy, Reg, Rule, Set, SetDefinition, Table, TableFamily, TableId, Value, Verdict,
 };
 
 use crate::forwarding_config::ForwardingConfig;
@@ -15,38 +16,18 @@ use crate::source_ranges::{AddressRange, SourceRanges};
 /// The table's name, in family inet.
 pub const TABLE_NAME: &str = "akrobateo";
 
-/// linux/netfilter.h, enum `nf_inet_hooks`.
-const PREROUTING: u32 = 0;
-const INPUT: u32 = 1;
-const FORWARD: u32 = 2;
-const POSTROUTING: u32 = 4;
-
 /// `linux/netfilter_ipv4.h`, enum `nf_ip_hook_priorities`.
 const PRIORITY_DNAT: i32 = -100;
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_SNAT: i32 = 100;
 
-/// `NF_CT_STATE_INVALID_BIT` and `IPS_DST_NAT` (`linux/netfilter/nf_conntrack_common.h`).
-const CT_INVALID: u32 = 1;
-const CT_DNAT: u32 = 1 << 5;
-
-/// The numbers that the nft program uses for data types (enum `datatypes` in datatype.h of nftables). The number of a
-/// concatenation consists of 6 bits for each part.
-const TYPE_NFPROTO: u32 = 2;
-const TYPE_IPV4: u32 = 7;
-const TYPE_IPV6: u32 = 8;
-const TYPE_PROTOCOL: u32 = 12;
-const TYPE_PORT: u32 = 13;
-const TYPE_MARK: u32 = 19;
-const BITS_PER_TYPE: u32 = 6;
-
-/// The key type "protocol . port". Each part is padded to 4 bytes.
-const PORT_KEY_TYPE: DataType = DataType { id: TYPE_PROTOCOL << BITS_PER_TYPE | TYPE_PORT, len: 8 };
+/// The key type "protocol . port".
+const PORT_KEY_TYPE: DataType = DataType::concat(&[DataType::PROTOCOL, DataType::PORT]);
 /// The key type "family . protocol . port".
 const FRONTEND_KEY_TYPE: DataType =
-    DataType { id: TYPE_NFPROTO << (2 * BITS_PER_TYPE) | PORT_KEY_TYPE.id, len: PORT_KEY_TYPE.len + 4 };
+    DataType::concat(&[DataType::NFPROTO, DataType::PROTOCOL, DataType::PORT]);
 /// The type of a conntrack mark. The mark of a flow identifies its frontend; see [`mark_value`].
-const MARK_TYPE: DataType = DataType { id: TYPE_MARK, len: 4 };
+const MARK_TYPE: DataType = DataType::MARK;
 
 /// The map from a frontend to its mark.
 const MARK_MAP: &str = "mark";
@@ -87,14 +68,14 @@ const fn family_spec(family: Family) -> FamilySpec {
             forward_map: "forward4",
             source_set: "source4",
             nfproto: 2,
-            address_type: DataType { id: TYPE_IPV4, len: 4 },
+            address_type: DataType::IPV4,
             source_address_offset: 12,
         },
         Family::V6 => FamilySpec {
             forward_map: "forward6",
             source_set: "source6",
             nfproto: 10,
-            address_type: DataType { id: TYPE_IPV6, len: 16 },
+            address_type: DataType::IPV6,
             source_address_offset: 8,
         },
     }
@@ -116,20 +97,17 @@ pub fn build_table(config: &ForwardingConfig) -> Table {
     }
     prerouting_rules.push(mark_rule());
     prerouting_rules.extend(families().map(destination_nat_rule));
-    let forward_rules =
-        vec![incoming_counter_rule(), outgoing_counter_rule(), translated_packet_accept_rule()];
     let chains = vec![
-        chain("prerouting", "nat", PREROUTING, PRIORITY_DNAT, prerouting_rules),
-        chain(
+        Chain::base("prerouting", ChainType::Nat, Hook::Prerouting, PRIORITY_DNAT, prerouting_rules),
+        Chain::base(
             "input",
-            "filter",
-            INPUT,
+            ChainType::Filter,
+            Hook::Input,
             PRIORITY_FILTER,
             vec![invalid_packet_drop_rule(), untranslated_packet_drop_rule()],
         ),
-        // The pod is no router: it forwards only packets of flows that it translates.
-        Chain { policy: DROP, ..chain("forward", "filter", FORWARD, PRIORITY_FILTER, forward_rules) },
-        chain("postrouting", "nat", POSTROUTING, PRIORITY_SNAT, vec![masquerade_rule()]),
+        forward_chain(),
+        Chain::base("postrouting", ChainType::Nat, Hook::Postrouting, PRIORITY_SNAT, vec![masquerade_rule()]),
     ];
     let mut sets = Vec::with_capacity(MAX_SET_COUNT);
     sets.extend(families().map(|family| forward_map(config, family)));
@@ -139,7 +117,13 @@ pub fn build_table(config: &ForwardingConfig) -> Table {
         sets.push(counter_set(config, REFUSED_SET, FRONTEND_KEY_TYPE, frontend_key));
         sets.extend(families().map(|family| source_set(sources, family)));
     }
-    Table { name: TABLE_NAME.into(), sets, chains }
+    Table { id: table_id(), sets, chains }
+}
+
+/// Returns the family and name of the table.
+#[must_use]
+pub fn table_id() -> TableId {
+    TableId::new(TableFamily::Inet, TABLE_NAME)
 }
 
 /// Returns a frontend's counters in a table that [`build_table`] built; `None` if the kernel does not
@@ -156,36 +140,38 @@ pub fn read_traffic(table: &Table, frontend: Frontend) -> Option<Traffic> {
     })
 }
 
-fn chain(name: &'static str, kind: &'static str, hook: u32, priority: i32, rules: Vec<Rule>) -> Chain {
-    Chain { name: name.into(), kind: kind.into(), hook, priority, policy: ACCEPT, rules }
+/// Returns the chain for forwarded packets. The pod is no router: it forwards only packets of flows that it translates.
+fn forward_chain() -> Chain {
+    let rules = vec![incoming_counter_rule(), outgoing_counter_rule(), translated_packet_accept_rule()];
+    let base = BaseChain {
+        chain_type: ChainType::Filter,
+        hook: Hook::Forward,
+        priority: PRIORITY_FILTER,
+        policy: Policy::Drop,
+    };
+    Chain { name: "forward".into(), base: Some(base), rules }
+}
+
+/// Returns a set with a fixed size, which is the kernel's fastest type of set.
+fn fixed_set(name: &'static str, definition: SetDefinition, elements: Vec<Element>) -> Set {
+    let size = u32::try_from(elements.len()).unwrap_or(u32::MAX);
+    Set::new(name, definition.with_max_elements(size), elements)
 }
 
 fn forward_map(config: &ForwardingConfig, family: Family) -> Set {
     let FamilySpec { forward_map, address_type, .. } = family_spec(family);
-    let value_type = DataType { id: address_type.id << BITS_PER_TYPE | TYPE_PORT, len: address_type.len + 4 };
-    let forwards = config.forwards(family);
-    let elements = forwards
-        .map(|(protocol, port, target)| element(port_key(protocol, port), Some(target_value(target))));
-    Set {
-        name: forward_map.into(),
-        key_type: PORT_KEY_TYPE,
-        value_type: Some(value_type),
-        has_intervals: false,
-        has_counters: true,
-        elements: elements.collect(),
-    }
+    let value_type = DataType::concat(&[address_type, DataType::PORT]);
+    let elements = config.forwards(family).map(|(protocol, port, target)| {
+        Element::new(port_key(protocol, port)).with_value(target_value(target))
+    });
+    let definition = SetDefinition::map(PORT_KEY_TYPE, value_type).with_counters();
+    fixed_set(forward_map, definition, elements.collect())
 }
 
 fn mark_map(config: &ForwardingConfig) -> Set {
-    let mark_element = |frontend| element(frontend_key(frontend), Some(mark_value(frontend)));
-    Set {
-        name: MARK_MAP.into(),
-        key_type: FRONTEND_KEY_TYPE,
-        value_type: Some(MARK_TYPE),
-        has_intervals: false,
-        has_counters: false,
-        elements: config.frontends().map(mark_element).collect(),
-    }
+    let mark_element = |frontend| Element::new(frontend_key(frontend)).with_value(mark_value(frontend));
+    let elements = config.frontends().map(mark_element).collect();
+    fixed_set(MARK_MAP, SetDefinition::map(FRONTEND_KEY_TYPE, MARK_TYPE), elements)
 }
 
 /// Returns a set with one element for each frontend. Each element counts the packets that match it.
@@ -195,39 +181,22 @@ fn counter_set(
     key_type: DataType,
     to_key: impl Fn(Frontend) -> Value,
 ) -> Set {
-    let mut elements: Vec<_> = config.frontends().map(|frontend| element(to_key(frontend), None)).collect();
-    elements.sort_unstable();
-    Set { name: name.into(), key_type, value_type: None, has_intervals: false, has_counters: true, elements }
-}
-
-fn element(key: Value, value: Option<Value>) -> Element {
-    Element { key, is_upper_bound: false, value, counter: Counter::default() }
+    let elements = config.frontends().map(|frontend| Element::new(to_key(frontend))).collect();
+    fixed_set(name, SetDefinition::set(key_type).with_counters(), elements)
 }
 
 fn source_set(sources: &SourceRanges, family: Family) -> Set {
     let FamilySpec { source_set, address_type, .. } = family_spec(family);
-    let bound_element = |bits: u128, is_upper_bound| {
+    let to_key = |bits: u128| {
         let address_bytes = bits.to_be_bytes();
-        let key = match family {
+        match family {
             Family::V4 => Value::from(*address_bytes.last_chunk::<4>().unwrap_or(&[0; 4])),
             Family::V6 => Value::from(address_bytes),
-        };
-        Element { key, is_upper_bound, value: None, counter: Counter::default() }
+        }
     };
-    let highest_address = u128::MAX >> (128 - 8 * address_type.len);
-    let range_elements = |range: &AddressRange| {
-        // An upper bound is exclusive, so a range up to the highest address has no upper bound.
-        let upper_bound = (range.last < highest_address).then(|| bound_element(range.last + 1, true));
-        [Some(bound_element(range.first, false)), upper_bound].into_iter().flatten()
-    };
-    Set {
-        name: source_set.into(),
-        key_type: address_type,
-        value_type: None,
-        has_intervals: true,
-        has_counters: false,
-        elements: sources.ranges(family).iter().flat_map(range_elements).collect(),
-    }
+    let to_element = |range: &AddressRange| Element::interval(to_key(range.first), to_key(range.last));
+    let definition = SetDefinition::set(address_type).with_matching(Matching::Intervals);
+    Set::new(source_set, definition, sources.ranges(family).iter().map(to_element).collect())
 }
 
 /// Returns the rule that drops packets from outside the source ranges. The rule is in a nat chain, so only the first
@@ -236,21 +205,16 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
 /// `meta nfproto FAMILY {ip|ip6} saddr != @SET meta nfproto . meta l4proto . th dport @REFUSED_SET drop`
 fn denied_sources_drop_rule(family: Family) -> Rule {
     let FamilySpec { source_set, nfproto, address_type, source_address_offset, .. } = family_spec(family);
-    vec![
+    Rule::new(vec![
         Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
-        Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![nfproto] },
-        Expr::Payload {
-            base: payload::BASE_NETWORK,
-            offset: source_address_offset,
-            len: address_type.len,
-            dreg: Reg(4),
-        },
-        Expr::Lookup { set: source_set.into(), sreg: Reg(4), dreg: None, is_inverted: true },
+        Expr::equal(Reg(0), [nfproto]),
+        Expr::payload(PayloadBase::Network, source_address_offset, address_type.len, Reg(4)),
+        Expr::is_not_in(source_set, Reg(4)),
         Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(1) },
-        Expr::Payload { base: payload::BASE_TRANSPORT, offset: 2, len: 2, dreg: Reg(2) },
-        Expr::Lookup { set: REFUSED_SET.into(), sreg: Reg(0), dreg: None, is_inverted: false },
-        Expr::Verdict(DROP),
-    ]
+        Expr::payload(PayloadBase::Transport, 2, 2, Reg(2)),
+        Expr::is_in(REFUSED_SET, Reg(0)),
+        Expr::Verdict(Verdict::Drop),
+    ])
 }
 
 /// Returns the rule that translates the destination of new flows to the target of their frontend.
@@ -261,14 +225,20 @@ fn denied_sources_drop_rule(family: Family) -> Rule {
 fn destination_nat_rule(family: Family) -> Rule {
     let FamilySpec { forward_map, nfproto, address_type, .. } = family_spec(family);
     let port = if address_type.len == 4 { Reg(1) } else { Reg(4) };
-    vec![
+    Rule::new(vec![
         Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
-        Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![nfproto] },
+        Expr::equal(Reg(0), [nfproto]),
         Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(0) },
-        Expr::Payload { base: payload::BASE_TRANSPORT, offset: 2, len: 2, dreg: Reg(1) },
-        Expr::Lookup { set: forward_map.into(), sreg: Reg(0), dreg: Some(Reg(0)), is_inverted: false },
-        Expr::Dnat { family: nfproto.into(), address: Reg(0), port },
-    ]
+        Expr::payload(PayloadBase::Transport, 2, 2, Reg(1)),
+        Expr::map(forward_map, Reg(0), Reg(0)),
+        Expr::Nat {
+            kind: NatKind::Destination,
+            family,
+            address: Some(Reg(0)),
+            port: Some(port),
+            flags: NatFlags::default(),
+        },
+    ])
 }
 
 /// Returns the rule that sets the conntrack mark of new flows to the mark of their frontend.
@@ -278,18 +248,18 @@ fn destination_nat_rule(family: Family) -> Rule {
 ///
 /// `ct mark set meta nfproto . meta l4proto . th dport map @MARK_MAP`
 fn mark_rule() -> Rule {
-    let mut rule = mark_lookup_expressions();
-    rule.push(Expr::SetCtMark { sreg: Reg(0) });
-    rule
+    let mut expressions = mark_lookup_expressions();
+    expressions.push(Expr::SetCt { key: ct::KEY_MARK, direction: None, sreg: Reg(0) });
+    Rule::new(expressions)
 }
 
 /// Returns the expressions that load the mark of the packet's frontend into register 0.
-fn mark_lookup_expressions() -> Rule {
+fn mark_lookup_expressions() -> Vec<Expr> {
     vec![
         Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) },
         Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(1) },
-        Expr::Payload { base: payload::BASE_TRANSPORT, offset: 2, len: 2, dreg: Reg(2) },
-        Expr::Lookup { set: MARK_MAP.into(), sreg: Reg(0), dreg: Some(Reg(0)), is_inverted: false },
+        Expr::payload(PayloadBase::Transport, 2, 2, Reg(2)),
+        Expr::map(MARK_MAP, Reg(0), Reg(0)),
     ]
 }
 
@@ -297,31 +267,31 @@ fn mark_lookup_expressions() -> Rule {
 ///
 /// `ct direction original ct mark @INCOMING_SET accept`
 fn incoming_counter_rule() -> Rule {
-    vec![
-        Expr::Ct { key: ct::KEY_DIRECTION, dreg: Reg(0) },
-        Expr::Cmp { sreg: Reg(0), is_equal: true, data: vec![ct::DIRECTION_ORIGINAL] },
-        Expr::Ct { key: ct::KEY_MARK, dreg: Reg(0) },
-        Expr::Lookup { set: INCOMING_SET.into(), sreg: Reg(0), dreg: None, is_inverted: false },
-        Expr::Verdict(ACCEPT),
-    ]
+    Rule::new(vec![
+        Expr::Ct { key: ct::KEY_DIRECTION, direction: None, dreg: Reg(0) },
+        Expr::equal(Reg(0), [ct::DIRECTION_ORIGINAL]),
+        Expr::Ct { key: ct::KEY_MARK, direction: None, dreg: Reg(0) },
+        Expr::is_in(INCOMING_SET, Reg(0)),
+        Expr::Verdict(Verdict::Accept),
+    ])
 }
 
 /// Returns the rule that counts packets to clients: all packets that [`incoming_counter_rule`] has not accepted.
 ///
 /// `ct mark @OUTGOING_SET accept`
 fn outgoing_counter_rule() -> Rule {
-    vec![
-        Expr::Ct { key: ct::KEY_MARK, dreg: Reg(0) },
-        Expr::Lookup { set: OUTGOING_SET.into(), sreg: Reg(0), dreg: None, is_inverted: false },
-        Expr::Verdict(ACCEPT),
-    ]
+    Rule::new(vec![
+        Expr::Ct { key: ct::KEY_MARK, direction: None, dreg: Reg(0) },
+        Expr::is_in(OUTGOING_SET, Reg(0)),
+        Expr::Verdict(Verdict::Accept),
+    ])
 }
 
 /// Returns the rule that accepts packets of translated flows without a mark, such as flows from before the table existed.
 ///
 /// `ct status dnat accept`
 fn translated_packet_accept_rule() -> Rule {
-    rule_if_any_bit_is_set(ct::KEY_STATUS, CT_DNAT, Expr::Verdict(ACCEPT))
+    rule_if_any_bit_is_set(ct::KEY_STATUS, ct::STATUS_DNAT, Expr::Verdict(Verdict::Accept))
 }
 
 /// Returns the rule that drops packets that belong to no flow in conntrack. Without this rule, the pod would answer such a
@@ -329,7 +299,7 @@ fn translated_packet_accept_rule() -> Rule {
 ///
 /// `ct state invalid drop`
 fn invalid_packet_drop_rule() -> Rule {
-    rule_if_any_bit_is_set(ct::KEY_STATE, CT_INVALID, Expr::Verdict(DROP))
+    rule_if_any_bit_is_set(ct::KEY_STATE, ct::STATE_INVALID, Expr::Verdict(Verdict::Drop))
 }
 
 /// Returns the rule that drops packets to a frontend if their destination was not translated. The kernel translates no
@@ -338,12 +308,12 @@ fn invalid_packet_drop_rule() -> Rule {
 ///
 /// `meta nfproto . meta l4proto . th dport map @MARK_MAP != 0 drop`
 fn untranslated_packet_drop_rule() -> Rule {
-    let mut rule = mark_lookup_expressions();
+    let mut expressions = mark_lookup_expressions();
     // A mark is never 0. The comparison is needed because the nft program does not list a lookup whose value is not
     // used.
-    rule.push(Expr::Cmp { sreg: Reg(0), is_equal: false, data: vec![0; 4] });
-    rule.push(Expr::Verdict(DROP));
-    rule
+    expressions.push(Expr::not_equal(Reg(0), [0; 4]));
+    expressions.push(Expr::Verdict(Verdict::Drop));
+    Rule::new(expressions)
 }
 
 /// Returns the rule that masquerades forwarded flows, so that replies return to the pod. The pod then translates the
@@ -351,17 +321,17 @@ fn untranslated_packet_drop_rule() -> Rule {
 ///
 /// `ct status dnat masquerade`
 fn masquerade_rule() -> Rule {
-    rule_if_any_bit_is_set(ct::KEY_STATUS, CT_DNAT, Expr::Masquerade)
+    rule_if_any_bit_is_set(ct::KEY_STATUS, ct::STATUS_DNAT, Expr::Masquerade(NatFlags::default()))
 }
 
 /// Returns a rule that executes `action` if one of `bits` is set in a property of the conntrack entry.
 fn rule_if_any_bit_is_set(ct_key: u32, bits: u32, action: Expr) -> Rule {
-    vec![
-        Expr::Ct { key: ct_key, dreg: Reg(0) },
-        Expr::Mask { reg: Reg(0), mask: bits.to_ne_bytes().to_vec() },
-        Expr::Cmp { sreg: Reg(0), is_equal: false, data: vec![0; 4] },
+    Rule::new(vec![
+        Expr::Ct { key: ct_key, direction: None, dreg: Reg(0) },
+        Expr::and(Reg(0), bits),
+        Expr::not_equal(Reg(0), [0; 4]),
         action,
-    ]
+    ])
 }
 
 fn port_key(protocol: Protocol, port: NonZeroU16) -> Value {
@@ -391,7 +361,7 @@ fn target_value(target: SocketAddr) -> Value {
             Value::from([a, b, c, d, high, low, 0, 0])
         }
         IpAddr::V6(ip) => {
-            let mut bytes = [0; Value::MAX_LEN];
+            let mut bytes = [0; 20];
             bytes[..16].copy_from_slice(&ip.octets());
             bytes[16..18].copy_from_slice(&[high, low]);
             Value::from(bytes)

@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use akrobateo_core::Frontend;
 use netfilter::conntrack::Conntrack;
-use netfilter::nft::Table;
-use netfilter::nft::client::{NftError, Nftables};
+use netfilter::nft::client::Nftables;
+use netfilter::nft::{InstalledTable, NftError, Table};
 
 use crate::forwarding_config::ForwardingConfig;
 use crate::ruleset::{self, Traffic};
@@ -24,8 +24,8 @@ pub struct TableManager {
 /// A difference between the kernel's table and the desired table.
 struct Drift {
     desired_table: Table,
-    /// The kernel's table; `None` if the table is missing, or has an object that Akrobateo never creates.
-    installed_table: Option<Table>,
+    /// The kernel's table; `None` if the table is missing.
+    installed_table: Option<InstalledTable>,
     /// The generation of the kernel's ruleset to which `installed_table` belongs.
     generation: u32,
 }
@@ -85,8 +85,8 @@ impl TableManager {
     /// Reads the counters of each frontend. The list is empty if the table is missing, or if the kernel does not support
     /// counters in sets.
     pub fn read_traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
-        let (_, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
-        let Ok(Some(table)) = installed else { return Ok(Vec::new()) };
+        let (_, installed) = self.nftables.read(&ruleset::table_id())?;
+        let Some(InstalledTable { table, .. }) = installed else { return Ok(Vec::new()) };
         let read_frontend_traffic = |frontend| Some((frontend, ruleset::read_traffic(&table, frontend)?));
         Ok(self.config.frontends().filter_map(read_frontend_traffic).collect())
     }
@@ -97,10 +97,9 @@ impl TableManager {
         if self.synced_generation.get() == Some(self.nftables.generation()?) {
             return Ok(None);
         }
-        let (generation, installed) = self.nftables.read(ruleset::TABLE_NAME)?;
-        let installed_table = installed.ok().flatten();
+        let (generation, installed_table) = self.nftables.read(&ruleset::table_id())?;
         let desired_table = ruleset::build_table(&self.config);
-        if installed_table.as_ref().is_some_and(|table| table.equals_ignoring_counters(&desired_table)) {
+        if installed_table.as_ref().is_some_and(|table| table.equals_ignoring_state(&desired_table)) {
             self.synced_generation.set(Some(generation));
             return Ok(None);
         }
@@ -111,7 +110,7 @@ impl TableManager {
     fn replace_table(&self, drift: Drift) -> Result<(), NftError> {
         let Drift { mut desired_table, installed_table, generation } = drift;
         if let Some(installed_table) = installed_table {
-            desired_table.copy_counters_from(&installed_table);
+            desired_table.copy_counters_from(&installed_table.table);
         }
         self.nftables.replace(&desired_table)?;
         // If the generation has increased by one, no other transaction was executed. Then the kernel has exactly the

@@ -6,7 +6,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netfilter::nft::client::{NftError, Nftables};
+use netfilter::nft::NftError;
+use netfilter::nft::client::Nftables;
 use netns_testkit::Namespace;
 
 use crate::error::BenchError;
@@ -25,8 +26,8 @@ impl RulesetWatch {
     /// Starts to watch.
     pub(crate) fn new(namespace: &Namespace) -> Result<Self, BenchError> {
         namespace.run(|| {
-            let nftables = Nftables::open().map_err(generation_error)?;
-            let initial_generation = nftables.generation().map_err(generation_error)?;
+            let nftables = Nftables::open().map_err(|error| generation_error(&error))?;
+            let initial_generation = nftables.generation().map_err(|error| generation_error(&error))?;
             Ok(Self { nftables, initial_generation })
         })
     }
@@ -34,7 +35,8 @@ impl RulesetWatch {
     /// Waits until a transaction has changed the rules.
     pub(crate) fn wait_for_change(&self, timeout: Duration) -> Result<(), BenchError> {
         let start = Instant::now();
-        while self.nftables.generation().map_err(generation_error)? == self.initial_generation {
+        while self.nftables.generation().map_err(|error| generation_error(&error))? == self.initial_generation
+        {
             if start.elapsed() > timeout {
                 return Err(BenchError::Timeout("the nftables rules change".to_owned(), timeout));
             }
@@ -44,6 +46,6 @@ impl RulesetWatch {
     }
 }
 
-fn generation_error(error: NftError) -> BenchError {
+fn generation_error(error: &NftError) -> BenchError {
     BenchError::UnexpectedState(format!("cannot read the generation of the nftables rules: {error}"))
 }

@@ -24,7 +24,7 @@ const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Opens a watch of nftables rules.
 pub(super) fn open_rules_watch() -> Result<AsyncFd<Socket>, Error> {
-    Ok(to_async_fd(nft::client::open_watch()?)?)
+    Ok(to_async_fd(nft::watch::open_socket()?)?)
 }
 
 /// Opens a watch of network interfaces and their forwarding sysctls.

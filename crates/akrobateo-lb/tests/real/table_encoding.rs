@@ -10,7 +10,7 @@ use netfilter::netlink::Message;
 use netfilter::nft::client::Nftables;
 use netfilter::nft::decode::Decoder;
 use netfilter::nft::model::Counter;
-use netfilter::nft::{Batch, Table};
+use netfilter::nft::{Batch, Table, Transaction};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -44,16 +44,18 @@ fn any_config() -> impl Strategy<Value = ForwardingConfig> {
 
 /// Encodes the table as a transaction, and decodes the table from it.
 fn encode_and_decode(table: &Table) -> Table {
-    let mut decoder = Decoder::new(ruleset::TABLE_NAME);
-    for message in Message::parse_all(Batch::new_replacement(table).messages.bytes()) {
-        decoder.add_message(&message).unwrap();
+    let mut decoder = Decoder::new(&ruleset::table_id());
+    for message in Message::parse_all(Batch::encode(&Transaction::replace(table)).messages.bytes()) {
+        decoder.add_message(&message);
     }
-    decoder.finish().unwrap()
+    let installed = decoder.finish().unwrap();
+    assert_eq!(installed.foreign_objects, []);
+    installed.table
 }
 
 /// Sets all counters of the table.
 fn with_counters(mut table: Table, mut next_counter: impl FnMut() -> Counter) -> Table {
-    for set in table.sets.iter_mut().filter(|set| set.has_counters) {
+    for set in table.sets.iter_mut().filter(|set| set.definition.has_counters) {
         set.elements.iter_mut().for_each(|element| element.counter = next_counter());
     }
     table
@@ -84,13 +86,13 @@ proptest! {
             sources: vec!["10.0.0.0/8".parse().unwrap()],
             ..ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()])
         });
-        let mut transaction = Batch::new_replacement(&ruleset::build_table(&config.unwrap())).messages.bytes().to_vec();
+        let mut transaction = Batch::encode(&Transaction::replace(&ruleset::build_table(&config.unwrap()))).messages.bytes().to_vec();
         let start = position % transaction.len();
         let end = (start + bytes.len()).min(transaction.len());
         transaction[start..end].copy_from_slice(&bytes[..end - start]);
-        let mut decoder = Decoder::new(ruleset::TABLE_NAME);
+        let mut decoder = Decoder::new(&ruleset::table_id());
         for message in Message::parse_all(&transaction) {
-            let _ = decoder.add_message(&message);
+            decoder.add_message(&message);
         }
     }
 }
@@ -106,8 +108,8 @@ fn kernel_lists_the_table_as_it_was_encoded() {
                 Counter { packets: number, bytes: number << 40 }
             });
             nftables.replace(&table).unwrap();
-            let (generation, installed) = nftables.read(ruleset::TABLE_NAME).unwrap();
-            prop_assert_eq!(installed, Ok(Some(table)));
+            let (generation, installed) = nftables.read(&ruleset::table_id()).unwrap();
+            prop_assert_eq!(installed, Some(table.into()));
             prop_assert_eq!(nftables.generation().unwrap(), generation);
             Ok(())
         };
@@ -139,7 +141,7 @@ fn kernel_lists_unusual_source_ranges_as_they_were_encoded() {
             Namespace::new().run(|| {
                 let nftables = Nftables::open().unwrap();
                 nftables.replace(&table).unwrap();
-                assert_eq!(nftables.read(ruleset::TABLE_NAME).unwrap().1, Ok(Some(table)), "{ranges}");
+                assert_eq!(nftables.read(&ruleset::table_id()).unwrap().1, Some(table.into()), "{ranges}");
             });
         }
     });
@@ -173,7 +175,7 @@ fn thousands_of_ports_fit_into_one_transaction() {
             let nftables = Nftables::open().unwrap();
             nftables.replace(&table).unwrap();
             assert!(
-                nftables.read(ruleset::TABLE_NAME).unwrap().1 == Ok(Some(table)),
+                nftables.read(&ruleset::table_id()).unwrap().1 == Some(table.into()),
                 "the kernel does not list the installed table"
             );
         });
@@ -202,7 +204,7 @@ fn error_about_a_too_large_transaction_mentions_the_sysctl() {
 #[test]
 fn read_of_a_missing_table_returns_none() {
     isolated(|| {
-        let check = || assert_eq!(Nftables::open().unwrap().read(ruleset::TABLE_NAME).unwrap().1, Ok(None));
+        let check = || assert_eq!(Nftables::open().unwrap().read(&ruleset::table_id()).unwrap().1, None);
         Namespace::new().run(check);
     });
 }

@@ -24,6 +24,16 @@ impl Attrs<'_> {
         self.push_attribute(kind, |attrs| attrs.0.extend_from_slice(value));
     }
 
+    /// Appends a number of one byte.
+    pub fn push_u8(&mut self, kind: u16, value: u8) {
+        self.push_bytes(kind, &[value]);
+    }
+
+    /// Appends a number in network byte order.
+    pub fn push_be64(&mut self, kind: u16, value: u64) {
+        self.push_bytes(kind, &value.to_be_bytes());
+    }
+
     /// Appends a number in network byte order, as netfilter expects it.
     pub fn push_be32(&mut self, kind: u16, value: u32) {
         self.push_bytes(kind, &value.to_be_bytes());
@@ -40,6 +50,11 @@ impl Attrs<'_> {
     /// Appends one attribute. Its value consists of the attributes that `write` appends.
     pub fn push_nested(&mut self, kind: u16, write: impl FnOnce(&mut Attrs<'_>)) {
         self.push_attribute(kind | NESTED_FLAG, write);
+    }
+
+    /// Returns the number of bytes in the buffer, with everything that was appended before.
+    pub(crate) fn buffer_len(&self) -> usize {
+        self.0.len()
     }
 
     fn push_attribute(&mut self, kind: u16, write_value: impl FnOnce(&mut Attrs<'_>)) {
@@ -88,6 +103,18 @@ impl<'a> Attr<'a> {
     #[must_use]
     pub fn find_be32(bytes: &'a [u8], kind: u16) -> Option<u32> {
         Some(u32::from_be_bytes(Self::find(bytes, kind)?.try_into().ok()?))
+    }
+
+    /// Returns the first attribute of type `kind` in `bytes` as a number in network byte order.
+    #[must_use]
+    pub fn find_be64(bytes: &'a [u8], kind: u16) -> Option<u64> {
+        Some(u64::from_be_bytes(Self::find(bytes, kind)?.try_into().ok()?))
+    }
+
+    /// Returns the first attribute of type `kind` in `bytes` as a number of one byte.
+    #[must_use]
+    pub fn find_u8(bytes: &'a [u8], kind: u16) -> Option<u8> {
+        Self::find(bytes, kind)?.first().copied()
     }
 
     /// Returns the first attribute of type `kind` in `bytes` as a text, without its trailing zero byte.

@@ -10,6 +10,8 @@ pub const ACK: u16 = 0x4;
 pub const DUMP_INTERRUPTED: u16 = 0x10;
 /// `NLM_F_DUMP`: the kernel lists all objects.
 pub const DUMP: u16 = 0x300;
+/// `NLM_F_EXCL`: the kernel returns an error if the object exists.
+pub const EXCLUSIVE: u16 = 0x200;
 /// `NLM_F_CREATE`: the kernel creates the object if it does not exist.
 pub const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`: the kernel adds the object at the end of a list.
@@ -29,6 +31,8 @@ pub struct Messages {
     bytes: Vec<u8>,
     last_seq: u32,
     awaited_seq: u32,
+    /// The position of the last message.
+    last_start: usize,
 }
 
 impl Messages {
@@ -42,6 +46,7 @@ impl Messages {
     /// Appends a message: first the fixed `header` of its netlink protocol, then the attributes from `write_attrs`.
     pub fn push(&mut self, kind: u16, flags: u16, header: &[u8], write_attrs: impl FnOnce(&mut Attrs<'_>)) {
         let start = self.bytes.len();
+        self.last_start = start;
         self.last_seq += 1;
         if flags & (ACK | DUMP) != 0 {
             self.awaited_seq = self.last_seq;
@@ -57,6 +62,14 @@ impl Messages {
         // The kernel rejects a message of length 0.
         let len = u32::try_from(self.bytes.len() - start).unwrap_or(0);
         self.bytes[start..start + 4].copy_from_slice(&len.to_ne_bytes());
+    }
+
+    /// Requests an acknowledgement of the last message.
+    pub fn acknowledge_last(&mut self) {
+        if let Some(flags) = self.bytes.get_mut(self.last_start + 6..).and_then(<[u8]>::first_chunk_mut) {
+            *flags = (u16::from_ne_bytes(*flags) | ACK).to_ne_bytes();
+            self.awaited_seq = self.last_seq;
+        }
     }
 
     /// Returns the bytes to send.
@@ -81,6 +94,8 @@ pub struct Message<'a> {
     pub flags: u16,
     /// The sequence number of the request that this message answers.
     pub seq: u32,
+    /// The port ID of the socket that this message answers, or whose request caused this notification.
+    pub port_id: u32,
     /// The bytes after the netlink header.
     pub payload: &'a [u8],
 }
@@ -96,6 +111,7 @@ impl<'a> Message<'a> {
                 kind: u16::from_ne_bytes(*rest.get(4..)?.first_chunk()?),
                 flags: u16::from_ne_bytes(*rest.get(6..)?.first_chunk()?),
                 seq: u32::from_ne_bytes(*rest.get(8..)?.first_chunk()?),
+                port_id: u32::from_ne_bytes(*rest.get(12..)?.first_chunk()?),
                 payload,
             };
             rest = rest.get(align(len)..).unwrap_or_default();
@@ -131,6 +147,18 @@ mod tests {
             for (seq, (message, (kind, value))) in (1..).zip(parsed_messages.iter().zip(&written_messages)) {
                 prop_assert_eq!((message.kind, message.flags, message.seq), (*kind, ACK | REQUEST, seq));
                 prop_assert_eq!(Attr::find(message.attrs(4), 5), Some(&value[..]));
+            }
+        }
+
+        #[test]
+        fn acknowledgement_is_requested_of_the_last_message(count in 1..5_u32) {
+            let mut messages = Messages::default();
+            (0..count).for_each(|_| messages.push(7, 0, &[1, 2, 3, 4], |_| ()));
+            messages.acknowledge_last();
+            prop_assert_eq!(messages.awaited_seq(), count);
+            for message in Message::parse_all(messages.bytes()) {
+                let ack_flag = if message.seq == count { ACK } else { 0 };
+                prop_assert_eq!(message.flags, ack_flag | REQUEST);
             }
         }
 

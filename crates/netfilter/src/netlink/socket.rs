@@ -4,8 +4,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, Protocol as RawProtocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink,
-    recv, send, socket_with, sockopt,
+    AddressFamily, Protocol as RawProtocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, getsockname,
+    netlink, recv, send, socket_with, sockopt,
 };
 
 use super::message::{self, Message, Messages};
@@ -77,6 +77,44 @@ impl Socket {
         let socket = Self::open(protocol)?;
         bind(&socket.0, &netlink::SocketAddrNetlink::new(0, groups)).map_err(NetlinkError::OpenFailed)?;
         Ok(socket)
+    }
+
+    /// Sets the size of the kernel's buffer for received messages, if the kernel allows this size.
+    pub fn set_receive_buffer_len(&self, len: usize) {
+        // The first call may exceed net.core.rmem_max, but needs a capability.
+        if sockopt::set_socket_recv_buffer_size_force(&self.0, len).is_err() {
+            let _ = sockopt::set_socket_recv_buffer_size(&self.0, len);
+        }
+    }
+
+    /// Returns the port ID with which the kernel identifies this socket. Notifications of changes have the port ID of the
+    /// socket that requested the change.
+    pub fn port_id(&self) -> Result<u32, NetlinkError> {
+        // The kernel gives a socket its port ID when the socket is bound. Otherwise it would do so at the first request.
+        let port_id = || Ok(netlink::SocketAddrNetlink::try_from(getsockname(&self.0)?)?.pid());
+        match port_id() {
+            Ok(0) => bind(&self.0, &netlink::SocketAddrNetlink::new(0, 0)).and_then(|()| port_id()),
+            result => result,
+        }
+        .map_err(NetlinkError::OpenFailed)
+    }
+
+    /// Passes each notification that the socket has received to `on_message`. Returns false if the kernel had to discard
+    /// notifications, because the socket's buffer was full.
+    pub fn receive_notifications(
+        &self,
+        mut on_message: impl FnMut(&Message<'_>),
+    ) -> Result<bool, NetlinkError> {
+        let mut buffer = vec![0; RECEIVE_BUFFER_LEN];
+        let mut is_complete = true;
+        loop {
+            match self.receive(&mut buffer) {
+                Ok(Some(datagram)) => Message::parse_all(datagram).for_each(|message| on_message(&message)),
+                Ok(None) => return Ok(is_complete),
+                Err(NetlinkError::TransportFailed(Errno::NOBUFS)) => is_complete = false,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Sends the messages in one datagram and passes each message of the answer to `on_message`.

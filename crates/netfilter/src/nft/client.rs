@@ -1,90 +1,19 @@
-//! The client of the kernel's nftables: replaces a table, reads a table, and watches for changes. I/O only.
+//! The client of the kernel's nftables: executes transactions, reads tables, and probes features. I/O only.
 
 use rustix::io::Errno;
 
 use super::abi::{self, msg};
-use super::decode::{Decoder, UnknownObject};
-use super::encode::{Batch, Operation};
-use super::model::Table;
+use super::decode::Decoder;
+use super::diff::diff;
+use super::encode::Batch;
+use super::error::NftError;
+use super::installed::InstalledTable;
+use super::model::{Element, Set, Table, TableId};
+use super::transaction::{Action, Transaction};
 use crate::netlink::{Attr, Attrs, Messages, NetlinkError, Protocol, Socket, message};
 
-/// The maximum number of attempts to read a table. An attempt fails if the table changes during the read.
+/// The maximum number of attempts to read a table. An attempt fails if any table changes during the read.
 const MAX_READ_ATTEMPTS: u32 = 10;
-
-/// The reason why an nftables request failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NftError {
-    /// The process lacks the capability `NET_ADMIN`.
-    #[error(
-        "not allowed to program nftables: the container needs the capability NET_ADMIN \
-         (securityContext.capabilities.add)"
-    )]
-    NoNetAdmin,
-    /// The kernel lacks a feature.
-    #[error(
-        "this node's kernel has no {0}: load or build the module, or use the userspace data path \
-         (akrobateo.io/data-path: userspace)"
-    )]
-    MissingFeature(&'static str),
-    /// The table does not fit into one transaction.
-    #[error(
-        "the rules need {0} bytes, which is more than the kernel accepts in one transaction from this container: \
-         reduce the ports or source ranges, or raise net.core.wmem_max on the node"
-    )]
-    TransactionTooLarge(usize),
-    /// The kernel rejected the request for another reason.
-    #[error("nftables request failed ({operation:?}): {error}")]
-    Netlink {
-        /// The cause.
-        error: NetlinkError,
-        /// The operation of the message that failed.
-        operation: Operation,
-    },
-}
-
-impl NftError {
-    fn new(error: NetlinkError, operation: Operation) -> Self {
-        let netlink_error = Self::Netlink { error, operation };
-        let errno = match error {
-            NetlinkError::OpenFailed(errno) | NetlinkError::Rejected { errno, .. } => errno,
-            NetlinkError::TransportFailed(_)
-            | NetlinkError::NoAcknowledgement
-            | NetlinkError::DumpInterrupted => {
-                return netlink_error;
-            }
-        };
-        match errno {
-            Errno::PERM | Errno::ACCESS => Self::NoNetAdmin,
-            Errno::NOENT
-            | Errno::OPNOTSUPP
-            | Errno::AFNOSUPPORT
-            | Errno::PROTONOSUPPORT
-            | Errno::NOPROTOOPT => needed_feature(operation).map_or(netlink_error, Self::MissingFeature),
-            _ => netlink_error,
-        }
-    }
-}
-
-/// Returns the kernel feature that an operation needs, with the names of its modules.
-const fn needed_feature(operation: Operation) -> Option<&'static str> {
-    match operation {
-        Operation::Transaction | Operation::Table => Some("nftables (nf_tables, family inet)"),
-        Operation::Set => Some("sets or counters in nftables (nf_tables_set, nft_counter)"),
-        Operation::NatChain => Some("NAT in nftables (nft_chain_nat; for family inet, Linux 5.2)"),
-        Operation::Rule => Some("NAT or connection tracking in nftables (nft_nat, nft_masq, nft_ct)"),
-        Operation::Read | Operation::Chain => None,
-    }
-}
-
-impl From<NetlinkError> for NftError {
-    fn from(error: NetlinkError) -> Self {
-        Self::new(error, Operation::Transaction)
-    }
-}
-
-/// The kernel's table of the requested name, or `None` if there is no such table. The error is an object in this table
-/// that Akrobateo never creates.
-pub type InstalledTable = Result<Option<Table>, UnknownObject>;
 
 /// A client of the nftables of one network namespace.
 ///
@@ -98,45 +27,122 @@ impl Nftables {
         Ok(Self(Socket::open(Protocol::Netfilter)?))
     }
 
-    /// Replaces the table of the same name with `table`, in one transaction.
-    pub fn replace(&self, table: &Table) -> Result<(), NftError> {
-        let batch = Batch::new_replacement(table);
+    /// Returns the port ID of the client's socket, which notifications of its changes contain.
+    pub fn port_id(&self) -> Result<u32, NftError> {
+        self.0.port_id().map_err(|error| NftError::from_read(error, "read the port ID".to_owned()))
+    }
+
+    /// Executes a transaction. If it fails, the kernel has changed nothing.
+    pub fn execute(&self, transaction: &Transaction<'_>) -> Result<(), NftError> {
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        let batch = Batch::encode(transaction);
         self.0.request(&batch.messages, |_| ()).map_err(|error| match error {
-            NetlinkError::Rejected { seq, .. } => NftError::new(error, batch.operation(seq)),
+            NetlinkError::Rejected { seq, .. } => {
+                let step = batch.step(seq).and_then(|index| transaction.steps.get(index));
+                NftError::from_step(error, step)
+            }
             NetlinkError::TransportFailed(Errno::MSGSIZE) => {
                 NftError::TransactionTooLarge(batch.messages.bytes().len())
             }
-            _ => error.into(),
+            _ => NftError::from_step(error, None),
         })
     }
 
-    /// Reads the table of this name, and the generation of the ruleset at the time of the read.
-    pub fn read(&self, name: &str) -> Result<(u32, InstalledTable), NftError> {
+    /// Replaces the table of the same family and name with `table`, in one transaction. See [`Transaction::replace`].
+    pub fn replace(&self, table: &Table) -> Result<(), NftError> {
+        self.execute(&Transaction::replace(table))
+    }
+
+    /// Changes the kernel's table into `desired`, in one transaction. See [`diff`]. `installed` is the kernel's table, or
+    /// `None` if the kernel does not have it.
+    pub fn update(&self, installed: Option<&InstalledTable>, desired: &Table) -> Result<(), NftError> {
+        self.execute(&diff(installed, desired))
+    }
+
+    /// Checks that the kernel supports everything in `table`, without any effect on packets.
+    ///
+    /// Creates the table and deletes it in the same transaction, so no packet passes its rules. Its name must be free, and
+    /// its interfaces must exist.
+    pub fn probe(&self, table: &Table) -> Result<(), NftError> {
+        let mut transaction = Transaction::create(table);
+        transaction.push(&table.id, Action::DeleteTable);
+        self.execute(&transaction)
+    }
+
+    /// Reads the table, and the generation of the ruleset at the time of the read. Returns `None` for a missing table.
+    pub fn read(&self, id: &TableId) -> Result<(u32, Option<InstalledTable>), NftError> {
+        let to_nft_error = |error| NftError::from_read(error, format!("read the table {id}"));
         for _ in 0..MAX_READ_ATTEMPTS {
             let generation = self.generation()?;
-            let table = match read_table(&self.0, name) {
-                // The table was changed or deleted during the read.
+            let table = match read_table(&self.0, id) {
+                // A table was changed or deleted during the read.
                 Err(NetlinkError::DumpInterrupted | NetlinkError::Rejected { errno: Errno::NOENT, .. }) => {
                     continue;
                 }
-                result => result.map_err(|error| NftError::new(error, Operation::Read))?,
+                result => result.map_err(to_nft_error)?,
             };
             if self.generation()? == generation {
                 return Ok((generation, table));
             }
         }
-        Err(NftError::new(NetlinkError::DumpInterrupted, Operation::Read))
+        Err(to_nft_error(NetlinkError::DumpInterrupted))
+    }
+
+    /// Reads the elements of one set of the table, sorted. Returns `None` if the set or the table is missing.
+    ///
+    /// The kernel changes a dynamic set at any time, so the list may lack elements that are added or deleted meanwhile.
+    pub fn read_elements(&self, id: &TableId, set: &Set) -> Result<Option<Vec<Element>>, NftError> {
+        let to_nft_error =
+            |error| NftError::from_read(error, format!("read the set {} of the table {id}", set.name));
+        for _ in 0..MAX_READ_ATTEMPTS {
+            let mut decoder = Decoder::for_set(id, set);
+            match dump_elements(&self.0, id, &set.name, &mut decoder) {
+                Err(NetlinkError::DumpInterrupted) => {}
+                Err(NetlinkError::Rejected { errno: Errno::NOENT, .. }) => return Ok(None),
+                Err(error) => return Err(to_nft_error(error)),
+                Ok(()) => {
+                    let sets = decoder.finish().map(|installed| installed.table.sets);
+                    return Ok(sets.and_then(|mut sets| sets.pop()).map(|set| set.elements));
+                }
+            }
+        }
+        Err(to_nft_error(NetlinkError::DumpInterrupted))
+    }
+
+    /// Deletes the elements of a dynamic set for which `must_delete` returns true. Returns the number of deleted elements.
+    ///
+    /// Deletes each element in its own transaction, because elements may expire meanwhile, and the deletion of a missing
+    /// element makes the whole transaction fail.
+    pub fn delete_dynamic_elements(
+        &self,
+        id: &TableId,
+        set: &Set,
+        must_delete: impl Fn(&Element) -> bool,
+    ) -> Result<usize, NftError> {
+        let mut deleted = 0;
+        for element in self.read_elements(id, set)?.unwrap_or_default() {
+            if must_delete(&element) {
+                let mut transaction = Transaction::default();
+                transaction.push(id, Action::DeleteElements(set, vec![&element]));
+                match self.execute(&transaction) {
+                    Ok(()) => deleted += 1,
+                    Err(NftError::Netlink {
+                        error: NetlinkError::Rejected { errno: Errno::NOENT, .. },
+                        ..
+                    }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(deleted)
     }
 
     /// Returns the generation of the ruleset: the number of the last transaction of any program.
     pub fn generation(&self) -> Result<u32, NftError> {
-        read_generation(&self.0).map_err(|error| NftError::new(error, Operation::Read))
+        read_generation(&self.0).map_err(|error| NftError::from_read(error, "read the generation".to_owned()))
     }
-}
-
-/// Opens a socket that becomes readable when any program changes nftables in this thread's network namespace.
-pub fn open_watch() -> Result<Socket, NftError> {
-    Ok(Socket::listen(Protocol::Netfilter, abi::MULTICAST_GROUP)?)
 }
 
 fn read_generation(socket: &Socket) -> Result<u32, NetlinkError> {
@@ -150,18 +156,11 @@ fn read_generation(socket: &Socket) -> Result<u32, NetlinkError> {
     generation.ok_or(NetlinkError::NoAcknowledgement)
 }
 
-fn read_table(socket: &Socket, name: &str) -> Result<InstalledTable, NetlinkError> {
-    let mut decoder = Decoder::new(name);
-    let mut unknown_object = None;
-    let mut dump = |decoder: &mut Decoder, message, write_attrs: &dyn Fn(&mut Attrs<'_>)| {
-        socket.request(
-            &build_read_request(abi::NFPROTO_INET, message, message::DUMP, write_attrs),
-            |answer| {
-                if let Err(error) = decoder.add_message(answer) {
-                    unknown_object.get_or_insert(error);
-                }
-            },
-        )
+fn read_table(socket: &Socket, id: &TableId) -> Result<Option<InstalledTable>, NetlinkError> {
+    let mut decoder = Decoder::new(id);
+    let dump = |decoder: &mut Decoder, message, write_attrs: &dyn Fn(&mut Attrs<'_>)| {
+        let request = build_read_request(id.family.number(), message, message::DUMP, write_attrs);
+        socket.request(&request, |answer| decoder.add_message(answer))
     };
     dump(&mut decoder, msg::GET_TABLE, &|_| ())?;
     if !decoder.is_empty() {
@@ -170,16 +169,26 @@ fn read_table(socket: &Socket, name: &str) -> Result<InstalledTable, NetlinkErro
             (msg::GET_CHAIN, abi::chain::TABLE),
             (msg::GET_RULE, abi::rule::TABLE),
         ] {
-            dump(&mut decoder, message, &|attrs| attrs.push_text(table_attr, name))?;
+            dump(&mut decoder, message, &|attrs| attrs.push_text(table_attr, &id.name))?;
         }
         for set_name in decoder.set_names() {
-            dump(&mut decoder, msg::GET_ELEMENTS, &|attrs| {
-                attrs.push_text(abi::elements::TABLE, name);
-                attrs.push_text(abi::elements::SET, &set_name);
-            })?;
+            dump_elements(socket, id, &set_name, &mut decoder)?;
         }
     }
-    Ok(unknown_object.map_or_else(|| Ok(decoder.finish()), Err))
+    Ok(decoder.finish())
+}
+
+fn dump_elements(
+    socket: &Socket,
+    id: &TableId,
+    set_name: &str,
+    decoder: &mut Decoder,
+) -> Result<(), NetlinkError> {
+    let request = build_read_request(id.family.number(), msg::GET_ELEMENTS, message::DUMP, |attrs| {
+        attrs.push_text(abi::elements::TABLE, &id.name);
+        attrs.push_text(abi::elements::SET, set_name);
+    });
+    socket.request(&request, |answer| decoder.add_message(answer))
 }
 
 fn build_read_request(
@@ -189,31 +198,4 @@ fn build_read_request(
     write_attrs: impl FnOnce(&mut Attrs<'_>),
 ) -> Messages {
     Messages::single(abi::message_type(message), flags, &abi::header(family, 0), write_attrs)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rejection_error(errno: Errno, operation: Operation) -> NftError {
-        NftError::new(NetlinkError::Rejected { seq: 1, errno }, operation)
-    }
-
-    #[test]
-    fn error_mentions_the_kernel_feature_that_the_rejected_operation_needs() {
-        assert_eq!(rejection_error(Errno::PERM, Operation::Transaction), NftError::NoNetAdmin);
-        for (error, feature) in [
-            (
-                NftError::new(NetlinkError::OpenFailed(Errno::PROTONOSUPPORT), Operation::Transaction),
-                "nf_tables, family inet",
-            ),
-            (rejection_error(Errno::OPNOTSUPP, Operation::Transaction), "nf_tables, family inet"),
-            (rejection_error(Errno::AFNOSUPPORT, Operation::Table), "nf_tables, family inet"),
-            (rejection_error(Errno::NOENT, Operation::NatChain), "nft_chain_nat"),
-            (rejection_error(Errno::NOENT, Operation::Rule), "nft_masq"),
-            (rejection_error(Errno::NOMEM, Operation::Set), "request failed (Set)"),
-        ] {
-            assert!(error.to_string().contains(feature), "{error}");
-        }
-    }
 }

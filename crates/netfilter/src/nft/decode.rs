@@ -1,175 +1,214 @@
 //! Decodes a table from messages, which come from the kernel's lists or from a transaction. Pure.
 
-use super::abi::{self, msg};
+use super::abi::{self, Foreign, msg};
+use super::element::{ListedElement, complete_intervals, decode_element};
 use super::expr;
-use super::model::{Chain, Counter, DataType, Element, Set, Table, Value};
+use super::installed::{ForeignObject, InstalledTable};
+use super::model::{
+    BaseChain, Chain, ChainType, Hook, Matching, Name, Policy, Set, Table, TableFamily, TableId, Value,
+};
+use super::set_definition::decode_definition;
 use crate::netlink::{Attr, Message};
-
-/// The table contains an object that Akrobateo never creates. The field is the kind of the object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the table has {0} that Akrobateo did not create")]
-pub struct UnknownObject(pub &'static str);
 
 /// Builds one table from messages, in the order of the kernel's lists: table, sets, chains, rules, elements.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    name: String,
-    table: Option<Table>,
+    id: TableId,
+    installed: Option<InstalledTable>,
+    /// The upper bounds of each set with intervals of simple keys, by the index of the set.
+    upper_bounds: Vec<(usize, Value)>,
 }
 
 impl Decoder {
-    /// Creates a decoder for the table `name` of family inet.
+    /// Creates a decoder for the table `id`.
     #[must_use]
-    pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), table: None }
+    pub fn new(id: &TableId) -> Self {
+        Self { id: id.clone(), installed: None, upper_bounds: Vec::new() }
+    }
+
+    /// Creates a decoder for the elements of one set of the table `id`. The set's own elements are ignored.
+    pub(crate) fn for_set(id: &TableId, set: &Set) -> Self {
+        let set = Set::new(set.name.clone(), set.definition.clone(), Vec::new());
+        let table = Table { sets: vec![set], ..Table::empty(id.clone()) };
+        Self { installed: Some(table.into()), ..Self::new(id) }
     }
 
     /// Returns the table; `None` if no message created it.
     #[must_use]
-    pub fn finish(self) -> Option<Table> {
-        let mut table = self.table?;
-        table.sets.iter_mut().for_each(|set| set.elements.sort_unstable());
-        Some(table)
+    pub fn finish(self) -> Option<InstalledTable> {
+        let mut installed = self.installed?;
+        for (index, set) in installed.table.sets.iter_mut().enumerate() {
+            if set.definition.matching == Matching::Intervals {
+                let bounds = self.upper_bounds.iter().filter(|(set_index, _)| *set_index == index);
+                complete_intervals(&mut set.elements, &mut bounds.map(|(_, key)| *key).collect::<Vec<_>>());
+            }
+            set.elements.sort_unstable();
+        }
+        Some(installed)
     }
 
     /// Returns true if no message has created the table so far.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.table.is_none()
+        self.installed.is_none()
     }
 
     /// Returns the names of the sets that were added so far.
     #[must_use]
-    pub fn set_names(&self) -> Vec<String> {
-        self.table.iter().flat_map(|table| &table.sets).map(|set| set.name.to_string()).collect()
+    pub fn set_names(&self) -> Vec<Name> {
+        self.installed
+            .iter()
+            .flat_map(|installed| &installed.table.sets)
+            .map(|set| set.name.clone())
+            .collect()
     }
 
     /// Adds one message. Ignores a message about another table.
-    pub fn add_message(&mut self, message: &Message<'_>) -> Result<(), UnknownObject> {
+    pub fn add_message(&mut self, message: &Message<'_>) {
         let attrs = message.attrs(abi::HEADER_LEN);
         // The attribute with the table's name has the same type in all messages.
-        let belongs_to_table = Attr::find_text(attrs, abi::table::NAME) == Some(&self.name)
-            && message.payload.first() == Some(&abi::NFPROTO_INET);
-        if message.kind >> 8 != abi::NFTABLES_SUBSYSTEM || !belongs_to_table {
-            return Ok(());
+        let belongs_to_table = Attr::find_text(attrs, abi::table::NAME) == Some(&self.id.name)
+            && message.payload.first() == Some(&self.id.family.number());
+        if !belongs_to_table {
+            return;
         }
-        match message.kind & 0xff {
-            msg::NEW_TABLE => self.add_table(attrs),
-            msg::DEL_TABLE => {
-                self.table = None;
-                Ok(())
+        match abi::message_of_type(message.kind) {
+            Some(msg::NEW_TABLE) => self.add_table(attrs),
+            Some(msg::DEL_TABLE) => {
+                self.installed = None;
+                self.upper_bounds.clear();
             }
-            msg::NEW_SET => self.add_object(decode_set(attrs), |table, set| table.sets.push(set)),
-            msg::NEW_CHAIN => self.add_object(decode_chain(attrs), |table, chain| table.chains.push(chain)),
-            msg::NEW_RULE => self.add_rule(attrs),
-            msg::NEW_ELEMENTS => self.add_elements(attrs),
-            _ => Ok(()),
+            Some(msg::NEW_SET) => self.add_set(attrs),
+            Some(msg::NEW_CHAIN) => self.add_chain(attrs),
+            Some(msg::NEW_RULE) => self.add_rule(attrs),
+            Some(msg::NEW_ELEMENTS) => self.add_elements(attrs),
+            _ => {}
         }
     }
 
-    fn add_table(&mut self, attrs: &[u8]) -> Result<(), UnknownObject> {
-        // The flags are `NFT_TABLE_F_DORMANT` and `NFT_TABLE_F_OWNER`. Akrobateo's table has no flag.
+    fn add_table(&mut self, attrs: &[u8]) {
+        let id = &self.id;
+        let installed = self.installed.get_or_insert_with(|| Table::empty(id.clone()).into());
         if Attr::find_be32(attrs, abi::table::FLAGS).is_some_and(|flags| flags != 0) {
-            return Err(UnknownObject("a flag"));
+            installed.foreign_objects.push(ForeignObject::TableFlag);
         }
-        self.table.get_or_insert(Table {
-            name: self.name.clone().into(),
-            sets: Vec::new(),
-            chains: Vec::new(),
-        });
-        Ok(())
     }
 
-    fn add_object<T>(
-        &mut self,
-        object: Result<T, UnknownObject>,
-        push: impl FnOnce(&mut Table, T),
-    ) -> Result<(), UnknownObject> {
-        let object = object?;
-        if let Some(table) = &mut self.table {
-            push(table, object);
+    fn add_set(&mut self, attrs: &[u8]) {
+        let is_anonymous = Attr::find_be32(attrs, abi::set::FLAGS)
+            .is_some_and(|flags| flags & abi::set::FLAG_ANONYMOUS != 0);
+        // An anonymous set belongs to one rule of another program, and is deleted with this rule.
+        let (Some(installed), Some(name), false) =
+            (&mut self.installed, find_name(attrs, abi::set::NAME), is_anonymous)
+        else {
+            return;
+        };
+        match decode_definition(attrs) {
+            Some(definition) => installed.table.sets.push(Set { name, definition, elements: Vec::new() }),
+            None => installed.foreign_objects.push(ForeignObject::Set(name)),
         }
-        Ok(())
     }
 
-    fn add_rule(&mut self, attrs: &[u8]) -> Result<(), UnknownObject> {
-        let rule = expr::decode_rule(attrs).ok_or(UnknownObject("a rule"))?;
-        let chain_name = Attr::find_text(attrs, abi::rule::CHAIN);
-        let mut chains = self.table.iter_mut().flat_map(|table| &mut table.chains);
-        let chain = chains.find(|chain| Some(&*chain.name) == chain_name).ok_or(UnknownObject("a chain"))?;
-        chain.rules.push(rule);
-        Ok(())
+    fn add_chain(&mut self, attrs: &[u8]) {
+        let (Some(installed), Some(name)) = (&mut self.installed, find_name(attrs, abi::chain::NAME)) else {
+            return;
+        };
+        match decode_base_chain(self.id.family, attrs) {
+            Ok(base) => installed.table.chains.push(Chain { name, base, rules: Vec::new() }),
+            Err(Foreign) => installed.foreign_objects.push(ForeignObject::Chain(name)),
+        }
     }
 
-    fn add_elements(&mut self, attrs: &[u8]) -> Result<(), UnknownObject> {
-        let set_name = Attr::find_text(attrs, abi::elements::SET);
-        let mut sets = self.table.iter_mut().flat_map(|table| &mut table.sets);
-        let set = sets.find(|set| Some(&*set.name) == set_name).ok_or(UnknownObject("a set"))?;
+    fn add_rule(&mut self, attrs: &[u8]) {
+        let (Some(installed), Some(name)) = (&mut self.installed, find_name(attrs, abi::rule::CHAIN)) else {
+            return;
+        };
+        let chain = installed.table.chains.iter_mut().find(|chain| chain.name == name);
+        match (chain, expr::decode_rule(attrs)) {
+            (Some(chain), Some(rule)) => chain.rules.push(rule),
+            (Some(_), None) => installed.foreign_objects.push(ForeignObject::RuleIn(name)),
+            // The chain itself is a foreign object.
+            (None, _) => {}
+        }
+    }
+
+    fn add_elements(&mut self, attrs: &[u8]) {
+        let (Some(installed), Some(name)) = (&mut self.installed, find_name(attrs, abi::elements::SET))
+        else {
+            return;
+        };
+        let Some(index) = installed.table.sets.iter().position(|set| set.name == name) else { return };
         for item in Attr::parse_all(Attr::find(attrs, abi::elements::ELEMENTS).unwrap_or_default()) {
-            set.elements.push(decode_element(item.value).ok_or(UnknownObject("an element"))?);
+            match decode_element(item.value) {
+                Some(ListedElement::Element(element)) => installed.table.sets[index].elements.push(element),
+                Some(ListedElement::UpperBound(key)) => self.upper_bounds.push((index, key)),
+                None => {
+                    let foreign_object = ForeignObject::ElementIn(name.clone());
+                    if !installed.foreign_objects.contains(&foreign_object) {
+                        installed.foreign_objects.push(foreign_object);
+                    }
+                }
+            }
         }
-        Ok(())
     }
 }
 
-fn decode_set(attrs: &[u8]) -> Result<Set, UnknownObject> {
-    let number = |kind| Attr::find_be32(attrs, kind);
-    let flags = number(abi::set::FLAGS).unwrap_or(0);
-    let decode = || {
-        let value_type = match number(abi::set::DATA_LEN) {
-            Some(len) => Some(DataType { id: number(abi::set::DATA_TYPE)?, len }),
-            None => None,
-        };
-        let set = Set {
-            name: Attr::find_text(attrs, abi::set::NAME)?.to_owned().into(),
-            key_type: DataType { id: number(abi::set::KEY_TYPE)?, len: number(abi::set::KEY_LEN)? },
-            value_type,
-            has_intervals: flags & abi::set::FLAG_INTERVAL != 0,
-            has_counters: match Attr::find(attrs, abi::set::EXPRESSION) {
-                Some(expr) => expr::decode_counter(expr).map(|_| true)?,
-                None => false,
-            },
-            elements: Vec::new(),
-        };
-        // If a set has several expressions, the kernel lists them in another attribute.
-        let has_one_expression = Attr::find(attrs, abi::set::EXPRESSIONS).is_none();
-        (has_one_expression && set.flags() == flags).then_some(set)
-    };
-    decode().ok_or(UnknownObject("a set"))
+fn find_name(attrs: &[u8], kind: u16) -> Option<Name> {
+    Attr::find_text(attrs, kind).map(|name| name.to_owned().into())
 }
 
-fn decode_chain(attrs: &[u8]) -> Result<Chain, UnknownObject> {
-    let decode = || {
-        let hook = Attr::find(attrs, abi::chain::HOOK)?;
-        Some(Chain {
-            name: Attr::find_text(attrs, abi::chain::NAME)?.to_owned().into(),
-            kind: Attr::find_text(attrs, abi::chain::TYPE)?.to_owned().into(),
-            hook: Attr::find_be32(hook, abi::hook::NUMBER)?,
-            priority: Attr::find_be32(hook, abi::hook::PRIORITY)?.cast_signed(),
-            policy: Attr::find_be32(attrs, abi::chain::POLICY)?,
-            rules: Vec::new(),
-        })
-    };
-    decode().ok_or(UnknownObject("a chain"))
+/// Decodes the properties of a base chain; `None` for a regular chain.
+fn decode_base_chain(family: TableFamily, attrs: &[u8]) -> Result<Option<BaseChain>, Foreign> {
+    let flags = Attr::find_be32(attrs, abi::chain::FLAGS).unwrap_or(0);
+    if flags & !abi::chain::FLAG_BASE != 0 {
+        return Err(Foreign);
+    }
+    let Some(hook) = Attr::find(attrs, abi::chain::HOOK) else { return Ok(None) };
+    decode_hooked_chain(family, attrs, hook).map(Some).ok_or(Foreign)
 }
 
-fn decode_element(item: &[u8]) -> Option<Element> {
-    let value = |kind| expr::decode_value(item, kind).map(Value::from_slice);
-    let flags = Attr::find_be32(item, abi::element::FLAGS).unwrap_or(0);
-    Some(Element {
-        key: value(abi::element::KEY)??,
-        is_upper_bound: match flags {
-            0 => false,
-            abi::element::FLAG_END => true,
+fn decode_hooked_chain(family: TableFamily, attrs: &[u8], hook: &[u8]) -> Option<BaseChain> {
+    let chain_type = Attr::find_text(attrs, abi::chain::TYPE)?;
+    Some(BaseChain {
+        chain_type: ChainType::ALL.into_iter().find(|known| known.as_str() == chain_type)?,
+        hook: decode_hook(family, hook)?,
+        priority: Attr::find_be32(hook, abi::hook::PRIORITY)?.cast_signed(),
+        policy: match Attr::find_be32(attrs, abi::chain::POLICY)?.cast_signed() {
+            abi::verdict::ACCEPT => Policy::Accept,
+            abi::verdict::DROP => Policy::Drop,
             _ => return None,
         },
-        value: match value(abi::element::DATA) {
-            Some(value) => Some(value?),
-            None => None,
-        },
-        counter: match Attr::find(item, abi::element::EXPRESSION) {
-            Some(expr) => expr::decode_counter(expr)?,
-            None => Counter::default(),
-        },
     })
+}
+
+fn decode_hook(family: TableFamily, attrs: &[u8]) -> Option<Hook> {
+    let number = Attr::find_be32(attrs, abi::hook::NUMBER)?;
+    if family != TableFamily::Netdev {
+        return Some(match number {
+            abi::hook::PREROUTING => Hook::Prerouting,
+            abi::hook::INPUT => Hook::Input,
+            abi::hook::FORWARD => Hook::Forward,
+            abi::hook::OUTPUT => Hook::Output,
+            abi::hook::POSTROUTING => Hook::Postrouting,
+            _ => return None,
+        });
+    }
+    let interfaces = decode_interfaces(attrs)?;
+    match number {
+        abi::hook::NETDEV_INGRESS => Some(Hook::Ingress(interfaces)),
+        abi::hook::NETDEV_EGRESS => Some(Hook::Egress(interfaces)),
+        _ => None,
+    }
+}
+
+/// Decodes the names of the interfaces. Returns `None` if one of them is a pattern.
+fn decode_interfaces(hook: &[u8]) -> Option<Vec<Name>> {
+    let Some(list) = Attr::find(hook, abi::hook::DEVICES) else {
+        return Some(find_name(hook, abi::hook::DEVICE).into_iter().collect());
+    };
+    let decode = |item: Attr<'_>| {
+        let text = std::str::from_utf8(item.value).ok()?.trim_end_matches('\0');
+        (item.kind == abi::device::NAME).then(|| Name::from(text.to_owned()))
+    };
+    Attr::parse_all(list).map(decode).collect()
 }

@@ -1,187 +1,222 @@
-//! Encodes a table as the transaction that installs it. Pure.
+//! Encodes a transaction as netlink messages. Pure.
 
 use super::abi::{self, msg};
+use super::element::{encode_element, encode_element_key};
 use super::expr;
-use super::model::{Chain, Counter, Element, Rule, Set, Table};
+use super::model::{BaseChain, Chain, Counter, Element, Hook, Policy, Set, TableFamily, TableId, ValueType};
+use super::set_definition::{encode_byte_order, encode_description, set_flags};
+use super::transaction::{Action, Step, Transaction};
 use crate::netlink::{Attrs, Messages, message};
 
-/// The number of elements in one message. An element needs at most 160 bytes, and a list has at most 64 KiB. The kernel
-/// returns a rejected message as a whole, so the message must also fit into the receive buffer.
-const ELEMENTS_PER_MESSAGE: usize = 150;
+/// The size at which a list of elements ends and continues in another message. A list has at most 64 KiB. The kernel
+/// returns a rejected message as a whole, so the message must also fit into the receive buffer of 32 KiB.
+const MAX_LIST_LEN: usize = 24 * 1024;
+/// The number of messages for which memory is allocated at first.
+const MIN_CAPACITY: usize = 128;
+/// A number that no hook has, for hooks that do not exist in the family of a table. The kernel rejects it.
+const MISSING_HOOK: u32 = u32::MAX;
 
-/// A transaction: the kernel executes all of its messages or none.
+/// An encoded transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The messages to send.
     pub messages: Messages,
-    /// The operation of each message, for the error if the kernel rejects the message.
-    operations: Vec<Operation>,
-}
-
-/// The operation of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// The begin or end of a transaction.
-    Transaction,
-    /// A read.
-    Read,
-    /// The creation or deletion of a table.
-    Table,
-    /// The creation of a set or map, or of its elements.
-    Set,
-    /// The creation of a base chain of type nat.
-    NatChain,
-    /// The creation of a base chain of another type.
-    Chain,
-    /// The creation of a rule.
-    Rule,
+    /// The index of the step that each message executes; `None` for the begin and the end of the transaction.
+    steps: Vec<Option<usize>>,
+    /// The index of the step to which the next messages belong.
+    current_step: Option<usize>,
 }
 
 impl Batch {
-    /// Creates the transaction that replaces the table of this name.
+    /// Encodes a transaction.
     #[must_use]
-    pub fn new_replacement(table: &Table) -> Self {
+    pub fn encode(transaction: &Transaction<'_>) -> Self {
         let mut batch = Self::default();
-        batch.push_batch_boundary(abi::BATCH_BEGIN);
-        // The table is created first, because the deletion of a missing table would fail.
-        batch.push_table(table, msg::NEW_TABLE, message::CREATE);
-        batch.push_table(table, msg::DEL_TABLE, 0);
-        batch.push_table(table, msg::NEW_TABLE, message::CREATE);
-        for (id, set) in (1..).zip(&table.sets) {
-            batch.push_set(table, set, id);
+        // For the reason of the capacity, see `Transaction::default`.
+        batch.steps.reserve(MIN_CAPACITY);
+        batch.push_boundary(abi::BATCH_BEGIN);
+        let mut set_id = 0;
+        for (index, step) in transaction.steps.iter().enumerate() {
+            batch.current_step = Some(index);
+            batch.push_step(step, &mut set_id);
         }
-        for chain in &table.chains {
-            batch.push_chain(table, chain);
-        }
-        for (is_last, chain, rule) in list_rules(table) {
-            // The acknowledgement of the last rule shows that the transaction was executed. Kernels before 6.10 do not
-            // acknowledge the end of a batch.
-            batch.push_rule(table, chain, rule, if is_last { message::ACK } else { 0 });
-        }
-        batch.push_batch_boundary(abi::BATCH_END);
+        // The acknowledgement of the last message shows that the transaction was executed. Kernels before 6.10 do not
+        // acknowledge the end of a batch.
+        batch.messages.acknowledge_last();
+        batch.current_step = None;
+        batch.push_boundary(abi::BATCH_END);
         batch
     }
 
-    /// Returns the operation of the message with this sequence number.
+    /// Returns the index of the step that the message with this sequence number executes.
     #[must_use]
-    pub fn operation(&self, seq: u32) -> Operation {
-        let index = usize::try_from(seq).unwrap_or(usize::MAX).wrapping_sub(1);
-        self.operations.get(index).copied().unwrap_or(Operation::Transaction)
+    pub fn step(&self, seq: u32) -> Option<usize> {
+        let index = usize::try_from(seq).ok()?.checked_sub(1)?;
+        self.steps.get(index).copied().flatten()
     }
 
-    fn push_batch_boundary(&mut self, message_type: u16) {
-        self.operations.push(Operation::Transaction);
+    fn push_boundary(&mut self, message_type: u16) {
+        self.steps.push(None);
         self.messages.push(message_type, 0, &abi::header(0, abi::NFTABLES_SUBSYSTEM), |_| ());
     }
 
-    fn push(
-        &mut self,
-        operation: Operation,
-        message: u16,
-        flags: u16,
-        write_attrs: impl FnOnce(&mut Attrs<'_>),
-    ) {
-        self.operations.push(operation);
-        self.messages.push(
-            abi::message_type(message),
-            flags,
-            &abi::header(abi::NFPROTO_INET, 0),
-            write_attrs,
-        );
+    fn push(&mut self, table: &TableId, message: u16, flags: u16, write_attrs: impl FnOnce(&mut Attrs<'_>)) {
+        self.steps.push(self.current_step);
+        let header = abi::header(table.family.number(), 0);
+        self.messages.push(abi::message_type(message), flags, &header, |attrs| {
+            // The attribute with the table's name has the same type in all messages.
+            attrs.push_text(abi::table::NAME, &table.name);
+            write_attrs(attrs);
+        });
     }
 
-    fn push_table(&mut self, table: &Table, message: u16, flags: u16) {
-        self.push(Operation::Table, message, flags, |attrs| attrs.push_text(abi::table::NAME, &table.name));
-    }
-
-    fn push_set(&mut self, table: &Table, set: &Set, id: u32) {
-        self.push(Operation::Set, msg::NEW_SET, message::CREATE, |attrs| {
-            attrs.push_text(abi::set::TABLE, &table.name);
-            attrs.push_text(abi::set::NAME, &set.name);
-            attrs.push_be32(abi::set::FLAGS, set.flags());
-            attrs.push_be32(abi::set::KEY_TYPE, set.key_type.id);
-            attrs.push_be32(abi::set::KEY_LEN, set.key_type.len);
-            if let Some(value) = set.value_type {
-                attrs.push_be32(abi::set::DATA_TYPE, value.id);
-                attrs.push_be32(abi::set::DATA_LEN, value.len);
+    fn push_step(&mut self, step: &Step<'_>, set_id: &mut u32) {
+        let table = step.table;
+        match &step.action {
+            Action::CreateTable => {
+                self.push(table, msg::NEW_TABLE, message::CREATE | message::EXCLUSIVE, |_| ());
             }
-            attrs.push_be32(abi::set::ID, id);
-            if set.has_counters {
-                expr::encode_counter(attrs, abi::set::EXPRESSION, Counter::default());
+            Action::EnsureTable => self.push(table, msg::NEW_TABLE, message::CREATE, |attrs| {
+                attrs.push_be32(abi::table::FLAGS, 0);
+            }),
+            Action::DeleteTable => self.push(table, msg::DEL_TABLE, 0, |_| ()),
+            Action::CreateSet(set) => {
+                *set_id += 1;
+                self.push_set(table, set, *set_id);
             }
-            // With a known size, the kernel chooses a hash table of fixed size, which is its fastest type of set.
-            if !set.elements.is_empty() {
-                let element_count = u32::try_from(set.elements.len()).unwrap_or(u32::MAX);
-                attrs.push_nested(abi::set::DESCRIPTION, |attrs| {
-                    attrs.push_be32(abi::set::SET_DESC_SIZE, element_count);
+            Action::DeleteSet(name) => {
+                self.push(table, msg::DEL_SET, 0, |attrs| attrs.push_text(abi::set::NAME, name));
+            }
+            Action::FlushSet(name) => {
+                self.push(table, msg::DEL_ELEMENTS, 0, |attrs| attrs.push_text(abi::elements::SET, name));
+            }
+            Action::AddElements(set, elements) => {
+                self.push_elements(table, msg::NEW_ELEMENTS, set, elements, encode_element);
+            }
+            Action::DeleteElements(set, elements) => {
+                self.push_elements(table, msg::DEL_ELEMENTS, set, elements, encode_element_key);
+            }
+            Action::CreateChain(chain) => self.push_chain(table, chain),
+            Action::SetPolicy(chain) => self.push(table, msg::NEW_CHAIN, 0, |attrs| {
+                attrs.push_text(abi::chain::NAME, &chain.name);
+                if let Some(base) = &chain.base {
+                    attrs.push_be32(abi::chain::POLICY, base.policy.number());
+                }
+            }),
+            Action::DeleteChain(name) => {
+                self.push(table, msg::DEL_CHAIN, 0, |attrs| attrs.push_text(abi::chain::NAME, name));
+            }
+            Action::FlushChain(name) => {
+                self.push(table, msg::DEL_RULE, 0, |attrs| attrs.push_text(abi::rule::CHAIN, name));
+            }
+            Action::AddRule(chain, rule) => {
+                self.push(table, msg::NEW_RULE, message::CREATE | message::APPEND, |attrs| {
+                    attrs.push_text(abi::rule::CHAIN, chain);
+                    expr::encode_rule(attrs, rule);
                 });
             }
+        }
+    }
+
+    fn push_set(&mut self, table: &TableId, set: &Set, id: u32) {
+        let definition = &set.definition;
+        self.push(table, msg::NEW_SET, message::CREATE, |attrs| {
+            attrs.push_text(abi::set::NAME, &set.name);
+            attrs.push_be32(abi::set::FLAGS, set_flags(definition));
+            attrs.push_be32(abi::set::KEY_TYPE, definition.key_type.id);
+            attrs.push_be32(abi::set::KEY_LEN, definition.key_type.len);
+            match definition.value_type {
+                Some(ValueType::Data(data_type)) => {
+                    attrs.push_be32(abi::set::DATA_TYPE, data_type.id);
+                    attrs.push_be32(abi::set::DATA_LEN, data_type.len);
+                }
+                Some(ValueType::Verdict) => {
+                    attrs.push_be32(abi::set::DATA_TYPE, abi::data::TYPE_VERDICT);
+                }
+                None => {}
+            }
+            attrs.push_be32(abi::set::ID, id);
+            if definition.has_counters {
+                expr::encode_counter(attrs, abi::set::EXPRESSION, Counter::default());
+            }
+            encode_description(attrs, definition);
+            encode_byte_order(attrs, definition);
         });
-        for chunk in set.elements.chunks(ELEMENTS_PER_MESSAGE) {
-            self.push(Operation::Set, msg::NEW_ELEMENTS, message::CREATE, |attrs| {
-                attrs.push_text(abi::elements::TABLE, &table.name);
+    }
+
+    /// Appends messages with all elements. Each message has as many elements as fit.
+    fn push_elements(
+        &mut self,
+        table: &TableId,
+        message: u16,
+        set: &Set,
+        elements: &[&Element],
+        encode: fn(&mut Attrs<'_>, &Set, &Element),
+    ) {
+        let flags = if message == msg::NEW_ELEMENTS { message::CREATE } else { 0 };
+        let mut rest = elements.iter().peekable();
+        while rest.peek().is_some() {
+            self.push(table, message, flags, |attrs| {
                 attrs.push_text(abi::elements::SET, &set.name);
                 attrs.push_nested(abi::elements::ELEMENTS, |list| {
-                    for element in chunk {
-                        encode_element(list, element);
+                    let start = list.buffer_len();
+                    while let Some(element) = rest.next_if(|_| list.buffer_len() - start < MAX_LIST_LEN) {
+                        encode(list, set, element);
                     }
                 });
             });
         }
     }
 
-    fn push_chain(&mut self, table: &Table, chain: &Chain) {
-        let operation = if chain.kind == "nat" { Operation::NatChain } else { Operation::Chain };
-        self.push(operation, msg::NEW_CHAIN, message::CREATE, |attrs| {
-            attrs.push_text(abi::chain::TABLE, &table.name);
+    fn push_chain(&mut self, table: &TableId, chain: &Chain) {
+        self.push(table, msg::NEW_CHAIN, message::CREATE, |attrs| {
             attrs.push_text(abi::chain::NAME, &chain.name);
-            attrs.push_nested(abi::chain::HOOK, |hook| {
-                hook.push_be32(abi::hook::NUMBER, chain.hook);
-                hook.push_be32(abi::hook::PRIORITY, chain.priority.cast_unsigned());
-            });
-            attrs.push_be32(abi::chain::POLICY, chain.policy);
-            attrs.push_text(abi::chain::TYPE, &chain.kind);
-        });
-    }
-
-    fn push_rule(&mut self, table: &Table, chain: &Chain, rule: &Rule, flags: u16) {
-        self.push(Operation::Rule, msg::NEW_RULE, message::CREATE | message::APPEND | flags, |attrs| {
-            attrs.push_text(abi::rule::TABLE, &table.name);
-            attrs.push_text(abi::rule::CHAIN, &chain.name);
-            expr::encode_rule(attrs, rule);
+            if let Some(base) = &chain.base {
+                encode_base_chain(attrs, table.family, base);
+            }
         });
     }
 }
 
-impl Set {
-    /// Returns the set's flags (enum `nft_set_flags`).
-    pub(super) fn flags(&self) -> u32 {
-        let interval_flag = if self.has_intervals { abi::set::FLAG_INTERVAL } else { 0 };
-        let map_flag = if self.value_type.is_some() { abi::set::FLAG_MAP } else { 0 };
-        interval_flag | map_flag
-    }
-}
-
-/// Returns each rule with its chain. The first value is true for the last rule of the table.
-fn list_rules(table: &Table) -> impl Iterator<Item = (bool, &Chain, &Rule)> {
-    let total: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
-    let all = table.chains.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)));
-    (1..).zip(all).map(move |(number, (chain, rule))| (number == total, chain, rule))
-}
-
-fn encode_element(list: &mut Attrs<'_>, element: &Element) {
-    list.push_nested(abi::LIST_ITEM, |item| {
-        expr::encode_value(item, abi::element::KEY, element.key.bytes());
-        if let Some(value) = &element.value {
-            expr::encode_value(item, abi::element::DATA, value.bytes());
-        }
-        if element.is_upper_bound {
-            item.push_be32(abi::element::FLAGS, abi::element::FLAG_END);
-        }
-        // If a set has counters and the message contains no counter for an element, the kernel creates a counter with
-        // the value 0.
-        if element.counter != Counter::default() {
-            expr::encode_counter(item, abi::element::EXPRESSION, element.counter);
+fn encode_base_chain(attrs: &mut Attrs<'_>, family: TableFamily, base: &BaseChain) {
+    attrs.push_nested(abi::chain::HOOK, |hook| {
+        hook.push_be32(abi::hook::NUMBER, hook_number(family, &base.hook));
+        hook.push_be32(abi::hook::PRIORITY, base.priority.cast_unsigned());
+        match base.hook.interfaces() {
+            [] => {}
+            [interface] => hook.push_text(abi::hook::DEVICE, interface),
+            interfaces => hook.push_nested(abi::hook::DEVICES, |list| {
+                for interface in interfaces {
+                    list.push_text(abi::device::NAME, interface);
+                }
+            }),
         }
     });
+    attrs.push_be32(abi::chain::POLICY, base.policy.number());
+    attrs.push_text(abi::chain::TYPE, base.chain_type.as_str());
+}
+
+impl Policy {
+    fn number(self) -> u32 {
+        match self {
+            Self::Accept => abi::verdict::ACCEPT.cast_unsigned(),
+            Self::Drop => abi::verdict::DROP.cast_unsigned(),
+        }
+    }
+}
+
+/// Returns the number of the hook. The numbers depend on the family.
+fn hook_number(family: TableFamily, hook: &Hook) -> u32 {
+    if hook.is_netdev() != (family == TableFamily::Netdev) {
+        return MISSING_HOOK;
+    }
+    match hook {
+        Hook::Prerouting => abi::hook::PREROUTING,
+        Hook::Input => abi::hook::INPUT,
+        Hook::Forward => abi::hook::FORWARD,
+        Hook::Output => abi::hook::OUTPUT,
+        Hook::Postrouting => abi::hook::POSTROUTING,
+        Hook::Ingress(_) => abi::hook::NETDEV_INGRESS,
+        Hook::Egress(_) => abi::hook::NETDEV_EGRESS,
+    }
 }

@@ -1,13 +1,26 @@
-//! nftables: a table as a value, its encoding as netlink messages, and a client.
+//! nftables: tables as values, transactions that change them, their encoding as netlink messages, and a client.
+//!
+//! [`model`] describes tables. [`diff`](diff()) returns the [`Transaction`] that changes the kernel's table into the desired
+//! one. [`client::Nftables`] reads tables and executes transactions. [`watch::Watch`] reports changes of a table by other
+//! programs.
 
-// The names are from the kernel's header linux/netfilter/nf_tables.h, which documents them.
-#[allow(missing_docs)]
 pub mod abi;
 pub mod client;
 pub mod decode;
-pub mod encode;
+mod diff;
+mod element;
+mod encode;
+mod error;
 mod expr;
+mod installed;
 pub mod model;
+mod set_definition;
+mod transaction;
+pub mod watch;
 
-pub use encode::{Batch, Operation};
+pub use diff::diff;
+pub use encode::Batch;
+pub use error::NftError;
+pub use installed::{ForeignObject, InstalledTable};
 pub use model::Table;
+pub use transaction::{Action, Step, Transaction};

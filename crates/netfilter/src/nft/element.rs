@@ -1,0 +1,134 @@
+//! Encodes and decodes the elements of sets. Pure.
+
+use super::abi;
+use super::expr;
+use super::model::{Counter, Element, ElementValue, Lifetime, Matching, Set, Value};
+use crate::netlink::{Attr, Attrs};
+
+/// Appends an element, with its value, counter and lifetime.
+///
+/// The kernel represents an interval of a simple key by two elements: the lowest key, and the key after the highest one.
+pub(super) fn encode_element(list: &mut Attrs<'_>, set: &Set, element: &Element) {
+    list.push_nested(abi::LIST_ITEM, |item| {
+        encode_key(item, set, element);
+        match &element.value {
+            Some(ElementValue::Data(value)) => expr::encode_value(item, abi::element::DATA, value),
+            Some(ElementValue::Verdict(verdict)) => {
+                expr::encode_verdict(item, abi::element::DATA, verdict);
+            }
+            None => {}
+        }
+        // If a set has counters and the message contains no counter for an element, the kernel creates a counter with
+        // the value 0.
+        if element.counter != Counter::default() {
+            expr::encode_counter(item, abi::element::EXPRESSION, element.counter);
+        }
+        if let Some(lifetime) = &element.lifetime {
+            item.push_be64(abi::element::TIMEOUT, lifetime.timeout_millis.into());
+            item.push_be64(abi::element::EXPIRATION, lifetime.remaining_millis.into());
+        }
+    });
+    encode_upper_bound(list, set, element);
+}
+
+/// Appends an element's key only, to delete the element.
+pub(super) fn encode_element_key(list: &mut Attrs<'_>, set: &Set, element: &Element) {
+    list.push_nested(abi::LIST_ITEM, |item| encode_key(item, set, element));
+    encode_upper_bound(list, set, element);
+}
+
+fn encode_key(item: &mut Attrs<'_>, set: &Set, element: &Element) {
+    expr::encode_value(item, abi::element::KEY, &element.key);
+    if let (Matching::IntervalsOfParts(_), Some(last_key)) = (&set.definition.matching, &element.last_key) {
+        expr::encode_value(item, abi::element::KEY_END, last_key);
+    }
+}
+
+fn encode_upper_bound(list: &mut Attrs<'_>, set: &Set, element: &Element) {
+    if set.definition.matching != Matching::Intervals {
+        return;
+    }
+    // An upper bound is exclusive, so an interval up to the highest key has no upper bound.
+    if let Some(bound) = element.last_key.as_ref().and_then(|last_key| last_key.next()) {
+        list.push_nested(abi::LIST_ITEM, |item| {
+            expr::encode_value(item, abi::element::KEY, &bound);
+            item.push_be32(abi::element::FLAGS, abi::element::FLAG_INTERVAL_END);
+        });
+    }
+}
+
+/// An element as the kernel lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ListedElement {
+    /// An element. If the set has intervals of simple keys, its highest key is unknown.
+    Element(Element),
+    /// The key after the highest key of an interval.
+    UpperBound(Value),
+}
+
+/// Decodes an element. Returns `None` if it has a property that this crate cannot encode.
+pub(super) fn decode_element(item: &[u8]) -> Option<ListedElement> {
+    let key = expr::decode_value(item, abi::element::KEY)?;
+    match Attr::find_be32(item, abi::element::FLAGS).unwrap_or(0) {
+        0 => {}
+        abi::element::FLAG_INTERVAL_END => return Some(ListedElement::UpperBound(key)),
+        _ => return None,
+    }
+    let last_key = match Attr::find(item, abi::element::KEY_END) {
+        Some(_) => Some(Box::new(expr::decode_value(item, abi::element::KEY_END)?)),
+        None => None,
+    };
+    let value = match Attr::find(item, abi::element::DATA) {
+        Some(_) => Some(decode_element_value(item)?),
+        None => None,
+    };
+    let counter = match Attr::find(item, abi::element::EXPRESSION) {
+        Some(expr) => expr::decode_counter(expr)?,
+        None => Counter::default(),
+    };
+    let millis = |kind| Attr::find_be64(item, kind).map(|millis| u32::try_from(millis).unwrap_or(u32::MAX));
+    let lifetime = millis(abi::element::EXPIRATION).map(|remaining_millis| {
+        let timeout_millis = millis(abi::element::TIMEOUT).unwrap_or(0);
+        Box::new(Lifetime { timeout_millis, remaining_millis })
+    });
+    let has_one_expression = Attr::find(item, abi::element::EXPRESSIONS).is_none();
+    let element = Element { key, last_key, value, counter, lifetime };
+    has_one_expression.then_some(ListedElement::Element(element))
+}
+
+fn decode_element_value(item: &[u8]) -> Option<ElementValue> {
+    match expr::decode_value(item, abi::element::DATA) {
+        Some(value) => Some(ElementValue::Data(value)),
+        None => expr::decode_verdict(item, abi::element::DATA).map(ElementValue::Verdict),
+    }
+}
+
+/// Completes the elements of a set with intervals of simple keys, whose highest keys are unknown: an interval ends before
+/// the next bound. `elements` and `upper_bounds` are in any order.
+pub(super) fn complete_intervals(elements: &mut [Element], upper_bounds: &mut [Value]) {
+    elements.sort_unstable_by_key(|element| element.key);
+    upper_bounds.sort_unstable();
+    let next_keys: Vec<_> = elements.iter().skip(1).map(|element| Some(element.key)).chain([None]).collect();
+    for (element, next_key) in elements.iter_mut().zip(next_keys) {
+        let index = upper_bounds.partition_point(|bound| *bound <= element.key);
+        let next_bound = upper_bounds.get(index).copied().into_iter().chain(next_key).min();
+        element.last_key = Some(Box::new(match next_bound {
+            Some(bound) => bound.previous().unwrap_or(element.key),
+            None => element.key.highest(),
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interval_ends_before_the_next_bound() {
+        let key = |number: u8| Value::from([number]);
+        let mut elements = [30, 10, 20].map(|number| Element::new(key(number)));
+        complete_intervals(&mut elements, &mut [key(25), key(20)]);
+        let expected = [(10, 19), (20, 24), (30, 255)];
+        assert_eq!(elements, expected.map(|(first, last)| Element::interval(key(first), key(last))));
+    }
+}

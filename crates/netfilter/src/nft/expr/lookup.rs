@@ -1,0 +1,86 @@
+//! Encodes and decodes the expressions that use sets. Pure.
+
+use std::num::NonZeroU32;
+
+use super::super::abi::{self, Foreign};
+use super::super::model::{ElementChange, Expr, LookupResult, Reg};
+use super::register;
+use crate::netlink::{Attr, Attrs};
+
+/// The number of milliseconds in a second: the kernel's timeouts are in milliseconds.
+const MILLIS_PER_SECOND: u64 = 1000;
+
+/// Appends the operands of a lookup.
+pub(super) fn encode_lookup(attrs: &mut Attrs<'_>, set: &str, sreg: Reg, result: LookupResult) {
+    attrs.push_text(abi::lookup::SET, set);
+    register::push(attrs, abi::lookup::SREG, sreg);
+    match result {
+        LookupResult::Value(dreg) => register::push(attrs, abi::lookup::DREG, dreg),
+        LookupResult::Verdict => attrs.push_be32(abi::lookup::DREG, abi::reg::VERDICT),
+        LookupResult::Contained | LookupResult::NotContained => {}
+    }
+    let is_inverted = result == LookupResult::NotContained;
+    attrs.push_be32(abi::lookup::FLAGS, if is_inverted { abi::lookup::FLAG_INVERT } else { 0 });
+}
+
+pub(super) fn decode_lookup(attrs: &[u8]) -> Option<Expr> {
+    let flags = Attr::find_be32(attrs, abi::lookup::FLAGS).unwrap_or(0);
+    let result = match (Attr::find_be32(attrs, abi::lookup::DREG), flags) {
+        (None, 0) => LookupResult::Contained,
+        (None, abi::lookup::FLAG_INVERT) => LookupResult::NotContained,
+        (Some(abi::reg::VERDICT), 0) => LookupResult::Verdict,
+        (Some(_), 0) => LookupResult::Value(register::find(attrs, abi::lookup::DREG)?),
+        _ => return None,
+    };
+    Some(Expr::Lookup {
+        set: Attr::find_text(attrs, abi::lookup::SET)?.to_owned().into(),
+        sreg: register::find(attrs, abi::lookup::SREG)?,
+        result,
+    })
+}
+
+impl ElementChange {
+    const ALL: [Self; 3] = [Self::Add, Self::Update, Self::Delete];
+
+    fn number(self) -> u32 {
+        match self {
+            Self::Add => abi::dynset::OP_ADD,
+            Self::Update => abi::dynset::OP_UPDATE,
+            Self::Delete => abi::dynset::OP_DELETE,
+        }
+    }
+}
+
+/// Appends the operands of a change of a dynamic set. Appends nothing for another expression.
+pub(super) fn encode_change(attrs: &mut Attrs<'_>, expr: &Expr) {
+    let Expr::ChangeElement { set, change, key, value, timeout_seconds } = expr else { return };
+    attrs.push_text(abi::dynset::SET, set);
+    attrs.push_be32(abi::dynset::OP, change.number());
+    register::push(attrs, abi::dynset::KEY_SREG, *key);
+    register::push_optional(attrs, abi::dynset::DATA_SREG, *value);
+    if let Some(seconds) = timeout_seconds {
+        attrs.push_be64(abi::dynset::TIMEOUT, u64::from(seconds.get()) * MILLIS_PER_SECOND);
+    }
+}
+
+pub(super) fn decode_change(attrs: &[u8]) -> Option<Expr> {
+    let number = Attr::find_be32(attrs, abi::dynset::OP)?;
+    let is_plain = Attr::find_be32(attrs, abi::dynset::FLAGS).unwrap_or(0) == 0
+        && Attr::find(attrs, abi::dynset::EXPRESSION).is_none()
+        && Attr::find(attrs, abi::dynset::EXPRESSIONS).is_none();
+    let expr = Expr::ChangeElement {
+        set: Attr::find_text(attrs, abi::dynset::SET)?.to_owned().into(),
+        change: ElementChange::ALL.into_iter().find(|change| change.number() == number)?,
+        key: register::find(attrs, abi::dynset::KEY_SREG)?,
+        value: register::find_optional(attrs, abi::dynset::DATA_SREG).ok()?,
+        timeout_seconds: decode_seconds(attrs, abi::dynset::TIMEOUT).ok()?,
+    };
+    is_plain.then_some(expr)
+}
+
+/// Decodes a timeout. 0 means that there is none. This crate encodes only whole seconds.
+pub(crate) fn decode_seconds(attrs: &[u8], kind: u16) -> Result<Option<NonZeroU32>, Foreign> {
+    let millis = Attr::find_be64(attrs, kind).unwrap_or(0);
+    let seconds = u32::try_from(millis / MILLIS_PER_SECOND).map_err(|_| Foreign)?;
+    if millis.is_multiple_of(MILLIS_PER_SECOND) { Ok(NonZeroU32::new(seconds)) } else { Err(Foreign) }
+}

@@ -1,0 +1,43 @@
+//! A table as the kernel lists it. Pure.
+
+use super::model::{Name, Table};
+
+/// A table as the kernel lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstalledTable {
+    /// The objects that this crate can describe.
+    pub table: Table,
+    /// The other objects. Another program has created them.
+    pub foreign_objects: Vec<ForeignObject>,
+}
+
+/// An object that this crate cannot describe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForeignObject {
+    /// A flag of the table: `NFT_TABLE_F_DORMANT` or `NFT_TABLE_F_OWNER`.
+    TableFlag,
+    /// A set with properties that [`SetDefinition`](super::model::SetDefinition) lacks.
+    Set(Name),
+    /// A chain with properties that [`BaseChain`](super::model::BaseChain) lacks.
+    Chain(Name),
+    /// A rule in this chain, with an expression that [`Expr`](super::model::Expr) lacks. The table contains the other
+    /// rules of the chain.
+    RuleIn(Name),
+    /// An element of this set, with properties that [`Element`](super::model::Element) lacks. The table contains the
+    /// other elements of the set.
+    ElementIn(Name),
+}
+
+impl From<Table> for InstalledTable {
+    fn from(table: Table) -> Self {
+        Self { table, foreign_objects: Vec::new() }
+    }
+}
+
+impl InstalledTable {
+    /// Returns true if the kernel handles packets as `desired` says, and has no other object.
+    #[must_use]
+    pub fn equals_ignoring_state(&self, desired: &Table) -> bool {
+        self.foreign_objects.is_empty() && self.table.equals_ignoring_state(desired)
+    }
+}

@@ -1,0 +1,79 @@
+//! The types of keys and values. Pure.
+
+/// The type of keys or values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataType {
+    /// The number of the data type in the nft program (enum `datatypes`, `include/datatype.h`), which prints the data
+    /// accordingly. The kernel only stores this number.
+    pub id: u32,
+    /// The length in bytes. Each part of a concatenation is padded to a multiple of 4.
+    pub len: u32,
+}
+
+/// The number of bits of each part in the number of a concatenation (`TYPE_BITS`, `include/datatype.h` of nft).
+const BITS_PER_TYPE: u32 = 6;
+
+impl DataType {
+    /// `meta nfproto`, one byte: `NFPROTO_IPV4` (2) or `NFPROTO_IPV6` (10).
+    pub const NFPROTO: Self = Self { id: 2, len: 1 };
+    /// A number in the byte order of the machine, for example of `numgen`. It has the type of a mark, because the nft
+    /// program 1.0.6 aborts when it prints a concatenation with its type `integer`, which has no length.
+    pub const NUMBER: Self = Self::MARK;
+    /// An IPv4 address.
+    pub const IPV4: Self = Self { id: 7, len: 4 };
+    /// An IPv6 address.
+    pub const IPV6: Self = Self { id: 8, len: 16 };
+    /// A MAC address.
+    pub const MAC: Self = Self { id: 9, len: 6 };
+    /// A layer-4 protocol, one byte.
+    pub const PROTOCOL: Self = Self { id: 12, len: 1 };
+    /// A port.
+    pub const PORT: Self = Self { id: 13, len: 2 };
+    /// A mark of a packet or of a conntrack entry, in the byte order of the machine.
+    pub const MARK: Self = Self { id: 19, len: 4 };
+    /// A conntrack zone, in the byte order of the machine. The nft program prints it as a number.
+    pub const ZONE: Self = Self { id: 4, len: 2 };
+    /// The name of a network interface.
+    pub const INTERFACE_NAME: Self = Self { id: 41, len: 16 };
+
+    /// Returns true if the kernel keeps data of this type in the byte order of the machine.
+    pub(crate) fn has_machine_order(self) -> bool {
+        [Self::MARK.id, Self::ZONE.id, Self::INTERFACE_NAME.id].contains(&self.id)
+    }
+
+    /// Returns the type of a concatenation of `parts`. A single part is not padded.
+    #[must_use]
+    pub const fn concat(parts: &[Self]) -> Self {
+        if let [part] = parts {
+            return *part;
+        }
+        let (mut id, mut len, mut index) = (0, 0, 0);
+        while index < parts.len() {
+            id = id << BITS_PER_TYPE | parts[index].id;
+            len += parts[index].len.next_multiple_of(4);
+            index += 1;
+        }
+        Self { id, len }
+    }
+}
+
+/// The type of a map's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueType {
+    /// Data, which a lookup copies to a register.
+    Data(DataType),
+    /// A verdict, which a lookup executes: a verdict map.
+    Verdict,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn concatenation_has_the_number_of_its_parts_and_their_padded_length() {
+        let parts = [DataType::PROTOCOL, DataType::PORT, DataType::IPV6];
+        assert_eq!(DataType::concat(&parts), DataType { id: 12 << 12 | 13 << 6 | 8, len: 24 });
+        assert_eq!(DataType::concat(&[DataType::MAC]), DataType::MAC);
+    }
+}
