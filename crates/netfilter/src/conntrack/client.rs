@@ -2,18 +2,11 @@
 
 use rustix::io::Errno;
 
-use super::entry::{self, Flow};
+use super::abi;
+use super::entry::{Entry, Flow};
+use super::filter::EntryFilter;
 use super::statistics::Statistics;
 use crate::netlink::{Attr, Messages, NetlinkError, Protocol, Socket, message};
-
-/// Netlink message types. The upper byte is the subsystem `NFNL_SUBSYS_CTNETLINK` (linux/netfilter/nfnetlink.h), and the
-/// lower byte is a message of enum `cntl_msg_types` (`linux/netfilter/nfnetlink_conntrack.h`).
-const GET_ENTRIES: u16 = 1 << 8 | 1;
-const DELETE_ENTRY: u16 = 1 << 8 | 2;
-const GET_CPU_STATISTICS: u16 = 1 << 8 | 4;
-const GET_STATISTICS: u16 = 1 << 8 | 5;
-/// The length of struct `nfgenmsg` (linux/netfilter/nfnetlink.h).
-const HEADER_LEN: usize = 4;
 
 /// A client of the conntrack table of one network namespace.
 #[derive(Debug)]
@@ -32,12 +25,12 @@ impl Conntrack {
     /// Reads the statistics.
     pub fn statistics(&self) -> Result<Statistics, NetlinkError> {
         let mut statistics = Statistics::default();
-        let request = |kind, flags| Messages::single(kind, flags, &[0; HEADER_LEN], |_| ());
-        self.dump_socket.request(&request(GET_CPU_STATISTICS, message::DUMP), |cpu_answer| {
-            statistics.add_cpu_counters(cpu_answer.attrs(HEADER_LEN));
+        let request = |kind, flags| Messages::single(kind, flags, &[0; abi::HEADER_LEN], |_| ());
+        self.dump_socket.request(&request(abi::GET_CPU_STATISTICS, message::DUMP), |cpu| {
+            statistics.add_cpu_counters(cpu.attrs(abi::HEADER_LEN));
         })?;
-        self.dump_socket.request(&request(GET_STATISTICS, message::ACK), |answer| {
-            statistics.set_global_values(answer.attrs(HEADER_LEN));
+        self.dump_socket.request(&request(abi::GET_STATISTICS, message::ACK), |global| {
+            statistics.set_global_values(global.attrs(abi::HEADER_LEN));
         })?;
         Ok(statistics)
     }
@@ -47,12 +40,39 @@ impl Conntrack {
     /// Deletes the entries one by one, because kernels before 6.12 cannot filter a deletion. Some of these kernels
     /// would delete all entries instead.
     pub fn delete_stale_entries(&self, is_stale: impl Fn(&Flow) -> bool) -> Result<usize, NetlinkError> {
-        let dump = Messages::single(GET_ENTRIES, message::DUMP, &[0; HEADER_LEN], |_| ());
+        let dump = Messages::single(abi::GET_ENTRIES, message::DUMP, &[0; abi::HEADER_LEN], |_| ());
+        self.delete_listed_entries(&dump, |entry| is_stale(&entry.flow))
+    }
+
+    /// Deletes the entries that match the filter. Returns the number of deleted entries.
+    ///
+    /// The kernel applies most of the filter, so it lists few entries even if its table is large; see
+    /// [`EntryFilter::encode`].
+    pub fn delete_entries(&self, filter: &EntryFilter) -> Result<usize, NetlinkError> {
+        self.delete_listed_entries(&filter.encode(), |entry| filter.matches(entry))
+    }
+
+    /// Returns the entries that match the filter.
+    pub fn entries(&self, filter: &EntryFilter) -> Result<Vec<Entry>, NetlinkError> {
+        let mut entries = Vec::new();
+        self.dump_socket.request(&filter.encode(), |message| {
+            entries
+                .extend(Entry::parse(message.attrs(abi::HEADER_LEN)).filter(|entry| filter.matches(entry)));
+        })?;
+        Ok(entries)
+    }
+
+    /// Deletes each entry that the kernel lists for the request `dump`, if `must_delete` returns true.
+    fn delete_listed_entries(
+        &self,
+        dump: &Messages,
+        must_delete: impl Fn(&Entry) -> bool,
+    ) -> Result<usize, NetlinkError> {
         let mut result = Ok(0);
-        self.dump_socket.request(&dump, |entry| {
-            let attrs = entry.attrs(HEADER_LEN);
+        self.dump_socket.request(dump, |entry| {
+            let attrs = entry.attrs(abi::HEADER_LEN);
             if let Ok(deleted_count) = &mut result
-                && Flow::parse(attrs).is_some_and(|flow| is_stale(&flow))
+                && Entry::parse(attrs).is_some_and(|entry| must_delete(&entry))
             {
                 match self.delete(entry.payload, attrs) {
                     Ok(was_deleted) => *deleted_count += usize::from(was_deleted),
@@ -66,15 +86,18 @@ impl Conntrack {
     /// Deletes one entry. Returns false if the entry no longer existed.
     fn delete(&self, payload: &[u8], attrs: &[u8]) -> Result<bool, NetlinkError> {
         // If the request had no tuple, the kernel would delete all entries.
-        let (Some(tuple), Some(id)) =
-            (Attr::find(attrs, entry::TUPLE_ORIGINAL), Attr::find(attrs, entry::ENTRY_ID))
+        let (Some(tuple), Some(id)) = (Attr::find(attrs, abi::TUPLE_ORIGINAL), Attr::find(attrs, abi::ID))
         else {
             return Ok(false);
         };
         let family = payload.first().copied().unwrap_or(0);
-        let request = Messages::single(DELETE_ENTRY, message::ACK, &[family, 0, 0, 0], |attrs| {
-            attrs.push_nested(entry::TUPLE_ORIGINAL, |attrs| attrs.0.extend_from_slice(tuple));
-            attrs.push_bytes(entry::ENTRY_ID, id);
+        let zone = Attr::find(attrs, abi::ZONE);
+        let request = Messages::single(abi::DELETE_ENTRY, message::ACK, &[family, 0, 0, 0], |attrs| {
+            attrs.push_nested(abi::TUPLE_ORIGINAL, |attrs| attrs.0.extend_from_slice(tuple));
+            if let Some(zone) = zone {
+                attrs.push_bytes(abi::ZONE, zone);
+            }
+            attrs.push_bytes(abi::ID, id);
         });
         match self.delete_socket.request(&request, |_| ()) {
             Ok(()) => Ok(true),

@@ -2,14 +2,15 @@
 
 use crate::netlink::Attr;
 
-/// The counters of one CPU: `CTA_STATS_INSERT_FAILED`, `CTA_STATS_DROP` and `CTA_STATS_EARLY_DROP`, from enum
-/// `ctattr_stats_cpu` (`linux/netfilter/nfnetlink_conntrack.h`).
+/// `CTA_STATS_INSERT_FAILED` (`linux/netfilter/nfnetlink_conntrack.h`).
 const INSERT_FAILED: u16 = 9;
+/// `CTA_STATS_DROP`.
 const DROP: u16 = 10;
+/// `CTA_STATS_EARLY_DROP`.
 const EARLY_DROP: u16 = 11;
-/// The values of the whole table: `CTA_STATS_GLOBAL_ENTRIES` and `CTA_STATS_GLOBAL_MAX_ENTRIES`, from enum
-/// `ctattr_stats_global`.
+/// `CTA_STATS_GLOBAL_ENTRIES`.
 const ENTRIES: u16 = 1;
+/// `CTA_STATS_GLOBAL_MAX_ENTRIES`.
 const MAX_ENTRIES: u16 = 2;
 
 /// The state of the conntrack table. The counters start when the network namespace is created.

@@ -1,0 +1,174 @@
+//! Selects conntrack entries, as far as possible in the kernel. Pure.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
+
+use akrobateo_core::{Family, Protocol};
+
+use super::abi;
+use super::entry::Entry;
+use crate::netlink::{Attrs, Messages, message};
+
+/// The conditions that conntrack entries must meet. A condition that is `None` is met by all entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryFilter {
+    /// The address family.
+    pub family: Family,
+    /// The layer-4 protocol, and the port that the client used.
+    pub frontend: Option<(Protocol, Option<NonZeroU16>)>,
+    /// The address that the client used.
+    pub original_destination: Option<IpAddr>,
+    /// The source of the reply direction: the endpoint's address, and its port.
+    pub reply_source: Option<(IpAddr, Option<NonZeroU16>)>,
+    /// The zone of the original direction.
+    pub zone: Option<u16>,
+    /// The mark.
+    pub mark: Option<MarkCondition>,
+}
+
+/// A condition on a mark: its bits in `mask` equal `bits`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkCondition {
+    /// The value of the bits in `mask`.
+    pub bits: u32,
+    /// The bits to compare.
+    pub mask: u32,
+}
+
+impl EntryFilter {
+    /// Creates a filter that all entries of a family match.
+    #[must_use]
+    pub const fn new(family: Family) -> Self {
+        Self {
+            family,
+            frontend: None,
+            original_destination: None,
+            reply_source: None,
+            zone: None,
+            mark: None,
+        }
+    }
+
+    /// Returns true if the entry meets all conditions.
+    #[must_use]
+    pub fn matches(&self, entry: &Entry) -> bool {
+        let Self { family, frontend, original_destination, reply_source, zone, mark } = self;
+        let Entry { flow, zone: entry_zone, mark: entry_mark, .. } = entry;
+        let has_port =
+            |port: Option<NonZeroU16>, entry_port| port.is_none_or(|port| port.get() == entry_port);
+        Family::from_ip(flow.original_destination.ip()) == *family
+            && frontend.is_none_or(|(protocol, port)| {
+                protocol == flow.protocol && has_port(port, flow.original_destination.port())
+            })
+            && original_destination.is_none_or(|address| address == flow.original_destination.ip())
+            && reply_source.is_none_or(|(address, port)| {
+                address == flow.reply_source.ip() && has_port(port, flow.reply_source.port())
+            })
+            && zone.is_none_or(|zone| zone == *entry_zone)
+            && mark.is_none_or(|mark| entry_mark & mark.mask == mark.bits)
+    }
+
+    /// Encodes the request for the entries. The kernel may list more entries than [`Self::matches`] allows.
+    ///
+    /// The kernel applies the conditions on the family and the mark, and since Linux 5.8 those on the original direction.
+    /// The request has no condition that kernels handle differently:
+    /// - on an IPv6 address, because kernels list the entries with other addresses (`ctnetlink_filter_match_tuple` in
+    ///   Linux 6.18 takes equal addresses for different ones);
+    /// - on the reply direction, because some kernels use the flags of the original direction for it;
+    /// - on the zone, because older kernels ignore this condition.
+    #[must_use]
+    pub fn encode(&self) -> Messages {
+        let header = [nfproto(self.family), 0, 0, 0];
+        Messages::single(abi::GET_ENTRIES, message::DUMP, &header, |attrs| {
+            if let Some(MarkCondition { bits, mask }) = self.mark {
+                attrs.push_be32(abi::MARK, bits);
+                attrs.push_be32(abi::MARK_MASK, mask);
+            }
+            let ipv4_destination = match self.original_destination {
+                Some(IpAddr::V4(address)) => Some(address),
+                _ => None,
+            };
+            if self.frontend.is_some() || ipv4_destination.is_some() {
+                self.encode_original_tuple(attrs, ipv4_destination);
+            }
+        })
+    }
+
+    fn encode_original_tuple(&self, attrs: &mut Attrs<'_>, destination: Option<Ipv4Addr>) {
+        let mut flags = 0;
+        attrs.push_nested(abi::TUPLE_ORIGINAL, |tuple| {
+            if let Some(address) = destination {
+                flags |= abi::FILTER_FLAG_IP_DESTINATION;
+                tuple.push_nested(abi::TUPLE_IP, |ip| {
+                    ip.push_bytes(abi::IP_V4_DESTINATION, &address.octets());
+                });
+            }
+            if let Some((protocol, port)) = self.frontend {
+                flags |= abi::FILTER_FLAG_PROTO_NUMBER;
+                tuple.push_nested(abi::TUPLE_PROTO, |proto| {
+                    proto.push_u8(abi::PROTO_NUMBER, protocol.number());
+                    if let Some(port) = port {
+                        flags |= abi::FILTER_FLAG_PROTO_DESTINATION_PORT;
+                        proto.push_bytes(abi::PROTO_DESTINATION_PORT, &port.get().to_be_bytes());
+                    }
+                });
+            }
+        });
+        attrs.push_nested(abi::FILTER, |filter| {
+            filter.push_bytes(abi::FILTER_ORIGINAL_FLAGS, &flags.to_ne_bytes());
+        });
+    }
+}
+
+/// Returns `NFPROTO_IPV4` or `NFPROTO_IPV6` (`linux/netfilter.h`).
+const fn nfproto(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::Flow;
+
+    #[test]
+    fn entry_matches_only_if_it_meets_each_condition() {
+        let entry = Entry {
+            flow: Flow {
+                protocol: Protocol::Udp,
+                client: "192.0.2.100:4000".parse().unwrap(),
+                original_destination: "192.0.2.1:53".parse().unwrap(),
+                reply_source: "10.244.1.10:5353".parse().unwrap(),
+            },
+            reply_destination: "192.0.2.100:4000".parse().unwrap(),
+            zone: 7,
+            mark: 0b1010,
+        };
+        let mark = |bits, mask| Some(MarkCondition { bits, mask });
+        let endpoint = |address: &str, port| Some((address.parse().unwrap(), NonZeroU16::new(port)));
+        let filter = EntryFilter {
+            family: Family::V4,
+            frontend: Some((Protocol::Udp, NonZeroU16::new(53))),
+            original_destination: Some("192.0.2.1".parse().unwrap()),
+            reply_source: endpoint("10.244.1.10", 5353),
+            zone: Some(7),
+            mark: mark(0b1000, 0b1100),
+        };
+        assert!(filter.matches(&entry));
+        assert!(EntryFilter::new(Family::V4).matches(&entry));
+        for other_filter in [
+            EntryFilter { family: Family::V6, ..filter },
+            EntryFilter { frontend: Some((Protocol::Tcp, NonZeroU16::new(53))), ..filter },
+            EntryFilter { frontend: Some((Protocol::Udp, NonZeroU16::new(54))), ..filter },
+            EntryFilter { original_destination: Some("192.0.2.2".parse().unwrap()), ..filter },
+            EntryFilter { reply_source: endpoint("10.244.1.11", 5353), ..filter },
+            EntryFilter { reply_source: endpoint("10.244.1.10", 5354), ..filter },
+            EntryFilter { zone: Some(0), ..filter },
+            EntryFilter { mark: mark(0b0100, 0b1100), ..filter },
+        ] {
+            assert!(!other_filter.matches(&entry), "{other_filter:?}");
+        }
+    }
+}
