@@ -1,0 +1,74 @@
+//! A network of a client, a node and two pods.
+
+use std::net::{IpAddr, TcpListener};
+use std::process::Command;
+
+use akrobateo_core::Family;
+use netns_testkit::Namespace;
+use netns_testkit::link::{Interface, connect};
+
+use super::table::{ENDPOINT_PORT, addresses};
+
+pub(crate) struct Network {
+    pub(crate) client: Namespace,
+    pub(crate) node: Namespace,
+    pub(crate) pods: [Namespace; 2],
+}
+
+impl Network {
+    pub(crate) fn new() -> Self {
+        let network = Self {
+            client: Namespace::new(),
+            node: Namespace::new(),
+            pods: [Namespace::new(), Namespace::new()],
+        };
+        let families = Family::ALL.map(addresses);
+        connect(
+            &Interface {
+                namespace: &network.client,
+                name: "eth0",
+                addresses: &families.map(|addresses| addresses.client),
+            },
+            &Interface {
+                namespace: &network.node,
+                name: "eth0",
+                addresses: &families.map(|addresses| addresses.node),
+            },
+        );
+        for (index, pod) in network.pods.iter().enumerate() {
+            let gateways = families.map(|addresses| addresses.pod_gateways[index]);
+            connect(
+                &Interface { namespace: &network.node, name: &format!("pod{index}"), addresses: &gateways },
+                &Interface {
+                    namespace: pod,
+                    name: "eth0",
+                    addresses: &families.map(|addresses| addresses.pods[index]),
+                },
+            );
+            pod.add_default_routes(&gateways);
+        }
+        network.node.set_sysctl("ipv4/ip_forward", "1");
+        network.node.set_sysctl("ipv6/conf/all/forwarding", "1");
+        network
+    }
+
+    /// Returns the MAC address of the client.
+    pub(crate) fn client_mac(&self) -> [u8; 6] {
+        // /sys shows the interfaces of the process's own namespace, so ip(8) is used.
+        let output = self.client.run_program(Command::new("ip").args(["-brief", "link", "show", "eth0"]), "");
+        let mac = output.split_whitespace().nth(2).unwrap();
+        let bytes: Vec<_> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+        bytes.try_into().unwrap()
+    }
+
+    /// Opens a listener in each pod. A pod's listener tells the pod's number and the client's address.
+    pub(crate) fn listen(&self, ip: impl Fn(usize) -> IpAddr) -> Vec<TcpListener> {
+        let open = |(index, pod): (usize, &Namespace)| {
+            let address = (ip(index), ENDPOINT_PORT);
+            let listener = pod.run(|| TcpListener::bind(address).unwrap());
+            listener.set_nonblocking(true).unwrap();
+            listener
+        };
+        self.pods.iter().enumerate().map(open).collect()
+    }
+}

@@ -1,0 +1,175 @@
+//! Random sets: all kinds of keys, values and matching.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use netfilter::nft::model::{
+    Counter, DataType, Element, ElementValue, Matching, Name, Set, SetDefinition, Value, ValueType, Verdict,
+};
+use proptest::prelude::*;
+
+/// The kinds of sets.
+const SHAPES: usize = 16;
+/// The number of set names.
+pub(crate) const SET_NAMES: usize = 6;
+
+/// The random choices for one set. Sets with the same shape, limit and counters have the same definition.
+#[derive(Clone, Debug)]
+pub(crate) struct SetSeed {
+    shape: usize,
+    has_limit: bool,
+    has_counters: bool,
+    /// The elements: a number for the key, and one for the value.
+    elements: BTreeMap<u8, u8>,
+}
+
+pub(crate) fn any_set_seed() -> impl Strategy<Value = SetSeed> {
+    let elements = prop::collection::btree_map(0..30_u8, any::<u8>(), 0..20);
+    (0..SHAPES, any::<bool>(), any::<bool>(), elements).prop_map(
+        |(shape, has_limit, has_counters, elements)| SetSeed { shape, has_limit, has_counters, elements },
+    )
+}
+
+/// Returns the seed with other elements, but with the same definition.
+pub(crate) fn with_other_elements(seed: SetSeed) -> impl Strategy<Value = SetSeed> {
+    let changes = prop::collection::btree_map(0..30_u8, any::<Option<u8>>(), 0..10);
+    changes.prop_map(move |changes| {
+        let mut seed = seed.clone();
+        for (key, value) in changes {
+            match value {
+                Some(value) => seed.elements.insert(key, value),
+                None => seed.elements.remove(&key),
+            };
+        }
+        seed
+    })
+}
+
+impl SetSeed {
+    /// Returns the seed with another limit, so that the definition differs, but not the rules that use the set.
+    pub(crate) fn with_other_limit(self) -> Self {
+        Self { has_limit: !self.has_limit, ..self }
+    }
+}
+
+pub(crate) fn set_name(slot: usize) -> Name {
+    format!("set{slot}").into()
+}
+
+impl SetSeed {
+    /// Builds the set. Its verdicts lead to `targets`.
+    pub(crate) fn build(&self, slot: usize, targets: &[Name]) -> Set {
+        let (parts, definition) = shape(self.shape);
+        let is_dynamic = definition.dynamic.is_some();
+        let limit = if self.has_limit && !is_dynamic { 64 } else { 0 };
+        let definition = if is_dynamic { definition } else { definition.with_max_elements(limit) };
+        let has_counters = self.has_counters && definition.matching == Matching::Exact && !is_dynamic;
+        let definition = SetDefinition { has_counters, ..definition };
+        let to_element = |(key, value): (&u8, &u8)| {
+            let counter = Counter { packets: u64::from(*value), bytes: u64::from(*value) << 33 };
+            Element {
+                value: to_value(&definition, *value, targets),
+                counter: if has_counters { counter } else { Counter::default() },
+                ..to_key(&parts, &definition.matching, *key, *value)
+            }
+        };
+        // Packets add the elements of dynamic sets.
+        let elements = self.elements.iter().filter(|_| !is_dynamic).map(to_element).collect();
+        Set::new(set_name(slot), definition, elements)
+    }
+}
+
+/// Returns the parts of the key, and the definition.
+fn shape(shape: usize) -> (Vec<DataType>, SetDefinition) {
+    use DataType as T;
+    let frontend = |address| vec![address, T::PROTOCOL, T::PORT];
+    let slot = vec![T::PROTOCOL, T::PORT, T::NUMBER];
+    let map = |parts: Vec<T>, value: &[T]| {
+        let definition = SetDefinition::map(T::concat(&parts), T::concat(value));
+        (parts, definition)
+    };
+    let set = |parts: Vec<T>| {
+        let definition = SetDefinition::set(T::concat(&parts));
+        (parts, definition)
+    };
+    let verdict_map = |parts: Vec<T>| {
+        let definition = SetDefinition::verdict_map(T::concat(&parts));
+        (parts, definition)
+    };
+    let intervals =
+        |(parts, definition): (Vec<T>, SetDefinition)| (parts, definition.with_matching(Matching::Intervals));
+    let intervals_of_parts = |(parts, definition): (Vec<T>, SetDefinition)| {
+        let lens = parts.iter().map(|part| u8::try_from(part.len).unwrap()).collect();
+        (parts, definition.with_matching(Matching::IntervalsOfParts(lens)))
+    };
+    let dynamic = |parts: Vec<T>, value: Option<T>, timeout: u32| {
+        let key_type = T::concat(&parts);
+        let max_elements = NonZeroU32::new(1000).unwrap();
+        (parts, SetDefinition::dynamic(key_type, value, max_elements, NonZeroU32::new(timeout)))
+    };
+    match shape {
+        0 => set(vec![T::IPV4]),
+        1 => set(vec![T::IPV6]),
+        2 => map(slot, &[T::IPV4, T::PORT]),
+        3 => map(slot, &[T::IPV6, T::PORT]),
+        4 => verdict_map(frontend(T::IPV4)),
+        5 => verdict_map(frontend(T::IPV6)),
+        6 => intervals(set(vec![T::IPV4])),
+        7 => intervals(map(vec![T::IPV6], &[T::MARK])),
+        8 => intervals(verdict_map(vec![T::IPV4])),
+        9 => intervals_of_parts(set(vec![T::PROTOCOL, T::PORT, T::IPV4])),
+        10 => intervals_of_parts(map(vec![T::PROTOCOL, T::PORT, T::IPV6], &[T::MARK])),
+        11 => dynamic(vec![T::IPV4, T::PROTOCOL, T::PORT], None, 10),
+        12 => dynamic(frontend(T::IPV6), Some(T::concat(&[T::IPV6, T::PORT])), 10_800),
+        13 => map(vec![T::MAC], &[T::ZONE]),
+        14 => map(vec![T::MARK], &[T::MAC]),
+        _ => set(vec![T::PORT]),
+    }
+}
+
+/// Builds the key of an element. Keys of different numbers differ, and their intervals do not overlap.
+fn to_key(parts: &[DataType], matching: &Matching, number: u8, width: u8) -> Element {
+    let part_bytes = |part: &DataType, low: u8| {
+        let mut bytes = vec![0; usize::try_from(part.len).unwrap()];
+        *bytes.last_mut().unwrap() = low;
+        if let [.., high, _] = bytes.as_mut_slice() {
+            *high = number;
+        } else {
+            bytes[0] = number;
+        }
+        bytes
+    };
+    let to_value = |low: u8| {
+        let parts: Vec<_> = parts.iter().map(|part| part_bytes(part, low)).collect();
+        Value::concat(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap()
+    };
+    match matching {
+        Matching::Exact => Element::new(to_value(0)),
+        // The widest interval is adjacent to the interval of the next number.
+        _ => Element::interval(to_value(0), to_value(if width > 128 { 255 } else { width })),
+    }
+}
+
+fn to_value(definition: &SetDefinition, number: u8, targets: &[Name]) -> Option<ElementValue> {
+    Some(match definition.value_type? {
+        ValueType::Data(data_type) => {
+            let mut bytes = vec![0; usize::try_from(data_type.len).unwrap()];
+            bytes[0] = number;
+            ElementValue::Data(Value::from_slice(&bytes).unwrap())
+        }
+        ValueType::Verdict => ElementValue::Verdict(to_verdict(number, targets)),
+    })
+}
+
+/// Returns a verdict that leads to one of `targets`, or to none.
+pub(crate) fn to_verdict(number: u8, targets: &[Name]) -> Verdict {
+    let target = targets.get(usize::from(number / 8) % targets.len().max(1));
+    match (number % 6, target) {
+        (0, Some(target)) => Verdict::goto(target.clone()),
+        (1, Some(target)) => Verdict::jump(target.clone()),
+        (0 | 2, _) => Verdict::Drop,
+        (1 | 3, _) => Verdict::Return,
+        (4, _) => Verdict::Continue,
+        _ => Verdict::Accept,
+    }
+}
