@@ -4,11 +4,14 @@
 //! The isolated process has its own tmpfs on `/run` for its files.
 
 use std::any::type_name;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// The environment variable that marks the isolated process.
 const ISOLATED_PROCESS_VARIABLE: &str = "NETNS_TESTKIT_ISOLATED";
+
+/// The start of the messages of [`report_not_tested`].
+const NOT_TESTED: &str = "NOT TESTED:";
 
 /// Runs a `#[test]` function's closure as root of a user namespace, with an empty network.
 ///
@@ -36,6 +39,15 @@ pub fn isolated<F: FnOnce()>(test: F) {
         has_passed,
         "the test failed in its private namespaces (user namespaces must be allowed here):\n{log}"
     );
+    for line in log.lines().filter(|line| line.contains(NOT_TESTED)) {
+        // Not eprintln!, because libtest hides the output of that macro if a test succeeds.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+/// Reports that a part of a test cannot run here. The message appears although the test succeeds.
+pub fn report_not_tested(reason: &str) {
+    eprintln!("{NOT_TESTED} {reason}");
 }
 
 /// Runs this program again as root in private namespaces, with the same arguments, and returns its exit status.

@@ -1,7 +1,8 @@
 //! Private network namespaces for tests and benchmarks. Does I/O.
 //!
 //! A test calls [`isolated`], creates a [`Namespace`] for each node, pod and client, and connects them with
-//! [`link::connect`] or a [`Bridge`]. Tests need iproute2, nftables and util-linux, and root or user namespaces.
+//! [`link::connect`] or a [`Bridge`]. A [`laboratory`] has the network of a whole cluster. Tests need iproute2, iptables,
+//! nftables and util-linux, and root or user namespaces.
 //!
 //! Tests need no cleanup. The kernel deletes a network namespace when no process and no descriptor uses the namespace
 //! any more. The isolated process is the first process of its process namespace. When the isolated process exits, the
@@ -22,6 +23,7 @@
 mod bridge;
 pub mod http;
 pub mod isolation;
+pub mod laboratory;
 pub mod link;
 mod namespace;
 pub mod process;

@@ -48,6 +48,12 @@ impl Namespace {
         self.run_program(Command::new("ip").args(["-batch", "-"]), commands);
     }
 
+    /// Does the same as [`Self::ip`], but returns the error messages if a command fails.
+    pub fn try_ip(&self, commands: &str) -> Result<(), String> {
+        let output = self.output(Command::new("ip").args(["-batch", "-"]), commands);
+        if output.status.success() { Ok(()) } else { Err(text(&output.stderr)) }
+    }
+
     /// Runs one command of nft(8), and returns its output. Single spaces separate the words of `command`.
     pub fn nft(&self, command: &str) -> String {
         self.run_program(Command::new("nft").args(command.split(' ')), "")

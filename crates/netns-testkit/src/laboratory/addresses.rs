@@ -1,0 +1,114 @@
+//! The addresses and ports of a laboratory. Pure.
+//!
+//! Nodes have numbers from 1, and so have the pods of each node.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use akrobateo_core::family::Family;
+
+/// The port on which the backends in the pods listen.
+pub const BACKEND_PORT: u16 = 8080;
+/// The port of the Services' cluster IPs, and of the load balancer's address.
+pub const SERVICE_PORT: u16 = 80;
+/// The port of each node that portmap forwards to the node's last pod.
+pub const HOST_PORT: u16 = 8099;
+
+/// The addresses of nodes and of the client, with their prefix length.
+pub(crate) const fn segment_prefix_len(family: Family) -> u8 {
+    match family {
+        Family::V4 => 24,
+        Family::V6 => 64,
+    }
+}
+
+/// Returns the range of all pods of the cluster, in CIDR notation.
+pub const fn cluster_pod_range(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "10.244.0.0/16",
+        Family::V6 => "fd44::/16",
+    }
+}
+
+/// Returns the range of a node's pods, in CIDR notation.
+pub fn pod_range(family: Family, node: usize) -> String {
+    match family {
+        Family::V4 => format!("10.244.{node}.0/24"),
+        Family::V6 => format!("fd44:{node}::/64"),
+    }
+}
+
+/// Returns the address of a node.
+pub fn node_address(family: Family, node: usize) -> IpAddr {
+    segment_address(family, 10 + node)
+}
+
+/// Returns the address of the client. The client is the nodes' default gateway too, but does not forward packets.
+pub fn client_address(family: Family) -> IpAddr {
+    segment_address(family, 100)
+}
+
+/// Returns the address of a pod.
+pub fn pod_address(family: Family, node: usize, pod: usize) -> IpAddr {
+    pod_network_address(family, node, 9 + pod)
+}
+
+/// Returns the address of a node's bridge, which is the gateway of the node's pods.
+pub fn pod_gateway(family: Family, node: usize) -> IpAddr {
+    pod_network_address(family, node, 1)
+}
+
+/// Returns the cluster IP of Service `service`, which has the first pod of the node with the same number as its endpoint.
+pub fn cluster_ip(family: Family, service: usize) -> IpAddr {
+    let service = octet(service);
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 96, 0, service).into(),
+        Family::V6 => Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, u16::from(service)).into(),
+    }
+}
+
+/// Returns the node port of Service `service`.
+pub fn node_port(service: usize) -> u16 {
+    30080 + u16::from(octet(service))
+}
+
+fn segment_address(family: Family, host: usize) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 99, 0, octet(host)).into(),
+        Family::V6 => Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, decimal_digits_as_hex(host)).into(),
+    }
+}
+
+fn pod_network_address(family: Family, node: usize, host: usize) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 244, octet(node), octet(host)).into(),
+        Family::V6 => {
+            let node = decimal_digits_as_hex(node);
+            Ipv6Addr::new(0xfd44, node, 0, 0, 0, 0, 0, decimal_digits_as_hex(host)).into()
+        }
+    }
+}
+
+fn octet(number: usize) -> u8 {
+    u8::try_from(number).unwrap()
+}
+
+/// Returns a number whose hexadecimal digits are the decimal digits of `number`, so that addresses of both families
+/// look alike.
+fn decimal_digits_as_hex(number: usize) -> u16 {
+    u16::from_str_radix(&number.to_string(), 16).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_both_families_look_alike() {
+        assert_eq!(node_address(Family::V4, 2).to_string(), "10.99.0.12");
+        assert_eq!(node_address(Family::V6, 2).to_string(), "fd99::12");
+        assert_eq!(pod_address(Family::V4, 11, 1).to_string(), "10.244.11.10");
+        assert_eq!(pod_address(Family::V6, 11, 1).to_string(), "fd44:11::10");
+        assert_eq!(pod_range(Family::V6, 11), "fd44:11::/64");
+        assert_eq!(cluster_ip(Family::V6, 3).to_string(), "fd96::3");
+    }
+}

@@ -1,0 +1,97 @@
+//! A backend that tells each client the address from which it sees the client. Does I/O.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::addresses::BACKEND_PORT;
+use crate::Namespace;
+
+/// The largest datagram that the backend receives.
+const MAX_DATAGRAM_LEN: usize = 65_535;
+/// The time after which a silent connection ends.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A running backend, which listens on TCP and UDP port [`BACKEND_PORT`] of both families. It stops when it is dropped.
+///
+/// The backend answers each line and each datagram with its name and the client's address. It pads an answer to the
+/// length of the request.
+#[derive(Debug)]
+pub struct Backend {
+    /// The thread ends when the other end of this pipe is closed.
+    stop: Option<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Backend {
+    /// Starts a backend in a namespace.
+    pub fn start(namespace: &Namespace, name: &str) -> Self {
+        let (stopped, stop) = rustix::pipe::pipe().unwrap();
+        let (listener, socket) = namespace.run(|| {
+            let any_address = (Ipv6Addr::UNSPECIFIED, BACKEND_PORT);
+            (TcpListener::bind(any_address).unwrap(), UdpSocket::bind(any_address).unwrap())
+        });
+        let name = name.to_owned();
+        let thread = std::thread::spawn(move || serve(&listener, &socket, &stopped, &name));
+        Self { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.stop = None;
+        let is_joined = self.thread.take().is_none_or(|thread| thread.join().is_ok());
+        assert!(is_joined || std::thread::panicking(), "the backend has failed");
+    }
+}
+
+fn serve(listener: &TcpListener, socket: &UdpSocket, stopped: &OwnedFd, name: &str) {
+    let mut datagram = vec![0; MAX_DATAGRAM_LEN];
+    loop {
+        let mut sources = [
+            PollFd::new(listener, PollFlags::IN),
+            PollFd::new(socket, PollFlags::IN),
+            PollFd::new(stopped, PollFlags::IN),
+        ];
+        poll(&mut sources, None).unwrap();
+        let [has_connection, has_datagram, is_stopped] = sources.map(|source| !source.revents().is_empty());
+        if is_stopped {
+            return;
+        }
+        // An ICMP error for an earlier answer makes a call fail once. The next call succeeds.
+        if has_connection && let Ok((stream, client)) = listener.accept() {
+            let name = name.to_owned();
+            std::thread::spawn(move || serve_connection(stream, &name, client));
+        }
+        if has_datagram && let Ok((len, client)) = socket.recv_from(&mut datagram) {
+            let _ = socket.send_to(&answer(name, client, len), client);
+        }
+    }
+}
+
+/// Answers each line until the client closes the connection.
+fn serve_connection(mut stream: TcpStream, name: &str, client: SocketAddr) {
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(IDLE_TIMEOUT)).unwrap();
+    let mut requests = BufReader::new(stream.try_clone().unwrap());
+    let mut request = Vec::new();
+    while let Ok(1..) = requests.read_until(b'\n', &mut request) {
+        if stream.write_all(&answer(name, client, request.len())).is_err() {
+            return;
+        }
+        request.clear();
+    }
+}
+
+/// Returns a line of at least `len` bytes: the backend's name, the client's address, padding.
+fn answer(name: &str, client: SocketAddr, len: usize) -> Vec<u8> {
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    let mut answer = format!("{name} {client} ").into_bytes();
+    answer.resize(answer.len().max(len.saturating_sub(1)), b'.');
+    answer.push(b'\n');
+    answer
+}

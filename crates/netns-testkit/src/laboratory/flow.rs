@@ -1,0 +1,125 @@
+//! A client of the laboratory's backends: a connection or a UDP flow. Does I/O, in the namespace of the calling thread.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use akrobateo_core::protocol::Protocol;
+
+use crate::tcp;
+
+/// The largest answer.
+const MAX_ANSWER_LEN: usize = 65_535;
+
+/// The answer of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The backend's name, for example `n2p1` for the first pod of node 2.
+    pub backend: String,
+    /// The client's address that the backend saw.
+    pub client: SocketAddr,
+}
+
+/// An open connection or UDP flow.
+#[derive(Debug)]
+pub enum Flow {
+    /// A TCP connection.
+    Tcp(TcpStream),
+    /// A connected UDP socket.
+    Udp(UdpSocket),
+}
+
+impl Flow {
+    /// Opens a flow to `remote`, from `local` if `local` is given. `timeout` also limits each answer.
+    pub fn open(
+        protocol: Protocol,
+        local: Option<SocketAddr>,
+        remote: SocketAddr,
+        timeout: Duration,
+    ) -> io::Result<Self> {
+        match protocol {
+            Protocol::Tcp => {
+                let stream = tcp::connect(local, remote, timeout)?;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            Protocol::Udp => {
+                let any = SocketAddr::new(unspecified(remote.ip()), 0);
+                let socket = UdpSocket::bind(local.unwrap_or(any))?;
+                socket.connect(remote)?;
+                socket.set_read_timeout(Some(timeout))?;
+                Ok(Self::Udp(socket))
+            }
+            Protocol::Sctp => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Returns the client's own address.
+    pub fn local_address(&self) -> SocketAddr {
+        match self {
+            Self::Tcp(stream) => stream.local_addr(),
+            Self::Udp(socket) => socket.local_addr(),
+        }
+        .unwrap()
+    }
+
+    /// Sends a request of `len` bytes, at least 1, and returns the answer. The answer must have at least `len` bytes.
+    pub fn ask(&mut self, len: usize) -> io::Result<Answer> {
+        let mut request = vec![b'.'; len - 1];
+        request.push(b'\n');
+        match self {
+            Self::Tcp(stream) => {
+                stream.write_all(&request)?;
+                parse_answer(&read_line(stream)?, len)
+            }
+            Self::Udp(socket) => {
+                socket.send(&request)?;
+                let mut answer = vec![0; MAX_ANSWER_LEN];
+                let answer_len = socket.recv(&mut answer).map_err(map_timeout)?;
+                parse_answer(&answer[..answer_len], len)
+            }
+        }
+    }
+}
+
+/// Opens a flow to `remote`, asks once, and closes the flow.
+pub fn ask(protocol: Protocol, remote: SocketAddr, timeout: Duration) -> io::Result<Answer> {
+    Flow::open(protocol, None, remote, timeout)?.ask(1)
+}
+
+fn unspecified(remote: IpAddr) -> IpAddr {
+    if remote.is_ipv4() {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    }
+}
+
+fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut buffer = vec![0; MAX_ANSWER_LEN];
+    while line.last() != Some(&b'\n') {
+        match stream.read(&mut buffer).map_err(map_timeout)? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            len => line.extend_from_slice(&buffer[..len]),
+        }
+    }
+    Ok(line)
+}
+
+/// Replaces the error of `SO_RCVTIMEO`, which is that of a non-blocking socket.
+fn map_timeout(error: io::Error) -> io::Error {
+    if error.kind() == ErrorKind::WouldBlock { ErrorKind::TimedOut.into() } else { error }
+}
+
+fn parse_answer(bytes: &[u8], min_len: usize) -> io::Result<Answer> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut words = text.split(' ');
+    let (backend, client) = (words.next(), words.next().and_then(|word| word.parse().ok()));
+    match (backend, client) {
+        (Some(backend), Some(client)) if bytes.len() >= min_len => {
+            Ok(Answer { backend: backend.to_owned(), client })
+        }
+        _ => Err(io::Error::new(ErrorKind::InvalidData, text.into_owned())),
+    }
+}

@@ -1,0 +1,128 @@
+//! The options of a laboratory: which network, which rules of other programs, which settings. Pure.
+
+use akrobateo_core::family::Family;
+
+/// The network between pods of different nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodNetwork {
+    /// Each node has a route to the pods of each other node, as with the bridge plugin and flannel's `host-gw`.
+    HostRoutes,
+    /// A VXLAN device on each node carries the packets between pods, as flannel's.
+    Overlay,
+}
+
+/// Which packets of pods a node masquerades.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodMasquerade {
+    /// Packets from this node's pods to addresses outside of the pods' network of the cluster.
+    OutsideCluster,
+    /// Packets from this node's pods to addresses outside of this node's pods, as `ipMasq` of the bridge plugin.
+    OutsideNode,
+    /// As [`Self::OutsideCluster`]. In addition, packets from outside of the cluster to pods of other nodes, as flannel.
+    Flannel,
+}
+
+/// The rules of kube-proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KubeProxy {
+    /// No rules.
+    Absent,
+    /// kube-proxy's iptables mode, through the nftables backend of iptables.
+    Iptables,
+    /// kube-proxy's nftables mode.
+    Nftables,
+}
+
+/// The device that has the node's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uplink {
+    /// The network interface itself.
+    Interface,
+    /// A bridge with the network interface as a port.
+    Bridge,
+    /// A bond with the network interface as its only member. Needs the kernel's `bonding`.
+    Bond,
+    /// A VLAN device on the network interface. The client has a VLAN device too. Needs the kernel's `8021q`.
+    Vlan,
+}
+
+impl Uplink {
+    /// All kinds of uplinks.
+    pub const ALL: [Self; 4] = [Self::Interface, Self::Bridge, Self::Bond, Self::Vlan];
+}
+
+/// Families of the addresses that nodes and the client have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Underlay {
+    /// Nodes and the client have an IPv4 and an IPv6 address.
+    DualStack,
+    /// Nodes and the client have only IPv6 addresses. Pods have addresses of both families nevertheless.
+    Ipv6,
+}
+
+/// The options of a laboratory.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "these settings of a node are independent of each other")]
+pub struct Options {
+    /// The number of nodes, from 1 to 50.
+    pub nodes: usize,
+    /// The number of pods on each node, each with a backend.
+    pub pods_per_node: usize,
+    /// The network between pods of different nodes.
+    pub pod_network: PodNetwork,
+    /// Which packets of pods a node masquerades.
+    pub pod_masquerade: PodMasquerade,
+    /// The rules of kube-proxy.
+    pub kube_proxy: KubeProxy,
+    /// kube-proxy handles packets to node 1's address and port 80 as those of a load balancer's address.
+    pub has_load_balancer_address: bool,
+    /// portmap forwards port 8099 of each node to the node's last pod, and port 80 too if this is true.
+    pub has_host_port_80: bool,
+    /// The filter table drops forwarded packets that neither kube-proxy nor the CNI accepts.
+    pub drops_forwarded: bool,
+    /// The value of `rp_filter` of all interfaces of the nodes.
+    pub reverse_path_filter: u8,
+    /// Packets that a bridge of a node forwards pass iptables' and nftables' rules too (`bridge-nf-call-iptables`).
+    pub filters_bridged: bool,
+    /// The device that has the node's address.
+    pub uplink: Uplink,
+    /// Families of the nodes' addresses.
+    pub underlay: Underlay,
+}
+
+impl Default for Options {
+    /// Three nodes with two pods each, host routes, and kube-proxy and portmap in iptables mode.
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            pods_per_node: 2,
+            pod_network: PodNetwork::HostRoutes,
+            pod_masquerade: PodMasquerade::OutsideCluster,
+            kube_proxy: KubeProxy::Iptables,
+            has_load_balancer_address: false,
+            has_host_port_80: false,
+            drops_forwarded: true,
+            reverse_path_filter: 0,
+            filters_bridged: true,
+            uplink: Uplink::Interface,
+            underlay: Underlay::DualStack,
+        }
+    }
+}
+
+impl Options {
+    /// Returns the families of the addresses that nodes and the client have.
+    pub fn segment_families(&self) -> &'static [Family] {
+        match self.underlay {
+            Underlay::DualStack => &Family::ALL,
+            Underlay::Ipv6 => &[Family::V6],
+        }
+    }
+
+    /// Returns the Service to which kube-proxy forwards packets to node 1's address. Its endpoint is on node 2, if there
+    /// are several nodes.
+    pub(crate) fn load_balancer_service(&self, family: Family) -> Option<usize> {
+        let is_forwarded = self.has_load_balancer_address && self.segment_families().contains(&family);
+        is_forwarded.then_some(self.nodes.min(2))
+    }
+}

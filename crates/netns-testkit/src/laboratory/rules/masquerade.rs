@@ -1,0 +1,31 @@
+//! The CNI's masquerade, in the format of nft(8). Pure.
+
+use akrobateo_core::family::Family;
+
+use super::super::addresses::{cluster_pod_range, pod_range};
+use super::super::options::{Options, PodMasquerade};
+
+/// Returns the table of a node.
+pub(super) fn render(options: &Options, node: usize) -> String {
+    let rules: String = Family::ALL.into_iter().flat_map(|family| rules(options, node, family)).collect();
+    format!(
+        "table inet cni {{\n  chain post {{ type nat hook postrouting priority srcnat;\n{rules}  }}\n}}\n"
+    )
+}
+
+fn rules(options: &Options, node: usize, family: Family) -> Vec<String> {
+    let (ip, multicast) = match family {
+        Family::V4 => ("ip", "224.0.0.0/4"),
+        Family::V6 => ("ip6", "ff00::/8"),
+    };
+    let (cluster, own) = (cluster_pod_range(family), pod_range(family, node));
+    let outside = if options.pod_masquerade == PodMasquerade::OutsideNode { own.as_str() } else { cluster };
+    let mut rules = vec![format!(
+        "    {ip} saddr {own} {ip} daddr != {outside} {ip} daddr != {multicast} masquerade fully-random\n"
+    )];
+    if options.pod_masquerade == PodMasquerade::Flannel {
+        rules.push(format!("    {ip} saddr != {cluster} {ip} daddr {own} return\n"));
+        rules.push(format!("    {ip} saddr != {cluster} {ip} daddr {cluster} masquerade fully-random\n"));
+    }
+    rules
+}

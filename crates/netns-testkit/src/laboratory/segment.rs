@@ -1,0 +1,83 @@
+//! The Ethernet segment between the nodes and the client: a bridge in its own namespace. Does I/O.
+
+use super::filter::{self, Filter, port_name};
+use super::options::{Options, Uplink};
+use crate::Namespace;
+
+/// The interface of nodes and of the client that is connected to the segment.
+pub(crate) const INTERFACE: &str = "eth0";
+/// The name of the client's port.
+const CLIENT_PORT: &str = "client";
+
+/// The segment, with one port for each node and one for the client.
+#[derive(Debug)]
+pub(crate) struct Segment(Namespace);
+
+impl Segment {
+    /// Creates a segment without ports.
+    pub(crate) fn new() -> Self {
+        let namespace = Namespace::new();
+        namespace.ip("link add bridge type bridge\nlink set bridge up");
+        Self(namespace)
+    }
+
+    /// Connects a node.
+    pub(crate) fn attach_node(&self, node: usize, namespace: &Namespace) {
+        self.attach(&port_name(node), namespace);
+    }
+
+    /// Connects the client.
+    pub(crate) fn attach_client(&self, namespace: &Namespace) {
+        self.attach(CLIENT_PORT, namespace);
+    }
+
+    fn attach(&self, port: &str, namespace: &Namespace) {
+        let path = namespace.path();
+        self.0.ip(&format!(
+            "link add {port} type veth peer name {INTERFACE} netns {path}\nlink set {port} master bridge up"
+        ));
+        // A packet of several segments would pass a limit of the packet length as a whole.
+        namespace.ip(&format!("link set {INTERFACE} gso_max_segs 1 up"));
+    }
+
+    /// Replaces the filters. `macs` has the nodes' MAC addresses.
+    pub(crate) fn set_filters(&self, filters: &[Filter], macs: &[String]) {
+        self.0.load_nft(&filter::render(filters, macs));
+    }
+
+    /// Disconnects a node, or connects the node again.
+    pub(crate) fn set_node_connected(&self, node: usize, is_connected: bool) {
+        let state = if is_connected { "up" } else { "down" };
+        self.0.ip(&format!("link set {} {state}", port_name(node)));
+    }
+}
+
+/// Returns true if the kernel can create the uplink.
+pub(crate) fn is_supported(uplink: Uplink) -> bool {
+    let namespace = Namespace::new();
+    namespace.ip(&format!("link add {INTERFACE} type veth peer name peer\nlink set {INTERFACE} up"));
+    namespace.try_ip(uplink_commands(uplink)).is_ok()
+}
+
+/// Returns the commands of ip(8) that create the uplink on [`INTERFACE`].
+pub(crate) fn uplink_commands(uplink: Uplink) -> &'static str {
+    match uplink {
+        Uplink::Interface => "",
+        Uplink::Bridge => "link add uplink type bridge\nlink set eth0 master uplink\nlink set uplink up\n",
+        Uplink::Bond => {
+            "link add uplink type bond mode active-backup\nlink set eth0 down\nlink set eth0 master uplink\n\
+             link set uplink up\n"
+        }
+        Uplink::Vlan => "link add link eth0 name uplink type vlan id 100\nlink set uplink up\n",
+    }
+}
+
+/// Returns the name of the device that has a node's address.
+pub(crate) fn uplink_name(uplink: Uplink) -> &'static str {
+    if uplink == Uplink::Interface { INTERFACE } else { "uplink" }
+}
+
+/// Returns the uplink of the client. The client needs a VLAN device only if the nodes have one.
+pub(crate) fn client_uplink(options: &Options) -> Uplink {
+    if options.uplink == Uplink::Vlan { Uplink::Vlan } else { Uplink::Interface }
+}
