@@ -7,6 +7,8 @@ use std::any::type_name;
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use rustix::mount::MountFlags;
+
 /// The environment variable that marks the isolated process.
 const ISOLATED_PROCESS_VARIABLE: &str = "NETNS_TESTKIT_ISOLATED";
 
@@ -17,12 +19,22 @@ const NOT_TESTED: &str = "NOT TESTED:";
 ///
 /// Call `isolated` in the test function itself, because the closure's type contains the name of the calling function.
 pub fn isolated<F: FnOnce()>(test: F) {
+    run_isolated(test, &["--user", "--map-root-user", "--mount-proc"]);
+}
+
+/// Does the same as [`isolated`], but the user is `nobody` (65534) with all capabilities instead of root.
+///
+/// The test can give up capabilities with [`crate::privileges::keep_capabilities`].
+pub fn isolated_as_nobody<F: FnOnce()>(test: F) {
+    run_isolated(test, &["--user", "--map-user=65534", "--map-group=65534", "--keep-caps", "--mount-proc"]);
+}
+
+fn run_isolated<F: FnOnce()>(test: F, unshare_options: &[&str]) {
     if is_isolated_process() {
         set_up_isolated_process();
         return test();
     }
-    let mut command = unshare_command(&["--user", "--map-root-user", "--mount-proc"]);
-    let child = command
+    let child = unshare_command(unshare_options)
         .args([test_name::<F>(), "--exact", "--nocapture", "--test-threads=1"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -91,8 +103,8 @@ fn expect_child(child: std::io::Result<Child>) -> Child {
 /// Mounts a private `/run`, and makes this process exit when its parent exits.
 fn set_up_isolated_process() {
     std::thread::spawn(exit_at_end_of_input);
-    let mount_status = Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]).status();
-    assert!(mount_status.unwrap().success(), "cannot mount a tmpfs on /run");
+    let mounted = rustix::mount::mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None);
+    mounted.unwrap_or_else(|error| panic!("cannot mount a tmpfs on /run: {error}"));
 }
 
 /// Exits when the parent closes its end of the pipe. A signal would not work: a namespace's first process ignores it.

@@ -26,11 +26,12 @@ pub mod isolation;
 pub mod laboratory;
 pub mod link;
 mod namespace;
+pub mod privileges;
 pub mod process;
 pub mod tcp;
 mod wait;
 
 pub use bridge::Bridge;
-pub use isolation::isolated;
+pub use isolation::{isolated, isolated_as_nobody};
 pub use namespace::Namespace;
 pub use wait::{DEADLINE, eventually};

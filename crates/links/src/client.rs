@@ -1,0 +1,211 @@
+//! Reads an owner's objects from the kernel, and changes them. I/O only.
+
+use std::io;
+
+use akrobateo_core::family::Family;
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
+use netlink_packet_route::RouteNetlinkMessage;
+
+use crate::codec;
+use crate::difference::{Change, diff};
+use crate::objects::{NetworkObjects, Owner};
+use crate::observed::{Observed, ObservedDevice, ObservedRoute, ObservedRule};
+use crate::socket::{RouteSocket, SocketError};
+
+/// The number of attempts to read a list that changes meanwhile.
+const MAX_READS: usize = 10;
+/// The number of rounds of observation and changes. Two suffice, unless another program changes the objects meanwhile.
+const MAX_ROUNDS: usize = 5;
+/// The error numbers of a deletion whose object does not exist (ENOENT, ESRCH, ENODEV, EADDRNOTAVAIL).
+const NOT_FOUND: [i32; 4] = [2, 3, 19, 99];
+
+/// The reason why objects cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The objects of this kind cannot be read.
+    #[error("cannot read {object} from the kernel: {source}")]
+    ReadFailed {
+        /// The kind of the objects.
+        object: &'static str,
+        /// The reason.
+        source: SocketError,
+    },
+    /// A change failed.
+    #[error("cannot make the change {change:?} in the kernel: {source}")]
+    ChangeFailed {
+        /// The change.
+        change: Box<Change>,
+        /// The reason.
+        source: SocketError,
+    },
+    /// The socket cannot be opened.
+    #[error(transparent)]
+    Open(#[from] SocketError),
+    /// After several rounds the kernel's objects still differ from the desired objects.
+    #[error(
+        "the kernel's objects differ again after {MAX_ROUNDS} corrections: another program changes them: {0:?}"
+    )]
+    NotConverged(Vec<Change>),
+}
+
+impl ClientError {
+    /// Returns true if the process lacks the capability `NET_ADMIN`.
+    #[must_use]
+    pub fn is_permission_denied(&self) -> bool {
+        let (Self::ReadFailed { source, .. } | Self::ChangeFailed { source, .. }) = self else {
+            return false;
+        };
+        matches!(source, SocketError::Rejected(error) if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// A client of the kernel for the objects of one owner.
+#[derive(Debug)]
+pub struct Client {
+    owner: Owner,
+    socket: RouteSocket,
+}
+
+impl Client {
+    /// Opens a client in the network namespace of the calling thread.
+    pub fn open(owner: Owner) -> Result<Self, ClientError> {
+        Ok(Self { owner, socket: RouteSocket::open()? })
+    }
+
+    /// Reads all objects of the owner.
+    pub fn observe(&mut self) -> Result<Observed, ClientError> {
+        let mut observed = Observed { device: self.read_device()?, ..Observed::default() };
+        let index = observed.device.as_ref().map_or(0, |device| device.index);
+        if observed.device.is_some() {
+            for message in self.list("addresses", &codec::list_addresses(index))? {
+                if let RouteNetlinkMessage::NewAddress(message) = message {
+                    observed.addresses.extend(codec::decode_address(&message, index));
+                }
+            }
+            for message in self.list("neighbours", &codec::list_neighbours(index))? {
+                if let RouteNetlinkMessage::NewNeighbour(message) = message {
+                    observed.neighbours.extend(codec::decode_neighbour(&message, index));
+                }
+            }
+            for message in self.list("forwarding entries", &codec::list_forwarding_entries(index))? {
+                if let RouteNetlinkMessage::NewNeighbour(message) = message {
+                    observed.forwarding_entries.extend(codec::decode_forwarding_entry(&message, index));
+                }
+            }
+        }
+        for family in Family::ALL {
+            self.observe_family(family, index, &mut observed)?;
+        }
+        Ok(observed)
+    }
+
+    /// Makes changes in their order. A deletion succeeds too if the object does not exist.
+    pub fn apply(&mut self, changes: &[Change]) -> Result<(), ClientError> {
+        let index = match changes {
+            [] => return Ok(()),
+            _ => self.read_device()?.map_or(0, |device| device.index),
+        };
+        for change in changes {
+            let (message, flags) = codec::encode(change, &self.owner.device, index, self.owner.protocol);
+            match self.socket.request(message, flags) {
+                Err(source) if !is_deletion_of_missing_object(change, &source) => {
+                    return Err(ClientError::ChangeFailed { change: Box::new(change.clone()), source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the kernel's objects until they are the desired objects, and returns the number of changes.
+    pub fn reconcile(&mut self, desired: &NetworkObjects) -> Result<usize, ClientError> {
+        let mut count = 0;
+        let mut changes = diff(&self.observe()?, desired);
+        for _ in 0..MAX_ROUNDS {
+            if changes.is_empty() {
+                return Ok(count);
+            }
+            self.apply(&changes)?;
+            count += changes.len();
+            changes = diff(&self.observe()?, desired);
+        }
+        if changes.is_empty() { Ok(count) } else { Err(ClientError::NotConverged(changes)) }
+    }
+
+    /// Deletes all objects of the owner, and returns the number of deletions.
+    pub fn cleanup(&mut self) -> Result<usize, ClientError> {
+        self.reconcile(&NetworkObjects::default())
+    }
+
+    fn read_device(&mut self) -> Result<Option<ObservedDevice>, ClientError> {
+        match self.socket.request(codec::get_device(&self.owner.device), NLM_F_ACK) {
+            Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(message) => Some(codec::decode_device(message)),
+                _ => None,
+            })),
+            Err(SocketError::Rejected(error)) if is_not_found(&error) => Ok(None),
+            Err(source) => Err(ClientError::ReadFailed { object: "the tunnel device", source }),
+        }
+    }
+
+    fn observe_family(
+        &mut self,
+        family: Family,
+        index: u32,
+        observed: &mut Observed,
+    ) -> Result<(), ClientError> {
+        let protocol = self.owner.protocol;
+        for message in self.list("routes", &codec::list_routes(family, protocol))? {
+            if let RouteNetlinkMessage::NewRoute(message) = message
+                && message.header.protocol == protocol.into()
+            {
+                observed.routes.push(ObservedRoute { route: codec::decode_route(&message, index), message });
+            }
+        }
+        for message in self.list("rules", &codec::list_rules(family))? {
+            if let RouteNetlinkMessage::NewRule(message) = message
+                && codec::has_protocol(&message, protocol)
+            {
+                observed.rules.push(ObservedRule { rule: codec::decode_rule(&message), message });
+            }
+        }
+        Ok(())
+    }
+
+    fn list(
+        &mut self,
+        object: &'static str,
+        request: &RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, ClientError> {
+        let mut result = self.socket.request(request.clone(), NLM_F_DUMP);
+        for _ in 1..MAX_READS {
+            if !matches!(result, Err(SocketError::DumpInterrupted)) {
+                break;
+            }
+            result = self.socket.request(request.clone(), NLM_F_DUMP);
+        }
+        match result {
+            Ok(answers) => Ok(answers),
+            // The device, or the kernel's support of IPv6, does not exist.
+            Err(SocketError::Rejected(error)) if is_not_found(&error) => Ok(Vec::new()),
+            Err(source) => Err(ClientError::ReadFailed { object, source }),
+        }
+    }
+}
+
+fn is_not_found(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|number| NOT_FOUND.contains(&number))
+}
+
+fn is_deletion_of_missing_object(change: &Change, error: &SocketError) -> bool {
+    let is_deletion = matches!(
+        change,
+        Change::DeleteDevice
+            | Change::DeleteAddress(..)
+            | Change::DeleteNeighbour(_)
+            | Change::DeleteForwardingEntry(_)
+            | Change::DeleteRoute(_)
+            | Change::DeleteRule(_)
+    );
+    is_deletion && matches!(error, SocketError::Rejected(error) if is_not_found(error))
+}

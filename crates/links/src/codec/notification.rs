@@ -1,0 +1,85 @@
+//! The notifications that may concern the objects of an owner. Pure.
+
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload, NlasIterator};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::LinkAttribute;
+use netlink_packet_route::route::RouteProtocol;
+
+use super::rule::has_protocol;
+use crate::objects::Owner;
+
+/// `RTM_NEWNETCONF` and `RTM_DELNETCONF`: a setting such as `rp_filter` has changed, or its device is deleted.
+const SETTING_CHANGED: [u16; 2] = [80, 81];
+/// `NETCONFA_IFINDEX`.
+const DEVICE_INDEX: u16 = 1;
+/// The length of struct `nlmsghdr`, and that of struct `netconfmsg` with its padding.
+const HEADERS_LEN: usize = 16 + 4;
+
+/// Returns true if the notification may concern an object of the owner.
+///
+/// `index` is the number of the owner's device when it was last seen.
+pub(crate) fn is_relevant(bytes: &[u8], owner: &Owner, index: Option<u32>) -> bool {
+    let kind = bytes.get(4..).and_then(|bytes| bytes.first_chunk()).map(|kind| u16::from_ne_bytes(*kind));
+    // The crate `netlink-packet-route` does not know these messages.
+    if kind.is_some_and(|kind| SETTING_CHANGED.contains(&kind)) {
+        return index.is_some() && changed_device(bytes) == index;
+    }
+    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map(|message| message.payload) {
+        Ok(NetlinkPayload::InnerMessage(message)) => is_relevant_message(&message, owner, index),
+        Ok(_) => false,
+        // The notification has an unknown form, so it may concern any object.
+        Err(_) => true,
+    }
+}
+
+/// Returns the number of the device whose setting has changed. A change for all devices has no number.
+fn changed_device(bytes: &[u8]) -> Option<u32> {
+    NlasIterator::new(bytes.get(HEADERS_LEN..)?)
+        .filter_map(Result::ok)
+        .find(|attribute| attribute.kind() == DEVICE_INDEX)
+        .and_then(|attribute| attribute.value().try_into().ok().map(u32::from_ne_bytes))
+}
+
+fn is_relevant_message(message: &RouteNetlinkMessage, owner: &Owner, index: Option<u32>) -> bool {
+    match message {
+        RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
+            let has_name = link
+                .attributes
+                .iter()
+                .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if *name == owner.device));
+            has_name || Some(link.header.index) == index
+        }
+        RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
+            Some(address.header.index) == index
+        }
+        RouteNetlinkMessage::NewNeighbour(entry) | RouteNetlinkMessage::DelNeighbour(entry) => {
+            Some(entry.header.ifindex) == index
+        }
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+            route.header.protocol == RouteProtocol::from(owner.protocol)
+        }
+        RouteNetlinkMessage::NewRule(rule) | RouteNetlinkMessage::DelRule(rule) => {
+            has_protocol(rule, owner.protocol)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_examined_without_a_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 16..100u16,
+        ) {
+            let owner = Owner { device: "akr0".to_owned(), protocol: 107 };
+            let len = u32::try_from(bytes.len() + 16).unwrap();
+            let header = [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat();
+            is_relevant(&[header, bytes].concat(), &owner, Some(1));
+        }
+    }
+}

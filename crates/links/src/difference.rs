@@ -1,0 +1,168 @@
+//! The changes that lead from the observed objects to the desired objects. Pure.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use akrobateo_core::family::Family;
+use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::rule::RuleMessage;
+
+use crate::mac::MacAddress;
+use crate::objects::{Device, NetworkObjects, Route, Rule};
+use crate::observed::{Observed, ObservedDevice, VxlanSettings};
+
+/// The value of `rp_filter` that also accepts packets whose source has a route through another device.
+pub(crate) const LOOSE_REVERSE_PATH_FILTER: i32 = 2;
+
+/// One change of the kernel's objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Deletes the device, and with it everything on it.
+    DeleteDevice,
+    /// Creates the device. A new observation is necessary before other changes.
+    CreateDevice(Device),
+    /// Sets the device's MAC address, MTU, reverse path filter and forwarding.
+    ConfigureDevice(Device),
+    /// Prevents a link-local IPv6 address of the device.
+    DisableLinkLocalAddress,
+    /// Sets the device up.
+    SetDeviceUp,
+    /// Adds an address.
+    AddAddress(IpAddr),
+    /// Deletes an address with this prefix length.
+    DeleteAddress(IpAddr, u8),
+    /// Adds or replaces the MAC address of a neighbour.
+    SetNeighbour(IpAddr, MacAddress),
+    /// Deletes a neighbour.
+    DeleteNeighbour(IpAddr),
+    /// Adds or replaces the node's address for a MAC address.
+    SetForwardingEntry(MacAddress, IpAddr),
+    /// Deletes the entry of a MAC address.
+    DeleteForwardingEntry(MacAddress),
+    /// Adds a route. It replaces a route with the same table and destination.
+    SetRoute(Route),
+    /// Deletes a route that the kernel has listed.
+    DeleteRoute(Box<RouteMessage>),
+    /// Adds a rule.
+    AddRule(Rule),
+    /// Deletes a rule that the kernel has listed.
+    DeleteRule(Box<RuleMessage>),
+}
+
+/// Returns the changes that lead from `observed` to `desired`, in the order in which they can be made.
+///
+/// New objects come first, and deletions last, so that packets always find a complete set. If the device must be created,
+/// the list ends there: the kernel chooses some of the new device's settings.
+#[must_use]
+pub fn diff(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+    let Some(device) = &desired.device else {
+        return deletions(observed, desired, false);
+    };
+    match &observed.device {
+        None => vec![Change::CreateDevice(device.clone())],
+        Some(found) if found.vxlan != Some(vxlan_settings(device)) => {
+            vec![Change::DeleteDevice, Change::CreateDevice(device.clone())]
+        }
+        Some(found) => {
+            let mut changes = device_changes(found, device);
+            changes.extend(additions(observed, desired));
+            changes.extend(deletions(observed, desired, true));
+            changes
+        }
+    }
+}
+
+fn vxlan_settings(device: &Device) -> VxlanSettings {
+    VxlanSettings { vni: device.vni, local: device.local, port: device.port }
+}
+
+fn device_changes(found: &ObservedDevice, desired: &Device) -> Vec<Change> {
+    let is_configured = found.mac == Some(desired.mac)
+        && found.mtu == desired.mtu
+        && found.reverse_path_filter == LOOSE_REVERSE_PATH_FILTER
+        && found.is_forwarding;
+    let changes = [
+        (found.generates_link_local_address, Change::DisableLinkLocalAddress),
+        (!is_configured, Change::ConfigureDevice(desired.clone())),
+        (!found.is_up, Change::SetDeviceUp),
+    ];
+    changes.into_iter().filter_map(|(is_needed, change)| is_needed.then_some(change)).collect()
+}
+
+fn additions(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for address in &desired.addresses {
+        if !observed.addresses.contains(&(*address, host_prefix_len(*address))) {
+            changes.push(Change::AddAddress(*address));
+        }
+    }
+    for (address, mac) in &desired.neighbours {
+        if observed.neighbours.get(address) != Some(mac) {
+            changes.push(Change::SetNeighbour(*address, *mac));
+        }
+    }
+    for (mac, node) in &desired.forwarding_entries {
+        if observed.forwarding_entries.get(mac) != Some(&Some(*node)) {
+            changes.push(Change::SetForwardingEntry(*mac, *node));
+        }
+    }
+    let routes: BTreeSet<_> = observed.routes.iter().filter_map(|route| route.route).collect();
+    changes.extend(desired.routes.difference(&routes).copied().map(Change::SetRoute));
+    let rules: BTreeSet<_> = observed.rules.iter().filter_map(|rule| rule.rule).collect();
+    changes.extend(desired.rules.difference(&rules).copied().map(Change::AddRule));
+    changes
+}
+
+/// Returns the deletions of everything that is not desired. Rules go first: nothing may send packets into a routing
+/// table that is already incomplete.
+fn deletions(observed: &Observed, desired: &NetworkObjects, keeps_device: bool) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut kept_rules = BTreeSet::new();
+    for found in &observed.rules {
+        // The kernel allows several equal rules. One of them is enough.
+        let is_kept = keeps_device
+            && found.rule.is_some_and(|rule| desired.rules.contains(&rule) && kept_rules.insert(rule));
+        if !is_kept {
+            changes.push(Change::DeleteRule(Box::new(found.message.clone())));
+        }
+    }
+    for found in &observed.routes {
+        // A desired route has replaced other routes with the same destination already.
+        let is_kept = found.route.is_some_and(|route| {
+            let has_same_key =
+                |desired: &Route| (desired.table, desired.destination) == (route.table, route.destination);
+            keeps_device && desired.routes.iter().any(has_same_key)
+        });
+        if !is_kept {
+            changes.push(Change::DeleteRoute(Box::new(found.message.clone())));
+        }
+    }
+    if !keeps_device {
+        changes.extend(observed.device.is_some().then_some(Change::DeleteDevice));
+        return changes;
+    }
+    for mac in observed.forwarding_entries.keys() {
+        if !desired.forwarding_entries.contains_key(mac) {
+            changes.push(Change::DeleteForwardingEntry(*mac));
+        }
+    }
+    for address in observed.neighbours.keys() {
+        if !desired.neighbours.contains_key(address) {
+            changes.push(Change::DeleteNeighbour(*address));
+        }
+    }
+    for (address, prefix_len) in &observed.addresses {
+        if !desired.addresses.contains(address) || *prefix_len != host_prefix_len(*address) {
+            changes.push(Change::DeleteAddress(*address, *prefix_len));
+        }
+    }
+    changes
+}
+
+/// Returns the prefix length of a single address.
+pub(crate) fn host_prefix_len(address: IpAddr) -> u8 {
+    match Family::from_ip(address) {
+        Family::V4 => 32,
+        Family::V6 => 128,
+    }
+}

@@ -1,0 +1,23 @@
+//! A tunnel device with its addresses, neighbours, forwarding entries, routes and rules in the kernel.
+//!
+//! [`NetworkObjects`] are the desired objects. [`Client::observe`] reads the objects of an [`Owner`] from the kernel,
+//! [`diff`] lists the changes, and [`Client::apply`] makes them. [`Monitor`] tells when another program has changed
+//! one of the objects. All of this needs the capability `NET_ADMIN` in the network namespace, and neither `/proc/sys`
+//! nor another capability.
+
+mod client;
+mod codec;
+mod difference;
+mod mac;
+mod monitor;
+mod objects;
+mod observed;
+mod socket;
+
+pub use client::{Client, ClientError};
+pub use difference::{Change, diff};
+pub use mac::{MacAddress, ParseMacAddressError};
+pub use monitor::Monitor;
+pub use objects::{Device, NetworkObjects, Owner, Route, Rule};
+pub use observed::{Observed, ObservedDevice, ObservedRoute, ObservedRule, VxlanSettings};
+pub use socket::SocketError;

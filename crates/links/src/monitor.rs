@@ -1,0 +1,92 @@
+//! Waits for the kernel's notifications of changed objects. I/O only.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::codec;
+use crate::objects::Owner;
+use crate::socket::{SocketError, split_messages};
+
+/// The multicast groups of links, neighbours, addresses, routes, rules and IPv4 settings (`RTNLGRP_*`), as bits.
+const GROUPS: u32 =
+    group(1) | group(3) | group(5) | group(7) | group(8) | group(9) | group(11) | group(19) | group(24);
+const BUFFER_LEN: usize = 32 * 1024;
+
+const fn group(number: u32) -> u32 {
+    1 << (number - 1)
+}
+
+/// Receives the kernel's notifications in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct Monitor {
+    socket: Socket,
+    owner: Owner,
+}
+
+impl Monitor {
+    /// Opens a monitor of the objects of an owner.
+    ///
+    /// A caller that opens the monitor before it reads the objects misses no change.
+    pub fn open(owner: Owner) -> Result<Self, SocketError> {
+        let mut socket = Socket::new(NETLINK_ROUTE).map_err(SocketError::OpenFailed)?;
+        socket.bind(&SocketAddr::new(0, GROUPS)).map_err(SocketError::OpenFailed)?;
+        socket.set_non_blocking(true).map_err(SocketError::OpenFailed)?;
+        Ok(Self { socket, owner })
+    }
+
+    /// Waits until an object may have changed, and returns true; returns false after `timeout`.
+    ///
+    /// `index` is the number of the owner's device. Changes by the owner itself count too.
+    pub fn wait(&self, index: Option<u32>, timeout: Duration) -> Result<bool, SocketError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if self.read_notifications(index)? {
+                return Ok(true);
+            }
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return Ok(false);
+            }
+            let rest = Timespec::try_from(rest).map_err(|_| transport_error(Errno::INVAL))?;
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&rest)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(transport_error(errno)),
+            }
+        }
+    }
+
+    /// Reads all waiting notifications without blocking, and returns true if an object may have changed.
+    pub fn read_notifications(&self, index: Option<u32>) -> Result<bool, SocketError> {
+        let mut is_changed = false;
+        loop {
+            let mut datagram = Vec::with_capacity(BUFFER_LEN);
+            match self.socket.recv(&mut datagram, 0) {
+                Ok(_) => {
+                    let is_relevant = |bytes: &[u8]| codec::is_relevant(bytes, &self.owner, index);
+                    is_changed |= split_messages(&datagram).any(is_relevant);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(is_changed),
+                Err(error) if error.raw_os_error() == Some(Errno::INTR.raw_os_error()) => {}
+                // The kernel had to discard notifications.
+                Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => is_changed = true,
+                Err(error) => return Err(SocketError::TransportFailed(error)),
+            }
+        }
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn transport_error(errno: Errno) -> SocketError {
+    SocketError::TransportFailed(errno.into())
+}

@@ -1,0 +1,79 @@
+//! The desired objects in the kernel. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use akrobateo_core::family::Family;
+use ipnet::IpNet;
+
+use crate::mac::MacAddress;
+
+/// The marks by which the kernel's objects belong to a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The name of the device. Everything on this device belongs to the owner.
+    pub device: String,
+    /// The protocol number of the owner's routes and rules (`protocol` in ip-route(8) and ip-rule(8)).
+    pub protocol: u8,
+}
+
+/// The desired objects of an owner. The default is no object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkObjects {
+    /// The tunnel device. All other objects except rules need it.
+    pub device: Option<Device>,
+    /// The device's addresses. Each has a host's prefix length and link scope.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The node's address for each destination MAC address on the device (`bridge fdb`).
+    pub forwarding_entries: BTreeMap<MacAddress, IpAddr>,
+    /// The MAC address of each neighbour on the device.
+    pub neighbours: BTreeMap<IpAddr, MacAddress>,
+    /// Routes through the device.
+    pub routes: BTreeSet<Route>,
+    /// Rules that select a routing table.
+    pub rules: BTreeSet<Rule>,
+}
+
+/// A VXLAN device between nodes.
+///
+/// The device learns no addresses, and has no link-local IPv6 address. Forwarding is on. The reverse path filter is
+/// loose (`rp_filter` 2), because the packets have source addresses of clients outside of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The VXLAN network identifier.
+    pub vni: u32,
+    /// The node's address, from which the device sends. Its family is that of the outer packets.
+    pub local: IpAddr,
+    /// The UDP port of all nodes.
+    pub port: u16,
+    /// The device's MAC address.
+    pub mac: MacAddress,
+    /// The largest packet that the device accepts.
+    pub mtu: u32,
+}
+
+/// A route through the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The routing table.
+    pub table: u32,
+    /// The destination.
+    pub destination: IpNet,
+    /// The next hop, of the same family. It need not be in the network of one of the device's addresses.
+    pub gateway: IpAddr,
+}
+
+/// A rule that sends packets with a mark to a routing table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// The family of the packets.
+    pub family: Family,
+    /// The priority. The kernel examines rules with lower numbers first.
+    pub priority: u32,
+    /// The value that the packet's mark has after `mask`.
+    pub mark: u32,
+    /// The bits of the packet's mark that count.
+    pub mask: u32,
+    /// The routing table.
+    pub table: u32,
+}

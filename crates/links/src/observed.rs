@@ -1,0 +1,77 @@
+//! The objects of an owner as the kernel lists them. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::rule::RuleMessage;
+
+use crate::mac::MacAddress;
+use crate::objects::{Route, Rule};
+
+/// All objects of an owner in the kernel. The default is no object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The device with the owner's name.
+    pub device: Option<ObservedDevice>,
+    /// The device's addresses with their prefix lengths.
+    pub addresses: BTreeSet<(IpAddr, u8)>,
+    /// The node's address for each MAC address on the device, or `None` for an entry that sends to something else.
+    pub forwarding_entries: BTreeMap<MacAddress, Option<IpAddr>>,
+    /// The device's permanent neighbours.
+    pub neighbours: BTreeMap<IpAddr, MacAddress>,
+    /// All routes with the owner's protocol number.
+    pub routes: Vec<ObservedRoute>,
+    /// All rules with the owner's protocol number.
+    pub rules: Vec<ObservedRule>,
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedDevice {
+    /// The kernel's number of the device.
+    pub index: u32,
+    /// The settings that cannot change after the creation, or `None` if the device is not such a VXLAN device.
+    pub vxlan: Option<VxlanSettings>,
+    /// The device's MAC address, if it has one of Ethernet.
+    pub mac: Option<MacAddress>,
+    /// The largest packet that the device accepts.
+    pub mtu: u32,
+    /// The device is up.
+    pub is_up: bool,
+    /// The value of `rp_filter`.
+    pub reverse_path_filter: i32,
+    /// The device forwards IPv4 packets.
+    pub is_forwarding: bool,
+    /// The kernel would give the device a link-local IPv6 address.
+    pub generates_link_local_address: bool,
+}
+
+/// The settings of a VXLAN device with a source address and without learning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VxlanSettings {
+    /// The VXLAN network identifier.
+    pub vni: u32,
+    /// The address from which the device sends.
+    pub local: IpAddr,
+    /// The UDP port of the other end.
+    pub port: u16,
+}
+
+/// A route in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedRoute {
+    /// The route, or `None` if it has another form than routes through the device.
+    pub route: Option<Route>,
+    /// The kernel's message, which also deletes the route.
+    pub message: RouteMessage,
+}
+
+/// A rule in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedRule {
+    /// The rule, or `None` if it has another form than rules with a mark.
+    pub rule: Option<Rule>,
+    /// The kernel's message, which also deletes the rule.
+    pub message: RuleMessage,
+}

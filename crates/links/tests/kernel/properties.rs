@@ -1,0 +1,136 @@
+//! Properties: from any state of the kernel, the changes lead to the desired objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use akrobateo_core::family::Family;
+use ipnet::IpNet;
+use links::{Client, Device, MacAddress, NetworkObjects, Route, Rule, diff};
+use netns_testkit::{Namespace, isolated};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::objects::{TABLE, assert_holds, mac, owner, rule};
+
+const GATEWAYS: [&str; 4] = ["169.254.255.255", "169.254.255.254", "fe80::6b72:ffff", "fe80::6b72:fffe"];
+const DESTINATIONS: [&str; 5] = ["0.0.0.0/0", "10.244.2.0/24", "::/0", "fd44:2::/64", "fd44:3::10/128"];
+
+fn device() -> impl Strategy<Value = Device> {
+    let local = prop::sample::select(vec!["10.99.0.11", "10.99.0.12", "fd99::11"]);
+    let (vni, port) = (prop::sample::select(vec![6_384_498, 7]), prop::sample::select(vec![8478, 8480]));
+    (vni, local, port, 1..3u8, prop::sample::select(vec![1280, 1450, 8950])).prop_map(
+        |(vni, local, port, mac_byte, mtu)| Device {
+            vni,
+            local: local.parse().unwrap(),
+            port,
+            mac: mac(mac_byte),
+            mtu,
+        },
+    )
+}
+
+fn address(texts: &'static [&'static str]) -> impl Strategy<Value = IpAddr> {
+    prop::sample::select(texts).prop_map(|text| text.parse().unwrap())
+}
+
+fn any_mac() -> impl Strategy<Value = MacAddress> {
+    (2..6u8).prop_map(mac)
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    let table = prop::sample::select(vec![TABLE, 77, 254]);
+    (table, prop::sample::select(&DESTINATIONS[..]), 0..2usize).prop_map(|(table, destination, gateway)| {
+        let destination: IpNet = destination.parse().unwrap();
+        let gateways = if destination.addr().is_ipv4() { &GATEWAYS[..2] } else { &GATEWAYS[2..] };
+        Route { table, destination, gateway: gateways[gateway].parse().unwrap() }
+    })
+}
+
+fn any_rule() -> impl Strategy<Value = Rule> {
+    (prop::sample::select(&Family::ALL[..]), 95..98u32, prop::sample::select(vec![TABLE, 77]))
+        .prop_map(|(family, priority, table)| Rule { priority, table, ..rule(family) })
+}
+
+/// Returns objects that fit together. Routes with equal keys exclude each other.
+fn objects() -> impl Strategy<Value = NetworkObjects> {
+    let forwarding = prop::collection::btree_map(any_mac(), 2..9u8, 0..4);
+    let neighbours = prop::collection::btree_map(address(&GATEWAYS), any_mac(), 0..4);
+    let routes = prop::collection::vec(route(), 0..5);
+    let addresses = prop::collection::btree_set(address(&["169.254.107.114", "10.1.1.1", "fd10::1"]), 0..3);
+    let rules = prop::collection::btree_set(any_rule(), 0..4);
+    (prop::option::weighted(0.8, device()), addresses, forwarding, neighbours, routes, rules).prop_map(
+        |(device, addresses, forwarding, neighbours, routes, rules)| {
+            let Some(device) = device else { return NetworkObjects::default() };
+            let prefix = if device.local.is_ipv4() { "10.99.0." } else { "fd99::" };
+            let entry = |(mac, node)| (mac, format!("{prefix}{node}").parse().unwrap());
+            let routes: BTreeMap<_, _> =
+                routes.into_iter().map(|route| ((route.table, route.destination), route)).collect();
+            NetworkObjects {
+                device: Some(device),
+                addresses,
+                forwarding_entries: forwarding.into_iter().map(entry).collect(),
+                neighbours,
+                routes: routes.into_values().collect::<BTreeSet<_>>(),
+                rules,
+            }
+        },
+    )
+}
+
+/// Commands of ip(8) and bridge(8) with which another program disturbs the objects. Each may fail.
+const DISTURBANCES: [&str; 21] = [
+    "ip link set akr0 down",
+    "ip link set akr0 up",
+    "ip link delete akr0",
+    "ip link set akr0 mtu 1000",
+    "ip link set akr0 mtu 1500",
+    "ip link set akr0 address 02:00:00:00:00:77",
+    "ip link set akr0 addrgenmode eui64",
+    "ip address add 169.254.107.114/16 dev akr0",
+    "ip address add fd77::1/64 dev akr0",
+    "ip address flush dev akr0",
+    "ip neighbour flush dev akr0 nud permanent",
+    "ip neighbour replace 169.254.255.255 lladdr 02:00:00:00:00:55 dev akr0 nud stale",
+    "bridge fdb append 00:00:00:00:00:00 dev akr0 dst 10.99.0.77",
+    "bridge fdb replace 02:61:6b:72:00:02 dev akr0 dst 10.99.0.77 port 5",
+    "bridge fdb delete 02:61:6b:72:00:03 dev akr0",
+    "ip route add default dev akr0 table 1802633216 metric 7 proto 107",
+    "ip -6 route add blackhole fd55::/64 table 9 proto 107",
+    "ip route flush table 1802633216",
+    "ip rule add priority 96 fwmark 0x6b720000/0xffff0000 lookup 1802633216 protocol 107",
+    "ip -6 rule add not from fd00::/8 priority 3 lookup 9 protocol 107",
+    "ip rule delete priority 96",
+];
+
+fn disturb(namespace: &Namespace, command: &str) {
+    let mut words = command.split(' ');
+    let mut program = std::process::Command::new(words.next().unwrap());
+    namespace.run(|| program.args(words).output().unwrap());
+}
+
+#[test]
+fn changes_lead_from_any_state_to_the_desired_objects() {
+    isolated(|| {
+        let mut runner =
+            TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
+        let namespace = Namespace::new();
+        let strategy =
+            (objects(), prop::collection::vec(prop::sample::select(&DISTURBANCES[..]), 0..5), objects());
+        let result = runner.run(&strategy, |(first, disturbances, second)| {
+            for (objects, disturbances) in [(&first, &disturbances[..]), (&second, &[])] {
+                namespace.run(|| {
+                    let mut client = Client::open(owner()).unwrap();
+                    client.reconcile(objects).unwrap_or_else(|error| panic!("{error}"));
+                    let observed = client.observe().unwrap();
+                    assert_holds(&observed, objects);
+                    assert_eq!(diff(&observed, objects), []);
+                });
+                for command in disturbances {
+                    disturb(&namespace, command);
+                }
+            }
+            Ok(())
+        });
+        result.unwrap_or_else(|error| panic!("{error}"));
+    });
+}
