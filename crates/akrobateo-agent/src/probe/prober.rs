@@ -1,0 +1,213 @@
+//! All targets: which datagrams to send, and what received datagrams mean. Pure: time, random numbers and datagrams come
+//! from the caller.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use akrobateo_core::family::Family;
+
+use super::message::{Kind, MIN_LEN, Message, PORT};
+use super::target::{ForwardingMode, Target, TargetId, TargetState};
+use super::way::{Way, WayResult};
+use crate::marks::NodeNumber;
+
+/// A datagram to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmission {
+    /// The way that the datagram takes.
+    pub way: Way,
+    /// The peer's number.
+    pub peer: NodeNumber,
+    /// The datagram is an answer. It must come from the address and port to which the request came.
+    pub is_answer: bool,
+    /// The last request of this way had no answer, so the kernel may have an outdated conntrack entry for its flow.
+    pub needs_new_flow: bool,
+    /// The destination.
+    pub destination: SocketAddr,
+    /// The datagram.
+    pub bytes: Vec<u8>,
+}
+
+/// The probe of one node.
+#[derive(Clone, Debug)]
+pub struct Prober {
+    addresses: Vec<IpAddr>,
+    uplink_mtu: u32,
+    tunnel_mtu: u32,
+    targets: BTreeMap<TargetId, TargetState>,
+}
+
+impl Prober {
+    /// Creates the probe of a node with these addresses, at most one per family.
+    #[must_use]
+    pub const fn new(addresses: Vec<IpAddr>, uplink_mtu: u32, tunnel_mtu: u32) -> Self {
+        Self { addresses, uplink_mtu, tunnel_mtu, targets: BTreeMap::new() }
+    }
+
+    /// Replaces the targets. Those of a family in which the node has no address are ignored.
+    pub fn set_targets(&mut self, targets: Vec<Target>, now: Instant) {
+        let mut previous = std::mem::take(&mut self.targets);
+        for target in targets {
+            if self.own_address(target.id.family).is_none() {
+                continue;
+            }
+            let id = target.id;
+            let state = match previous.remove(&id) {
+                Some(mut state) => {
+                    state.set_target(target, now);
+                    state
+                }
+                None => TargetState::new(target, now),
+            };
+            self.targets.insert(id, state);
+        }
+    }
+
+    /// Returns the modes of all targets.
+    #[must_use]
+    pub fn modes(&self) -> BTreeMap<TargetId, ForwardingMode> {
+        self.targets.iter().map(|(id, state)| (*id, state.mode())).collect()
+    }
+
+    /// Returns the time at which [`Self::on_time`] must be called next, or `None` without targets.
+    #[must_use]
+    pub fn next_event(&self) -> Option<Instant> {
+        let events = |state: &TargetState| state.ways().map(|way| state.way(way).next_event()).min();
+        self.targets.values().filter_map(events).min()
+    }
+
+    /// Counts missing answers and returns the requests that are due.
+    pub fn on_time(&mut self, now: Instant, mut next_nonce: impl FnMut() -> u64) -> Vec<Transmission> {
+        let mut transmissions = Vec::new();
+        let ids: Vec<_> = self.targets.keys().copied().collect();
+        for id in ids {
+            let Some(sender) = self.own_address(id.family) else { continue };
+            let sizes = Way::ALL.map(|way| (way, self.payload_len(way, id.family)));
+            let Some(state) = self.targets.get_mut(&id) else { continue };
+            state.on_time(now);
+            for (way, len) in sizes {
+                if state.ways().any(|other| other == way) && state.way(way).is_due(now) {
+                    let nonce = next_nonce();
+                    transmissions.extend(requests(state, way, len, nonce, sender));
+                    state.way_mut(way).on_sent(nonce, now);
+                }
+            }
+        }
+        transmissions
+    }
+
+    /// Handles a datagram that arrived at port [`PORT`] of the node, and returns the answer.
+    pub fn on_request(&mut self, bytes: &[u8], source: SocketAddr, now: Instant) -> Option<Transmission> {
+        let request = Message::decode(bytes)?;
+        let id = self.find_target(request.sender)?;
+        let sender = self.own_address(id.family)?;
+        let len = self.payload_len(request.way, id.family);
+        let state = self.targets.get_mut(&id)?;
+        match request.kind {
+            Kind::Answer => return None,
+            Kind::Pause => {
+                state.on_pause(now);
+                return None;
+            }
+            Kind::Request => state.on_peer_results(request.results),
+        }
+        let answer = Message { kind: Kind::Answer, results: state.results(), sender, ..request };
+        Some(Transmission {
+            way: request.way,
+            peer: id.peer,
+            is_answer: true,
+            needs_new_flow: false,
+            destination: source,
+            bytes: answer.encode(if request.is_small { MIN_LEN } else { len }),
+        })
+    }
+
+    /// Handles a datagram that arrived at a port from which requests were sent.
+    pub fn on_answer(&mut self, bytes: &[u8], now: Instant) {
+        let Some(answer) = Message::decode(bytes).filter(|message| message.kind == Kind::Answer) else {
+            return;
+        };
+        let Some(id) = self.find_target(answer.sender) else { return };
+        let Some(state) = self.targets.get_mut(&id) else { return };
+        state.update(now, |state| {
+            let way = state.way_mut(answer.way);
+            let is_expected = if answer.is_small {
+                way.on_small_answer(answer.nonce)
+            } else {
+                way.on_answer(answer.nonce, now)
+            };
+            if is_expected {
+                state.on_peer_results(answer.results);
+            }
+        });
+    }
+
+    /// Returns the messages that announce to all peers that this agent stops while its rules remain.
+    #[must_use]
+    pub fn pause(&self) -> Vec<Transmission> {
+        let pause = |state: &TargetState| {
+            let sender = self.own_address(state.target.id.family)?;
+            let message = |way| Message {
+                kind: Kind::Pause,
+                way,
+                is_small: true,
+                results: state.results(),
+                nonce: 0,
+                sender,
+            };
+            let ways = state.ways().filter(|way| state.way(*way).result() == WayResult::Works);
+            let messages: Vec<_> = ways.map(|way| transmission(state, &message(way), MIN_LEN)).collect();
+            Some(messages)
+        };
+        self.targets.values().filter_map(pause).flatten().collect()
+    }
+
+    fn own_address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| Family::from_ip(*address) == family)
+    }
+
+    fn find_target(&self, node_address: IpAddr) -> Option<TargetId> {
+        let is_sender = |state: &&TargetState| state.target.node_address == node_address;
+        self.targets.values().find(is_sender).map(|state| state.target.id)
+    }
+
+    /// Returns the length of the UDP payload that fills the MTU of a way.
+    fn payload_len(&self, way: Way, family: Family) -> usize {
+        let mtu = match way {
+            Way::Direct => self.uplink_mtu,
+            Way::Tunnel => self.tunnel_mtu,
+        };
+        let headers_len = match family {
+            Family::V4 => 20 + 8,
+            Family::V6 => 40 + 8,
+        };
+        usize::try_from(mtu.saturating_sub(headers_len)).unwrap_or(MIN_LEN)
+    }
+}
+
+/// Returns the requests of one round. While a way does not work, a small request shows whether only the size matters.
+fn requests(
+    state: &TargetState,
+    way: Way,
+    len: usize,
+    nonce: u64,
+    sender: IpAddr,
+) -> impl Iterator<Item = Transmission> {
+    let small = (state.way(way).result() != WayResult::Works).then_some((true, MIN_LEN));
+    [(false, len)].into_iter().chain(small).map(move |(is_small, len)| {
+        let message = Message { kind: Kind::Request, way, is_small, results: state.results(), nonce, sender };
+        transmission(state, &message, len)
+    })
+}
+
+fn transmission(state: &TargetState, message: &Message, len: usize) -> Transmission {
+    Transmission {
+        way: message.way,
+        peer: state.target.id.peer,
+        is_answer: false,
+        needs_new_flow: state.way(message.way).has_missed(),
+        destination: (state.target.pod_address, PORT).into(),
+        bytes: message.encode(len),
+    }
+}

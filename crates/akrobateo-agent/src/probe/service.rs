@@ -1,0 +1,220 @@
+//! The probe as a thread: waits for time and datagrams, and reports changed modes. I/O only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use akrobateo_core::family::Family;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::prober::{Prober, Transmission};
+use super::sockets::FamilySockets;
+use super::target::{ForwardingMode, Target, TargetId};
+use crate::marks::Marks;
+
+/// The longest wait without targets.
+const IDLE_WAIT: Duration = Duration::from_mins(1);
+/// The largest datagram of a probe.
+const MAX_DATAGRAM_LEN: usize = 65_535;
+
+/// The probe's description of its own node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The node's addresses, at most one per family.
+    pub addresses: Vec<IpAddr>,
+    /// The MTU of the uplink.
+    pub uplink_mtu: u32,
+    /// The MTU of the tunnel.
+    pub tunnel_mtu: u32,
+    /// The marks of this agent.
+    pub marks: Marks,
+}
+
+/// A running probe. It stops silently when it is dropped.
+#[derive(Debug)]
+pub struct ProbeService {
+    commands: Sender<Command>,
+    wake: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Command {
+    SetTargets(Vec<Target>),
+    Stop { announces_pause: bool },
+}
+
+impl ProbeService {
+    /// Starts the probe in the network namespace of the calling thread.
+    ///
+    /// `on_change` receives the modes of all targets when one has changed.
+    pub fn start(
+        node: &Node,
+        on_change: impl FnMut(&BTreeMap<TargetId, ForwardingMode>) + Send + 'static,
+    ) -> io::Result<Self> {
+        let open = |address: &IpAddr| FamilySockets::open(*address, node.marks);
+        let sockets = node.addresses.iter().map(open).collect::<io::Result<Vec<_>>>()?;
+        let (woken, wake) = rustix::pipe::pipe()?;
+        let (commands, received_commands) = channel();
+        let prober = Prober::new(node.addresses.clone(), node.uplink_mtu, node.tunnel_mtu);
+        let worker = Worker { prober, sockets, woken, commands: received_commands };
+        let thread =
+            std::thread::Builder::new().name("probe".to_owned()).spawn(move || worker.run(on_change))?;
+        Ok(Self { commands, wake, thread: Some(thread) })
+    }
+
+    /// Replaces the targets.
+    pub fn set_targets(&self, targets: Vec<Target>) {
+        self.send(Command::SetTargets(targets));
+    }
+
+    /// Stops the probe, and announces to the peers that the node's rules remain: they keep their modes for a minute.
+    pub fn pause(mut self) {
+        self.stop(true);
+    }
+
+    fn stop(&mut self, announces_pause: bool) {
+        self.send(Command::Stop { announces_pause });
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the probe's thread has panicked");
+        }
+    }
+
+    fn send(&self, command: Command) {
+        // Both fail only if the thread has ended.
+        if self.commands.send(command).is_ok() {
+            let _ = rustix::io::write(&self.wake, &[0]);
+        }
+    }
+}
+
+impl Drop for ProbeService {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.stop(false);
+        }
+    }
+}
+
+/// The state of the thread.
+#[derive(Debug)]
+struct Worker {
+    prober: Prober,
+    sockets: Vec<FamilySockets>,
+    woken: OwnedFd,
+    commands: Receiver<Command>,
+}
+
+impl Worker {
+    fn run(mut self, mut on_change: impl FnMut(&BTreeMap<TargetId, ForwardingMode>)) {
+        let mut reported = BTreeMap::new();
+        loop {
+            while let Ok(command) = self.commands.try_recv() {
+                match command {
+                    Command::SetTargets(targets) => self.prober.set_targets(targets, Instant::now()),
+                    Command::Stop { announces_pause } => {
+                        let messages = if announces_pause { self.prober.pause() } else { Vec::new() };
+                        return self.send(&messages);
+                    }
+                }
+            }
+            self.receive();
+            let requests = self.prober.on_time(Instant::now(), random_number);
+            self.renew_flows(&requests);
+            self.send(&requests);
+            let modes = self.prober.modes();
+            if modes != reported {
+                on_change(&modes);
+                reported = modes;
+            }
+            self.wait();
+        }
+    }
+
+    fn wait(&self) {
+        let next_event = self.prober.next_event().unwrap_or_else(|| Instant::now() + IDLE_WAIT);
+        let rest = next_event.saturating_duration_since(Instant::now());
+        // Rounds up, because poll(2) counts milliseconds in older kernels.
+        let timeout = Timespec::try_from(rest + Duration::from_millis(1)).ok();
+        let mut sources = vec![PollFd::new(&self.woken, PollFlags::IN)];
+        for family in &self.sockets {
+            sources.push(PollFd::new(&family.answering, PollFlags::IN));
+            sources.extend(family.asking().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        }
+        // An interrupted wait is repeated by the caller's loop.
+        let _ = poll(&mut sources, timeout.as_ref());
+        let is_woken = sources.first().is_some_and(|source| !source.revents().is_empty());
+        drop(sources);
+        if is_woken {
+            let _ = rustix::io::read(&self.woken, &mut [0; 64]);
+        }
+    }
+
+    fn receive(&mut self) {
+        let mut buffer = vec![0; MAX_DATAGRAM_LEN];
+        let mut answers = Vec::new();
+        for family in &self.sockets {
+            while let Some((len, source)) = receive_from(&family.answering, &mut buffer) {
+                answers.extend(self.prober.on_request(&buffer[..len], source, Instant::now()));
+            }
+            for socket in family.asking() {
+                while let Some((len, _)) = receive_from(socket, &mut buffer) {
+                    self.prober.on_answer(&buffer[..len], Instant::now());
+                }
+            }
+        }
+        self.send(&answers);
+    }
+
+    /// Begins new flows for the ways on which an answer is missing.
+    fn renew_flows(&mut self, requests: &[Transmission]) {
+        let outdated: BTreeSet<_> = requests
+            .iter()
+            .filter(|request| request.needs_new_flow)
+            .map(|request| (Family::from_ip(request.destination.ip()), request.way))
+            .collect();
+        for (family, way) in outdated {
+            let sockets = self.sockets.iter_mut().filter(|sockets| sockets.family() == family);
+            for sockets in sockets {
+                if let Err(error) = sockets.renew_asking(way) {
+                    tracing::warn!(%error, "cannot open a socket for probes");
+                }
+            }
+        }
+    }
+
+    fn send(&self, transmissions: &[Transmission]) {
+        for transmission in transmissions {
+            let family = Family::from_ip(transmission.destination.ip());
+            let sockets = self.sockets.iter().find(|sockets| sockets.family() == family);
+            if let Some(Err(error)) = sockets.map(|sockets| sockets.send(transmission)) {
+                // The missing answer shows the consequence: the way does not work.
+                tracing::debug!(%error, peer = transmission.peer, way = ?transmission.way, "cannot send a probe");
+            }
+        }
+    }
+}
+
+/// Returns the length and the source of the next datagram, or `None` if there is none.
+fn receive_from(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    loop {
+        match socket.recv_from(buffer) {
+            Ok(received) => return Some(received),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            // An ICMP error for an earlier datagram. It occurs once.
+            Err(_) => {}
+        }
+    }
+}
+
+fn random_number() -> u64 {
+    let mut bytes = [0; 8];
+    // The call cannot fail for 8 bytes after the system's start.
+    let _ = getrandom(&mut bytes[..], GetRandomFlags::empty());
+    u64::from_ne_bytes(bytes)
+}

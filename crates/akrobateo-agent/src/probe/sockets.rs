@@ -1,0 +1,97 @@
+//! The sockets of the probe. I/O only.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Instant;
+
+use akrobateo_core::family::Family;
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+};
+use socket2::SockRef;
+
+use super::message::PORT;
+use super::prober::Transmission;
+use super::way::{ANSWER_TIMEOUT, Way};
+use crate::marks::Marks;
+
+/// The sockets of one family.
+#[derive(Debug)]
+pub(super) struct FamilySockets {
+    address: IpAddr,
+    marks: Marks,
+    /// Receives requests and sends the answers.
+    pub(super) answering: UdpSocket,
+    asking: [AskingSockets; 2],
+}
+
+/// The sockets that send the requests of one way and receive the answers.
+#[derive(Debug)]
+struct AskingSockets {
+    current: UdpSocket,
+    /// Receives the answers to requests from the time before `opened`.
+    previous: Option<UdpSocket>,
+    opened: Instant,
+}
+
+impl FamilySockets {
+    /// Opens the sockets for a node's address.
+    pub(super) fn open(address: IpAddr, marks: Marks) -> io::Result<Self> {
+        let answering = open_socket(address, PORT)?;
+        let asking = [AskingSockets::open(address)?, AskingSockets::open(address)?];
+        Ok(Self { address, marks, answering, asking })
+    }
+
+    pub(super) fn family(&self) -> Family {
+        Family::from_ip(self.address)
+    }
+
+    /// Returns the sockets that receive answers.
+    pub(super) fn asking(&self) -> impl Iterator<Item = &UdpSocket> {
+        self.asking.iter().flat_map(|sockets| [Some(&sockets.current), sockets.previous.as_ref()]).flatten()
+    }
+
+    /// Gives a way a new source port, so that its next request begins a new flow.
+    ///
+    /// Does nothing if the port is younger than an answer may be, because only one previous port still receives answers.
+    pub(super) fn renew_asking(&mut self, way: Way) -> io::Result<()> {
+        let sockets = &mut self.asking[way as usize];
+        if sockets.opened.elapsed() >= ANSWER_TIMEOUT {
+            let renewed = AskingSockets::open(self.address)?;
+            let outdated = std::mem::replace(sockets, renewed);
+            sockets.previous = Some(outdated.current);
+        }
+        Ok(())
+    }
+
+    /// Sends a datagram with the mark that its way needs.
+    pub(super) fn send(&self, transmission: &Transmission) -> io::Result<()> {
+        let Transmission { way, peer, is_answer, destination, bytes, .. } = transmission;
+        let socket = if *is_answer { &self.answering } else { &self.asking[*way as usize].current };
+        let mark = match (way, is_answer) {
+            (Way::Tunnel, _) => self.marks.tunnel(*peer),
+            (Way::Direct, true) => self.marks.direct(*peer),
+            (Way::Direct, false) => self.marks.probe(),
+        };
+        SockRef::from(socket).set_mark(mark)?;
+        socket.send_to(bytes, destination).map(drop)
+    }
+}
+
+impl AskingSockets {
+    fn open(address: IpAddr) -> io::Result<Self> {
+        Ok(Self { current: open_socket(address, 0)?, previous: None, opened: Instant::now() })
+    }
+}
+
+/// Opens a socket whose datagrams are never fragmented.
+fn open_socket(address: IpAddr, port: u16) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(SocketAddr::new(address, port))?;
+    socket.set_nonblocking(true)?;
+    // PROBE also ignores the path MTU that the kernel has learnt, so that a probe notices when the MTU grows again.
+    match Family::from_ip(address) {
+        Family::V4 => set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?,
+        Family::V6 => set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE)?,
+    }
+    Ok(socket)
+}

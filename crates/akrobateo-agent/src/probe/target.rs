@@ -1,0 +1,180 @@
+//! One peer and family: the forwarding mode, from the results of both nodes. Pure.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use akrobateo_core::family::Family;
+
+use super::way::{Results, Way, WayResult, WayState};
+use crate::marks::NodeNumber;
+
+/// The time for which the agent of a peer may be away after it has announced that.
+const MAX_PAUSE: Duration = Duration::from_mins(1);
+
+/// A peer and a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TargetId {
+    /// The peer's number.
+    pub peer: NodeNumber,
+    /// The family of the packets.
+    pub family: Family,
+}
+
+/// The probe's description of a peer, for one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The peer and the family.
+    pub id: TargetId,
+    /// The peer's node address.
+    pub node_address: IpAddr,
+    /// An address in a range of the peer's pods. No pod needs to have it.
+    pub pod_address: IpAddr,
+    /// The tunnel to this peer exists.
+    pub has_tunnel: bool,
+}
+
+/// The way on which packets go to endpoints on a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardingMode {
+    /// The client's address is kept.
+    Keep(Way),
+    /// The node's address replaces the client's address.
+    Masquerade(MasqueradeReason),
+}
+
+/// The reason why no way keeps the client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MasqueradeReason {
+    /// The first probes are not finished yet. An agent that has just started leaves the mode in its table as it is.
+    Undecided,
+    /// No probe is answered.
+    NoAnswer,
+    /// Only small probes are answered.
+    FullSizeLost,
+    /// This node's probes are answered, but not those of the peer.
+    OneWay,
+}
+
+impl fmt::Display for MasqueradeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Undecided => "the first probes are not finished",
+            Self::NoAnswer => {
+                "no answer to probes: the peer has no agent, or the network or a firewall drops its packets"
+            }
+            Self::FullSizeLost => "only small packets arrive: the network's MTU is smaller than the node's",
+            Self::OneWay => "packets arrive in one direction only: the probes of the peer are not answered",
+        })
+    }
+}
+
+/// The state of a target.
+#[derive(Clone, Debug)]
+pub(super) struct TargetState {
+    pub(super) target: Target,
+    ways: [WayState; 2],
+    peer_results: Results,
+    paused_until: Option<Instant>,
+}
+
+impl TargetState {
+    pub(super) fn new(target: Target, now: Instant) -> Self {
+        let ways = Way::ALL.map(|_| WayState::new(now));
+        Self { target, ways, peer_results: Results::new(WayResult::Undecided), paused_until: None }
+    }
+
+    /// Returns the ways that exist.
+    pub(super) fn ways(&self) -> impl Iterator<Item = Way> + use<> {
+        let has_tunnel = self.target.has_tunnel;
+        Way::ALL.into_iter().filter(move |way| *way == Way::Direct || has_tunnel)
+    }
+
+    pub(super) const fn way(&self, way: Way) -> &WayState {
+        &self.ways[way as usize]
+    }
+
+    pub(super) const fn way_mut(&mut self, way: Way) -> &mut WayState {
+        &mut self.ways[way as usize]
+    }
+
+    /// Replaces the target's description. The results remain if the same addresses are probed.
+    pub(super) fn set_target(&mut self, target: Target, now: Instant) {
+        let has_same_addresses =
+            (self.target.node_address, self.target.pod_address) == (target.node_address, target.pod_address);
+        if !has_same_addresses {
+            *self = Self::new(target, now);
+            return;
+        }
+        if !target.has_tunnel {
+            *self.way_mut(Way::Tunnel) = WayState::new(now);
+        }
+        self.target = target;
+    }
+
+    /// Returns the results of this node's probes.
+    pub(super) fn results(&self) -> Results {
+        let mut results = Results::new(WayResult::Fails);
+        for way in self.ways() {
+            results.set(way, self.way(way).result());
+        }
+        results
+    }
+
+    /// Runs `change`. If this node's results change by it, the peer is told at once, by a probe of each way.
+    pub(super) fn update(&mut self, now: Instant, change: impl FnOnce(&mut Self)) {
+        let before = self.results();
+        change(self);
+        if self.results() != before {
+            for way in self.ways() {
+                self.way_mut(way).probe_now(now);
+            }
+        }
+    }
+
+    /// Counts missing answers.
+    pub(super) fn on_time(&mut self, now: Instant) {
+        let is_paused = self.paused_until.is_some_and(|until| now < until);
+        self.update(now, |state| {
+            for way in state.ways() {
+                state.way_mut(way).on_time(now, is_paused);
+            }
+        });
+    }
+
+    /// Notes the results of the peer. A message from the peer also ends its pause.
+    ///
+    /// An agent that has just started is undecided. Its earlier results then remain in force.
+    pub(super) fn on_peer_results(&mut self, results: Results) {
+        for way in Way::ALL {
+            if results.get(way) != WayResult::Undecided {
+                self.peer_results.set(way, results.get(way));
+            }
+        }
+        self.paused_until = None;
+    }
+
+    /// Notes that the peer's agent stops, but its rules remain.
+    pub(super) fn on_pause(&mut self, now: Instant) {
+        self.paused_until = Some(now + MAX_PAUSE);
+    }
+
+    pub(super) fn mode(&self) -> ForwardingMode {
+        let has_results =
+            |way: Way, own, peer| self.way(way).result() == own && self.peer_results.get(way) == peer;
+        let is_any = |own, peer| self.ways().any(|way| has_results(way, own, peer));
+        if let Some(way) = self.ways().find(|way| has_results(*way, WayResult::Works, WayResult::Works)) {
+            return ForwardingMode::Keep(way);
+        }
+        let is_undecided = self.ways().any(|way| self.way(way).result() == WayResult::Undecided);
+        ForwardingMode::Masquerade(if is_undecided || is_any(WayResult::Works, WayResult::Undecided) {
+            MasqueradeReason::Undecided
+        } else if is_any(WayResult::Works, WayResult::Fails) {
+            MasqueradeReason::OneWay
+        } else if self.ways().any(|way| self.way(way).answers_small) {
+            MasqueradeReason::FullSizeLost
+        } else {
+            MasqueradeReason::NoAnswer
+        })
+    }
+}

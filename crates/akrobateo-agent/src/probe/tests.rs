@@ -1,0 +1,296 @@
+//! Two probes in a simulated network, with simulated time.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use akrobateo_core::family::Family;
+use proptest::prelude::*;
+
+use super::*;
+
+const LATENCY: Duration = Duration::from_millis(1);
+/// The documented time after which a lost way is no longer used.
+const LOST_WITHIN: Duration = Duration::from_millis(3500);
+const PAYLOAD_LEN: usize = 1472;
+
+/// The properties of the network between two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Network {
+    /// For each way: frames from node 1 to node 2 arrive.
+    forward: [bool; 2],
+    /// For each way: frames from node 2 to node 1 arrive.
+    backward: [bool; 2],
+    max_len: usize,
+}
+
+const GOOD: Network = Network { forward: [true; 2], backward: [true; 2], max_len: 2000 };
+const BROKEN: Network = Network { forward: [false; 2], backward: [false; 2], max_len: 2000 };
+const TUNNEL_ONLY: Network = Network { forward: [false, true], backward: [false, true], max_len: 2000 };
+
+/// A datagram on its way.
+#[derive(Clone, Debug)]
+struct InFlight {
+    arrival: Instant,
+    receiver: usize,
+    transmission: Transmission,
+}
+
+/// Two nodes and the network between them.
+#[derive(Clone, Debug)]
+struct Simulation {
+    now: Instant,
+    probers: [Option<Prober>; 2],
+    network: Network,
+    in_flight: Vec<InFlight>,
+    next_nonce: u64,
+    sent: usize,
+    /// The number of datagrams of which one is lost, or 0 if none.
+    loses_one_of: usize,
+    /// The changes of node 1's mode.
+    changes: Vec<(Instant, ForwardingMode)>,
+}
+
+fn address(node: usize) -> IpAddr {
+    IpAddr::from([10, 99, 0, u8::try_from(node).unwrap() + 11])
+}
+
+fn new_prober(node: usize, now: Instant) -> Prober {
+    let mut prober = Prober::new(vec![address(node)], 1500, 1500);
+    let peer = 1 - node;
+    let target = Target {
+        id: TargetId { peer: u16::try_from(peer).unwrap() + 1, family: Family::V4 },
+        node_address: address(peer),
+        pod_address: IpAddr::from([10, 244, u8::try_from(peer).unwrap(), 0]),
+        has_tunnel: true,
+    };
+    prober.set_targets(vec![target], now);
+    prober
+}
+
+impl Simulation {
+    fn new(network: Network) -> Self {
+        let now = Instant::now();
+        Self {
+            now,
+            probers: [0, 1].map(|node| Some(new_prober(node, now))),
+            network,
+            in_flight: Vec::new(),
+            next_nonce: 0,
+            sent: 0,
+            loses_one_of: 0,
+            changes: Vec::new(),
+        }
+    }
+
+    fn mode(&self, node: usize) -> ForwardingMode {
+        let modes: BTreeMap<_, _> = self.probers[node].as_ref().unwrap().modes();
+        *modes.values().next().unwrap()
+    }
+
+    fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            let arrival = self.in_flight.iter().map(|datagram| datagram.arrival).min();
+            let events = self.probers.iter().flatten().filter_map(Prober::next_event);
+            self.now = events.chain(arrival).min().unwrap_or(end).max(self.now).min(end);
+            self.deliver();
+            for node in 0..2 {
+                let (now, nonce) = (self.now, &mut self.next_nonce);
+                let Some(prober) = &mut self.probers[node] else { continue };
+                let next_nonce = || {
+                    *nonce += 1;
+                    *nonce
+                };
+                for transmission in prober.on_time(now, next_nonce) {
+                    self.send(node, transmission);
+                }
+            }
+            if self.probers[0].is_some() && self.changes.last().map(|(_, mode)| *mode) != Some(self.mode(0)) {
+                self.changes.push((self.now, self.mode(0)));
+            }
+        }
+    }
+
+    fn send(&mut self, sender: usize, transmission: Transmission) {
+        self.sent += 1;
+        let ways = if sender == 0 { self.network.forward } else { self.network.backward };
+        let is_dropped = self.loses_one_of > 0 && self.sent.is_multiple_of(self.loses_one_of);
+        if ways[transmission.way as usize] && transmission.bytes.len() <= self.network.max_len && !is_dropped
+        {
+            self.in_flight.push(InFlight { arrival: self.now + LATENCY, receiver: 1 - sender, transmission });
+        }
+    }
+
+    fn deliver(&mut self) {
+        let (arrived, rest) =
+            self.in_flight.drain(..).partition::<Vec<_>, _>(|datagram| datagram.arrival <= self.now);
+        self.in_flight = rest;
+        for InFlight { receiver, transmission, .. } in arrived {
+            let Some(prober) = &mut self.probers[receiver] else { continue };
+            if transmission.is_answer {
+                prober.on_answer(&transmission.bytes, self.now);
+            } else {
+                let source: SocketAddr = (foreign_address(Family::V4), 4000).into();
+                let answer = prober.on_request(&transmission.bytes, source, self.now);
+                answer.into_iter().for_each(|answer| self.send(receiver, answer));
+            }
+        }
+    }
+}
+
+const fn masquerade(reason: MasqueradeReason) -> ForwardingMode {
+    ForwardingMode::Masquerade(reason)
+}
+
+#[test]
+fn first_decision_comes_within_two_seconds() {
+    for (network, expected) in [
+        (GOOD, ForwardingMode::Keep(Way::Direct)),
+        (TUNNEL_ONLY, ForwardingMode::Keep(Way::Tunnel)),
+        (BROKEN, masquerade(MasqueradeReason::NoAnswer)),
+        (Network { max_len: PAYLOAD_LEN - 1, ..GOOD }, masquerade(MasqueradeReason::FullSizeLost)),
+        (Network { forward: [false; 2], ..GOOD }, masquerade(MasqueradeReason::NoAnswer)),
+    ] {
+        let mut simulation = Simulation::new(network);
+        simulation.run(Duration::from_secs(2));
+        assert_eq!(simulation.mode(0), expected, "{network:?}");
+        assert_eq!(simulation.mode(1), expected, "{network:?}");
+        assert!(simulation.changes.len() <= 2, "{:?}", simulation.changes);
+    }
+}
+
+#[test]
+fn lost_way_is_replaced_within_its_time_and_used_again_after_a_penalty() {
+    let mut simulation = Simulation::new(GOOD);
+    simulation.run(Duration::from_mins(1));
+    for (losses, penalty) in [(1, 5), (2, 10), (3, 20)] {
+        simulation.network = TUNNEL_ONLY;
+        simulation.run(LOST_WITHIN);
+        assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Tunnel), "loss {losses}");
+        simulation.network = GOOD;
+        simulation.run(Duration::from_secs(penalty));
+        assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Tunnel), "loss {losses}");
+        simulation.run(Duration::from_secs(5));
+        assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Direct), "loss {losses}");
+    }
+}
+
+#[test]
+fn single_lost_datagrams_change_no_mode() {
+    let mut simulation = Simulation::new(GOOD);
+    simulation.run(Duration::from_secs(5));
+    simulation.changes.clear();
+    simulation.loses_one_of = 10;
+    simulation.run(Duration::from_hours(1));
+    assert_eq!(simulation.changes.len(), 1, "{:?}", simulation.changes);
+}
+
+#[test]
+fn flapping_network_changes_the_mode_rarely() {
+    let mut simulation = Simulation::new(GOOD);
+    for _ in 0..60 {
+        simulation.run(Duration::from_secs(30));
+        simulation.network = TUNNEL_ONLY;
+        simulation.run(Duration::from_secs(30));
+        simulation.network = GOOD;
+    }
+    assert!(simulation.changes.len() < 10, "{} changes", simulation.changes.len());
+}
+
+#[test]
+fn working_peer_costs_few_datagrams() {
+    let mut simulation = Simulation::new(GOOD);
+    simulation.run(Duration::from_secs(10));
+    let before = simulation.sent;
+    simulation.run(Duration::from_secs(100));
+    // Two nodes, two ways, a request and an answer, every two seconds.
+    assert!(simulation.sent - before <= 2 * 2 * 2 * 51, "{} datagrams", simulation.sent - before);
+}
+
+#[test]
+fn announced_restart_keeps_the_mode_for_a_minute() {
+    let mut simulation = Simulation::new(GOOD);
+    simulation.run(Duration::from_secs(10));
+    let messages = simulation.probers[1].as_ref().unwrap().pause();
+    simulation.probers[1] = None;
+    messages.into_iter().for_each(|message| simulation.send(1, message));
+    simulation.changes.clear();
+    simulation.run(Duration::from_secs(59));
+    assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Direct));
+    let mut restarted = simulation.clone();
+    restarted.probers[1] = Some(new_prober(1, restarted.now));
+    restarted.run(Duration::from_mins(5));
+    assert_eq!(restarted.changes.len(), 1, "{:?}", restarted.changes);
+    simulation.run(Duration::from_secs(1) + LOST_WITHIN);
+    assert_eq!(simulation.mode(0), masquerade(MasqueradeReason::NoAnswer));
+}
+
+#[test]
+fn targets_that_stay_keep_their_modes() {
+    let mut simulation = Simulation::new(GOOD);
+    simulation.run(Duration::from_secs(5));
+    let now = simulation.now;
+    let mut prober = simulation.probers[0].take().unwrap();
+    let again = new_prober(0, now);
+    let (modes, id) = (prober.modes(), *again.modes().keys().next().unwrap());
+    let target = |peer: u16, pod: u8| Target {
+        id: TargetId { peer, ..id },
+        node_address: address(usize::from(peer) - 1),
+        pod_address: IpAddr::from([10, 244, pod, 0]),
+        has_tunnel: true,
+    };
+    prober.set_targets(vec![target(2, 1), target(3, 2)], now);
+    assert_eq!(prober.modes()[&id], modes[&id]);
+    assert_eq!(prober.modes()[&target(3, 2).id], masquerade(MasqueradeReason::Undecided));
+    prober.set_targets(vec![target(2, 9)], now);
+    assert_eq!(prober.modes()[&id], masquerade(MasqueradeReason::Undecided));
+    assert_eq!(prober.modes().len(), 1);
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    let any = prop::array::uniform2(prop::bool::weighted(0.7));
+    (any.clone(), any, prop::sample::select(vec![1000, 2000]))
+        .prop_map(|(forward, backward, max_len)| Network { forward, backward, max_len })
+}
+
+/// Returns the way that both nodes must find.
+fn best_way(network: Network) -> Option<Way> {
+    let works = |way: &Way| {
+        let index = *way as usize;
+        network.forward[index] && network.backward[index] && network.max_len >= PAYLOAD_LEN
+    };
+    Way::ALL.into_iter().find(works)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn both_nodes_find_the_best_way_after_any_sequence_of_networks(
+        networks in prop::collection::vec((network(), 0..60u64), 1..8), last in network(),
+    ) {
+        let mut simulation = Simulation::new(GOOD);
+        for (network, seconds) in networks {
+            simulation.network = network;
+            simulation.run(Duration::from_secs(seconds));
+            // No node uses a way longer than allowed after it broke.
+            if Duration::from_secs(seconds) > LOST_WITHIN {
+                for node in 0..2 {
+                    if let ForwardingMode::Keep(way) = simulation.mode(node) {
+                        let index = way as usize;
+                        prop_assert!(network.forward[index] && network.backward[index]);
+                    }
+                }
+            }
+        }
+        simulation.network = last;
+        simulation.run(Duration::from_mins(6));
+        let modes = [0, 1].map(|node| simulation.mode(node));
+        for mode in modes {
+            match best_way(last) {
+                Some(way) => prop_assert_eq!(mode, ForwardingMode::Keep(way)),
+                None => prop_assert!(matches!(mode, ForwardingMode::Masquerade(_)), "{:?}", mode),
+            }
+        }
+    }
+}

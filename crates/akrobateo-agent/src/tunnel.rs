@@ -1,0 +1,146 @@
+//! The tunnel between the agents: which objects the kernel needs. Pure.
+//!
+//! A packet enters the tunnel because of its mark ([`Marks::tunnel`]): one rule and one route per family send it to the
+//! device. The next hop of the route is a neighbour that no node has. The table's egress hook replaces its MAC address by
+//! that of the node whose number is in the mark. So the number of rules and routes does not grow with the nodes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use akrobateo_core::family::Family;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use links::{Device, MacAddress, NetworkObjects, Owner, Route, Rule};
+
+use crate::marks::{Marks, NodeNumber, PURPOSE_MASK};
+
+/// The name of the device.
+pub const DEVICE: &str = "akr0";
+/// The protocol number of routes and rules.
+pub const PROTOCOL: u8 = 107;
+/// The VXLAN network identifier.
+pub const VNI: u32 = 0x61_6b72;
+/// The UDP port of the tunnel.
+pub const PORT: u16 = 8478;
+/// The priority of the rules. It is below the priorities of most network plugins.
+pub const RULE_PRIORITY: u32 = 96;
+/// The routing table.
+pub const TABLE: u32 = 0x6b72_0000;
+/// An address of the device. Without one, the kernel drops IPv4 packets from the tunnel if `rp_filter` is not 0.
+const DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 107, 114);
+/// The MAC address that the egress hook replaces.
+pub const NEXT_HOP_MAC: MacAddress = MacAddress([0x02, 0x61, 0x6b, 0x72, 0xff, 0xff]);
+
+/// The tunnel of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// The node's number.
+    pub node: NodeNumber,
+    /// The node's address, from which the outer packets come.
+    pub local: IpAddr,
+    /// The MTU of the uplink.
+    pub uplink_mtu: u32,
+    /// The addresses of the other nodes, of the same family as `local`.
+    pub peers: BTreeMap<NodeNumber, IpAddr>,
+    /// The families of the packets in the tunnel.
+    pub families: Vec<Family>,
+    /// The marks of this agent.
+    pub marks: Marks,
+}
+
+/// Returns the owner of the tunnel's objects.
+#[must_use]
+pub fn owner() -> Owner {
+    Owner { device: DEVICE.to_owned(), protocol: PROTOCOL }
+}
+
+/// Returns the MAC address that a node has in the tunnel.
+#[must_use]
+pub const fn node_mac(node: NodeNumber) -> MacAddress {
+    let [high, low] = node.to_be_bytes();
+    MacAddress([0x02, 0x61, 0x6b, 0x72, high, low])
+}
+
+/// Returns the MTU of the tunnel on an uplink. The outer headers need 50 bytes with IPv4, and 70 bytes with IPv6.
+#[must_use]
+pub fn mtu(uplink_mtu: u32, local: IpAddr) -> u32 {
+    let headers_len = match Family::from_ip(local) {
+        Family::V4 => 50,
+        Family::V6 => 70,
+    };
+    uplink_mtu.saturating_sub(headers_len)
+}
+
+impl Tunnel {
+    /// Returns the objects that the kernel needs.
+    #[must_use]
+    pub fn network_objects(&self) -> NetworkObjects {
+        let next_hops: Vec<_> = self.families.iter().map(|family| next_hop(*family)).collect();
+        NetworkObjects {
+            device: Some(Device {
+                vni: VNI,
+                local: self.local,
+                port: PORT,
+                mac: node_mac(self.node),
+                mtu: mtu(self.uplink_mtu, self.local),
+            }),
+            addresses: [DEVICE_ADDRESS.into()].into(),
+            forwarding_entries: self
+                .peers
+                .iter()
+                .map(|(peer, address)| (node_mac(*peer), *address))
+                .collect(),
+            neighbours: next_hops.iter().map(|next_hop| (*next_hop, NEXT_HOP_MAC)).collect(),
+            routes: next_hops
+                .iter()
+                .map(|next_hop| Route {
+                    table: TABLE,
+                    destination: everything(*next_hop),
+                    gateway: *next_hop,
+                })
+                .collect(),
+            rules: self.families.iter().map(|family| self.rule(*family)).collect(),
+        }
+    }
+
+    fn rule(&self, family: Family) -> Rule {
+        Rule { family, priority: RULE_PRIORITY, mark: self.marks.tunnel(0), mask: PURPOSE_MASK, table: TABLE }
+    }
+}
+
+fn next_hop(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(169, 254, 255, 255).into(),
+        Family::V6 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x6b72, 0xffff).into(),
+    }
+}
+
+fn everything(next_hop: IpAddr) -> IpNet {
+    match Family::from_ip(next_hop) {
+        Family::V4 => Ipv4Net::default().into(),
+        Family::V6 => Ipv6Net::default().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_and_routes_do_not_grow_with_the_nodes() {
+        let tunnel = Tunnel {
+            node: 1,
+            local: Ipv4Addr::new(10, 99, 0, 11).into(),
+            uplink_mtu: 1500,
+            peers: (2..=500)
+                .map(|peer| (peer, Ipv4Addr::from(0x0a63_0000 + u32::from(peer)).into()))
+                .collect(),
+            families: Family::ALL.into(),
+            marks: Marks::default(),
+        };
+        let objects = tunnel.network_objects();
+        assert_eq!(objects.forwarding_entries.len(), 499);
+        assert_eq!((objects.rules.len(), objects.routes.len(), objects.neighbours.len()), (2, 2, 2));
+        assert_eq!(objects.forwarding_entries[&node_mac(258)], Ipv4Addr::new(10, 99, 1, 2));
+        assert_eq!(objects.device.unwrap().mtu, 1450);
+    }
+}

@@ -1,0 +1,267 @@
+//! Tests of the probe with real packets, in the laboratory.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod agents;
+mod rules;
+
+use std::net::{IpAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use akrobateo_agent::probe::{ForwardingMode, MasqueradeReason, PORT, Way};
+use akrobateo_core::protocol::Protocol;
+use netns_testkit::laboratory::addresses::client_address;
+use netns_testkit::laboratory::{
+    Filter, KubeProxy, Options, PodMasquerade, PodNetwork, Underlay, Uplink, ask,
+};
+use netns_testkit::{DEADLINE, isolated};
+
+use crate::agents::Agents;
+
+const DIRECT: ForwardingMode = ForwardingMode::Keep(Way::Direct);
+const TUNNEL: ForwardingMode = ForwardingMode::Keep(Way::Tunnel);
+/// The documented time after which a lost way is no longer used, and some time for a busy machine.
+const LOST_WITHIN: Duration = Duration::from_secs(5);
+
+const fn masquerade(reason: MasqueradeReason) -> ForwardingMode {
+    ForwardingMode::Masquerade(reason)
+}
+
+/// Waits until all nodes except `other` have the mode `mode` towards each other, and `other_mode` towards `other` and back.
+fn expect_modes(agents: &Agents, mode: ForwardingMode, other: usize, other_mode: ForwardingMode) -> Duration {
+    let mut longest = Duration::ZERO;
+    for node in 1..=3 {
+        for peer in (1..=3).filter(|peer| *peer != node) {
+            let expected = if [node, peer].contains(&other) { other_mode } else { mode };
+            longest = longest.max(agents.wait_for(node, peer, expected));
+        }
+    }
+    longest
+}
+
+/// Asks node 1 for the pod of a peer, and returns true if the pod saw the client's address.
+fn keeps_client(agents: &Agents, peer: usize) -> bool {
+    agents.apply_modes();
+    let mut kept = Vec::new();
+    for family in agents.families {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let to = (agents.laboratory.node(1).address(*family), rules::service_port(peer));
+            let answer = agents.laboratory.client.run(|| ask(protocol, to.into(), DEADLINE));
+            let answer = answer.unwrap_or_else(|error| panic!("{protocol} {family} to peer {peer}: {error}"));
+            assert_eq!(answer.backend, format!("n{peer}p1"));
+            kept.push(answer.client.ip() == client_address(*family));
+        }
+    }
+    assert!(kept.iter().all(|other| *other == kept[0]), "{kept:?}");
+    kept[0]
+}
+
+#[test]
+fn all_peers_are_direct_on_a_plain_segment() {
+    isolated(|| {
+        let options = Options::default();
+        for options in [
+            options.clone(),
+            Options {
+                kube_proxy: KubeProxy::Nftables,
+                pod_masquerade: PodMasquerade::Flannel,
+                ..options.clone()
+            },
+            Options { reverse_path_filter: 1, pod_masquerade: PodMasquerade::OutsideNode, ..options.clone() },
+            Options { reverse_path_filter: 2, ..options.clone() },
+            Options { uplink: Uplink::Bridge, filters_bridged: false, ..options.clone() },
+            Options { underlay: Underlay::Ipv6, ..options },
+        ] {
+            let agents = Agents::start_all(&options);
+            expect_modes(&agents, DIRECT, 0, DIRECT);
+            assert!(keeps_client(&agents, 2) && keeps_client(&agents, 3), "{options:?}");
+        }
+    });
+}
+
+#[test]
+fn peers_in_an_overlay_use_the_tunnel() {
+    isolated(|| {
+        for underlay in [Underlay::DualStack, Underlay::Ipv6] {
+            let options = Options { pod_network: PodNetwork::Overlay, underlay, ..Options::default() };
+            let agents = Agents::start_all(&options);
+            expect_modes(&agents, TUNNEL, 0, TUNNEL);
+            assert!(keeps_client(&agents, 2));
+        }
+    });
+}
+
+#[test]
+fn modes_follow_filters_of_addresses_and_macs() {
+    isolated(|| {
+        let agents = Agents::start_all(&Options::default());
+        expect_modes(&agents, DIRECT, 0, DIRECT);
+        agents.laboratory.set_filters(&[1, 2, 3].map(Filter::OwnMacOnly));
+        assert!(keeps_client(&agents, 2) && keeps_client(&agents, 3));
+        for filter in [Filter::OwnAddressOnly(2), Filter::GatewayMac(2), Filter::OwnSourceAddressOnly(2)] {
+            agents.laboratory.set_filters(&[filter]);
+            let changed = Instant::now();
+            expect_modes(&agents, DIRECT, 2, TUNNEL);
+            assert!(changed.elapsed() < LOST_WITHIN, "{filter:?}: {:?}", changed.elapsed());
+            eprintln!("MEASURED {filter:?}: tunnel after {:?}", changed.elapsed());
+            assert!(keeps_client(&agents, 2) && keeps_client(&agents, 3), "{filter:?}");
+            agents.laboratory.set_filters(&[]);
+            let changed = Instant::now();
+            expect_modes(&agents, DIRECT, 2, DIRECT);
+            eprintln!("MEASURED no filter: direct after {:?}", changed.elapsed());
+        }
+    });
+}
+
+#[test]
+fn smaller_mtu_of_the_segment_leads_to_masquerade() {
+    isolated(|| {
+        let agents = Agents::start_all(&Options::default());
+        expect_modes(&agents, DIRECT, 0, DIRECT);
+        agents.laboratory.set_filters(&[Filter::MaxPacketLen(1400), Filter::DropIcmpErrors]);
+        let changed = Instant::now();
+        let full_size_lost = masquerade(MasqueradeReason::FullSizeLost);
+        expect_modes(&agents, full_size_lost, 0, full_size_lost);
+        eprintln!("MEASURED smaller MTU: masquerade after {:?}", changed.elapsed());
+        assert!(!keeps_client(&agents, 2));
+    });
+}
+
+#[test]
+fn filter_in_one_direction_leads_to_masquerade_on_both_nodes() {
+    isolated(|| {
+        let agents = Agents::start_all(&Options::default());
+        expect_modes(&agents, DIRECT, 0, DIRECT);
+        agents.laboratory.set_filters(&[Filter::OneWay { from: 1, to: 2 }]);
+        let changed = Instant::now();
+        for (node, peer) in [(1, 2), (2, 1)] {
+            agents.wait_for(node, peer, masquerade(MasqueradeReason::NoAnswer));
+        }
+        assert!(changed.elapsed() < LOST_WITHIN, "{:?}", changed.elapsed());
+        assert_eq!(agents.mode(1, 3, agents.families[0]), Some(DIRECT));
+        agents.laboratory.set_filters(&[]);
+        expect_modes(&agents, DIRECT, 0, DIRECT);
+    });
+}
+
+#[test]
+fn way_counts_only_if_the_probes_of_both_nodes_are_answered() {
+    isolated(|| {
+        let agents = Agents::start_all(&Options::default());
+        expect_modes(&agents, DIRECT, 0, DIRECT);
+        // Node 1 receives no requests any more, but its own requests are answered.
+        agents.laboratory.node(1).namespace.load_nft(&format!(
+            "table inet firewall {{ chain input {{ type filter hook input priority 0; udp dport {PORT} drop\n }}\n}}\n"
+        ));
+        agents.wait_for(2, 1, masquerade(MasqueradeReason::NoAnswer));
+        agents.wait_for(1, 2, masquerade(MasqueradeReason::OneWay));
+        assert_eq!(agents.mode(2, 3, agents.families[0]), Some(DIRECT));
+    });
+}
+
+#[test]
+fn peer_without_agent_is_masqueraded_until_its_agent_starts() {
+    isolated(|| {
+        let mut agents = Agents::new(&Options::default());
+        agents.start(1);
+        agents.start(3);
+        agents.wait_for(1, 3, DIRECT);
+        agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+        agents.start(2);
+        let started = Instant::now();
+        agents.wait_for(1, 2, DIRECT);
+        eprintln!("MEASURED new agent: direct after {:?}", started.elapsed());
+        assert!(keeps_client(&agents, 2));
+    });
+}
+
+#[test]
+fn peer_that_dies_is_masqueraded_soon_and_used_again_later() {
+    isolated(|| {
+        let mut agents = Agents::start_all(&Options::default());
+        expect_modes(&agents, DIRECT, 0, DIRECT);
+        agents.laboratory.disconnect(2);
+        let lost = agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+        assert!(lost < LOST_WITHIN, "{lost:?}");
+        agents.laboratory.reconnect(2);
+        let found = agents.wait_for(1, 2, DIRECT);
+        eprintln!(
+            "MEASURED disconnected: masquerade after {lost:?}; connected again: direct after {found:?}"
+        );
+        agents.wait_for(2, 1, DIRECT);
+        agents.stop(2);
+        let lost = agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+        eprintln!("MEASURED agent killed: masquerade after {lost:?}");
+        assert!(lost < LOST_WITHIN, "{lost:?}");
+    });
+}
+
+#[test]
+fn announced_restart_of_an_agent_changes_no_mode() {
+    isolated(|| {
+        let mut agents = Agents::start_all(&Options::default());
+        expect_modes(&agents, DIRECT, 0, DIRECT);
+        agents.apply_modes();
+        agents.pause(2);
+        let stopped = Instant::now();
+        while stopped.elapsed() < LOST_WITHIN + Duration::from_secs(1) {
+            assert_eq!(agents.mode(1, 2, agents.families[0]), Some(DIRECT));
+            assert!(keeps_client(&agents, 2));
+        }
+        agents.start(2);
+        agents.wait_for(2, 1, DIRECT);
+        assert_eq!(agents.mode(1, 2, agents.families[0]), Some(DIRECT));
+        // Without an announcement the missing answers count again.
+        agents.stop(2);
+        agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+    });
+}
+
+#[test]
+fn flows_that_began_before_the_rules_do_not_delay_the_probe() {
+    isolated(|| {
+        let mut agents = Agents::new(&Options::default());
+        for node in &agents.laboratory.nodes {
+            node.namespace.nft("delete table inet akrobateo");
+        }
+        (1..=3).for_each(|node| agents.start(node));
+        agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
+        for node in &agents.laboratory.nodes {
+            node.namespace.nft("delete table netdev akrobateo");
+            node.namespace.load_nft(&rules::render(&agents.laboratory, node));
+        }
+        let loaded = Instant::now();
+        expect_modes(&agents, DIRECT, 0, DIRECT);
+        assert!(loaded.elapsed() < Duration::from_secs(10), "{:?}", loaded.elapsed());
+    });
+}
+
+#[test]
+fn stranger_is_not_answered() {
+    isolated(|| {
+        let agents = Agents::start_all(&Options::default());
+        expect_modes(&agents, DIRECT, 0, DIRECT);
+        // The client sends the request of a node from the foreign address, but its MAC address is not a node's.
+        let foreign = akrobateo_agent::probe::foreign_address(agents.families[0]);
+        let client = &agents.laboratory.client;
+        client.ip(&format!("address add {foreign}/32 dev eth0"));
+        let pod: IpAddr = agents.laboratory.pod(2, 1).addresses[0];
+        let mut request = b"AkrP\x01\x01\x01\x01nonce...\0\0\0\0\0\0\0\0\0\0\xff\xff".to_vec();
+        request.extend_from_slice(&[10, 99, 0, 11]);
+        let is_answered = |source: IpAddr, to: IpAddr| {
+            client.run(|| {
+                let socket = UdpSocket::bind((source, 0)).unwrap();
+                socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                socket.connect((to, PORT)).unwrap();
+                socket.send(&request).unwrap();
+                socket.recv(&mut [0; 2000]).is_ok()
+            })
+        };
+        assert!(!is_answered(foreign, pod));
+        // The same request is answered if it comes from a node's MAC address.
+        let mac = &agents.laboratory.node(1).mac;
+        agents.laboratory.disconnect(1);
+        client.ip(&format!("link set eth0 address {mac}"));
+        assert!(is_answered(foreign, pod));
+    });
+}

@@ -1,0 +1,205 @@
+//! The node's table, as text for nft(8): a reduced data path with the rules of the probe.
+//!
+//! Service port 80 + N of each node forwards to the first pod of node N.
+
+use akrobateo_agent::marks::Marks;
+use akrobateo_agent::probe::{ForwardingMode, PORT, TargetId, Way, foreign_address};
+use akrobateo_agent::tunnel;
+use akrobateo_core::family::Family;
+use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range, pod_address, pod_range};
+use netns_testkit::laboratory::{Laboratory, Node};
+
+const ZONE: u16 = 0x6b00;
+const FLOW: u32 = 0x2000_0000;
+
+/// Returns the port with which each node serves the first pod of node `peer`.
+pub(crate) fn service_port(peer: usize) -> u16 {
+    80 + u16::try_from(peer).unwrap()
+}
+
+fn ip(family: Family) -> (&'static str, &'static str, &'static str) {
+    match family {
+        Family::V4 => ("ip", "4", "ipv4_addr"),
+        Family::V6 => ("ip6", "6", "ipv6_addr"),
+    }
+}
+
+fn zone(peer: usize) -> u16 {
+    ZONE + u16::try_from(peer).unwrap()
+}
+
+/// Returns the table of a node in which all packets to other nodes are masqueraded.
+pub(crate) fn render(laboratory: &Laboratory, node: &Node) -> String {
+    let peers = || laboratory.nodes.iter().filter(|peer| peer.number != node.number);
+    let number = |peer: &Node| u16::try_from(peer.number).unwrap();
+    let (mut zones, mut macs) = (Vec::new(), Vec::new());
+    for peer in peers() {
+        let tunnel_mac = tunnel::node_mac(number(peer));
+        zones.push(format!("{} : {}, {tunnel_mac} : {}", peer.mac, zone(peer.number), zone(peer.number)));
+        let (direct_mark, tunnel_mark) =
+            (Marks::default().direct(number(peer)), Marks::default().tunnel(number(peer)));
+        macs.push(format!("{direct_mark} : {}, {tunnel_mark} : {tunnel_mac}", peer.mac));
+    }
+    let families: Vec<_> = node.addresses.iter().map(|address| Family::from_ip(*address)).collect();
+    let each =
+        |render: &dyn Fn(Family) -> String| families.iter().map(|family| render(*family)).collect::<String>();
+    let uplink = node.uplink;
+    let own_marks = format!("meta mark and 0xfff00000 == {}", Marks::default().base);
+    format!(
+        "table inet akrobateo {{
+  map peer_zone {{ typeof ether saddr : ct original zone; elements = {{ {} }}
+  }}
+{}
+  chain raw_pre {{ type filter hook prerouting priority -310;
+{}  }}
+  chain nat_pre {{ type nat hook prerouting priority -110;
+{}    ct original zone != 0 meta mark set meta mark or 0x4000 accept
+{}  }}
+  chain nat_post {{ type nat hook postrouting priority 90;
+{}    ct mark and {FLOW} == 0 accept
+{}    masquerade fully-random
+  }}
+  chain steer_pre {{ type filter hook prerouting priority -90;
+{}  }}
+  chain steer_out {{ type route hook output priority -90;
+    {own_marks} accept
+{}  }}
+  chain post {{ type filter hook postrouting priority -160; ct original zone 0 accept
+{}  }}
+}}
+table netdev akrobateo {{
+  map macs {{ type mark : ether_addr; elements = {{ {} }}
+  }}
+  chain uplink {{ type filter hook egress device \"{uplink}\" priority 0;
+    meta mark and 0xffff0000 == {} ether daddr set meta mark map @macs meta mark set 0
+  }}
+  chain tunnel {{ type filter hook egress device \"akr0\" priority 0;
+    ether daddr set meta mark map @macs meta mark set 0
+    ether daddr {} drop
+  }}
+}}
+",
+        zones.join(", "),
+        each(&sets),
+        each(&|family| raw_rules(node, family)),
+        each(&|family| probe_dnat(node, family)),
+        each(&|family| services(laboratory, node, family)),
+        each(&|family| probe_snat(node, family, &own_marks)),
+        each(&keep_client),
+        each(&steer),
+        each(&steer),
+        each(&|family| reply_mark(uplink, family)),
+        macs.join(", "),
+        Marks::default().direct(0),
+        tunnel::NEXT_HOP_MAC,
+    )
+}
+
+fn sets(family: Family) -> String {
+    let (_, suffix, address_type) = ip(family);
+    format!(
+        "  set kept{suffix} {{ type {address_type};
+  }}
+  map pod_mark{suffix} {{ type {address_type} : mark;
+  }}
+  map zone_mark{suffix} {{ typeof ct original zone : meta mark;
+  }}
+  map zone_mac{suffix} {{ typeof ct original zone : meta mark;
+  }}
+"
+    )
+}
+
+fn raw_rules(node: &Node, family: Family) -> String {
+    let (ip, ..) = ip(family);
+    let (own_pods, pods) = (pod_range(family, node.number), cluster_pod_range(family));
+    let (uplink, address) = (node.uplink, node.address(family));
+    ["akr0", uplink]
+        .into_iter()
+        .flat_map(|device| [&own_pods, &address.to_string()].map(|destination| format!(
+            "    iifname {device} {ip} daddr {destination} {ip} saddr != {pods} ct original zone set ether saddr map @peer_zone\n"
+        )))
+        .collect()
+}
+
+fn probe_dnat(node: &Node, family: Family) -> String {
+    let ((ip, ..), foreign, address) = (ip(family), foreign_address(family), node.address(family));
+    format!("    ct original zone != 0 {ip} saddr {foreign} udp dport {PORT} dnat {ip} to {address}\n")
+}
+
+fn services(laboratory: &Laboratory, node: &Node, family: Family) -> String {
+    let ((ip, ..), address) = (ip(family), node.address(family));
+    let rule = |peer: &Node| {
+        let endpoint = std::net::SocketAddr::new(pod_address(family, peer.number, 1), BACKEND_PORT);
+        let port = service_port(peer.number);
+        format!(
+            "    {ip} daddr {address} meta l4proto {{ tcp, udp }} th dport {port} ct mark set ct mark or {FLOW} \
+             meta mark set meta mark or 0x4000 dnat {ip} to {endpoint}\n"
+        )
+    };
+    laboratory.nodes.iter().map(rule).collect()
+}
+
+fn probe_snat(node: &Node, family: Family, own_marks: &str) -> String {
+    let ((ip, ..), foreign, address) = (ip(family), foreign_address(family), node.address(family));
+    format!(
+        "    {own_marks} {ip} saddr {address} udp dport {PORT} snat {ip} to {foreign}\n    \
+         ct original zone != 0 snat {ip} to {ip} saddr\n"
+    )
+}
+
+fn keep_client(family: Family) -> String {
+    let (ip, suffix, _) = ip(family);
+    format!("    {ip} daddr @kept{suffix} snat {ip} to {ip} saddr\n")
+}
+
+fn steer(family: Family) -> String {
+    let (ip, suffix, _) = ip(family);
+    format!(
+        "    ct mark and {FLOW} != 0 ct direction original meta mark set {ip} daddr map @pod_mark{suffix}\n    \
+         meta protocol {ip} ct original zone != 0 ct direction reply \
+         meta mark set ct original zone map @zone_mark{suffix}\n"
+    )
+}
+
+fn reply_mark(uplink: &str, family: Family) -> String {
+    let (ip, suffix, _) = ip(family);
+    format!(
+        "    oifname {uplink} meta protocol {ip} ct direction reply \
+         meta mark set ct original zone map @zone_mac{suffix}\n"
+    )
+}
+
+/// Returns the elements that a mode needs, as commands of nft(8). The previous elements are deleted.
+pub(crate) fn render_mode(id: TargetId, mode: ForwardingMode) -> String {
+    let (_, suffix, _) = ip(id.family);
+    let peer = usize::from(id.peer);
+    let (pod, zone) = (pod_address(id.family, peer, 1), zone(peer));
+    let (direct_mark, tunnel_mark) = (Marks::default().direct(id.peer), Marks::default().tunnel(id.peer));
+    let elements = [
+        (format!("kept{suffix} {{ {pod}"), String::new(), matches!(mode, ForwardingMode::Keep(_))),
+        (
+            format!("pod_mark{suffix} {{ {pod}"),
+            format!(" : {tunnel_mark}"),
+            mode == ForwardingMode::Keep(Way::Tunnel),
+        ),
+        (
+            format!("zone_mark{suffix} {{ {zone}"),
+            format!(" : {tunnel_mark}"),
+            mode == ForwardingMode::Keep(Way::Tunnel),
+        ),
+        (
+            format!("zone_mac{suffix} {{ {zone}"),
+            format!(" : {direct_mark}"),
+            mode == ForwardingMode::Keep(Way::Direct),
+        ),
+    ];
+    // An element must exist before it can be deleted.
+    elements
+        .map(|(key, value, is_wanted)| {
+            let add = format!("add element inet akrobateo {key}{value} }}\n");
+            let delete = format!("delete element inet akrobateo {key} }}\n");
+            if is_wanted { add } else { add + &delete }
+        })
+        .concat()
+}
