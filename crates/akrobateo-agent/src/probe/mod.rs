@@ -58,7 +58,7 @@ pub use way::{ANSWER_TIMEOUT, PROBE_INTERVAL, Way};
 /// The UDP port of the probe.
 pub const PORT: u16 = message::PORT;
 
-/// Returns the source address of probes. It belongs to the networks for benchmarks, which nobody routes (RFC 2544 and
+/// Returns the source address of probes. It belongs to the networks for benchmarks, which no network routes (RFC 2544 and
 /// RFC 5180).
 #[must_use]
 pub const fn foreign_address(family: Family) -> IpAddr {

@@ -133,7 +133,9 @@ impl Simulation {
             } else {
                 let source: SocketAddr = (foreign_address(Family::V4), 4000).into();
                 let answer = prober.on_request(&transmission.bytes, source, self.now);
-                answer.into_iter().for_each(|answer| self.send(receiver, answer));
+                if let Some(answer) = answer {
+                    self.send(receiver, answer);
+                }
             }
         }
     }
@@ -214,7 +216,9 @@ fn announced_restart_keeps_the_mode_for_a_minute() {
     simulation.run(Duration::from_secs(10));
     let messages = simulation.probers[1].as_ref().unwrap().pause();
     simulation.probers[1] = None;
-    messages.into_iter().for_each(|message| simulation.send(1, message));
+    for message in messages {
+        simulation.send(1, message);
+    }
     simulation.changes.clear();
     simulation.run(Duration::from_secs(59));
     assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Direct));
@@ -250,8 +254,11 @@ fn targets_that_stay_keep_their_modes() {
 
 fn network() -> impl Strategy<Value = Network> {
     let any = prop::array::uniform2(prop::bool::weighted(0.7));
-    (any.clone(), any, prop::sample::select(vec![1000, 2000]))
-        .prop_map(|(forward, backward, max_len)| Network { forward, backward, max_len })
+    (any, any, prop::sample::select(vec![1000, 2000])).prop_map(|(forward, backward, max_len)| Network {
+        forward,
+        backward,
+        max_len,
+    })
 }
 
 /// Returns the way that both nodes must find.

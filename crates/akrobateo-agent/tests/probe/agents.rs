@@ -12,6 +12,7 @@ use akrobateo_core::family::Family;
 use links::Client;
 use netns_testkit::laboratory::addresses::{node_address, pod_gateway};
 use netns_testkit::laboratory::{Laboratory, Node, Options};
+use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
 
 use crate::rules;
 
@@ -26,7 +27,7 @@ type Modes = Arc<Mutex<BTreeMap<TargetId, ForwardingMode>>>;
 pub(crate) struct Agents {
     pub(crate) laboratory: Laboratory,
     pub(crate) families: &'static [Family],
-    agents: Vec<Option<Agent>>,
+    running: Vec<Option<Agent>>,
 }
 
 #[derive(Debug)]
@@ -43,8 +44,8 @@ impl Agents {
             set_up_tunnel(&laboratory, node);
             node.namespace.load_nft(&rules::render(&laboratory, node));
         }
-        let agents = laboratory.nodes.iter().map(|_| None).collect();
-        Self { laboratory, families: options.segment_families(), agents }
+        let running = laboratory.nodes.iter().map(|_| None).collect();
+        Self { laboratory, families: options.segment_families(), running }
     }
 
     /// Creates a laboratory with running agents.
@@ -54,7 +55,7 @@ impl Agents {
         agents
     }
 
-    /// Starts the process of a node's agent.
+    /// Starts the process of a node's agent. It has no capability except `NET_ADMIN`.
     pub(crate) fn start(&mut self, number: usize) {
         let node = self.laboratory.node(number);
         let modes = Modes::default();
@@ -66,19 +67,22 @@ impl Agents {
             marks: Marks::default(),
         };
         let on_change = move |modes: &BTreeMap<_, _>| reported.lock().unwrap().clone_from(modes);
-        let probe = node.namespace.run(|| ProbeService::start(&probe_node, on_change).unwrap());
+        let probe = node.namespace.run(|| {
+            keep_capabilities(CapabilitySet::NET_ADMIN);
+            ProbeService::start(&probe_node, on_change).unwrap()
+        });
         probe.set_targets(self.targets(number));
-        self.agents[number - 1] = Some(Agent { probe, modes });
+        self.running[number - 1] = Some(Agent { probe, modes });
     }
 
     /// Stops the process of a node's agent. Its rules remain.
     pub(crate) fn stop(&mut self, number: usize) {
-        self.agents[number - 1] = None;
+        self.running[number - 1] = None;
     }
 
     /// Stops the process of a node's agent as an upgrade does: the agent announces that its rules remain.
     pub(crate) fn pause(&mut self, number: usize) {
-        self.agents[number - 1].take().unwrap().probe.pause();
+        self.running[number - 1].take().unwrap().probe.pause();
     }
 
     fn targets(&self, number: usize) -> Vec<Target> {
@@ -98,7 +102,7 @@ impl Agents {
 
     /// Returns the mode of a node towards a peer.
     pub(crate) fn mode(&self, node: usize, peer: usize, family: Family) -> Option<ForwardingMode> {
-        let agent = self.agents[node - 1].as_ref().unwrap();
+        let agent = self.running[node - 1].as_ref().unwrap();
         agent.modes.lock().unwrap().get(&id(peer, family)).copied()
     }
 
@@ -124,7 +128,7 @@ impl Agents {
 
     /// Writes the modes of all nodes into their tables.
     pub(crate) fn apply_modes(&self) {
-        for (node, agent) in self.laboratory.nodes.iter().zip(&self.agents) {
+        for (node, agent) in self.laboratory.nodes.iter().zip(&self.running) {
             let Some(agent) = agent else { continue };
             let modes = agent.modes.lock().unwrap().clone();
             let commands: String = modes.into_iter().map(|(id, mode)| rules::render_mode(id, mode)).collect();
@@ -150,6 +154,7 @@ fn set_up_tunnel(laboratory: &Laboratory, node: &Node) {
         marks: Marks::default(),
     };
     node.namespace.run(|| {
+        keep_capabilities(CapabilitySet::NET_ADMIN);
         Client::open(tunnel::owner()).unwrap().reconcile(&tunnel.network_objects()).unwrap();
     });
 }

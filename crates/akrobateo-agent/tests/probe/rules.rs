@@ -30,16 +30,7 @@ fn zone(peer: usize) -> u16 {
 
 /// Returns the table of a node in which all packets to other nodes are masqueraded.
 pub(crate) fn render(laboratory: &Laboratory, node: &Node) -> String {
-    let peers = || laboratory.nodes.iter().filter(|peer| peer.number != node.number);
-    let number = |peer: &Node| u16::try_from(peer.number).unwrap();
-    let (mut zones, mut macs) = (Vec::new(), Vec::new());
-    for peer in peers() {
-        let tunnel_mac = tunnel::node_mac(number(peer));
-        zones.push(format!("{} : {}, {tunnel_mac} : {}", peer.mac, zone(peer.number), zone(peer.number)));
-        let (direct_mark, tunnel_mark) =
-            (Marks::default().direct(number(peer)), Marks::default().tunnel(number(peer)));
-        macs.push(format!("{direct_mark} : {}, {tunnel_mark} : {tunnel_mac}", peer.mac));
-    }
+    let (zones, macs) = peer_elements(laboratory, node);
     let families: Vec<_> = node.addresses.iter().map(|address| Family::from_ip(*address)).collect();
     let each =
         |render: &dyn Fn(Family) -> String| families.iter().map(|family| render(*family)).collect::<String>();
@@ -79,7 +70,7 @@ table netdev akrobateo {{
   }}
 }}
 ",
-        zones.join(", "),
+        zones,
         each(&sets),
         each(&|family| raw_rules(node, family)),
         each(&|family| probe_dnat(node, family)),
@@ -89,10 +80,23 @@ table netdev akrobateo {{
         each(&steer),
         each(&steer),
         each(&|family| reply_mark(uplink, family)),
-        macs.join(", "),
+        macs,
         Marks::default().direct(0),
         tunnel::NEXT_HOP_MAC,
     )
+}
+
+/// Returns the elements of the maps from MAC addresses to zones, and from marks to MAC addresses.
+fn peer_elements(laboratory: &Laboratory, node: &Node) -> (String, String) {
+    let (mut zones, mut macs) = (Vec::new(), Vec::new());
+    for peer in laboratory.nodes.iter().filter(|peer| peer.number != node.number) {
+        let number = u16::try_from(peer.number).unwrap();
+        let (tunnel_mac, zone) = (tunnel::node_mac(number), zone(peer.number));
+        zones.push(format!("{} : {zone}, {tunnel_mac} : {zone}", peer.mac));
+        let (direct_mark, tunnel_mark) = (Marks::default().direct(number), Marks::default().tunnel(number));
+        macs.push(format!("{direct_mark} : {}, {tunnel_mark} : {tunnel_mac}", peer.mac));
+    }
+    (zones.join(", "), macs.join(", "))
 }
 
 fn sets(family: Family) -> String {
