@@ -157,11 +157,12 @@ impl Drop for StopAtEnd<'_> {
 fn keep_reconciled(objects: &NetworkObjects, stop: &AtomicBool) {
     let monitor = Monitor::open(owner()).unwrap();
     let mut client = Client::open(owner()).unwrap();
+    let mut is_changed = true;
     while !stop.load(Ordering::Relaxed) {
-        // Another program may delete the device between two steps. The notification of that causes another attempt.
-        let _ = client.reconcile(objects);
+        // Another program may delete the device between two steps. Then the step is repeated.
+        let is_failed = is_changed && client.reconcile(objects).is_err();
         let index = client.observe().unwrap().device.map(|device| device.index);
-        monitor.wait(index, Duration::from_millis(100)).unwrap();
+        is_changed = monitor.wait(index, Duration::from_millis(100)).unwrap() || is_failed;
     }
 }
 
