@@ -1,5 +1,8 @@
 //! The node agent: forwards Services from the node's own network.
 
+pub mod config;
+pub mod data_path;
 pub mod marks;
 pub mod probe;
+pub mod table;
 pub mod tunnel;

@@ -1,16 +1,28 @@
 //! The packet marks and conntrack zones of the agent. Pure.
 //!
-//! A mark has three parts: 12 bits that are common to all marks of the agent, 4 bits for the purpose, and 16 bits for the
-//! number of a node. A mark exists only between two hooks of the same node. No packet leaves a node with a mark.
+//! A mark of a packet has three parts: 12 bits that are common to all marks of the agent, 4 bits for the purpose, and 14
+//! bits for the number of a node. The remaining bits are those of kube-proxy. A mark exists only between two hooks of the same node. No packet leaves a node with a mark.
 
 /// The number of a node. Both ends of a connection between two nodes use the same numbers.
 pub type NodeNumber = u16;
 
+/// The highest number of a node.
+pub const MAX_NODE_NUMBER: NodeNumber = 0x3fff;
+/// The bit with which kube-proxy's rules accept a forwarded packet, even if the policy of the chain FORWARD is DROP. Also
+/// kube-proxy's masquerade reads the bit, but the agent's rules have always decided about that before.
+pub const FORWARD_ACCEPTED: u32 = 0x4000;
+/// The bit of a conntrack entry's mark: the agent has translated the flow's destination.
+pub const FLOW: u32 = 0x2000_0000;
+/// The bit of a conntrack entry's mark: the flow's client address is masqueraded in any case.
+pub const FLOW_MASQUERADED: u32 = 0x4000_0000;
+/// The bit of a conntrack entry's mark: the client stays with its endpoint.
+pub const FLOW_WITH_AFFINITY: u32 = 0x1000_0000;
 /// The bits of a mark that tell its purpose.
 pub const PURPOSE_MASK: u32 = 0xffff_0000;
 /// The bits that are common to all marks of the agent.
 pub const OWN_MASK: u32 = 0xfff0_0000;
 
+const FIRST_ZONE: u16 = 0x6b00;
 const TUNNEL: u32 = 0x0002_0000;
 const DIRECT: u32 = 0x0003_0000;
 const PROBE: u32 = 0x0004_0000;
@@ -20,6 +32,12 @@ const PROBE: u32 = 0x0004_0000;
 pub struct Marks {
     /// The value of the bits in [`OWN_MASK`]. All nodes may have different values.
     pub base: u32,
+}
+
+/// Returns the conntrack zone of flows that come through a node. Replies have no zone of their own.
+#[must_use]
+pub const fn zone(node: NodeNumber) -> u16 {
+    FIRST_ZONE + node
 }
 
 impl Default for Marks {
@@ -32,7 +50,7 @@ impl Marks {
     /// Returns the mark of packets that go through the tunnel to a node. Number 0 stands for all nodes.
     #[must_use]
     pub const fn tunnel(self, node: NodeNumber) -> u32 {
-        self.base | TUNNEL | node as u32
+        self.base | TUNNEL | FORWARD_ACCEPTED | node as u32
     }
 
     /// Returns the mark of packets whose destination MAC address the egress hook replaces by that of a node.

@@ -11,6 +11,7 @@ use akrobateo_core::family::Family;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use links::{Device, MacAddress, NetworkObjects, Owner, Route, Rule};
 
+use crate::config::NodeConfig;
 use crate::marks::{Marks, NodeNumber, PURPOSE_MASK};
 
 /// The name of the device.
@@ -70,7 +71,33 @@ pub fn mtu(uplink_mtu: u32, local: IpAddr) -> u32 {
     uplink_mtu.saturating_sub(headers_len)
 }
 
+/// Returns the node's address from which the outer packets come: its first address.
+#[must_use]
+pub fn underlay_address(config: &NodeConfig) -> Option<IpAddr> {
+    config.node.addresses.first().copied()
+}
+
 impl Tunnel {
+    /// Returns the tunnel for a configuration; `None` if the node has no address. Peers without an address of the same family
+    /// as the node's first address are not in the tunnel.
+    #[must_use]
+    pub fn new(config: &NodeConfig) -> Option<Self> {
+        let local = underlay_address(config)?;
+        let has_same_family = |address: &IpAddr| Family::from_ip(*address) == Family::from_ip(local);
+        let peers = config
+            .peers
+            .iter()
+            .filter_map(|peer| Some((peer.number, peer.addresses.iter().copied().find(has_same_family)?)));
+        Some(Self {
+            node: config.node.number,
+            local,
+            uplink_mtu: config.node.uplink_mtu,
+            peers: peers.collect(),
+            families: Family::ALL.into(),
+            marks: config.node.marks,
+        })
+    }
+
     /// Returns the objects that the kernel needs.
     #[must_use]
     pub fn network_objects(&self) -> NetworkObjects {
@@ -103,7 +130,13 @@ impl Tunnel {
     }
 
     fn rule(&self, family: Family) -> Rule {
-        Rule { family, priority: RULE_PRIORITY, mark: self.marks.tunnel(0), mask: PURPOSE_MASK, table: TABLE }
+        Rule {
+            family,
+            priority: RULE_PRIORITY,
+            mark: self.marks.tunnel(0) & PURPOSE_MASK,
+            mask: PURPOSE_MASK,
+            table: TABLE,
+        }
     }
 }
 

@@ -1,0 +1,363 @@
+//! The JSON form of a configuration, and its validation. Pure.
+//!
+//! The names and values are those of the Kubernetes API where it has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU32};
+
+use akrobateo_core::{Family, Protocol};
+use ipnet::IpNet;
+use links::MacAddress;
+use serde::Deserialize;
+
+use super::{ConfigError, Endpoint, LocalNode, NodeConfig, Peer, Service, ServicePort};
+use crate::marks::{MAX_NODE_NUMBER, Marks, NodeNumber};
+use crate::probe::Way;
+
+/// The highest timeout of a sessionAffinity, in seconds, as in the Kubernetes API.
+const MAX_AFFINITY_SECONDS: u32 = 86_400;
+/// The MTU of an uplink for which the file has none.
+const DEFAULT_MTU: u32 = 1500;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ConfigFile {
+    node: NodeFile,
+    #[serde(default)]
+    pod_ranges: Vec<IpNet>,
+    #[serde(default)]
+    peers: Vec<PeerFile>,
+    #[serde(default)]
+    services: Vec<ServiceFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NodeFile {
+    number: NodeNumber,
+    #[serde(default)]
+    name: String,
+    zone: Option<String>,
+    addresses: Vec<IpAddr>,
+    uplink: String,
+    #[serde(default = "default_mtu")]
+    uplink_mtu: u32,
+    #[serde(default)]
+    probe_addresses: Vec<IpAddr>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PeerFile {
+    number: NodeNumber,
+    addresses: Vec<IpAddr>,
+    mac: String,
+    #[serde(default)]
+    ways: BTreeMap<String, WayFile>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum WayFile {
+    Direct,
+    Tunnel,
+    Masquerade,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+enum TrafficPolicyFile {
+    #[default]
+    Cluster,
+    Local,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+enum ClientAddressFile {
+    #[default]
+    Keep,
+    Masquerade,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ServiceFile {
+    name: String,
+    ip_families: Vec<String>,
+    #[serde(default)]
+    external_traffic_policy: TrafficPolicyFile,
+    #[serde(default)]
+    client_address: ClientAddressFile,
+    session_affinity_seconds: Option<u32>,
+    load_balancer_source_ranges: Option<Vec<IpNet>>,
+    ports: Vec<PortFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PortFile {
+    protocol: String,
+    port: NonZeroU16,
+    #[serde(default)]
+    endpoints: Vec<EndpointFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct EndpointFile {
+    address: SocketAddr,
+    node: Option<NodeNumber>,
+    #[serde(default = "default_ready")]
+    ready: bool,
+    #[serde(default)]
+    serving: bool,
+    #[serde(default)]
+    terminating: bool,
+    #[serde(default)]
+    for_zones: Vec<String>,
+    #[serde(default)]
+    for_nodes: Vec<String>,
+}
+
+const fn default_mtu() -> u32 {
+    DEFAULT_MTU
+}
+
+const fn default_ready() -> bool {
+    true
+}
+
+impl NodeConfig {
+    /// Parses and validates the JSON form.
+    pub fn from_json(json: &[u8]) -> Result<Self, ConfigError> {
+        let file: ConfigFile = serde_json::from_slice(json)?;
+        let config = Self {
+            node: file.node.into_node()?,
+            pod_ranges: file.pod_ranges,
+            peers: file.peers.into_iter().map(PeerFile::into_peer).collect::<Result<_, _>>()?,
+            services: file.services.into_iter().map(ServiceFile::into_service).collect::<Result<_, _>>()?,
+        };
+        config.check_duplicates()?;
+        Ok(config)
+    }
+
+    fn check_duplicates(&self) -> Result<(), ConfigError> {
+        let mut numbers = BTreeSet::from([self.node.number]);
+        for peer in &self.peers {
+            if !numbers.insert(peer.number) {
+                let number = peer.number;
+                return Err(duplicate("a node", &format!("peer {number}"), format!("number {number}")));
+            }
+        }
+        let mut owners = BTreeMap::new();
+        for service in &self.services {
+            for port in &service.ports {
+                for family in &service.families {
+                    let frontend = (*family, port.protocol, port.port);
+                    if let Some(other) = owners.insert(frontend, &service.name) {
+                        let what = format!("port {}/{} of {family}", port.port, port.protocol.api_name());
+                        return Err(duplicate(
+                            &format!("Service {other}"),
+                            &format!("Service {}", service.name),
+                            what,
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl NodeFile {
+    fn into_node(self) -> Result<LocalNode, ConfigError> {
+        check_number(self.number)?;
+        for address in &self.addresses {
+            if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+                return Err(value("node.addresses", address, "addresses that clients can reach"));
+            }
+        }
+        if self.uplink.is_empty() || self.uplink.len() > 15 {
+            return Err(value("node.uplink", &self.uplink, "the name of a network interface, 1 to 15 bytes"));
+        }
+        Ok(LocalNode {
+            number: self.number,
+            name: self.name,
+            zone: self.zone,
+            addresses: self.addresses,
+            uplink: self.uplink,
+            uplink_mtu: self.uplink_mtu,
+            probe_addresses: self.probe_addresses,
+            marks: Marks::default(),
+        })
+    }
+}
+
+impl PeerFile {
+    fn into_peer(self) -> Result<Peer, ConfigError> {
+        check_number(self.number)?;
+        let mac: MacAddress = self
+            .mac
+            .parse()
+            .map_err(|_| value("peers.mac", &self.mac, "a MAC address: six hexadecimal bytes"))?;
+        let mut ways = BTreeMap::new();
+        for (name, way) in &self.ways {
+            let family = family("peers.ways", name)?;
+            match way {
+                WayFile::Direct => _ = ways.insert(family, Way::Direct),
+                WayFile::Tunnel => _ = ways.insert(family, Way::Tunnel),
+                WayFile::Masquerade => {}
+            }
+        }
+        Ok(Peer { number: self.number, addresses: self.addresses, mac, ways })
+    }
+}
+
+impl ServiceFile {
+    fn into_service(self) -> Result<Service, ConfigError> {
+        let affinity_seconds = match self.session_affinity_seconds {
+            None => None,
+            Some(seconds) => Some(
+                NonZeroU32::new(seconds).filter(|seconds| seconds.get() <= MAX_AFFINITY_SECONDS).ok_or_else(
+                    || value("services.sessionAffinitySeconds", seconds, "a number from 1 to 86400"),
+                )?,
+            ),
+        };
+        Ok(Service {
+            families: self
+                .ip_families
+                .iter()
+                .map(|name| family("services.ipFamilies", name))
+                .collect::<Result<_, _>>()?,
+            is_traffic_policy_local: self.external_traffic_policy == TrafficPolicyFile::Local,
+            keeps_client_address: self.client_address == ClientAddressFile::Keep,
+            affinity_seconds,
+            source_ranges: self.load_balancer_source_ranges,
+            ports: self.ports.into_iter().map(PortFile::into_port).collect::<Result<_, _>>()?,
+            name: self.name,
+        })
+    }
+}
+
+impl PortFile {
+    fn into_port(self) -> Result<ServicePort, ConfigError> {
+        let protocol = Protocol::ALL
+            .into_iter()
+            .find(|protocol| protocol.api_name() == self.protocol)
+            .ok_or_else(|| value("services.ports.protocol", &self.protocol, "TCP, UDP or SCTP"))?;
+        let endpoints = self.endpoints.into_iter().map(EndpointFile::into_endpoint).collect();
+        Ok(ServicePort { protocol, port: self.port, endpoints })
+    }
+}
+
+impl EndpointFile {
+    fn into_endpoint(self) -> Endpoint {
+        Endpoint {
+            address: self.address,
+            node: self.node,
+            is_ready: self.ready && !self.terminating,
+            is_serving_while_terminating: self.serving && self.terminating,
+            hinted_zones: self.for_zones,
+            hinted_nodes: self.for_nodes,
+        }
+    }
+}
+
+fn check_number(number: NodeNumber) -> Result<(), ConfigError> {
+    if (1..=MAX_NODE_NUMBER).contains(&number) {
+        return Ok(());
+    }
+    Err(value("the number of a node", number, "a number from 1 to 16383"))
+}
+
+fn family(field: &str, name: &str) -> Result<Family, ConfigError> {
+    Family::from_name(name).ok_or_else(|| value(field, name, "IPv4 or IPv6"))
+}
+
+fn value(field: &str, value: impl ToString, expected: &'static str) -> ConfigError {
+    ConfigError::Value { field: field.to_owned(), value: value.to_string(), expected }
+}
+
+fn duplicate(first: &str, second: &str, what: String) -> ConfigError {
+    ConfigError::Duplicate { first: first.to_owned(), second: second.to_owned(), what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(edit: impl Fn(&mut serde_json::Value)) -> Result<NodeConfig, String> {
+        let mut json = serde_json::json!({
+            "node": { "number": 1, "addresses": ["10.99.0.11"], "uplink": "eth0" },
+            "podRanges": ["10.244.0.0/16"],
+            "peers": [{
+                "number": 2, "addresses": ["10.99.0.12"], "mac": "02:00:00:00:00:02",
+                "ways": { "IPv4": "direct", "IPv6": "masquerade" }
+            }],
+            "services": [{
+                "name": "default/web", "ipFamilies": ["IPv4"],
+                "ports": [{ "protocol": "TCP", "port": 80, "endpoints": [
+                    { "address": "10.244.1.10:8080", "node": 1 },
+                    { "address": "10.244.1.11:8080", "node": 1, "serving": true, "terminating": true }
+                ] }]
+            }]
+        });
+        edit(&mut json);
+        NodeConfig::from_json(json.to_string().as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn values_without_mention_have_defaults() {
+        let config = parse(|_| ()).unwrap();
+        assert_eq!(config.node.uplink_mtu, 1500);
+        assert_eq!(config.peers[0].ways, BTreeMap::from([(Family::V4, Way::Direct)]));
+        let service = &config.services[0];
+        assert!(service.keeps_client_address && !service.is_traffic_policy_local);
+        let [ready, terminating] = &service.ports[0].endpoints[..] else { panic!("expected two endpoints") };
+        assert!(ready.is_ready && !terminating.is_ready && terminating.is_serving_while_terminating);
+    }
+
+    #[test]
+    fn invalid_values_are_rejected_with_their_place_and_the_allowed_values() {
+        type Edit = fn(&mut serde_json::Value);
+        let cases: [(Edit, &str); 9] = [
+            (|json| json["node"]["number"] = 0.into(), "the number of a node is 0; expected a number from 1"),
+            (|json| json["node"]["addresses"][0] = "127.0.0.1".into(), "node.addresses is 127.0.0.1"),
+            (|json| json["node"]["uplink"] = "".into(), "node.uplink is ; expected the name"),
+            (|json| json["peers"][0]["mac"] = "02".into(), "peers.mac is 02; expected a MAC address"),
+            (|json| json["peers"][0]["number"] = 1.into(), "a node and peer 1 have the same number 1"),
+            (|json| json["services"][0]["ipFamilies"][0] = "IPv5".into(), "services.ipFamilies is IPv5"),
+            (
+                |json| json["services"][0]["ports"][0]["protocol"] = "tcp".into(),
+                "services.ports.protocol is tcp",
+            ),
+            (
+                |json| json["services"][0]["sessionAffinitySeconds"] = 0.into(),
+                "expected a number from 1 to 86400",
+            ),
+            (|json| json["services"][0]["policy"] = "Local".into(), "unknown field `policy`"),
+        ];
+        for (edit, message) in cases {
+            let error = parse(edit).unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn two_services_cannot_have_the_same_port_in_a_family() {
+        let other_service = |family: &'static str| {
+            parse(move |json| {
+                let mut service = json["services"][0].clone();
+                service["name"] = "default/other".into();
+                service["ipFamilies"][0] = family.into();
+                json["services"].as_array_mut().unwrap().push(service);
+            })
+        };
+        let error = other_service("IPv4").unwrap_err();
+        assert!(
+            error.contains("Service default/web and Service default/other have the same port 80/TCP of IPv4")
+        );
+        assert!(other_service("IPv6").is_ok());
+    }
+}

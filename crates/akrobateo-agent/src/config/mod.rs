@@ -1,0 +1,158 @@
+//! The configuration of the data path of one node: the node, its peers and the Services. Pure.
+
+mod endpoints;
+mod error;
+mod file;
+#[cfg(test)]
+pub(crate) mod fixtures;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU32};
+
+use akrobateo_core::{Family, Protocol};
+use ipnet::IpNet;
+use links::MacAddress;
+
+pub use error::ConfigError;
+
+use crate::marks::{Marks, NodeNumber};
+use crate::probe::Way;
+
+/// The configuration of the data path of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// The node itself.
+    pub node: LocalNode,
+    /// The ranges of the addresses of pods, on all nodes. Clients with these addresses are masqueraded.
+    pub pod_ranges: Vec<IpNet>,
+    /// The other nodes with an agent.
+    pub peers: Vec<Peer>,
+    /// The Services. No two Services have the same port, protocol and family.
+    pub services: Vec<Service>,
+}
+
+/// The node whose data path this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalNode {
+    /// The node's number. All nodes use the same numbers.
+    pub number: NodeNumber,
+    /// The node's name, which the hints of endpoints contain.
+    pub name: String,
+    /// The node's zone (label `topology.kubernetes.io/zone`).
+    pub zone: Option<String>,
+    /// The addresses to which clients send packets.
+    pub addresses: Vec<IpAddr>,
+    /// The network interface with these addresses.
+    pub uplink: String,
+    /// The MTU of the uplink.
+    pub uplink_mtu: u32,
+    /// The addresses in the ranges of this node's pods to which peers send probes. No pod needs to have them.
+    pub probe_addresses: Vec<IpAddr>,
+    /// The marks of this agent.
+    pub marks: Marks,
+}
+
+/// Another node with an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The node's number.
+    pub number: NodeNumber,
+    /// The node's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The MAC address of the node's uplink.
+    pub mac: MacAddress,
+    /// The way that keeps the client's address, for each family. Without a way the client's address is masqueraded.
+    pub ways: BTreeMap<Family, Way>,
+}
+
+/// A Service of type `LoadBalancer`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The Service's namespace and name.
+    pub name: String,
+    /// The families of the addresses at which the Service answers.
+    pub families: Vec<Family>,
+    /// True for externalTrafficPolicy Local: only endpoints on this node answer.
+    pub is_traffic_policy_local: bool,
+    /// True if endpoints see the client's address wherever a way keeps the address.
+    pub keeps_client_address: bool,
+    /// The time for which a client stays with its endpoint after its last connection (sessionAffinity `ClientIP`).
+    pub affinity_seconds: Option<NonZeroU32>,
+    /// The clients that may connect; `None` allows all clients. A family without a range is closed.
+    pub source_ranges: Option<Vec<IpNet>>,
+    /// The ports.
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port to which clients send packets.
+    pub port: NonZeroU16,
+    /// The endpoints of both families.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// An endpoint of a Service's port, as an `EndpointSlice` describes it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The address and the port of the pod.
+    pub address: SocketAddr,
+    /// The number of the node where the pod runs; `None` if the node has no number.
+    pub node: Option<NodeNumber>,
+    /// The pod is ready and does not terminate.
+    pub is_ready: bool,
+    /// The pod terminates, but still serves its clients.
+    pub is_serving_while_terminating: bool,
+    /// The zones whose clients should use the endpoint (`hints.forZones`).
+    pub hinted_zones: Vec<String>,
+    /// The names of the nodes whose clients should use the endpoint (`hints.forNodes`).
+    pub hinted_nodes: Vec<String>,
+}
+
+impl NodeConfig {
+    /// Returns the ranges and addresses of clients inside the cluster: those of pods, and of nodes with an agent.
+    #[must_use]
+    pub fn inside_ranges(&self, family: Family) -> Vec<IpNet> {
+        let nodes = self.node_addresses(family).map(IpNet::from);
+        let ranges = self.pod_ranges(family).into_iter().chain(nodes).collect();
+        IpNet::aggregate(&ranges)
+    }
+
+    /// Returns the ranges of the addresses of pods, joined where they are adjacent.
+    #[must_use]
+    pub fn pod_ranges(&self, family: Family) -> Vec<IpNet> {
+        let ranges = self.pod_ranges.iter().filter(|range| Family::from_ip(range.addr()) == family);
+        IpNet::aggregate(&ranges.copied().collect())
+    }
+
+    /// Returns the addresses of all nodes with an agent.
+    pub fn node_addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> {
+        let peers = self.peers.iter().flat_map(|peer| &peer.addresses);
+        self.node.addresses.iter().chain(peers).copied().filter(move |ip| Family::from_ip(*ip) == family)
+    }
+
+    /// Returns the families of the node's addresses.
+    #[must_use]
+    pub fn families(&self) -> Vec<Family> {
+        let has_address =
+            |family: &Family| self.node.addresses.iter().any(|ip| Family::from_ip(*ip) == *family);
+        Family::ALL.into_iter().filter(has_address).collect()
+    }
+
+    /// Returns the way to the node of an endpoint that keeps the client's address; `None` if there is none.
+    #[must_use]
+    pub fn way_to(&self, endpoint: &Endpoint) -> Option<Way> {
+        let peer = self.peers.iter().find(|peer| Some(peer.number) == endpoint.node)?;
+        peer.ways.get(&Family::from_ip(endpoint.address.ip())).copied()
+    }
+
+    /// Returns true if the endpoint is on this node.
+    #[must_use]
+    pub fn is_local(&self, endpoint: &Endpoint) -> bool {
+        endpoint.node == Some(self.node.number)
+    }
+}

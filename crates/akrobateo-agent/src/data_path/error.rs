@@ -1,0 +1,41 @@
+//! The reasons why the data path cannot be changed. Pure.
+
+use netfilter::netlink::NetlinkError;
+use netfilter::nft::NftError;
+
+/// The reason why the data path cannot be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DataPathError {
+    /// The process lacks the capability `NET_ADMIN`.
+    #[error(
+        "not allowed to change the node's network: run as root with the capability NET_ADMIN in the node's network namespace"
+    )]
+    NoNetAdmin,
+    /// The tables cannot be read or changed.
+    #[error(transparent)]
+    Nftables(NftError),
+    /// The conntrack entries of earlier rules cannot be deleted.
+    #[error("cannot delete conntrack entries of earlier rules: {0}")]
+    Conntrack(NetlinkError),
+    /// The tunnel cannot be changed.
+    #[error("cannot change the tunnel between nodes: {0}")]
+    Tunnel(links::ClientError),
+    /// The node has no address.
+    #[error("the node has no address; give it at least one address that clients can reach")]
+    NoAddress,
+}
+
+impl From<NftError> for DataPathError {
+    fn from(error: NftError) -> Self {
+        match error {
+            NftError::NoNetAdmin => Self::NoNetAdmin,
+            _ => Self::Nftables(error),
+        }
+    }
+}
+
+impl From<links::ClientError> for DataPathError {
+    fn from(error: links::ClientError) -> Self {
+        if error.is_permission_denied() { Self::NoNetAdmin } else { Self::Tunnel(error) }
+    }
+}

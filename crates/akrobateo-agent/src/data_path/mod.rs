@@ -1,0 +1,151 @@
+//! The data path in the kernel: applies a configuration, and removes everything again. Does I/O.
+
+mod error;
+mod stale;
+
+use akrobateo_core::Family;
+use netfilter::conntrack::Conntrack;
+use netfilter::nft::client::Nftables;
+use netfilter::nft::model::TableId;
+use netfilter::nft::{InstalledTable, Transaction, diff};
+
+pub use error::DataPathError;
+
+use crate::config::NodeConfig;
+use crate::table::{NodeTables, inet_id, netdev_id};
+use crate::tunnel::{self, Tunnel};
+
+/// The data path of the node in whose network namespace it was opened.
+#[derive(Debug)]
+pub struct DataPath {
+    nftables: Nftables,
+    conntrack: Conntrack,
+    links: links::Client,
+    /// The tables that this process has installed; `None` before the first change, and after a change by others.
+    installed: Option<Installed>,
+}
+
+/// The tables in the kernel.
+#[derive(Debug, Default)]
+struct Installed {
+    inet: Option<InstalledTable>,
+    netdev: Option<InstalledTable>,
+}
+
+/// The changes that were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The steps of the nftables transaction.
+    pub steps: usize,
+    /// The changes of the tunnel.
+    pub tunnel: usize,
+    /// The deleted conntrack entries.
+    pub flows: usize,
+    /// The deleted affinities.
+    pub affinities: usize,
+}
+
+impl DataPath {
+    /// Opens the data path in the network namespace of the calling thread.
+    pub fn open() -> Result<Self, DataPathError> {
+        Ok(Self {
+            nftables: Nftables::open()?,
+            conntrack: Conntrack::open().map_err(DataPathError::Conntrack)?,
+            links: links::Client::open(tunnel::owner())?,
+            installed: None,
+        })
+    }
+
+    /// Changes the kernel's state to that of the configuration.
+    pub fn apply(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
+        if config.node.addresses.is_empty() {
+            return Err(DataPathError::NoAddress);
+        }
+        let desired = NodeTables::new(config);
+        let mut changes = Changes::default();
+        // The table of family netdev refers to the tunnel's device.
+        if desired.netdev.is_some() {
+            let objects = Tunnel::new(config).map(|tunnel| tunnel.network_objects()).unwrap_or_default();
+            changes.tunnel = self.links.reconcile(&objects)?;
+        }
+        let installed = match self.installed.take() {
+            Some(installed) => installed,
+            None => self.read()?,
+        };
+        let netdev_id = netdev_id();
+        let netdev = match (&installed.netdev, &desired.netdev) {
+            (installed, Some(desired)) => diff(installed.as_ref(), desired),
+            (Some(_), None) => Transaction::delete(&netdev_id),
+            (None, None) => Transaction::default(),
+        };
+        let transaction = diff(installed.inet.as_ref(), &desired.inet).then(netdev);
+        changes.steps = transaction.steps.len();
+        self.nftables.execute(&transaction)?;
+        if desired.netdev.is_none() {
+            changes.tunnel = self.links.cleanup()?;
+        }
+        (changes.flows, changes.affinities) = self.delete_stale(installed.inet.as_ref(), &desired)?;
+        self.installed =
+            Some(Installed { inet: Some(desired.inet.into()), netdev: desired.netdev.map(Into::into) });
+        Ok(changes)
+    }
+
+    /// Forgets what this process has installed. The next change reads the kernel's state first.
+    pub fn forget_installed(&mut self) {
+        self.installed = None;
+    }
+
+    /// Deletes everything that any agent has installed in this network namespace.
+    pub fn cleanup(&mut self) -> Result<Changes, DataPathError> {
+        let installed = self.read()?;
+        self.installed = None;
+        let (inet, netdev) = (inet_id(), netdev_id());
+        let mut transaction = Transaction::default();
+        for (id, table) in [(&inet, &installed.inet), (&netdev, &installed.netdev)] {
+            if table.is_some() {
+                transaction = transaction.then(Transaction::delete(id));
+            }
+        }
+        self.nftables.execute(&transaction)?;
+        let tunnel = self.links.cleanup()?;
+        Ok(Changes { steps: transaction.steps.len(), tunnel, ..Changes::default() })
+    }
+
+    /// Returns the table of family inet in the kernel; `None` if there is none.
+    pub fn read_table(&self) -> Result<Option<InstalledTable>, DataPathError> {
+        self.read_one(&inet_id())
+    }
+
+    fn read(&self) -> Result<Installed, DataPathError> {
+        Ok(Installed { inet: self.read_table()?, netdev: self.read_one(&netdev_id())? })
+    }
+
+    fn read_one(&self, id: &TableId) -> Result<Option<InstalledTable>, DataPathError> {
+        Ok(self.nftables.read(id)?.1)
+    }
+
+    /// Deletes conntrack entries and affinities of endpoints that are gone. Returns their numbers.
+    fn delete_stale(
+        &self,
+        installed: Option<&InstalledTable>,
+        desired: &NodeTables,
+    ) -> Result<(usize, usize), DataPathError> {
+        let (mut flows, mut affinities) = (0, 0);
+        for filter in stale::stale_entries(installed.map(|it| &it.table), &desired.inet) {
+            flows += self.conntrack.delete_entries(&filter).map_err(DataPathError::Conntrack)?;
+        }
+        for family in Family::ALL {
+            let endpoints = stale::endpoints(family, &desired.inet);
+            if installed.is_some_and(|it| stale::endpoints(family, &it.table) == endpoints) {
+                continue;
+            }
+            for set in desired.inet.sets.iter().filter(|set| set.definition.dynamic.is_some()) {
+                if set.name.ends_with(if family == Family::V4 { '4' } else { '6' }) {
+                    let is_stale = |element: &_| stale::is_stale_affinity(family, element, &endpoints);
+                    affinities += self.nftables.delete_dynamic_elements(&desired.inet.id, set, is_stale)?;
+                }
+            }
+        }
+        Ok((flows, affinities))
+    }
+}

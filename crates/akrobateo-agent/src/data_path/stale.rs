@@ -1,0 +1,134 @@
+//! Finds what earlier rules have left behind: conntrack entries of UDP flows, and affinities. Pure.
+//!
+//! A flow keeps its translation as long as its conntrack entry exists. A TCP connection ends with its endpoint, but a UDP
+//! client that goes on sending would keep a lost endpoint for ever.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+
+use akrobateo_core::{Family, Protocol};
+use netfilter::conntrack::{EntryFilter, MarkCondition};
+use netfilter::nft::Table;
+use netfilter::nft::model::Element;
+
+use crate::marks::FLOW;
+use crate::table::keys::{PortKey, parse_affinity, parse_endpoint, parse_service};
+
+const OWN_FLOW: MarkCondition = MarkCondition { bits: FLOW, mask: FLOW };
+const OTHER_FLOW: MarkCondition = MarkCondition { bits: 0, mask: FLOW };
+
+/// Returns the UDP entries that no longer agree with the desired table: flows to an endpoint or a frontend that is gone,
+/// and flows to a new frontend that are older than its rules.
+pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<EntryFilter> {
+    let mut filters = Vec::new();
+    for family in Family::ALL {
+        let new = Rules::of(family, Some(desired));
+        let old = Rules::of(family, installed);
+        let udp =
+            |port: &PortKey| (port.protocol == Protocol::Udp).then_some((Protocol::Udp, Some(port.port)));
+        for (port, endpoint) in old.endpoints.difference(&new.endpoints) {
+            let reply_source = Some((endpoint.ip(), NonZeroU16::new(endpoint.port())));
+            filters.extend(udp(port).map(|frontend| EntryFilter {
+                frontend: Some(frontend),
+                reply_source,
+                mark: Some(OWN_FLOW),
+                ..EntryFilter::new(family)
+            }));
+        }
+        let changed = [
+            (old.frontends.difference(&new.frontends), OWN_FLOW),
+            (new.frontends.difference(&old.frontends), OTHER_FLOW),
+        ];
+        for (frontends, mark) in changed {
+            filters.extend(frontends.filter_map(|(address, port)| {
+                Some(EntryFilter {
+                    frontend: Some(udp(port)?),
+                    original_destination: Some(*address),
+                    mark: Some(mark),
+                    ..EntryFilter::new(family)
+                })
+            }));
+        }
+    }
+    filters
+}
+
+/// Returns true if the endpoint of an affinity is not an endpoint of its Service any more.
+pub(super) fn is_stale_affinity(family: Family, element: &Element, endpoints: &Endpoints) -> bool {
+    parse_affinity(family, element).is_none_or(|(_, port, endpoint)| !endpoints.contains(&(port, endpoint)))
+}
+
+/// The endpoints of all Services of one family.
+pub(super) type Endpoints = BTreeSet<(PortKey, SocketAddr)>;
+
+/// Returns the endpoints of a table.
+pub(super) fn endpoints(family: Family, table: &Table) -> Endpoints {
+    elements(family, Some(table), "endpoints").filter_map(|element| parse_endpoint(family, element)).collect()
+}
+
+struct Rules {
+    frontends: BTreeSet<(IpAddr, PortKey)>,
+    endpoints: Endpoints,
+}
+
+impl Rules {
+    fn of(family: Family, table: Option<&Table>) -> Self {
+        let frontends = elements(family, table, "services").filter_map(|it| parse_service(family, it));
+        let endpoints = elements(family, table, "endpoints").filter_map(|it| parse_endpoint(family, it));
+        Self { frontends: frontends.collect(), endpoints: endpoints.collect() }
+    }
+}
+
+fn elements<'a>(family: Family, table: Option<&'a Table>, name: &str) -> impl Iterator<Item = &'a Element> {
+    let suffix = match family {
+        Family::V4 => "4",
+        Family::V6 => "6",
+    };
+    let set = table.and_then(|table| table.set(&format!("{name}{suffix}")));
+    set.into_iter().flat_map(|set| &set.elements)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::fixtures::{config, endpoint, service};
+    use crate::config::{NodeConfig, Service, ServicePort};
+    use crate::table::NodeTables;
+
+    fn table(protocol: Protocol, endpoints: &[(u8, u8)]) -> Table {
+        let endpoints = endpoints.iter().map(|(number, node)| endpoint(*number, *node)).collect();
+        let port = ServicePort { protocol, port: NonZeroU16::new(53).unwrap(), endpoints };
+        let service = Service { families: vec![Family::V4], ports: vec![port], ..service() };
+        NodeTables::new(&NodeConfig { services: vec![service], ..config() }).inet
+    }
+
+    #[test]
+    fn udp_flows_to_lost_endpoints_are_stale() {
+        let (old, new) =
+            (table(Protocol::Udp, &[(10, 1), (11, 2)]), table(Protocol::Udp, &[(11, 2), (12, 1)]));
+        let [filter] = stale_entries(Some(&old), &new)[..] else { panic!("expected one filter") };
+        assert_eq!(filter.reply_source, Some(("10.244.1.10".parse().unwrap(), NonZeroU16::new(8080))));
+        assert_eq!(filter.mark, Some(OWN_FLOW));
+        let (old, new) = (table(Protocol::Tcp, &[(10, 1)]), table(Protocol::Tcp, &[(12, 1)]));
+        assert_eq!(stale_entries(Some(&old), &new), []);
+    }
+
+    #[test]
+    fn udp_flows_that_are_older_than_the_rules_are_stale() {
+        let new = table(Protocol::Udp, &[(10, 1)]);
+        let [filter] = stale_entries(None, &new)[..] else { panic!("expected one filter") };
+        assert_eq!(filter.original_destination, Some(config().node.addresses[0]));
+        assert_eq!(
+            (filter.frontend, filter.mark),
+            (Some((Protocol::Udp, NonZeroU16::new(53))), Some(OTHER_FLOW))
+        );
+        let [filter] = stale_entries(Some(&new), &NodeTables::new(&config()).inet)[..] else {
+            // The endpoint is lost too.
+            let filters = stale_entries(Some(&new), &NodeTables::new(&config()).inet);
+            assert!(filters.iter().all(|filter| filter.mark == Some(OWN_FLOW)) && filters.len() == 2);
+            return;
+        };
+        panic!("{filter:?}");
+    }
+}

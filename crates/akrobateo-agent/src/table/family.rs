@@ -1,0 +1,91 @@
+//! What differs between IPv4 and IPv6 in the table: names, types and headers. Pure.
+
+use std::net::IpAddr;
+
+use akrobateo_core::Family;
+use ipnet::IpNet;
+use netfilter::nft::abi::meta;
+use netfilter::nft::model::{DataType, Expr, Name, PayloadBase, Reg, Value};
+
+/// The part of the table that belongs to one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FamilyPart {
+    pub(super) family: Family,
+    /// The type of addresses.
+    pub(super) address: DataType,
+    /// The number of registers that an address needs.
+    pub(super) address_registers: u8,
+    nfproto: u8,
+    suffix: &'static str,
+    source_offset: u32,
+    destination_offset: u32,
+}
+
+const PARTS: [FamilyPart; 2] = [
+    FamilyPart {
+        family: Family::V4,
+        address: DataType::IPV4,
+        address_registers: 1,
+        nfproto: 2,
+        suffix: "4",
+        source_offset: 12,
+        destination_offset: 16,
+    },
+    FamilyPart {
+        family: Family::V6,
+        address: DataType::IPV6,
+        address_registers: 4,
+        nfproto: 10,
+        suffix: "6",
+        source_offset: 8,
+        destination_offset: 24,
+    },
+];
+
+impl FamilyPart {
+    /// Returns the part of a family.
+    pub(super) const fn of(family: Family) -> Self {
+        match family {
+            Family::V4 => PARTS[0],
+            Family::V6 => PARTS[1],
+        }
+    }
+
+    /// Returns the name of this family's set or map.
+    pub(super) fn name(self, name: &str) -> Name {
+        format!("{name}{}", self.suffix).into()
+    }
+
+    /// Returns the expressions that match packets of the family. They use register 0.
+    pub(super) fn is_family(self) -> Vec<Expr> {
+        vec![Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) }, Expr::equal(Reg(0), [self.nfproto])]
+    }
+
+    /// Returns the expression that loads the source address.
+    pub(super) const fn source(self, reg: Reg) -> Expr {
+        Expr::payload(PayloadBase::Network, self.source_offset, self.address.len, reg)
+    }
+
+    /// Returns the expression that loads the destination address.
+    pub(super) const fn destination(self, reg: Reg) -> Expr {
+        Expr::payload(PayloadBase::Network, self.destination_offset, self.address.len, reg)
+    }
+
+    /// Returns the expression that matches if the address in a register is in `range`.
+    pub(super) fn is_in_range(range: &IpNet, reg: Reg) -> Expr {
+        Expr::Range {
+            sreg: reg,
+            is_inverted: false,
+            first: address_value(range.network()),
+            last: address_value(range.broadcast()),
+        }
+    }
+}
+
+/// Returns an address as a value.
+pub(super) fn address_value(address: IpAddr) -> Value {
+    match address {
+        IpAddr::V4(address) => Value::from(address.octets()),
+        IpAddr::V6(address) => Value::from(address.octets()),
+    }
+}

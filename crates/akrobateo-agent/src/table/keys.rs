@@ -1,0 +1,62 @@
+//! The keys and values of the table's sets, read back from their bytes. Pure.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+
+use akrobateo_core::{Family, Protocol};
+use netfilter::nft::model::{Element, ElementValue, Value};
+
+/// A Service's port, as the key of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortKey {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port to which clients send packets.
+    pub port: NonZeroU16,
+}
+
+/// Returns the address and the port of an element of `services4` or `services6`.
+#[must_use]
+pub fn parse_service(family: Family, element: &Element) -> Option<(IpAddr, PortKey)> {
+    let (address, rest) = split_address(family, &element.key)?;
+    Some((address, parse_port_key(rest)?))
+}
+
+/// Returns the Service's port and the address of an element of `endpoints4` or `endpoints6`.
+#[must_use]
+pub fn parse_endpoint(family: Family, element: &Element) -> Option<(PortKey, SocketAddr)> {
+    Some((parse_port_key(element.key.bytes())?, parse_socket_address(family, element)?))
+}
+
+/// Returns the client, the Service's port and the endpoint of an element of a map of affinities.
+#[must_use]
+pub fn parse_affinity(family: Family, element: &Element) -> Option<(IpAddr, PortKey, SocketAddr)> {
+    let (client, port) = parse_service(family, element)?;
+    Some((client, port, parse_socket_address(family, element)?))
+}
+
+fn parse_socket_address(family: Family, element: &Element) -> Option<SocketAddr> {
+    let Some(ElementValue::Data(value)) = &element.value else { return None };
+    let (address, port) = split_address(family, value)?;
+    Some(SocketAddr::new(address, u16::from_be_bytes(*port.first_chunk()?)))
+}
+
+fn split_address(family: Family, value: &Value) -> Option<(IpAddr, &[u8])> {
+    match family {
+        Family::V4 => {
+            let (address, rest) = value.bytes().split_first_chunk::<4>()?;
+            Some((IpAddr::from(*address), rest))
+        }
+        Family::V6 => {
+            let (address, rest) = value.bytes().split_first_chunk::<16>()?;
+            Some((IpAddr::from(*address), rest))
+        }
+    }
+}
+
+/// Parses a protocol and a port. Each is padded to four bytes.
+fn parse_port_key(bytes: &[u8]) -> Option<PortKey> {
+    let (protocol, port) = bytes.split_first_chunk::<4>()?;
+    let protocol = Protocol::ALL.into_iter().find(|it| it.number() == protocol[0])?;
+    Some(PortKey { protocol, port: NonZeroU16::new(u16::from_be_bytes(*port.first_chunk()?))? })
+}

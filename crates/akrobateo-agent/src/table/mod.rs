@@ -1,0 +1,79 @@
+//! The node's nftables tables for a configuration. Pure.
+//!
+//! The table of family inet translates, recognizes and steers packets. The table of family netdev writes MAC addresses. The
+//! number of rules does not grow with the number of Services. A changed endpoint changes elements only.
+//!
+//! # The path of a flow
+//! 1. `raw_pre` sets the conntrack zone of a packet that a peer has sent with a foreign source address ([`recognition`]).
+//! 2. `nat_pre` and `nat_out` find the Service of the destination, choose an endpoint, and translate the destination
+//!    ([`services`]).
+//! 3. `steer_pre` and `steer_out` mark packets that go through the tunnel ([`steering`]).
+//! 4. `nat_post` masquerades the client's address, or keeps it ([`nat`]).
+//! 5. `post` marks replies that go back to the peer that has sent the request, and the egress hook writes the peer's MAC
+//!    address ([`steering`]).
+//!
+//! [`recognition`]: self
+//! [`services`]: self
+//! [`steering`]: self
+//! [`nat`]: self
+
+mod affinity;
+mod endpoint_chains;
+mod expressions;
+mod family;
+pub mod keys;
+mod nat;
+mod recognition;
+mod services;
+mod steering;
+#[cfg(test)]
+mod tests;
+
+use netfilter::nft::Table;
+use netfilter::nft::model::{TableFamily, TableId};
+
+use self::services::ServicePart;
+use crate::config::NodeConfig;
+
+/// The name of the tables.
+pub const NAME: &str = "akrobateo";
+
+/// The tables of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeTables {
+    /// The table that translates, recognizes and steers packets.
+    pub inet: Table,
+    /// The table that writes MAC addresses; `None` if no packet needs it.
+    pub netdev: Option<Table>,
+}
+
+impl NodeTables {
+    /// Returns the tables for a configuration.
+    #[must_use]
+    pub fn new(config: &NodeConfig) -> Self {
+        let services = ServicePart::new(config);
+        let keeps_clients =
+            !config.peers.is_empty() && config.services.iter().any(|it| it.keeps_client_address);
+        let mut inet = Table::empty(inet_id());
+        services.add_to(&mut inet);
+        nat::add_to(&mut inet, config, keeps_clients);
+        if keeps_clients {
+            recognition::add_to(&mut inet, config);
+            steering::add_to(&mut inet, config);
+        }
+        let netdev = keeps_clients.then(|| steering::netdev_table(config));
+        Self { inet, netdev }
+    }
+}
+
+/// Returns the identity of the table of family inet.
+#[must_use]
+pub fn inet_id() -> TableId {
+    TableId::new(TableFamily::Inet, NAME)
+}
+
+/// Returns the identity of the table of family netdev.
+#[must_use]
+pub fn netdev_id() -> TableId {
+    TableId::new(TableFamily::Netdev, NAME)
+}

@@ -1,0 +1,193 @@
+//! Sends packets through the tunnel, and replies back to the peer that has sent the request. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use akrobateo_core::{Family, Protocol};
+use netfilter::nft::Table;
+use netfilter::nft::abi::{ct, exthdr, meta};
+use netfilter::nft::model::{
+    Chain, ChainType, CmpOp, DataType, Element, Expr, Hook, PayloadBase, PayloadField, Reg, Rule, Set,
+    SetDefinition, Value, Verdict,
+};
+
+use super::endpoint_chains::all_families;
+use super::expressions::{
+    accept, has_flow_bits, has_packet_bits, has_zone, is_direction, is_output_interface, is_protocol,
+    load_zone, rule,
+};
+use super::family::{FamilyPart, address_value};
+use super::netdev_id;
+use crate::config::NodeConfig;
+use crate::marks::{self, FLOW, FLOW_MASQUERADED, OWN_MASK, PURPOSE_MASK};
+use crate::probe::Way;
+use crate::tunnel;
+
+/// After the translation of destinations.
+const STEERING_PRIORITY: i32 = -90;
+/// Before the translation of sources.
+const REPLY_PRIORITY: i32 = -160;
+
+/// Adds the sets and chains that mark packets.
+pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
+    let families = all_families();
+    for part in families {
+        table.sets.extend(sets(config, part));
+    }
+    let mut steering =
+        vec![rule([&[load_zone(Reg(0)), Expr::equal(Reg(0), [0; 2])], &has_flow_bits(FLOW, 0), &[accept()]])];
+    steering.extend(families.iter().map(|part| mark_requests(*part)));
+    steering.extend(families.iter().map(|part| mark_replies(*part, "zone_tunnel_marks", &[])));
+    // Probes and their answers have a mark already.
+    let own_marks = rule([&has_packet_bits(OWN_MASK, config.node.marks.base), &[accept()]]);
+    let steering_out = [vec![own_marks], steering.clone()].concat();
+    let leaves_uplink = is_output_interface(&config.node.uplink);
+    let mut postrouting = vec![rule([&[load_zone(Reg(0)), Expr::equal(Reg(0), [0; 2]), accept()]])];
+    postrouting.extend(families.iter().map(|part| mark_replies(*part, "zone_direct_marks", &leaves_uplink)));
+    let filter = |name, hook, priority, rules| Chain::base(name, ChainType::Filter, hook, priority, rules);
+    table.chains.extend([
+        filter("steer_pre", Hook::Prerouting, STEERING_PRIORITY, steering),
+        Chain::base("steer_out", ChainType::Route, Hook::Output, STEERING_PRIORITY, steering_out),
+        filter("post", Hook::Postrouting, REPLY_PRIORITY, postrouting),
+    ]);
+}
+
+/// Marks packets to endpoints behind the tunnel.
+fn mark_requests(part: FamilyPart) -> Rule {
+    rule([
+        &has_flow_bits(FLOW | FLOW_MASQUERADED, FLOW),
+        &is_direction(ct::DIRECTION_ORIGINAL),
+        &part.is_family(),
+        &[
+            part.destination(Reg(0)),
+            Expr::map(part.name("tunnel_marks"), Reg(0), Reg(0)),
+            Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
+        ],
+    ])
+}
+
+/// Marks replies of flows that have come through a peer.
+fn mark_replies(part: FamilyPart, map: &str, condition: &[Expr]) -> Rule {
+    rule([
+        condition,
+        &has_zone(),
+        &is_direction(ct::DIRECTION_REPLY),
+        &part.is_family(),
+        &[
+            load_zone(Reg(0)),
+            Expr::map(part.name(map), Reg(0), Reg(0)),
+            Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
+        ],
+    ])
+}
+
+fn sets(config: &NodeConfig, part: FamilyPart) -> [Set; 3] {
+    let node_marks = config.node.marks;
+    let zone_marks = |name: &str, way: Way, mark: &dyn Fn(u16) -> u32| {
+        let peers = config.peers.iter().filter(|peer| peer.ways.get(&part.family) == Some(&way));
+        let elements = peers.map(|peer| {
+            let zone = Value::from(marks::zone(peer.number).to_ne_bytes());
+            Element::new(zone).with_value(Value::from(mark(peer.number).to_ne_bytes()))
+        });
+        Set::new(part.name(name), SetDefinition::map(DataType::ZONE, DataType::MARK), elements.collect())
+    };
+    let endpoints = endpoints_in_tunnel(config, part.family).into_iter().map(|(address, mark)| {
+        Element::new(address_value(address)).with_value(Value::from(mark.to_ne_bytes()))
+    });
+    let tunnel_marks = SetDefinition::map(part.address, DataType::MARK);
+    [
+        Set::new(part.name("tunnel_marks"), tunnel_marks, endpoints.collect()),
+        zone_marks("zone_tunnel_marks", Way::Tunnel, &|number| node_marks.tunnel(number)),
+        zone_marks("zone_direct_marks", Way::Direct, &|number| node_marks.direct(number)),
+    ]
+}
+
+/// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.
+fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
+    let services = config.services.iter().filter(|service| service.keeps_client_address);
+    let endpoints = services.flat_map(|service| &service.ports).flat_map(|port| &port.endpoints);
+    endpoints
+        .filter(|endpoint| Family::from_ip(endpoint.address.ip()) == family)
+        .filter(|endpoint| config.way_to(endpoint) == Some(Way::Tunnel))
+        .filter_map(|endpoint| Some((endpoint.address.ip(), config.node.marks.tunnel(endpoint.node?))))
+        .collect()
+}
+
+/// Returns the table whose egress hooks write MAC addresses and remove the marks.
+pub(super) fn netdev_table(config: &NodeConfig) -> Table {
+    let marks = config.node.marks;
+    let macs = config.peers.iter().flat_map(|peer| {
+        let tunnel_mac = tunnel::node_mac(peer.number);
+        [(marks.direct(peer.number), peer.mac), (marks.tunnel(peer.number), tunnel_mac)]
+    });
+    let macs = macs
+        .map(|(mark, mac)| Element::new(Value::from(mark.to_ne_bytes())).with_value(Value::from(mac.0)))
+        .collect();
+    let has_direct_mark = has_packet_bits(PURPOSE_MASK, marks.direct(0));
+    let write_mac = write_mac();
+    let uplink = vec![rule([&has_direct_mark, &write_mac])];
+    let mut tunnel = Vec::from(Family::ALL.map(|family| clamp_segment_size(config, family)));
+    tunnel.push(Rule::new(write_mac));
+    tunnel.push(drop_packets_without_peer());
+    let egress = |name: &'static str, interface: &str, rules| {
+        let hook = Hook::Egress(vec![interface.to_owned().into()]);
+        Chain::base(name, ChainType::Filter, hook, 0, rules)
+    };
+    Table {
+        sets: vec![Set::new("macs", SetDefinition::map(DataType::MARK, DataType::MAC), macs)],
+        chains: vec![egress("uplink", &config.node.uplink, uplink), egress("tunnel", tunnel::DEVICE, tunnel)],
+        ..Table::empty(netdev_id())
+    }
+}
+
+/// Writes the MAC address that belongs to the packet's mark, and removes the mark.
+fn write_mac() -> Vec<Expr> {
+    vec![
+        Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) },
+        Expr::map("macs", Reg(0), Reg(0)),
+        Expr::SetPayload(PayloadField { base: PayloadBase::Link, offset: 0, len: 6 }, Reg(0)),
+        Expr::Immediate { dreg: Reg(0), value: Value::from([0; 4]) },
+        Expr::SetMeta { key: meta::KEY_MARK, sreg: Reg(0) },
+    ]
+}
+
+/// Drops packets for which no peer was found.
+fn drop_packets_without_peer() -> Rule {
+    Rule::new(vec![
+        Expr::payload(PayloadBase::Link, 0, 6, Reg(0)),
+        Expr::equal(Reg(0), tunnel::NEXT_HOP_MAC.0),
+        Expr::Verdict(Verdict::Drop),
+    ])
+}
+
+/// Reduces the segment size of TCP connections through the tunnel to its MTU, because ICMP errors may be lost.
+fn clamp_segment_size(config: &NodeConfig, family: Family) -> Rule {
+    let (ether_type, headers_len): (u16, u32) = match family {
+        Family::V4 => (0x0800, 40),
+        Family::V6 => (0x86dd, 60),
+    };
+    let local = tunnel::underlay_address(config);
+    let mtu = local.map_or(config.node.uplink_mtu, |local| tunnel::mtu(config.node.uplink_mtu, local));
+    let segment_size = u16::try_from(mtu.saturating_sub(headers_len)).unwrap_or(u16::MAX);
+    const SYN_OR_RST: u8 = 0x06;
+    const SYN: u8 = 0x02;
+    rule([
+        &[
+            Expr::Meta { key: meta::KEY_PROTOCOL, dreg: Reg(0) },
+            Expr::Cmp { sreg: Reg(0), op: CmpOp::Equal, value: Value::from(ether_type.to_be_bytes()) },
+        ],
+        &is_protocol(Protocol::Tcp.number()),
+        &[
+            Expr::payload(PayloadBase::Transport, 13, 1, Reg(0)),
+            Expr::Bitwise {
+                sreg: Reg(0),
+                dreg: Reg(0),
+                mask: Value::from([SYN_OR_RST]),
+                xor: Value::from([0]),
+            },
+            Expr::equal(Reg(0), [SYN]),
+            Expr::Immediate { dreg: Reg(0), value: Value::from(segment_size.to_be_bytes()) },
+            Expr::SetTcpOption { kind: exthdr::TCP_OPTION_MAXSEG, offset: 2, len: 2, sreg: Reg(0) },
+        ],
+    ])
+}

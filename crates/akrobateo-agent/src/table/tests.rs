@@ -1,0 +1,100 @@
+//! Tests of the tables as values. Tests with packets are in `tests/data_path`.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroU32};
+
+use akrobateo_core::{Family, Protocol};
+use netfilter::nft::diff;
+use netfilter::nft::{Action, InstalledTable};
+
+use super::NodeTables;
+use crate::config::fixtures::{config, endpoint, service};
+use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
+use crate::probe::Way;
+
+fn service_on(port: u16, endpoints: Vec<Endpoint>) -> Service {
+    let port = NonZeroU16::new(port).unwrap();
+    let port = ServicePort { protocol: Protocol::Tcp, port, endpoints };
+    Service { name: format!("default/web{}", port.port), ports: vec![port], ..service() }
+}
+
+fn config_with(services: Vec<Service>) -> NodeConfig {
+    NodeConfig { services, ..config() }
+}
+
+fn all_kinds() -> NodeConfig {
+    let endpoints = || vec![endpoint(10, 1), endpoint(10, 2), endpoint(10, 3)];
+    let mut config = config_with(vec![
+        service_on(80, endpoints()),
+        Service { keeps_client_address: false, ..service_on(81, endpoints()) },
+        Service { affinity_seconds: NonZeroU32::new(10_800), ..service_on(82, endpoints()) },
+        Service { affinity_seconds: NonZeroU32::new(60), ..service_on(83, endpoints()) },
+        Service { source_ranges: Some(vec!["192.0.2.0/24".parse().unwrap()]), ..service_on(84, endpoints()) },
+        service_on(85, Vec::new()),
+    ]);
+    config.peers[0].ways = BTreeMap::from([(Family::V4, Way::Direct), (Family::V6, Way::Tunnel)]);
+    config
+}
+
+#[test]
+fn tables_are_consistent() {
+    for config in [config(), all_kinds(), NodeConfig { peers: Vec::new(), ..all_kinds() }] {
+        let tables = NodeTables::new(&config);
+        tables.inet.check().unwrap();
+        if let Some(netdev) = &tables.netdev {
+            netdev.check().unwrap();
+        }
+    }
+}
+
+#[test]
+fn number_of_rules_does_not_grow_with_services_and_endpoints() {
+    let rule_count = |service_count: u16| {
+        let services = (0..service_count)
+            .map(|number| service_on(1000 + number, vec![endpoint(10, 1), endpoint(10, 2)]));
+        let tables = NodeTables::new(&config_with(services.collect()));
+        tables.inet.chains.iter().map(|chain| chain.rules.len()).sum::<usize>()
+    };
+    assert_eq!(rule_count(1), rule_count(1000));
+}
+
+#[test]
+fn node_without_peers_has_nat_chains_only() {
+    let tables = NodeTables::new(&NodeConfig { peers: Vec::new(), ..all_kinds() });
+    let base_chains: Vec<_> =
+        tables.inet.chains.iter().filter(|chain| chain.base.is_some()).map(|chain| &*chain.name).collect();
+    assert_eq!(base_chains, ["nat_pre", "nat_out", "nat_post"]);
+    assert_eq!(tables.netdev, None);
+}
+
+#[test]
+fn client_address_is_kept_for_local_endpoints_and_where_a_way_keeps_it() {
+    let tables = NodeTables::new(&all_kinds());
+    let kept = tables.inet.set("kept4").unwrap();
+    let addresses: Vec<_> = kept.elements.iter().map(|element| element.key.bytes().to_vec()).collect();
+    // Node 3 has no way.
+    assert_eq!(addresses, [[10, 244, 1, 10], [10, 244, 2, 10]]);
+}
+
+#[test]
+fn change_of_one_endpoint_changes_elements_only() {
+    let services = |last: u8| {
+        (0..100)
+            .map(|number| service_on(1000 + number, vec![endpoint(10, 1), endpoint(last, 2)]))
+            .collect::<Vec<_>>()
+    };
+    let before = config_with(services(10));
+    let mut after = before.clone();
+    after.services[7].ports[0].endpoints[1] = endpoint(11, 2);
+    let installed = InstalledTable::from(NodeTables::new(&before).inet);
+    let desired = NodeTables::new(&after).inet;
+    let transaction = diff(Some(&installed), &desired);
+    for step in &transaction.steps {
+        let count = match &step.action {
+            Action::AddElements(_, elements) | Action::DeleteElements(_, elements) => elements.len(),
+            action => panic!("{action:?}"),
+        };
+        assert_eq!(count, 1);
+    }
+    assert_eq!(transaction.steps.len(), 2);
+}

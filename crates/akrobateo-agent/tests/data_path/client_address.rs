@@ -1,0 +1,179 @@
+//! Which address an endpoint sees, for each way and each client.
+
+use std::net::IpAddr;
+
+use akrobateo_agent::config::Service;
+use akrobateo_agent::probe::Way;
+use akrobateo_core::Family;
+use netns_testkit::isolated;
+use netns_testkit::laboratory::addresses::client_address;
+use netns_testkit::laboratory::{Backend, KubeProxy, Options, PodMasquerade, PodNetwork, Underlay, Uplink};
+
+use crate::cluster::{Cluster, PORT, endpoint, pod, service};
+
+/// Asks each node for an endpoint on each node. Checks whether the endpoint sees the client.
+fn check(options: &Options, way: Option<Way>) {
+    let mut cluster = Cluster::new(options, way);
+    for endpoint_node in 1..=options.nodes {
+        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
+        cluster.apply_all();
+        for asked_node in 1..=options.nodes {
+            let seen =
+                cluster.seen_clients(&cluster.laboratory.client, asked_node, &format!("n{endpoint_node}p1"));
+            let is_kept = way.is_some() || asked_node == endpoint_node;
+            let expected: Vec<_> = cluster
+                .families
+                .iter()
+                .map(|family| {
+                    if is_kept {
+                        client_address(*family)
+                    } else {
+                        cluster.laboratory.node(asked_node).address(*family)
+                    }
+                })
+                .collect();
+            // The source of masqueraded packets in an overlay is the address of the overlay's device.
+            if is_kept || options.pod_network == PodNetwork::HostRoutes {
+                assert_eq!(seen, expected, "{options:?} {way:?}: node {asked_node}, pod on {endpoint_node}");
+            }
+        }
+    }
+}
+
+#[test]
+fn client_address_is_kept_in_direct_mode() {
+    isolated(|| {
+        let options = Options::default();
+        for options in [
+            options.clone(),
+            Options {
+                kube_proxy: KubeProxy::Nftables,
+                pod_masquerade: PodMasquerade::Flannel,
+                ..options.clone()
+            },
+            Options { kube_proxy: KubeProxy::Absent, drops_forwarded: false, ..options.clone() },
+            Options { pod_masquerade: PodMasquerade::OutsideNode, ..options.clone() },
+            Options { underlay: Underlay::Ipv6, ..options },
+        ] {
+            check(&options, Some(Way::Direct));
+        }
+    });
+}
+
+#[test]
+fn client_address_is_kept_through_the_tunnel() {
+    isolated(|| {
+        let options = Options::default();
+        for options in [
+            options.clone(),
+            Options {
+                kube_proxy: KubeProxy::Nftables,
+                pod_masquerade: PodMasquerade::Flannel,
+                ..options.clone()
+            },
+            Options { pod_network: PodNetwork::Overlay, ..options.clone() },
+            Options { underlay: Underlay::Ipv6, pod_network: PodNetwork::Overlay, ..options },
+        ] {
+            check(&options, Some(Way::Tunnel));
+        }
+    });
+}
+
+#[test]
+fn client_address_is_masqueraded_without_a_way() {
+    isolated(|| {
+        for options in [
+            Options::default(),
+            Options {
+                kube_proxy: KubeProxy::Nftables,
+                pod_network: PodNetwork::Overlay,
+                ..Options::default()
+            },
+        ] {
+            check(&options, None);
+        }
+    });
+}
+
+#[test]
+fn client_address_is_kept_with_each_reverse_path_filter() {
+    isolated(|| {
+        for reverse_path_filter in [1, 2] {
+            for way in Way::ALL {
+                check(&Options { reverse_path_filter, ..Options::default() }, Some(way));
+            }
+        }
+    });
+}
+
+#[test]
+fn client_address_is_kept_with_a_bridge_as_uplink() {
+    isolated(|| {
+        let options = Options { uplink: Uplink::Bridge, filters_bridged: false, ..Options::default() };
+        check(&options, Some(Way::Direct));
+        check(&options, Some(Way::Tunnel));
+    });
+}
+
+#[test]
+fn service_that_asks_for_it_is_masqueraded() {
+    isolated(|| {
+        let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
+            let service = service(PORT, &pod(laboratory, 1, 1));
+            vec![Service { keeps_client_address: false, ..service }]
+        });
+        let seen = cluster.seen_clients(&cluster.laboratory.client, 1, "n1p1");
+        // The bridge's own address is the source on the way to the pod.
+        assert!(seen.iter().all(|ip| *ip != client_address(Family::from_ip(*ip))), "{seen:?}");
+    });
+}
+
+#[test]
+fn endpoint_in_a_hosts_network_sees_the_client() {
+    isolated(|| {
+        for way in Way::ALL {
+            let cluster = Cluster::start(&Options::default(), Some(way), |laboratory| {
+                let node = laboratory.node(2);
+                let endpoints: Vec<_> = node.addresses.iter().map(|ip| endpoint(*ip, 2)).collect();
+                vec![service(PORT, &endpoints)]
+            });
+            let _backend = Backend::start(&cluster.laboratory.node(2).namespace, "host2");
+            let clients: Vec<IpAddr> = Family::ALL.map(client_address).into();
+            for node in [1, 2] {
+                assert_eq!(
+                    cluster.seen_clients(&cluster.laboratory.client, node, "host2"),
+                    clients,
+                    "{way:?}"
+                );
+            }
+            // The node itself, and another node.
+            for from in [2, 1] {
+                cluster.seen_clients(&cluster.laboratory.node(from).namespace, 2, "host2");
+                cluster.seen_clients(&cluster.laboratory.node(from).namespace, 1, "host2");
+            }
+        }
+    });
+}
+
+#[test]
+fn clients_inside_the_cluster_are_answered() {
+    isolated(|| {
+        for way in [None, Some(Way::Direct), Some(Way::Tunnel)] {
+            for kube_proxy in [KubeProxy::Iptables, KubeProxy::Nftables] {
+                let options = Options { kube_proxy, ..Options::default() };
+                let cluster =
+                    Cluster::start(&options, way, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))]);
+                let laboratory = &cluster.laboratory;
+                for asked_node in 1..=3 {
+                    // Nodes, pods of each node, and the endpoint itself.
+                    for node in &laboratory.nodes {
+                        cluster.seen_clients(&node.namespace, asked_node, "n2p1");
+                        for pod in &node.pods {
+                            cluster.seen_clients(&pod.namespace, asked_node, "n2p1");
+                        }
+                    }
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,168 @@
+//! A laboratory whose nodes have a data path, and the configurations of the nodes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+
+use akrobateo_agent::config::{Endpoint, LocalNode, NodeConfig, Peer, Service, ServicePort};
+use akrobateo_agent::data_path::{Changes, DataPath};
+use akrobateo_agent::marks::{Marks, NodeNumber};
+use akrobateo_agent::probe::Way;
+use akrobateo_core::{Family, Protocol};
+use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range};
+use netns_testkit::laboratory::{Answer, Laboratory, Node, Options, ask};
+use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
+use netns_testkit::{DEADLINE, Namespace};
+
+pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
+/// The port of the Service in tests that need one only.
+pub(crate) const PORT: u16 = 80;
+
+/// A laboratory, and the configuration of each node.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) laboratory: Laboratory,
+    pub(crate) families: &'static [Family],
+    /// The ways between each two nodes, for all families.
+    pub(crate) way: Option<Way>,
+    pub(crate) services: Vec<Service>,
+}
+
+impl Cluster {
+    /// Creates a laboratory without data paths.
+    pub(crate) fn new(options: &Options, way: Option<Way>) -> Self {
+        let laboratory = Laboratory::new(options);
+        Self { laboratory, families: options.segment_families(), way, services: Vec::new() }
+    }
+
+    /// Creates a laboratory in which all nodes serve these Services.
+    pub(crate) fn start(
+        options: &Options,
+        way: Option<Way>,
+        services: impl Fn(&Laboratory) -> Vec<Service>,
+    ) -> Self {
+        let mut cluster = Self::new(options, way);
+        cluster.services = services(&cluster.laboratory);
+        cluster.apply_all();
+        cluster
+    }
+
+    /// Returns the configuration of a node.
+    pub(crate) fn config(&self, node: usize) -> NodeConfig {
+        let node = self.laboratory.node(node);
+        let peers = self.laboratory.nodes.iter().filter(|peer| peer.number != node.number);
+        NodeConfig {
+            node: LocalNode {
+                number: number(node.number),
+                name: format!("node{}", node.number),
+                zone: None,
+                addresses: node.addresses.clone(),
+                uplink: node.uplink.to_owned(),
+                uplink_mtu: 1500,
+                probe_addresses: Vec::new(),
+                marks: Marks::default(),
+            },
+            pod_ranges: Family::ALL.map(|family| cluster_pod_range(family).parse().unwrap()).into(),
+            peers: peers.map(|peer| self.peer(peer)).collect(),
+            services: self.services.clone(),
+        }
+    }
+
+    fn peer(&self, node: &Node) -> Peer {
+        let ways = self.families.iter().filter_map(|family| Some((*family, self.way?)));
+        Peer {
+            number: number(node.number),
+            addresses: node.addresses.clone(),
+            mac: node.mac.parse().unwrap(),
+            ways: BTreeMap::from_iter(ways),
+        }
+    }
+
+    /// Applies the configuration of each node.
+    pub(crate) fn apply_all(&self) {
+        for node in 1..=self.laboratory.nodes.len() {
+            self.apply(node, &self.config(node));
+        }
+    }
+
+    /// Applies a configuration on a node, in a new process as far as the kernel sees. It has no capability except
+    /// `NET_ADMIN`.
+    pub(crate) fn apply(&self, node: usize, config: &NodeConfig) -> Changes {
+        self.with_data_path(node, |data_path| data_path.apply(config).unwrap())
+    }
+
+    /// Runs `action` with the data path of a node.
+    pub(crate) fn with_data_path<T: Send>(
+        &self,
+        node: usize,
+        action: impl FnOnce(&mut DataPath) -> T + Send,
+    ) -> T {
+        self.laboratory.node(node).namespace.run(|| {
+            keep_capabilities(CapabilitySet::NET_ADMIN);
+            action(&mut DataPath::open().unwrap())
+        })
+    }
+
+    /// Asks a node's Service on port [`PORT`].
+    pub(crate) fn ask(
+        &self,
+        from: &Namespace,
+        protocol: Protocol,
+        family: Family,
+        node: usize,
+    ) -> std::io::Result<Answer> {
+        let to = SocketAddr::new(self.laboratory.node(node).address(family), PORT);
+        from.run(|| ask(protocol, to, DEADLINE))
+    }
+
+    /// Asks a node's Service over TCP and UDP in each family. Returns the address that the endpoint saw, which must be the
+    /// same for both protocols. `backend` is the endpoint that must answer.
+    pub(crate) fn seen_clients(&self, from: &Namespace, node: usize, backend: &str) -> Vec<IpAddr> {
+        let seen = |family: &Family| {
+            let answers = PROTOCOLS.map(|protocol| {
+                let answer = self.ask(from, protocol, *family, node);
+                answer.unwrap_or_else(|error| panic!("{protocol} {family} to node {node}: {error}"))
+            });
+            assert!(answers.iter().all(|answer| answer.backend == backend), "{answers:?} {backend}");
+            assert_eq!(answers[0].client.ip(), answers[1].client.ip(), "{family} to node {node}");
+            answers[0].client.ip()
+        };
+        self.families.iter().map(seen).collect()
+    }
+}
+
+pub(crate) fn number(node: usize) -> NodeNumber {
+    NodeNumber::try_from(node).unwrap()
+}
+
+/// Returns a Service on a port, over TCP and UDP, with these endpoints.
+pub(crate) fn service(port: u16, endpoints: &[Endpoint]) -> Service {
+    let port = NonZeroU16::new(port).unwrap();
+    let to_port = |protocol| ServicePort { protocol, port, endpoints: endpoints.to_vec() };
+    Service {
+        name: format!("test/port-{port}"),
+        families: Family::ALL.into(),
+        is_traffic_policy_local: false,
+        keeps_client_address: true,
+        affinity_seconds: None,
+        source_ranges: None,
+        ports: PROTOCOLS.map(to_port).into(),
+    }
+}
+
+/// Returns a pod of a node as an endpoint, in both families.
+pub(crate) fn pod(laboratory: &Laboratory, node: usize, pod: usize) -> Vec<Endpoint> {
+    laboratory.pod(node, pod).addresses.map(|address| endpoint(address, node)).into()
+}
+
+/// Returns a ready endpoint with the port of backends.
+pub(crate) fn endpoint(address: IpAddr, node: usize) -> Endpoint {
+    Endpoint {
+        address: SocketAddr::new(address, BACKEND_PORT),
+        node: Some(number(node)),
+        is_ready: true,
+        is_serving_while_terminating: false,
+        hinted_zones: Vec::new(),
+        hinted_nodes: Vec::new(),
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the data path with real packets, in the laboratory.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod client_address;
+mod cluster;
