@@ -4,3 +4,4 @@
 
 mod client_address;
 mod cluster;
+mod services;

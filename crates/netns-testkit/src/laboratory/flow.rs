@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use akrobateo_core::protocol::Protocol;
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use crate::tcp;
 
@@ -44,8 +46,7 @@ impl Flow {
                 Ok(Self::Tcp(stream))
             }
             Protocol::Udp => {
-                let any = SocketAddr::new(unspecified(remote.ip()), 0);
-                let socket = UdpSocket::bind(local.unwrap_or(any))?;
+                let socket = open_udp_socket(local, remote)?;
                 socket.connect(remote)?;
                 socket.set_read_timeout(Some(timeout))?;
                 Ok(Self::Udp(socket))
@@ -80,6 +81,16 @@ impl Flow {
             }
         }
     }
+}
+
+/// Opens a UDP socket. Several sockets can have the same address `local`, if each connects to another address.
+fn open_udp_socket(local: Option<SocketAddr>, remote: SocketAddr) -> io::Result<UdpSocket> {
+    let Some(local) = local else { return UdpSocket::bind(SocketAddr::new(unspecified(remote.ip()), 0)) };
+    let family = if remote.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &local)?;
+    Ok(socket.into())
 }
 
 /// Opens a flow to `remote`, asks once, and closes the flow.
