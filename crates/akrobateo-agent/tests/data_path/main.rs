@@ -4,4 +4,6 @@
 
 mod client_address;
 mod cluster;
+mod packets;
+mod rights;
 mod services;

@@ -1,0 +1,285 @@
+//! Packets of all lengths, errors of the network, and packets that the data path must leave alone.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use akrobateo_agent::config::{Endpoint, NodeConfig};
+use akrobateo_agent::probe::Way;
+use akrobateo_agent::tunnel;
+use akrobateo_core::{Family, Protocol};
+use netns_testkit::laboratory::addresses::{BACKEND_PORT, client_address, pod_address};
+use netns_testkit::laboratory::{Filter, Flow, KubeProxy, Options, PodMasquerade, PodNetwork, ask};
+use netns_testkit::{DEADLINE, Namespace, eventually, isolated};
+
+use crate::cluster::{Cluster, PORT, PROTOCOLS, pod, service};
+
+const WAYS: [Option<Way>; 3] = [None, Some(Way::Direct), Some(Way::Tunnel)];
+/// The time for an answer, if a lost packet is part of the test.
+const SHORT: Duration = Duration::from_millis(500);
+
+fn start(options: &Options, way: Option<Way>) -> Cluster {
+    Cluster::start(options, way, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))])
+}
+
+fn open(cluster: &Cluster, protocol: Protocol, family: Family, timeout: Duration) -> Flow {
+    let to = SocketAddr::new(cluster.laboratory.node(1).address(family), PORT);
+    cluster.laboratory.client.run(|| Flow::open(protocol, None, to, timeout).unwrap())
+}
+
+#[test]
+fn packets_of_all_lengths_pass() {
+    isolated(|| {
+        for way in WAYS {
+            let cluster = start(&Options::default(), way);
+            for family in Family::ALL {
+                for len in [1352, 1402, 1452, 1472, 4_000, 30_000] {
+                    let mut flow = open(&cluster, Protocol::Udp, family, SHORT);
+                    // The tunnel has a smaller MTU. The client learns it from the error for its first datagram.
+                    let answer = eventually("the datagram passes", || flow.ask(len).ok());
+                    assert_eq!(answer.backend, "n2p1");
+                }
+                let mut flow = open(&cluster, Protocol::Tcp, family, DEADLINE);
+                for len in [1_000, 10_000, 60_000] {
+                    flow.ask(len).unwrap_or_else(|error| panic!("{way:?} {family} {len}: {error}"));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn long_segments_pass_where_errors_of_the_network_are_lost() {
+    isolated(|| {
+        for way in WAYS {
+            let cluster = start(&Options::default(), way);
+            cluster.laboratory.set_filters(&[Filter::DropIcmpErrors]);
+            for family in Family::ALL {
+                let mut flow = open(&cluster, Protocol::Tcp, family, DEADLINE);
+                flow.ask(60_000).unwrap_or_else(|error| panic!("{way:?} {family}: {error}"));
+            }
+        }
+    });
+}
+
+#[test]
+fn errors_of_the_endpoint_reach_the_client() {
+    isolated(|| {
+        for way in WAYS {
+            let cluster = Cluster::start(&Options::default(), way, |laboratory| {
+                let closed = |endpoint: Endpoint| {
+                    let address = SocketAddr::new(endpoint.address.ip(), 9);
+                    Endpoint { address, ..endpoint }
+                };
+                let endpoints: Vec<_> = pod(laboratory, 2, 1).into_iter().map(closed).collect();
+                vec![service(PORT, &endpoints)]
+            });
+            for (protocol, family) in
+                PROTOCOLS.into_iter().flat_map(|it| Family::ALL.map(|family| (it, family)))
+            {
+                let error = cluster.ask(&cluster.laboratory.client, protocol, family, 1).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{way:?} {protocol} {family}");
+            }
+        }
+    });
+}
+
+#[test]
+fn different_peers_can_have_different_ways_at_the_same_time() {
+    isolated(|| {
+        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        let config = |cluster: &Cluster, node: usize| {
+            let mut config = cluster.config(node);
+            for peer in &mut config.peers {
+                let way = match usize::from(peer.number) + node {
+                    3 => Some(Way::Direct),
+                    4 => Some(Way::Tunnel),
+                    _ => None,
+                };
+                peer.ways = way.into_iter().flat_map(|way| Family::ALL.map(|family| (family, way))).collect();
+            }
+            config
+        };
+        for endpoint_node in 1..=3 {
+            cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
+            for node in 1..=3 {
+                cluster.apply(node, &config(&cluster, node));
+            }
+            for asked_node in 1..=3 {
+                let backend = format!("n{endpoint_node}p1");
+                let seen = cluster.seen_clients(&cluster.laboratory.client, asked_node, &backend);
+                let is_kept = seen == Family::ALL.map(client_address);
+                assert_eq!(is_kept, asked_node + endpoint_node != 5 || asked_node == endpoint_node);
+            }
+        }
+    });
+}
+
+#[test]
+fn peer_without_an_agent_is_masqueraded() {
+    isolated(|| {
+        let cluster = start(&Options::default(), Some(Way::Direct));
+        cluster.with_data_path(2, |data_path| data_path.cleanup().unwrap());
+        let mut config = cluster.config(1);
+        config.peers.retain(|peer| peer.number != 2);
+        cluster.apply(1, &config);
+        let seen = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+        assert_eq!(seen, Family::ALL.map(|family| cluster.laboratory.node(1).address(family)));
+    });
+}
+
+/// Returns the number of packets that have arrived through the tunnel.
+fn received_through_tunnel(namespace: &Namespace) -> u64 {
+    let output = namespace
+        .run_program(Command::new("ip").args(["-stats", "-json", "link", "show", tunnel::DEVICE]), "");
+    let links: serde_json::Value = serde_json::from_str(&output).unwrap();
+    links[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
+}
+
+#[test]
+fn only_peers_may_send_to_the_tunnel() {
+    isolated(|| {
+        let cluster = start(&Options::default(), Some(Way::Tunnel));
+        let laboratory = &cluster.laboratory;
+        let target = laboratory.node(2);
+        let send_to_tunnel = |from: &Namespace, to: &netns_testkit::laboratory::Node, family| {
+            // A VXLAN header, and an Ethernet frame with an empty payload.
+            let mut datagram = vec![0x08, 0, 0, 0, 0x61, 0x6b, 0x72, 0];
+            datagram.extend(tunnel::node_mac(2).0);
+            datagram.extend(tunnel::node_mac(1).0);
+            datagram.extend([0x08, 0x00]);
+            datagram.extend([0; 46]);
+            let to = SocketAddr::new(to.address(family), tunnel::PORT);
+            let unspecified = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            from.run(|| std::net::UdpSocket::bind(unspecified).unwrap().send_to(&datagram, to).unwrap());
+        };
+        let before = received_through_tunnel(&target.namespace);
+        send_to_tunnel(&laboratory.client, target, Family::V4);
+        send_to_tunnel(&laboratory.pod(2, 1).namespace, target, Family::V4);
+        // A datagram of a peer arrives after those of the strangers.
+        send_to_tunnel(&laboratory.node(1).namespace, target, Family::V4);
+        let received = eventually("the datagram of the peer arrives", || {
+            Some(received_through_tunnel(&target.namespace)).filter(|received| *received > before)
+        });
+        assert_eq!(received, before + 1);
+    });
+}
+
+#[test]
+fn flows_of_others_keep_their_marks_and_addresses() {
+    isolated(|| {
+        for way in [Way::Direct, Way::Tunnel] {
+            let options = Options { pod_masquerade: PodMasquerade::OutsideCluster, ..Options::default() };
+            let cluster = start(&options, Some(way));
+            let laboratory = &cluster.laboratory;
+            // Other programs use marks and zones: a network plugin's bits, and a zone of an interface.
+            for node in &laboratory.nodes {
+                node.namespace.load_nft(
+                    "table inet other {\n  counter lost { }\n  chain early { type filter hook prerouting priority -140;\n    \
+                     meta mark set meta mark or 0x00010000 ct mark set ct mark or 0x80\n  }\n  \
+                     chain late { type filter hook postrouting priority 110;\n    \
+                     ct original zone 0 ct mark and 0x80 == 0x80 ct mark and 0x20000000 == 0 meta mark and 0x00010000 == 0 counter name lost\n  }\n}\n",
+                );
+            }
+            let clients: Vec<_> = Family::ALL.map(client_address).into();
+            assert_eq!(cluster.seen_clients(&laboratory.client, 1, "n2p1"), clients);
+            for family in Family::ALL {
+                let from = laboratory.pod(1, 1);
+                let to = SocketAddr::new(pod_address(family, 3, 1), BACKEND_PORT);
+                let answer = from.namespace.run(|| ask(Protocol::Tcp, to, DEADLINE)).unwrap();
+                assert_eq!(answer.client.ip(), from.address(family));
+            }
+            for node in &laboratory.nodes {
+                let list = ["list", "counter", "inet", "other", "lost"];
+                let counter = node.namespace.run_program(Command::new("nft").args(list), "");
+                assert!(counter.contains("packets 0 "), "{way:?}: {counter}");
+            }
+        }
+    });
+}
+
+/// Returns the objects of a node's network as words, without numbers such as counters, timers and those of interfaces. A set's
+/// elements have no order.
+fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {
+    let commands: [&[&str]; 7] = [
+        &["nft", "--stateless", "list", "ruleset"],
+        &["ip", "-details", "link"],
+        &["ip", "address"],
+        &["ip", "rule"],
+        &["ip", "-6", "rule"],
+        &["ip", "route", "show", "table", "all"],
+        &["ip", "neigh", "show", "nud", "permanent"],
+    ];
+    let mut words = BTreeMap::new();
+    for command in commands {
+        let output = namespace.run_program(Command::new(command[0]).args(&command[1..]), "");
+        let is_number = |word: &str| word.trim_end_matches(':').parse::<f64>().is_ok();
+        for word in output.split([' ', ',', '\n', '\t']).filter(|word| !is_number(word)) {
+            *words.entry(word.to_owned()).or_insert(0) += 1;
+        }
+    }
+    words.remove("");
+    words
+}
+
+#[test]
+fn cleanup_leaves_nothing() {
+    isolated(|| {
+        for options in [
+            Options { kube_proxy: KubeProxy::Nftables, ..Options::default() },
+            Options { pod_network: PodNetwork::Overlay, ..Options::default() },
+        ] {
+            let mut cluster = Cluster::new(&options, Some(Way::Tunnel));
+            cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+            let namespace = &cluster.laboratory.node(1).namespace;
+            let before = network_state(namespace);
+            let changes = cluster.apply(1, &cluster.config(1));
+            assert!(changes.steps > 0 && changes.tunnel > 0);
+            assert_ne!(network_state(namespace), before);
+            let changes = cluster.with_data_path(1, |data_path| data_path.cleanup().unwrap());
+            assert!(changes.steps > 0 && changes.tunnel > 0);
+            assert_eq!(network_state(namespace), before);
+            let changes = cluster.with_data_path(1, |data_path| data_path.cleanup().unwrap());
+            assert_eq!((changes.steps, changes.tunnel), (0, 0));
+        }
+    });
+}
+
+#[test]
+fn second_application_changes_nothing() {
+    isolated(|| {
+        for way in WAYS {
+            let cluster = start(&Options::default(), way);
+            let changes = cluster.apply(1, &cluster.config(1));
+            assert_eq!(changes, akrobateo_agent::data_path::Changes::default(), "{way:?}");
+        }
+    });
+}
+
+#[test]
+fn what_another_program_deletes_is_put_back() {
+    isolated(|| {
+        let cluster = start(&Options::default(), Some(Way::Tunnel));
+        let namespace = &cluster.laboratory.node(1).namespace;
+        let expected = network_state(namespace);
+        let config: NodeConfig = cluster.config(1);
+        for (program, arguments) in [
+            ("nft", "delete table inet akrobateo"),
+            ("nft", "delete table netdev akrobateo"),
+            ("nft", "flush chain inet akrobateo nat_pre"),
+            ("nft", "flush set inet akrobateo kept4"),
+            ("nft", "add rule inet akrobateo nat_post drop"),
+            ("nft", "add element inet akrobateo kept4 { 192.0.2.1 }"),
+            ("ip", "link delete akr0"),
+            ("ip", "rule delete priority 96"),
+            ("ip", "link set akr0 down"),
+        ] {
+            namespace.run_program(Command::new(program).args(arguments.split(' ')), "");
+            cluster.apply(1, &config);
+            assert_eq!(network_state(namespace), expected, "{arguments}");
+            cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+        }
+    });
+}

@@ -1,0 +1,37 @@
+//! The rights that the data path needs: `NET_ADMIN` only, and no writable `/proc/sys`.
+
+use akrobateo_agent::data_path::{DataPath, DataPathError};
+use akrobateo_agent::probe::Way;
+use akrobateo_core::Family;
+use netns_testkit::isolated_as_nobody;
+use netns_testkit::laboratory::Options;
+use netns_testkit::laboratory::addresses::client_address;
+use netns_testkit::privileges::{CapabilitySet, keep_capabilities, make_sysctls_read_only};
+
+use crate::cluster::{Cluster, PORT, pod, service};
+
+#[test]
+fn net_admin_suffices_for_a_user_without_other_rights() {
+    isolated_as_nobody(|| {
+        let mut cluster = Cluster::new(&Options::default(), Some(Way::Tunnel));
+        make_sysctls_read_only();
+        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+        cluster.apply_all();
+        let seen = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+        assert_eq!(seen, Family::ALL.map(client_address));
+    });
+}
+
+#[test]
+fn without_net_admin_one_clear_sentence_says_so() {
+    isolated_as_nobody(|| {
+        let cluster = Cluster::new(&Options::default(), Some(Way::Tunnel));
+        let config = cluster.config(1);
+        let error = cluster.laboratory.node(1).namespace.run(|| {
+            keep_capabilities(CapabilitySet::empty());
+            DataPath::open().and_then(|mut data_path| data_path.apply(&config)).unwrap_err()
+        });
+        assert!(matches!(error, DataPathError::NoNetAdmin), "{error}");
+        assert!(error.to_string().contains("NET_ADMIN"));
+    });
+}
