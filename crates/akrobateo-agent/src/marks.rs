@@ -40,6 +40,12 @@ pub const fn zone(node: NodeNumber) -> u16 {
     FIRST_ZONE + node
 }
 
+/// Returns the node of a zone; `None` if the zone is not the agent's.
+#[must_use]
+pub fn node_of_zone(zone: u16) -> Option<NodeNumber> {
+    zone.checked_sub(FIRST_ZONE).filter(|node| (1..=MAX_NODE_NUMBER).contains(node))
+}
+
 impl Default for Marks {
     fn default() -> Self {
         Self { base: 0x6b70_0000 }

@@ -137,6 +137,11 @@ impl Client {
         self.reconcile(&NetworkObjects::default())
     }
 
+    /// Returns the number of the owner's device; `None` if there is none.
+    pub fn device_index(&mut self) -> Result<Option<u32>, ClientError> {
+        Ok(self.read_device()?.map(|device| device.index))
+    }
+
     fn read_device(&mut self) -> Result<Option<ObservedDevice>, ClientError> {
         match self.socket.request(codec::get_device(&self.owner.device), NLM_F_ACK) {
             Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {

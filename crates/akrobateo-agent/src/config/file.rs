@@ -54,6 +54,8 @@ struct PeerFile {
     addresses: Vec<IpAddr>,
     mac: String,
     #[serde(default)]
+    probe_addresses: Vec<IpAddr>,
+    #[serde(default)]
     ways: BTreeMap<String, WayFile>,
 }
 
@@ -210,7 +212,13 @@ impl PeerFile {
                 WayFile::Masquerade => {}
             }
         }
-        Ok(Peer { number: self.number, addresses: self.addresses, mac, ways })
+        Ok(Peer {
+            number: self.number,
+            addresses: self.addresses,
+            mac,
+            probe_addresses: self.probe_addresses,
+            ways,
+        })
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Peer {
     pub addresses: Vec<IpAddr>,
     /// The MAC address of the node's uplink.
     pub mac: MacAddress,
+    /// The addresses in the ranges of the node's pods to which this node sends probes, at most one per family.
+    pub probe_addresses: Vec<IpAddr>,
     /// The way that keeps the client's address, for each family. Without a way the client's address is masqueraded.
     pub ways: BTreeMap<Family, Way>,
 }

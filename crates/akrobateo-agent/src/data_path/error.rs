@@ -20,6 +20,15 @@ pub enum DataPathError {
     /// The tunnel cannot be changed.
     #[error("cannot change the tunnel between nodes: {0}")]
     Tunnel(links::ClientError),
+    /// Notifications of changes by other programs cannot be received.
+    #[error("cannot watch the node's network: {0}")]
+    Watch(links::SocketError),
+    /// A thread of the agent cannot be started.
+    #[error("cannot start the agent: {0}")]
+    Thread(std::io::Error),
+    /// The uplink does not exist.
+    #[error("the node has no network interface {0}; set the uplink to the interface with the node's address")]
+    NoUplink(String),
     /// The node has no address.
     #[error("the node has no address; give it at least one address that clients can reach")]
     NoAddress,

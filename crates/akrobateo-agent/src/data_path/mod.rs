@@ -2,14 +2,21 @@
 
 mod error;
 mod stale;
+mod watch;
 
 use akrobateo_core::Family;
+use links::NetworkObjects;
 use netfilter::conntrack::Conntrack;
+use netfilter::netlink::NetlinkError;
 use netfilter::nft::client::Nftables;
 use netfilter::nft::model::TableId;
 use netfilter::nft::{InstalledTable, Transaction, diff};
 
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketType, socket};
+
 pub use error::DataPathError;
+pub use watch::DataPathWatch;
 
 use crate::config::NodeConfig;
 use crate::table::{NodeTables, inet_id, netdev_id};
@@ -25,11 +32,13 @@ pub struct DataPath {
     installed: Option<Installed>,
 }
 
-/// The tables in the kernel.
+/// The state of the kernel.
 #[derive(Debug, Default)]
 struct Installed {
     inet: Option<InstalledTable>,
     netdev: Option<InstalledTable>,
+    /// The objects of the tunnel; `None` if they are unknown.
+    tunnel: Option<NetworkObjects>,
 }
 
 /// The changes that were made.
@@ -62,16 +71,22 @@ impl DataPath {
             return Err(DataPathError::NoAddress);
         }
         let desired = NodeTables::new(config);
-        let mut changes = Changes::default();
-        // The table of family netdev refers to the tunnel's device.
-        if desired.netdev.is_some() {
-            let objects = Tunnel::new(config).map(|tunnel| tunnel.network_objects()).unwrap_or_default();
-            changes.tunnel = self.links.reconcile(&objects)?;
+        // New kernels accept a hook of a missing interface, and would never run it.
+        if desired.netdev.is_some() && !interface_exists(&config.node.uplink)? {
+            return Err(DataPathError::NoUplink(config.node.uplink.clone()));
         }
+        let tunnel = desired.netdev.as_ref().and_then(|_| Tunnel::new(config));
+        let tunnel = tunnel.map(|tunnel| tunnel.network_objects()).unwrap_or_default();
+        let mut changes = Changes::default();
         let installed = match self.installed.take() {
             Some(installed) => installed,
             None => self.read()?,
         };
+        let has_tunnel = installed.tunnel.as_ref() == Some(&tunnel);
+        // The table of family netdev refers to the tunnel's device.
+        if !has_tunnel && tunnel.device.is_some() {
+            changes.tunnel = self.links.reconcile(&tunnel)?;
+        }
         let netdev_id = netdev_id();
         let netdev = match (&installed.netdev, &desired.netdev) {
             (installed, Some(desired)) => diff(installed.as_ref(), desired),
@@ -81,12 +96,15 @@ impl DataPath {
         let transaction = diff(installed.inet.as_ref(), &desired.inet).then(netdev);
         changes.steps = transaction.steps.len();
         self.nftables.execute(&transaction)?;
-        if desired.netdev.is_none() {
+        if !has_tunnel && tunnel.device.is_none() {
             changes.tunnel = self.links.cleanup()?;
         }
         (changes.flows, changes.affinities) = self.delete_stale(installed.inet.as_ref(), &desired)?;
-        self.installed =
-            Some(Installed { inet: Some(desired.inet.into()), netdev: desired.netdev.map(Into::into) });
+        self.installed = Some(Installed {
+            inet: Some(desired.inet.into()),
+            netdev: desired.netdev.map(Into::into),
+            tunnel: Some(tunnel),
+        });
         Ok(changes)
     }
 
@@ -111,13 +129,23 @@ impl DataPath {
         Ok(Changes { steps: transaction.steps.len(), tunnel, ..Changes::default() })
     }
 
+    /// Opens a watch that reports changes of the data path by other programs.
+    pub fn open_watch(&self) -> Result<DataPathWatch, DataPathError> {
+        DataPathWatch::open(self.nftables.port_id()?)
+    }
+
+    /// Returns the number of the tunnel's device; `None` if there is none.
+    pub fn tunnel_device(&mut self) -> Result<Option<u32>, DataPathError> {
+        Ok(self.links.device_index()?)
+    }
+
     /// Returns the table of family inet in the kernel; `None` if there is none.
     pub fn read_table(&self) -> Result<Option<InstalledTable>, DataPathError> {
         self.read_one(&inet_id())
     }
 
     fn read(&self) -> Result<Installed, DataPathError> {
-        Ok(Installed { inet: self.read_table()?, netdev: self.read_one(&netdev_id())? })
+        Ok(Installed { inet: self.read_table()?, netdev: self.read_one(&netdev_id())?, tunnel: None })
     }
 
     fn read_one(&self, id: &TableId) -> Result<Option<InstalledTable>, DataPathError> {
@@ -148,4 +176,11 @@ impl DataPath {
         }
         Ok((flows, affinities))
     }
+}
+
+/// Returns true if the network namespace of the calling thread has an interface of this name.
+fn interface_exists(name: &str) -> Result<bool, DataPathError> {
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).map_err(NetlinkError::OpenFailed);
+    let socket = socket.map_err(|error| DataPathError::Nftables(error.into()))?;
+    Ok(name_to_index(&socket, name).is_ok())
 }

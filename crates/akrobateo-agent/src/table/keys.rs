@@ -4,7 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
 use akrobateo_core::{Family, Protocol};
+use netfilter::nft::Table;
 use netfilter::nft::model::{Element, ElementValue, Value};
+
+use super::family::FamilyPart;
+use crate::probe::Way;
 
 /// A Service's port, as the key of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +37,23 @@ pub fn parse_endpoint(family: Family, element: &Element) -> Option<(PortKey, Soc
 pub fn parse_affinity(family: Family, element: &Element) -> Option<(IpAddr, PortKey, SocketAddr)> {
     let (client, port) = parse_service(family, element)?;
     Some((client, port, parse_socket_address(family, element)?))
+}
+
+/// Returns the zones of peers that have a way, with the family and the way.
+#[must_use]
+pub fn ways_in_table(table: &Table) -> Vec<(Family, u16, Way)> {
+    let mut ways = Vec::new();
+    for family in Family::ALL {
+        for (map, way) in [("zone_direct_marks", Way::Direct), ("zone_tunnel_marks", Way::Tunnel)] {
+            let set = table.set(&FamilyPart::of(family).name(map));
+            let zones = set
+                .into_iter()
+                .flat_map(|set| &set.elements)
+                .filter_map(|element| Some(u16::from_ne_bytes(*element.key.bytes().first_chunk()?)));
+            ways.extend(zones.map(|zone| (family, zone, way)));
+        }
+    }
+    ways
 }
 
 fn parse_socket_address(family: Family, element: &Element) -> Option<SocketAddr> {

@@ -32,6 +32,7 @@ mod tests;
 use netfilter::nft::Table;
 use netfilter::nft::model::{TableFamily, TableId};
 
+pub use self::keys::ways_in_table;
 use self::services::ServicePart;
 use crate::config::NodeConfig;
 

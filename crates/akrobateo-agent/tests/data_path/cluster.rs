@@ -9,7 +9,7 @@ use akrobateo_agent::data_path::{Changes, DataPath};
 use akrobateo_agent::marks::{Marks, NodeNumber};
 use akrobateo_agent::probe::Way;
 use akrobateo_core::{Family, Protocol};
-use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range};
+use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range, pod_address};
 use netns_testkit::laboratory::{Answer, Laboratory, Node, Options, ask};
 use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
 use netns_testkit::{DEADLINE, Namespace};
@@ -59,7 +59,7 @@ impl Cluster {
                 addresses: node.addresses.clone(),
                 uplink: node.uplink.to_owned(),
                 uplink_mtu: 1500,
-                probe_addresses: Vec::new(),
+                probe_addresses: probe_addresses(node.number),
                 marks: Marks::default(),
             },
             pod_ranges: Family::ALL.map(|family| cluster_pod_range(family).parse().unwrap()).into(),
@@ -74,6 +74,7 @@ impl Cluster {
             number: number(node.number),
             addresses: node.addresses.clone(),
             mac: node.mac.parse().unwrap(),
+            probe_addresses: probe_addresses(node.number),
             ways: BTreeMap::from_iter(ways),
         }
     }
@@ -129,6 +130,11 @@ impl Cluster {
         };
         self.families.iter().map(seen).collect()
     }
+}
+
+/// Returns an address in each range of a node's pods that no pod has.
+fn probe_addresses(node: usize) -> Vec<IpAddr> {
+    Family::ALL.map(|family| pod_address(family, node, 90)).into()
 }
 
 pub(crate) fn number(node: usize) -> NodeNumber {

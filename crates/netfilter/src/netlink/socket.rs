@@ -1,6 +1,6 @@
 //! The netlink socket: sends requests to the kernel, reads its answers, and receives notifications. I/O only.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -180,6 +180,12 @@ impl Socket {
             Err(Errno::AGAIN) => Ok(None),
             Err(errno) => Err(NetlinkError::TransportFailed(errno)),
         }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

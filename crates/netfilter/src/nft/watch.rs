@@ -3,7 +3,7 @@
 //! The generation of the ruleset does not tell which table has changed. kube-proxy changes its own table all the time.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use super::abi::{self, msg};
 use super::error::NftError;
@@ -153,6 +153,12 @@ impl Watch {
             .map_err(|error| NftError::from_read(error, "read notifications".to_owned()))?;
         changes.is_incomplete = !is_complete;
         Ok(changes)
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -1,0 +1,107 @@
+//! The ways to peers: from the probe, and from the table of an earlier process. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use akrobateo_core::Family;
+use netfilter::nft::Table;
+
+use crate::config::NodeConfig;
+use crate::marks;
+use crate::probe::{ForwardingMode, MasqueradeReason, Target, TargetId, Way};
+use crate::table::ways_in_table;
+
+/// The forwarding modes of all peers, as the probe reports them.
+pub type Modes = BTreeMap<TargetId, ForwardingMode>;
+
+/// The way of each peer and family that has one.
+pub(super) type Ways = BTreeMap<TargetId, Way>;
+
+/// Returns the ways after a report of the probe. A peer about which the probe has not decided keeps its way, so that a
+/// restart changes nothing.
+pub(super) fn next_ways(ways: &Ways, modes: &Modes) -> Ways {
+    let way = |(id, mode): (&TargetId, &ForwardingMode)| {
+        let way = match mode {
+            ForwardingMode::Keep(way) => Some(*way),
+            ForwardingMode::Masquerade(MasqueradeReason::Undecided) => ways.get(id).copied(),
+            ForwardingMode::Masquerade(_) => None,
+        };
+        way.map(|way| (*id, way))
+    };
+    modes.iter().filter_map(way).collect()
+}
+
+/// Returns the ways that an earlier process has installed.
+pub(super) fn installed_ways(table: &Table) -> Ways {
+    let mut ways = Ways::new();
+    for (family, zone, way) in ways_in_table(table) {
+        if let Some(peer) = marks::node_of_zone(zone) {
+            ways.insert(TargetId { peer, family }, way);
+        }
+    }
+    ways
+}
+
+/// Replaces the ways of the configuration.
+pub(super) fn set_ways(config: &mut NodeConfig, ways: &Ways) {
+    for peer in &mut config.peers {
+        let way = |family: Family| Some((family, *ways.get(&TargetId { peer: peer.number, family })?));
+        peer.ways = Family::ALL.into_iter().filter_map(way).collect();
+    }
+}
+
+/// Returns the targets of the probe: each peer in each family that both nodes have.
+pub(super) fn targets(config: &NodeConfig) -> Vec<Target> {
+    let has_tunnel = |addresses: &[IpAddr]| {
+        let underlay = config.node.addresses.first().map(|ip| Family::from_ip(*ip));
+        addresses.iter().any(|ip| Some(Family::from_ip(*ip)) == underlay)
+    };
+    let target = |family: Family| {
+        config.peers.iter().filter_map(move |peer| {
+            let of_family =
+                |addresses: &[IpAddr]| addresses.iter().copied().find(|ip| Family::from_ip(*ip) == family);
+            Some(Target {
+                id: TargetId { peer: peer.number, family },
+                node_address: of_family(&peer.addresses)?,
+                pod_address: of_family(&peer.probe_addresses)?,
+                has_tunnel: has_tunnel(&peer.addresses),
+            })
+        })
+    };
+    config.families().into_iter().flat_map(target).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::fixtures::{config, endpoint, service};
+    use crate::table::NodeTables;
+
+    const FIRST: TargetId = TargetId { peer: 2, family: Family::V4 };
+    const SECOND: TargetId = TargetId { peer: 3, family: Family::V6 };
+
+    #[test]
+    fn undecided_peer_keeps_its_way() {
+        let ways = Ways::from([(FIRST, Way::Direct), (SECOND, Way::Tunnel)]);
+        let undecided = ForwardingMode::Masquerade(MasqueradeReason::Undecided);
+        let modes = Modes::from([(FIRST, undecided), (SECOND, ForwardingMode::Keep(Way::Direct))]);
+        assert_eq!(next_ways(&ways, &modes), Ways::from([(FIRST, Way::Direct), (SECOND, Way::Direct)]));
+        let lost = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
+        let modes = Modes::from([(FIRST, lost)]);
+        assert_eq!(next_ways(&ways, &modes), Ways::new());
+    }
+
+    #[test]
+    fn ways_are_found_in_the_table_of_an_earlier_process() {
+        let ways = Ways::from([(FIRST, Way::Direct), (SECOND, Way::Tunnel)]);
+        let mut config = config();
+        config.services = vec![service()];
+        config.services[0].ports = vec![crate::config::ServicePort {
+            protocol: akrobateo_core::Protocol::Tcp,
+            port: std::num::NonZeroU16::MIN,
+            endpoints: vec![endpoint(10, 2)],
+        }];
+        set_ways(&mut config, &ways);
+        assert_eq!(installed_ways(&NodeTables::new(&config).inet), ways);
+    }
+}

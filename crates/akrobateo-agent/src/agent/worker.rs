@@ -1,0 +1,148 @@
+//! The thread of an agent: waits for commands and for changes by other programs, and applies the configuration. I/O only.
+
+use std::time::{Duration, Instant};
+
+use akrobateo_core::Family;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::modes::{Ways, installed_ways, next_ways, set_ways, targets};
+use super::{Command, Inbox, Mailbox, Observer};
+use crate::config::{LocalNode, NodeConfig};
+use crate::data_path::{DataPath, DataPathError, DataPathWatch};
+use crate::probe::{Node as ProbeNode, ProbeService};
+use crate::tunnel;
+
+/// The time until a failed change is repeated.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The state of the thread.
+#[derive(Debug)]
+pub(super) struct Worker {
+    data_path: DataPath,
+    watch: DataPathWatch,
+    mailbox: Mailbox,
+    config: NodeConfig,
+    ways: Ways,
+    probe: Option<RunningProbe>,
+    tunnel_device: Option<u32>,
+    /// The time at which the configuration must be applied; `None` if it is in force.
+    due: Option<Instant>,
+}
+
+/// A probe, and the node for which it was started.
+#[derive(Debug)]
+struct RunningProbe {
+    service: ProbeService,
+    node: LocalNode,
+}
+
+impl Worker {
+    pub(super) fn open(config: NodeConfig, mailbox: Mailbox) -> Result<Self, DataPathError> {
+        let data_path = DataPath::open()?;
+        let watch = data_path.open_watch()?;
+        let installed = data_path.read_table()?;
+        let ways = installed.map(|installed| installed_ways(&installed.table)).unwrap_or_default();
+        let due = Some(Instant::now());
+        Ok(Self { data_path, watch, mailbox, config, ways, probe: None, tunnel_device: None, due })
+    }
+
+    pub(super) fn run(mut self, inbox: &Inbox, mut observer: impl Observer) {
+        loop {
+            while let Ok(command) = inbox.commands.try_recv() {
+                match command {
+                    Command::SetConfig(config) => self.config = *config,
+                    Command::SetModes(modes) => {
+                        observer.on_modes(&modes);
+                        self.ways = next_ways(&self.ways, &modes);
+                    }
+                    Command::Stop => return self.stop(),
+                }
+                self.due = Some(Instant::now());
+            }
+            self.find_foreign_changes();
+            if self.due.is_some_and(|due| due <= Instant::now()) {
+                let result = self.apply();
+                observer.on_applied(result.as_ref().copied());
+                self.due = result.is_err().then(|| Instant::now() + RETRY_INTERVAL);
+            }
+            self.wait(inbox);
+        }
+    }
+
+    /// Announces to the peers that the rules remain.
+    fn stop(self) {
+        if let Some(probe) = self.probe {
+            probe.service.pause();
+        }
+    }
+
+    fn find_foreign_changes(&mut self) {
+        let has_changes = self.watch.has_changes(self.tunnel_device).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read notifications of changes");
+            true
+        });
+        if has_changes {
+            self.data_path.forget_installed();
+            self.due.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn apply(&mut self) -> Result<(), DataPathError> {
+        set_ways(&mut self.config, &self.ways);
+        let changes = self.data_path.apply(&self.config)?;
+        tracing::debug!(?changes, "applied the configuration");
+        self.tunnel_device = self.data_path.tunnel_device()?;
+        self.update_probe()
+    }
+
+    /// Starts the probe when the rules that it needs exist, and again when the node has changed.
+    fn update_probe(&mut self) -> Result<(), DataPathError> {
+        if self.config.peers.is_empty() {
+            self.probe = None;
+            return Ok(());
+        }
+        if self.probe.as_ref().is_none_or(|probe| probe.node != self.config.node) {
+            self.probe = None;
+            let node = self.config.node.clone();
+            let mailbox = self.mailbox.clone();
+            let on_change = move |modes: &_| mailbox.send(Command::SetModes(Clone::clone(modes)));
+            let service =
+                ProbeService::start(&probe_node(&self.config), on_change).map_err(DataPathError::Thread)?;
+            self.probe = Some(RunningProbe { service, node });
+        }
+        if let Some(probe) = &self.probe {
+            probe.service.set_targets(targets(&self.config));
+        }
+        Ok(())
+    }
+
+    fn wait(&self, inbox: &Inbox) {
+        let rest = self.due.map(|due| due.saturating_duration_since(Instant::now()));
+        // Rounds up, because poll(2) counts milliseconds in older kernels.
+        let timeout = rest.and_then(|rest| Timespec::try_from(rest + Duration::from_millis(1)).ok());
+        let [tables, tunnel] = self.watch.sockets();
+        let mut sources = [
+            PollFd::new(&inbox.woken, PollFlags::IN),
+            PollFd::from_borrowed_fd(tables, PollFlags::IN),
+            PollFd::from_borrowed_fd(tunnel, PollFlags::IN),
+        ];
+        // An interrupted wait is repeated by the caller's loop.
+        let _ = poll(&mut sources, timeout.as_ref());
+        if !sources[0].revents().is_empty() {
+            let _ = rustix::io::read(&inbox.woken, &mut [0; 64]);
+        }
+    }
+}
+
+fn probe_node(config: &NodeConfig) -> ProbeNode {
+    let first =
+        |family: Family| config.node.addresses.iter().copied().find(|ip| Family::from_ip(*ip) == family);
+    let uplink_mtu = config.node.uplink_mtu;
+    ProbeNode {
+        addresses: Family::ALL.into_iter().filter_map(first).collect(),
+        uplink_mtu,
+        tunnel_mtu: tunnel::underlay_address(config)
+            .map_or(uplink_mtu, |local| tunnel::mtu(uplink_mtu, local)),
+        marks: config.node.marks,
+    }
+}

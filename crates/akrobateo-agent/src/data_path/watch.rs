@@ -1,0 +1,48 @@
+//! Reports changes of the data path by other programs. I/O only.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use links::Monitor;
+use netfilter::nft::watch::{ChangeFilter, Watch};
+
+use super::error::DataPathError;
+use crate::table::{inet_id, netdev_id};
+use crate::tunnel;
+
+/// Receives the kernel's notifications in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct DataPathWatch {
+    tables: Watch,
+    filter: ChangeFilter,
+    tunnel: Monitor,
+}
+
+impl DataPathWatch {
+    /// Opens a watch. `own_port_id` is the port ID of the socket that changes the tables.
+    pub(super) fn open(own_port_id: u32) -> Result<Self, DataPathError> {
+        Ok(Self {
+            tables: Watch::open()?,
+            filter: ChangeFilter {
+                tables: BTreeSet::from([inet_id(), netdev_id()]),
+                own_port_ids: BTreeSet::from([own_port_id]),
+            },
+            tunnel: Monitor::open(tunnel::owner()).map_err(DataPathError::Watch)?,
+        })
+    }
+
+    /// Reads the waiting notifications. Returns true if another program may have changed the tables or the tunnel.
+    ///
+    /// Own changes of the tunnel count too. `device` is the number of the tunnel's device when it was last seen.
+    pub fn has_changes(&self, device: Option<u32>) -> Result<bool, DataPathError> {
+        let tables = self.tables.receive(&self.filter)?;
+        let tunnel = self.tunnel.read_notifications(device).map_err(DataPathError::Watch)?;
+        Ok(!tables.is_empty() || tunnel)
+    }
+
+    /// Returns the sockets that become readable when tables, interfaces, addresses, routes or rules change.
+    #[must_use]
+    pub fn sockets(&self) -> [BorrowedFd<'_>; 2] {
+        [self.tables.as_fd(), self.tunnel.as_fd()]
+    }
+}

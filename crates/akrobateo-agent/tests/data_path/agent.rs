@@ -1,0 +1,157 @@
+//! Agents as threads: they find the ways to their peers, and put back what other programs delete.
+
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use akrobateo_agent::agent::{Agent, Modes, Observer};
+use akrobateo_agent::data_path::DataPathError;
+use akrobateo_core::{Family, Protocol};
+use netns_testkit::laboratory::addresses::client_address;
+use netns_testkit::laboratory::{Filter, Options, PodNetwork};
+use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
+use netns_testkit::{eventually, isolated};
+
+use crate::cluster::{Cluster, PORT, pod, service};
+
+/// What an agent has reported.
+#[derive(Clone, Debug, Default)]
+struct Reports {
+    applied: Arc<Mutex<u32>>,
+    error: Arc<Mutex<Option<String>>>,
+}
+
+impl Observer for Reports {
+    fn on_modes(&mut self, _modes: &Modes) {}
+
+    fn on_applied(&mut self, result: Result<(), &DataPathError>) {
+        *self.applied.lock().unwrap() += 1;
+        *self.error.lock().unwrap() = result.err().map(ToString::to_string);
+    }
+}
+
+fn start(cluster: &Cluster, node: usize) -> (Agent, Reports) {
+    let reports = Reports::default();
+    let config = cluster.config(node);
+    let agent = cluster.laboratory.node(node).namespace.run(|| {
+        keep_capabilities(CapabilitySet::NET_ADMIN);
+        Agent::start(config, reports.clone()).unwrap()
+    });
+    (agent, reports)
+}
+
+fn start_all(options: &Options) -> (Cluster, Vec<(Agent, Reports)>) {
+    let mut cluster = Cluster::new(options, None);
+    cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
+    let agents = (1..=options.nodes).map(|node| start(&cluster, node)).collect();
+    (cluster, agents)
+}
+
+/// Returns true if the endpoint on node 2 sees the client that asks node 1.
+fn keeps_client(cluster: &Cluster) -> bool {
+    let clients: Vec<_> = cluster.families.iter().map(|family| client_address(*family)).collect();
+    let answers = cluster.families.iter().map(|family| {
+        let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, *family, 1);
+        answer.map(|answer| answer.client.ip())
+    });
+    answers.collect::<Result<Vec<_>, _>>().is_ok_and(|seen| seen == clients)
+}
+
+#[test]
+fn agents_find_a_way_and_keep_the_client_address() {
+    isolated(|| {
+        for options in
+            [Options::default(), Options { pod_network: PodNetwork::Overlay, ..Options::default() }]
+        {
+            let (cluster, agents) = start_all(&options);
+            eventually("the endpoint sees the client", || keeps_client(&cluster).then_some(()));
+            for (_, reports) in &agents {
+                assert_eq!(*reports.error.lock().unwrap(), None);
+            }
+        }
+    });
+}
+
+#[test]
+fn agents_follow_the_network_and_a_restart_changes_nothing() {
+    isolated(|| {
+        let (cluster, mut agents) = start_all(&Options::default());
+        let state = |cluster: &Cluster| {
+            let list = ["--stateless", "list", "table", "inet", "akrobateo"];
+            cluster.laboratory.node(1).namespace.run_program(Command::new("nft").args(list), "")
+        };
+        eventually("the endpoint sees the client", || keeps_client(&cluster).then_some(()));
+        // The ways of all peers are found: two peers in two families.
+        eventually("all peers are direct", || {
+            (state(&cluster).matches("0x6b73000").count() == 4).then_some(())
+        });
+        // A restart leaves the table as it is, and its first configuration agrees with the table.
+        let before = state(&cluster);
+        let (agent, _) = agents.remove(0);
+        drop(agent);
+        assert_eq!(state(&cluster), before);
+        let (agent, reports) = start(&cluster, 1);
+        eventually("the agent has applied its configuration", || {
+            (*reports.applied.lock().unwrap() > 0).then_some(())
+        });
+        assert_eq!(state(&cluster), before);
+        agents.push((agent, reports));
+        // The frames of node 2 arrive with a gateway's MAC address, so only the tunnel keeps the client's address.
+        cluster.laboratory.set_filters(&[Filter::GatewayMac(2)]);
+        eventually("the way is the tunnel", || {
+            (state(&cluster) != before && keeps_client(&cluster)).then_some(())
+        });
+    });
+}
+
+#[test]
+fn agent_puts_back_what_another_program_deletes() {
+    isolated(|| {
+        let (cluster, _agents) = start_all(&Options::default());
+        eventually("the endpoint sees the client", || keeps_client(&cluster).then_some(()));
+        let namespace = &cluster.laboratory.node(1).namespace;
+        let exists = |program: &str, arguments: &str| {
+            let output = namespace.run(|| Command::new(program).args(arguments.split(' ')).output().unwrap());
+            output.status.success() && !output.stdout.is_empty()
+        };
+        for (program, deletion, list) in [
+            ("nft", "delete table inet akrobateo", "list chain inet akrobateo nat_post"),
+            ("nft", "delete table netdev akrobateo", "list chain netdev akrobateo tunnel"),
+            (
+                "nft",
+                "delete element inet akrobateo kept4 { 10.244.2.10 }",
+                "get element inet akrobateo kept4 { 10.244.2.10 }",
+            ),
+            ("ip", "link delete akr0", "link show akr0 up"),
+            ("ip", "rule delete priority 96", "rule show priority 96"),
+        ] {
+            namespace.run_program(Command::new(program).args(deletion.split(' ')), "");
+            let start = Instant::now();
+            eventually(list, || exists(program, list).then_some(()));
+            eprintln!("{deletion}: put back after {:?}", start.elapsed());
+            eventually("the endpoint sees the client", || keeps_client(&cluster).then_some(()));
+        }
+        // The tunnel's egress chain exists again with its device.
+        assert!(exists("nft", "list chain netdev akrobateo tunnel"));
+    });
+}
+
+#[test]
+fn agent_follows_its_configuration_and_retries_after_an_error() {
+    isolated(|| {
+        let (mut cluster, agents) = start_all(&Options::default());
+        let (agent, reports) = &agents[0];
+        let ask = |cluster: &Cluster| cluster.ask(&cluster.laboratory.client, Protocol::Udp, Family::V4, 1);
+        cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 2))];
+        agent.set_config(cluster.config(1));
+        eventually("the other pod answers", || ask(&cluster).ok().filter(|answer| answer.backend == "n1p2"));
+        let mut config = cluster.config(1);
+        config.node.uplink = "missing".to_owned();
+        agent.set_config(config);
+        let error = eventually("the error is reported", || reports.error.lock().unwrap().clone());
+        assert!(error.contains("no network interface missing"), "{error}");
+        assert_eq!(ask(&cluster).unwrap().backend, "n1p2");
+        agent.set_config(cluster.config(1));
+        eventually("the error is over", || reports.error.lock().unwrap().is_none().then_some(()));
+    });
+}
