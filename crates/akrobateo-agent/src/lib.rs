@@ -5,5 +5,6 @@ pub mod config;
 pub mod data_path;
 pub mod marks;
 pub mod probe;
+pub mod show;
 pub mod table;
 pub mod tunnel;

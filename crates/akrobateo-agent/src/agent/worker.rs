@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use akrobateo_core::Family;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::mailbox::{Command, Inbox, Mailbox, Observer};
 use super::modes::{Ways, installed_ways, next_ways, set_ways, targets};
-use super::{Command, Inbox, Mailbox, Observer};
 use crate::config::{LocalNode, NodeConfig};
 use crate::data_path::{DataPath, DataPathError, DataPathWatch};
 use crate::probe::{Node as ProbeNode, ProbeService};
@@ -23,6 +23,7 @@ pub(super) struct Worker {
     mailbox: Mailbox,
     config: NodeConfig,
     ways: Ways,
+    has_egress_hook: bool,
     probe: Option<RunningProbe>,
     tunnel_device: Option<u32>,
     /// The time at which the configuration must be applied; `None` if it is in force.
@@ -42,8 +43,17 @@ impl Worker {
         let watch = data_path.open_watch()?;
         let installed = data_path.read_table()?;
         let ways = installed.map(|installed| installed_ways(&installed.table)).unwrap_or_default();
-        let due = Some(Instant::now());
-        Ok(Self { data_path, watch, mailbox, config, ways, probe: None, tunnel_device: None, due })
+        Ok(Self {
+            has_egress_hook: data_path.has_egress_hook()?,
+            data_path,
+            watch,
+            mailbox,
+            config,
+            ways,
+            probe: None,
+            tunnel_device: None,
+            due: Some(Instant::now()),
+        })
     }
 
     pub(super) fn run(mut self, inbox: &Inbox, mut observer: impl Observer) {
@@ -89,6 +99,7 @@ impl Worker {
 
     fn apply(&mut self) -> Result<(), DataPathError> {
         set_ways(&mut self.config, &self.ways);
+        self.config.node.has_egress_hook = self.has_egress_hook;
         let changes = self.data_path.apply(&self.config)?;
         tracing::debug!(?changes, "applied the configuration");
         self.tunnel_device = self.data_path.tunnel_device()?;
@@ -97,7 +108,7 @@ impl Worker {
 
     /// Starts the probe when the rules that it needs exist, and again when the node has changed.
     fn update_probe(&mut self) -> Result<(), DataPathError> {
-        if self.config.peers.is_empty() {
+        if self.config.peers.is_empty() || !self.has_egress_hook {
             self.probe = None;
             return Ok(());
         }

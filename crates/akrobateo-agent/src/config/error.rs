@@ -7,7 +7,7 @@ pub enum ConfigError {
     #[error("the configuration is no valid JSON of a node's configuration: {0}")]
     Syntax(#[from] serde_json::Error),
     /// A value is invalid.
-    #[error("{field} is {value}; expected {expected}")]
+    #[error("{field} is {value:?}; expected {expected}")]
     Value {
         /// The place of the value.
         field: String,

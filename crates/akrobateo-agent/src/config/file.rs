@@ -3,6 +3,7 @@
 //! The names and values are those of the Kubernetes API where it has them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -191,6 +192,7 @@ impl NodeFile {
             uplink: self.uplink,
             uplink_mtu: self.uplink_mtu,
             probe_addresses: self.probe_addresses,
+            has_egress_hook: true,
             marks: Marks::default(),
         })
     }
@@ -283,7 +285,7 @@ fn family(field: &str, name: &str) -> Result<Family, ConfigError> {
     Family::from_name(name).ok_or_else(|| value(field, name, "IPv4 or IPv6"))
 }
 
-fn value(field: &str, value: impl ToString, expected: &'static str) -> ConfigError {
+fn value(field: &str, value: impl Display, expected: &'static str) -> ConfigError {
     ConfigError::Value { field: field.to_owned(), value: value.to_string(), expected }
 }
 
@@ -330,15 +332,18 @@ mod tests {
     fn invalid_values_are_rejected_with_their_place_and_the_allowed_values() {
         type Edit = fn(&mut serde_json::Value);
         let cases: [(Edit, &str); 9] = [
-            (|json| json["node"]["number"] = 0.into(), "the number of a node is 0; expected a number from 1"),
-            (|json| json["node"]["addresses"][0] = "127.0.0.1".into(), "node.addresses is 127.0.0.1"),
-            (|json| json["node"]["uplink"] = "".into(), "node.uplink is ; expected the name"),
-            (|json| json["peers"][0]["mac"] = "02".into(), "peers.mac is 02; expected a MAC address"),
+            (
+                |json| json["node"]["number"] = 0.into(),
+                "the number of a node is \"0\"; expected a number from 1",
+            ),
+            (|json| json["node"]["addresses"][0] = "127.0.0.1".into(), "node.addresses is \"127.0.0.1\""),
+            (|json| json["node"]["uplink"] = "".into(), "node.uplink is \"\"; expected the name"),
+            (|json| json["peers"][0]["mac"] = "02".into(), "peers.mac is \"02\"; expected a MAC address"),
             (|json| json["peers"][0]["number"] = 1.into(), "a node and peer 1 have the same number 1"),
-            (|json| json["services"][0]["ipFamilies"][0] = "IPv5".into(), "services.ipFamilies is IPv5"),
+            (|json| json["services"][0]["ipFamilies"][0] = "IPv5".into(), "services.ipFamilies is \"IPv5\""),
             (
                 |json| json["services"][0]["ports"][0]["protocol"] = "tcp".into(),
-                "services.ports.protocol is tcp",
+                "services.ports.protocol is \"tcp\"",
             ),
             (
                 |json| json["services"][0]["sessionAffinitySeconds"] = 0.into(),

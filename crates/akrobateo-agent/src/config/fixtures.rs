@@ -25,6 +25,7 @@ pub(crate) fn local_node(number: NodeNumber) -> LocalNode {
         uplink: "eth0".to_owned(),
         uplink_mtu: 1500,
         probe_addresses: Vec::new(),
+        has_egress_hook: true,
         marks: Marks::default(),
     }
 }

@@ -49,6 +49,8 @@ pub struct LocalNode {
     pub uplink_mtu: u32,
     /// The addresses in the ranges of this node's pods to which peers send probes. No pod needs to have them.
     pub probe_addresses: Vec<IpAddr>,
+    /// The kernel has the egress hook of nftables. Without it, all clients of endpoints on other nodes are masqueraded.
+    pub has_egress_hook: bool,
     /// The marks of this agent.
     pub marks: Marks,
 }
@@ -148,7 +150,8 @@ impl NodeConfig {
     /// Returns the way to the node of an endpoint that keeps the client's address; `None` if there is none.
     #[must_use]
     pub fn way_to(&self, endpoint: &Endpoint) -> Option<Way> {
-        let peer = self.peers.iter().find(|peer| Some(peer.number) == endpoint.node)?;
+        let peers = self.peers.iter().filter(|_| self.node.has_egress_hook);
+        let peer = { peers }.find(|peer| Some(peer.number) == endpoint.node)?;
         peer.ways.get(&Family::from_ip(endpoint.address.ip())).copied()
     }
 

@@ -9,8 +9,8 @@ use links::NetworkObjects;
 use netfilter::conntrack::Conntrack;
 use netfilter::netlink::NetlinkError;
 use netfilter::nft::client::Nftables;
-use netfilter::nft::model::TableId;
-use netfilter::nft::{InstalledTable, Transaction, diff};
+use netfilter::nft::model::{Chain, ChainType, Hook, TableFamily, TableId};
+use netfilter::nft::{InstalledTable, NftError, Table, Transaction, diff};
 
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
@@ -63,6 +63,22 @@ impl DataPath {
             links: links::Client::open(tunnel::owner())?,
             installed: None,
         })
+    }
+
+    /// Returns true if the kernel has the egress hook of nftables (Linux 5.16).
+    pub fn has_egress_hook(&self) -> Result<bool, DataPathError> {
+        let hook = Hook::Egress(vec!["lo".into()]);
+        let id = TableId::new(TableFamily::Netdev, format!("{}-probe", crate::table::NAME));
+        let chain = Chain::base("egress", ChainType::Filter, hook, 0, Vec::new());
+        let table = Table { chains: vec![chain], ..Table::empty(id) };
+        match self.nftables.probe(&table) {
+            Ok(()) => Ok(true),
+            Err(NftError::MissingFeature(feature)) => {
+                tracing::warn!(%feature, "clients of endpoints on other nodes are masqueraded: the kernel lacks a feature");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Changes the kernel's state to that of the configuration.

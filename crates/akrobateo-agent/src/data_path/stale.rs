@@ -13,6 +13,7 @@ use netfilter::nft::Table;
 use netfilter::nft::model::Element;
 
 use crate::marks::FLOW;
+use crate::table::family_set;
 use crate::table::keys::{PortKey, parse_affinity, parse_endpoint, parse_service};
 
 const OWN_FLOW: MarkCondition = MarkCondition { bits: FLOW, mask: FLOW };
@@ -81,12 +82,7 @@ impl Rules {
 }
 
 fn elements<'a>(family: Family, table: Option<&'a Table>, name: &str) -> impl Iterator<Item = &'a Element> {
-    let suffix = match family {
-        Family::V4 => "4",
-        Family::V6 => "6",
-    };
-    let set = table.and_then(|table| table.set(&format!("{name}{suffix}")));
-    set.into_iter().flat_map(|set| &set.elements)
+    table.map_or(&[][..], |table| family_set(table, family, name)).iter()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use netfilter::nft::model::{
     SetDefinition, Value, Verdict,
 };
 
-use super::endpoint_chains::{ENDPOINT, translate_destination};
+use super::destination::{ENDPOINT, translate_destination};
 use super::expressions::{has_flow_bits, load_protocol_and_port, rule};
 use super::family::FamilyPart;
 use crate::marks::FLOW_WITH_AFFINITY;

@@ -4,17 +4,16 @@ use std::num::NonZeroU32;
 
 use akrobateo_core::{Family, Protocol};
 use netfilter::nft::abi::reject;
-use netfilter::nft::model::{Chain, Expr, Name, NatFlags, NatKind, Reg, Reject, Rule, Verdict};
+use netfilter::nft::model::{Chain, Expr, Name, Reg, Reject, Rule, Verdict};
 
 use super::affinity;
+use super::destination::{ENDPOINT, translate_destination};
 use super::expressions::{is_protocol, load_protocol_and_port, rule, set_flow_bits, set_packet_bits};
 use super::family::FamilyPart;
 use crate::marks::{FLOW, FLOW_MASQUERADED, FLOW_WITH_AFFINITY, FORWARD_ACCEPTED};
 
 /// The chain of Services without endpoints.
 pub(super) const REFUSE: &str = "refuse";
-/// The first register of the chosen endpoint: its address, and then its port.
-pub(super) const ENDPOINT: u8 = 8;
 
 /// The properties of Services that share a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,17 +68,6 @@ impl EndpointChain {
     }
 }
 
-/// Translates the destination to the endpoint in the registers from [`ENDPOINT`].
-pub(super) fn translate_destination(part: FamilyPart) -> Expr {
-    Expr::Nat {
-        kind: NatKind::Destination,
-        family: part.family,
-        address: Some(Reg(ENDPOINT)),
-        port: Some(Reg(ENDPOINT + part.address_registers)),
-        flags: NatFlags::default(),
-    }
-}
-
 /// Clients inside the cluster are masqueraded, because their endpoint could send its replies directly to them.
 fn masquerade_inside(part: FamilyPart) -> Rule {
     rule([
@@ -99,7 +87,7 @@ pub(super) fn refuse_chain() -> Chain {
     Chain::regular(REFUSE, rules)
 }
 
-/// Returns the verdict for the Services of a chain; without endpoints, the flow is refused.
+/// Returns the way to the chain of a Service. Without endpoints, the flow is refused.
 pub(super) fn verdict(chain: Option<EndpointChain>) -> Verdict {
     match chain {
         Some(chain) => Verdict::Goto(chain.name()),

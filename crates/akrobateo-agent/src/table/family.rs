@@ -1,4 +1,4 @@
-//! What differs between IPv4 and IPv6 in the table: names, types and headers. Pure.
+//! The differences between IPv4 and IPv6 in the table: names, types and headers. Pure.
 
 use std::net::IpAddr;
 

@@ -39,6 +39,12 @@ pub fn parse_affinity(family: Family, element: &Element) -> Option<(IpAddr, Port
     Some((client, port, parse_socket_address(family, element)?))
 }
 
+/// Returns the elements of a family's set or map; none if the table does not have it.
+#[must_use]
+pub fn family_set<'a>(table: &'a Table, family: Family, name: &str) -> &'a [Element] {
+    table.set(&FamilyPart::of(family).name(name)).map_or(&[], |set| &set.elements)
+}
+
 /// Returns the zones of peers that have a way, with the family and the way.
 #[must_use]
 pub fn ways_in_table(table: &Table) -> Vec<(Family, u16, Way)> {

@@ -18,9 +18,11 @@
 //! [`nat`]: self
 
 mod affinity;
+mod destination;
 mod endpoint_chains;
 mod expressions;
 mod family;
+mod identity;
 pub mod keys;
 mod nat;
 mod recognition;
@@ -30,14 +32,11 @@ mod steering;
 mod tests;
 
 use netfilter::nft::Table;
-use netfilter::nft::model::{TableFamily, TableId};
 
-pub use self::keys::ways_in_table;
+pub use self::identity::{NAME, inet_id, netdev_id};
+pub use self::keys::{family_set, ways_in_table};
 use self::services::ServicePart;
 use crate::config::NodeConfig;
-
-/// The name of the tables.
-pub const NAME: &str = "akrobateo";
 
 /// The tables of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +52,9 @@ impl NodeTables {
     #[must_use]
     pub fn new(config: &NodeConfig) -> Self {
         let services = ServicePart::new(config);
-        let keeps_clients =
-            !config.peers.is_empty() && config.services.iter().any(|it| it.keeps_client_address);
+        let keeps_clients = config.node.has_egress_hook
+            && !config.peers.is_empty()
+            && config.services.iter().any(|service| service.keeps_client_address);
         let mut inet = Table::empty(inet_id());
         services.add_to(&mut inet);
         nat::add_to(&mut inet, config, keeps_clients);
@@ -65,16 +65,4 @@ impl NodeTables {
         let netdev = keeps_clients.then(|| steering::netdev_table(config));
         Self { inet, netdev }
     }
-}
-
-/// Returns the identity of the table of family inet.
-#[must_use]
-pub fn inet_id() -> TableId {
-    TableId::new(TableFamily::Inet, NAME)
-}
-
-/// Returns the identity of the table of family netdev.
-#[must_use]
-pub fn netdev_id() -> TableId {
-    TableId::new(TableFamily::Netdev, NAME)
 }

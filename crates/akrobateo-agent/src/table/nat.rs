@@ -56,7 +56,7 @@ fn source_rules(config: &NodeConfig, keeps_clients: bool) -> Vec<Rule> {
     rules.push(rule([&is_not_ours, &[accept()]]));
     rules.push(rule([&is_output_interface("lo"), &[accept()]]));
     rules.extend(families.iter().map(|part| affinity::remember_rule(*part)));
-    rules.push(rule([&has_flow_bits(FLOW_MASQUERADED, FLOW_MASQUERADED), &[masquerade.clone()]]));
+    rules.push(rule([&has_flow_bits(FLOW_MASQUERADED, FLOW_MASQUERADED), std::slice::from_ref(&masquerade)]));
     rules.extend(families.iter().map(|part| {
         let is_kept = [part.destination(Reg(0)), Expr::is_in(part.name("kept"), Reg(0))];
         rule([&part.is_family(), &is_kept, &keep_source(*part)])

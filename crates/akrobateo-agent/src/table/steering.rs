@@ -17,7 +17,7 @@ use super::expressions::{
     load_zone, rule,
 };
 use super::family::{FamilyPart, address_value};
-use super::netdev_id;
+use super::identity::netdev_id;
 use crate::config::NodeConfig;
 use crate::marks::{self, FLOW, FLOW_MASQUERADED, OWN_MASK, PURPOSE_MASK};
 use crate::probe::Way;
@@ -25,6 +25,9 @@ use crate::tunnel;
 
 /// After the translation of destinations.
 const STEERING_PRIORITY: i32 = -90;
+/// The flags of TCP that the first packet of a connection has.
+const SYN: u8 = 0x02;
+const SYN_OR_RST: u8 = 0x06;
 /// Before the translation of sources.
 const REPLY_PRIORITY: i32 = -160;
 
@@ -169,8 +172,6 @@ fn clamp_segment_size(config: &NodeConfig, family: Family) -> Rule {
     let local = tunnel::underlay_address(config);
     let mtu = local.map_or(config.node.uplink_mtu, |local| tunnel::mtu(config.node.uplink_mtu, local));
     let segment_size = u16::try_from(mtu.saturating_sub(headers_len)).unwrap_or(u16::MAX);
-    const SYN_OR_RST: u8 = 0x06;
-    const SYN: u8 = 0x02;
     rule([
         &[
             Expr::Meta { key: meta::KEY_PROTOCOL, dreg: Reg(0) },

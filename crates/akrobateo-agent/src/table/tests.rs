@@ -59,12 +59,18 @@ fn number_of_rules_does_not_grow_with_services_and_endpoints() {
 }
 
 #[test]
-fn node_without_peers_has_nat_chains_only() {
-    let tables = NodeTables::new(&NodeConfig { peers: Vec::new(), ..all_kinds() });
-    let base_chains: Vec<_> =
-        tables.inet.chains.iter().filter(|chain| chain.base.is_some()).map(|chain| &*chain.name).collect();
-    assert_eq!(base_chains, ["nat_pre", "nat_out", "nat_post"]);
-    assert_eq!(tables.netdev, None);
+fn node_without_peers_or_without_an_egress_hook_has_nat_chains_only() {
+    let mut old_kernel = all_kinds();
+    old_kernel.node.has_egress_hook = false;
+    for config in [NodeConfig { peers: Vec::new(), ..all_kinds() }, old_kernel] {
+        let tables = NodeTables::new(&config);
+        let base_chains = tables.inet.chains.iter().filter(|chain| chain.base.is_some());
+        let base_chains: Vec<_> = base_chains.map(|chain| &*chain.name).collect();
+        assert_eq!(base_chains, ["nat_pre", "nat_out", "nat_post"]);
+        assert_eq!(tables.netdev, None);
+        // Only local endpoints see the client.
+        assert_eq!(tables.inet.set("kept4").unwrap().elements.len(), 1);
+    }
 }
 
 #[test]

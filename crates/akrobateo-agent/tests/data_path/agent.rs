@@ -14,7 +14,7 @@ use netns_testkit::{eventually, isolated};
 
 use crate::cluster::{Cluster, PORT, pod, service};
 
-/// What an agent has reported.
+/// The reports of an agent.
 #[derive(Clone, Debug, Default)]
 struct Reports {
     applied: Arc<Mutex<u32>>,

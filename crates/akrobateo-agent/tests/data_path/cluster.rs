@@ -1,6 +1,5 @@
 //! A laboratory whose nodes have a data path, and the configurations of the nodes.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
@@ -60,6 +59,7 @@ impl Cluster {
                 uplink: node.uplink.to_owned(),
                 uplink_mtu: 1500,
                 probe_addresses: probe_addresses(node.number),
+                has_egress_hook: true,
                 marks: Marks::default(),
             },
             pod_ranges: Family::ALL.map(|family| cluster_pod_range(family).parse().unwrap()).into(),
@@ -75,7 +75,7 @@ impl Cluster {
             addresses: node.addresses.clone(),
             mac: node.mac.parse().unwrap(),
             probe_addresses: probe_addresses(node.number),
-            ways: BTreeMap::from_iter(ways),
+            ways: ways.collect(),
         }
     }
 

@@ -5,6 +5,7 @@
 mod agent;
 mod client_address;
 mod cluster;
+mod command_line;
 mod packets;
 mod rights;
 mod services;

@@ -1,0 +1,56 @@
+//! The commands that the thread of an agent receives, and its reports. Does I/O.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::modes::Modes;
+use crate::config::NodeConfig;
+use crate::data_path::DataPathError;
+
+/// Receives the state of an agent after each change.
+pub trait Observer: Send + 'static {
+    /// The probe has reported these modes.
+    fn on_modes(&mut self, modes: &Modes);
+    /// The current configuration is in force, or could not be applied.
+    fn on_applied(&mut self, result: Result<(), &DataPathError>);
+}
+
+/// A command to the thread.
+#[derive(Debug)]
+pub(super) enum Command {
+    SetConfig(Box<NodeConfig>),
+    SetModes(Modes),
+    Stop,
+}
+
+/// Sends commands to the thread, and wakes the thread.
+#[derive(Clone, Debug)]
+pub(super) struct Mailbox {
+    commands: Sender<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+/// The other end of a [`Mailbox`].
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub(super) commands: Receiver<Command>,
+    pub(super) woken: OwnedFd,
+}
+
+impl Mailbox {
+    pub(super) fn send(&self, command: Command) {
+        // Both fail only if the thread has ended.
+        if self.commands.send(command).is_ok() {
+            let _ = rustix::io::write(&self.wake, &[0]);
+        }
+    }
+}
+
+/// Returns both ends of a new mailbox.
+pub(super) fn open() -> io::Result<(Mailbox, Inbox)> {
+    let (woken, wake) = rustix::pipe::pipe()?;
+    let (sender, receiver) = channel();
+    Ok((Mailbox { commands: sender, wake: Arc::new(wake) }, Inbox { commands: receiver, woken }))
+}

@@ -1,0 +1,95 @@
+//! The node agent's command line: applies a configuration, shows the data path, and removes it.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use akrobateo_agent::config::{ConfigError, NodeConfig};
+use akrobateo_agent::data_path::{DataPath, DataPathError};
+use akrobateo_agent::show;
+use clap::{Parser, Subcommand};
+
+/// Forwards Services of type `LoadBalancer` from the node's own network.
+///
+/// Each command acts on the network namespace in which it runs, and needs the capability `NET_ADMIN`.
+#[derive(Parser)]
+#[command(name = "akrobateo-agent", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Change the kernel's rules to those of a configuration. Established connections survive.
+    Apply {
+        /// The file with the node's configuration in JSON; `-` reads standard input.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Show the Services, their endpoints and the ways to other nodes that the kernel's rules contain.
+    Show,
+    /// Remove everything that the agent has installed.
+    Cleanup,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error("cannot read the configuration {path}: {error}")]
+    Read { path: String, error: io::Error },
+    #[error("{path}: {error}")]
+    Config { path: String, error: ConfigError },
+    #[error(transparent)]
+    DataPath(#[from] DataPathError),
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] io::Error),
+    #[error("cannot describe the data path")]
+    Describe(#[from] std::fmt::Error),
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(io::stderr).init();
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A failed write cannot be reported.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<(), CliError> {
+    let text = match command {
+        Command::Apply { config } => {
+            let mut config = read_config(config)?;
+            let mut data_path = DataPath::open()?;
+            config.node.has_egress_hook = data_path.has_egress_hook()?;
+            let changes = data_path.apply(&config)?;
+            format!(
+                "nftables steps: {}, tunnel changes: {}, ended UDP flows: {}, ended affinities: {}\n",
+                changes.steps, changes.tunnel, changes.flows, changes.affinities
+            )
+        }
+        Command::Show => show::describe(DataPath::open()?.read_table()?.as_ref())?,
+        Command::Cleanup => {
+            let changes = DataPath::open()?.cleanup()?;
+            format!("nftables steps: {}, tunnel changes: {}\n", changes.steps, changes.tunnel)
+        }
+    };
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+fn read_config(path: &Path) -> Result<NodeConfig, CliError> {
+    let read = || -> io::Result<Vec<u8>> {
+        if path == Path::new("-") {
+            let mut bytes = Vec::new();
+            io::stdin().read_to_end(&mut bytes)?;
+            return Ok(bytes);
+        }
+        std::fs::read(path)
+    };
+    let display = || path.display().to_string();
+    let bytes = read().map_err(|error| CliError::Read { path: display(), error })?;
+    NodeConfig::from_json(&bytes).map_err(|error| CliError::Config { path: display(), error })
+}

@@ -1,0 +1,85 @@
+//! Describes the data path in the kernel as text. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::net::SocketAddr;
+
+use akrobateo_core::Family;
+use netfilter::nft::InstalledTable;
+use netfilter::nft::model::{Counter, Element};
+
+use crate::marks;
+use crate::probe::Way;
+use crate::table::keys::{PortKey, parse_endpoint, parse_service};
+use crate::table::{family_set, ways_in_table};
+
+/// Returns a description of the table: one line for each frontend with its endpoints, and one for each way to a peer.
+pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error> {
+    let Some(installed) = installed else {
+        return Ok("no data path is installed in this network namespace\n".to_owned());
+    };
+    let mut text = String::new();
+    for family in Family::ALL {
+        let elements = |name: &str| family_set(&installed.table, family, name);
+        let mut endpoints: BTreeMap<PortKey, Vec<SocketAddr>> = BTreeMap::new();
+        for (port, endpoint) in elements("endpoints").iter().filter_map(|it| parse_endpoint(family, it)) {
+            endpoints.entry(port).or_default().push(endpoint);
+        }
+        for element in elements("services") {
+            let Element { counter: Counter { packets, .. }, .. } = element;
+            if let Some((address, port)) = parse_service(family, element) {
+                let frontend = SocketAddr::new(address, port.port.get());
+                let endpoints = endpoints.get(&port).map_or(&[][..], Vec::as_slice);
+                let list: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+                let list = if list.is_empty() { "refused, no endpoint".to_owned() } else { list.join(", ") };
+                writeln!(text, "{} {frontend} -> {list}; {packets} flows", port.protocol)?;
+            }
+        }
+    }
+    for (family, zone, way) in ways_in_table(&installed.table) {
+        if let Some(peer) = marks::node_of_zone(zone) {
+            let way = match way {
+                Way::Direct => "directly",
+                Way::Tunnel => "through the tunnel",
+            };
+            writeln!(text, "peer {peer} {family}: the client's address is kept, {way}")?;
+        }
+    }
+    for object in &installed.foreign_objects {
+        writeln!(text, "changed by another program: {object:?}")?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use akrobateo_core::Protocol;
+
+    use super::*;
+    use crate::config::fixtures::{config, endpoint, service};
+    use crate::config::{NodeConfig, Service, ServicePort};
+    use crate::table::NodeTables;
+
+    #[test]
+    fn description_lists_frontends_endpoints_and_ways() {
+        let port = |port: u16, endpoints| ServicePort {
+            protocol: Protocol::Tcp,
+            port: NonZeroU16::new(port).unwrap(),
+            endpoints,
+        };
+        let ports = vec![port(80, vec![endpoint(10, 1), endpoint(11, 2)]), port(81, Vec::new())];
+        let service = Service { families: vec![Family::V4], ports, ..service() };
+        let mut config = NodeConfig { services: vec![service], ..config() };
+        config.peers[0].ways.insert(Family::V4, Way::Direct);
+        let installed = InstalledTable::from(NodeTables::new(&config).inet);
+        assert_eq!(
+            describe(Some(&installed)).unwrap(),
+            "tcp 10.99.0.1:80 -> 10.244.1.10:8080, 10.244.2.11:8080; 0 flows\n\
+             tcp 10.99.0.1:81 -> refused, no endpoint; 0 flows\n\
+             peer 2 IPv4: the client's address is kept, directly\n"
+        );
+        assert!(describe(None).unwrap().contains("no data path"));
+    }
+}
