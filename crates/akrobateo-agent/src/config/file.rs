@@ -1,6 +1,7 @@
 //! The JSON form of a configuration, and its validation. Pure.
 //!
-//! The names and values are those of the Kubernetes API where it has them.
+//! The names and values are those of the Kubernetes API where it has them. The repository's `examples/node-agent` has a
+//! complete example.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -355,6 +356,13 @@ mod tests {
             let error = parse(edit).unwrap_err();
             assert!(error.contains(message), "{error}");
         }
+    }
+
+    #[test]
+    fn example_is_valid() {
+        let example = include_bytes!("../../../../examples/node-agent/node1.json");
+        let config = NodeConfig::from_json(example).unwrap();
+        assert_eq!((config.peers.len(), config.services.len()), (1, 1));
     }
 
     #[test]
