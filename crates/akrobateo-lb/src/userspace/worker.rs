@@ -43,6 +43,8 @@ pub(super) struct Worker {
     udp: UdpSessions,
     /// Time of the next check whether the worker has completed the draining or the closing phase.
     drain_check_at: u64,
+    /// See [`Settings::drain_udp_idle_timeout`]; in milliseconds.
+    drain_udp_idle_timeout_ms: u64,
     /// See [`Settings::close_idle_timeout`]; in milliseconds.
     close_idle_timeout_ms: u64,
     start_time: Instant,
@@ -64,6 +66,7 @@ impl Worker {
             udp: UdpSessions::new(sockets.udp_sockets, settings, &context.poller)?,
             context,
             drain_check_at: 0,
+            drain_udp_idle_timeout_ms: to_milliseconds(settings.drain_udp_idle_timeout),
             close_idle_timeout_ms: to_milliseconds(settings.close_idle_timeout),
             start_time: Instant::now(),
         })
@@ -213,12 +216,12 @@ impl Worker {
         }
         self.drain_check_at = now + DRAIN_CHECK_INTERVAL_MS;
         let is_complete = if self.context.phase == Phase::Draining {
-            self.tcp.is_drained() && self.udp.is_silent(now)
+            self.tcp.is_drained() && self.udp.is_silent_for(self.drain_udp_idle_timeout_ms, now)
         } else {
             self.close_listeners_if_due();
             self.acceptor.is_closed()
                 && self.tcp.is_silent_for(self.close_idle_timeout_ms, now)
-                && self.udp.is_silent(now)
+                && self.udp.is_silent_for(self.close_idle_timeout_ms, now)
         };
         self.context.shared.drain.record(self.context.index(), self.context.phase, is_complete);
     }
