@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use akrobateo_core::data_path::USERSPACE_GRACE_PERIOD;
 use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING_COMMAND, RESERVE_PORTS_COMMAND};
 use akrobateo_core::{DataPath, Family, HostPort, Protocol, ProxyArgs, probe};
 use k8s_openapi::api::core::v1::{
@@ -25,9 +26,8 @@ use crate::spec::{LabelRequirement, LoadBalancerSpec, NodeSelection, WorkloadSpe
 /// The proxy exits at once on SIGTERM if it has installed its signal handler. Otherwise the proxy ends after the grace
 /// period. No other pod can use the hostPorts until then.
 const KERNEL_DATA_PATH_GRACE_SECONDS: i64 = 3;
-/// Termination grace period of a proxy that forwards in userspace, in seconds. The connections drain during this
-/// period. The period is the default of Kubernetes.
-const USERSPACE_DATA_PATH_GRACE_SECONDS: i64 = 30;
+/// Termination grace period of a proxy that forwards in userspace, in seconds.
+const USERSPACE_DATA_PATH_GRACE_SECONDS: i64 = USERSPACE_GRACE_PERIOD.as_secs().cast_signed();
 
 /// Memory limit of a proxy that forwards in the kernel. Such a proxy uses much less memory than the limit.
 const KERNEL_DATA_PATH_MEMORY_LIMIT: &str = "64Mi";
