@@ -6,7 +6,7 @@ use akrobateo_core::Family;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 use kube::ResourceExt;
 
-use super::note::{Note, join_first_items};
+use super::note::{Note, join_families, join_first_items};
 use super::pod::ProxyRole;
 use super::service_state::ServiceState;
 use super::status_owner::find_other_address_owner;
@@ -159,8 +159,4 @@ fn node_annotation_note(state: &ServiceState, spec: &LoadBalancerSpec) -> Option
         count => _ = write!(text, " (and {count} more nodes)"),
     }
     Some(Note { text, warning_reason: None })
-}
-
-fn join_families(families: &[Family], separator: &str) -> String {
-    families.iter().map(|family| family.as_str()).collect::<Vec<_>>().join(separator)
 }
