@@ -3,12 +3,12 @@
 {{- $settings := .Values.settings }}
 {{- include "akrobateo.variable" (list "WATCH_NAMESPACE" $settings.watchNamespace) }}
 {{- include "akrobateo.variable" (list "LB_NAMESPACE" $settings.lbNamespace) }}
-{{- include "akrobateo.variable" (list "FORMER_LB_NAMESPACES" (kindIs "invalid" $settings.formerLbNamespaces | ternary nil (join "," $settings.formerLbNamespaces))) }}
+{{- include "akrobateo.variable" (list "FORMER_LB_NAMESPACES" (join "," $settings.formerLbNamespaces | default nil)) }}
 {{- include "akrobateo.variable" (list "INSTANCE" $settings.instance) }}
 {{- include "akrobateo.variable" (list "LB_IMAGE" (include "akrobateo.lbImage" . | default nil)) }}
 {{- include "akrobateo.variable" (list "DEFAULT_CLASS" $settings.defaultClass) }}
 {{- include "akrobateo.variable" (list "RESERVED_PORTS" $settings.reservedPorts) }}
-{{- include "akrobateo.variable" (list "ADDRESS_TYPES" (kindIs "invalid" $settings.addressTypes | ternary nil (join "," $settings.addressTypes))) }}
+{{- include "akrobateo.variable" (list "ADDRESS_TYPES" (join "," $settings.addressTypes | default nil)) }}
 {{- include "akrobateo.variable" (list "NODE_ADDRESS_ANNOTATION" $settings.nodeAddressAnnotation) }}
 {{- include "akrobateo.variable" (list "IGNORE_EXCLUDE_LABEL" $settings.ignoreExcludeLabel) }}
 {{- include "akrobateo.variable" (list "IP_MODE" $settings.ipMode) }}
@@ -18,7 +18,7 @@
 {{- include "akrobateo.variable" (list "REPLICAS" $settings.replicas) }}
 {{- include "akrobateo.variable" (list "ALLOWED_TOLERATIONS" (kindIs "invalid" $settings.allowedTolerations | ternary nil (toJson $settings.allowedTolerations))) }}
 {{- include "akrobateo.variable" (list "PRIORITY_CLASS" $settings.priorityClass) }}
-{{- include "akrobateo.variable" (list "ALLOWED_PRIORITY_CLASSES" (kindIs "invalid" $settings.allowedPriorityClasses | ternary nil (join "," $settings.allowedPriorityClasses))) }}
+{{- include "akrobateo.variable" (list "ALLOWED_PRIORITY_CLASSES" (join "," $settings.allowedPriorityClasses | default nil)) }}
 {{- include "akrobateo.variable" (list "MAX_PORTS" $settings.maxPorts) }}
 {{- if ne (int .Values.port) 8080 }}
 {{- include "akrobateo.variable" (list "HTTP_ADDRESS" (printf "[::]:%d" (int .Values.port))) }}

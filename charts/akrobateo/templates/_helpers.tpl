@@ -16,7 +16,7 @@ app.kubernetes.io/name: akrobateo
 
 {{- define "akrobateo.labels" -}}
 {{ include "akrobateo.selector" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
@@ -111,7 +111,7 @@ Proxy. */}}
   verbs: [create]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  resourceNames: [{{ include "akrobateo.instance" . }}]
+  resourceNames: [{{ include "akrobateo.instance" . | quote }}]
   verbs: [get, update]
 {{- end -}}
 

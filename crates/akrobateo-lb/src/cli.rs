@@ -145,7 +145,8 @@ pub fn help() -> String {
         "Forwards a pod's ports to a Service\n\n\
          Usage: akrobateo-lb --forward PROTOCOL/PORT=ADDRESS:PORT... [OPTIONS]\n\
          \x20      akrobateo-lb {ENABLE_IPV6_FORWARDING_COMMAND}   \
-         Switch IPv6 forwarding on and exit; for a privileged init container\n\
+         Switch IPv6 forwarding on, if possible, and exit; for a\n\
+         \x20                                            privileged init container\n\
          \x20      akrobateo-lb {RESERVE_PORTS_COMMAND}                  \
          Do nothing until SIGTERM; for a pod that only reserves its\n\
          \x20                                            hostPorts\n\nOptions:\n"

@@ -77,16 +77,12 @@ pub async fn serve(listener: TcpListener, status: Rc<impl DataPathStatus + 'stat
 }
 
 fn respond(path: &str, status: &impl DataPathStatus) -> Response<String> {
-    if path == METRICS_PATH {
-        return response_with_content_type(metrics::CONTENT_TYPE, status.metrics());
-    }
-    if path == HEALTH_PATH {
-        return match status.check_health() {
-            Ok(()) => text_response(StatusCode::OK, "ok\n"),
-            Err(reason) => text_response(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-        };
-    }
-    match status.check_readiness().map(|()| status.warning()) {
+    let result = match path {
+        METRICS_PATH => return response_with_content_type(metrics::CONTENT_TYPE, status.metrics()),
+        HEALTH_PATH => status.check_health().map(|()| None),
+        _ => status.check_readiness().map(|()| status.warning()),
+    };
+    match result {
         Ok(None) => text_response(StatusCode::OK, "ok\n"),
         // A proxy cannot create an event, because it has no access to the API server. The kubelet creates the event
         // instead: it counts a redirect without a location as success, and emits an event ProbeWarning with the

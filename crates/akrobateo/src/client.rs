@@ -19,8 +19,8 @@ pub enum ConnectError {
     Client(#[from] kube::Error),
 }
 
-/// The namespace of an operator outside a pod, and by default of the one in the cluster.
-pub(crate) const NAMESPACE_OUTSIDE_CLUSTER: &str = "kube-system";
+/// The namespace of an operator outside a pod, and of the operator that the commands look for.
+pub(crate) const DEFAULT_OPERATOR_NAMESPACE: &str = "kube-system";
 
 /// Returns a client and, in a pod, the pod's namespace. Sends no request.
 pub(crate) async fn connect(

@@ -182,8 +182,8 @@ impl Reason {
                 "The data path changed between the kernel and userspace, so the operator replaces the proxies."
             }
             Self::InvalidNodeAddress => {
-                "The annotation `akrobateo.io/address` of a Node has a value that cannot be published. The operator publishes \
-                 the addresses in the Node's status instead."
+                "The annotation `akrobateo.io/address` of a Node has parts that cannot be published. The operator ignores these \
+                 parts. In a family without a valid address in the annotation, it publishes the addresses in the Node's status."
             }
             Self::NodePortsOpen => {
                 "loadBalancerSourceRanges do not apply to the nodePorts of the Service, so every client can reach the nodePorts."

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::apply::{ApplyError, Writer};
 use crate::cache::WatchEnded;
-use crate::client::{ConnectError, NAMESPACE_OUTSIDE_CLUSTER, connect};
+use crate::client::{ConnectError, DEFAULT_OPERATOR_NAMESPACE, connect};
 use crate::decide::{ProxyNamespaceMismatch, ServiceState};
 use crate::host_name::host_name;
 use crate::http::{self, Health};
@@ -62,7 +62,7 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
 
     let (client, own_namespace) = connect(&config).await?;
     let ResolvedConfig { proxy_config, defaults } = config.resolve();
-    let own_namespace = own_namespace.unwrap_or_else(|| NAMESPACE_OUTSIDE_CLUSTER.to_owned());
+    let own_namespace = own_namespace.unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.to_owned());
     let vip_danger = async {
         if defaults.detects_vip_danger() { Some(follow_vip_danger(&client, &metrics).await) } else { None }
     };

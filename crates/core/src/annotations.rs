@@ -46,5 +46,5 @@ annotations! {
     PRIORITY_CLASS: "akrobateo.io/priority-class", "Service",
         "Name of the priority class of the proxy pods.";
     NODE_ADDRESS: "akrobateo.io/address", "Node",
-        "IP addresses to publish instead of the node's own addresses, comma-separated. Nodes behind 1:1 NAT need this annotation. If the value is invalid, the node's own addresses are published.";
+        "IP addresses to publish instead of the node's own addresses, comma-separated. Nodes behind 1:1 NAT need this annotation. Invalid parts of the value are ignored. Then a family without a valid address uses the node's own addresses.";
 }

@@ -2,6 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
+
+/// The termination grace period of a proxy that forwards in userspace. Its connections drain during this period. The
+/// period is the default of Kubernetes.
+pub const USERSPACE_GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// The place where a proxy forwards traffic. The annotation `akrobateo.io/data-path` and the argument `--data-path` have
 /// this type.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 pub const SERVICE_NAME: &str = "akrobateo.io/service-name";
 /// The label with the Service's namespace.
 pub const SERVICE_NAMESPACE: &str = "akrobateo.io/service-namespace";
-/// The label with the probe port, on pods whose Service uses the preferred probe port itself. The `NetworkPolicy` and the
-/// `PodMonitor` of the proxies leave these pods out, because their rules are about the preferred port.
+/// The label with the probe port, on pods whose Service uses the preferred probe port itself. The `NetworkPolicy` of the
+/// proxies leaves these pods out, because its rules are about the preferred port.
 pub const PROBE_PORT: &str = "akrobateo.io/probe-port";
 /// The recommended label for the application that an object runs; on proxies the value is [`PROXY_APP_NAME`].
 pub const APP_NAME: &str = "app.kubernetes.io/name";

@@ -61,19 +61,25 @@ impl Namespace {
         nodes: &[NodeAddresses],
     ) -> Result<Vec<IpAddr>, Failure> {
         eventually("the status has the nodes' addresses", async || {
-            let object = self.get_service(service).await?;
-            let expected = expected_addresses(&object, nodes);
-            ensure(!expected.is_empty(), || "no node has an address of the Service's families".to_owned())?;
-            ensure_eq("published addresses", &published_addresses(&object), &expected)?;
-            let modes: Vec<_> = ingress(&object).map(|ingress| ingress.ip_mode.as_deref()).collect();
-            ensure_eq(
-                "ipMode of each address",
-                &modes,
-                &vec![Some(service.expected_ip_mode()); expected.len()],
-            )?;
-            Ok(expected)
+            self.ensure_published(service, nodes).await
         })
         .await
+    }
+
+    /// Checks once that the status has exactly the addresses of these nodes in the Service's families. Returns the
+    /// addresses.
+    pub async fn ensure_published(
+        &self,
+        service: &ServiceBuilder,
+        nodes: &[NodeAddresses],
+    ) -> Result<Vec<IpAddr>, Failure> {
+        let object = self.get_service(service).await?;
+        let expected = expected_addresses(&object, nodes);
+        ensure(!expected.is_empty(), || "no node has an address of the Service's families".to_owned())?;
+        ensure_eq("published addresses", &published_addresses(&object), &expected)?;
+        let modes: Vec<_> = ingress(&object).map(|ingress| ingress.ip_mode.as_deref()).collect();
+        ensure_eq("ipMode of each address", &modes, &vec![Some(service.expected_ip_mode()); expected.len()])?;
+        Ok(expected)
     }
 
     /// Returns the addresses in a Service's status.

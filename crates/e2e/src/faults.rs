@@ -222,7 +222,7 @@ impl Faults {
     }
 
     /// Waits until a pod of the operator has made this number of successful reconciliations.
-    pub async fn wait_reconciled(&self, pod: &Pod, count: usize) -> Result<(), Failure> {
+    pub(crate) async fn wait_reconciled(&self, pod: &Pod, count: usize) -> Result<(), Failure> {
         eventually("the new operator has reconciled every Service", async || {
             let metrics = self.get_metrics(pod).await?;
             let reconciliations = metrics.lines().find_map(|line| {

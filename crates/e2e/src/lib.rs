@@ -25,6 +25,7 @@ mod ports;
 mod proxies;
 mod proxy_protocol_server;
 mod reply;
+mod restart;
 mod runner;
 mod service;
 mod snapshot;

@@ -10,6 +10,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::cluster::NodeAddresses;
 use crate::delete::delete_if_exists;
 use crate::failure::{Failure, ensure, ensure_eq};
 use crate::pods::is_ready;
@@ -65,8 +66,9 @@ impl Operator {
     async fn forget_placement(&self) -> Result<(), Failure> {
         let patch = json!({ "metadata": { "annotations": { "akrobateo.io/lb-namespace": null } } });
         match self.leases.patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Err(kube::Error::Api(status)) if !status.is_not_found() => Err(kube::Error::Api(status).into()),
-            _ => Ok(()),
+            // Without a Lease there is no placement.
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            result => Ok(result.map(drop)?),
         }
     }
 
@@ -75,6 +77,20 @@ impl Operator {
         self.forget_placement().await?;
         self.scale(1).await?;
         self.wait_ready().await
+    }
+
+    /// Returns a node that does not run the operator, and the other nodes.
+    pub async fn select_other_node(
+        &self,
+        mut nodes: Vec<NodeAddresses>,
+    ) -> Result<(NodeAddresses, Vec<NodeAddresses>), Failure> {
+        let operator_node = self.wait_ready().await?.spec.and_then(|pod| pod.node_name);
+        let index = nodes.iter().position(|node| Some(&node.name) != operator_node.as_ref());
+        let index = index.ok_or_else(|| {
+            let count = nodes.len();
+            Failure::UnexpectedState(format!("the cluster has {count} nodes, expected at least two"))
+        })?;
+        Ok((nodes.remove(index), nodes))
     }
 
     /// Deletes the operator's pods gracefully, and waits until the new pod is ready. Returns the new pod.

@@ -1,4 +1,4 @@
-//! Checks IP forwarding in the pod's network namespace, and switches it on. Does I/O.
+//! Checks IP forwarding in the pod's network namespace, and switches IPv4 forwarding on. Does I/O.
 
 pub mod ipv4;
 pub mod ipv6;
@@ -33,15 +33,10 @@ pub enum ForwardingError {
          that runs `akrobateo-lb {ENABLE_IPV6_FORWARDING_COMMAND}`, or the sysctl net.ipv6.conf.all.forwarding=1"
     )]
     Ipv6Off,
-    /// The state of IPv6 forwarding is unknown, or cannot be changed.
+    /// The state of IPv6 forwarding is unknown.
     #[error(transparent)]
     Ipv6Sysctl(#[from] ipv6::Ipv6SysctlError),
 }
-
-/// The reason why a proxy with a dual-stack configuration serves only IPv4. This is a warning, not a failure.
-#[derive(Debug, thiserror::Error)]
-#[error("only IPv4 is served: {0}")]
-pub struct Ipv4Only(ForwardingError);
 
 /// Opens a socket that becomes readable when an interface appears or changes, or its forwarding changes.
 pub fn open_watch() -> Result<Socket, NetlinkError> {
@@ -57,7 +52,7 @@ pub fn check(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     require_ipv6(config)
 }
 
-/// Switches IPv4 forwarding on if `config` forwards IPv4, and checks IPv6 forwarding as [`check`] does. Applies to this
+/// Switches IPv4 forwarding on if `config` forwards IPv4; otherwise checks IPv6 forwarding as [`check`] does. Applies to this
 /// thread's network namespace.
 pub fn ensure_enabled(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) {
@@ -68,10 +63,13 @@ pub fn ensure_enabled(config: &ForwardingConfig) -> Result<(), ForwardingError> 
     require_ipv6(config)
 }
 
-/// Returns the reason if a proxy with a dual-stack configuration can serve only IPv4.
+/// Returns the reason if a proxy with a dual-stack configuration can serve only IPv4. This is a warning, not a failure.
 #[must_use]
-pub fn find_ipv6_problem(config: &ForwardingConfig) -> Option<Ipv4Only> {
-    if config.has_forwards(Family::V4) { check_ipv6(config).err().map(Ipv4Only) } else { None }
+pub fn find_ipv6_problem(config: &ForwardingConfig) -> Option<String> {
+    if !config.has_forwards(Family::V4) {
+        return None;
+    }
+    check_ipv6(config).err().map(|error| format!("only IPv4 is served: {error}"))
 }
 
 /// Checks IPv6 forwarding if `config` forwards only IPv6.

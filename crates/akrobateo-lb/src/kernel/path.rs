@@ -37,7 +37,7 @@ impl DataPathStatus for KernelPath {
     fn warning(&self) -> Option<String> {
         let ipv6 = ip_forwarding::find_ipv6_problem(self.table_manager.config());
         let loss = self.conntrack_loss.get().map(|loss| loss.as_str().to_owned());
-        let warnings: Vec<_> = ipv6.map(|problem| problem.to_string()).into_iter().chain(loss).collect();
+        let warnings: Vec<_> = ipv6.into_iter().chain(loss).collect();
         (!warnings.is_empty()).then(|| warnings.join("; "))
     }
 

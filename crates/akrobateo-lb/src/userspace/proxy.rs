@@ -35,6 +35,8 @@ const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<SharedState>,
+    /// True if the configuration also has IPv6 ports, which the proxy cannot serve because the kernel has no IPv6.
+    serves_ipv4_only: bool,
     stats: Vec<Arc<WorkerStats>>,
     /// Receives the result of each worker that has ended.
     worker_results: UnboundedReceiver<Result<(), Errno>>,
@@ -50,6 +52,7 @@ pub struct Proxy {
 #[derive(Debug)]
 pub struct ProxyStatus {
     shared: Arc<SharedState>,
+    serves_ipv4_only: bool,
     stats: Vec<Arc<WorkerStats>>,
 }
 
@@ -72,7 +75,6 @@ impl Proxy {
         let wakers = (0..settings.worker_count).map(|_| create_waker()).collect::<Result<_, _>>();
         let shared = Arc::new(SharedState {
             ports,
-            serves_ipv4_only,
             sources: config.sources().cloned(),
             connection_quota: Quota::new(settings.max_connections),
             has_waiting_clients: AtomicBool::new(false),
@@ -85,6 +87,7 @@ impl Proxy {
         let (result_sender, worker_results) = unbounded_channel();
         let mut proxy = Self {
             shared,
+            serves_ipv4_only,
             stats: Vec::new(),
             worker_results,
             running_workers: settings.worker_count,
@@ -137,7 +140,11 @@ impl Proxy {
     /// Returns a handle to the readiness and metrics. The handle may outlive the proxy.
     #[must_use]
     pub fn status(&self) -> ProxyStatus {
-        ProxyStatus { shared: Arc::clone(&self.shared), stats: self.stats.clone() }
+        ProxyStatus {
+            shared: Arc::clone(&self.shared),
+            serves_ipv4_only: self.serves_ipv4_only,
+            stats: self.stats.clone(),
+        }
     }
 
     /// Drains the proxy, and returns when it has ended.
@@ -215,7 +222,7 @@ impl DataPathStatus for ProxyStatus {
     }
 
     fn warning(&self) -> Option<String> {
-        self.shared.serves_ipv4_only.then(|| IPV4_ONLY.to_owned())
+        self.serves_ipv4_only.then(|| IPV4_ONLY.to_owned())
     }
 
     fn metrics(&self) -> String {

@@ -84,8 +84,7 @@ impl Settings {
             idle_timeout_at_limit: Duration::from_hours(1),
             udp_timeout: Duration::from_secs(30),
             udp_stream_timeout: Duration::from_mins(2),
-            // The draining and the closing phase together must be shorter than the pod's termination grace period of 30
-            // seconds.
+            // The draining and the closing phase together must be shorter than `USERSPACE_GRACE_PERIOD`.
             drain_timeout: Duration::from_secs(20),
             drain_udp_idle_timeout: Duration::from_secs(3),
             close_timeout: Duration::from_secs(5),
@@ -115,7 +114,17 @@ fn raise_descriptor_limit() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use akrobateo_core::data_path::USERSPACE_GRACE_PERIOD;
+
     use super::*;
+
+    #[test]
+    fn drain_ends_before_the_kubelet_kills_the_proxy() {
+        let settings = Settings::for_descriptor_limit(4_096, 1, 1, 1);
+        // The process needs some time to start the drain, and to end after it.
+        let margin = Duration::from_secs(2);
+        assert!(settings.drain_timeout + settings.close_timeout + margin < USERSPACE_GRACE_PERIOD);
+    }
 
     #[test]
     fn connections_and_udp_sessions_fit_into_the_descriptor_limit() {

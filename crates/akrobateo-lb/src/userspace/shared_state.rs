@@ -19,8 +19,6 @@ use crate::source_ranges::SourceRanges;
 pub(super) struct SharedState {
     /// The forwarded ports. Each `port_index` of the userspace path is an index into this list.
     pub(super) ports: Box<[Port]>,
-    /// True if the configuration also has IPv6 ports, which the proxy cannot serve because the kernel has no IPv6.
-    pub(super) serves_ipv4_only: bool,
     /// The source ranges; `None` allows all clients.
     pub(super) sources: Option<SourceRanges>,
     /// The limit of the TCP connections of all workers.
@@ -75,5 +73,24 @@ impl SharedState {
         self.inboxes[worker].push(client);
         self.wake_worker(worker);
         None
+    }
+}
+
+#[cfg(test)]
+impl SharedState {
+    /// Returns the state of a proxy with one worker and no ports.
+    pub(super) fn for_test() -> Self {
+        use rustix::event::{EventfdFlags, eventfd};
+        Self {
+            ports: Box::new([]),
+            sources: None,
+            connection_quota: super::quota::Quota::new(1),
+            has_waiting_clients: AtomicBool::new(false),
+            udp_session_quota: super::quota::Quota::new(1),
+            drain: DrainState::new(1),
+            watchdog: Watchdog::new(1),
+            inboxes: Box::new([Inbox::new()]),
+            wakers: Box::new([eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()]),
+        }
     }
 }

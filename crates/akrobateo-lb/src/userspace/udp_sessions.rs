@@ -25,11 +25,6 @@ pub(super) struct UdpSessions {
     sessions: UdpSessionTable,
     /// The part of [`Settings::max_udp_sessions_per_source`] that this worker may use.
     max_sessions_per_source: usize,
-    phase: Phase,
-    /// See [`Settings::drain_udp_idle_timeout`]; in milliseconds.
-    drain_idle_timeout_ms: u64,
-    /// See [`Settings::close_idle_timeout`]; in milliseconds.
-    close_idle_timeout_ms: u64,
     /// Time of the last datagram in a session for which the phase waits: milliseconds since the worker's start.
     last_activity: u64,
 }
@@ -51,14 +46,11 @@ impl UdpSessions {
             // The kernel distributes the clients of one source among the workers.
             max_sessions_per_source: (settings.max_udp_sessions_per_source / settings.worker_count.max(1))
                 .max(1),
-            phase: Phase::Forwarding,
-            drain_idle_timeout_ms: to_milliseconds(settings.drain_udp_idle_timeout),
-            close_idle_timeout_ms: to_milliseconds(settings.close_idle_timeout),
             last_activity: 0,
         })
     }
 
-    /// Begins a phase. The draining phase waits only for the sessions that are open now. The closing phase opens no new
+    /// Begins a phase. The draining phase waits only for the sessions that are open now. The closing phase waits for all
     /// sessions.
     pub(super) fn begin(&mut self, phase: Phase, now: u64) {
         match phase {
@@ -66,17 +58,12 @@ impl UdpSessions {
             Phase::Closing => self.last_activity = now,
             Phase::Forwarding | Phase::Stopped => {}
         }
-        self.phase = phase;
     }
 
-    /// Returns true if the sessions have been silent long enough for the end of the phase, or if there are none.
-    pub(super) const fn is_silent(&self, now: u64) -> bool {
-        let idle = if matches!(self.phase, Phase::Closing) {
-            self.close_idle_timeout_ms
-        } else {
-            self.drain_idle_timeout_ms
-        };
-        self.sessions.is_empty() || self.last_activity + idle <= now
+    /// Returns true if the sessions for which the phase waits have been silent for `idle_timeout_ms`, or if there are no
+    /// sessions.
+    pub(super) const fn is_silent_for(&self, idle_timeout_ms: u64, now: u64) -> bool {
+        self.sessions.is_empty() || now >= self.last_activity + idle_timeout_ms
     }
 
     /// Forwards the datagrams that have arrived at a UDP port.
@@ -120,7 +107,7 @@ impl UdpSessions {
             return add(&context.stats.port(port_index).dropped_datagrams, 1);
         };
         session.on_datagram(context.now());
-        if self.phase != Phase::Draining || session.predates_drain {
+        if waits_for(session, context) {
             self.last_activity = context.now();
         }
         let datagram = &context.io.buffer[..len];
@@ -144,7 +131,7 @@ impl UdpSessions {
         client: SocketAddr,
         context: &mut WorkerContext,
     ) -> Option<Key> {
-        if self.phase >= Phase::Closing {
+        if context.phase >= Phase::Closing {
             return None;
         }
         if self.sessions.count_of_source(client.ip()) >= self.max_sessions_per_source
@@ -218,7 +205,7 @@ impl UdpSessions {
             match recv(&session.target_socket, &mut context.io.buffer[..], RecvFlags::empty()) {
                 Ok((len, _)) => {
                     session.on_answer(context.now());
-                    if self.phase != Phase::Draining || session.predates_drain {
+                    if waits_for(session, context) {
                         self.last_activity = context.now();
                     }
                     let datagram = &context.io.buffer[..len];
@@ -251,4 +238,9 @@ impl UdpSessions {
             add(&context.stats.port(bound.port_index).closed_sessions, 1);
         }
     }
+}
+
+/// Returns true if the current phase does not end before the session is silent.
+fn waits_for(session: &UdpSession, context: &WorkerContext) -> bool {
+    session.predates_drain || context.phase != Phase::Draining
 }

@@ -16,12 +16,10 @@ use super::sockets::BoundSocket;
 use super::stats::WorkerStats;
 use super::tcp_sessions::TcpSessions;
 use super::udp_sessions::UdpSessions;
-use super::worker_context::WorkerContext;
+use super::worker_context::{SWEEP_INTERVAL_MS, WorkerContext};
 
 /// Maximum number of clients that one listener accepts before other sockets are served.
 const MAX_CLIENTS_PER_BATCH: usize = 64;
-/// Shortest time between two sweeps, in milliseconds.
-const SWEEP_INTERVAL_MS: u64 = 250;
 /// Time between two checks whether the worker has completed the phase, in milliseconds.
 const DRAIN_CHECK_INTERVAL_MS: u64 = 100;
 /// Time for which idle pipes are kept, in milliseconds.
@@ -45,6 +43,8 @@ pub(super) struct Worker {
     udp: UdpSessions,
     /// Time of the next check whether the worker has completed the draining or the closing phase.
     drain_check_at: u64,
+    /// See [`Settings::drain_udp_idle_timeout`]; in milliseconds.
+    drain_udp_idle_timeout_ms: u64,
     /// See [`Settings::close_idle_timeout`]; in milliseconds.
     close_idle_timeout_ms: u64,
     start_time: Instant,
@@ -66,6 +66,7 @@ impl Worker {
             udp: UdpSessions::new(sockets.udp_sockets, settings, &context.poller)?,
             context,
             drain_check_at: 0,
+            drain_udp_idle_timeout_ms: to_milliseconds(settings.drain_udp_idle_timeout),
             close_idle_timeout_ms: to_milliseconds(settings.close_idle_timeout),
             start_time: Instant::now(),
         })
@@ -194,8 +195,7 @@ impl Worker {
         let tcp_expiry = self.tcp.sweep(&mut self.context);
         let udp_expiry = self.udp.sweep(&self.context);
         self.context.io.pipes.close_idle_pipes();
-        let next_expiry = tcp_expiry.into_iter().chain(udp_expiry).min();
-        self.context.set_next_sweep(next_expiry.map(|expiry| expiry.max(now + SWEEP_INTERVAL_MS)));
+        self.context.on_swept(tcp_expiry.into_iter().chain(udp_expiry).min());
     }
 
     /// Counts the pipes, and schedules a sweep that closes idle pipes.
@@ -216,12 +216,12 @@ impl Worker {
         }
         self.drain_check_at = now + DRAIN_CHECK_INTERVAL_MS;
         let is_complete = if self.context.phase == Phase::Draining {
-            self.tcp.is_drained() && self.udp.is_silent(now)
+            self.tcp.is_drained() && self.udp.is_silent_for(self.drain_udp_idle_timeout_ms, now)
         } else {
             self.close_listeners_if_due();
             self.acceptor.is_closed()
                 && self.tcp.is_silent_for(self.close_idle_timeout_ms, now)
-                && self.udp.is_silent(now)
+                && self.udp.is_silent_for(self.close_idle_timeout_ms, now)
         };
         self.context.shared.drain.record(self.context.index(), self.context.phase, is_complete);
     }
@@ -236,5 +236,32 @@ impl Worker {
             while self.accept_one(listener) {}
         }
         self.acceptor.close_listeners();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sweeps_keep_their_interval_although_every_event_schedules_one() {
+        let shared = Arc::new(SharedState::for_test());
+        let settings = Settings::for_this_host(0, 0);
+        let stats = Arc::new(WorkerStats::new(0));
+        let mut worker = Worker::new(shared, stats, 0, WorkerSockets::default(), &settings).unwrap();
+        let mut sweep_times = Vec::new();
+        for now in 0..1_000 {
+            worker.context.io.now = now;
+            worker.context.schedule_sweep(now);
+            if worker.context.sweep_at().is_some_and(|sweep_at| sweep_at <= now) {
+                sweep_times.push(now);
+            }
+            worker.sweep_if_due();
+        }
+        assert_eq!(sweep_times, [0, 250, 500, 750]);
+        // Without a request there is no sweep, because nothing can expire.
+        worker.context.io.now = 2_000;
+        worker.sweep_if_due();
+        assert_eq!(worker.context.sweep_at(), None);
     }
 }

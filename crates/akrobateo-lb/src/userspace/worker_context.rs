@@ -13,6 +13,9 @@ use super::rate_limit::RateLimit;
 use super::shared_state::SharedState;
 use super::stats::{DialFailure, WorkerStats};
 
+/// Shortest time between two sweeps, in milliseconds. Each sweep visits all connections of the worker.
+pub(super) const SWEEP_INTERVAL_MS: u64 = 250;
+
 /// The state that the acceptor, the TCP sessions and the UDP sessions of one worker share.
 #[derive(Debug)]
 pub(super) struct WorkerContext {
@@ -30,6 +33,8 @@ pub(super) struct WorkerContext {
     /// The time of the next sweep, which closes expired connections, expired UDP sessions and idle pipes; `None` if
     /// nothing can expire.
     sweep_at: Option<u64>,
+    /// The earliest time of the next sweep: [`SWEEP_INTERVAL_MS`] after the last one.
+    earliest_sweep_at: u64,
     /// One rate limit per port.
     dial_failure_log_limits: Box<[RateLimit]>,
 }
@@ -52,6 +57,7 @@ impl WorkerContext {
             index,
             run_queue: VecDeque::new(),
             sweep_at: None,
+            earliest_sweep_at: 0,
             dial_failure_log_limits,
         })
     }
@@ -86,8 +92,10 @@ impl WorkerContext {
         self.run_queue.len()
     }
 
-    /// Schedules a sweep at `time`, unless an earlier sweep is scheduled.
+    /// Schedules a sweep at `time`, or [`SWEEP_INTERVAL_MS`] after the last sweep if this is later. Does nothing if an
+    /// earlier sweep is scheduled.
     pub(super) fn schedule_sweep(&mut self, time: u64) {
+        let time = time.max(self.earliest_sweep_at);
         self.sweep_at = Some(self.sweep_at.map_or(time, |sweep_at| sweep_at.min(time)));
     }
 
@@ -96,9 +104,14 @@ impl WorkerContext {
         self.sweep_at
     }
 
-    /// Sets the time of the next sweep.
-    pub(super) const fn set_next_sweep(&mut self, time: Option<u64>) {
-        self.sweep_at = time;
+    /// Records that a sweep ends now, and schedules the next one. `next_expiry` is the time of the next expiry; `None` if
+    /// nothing can expire.
+    pub(super) fn on_swept(&mut self, next_expiry: Option<u64>) {
+        self.sweep_at = None;
+        self.earliest_sweep_at = self.io.now + SWEEP_INTERVAL_MS;
+        if let Some(time) = next_expiry {
+            self.schedule_sweep(time);
+        }
     }
 
     /// Counts a failed attempt to reach a target. Logs the failure if the port's rate limit permits.

@@ -57,7 +57,7 @@ pub(crate) struct Conflict {
 /// The nodes of a conflict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ConflictScope {
-    /// The first node on which the owner's proxies have the port.
+    /// The first node, by name, on which the owner's proxies have the port.
     Node(String),
     /// kube-proxy uses the port for the owner on every node.
     EveryNode(NodePortKind),
@@ -126,8 +126,9 @@ fn allocate_node<'a>(
             if let Some(owner) = owners.owner(frontend) {
                 allocation.taken_nodes.insert(node.name.clone());
                 if is_claimed {
-                    // The first node stays in the message, so that a node that joins later changes no condition.
-                    allocation.conflicts.entry((port, owner.key())).or_insert(&node.name);
+                    // The first node by name is in the message, so that few changes of the nodes change a condition.
+                    let first = allocation.conflicts.entry((port, owner.key())).or_insert(&node.name);
+                    *first = (*first).min(&node.name);
                 }
             }
             if is_claimed && is_blocked(claim, frontend) {

@@ -334,4 +334,12 @@ fn a_conflict_names_the_first_node_for_every_port() {
     let conflicts = world.conflicts("b");
     assert_eq!(conflicts.len(), 2);
     assert!(conflicts.iter().all(|conflict| conflict.contains("on node n1 ")), "{conflicts:?}");
+    // A node that joins does not change the message, also if it comes first in the list of nodes.
+    let joining = world.nodes.remove(1);
+    world.restart();
+    world.allocate();
+    assert_eq!(world.conflicts("b"), conflicts);
+    world.nodes.insert(0, joining);
+    world.allocate();
+    assert_eq!(world.conflicts("b"), conflicts);
 }

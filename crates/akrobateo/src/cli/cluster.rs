@@ -13,7 +13,7 @@ use super::error::CliError;
 use super::operator_config::merge_operator_config;
 use super::service_report::ServiceReport;
 use crate::call::{CallError, call};
-use crate::client::{NAMESPACE_OUTSIDE_CLUSTER, connect};
+use crate::client::{DEFAULT_OPERATOR_NAMESPACE, connect};
 use crate::decide::{decide, with_reported_conflicts};
 use crate::error_chain::error_chain;
 use crate::kube_proxy::read_vip_danger;
@@ -47,12 +47,13 @@ impl Cluster {
     ) -> Result<Self, CliError> {
         let (client, pod_namespace) = connect(local).await?;
         let metrics = Metrics::new();
-        // In the operator's pod the environment variables of this command are those of the operator.
-        let is_in_pod = pod_namespace.is_some() && operator_namespace.is_none();
-        let operator = if is_in_pod {
-            None
-        } else {
-            find_operator(&client, operator_namespace.unwrap_or(NAMESPACE_OUTSIDE_CLUSTER), &metrics).await
+        let operator = match (pod_namespace, operator_namespace) {
+            // In the operator's pod the environment variables of this command are those of the operator.
+            (Some(_), None) => None,
+            (_, namespace) => {
+                let namespace = namespace.unwrap_or(DEFAULT_OPERATOR_NAMESPACE);
+                find_operator(&client, namespace, &metrics).await
+            }
         };
         let config = match operator {
             Some(operator) => operator.merge_config(matches)?,

@@ -48,7 +48,6 @@ pub(super) struct Explanation {
 struct NodeExplanation {
     name: String,
     /// True if the node should have a proxy.
-    #[serde(rename = "should_have_proxy")]
     should_have_proxy: bool,
     /// True if the node has a ready proxy.
     #[serde(rename = "ready")]

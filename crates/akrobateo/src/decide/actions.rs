@@ -50,7 +50,7 @@ pub(crate) fn plan_actions(
         }
         ProxyDecision::DeleteWorkloads => status_actions.into_iter().chain(plan_deletion(state)).collect(),
         ProxyDecision::RunWorkload(desired) => {
-            let workload_actions = plan_workload(state, desired, decision.limits.workload);
+            let workload_actions = plan_workload(state, desired, decision);
             // The rollout waits for the next workload, because the current one would create pods with added fields.
             let is_recreated =
                 workload_actions.iter().any(|action| matches!(action, Action::DeleteKeepingPods(_)));
@@ -70,7 +70,8 @@ fn plan_deletion(state: &ServiceState) -> Vec<Action> {
     actions
 }
 
-fn plan_workload(state: &ServiceState, desired: &Workload, limit: WriteLimit) -> Vec<Action> {
+fn plan_workload(state: &ServiceState, desired: &Workload, decision: &Decision) -> Vec<Action> {
+    let limit = decision.limits.workload;
     let (same_workloads, other_workloads): (Vec<_>, Vec<_>) =
         state.workloads.iter().partition(|workload| workload.has_same_identity(desired));
     // Other workloads of the Service use the same hostPorts, so they are deleted first.
@@ -78,7 +79,7 @@ fn plan_workload(state: &ServiceState, desired: &Workload, limit: WriteLimit) ->
     if limit.delayed_until().is_some() {
         return actions;
     }
-    if !same_workloads.iter().any(|existing| existing.matches(desired)) {
+    if !decision.is_workload_applied {
         // A server-side apply restores the fields that other field managers changed. The operator then owns these fields
         // again. The apply does not remove fields that other field managers added.
         actions.push(Action::Apply(desired.clone()));

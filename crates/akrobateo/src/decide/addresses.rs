@@ -8,8 +8,10 @@ use akrobateo_core::Family;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Pod, Service};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::pod_status::has_ready_pod;
+use super::note::join_families;
+use super::pod_status::nodes_with_ready_pod;
 use super::service_state::PodTimes;
+use crate::address_type::AddressType;
 use crate::node_info::NodeInfo;
 use crate::spec::{IpMode, LoadBalancerSpec};
 
@@ -78,13 +80,14 @@ pub(super) fn select_nodes_to_publish<'nodes>(
         let nodes = inputs.nodes.iter().filter(|node| is_published(service, node)).collect();
         return PublishableNodes { nodes, recheck_at: None };
     }
+    let ready_nodes = nodes_with_ready_pod(inputs.pods);
     let mut nodes_with_ready_proxy = PublishableNodes::default();
     let mut nodes_in_rollout = PublishableNodes::default();
     for node in inputs.nodes {
         if node.exclusion_reason.is_some() || !(inputs.may_be_published)(node) {
             continue;
         }
-        if has_ready_pod(inputs.pods, &node.name) || inputs.unclaimed_nodes.contains(&node.name) {
+        if ready_nodes.contains(node.name.as_str()) || inputs.unclaimed_nodes.contains(&node.name) {
             nodes_with_ready_proxy.nodes.push(node);
             continue;
         }
@@ -122,8 +125,9 @@ pub(super) fn select_nodes_until_first_proxy<'nodes>(
     let Some(recheck_at) = grace_period_ends.filter(|end| *end > inputs.now).max() else {
         return PublishableNodes::default();
     };
+    let ready_nodes = nodes_with_ready_pod(inputs.pods);
     let nodes = included_nodes.filter(|node| {
-        is_published(service, node) && may_stay_published(node) && has_ready_pod(inputs.pods, &node.name)
+        is_published(service, node) && may_stay_published(node) && ready_nodes.contains(node.name.as_str())
     });
     PublishableNodes { nodes: nodes.collect(), recheck_at: Some(recheck_at) }
 }
@@ -141,6 +145,13 @@ pub(super) fn addresses_to_publish(spec: &LoadBalancerSpec, node: &NodeInfo) -> 
     let mut addresses = node.addresses_to_publish(&spec.address_types);
     addresses.retain(|address| spec.published_families().any(|family| family == Family::from_ip(*address)));
     addresses
+}
+
+/// Returns the description of the address that a node lacks, for example `no IPv4 address of type InternalIP`.
+pub(super) fn describe_missing_address(spec: &LoadBalancerSpec) -> String {
+    let families = join_families(&spec.published_families().collect::<Vec<_>>(), " or ");
+    let types: Vec<_> = spec.address_types.iter().copied().map(AddressType::as_str).collect();
+    format!("no {families} address of type {}", types.join(" or "))
 }
 
 /// Returns the addresses for the status, each address once. The families have the Service's order. The addresses of a

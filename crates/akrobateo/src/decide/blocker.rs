@@ -1,14 +1,15 @@
 //! Finds the reason why a Service has no addresses. Failures of proxy pods are in `pod_failure.rs`. Pure.
 
-use akrobateo_core::{Family, annotations};
+use akrobateo_core::annotations;
 use k8s_openapi::jiff::SignedDuration;
 
+use super::addresses::describe_missing_address;
 use super::current_condition::current_condition;
+use super::note::join_families;
 use super::pod::ProxyRole;
-use super::pod_status::has_ready_pod;
+use super::pod_status::nodes_with_ready_pod;
 use super::service_state::ServiceState;
 use super::traffic_policy::{has_forwarding_program, local_traffic_policy};
-use crate::address_type::AddressType;
 use crate::allocation::Allocation;
 use crate::node_info::{ExclusionReason, NodeInfo};
 use crate::reason::Reason;
@@ -45,12 +46,11 @@ pub(super) enum Blocker {
     )]
     NoSourceRange { families: String },
     #[error(
-        "node {node} can be published but has no {families} address of type {types}; set the annotation {} on the \
-         Service, or {} on the node",
+        "node {node} can be published but has {missing_address}; set the annotation {} on the Service, or {} on the node",
         annotations::ADDRESS_TYPES,
         annotations::NODE_ADDRESS
     )]
-    NoNodeAddress { node: String, families: String, types: String },
+    NoNodeAddress { node: String, missing_address: String },
     #[error(
         "node {node} has a ready proxy but is not published: {reason}; fix the node, or run proxies on other nodes"
     )]
@@ -92,16 +92,17 @@ impl Blocker {
             return Some(Self::NoMatchingNode);
         }
         if spec.published_families().next().is_none() && !spec.families.is_empty() {
-            let families: Vec<_> = spec.families.iter().copied().map(Family::as_str).collect();
-            return Some(Self::NoSourceRange { families: families.join(" and ") });
+            return Some(Self::NoSourceRange { families: join_families(&spec.families, " and ") });
         }
         if let Some(node) = publishable_nodes.first() {
-            return Some(Self::no_node_address(spec, node));
+            let (node, missing_address) = (node.name.clone(), describe_missing_address(spec));
+            return Some(Self::NoNodeAddress { node, missing_address });
         }
         if let Some(blocker) = Self::find_endpoint_blocker(state, spec, allocation, role) {
             return Some(blocker);
         }
-        let mut nodes_with_proxy = state.nodes.iter().filter(|node| has_ready_pod(&state.pods, &node.name));
+        let ready_nodes = nodes_with_ready_pod(&state.pods);
+        let mut nodes_with_proxy = state.nodes.iter().filter(|node| ready_nodes.contains(node.name.as_str()));
         if let Some((node, reason)) = nodes_with_proxy.find_map(|node| Some((node, node.exclusion_reason?))) {
             return Some(Self::NodeExcluded { node: node.name.clone(), reason });
         }
@@ -136,15 +137,5 @@ impl Blocker {
         }
         let can_forward = allowed.iter().any(|node| has_forwarding_program(spec, role, node));
         (!can_forward).then_some(Self::EndpointsWithOtherAddress)
-    }
-
-    fn no_node_address(spec: &LoadBalancerSpec, node: &NodeInfo) -> Self {
-        let families: Vec<_> = spec.published_families().map(Family::as_str).collect();
-        let types: Vec<_> = spec.address_types.iter().copied().map(AddressType::as_str).collect();
-        Self::NoNodeAddress {
-            node: node.name.clone(),
-            families: families.join(" or "),
-            types: types.join(" or "),
-        }
     }
 }

@@ -33,6 +33,8 @@ use crate::spec::{IpMode, LoadBalancerSpec, WorkloadSpec};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Decision {
     pub(crate) proxy: ProxyDecision,
+    /// True if the existing workload has all desired fields, so that an apply would change nothing.
+    pub(super) is_workload_applied: bool,
     /// The desired status. The value `None` leaves the status unchanged, because another controller owns it.
     pub(crate) status: Option<DesiredStatus>,
     /// The nodes that should serve clients but are not published.
@@ -82,6 +84,7 @@ pub(crate) struct DesiredStatus {
 pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp) -> Decision {
     let without_proxy = |status| Decision {
         proxy: ProxyDecision::DeleteWorkloads,
+        is_workload_applied: false,
         status,
         unpublished_nodes: Vec::new(),
         rollout: Rollout::default(),
@@ -134,12 +137,11 @@ fn plan_rollout_for_existing_workload(state: &ServiceState, now: Timestamp) -> R
     }
 }
 
-/// Plans the rollout of the desired workload. The rollout begins when the workload in the cluster has the desired spec. Fields
-/// that another program added do not stop the rollout, because the operator may leave these fields in place for hours.
-fn plan_rollout_for_desired_workload(state: &ServiceState, desired: &Workload, now: Timestamp) -> Rollout {
+/// Returns the existing workload if it has all desired fields. Fields that another program added do not matter, because the
+/// operator may leave these fields in place for hours.
+fn find_applied_workload<'a>(state: &'a ServiceState, desired: &Workload) -> Option<&'a Workload> {
     let existing = state.workloads.iter().find(|existing| existing.has_same_identity(desired));
-    let applied_workload = existing.filter(|existing| existing.matches(desired));
-    applied_workload.map(|workload| Rollout::plan(workload, state, now)).unwrap_or_default()
+    existing.filter(|existing| existing.matches(desired))
 }
 
 fn decide_accepted_service(
@@ -154,10 +156,9 @@ fn decide_accepted_service(
     // The allocation is empty if the Service selects no node with an endpoint, and other Services use the same ports.
     let desired =
         (!allocation.is_empty()).then(|| desired_workload(config, state, service, spec, allocation, role));
-    let rollout = desired
-        .as_ref()
-        .map(|desired| plan_rollout_for_desired_workload(state, desired, now))
-        .unwrap_or_default();
+    let applied = desired.as_ref().and_then(|desired| find_applied_workload(state, desired));
+    // The rollout begins when the workload in the cluster has the desired spec.
+    let rollout = applied.map(|workload| Rollout::plan(workload, state, now)).unwrap_or_default();
     let missing_endpoints_policy = MissingEndpointsPolicy::find(state, spec);
     let endpoints_allow =
         |node: &NodeInfo| endpoints_allow_publication(state, spec, missing_endpoints_policy, node);
@@ -196,6 +197,7 @@ fn decide_accepted_service(
     let next_checks =
         [publishable.recheck_at, pod_deadline.filter(|deadline| *deadline > now), rollout.recheck_at];
     Decision {
+        is_workload_applied: applied.is_some(),
         proxy: desired.map_or(ProxyDecision::DeleteWorkloads, ProxyDecision::RunWorkload),
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
         unpublished_nodes,

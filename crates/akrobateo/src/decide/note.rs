@@ -1,5 +1,7 @@
 //! A part of the condition's message. Pure.
 
+use akrobateo_core::Family;
+
 use crate::reason::Reason;
 
 /// The maximum number of elements that a message lists. A Service with hundreds of ports may have hundreds of conflicts.
@@ -28,4 +30,9 @@ pub(super) fn join_first_items(elements: &[impl ToString]) -> String {
         count => Some(format!("and {count} more")),
     };
     listed.chain(remaining).collect::<Vec<_>>().join(", ")
+}
+
+/// Joins the names of address families.
+pub(super) fn join_families(families: &[Family], separator: &str) -> String {
+    families.iter().map(|family| family.as_str()).collect::<Vec<_>>().join(separator)
 }

@@ -6,11 +6,11 @@ use akrobateo_core::Family;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service, ServiceSpec};
 use kube::ResourceExt;
 
-use super::note::{Note, join_first_items};
+use super::note::{Note, join_families, join_first_items};
 use super::pod::ProxyRole;
 use super::service_state::ServiceState;
 use super::status_owner::find_other_address_owner;
-use super::traffic_policy::{client_address_note, internal_policy_note};
+use super::traffic_policy::{client_address_note, internal_policy_note, may_use_vip};
 use crate::reason::Reason;
 use crate::spec::{IpMode, LoadBalancerSpec};
 
@@ -38,9 +38,9 @@ pub(super) fn find_notes(
 ) -> Vec<Note> {
     let service_spec = service.spec.as_ref();
     let notes = [
-        client_address_note(spec, &state.nodes, role),
+        client_address_note(state, spec, role),
         service_spec.and_then(|service_spec| node_ports_note(service_spec, spec)),
-        service_spec.and_then(|service_spec| session_affinity_note(service_spec, role)),
+        service_spec.and_then(|service_spec| session_affinity_note(state, service_spec, spec, role)),
         (!state.nodes_with_ready_endpoint.is_empty())
             .then(|| internal_policy_note(spec, &state.nodes))
             .flatten(),
@@ -69,13 +69,22 @@ fn node_ports_note(service_spec: &ServiceSpec, spec: &LoadBalancerSpec) -> Optio
     })
 }
 
-fn session_affinity_note(service_spec: &ServiceSpec, role: ProxyRole) -> Option<Note> {
+/// Returns a warning if kube-proxy cannot distinguish the clients of a Service with session affinity.
+fn session_affinity_note(
+    state: &ServiceState,
+    service_spec: &ServiceSpec,
+    spec: &LoadBalancerSpec,
+    role: ProxyRole,
+) -> Option<Note> {
     let is_requested = service_spec.session_affinity.as_deref() == Some("ClientIP");
+    // If the operator rejects VIP, only the proxies can forward.
+    let other_fix =
+        if may_use_vip(state, spec) { ", or use ipMode VIP with the InternalIPs of the nodes" } else { "" };
     (is_requested && role == ProxyRole::Forward).then(|| Note {
-        text: "sessionAffinity is ClientIP, but kube-proxy sees a proxy's address instead of the client's address, so all \
-               clients of one node reach the same backend; remove sessionAffinity, or use ipMode VIP with the InternalIPs \
-               of the nodes"
-            .to_owned(),
+        text: format!(
+            "sessionAffinity is ClientIP, but kube-proxy sees a proxy's address instead of the client's address, so all \
+             clients of one node reach the same backend; remove sessionAffinity{other_fix}"
+        ),
         warning_reason: Some(Reason::SessionAffinityNotKept),
     })
 }
@@ -150,8 +159,4 @@ fn node_annotation_note(state: &ServiceState, spec: &LoadBalancerSpec) -> Option
         count => _ = write!(text, " (and {count} more nodes)"),
     }
     Some(Note { text, warning_reason: None })
-}
-
-fn join_families(families: &[Family], separator: &str) -> String {
-    families.iter().map(|family| family.as_str()).collect::<Vec<_>>().join(separator)
 }

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use akrobateo_core::data_path::USERSPACE_GRACE_PERIOD;
 use akrobateo_core::proxy_args::{ENABLE_IPV6_FORWARDING_COMMAND, RESERVE_PORTS_COMMAND};
-use akrobateo_core::{DataPath, Family, HostPort, ProxyArgs, probe};
+use akrobateo_core::{DataPath, Family, HostPort, Protocol, ProxyArgs, probe};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, NodeAffinity, NodeSelector,
     NodeSelectorRequirement, NodeSelectorTerm, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
@@ -25,9 +26,8 @@ use crate::spec::{LabelRequirement, LoadBalancerSpec, NodeSelection, WorkloadSpe
 /// The proxy exits at once on SIGTERM if it has installed its signal handler. Otherwise the proxy ends after the grace
 /// period. No other pod can use the hostPorts until then.
 const KERNEL_DATA_PATH_GRACE_SECONDS: i64 = 3;
-/// Termination grace period of a proxy that forwards in userspace, in seconds. The connections drain during this
-/// period. The period is the default of Kubernetes.
-const USERSPACE_DATA_PATH_GRACE_SECONDS: i64 = 30;
+/// Termination grace period of a proxy that forwards in userspace, in seconds.
+const USERSPACE_DATA_PATH_GRACE_SECONDS: i64 = USERSPACE_GRACE_PERIOD.as_secs().cast_signed();
 
 /// Memory limit of a proxy that forwards in the kernel. Such a proxy uses much less memory than the limit.
 const KERNEL_DATA_PATH_MEMORY_LIMIT: &str = "64Mi";
@@ -43,6 +43,9 @@ const USERSPACE_DATA_PATH_CPU_REQUEST: &str = "10m";
 /// The timeout of the readiness probe, in seconds. On a busy node, a proxy with a small CPU request may need more than the
 /// default of one second, although the node forwards.
 const READINESS_TIMEOUT_SECONDS: i32 = 3;
+
+/// The name of the container port of the metrics. The chart's `PodMonitor` uses this name.
+const METRICS_PORT_NAME: &str = "metrics";
 
 /// The time after which Kubernetes evicts a Deployment's pod from a lost node, in seconds.
 const LOST_NODE_TOLERATION_SECONDS: i64 = 30;
@@ -106,10 +109,10 @@ pub(super) fn pod_spec(
         init_containers: needs_ipv6_forwarding.then(|| vec![ipv6_forwarding_container(image)]),
         containers: vec![match role {
             ProxyRole::Forward => {
-                forwarding_container(image, args, container_ports(spec, placement.host_port_family))
+                forwarding_container(image, args, host_ports(spec, placement.host_port_family))
             }
             ProxyRole::ReservePorts => {
-                port_reserving_container(image, container_ports(spec, placement.host_port_family))
+                port_reserving_container(image, host_ports(spec, placement.host_port_family))
             }
         }],
         node_selector: Some(BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())])),
@@ -184,7 +187,7 @@ fn tolerations(spec: &LoadBalancerSpec) -> Vec<Toleration> {
     tolerations
 }
 
-fn forwarding_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>) -> Container {
+fn forwarding_container(image: &str, args: &ProxyArgs, host_ports: Vec<ContainerPort>) -> Container {
     let (cpu, memory) = match args.data_path {
         DataPath::Kernel => (KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT),
         DataPath::Userspace => (USERSPACE_DATA_PATH_CPU_REQUEST, USERSPACE_DATA_PATH_MEMORY_LIMIT),
@@ -192,7 +195,7 @@ fn forwarding_container(image: &str, args: &ProxyArgs, ports: Vec<ContainerPort>
     Container {
         name: "forward".to_owned(),
         args: Some(args.to_args()),
-        ports: Some(ports),
+        ports: Some(host_ports.into_iter().chain([metrics_port(args.probe_port)]).collect()),
         readiness_probe: Some(Probe {
             period_seconds: Some(2),
             timeout_seconds: Some(READINESS_TIMEOUT_SECONDS),
@@ -235,11 +238,11 @@ fn http_probe(path: &str, port: u16) -> Probe {
 
 /// Returns the container that only reserves the ports. The container has no probes, because it must not open a port of the
 /// host.
-fn port_reserving_container(image: &str, ports: Vec<ContainerPort>) -> Container {
+fn port_reserving_container(image: &str, host_ports: Vec<ContainerPort>) -> Container {
     Container {
         name: RESERVE_PORTS_COMMAND.to_owned(),
         args: Some(vec![RESERVE_PORTS_COMMAND.to_owned()]),
-        ports: Some(ports),
+        ports: Some(host_ports),
         security_context: Some(unprivileged_security_context()),
         ..base_container(image, KERNEL_DATA_PATH_CPU_REQUEST, KERNEL_DATA_PATH_MEMORY_LIMIT)
     }
@@ -313,9 +316,9 @@ fn base_container(image: &str, cpu: &str, memory: &str) -> Container {
     }
 }
 
-/// Returns the container ports. Each hostPort is in the result once, even if the proxy forwards the port for two address
-/// families.
-fn container_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<ContainerPort> {
+/// Returns the container ports with a hostPort. Each hostPort is in the result once, even if the proxy forwards the port
+/// for two address families.
+fn host_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<ContainerPort> {
     let container_port = |HostPort { protocol, port }| ContainerPort {
         container_port: port.into(),
         host_port: Some(port.into()),
@@ -324,4 +327,14 @@ fn container_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<Conta
         ..ContainerPort::default()
     };
     spec.host_ports().into_iter().map(container_port).collect()
+}
+
+/// Returns the container port of the metrics. Prometheus finds only ports that the pod declares. The port is no hostPort.
+fn metrics_port(probe_port: u16) -> ContainerPort {
+    ContainerPort {
+        name: Some(METRICS_PORT_NAME.to_owned()),
+        container_port: probe_port.into(),
+        protocol: Some(Protocol::Tcp.api_name().to_owned()),
+        ..ContainerPort::default()
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Kubernetes compares whole templates. But a new placement or a new probe is no reason to interrupt forwarding.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, PodSpec, PodTemplateSpec};
 use kube::ResourceExt;
 
 use super::drift::spec_digest;
@@ -29,12 +29,15 @@ pub(super) fn is_outdated(pod: &Pod, template: &PodTemplateSpec) -> bool {
     template_annotation(FORWARDING_DIGEST_ANNOTATION) != pod_annotation(FORWARDING_DIGEST_ANNOTATION)
 }
 
-/// Returns the fields of the spec that determine the forwarding: all fields except placement, probes and resources.
+/// Returns the fields of the spec that determine the forwarding: all fields except placement, probes, resources, and ports
+/// without a hostPort.
 fn forwarding_fields(spec: &PodSpec) -> PodSpec {
+    let has_host_port = |port: &&ContainerPort| port.host_port.is_some();
     let without_probes = |container: &Container| Container {
         liveness_probe: None,
         readiness_probe: None,
         resources: None,
+        ports: container.ports.as_ref().map(|ports| ports.iter().filter(has_host_port).cloned().collect()),
         ..container.clone()
     };
     PodSpec {
@@ -86,13 +89,17 @@ mod tests {
     }
 
     #[test]
-    fn placement_and_probes_make_no_pod_outdated() {
+    fn placement_probes_and_metrics_make_no_pod_outdated() {
         let pod = pod_from_template(&template(), "n1");
-        let edits: [&dyn Fn(&mut PodSpec); 4] = [
+        let edits: [&dyn Fn(&mut PodSpec); 5] = [
             &|_| (),
             &|spec| spec.affinity = Some(Affinity::default()),
             &|spec| spec.tolerations = Some(Vec::new()),
             &|spec| spec.containers[0].liveness_probe = Some(Probe::default()),
+            &|spec| {
+                let port = ContainerPort { container_port: 10290, ..ContainerPort::default() };
+                spec.containers[0].ports.as_mut().unwrap().push(port);
+            },
         ];
         for edit in edits {
             assert!(!is_outdated(&pod, &edited_template(edit)));

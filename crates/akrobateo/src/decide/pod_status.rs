@@ -1,6 +1,6 @@
 //! Reads the node and the readiness of pods. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use akrobateo_core::HostPort;
@@ -67,6 +67,12 @@ pub(super) fn pods_by_node(pods: &[Arc<Pod>]) -> HashMap<&str, Vec<&Pod>> {
 /// Returns true if one of the pods on a node is ready and is not being deleted.
 pub(crate) fn has_ready_pod(pods: &[Arc<Pod>], node: &str) -> bool {
     pods.iter().any(|pod| runs_on(pod, node) && is_ready(pod))
+}
+
+/// Returns the nodes with a ready pod that is not being deleted.
+pub(super) fn nodes_with_ready_pod(pods: &[Arc<Pod>]) -> HashSet<&str> {
+    let ready_pods = pods.iter().filter(|pod| is_ready(pod));
+    ready_pods.filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect()
 }
 
 /// Returns true if one of the pods on a node is ready and forwards packets. Pods in the host's network only reserve ports.

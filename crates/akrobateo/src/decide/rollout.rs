@@ -164,6 +164,8 @@ struct RolloutStep<'a> {
     /// The maximum number of available proxies to replace now.
     replacement_limit: usize,
     replaces_unavailable_proxies: bool,
+    /// True if a new proxy is ready.
+    has_success: bool,
     is_stopped: bool,
 }
 
@@ -179,7 +181,7 @@ impl<'a> RolloutStep<'a> {
             count(|state| matches!(state, ProxyState::Changing { .. }))
         };
         let mut available: Vec<_> =
-            proxies.iter().filter(|proxy| has_success || proxy.may_start_proxy).collect();
+            proxies.iter().filter(|proxy| may_replace_ready_proxy(proxy, has_success)).collect();
         // Unpublished nodes come first, because no client uses their proxies.
         available.sort_by_key(|proxy| proxy.is_published);
         let available: Vec<_> = available
@@ -211,6 +213,7 @@ impl<'a> RolloutStep<'a> {
             replaces_unavailable_proxies: has_success || available.is_empty() || is_stopped,
             available_proxies: available,
             unavailable_proxies: unavailable,
+            has_success,
             replacement_limit: if is_stopped { 0 } else { max_simultaneous.saturating_sub(changing_count) },
             is_stopped,
         }
@@ -225,7 +228,7 @@ impl<'a> RolloutStep<'a> {
 
     /// Returns the reason why the rollout does not replace the outdated proxy of a node soon.
     fn find_delay(&self, proxy: &NodeProxy) -> Option<RolloutDelay> {
-        let is_waiting = self.available_proxies.iter().any(|(node, _)| node.name == proxy.node.name);
+        let is_waiting = may_replace_ready_proxy(proxy, self.has_success);
         match proxy.state {
             ProxyState::Lost => Some(RolloutDelay::NodeLost),
             ProxyState::NotDeleted => Some(RolloutDelay::NotDeleted),
@@ -236,4 +239,10 @@ impl<'a> RolloutStep<'a> {
             _ => None,
         }
     }
+}
+
+/// Returns true if the rollout may replace the proxy of the node although the proxy is ready. Before the first success, it
+/// replaces no proxy on a node that would get no new one.
+const fn may_replace_ready_proxy(proxy: &NodeProxy, has_success: bool) -> bool {
+    has_success || proxy.may_start_proxy
 }

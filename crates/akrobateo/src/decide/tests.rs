@@ -256,12 +256,26 @@ fn warning_explains_why_backends_do_not_see_the_client_address() {
 
 #[test]
 fn one_container_has_each_host_port_once_per_protocol() {
-    let dns_service = service("dns").tcp(53).udp(53).tcp(80).cluster_ips(&["10.97.0.7", "fd97::7"]).build();
-    let pod = pod_spec(&observe(dns_service));
-    assert_eq!(pod.containers.len(), 1);
-    let ports = pod.containers[0].ports.iter().flatten();
-    let ports: Vec<_> = ports.map(|port| (port.host_port.unwrap(), port.protocol.clone().unwrap())).collect();
-    assert_eq!(ports, [(53, "TCP".to_owned()), (80, "TCP".to_owned()), (53, "UDP".to_owned())]);
+    for (ip_mode, metrics_port) in
+        [("VIP", vec![]), ("Proxy", vec![(10290, None, Some("metrics".to_owned()), "TCP".to_owned())])]
+    {
+        let dns_service = service("dns")
+            .tcp(53)
+            .udp(53)
+            .tcp(80)
+            .cluster_ips(&["10.97.0.7", "fd97::7"])
+            .families(&["IPv4", "IPv6"]);
+        let pod = pod_spec(&observe(dns_service.annotation(annotations::IP_MODE, ip_mode).build()));
+        assert_eq!(pod.containers.len(), 1);
+        let ports = pod.containers[0].ports.clone().unwrap().into_iter();
+        let ports: Vec<_> = ports
+            .map(|port| (port.container_port, port.host_port, port.name, port.protocol.unwrap()))
+            .collect();
+        let host_port = |port, protocol: &str| (port, Some(port), None, protocol.to_owned());
+        let host_ports = vec![host_port(53, "TCP"), host_port(80, "TCP"), host_port(53, "UDP")];
+        // Only the metrics port is no hostPort.
+        assert_eq!(ports, [host_ports, metrics_port].concat());
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use akrobateo_core::{Family, annotations};
+use akrobateo_core::{DataPath, Family, annotations};
 use k8s_openapi::api::core::v1::Service;
 
 use super::addresses::{addresses_to_publish, is_published, published_addresses};
@@ -179,10 +179,15 @@ pub(super) fn internal_policy_note(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) 
     })
 }
 
+/// Returns true if the annotation of a Service may select ipMode VIP.
+pub(super) fn may_use_vip(state: &ServiceState, spec: &LoadBalancerSpec) -> bool {
+    spec.proxy_args.data_path == DataPath::Kernel && !state.is_vip_dangerous
+}
+
 /// Returns a warning if externalTrafficPolicy is Local, but backends do not see the client's address.
 pub(super) fn client_address_note(
+    state: &ServiceState,
     spec: &LoadBalancerSpec,
-    nodes: &[NodeInfo],
     role: ProxyRole,
 ) -> Option<Note> {
     // With the PROXY protocol backends receive the client's address from the proxies.
@@ -193,12 +198,15 @@ pub(super) fn client_address_note(
         return None;
     }
     let cause_and_fix = if spec.ip_mode == IpMode::Proxy {
-        format!(
-            "with ipMode Proxy, the proxies forward instead of kube-proxy; set the annotation {} to VIP",
-            annotations::IP_MODE
-        )
+        let fix = if may_use_vip(state, spec) {
+            format!("set the annotation {} to VIP", annotations::IP_MODE)
+        } else {
+            // The operator rejects VIP in this case.
+            format!("for TCP ports, use the PROXY protocol ({})", annotations::PROXY_PROTOCOL)
+        };
+        format!("with ipMode Proxy, the proxies forward instead of kube-proxy; {fix}")
     } else {
-        let mut selected = nodes.iter().filter(|node| spec.nodes.matches(node));
+        let mut selected = state.nodes.iter().filter(|node| spec.nodes.matches(node));
         let node = selected.find(|node| !publishes_only_internal_ips(spec, node))?;
         format!(
             "most nodes, for example {}, are published with an address that is not their InternalIP; publish InternalIPs \

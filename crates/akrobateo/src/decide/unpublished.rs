@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use akrobateo_core::Family;
-
-use super::addresses::addresses_to_publish;
+use super::addresses::{addresses_to_publish, describe_missing_address};
 use super::pod::ProxyRole;
 use super::pod_status::runs_on;
 use super::service_state::ServiceState;
 use super::traffic_policy::has_forwarding_program;
 use super::workload::Workload;
-use crate::address_type::AddressType;
 use crate::allocation::Allocation;
 use crate::node_info::NodeInfo;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
@@ -30,8 +27,8 @@ pub(crate) enum UnpublishedCause {
     ProxyNotReady,
     #[error("it has no proxy pod; run: kubectl describe {0}")]
     NoPod(String),
-    #[error("it has no {families} address of type {types}")]
-    NoAddress { families: String, types: String },
+    #[error("it has {0}")]
+    NoAddress(String),
     #[error(
         "with externalTrafficPolicy Local only kube-proxy may forward, but kube-proxy does not serve the node's published \
          address, because this address is not its InternalIP"
@@ -74,7 +71,7 @@ pub(super) fn find_unpublished_nodes(
     let unpublished_nodes = expected_nodes.into_iter().filter_map(|node| {
         let has_pod = || state.pods.iter().any(|pod| runs_on(pod, &node.name));
         let cause = if addresses_to_publish(spec, node).is_empty() {
-            no_address_cause(spec)
+            UnpublishedCause::NoAddress(describe_missing_address(spec))
         } else if !has_forwarding_program(spec, role, node) {
             UnpublishedCause::OtherAddress
         } else if is_published(node) || (spec.workload != WorkloadSpec::DaemonSet && !has_pod()) {
@@ -88,10 +85,4 @@ pub(super) fn find_unpublished_nodes(
         Some(UnpublishedNode { node: node.name.clone(), cause })
     });
     unpublished_nodes.collect()
-}
-
-fn no_address_cause(spec: &LoadBalancerSpec) -> UnpublishedCause {
-    let families: Vec<_> = spec.published_families().map(Family::as_str).collect();
-    let types: Vec<_> = spec.address_types.iter().copied().map(AddressType::as_str).collect();
-    UnpublishedCause::NoAddress { families: families.join(" or "), types: types.join(" or ") }
 }

@@ -48,3 +48,8 @@ pub(crate) fn pod_from_template(template: &PodTemplateSpec, node: &str) -> Pod {
     template_pod.spec = Some(pod_spec);
     template_pod
 }
+
+/// Returns a ready pod from this template on a node.
+pub(crate) fn ready_pod_from_template(template: &PodTemplateSpec, node: &str) -> Pod {
+    Pod { status: pod(node).ready().build().status, ..pod_from_template(template, node) }
+}

@@ -71,7 +71,7 @@ impl WriteHistory {
             return decision;
         };
         let record = self.record(key, service.metadata.uid.as_deref());
-        let workload_limit = record.workload.observe(state, &decision.proxy, now);
+        let workload_limit = record.workload.observe(state, &decision, now);
         record.status.observe(instance, service, decision.status.is_some(), now);
         let conflicts = [
             (Reason::StatusConflict, &record.status.tracker),
@@ -217,8 +217,8 @@ impl WorkloadRecord {
     }
 
     /// Compares the current workload with the desired workload, and returns the limit of the next write.
-    fn observe(&mut self, state: &ServiceState, proxy: &ProxyDecision, now: Timestamp) -> WriteLimit {
-        let ProxyDecision::RunWorkload(desired) = proxy else { return WriteLimit::Change };
+    fn observe(&mut self, state: &ServiceState, decision: &Decision, now: Timestamp) -> WriteLimit {
+        let ProxyDecision::RunWorkload(desired) = &decision.proxy else { return WriteLimit::Change };
         let mut workloads = state.workloads.iter();
         let Some(existing) = workloads.find(|workload| workload.has_same_identity(desired)) else {
             return WriteLimit::Change;
@@ -227,7 +227,7 @@ impl WorkloadRecord {
         if existing.metadata().deletion_timestamp.is_some() {
             return WriteLimit::Restore;
         }
-        let is_changed = !existing.matches(desired);
+        let is_changed = !decision.is_workload_applied;
         if is_changed && self.applied_digest.as_deref() != desired.spec_digest() {
             return WriteLimit::Change;
         }

@@ -24,6 +24,7 @@ use crate::spec::IpMode;
 
 const SERVICES_PATH: &str = "/api/v1/services";
 const NODES_PATH: &str = "/api/v1/nodes";
+const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets";
 
 /// Returns the object with a resource version, as the API server sends it.
 fn with_resource_version(object: &impl Serialize, version: &str) -> Value {
@@ -38,6 +39,22 @@ fn web_service() -> Value {
 
 fn node_a() -> Value {
     with_resource_version(&node("a").internal_ip("192.0.2.1").build(), "1")
+}
+
+/// Returns the managed fields of a workload that the operator has applied.
+fn managed_fields() -> Value {
+    json!([{
+        "manager": "akrobateo", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+        "fieldsV1": { "f:spec": { "f:template": {} } },
+    }])
+}
+
+/// Returns the DaemonSet of the Service `default/web`, which the operator has applied.
+fn applied_daemonset() -> Value {
+    let Workload::DaemonSet(daemonset) = daemonset(&[], None) else { panic!("no DaemonSet") };
+    let mut daemonset = with_resource_version(&*daemonset, "1");
+    daemonset["metadata"]["managedFields"] = managed_fields();
+    daemonset
 }
 
 struct SyncedPlanner {
@@ -288,13 +305,7 @@ async fn node_of_a_lost_endpoint_stays_with_its_service_for_one_minute() {
 
 #[tokio::test(start_paused = true)]
 async fn workload_keeps_the_port_of_its_service_after_a_restart_and_its_deletion_takes_nothing_away() {
-    const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets";
-    let Workload::DaemonSet(daemonset) = daemonset(&[], None) else { unreachable!() };
-    let mut daemonset = with_resource_version(&*daemonset, "1");
-    daemonset["metadata"]["managedFields"] = json!([{
-        "manager": "akrobateo", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
-        "fieldsV1": { "f:spec": { "f:template": {} } },
-    }]);
+    let daemonset = applied_daemonset();
     let services = [
         with_resource_version(&service("older").tcp(80).created_at(1).build(), "1"),
         with_resource_version(&service("web").tcp(80).created_at(2).build(), "1"),
@@ -312,13 +323,7 @@ async fn workload_keeps_the_port_of_its_service_after_a_restart_and_its_deletion
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_waits_for_its_first_endpoint_claims_nothing_after_a_restart() {
-    const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets";
-    let Workload::DaemonSet(daemonset) = daemonset(&[], None) else { unreachable!() };
-    let mut daemonset = with_resource_version(&*daemonset, "1");
-    daemonset["metadata"]["managedFields"] = json!([{
-        "manager": "akrobateo", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
-        "fieldsV1": { "f:spec": { "f:template": {} } },
-    }]);
+    let daemonset = applied_daemonset();
     let node = node("a").internal_ip("10.0.0.1").build();
     let web = service("web").tcp(80).traffic_policy_local().published("10.0.0.1", "VIP", "akrobateo");
     let mut web = with_resource_version(&web.build(), "1");
@@ -354,13 +359,7 @@ async fn a_service_that_waits_for_its_first_endpoint_claims_nothing_after_a_rest
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_does_not_change_the_nodes_of_a_service_that_lost_its_endpoints() {
-    const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets";
-    let Workload::DaemonSet(daemonset) = daemonset(&[], None) else { unreachable!() };
-    let mut daemonset = with_resource_version(&*daemonset, "1");
-    daemonset["metadata"]["managedFields"] = json!([{
-        "manager": "akrobateo", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
-        "fieldsV1": { "f:spec": { "f:template": {} } },
-    }]);
+    let daemonset = applied_daemonset();
     let node_b = with_resource_version(&node("b").internal_ip("192.0.2.2").build(), "1");
     let web = service("web").tcp(80).traffic_policy_local().published("192.0.2.1", "VIP", "akrobateo");
     let mut web = with_resource_version(&web.build(), "1");

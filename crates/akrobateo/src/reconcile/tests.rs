@@ -180,6 +180,8 @@ async fn failure_is_reported_once_per_text_and_again_after_a_success() {
     let success_result = reconcile_new_service(&context, &mut api, async |api| {
         next_apply(api).await.accept();
         next_event(api).await.accept();
+        // No event about the status follows: the failed reconciliations wrote the same status, and the history of writes
+        // remembers this. Without the history, the event depended on the delay of the watch.
         next_status(api).await.accept();
     })
     .await;

@@ -136,6 +136,19 @@ fn alerts_and_dashboard_use_existing_metrics() {
     }
 }
 
+/// Prometheus finds no proxies if the names differ.
+#[test]
+fn pod_monitor_names_the_metrics_port_of_the_proxies() {
+    let workloads: serde_json::Value =
+        serde_json::from_str(include_str!("../decide/golden/workloads.json")).unwrap();
+    let container = &workloads["forwarding"]["spec"]["template"]["spec"]["containers"][0];
+    let mut ports = container["ports"].as_array().unwrap().iter();
+    let name = ports.find(|port| port.get("hostPort").is_none()).unwrap()["name"].as_str().unwrap();
+    let template = read_file("charts/akrobateo/templates/metrics.yaml");
+    let (_, pod_monitor) = template.split_once("kind: PodMonitor").unwrap();
+    assert!(pod_monitor.contains(&format!("    - port: {name}\n")), "{pod_monitor}");
+}
+
 #[test]
 fn chart_sets_every_environment_variable() {
     let template = read_file("charts/akrobateo/templates/_env.tpl");

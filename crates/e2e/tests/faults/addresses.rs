@@ -154,7 +154,7 @@ async fn typing_error_does_not_change_the_type_of_the_published_addresses() -> R
             namespace.apply(&internal_service.clone().annotation(REPLICAS, "lots")).await?;
             namespace.wait_condition(&internal_service, "InvalidAnnotation", &["\"lots\""]).await?;
             consistently(Duration::from_secs(3), "the InternalIPs are published", async || {
-                namespace.wait_published(&internal_service, &nodes).await.map(drop)
+                namespace.ensure_published(&internal_service, &nodes).await.map(drop)
             })
             .await
         };

@@ -50,13 +50,6 @@ fn count(event: &Event) -> i32 {
     event.series.as_ref().map_or(1, |series| series.count)
 }
 
-async fn message(namespace: &Namespace, web: &ServiceBuilder) -> Result<String, Failure> {
-    let status = namespace.get_service(web).await?.status.unwrap_or_default();
-    let mut conditions = status.conditions.unwrap_or_default().into_iter();
-    let condition = conditions.find(|condition| condition.type_ == "akrobateo.io/Exposed");
-    Ok(condition.map(|condition| condition.message).unwrap_or_default())
-}
-
 #[tokio::test]
 async fn program_that_overwrites_the_status_is_named_once_and_the_status_recovers() -> Result<(), Failure> {
     fault_test(async |namespace, _| {
@@ -87,7 +80,7 @@ async fn program_that_overwrites_the_status_is_named_once_and_the_status_recover
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.wait_published(&web, &nodes).await?;
         eventually_within(Duration::from_mins(2), "the condition no longer names the program", async || {
-            let message = message(namespace, &web).await?;
+            let message = namespace.get_condition(&web).await?.message;
             ensure(!message.contains(MANAGER), || message.clone())
         })
         .await?;
@@ -150,7 +143,7 @@ async fn repeated_event_is_counted_in_one_object() -> Result<(), Failure> {
         for repetition in 1..=3 {
             namespace.apply(&web).await?;
             eventually("the spec of the Service is accepted", async || {
-                let message = message(namespace, &web).await?;
+                let message = namespace.get_condition(&web).await?.message;
                 ensure(!message.contains("Bogus"), || message.clone())
             })
             .await?;

@@ -1,12 +1,7 @@
 //! The operator writes nothing if no Service has changed, or if a write would have no effect.
 
-use std::time::Duration;
-
 use akrobateo_core::annotations::{IP_MODE, WORKLOAD};
-use e2e::{
-    Failure, Namespace, ServiceBuilder, audit, consistently, ensure, ensure_eq, eventually, fault_test,
-    service,
-};
+use e2e::{Failure, Namespace, ServiceBuilder, audit, ensure_eq, fault_test, service};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -41,29 +36,7 @@ async fn restarted_operator_writes_nothing_for_twenty_unchanged_services() -> Re
             namespace.apply(service).await?;
         }
         namespace.wait_stable().await?;
-        let operator = faults.operator.restart().await?;
-        eventually("the new operator has reconciled every Service", async || {
-            let metrics = faults.get_metrics(&operator).await?;
-            let reconciliation_count = metrics.lines().find_map(|line| {
-                line.strip_prefix(r#"akrobateo_reconciles_total{result="ok"} "#)?.parse::<usize>().ok()
-            });
-            ensure(reconciliation_count >= Some(services.len()), || {
-                format!(
-                    "the operator has made {reconciliation_count:?} reconciliations, expected at least {}",
-                    services.len()
-                )
-            })
-        })
-        .await?;
-        consistently(Duration::from_secs(3), "the operator writes only its Lease", async || {
-            let requests = audit::requests_from_pod(&operator)?.into_iter();
-            let write_requests: Vec<_> =
-                requests.filter(|request| request.is_write() && request.resource != "leases").collect();
-            ensure(write_requests.is_empty(), || {
-                format!("the operator made these writes: {write_requests:?}")
-            })
-        })
-        .await
+        faults.ensure_restart_writes_nothing(services.len()).await
     })
     .await
 }

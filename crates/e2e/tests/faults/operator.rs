@@ -72,8 +72,10 @@ async fn repeatedly_killed_operator_leaves_no_incomplete_change() -> Result<(), 
         faults.operator.wait_ready().await?;
         eventually("the proxies' DaemonSet has all ports of the Service", async || {
             let pod = namespace.get_daemonset(&web).await?.spec.and_then(|spec| spec.template.spec);
-            let ports = pod.map(|pod| pod.containers[0].ports.iter().flatten().count());
-            ensure_eq("number of ports of the proxies", &ports, &Some(web.ports().len()))
+            let ports =
+                pod.into_iter().flat_map(|mut pod| pod.containers.remove(0).ports.unwrap_or_default());
+            let host_ports: Vec<_> = ports.filter_map(|port| port.host_port).collect();
+            ensure_eq("number of hostPorts of the proxies", &host_ports.len(), &web.ports().len())
         })
         .await?;
         namespace.wait_rolled_out(&web).await?;

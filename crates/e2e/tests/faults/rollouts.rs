@@ -32,29 +32,26 @@ fn names(nodes: &[NodeAddresses]) -> Vec<&str> {
 async fn lost_node_holds_back_no_change_on_other_nodes_and_is_named_in_the_condition() -> Result<(), Failure>
 {
     fault_test(async |namespace, faults| {
-        let operator_node = faults.operator.wait_ready().await?.spec.and_then(|pod| pod.node_name);
         let nodes = namespace.cluster().list_nodes().await?;
-        let (mut lost, mut others): (Vec<_>, Vec<_>) =
-            nodes.into_iter().partition(|node| Some(&node.name) != operator_node.as_ref());
-        others.extend(lost.drain(1..));
+        let (lost, others) = faults.operator.select_other_node(nodes).await?;
         namespace.start_backend_on(&others[0].name).await?;
         let [port, added] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(port).with_ip_mode_proxy();
         namespace.expose(&web).await?;
-        faults.disconnect_node(&lost[0].name).await?;
+        faults.disconnect_node(&lost.name).await?;
         namespace.wait_exposed_on(&web, &others).await?;
 
         let web = web.tcp(added);
         let replies = namespace.expose_on(&web, &others).await?;
         namespace.ensure_answers_through_proxies(&web, &replies).await?;
-        namespace.wait_condition(&web, "PartlyExposed", &["outdated", &lost[0].name]).await?;
+        namespace.wait_condition(&web, "PartlyExposed", &["outdated", &lost.name]).await?;
         let closed = web.clone().source_ranges(&[RANGE_WITHOUT_CLIENTS.to_owned()]);
         namespace.apply(&closed).await?;
         let addresses: Vec<_> = replies.iter().map(|reply| reply.target.host).collect();
         namespace.wait_unreachable(&targets(&web, &addresses)).await?;
         ensure(!namespace.published_addresses(&web).await?.is_empty(), || "the status is empty".to_owned())?;
 
-        faults.reconnect_node(&lost[0].name).await?;
+        faults.reconnect_node(&lost.name).await?;
         namespace.wait_rolled_out(&closed).await?;
         namespace.expose(&web).await.map(drop)
     })
@@ -129,21 +126,18 @@ async fn deployment_with_more_replicas_than_nodes_rolls_out() -> Result<(), Fail
 #[tokio::test]
 async fn deployment_with_a_lost_node_rolls_out_on_the_other_nodes() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
-        let operator_node = faults.operator.wait_ready().await?.spec.and_then(|pod| pod.node_name);
         let nodes = namespace.cluster().list_nodes().await?;
-        let (mut lost, mut others): (Vec<_>, Vec<_>) =
-            nodes.into_iter().partition(|node| Some(&node.name) != operator_node.as_ref());
-        others.extend(lost.drain(1..));
+        let (lost, others) = faults.operator.select_other_node(nodes).await?;
         namespace.start_backend_on(&others[0].name).await?;
         let [port, added] = namespace.allocate_ports().await?;
         let replicas = (others.len() + 1).to_string();
         let web = service("web").tcp(port).with_ip_mode_proxy();
         let web = web.annotation(WORKLOAD, "Deployment").annotation(REPLICAS, &replicas);
         namespace.expose(&web).await?;
-        faults.disconnect_node(&lost[0].name).await?;
+        faults.disconnect_node(&lost.name).await?;
         namespace.wait_exposed_on(&web, &others).await?;
         namespace.expose_on(&web.clone().udp(added), &others).await?;
-        faults.reconnect_node(&lost[0].name).await?;
+        faults.reconnect_node(&lost.name).await?;
         namespace.wait_exposed(&web.udp(added)).await.map(drop)
     })
     .await

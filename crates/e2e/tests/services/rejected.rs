@@ -1,7 +1,10 @@
 //! Services that become invalid: their published addresses stay, and nothing is added.
 
+use std::time::Duration;
+
 use akrobateo_core::annotations::REPLICAS;
-use e2e::{Failure, ensure_eq, service, test};
+use e2e::backend::backend_pod;
+use e2e::{Failure, consistently, ensure_eq, eventually, service, test};
 
 #[tokio::test]
 async fn typing_error_changes_no_address_of_a_local_service() -> Result<(), Failure> {
@@ -15,14 +18,18 @@ async fn typing_error_changes_no_address_of_a_local_service() -> Result<(), Fail
         namespace.apply(&web.clone().annotation(REPLICAS, "lots")).await?;
         let parts = ["\"lots\"", "a number from 1", "The previous proxies keep running"];
         namespace.wait_condition(&web, "InvalidAnnotation", &parts).await?;
+        consistently(Duration::from_secs(3), "the address is published", async || {
+            namespace.ensure_published(&web, &nodes[1..2]).await.map(drop)
+        })
+        .await?;
         namespace.wait_operator_synced().await?;
         namespace.wait_exposed_on(&web, &nodes[1..2]).await?;
         let after = namespace.get_daemonset(&web).await?;
         ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
         // The endpoint moves. The previous node cannot answer any more, and the other one is not added.
         namespace.delete_pod("backend").await?;
-        namespace.start_pod(&e2e::backend::backend_pod().named("moved").on_node(&nodes[2].name)).await?;
-        e2e::eventually("no address is published", async || {
+        namespace.start_pod(&backend_pod().named("moved").on_node(&nodes[2].name)).await?;
+        eventually("no address is published", async || {
             ensure_eq("published addresses", &namespace.published_addresses(&web).await?, &vec![])
         })
         .await?;

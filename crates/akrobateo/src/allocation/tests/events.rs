@@ -16,7 +16,7 @@ use crate::spec::PortSet;
 
 pub(super) const SERVICES: usize = 6;
 const PORTS: std::ops::Range<u16> = 80..84;
-const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
+pub(super) const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
 const FAMILIES: [&[&str]; 4] = [&["IPv4"], &["IPv6"], &["IPv4", "IPv6"], &["IPv6", "IPv4"]];
 const TENANTS: [&str; 2] = ["tenant-a", "tenant-b"];
 
@@ -49,6 +49,8 @@ pub(super) enum Event {
     SyncWorkload(usize),
     SyncAllWorkloads,
     Restart,
+    /// A new operator ends the time in which it assumes endpoints.
+    ExpireAssumedEndpoints,
     Reserve(Option<u16>),
 }
 
@@ -153,6 +155,7 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
         1 => (0..SERVICES).prop_map(Event::SyncWorkload),
         3 => Just(Event::SyncAllWorkloads),
         1 => Just(Event::Restart),
+        1 => Just(Event::ExpireAssumedEndpoints),
         1 => prop::option::of(PORTS).prop_map(Event::Reserve),
     ]
 }
@@ -192,6 +195,7 @@ impl World {
             Event::SyncWorkload(index) => self.sync_workload(&key(*index)),
             Event::SyncAllWorkloads => self.sync_workloads(),
             Event::Restart => self.restart(),
+            Event::ExpireAssumedEndpoints => self.expire_assumed_endpoints(),
             Event::Reserve(port) => {
                 self.reserved_ports =
                     port.map_or_else(PortSet::default, |port| port.to_string().parse().unwrap());

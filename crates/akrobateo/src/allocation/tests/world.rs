@@ -11,7 +11,7 @@ use crate::allocation::{Allocation, AllocationResult, Observations, OccupiedPort
 use crate::decide::fixtures::{ServiceBuilder, defaults, key, node};
 use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
-use crate::spec::{LoadBalancerSpec, PortSet, ServiceDefaults, parse_tolerations};
+use crate::spec::{LoadBalancerSpec, PortSet, ServiceDefaults, is_external_policy_local, parse_tolerations};
 
 /// The workload of a Service, as the allocation asked for it.
 #[derive(Clone, Debug)]
@@ -19,6 +19,13 @@ struct AppliedWorkload {
     uid: Option<String>,
     spec: Arc<LoadBalancerSpec>,
     allocation: Allocation,
+}
+
+/// The published nodes of a Service without a ready endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MissingEndpoints {
+    PublishAll,
+    KeepPublished,
 }
 
 /// The Services of a cluster with three nodes, what is observed about them, and the last allocation.
@@ -34,6 +41,10 @@ pub(super) struct World {
     /// The Services that lost their endpoints a short time ago.
     pub(super) without_endpoints: BTreeSet<ServiceKey>,
     pub(super) published_nodes: BTreeMap<ServiceKey, BTreeSet<String>>,
+    /// The Services whose status says that no endpoint is ready, and the nodes that they publish until then.
+    missing_endpoints: BTreeMap<ServiceKey, MissingEndpoints>,
+    /// The nodes on which a new operator assumes that an endpoint existed a moment ago.
+    assumed_endpoints: BTreeMap<ServiceKey, BTreeSet<String>>,
     pub(super) allocations: PortAllocations,
     /// The number of earlier Services with this name.
     pub(super) generations: BTreeMap<ServiceKey, usize>,
@@ -61,11 +72,14 @@ impl Observations for World {
     }
 
     fn recent_endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
-        self.nodes_with_ready_endpoint.get(key).cloned().unwrap_or_default()
+        let nodes = [&self.nodes_with_ready_endpoint, &self.assumed_endpoints];
+        nodes.into_iter().filter_map(|nodes| nodes.get(key)).flatten().cloned().collect()
     }
 
     fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
-        if self.without_endpoints.contains(key) { BTreeSet::new() } else { self.recent_endpoint_nodes(key) }
+        let is_without = self.without_endpoints.contains(key);
+        let nodes = self.nodes_with_ready_endpoint.get(key).filter(|_| !is_without);
+        nodes.cloned().unwrap_or_default()
     }
 
     fn published_nodes(&self, service: &Service) -> BTreeSet<String> {
@@ -91,13 +105,20 @@ impl World {
         let (key, uid) = (ServiceKey::from_service(&service), service.uid());
         let previous = self.services.insert(key.clone(), Arc::new(service));
         if previous.is_some_and(|previous| previous.uid() != uid) {
-            self.remove_workload(&key);
+            self.forget(&key);
         }
     }
 
     pub(super) fn delete(&mut self, key: &ServiceKey) {
         self.services.remove(key);
+        self.forget(key);
+    }
+
+    /// Removes the workload of a Service that does not exist any more, and what is known about its endpoints.
+    fn forget(&mut self, key: &ServiceKey) {
         self.remove_workload(key);
+        self.missing_endpoints.remove(key);
+        self.assumed_endpoints.remove(key);
     }
 
     pub(super) fn defaults(&self) -> ServiceDefaults {
@@ -156,19 +177,37 @@ impl World {
         self.workloads.remove(key);
     }
 
-    /// Publishes each Service on the nodes that can answer.
+    /// Publishes each Service on the nodes that can answer. A Service without endpoints keeps its published nodes, or
+    /// publishes all its nodes if it has none.
     pub(super) fn publish(&mut self) {
         self.published_nodes.retain(|key, _| self.services.contains_key(key));
         for key in self.services.keys() {
+            let previous = self.published_nodes.get(key).cloned().unwrap_or_default();
             let published = match self.allocations.get(key) {
                 Some(AllocationResult::Accepted(spec, allocation)) => {
-                    let endpoints = self.recent_endpoint_nodes(key);
+                    let endpoints = self.endpoint_nodes(key);
+                    let is_published = self.nodes.iter().any(|node| previous.contains(&node.name));
+                    let missing = (spec.is_traffic_policy_local && endpoints.is_empty()).then(|| {
+                        let publishes_all =
+                            self.missing_endpoints.get(key) == Some(&MissingEndpoints::PublishAll);
+                        if is_published && !publishes_all {
+                            MissingEndpoints::KeepPublished
+                        } else {
+                            MissingEndpoints::PublishAll
+                        }
+                    });
+                    match missing {
+                        Some(missing) => self.missing_endpoints.insert(key.clone(), missing),
+                        None => self.missing_endpoints.remove(key),
+                    };
+                    let endpoints_allow = |name: &String| match missing {
+                        None => !spec.is_traffic_policy_local || endpoints.contains(name),
+                        Some(MissingEndpoints::PublishAll) => true,
+                        Some(MissingEndpoints::KeepPublished) => previous.contains(name),
+                    };
                     let answers = |node: &&NodeInfo| {
-                        allocation.unclaimed_nodes.contains(&node.name)
-                            || (allocation.allows(spec, node)
-                                && (!spec.is_traffic_policy_local
-                                    || endpoints.is_empty()
-                                    || endpoints.contains(&node.name)))
+                        let is_unclaimed = allocation.unclaimed_nodes.contains(&node.name);
+                        endpoints_allow(&node.name) && (is_unclaimed || allocation.allows(spec, node))
                     };
                     self.nodes.iter().filter(answers).map(|node| node.name.clone()).collect()
                 }
@@ -194,6 +233,34 @@ impl World {
     pub(super) fn restart(&mut self) {
         self.allocations = PortAllocations::default();
         self.has_allocated = false;
+        self.assume_recent_endpoints();
+    }
+
+    /// Does the same as `Planner::assume_recent_endpoints`.
+    fn assume_recent_endpoints(&mut self) {
+        self.assumed_endpoints.clear();
+        for (key, service) in &self.services {
+            let missing = self.missing_endpoints.get(key);
+            if !is_external_policy_local(service) || missing == Some(&MissingEndpoints::PublishAll) {
+                continue;
+            }
+            let mut nodes = self.occupied_ports(key).nodes;
+            if missing.is_none() || !self.endpoint_nodes(key).is_empty() {
+                let published = self.published_nodes(service);
+                nodes.retain(|name| published.contains(name));
+            }
+            self.assumed_endpoints.insert(key.clone(), nodes);
+        }
+    }
+
+    /// Returns true if a new operator assumes an endpoint on a node that has none.
+    pub(super) fn has_assumed_endpoints(&self) -> bool {
+        self.services.keys().any(|key| self.recent_endpoint_nodes(key) != self.endpoint_nodes(key))
+    }
+
+    /// Ends the time in which a new operator assumes endpoints.
+    pub(super) fn expire_assumed_endpoints(&mut self) {
+        self.assumed_endpoints.clear();
     }
 
     pub(super) fn allocation(&self, name: &str) -> &Allocation {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::super::workload_fixtures::pod_from_template;
+use super::super::workload_fixtures::{pod_from_template, ready_pod_from_template};
 use super::*;
 
 fn deployment_with_replicas(replicas: &str) -> ServiceBuilder {
@@ -25,14 +25,9 @@ fn reconciled_state(
     let state = observe_with_other_services(service, others, Vec::new(), nodes);
     let mut state = state_after_actions(state);
     let template = state.workloads[0].pod_template().unwrap().clone();
-    state.pods = nodes_with_proxy.iter().map(|name| Arc::new(ready_pod(&template, name))).collect();
+    state.pods =
+        nodes_with_proxy.iter().map(|name| Arc::new(ready_pod_from_template(&template, name))).collect();
     state_after_actions(state)
-}
-
-fn ready_pod(template: &k8s_openapi::api::core::v1::PodTemplateSpec, on: &str) -> Pod {
-    let mut template_pod = pod_from_template(template, on);
-    template_pod.status = pod("ready").ready().build().status;
-    template_pod
 }
 
 fn scale(state: &ServiceState) -> (i32, i32) {
@@ -49,8 +44,9 @@ fn excluded_nodes(state: &ServiceState) -> Vec<String> {
     let affinity = pod_spec(state).affinity.and_then(|affinity| affinity.node_affinity);
     let selector = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution);
     let terms = selector.into_iter().flat_map(|selector| selector.node_selector_terms);
-    let fields = terms.flat_map(|term| term.match_fields.unwrap_or_default());
-    fields.flat_map(|field| field.values.unwrap_or_default()).collect()
+    let fields: Vec<_> = terms.flat_map(|term| term.match_fields.unwrap_or_default()).collect();
+    assert!(fields.iter().all(|field| field.operator == "NotIn"), "{fields:?}");
+    fields.into_iter().flat_map(|field| field.values.unwrap_or_default()).collect()
 }
 
 fn state_with_nodes(
@@ -154,7 +150,7 @@ fn pod_template_excludes_nodes_of_other_services_only_if_they_have_a_pod() {
     );
     let mut misplaced = state_with_new_node;
     let template = misplaced.workloads[0].pod_template().unwrap().clone();
-    misplaced.pods[1] = Arc::new(ready_pod(&template, "n3"));
+    misplaced.pods[1] = Arc::new(ready_pod_from_template(&template, "n3"));
     assert_eq!(excluded_nodes(&misplaced), ["n3"]);
     // The list of excluded nodes does not change when the other Service releases the node.
     let excluding = state_after_actions(misplaced);

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 
 use super::*;
+use crate::spec::parse_tolerations;
 
 #[test]
 fn a_workload_with_a_changed_field_is_applied_again() {
@@ -30,17 +31,30 @@ fn workload_with_a_field_of_another_manager_is_recreated_once() {
     assert_eq!(planned_actions(&state_after_actions(state_after_deletion)), []);
 }
 
+/// Returns the state of a Service under settings that allow every toleration.
+fn observe_with_tolerations(service: Service) -> ServiceState {
+    let mut defaults = defaults();
+    defaults.bounds.tolerations = parse_tolerations("[{operator: Exists}]").unwrap();
+    let state = observe(service);
+    let services: Vec<_> = state.service.iter().cloned().collect();
+    let allocations = PortAllocations::default().update(&services, &state.nodes, &defaults, &NothingObserved);
+    ServiceState { allocation_result: allocations.get(&key("web")).cloned(), ..state }
+}
+
 #[test]
 fn a_field_that_the_service_no_longer_needs_is_removed() {
     let deployment = || web().annotation(annotations::WORKLOAD, "Deployment");
     for (previous, current) in [
         (web().annotation(annotations::NODE_SELECTOR, "!spot"), web()),
+        (web().annotation(annotations::TOLERATIONS, "[{key: dedicated, operator: Exists}]"), web()),
         (deployment().annotation(annotations::NODE_SELECTOR, "!spot"), deployment()),
     ] {
-        let existing_state = state_after_actions(observe(previous.build()));
+        let existing_state = state_after_actions(observe_with_tolerations(previous.build()));
         assert_eq!(planned_actions(&existing_state), []);
-        let changed_state =
-            ServiceState { allocation_result: observe(current.build()).allocation_result, ..existing_state };
+        let changed_state = ServiceState {
+            allocation_result: observe_with_tolerations(current.build()).allocation_result,
+            ..existing_state
+        };
         assert!(
             matches!(&planned_actions(&changed_state)[..], [Action::Apply(_)]),
             "{:?}",

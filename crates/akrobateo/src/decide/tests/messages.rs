@@ -73,19 +73,23 @@ fn condition_tells_why_no_address_is_published() {
         (
             observe_with_ready_proxy(n1().build(), external),
             Reason::NoAddresses,
-            ["node n1", "no IPv4 address of type ExternalIP"],
+            vec!["node n1", "no IPv4 address of type ExternalIP"],
         ),
         (
             observe_with_ready_proxy(n1().build(), web().families(&["IPv6"])),
             Reason::NoAddresses,
-            ["node n1", "no IPv6 address"],
+            vec!["node n1", "no IPv6 address"],
         ),
         (
             observe_with_ready_proxy(n1().label(exclude_label, "").build(), web()),
             Reason::NoAddresses,
-            [exclude_label, "--ignore-exclude-label"],
+            vec!["node n1", exclude_label, "--ignore-exclude-label"],
         ),
-        (observe_with_ready_proxy(n1().taint(taint).build(), web()), Reason::NoAddresses, ["node n1", taint]),
+        (
+            observe_with_ready_proxy(n1().taint(taint).build(), web()),
+            Reason::NoAddresses,
+            vec!["node n1", taint],
+        ),
     ] {
         let exposure = exposure(&state);
         assert_eq!(exposure.reason, reason, "{}", exposure.message);

@@ -158,8 +158,12 @@ fn reserving_proxies_on_dual_stack_nodes_occupy_ports_of_one_family() {
         (web().traffic_policy_local(), Family::V4, "::ffff:0.0.0.0"),
         (ipv6_service().traffic_policy_local(), Family::V6, "::"),
     ] {
-        let state =
-            observe_with_other_services(service.build(), Vec::new(), Vec::new(), &[dual_stack_node()]);
+        let state = observe_with_other_services(
+            service.clone().build(),
+            Vec::new(),
+            Vec::new(),
+            &[dual_stack_node()],
+        );
         let pod = pod_spec(&state);
         let ports = pod.containers[0].ports.as_ref().unwrap();
         assert_eq!((pod.host_network, ports[0].host_ip.as_deref()), (Some(true), Some(host_ip)));
@@ -167,8 +171,7 @@ fn reserving_proxies_on_dual_stack_nodes_occupy_ports_of_one_family() {
         let workloads = state_after_actions(state).workloads;
         let occupied = occupied_ports(&workloads, &[], &[NodeInfo::from_node(&dual_stack_node())]);
         assert!(occupied.frontends.iter().all(|frontend| frontend.family == family), "{occupied:?}");
-        let local_service = web().traffic_policy_local();
-        assert_eq!(needed_families(local_service, &dual_stack_node()), BTreeSet::from([Family::V4]));
+        assert_eq!(needed_families(service, &dual_stack_node()), BTreeSet::from([family]));
     }
 }
 

@@ -177,6 +177,22 @@ fn session_affinity_causes_a_warning_if_proxies_forward() {
 }
 
 #[test]
+fn warnings_advise_ip_mode_vip_only_if_the_operator_accepts_it() {
+    let service = || web().session_affinity().traffic_policy_local();
+    let accepted = service().annotation(annotations::IP_MODE, "Proxy");
+    let message = exposure(&state_on(accepted.clone(), &["n1"], &[])).message;
+    assert!(message.contains("set the annotation akrobateo.io/ip-mode to VIP"), "{message}");
+    assert!(message.contains("or use ipMode VIP"), "{message}");
+    let dangerous = ServiceState { is_vip_dangerous: true, ..state_on(accepted, &["n1"], &[]) };
+    let userspace = state_on(service().annotation(annotations::DATA_PATH, "userspace"), &["n1"], &[]);
+    for state in [dangerous, userspace] {
+        let message = exposure(&state).message;
+        assert!(message.contains("use the PROXY protocol (akrobateo.io/proxy-protocol)"), "{message}");
+        assert!(message.contains("; remove sessionAffinity") && !message.contains("VIP"), "{message}");
+    }
+}
+
+#[test]
 fn condition_names_requests_for_addresses_without_a_warning() {
     let service_with_requests =
         web().load_balancer_ip("192.0.2.9").annotation("metallb.io/loadBalancerIPs", "192.0.2.9");

@@ -2,7 +2,7 @@
 
 use super::super::rollout::{OutdatedProxy, Rollout, RolloutDelay};
 use super::super::rollout_limits::replacement_time;
-use super::super::workload_fixtures::{daemonset_with_image, pod_from_template};
+use super::super::workload_fixtures::{daemonset_with_image, pod_from_template, ready_pod_from_template};
 use super::*;
 
 fn template(image: &str) -> Workload {
@@ -11,14 +11,10 @@ fn template(image: &str) -> Workload {
 
 /// Returns a pod with the image `old` or `new` on a node.
 fn pod_with_image(image: &str, node: &str, is_ready: bool) -> Pod {
-    let mut pod = pod_from_template(template(image).pod_template().unwrap(), node);
+    let build = if is_ready { ready_pod_from_template } else { pod_from_template };
+    let mut pod = build(template(image).pod_template().unwrap(), node);
     pod.metadata.uid = Some(format!("uid-of-{image}-{node}"));
-    if is_ready { with_ready_condition(pod) } else { pod }
-}
-
-fn with_ready_condition(mut starting_pod: Pod) -> Pod {
-    starting_pod.status = pod("ready").ready().build().status;
-    starting_pod
+    pod
 }
 
 fn state_with(pods: Vec<Pod>, nodes: &[Node]) -> ServiceState {

@@ -18,10 +18,7 @@ fn forged_metadata(name: &str, in_namespace: &str, service_namespace: &str, serv
             "app.kubernetes.io/name": "akrobateo-lb", "app.kubernetes.io/managed-by": "akrobateo",
             "akrobateo.io/service-name": service, "akrobateo.io/service-namespace": service_namespace,
         },
-        "managedFields": [{
-            "manager": "akrobateo", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
-            "fieldsV1": { "f:spec": { "f:template": {} } },
-        }],
+        "managedFields": managed_fields(),
     })
 }
 

@@ -143,7 +143,8 @@ pub(crate) fn convert_to_baseline(daemonset: &mut DaemonSet, port: u16) {
         spec.selector.match_labels = Some(labels.clone());
         spec.template.metadata.get_or_insert_default().labels = Some(labels);
         let containers = spec.template.spec.iter_mut().flat_map(|pod| &mut pod.containers);
-        for container_port in containers.flat_map(|container| container.ports.iter_mut().flatten()) {
+        let ports = containers.flat_map(|container| container.ports.iter_mut().flatten());
+        for container_port in ports.filter(|port| port.host_port.is_some()) {
             (container_port.host_port, container_port.container_port) = (Some(port.into()), port.into());
         }
     }
