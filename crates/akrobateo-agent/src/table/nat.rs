@@ -7,8 +7,7 @@ use netfilter::nft::model::{Chain, ChainType, Expr, Hook, NatFlags, NatKind, Reg
 use super::affinity;
 use super::endpoint_chains::all_families;
 use super::expressions::{
-    accept, has_flow_bits, has_packet_bits, has_zone, is_destination_port, is_output_interface, is_protocol,
-    rule, set_packet_bits,
+    accept, has_flow_bits, has_packet_bits, has_zone, is_destination_port, is_protocol, rule, set_packet_bits,
 };
 use super::family::{FamilyPart, address_value};
 use super::services::find_service_rule;
@@ -54,7 +53,6 @@ fn source_rules(config: &NodeConfig, keeps_clients: bool) -> Vec<Rule> {
         );
     }
     rules.push(rule([&is_not_ours, &[accept()]]));
-    rules.push(rule([&is_output_interface("lo"), &[accept()]]));
     rules.extend(families.iter().map(|part| affinity::remember_rule(*part)));
     rules.push(rule([&has_flow_bits(FLOW_MASQUERADED, FLOW_MASQUERADED), std::slice::from_ref(&masquerade)]));
     rules.extend(families.iter().map(|part| {

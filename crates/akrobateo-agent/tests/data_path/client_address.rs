@@ -84,6 +84,8 @@ fn client_address_is_masqueraded_without_a_way() {
     isolated(|| {
         for options in [
             Options::default(),
+            // kube-proxy masquerades too.
+            Options { kube_proxy: KubeProxy::Absent, drops_forwarded: false, ..Options::default() },
             Options {
                 kube_proxy: KubeProxy::Nftables,
                 pod_network: PodNetwork::Overlay,
@@ -119,8 +121,10 @@ fn client_address_is_kept_with_a_bridge_as_uplink() {
 fn service_that_asks_for_it_is_masqueraded() {
     isolated(|| {
         let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
-            let service = service(PORT, &pod(laboratory, 1, 1));
-            vec![Service { keeps_client_address: false, ..service }]
+            let masqueraded = service(PORT, &pod(laboratory, 1, 1));
+            // Another Service with the same endpoint keeps the client's address.
+            let kept = service(PORT + 1, &pod(laboratory, 1, 1));
+            vec![Service { keeps_client_address: false, ..masqueraded }, kept]
         });
         let seen = cluster.seen_clients(&cluster.laboratory.client, 1, "n1p1");
         // The bridge's own address is the source on the way to the pod.

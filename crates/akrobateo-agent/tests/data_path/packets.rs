@@ -109,7 +109,15 @@ fn different_peers_can_have_different_ways_at_the_same_time() {
             }
             for asked_node in 1..=3 {
                 let backend = format!("n{endpoint_node}p1");
+                let before = received_through_tunnel(&cluster.laboratory.node(asked_node).namespace);
                 let seen = cluster.seen_clients(&cluster.laboratory.client, asked_node, &backend);
+                // Replies take the same way as requests.
+                let has_replies_in_tunnel =
+                    received_through_tunnel(&cluster.laboratory.node(asked_node).namespace) > before;
+                assert_eq!(
+                    has_replies_in_tunnel,
+                    asked_node != endpoint_node && asked_node + endpoint_node == 4
+                );
                 let is_kept = seen == Family::ALL.map(client_address);
                 assert_eq!(is_kept, asked_node + endpoint_node != 5 || asked_node == endpoint_node);
             }
