@@ -6,6 +6,7 @@ mod agent;
 mod client_address;
 mod cluster;
 mod command_line;
+mod listing;
 mod packets;
 mod rights;
 mod services;
