@@ -1,7 +1,7 @@
 //! Hands accepted clients from one worker to another. No I/O.
 //!
-//! The kernel distributes clients among the workers by a hash of the addresses. So a worker passes a
-//! client to the worker with the fewest connections. Otherwise one worker could serve two busy connections while other
+//! The kernel distributes clients among the workers by a hash of the addresses. So a worker passes a client to the
+//! worker with the fewest connections. Without this step, one worker could serve two busy connections while other
 //! workers are idle.
 
 use std::net::SocketAddr;
@@ -64,7 +64,7 @@ impl Inbox {
 
 /// Returns the worker with the fewest connections. Returns `None` if no worker has fewer connections than
 /// `accepting_worker`.
-pub(super) fn least_loaded(inboxes: &[Inbox], accepting_worker: usize) -> Option<usize> {
+pub(super) fn find_least_loaded_worker(inboxes: &[Inbox], accepting_worker: usize) -> Option<usize> {
     let load = |worker: usize| inboxes.get(worker).map(Inbox::load);
     let least_loaded_worker = (0..inboxes.len()).min_by_key(|&worker| load(worker))?;
     (load(least_loaded_worker) < load(accepting_worker)).then_some(least_loaded_worker)
@@ -75,18 +75,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn least_loaded_returns_only_a_worker_with_fewer_connections() {
+    fn client_is_passed_only_to_a_worker_with_fewer_connections() {
         let inboxes = [2, 1, 2].map(|load| {
             let inbox = Inbox::new();
             (0..load).for_each(|_| inbox.increment_load());
             inbox
         });
         assert_eq!(
-            [0, 1, 2].map(|accepting_worker| least_loaded(&inboxes, accepting_worker)),
+            [0, 1, 2].map(|accepting_worker| find_least_loaded_worker(&inboxes, accepting_worker)),
             [Some(1), None, Some(1)]
         );
         inboxes[1].increment_load();
-        assert_eq!(least_loaded(&inboxes, 0), None);
+        assert_eq!(find_least_loaded_worker(&inboxes, 0), None);
     }
 
     #[test]

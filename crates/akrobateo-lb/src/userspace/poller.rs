@@ -12,6 +12,7 @@ use super::slab::{Key, Slab};
 
 /// Maximum number of events that one wait returns.
 const MAX_EVENTS_PER_WAIT: usize = 256;
+/// Position of the token's kind in an encoded token, in bits.
 const TOKEN_KIND_SHIFT: u32 = 60;
 /// Flags of a connection that failed or ended in both directions.
 const FAILED_OR_ENDED_FLAGS: EventFlags = EventFlags::ERR.union(EventFlags::HUP);

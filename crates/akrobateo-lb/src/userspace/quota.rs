@@ -24,7 +24,7 @@ impl Quota {
         is_acquired
     }
 
-    /// Returns one place.
+    /// Gives one place back.
     pub(super) fn release(&self) {
         self.used_places.fetch_sub(1, Relaxed);
     }
