@@ -26,7 +26,7 @@ pub const CONNECTIONS: MetricDefinition = MetricDefinition {
 pub const REFUSED_CONNECTIONS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_refused_connections_total",
     kind: MetricKind::Counter,
-    help: "Connection attempts from outside the source ranges; each retry counts.",
+    help: "Connection attempts from outside the source ranges; each retry is counted.",
 };
 /// The packets of each port and direction.
 pub const PACKETS: MetricDefinition = MetricDefinition {
@@ -95,8 +95,8 @@ impl Metric<'_> {
         self.write_sample(&[], value)
     }
 
-    /// Writes a sample with labels. The label values are not escaped, so they must not be names of objects or error
-    /// texts.
+    /// Writes a sample with labels. The label values are not escaped, so a value must not be the name of an object or
+    /// the text of an error.
     pub fn write_sample(&mut self, labels: &[(&str, &dyn Display)], value: impl Display) -> &mut Self {
         let _ = self.write_line(labels, value);
         self

@@ -54,7 +54,7 @@ fn list_non_forwarding_interfaces(socket: &Socket) -> Result<Vec<NonForwardingIn
     let dump_request = Messages::single(GET_LINK, message::DUMP, &[0; IFINFOMSG_LEN], |_| ());
     for _ in 0..MAX_DUMP_ATTEMPTS {
         let mut interfaces = Vec::new();
-        match socket.request(&dump_request, |link| interfaces.extend(parse(link))) {
+        match socket.request(&dump_request, |link| interfaces.extend(parse_non_forwarding_interface(link))) {
             Err(NetlinkError::DumpInterrupted) => {}
             result => return result.map(|()| interfaces),
         }
@@ -63,7 +63,7 @@ fn list_non_forwarding_interfaces(socket: &Socket) -> Result<Vec<NonForwardingIn
 }
 
 /// Returns the interface of an `RTM_NEWLINK` message if its forwarding is off.
-fn parse(link: &Message<'_>) -> Option<NonForwardingInterface> {
+fn parse_non_forwarding_interface(link: &Message<'_>) -> Option<NonForwardingInterface> {
     let flags = u32::from_ne_bytes(*link.payload.get(8..)?.first_chunk()?);
     if link.kind != NEW_LINK || flags & LOOPBACK_FLAG != 0 {
         return None;
