@@ -1,4 +1,4 @@
-//! The probe's server under connections of hostile pods.
+//! The probe server while hostile pods connect to it.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -15,26 +15,26 @@ const KUBELET_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of failed probes in a row after which the kubelet considers a pod not ready (`failureThreshold`).
 const FAILURE_THRESHOLD: u32 = 3;
 /// The number of connections that the hostile pod keeps open.
-const SILENT_CONNECTIONS: usize = 200;
+const SILENT_CONNECTION_COUNT: usize = 200;
 
-/// Sends readiness probes as the kubelet does. The kubelet considers a pod not ready only after several failed probes in a
-/// row. The check fails in the same case.
+/// Sends readiness probes as the kubelet does. The kubelet considers a pod not ready only after several failed probes
+/// in a row. This check also fails only after [`FAILURE_THRESHOLD`] failed probes in a row.
 fn check_ready(network: &Network, situation: &str) {
     let address: SocketAddr = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
     let probe = |_| network.node.run(|| http::status(address, "/readyz", KUBELET_TIMEOUT)) == Some(200);
     assert!((0..FAILURE_THRESHOLD).any(probe), "{situation}: {FAILURE_THRESHOLD} probes failed");
 }
 
-/// Opens silent connections to the probe's port, until there are [`SILENT_CONNECTIONS`]. Replaces connections that the
-/// proxy has closed.
+/// Opens silent connections to the probe's port, until the number of connections is [`SILENT_CONNECTION_COUNT`].
+/// Replaces connections that the proxy has closed.
 fn keep_connections_open(network: &Network, address: SocketAddr, silent_clients: &mut Vec<TcpStream>) {
     silent_clients.retain(|stream| {
         stream.set_nonblocking(true).unwrap();
         matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     });
-    let missing = SILENT_CONNECTIONS - silent_clients.len();
+    let missing_count = SILENT_CONNECTION_COUNT - silent_clients.len();
     network.client.run(|| {
-        for _ in 0..missing {
+        for _ in 0..missing_count {
             // An attempt fails if the accept queue is full.
             silent_clients.extend(TcpStream::connect_timeout(&address, Duration::from_millis(20)));
         }
@@ -42,7 +42,7 @@ fn keep_connections_open(network: &Network, address: SocketAddr, silent_clients:
 }
 
 #[test]
-fn kubelet_gets_an_answer_while_a_pod_keeps_two_hundred_silent_connections_open() {
+fn kubelet_gets_an_answer_despite_two_hundred_silent_connections() {
     isolated(|| {
         let network = Network::new();
         for data_path in ["kernel", "userspace"] {
@@ -99,7 +99,7 @@ fn kubelet_gets_an_answer_while_clients_with_many_addresses_connect() {
     });
 }
 
-/// The metrics of a proxy with many ports cost the most time.
+/// The proxy has many ports, because the time for a response with metrics increases with the number of ports.
 #[test]
 fn kubelet_gets_an_answer_while_a_pod_repeatedly_requests_metrics() {
     isolated(|| {
@@ -116,8 +116,8 @@ fn kubelet_gets_an_answer_while_a_pod_repeatedly_requests_metrics() {
                     scope.spawn(move || {
                         while Instant::now() < end {
                             let _ = network.client.run(|| {
-                                let from = (addr::parse_ip(client[0]), 0).into();
-                                http::get_from(Some(from), address, "/metrics", Duration::from_secs(5))
+                                let source = (addr::parse_ip(client[0]), 0).into();
+                                http::get_from(Some(source), address, "/metrics", Duration::from_secs(5))
                             });
                         }
                     });

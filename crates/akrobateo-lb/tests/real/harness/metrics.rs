@@ -59,8 +59,8 @@ impl Metrics {
         *self.0.get(&series).unwrap_or_else(|| panic!("no series {series} in {:#?}", self.0))
     }
 
-    /// Returns the value of the series of a port such as `tcp/80`; `labels` are additional labels, with a comma before
-    /// each.
+    /// Returns the value of the series of a port such as `tcp/80`; `labels` are additional labels, each with a comma
+    /// before it.
     pub fn port_value(&self, name: &str, port: &str, family: usize, labels: &str) -> u64 {
         let (protocol, port) = port.split_once('/').unwrap();
         let family = ["IPv4", "IPv6"][family];

@@ -40,8 +40,8 @@ fn clients_above_the_connection_limit_wait_for_a_free_place() {
     });
 }
 
-/// Returns the number of lines with one message that the rate limit allows after `start`: one line of each worker in ten
-/// seconds.
+/// Returns the maximum number of log lines with one message since `start`. The rate limit allows one line per worker in
+/// ten seconds.
 pub(super) fn max_log_lines(start: Instant) -> usize {
     let workers = std::thread::available_parallelism().unwrap().get();
     let intervals = 1 + start.elapsed().as_secs() / 10;
@@ -49,7 +49,7 @@ pub(super) fn max_log_lines(start: Instant) -> usize {
 }
 
 #[test]
-fn proxy_without_free_descriptors_serves_open_connections_and_lets_new_clients_wait() {
+fn open_connections_work_and_new_clients_wait_without_free_descriptors() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);

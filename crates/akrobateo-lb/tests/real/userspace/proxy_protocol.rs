@@ -15,7 +15,7 @@ use super::{
 use crate::harness::addr::{self, with_port};
 use crate::harness::{Network, eventually, isolated};
 
-/// Reads the header and at least `content_len` bytes after it. Returns both.
+/// Reads the header and at least `content_len` bytes after the header. Returns the header and these bytes.
 fn read_header(stream: &mut TcpStream, content_len: usize) -> (ParsedHeader, Vec<u8>) {
     let mut bytes = Vec::new();
     loop {
@@ -33,7 +33,7 @@ fn read_header(stream: &mut TcpStream, content_len: usize) -> (ParsedHeader, Vec
 }
 
 #[test]
-fn header_has_addresses_of_client_and_destination_in_both_versions_and_families() {
+fn header_has_the_addresses_of_the_client_and_the_destination() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);

@@ -42,12 +42,12 @@ fn source_ranges_of_both_families_allow_only_their_clients() {
             }
         }
         let text = fetch_metrics(&network.pod);
-        for (labels, refused) in
+        for (labels, expected_count) in
             [(["tcp", "IPv4"], 1), (["udp", "IPv4"], 1), (["tcp", "IPv6"], 2), (["udp", "IPv6"], 2)]
         {
             assert_eq!(
                 sum_metric(&text, "akrobateo_lb_refused_connections_total", &labels),
-                refused,
+                expected_count,
                 "{labels:?}"
             );
         }
