@@ -237,13 +237,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parser_returns_the_arguments_that_were_written(args in any_args(), is_value_a_separate_word in any::<bool>()) {
+        fn parser_returns_the_arguments_that_were_written(
+            args in any_args(),
+            is_value_a_separate_word in any::<bool>(),
+        ) {
             let words = args.to_args();
             let split_at_equals_sign = |word: &String| {
                 let (name, value) = word.split_once('=').unwrap();
                 [name.to_owned(), value.to_owned()]
             };
-            let words = if is_value_a_separate_word { words.iter().flat_map(split_at_equals_sign).collect() } else { words };
+            let words = if is_value_a_separate_word {
+                words.iter().flat_map(split_at_equals_sign).collect()
+            } else {
+                words
+            };
             prop_assert_eq!(parse(&words), Ok(Command::Forward(args)));
         }
 

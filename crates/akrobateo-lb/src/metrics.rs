@@ -32,7 +32,8 @@ pub const REFUSED_CONNECTIONS: MetricDefinition = MetricDefinition {
 pub const PACKETS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_packets_total",
     kind: MetricKind::Counter,
-    help: "Packets forwarded from clients (in) and to clients (out); segments merged by the kernel count as one packet.",
+    help: "Packets forwarded from clients (in) and to clients (out); \
+           segments merged by the kernel are counted as one packet.",
 };
 /// The bytes of each port and direction.
 pub const BYTES: MetricDefinition = MetricDefinition {

@@ -295,8 +295,8 @@ fn translated_packet_accept_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATUS, ct::STATUS_DNAT, Expr::Verdict(Verdict::Accept))
 }
 
-/// Returns the rule that drops packets that belong to no flow in conntrack. Without this rule, the pod would answer such a
-/// packet with a reset, and the reset would break the forwarded connection.
+/// Returns the rule that drops packets that belong to no flow in conntrack. Without this rule, the pod would answer
+/// such a packet with a reset, and the reset would break the forwarded connection.
 ///
 /// `ct state invalid drop`
 fn invalid_packet_drop_rule() -> Rule {

@@ -82,8 +82,8 @@ impl TableManager {
         }
     }
 
-    /// Reads the counters of each frontend. The list is empty if the table is missing, or if the kernel does not support
-    /// counters in sets.
+    /// Reads the counters of each frontend. The list is empty if the table is missing, or if the kernel does not
+    /// support counters in sets.
     pub fn read_traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
         let (_, installed) = self.nftables.read(&ruleset::table_id())?;
         let Some(InstalledTable { table, .. }) = installed else { return Ok(Vec::new()) };

@@ -44,8 +44,8 @@ pub fn open_watch() -> Result<Socket, NetlinkError> {
     Socket::listen(Protocol::Route, MULTICAST_GROUPS)
 }
 
-/// Checks that this thread's network namespace forwards the address families that `config` forwards. IPv6 is not required
-/// if `config` forwards IPv4 too; see [`find_ipv6_problem`].
+/// Checks that this thread's network namespace forwards the address families that `config` forwards. IPv6 is not
+/// required if `config` forwards IPv4 too; see [`find_ipv6_problem`].
 pub fn check(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) && !ipv4::is_enabled().map_err(ForwardingError::Ipv4ReadFailed)? {
         return Err(ForwardingError::Ipv4Off);

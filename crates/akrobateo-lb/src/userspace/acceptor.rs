@@ -74,8 +74,8 @@ impl Acceptor {
                 add(&context.stats.limit_reached_count, 1);
             }
             context.shared.record_waiting_client();
-            let message = "connection limit reached: new clients wait until a connection is closed; serve the Service from \
-                           more nodes, or raise the limit of file descriptors";
+            let message = "connection limit reached: new clients wait until a connection is closed; \
+                           serve the Service from more nodes, or raise the limit of file descriptors";
             self.stall_listener(listener_index, context, message);
             return AcceptResult::NoClientNow;
         }
@@ -104,8 +104,8 @@ impl Acceptor {
             Errno::AGAIN => AcceptResult::NoClientNow,
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
                 add(&context.stats.out_of_resources_count, 1);
-                let message = "no file descriptor or memory left: new clients wait; raise the limit of file descriptors, \
-                               or free memory on the node";
+                let message = "no file descriptor or memory left: new clients wait; \
+                               raise the limit of file descriptors, or free memory on the node";
                 self.stall_listener(listener_index, context, message);
                 AcceptResult::NoClientNow
             }

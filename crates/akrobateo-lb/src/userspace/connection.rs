@@ -47,8 +47,8 @@ pub(super) struct Connection {
     pub(super) is_queued: bool,
     /// Time at which a socket was last ready, or at which the connection began: milliseconds since the worker's start.
     pub(super) last_activity: u64,
-    /// Time of the last bytes from the target: milliseconds since the worker's start. `None` if there were no bytes, or if
-    /// the client is gone.
+    /// Time of the last bytes from the target: milliseconds since the worker's start. `None` if there were no bytes, or
+    /// if the client is gone.
     last_download_at: Option<u64>,
     stage: Stage,
     /// True if the kernel sends keep-alive probes to the target.
@@ -190,8 +190,8 @@ impl Connection {
         }
     }
 
-    /// Decides whether the connection continues after an error of the upload. A target that stops reading may already have
-    /// sent an error response, and the client must receive this response.
+    /// Decides whether the connection continues after an error of the upload. A target that stops reading may already
+    /// have sent an error response, and the client must receive this response.
     fn on_upload_error(&mut self, error: TransferError, io: &mut IoContext) -> Progress {
         self.is_aborted = true;
         self.upload.abandon(io);

@@ -1,8 +1,8 @@
 //! The phases of a proxy, from forwarding to its end. No I/O.
 //!
-//! While a userspace proxy drains, no other proxy of the node can have the same ports. So the draining proxy accepts new
-//! clients until its earlier connections have ended. All workers enter a phase together, because the kernel distributes
-//! clients among the sockets of all workers.
+//! While a userspace proxy drains, no other proxy of the node can have the same ports. So the draining proxy accepts
+//! new clients until its earlier connections have ended. All workers enter a phase together, because the kernel
+//! distributes clients among the sockets of all workers.
 
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -34,8 +34,8 @@ impl Phase {
 #[derive(Debug)]
 pub(super) struct DrainState {
     phase: AtomicU8,
-    /// The last phase that each worker has completed. A worker completes a phase when the worker waits for no connection
-    /// any more.
+    /// The last phase that each worker has completed. A worker completes a phase when the worker waits for no
+    /// connection any more.
     last_completed_phases: Box<[AtomicU8]>,
 }
 

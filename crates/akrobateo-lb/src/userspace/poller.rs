@@ -76,8 +76,8 @@ impl Readiness {
         self.0.intersects(FAILED_OR_ENDED_FLAGS.union(EventFlags::OUT))
     }
 
-    /// Returns true if the end of the stream, or an error, comes after the bytes that have arrived. Epoll may not report
-    /// the end again, so the caller must read the socket until the end.
+    /// Returns true if the end of the stream, or an error, comes after the bytes that have arrived. Epoll may not
+    /// report the end again, so the caller must read the socket until the end.
     pub(super) const fn is_closing(self) -> bool {
         self.0.intersects(FAILED_OR_ENDED_FLAGS.union(EventFlags::RDHUP))
     }

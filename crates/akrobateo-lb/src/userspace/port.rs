@@ -32,8 +32,8 @@ impl Port {
         Family::ALL.into_iter().flat_map(ports_of_family).collect()
     }
 
-    /// Returns the ports that the proxy can serve. If the host has no IPv6, a proxy with a dual-stack configuration serves
-    /// only its IPv4 ports.
+    /// Returns the ports that the proxy can serve. If the host has no IPv6, a proxy with a dual-stack configuration
+    /// serves only its IPv4 ports.
     pub(super) fn filter_servable(ports: Vec<Self>, host_has_ipv6: bool) -> Vec<Self> {
         let is_ipv4 = |port: &Self| port.family == Family::V4;
         if host_has_ipv6 || !ports.iter().any(is_ipv4) {

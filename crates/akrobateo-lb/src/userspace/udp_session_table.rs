@@ -219,8 +219,8 @@ mod tests {
         session.on_datagram(now);
     }
 
-    /// Fills a table with 1,000 forged sessions, and then opens a session for `new_client`. Checks that the next 239 forged
-    /// sessions do not replace the session of `new_client`.
+    /// Fills a table with 1,000 forged sessions, and then opens a session for `new_client`. Checks that the next 239
+    /// forged sessions do not replace the session of `new_client`.
     fn check_new_session_of_full_table(
         new_client: SocketAddr,
         forged_client: impl Fn(u16) -> SocketAddr,

@@ -50,8 +50,8 @@ impl UdpSessions {
         })
     }
 
-    /// Begins a phase. The draining phase waits only for the sessions that are open now. The closing phase waits for all
-    /// sessions.
+    /// Begins a phase. The draining phase waits only for the sessions that are open now. The closing phase waits for
+    /// all sessions.
     pub(super) fn begin(&mut self, phase: Phase, now: u64) {
         match phase {
             Phase::Draining => self.sessions.iter_mut().for_each(|session| session.predates_drain = true),

@@ -207,8 +207,8 @@ impl Worker {
         }
     }
 
-    /// Records whether the worker has completed the proxy's phase. In the closing phase, also closes the listeners after
-    /// the handshake timeout.
+    /// Records whether the worker has completed the proxy's phase. In the closing phase, also closes the listeners
+    /// after the handshake timeout.
     fn record_drain_progress(&mut self) {
         let now = self.context.now();
         if now < self.drain_check_at {

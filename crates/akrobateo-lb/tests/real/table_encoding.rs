@@ -86,7 +86,8 @@ proptest! {
             sources: vec!["10.0.0.0/8".parse().unwrap()],
             ..ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()])
         });
-        let mut transaction = Batch::encode(&Transaction::replace(&ruleset::build_table(&config.unwrap()))).messages.bytes().to_vec();
+        let table = ruleset::build_table(&config.unwrap());
+        let mut transaction = Batch::encode(&Transaction::replace(&table)).messages.bytes().to_vec();
         let start = position % transaction.len();
         let end = (start + bytes.len()).min(transaction.len());
         transaction[start..end].copy_from_slice(&bytes[..end - start]);

@@ -249,7 +249,7 @@ fn target_table(targets: &[Target]) -> String {
     table
 }
 
-/// Returns the median with the quartiles as text, or only the median if the quartiles are equal.
+/// Returns the median and the quartiles as text. If the quartiles are equal, returns only the median.
 fn format_quartiles(quartiles: Quartiles, decimals: usize) -> String {
     let Quartiles { lower_quartile, median, upper_quartile } = quartiles;
     if (upper_quartile - lower_quartile).abs() < f64::EPSILON {

@@ -101,8 +101,8 @@ fn closing_proxy_resets_a_busy_connection_after_the_close_timeout() {
     });
 }
 
-/// Starts a proxy and a client. The proxy starts to drain during the client's handshake. Checks that the proxy accepts the
-/// client. Returns false if the machine was too busy for this check.
+/// Starts a proxy and a client. The proxy starts to drain during the client's handshake. Checks that the proxy accepts
+/// the client. Returns false if the machine was too busy for this check.
 fn check_handshake_during_start_of_drain(network: &Network) -> bool {
     let backends = bind_backends(network);
     let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {

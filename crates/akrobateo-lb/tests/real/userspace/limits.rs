@@ -135,8 +135,8 @@ fn proxy_copies_bytes_if_no_pipe_is_available() {
     });
 }
 
-/// The idle timeout at the connection limit. On a busy machine, this time is still longer than the pauses of a connection
-/// in use.
+/// The idle timeout at the connection limit. On a busy machine, this time is still longer than the pauses of a
+/// connection in use.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 #[test]
