@@ -78,8 +78,8 @@ impl KernelVersion {
         let is_missing = move |requirement: &&Requirement| {
             requirement.data_path == data_path && self < requirement.needed_version
         };
-        let missing = REQUIREMENTS.iter().filter(is_missing);
-        missing.map(move |requirement| MissingFeature { installed_version: self, requirement })
+        let missing_requirements = REQUIREMENTS.iter().filter(is_missing);
+        missing_requirements.map(move |requirement| MissingFeature { installed_version: self, requirement })
     }
 }
 
@@ -138,9 +138,9 @@ mod tests {
             ("5.6", DataPath::Userspace, vec![false]),
             ("4.10", DataPath::Userspace, vec![true, false]),
         ] {
-            let missing = KernelVersion::parse(release).unwrap().find_missing_features(data_path);
-            let required: Vec<_> = missing.map(|feature| feature.is_required()).collect();
-            assert_eq!(required, expected, "{release}, {data_path}");
+            let missing_features = KernelVersion::parse(release).unwrap().find_missing_features(data_path);
+            let required_flags: Vec<_> = missing_features.map(|feature| feature.is_required()).collect();
+            assert_eq!(required_flags, expected, "{release}, {data_path}");
         }
     }
 

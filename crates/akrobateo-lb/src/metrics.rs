@@ -62,7 +62,7 @@ impl MetricKind {
     }
 }
 
-/// The text of a metrics response that is being written.
+/// The text of a metrics response, to which metrics are appended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetricsText(String);
 
@@ -83,7 +83,7 @@ impl MetricsText {
     }
 }
 
-/// A metric whose samples are being written.
+/// A metric to which samples are appended.
 #[derive(Debug)]
 pub struct Metric<'a> {
     text: &'a mut MetricsText,

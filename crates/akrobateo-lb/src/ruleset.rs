@@ -143,13 +143,13 @@ pub fn read_traffic(table: &Table, frontend: Frontend) -> Option<Traffic> {
 /// Returns the chain for forwarded packets. The pod is no router: it forwards only packets of flows that it translates.
 fn forward_chain() -> Chain {
     let rules = vec![incoming_counter_rule(), outgoing_counter_rule(), translated_packet_accept_rule()];
-    let base = BaseChain {
+    let base_chain = BaseChain {
         chain_type: ChainType::Filter,
         hook: Hook::Forward,
         priority: PRIORITY_FILTER,
         policy: Policy::Drop,
     };
-    Chain { name: "forward".into(), base: Some(base), rules }
+    Chain { name: "forward".into(), base: Some(base_chain), rules }
 }
 
 /// Returns a set with a fixed size, which is the kernel's fastest type of set.

@@ -24,8 +24,8 @@ const INTERFACE_NAME: u16 = 3;
 const AF_SPEC: u16 = 26;
 const AF_INET: u16 = 2;
 const INET_CONF: u16 = 1;
-/// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). A request has one attribute per setting, with this number as its type. A
-/// dump has an array of all settings, and this number is the position in the array, counted from 1.
+/// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). A request has one attribute per setting, and this number is the type of the
+/// attribute. A dump has an array of all settings, and this number is the position in the array, counted from 1.
 const DEVCONF_FORWARDING: u16 = 1;
 
 /// An interface for which forwarding is off.
@@ -62,7 +62,7 @@ fn list_non_forwarding_interfaces(socket: &Socket) -> Result<Vec<NonForwardingIn
     Err(NetlinkError::DumpInterrupted)
 }
 
-/// Returns the interface of an `RTM_NEWLINK` message if its forwarding is off.
+/// Returns the interface of an `RTM_NEWLINK` message if forwarding is off for this interface.
 fn parse_non_forwarding_interface(link: &Message<'_>) -> Option<NonForwardingInterface> {
     let flags = u32::from_ne_bytes(*link.payload.get(8..)?.first_chunk()?);
     if link.kind != NEW_LINK || flags & LOOPBACK_FLAG != 0 {

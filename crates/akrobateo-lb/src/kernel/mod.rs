@@ -31,7 +31,7 @@ pub async fn run(
     let listener = probe::listen(probe_port)?;
     tokio::select! {
         // The process ends without a drain, because the kernel keeps forwarding until the pod's network namespace is
-        // deleted. A drain would delay the deletion of the pod, and another pod would get its hostPorts later.
+        // deleted. A drain would delay the deletion of the pod, and another pod would have to wait for the hostPorts.
         () = shutdown => {}
         () = probe::serve(listener, Rc::clone(&path)) => {}
         () = watch::reconcile_rules(&path, &rules_watch) => {}

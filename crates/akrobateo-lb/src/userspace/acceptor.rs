@@ -117,7 +117,7 @@ impl Acceptor {
     fn stall_listener(&mut self, listener_index: u32, context: &WorkerContext, message: &str) {
         self.stalled_listeners.add(listener_index, context.now());
         if let Some(times) = self.stall_log_limit.permit(context.now()) {
-            tracing::warn!(times, connections = context.shared.connection_quota.used(), "{message}");
+            tracing::warn!(times, connections = context.shared.connection_quota.used_places(), "{message}");
         }
     }
 

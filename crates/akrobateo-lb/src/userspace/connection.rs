@@ -37,7 +37,7 @@ pub(super) enum Stage {
     },
 }
 
-/// A client's connection and the connection to its target.
+/// The connection of a client, and the connection to the target.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) port_index: usize,
@@ -124,7 +124,7 @@ impl Connection {
     pub(super) fn open(&mut self, proxy_protocol: Option<ProxyVersion>, io: &mut IoContext) -> Progress {
         self.stage = Stage::Open;
         let Some(version) = proxy_protocol else { return Progress::Blocked };
-        // If a socket has no address, its connection has failed.
+        // A socket without an address belongs to a failed connection.
         let Ok(destination) = original_destination(self.client.socket()) else { return self.abort() };
         let header = header(version, self.client_address, destination);
         match self.upload.send_header(&header, &mut self.client, &mut self.target, io) {

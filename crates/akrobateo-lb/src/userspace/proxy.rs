@@ -167,8 +167,8 @@ impl Proxy {
     }
 
     fn begin(&self, phase: Phase, message: &str) {
-        let connections = self.shared.connection_quota.used();
-        let udp_sessions = self.shared.udp_session_quota.used();
+        let connections = self.shared.connection_quota.used_places();
+        let udp_sessions = self.shared.udp_session_quota.used_places();
         tracing::info!(connections, udp_sessions, "{message}");
         self.shared.drain.begin(phase);
         self.shared.wake_all_workers();
@@ -208,7 +208,7 @@ impl DataPathStatus for ProxyStatus {
         if self.shared.drain.phase() != Phase::Forwarding {
             return Err(format!(
                 "draining: {} connections are still open",
-                self.shared.connection_quota.used()
+                self.shared.connection_quota.used_places()
             ));
         }
         Ok(())

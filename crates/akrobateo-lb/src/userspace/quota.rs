@@ -30,7 +30,7 @@ impl Quota {
     }
 
     /// Returns the number of places in use.
-    pub(super) fn used(&self) -> usize {
+    pub(super) fn used_places(&self) -> usize {
         self.used_places.load(Relaxed)
     }
 }

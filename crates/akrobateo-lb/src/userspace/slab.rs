@@ -13,7 +13,7 @@ pub(super) struct Key {
 /// A store of values by [`Key`].
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    /// The generation of each index, and its value.
+    /// The generation and the value of each index.
     entries: Vec<(u32, Option<T>)>,
     /// Indices without a value.
     free_indices: Vec<u32>,

@@ -45,27 +45,27 @@ mod tests {
 
     #[test]
     fn listener_that_stalls_often_is_listed_once() {
-        let mut stalled = StalledListeners::default();
+        let mut stalled_listeners = StalledListeners::default();
         for now in 0..10_000 {
-            stalled.add(7, now);
-            stalled.add(8, now);
-            assert!(stalled.listener_indices.len() <= 2);
-            for listener in stalled.take(now) {
-                stalled.add(listener, now);
+            stalled_listeners.add(7, now);
+            stalled_listeners.add(8, now);
+            assert!(stalled_listeners.listener_indices.len() <= 2);
+            for listener in stalled_listeners.take(now) {
+                stalled_listeners.add(listener, now);
             }
         }
-        assert!(stalled.listener_indices.len() <= 2);
+        assert!(stalled_listeners.listener_indices.len() <= 2);
     }
 
     #[test]
     fn stalled_listeners_are_returned_after_the_delay() {
-        let mut stalled = StalledListeners::default();
-        assert_eq!(stalled.retry_at(), None);
-        stalled.add(7, 100);
-        stalled.add(8, 120);
-        assert_eq!(stalled.retry_at(), Some(100 + ACCEPT_RETRY_DELAY_MS));
-        assert!(stalled.take(149).is_empty());
-        assert_eq!(stalled.take(150), [7, 8].into());
-        assert!(stalled.is_empty());
+        let mut stalled_listeners = StalledListeners::default();
+        assert_eq!(stalled_listeners.retry_at(), None);
+        stalled_listeners.add(7, 100);
+        stalled_listeners.add(8, 120);
+        assert_eq!(stalled_listeners.retry_at(), Some(100 + ACCEPT_RETRY_DELAY_MS));
+        assert!(stalled_listeners.take(149).is_empty());
+        assert_eq!(stalled_listeners.take(150), [7, 8].into());
+        assert!(stalled_listeners.is_empty());
     }
 }

@@ -199,5 +199,5 @@ fn move_bytes(key: Key, connection: &mut Connection, context: &mut WorkerContext
 fn count_closed_connection(port_index: usize, context: &WorkerContext) {
     add(&context.stats.port(port_index).closed_sessions, 1);
     context.shared.connection_quota.release();
-    context.inbox().decrement_load();
+    context.inbox().decrement_connection_count();
 }

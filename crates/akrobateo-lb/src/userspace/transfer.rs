@@ -1,8 +1,8 @@
 //! One direction of a connection: reads from one socket and writes to the other. I/O only.
 //!
 //! The worker copies small amounts of data through its buffer, and splices large amounts through a pipe. A direction
-//! reads no more bytes until it has written the previous bytes, so a slow reader slows its writer down. An idle
-//! direction needs neither a buffer nor a pipe.
+//! reads the next bytes only after it has written the previous bytes. So the writer cannot be faster than a slow
+//! reader. An idle direction needs neither a buffer nor a pipe.
 
 use rustix::net::RecvFlags;
 

@@ -114,10 +114,10 @@ impl UdpSessionTable {
     /// Removes the session of `source` that has been silent longest; `None` means the sessions of all source addresses.
     /// An assured session is removed only if less than a quarter of the sessions are unassured.
     pub(super) fn evict(&mut self, source: Option<IpAddr>) -> Option<UdpSession> {
-        let unassured = self.refresh_first_session(source, false);
-        let (_, key) = match unassured {
+        let first_unassured_session = self.refresh_first_session(source, false);
+        let (_, key) = match first_unassured_session {
             Some(first) if self.queues.count(source).has_unassured_quarter() => first,
-            _ => self.refresh_first_session(source, true).or(unassured)?,
+            _ => self.refresh_first_session(source, true).or(first_unassured_session)?,
         };
         self.remove(key)
     }
@@ -139,8 +139,9 @@ impl UdpSessionTable {
         let expiry = |is_assured, timeout_ms| {
             self.queues.first(None, is_assured).map(|(position, _)| position.last_activity + timeout_ms)
         };
-        let (first, first_assured) = (expiry(false, self.timeout_ms), expiry(true, self.assured_timeout_ms));
-        first.into_iter().chain(first_assured).min()
+        let (first_unassured_expiry, first_assured_expiry) =
+            (expiry(false, self.timeout_ms), expiry(true, self.assured_timeout_ms));
+        first_unassured_expiry.into_iter().chain(first_assured_expiry).min()
     }
 
     /// Updates the positions of the sessions at the front of a queue, and then returns the first session as
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!((session.is_assured, session.last_activity), (true, 4));
     }
 
-    /// Inserts the session of a forged source address: its client has sent a second datagram after the answer.
+    /// Inserts an assured session of a forged source address: the client sends a second datagram after the answer.
     fn insert_forged_session(table: &mut UdpSessionTable, client: SocketAddr, now: u64) {
         let key = table.insert(session(client, now));
         let session = table.get_mut(key).unwrap();

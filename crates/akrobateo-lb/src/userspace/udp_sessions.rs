@@ -137,13 +137,13 @@ impl UdpSessions {
             return None;
         }
         if self.sessions.count_sessions_of_source(client.ip()) >= self.max_sessions_per_source
-            && let Some(evicted) = self.sessions.evict(Some(client.ip()))
+            && let Some(evicted_session) = self.sessions.evict(Some(client.ip()))
         {
-            self.count_closed_session(&evicted, context);
+            self.count_closed_session(&evicted_session, context);
         }
         if !context.shared.udp_session_quota.try_acquire() {
-            let evicted = self.sessions.evict(None)?;
-            self.count_closed_session(&evicted, context);
+            let evicted_session = self.sessions.evict(None)?;
+            self.count_closed_session(&evicted_session, context);
             // Another worker may already have taken the free place.
             if !context.shared.udp_session_quota.try_acquire() {
                 return None;

@@ -180,7 +180,7 @@ impl Worker {
             self.context.shared.pass_to_least_loaded_worker(self.context.index(), client)
         };
         if let Some(client) = client_for_this_worker {
-            self.context.inbox().increment_load();
+            self.context.inbox().increment_connection_count();
             self.tcp.connect(client, &mut self.context);
         }
     }

@@ -67,7 +67,7 @@ fn each_of_five_hundred_ports_reaches_its_own_target() {
         for (port, listener) in ports.zip(listeners) {
             listener.set_nonblocking(true).unwrap();
             let connection = network.client.run(|| TcpStream::connect((addr::POD[0], port)).unwrap());
-            // The connection is established, so it is in the accept queue of its target.
+            // The connection is established, so the connection is in the accept queue of the target.
             listener.accept().unwrap_or_else(|error| panic!("port {port}: {error}"));
             drop(connection);
         }

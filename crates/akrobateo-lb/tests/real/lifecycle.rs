@@ -76,7 +76,7 @@ fn restarts_under_traffic_keep_rules_and_connections() {
     });
 }
 
-/// Replaces a table a hundred times while clients connect. A proxy replaces its table when it starts with other
+/// Replaces a table a hundred times while clients connect. A proxy replaces its table if the proxy starts with other
 /// arguments.
 fn replace_table_under_traffic() {
     let network = Network::new();
@@ -166,8 +166,8 @@ fn sigterm_ends_the_proxy_at_once_but_keeps_the_rules() {
         let mut established_connection =
             connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
         proxy.signal(Signal::TERM);
-        let (exit, _) = proxy.wait_for_exit();
-        assert!(exit.success() && !proxy.log().contains("draining"), "{exit}: {}", proxy.log());
+        let (exit_status, _) = proxy.wait_for_exit();
+        assert!(exit_status.success() && !proxy.log().contains("draining"), "{exit_status}: {}", proxy.log());
         assert_eq!(probe_status(&network.pod), None, "the probe is still answered");
         assert_eq!(network.pod.nft(LIST_TABLE_COMMAND), rules);
         established_connection.check_echo().unwrap();

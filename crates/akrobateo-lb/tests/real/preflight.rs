@@ -9,8 +9,8 @@ use crate::harness::{Network, Proxy, isolated};
 /// proxy's log.
 fn start_failing_proxy(network: &Network, command_line: &str, capabilities: &str, exit_code: i32) -> String {
     let mut proxy = Proxy::start(&network.pod, &split_args(command_line), capabilities);
-    let (exit, _) = proxy.wait_for_exit();
-    assert_eq!(exit.code(), Some(exit_code), "{}", proxy.log());
+    let (exit_status, _) = proxy.wait_for_exit();
+    assert_eq!(exit_status.code(), Some(exit_code), "{}", proxy.log());
     let message = proxy.termination_message();
     proxy.wait_for_log(message.lines().next().unwrap());
     message

@@ -81,18 +81,18 @@ fn kubelet_gets_an_answer_while_clients_with_many_addresses_connect() {
         network.client.add_addresses("eth0", &sources);
         let server: SocketAddr = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
-        let end = Instant::now() + Duration::from_secs(3);
+        let deadline = Instant::now() + Duration::from_secs(3);
         std::thread::scope(|scope| {
             for sources in sources.chunks(60) {
                 let network = &network;
                 scope.spawn(move || {
                     let mut silent_clients = VecDeque::new();
-                    for source in sources.iter().cycle().take_while(|_| Instant::now() < end) {
+                    for source in sources.iter().cycle().take_while(|_| Instant::now() < deadline) {
                         open_silent_connection(network, server, *source, &mut silent_clients);
                     }
                 });
             }
-            while Instant::now() < end {
+            while Instant::now() < deadline {
                 check_ready(&network, "many addresses connect");
             }
         });
@@ -108,13 +108,13 @@ fn kubelet_gets_an_answer_while_a_pod_repeatedly_requests_metrics() {
             (20_000..21_000).map(|port| format!("--forward=tcp/{port}=10.96.3.7:80")).collect();
         let _proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let address: SocketAddr = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
-        let end = Instant::now() + Duration::from_secs(3);
+        let deadline = Instant::now() + Duration::from_secs(3);
         std::thread::scope(|scope| {
             for client in [addr::CLIENT, addr::CLIENT_2, addr::CLIENT_3] {
                 for _ in 0..8 {
                     let network = &network;
                     scope.spawn(move || {
-                        while Instant::now() < end {
+                        while Instant::now() < deadline {
                             let _ = network.client.run(|| {
                                 let source = (addr::parse_ip(client[0]), 0).into();
                                 http::get_from(Some(source), address, "/metrics", Duration::from_secs(5))
@@ -123,7 +123,7 @@ fn kubelet_gets_an_answer_while_a_pod_repeatedly_requests_metrics() {
                     });
                 }
             }
-            while Instant::now() < end {
+            while Instant::now() < deadline {
                 check_ready(&network, "a pod scrapes");
                 std::thread::sleep(Duration::from_millis(50));
             }

@@ -233,7 +233,7 @@ fn target_table(targets: &[Target]) -> String {
             TargetLimit::AtLeast(value) => format!("≥ {value}"),
             TargetLimit::AtMost(value) => format!("≤ {value}"),
         };
-        // Ratios of start times are small, so they need more decimals.
+        // Ratios of start times are small numbers, and need more decimals.
         let decimals = if target.quantity == RULES_ACTIVE_QUANTITY { 4 } else { 2 };
         let result = if target.is_met() == Some(true) { "met" } else { "**not met**" };
         let measured_text = format_quartiles(quartiles, decimals);

@@ -24,7 +24,7 @@ impl Metrics {
     fn parse(body: &str) -> Self {
         assert!(body.ends_with('\n'), "the response is truncated: {body:?}");
         let (mut values, mut names) = (BTreeMap::new(), BTreeSet::new());
-        // The name of the metric in the last HELP line, and whether its TYPE line has followed.
+        // The name of the metric in the last HELP line, and true if the TYPE line of this metric has followed.
         let mut current_metric = None;
         for line in body.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {

@@ -1,4 +1,4 @@
-//! Clients, and backends that reply with the addresses that they see. Does I/O.
+//! Clients, and backends whose replies contain the addresses of the connection. Does I/O.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

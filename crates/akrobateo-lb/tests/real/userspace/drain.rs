@@ -157,8 +157,8 @@ fn draining_proxy_without_connections_exits_before_the_drain_timeout() {
         let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
         proxy.signal(Signal::TERM);
         eventually("the proxy is not ready", || (probe_status(&network.pod) != Some(200)).then_some(()));
-        let (exit, elapsed) = proxy.wait_for_exit();
-        assert!(exit.success() && elapsed < DEFAULT_DRAIN_TIMEOUT, "{exit} after {elapsed:?}");
+        let (exit_status, elapsed) = proxy.wait_for_exit();
+        assert!(exit_status.success() && elapsed < DEFAULT_DRAIN_TIMEOUT, "{exit_status} after {elapsed:?}");
     });
 }
 

@@ -41,7 +41,7 @@ fn header_has_the_addresses_of_the_client_and_the_destination() {
             let proxy = start_proxy(&network.pod, &format!("{FORWARD_ARGS} --proxy-protocol={version}"));
             for family in 0..2 {
                 let (mut client, mut backend) = connect_pair(&network, &backends, family);
-                // If the server speaks first, as in SMTP, it receives the header alone.
+                // If the server speaks first, as in SMTP, the server receives the header without other bytes.
                 let (header, content) = read_header(&mut backend, 0);
                 assert_eq!(header.client, client.local_addr().unwrap());
                 assert_eq!(header.destination.to_string(), with_port(addr::POD[family], 80));

@@ -138,8 +138,8 @@ fn each_of_hundreds_of_ports_reaches_its_own_target() {
         }
         let last_udp_port = with_port(addr::POD[1], 20_399);
         UdpClient::new(&network.client, addr::CLIENT[1], &last_udp_port).request(REPLY_TIMEOUT).unwrap();
-        let memory = resident_memory_bytes(proxy.pid()).unwrap();
-        assert!(memory < MEMORY_LIMIT / 4, "{memory} bytes");
+        let memory_bytes = resident_memory_bytes(proxy.pid()).unwrap();
+        assert!(memory_bytes < MEMORY_LIMIT / 4, "{memory_bytes} bytes");
     });
 }
 

@@ -31,14 +31,14 @@ fn source_ranges_of_both_families_allow_only_their_clients() {
             (addr::CLIENT_3[1], 1, false),
         ] {
             let address = with_port(addr::POD[family], 80);
-            let udp = UdpClient::new(&network.client, client, &address);
+            let udp_client = UdpClient::new(&network.client, client, &address);
             if is_allowed {
                 connect_tcp(&network.client, client, &address, REPLY_TIMEOUT).unwrap().check_echo().unwrap();
-                udp.request(REPLY_TIMEOUT).unwrap();
+                udp_client.request(REPLY_TIMEOUT).unwrap();
             } else {
                 let error = connect_tcp(&network.client, client, &address, REPLY_TIMEOUT).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{client}");
-                udp.request(NO_REPLY_TIMEOUT).unwrap_err();
+                udp_client.request(NO_REPLY_TIMEOUT).unwrap_err();
             }
         }
         let text = fetch_metrics(&network.pod);
