@@ -1,11 +1,11 @@
 //! The HTTP server for probes and metrics. The server supports only HTTP/1 and the methods GET and HEAD. The
 //! server limits the number and the duration of connections. Does I/O.
 //!
-//! Every pod of the cluster can connect. So a new connection can replace a silent connection, and requests of metrics
-//! never delay a probe for long.
+//! Every pod of the cluster can connect. So a new connection can replace a silent connection, and requests for metrics
+//! never delay a probe for a long time.
 //!
-//! The caller accepts connections in a loop and spawns a task for each, because only the caller knows whether its tasks
-//! may move between threads:
+//! The caller accepts connections in a loop, and spawns a task for each connection. The server spawns no tasks, because
+//! only the caller knows whether tasks may move between threads:
 //!
 //! ```
 //! # async fn run(listener: tokio::net::TcpListener) {
@@ -43,11 +43,11 @@ use open_connections::OpenConnections;
 
 /// The time from accept to the end of the request. This time is enough for one retransmission.
 const HEADER_DEADLINE: Duration = Duration::from_millis(500);
-/// The time for one connection, from accept to the end of the response. A request of metrics may wait for earlier
-/// requests of metrics.
+/// The time for one connection, from accept to the end of the response. A request for metrics may wait for earlier
+/// requests for metrics.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(5);
-/// The pause after a failed accept. The usual cause is that no file descriptor is free. This cause does not disappear
-/// at once.
+/// The pause after a failed accept. Usually the accept fails because no file descriptor is free, and an immediate retry
+/// would fail again.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The HTTP paths that a server answers.
@@ -116,12 +116,12 @@ impl Server {
         }
     }
 
-    /// Returns the next connection. If a limit is reached, the new connection replaces the oldest connection, which is
-    /// closed.
+    /// Returns the next connection. If a limit is reached, closes the oldest connection, and the new connection takes
+    /// its place.
     pub async fn accept(&self) -> Connection {
         loop {
-            // Lets the task of the previous connection read its request before the next connection is accepted.
-            // Otherwise many clients that connect at the same time would evict the previous connection.
+            // Lets the task of the previous connection read its request before the next connection is accepted. Without
+            // this step, many clients that connect at the same time would evict the previous connection.
             yield_now().await;
             match self.listener.accept().await {
                 Ok((stream, source)) => {
@@ -146,30 +146,31 @@ impl Server {
 impl Connection {
     /// Reads one request, sends the response that `respond` returns for the path, and closes the connection.
     ///
-    /// The response is 404 for an unknown path, and 405 for a method other than GET and HEAD. A client that takes longer
-    /// than half a second for its request is disconnected.
+    /// The response is 404 for an unknown path, and 405 for a method other than GET and HEAD. A client that takes
+    /// longer than half a second for its request is disconnected.
     pub async fn serve(self, respond: impl Fn(&str) -> Response<String>) {
         let Self { stream, eviction, guard } = self;
         let (shared, respond) = (&*guard.shared, &respond);
-        let service =
-            service_fn(|request| async move { Ok::<_, Infallible>(answer(&request, shared, respond).await) });
-        let served = http1::Builder::new()
+        let service = service_fn(|request| async move {
+            Ok::<_, Infallible>(respond_to_request(&request, shared, respond).await)
+        });
+        let serve_connection = http1::Builder::new()
             .keep_alive(false)
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_DEADLINE)
             .serve_connection(TokioIo::new(stream), service);
         tokio::select! {
-            result = timeout(CONNECTION_DEADLINE, served) => match result {
+            result = timeout(CONNECTION_DEADLINE, serve_connection) => match result {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "a connection for probes or metrics failed"),
                 Err(_) => tracing::debug!("closed a connection for probes or metrics at its deadline"),
             },
-            _ = eviction => tracing::debug!("closed the oldest connection for probes or metrics, for a new one"),
+            _ = eviction => tracing::debug!("a new connection replaced the oldest connection for probes or metrics"),
         }
     }
 }
 
-async fn answer(
+async fn respond_to_request(
     request: &Request<Incoming>,
     shared: &SharedState,
     respond: impl Fn(&str) -> Response<String>,
@@ -177,8 +178,11 @@ async fn answer(
     let path = request.uri().path();
     let Paths { probe_paths, metrics_path } = shared.paths;
     if path != metrics_path && !probe_paths.contains(&path) {
-        let available = [probe_paths, &[metrics_path]].concat().join(", ");
-        return text_response(StatusCode::NOT_FOUND, format!("not found; available paths: {available}\n"));
+        let available_paths = [probe_paths, &[metrics_path]].concat().join(", ");
+        return text_response(
+            StatusCode::NOT_FOUND,
+            format!("not found; available paths: {available_paths}\n"),
+        );
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n");
@@ -216,7 +220,7 @@ mod tests {
     use super::*;
 
     /// The time that the server needs for a response with metrics.
-    const METRICS_COST: Duration = Duration::from_millis(20);
+    const METRICS_RESPONSE_TIME: Duration = Duration::from_millis(20);
 
     /// Listens on a free port. All connections of a test fit into the accept queue.
     fn listen() -> (TcpListener, SocketAddr) {
@@ -240,7 +244,7 @@ mod tests {
                 tokio::spawn(connection.serve(move |path| {
                     if path == "/metrics" {
                         count.fetch_add(1, Relaxed);
-                        std::thread::sleep(METRICS_COST);
+                        std::thread::sleep(METRICS_RESPONSE_TIME);
                     }
                     text_response(StatusCode::OK, "ok\n")
                 }));
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn server_closes_the_connection_of_a_client_that_does_not_read_the_response() {
+    async fn server_closes_the_connection_if_the_client_reads_no_response() {
         const RESPONSE_LEN: usize = 32 << 20;
         let (listener, address) = listen();
         let start = tokio::time::Instant::now();
@@ -323,13 +327,13 @@ mod tests {
         }
         let response = request(address, "GET /readyz").await;
         assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
-        // Only as many connections stay open as one source address may have.
+        // The number of open connections is at most the limit of one source address.
         let is_open = |stream: TcpStream| {
             let stream = stream.into_std().unwrap();
             matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
         };
-        let open = silent_clients.into_iter().map(is_open).filter(|is_open| *is_open).count();
-        assert!(open <= MAX_CONNECTIONS_PER_SOURCE, "{open} connections are open");
+        let open_count = silent_clients.into_iter().map(is_open).filter(|is_open| *is_open).count();
+        assert!(open_count <= MAX_CONNECTIONS_PER_SOURCE, "{open_count} connections are open");
     }
 
     #[tokio::test]
@@ -351,10 +355,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn probe_is_answered_before_all_requests_of_metrics_are_answered() {
+    async fn probe_does_not_wait_for_all_requests_for_metrics() {
         let (listener, address) = listen();
         let metrics_count = start_server(listener);
-        // One request per source address, less than the limit of connections.
+        // Each request has its own source address. The number of requests is lower than the connection limit.
         let scrapes: Vec<_> = (0..MAX_CONNECTIONS - 8)
             .map(|number| {
                 tokio::spawn(async move {
@@ -374,6 +378,6 @@ mod tests {
             let count = metrics_count.load(Relaxed) - count_before;
             assert!(count < 8, "the probe waited for {count} responses with metrics");
         }
-        assert!(scrapes.iter().any(|scrape| !scrape.is_finished()), "no request of metrics waits");
+        assert!(scrapes.iter().any(|scrape| !scrape.is_finished()), "no request for metrics waits");
     }
 }

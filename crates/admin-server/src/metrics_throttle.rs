@@ -1,4 +1,4 @@
-//! Limits the share of time that responses with metrics take. Waits, and does no other I/O.
+//! Limits the share of the time that is spent on responses with metrics. Waits, and does no other I/O.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(200);
 
 /// Writes one response with metrics at a time, and makes a pause after each response.
 ///
-/// A response with metrics costs much more than a probe, and every pod can request metrics. So the responses with metrics
-/// take at most a tenth of the time, and a probe waits for at most one of these responses.
+/// A response with metrics costs much more than a probe, and every pod can request metrics. So the responses with
+/// metrics take at most a tenth of the time, and a probe waits for at most one of these responses.
 #[derive(Debug)]
 pub(crate) struct MetricsThrottle {
     next_start: Mutex<Option<Instant>>,

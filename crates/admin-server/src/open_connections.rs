@@ -1,13 +1,12 @@
-//! The open connections, and the choice of the connection that a new connection replaces. Pure.
+//! Stores the open connections, and selects the connection that a new connection replaces. Pure.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-/// The number of connections that may be open at the same time. Every pod of the cluster can connect, and each
+/// The maximum number of connections that are open at the same time. Every pod of the cluster can connect, and each
 /// connection needs memory.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
-/// The number of connections that one source address may have. The kubelet and Prometheus have two or
-/// three connections.
+/// The maximum number of connections of one source address. The kubelet and Prometheus have two or three connections.
 pub(crate) const MAX_CONNECTIONS_PER_SOURCE: usize = 8;
 
 /// An open connection. Dropping `handle` closes the connection.
@@ -30,10 +29,11 @@ impl<T> OpenConnections<T> {
         Self { connections: VecDeque::new(), next_id: 0 }
     }
 
-    /// Adds a connection. Returns its ID, and the handle of the connection that it replaces.
+    /// Adds a connection. Returns the ID of the new connection, and the handle of the connection that the new
+    /// connection replaces.
     ///
-    /// A new connection replaces the oldest connection. A probe is answered within milliseconds, so an old connection is
-    /// silent. The new connection may be the kubelet's.
+    /// A new connection at a limit replaces the oldest connection. A probe is answered within milliseconds, so the
+    /// oldest connection is usually silent. The new connection may belong to the kubelet.
     pub(crate) fn add(&mut self, source: IpAddr, handle: T) -> (u64, Option<T>) {
         let evicted = self.find_connection_to_evict(source).and_then(|index| self.connections.remove(index));
         let id = self.next_id;
@@ -70,38 +70,38 @@ mod tests {
     }
 
     #[test]
-    fn new_connection_at_the_limit_of_its_source_replaces_the_oldest_of_this_source() {
-        let mut open = OpenConnections::new();
-        assert_eq!(open.add(source(0), "other").1, None);
+    fn new_connection_at_the_source_limit_replaces_the_oldest_of_its_source() {
+        let mut open_connections = OpenConnections::new();
+        assert_eq!(open_connections.add(source(0), "other").1, None);
         for _ in 0..MAX_CONNECTIONS_PER_SOURCE {
-            assert_eq!(open.add(source(1), "silent").1, None);
+            assert_eq!(open_connections.add(source(1), "silent").1, None);
         }
-        assert_eq!(open.add(source(2), "kubelet").1, None);
+        assert_eq!(open_connections.add(source(2), "kubelet").1, None);
         for _ in 0..200 {
-            assert_eq!(open.add(source(1), "silent").1, Some("silent"));
+            assert_eq!(open_connections.add(source(1), "silent").1, Some("silent"));
         }
-        assert_eq!(open.connections.len(), 2 + MAX_CONNECTIONS_PER_SOURCE);
+        assert_eq!(open_connections.connections.len(), 2 + MAX_CONNECTIONS_PER_SOURCE);
     }
 
     #[test]
     fn new_connection_at_the_total_limit_replaces_the_oldest_connection() {
-        let mut open = OpenConnections::new();
+        let mut open_connections = OpenConnections::new();
         for number in 0..MAX_CONNECTIONS {
             let source = source(u8::try_from(number / MAX_CONNECTIONS_PER_SOURCE).unwrap());
-            assert_eq!(open.add(source, number), (number as u64, None));
+            assert_eq!(open_connections.add(source, number), (number as u64, None));
         }
-        assert_eq!(open.add(source(200), 64).1, Some(0));
-        assert_eq!(open.add(source(201), 65).1, Some(1));
+        assert_eq!(open_connections.add(source(200), 64).1, Some(0));
+        assert_eq!(open_connections.add(source(201), 65).1, Some(1));
     }
 
     #[test]
-    fn connection_after_the_end_of_another_replaces_no_connection() {
-        let mut open = OpenConnections::new();
+    fn new_connection_takes_the_place_of_an_ended_connection() {
+        let mut open_connections = OpenConnections::new();
         let ids: Vec<_> =
-            (0..MAX_CONNECTIONS_PER_SOURCE).map(|number| open.add(source(1), number).0).collect();
-        open.remove(ids[1]);
-        open.remove(ids[1]);
-        let replaced_connections = [100, 101, 102].map(|number| open.add(source(1), number).1);
+            (0..MAX_CONNECTIONS_PER_SOURCE).map(|number| open_connections.add(source(1), number).0).collect();
+        open_connections.remove(ids[1]);
+        open_connections.remove(ids[1]);
+        let replaced_connections = [100, 101, 102].map(|number| open_connections.add(source(1), number).1);
         assert_eq!(replaced_connections, [None, Some(0), Some(2)]);
     }
 }

@@ -13,13 +13,13 @@ use lexopt::{Arg, Parser, ValueExt};
 pub enum Command {
     /// Forwards traffic.
     Forward(ProxyArgs),
-    /// Switches IPv6 forwarding on, if that is possible, and exits; for a privileged init container.
+    /// Switches IPv6 forwarding on if possible, and exits. A privileged init container runs this command.
     EnableIpv6Forwarding,
-    /// Keeps the pod running and does nothing else, so that the pod's hostPorts stay reserved.
+    /// Does nothing until SIGTERM. The pod's hostPorts stay reserved while the process runs.
     ReserveHostPorts,
     /// Prints [`help`].
     Help,
-    /// Prints name and version.
+    /// Prints the name and the version of the program.
     Version,
 }
 
@@ -39,10 +39,10 @@ pub enum UsageError {
         /// The reason why the value is wrong, and the expected value.
         reason: String,
     },
-    /// An option that is given twice, although it may have only one value.
+    /// An option that occurs twice. Only `--forward` and `--source` may occur several times.
     #[error("--{0} is given twice; it may have only one value")]
     RepeatedOption(&'static str),
-    /// A command together with other arguments, although the command must be the only argument.
+    /// A command with other arguments. A command must be the only argument.
     #[error("{0} is a command without arguments; remove the other arguments")]
     ExtraArguments(&'static str),
     /// The command line has no `--forward`.
@@ -70,7 +70,7 @@ impl Command {
                 Arg::Short('h') | Arg::Long("help") => return Ok(Self::Help),
                 Arg::Short('V') | Arg::Long("version") => return Ok(Self::Version),
                 Arg::Value(word) if word == ENABLE_IPV6_FORWARDING_COMMAND => {
-                    return accept_only_argument(
+                    return reject_other_arguments(
                         ENABLE_IPV6_FORWARDING_COMMAND,
                         Self::EnableIpv6Forwarding,
                         is_first_argument,
@@ -78,7 +78,7 @@ impl Command {
                     );
                 }
                 Arg::Value(word) if word == RESERVE_PORTS_COMMAND => {
-                    return accept_only_argument(
+                    return reject_other_arguments(
                         RESERVE_PORTS_COMMAND,
                         Self::ReserveHostPorts,
                         is_first_argument,
@@ -124,9 +124,9 @@ fn parse_once<T: FromStr<Err: Display>>(
     }
 }
 
-/// Returns `command` if the word `name` is the only argument.
-fn accept_only_argument(
-    name: &'static str,
+/// Returns `command`, or an error if the command line has other arguments than the word `command_name`.
+fn reject_other_arguments(
+    command_name: &'static str,
     command: Command,
     is_first_argument: bool,
     parser: &mut Parser,
@@ -134,7 +134,7 @@ fn accept_only_argument(
     if is_first_argument && parser.next()?.is_none() {
         Ok(command)
     } else {
-        Err(UsageError::ExtraArguments(name))
+        Err(UsageError::ExtraArguments(command_name))
     }
 }
 
@@ -237,18 +237,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn written_arguments_parse_to_the_same_arguments(args in any_args(), value_is_separate_word in any::<bool>()) {
+        fn parser_returns_the_arguments_that_were_written(
+            args in any_args(),
+            is_value_a_separate_word in any::<bool>(),
+        ) {
             let words = args.to_args();
             let split_at_equals_sign = |word: &String| {
                 let (name, value) = word.split_once('=').unwrap();
                 [name.to_owned(), value.to_owned()]
             };
-            let words = if value_is_separate_word { words.iter().flat_map(split_at_equals_sign).collect() } else { words };
+            let words = if is_value_a_separate_word {
+                words.iter().flat_map(split_at_equals_sign).collect()
+            } else {
+                words
+            };
             prop_assert_eq!(parse(&words), Ok(Command::Forward(args)));
         }
 
         #[test]
-        fn parser_uses_all_words_or_rejects_the_command_line(
+        fn parser_never_ignores_a_word(
             words in prop::collection::vec(any_word(), 0..7),
         ) {
             if let Ok(Command::Forward(args)) = parse(&words) {
@@ -260,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn command_line_with_default_options_stays_the_same() {
+    fn default_options_have_a_fixed_command_line() {
         let words = split_words("--forward=tcp/80=10.0.0.1:80 --probe-port=10290");
         let args = ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()]);
         assert_eq!(args.to_args(), words);

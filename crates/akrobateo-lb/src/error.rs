@@ -30,13 +30,13 @@ pub enum Error {
     /// The probe's port cannot be opened.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// The data path does not work, and the kernel is older than the data path requires.
-    #[error("{error}; {missing}")]
+    /// The data path does not work, and the version of the kernel is older than the data path requires.
+    #[error("{error}; {missing_feature}")]
     OldKernel {
         /// The error of the data path.
         error: Box<Self>,
         /// The feature that the kernel lacks.
-        missing: MissingFeature,
+        missing_feature: MissingFeature,
     },
     /// The runtime or its signal handlers cannot be set up.
     #[error("cannot start the process's runtime: {0}")]
@@ -44,16 +44,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// Adds the missing feature to the error if this feature may be the cause.
+    /// Adds `missing_feature` to the error if this feature may be the cause of the error.
     #[must_use]
-    pub fn with_missing_feature(self, missing: Option<MissingFeature>) -> Self {
+    pub fn with_missing_feature(self, missing_feature: Option<MissingFeature>) -> Self {
         let may_be_cause = match &self {
             Self::Nft(error) => !matches!(error, NftError::NoNetAdmin | NftError::TransactionTooLarge(_)),
             Self::Userspace(_) | Self::WatchInterfaces(_) => true,
             _ => false,
         };
-        match missing {
-            Some(missing) if may_be_cause => Self::OldKernel { error: Box::new(self), missing },
+        match missing_feature {
+            Some(missing_feature) if may_be_cause => {
+                Self::OldKernel { error: Box::new(self), missing_feature }
+            }
             _ => self,
         }
     }
@@ -67,13 +69,14 @@ mod tests {
     use crate::kernel_version::KernelVersion;
 
     #[test]
-    fn error_of_an_old_kernel_names_the_versions() {
-        let missing = KernelVersion::parse("4.14").unwrap().find_missing(DataPath::Kernel).next();
-        let error =
-            Error::from(NftError::MissingFeature("nft_chain_nat".into())).with_missing_feature(missing);
+    fn error_on_an_old_kernel_names_the_required_version() {
+        let missing_feature =
+            KernelVersion::parse("4.14").unwrap().find_missing_features(DataPath::Kernel).next();
+        let error = Error::from(NftError::MissingFeature("nft_chain_nat".into()))
+            .with_missing_feature(missing_feature);
         let message = error.to_string();
         assert!(message.contains("no nft_chain_nat") && message.contains("needs Linux 5.2"), "{message}");
-        let error = Error::from(NftError::NoNetAdmin).with_missing_feature(missing);
+        let error = Error::from(NftError::NoNetAdmin).with_missing_feature(missing_feature);
         assert_eq!(error.to_string(), NftError::NoNetAdmin.to_string());
     }
 }

@@ -34,7 +34,7 @@ pub enum ConfigError {
     /// The probe's port is forwarded, so the Service would answer the probes.
     #[error("--probe-port {0} is also a forwarded TCP port; choose a port that is not forwarded")]
     ProbePortForwarded(u16),
-    /// Port 0.
+    /// The probe port is 0, which is not a valid port.
     #[error("--probe-port 0 is not a port; choose a number from 1 to 65535")]
     ProbePortZero,
     /// The kernel path cannot add a PROXY header to a connection.
@@ -43,13 +43,13 @@ pub enum ConfigError {
          header"
     )]
     ProxyProtocolInKernel(ProxyProtocol),
-    /// The PROXY protocol for a port that is not forwarded.
+    /// The option `--proxy-protocol` lists a port that is not a forwarded TCP port.
     #[error(
         "--proxy-protocol {0}: {1} is not a forwarded TCP port; add a --forward for this port, or remove the port \
          from --proxy-protocol"
     )]
     ProxyProtocolPortNotForwarded(ProxyProtocol, NonZeroU16),
-    /// SCTP in userspace.
+    /// The userspace path cannot forward SCTP.
     #[error(
         "--forward {0}: --data-path userspace forwards tcp and udp only; use --data-path kernel for sctp"
     )]
@@ -126,7 +126,7 @@ fn to_forward((frontend, target): (Frontend, SocketAddr)) -> Forward {
     Forward { protocol: frontend.protocol, port: frontend.port, target }
 }
 
-/// Checks one `--forward` against the probe port and the data path. Does not compare it with the other forwards.
+/// Checks one `--forward` against the probe port and the data path. Does not compare this `--forward` with the others.
 fn check_forward(
     forward: Forward,
     probe_port: u16,
@@ -145,7 +145,8 @@ fn check_forward(
     Ok((Frontend { family: Family::from_ip(target.ip()), protocol, port }, target))
 }
 
-/// Checks that the data path supports the PROXY protocol, and that all ports listed for it are forwarded.
+/// Checks that the data path supports the PROXY protocol. Also checks that each port in `--proxy-protocol` is a
+/// forwarded TCP port.
 fn check_proxy_protocol(
     proxy_protocol: &ProxyProtocol,
     data_path: DataPath,
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn port_number_may_have_one_target_per_protocol_and_family() {
+    fn port_number_has_one_target_per_protocol_and_family() {
         let forwards =
             ["tcp/53=10.0.0.1:53", "udp/53=10.0.0.2:53", "tcp/53=[fd00::1]:53", "udp/53=[fd00::2]:53"];
         let config = config(&forwards, 1024).unwrap();
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn udp_port_may_have_the_number_of_the_probe_port() {
+    fn udp_port_may_equal_the_probe_port() {
         assert!(config(&["udp/80=10.0.0.1:80"], 80).is_ok());
     }
 
@@ -269,7 +270,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn config_has_every_forward_unless_the_forwards_are_invalid(
+        fn config_has_every_forward_if_all_forwards_are_valid(
             forwards in prop::collection::vec(any_forward(), 1..6),
             probe_port in 0..4_u16,
         ) {

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use akrobateo_core::DataPath;
 
-/// A version of Linux, without patch level and the distribution's suffix.
+/// A version of Linux, without the patch level and without the distribution's suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KernelVersion {
     major: u32,
@@ -14,14 +14,14 @@ pub struct KernelVersion {
 /// A feature that the installed kernel lacks because the kernel is too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissingFeature {
-    installed: KernelVersion,
+    installed_version: KernelVersion,
     requirement: &'static Requirement,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Requirement {
     data_path: DataPath,
-    needed: KernelVersion,
+    needed_version: KernelVersion,
     /// True if the data path does not work at all in an older kernel. A distribution may have added the features to an
     /// older kernel.
     is_required: bool,
@@ -31,33 +31,33 @@ struct Requirement {
     advice: &'static str,
 }
 
-/// All requirements. Other features need no check of the version, because the kernel itself rejects a feature that it
-/// does not have.
+/// All requirements for the version of the kernel. Other features need no entry, because the kernel returns an error if
+/// it lacks such a feature.
 const REQUIREMENTS: [Requirement; 4] = [
     Requirement {
         data_path: DataPath::Kernel,
-        needed: KernelVersion { major: 5, minor: 2 },
+        needed_version: KernelVersion { major: 5, minor: 2 },
         is_required: true,
         feature: "the kernel data path needs",
         advice: "upgrade the node, or set akrobateo.io/data-path: userspace; RHEL 8 has the features in Linux 4.18",
     },
     Requirement {
         data_path: DataPath::Kernel,
-        needed: KernelVersion { major: 5, minor: 7 },
+        needed_version: KernelVersion { major: 5, minor: 7 },
         is_required: false,
         feature: "the metrics of each port need",
         advice: "the proxy works without them",
     },
     Requirement {
         data_path: DataPath::Userspace,
-        needed: KernelVersion { major: 4, minor: 11 },
+        needed_version: KernelVersion { major: 4, minor: 11 },
         is_required: true,
         feature: "the userspace data path needs",
         advice: "upgrade the node",
     },
     Requirement {
         data_path: DataPath::Userspace,
-        needed: KernelVersion { major: 5, minor: 7 },
+        needed_version: KernelVersion { major: 5, minor: 7 },
         is_required: false,
         feature: "a drain without resets needs",
         advice: "clients that connect while the proxy closes may be reset",
@@ -74,11 +74,12 @@ impl KernelVersion {
     }
 
     /// Returns the features of a data path that this version does not have.
-    pub fn find_missing(self, data_path: DataPath) -> impl Iterator<Item = MissingFeature> {
-        let is_missing =
-            move |requirement: &&Requirement| requirement.data_path == data_path && self < requirement.needed;
-        let missing = REQUIREMENTS.iter().filter(is_missing);
-        missing.map(move |requirement| MissingFeature { installed: self, requirement })
+    pub fn find_missing_features(self, data_path: DataPath) -> impl Iterator<Item = MissingFeature> {
+        let is_missing = move |requirement: &&Requirement| {
+            requirement.data_path == data_path && self < requirement.needed_version
+        };
+        let missing_requirements = REQUIREMENTS.iter().filter(is_missing);
+        missing_requirements.map(move |requirement| MissingFeature { installed_version: self, requirement })
     }
 }
 
@@ -98,11 +99,11 @@ impl Display for KernelVersion {
 
 impl Display for MissingFeature {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Requirement { needed, feature, advice, .. } = self.requirement;
+        let Requirement { needed_version, feature, advice, .. } = self.requirement;
         write!(
             formatter,
-            "this node runs Linux {}, but {feature} Linux {needed} or newer: {advice}",
-            self.installed
+            "this node runs Linux {}, but {feature} Linux {needed_version} or newer: {advice}",
+            self.installed_version
         )
     }
 }
@@ -137,16 +138,16 @@ mod tests {
             ("5.6", DataPath::Userspace, vec![false]),
             ("4.10", DataPath::Userspace, vec![true, false]),
         ] {
-            let missing = KernelVersion::parse(release).unwrap().find_missing(data_path);
-            let required: Vec<_> = missing.map(|feature| feature.is_required()).collect();
-            assert_eq!(required, expected, "{release}, {data_path}");
+            let missing_features = KernelVersion::parse(release).unwrap().find_missing_features(data_path);
+            let required_flags: Vec<_> = missing_features.map(|feature| feature.is_required()).collect();
+            assert_eq!(required_flags, expected, "{release}, {data_path}");
         }
     }
 
     #[test]
     fn message_names_both_versions_and_the_remedy() {
         let version = KernelVersion::parse("4.14.336").unwrap();
-        let message = version.find_missing(DataPath::Kernel).next().unwrap().to_string();
+        let message = version.find_missing_features(DataPath::Kernel).next().unwrap().to_string();
         assert_eq!(
             message,
             "this node runs Linux 4.14, but the kernel data path needs Linux 5.2 or newer: upgrade the node, or set \

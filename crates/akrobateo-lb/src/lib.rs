@@ -1,9 +1,9 @@
-//! The data plane of a proxy pod: forwards its ports to a Service, with nftables or in userspace.
+//! The data plane of a proxy pod: forwards the pod's ports to a Service, with nftables or in userspace.
 //!
 //! [`run`] starts one of two data paths: [`kernel`] programs nftables, [`userspace`] forwards in this process.
 //! [`forwarding_config`] checks the arguments for both data paths. For the kernel path, [`ruleset`] builds the table,
-//! [`netfilter::nft`] encodes it, and [`table_manager`] keeps it in the kernel. [`probe`] answers readiness probes
-//! and serves metrics.
+//! [`netfilter::nft`] encodes the table, and [`table_manager`] keeps the table in the kernel. [`probe`] answers
+//! readiness probes and serves metrics.
 
 pub mod cli;
 pub mod error;

@@ -38,8 +38,9 @@ fn execute(command: Command) -> Result<(), Error> {
     Ok(())
 }
 
-/// Switches IPv6 forwarding on. A failure is only reported, because a failed init container would prevent the proxy from
-/// serving IPv4. The proxy itself fails if it forwards only IPv6.
+/// Switches IPv6 forwarding on. Reports a failure, but does not exit with an error, because a failed init container
+/// would prevent the proxy from serving IPv4. If the proxy forwards only IPv6, the proxy itself reports the failure and
+/// exits.
 fn enable_ipv6_forwarding() {
     match ipv6::enable() {
         Ok(changed) => tracing::info!(changed, "IPv6 forwarding is on"),

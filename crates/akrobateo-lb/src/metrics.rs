@@ -26,13 +26,14 @@ pub const CONNECTIONS: MetricDefinition = MetricDefinition {
 pub const REFUSED_CONNECTIONS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_refused_connections_total",
     kind: MetricKind::Counter,
-    help: "Connection attempts from outside the source ranges; each retry counts.",
+    help: "Connection attempts from outside the source ranges; each retry is counted.",
 };
 /// The packets of each port and direction.
 pub const PACKETS: MetricDefinition = MetricDefinition {
     name: "akrobateo_lb_packets_total",
     kind: MetricKind::Counter,
-    help: "Packets forwarded from clients (in) and to clients (out); segments merged by the kernel count as one packet.",
+    help: "Packets forwarded from clients (in) and to clients (out); \
+           segments merged by the kernel are counted as one packet.",
 };
 /// The bytes of each port and direction.
 pub const BYTES: MetricDefinition = MetricDefinition {
@@ -61,7 +62,7 @@ impl MetricKind {
     }
 }
 
-/// The text of a metrics response that is being written.
+/// The text of a metrics response, to which metrics are appended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetricsText(String);
 
@@ -82,7 +83,7 @@ impl MetricsText {
     }
 }
 
-/// A metric whose samples are being written.
+/// A metric to which samples are appended.
 #[derive(Debug)]
 pub struct Metric<'a> {
     text: &'a mut MetricsText,
@@ -95,8 +96,8 @@ impl Metric<'_> {
         self.write_sample(&[], value)
     }
 
-    /// Writes a sample with labels. The label values are not escaped, so they must not be names of objects or error
-    /// texts.
+    /// Writes a sample with labels. The label values are not escaped, so a value must not be the name of an object or
+    /// the text of an error.
     pub fn write_sample(&mut self, labels: &[(&str, &dyn Display)], value: impl Display) -> &mut Self {
         let _ = self.write_line(labels, value);
         self

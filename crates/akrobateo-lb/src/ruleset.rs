@@ -16,7 +16,7 @@ use crate::source_ranges::{AddressRange, SourceRanges};
 /// The table's name, in family inet.
 pub const TABLE_NAME: &str = "akrobateo";
 
-/// `linux/netfilter_ipv4.h`, enum `nf_ip_hook_priorities`.
+/// The priorities of the chains (`linux/netfilter_ipv4.h`, enum `nf_ip_hook_priorities`).
 const PRIORITY_DNAT: i32 = -100;
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_SNAT: i32 = 100;
@@ -143,13 +143,13 @@ pub fn read_traffic(table: &Table, frontend: Frontend) -> Option<Traffic> {
 /// Returns the chain for forwarded packets. The pod is no router: it forwards only packets of flows that it translates.
 fn forward_chain() -> Chain {
     let rules = vec![incoming_counter_rule(), outgoing_counter_rule(), translated_packet_accept_rule()];
-    let base = BaseChain {
+    let base_chain = BaseChain {
         chain_type: ChainType::Filter,
         hook: Hook::Forward,
         priority: PRIORITY_FILTER,
         policy: Policy::Drop,
     };
-    Chain { name: "forward".into(), base: Some(base), rules }
+    Chain { name: "forward".into(), base: Some(base_chain), rules }
 }
 
 /// Returns a set with a fixed size, which is the kernel's fastest type of set.
@@ -200,7 +200,7 @@ fn source_set(sources: &SourceRanges, family: Family) -> Set {
 }
 
 /// Returns the rule that drops packets from outside the source ranges. The rule is in a nat chain, so only the first
-/// packet of a flow costs a lookup.
+/// packet of a flow needs a lookup.
 ///
 /// `meta nfproto FAMILY {ip|ip6} saddr != @SET meta nfproto . meta l4proto . th dport @REFUSED_SET drop`
 fn denied_sources_drop_rule(family: Family) -> Rule {
@@ -287,15 +287,16 @@ fn outgoing_counter_rule() -> Rule {
     ])
 }
 
-/// Returns the rule that accepts packets of translated flows without a mark, such as flows from before the table existed.
+/// Returns the rule that accepts packets of translated flows without a mark. A flow that started before the table was
+/// installed has no mark.
 ///
 /// `ct status dnat accept`
 fn translated_packet_accept_rule() -> Rule {
     rule_if_any_bit_is_set(ct::KEY_STATUS, ct::STATUS_DNAT, Expr::Verdict(Verdict::Accept))
 }
 
-/// Returns the rule that drops packets that belong to no flow in conntrack. Without this rule, the pod would answer such a
-/// packet with a reset, and the reset would break the forwarded connection.
+/// Returns the rule that drops packets that belong to no flow in conntrack. Without this rule, the pod would answer
+/// such a packet with a reset, and the reset would break the forwarded connection.
 ///
 /// `ct state invalid drop`
 fn invalid_packet_drop_rule() -> Rule {

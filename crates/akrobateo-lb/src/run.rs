@@ -1,4 +1,4 @@
-//! Runs one proxy process from its arguments to SIGTERM: chooses the data path and handles signals. Does I/O.
+//! Runs one proxy process until SIGTERM: chooses the data path and handles signals. Does I/O.
 
 use akrobateo_core::{DataPath, ProxyArgs};
 use rustix::system::uname;
@@ -15,28 +15,30 @@ use crate::{kernel, userspace};
 pub fn run(args: ProxyArgs) -> Result<(), Error> {
     let (probe_port, data_path) = (args.probe_port, args.data_path);
     let config = ForwardingConfig::new(args)?;
-    let missing = report_missing_features(data_path);
+    let missing_feature = report_missing_features(data_path);
     let result = LocalSet::new().block_on(&create_runtime()?, async {
-        // The signal handlers come first, because the first process of a container ignores signals without a handler.
+        // The signal handlers are installed first, because the first process of a container ignores each signal that
+        // has no handler.
         let shutdown = install_shutdown_handlers()?;
         match data_path {
             DataPath::Kernel => kernel::run(config, probe_port, shutdown).await,
             DataPath::Userspace => userspace::run(config, probe_port, shutdown).await,
         }
     });
-    result.map_err(|error: Error| error.with_missing_feature(missing))
+    result.map_err(|error: Error| error.with_missing_feature(missing_feature))
 }
 
-/// Logs the features that this node's kernel lacks. Returns the missing feature that the data path requires, if any.
+/// Logs the features that this node's kernel lacks. Returns the missing feature that the data path requires, or `None`
+/// if the kernel has all required features.
 ///
 /// The proxy starts in any case, because a distribution may have added the feature to an older kernel.
 fn report_missing_features(data_path: DataPath) -> Option<MissingFeature> {
     let version = KernelVersion::parse(&uname().release().to_string_lossy())?;
-    let missing: Vec<_> = version.find_missing(data_path).collect();
-    for feature in &missing {
+    let missing_features: Vec<_> = version.find_missing_features(data_path).collect();
+    for feature in &missing_features {
         tracing::warn!("{feature}");
     }
-    missing.into_iter().find(MissingFeature::is_required)
+    missing_features.into_iter().find(MissingFeature::is_required)
 }
 
 /// Waits until SIGTERM or SIGINT. The pod's hostPorts stay reserved until the process ends.

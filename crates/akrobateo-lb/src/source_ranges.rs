@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(sources(&["10.1.2.3/8"]), sources(&["10.0.0.0/8"]));
     }
 
-    /// Generates nets that are close together, so that they often overlap or touch.
+    /// Generates nets that are close together, so that the nets often overlap or touch.
     fn any_net() -> impl Strategy<Value = IpNet> {
         let v4 = (any::<u8>(), 24..=32_u8).prop_map(|(low, len)| (IpAddr::from([10, 0, 0, low]), len));
         let v6 = (any::<u8>(), 120..=128_u8)

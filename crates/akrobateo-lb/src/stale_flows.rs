@@ -9,7 +9,8 @@ use crate::forwarding_config::ForwardingConfig;
 
 /// Returns true if `flow` must end, because the current rules would deny this flow or give it another target.
 ///
-/// A TCP connection keeps its target, as with any load balancer.
+/// Another target alone does not make a TCP connection stale: the connection keeps its target, as with any load
+/// balancer.
 pub(crate) fn is_stale(flow: &Flow, config: &ForwardingConfig) -> bool {
     let frontend = NonZeroU16::new(flow.original_destination.port()).map(|port| Frontend {
         family: Family::from_ip(flow.original_destination.ip()),
@@ -52,7 +53,7 @@ mod tests {
     #[test]
     fn udp_flow_with_another_target_is_stale_and_tcp_connection_is_not() {
         let config = config(&[]);
-        for (flow, stale) in [
+        for (flow, expected) in [
             (flow(Protocol::Udp, 53, "10.96.0.1:53"), false),
             (flow(Protocol::Udp, 53, "10.96.0.2:53"), true),
             (flow(Protocol::Udp, 53, "10.244.0.5:53"), true),
@@ -61,7 +62,7 @@ mod tests {
             (flow(Protocol::Tcp, 80, "10.96.0.2:8080"), false),
             (flow(Protocol::Tcp, 1024, "10.244.0.5:1024"), false),
         ] {
-            assert_eq!(is_stale(&flow, &config), stale, "{flow:?}");
+            assert_eq!(is_stale(&flow, &config), expected, "{flow:?}");
         }
     }
 

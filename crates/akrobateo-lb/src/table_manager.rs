@@ -31,8 +31,8 @@ struct Drift {
 }
 
 impl TableManager {
-    /// Installs the table of `config` in this thread's network namespace. Keeps the kernel's
-    /// table if it is equal. Replaces a different table of the same name.
+    /// Installs the table of `config` in this thread's network namespace. If the kernel already has an equal table,
+    /// keeps that table. Replaces a different table of the same name.
     pub fn install(config: ForwardingConfig) -> Result<Self, NftError> {
         let (nftables, conntrack) = (Nftables::open()?, Conntrack::open()?);
         let manager = Self { config, nftables, conntrack, synced_generation: Cell::new(None) };
@@ -70,7 +70,7 @@ impl TableManager {
     }
 
     /// Deletes conntrack entries that contradict the rules. The kernel consults the nat rules only for the first packet
-    /// of a flow. An error is only logged, because new flows are forwarded anyway.
+    /// of a flow. Logs an error and continues, because the rules forward new flows in any case.
     pub fn delete_stale_flows(&self) {
         match self.conntrack.delete_stale_entries(|flow| is_stale(flow, &self.config)) {
             Ok(0) => {}
@@ -82,8 +82,8 @@ impl TableManager {
         }
     }
 
-    /// Reads the counters of each frontend. The list is empty if the table is missing, or if the kernel does not support
-    /// counters in sets.
+    /// Reads the counters of each frontend. The list is empty if the table is missing, or if the kernel does not
+    /// support counters in sets.
     pub fn read_traffic(&self) -> Result<Vec<(Frontend, Traffic)>, NftError> {
         let (_, installed) = self.nftables.read(&ruleset::table_id())?;
         let Some(InstalledTable { table, .. }) = installed else { return Ok(Vec::new()) };
@@ -92,8 +92,8 @@ impl TableManager {
     }
 
     fn find_drift(&self) -> Result<Option<Drift>, NftError> {
-        // Each transaction increments the generation, even if it changes another table. Reading the generation costs
-        // less than reading the table.
+        // Each transaction increments the generation, even if it changes another table. Reading the generation takes
+        // less time than reading the table.
         if self.synced_generation.get() == Some(self.nftables.generation()?) {
             return Ok(None);
         }
@@ -113,8 +113,8 @@ impl TableManager {
             desired_table.copy_counters_from(&installed_table.table);
         }
         self.nftables.replace(&desired_table)?;
-        // If the generation has increased by one, no other transaction was executed. Then the kernel has exactly the
-        // acknowledged table.
+        // If the generation has increased by exactly one, no other transaction was executed. In this case the kernel
+        // has the desired table.
         let next_generation = generation.wrapping_add(1);
         let is_next_generation = self.nftables.generation()? == next_generation;
         self.synced_generation.set(is_next_generation.then_some(next_generation));

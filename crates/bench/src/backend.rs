@@ -1,5 +1,5 @@
-//! The backend. Each request asks the backend to reply, to receive data, to send data or to hold the connection. Does
-//! I/O.
+//! The backend. Each request asks the backend to reply, to receive data, to send data, or to keep the connection open.
+//! Does I/O.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
@@ -17,13 +17,13 @@ use crate::protocol::{
     HeaderParseResult, Operation, REPLY_LENGTH, REQUEST_LENGTH, encode_reply, parse_proxy_header,
 };
 
-/// The number of connections that the backend serves at the same time. No load has more clients.
+/// The number of connections that the backend serves at the same time. Each load has fewer clients.
 const CONNECTION_THREADS: usize = 16;
 /// The number of threads that echo datagrams.
 const UDP_THREADS: usize = 2;
 /// The length of one read or write of an upload or a download, in bytes.
 pub(crate) const BULK_CHUNK_LENGTH: usize = 128 * 1024;
-/// The backend closes a connection that is idle for this time.
+/// The time after which the backend closes an idle connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The stack size of each thread in bytes. The stack is small, because the threads do not recurse.
 const STACK_SIZE: usize = 128 * 1024;
@@ -161,7 +161,7 @@ fn read_proxy_header(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Resu
     }
 }
 
-/// Reads at least one byte; the end of the stream is an error.
+/// Reads at least one byte. The end of the stream is an error.
 fn read_at_least_one_byte(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
     match stream.read(buffer)? {
         0 => Err(ErrorKind::UnexpectedEof.into()),

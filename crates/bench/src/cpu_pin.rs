@@ -23,7 +23,7 @@ impl CpuPin {
 
     /// Pins the calling thread to the processor on which the packets of a connection arrive.
     ///
-    /// The kernel forwards packets on the processor of their sender, so this is the client's processor.
+    /// The kernel forwards packets on the processor of their sender, so the packets arrive on the client's processor.
     pub(crate) fn from_incoming_cpu(stream: &TcpStream) -> io::Result<Self> {
         let cpu = usize::try_from(socket_incoming_cpu(stream)?).map_err(io::Error::other)?;
         Self::pin(cpu, sched_getaffinity(None)?)
@@ -39,7 +39,7 @@ impl CpuPin {
 
 impl Drop for CpuPin {
     fn drop(&mut self) {
-        // This cannot fail, because the thread was allowed to run on these processors before.
+        // The call cannot fail, because the thread was allowed to run on these processors before.
         let _ = sched_setaffinity(None, &self.previous_cpus);
     }
 }

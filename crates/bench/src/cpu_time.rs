@@ -1,7 +1,8 @@
 //! CPU time of the benchmark and its proxies, and of the whole machine. Does I/O.
 //!
-//! The kernel forwards a packet in the context of the sender, and adds the CPU time to the CPU time of the sender. The
-//! kernel's deferred work runs in ksoftirqd threads, so the CPU time of these threads counts as the benchmark's.
+//! The kernel forwards a packet in the context of the sender, so the CPU time of the sender includes the forwarding.
+//! Deferred work of the kernel runs in ksoftirqd threads. Therefore the benchmark's CPU time includes the CPU time of
+//! these threads.
 
 use std::fs;
 use std::time::Duration;
@@ -47,7 +48,7 @@ impl CpuMeter {
         Ok(Self { ksoftirqd_files })
     }
 
-    /// Returns the CPU time that was used until now, including the child processes of `proxies`.
+    /// Returns the CPU time that was used until now. Includes the processes `proxies` and their child processes.
     pub(crate) fn read(&self, proxies: &[Pid]) -> Result<CpuTime, BenchError> {
         let own_cpu_time = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
         let ksoftirqd_cpu_time = self.ksoftirqd_files.iter().map(|path| read_run_time(path)).sum::<f64>();

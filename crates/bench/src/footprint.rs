@@ -21,7 +21,7 @@ use crate::sampling::run_under_load;
 use crate::testbed::Testbed;
 use crate::variant::{DataPath, UserspaceProxy, Variant};
 
-/// The number of idle connections if the descriptor limit is high enough.
+/// The maximum number of idle connections. The number is lower if the descriptor limit is too low.
 const MAX_IDLE_CONNECTIONS: u64 = 10_000;
 /// The number of descriptors that are not used for idle connections.
 const RESERVED_DESCRIPTORS: u64 = 1_000;
@@ -29,7 +29,7 @@ const RESERVED_DESCRIPTORS: u64 = 1_000;
 const DESCRIPTORS_PER_TWO_CONNECTIONS: u64 = 5;
 /// The number of clients that open idle connections.
 const CLIENT_COUNT: u64 = 4;
-/// The time for which a proxy is under load before its memory is read.
+/// The duration of the load before the memory of the proxy is read.
 const LOAD_DURATION: Duration = Duration::from_millis(500);
 /// The timeout of a client, for its connection and for each reply.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ pub(crate) struct Footprint {
     pub(crate) variant: &'static str,
     /// The proxy's resident memory in bytes, after it was under load.
     pub(crate) resident_memory_bytes: u64,
-    /// The memory and descriptors of idle connections; only for proxies that copy bytes.
+    /// The memory and descriptors of idle connections. `None` if the proxy does not copy bytes.
     pub(crate) idle_connections: Option<IdleConnections>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct BinarySize {
     pub(crate) compressed_bytes: u64,
 }
 
-/// Measures a variant's proxy in its own testbed. Returns `None` if the proxy pod has no process.
+/// Measures a variant's proxy in its own testbed. Returns `None` if the variant has no proxy process.
 pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Footprint>, BenchError> {
     let testbed = Testbed::new(variant, Protocol::Tcp, programs)?;
     let Some(proxy) = &testbed.proxy else { return Ok(None) };

@@ -16,10 +16,10 @@ use crate::protocol::Operation;
 
 /// The timeout of a client, for its connection and for each reply.
 const TIMEOUT: Duration = Duration::from_millis(2500);
-/// A connection counts as slow if its request takes longer than this time. A slow connection has lost a packet, because TCP
-/// sends a lost SYN again after one second.
+/// A connection is slow if its request takes longer than this time. A slow connection has probably lost a packet,
+/// because TCP sends a lost SYN again after one second.
 const SLOW_CONNECTION_THRESHOLD: Duration = Duration::from_millis(900);
-/// A datagram counts as lost if no reply arrives within this time.
+/// A datagram is considered lost if no reply arrives within this time.
 const UDP_TIMEOUT: Duration = Duration::from_millis(20);
 /// The maximum number of datagrams in flight per client.
 const MAX_DATAGRAMS_IN_FLIGHT: u32 = 32;
@@ -47,18 +47,19 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Returns the number of completed connections, downloaded bytes, datagrams in both directions, or requests, depending
-    /// on the load.
+    /// Returns the number of completed connections, downloaded bytes, datagrams in both directions, or requests,
+    /// depending on the load.
     pub(crate) fn completed_count(&self) -> u64 {
         self.completed_count.load(Relaxed)
     }
 
-    /// Returns the number of failed connections, or of lost datagrams, until now.
+    /// Returns the number of failed connections until now. For UDP, returns the number of lost datagrams.
     pub(crate) fn failure_count(&self) -> u64 {
         self.failure_count.load(Relaxed)
     }
 
-    /// Returns the number of connections that took longer than [`SLOW_CONNECTION_THRESHOLD`], including failed connections.
+    /// Returns the number of connections that took longer than [`SLOW_CONNECTION_THRESHOLD`], including failed
+    /// connections.
     pub(crate) fn slow_connections(&self) -> u64 {
         self.slow_connections.load(Relaxed)
     }
@@ -83,7 +84,7 @@ impl Progress {
     }
 }
 
-/// The ports that clients connect to, on one address.
+/// An address, and the range of ports to which clients connect.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frontends {
     /// The address with the first port.
@@ -99,8 +100,8 @@ impl Frontends {
 
     /// Returns the address and port for the client with this number.
     ///
-    /// The clients are spread over all ports, because klipper-lb compares each packet with one rule after the other. A packet that matches a later rule
-    /// takes more time.
+    /// The clients are spread over all ports, because klipper-lb compares each packet with one rule after the other. If
+    /// a later rule matches the packet, the comparison takes more time.
     fn select_for_client(self, number: usize, clients: usize) -> SocketAddr {
         self.get((2 * number + 1) * usize::from(self.ports) / (2 * clients))
     }
@@ -191,7 +192,7 @@ fn exchange_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()>
             socket.send(&[0; DATAGRAM_LENGTH])?;
             datagrams_in_flight += 1;
         }
-        // Waits only for half of the replies, so that the client and the backend stay busy.
+        // Waits for only half of the replies, so that the client and the backend are always busy.
         while datagrams_in_flight > MAX_DATAGRAMS_IN_FLIGHT / 2 {
             match socket.recv(&mut buffer) {
                 Ok(_) => {

@@ -29,7 +29,7 @@ pub(crate) mod addr {
     pub(crate) const FIRST_SERVICE_PORT: u16 = 20_000;
 }
 
-/// The way in which the node handles packets to its own address.
+/// The method by which the node handles packets to its own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeRole {
     /// The node only routes: clients use the backend's address, and conntrack is off.
@@ -61,10 +61,11 @@ impl Network {
         connect_to_node(&node, "backend", addr::BACKEND_GATEWAY, &backend, addr::BACKEND);
         for router in [&node, &pod] {
             router.set_sysctl("ipv4/ip_forward", "1");
-            // The default timeout is two minutes. Then the closed connections of one sample would slow down the next sample.
+            // With the default timeout of two minutes, the closed connections of one sample would slow down the next
+            // sample.
             router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
         }
-        // The load generator chooses the source ports of short connections below this range.
+        // The load generator chooses source ports below this range for short connections.
         client.set_sysctl("ipv4/ip_local_port_range", "50000 65000");
         if role != NodeRole::RouteOnly {
             node.load_nft(&node_rules(role, ports));
@@ -75,8 +76,8 @@ impl Network {
 
 /// Returns the node's rules. The rules look up ports in a map, as kube-proxy does in nftables mode.
 ///
-/// portmap has one rule per port. Here one rule matches all ports, so that the number of ports affects only the
-/// proxies.
+/// portmap has one rule per port. In the benchmark one rule matches all ports, so that the number of ports affects only
+/// the proxies.
 fn node_rules(role: NodeRole, ports: u16) -> String {
     let last = addr::FIRST_SERVICE_PORT + ports - 1;
     let (first, backend, backend_port) = (addr::FIRST_SERVICE_PORT, addr::BACKEND, addr::BACKEND_PORT);
@@ -114,7 +115,8 @@ fn node_rules(role: NodeRole, ports: u16) -> String {
     )
 }
 
-/// Connects interface `name` of the node with interface eth0 of `peer`, which uses the node as its gateway.
+/// Connects interface `name` of the node with interface eth0 of `peer`. The namespace `peer` uses the node as its
+/// gateway.
 fn connect_to_node(node: &Namespace, name: &str, gateway: Ipv4Addr, peer: &Namespace, address: Ipv4Addr) {
     let gateway = gateway.into();
     connect(

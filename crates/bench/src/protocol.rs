@@ -9,7 +9,7 @@ pub(crate) const REQUEST_LENGTH: usize = 64;
 /// The length of a reply in bytes.
 pub(crate) const REPLY_LENGTH: usize = 256;
 
-/// The operation that a request asks for; its value is the request's first byte.
+/// The operation that a request asks for. The value of the operation is the first byte of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Operation {

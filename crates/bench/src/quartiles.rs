@@ -45,7 +45,8 @@ impl Quartiles {
         Self::from_ratios_by_round(&values(samples, quantity, variant), &values(samples, quantity, baseline))
     }
 
-    /// Returns the quartiles of the ratios between values of the same round. Each pair is a round and its value.
+    /// Returns the quartiles of the ratios between values of the same round. Each pair consists of a round and the
+    /// value of the round.
     pub(crate) fn from_ratios_by_round(values: &[(usize, f64)], baseline: &[(usize, f64)]) -> Option<Self> {
         let ratios = values.iter().filter_map(|(round, value)| {
             let (_, base) = baseline.iter().find(|(base_round, _)| base_round == round)?;

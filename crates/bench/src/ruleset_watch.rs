@@ -1,7 +1,7 @@
 //! Reads the generation number of a namespace's nftables rules, to detect a change. Does I/O.
 //!
-//! A netlink listener would make the kernel report each element. These reports would lengthen the measured time of the
-//! proxy.
+//! With a netlink listener, the kernel would report each element of a set. These reports would increase the measured
+//! start time of the proxy.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use netns_testkit::Namespace;
 
 use crate::error::BenchError;
 
-/// The time between two polls; short compared with the measured times.
+/// The time between two polls. This time is short compared with the measured times.
 const POLL_INTERVAL: Duration = Duration::from_micros(50);
 
 /// Detects changes of a namespace's rules after the watch was created.

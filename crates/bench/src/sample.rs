@@ -15,11 +15,11 @@ pub(crate) struct Sample {
     pub(crate) round: usize,
     /// Connections, bytes, packets or requests per second, depending on the load.
     pub(crate) rate_per_second: f64,
-    /// CPU seconds per connection, byte, packet or request. The sum of clients, kernel, proxy and backend.
+    /// CPU seconds of clients, kernel, proxy and backend together, per connection, byte, packet or request.
     pub(crate) cpu_seconds_per_unit: f64,
-    /// The median and the 99th percentile of the latencies in seconds; only for [`Load::Requests`].
+    /// The median and the 99th percentile of the latencies in seconds. `None` for other loads than [`Load::Requests`].
     pub(crate) latency_percentiles: Option<[f64; 2]>,
-    /// The number of failed connections, or of lost datagrams.
+    /// The number of failed connections. For UDP, the number of lost datagrams.
     pub(crate) failure_count: u64,
     /// The share of the machine's CPU time that other programs used, from 0 to 1.
     pub(crate) cpu_share_of_other_programs: f64,

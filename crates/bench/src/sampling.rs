@@ -14,10 +14,10 @@ use crate::quartiles::to_f64;
 use crate::sample::{Sample, latency_percentiles};
 use crate::testbed::Testbed;
 
-/// The time from the start of a load to the start of the measurement. Meanwhile, clients connect and fill their
-/// windows.
+/// The time from the start of a load to the start of the measurement. During this time, clients connect and fill their
+/// TCP windows.
 const WARM_UP_DURATION: Duration = Duration::from_millis(30);
-/// The pause after a load, so that its connections can end.
+/// The pause after a load. During this pause, the connections of the load end.
 const PAUSE_AFTER_LOAD: Duration = Duration::from_millis(10);
 
 struct CounterReading {

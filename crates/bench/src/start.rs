@@ -21,11 +21,11 @@ use crate::variant::{DataPath, Variant};
 const CLIENT_TIMEOUT: Duration = Duration::from_millis(2500);
 /// The timeout of a readiness probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time between two polls; short compared with the measured times.
+/// The time between two polls. This time is short compared with the measured times.
 const POLL_INTERVAL: Duration = Duration::from_micros(100);
 /// The deadline for a start. A slower start is an error.
 pub(crate) const START_DEADLINE: Duration = Duration::from_mins(2);
-/// The maximum number of rounds for starts that take seconds.
+/// The maximum number of rounds for slow starts, which take seconds.
 const MAX_ROUNDS_FOR_SLOW_STARTS: usize = 3;
 
 /// The event that ends the measurement of a start.
@@ -109,7 +109,7 @@ fn wait_until_ready(pod: &Namespace, process: &mut Process) -> Result<(), BenchE
     })
 }
 
-/// Starts the proxy while a client tries to connect, and returns the time until the client's first reply.
+/// Starts the proxy while a client tries to connect. Returns the time until the client receives its first reply.
 fn measure_first_reply(testbed: &Testbed, programs: &Programs) -> Result<Duration, BenchError> {
     let barrier = Barrier::new(2);
     let frontend = testbed.variant.frontend();

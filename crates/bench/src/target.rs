@@ -30,7 +30,7 @@ impl TargetLimit {
 pub(crate) struct Target {
     /// The variant.
     pub(crate) variant: &'static str,
-    /// The variant to compare with. If the value is not a ratio, this field is the unit.
+    /// The variant with which `variant` is compared. If the target is not a ratio, this field is the unit of the value.
     pub(crate) baseline: &'static str,
     /// The quantity's name in tables.
     pub(crate) quantity: &'static str,
@@ -103,8 +103,8 @@ const LOAD_COMPARISONS: [(&str, &str, &[RatioLimit]); 8] = [
     ("userspace", "nginx", &USERSPACE_LIMITS),
     ("userspace", "haproxy-splice", &USERSPACE_SPLICE_LIMITS),
 ];
-/// Each entry has a variant, its baseline, and the maximum ratio of their times from the start of the program until its
-/// rules are active.
+/// The maximum ratios of start times. Each entry has a variant, its baseline, and the maximum ratio. A start time ends
+/// when all rules are active.
 const START_TIME_COMPARISONS: [(&str, &str, f64); 4] = [
     ("akrobateo", "klipper-nft", 1.0 / 4.0),
     ("akrobateo", "klipper-legacy", 1.0 / 4.0),
@@ -136,7 +136,8 @@ pub(crate) fn evaluate_targets(results: &Results) -> Vec<Target> {
     load_targets.chain(start_targets).chain(absolute_targets(results)).collect()
 }
 
-/// Returns the times from the start of a variant's program until its rules are active, each with its round.
+/// Returns the times from the start of a variant's program until all rules are active. Each time has the number of its
+/// round.
 fn rules_active_times(results: &Results, variant: &str) -> Vec<(usize, f64)> {
     let starts = results
         .starts

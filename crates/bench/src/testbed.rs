@@ -14,7 +14,7 @@ use crate::proxy::process::Process;
 use crate::proxy::programs::Programs;
 use crate::variant::Variant;
 
-/// A new testbed must forward packets before this deadline.
+/// The time within which a new testbed must forward packets.
 const READY_DEADLINE: Duration = Duration::from_secs(15);
 /// The timeout of a client while the testbed is not ready.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
@@ -25,7 +25,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 pub(crate) struct Testbed {
     /// The variant.
     pub(crate) variant: Variant,
-    /// The process in the proxy pod, if the variant has one. The process is dropped before its namespace.
+    /// The process in the proxy pod; `None` if the variant has no process. This field is dropped before the namespace
+    /// of the process.
     pub(crate) proxy: Option<Process>,
     /// The namespaces.
     pub(crate) network: Network,
@@ -41,7 +42,7 @@ impl Testbed {
         Ok(Self { variant, proxy: None, network, backend })
     }
 
-    /// Creates the testbed with its proxy, and waits until it forwards packets.
+    /// Creates the testbed with its proxy, and waits until the testbed forwards packets.
     pub(crate) fn new(variant: Variant, protocol: Protocol, programs: &Programs) -> Result<Self, BenchError> {
         let mut testbed = Self::new_without_proxy(variant)?;
         testbed.proxy = proxy::start(variant, protocol, &testbed.network.pod, programs)?;

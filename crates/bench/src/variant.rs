@@ -123,7 +123,7 @@ pub(crate) fn get(name: &str) -> Result<Variant, String> {
 }
 
 impl Variant {
-    /// Returns true if the variant can forward this load. Only variants without a userspace proxy forward UDP.
+    /// Returns true if the variant can forward this load. A variant with a userspace proxy does not forward UDP.
     pub(crate) fn supports(self, load: Load) -> bool {
         load != Load::Udp || !matches!(self.data_path, DataPath::Userspace { .. })
     }
@@ -151,7 +151,8 @@ impl Variant {
         .into()
     }
 
-    /// Returns the source address that the backend should see. Another address means that packets took a wrong path.
+    /// Returns the source address that the backend should see. If the backend sees another address, the packets took a
+    /// wrong path.
     pub(crate) const fn expected_source_address(self) -> IpAddr {
         let source: Ipv4Addr = match self.data_path {
             DataPath::Direct | DataPath::Userspace { proxy_header: true, .. } => addr::CLIENT,

@@ -14,20 +14,20 @@ pub(crate) struct Reference {
 
 /// Returns one line for each reference that is part of a circular import.
 pub(crate) fn describe_circular_imports(references: &[Reference]) -> Vec<String> {
-    let mut targets: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
+    let mut targets_by_file: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
     for reference in references {
-        targets.entry(&reference.from).or_default().insert(&reference.to);
+        targets_by_file.entry(&reference.from).or_default().insert(&reference.to);
     }
     references
         .iter()
-        .filter(|reference| is_reachable(&targets, &reference.to, &reference.from))
+        .filter(|reference| is_reachable(&targets_by_file, &reference.to, &reference.from))
         .map(|Reference { from, line, path, to }| {
             format!("{}:{line}: `{path}` is part of a circular import with {}", from.display(), to.display())
         })
         .collect()
 }
 
-fn is_reachable(targets: &BTreeMap<&Path, BTreeSet<&Path>>, start: &Path, target: &Path) -> bool {
+fn is_reachable(targets_by_file: &BTreeMap<&Path, BTreeSet<&Path>>, start: &Path, target: &Path) -> bool {
     let mut visited_files = BTreeSet::new();
     let mut files_to_visit = vec![start];
     while let Some(file) = files_to_visit.pop() {
@@ -35,7 +35,7 @@ fn is_reachable(targets: &BTreeMap<&Path, BTreeSet<&Path>>, start: &Path, target
             return true;
         }
         if visited_files.insert(file) {
-            files_to_visit.extend(targets.get(file).into_iter().flatten());
+            files_to_visit.extend(targets_by_file.get(file).into_iter().flatten());
         }
     }
     false

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns one line for each problem in the crates below the directory.
+/// Returns one line for each problem in the crates below `crates_directory`.
 fn check(crates_directory: &Path) -> io::Result<Vec<String>> {
     let files = list_rust_files(crates_directory)?;
     if files.is_empty() {

@@ -1,4 +1,4 @@
-//! Reads the files of one crate without test code, and finds the files that the paths in the code refer to.
+//! Reads the files of one crate, except test code. Finds the file that each path in the code refers to.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -101,7 +101,7 @@ fn path_attribute(attributes: &[syn::Attribute]) -> Option<String> {
     })
 }
 
-/// Returns the item's code, without test-only functions of an `impl` block.
+/// Returns the item's code. If the item is an `impl` block, omits functions that are only for tests.
 fn code_without_tests(mut item: Item) -> TokenStream {
     if let Item::Impl(block) = &mut item {
         block.items.retain(|member| !is_test(member));
@@ -130,9 +130,9 @@ fn resolve<'a>(modules: &'a Modules, from: &[String], segments: &[String]) -> Op
         return modules.get(&name);
     }
     // The first segment may be a module that a glob import brings into scope, for example with `use super::*`.
-    let globs =
+    let glob_imports =
         modules.get(from)?.paths.iter().filter_map(|path| path.segments.strip_suffix(&["*".to_owned()]));
-    let imported_modules = globs.filter_map(|glob| resolve_name(modules, from, glob));
+    let imported_modules = glob_imports.filter_map(|glob_import| resolve_name(modules, from, glob_import));
     imported_modules
         .filter_map(|module| resolve_name(modules, &module, segments))
         .find_map(|name| modules.get(&name))

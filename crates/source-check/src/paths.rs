@@ -8,12 +8,13 @@ pub(crate) struct PathInSource {
     pub(crate) line: usize,
 }
 
-/// Appends the paths in `code` to `paths`. The code `use a::{b, c}` gives `a::b` and `a::c`.
+/// Appends the paths in `code` to `paths`. For example, the code `use a::{b, c}` has the paths `a::b` and `a::c`.
 pub(crate) fn collect_paths(code: TokenStream, paths: &mut Vec<PathInSource>) {
     collect_paths_with_prefix(&[], code, paths);
 }
 
-/// Appends the paths in `code` to `paths`. Each path begins with `prefix`, the path before a group in a `use` line.
+/// Appends the paths in `code` to `paths`. Each path begins with `prefix`. In a `use` line with a group, `prefix` is
+/// the path before the group.
 fn collect_paths_with_prefix(prefix: &[String], code: TokenStream, paths: &mut Vec<PathInSource>) {
     let mut segments = prefix.to_vec();
     let mut line = 0;

@@ -24,8 +24,8 @@ const INTERFACE_NAME: u16 = 3;
 const AF_SPEC: u16 = 26;
 const AF_INET: u16 = 2;
 const INET_CONF: u16 = 1;
-/// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). A request has one attribute per setting, with this number as its type. A
-/// dump has an array of all settings, and this number is the position in the array, counted from 1.
+/// `IPV4_DEVCONF_FORWARDING` (linux/ip.h). A request has one attribute per setting, and this number is the type of the
+/// attribute. A dump has an array of all settings, and this number is the position in the array, counted from 1.
 const DEVCONF_FORWARDING: u16 = 1;
 
 /// An interface for which forwarding is off.
@@ -54,7 +54,7 @@ fn list_non_forwarding_interfaces(socket: &Socket) -> Result<Vec<NonForwardingIn
     let dump_request = Messages::single(GET_LINK, message::DUMP, &[0; IFINFOMSG_LEN], |_| ());
     for _ in 0..MAX_DUMP_ATTEMPTS {
         let mut interfaces = Vec::new();
-        match socket.request(&dump_request, |link| interfaces.extend(parse(link))) {
+        match socket.request(&dump_request, |link| interfaces.extend(parse_non_forwarding_interface(link))) {
             Err(NetlinkError::DumpInterrupted) => {}
             result => return result.map(|()| interfaces),
         }
@@ -62,8 +62,8 @@ fn list_non_forwarding_interfaces(socket: &Socket) -> Result<Vec<NonForwardingIn
     Err(NetlinkError::DumpInterrupted)
 }
 
-/// Returns the interface of an `RTM_NEWLINK` message if its forwarding is off.
-fn parse(link: &Message<'_>) -> Option<NonForwardingInterface> {
+/// Returns the interface of an `RTM_NEWLINK` message if forwarding is off for this interface.
+fn parse_non_forwarding_interface(link: &Message<'_>) -> Option<NonForwardingInterface> {
     let flags = u32::from_ne_bytes(*link.payload.get(8..)?.first_chunk()?);
     if link.kind != NEW_LINK || flags & LOOPBACK_FLAG != 0 {
         return None;

@@ -38,32 +38,34 @@ pub enum ForwardingError {
     Ipv6Sysctl(#[from] ipv6::Ipv6SysctlError),
 }
 
-/// Opens a socket that becomes readable when an interface appears or changes, or its forwarding changes.
+/// Opens a socket that becomes readable when an interface appears or changes, or when the forwarding of an interface
+/// changes.
 pub fn open_watch() -> Result<Socket, NetlinkError> {
     Socket::listen(Protocol::Route, MULTICAST_GROUPS)
 }
 
-/// Checks that this thread's network namespace forwards the address families that `config` forwards. IPv6 is not required
-/// if `config` forwards IPv4 too; see [`find_ipv6_problem`].
+/// Checks that this thread's network namespace forwards the address families that `config` forwards. IPv6 is not
+/// required if `config` forwards IPv4 too; see [`find_ipv6_problem`].
 pub fn check(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) && !ipv4::is_enabled().map_err(ForwardingError::Ipv4ReadFailed)? {
         return Err(ForwardingError::Ipv4Off);
     }
-    require_ipv6(config)
+    check_ipv6_only_config(config)
 }
 
-/// Switches IPv4 forwarding on if `config` forwards IPv4; otherwise checks IPv6 forwarding as [`check`] does. Applies to this
-/// thread's network namespace.
+/// If `config` forwards IPv4, switches IPv4 forwarding on in this thread's network namespace. If `config` forwards only
+/// IPv6, checks IPv6 forwarding as [`check`] does.
 pub fn ensure_enabled(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) {
         for interface in ipv4::enable().map_err(ForwardingError::Ipv4EnableFailed)? {
             tracing::info!(interface, "switched IPv4 forwarding on");
         }
     }
-    require_ipv6(config)
+    check_ipv6_only_config(config)
 }
 
-/// Returns the reason if a proxy with a dual-stack configuration can serve only IPv4. This is a warning, not a failure.
+/// Returns the reason why a proxy with a dual-stack configuration can serve only IPv4, or `None` if there is no such
+/// problem. The reason is a warning, not a failure.
 #[must_use]
 pub fn find_ipv6_problem(config: &ForwardingConfig) -> Option<String> {
     if !config.has_forwards(Family::V4) {
@@ -73,7 +75,7 @@ pub fn find_ipv6_problem(config: &ForwardingConfig) -> Option<String> {
 }
 
 /// Checks IPv6 forwarding if `config` forwards only IPv6.
-fn require_ipv6(config: &ForwardingConfig) -> Result<(), ForwardingError> {
+fn check_ipv6_only_config(config: &ForwardingConfig) -> Result<(), ForwardingError> {
     if config.has_forwards(Family::V4) { Ok(()) } else { check_ipv6(config) }
 }
 

@@ -23,15 +23,15 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     ip_forwarding::ensure_enabled(&config)?;
-    let (ports, restricted) = (config.frontends().len(), config.sources().is_some());
+    let (ports, has_source_ranges) = (config.frontends().len(), config.sources().is_some());
     let path = Rc::new(KernelPath::new(TableManager::install(config)?));
-    tracing::info!(ports, restricted, "forwarding in the kernel");
+    tracing::info!(ports, restricted = has_source_ranges, "forwarding in the kernel");
     let rules_watch = watch::open_rules_watch()?;
     let sysctls_watch = watch::open_sysctls_watch()?;
     let listener = probe::listen(probe_port)?;
     tokio::select! {
         // The process ends without a drain, because the kernel keeps forwarding until the pod's network namespace is
-        // deleted. A drain would delay the deletion of the pod, and another pod would get its hostPorts later.
+        // deleted. A drain would delay the deletion of the pod, and another pod would have to wait for the hostPorts.
         () = shutdown => {}
         () = probe::serve(listener, Rc::clone(&path)) => {}
         () = watch::reconcile_rules(&path, &rules_watch) => {}

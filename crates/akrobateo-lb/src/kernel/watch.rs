@@ -82,22 +82,22 @@ pub(super) async fn reconcile_rules(path: &KernelPath, watch: &AsyncFd<Socket>) 
 
 /// Switches IPv4 forwarding on whenever another program switches it off; never returns.
 pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>) {
-    // Only a privileged container can switch IPv6 forwarding on. The error about IPv6 forwarding may therefore last
-    // long, and it is logged only once.
-    let (mut log_once, mut log_ipv6_once) = (LogOnce::default(), LogOnce::default());
+    // Only a privileged container can switch IPv6 forwarding on. So an error about IPv6 forwarding may persist for a
+    // long time, and the proxy logs such an error only once.
+    let (mut log_error_once, mut log_ipv6_problem_once) = (LogOnce::default(), LogOnce::default());
     loop {
         match ip_forwarding::find_ipv6_problem(path.table_manager.config()) {
-            None => log_ipv6_once.reset(),
+            None => log_ipv6_problem_once.reset(),
             Some(problem) => {
-                if log_ipv6_once.permit() {
+                if log_ipv6_problem_once.permit() {
                     tracing::warn!("{problem}");
                 }
             }
         }
         match ip_forwarding::ensure_enabled(path.table_manager.config()) {
-            Ok(()) => log_once.reset(),
+            Ok(()) => log_error_once.reset(),
             Err(error) => {
-                if log_once.permit() {
+                if log_error_once.permit() {
                     tracing::error!(%error, "the kernel does not forward packets");
                 }
             }
@@ -110,7 +110,7 @@ pub(super) async fn reconcile_sysctls(path: &KernelPath, watch: &AsyncFd<Socket>
 /// Reports packets that conntrack drops: writes a log message and sets the path's warning; never returns.
 pub(super) async fn report_conntrack_losses(path: &KernelPath) {
     let mut previous_statistics: Option<Statistics> = None;
-    let mut log_once = LogOnce::default();
+    let mut log_error_once = LogOnce::default();
     loop {
         match path.table_manager.conntrack().statistics() {
             Ok(current) => {
@@ -121,8 +121,8 @@ pub(super) async fn report_conntrack_losses(path: &KernelPath) {
                 }
             }
             Err(error) => {
-                // The error is logged only once, because a kernel without statistics never provides them.
-                if log_once.permit() {
+                // The proxy logs the error only once, because a kernel without statistics never provides statistics.
+                if log_error_once.permit() {
                     tracing::warn!(
                         %error,
                         "cannot read conntrack's statistics; a full conntrack table will not be reported"

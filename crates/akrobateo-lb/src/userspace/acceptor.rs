@@ -37,9 +37,10 @@ pub(super) enum AcceptResult {
 pub(super) struct Acceptor {
     listeners: Vec<BoundSocket>,
     stalled_listeners: StalledListeners,
-    /// The connection limit was reached, and no client has been accepted since then.
-    at_connection_limit: bool,
-    /// Time at which the closing phase closes the listeners: milliseconds since the worker's start.
+    /// True if the connection limit was reached and no client has been accepted since then.
+    is_at_connection_limit: bool,
+    /// Time at which the closing phase closes the listeners: milliseconds since the worker's start. `None` before the
+    /// closing phase.
     close_at: Option<u64>,
     stall_log_limit: RateLimit,
 }
@@ -52,53 +53,60 @@ impl Acceptor {
         Ok(Self {
             listeners,
             stalled_listeners: StalledListeners::default(),
-            at_connection_limit: false,
+            is_at_connection_limit: false,
             close_at: None,
             stall_log_limit: RateLimit::default(),
         })
     }
 
     /// Accepts one client. The client takes one place of the connection quota.
-    pub(super) fn accept(&mut self, listener: u32, context: &WorkerContext) -> AcceptResult {
-        let Some(bound) = self.listeners.get(listener as usize) else { return AcceptResult::NoClientNow };
+    pub(super) fn accept(&mut self, listener_index: u32, context: &WorkerContext) -> AcceptResult {
+        let Some(listener) = self.listeners.get(listener_index as usize) else {
+            return AcceptResult::NoClientNow;
+        };
         if !context.shared.connection_quota.try_acquire() {
-            // No client waits at the connection limit. The next client causes an event.
-            if !has_waiting_client(&bound.socket) {
+            // The connection limit is reached, but no client waits. The next client will cause an event.
+            if !has_waiting_client(&listener.socket) {
                 return AcceptResult::NoClientNow;
             }
-            if !self.at_connection_limit {
-                self.at_connection_limit = true;
+            if !self.is_at_connection_limit {
+                self.is_at_connection_limit = true;
                 add(&context.stats.limit_reached_count, 1);
             }
             context.shared.record_waiting_client();
-            let message = "connection limit reached: new clients wait until a connection is closed; serve the Service from \
-                           more nodes, or raise the limit of file descriptors";
-            self.stall_listener(listener, context, message);
+            let message = "connection limit reached: new clients wait until a connection is closed; \
+                           serve the Service from more nodes, or raise the limit of file descriptors";
+            self.stall_listener(listener_index, context, message);
             return AcceptResult::NoClientNow;
         }
-        match acceptfrom_with(&bound.socket, SOCKET_FLAGS) {
+        match acceptfrom_with(&listener.socket, SOCKET_FLAGS) {
             Ok((socket, address)) => {
-                if std::mem::take(&mut self.at_connection_limit) {
+                if std::mem::take(&mut self.is_at_connection_limit) {
                     context.shared.has_waiting_clients.store(false, Relaxed);
                 }
                 let address = address.and_then(|address| address.try_into().ok());
-                admit(bound.port_index, socket, address, context)
+                admit(listener.port_index, socket, address, context)
             }
             Err(error) => {
                 context.shared.connection_quota.release();
-                self.on_accept_error(listener, error, context)
+                self.on_accept_error(listener_index, error, context)
             }
         }
     }
 
-    fn on_accept_error(&mut self, listener: u32, error: Errno, context: &WorkerContext) -> AcceptResult {
+    fn on_accept_error(
+        &mut self,
+        listener_index: u32,
+        error: Errno,
+        context: &WorkerContext,
+    ) -> AcceptResult {
         match error {
             Errno::AGAIN => AcceptResult::NoClientNow,
             Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
                 add(&context.stats.out_of_resources_count, 1);
-                let message = "no file descriptor or memory left: new clients wait; raise the limit of file descriptors, \
-                               or free memory on the node";
-                self.stall_listener(listener, context, message);
+                let message = "no file descriptor or memory left: new clients wait; \
+                               raise the limit of file descriptors, or free memory on the node";
+                self.stall_listener(listener_index, context, message);
                 AcceptResult::NoClientNow
             }
             // The error belongs to one client, which is gone.
@@ -106,10 +114,10 @@ impl Acceptor {
         }
     }
 
-    fn stall_listener(&mut self, listener: u32, context: &WorkerContext, message: &str) {
-        self.stalled_listeners.add(listener, context.now());
+    fn stall_listener(&mut self, listener_index: u32, context: &WorkerContext, message: &str) {
+        self.stalled_listeners.add(listener_index, context.now());
         if let Some(times) = self.stall_log_limit.permit(context.now()) {
-            tracing::warn!(times, connections = context.shared.connection_quota.used(), "{message}");
+            tracing::warn!(times, connections = context.shared.connection_quota.used_places(), "{message}");
         }
     }
 
@@ -140,7 +148,7 @@ impl Acceptor {
         0..if is_due { u32::try_from(self.listeners.len()).unwrap_or(u32::MAX) } else { 0 }
     }
 
-    /// Closes the listeners, but does nothing while a listener is stalled.
+    /// Closes the listeners. Does nothing while a listener is stalled.
     pub(super) fn close_listeners(&mut self) {
         if self.stalled_listeners.is_empty() {
             self.listeners = Vec::new();
@@ -159,8 +167,8 @@ fn has_waiting_client(listener: &OwnedFd) -> bool {
     poll(&mut listeners, Some(&Timespec::default())) != Ok(0)
 }
 
-/// Admits a client if the source ranges allow it. Otherwise resets the client's connection and releases the
-/// connection's place in the quota. `address` is `None` if the kernel did not report it.
+/// Admits a client if the source ranges allow the client's address. Resets the connection of a denied client, and
+/// releases the connection's place in the quota. `address` is `None` if the kernel did not report the client's address.
 fn admit(
     port_index: usize,
     socket: OwnedFd,

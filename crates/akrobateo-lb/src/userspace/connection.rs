@@ -1,5 +1,5 @@
-//! One TCP connection: connects to the target, sends the PROXY protocol header, and moves bytes in both directions until
-//! both have ended. I/O only.
+//! One TCP connection: connects to the target, sends the PROXY protocol header, and moves bytes in both directions
+//! until both directions have ended. I/O only.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -18,7 +18,8 @@ use super::sockets::{enable_keepalive, reset_on_close};
 use super::stats::{PortStats, add};
 use super::transfer::{Progress, Transfer, TransferError};
 
-/// The longest time in which the kernel sends a lost target's last bytes to the client, in milliseconds.
+/// The time from the last bytes of a lost target to the reset of the client and the target, in milliseconds. During
+/// this time the kernel sends these bytes to the client.
 const RESET_DELAY_MS: u64 = 1_000;
 
 /// The stage of a connection.
@@ -28,7 +29,7 @@ pub(super) enum Stage {
     Connecting,
     /// Bytes move in both directions.
     Open,
-    /// The target is lost. The kernel still sends the target's last bytes to the client. Both sides are reset at
+    /// The target is lost. The kernel still sends the target's last bytes to the client. Both sides are reset later, at
     /// `reset_at`, because a reset discards bytes that are not sent yet.
     Resetting {
         /// Milliseconds since the worker's start.
@@ -36,28 +37,29 @@ pub(super) enum Stage {
     },
 }
 
-/// A client's connection and the connection to its target.
+/// The connection of a client, and the connection to the target.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) port_index: usize,
     /// The worker's phase at the start of the connection.
     phase_at_start: Phase,
-    /// The connection is in the worker's run queue.
+    /// True if the connection is in the worker's run queue.
     pub(super) is_queued: bool,
     /// Time at which a socket was last ready, or at which the connection began: milliseconds since the worker's start.
     pub(super) last_activity: u64,
-    /// Time of the last bytes from the target: milliseconds since the worker's start. `None` if there were no bytes, or if
-    /// the client is gone.
+    /// Time of the last bytes from the target: milliseconds since the worker's start. `None` if there were no bytes, or
+    /// if the client is gone.
     last_download_at: Option<u64>,
     stage: Stage,
+    /// True if the kernel sends keep-alive probes to the target.
     has_target_keepalive: bool,
     client_address: SocketAddr,
     client: Peer,
     target: Peer,
     upload: Transfer,
     download: Transfer,
-    /// Bytes were lost. The client and the target must both see a reset, so that neither believes that it received the
-    /// whole stream.
+    /// True if bytes were lost. Then the client and the target must both receive a reset. Without a reset, the client
+    /// or the target could believe that it received the whole stream.
     is_aborted: bool,
 }
 
@@ -122,7 +124,7 @@ impl Connection {
     pub(super) fn open(&mut self, proxy_protocol: Option<ProxyVersion>, io: &mut IoContext) -> Progress {
         self.stage = Stage::Open;
         let Some(version) = proxy_protocol else { return Progress::Blocked };
-        // If a socket has no address, its connection has failed.
+        // A socket without an address belongs to a failed connection.
         let Ok(destination) = original_destination(self.client.socket()) else { return self.abort() };
         let header = header(version, self.client_address, destination);
         match self.upload.send_header(&header, &mut self.client, &mut self.target, io) {
@@ -131,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// Moves bytes in both directions, as many as the sockets allow. If the target is lost, delays the end of the
+    /// Moves as many bytes as the sockets allow, in both directions. If the target is lost, delays the end of the
     /// connection until the client has probably received the target's last bytes.
     pub(super) fn move_bytes(&mut self, io: &mut IoContext) -> Progress {
         if self.stage != Stage::Open {
@@ -167,10 +169,10 @@ impl Connection {
             }
         }
         if !self.download.is_finished() {
-            let (had_pending_bytes, moved_before) =
+            let (had_pending_bytes, moved_bytes_before) =
                 (self.download.has_pending_bytes(), self.download.moved_bytes());
             let result = self.download.move_bytes(&mut self.target, &mut self.client, io);
-            if had_pending_bytes || self.download.moved_bytes() > moved_before {
+            if had_pending_bytes || self.download.moved_bytes() > moved_bytes_before {
                 self.last_download_at = Some(io.now);
             }
             match result {
@@ -188,8 +190,8 @@ impl Connection {
         }
     }
 
-    /// Decides whether the connection continues after an error of the upload. A target that stops reading may already have
-    /// sent an error response, and the client must receive this response.
+    /// Decides whether the connection continues after an error of the upload. A target that stops reading may already
+    /// have sent an error response, and the client must receive this response.
     fn on_upload_error(&mut self, error: TransferError, io: &mut IoContext) -> Progress {
         self.is_aborted = true;
         self.upload.abandon(io);
@@ -216,12 +218,12 @@ impl Connection {
         Progress::Finished
     }
 
-    /// Marks the connection, so that the client and the target see a reset when it is closed.
+    /// Marks the connection, so that the client and the target receive a reset when the connection is closed.
     pub(super) const fn mark_aborted(&mut self) {
         self.is_aborted = true;
     }
 
-    /// Adds the bytes that were moved to the port's counters.
+    /// Adds the number of moved bytes to the port's counters.
     pub(super) fn count_bytes(&mut self, stats: &PortStats) {
         for (transfer, counter) in
             [(&mut self.upload, &stats.bytes_in), (&mut self.download, &stats.bytes_out)]
@@ -254,8 +256,8 @@ impl Connection {
 }
 
 /// Returns the address that the client connected to. If a rule of this network namespace redirected the connection,
-/// this is the destination before the redirection. Otherwise, this is the local address of the socket. DNAT rules of
-/// the node, for example for a hostPort, are not visible in a pod.
+/// returns the destination before the redirection. If no rule redirected the connection, returns the local address of
+/// the socket. DNAT rules of the node, for example for a hostPort, are not visible in a pod.
 fn original_destination(client: &OwnedFd) -> Result<SocketAddr, Errno> {
     let local_address: SocketAddr = getsockname(client)?.try_into()?;
     let original_address = match local_address {

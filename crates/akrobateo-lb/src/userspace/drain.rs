@@ -1,8 +1,8 @@
 //! The phases of a proxy, from forwarding to its end. No I/O.
 //!
-//! While a userspace proxy drains, no other proxy of the node can have the same ports. So the draining proxy accepts new
-//! clients until its earlier connections have ended. All workers enter a phase together, because the kernel distributes
-//! clients among the sockets of all workers.
+//! While a userspace proxy drains, no other proxy of the node can have the same ports. So the draining proxy accepts
+//! new clients until its earlier connections have ended. All workers enter a phase together, because the kernel
+//! distributes clients among the sockets of all workers.
 
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -34,16 +34,18 @@ impl Phase {
 #[derive(Debug)]
 pub(super) struct DrainState {
     phase: AtomicU8,
-    /// The last phase that each worker has completed. A worker completes a phase when the worker waits for no connection
-    /// any more.
-    last_complete_phases: Box<[AtomicU8]>,
+    /// The last phase that each worker has completed. A worker completes a phase when the worker waits for no
+    /// connection any more.
+    last_completed_phases: Box<[AtomicU8]>,
 }
 
 impl DrainState {
-    pub(super) fn new(workers: usize) -> Self {
+    pub(super) fn new(worker_count: usize) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Forwarding as u8),
-            last_complete_phases: (0..workers).map(|_| AtomicU8::new(Phase::Forwarding as u8)).collect(),
+            last_completed_phases: (0..worker_count)
+                .map(|_| AtomicU8::new(Phase::Forwarding as u8))
+                .collect(),
         }
     }
 
@@ -58,16 +60,18 @@ impl DrainState {
     }
 
     /// Records whether a worker has completed `phase`.
-    pub(super) fn record(&self, worker: usize, phase: Phase, is_complete: bool) {
-        if let Some(last_complete_phase) = self.last_complete_phases.get(worker) {
+    pub(super) fn record_completion(&self, worker: usize, phase: Phase, is_complete: bool) {
+        if let Some(last_completed_phase) = self.last_completed_phases.get(worker) {
             let phase = if is_complete { phase } else { Phase::Forwarding };
-            last_complete_phase.store(phase as u8, Release);
+            last_completed_phase.store(phase as u8, Release);
         }
     }
 
     /// Returns true if all workers have completed `phase` or a later phase.
     pub(super) fn is_complete(&self, phase: Phase) -> bool {
-        self.last_complete_phases.iter().all(|last_complete_phase| Phase::load(last_complete_phase) >= phase)
+        self.last_completed_phases
+            .iter()
+            .all(|last_completed_phase| Phase::load(last_completed_phase) >= phase)
     }
 }
 
@@ -80,14 +84,14 @@ mod tests {
         let drain = DrainState::new(2);
         drain.begin(Phase::Draining);
         assert_eq!(drain.phase(), Phase::Draining);
-        drain.record(0, Phase::Draining, true);
+        drain.record_completion(0, Phase::Draining, true);
         assert!(!drain.is_complete(Phase::Draining));
-        drain.record(1, Phase::Draining, true);
+        drain.record_completion(1, Phase::Draining, true);
         assert!(drain.is_complete(Phase::Draining) && !drain.is_complete(Phase::Closing));
-        drain.record(0, Phase::Closing, true);
-        drain.record(1, Phase::Closing, true);
+        drain.record_completion(0, Phase::Closing, true);
+        drain.record_completion(1, Phase::Closing, true);
         assert!(drain.is_complete(Phase::Closing) && drain.is_complete(Phase::Draining));
-        drain.record(1, Phase::Closing, false);
+        drain.record_completion(1, Phase::Closing, false);
         assert!(!drain.is_complete(Phase::Closing));
     }
 }

@@ -8,13 +8,13 @@ use akrobateo_core::ProxyVersion;
 
 /// First bytes of every header of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Version 2, command PROXY.
+/// The byte for version 2 and the command PROXY.
 const VERSION_AND_COMMAND: u8 = 0x21;
-/// TCP over IPv4.
+/// The byte for TCP over IPv4.
 const TCP_OVER_IPV4: u8 = 0x11;
-/// TCP over IPv6.
+/// The byte for TCP over IPv6.
 const TCP_OVER_IPV6: u8 = 0x21;
-/// No addresses.
+/// The byte for a header without addresses.
 const UNSPECIFIED_PROTOCOL: u8 = 0x00;
 
 /// Returns the header of a TCP connection from `client` to `destination`. If the two address families differ, the

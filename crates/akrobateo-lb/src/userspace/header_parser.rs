@@ -9,11 +9,11 @@ use ppp::{HeaderResult, v1, v2};
 pub(super) struct ParsedHeader {
     pub(super) client: SocketAddr,
     pub(super) destination: SocketAddr,
-    /// Bytes of the header. The client's bytes follow.
+    /// Length of the header in bytes. The client's bytes follow the header.
     pub(super) len: usize,
 }
 
-/// Parses the header at the start of `bytes`. Returns `None` if it is incomplete, invalid or without addresses.
+/// Parses the header at the start of `bytes`. Returns `None` if the header is incomplete, invalid or without addresses.
 pub(super) fn parse_header(bytes: &[u8]) -> Option<ParsedHeader> {
     let (client, destination, len): (SocketAddr, SocketAddr, usize) = match HeaderResult::parse(bytes) {
         HeaderResult::V1(header) => {

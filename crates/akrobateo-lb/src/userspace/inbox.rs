@@ -1,7 +1,7 @@
 //! Hands accepted clients from one worker to another. No I/O.
 //!
-//! The kernel distributes clients among the workers by a hash of the addresses. So a worker passes a
-//! client to the worker with the fewest connections. Otherwise one worker could serve two busy connections while other
+//! The kernel distributes clients among the workers by a hash of the addresses. So a worker passes a client to the
+//! worker with the fewest connections. Without this step, one worker could serve two busy connections while other
 //! workers are idle.
 
 use std::net::SocketAddr;
@@ -21,34 +21,34 @@ pub(super) struct Client {
 /// The clients that other workers accepted for one worker.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    /// Connections of the worker, including the clients in this inbox.
-    load: AtomicUsize,
+    /// Number of connections of the worker, including the clients in this inbox.
+    connection_count: AtomicUsize,
     clients: Mutex<Vec<Client>>,
 }
 
 impl Inbox {
     pub(super) const fn new() -> Self {
-        Self { load: AtomicUsize::new(0), clients: Mutex::new(Vec::new()) }
+        Self { connection_count: AtomicUsize::new(0), clients: Mutex::new(Vec::new()) }
     }
 
     /// Returns the number of connections of the worker.
-    pub(super) fn load(&self) -> usize {
-        self.load.load(Relaxed)
+    pub(super) fn connection_count(&self) -> usize {
+        self.connection_count.load(Relaxed)
     }
 
     /// Adds one to the number of connections of the worker.
-    pub(super) fn increment_load(&self) {
-        self.load.fetch_add(1, Relaxed);
+    pub(super) fn increment_connection_count(&self) {
+        self.connection_count.fetch_add(1, Relaxed);
     }
 
     /// Subtracts one from the number of connections of the worker.
-    pub(super) fn decrement_load(&self) {
-        self.load.fetch_sub(1, Relaxed);
+    pub(super) fn decrement_connection_count(&self) {
+        self.connection_count.fetch_sub(1, Relaxed);
     }
 
     /// Adds a client.
     pub(super) fn push(&self, client: Client) {
-        self.increment_load();
+        self.increment_connection_count();
         self.lock().push(client);
     }
 
@@ -64,10 +64,11 @@ impl Inbox {
 
 /// Returns the worker with the fewest connections. Returns `None` if no worker has fewer connections than
 /// `accepting_worker`.
-pub(super) fn least_loaded(inboxes: &[Inbox], accepting_worker: usize) -> Option<usize> {
-    let load = |worker: usize| inboxes.get(worker).map(Inbox::load);
-    let least_loaded_worker = (0..inboxes.len()).min_by_key(|&worker| load(worker))?;
-    (load(least_loaded_worker) < load(accepting_worker)).then_some(least_loaded_worker)
+pub(super) fn find_least_loaded_worker(inboxes: &[Inbox], accepting_worker: usize) -> Option<usize> {
+    let connection_count = |worker: usize| inboxes.get(worker).map(Inbox::connection_count);
+    let least_loaded_worker = (0..inboxes.len()).min_by_key(|&worker| connection_count(worker))?;
+    (connection_count(least_loaded_worker) < connection_count(accepting_worker))
+        .then_some(least_loaded_worker)
 }
 
 #[cfg(test)]
@@ -75,18 +76,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn least_loaded_returns_only_a_worker_with_fewer_connections() {
-        let inboxes = [2, 1, 2].map(|load| {
+    fn client_is_passed_only_to_a_worker_with_fewer_connections() {
+        let inboxes = [2, 1, 2].map(|connection_count| {
             let inbox = Inbox::new();
-            (0..load).for_each(|_| inbox.increment_load());
+            (0..connection_count).for_each(|_| inbox.increment_connection_count());
             inbox
         });
         assert_eq!(
-            [0, 1, 2].map(|accepting_worker| least_loaded(&inboxes, accepting_worker)),
+            [0, 1, 2].map(|accepting_worker| find_least_loaded_worker(&inboxes, accepting_worker)),
             [Some(1), None, Some(1)]
         );
-        inboxes[1].increment_load();
-        assert_eq!(least_loaded(&inboxes, 0), None);
+        inboxes[1].increment_connection_count();
+        assert_eq!(find_least_loaded_worker(&inboxes, 0), None);
     }
 
     #[test]
@@ -98,6 +99,9 @@ mod tests {
         };
         let inbox = Inbox::new();
         inbox.push(client());
-        assert_eq!((inbox.load(), inbox.take_clients().len(), inbox.take_clients().len()), (1, 1, 0));
+        assert_eq!(
+            (inbox.connection_count(), inbox.take_clients().len(), inbox.take_clients().len()),
+            (1, 1, 0)
+        );
     }
 }

@@ -12,7 +12,7 @@ const MAX_BUFFERED_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct IoContext {
     pub(super) pipes: PipePool,
-    /// The buffer holds bytes only from one read to the next write.
+    /// The buffer contains bytes only between a read and the next write.
     pub(super) buffer: Box<[u8]>,
     /// Bytes that all connections of the worker have read but not sent. Bytes in pipes are not included.
     pub(super) buffered_bytes: usize,

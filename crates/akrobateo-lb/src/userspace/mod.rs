@@ -1,6 +1,7 @@
-//! The userspace path: accepts connections and datagrams and forwards them without any capability. I/O only.
+//! The userspace path: accepts connections and datagrams, and forwards their bytes. Needs no capability. I/O only.
 //!
-//! Each worker of the [`Proxy`] is a thread with its own sockets on every port, so that no worker waits for another.
+//! Each worker of the [`Proxy`] is a thread with its own sockets on every port, so that no worker waits for another
+//! worker.
 
 mod acceptor;
 mod connection;

@@ -1,7 +1,7 @@
 //! One of the two sockets of a connection, and its known state. I/O only.
 //!
-//! Epoll reports each change once. A socket therefore counts as readable and writable until a system call shows that it
-//! is not.
+//! Epoll reports each change once. So the proxy considers a socket readable and writable until a system call shows the
+//! opposite.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -50,7 +50,7 @@ impl Peer {
     }
 
     /// Records that a read returned all bytes that had arrived. The next bytes cause a new event.
-    pub(super) const fn record_nothing_left_to_read(&mut self) {
+    pub(super) const fn record_all_bytes_read(&mut self) {
         // Epoll may have reported the end of the stream already, and does not report the end again.
         self.is_readable = self.is_closing;
     }
@@ -79,28 +79,29 @@ impl Peer {
         }
     }
 
-    /// Sends `bytes`. Returns the number of bytes that the kernel took.
+    /// Sends `bytes`. Returns the number of bytes that the kernel accepted.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
         let result = send(&self.socket, bytes, SendFlags::NOSIGNAL);
         self.on_sent(result, bytes.len())
     }
 
-    /// Sends `header` and `bytes` with one system call. Returns the total number of bytes that the
-    /// kernel took.
+    /// Sends `header` and `bytes` with one system call. Returns the total number of bytes that the kernel accepted.
     pub(super) fn send_with_header(&mut self, header: &[u8], bytes: &[u8]) -> Result<usize, Errno> {
         let parts = [IoSlice::new(header), IoSlice::new(bytes)];
         let result = sendmsg(&self.socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
         self.on_sent(result, header.len() + bytes.len())
     }
 
-    /// Splices `len` bytes out of `pipe`. Returns the number of bytes that the kernel took.
+    /// Splices `len` bytes out of `pipe`. Returns the number of bytes that the kernel accepted.
     pub(super) fn splice_from(&mut self, pipe: &Pipe, len: usize) -> Result<usize, Errno> {
         let result = splice(&pipe.read_end, None, &self.socket, None, len, SPLICE_FLAGS);
-        // A splice may move fewer bytes than the socket can take.
+        // A splice may move fewer bytes than the socket can accept. So a low number does not mean that the socket is
+        // full.
         self.on_sent(result, 0)
     }
 
-    /// Fewer bytes than `expected_len` mean that the kernel's buffer is full.
+    /// Returns the number of sent bytes. If the kernel accepted fewer than `expected_len` bytes, the kernel's buffer is
+    /// full, and the socket is no longer writable.
     const fn on_sent(&mut self, result: Result<usize, Errno>, expected_len: usize) -> Result<usize, Errno> {
         match result {
             Ok(sent) => {

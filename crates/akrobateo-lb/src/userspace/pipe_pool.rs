@@ -1,14 +1,14 @@
 //! The pipes of a worker, through which bytes are spliced. I/O only.
 //!
-//! A direction of a connection holds a pipe only while the pipe contains bytes.
+//! A direction of a connection leases a pipe only while the pipe contains bytes.
 
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-/// Bytes that a pipe can hold. Linux limits pipe memory to 64 MiB per user id (fs.pipe-user-pages-soft). All pods
-/// with the same user id on a node share this limit.
+/// Capacity of a pipe in bytes. Linux limits pipe memory to 64 MiB per user id (fs.pipe-user-pages-soft). All pods with
+/// the same user id on a node share this limit.
 pub(super) const PIPE_CAPACITY: usize = 256 << 10;
 /// Largest number of leased pipes per worker.
 const MAX_LEASED_PIPES: usize = 32;
@@ -25,8 +25,8 @@ pub(super) struct Pipe {
 impl Pipe {
     fn new() -> Result<Self, Errno> {
         let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // If the user already has as much pipe memory as allowed, the kernel creates a smaller pipe. Copying is faster than
-        // splicing through such a pipe.
+        // If the user has reached the limit of pipe memory, the kernel creates a smaller pipe, and this call fails.
+        // Copying is faster than splicing through a small pipe.
         fcntl_setpipe_size(&write_end, PIPE_CAPACITY)?;
         Ok(Self { read_end, write_end })
     }
@@ -37,6 +37,7 @@ impl Pipe {
 pub(super) struct PipePool {
     idle_pipes: Vec<Pipe>,
     leased_count: usize,
+    /// Earliest time of the next attempt to create a pipe: milliseconds since the worker's start.
     retry_at: u64,
 }
 

@@ -12,6 +12,7 @@ use super::slab::{Key, Slab};
 
 /// Maximum number of events that one wait returns.
 const MAX_EVENTS_PER_WAIT: usize = 256;
+/// Position of the token's kind in an encoded token, in bits.
 const TOKEN_KIND_SHIFT: u32 = 60;
 /// Flags of a connection that failed or ended in both directions.
 const FAILED_OR_ENDED_FLAGS: EventFlags = EventFlags::ERR.union(EventFlags::HUP);
@@ -75,8 +76,8 @@ impl Readiness {
         self.0.intersects(FAILED_OR_ENDED_FLAGS.union(EventFlags::OUT))
     }
 
-    /// Returns true if the end of the stream, or an error, comes after the bytes that have arrived. Epoll may not report
-    /// the end again, so the caller must read the socket until the end.
+    /// Returns true if the end of the stream, or an error, comes after the bytes that have arrived. Epoll may not
+    /// report the end again, so the caller must read the socket until the end.
     pub(super) const fn is_closing(self) -> bool {
         self.0.intersects(FAILED_OR_ENDED_FLAGS.union(EventFlags::RDHUP))
     }

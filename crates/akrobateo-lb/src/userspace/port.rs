@@ -32,8 +32,8 @@ impl Port {
         Family::ALL.into_iter().flat_map(ports_of_family).collect()
     }
 
-    /// Returns the ports that the proxy can serve. If the host has no IPv6, a proxy with a dual-stack configuration serves
-    /// only its IPv4 ports.
+    /// Returns the ports that the proxy can serve. If the host has no IPv6, a proxy with a dual-stack configuration
+    /// serves only its IPv4 ports.
     pub(super) fn filter_servable(ports: Vec<Self>, host_has_ipv6: bool) -> Vec<Self> {
         let is_ipv4 = |port: &Self| port.family == Family::V4;
         if host_has_ipv6 || !ports.iter().any(is_ipv4) {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ipv4_ports_of_a_dual_stack_configuration_are_served_without_ipv6() {
+    fn proxy_on_host_without_ipv6_serves_ipv4_ports() {
         let families = |targets: &[&str], host_has_ipv6| {
             let forwards =
                 targets.iter().map(|target| format!("tcp/80={target}:80").parse().unwrap()).collect();
@@ -67,6 +67,10 @@ mod tests {
         let dual_stack = ["10.96.3.7", "[fd00::7]"];
         assert_eq!(families(&dual_stack, true), [Family::V4, Family::V6]);
         assert_eq!(families(&dual_stack, false), [Family::V4]);
-        assert_eq!(families(&dual_stack[1..], false), [Family::V6], "it must fail with a message");
+        assert_eq!(
+            families(&dual_stack[1..], false),
+            [Family::V6],
+            "the proxy must try to bind the IPv6 port, and fail with a message"
+        );
     }
 }

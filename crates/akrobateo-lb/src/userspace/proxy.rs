@@ -27,8 +27,8 @@ use crate::probe::DataPathStatus;
 /// Stack of a worker, in bytes. Workers have no deep call chains.
 const WORKER_STACK_SIZE: usize = 256 << 10;
 /// The warning for a dual-stack configuration on a host without IPv6.
-const IPV4_ONLY: &str = "only IPv4 is served: this node's kernel has no IPv6";
-/// Time between two checks whether the next phase of a drain can begin.
+const IPV4_ONLY_WARNING: &str = "only IPv4 is served: this node's kernel has no IPv6";
+/// Time between two checks that decide whether the next phase of a drain can begin.
 const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running proxy. Dropping the value stops the proxy.
@@ -41,7 +41,7 @@ pub struct Proxy {
     /// Receives the result of each worker that has ended.
     worker_results: UnboundedReceiver<Result<(), Errno>>,
     /// Number of workers that have not ended.
-    running_workers: usize,
+    running_worker_count: usize,
     /// See [`Settings::drain_timeout`].
     drain_timeout: Duration,
     /// See [`Settings::close_timeout`].
@@ -57,7 +57,8 @@ pub struct ProxyStatus {
 }
 
 impl Proxy {
-    /// Binds all ports and starts to forward. `settings` gets the number of TCP ports and the number of UDP ports.
+    /// Binds all ports and starts to forward. The closure `settings` receives the number of TCP ports and the number of
+    /// UDP ports.
     pub fn start(
         config: &ForwardingConfig,
         settings: impl FnOnce(usize, usize) -> Settings,
@@ -67,7 +68,7 @@ impl Proxy {
         let ports = Port::filter_servable(configured_ports, has_ipv6()).into_boxed_slice();
         let serves_ipv4_only = ports.len() < configured_count;
         if serves_ipv4_only {
-            tracing::warn!("{IPV4_ONLY}");
+            tracing::warn!("{IPV4_ONLY_WARNING}");
         }
         let tcp_port_count = ports.iter().filter(|port| port.protocol == Protocol::Tcp).count();
         let settings = settings(tcp_port_count, ports.len() - tcp_port_count);
@@ -90,7 +91,7 @@ impl Proxy {
             serves_ipv4_only,
             stats: Vec::new(),
             worker_results,
-            running_workers: settings.worker_count,
+            running_worker_count: settings.worker_count,
             drain_timeout: settings.drain_timeout,
             close_timeout: settings.close_timeout,
         };
@@ -147,11 +148,12 @@ impl Proxy {
         }
     }
 
-    /// Drains the proxy, and returns when it has ended.
+    /// Drains the proxy, and returns when the proxy has ended.
     ///
-    /// Accepts new clients until the existing connections have ended, for at most [`Settings::drain_timeout`]. Meanwhile
-    /// no other proxy can have the node's ports. Then refuses new clients. The remaining connections may finish, for at
-    /// most [`Settings::close_timeout`]. After this time the proxy resets the remaining connections.
+    /// In the draining phase, accepts new clients until the existing connections have ended, for at most
+    /// [`Settings::drain_timeout`]. During this phase no other proxy can use the node's ports. In the closing phase,
+    /// refuses new clients. The remaining connections may finish, for at most [`Settings::close_timeout`]. After the
+    /// closing phase, resets the remaining connections.
     pub async fn drain(&mut self) -> Result<(), UserspaceError> {
         self.begin(
             Phase::Draining,
@@ -165,8 +167,8 @@ impl Proxy {
     }
 
     fn begin(&self, phase: Phase, message: &str) {
-        let connections = self.shared.connection_quota.used();
-        let udp_sessions = self.shared.udp_session_quota.used();
+        let connections = self.shared.connection_quota.used_places();
+        let udp_sessions = self.shared.udp_session_quota.used_places();
         tracing::info!(connections, udp_sessions, "{message}");
         self.shared.drain.begin(phase);
         self.shared.wake_all_workers();
@@ -179,11 +181,11 @@ impl Proxy {
         }
     }
 
-    /// Waits until all workers have ended, or one has failed.
+    /// Waits until all workers have ended, or until one worker has failed.
     pub async fn join(&mut self) -> Result<(), UserspaceError> {
-        while self.running_workers > 0 {
+        while self.running_worker_count > 0 {
             match self.worker_results.recv().await {
-                Some(Ok(())) => self.running_workers -= 1,
+                Some(Ok(())) => self.running_worker_count -= 1,
                 Some(Err(error)) => return Err(UserspaceError::WorkerFailed(error.into())),
                 None => break,
             }
@@ -195,7 +197,7 @@ impl Proxy {
 impl Drop for Proxy {
     /// Stops the workers.
     fn drop(&mut self) {
-        if self.running_workers > 0 {
+        if self.running_worker_count > 0 {
             self.begin(Phase::Stopped, "stopping: the remaining connections are reset");
         }
     }
@@ -206,7 +208,7 @@ impl DataPathStatus for ProxyStatus {
         if self.shared.drain.phase() != Phase::Forwarding {
             return Err(format!(
                 "draining: {} connections are still open",
-                self.shared.connection_quota.used()
+                self.shared.connection_quota.used_places()
             ));
         }
         Ok(())
@@ -222,7 +224,7 @@ impl DataPathStatus for ProxyStatus {
     }
 
     fn warning(&self) -> Option<String> {
-        self.serves_ipv4_only.then(|| IPV4_ONLY.to_owned())
+        self.serves_ipv4_only.then(|| IPV4_ONLY_WARNING.to_owned())
     }
 
     fn metrics(&self) -> String {

@@ -24,13 +24,13 @@ impl Quota {
         is_acquired
     }
 
-    /// Returns one place.
+    /// Gives one place back.
     pub(super) fn release(&self) {
         self.used_places.fetch_sub(1, Relaxed);
     }
 
     /// Returns the number of places in use.
-    pub(super) fn used(&self) -> usize {
+    pub(super) fn used_places(&self) -> usize {
         self.used_places.load(Relaxed)
     }
 }

@@ -9,21 +9,21 @@ pub(super) struct RateLimit {
     /// The earliest time of the next log line.
     next_line_at: u64,
     /// Number of occurrences after the last logged line.
-    count: u64,
+    occurrence_count: u64,
 }
 
 impl RateLimit {
     /// Counts one occurrence at the time `now`, in milliseconds. If a line may be logged now, returns the number of
-    /// occurrences since the previous logged line. The current occurrence is counted too.
+    /// occurrences since the previous logged line. This number includes the current occurrence.
     pub(super) const fn permit(&mut self, now: u64) -> Option<u64> {
-        self.count += 1;
+        self.occurrence_count += 1;
         if now < self.next_line_at {
             return None;
         }
         self.next_line_at = now + MIN_INTERVAL_MS;
-        let count = self.count;
-        self.count = 0;
-        Some(count)
+        let occurrence_count = self.occurrence_count;
+        self.occurrence_count = 0;
+        Some(occurrence_count)
     }
 }
 

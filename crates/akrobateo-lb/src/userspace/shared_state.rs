@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::io::write;
 
 use super::drain::DrainState;
-use super::inbox::{Client, Inbox, least_loaded};
+use super::inbox::{Client, Inbox, find_least_loaded_worker};
 use super::port::Port;
 use super::quota::Quota;
 use super::watchdog::Watchdog;
@@ -27,7 +27,7 @@ pub(super) struct SharedState {
     pub(super) has_waiting_clients: AtomicBool,
     /// The limit of the UDP sessions of all workers.
     pub(super) udp_session_quota: Quota,
-    /// The proxy's phase.
+    /// The proxy's phase, and the progress of its workers.
     pub(super) drain: DrainState,
     /// Detects workers that no longer run.
     pub(super) watchdog: Watchdog,
@@ -51,8 +51,8 @@ impl SharedState {
         }
     }
 
-    /// Records that a client waits at the connection limit. Wakes the workers, so that they close connections that have
-    /// been idle for long.
+    /// Records that a client waits at the connection limit. Wakes the workers, so that the workers close connections
+    /// that have been idle for a long time.
     pub(super) fn record_waiting_client(&self) {
         if !self.has_waiting_clients.swap(true, Relaxed) {
             self.wake_all_workers();
@@ -68,8 +68,14 @@ impl SharedState {
 
     /// Passes a client from the worker `accepting_worker` to the worker with the fewest connections. Returns the client
     /// if `accepting_worker` should serve the client itself.
-    pub(super) fn push_to_least_loaded(&self, accepting_worker: usize, client: Client) -> Option<Client> {
-        let Some(worker) = least_loaded(&self.inboxes, accepting_worker) else { return Some(client) };
+    pub(super) fn pass_to_least_loaded_worker(
+        &self,
+        accepting_worker: usize,
+        client: Client,
+    ) -> Option<Client> {
+        let Some(worker) = find_least_loaded_worker(&self.inboxes, accepting_worker) else {
+            return Some(client);
+        };
         self.inboxes[worker].push(client);
         self.wake_worker(worker);
         None

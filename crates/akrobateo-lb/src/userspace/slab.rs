@@ -1,6 +1,7 @@
 //! A store of values by key. Pure.
 //!
-//! The key of a removed value finds nothing, so a late event cannot reach another value.
+//! The key of a removed value never finds a newer value. So a late event of a closed socket cannot reach the wrong
+//! object.
 
 /// Identifies one value of a [`Slab`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,7 +13,7 @@ pub(super) struct Key {
 /// A store of values by [`Key`].
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    /// The generation of each index, and its value.
+    /// The generation and the value of each index.
     entries: Vec<(u32, Option<T>)>,
     /// Indices without a value.
     free_indices: Vec<u32>,
@@ -84,19 +85,19 @@ mod tests {
         fn key_finds_its_value_until_the_value_is_removed(
             steps in prop::collection::vec(any::<(bool, u8)>(), 0..200),
         ) {
-            let (mut slab, mut model, mut removed) = (Slab::new(), HashMap::new(), Vec::new());
+            let (mut slab, mut model, mut removed_keys) = (Slab::new(), HashMap::new(), Vec::new());
             for (step, (insert, number)) in steps.into_iter().enumerate() {
                 if insert || model.is_empty() {
                     prop_assert_eq!(model.insert(slab.insert(step), step), None);
                 } else {
                     let key = *model.keys().nth(usize::from(number) % model.len()).unwrap();
                     prop_assert_eq!(slab.remove(key), model.remove(&key));
-                    removed.push(key);
+                    removed_keys.push(key);
                 }
                 prop_assert_eq!(slab.len(), model.len());
                 let values: HashMap<_, _> = slab.iter_mut().map(|(key, value)| (key, *value)).collect();
                 prop_assert_eq!(&values, &model);
-                for key in &removed {
+                for key in &removed_keys {
                     prop_assert!(slab.get_mut(*key).is_none() && slab.remove(*key).is_none());
                 }
             }

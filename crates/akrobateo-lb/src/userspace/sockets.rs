@@ -59,7 +59,7 @@ pub(super) fn bind_port(port: &Port) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// Returns whether the kernel has IPv6.
+/// Returns true if the kernel has IPv6.
 pub(super) fn has_ipv6() -> bool {
     let socket = socket_with(AddressFamily::INET6, SocketType::STREAM, SOCKET_FLAGS, None);
     socket.err() != Some(Errno::AFNOSUPPORT)
@@ -101,7 +101,7 @@ pub(super) fn enable_keepalive(socket: &OwnedFd) -> Result<(), Errno> {
 
 /// Makes the kernel send a reset to the peer when the socket is closed.
 pub(super) fn reset_on_close(socket: &OwnedFd) {
-    // If this fails, the peer sees an ordinary end of the stream.
+    // If the call fails, the peer receives an ordinary end of the stream instead of a reset.
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 

@@ -1,4 +1,4 @@
-//! The listeners whose clients wait for a free connection, descriptor or memory. Pure.
+//! The listeners whose clients wait until a connection ends, or until a descriptor or memory is free. Pure.
 
 use std::collections::BTreeSet;
 
@@ -9,23 +9,23 @@ const ACCEPT_RETRY_DELAY_MS: u64 = 50;
 #[derive(Debug, Default)]
 pub(super) struct StalledListeners {
     /// Indices into the worker's list of listeners.
-    listeners: BTreeSet<u32>,
+    listener_indices: BTreeSet<u32>,
     /// Time of the next attempt to accept: milliseconds since the worker's start.
     retry_at: u64,
 }
 
 impl StalledListeners {
     /// Adds a listener. The next attempt to accept from the listener follows after [`ACCEPT_RETRY_DELAY_MS`].
-    pub(super) fn add(&mut self, listener: u32, now: u64) {
-        if self.listeners.is_empty() {
+    pub(super) fn add(&mut self, listener_index: u32, now: u64) {
+        if self.listener_indices.is_empty() {
             self.retry_at = now + ACCEPT_RETRY_DELAY_MS;
         }
-        self.listeners.insert(listener);
+        self.listener_indices.insert(listener_index);
     }
 
     /// Returns true if no listener is stalled.
     pub(super) fn is_empty(&self) -> bool {
-        self.listeners.is_empty()
+        self.listener_indices.is_empty()
     }
 
     /// Returns the time of the next attempt to accept; `None` if no listener is stalled.
@@ -35,7 +35,7 @@ impl StalledListeners {
 
     /// Removes and returns all listeners if the time of the next attempt has come.
     pub(super) fn take(&mut self, now: u64) -> BTreeSet<u32> {
-        if now < self.retry_at { BTreeSet::new() } else { std::mem::take(&mut self.listeners) }
+        if now < self.retry_at { BTreeSet::new() } else { std::mem::take(&mut self.listener_indices) }
     }
 }
 
@@ -45,27 +45,27 @@ mod tests {
 
     #[test]
     fn listener_that_stalls_often_is_listed_once() {
-        let mut stalled = StalledListeners::default();
+        let mut stalled_listeners = StalledListeners::default();
         for now in 0..10_000 {
-            stalled.add(7, now);
-            stalled.add(8, now);
-            assert!(stalled.listeners.len() <= 2);
-            for listener in stalled.take(now) {
-                stalled.add(listener, now);
+            stalled_listeners.add(7, now);
+            stalled_listeners.add(8, now);
+            assert!(stalled_listeners.listener_indices.len() <= 2);
+            for listener in stalled_listeners.take(now) {
+                stalled_listeners.add(listener, now);
             }
         }
-        assert!(stalled.listeners.len() <= 2);
+        assert!(stalled_listeners.listener_indices.len() <= 2);
     }
 
     #[test]
     fn stalled_listeners_are_returned_after_the_delay() {
-        let mut stalled = StalledListeners::default();
-        assert_eq!(stalled.retry_at(), None);
-        stalled.add(7, 100);
-        stalled.add(8, 120);
-        assert_eq!(stalled.retry_at(), Some(100 + ACCEPT_RETRY_DELAY_MS));
-        assert!(stalled.take(149).is_empty());
-        assert_eq!(stalled.take(150), [7, 8].into());
-        assert!(stalled.is_empty());
+        let mut stalled_listeners = StalledListeners::default();
+        assert_eq!(stalled_listeners.retry_at(), None);
+        stalled_listeners.add(7, 100);
+        stalled_listeners.add(8, 120);
+        assert_eq!(stalled_listeners.retry_at(), Some(100 + ACCEPT_RETRY_DELAY_MS));
+        assert!(stalled_listeners.take(149).is_empty());
+        assert_eq!(stalled_listeners.take(150), [7, 8].into());
+        assert!(stalled_listeners.is_empty());
     }
 }

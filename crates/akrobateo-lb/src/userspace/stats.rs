@@ -1,6 +1,6 @@
 //! The counters of the userspace path, and their metrics. Pure.
 //!
-//! Each worker has its own counters, so that no worker waits for another.
+//! Each worker has its own counters, so that no worker waits for another worker.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -112,19 +112,19 @@ impl From<Errno> for DialFailure {
 /// The counters of one worker for one port.
 #[derive(Debug, Default)]
 pub(super) struct PortStats {
-    /// Connections whose target answered, and UDP sessions.
+    /// Number of TCP connections that the target has accepted, plus number of UDP sessions.
     pub(super) forwarded_sessions: AtomicU64,
-    /// Accepted connections and UDP sessions.
+    /// Number of accepted TCP connections, plus number of UDP sessions.
     pub(super) opened_sessions: AtomicU64,
-    /// Accepted connections and UDP sessions that are closed.
+    /// Number of closed TCP connections, plus number of closed UDP sessions.
     pub(super) closed_sessions: AtomicU64,
     /// Bytes from clients.
     pub(super) bytes_in: AtomicU64,
     /// Bytes to clients.
     pub(super) bytes_out: AtomicU64,
-    /// Connections and datagrams from outside the source ranges.
+    /// Number of connections and datagrams from outside the source ranges.
     pub(super) refused_connections: AtomicU64,
-    /// Datagrams dropped because the UDP session limit was reached or the kernel did not accept them.
+    /// Number of datagrams dropped because the UDP session limit was reached or the kernel did not accept the datagram.
     pub(super) dropped_datagrams: AtomicU64,
     dial_failures: [AtomicU64; DialFailure::ALL.len()],
 }
@@ -145,14 +145,14 @@ pub(super) struct WorkerStats {
     pub(super) out_of_resources_count: AtomicU64,
     /// Number of times that the connection limit was reached.
     pub(super) limit_reached_count: AtomicU64,
-    /// Idle and leased pipes.
+    /// Number of idle and leased pipes.
     pub(super) pipes: AtomicUsize,
 }
 
 impl WorkerStats {
-    pub(super) fn new(ports: usize) -> Self {
+    pub(super) fn new(port_count: usize) -> Self {
         Self {
-            ports: (0..ports).map(|_| PortStats::default()).collect(),
+            ports: (0..port_count).map(|_| PortStats::default()).collect(),
             out_of_resources_count: AtomicU64::default(),
             limit_reached_count: AtomicU64::default(),
             pipes: AtomicUsize::default(),
@@ -165,7 +165,7 @@ impl WorkerStats {
     }
 }
 
-/// Adds to a counter.
+/// Adds `amount` to a counter.
 pub(super) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Relaxed);
 }
@@ -200,7 +200,7 @@ pub(super) fn format_metrics(ports: &[Port], workers: &[&WorkerStats], has_sourc
 }
 
 /// Returns the sum of one value of a port over all workers.
-fn sum_port(workers: &[&WorkerStats], port_index: usize, value: impl Fn(&PortStats) -> u64) -> u64 {
+fn sum_port_value(workers: &[&WorkerStats], port_index: usize, value: impl Fn(&PortStats) -> u64) -> u64 {
     workers.iter().map(|worker| value(worker.port(port_index))).sum()
 }
 
@@ -214,7 +214,7 @@ fn write_counter(
 ) {
     let mut metric = text.metric(definition);
     for (port_index, port) in ports.iter().enumerate() {
-        metric.write_sample(&port.labels(), sum_port(workers, port_index, value));
+        metric.write_sample(&port.labels(), sum_port_value(workers, port_index, value));
     }
 }
 
@@ -222,8 +222,8 @@ fn write_bytes(text: &mut MetricsText, ports: &[Port], workers: &[&WorkerStats])
     let mut metric = text.metric(&BYTES);
     for (port_index, port) in ports.iter().enumerate() {
         let [protocol, number, family] = port.labels();
-        let bytes_in = sum_port(workers, port_index, |stats| stats.bytes_in.load(Relaxed));
-        let bytes_out = sum_port(workers, port_index, |stats| stats.bytes_out.load(Relaxed));
+        let bytes_in = sum_port_value(workers, port_index, |stats| stats.bytes_in.load(Relaxed));
+        let bytes_out = sum_port_value(workers, port_index, |stats| stats.bytes_out.load(Relaxed));
         metric.write_sample(&[protocol, number, family, ("direction", &"in")], bytes_in);
         metric.write_sample(&[protocol, number, family, ("direction", &"out")], bytes_out);
     }
@@ -235,8 +235,9 @@ fn write_dial_failures(text: &mut MetricsText, ports: &[Port], workers: &[&Worke
         for reason in DialFailure::ALL {
             let [protocol, number, family] = port.labels();
             let labels = [protocol, number, family, ("reason", &reason.as_str() as &dyn Display)];
-            let count =
-                sum_port(workers, port_index, |stats| stats.dial_failures[reason as usize].load(Relaxed));
+            let count = sum_port_value(workers, port_index, |stats| {
+                stats.dial_failures[reason as usize].load(Relaxed)
+            });
             metric.write_sample(&labels, count);
         }
     }

@@ -12,9 +12,9 @@ use super::stats::{DialFailure, add};
 use super::transfer::Progress;
 use super::worker_context::WorkerContext;
 
-/// Minimum age of a connection before its keep-alive probes to the target are enabled, in milliseconds. So a short
-/// connection needs no system calls for keep-alive.
-const KEEPALIVE_MIN_AGE_MS: u64 = 5_000;
+/// Time from the opening of a connection to the sweep that enables keep-alive probes to its target, in milliseconds.
+/// Most short connections end before this sweep, and need no system calls for keep-alive.
+const KEEPALIVE_DELAY_MS: u64 = 5_000;
 
 /// The TCP connections of one worker.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct TcpSessions {
     /// See [`Settings::idle_timeout_at_limit`]; in milliseconds.
     idle_timeout_at_limit_ms: u64,
     /// Number of open connections that started before the proxy started to drain.
-    predating_drain_count: usize,
+    pre_drain_connection_count: usize,
 }
 
 impl TcpSessions {
@@ -37,16 +37,16 @@ impl TcpSessions {
             connect_timeout_ms: to_milliseconds(settings.connect_timeout),
             idle_timeout_ms: to_milliseconds(settings.idle_timeout),
             idle_timeout_at_limit_ms: to_milliseconds(settings.idle_timeout_at_limit),
-            predating_drain_count: 0,
+            pre_drain_connection_count: 0,
         }
     }
 
-    /// Returns true if all connections from before the drain have ended.
+    /// Returns true if all connections that started before the drain have ended.
     pub(super) const fn is_drained(&self) -> bool {
-        self.predating_drain_count == 0
+        self.pre_drain_connection_count == 0
     }
 
-    /// Returns true if all connections have been silent for `idle_timeout_ms`, or if there are none.
+    /// Returns true if all connections have been silent for `idle_timeout_ms`, or if there are no connections.
     pub(super) fn is_silent_for(&mut self, idle_timeout_ms: u64, now: u64) -> bool {
         self.connections.iter_mut().all(|(_, connection)| now >= connection.last_activity + idle_timeout_ms)
     }
@@ -76,7 +76,7 @@ impl TcpSessions {
             }
         };
         let connection = Connection::new(client, target, context.phase, context.now());
-        self.predating_drain_count += usize::from(connection.predates_drain());
+        self.pre_drain_connection_count += usize::from(connection.predates_drain());
         let key = self.connections.insert(connection);
         context.schedule_sweep(context.now() + self.connect_timeout_ms);
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -157,7 +157,7 @@ impl TcpSessions {
 
     fn close(&mut self, key: Key, context: &mut WorkerContext) {
         let Some(mut connection) = self.connections.remove(key) else { return };
-        self.predating_drain_count -= usize::from(connection.predates_drain());
+        self.pre_drain_connection_count -= usize::from(connection.predates_drain());
         let port_index = connection.port_index;
         connection.count_bytes(context.stats.port(port_index));
         connection.close(&mut context.io);
@@ -168,7 +168,7 @@ impl TcpSessions {
 /// Starts to forward bytes after the target has accepted the connection, and moves the first bytes.
 fn open(key: Key, connection: &mut Connection, context: &mut WorkerContext) -> Progress {
     connection.last_activity = context.now();
-    context.schedule_sweep(context.now() + KEEPALIVE_MIN_AGE_MS);
+    context.schedule_sweep(context.now() + KEEPALIVE_DELAY_MS);
     add(&context.stats.port(connection.port_index).forwarded_sessions, 1);
     let proxy_protocol = context.shared.ports[connection.port_index].proxy_protocol;
     let progress = connection.open(proxy_protocol, &mut context.io);
@@ -199,5 +199,5 @@ fn move_bytes(key: Key, connection: &mut Connection, context: &mut WorkerContext
 fn count_closed_connection(port_index: usize, context: &WorkerContext) {
     add(&context.stats.port(port_index).closed_sessions, 1);
     context.shared.connection_quota.release();
-    context.inbox().decrement_load();
+    context.inbox().decrement_connection_count();
 }

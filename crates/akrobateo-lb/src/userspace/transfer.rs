@@ -1,8 +1,8 @@
 //! One direction of a connection: reads from one socket and writes to the other. I/O only.
 //!
 //! The worker copies small amounts of data through its buffer, and splices large amounts through a pipe. A direction
-//! reads no more bytes until it has written the previous bytes, so a slow reader slows its writer down. An idle direction
-//! holds neither a buffer nor a pipe.
+//! reads the next bytes only after it has written the previous bytes. So the writer cannot be faster than a slow
+//! reader. An idle direction needs neither a buffer nor a pipe.
 
 use rustix::net::RecvFlags;
 
@@ -12,7 +12,7 @@ use super::pipe_pool::Pipe;
 
 /// Maximum number of bytes in one copy. After a read of this many bytes, the direction splices.
 const COPY_CHUNK_LEN: usize = 32 << 10;
-/// If a splice moves fewer bytes than this, the worker goes back to copying the bytes of this direction.
+/// If a splice moves fewer bytes than this number, the worker copies the next bytes of this direction.
 const MIN_SPLICE_LEN: usize = 8 << 10;
 /// Number of bytes that one direction may move before other connections continue.
 const FAIRNESS_BUDGET: usize = 1 << 20;
@@ -39,7 +39,7 @@ pub(super) enum Progress {
     Blocked,
     /// More bytes could be moved, but the fairness budget is spent.
     BudgetSpent,
-    /// All bytes are sent, and no more will come.
+    /// All bytes are sent, and no more bytes will come.
     Finished,
 }
 
@@ -58,10 +58,10 @@ pub(super) struct Transfer {
     pending_bytes: PendingBytes,
     /// True if the direction splices whenever a pipe is available.
     uses_splice: bool,
-    /// The source has ended its stream.
+    /// True if the source has ended its stream.
     has_source_ended: bool,
     is_finished: bool,
-    /// Bytes that are not yet in the metrics.
+    /// Number of moved bytes that are not yet in the metrics.
     moved_bytes: u64,
 }
 
@@ -86,7 +86,7 @@ impl Transfer {
         !matches!(self.pending_bytes, PendingBytes::None)
     }
 
-    /// Returns the number of bytes that are not yet in the metrics.
+    /// Returns the number of moved bytes that are not yet in the metrics.
     pub(super) const fn moved_bytes(&self) -> u64 {
         self.moved_bytes
     }
@@ -131,7 +131,8 @@ impl Transfer {
         }
     }
 
-    /// Sends `header` before all other bytes. If the source has already sent bytes, they go into the same segment.
+    /// Sends `header` before all other bytes. If the source has already sent bytes, the header and these bytes are sent
+    /// together.
     pub(super) fn send_header(
         &mut self,
         header: &[u8],
@@ -142,7 +143,7 @@ impl Transfer {
         let read_len = self.read_chunk(source, io)?;
         let sent_len =
             sink.send_with_header(header, &io.buffer[..read_len]).map_err(|_| TransferError::SinkFailed)?;
-        self.keep_unsent_bytes(header, read_len, sent_len, io);
+        self.store_unsent_bytes(header, read_len, sent_len, io);
         self.moved_bytes += read_len as u64;
         Ok(())
     }
@@ -157,13 +158,13 @@ impl Transfer {
         let read_len = self.read_chunk(source, io)?;
         if read_len > 0 {
             let sent_len = sink.send(&io.buffer[..read_len]).map_err(|_| TransferError::SinkFailed)?;
-            self.keep_unsent_bytes(&[], read_len, sent_len, io);
+            self.store_unsent_bytes(&[], read_len, sent_len, io);
             self.moved_bytes += read_len as u64;
         }
         Ok(read_len)
     }
 
-    /// Copies one chunk. Bytes that the sink does not take stay in the source's kernel buffer. Returns the length of
+    /// Copies one chunk. Bytes that the sink does not accept stay in the source's kernel buffer. Returns the length of
     /// the chunk.
     fn copy_with_peek(
         &mut self,
@@ -183,17 +184,17 @@ impl Transfer {
                 .map_err(|_| TransferError::SourceFailed)?;
         }
         if sent_len == peeked_len && !self.uses_splice {
-            source.record_nothing_left_to_read();
+            source.record_all_bytes_read();
         }
         self.moved_bytes += sent_len as u64;
         Ok(peeked_len)
     }
 
-    /// Reads one chunk into the worker's buffer. Returns its length.
+    /// Reads one chunk into the worker's buffer. Returns the length of the chunk.
     fn read_chunk(&mut self, source: &mut Peer, io: &mut IoContext) -> Result<usize, TransferError> {
         let read_len = self.receive(source, io, RecvFlags::empty())?;
         if read_len > 0 && !self.uses_splice {
-            source.record_nothing_left_to_read();
+            source.record_all_bytes_read();
         }
         Ok(read_len)
     }
@@ -213,9 +214,9 @@ impl Transfer {
         Ok(received_len.unwrap_or(0))
     }
 
-    /// Keeps the bytes that were not sent. The bytes are `header`, followed by the first `read_len` bytes of the
-    /// worker's buffer. Of all these bytes, the first `sent_len` bytes were sent.
-    fn keep_unsent_bytes(&mut self, header: &[u8], read_len: usize, sent_len: usize, io: &mut IoContext) {
+    /// Stores the bytes that the sink did not accept. The caller tried to send `header`, followed by the first
+    /// `read_len` bytes of the worker's buffer. The sink accepted `sent_len` bytes in total.
+    fn store_unsent_bytes(&mut self, header: &[u8], read_len: usize, sent_len: usize, io: &mut IoContext) {
         if sent_len < header.len() + read_len {
             let unsent_header = header.get(sent_len..).unwrap_or_default();
             let unsent_content = &io.buffer[sent_len.saturating_sub(header.len())..read_len];
@@ -255,13 +256,13 @@ impl Transfer {
         }
     }
 
-    /// Sends pending bytes, as many as the sink takes.
+    /// Sends as many pending bytes as the sink accepts.
     fn flush(&mut self, sink: &mut Peer, io: &mut IoContext) -> Result<(), TransferError> {
         match std::mem::take(&mut self.pending_bytes) {
             PendingBytes::None => {}
             PendingBytes::Buffer { bytes, sent_len } => match sink.send(&bytes[sent_len..]) {
-                Ok(more) if sent_len + more < bytes.len() => {
-                    self.pending_bytes = PendingBytes::Buffer { bytes, sent_len: sent_len + more };
+                Ok(newly_sent_len) if sent_len + newly_sent_len < bytes.len() => {
+                    self.pending_bytes = PendingBytes::Buffer { bytes, sent_len: sent_len + newly_sent_len };
                 }
                 Ok(_) => io.buffered_bytes -= bytes.len(),
                 Err(_) => {
@@ -283,7 +284,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// Drops the pending bytes. After this, the direction moves no more bytes.
+    /// Drops the pending bytes. After this call, the direction moves no more bytes.
     pub(super) fn abandon(&mut self, io: &mut IoContext) {
         self.is_finished = true;
         match std::mem::take(&mut self.pending_bytes) {
@@ -309,7 +310,7 @@ mod tests {
         /// Stays open, because closing this socket would end the source's stream.
         _client: UnixStream,
         source: Peer,
-        /// The socket of `sink`. The tests use it to fill the buffer, and to create `sink` again.
+        /// The socket of `sink`. The tests use this socket to fill the buffer, and to create `sink` again.
         sink_stream: UnixStream,
         sink: Peer,
         target: UnixStream,
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_stay_in_the_kernel_if_too_many_bytes_wait_in_the_memory_of_the_worker() {
+    fn bytes_stay_in_the_kernel_above_the_buffer_limit() {
         let mut sockets = Sockets::with_full_sink();
         let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
         io.buffered_bytes = usize::MAX;
@@ -370,12 +371,12 @@ mod tests {
     }
 
     #[test]
-    fn unsent_bytes_are_the_rest_of_header_and_content() {
+    fn stored_bytes_are_the_unsent_part_of_header_and_content() {
         let whole_stream = [HEADER, CONTENT].concat();
         for sent_len in 0..=whole_stream.len() {
             let (mut transfer, mut io) = (Transfer::new(), IoContext::new());
             io.buffer[..CONTENT.len()].copy_from_slice(CONTENT);
-            transfer.keep_unsent_bytes(HEADER, CONTENT.len(), sent_len, &mut io);
+            transfer.store_unsent_bytes(HEADER, CONTENT.len(), sent_len, &mut io);
             let unsent_bytes = match &transfer.pending_bytes {
                 PendingBytes::Buffer { bytes, sent_len: 0 } => &bytes[..],
                 _ => &[],

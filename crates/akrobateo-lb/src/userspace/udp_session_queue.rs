@@ -8,10 +8,10 @@ use super::slab::Key;
 /// The lowest and the highest key.
 const MIN_KEY: Key = Key { index: 0, generation: 0 };
 const MAX_KEY: Key = Key { index: u32::MAX, generation: u32::MAX };
-/// Unassured sessions may keep the number of sessions divided by this number: a quarter. Otherwise assured sessions of
-/// forged source addresses could fill the table. Then the next session would replace a new session before the target has
-/// answered.
-const UNASSURED_DIVISOR: usize = 4;
+/// The minimum share of unassured sessions, as a divisor: a quarter. If the share is lower, a new session replaces an
+/// assured session. Without this rule, assured sessions of forged source addresses could fill the table. Each new
+/// session would then replace the previous new session before the target has answered.
+const UNASSURED_SHARE_DIVISOR: usize = 4;
 
 /// The position of a session in the queue. The queue is sorted by this value: first the unassured sessions, then the
 /// assured sessions. Each part is sorted by the time of the last activity.
@@ -33,13 +33,13 @@ pub(super) struct SessionCount {
 impl SessionCount {
     /// Returns true if at least a quarter of the sessions are unassured.
     pub(super) const fn has_unassured_quarter(self) -> bool {
-        self.unassured * UNASSURED_DIVISOR >= self.total
+        self.unassured * UNASSURED_SHARE_DIVISOR >= self.total
     }
 }
 
 /// The queue of all sessions, and one queue for each source address.
 ///
-/// A parameter `source` selects a queue: `None` is the queue of all sessions.
+/// A parameter `source` selects the queue of one source address; `None` selects the queue of all sessions.
 #[derive(Debug, Default)]
 pub(super) struct UdpSessionQueue {
     /// Each session has two entries: one in the queue of all sessions, and one in the queue of its source address.
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queue_of_a_source_has_only_its_sessions_and_is_deleted_with_the_last_session() {
+    fn queue_of_a_source_has_only_sessions_of_this_source() {
         let mut queue = UdpSessionQueue::default();
         let sources = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
         let sessions = [(sources[0], 7, true), (sources[1], 5, false), (sources[0], 6, false)];

@@ -17,12 +17,12 @@ pub(super) struct UdpSession {
     pub(super) target_socket: OwnedFd,
     /// Time of the last forwarded datagram: milliseconds since the worker's start.
     pub(super) last_activity: u64,
-    /// The target has answered.
+    /// True if the target has answered.
     pub(super) is_answered: bool,
-    /// The client has sent a datagram after an answer. The term is from conntrack (`IPS_ASSURED`). An answer alone proves
-    /// nothing, because the target also answers a forged source address.
+    /// True if the client has sent a datagram after an answer. The term is from conntrack (`IPS_ASSURED`). An answer
+    /// alone proves nothing, because the target also answers a forged source address.
     pub(super) is_assured: bool,
-    /// The session was open when the proxy began to drain.
+    /// True if the session was open when the proxy began to drain.
     pub(super) predates_drain: bool,
 }
 
@@ -77,7 +77,7 @@ impl UdpSessionTable {
     }
 
     /// Returns the number of sessions of a source address.
-    pub(super) fn count_of_source(&self, source: IpAddr) -> usize {
+    pub(super) fn count_sessions_of_source(&self, source: IpAddr) -> usize {
         self.queues.count(Some(source)).total
     }
 
@@ -87,10 +87,10 @@ impl UdpSessionTable {
 
     pub(super) fn insert(&mut self, session: UdpSession) -> Key {
         let client = session.client;
-        let by_client = (session.socket_index, client);
+        let client_key = (session.socket_index, client);
         let position = QueuePosition { is_assured: session.is_assured, last_activity: session.last_activity };
         let key = self.sessions.insert(Entry { session, position });
-        self.keys_by_client.insert(by_client, key);
+        self.keys_by_client.insert(client_key, key);
         self.queues.insert(client.ip(), position, key);
         key
     }
@@ -111,13 +111,13 @@ impl UdpSessionTable {
         Some(session)
     }
 
-    /// Removes the session of a source address that has been silent longest; `None` considers all sessions. An assured
-    /// session is removed only if less than a quarter of the sessions are unassured.
+    /// Removes the session of `source` that has been silent longest; `None` means the sessions of all source addresses.
+    /// An assured session is removed only if less than a quarter of the sessions are unassured.
     pub(super) fn evict(&mut self, source: Option<IpAddr>) -> Option<UdpSession> {
-        let unassured = self.refresh_first(source, false);
-        let (_, key) = match unassured {
+        let first_unassured_session = self.refresh_first_session(source, false);
+        let (_, key) = match first_unassured_session {
             Some(first) if self.queues.count(source).has_unassured_quarter() => first,
-            _ => self.refresh_first(source, true).or(unassured)?,
+            _ => self.refresh_first_session(source, true).or(first_unassured_session)?,
         };
         self.remove(key)
     }
@@ -125,7 +125,7 @@ impl UdpSessionTable {
     /// Removes one expired session, if there is one.
     pub(super) fn remove_expired(&mut self, now: u64) -> Option<UdpSession> {
         for (is_assured, timeout_ms) in [(false, self.timeout_ms), (true, self.assured_timeout_ms)] {
-            if let Some((position, key)) = self.refresh_first(None, is_assured)
+            if let Some((position, key)) = self.refresh_first_session(None, is_assured)
                 && position.last_activity + timeout_ms <= now
             {
                 return self.remove(key);
@@ -139,13 +139,18 @@ impl UdpSessionTable {
         let expiry = |is_assured, timeout_ms| {
             self.queues.first(None, is_assured).map(|(position, _)| position.last_activity + timeout_ms)
         };
-        let (first, first_assured) = (expiry(false, self.timeout_ms), expiry(true, self.assured_timeout_ms));
-        first.into_iter().chain(first_assured).min()
+        let (first_unassured_expiry, first_assured_expiry) =
+            (expiry(false, self.timeout_ms), expiry(true, self.assured_timeout_ms));
+        first_unassured_expiry.into_iter().chain(first_assured_expiry).min()
     }
 
     /// Updates the positions of the sessions at the front of a queue, and then returns the first session as
     /// [`UdpSessionQueue::first`] does.
-    fn refresh_first(&mut self, source: Option<IpAddr>, is_assured: bool) -> Option<(QueuePosition, Key)> {
+    fn refresh_first_session(
+        &mut self,
+        source: Option<IpAddr>,
+        is_assured: bool,
+    ) -> Option<(QueuePosition, Key)> {
         loop {
             let (position, key) = self.queues.first(source, is_assured)?;
             if self.update_position(key)? == position {
@@ -158,10 +163,11 @@ impl UdpSessionTable {
     fn update_position(&mut self, key: Key) -> Option<QueuePosition> {
         let entry = self.sessions.get_mut(key)?;
         let UdpSession { client, last_activity, is_assured, .. } = entry.session;
-        let previous = std::mem::replace(&mut entry.position, QueuePosition { is_assured, last_activity });
+        let previous_position =
+            std::mem::replace(&mut entry.position, QueuePosition { is_assured, last_activity });
         let position = entry.position;
-        if position != previous {
-            self.queues.remove(client.ip(), previous, key);
+        if position != previous_position {
+            self.queues.remove(client.ip(), previous_position, key);
             self.queues.insert(client.ip(), position, key);
         }
         Some(position)
@@ -206,7 +212,7 @@ mod tests {
         assert_eq!((session.is_assured, session.last_activity), (true, 4));
     }
 
-    /// Inserts the session of a forged source address: its client has sent a second datagram after the answer.
+    /// Inserts an assured session of a forged source address: the client sends a second datagram after the answer.
     fn insert_forged_session(table: &mut UdpSessionTable, client: SocketAddr, now: u64) {
         let key = table.insert(session(client, now));
         let session = table.get_mut(key).unwrap();
@@ -214,8 +220,8 @@ mod tests {
         session.on_datagram(now);
     }
 
-    /// Fills a table with 1,000 forged sessions, and then opens a session for `new_client`. Checks that the next 239 forged
-    /// sessions do not replace the session of `new_client`.
+    /// Fills a table with 1,000 forged sessions, and then opens a session for `new_client`. Checks that the next 239
+    /// forged sessions do not replace the session of `new_client`.
     fn check_new_session_of_full_table(
         new_client: SocketAddr,
         forged_client: impl Fn(u16) -> SocketAddr,
@@ -261,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn evict_removes_the_longest_silent_session_and_assured_sessions_last() {
+    fn evict_removes_unassured_and_longest_silent_sessions_first() {
         let (mut table, keys) = table(1..5);
         for (key, is_assured) in [(keys[0], true), (keys[2], false)] {
             let session = table.get_mut(key).unwrap();
@@ -279,17 +285,20 @@ mod tests {
     #[test]
     fn evict_with_a_source_keeps_the_sessions_of_other_sources() {
         let (mut table, keys) = table(1..4);
-        let other = SocketAddr::from(([192, 0, 2, 2], 1));
-        table.insert(session(other, 0));
+        let other_client = SocketAddr::from(([192, 0, 2, 2], 1));
+        table.insert(session(other_client, 0));
         table.get_mut(keys[0]).unwrap().is_assured = true;
         table.get_mut(keys[1]).unwrap().last_activity = 9;
         let source = client(1).ip();
-        assert_eq!(table.count_of_source(source), 3);
+        assert_eq!(table.count_sessions_of_source(source), 3);
         let evicted: Vec<_> =
             std::iter::from_fn(|| table.evict(Some(source))).map(|session| session.client.port()).collect();
         assert_eq!(evicted, [3, 2, 1]);
-        assert_eq!((table.count_of_source(source), table.count_of_source(other.ip())), (0, 1));
-        assert!(table.find(0, other).is_some());
+        assert_eq!(
+            (table.count_sessions_of_source(source), table.count_sessions_of_source(other_client.ip())),
+            (0, 1)
+        );
+        assert!(table.find(0, other_client).is_some());
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) struct UdpSessions {
     sessions: UdpSessionTable,
     /// The part of [`Settings::max_udp_sessions_per_source`] that this worker may use.
     max_sessions_per_source: usize,
-    /// Time of the last datagram in a session for which the phase waits: milliseconds since the worker's start.
+    /// Time of the last datagram of a session for which the current phase waits: milliseconds since the worker's start.
     last_activity: u64,
 }
 
@@ -50,8 +50,8 @@ impl UdpSessions {
         })
     }
 
-    /// Begins a phase. The draining phase waits only for the sessions that are open now. The closing phase waits for all
-    /// sessions.
+    /// Begins a phase. The draining phase waits only for the sessions that are open now. The closing phase waits for
+    /// all sessions.
     pub(super) fn begin(&mut self, phase: Phase, now: u64) {
         match phase {
             Phase::Draining => self.sessions.iter_mut().for_each(|session| session.predates_drain = true),
@@ -60,14 +60,14 @@ impl UdpSessions {
         }
     }
 
-    /// Returns true if the sessions for which the phase waits have been silent for `idle_timeout_ms`, or if there are no
-    /// sessions.
+    /// Returns true if the sessions for which the current phase waits have been silent for `idle_timeout_ms`, or if
+    /// there are no sessions.
     pub(super) const fn is_silent_for(&self, idle_timeout_ms: u64, now: u64) -> bool {
         self.sessions.is_empty() || now >= self.last_activity + idle_timeout_ms
     }
 
     /// Forwards the datagrams that have arrived at a UDP port.
-    pub(super) fn forward(&mut self, socket_index: u32, context: &mut WorkerContext) {
+    pub(super) fn forward_client_datagrams(&mut self, socket_index: u32, context: &mut WorkerContext) {
         for _ in 0..MAX_DATAGRAMS_PER_BATCH {
             let Some(BoundSocket { port_index, socket }) = self.sockets.get(socket_index as usize) else {
                 return;
@@ -107,13 +107,14 @@ impl UdpSessions {
             return add(&context.stats.port(port_index).dropped_datagrams, 1);
         };
         session.on_datagram(context.now());
-        if waits_for(session, context) {
+        if phase_waits_for(session, context) {
             self.last_activity = context.now();
         }
         let datagram = &context.io.buffer[..len];
         let mut send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
         if let Err(error @ (Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH)) = send_result {
-            // The error belongs to an earlier datagram, and the kernel has not sent this datagram. So send it again.
+            // The error belongs to an earlier datagram, and the kernel has not sent this datagram. So the proxy sends
+            // this datagram again.
             send_result = send(&session.target_socket, datagram, SendFlags::NOSIGNAL);
             context.record_dial_failure(port_index, error.into());
         }
@@ -123,7 +124,8 @@ impl UdpSessions {
         }
     }
 
-    /// Opens a session for a new client. Returns `None` if the limit is reached or the target cannot be reached.
+    /// Opens a session for a new client. Returns `None` in the closing phase, at the session limit, or if the target
+    /// cannot be reached.
     fn open_session(
         &mut self,
         socket_index: u32,
@@ -134,14 +136,14 @@ impl UdpSessions {
         if context.phase >= Phase::Closing {
             return None;
         }
-        if self.sessions.count_of_source(client.ip()) >= self.max_sessions_per_source
-            && let Some(evicted) = self.sessions.evict(Some(client.ip()))
+        if self.sessions.count_sessions_of_source(client.ip()) >= self.max_sessions_per_source
+            && let Some(evicted_session) = self.sessions.evict(Some(client.ip()))
         {
-            self.count_closed_session(&evicted, context);
+            self.count_closed_session(&evicted_session, context);
         }
         if !context.shared.udp_session_quota.try_acquire() {
-            let evicted = self.sessions.evict(None)?;
-            self.count_closed_session(&evicted, context);
+            let evicted_session = self.sessions.evict(None)?;
+            self.count_closed_session(&evicted_session, context);
             // Another worker may already have taken the free place.
             if !context.shared.udp_session_quota.try_acquire() {
                 return None;
@@ -205,7 +207,7 @@ impl UdpSessions {
             match recv(&session.target_socket, &mut context.io.buffer[..], RecvFlags::empty()) {
                 Ok((len, _)) => {
                     session.on_answer(context.now());
-                    if waits_for(session, context) {
+                    if phase_waits_for(session, context) {
                         self.last_activity = context.now();
                     }
                     let datagram = &context.io.buffer[..len];
@@ -240,7 +242,7 @@ impl UdpSessions {
     }
 }
 
-/// Returns true if the current phase does not end before the session is silent.
-fn waits_for(session: &UdpSession, context: &WorkerContext) -> bool {
+/// Returns true if the current phase waits until the session is silent.
+fn phase_waits_for(session: &UdpSession, context: &WorkerContext) -> bool {
     session.predates_drain || context.phase != Phase::Draining
 }

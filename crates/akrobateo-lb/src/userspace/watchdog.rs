@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The time after which a worker that has not run counts as stuck. The time is long, because a worker may wait for a busy
-/// processor, and a restart would not help then.
+/// A worker is considered stuck if it has not run for this time. The time is long, because a worker may wait for a busy
+/// processor. In this case a restart would not help.
 const STUCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Checks that all workers run their loops. Each check wakes the workers, and a woken worker records that it runs.
@@ -15,7 +15,7 @@ pub(super) struct Watchdog {
     /// The time at which a check last cleared the flags; `None` before the first check.
     flags_cleared_at: Mutex<Option<Instant>>,
     /// One flag per worker: true if the worker has run after the flags were cleared.
-    has_run: Box<[AtomicBool]>,
+    has_run_flags: Box<[AtomicBool]>,
 }
 
 /// The result of a check.
@@ -30,26 +30,27 @@ pub(super) enum WatchdogResult {
 }
 
 impl Watchdog {
-    pub(super) fn new(workers: usize) -> Self {
+    pub(super) fn new(worker_count: usize) -> Self {
         Self {
             flags_cleared_at: Mutex::new(None),
-            has_run: (0..workers).map(|_| AtomicBool::new(true)).collect(),
+            has_run_flags: (0..worker_count).map(|_| AtomicBool::new(true)).collect(),
         }
     }
 
     /// Records that a worker runs.
-    pub(super) fn record(&self, worker: usize) {
-        if let Some(has_run) = self.has_run.get(worker) {
+    pub(super) fn record_run(&self, worker: usize) {
+        if let Some(has_run) = self.has_run_flags.get(worker) {
             has_run.store(true, Relaxed);
         }
     }
 
-    /// Checks whether all workers have run after the last check that cleared the flags. If so, clears the flags again.
+    /// Checks whether all workers have run after the last check that cleared the flags. If all workers have run, clears
+    /// the flags again.
     pub(super) fn check(&self, now: Instant) -> WatchdogResult {
         let mut flags_cleared_at = self.flags_cleared_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(worker) = self.has_run.iter().position(|has_run| !has_run.load(Relaxed)) else {
+        let Some(worker) = self.has_run_flags.iter().position(|has_run| !has_run.load(Relaxed)) else {
             *flags_cleared_at = Some(now);
-            self.has_run.iter().for_each(|has_run| has_run.store(false, Relaxed));
+            self.has_run_flags.iter().for_each(|has_run| has_run.store(false, Relaxed));
             return WatchdogResult::AllHaveRun;
         };
         let is_stuck = flags_cleared_at
@@ -69,10 +70,10 @@ mod tests {
         assert_eq!(check_at(0), WatchdogResult::AllHaveRun);
         // The worker had no time to run between two checks.
         assert_eq!(check_at(0), WatchdogResult::Waiting);
-        watchdog.record(0);
+        watchdog.record_run(0);
         assert_eq!([check_at(1), check_at(29)], [WatchdogResult::Waiting; 2]);
         assert_eq!(check_at(30), WatchdogResult::Stuck(1));
-        watchdog.record(1);
+        watchdog.record_run(1);
         assert_eq!(check_at(100), WatchdogResult::AllHaveRun);
         assert_eq!(check_at(101), WatchdogResult::Waiting);
     }

@@ -16,13 +16,13 @@ use super::sockets::BoundSocket;
 use super::stats::WorkerStats;
 use super::tcp_sessions::TcpSessions;
 use super::udp_sessions::UdpSessions;
-use super::worker_context::{SWEEP_INTERVAL_MS, WorkerContext};
+use super::worker_context::{MIN_SWEEP_INTERVAL_MS, WorkerContext};
 
 /// Maximum number of clients that one listener accepts before other sockets are served.
 const MAX_CLIENTS_PER_BATCH: usize = 64;
-/// Time between two checks whether the worker has completed the phase, in milliseconds.
+/// Time between two checks of the worker's progress in a drain, in milliseconds.
 const DRAIN_CHECK_INTERVAL_MS: u64 = 100;
-/// Time for which idle pipes are kept, in milliseconds.
+/// Time after which idle pipes are closed, in milliseconds.
 const PIPE_IDLE_TIMEOUT_MS: u64 = 1_000;
 
 /// The sockets that a worker binds.
@@ -87,14 +87,14 @@ impl Worker {
                     self.dispatch(token, None);
                 }
             }
-            for listener in self.acceptor.take_stalled_listeners(self.context.now()) {
-                self.accept(listener);
+            for listener_index in self.acceptor.take_stalled_listeners(self.context.now()) {
+                self.accept_clients(listener_index);
             }
             self.sweep_if_due();
             self.count_pipes();
             match self.context.phase {
                 Phase::Forwarding => {}
-                Phase::Draining | Phase::Closing => self.record_drain(),
+                Phase::Draining | Phase::Closing => self.record_drain_progress(),
                 Phase::Stopped => {
                     self.tcp.reset_all(&mut self.context);
                     return Ok(());
@@ -103,7 +103,7 @@ impl Worker {
         }
     }
 
-    /// Returns how long to wait for events, in milliseconds; `None` without a limit.
+    /// Returns the timeout of the wait for events, in milliseconds; `None` means no timeout.
     fn wait_timeout(&self) -> Option<u64> {
         if self.context.queue_len() > 0 {
             return Some(0);
@@ -121,8 +121,8 @@ impl Worker {
         let context = &mut self.context;
         match (token, readiness) {
             (Token::Waker, _) => self.on_wake(),
-            (Token::ListenerIndex(index), _) => self.accept(index),
-            (Token::UdpSocketIndex(index), _) => self.udp.forward(index, context),
+            (Token::ListenerIndex(index), _) => self.accept_clients(index),
+            (Token::UdpSocketIndex(index), _) => self.udp.forward_client_datagrams(index, context),
             (Token::UdpSession(key), _) => self.udp.forward_replies(key, context),
             (Token::Client(key), Some(readiness)) => self.tcp.on_client_ready(key, readiness, context),
             (Token::Target(key), Some(readiness)) => self.tcp.on_target_ready(key, readiness, context),
@@ -135,9 +135,9 @@ impl Worker {
         for client in self.context.inbox().take_clients() {
             self.tcp.connect(client, &mut self.context);
         }
-        self.context.shared.watchdog.record(self.context.index());
+        self.context.shared.watchdog.record_run(self.context.index());
         if self.context.shared.has_waiting_clients.load(Relaxed) {
-            self.context.schedule_sweep(self.context.now() + SWEEP_INTERVAL_MS);
+            self.context.schedule_sweep(self.context.now() + MIN_SWEEP_INTERVAL_MS);
         }
         let (phase, now) = (self.context.shared.drain.phase(), self.context.now());
         if phase == self.context.phase {
@@ -152,18 +152,18 @@ impl Worker {
     }
 
     /// Accepts a batch of clients.
-    fn accept(&mut self, listener: u32) {
+    fn accept_clients(&mut self, listener_index: u32) {
         for _ in 0..MAX_CLIENTS_PER_BATCH {
-            if !self.accept_one(listener) {
+            if !self.accept_client(listener_index) {
                 return;
             }
         }
-        self.context.enqueue(Token::ListenerIndex(listener));
+        self.context.enqueue(Token::ListenerIndex(listener_index));
     }
 
     /// Accepts one client. Returns true if more clients may wait.
-    fn accept_one(&mut self, listener: u32) -> bool {
-        match self.acceptor.accept(listener, &self.context) {
+    fn accept_client(&mut self, listener_index: u32) -> bool {
+        match self.acceptor.accept(listener_index, &self.context) {
             AcceptResult::Accepted(client) => self.serve(client),
             AcceptResult::ClientRejected => {}
             AcceptResult::NoClientNow => return false,
@@ -174,13 +174,13 @@ impl Worker {
     /// Serves an accepted client in this worker, or passes it to a worker with fewer connections.
     fn serve(&mut self, client: Client) {
         // In the closing phase, another worker could end before it serves the client.
-        let own_client = if self.context.phase >= Phase::Closing {
+        let client_for_this_worker = if self.context.phase >= Phase::Closing {
             Some(client)
         } else {
-            self.context.shared.push_to_least_loaded(self.context.index(), client)
+            self.context.shared.pass_to_least_loaded_worker(self.context.index(), client)
         };
-        if let Some(client) = own_client {
-            self.context.inbox().increment_load();
+        if let Some(client) = client_for_this_worker {
+            self.context.inbox().increment_connection_count();
             self.tcp.connect(client, &mut self.context);
         }
     }
@@ -195,7 +195,7 @@ impl Worker {
         let tcp_expiry = self.tcp.sweep(&mut self.context);
         let udp_expiry = self.udp.sweep(&self.context);
         self.context.io.pipes.close_idle_pipes();
-        self.context.on_swept(tcp_expiry.into_iter().chain(udp_expiry).min());
+        self.context.on_sweep_end(tcp_expiry.into_iter().chain(udp_expiry).min());
     }
 
     /// Counts the pipes, and schedules a sweep that closes idle pipes.
@@ -207,9 +207,9 @@ impl Worker {
         }
     }
 
-    /// Records whether the worker has completed the proxy's phase. In the closing phase, also closes the listeners after
-    /// the handshake timeout.
-    fn record_drain(&mut self) {
+    /// Records whether the worker has completed the proxy's phase. In the closing phase, also closes the listeners
+    /// after the handshake timeout.
+    fn record_drain_progress(&mut self) {
         let now = self.context.now();
         if now < self.drain_check_at {
             return;
@@ -223,17 +223,17 @@ impl Worker {
                 && self.tcp.is_silent_for(self.close_idle_timeout_ms, now)
                 && self.udp.is_silent_for(self.close_idle_timeout_ms, now)
         };
-        self.context.shared.drain.record(self.context.index(), self.context.phase, is_complete);
+        self.context.shared.drain.record_completion(self.context.index(), self.context.phase, is_complete);
     }
 
     /// Closes the listeners after the handshake timeout. Accepts the waiting clients first.
     fn close_listeners_if_due(&mut self) {
-        let listeners = self.acceptor.listeners_to_close(self.context.now());
-        if listeners.is_empty() {
+        let listener_indices = self.acceptor.listeners_to_close(self.context.now());
+        if listener_indices.is_empty() {
             return;
         }
-        for listener in listeners {
-            while self.accept_one(listener) {}
+        for listener_index in listener_indices {
+            while self.accept_client(listener_index) {}
         }
         self.acceptor.close_listeners();
     }
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sweeps_keep_their_interval_although_every_event_schedules_one() {
+    fn many_events_do_not_shorten_the_sweep_interval() {
         let shared = Arc::new(SharedState::for_test());
         let settings = Settings::for_this_host(0, 0);
         let stats = Arc::new(WorkerStats::new(0));

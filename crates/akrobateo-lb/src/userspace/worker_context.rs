@@ -1,4 +1,5 @@
-//! The state that the acceptor, the TCP sessions and the UDP sessions of one worker share. I/O: log lines.
+//! The state that the acceptor, the TCP sessions and the UDP sessions of one worker share. The only I/O is writing log
+//! lines.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::shared_state::SharedState;
 use super::stats::{DialFailure, WorkerStats};
 
 /// Shortest time between two sweeps, in milliseconds. Each sweep visits all connections of the worker.
-pub(super) const SWEEP_INTERVAL_MS: u64 = 250;
+pub(super) const MIN_SWEEP_INTERVAL_MS: u64 = 250;
 
 /// The state that the acceptor, the TCP sessions and the UDP sessions of one worker share.
 #[derive(Debug)]
@@ -23,17 +24,17 @@ pub(super) struct WorkerContext {
     pub(super) stats: Arc<WorkerStats>,
     pub(super) poller: Poller,
     pub(super) io: IoContext,
-    /// The phase that the worker has entered. The proxy may already be in a later phase. A client that the worker serves
-    /// before it enters the draining phase counts as an earlier client.
+    /// The phase that the worker has entered. The proxy may already be in a later phase. A client that the worker
+    /// serves before the worker enters the draining phase is treated as a client from before the drain.
     pub(super) phase: Phase,
     /// The worker's index in [`SharedState::inboxes`] and [`SharedState::wakers`].
     index: usize,
-    /// Objects that can continue at once, but must first let other objects continue.
+    /// Objects that can continue at once. Other objects continue first, so that no object blocks the worker.
     run_queue: VecDeque<Token>,
     /// The time of the next sweep, which closes expired connections, expired UDP sessions and idle pipes; `None` if
     /// nothing can expire.
     sweep_at: Option<u64>,
-    /// The earliest time of the next sweep: [`SWEEP_INTERVAL_MS`] after the last one.
+    /// The earliest time of the next sweep: [`MIN_SWEEP_INTERVAL_MS`] after the last sweep.
     earliest_sweep_at: u64,
     /// One rate limit per port.
     dial_failure_log_limits: Box<[RateLimit]>,
@@ -92,8 +93,8 @@ impl WorkerContext {
         self.run_queue.len()
     }
 
-    /// Schedules a sweep at `time`, or [`SWEEP_INTERVAL_MS`] after the last sweep if this is later. Does nothing if an
-    /// earlier sweep is scheduled.
+    /// Schedules a sweep at `time`, or [`MIN_SWEEP_INTERVAL_MS`] after the last sweep if that time is later. Does
+    /// nothing if an earlier sweep is scheduled.
     pub(super) fn schedule_sweep(&mut self, time: u64) {
         let time = time.max(self.earliest_sweep_at);
         self.sweep_at = Some(self.sweep_at.map_or(time, |sweep_at| sweep_at.min(time)));
@@ -104,11 +105,11 @@ impl WorkerContext {
         self.sweep_at
     }
 
-    /// Records that a sweep ends now, and schedules the next one. `next_expiry` is the time of the next expiry; `None` if
-    /// nothing can expire.
-    pub(super) fn on_swept(&mut self, next_expiry: Option<u64>) {
+    /// Records that a sweep ends now, and schedules the next sweep. `next_expiry` is the time of the next expiry;
+    /// `None` if nothing can expire.
+    pub(super) fn on_sweep_end(&mut self, next_expiry: Option<u64>) {
         self.sweep_at = None;
-        self.earliest_sweep_at = self.io.now + SWEEP_INTERVAL_MS;
+        self.earliest_sweep_at = self.io.now + MIN_SWEEP_INTERVAL_MS;
         if let Some(time) = next_expiry {
             self.schedule_sweep(time);
         }

@@ -11,7 +11,7 @@ use crate::harness::proxy::split_args;
 use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{Metrics, Network, Proxy, isolated};
 
-const CONNECTIONS: u32 = 10_000;
+const CONNECTION_COUNT: u32 = 10_000;
 
 /// Listens without accepting, so that established connections wait in the kernel and need no descriptors.
 fn listen_without_accepting(network: &Network) -> TcpListener {
@@ -25,7 +25,7 @@ fn listen_without_accepting(network: &Network) -> TcpListener {
 }
 
 #[test]
-fn ten_thousand_open_connections_are_not_mixed_up() {
+fn ten_thousand_open_connections_reach_their_own_clients() {
     isolated(|| {
         let mut limit = getrlimit(Resource::Nofile);
         limit.current = limit.maximum;
@@ -35,25 +35,25 @@ fn ten_thousand_open_connections_are_not_mixed_up() {
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
         let connect = |number: u32| {
             let mut stream = TcpStream::connect((addr::POD[0], 80)).unwrap_or_else(|error| {
-                panic!("connection {number} (ulimit -n must allow {CONNECTIONS}): {error}")
+                panic!("connection {number} (ulimit -n must allow {CONNECTION_COUNT}): {error}")
             });
             stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
             stream.write_all(&number.to_be_bytes()).unwrap();
             stream
         };
-        let mut connections: Vec<_> = network.client.run(|| (0..CONNECTIONS).map(connect).collect());
+        let mut connections: Vec<_> = network.client.run(|| (0..CONNECTION_COUNT).map(connect).collect());
         let metrics = Metrics::scrape(&network.pod);
-        assert!(metrics.get("conntrack_entries") >= CONNECTIONS.into());
+        assert!(metrics.get("conntrack_entries") >= CONNECTION_COUNT.into());
         assert_eq!(metrics.get("conntrack_clashes_total") + metrics.get("conntrack_full_total"), 0);
         // All connections are open now. The backend echoes the number of each connection.
-        for _ in 0..CONNECTIONS {
+        for _ in 0..CONNECTION_COUNT {
             let (mut stream, _) = listener.accept().unwrap();
             let mut number = [0; 4];
             stream.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
             stream.read_exact(&mut number).unwrap();
             stream.write_all(&number).unwrap();
         }
-        for (number, stream) in (0..CONNECTIONS).zip(&mut connections) {
+        for (number, stream) in (0..CONNECTION_COUNT).zip(&mut connections) {
             let mut reply = [0; 4];
             stream.read_exact(&mut reply).unwrap();
             assert_eq!(u32::from_be_bytes(reply), number);
@@ -62,7 +62,7 @@ fn ten_thousand_open_connections_are_not_mixed_up() {
 }
 
 #[test]
-fn proxy_with_a_thousand_ports_needs_little_memory_before_and_after_scrapes() {
+fn proxy_with_a_thousand_ports_needs_little_memory() {
     isolated(|| {
         let network = Network::new();
         let forward = |port| format!("--forward=tcp/{port}=10.96.3.7:80");

@@ -16,7 +16,7 @@ use crate::harness::traffic::{
 use crate::harness::{Network, Proxy, isolated};
 
 #[test]
-fn tcp_and_udp_of_one_port_number_reach_their_targets_in_both_families() {
+fn tcp_and_udp_of_one_port_reach_their_own_targets() {
     isolated(|| {
         let network = Network::new();
         let mut forwards = Vec::new();
@@ -30,13 +30,13 @@ fn tcp_and_udp_of_one_port_number_reach_their_targets_in_both_families() {
         }
         let _proxy = Proxy::start_and_wait(&network.pod, &forwards);
         for family in 0..2 {
-            let (client, to) = (addr::CLIENT[family], with_port(addr::POD[family], 53));
+            let (client, destination) = (addr::CLIENT[family], with_port(addr::POD[family], 53));
             let pod = addr::POD[family].parse::<std::net::IpAddr>().unwrap();
-            let mut connection = connect_tcp(&network.client, client, &to, REPLY_TIMEOUT).unwrap();
+            let mut connection = connect_tcp(&network.client, client, &destination, REPLY_TIMEOUT).unwrap();
             connection.check_echo().unwrap();
             assert_eq!(connection.reply.peer.ip(), pod, "not masqueraded");
             assert_eq!(connection.reply.local_address.to_string(), with_port(addr::BACKEND[family], 8080));
-            let reply = UdpClient::new(&network.client, client, &to).request(REPLY_TIMEOUT).unwrap();
+            let reply = UdpClient::new(&network.client, client, &destination).request(REPLY_TIMEOUT).unwrap();
             assert_eq!(reply.peer.ip(), pod, "not masqueraded");
             assert_eq!(reply.local_address.to_string(), with_port(addr::BACKEND_2[family], 5353));
         }
@@ -67,7 +67,7 @@ fn each_of_five_hundred_ports_reaches_its_own_target() {
         for (port, listener) in ports.zip(listeners) {
             listener.set_nonblocking(true).unwrap();
             let connection = network.client.run(|| TcpStream::connect((addr::POD[0], port)).unwrap());
-            // The connection is established, so it is in the accept queue of its target.
+            // The connection is established, so the connection is in the accept queue of the target.
             listener.accept().unwrap_or_else(|error| panic!("port {port}: {error}"));
             drop(connection);
         }
@@ -84,12 +84,13 @@ fn host_port_of_the_node_is_forwarded_through_the_pod() {
         translate_host_ports(&network, &["tcp/80=10.244.0.5:80", "udp/80=10.244.0.5:80"]);
         let _proxy =
             Proxy::start_and_wait(&network.pod, &[forwards, split_args("--source=192.0.2.2/32")].concat());
-        let to = with_port(addr::NODE[0], 80);
-        let mut connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        let destination = with_port(addr::NODE[0], 80);
+        let mut connection =
+            connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
         connection.check_echo().unwrap();
         assert_eq!(connection.reply.peer.ip().to_string(), addr::POD[0]);
-        UdpClient::new(&network.client, addr::CLIENT[0], &to).request(REPLY_TIMEOUT).unwrap();
-        assert!(connect_tcp(&network.client, addr::CLIENT_2[0], &to, NO_REPLY_TIMEOUT).is_err());
+        UdpClient::new(&network.client, addr::CLIENT[0], &destination).request(REPLY_TIMEOUT).unwrap();
+        assert!(connect_tcp(&network.client, addr::CLIENT_2[0], &destination, NO_REPLY_TIMEOUT).is_err());
     });
 }
 
@@ -119,9 +120,9 @@ table inet akrobateo {
 fn pod_forwards_only_packets_that_it_translates() {
     isolated(|| {
         let network = Network::new();
-        let routed = with_port(addr::BACKEND_2[0], 81);
+        let routed_destination = with_port(addr::BACKEND_2[0], 81);
         serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
-        serve_tcp(&network.backend, &routed);
+        serve_tcp(&network.backend, &routed_destination);
         // The node sends packets of the client for the second backend through the pod.
         network.node.ip(&format!(
             "rule add iif client to {}/32 lookup 100\nroute add {}/32 via {} table 100",
@@ -130,10 +131,11 @@ fn pod_forwards_only_packets_that_it_translates() {
             addr::POD[0]
         ));
         network.pod.set_sysctl("ipv4/ip_forward", "1");
-        let connect = |to, timeout| connect_tcp(&network.client, addr::CLIENT[0], to, timeout);
-        connect(&routed, REPLY_TIMEOUT).expect("the test's route through the pod does not work");
+        let connect =
+            |destination, timeout| connect_tcp(&network.client, addr::CLIENT[0], destination, timeout);
+        connect(&routed_destination, REPLY_TIMEOUT).expect("the test's route through the pod does not work");
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
-        assert_eq!(connect(&routed, NO_REPLY_TIMEOUT).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(connect(&routed_destination, NO_REPLY_TIMEOUT).unwrap_err().kind(), ErrorKind::TimedOut);
         connect(&with_port(addr::POD[0], 80), REPLY_TIMEOUT).unwrap();
         assert_eq!(network.pod.nft("-s list chain inet akrobateo forward"), FORWARD_CHAIN);
     });

@@ -31,13 +31,14 @@ fn out_of_window_segment_is_not_answered_with_a_reset() {
         let network = Network::new();
         serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
-        let to = with_port(addr::POD[0], 80);
-        let mut connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        let pod_address = with_port(addr::POD[0], 80);
+        let mut connection =
+            connect_tcp(&network.client, addr::CLIENT[0], &pod_address, REPLY_TIMEOUT).unwrap();
         let count_sent_resets = || network.pod.snmp_counter("Tcp", "OutRsts");
         let resets_before = count_sent_resets();
         network.client.run(|| {
             let raw_socket = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::TCP)).unwrap();
-            let destination: SocketAddr = to.parse().unwrap();
+            let destination: SocketAddr = pod_address.parse().unwrap();
             let segment = out_of_window_segment(connection.local_addr(), destination);
             sendto(&raw_socket, &segment, SendFlags::empty(), &destination).unwrap();
         });

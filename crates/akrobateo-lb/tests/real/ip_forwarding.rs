@@ -15,7 +15,7 @@ fn ipv4_forwarding_is_switched_on_again_within_a_second() {
         let network = Network::new();
         serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
-        let mut shortest_duration = Duration::MAX;
+        let mut shortest_repair_time = Duration::MAX;
         for sysctl in ["ipv4/ip_forward", "ipv4/conf/eth0/forwarding"] {
             // The kernel acts only on a write that changes the value, so the test writes 1 before it writes 0.
             network.pod.set_sysctl(sysctl, "1");
@@ -23,12 +23,12 @@ fn ipv4_forwarding_is_switched_on_again_within_a_second() {
             let start = Instant::now();
             let is_forwarding_on = || network.pod.read_sysctl("ipv4/conf/eth0/forwarding") == "1";
             eventually(sysctl, || is_forwarding_on().then_some(()));
-            shortest_duration = shortest_duration.min(start.elapsed());
+            shortest_repair_time = shortest_repair_time.min(start.elapsed());
             connect_tcp(&network.client, addr::CLIENT[0], &with_port(addr::POD[0], 80), REPLY_TIMEOUT)
                 .unwrap();
         }
-        // On a busy machine one of the changes may last longer.
-        assert!(shortest_duration < Duration::from_secs(1), "{shortest_duration:?}");
+        // On a busy machine, one of the repairs may take longer.
+        assert!(shortest_repair_time < Duration::from_secs(1), "{shortest_repair_time:?}");
         eventually("the proxy is ready", || (probe_status(&network.pod) == Some(200)).then_some(()));
         let count_log_lines = || proxy.log().matches("switched IPv4 forwarding on").count();
         eventually("the proxy logs each change", || (count_log_lines() == 3).then_some(()));
@@ -47,7 +47,7 @@ fn ipv4_forwarding_is_switched_on_for_a_new_interface() {
 }
 
 #[test]
-fn dual_stack_proxy_serves_ipv4_without_ipv6_forwarding_and_says_so() {
+fn dual_stack_proxy_without_ipv6_forwarding_serves_ipv4_and_warns() {
     isolated(|| {
         let network = Network::new();
         network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
@@ -56,14 +56,14 @@ fn dual_stack_proxy_serves_ipv4_without_ipv6_forwarding_and_says_so() {
         }
         let line = "--forward=tcp/80=10.96.3.7:80 --forward=tcp/80=[fd00:96::7]:80";
         let proxy = Proxy::start(&network.pod, &split_args(line), "-all,+net_admin");
-        // The kubelet counts the status code 300 as ready, and emits an event with the response's text.
+        // If the status code is 300, the kubelet considers the pod ready, and emits an event with the response's text.
         eventually("the probe warns", || (probe_status(&network.pod) == Some(300)).then_some(()));
         let response = network.pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/readyz", DEADLINE)).unwrap();
         assert!(response.contains("only IPv4 is served: IPv6 forwarding is off"), "{response}");
         proxy.wait_for_log("only IPv4 is served: IPv6 forwarding is off");
         let connect = |family: usize, timeout| {
-            let to = with_port(addr::POD[family], 80);
-            connect_tcp(&network.client, addr::CLIENT[family], &to, timeout)
+            let destination = with_port(addr::POD[family], 80);
+            connect_tcp(&network.client, addr::CLIENT[family], &destination, timeout)
         };
         connect(0, REPLY_TIMEOUT).unwrap();
         connect(1, NO_REPLY_TIMEOUT).unwrap_err();

@@ -17,7 +17,8 @@ use crate::harness::{Network, Proxy, eventually, isolated};
 
 const LIST_TABLE_COMMAND: &str = "-s list table inet akrobateo";
 
-/// Sets its flag when it is dropped, even if an assertion fails. Without the flag, a client thread would never end.
+/// Sets the flag when the guard is dropped, even after a failed assertion. Without the flag, a client thread would
+/// never end.
 struct FlagGuard<'a>(&'a AtomicBool);
 
 impl Drop for FlagGuard<'_> {
@@ -41,21 +42,21 @@ fn restarts_under_traffic_keep_rules_and_connections() {
         let (network, forwards) = network_and_forwards();
         let mut proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let rules = network.pod.nft(LIST_TABLE_COMMAND);
-        let to = with_port(addr::POD[0], 80);
+        let destination = with_port(addr::POD[0], 80);
         let mut established_connection =
-            connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
-        let (stop, connection_count) = (AtomicBool::new(false), AtomicU32::new(0));
+            connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
+        let (is_stopped, connection_count) = (AtomicBool::new(false), AtomicU32::new(0));
         std::thread::scope(|scope| {
             let client = scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT)
+                while !is_stopped.load(Ordering::Relaxed) {
+                    connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT)
                         .unwrap()
                         .check_echo()
                         .unwrap();
                     connection_count.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            let stop_on_drop_guard = FlagGuard(&stop);
+            let stop_on_drop_guard = FlagGuard(&is_stopped);
             for signal in [Signal::KILL, Signal::TERM, Signal::KILL] {
                 proxy.signal(signal);
                 proxy.wait_for_exit();
@@ -75,7 +76,7 @@ fn restarts_under_traffic_keep_rules_and_connections() {
     });
 }
 
-/// Replaces a table a hundred times while clients connect. A proxy replaces its table when it starts with other
+/// Replaces a table a hundred times while clients connect. A proxy replaces its table if the proxy starts with other
 /// arguments.
 fn replace_table_under_traffic() {
     let network = Network::new();
@@ -89,17 +90,17 @@ fn replace_table_under_traffic() {
         network.pod.run(|| TableManager::install(config).unwrap());
     };
     install("tcp/81=10.96.3.7:80");
-    let to = with_port(addr::POD[0], 80);
-    let (stop, connection_count) = (AtomicBool::new(false), AtomicU32::new(0));
+    let destination = with_port(addr::POD[0], 80);
+    let (is_stopped, connection_count) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
         let connect = || {
-            while !stop.load(Ordering::Relaxed) {
-                connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+            while !is_stopped.load(Ordering::Relaxed) {
+                connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
                 connection_count.fetch_add(1, Ordering::Relaxed);
             }
         };
         let clients = [scope.spawn(connect), scope.spawn(connect)];
-        let stop_on_drop_guard = FlagGuard(&stop);
+        let stop_on_drop_guard = FlagGuard(&is_stopped);
         for number in 0..100 {
             let connection_count_before = connection_count.load(Ordering::Relaxed);
             let has_any_client_ended = || clients.iter().any(std::thread::ScopedJoinHandle::is_finished);
@@ -156,21 +157,21 @@ fn restart_does_not_replace_an_equal_table() {
 }
 
 #[test]
-fn sigterm_ends_the_proxy_at_once_and_leaves_the_rules() {
+fn sigterm_ends_the_proxy_at_once_but_keeps_the_rules() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         let mut proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let rules = network.pod.nft(LIST_TABLE_COMMAND);
-        let to = with_port(addr::POD[0], 80);
+        let destination = with_port(addr::POD[0], 80);
         let mut established_connection =
-            connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+            connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
         proxy.signal(Signal::TERM);
-        let (exit, _) = proxy.wait_for_exit();
-        assert!(exit.success() && !proxy.log().contains("draining"), "{exit}: {}", proxy.log());
+        let (exit_status, _) = proxy.wait_for_exit();
+        assert!(exit_status.success() && !proxy.log().contains("draining"), "{exit_status}: {}", proxy.log());
         assert_eq!(probe_status(&network.pod), None, "the probe is still answered");
         assert_eq!(network.pod.nft(LIST_TABLE_COMMAND), rules);
         established_connection.check_echo().unwrap();
-        connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
     });
 }
 
@@ -180,10 +181,10 @@ fn proxy_undoes_foreign_changes_of_its_table_within_a_second() {
         let (network, forwards) = network_and_forwards();
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let rules = network.pod.nft(LIST_TABLE_COMMAND);
-        let to = with_port(addr::POD[0], 80);
+        let destination = with_port(addr::POD[0], 80);
         let mut established_connection =
-            connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
-        let mut shortest_duration = Duration::MAX;
+            connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
+        let mut shortest_repair_time = Duration::MAX;
         for change in [
             "flush ruleset",
             "flush chain inet akrobateo prerouting",
@@ -202,12 +203,12 @@ fn proxy_undoes_foreign_changes_of_its_table_within_a_second() {
             eventually(change, || {
                 (network.pod.try_nft(LIST_TABLE_COMMAND).as_deref() == Ok(&rules)).then_some(())
             });
-            shortest_duration = shortest_duration.min(start.elapsed());
+            shortest_repair_time = shortest_repair_time.min(start.elapsed());
             established_connection.check_echo().unwrap();
-            connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+            connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
         }
-        // On a busy machine some of the changes may last longer.
-        assert!(shortest_duration < Duration::from_secs(1), "{shortest_duration:?}");
+        // On a busy machine, some of the repairs may take longer.
+        assert!(shortest_repair_time < Duration::from_secs(1), "{shortest_repair_time:?}");
         proxy.wait_for_log("another program changed the rules");
     });
 }
@@ -226,7 +227,7 @@ fn proxy_is_not_ready_while_its_rules_are_missing() {
 }
 
 #[test]
-fn table_of_another_program_stays_and_does_not_affect_the_proxy() {
+fn proxy_does_not_change_the_table_of_another_program() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);

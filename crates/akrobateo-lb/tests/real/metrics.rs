@@ -20,8 +20,9 @@ fn network_with_backends() -> Network {
     network
 }
 
-/// Makes UDP flows of `pod` last longer than a test. The kernel's default is 30 seconds, which a busy machine exceeds.
-fn keep_udp_flows(pod: &Namespace) {
+/// Makes UDP flows of `pod` last longer than a test. On a busy machine, a test takes longer than the kernel's default
+/// timeout of 30 seconds.
+fn lengthen_udp_timeouts(pod: &Namespace) {
     for name in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
         pod.set_sysctl(&format!("netfilter/{name}"), "3600");
     }
@@ -72,20 +73,22 @@ fn denied_connections_are_counted_by_port() {
         for (family, client, port) in
             [(0, addr::CLIENT_2, 80), (0, addr::CLIENT_2, 81), (1, addr::CLIENT, 80)]
         {
-            let to = with_port(addr::POD[family], port);
-            UdpClient::new(&network.client, client[family], &to).request(NO_REPLY_TIMEOUT).unwrap_err();
+            let destination = with_port(addr::POD[family], port);
+            UdpClient::new(&network.client, client[family], &destination)
+                .request(NO_REPLY_TIMEOUT)
+                .unwrap_err();
         }
-        let to = with_port(addr::POD[0], 80);
-        connect_tcp(&network.client, addr::CLIENT_2[0], &to, NO_REPLY_TIMEOUT).unwrap_err();
-        UdpClient::new(&network.client, addr::CLIENT[0], &to).request(REPLY_TIMEOUT).unwrap();
+        let destination = with_port(addr::POD[0], 80);
+        connect_tcp(&network.client, addr::CLIENT_2[0], &destination, NO_REPLY_TIMEOUT).unwrap_err();
+        UdpClient::new(&network.client, addr::CLIENT[0], &destination).request(REPLY_TIMEOUT).unwrap();
         let metrics = Metrics::scrape(&network.pod);
-        for (port, family, refused, connections) in
+        for (port, family, expected_refused_count, connections) in
             [("udp/80", 0, 1, 1), ("udp/81", 0, 1, 0), ("udp/80", 1, 1, 0), ("tcp/80", 0, 1, 0)]
         {
             let refused_count = metrics.port_value("refused_connections_total", port, family, "");
             // On a busy machine the client may send its SYN again before the client's timeout.
-            let is_syn_repeated = port == "tcp/80" && refused_count > refused;
-            assert!(refused_count == refused || is_syn_repeated, "{port}: {refused_count}");
+            let is_syn_repeated = port == "tcp/80" && refused_count > expected_refused_count;
+            assert!(refused_count == expected_refused_count || is_syn_repeated, "{port}: {refused_count}");
             assert_eq!(metrics.port_value("connections_total", port, family, ""), connections, "{port}");
             assert_eq!(metrics.port_value("packets_total", port, family, IN_LABEL), connections, "{port}");
         }
@@ -93,16 +96,18 @@ fn denied_connections_are_counted_by_port() {
 }
 
 #[test]
-fn counters_survive_a_restart_and_a_repair_but_not_a_ruleset_flush() {
+fn restarts_and_repairs_keep_the_counters_but_a_flush_resets_them() {
     isolated(|| {
         let network = network_with_backends();
         let forwards = split_args("--forward=udp/80=10.96.3.7:80 --source=192.0.2.2/32");
         let proxy = Proxy::start_and_wait(&network.pod, &forwards);
-        keep_udp_flows(&network.pod);
-        let to = with_port(addr::POD[0], 80);
-        let client = UdpClient::new(&network.client, addr::CLIENT[0], &to);
+        lengthen_udp_timeouts(&network.pod);
+        let destination = with_port(addr::POD[0], 80);
+        let client = UdpClient::new(&network.client, addr::CLIENT[0], &destination);
         client.request(REPLY_TIMEOUT).unwrap();
-        UdpClient::new(&network.client, addr::CLIENT_2[0], &to).request(NO_REPLY_TIMEOUT).unwrap_err();
+        UdpClient::new(&network.client, addr::CLIENT_2[0], &destination)
+            .request(NO_REPLY_TIMEOUT)
+            .unwrap_err();
         let read_counters = |metrics: &Metrics| {
             let value = |name, labels| metrics.port_value(name, "udp/80", 0, labels);
             [
@@ -121,15 +126,15 @@ fn counters_survive_a_restart_and_a_repair_but_not_a_ruleset_flush() {
         let metrics = Metrics::scrape(&network.pod);
         assert_eq!(read_counters(&metrics), [1, 3, 1]);
         assert_eq!(metrics.port_value("packets_total", "udp/81", 0, IN_LABEL), 0);
-        let restorations = || Metrics::scrape(&network.pod).get("rules_restored_total");
-        assert_eq!(restorations(), 0);
+        let count_restorations = || Metrics::scrape(&network.pod).get("rules_restored_total");
+        assert_eq!(count_restorations(), 0);
 
         network.pod.nft("flush chain inet akrobateo prerouting");
-        eventually("the rules are restored", || (restorations() == 1).then_some(()));
+        eventually("the rules are restored", || (count_restorations() == 1).then_some(()));
         assert_eq!(read_counters(&Metrics::scrape(&network.pod)), [1, 3, 1]);
 
         network.pod.nft("flush ruleset");
-        eventually("the rules are restored", || (restorations() == 2).then_some(()));
+        eventually("the rules are restored", || (count_restorations() == 2).then_some(()));
         assert_eq!(read_counters(&Metrics::scrape(&network.pod)), [0, 0, 0]);
         client.request(REPLY_TIMEOUT).unwrap();
         assert_eq!(read_counters(&Metrics::scrape(&network.pod))[1], 1, "the flow has lost its mark");
@@ -141,12 +146,14 @@ fn clashes_are_counted_and_logged_if_all_source_ports_are_used() {
     isolated(|| {
         let network = network_with_backends();
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
-        keep_udp_flows(&network.pod);
+        lengthen_udp_timeouts(&network.pod);
         assert_eq!(Metrics::scrape(&network.pod).get("conntrack_clashes_total"), 0);
-        let to = with_port(addr::POD[0], 80);
+        let destination = with_port(addr::POD[0], 80);
         // The kernel translates a source port below 512 to a port below 512. So 511 flows are enough to use up all
         // these ports.
-        let client = |from: &str, port: u16| UdpClient::bind(&network.client, &with_port(from, port), &to);
+        let client = |source: &str, port: u16| {
+            UdpClient::bind(&network.client, &with_port(source, port), &destination)
+        };
         for port in 1..512 {
             client(addr::CLIENT[0], port).request(REPLY_TIMEOUT).unwrap();
         }
@@ -155,7 +162,7 @@ fn clashes_are_counted_and_logged_if_all_source_ports_are_used() {
         assert_eq!(metrics.get("conntrack_clashes_total"), 1);
         assert_eq!(metrics.get("conntrack_full_total"), 0);
         proxy.wait_for_log("the source ports towards one target may be used up");
-        // The kubelet counts the status code 300 as ready, and emits an event with the response's text.
+        // If the status code is 300, the kubelet considers the pod ready, and emits an event with the response's text.
         let response = network.pod.run(|| http::get(("127.0.0.1", PROBE_PORT), "/readyz", DEADLINE)).unwrap();
         assert!(response.starts_with("HTTP/1.1 300 "), "{response}");
         assert!(response.contains("the source ports towards one target may be used up"), "{response}");
@@ -167,12 +174,12 @@ fn drops_of_a_full_conntrack_table_are_counted_and_logged() {
     isolated(|| {
         let network = network_with_backends();
         let proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=udp/80=10.96.3.7:80"));
-        let to = with_port(addr::POD[0], 80);
-        UdpClient::new(&network.client, addr::CLIENT[0], &to).request(REPLY_TIMEOUT).unwrap();
+        let destination = with_port(addr::POD[0], 80);
+        UdpClient::new(&network.client, addr::CLIENT[0], &destination).request(REPLY_TIMEOUT).unwrap();
         let metrics_before = Metrics::scrape(&network.pod);
         assert_eq!(metrics_before.get("conntrack_full_total"), 0);
         conntrack::fill_table(&network.pod, metrics_before.get("conntrack_limit"));
-        UdpClient::new(&network.client, addr::CLIENT[0], &to).request(NO_REPLY_TIMEOUT).unwrap_err();
+        UdpClient::new(&network.client, addr::CLIENT[0], &destination).request(NO_REPLY_TIMEOUT).unwrap_err();
         proxy.wait_for_log("the conntrack table is full");
         // Empties the table, because a scrape needs a free conntrack entry.
         conntrack::delete_all_entries(&network.pod);

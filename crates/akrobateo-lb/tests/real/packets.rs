@@ -1,4 +1,4 @@
-//! Unusual packets: too large, in fragments, ICMP errors, SCTP.
+//! Unusual packets: packets above the MTU, fragments, ICMP errors and SCTP.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, UdpSocket};
@@ -29,14 +29,14 @@ fn reply_with_received_byte_count(network: &Network, family: usize) {
 fn client_receives_the_icmp_error_for_a_smaller_mtu_on_the_backend_side() {
     isolated(|| {
         let network = Network::new();
-        // Client and backend do not know this MTU, so only ICMP errors of the node can report it.
+        // Client and backend do not know this MTU, so only ICMP errors of the node can report this MTU.
         network.node.ip("link set backend mtu 1300");
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args(FORWARDS));
         for family in 0..2 {
             reply_with_received_byte_count(&network, family);
-            let to = with_port(addr::POD[family], 80);
+            let destination = with_port(addr::POD[family], 80);
             let mut stream =
-                open_tcp_stream(&network.client, addr::CLIENT[family], &to, REPLY_TIMEOUT).unwrap();
+                open_tcp_stream(&network.client, addr::CLIENT[family], &destination, REPLY_TIMEOUT).unwrap();
             stream.write_all(&vec![7; 1 << 20]).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
             let mut reply = String::new();
@@ -56,9 +56,9 @@ fn backend_receives_the_icmp_error_for_a_smaller_mtu_on_the_client_side() {
             let backend = with_port(addr::BACKEND[family], 80);
             let listener = network.backend.run(|| TcpListener::bind(backend).unwrap());
             std::thread::spawn(move || listener.accept().unwrap().0.write_all(&vec![7; 1 << 20]).unwrap());
-            let to = with_port(addr::POD[family], 80);
+            let destination = with_port(addr::POD[family], 80);
             let mut stream =
-                open_tcp_stream(&network.client, addr::CLIENT[family], &to, REPLY_TIMEOUT).unwrap();
+                open_tcp_stream(&network.client, addr::CLIENT[family], &destination, REPLY_TIMEOUT).unwrap();
             let mut received_bytes = Vec::new();
             stream.read_to_end(&mut received_bytes).unwrap();
             assert_eq!(received_bytes.len(), 1 << 20);
@@ -79,14 +79,14 @@ fn fragmented_datagrams_arrive_complete_in_both_directions() {
             for socket in [&backend, &client] {
                 socket.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
             }
-            let sent: Vec<u8> = (0..20_000_u32).map(|number| (number % 251) as u8).collect();
-            client.send_to(&sent, with_port(addr::POD[family], 80)).unwrap();
+            let sent_bytes: Vec<u8> = (0..20_000_u32).map(|number| (number % 251) as u8).collect();
+            client.send_to(&sent_bytes, with_port(addr::POD[family], 80)).unwrap();
             let mut received_bytes = vec![0; 30_000];
             let (len, from) = backend.recv_from(&mut received_bytes).unwrap();
-            assert_eq!(received_bytes[..len], sent);
-            backend.send_to(&sent, from).unwrap();
+            assert_eq!(received_bytes[..len], sent_bytes);
+            backend.send_to(&sent_bytes, from).unwrap();
             let (len, from) = client.recv_from(&mut received_bytes).unwrap();
-            assert_eq!(received_bytes[..len], sent);
+            assert_eq!(received_bytes[..len], sent_bytes);
             assert_eq!(from.to_string(), with_port(addr::POD[family], 80));
         }
     });
@@ -98,10 +98,11 @@ fn client_is_refused_if_the_target_does_not_listen() {
         let network = Network::new();
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args(FORWARDS));
         for family in 0..2 {
-            let to = with_port(addr::POD[family], 80);
-            let result = UdpClient::new(&network.client, addr::CLIENT[family], &to).request(REPLY_TIMEOUT);
+            let destination = with_port(addr::POD[family], 80);
+            let result =
+                UdpClient::new(&network.client, addr::CLIENT[family], &destination).request(REPLY_TIMEOUT);
             assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionRefused);
-            let result = open_tcp_stream(&network.client, addr::CLIENT[family], &to, REPLY_TIMEOUT);
+            let result = open_tcp_stream(&network.client, addr::CLIENT[family], &destination, REPLY_TIMEOUT);
             assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionRefused);
         }
         // The same request succeeds as soon as the backend listens.
@@ -141,9 +142,9 @@ fn sctp_is_forwarded_to_the_target() {
         let open_raw_socket = || socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::SCTP)).unwrap();
         let backend = network.backend.run(open_raw_socket);
         sockopt::set_socket_timeout(&backend, sockopt::Timeout::Recv, Some(REPLY_TIMEOUT)).unwrap();
-        let to: std::net::SocketAddr = with_port(addr::POD[0], 0).parse().unwrap();
+        let destination: std::net::SocketAddr = with_port(addr::POD[0], 0).parse().unwrap();
         let client = network.client.run(open_raw_socket);
-        sendto(&client, &sctp_init(4000, 36412), SendFlags::empty(), &to).unwrap();
+        sendto(&client, &sctp_init(4000, 36412), SendFlags::empty(), &destination).unwrap();
         let mut packet = [0; 200];
         let (_, len) = recv(&backend, &mut packet[..], RecvFlags::empty()).unwrap();
         let (header, sctp) = packet[..len].split_at(20);

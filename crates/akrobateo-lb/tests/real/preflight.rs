@@ -1,4 +1,4 @@
-//! The requirements of a proxy at its start, and its error message if a requirement is missing.
+//! The requirements of a proxy at its start, and the error messages about missing requirements.
 
 use crate::harness::addr::{self, with_port};
 use crate::harness::proxy::{run_on_old_kernel, run_to_exit, split_args};
@@ -7,10 +7,10 @@ use crate::harness::{Network, Proxy, isolated};
 
 /// Starts a proxy that must fail with this exit code. Returns the proxy's termination message, which is also in the
 /// proxy's log.
-fn start_failing_proxy(network: &Network, line: &str, capabilities: &str, exit_code: i32) -> String {
-    let mut proxy = Proxy::start(&network.pod, &split_args(line), capabilities);
-    let (exit, _) = proxy.wait_for_exit();
-    assert_eq!(exit.code(), Some(exit_code), "{}", proxy.log());
+fn start_failing_proxy(network: &Network, command_line: &str, capabilities: &str, exit_code: i32) -> String {
+    let mut proxy = Proxy::start(&network.pod, &split_args(command_line), capabilities);
+    let (exit_status, _) = proxy.wait_for_exit();
+    assert_eq!(exit_status.code(), Some(exit_code), "{}", proxy.log());
     let message = proxy.termination_message();
     proxy.wait_for_log(message.lines().next().unwrap());
     message
@@ -19,7 +19,7 @@ fn start_failing_proxy(network: &Network, line: &str, capabilities: &str, exit_c
 const ONLY_NET_ADMIN: &str = "-all,+net_admin";
 
 #[test]
-fn ipv4_forwarding_is_switched_on_although_proc_is_read_only() {
+fn proxy_enables_ipv4_forwarding_with_a_read_only_proc() {
     isolated(|| {
         let network = Network::new();
         serve_tcp(&network.backend, &with_port(addr::BACKEND[0], 80));
@@ -32,22 +32,23 @@ fn ipv4_forwarding_is_switched_on_although_proc_is_read_only() {
 }
 
 #[test]
-fn proxy_with_ipv6_target_fails_until_a_privileged_container_switches_ipv6_forwarding_on() {
+fn ipv6_proxy_fails_until_a_privileged_container_enables_forwarding() {
     isolated(|| {
         let network = Network::new();
         network.pod.set_sysctl("ipv6/conf/all/forwarding", "0");
         serve_udp(&network.backend, &with_port(addr::BACKEND[1], 80));
-        let line = "--forward=udp/80=[fd00:96::7]:80";
-        let message = start_failing_proxy(&network, line, ONLY_NET_ADMIN, 1);
+        let command_line = "--forward=udp/80=[fd00:96::7]:80";
+        let message = start_failing_proxy(&network, command_line, ONLY_NET_ADMIN, 1);
         assert!(message.contains("IPv6 forwarding is off"), "{message}");
         assert!(message.contains("akrobateo-lb enable-ipv6-forwarding"), "{message}");
-        // It does not fail, because that would keep a dual-stack proxy from serving IPv4.
+        // The command exits without an error, because a failed init container would prevent a dual-stack proxy from
+        // serving IPv4.
         let message = start_failing_proxy(&network, "enable-ipv6-forwarding", ONLY_NET_ADMIN, 0);
         assert!(message.contains("must be privileged"), "{message}");
 
         assert!(run_to_exit(&network.pod, &["enable-ipv6-forwarding"]).status.success());
         assert_eq!(network.pod.read_sysctl("ipv6/conf/all/forwarding"), "1");
-        let _proxy = Proxy::start_and_wait(&network.pod, &split_args(line));
+        let _proxy = Proxy::start_and_wait(&network.pod, &split_args(command_line));
         let client = UdpClient::new(&network.client, addr::CLIENT[1], &with_port(addr::POD[1], 80));
         client.request(REPLY_TIMEOUT).unwrap();
     });
@@ -66,11 +67,11 @@ fn enable_ipv6_forwarding_needs_no_privilege_if_forwarding_is_on() {
 fn error_mentions_the_missing_capability_net_admin() {
     isolated(|| {
         let network = Network::new();
-        let line = "--forward=tcp/80=10.96.3.7:80";
-        let message = start_failing_proxy(&network, line, "-all", 1);
+        let command_line = "--forward=tcp/80=10.96.3.7:80";
+        let message = start_failing_proxy(&network, command_line, "-all", 1);
         assert!(message.contains("IPv4 forwarding is off") && message.contains("NET_ADMIN"), "{message}");
         network.pod.set_sysctl("ipv4/ip_forward", "1");
-        let message = start_failing_proxy(&network, line, "-all", 1);
+        let message = start_failing_proxy(&network, command_line, "-all", 1);
         assert!(message.contains("the container needs the capability NET_ADMIN"), "{message}");
         assert_eq!(message.lines().count(), 1, "{message}");
     });
@@ -81,15 +82,15 @@ fn error_says_which_argument_is_invalid() {
     isolated(|| {
         let network = Network::new();
         let valid_forward = "--forward=tcp/80=10.96.3.7:80";
-        for (line, exit_code, expected) in [
+        for (command_line, exit_code, expected) in [
             ("--forward=tcp/80=web", 2, "\"web\" is not a target"),
             (&format!("{valid_forward} --source=10.0.0.0/33"), 2, "--source 10.0.0.0/33: "),
             (&format!("{valid_forward} --forward=tcp/80=10.96.3.8:80"), 1, "a port has one target"),
             (&format!("{valid_forward} --probe-port=80"), 1, "--probe-port 80"),
             ("", 2, "--forward is missing"),
         ] {
-            let message = start_failing_proxy(&network, line, ONLY_NET_ADMIN, exit_code);
-            assert!(message.contains(expected), "{line}: {message}");
+            let message = start_failing_proxy(&network, command_line, ONLY_NET_ADMIN, exit_code);
+            assert!(message.contains(expected), "{command_line}: {message}");
         }
     });
 }

@@ -1,4 +1,4 @@
-//! The probe's server under connections of hostile pods.
+//! The probe server while hostile pods connect to it.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -15,26 +15,26 @@ const KUBELET_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of failed probes in a row after which the kubelet considers a pod not ready (`failureThreshold`).
 const FAILURE_THRESHOLD: u32 = 3;
 /// The number of connections that the hostile pod keeps open.
-const SILENT_CONNECTIONS: usize = 200;
+const SILENT_CONNECTION_COUNT: usize = 200;
 
-/// Sends readiness probes as the kubelet does. The kubelet considers a pod not ready only after several failed probes in a
-/// row. The check fails in the same case.
+/// Sends readiness probes as the kubelet does. The kubelet considers a pod not ready only after several failed probes
+/// in a row. This check also fails only after [`FAILURE_THRESHOLD`] failed probes in a row.
 fn check_ready(network: &Network, situation: &str) {
     let address: SocketAddr = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
     let probe = |_| network.node.run(|| http::status(address, "/readyz", KUBELET_TIMEOUT)) == Some(200);
     assert!((0..FAILURE_THRESHOLD).any(probe), "{situation}: {FAILURE_THRESHOLD} probes failed");
 }
 
-/// Opens silent connections to the probe's port, until there are [`SILENT_CONNECTIONS`]. Replaces connections that the
-/// proxy has closed.
+/// Opens silent connections to the probe's port, until the number of connections is [`SILENT_CONNECTION_COUNT`].
+/// Replaces connections that the proxy has closed.
 fn keep_connections_open(network: &Network, address: SocketAddr, silent_clients: &mut Vec<TcpStream>) {
     silent_clients.retain(|stream| {
         stream.set_nonblocking(true).unwrap();
         matches!(stream.peek(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     });
-    let missing = SILENT_CONNECTIONS - silent_clients.len();
+    let missing_count = SILENT_CONNECTION_COUNT - silent_clients.len();
     network.client.run(|| {
-        for _ in 0..missing {
+        for _ in 0..missing_count {
             // An attempt fails if the accept queue is full.
             silent_clients.extend(TcpStream::connect_timeout(&address, Duration::from_millis(20)));
         }
@@ -42,7 +42,7 @@ fn keep_connections_open(network: &Network, address: SocketAddr, silent_clients:
 }
 
 #[test]
-fn kubelet_gets_an_answer_while_a_pod_keeps_two_hundred_silent_connections_open() {
+fn kubelet_gets_an_answer_despite_two_hundred_silent_connections() {
     isolated(|| {
         let network = Network::new();
         for data_path in ["kernel", "userspace"] {
@@ -81,25 +81,25 @@ fn kubelet_gets_an_answer_while_clients_with_many_addresses_connect() {
         network.client.add_addresses("eth0", &sources);
         let server: SocketAddr = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
         let _proxy = Proxy::start_and_wait(&network.pod, &split_args("--forward=tcp/80=10.96.3.7:80"));
-        let end = Instant::now() + Duration::from_secs(3);
+        let deadline = Instant::now() + Duration::from_secs(3);
         std::thread::scope(|scope| {
             for sources in sources.chunks(60) {
                 let network = &network;
                 scope.spawn(move || {
                     let mut silent_clients = VecDeque::new();
-                    for source in sources.iter().cycle().take_while(|_| Instant::now() < end) {
+                    for source in sources.iter().cycle().take_while(|_| Instant::now() < deadline) {
                         open_silent_connection(network, server, *source, &mut silent_clients);
                     }
                 });
             }
-            while Instant::now() < end {
+            while Instant::now() < deadline {
                 check_ready(&network, "many addresses connect");
             }
         });
     });
 }
 
-/// The metrics of a proxy with many ports cost the most time.
+/// The proxy has many ports, because the time for a response with metrics increases with the number of ports.
 #[test]
 fn kubelet_gets_an_answer_while_a_pod_repeatedly_requests_metrics() {
     isolated(|| {
@@ -108,22 +108,22 @@ fn kubelet_gets_an_answer_while_a_pod_repeatedly_requests_metrics() {
             (20_000..21_000).map(|port| format!("--forward=tcp/{port}=10.96.3.7:80")).collect();
         let _proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let address: SocketAddr = with_port(addr::POD[0], PROBE_PORT).parse().unwrap();
-        let end = Instant::now() + Duration::from_secs(3);
+        let deadline = Instant::now() + Duration::from_secs(3);
         std::thread::scope(|scope| {
             for client in [addr::CLIENT, addr::CLIENT_2, addr::CLIENT_3] {
                 for _ in 0..8 {
                     let network = &network;
                     scope.spawn(move || {
-                        while Instant::now() < end {
+                        while Instant::now() < deadline {
                             let _ = network.client.run(|| {
-                                let from = (addr::parse_ip(client[0]), 0).into();
-                                http::get_from(Some(from), address, "/metrics", Duration::from_secs(5))
+                                let source = (addr::parse_ip(client[0]), 0).into();
+                                http::get_from(Some(source), address, "/metrics", Duration::from_secs(5))
                             });
                         }
                     });
                 }
             }
-            while Instant::now() < end {
+            while Instant::now() < deadline {
                 check_ready(&network, "a pod scrapes");
                 std::thread::sleep(Duration::from_millis(50));
             }

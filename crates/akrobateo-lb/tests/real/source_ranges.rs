@@ -25,20 +25,22 @@ fn network_and_forwards() -> (Network, Vec<String>) {
 
 /// Returns true if the client reaches the backend over TCP and UDP.
 fn is_allowed(network: &Network, client: &str, family: usize) -> bool {
-    let to = with_port(addr::POD[family], 80);
-    let is_tcp_allowed = connect_tcp(&network.client, client, &to, REPLY_TIMEOUT).is_ok();
-    let is_udp_allowed = UdpClient::new(&network.client, client, &to).request(REPLY_TIMEOUT).is_ok();
+    let destination = with_port(addr::POD[family], 80);
+    let is_tcp_allowed = connect_tcp(&network.client, client, &destination, REPLY_TIMEOUT).is_ok();
+    let is_udp_allowed = UdpClient::new(&network.client, client, &destination).request(REPLY_TIMEOUT).is_ok();
     assert_eq!(is_tcp_allowed, is_udp_allowed, "{client}");
     is_tcp_allowed
 }
 
 /// Returns true if the client gets no reply at all, not even an error.
 fn is_denied(network: &Network, client: &str, family: usize) -> bool {
-    let to = with_port(addr::POD[family], 80);
+    let destination = with_port(addr::POD[family], 80);
     let is_timeout = |error: Error| matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
-    let is_tcp_denied = connect_tcp(&network.client, client, &to, NO_REPLY_TIMEOUT).is_err_and(is_timeout);
-    let is_udp_denied =
-        UdpClient::new(&network.client, client, &to).request(NO_REPLY_TIMEOUT).is_err_and(is_timeout);
+    let is_tcp_denied =
+        connect_tcp(&network.client, client, &destination, NO_REPLY_TIMEOUT).is_err_and(is_timeout);
+    let is_udp_denied = UdpClient::new(&network.client, client, &destination)
+        .request(NO_REPLY_TIMEOUT)
+        .is_err_and(is_timeout);
     assert_eq!(is_tcp_denied, is_udp_denied, "{client}");
     is_tcp_denied
 }
@@ -87,7 +89,7 @@ fn source_ranges_do_not_apply_to_the_probe() {
 }
 
 #[test]
-fn ranges_with_the_first_or_last_address_allow_only_their_clients() {
+fn ranges_at_the_ends_of_the_address_space_allow_only_their_clients() {
     isolated(|| {
         let (network, forwards) = network_and_forwards();
         for (ranges, is_client_in_range) in [

@@ -1,4 +1,5 @@
-//! Flows that started under other rules: they keep their target, get a new one, or end.
+//! Flows that started before the current rules were installed. Such a flow keeps its target, gets a new target, or
+//! ends.
 
 use crate::harness::addr::{self, with_port};
 use crate::harness::proxy::split_args;
@@ -44,19 +45,20 @@ fn udp_flow_that_started_before_the_rules_is_forwarded() {
 }
 
 #[test]
-fn udp_flow_gets_the_new_target_and_tcp_connection_keeps_the_old_one() {
+fn new_target_applies_to_udp_flows_but_not_to_tcp_connections() {
     isolated(|| {
         let network = network_with_backends();
         let forwards =
             |target: &str| split_args(&format!("--forward=tcp/80={target} --forward=udp/80={target}"));
-        let to = with_port(addr::POD[0], 80);
+        let destination = with_port(addr::POD[0], 80);
         let old_proxy = Proxy::start_and_wait(&network.pod, &forwards("10.96.3.7:80"));
-        let udp_client = UdpClient::new(&network.client, addr::CLIENT[0], &to);
+        let udp_client = UdpClient::new(&network.client, addr::CLIENT[0], &destination);
         assert_eq!(
             udp_client.request(REPLY_TIMEOUT).unwrap().local_address.ip().to_string(),
             addr::BACKEND[0]
         );
-        let mut old_connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        let mut old_connection =
+            connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
         old_proxy.kill();
         let _new_proxy = Proxy::start_and_wait(&network.pod, &forwards("10.96.3.8:80"));
         assert_eq!(
@@ -64,22 +66,23 @@ fn udp_flow_gets_the_new_target_and_tcp_connection_keeps_the_old_one() {
             addr::BACKEND_2[0]
         );
         old_connection.check_echo().unwrap();
-        let new_connection = connect_tcp(&network.client, addr::CLIENT[0], &to, REPLY_TIMEOUT).unwrap();
+        let new_connection =
+            connect_tcp(&network.client, addr::CLIENT[0], &destination, REPLY_TIMEOUT).unwrap();
         assert_eq!(new_connection.reply.local_address.ip().to_string(), addr::BACKEND_2[0]);
     });
 }
 
 #[test]
-fn narrower_source_ranges_end_flows_of_denied_clients_only() {
+fn narrower_source_ranges_end_only_flows_of_denied_clients() {
     isolated(|| {
         let network = network_with_backends();
         let forwards = split_args("--forward=tcp/80=10.96.3.7:80 --forward=udp/80=10.96.3.7:80");
-        let to = with_port(addr::POD[0], 80);
+        let destination = with_port(addr::POD[0], 80);
         let unrestricted_proxy = Proxy::start_and_wait(&network.pod, &forwards);
         let start_flows = |client: &str| {
-            let udp_client = UdpClient::new(&network.client, client, &to);
+            let udp_client = UdpClient::new(&network.client, client, &destination);
             udp_client.request(REPLY_TIMEOUT).unwrap();
-            (connect_tcp(&network.client, client, &to, REPLY_TIMEOUT).unwrap(), udp_client)
+            (connect_tcp(&network.client, client, &destination, REPLY_TIMEOUT).unwrap(), udp_client)
         };
         let (mut allowed_tcp, allowed_udp) = start_flows(addr::CLIENT[0]);
         let (mut denied_tcp, denied_udp) = start_flows(addr::CLIENT_2[0]);

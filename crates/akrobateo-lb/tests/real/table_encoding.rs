@@ -42,7 +42,7 @@ fn any_config() -> impl Strategy<Value = ForwardingConfig> {
     })
 }
 
-/// Encodes the table as a transaction, and decodes the table from it.
+/// Encodes the table as a transaction, and decodes the transaction.
 fn encode_and_decode(table: &Table) -> Table {
     let mut decoder = Decoder::new(&ruleset::table_id());
     for message in Message::parse_all(Batch::encode(&Transaction::replace(table)).messages.bytes()) {
@@ -86,7 +86,8 @@ proptest! {
             sources: vec!["10.0.0.0/8".parse().unwrap()],
             ..ProxyArgs::new(vec!["tcp/80=10.0.0.1:80".parse().unwrap()])
         });
-        let mut transaction = Batch::encode(&Transaction::replace(&ruleset::build_table(&config.unwrap()))).messages.bytes().to_vec();
+        let table = ruleset::build_table(&config.unwrap());
+        let mut transaction = Batch::encode(&Transaction::replace(&table)).messages.bytes().to_vec();
         let start = position % transaction.len();
         let end = (start + bytes.len()).min(transaction.len());
         transaction[start..end].copy_from_slice(&bytes[..end - start]);
@@ -168,8 +169,8 @@ fn table_of_all_ports_of_both_families_decodes_to_the_same_table() {
 #[test]
 fn thousands_of_ports_fit_into_one_transaction() {
     isolated(|| {
-        // A single list of all elements would exceed 64 KiB. This is the longest transaction that the kernel's default
-        // limit allows in a user namespace.
+        // A single list of all elements would exceed 64 KiB. The transaction for this table is the longest that the
+        // kernel's default limit allows in a user namespace.
         let table = ruleset::build_table(&config_of_tcp_ports(10_001, 11_800));
         Namespace::new().run(|| {
             let nftables = Nftables::open().unwrap();

@@ -11,7 +11,8 @@ use crate::network::addr;
 
 const PROGRAM: &str = "usr/sbin/haproxy";
 
-/// Starts `HAProxy`. PROXY headers of version 2 and forced splicing are optional.
+/// Starts `HAProxy`. If `sends_proxy_header` is true, `HAProxy` sends PROXY headers of version 2. If `forces_splicing`
+/// is true, `HAProxy` is forced to splice.
 pub(crate) fn start(
     pod: &Namespace,
     programs: &Programs,

@@ -15,7 +15,7 @@ use crate::variant::{DataPath, UserspaceProxy, Variant};
 use process::Process;
 use programs::Programs;
 
-/// Sets up the proxy pod of a variant. Returns the proxy's process, or `None` if the variant needs no process.
+/// Sets up the proxy pod of a variant. Returns the process of the proxy, or `None` if the variant needs no process.
 ///
 /// The proxy forwards only one protocol, so that each Service port needs only one map entry or one set of rules.
 pub(crate) fn start(

@@ -233,7 +233,7 @@ fn target_table(targets: &[Target]) -> String {
             TargetLimit::AtLeast(value) => format!("≥ {value}"),
             TargetLimit::AtMost(value) => format!("≤ {value}"),
         };
-        // Ratios of start times are small, so they need more decimals.
+        // Ratios of start times are small numbers, and need more decimals.
         let decimals = if target.quantity == RULES_ACTIVE_QUANTITY { 4 } else { 2 };
         let result = if target.is_met() == Some(true) { "met" } else { "**not met**" };
         let measured_text = format_quartiles(quartiles, decimals);
@@ -249,7 +249,7 @@ fn target_table(targets: &[Target]) -> String {
     table
 }
 
-/// Returns the median with the quartiles as text, or only the median if the quartiles are equal.
+/// Returns the median and the quartiles as text. If the quartiles are equal, returns only the median.
 fn format_quartiles(quartiles: Quartiles, decimals: usize) -> String {
     let Quartiles { lower_quartile, median, upper_quartile } = quartiles;
     if (upper_quartile - lower_quartile).abs() < f64::EPSILON {

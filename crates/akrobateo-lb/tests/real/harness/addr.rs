@@ -12,7 +12,7 @@ pub const NODE: [&str; 2] = ["192.0.2.1", "2001:db8:1::1"];
 pub const POD: [&str; 2] = ["10.244.0.5", "fd00:244::5"];
 /// The node's addresses in the proxy pod's network.
 pub(super) const POD_GATEWAY: [&str; 2] = ["10.244.0.1", "fd00:244::1"];
-/// The two addresses of the backend in each family. They take the place of `ClusterIP`s.
+/// The two addresses of the backend in each family. In the tests, these addresses take the place of `ClusterIP`s.
 pub const BACKEND: [&str; 2] = ["10.96.3.7", "fd00:96::7"];
 pub const BACKEND_2: [&str; 2] = ["10.96.3.8", "fd00:96::8"];
 /// The node's addresses in the backend's network.

@@ -25,11 +25,11 @@ pub fn fill_table(pod: &Namespace, limit: u64) {
     let limit = u32::try_from(limit).unwrap();
     pod.run(|| {
         let socket = Socket::open(Protocol::Netfilter).unwrap();
-        for first in (0..=limit).step_by(ENTRIES_PER_REQUEST.try_into().unwrap()) {
+        for first_number in (0..=limit).step_by(ENTRIES_PER_REQUEST.try_into().unwrap()) {
             let mut entries = Messages::default();
-            let last = first + ENTRIES_PER_REQUEST - 1;
-            for number in first..=last {
-                let ack_flag = if number == last { message::ACK } else { 0 };
+            let last_number = first_number + ENTRIES_PER_REQUEST - 1;
+            for number in first_number..=last_number {
+                let ack_flag = if number == last_number { message::ACK } else { 0 };
                 let flags = message::CREATE | ack_flag;
                 entries.push(NEW_ENTRY, flags, &IPV4_HEADER, |attrs| push_entry(attrs, number));
             }

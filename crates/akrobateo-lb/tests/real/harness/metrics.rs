@@ -24,7 +24,7 @@ impl Metrics {
     fn parse(body: &str) -> Self {
         assert!(body.ends_with('\n'), "the response is truncated: {body:?}");
         let (mut values, mut names) = (BTreeMap::new(), BTreeSet::new());
-        // The name of the metric in the last HELP line, and whether its TYPE line has followed.
+        // The name of the metric in the last HELP line, and true if the TYPE line of this metric has followed.
         let mut current_metric = None;
         for line in body.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
@@ -59,8 +59,8 @@ impl Metrics {
         *self.0.get(&series).unwrap_or_else(|| panic!("no series {series} in {:#?}", self.0))
     }
 
-    /// Returns the value of the series of a port such as `tcp/80`; `labels` are additional labels, with a comma before
-    /// each.
+    /// Returns the value of the series of a port such as `tcp/80`; `labels` are additional labels, each with a comma
+    /// before it.
     pub fn port_value(&self, name: &str, port: &str, family: usize, labels: &str) -> u64 {
         let (protocol, port) = port.split_once('/').unwrap();
         let family = ["IPv4", "IPv6"][family];

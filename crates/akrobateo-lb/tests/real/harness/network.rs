@@ -8,7 +8,7 @@ use netns_testkit::{Namespace, eventually};
 use super::addr::{self, parse_ip, with_port};
 use super::traffic::{NO_REPLY_TIMEOUT, connect_tcp};
 
-/// A port on which nothing listens.
+/// A port on which no program listens.
 const CLOSED_PORT: u16 = 9;
 
 /// The connected namespaces. In the proxy pod, IPv6 forwarding is on and IPv4 forwarding is off, as in a new pod.
@@ -48,7 +48,7 @@ impl Network {
         network
     }
 
-    /// Waits until each path works. Otherwise, a missing reply might only mean that a path does not work yet.
+    /// Waits until each path works. Without this wait, a missing reply could mean that a path does not work yet.
     fn wait_until_reachable(&self) {
         for family in 0..2 {
             for (namespace, source, destination) in [
@@ -68,7 +68,8 @@ impl Network {
     }
 }
 
-/// Connects interface `name` of the node with interface eth0 of `peer`, which uses the node as its gateway.
+/// Connects interface `name` of the node with interface eth0 of `peer`. The namespace `peer` uses the node as its
+/// gateway.
 fn connect_to_node(
     node: &Namespace,
     name: &str,

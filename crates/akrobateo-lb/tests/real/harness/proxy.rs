@@ -28,7 +28,7 @@ mount -o remount,ro,bind /
 exec setpriv --no-new-privs --inh-caps=-all --bounding-set="$CAPS" -- "$@"
 "#;
 
-/// A running proxy; it is killed when it is dropped.
+/// A running proxy. Dropping the value kills the process.
 #[derive(Debug)]
 pub struct Proxy {
     child: Child,
@@ -56,7 +56,7 @@ impl Proxy {
     pub fn start(pod: &Namespace, args: &[String], capabilities: &str) -> Self {
         static STARTED_PROXY_COUNT: AtomicU32 = AtomicU32::new(0);
         let number = STARTED_PROXY_COUNT.fetch_add(1, Ordering::Relaxed);
-        // The isolated test has a /run of its own.
+        // The isolated test has its own /run.
         let termination_log = PathBuf::from(format!("/run/termination-{number}"));
         std::fs::write(&termination_log, "").unwrap();
         let mut command = Command::new("unshare");
@@ -139,7 +139,7 @@ pub fn run_to_exit(pod: &Namespace, args: &[&str]) -> Output {
     pod.run(|| Command::new(PROGRAM_PATH).args(args).output().unwrap())
 }
 
-/// Runs the program as [`run_to_exit`] does, on a kernel that says that it is Linux 2.6.
+/// Runs the program as [`run_to_exit`] does. For this program, the kernel reports the version Linux 2.6.
 pub fn run_on_old_kernel(pod: &Namespace, args: &[&str]) -> Output {
     pod.run(|| Command::new("setarch").args(["--uname-2.6", PROGRAM_PATH]).args(args).output().unwrap())
 }

@@ -1,4 +1,4 @@
-//! Clients, and backends that reply with the addresses that they see. Does I/O.
+//! Clients, and backends whose replies contain the addresses of the connection. Does I/O.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -8,9 +8,9 @@ use netns_testkit::Namespace;
 
 use super::addr::with_port;
 
-/// The timeout of a client that expects a reply. It is longer than any reply takes on a busy machine.
+/// The timeout of a client that expects a reply. The timeout is longer than any reply takes, even on a busy machine.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The time after which a client counts a reply as missing.
+/// The time after which a client considers a reply missing.
 pub const NO_REPLY_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// A line that a client sends and the backend echoes.
@@ -31,8 +31,9 @@ impl Reply {
     }
 
     fn parse(line: &str) -> Self {
-        let (peer, local) = line.trim_end().split_once(' ').unwrap_or_else(|| panic!("reply {line:?}"));
-        Self { peer: peer.parse().unwrap(), local_address: local.parse().unwrap() }
+        let (peer, local_address) =
+            line.trim_end().split_once(' ').unwrap_or_else(|| panic!("reply {line:?}"));
+        Self { peer: peer.parse().unwrap(), local_address: local_address.parse().unwrap() }
     }
 }
 
@@ -57,11 +58,11 @@ fn reply_and_echo(mut stream: TcpStream) -> io::Result<()> {
 /// Serves UDP at `address`: sends a [`Reply`] for each datagram.
 pub fn serve_udp(backend: &Namespace, address: &str) {
     let socket = backend.run(|| UdpSocket::bind(address).unwrap());
-    let local = socket.local_addr().unwrap();
+    let local_address = socket.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(Reply { peer, local_address: local }.to_line().as_bytes(), peer);
+            let _ = socket.send_to(Reply { peer, local_address }.to_line().as_bytes(), peer);
         }
     });
 }
@@ -93,9 +94,14 @@ impl Connection {
     }
 }
 
-/// Connects from the client's address `from`, and waits for the backend's reply.
-pub fn connect_tcp(client: &Namespace, from: &str, to: &str, timeout: Duration) -> io::Result<Connection> {
-    let mut stream = BufReader::new(open_tcp_stream(client, from, to, timeout)?);
+/// Connects from the client's address `source`, and waits for the backend's reply.
+pub fn connect_tcp(
+    client: &Namespace,
+    source: &str,
+    destination: &str,
+    timeout: Duration,
+) -> io::Result<Connection> {
+    let mut stream = BufReader::new(open_tcp_stream(client, source, destination, timeout)?);
     let mut line = String::new();
     stream.read_line(&mut line)?;
     if line.is_empty() {
@@ -104,27 +110,32 @@ pub fn connect_tcp(client: &Namespace, from: &str, to: &str, timeout: Duration) 
     Ok(Connection { stream, reply: Reply::parse(&line) })
 }
 
-/// Connects from the client's address `from`.
-pub fn open_tcp_stream(client: &Namespace, from: &str, to: &str, timeout: Duration) -> io::Result<TcpStream> {
-    let (from, to) = (from.parse::<IpAddr>().unwrap(), to.parse().unwrap());
-    client.run(|| netns_testkit::tcp::connect(Some((from, 0).into()), to, timeout))
+/// Connects from the client's address `source`.
+pub fn open_tcp_stream(
+    client: &Namespace,
+    source: &str,
+    destination: &str,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
+    let (source, destination) = (source.parse::<IpAddr>().unwrap(), destination.parse().unwrap());
+    client.run(|| netns_testkit::tcp::connect(Some((source, 0).into()), destination, timeout))
 }
 
-/// A UDP client with a port of its own, so that all its datagrams are one flow.
+/// A UDP client with its own port. All datagrams of the client belong to one flow.
 #[derive(Debug)]
 pub struct UdpClient(UdpSocket);
 
 impl UdpClient {
-    /// Creates a client with any port of the address `from`.
-    pub fn new(client: &Namespace, from: &str, to: &str) -> Self {
-        Self::bind(client, &with_port(from, 0), to)
+    /// Creates a client with any port of the address `source`.
+    pub fn new(client: &Namespace, source: &str, destination: &str) -> Self {
+        Self::bind(client, &with_port(source, 0), destination)
     }
 
-    /// Creates a client with the address and port `from`.
-    pub fn bind(client: &Namespace, from: &str, to: &str) -> Self {
+    /// Creates a client with the address and port `source`.
+    pub fn bind(client: &Namespace, source: &str, destination: &str) -> Self {
         Self(client.run(|| {
-            let socket = UdpSocket::bind(from).unwrap();
-            socket.connect(to).unwrap();
+            let socket = UdpSocket::bind(source).unwrap();
+            socket.connect(destination).unwrap();
             socket
         }))
     }

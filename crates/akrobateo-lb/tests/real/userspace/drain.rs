@@ -1,4 +1,4 @@
-//! Graceful shutdown: the proxy serves new clients as long as earlier ones need it, and connections finish.
+//! Graceful shutdown: the draining proxy serves new clients until the earlier connections have ended.
 
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,10 +19,10 @@ use crate::harness::proxy::probe_status;
 use crate::harness::traffic::REPLY_TIMEOUT;
 use crate::harness::{Network, eventually, isolated};
 
-/// A limit that no test reaches: it is longer than the deadline of a test.
-pub(super) const TOO_LONG: Duration = Duration::from_hours(1);
-/// The time for which a connection can hold a draining proxy, by the default settings.
-const LONGEST_DRAIN: Duration = Duration::from_secs(20);
+/// A timeout that no test reaches, because the timeout is longer than the deadline of a test.
+pub(super) const LONGER_THAN_ANY_TEST: Duration = Duration::from_hours(1);
+/// The default of [`Settings::drain_timeout`](akrobateo_lb::userspace::Settings::drain_timeout).
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Connects a new client through the proxy and exchanges a question and an answer.
 fn check_new_client(network: &Network, backends: &[TcpListener; 2]) {
@@ -41,14 +41,14 @@ fn draining_proxy_serves_new_clients_until_the_earlier_connections_end() {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
-            settings.drain_timeout = TOO_LONG;
-            settings.close_timeout = TOO_LONG;
+            settings.drain_timeout = LONGER_THAN_ANY_TEST;
+            settings.close_timeout = LONGER_THAN_ANY_TEST;
         });
         let status = proxy.status();
         let (mut client, mut backend) = connect_pair(&network, &backends, 0);
         let drain_thread = proxy.start_drain();
         eventually("the proxy is not ready", || status.check_readiness().err());
-        // Ten clients in a second, as long as the earlier client is connected.
+        // Connects ten clients per second while the earlier client is connected.
         for _ in 0..30 {
             check_new_client(&network, &backends);
             std::thread::sleep(Duration::from_millis(100));
@@ -64,34 +64,34 @@ fn draining_proxy_serves_new_clients_until_the_earlier_connections_end() {
 }
 
 #[test]
-fn idle_connection_holds_a_draining_proxy_for_a_limited_time_and_is_reset() {
+fn draining_proxy_resets_an_idle_connection_after_the_drain_timeout() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
             settings.drain_timeout = Duration::from_secs(3);
-            settings.close_timeout = TOO_LONG;
+            settings.close_timeout = LONGER_THAN_ANY_TEST;
         });
         let (client, backend) = connect_pair(&network, &backends, 0);
         let start = Instant::now();
         wait_for_end(proxy.start_drain());
         assert!(start.elapsed() > Duration::from_secs(3), "{:?}", start.elapsed());
-        for end in [&client, &backend] {
-            assert_eq!(read_to_end(end).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        for stream in [&client, &backend] {
+            assert_eq!(read_to_end(stream).unwrap_err().kind(), ErrorKind::ConnectionReset);
         }
     });
 }
 
 #[test]
-fn busy_connection_holds_a_closing_proxy_for_a_limited_time() {
+fn closing_proxy_resets_a_busy_connection_after_the_close_timeout() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
         let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
             settings.drain_timeout = Duration::ZERO;
             settings.close_timeout = Duration::from_secs(3);
-            // The connection counts as busy during the whole test.
-            settings.close_idle_timeout = TOO_LONG;
+            // With this timeout, the connection is considered busy during the whole test.
+            settings.close_idle_timeout = LONGER_THAN_ANY_TEST;
         });
         let (_client, backend) = connect_pair(&network, &backends, 0);
         let start = Instant::now();
@@ -101,14 +101,14 @@ fn busy_connection_holds_a_closing_proxy_for_a_limited_time() {
     });
 }
 
-/// Starts a proxy and a client. The proxy starts to drain during the client's handshake. Checks that the proxy accepts the
-/// client. Returns false if the machine was too busy for this check.
+/// Starts a proxy and a client. The proxy starts to drain during the client's handshake. Checks that the proxy accepts
+/// the client. Returns false if the machine was too busy for this check.
 fn check_handshake_during_start_of_drain(network: &Network) -> bool {
     let backends = bind_backends(network);
     let proxy = EmbeddedProxy::new(&network.pod, &["tcp/80=10.96.3.7:80"], |settings| {
-        settings.close_timeout = TOO_LONG;
+        settings.close_timeout = LONGER_THAN_ANY_TEST;
         // The client may be slow on a busy machine.
-        settings.close_idle_timeout = TOO_LONG;
+        settings.close_idle_timeout = LONGER_THAN_ANY_TEST;
     });
     let status = proxy.status();
     // The proxy's SYN-ACK is lost. The kernel sends the SYN-ACK again after one second.
@@ -151,14 +151,14 @@ fn draining_proxy_accepts_a_client_whose_handshake_has_begun() {
 }
 
 #[test]
-fn draining_proxy_without_connections_exits_before_its_longest_drain() {
+fn draining_proxy_without_connections_exits_before_the_drain_timeout() {
     isolated(|| {
         let network = Network::new();
         let mut proxy = start_proxy(&network.pod, FORWARD_ARGS);
         proxy.signal(Signal::TERM);
         eventually("the proxy is not ready", || (probe_status(&network.pod) != Some(200)).then_some(()));
-        let (exit, elapsed) = proxy.wait_for_exit();
-        assert!(exit.success() && elapsed < LONGEST_DRAIN, "{exit} after {elapsed:?}");
+        let (exit_status, elapsed) = proxy.wait_for_exit();
+        assert!(exit_status.success() && elapsed < DEFAULT_DRAIN_TIMEOUT, "{exit_status} after {elapsed:?}");
     });
 }
 
@@ -195,9 +195,9 @@ fn drain_under_load_breaks_no_accepted_connection() {
         let forwards = ["tcp/80=10.96.3.7:80", "tcp/80=[fd00:96::7]:80"];
         let proxy = EmbeddedProxy::new(&network.pod, &forwards, |settings| {
             // On a busy machine the upload is slow, and clients pause.
-            settings.drain_timeout = TOO_LONG;
-            settings.close_timeout = TOO_LONG;
-            settings.close_idle_timeout = TOO_LONG;
+            settings.drain_timeout = LONGER_THAN_ANY_TEST;
+            settings.close_timeout = LONGER_THAN_ANY_TEST;
+            settings.close_idle_timeout = LONGER_THAN_ANY_TEST;
         });
         let client = connect(&network, 1);
         let backend = accept(&long_stream);

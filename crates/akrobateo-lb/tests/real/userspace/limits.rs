@@ -40,16 +40,16 @@ fn clients_above_the_connection_limit_wait_for_a_free_place() {
     });
 }
 
-/// Returns the number of lines with one message that the rate limit allows after `start`: one line of each worker in ten
-/// seconds.
+/// Returns the maximum number of log lines with one message since `start`. The rate limit allows one line per worker in
+/// ten seconds.
 pub(super) fn max_log_lines(start: Instant) -> usize {
-    let workers = std::thread::available_parallelism().unwrap().get();
-    let intervals = 1 + start.elapsed().as_secs() / 10;
-    workers * usize::try_from(intervals).unwrap()
+    let worker_count = std::thread::available_parallelism().unwrap().get();
+    let interval_count = 1 + start.elapsed().as_secs() / 10;
+    worker_count * usize::try_from(interval_count).unwrap()
 }
 
 #[test]
-fn proxy_without_free_descriptors_serves_open_connections_and_lets_new_clients_wait() {
+fn open_connections_work_and_new_clients_wait_without_free_descriptors() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
@@ -96,7 +96,7 @@ fn proxy_copies_bytes_if_no_pipe_is_available() {
         let _proxy = start_proxy(&network.pod, FORWARD_ARGS);
         let count_pipes_of_transfer = || {
             let (client, backend) = connect_pair(&network, &backends, 0);
-            let mut pipes = 0;
+            let mut pipe_count = 0;
             std::thread::scope(|scope| {
                 let writer = scope.spawn(|| {
                     write_blocks(&client, 64 << 20).unwrap();
@@ -104,10 +104,11 @@ fn proxy_copies_bytes_if_no_pipe_is_available() {
                 });
                 scope.spawn(|| read_blocks(&backend, 64 << 20));
                 while !writer.is_finished() {
-                    pipes = pipes.max(sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_pipes", &[]));
+                    pipe_count =
+                        pipe_count.max(sum_metric(&fetch_metrics(&network.pod), "akrobateo_lb_pipes", &[]));
                 }
             });
-            pipes
+            pipe_count
         };
         assert!(count_pipes_of_transfer() > 0, "the bytes of a long stream are not spliced");
         eventually("idle pipes are closed", || {
@@ -135,8 +136,8 @@ fn proxy_copies_bytes_if_no_pipe_is_available() {
     });
 }
 
-/// The idle timeout at the connection limit. On a busy machine, this time is still longer than the pauses of a connection
-/// in use.
+/// The idle timeout at the connection limit. On a busy machine, this time is still longer than the pauses of a
+/// connection in use.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 #[test]

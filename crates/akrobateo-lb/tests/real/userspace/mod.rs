@@ -140,6 +140,7 @@ impl EmbeddedProxy {
         })
     }
 
+    /// Returns the sum of a metric's samples that have all of these labels.
     fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         sum_metric(&self.proxy.status().metrics(), name, labels)
     }

@@ -10,8 +10,8 @@ use crate::harness::{Network, Proxy, isolated};
 /// Starts a proxy that must exit with an error. Returns the proxy's termination message.
 fn start_failing_proxy(network: &Network, command_line: &str) -> String {
     let mut proxy = Proxy::start(&network.pod, &split_args(command_line), NO_CAPABILITIES);
-    let (exit, _) = proxy.wait_for_exit();
-    assert_eq!(exit.code(), Some(1), "{}", proxy.log());
+    let (exit_status, _) = proxy.wait_for_exit();
+    assert_eq!(exit_status.code(), Some(1), "{}", proxy.log());
     let message = proxy.termination_message();
     assert_eq!(message.lines().count(), 1, "{message}");
     proxy.wait_for_log(&message);

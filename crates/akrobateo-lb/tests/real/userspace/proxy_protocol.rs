@@ -15,7 +15,7 @@ use super::{
 use crate::harness::addr::{self, with_port};
 use crate::harness::{Network, eventually, isolated};
 
-/// Reads the header and at least `content_len` bytes after it. Returns both.
+/// Reads the header and at least `content_len` bytes after the header. Returns the header and these bytes.
 fn read_header(stream: &mut TcpStream, content_len: usize) -> (ParsedHeader, Vec<u8>) {
     let mut bytes = Vec::new();
     loop {
@@ -33,7 +33,7 @@ fn read_header(stream: &mut TcpStream, content_len: usize) -> (ParsedHeader, Vec
 }
 
 #[test]
-fn header_has_addresses_of_client_and_destination_in_both_versions_and_families() {
+fn header_has_the_addresses_of_the_client_and_the_destination() {
     isolated(|| {
         let network = Network::new();
         let backends = bind_backends(&network);
@@ -41,7 +41,7 @@ fn header_has_addresses_of_client_and_destination_in_both_versions_and_families(
             let proxy = start_proxy(&network.pod, &format!("{FORWARD_ARGS} --proxy-protocol={version}"));
             for family in 0..2 {
                 let (mut client, mut backend) = connect_pair(&network, &backends, family);
-                // If the server speaks first, as in SMTP, it receives the header alone.
+                // If the server speaks first, as in SMTP, the server receives the header without other bytes.
                 let (header, content) = read_header(&mut backend, 0);
                 assert_eq!(header.client, client.local_addr().unwrap());
                 assert_eq!(header.destination.to_string(), with_port(addr::POD[family], 80));

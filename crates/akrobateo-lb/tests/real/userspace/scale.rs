@@ -12,10 +12,10 @@ use crate::harness::process::{count_open_descriptors, peak_memory_bytes, residen
 use crate::harness::traffic::{REPLY_TIMEOUT, UdpClient, serve_udp};
 use crate::harness::{Network, eventually, isolated};
 
-/// Connections without traffic.
-const IDLE_CONNECTIONS: usize = 10_000;
-/// Connections with traffic.
-const BUSY_CONNECTIONS: usize = 1_000;
+/// Number of connections without traffic.
+const IDLE_CONNECTION_COUNT: usize = 10_000;
+/// Number of connections with traffic.
+const BUSY_CONNECTION_COUNT: usize = 1_000;
 /// Memory limit of the proxy's process, in bytes.
 const MEMORY_LIMIT: u64 = 64 << 20;
 /// Memory limit of one idle connection, in bytes.
@@ -33,7 +33,8 @@ fn raise_descriptor_limit() -> usize {
 fn thousands_of_connections_stay_below_the_memory_limit() {
     isolated(|| {
         // A connection has two descriptors in the proxy, and two in this process.
-        let idle_count = IDLE_CONNECTIONS.min((raise_descriptor_limit() - 1_000) / 2 - BUSY_CONNECTIONS);
+        let idle_count =
+            IDLE_CONNECTION_COUNT.min((raise_descriptor_limit() - 1_000) / 2 - BUSY_CONNECTION_COUNT);
         let network = Network::new();
         for namespace in [&network.client, &network.pod] {
             namespace.set_sysctl("ipv4/ip_local_port_range", "1024 65535");
@@ -75,16 +76,16 @@ fn thousands_of_connections_stay_below_the_memory_limit() {
 
         let busy_connections: Vec<_> = network
             .client
-            .run(|| (0..BUSY_CONNECTIONS).map(|_| (connect(81), accept(&busy_backend))).collect());
+            .run(|| (0..BUSY_CONNECTION_COUNT).map(|_| (connect(81), accept(&busy_backend))).collect());
         std::thread::scope(|scope| {
-            for chunk in busy_connections.chunks(BUSY_CONNECTIONS / 8) {
-                scope.spawn(|| exchange(chunk));
+            for chunk in busy_connections.chunks(BUSY_CONNECTION_COUNT / 8) {
+                scope.spawn(|| exchange_bytes(chunk));
             }
         });
         let peak_memory_bytes = peak_memory_bytes(proxy.pid()).unwrap();
         assert!(
             peak_memory_bytes < MEMORY_LIMIT,
-            "{peak_memory_bytes} bytes for {idle_count} idle and {BUSY_CONNECTIONS} busy connections"
+            "{peak_memory_bytes} bytes for {idle_count} idle and {BUSY_CONNECTION_COUNT} busy connections"
         );
         wait_until_zero(&network, "akrobateo_lb_pipes");
         drop((idle_connections, busy_connections));
@@ -98,18 +99,19 @@ fn wait_until_zero(network: &Network, metric: &str) {
     });
 }
 
-/// Moves more bytes than the sockets' buffers hold, on all connections at the same time and in both directions.
-fn exchange(connections: &[(TcpStream, TcpStream)]) {
-    let (sent, mut received) = (vec![7; 96 << 10], vec![0; 96 << 10]);
+/// Moves bytes on all connections at the same time and in both directions. The number of bytes exceeds the size of the
+/// sockets' buffers.
+fn exchange_bytes(connections: &[(TcpStream, TcpStream)]) {
+    let (sent_bytes, mut received_bytes) = (vec![7; 96 << 10], vec![0; 96 << 10]);
     let start = Instant::now();
     for round in 0..3 {
         for (client, backend) in connections {
-            (&*client).write_all(&sent).unwrap();
-            (&*backend).write_all(&sent).unwrap();
+            (&*client).write_all(&sent_bytes).unwrap();
+            (&*backend).write_all(&sent_bytes).unwrap();
         }
         for (client, backend) in connections {
-            (&*backend).read_exact(&mut received).unwrap();
-            (&*client).read_exact(&mut received).unwrap();
+            (&*backend).read_exact(&mut received_bytes).unwrap();
+            (&*client).read_exact(&mut received_bytes).unwrap();
         }
         if start.elapsed() > Duration::from_secs(5) && round > 0 {
             break;
@@ -136,8 +138,8 @@ fn each_of_hundreds_of_ports_reaches_its_own_target() {
         }
         let last_udp_port = with_port(addr::POD[1], 20_399);
         UdpClient::new(&network.client, addr::CLIENT[1], &last_udp_port).request(REPLY_TIMEOUT).unwrap();
-        let memory = resident_memory_bytes(proxy.pid()).unwrap();
-        assert!(memory < MEMORY_LIMIT / 4, "{memory} bytes");
+        let memory_bytes = resident_memory_bytes(proxy.pid()).unwrap();
+        assert!(memory_bytes < MEMORY_LIMIT / 4, "{memory_bytes} bytes");
     });
 }
 

@@ -31,23 +31,23 @@ fn source_ranges_of_both_families_allow_only_their_clients() {
             (addr::CLIENT_3[1], 1, false),
         ] {
             let address = with_port(addr::POD[family], 80);
-            let udp = UdpClient::new(&network.client, client, &address);
+            let udp_client = UdpClient::new(&network.client, client, &address);
             if is_allowed {
                 connect_tcp(&network.client, client, &address, REPLY_TIMEOUT).unwrap().check_echo().unwrap();
-                udp.request(REPLY_TIMEOUT).unwrap();
+                udp_client.request(REPLY_TIMEOUT).unwrap();
             } else {
                 let error = connect_tcp(&network.client, client, &address, REPLY_TIMEOUT).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{client}");
-                udp.request(NO_REPLY_TIMEOUT).unwrap_err();
+                udp_client.request(NO_REPLY_TIMEOUT).unwrap_err();
             }
         }
         let text = fetch_metrics(&network.pod);
-        for (labels, refused) in
+        for (labels, expected_count) in
             [(["tcp", "IPv4"], 1), (["udp", "IPv4"], 1), (["tcp", "IPv6"], 2), (["udp", "IPv6"], 2)]
         {
             assert_eq!(
                 sum_metric(&text, "akrobateo_lb_refused_connections_total", &labels),
-                refused,
+                expected_count,
                 "{labels:?}"
             );
         }

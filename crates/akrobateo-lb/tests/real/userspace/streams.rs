@@ -11,11 +11,12 @@ use super::{
 use crate::harness::process::resident_memory_bytes;
 use crate::harness::{Network, eventually, isolated};
 
-/// A stream length, in bytes: longer than all socket buffers on the path together.
+/// Length of a long stream, in bytes. All socket buffers on the path together are smaller.
 const LONG_STREAM_LEN: usize = 64 << 20;
+
 /// Returns a block of varying bytes. The block's length is odd, so that reads do not end at the end of a block.
 fn block() -> Vec<u8> {
-    (0..1_048_573_u32).map(|at| u8::try_from(at.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect()
+    (0..1_048_573_u32).map(|index| u8::try_from(index.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect()
 }
 
 /// Writes the block repeatedly, until `len` bytes are written.
@@ -36,11 +37,11 @@ pub(super) fn read_blocks(mut stream: &TcpStream, len: usize) {
     let mut buffer = vec![0; 1 << 18];
     let mut position = 0;
     loop {
-        let read = stream.read(&mut buffer).unwrap();
-        if read == 0 {
+        let read_len = stream.read(&mut buffer).unwrap();
+        if read_len == 0 {
             break;
         }
-        let mut unchecked_bytes = &buffer[..read];
+        let mut unchecked_bytes = &buffer[..read_len];
         while !unchecked_bytes.is_empty() {
             let expected = &block[position % block.len()..];
             let chunk = unchecked_bytes.len().min(expected.len());
@@ -151,12 +152,12 @@ fn gigabytes_arrive_unchanged_in_both_directions() {
         // Together, both directions have more bytes than 32 bits can count.
         let len = (2 << 30) + 12_345;
         std::thread::scope(|scope| {
-            for end in [&client, &backend] {
+            for stream in [&client, &backend] {
                 scope.spawn(move || {
-                    write_blocks(end, len).unwrap();
-                    end.shutdown(Shutdown::Write).unwrap();
+                    write_blocks(stream, len).unwrap();
+                    stream.shutdown(Shutdown::Write).unwrap();
                 });
-                scope.spawn(move || read_blocks(end, len));
+                scope.spawn(move || read_blocks(stream, len));
             }
         });
         let text = fetch_metrics(&network.pod);
@@ -190,7 +191,7 @@ fn idle_timeout_closes_only_silent_connections() {
     });
 }
 
-/// Reads until the end of the stream or its reset. Returns the bytes, and true at a reset.
+/// Reads until the end of the stream, or until a reset. Returns the bytes, and true if the stream was reset.
 fn read_to_end_or_reset(mut stream: &TcpStream) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
     let result = stream.read_to_end(&mut bytes);
@@ -198,7 +199,7 @@ fn read_to_end_or_reset(mut stream: &TcpStream) -> (Vec<u8>, bool) {
 }
 
 #[test]
-fn client_receives_the_whole_answer_of_a_target_that_closes_with_unread_bytes() {
+fn client_receives_the_whole_answer_before_the_reset() {
     isolated(|| {
         let network = Network::new();
         // The client's buffer holds only a part of the answer.

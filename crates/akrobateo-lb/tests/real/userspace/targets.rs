@@ -16,7 +16,7 @@ use crate::harness::{Network, eventually, isolated};
 const DIAL_FAILURES_METRIC: &str = "akrobateo_lb_dial_failures_total";
 
 #[test]
-fn client_is_reset_while_the_backend_is_down_and_served_when_the_backend_is_back() {
+fn proxy_resets_clients_only_while_the_backend_is_down() {
     isolated(|| {
         let network = Network::new();
         let proxy = start_proxy(&network.pod, FORWARD_ARGS);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::EmbeddedProxy;
-use super::drain::TOO_LONG;
+use super::drain::LONGER_THAN_ANY_TEST;
 use crate::harness::addr::{self, with_port};
 use crate::harness::traffic::{NO_REPLY_TIMEOUT, REPLY_TIMEOUT, UdpClient, serve_udp};
 use crate::harness::{Network, eventually, isolated};
@@ -29,7 +29,7 @@ fn session_keeps_its_source_port() {
     isolated(|| {
         let network = network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
-            settings.udp_timeout = TOO_LONG;
+            settings.udp_timeout = LONGER_THAN_ANY_TEST;
         });
         for family in 0..2 {
             let (client, other_client) = (new_client(&network, family), new_client(&network, family));
@@ -51,7 +51,7 @@ fn expired_session_loses_its_source_port() {
         let network = network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
             settings.udp_timeout = Duration::from_secs(2);
-            settings.udp_stream_timeout = TOO_LONG;
+            settings.udp_stream_timeout = LONGER_THAN_ANY_TEST;
         });
         for family in 0..2 {
             let client = new_client(&network, family);
@@ -64,7 +64,7 @@ fn expired_session_loses_its_source_port() {
 }
 
 #[test]
-fn session_limit_evicts_sessions_that_are_not_assured_first() {
+fn session_limit_evicts_unassured_sessions_first() {
     isolated(|| {
         let network = network_with_backend();
         let forwards = ["udp/80=10.96.3.7:80", "udp/81=10.96.3.8:9"];
@@ -83,12 +83,12 @@ fn session_limit_evicts_sessions_that_are_not_assured_first() {
         }
         proxy.wait_for_metric("akrobateo_lb_connections_total", &["port=\"81\""], 20);
         assert_eq!(proxy.metric("akrobateo_lb_open_connections", &[]), 4);
-        // A client that was answered once makes way too.
+        // A session whose client was answered only once is evicted too.
         for _ in 0..20 {
             request(&new_client(&network, 0));
         }
         assert_eq!(assured_clients.iter().map(request).collect::<Vec<_>>(), peers);
-        // If all sessions are assured, the one that has been silent longest makes way.
+        // If all sessions are assured, the session that has been silent longest is evicted.
         let new_clients: Vec<_> = (0..3).map(|_| new_client(&network, 0)).collect();
         for client in &new_clients {
             assert_eq!(request(client), request(client));
@@ -100,14 +100,14 @@ fn session_limit_evicts_sessions_that_are_not_assured_first() {
 }
 
 #[test]
-fn client_with_all_its_sessions_shuts_no_other_client_out() {
+fn source_limit_leaves_sessions_for_other_clients() {
     isolated(|| {
         let network = network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
             settings.max_udp_sessions = 400;
             settings.max_udp_sessions_per_source = 100;
-            settings.udp_timeout = TOO_LONG;
-            settings.udp_stream_timeout = TOO_LONG;
+            settings.udp_timeout = LONGER_THAN_ANY_TEST;
+            settings.udp_stream_timeout = LONGER_THAN_ANY_TEST;
         });
         let pod_port = with_port(addr::POD[0], 80);
         let early_client = UdpClient::new(&network.client, addr::CLIENT_3[0], &pod_port);
@@ -123,8 +123,8 @@ fn client_with_all_its_sessions_shuts_no_other_client_out() {
         let late_client = UdpClient::new(&network.client, addr::CLIENT_2[0], &pod_port);
         late_client.request(REPLY_TIMEOUT).unwrap();
         assert_eq!(early_client.request(REPLY_TIMEOUT).unwrap().peer, early_peer);
-        let open = proxy.metric("akrobateo_lb_open_connections", &[]);
-        assert!(open <= 102, "one client has {open} sessions");
+        let open_sessions = proxy.metric("akrobateo_lb_open_connections", &[]);
+        assert!(open_sessions <= 102, "one client has {open_sessions} sessions");
     });
 }
 
@@ -146,12 +146,13 @@ fn draining_proxy_serves_new_clients_until_the_earlier_sessions_are_silent() {
     isolated(|| {
         let network = network_with_backend();
         let proxy = EmbeddedProxy::new(&network.pod, &FORWARDS, |settings| {
-            settings.drain_timeout = TOO_LONG;
+            settings.drain_timeout = LONGER_THAN_ANY_TEST;
             settings.drain_udp_idle_timeout = Duration::from_secs(3);
         });
         let client = new_client(&network, 0);
-        // The proxy measures the silence from the last datagram, or from its start if there was none. So the test lets
-        // the proxy run longer than this silence before it starts the drain.
+        // The proxy measures the silence from the last datagram. Before the first datagram, the proxy measures the
+        // silence from the start of the proxy. So the test lets the proxy run longer than this silence before it starts
+        // the drain.
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(4) {
             client.request(REPLY_TIMEOUT).unwrap();
