@@ -4,4 +4,8 @@
 
 mod client_address;
 mod cluster;
+mod kernel_state;
+mod random;
+mod random_config;
+mod random_sequences;
 mod services;
