@@ -8,7 +8,7 @@ use super::affinity;
 use super::endpoint_chains::all_families;
 use super::expressions::{
     accept, has_flow_bits, has_packet_bits, has_zone, is_destination_port, is_output_interface, is_protocol,
-    rule, set_packet_bits,
+    rule, set_flow_bits, set_packet_bits,
 };
 use super::family::{FamilyPart, address_value};
 use super::services::find_service_rule;
@@ -61,7 +61,8 @@ fn source_rules(config: &NodeConfig, keeps_clients: bool) -> Vec<Rule> {
         let is_kept = [part.destination(Reg(0)), Expr::is_in(part.name("kept"), Reg(0))];
         rule([&part.is_family(), &is_kept, &keep_source(*part)])
     }));
-    rules.push(Rule::new(vec![masquerade]));
+    // The flow stays masqueraded and out of the tunnel, also when a way to its endpoint appears.
+    rules.push(rule([&set_flow_bits(FLOW_MASQUERADED), &[masquerade]]));
     rules
 }
 

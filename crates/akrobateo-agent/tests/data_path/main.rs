@@ -4,7 +4,10 @@
 
 mod client_address;
 mod cluster;
+mod established_flows;
+mod hitless;
 mod kernel_state;
+mod load;
 mod random;
 mod random_config;
 mod random_sequences;

@@ -51,11 +51,26 @@ pub(crate) fn for_each_seed(count: u64, mut test: impl FnMut(u64)) {
             }
         }
     }
-    let chosen = std::env::var(SEED_VARIABLE).ok().map(|seed| seed.parse().unwrap());
-    let first = chosen.unwrap_or_else(|| RandomState::new().hash_one(0) >> 16);
+    let chosen = chosen_seed();
+    let first = chosen.unwrap_or_else(new_seed);
     for seed in first..first + chosen.map_or(count, |_| 1) {
         let printed_on_panic = PrintedOnPanic(seed);
         test(seed);
         drop(printed_on_panic);
     }
+}
+
+/// Returns the seed in the environment variable, or a random one. Prints it.
+pub(crate) fn random_seed() -> u64 {
+    let seed = chosen_seed().unwrap_or_else(new_seed);
+    eprintln!("{SEED_VARIABLE}={seed}");
+    seed
+}
+
+fn chosen_seed() -> Option<u64> {
+    std::env::var(SEED_VARIABLE).ok().map(|seed| seed.parse().unwrap())
+}
+
+fn new_seed() -> u64 {
+    RandomState::new().hash_one(0) >> 16
 }
