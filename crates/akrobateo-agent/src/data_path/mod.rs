@@ -1,19 +1,26 @@
 //! The data path in the kernel: applies a configuration, and removes everything again. Does I/O.
 
 mod error;
+mod installed;
 mod stale;
+
+use std::time::Duration;
 
 use akrobateo_core::Family;
 use netfilter::conntrack::Conntrack;
 use netfilter::nft::client::Nftables;
 use netfilter::nft::model::TableId;
-use netfilter::nft::{InstalledTable, Transaction, diff};
+use netfilter::nft::{InstalledTable, Transaction};
 
 pub use error::DataPathError;
+use installed::Installed;
 
 use crate::config::NodeConfig;
-use crate::table::{NodeTables, inet_id, netdev_id};
+use crate::table::{INTERIM_NAME, NAME, NodeTables, inet_id, leads_to_other_sets, table_ids};
 use crate::tunnel::{self, Tunnel};
+
+/// The time for which two tables handle packets, so that each packet passes one of them completely.
+const OVERLAP: Duration = Duration::from_millis(10);
 
 /// The data path of the node in whose network namespace it was opened.
 #[derive(Debug)]
@@ -23,13 +30,6 @@ pub struct DataPath {
     links: links::Client,
     /// The tables that this process has installed; `None` before the first change, and after a change by others.
     installed: Option<Installed>,
-}
-
-/// The tables in the kernel.
-#[derive(Debug, Default)]
-struct Installed {
-    inet: Option<InstalledTable>,
-    netdev: Option<InstalledTable>,
 }
 
 /// The changes that were made.
@@ -58,35 +58,45 @@ impl DataPath {
 
     /// Changes the kernel's state to that of the configuration.
     pub fn apply(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
+        self.apply_tables(config, NodeTables::new(config))
+    }
+
+    /// Changes the kernel's state to that of the configuration, but with tables of another layout.
+    pub fn apply_tables(
+        &mut self,
+        config: &NodeConfig,
+        desired: NodeTables,
+    ) -> Result<Changes, DataPathError> {
         if config.node.addresses.is_empty() {
             return Err(DataPathError::NoAddress);
         }
-        let desired = NodeTables::new(config);
         let mut changes = Changes::default();
         // The table of family netdev refers to the tunnel's device.
         if desired.netdev.is_some() {
             let objects = Tunnel::new(config).map(|tunnel| tunnel.network_objects()).unwrap_or_default();
             changes.tunnel = self.links.reconcile(&objects)?;
         }
-        let installed = match self.installed.take() {
-            Some(installed) => installed,
-            None => self.read()?,
+        let (installed, interim) = match self.installed.take() {
+            Some(installed) => (installed, Installed::default()),
+            None => (self.read(NAME)?, self.read(INTERIM_NAME)?),
         };
-        let netdev_id = netdev_id();
-        let netdev = match (&installed.netdev, &desired.netdev) {
-            (installed, Some(desired)) => diff(installed.as_ref(), desired),
-            (Some(_), None) => Transaction::delete(&netdev_id),
-            (None, None) => Transaction::default(),
-        };
-        let transaction = diff(installed.inet.as_ref(), &desired.inet).then(netdev);
-        changes.steps = transaction.steps.len();
-        self.nftables.execute(&transaction)?;
+        let change = installed.diff(&desired);
+        if change.recreates_objects() {
+            self.delete(&interim)?;
+            changes.steps = self.replace(&installed, &desired)?;
+        } else {
+            changes.steps = self.execute(change)?;
+            // An earlier process has not finished a replacement.
+            if !interim.is_empty() {
+                std::thread::sleep(OVERLAP);
+                changes.steps += self.delete(&interim)?;
+            }
+        }
         if desired.netdev.is_none() {
             changes.tunnel = self.links.cleanup()?;
         }
         (changes.flows, changes.affinities) = self.delete_stale(installed.inet.as_ref(), &desired)?;
-        self.installed =
-            Some(Installed { inet: Some(desired.inet.into()), netdev: desired.netdev.map(Into::into) });
+        self.installed = Some(desired.into());
         Ok(changes)
     }
 
@@ -97,18 +107,13 @@ impl DataPath {
 
     /// Deletes everything that any agent has installed in this network namespace.
     pub fn cleanup(&mut self) -> Result<Changes, DataPathError> {
-        let installed = self.read()?;
         self.installed = None;
-        let (inet, netdev) = (inet_id(), netdev_id());
-        let mut transaction = Transaction::default();
-        for (id, table) in [(&inet, &installed.inet), (&netdev, &installed.netdev)] {
-            if table.is_some() {
-                transaction = transaction.then(Transaction::delete(id));
-            }
+        let mut changes = Changes::default();
+        for name in [NAME, INTERIM_NAME] {
+            changes.steps += self.delete(&self.read(name)?)?;
         }
-        self.nftables.execute(&transaction)?;
-        let tunnel = self.links.cleanup()?;
-        Ok(Changes { steps: transaction.steps.len(), tunnel, ..Changes::default() })
+        changes.tunnel = self.links.cleanup()?;
+        Ok(changes)
     }
 
     /// Returns the table of family inet in the kernel; `None` if there is none.
@@ -116,12 +121,55 @@ impl DataPath {
         self.read_one(&inet_id())
     }
 
-    fn read(&self) -> Result<Installed, DataPathError> {
-        Ok(Installed { inet: self.read_table()?, netdev: self.read_one(&netdev_id())? })
+    fn read(&self, name: &'static str) -> Result<Installed, DataPathError> {
+        let [inet, netdev] = table_ids(name);
+        Ok(Installed { inet: self.read_one(&inet)?, netdev: self.read_one(&netdev)? })
     }
 
     fn read_one(&self, id: &TableId) -> Result<Option<InstalledTable>, DataPathError> {
         Ok(self.nftables.read(id)?.1)
+    }
+
+    /// Replaces the tables by others of another layout. Meanwhile, interim tables do the same as the new ones.
+    fn replace(&self, installed: &Installed, desired: &NodeTables) -> Result<usize, DataPathError> {
+        let nothing = Installed::default();
+        let mut interim = desired.clone().with_name(INTERIM_NAME);
+        self.copy_affinities(installed, &mut interim)?;
+        let mut step_count = self.execute(nothing.diff(&interim))?;
+        std::thread::sleep(OVERLAP);
+        step_count += self.delete(installed)?;
+        let interim = Installed::from(interim);
+        let mut desired = desired.clone();
+        self.copy_affinities(&interim, &mut desired)?;
+        step_count += self.execute(nothing.diff(&desired))?;
+        std::thread::sleep(OVERLAP);
+        Ok(step_count + self.delete(&interim)?)
+    }
+
+    /// Copies the affinities of clients, as far as both tables store them in the same form.
+    fn copy_affinities(&self, from: &Installed, to: &mut NodeTables) -> Result<(), DataPathError> {
+        let Some(from) = &from.inet else { return Ok(()) };
+        for set in to.inet.sets.iter_mut().filter(|set| set.definition.dynamic.is_some()) {
+            if from.table.set(&set.name).is_some_and(|old| old.definition == set.definition) {
+                set.elements = self.nftables.read_elements(&from.table.id, set)?.unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes tables, and returns the number of steps.
+    fn delete(&self, installed: &Installed) -> Result<usize, DataPathError> {
+        self.execute(installed.deletion())
+    }
+
+    /// Executes a transaction in stages, and returns the number of its steps.
+    fn execute(&self, transaction: Transaction<'_>) -> Result<usize, DataPathError> {
+        let step_count = transaction.steps.len();
+        let stages = transaction.into_stages(leads_to_other_sets);
+        for stage in [stages.additions, stages.changes, stages.deletions] {
+            self.nftables.execute(&stage)?;
+        }
+        Ok(step_count)
     }
 
     /// Deletes conntrack entries and affinities of endpoints that are gone. Returns their numbers.

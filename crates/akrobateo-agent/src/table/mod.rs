@@ -37,6 +37,8 @@ use crate::config::NodeConfig;
 
 /// The name of the tables.
 pub const NAME: &str = "akrobateo";
+/// The name of the tables that handle packets while the tables of the other name are replaced.
+pub const INTERIM_NAME: &str = "akrobateo-interim";
 
 /// The tables of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,27 @@ impl NodeTables {
         let netdev = keeps_clients.then(|| steering::netdev_table(config));
         Self { inet, netdev }
     }
+
+    /// Returns the same tables with another name.
+    #[must_use]
+    pub fn with_name(mut self, name: &'static str) -> Self {
+        for table in [Some(&mut self.inet), self.netdev.as_mut()].into_iter().flatten() {
+            table.id.name = name.into();
+        }
+        self
+    }
+}
+
+/// Returns true if the elements of a set lead packets to other sets. Such a set gets a new element after the other sets.
+#[must_use]
+pub fn leads_to_other_sets(set: &str) -> bool {
+    ["services", "kept", "peer_zones"].iter().any(|name| set.trim_end_matches(['4', '6']) == *name)
+}
+
+/// Returns the identities of the tables of families inet and netdev with a name.
+#[must_use]
+pub fn table_ids(name: &'static str) -> [TableId; 2] {
+    [TableFamily::Inet, TableFamily::Netdev].map(|family| TableId::new(family, name))
 }
 
 /// Returns the identity of the table of family inet.

@@ -1,10 +1,12 @@
 //! No flow fails and no packet is lost while configurations change.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use akrobateo_agent::config::{NodeConfig, Service};
 use akrobateo_agent::data_path::DataPath;
 use akrobateo_agent::probe::Way;
+use akrobateo_agent::table::NodeTables;
 use akrobateo_core::{Family, Protocol};
 use netns_testkit::isolated;
 use netns_testkit::laboratory::Options;
@@ -12,6 +14,7 @@ use netns_testkit::laboratory::Options;
 use crate::cluster::{Cluster, PORT, all_pods, service};
 use crate::load::{self, flow_count};
 use crate::random::{Random, random_seed};
+use crate::random_config::change_layout;
 
 /// The kinds of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ enum Kind {
     Chains,
     /// Other ways to peers.
     Ways,
+    /// Other layouts of the tables.
+    Layouts,
     /// All of these.
     All,
 }
@@ -33,6 +38,7 @@ struct ChangingNodes<'a> {
     cluster: &'a Cluster,
     data_paths: Vec<DataPath>,
     configs: Vec<NodeConfig>,
+    has_other_layout: Vec<bool>,
     random: Random,
 }
 
@@ -45,7 +51,8 @@ impl<'a> ChangingNodes<'a> {
         for (data_path, config) in data_paths.iter_mut().zip(&configs) {
             data_path.apply(config).unwrap();
         }
-        Self { cluster, data_paths, configs, random: Random::new(seed) }
+        let has_other_layout = vec![false; configs.len()];
+        Self { cluster, data_paths, configs, has_other_layout, random: Random::new(seed) }
     }
 
     /// Changes the configuration of one node.
@@ -76,7 +83,15 @@ impl<'a> ChangingNodes<'a> {
             }
         }
         if kind != Kind::Nothing {
-            self.data_paths[node].apply(&self.configs[node]).unwrap();
+            let config = &self.configs[node];
+            let mut tables = NodeTables::new(config);
+            if kind == Kind::Layouts || (kind == Kind::All && self.random.has_chance(20)) {
+                self.has_other_layout[node] = !self.has_other_layout[node];
+            }
+            if self.has_other_layout[node] {
+                change_layout(&mut tables);
+            }
+            self.data_paths[node].apply_tables(config, tables).unwrap();
         }
     }
 
@@ -106,18 +121,18 @@ fn services(cluster: &Cluster) -> Vec<Service> {
 }
 
 #[test]
-fn changes_of_elements_chains_and_ways_lose_no_packet() {
+fn changes_of_elements_chains_ways_and_layouts_lose_no_packet() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
         cluster.services = services(&cluster);
         load::prepare(&cluster.laboratory);
         let mut nodes = ChangingNodes::new(&cluster, random_seed());
-        let kinds = [Kind::Nothing, Kind::Elements, Kind::Chains, Kind::Ways, Kind::All];
+        let kinds = [Kind::Nothing, Kind::Elements, Kind::Chains, Kind::Ways, Kind::Layouts, Kind::All];
         let outcomes = kinds.map(|kind| {
             let mut changes = 0;
             let outcome = load::run_phase(&cluster.laboratory, flow_count(20_000) / kinds.len(), || {
                 if kind == Kind::Nothing {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    std::thread::sleep(Duration::from_millis(1));
                 }
                 nodes.change(kind);
                 changes += 1;

@@ -20,6 +20,8 @@ const COUNT_VARIABLE: &str = "AKROBATEO_DATA_PATH_FLOWS";
 const CLIENTS: usize = 4;
 /// The time after which a flow counts as failed. Lost packets of connections are repeated earlier.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The number of failures that end a phase early.
+const MAX_FAILURES: usize = 20;
 
 /// Returns the number of flows of a test.
 pub(crate) fn flow_count(default: usize) -> usize {
@@ -57,6 +59,15 @@ pub(crate) fn prepare(laboratory: &Laboratory) {
     }
 }
 
+/// Stops the clients, also when a change panics.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs `change` again and again, until clients have opened `count` flows meanwhile.
 pub(crate) fn run_phase(laboratory: &Laboratory, count: usize, mut change: impl FnMut()) -> Outcome {
     let (is_over, flows, failures) = (AtomicBool::new(false), AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -73,12 +84,14 @@ pub(crate) fn run_phase(laboratory: &Laboratory, count: usize, mut change: impl 
         }
     };
     std::thread::scope(|scope| {
+        let is_over = SetOnDrop(&is_over);
         (0..CLIENTS).for_each(|number| _ = scope.spawn(move || client(number)));
         let start = Instant::now();
-        while flows.load(Ordering::Relaxed) < count && start.elapsed() < DEADLINE * 5 {
+        let has_failed = || failures.lock().unwrap().len() > MAX_FAILURES;
+        while flows.load(Ordering::Relaxed) < count && start.elapsed() < DEADLINE * 5 && !has_failed() {
             change();
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(is_over);
     });
     Outcome {
         flows: flows.into_inner(),

@@ -7,8 +7,10 @@ use std::num::{NonZeroU16, NonZeroU32};
 use akrobateo_agent::config::{Endpoint, LocalNode, NodeConfig, Peer, Service, ServicePort};
 use akrobateo_agent::marks::{Marks, NodeNumber};
 use akrobateo_agent::probe::Way;
+use akrobateo_agent::table::NodeTables;
 use akrobateo_core::{Family, Protocol};
 use links::MacAddress;
+use netfilter::nft::model::Matching;
 
 use crate::cluster::PROTOCOLS;
 use crate::random::Random;
@@ -67,6 +69,16 @@ pub(crate) fn change(config: &mut NodeConfig, random: &mut Random) {
             }
         }
         _ => change_node(config, random),
+    }
+}
+
+/// Changes all base chains and some sets, as another version of the agent may do.
+pub(crate) fn change_layout(tables: &mut NodeTables) {
+    for table in [Some(&mut tables.inet), tables.netdev.as_mut()].into_iter().flatten() {
+        table.chains.iter_mut().filter_map(|chain| chain.base.as_mut()).for_each(|base| base.priority += 1);
+        for set in table.sets.iter_mut().filter(|set| set.definition.matching == Matching::Exact) {
+            set.definition.max_elements = NonZeroU32::new(1000);
+        }
     }
 }
 

@@ -2,14 +2,15 @@
 
 use akrobateo_agent::config::NodeConfig;
 use akrobateo_agent::data_path::DataPath;
-use akrobateo_agent::table::NodeTables;
+use akrobateo_agent::table::{INTERIM_NAME, NAME, NodeTables, leads_to_other_sets, table_ids};
 use akrobateo_agent::tunnel::{self, Tunnel};
 use netfilter::nft::client::Nftables;
+use netfilter::nft::{Transaction, diff};
 use netns_testkit::{Namespace, isolated};
 
 use crate::kernel_state::{KernelState, disturb};
 use crate::random::{Random, for_each_seed};
-use crate::random_config::{INTERFACES, change, empty_config};
+use crate::random_config::{INTERFACES, change, change_layout, empty_config};
 
 /// The number of sequences. Several threads run them, because the kernel waits most of the time.
 const SEQUENCES: u64 = 500;
@@ -32,7 +33,7 @@ fn apply_partly(config: &NodeConfig, random: &mut Random) {
     if tables.netdev.is_some() {
         let mut links = links::Client::open(tunnel::owner()).unwrap();
         let objects = Tunnel::new(config).unwrap().network_objects();
-        if random.has_chance(50) {
+        if random.has_chance(40) {
             let changes = links::diff(&links.observe().unwrap(), &objects);
             links.apply(&changes[..random.below(changes.len() + 1)]).unwrap();
             return;
@@ -40,8 +41,29 @@ fn apply_partly(config: &NodeConfig, random: &mut Random) {
         links.reconcile(&objects).unwrap();
     }
     let nftables = Nftables::open().unwrap();
+    if random.has_chance(40) {
+        replace_partly(&nftables, tables, random);
+        return;
+    }
     let installed = nftables.read(&tables.inet.id).unwrap().1;
-    nftables.update(installed.as_ref(), &tables.inet).unwrap();
+    let stages = diff(installed.as_ref(), &tables.inet).into_stages(leads_to_other_sets);
+    let stages = [stages.additions, stages.changes, stages.deletions];
+    for stage in &stages[..=random.below(stages.len())] {
+        nftables.execute(stage).unwrap();
+    }
+}
+
+/// Does a part of the replacement of tables by others of another layout.
+fn replace_partly(nftables: &Nftables, tables: NodeTables, random: &mut Random) {
+    let interim = tables.with_name(INTERIM_NAME);
+    // The tables may exist already, and another program may have deleted the interface of a chain.
+    let _ = nftables.execute(&Transaction::create(&interim.inet));
+    for table in interim.netdev.iter().filter(|_| random.has_chance(50)) {
+        let _ = nftables.execute(&Transaction::create(table));
+    }
+    for id in table_ids(NAME).iter().filter(|_| random.has_chance(50)) {
+        let _ = nftables.execute(&Transaction::delete(id));
+    }
 }
 
 /// Runs a sequence, and returns its last configuration. It is applied then.
@@ -70,6 +92,11 @@ fn run_sequence(seed: u64) -> NodeConfig {
                 }
                 data_path.forget_installed();
             }
+        }
+        if random.has_chance(5) {
+            let mut tables = NodeTables::new(&config);
+            change_layout(&mut tables);
+            data_path.apply_tables(&config, tables).unwrap_or_else(|error| panic!("{error}"));
         }
         data_path.apply(&config).unwrap_or_else(|error| panic!("{error}"));
     }
