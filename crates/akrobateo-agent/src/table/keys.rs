@@ -35,6 +35,12 @@ pub fn parse_affinity(family: Family, element: &Element) -> Option<(IpAddr, Port
     Some((client, port, parse_socket_address(family, element)?))
 }
 
+/// Returns the address that is the key of an element.
+#[must_use]
+pub fn parse_address(family: Family, element: &Element) -> Option<IpAddr> {
+    split_address(family, &element.key).map(|(address, _)| address)
+}
+
 fn parse_socket_address(family: Family, element: &Element) -> Option<SocketAddr> {
     let Some(ElementValue::Data(value)) = &element.value else { return None };
     let (address, port) = split_address(family, value)?;
