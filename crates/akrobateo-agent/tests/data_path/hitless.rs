@@ -12,7 +12,7 @@ use netns_testkit::isolated;
 use netns_testkit::laboratory::Options;
 
 use crate::cluster::{Cluster, PORT, all_pods, service};
-use crate::load::{self, flow_count};
+use crate::load::{self, Load, flow_count};
 use crate::random::{Random, random_seed};
 use crate::random_config::change_layout;
 
@@ -126,11 +126,12 @@ fn changes_of_elements_chains_ways_and_layouts_lose_no_packet() {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
         cluster.services = services(&cluster);
         load::prepare(&cluster.laboratory);
+        let load = Load { laboratory: &cluster.laboratory, nodes: &[1, 2, 3] };
         let mut nodes = ChangingNodes::new(&cluster, random_seed());
         let kinds = [Kind::Nothing, Kind::Elements, Kind::Chains, Kind::Ways, Kind::Layouts, Kind::All];
         let outcomes = kinds.map(|kind| {
             let mut changes = 0;
-            let outcome = load::run_phase(&cluster.laboratory, flow_count(20_000) / kinds.len(), || {
+            let outcome = load.run_phase(flow_count(20_000) / kinds.len(), || {
                 if kind == Kind::Nothing {
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -140,10 +141,10 @@ fn changes_of_elements_chains_ways_and_layouts_lose_no_packet() {
             eprintln!("{kind:?}: {changes} changes, {outcome}");
             outcome
         });
-        let allowed = outcomes[0].retransmissions;
+        let allowed = outcomes[0].retransmissions();
         for (kind, outcome) in kinds.iter().zip(&outcomes) {
             assert_eq!(outcome.failures, Vec::<String>::new(), "{kind:?}");
-            assert!(outcome.retransmissions <= allowed, "{kind:?}: {outcome}");
+            assert!(outcome.retransmissions() <= allowed, "{kind:?}: {outcome}");
         }
     });
 }

@@ -8,6 +8,7 @@ mod established_flows;
 mod hitless;
 mod kernel_state;
 mod load;
+mod lost_peer;
 mod random;
 mod random_config;
 mod random_sequences;

@@ -64,10 +64,10 @@ impl<'a> Transaction<'a> {
                     let is_last =
                         must_be_last(&set.name) || objects.flushed_sets.contains(&(table, &*set.name));
                     let (changed, new) = split(table, set, elements, &objects.deleted_elements);
-                    let (changes, additions) =
+                    let (in_use, unused) =
                         if is_last { (elements.clone(), Vec::new()) } else { (changed, new) };
-                    stages.additions.push_elements(table, set, additions);
-                    stages.changes.push_elements(table, set, changes);
+                    stages.additions.push_elements(table, set, unused);
+                    stages.changes.push_elements(table, set, in_use);
                     continue;
                 }
                 Action::DeleteElements(set, elements) => {
