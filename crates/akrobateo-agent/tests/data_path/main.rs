@@ -13,3 +13,4 @@ mod random;
 mod random_config;
 mod random_sequences;
 mod services;
+mod stages;
