@@ -148,3 +148,31 @@ fn changes_of_elements_chains_ways_and_layouts_lose_no_packet() {
         }
     });
 }
+
+#[test]
+fn affinity_of_a_client_survives_another_layout() {
+    isolated(|| {
+        let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
+            let service = service(PORT, &all_pods(laboratory));
+            vec![Service { affinity_seconds: NonZeroU32::new(10_800), ..service }]
+        });
+        let backends = || -> Vec<_> {
+            let answers = (0..6).flat_map(|_| Family::ALL).map(|family| {
+                cluster.ask(&cluster.laboratory.client, Protocol::Tcp, family, 1).unwrap().backend
+            });
+            answers.collect()
+        };
+        let before = backends();
+        for _ in 0..4 {
+            let config = cluster.config(1);
+            let mut tables = NodeTables::new(&config);
+            change_layout(&mut tables);
+            cluster.with_data_path(1, |data_path| {
+                data_path.apply_tables(&config, tables).unwrap();
+            });
+            assert_eq!(backends(), before);
+            cluster.apply(1, &config);
+            assert_eq!(backends(), before);
+        }
+    });
+}

@@ -17,9 +17,9 @@ use crate::cluster::PORT;
 /// The environment variable with the number of flows of a test.
 const COUNT_VARIABLE: &str = "AKROBATEO_DATA_PATH_FLOWS";
 /// The number of clients at the same time.
-const CLIENTS: usize = 4;
+pub(crate) const CLIENTS: usize = 4;
 /// The time after which a flow counts as failed. Lost packets of connections are repeated earlier.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The number of failures that end a phase early.
 const MAX_FAILURES: usize = 20;
 

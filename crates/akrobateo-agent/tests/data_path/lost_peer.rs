@@ -10,7 +10,7 @@ use netns_testkit::laboratory::{Flow, Options};
 use netns_testkit::{DEADLINE, isolated};
 
 use crate::cluster::{Cluster, PORT, all_pods, number, pod, service};
-use crate::load::{self, Load, flow_count};
+use crate::load::{self, CLIENTS, Load, flow_count};
 
 /// The peer that is lost, and the nodes that remain.
 const LOST: usize = 2;
@@ -75,6 +75,8 @@ fn flows_are_lost_only_until_the_nodes_know_of_a_lost_peer() {
             });
             let after = load.run_phase(count, || {});
             eprintln!("{loss:?} {way:?}: before: {before}; meanwhile: {meanwhile}; after: {after}");
+            // Each client waits for a lost flow when the nodes learn of the loss. Few lose another one before.
+            assert!((1..=3 * CLIENTS).contains(&meanwhile.failures.len()), "{meanwhile:?}");
             for outcome in [before, after] {
                 assert_eq!(outcome.failures, Vec::<String>::new(), "{loss:?} {way:?}");
                 assert_eq!(outcome.client_retransmissions, 0, "{loss:?} {way:?}");

@@ -10,7 +10,7 @@ use akrobateo_agent::probe::Way;
 use akrobateo_agent::table::NodeTables;
 use akrobateo_core::{Family, Protocol};
 use links::MacAddress;
-use netfilter::nft::model::Matching;
+use netfilter::nft::model::{Matching, Set};
 
 use crate::cluster::PROTOCOLS;
 use crate::random::Random;
@@ -76,7 +76,9 @@ pub(crate) fn change(config: &mut NodeConfig, random: &mut Random) {
 pub(crate) fn change_layout(tables: &mut NodeTables) {
     for table in [Some(&mut tables.inet), tables.netdev.as_mut()].into_iter().flatten() {
         table.chains.iter_mut().filter_map(|chain| chain.base.as_mut()).for_each(|base| base.priority += 1);
-        for set in table.sets.iter_mut().filter(|set| set.definition.matching == Matching::Exact) {
+        let is_plain =
+            |set: &&mut Set| set.definition.matching == Matching::Exact && set.definition.dynamic.is_none();
+        for set in table.sets.iter_mut().filter(is_plain) {
             set.definition.max_elements = NonZeroU32::new(1000);
         }
     }
