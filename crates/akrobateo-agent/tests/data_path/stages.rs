@@ -1,6 +1,6 @@
 //! A packet that meets a change between two lookups still finds its endpoint. In memory, with a model of the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use akrobateo_agent::config::NodeConfig;
@@ -118,11 +118,31 @@ fn finds_endpoint(entry: &Table, lookups: [&Table; 4], suffix: &str, frontend: &
     })
 }
 
+fn keys(table: &Table, set: &str) -> BTreeSet<Value> {
+    table.set(set).into_iter().flat_map(|set| &set.elements).map(|element| element.key).collect()
+}
+
+/// Checks that elements of `first` are complete before the packets that need them find new elements of `second`.
+fn check_order(states: &[Table], first: &str, second: &str, is_needed: impl Fn(&Value, &Value) -> bool) {
+    let (known, needed) = (keys(&states[0], second), keys(&states[states.len() - 1], first));
+    for pair in states.windows(2) {
+        let present = keys(&pair[0], first);
+        for new in keys(&pair[1], second).difference(&known) {
+            let missing = needed.iter().find(|key| is_needed(key, new) && !present.contains(key));
+            assert_eq!(missing, None, "{first} lacks an element for {new:?} of {second}");
+        }
+    }
+}
+
 fn check_change(before: &NodeConfig, after: &NodeConfig) -> usize {
     let tables = [before, after].map(|config| NodeTables::new(config).inet);
     let states = states(&tables[0], &tables[1]);
     let mut checked = 0;
     for suffix in ["4", "6"] {
+        let [kept, tunnel_marks, nodes] =
+            ["kept", "tunnel_marks", "nodes"].map(|set| format!("{set}{suffix}"));
+        check_order(&states, &tunnel_marks, &kept, |endpoint, kept| endpoint == kept);
+        check_order(&states, &nodes, "peer_zones", |_, _| true);
         let frontends = tables[0].set(&format!("services{suffix}")).unwrap().elements.iter().map(|it| it.key);
         for frontend in frontends {
             let always = |table| finds_endpoint(table, [table; 4], suffix, &frontend);
