@@ -1,8 +1,11 @@
 //! The data path in the kernel: applies a configuration, and removes everything again. Does I/O.
 
 mod error;
+mod installed;
 mod stale;
 mod watch;
+
+use std::time::Duration;
 
 use akrobateo_core::Family;
 use links::NetworkObjects;
@@ -10,17 +13,20 @@ use netfilter::conntrack::Conntrack;
 use netfilter::netlink::NetlinkError;
 use netfilter::nft::client::Nftables;
 use netfilter::nft::model::{Chain, ChainType, Hook, TableFamily, TableId};
-use netfilter::nft::{InstalledTable, NftError, Table, Transaction, diff};
-
+use netfilter::nft::{InstalledTable, NftError, Table, Transaction};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 
 pub use error::DataPathError;
+use installed::Installed;
 pub use watch::DataPathWatch;
 
 use crate::config::NodeConfig;
-use crate::table::{NodeTables, inet_id, netdev_id};
+use crate::table::{INTERIM_NAME, NAME, NodeTables, inet_id, leads_to_other_sets, table_ids};
 use crate::tunnel::{self, Tunnel};
+
+/// The time for which two tables handle packets, so that each packet passes one of them completely.
+const OVERLAP: Duration = Duration::from_millis(10);
 
 /// The data path of the node in whose network namespace it was opened.
 #[derive(Debug)]
@@ -30,14 +36,7 @@ pub struct DataPath {
     links: links::Client,
     /// The tables that this process has installed; `None` before the first change, and after a change by others.
     installed: Option<Installed>,
-}
-
-/// The state of the kernel.
-#[derive(Debug, Default)]
-struct Installed {
-    inet: Option<InstalledTable>,
-    netdev: Option<InstalledTable>,
-    /// The objects of the tunnel; `None` if they are unknown.
+    /// The tunnel's objects that this process has installed; `None` like `installed`.
     tunnel: Option<NetworkObjects>,
 }
 
@@ -62,6 +61,7 @@ impl DataPath {
             conntrack: Conntrack::open().map_err(DataPathError::Conntrack)?,
             links: links::Client::open(tunnel::owner())?,
             installed: None,
+            tunnel: None,
         })
     }
 
@@ -83,66 +83,70 @@ impl DataPath {
 
     /// Changes the kernel's state to that of the configuration.
     pub fn apply(&mut self, config: &NodeConfig) -> Result<Changes, DataPathError> {
+        self.apply_tables(config, NodeTables::new(config))
+    }
+
+    /// Changes the kernel's state to that of the configuration, but with tables of another layout.
+    pub fn apply_tables(
+        &mut self,
+        config: &NodeConfig,
+        desired: NodeTables,
+    ) -> Result<Changes, DataPathError> {
         if config.node.addresses.is_empty() {
             return Err(DataPathError::NoAddress);
         }
-        let desired = NodeTables::new(config);
         // New kernels accept a hook of a missing interface, and would never run it.
         if desired.netdev.is_some() && !interface_exists(&config.node.uplink)? {
             return Err(DataPathError::NoUplink(config.node.uplink.clone()));
         }
+        let mut changes = Changes::default();
         let tunnel = desired.netdev.as_ref().and_then(|_| Tunnel::new(config));
         let tunnel = tunnel.map(|tunnel| tunnel.network_objects()).unwrap_or_default();
-        let mut changes = Changes::default();
-        let installed = match self.installed.take() {
-            Some(installed) => installed,
-            None => self.read()?,
-        };
-        let has_tunnel = installed.tunnel.as_ref() == Some(&tunnel);
+        let has_tunnel = self.tunnel.take().as_ref() == Some(&tunnel);
         // The table of family netdev refers to the tunnel's device.
         if !has_tunnel && tunnel.device.is_some() {
             changes.tunnel = self.links.reconcile(&tunnel)?;
         }
-        let netdev_id = netdev_id();
-        let netdev = match (&installed.netdev, &desired.netdev) {
-            (installed, Some(desired)) => diff(installed.as_ref(), desired),
-            (Some(_), None) => Transaction::delete(&netdev_id),
-            (None, None) => Transaction::default(),
+        let (installed, interim) = match self.installed.take() {
+            Some(installed) => (installed, Installed::default()),
+            None => (self.read(NAME)?, self.read(INTERIM_NAME)?),
         };
-        let transaction = diff(installed.inet.as_ref(), &desired.inet).then(netdev);
-        changes.steps = transaction.steps.len();
-        self.nftables.execute(&transaction)?;
+        let change = installed.diff(&desired);
+        if change.recreates_objects() {
+            self.delete(&interim)?;
+            changes.steps = self.replace(&installed, &desired)?;
+        } else {
+            changes.steps = self.execute(change)?;
+            // An earlier process has not finished a replacement.
+            if !interim.is_empty() {
+                std::thread::sleep(OVERLAP);
+                changes.steps += self.delete(&interim)?;
+            }
+        }
         if !has_tunnel && tunnel.device.is_none() {
             changes.tunnel = self.links.cleanup()?;
         }
         (changes.flows, changes.affinities) = self.delete_stale(installed.inet.as_ref(), &desired)?;
-        self.installed = Some(Installed {
-            inet: Some(desired.inet.into()),
-            netdev: desired.netdev.map(Into::into),
-            tunnel: Some(tunnel),
-        });
+        self.installed = Some(desired.into());
+        self.tunnel = Some(tunnel);
         Ok(changes)
     }
 
     /// Forgets what this process has installed. The next change reads the kernel's state first.
     pub fn forget_installed(&mut self) {
         self.installed = None;
+        self.tunnel = None;
     }
 
     /// Deletes everything that any agent has installed in this network namespace.
     pub fn cleanup(&mut self) -> Result<Changes, DataPathError> {
-        let installed = self.read()?;
-        self.installed = None;
-        let (inet, netdev) = (inet_id(), netdev_id());
-        let mut transaction = Transaction::default();
-        for (id, table) in [(&inet, &installed.inet), (&netdev, &installed.netdev)] {
-            if table.is_some() {
-                transaction = transaction.then(Transaction::delete(id));
-            }
+        self.forget_installed();
+        let mut changes = Changes::default();
+        for name in [NAME, INTERIM_NAME] {
+            changes.steps += self.delete(&self.read(name)?)?;
         }
-        self.nftables.execute(&transaction)?;
-        let tunnel = self.links.cleanup()?;
-        Ok(Changes { steps: transaction.steps.len(), tunnel, ..Changes::default() })
+        changes.tunnel = self.links.cleanup()?;
+        Ok(changes)
     }
 
     /// Opens a watch that reports changes of the data path by other programs.
@@ -160,12 +164,55 @@ impl DataPath {
         self.read_one(&inet_id())
     }
 
-    fn read(&self) -> Result<Installed, DataPathError> {
-        Ok(Installed { inet: self.read_table()?, netdev: self.read_one(&netdev_id())?, tunnel: None })
+    fn read(&self, name: &'static str) -> Result<Installed, DataPathError> {
+        let [inet, netdev] = table_ids(name);
+        Ok(Installed { inet: self.read_one(&inet)?, netdev: self.read_one(&netdev)? })
     }
 
     fn read_one(&self, id: &TableId) -> Result<Option<InstalledTable>, DataPathError> {
         Ok(self.nftables.read(id)?.1)
+    }
+
+    /// Replaces the tables by others of another layout. Meanwhile, interim tables do the same as the new ones.
+    fn replace(&self, installed: &Installed, desired: &NodeTables) -> Result<usize, DataPathError> {
+        let nothing = Installed::default();
+        let mut interim = desired.clone().with_name(INTERIM_NAME);
+        self.copy_affinities(installed, &mut interim)?;
+        let mut step_count = self.execute(nothing.diff(&interim))?;
+        std::thread::sleep(OVERLAP);
+        step_count += self.delete(installed)?;
+        let interim = Installed::from(interim);
+        let mut desired = desired.clone();
+        self.copy_affinities(&interim, &mut desired)?;
+        step_count += self.execute(nothing.diff(&desired))?;
+        std::thread::sleep(OVERLAP);
+        Ok(step_count + self.delete(&interim)?)
+    }
+
+    /// Copies the affinities of clients, as far as both tables store them in the same form.
+    fn copy_affinities(&self, from: &Installed, to: &mut NodeTables) -> Result<(), DataPathError> {
+        let Some(from) = &from.inet else { return Ok(()) };
+        for set in to.inet.sets.iter_mut().filter(|set| set.definition.dynamic.is_some()) {
+            if from.table.set(&set.name).is_some_and(|old| old.definition == set.definition) {
+                set.elements = self.nftables.read_elements(&from.table.id, set)?.unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes tables, and returns the number of steps.
+    fn delete(&self, installed: &Installed) -> Result<usize, DataPathError> {
+        self.execute(installed.deletion())
+    }
+
+    /// Executes a transaction in stages, and returns the number of its steps.
+    fn execute(&self, transaction: Transaction<'_>) -> Result<usize, DataPathError> {
+        let step_count = transaction.steps.len();
+        let stages = transaction.into_stages(leads_to_other_sets);
+        for stage in [stages.additions, stages.changes, stages.deletions] {
+            self.nftables.execute(&stage)?;
+        }
+        Ok(step_count)
     }
 
     /// Deletes conntrack entries and affinities of endpoints that are gone. Returns their numbers.

@@ -12,15 +12,18 @@ use netfilter::conntrack::{EntryFilter, MarkCondition};
 use netfilter::nft::Table;
 use netfilter::nft::model::Element;
 
-use crate::marks::FLOW;
+use crate::marks::{FLOW, FLOW_MASQUERADED};
 use crate::table::family_set;
-use crate::table::keys::{PortKey, parse_affinity, parse_endpoint, parse_service};
+use crate::table::keys::{PortKey, parse_address, parse_affinity, parse_endpoint, parse_service};
 
 const OWN_FLOW: MarkCondition = MarkCondition { bits: FLOW, mask: FLOW };
+/// A flow whose endpoint sees the client's address.
+const KEPT_FLOW: MarkCondition = MarkCondition { bits: FLOW, mask: FLOW | FLOW_MASQUERADED };
 const OTHER_FLOW: MarkCondition = MarkCondition { bits: 0, mask: FLOW };
 
 /// Returns the UDP entries that no longer agree with the desired table: flows to an endpoint or a frontend that is gone,
-/// and flows to a new frontend that are older than its rules.
+/// flows to a new frontend that are older than its rules, and flows with the client's address to an endpoint that cannot
+/// reply to it any more.
 pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<EntryFilter> {
     let mut filters = Vec::new();
     for family in Family::ALL {
@@ -28,12 +31,19 @@ pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<E
         let old = Rules::of(family, installed);
         let udp =
             |port: &PortKey| (port.protocol == Protocol::Udp).then_some((Protocol::Udp, Some(port.port)));
-        for (port, endpoint) in old.endpoints.difference(&new.endpoints) {
+        for (port, endpoint) in &old.endpoints {
+            let mark = if !new.endpoints.contains(&(*port, *endpoint)) {
+                OWN_FLOW
+            } else if old.kept.contains(&endpoint.ip()) && !new.kept.contains(&endpoint.ip()) {
+                KEPT_FLOW
+            } else {
+                continue;
+            };
             let reply_source = Some((endpoint.ip(), NonZeroU16::new(endpoint.port())));
             filters.extend(udp(port).map(|frontend| EntryFilter {
                 frontend: Some(frontend),
                 reply_source,
-                mark: Some(OWN_FLOW),
+                mark: Some(mark),
                 ..EntryFilter::new(family)
             }));
         }
@@ -71,13 +81,16 @@ pub(super) fn endpoints(family: Family, table: &Table) -> Endpoints {
 struct Rules {
     frontends: BTreeSet<(IpAddr, PortKey)>,
     endpoints: Endpoints,
+    /// The addresses of endpoints that see the client's address.
+    kept: BTreeSet<IpAddr>,
 }
 
 impl Rules {
     fn of(family: Family, table: Option<&Table>) -> Self {
         let frontends = elements(family, table, "services").filter_map(|it| parse_service(family, it));
         let endpoints = elements(family, table, "endpoints").filter_map(|it| parse_endpoint(family, it));
-        Self { frontends: frontends.collect(), endpoints: endpoints.collect() }
+        let kept = elements(family, table, "kept").filter_map(|it| parse_address(family, it));
+        Self { frontends: frontends.collect(), endpoints: endpoints.collect(), kept: kept.collect() }
     }
 }
 
@@ -90,6 +103,7 @@ mod tests {
     use super::*;
     use crate::config::fixtures::{config, endpoint, service};
     use crate::config::{NodeConfig, Service, ServicePort};
+    use crate::probe::Way;
     use crate::table::NodeTables;
 
     fn table(protocol: Protocol, endpoints: &[(u8, u8)]) -> Table {
@@ -108,6 +122,29 @@ mod tests {
         assert_eq!(filter.mark, Some(OWN_FLOW));
         let (old, new) = (table(Protocol::Tcp, &[(10, 1)]), table(Protocol::Tcp, &[(12, 1)]));
         assert_eq!(stale_entries(Some(&old), &new), []);
+    }
+
+    #[test]
+    fn udp_flows_with_the_clients_address_are_stale_if_their_endpoint_loses_its_way() {
+        let with_ways = |ways: &[(Family, Way)]| {
+            let port = ServicePort {
+                protocol: Protocol::Udp,
+                port: NonZeroU16::new(53).unwrap(),
+                endpoints: vec![endpoint(10, 2)],
+            };
+            let services = vec![Service { families: vec![Family::V4], ports: vec![port], ..service() }];
+            let mut config = NodeConfig { services, ..config() };
+            config.peers[0].ways.extend(ways.iter().copied());
+            NodeTables::new(&config).inet
+        };
+        let (tunnel, none) = (with_ways(&[(Family::V4, Way::Tunnel)]), with_ways(&[]));
+        let [filter] = stale_entries(Some(&tunnel), &none)[..] else { panic!("expected one filter") };
+        assert_eq!(filter.reply_source, Some(("10.244.2.10".parse().unwrap(), NonZeroU16::new(8080))));
+        assert_eq!(filter.mark, Some(KEPT_FLOW));
+        for unchanged in [with_ways(&[(Family::V4, Way::Direct)]), tunnel.clone()] {
+            assert_eq!(stale_entries(Some(&tunnel), &unchanged), []);
+        }
+        assert_eq!(stale_entries(Some(&none), &tunnel), []);
     }
 
     #[test]

@@ -4,6 +4,14 @@ use netfilter::nft::model::{TableFamily, TableId};
 
 /// The name of the tables.
 pub const NAME: &str = "akrobateo";
+/// The name of the tables that handle packets while the tables of the other name are replaced.
+pub const INTERIM_NAME: &str = "akrobateo-interim";
+
+/// Returns the identities of the tables of families inet and netdev with a name.
+#[must_use]
+pub fn table_ids(name: &'static str) -> [TableId; 2] {
+    [TableFamily::Inet, TableFamily::Netdev].map(|family| TableId::new(family, name))
+}
 
 /// Returns the identity of the table of family inet.
 #[must_use]

@@ -62,6 +62,12 @@ pub fn ways_in_table(table: &Table) -> Vec<(Family, u16, Way)> {
     ways
 }
 
+/// Returns the address that is the key of an element.
+#[must_use]
+pub fn parse_address(family: Family, element: &Element) -> Option<IpAddr> {
+    split_address(family, &element.key).map(|(address, _)| address)
+}
+
 fn parse_socket_address(family: Family, element: &Element) -> Option<SocketAddr> {
     let Some(ElementValue::Data(value)) = &element.value else { return None };
     let (address, port) = split_address(family, value)?;

@@ -33,7 +33,7 @@ mod tests;
 
 use netfilter::nft::Table;
 
-pub use self::identity::{NAME, inet_id, netdev_id};
+pub use self::identity::{INTERIM_NAME, NAME, inet_id, netdev_id, table_ids};
 pub use self::keys::{family_set, ways_in_table};
 use self::services::ServicePart;
 use crate::config::NodeConfig;
@@ -65,4 +65,19 @@ impl NodeTables {
         let netdev = keeps_clients.then(|| steering::netdev_table(config));
         Self { inet, netdev }
     }
+
+    /// Returns the same tables with another name.
+    #[must_use]
+    pub fn with_name(mut self, name: &'static str) -> Self {
+        for table in [Some(&mut self.inet), self.netdev.as_mut()].into_iter().flatten() {
+            table.id.name = name.into();
+        }
+        self
+    }
+}
+
+/// Returns true if the elements of a set lead packets to other sets. Such a set gets a new element after the other sets.
+#[must_use]
+pub fn leads_to_other_sets(set: &str) -> bool {
+    ["services", "kept", "peer_zones"].iter().any(|name| set.trim_end_matches(['4', '6']) == *name)
 }

@@ -7,12 +7,13 @@ use netfilter::nft::model::{Chain, ChainType, Expr, Hook, NatFlags, NatKind, Reg
 use super::affinity;
 use super::endpoint_chains::all_families;
 use super::expressions::{
-    accept, has_flow_bits, has_packet_bits, has_zone, is_destination_port, is_protocol, rule, set_packet_bits,
+    accept, has_flow_bits, has_packet_bits, has_zone, is_destination_port, is_protocol, rule, set_flow_bits,
+    set_packet_bits,
 };
 use super::family::{FamilyPart, address_value};
 use super::services::find_service_rule;
 use crate::config::NodeConfig;
-use crate::marks::{FLOW, FLOW_MASQUERADED, FORWARD_ACCEPTED, OWN_MASK};
+use crate::marks::{FLOW, FLOW_MASQUERADED, FORWARD_ACCEPTED, OWN_MASK, PURPOSE_MASK};
 use crate::probe;
 
 /// Before portmap and kube-proxy, whose chains have the priority -100 (`NF_IP_PRI_NAT_DST`).
@@ -55,11 +56,19 @@ fn source_rules(config: &NodeConfig, keeps_clients: bool) -> Vec<Rule> {
     rules.push(rule([&is_not_ours, &[accept()]]));
     rules.extend(families.iter().map(|part| affinity::remember_rule(*part)));
     rules.push(rule([&has_flow_bits(FLOW_MASQUERADED, FLOW_MASQUERADED), std::slice::from_ref(&masquerade)]));
+    if keeps_clients {
+        // The way was chosen already. A later change does not matter for this flow.
+        let tunnel_mark = config.node.marks.tunnel(0) & PURPOSE_MASK;
+        rules.extend(families.iter().map(|part| {
+            rule([&has_packet_bits(PURPOSE_MASK, tunnel_mark), &part.is_family(), &keep_source(*part)])
+        }));
+    }
     rules.extend(families.iter().map(|part| {
         let is_kept = [part.destination(Reg(0)), Expr::is_in(part.name("kept"), Reg(0))];
         rule([&part.is_family(), &is_kept, &keep_source(*part)])
     }));
-    rules.push(Rule::new(vec![masquerade]));
+    // The flow stays masqueraded and out of the tunnel, also when a way to its endpoint appears.
+    rules.push(rule([&set_flow_bits(FLOW_MASQUERADED), &[masquerade]]));
     rules
 }
 

@@ -18,7 +18,7 @@ use super::expressions::{
 };
 use super::family::{FamilyPart, address_value};
 use super::identity::netdev_id;
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, Peer};
 use crate::marks::{self, FLOW, FLOW_MASQUERADED, OWN_MASK, PURPOSE_MASK};
 use crate::probe::Way;
 use crate::tunnel;
@@ -87,7 +87,7 @@ fn mark_replies(part: FamilyPart, map: &str, condition: &[Expr]) -> Rule {
 fn sets(config: &NodeConfig, part: FamilyPart) -> [Set; 3] {
     let node_marks = config.node.marks;
     let zone_marks = |name: &str, way: Way, mark: &dyn Fn(u16) -> u32| {
-        let peers = config.peers.iter().filter(|peer| peer.ways.get(&part.family) == Some(&way));
+        let peers = config.peers.iter().filter(|peer| reply_way(peer, part.family) == way);
         let elements = peers.map(|peer| {
             let zone = Value::from(marks::zone(peer.number).to_ne_bytes());
             Element::new(zone).with_value(Value::from(mark(peer.number).to_ne_bytes()))
@@ -103,6 +103,12 @@ fn sets(config: &NodeConfig, part: FamilyPart) -> [Set; 3] {
         zone_marks("zone_tunnel_marks", Way::Tunnel, &|number| node_marks.tunnel(number)),
         zone_marks("zone_direct_marks", Way::Direct, &|number| node_marks.direct(number)),
     ]
+}
+
+/// Returns the way of replies to a peer. Without a way, replies of established flows try the direct one: the client would
+/// not accept them from this node.
+fn reply_way(peer: &Peer, family: Family) -> Way {
+    peer.ways.get(&family).copied().unwrap_or(Way::Direct)
 }
 
 /// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.

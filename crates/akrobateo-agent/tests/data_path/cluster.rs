@@ -161,6 +161,12 @@ pub(crate) fn pod(laboratory: &Laboratory, node: usize, pod: usize) -> Vec<Endpo
     laboratory.pod(node, pod).addresses.map(|address| endpoint(address, node)).into()
 }
 
+/// Returns all pods as endpoints, in both families.
+pub(crate) fn all_pods(laboratory: &Laboratory) -> Vec<Endpoint> {
+    let pods = laboratory.nodes.iter().flat_map(|node| (1..=node.pods.len()).map(|pod| (node.number, pod)));
+    pods.flat_map(|(node, number)| pod(laboratory, node, number)).collect()
+}
+
 /// Returns a ready endpoint with the port of backends.
 pub(crate) fn endpoint(address: IpAddr, node: usize) -> Endpoint {
     Endpoint {

@@ -10,18 +10,13 @@ use akrobateo_agent::config::{Endpoint, Service};
 use akrobateo_agent::probe::Way;
 use akrobateo_core::{Family, Protocol};
 use netns_testkit::laboratory::addresses::{HOST_PORT, SERVICE_PORT, client_address, cluster_ip, node_port};
-use netns_testkit::laboratory::{Flow, KubeProxy, Laboratory, Options, ask};
+use netns_testkit::laboratory::{Flow, KubeProxy, Options, ask};
 use netns_testkit::{DEADLINE, Namespace, isolated};
 
-use crate::cluster::{Cluster, PORT, PROTOCOLS, pod, service};
+use crate::cluster::{Cluster, PORT, PROTOCOLS, all_pods, pod, service};
 
 /// The time after which a packet counts as lost.
 const LOST: Duration = Duration::from_millis(300);
-
-fn all_pods(laboratory: &Laboratory) -> Vec<Endpoint> {
-    let pods = laboratory.nodes.iter().flat_map(|node| (1..=node.pods.len()).map(|pod| (node.number, pod)));
-    pods.flat_map(|(node, number)| pod(laboratory, node, number)).collect()
-}
 
 fn is_lost(cluster: &Cluster, from: &Namespace, protocol: Protocol, family: Family, node: usize) -> bool {
     let to = SocketAddr::new(cluster.laboratory.node(node).address(family), PORT);

@@ -15,11 +15,20 @@ use super::transaction::{Action, Transaction};
 /// - A chain whose rules have changed is flushed and filled again.
 /// - Counters and the elements of dynamic sets stay, because packets change them.
 ///
+/// A table with a flag of another program is an exception. No packet passes it, so it is created again if the kernel would
+/// reject the change.
+///
 /// Both tables have the same family and name.
 #[must_use]
 pub fn diff<'a>(installed: Option<&'a InstalledTable>, desired: &'a Table) -> Transaction<'a> {
     match installed {
-        Some(installed) => Diff::new(installed, desired).into_transaction(),
+        Some(installed) => {
+            let diff = Diff::new(installed, desired);
+            if diff.clears_flag() && diff.creates_base_chain() {
+                return Transaction::delete(&desired.id).then(Transaction::create(desired));
+            }
+            diff.into_transaction()
+        }
         None => Transaction::create(desired),
     }
 }
@@ -90,14 +99,12 @@ impl<'a> Diff<'a> {
         let Self { installed, desired, .. } = self;
         let table = &desired.id;
         let mut transaction = Transaction::default();
-        if installed.foreign_objects.contains(&ForeignObject::TableFlag) {
+        if self.clears_flag() {
             transaction.push(table, Action::EnsureTable);
         }
         let is_new_set =
             |set: &Set| installed.table.set(&set.name).is_none() && !self.deleted_sets.contains(&*set.name);
-        let is_new_chain = |chain: &Chain| {
-            installed.table.chain(&chain.name).is_none() && !self.deleted_chains.contains(&*chain.name)
-        };
+        let is_new_chain = |chain: &Chain| self.is_new_chain(chain);
         let new_sets = desired.sets.iter().filter(|set| is_new_set(set));
         new_sets.for_each(|set| transaction.push(table, Action::CreateSet(set)));
         let new_chains = desired.chains.iter().filter(|chain| is_new_chain(chain));
@@ -139,6 +146,22 @@ impl<'a> Diff<'a> {
             }
         }
         transaction
+    }
+
+    fn clears_flag(&self) -> bool {
+        self.installed.foreign_objects.contains(&ForeignObject::TableFlag)
+    }
+
+    /// The kernel rejects new base chains in a transaction that clears a flag of the table.
+    fn creates_base_chain(&self) -> bool {
+        let is_created =
+            |chain: &Chain| self.is_new_chain(chain) || self.deleted_chains.contains(&*chain.name);
+        self.desired.chains.iter().any(|chain| chain.base.is_some() && is_created(chain))
+    }
+
+    /// Returns true if the installed table has no chain of this name.
+    fn is_new_chain(&self, chain: &Chain) -> bool {
+        self.installed.table.chain(&chain.name).is_none() && !self.deleted_chains.contains(&*chain.name)
     }
 
     fn has_other_policy(&self, desired: &Chain) -> bool {

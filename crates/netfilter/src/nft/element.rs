@@ -24,7 +24,9 @@ pub(super) fn encode_element(list: &mut Attrs<'_>, set: &Set, element: &Element)
             expr::encode_counter(item, abi::element::EXPRESSION, element.counter);
         }
         if let Some(lifetime) = &element.lifetime {
-            item.push_be64(abi::element::TIMEOUT, lifetime.timeout_millis.into());
+            if lifetime.timeout_millis != 0 {
+                item.push_be64(abi::element::TIMEOUT, lifetime.timeout_millis.into());
+            }
             item.push_be64(abi::element::EXPIRATION, lifetime.remaining_millis.into());
         }
     });

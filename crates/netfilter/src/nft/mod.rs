@@ -15,6 +15,7 @@ mod expr;
 mod installed;
 pub mod model;
 mod set_definition;
+mod stages;
 mod transaction;
 pub mod watch;
 
@@ -23,4 +24,5 @@ pub use encode::Batch;
 pub use error::NftError;
 pub use installed::{ForeignObject, InstalledTable};
 pub use model::Table;
+pub use stages::Stages;
 pub use transaction::{Action, Step, Transaction};

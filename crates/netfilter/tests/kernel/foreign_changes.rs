@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use netfilter::nft::client::Nftables;
 use netfilter::nft::model::{
-    Chain, ChainType, DataType, Element, Expr, Hook, Reg, Rule, Set, SetDefinition, Table, TableFamily,
-    TableId, Value, Verdict,
+    BaseChain, Chain, ChainType, DataType, Element, Expr, Hook, Reg, Rule, Set, SetDefinition, Table,
+    TableFamily, TableId, Value, Verdict,
 };
 use netfilter::nft::watch::{ChangeFilter, ChangedObject, ForeignChanges, TableChange, Watch};
 use netfilter::nft::{Action, ForeignObject, Transaction, diff};
@@ -81,6 +81,29 @@ fn difference_repairs_each_change_by_another_program() {
             nftables.execute(&transaction).unwrap_or_else(|error| panic!("{change}: {error}"));
             let repaired = nftables.read(&table.id).unwrap().1.unwrap();
             assert!(repaired.equals_ignoring_state(&table), "{change}: {repaired:?}");
+        }
+    });
+}
+
+/// The kernel rejects a new base chain in a transaction that also clears the flag.
+#[test]
+fn dormant_table_is_replaced_if_it_needs_a_new_base_chain() {
+    isolated(|| {
+        let table = table();
+        for missing_base in [None, table.chains[1].base.clone()] {
+            let mut old = table.clone();
+            match missing_base {
+                None => _ = old.chains.pop(),
+                Some(base) => old.chains[1].base = Some(BaseChain { priority: base.priority + 1, ..base }),
+            }
+            let namespace = Namespace::new();
+            let nftables = namespace.run(|| Nftables::open().unwrap());
+            nftables.execute(&Transaction::create(&old)).unwrap();
+            namespace.load_nft("add table inet akrobateo { flags dormant; }\n");
+            let installed = nftables.read(&table.id).unwrap().1;
+            nftables.update(installed.as_ref(), &table).unwrap();
+            let repaired = nftables.read(&table.id).unwrap().1.unwrap();
+            assert!(repaired.equals_ignoring_state(&table), "{repaired:?}");
         }
     });
 }

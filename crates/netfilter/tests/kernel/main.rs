@@ -11,6 +11,7 @@ mod conntrack;
 mod corrupted_messages;
 mod foreign_changes;
 mod host_path;
+mod lifetimes;
 mod random_rules;
 mod random_sets;
 mod random_tables;

@@ -198,7 +198,8 @@ pub enum ElementValue {
 /// The time until an element of a dynamic set expires. The kernel rounds both numbers to its timer's resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lifetime {
-    /// The time after which the element expires when no packet renews it (`NFTA_SET_ELEM_TIMEOUT`).
+    /// The time after which the element expires when no packet renews it (`NFTA_SET_ELEM_TIMEOUT`). 0 stands for the
+    /// timeout of the set, which newer kernels do not repeat for each element.
     pub timeout_millis: u32,
     /// The time until the element expires, from now (`NFTA_SET_ELEM_EXPIRATION`).
     pub remaining_millis: u32,

@@ -1,0 +1,142 @@
+//! Established flows survive changes of the configuration, if their endpoints stay.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
+use akrobateo_agent::config::{Endpoint, NodeConfig};
+use akrobateo_agent::probe::Way;
+use akrobateo_agent::table::NodeTables;
+use akrobateo_core::Family;
+
+use netns_testkit::laboratory::{Flow, Options};
+use netns_testkit::{DEADLINE, isolated};
+
+use crate::cluster::{Cluster, PORT, PROTOCOLS, all_pods, pod, service};
+use crate::random::{Random, for_each_seed};
+use crate::random_config::change_layout;
+
+/// Opens a flow of each protocol and family to a port of a node.
+fn open_flows(cluster: &Cluster, node: usize, port: u16) -> Vec<Flow> {
+    let addresses = &cluster.laboratory.node(node).addresses;
+    let flows = PROTOCOLS.into_iter().flat_map(|protocol| addresses.iter().map(move |ip| (protocol, *ip)));
+    flows
+        .map(|(protocol, ip)| {
+            let to = SocketAddr::new(ip, port);
+            cluster.laboratory.client.run(|| Flow::open(protocol, None, to, DEADLINE / 10).unwrap())
+        })
+        .collect()
+}
+
+fn ask_all(flows: &mut [Flow], backend: &str, context: &str) {
+    for flow in flows {
+        let answer = flow.ask(1).unwrap_or_else(|error| panic!("{context}: {flow:?}: {error}"));
+        assert_eq!(answer.backend, backend, "{context}");
+    }
+}
+
+#[test]
+fn established_flows_survive_each_change_of_the_way() {
+    isolated(|| {
+        let ways = [None, Some(Way::Direct), Some(Way::Tunnel)];
+        for (before, after) in ways.into_iter().flat_map(|before| ways.map(|after| (before, after))) {
+            let mut cluster = Cluster::start(&Options::default(), before, |laboratory| {
+                vec![service(PORT, &pod(laboratory, 2, 1))]
+            });
+            let mut flows = open_flows(&cluster, 1, PORT);
+            ask_all(&mut flows, "n2p1", "before the change");
+            cluster.way = after;
+            // The nodes learn of the change one after the other.
+            for node in [1, 2, 3] {
+                cluster.apply(node, &cluster.config(node));
+                ask_all(&mut flows, "n2p1", &format!("{before:?} to {after:?} on node {node}"));
+            }
+        }
+    });
+}
+
+/// The number of random sequences, and of changes in each.
+const SEQUENCES: u64 = 20;
+const CHANGES: usize = 12;
+
+/// Changes something in the configuration of one node. The first pod of node 2 and the port [`PORT`] stay, and the Service
+/// keeps the clients' addresses.
+fn change_node(config: &mut NodeConfig, stays: &[Endpoint], random: &mut Random) {
+    let service = &mut config.services[0];
+    let others: Vec<_> =
+        service.ports[0].endpoints.iter().filter(|it| !stays.contains(it)).cloned().collect();
+    match random.below(6) {
+        0 => {
+            for port in &mut service.ports {
+                for endpoint in port.endpoints.iter_mut().filter(|it| !stays.contains(it)) {
+                    endpoint.is_ready = random.has_chance(50);
+                }
+            }
+        }
+        1 => {
+            let kept = random.choose_some(&others);
+            let endpoints = [stays, &kept].concat();
+            service.ports.iter_mut().for_each(|port| port.endpoints.clone_from(&endpoints));
+        }
+        2 => service.affinity_seconds = *random.choose(&[None, NonZeroU32::new(60), NonZeroU32::new(90)]),
+        3 => {
+            let ranges = [None, Some(["0.0.0.0/0", "::/0"]), Some(["192.0.2.0/24", "fd77::/64"])];
+            let ranges = *random.choose(&ranges);
+            service.source_ranges = ranges.map(|it| it.map(|range| range.parse().unwrap()).into());
+        }
+        4 => {
+            let other = self::service(PORT + 1 + u16::try_from(random.below(3)).unwrap(), stays);
+            match config.services.iter().position(|service| service.name == other.name) {
+                Some(index) => _ = config.services.remove(index),
+                None => config.services.push(other),
+            }
+        }
+        _ => {
+            for peer in &mut config.peers {
+                peer.ways = Family::ALL.map(|family| (family, *random.choose(&Way::ALL))).into();
+            }
+        }
+    }
+}
+
+/// Changes a node as a new process does. Sometimes the layout changes, or another program deletes a table before.
+fn apply_at_random(cluster: &Cluster, node: usize, config: &NodeConfig, random: &mut Random) {
+    if random.has_chance(20) {
+        let family = *random.choose(&["inet", "netdev"]);
+        cluster.laboratory.node(node).namespace.nft(&format!("delete table {family} akrobateo"));
+    }
+    cluster.with_data_path(node, |data_path| {
+        if random.has_chance(20) {
+            let mut tables = NodeTables::new(config);
+            change_layout(&mut tables);
+            data_path.apply_tables(config, tables).unwrap();
+        }
+        data_path.apply(config).unwrap();
+    });
+}
+
+#[test]
+fn established_flows_to_endpoints_that_stay_survive_random_sequences() {
+    isolated(|| {
+        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        let stays = pod(&cluster.laboratory, 2, 1);
+        for_each_seed(SEQUENCES, |seed| {
+            let mut random = Random::new(seed);
+            cluster.services = vec![service(PORT, &stays)];
+            cluster.way = Some(*random.choose(&Way::ALL));
+            cluster.apply_all();
+            let mut flows: Vec<_> =
+                [1, 2, 3].map(|node| open_flows(&cluster, node, PORT)).into_iter().flatten().collect();
+            ask_all(&mut flows, "n2p1", "before the changes");
+            cluster.services = vec![service(PORT, &all_pods(&cluster.laboratory))];
+            let mut configs: Vec<_> = [1, 2, 3].map(|node| cluster.config(node)).into();
+            for step in 0..CHANGES {
+                let node = random.below(configs.len());
+                for _ in 0..=random.below(3) {
+                    change_node(&mut configs[node], &stays, &mut random);
+                }
+                apply_at_random(&cluster, node + 1, &configs[node], &mut random);
+                ask_all(&mut flows, "n2p1", &format!("step {step}, node {}: {:?}", node + 1, configs[node]));
+            }
+        });
+    });
+}

@@ -1,0 +1,178 @@
+//! No flow fails and no packet is lost while configurations change.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use akrobateo_agent::config::{NodeConfig, Service};
+use akrobateo_agent::data_path::DataPath;
+use akrobateo_agent::probe::Way;
+use akrobateo_agent::table::NodeTables;
+use akrobateo_core::{Family, Protocol};
+use netns_testkit::isolated;
+use netns_testkit::laboratory::Options;
+
+use crate::cluster::{Cluster, PORT, all_pods, service};
+use crate::load::{self, Load, flow_count};
+use crate::random::{Random, random_seed};
+use crate::random_config::change_layout;
+
+/// The kinds of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// No change. This phase shows how reliable the machine is.
+    Nothing,
+    /// Other endpoints, of the same number.
+    Elements,
+    /// Other numbers of endpoints, affinity, and source ranges.
+    Chains,
+    /// Other ways to peers.
+    Ways,
+    /// Other layouts of the tables.
+    Layouts,
+    /// All of these.
+    All,
+}
+
+/// Nodes whose configurations change.
+struct ChangingNodes<'a> {
+    cluster: &'a Cluster,
+    data_paths: Vec<DataPath>,
+    configs: Vec<NodeConfig>,
+    has_other_layout: Vec<bool>,
+    random: Random,
+}
+
+impl<'a> ChangingNodes<'a> {
+    fn new(cluster: &'a Cluster, seed: u64) -> Self {
+        let nodes = &cluster.laboratory.nodes;
+        let mut data_paths: Vec<_> =
+            nodes.iter().map(|node| node.namespace.run(|| DataPath::open().unwrap())).collect();
+        let configs: Vec<_> = nodes.iter().map(|node| cluster.config(node.number)).collect();
+        for (data_path, config) in data_paths.iter_mut().zip(&configs) {
+            data_path.apply(config).unwrap();
+        }
+        let has_other_layout = vec![false; configs.len()];
+        Self { cluster, data_paths, configs, has_other_layout, random: Random::new(seed) }
+    }
+
+    /// Changes the configuration of one node.
+    fn change(&mut self, kind: Kind) {
+        let node = self.random.below(self.configs.len());
+        let has = |part| kind == part || kind == Kind::All;
+        if has(Kind::Elements) || has(Kind::Chains) {
+            let count = if has(Kind::Chains) { 1 + self.random.below(6) } else { 2 };
+            self.choose_endpoints(node, count);
+        }
+        if has(Kind::Chains) {
+            let service = &mut self.configs[node].services[0];
+            service.affinity_seconds = *self.random.choose(&[None, NonZeroU32::new(60), NonZeroU32::new(61)]);
+            let ranges = [
+                None,
+                Some(["0.0.0.0/0", "::/0"]),
+                Some(["10.99.0.0/24", "fd99::/64"]),
+                Some(["10.0.0.0/8", "fd00::/8"]),
+            ];
+            let ranges = *self.random.choose(&ranges);
+            service.source_ranges = ranges.map(|it| it.map(|range| range.parse().unwrap()).into());
+        }
+        if has(Kind::Ways) {
+            for peer in &mut self.configs[node].peers {
+                let mut way = || *self.random.choose(&[None, Some(Way::Direct), Some(Way::Tunnel)]);
+                let ways = Family::ALL.into_iter().filter_map(|family| Some((family, way()?)));
+                peer.ways = ways.collect();
+            }
+        }
+        if kind != Kind::Nothing {
+            let config = &self.configs[node];
+            let mut tables = NodeTables::new(config);
+            if kind == Kind::Layouts || (kind == Kind::All && self.random.has_chance(20)) {
+                self.has_other_layout[node] = !self.has_other_layout[node];
+            }
+            if self.has_other_layout[node] {
+                change_layout(&mut tables);
+            }
+            self.data_paths[node].apply_tables(config, tables).unwrap();
+        }
+    }
+
+    /// Selects random endpoints of TCP. The others terminate, but serve their connections still. UDP flows to unselected
+    /// endpoints would be deleted, so UDP keeps its endpoints.
+    fn choose_endpoints(&mut self, node: usize, count: usize) {
+        let mut pods = all_pods(&self.cluster.laboratory);
+        let mut selected: Vec<_> = (0..pods.len() / 2).collect();
+        while selected.len() > count {
+            selected.remove(self.random.below(selected.len()));
+        }
+        for (index, pod) in pods.iter_mut().enumerate() {
+            pod.is_ready = selected.contains(&(index / 2));
+            pod.is_serving_while_terminating = !pod.is_ready;
+        }
+        let ports = &mut self.configs[node].services[0].ports;
+        ports.iter_mut().filter(|port| port.protocol == Protocol::Tcp).for_each(|port| {
+            port.endpoints.clone_from(&pods);
+        });
+    }
+}
+
+/// The Service of the test, and another one.
+fn services(cluster: &Cluster) -> Vec<Service> {
+    let pods = all_pods(&cluster.laboratory);
+    vec![service(PORT, &pods), service(PORT + 1, &pods[..2])]
+}
+
+#[test]
+fn changes_of_elements_chains_ways_and_layouts_lose_no_packet() {
+    isolated(|| {
+        let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
+        cluster.services = services(&cluster);
+        load::prepare(&cluster.laboratory);
+        let load = Load { laboratory: &cluster.laboratory, nodes: &[1, 2, 3] };
+        let mut nodes = ChangingNodes::new(&cluster, random_seed());
+        let kinds = [Kind::Nothing, Kind::Elements, Kind::Chains, Kind::Ways, Kind::Layouts, Kind::All];
+        let outcomes = kinds.map(|kind| {
+            let mut changes = 0;
+            let outcome = load.run_phase(flow_count(20_000) / kinds.len(), || {
+                if kind == Kind::Nothing {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                nodes.change(kind);
+                changes += 1;
+            });
+            eprintln!("{kind:?}: {changes} changes, {outcome}");
+            outcome
+        });
+        let allowed = outcomes[0].retransmissions();
+        for (kind, outcome) in kinds.iter().zip(&outcomes) {
+            assert_eq!(outcome.failures, Vec::<String>::new(), "{kind:?}");
+            assert!(outcome.retransmissions() <= allowed, "{kind:?}: {outcome}");
+        }
+    });
+}
+
+#[test]
+fn affinity_of_a_client_survives_another_layout() {
+    isolated(|| {
+        let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
+            let service = service(PORT, &all_pods(laboratory));
+            vec![Service { affinity_seconds: NonZeroU32::new(10_800), ..service }]
+        });
+        let backends = || -> Vec<_> {
+            let answers = (0..6).flat_map(|_| Family::ALL).map(|family| {
+                cluster.ask(&cluster.laboratory.client, Protocol::Tcp, family, 1).unwrap().backend
+            });
+            answers.collect()
+        };
+        let before = backends();
+        for _ in 0..4 {
+            let config = cluster.config(1);
+            let mut tables = NodeTables::new(&config);
+            change_layout(&mut tables);
+            cluster.with_data_path(1, |data_path| {
+                data_path.apply_tables(&config, tables).unwrap();
+            });
+            assert_eq!(backends(), before);
+            cluster.apply(1, &config);
+            assert_eq!(backends(), before);
+        }
+    });
+}

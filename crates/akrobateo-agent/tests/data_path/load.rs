@@ -1,0 +1,156 @@
+//! Clients that open connections and UDP flows to all nodes as fast as they can, and counts what fails. Does I/O.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use akrobateo_core::{Family, Protocol};
+use netns_testkit::laboratory::{Flow, Laboratory};
+use netns_testkit::{DEADLINE, Namespace};
+use rustix::net::sockopt::set_socket_linger;
+
+use crate::cluster::PORT;
+
+/// The environment variable with the number of flows of a test.
+const COUNT_VARIABLE: &str = "AKROBATEO_DATA_PATH_FLOWS";
+/// The number of clients at the same time.
+pub(crate) const CLIENTS: usize = 4;
+/// The time after which a flow counts as failed. Lost packets of connections are repeated earlier.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The number of failures that end a phase early.
+const MAX_FAILURES: usize = 20;
+
+/// Returns the number of flows of a test.
+pub(crate) fn flow_count(default: usize) -> usize {
+    std::env::var(COUNT_VARIABLE).map_or(default, |count| count.parse().unwrap())
+}
+
+/// The outcome of one phase.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) flows: usize,
+    /// The failed flows, with their errors.
+    pub(crate) failures: Vec<String>,
+    /// The segments that the client has sent again. Each stands for a connection that was held up.
+    pub(crate) client_retransmissions: u64,
+    /// The segments that pods have sent again, also those of connections that have failed in an earlier phase.
+    pub(crate) pod_retransmissions: u64,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { flows, failures, client_retransmissions, pod_retransmissions } = self;
+        let failures = failures.len();
+        write!(
+            f,
+            "{flows} flows, {failures} failed, {client_retransmissions} segments sent again by the client, \
+             {pod_retransmissions} by pods"
+        )
+    }
+}
+
+impl Outcome {
+    /// Returns the segments that were sent again.
+    pub(crate) fn retransmissions(&self) -> u64 {
+        self.client_retransmissions + self.pod_retransmissions
+    }
+}
+
+/// Prepares the laboratory: a segment is only sent again if it is lost, however slow the machine is.
+pub(crate) fn prepare(laboratory: &Laboratory) {
+    for namespace in pods(laboratory).chain([&laboratory.client]) {
+        namespace.set_sysctl("ipv4/tcp_early_retrans", "0");
+        namespace.set_sysctl("ipv4/tcp_rto_min_us", "1000000");
+    }
+    // Closed flows leave the table of conntrack early, so that it does not become full.
+    for node in &laboratory.nodes {
+        for (timeout, seconds) in [("tcp_timeout_close", "1"), ("udp_timeout", "5")] {
+            node.namespace.set_sysctl(&format!("netfilter/nf_conntrack_{timeout}"), seconds);
+        }
+    }
+}
+
+/// Stops the clients, also when a change panics.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The clients of some nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load<'a> {
+    pub(crate) laboratory: &'a Laboratory,
+    /// The nodes that the clients ask.
+    pub(crate) nodes: &'a [usize],
+}
+
+impl Load<'_> {
+    /// Runs `change` again and again, until clients have opened `count` flows meanwhile.
+    pub(crate) fn run_phase(self, count: usize, mut change: impl FnMut()) -> Outcome {
+        let laboratory = self.laboratory;
+        let (is_over, flows, failures) =
+            (AtomicBool::new(false), AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let count_retransmissions =
+            || [retransmissions([&laboratory.client]), retransmissions(pods(laboratory))];
+        let before = count_retransmissions();
+        let client = |number: usize| {
+            laboratory.client.enter();
+            let mut turn = number;
+            while !is_over.load(Ordering::Relaxed) {
+                turn += CLIENTS + 1;
+                if let Err((flow, error)) = self.open_flow(turn) {
+                    failures.lock().unwrap().push(format!("{flow}: {error}"));
+                }
+                flows.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        std::thread::scope(|scope| {
+            let is_over = SetOnDrop(&is_over);
+            (0..CLIENTS).for_each(|number| _ = scope.spawn(move || client(number)));
+            let start = Instant::now();
+            let has_failed = || failures.lock().unwrap().len() > MAX_FAILURES;
+            while flows.load(Ordering::Relaxed) < count && start.elapsed() < DEADLINE * 5 && !has_failed() {
+                change();
+            }
+            drop(is_over);
+        });
+        let after = count_retransmissions();
+        Outcome {
+            flows: flows.into_inner(),
+            failures: failures.into_inner().unwrap(),
+            client_retransmissions: after[0] - before[0],
+            pod_retransmissions: after[1] - before[1],
+        }
+    }
+
+    /// Opens a flow, asks once, and closes the flow.
+    fn open_flow(self, number: usize) -> Result<(), (String, io::Error)> {
+        let node = self.laboratory.node(self.nodes[number % self.nodes.len()]);
+        let family = Family::ALL[number / 3 % 2];
+        let protocol = [Protocol::Tcp, Protocol::Tcp, Protocol::Udp][number / 6 % 3];
+        let to = SocketAddr::new(node.address(family), PORT);
+        let ask = || {
+            let mut flow = Flow::open(protocol, None, to, TIMEOUT)?;
+            if let Flow::Tcp(stream) = &flow {
+                // A reset leaves no state behind. The client would have no free ports otherwise.
+                set_socket_linger(stream, Some(Duration::ZERO))?;
+            }
+            flow.ask(1)
+        };
+        ask().map(|_| ()).map_err(|error| (format!("{protocol} to {to}"), error))
+    }
+}
+
+fn pods(laboratory: &Laboratory) -> impl Iterator<Item = &Namespace> {
+    laboratory.nodes.iter().flat_map(|node| &node.pods).map(|pod| &pod.namespace)
+}
+
+fn retransmissions<'a>(namespaces: impl IntoIterator<Item = &'a Namespace>) -> u64 {
+    namespaces.into_iter().map(|namespace| namespace.snmp_counter("Tcp", "RetransSegs")).sum()
+}

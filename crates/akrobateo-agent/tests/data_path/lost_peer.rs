@@ -1,0 +1,111 @@
+//! A peer dies or loses its agent under load. Only flows of the time until the other nodes know it are lost.
+
+use std::net::SocketAddr;
+
+use akrobateo_agent::config::{Endpoint, NodeConfig};
+use akrobateo_agent::data_path::DataPath;
+use akrobateo_agent::probe::Way;
+use akrobateo_core::Protocol;
+use netns_testkit::laboratory::{Flow, Options};
+use netns_testkit::{DEADLINE, isolated};
+
+use crate::cluster::{Cluster, PORT, all_pods, number, pod, service};
+use crate::load::{self, CLIENTS, Load, flow_count};
+
+/// The peer that is lost, and the nodes that remain.
+const LOST: usize = 2;
+const OTHERS: [usize; 2] = [1, 3];
+
+/// The kinds of losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    /// The node is not reachable any more.
+    Node,
+    /// Another program has deleted everything of the agent.
+    Agent,
+}
+
+/// Returns the configuration of a node after it has learnt of the loss.
+fn config_after(cluster: &Cluster, node: usize, loss: Loss) -> NodeConfig {
+    let mut config = cluster.config(node);
+    match loss {
+        Loss::Agent => {
+            let peers = config.peers.iter_mut().filter(|peer| peer.number == number(LOST));
+            peers.for_each(|peer| peer.ways.clear());
+        }
+        Loss::Node => {
+            config.peers.retain(|peer| peer.number != number(LOST));
+            let is_left = |endpoint: &Endpoint| endpoint.node != Some(number(LOST));
+            let ports = config.services.iter_mut().flat_map(|service| &mut service.ports);
+            ports.for_each(|port| port.endpoints.retain(is_left));
+        }
+    }
+    config
+}
+
+#[test]
+fn flows_are_lost_only_until_the_nodes_know_of_a_lost_peer() {
+    isolated(|| {
+        for (loss, way) in [
+            (Loss::Agent, Way::Direct),
+            (Loss::Agent, Way::Tunnel),
+            (Loss::Node, Way::Direct),
+            (Loss::Node, Way::Tunnel),
+        ] {
+            let mut cluster = Cluster::new(&Options::default(), Some(way));
+            cluster.services = vec![service(PORT, &all_pods(&cluster.laboratory))];
+            load::prepare(&cluster.laboratory);
+            cluster.apply_all();
+            let laboratory = &cluster.laboratory;
+            let count = flow_count(4000) / 4;
+            let load = Load { laboratory, nodes: &OTHERS };
+            let before = load.run_phase(count, || {});
+            match loss {
+                Loss::Node => laboratory.disconnect(LOST),
+                Loss::Agent => cluster.with_data_path(LOST, |data_path| _ = data_path.cleanup().unwrap()),
+            }
+            // The other nodes learn of it one after the other, while clients go on.
+            let mut nodes = OTHERS.iter();
+            let meanwhile = load.run_phase(count, || {
+                if let Some(node) = nodes.next() {
+                    cluster.laboratory.node(*node).namespace.run(|| {
+                        DataPath::open().unwrap().apply(&config_after(&cluster, *node, loss)).unwrap();
+                    });
+                }
+            });
+            let after = load.run_phase(count, || {});
+            eprintln!("{loss:?} {way:?}: before: {before}; meanwhile: {meanwhile}; after: {after}");
+            // Each client waits for a lost flow when the nodes learn of the loss. Few lose another one before.
+            assert!((1..=3 * CLIENTS).contains(&meanwhile.failures.len()), "{meanwhile:?}");
+            for outcome in [before, after] {
+                assert_eq!(outcome.failures, Vec::<String>::new(), "{loss:?} {way:?}");
+                assert_eq!(outcome.client_retransmissions, 0, "{loss:?} {way:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn udp_flow_continues_after_the_endpoints_node_has_lost_its_agent() {
+    isolated(|| {
+        for way in Way::ALL {
+            let cluster = Cluster::start(&Options::default(), Some(way), |laboratory| {
+                vec![service(PORT, &pod(laboratory, LOST, 1))]
+            });
+            for address in &cluster.laboratory.node(1).addresses {
+                let to = SocketAddr::new(*address, PORT);
+                let mut flow = cluster
+                    .laboratory
+                    .client
+                    .run(|| Flow::open(Protocol::Udp, None, to, DEADLINE / 20).unwrap());
+                assert_eq!(flow.ask(1).unwrap().client.ip(), flow.local_address().ip());
+                cluster.with_data_path(LOST, |data_path| _ = data_path.cleanup().unwrap());
+                flow.ask(1).unwrap_err();
+                cluster.apply(1, &config_after(&cluster, 1, Loss::Agent));
+                // The endpoint sees another address now.
+                assert_ne!(flow.ask(1).unwrap().client.ip(), flow.local_address().ip(), "{way:?}");
+                cluster.apply_all();
+            }
+        }
+    });
+}

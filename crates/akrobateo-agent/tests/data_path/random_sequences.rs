@@ -1,0 +1,140 @@
+//! Random sequences of configurations, restarts and changes by other programs lead to the state of a fresh start.
+
+use akrobateo_agent::config::NodeConfig;
+use akrobateo_agent::data_path::DataPath;
+use akrobateo_agent::table::{INTERIM_NAME, NAME, NodeTables, leads_to_other_sets, table_ids};
+use akrobateo_agent::tunnel::{self, Tunnel};
+use netfilter::nft::client::Nftables;
+use netfilter::nft::{Transaction, diff};
+use netns_testkit::{Namespace, isolated};
+
+use crate::kernel_state::{KernelState, disturb};
+use crate::random::{Random, for_each_seed};
+use crate::random_config::{INTERFACES, change, change_layout, empty_config};
+
+/// The number of sequences. Several threads run them, because the kernel waits most of the time.
+const SEQUENCES: u64 = 500;
+const THREADS: u64 = 5;
+const MAX_STEPS: usize = 7;
+
+fn new_node() -> Namespace {
+    let namespace = Namespace::new();
+    for interface in INTERFACES {
+        namespace.ip(&format!(
+            "link add {interface} type veth peer name {interface}peer\nlink set {interface} up"
+        ));
+    }
+    namespace
+}
+
+/// Does a part of the steps of [`DataPath::apply`]. Then the process is killed.
+fn apply_partly(config: &NodeConfig, random: &mut Random) {
+    let tables = NodeTables::new(config);
+    if tables.netdev.is_some() {
+        let mut links = links::Client::open(tunnel::owner()).unwrap();
+        let objects = Tunnel::new(config).unwrap().network_objects();
+        if random.has_chance(40) {
+            let changes = links::diff(&links.observe().unwrap(), &objects);
+            links.apply(&changes[..random.below(changes.len() + 1)]).unwrap();
+            return;
+        }
+        links.reconcile(&objects).unwrap();
+    }
+    let nftables = Nftables::open().unwrap();
+    if random.has_chance(40) {
+        replace_partly(&nftables, tables, random);
+        return;
+    }
+    let installed = nftables.read(&tables.inet.id).unwrap().1;
+    let stages = diff(installed.as_ref(), &tables.inet).into_stages(leads_to_other_sets);
+    let stages = [stages.additions, stages.changes, stages.deletions];
+    for stage in &stages[..=random.below(stages.len())] {
+        nftables.execute(stage).unwrap();
+    }
+}
+
+/// Does a part of the replacement of tables by others of another layout.
+fn replace_partly(nftables: &Nftables, tables: NodeTables, random: &mut Random) {
+    let interim = tables.with_name(INTERIM_NAME);
+    // The tables may exist already, and another program may have deleted the interface of a chain.
+    let _ = nftables.execute(&Transaction::create(&interim.inet));
+    for table in interim.netdev.iter().filter(|_| random.has_chance(50)) {
+        let _ = nftables.execute(&Transaction::create(table));
+    }
+    for id in table_ids(NAME).iter().filter(|_| random.has_chance(50)) {
+        let _ = nftables.execute(&Transaction::delete(id));
+    }
+}
+
+/// Runs a sequence, and returns its last configuration. It is applied then.
+fn run_sequence(seed: u64) -> NodeConfig {
+    let mut random = Random::new(seed);
+    let mut config = empty_config();
+    let mut data_path = DataPath::open().unwrap();
+    data_path.apply(&config).unwrap();
+    for _ in 0..=random.below(MAX_STEPS) {
+        for _ in 0..=random.below(6) {
+            change(&mut config, &mut random);
+        }
+        match random.below(10) {
+            0..5 => {}
+            5 => data_path = DataPath::open().unwrap(),
+            6..8 => {
+                apply_partly(&config, &mut random);
+                data_path = DataPath::open().unwrap();
+                if random.has_chance(50) {
+                    change(&mut config, &mut random);
+                }
+            }
+            _ => {
+                for _ in 0..=random.below(3) {
+                    disturb(&mut random);
+                }
+                data_path.forget_installed();
+            }
+        }
+        if random.has_chance(5) {
+            let mut tables = NodeTables::new(&config);
+            change_layout(&mut tables);
+            data_path.apply_tables(&config, tables).unwrap_or_else(|error| panic!("{error}"));
+        }
+        data_path.apply(&config).unwrap_or_else(|error| panic!("{error}"));
+    }
+    config
+}
+
+#[test]
+fn random_sequences_end_in_the_state_of_a_fresh_start() {
+    isolated(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let (node, fresh_node) = (new_node(), new_node());
+                    for_each_seed(SEQUENCES / THREADS, |seed| check_sequence(seed, &node, &fresh_node));
+                });
+            }
+        });
+    });
+}
+
+fn check_sequence(seed: u64, node: &Namespace, fresh_node: &Namespace) {
+    let (config, state) = node.run(|| {
+        let config = run_sequence(seed);
+        let state = KernelState::read();
+        // The next change finds nothing to do.
+        let mut data_path = DataPath::open().unwrap();
+        let changes = data_path.apply(&config).unwrap();
+        assert_eq!((changes.steps, changes.tunnel), (0, 0), "{config:?}");
+        data_path.cleanup().unwrap();
+        assert_eq!(KernelState::read(), KernelState::default(), "{config:?}");
+        (config, state)
+    });
+    let fresh_state = fresh_node.run(|| {
+        let mut data_path = DataPath::open().unwrap();
+        data_path.apply(&config).unwrap();
+        let state = KernelState::read();
+        data_path.cleanup().unwrap();
+        state
+    });
+    assert!(state == fresh_state, "{config:?}\nstate: {state:?}\nfresh state: {fresh_state:?}");
+}

@@ -1,0 +1,184 @@
+//! A packet that meets a change between two lookups still finds its endpoint. In memory, with a model of the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use akrobateo_agent::config::NodeConfig;
+use akrobateo_agent::table::{NodeTables, leads_to_other_sets};
+use netfilter::nft::model::{Chain, Element, ElementValue, Set, Table, Value, Verdict};
+use netfilter::nft::{Action, InstalledTable, Stages, Transaction, diff};
+
+use crate::random::{Random, for_each_seed};
+use crate::random_config::{change, empty_config};
+
+const SEQUENCES: u64 = 400;
+/// A client in some of the source ranges.
+const CLIENT: &str = "192.0.2.1";
+
+/// Executes a transaction as the kernel does: it rejects impossible steps.
+fn execute(table: &Table, transaction: &Transaction<'_>) -> Table {
+    let mut table = table.clone();
+    for step in &transaction.steps {
+        execute_step(&mut table, &step.action);
+    }
+    assert_eq!(table.check(), Ok(()));
+    table
+}
+
+fn execute_step(table: &mut Table, action: &Action<'_>) {
+    match action {
+        Action::CreateSet(set) => {
+            assert!(table.set(&set.name).is_none(), "{}", set.name);
+            table.sets.push(Set { elements: Vec::new(), ..(*set).clone() });
+        }
+        Action::DeleteSet(name) => table.sets.retain(|set| set.name != *name),
+        Action::CreateChain(chain) => {
+            assert!(table.chain(&chain.name).is_none(), "{}", chain.name);
+            table.chains.push(Chain { rules: Vec::new(), ..(*chain).clone() });
+        }
+        Action::DeleteChain(name) => {
+            assert!(table.chain(name).unwrap().rules.is_empty());
+            table.chains.retain(|chain| chain.name != *name);
+        }
+        Action::FlushChain(name) => chain(table, name).rules.clear(),
+        Action::AddRule(name, rule) => chain(table, name).rules.push((*rule).clone()),
+        Action::AddElements(set, elements) => {
+            let set = table.sets.iter_mut().find(|it| it.name == set.name).unwrap();
+            for element in elements {
+                assert!(!set.elements.iter().any(|it| overlaps(it, element)), "{}: {element:?}", set.name);
+                set.elements.push((*element).clone());
+            }
+            set.elements.sort();
+        }
+        Action::DeleteElements(set, elements) => {
+            let set = table.sets.iter_mut().find(|it| it.name == set.name).unwrap();
+            for element in elements {
+                let index = set.elements.iter().position(|it| it.equals_ignoring_state(element));
+                set.elements.remove(index.unwrap());
+            }
+        }
+        action => panic!("{action:?}"),
+    }
+}
+
+fn chain<'a>(table: &'a mut Table, name: &str) -> &'a mut Chain {
+    table.chains.iter_mut().find(|chain| chain.name == name).unwrap()
+}
+
+fn overlaps(element: &Element, other: &Element) -> bool {
+    let last = |element: &Element| element.last_key.as_deref().copied().unwrap_or(element.key);
+    element.key <= last(other) && other.key <= last(element)
+}
+
+/// Returns the states of a table before, between and after the stages of a change.
+fn states(before: &Table, after: &Table) -> Vec<Table> {
+    let installed = InstalledTable::from(before.clone());
+    let transaction = diff(Some(&installed), after);
+    assert!(!transaction.recreates_objects());
+    let Stages { additions, changes, deletions } = transaction.into_stages(leads_to_other_sets);
+    let mut states = vec![before.clone()];
+    for transaction in [additions, changes, deletions] {
+        states.push(execute(&states[states.len() - 1], &transaction));
+    }
+    assert!(states[states.len() - 1].equals_ignoring_state(after), "{:?}\n{after:?}", states.last());
+    states
+}
+
+/// Returns true if each packet to a frontend finds an endpoint. `entry` is the state when the packet entered the chains:
+/// it sees their rules. The lookups see the states in `lookups`, one after the other.
+fn finds_endpoint(entry: &Table, lookups: [&Table; 4], suffix: &str, frontend: &Value) -> bool {
+    let goto = |table: &Table, set: &str, key: &Value| match table.set(set)?.get(key)?.value.clone()? {
+        ElementValue::Verdict(Verdict::Goto(chain)) => Some(chain),
+        _ => None,
+    };
+    let port = Value::from_slice(&frontend.bytes()[frontend.bytes().len() - 8..]).unwrap();
+    let Some(mut chain) = goto(lookups[0], &format!("services{suffix}"), frontend) else { return false };
+    if chain == "restrict" {
+        let client: IpAddr = CLIENT.parse().unwrap();
+        let IpAddr::V4(client) = client else { return false };
+        let key = Value::from_slice(&[port.bytes(), &client.octets()].concat()).unwrap();
+        let allowed = lookups[1].set(&format!("allowed{suffix}")).unwrap();
+        let key = Element::new(key);
+        if suffix == "6" || !allowed.elements.iter().any(|element| overlaps(element, &key)) {
+            return false;
+        }
+        let Some(next) = goto(lookups[2], &format!("restricted{suffix}"), &port) else { return false };
+        chain = next;
+    }
+    // The packet sees a chain that is new as an empty chain.
+    if entry.chain(&chain).is_none_or(|chain| chain.rules.is_empty()) {
+        return false;
+    }
+    let count: String =
+        chain.chars().skip_while(|it| !it.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    let endpoints = lookups[3].set(&format!("endpoints{suffix}")).unwrap();
+    (0..count.parse::<u32>().unwrap_or(0).max(1)).all(|slot| {
+        let key = Value::from_slice(&[port.bytes(), &slot.to_ne_bytes()].concat()).unwrap();
+        endpoints.get(&key).is_some()
+    })
+}
+
+fn keys(table: &Table, set: &str) -> BTreeSet<Value> {
+    table.set(set).into_iter().flat_map(|set| &set.elements).map(|element| element.key).collect()
+}
+
+/// Checks that elements of `first` are complete before the packets that need them find new elements of `second`.
+fn check_order(states: &[Table], first: &str, second: &str, is_needed: impl Fn(&Value, &Value) -> bool) {
+    let (known, needed) = (keys(&states[0], second), keys(&states[states.len() - 1], first));
+    for pair in states.windows(2) {
+        let present = keys(&pair[0], first);
+        for new in keys(&pair[1], second).difference(&known) {
+            let missing = needed.iter().find(|key| is_needed(key, new) && !present.contains(key));
+            assert_eq!(missing, None, "{first} lacks an element for {new:?} of {second}");
+        }
+    }
+}
+
+fn check_change(before: &NodeConfig, after: &NodeConfig) -> usize {
+    let tables = [before, after].map(|config| NodeTables::new(config).inet);
+    let states = states(&tables[0], &tables[1]);
+    let mut checked = 0;
+    for suffix in ["4", "6"] {
+        let [kept, tunnel_marks, nodes] =
+            ["kept", "tunnel_marks", "nodes"].map(|set| format!("{set}{suffix}"));
+        check_order(&states, &tunnel_marks, &kept, |endpoint, kept| endpoint == kept);
+        check_order(&states, &nodes, "peer_zones", |_, _| true);
+        let frontends = tables[0].set(&format!("services{suffix}")).unwrap().elements.iter().map(|it| it.key);
+        for frontend in frontends {
+            let always = |table| finds_endpoint(table, [table; 4], suffix, &frontend);
+            if !tables.iter().all(always) {
+                continue;
+            }
+            for pair in states.windows(2) {
+                // The change happens before one of the lookups.
+                for changed_at in 0..=4 {
+                    let lookups = [0, 1, 2, 3].map(|lookup| &pair[usize::from(lookup >= changed_at)]);
+                    assert!(
+                        finds_endpoint(&pair[0], lookups, suffix, &frontend),
+                        "{frontend:?}, change before lookup {changed_at}: {before:?}\n{after:?}"
+                    );
+                    checked += 1;
+                }
+            }
+        }
+    }
+    checked
+}
+
+#[test]
+fn packet_that_meets_a_change_between_two_lookups_finds_its_endpoint() {
+    let mut checked = BTreeMap::from([(false, 0), (true, 0)]);
+    for_each_seed(SEQUENCES, |seed| {
+        let mut random = Random::new(seed);
+        let mut before = empty_config();
+        for _ in 0..10 {
+            let mut after = before.clone();
+            (0..=random.below(10)).for_each(|_| change(&mut after, &mut random));
+            let count = check_change(&before, &after);
+            *checked.entry(count > 0).or_default() += 1;
+            before = after;
+        }
+    });
+    // Most changes concern a Service that answers before and after.
+    assert!(checked[&true] > checked[&false] / 4, "{checked:?}");
+}
