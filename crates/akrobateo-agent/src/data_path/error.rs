@@ -43,6 +43,12 @@ impl From<NftError> for DataPathError {
     }
 }
 
+impl From<NetlinkError> for DataPathError {
+    fn from(error: NetlinkError) -> Self {
+        NftError::from(error).into()
+    }
+}
+
 impl From<links::ClientError> for DataPathError {
     fn from(error: links::ClientError) -> Self {
         if error.is_permission_denied() { Self::NoNetAdmin } else { Self::Tunnel(error) }

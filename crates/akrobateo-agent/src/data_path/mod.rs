@@ -5,6 +5,7 @@ mod installed;
 mod stale;
 mod watch;
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use akrobateo_core::Family;
@@ -34,6 +35,8 @@ pub struct DataPath {
     nftables: Nftables,
     conntrack: Conntrack,
     links: links::Client,
+    /// A socket that finds the interfaces of the network namespace.
+    interfaces: OwnedFd,
     /// The tables that this process has installed; `None` before the first change, and after a change by others.
     installed: Option<Installed>,
     /// The tunnel's objects that this process has installed; `None` like `installed`.
@@ -60,6 +63,8 @@ impl DataPath {
             nftables: Nftables::open()?,
             conntrack: Conntrack::open().map_err(DataPathError::Conntrack)?,
             links: links::Client::open(tunnel::owner())?,
+            interfaces: socket(AddressFamily::INET, SocketType::DGRAM, None)
+                .map_err(NetlinkError::OpenFailed)?,
             installed: None,
             tunnel: None,
         })
@@ -96,7 +101,7 @@ impl DataPath {
             return Err(DataPathError::NoAddress);
         }
         // New kernels accept a hook of a missing interface, and would never run it.
-        if desired.netdev.is_some() && !interface_exists(&config.node.uplink)? {
+        if desired.netdev.is_some() && name_to_index(&self.interfaces, &config.node.uplink).is_err() {
             return Err(DataPathError::NoUplink(config.node.uplink.clone()));
         }
         let mut changes = Changes::default();
@@ -239,11 +244,4 @@ impl DataPath {
         }
         Ok((flows, affinities))
     }
-}
-
-/// Returns true if the network namespace of the calling thread has an interface of this name.
-fn interface_exists(name: &str) -> Result<bool, DataPathError> {
-    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).map_err(NetlinkError::OpenFailed);
-    let socket = socket.map_err(|error| DataPathError::Nftables(error.into()))?;
-    Ok(name_to_index(&socket, name).is_ok())
 }

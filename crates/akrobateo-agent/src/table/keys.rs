@@ -8,6 +8,7 @@ use netfilter::nft::Table;
 use netfilter::nft::model::{Element, ElementValue, Value};
 
 use super::family::FamilyPart;
+use super::steering::KEPT_PEERS;
 use crate::probe::Way;
 
 /// A Service's port, as the key of a set.
@@ -51,11 +52,10 @@ pub fn ways_in_table(table: &Table) -> Vec<(Family, u16, Way)> {
     let mut ways = Vec::new();
     for family in Family::ALL {
         for (map, way) in [("zone_direct_marks", Way::Direct), ("zone_tunnel_marks", Way::Tunnel)] {
-            let set = table.set(&FamilyPart::of(family).name(map));
-            let zones = set
-                .into_iter()
-                .flat_map(|set| &set.elements)
-                .filter_map(|element| Some(u16::from_ne_bytes(*element.key.bytes().first_chunk()?)));
+            let kept_peers = family_set(table, family, KEPT_PEERS);
+            let is_kept = |element: &&Element| kept_peers.iter().any(|peer| peer.key == element.key);
+            let zone = |element: &Element| Some(u16::from_ne_bytes(*element.key.bytes().first_chunk()?));
+            let zones = family_set(table, family, map).iter().filter(is_kept).filter_map(zone);
             ways.extend(zones.map(|zone| (family, zone, way)));
         }
     }

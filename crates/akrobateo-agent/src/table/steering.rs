@@ -23,6 +23,8 @@ use crate::marks::{self, FLOW, FLOW_MASQUERADED, OWN_MASK, PURPOSE_MASK};
 use crate::probe::Way;
 use crate::tunnel;
 
+/// The name of the sets with the zones of the peers that have a way.
+pub(super) const KEPT_PEERS: &str = "kept_peers";
 /// After the translation of destinations.
 const STEERING_PRIORITY: i32 = -90;
 /// The flags of TCP that the first packet of a connection has.
@@ -84,7 +86,7 @@ fn mark_replies(part: FamilyPart, map: &str, condition: &[Expr]) -> Rule {
     ])
 }
 
-fn sets(config: &NodeConfig, part: FamilyPart) -> [Set; 3] {
+fn sets(config: &NodeConfig, part: FamilyPart) -> [Set; 4] {
     let node_marks = config.node.marks;
     let zone_marks = |name: &str, way: Way, mark: &dyn Fn(u16) -> u32| {
         let peers = config.peers.iter().filter(|peer| reply_way(peer, part.family) == way);
@@ -98,7 +100,11 @@ fn sets(config: &NodeConfig, part: FamilyPart) -> [Set; 3] {
         Element::new(address_value(address)).with_value(Value::from(mark.to_ne_bytes()))
     });
     let tunnel_marks = SetDefinition::map(part.address, DataType::MARK);
+    // No rule uses this set. A restarted agent reads it, and leaves the ways as they are until the probe has decided.
+    let kept_peers = config.peers.iter().filter(|peer| peer.ways.contains_key(&part.family));
+    let kept_peers = kept_peers.map(|peer| Element::new(Value::from(marks::zone(peer.number).to_ne_bytes())));
     [
+        Set::new(part.name(KEPT_PEERS), SetDefinition::set(DataType::ZONE), kept_peers.collect()),
         Set::new(part.name("tunnel_marks"), tunnel_marks, endpoints.collect()),
         zone_marks("zone_tunnel_marks", Way::Tunnel, &|number| node_marks.tunnel(number)),
         zone_marks("zone_direct_marks", Way::Direct, &|number| node_marks.direct(number)),
