@@ -1,5 +1,7 @@
 //! The benchmark that compares the data plane with other proxies. `scripts/bench` runs it. Does I/O.
 
+mod agent;
+mod agent_targets;
 mod backend;
 mod cli;
 mod client;
@@ -7,12 +9,14 @@ mod cpu_pin;
 mod cpu_time;
 mod error;
 mod footprint;
+mod layout;
 mod load;
 mod load_generator;
 mod machine;
 mod network;
 mod protocol;
 mod proxy;
+mod proxy_targets;
 mod quantity;
 mod quartiles;
 mod replacement;
@@ -25,7 +29,9 @@ mod sampling;
 mod set_up;
 mod start;
 mod target;
+mod targets;
 mod testbed;
+mod two_nodes;
 mod variant;
 
 use std::process::ExitCode;

@@ -9,7 +9,8 @@ use crate::replacement::ReplacementResult;
 use crate::results::Results;
 use crate::sample::Sample;
 use crate::start::{Start, StartEvent};
-use crate::target::{Target, TargetLimit, evaluate_targets};
+use crate::target::{Target, TargetLimit};
+use crate::targets;
 
 /// Returns the results and the targets as JSON.
 pub(crate) fn results_to_json(results: &Results) -> Value {
@@ -32,7 +33,7 @@ pub(crate) fn results_to_json(results: &Results) -> Value {
         "binary": results.binary_size.map(|size| {
             json!({"bytes": size.uncompressed_bytes, "compressed_bytes": size.compressed_bytes})
         }),
-        "targets": evaluate_targets(results).iter().map(target_to_json).collect::<Vec<_>>(),
+        "targets": targets::evaluate(results).iter().map(target_to_json).collect::<Vec<_>>(),
     })
 }
 
@@ -43,8 +44,9 @@ fn sample_to_json(sample: &Sample) -> Value {
         "round": sample.round,
         "per_second": sample.rate_per_second,
         "cpu_seconds_per_unit": sample.cpu_seconds_per_unit,
-        "p50_seconds": sample.latency_percentiles.map(|[p50, _]| p50),
-        "p99_seconds": sample.latency_percentiles.map(|[_, p99]| p99),
+        "p10_seconds": sample.latencies.map(|latencies| latencies.p10),
+        "p50_seconds": sample.latencies.map(|latencies| latencies.p50),
+        "p99_seconds": sample.latencies.map(|latencies| latencies.p99),
         "failed": sample.failure_count,
         "other_cpu_share": sample.cpu_share_of_other_programs,
     })

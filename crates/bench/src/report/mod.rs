@@ -3,4 +3,7 @@
 pub(crate) mod document;
 pub(crate) mod json;
 pub(crate) mod markdown;
+mod ratios;
 mod table;
+mod targets;
+mod two_nodes;

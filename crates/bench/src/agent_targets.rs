@@ -1,0 +1,51 @@
+//! The targets of the node agent. Pure.
+
+use crate::load::Load;
+use crate::quantity::Quantity;
+use crate::results::Results;
+use crate::target::{Comparison, RatioLimit, Target, TargetLimit, compare_loads};
+
+const CONNECTIONS: Quantity = Quantity::Rate(Load::Connections);
+const UDP: Quantity = Quantity::Rate(Load::Udp);
+const UPLOAD: Quantity = Quantity::Rate(Load::Upload);
+const DOWNLOAD: Quantity = Quantity::Rate(Load::Download);
+
+/// Returns one limit for the rates of all loads.
+const fn all_at_least(minimum: f64) -> [RatioLimit; 4] {
+    let limit = TargetLimit::AtLeast(minimum);
+    [(CONNECTIONS, limit), (UDP, limit), (UPLOAD, limit), (DOWNLOAD, limit)]
+}
+
+/// The agent translates the destination once, as kube-proxy.
+const LIMITS_LOCAL: [RatioLimit; 4] = all_at_least(1.0);
+/// The packets do not pass the network stack of a proxy pod.
+const LIMITS_LOCAL_VERSUS_PROXY_POD: [RatioLimit; 2] =
+    [(CONNECTIONS, TargetLimit::AtLeast(1.4)), (UDP, TargetLimit::AtLeast(1.4))];
+const LIMITS_MASQUERADE: [RatioLimit; 4] = all_at_least(0.98);
+const LIMITS_DIRECT_VERSUS_MASQUERADE: [RatioLimit; 4] = all_at_least(0.97);
+const LIMITS_DIRECT: [RatioLimit; 4] = all_at_least(0.95);
+const LIMITS_DIRECT_VERSUS_PROXY_POD: [RatioLimit; 4] = [
+    (CONNECTIONS, TargetLimit::AtLeast(1.25)),
+    (UDP, TargetLimit::AtLeast(1.3)),
+    (UPLOAD, TargetLimit::AtLeast(1.05)),
+    (DOWNLOAD, TargetLimit::AtLeast(1.05)),
+];
+const LIMITS_TUNNEL_VERSUS_PROXY_POD: [RatioLimit; 4] = all_at_least(1.0);
+const LIMITS_MANY_SERVICES: [RatioLimit; 4] = all_at_least(0.98);
+/// Each entry has a variant, its baseline, and the limits for their ratios.
+const LOAD_COMPARISONS: [Comparison; 9] = [
+    ("agent-local", "local-dnat", &LIMITS_LOCAL),
+    ("agent-local", "local-lb", &LIMITS_LOCAL_VERSUS_PROXY_POD),
+    ("agent-masquerade", "remote-dnat", &LIMITS_MASQUERADE),
+    ("agent-direct", "agent-masquerade", &LIMITS_DIRECT_VERSUS_MASQUERADE),
+    ("agent-direct", "remote-dnat", &LIMITS_DIRECT),
+    ("agent-direct", "remote-lb", &LIMITS_DIRECT_VERSUS_PROXY_POD),
+    ("agent-direct", "remote-klipper", &LIMITS_DIRECT_VERSUS_PROXY_POD),
+    ("agent-tunnel", "remote-lb", &LIMITS_TUNNEL_VERSUS_PROXY_POD),
+    ("agent-direct-1k", "agent-direct-10", &LIMITS_MANY_SERVICES),
+];
+
+/// Returns the targets of the node agent, with the measured values from `results`.
+pub(crate) fn evaluate(results: &Results) -> Vec<Target> {
+    compare_loads(&LOAD_COMPARISONS, &results.samples)
+}
