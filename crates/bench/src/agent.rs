@@ -21,9 +21,20 @@ const UPLINK_MTU: u32 = 1500;
 
 /// Applies the configuration on both nodes.
 pub(crate) fn apply(network: &Network, way: Option<Way>, services: &[Service]) -> Result<(), BenchError> {
+    on_each_node(network, |node, data_path| data_path.apply(&config(node, way, services)).map(drop))
+}
+
+/// Deletes everything that the agent has installed on both nodes.
+pub(crate) fn clean_up(network: &Network) -> Result<(), BenchError> {
+    on_each_node(network, |_, data_path| data_path.cleanup().map(drop))
+}
+
+fn on_each_node(
+    network: &Network,
+    action: impl Fn(u8, &mut DataPath) -> Result<(), DataPathError> + Sync,
+) -> Result<(), BenchError> {
     for (namespace, node) in network.nodes.iter().zip(NODES) {
-        let config = config(node, way, services);
-        let result = namespace.run(|| DataPath::open()?.apply(&config));
+        let result = namespace.run(|| action(node, &mut DataPath::open()?));
         result.map_err(|error| data_path_error(&error))?;
     }
     Ok(())

@@ -1,7 +1,11 @@
 //! The targets of the node agent. Pure.
 
+use crate::chain_costs::total_share;
 use crate::load::Load;
+use crate::neighbour_network::Traffic;
+use crate::neighbours::{self, AgentState};
 use crate::quantity::Quantity;
+use crate::quartiles::Quartiles;
 use crate::results::Results;
 use crate::target::{Comparison, RatioLimit, Target, TargetLimit, compare_loads};
 
@@ -45,7 +49,36 @@ const LOAD_COMPARISONS: [Comparison; 9] = [
     ("agent-direct-1k", "agent-direct-10", &LIMITS_MANY_SERVICES),
 ];
 
+/// Each entry has a state of the agent, and the maximum ratio of CPU times to those without the agent.
+const NEIGHBOUR_LIMITS: [(AgentState, f64); 3] =
+    [(AgentState::Masquerade, 1.01), (AgentState::Direct, 1.03), (AgentState::Tunnel, 1.03)];
+/// Each entry has packets that the agent does not forward, and the quantity's name in tables.
+const NEIGHBOUR_QUANTITIES: [(Traffic, Load, &str); 4] = [
+    (Traffic::BetweenPods, Load::SingleConnection, "time of a connection between pods"),
+    (Traffic::BetweenPods, Load::SingleDatagram, "time of a UDP round trip between pods"),
+    (Traffic::KubeProxy, Load::SingleConnection, "time of a connection through kube-proxy"),
+    (Traffic::KubeProxy, Load::SingleDatagram, "time of a UDP round trip through kube-proxy"),
+];
+
 /// Returns the targets of the node agent, with the measured values from `results`.
 pub(crate) fn evaluate(results: &Results) -> Vec<Target> {
-    compare_loads(&LOAD_COMPARISONS, &results.samples)
+    let mut targets = compare_loads(&LOAD_COMPARISONS, &results.samples);
+    for (state, maximum) in NEIGHBOUR_LIMITS {
+        targets.extend(NEIGHBOUR_QUANTITIES.map(|(traffic, load, quantity)| Target {
+            variant: state.name(),
+            baseline: AgentState::Absent.name(),
+            quantity,
+            limit: TargetLimit::AtMost(maximum),
+            measured_value: neighbours::ratio(&results.neighbours, state, traffic, load),
+        }));
+    }
+    let share_of_chains = total_share(&results.chains).and_then(|share| Quartiles::new(vec![1.0 + share]));
+    targets.push(Target {
+        variant: AgentState::Direct.name(),
+        baseline: AgentState::Absent.name(),
+        quantity: "time of a UDP round trip between pods, sum of the chains",
+        limit: TargetLimit::AtMost(1.03),
+        measured_value: share_of_chains,
+    });
+    targets
 }

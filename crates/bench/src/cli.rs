@@ -25,7 +25,8 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) subjects: Vec<Subject>,
 
-    /// Take only these measurements: conn, up, down, udp, requests, single-conn, single-udp, start, replacement, footprint
+    /// Take only these measurements: conn, up, down, udp, requests, single-conn, single-udp, start, replacement, footprint,
+    /// neighbours, chains
     #[arg(long = "measures", value_name = "LIST", value_delimiter = ',')]
     pub(crate) chosen_measurements: Vec<Measurement>,
 
@@ -82,6 +83,10 @@ pub(crate) enum Measurement {
     Replacement,
     /// Memory, descriptors and image size.
     Footprint,
+    /// The CPU time of packets that the agent does not forward.
+    Neighbours,
+    /// The CPU time of each of the agent's chains, for these packets.
+    Chains,
 }
 
 impl FromStr for Measurement {
@@ -92,10 +97,12 @@ impl FromStr for Measurement {
             "start" => Ok(Self::Start),
             "replacement" => Ok(Self::Replacement),
             "footprint" => Ok(Self::Footprint),
+            "neighbours" => Ok(Self::Neighbours),
+            "chains" => Ok(Self::Chains),
             load => load
                 .parse()
                 .map(Self::Load)
-                .map_err(|error| format!("{error}, start, replacement, footprint")),
+                .map_err(|error| format!("{error}, start, replacement, footprint, neighbours, chains")),
         }
     }
 }

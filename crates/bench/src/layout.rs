@@ -33,6 +33,8 @@ pub(crate) const POD_RANGES: [&str; 2] = ["10.244.0.0/16", "fd44::/16"];
 pub(crate) const NODES: [u8; 2] = [1, 2];
 /// The last byte of the proxy pod's address.
 const PROXY_HOST: u8 = 99;
+/// The last byte of the address of the pod with clients.
+const CLIENT_HOST: u8 = 98;
 /// The last byte of the backend's first address.
 const FIRST_BACKEND_HOST: u8 = 10;
 
@@ -56,6 +58,8 @@ pub(crate) const fn pod_gateway(node: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 244, node, 1)
 }
 
+/// The address of a pod with clients, which runs on the first node.
+pub(crate) const CLIENT_POD: Ipv4Addr = Ipv4Addr::new(10, 244, NODES[0], CLIENT_HOST);
 /// The address of the proxy pod, which runs on the first node.
 pub(crate) const PROXY: Ipv4Addr = Ipv4Addr::new(10, 244, NODES[0], PROXY_HOST);
 

@@ -3,6 +3,7 @@
 mod agent;
 mod agent_targets;
 mod backend;
+mod chain_costs;
 mod cli;
 mod client;
 mod cpu_pin;
@@ -13,6 +14,8 @@ mod layout;
 mod load;
 mod load_generator;
 mod machine;
+mod neighbour_network;
+mod neighbours;
 mod network;
 mod protocol;
 mod proxy;

@@ -1,7 +1,9 @@
 //! All results of a run. Pure.
 
+use crate::chain_costs::ChainSample;
 use crate::footprint::{BinarySize, Footprint};
 use crate::machine::Machine;
+use crate::neighbours::NeighbourSample;
 use crate::replacement::ReplacementResult;
 use crate::sample::Sample;
 use crate::start::Start;
@@ -25,6 +27,10 @@ pub(crate) struct Results {
     pub(crate) replacements: Vec<ReplacementResult>,
     /// Memory and descriptors, one entry per variant.
     pub(crate) footprints: Vec<Footprint>,
+    /// The CPU times of packets that the agent does not forward.
+    pub(crate) neighbours: Vec<NeighbourSample>,
+    /// The round trip times with copies of the agent's chains.
+    pub(crate) chains: Vec<ChainSample>,
     /// The size of the data plane's binary.
     pub(crate) binary_size: Option<BinarySize>,
 }

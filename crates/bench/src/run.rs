@@ -19,7 +19,7 @@ use crate::sampling::take_sample;
 use crate::start::{Start, StartEvent};
 use crate::testbed::Testbed;
 use crate::variant::{DataPath, Variant};
-use crate::{footprint, replacement, start};
+use crate::{chain_costs, footprint, neighbours, replacement, start};
 
 /// The maximum number of rounds for start times. A low number is enough, because start times vary little.
 const MAX_START_ROUNDS: u16 = 15;
@@ -63,7 +63,22 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
         let rounds = cli.rounds.min(max_rounds);
         results.samples.extend(measure_loads(cli, subject, rounds, &programs, &mut rng)?);
     }
+    if cli.covers(Subject::Agent) {
+        measure_agent(cli, &mut results, &mut rng)?;
+    }
     write_results(cli, &results)
+}
+
+/// Takes the measurements of the node agent that compare no variants.
+fn measure_agent(cli: &Cli, results: &mut Results, rng: &mut Rng) -> Result<(), BenchError> {
+    let (rounds, length) = (cli.rounds.min(MAX_AGENT_ROUNDS), Duration::from_secs_f64(cli.seconds));
+    if cli.includes(Measurement::Neighbours) {
+        results.neighbours = neighbours::measure(rounds, length, rng)?;
+    }
+    if cli.includes(Measurement::Chains) {
+        results.chains = chain_costs::measure(rounds, length, rng)?;
+    }
+    Ok(())
 }
 
 fn print_progress(step: &str) {

@@ -6,7 +6,8 @@ use netns_testkit::link::Interface;
 use netns_testkit::{Bridge, Namespace};
 
 use crate::layout::{
-    CLIENT, INTERFACE, Layout, NODES, PROXY, backend_addresses, node_address, node_mac, pod_gateway,
+    CLIENT, CLIENT_POD, INTERFACE, Layout, NODES, PROXY, backend_addresses, node_address, node_mac,
+    pod_gateway,
 };
 use crate::network::{Network, NodeRole, NodeRules, set_client_sysctls, set_router_sysctls};
 
@@ -44,6 +45,13 @@ pub(crate) fn build(role: NodeRole, layout: Layout, ports: u16, endpoints: u8) -
     let other_role = if role == NodeRole::RouteOnly { role } else { NodeRole::ClusterIp };
     NodeRules { role: other_role, ..rules }.load(&nodes[1]);
     Network::with_segment(segment, client, nodes.into(), pod, backend)
+}
+
+/// Adds a pod with clients on the first node.
+pub(crate) fn add_client_pod(network: &Network) -> Namespace {
+    let pod = new_pod(&network.nodes[0], NODES[0], "clients", &[CLIENT_POD]);
+    set_client_sysctls(&pod);
+    pod
 }
 
 /// Creates a namespace with interfaces that accept packets from all addresses, and that ignore redirects. Redirects would

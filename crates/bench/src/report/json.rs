@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::chain_costs::ChainSample;
 use crate::footprint::Footprint;
+use crate::neighbours::NeighbourSample;
 use crate::replacement::ReplacementResult;
 use crate::results::Results;
 use crate::sample::Sample;
@@ -33,6 +35,8 @@ pub(crate) fn results_to_json(results: &Results) -> Value {
         "binary": results.binary_size.map(|size| {
             json!({"bytes": size.uncompressed_bytes, "compressed_bytes": size.compressed_bytes})
         }),
+        "neighbours": results.neighbours.iter().map(neighbour_sample_to_json).collect::<Vec<_>>(),
+        "chains": results.chains.iter().map(chain_sample_to_json).collect::<Vec<_>>(),
         "targets": targets::evaluate(results).iter().map(target_to_json).collect::<Vec<_>>(),
     })
 }
@@ -79,6 +83,25 @@ fn footprint_to_json(footprint: &Footprint) -> Value {
         })
     });
     json!({"variant": footprint.variant, "resident_bytes": footprint.resident_memory_bytes, "idle": idle})
+}
+
+fn neighbour_sample_to_json(sample: &NeighbourSample) -> Value {
+    json!({
+        "state": sample.state.name(),
+        "traffic": sample.traffic.name(),
+        "measure": sample.load.name(),
+        "round": sample.round,
+        "seconds": sample.seconds,
+    })
+}
+
+fn chain_sample_to_json(sample: &ChainSample) -> Value {
+    json!({
+        "chain": sample.chain,
+        "passes": sample.passes,
+        "round": sample.round,
+        "round_trip_seconds": sample.seconds,
+    })
 }
 
 fn target_to_json(target: &Target) -> Value {

@@ -1,5 +1,6 @@
 //! The results as tables of a Markdown document. Pure.
 
+use super::neighbours;
 use super::ratios::{is_measured, ratio_tables};
 use super::table::{NOT_MEASURED_CELL, format_table_head, format_table_row, group_thousands};
 use super::targets::target_table;
@@ -63,6 +64,8 @@ pub(crate) fn results_to_markdown(results: &Results) -> String {
         (REPLACEMENT_TITLE, table_if_measured(!results.replacements.is_empty(), proxy_replacement_table)),
         (two_nodes::RATIOS_TITLE, two_nodes::ratios(samples)),
         (two_nodes::MEDIANS_TITLE, two_nodes::medians(samples)),
+        (neighbours::STATES_TITLE, neighbours::states(&results.neighbours)),
+        (neighbours::CHAINS_TITLE, neighbours::chains(&results.chains)),
         (TARGETS_TITLE, Some(target_table(&targets::evaluate(results)))),
     ];
     let sections =
@@ -246,6 +249,8 @@ mod tests {
             REPLACEMENT_TITLE,
             two_nodes::RATIOS_TITLE,
             two_nodes::MEDIANS_TITLE,
+            neighbours::STATES_TITLE,
+            neighbours::CHAINS_TITLE,
             TARGETS_TITLE,
         ];
         let variants = variant::all().map(title_with_proxy_header);

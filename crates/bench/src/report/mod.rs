@@ -3,6 +3,7 @@
 pub(crate) mod document;
 pub(crate) mod json;
 pub(crate) mod markdown;
+mod neighbours;
 mod ratios;
 mod table;
 mod targets;
