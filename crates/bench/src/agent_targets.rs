@@ -4,8 +4,9 @@ use crate::chain_costs::total_share;
 use crate::load::Load;
 use crate::neighbour_network::Traffic;
 use crate::neighbours::{self, AgentState};
+use crate::node_table::{TableResult, TableStep};
 use crate::quantity::Quantity;
-use crate::quartiles::Quartiles;
+use crate::quartiles::{Quartiles, to_f64};
 use crate::results::Results;
 use crate::target::{Comparison, RatioLimit, Target, TargetLimit, compare_loads};
 
@@ -60,6 +61,9 @@ const NEIGHBOUR_QUANTITIES: [(Traffic, Load, &str); 4] = [
     (Traffic::KubeProxy, Load::SingleDatagram, "time of a UDP round trip through kube-proxy"),
 ];
 
+/// The name of the table with many Services in the table of targets.
+pub(crate) const TABLE_VARIANT: &str = "agent-table-1k";
+
 /// Returns the targets of the node agent, with the measured values from `results`.
 pub(crate) fn evaluate(results: &Results) -> Vec<Target> {
     let mut targets = compare_loads(&LOAD_COMPARISONS, &results.samples);
@@ -80,5 +84,36 @@ pub(crate) fn evaluate(results: &Results) -> Vec<Target> {
         limit: TargetLimit::AtMost(1.03),
         measured_value: share_of_chains,
     });
+    targets.extend(evaluate_table(results.table.as_ref()));
     targets
+}
+
+fn evaluate_table(result: Option<&TableResult>) -> Vec<Target> {
+    let milliseconds = |step, maximum| {
+        let to_milliseconds = |quartiles: Quartiles| Quartiles {
+            lower_quartile: quartiles.lower_quartile * 1e3,
+            median: quartiles.median * 1e3,
+            upper_quartile: quartiles.upper_quartile * 1e3,
+        };
+        let measured_value = result.and_then(|it| it.quartiles(step)).map(to_milliseconds);
+        (step.title(), "ms", maximum, measured_value)
+    };
+    let median = |step| result.and_then(|it| it.quartiles(step)).map(|quartiles| quartiles.median);
+    let creation = median(TableStep::Create).zip(median(TableStep::CreateWithNftProgram));
+    let creation = creation.and_then(|(agent, nft)| Quartiles::new(vec![agent / nft]));
+    let memory = result.and_then(|it| Quartiles::new(vec![to_f64(it.resident_memory_bytes) / 1e6]));
+    let targets = [
+        milliseconds(TableStep::ChangeEndpointInKernel, 1.0),
+        milliseconds(TableStep::ChangeEndpoint, 5.0),
+        (TableStep::Create.title(), "nft program", 0.5, creation),
+        ("memory of the process", "MB", 25.0, memory),
+    ];
+    let to_target = |(quantity, baseline, maximum, measured_value)| Target {
+        variant: TABLE_VARIANT,
+        baseline,
+        quantity,
+        limit: TargetLimit::AtMost(maximum),
+        measured_value,
+    };
+    targets.map(to_target).into()
 }

@@ -26,7 +26,7 @@ pub(crate) struct Cli {
     pub(crate) subjects: Vec<Subject>,
 
     /// Take only these measurements: conn, up, down, udp, requests, single-conn, single-udp, start, replacement, footprint,
-    /// neighbours, chains
+    /// neighbours, chains, table
     #[arg(long = "measures", value_name = "LIST", value_delimiter = ',')]
     pub(crate) chosen_measurements: Vec<Measurement>,
 
@@ -85,8 +85,10 @@ pub(crate) enum Measurement {
     Footprint,
     /// The CPU time of packets that the agent does not forward.
     Neighbours,
-    /// The CPU time of each of the agent's chains, for these packets.
+    /// The CPU time that each of the agent's chains adds to these packets.
     Chains,
+    /// The times and the memory of the agent's table with many Services.
+    Table,
 }
 
 impl FromStr for Measurement {
@@ -99,10 +101,10 @@ impl FromStr for Measurement {
             "footprint" => Ok(Self::Footprint),
             "neighbours" => Ok(Self::Neighbours),
             "chains" => Ok(Self::Chains),
-            load => load
-                .parse()
-                .map(Self::Load)
-                .map_err(|error| format!("{error}, start, replacement, footprint, neighbours, chains")),
+            "table" => Ok(Self::Table),
+            load => load.parse().map(Self::Load).map_err(|error| {
+                format!("{error}, start, replacement, footprint, neighbours, chains, table")
+            }),
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::chain_costs::ChainSample;
 use crate::footprint::{BinarySize, Footprint};
 use crate::machine::Machine;
 use crate::neighbours::NeighbourSample;
+use crate::node_table::TableResult;
 use crate::replacement::ReplacementResult;
 use crate::sample::Sample;
 use crate::start::Start;
@@ -31,6 +32,8 @@ pub(crate) struct Results {
     pub(crate) neighbours: Vec<NeighbourSample>,
     /// The round trip times with copies of the agent's chains.
     pub(crate) chains: Vec<ChainSample>,
+    /// The times and the memory of the agent's table with many Services.
+    pub(crate) table: Option<TableResult>,
     /// The size of the data plane's binary.
     pub(crate) binary_size: Option<BinarySize>,
 }

@@ -19,7 +19,7 @@ use crate::sampling::take_sample;
 use crate::start::{Start, StartEvent};
 use crate::testbed::Testbed;
 use crate::variant::{DataPath, Variant};
-use crate::{chain_costs, footprint, neighbours, replacement, start};
+use crate::{chain_costs, footprint, neighbours, node_table, replacement, start};
 
 /// The maximum number of rounds for start times. A low number is enough, because start times vary little.
 const MAX_START_ROUNDS: u16 = 15;
@@ -77,6 +77,10 @@ fn measure_agent(cli: &Cli, results: &mut Results, rng: &mut Rng) -> Result<(), 
     }
     if cli.includes(Measurement::Chains) {
         results.chains = chain_costs::measure(rounds, length, rng)?;
+    }
+    if cli.includes(Measurement::Table) {
+        print_progress("the agent's table");
+        results.table = Some(node_table::measure()?);
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::chain_costs::ChainSample;
 use crate::footprint::Footprint;
 use crate::neighbours::NeighbourSample;
+use crate::node_table::{TableResult, TableStep};
 use crate::replacement::ReplacementResult;
 use crate::results::Results;
 use crate::sample::Sample;
@@ -37,6 +38,7 @@ pub(crate) fn results_to_json(results: &Results) -> Value {
         }),
         "neighbours": results.neighbours.iter().map(neighbour_sample_to_json).collect::<Vec<_>>(),
         "chains": results.chains.iter().map(chain_sample_to_json).collect::<Vec<_>>(),
+        "table": results.table.as_ref().map(table_result_to_json),
         "targets": targets::evaluate(results).iter().map(target_to_json).collect::<Vec<_>>(),
     })
 }
@@ -101,6 +103,15 @@ fn chain_sample_to_json(sample: &ChainSample) -> Value {
         "passes": sample.passes,
         "round": sample.round,
         "round_trip_seconds": sample.seconds,
+    })
+}
+
+fn table_result_to_json(result: &TableResult) -> Value {
+    let to_json = |(step, seconds): &(TableStep, f64)| json!({"step": step.title(), "seconds": seconds});
+    json!({
+        "times": result.times.iter().map(to_json).collect::<Vec<_>>(),
+        "resident_bytes": result.resident_memory_bytes,
+        "anonymous_bytes": result.anonymous_memory_bytes,
     })
 }
 

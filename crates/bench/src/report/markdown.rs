@@ -1,6 +1,7 @@
 //! The results as tables of a Markdown document. Pure.
 
 use super::neighbours;
+use super::node_table;
 use super::ratios::{is_measured, ratio_tables};
 use super::table::{NOT_MEASURED_CELL, format_table_head, format_table_row, group_thousands};
 use super::targets::target_table;
@@ -66,6 +67,7 @@ pub(crate) fn results_to_markdown(results: &Results) -> String {
         (two_nodes::MEDIANS_TITLE, two_nodes::medians(samples)),
         (neighbours::STATES_TITLE, neighbours::states(&results.neighbours)),
         (neighbours::CHAINS_TITLE, neighbours::chains(&results.chains)),
+        (node_table::TITLE, results.table.as_ref().map(node_table::render)),
         (TARGETS_TITLE, Some(target_table(&targets::evaluate(results)))),
     ];
     let sections =
@@ -251,6 +253,7 @@ mod tests {
             two_nodes::MEDIANS_TITLE,
             neighbours::STATES_TITLE,
             neighbours::CHAINS_TITLE,
+            node_table::TITLE,
             TARGETS_TITLE,
         ];
         let variants = variant::all().map(title_with_proxy_header);
