@@ -61,6 +61,11 @@ const NEIGHBOUR_QUANTITIES: [(Traffic, Load, &str); 4] = [
     (Traffic::KubeProxy, Load::SingleDatagram, "time of a UDP round trip through kube-proxy"),
 ];
 
+/// Each entry has packets that the agent does not forward, and the quantity's name in tables.
+const CHAIN_QUANTITIES: [(Traffic, &str); 2] = [
+    (Traffic::BetweenPods, "time of a UDP round trip between pods, sum of all chains"),
+    (Traffic::KubeProxy, "time of a UDP round trip through kube-proxy, sum of all chains"),
+];
 /// The name of the table with many Services in the table of targets.
 pub(crate) const TABLE_VARIANT: &str = "agent-table-1k";
 
@@ -76,14 +81,14 @@ pub(crate) fn evaluate(results: &Results) -> Vec<Target> {
             measured_value: neighbours::ratio(&results.neighbours, state, traffic, load),
         }));
     }
-    let share_of_chains = total_share(&results.chains).and_then(|share| Quartiles::new(vec![1.0 + share]));
-    targets.push(Target {
+    targets.extend(CHAIN_QUANTITIES.map(|(traffic, quantity)| Target {
         variant: AgentState::Direct.name(),
         baseline: AgentState::Absent.name(),
-        quantity: "time of a UDP round trip between pods, sum of the chains",
+        quantity,
         limit: TargetLimit::AtMost(1.03),
-        measured_value: share_of_chains,
-    });
+        measured_value:
+            total_share(&results.chains, traffic).and_then(|share| Quartiles::new(vec![1.0 + share])),
+    }));
     targets.extend(evaluate_table(results.table.as_ref()));
     targets
 }

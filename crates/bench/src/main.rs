@@ -3,6 +3,7 @@
 mod agent;
 mod agent_targets;
 mod backend;
+mod chain_copies;
 mod chain_costs;
 mod cli;
 mod client;

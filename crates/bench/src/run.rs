@@ -25,6 +25,8 @@ use crate::{chain_costs, footprint, neighbours, node_table, replacement, start};
 const MAX_START_ROUNDS: u16 = 15;
 /// The maximum number of rounds for loads with two nodes. Their processors are pinned, so the samples vary less.
 const MAX_AGENT_ROUNDS: u16 = 45;
+/// The maximum number of rounds for the cost of chains. A low number is enough, because the copies multiply the cost.
+const MAX_CHAIN_ROUNDS: u16 = 20;
 
 /// Takes the chosen measurements, prints the tables and writes the results.
 pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
@@ -76,7 +78,7 @@ fn measure_agent(cli: &Cli, results: &mut Results, rng: &mut Rng) -> Result<(), 
         results.neighbours = neighbours::measure(rounds, length, rng)?;
     }
     if cli.includes(Measurement::Chains) {
-        results.chains = chain_costs::measure(rounds, length, rng)?;
+        results.chains = chain_costs::measure(rounds.min(MAX_CHAIN_ROUNDS), length, rng)?;
     }
     if cli.includes(Measurement::Table) {
         print_progress("the agent's table");

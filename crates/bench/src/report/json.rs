@@ -99,8 +99,10 @@ fn neighbour_sample_to_json(sample: &NeighbourSample) -> Value {
 
 fn chain_sample_to_json(sample: &ChainSample) -> Value {
     json!({
-        "chain": sample.chain,
+        "traffic": sample.traffic.name(),
+        "addition": sample.addition,
         "passes": sample.passes,
+        "copies": sample.copies,
         "round": sample.round,
         "round_trip_seconds": sample.seconds,
     })

@@ -2,7 +2,7 @@
 
 use super::table::{NOT_MEASURED_CELL, format_table_head, format_table_row};
 use super::targets::format_quartiles;
-use crate::chain_costs::{ChainSample, costs, total_share};
+use crate::chain_costs::{ChainCost, ChainSample, costs, total_share};
 use crate::load::Load;
 use crate::neighbour_network::Traffic;
 use crate::neighbours::{AgentState, NeighbourSample, ratio, times};
@@ -45,22 +45,37 @@ pub(super) fn states(samples: &[NeighbourSample]) -> Option<String> {
 
 /// Returns the table of chains, or `None` if they were not measured.
 pub(super) fn chains(samples: &[ChainSample]) -> Option<String> {
-    let costs = costs(samples);
-    let rows = costs.iter().map(|cost| {
-        let Quartiles { lower_quartile, median, upper_quartile } = cost.seconds_per_pass;
-        let [lower, median, upper] = [lower_quartile, median, upper_quartile].map(|seconds| seconds * 1e9);
-        format_table_row([
-            format!("`{}`", cost.chain),
-            format!("{median:.0} ns ({lower:.0} to {upper:.0})"),
-            format!("{:.1} %", cost.share_of_round_trip * 100.0),
-        ])
+    let costs = Traffic::ALL.map(|traffic| costs(samples, traffic));
+    let [between_pods, _] = &costs;
+    let rows = between_pods.iter().map(|cost| {
+        let cells = costs.iter().flat_map(|costs| {
+            let cost = costs.iter().find(|other| other.addition == cost.addition);
+            cost.map_or([NOT_MEASURED_CELL; 2].map(str::to_owned), cost_cells)
+        });
+        format_table_row([cost.addition.clone()].into_iter().chain(cells))
     });
-    let total = total_share(samples)?;
-    let total = format_table_row([
-        "all chains of the agent".to_owned(),
-        NOT_MEASURED_CELL.to_owned(),
-        format!("{:.1} %", total * 100.0),
+    let totals = Traffic::ALL.map(|traffic| total_share(samples, traffic));
+    let total_cells = totals.into_iter().flat_map(|total| {
+        let share = total.map_or(NOT_MEASURED_CELL.to_owned(), |total| format!("{:.1} %", total * 100.0));
+        [NOT_MEASURED_CELL.to_owned(), share]
+    });
+    let total_row =
+        format_table_row(["sum, without the empty chain".to_owned()].into_iter().chain(total_cells));
+    let head = format_table_head(&[
+        "",
+        "between pods: per packet and node",
+        "share of a UDP round trip",
+        "kube-proxy: per packet and node",
+        "share of a UDP round trip",
     ]);
-    let head = format_table_head(&["chain", "per packet and node", "share of a UDP round trip between pods"]);
-    Some([head].into_iter().chain(rows).chain([total]).collect())
+    (!between_pods.is_empty()).then(|| [head].into_iter().chain(rows).chain([total_row]).collect())
+}
+
+fn cost_cells(cost: &ChainCost) -> [String; 2] {
+    let Quartiles { lower_quartile, median, upper_quartile } = cost.seconds_per_pass;
+    let [lower, median, upper] = [lower_quartile, median, upper_quartile].map(|seconds| seconds * 1e9);
+    [
+        format!("{median:.0} ns ({lower:.0} to {upper:.0})"),
+        format!("{:.1} %", cost.share_of_round_trip * 100.0),
+    ]
 }
