@@ -107,6 +107,10 @@ fn sets(config: &NodeConfig, part: FamilyPart) -> [Set; 3] {
 
 /// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.
 fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
+    // Usually no peer needs the tunnel. Then there is no need to look at thousands of endpoints.
+    if !config.peers.iter().any(|peer| peer.ways.get(&family) == Some(&Way::Tunnel)) {
+        return BTreeMap::new();
+    }
     let services = config.services.iter().filter(|service| service.keeps_client_address);
     let endpoints = services.flat_map(|service| &service.ports).flat_map(|port| &port.endpoints);
     endpoints
