@@ -93,10 +93,17 @@ fn passage(chain: &Chain) -> Option<Passage> {
     }
 }
 
-/// Returns a table with copies of a chain, and with the sets that the chain uses.
+/// Returns a table with copies of a chain, and with the sets and regular chains that the chain uses.
 fn copy_chain(table: &Table, chain: &Chain) -> Table {
-    let expressions = || chain.rules.iter().flat_map(|rule| &rule.expressions);
-    let is_used = |name: &str| expressions().any(|expr| expr.set_name().is_some_and(|set| **set == *name));
+    let expressions =
+        |chain: &Chain| chain.rules.iter().flat_map(|rule| rule.expressions.clone()).collect::<Vec<_>>();
+    let own_expressions = expressions(chain);
+    let is_target =
+        |name: &str| own_expressions.iter().any(|expr| expr.target_chain().is_some_and(|it| **it == *name));
+    let targets: Vec<_> = table.chains.iter().filter(|chain| is_target(&chain.name)).cloned().collect();
+    let all_expressions: Vec<_> = targets.iter().chain([chain]).flat_map(expressions).collect();
+    let is_used =
+        |name: &str| all_expressions.iter().any(|expr| expr.set_name().is_some_and(|it| **it == *name));
     let copy = |number: u8| Chain {
         name: format!("copy{number}").into(),
         base: chain
@@ -108,7 +115,7 @@ fn copy_chain(table: &Table, chain: &Chain) -> Table {
     Table {
         id: TableId::new(table.id.family, COPIES_TABLE),
         sets: table.sets.iter().filter(|set| is_used(&set.name)).cloned().collect(),
-        chains: (0..COPIES).map(copy).collect(),
+        chains: targets.iter().cloned().chain((0..COPIES).map(copy)).collect(),
     }
 }
 
@@ -133,7 +140,8 @@ mod tests {
         for addition in &additions {
             assert_eq!(addition.tables.len() + addition.tunnels.len(), 2);
             for table in &addition.tables {
-                assert_eq!((table.check(), table.chains.len()), (Ok(()), 16));
+                let copies = table.chains.iter().filter(|chain| chain.base.is_some()).count();
+                assert_eq!((table.check(), copies), (Ok(()), 16));
             }
         }
     }
