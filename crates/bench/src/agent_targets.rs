@@ -63,8 +63,8 @@ const NEIGHBOUR_QUANTITIES: [(Traffic, Load, &str); 4] = [
 
 /// Each entry has packets that the agent does not forward, and the quantity's name in tables.
 const CHAIN_QUANTITIES: [(Traffic, &str); 2] = [
-    (Traffic::BetweenPods, "time of a UDP round trip between pods, sum of all chains"),
-    (Traffic::KubeProxy, "time of a UDP round trip through kube-proxy, sum of all chains"),
+    (Traffic::BetweenPods, "time of a UDP round trip between pods, sum of all parts"),
+    (Traffic::KubeProxy, "time of a UDP round trip through kube-proxy, sum of all parts"),
 ];
 /// The name of the table with many Services in the table of targets.
 pub(crate) const TABLE_VARIANT: &str = "agent-table-1k";
