@@ -37,7 +37,7 @@ bench-operator: deps ## measures the operator's latency and memory on the cluste
 	scripts/bench-operator
 
 .PHONY: bench
-bench: deps ## compares the data plane with other proxies, in private network namespaces (root, 20 minutes)
+bench: deps ## compares the data plane and the node agent with other proxies, in private network namespaces (root, 35 minutes)
 	scripts/bench
 
 .PHONY: lint

@@ -2,7 +2,7 @@
 //! Does I/O.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -19,7 +19,7 @@ use crate::protocol::{
 
 /// The number of connections that the backend serves at the same time. Each load has fewer clients.
 const CONNECTION_THREADS: usize = 16;
-/// The number of threads that echo datagrams.
+/// The number of threads that echo datagrams to one address. With several addresses each has one thread.
 const UDP_THREADS: usize = 2;
 /// The length of one read or write of an upload or a download, in bytes.
 pub(crate) const BULK_CHUNK_LENGTH: usize = 128 * 1024;
@@ -35,28 +35,32 @@ pub(crate) struct Backend {
     listener: Arc<TcpListener>,
 }
 
+/// The properties of a backend.
+#[derive(Clone, Debug)]
+pub(crate) struct BackendOptions {
+    /// True if each connection begins with a PROXY header.
+    pub(crate) expects_proxy_header: bool,
+    /// The addresses to which clients send datagrams. Connections are accepted on all addresses.
+    pub(crate) addresses: Vec<Ipv4Addr>,
+    /// The number of the processor for all threads; `None` for all processors.
+    pub(crate) processor: Option<usize>,
+}
+
 #[derive(Debug)]
 struct State {
-    /// True if each connection begins with a PROXY header.
-    expects_proxy_header: bool,
+    options: BackendOptions,
     received_bytes: AtomicU64,
     held_connections: Mutex<Vec<TcpStream>>,
     is_stopped: AtomicBool,
 }
 
 impl Backend {
-    /// Starts a backend; `expects_proxy_header` is true if each connection begins with a PROXY header.
-    pub(crate) fn start(namespace: &Namespace, expects_proxy_header: bool) -> Result<Self, BenchError> {
-        let address = (addr::BACKEND, addr::BACKEND_PORT);
-        let (listener, udp_socket) = namespace.run(|| {
-            let listener = TcpListener::bind(address).context("the backend's TCP port")?;
-            Ok((listener, UdpSocket::bind(address).context("the backend's UDP port")?))
-        })?;
-        // The UDP threads check between reads whether the backend has stopped.
-        udp_socket.set_read_timeout(Some(IDLE_TIMEOUT)).context("the backend's UDP socket")?;
-        let (listener, udp_socket) = (Arc::new(listener), Arc::new(udp_socket));
+    /// Starts a backend.
+    pub(crate) fn start(namespace: &Namespace, options: BackendOptions) -> Result<Self, BenchError> {
+        let (listener, udp_sockets) = namespace.run(|| bind(&options.addresses))?;
+        let listener = Arc::new(listener);
         let state = Arc::new(State {
-            expects_proxy_header,
+            options,
             received_bytes: 0.into(),
             held_connections: Mutex::default(),
             is_stopped: false.into(),
@@ -65,9 +69,12 @@ impl Backend {
             let (state, listener) = (Arc::clone(&state), Arc::clone(&listener));
             spawn(move || accept_connections(&listener, &state))?;
         }
-        for _ in 0..UDP_THREADS {
-            let (state, socket) = (Arc::clone(&state), Arc::clone(&udp_socket));
-            spawn(move || echo_datagrams(&socket, &state))?;
+        let threads_per_socket = UDP_THREADS.div_ceil(udp_sockets.len());
+        for socket in udp_sockets.into_iter().map(Arc::new) {
+            for _ in 0..threads_per_socket {
+                let (state, socket) = (Arc::clone(&state), Arc::clone(&socket));
+                spawn(move || echo_datagrams(&socket, &state))?;
+            }
         }
         Ok(Self { state, listener })
     }
@@ -88,12 +95,33 @@ impl Drop for Backend {
     }
 }
 
+/// Binds the ports in the network namespace of the calling thread.
+///
+/// Each address has its own UDP socket, because a socket for all addresses sends its replies from the first address.
+fn bind(addresses: &[Ipv4Addr]) -> Result<(TcpListener, Vec<UdpSocket>), BenchError> {
+    let any_address = (Ipv4Addr::UNSPECIFIED, addr::BACKEND_PORT);
+    let listener = TcpListener::bind(any_address).context("the backend's TCP port")?;
+    let bind_udp = |address: &Ipv4Addr| {
+        let socket = UdpSocket::bind((*address, addr::BACKEND_PORT))?;
+        // The UDP threads check between reads whether the backend has stopped.
+        socket.set_read_timeout(Some(IDLE_TIMEOUT)).map(|()| socket)
+    };
+    let sockets = addresses.iter().map(bind_udp).collect::<Result<_, _>>();
+    Ok((listener, sockets.context("the backend's UDP ports")?))
+}
+
+/// Pins the calling thread, if the backend has a processor. Errors are ignored, because the processor exists.
+fn pin(state: &State) -> Option<CpuPin> {
+    state.options.processor.and_then(|processor| CpuPin::from_thread_number(processor).ok())
+}
+
 fn spawn(run: impl FnOnce() + Send + 'static) -> Result<(), BenchError> {
     thread::Builder::new().stack_size(STACK_SIZE).spawn(run).context("a thread")?;
     Ok(())
 }
 
 fn accept_connections(listener: &TcpListener, state: &State) {
+    let _cpu_pin = pin(state);
     while !state.is_stopped.load(Relaxed) {
         match listener.accept() {
             // Errors are ignored here, because the client counts its failed connections.
@@ -114,7 +142,7 @@ fn serve(mut stream: TcpStream, peer: IpAddr, state: &State) -> std::io::Result<
     let mut buffered_bytes = 0;
     let mut cpu_pin = None;
     let mut client = peer;
-    if state.expects_proxy_header {
+    if state.options.expects_proxy_header {
         (client, buffered_bytes) = read_proxy_header(&mut stream, &mut buffer)?;
     }
     loop {
@@ -184,6 +212,7 @@ fn send_bulk(stream: &mut TcpStream) -> std::io::Result<()> {
 }
 
 fn echo_datagrams(socket: &UdpSocket, state: &State) {
+    let _cpu_pin = pin(state);
     let mut buffer = [0; REPLY_LENGTH];
     while !state.is_stopped.load(Relaxed) {
         if let Ok((length, peer)) = socket.recv_from(&mut buffer) {

@@ -8,12 +8,12 @@ use clap::Parser;
 use crate::load::Load;
 use crate::variant::{self, Variant};
 
-/// Compares the data plane with other proxies; packets take their real path through private network namespaces
+/// Compares the data plane with other proxies, and the node agent with both; packets take their real path through private network namespaces
 #[derive(Parser, Clone, Debug)]
 #[command(name = "scripts/bench", version)]
 pub(crate) struct Cli {
     /// Number of rounds; each round measures all variants under each load, in random order. Start times are measured in
-    /// at most 15 rounds
+    /// at most 15 rounds, and the node agent in at most 45
     #[arg(long, value_name = "NUMBER", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) rounds: u16,
 
@@ -21,7 +21,12 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "SECONDS", default_value_t = 0.1, value_parser = parse_seconds)]
     pub(crate) seconds: f64,
 
-    /// Take only these measurements: conn, up, down, udp, requests, start, replacement, footprint
+    /// Measure only these subjects: proxy (proxies in pods), agent (the node agent, with two nodes)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) subjects: Vec<Subject>,
+
+    /// Take only these measurements: conn, up, down, udp, requests, single-conn, single-udp, start, replacement, footprint,
+    /// neighbours, chains, table
     #[arg(long = "measures", value_name = "LIST", value_delimiter = ',')]
     pub(crate) chosen_measurements: Vec<Measurement>,
 
@@ -46,6 +51,27 @@ pub(crate) struct Cli {
     pub(crate) package_directory: PathBuf,
 }
 
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// Proxies in pods, with one node.
+    Proxy,
+    /// The node agent, with two nodes.
+    Agent,
+}
+
+impl FromStr for Subject {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "proxy" => Ok(Self::Proxy),
+            "agent" => Ok(Self::Agent),
+            _ => Err(format!("unknown subject {text:?}, expected one of proxy, agent")),
+        }
+    }
+}
+
 /// A kind of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measurement {
@@ -57,6 +83,12 @@ pub(crate) enum Measurement {
     Replacement,
     /// Memory, descriptors and image size.
     Footprint,
+    /// The CPU time of packets that the agent does not forward.
+    Neighbours,
+    /// The CPU time that each of the agent's chains adds to these packets.
+    Chains,
+    /// The times and the memory of the agent's table with many Services.
+    Table,
 }
 
 impl FromStr for Measurement {
@@ -67,10 +99,12 @@ impl FromStr for Measurement {
             "start" => Ok(Self::Start),
             "replacement" => Ok(Self::Replacement),
             "footprint" => Ok(Self::Footprint),
-            load => load
-                .parse()
-                .map(Self::Load)
-                .map_err(|error| format!("{error}, start, replacement, footprint")),
+            "neighbours" => Ok(Self::Neighbours),
+            "chains" => Ok(Self::Chains),
+            "table" => Ok(Self::Table),
+            load => load.parse().map(Self::Load).map_err(|error| {
+                format!("{error}, start, replacement, footprint, neighbours, chains, table")
+            }),
         }
     }
 }
@@ -81,9 +115,20 @@ impl Cli {
         self.chosen_measurements.is_empty() || self.chosen_measurements.contains(&measurement)
     }
 
-    /// Returns the variants that the user chose, or all variants if the user chose none.
-    pub(crate) fn variants(&self) -> Vec<Variant> {
-        if self.variants.is_empty() { variant::all().collect() } else { self.variants.clone() }
+    /// Returns true if the user chose `subject`, or chose no subject.
+    pub(crate) fn covers(&self, subject: Subject) -> bool {
+        self.subjects.is_empty() || self.subjects.contains(&subject)
+    }
+
+    /// Returns the variants of a subject that the user chose, or all its variants if the user chose no variant.
+    pub(crate) fn variants(&self, subject: Subject) -> Vec<Variant> {
+        if !self.covers(subject) {
+            return Vec::new();
+        }
+        let variants =
+            if self.variants.is_empty() { variant::all().collect() } else { self.variants.clone() };
+        let has_two_nodes = subject == Subject::Agent;
+        variants.into_iter().filter(|variant| variant.has_two_nodes() == has_two_nodes).collect()
     }
 }
 
@@ -107,8 +152,9 @@ mod tests {
         assert!(
             default_cli.includes(Measurement::Start) && default_cli.includes(Measurement::Load(Load::Upload))
         );
-        assert_eq!(default_cli.variants().len(), 13);
-        let filtered_cli = parse(&["--measures=up,start", "--variants=direct,nginx"]).unwrap();
+        assert_eq!(default_cli.variants(Subject::Proxy).len(), 13);
+        assert_eq!(default_cli.variants(Subject::Agent).len(), 12);
+        let filtered_cli = parse(&["--measures=up,start", "--variants=direct,nginx,agent-local"]).unwrap();
         assert!(
             filtered_cli.includes(Measurement::Start)
                 && filtered_cli.includes(Measurement::Load(Load::Upload))
@@ -117,13 +163,21 @@ mod tests {
             !filtered_cli.includes(Measurement::Load(Load::Download))
                 && !filtered_cli.includes(Measurement::Footprint)
         );
-        assert_eq!(filtered_cli.variants().len(), 2);
+        assert_eq!(filtered_cli.variants(Subject::Proxy).len(), 2);
+        assert_eq!(filtered_cli.variants(Subject::Agent).len(), 1);
+    }
+
+    #[test]
+    fn subjects_that_the_user_did_not_choose_have_no_variants() {
+        let cli = parse(&["--subjects=agent"]).unwrap();
+        assert!(cli.variants(Subject::Proxy).is_empty() && !cli.variants(Subject::Agent).is_empty());
     }
 
     #[test]
     fn errors_list_the_allowed_values() {
         for (argument, allowed) in [
             ("--measures=tcp", "footprint"),
+            ("--subjects=node", "agent"),
             ("--variants=envoy", "klipper-nft"),
             ("--seconds=0", "0.1 to 60"),
             ("--rounds=0", "1.."),

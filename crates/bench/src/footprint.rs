@@ -69,7 +69,7 @@ pub(crate) struct BinarySize {
 pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Option<Footprint>, BenchError> {
     let testbed = Testbed::new(variant, Protocol::Tcp, programs)?;
     let Some(proxy) = &testbed.proxy else { return Ok(None) };
-    run_under_load(&testbed, Load::Connections, &Progress::default(), || {
+    run_under_load(&testbed.load_path(), Load::Connections, &Progress::default(), || {
         thread::sleep(LOAD_DURATION);
         Ok(())
     })?;
@@ -121,7 +121,7 @@ pub(crate) fn is_footprint_measured(variant: Variant) -> bool {
     match variant.data_path {
         DataPath::Kernel | DataPath::Userspace { proxy_header: true, .. } => true,
         DataPath::Userspace { proxy, proxy_header: false } => proxy == UserspaceProxy::HaProxy,
-        DataPath::Direct | DataPath::NodeDnat | DataPath::Klipper(_) => false,
+        DataPath::Direct | DataPath::NodeDnat | DataPath::Klipper(_) | DataPath::Agent(_) => false,
     }
 }
 

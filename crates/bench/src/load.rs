@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use akrobateo_core::Protocol;
+
 /// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
@@ -15,12 +17,23 @@ pub(crate) enum Load {
     Udp,
     /// Requests on open connections.
     Requests,
+    /// One connection after another, on one processor.
+    SingleConnection,
+    /// One datagram and its reply after another, on one processor.
+    SingleDatagram,
 }
 
 impl Load {
     /// All kinds of load, in the order in which they are measured.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Connections, Self::Upload, Self::Download, Self::Udp, Self::Requests];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Connections,
+        Self::Upload,
+        Self::Download,
+        Self::Udp,
+        Self::Requests,
+        Self::SingleConnection,
+        Self::SingleDatagram,
+    ];
 
     /// The name on the command line and in the results.
     pub(crate) const fn name(self) -> &'static str {
@@ -30,6 +43,8 @@ impl Load {
             Self::Download => "down",
             Self::Udp => "udp",
             Self::Requests => "requests",
+            Self::SingleConnection => "single-conn",
+            Self::SingleDatagram => "single-udp",
         }
     }
 
@@ -39,7 +54,22 @@ impl Load {
             Self::Connections => 8,
             Self::Upload | Self::Download | Self::Requests => 4,
             Self::Udp => 2,
+            Self::SingleConnection | Self::SingleDatagram => 1,
         }
+    }
+
+    /// The protocol of the packets.
+    pub(crate) const fn protocol(self) -> Protocol {
+        match self {
+            Self::Udp | Self::SingleDatagram => Protocol::Udp,
+            _ => Protocol::Tcp,
+        }
+    }
+
+    /// Returns true if the client runs on the processor of the backend. Then the time of an exchange is the CPU time that
+    /// all its steps need.
+    pub(crate) const fn uses_one_processor(self) -> bool {
+        matches!(self, Self::SingleConnection | Self::SingleDatagram)
     }
 }
 

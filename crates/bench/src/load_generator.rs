@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -121,6 +121,8 @@ pub(crate) fn run_client(load: Load, frontends: Frontends, number: usize, progre
         Load::Requests => {
             CpuPin::from_thread_number(number).and_then(|_cpu_pin| send_requests(remote, progress))
         }
+        Load::SingleConnection => open_single_connections(frontends, progress),
+        Load::SingleDatagram => exchange_single_datagrams(remote, progress),
     };
     if result.is_err() {
         progress.failure_count.fetch_add(1, Relaxed);
@@ -155,6 +157,67 @@ fn source_port(number: usize, connection: usize) -> u16 {
     let ports_per_client = SOURCE_PORT_COUNT / clients;
     let port = FIRST_SOURCE_PORT + number * ports_per_client + connection / clients % ports_per_client;
     u16::try_from(port).unwrap_or(0)
+}
+
+/// Opens one connection after another, and records the time of each.
+fn open_single_connections(frontends: Frontends, progress: &Progress) -> io::Result<()> {
+    // Consecutive samples use different ports, because conntrack keeps closed connections for a second.
+    static CONNECTION_COUNT: AtomicUsize = AtomicUsize::new(0);
+    let mut recorder = Recorder::new(progress);
+    while progress.is_running() {
+        let connection = CONNECTION_COUNT.fetch_add(1, Relaxed);
+        let port = u16::try_from(FIRST_SOURCE_PORT + connection % SOURCE_PORT_COUNT).ok();
+        let remote = frontends.get(connection * SERVICE_PORT_STEP % usize::from(frontends.ports));
+        recorder.record(|| request_once_from(port, remote, TIMEOUT).map(drop))?;
+    }
+    recorder.finish();
+    Ok(())
+}
+
+/// Sends one datagram after another, and records the time until its reply. A lost datagram has no time.
+fn exchange_single_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect(remote)?;
+    socket.set_read_timeout(Some(UDP_TIMEOUT))?;
+    let mut buffer = [0; DATAGRAM_LENGTH];
+    let mut recorder = Recorder::new(progress);
+    while progress.is_running() {
+        let exchange = || socket.send(&[0; DATAGRAM_LENGTH]).and_then(|_| socket.recv(&mut buffer)).map(drop);
+        match recorder.record(exchange) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                progress.failure_count.fetch_add(1, Relaxed);
+            }
+            result => result?,
+        }
+    }
+    recorder.finish();
+    Ok(())
+}
+
+/// Records the latencies of one client's exchanges.
+struct Recorder<'a> {
+    progress: &'a Progress,
+    latencies: Vec<Duration>,
+}
+
+impl<'a> Recorder<'a> {
+    fn new(progress: &'a Progress) -> Self {
+        Self { progress, latencies: Vec::with_capacity(MAX_RECORDED_LATENCIES) }
+    }
+
+    fn record(&mut self, exchange: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let start = Instant::now();
+        exchange()?;
+        self.progress.completed_count.fetch_add(1, Relaxed);
+        if self.progress.is_recording.load(Relaxed) && self.latencies.len() < MAX_RECORDED_LATENCIES {
+            self.latencies.push(start.elapsed());
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) {
+        self.progress.latencies.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.latencies);
+    }
 }
 
 fn upload(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
@@ -213,16 +276,11 @@ fn exchange_datagrams(remote: SocketAddr, progress: &Progress) -> io::Result<()>
 fn send_requests(remote: SocketAddr, progress: &Progress) -> io::Result<()> {
     let mut stream = connect(None, remote, TIMEOUT)?;
     stream.set_nodelay(true)?;
-    let mut latencies = Vec::with_capacity(MAX_RECORDED_LATENCIES);
+    let mut recorder = Recorder::new(progress);
     while progress.is_running() {
-        let start = Instant::now();
-        request(&mut stream, Operation::Reply)?;
-        progress.completed_count.fetch_add(1, Relaxed);
-        if progress.is_recording.load(Relaxed) && latencies.len() < MAX_RECORDED_LATENCIES {
-            latencies.push(start.elapsed());
-        }
+        recorder.record(|| request(&mut stream, Operation::Reply).map(drop))?;
     }
-    progress.latencies.lock().unwrap_or_else(PoisonError::into_inner).append(&mut latencies);
+    recorder.finish();
     Ok(())
 }
 

@@ -1,9 +1,9 @@
-//! The network of a variant: client, node, proxy pod and backend, each in its own namespace. Does I/O.
+//! The network of a variant: client, nodes, proxy pod and backend, each in its own namespace. Does I/O.
 
 use std::net::Ipv4Addr;
 
-use netns_testkit::Namespace;
 use netns_testkit::link::{Interface, connect};
+use netns_testkit::{Bridge, Namespace};
 
 /// The addresses and ports in the network.
 pub(crate) mod addr {
@@ -29,13 +29,15 @@ pub(crate) mod addr {
     pub(crate) const FIRST_SERVICE_PORT: u16 = 20_000;
 }
 
-/// The method by which the node handles packets to its own address.
+/// The way in which the node handles packets to its own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeRole {
     /// The node only routes: clients use the backend's address, and conntrack is off.
     RouteOnly,
     /// DNAT to the backend with masquerade, as kube-proxy does for a load balancer's address.
     KubeProxy,
+    /// The node translates only the `ClusterIP` to the backend, as kube-proxy does beside a node agent.
+    ClusterIp,
     /// DNAT to the proxy pod, as portmap does for a hostPort. The node also translates the `ClusterIP` to the backend.
     Portmap,
 }
@@ -49,74 +51,113 @@ pub(crate) struct Network {
     pub(crate) pod: Namespace,
     /// The backend's pod.
     pub(crate) backend: Namespace,
-    _node: Namespace,
+    /// The nodes. Clients send packets to the first node.
+    pub(crate) nodes: Vec<Namespace>,
+    _segment: Option<Bridge>,
 }
 
 impl Network {
-    /// Creates the network of a Service with this number of ports.
-    pub(crate) fn new(role: NodeRole, ports: u16) -> Self {
+    /// Creates the network with one node, of a Service with this number of ports.
+    pub(crate) fn with_one_node(role: NodeRole, ports: u16) -> Self {
         let [client, node, pod, backend] = std::array::from_fn(|_| Namespace::new());
         connect_to_node(&node, "client", addr::NODE, &client, addr::CLIENT);
         connect_to_node(&node, "pod", addr::POD_GATEWAY, &pod, addr::POD);
         connect_to_node(&node, "backend", addr::BACKEND_GATEWAY, &backend, addr::BACKEND);
         for router in [&node, &pod] {
-            router.set_sysctl("ipv4/ip_forward", "1");
-            // With the default timeout of two minutes, the closed connections of one sample would slow down the next
-            // sample.
-            router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
+            set_router_sysctls(router);
         }
-        // The load generator chooses source ports below this range for short connections.
-        client.set_sysctl("ipv4/ip_local_port_range", "50000 65000");
-        if role != NodeRole::RouteOnly {
-            node.load_nft(&node_rules(role, ports));
-        }
-        Self { client, pod, backend, _node: node }
+        set_client_sysctls(&client);
+        NodeRules { role, ports, node: addr::NODE, pod: addr::POD, backend: addr::BACKEND }.load(&node);
+        Self { client, pod, backend, nodes: vec![node], _segment: None }
+    }
+
+    /// Creates the value of a network with a segment between the client and the nodes.
+    pub(crate) fn with_segment(
+        segment: Bridge,
+        client: Namespace,
+        nodes: Vec<Namespace>,
+        pod: Namespace,
+        backend: Namespace,
+    ) -> Self {
+        Self { client, pod, backend, nodes, _segment: Some(segment) }
     }
 }
 
-/// Returns the node's rules. The rules look up ports in a map, as kube-proxy does in nftables mode.
-///
-/// portmap has one rule per port. In the benchmark one rule matches all ports, so that the number of ports affects only
-/// the proxies.
-fn node_rules(role: NodeRole, ports: u16) -> String {
-    let last = addr::FIRST_SERVICE_PORT + ports - 1;
-    let (first, backend, backend_port) = (addr::FIRST_SERVICE_PORT, addr::BACKEND, addr::BACKEND_PORT);
-    let node_address_rule = match role {
-        NodeRole::RouteOnly => String::new(),
-        NodeRole::KubeProxy => format!("ip daddr {} jump service", addr::NODE),
-        NodeRole::Portmap => {
-            format!(
-                "ip daddr {} meta l4proto {{ tcp, udp }} th dport {first}-{last} dnat to {}",
-                addr::NODE,
-                addr::POD
-            )
+/// Makes a namespace forward packets.
+pub(crate) fn set_router_sysctls(router: &Namespace) {
+    router.set_sysctl("ipv4/ip_forward", "1");
+    // The default timeout is two minutes. Then the closed connections of one sample would slow down the next sample.
+    router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_time_wait", "1");
+}
+
+/// Sets the range of the source ports that the kernel chooses.
+pub(crate) fn set_client_sysctls(client: &Namespace) {
+    // The load generator chooses the source ports of short connections below this range.
+    client.set_sysctl("ipv4/ip_local_port_range", "50000 65000");
+}
+
+/// The rules of a node, as values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodeRules {
+    /// The role of the node.
+    pub(crate) role: NodeRole,
+    /// The number of the Service's ports.
+    pub(crate) ports: u16,
+    /// The address to which clients send packets.
+    pub(crate) node: Ipv4Addr,
+    /// The proxy pod.
+    pub(crate) pod: Ipv4Addr,
+    /// The backend's pod.
+    pub(crate) backend: Ipv4Addr,
+}
+
+impl NodeRules {
+    /// Loads the rules into a node. A node that only routes has no rules.
+    pub(crate) fn load(self, node: &Namespace) {
+        if self.role != NodeRole::RouteOnly {
+            node.load_nft(&self.render());
         }
-    };
-    let elements: Vec<_> = (first..=last).map(|port| format!("tcp . {port} : goto endpoint")).collect();
-    let elements = format!("{}, {}", elements.join(", "), elements.join(", ").replace("tcp", "udp"));
-    let masquerade_rule = if role == NodeRole::KubeProxy { "ct status dnat masquerade" } else { "" };
-    format!(
-        "table ip node {{
+    }
+
+    /// Returns the rules in the format of nft(8). The rules look up ports in a map, as kube-proxy does in nftables mode.
+    ///
+    /// portmap has one rule per port. Here one rule matches all ports, so that the number of ports affects only the
+    /// proxies.
+    fn render(self) -> String {
+        let Self { role, ports, node, pod, backend } = self;
+        let (first, last) = (addr::FIRST_SERVICE_PORT, addr::FIRST_SERVICE_PORT + ports - 1);
+        let (cluster_ip, backend_port) = (addr::CLUSTER_IP, addr::BACKEND_PORT);
+        let node_address_rule = match role {
+            NodeRole::RouteOnly | NodeRole::ClusterIp => String::new(),
+            NodeRole::KubeProxy => format!("ip daddr {node} jump service"),
+            NodeRole::Portmap => {
+                format!("ip daddr {node} meta l4proto {{ tcp, udp }} th dport {first}-{last} dnat to {pod}")
+            }
+        };
+        let elements: Vec<_> = (first..=last).map(|port| format!("tcp . {port} : goto endpoint")).collect();
+        let elements = format!("{}, {}", elements.join(", "), elements.join(", ").replace("tcp", "udp"));
+        let masquerade_rule = if role == NodeRole::KubeProxy { "ct status dnat masquerade" } else { "" };
+        format!(
+            "table ip node {{
   chain endpoint {{ meta l4proto {{ tcp, udp }} dnat to {backend}:{backend_port}; }}
   map ports {{ type inet_proto . inet_service : verdict; elements = {{ {elements} }}; }}
   chain service {{ meta l4proto . th dport vmap @ports; }}
   chain prerouting {{
     type nat hook prerouting priority dstnat;
     {node_address_rule}
-    ip daddr {} jump service
+    ip daddr {cluster_ip} jump service
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat;
     {masquerade_rule}
   }}
 }}
-",
-        addr::CLUSTER_IP
-    )
+"
+        )
+    }
 }
 
-/// Connects interface `name` of the node with interface eth0 of `peer`. The namespace `peer` uses the node as its
-/// gateway.
+/// Connects interface `name` of the node with interface eth0 of `peer`, which uses the node as its gateway.
 fn connect_to_node(node: &Namespace, name: &str, gateway: Ipv4Addr, peer: &Namespace, address: Ipv4Addr) {
     let gateway = gateway.into();
     connect(
@@ -129,6 +170,10 @@ fn connect_to_node(node: &Namespace, name: &str, gateway: Ipv4Addr, peer: &Names
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn node_rules(role: NodeRole, ports: u16) -> String {
+        NodeRules { role, ports, node: addr::NODE, pod: addr::POD, backend: addr::BACKEND }.render()
+    }
 
     #[test]
     fn node_rules_map_each_port_for_both_protocols() {

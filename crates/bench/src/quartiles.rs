@@ -80,7 +80,7 @@ mod tests {
             round,
             rate_per_second: rate,
             cpu_seconds_per_unit: 1.0 / rate,
-            latency_percentiles: None,
+            latencies: None,
             failure_count: 0,
             cpu_share_of_other_programs: 0.0,
         }

@@ -45,7 +45,7 @@ pub(crate) fn measure(variant: Variant, programs: &Programs) -> Result<Replaceme
     };
     let mut process = start(0)?;
     let progress = Progress::default();
-    run_under_load(&testbed, Load::Connections, &progress, || {
+    run_under_load(&testbed.load_path(), Load::Connections, &progress, || {
         for added_ports in [1, 0].into_iter().cycle().take(REPLACEMENT_COUNT) {
             // The previous process must end first, because two processes cannot listen on the probe port.
             drop(process);

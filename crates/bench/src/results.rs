@@ -1,7 +1,10 @@
 //! All results of a run. Pure.
 
+use crate::chain_costs::ChainSample;
 use crate::footprint::{BinarySize, Footprint};
 use crate::machine::Machine;
+use crate::neighbours::NeighbourSample;
+use crate::node_table::TableResult;
 use crate::replacement::ReplacementResult;
 use crate::sample::Sample;
 use crate::start::Start;
@@ -25,6 +28,12 @@ pub(crate) struct Results {
     pub(crate) replacements: Vec<ReplacementResult>,
     /// Memory and descriptors, one entry per variant.
     pub(crate) footprints: Vec<Footprint>,
+    /// The CPU times of packets that the agent does not forward.
+    pub(crate) neighbours: Vec<NeighbourSample>,
+    /// The round trip times with copies of the agent's chains.
+    pub(crate) chains: Vec<ChainSample>,
+    /// The times and the memory of the agent's table with many Services.
+    pub(crate) table: Option<TableResult>,
     /// The size of the data plane's binary.
     pub(crate) binary_size: Option<BinarySize>,
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use akrobateo_core::Protocol;
 use fastrand::Rng;
 
-use crate::cli::{Cli, Measurement};
+use crate::cli::{Cli, Measurement, Subject};
 use crate::cpu_time::CpuMeter;
 use crate::error::{BenchError, Context};
 use crate::load::Load;
@@ -19,10 +19,14 @@ use crate::sampling::take_sample;
 use crate::start::{Start, StartEvent};
 use crate::testbed::Testbed;
 use crate::variant::{DataPath, Variant};
-use crate::{footprint, replacement, start};
+use crate::{chain_costs, footprint, neighbours, node_table, replacement, start};
 
 /// The maximum number of rounds for start times. A low number is enough, because start times vary little.
 const MAX_START_ROUNDS: u16 = 15;
+/// The maximum number of rounds for loads with two nodes. Their processors are pinned, so the samples vary less.
+const MAX_AGENT_ROUNDS: u16 = 45;
+/// The maximum number of rounds for the cost of chains. A low number is enough, because the copies multiply the cost.
+const MAX_CHAIN_ROUNDS: u16 = 20;
 
 /// Takes the chosen measurements, prints the tables and writes the results.
 pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
@@ -36,26 +40,51 @@ pub(crate) fn run(cli: &Cli) -> Result<(), BenchError> {
         seed,
         ..Results::default()
     };
-    if cli.includes(Measurement::Footprint) {
+    if cli.includes(Measurement::Footprint) && cli.covers(Subject::Proxy) {
         print_progress("footprint");
         results.binary_size = Some(footprint::measure_binary(&programs)?);
-        for variant in cli.variants().into_iter().filter(|&variant| footprint::is_footprint_measured(variant))
+        for variant in cli
+            .variants(Subject::Proxy)
+            .into_iter()
+            .filter(|&variant| footprint::is_footprint_measured(variant))
         {
             results.footprints.extend(footprint::measure(variant, &programs)?);
         }
     }
-    if cli.includes(Measurement::Replacement) {
+    if cli.includes(Measurement::Replacement) && cli.covers(Subject::Proxy) {
         print_progress("replacement");
         let uses_kernel_mode = |variant: &Variant| variant.data_path == DataPath::Kernel;
-        for variant in cli.variants().into_iter().filter(uses_kernel_mode) {
+        for variant in cli.variants(Subject::Proxy).into_iter().filter(uses_kernel_mode) {
             results.replacements.push(replacement::measure(variant, &programs)?);
         }
     }
-    if cli.includes(Measurement::Start) {
+    if cli.includes(Measurement::Start) && cli.covers(Subject::Proxy) {
         results.starts = measure_starts(cli, &programs, &mut rng)?;
     }
-    results.samples = measure_loads(cli, &programs, &mut rng)?;
+    for (subject, max_rounds) in [(Subject::Proxy, u16::MAX), (Subject::Agent, MAX_AGENT_ROUNDS)] {
+        let rounds = cli.rounds.min(max_rounds);
+        results.samples.extend(measure_loads(cli, subject, rounds, &programs, &mut rng)?);
+    }
+    if cli.covers(Subject::Agent) {
+        measure_agent(cli, &mut results, &mut rng)?;
+    }
     write_results(cli, &results)
+}
+
+/// Takes the measurements of the node agent that compare no variants.
+fn measure_agent(cli: &Cli, results: &mut Results, rng: &mut Rng) -> Result<(), BenchError> {
+    let (rounds, length) = (cli.rounds.min(MAX_AGENT_ROUNDS), Duration::from_secs_f64(cli.seconds));
+    if cli.includes(Measurement::Neighbours) {
+        results.neighbours = neighbours::measure(rounds, length, rng)?;
+    }
+    if cli.includes(Measurement::Chains) {
+        results.chains = chain_costs::measure(rounds.min(MAX_CHAIN_ROUNDS), length, rng)?;
+    }
+    if cli.includes(Measurement::Table) {
+        print_progress("the agent's table");
+        results.table = Some(node_table::measure()?);
+    }
+    Ok(())
 }
 
 fn print_progress(step: &str) {
@@ -64,7 +93,7 @@ fn print_progress(step: &str) {
 
 fn measure_starts(cli: &Cli, programs: &Programs, rng: &mut Rng) -> Result<Vec<Start>, BenchError> {
     let mut starts = Vec::new();
-    let mut variants = cli.variants();
+    let mut variants = cli.variants(Subject::Proxy);
     variants.retain(|variant| matches!(variant.data_path, DataPath::Kernel | DataPath::Klipper(_)));
     let rounds = cli.rounds.min(MAX_START_ROUNDS);
     for round in 0..usize::from(rounds) {
@@ -87,17 +116,29 @@ struct LoadPlan {
     testbed_indexes: Vec<usize>,
 }
 
-fn measure_loads(cli: &Cli, programs: &Programs, rng: &mut Rng) -> Result<Vec<Sample>, BenchError> {
-    let (testbeds, mut plans) = build_testbeds(cli, programs)?;
+fn measure_loads(
+    cli: &Cli,
+    subject: Subject,
+    rounds: u16,
+    programs: &Programs,
+    rng: &mut Rng,
+) -> Result<Vec<Sample>, BenchError> {
+    let (testbeds, mut plans) = build_testbeds(cli, subject, programs)?;
     let cpu_meter = CpuMeter::new()?;
     let length = Duration::from_secs_f64(cli.seconds);
     let mut samples = Vec::new();
-    for round in 0..usize::from(cli.rounds) {
+    for round in 0..usize::from(rounds) {
         for plan in &mut plans {
-            print_progress(&format!("round {} of {}: {}", round + 1, cli.rounds, plan.load.name()));
+            print_progress(&format!("round {} of {rounds}: {}", round + 1, plan.load.name()));
             rng.shuffle(&mut plan.testbed_indexes);
             for &index in &plan.testbed_indexes {
-                samples.push(take_sample(&testbeds[index], plan.load, round, length, &cpu_meter)?);
+                samples.push(take_sample(
+                    &testbeds[index].load_path(),
+                    plan.load,
+                    round,
+                    length,
+                    &cpu_meter,
+                )?);
             }
         }
     }
@@ -105,14 +146,18 @@ fn measure_loads(cli: &Cli, programs: &Programs, rng: &mut Rng) -> Result<Vec<Sa
 }
 
 /// Builds one testbed for each variant and protocol that the chosen loads need.
-fn build_testbeds(cli: &Cli, programs: &Programs) -> Result<(Vec<Testbed>, Vec<LoadPlan>), BenchError> {
+fn build_testbeds(
+    cli: &Cli,
+    subject: Subject,
+    programs: &Programs,
+) -> Result<(Vec<Testbed>, Vec<LoadPlan>), BenchError> {
     let mut testbeds = Vec::new();
     let mut keys: Vec<(Variant, Protocol)> = Vec::new();
     let mut plans = Vec::new();
     for load in Load::ALL.into_iter().filter(|&load| cli.includes(Measurement::Load(load))) {
-        let protocol = if load == Load::Udp { Protocol::Udp } else { Protocol::Tcp };
+        let protocol = load.protocol();
         let mut plan = LoadPlan { load, testbed_indexes: Vec::new() };
-        for variant in cli.variants().into_iter().filter(|variant| variant.supports(load)) {
+        for variant in cli.variants(subject).into_iter().filter(|variant| variant.supports(load)) {
             let key = (variant, protocol);
             let index = keys.iter().position(|existing| *existing == key).unwrap_or(keys.len());
             if index == keys.len() {
@@ -122,7 +167,9 @@ fn build_testbeds(cli: &Cli, programs: &Programs) -> Result<(Vec<Testbed>, Vec<L
             }
             plan.testbed_indexes.push(index);
         }
-        plans.push(plan);
+        if !plan.testbed_indexes.is_empty() {
+            plans.push(plan);
+        }
     }
     Ok((testbeds, plans))
 }

@@ -15,21 +15,36 @@ pub(crate) struct Sample {
     pub(crate) round: usize,
     /// Connections, bytes, packets or requests per second, depending on the load.
     pub(crate) rate_per_second: f64,
-    /// CPU seconds of clients, kernel, proxy and backend together, per connection, byte, packet or request.
+    /// CPU seconds per connection, byte, packet or request. The sum of clients, kernel, proxy and backend.
     pub(crate) cpu_seconds_per_unit: f64,
-    /// The median and the 99th percentile of the latencies in seconds. `None` for other loads than [`Load::Requests`].
-    pub(crate) latency_percentiles: Option<[f64; 2]>,
-    /// The number of failed connections. For UDP, the number of lost datagrams.
+    /// The latencies; only for loads whose exchanges follow one after another.
+    pub(crate) latencies: Option<LatencyPercentiles>,
+    /// The number of failed connections, or of lost datagrams.
     pub(crate) failure_count: u64,
     /// The share of the machine's CPU time that other programs used, from 0 to 1.
     pub(crate) cpu_share_of_other_programs: f64,
 }
 
-/// Returns the median and the 99th percentile, in seconds.
-pub(crate) fn latency_percentiles(mut latencies: Vec<Duration>) -> Option<[f64; 2]> {
-    latencies.sort_unstable();
-    let last = latencies.len().checked_sub(1)?;
-    Some([50, 99].map(|percent| latencies[(latencies.len() * percent / 100).min(last)].as_secs_f64()))
+/// Percentiles of latencies, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LatencyPercentiles {
+    /// The 10th percentile. Interruptions by other programs do not change it.
+    pub(crate) p10: f64,
+    /// The median.
+    pub(crate) p50: f64,
+    /// The 99th percentile.
+    pub(crate) p99: f64,
+}
+
+impl LatencyPercentiles {
+    /// Returns the percentiles, or `None` if there is no latency.
+    pub(crate) fn new(mut latencies: Vec<Duration>) -> Option<Self> {
+        latencies.sort_unstable();
+        let last = latencies.len().checked_sub(1)?;
+        let percentile =
+            |percent: usize| latencies[(latencies.len() * percent / 100).min(last)].as_secs_f64();
+        Some(Self { p10: percentile(10), p50: percentile(50), p99: percentile(99) })
+    }
 }
 
 #[cfg(test)]
@@ -39,8 +54,10 @@ mod tests {
     #[test]
     fn percentiles_are_taken_from_sorted_latencies() {
         let latencies = (1..=200).rev().map(Duration::from_secs).collect();
-        assert_eq!(latency_percentiles(latencies), Some([101.0, 199.0]));
-        assert_eq!(latency_percentiles(vec![Duration::from_secs(3)]), Some([3.0, 3.0]));
-        assert_eq!(latency_percentiles(Vec::new()), None);
+        let percentiles = LatencyPercentiles { p10: 21.0, p50: 101.0, p99: 199.0 };
+        assert_eq!(LatencyPercentiles::new(latencies), Some(percentiles));
+        let percentiles = LatencyPercentiles { p10: 3.0, p50: 3.0, p99: 3.0 };
+        assert_eq!(LatencyPercentiles::new(vec![Duration::from_secs(3)]), Some(percentiles));
+        assert_eq!(LatencyPercentiles::new(Vec::new()), None);
     }
 }

@@ -1,18 +1,19 @@
-//! Puts a load on a testbed, and measures rate, CPU time and latencies. Does I/O.
+//! Puts a load on a path, and measures rate, CPU time and latencies. Does I/O.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use netns_testkit::Namespace;
 use rustix::process::Pid;
 
+use crate::backend::Backend;
+use crate::cpu_pin::CpuPin;
 use crate::cpu_time::{CpuMeter, CpuTime};
 use crate::error::{BenchError, Context};
 use crate::load::Load;
 use crate::load_generator::{Frontends, Progress, run_client};
-use crate::proxy::process::Process;
 use crate::quartiles::to_f64;
-use crate::sample::{Sample, latency_percentiles};
-use crate::testbed::Testbed;
+use crate::sample::{LatencyPercentiles, Sample};
 
 /// The time from the start of a load to the start of the measurement. During this time, clients connect and fill their
 /// TCP windows.
@@ -20,28 +21,49 @@ const WARM_UP_DURATION: Duration = Duration::from_millis(30);
 /// The pause after a load. During this pause, the connections of the load end.
 const PAUSE_AFTER_LOAD: Duration = Duration::from_millis(10);
 
+/// The processor of the clients, if the clients and the backend have different processors.
+const CLIENT_PROCESSOR: usize = 0;
+/// The processor of such a backend.
+pub(crate) const BACKEND_PROCESSOR: usize = 1;
+
+/// The path of packets between clients and a backend.
+#[derive(Clone, Debug)]
+pub(crate) struct LoadPath<'a> {
+    /// The name of the variant.
+    pub(crate) variant: &'static str,
+    /// The namespace of the clients.
+    pub(crate) client: &'a Namespace,
+    /// The addresses that the clients connect to.
+    pub(crate) frontends: Frontends,
+    /// The backend.
+    pub(crate) backend: &'a Backend,
+    /// The processes that forward the packets.
+    pub(crate) proxies: Vec<Pid>,
+    /// True if all clients run on one processor.
+    pub(crate) has_pinned_clients: bool,
+}
+
 struct CounterReading {
     time: Instant,
     completed_count: u64,
     cpu: CpuTime,
 }
 
-/// Puts a load on the testbed, and measures it for the duration `length`.
+/// Puts a load on the path, and measures it for the duration `length`.
 pub(crate) fn take_sample(
-    testbed: &Testbed,
+    path: &LoadPath<'_>,
     load: Load,
     round: usize,
     length: Duration,
     cpu_meter: &CpuMeter,
 ) -> Result<Sample, BenchError> {
     let progress = Progress::default();
-    let proxy: Vec<Pid> = testbed.proxy.iter().map(Process::pid).collect();
     let read = || {
         let completed_count =
-            if load == Load::Upload { testbed.backend.received_bytes() } else { progress.completed_count() };
-        cpu_meter.read(&proxy).map(|cpu| CounterReading { time: Instant::now(), completed_count, cpu })
+            if load == Load::Upload { path.backend.received_bytes() } else { progress.completed_count() };
+        cpu_meter.read(&path.proxies).map(|cpu| CounterReading { time: Instant::now(), completed_count, cpu })
     };
-    let (start_reading, end_reading) = run_under_load(testbed, load, &progress, || {
+    let (start_reading, end_reading) = run_under_load(path, load, &progress, || {
         thread::sleep(WARM_UP_DURATION);
         progress.set_recording(true);
         let start_reading = read()?;
@@ -59,28 +81,30 @@ pub(crate) fn take_sample(
     let processor_count = thread::available_parallelism().context("the number of processors")?.get();
     Ok(Sample {
         load,
-        variant: testbed.variant.name,
+        variant: path.variant,
         round,
         rate_per_second: completed_count / seconds,
         cpu_seconds_per_unit: benchmark_cpu_time / completed_count,
         failure_count: progress.failure_count(),
-        latency_percentiles: latency_percentiles(progress.into_latencies()),
+        latencies: LatencyPercentiles::new(progress.into_latencies()),
         cpu_share_of_other_programs: (other_cpu_time / (seconds * to_f64(processor_count as u64))).max(0.0),
     })
 }
 
-/// Runs `action` while clients put the load on the testbed.
+/// Runs `action` while clients put the load on the path.
 pub(crate) fn run_under_load<T>(
-    testbed: &Testbed,
+    path: &LoadPath<'_>,
     load: Load,
     progress: &Progress,
     action: impl FnOnce() -> Result<T, BenchError>,
 ) -> Result<T, BenchError> {
-    let frontends = Frontends { first: testbed.variant.frontend(), ports: testbed.variant.ports };
+    let processor = if load.uses_one_processor() { BACKEND_PROCESSOR } else { CLIENT_PROCESSOR };
     let client = |number| {
         move || {
-            testbed.network.client.enter();
-            run_client(load, frontends, number, progress);
+            path.client.enter();
+            // The processor exists, so this does not fail.
+            let _cpu_pin = path.has_pinned_clients.then(|| CpuPin::from_thread_number(processor));
+            run_client(load, path.frontends, number, progress);
         }
     };
     thread::scope(|scope| {

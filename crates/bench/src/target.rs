@@ -1,10 +1,8 @@
-//! The targets of the benchmark, and the check that the results meet them. Pure.
+//! A target of the benchmark, and the check that a measured value meets it. Pure.
 
-use crate::load::Load;
 use crate::quantity::Quantity;
-use crate::quartiles::{Quartiles, to_f64};
-use crate::results::Results;
-use crate::start::StartEvent;
+use crate::quartiles::Quartiles;
+use crate::sample::Sample;
 
 /// The lower or upper limit of a target.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +28,7 @@ impl TargetLimit {
 pub(crate) struct Target {
     /// The variant.
     pub(crate) variant: &'static str,
-    /// The variant with which `variant` is compared. If the target is not a ratio, this field is the unit of the value.
+    /// The variant to compare with. If the value is not a ratio, this field is the unit.
     pub(crate) baseline: &'static str,
     /// The quantity's name in tables.
     pub(crate) quantity: &'static str,
@@ -48,200 +46,18 @@ impl Target {
 }
 
 /// A quantity, and the limit for its ratio to the baseline.
-type RatioLimit = (Quantity, TargetLimit);
+pub(crate) type RatioLimit = (Quantity, TargetLimit);
 
-/// Limits for one port, compared with klipper-lb. The kernel does the same work for Akrobateo and for klipper-lb.
-const ONE_PORT_LIMITS: [RatioLimit; 10] = [
-    (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(0.97)),
-    (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(0.97)),
-    (Quantity::Rate(Load::Download), TargetLimit::AtLeast(0.97)),
-    (Quantity::Rate(Load::Udp), TargetLimit::AtLeast(0.97)),
-    (Quantity::CpuTimePerUnitOfLoad(Load::Connections), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuTimePerUnitOfLoad(Load::Upload), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuTimePerUnitOfLoad(Load::Download), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuTimePerUnitOfLoad(Load::Udp), TargetLimit::AtMost(1.03)),
-    (Quantity::CpuTimePerUnitOfLoad(Load::Requests), TargetLimit::AtMost(1.03)),
-    (Quantity::MedianLatency, TargetLimit::AtMost(1.05)),
-];
-/// Limits for 1,000 ports, compared with klipper-lb. Akrobateo uses a map, and klipper-lb uses lists of rules.
-const MANY_PORTS_LIMITS: [RatioLimit; 5] = [
-    (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(2.0)),
-    (Quantity::Rate(Load::Download), TargetLimit::AtLeast(1.7)),
-    (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(1.4)),
-    (Quantity::Rate(Load::Udp), TargetLimit::AtLeast(1.3)),
-    (Quantity::MedianLatency, TargetLimit::AtMost(0.65)),
-];
-/// Limits for 1,000 ports, compared with one port. The rates should be nearly equal.
-const MANY_PORTS_VERSUS_ONE_PORT_LIMITS: [RatioLimit; 4] = [
-    (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(0.95)),
-    (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(0.95)),
-    (Quantity::Rate(Load::Download), TargetLimit::AtLeast(0.95)),
-    (Quantity::Rate(Load::Udp), TargetLimit::AtLeast(0.95)),
-];
-/// Limits for userspace mode, compared with proxies that have default settings.
-const USERSPACE_LIMITS: [RatioLimit; 5] = [
-    (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(1.25)),
-    (Quantity::Rate(Load::Download), TargetLimit::AtLeast(1.25)),
-    (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(1.05)),
-    (Quantity::CpuTimePerUnitOfLoad(Load::Upload), TargetLimit::AtMost(0.7)),
-    (Quantity::CpuTimePerUnitOfLoad(Load::Download), TargetLimit::AtMost(0.7)),
-];
-/// Limits for userspace mode, compared with a proxy that has forced splicing.
-const USERSPACE_SPLICE_LIMITS: [RatioLimit; 3] = [
-    (Quantity::Rate(Load::Download), TargetLimit::AtLeast(1.0)),
-    (Quantity::Rate(Load::Connections), TargetLimit::AtLeast(1.0)),
-    (Quantity::Rate(Load::Upload), TargetLimit::AtLeast(1.0)),
-];
-/// Each entry has a variant, its baseline, and the limits for their ratios.
-const LOAD_COMPARISONS: [(&str, &str, &[RatioLimit]); 8] = [
-    ("akrobateo", "klipper-nft", &ONE_PORT_LIMITS),
-    ("akrobateo", "klipper-legacy", &ONE_PORT_LIMITS),
-    ("akrobateo-1k", "klipper-nft-1k", &MANY_PORTS_LIMITS),
-    ("akrobateo-1k", "klipper-legacy-1k", &MANY_PORTS_LIMITS),
-    ("akrobateo-1k", "akrobateo", &MANY_PORTS_VERSUS_ONE_PORT_LIMITS),
-    ("userspace", "haproxy-proxy", &USERSPACE_LIMITS),
-    ("userspace", "nginx", &USERSPACE_LIMITS),
-    ("userspace", "haproxy-splice", &USERSPACE_SPLICE_LIMITS),
-];
-/// The maximum ratios of start times. Each entry has a variant, its baseline, and the maximum ratio. A start time ends
-/// when all rules are active.
-const START_TIME_COMPARISONS: [(&str, &str, f64); 4] = [
-    ("akrobateo", "klipper-nft", 1.0 / 4.0),
-    ("akrobateo", "klipper-legacy", 1.0 / 4.0),
-    ("akrobateo-1k", "klipper-nft-1k", 1.0 / 500.0),
-    ("akrobateo-1k", "klipper-legacy-1k", 1.0 / 500.0),
-];
-/// The name that tables show for the quantity of [`START_TIME_COMPARISONS`].
-pub(crate) const RULES_ACTIVE_QUANTITY: &str = "time to active rules";
+/// A variant, its baseline, and the limits for their ratios.
+pub(crate) type Comparison = (&'static str, &'static str, &'static [RatioLimit]);
 
-/// Returns all targets, with the measured values from `results`.
-pub(crate) fn evaluate_targets(results: &Results) -> Vec<Target> {
-    let load_targets = LOAD_COMPARISONS.into_iter().flat_map(|(variant, baseline, limits)| {
+/// Returns the targets of comparisons under load, with the measured values.
+pub(crate) fn compare_loads(comparisons: &[Comparison], samples: &[Sample]) -> Vec<Target> {
+    let targets = comparisons.iter().flat_map(|&(variant, baseline, limits)| {
         limits.iter().map(move |&(quantity, limit)| {
-            let measured_value = Quartiles::from_ratios(&results.samples, quantity, variant, baseline);
+            let measured_value = Quartiles::from_ratios(samples, quantity, variant, baseline);
             Target { variant, baseline, quantity: quantity.title(), limit, measured_value }
         })
     });
-    let start_targets = START_TIME_COMPARISONS.into_iter().map(|(variant, baseline, maximum)| {
-        let [times, baseline_times] = [variant, baseline].map(|name| rules_active_times(results, name));
-        let measured_value = Quartiles::from_ratios_by_round(&times, &baseline_times);
-        Target {
-            variant,
-            baseline,
-            quantity: RULES_ACTIVE_QUANTITY,
-            limit: TargetLimit::AtMost(maximum),
-            measured_value,
-        }
-    });
-    load_targets.chain(start_targets).chain(absolute_targets(results)).collect()
-}
-
-/// Returns the times from the start of a variant's program until all rules are active. Each time has the number of its
-/// round.
-fn rules_active_times(results: &Results, variant: &str) -> Vec<(usize, f64)> {
-    let starts = results
-        .starts
-        .iter()
-        .filter(|start| start.event == StartEvent::RulesActive && start.variant == variant);
-    starts.map(|start| (start.round, start.seconds)).collect()
-}
-
-fn absolute_targets(results: &Results) -> Vec<Target> {
-    let new_target = |variant, unit, quantity, maximum, value: Option<f64>| Target {
-        variant,
-        baseline: unit,
-        quantity,
-        limit: TargetLimit::AtMost(maximum),
-        measured_value: value.and_then(|value| Quartiles::new(vec![value])),
-    };
-    let to_megabytes = |bytes| to_f64(bytes) / 1e6;
-    let footprint = |variant| results.footprints.iter().find(|footprint| footprint.variant == variant);
-    let idle = footprint("userspace").and_then(|footprint| footprint.idle_connections);
-    let memory = footprint("akrobateo-1k").map(|footprint| to_megabytes(footprint.resident_memory_bytes));
-    let image = results.binary_size.map(|size| to_megabytes(size.compressed_bytes));
-    let failed_connections_target = |variant| {
-        let variant_result = results.replacements.iter().find(|result| result.variant == variant);
-        let failed_connections = variant_result.map(|result| to_f64(result.failed_connections));
-        new_target(variant, "-", "connections failed in 100 replacements", 0.0, failed_connections)
-    };
-    vec![
-        failed_connections_target("akrobateo"),
-        failed_connections_target("akrobateo-1k"),
-        new_target("akrobateo-1k", "MB", "memory", 2.0, memory),
-        new_target("akrobateo", "MB", "image, compressed", 1.0, image),
-        new_target(
-            "userspace",
-            "KB",
-            "memory per idle connection",
-            4.0,
-            idle.map(|idle| idle.bytes_per_connection / 1e3),
-        ),
-        new_target(
-            "userspace",
-            "-",
-            "descriptors per connection",
-            2.0,
-            idle.map(|idle| idle.descriptors_per_connection),
-        ),
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sample::Sample;
-    use crate::start::Start;
-    use crate::variant;
-
-    fn sample(variant: &'static str, rate: f64) -> Sample {
-        Sample {
-            load: Load::Download,
-            variant,
-            round: 0,
-            rate_per_second: rate,
-            cpu_seconds_per_unit: 1.0,
-            latency_percentiles: None,
-            failure_count: 0,
-            cpu_share_of_other_programs: 0.0,
-        }
-    }
-
-    #[test]
-    fn each_target_is_met_or_missed_or_not_measured() {
-        let samples =
-            vec![sample("akrobateo", 97.0), sample("klipper-nft", 100.0), sample("akrobateo-1k", 90.0)];
-        let targets = evaluate_targets(&Results { samples, ..Results::default() });
-        let is_met = |variant, baseline| {
-            let key = (variant, baseline, "bulk down");
-            let target =
-                targets.iter().find(|target| (target.variant, target.baseline, target.quantity) == key);
-            target.unwrap().is_met()
-        };
-        assert_eq!(is_met("akrobateo", "klipper-nft"), Some(true));
-        assert_eq!(is_met("akrobateo-1k", "akrobateo"), Some(false));
-        assert_eq!(is_met("userspace", "nginx"), None);
-    }
-
-    #[test]
-    fn start_time_is_compared_with_the_baseline_in_the_same_round() {
-        let start =
-            |variant, round, seconds| Start { variant, round, event: StartEvent::RulesActive, seconds };
-        let starts =
-            vec![start("akrobateo", 1, 0.002), start("klipper-nft", 0, 5.0), start("klipper-nft", 1, 0.01)];
-        let targets = evaluate_targets(&Results { starts, ..Results::default() });
-        let target = targets
-            .iter()
-            .find(|target| target.quantity == RULES_ACTIVE_QUANTITY && target.baseline == "klipper-nft")
-            .unwrap();
-        assert!((target.measured_value.unwrap().median - 0.2).abs() < 1e-9);
-    }
-
-    #[test]
-    fn targets_refer_to_existing_variants() {
-        for target in evaluate_targets(&Results::default()) {
-            assert!(variant::get(target.variant).is_ok(), "{}", target.variant);
-            let baseline_is_unit = ["-", "MB", "KB"].contains(&target.baseline);
-            assert!(baseline_is_unit || variant::get(target.baseline).is_ok(), "{}", target.baseline);
-        }
-    }
+    targets.collect()
 }

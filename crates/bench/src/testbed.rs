@@ -5,14 +5,19 @@ use std::time::{Duration, Instant};
 
 use akrobateo_core::Protocol;
 
-use crate::backend::Backend;
+use crate::agent;
+use crate::backend::{Backend, BackendOptions};
 use crate::client::request_once;
 use crate::error::{BenchError, Context};
+use crate::layout::Layout;
+use crate::load_generator::Frontends;
 use crate::network::Network;
 use crate::proxy;
 use crate::proxy::process::Process;
 use crate::proxy::programs::Programs;
-use crate::variant::Variant;
+use crate::sampling::{BACKEND_PROCESSOR, LoadPath};
+use crate::two_nodes;
+use crate::variant::{DataPath, Variant};
 
 /// The time within which a new testbed must forward packets.
 const READY_DEADLINE: Duration = Duration::from_secs(15);
@@ -37,8 +42,17 @@ pub(crate) struct Testbed {
 impl Testbed {
     /// Creates the network and the backend, with an empty proxy pod.
     pub(crate) fn new_without_proxy(variant: Variant) -> Result<Self, BenchError> {
-        let network = Network::new(variant.node_role(), variant.ports);
-        let backend = Backend::start(&network.backend, variant.sends_proxy_header())?;
+        let (role, ports) = (variant.node_role(), variant.ports);
+        let network = match variant.layout {
+            Layout::OneNode => Network::with_one_node(role, ports),
+            layout => two_nodes::build(role, layout, ports, variant.endpoints),
+        };
+        let options = BackendOptions {
+            expects_proxy_header: variant.sends_proxy_header(),
+            addresses: variant.backend_addresses(),
+            processor: variant.has_two_nodes().then_some(BACKEND_PROCESSOR),
+        };
+        let backend = Backend::start(&network.backend, options)?;
         Ok(Self { variant, proxy: None, network, backend })
     }
 
@@ -46,8 +60,23 @@ impl Testbed {
     pub(crate) fn new(variant: Variant, protocol: Protocol, programs: &Programs) -> Result<Self, BenchError> {
         let mut testbed = Self::new_without_proxy(variant)?;
         testbed.proxy = proxy::start(variant, protocol, &testbed.network.pod, programs)?;
+        if let DataPath::Agent(way) = variant.data_path {
+            agent::apply(&testbed.network, way, &agent::services(variant))?;
+        }
         testbed.wait_until_forwarding(protocol)?;
         Ok(testbed)
+    }
+
+    /// Returns the path of packets between clients and the backend.
+    pub(crate) fn load_path(&self) -> LoadPath<'_> {
+        LoadPath {
+            variant: self.variant.name,
+            client: &self.network.client,
+            frontends: Frontends { first: self.variant.frontend(), ports: self.variant.ports },
+            backend: &self.backend,
+            proxies: self.proxy.iter().map(Process::pid).collect(),
+            has_pinned_clients: self.variant.has_two_nodes(),
+        }
     }
 
     /// Waits until the testbed forwards packets, and checks the source address that the backend sees.

@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use akrobateo_agent::probe::Way;
+
+use crate::layout::{self, Layout};
 use crate::load::Load;
 use crate::network::{NodeRole, addr};
 
@@ -23,6 +26,8 @@ pub(crate) enum DataPath {
         /// True if the program sends a PROXY header to the backend.
         proxy_header: bool,
     },
+    /// The node agent, on both nodes. A way keeps the client's address towards the other node.
+    Agent(Option<Way>),
 }
 
 /// The kernel interface of an iptables program.
@@ -47,7 +52,7 @@ pub(crate) enum UserspaceProxy {
     Nginx,
 }
 
-/// A data path for a Service, and the number of the Service's ports.
+/// A data path for Services, and the number of their ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Variant {
     /// The name on the command line and in the results.
@@ -56,8 +61,12 @@ pub(crate) struct Variant {
     pub(crate) title: &'static str,
     /// The data path.
     pub(crate) data_path: DataPath,
-    /// The number of the Service's ports.
+    /// The network.
+    pub(crate) layout: Layout,
+    /// The number of the Service's ports. The node agent has one Service per port.
     pub(crate) ports: u16,
+    /// The number of the endpoints of each Service.
+    pub(crate) endpoints: u8,
 }
 
 /// The variants that send no PROXY header. The first variant is the baseline of the table.
@@ -96,8 +105,47 @@ pub(crate) const VARIANTS_WITH_PROXY_HEADER: [Variant; 4] = [
     userspace("nginx", "nginx stream", UserspaceProxy::Nginx, true),
 ];
 
+/// The variants with two nodes. The first variant is the baseline of the table.
+pub(crate) const VARIANTS_WITH_TWO_NODES: [Variant; 12] = [
+    remote("remote-direct", "direct routing, remote", DataPath::Direct),
+    local("local-dnat", "one DNAT in the node, like kube-proxy, local", DataPath::NodeDnat),
+    remote("remote-dnat", "one DNAT in the node, like kube-proxy, remote", DataPath::NodeDnat),
+    local("local-lb", "**akrobateo-lb**, local", DataPath::Kernel),
+    remote("remote-lb", "**akrobateo-lb**, remote", DataPath::Kernel),
+    remote("remote-klipper", "klipper's rules, iptables-nft, remote", DataPath::Klipper(Iptables::Nft)),
+    local("agent-local", "**akrobateo-agent**, local", DataPath::Agent(None)),
+    remote("agent-masquerade", "**akrobateo-agent**, remote, masquerade", DataPath::Agent(None)),
+    remote("agent-direct", "**akrobateo-agent**, remote, direct", DataPath::Agent(Some(Way::Direct))),
+    remote("agent-tunnel", "**akrobateo-agent**, remote, tunnel", DataPath::Agent(Some(Way::Tunnel))),
+    Variant {
+        endpoints: 10,
+        ..remote(
+            "agent-direct-10",
+            "**akrobateo-agent**, remote, direct, 1 Service of 10 endpoints",
+            DataPath::Agent(Some(Way::Direct)),
+        )
+    },
+    Variant {
+        ports: 1000,
+        endpoints: 10,
+        ..remote(
+            "agent-direct-1k",
+            "**akrobateo-agent**, remote, direct, 1,000 Services of 10 endpoints",
+            DataPath::Agent(Some(Way::Direct)),
+        )
+    },
+];
+
 const fn variant(name: &'static str, title: &'static str, data_path: DataPath, ports: u16) -> Variant {
-    Variant { name, title, data_path, ports }
+    Variant { name, title, data_path, layout: Layout::OneNode, ports, endpoints: 1 }
+}
+
+const fn local(name: &'static str, title: &'static str, data_path: DataPath) -> Variant {
+    Variant { layout: Layout::LocalBackend, ..variant(name, title, data_path, 1) }
+}
+
+const fn remote(name: &'static str, title: &'static str, data_path: DataPath) -> Variant {
+    Variant { layout: Layout::RemoteBackend, ..variant(name, title, data_path, 1) }
 }
 
 const fn userspace(
@@ -111,7 +159,8 @@ const fn userspace(
 
 /// Returns all variants.
 pub(crate) fn all() -> impl Iterator<Item = Variant> {
-    VARIANTS_WITHOUT_PROXY_HEADER.into_iter().chain(VARIANTS_WITH_PROXY_HEADER)
+    let with_one_node = VARIANTS_WITHOUT_PROXY_HEADER.into_iter().chain(VARIANTS_WITH_PROXY_HEADER);
+    with_one_node.chain(VARIANTS_WITH_TWO_NODES)
 }
 
 /// Returns the variant with this name.
@@ -123,9 +172,20 @@ pub(crate) fn get(name: &str) -> Result<Variant, String> {
 }
 
 impl Variant {
-    /// Returns true if the variant can forward this load. A variant with a userspace proxy does not forward UDP.
+    /// Returns true if this load is measured. Only variants without a userspace proxy forward UDP. The loads of one
+    /// processor need a backend on one processor.
     pub(crate) fn supports(self, load: Load) -> bool {
-        load != Load::Udp || !matches!(self.data_path, DataPath::Userspace { .. })
+        match load {
+            Load::Udp => !matches!(self.data_path, DataPath::Userspace { .. }),
+            Load::Requests => !self.has_two_nodes(),
+            Load::SingleConnection | Load::SingleDatagram => self.has_two_nodes(),
+            Load::Connections | Load::Upload | Load::Download => true,
+        }
+    }
+
+    /// Returns true if the network has two nodes. Then the client has one processor, and the backend has another.
+    pub(crate) fn has_two_nodes(self) -> bool {
+        self.layout != Layout::OneNode
     }
 
     /// Returns true if connections reach the backend with a PROXY header.
@@ -133,35 +193,56 @@ impl Variant {
         matches!(self.data_path, DataPath::Userspace { proxy_header: true, .. })
     }
 
-    /// Returns the role of the node.
+    /// Returns the role of the node to which clients send packets.
     pub(crate) const fn node_role(self) -> NodeRole {
         match self.data_path {
             DataPath::Direct => NodeRole::RouteOnly,
             DataPath::NodeDnat => NodeRole::KubeProxy,
             DataPath::Kernel | DataPath::Klipper(_) | DataPath::Userspace { .. } => NodeRole::Portmap,
+            DataPath::Agent(_) => NodeRole::ClusterIp,
+        }
+    }
+
+    /// Returns the addresses that the backend listens on.
+    pub(crate) fn backend_addresses(self) -> Vec<Ipv4Addr> {
+        match self.layout {
+            Layout::OneNode => vec![addr::BACKEND],
+            two_nodes => layout::backend_addresses(two_nodes.backend_node(), self.endpoints),
         }
     }
 
     /// Returns the address and the first port that clients connect to.
     pub(crate) fn frontend(self) -> SocketAddr {
-        match self.data_path {
-            DataPath::Direct => (addr::BACKEND, addr::BACKEND_PORT),
-            _ => (addr::NODE, addr::FIRST_SERVICE_PORT),
+        match (self.data_path, self.layout) {
+            (DataPath::Direct, _) => (self.backend_addresses()[0], addr::BACKEND_PORT),
+            (_, Layout::OneNode) => (addr::NODE, addr::FIRST_SERVICE_PORT),
+            _ => (layout::node_address(layout::NODES[0]), addr::FIRST_SERVICE_PORT),
         }
         .into()
     }
 
-    /// Returns the source address that the backend should see. If the backend sees another address, the packets took a
-    /// wrong path.
-    pub(crate) const fn expected_source_address(self) -> IpAddr {
-        let source: Ipv4Addr = match self.data_path {
-            DataPath::Direct | DataPath::Userspace { proxy_header: true, .. } => addr::CLIENT,
-            DataPath::NodeDnat => addr::BACKEND_GATEWAY,
-            DataPath::Kernel | DataPath::Klipper(_) | DataPath::Userspace { proxy_header: false, .. } => {
-                addr::POD
-            }
+    /// Returns the source address that the backend should see. Another address means that packets took a wrong path.
+    pub(crate) fn expected_source_address(self) -> IpAddr {
+        let [client, gateway, pod] = match self.layout {
+            Layout::OneNode => [addr::CLIENT, addr::BACKEND_GATEWAY, addr::POD],
+            Layout::LocalBackend => [layout::CLIENT, layout::pod_gateway(layout::NODES[0]), layout::PROXY],
+            Layout::RemoteBackend => [layout::CLIENT, layout::node_address(layout::NODES[0]), layout::PROXY],
         };
-        IpAddr::V4(source)
+        let keeps_client = self.layout == Layout::LocalBackend;
+        IpAddr::V4(match self.data_path {
+            DataPath::Direct | DataPath::Userspace { proxy_header: true, .. } | DataPath::Agent(Some(_)) => {
+                client
+            }
+            DataPath::NodeDnat => gateway,
+            DataPath::Kernel | DataPath::Klipper(_) | DataPath::Userspace { proxy_header: false, .. } => pod,
+            DataPath::Agent(None) => {
+                if keeps_client {
+                    client
+                } else {
+                    gateway
+                }
+            }
+        })
     }
 }
 
@@ -174,6 +255,6 @@ mod tests {
         for variant in all() {
             assert_eq!(get(variant.name), Ok(variant));
         }
-        assert!(get("envoy").unwrap_err().contains("klipper-nft-1k"));
+        assert!(get("envoy").unwrap_err().contains("klipper-nft-1k, "));
     }
 }

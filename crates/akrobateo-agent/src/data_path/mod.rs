@@ -13,7 +13,7 @@ use links::NetworkObjects;
 use netfilter::conntrack::Conntrack;
 use netfilter::netlink::NetlinkError;
 use netfilter::nft::client::Nftables;
-use netfilter::nft::model::{Chain, ChainType, Hook, TableFamily, TableId};
+use netfilter::nft::model::{Chain, ChainType, Hook, Set, TableFamily, TableId};
 use netfilter::nft::{InstalledTable, NftError, Table, Transaction};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
@@ -231,15 +231,18 @@ impl DataPath {
             flows += self.conntrack.delete_entries(&filter).map_err(DataPathError::Conntrack)?;
         }
         for family in Family::ALL {
-            let endpoints = stale::endpoints(family, &desired.inet);
-            if installed.is_some_and(|it| stale::endpoints(family, &it.table) == endpoints) {
+            let suffix = if family == Family::V4 { '4' } else { '6' };
+            let is_affinity_set = |set: &&Set| set.definition.dynamic.is_some() && set.name.ends_with(suffix);
+            let affinity_sets: Vec<_> = desired.inet.sets.iter().filter(is_affinity_set).collect();
+            let has_equal_endpoints = installed
+                .is_some_and(|installed| stale::has_equal_endpoints(family, &installed.table, &desired.inet));
+            if affinity_sets.is_empty() || has_equal_endpoints {
                 continue;
             }
-            for set in desired.inet.sets.iter().filter(|set| set.definition.dynamic.is_some()) {
-                if set.name.ends_with(if family == Family::V4 { '4' } else { '6' }) {
-                    let is_stale = |element: &_| stale::is_stale_affinity(family, element, &endpoints);
-                    affinities += self.nftables.delete_dynamic_elements(&desired.inet.id, set, is_stale)?;
-                }
+            let endpoints = stale::endpoints(family, &desired.inet);
+            for set in affinity_sets {
+                let is_stale = |element: &_| stale::is_stale_affinity(family, element, &endpoints);
+                affinities += self.nftables.delete_dynamic_elements(&desired.inet.id, set, is_stale)?;
             }
         }
         Ok((flows, affinities))

@@ -3,6 +3,7 @@
 //! A flow keeps its translation as long as its conntrack entry exists. A TCP connection ends with its endpoint, but a UDP
 //! client that goes on sending would keep a lost endpoint for ever.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -27,20 +28,17 @@ const OTHER_FLOW: MarkCondition = MarkCondition { bits: 0, mask: FLOW };
 pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<EntryFilter> {
     let mut filters = Vec::new();
     for family in Family::ALL {
-        let new = Rules::of(family, Some(desired));
-        let old = Rules::of(family, installed);
+        let (old, new) = changed_rules(family, installed, desired);
         let udp =
             |port: &PortKey| (port.protocol == Protocol::Udp).then_some((Protocol::Udp, Some(port.port)));
-        for (port, endpoint) in &old.endpoints {
-            let mark = if !new.endpoints.contains(&(*port, *endpoint)) {
-                OWN_FLOW
-            } else if old.kept.contains(&endpoint.ip()) && !new.kept.contains(&endpoint.ip()) {
-                KEPT_FLOW
-            } else {
-                continue;
-            };
+        let lost_endpoints =
+            old.endpoints.iter().copied().filter(|endpoint| !new.endpoints.contains(endpoint));
+        let lost_endpoints = lost_endpoints.map(|endpoint| (endpoint, OWN_FLOW));
+        let masqueraded_endpoints =
+            endpoints_at(family, installed, &old.kept).into_iter().map(|endpoint| (endpoint, KEPT_FLOW));
+        for ((port, endpoint), mark) in lost_endpoints.chain(masqueraded_endpoints) {
             let reply_source = Some((endpoint.ip(), NonZeroU16::new(endpoint.port())));
-            filters.extend(udp(port).map(|frontend| EntryFilter {
+            filters.extend(udp(&port).map(|frontend| EntryFilter {
                 frontend: Some(frontend),
                 reply_source,
                 mark: Some(mark),
@@ -75,27 +73,71 @@ pub(super) type Endpoints = BTreeSet<(PortKey, SocketAddr)>;
 
 /// Returns the endpoints of a table.
 pub(super) fn endpoints(family: Family, table: &Table) -> Endpoints {
-    elements(family, Some(table), "endpoints").filter_map(|element| parse_endpoint(family, element)).collect()
+    let elements = family_set(table, family, "endpoints").iter();
+    elements.filter_map(|element| parse_endpoint(family, element)).collect()
 }
 
-struct Rules {
+/// Returns the installed endpoints with one of these addresses.
+fn endpoints_at(family: Family, installed: Option<&Table>, addresses: &BTreeSet<IpAddr>) -> Endpoints {
+    let Some(table) = installed.filter(|_| !addresses.is_empty()) else { return Endpoints::new() };
+    endpoints(family, table).into_iter().filter(|(_, endpoint)| addresses.contains(&endpoint.ip())).collect()
+}
+
+/// Returns true if both tables have the same endpoints of a family, in the same order.
+pub(super) fn has_equal_endpoints(family: Family, table: &Table, other: &Table) -> bool {
+    let [elements, others] = [table, other].map(|table| family_set(table, family, "endpoints"));
+    elements.len() == others.len()
+        && elements.iter().zip(others).all(|(element, other)| element.equals_ignoring_state(other))
+}
+
+/// The frontends and the endpoints in elements that only one of two tables has.
+struct ChangedRules {
     frontends: BTreeSet<(IpAddr, PortKey)>,
     endpoints: Endpoints,
     /// The addresses of endpoints that see the client's address.
     kept: BTreeSet<IpAddr>,
 }
 
-impl Rules {
-    fn of(family: Family, table: Option<&Table>) -> Self {
-        let frontends = elements(family, table, "services").filter_map(|it| parse_service(family, it));
-        let endpoints = elements(family, table, "endpoints").filter_map(|it| parse_endpoint(family, it));
-        let kept = elements(family, table, "kept").filter_map(|it| parse_address(family, it));
-        Self { frontends: frontends.collect(), endpoints: endpoints.collect(), kept: kept.collect() }
-    }
+/// Returns the rules in elements that differ, of the installed and of the desired table.
+///
+/// Equal elements are left out, because sets of thousands of rules would take most of the time of a change. An endpoint with
+/// another number is in both results.
+fn changed_rules(family: Family, installed: Option<&Table>, desired: &Table) -> (ChangedRules, ChangedRules) {
+    let changed = |name| {
+        let installed = installed.map_or(&[][..], |table| family_set(table, family, name));
+        changed_elements(installed, family_set(desired, family, name))
+    };
+    let (old_frontends, new_frontends) = changed("services");
+    let (old_endpoints, new_endpoints) = changed("endpoints");
+    let (old_kept, new_kept) = changed("kept");
+    let to_rules = |frontends: Vec<&Element>, endpoints: Vec<&Element>, kept: Vec<&Element>| ChangedRules {
+        frontends: frontends.into_iter().filter_map(|element| parse_service(family, element)).collect(),
+        endpoints: endpoints.into_iter().filter_map(|element| parse_endpoint(family, element)).collect(),
+        kept: kept.into_iter().filter_map(|element| parse_address(family, element)).collect(),
+    };
+    (to_rules(old_frontends, old_endpoints, old_kept), to_rules(new_frontends, new_endpoints, new_kept))
 }
 
-fn elements<'a>(family: Family, table: Option<&'a Table>, name: &str) -> impl Iterator<Item = &'a Element> {
-    table.map_or(&[][..], |table| family_set(table, family, name)).iter()
+/// Returns the elements of two sorted lists that the other list does not have.
+fn changed_elements<'a>(old: &'a [Element], new: &'a [Element]) -> (Vec<&'a Element>, Vec<&'a Element>) {
+    let (mut only_old, mut only_new) = (Vec::new(), Vec::new());
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    while let (Some(old_element), Some(new_element)) = (old.peek(), new.peek()) {
+        match old_element.key.cmp(&new_element.key) {
+            Ordering::Less => only_old.extend(old.next()),
+            Ordering::Greater => only_new.extend(new.next()),
+            Ordering::Equal => {
+                if !old_element.equals_ignoring_state(new_element) {
+                    only_old.push(*old_element);
+                    only_new.push(*new_element);
+                }
+                (_, _) = (old.next(), new.next());
+            }
+        }
+    }
+    only_old.extend(old);
+    only_new.extend(new);
+    (only_old, only_new)
 }
 
 #[cfg(test)]
@@ -145,6 +187,16 @@ mod tests {
             assert_eq!(stale_entries(Some(&tunnel), &unchanged), []);
         }
         assert_eq!(stale_entries(Some(&none), &tunnel), []);
+    }
+
+    #[test]
+    fn endpoint_with_another_number_is_not_stale() {
+        let endpoints = [(10, 1), (11, 2), (12, 1)];
+        let (old, new) = (table(Protocol::Udp, &endpoints), table(Protocol::Udp, &endpoints[1..]));
+        let [filter] = &stale_entries(Some(&old), &new)[..] else { panic!("expected one filter") };
+        assert_eq!(filter.reply_source, Some(("10.244.1.10".parse().unwrap(), NonZeroU16::new(8080))));
+        assert_eq!(stale_entries(Some(&new), &old), []);
+        assert!(has_equal_endpoints(Family::V4, &old, &old) && !has_equal_endpoints(Family::V4, &old, &new));
     }
 
     #[test]

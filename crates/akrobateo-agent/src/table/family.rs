@@ -71,13 +71,19 @@ impl FamilyPart {
         Expr::payload(PayloadBase::Network, self.destination_offset, self.address.len, reg)
     }
 
-    /// Returns the expression that matches if the address in a register is in `range`.
-    pub(super) fn is_in_range(range: &IpNet, reg: Reg) -> Expr {
-        Expr::Range {
-            sreg: reg,
-            is_inverted: false,
-            first: address_value(range.network()),
-            last: address_value(range.broadcast()),
+    /// Returns the expressions that match packets from the addresses of a range. They use register 0.
+    ///
+    /// The kernel compares a few whole bytes much faster than it finds an address between two others.
+    pub(super) fn is_source_in(self, range: &IpNet) -> Vec<Expr> {
+        let (first, last) = (address_value(range.network()), address_value(range.broadcast()));
+        let prefix_bytes = range.prefix_len() / 8;
+        let prefix = first.bytes().get(..usize::from(prefix_bytes)).and_then(Value::from_slice);
+        match prefix {
+            Some(prefix) if range.prefix_len().is_multiple_of(8) && (1..=4).contains(&prefix_bytes) => vec![
+                Expr::payload(PayloadBase::Network, self.source_offset, prefix_bytes.into(), Reg(0)),
+                Expr::equal(Reg(0), prefix),
+            ],
+            _ => vec![self.source(Reg(0)), Expr::Range { sreg: Reg(0), is_inverted: false, first, last }],
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::tunnel;
 
 /// Before conntrack, and before the raw tables of other programs (`NF_IP_PRI_RAW` is -300).
 const PRIORITY: i32 = -310;
+/// The chain of packets to own endpoints.
+const RECOGNIZE: &str = "recognize";
 
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     let families = all_families();
@@ -40,8 +42,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     for part in &families {
         prerouting.extend(config.pod_ranges(part.family).iter().map(|range| skip_pods(*part, range)));
     }
-    prerouting.extend(families.iter().map(|part| recognize(*part, &config.node.uplink, true)));
-    prerouting.extend(families.iter().map(|part| recognize(*part, tunnel::DEVICE, false)));
+    prerouting.extend(families.iter().map(|part| find_own_destination(*part)));
     prerouting.push(untracked.clone());
     let drop_strangers = families.map(|part| {
         rule([
@@ -50,6 +51,11 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
             &[part.source(Reg(0)), Expr::is_not_in(part.name("nodes"), Reg(0)), Expr::Verdict(Verdict::Drop)],
         ])
     });
+    table.chains.extend(families.iter().map(|part| {
+        let rules =
+            vec![recognize(*part, &config.node.uplink, true), recognize(*part, tunnel::DEVICE, false)];
+        Chain::regular(part.name(RECOGNIZE), rules)
+    }));
     let base = |name, hook, rules| Chain::base(name, ChainType::Filter, hook, PRIORITY, rules);
     table.chains.extend([
         base("raw_pre", Hook::Prerouting, prerouting),
@@ -70,7 +76,13 @@ fn own_destinations(config: &NodeConfig, part: FamilyPart) -> impl Iterator<Item
 
 /// Packets from pods leave the chain, except those in the tunnel.
 fn skip_pods(part: FamilyPart, range: &ipnet::IpNet) -> Rule {
-    rule([&part.is_family(), &[part.source(Reg(0)), FamilyPart::is_in_range(range, Reg(0)), accept()]])
+    rule([&part.is_family(), &part.is_source_in(range), &[accept()]])
+}
+
+/// Sends packets to own endpoints to the chain that recognizes them. All other packets need one lookup only.
+fn find_own_destination(part: FamilyPart) -> Rule {
+    let is_own = [part.destination(Reg(0)), Expr::is_in(part.name("own_destinations"), Reg(0))];
+    rule([&part.is_family(), &is_own, &[Expr::Verdict(Verdict::jump(part.name(RECOGNIZE)))]])
 }
 
 fn recognize(part: FamilyPart, interface: &str, excludes_nodes: bool) -> Rule {
@@ -81,8 +93,6 @@ fn recognize(part: FamilyPart, interface: &str, excludes_nodes: bool) -> Rule {
     };
     rule([
         &is_input_interface(interface),
-        &part.is_family(),
-        &[part.destination(Reg(0)), Expr::is_in(part.name("own_destinations"), Reg(0))],
         is_foreign,
         &[
             Expr::payload(PayloadBase::Link, 6, 6, Reg(0)),

@@ -29,7 +29,7 @@ struct Elements {
     allowed: Vec<Element>,
     affinity_ports: Vec<(Value, NonZeroU32)>,
     /// The addresses of endpoints that see the client's address.
-    kept: BTreeSet<IpAddr>,
+    kept: Vec<Element>,
 }
 
 /// The part of the table that depends on the Services.
@@ -94,14 +94,15 @@ impl<'a> ServicePart<'a> {
                 address_value(endpoint.address.ip()).bytes(),
                 &endpoint.address.port().to_be_bytes(),
             ]);
-            elements.endpoints.push(Element::new(key(&[&slot.to_ne_bytes()])).with_value(value));
+            let key = concat(&[&[protocol], &port_bytes, &slot.to_ne_bytes()]);
+            elements.endpoints.push(Element::new(key).with_value(value));
         }
         if service.keeps_client_address {
             let sees_client = |endpoint: &&&Endpoint| {
                 self.config.is_local(endpoint) || self.config.way_to(endpoint).is_some()
             };
             let kept = endpoints.iter().filter(sees_client);
-            elements.kept.extend(kept.map(|endpoint| endpoint.address.ip()));
+            elements.kept.extend(kept.map(|endpoint| Element::new(address_value(endpoint.address.ip()))));
         }
     }
 
@@ -150,7 +151,6 @@ fn sets(
         .inside_ranges(part.family)
         .into_iter()
         .map(|range| Element::interval(address_value(range.network()), address_value(range.broadcast())));
-    let kept = elements.kept.into_iter().map(|address| Element::new(address_value(address)));
     let mut sets = vec![
         Set::new(
             part.name("services"),
@@ -169,7 +169,7 @@ fn sets(
             SetDefinition::set(part.address).with_matching(Matching::Intervals),
             inside.collect(),
         ),
-        Set::new(part.name("kept"), SetDefinition::set(part.address), kept.collect()),
+        Set::new(part.name("kept"), SetDefinition::set(part.address), elements.kept),
     ];
     sets.extend(affinity::sets(part, timeouts, &elements.affinity_ports));
     sets

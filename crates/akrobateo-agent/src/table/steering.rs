@@ -50,11 +50,14 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     let mut postrouting = vec![rule([&[load_zone(Reg(0)), Expr::equal(Reg(0), [0; 2]), accept()]])];
     postrouting.extend(families.iter().map(|part| mark_replies(*part, "zone_direct_marks", &leaves_uplink)));
     let filter = |name, hook, priority, rules| Chain::base(name, ChainType::Filter, hook, priority, rules);
-    table.chains.extend([
-        filter("steer_pre", Hook::Prerouting, STEERING_PRIORITY, steering),
-        Chain::base("steer_out", ChainType::Route, Hook::Output, STEERING_PRIORITY, steering_out),
-        filter("post", Hook::Postrouting, REPLY_PRIORITY, postrouting),
-    ]);
+    // Packets of neighbours pass these chains too, so they exist only if they have something to do.
+    if Family::ALL.iter().any(|family| has_way(config, *family, Way::Tunnel)) {
+        table.chains.extend([
+            filter("steer_pre", Hook::Prerouting, STEERING_PRIORITY, steering),
+            Chain::base("steer_out", ChainType::Route, Hook::Output, STEERING_PRIORITY, steering_out),
+        ]);
+    }
+    table.chains.push(filter("post", Hook::Postrouting, REPLY_PRIORITY, postrouting));
 }
 
 /// Marks packets to endpoints behind the tunnel.
@@ -117,8 +120,17 @@ fn reply_way(peer: &Peer, family: Family) -> Way {
     peer.ways.get(&family).copied().unwrap_or(Way::Direct)
 }
 
+/// Returns true if a peer has this way.
+fn has_way(config: &NodeConfig, family: Family, way: Way) -> bool {
+    config.peers.iter().any(|peer| peer.ways.get(&family) == Some(&way))
+}
+
 /// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.
 fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
+    // Usually no peer needs the tunnel. Then there is no need to look at thousands of endpoints.
+    if !has_way(config, family, Way::Tunnel) {
+        return BTreeMap::new();
+    }
     let services = config.services.iter().filter(|service| service.keeps_client_address);
     let endpoints = services.flat_map(|service| &service.ports).flat_map(|port| &port.endpoints);
     endpoints

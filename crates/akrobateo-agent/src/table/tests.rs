@@ -83,6 +83,20 @@ fn client_address_is_kept_for_local_endpoints_and_where_a_way_keeps_it() {
 }
 
 #[test]
+fn packets_are_steered_only_if_a_peer_needs_the_tunnel() {
+    let with_way = |way| {
+        let mut config = all_kinds();
+        config.peers.iter_mut().for_each(|peer| peer.ways = Family::ALL.map(|family| (family, way)).into());
+        NodeTables::new(&config).inet
+    };
+    let (tunnel, direct) = (with_way(Way::Tunnel), with_way(Way::Direct));
+    for name in ["steer_pre", "steer_out"] {
+        assert!(tunnel.chain(name).is_some() && direct.chain(name).is_none(), "{name}");
+    }
+    assert!(tunnel.chain("post").is_some() && direct.chain("post").is_some());
+}
+
+#[test]
 fn change_of_one_endpoint_changes_elements_only() {
     let services = |last: u8| {
         (0..100)

@@ -25,7 +25,7 @@ pub(crate) fn start(
     programs: &Programs,
 ) -> Result<Option<Process>, BenchError> {
     let process = match variant.data_path {
-        DataPath::Direct | DataPath::NodeDnat => return Ok(None),
+        DataPath::Direct | DataPath::NodeDnat | DataPath::Agent(_) => return Ok(None),
         DataPath::Klipper(iptables) => {
             klipper::set_rules(pod, iptables, protocol, variant.ports);
             return Ok(None);

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::chain_costs::ChainSample;
 use crate::footprint::Footprint;
+use crate::neighbours::NeighbourSample;
+use crate::node_table::{TableResult, TableStep};
 use crate::replacement::ReplacementResult;
 use crate::results::Results;
 use crate::sample::Sample;
 use crate::start::{Start, StartEvent};
-use crate::target::{Target, TargetLimit, evaluate_targets};
+use crate::target::{Target, TargetLimit};
+use crate::targets;
 
 /// Returns the results and the targets as JSON.
 pub(crate) fn results_to_json(results: &Results) -> Value {
@@ -32,7 +36,10 @@ pub(crate) fn results_to_json(results: &Results) -> Value {
         "binary": results.binary_size.map(|size| {
             json!({"bytes": size.uncompressed_bytes, "compressed_bytes": size.compressed_bytes})
         }),
-        "targets": evaluate_targets(results).iter().map(target_to_json).collect::<Vec<_>>(),
+        "neighbours": results.neighbours.iter().map(neighbour_sample_to_json).collect::<Vec<_>>(),
+        "chains": results.chains.iter().map(chain_sample_to_json).collect::<Vec<_>>(),
+        "table": results.table.as_ref().map(table_result_to_json),
+        "targets": targets::evaluate(results).iter().map(target_to_json).collect::<Vec<_>>(),
     })
 }
 
@@ -43,8 +50,9 @@ fn sample_to_json(sample: &Sample) -> Value {
         "round": sample.round,
         "per_second": sample.rate_per_second,
         "cpu_seconds_per_unit": sample.cpu_seconds_per_unit,
-        "p50_seconds": sample.latency_percentiles.map(|[p50, _]| p50),
-        "p99_seconds": sample.latency_percentiles.map(|[_, p99]| p99),
+        "p10_seconds": sample.latencies.map(|latencies| latencies.p10),
+        "p50_seconds": sample.latencies.map(|latencies| latencies.p50),
+        "p99_seconds": sample.latencies.map(|latencies| latencies.p99),
         "failed": sample.failure_count,
         "other_cpu_share": sample.cpu_share_of_other_programs,
     })
@@ -77,6 +85,36 @@ fn footprint_to_json(footprint: &Footprint) -> Value {
         })
     });
     json!({"variant": footprint.variant, "resident_bytes": footprint.resident_memory_bytes, "idle": idle})
+}
+
+fn neighbour_sample_to_json(sample: &NeighbourSample) -> Value {
+    json!({
+        "state": sample.state.name(),
+        "traffic": sample.traffic.name(),
+        "measure": sample.load.name(),
+        "round": sample.round,
+        "seconds": sample.seconds,
+    })
+}
+
+fn chain_sample_to_json(sample: &ChainSample) -> Value {
+    json!({
+        "traffic": sample.traffic.name(),
+        "addition": sample.addition,
+        "passes": sample.passes,
+        "copies": sample.copies,
+        "round": sample.round,
+        "round_trip_seconds": sample.seconds,
+    })
+}
+
+fn table_result_to_json(result: &TableResult) -> Value {
+    let to_json = |(step, seconds): &(TableStep, f64)| json!({"step": step.title(), "seconds": seconds});
+    json!({
+        "times": result.times.iter().map(to_json).collect::<Vec<_>>(),
+        "resident_bytes": result.resident_memory_bytes,
+        "anonymous_bytes": result.anonymous_memory_bytes,
+    })
 }
 
 fn target_to_json(target: &Target) -> Value {

@@ -1,14 +1,20 @@
 //! The results as tables of a Markdown document. Pure.
 
+use super::neighbours;
+use super::node_table;
+use super::ratios::{is_measured, ratio_tables};
 use super::table::{NOT_MEASURED_CELL, format_table_head, format_table_row, group_thousands};
+use super::targets::target_table;
+use super::two_nodes;
 use crate::footprint::Footprint;
 use crate::load::Load;
+use crate::proxy_targets::RULES_ACTIVE_QUANTITY;
 use crate::quantity::Quantity;
 use crate::quartiles::{Quartiles, to_f64};
 use crate::results::Results;
 use crate::sample::Sample;
 use crate::start::StartEvent;
-use crate::target::{RULES_ACTIVE_QUANTITY, Target, TargetLimit, evaluate_targets};
+use crate::targets;
 use crate::variant::{self, VARIANTS_WITH_PROXY_HEADER, VARIANTS_WITHOUT_PROXY_HEADER, Variant};
 
 /// The columns of the tables of rates and latencies.
@@ -41,20 +47,36 @@ const TARGETS_TITLE: &str = "Targets";
 /// Returns the summary and the tables that have values.
 pub(crate) fn results_to_markdown(results: &Results) -> String {
     let samples = &results.samples;
+    let columns: [&[Quantity]; 2] = [&RATE_AND_LATENCY_COLUMNS, &CPU_TIME_COLUMNS];
     let table_if_measured =
         |is_measured: bool, table: fn(&Results) -> String| is_measured.then(|| table(results));
     let sections = [
-        (WITHOUT_PROXY_HEADER_TITLE, ratio_tables(samples, &VARIANTS_WITHOUT_PROXY_HEADER, "direct")),
-        (WITH_PROXY_HEADER_TITLE, ratio_tables(samples, &VARIANTS_WITH_PROXY_HEADER, "haproxy-proxy")),
-        (MEDIANS_TITLE, table_if_measured(!samples.is_empty(), median_table)),
+        (
+            WITHOUT_PROXY_HEADER_TITLE,
+            ratio_tables(samples, &VARIANTS_WITHOUT_PROXY_HEADER, &columns, "direct"),
+        ),
+        (
+            WITH_PROXY_HEADER_TITLE,
+            ratio_tables(samples, &VARIANTS_WITH_PROXY_HEADER, &columns, "haproxy-proxy"),
+        ),
+        (MEDIANS_TITLE, table_if_measured(samples.iter().any(sample_has_one_node), median_table)),
         (START_TITLE, table_if_measured(!results.starts.is_empty(), start_times_table)),
         (FOOTPRINT_TITLE, table_if_measured(!results.footprints.is_empty(), footprint_table)),
         (REPLACEMENT_TITLE, table_if_measured(!results.replacements.is_empty(), proxy_replacement_table)),
-        (TARGETS_TITLE, Some(target_table(&evaluate_targets(results)))),
+        (two_nodes::RATIOS_TITLE, two_nodes::ratios(samples)),
+        (two_nodes::MEDIANS_TITLE, two_nodes::medians(samples)),
+        (neighbours::STATES_TITLE, neighbours::states(&results.neighbours)),
+        (neighbours::CHAINS_TITLE, neighbours::chains(&results.chains)),
+        (node_table::TITLE, results.table.as_ref().map(node_table::render)),
+        (TARGETS_TITLE, Some(target_table(&targets::evaluate(results)))),
     ];
     let sections =
         sections.into_iter().filter_map(|(title, body)| Some(["\n### ", title, "\n\n", &body?].concat()));
     [summary(results)].into_iter().chain(sections).collect()
+}
+
+fn sample_has_one_node(sample: &Sample) -> bool {
+    variant::get(sample.variant).is_ok_and(|variant| !variant.has_two_nodes())
 }
 
 fn summary(results: &Results) -> String {
@@ -84,32 +106,6 @@ fn summary(results: &Results) -> String {
     )
 }
 
-/// Returns tables with the ratios of the variants to the baseline. Returns `None` if the baseline was not measured.
-fn ratio_tables(samples: &[Sample], variants: &[Variant], baseline: &str) -> Option<String> {
-    let measured_variants: Vec<_> =
-        variants.iter().filter(|variant| is_measured(samples, **variant)).copied().collect();
-    let tables = [&RATE_AND_LATENCY_COLUMNS[..], &CPU_TIME_COLUMNS]
-        .map(|columns| ratio_table(samples, &measured_variants, columns, baseline));
-    measured_variants.iter().any(|variant| variant.name == baseline).then(|| tables.join("\n"))
-}
-
-fn is_measured(samples: &[Sample], variant: Variant) -> bool {
-    samples.iter().any(|sample| sample.variant == variant.name)
-}
-
-fn ratio_table(samples: &[Sample], variants: &[Variant], columns: &[Quantity], baseline: &str) -> String {
-    let titles = columns.iter().map(|quantity| quantity.title());
-    let mut table = format_table_head(&[""].into_iter().chain(titles).collect::<Vec<_>>());
-    for variant in variants {
-        let cell = |&quantity: &Quantity| {
-            let ratio = Quartiles::from_ratios(samples, quantity, variant.name, baseline);
-            ratio.map_or(NOT_MEASURED_CELL.to_owned(), |ratio| format!("{:.2}", ratio.median))
-        };
-        table += &format_table_row([variant.title.to_owned()].into_iter().chain(columns.iter().map(cell)));
-    }
-    table
-}
-
 fn median_table(results: &Results) -> String {
     let columns = [
         "",
@@ -125,7 +121,8 @@ fn median_table(results: &Results) -> String {
     ];
     let gigabits_per_byte = 8e-9;
     let mut table = format_table_head(&columns);
-    for variant in variant::all().filter(|variant| is_measured(&results.samples, *variant)) {
+    let variants = variant::all().filter(|variant| !variant.has_two_nodes());
+    for variant in variants.filter(|variant| is_measured(&results.samples, *variant)) {
         let cell = |quantity, factor: f64, decimals: usize| {
             Quartiles::from_samples(&results.samples, quantity, variant.name)
                 .map_or(NOT_MEASURED_CELL.to_owned(), |quartiles| {
@@ -214,50 +211,6 @@ fn proxy_replacement_table(results: &Results) -> String {
     [format_table_head(&columns)].into_iter().chain(rows).collect()
 }
 
-fn target_table(targets: &[Target]) -> String {
-    let mut table = format_table_head(&[
-        "variant",
-        "baseline or unit",
-        "quantity",
-        "target",
-        "measured (quartiles)",
-        "result",
-    ]);
-    let mut unmeasured_target_count = 0;
-    for target in targets {
-        let Some(quartiles) = target.measured_value else {
-            unmeasured_target_count += 1;
-            continue;
-        };
-        let limit_text = match target.limit {
-            TargetLimit::AtLeast(value) => format!("≥ {value}"),
-            TargetLimit::AtMost(value) => format!("≤ {value}"),
-        };
-        // Ratios of start times are small numbers, and need more decimals.
-        let decimals = if target.quantity == RULES_ACTIVE_QUANTITY { 4 } else { 2 };
-        let result = if target.is_met() == Some(true) { "met" } else { "**not met**" };
-        let measured_text = format_quartiles(quartiles, decimals);
-        table += &format_table_row(
-            [target.variant, target.baseline, target.quantity, &limit_text, &measured_text, result]
-                .map(str::to_owned),
-        );
-    }
-    if unmeasured_target_count > 0 {
-        let note = format!("\n{unmeasured_target_count} targets were not measured.\n");
-        table += &note;
-    }
-    table
-}
-
-/// Returns the median and the quartiles as text. If the quartiles are equal, returns only the median.
-fn format_quartiles(quartiles: Quartiles, decimals: usize) -> String {
-    let Quartiles { lower_quartile, median, upper_quartile } = quartiles;
-    if (upper_quartile - lower_quartile).abs() < f64::EPSILON {
-        return format!("{median:.decimals$}");
-    }
-    format!("{median:.decimals$} ({lower_quartile:.decimals$} to {upper_quartile:.decimals$})")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,7 +223,7 @@ mod tests {
             round,
             rate_per_second: rate,
             cpu_seconds_per_unit: 1.0,
-            latency_percentiles: None,
+            latencies: None,
             failure_count: 0,
             cpu_share_of_other_programs: 0.25,
         };
@@ -287,20 +240,6 @@ mod tests {
     }
 
     #[test]
-    fn missed_target_is_marked() {
-        let target = |values| Target {
-            variant: "userspace",
-            baseline: "nginx",
-            quantity: "bulk up",
-            limit: TargetLimit::AtLeast(1.25),
-            measured_value: Quartiles::new(values),
-        };
-        let text = target_table(&[target(vec![1.0, 1.2, 1.3]), target(vec![1.3])]);
-        assert!(text.contains("| ≥ 1.25 | 1.20 (1.10 to 1.25) | **not met** |"), "{text}");
-        assert!(text.contains("| 1.30 | met |"), "{text}");
-    }
-
-    #[test]
     fn benchmark_document_has_all_titles_of_the_report() {
         let document = include_str!("../../../../docs/benchmarks.md");
         let titles = [
@@ -310,6 +249,11 @@ mod tests {
             START_TITLE,
             FOOTPRINT_TITLE,
             REPLACEMENT_TITLE,
+            two_nodes::RATIOS_TITLE,
+            two_nodes::MEDIANS_TITLE,
+            neighbours::STATES_TITLE,
+            neighbours::CHAINS_TITLE,
+            node_table::TITLE,
             TARGETS_TITLE,
         ];
         let variants = variant::all().map(title_with_proxy_header);

@@ -1,0 +1,95 @@
+//! The configuration of a node with many Services, for the measurements of the agent's table. Pure.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
+
+use akrobateo_agent::config::{Endpoint, NodeConfig, Service};
+use akrobateo_agent::probe::Way;
+use akrobateo_core::Protocol;
+
+use crate::agent;
+use crate::layout::NODES;
+use crate::network::addr;
+
+/// The number of Services.
+pub(crate) const SERVICES: u16 = 1000;
+/// The number of endpoints of each Service, in each family.
+pub(crate) const ENDPOINTS: u16 = 10;
+
+/// Returns the configuration of the first node. Each endpoint has its own address, and the endpoints are spread over both
+/// nodes.
+pub(crate) fn large_config() -> NodeConfig {
+    let services: Vec<_> = (0..SERVICES).filter_map(|number| service(number, 0)).collect();
+    agent::config(NODES[0], Some(Way::Direct), &services)
+}
+
+/// Replaces the first endpoint of a Service in each family. Different values of `change` give different addresses.
+pub(crate) fn change_endpoint(config: &mut NodeConfig, number: u16, change: u16) {
+    let changed = service(number, change);
+    if let (Some(service), Some(changed)) = (config.services.get_mut(usize::from(number)), changed) {
+        *service = changed;
+    }
+}
+
+/// Adds a Service that does not exist yet.
+pub(crate) fn add_service(config: &mut NodeConfig) {
+    let number = u16::try_from(config.services.len()).unwrap_or(u16::MAX);
+    config.services.extend(service(number, 0));
+}
+
+/// Returns a Service of one TCP port. If `change` is not 0, its first endpoint is another one.
+fn service(number: u16, change: u16) -> Option<Service> {
+    let port = NonZeroU16::new(addr::FIRST_SERVICE_PORT.checked_add(number)?)?;
+    let endpoints: Vec<_> = (0..ENDPOINTS)
+        .flat_map(|slot| {
+            let changed = if slot == 0 { change } else { 0 };
+            [v4(number, slot, changed), v6(number, slot, changed)].map(|ip| endpoint(ip, slot))
+        })
+        .collect();
+    Some(agent::service(port, &[Protocol::Tcp], &endpoints))
+}
+
+fn endpoint(ip: IpAddr, slot: u16) -> Endpoint {
+    agent::endpoint(SocketAddr::new(ip, addr::BACKEND_PORT), NODES[usize::from(slot) % NODES.len()])
+}
+
+/// Returns an address in the range of pods. Changed endpoints have addresses after those of all Services.
+fn v4(service: u16, slot: u16, change: u16) -> IpAddr {
+    let number = if change == 0 { index(service, slot) } else { index(2 * SERVICES, 0) + u32::from(change) };
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 244, 1, 0)) + number).into()
+}
+
+fn v6(service: u16, slot: u16, change: u16) -> IpAddr {
+    Ipv6Addr::new(0xfd44, 0, 0, 0, 0, service, slot, change).into()
+}
+
+fn index(service: u16, slot: u16) -> u32 {
+    u32::from(service) * u32::from(ENDPOINTS) + u32::from(slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn addresses(config: &NodeConfig) -> BTreeSet<SocketAddr> {
+        let ports = config.services.iter().flat_map(|service| &service.ports);
+        ports.flat_map(|port| &port.endpoints).map(|endpoint| endpoint.address).collect()
+    }
+
+    #[test]
+    fn each_endpoint_has_its_own_address() {
+        assert_eq!(addresses(&large_config()).len(), 20_000);
+    }
+
+    #[test]
+    fn change_replaces_one_endpoint_in_each_family() {
+        let (before, mut config) = (large_config(), large_config());
+        change_endpoint(&mut config, 7, 1);
+        assert_eq!(addresses(&config).difference(&addresses(&before)).count(), 2);
+        assert_eq!(addresses(&config).len(), 20_000);
+        add_service(&mut config);
+        assert_eq!(addresses(&config).len(), 20_020);
+    }
+}

@@ -1,0 +1,187 @@
+//! The cost of the agent for packets that it does not forward: those between pods, and those of kube-proxy. Does I/O.
+//!
+//! All states of a round are measured in the same network, because two networks differ by more than the agent may cost. Each
+//! round has a new network, and begins with the states that have no tunnel: after the first routing rule of a network, the
+//! kernel looks up all routes in a slower way, even when the rule is gone (`fib_has_custom_rules` in the kernel).
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use akrobateo_agent::config::Service;
+use akrobateo_agent::probe::Way;
+use akrobateo_core::Protocol;
+use fastrand::Rng;
+
+use crate::agent;
+use crate::cpu_time::CpuMeter;
+use crate::error::BenchError;
+use crate::load::Load;
+use crate::neighbour_network::{NeighbourNetwork, Traffic};
+use crate::network::addr;
+use crate::quartiles::Quartiles;
+use crate::sampling::take_sample;
+
+/// The loads. The time of an exchange of both is its CPU time.
+const LOADS: [Load; 2] = [Load::SingleConnection, Load::SingleDatagram];
+/// The port of the agent's Service. No client uses this port.
+const SERVICE_PORT: NonZeroU16 = NonZeroU16::MIN;
+
+/// The state of the agent on both nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AgentState {
+    /// The nodes have no agent.
+    Absent,
+    /// The nodes have no agent any more.
+    Removed,
+    /// The agent masquerades all clients, so that only first packets of flows pass its rules.
+    Masquerade,
+    /// The agent keeps the addresses of clients in direct mode.
+    Direct,
+    /// The agent keeps the addresses of clients through the tunnel.
+    Tunnel,
+}
+
+impl AgentState {
+    /// All states. The first one is the baseline. The first two need no tunnel.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Absent, Self::Masquerade, Self::Direct, Self::Tunnel, Self::Removed];
+
+    /// The name in the results.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "without-agent",
+            Self::Removed => "agent-removed",
+            Self::Masquerade => "agent-masquerade",
+            Self::Direct => "agent-direct",
+            Self::Tunnel => "agent-tunnel",
+        }
+    }
+
+    /// The name in tables.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Absent => "without the agent",
+            Self::Removed => "after the removal of the agent",
+            Self::Masquerade => "agent, no client's address kept",
+            Self::Direct => "agent, direct",
+            Self::Tunnel => "agent, tunnel",
+        }
+    }
+}
+
+/// The CPU time of an exchange of neighbours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct NeighbourSample {
+    /// The state of the agent.
+    pub(crate) state: AgentState,
+    /// The path of the packets.
+    pub(crate) traffic: Traffic,
+    /// The load.
+    pub(crate) load: Load,
+    /// The number of the round.
+    pub(crate) round: usize,
+    /// The CPU time of an exchange, in seconds.
+    pub(crate) seconds: f64,
+}
+
+/// Measures all states in each round: in random order those without the tunnel, and then the others.
+pub(crate) fn measure(
+    rounds: u16,
+    length: Duration,
+    rng: &mut Rng,
+) -> Result<Vec<NeighbourSample>, BenchError> {
+    let cpu_meter = CpuMeter::new()?;
+    let mut samples = Vec::new();
+    for round in 0..usize::from(rounds) {
+        eprintln!("bench: round {} of {rounds}: neighbours", round + 1);
+        let network = NeighbourNetwork::new()?;
+        let [absent, masquerade, mut states_with_tunnel @ ..] = AgentState::ALL;
+        let mut states_without_tunnel = [absent, masquerade];
+        rng.shuffle(&mut states_without_tunnel);
+        rng.shuffle(&mut states_with_tunnel);
+        for state in states_without_tunnel.into_iter().chain(states_with_tunnel) {
+            enter_state(&network, state)?;
+            for (traffic, load) in
+                Traffic::ALL.into_iter().flat_map(|traffic| LOADS.map(|load| (traffic, load)))
+            {
+                let sample = take_sample(&network.load_path(traffic), load, round, length, &cpu_meter)?;
+                let seconds = sample.latencies.map(|latencies| latencies.p10);
+                samples.extend(seconds.map(|seconds| NeighbourSample {
+                    state,
+                    traffic,
+                    load,
+                    round,
+                    seconds,
+                }));
+            }
+        }
+    }
+    Ok(samples)
+}
+
+fn enter_state(network: &NeighbourNetwork, state: AgentState) -> Result<(), BenchError> {
+    agent::clean_up(&network.network)?;
+    let service = service();
+    let masquerading = Service { keeps_client_address: false, ..service.clone() };
+    match state {
+        AgentState::Absent | AgentState::Removed => Ok(()),
+        AgentState::Masquerade => agent::apply(&network.network, None, &[masquerading]),
+        AgentState::Direct => agent::apply(&network.network, Some(Way::Direct), &[service]),
+        AgentState::Tunnel => agent::apply(&network.network, Some(Way::Tunnel), &[service]),
+    }
+}
+
+/// Returns a Service with the neighbours' backend as its endpoint.
+pub(crate) fn service() -> Service {
+    let address = SocketAddr::new(NeighbourNetwork::backend_address().into(), addr::BACKEND_PORT);
+    let endpoint = agent::endpoint(address, NeighbourNetwork::LAYOUT.backend_node());
+    agent::service(SERVICE_PORT, &[Protocol::Tcp, Protocol::Udp], &[endpoint])
+}
+
+/// Returns the CPU times of exchanges, each with its round.
+pub(crate) fn times(
+    samples: &[NeighbourSample],
+    state: AgentState,
+    traffic: Traffic,
+    load: Load,
+) -> Vec<(usize, f64)> {
+    let is_wanted =
+        |sample: &&NeighbourSample| (sample.state, sample.traffic, sample.load) == (state, traffic, load);
+    samples.iter().filter(is_wanted).map(|sample| (sample.round, sample.seconds)).collect()
+}
+
+/// Returns the ratio of a state's CPU times to those without the agent.
+pub(crate) fn ratio(
+    samples: &[NeighbourSample],
+    state: AgentState,
+    traffic: Traffic,
+    load: Load,
+) -> Option<Quartiles> {
+    let baseline = times(samples, AgentState::Absent, traffic, load);
+    Quartiles::from_ratios_by_round(&times(samples, state, traffic, load), &baseline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratio_compares_a_state_with_the_absent_agent_in_the_same_round() {
+        let sample = |state, round, seconds| NeighbourSample {
+            state,
+            traffic: Traffic::KubeProxy,
+            load: Load::SingleDatagram,
+            round,
+            seconds,
+        };
+        let samples = [
+            sample(AgentState::Absent, 0, 10.0),
+            sample(AgentState::Direct, 0, 11.0),
+            sample(AgentState::Direct, 1, 50.0),
+        ];
+        let ratio = |state| ratio(&samples, state, Traffic::KubeProxy, Load::SingleDatagram);
+        assert!((ratio(AgentState::Direct).unwrap().median - 1.1).abs() < 1e-9);
+        assert_eq!(ratio(AgentState::Tunnel), None);
+    }
+}

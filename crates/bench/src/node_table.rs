@@ -1,0 +1,226 @@
+//! The times to create and to change the agent's table with many Services, and the memory of a process that holds it. Does
+//! I/O.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use akrobateo_agent::config::NodeConfig;
+use akrobateo_agent::data_path::{DataPath, DataPathError};
+use akrobateo_agent::table::NodeTables;
+use netfilter::nft::client::Nftables;
+use netfilter::nft::{InstalledTable, NftError, Transaction, diff};
+use netns_testkit::{Namespace, process};
+use rustix::process::Pid;
+
+use crate::agent::data_path_error;
+use crate::error::{BenchError, Context};
+use crate::large_config::{add_service, change_endpoint, large_config};
+use crate::layout::INTERFACE;
+use crate::nft_program;
+use crate::quartiles::Quartiles;
+
+/// The first argument of a process that only holds the table.
+pub(crate) const HOLD_TABLE_ARGUMENT: &str = "hold-table";
+/// The number of times that the table is created.
+const CREATIONS: u16 = 11;
+/// The number of changes of each kind.
+const CHANGES: u16 = 21;
+/// The line that a process prints when it holds the table.
+const READY_LINE: &str = "ready\n";
+
+/// A step whose time is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TableStep {
+    /// The agent creates the table from nothing.
+    Create,
+    /// The kernel's part of this step.
+    CreateInKernel,
+    /// The nft program creates the same table from a text.
+    CreateWithNftProgram,
+    /// The agent changes one endpoint.
+    ChangeEndpoint,
+    /// The kernel's part of this step.
+    ChangeEndpointInKernel,
+    /// The agent adds one Service.
+    AddService,
+    /// The kernel's part of this step.
+    AddServiceInKernel,
+}
+
+impl TableStep {
+    /// All steps, in the order of the report.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Create,
+        Self::CreateInKernel,
+        Self::CreateWithNftProgram,
+        Self::ChangeEndpoint,
+        Self::ChangeEndpointInKernel,
+        Self::AddService,
+        Self::AddServiceInKernel,
+    ];
+
+    /// The name in the results and in tables.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Create => "table from nothing",
+            Self::CreateInKernel => "table from nothing, kernel transaction",
+            Self::CreateWithNftProgram => "table from nothing, nft program",
+            Self::ChangeEndpoint => "one endpoint changed",
+            Self::ChangeEndpointInKernel => "one endpoint changed, kernel transaction",
+            Self::AddService => "one Service added",
+            Self::AddServiceInKernel => "one Service added, kernel transaction",
+        }
+    }
+}
+
+/// The times and the memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct TableResult {
+    /// The steps with their times in seconds.
+    pub(crate) times: Vec<(TableStep, f64)>,
+    /// The resident memory of the process in bytes.
+    pub(crate) resident_memory_bytes: u64,
+    /// The part of it that is no mapped file.
+    pub(crate) anonymous_memory_bytes: u64,
+}
+
+impl TableResult {
+    /// Returns the quartiles of the times of a step, or `None` if the step was not measured.
+    pub(crate) fn quartiles(&self, step: TableStep) -> Option<Quartiles> {
+        let times = self.times.iter().filter(|(measured_step, _)| *measured_step == step);
+        Quartiles::new(times.map(|(_, seconds)| *seconds).collect())
+    }
+}
+
+/// Measures all steps and the memory.
+pub(crate) fn measure() -> Result<TableResult, BenchError> {
+    let namespace = Namespace::new();
+    // The agent needs an uplink.
+    namespace.ip(&format!("link add {INTERFACE} type veth peer name peer\nlink set {INTERFACE} up"));
+    let mut result = TableResult::default();
+    namespace.run(|| measure_agent(&mut result.times)).map_err(|error| data_path_error(&error))?;
+    namespace
+        .run(|| measure_kernel(&mut result.times))
+        .map_err(|error| BenchError::UnexpectedState(format!("the agent's table: {error}")))?;
+    for seconds in nft_program::measure(&namespace, &NodeTables::new(&large_config()).inet)? {
+        result.times.push((TableStep::CreateWithNftProgram, seconds));
+    }
+    let holder = Holder::start(&namespace)?;
+    let pid = Pid::from_child(&holder.0);
+    result.resident_memory_bytes = process::resident_memory_bytes(pid).unwrap_or(0);
+    result.anonymous_memory_bytes = process::anonymous_memory_bytes(pid).unwrap_or(0);
+    Ok(result)
+}
+
+/// Measures whole steps: from a configuration to the kernel's state.
+fn measure_agent(times: &mut Vec<(TableStep, f64)>) -> Result<(), DataPathError> {
+    let mut config = large_config();
+    let mut data_path = DataPath::open()?;
+    for _ in 0..CREATIONS {
+        data_path.cleanup()?;
+        let (seconds, result) = time(|| data_path.apply(&config));
+        result?;
+        times.push((TableStep::Create, seconds));
+    }
+    for (step, change) in changes() {
+        change(&mut config);
+        let (seconds, result) = time(|| data_path.apply(&config));
+        result?;
+        times.push((step, seconds));
+    }
+    data_path.cleanup().map(drop)
+}
+
+/// Measures only the transactions of these steps.
+fn measure_kernel(times: &mut Vec<(TableStep, f64)>) -> Result<(), NftError> {
+    let mut config = large_config();
+    let nftables = Nftables::open()?;
+    let table = NodeTables::new(&config).inet;
+    for _ in 0..CREATIONS {
+        let (seconds, result) = time(|| nftables.execute(&Transaction::create(&table)));
+        result?;
+        nftables.execute(&Transaction::delete(&table.id))?;
+        times.push((TableStep::CreateInKernel, seconds));
+    }
+    nftables.execute(&Transaction::create(&table))?;
+    let mut installed = InstalledTable::from(table);
+    for (step, change) in changes() {
+        change(&mut config);
+        let desired = NodeTables::new(&config).inet;
+        let transaction = diff(Some(&installed), &desired);
+        let (seconds, result) = time(|| nftables.execute(&transaction));
+        result?;
+        let step = match step {
+            TableStep::AddService => TableStep::AddServiceInKernel,
+            _ => TableStep::ChangeEndpointInKernel,
+        };
+        times.push((step, seconds));
+        installed = desired.into();
+    }
+    nftables.execute(&Transaction::delete(&installed.table.id))
+}
+
+/// A change of a configuration.
+type Change = Box<dyn Fn(&mut NodeConfig)>;
+
+/// Returns the changes, each with the agent's step.
+fn changes() -> Vec<(TableStep, Change)> {
+    let change_endpoints = (1..=CHANGES).map(|number| {
+        let change: Change = Box::new(move |config| change_endpoint(config, number, number));
+        (TableStep::ChangeEndpoint, change)
+    });
+    let add_services =
+        (0..CHANGES).map(|_| -> (_, Change) { (TableStep::AddService, Box::new(add_service)) });
+    change_endpoints.chain(add_services).collect()
+}
+
+fn time<T>(code: impl FnOnce() -> T) -> (f64, T) {
+    let start = Instant::now();
+    let result = code();
+    (start.elapsed().as_secs_f64(), result)
+}
+
+/// A process that holds the table. Dropping the value kills the process.
+struct Holder(Child);
+
+impl Holder {
+    /// Starts a process, and waits until it has applied the configuration.
+    fn start(namespace: &Namespace) -> Result<Self, BenchError> {
+        let description = "a process that holds the agent's table";
+        let program = std::env::current_exe().context(description)?;
+        let mut command = Command::new(program);
+        command.arg(HOLD_TABLE_ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = Self(namespace.run(|| command.spawn()).context(description)?);
+        let mut line = String::new();
+        if let Some(output) = holder.0.stdout.take() {
+            BufReader::new(output).read_line(&mut line).context(description)?;
+        }
+        if line == READY_LINE {
+            return Ok(holder);
+        }
+        Err(BenchError::Command(description.to_owned(), "it has stopped before it was ready".to_owned()))
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // Both calls fail only if the process has exited already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Applies the configuration with one change, reports that, and waits until the standard input is closed.
+pub(crate) fn hold_table() -> Result<(), BenchError> {
+    let mut config = large_config();
+    let mut data_path = DataPath::open().map_err(|error| data_path_error(&error))?;
+    data_path.apply(&config).map_err(|error| data_path_error(&error))?;
+    change_endpoint(&mut config, 0, 1);
+    data_path.apply(&config).map_err(|error| data_path_error(&error))?;
+    std::io::stdout().write_all(READY_LINE.as_bytes()).context("the standard output")?;
+    std::io::stdout().flush().context("the standard output")?;
+    std::io::stdin().read(&mut [0]).context("the standard input")?;
+    drop((config, data_path));
+    Ok(())
+}
