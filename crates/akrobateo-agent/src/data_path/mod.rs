@@ -7,7 +7,7 @@ mod stale;
 use std::time::Duration;
 
 use akrobateo_core::Family;
-use netfilter::conntrack::Conntrack;
+use netfilter::conntrack::{Conntrack, Entry};
 use netfilter::nft::client::Nftables;
 use netfilter::nft::model::TableId;
 use netfilter::nft::{InstalledTable, Transaction};
@@ -183,6 +183,12 @@ impl DataPath {
             flows += self.conntrack.delete_entries(&filter).map_err(DataPathError::Conntrack)?;
         }
         for family in Family::ALL {
+            let (filter, lost) = stale::lost_ways(family, installed.map(|it| &it.table), &desired.inet);
+            if !lost.is_empty() {
+                let is_lost = |entry: &Entry| lost.contains(&entry.flow.reply_source);
+                let deleted = self.conntrack.delete_entries_if(&filter, is_lost);
+                flows += deleted.map_err(DataPathError::Conntrack)?;
+            }
             let endpoints = stale::endpoints(family, &desired.inet);
             if installed.is_some_and(|it| stale::endpoints(family, &it.table) == endpoints) {
                 continue;

@@ -21,8 +21,7 @@ const KEPT_FLOW: MarkCondition = MarkCondition { bits: FLOW, mask: FLOW | FLOW_M
 const OTHER_FLOW: MarkCondition = MarkCondition { bits: 0, mask: FLOW };
 
 /// Returns the UDP entries that no longer agree with the desired table: flows to an endpoint or a frontend that is gone,
-/// flows to a new frontend that are older than its rules, and flows with the client's address to an endpoint that cannot
-/// reply to it any more.
+/// and flows to a new frontend that are older than its rules.
 pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<EntryFilter> {
     let mut filters = Vec::new();
     for family in Family::ALL {
@@ -30,19 +29,12 @@ pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<E
         let old = Rules::of(family, installed);
         let udp =
             |port: &PortKey| (port.protocol == Protocol::Udp).then_some((Protocol::Udp, Some(port.port)));
-        for (port, endpoint) in &old.endpoints {
-            let mark = if !new.endpoints.contains(&(*port, *endpoint)) {
-                OWN_FLOW
-            } else if old.kept.contains(&endpoint.ip()) && !new.kept.contains(&endpoint.ip()) {
-                KEPT_FLOW
-            } else {
-                continue;
-            };
+        for (port, endpoint) in old.endpoints.difference(&new.endpoints) {
             let reply_source = Some((endpoint.ip(), NonZeroU16::new(endpoint.port())));
             filters.extend(udp(port).map(|frontend| EntryFilter {
                 frontend: Some(frontend),
                 reply_source,
-                mark: Some(mark),
+                mark: Some(OWN_FLOW),
                 ..EntryFilter::new(family)
             }));
         }
@@ -62,6 +54,24 @@ pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<E
         }
     }
     filters
+}
+
+/// Returns the filter of the UDP entries with which endpoints see the client's address, and the endpoints of a family that
+/// cannot reply to the client any more, because their node has lost its way. There may be many endpoints.
+pub(super) fn lost_ways(
+    family: Family,
+    installed: Option<&Table>,
+    desired: &Table,
+) -> (EntryFilter, BTreeSet<SocketAddr>) {
+    let (old, new) = (Rules::of(family, installed), Rules::of(family, Some(desired)));
+    let has_lost_its_way = |(port, endpoint): &&(PortKey, SocketAddr)| {
+        port.protocol == Protocol::Udp
+            && old.kept.contains(&endpoint.ip())
+            && !new.kept.contains(&endpoint.ip())
+    };
+    let lost = new.endpoints.iter().filter(has_lost_its_way).map(|(_, endpoint)| *endpoint).collect();
+    let frontend = Some((Protocol::Udp, None));
+    (EntryFilter { frontend, mark: Some(KEPT_FLOW), ..EntryFilter::new(family) }, lost)
 }
 
 /// Returns true if the endpoint of an affinity is not an endpoint of its Service any more.
@@ -142,13 +152,14 @@ mod tests {
             NodeTables::new(&config).inet
         };
         let (tunnel, none) = (with_ways(&[(Family::V4, Way::Tunnel)]), with_ways(&[]));
-        let [filter] = stale_entries(Some(&tunnel), &none)[..] else { panic!("expected one filter") };
-        assert_eq!(filter.reply_source, Some(("10.244.2.10".parse().unwrap(), NonZeroU16::new(8080))));
+        let (filter, lost) = lost_ways(Family::V4, Some(&tunnel), &none);
         assert_eq!(filter.mark, Some(KEPT_FLOW));
+        assert_eq!(lost, BTreeSet::from(["10.244.2.10:8080".parse().unwrap()]));
         for unchanged in [with_ways(&[(Family::V4, Way::Direct)]), tunnel.clone()] {
-            assert_eq!(stale_entries(Some(&tunnel), &unchanged), []);
+            assert_eq!(lost_ways(Family::V4, Some(&tunnel), &unchanged).1, BTreeSet::new());
         }
-        assert_eq!(stale_entries(Some(&none), &tunnel), []);
+        assert_eq!(lost_ways(Family::V4, Some(&none), &tunnel).1, BTreeSet::new());
+        assert_eq!(stale_entries(Some(&tunnel), &none), []);
     }
 
     #[test]
