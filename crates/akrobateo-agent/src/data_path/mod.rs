@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use akrobateo_core::Family;
 use links::NetworkObjects;
-use netfilter::conntrack::Conntrack;
+use netfilter::conntrack::{Conntrack, Entry};
 use netfilter::netlink::NetlinkError;
 use netfilter::nft::client::Nftables;
 use netfilter::nft::model::{Chain, ChainType, Hook, Set, TableFamily, TableId};
@@ -231,6 +231,12 @@ impl DataPath {
             flows += self.conntrack.delete_entries(&filter).map_err(DataPathError::Conntrack)?;
         }
         for family in Family::ALL {
+            let (filter, lost) = stale::lost_ways(family, installed.map(|it| &it.table), &desired.inet);
+            if !lost.is_empty() {
+                let is_lost = |entry: &Entry| lost.contains(&entry.flow.reply_source);
+                let deleted = self.conntrack.delete_entries_if(&filter, is_lost);
+                flows += deleted.map_err(DataPathError::Conntrack)?;
+            }
             let suffix = if family == Family::V4 { '4' } else { '6' };
             let is_affinity_set = |set: &&Set| set.definition.dynamic.is_some() && set.name.ends_with(suffix);
             let affinity_sets: Vec<_> = desired.inet.sets.iter().filter(is_affinity_set).collect();

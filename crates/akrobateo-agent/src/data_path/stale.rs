@@ -23,25 +23,19 @@ const KEPT_FLOW: MarkCondition = MarkCondition { bits: FLOW, mask: FLOW | FLOW_M
 const OTHER_FLOW: MarkCondition = MarkCondition { bits: 0, mask: FLOW };
 
 /// Returns the UDP entries that no longer agree with the desired table: flows to an endpoint or a frontend that is gone,
-/// flows to a new frontend that are older than its rules, and flows with the client's address to an endpoint that cannot
-/// reply to it any more.
+/// and flows to a new frontend that are older than its rules.
 pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<EntryFilter> {
     let mut filters = Vec::new();
     for family in Family::ALL {
         let (old, new) = changed_rules(family, installed, desired);
         let udp =
             |port: &PortKey| (port.protocol == Protocol::Udp).then_some((Protocol::Udp, Some(port.port)));
-        let lost_endpoints =
-            old.endpoints.iter().copied().filter(|endpoint| !new.endpoints.contains(endpoint));
-        let lost_endpoints = lost_endpoints.map(|endpoint| (endpoint, OWN_FLOW));
-        let masqueraded_endpoints =
-            endpoints_at(family, installed, &old.kept).into_iter().map(|endpoint| (endpoint, KEPT_FLOW));
-        for ((port, endpoint), mark) in lost_endpoints.chain(masqueraded_endpoints) {
+        for (port, endpoint) in old.endpoints.difference(&new.endpoints) {
             let reply_source = Some((endpoint.ip(), NonZeroU16::new(endpoint.port())));
-            filters.extend(udp(&port).map(|frontend| EntryFilter {
+            filters.extend(udp(port).map(|frontend| EntryFilter {
                 frontend: Some(frontend),
                 reply_source,
-                mark: Some(mark),
+                mark: Some(OWN_FLOW),
                 ..EntryFilter::new(family)
             }));
         }
@@ -63,6 +57,23 @@ pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<E
     filters
 }
 
+/// Returns the filter of the UDP entries with which endpoints see the client's address, and the endpoints of a family that
+/// cannot reply to the client any more, because their node has lost its way. There may be many endpoints.
+pub(super) fn lost_ways(
+    family: Family,
+    installed: Option<&Table>,
+    desired: &Table,
+) -> (EntryFilter, BTreeSet<SocketAddr>) {
+    let installed_kept = installed.map_or(&[][..], |table| family_set(table, family, "kept"));
+    let (lost_kept, _) = changed_elements(installed_kept, family_set(desired, family, "kept"));
+    let lost_addresses = lost_kept.into_iter().filter_map(|element| parse_address(family, element)).collect();
+    let lost = endpoints_at(family, desired, &lost_addresses).into_iter();
+    let lost =
+        lost.filter(|(port, _)| port.protocol == Protocol::Udp).map(|(_, endpoint)| endpoint).collect();
+    let frontend = Some((Protocol::Udp, None));
+    (EntryFilter { frontend, mark: Some(KEPT_FLOW), ..EntryFilter::new(family) }, lost)
+}
+
 /// Returns true if the endpoint of an affinity is not an endpoint of its Service any more.
 pub(super) fn is_stale_affinity(family: Family, element: &Element, endpoints: &Endpoints) -> bool {
     parse_affinity(family, element).is_none_or(|(_, port, endpoint)| !endpoints.contains(&(port, endpoint)))
@@ -77,9 +88,11 @@ pub(super) fn endpoints(family: Family, table: &Table) -> Endpoints {
     elements.filter_map(|element| parse_endpoint(family, element)).collect()
 }
 
-/// Returns the installed endpoints with one of these addresses.
-fn endpoints_at(family: Family, installed: Option<&Table>, addresses: &BTreeSet<IpAddr>) -> Endpoints {
-    let Some(table) = installed.filter(|_| !addresses.is_empty()) else { return Endpoints::new() };
+/// Returns the endpoints of a table with one of these addresses.
+fn endpoints_at(family: Family, table: &Table, addresses: &BTreeSet<IpAddr>) -> Endpoints {
+    if addresses.is_empty() {
+        return Endpoints::new();
+    }
     endpoints(family, table).into_iter().filter(|(_, endpoint)| addresses.contains(&endpoint.ip())).collect()
 }
 
@@ -94,8 +107,6 @@ pub(super) fn has_equal_endpoints(family: Family, table: &Table, other: &Table) 
 struct ChangedRules {
     frontends: BTreeSet<(IpAddr, PortKey)>,
     endpoints: Endpoints,
-    /// The addresses of endpoints that see the client's address.
-    kept: BTreeSet<IpAddr>,
 }
 
 /// Returns the rules in elements that differ, of the installed and of the desired table.
@@ -109,13 +120,11 @@ fn changed_rules(family: Family, installed: Option<&Table>, desired: &Table) -> 
     };
     let (old_frontends, new_frontends) = changed("services");
     let (old_endpoints, new_endpoints) = changed("endpoints");
-    let (old_kept, new_kept) = changed("kept");
-    let to_rules = |frontends: Vec<&Element>, endpoints: Vec<&Element>, kept: Vec<&Element>| ChangedRules {
+    let to_rules = |frontends: Vec<&Element>, endpoints: Vec<&Element>| ChangedRules {
         frontends: frontends.into_iter().filter_map(|element| parse_service(family, element)).collect(),
         endpoints: endpoints.into_iter().filter_map(|element| parse_endpoint(family, element)).collect(),
-        kept: kept.into_iter().filter_map(|element| parse_address(family, element)).collect(),
     };
-    (to_rules(old_frontends, old_endpoints, old_kept), to_rules(new_frontends, new_endpoints, new_kept))
+    (to_rules(old_frontends, old_endpoints), to_rules(new_frontends, new_endpoints))
 }
 
 /// Returns the elements of two sorted lists that the other list does not have.
@@ -180,13 +189,14 @@ mod tests {
             NodeTables::new(&config).inet
         };
         let (tunnel, none) = (with_ways(&[(Family::V4, Way::Tunnel)]), with_ways(&[]));
-        let [filter] = stale_entries(Some(&tunnel), &none)[..] else { panic!("expected one filter") };
-        assert_eq!(filter.reply_source, Some(("10.244.2.10".parse().unwrap(), NonZeroU16::new(8080))));
+        let (filter, lost) = lost_ways(Family::V4, Some(&tunnel), &none);
         assert_eq!(filter.mark, Some(KEPT_FLOW));
+        assert_eq!(lost, BTreeSet::from(["10.244.2.10:8080".parse().unwrap()]));
         for unchanged in [with_ways(&[(Family::V4, Way::Direct)]), tunnel.clone()] {
-            assert_eq!(stale_entries(Some(&tunnel), &unchanged), []);
+            assert_eq!(lost_ways(Family::V4, Some(&tunnel), &unchanged).1, BTreeSet::new());
         }
-        assert_eq!(stale_entries(Some(&none), &tunnel), []);
+        assert_eq!(lost_ways(Family::V4, Some(&none), &tunnel).1, BTreeSet::new());
+        assert_eq!(stale_entries(Some(&tunnel), &none), []);
     }
 
     #[test]
