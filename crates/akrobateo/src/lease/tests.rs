@@ -1,4 +1,4 @@
-//! Leader election against a scripted API server, with a paused clock.
+//! Tests of leader election with a scripted API server and a paused clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,16 +66,16 @@ async fn missing_lease_is_created() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lease_of_another_replica_is_taken_after_its_duration_and_not_before() {
+async fn replica_takes_an_unrenewed_lease_only_after_the_lease_duration() {
     for duration in [15, 40] {
         let (elector, mut api) = elector();
         let start = Instant::now();
         let acquire_task = tokio::spawn(async move { elector.acquire().await });
         let write = answer_reads_until_write(&mut api, &lease("replica-b", duration, "7")).await;
         let wait_duration = start.elapsed();
-        let expected = Duration::from_secs(duration.into());
+        let expected_wait = Duration::from_secs(duration.into());
         assert!(
-            wait_duration > expected && wait_duration <= expected + RETRY_PERIOD + TIMER_SLACK,
+            wait_duration > expected_wait && wait_duration <= expected_wait + RETRY_PERIOD + TIMER_SLACK,
             "{wait_duration:?}"
         );
         assert_eq!(write.body["metadata"]["resourceVersion"], "7");
@@ -151,7 +151,7 @@ async fn leadership_survives_failed_renewals_until_the_renew_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn renew_deadline_counts_from_the_start_of_the_renewal_request() {
+async fn renew_deadline_starts_when_the_renewal_request_starts() {
     let (elector, mut api) = elector();
     let start = Instant::now();
     let hold_task = tokio::spawn(async move { elector.hold(Instant::now()).await });
@@ -188,17 +188,17 @@ async fn release_does_not_change_the_lease_of_another_replica() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn recorded_proxy_namespace_is_read_before_anything_is_written() {
+async fn recorded_proxy_namespace_is_read_before_the_first_write() {
     for (annotations, expected) in
         [(json!({ "akrobateo.io/lb-namespace": "kube-system" }), Some("kube-system")), (json!({}), None)]
     {
         let (elector, mut api) = elector();
-        let recorded = tokio::spawn(async move { elector.recorded_proxy_namespace().await });
+        let read_task = tokio::spawn(async move { elector.recorded_proxy_namespace().await });
         api.next_request().await.answer_error(503, "ServiceUnavailable");
         let mut recorded_lease = lease("replica-b", 15, "1");
         recorded_lease["metadata"]["annotations"] = annotations;
         api.next_request().await.answer(&recorded_lease);
-        assert_eq!(recorded.await.unwrap().as_deref(), expected);
+        assert_eq!(read_task.await.unwrap().as_deref(), expected);
     }
 }
 
