@@ -6,7 +6,7 @@ use e2e::{Failure, fault_test, service};
 async fn disconnected_node_is_not_published_until_it_is_back() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
-        let (disconnected, other_nodes) = faults.operator.select_other_node(nodes).await?;
+        let (disconnected, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
         namespace.start_backend_on(&other_nodes[0].name).await?;
         let [web_port, dns_port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(web_port).udp(web_port);
@@ -31,7 +31,7 @@ async fn node_with_the_exclude_label_is_not_published() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
-        let (excluded, other_nodes) = faults.operator.select_other_node(nodes).await?;
+        let (excluded, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port);
         namespace.expose(&web).await?;

@@ -33,7 +33,7 @@ async fn lost_node_holds_back_no_change_on_other_nodes_and_is_named_in_the_condi
 {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
-        let (lost, others) = faults.operator.select_other_node(nodes).await?;
+        let (lost, others) = faults.operator.select_node_without_operator(nodes).await?;
         namespace.start_backend_on(&others[0].name).await?;
         let [port, added] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(port).with_ip_mode_proxy();
@@ -127,7 +127,7 @@ async fn deployment_with_more_replicas_than_nodes_rolls_out() -> Result<(), Fail
 async fn deployment_with_a_lost_node_rolls_out_on_the_other_nodes() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
-        let (lost, others) = faults.operator.select_other_node(nodes).await?;
+        let (lost, others) = faults.operator.select_node_without_operator(nodes).await?;
         namespace.start_backend_on(&others[0].name).await?;
         let [port, added] = namespace.allocate_ports().await?;
         let replicas = (others.len() + 1).to_string();

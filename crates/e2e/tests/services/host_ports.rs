@@ -102,7 +102,7 @@ async fn backend_that_has_the_port_of_its_service_as_its_host_port_keeps_it() ->
         let is_preempted = events.iter().any(|event| event.reason.as_deref() == Some("Preempted"));
         ensure(!is_preempted, || format!("the events of the holder are {events:?}"))?;
         // The DaemonSet releases the ports.
-        namespace.delete_daemonset_of_pods("agent").await?;
+        namespace.delete_pods_on_every_node("agent").await?;
         namespace.start_backend().await?;
         namespace.wait_exposed(&web).await.map(drop)
     })
