@@ -1,4 +1,4 @@
-//! The field `loadBalancerSourceRanges` holds for both families and in both ipModes.
+//! The field `loadBalancerSourceRanges` applies to both families and in both ipModes.
 
 use std::net::IpAddr;
 
@@ -18,15 +18,15 @@ async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure>
                     replies.iter().filter(|reply| reply.target.host.is_ipv4() == ipv4);
                 replies_of_family.find_map(|reply| reply.client).expect("the client has an address")
             };
-            check_no_other_client_is_allowed(namespace, &web, client_address(true), 32).await?;
-            check_no_other_client_is_allowed(namespace, &web, client_address(false), 128).await
+            check_source_range_denies_the_other_family(namespace, &web, client_address(true), 32).await?;
+            check_source_range_denies_the_other_family(namespace, &web, client_address(false), 128).await
         },
     )
     .await
 }
 
 #[tokio::test]
-async fn family_without_a_source_range_is_not_published_where_kube_proxy_answers() -> Result<(), Failure> {
+async fn family_without_a_source_range_is_not_published_with_ip_mode_vip() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port),
         async |namespace, web| {
@@ -49,7 +49,8 @@ async fn family_without_a_source_range_is_not_published_where_kube_proxy_answers
                     replies.iter().try_for_each(|reply| reply.answer().map(drop))
                 })
                 .await?;
-                // kube-proxy takes a family without a range for an open one.
+                // kube-proxy allows all clients of a family without a range. So the addresses of this family must not
+                // answer.
                 namespace.wait_unreachable(&targets(&web, denied)).await?;
                 let part = format!("no {denied_family} address is published");
                 namespace.wait_condition(&web, "Exposed", &["loadBalancerSourceRanges", &part]).await?;
@@ -63,9 +64,9 @@ async fn family_without_a_source_range_is_not_published_where_kube_proxy_answers
     .await
 }
 
-/// Allows only one client, and checks which targets answer. A range of one family denies all clients of the other
-/// family.
-async fn check_no_other_client_is_allowed(
+/// Allows only one client, and checks which targets answer. A source range of one family denies all clients of the
+/// other family.
+async fn check_source_range_denies_the_other_family(
     namespace: &Namespace,
     web: &ServiceBuilder,
     client: IpAddr,

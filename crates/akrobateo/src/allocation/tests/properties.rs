@@ -176,7 +176,7 @@ fn check_waiting_services(before: &World, observed: &World, after: &World) -> Re
                 let mut other_services = after.services.keys().filter(|other| *other != key);
                 node_ports.get_other(*port, key).is_some() || other_services.any(|other| blocks(other, port))
             });
-            prop_assert!(is_blocked, "{key} does not get {node} without a reason");
+            prop_assert!(is_blocked, "{key} waits for {node} without a reason");
         }
     }
     Ok(())

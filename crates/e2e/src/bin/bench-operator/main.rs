@@ -1,4 +1,5 @@
-//! The `bench-operator` program: measures the operator's latency and memory on the cluster that `cluster/up` starts. Does I/O.
+//! The `bench-operator` program measures the operator's latency and memory on the cluster that `cluster/up` starts.
+//! Does I/O.
 //!
 //! `make bench-operator` runs this program. The program prints measurements, and does not compare them with limits.
 
