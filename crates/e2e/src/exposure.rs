@@ -73,13 +73,13 @@ impl Namespace {
         service: &ServiceBuilder,
         nodes: &[NodeAddresses],
     ) -> Result<Vec<IpAddr>, Failure> {
-        let object = self.get_service(service).await?;
-        let expected_addresses = expected_addresses(&object, nodes);
+        let current_service = self.get_service(service).await?;
+        let expected_addresses = expected_addresses(&current_service, nodes);
         ensure(!expected_addresses.is_empty(), || {
             "no node has an address of the Service's families".to_owned()
         })?;
-        ensure_eq("published addresses", &published_addresses(&object), &expected_addresses)?;
-        let ip_modes: Vec<_> = ingress(&object).map(|ingress| ingress.ip_mode.as_deref()).collect();
+        ensure_eq("published addresses", &published_addresses(&current_service), &expected_addresses)?;
+        let ip_modes: Vec<_> = ingress(&current_service).map(|ingress| ingress.ip_mode.as_deref()).collect();
         ensure_eq(
             "ipMode of each address",
             &ip_modes,

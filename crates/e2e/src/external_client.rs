@@ -122,10 +122,10 @@ impl Connections {
     }
 
     async fn next_line(&mut self, deadline: Duration) -> Result<String, Failure> {
-        let line = timeout(deadline, self.lines.recv()).await;
+        let received_line = timeout(deadline, self.lines.recv()).await;
         let to_failure =
             |_| Failure::UnexpectedState(format!("the connections returned no line within {deadline:?}"));
-        line.map_err(to_failure)?.ok_or_else(|| self.client_failure())
+        received_line.map_err(to_failure)?.ok_or_else(|| self.client_failure())
     }
 
     /// Returns a failure with the error output of the client process. Waits until the process has closed this output.

@@ -368,8 +368,8 @@ fn taints(node: &Node) -> impl Iterator<Item = &Taint> {
 /// Returns true if a node has the condition Ready and no taints.
 fn is_ready(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
-    ready.any(|condition| condition.status == "True") && taints(node).next().is_none()
+    let mut ready_conditions = conditions.filter(|condition| condition.type_ == "Ready");
+    ready_conditions.any(|condition| condition.status == "True") && taints(node).next().is_none()
 }
 
 fn node_name(pod: &Pod) -> &str {

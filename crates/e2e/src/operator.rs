@@ -88,8 +88,8 @@ impl Operator {
         let operator_node = self.wait_ready().await?.spec.and_then(|pod| pod.node_name);
         let index = nodes.iter().position(|node| Some(&node.name) != operator_node.as_ref());
         let index = index.ok_or_else(|| {
-            let count = nodes.len();
-            Failure::UnexpectedState(format!("the cluster has {count} nodes, expected at least two"))
+            let node_count = nodes.len();
+            Failure::UnexpectedState(format!("the cluster has {node_count} nodes, expected at least two"))
         })?;
         Ok((nodes.remove(index), nodes))
     }

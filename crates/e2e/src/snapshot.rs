@@ -53,16 +53,16 @@ impl Namespace {
     pub async fn wait_stable(&self) -> Result<Snapshot, Failure> {
         let mut last_snapshot: Option<(Snapshot, Instant)> = None;
         eventually("nothing changes any more", async || {
-            let current = self.take_snapshot().await.inspect_err(|_| last_snapshot = None)?;
+            let current_snapshot = self.take_snapshot().await.inspect_err(|_| last_snapshot = None)?;
             let unchanged_since = last_snapshot
                 .as_ref()
-                .filter(|(snapshot, _)| *snapshot == current)
+                .filter(|(snapshot, _)| *snapshot == current_snapshot)
                 .map(|(_, unchanged_since)| *unchanged_since);
             if unchanged_since.is_some_and(|unchanged_since| unchanged_since.elapsed() > STABLE_DURATION) {
-                return Ok(current);
+                return Ok(current_snapshot);
             }
             let unchanged_since = unchanged_since.unwrap_or_else(Instant::now);
-            last_snapshot = Some((current, unchanged_since));
+            last_snapshot = Some((current_snapshot, unchanged_since));
             Err(Failure::UnexpectedState(format!("the last change was {:?} ago", unchanged_since.elapsed())))
         })
         .await

@@ -18,7 +18,7 @@ use world::{World, labelled_node, names};
 const ALL_NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 #[test]
-fn services_of_the_same_age_get_ports_in_the_order_of_their_names() {
+fn services_of_the_same_age_get_ports_by_name() {
     let mut world = World::new();
     world.apply([
         service("a").tcp(80).created_at(1).uid("z"),
@@ -31,7 +31,7 @@ fn services_of_the_same_age_get_ports_in_the_order_of_their_names() {
 }
 
 #[test]
-fn an_edit_of_an_older_service_takes_no_port_from_a_younger_one() {
+fn edit_of_an_older_service_takes_no_port_from_a_younger_service() {
     let mut world = World::new();
     let older_service = || service("older").tcp(443).created_at(1);
     world.apply([older_service().service_type("ClusterIP"), service("younger").tcp(443).created_at(2)]);

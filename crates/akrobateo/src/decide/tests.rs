@@ -58,7 +58,7 @@ fn planned_actions(state: &ServiceState) -> Vec<Action> {
     plan_actions(INSTANCE, state, &decision(state), at(1000))
 }
 
-/// Returns the pod as if the workload had created it.
+/// Returns a copy of the pod with the annotations of the workload's pod template.
 fn pod_from_workload(workload: &Workload, pod: &Arc<Pod>) -> Arc<Pod> {
     let mut pod = (**pod).clone();
     pod.metadata.annotations = workload.pod_template().unwrap().metadata.clone().unwrap().annotations;

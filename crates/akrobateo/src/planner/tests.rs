@@ -26,7 +26,7 @@ const SERVICES_PATH: &str = "/api/v1/services";
 const NODES_PATH: &str = "/api/v1/nodes";
 const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets";
 
-/// Returns the object with a resource version, as the API server sends it.
+/// Returns the object as JSON with this resource version.
 fn with_resource_version(object: &impl Serialize, version: &str) -> Value {
     let mut object = to_value(object).unwrap();
     object["metadata"]["resourceVersion"] = json!(version);
@@ -234,7 +234,7 @@ async fn an_ipvs_argument_of_a_k3s_node_changes_the_ip_mode() {
     assert_eq!(spec.ip_mode, IpMode::Proxy);
 }
 
-/// Returns a planner that has listed these objects, and its watches by path.
+/// Returns a planner that has listed these objects, and the planner's watches by path.
 async fn planner_with_lists(
     lists: &[(&str, &[Value])],
 ) -> (Planner, ScriptedApi, HashMap<String, ReceivedRequest>) {
@@ -340,9 +340,10 @@ async fn service_that_waits_for_its_first_endpoint_claims_no_node_after_a_restar
         "message": "all nodes with a ready proxy are published until an endpoint is ready",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }]);
-    let other = service("other").tcp(80).traffic_policy_local().published("10.0.0.1", "Proxy", "akrobateo");
-    let other = with_resource_version(&other.build(), "1");
-    let (services, nodes) = ([web.clone(), other], [with_resource_version(&node, "1")]);
+    let other_service =
+        service("other").tcp(80).traffic_policy_local().published("10.0.0.1", "Proxy", "akrobateo");
+    let other_service = with_resource_version(&other_service.build(), "1");
+    let (services, nodes) = ([web.clone(), other_service], [with_resource_version(&node, "1")]);
     let daemonsets = [daemonset];
     let lists: [(&str, &[Value]); 3] =
         [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (DAEMONSETS_PATH, &daemonsets)];
@@ -376,8 +377,8 @@ async fn service_that_lost_its_endpoints_keeps_its_nodes_after_a_restart() {
         "message": "externalTrafficPolicy is Local and no node has a ready endpoint",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }]);
-    let other = with_resource_version(&service("other").tcp(80).traffic_policy_local().build(), "1");
-    let (services, nodes, daemonsets) = ([web, other], [node_a(), node_b], [daemonset]);
+    let other_service = with_resource_version(&service("other").tcp(80).traffic_policy_local().build(), "1");
+    let (services, nodes, daemonsets) = ([web, other_service], [node_a(), node_b], [daemonset]);
     let lists: [(&str, &[Value]); 3] =
         [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (DAEMONSETS_PATH, &daemonsets)];
     let (mut planner, _api, _watches) = planner_with_lists(&lists).await;

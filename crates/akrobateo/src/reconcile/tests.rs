@@ -63,7 +63,7 @@ fn applied_workloads(state: &ServiceState) -> Vec<Workload> {
     workloads.collect()
 }
 
-/// Returns a Service that was deleted. Its DaemonSet remains.
+/// Returns the state of a deleted Service whose DaemonSet still exists.
 fn deleted_service_state() -> ServiceState {
     ServiceState { workloads: applied_workloads(&new_service_state()), ..ServiceState::default() }
 }

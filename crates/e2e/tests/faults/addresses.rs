@@ -75,9 +75,9 @@ async fn invalid_node_annotation_is_reported_and_changes_no_address() -> Result<
         namespace.apply(&web).await?;
         namespace.wait_published(&web, &nodes).await?;
         // The operator reports the same error only once an hour. So the test uses a new value.
-        let value = format!("oops-{}", namespace.name());
-        faults.override_addresses(&nodes[0].name, Some(&value)).await?;
-        let parts = ["akrobateo.io/address", &nodes[0].name, &value, "expected IP addresses"];
+        let invalid_value = format!("oops-{}", namespace.name());
+        faults.override_addresses(&nodes[0].name, Some(&invalid_value)).await?;
+        let parts = ["akrobateo.io/address", &nodes[0].name, &invalid_value, "expected IP addresses"];
         namespace.wait_condition(&web, "Exposed", &parts).await?;
         namespace.wait_published(&web, &nodes).await?;
         eventually("a Warning of the node has the value", async || {

@@ -1,4 +1,5 @@
-//! The API server throttles or hangs: traffic continues, and the operator applies all changes later.
+//! The API server throttles the operator or does not answer. Traffic continues, and the operator applies all changes
+//! later.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use e2e::{Failure, audit, consistently, ensure, ensure_eq, eventually, fault_tes
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 
-/// The duration of the outage. It is longer than the lease duration, the request timeout, and the node timeout.
+/// The duration of the outage. The outage is longer than the lease duration, the request timeout, and the node timeout.
 const OUTAGE_DURATION: Duration = Duration::from_secs(70);
 
 #[tokio::test]

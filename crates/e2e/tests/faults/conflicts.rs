@@ -64,14 +64,14 @@ async fn status_recovers_from_a_program_that_overwrites_it() -> Result<(), Failu
         let services: Api<Service> = Api::namespaced(namespace.cluster().client.clone(), namespace.name());
         let other_status: Value =
             json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.99", "ipMode": "Proxy" }] } } });
-        let (start, started_at, mut other_write_count) = (Timestamp::now(), Instant::now(), 0);
+        let (start_time, started_at, mut other_write_count) = (Timestamp::now(), Instant::now(), 0);
         while started_at.elapsed() < CONFLICT_DURATION {
             let patch = Patch::Merge(&other_status);
             services.patch_status(web.name(), &patch_params(), &patch).await?;
             other_write_count += 1;
             sleep(WRITE_INTERVAL).await;
         }
-        let write_count = count_status_writes(&web, start)?;
+        let write_count = count_status_writes(&web, start_time)?;
         eprintln!("the other program has written {other_write_count} times, the operator {write_count} times");
         ensure((2..=6).contains(&write_count), || format!("the operator has written the status {write_count} times"))?;
         namespace
@@ -90,7 +90,7 @@ async fn status_recovers_from_a_program_that_overwrites_it() -> Result<(), Failu
         ensure_eq("number of Warnings", &warnings.iter().map(event_count).collect::<Vec<_>>(), &vec![1])?;
         let updates = list_events(namespace, &web, "UpdatedLoadBalancer").await?;
         ensure_eq("events about addresses", &updates, &updates_before)?;
-        let write_count = count_status_writes(&web, start)?;
+        let write_count = count_status_writes(&web, start_time)?;
         ensure(write_count <= 9, || format!("the operator has written the status {write_count} times"))
     })
     .await
@@ -105,16 +105,17 @@ async fn operator_reverts_an_added_field_twice_and_then_emits_a_warning() -> Res
         namespace.expose(&web).await?;
         let daemonsets: Api<DaemonSet> =
             Api::namespaced(namespace.cluster().client.clone(), PROXIES_NAMESPACE);
-        let name = namespace.wait_rolled_out(&web).await?.name_any();
+        let daemonset_name = namespace.wait_rolled_out(&web).await?.name_any();
         let added_field = json!({ "spec": { "template": { "spec": { "shareProcessNamespace": true } } } });
         let (started_at, mut uids) = (Instant::now(), BTreeSet::new());
         while started_at.elapsed() < CONFLICT_DURATION {
             // The DaemonSet does not exist while the operator creates it again.
-            if let Some(daemonset) = daemonsets.get_opt(&name).await?
+            if let Some(daemonset) = daemonsets.get_opt(&daemonset_name).await?
                 && daemonset.metadata.deletion_timestamp.is_none()
             {
                 uids.extend(daemonset.uid());
-                let patch = daemonsets.patch(&name, &patch_params(), &Patch::Merge(&added_field)).await;
+                let patch =
+                    daemonsets.patch(&daemonset_name, &patch_params(), &Patch::Merge(&added_field)).await;
                 ensure(!matches!(&patch, Err(error) if !is_not_found(error)), || format!("{patch:?}"))?;
             }
             sleep(WRITE_INTERVAL).await;

@@ -167,9 +167,10 @@ async fn deployment_moves_away_from_a_node_that_is_no_longer_selected() -> Resul
         namespace.apply(&web).await?;
         let (previous_node, new_node) = eventually("one node has a ready proxy", async || {
             let pods = namespace.list_proxy_pods(&web).await?;
-            let ready = pods.iter().find(|pod| is_ready(pod)).and_then(|pod| pod.spec.clone()?.node_name);
-            ensure(ready.is_some(), || format!("{} pods are not ready", pods.len()))?;
-            Ok(if ready.as_ref() == Some(&first_node.name) {
+            let ready_node =
+                pods.iter().find(|pod| is_ready(pod)).and_then(|pod| pod.spec.clone()?.node_name);
+            ensure(ready_node.is_some(), || format!("{} pods are not ready", pods.len()))?;
+            Ok(if ready_node.as_ref() == Some(&first_node.name) {
                 (first_node, second_node)
             } else {
                 (second_node, first_node)

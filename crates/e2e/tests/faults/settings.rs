@@ -89,7 +89,7 @@ async fn operator_publishes_ip_mode_proxy_if_kube_proxy_uses_ipvs() -> Result<()
         let web = service("web").tcp(web_port).expect_ip_mode("Proxy");
         let replies = namespace.expose(&web).await?;
         namespace.ensure_answers_through_proxies(&web, &replies).await?;
-        // VIP would let kube-proxy bind the nodes' addresses on every node.
+        // In IPVS mode, ipMode VIP would let kube-proxy bind the nodes' addresses on every node.
         let annotated_service = service("annotated").tcp(annotated_port).annotation(IP_MODE, "VIP");
         namespace.apply(&annotated_service).await?;
         namespace.wait_warning(&annotated_service, "InvalidAnnotation", &["IPVS", "allowed: Proxy"]).await

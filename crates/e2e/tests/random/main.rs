@@ -1,5 +1,5 @@
-//! Random changes of two tenants while the operator is killed. No change may take a port from another Service, and a new
-//! operator must change nothing.
+//! Two tenants make random changes while the operator is stopped and replaced. No change may take a port from another
+//! Service, and a new operator must change nothing.
 
 mod forged;
 mod model;
@@ -114,7 +114,7 @@ impl Cluster<'_> {
         }
     }
 
-    /// Makes a change. Retries, because the API server of a busy machine may not answer in time.
+    /// Makes a change. Repeats failed requests, because the API server of a busy machine may not answer in time.
     async fn apply(&self, change: &Change) -> Result<(), Failure> {
         eventually("the API server has accepted the change", async || match change {
             Change::Apply(id, service) => self.tenants[id.tenant].apply(service).await.map(drop),
@@ -143,12 +143,15 @@ impl Cluster<'_> {
 
     /// Restarts the operator, which must write nothing. Compares the state before and after the restart.
     async fn ensure_restart_changes_nothing(&self) -> Result<(), Failure> {
-        let before = self.wait_stable().await?;
-        let service_count: usize = before.iter().map(Snapshot::len).sum();
+        let snapshots_before = self.wait_stable().await?;
+        let service_count: usize = snapshots_before.iter().map(Snapshot::len).sum();
         self.faults.ensure_restart_writes_nothing(service_count).await?;
-        let after = self.wait_stable().await?;
-        let differences: Vec<_> =
-            before.iter().zip(&after).flat_map(|(before, after)| differences(before, after)).collect();
+        let snapshots_after = self.wait_stable().await?;
+        let differences: Vec<_> = snapshots_before
+            .iter()
+            .zip(&snapshots_after)
+            .flat_map(|(before, after)| differences(before, after))
+            .collect();
         ensure(differences.is_empty(), || {
             format!("state before and after a restart of the operator:\n{}", differences.join("\n"))
         })

@@ -281,7 +281,7 @@ impl ServiceModel {
             && !self.ports.iter().any(|(_, port)| reserved_port == Some(*port))
     }
 
-    /// Returns the ports that the Service's proxies hold. Proxies that forward hold each port for both families. Proxies
+    /// Returns the ports that the Service's proxies hold. Forwarding proxies hold each port for both families. Proxies
     /// that only reserve ports hold the port for the families of the Service.
     pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
         let has = |family: &Family| self.ip_mode.is_some() || self.families.contains(&family.as_str());
@@ -293,8 +293,8 @@ impl ServiceModel {
             .collect()
     }
 
-    /// Returns true if the Service claims its ports on a node of this pool. `has_endpoint` is true if the tenant's backend
-    /// runs there.
+    /// Returns true if the Service claims its ports on a node of this pool. `has_endpoint` is true if the tenant's
+    /// backend runs on this node.
     pub(crate) fn claims(&self, node_pool: Option<&str>, has_endpoint: bool) -> bool {
         (self.node_pool.is_none() || self.node_pool == node_pool)
             && (!self.is_local || (self.has_endpoint && has_endpoint))

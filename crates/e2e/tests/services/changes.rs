@@ -154,9 +154,9 @@ async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
             namespace.apply(&web).await?;
             let wait_rollout = async {
                 eventually("the operator has changed the DaemonSet", async || {
-                    let current = namespace.get_daemonset(&web).await?.metadata.generation;
-                    ensure(current > generation, || {
-                        format!("the DaemonSet's generation is still {current:?}")
+                    let current_generation = namespace.get_daemonset(&web).await?.metadata.generation;
+                    ensure(current_generation > generation, || {
+                        format!("the DaemonSet's generation is still {current_generation:?}")
                     })
                 })
                 .await?;
@@ -164,8 +164,8 @@ async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
             };
             let ensure_addresses_stay = async {
                 loop {
-                    let current = namespace.published_addresses(&web).await?;
-                    ensure_eq("published addresses", &current, &addresses_before)?;
+                    let current_addresses = namespace.published_addresses(&web).await?;
+                    ensure_eq("published addresses", &current_addresses, &addresses_before)?;
                 }
             };
             tokio::select! {

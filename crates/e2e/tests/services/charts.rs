@@ -26,7 +26,7 @@ async fn istio_gateway_whose_port_is_its_own_node_port_is_exposed() -> Result<()
     .await
 }
 
-/// Returns the four Services of Pi-hole's chart for a dual-stack cluster. They share one port.
+/// Returns the four Services of Pi-hole's chart for a dual-stack cluster. The Services share one port.
 fn pihole_services() -> Vec<ServiceBuilder> {
     [
         ("pihole-dns-tcp", "IPv4", Protocol::Tcp),

@@ -9,8 +9,8 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-/// Applies a Deployment without pods in the tenant's namespace. Its template has the labels of the proxies of a
-/// Service, and a hostPort. The Deployment has the field manager of the operator, because every tenant can choose this
+/// Applies a Deployment without pods in the tenant's namespace. Its pod template has a hostPort, and the labels of the
+/// proxies of a Service. The Deployment has the field manager of the operator, because every tenant can choose this
 /// field manager.
 async fn forge_deployment(
     tenant: &Namespace,

@@ -14,9 +14,9 @@ async fn ensure_holder_answers(
     nodes: &[NodeAddresses],
     port: u16,
 ) -> Result<(), Failure> {
-    let current = namespace.get_pod(&holder.name_any()).await?;
-    ensure_eq("UID of the holder", &current.uid(), &holder.uid())?;
-    ensure_eq("deletion of the holder", &current.metadata.deletion_timestamp, &None)?;
+    let current_pod = namespace.get_pod(&holder.name_any()).await?;
+    ensure_eq("UID of the holder", &current_pod.uid(), &holder.uid())?;
+    ensure_eq("deletion of the holder", &current_pod.metadata.deletion_timestamp, &None)?;
     let node_name = holder.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let node = nodes.iter().find(|node| node.name == node_name);
     let node =

@@ -1,4 +1,4 @@
-//! Port conflicts between Services: one of them owns a port, and the others get a Warning.
+//! Port conflicts between Services: one Service owns a port, and the other Services get a Warning.
 
 use std::slice;
 
@@ -33,7 +33,7 @@ async fn younger_service_gets_the_port_of_a_deleted_older_service() -> Result<()
 }
 
 #[tokio::test]
-async fn third_service_exposes_a_port_only_on_nodes_where_the_port_is_free() -> Result<(), Failure> {
+async fn third_service_is_exposed_only_on_nodes_with_a_free_port() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -152,9 +152,10 @@ async fn waiting_service_gets_no_port_while_other_proxies_restart() -> Result<()
                     older_service = older_service.clone().tcp(added_port);
                     namespace.apply(&older_service).await?;
                     eventually("the operator has changed the DaemonSet", async || {
-                        let current = namespace.get_daemonset(&older_service).await?.metadata.generation;
-                        ensure(current > generation_before, || {
-                            format!("the DaemonSet's generation is still {current:?}")
+                        let current_generation =
+                            namespace.get_daemonset(&older_service).await?.metadata.generation;
+                        ensure(current_generation > generation_before, || {
+                            format!("the DaemonSet's generation is still {current_generation:?}")
                         })
                     })
                     .await?;

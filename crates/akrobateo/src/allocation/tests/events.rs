@@ -63,7 +63,7 @@ pub(super) fn key(index: usize) -> ServiceKey {
 }
 
 impl ServiceModel {
-    /// Returns the Service. `generation` is the number of earlier Services with this name.
+    /// Returns the Service. `replacement_count` is the number of earlier Services with this name.
     pub(super) fn build(&self, index: usize, replacement_count: usize) -> Service {
         let ips: Vec<_> = self
             .families

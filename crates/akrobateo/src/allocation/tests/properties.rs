@@ -36,7 +36,7 @@ impl World {
 
     /// Returns the ports of nodes that a Service's proxies may use.
     fn owned_ports(&self, key: &ServiceKey) -> BTreeSet<PortOnNode<'_>> {
-        let owned: OccupiedPorts = match self.allocations.get(key) {
+        let owned_ports: OccupiedPorts = match self.allocations.get(key) {
             Some(AllocationResult::Accepted(spec, allocation)) => {
                 let nodes = self.nodes.iter().filter(|node| allocation.allows(spec, node));
                 OccupiedPorts {
@@ -53,8 +53,8 @@ impl World {
             }
             None => OccupiedPorts::default(),
         };
-        let nodes = self.nodes.iter().filter(|node| owned.nodes.contains(&node.name));
-        nodes.flat_map(|node| owned.frontends.iter().map(|port| (node.name.as_str(), *port))).collect()
+        let nodes = self.nodes.iter().filter(|node| owned_ports.nodes.contains(&node.name));
+        nodes.flat_map(|node| owned_ports.frontends.iter().map(|port| (node.name.as_str(), *port))).collect()
     }
 
     /// Returns the owned ports of a Service that a new operator can find in the cluster. The result is empty if the
@@ -62,14 +62,14 @@ impl World {
     /// of the ports.
     fn ports_found_after_restart(&self, key: &ServiceKey) -> BTreeSet<PortOnNode<'_>> {
         let OccupiedPorts { frontends, nodes } = self.occupied_ports(key);
-        let mut owned = self.owned_ports(key);
-        if !owned.iter().all(|(_, port)| frontends.contains(port)) {
+        let mut owned_ports = self.owned_ports(key);
+        if !owned_ports.iter().all(|(_, port)| frontends.contains(port)) {
             return BTreeSet::new();
         }
-        owned.retain(|(node, _)| {
+        owned_ports.retain(|(node, _)| {
             nodes.contains(*node) && self.count_workloads_with_port(node, &frontends) == 1
         });
-        owned
+        owned_ports
     }
 
     /// Returns the number of workloads that have one of these ports on the node.
@@ -130,12 +130,12 @@ fn check_owners(world: &World) -> Result<(), TestCaseError> {
 fn check_kept_ports(
     after: &World,
     key: &ServiceKey,
-    owned: BTreeSet<PortOnNode<'_>>,
+    owned_ports: BTreeSet<PortOnNode<'_>>,
     may_lose: impl Fn(&str, &BTreeSet<Frontend>) -> bool,
 ) -> Result<(), TestCaseError> {
     let owned_after = after.owned_ports(key);
-    let frontends: BTreeSet<_> = owned.iter().map(|(_, port)| *port).collect();
-    for (name, port) in owned {
+    let frontends: BTreeSet<_> = owned_ports.iter().map(|(_, port)| *port).collect();
+    for (name, port) in owned_ports {
         // An accepted Service gives up a node on which it no longer claims its ports. The proxies of a rejected Service
         // leave a node that they no longer select.
         let is_abandoned = after.node(name).is_none_or(|node| match after.spec(key) {
@@ -152,25 +152,31 @@ fn check_kept_ports(
 /// and one of these statements is true: the other Service owned a port on the node before the events, its workload
 /// selected the node after the events, or it precedes the waiting Service. A nodePort of another Service is a reason
 /// too.
-fn check_waiting_services(before: &World, observed: &World, after: &World) -> Result<(), TestCaseError> {
+fn check_waiting_services(
+    world_before: &World,
+    observed: &World,
+    after: &World,
+) -> Result<(), TestCaseError> {
     let services: Vec<_> = after.services.values().cloned().collect();
     let node_ports = NodePorts::from_services(&services);
     let rank = |key: &ServiceKey, node: &str| {
         let service = &after.services[key];
-        (!before.is_published(key, node), service.metadata.creation_timestamp.clone(), key.clone())
+        (!world_before.is_published(key, node), service.metadata.creation_timestamp.clone(), key.clone())
     };
     for key in after.services.keys() {
         let Some(spec) = after.spec(key) else { continue };
-        let owned: BTreeSet<_> = after.owned_ports(key).into_iter().map(|(node, _)| node).collect();
-        let claimed = after.nodes.iter().filter(|node| after.is_claiming(key, spec, node));
-        for NodeInfo { name: node, .. } in claimed.filter(|node| !owned.contains(node.name.as_str())) {
+        let owned_nodes: BTreeSet<_> = after.owned_ports(key).into_iter().map(|(node, _)| node).collect();
+        let claimed_nodes = after.nodes.iter().filter(|node| after.is_claiming(key, spec, node));
+        for NodeInfo { name: node, .. } in
+            claimed_nodes.filter(|node| !owned_nodes.contains(node.name.as_str()))
+        {
             let blocks = |owner: &ServiceKey, port: &Frontend| {
-                let owns = after.owned_ports(owner).contains(&(node.as_str(), *port));
+                let owns_port = after.owned_ports(owner).contains(&(node.as_str(), *port));
                 let occupied_node = || {
-                    before.owned_ports(owner).iter().any(|(owned_node, _)| owned_node == node)
+                    world_before.owned_ports(owner).iter().any(|(owned_node, _)| owned_node == node)
                         || observed.occupied_ports(owner).nodes.contains(node)
                 };
-                owns && (occupied_node() || rank(owner, node) < rank(key, node))
+                owns_port && (occupied_node() || rank(owner, node) < rank(key, node))
             };
             let is_blocked = spec.frontends().iter().any(|port| {
                 let mut other_services = after.services.keys().filter(|other| *other != key);
@@ -200,16 +206,16 @@ proptest! {
     ) {
         let mut world = World::new();
         for batch in batches {
-            let before = world.clone();
+            let world_before = world.clone();
             let changed_services: Vec<_> = batch.iter().filter_map(|event| world.handle(event)).collect();
             let observed = world.clone();
             world.allocate();
             check_owners(&world)?;
             prop_assert!(world.settle(), "the workloads do not settle");
             check_owners(&world)?;
-            check_waiting_services(&before, &observed, &world)?;
+            check_waiting_services(&world_before, &observed, &world)?;
             // A change of the reserved ports can reject or accept a Service. Then the claim of this Service changes.
-            let is_unchanged = |key: &ServiceKey| before.is_rejected(key) == world.is_rejected(key);
+            let is_unchanged = |key: &ServiceKey| world_before.is_rejected(key) == world.is_rejected(key);
             let is_restarted = batch.iter().any(Event::is_restart);
             for key in world.services.keys().filter(|key| !changed_services.contains(key) && is_unchanged(key)) {
                 // The labels of a node changed during a restart, so the workloads of two Services select the node. The
@@ -218,10 +224,10 @@ proptest! {
                 let is_ambiguous = |node: &str, ports: &BTreeSet<Frontend>| {
                     is_restarted
                         && world.is_rejected(key)
-                        && !before.is_published(key, node)
+                        && !world_before.is_published(key, node)
                         && observed.count_workloads_with_port(node, ports) > 1
                 };
-                check_kept_ports(&world, key, before.owned_ports(key), is_ambiguous)?;
+                check_kept_ports(&world, key, world_before.owned_ports(key), is_ambiguous)?;
             }
         }
     }
@@ -234,19 +240,21 @@ proptest! {
     ) {
         let mut world = World::new();
         for batch in batches {
-            let before = world.clone();
+            let world_before = world.clone();
             let changed_services: Vec<_> = batch.iter().filter_map(|event| world.handle(event)).collect();
             let is_restarted = batch.iter().any(Event::is_restart);
             // `observed` has the workloads after the events, and the allocation before the events.
             let mut observed = world.clone();
-            observed.allocations = before.allocations.clone();
+            observed.allocations = world_before.allocations.clone();
             world.allocate();
             check_owners(&world)?;
-            let is_unchanged = |key: &ServiceKey| before.is_rejected(key) == world.is_rejected(key);
+            let is_unchanged = |key: &ServiceKey| world_before.is_rejected(key) == world.is_rejected(key);
             for key in world.services.keys().filter(|key| !changed_services.contains(key) && is_unchanged(key)) {
-                let owned =
-                    if is_restarted { observed.ports_found_after_restart(key) } else { before.owned_ports(key) };
-                check_kept_ports(&world, key, owned, |node, ports| world.rejected_service_has_port(key, node, ports))?;
+                let owned_ports =
+                    if is_restarted { observed.ports_found_after_restart(key) } else { world_before.owned_ports(key) };
+                check_kept_ports(&world, key, owned_ports, |node, ports| {
+                    world.rejected_service_has_port(key, node, ports)
+                })?;
             }
         }
     }
@@ -286,23 +294,23 @@ proptest! {
         }
         world.expire_assumed_endpoints();
         prop_assert!(world.settle());
-        let before = world.clone();
+        let world_before = world.clone();
         world.restart();
         world.allocate();
         // A Service without endpoints reports its conflicts only after the assumed endpoints expire.
         let has_assumed_endpoints = world.has_assumed_endpoints();
         for index in 0..SERVICE_COUNT {
             let key = key(index);
-            prop_assert_eq!(before.owned_ports(&key), world.owned_ports(&key));
+            prop_assert_eq!(world_before.owned_ports(&key), world.owned_ports(&key));
             if !has_assumed_endpoints {
-                prop_assert_eq!(before.allocations.get(&key), world.allocations.get(&key));
+                prop_assert_eq!(world_before.allocations.get(&key), world.allocations.get(&key));
             }
         }
         world.expire_assumed_endpoints();
         world.allocate();
         for index in 0..SERVICE_COUNT {
             let key = key(index);
-            prop_assert_eq!(before.allocations.get(&key), world.allocations.get(&key));
+            prop_assert_eq!(world_before.allocations.get(&key), world.allocations.get(&key));
         }
     }
 }

@@ -37,7 +37,7 @@ impl Simulation {
         simulation
     }
 
-    /// Reconciles until a reconciliation writes nothing. Returns the time of the next reconciliation.
+    /// Repeats the reconciliation until it writes nothing. Returns the time of the next reconciliation.
     fn reconcile(&mut self) -> Option<i64> {
         for _ in 0..5 {
             let action_count = self.actions.len();

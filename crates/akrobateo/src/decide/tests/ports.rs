@@ -1,4 +1,5 @@
-//! Tests of decisions about ports: reserved ports, nodePorts, address families, and Services with a Local traffic policy.
+//! Tests of decisions about ports: reserved ports, nodePorts, address families, and Services with externalTrafficPolicy
+//! Local.
 
 use std::collections::BTreeSet;
 
@@ -116,7 +117,7 @@ fn addresses_and_modes(state: &ServiceState) -> Vec<(String, String)> {
 fn service_without_endpoints_is_published_on_nodes_of_other_services() {
     let mut state = state_with_two_brokers();
     assert_eq!(decision(&state).proxy, ProxyDecision::DeleteWorkloads);
-    // The other Service owns the port, so kube-proxy must not forward for this Service. The addresses have ipMode
+    // The other Service owns the port. kube-proxy must not forward for this Service, so the addresses have ipMode
     // Proxy.
     let address_with_mode = |address: &str, mode: &str| (address.to_owned(), mode.to_owned());
     assert_eq!(

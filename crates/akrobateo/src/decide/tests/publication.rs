@@ -107,7 +107,7 @@ fn internal_policy_local_limits_the_addresses_only_if_proxies_forward() {
 }
 
 #[test]
-fn one_node_with_an_external_ip_does_not_change_the_role_of_the_proxies() {
+fn external_ip_of_one_node_does_not_change_the_role_of_proxies() {
     let mut nodes = nodes(&["n1", "n2"]);
     nodes.push(node("n3").internal_ip("10.0.0.3").external_ip("203.0.113.3").build());
     let service = web().traffic_policy_local().build();

@@ -107,13 +107,14 @@ pub(crate) async fn send_until_answered(
         // Sending fails while the port is closed (ECONNREFUSED); the loop tries again.
         last_error = socket.send(&request).await.err().or(last_error);
         match tokio::time::timeout(SEND_INTERVAL, socket.recv(&mut answer)).await {
-            Ok(Ok(received)) if received >= length => {
-                let line = answer.get(..received).unwrap_or_default();
+            Ok(Ok(received_length)) if received_length >= length => {
+                let line = answer.get(..received_length).unwrap_or_default();
                 return Ok(String::from_utf8_lossy(line).trim_end().to_owned());
             }
-            Ok(Ok(received)) => {
-                last_error =
-                    Some(io::Error::other(format!("the answer has {received} bytes, expected {length}")));
+            Ok(Ok(received_length)) => {
+                last_error = Some(io::Error::other(format!(
+                    "the answer has {received_length} bytes, expected {length}"
+                )));
             }
             Ok(Err(error)) => last_error = Some(error),
             Err(_) => (),
