@@ -25,7 +25,8 @@ pub struct Request {
     pub status_code: u64,
     /// True if RBAC allowed the request. The API server may still reject the request for another reason.
     pub is_allowed: bool,
-    /// True if RBAC denied the request. `is_allowed` and `is_forbidden` are false if authorization did not happen.
+    /// True if RBAC denied the request. Without an authorization decision, both `is_allowed` and `is_forbidden` are
+    /// false.
     pub is_forbidden: bool,
     /// The time at which the API server received the request.
     pub received_at: Timestamp,

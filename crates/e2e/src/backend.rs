@@ -1,4 +1,4 @@
-//! The pods of the echo server: the backend of the tests' Services, and other pods that hold ports of a node. Pure.
+//! The pods of the echo server: the backend of the tests' Services, and other pods that use ports of a node. Pure.
 
 use std::collections::BTreeMap;
 
@@ -88,7 +88,7 @@ impl EchoPod {
         self
     }
 
-    /// Gives the pod a TCP port of its node as the hostPort of [`PORT`].
+    /// Gives the pod this hostPort. The node forwards the hostPort to [`PORT`] of the pod.
     #[must_use]
     pub fn host_port(mut self, port: u16) -> Self {
         self.container.ports = Some(vec![ContainerPort {
@@ -99,7 +99,7 @@ impl EchoPod {
         self
     }
 
-    /// Runs the pod in its node's network. The pod serves only this port there, and declares it.
+    /// Runs the pod in its node's network. The pod serves only this port, and declares the port in its spec.
     #[must_use]
     pub fn in_host_network(mut self, port: u16) -> Self {
         self.is_in_host_network = true;
@@ -110,7 +110,8 @@ impl EchoPod {
         self
     }
 
-    /// Runs the pod in its node's network. The pod serves only this port of a loopback address, and does not declare it.
+    /// Runs the pod in its node's network. The pod serves only this port of a loopback address, and does not declare
+    /// the port in its spec.
     #[must_use]
     pub fn on_loopback(mut self, address: &str, port: u16) -> Self {
         self.is_in_host_network = true;
@@ -123,7 +124,7 @@ impl EchoPod {
         self
     }
 
-    /// Lets the pod serve for this time while it terminates.
+    /// Makes the pod serve for this time after the start of its termination.
     #[must_use]
     pub fn shutdown_delay(mut self, seconds: i64) -> Self {
         let sleep = LifecycleHandler { sleep: Some(SleepAction { seconds }), ..LifecycleHandler::default() };

@@ -30,7 +30,8 @@ pub struct Cluster {
 pub struct NodeAddresses {
     /// The node's name.
     pub name: String,
-    /// The node's addresses of type `ExternalIP`; if it has none, its addresses of type `InternalIP`.
+    /// The node's addresses of type `ExternalIP`, or its addresses of type `InternalIP` if the node has no
+    /// `ExternalIP`.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -47,13 +48,14 @@ impl Cluster {
         Ok(Self { client: Client::try_from(config)?, environment })
     }
 
-    /// Returns the nodes on which proxies can run. Leaves out nodes with taints that prevent this.
+    /// Returns the nodes on which proxies can run. The result contains no node with a taint that the proxies do not
+    /// tolerate.
     pub async fn list_nodes(&self) -> Result<Vec<NodeAddresses>, Failure> {
         let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await?;
         Ok(nodes.items.iter().filter(|node| accepts_proxies(node)).map(node_addresses).collect())
     }
 
-    /// Sends one request to each target from outside the cluster, all at the same time.
+    /// Sends one request to each target from outside the cluster. Sends all requests at the same time.
     pub async fn send_requests(&self, targets: &[Target]) -> Result<Vec<Reply>, Failure> {
         external_client::send_requests(&self.environment, targets).await
     }
@@ -89,10 +91,10 @@ fn accepts_proxies(node: &Node) -> bool {
 fn node_addresses(node: &Node) -> NodeAddresses {
     let addresses_of_type = |address_type| -> Vec<IpAddr> {
         let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-        let matching = addresses.filter(|address| address.type_ == address_type);
-        matching.filter_map(|address| address.address.parse().ok()).collect()
+        let matching_addresses = addresses.filter(|address| address.type_ == address_type);
+        matching_addresses.filter_map(|address| address.address.parse().ok()).collect()
     };
-    let external = addresses_of_type("ExternalIP");
-    let addresses = if external.is_empty() { addresses_of_type("InternalIP") } else { external };
+    let external_ips = addresses_of_type("ExternalIP");
+    let addresses = if external_ips.is_empty() { addresses_of_type("InternalIP") } else { external_ips };
     NodeAddresses { name: node.name_any(), addresses }
 }

@@ -8,8 +8,8 @@ use crate::failure::Failure;
 
 /// Runs a program until it exits, and returns its output. A nonzero exit code is not an error.
 pub(crate) async fn output(words: Vec<String>) -> Result<Output, Failure> {
-    let line = words.join(" ");
-    let to_failure = |reason: String| Failure::Command(line.clone(), reason);
+    let command_line = words.join(" ");
+    let to_failure = |reason: String| Failure::Command(command_line.clone(), reason);
     let run = move || command(&words).stdin(Stdio::null()).output();
     spawn_blocking(run)
         .await
@@ -19,13 +19,13 @@ pub(crate) async fn output(words: Vec<String>) -> Result<Output, Failure> {
 
 /// Runs a program that must succeed, and returns its standard output.
 pub(crate) async fn run(words: Vec<String>) -> Result<String, Failure> {
-    let line = words.join(" ");
+    let command_line = words.join(" ");
     let output = output(words).await?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::Command(line, format!("{}: {}", output.status, stderr.trim())))
+    Err(Failure::Command(command_line, format!("{}: {}", output.status, stderr.trim())))
 }
 
 /// Returns the command with these words. The first word is the program.

@@ -17,17 +17,17 @@ const MAX_LOG_LINES: i64 = 60;
 
 /// Prints the state of a test's namespace, of its proxies, and of the operator.
 pub(crate) async fn print(client: &Client, namespace: &str) {
-    let all = ListParams::default();
-    let proxies = all.clone().labels(&format!("{}={namespace}", labels::SERVICE_NAMESPACE));
+    let all_objects = ListParams::default();
+    let proxies = all_objects.clone().labels(&format!("{}={namespace}", labels::SERVICE_NAMESPACE));
     eprintln!("--- objects in namespace {namespace}, and its proxies:");
-    print_objects(Api::<Service>::namespaced(client.clone(), namespace), &all).await;
-    print_objects(Api::<Event>::namespaced(client.clone(), namespace), &all).await;
-    print_objects(Api::<Pod>::namespaced(client.clone(), namespace), &all).await;
+    print_objects(Api::<Service>::namespaced(client.clone(), namespace), &all_objects).await;
+    print_objects(Api::<Event>::namespaced(client.clone(), namespace), &all_objects).await;
+    print_objects(Api::<Pod>::namespaced(client.clone(), namespace), &all_objects).await;
     print_objects(Api::<DaemonSet>::all(client.clone()), &proxies).await;
     print_objects(Api::<Pod>::all(client.clone()), &proxies).await;
-    print_objects(Api::<Node>::all(client.clone()), &all).await;
+    print_objects(Api::<Node>::all(client.clone()), &all_objects).await;
     print_logs(client, &proxies).await;
-    print_logs(client, &all.labels(OPERATOR_SELECTOR)).await;
+    print_logs(client, &all_objects.labels(OPERATOR_SELECTOR)).await;
     print_proxy_events(client, namespace).await;
 }
 
@@ -41,7 +41,7 @@ where
     }
 }
 
-/// Returns an object as one line. Leaves out the managed fields, and the image list if the object is a node.
+/// Returns an object as one line. The line contains no managed fields, and no image list of a node.
 fn to_line<K: Resource<DynamicType = ()> + Serialize>(mut object: K) -> String {
     object.meta_mut().managed_fields = None;
     let mut value = serde_json::to_value(&object).unwrap_or_default();

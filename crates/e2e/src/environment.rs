@@ -71,7 +71,7 @@ pub(crate) struct Environment {
     /// The name of the context in the kubeconfig.
     pub(crate) context: String,
     /// The command prefix that runs a program outside the cluster.
-    pub(crate) client: Vec<String>,
+    pub(crate) client_command_prefix: Vec<String>,
     /// The path of the echo program.
     pub(crate) echo_path: String,
 }
@@ -81,7 +81,11 @@ impl Environment {
         Ok(Self {
             kubeconfig: KUBECONFIG_PATH.read_non_empty()?.into(),
             context: KUBECONFIG_CONTEXT.read_non_empty()?,
-            client: CLIENT_COMMAND_PREFIX.read()?.split_whitespace().map(str::to_owned).collect(),
+            client_command_prefix: CLIENT_COMMAND_PREFIX
+                .read()?
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
             echo_path: ECHO_PROGRAM.read_non_empty()?,
         })
     }

@@ -38,7 +38,7 @@ impl Namespace {
         self.wait_exposed_on(service, &self.cluster().list_nodes().await?).await
     }
 
-    /// Does the same as [`Self::wait_exposed`], only for these nodes.
+    /// Does the same as [`Self::wait_exposed`] for these nodes only.
     pub async fn wait_exposed_on(
         &self,
         service: &ServiceBuilder,
@@ -73,13 +73,19 @@ impl Namespace {
         service: &ServiceBuilder,
         nodes: &[NodeAddresses],
     ) -> Result<Vec<IpAddr>, Failure> {
-        let object = self.get_service(service).await?;
-        let expected = expected_addresses(&object, nodes);
-        ensure(!expected.is_empty(), || "no node has an address of the Service's families".to_owned())?;
-        ensure_eq("published addresses", &published_addresses(&object), &expected)?;
-        let modes: Vec<_> = ingress(&object).map(|ingress| ingress.ip_mode.as_deref()).collect();
-        ensure_eq("ipMode of each address", &modes, &vec![Some(service.expected_ip_mode()); expected.len()])?;
-        Ok(expected)
+        let current_service = self.get_service(service).await?;
+        let expected_addresses = expected_addresses(&current_service, nodes);
+        ensure(!expected_addresses.is_empty(), || {
+            "no node has an address of the Service's families".to_owned()
+        })?;
+        ensure_eq("published addresses", &published_addresses(&current_service), &expected_addresses)?;
+        let ip_modes: Vec<_> = ingress(&current_service).map(|ingress| ingress.ip_mode.as_deref()).collect();
+        ensure_eq(
+            "ipMode of each address",
+            &ip_modes,
+            &vec![Some(service.expected_ip_mode()); expected_addresses.len()],
+        )?;
+        Ok(expected_addresses)
     }
 
     /// Returns the addresses in a Service's status.
@@ -108,13 +114,17 @@ impl Namespace {
         replies: &[Reply],
     ) -> Result<(), Failure> {
         let nodes = self.cluster().list_nodes().await?;
-        let proxies = self.proxy_pod_ips(service).await?;
+        let proxy_ips_by_node = self.proxy_pod_ips(service).await?;
         for reply in replies {
             let node = nodes.iter().find(|node| node.addresses.contains(&reply.target.host));
-            let pod_ips = node.and_then(|node| proxies.get(&node.name)).cloned().unwrap_or_default();
-            let client = reply.answer()?.client.ip();
-            ensure(pod_ips.contains(&client), || {
-                format!("{}: the backend saw the client {client}, expected one of {pod_ips:?}", reply.target)
+            let pod_ips =
+                node.and_then(|node| proxy_ips_by_node.get(&node.name)).cloned().unwrap_or_default();
+            let observed_client = reply.answer()?.client.ip();
+            ensure(pod_ips.contains(&observed_client), || {
+                format!(
+                    "{}: the backend saw the client {observed_client}, expected one of {pod_ips:?}",
+                    reply.target
+                )
             })?;
         }
         Ok(())
@@ -154,8 +164,12 @@ fn expected_addresses(service: &Service, nodes: &[NodeAddresses]) -> Vec<IpAddr>
     let mut addresses: Vec<IpAddr> = nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
     addresses.sort_unstable();
     let addresses_of_family = |family: &String| {
-        let ipv4 = family == "IPv4";
-        addresses.iter().copied().filter(move |address| address.is_ipv4() == ipv4).collect::<Vec<_>>()
+        let is_ipv4_family = family == "IPv4";
+        addresses
+            .iter()
+            .copied()
+            .filter(move |address| address.is_ipv4() == is_ipv4_family)
+            .collect::<Vec<_>>()
     };
     families.flat_map(addresses_of_family).collect()
 }

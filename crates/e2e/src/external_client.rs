@@ -15,20 +15,23 @@ use crate::failure::{Failure, ensure_eq};
 use crate::reply::Reply;
 use crate::target::Target;
 
-/// The seconds to wait for an answer. TCP sends a lost SYN again after one second, so the client waits longer.
+/// The time limit for an answer. TCP sends a lost SYN again after one second, so the client waits longer than one
+/// second.
 const ANSWER_TIMEOUT_SECONDS: &str = "1.5";
 const LINE_TIMEOUT: Duration = Duration::from_secs(15);
-/// A minute, because the client opens thousands of connections one after another.
+/// The time limit is a minute, because the client opens thousands of connections one after another.
 const OPEN_CONNECTIONS_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Sends one request to each target, all at the same time.
+/// Sends one request to each target. Sends all requests at the same time.
 pub(crate) async fn send_requests(
     environment: &Environment,
     targets: &[Target],
 ) -> Result<Vec<Reply>, Failure> {
     let targets = targets.iter().map(ToString::to_string);
-    let words =
-        words(environment, ["batch", ANSWER_TIMEOUT_SECONDS].map(str::to_owned).into_iter().chain(targets));
+    let words = client_command(
+        environment,
+        ["batch", ANSWER_TIMEOUT_SECONDS].map(str::to_owned).into_iter().chain(targets),
+    );
     let output = command::output(words.clone()).await?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     let replies: Result<Vec<Reply>, _> = stdout.lines().map(str::parse).collect();
@@ -51,18 +54,25 @@ pub(crate) async fn send_until_answered(
     let (ip, port) = (server.ip().to_string(), server.port().to_string());
     let args =
         ["send-until-answered".to_owned(), ip, port, timeout.as_secs().to_string(), length.to_string()];
-    let answer = command::run(words(environment, args.into_iter())).await?;
+    let answer = command::run(client_command(environment, args.into_iter())).await?;
     answer.trim().parse().map_err(|error: ParseAnswerError| Failure::UnexpectedState(error.to_string()))
 }
 
 /// Sends one UDP datagram from each source port.
 pub(crate) async fn flood_udp(environment: &Environment, server: SocketAddr) -> Result<(), Failure> {
     let args = ["flood".to_owned(), server.ip().to_string(), server.port().to_string()];
-    command::run(words(environment, args.into_iter())).await.map(drop)
+    command::run(client_command(environment, args.into_iter())).await.map(drop)
 }
 
-fn words(environment: &Environment, args: impl Iterator<Item = String>) -> Vec<String> {
-    environment.client.iter().cloned().chain([environment.echo_path.clone()]).chain(args).collect()
+/// Returns the command that runs the `echo` program with these arguments as a client outside the cluster.
+fn client_command(environment: &Environment, args: impl Iterator<Item = String>) -> Vec<String> {
+    environment
+        .client_command_prefix
+        .iter()
+        .cloned()
+        .chain([environment.echo_path.clone()])
+        .chain(args)
+        .collect()
 }
 
 /// Open TCP connections to one server. Dropping the value kills the client process.
@@ -81,7 +91,7 @@ impl Connections {
     ) -> Result<Self, Failure> {
         let (ip, port) = (server.ip().to_string(), server.port().to_string());
         let args = ["session".to_owned(), ip, port, count.to_string()];
-        let words = words(environment, args.into_iter());
+        let words = client_command(environment, args.into_iter());
         let to_failure = |reason: &str| Failure::Command(words.join(" "), reason.to_owned());
         let mut command = command::command(&words);
         let spawn_result =
@@ -104,24 +114,25 @@ impl Connections {
 
     /// Sends a line over each connection, and waits until each of them has returned it.
     pub async fn expect_echo(&mut self, line: &str) -> Result<(), Failure> {
-        let sent = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
-        sent.map_err(|error| Failure::UnexpectedState(format!("cannot write to the client: {error}")))?;
+        let write_result = writeln!(self.input, "{line}").and_then(|()| self.input.flush());
+        write_result
+            .map_err(|error| Failure::UnexpectedState(format!("cannot write to the client: {error}")))?;
         let returned_line = self.next_line(LINE_TIMEOUT).await?;
         ensure_eq("line that the connections returned", &returned_line.as_str(), &line)
     }
 
     async fn next_line(&mut self, deadline: Duration) -> Result<String, Failure> {
-        let line = timeout(deadline, self.lines.recv()).await;
+        let received_line = timeout(deadline, self.lines.recv()).await;
         let to_failure =
             |_| Failure::UnexpectedState(format!("the connections returned no line within {deadline:?}"));
-        line.map_err(to_failure)?.ok_or_else(|| self.client_failure())
+        received_line.map_err(to_failure)?.ok_or_else(|| self.client_failure())
     }
 
     /// Returns a failure with the error output of the client process. Waits until the process has closed this output.
     fn client_failure(&mut self) -> Failure {
         let mut message = String::new();
-        let read = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut message));
-        let message = read.transpose().map_or_else(|error| error.to_string(), |_| message);
+        let read_result = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut message));
+        let message = read_result.transpose().map_or_else(|error| error.to_string(), |_| message);
         Failure::UnexpectedState(format!("the client process has ended: {}", message.trim()))
     }
 }

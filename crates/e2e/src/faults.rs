@@ -29,7 +29,7 @@ const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balan
 pub const POOL_LABEL: &str = "e2e.akrobateo.io/pool";
 /// The taint that the cluster autoscaler sets on a node before it deletes the node.
 const DELETION_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
-/// The type of a node's address that no node of the cluster has.
+/// A type of node address. No node of the cluster has an address of this type.
 const EXTERNAL_IP: &str = "ExternalIP";
 /// The namespace of the `ConfigMaps` with the configuration of kube-proxy and Cilium.
 const CONFIG_NAMESPACE: &str = "kube-system";
@@ -160,7 +160,7 @@ impl Faults {
         self.create_config_map(KUBE_PROXY_CONFIG, "config.conf", config).await
     }
 
-    /// Creates Cilium's `ConfigMap`, in which Cilium replaces kube-proxy.
+    /// Creates Cilium's `ConfigMap` with the setting that Cilium replaces kube-proxy.
     pub async fn set_kube_proxy_replacement(&self) -> Result<(), Failure> {
         self.create_config_map(CILIUM_CONFIG, "kube-proxy-replacement", "true".to_owned()).await
     }
@@ -237,7 +237,7 @@ impl Faults {
         .await
     }
 
-    /// Flushes all nftables rules in a pod's network namespace, as another program could.
+    /// Flushes all nftables rules in a pod's network namespace, like another program could.
     pub async fn flush_rules(&self, pod: &Pod) -> Result<(), Failure> {
         self.exec_in_pod_network(pod, &["nft", "flush", "ruleset"]).await.map(drop)
     }
@@ -368,8 +368,8 @@ fn taints(node: &Node) -> impl Iterator<Item = &Taint> {
 /// Returns true if a node has the condition Ready and no taints.
 fn is_ready(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
-    ready.any(|condition| condition.status == "True") && taints(node).next().is_none()
+    let mut ready_conditions = conditions.filter(|condition| condition.type_ == "Ready");
+    ready_conditions.any(|condition| condition.status == "True") && taints(node).next().is_none()
 }
 
 fn node_name(pod: &Pod) -> &str {

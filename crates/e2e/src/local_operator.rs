@@ -12,18 +12,18 @@ pub struct LocalOperator(Child);
 
 impl LocalOperator {
     /// Starts an operator that watches one namespace, with these additional environment variables.
-    pub fn start(watched: &Namespace, variables: &[(&str, &str)]) -> Result<Self, Failure> {
+    pub fn start(watched_namespace: &Namespace, variables: &[(&str, &str)]) -> Result<Self, Failure> {
         let program = environment::OPERATOR_PROGRAM.read()?;
-        let environment = &watched.cluster().environment;
+        let environment = &watched_namespace.cluster().environment;
         let mut command = Command::new(&program);
         command.arg("--kubeconfig").arg(&environment.kubeconfig).arg("--context").arg(&environment.context);
-        command.env("WATCH_NAMESPACE", watched.name()).envs(variables.iter().copied());
+        command.env("WATCH_NAMESPACE", watched_namespace.name()).envs(variables.iter().copied());
         // The operator chooses a free port, because another process of this machine may use the default port.
         command.env("HTTP_ADDRESS", "127.0.0.1:0").env_remove("KUBECONFIG");
         let spawn_result = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = spawn_result.map_err(|error| Failure::File(program, error))?;
         if let Some(log) = child.stderr.take() {
-            // A thread of the test prints the log, so that Rust shows it only if the test fails.
+            // A thread of the test prints the log. So Rust shows the log only if the test fails.
             std::thread::spawn(move || {
                 for line in BufReader::new(log).lines().map_while(Result::ok) {
                     eprintln!("local operator: {line}");

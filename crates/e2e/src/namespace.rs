@@ -17,19 +17,19 @@ use crate::service::ServiceBuilder;
 
 /// A namespace that was created for one test.
 pub struct Namespace {
-    run: Arc<TestRun>,
+    test_run: Arc<TestRun>,
     name: String,
 }
 
 /// The state that all namespaces of one test share.
 pub(crate) struct TestRun {
     pub(crate) cluster: Cluster,
-    namespaces: Mutex<Vec<String>>,
+    namespace_names: Mutex<Vec<String>>,
 }
 
 impl TestRun {
     pub(crate) fn new(cluster: Cluster) -> Arc<Self> {
-        Arc::new(Self { cluster, namespaces: Mutex::default() })
+        Arc::new(Self { cluster, namespace_names: Mutex::default() })
     }
 
     /// Creates a namespace, and records its name for the cleanup.
@@ -40,13 +40,13 @@ impl TestRun {
         };
         let api = Api::<KubeNamespace>::all(self.cluster.client.clone());
         api.create(&PostParams::default(), &object).await?;
-        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
-        Ok(Namespace { run: self.clone(), name })
+        self.namespace_names.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
+        Ok(Namespace { test_run: self.clone(), name })
     }
 
     /// Returns the names of the test's namespaces.
-    pub(crate) fn namespaces(&self) -> Vec<String> {
-        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn namespace_names(&self) -> Vec<String> {
+        self.namespace_names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -60,30 +60,31 @@ impl Namespace {
     /// Returns the cluster under test.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
-        &self.run.cluster
+        &self.test_run.cluster
     }
 
     /// Returns the connection to the API server.
     pub(crate) fn client(&self) -> Client {
-        self.run.cluster.client.clone()
+        self.test_run.cluster.client.clone()
     }
 
     /// Creates another namespace for the same test. Its name is this namespace's name with a suffix.
     pub async fn create_another(&self, suffix: &str) -> Result<Self, Failure> {
-        self.run.create_namespace(format!("{}-{suffix}", self.name)).await
+        self.test_run.create_namespace(format!("{}-{suffix}", self.name)).await
     }
 
     /// Returns `N` port numbers that no pod, Service or other test uses.
     pub async fn allocate_ports<const N: usize>(&self) -> Result<[u16; N], Failure> {
-        ports::allocate(&self.run.cluster.client).await
+        ports::allocate(&self.test_run.cluster.client).await
     }
 
-    /// Returns `N` port numbers that a Service may also have as its nodePort, and that no pod, Service or other test uses.
+    /// Returns `N` port numbers that no pod, Service or other test uses. A Service may also have these numbers as
+    /// nodePorts.
     pub async fn allocate_node_ports<const N: usize>(&self) -> Result<[u16; N], Failure> {
-        ports::allocate_node_ports(&self.run.cluster.client).await
+        ports::allocate_node_ports(&self.test_run.cluster.client).await
     }
 
-    /// Creates or changes a Service by server-side apply. The API server removes the fields that the builder no longer
+    /// Creates or changes a Service by server-side apply. The API server removes fields that the builder no longer
     /// sets.
     pub async fn apply(&self, service: &ServiceBuilder) -> Result<Service, Failure> {
         let params = PatchParams::apply("e2e").force();
@@ -91,7 +92,7 @@ impl Namespace {
     }
 
     /// Creates a Service that is younger than `older`. Creation times are whole seconds. If two Services have the same
-    /// creation time, the UIDs decide which is older. So this function repeats the creation until the times differ.
+    /// creation time, the operator compares their names. So this function repeats the creation until the times differ.
     pub async fn apply_younger(
         &self,
         older: &ServiceBuilder,

@@ -25,7 +25,7 @@ pub(crate) const OPERATOR_ACCOUNT: (&str, &str) = (OPERATOR_NAMESPACE, "akrobate
 /// The label selector of the operator's pods.
 pub(crate) const OPERATOR_SELECTOR: &str = "app.kubernetes.io/name=akrobateo";
 
-const NAME: &str = "akrobateo";
+const OPERATOR_NAME: &str = "akrobateo";
 /// The environment variable with the reserved ports.
 const RESERVED_PORTS: &str = "RESERVED_PORTS";
 
@@ -59,14 +59,15 @@ impl Operator {
             ensure_eq("the operator's pods", &self.pod_names().await?, &vec![])
         })
         .await?;
-        self.forget_placement().await
+        self.remove_recorded_proxy_namespace().await
     }
 
-    /// Removes the place of the proxies from the Lease, so that an operator with another place starts.
-    async fn forget_placement(&self) -> Result<(), Failure> {
+    /// Removes the recorded namespace of the proxies from the Lease. So an operator with another proxy namespace can
+    /// start.
+    async fn remove_recorded_proxy_namespace(&self) -> Result<(), Failure> {
         let patch = json!({ "metadata": { "annotations": { "akrobateo.io/lb-namespace": null } } });
-        match self.leases.patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await {
-            // Without a Lease there is no placement.
+        match self.leases.patch(OPERATOR_NAME, &PatchParams::default(), &Patch::Merge(patch)).await {
+            // Without a Lease there is no recorded namespace.
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             result => Ok(result.map(drop)?),
         }
@@ -74,21 +75,21 @@ impl Operator {
 
     /// Scales the operator to one replica, and waits until its pod is ready.
     pub async fn start(&self) -> Result<Pod, Failure> {
-        self.forget_placement().await?;
+        self.remove_recorded_proxy_namespace().await?;
         self.scale(1).await?;
         self.wait_ready().await
     }
 
-    /// Returns a node that does not run the operator, and the other nodes.
-    pub async fn select_other_node(
+    /// Returns a node that does not run the operator, and all other nodes of `nodes`.
+    pub async fn select_node_without_operator(
         &self,
         mut nodes: Vec<NodeAddresses>,
     ) -> Result<(NodeAddresses, Vec<NodeAddresses>), Failure> {
         let operator_node = self.wait_ready().await?.spec.and_then(|pod| pod.node_name);
         let index = nodes.iter().position(|node| Some(&node.name) != operator_node.as_ref());
         let index = index.ok_or_else(|| {
-            let count = nodes.len();
-            Failure::UnexpectedState(format!("the cluster has {count} nodes, expected at least two"))
+            let node_count = nodes.len();
+            Failure::UnexpectedState(format!("the cluster has {node_count} nodes, expected at least two"))
         })?;
         Ok((nodes.remove(index), nodes))
     }
@@ -105,12 +106,12 @@ impl Operator {
             Some(ports) => json!({ "name": RESERVED_PORTS, "value": ports }),
             None => json!({ "name": RESERVED_PORTS, "$patch": "delete" }),
         };
-        let container = json!({ "name": NAME, "env": [variable] });
+        let container = json!({ "name": OPERATOR_NAME, "env": [variable] });
         let patch = json!({ "spec": { "template": { "spec": { "containers": [container] } } } });
         let deployment =
-            self.deployments.patch(NAME, &PatchParams::default(), &Patch::Strategic(patch)).await?;
+            self.deployments.patch(OPERATOR_NAME, &PatchParams::default(), &Patch::Strategic(patch)).await?;
         eventually("the operator is rolled out with the changed setting", async || {
-            let status = self.deployments.get(NAME).await?.status.unwrap_or_default();
+            let status = self.deployments.get(OPERATOR_NAME).await?.status.unwrap_or_default();
             ensure(status.observed_generation >= deployment.metadata.generation, || {
                 format!("the observed generation is {:?}", status.observed_generation)
             })?;
@@ -126,7 +127,7 @@ impl Operator {
 
     /// Returns true if the Deployment sets the reserved ports.
     pub(crate) async fn has_reserved_ports(&self) -> Result<bool, Failure> {
-        let pod_spec = self.deployments.get(NAME).await?.spec.and_then(|spec| spec.template.spec);
+        let pod_spec = self.deployments.get(OPERATOR_NAME).await?.spec.and_then(|spec| spec.template.spec);
         let containers = pod_spec.into_iter().flat_map(|spec| spec.containers);
         Ok(containers
             .flat_map(|container| container.env.unwrap_or_default())
@@ -154,28 +155,32 @@ impl Operator {
         self.wait_leader_other_than("").await
     }
 
-    /// Waits until an existing pod other than `previous` holds the Lease, and returns the pod's name.
-    pub async fn wait_leader_other_than(&self, previous: &str) -> Result<String, Failure> {
+    /// Waits until an existing pod other than `previous_leader` holds the Lease, and returns the pod's name.
+    pub async fn wait_leader_other_than(&self, previous_leader: &str) -> Result<String, Failure> {
         eventually("another pod of the operator is the leader", async || {
-            self.find_other_leader(previous).await
+            self.find_other_leader(previous_leader).await
         })
         .await
     }
 
     /// Does the same as [`Self::wait_leader_other_than`], with a deadline. Returns the time until the takeover.
-    pub async fn wait_takeover(&self, previous: &str, deadline: Duration) -> Result<Duration, Failure> {
+    pub async fn wait_takeover(
+        &self,
+        previous_leader: &str,
+        deadline: Duration,
+    ) -> Result<Duration, Failure> {
         let started_at = Instant::now();
         eventually_within(deadline, "another pod of the operator is the leader", async || {
-            self.find_other_leader(previous).await
+            self.find_other_leader(previous_leader).await
         })
         .await?;
         Ok(started_at.elapsed())
     }
 
-    async fn find_other_leader(&self, previous: &str) -> Result<String, Failure> {
+    async fn find_other_leader(&self, previous_leader: &str) -> Result<String, Failure> {
         let holder = self.get_lease_holder().await?;
         let pods = self.pod_names().await?;
-        ensure(holder != previous && pods.contains(&holder), || {
+        ensure(holder != previous_leader && pods.contains(&holder), || {
             format!("{holder} holds the Lease; the operator's pods are {pods:?}")
         })?;
         Ok(holder)
@@ -183,7 +188,7 @@ impl Operator {
 
     /// Returns the pod that holds the Lease. The holder's identity begins with the pod's name.
     async fn get_lease_holder(&self) -> Result<String, Failure> {
-        let lease = self.leases.get(NAME).await?.spec.unwrap_or_default();
+        let lease = self.leases.get(OPERATOR_NAME).await?.spec.unwrap_or_default();
         let identity = lease.holder_identity.unwrap_or_default();
         let pod = identity.split('_').next().filter(|pod| !pod.is_empty());
         pod.map(str::to_owned).ok_or_else(|| {
@@ -205,8 +210,8 @@ impl Operator {
     async fn wait_ready_pods(&self, count: usize) -> Result<Vec<Pod>, Failure> {
         eventually("the operator's pods are ready", async || {
             let pods = self.list_pods().await?;
-            let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-            ensure_eq("number of pods, and of ready pods", &(pods.len(), ready), &(count, count))?;
+            let ready_count = pods.iter().filter(|pod| is_ready(pod)).count();
+            ensure_eq("number of pods, and of ready pods", &(pods.len(), ready_count), &(count, count))?;
             Ok(pods)
         })
         .await
@@ -225,7 +230,7 @@ impl Operator {
 
     async fn scale(&self, replicas: u8) -> Result<(), Failure> {
         let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
-        self.deployments.patch(NAME, &PatchParams::default(), &patch).await?;
+        self.deployments.patch(OPERATOR_NAME, &PatchParams::default(), &patch).await?;
         Ok(())
     }
 }

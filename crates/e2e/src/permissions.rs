@@ -33,14 +33,14 @@ pub struct Permissions {
 impl Permissions {
     /// Reads the roles that are bound to the operator's ServiceAccount.
     pub async fn list_operator_permissions(client: &Client) -> Result<Self, Failure> {
-        let all = ListParams::default();
+        let list_params = ListParams::default();
         let mut permissions = Self::default();
-        for binding in Api::<ClusterRoleBinding>::all(client.clone()).list(&all).await? {
+        for binding in Api::<ClusterRoleBinding>::all(client.clone()).list(&list_params).await? {
             if includes_operator_account(binding.subjects.as_ref()) {
                 permissions.add_cluster_role(client, &binding.role_ref.name).await?;
             }
         }
-        for binding in Api::<RoleBinding>::all(client.clone()).list(&all).await? {
+        for binding in Api::<RoleBinding>::all(client.clone()).list(&list_params).await? {
             if includes_operator_account(binding.subjects.as_ref()) {
                 let namespace = binding.metadata.namespace.as_deref().unwrap_or_default();
                 match binding.role_ref.kind.as_str() {

@@ -32,7 +32,7 @@ impl Namespace {
         self.create_ready_pod(&pod.build()).await
     }
 
-    /// Starts a pod on every node by a DaemonSet, and waits until all are ready. Returns the ready pods.
+    /// Creates a DaemonSet that starts a pod on every node. Waits until all pods are ready, and returns the pods.
     pub async fn start_pod_on_every_node(&self, pod: &EchoPod) -> Result<Vec<Pod>, Failure> {
         let Pod { metadata, spec, .. } = pod.build();
         let label = BTreeMap::from([(DAEMONSET_LABEL.to_owned(), metadata.name.clone().unwrap_or_default())]);
@@ -47,11 +47,11 @@ impl Namespace {
             }),
             status: None,
         };
-        let nodes = self.cluster().list_nodes().await?.len();
+        let node_count = self.cluster().list_nodes().await?.len();
         self.daemonsets().create(&PostParams::default(), &daemonset).await?;
         eventually("a pod of the DaemonSet is ready on every node", async || {
             let pods = self.list_daemonset_pods(&daemonset.name_any()).await?;
-            ensure_eq("ready pods", &pods.iter().filter(|pod| is_ready(pod)).count(), &nodes)?;
+            ensure_eq("ready pods", &pods.iter().filter(|pod| is_ready(pod)).count(), &node_count)?;
             Ok(pods)
         })
         .await
@@ -63,8 +63,8 @@ impl Namespace {
         Ok(self.pods().list(&params).await?.items)
     }
 
-    /// Deletes a DaemonSet that [`Self::start_pod_on_every_node`] created. Does not wait for its pods.
-    pub async fn delete_daemonset_of_pods(&self, name: &str) -> Result<(), Failure> {
+    /// Deletes a DaemonSet that [`Self::start_pod_on_every_node`] created. Does not wait for the end of its pods.
+    pub async fn delete_pods_on_every_node(&self, name: &str) -> Result<(), Failure> {
         self.daemonsets().delete(name, &DeleteParams::background()).await?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::Failure;
 
-/// The default deadline: long enough for a rollout over all nodes on a busy machine.
+/// The default deadline. A rollout on all nodes of a busy machine takes less time.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(90);
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -24,12 +24,13 @@ pub async fn eventually_within<T>(
     expected: &str,
     mut check: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut last = Failure::UnexpectedState("none, because the first check did not finish".to_owned());
+    let mut last_failure =
+        Failure::UnexpectedState("none, because the first check did not finish".to_owned());
     let polling = async {
         loop {
             match check().await {
                 Ok(value) => return value,
-                Err(failure) => last = failure,
+                Err(failure) => last_failure = failure,
             }
             sleep(POLL_INTERVAL).await;
         }
@@ -40,7 +41,7 @@ pub async fn eventually_within<T>(
     if started_at.elapsed() > POLL_INTERVAL {
         eprintln!("{:5.1} s until {expected}", started_at.elapsed().as_secs_f32());
     }
-    result.map_err(|_| Failure::TimedOut(expected.to_owned(), deadline, Box::new(last)))
+    result.map_err(|_| Failure::TimedOut(expected.to_owned(), deadline, Box::new(last_failure)))
 }
 
 /// Polls `check` for the whole `duration`. Returns an error as soon as the check fails.

@@ -17,12 +17,12 @@ const NODE_PORT_RANGE: RangeInclusive<u16> = 30_000..=30_085;
 
 static ALLOCATED_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// Returns `N` free ports. A port is free if it is no hostPort of a pod, no port or nodePort of a Service, and no port of
+/// Returns `N` free ports. A free port is no hostPort of a pod, no port or nodePort of a Service, and no port of
 /// another test.
 pub(crate) async fn allocate<const N: usize>(client: &Client) -> Result<[u16; N], Failure> {
     // Test processes that run at the same time start at different ports.
-    let start = usize::try_from(std::process::id() % 97).unwrap_or(0) * 100;
-    allocate_from(client, PORT_RANGE.skip(start).chain(PORT_RANGE.take(start))).await
+    let start_offset = usize::try_from(std::process::id() % 97).unwrap_or(0) * 100;
+    allocate_from(client, PORT_RANGE.skip(start_offset).chain(PORT_RANGE.take(start_offset))).await
 }
 
 /// Returns `N` free ports that a Service may also have as its nodePort or healthCheckNodePort.

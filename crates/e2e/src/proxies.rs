@@ -79,23 +79,28 @@ impl Namespace {
 
     /// Waits until a Service's DaemonSet is rolled out: every pod is current and ready, and none is terminating.
     ///
-    /// A pod is current if it has all annotations of the pod template. The number of updated pods in the status also counts
-    /// pods as outdated that only have an earlier placement.
+    /// A pod is current if it has all annotations of the pod template. The status of the DaemonSet cannot replace this
+    /// check, because it counts current pods with an earlier placement as outdated.
     pub async fn wait_rolled_out(&self, service: &ServiceBuilder) -> Result<DaemonSet, Failure> {
         eventually("the proxies are rolled out", async || {
             let daemonset = self.get_daemonset(service).await?;
             let status = daemonset.status.clone().unwrap_or_default();
-            let desired = status.desired_number_scheduled;
+            let desired_count = status.desired_number_scheduled;
             ensure_eq(
                 "ready pods, observed generation",
                 &(status.number_ready, status.observed_generation),
-                &(desired, daemonset.metadata.generation),
+                &(desired_count, daemonset.metadata.generation),
             )?;
             let pods = self.list_proxy_pods(service).await?;
-            let current = pods.iter().filter(|pod| is_ready(pod) && is_current(pod, &daemonset)).count();
-            let desired = usize::try_from(desired).unwrap_or(0);
-            ensure_eq("current ready pods, other pods", &(current, pods.len() - current), &(desired, 0))?;
-            ensure(desired > 0, || "the DaemonSet selects no node".to_owned())?;
+            let current_count =
+                pods.iter().filter(|pod| is_ready(pod) && is_current(pod, &daemonset)).count();
+            let desired_count = usize::try_from(desired_count).unwrap_or(0);
+            ensure_eq(
+                "current ready pods, other pods",
+                &(current_count, pods.len() - current_count),
+                &(desired_count, 0),
+            )?;
+            ensure(desired_count > 0, || "the DaemonSet selects no node".to_owned())?;
             Ok(daemonset)
         })
         .await
@@ -146,14 +151,13 @@ impl Namespace {
     /// Waits until the operator has processed all earlier changes: creates a Service, and waits for its DaemonSet.
     pub async fn wait_operator_synced(&self) -> Result<(), Failure> {
         let [port] = self.allocate_ports().await?;
-        let last_created_service = service(&format!("last-{port}")).tcp(port);
-        self.apply(&last_created_service).await?;
-        eventually(
-            "the operator has created the DaemonSet of the Service that was created last",
-            async || self.get_daemonset(&last_created_service).await,
-        )
+        let marker_service = service(&format!("last-{port}")).tcp(port);
+        self.apply(&marker_service).await?;
+        eventually("the operator has created the DaemonSet of the new Service", async || {
+            self.get_daemonset(&marker_service).await
+        })
         .await?;
-        self.delete_service(&last_created_service).await
+        self.delete_service(&marker_service).await
     }
 
     fn proxy_list_params(&self, service: &ServiceBuilder) -> ListParams {

@@ -91,8 +91,8 @@ impl Namespace {
         let curl_command =
             ["curl", "--silent", "--fail", "--noproxy", "*", "--max-time", "3", "--globoff", "--write-out"];
         let args = ["\nlocal=%{local_ip}\n".to_owned(), format!("http://{address}/")];
-        let client = self.cluster().environment.client.iter().cloned();
-        let words = client.chain(curl_command.map(str::to_owned)).chain(args);
+        let client_command_prefix = self.cluster().environment.client_command_prefix.iter().cloned();
+        let words = client_command_prefix.chain(curl_command.map(str::to_owned)).chain(args);
         let response = command::run(words.collect()).await?;
         let parse_line = |prefix: &str| {
             let address = response.lines().find_map(|line| line.strip_prefix(prefix)?.parse().ok());

@@ -53,8 +53,8 @@ impl FromStr for Reply {
 }
 
 fn parse(line: &str) -> Option<Reply> {
-    let (target, rest) = line.split_once(" from ")?;
-    let (client, result) = rest.split_once(' ')?;
+    let (target, client_and_result) = line.split_once(" from ")?;
+    let (client, result) = client_and_result.split_once(' ')?;
     Some(Reply {
         target: target.parse().ok()?,
         client: client.parse().ok(),

@@ -26,7 +26,7 @@ use crate::service::ServiceBuilder;
 /// The time limit of a test.
 const TIME_LIMIT: Duration = Duration::from_mins(4);
 
-/// Runs a test that can run at the same time as others.
+/// Runs a test that can run at the same time as other tests.
 pub async fn test(body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>) -> Result<(), Failure> {
     run(Cluster::connect().await?, TIME_LIMIT, body, async || Ok(())).await
 }
@@ -79,21 +79,21 @@ async fn run(
     body: impl AsyncFnOnce(&Namespace) -> Result<(), Failure>,
     restore: impl AsyncFnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let run = TestRun::new(cluster);
-    let namespace = run.create_namespace(unique_name()).await?;
+    let test_run = TestRun::new(cluster);
+    let namespace = test_run.create_namespace(unique_name()).await?;
     let result = AssertUnwindSafe(timeout(time_limit, body(&namespace))).catch_unwind().await;
-    let failed = !matches!(result, Ok(Ok(Ok(()))));
-    if failed {
+    let has_failed = !matches!(result, Ok(Ok(Ok(()))));
+    if has_failed {
         if let Ok(Ok(Err(failure))) = &result {
             eprintln!("the test has failed: {failure}");
         }
-        for namespace in run.namespaces() {
-            diagnostics::print(&run.cluster.client, &namespace).await;
+        for namespace in test_run.namespace_names() {
+            diagnostics::print(&test_run.cluster.client, &namespace).await;
         }
     }
-    // A failed test also restores the cluster and cleans up. The function returns the first failure.
+    // The cluster is restored and cleaned up even if the test has failed. The function returns the first failure.
     let restore_result = restore().await;
-    let clean_up_result = clean_up(&run, failed).await;
+    let clean_up_result = clean_up(&test_run, has_failed).await;
     match result {
         Err(panic) => resume_unwind(panic),
         Ok(Err(_)) => Err(Failure::UnexpectedState(format!("the test did not end within {time_limit:?}"))),
@@ -103,20 +103,20 @@ async fn run(
 
 /// Deletes the test's namespaces, and waits until their proxies are gone. Deletes the Services first, because
 /// the deletion of a namespace takes about 10 s.
-async fn clean_up(run: &Arc<TestRun>, failed: bool) -> Result<(), Failure> {
-    let namespaces = Api::<KubeNamespace>::all(run.cluster.client.clone());
-    for name in run.namespaces() {
-        let services: Api<Service> = Api::namespaced(run.cluster.client.clone(), &name);
+async fn clean_up(test_run: &Arc<TestRun>, has_failed: bool) -> Result<(), Failure> {
+    let namespaces = Api::<KubeNamespace>::all(test_run.cluster.client.clone());
+    for name in test_run.namespace_names() {
+        let services: Api<Service> = Api::namespaced(test_run.cluster.client.clone(), &name);
         services.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
         // The namespace may not exist, because some tests delete a namespace themselves.
         delete_if_exists(&namespaces, &name, &DeleteParams::default()).await?;
     }
-    if failed {
+    if has_failed {
         return Ok(());
     }
-    let names = run.namespaces().join(",");
+    let names = test_run.namespace_names().join(",");
     let proxies = ListParams::default().labels(&format!("{} in ({names})", labels::SERVICE_NAMESPACE));
-    let daemonsets = Api::<DaemonSet>::all(run.cluster.client.clone());
+    let daemonsets = Api::<DaemonSet>::all(test_run.cluster.client.clone());
     eventually("the DaemonSets of the deleted Services are gone", async || {
         let remaining_daemonsets: Vec<_> =
             daemonsets.list(&proxies).await?.iter().map(ResourceExt::name_any).collect();

@@ -18,7 +18,7 @@ use crate::namespace::Namespace;
 use crate::pods::is_ready;
 use crate::polling::eventually;
 
-/// The state of the cluster counts as stable if nothing has changed for this time.
+/// The state of the cluster is stable if nothing has changed for this time.
 const STABLE_DURATION: Duration = Duration::from_secs(5);
 
 /// The status and the workloads of each Service, keyed by the Service's name, without timestamps.
@@ -51,17 +51,19 @@ fn collect_differences(path: &str, before: &Value, after: &Value, differences: &
 impl Namespace {
     /// Waits until nothing has changed for some time, and returns a snapshot of the stable state.
     pub async fn wait_stable(&self) -> Result<Snapshot, Failure> {
-        let mut last: Option<(Snapshot, Instant)> = None;
+        let mut last_snapshot: Option<(Snapshot, Instant)> = None;
         eventually("nothing changes any more", async || {
-            let current = self.take_snapshot().await.inspect_err(|_| last = None)?;
-            let unchanged_since =
-                last.as_ref().filter(|(snapshot, _)| *snapshot == current).map(|(_, since)| *since);
-            if unchanged_since.is_some_and(|since| since.elapsed() > STABLE_DURATION) {
-                return Ok(current);
+            let current_snapshot = self.take_snapshot().await.inspect_err(|_| last_snapshot = None)?;
+            let unchanged_since = last_snapshot
+                .as_ref()
+                .filter(|(snapshot, _)| *snapshot == current_snapshot)
+                .map(|(_, unchanged_since)| *unchanged_since);
+            if unchanged_since.is_some_and(|unchanged_since| unchanged_since.elapsed() > STABLE_DURATION) {
+                return Ok(current_snapshot);
             }
-            let since = unchanged_since.unwrap_or_else(Instant::now);
-            last = Some((current, since));
-            Err(Failure::UnexpectedState(format!("the last change was {:?} ago", since.elapsed())))
+            let unchanged_since = unchanged_since.unwrap_or_else(Instant::now);
+            last_snapshot = Some((current_snapshot, unchanged_since));
+            Err(Failure::UnexpectedState(format!("the last change was {:?} ago", unchanged_since.elapsed())))
         })
         .await
     }

@@ -21,7 +21,7 @@ fn needed_permissions(request: &audit::Request) -> Vec<Permission> {
 }
 
 #[tokio::test]
-async fn operator_uses_each_of_its_permissions_and_needs_no_other() -> Result<(), Failure> {
+async fn operator_uses_all_its_permissions_and_needs_no_others() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let permissions = Permissions::list_operator_permissions(&namespace.cluster().client).await?;
         ensure(!permissions.granted_permissions.is_empty(), || {

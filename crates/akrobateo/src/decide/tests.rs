@@ -28,11 +28,11 @@ use crate::spec::ServiceDefaults;
 /// Returns the state of a Service after port allocation together with other Services.
 fn observe_with_other_services(
     service: Service,
-    others: Vec<Service>,
+    other_services: Vec<Service>,
     pods: Vec<Pod>,
     nodes: &[Node],
 ) -> ServiceState {
-    let services: Vec<_> = std::iter::once(service.clone()).chain(others).map(Arc::new).collect();
+    let services: Vec<_> = std::iter::once(service.clone()).chain(other_services).map(Arc::new).collect();
     let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
     let allocations = PortAllocations::default().update(&services, &nodes, &defaults(), &NothingObserved);
     ServiceState {
@@ -58,7 +58,7 @@ fn planned_actions(state: &ServiceState) -> Vec<Action> {
     plan_actions(INSTANCE, state, &decision(state), at(1000))
 }
 
-/// Returns the pod as if the workload had created it.
+/// Returns a copy of the pod with the annotations of the workload's pod template.
 fn pod_from_workload(workload: &Workload, pod: &Arc<Pod>) -> Arc<Pod> {
     let mut pod = (**pod).clone();
     pod.metadata.annotations = workload.pod_template().unwrap().metadata.clone().unwrap().annotations;
@@ -121,12 +121,9 @@ fn web() -> ServiceBuilder {
 #[test]
 fn a_new_service_gets_its_proxies_before_its_addresses() {
     let actions = planned_actions(&observe(web().build()));
-    let is_apply_by_write: Vec<_> = actions
-        .iter()
-        .filter(|action| !matches!(action, Action::EmitEvent { .. }))
-        .map(|action| matches!(action, Action::Apply(_)))
-        .collect();
-    assert_eq!(is_apply_by_write, [true, false], "{actions:?}");
+    let writes: Vec<_> =
+        actions.iter().filter(|action| !matches!(action, Action::EmitEvent { .. })).collect();
+    assert!(matches!(writes[..], [Action::Apply(_), Action::PatchStatus { .. }]), "{actions:?}");
     assert_eq!(event_reasons(&actions), [Reason::EnsuringLoadBalancer, Reason::EnsuredLoadBalancer]);
 }
 
@@ -140,7 +137,7 @@ fn an_unchanged_service_needs_no_write() {
 }
 
 #[test]
-fn the_workload_of_a_deleted_or_ineligible_service_is_deleted() {
+fn operator_deletes_the_workload_of_a_deleted_or_ineligible_service() {
     let existing_state = state_after_actions(observe(web().build()));
     for service in [None, Some(web().service_type("ClusterIP").build())] {
         let state = ServiceState {
@@ -154,23 +151,23 @@ fn the_workload_of_a_deleted_or_ineligible_service_is_deleted() {
 
 #[test]
 fn operator_clears_only_a_status_that_it_wrote() {
-    let actions_if_status_is_written_by = |manager| {
+    let planned_actions_for_status_of = |manager| {
         planned_actions(&observe(web().class("example.com/lb").published("10.0.0.1", "VIP", manager).build()))
     };
     let clear_status_action =
         Action::PatchStatus { uid: "uid-of-web".to_owned(), addresses: Vec::new(), condition: None };
-    assert_eq!(actions_if_status_is_written_by("akrobateo"), [clear_status_action]);
-    assert_eq!(actions_if_status_is_written_by("other-controller"), []);
+    assert_eq!(planned_actions_for_status_of("akrobateo"), [clear_status_action]);
+    assert_eq!(planned_actions_for_status_of("other-controller"), []);
 }
 
 #[test]
 fn a_rejected_service_keeps_its_previous_proxies_and_their_addresses() {
-    let previous = state_after_actions(observe(web().build()));
+    let previous_state = state_after_actions(observe(web().build()));
     let invalid_service =
         web().annotation(annotations::IP_MODE, "vip").published("10.0.0.1", "Proxy", "akrobateo");
     let rejected_state = ServiceState {
-        workloads: previous.workloads,
-        pods: previous.pods,
+        workloads: previous_state.workloads,
+        pods: previous_state.pods,
         ..observe(invalid_service.build())
     };
     let decision = decision(&rejected_state);
@@ -185,7 +182,7 @@ fn a_rejected_service_keeps_its_previous_proxies_and_their_addresses() {
 }
 
 #[test]
-fn condition_names_the_port_owner_if_another_service_owns_all_nodes() {
+fn condition_names_the_service_that_owns_the_port_on_all_nodes() {
     let nodes = [node("n1").internal_ip("10.0.0.1").build()];
     let older_service = service("older").tcp(80).created_at(1).build();
     let state =
@@ -209,7 +206,8 @@ fn proxies_avoid_nodes_whose_port_another_service_owns() {
     let affinity = pod_spec(&state).affinity.unwrap().node_affinity.unwrap();
     let node_selector_terms =
         affinity.required_during_scheduling_ignored_during_execution.unwrap().node_selector_terms;
-    // The affinity lists the nodes, so that no proxy runs on a new node before the allocation has decided about the node.
+    // The affinity lists the names of nodes. So a new node gets a proxy only after the allocation has decided about the
+    // node.
     assert_eq!(node_selector_terms.len(), 1);
     let fields = node_selector_terms[0].match_fields.as_ref().unwrap();
     assert_eq!((fields[0].operator.as_str(), &fields[0].values), ("In", &Some(vec!["n2".to_owned()])));
@@ -217,14 +215,14 @@ fn proxies_avoid_nodes_whose_port_another_service_owns() {
 }
 
 #[test]
-fn previous_workload_is_deleted_before_a_workload_of_another_kind_is_created() {
+fn daemonset_is_deleted_before_a_deployment_replaces_it() {
     let mut state = state_after_actions(observe(web().build()));
     let changed = web().annotation(annotations::WORKLOAD, "Deployment");
     state.allocation_result = observe(changed.build()).allocation_result;
     let actions = planned_actions(&state);
     assert!(matches!(&actions[0], Action::Delete(Workload::DaemonSet(_))), "{actions:?}");
     let Action::Apply(Workload::Deployment(deployment)) = &actions[1] else { panic!("{actions:?}") };
-    // The only node can have one proxy.
+    // The cluster has one node, and each node has at most one proxy.
     assert_eq!(deployment.spec.as_ref().unwrap().replicas, Some(1));
 }
 
@@ -255,7 +253,7 @@ fn warning_explains_why_backends_do_not_see_the_client_address() {
 }
 
 #[test]
-fn one_container_has_each_host_port_once_per_protocol() {
+fn one_container_has_one_host_port_per_port_and_protocol() {
     for (ip_mode, metrics_port) in
         [("VIP", vec![]), ("Proxy", vec![(10290, None, Some("metrics".to_owned()), "TCP".to_owned())])]
     {
@@ -273,7 +271,7 @@ fn one_container_has_each_host_port_once_per_protocol() {
             .collect();
         let host_port = |port, protocol: &str| (port, Some(port), None, protocol.to_owned());
         let host_ports = vec![host_port(53, "TCP"), host_port(80, "TCP"), host_port(53, "UDP")];
-        // Only the metrics port is no hostPort.
+        // Every port except the metrics port is a hostPort.
         assert_eq!(ports, [host_ports, metrics_port].concat());
     }
 }
@@ -282,8 +280,8 @@ fn one_container_has_each_host_port_once_per_protocol() {
 fn only_ipv6_needs_a_privileged_container() {
     let privileged_containers = |service: Service| {
         let mut service = service;
-        let values = service.metadata.annotations.get_or_insert_default();
-        values.insert(annotations::IP_MODE.to_owned(), "Proxy".to_owned());
+        let service_annotations = service.metadata.annotations.get_or_insert_default();
+        service_annotations.insert(annotations::IP_MODE.to_owned(), "Proxy".to_owned());
         let pod = pod_spec(&observe(service));
         let containers = pod.containers.iter().chain(pod.init_containers.iter().flatten());
         let security_contexts = containers.flat_map(|container| &container.security_context);
@@ -302,7 +300,7 @@ fn pod_spec_changes_only_if_the_forwarding_changes() {
 }
 
 #[test]
-fn proxy_protocol_selects_userspace_and_ip_mode_proxy() {
+fn proxy_protocol_selects_the_userspace_data_path_and_ip_mode_proxy() {
     let dual_stack_service = || web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]);
     let state = observe(dual_stack_service().annotation(annotations::PROXY_PROTOCOL, "v2:80").build());
     let pod = pod_spec(&state);
@@ -348,7 +346,7 @@ fn a_change_of_the_data_path_emits_an_event() {
 /// A change of the pod template replaces all proxies, and each replacement interrupts forwarding. A new version of the
 /// operator must not change the pod template by accident. An intended change must change the golden file too.
 #[test]
-fn workloads_are_the_same_as_in_earlier_versions() {
+fn workloads_match_the_golden_file() {
     let dual_stack_service =
         web().udp(53).cluster_ips(&["10.97.0.7", "fd97::7"]).source_ranges(&["10.0.0.0/8"]);
     let nodes = [node("n1").internal_ip("10.0.0.1").build(), node("n2").internal_ip("10.0.0.2").build()];

@@ -10,8 +10,8 @@ use super::proxy_config::ProxyConfig;
 use super::workload::{DeploymentScale, Workload};
 use crate::spec::{LoadBalancerSpec, parse_tolerations};
 
-/// Returns the DaemonSet of a Service with these annotations. The proxies run on the owned nodes; `None` means all selected
-/// nodes.
+/// Returns the DaemonSet of a Service with these annotations. The proxies run on `owned_nodes`, or on all selected
+/// nodes if `owned_nodes` is `None`.
 pub(crate) fn daemonset(
     service_annotations: &[(&str, &str)],
     owned_nodes: Option<&BTreeSet<String>>,
@@ -31,7 +31,8 @@ pub(crate) fn daemonset(
     Workload::new(&proxy_config(), &service, &spec, placement, ProxyRole::Forward, DeploymentScale::default())
 }
 
-/// Returns the DaemonSet of a Service whose proxies have this image. The DaemonSet controller has observed the DaemonSet.
+/// Returns the DaemonSet of a Service whose proxies have this image. The DaemonSet counts as observed by the DaemonSet
+/// controller.
 pub(crate) fn daemonset_with_image(image: &str) -> Workload {
     let service = service("web").tcp(80).build();
     let spec = LoadBalancerSpec::from_service(&service, &defaults()).unwrap();

@@ -1,4 +1,4 @@
-//! Leader election against a scripted API server, with a paused clock.
+//! Tests of leader election with a scripted API server and a paused clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,16 +66,16 @@ async fn missing_lease_is_created() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lease_of_another_replica_is_taken_after_its_duration_and_not_before() {
+async fn replica_takes_an_unrenewed_lease_only_after_the_lease_duration() {
     for duration in [15, 40] {
         let (elector, mut api) = elector();
-        let start = Instant::now();
+        let started_at = Instant::now();
         let acquire_task = tokio::spawn(async move { elector.acquire().await });
         let write = answer_reads_until_write(&mut api, &lease("replica-b", duration, "7")).await;
-        let wait_duration = start.elapsed();
-        let expected = Duration::from_secs(duration.into());
+        let wait_duration = started_at.elapsed();
+        let expected_wait = Duration::from_secs(duration.into());
         assert!(
-            wait_duration > expected && wait_duration <= expected + RETRY_PERIOD + TIMER_SLACK,
+            wait_duration > expected_wait && wait_duration <= expected_wait + RETRY_PERIOD + TIMER_SLACK,
             "{wait_duration:?}"
         );
         assert_eq!(write.body["metadata"]["resourceVersion"], "7");
@@ -103,9 +103,9 @@ async fn replica_that_loses_the_race_for_an_expired_lease_waits_again() {
     let acquire_task = tokio::spawn(async move { elector.acquire().await });
     api.next_request().await.answer(&lease("", 15, "1"));
     next_write(&mut api).await.answer_error(409, "Conflict");
-    let start = Instant::now();
+    let started_at = Instant::now();
     let write = answer_reads_until_write(&mut api, &lease("replica-b", 15, "2")).await;
-    assert!(start.elapsed() > Duration::from_secs(15));
+    assert!(started_at.elapsed() > Duration::from_secs(15));
     assert!(!acquire_task.is_finished());
     drop(write);
 }
@@ -127,17 +127,17 @@ async fn conflict_on_renewal_ends_leadership() {
 #[tokio::test(start_paused = true)]
 async fn leadership_ends_when_another_replica_holds_the_lease() {
     let (elector, mut api) = elector();
-    let start = Instant::now();
+    let started_at = Instant::now();
     let hold_task = tokio::spawn(async move { elector.hold(Instant::now()).await });
     api.next_request().await.answer(&lease("replica-b", 15, "1"));
     hold_task.await.unwrap();
-    assert!(start.elapsed() <= RETRY_PERIOD + TIMER_SLACK, "{:?}", start.elapsed());
+    assert!(started_at.elapsed() <= RETRY_PERIOD + TIMER_SLACK, "{:?}", started_at.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn leadership_survives_failed_renewals_until_the_renew_deadline() {
     let (elector, mut api) = elector();
-    let start = Instant::now();
+    let started_at = Instant::now();
     let hold_task = tokio::spawn(async move { elector.hold(Instant::now()).await });
     for _ in 0..3 {
         assert!(!hold_task.is_finished());
@@ -146,14 +146,14 @@ async fn leadership_survives_failed_renewals_until_the_renew_deadline() {
     // The API server stops answering.
     let unanswered_request = api.next_request().await;
     hold_task.await.unwrap();
-    assert!(start.elapsed() <= RENEW_DEADLINE + TIMER_SLACK, "{:?}", start.elapsed());
+    assert!(started_at.elapsed() <= RENEW_DEADLINE + TIMER_SLACK, "{:?}", started_at.elapsed());
     drop(unanswered_request);
 }
 
 #[tokio::test(start_paused = true)]
-async fn renew_deadline_counts_from_the_start_of_the_renewal_request() {
+async fn renew_deadline_starts_when_the_renewal_request_starts() {
     let (elector, mut api) = elector();
-    let start = Instant::now();
+    let started_at = Instant::now();
     let hold_task = tokio::spawn(async move { elector.hold(Instant::now()).await });
     api.next_request().await.answer(&lease("replica-a", 15, "1"));
     let write = next_write(&mut api).await;
@@ -162,7 +162,11 @@ async fn renew_deadline_counts_from_the_start_of_the_renewal_request() {
     write.accept();
     let unanswered_request = api.next_request().await;
     hold_task.await.unwrap();
-    assert!(start.elapsed() <= RETRY_PERIOD + RENEW_DEADLINE + TIMER_SLACK, "{:?}", start.elapsed());
+    assert!(
+        started_at.elapsed() <= RETRY_PERIOD + RENEW_DEADLINE + TIMER_SLACK,
+        "{:?}",
+        started_at.elapsed()
+    );
     drop(unanswered_request);
 }
 
@@ -188,17 +192,17 @@ async fn release_does_not_change_the_lease_of_another_replica() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn recorded_proxy_namespace_is_read_before_anything_is_written() {
+async fn recorded_proxy_namespace_is_read_before_the_first_write() {
     for (annotations, expected) in
         [(json!({ "akrobateo.io/lb-namespace": "kube-system" }), Some("kube-system")), (json!({}), None)]
     {
         let (elector, mut api) = elector();
-        let recorded = tokio::spawn(async move { elector.recorded_proxy_namespace().await });
+        let read_task = tokio::spawn(async move { elector.recorded_proxy_namespace().await });
         api.next_request().await.answer_error(503, "ServiceUnavailable");
         let mut recorded_lease = lease("replica-b", 15, "1");
         recorded_lease["metadata"]["annotations"] = annotations;
         api.next_request().await.answer(&recorded_lease);
-        assert_eq!(recorded.await.unwrap().as_deref(), expected);
+        assert_eq!(read_task.await.unwrap().as_deref(), expected);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The planner and its watches against a scripted API server, with a paused clock.
+//! Tests of the planner and its watches with a scripted API server and a paused clock.
 
 mod forged_objects;
 
@@ -26,7 +26,7 @@ const SERVICES_PATH: &str = "/api/v1/services";
 const NODES_PATH: &str = "/api/v1/nodes";
 const DAEMONSETS_PATH: &str = "/apis/apps/v1/namespaces/akrobateo-proxies/daemonsets";
 
-/// Returns the object with a resource version, as the API server sends it.
+/// Returns the object as JSON with this resource version.
 fn with_resource_version(object: &impl Serialize, version: &str) -> Value {
     let mut object = to_value(object).unwrap();
     object["metadata"]["resourceVersion"] = json!(version);
@@ -42,7 +42,7 @@ fn node_a() -> Value {
 }
 
 /// Returns the managed fields of a workload that the operator has applied.
-fn managed_fields() -> Value {
+fn operator_managed_fields() -> Value {
     json!([{
         "manager": "akrobateo", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
         "fieldsV1": { "f:spec": { "f:template": {} } },
@@ -53,7 +53,7 @@ fn managed_fields() -> Value {
 fn applied_daemonset() -> Value {
     let Workload::DaemonSet(daemonset) = daemonset(&[], None) else { panic!("no DaemonSet") };
     let mut daemonset = with_resource_version(&*daemonset, "1");
-    daemonset["metadata"]["managedFields"] = managed_fields();
+    daemonset["metadata"]["managedFields"] = operator_managed_fields();
     daemonset
 }
 
@@ -91,7 +91,7 @@ async fn next_affected_services(planner: &mut Planner) -> Option<BTreeSet<Servic
     wait_result.ok().map(Result::unwrap)
 }
 
-fn web() -> BTreeSet<ServiceKey> {
+fn only_service_web() -> BTreeSet<ServiceKey> {
     BTreeSet::from([key("web")])
 }
 
@@ -109,21 +109,21 @@ async fn expiry_of_a_watch_causes_a_new_list_and_affects_every_service() {
     assert_eq!(next_affected_services(&mut planner).await, None);
     assert!(planner.stores.node("a", NodePolicy::default()).is_some());
     list.answer_list(&[with_resource_version(&node("b").build(), "2")]);
-    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(only_service_web()));
     assert_eq!(node_names(&planner), ["b"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn node_that_is_missing_from_one_list_and_returns_unchanged_affects_every_service() {
+async fn node_that_disappears_and_returns_unchanged_affects_every_service() {
     let SyncedPlanner { mut planner, mut api, node_watch, service_watch: _open } = synced_planner().await;
     node_watch.answer_watch(&[("ERROR", error_status(410, "Expired"))]);
     api.next_request_to(&[NODES_PATH]).await.answer_list(&[]);
     let watch = api.next_request_to(&[NODES_PATH]).await;
-    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(only_service_web()));
     assert!(node_names(&planner).is_empty());
 
     watch.answer_watch(&[("ADDED", node_a())]);
-    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(only_service_web()));
     assert_eq!(node_names(&planner), ["a"]);
 }
 
@@ -141,28 +141,28 @@ async fn heartbeat_of_a_node_affects_no_service() {
 async fn deleted_node_affects_every_service() {
     let SyncedPlanner { mut planner, node_watch, api: _api, service_watch: _open } = synced_planner().await;
     node_watch.answer_watch(&[("DELETED", node_a())]);
-    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(only_service_web()));
     assert!(node_names(&planner).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn status_write_does_not_allocate_ports_again() {
+async fn status_write_causes_no_port_allocation() {
     let SyncedPlanner { mut planner, mut api, service_watch, node_watch: _open } = synced_planner().await;
     let nodes_before = planner.nodes.clone();
     let published_service = service("web").tcp(80).published("192.0.2.1", "VIP", "akrobateo").build();
     service_watch.answer_watch(&[("MODIFIED", with_resource_version(&published_service, "2"))]);
-    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(only_service_web()));
     // Each allocation replaces the list of nodes.
     assert!(Arc::ptr_eq(&planner.nodes, &nodes_before));
 
     let watch = api.next_request_to(&[SERVICES_PATH]).await;
     watch.answer_watch(&[("MODIFIED", with_resource_version(&service("web").tcp(81).build(), "3"))]);
-    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(only_service_web()));
     assert!(!Arc::ptr_eq(&planner.nodes, &nodes_before));
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_annotation_or_deletion_of_a_service_allocates_ports_again() {
+async fn annotation_or_deletion_of_a_service_causes_a_port_allocation() {
     let SyncedPlanner { mut planner, mut api, mut service_watch, node_watch: _open } = synced_planner().await;
     let service_with_selector =
         || service("web").tcp(80).annotation("akrobateo.io/node-selector", "pool=edge");
@@ -173,7 +173,7 @@ async fn new_annotation_or_deletion_of_a_service_allocates_ports_again() {
     {
         let nodes_before = planner.nodes.clone();
         service_watch.answer_watch(&[(event_type, with_resource_version(object, version))]);
-        assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+        assert_eq!(next_affected_services(&mut planner).await, Some(only_service_web()));
         assert!(!Arc::ptr_eq(&planner.nodes, &nodes_before), "{event_type} {version}");
         service_watch = api.next_request_to(&[SERVICES_PATH]).await;
     }
@@ -206,14 +206,14 @@ async fn error_of_a_failed_list_names_the_kind_of_object() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_the_mode_of_kube_proxy_changes_the_ip_mode_of_every_service() {
+async fn change_of_the_kube_proxy_mode_changes_the_ip_mode_of_every_service() {
     let SyncedPlanner { planner, api: _api, service_watch: _services, node_watch: _nodes } =
         synced_planner().await;
     let (sender, receiver) = watch::channel(None);
     let mut planner = planner.with_vip_danger(receiver);
     assert_eq!(next_affected_services(&mut planner).await, None);
     sender.send(Some("kube-proxy runs in IPVS mode".to_owned())).unwrap();
-    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(only_service_web()));
     let Some(AllocationResult::Accepted(spec, _)) = planner.allocations.get(&key("web")) else {
         panic!("rejected")
     };
@@ -227,15 +227,15 @@ async fn an_ipvs_argument_of_a_k3s_node_changes_the_ip_mode() {
     let arguments = r#"["server","--kube-proxy-arg","proxy-mode=ipvs"]"#;
     let node = node("a").internal_ip("192.0.2.1").annotation("k3s.io/node-args", arguments).build();
     node_watch.answer_watch(&[("MODIFIED", with_resource_version(&node, "2"))]);
-    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(only_service_web()));
     let Some(AllocationResult::Accepted(spec, _)) = planner.allocations.get(&key("web")) else {
         panic!("rejected")
     };
     assert_eq!(spec.ip_mode, IpMode::Proxy);
 }
 
-/// Returns a planner that has listed these objects, and its watches by path.
-async fn planner_with(
+/// Returns a planner that has listed these objects, and the planner's watches by path.
+async fn planner_with_lists(
     lists: &[(&str, &[Value])],
 ) -> (Planner, ScriptedApi, HashMap<String, ReceivedRequest>) {
     let (client, mut api) = scripted_api();
@@ -266,10 +266,11 @@ fn owned_nodes(planner: &Planner, name: &str) -> Option<Vec<String>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn node_of_a_lost_endpoint_stays_with_its_service_for_one_minute() {
+async fn service_keeps_the_node_of_a_lost_endpoint_for_one_minute() {
     const SLICES_PATH: &str = "/apis/discovery.k8s.io/v1/endpointslices";
-    let broker = |name| with_resource_version(&service(name).tcp(9092).traffic_policy_local().build(), "1");
-    let slice = |service: &str, nodes: &[&str], version: &str| {
+    let broker_service =
+        |name| with_resource_version(&service(name).tcp(9092).traffic_policy_local().build(), "1");
+    let build_slice = |service: &str, nodes: &[&str], version: &str| {
         let endpoints: Vec<_> = nodes.iter().map(|node| json!({"addresses": [], "nodeName": node})).collect();
         json!({
             "apiVersion": "discovery.k8s.io/v1",
@@ -284,27 +285,34 @@ async fn node_of_a_lost_endpoint_stays_with_its_service_for_one_minute() {
             "endpoints": endpoints,
         })
     };
-    let (services, nodes, slices) =
-        ([broker("one"), broker("two")], [node_a()], [slice("one", &["a"], "1"), slice("two", &[], "1")]);
+    let (services, nodes, slices) = (
+        [broker_service("one"), broker_service("two")],
+        [node_a()],
+        [build_slice("one", &["a"], "1"), build_slice("two", &[], "1")],
+    );
     let lists: [(&str, &[Value]); 3] =
         [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (SLICES_PATH, &slices)];
-    let (mut planner, _api, mut watches) = planner_with(&lists).await;
+    let (mut planner, _api, mut watches) = planner_with_lists(&lists).await;
     assert_eq!(owned_nodes(&planner, "one"), None);
     assert_eq!(owned_nodes(&planner, "two"), Some(Vec::new()));
 
-    let events = [("MODIFIED", slice("one", &[], "2")), ("MODIFIED", slice("two", &["a"], "3"))];
+    let events = [("MODIFIED", build_slice("one", &[], "2")), ("MODIFIED", build_slice("two", &["a"], "3"))];
     watches.remove(SLICES_PATH).unwrap().answer_watch(&events);
-    while next_affected_services(&mut planner).await.is_some_and(|changed| !changed.contains(&key("two"))) {}
+    while next_affected_services(&mut planner)
+        .await
+        .is_some_and(|changed_services| !changed_services.contains(&key("two")))
+    {}
     assert_eq!(owned_nodes(&planner, "one"), None);
     assert_eq!(owned_nodes(&planner, "two"), Some(Vec::new()));
-    let changed = timeout(Duration::from_secs(61), planner.wait_for_changes()).await.unwrap().unwrap();
-    assert_eq!(changed, BTreeSet::from([key("one"), key("two")]));
+    let changed_services =
+        timeout(Duration::from_secs(61), planner.wait_for_changes()).await.unwrap().unwrap();
+    assert_eq!(changed_services, BTreeSet::from([key("one"), key("two")]));
     assert_eq!(owned_nodes(&planner, "one"), Some(Vec::new()));
     assert_eq!(owned_nodes(&planner, "two"), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn workload_keeps_the_port_of_its_service_after_a_restart_and_its_deletion_takes_nothing_away() {
+async fn restart_and_workload_deletion_take_no_port_from_a_service() {
     let daemonset = applied_daemonset();
     let services = [
         with_resource_version(&service("older").tcp(80).created_at(1).build(), "1"),
@@ -313,16 +321,16 @@ async fn workload_keeps_the_port_of_its_service_after_a_restart_and_its_deletion
     let (nodes, daemonsets) = ([node_a()], [daemonset.clone()]);
     let lists: [(&str, &[Value]); 3] =
         [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (DAEMONSETS_PATH, &daemonsets)];
-    let (mut planner, _api, mut watches) = planner_with(&lists).await;
+    let (mut planner, _api, mut watches) = planner_with_lists(&lists).await;
     assert_eq!((owned_nodes(&planner, "older"), owned_nodes(&planner, "web")), (Some(Vec::new()), None));
-    // The reconciliation of the Service creates the DaemonSet again. Until then no other Service gets the port.
+    // No other Service gets the port before the reconciliation of Service web creates the DaemonSet again.
     watches.remove(DAEMONSETS_PATH).unwrap().answer_watch(&[("DELETED", daemonset)]);
-    assert_eq!(next_affected_services(&mut planner).await, Some(web()));
+    assert_eq!(next_affected_services(&mut planner).await, Some(only_service_web()));
     assert_eq!((owned_nodes(&planner, "older"), owned_nodes(&planner, "web")), (Some(Vec::new()), None));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_waits_for_its_first_endpoint_claims_nothing_after_a_restart() {
+async fn service_that_waits_for_its_first_endpoint_claims_no_node_after_a_restart() {
     let daemonset = applied_daemonset();
     let node = node("a").internal_ip("10.0.0.1").build();
     let web = service("web").tcp(80).traffic_policy_local().published("10.0.0.1", "VIP", "akrobateo");
@@ -332,13 +340,14 @@ async fn a_service_that_waits_for_its_first_endpoint_claims_nothing_after_a_rest
         "message": "all nodes with a ready proxy are published until an endpoint is ready",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }]);
-    let other = service("other").tcp(80).traffic_policy_local().published("10.0.0.1", "Proxy", "akrobateo");
-    let other = with_resource_version(&other.build(), "1");
-    let (services, nodes) = ([web.clone(), other], [with_resource_version(&node, "1")]);
+    let other_service =
+        service("other").tcp(80).traffic_policy_local().published("10.0.0.1", "Proxy", "akrobateo");
+    let other_service = with_resource_version(&other_service.build(), "1");
+    let (services, nodes) = ([web.clone(), other_service], [with_resource_version(&node, "1")]);
     let daemonsets = [daemonset];
     let lists: [(&str, &[Value]); 3] =
         [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (DAEMONSETS_PATH, &daemonsets)];
-    let (mut planner, _api, mut watches) = planner_with(&lists).await;
+    let (mut planner, _api, mut watches) = planner_with_lists(&lists).await;
     assert_eq!(owned_nodes(&planner, "web"), None);
     let state = planner.service_state(&key("other"), at(0));
     assert_eq!(state.pod_times.last_change_times["a"], at(0));
@@ -350,7 +359,7 @@ async fn a_service_that_waits_for_its_first_endpoint_claims_nothing_after_a_rest
         (BTreeSet::from(["a".to_owned()]), Vec::new())
     );
     assert!(planner.recent_endpoints.nodes(&key("web")).is_empty());
-    // When the Service gets the node, its address stays published while its first proxy starts.
+    // Service other gets the node. The published address stays while the first proxy of Service other starts.
     watches.remove(SERVICES_PATH).unwrap().answer_watch(&[("DELETED", web)]);
     while next_affected_services(&mut planner).await.is_some() {}
     assert_eq!(owned_nodes(&planner, "other"), None);
@@ -358,7 +367,7 @@ async fn a_service_that_waits_for_its_first_endpoint_claims_nothing_after_a_rest
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_does_not_change_the_nodes_of_a_service_that_lost_its_endpoints() {
+async fn service_that_lost_its_endpoints_keeps_its_nodes_after_a_restart() {
     let daemonset = applied_daemonset();
     let node_b = with_resource_version(&node("b").internal_ip("192.0.2.2").build(), "1");
     let web = service("web").tcp(80).traffic_policy_local().published("192.0.2.1", "VIP", "akrobateo");
@@ -368,11 +377,11 @@ async fn a_restart_does_not_change_the_nodes_of_a_service_that_lost_its_endpoint
         "message": "externalTrafficPolicy is Local and no node has a ready endpoint",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }]);
-    let other = with_resource_version(&service("other").tcp(80).traffic_policy_local().build(), "1");
-    let (services, nodes, daemonsets) = ([web, other], [node_a(), node_b], [daemonset]);
+    let other_service = with_resource_version(&service("other").tcp(80).traffic_policy_local().build(), "1");
+    let (services, nodes, daemonsets) = ([web, other_service], [node_a(), node_b], [daemonset]);
     let lists: [(&str, &[Value]); 3] =
         [(SERVICES_PATH, &services), (NODES_PATH, &nodes), (DAEMONSETS_PATH, &daemonsets)];
-    let (mut planner, _api, _watches) = planner_with(&lists).await;
+    let (mut planner, _api, _watches) = planner_with_lists(&lists).await;
     assert_eq!((owned_nodes(&planner, "web"), owned_nodes(&planner, "other")), (None, Some(Vec::new())));
     while timeout(Duration::from_secs(61), planner.wait_for_changes()).await.is_ok() {}
     assert_eq!((owned_nodes(&planner, "web"), owned_nodes(&planner, "other")), (None, Some(Vec::new())));

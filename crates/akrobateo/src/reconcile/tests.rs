@@ -1,4 +1,4 @@
-//! Reconciliations against a scripted API server: the order of writes, and the actions after a failure.
+//! Tests of reconciliations with a scripted API server: the order of writes, and the actions after a failure.
 
 use std::sync::Arc;
 
@@ -30,17 +30,17 @@ fn context() -> (Context, ScriptedApi) {
 /// Returns the state of a new Service in a cluster without nodes. The Service needs a DaemonSet, an event, a status,
 /// and an event about the status.
 fn new_service_state() -> ServiceState {
-    service_state_on(Vec::new())
+    service_state_with_nodes(Vec::new())
 }
 
 /// Returns the state of a Service with a ready proxy on the only node.
 fn exposed_service_state() -> ServiceState {
     let nodes = vec![NodeInfo::from_node(&node("n1").internal_ip("10.0.0.1").build())];
     let pods = vec![Arc::new(pod("p").on("n1").ready().build())];
-    ServiceState { pods, ..service_state_on(nodes) }
+    ServiceState { pods, ..service_state_with_nodes(nodes) }
 }
 
-fn service_state_on(nodes: Vec<NodeInfo>) -> ServiceState {
+fn service_state_with_nodes(nodes: Vec<NodeInfo>) -> ServiceState {
     let service = Arc::new(service("web").tcp(80).build());
     let services = [service.clone()];
     let allocations = PortAllocations::default().update(&services, &nodes, &defaults(), &NothingObserved);
@@ -63,7 +63,7 @@ fn applied_workloads(state: &ServiceState) -> Vec<Workload> {
     workloads.collect()
 }
 
-/// Returns a Service that was deleted. Its DaemonSet remains.
+/// Returns the state of a deleted Service whose DaemonSet still exists.
 fn deleted_service_state() -> ServiceState {
     ServiceState { workloads: applied_workloads(&new_service_state()), ..ServiceState::default() }
 }
@@ -78,10 +78,14 @@ fn outdated_proxy_state() -> ServiceState {
         panic!("no DaemonSet")
     };
     daemonset.metadata.uid = Some("uid-of-daemonset".to_owned());
-    let mut outdated = pod("outdated").on("n1").ready().build();
-    outdated.metadata.namespace = Some("akrobateo-proxies".to_owned());
-    outdated.metadata.uid = Some("uid-of-outdated".to_owned());
-    ServiceState { workloads: vec![Workload::DaemonSet(daemonset)], pods: vec![Arc::new(outdated)], ..state }
+    let mut outdated_pod = pod("outdated").on("n1").ready().build();
+    outdated_pod.metadata.namespace = Some("akrobateo-proxies".to_owned());
+    outdated_pod.metadata.uid = Some("uid-of-outdated".to_owned());
+    ServiceState {
+        workloads: vec![Workload::DaemonSet(daemonset)],
+        pods: vec![Arc::new(outdated_pod)],
+        ..state
+    }
 }
 
 async fn next_request(api: &mut ScriptedApi, method: Method, path: &str) -> ReceivedRequest {
@@ -180,15 +184,15 @@ async fn failure_is_reported_once_per_text_and_again_after_a_success() {
     let success_result = reconcile_new_service(&context, &mut api, async |api| {
         next_apply(api).await.accept();
         next_event(api).await.accept();
-        // No event about the status follows: the failed reconciliations wrote the same status, and the history of writes
-        // remembers this. Without the history, the event depended on the delay of the watch.
+        // No event about the status follows, because the failed reconciliations already wrote the same status. The
+        // history of writes contains these writes, even if the watch has not delivered the status yet.
         next_status(api).await.accept();
     })
     .await;
     success_result.unwrap();
     let result = reconcile_new_service(&context, &mut api, async |api| {
         answer_apply_with_error(api, 403, "Invalid").await;
-        // The event of the first report counts the second one.
+        // The second report increases the count of the first event.
         let event = next_request(api, Method::PATCH, EVENTS_PATH).await;
         assert_eq!(event.body["series"]["count"], 2);
         event.accept();
@@ -198,7 +202,7 @@ async fn failure_is_reported_once_per_text_and_again_after_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failure_of_a_deleted_service_is_forgotten() {
+async fn deletion_of_a_service_removes_the_record_of_its_failure() {
     let (context, mut api) = context();
     for _ in 0..2 {
         let result = reconcile_new_service(&context, &mut api, async |api| {
@@ -249,9 +253,9 @@ async fn deletion_of_a_missing_workload_is_no_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn outdated_pod_is_deleted_only_with_its_uid_after_the_status_is_written() {
+async fn outdated_pod_is_deleted_by_its_uid_after_the_status_write() {
     let (state, key) = (outdated_proxy_state(), key("web"));
-    for answer in [None, Some((404, "NotFound")), Some((409, "Conflict"))] {
+    for error_answer in [None, Some((404, "NotFound")), Some((409, "Conflict"))] {
         let (context, mut api) = context();
         let (result, ()) = tokio::join!(reconcile(&context, &key, &state, at(0)), async {
             next_status(&mut api).await.accept();
@@ -259,7 +263,7 @@ async fn outdated_pod_is_deleted_only_with_its_uid_after_the_status_is_written()
             let delete = next_request(&mut api, Method::DELETE, PODS_PATH).await;
             assert!(delete.path.ends_with("/outdated"), "{}", delete.path);
             assert_eq!(delete.body["preconditions"]["uid"], "uid-of-outdated");
-            match answer {
+            match error_answer {
                 None => delete.accept(),
                 Some((code, reason)) => delete.answer_error(code, reason),
             }
@@ -286,7 +290,7 @@ async fn failed_deletion_of_a_pod_is_reported_and_tried_again() {
     assert!(matches!(result, Err(ApplyError::DeletePod(_))));
 }
 
-/// Accepts all writes, gives each a new resourceVersion, and sends them to the test.
+/// Accepts all writes, gives each written object a new resourceVersion, and sends the writes to the test.
 fn record_writes(mut api: ScriptedApi) -> mpsc::UnboundedReceiver<(Method, String, Value)> {
     let (sender, writes) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -294,9 +298,9 @@ fn record_writes(mut api: ScriptedApi) -> mpsc::UnboundedReceiver<(Method, Strin
             let request = api.next_request().await;
             let mut answer = request.body.clone();
             answer["metadata"]["resourceVersion"] = json!((1000 * write).to_string());
-            let recorded = (request.method.clone(), request.path.clone(), answer.clone());
+            let recorded_write = (request.method.clone(), request.path.clone(), answer.clone());
             request.answer(&answer);
-            if sender.send(recorded).is_err() {
+            if sender.send(recorded_write).is_err() {
                 return;
             }
         }
@@ -318,13 +322,14 @@ async fn program_that_overwrites_the_status_causes_few_writes_and_one_warning() 
         state.service = Some(Arc::new(service));
         reconcile(&context, &key, &state, at(second)).await.unwrap();
     }
-    let mut received = Vec::new();
+    let mut received_writes = Vec::new();
     while let Ok(write) = writes.try_recv() {
-        received.push(write);
+        received_writes.push(write);
     }
-    let statuses = received.iter().filter(|(_, path, _)| path == STATUS_PATH).count();
-    assert!((5..=6).contains(&statuses), "{received:#?}");
-    let events: Vec<_> = received.iter().filter(|(_, path, _)| path.starts_with(EVENTS_PATH)).collect();
+    let status_write_count = received_writes.iter().filter(|(_, path, _)| path == STATUS_PATH).count();
+    assert!((5..=6).contains(&status_write_count), "{received_writes:#?}");
+    let events: Vec<_> =
+        received_writes.iter().filter(|(_, path, _)| path.starts_with(EVENTS_PATH)).collect();
     assert_eq!(events.len(), 1, "{events:#?}");
     assert_eq!((&events[0].2["reason"], &events[0].2["type"]), (&json!("StatusConflict"), &json!("Warning")));
     assert!(events[0].2["note"].as_str().unwrap().contains("field manager rival"), "{events:#?}");

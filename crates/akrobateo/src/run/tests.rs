@@ -1,4 +1,4 @@
-//! Leadership and shutdown of the operator against a scripted API server, with a paused clock.
+//! Tests of leadership and shutdown with a scripted API server and a paused clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::scripted_api::{ReceivedRequest, ScriptedApi, scripted_api};
 const SERVICES_PATH: &str = "/api/v1/services";
 const NODES_PATH: &str = "/api/v1/nodes";
 const LEASE_PATH: &str = "/leases/akrobateo";
-const LEASES_PATH: &str = "/leases";
+const LEASE_COLLECTION_PATH: &str = "/leases";
 const DAEMONSETS_PATH: &str = "/daemonsets/";
 
 struct Operator {
@@ -65,11 +65,12 @@ async fn start_leader_with_unanswered_write() -> Operator {
         LeaderElector::new(client.clone(), "kube-system", &config, "replica-a".to_owned(), metrics.clone());
     let writer = Writer::new(client, INSTANCE, metrics.clone());
     let context = Context::new(writer, proxy_config(), metrics.clone());
-    let (shutdown, signal) = oneshot::channel();
-    let signal = Box::pin(async { drop(signal.await) });
-    let task = tokio::spawn(async move { run_when_elected(planner, context, &elector, signal).await });
+    let (shutdown, shutdown_signal) = oneshot::channel();
+    let shutdown_signal = Box::pin(async { drop(shutdown_signal.await) });
+    let task =
+        tokio::spawn(async move { run_when_elected(planner, context, &elector, shutdown_signal).await });
     api.next_request_to(&[LEASE_PATH]).await.answer_error(404, "NotFound");
-    api.next_request_to(&[LEASES_PATH]).await.accept();
+    api.next_request_to(&[LEASE_COLLECTION_PATH]).await.accept();
     let unanswered_apply = api.next_write_to(DAEMONSETS_PATH).await;
     Operator { api, metrics, shutdown, task, unanswered_apply, _open_watches: watches }
 }
@@ -124,14 +125,14 @@ async fn failed_write_is_repeated_after_a_backoff() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lasting_failure_is_reported_again_by_a_replica_that_regains_the_lease() {
+async fn replica_that_regains_the_lease_reports_a_lasting_failure_again() {
     let Operator { mut api, unanswered_apply, task, shutdown: _shutdown, metrics: _, _open_watches } =
         start_leader_with_unanswered_write().await;
     unanswered_apply.answer_error(403, "Forbidden");
     let mut current_lease = lease("replica-b", 1);
-    let mut reports = Vec::new();
+    let mut event_requests = Vec::new();
     for _ in 0..200 {
-        if reports.len() == 2 {
+        if event_requests.len() == 2 {
             break;
         }
         let request = api.next_request().await;
@@ -143,7 +144,7 @@ async fn lasting_failure_is_reported_again_by_a_replica_that_regains_the_lease()
         } else if request.path.contains(DAEMONSETS_PATH) {
             request.answer_error(403, "Forbidden");
         } else if request.path.contains("/events") {
-            reports.push((request.method.clone(), current_lease["spec"]["holderIdentity"].clone()));
+            event_requests.push((request.method.clone(), current_lease["spec"]["holderIdentity"].clone()));
             request.accept();
         } else if request.method == Method::PATCH {
             request.accept();
@@ -151,9 +152,9 @@ async fn lasting_failure_is_reported_again_by_a_replica_that_regains_the_lease()
             api.answer_unscripted_read(request);
         }
     }
-    assert_eq!(reports.len(), 2, "the failure is not reported again: {reports:?}");
-    // The second report counts in the event of the first one.
-    assert_eq!(reports[0].0, Method::POST);
-    assert_eq!(reports[1], (Method::PATCH, json!("replica-a")));
+    assert_eq!(event_requests.len(), 2, "the failure is not reported again: {event_requests:?}");
+    // The second report increases the count of the first event.
+    assert_eq!(event_requests[0].0, Method::POST);
+    assert_eq!(event_requests[1], (Method::PATCH, json!("replica-a")));
     assert!(!task.is_finished());
 }

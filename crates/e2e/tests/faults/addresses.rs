@@ -67,18 +67,17 @@ async fn proxies_follow_the_labels_of_the_nodes() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn invalid_node_annotation_changes_no_address_and_is_reported_on_the_node_and_the_service()
--> Result<(), Failure> {
+async fn invalid_node_annotation_is_reported_and_changes_no_address() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port);
         namespace.apply(&web).await?;
         namespace.wait_published(&web, &nodes).await?;
-        // The same error has one event for an hour, so the value is a new one.
-        let value = format!("oops-{}", namespace.name());
-        faults.override_addresses(&nodes[0].name, Some(&value)).await?;
-        let parts = ["akrobateo.io/address", &nodes[0].name, &value, "expected IP addresses"];
+        // The operator reports the same error only once an hour. So the test uses a new value.
+        let invalid_value = format!("oops-{}", namespace.name());
+        faults.override_addresses(&nodes[0].name, Some(&invalid_value)).await?;
+        let parts = ["akrobateo.io/address", &nodes[0].name, &invalid_value, "expected IP addresses"];
         namespace.wait_condition(&web, "Exposed", &parts).await?;
         namespace.wait_published(&web, &nodes).await?;
         eventually("a Warning of the node has the value", async || {
@@ -102,8 +101,7 @@ async fn invalid_node_annotation_changes_no_address_and_is_reported_on_the_node_
 }
 
 #[tokio::test]
-async fn excluded_nodes_leave_the_service_without_addresses_and_the_condition_names_the_way_out()
--> Result<(), Failure> {
+async fn service_loses_its_addresses_if_all_nodes_are_excluded() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -145,8 +143,8 @@ async fn typing_error_does_not_change_the_type_of_the_published_addresses() -> R
                 sleep(Duration::from_millis(200)).await;
             }
         };
-        let check = async {
-            // The node has no ExternalIP of IPv6, so its InternalIP stays.
+        let ensure_internal_ips_stay = async {
+            // The node has no IPv6 address of type ExternalIP, so its IPv6 InternalIP stays published.
             let mut nodes_with_external_ip = nodes.clone();
             nodes_with_external_ip[0].addresses.retain(IpAddr::is_ipv6);
             nodes_with_external_ip[0].addresses.push(external_ip);
@@ -159,7 +157,7 @@ async fn typing_error_does_not_change_the_type_of_the_published_addresses() -> R
             .await
         };
         tokio::select! {
-            result = check => result,
+            result = ensure_internal_ips_stay => result,
             failure = keep_external_ip => failure,
         }
     })
@@ -167,23 +165,22 @@ async fn typing_error_does_not_change_the_type_of_the_published_addresses() -> R
 }
 
 #[tokio::test]
-async fn one_node_with_another_address_does_not_change_the_data_path_of_a_local_service()
--> Result<(), Failure> {
+async fn address_override_of_one_node_does_not_change_the_data_path() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.start_pod_on_every_node(&backend_pod()).await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).traffic_policy_local();
         namespace.expose(&web).await?;
-        let before = namespace.wait_rolled_out(&web).await?;
+        let daemonset_before = namespace.wait_rolled_out(&web).await?;
         faults.override_addresses(&nodes[0].name, Some("203.0.113.7")).await?;
         let replies = namespace.wait_exposed_on(&web, &nodes[1..]).await?;
         for reply in &replies {
             ensure_eq("client", &Some(reply.answer()?.client.ip()), &reply.client)?;
         }
         namespace.wait_condition(&web, "PartlyExposed", &[&nodes[0].name, "not its InternalIP"]).await?;
-        let after = namespace.get_daemonset(&web).await?;
-        ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
+        let daemonset_after = namespace.get_daemonset(&web).await?;
+        ensure_eq("generation", &daemonset_after.metadata.generation, &daemonset_before.metadata.generation)?;
         faults.override_addresses(&nodes[0].name, None).await?;
         namespace.wait_exposed(&web).await.map(drop)
     })

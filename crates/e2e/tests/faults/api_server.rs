@@ -1,4 +1,5 @@
-//! The API server throttles or hangs: traffic continues, and the operator applies all changes later.
+//! The API server throttles the operator or does not answer. Traffic continues, and the operator applies all changes
+//! later.
 
 use std::time::Duration;
 
@@ -6,22 +7,23 @@ use e2e::{Failure, audit, consistently, ensure, ensure_eq, eventually, fault_tes
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 
-/// The duration of the outage. It is longer than the lease duration, the request timeout, and the node timeout.
+/// The duration of the outage. The outage is longer than the lease duration, the request timeout, and the node timeout.
 const OUTAGE_DURATION: Duration = Duration::from_secs(70);
 
 #[tokio::test]
 async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
-        let [port, added, more_ports @ ..]: [u16; 22] = namespace.allocate_ports().await?;
+        let [port, added_port, more_ports @ ..]: [u16; 22] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
         namespace.expose(&web).await?;
         let operator = faults.operator.wait_ready().await?;
         faults.throttle_operator().await?;
-        // The operator must write many objects at the same time. Their node selectors match no node, so no pods start.
+        // The operator must write many workloads at the same time. The node selectors of these Services match no node,
+        // so no pods start.
         let build_service = |port: &u16| service(&format!("web-{port}")).tcp(*port).on_nodes(&["nowhere"]);
         let more_services: Vec<_> = more_ports.iter().map(build_service).collect();
-        let web = web.udp(added);
+        let web = web.udp(added_port);
         try_join_all(more_services.iter().chain([&web]).map(|service| namespace.apply(service))).await?;
         eventually("the API server has rejected a write of the operator", async || {
             let requests = audit::requests_from_pod(&operator)?.into_iter();
@@ -51,11 +53,11 @@ async fn throttled_operator_applies_every_change() -> Result<(), Failure> {
 async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
-        let [port, added, new_port] = namespace.allocate_ports().await?;
+        let [port, added_port, new_port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(port).with_ip_mode_proxy();
         let replies = namespace.expose(&web).await?;
         let targets: Vec<_> = replies.iter().map(|reply| reply.target).collect();
-        let before = faults.operator.wait_ready().await?;
+        let operator_before = faults.operator.wait_ready().await?;
 
         faults.pause_api_server().await?;
         consistently(OUTAGE_DURATION, "every target answers", async || {
@@ -66,11 +68,11 @@ async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result
         .await?;
         faults.resume_api_server().await?;
 
-        let (web, new) = (web.tcp(added), service("new").tcp(new_port).with_ip_mode_proxy());
+        let (web, new_service) = (web.tcp(added_port), service("new").tcp(new_port).with_ip_mode_proxy());
         eventually("the API server answers", async || namespace.apply(&web).await.map(drop)).await?;
-        namespace.apply(&new).await?;
+        namespace.apply(&new_service).await?;
         let wait_changes_applied = async {
-            namespace.wait_exposed(&new).await?;
+            namespace.wait_exposed(&new_service).await?;
             namespace.wait_exposed(&web).await
         };
         let ensure_addresses_stay = async {
@@ -83,9 +85,13 @@ async fn api_server_outage_interrupts_no_traffic_and_loses_no_change() -> Result
             result = wait_changes_applied => drop(result?),
             failure = ensure_addresses_stay => return failure,
         }
-        let after = faults.operator.wait_ready().await?;
-        ensure_eq("pod of the operator", &after.metadata.name, &before.metadata.name)?;
-        ensure_eq("restarts of the operator", &restart_count(&after), &restart_count(&before))
+        let operator_after = faults.operator.wait_ready().await?;
+        ensure_eq("pod of the operator", &operator_after.metadata.name, &operator_before.metadata.name)?;
+        ensure_eq(
+            "restarts of the operator",
+            &restart_count(&operator_after),
+            &restart_count(&operator_before),
+        )
     })
     .await
 }
@@ -96,19 +102,23 @@ async fn operator_that_starts_during_an_api_server_outage_works_afterwards() -> 
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).with_ip_mode_proxy();
-        let before = faults.operator.wait_ready().await?;
+        let operator_before = faults.operator.wait_ready().await?;
         namespace.apply(&web).await?;
         faults.pause_api_server().await?;
-        faults.kill_container(&before).await?;
+        faults.kill_container(&operator_before).await?;
         eventually("a request of the new operator process has timed out", async || {
-            let metrics = faults.get_metrics(&before).await?;
+            let metrics = faults.get_metrics(&operator_before).await?;
             ensure(metrics.contains(r#"result="timed_out""#), || metrics)
         })
         .await?;
         faults.resume_api_server().await?;
         namespace.wait_exposed(&web).await?;
-        let after = faults.operator.wait_ready().await?;
-        ensure_eq("restarts of the operator", &restart_count(&after), &(restart_count(&before) + 1))
+        let operator_after = faults.operator.wait_ready().await?;
+        ensure_eq(
+            "restarts of the operator",
+            &restart_count(&operator_after),
+            &(restart_count(&operator_before) + 1),
+        )
     })
     .await
 }

@@ -1,4 +1,4 @@
-//! Other programs that write the same fields: the operator slows down, tells it once, and recovers by itself.
+//! Other programs write the same fields. The operator writes less often, emits one Warning, and recovers by itself.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -18,13 +18,14 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 /// The field manager of the other program.
-const MANAGER: &str = "e2e-rival";
-/// The time for which the other program writes, and the time between its writes.
+const OTHER_MANAGER: &str = "e2e-rival";
+/// The time for which the other program writes.
 const CONFLICT_DURATION: Duration = Duration::from_secs(20);
+/// The time between two writes of the other program.
 const WRITE_INTERVAL: Duration = Duration::from_millis(200);
 
 fn patch_params() -> PatchParams {
-    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+    PatchParams { field_manager: Some(OTHER_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 /// Returns the number of requests in which the operator wrote the status since `start`.
@@ -46,12 +47,12 @@ async fn list_events(
 }
 
 /// Returns the number of times that an event was emitted.
-fn count(event: &Event) -> i32 {
+fn event_count(event: &Event) -> i32 {
     event.series.as_ref().map_or(1, |series| series.count)
 }
 
 #[tokio::test]
-async fn program_that_overwrites_the_status_is_named_once_and_the_status_recovers() -> Result<(), Failure> {
+async fn status_recovers_from_a_program_that_overwrites_it() -> Result<(), Failure> {
     fault_test(async |namespace, _| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -61,42 +62,42 @@ async fn program_that_overwrites_the_status_is_named_once_and_the_status_recover
         let updates_before = list_events(namespace, &web, "UpdatedLoadBalancer").await?;
 
         let services: Api<Service> = Api::namespaced(namespace.cluster().client.clone(), namespace.name());
-        let rival_status: Value =
+        let other_status: Value =
             json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.99", "ipMode": "Proxy" }] } } });
-        let (start, started_at, mut rival_writes) = (Timestamp::now(), Instant::now(), 0);
+        let (start_time, started_at, mut other_write_count) = (Timestamp::now(), Instant::now(), 0);
         while started_at.elapsed() < CONFLICT_DURATION {
-            let patch = Patch::Merge(&rival_status);
+            let patch = Patch::Merge(&other_status);
             services.patch_status(web.name(), &patch_params(), &patch).await?;
-            rival_writes += 1;
+            other_write_count += 1;
             sleep(WRITE_INTERVAL).await;
         }
-        let writes = count_status_writes(&web, start)?;
-        eprintln!("the other program has written {rival_writes} times, the operator {writes} times");
-        ensure((2..=6).contains(&writes), || format!("the operator has written the status {writes} times"))?;
+        let write_count = count_status_writes(&web, start_time)?;
+        eprintln!("the other program has written {other_write_count} times, the operator {write_count} times");
+        ensure((2..=6).contains(&write_count), || format!("the operator has written the status {write_count} times"))?;
         namespace
-            .wait_warning(&web, "StatusConflict", &[MANAGER, "status.loadBalancer", "loadBalancerClass"])
+            .wait_warning(&web, "StatusConflict", &[OTHER_MANAGER, "status.loadBalancer", "loadBalancerClass"])
             .await?;
 
         let nodes = namespace.cluster().list_nodes().await?;
         namespace.wait_published(&web, &nodes).await?;
         eventually_within(Duration::from_mins(2), "the condition no longer names the program", async || {
             let message = namespace.get_condition(&web).await?.message;
-            ensure(!message.contains(MANAGER), || message.clone())
+            ensure(!message.contains(OTHER_MANAGER), || message.clone())
         })
         .await?;
         namespace.wait_exposed(&web).await?;
         let warnings = list_events(namespace, &web, "StatusConflict").await?;
-        ensure_eq("number of Warnings", &warnings.iter().map(count).collect::<Vec<_>>(), &vec![1])?;
+        ensure_eq("number of Warnings", &warnings.iter().map(event_count).collect::<Vec<_>>(), &vec![1])?;
         let updates = list_events(namespace, &web, "UpdatedLoadBalancer").await?;
         ensure_eq("events about addresses", &updates, &updates_before)?;
-        let writes = count_status_writes(&web, start)?;
-        ensure(writes <= 9, || format!("the operator has written the status {writes} times"))
+        let write_count = count_status_writes(&web, start_time)?;
+        ensure(write_count <= 9, || format!("the operator has written the status {write_count} times"))
     })
     .await
 }
 
 #[tokio::test]
-async fn program_that_adds_to_a_daemonset_is_reverted_twice_and_then_named() -> Result<(), Failure> {
+async fn operator_reverts_an_added_field_twice_and_then_emits_a_warning() -> Result<(), Failure> {
     fault_test(async |namespace, _| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -104,28 +105,35 @@ async fn program_that_adds_to_a_daemonset_is_reverted_twice_and_then_named() -> 
         namespace.expose(&web).await?;
         let daemonsets: Api<DaemonSet> =
             Api::namespaced(namespace.cluster().client.clone(), PROXIES_NAMESPACE);
-        let name = namespace.wait_rolled_out(&web).await?.name_any();
-        let added = json!({ "spec": { "template": { "spec": { "shareProcessNamespace": true } } } });
+        let daemonset_name = namespace.wait_rolled_out(&web).await?.name_any();
+        let added_field = json!({ "spec": { "template": { "spec": { "shareProcessNamespace": true } } } });
         let (started_at, mut uids) = (Instant::now(), BTreeSet::new());
         while started_at.elapsed() < CONFLICT_DURATION {
             // The DaemonSet does not exist while the operator creates it again.
-            if let Some(daemonset) = daemonsets.get_opt(&name).await?
+            if let Some(daemonset) = daemonsets.get_opt(&daemonset_name).await?
                 && daemonset.metadata.deletion_timestamp.is_none()
             {
                 uids.extend(daemonset.uid());
-                let patch = daemonsets.patch(&name, &patch_params(), &Patch::Merge(&added)).await;
+                let patch =
+                    daemonsets.patch(&daemonset_name, &patch_params(), &Patch::Merge(&added_field)).await;
                 ensure(!matches!(&patch, Err(error) if !is_not_found(error)), || format!("{patch:?}"))?;
             }
             sleep(WRITE_INTERVAL).await;
         }
         ensure_eq("number of DaemonSets that the operator created", &uids.len(), &3)?;
         namespace
-            .wait_warning(&web, "WorkloadConflict", &[MANAGER, "spec.template.spec.shareProcessNamespace"])
+            .wait_warning(
+                &web,
+                "WorkloadConflict",
+                &[OTHER_MANAGER, "spec.template.spec.shareProcessNamespace"],
+            )
             .await?;
         let warnings = list_events(namespace, &web, "WorkloadConflict").await?;
-        ensure_eq("number of Warnings", &warnings.iter().map(count).collect::<Vec<_>>(), &vec![1])?;
+        ensure_eq("number of Warnings", &warnings.iter().map(event_count).collect::<Vec<_>>(), &vec![1])?;
         let daemonset = namespace.wait_rolled_out(&web).await?;
-        ensure(uids.contains(&daemonset.uid().unwrap_or_default()), || "a new DaemonSet".to_owned())?;
+        ensure(uids.contains(&daemonset.uid().unwrap_or_default()), || {
+            "the operator has created another DaemonSet".to_owned()
+        })?;
         namespace.wait_exposed(&web).await.map(drop)
     })
     .await
@@ -150,7 +158,7 @@ async fn repeated_event_is_counted_in_one_object() -> Result<(), Failure> {
             namespace.apply(&web.clone().annotation(IP_MODE, "Bogus")).await?;
             eventually("the rejection is counted", async || {
                 let events = list_events(namespace, &web, "InvalidAnnotation").await?;
-                ensure_eq("counts", &events.iter().map(count).collect::<Vec<_>>(), &vec![repetition])
+                ensure_eq("counts", &events.iter().map(event_count).collect::<Vec<_>>(), &vec![repetition])
             })
             .await?;
         }

@@ -51,8 +51,7 @@ async fn publish_foreign_address(namespace: &Namespace, service: &ServiceBuilder
 }
 
 #[tokio::test]
-async fn foreign_address_of_a_service_without_nodes_stays_and_causes_no_repeated_writes()
--> Result<(), Failure> {
+async fn foreign_address_of_a_service_without_nodes_causes_no_repeated_writes() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let [port] = namespace.allocate_ports().await?;
         // Only this test has a Service of this name.
@@ -68,13 +67,13 @@ async fn foreign_address_of_a_service_without_nodes_stays_and_causes_no_repeated
                 requests.filter(|request| request.is_write() && request.name == web.name()).count(),
             )
         };
-        let before = count_writes()?;
+        let write_count_before = count_writes()?;
         for round in 0..3 {
             // Each change of the Service causes a reconciliation.
             namespace.apply(&web.clone().label("round", &round.to_string())).await?;
             namespace.wait_operator_synced().await?;
         }
-        ensure_eq("writes about the Service", &count_writes()?, &before)?;
+        ensure_eq("writes about the Service", &count_writes()?, &write_count_before)?;
         let addresses = namespace.published_addresses(&web).await?;
         ensure_eq("published addresses", &addresses, &vec!["192.0.2.66".parse().unwrap()])
     })

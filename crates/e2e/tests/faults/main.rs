@@ -1,4 +1,5 @@
-//! Tests that inject faults. They run one at a time on the cluster that `cluster/up` starts. Each test restores the cluster.
+//! Tests that inject faults. These tests run one at a time on the cluster that `cluster/up` starts. Each test restores
+//! the cluster.
 
 mod addresses;
 mod api_server;

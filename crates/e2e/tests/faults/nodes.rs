@@ -6,7 +6,7 @@ use e2e::{Failure, fault_test, service};
 async fn disconnected_node_is_not_published_until_it_is_back() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         let nodes = namespace.cluster().list_nodes().await?;
-        let (disconnected, other_nodes) = faults.operator.select_other_node(nodes).await?;
+        let (disconnected_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
         namespace.start_backend_on(&other_nodes[0].name).await?;
         let [web_port, dns_port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(web_port).udp(web_port);
@@ -15,11 +15,11 @@ async fn disconnected_node_is_not_published_until_it_is_back() -> Result<(), Fai
         namespace.apply(&dns).await?;
         namespace.wait_exposed(&web).await?;
         namespace.wait_exposed(&dns).await?;
-        faults.disconnect_node(&disconnected.name).await?;
+        faults.disconnect_node(&disconnected_node.name).await?;
         namespace.wait_exposed_on(&web, &other_nodes).await?;
         let replies = namespace.wait_exposed_on(&dns, &other_nodes).await?;
         namespace.ensure_answers_through_proxies(&dns, &replies).await?;
-        faults.reconnect_node(&disconnected.name).await?;
+        faults.reconnect_node(&disconnected_node.name).await?;
         namespace.wait_exposed(&web).await?;
         namespace.wait_exposed(&dns).await.map(drop)
     })
@@ -31,13 +31,13 @@ async fn node_with_the_exclude_label_is_not_published() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
-        let (excluded, other_nodes) = faults.operator.select_other_node(nodes).await?;
+        let (excluded_node, other_nodes) = faults.operator.select_node_without_operator(nodes).await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port);
         namespace.expose(&web).await?;
-        faults.set_exclude_label(&excluded.name).await?;
+        faults.set_exclude_label(&excluded_node.name).await?;
         namespace.wait_exposed_on(&web, &other_nodes).await?;
-        faults.remove_exclude_label(&excluded.name).await?;
+        faults.remove_exclude_label(&excluded_node.name).await?;
         namespace.wait_exposed(&web).await.map(drop)
     })
     .await

@@ -7,7 +7,7 @@ use e2e::{Failure, ensure, ensure_eq, eventually, fault_test, service, targets};
 async fn operator_applies_changes_that_were_made_while_it_was_stopped() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
-        let [unchanged_port, changed_port, added, deleted_port, retyped_port, created_port] =
+        let [unchanged_port, changed_port, added_port, deleted_port, retyped_port, created_port] =
             namespace.allocate_ports().await?;
         let unchanged_service = service("unchanged").tcp(unchanged_port).with_ip_mode_proxy();
         let changed_service = service("changed").tcp(changed_port);
@@ -22,7 +22,7 @@ async fn operator_applies_changes_that_were_made_while_it_was_stopped() -> Resul
         let addresses = namespace.published_addresses(&unchanged_service).await?;
 
         faults.operator.stop().await?;
-        let changed_service = changed_service.udp(added);
+        let changed_service = changed_service.udp(added_port);
         let cluster_ip_service = service_with_changed_type.clone().with_type_cluster_ip();
         let created_service = service("created").tcp(created_port).with_ip_mode_proxy();
         namespace.apply(&changed_service).await?;
@@ -46,7 +46,7 @@ async fn operator_applies_changes_that_were_made_while_it_was_stopped() -> Resul
 }
 
 #[tokio::test]
-async fn repeatedly_killed_operator_leaves_no_incomplete_change() -> Result<(), Failure> {
+async fn operator_that_is_killed_repeatedly_completes_all_changes() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let ports: [u16; 5] = namespace.allocate_ports().await?;
@@ -90,7 +90,7 @@ async fn repeatedly_killed_operator_leaves_no_incomplete_change() -> Result<(), 
 }
 
 #[tokio::test]
-async fn invalid_service_that_was_created_again_gets_no_proxies_of_its_predecessor() -> Result<(), Failure> {
+async fn recreated_invalid_service_keeps_no_proxies_of_its_predecessor() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;

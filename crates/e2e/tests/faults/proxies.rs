@@ -67,8 +67,8 @@ async fn proxy_restores_flushed_rules_within_five_seconds() -> Result<(), Failur
         .await?;
         let replies = namespace.wait_exposed_on(&web, &nodes[..1]).await?;
         namespace.ensure_answers_through_proxies(&web, &replies).await?;
-        let current = namespace.list_proxy_pods(&web).await?.remove(0);
-        ensure_eq("UID of the proxy pod", &current.uid(), &proxy.uid())
+        let current_proxy = namespace.list_proxy_pods(&web).await?.remove(0);
+        ensure_eq("UID of the proxy pod", &current_proxy.uid(), &proxy.uid())
     })
     .await
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use akrobateo_core::Protocol;
 use e2e::{Failure, backend, ensure, eventually_within, fault_test, fault_test_within, service};
 
-/// portmap adds the rules of one port after another. Each port takes longer than the previous one.
+/// The time limit for portmap, which adds the rules of one port after another. Each port takes longer than the previous
+/// port.
 const PORTMAP_TIMEOUT: Duration = Duration::from_mins(4);
 const TIME_LIMIT: Duration = Duration::from_mins(7);
 /// The number of simultaneous connections to one address.

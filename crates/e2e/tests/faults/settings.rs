@@ -50,30 +50,31 @@ async fn operator_moves_the_proxies_to_the_changed_lb_namespace() -> Result<(), 
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let [web_port, deleted_port] = namespace.allocate_ports().await?;
-        let (old, new) = (namespace.create_another("old").await?, namespace.create_another("new").await?);
+        let (old_namespace, new_namespace) =
+            (namespace.create_another("old").await?, namespace.create_another("new").await?);
         let web = service("web").tcp(web_port).with_ip_mode_proxy();
-        let deleted = service("deleted").tcp(deleted_port);
+        let deleted_service = service("deleted").tcp(deleted_port);
         faults.operator.stop().await?;
-        let operator = LocalOperator::start(namespace, &[("LB_NAMESPACE", old.name())])?;
+        let operator = LocalOperator::start(namespace, &[("LB_NAMESPACE", old_namespace.name())])?;
         namespace.apply(&web).await?;
-        namespace.apply(&deleted).await?;
+        namespace.apply(&deleted_service).await?;
         namespace.wait_exposed(&web).await?;
-        namespace.wait_exposed(&deleted).await?;
+        namespace.wait_exposed(&deleted_service).await?;
         drop(operator);
-        namespace.delete_service(&deleted).await?;
+        namespace.delete_service(&deleted_service).await?;
 
         let _operator = LocalOperator::start(
             namespace,
-            &[("LB_NAMESPACE", new.name()), ("FORMER_LB_NAMESPACES", old.name())],
+            &[("LB_NAMESPACE", new_namespace.name()), ("FORMER_LB_NAMESPACES", old_namespace.name())],
         )?;
         eventually("the only DaemonSet is in the new namespace", async || {
             let daemonset = namespace.get_daemonset(&web).await?;
-            ensure_eq("namespace", &daemonset.namespace().as_deref(), &Some(new.name()))
+            ensure_eq("namespace", &daemonset.namespace().as_deref(), &Some(new_namespace.name()))
         })
         .await?;
         namespace.wait_rolled_out(&web).await?;
         namespace.wait_exposed(&web).await?;
-        namespace.wait_cleaned_up(&deleted).await
+        namespace.wait_cleaned_up(&deleted_service).await
     })
     .await
 }
@@ -88,7 +89,7 @@ async fn operator_publishes_ip_mode_proxy_if_kube_proxy_uses_ipvs() -> Result<()
         let web = service("web").tcp(web_port).expect_ip_mode("Proxy");
         let replies = namespace.expose(&web).await?;
         namespace.ensure_answers_through_proxies(&web, &replies).await?;
-        // VIP would let kube-proxy bind the nodes' addresses on every node.
+        // In IPVS mode, ipMode VIP would let kube-proxy bind the nodes' addresses on every node.
         let annotated_service = service("annotated").tcp(annotated_port).annotation(IP_MODE, "VIP");
         namespace.apply(&annotated_service).await?;
         namespace.wait_warning(&annotated_service, "InvalidAnnotation", &["IPVS", "allowed: Proxy"]).await
@@ -103,7 +104,7 @@ async fn operator_publishes_ip_mode_proxy_after_cilium_has_replaced_kube_proxy()
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port);
         namespace.expose(&web).await?;
-        // The running operator follows the configuration.
+        // The running operator reads the changed configuration without a restart.
         faults.set_kube_proxy_replacement().await?;
         let web = web.expect_ip_mode("Proxy");
         namespace.wait_published(&web, &namespace.cluster().list_nodes().await?).await?;

@@ -1,4 +1,4 @@
-//! Two tenants whose proxies are in their own namespaces, where each tenant can create any object.
+//! Two tenants. The proxies of a tenant are in the tenant's own namespace, where the tenant can create any object.
 
 use std::slice;
 
@@ -11,8 +11,8 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-/// Applies a Deployment without pods that looks like the proxies of the tenant's own Service, and has a hostPort of
-/// another Service.
+/// Applies a Deployment without pods. The Deployment looks like the proxies of the tenant's own Service, and has the
+/// port of another Service as its hostPort.
 async fn forge_proxies(tenant: &Namespace, service: &ServiceBuilder, port: u16) -> Result<(), Failure> {
     let labels = labels::proxy_labels(DEFAULT_INSTANCE, tenant.name(), service.name());
     let uid = tenant.get_service(service).await?.uid();
@@ -37,45 +37,49 @@ async fn forge_proxies(tenant: &Namespace, service: &ServiceBuilder, port: u16) 
 }
 
 #[tokio::test]
-async fn tenant_takes_no_port_and_adds_no_address_of_another_tenant() -> Result<(), Failure> {
+async fn tenant_changes_no_port_and_no_address_of_another_tenant() -> Result<(), Failure> {
     fault_test(async |shop, faults| {
-        let other = shop.create_another("other").await?;
+        let other_tenant = shop.create_another("other").await?;
         shop.start_backend().await?;
-        other.start_backend().await?;
+        other_tenant.start_backend().await?;
         let nodes = shop.cluster().list_nodes().await?;
         let [port, other_port] = shop.allocate_ports().await?;
         faults.operator.stop().await?;
-        // An empty namespace is all namespaces.
+        // An empty WATCH_NAMESPACE selects all namespaces.
         let _operator = LocalOperator::start(shop, &[("LB_NAMESPACE", "@service"), ("WATCH_NAMESPACE", "")])?;
         let web = service("web").tcp(port).on_nodes(&[&nodes[0].name]);
         shop.expose_on(&web, &nodes[..1]).await?;
         shop.wait_rolled_out(&web).await?;
 
         // The other tenant gets the same port on a node that the first Service does not select.
-        let same_port = service("same-port").tcp(port).on_nodes(&[&nodes[1].name]);
-        other.expose_on(&same_port, slice::from_ref(&nodes[1])).await?;
+        let service_with_same_port = service("same-port").tcp(port).on_nodes(&[&nodes[1].name]);
+        other_tenant.expose_on(&service_with_same_port, slice::from_ref(&nodes[1])).await?;
         let labels = labels::proxy_labels(DEFAULT_INSTANCE, shop.name(), web.name());
         let pod = echo_pod("forged").on_node(&nodes[1].name);
         let pod = labels.iter().fold(pod, |pod, (name, value)| pod.label(name, value));
-        other.start_pod(&pod).await?;
+        other_tenant.start_pod(&pod).await?;
 
         let bait = service("bait").tcp(other_port);
-        other.expose(&bait).await?;
-        forge_proxies(&other, &bait, port).await?;
-        other.apply(&bait.clone().annotation(IP_MODE, "bogus")).await?;
-        other.wait_warning(&bait, "InvalidAnnotation", &["bogus"]).await?;
+        other_tenant.expose(&bait).await?;
+        forge_proxies(&other_tenant, &bait, port).await?;
+        other_tenant.apply(&bait.clone().annotation(IP_MODE, "bogus")).await?;
+        other_tenant.wait_warning(&bait, "InvalidAnnotation", &["bogus"]).await?;
 
-        let conflicting = service("conflicting").tcp(port).on_nodes(&[&nodes[0].name]);
-        other.apply(&conflicting).await?;
+        let conflicting_service = service("conflicting").tcp(port).on_nodes(&[&nodes[0].name]);
+        other_tenant.apply(&conflicting_service).await?;
         let owner = format!("{}/web", shop.name());
-        other.wait_warning(&conflicting, "PortConflict", &[&port.to_string(), &owner]).await?;
-        ensure_eq("published addresses", &other.published_addresses(&conflicting).await?, &vec![])?;
+        other_tenant.wait_warning(&conflicting_service, "PortConflict", &[&port.to_string(), &owner]).await?;
+        ensure_eq(
+            "published addresses",
+            &other_tenant.published_addresses(&conflicting_service).await?,
+            &vec![],
+        )?;
 
         shop.wait_operator_synced().await?;
         shop.wait_exposed_on(&web, &nodes[..1]).await?;
         shop.wait_condition(&web, "Exposed", &[]).await?;
         shop.ensure_no_warnings(&web).await?;
-        other.wait_exposed_on(&same_port, slice::from_ref(&nodes[1])).await.map(drop)
+        other_tenant.wait_exposed_on(&service_with_same_port, slice::from_ref(&nodes[1])).await.map(drop)
     })
     .await
 }

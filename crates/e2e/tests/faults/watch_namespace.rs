@@ -1,28 +1,27 @@
-//! An operator that watches one namespace only.
+//! An operator that watches only one namespace.
 
 use e2e::{Failure, LocalOperator, ensure_eq, fault_test, service};
 use kube::ResourceExt;
 
 #[tokio::test]
-async fn operator_serves_the_watched_namespace_and_creates_proxies_in_another_namespace()
--> Result<(), Failure> {
+async fn operator_serves_only_the_watched_namespace() -> Result<(), Failure> {
     fault_test(async |namespace, faults| {
         namespace.start_backend().await?;
         let unwatched_namespace = namespace.create_another("unwatched").await?;
-        let proxies = namespace.create_another("proxies").await?;
+        let proxies_namespace = namespace.create_another("proxies").await?;
         let [web_port, ignored_port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(web_port).with_ip_mode_proxy();
         let ignored_service = service("ignored").tcp(ignored_port);
         // The deployed operator must stop, because it watches all namespaces.
         faults.operator.stop().await?;
         unwatched_namespace.apply(&ignored_service).await?;
-        let operator = LocalOperator::start(namespace, &[("LB_NAMESPACE", proxies.name())])?;
+        let operator = LocalOperator::start(namespace, &[("LB_NAMESPACE", proxies_namespace.name())])?;
         let replies = namespace.expose(&web).await?;
         namespace.ensure_answers_through_proxies(&web, &replies).await?;
         ensure_eq(
             "namespace of the proxies",
             &namespace.get_daemonset(&web).await?.namespace().as_deref(),
-            &Some(proxies.name()),
+            &Some(proxies_namespace.name()),
         )?;
         let daemonsets = unwatched_namespace.list_daemonsets(&ignored_service).await?;
         ensure_eq("number of DaemonSets of the unwatched Service", &daemonsets.len(), &0)?;

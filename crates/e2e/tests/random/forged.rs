@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, from_value, json};
 
 /// Creates a Deployment, a DaemonSet and a pod in the tenant's namespace, with the labels and the field manager of the
-/// proxies of a Service. No pod uses the hostPort, which would only show that the port is in use.
+/// proxies of a Service. No pod uses the hostPort, because a port that a pod uses is another test case.
 pub(crate) async fn forge_proxies(
     tenant: &Namespace,
     service_namespace: &Namespace,
@@ -47,7 +47,8 @@ pub(crate) async fn forge_proxies(
     forge_pod(tenant, &name, &labels).await
 }
 
-/// Creates a ready pod with the labels of a proxy: a copy of the tenant's backend. Its node is then a node with a ready pod.
+/// Creates a ready pod with the labels of a proxy, on the node of the tenant's backend. The pod is a copy of the
+/// backend.
 async fn forge_pod(tenant: &Namespace, name: &str, labels: &BTreeMap<String, String>) -> Result<(), Failure> {
     let pods = Api::<Pod>::namespaced(tenant.cluster().client.clone(), tenant.name());
     if pods.get_opt(name).await?.is_some() {

@@ -1,9 +1,9 @@
-//! Random changes of two tenants while the operator is killed. No change may take a port from another Service, and a new
-//! operator must change nothing.
+//! Two tenants make random changes while the operator is stopped and replaced. No change may take a port from another
+//! Service, and a new operator must change nothing.
 
 mod forged;
-mod holdings;
 mod model;
+mod observed_state;
 mod properties;
 
 use std::time::Duration;
@@ -11,12 +11,13 @@ use std::time::Duration;
 use e2e::{Failure, Faults, Namespace, Snapshot, differences, ensure, eventually, fault_test_within};
 use fastrand::Rng;
 use futures::future::try_join;
-use holdings::Observed;
 use model::{Change, Model};
+use observed_state::ObservedState;
 use properties::Properties;
 use tokio::time::sleep;
 
-/// After each round the operator settles, so that all properties can be checked.
+/// The number of rounds. At the end of a round, the test waits until the state is stable, and then checks all
+/// properties.
 const ROUND_COUNT: usize = 5;
 const CHANGES_PER_ROUND: usize = 24;
 /// The mean pause between two changes.
@@ -52,7 +53,7 @@ async fn no_random_change_takes_a_port_from_another_service() -> Result<(), Fail
         let (ports, node_ports) = (namespace.allocate_ports().await?, namespace.allocate_node_ports().await?);
         let mut model = Model::new(seed, ports, node_ports, nodes.len());
         let cluster = Cluster { faults, tenants, nodes };
-        let mut properties = Properties { settled: Observed::default(), backend_nodes };
+        let mut properties = Properties { state_before_round: ObservedState::default(), backend_nodes };
         for round in 0..ROUND_COUNT {
             cluster.run_round(&mut model, &mut properties, round).await?;
         }
@@ -70,17 +71,17 @@ impl Cluster<'_> {
         properties: &mut Properties,
         round: usize,
     ) -> Result<(), Failure> {
-        let reserved_before = model.reserved_port;
+        let reserved_port_before = model.reserved_port;
         model.start_round(round);
-        if model.reserved_port != reserved_before {
-            let setting = model.reserved_port.map(|port| format!("22,tcp/{port},udp/{port}"));
-            self.faults.operator.set_reserved_ports(setting.as_deref()).await?;
+        if model.reserved_port != reserved_port_before {
+            let reserved_ports = model.reserved_port.map(|port| format!("22,tcp/{port},udp/{port}"));
+            self.faults.operator.set_reserved_ports(reserved_ports.as_deref()).await?;
         }
         let leader = self.faults.operator.wait_leader().await?;
-        let kill_at = model.rng.usize(..CHANGES_PER_ROUND);
+        let stop_at = model.rng.usize(..CHANGES_PER_ROUND);
         for number in 0..CHANGES_PER_ROUND {
-            if number == kill_at {
-                self.kill(&leader, round).await?;
+            if number == stop_at {
+                self.stop_leader(&leader, round).await?;
             }
             let change = model.next_change();
             println!("round {round}: {}", model.describe(&change));
@@ -88,23 +89,24 @@ impl Cluster<'_> {
             sleep(MEAN_PAUSE_BETWEEN_CHANGES.mul_f32(2.0 * model.rng.f32())).await;
             properties.check_step(model, &self.observe().await?)?;
         }
-        // The state is also stable if there is no leader, so the test waits for a leader first.
+        // Without a leader the state is stable too. So the test waits for a new leader first.
         self.faults.operator.wait_leader_other_than(&leader).await?;
         self.faults.operator.wait_ready().await?;
-        let mut observed = Observed::default();
+        let mut observed = ObservedState::default();
         eventually("the operator has settled", async || {
             self.wait_stable().await?;
             observed = self.observe().await?;
-            properties.check_settled(model, &observed)
+            properties.check_stable_state(model, &observed)
         })
         .await?;
         properties.check_step(model, &observed)?;
-        properties.settled = observed;
+        properties.state_before_round = observed;
         Ok(())
     }
 
-    /// Kills the leader. A crashed leader keeps its Lease. A leader that shuts down gracefully releases its Lease.
-    async fn kill(&self, leader: &str, round: usize) -> Result<(), Failure> {
+    /// Stops the leader by a crash or by a graceful shutdown. A crashed leader does not release its Lease. A graceful
+    /// shutdown releases the Lease.
+    async fn stop_leader(&self, leader: &str, round: usize) -> Result<(), Failure> {
         if round.is_multiple_of(4) {
             self.faults.crash_operator(leader).await
         } else {
@@ -112,7 +114,7 @@ impl Cluster<'_> {
         }
     }
 
-    /// Makes a change. Retries, because the API server of a busy machine may not answer in time.
+    /// Makes a change. Repeats failed requests, because the API server of a busy machine may not answer in time.
     async fn apply(&self, change: &Change) -> Result<(), Failure> {
         eventually("the API server has accepted the change", async || match change {
             Change::Apply(id, service) => self.tenants[id.tenant].apply(service).await.map(drop),
@@ -130,8 +132,8 @@ impl Cluster<'_> {
         .await
     }
 
-    async fn observe(&self) -> Result<Observed, Failure> {
-        Observed::read(&self.tenants, &self.nodes).await
+    async fn observe(&self) -> Result<ObservedState, Failure> {
+        ObservedState::read(&self.tenants, &self.nodes).await
     }
 
     async fn wait_stable(&self) -> Result<[Snapshot; 2], Failure> {
@@ -139,14 +141,17 @@ impl Cluster<'_> {
         try_join(first.wait_stable(), second.wait_stable()).await.map(<[Snapshot; 2]>::from)
     }
 
-    /// Restarts the operator, which must write nothing, and compares the state before and after.
+    /// Restarts the operator, which must write nothing. Compares the state before and after the restart.
     async fn ensure_restart_changes_nothing(&self) -> Result<(), Failure> {
-        let before = self.wait_stable().await?;
-        let service_count: usize = before.iter().map(Snapshot::len).sum();
+        let snapshots_before = self.wait_stable().await?;
+        let service_count: usize = snapshots_before.iter().map(Snapshot::len).sum();
         self.faults.ensure_restart_writes_nothing(service_count).await?;
-        let after = self.wait_stable().await?;
-        let differences: Vec<_> =
-            before.iter().zip(&after).flat_map(|(before, after)| differences(before, after)).collect();
+        let snapshots_after = self.wait_stable().await?;
+        let differences: Vec<_> = snapshots_before
+            .iter()
+            .zip(&snapshots_after)
+            .flat_map(|(before, after)| differences(before, after))
+            .collect();
         ensure(differences.is_empty(), || {
             format!("state before and after a restart of the operator:\n{}", differences.join("\n"))
         })

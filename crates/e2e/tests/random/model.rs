@@ -1,4 +1,5 @@
-//! A model of two tenants' Services, of nodes and of settings that produces random changes. Pure.
+//! A model of the cluster: the Services of two tenants, the nodes and the settings. The model produces random changes.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +45,7 @@ pub(crate) enum Change {
     },
 }
 
-/// The type of a Service, without LoadBalancer's classes.
+/// The type of a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ServiceType {
     LoadBalancer,
@@ -79,11 +80,11 @@ pub(crate) struct Model {
     /// The pool of each node.
     pub(crate) pools: Vec<Option<&'static str>>,
     pub(crate) reserved_port: Option<u16>,
-    /// The Services that the changes of this round affect.
-    pub(crate) active: BTreeSet<ServiceId>,
+    /// The Services that this round changes.
+    pub(crate) changing_services: BTreeSet<ServiceId>,
     /// The nodes whose pool changed in this round.
     pub(crate) relabelled_nodes: BTreeSet<usize>,
-    /// The port that was reserved in the last round.
+    /// The port that was reserved in the previous round.
     previously_reserved_port: Option<u16>,
 }
 
@@ -101,32 +102,34 @@ impl Model {
             services: BTreeMap::new(),
             pools: vec![None; node_count],
             reserved_port: None,
-            active: BTreeSet::new(),
+            changing_services: BTreeSet::new(),
             relabelled_nodes: BTreeSet::new(),
             previously_reserved_port: None,
         }
     }
 
-    /// Begins a round: chooses the Services that it changes, those of one tenant or a random half, and the reserved port.
+    /// Begins a round. Chooses the reserved port, and the Services that the round changes: all Services of one tenant,
+    /// or a random half of all Services.
     pub(crate) fn start_round(&mut self, round: usize) {
-        let all = (0..2)
+        let all_services = (0..2)
             .flat_map(|tenant| (0..SERVICES_PER_TENANT).map(move |number| ServiceId { tenant, number }));
         let rng = &mut self.rng;
-        self.active = all
+        self.changing_services = all_services
             .filter(|id| if round % 3 == 2 { rng.bool() } else { round == 0 || id.tenant == round % 2 })
             .collect();
-        self.active.insert(ServiceId { tenant: round % 2, number: 0 });
+        self.changing_services.insert(ServiceId { tenant: round % 2, number: 0 });
         self.relabelled_nodes.clear();
         self.previously_reserved_port = self.reserved_port;
-        self.reserved_port = (round % 2 == 1).then(|| self.choose_number());
+        self.reserved_port = (round % 2 == 1).then(|| self.choose_port_number());
     }
 
     /// Returns true if the Service must not lose a port on this node in this round.
     pub(crate) fn must_keep_ports_on_node(&self, id: ServiceId, node: usize) -> bool {
-        let Some(service) = self.services.get(&id).filter(|_| !self.active.contains(&id)) else {
+        let Some(service) = self.services.get(&id).filter(|_| !self.changing_services.contains(&id)) else {
             return false;
         };
-        // A Service that was rejected because of a reserved port takes up its last change when the port is free again.
+        // A Service may be rejected because of a reserved port. Its last change takes effect when the port is no longer
+        // reserved.
         let reserved = [self.reserved_port, self.previously_reserved_port];
         let is_affected = service.ports.iter().any(|(_, port)| reserved.contains(&Some(*port)));
         let is_relabelled = service.node_pool.is_some() && self.relabelled_nodes.contains(&node);
@@ -143,14 +146,14 @@ impl Model {
                 return Change::SetPoolLabel(node, self.pools[node]);
             }
             1 => {
-                let tenant = self.choose_active().tenant;
+                let tenant = self.choose_changing_service().tenant;
                 let victim =
                     ServiceId { tenant: self.rng.usize(..2), number: self.rng.usize(..SERVICES_PER_TENANT) };
-                return Change::Forge { tenant, as_proxies_of: victim, port: self.choose_number() };
+                return Change::Forge { tenant, as_proxies_of: victim, port: self.choose_port_number() };
             }
             _ => (),
         }
-        let id = self.choose_active();
+        let id = self.choose_changing_service();
         let Some(mut service) = self.services.remove(&id) else {
             let service = self.new_service();
             self.services.insert(id, service.clone());
@@ -180,9 +183,9 @@ impl Model {
         }
     }
 
-    fn choose_active(&mut self) -> ServiceId {
-        let active: Vec<_> = self.active.iter().copied().collect();
-        active[self.rng.usize(..active.len())]
+    fn choose_changing_service(&mut self) -> ServiceId {
+        let changing_services: Vec<_> = self.changing_services.iter().copied().collect();
+        changing_services[self.rng.usize(..changing_services.len())]
     }
 
     fn new_service(&mut self) -> ServiceModel {
@@ -202,16 +205,16 @@ impl Model {
         }
     }
 
-    fn choose_number(&mut self) -> u16 {
+    fn choose_port_number(&mut self) -> u16 {
         self.ports[self.rng.usize(..self.ports.len())]
     }
 
     fn choose_port(&mut self) -> (Protocol, u16) {
         let protocol = if self.rng.u8(..3) > 0 { Protocol::Tcp } else { Protocol::Udp };
-        (protocol, self.choose_number())
+        (protocol, self.choose_port_number())
     }
 
-    /// Returns a number that is no nodePort yet. The API server rejects a second one.
+    /// Returns a nodePort that no Service has. The API server rejects a nodePort that another Service has.
     fn choose_node_port(&mut self) -> Option<u16> {
         let number = self.node_ports[self.rng.usize(..NODE_PORT_COUNT)];
         let is_used = |service: &ServiceModel| {
@@ -227,9 +230,9 @@ impl Model {
             2 if service.ports.len() > 1 => drop(service.ports.pop_first()),
             2 | 3 => {
                 let types = [ServiceType::LoadBalancer, ServiceType::NodePort, ServiceType::ClusterIp];
-                let next = types[self.rng.usize(..types.len())];
+                let next_type = types[self.rng.usize(..types.len())];
                 service.service_type =
-                    if service.service_type == next { ServiceType::LoadBalancer } else { next };
+                    if service.service_type == next_type { ServiceType::LoadBalancer } else { next_type };
             }
             4 => service.node_pool = self.choose(POOLS),
             5 => service.workload = self.choose([None, Some("Deployment"), Some("DaemonSet")]),
@@ -278,7 +281,7 @@ impl ServiceModel {
             && !self.ports.iter().any(|(_, port)| reserved_port == Some(*port))
     }
 
-    /// Returns the ports that the Service's proxies hold. Proxies that forward hold each port for both families. Proxies
+    /// Returns the ports that the Service's proxies hold. Forwarding proxies hold each port for both families. Proxies
     /// that only reserve ports hold the port for the families of the Service.
     pub(crate) fn frontends(&self) -> BTreeSet<Frontend> {
         let has = |family: &Family| self.ip_mode.is_some() || self.families.contains(&family.as_str());
@@ -290,8 +293,8 @@ impl ServiceModel {
             .collect()
     }
 
-    /// Returns true if the Service claims its ports on a node of this pool. `has_endpoint` is true if the tenant's backend
-    /// runs there.
+    /// Returns true if the Service claims its ports on a node of this pool. `has_endpoint` is true if the tenant's
+    /// backend runs on this node.
     pub(crate) fn claims(&self, node_pool: Option<&str>, has_endpoint: bool) -> bool {
         (self.node_pool.is_none() || self.node_pool == node_pool)
             && (!self.is_local || (self.has_endpoint && has_endpoint))

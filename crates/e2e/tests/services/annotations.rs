@@ -9,7 +9,7 @@ async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_proxies() ->
         |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
             let replies_before = namespace.wait_exposed(&web).await?;
-            let before = namespace.wait_rolled_out(&web).await?;
+            let daemonset_before = namespace.wait_rolled_out(&web).await?;
             namespace.apply(&web.clone().annotation(IP_MODE, "Bogus")).await?;
             eventually("one Warning has the invalid value and the allowed values", async || {
                 let events = namespace.list_events(&web).await?;
@@ -23,14 +23,18 @@ async fn invalid_annotation_gets_one_warning_and_keeps_the_previous_proxies() ->
             })
             .await?;
             namespace.wait_operator_synced().await?;
-            let after = namespace.get_daemonset(&web).await?;
-            ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
+            let daemonset_after = namespace.get_daemonset(&web).await?;
+            ensure_eq(
+                "generation",
+                &daemonset_after.metadata.generation,
+                &daemonset_before.metadata.generation,
+            )?;
             let targets: Vec<_> = replies_before.iter().map(|reply| reply.target).collect();
             let replies = namespace.cluster().send_requests(&targets).await?;
             namespace.ensure_answers_through_proxies(&web, &replies).await?;
             // The operator applies a change of the Service after the annotation is corrected.
-            let [added] = namespace.allocate_ports().await?;
-            namespace.expose(&web.tcp(added)).await.map(drop)
+            let [added_port] = namespace.allocate_ports().await?;
+            namespace.expose(&web.tcp(added_port)).await.map(drop)
         },
     )
     .await

@@ -11,12 +11,12 @@ use k8s_openapi::api::core::v1::Pod;
 
 /// Applies a change, and checks that it does not change the proxies' DaemonSet.
 async fn apply_and_ensure_no_rollout(namespace: &Namespace, service: &ServiceBuilder) -> Result<(), Failure> {
-    let before = namespace.wait_rolled_out(service).await?;
+    let daemonset_before = namespace.wait_rolled_out(service).await?;
     namespace.apply(service).await?;
     namespace.wait_operator_synced().await?;
-    let after = namespace.get_daemonset(service).await?;
-    ensure_eq("UID", &after.metadata.uid, &before.metadata.uid)?;
-    ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
+    let daemonset_after = namespace.get_daemonset(service).await?;
+    ensure_eq("UID", &daemonset_after.metadata.uid, &daemonset_before.metadata.uid)?;
+    ensure_eq("generation", &daemonset_after.metadata.generation, &daemonset_before.metadata.generation)?;
     namespace.wait_exposed(service).await.map(drop)
 }
 
@@ -25,8 +25,8 @@ async fn added_port_answers() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port).with_ip_mode_proxy(),
         async |namespace, web| {
-            let [added] = namespace.allocate_ports().await?;
-            namespace.expose(&web.udp(added)).await.map(drop)
+            let [added_port] = namespace.allocate_ports().await?;
+            namespace.expose(&web.udp(added_port)).await.map(drop)
         },
     )
     .await
@@ -36,16 +36,16 @@ async fn added_port_answers() -> Result<(), Failure> {
 async fn removed_port_does_not_answer() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
-        let [kept, removed] = namespace.allocate_ports().await?;
-        let service_before_removal = service("web").tcp(kept).tcp(removed).udp(removed);
+        let [kept_port, removed_port] = namespace.allocate_ports().await?;
+        let service_before_removal = service("web").tcp(kept_port).tcp(removed_port).udp(removed_port);
         let replies = namespace.expose(&service_before_removal).await?;
         let addresses: Vec<_> = replies.iter().map(|reply| reply.target.host).collect();
         let web = service_before_removal
             .clone()
-            .without_port(Protocol::Tcp, removed)
-            .without_port(Protocol::Udp, removed);
+            .without_port(Protocol::Tcp, removed_port)
+            .without_port(Protocol::Udp, removed_port);
         namespace.apply(&web).await?;
-        let service_with_only_the_removed_ports = service("web").tcp(removed).udp(removed);
+        let service_with_only_the_removed_ports = service("web").tcp(removed_port).udp(removed_port);
         namespace.wait_unreachable(&targets(&service_with_only_the_removed_ports, &addresses)).await?;
         namespace.wait_rolled_out(&web).await?;
         namespace.wait_exposed(&web).await.map(drop)
@@ -95,7 +95,7 @@ async fn ensure_proxies_forward(
     let ingress = namespace.get_service(service).await?.status.and_then(|status| status.load_balancer);
     let ingress = ingress.and_then(|status| status.ingress).unwrap_or_default();
     ensure_eq("number of published addresses", &ingress.len(), &nodes.len())?;
-    // A proxy that forwards when the status is read keeps forwarding.
+    // The test reads the status first. A proxy that forwards at that time also forwards later.
     let pods = namespace.list_proxy_pods(service).await?;
     for entry in ingress.iter().filter(|entry| entry.ip_mode.as_deref() == Some("Proxy")) {
         let address: Option<IpAddr> = entry.ip.as_ref().and_then(|ip| ip.parse().ok());
@@ -112,8 +112,7 @@ async fn ensure_proxies_forward(
 }
 
 #[tokio::test]
-async fn changed_ip_mode_replaces_the_proxies_and_every_published_address_answers_meanwhile()
--> Result<(), Failure> {
+async fn every_published_address_answers_during_a_change_of_the_ip_mode() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port),
         async |namespace, web| {
@@ -122,7 +121,7 @@ async fn changed_ip_mode_replaces_the_proxies_and_every_published_address_answer
             namespace.apply(&web).await?;
             let wait_exposed = async {
                 namespace.wait_published(&web, &nodes).await?;
-                // kube-proxy needs a moment until it does not answer any more.
+                // kube-proxy may still answer for a moment.
                 eventually("the answers come through the proxies", async || {
                     let replies = namespace.wait_exposed(&web).await?;
                     namespace.ensure_answers_through_proxies(&web, &replies).await
@@ -149,15 +148,15 @@ async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
         |port| service("web").tcp(port),
         async |namespace, web| {
             let generation = namespace.wait_rolled_out(&web).await?.metadata.generation;
-            let before = namespace.published_addresses(&web).await?;
-            let [added] = namespace.allocate_ports().await?;
-            let web = web.tcp(added);
+            let addresses_before = namespace.published_addresses(&web).await?;
+            let [added_port] = namespace.allocate_ports().await?;
+            let web = web.tcp(added_port);
             namespace.apply(&web).await?;
             let wait_rollout = async {
                 eventually("the operator has changed the DaemonSet", async || {
-                    let current = namespace.get_daemonset(&web).await?.metadata.generation;
-                    ensure(current > generation, || {
-                        format!("the DaemonSet's generation is still {current:?}")
+                    let current_generation = namespace.get_daemonset(&web).await?.metadata.generation;
+                    ensure(current_generation > generation, || {
+                        format!("the DaemonSet's generation is still {current_generation:?}")
                     })
                 })
                 .await?;
@@ -165,8 +164,8 @@ async fn status_keeps_its_addresses_during_a_rollout() -> Result<(), Failure> {
             };
             let ensure_addresses_stay = async {
                 loop {
-                    let current = namespace.published_addresses(&web).await?;
-                    ensure_eq("published addresses", &current, &before)?;
+                    let current_addresses = namespace.published_addresses(&web).await?;
+                    ensure_eq("published addresses", &current_addresses, &addresses_before)?;
                 }
             };
             tokio::select! {

@@ -7,8 +7,8 @@ use e2e::backend::{PORT, backend_pod};
 use e2e::{Failure, ServiceBuilder, ensure, ensure_eq, service, test};
 use futures::future::try_join_all;
 
-/// The port of Istio's TCP gateway, with the same number as its nodePort, as in Istio's chart. The number is from the
-/// range that the API server does not allocate by itself.
+/// The port of Istio's TCP gateway. Its nodePort has the same number, as in Istio's chart. The number is from the range
+/// that the API server assigns last.
 const GATEWAY_PORT: u16 = 30_014;
 const DNS_PORT: u16 = 53;
 
@@ -26,7 +26,7 @@ async fn istio_gateway_whose_port_is_its_own_node_port_is_exposed() -> Result<()
     .await
 }
 
-/// Returns the four Services of Pi-hole's chart for a dual-stack cluster. They share one port.
+/// Returns the four Services of Pi-hole's chart for a dual-stack cluster. The Services share one port.
 fn pihole_services() -> Vec<ServiceBuilder> {
     [
         ("pihole-dns-tcp", "IPv4", Protocol::Tcp),
@@ -68,8 +68,7 @@ async fn pihole_services_of_both_families_and_protocols_share_port_53() -> Resul
 
 /// Redpanda and Strimzi create one Service for each broker, with externalTrafficPolicy Local and the same ports.
 #[tokio::test]
-async fn local_services_of_brokers_share_their_ports_and_each_is_exposed_on_the_node_of_its_broker()
--> Result<(), Failure> {
+async fn services_of_brokers_share_ports_and_use_the_nodes_of_their_brokers() -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [kafka_port, admin_port] = namespace.allocate_ports().await?;
@@ -84,8 +83,8 @@ async fn local_services_of_brokers_share_their_ports_and_each_is_exposed_on_the_
         for service in &services {
             namespace.apply(service).await?;
         }
-        // The brokers' operator may wait for all addresses before it starts a broker.
-        // Only the oldest Service claims the ports. kube-proxy must not handle them for the other Services.
+        // The brokers' operator may wait for all addresses before it starts a broker. Only the oldest Service claims
+        // the ports. kube-proxy must not forward these ports for the other Services.
         for (index, service) in services.iter().enumerate() {
             let ip_mode = if index == 0 { "VIP" } else { "Proxy" };
             namespace.wait_published(&service.clone().expect_ip_mode(ip_mode), &nodes).await?;

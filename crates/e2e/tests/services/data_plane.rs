@@ -7,9 +7,9 @@ use std::time::Duration;
 use akrobateo_core::Protocol;
 use e2e::{Failure, Reply, Target, exposed_service_test, service, test};
 
-/// The size of a datagram in bytes; it needs six fragments.
+/// The size of a datagram in bytes. A datagram of this size needs six fragments.
 const LARGE_DATAGRAM_SIZE: usize = 8_000;
-/// The time limit for an answer; the client sends its first datagrams before the rules exist.
+/// The time limit for an answer. The client sends its first datagrams before the rules exist.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 
 #[tokio::test]
@@ -41,12 +41,12 @@ async fn udp_flow_that_is_older_than_the_service_reaches_the_backend() -> Result
         let host = ipv4.expect("the node has an IPv4 address");
         // The client sends a datagram every 20 ms. So datagrams arrive before the rules of portmap exist, before the
         // rules of the proxy exist, and after both exist.
-        let flow = namespace.cluster().send_until_answered((host, port).into(), 1, ANSWER_TIMEOUT);
-        let create = async {
+        let send_flow = namespace.cluster().send_until_answered((host, port).into(), 1, ANSWER_TIMEOUT);
+        let create_service = async {
             namespace.apply(&dns).await?;
             namespace.wait_published(&dns, &nodes[..1]).await
         };
-        let (answer, _) = futures::try_join!(flow, create)?;
+        let (answer, _) = futures::try_join!(send_flow, create_service)?;
         let target = Target { protocol: Protocol::Udp, host, port };
         namespace
             .ensure_answers_through_proxies(&dns, &[Reply { target, client: None, result: Ok(answer) }])

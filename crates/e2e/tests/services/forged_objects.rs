@@ -1,4 +1,4 @@
-//! Objects of a tenant with the labels of proxies. The operator does not believe labels, so such objects have no effect.
+//! Objects of a tenant with the labels of proxies. The operator does not trust labels, so such objects have no effect.
 
 use akrobateo_core::annotations::IP_MODE;
 use akrobateo_core::{DEFAULT_INSTANCE, labels};
@@ -9,8 +9,9 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-/// Applies a Deployment without pods in the tenant's namespace. Its template has the labels of the proxies of a Service,
-/// and a hostPort. The field manager is that of the operator, because every tenant can choose it.
+/// Applies a Deployment without pods in the tenant's namespace. Its pod template has a hostPort, and the labels of the
+/// proxies of a Service. The Deployment has the field manager of the operator, because every tenant can choose this
+/// field manager.
 async fn forge_deployment(
     tenant: &Namespace,
     name: &str,
@@ -34,12 +35,11 @@ async fn forge_deployment(
 }
 
 #[tokio::test]
-async fn forged_deployments_and_a_rejected_service_take_no_port_from_another_service() -> Result<(), Failure>
-{
+async fn forged_deployments_take_no_port_from_another_service() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("victim").tcp(port),
         async |namespace, victim| {
-            let before = namespace.wait_rolled_out(&victim).await?;
+            let daemonset_before = namespace.wait_rolled_out(&victim).await?;
             let tenant = namespace.create_another("tenant").await?;
             let [port] = tenant.allocate_ports().await?;
             let bait = service("bait").tcp(port);
@@ -51,12 +51,12 @@ async fn forged_deployments_and_a_rejected_service_take_no_port_from_another_ser
             tenant.apply(&bait.clone().annotation(IP_MODE, "bogus")).await?;
             tenant.wait_warning(&bait, "InvalidAnnotation", &["bogus"]).await?;
             namespace.wait_operator_synced().await?;
-            let after = namespace.get_daemonset(&victim).await?;
-            ensure_eq("UID of the DaemonSet", &after.metadata.uid, &before.metadata.uid)?;
+            let daemonset_after = namespace.get_daemonset(&victim).await?;
+            ensure_eq("UID of the DaemonSet", &daemonset_after.metadata.uid, &daemonset_before.metadata.uid)?;
             ensure_eq(
                 "generation of the DaemonSet",
-                &after.metadata.generation,
-                &before.metadata.generation,
+                &daemonset_after.metadata.generation,
+                &daemonset_before.metadata.generation,
             )?;
             namespace.wait_exposed(&victim).await?;
             namespace.wait_condition(&victim, "Exposed", &[]).await?;
@@ -79,7 +79,7 @@ async fn forged_pod_adds_no_address_to_another_service() -> Result<(), Failure> 
         let pod = echo_pod("forged").on_node(&nodes[1].name).host_port(port);
         let pod = labels.iter().fold(pod, |pod, (name, value)| pod.label(name, value));
         tenant.start_pod(&pod).await?;
-        // The Service's own namespace is no place of proxies either.
+        // The operator also ignores such a pod in the Service's own namespace.
         namespace.start_pod(&pod.on_node(&nodes[2].name)).await?;
         namespace.wait_operator_synced().await?;
         namespace.wait_exposed_on(&victim, &nodes[..1]).await.map(drop)

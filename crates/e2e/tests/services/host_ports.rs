@@ -1,4 +1,5 @@
-//! Ports that other pods hold on their nodes: such a pod keeps its port, and the Service says that the port is in use.
+//! Ports that other pods use on their nodes. Such a pod keeps its port, and the condition of the Service reports that
+//! the port is in use.
 
 use akrobateo_core::Protocol;
 use e2e::backend::{EchoPod, backend_pod, echo_pod};
@@ -6,16 +7,16 @@ use e2e::{Failure, Namespace, NodeAddresses, Target, ensure, ensure_eq, eventual
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-/// Checks that the pod with this UID still runs, and that it answers on the port of its node.
+/// Checks that no other pod has replaced `holder`, and that `holder` answers on the port of its node.
 async fn ensure_holder_answers(
     namespace: &Namespace,
     holder: &Pod,
     nodes: &[NodeAddresses],
     port: u16,
 ) -> Result<(), Failure> {
-    let current = namespace.get_pod(&holder.name_any()).await?;
-    ensure_eq("UID of the holder", &current.uid(), &holder.uid())?;
-    ensure_eq("deletion of the holder", &current.metadata.deletion_timestamp, &None)?;
+    let current_pod = namespace.get_pod(&holder.name_any()).await?;
+    ensure_eq("UID of the holder", &current_pod.uid(), &holder.uid())?;
+    ensure_eq("deletion of the holder", &current_pod.metadata.deletion_timestamp, &None)?;
     let node_name = holder.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let node = nodes.iter().find(|node| node.name == node_name);
     let node =
@@ -32,8 +33,9 @@ async fn ensure_holder_answers(
     .await
 }
 
-/// Checks for one kind of pod on the first node that it keeps its port, and that the other nodes serve the Service.
-async fn check_holder_on_one_node(build_holder: impl FnOnce(u16) -> EchoPod) -> Result<(), Failure> {
+/// Starts a pod that uses the Service's port on the first node. Checks that the pod keeps the port, and that the other
+/// nodes serve the Service.
+async fn check_pod_keeps_port_on_one_node(build_holder: impl FnOnce(u16) -> EchoPod) -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let nodes = namespace.cluster().list_nodes().await?;
@@ -54,13 +56,13 @@ async fn check_holder_on_one_node(build_holder: impl FnOnce(u16) -> EchoPod) -> 
 }
 
 #[tokio::test]
-async fn pod_with_a_host_port_keeps_it_and_the_other_nodes_serve_the_service() -> Result<(), Failure> {
-    check_holder_on_one_node(|port| echo_pod("holder").host_port(port)).await
+async fn pod_with_a_host_port_keeps_its_port() -> Result<(), Failure> {
+    check_pod_keeps_port_on_one_node(|port| echo_pod("holder").host_port(port)).await
 }
 
 #[tokio::test]
 async fn pod_in_the_host_network_keeps_its_declared_port() -> Result<(), Failure> {
-    check_holder_on_one_node(|port| echo_pod("holder").in_host_network(port)).await
+    check_pod_keeps_port_on_one_node(|port| echo_pod("holder").in_host_network(port)).await
 }
 
 #[tokio::test]
@@ -84,7 +86,7 @@ async fn proxies_that_forward_do_not_evict_a_pod_with_a_host_port() -> Result<()
 }
 
 #[tokio::test]
-async fn backend_that_has_the_port_of_its_service_as_its_host_port_keeps_it() -> Result<(), Failure> {
+async fn backend_keeps_a_host_port_that_its_service_also_uses() -> Result<(), Failure> {
     test(async |namespace| {
         let nodes = namespace.cluster().list_nodes().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -102,7 +104,7 @@ async fn backend_that_has_the_port_of_its_service_as_its_host_port_keeps_it() ->
         let is_preempted = events.iter().any(|event| event.reason.as_deref() == Some("Preempted"));
         ensure(!is_preempted, || format!("the events of the holder are {events:?}"))?;
         // The DaemonSet releases the ports.
-        namespace.delete_daemonset_of_pods("agent").await?;
+        namespace.delete_pods_on_every_node("agent").await?;
         namespace.start_backend().await?;
         namespace.wait_exposed(&web).await.map(drop)
     })

@@ -1,4 +1,4 @@
-//! Tests that inject no faults. They can run at the same time, and on any cluster.
+//! Tests that inject no faults. These tests can run at the same time, and on any cluster.
 
 mod annotations;
 mod changes;

@@ -1,4 +1,4 @@
-//! Manual edits of the proxies' DaemonSet: the operator reverts them.
+//! The operator reverts manual edits of the proxies' DaemonSet.
 
 use e2e::{
     Failure, Namespace, PROXIES_NAMESPACE, ServiceBuilder, ensure, ensure_eq, eventually,
@@ -20,12 +20,12 @@ fn daemonsets(namespace: &Namespace) -> Api<DaemonSet> {
 #[tokio::test]
 async fn operator_recreates_a_deleted_daemonset() -> Result<(), Failure> {
     exposed_service_test(web, async |namespace, web| {
-        let deleted = namespace.get_daemonset(&web).await?;
-        daemonsets(namespace).delete(&deleted.name_any(), &DeleteParams::default()).await?;
+        let deleted_daemonset = namespace.get_daemonset(&web).await?;
+        daemonsets(namespace).delete(&deleted_daemonset.name_any(), &DeleteParams::default()).await?;
         eventually("the Service has a new DaemonSet", async || {
-            let current = namespace.get_daemonset(&web).await?;
-            ensure(current.uid() != deleted.uid(), || {
-                format!("the DaemonSet's UID is still {:?}", deleted.uid())
+            let current_daemonset = namespace.get_daemonset(&web).await?;
+            ensure(current_daemonset.uid() != deleted_daemonset.uid(), || {
+                format!("the DaemonSet's UID is still {:?}", deleted_daemonset.uid())
             })
         })
         .await?;
@@ -48,11 +48,11 @@ async fn operator_reverts_changed_fields_of_a_daemonset() -> Result<(), Failure>
                 .patch(&original_daemonset.name_any(), &PatchParams::default(), &patch)
                 .await?;
             eventually("the DaemonSet has its original spec again", async || {
-                let current = namespace.get_daemonset(&web).await?;
-                ensure(current.metadata.generation > edited_daemonset.metadata.generation, || {
+                let current_daemonset = namespace.get_daemonset(&web).await?;
+                ensure(current_daemonset.metadata.generation > edited_daemonset.metadata.generation, || {
                     format!("the DaemonSet's generation is still {:?}", edited_daemonset.metadata.generation)
                 })?;
-                ensure_eq("spec", &current.spec, &original_daemonset.spec)
+                ensure_eq("spec", &current_daemonset.spec, &original_daemonset.spec)
             })
             .await?;
         }

@@ -74,7 +74,7 @@ async fn workload_annotation_switches_between_daemonset_and_deployment() -> Resu
 }
 
 #[tokio::test]
-async fn service_gets_a_warning_if_no_node_has_an_address_of_the_requested_type() -> Result<(), Failure> {
+async fn service_without_addresses_of_the_requested_type_gets_a_warning() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).annotation(ADDRESS_TYPES, "ExternalIP");

@@ -28,17 +28,17 @@ async fn proxy_arguments_have_every_cluster_ip_and_port() -> Result<(), Failure>
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(tcp).udp(udp).with_ip_mode_proxy();
         let pod = apply_and_get_proxy_pod(namespace, &web).await?;
         let spec = namespace.get_service(&web).await?.spec.unwrap_or_default();
-        let mut expected = Vec::new();
+        let mut expected_forwards = Vec::new();
         for ip in spec.cluster_ips.expect("the Service has ClusterIPs") {
             let ip = if ip.contains(':') { format!("[{ip}]") } else { ip };
-            expected.push(format!("--forward=tcp/{tcp}={ip}:{tcp}"));
-            expected.push(format!("--forward=udp/{udp}={ip}:{udp}"));
+            expected_forwards.push(format!("--forward=tcp/{tcp}={ip}:{tcp}"));
+            expected_forwards.push(format!("--forward=udp/{udp}={ip}:{udp}"));
         }
         let args = pod.containers[0].args.clone().unwrap_or_default();
         let mut forwards: Vec<_> = args.into_iter().filter(|arg| arg.starts_with("--forward")).collect();
         forwards.sort();
-        expected.sort();
-        assert_eq!(forwards, expected);
+        expected_forwards.sort();
+        assert_eq!(forwards, expected_forwards);
         Ok(())
     })
     .await
@@ -58,11 +58,10 @@ async fn ipv4_proxy_pod_has_no_privileged_container() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn proxy_pod_that_only_reserves_ports_is_unprivileged_in_the_network_of_the_host() -> Result<(), Failure>
-{
+async fn reserving_proxy_pod_is_unprivileged_and_uses_the_host_network() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
-        // With ipMode VIP kube-proxy answers, also for IPv6, so the pods need no right.
+        // With ipMode VIP kube-proxy answers for both families, so the pods need no privileges.
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port);
         let pod = apply_and_get_proxy_pod(namespace, &web).await?;
         assert_eq!(pod.host_network, Some(true));

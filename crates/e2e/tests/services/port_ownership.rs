@@ -1,39 +1,39 @@
-//! Port conflicts between Services: one of them owns a port, and the others get a Warning.
+//! Port conflicts between Services: one Service owns a port, and the other Services get a Warning.
 
 use std::slice;
 
 use e2e::{Failure, ensure, ensure_eq, eventually, exposed_service_test, service, test};
 
 #[tokio::test]
-async fn younger_service_takes_over_a_port_after_the_deletion_of_the_oldest_service() -> Result<(), Failure> {
+async fn younger_service_gets_the_port_of_a_deleted_older_service() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("older").tcp(port).with_ip_mode_proxy(),
         async |namespace, older_service| {
             let port = older_service.ports()[0].port();
-            let before = namespace.wait_rolled_out(&older_service).await?;
+            let daemonset_before = namespace.wait_rolled_out(&older_service).await?;
             let [free_port] = namespace.allocate_ports().await?;
-            let younger = service("younger").tcp(port).tcp(free_port).with_ip_mode_proxy();
-            namespace.apply_younger(&older_service, &younger).await?;
+            let younger_service = service("younger").tcp(port).tcp(free_port).with_ip_mode_proxy();
+            namespace.apply_younger(&older_service, &younger_service).await?;
             let owner = format!("{}/older", namespace.name());
-            namespace.wait_warning(&younger, "PortConflict", &[&port.to_string(), &owner]).await?;
-            let daemonsets = namespace.list_daemonsets(&younger).await?;
+            namespace.wait_warning(&younger_service, "PortConflict", &[&port.to_string(), &owner]).await?;
+            let daemonsets = namespace.list_daemonsets(&younger_service).await?;
             ensure_eq("number of DaemonSets of the younger Service", &daemonsets.len(), &0)?;
-            let after = namespace.wait_rolled_out(&older_service).await?;
+            let daemonset_after = namespace.wait_rolled_out(&older_service).await?;
             ensure_eq(
                 "generation of the older Service's DaemonSet",
-                &after.metadata.generation,
-                &before.metadata.generation,
+                &daemonset_after.metadata.generation,
+                &daemonset_before.metadata.generation,
             )?;
             namespace.wait_exposed(&older_service).await?;
             namespace.delete_service(&older_service).await?;
-            namespace.wait_exposed(&younger).await.map(drop)
+            namespace.wait_exposed(&younger_service).await.map(drop)
         },
     )
     .await
 }
 
 #[tokio::test]
-async fn third_service_exposes_a_port_only_on_nodes_where_the_port_is_free() -> Result<(), Failure> {
+async fn third_service_is_exposed_only_on_nodes_with_a_free_port() -> Result<(), Failure> {
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
@@ -70,7 +70,7 @@ async fn service_with_a_reserved_port_gets_a_warning() -> Result<(), Failure> {
 }
 
 #[tokio::test]
-async fn service_port_that_equals_the_node_port_of_another_service_is_a_conflict() -> Result<(), Failure> {
+async fn port_equal_to_a_node_port_of_another_service_is_a_conflict() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         let spec = namespace.apply(&service("owner").tcp(port)).await?.spec.unwrap_or_default();
@@ -89,8 +89,7 @@ async fn service_port_that_equals_the_node_port_of_another_service_is_a_conflict
 }
 
 #[tokio::test]
-async fn service_port_that_equals_the_health_check_node_port_of_another_service_is_a_conflict()
--> Result<(), Failure> {
+async fn port_equal_to_a_health_check_node_port_is_a_conflict() -> Result<(), Failure> {
     test(async |namespace| {
         let [port] = namespace.allocate_ports().await?;
         // The API server allocates a healthCheckNodePort for this policy.
@@ -120,20 +119,23 @@ async fn service_keeps_its_port_when_an_older_service_starts_to_claim_it() -> Re
         let holder = service("holder").tcp(port);
         namespace.apply_younger(&cluster_ip_service, &holder).await?;
         namespace.wait_exposed(&holder).await?;
-        let before = namespace.wait_rolled_out(&holder).await?;
+        let daemonset_before = namespace.wait_rolled_out(&holder).await?;
         namespace.apply(&older_service).await?;
         let owner = format!("{}/holder", namespace.name());
         namespace.wait_warning(&older_service, "PortConflict", &[&port.to_string(), &owner]).await?;
-        let after = namespace.wait_rolled_out(&holder).await?;
-        ensure_eq("UID of the holder's DaemonSet", &after.metadata.uid, &before.metadata.uid)?;
+        let daemonset_after = namespace.wait_rolled_out(&holder).await?;
+        ensure_eq(
+            "UID of the holder's DaemonSet",
+            &daemonset_after.metadata.uid,
+            &daemonset_before.metadata.uid,
+        )?;
         namespace.wait_exposed(&holder).await.map(drop)
     })
     .await
 }
 
 #[tokio::test]
-async fn waiting_service_gets_no_port_while_proxies_of_the_older_service_roll_out_or_restart()
--> Result<(), Failure> {
+async fn waiting_service_gets_no_port_while_other_proxies_restart() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("older").tcp(port).with_ip_mode_proxy(),
         async |namespace, mut older_service| {
@@ -144,14 +146,16 @@ async fn waiting_service_gets_no_port_while_proxies_of_the_older_service_roll_ou
             namespace.wait_warning(&waiting_service, "PortConflict", &[&owner]).await?;
             let added_ports: [u16; 3] = namespace.allocate_ports().await?;
             let roll_out_and_restart_proxies = async {
-                for added in added_ports {
-                    let before = namespace.wait_rolled_out(&older_service).await?.metadata.generation;
-                    older_service = older_service.clone().tcp(added);
+                for added_port in added_ports {
+                    let generation_before =
+                        namespace.wait_rolled_out(&older_service).await?.metadata.generation;
+                    older_service = older_service.clone().tcp(added_port);
                     namespace.apply(&older_service).await?;
                     eventually("the operator has changed the DaemonSet", async || {
-                        let current = namespace.get_daemonset(&older_service).await?.metadata.generation;
-                        ensure(current > before, || {
-                            format!("the DaemonSet's generation is still {current:?}")
+                        let current_generation =
+                            namespace.get_daemonset(&older_service).await?.metadata.generation;
+                        ensure(current_generation > generation_before, || {
+                            format!("the DaemonSet's generation is still {current_generation:?}")
                         })
                     })
                     .await?;

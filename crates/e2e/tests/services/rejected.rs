@@ -1,4 +1,4 @@
-//! Services that become invalid: their published addresses stay, and nothing is added.
+//! Services that become invalid: their published addresses stay, and no address is added.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn typing_error_changes_no_address_of_a_local_service() -> Result<(), Fail
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).traffic_policy_local();
         namespace.expose_on(&web, &nodes[1..2]).await?;
-        let before = namespace.wait_rolled_out(&web).await?;
+        let daemonset_before = namespace.wait_rolled_out(&web).await?;
         namespace.apply(&web.clone().annotation(REPLICAS, "lots")).await?;
         let parts = ["\"lots\"", "a number from 1", "The previous proxies keep running"];
         namespace.wait_condition(&web, "InvalidAnnotation", &parts).await?;
@@ -24,9 +24,9 @@ async fn typing_error_changes_no_address_of_a_local_service() -> Result<(), Fail
         .await?;
         namespace.wait_operator_synced().await?;
         namespace.wait_exposed_on(&web, &nodes[1..2]).await?;
-        let after = namespace.get_daemonset(&web).await?;
-        ensure_eq("generation", &after.metadata.generation, &before.metadata.generation)?;
-        // The endpoint moves. The previous node cannot answer any more, and the other one is not added.
+        let daemonset_after = namespace.get_daemonset(&web).await?;
+        ensure_eq("generation", &daemonset_after.metadata.generation, &daemonset_before.metadata.generation)?;
+        // The endpoint moves to another node. The previous node cannot answer any more, and the new node is not added.
         namespace.delete_pod("backend").await?;
         namespace.start_pod(&backend_pod().named("moved").on_node(&nodes[2].name)).await?;
         eventually("no address is published", async || {

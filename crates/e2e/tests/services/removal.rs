@@ -22,14 +22,14 @@ async fn operator_removes_the_proxies_of_a_deleted_service() -> Result<(), Failu
 #[tokio::test]
 async fn operator_removes_the_proxies_of_a_deleted_namespace() -> Result<(), Failure> {
     test(async |namespace| {
-        let deleted = namespace.create_another("deleted").await?;
-        let [port] = deleted.allocate_ports().await?;
+        let deleted_namespace = namespace.create_another("deleted").await?;
+        let [port] = deleted_namespace.allocate_ports().await?;
         let web = service("web").tcp(port);
-        deleted.apply(&web).await?;
-        deleted.wait_rolled_out(&web).await?;
+        deleted_namespace.apply(&web).await?;
+        deleted_namespace.wait_rolled_out(&web).await?;
         let api: Api<Namespace> = Api::all(namespace.cluster().client.clone());
-        api.delete(deleted.name(), &DeleteParams::default()).await?;
-        deleted.wait_cleaned_up(&web).await
+        api.delete(deleted_namespace.name(), &DeleteParams::default()).await?;
+        deleted_namespace.wait_cleaned_up(&web).await
     })
     .await
 }
@@ -78,13 +78,13 @@ async fn recreated_service_gets_proxies_with_its_new_cluster_ip() -> Result<(), 
             }
             let cluster_ip = namespace.get_service(&web).await?.spec.and_then(|spec| spec.cluster_ip);
             let cluster_ip = cluster_ip.expect("the Service has a ClusterIP");
-            let forward = format!("={cluster_ip}:{}", web.ports()[0].port());
+            let forward_suffix = format!("={cluster_ip}:{}", web.ports()[0].port());
             eventually("the proxies forward to the new ClusterIP", async || {
                 let daemonset = namespace.get_daemonset(&web).await?;
                 let pod = daemonset.spec.and_then(|spec| spec.template.spec).unwrap_or_default();
                 let args = pod.containers[0].args.clone().unwrap_or_default();
-                ensure(args.iter().any(|arg| arg.ends_with(&forward)), || {
-                    format!("the arguments are {args:?}, expected one that ends with {forward}")
+                ensure(args.iter().any(|arg| arg.ends_with(&forward_suffix)), || {
+                    format!("the arguments are {args:?}, expected one that ends with {forward_suffix}")
                 })
             })
             .await?;

@@ -1,4 +1,4 @@
-//! The field `loadBalancerSourceRanges` holds for both families and in both ipModes.
+//! The field `loadBalancerSourceRanges` applies to both families and in both ipModes.
 
 use std::net::IpAddr;
 
@@ -18,22 +18,22 @@ async fn proxies_deny_clients_outside_the_source_ranges() -> Result<(), Failure>
                     replies.iter().filter(|reply| reply.target.host.is_ipv4() == ipv4);
                 replies_of_family.find_map(|reply| reply.client).expect("the client has an address")
             };
-            check_no_other_client_is_allowed(namespace, &web, client_address(true), 32).await?;
-            check_no_other_client_is_allowed(namespace, &web, client_address(false), 128).await
+            check_source_range_denies_the_other_family(namespace, &web, client_address(true), 32).await?;
+            check_source_range_denies_the_other_family(namespace, &web, client_address(false), 128).await
         },
     )
     .await
 }
 
 #[tokio::test]
-async fn family_without_a_source_range_is_not_published_where_kube_proxy_answers() -> Result<(), Failure> {
+async fn family_without_a_source_range_is_not_published_with_ip_mode_vip() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port),
         async |namespace, web| {
             let nodes = namespace.cluster().list_nodes().await?;
             let addresses = nodes.iter().flat_map(|node| node.addresses.clone());
             let (ipv4, ipv6): (Vec<IpAddr>, Vec<_>) = addresses.partition(IpAddr::is_ipv4);
-            for (range, allowed, denied, denied_family) in
+            for (range, allowed_addresses, denied_addresses, denied_family) in
                 [("172.29.0.0/24", &ipv4, &ipv6, "IPv6"), ("fd29::/64", &ipv6, &ipv4, "IPv4")]
             {
                 let web = web.clone().source_ranges(&[range.to_owned()]);
@@ -41,18 +41,22 @@ async fn family_without_a_source_range_is_not_published_where_kube_proxy_answers
                 eventually("only addresses of the family with a range are published", async || {
                     let mut published = namespace.published_addresses(&web).await?;
                     published.sort_unstable();
-                    ensure_eq("published addresses", &published, allowed)
+                    ensure_eq("published addresses", &published, allowed_addresses)
                 })
                 .await?;
                 eventually("every published address answers", async || {
-                    let replies = namespace.cluster().send_requests(&targets(&web, allowed)).await?;
+                    let replies =
+                        namespace.cluster().send_requests(&targets(&web, allowed_addresses)).await?;
                     replies.iter().try_for_each(|reply| reply.answer().map(drop))
                 })
                 .await?;
-                // kube-proxy takes a family without a range for an open one.
-                namespace.wait_unreachable(&targets(&web, denied)).await?;
-                let part = format!("no {denied_family} address is published");
-                namespace.wait_condition(&web, "Exposed", &["loadBalancerSourceRanges", &part]).await?;
+                // kube-proxy allows all clients of a family without a range. So the addresses of this family must not
+                // answer.
+                namespace.wait_unreachable(&targets(&web, denied_addresses)).await?;
+                let message_part = format!("no {denied_family} address is published");
+                namespace
+                    .wait_condition(&web, "Exposed", &["loadBalancerSourceRanges", &message_part])
+                    .await?;
                 namespace
                     .wait_warning(&web, "NodePortsOpen", &["nodePorts", "allocateLoadBalancerNodePorts"])
                     .await?;
@@ -63,9 +67,9 @@ async fn family_without_a_source_range_is_not_published_where_kube_proxy_answers
     .await
 }
 
-/// Allows only one client, and checks which targets answer. A range of one family denies all clients of the other
-/// family.
-async fn check_no_other_client_is_allowed(
+/// Allows only one client, and checks which targets answer. A source range of one family denies all clients of the
+/// other family.
+async fn check_source_range_denies_the_other_family(
     namespace: &Namespace,
     web: &ServiceBuilder,
     client: IpAddr,
@@ -80,12 +84,13 @@ async fn check_no_other_client_is_allowed(
     .await?;
     namespace.wait_rolled_out(web).await?;
     let nodes = namespace.cluster().list_nodes().await?;
-    let (allowed, denied): (Vec<_>, Vec<_>) = targets(web, &namespace.wait_published(web, &nodes).await?)
-        .into_iter()
-        .partition(|target| target.host.is_ipv4() == client.is_ipv4());
-    let replies = namespace.cluster().send_requests(&allowed).await?;
+    let (allowed_targets, denied_targets): (Vec<_>, Vec<_>) =
+        targets(web, &namespace.wait_published(web, &nodes).await?)
+            .into_iter()
+            .partition(|target| target.host.is_ipv4() == client.is_ipv4());
+    let replies = namespace.cluster().send_requests(&allowed_targets).await?;
     namespace.ensure_answers_through_proxies(web, &replies).await?;
-    namespace.wait_unreachable(&denied).await
+    namespace.wait_unreachable(&denied_targets).await
 }
 
 fn proxy_args(daemonset: &DaemonSet) -> Vec<String> {

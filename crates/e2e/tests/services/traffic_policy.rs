@@ -17,12 +17,12 @@ async fn policy_local_exposes_nodes_with_endpoints_and_preserves_the_source_ip()
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).traffic_policy_local();
         namespace.apply(&web).await?;
-        // Others may wait for an address before they start the backends.
+        // Other programs may wait for an address before they start the backends.
         namespace.wait_condition(&web, "NoEndpoints", &["ready endpoint"]).await?;
         namespace.wait_published(&web, &nodes).await?;
         namespace.start_backend_on(&endpoint_node.name).await?;
         let replies = namespace.wait_exposed_on(&web, slice::from_ref(endpoint_node)).await?;
-        // Both states belong to a normal start.
+        // A normal start has both states, so neither of them causes a Warning.
         namespace.ensure_no_warnings(&web).await?;
         for reply in &replies {
             let observed_ip = reply.answer()?.client.ip();
@@ -83,7 +83,7 @@ async fn node_whose_only_endpoint_terminates_stays_published_and_answers() -> Re
             replies.iter().try_for_each(|reply| reply.answer().map(drop))
         })
         .await?;
-        // When the endpoint is gone, no node is better, so the address stays.
+        // When the endpoint is gone, no other node has an endpoint. So the published address stays.
         namespace.wait_condition(&web, "NoEndpoints", &["the published addresses stay"]).await?;
         namespace.wait_published(&web, &nodes[..1]).await.map(drop)
     })
@@ -98,11 +98,11 @@ async fn internal_policy_local_with_ip_mode_proxy_publishes_only_nodes_with_an_e
         namespace.start_backend_on(&nodes[1].name).await?;
         let [port] = namespace.allocate_ports().await?;
         let web = service("web").tcp(port).udp(port).internal_traffic_policy_local();
-        // kube-proxy answers by the external policy.
+        // With ipMode VIP kube-proxy answers, so only the external policy has an effect.
         namespace.expose(&web).await?;
         let web = web.with_ip_mode_proxy();
         namespace.apply(&web).await?;
-        // kube-proxy needs a moment until it does not answer any more.
+        // kube-proxy may still answer for a moment.
         eventually("the answers come through the proxies", async || {
             let replies = namespace.wait_exposed_on(&web, &nodes[1..2]).await?;
             namespace.ensure_answers_through_proxies(&web, &replies).await

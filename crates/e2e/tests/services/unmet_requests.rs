@@ -4,7 +4,7 @@
 use e2e::{Failure, exposed_service_test, service};
 
 #[tokio::test]
-async fn session_affinity_that_proxies_cannot_keep_gets_a_warning() -> Result<(), Failure> {
+async fn session_affinity_causes_a_warning_if_proxies_forward() -> Result<(), Failure> {
     exposed_service_test(
         |port| service("web").tcp(port).session_affinity(),
         async |namespace, web| {
@@ -20,7 +20,7 @@ async fn session_affinity_that_proxies_cannot_keep_gets_a_warning() -> Result<()
 }
 
 #[tokio::test]
-async fn condition_names_requests_for_an_address_without_a_warning() -> Result<(), Failure> {
+async fn requests_for_addresses_change_the_condition_and_cause_no_warning() -> Result<(), Failure> {
     exposed_service_test(
         |port| {
             let web = service("web").tcp(port).load_balancer_ip("192.0.2.9");

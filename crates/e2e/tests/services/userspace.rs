@@ -60,13 +60,19 @@ async fn change_of_the_data_path_rolls_out_proxies_and_emits_an_event() -> Resul
     test(async |namespace| {
         namespace.start_backend().await?;
         let [port] = namespace.allocate_ports().await?;
-        let kernel = service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).expect_ip_mode("VIP");
-        let userspace = kernel.clone().annotation(DATA_PATH, "userspace").expect_ip_mode("Proxy");
-        namespace.expose(&kernel).await?;
-        let changes = [(&userspace, "userspace"), (&kernel, "kernel"), (&userspace, "userspace")];
+        let kernel_service =
+            service("web").families(&["IPv4", "IPv6"]).tcp(port).udp(port).expect_ip_mode("VIP");
+        let service_with_userspace =
+            kernel_service.clone().annotation(DATA_PATH, "userspace").expect_ip_mode("Proxy");
+        namespace.expose(&kernel_service).await?;
+        let changes = [
+            (&service_with_userspace, "userspace"),
+            (&kernel_service, "kernel"),
+            (&service_with_userspace, "userspace"),
+        ];
         for (index, (service, data_path)) in changes.into_iter().enumerate() {
             namespace.apply(service).await?;
-            // The API server has one object for equal events, with the number of times.
+            // The API server has one object for equal events. This object counts the events.
             let expected_count = changes[..=index].iter().filter(|(_, path)| *path == data_path).count();
             eventually("an event has the new data path", async || {
                 let mut events = namespace.list_events(service).await?;
@@ -84,8 +90,8 @@ async fn change_of_the_data_path_rolls_out_proxies_and_emits_an_event() -> Resul
         }
         // kube-proxy may answer for a moment after the change of the ipMode.
         eventually("the answers come through the proxies", async || {
-            let replies = namespace.wait_exposed(&userspace).await?;
-            namespace.ensure_answers_through_proxies(&userspace, &replies).await
+            let replies = namespace.wait_exposed(&service_with_userspace).await?;
+            namespace.ensure_answers_through_proxies(&service_with_userspace, &replies).await
         })
         .await
     })

@@ -1,4 +1,4 @@
-//! Random events in the model of a cluster: changes of Services and nodes, moving endpoints, forged proxies, restarts. Pure.
+//! Random events in the model of a cluster: changes of Services, nodes and endpoints, forged proxies, restarts. Pure.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +14,17 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::PortSet;
 
-pub(super) const SERVICES: usize = 6;
+pub(super) const SERVICE_COUNT: usize = 6;
 const PORTS: std::ops::Range<u16> = 80..84;
 pub(super) const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
 const FAMILIES: [&[&str]; 4] = [&["IPv4"], &["IPv6"], &["IPv4", "IPv6"], &["IPv6", "IPv4"]];
 const TENANTS: [&str; 2] = ["tenant-a", "tenant-b"];
 
-/// The spec of a Service: the inputs of the allocation that random events change.
+/// The fields of a Service that random events change. The allocation reads these fields.
 #[derive(Clone, Debug)]
-pub(super) struct Model {
-    /// True if another Service with the same name replaces the Service.
-    pub(super) replaces: bool,
+pub(super) struct ServiceModel {
+    /// True if this Service replaces an earlier Service with the same name.
+    pub(super) is_replacement: bool,
     ports: BTreeSet<(Protocol, u16)>,
     families: &'static [&'static str],
     service_type: &'static str,
@@ -38,30 +38,33 @@ pub(super) struct Model {
 
 #[derive(Clone, Debug)]
 pub(super) enum Event {
-    Apply(usize, Model),
+    Apply(usize, ServiceModel),
     Delete(usize),
     MoveEndpoints(usize, Vec<&'static str>),
-    /// Adds a node, changes the label of its pool, or removes it.
+    /// Adds a node, or changes its pool label (`true` selects the pool `edge`). `None` removes the node.
     SetNode(&'static str, Option<bool>),
-    /// A tenant runs pods with hostPorts that look like the proxies of its Service, where the ports are free.
+    /// A tenant runs pods that look like the proxies of its Service. The pods have this hostPort, and run on those of
+    /// these nodes where the port is free.
     ForgeProxies(usize, u16, Vec<&'static str>),
-    /// The workload of one Service follows the last allocation.
+    /// The operator updates the workload of one Service to the last allocation.
     SyncWorkload(usize),
     SyncAllWorkloads,
     Restart,
-    /// A new operator ends the time in which it assumes endpoints.
+    /// Ends the time in which a new operator assumes endpoints.
     ExpireAssumedEndpoints,
+    /// The operator restarts with this reserved port, or without a reserved port.
     Reserve(Option<u16>),
 }
 
-/// Returns the key of a Service. Each tenant has every second Service.
+/// Returns the key of the Service with this index. The first tenant has the even indexes, and the second tenant has the
+/// odd ones.
 pub(super) fn key(index: usize) -> ServiceKey {
     ServiceKey { namespace: TENANTS[index % 2].to_owned(), name: format!("s{index}") }
 }
 
-impl Model {
-    /// Returns the Service. `generation` is the number of earlier Services with this name.
-    pub(super) fn build(&self, index: usize, generation: usize) -> Service {
+impl ServiceModel {
+    /// Returns the Service. `replacement_count` is the number of earlier Services with this name.
+    pub(super) fn build(&self, index: usize, replacement_count: usize) -> Service {
         let ips: Vec<_> = self
             .families
             .iter()
@@ -72,9 +75,10 @@ impl Model {
             builder = if protocol == Protocol::Tcp { builder.tcp(port) } else { builder.udp(port) };
         }
         builder = builder.cluster_ips(&ips).families(self.families).service_type(self.service_type);
-        // Two Services may be of the same second.
-        let created_at = (index + 3 * generation) % 4;
-        builder = builder.created_at(created_at.try_into().unwrap()).uid(&format!("{index}-{generation}"));
+        // Two Services may have the same creation time.
+        let created_at = (index + 3 * replacement_count) % 4;
+        builder =
+            builder.created_at(created_at.try_into().unwrap()).uid(&format!("{index}-{replacement_count}"));
         builder = builder.annotation(NODE_SELECTOR, &self.node_selector);
         builder = if let Some(class) = self.class { builder.class(class) } else { builder };
         builder = if self.has_invalid_annotation { builder.annotation(IP_MODE, "typo") } else { builder };
@@ -95,14 +99,14 @@ fn any_nodes(minimum: usize) -> impl Strategy<Value = Vec<&'static str>> {
     prop::sample::subsequence(&NODES[..], minimum..=NODES.len())
 }
 
-pub(super) fn any_model() -> impl Strategy<Value = Model> {
+pub(super) fn any_model() -> impl Strategy<Value = ServiceModel> {
     let protocol = prop_oneof![3 => Just(Protocol::Tcp), 1 => Just(Protocol::Udp)];
     let selector = prop_oneof![
         3 => any_nodes(1).prop_map(|nodes| format!("name in ({})", nodes.join(","))),
         1 => Just("pool=edge".to_owned()),
         1 => Just("pool!=edge".to_owned()),
     ];
-    let type_and_class = (
+    let service_type_and_class = (
         prop_oneof![6 => Just("LoadBalancer"), 1 => Just("NodePort"), 1 => Just("ClusterIP")],
         prop_oneof![6 => Just(None), 1 => Just(Some(LOAD_BALANCER_CLASS)), 1 => Just(Some("example.com/lb"))],
     );
@@ -111,7 +115,7 @@ pub(super) fn any_model() -> impl Strategy<Value = Model> {
         prop::bool::weighted(0.1),
         prop::collection::btree_set((protocol, PORTS), 1..3),
         prop::sample::select(&FAMILIES[..]),
-        type_and_class,
+        service_type_and_class,
         selector,
         prop::bool::weighted(0.3),
         prop::bool::weighted(0.15),
@@ -119,24 +123,24 @@ pub(super) fn any_model() -> impl Strategy<Value = Model> {
     )
         .prop_map(
             |(
-                replaces,
+                is_replacement,
                 ports,
                 families,
                 (service_type, class),
                 node_selector,
                 is_local,
-                is_invalid,
+                has_invalid_annotation,
                 node_ports,
             )| {
-                Model {
-                    replaces,
+                ServiceModel {
+                    is_replacement,
                     ports,
                     families,
                     service_type,
                     class,
                     node_selector,
                     is_local,
-                    has_invalid_annotation: is_invalid,
+                    has_invalid_annotation,
                     node_port: node_ports.0,
                     health_check_node_port: node_ports.1,
                 }
@@ -147,12 +151,13 @@ pub(super) fn any_model() -> impl Strategy<Value = Model> {
 pub(super) fn any_event() -> impl Strategy<Value = Event> {
     let pool = prop_oneof![3 => any::<bool>().prop_map(Some), 1 => Just(None)];
     prop_oneof![
-        8 => (0..SERVICES, any_model()).prop_map(|(index, model)| Event::Apply(index, model)),
-        1 => (0..SERVICES).prop_map(Event::Delete),
-        3 => (0..SERVICES, any_nodes(0)).prop_map(|(index, nodes)| Event::MoveEndpoints(index, nodes)),
+        8 => (0..SERVICE_COUNT, any_model()).prop_map(|(index, model)| Event::Apply(index, model)),
+        1 => (0..SERVICE_COUNT).prop_map(Event::Delete),
+        3 => (0..SERVICE_COUNT, any_nodes(0)).prop_map(|(index, nodes)| Event::MoveEndpoints(index, nodes)),
         2 => (prop::sample::select(&NODES[..]), pool).prop_map(|(name, pool)| Event::SetNode(name, pool)),
-        1 => (0..SERVICES, PORTS, any_nodes(1)).prop_map(|(index, port, nodes)| Event::ForgeProxies(index, port, nodes)),
-        1 => (0..SERVICES).prop_map(Event::SyncWorkload),
+        1 => (0..SERVICE_COUNT, PORTS, any_nodes(1))
+            .prop_map(|(index, port, nodes)| Event::ForgeProxies(index, port, nodes)),
+        1 => (0..SERVICE_COUNT).prop_map(Event::SyncWorkload),
         3 => Just(Event::SyncAllWorkloads),
         1 => Just(Event::Restart),
         1 => Just(Event::ExpireAssumedEndpoints),
@@ -161,26 +166,26 @@ pub(super) fn any_event() -> impl Strategy<Value = Event> {
 }
 
 impl Event {
-    /// Returns true if the operator starts again.
+    /// Returns true if the event restarts the operator.
     pub(super) const fn is_restart(&self) -> bool {
         matches!(self, Self::Restart | Self::Reserve(_))
     }
 }
 
 impl World {
-    /// Changes the state of the cluster. Returns the Service to which the event belongs.
+    /// Applies the event to the cluster. Returns the key of the Service that the event changes.
     pub(super) fn handle(&mut self, event: &Event) -> Option<ServiceKey> {
         match event {
             Event::Apply(index, model) => {
-                let generation = self.generations.entry(key(*index)).or_default();
-                *generation += usize::from(model.replaces);
-                let service = model.build(*index, *generation);
+                let replacement_count = self.replacement_counts.entry(key(*index)).or_default();
+                *replacement_count += usize::from(model.is_replacement);
+                let service = model.build(*index, *replacement_count);
                 self.add(service);
                 return Some(key(*index));
             }
             Event::Delete(index) => {
                 self.delete(&key(*index));
-                *self.generations.entry(key(*index)).or_default() += 1;
+                *self.replacement_counts.entry(key(*index)).or_default() += 1;
                 return Some(key(*index));
             }
             Event::MoveEndpoints(index, nodes) => {
@@ -199,7 +204,7 @@ impl World {
             Event::Reserve(port) => {
                 self.reserved_ports =
                     port.map_or_else(PortSet::default, |port| port.to_string().parse().unwrap());
-                // The setting changes with a restart only.
+                // An operator reads this setting only at its start.
                 self.restart();
             }
         }
@@ -210,25 +215,30 @@ impl World {
         self.nodes.retain(|node| node.name != name);
         if let Some(is_in_pool) = is_in_pool {
             let pool = if is_in_pool { "edge" } else { "core" };
-            let added = node(name).label("name", name).label("pool", pool).build();
-            self.nodes.push(NodeInfo::from_node(&added));
+            let new_node = node(name).label("name", name).label("pool", pool).build();
+            self.nodes.push(NodeInfo::from_node(&new_node));
             self.nodes.sort_by(|left, right| left.name.cmp(&right.name));
         }
     }
 
-    /// Adds running pods to what is observed of a Service. A node runs no second pod with the same port.
+    /// Adds forged pods with this hostPort to a Service. The pods run only on nodes where no other Service occupies the
+    /// port.
     fn forge_proxies(&mut self, key: &ServiceKey, port: u16, nodes: &[&str]) {
         let port = port.try_into().unwrap();
-        let forged = Family::ALL.map(|family| Frontend { family, protocol: Protocol::Tcp, port });
-        let is_used = |node: &str| {
+        let forged_frontends = Family::ALL.map(|family| Frontend { family, protocol: Protocol::Tcp, port });
+        let is_occupied = |node: &str| {
             self.services.keys().filter(|other| *other != key).any(|other| {
-                let used = self.occupied_ports(other);
-                used.nodes.contains(node) && forged.iter().any(|port| used.frontends.contains(port))
+                let occupied = self.occupied_ports(other);
+                occupied.nodes.contains(node)
+                    && forged_frontends.iter().any(|port| occupied.frontends.contains(port))
             })
         };
-        let nodes: Vec<_> = nodes.iter().copied().filter(|node| !is_used(node)).collect();
+        let nodes: Vec<_> = nodes.iter().copied().filter(|node| !is_occupied(node)).collect();
         if self.occupied_ports(key) == OccupiedPorts::default() {
-            self.held.insert(key.clone(), OccupiedPorts { frontends: forged.into(), nodes: names(&nodes) });
+            self.occupied_port_overrides.insert(
+                key.clone(),
+                OccupiedPorts { frontends: forged_frontends.into(), nodes: names(&nodes) },
+            );
         }
     }
 }

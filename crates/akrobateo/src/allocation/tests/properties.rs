@@ -1,4 +1,4 @@
-//! Properties of the allocation after each step of random events.
+//! Tests of properties of the allocation after each step of random events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use akrobateo_core::Frontend;
 use k8s_openapi::api::core::v1::Service;
 use proptest::prelude::*;
 
-use super::events::{Event, Model, NODES, SERVICES, any_event, any_model, key};
+use super::events::{Event, NODES, SERVICE_COUNT, ServiceModel, any_event, any_model, key};
 use super::world::World;
 use crate::allocation::node_ports::NodePorts;
 use crate::allocation::{AllocationResult, Observations, OccupiedPorts};
@@ -15,7 +15,7 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::LoadBalancerSpec;
 
-type NodePort<'a> = (&'a str, Frontend);
+type PortOnNode<'a> = (&'a str, Frontend);
 
 impl World {
     /// Returns the spec of an accepted Service.
@@ -35,8 +35,8 @@ impl World {
     }
 
     /// Returns the ports of nodes that a Service's proxies may use.
-    fn owned_ports(&self, key: &ServiceKey) -> BTreeSet<NodePort<'_>> {
-        let owned: OccupiedPorts = match self.allocations.get(key) {
+    fn owned_ports(&self, key: &ServiceKey) -> BTreeSet<PortOnNode<'_>> {
+        let owned_ports: OccupiedPorts = match self.allocations.get(key) {
             Some(AllocationResult::Accepted(spec, allocation)) => {
                 let nodes = self.nodes.iter().filter(|node| allocation.allows(spec, node));
                 OccupiedPorts {
@@ -45,52 +45,56 @@ impl World {
                 }
             }
             Some(AllocationResult::Rejected(_)) => {
-                let mut held = self.occupied_ports(key);
+                let mut occupied = self.occupied_ports(key);
                 if let Some(granted) = &self.allocations.entries[key].granted_nodes {
-                    held.nodes.retain(|node| granted.contains(node));
+                    occupied.nodes.retain(|node| granted.contains(node));
                 }
-                if self.has_reserved_port(&held.frontends) { OccupiedPorts::default() } else { held }
+                if self.has_reserved_port(&occupied.frontends) { OccupiedPorts::default() } else { occupied }
             }
             None => OccupiedPorts::default(),
         };
-        let nodes = self.nodes.iter().filter(|node| owned.nodes.contains(&node.name));
-        nodes.flat_map(|node| owned.frontends.iter().map(|port| (node.name.as_str(), *port))).collect()
+        let nodes = self.nodes.iter().filter(|node| owned_ports.nodes.contains(&node.name));
+        nodes.flat_map(|node| owned_ports.frontends.iter().map(|port| (node.name.as_str(), *port))).collect()
     }
 
-    /// Returns what a new operator finds in the cluster of what a Service owns: nothing on a node where the last edit of
-    /// the Service did not reach its workload, or where another workload has one of its ports.
-    fn ports_found_after_restart(&self, key: &ServiceKey) -> BTreeSet<NodePort<'_>> {
+    /// Returns the owned ports of a Service that a new operator can find in the cluster. The result is empty if the
+    /// last edit of the Service did not reach its workload. The result contains no node where another workload has one
+    /// of the ports.
+    fn ports_found_after_restart(&self, key: &ServiceKey) -> BTreeSet<PortOnNode<'_>> {
         let OccupiedPorts { frontends, nodes } = self.occupied_ports(key);
-        let mut owned = self.owned_ports(key);
-        if !owned.iter().all(|(_, port)| frontends.contains(port)) {
+        let mut owned_ports = self.owned_ports(key);
+        if !owned_ports.iter().all(|(_, port)| frontends.contains(port)) {
             return BTreeSet::new();
         }
-        owned.retain(|(node, _)| nodes.contains(*node) && self.count_holders(node, &frontends) == 1);
-        owned
+        owned_ports.retain(|(node, _)| {
+            nodes.contains(*node) && self.count_workloads_with_port(node, &frontends) == 1
+        });
+        owned_ports
     }
 
-    /// Returns the number of workloads that have one of these ports.
-    fn count_holders(&self, node: &str, ports: &BTreeSet<Frontend>) -> usize {
-        let held = self.services.keys().map(|key| self.occupied_ports(key));
-        held.filter(|held| held.nodes.contains(node) && !held.frontends.is_disjoint(ports)).count()
+    /// Returns the number of workloads that have one of these ports on the node.
+    fn count_workloads_with_port(&self, node: &str, ports: &BTreeSet<Frontend>) -> usize {
+        let occupied = self.services.keys().map(|key| self.occupied_ports(key));
+        occupied
+            .filter(|occupied| occupied.nodes.contains(node) && !occupied.frontends.is_disjoint(ports))
+            .count()
     }
 
-    /// Returns true if the previous proxies of another Service keep a port of the claim on the node: that Service was
-    /// rejected before its proxies were changed.
-    fn rejected_service_holds_port(
+    /// Returns true if another Service is rejected, and its previous proxies still have one of these ports on the node.
+    fn rejected_service_has_port(
         &self,
         key: &ServiceKey,
         node: &str,
         frontends: &BTreeSet<Frontend>,
     ) -> bool {
         self.services.keys().filter(|other| *other != key && self.is_rejected(other)).any(|other| {
-            let held = self.occupied_ports(other);
-            held.nodes.contains(node) && !held.frontends.is_disjoint(frontends)
+            let occupied = self.occupied_ports(other);
+            occupied.nodes.contains(node) && !occupied.frontends.is_disjoint(frontends)
         })
     }
 
-    /// Returns true if the Service claims its ports on a node: it selects the node, and has an endpoint there if it needs
-    /// one.
+    /// Returns true if the Service claims its ports on a node. The Service must select the node, and must have an
+    /// endpoint there if it needs one.
     fn is_claiming(&self, key: &ServiceKey, spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
         let needs_endpoint = spec.is_traffic_policy_local;
         spec.nodes.matches(node) && (!needs_endpoint || self.recent_endpoint_nodes(key).contains(&node.name))
@@ -112,7 +116,7 @@ fn check_owners(world: &World) -> Result<(), TestCaseError> {
         for (node, port) in world.owned_ports(key) {
             prop_assert!(!world.reserved_ports.contains(port.host_port()), "{key} holds reserved {port}");
             if let Some(other) = owners.insert((node, port), key) {
-                // Two Services were rejected while their workloads still had the same port.
+                // Both Services were rejected while their workloads still had the same port.
                 let are_rejected = world.is_rejected(key) && world.is_rejected(other);
                 prop_assert!(are_rejected, "{key} and {other} hold {port} on {node}");
             }
@@ -121,145 +125,163 @@ fn check_owners(world: &World) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Checks that every Service without an event keeps what it owned, `owned`.
-fn check_kept(
+/// Checks that a Service without an event still owns its previous ports. `may_lose` returns true for a node and ports
+/// that the Service may lose.
+fn check_kept_ports(
     after: &World,
     key: &ServiceKey,
-    owned: BTreeSet<NodePort<'_>>,
-    is_excused: impl Fn(&str, &BTreeSet<Frontend>) -> bool,
+    owned_ports: BTreeSet<PortOnNode<'_>>,
+    may_lose: impl Fn(&str, &BTreeSet<Frontend>) -> bool,
 ) -> Result<(), TestCaseError> {
     let owned_after = after.owned_ports(key);
-    let frontends: BTreeSet<_> = owned.iter().map(|(_, port)| *port).collect();
-    for (name, port) in owned {
-        // The Service selects the node no longer, or a Local Service has no endpoint there. The proxies of a rejected
-        // Service leave a node whose labels they do not select.
-        let is_given_up = after.node(name).is_none_or(|node| match after.spec(key) {
+    let frontends: BTreeSet<_> = owned_ports.iter().map(|(_, port)| *port).collect();
+    for (name, port) in owned_ports {
+        // An accepted Service gives up a node on which it no longer claims its ports. The proxies of a rejected Service
+        // leave a node that they no longer select.
+        let is_abandoned = after.node(name).is_none_or(|node| match after.spec(key) {
             Some(spec) => !after.is_claiming(key, spec, node),
             None => !after.occupied_ports(key).nodes.contains(name),
         });
-        let is_released = after.has_reserved_port(&frontends) || is_given_up || is_excused(name, &frontends);
+        let is_released = after.has_reserved_port(&frontends) || is_abandoned || may_lose(name, &frontends);
         prop_assert!(is_released || owned_after.contains(&(name, port)), "{key} lost {port} on {name}");
     }
     Ok(())
 }
 
-/// Checks that each claim without its node waits for a Service that held a port there before the events, or whose
-/// workload selected the node after them, or that precedes it.
-fn check_waiting(before: &World, observed: &World, after: &World) -> Result<(), TestCaseError> {
+/// Checks that each Service without a claimed node has a reason to wait. Another Service owns one of the ports there,
+/// and one of these statements is true: the other Service owned a port on the node before the events, its workload
+/// selected the node after the events, or it precedes the waiting Service. A nodePort of another Service is a reason
+/// too.
+fn check_waiting_services(
+    world_before: &World,
+    observed: &World,
+    after: &World,
+) -> Result<(), TestCaseError> {
     let services: Vec<_> = after.services.values().cloned().collect();
     let node_ports = NodePorts::from_services(&services);
     let rank = |key: &ServiceKey, node: &str| {
         let service = &after.services[key];
-        (!before.is_published(key, node), service.metadata.creation_timestamp.clone(), key.clone())
+        (!world_before.is_published(key, node), service.metadata.creation_timestamp.clone(), key.clone())
     };
     for key in after.services.keys() {
         let Some(spec) = after.spec(key) else { continue };
-        let owned: BTreeSet<_> = after.owned_ports(key).into_iter().map(|(node, _)| node).collect();
-        let claimed = after.nodes.iter().filter(|node| after.is_claiming(key, spec, node));
-        for NodeInfo { name: node, .. } in claimed.filter(|node| !owned.contains(node.name.as_str())) {
+        let owned_nodes: BTreeSet<_> = after.owned_ports(key).into_iter().map(|(node, _)| node).collect();
+        let claimed_nodes = after.nodes.iter().filter(|node| after.is_claiming(key, spec, node));
+        for NodeInfo { name: node, .. } in
+            claimed_nodes.filter(|node| !owned_nodes.contains(node.name.as_str()))
+        {
             let blocks = |owner: &ServiceKey, port: &Frontend| {
-                let owns = after.owned_ports(owner).contains(&(node.as_str(), *port));
-                let held = || {
-                    before.owned_ports(owner).iter().any(|(held, _)| held == node)
+                let owns_port = after.owned_ports(owner).contains(&(node.as_str(), *port));
+                let occupied_node = || {
+                    world_before.owned_ports(owner).iter().any(|(owned_node, _)| owned_node == node)
                         || observed.occupied_ports(owner).nodes.contains(node)
                 };
-                owns && (held() || rank(owner, node) < rank(key, node))
+                owns_port && (occupied_node() || rank(owner, node) < rank(key, node))
             };
             let is_blocked = spec.frontends().iter().any(|port| {
-                let mut others = after.services.keys().filter(|other| *other != key);
-                node_ports.get_other(*port, key).is_some() || others.any(|other| blocks(other, port))
+                let mut other_services = after.services.keys().filter(|other| *other != key);
+                node_ports.get_other(*port, key).is_some() || other_services.any(|other| blocks(other, port))
             });
-            prop_assert!(is_blocked, "nothing keeps {key} from {node}");
+            prop_assert!(is_blocked, "{key} waits for {node} without a reason");
         }
     }
     Ok(())
 }
 
-/// Returns the Services of the cluster, in the order of the events.
-fn services_of(batch: &[(usize, Model)]) -> Vec<Arc<Service>> {
-    batch.iter().map(|(index, model)| Arc::new(model.build(*index, usize::from(model.replaces)))).collect()
+/// Builds the Services of a batch, in the order of the batch.
+fn build_services(batch: &[(usize, ServiceModel)]) -> Vec<Arc<Service>> {
+    batch
+        .iter()
+        .map(|(index, model)| Arc::new(model.build(*index, usize::from(model.is_replacement))))
+        .collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    /// Workloads follow each step, as in a cluster whose operator has time to act.
+    /// The operator updates the workloads after each step.
     #[test]
-    fn no_event_takes_a_port_from_another_service_and_the_next_one_takes_over(
+    fn services_keep_their_ports_and_get_released_ports(
         batches in prop::collection::vec(prop::collection::vec(any_event(), 1..4), 1..16),
     ) {
         let mut world = World::new();
         for batch in batches {
-            let before = world.clone();
-            let touched: Vec<_> = batch.iter().filter_map(|event| world.handle(event)).collect();
+            let world_before = world.clone();
+            let changed_services: Vec<_> = batch.iter().filter_map(|event| world.handle(event)).collect();
             let observed = world.clone();
             world.allocate();
             check_owners(&world)?;
             prop_assert!(world.settle(), "the workloads do not settle");
             check_owners(&world)?;
-            check_waiting(&before, &observed, &world)?;
-            // A change of the reserved ports can change the result, and with it what the Service claims.
-            let is_unchanged = |key: &ServiceKey| before.is_rejected(key) == world.is_rejected(key);
+            check_waiting_services(&world_before, &observed, &world)?;
+            // A change of the reserved ports can reject or accept a Service. Then the claim of this Service changes.
+            let is_unchanged = |key: &ServiceKey| world_before.is_rejected(key) == world.is_rejected(key);
             let is_restarted = batch.iter().any(Event::is_restart);
-            for key in world.services.keys().filter(|key| !touched.contains(key) && is_unchanged(key)) {
-                // A node got a label during a restart, so the workloads of two Services select it. A rejected Service is
-                // not published on a new node. So nothing in the cluster shows which of them had the node before.
+            for key in world.services.keys().filter(|key| !changed_services.contains(key) && is_unchanged(key)) {
+                // The labels of a node changed during a restart, so the workloads of two Services select the node. The
+                // rejected Service is not published on this node. So the cluster does not show which of the two
+                // Services owned the node before.
                 let is_ambiguous = |node: &str, ports: &BTreeSet<Frontend>| {
                     is_restarted
                         && world.is_rejected(key)
-                        && !before.is_published(key, node)
-                        && observed.count_holders(node, ports) > 1
+                        && !world_before.is_published(key, node)
+                        && observed.count_workloads_with_port(node, ports) > 1
                 };
-                check_kept(&world, key, before.owned_ports(key), is_ambiguous)?;
+                check_kept_ports(&world, key, world_before.owned_ports(key), is_ambiguous)?;
             }
         }
     }
 
-    /// Workloads lag behind, so an operator that starts again may not find everything that the previous one allocated.
+    /// The operator updates the workloads late. So a restarted operator may not find all ports that the previous
+    /// operator allocated.
     #[test]
-    fn no_event_takes_a_port_from_another_service_while_workloads_lag_behind(
+    fn services_keep_their_ports_while_workloads_are_outdated(
         batches in prop::collection::vec(prop::collection::vec(any_event(), 1..4), 1..16),
     ) {
         let mut world = World::new();
         for batch in batches {
-            let before = world.clone();
-            let touched: Vec<_> = batch.iter().filter_map(|event| world.handle(event)).collect();
+            let world_before = world.clone();
+            let changed_services: Vec<_> = batch.iter().filter_map(|event| world.handle(event)).collect();
             let is_restarted = batch.iter().any(Event::is_restart);
-            // Workloads that change in the same batch are evidence too.
+            // `observed` has the workloads after the events, and the allocation before the events.
             let mut observed = world.clone();
-            observed.allocations = before.allocations.clone();
+            observed.allocations = world_before.allocations.clone();
             world.allocate();
             check_owners(&world)?;
-            let is_unchanged = |key: &ServiceKey| before.is_rejected(key) == world.is_rejected(key);
-            for key in world.services.keys().filter(|key| !touched.contains(key) && is_unchanged(key)) {
-                let owned = if is_restarted { observed.ports_found_after_restart(key) } else { before.owned_ports(key) };
-                check_kept(&world, key, owned, |node, ports| world.rejected_service_holds_port(key, node, ports))?;
+            let is_unchanged = |key: &ServiceKey| world_before.is_rejected(key) == world.is_rejected(key);
+            for key in world.services.keys().filter(|key| !changed_services.contains(key) && is_unchanged(key)) {
+                let owned_ports =
+                    if is_restarted { observed.ports_found_after_restart(key) } else { world_before.owned_ports(key) };
+                check_kept_ports(&world, key, owned_ports, |node, ports| {
+                    world.rejected_service_has_port(key, node, ports)
+                })?;
             }
         }
     }
 
     #[test]
-    fn the_order_of_services_and_nodes_does_not_matter(
-        first in prop::collection::vec(any_event(), 1..8),
-        (batch, shuffled) in prop::collection::vec(any_model(), SERVICES)
+    fn order_of_services_and_nodes_does_not_change_the_allocation(
+        earlier_events in prop::collection::vec(any_event(), 1..8),
+        (batch, shuffled_batch) in prop::collection::vec(any_model(), SERVICE_COUNT)
             .prop_map(|models| models.into_iter().enumerate().collect::<Vec<_>>())
             .prop_flat_map(|batch| (Just(batch.clone()), Just(batch).prop_shuffle())),
         node_order in Just(NODES.to_vec()).prop_shuffle(),
     ) {
         let mut world = World::new();
-        for event in &first {
+        for event in &earlier_events {
             world.handle(event);
         }
         world.allocate();
         world.sync_workloads();
-        let update = |batch: &[(usize, Model)], nodes: &[NodeInfo]| {
-            world.allocations.update(&services_of(batch), nodes, &world.defaults(), &world)
+        let allocate_batch = |batch: &[(usize, ServiceModel)], nodes: &[NodeInfo]| {
+            world.allocations.update(&build_services(batch), nodes, &world.defaults(), &world)
         };
         let shuffled_nodes: Vec<_> = node_order.iter().filter_map(|name| world.node(name).cloned()).collect();
         prop_assert_eq!(shuffled_nodes.len(), world.nodes.len());
-        let (left, right) = (update(&batch, &world.nodes), update(&shuffled, &shuffled_nodes));
-        for index in 0..SERVICES {
-            prop_assert_eq!(left.get(&key(index)), right.get(&key(index)));
+        let allocations = allocate_batch(&batch, &world.nodes);
+        let shuffled_allocations = allocate_batch(&shuffled_batch, &shuffled_nodes);
+        for index in 0..SERVICE_COUNT {
+            prop_assert_eq!(allocations.get(&key(index)), shuffled_allocations.get(&key(index)));
         }
     }
 
@@ -272,23 +294,23 @@ proptest! {
         }
         world.expire_assumed_endpoints();
         prop_assert!(world.settle());
-        let before = world.clone();
+        let world_before = world.clone();
         world.restart();
         world.allocate();
-        // A Service without endpoints reports its conflicts again only after this time.
+        // A Service without endpoints reports its conflicts only after the assumed endpoints expire.
         let has_assumed_endpoints = world.has_assumed_endpoints();
-        for index in 0..SERVICES {
+        for index in 0..SERVICE_COUNT {
             let key = key(index);
-            prop_assert_eq!(before.owned_ports(&key), world.owned_ports(&key));
+            prop_assert_eq!(world_before.owned_ports(&key), world.owned_ports(&key));
             if !has_assumed_endpoints {
-                prop_assert_eq!(before.allocations.get(&key), world.allocations.get(&key));
+                prop_assert_eq!(world_before.allocations.get(&key), world.allocations.get(&key));
             }
         }
         world.expire_assumed_endpoints();
         world.allocate();
-        for index in 0..SERVICES {
+        for index in 0..SERVICE_COUNT {
             let key = key(index);
-            prop_assert_eq!(before.allocations.get(&key), world.allocations.get(&key));
+            prop_assert_eq!(world_before.allocations.get(&key), world.allocations.get(&key));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::{LoadBalancerSpec, PortSet, ServiceDefaults, is_external_policy_local, parse_tolerations};
 
-/// The workload of a Service, as the allocation asked for it.
+/// The workload that the operator created for a Service after an allocation.
 #[derive(Clone, Debug)]
 struct AppliedWorkload {
     uid: Option<String>,
@@ -21,34 +21,36 @@ struct AppliedWorkload {
     allocation: Allocation,
 }
 
-/// The published nodes of a Service without a ready endpoint.
+/// The rule for the published nodes of a Service without a ready endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MissingEndpoints {
+enum RuleWithoutEndpoints {
+    /// The Service publishes all its nodes until an endpoint is ready.
     PublishAll,
+    /// The Service keeps the nodes that it published before.
     KeepPublished,
 }
 
-/// The Services of a cluster with three nodes, what is observed about them, and the last allocation.
+/// A cluster with three nodes: the Services, their observed state, and the last allocation.
 #[derive(Clone, Default)]
 pub(super) struct World {
     pub(super) services: BTreeMap<ServiceKey, Arc<Service>>,
     pub(super) nodes: Vec<NodeInfo>,
     pub(super) reserved_ports: PortSet,
     workloads: BTreeMap<ServiceKey, AppliedWorkload>,
-    /// The ports that are observed of these Services instead of their workloads.
-    pub(super) held: BTreeMap<ServiceKey, OccupiedPorts>,
+    /// The occupied ports of these Services. An entry replaces the ports of the Service's workload.
+    pub(super) occupied_port_overrides: BTreeMap<ServiceKey, OccupiedPorts>,
     pub(super) nodes_with_ready_endpoint: BTreeMap<ServiceKey, BTreeSet<String>>,
     /// The Services that lost their endpoints a short time ago.
-    pub(super) without_endpoints: BTreeSet<ServiceKey>,
+    pub(super) services_with_lost_endpoints: BTreeSet<ServiceKey>,
     pub(super) published_nodes: BTreeMap<ServiceKey, BTreeSet<String>>,
-    /// The Services whose status says that no endpoint is ready, and the nodes that they publish until then.
-    missing_endpoints: BTreeMap<ServiceKey, MissingEndpoints>,
+    /// The Services whose status reports that no endpoint is ready, with the rule for their published nodes.
+    rules_without_endpoints: BTreeMap<ServiceKey, RuleWithoutEndpoints>,
     /// The nodes on which a new operator assumes that an endpoint existed a moment ago.
     assumed_endpoints: BTreeMap<ServiceKey, BTreeSet<String>>,
     pub(super) allocations: PortAllocations,
-    /// The number of earlier Services with this name.
-    pub(super) generations: BTreeMap<ServiceKey, usize>,
-    /// False from the start of an operator until its first allocation. Until then it writes nothing.
+    /// The number of earlier Services with the same key.
+    pub(super) replacement_counts: BTreeMap<ServiceKey, usize>,
+    /// True if the running operator has allocated ports. The operator writes nothing before its first allocation.
     has_allocated: bool,
 }
 
@@ -58,8 +60,8 @@ impl Observations for World {
     }
 
     fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts {
-        if let Some(held) = self.held.get(key) {
-            return held.clone();
+        if let Some(override_ports) = self.occupied_port_overrides.get(key) {
+            return override_ports.clone();
         }
         let uid = self.services.get(key).and_then(|service| service.uid());
         let workload = self.workloads.get(key).filter(|workload| workload.uid == uid);
@@ -77,8 +79,8 @@ impl Observations for World {
     }
 
     fn endpoint_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
-        let is_without = self.without_endpoints.contains(key);
-        let nodes = self.nodes_with_ready_endpoint.get(key).filter(|_| !is_without);
+        let has_lost_endpoints = self.services_with_lost_endpoints.contains(key);
+        let nodes = self.nodes_with_ready_endpoint.get(key).filter(|_| !has_lost_endpoints);
         nodes.cloned().unwrap_or_default()
     }
 
@@ -91,6 +93,7 @@ pub(super) fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
 
+/// Returns a node whose label `name` is the name of the node.
 pub(super) fn labelled_node(name: &str) -> Node {
     node(name).label("name", name).build()
 }
@@ -114,10 +117,10 @@ impl World {
         self.forget(key);
     }
 
-    /// Removes the workload of a Service that does not exist any more, and what is known about its endpoints.
+    /// Removes the workload of a deleted Service, and the records about its endpoints.
     fn forget(&mut self, key: &ServiceKey) {
         self.remove_workload(key);
-        self.missing_endpoints.remove(key);
+        self.rules_without_endpoints.remove(key);
         self.assumed_endpoints.remove(key);
     }
 
@@ -141,14 +144,14 @@ impl World {
         self.allocate();
     }
 
-    /// Creates the workloads that the last allocation asks for, and deletes the others.
+    /// Creates the workloads of the last allocation, and deletes all other workloads.
     pub(super) fn sync_workloads(&mut self) {
         if !self.has_allocated {
             return;
         }
         let keys: Vec<_> = self.services.keys().cloned().collect();
         self.workloads.retain(|key, _| self.services.contains_key(key));
-        self.held.retain(|key, _| self.services.contains_key(key));
+        self.occupied_port_overrides.retain(|key, _| self.services.contains_key(key));
         for key in &keys {
             self.sync_workload(key);
         }
@@ -159,12 +162,12 @@ impl World {
         match self.allocations.get(key) {
             Some(AllocationResult::Accepted(spec, allocation)) => {
                 let (spec, allocation) = (spec.clone(), allocation.clone());
-                self.held.remove(key);
+                self.occupied_port_overrides.remove(key);
                 self.workloads.insert(key.clone(), AppliedWorkload { uid: service.uid(), spec, allocation });
             }
             Some(AllocationResult::Rejected(_)) => {
-                let held = self.occupied_ports(key).frontends;
-                if held.iter().any(|port| self.reserved_ports.contains(port.host_port())) {
+                let held_frontends = self.occupied_ports(key).frontends;
+                if held_frontends.iter().any(|port| self.reserved_ports.contains(port.host_port())) {
                     self.remove_workload(key);
                 }
             }
@@ -173,12 +176,12 @@ impl World {
     }
 
     fn remove_workload(&mut self, key: &ServiceKey) {
-        self.held.remove(key);
+        self.occupied_port_overrides.remove(key);
         self.workloads.remove(key);
     }
 
     /// Publishes each Service on the nodes that can answer. A Service without endpoints keeps its published nodes, or
-    /// publishes all its nodes if it has none.
+    /// publishes all its nodes if no node is published.
     pub(super) fn publish(&mut self) {
         self.published_nodes.retain(|key, _| self.services.contains_key(key));
         for key in self.services.keys() {
@@ -187,29 +190,29 @@ impl World {
                 Some(AllocationResult::Accepted(spec, allocation)) => {
                     let endpoints = self.endpoint_nodes(key);
                     let is_published = self.nodes.iter().any(|node| previous.contains(&node.name));
-                    let missing = (spec.is_traffic_policy_local && endpoints.is_empty()).then(|| {
+                    let rule = (spec.is_traffic_policy_local && endpoints.is_empty()).then(|| {
                         let publishes_all =
-                            self.missing_endpoints.get(key) == Some(&MissingEndpoints::PublishAll);
+                            self.rules_without_endpoints.get(key) == Some(&RuleWithoutEndpoints::PublishAll);
                         if is_published && !publishes_all {
-                            MissingEndpoints::KeepPublished
+                            RuleWithoutEndpoints::KeepPublished
                         } else {
-                            MissingEndpoints::PublishAll
+                            RuleWithoutEndpoints::PublishAll
                         }
                     });
-                    match missing {
-                        Some(missing) => self.missing_endpoints.insert(key.clone(), missing),
-                        None => self.missing_endpoints.remove(key),
+                    match rule {
+                        Some(rule) => self.rules_without_endpoints.insert(key.clone(), rule),
+                        None => self.rules_without_endpoints.remove(key),
                     };
-                    let endpoints_allow = |name: &String| match missing {
+                    let endpoints_allow = |name: &String| match rule {
                         None => !spec.is_traffic_policy_local || endpoints.contains(name),
-                        Some(MissingEndpoints::PublishAll) => true,
-                        Some(MissingEndpoints::KeepPublished) => previous.contains(name),
+                        Some(RuleWithoutEndpoints::PublishAll) => true,
+                        Some(RuleWithoutEndpoints::KeepPublished) => previous.contains(name),
                     };
-                    let answers = |node: &&NodeInfo| {
+                    let can_answer = |node: &&NodeInfo| {
                         let is_unclaimed = allocation.unclaimed_nodes.contains(&node.name);
                         endpoints_allow(&node.name) && (is_unclaimed || allocation.allows(spec, node))
                     };
-                    self.nodes.iter().filter(answers).map(|node| node.name.clone()).collect()
+                    self.nodes.iter().filter(can_answer).map(|node| node.name.clone()).collect()
                 }
                 Some(AllocationResult::Rejected(_)) => continue,
                 None => BTreeSet::new(),
@@ -218,7 +221,8 @@ impl World {
         }
     }
 
-    /// Allocates and changes workloads until nothing changes. Returns false if that never happens.
+    /// Allocates ports and updates workloads until nothing changes. Returns false if the fifth attempt still changes
+    /// something.
     pub(super) fn settle(&mut self) -> bool {
         (0..5).any(|_| {
             let before = self.allocations.clone();
@@ -229,7 +233,7 @@ impl World {
         })
     }
 
-    /// Starts another operator, which knows only what is in the cluster.
+    /// Starts a new operator, which knows only the objects in the cluster.
     pub(super) fn restart(&mut self) {
         self.allocations = PortAllocations::default();
         self.has_allocated = false;
@@ -240,12 +244,12 @@ impl World {
     fn assume_recent_endpoints(&mut self) {
         self.assumed_endpoints.clear();
         for (key, service) in &self.services {
-            let missing = self.missing_endpoints.get(key);
-            if !is_external_policy_local(service) || missing == Some(&MissingEndpoints::PublishAll) {
+            let rule = self.rules_without_endpoints.get(key);
+            if !is_external_policy_local(service) || rule == Some(&RuleWithoutEndpoints::PublishAll) {
                 continue;
             }
             let mut nodes = self.occupied_ports(key).nodes;
-            if missing.is_none() || !self.endpoint_nodes(key).is_empty() {
+            if rule.is_none() || !self.endpoint_nodes(key).is_empty() {
                 let published = self.published_nodes(service);
                 nodes.retain(|name| published.contains(name));
             }
@@ -271,12 +275,12 @@ impl World {
     }
 
     /// Returns the nodes on which a Service's proxies may run.
-    pub(super) fn allowed(&self, name: &str) -> Vec<String> {
+    pub(super) fn allowed_nodes(&self, name: &str) -> Vec<String> {
         let Some(AllocationResult::Accepted(spec, allocation)) = self.allocations.get(&key(name)) else {
             return Vec::new();
         };
-        let allowed = self.nodes.iter().filter(|node| allocation.allows(spec, node));
-        allowed.map(|node| node.name.clone()).collect()
+        let allowed_nodes = self.nodes.iter().filter(|node| allocation.allows(spec, node));
+        allowed_nodes.map(|node| node.name.clone()).collect()
     }
 
     pub(super) fn conflicts(&self, name: &str) -> Vec<String> {

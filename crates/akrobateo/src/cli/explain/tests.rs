@@ -118,13 +118,13 @@ fn explanation_names_an_invalid_annotation_of_a_node_and_a_missing_endpoint() {
     }
 }
 
-/// Returns the text about Service `default/web` with a pod on node `n1`. Another Service has port 443, and port 22 is
-/// reserved.
+/// Returns the explanation of Service `default/web`, which has a pod on node `n1`. Another Service has port 443, and
+/// port 22 is reserved.
 fn explain_web(web: ServiceBuilder, web_pod: PodBuilder) -> String {
     explain_web_on(&["n1"], web, web_pod)
 }
 
-/// Returns the text of [`explain_web`] in a cluster of these nodes.
+/// Does the same as [`explain_web`] in a cluster with these nodes.
 fn explain_web_on(nodes: &[&str], web: ServiceBuilder, web_pod: PodBuilder) -> String {
     let nodes: Vec<_> =
         nodes.iter().map(|name| node(name).internal_ip(&format!("10.0.0.{}", &name[1..])).build()).collect();
@@ -138,36 +138,41 @@ fn explain_web_on(nodes: &[&str], web: ServiceBuilder, web_pod: PodBuilder) -> S
 #[test]
 fn explanation_shows_every_reason_of_the_condition() {
     let web = || service("web").tcp(80);
-    let published = || web().published("10.0.0.1", "VIP", "akrobateo");
-    let (ready, starting) = (|| pod("a").ready(), || pod("a"));
-    let full = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
+    let published_web = || web().published("10.0.0.1", "VIP", "akrobateo");
+    let (ready_pod, starting_pod) = (|| pod("a").ready(), || pod("a"));
+    let no_free_ports =
+        "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
     let examples = [
-        (Reason::Exposed, explain_web(published(), ready())),
-        (Reason::PartlyExposed, explain_web_on(&["n1", "n2"], published(), ready())),
-        (Reason::ProxiesNotReady, explain_web(web(), starting())),
+        (Reason::Exposed, explain_web(published_web(), ready_pod())),
+        (Reason::PartlyExposed, explain_web_on(&["n1", "n2"], published_web(), ready_pod())),
+        (Reason::ProxiesNotReady, explain_web(web(), starting_pod())),
         (
             Reason::NoAddresses,
-            explain_web(web().annotation(annotations::ADDRESS_TYPES, "ExternalIP"), ready()),
+            explain_web(web().annotation(annotations::ADDRESS_TYPES, "ExternalIP"), ready_pod()),
         ),
-        (Reason::NoNodes, explain_web(web().annotation(annotations::NODE_SELECTOR, "pool=edge"), ready())),
-        (Reason::NoEndpoints, explain_web(web().traffic_policy_local(), ready())),
-        (Reason::PortConflict, explain_web(service("web").tcp(443), ready())),
-        (Reason::PortReserved, explain_web(service("web").tcp(22), ready())),
-        (Reason::PortInUse, explain_web(web(), pod("a").unscheduled(full))),
-        (Reason::InvalidAnnotation, explain_web(web().annotation(annotations::IP_MODE, "none"), ready())),
-        (Reason::UnsupportedSpec, explain_web(service("web"), ready())),
+        (
+            Reason::NoNodes,
+            explain_web(web().annotation(annotations::NODE_SELECTOR, "pool=edge"), ready_pod()),
+        ),
+        (Reason::NoEndpoints, explain_web(web().traffic_policy_local(), ready_pod())),
+        (Reason::PortConflict, explain_web(service("web").tcp(443), ready_pod())),
+        (Reason::PortReserved, explain_web(service("web").tcp(22), ready_pod())),
+        (Reason::PortInUse, explain_web(web(), pod("a").unscheduled(no_free_ports))),
+        (Reason::InvalidAnnotation, explain_web(web().annotation(annotations::IP_MODE, "none"), ready_pod())),
+        (Reason::UnsupportedSpec, explain_web(service("web"), ready_pod())),
     ];
     for (reason, text) in &examples {
         assert!(text.starts_with(&format!("default/web: {reason}, ")), "{reason} is not in\n{text}");
         assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("  ")), "{text}");
     }
-    let explained: Vec<_> = examples.into_iter().map(|(reason, _)| reason).collect();
-    let all: Vec<_> = Reason::ALL.into_iter().filter(|reason| reason.is_condition_reason()).collect();
-    assert_eq!(explained, all, "each reason needs an example");
+    let explained_reasons: Vec<_> = examples.into_iter().map(|(reason, _)| reason).collect();
+    let condition_reasons: Vec<_> =
+        Reason::ALL.into_iter().filter(|reason| reason.is_condition_reason()).collect();
+    assert_eq!(explained_reasons, condition_reasons, "each reason needs an example");
 }
 
 #[test]
-fn explanation_names_the_warnings_with_their_messages() {
+fn explanation_shows_warnings_and_their_messages() {
     let web = service("web").tcp(80).node_port(30080).source_ranges(&["10.0.0.0/8"]).session_affinity();
     let web = web.traffic_policy_local().annotation(annotations::IP_MODE, "Proxy");
     let text = explain_web(web.published("10.0.0.1", "Proxy", "akrobateo"), pod("a").ready());

@@ -1,4 +1,5 @@
-//! Tests of the administrator's settings that limit the annotations of Services. Tests that proxies evict no other pods.
+//! Tests of the administrator's settings that limit the annotations of Services. Another test checks that proxies evict
+//! no other pods.
 
 use super::*;
 use crate::spec::{LoadBalancerSpec, SpecError, parse_node_selector, parse_tolerations};
@@ -33,20 +34,22 @@ fn node_selector_of_the_administrator_applies_to_every_service() {
 #[test]
 fn annotations_use_only_tolerations_that_the_administrator_allows() {
     let spec_with_tolerations = |tolerations| spec(web().annotation(annotations::TOLERATIONS, tolerations));
-    for allowed in
+    for allowed_tolerations in
         ["", "[{key: edge, operator: Exists, effect: NoSchedule}]", "[{key: spot, value: \"yes\"}]"]
     {
         assert_eq!(
-            spec_with_tolerations(allowed).unwrap().nodes.tolerations,
-            parse_tolerations(allowed).unwrap(),
-            "{allowed}"
+            spec_with_tolerations(allowed_tolerations).unwrap().nodes.tolerations,
+            parse_tolerations(allowed_tolerations).unwrap(),
+            "{allowed_tolerations}"
         );
     }
-    for rejected in ["[{operator: Exists}]", "[{key: edge, operator: Exists}, {key: spot, operator: Exists}]"]
+    for rejected_tolerations in
+        ["[{operator: Exists}]", "[{key: edge, operator: Exists}, {key: spot, operator: Exists}]"]
     {
-        let error = spec_with_tolerations(rejected).unwrap_err().to_string();
-        let allowed = "allowed: [{key: edge, operator: Exists}, {key: spot, value: yes}], by the operator's";
-        assert!(error.contains(allowed), "{error}");
+        let error = spec_with_tolerations(rejected_tolerations).unwrap_err().to_string();
+        let allowed_values =
+            "allowed: [{key: edge, operator: Exists}, {key: spot, value: yes}], by the operator's";
+        assert!(error.contains(allowed_values), "{error}");
     }
     assert_eq!(spec(web()).unwrap().nodes.tolerations.len(), 1);
 }
@@ -95,17 +98,17 @@ fn condition_names_a_port_that_another_pod_uses() {
 }
 
 #[test]
-fn ready_pod_on_a_node_that_the_service_does_not_own_publishes_no_address() {
+fn service_is_not_published_on_a_node_that_it_does_not_own() {
     let nodes = ["n1", "n2"].map(|name| node(name).internal_ip("10.0.0.1").label("name", name).build());
     let older_service =
         service("older").tcp(80).created_at(1).annotation(annotations::NODE_SELECTOR, "name=n2").build();
     let service_with_selector =
         |selector| web().created_at(2).annotation(annotations::NODE_SELECTOR, selector).build();
-    for (service, others) in
+    for (service, other_services) in
         [(service_with_selector("name=n1"), Vec::new()), (service_with_selector(""), vec![older_service])]
     {
         let forged_pods = vec![pod("forged").on("n2").ready().build()];
-        let state = observe_with_other_services(service, others, forged_pods, &nodes);
+        let state = observe_with_other_services(service, other_services, forged_pods, &nodes);
         assert_eq!(decision(&state).status.unwrap().addresses, []);
     }
 }

@@ -16,14 +16,14 @@ struct Simulation {
     history: WriteHistory,
     /// The resourceVersion of the last write.
     version: u64,
-    /// The time of the simulated clock.
+    /// The time of the simulated clock in milliseconds.
     milliseconds: i64,
-    /// The executed actions of the operator.
+    /// The actions that the operator has executed since the last call of [`Self::take_writes`].
     actions: Vec<Action>,
 }
 
 impl Simulation {
-    /// Returns a Service with proxies on two nodes, which the operator has reconciled.
+    /// Returns a simulation of a Service with proxies on two nodes. The operator has reconciled the Service.
     fn start(service: ServiceBuilder) -> Self {
         let nodes = ["n1", "n2"]
             .map(|name| node(name).internal_ip(&format!("10.0.0.{}", name.trim_start_matches('n'))).build());
@@ -37,12 +37,12 @@ impl Simulation {
         simulation
     }
 
-    /// Reconciles until a reconciliation writes nothing. Returns the time of the next reconciliation.
+    /// Repeats the reconciliation until it writes nothing. Returns the time of the next reconciliation.
     fn reconcile(&mut self) -> Option<i64> {
         for _ in 0..5 {
-            let count = self.actions.len();
+            let action_count = self.actions.len();
             let recheck_at = self.reconcile_once();
-            if self.actions.len() == count {
+            if self.actions.len() == action_count {
                 return recheck_at;
             }
         }
@@ -106,7 +106,7 @@ impl Simulation {
         self.state.service = Some(Arc::new(service));
     }
 
-    /// Edits the Service as the other program.
+    /// Edits the Service in the name of the other program.
     fn overwrite(&mut self, edit: impl FnOnce(&mut Service)) {
         self.version += 1;
         let version = self.version.to_string();
@@ -186,7 +186,8 @@ fn conflict_about_addresses_causes_one_warning_and_few_writes() {
     let mut simulation = Simulation::start(web());
     simulation.run(20, Simulation::overwrite_addresses);
     let (writes, events) = simulation.take_writes();
-    // Three restores, one write of the new condition, and one restore ten seconds later.
+    // The operator restores the status three times, writes the new condition once, and restores the status again ten
+    // seconds later.
     assert_eq!((writes, events), (5, vec![Reason::StatusConflict]));
     let message = simulation.message();
     for expected in ["field manager rival", "status.loadBalancer", "loadBalancerClass"] {
@@ -222,12 +223,12 @@ fn address_of_a_lost_node_is_removed_at_once_during_a_conflict() {
     simulation.reconcile();
     assert_eq!(simulation.addresses(), ["10.0.0.1"]);
     assert_eq!(simulation.take_writes(), (1, vec![Reason::UpdatedLoadBalancer]));
-    // A proxy that becomes ready and not ready again and again causes at most one write in ten seconds.
-    let mut count = 0;
+    // While a proxy alternates between ready and not ready, the operator writes at most once in ten seconds.
+    let mut run_count = 0;
     simulation.run(60, |simulation| {
-        count += 1;
+        run_count += 1;
         simulation.overwrite_addresses();
-        simulation.state.pods = all_pods[..=(count % 2)].to_vec();
+        simulation.state.pods = all_pods[..=(run_count % 2)].to_vec();
     });
     let (writes, _) = simulation.take_writes();
     assert!((5..=7).contains(&writes), "{writes}");
@@ -283,12 +284,12 @@ fn deletion_of_the_service_removes_the_record_of_the_conflict() {
 #[test]
 fn frequent_changes_of_the_message_cause_few_writes() {
     let mut simulation = Simulation::start(web());
-    let mut count = 0;
+    let mut run_count = 0;
     simulation.run(60, |simulation| {
-        count += 1;
-        let failing = pod("n3").on("n3").crashed(&format!("failure {count}")).build();
+        run_count += 1;
+        let failing_pod = pod("n3").on("n3").crashed(&format!("failure {run_count}")).build();
         simulation.state.pods.truncate(2);
-        simulation.state.pods.push(Arc::new(failing));
+        simulation.state.pods.push(Arc::new(failing_pod));
     });
     let (writes, events) = simulation.take_writes();
     assert!((5..=6).contains(&writes) && events.len() <= writes, "{writes} writes, {events:?}");
@@ -300,12 +301,12 @@ fn frequent_changes_of_the_message_cause_few_writes() {
 fn operator_removes_added_fields_of_a_workload_twice_and_then_waits() {
     let mut simulation = Simulation::start(web());
     let pod_fields = json!({ "f:hostPID": {}, "f:shareProcessNamespace": {} });
-    let entry = managed_spec_fields(&json!({ "f:template": { "f:spec": pod_fields } }));
+    let managed_fields_entry = managed_spec_fields(&json!({ "f:template": { "f:spec": pod_fields } }));
     let add_fields = |simulation: &mut Simulation| {
         simulation.version += 1;
         let version = simulation.version.to_string();
         if let Some(workload) = simulation.state.workloads.first_mut() {
-            set_version(workload, &version, vec![entry.clone()]);
+            set_version(workload, &version, vec![managed_fields_entry.clone()]);
         }
     };
     simulation.run(60, add_fields);
@@ -323,7 +324,7 @@ fn operator_removes_added_fields_of_a_workload_twice_and_then_waits() {
     ] {
         assert!(message.contains(part), "{message}");
     }
-    // The administrator excludes the DaemonSet in the other program, and deletes it.
+    // The administrator configures the other program to ignore the DaemonSet, and deletes the DaemonSet.
     simulation.milliseconds += 3_600_000;
     simulation.state.workloads.clear();
     simulation.wait(601);
@@ -343,12 +344,12 @@ fn operator_restores_changed_fields_of_a_workload_twice_and_then_waits() {
         daemonset.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].args =
             Some(vec!["--data-path=userspace".to_owned()]);
         let args = json!({ "f:containers": { "k:{\"name\":\"forward\"}": { "f:args": {} } } });
-        let entry = managed_spec_fields(&json!({ "f:template": { "f:spec": args } }));
-        set_version(simulation.state.workloads.first_mut().unwrap(), &version, vec![entry]);
+        let managed_fields_entry = managed_spec_fields(&json!({ "f:template": { "f:spec": args } }));
+        set_version(simulation.state.workloads.first_mut().unwrap(), &version, vec![managed_fields_entry]);
     };
     simulation.run(60, change_field);
-    let applies = simulation.actions.iter().filter(|action| matches!(action, Action::Apply(_)));
-    assert_eq!(applies.count(), 2);
+    let apply_actions = simulation.actions.iter().filter(|action| matches!(action, Action::Apply(_)));
+    assert_eq!(apply_actions.count(), 2);
     assert_eq!(simulation.take_writes(), (1, vec![Reason::WorkloadConflict]));
     assert!(simulation.message().contains("containers[name=forward].args"), "{}", simulation.message());
     // The operator tries again after several hours. The other program has stopped, so the message disappears.
@@ -367,14 +368,14 @@ fn cli_shows_the_conflict_that_the_condition_reports() {
 }
 
 #[test]
-fn rollout_continues_while_the_operator_leaves_added_fields_in_the_workload() {
+fn rollout_continues_during_a_conflict_about_added_fields() {
     let mut simulation = Simulation::start(web());
-    let entry = managed_spec_fields(&json!({ "f:revisionHistoryLimit": {} }));
+    let managed_fields_entry = managed_spec_fields(&json!({ "f:revisionHistoryLimit": {} }));
     let add_fields = |simulation: &mut Simulation| {
         simulation.version += 1;
         let version = simulation.version.to_string();
         if let Some(workload) = simulation.state.workloads.first_mut() {
-            set_version(workload, &version, vec![entry.clone()]);
+            set_version(workload, &version, vec![managed_fields_entry.clone()]);
         }
     };
     simulation.run(20, add_fields);

@@ -10,8 +10,8 @@ fn deployment_with_replicas(replicas: &str) -> ServiceBuilder {
     web.annotation(annotations::REPLICAS, replicas).annotation(annotations::IP_MODE, "Proxy")
 }
 
-fn nodes(names: &[&str]) -> Vec<Node> {
-    names.iter().map(|name| node(name).internal_ip("10.0.0.1").label("name", name).build()).collect()
+fn nodes(node_names: &[&str]) -> Vec<Node> {
+    node_names.iter().map(|name| node(name).internal_ip("10.0.0.1").label("name", name).build()).collect()
 }
 
 /// Returns the state of a reconciled Service with ready proxies on these nodes.
@@ -19,10 +19,10 @@ fn reconciled_state(
     service: &ServiceBuilder,
     nodes: &[Node],
     nodes_with_proxy: &[&str],
-    others: Vec<Service>,
+    other_services: Vec<Service>,
 ) -> ServiceState {
     let service = service.clone().build();
-    let state = observe_with_other_services(service, others, Vec::new(), nodes);
+    let state = observe_with_other_services(service, other_services, Vec::new(), nodes);
     let mut state = state_after_actions(state);
     let template = state.workloads[0].pod_template().unwrap().clone();
     state.pods =
@@ -30,7 +30,8 @@ fn reconciled_state(
     state_after_actions(state)
 }
 
-fn scale(state: &ServiceState) -> (i32, i32) {
+/// Returns the number of replicas and `maxUnavailable` of the Deployment.
+fn replicas_and_max_unavailable(state: &ServiceState) -> (i32, i32) {
     let ProxyDecision::RunWorkload(Workload::Deployment(deployment)) = decision(state).proxy else {
         panic!("no Deployment")
     };
@@ -40,6 +41,7 @@ fn scale(state: &ServiceState) -> (i32, i32) {
     (spec.replicas.unwrap(), max_unavailable)
 }
 
+/// Returns the names of the nodes that the pod template excludes.
 fn excluded_nodes(state: &ServiceState) -> Vec<String> {
     let affinity = pod_spec(state).affinity.and_then(|affinity| affinity.node_affinity);
     let selector = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution);
@@ -49,13 +51,14 @@ fn excluded_nodes(state: &ServiceState) -> Vec<String> {
     fields.into_iter().flat_map(|field| field.values.unwrap_or_default()).collect()
 }
 
+/// Returns the state after a change of the nodes, of the Service, or of the other Services.
 fn state_with_nodes(
     state: &ServiceState,
     nodes: &[Node],
     service: &ServiceBuilder,
-    others: Vec<Service>,
+    other_services: Vec<Service>,
 ) -> ServiceState {
-    let observed = observe_with_other_services(service.clone().build(), others, Vec::new(), nodes);
+    let observed = observe_with_other_services(service.clone().build(), other_services, Vec::new(), nodes);
     ServiceState { nodes: observed.nodes, allocation_result: observed.allocation_result, ..state.clone() }
 }
 
@@ -65,82 +68,84 @@ fn older_service_on(selector: &str) -> Service {
 
 #[test]
 fn a_deployment_has_no_more_replicas_than_nodes() {
-    let names = ["n1", "n2", "n3"];
-    for (requested_replicas, expected) in [("2", 2), ("4", 3)] {
+    let node_names = ["n1", "n2", "n3"];
+    for (requested_replicas, expected_replicas) in [("2", 2), ("4", 3)] {
         let state = observe_with_other_services(
             deployment_with_replicas(requested_replicas).build(),
             Vec::new(),
             Vec::new(),
-            &nodes(&names),
+            &nodes(&node_names),
         );
-        assert_eq!(scale(&state).0, expected);
+        assert_eq!(replicas_and_max_unavailable(&state).0, expected_replicas);
     }
-    let owners = vec![older_service_on("name=n1")];
+    let older_services = vec![older_service_on("name=n1")];
     let state = observe_with_other_services(
         deployment_with_replicas("4").build(),
-        owners,
+        older_services,
         Vec::new(),
-        &nodes(&names),
+        &nodes(&node_names),
     );
-    assert_eq!(scale(&state).0, 2);
+    assert_eq!(replicas_and_max_unavailable(&state).0, 2);
 }
 
 #[test]
 fn pods_that_cannot_run_do_not_stop_a_rollout() {
-    let names = ["n1", "n2", "n3"];
+    let node_names = ["n1", "n2", "n3"];
     let service = deployment_with_replicas("3");
-    let state = reconciled_state(&service, &nodes(&names), &names, Vec::new());
-    assert_eq!(scale(&state), (3, 1));
-    let mut nodes_with_one_lost = nodes(&names);
+    let state = reconciled_state(&service, &nodes(&node_names), &node_names, Vec::new());
+    assert_eq!(replicas_and_max_unavailable(&state), (3, 1));
+    let mut nodes_with_one_lost = nodes(&node_names);
     nodes_with_one_lost[2] =
         node("n3").internal_ip("10.0.0.1").with_ready_unknown().label("name", "n3").build();
-    let lost = state_with_nodes(&state, &nodes_with_one_lost, &service, Vec::new());
-    assert_eq!(scale(&lost), (3, 2));
-    let mut waiting = state.clone();
+    let state_with_lost_node = state_with_nodes(&state, &nodes_with_one_lost, &service, Vec::new());
+    assert_eq!(replicas_and_max_unavailable(&state_with_lost_node), (3, 2));
+    let mut state_with_waiting_pod = state.clone();
     let template = state.workloads[0].pod_template().unwrap().clone();
-    let mut without_node = pod_from_template(&template, "n3");
-    without_node.spec.as_mut().unwrap().node_name = None;
-    waiting.pods[2] = Arc::new(without_node);
-    assert_eq!(scale(&waiting), (3, 2));
-    // While a pod starts, another pod may wait for ports for a moment. So the number does not change.
-    let mut changing = waiting;
-    changing.pods[1] = Arc::new(pod_from_template(&template, "n2"));
-    assert_eq!(scale(&changing), (3, 1));
+    let mut unscheduled_pod = pod_from_template(&template, "n3");
+    unscheduled_pod.spec.as_mut().unwrap().node_name = None;
+    state_with_waiting_pod.pods[2] = Arc::new(unscheduled_pod);
+    assert_eq!(replicas_and_max_unavailable(&state_with_waiting_pod), (3, 2));
+    // While a pod starts, another pod may wait for its ports for a short time. So the waiting pod does not increase
+    // `maxUnavailable`.
+    let mut state_with_starting_pod = state_with_waiting_pod;
+    state_with_starting_pod.pods[1] = Arc::new(pod_from_template(&template, "n2"));
+    assert_eq!(replicas_and_max_unavailable(&state_with_starting_pod), (3, 1));
 }
 
 #[test]
 fn last_ready_proxy_of_a_deployment_stays_if_no_new_pod_can_run() {
-    let names = ["n1", "n2", "n3"];
-    let mut state = reconciled_state(&deployment_with_replicas("3"), &nodes(&names), &names, Vec::new());
-    let changed = observe_with_other_services(
+    let node_names = ["n1", "n2", "n3"];
+    let mut state =
+        reconciled_state(&deployment_with_replicas("3"), &nodes(&node_names), &node_names, Vec::new());
+    let state_after_change = observe_with_other_services(
         deployment_with_replicas("3").tcp(81).build(),
         Vec::new(),
         Vec::new(),
-        &nodes(&names),
+        &nodes(&node_names),
     );
-    state.allocation_result = changed.allocation_result;
+    state.allocation_result = state_after_change.allocation_result;
     let Some(Action::Apply(workload)) = planned_actions(&state).into_iter().next() else {
         panic!("no apply")
     };
     let template = workload.pod_template().unwrap().clone();
     state.workloads = vec![workload];
     for waiting_count in 1..=3 {
-        for (index, name) in names.iter().enumerate().take(waiting_count) {
-            let mut without_node = pod_from_template(&template, name);
-            without_node.spec.as_mut().unwrap().node_name = None;
-            state.pods[index] = Arc::new(without_node);
+        for (index, name) in node_names.iter().enumerate().take(waiting_count) {
+            let mut unscheduled_pod = pod_from_template(&template, name);
+            unscheduled_pod.spec.as_mut().unwrap().node_name = None;
+            state.pods[index] = Arc::new(unscheduled_pod);
         }
-        assert!(scale(&state).1 <= 2, "{waiting_count} pods wait");
+        assert!(replicas_and_max_unavailable(&state).1 <= 2, "{waiting_count} pods wait");
     }
 }
 
 #[test]
-fn pod_template_excludes_nodes_of_other_services_only_if_they_have_a_pod() {
+fn node_of_another_service_is_excluded_only_if_it_runs_a_pod() {
     let service = deployment_with_replicas("2");
     let state = reconciled_state(&service, &nodes(&["n1", "n2"]), &["n1", "n2"], Vec::new());
-    let names = ["n1", "n2", "n3"];
-    let owners = || vec![older_service_on("name=n3")];
-    let state_with_new_node = state_with_nodes(&state, &nodes(&names), &service, owners());
+    let node_names = ["n1", "n2", "n3"];
+    let older_services = || vec![older_service_on("name=n3")];
+    let state_with_new_node = state_with_nodes(&state, &nodes(&node_names), &service, older_services());
     assert_eq!(
         planned_actions(&state_with_new_node)
             .iter()
@@ -148,20 +153,23 @@ fn pod_template_excludes_nodes_of_other_services_only_if_they_have_a_pod() {
             .count(),
         0
     );
-    let mut misplaced = state_with_new_node;
-    let template = misplaced.workloads[0].pod_template().unwrap().clone();
-    misplaced.pods[1] = Arc::new(ready_pod_from_template(&template, "n3"));
-    assert_eq!(excluded_nodes(&misplaced), ["n3"]);
+    let mut state_with_misplaced_pod = state_with_new_node;
+    let template = state_with_misplaced_pod.workloads[0].pod_template().unwrap().clone();
+    state_with_misplaced_pod.pods[1] = Arc::new(ready_pod_from_template(&template, "n3"));
+    assert_eq!(excluded_nodes(&state_with_misplaced_pod), ["n3"]);
     // The list of excluded nodes does not change when the other Service releases the node.
-    let excluding = state_after_actions(misplaced);
-    let released = state_with_nodes(&excluding, &nodes(&names), &service, Vec::new());
-    assert_eq!(excluded_nodes(&released), ["n3"]);
+    let state_with_excluded_node = state_after_actions(state_with_misplaced_pod);
+    let state_after_release =
+        state_with_nodes(&state_with_excluded_node, &nodes(&node_names), &service, Vec::new());
+    assert_eq!(excluded_nodes(&state_after_release), ["n3"]);
     // The list of excluded nodes changes if too few other nodes remain.
-    let without_first = state_with_nodes(&excluding, &nodes(&["n2", "n3"]), &service, Vec::new());
-    assert_eq!(excluded_nodes(&without_first), Vec::<String>::new());
+    let state_without_first_node =
+        state_with_nodes(&state_with_excluded_node, &nodes(&["n2", "n3"]), &service, Vec::new());
+    assert_eq!(excluded_nodes(&state_without_first_node), Vec::<String>::new());
     // A change of the forwarding replaces all proxies, so the list of excluded nodes changes too.
-    let changed = state_with_nodes(&excluding, &nodes(&names), &service.tcp(81), Vec::new());
-    assert_eq!(excluded_nodes(&changed), Vec::<String>::new());
+    let state_after_change =
+        state_with_nodes(&state_with_excluded_node, &nodes(&node_names), &service.tcp(81), Vec::new());
+    assert_eq!(excluded_nodes(&state_after_change), Vec::<String>::new());
 }
 
 #[test]

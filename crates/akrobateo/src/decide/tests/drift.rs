@@ -20,8 +20,9 @@ fn workload_with_a_field_of_another_manager_is_recreated_once() {
         panic!("no DaemonSet")
     };
     let fields = FieldsV1(serde_json::json!({ "f:spec": { "f:paused": {} } }));
-    let entry = ManagedFieldsEntry { fields_v1: Some(fields), ..ManagedFieldsEntry::default() };
-    daemonset.metadata.managed_fields = Some(vec![entry]);
+    let managed_fields_entry =
+        ManagedFieldsEntry { fields_v1: Some(fields), ..ManagedFieldsEntry::default() };
+    daemonset.metadata.managed_fields = Some(vec![managed_fields_entry]);
     assert!(matches!(&planned_actions(&edited_state)[..], [Action::DeleteKeepingPods(_)]));
     let state_after_deletion = state_after_actions(edited_state);
     assert!(matches!(
@@ -31,7 +32,7 @@ fn workload_with_a_field_of_another_manager_is_recreated_once() {
     assert_eq!(planned_actions(&state_after_actions(state_after_deletion)), []);
 }
 
-/// Returns the state of a Service under settings that allow every toleration.
+/// Returns the state of a Service with settings that allow every toleration.
 fn observe_with_tolerations(service: Service) -> ServiceState {
     let mut defaults = defaults();
     defaults.bounds.tolerations = parse_tolerations("[{operator: Exists}]").unwrap();
@@ -44,15 +45,15 @@ fn observe_with_tolerations(service: Service) -> ServiceState {
 #[test]
 fn a_field_that_the_service_no_longer_needs_is_removed() {
     let deployment = || web().annotation(annotations::WORKLOAD, "Deployment");
-    for (previous, current) in [
+    for (previous_service, current_service) in [
         (web().annotation(annotations::NODE_SELECTOR, "!spot"), web()),
         (web().annotation(annotations::TOLERATIONS, "[{key: dedicated, operator: Exists}]"), web()),
         (deployment().annotation(annotations::NODE_SELECTOR, "!spot"), deployment()),
     ] {
-        let existing_state = state_after_actions(observe_with_tolerations(previous.build()));
+        let existing_state = state_after_actions(observe_with_tolerations(previous_service.build()));
         assert_eq!(planned_actions(&existing_state), []);
         let changed_state = ServiceState {
-            allocation_result: observe_with_tolerations(current.build()).allocation_result,
+            allocation_result: observe_with_tolerations(current_service.build()).allocation_result,
             ..existing_state
         };
         assert!(
@@ -91,7 +92,7 @@ fn proxies_start_on_nodes_whose_port_an_older_service_released() {
 }
 
 #[test]
-fn workload_of_a_deleted_service_with_the_same_name_is_deleted() {
+fn workload_of_a_replaced_service_is_deleted() {
     for replacement in [web(), web().annotation(annotations::IP_MODE, "bogus")] {
         let mut replacement = replacement.build();
         replacement.metadata.uid = Some("uid-of-replacement".to_owned());

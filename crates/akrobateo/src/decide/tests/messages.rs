@@ -16,8 +16,8 @@ fn error_names_the_reserved_port() {
 }
 
 #[test]
-fn error_names_value_reason_and_allowed_values_of_an_invalid_annotation() {
-    for (name, value, reason, allowed) in [
+fn invalid_annotation_error_names_value_reason_and_allowed_values() {
+    for (name, value, reason, allowed_values) in [
         (annotations::NODE_SELECTOR, "a b", "\"a b\" is not a label key", "label selector"),
         (annotations::NODE_SELECTOR, "a in (b", "parentheses", "label selector"),
         (
@@ -54,9 +54,10 @@ fn error_names_value_reason_and_allowed_values_of_an_invalid_annotation() {
         let message_start = format!("annotation {name} is {value:?}: ");
         let reason_and_allowed_values =
             exposure.message.strip_prefix(&message_start).unwrap_or_else(|| panic!("{}", exposure.message));
-        let (actual_reason, actual_allowed) = reason_and_allowed_values.split_once("; allowed: ").unwrap();
+        let (actual_reason, actual_allowed_values) =
+            reason_and_allowed_values.split_once("; allowed: ").unwrap();
         assert!(actual_reason.contains(reason), "{actual_reason}");
-        assert!(actual_allowed.contains(allowed), "{actual_allowed}");
+        assert!(actual_allowed_values.contains(allowed_values), "{actual_allowed_values}");
     }
 }
 
@@ -66,12 +67,12 @@ fn condition_tells_why_no_address_is_published() {
         observe_with_other_services(web.build(), Vec::new(), vec![pod("p").on("n1").ready().build()], &[node])
     };
     let n1 = || node("n1").internal_ip("10.0.0.1");
-    let external = web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
+    let service_with_external_ips = web().annotation(annotations::ADDRESS_TYPES, "ExternalIP");
     let (exclude_label, taint) =
         ("node.kubernetes.io/exclude-from-external-load-balancers", "ToBeDeletedByClusterAutoscaler");
     for (state, reason, parts) in [
         (
-            observe_with_ready_proxy(n1().build(), external),
+            observe_with_ready_proxy(n1().build(), service_with_external_ips),
             Reason::NoAddresses,
             vec!["node n1", "no IPv4 address of type ExternalIP"],
         ),
@@ -127,8 +128,8 @@ fn settings_that_contradict_the_proxy_protocol_are_rejected() {
 
 #[test]
 fn annotation_with_ip_mode_vip_is_rejected_if_vip_is_dangerous() {
-    let danger = "kube-proxy runs in IPVS mode (ConfigMap kube-system/kube-proxy, key config.conf)";
-    let defaults = ServiceDefaults { vip_danger: Some(danger.to_owned()), ..defaults() };
+    let vip_danger = "kube-proxy runs in IPVS mode (ConfigMap kube-system/kube-proxy, key config.conf)";
+    let defaults = ServiceDefaults { vip_danger: Some(vip_danger.to_owned()), ..defaults() };
     let allocation_result = |service: ServiceBuilder| {
         let services = [Arc::new(service.build())];
         let allocations = PortAllocations::default().update(&services, &[], &defaults, &NothingObserved);
@@ -139,7 +140,7 @@ fn annotation_with_ip_mode_vip_is_rejected_if_vip_is_dangerous() {
         panic!("not rejected")
     };
     let message = error.to_string();
-    assert!(message.contains(danger) && message.ends_with("allowed: Proxy"), "{message}");
+    assert!(message.contains(vip_danger) && message.ends_with("allowed: Proxy"), "{message}");
     for service in [web(), web().annotation(annotations::IP_MODE, "Proxy")] {
         let AllocationResult::Accepted(spec, _) = allocation_result(service) else { panic!("rejected") };
         assert_eq!(spec.ip_mode, crate::spec::IpMode::Proxy);

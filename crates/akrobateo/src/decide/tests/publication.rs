@@ -16,7 +16,8 @@ fn ready_pods(names: &[&str]) -> Vec<Pod> {
     names.iter().map(|name| pod(name).on(name).ready().build()).collect()
 }
 
-fn state_on(service: ServiceBuilder, names: &[&str], nodes_with_endpoint: &[&str]) -> ServiceState {
+/// Returns the state of a Service with a ready proxy on each of these nodes.
+fn state_on_nodes(service: ServiceBuilder, names: &[&str], nodes_with_endpoint: &[&str]) -> ServiceState {
     let mut state =
         observe_with_other_services(service.build(), Vec::new(), ready_pods(names), &nodes(names));
     state.nodes_with_ready_endpoint = nodes_with_endpoint.iter().map(|&name| name.to_owned()).collect();
@@ -46,9 +47,9 @@ fn web_with_ip_mode_proxy() -> ServiceBuilder {
 }
 
 #[test]
-fn service_with_traffic_policy_local_is_published_on_all_nodes_until_an_endpoint_is_ready() {
+fn local_service_is_published_on_all_nodes_until_an_endpoint_is_ready() {
     let local = || web().traffic_policy_local();
-    let mut state = state_on(local(), &["n1", "n2"], &[]);
+    let mut state = state_on_nodes(local(), &["n1", "n2"], &[]);
     assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
     assert_message(&state, Reason::NoEndpoints, &["no node has a ready endpoint", "all nodes"]);
     assert_eq!(condition_status(&state), "True");
@@ -59,8 +60,8 @@ fn service_with_traffic_policy_local_is_published_on_all_nodes_until_an_endpoint
     state = state_after_actions(state);
     assert_eq!(planned_actions(&state), []);
     // The proxy of a third node becomes ready. This node is published too.
-    let third = nodes(&["n3"]).iter().map(NodeInfo::from_node).next();
-    state.nodes = Arc::new(state.nodes.iter().cloned().chain(third).collect());
+    let third_node = nodes(&["n3"]).iter().map(NodeInfo::from_node).next();
+    state.nodes = Arc::new(state.nodes.iter().cloned().chain(third_node).collect());
     state.pods.push(Arc::new(pod("n3").on("n3").ready().build()));
     assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     state.nodes_with_ready_endpoint.insert("n2".to_owned());
@@ -74,8 +75,8 @@ fn service_with_traffic_policy_local_is_published_on_all_nodes_until_an_endpoint
 }
 
 #[test]
-fn start_of_the_proxies_of_a_new_service_causes_no_warning() {
-    let mut state = state_on(web().traffic_policy_local(), &["n1", "n2"], &["n2"]);
+fn starting_proxies_of_a_new_service_cause_no_warning() {
+    let mut state = state_on_nodes(web().traffic_policy_local(), &["n1", "n2"], &["n2"]);
     for pods in [vec![], ready_pods(&["n1"]), ready_pods(&["n1", "n2"])] {
         let pods = pods.into_iter().map(Arc::new);
         state.pods = match state.workloads.first() {
@@ -90,8 +91,9 @@ fn start_of_the_proxies_of_a_new_service_causes_no_warning() {
 }
 
 #[test]
-fn internal_traffic_policy_local_publishes_only_nodes_with_an_endpoint_if_proxies_forward() {
-    let state = state_on(web_with_ip_mode_proxy().internal_traffic_policy_local(), &["n1", "n2"], &["n2"]);
+fn internal_policy_local_limits_the_addresses_only_if_proxies_forward() {
+    let state =
+        state_on_nodes(web_with_ip_mode_proxy().internal_traffic_policy_local(), &["n1", "n2"], &["n2"]);
     assert_eq!(addresses(&state), ["10.0.0.2"]);
     assert_message(
         &state,
@@ -99,13 +101,13 @@ fn internal_traffic_policy_local_publishes_only_nodes_with_an_endpoint_if_proxie
         &["internalTrafficPolicy is Local", "nodes with a ready endpoint"],
     );
     // With ipMode VIP kube-proxy forwards, so only externalTrafficPolicy has an effect.
-    let vip = state_on(web().internal_traffic_policy_local(), &["n1", "n2"], &["n2"]);
-    assert_eq!(addresses(&vip), ["10.0.0.1", "10.0.0.2"]);
-    assert_eq!(exposure(&vip).message, "");
+    let vip_state = state_on_nodes(web().internal_traffic_policy_local(), &["n1", "n2"], &["n2"]);
+    assert_eq!(addresses(&vip_state), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(exposure(&vip_state).message, "");
 }
 
 #[test]
-fn one_node_with_an_external_ip_does_not_change_the_role_of_the_proxies() {
+fn external_ip_of_one_node_does_not_change_the_role_of_proxies() {
     let mut nodes = nodes(&["n1", "n2"]);
     nodes.push(node("n3").internal_ip("10.0.0.3").external_ip("203.0.113.3").build());
     let service = web().traffic_policy_local().build();
@@ -118,7 +120,7 @@ fn one_node_with_an_external_ip_does_not_change_the_role_of_the_proxies() {
 
 #[test]
 fn condition_names_a_node_without_a_ready_proxy() {
-    let mut state = state_on(web(), &["n1", "n2", "n3"], &[]);
+    let mut state = state_on_nodes(web(), &["n1", "n2", "n3"], &[]);
     state.pods.pop();
     assert_eq!(addresses(&state), ["10.0.0.1", "10.0.0.2"]);
     assert_message(&state, Reason::PartlyExposed, &["node n3", "no proxy pod"]);
@@ -131,29 +133,31 @@ fn condition_names_a_node_without_a_ready_proxy() {
 #[test]
 fn family_without_source_range_is_not_published() {
     let dual_stack_service = || web().families(&DUAL_STACK).cluster_ips(&["10.97.0.7", "fd97::7"]);
-    let state = state_on(dual_stack_service().source_ranges(&["172.29.0.0/24"]), &["n1"], &[]);
+    let state = state_on_nodes(dual_stack_service().source_ranges(&["172.29.0.0/24"]), &["n1"], &[]);
     assert_eq!(addresses(&state), ["10.0.0.1"]);
     assert_message(&state, Reason::Exposed, &["loadBalancerSourceRanges", "IPv6"]);
-    let both = state_on(dual_stack_service().source_ranges(&["172.29.0.0/24", "fd00::/8"]), &["n1"], &[]);
-    assert_eq!(addresses(&both), ["10.0.0.1", "fd00::1"]);
-    // With ipMode Proxy the proxies deny the clients, so the family is published.
+    let state_with_both_ranges =
+        state_on_nodes(dual_stack_service().source_ranges(&["172.29.0.0/24", "fd00::/8"]), &["n1"], &[]);
+    assert_eq!(addresses(&state_with_both_ranges), ["10.0.0.1", "fd00::1"]);
+    // With ipMode Proxy the proxies deny every client of a family without a range. So the operator publishes both
+    // families.
     let range = ["172.29.0.0/24"];
-    let proxied = state_on(
+    let state_with_ip_mode_proxy = state_on_nodes(
         dual_stack_service().source_ranges(&range).annotation(annotations::IP_MODE, "Proxy"),
         &["n1"],
         &[],
     );
-    assert_eq!(addresses(&proxied), ["10.0.0.1", "fd00::1"]);
-    assert_message(&proxied, Reason::Exposed, &["every IPv6 client is denied"]);
-    let none = state_on(web().source_ranges(&["fd00::/8"]), &["n1"], &[]);
-    assert_eq!(addresses(&none), Vec::<String>::new());
-    assert_message(&none, Reason::NoAddresses, &["loadBalancerSourceRanges", "IPv4"]);
+    assert_eq!(addresses(&state_with_ip_mode_proxy), ["10.0.0.1", "fd00::1"]);
+    assert_message(&state_with_ip_mode_proxy, Reason::Exposed, &["every IPv6 client is denied"]);
+    let state_without_ipv4_range = state_on_nodes(web().source_ranges(&["fd00::/8"]), &["n1"], &[]);
+    assert_eq!(addresses(&state_without_ipv4_range), Vec::<String>::new());
+    assert_message(&state_without_ipv4_range, Reason::NoAddresses, &["loadBalancerSourceRanges", "IPv4"]);
 }
 
 #[test]
 fn node_ports_of_a_service_with_source_ranges_cause_one_warning() {
     let service = || web().source_ranges(&["172.29.0.0/24"]);
-    let mut state = state_on(service().node_port(30_080), &["n1", "n2"], &[]);
+    let mut state = state_on_nodes(service().node_port(30_080), &["n1", "n2"], &[]);
     assert_message(
         &state,
         Reason::Exposed,
@@ -165,27 +169,31 @@ fn node_ports_of_a_service_with_source_ranges_cause_one_warning() {
     state.pods.pop();
     let reasons = event_reasons(&planned_actions(&state));
     assert!(!reasons.contains(&Reason::NodePortsOpen), "{reasons:?}");
-    assert_eq!(exposure(&state_on(service(), &["n1"], &[])).message, "");
+    assert_eq!(exposure(&state_on_nodes(service(), &["n1"], &[])).message, "");
 }
 
 #[test]
 fn session_affinity_causes_a_warning_if_proxies_forward() {
-    let proxied = state_on(web_with_ip_mode_proxy().session_affinity(), &["n1"], &[]);
-    assert_message(&proxied, Reason::Exposed, &["sessionAffinity is ClientIP"]);
-    assert!(event_reasons(&planned_actions(&proxied)).contains(&Reason::SessionAffinityNotKept));
-    assert_eq!(exposure(&state_on(web().session_affinity(), &["n1"], &[])).message, "");
+    let state_with_ip_mode_proxy = state_on_nodes(web_with_ip_mode_proxy().session_affinity(), &["n1"], &[]);
+    assert_message(&state_with_ip_mode_proxy, Reason::Exposed, &["sessionAffinity is ClientIP"]);
+    assert!(
+        event_reasons(&planned_actions(&state_with_ip_mode_proxy)).contains(&Reason::SessionAffinityNotKept)
+    );
+    assert_eq!(exposure(&state_on_nodes(web().session_affinity(), &["n1"], &[])).message, "");
 }
 
 #[test]
 fn warnings_advise_ip_mode_vip_only_if_the_operator_accepts_it() {
     let service = || web().session_affinity().traffic_policy_local();
-    let accepted = service().annotation(annotations::IP_MODE, "Proxy");
-    let message = exposure(&state_on(accepted.clone(), &["n1"], &[])).message;
+    let service_with_ip_mode_proxy = service().annotation(annotations::IP_MODE, "Proxy");
+    let message = exposure(&state_on_nodes(service_with_ip_mode_proxy.clone(), &["n1"], &[])).message;
     assert!(message.contains("set the annotation akrobateo.io/ip-mode to VIP"), "{message}");
     assert!(message.contains("or use ipMode VIP"), "{message}");
-    let dangerous = ServiceState { is_vip_dangerous: true, ..state_on(accepted, &["n1"], &[]) };
-    let userspace = state_on(service().annotation(annotations::DATA_PATH, "userspace"), &["n1"], &[]);
-    for state in [dangerous, userspace] {
+    let state_with_vip_danger =
+        ServiceState { is_vip_dangerous: true, ..state_on_nodes(service_with_ip_mode_proxy, &["n1"], &[]) };
+    let userspace_state =
+        state_on_nodes(service().annotation(annotations::DATA_PATH, "userspace"), &["n1"], &[]);
+    for state in [state_with_vip_danger, userspace_state] {
         let message = exposure(&state).message;
         assert!(message.contains("use the PROXY protocol (akrobateo.io/proxy-protocol)"), "{message}");
         assert!(message.contains("; remove sessionAffinity") && !message.contains("VIP"), "{message}");
@@ -193,10 +201,10 @@ fn warnings_advise_ip_mode_vip_only_if_the_operator_accepts_it() {
 }
 
 #[test]
-fn condition_names_requests_for_addresses_without_a_warning() {
+fn requests_for_addresses_change_the_condition_and_cause_no_warning() {
     let service_with_requests =
         web().load_balancer_ip("192.0.2.9").annotation("metallb.io/loadBalancerIPs", "192.0.2.9");
-    let state = state_on(service_with_requests, &["n1"], &[]);
+    let state = state_on_nodes(service_with_requests, &["n1"], &[]);
     let parts = ["loadBalancerIP 192.0.2.9", "annotation metallb.io/loadBalancerIPs", "no effect"];
     assert_message(&state, Reason::Exposed, &parts);
     assert!(event_reasons(&planned_actions(&state)).iter().all(|reason| !reason.is_warning()));
@@ -235,11 +243,12 @@ fn addresses_of_another_manager_stay_if_the_operator_publishes_none() {
 
 #[test]
 fn proxies_only_reserve_the_ports_if_kube_proxy_forwards() {
-    assert_eq!(pod_spec(&state_on(web(), &["n1"], &[])).host_network, Some(true));
-    assert_eq!(pod_spec(&state_on(web_with_ip_mode_proxy(), &["n1"], &[])).host_network, None);
+    assert_eq!(pod_spec(&state_on_nodes(web(), &["n1"], &[])).host_network, Some(true));
+    assert_eq!(pod_spec(&state_on_nodes(web_with_ip_mode_proxy(), &["n1"], &[])).host_network, None);
     let nodes = [node("n1").internal_ip("10.0.0.1").external_ip("203.0.113.1").build()];
-    let behind_nat = observe_with_other_services(web().build(), Vec::new(), ready_pods(&["n1"]), &nodes);
-    assert_eq!(pod_spec(&behind_nat).host_network, None);
+    let state_behind_nat =
+        observe_with_other_services(web().build(), Vec::new(), ready_pods(&["n1"]), &nodes);
+    assert_eq!(pod_spec(&state_behind_nat).host_network, None);
 }
 
 fn ip_modes(state: &ServiceState) -> Vec<String> {
@@ -248,15 +257,15 @@ fn ip_modes(state: &ServiceState) -> Vec<String> {
 
 #[test]
 fn address_keeps_ip_mode_vip_until_the_proxy_of_its_node_forwards() {
-    let published = |service: ServiceBuilder| {
+    let with_published_addresses = |service: ServiceBuilder| {
         service.published("10.0.0.1", "VIP", "akrobateo").published("10.0.0.2", "VIP", "akrobateo")
     };
     let with_reserving_pod_on_n1 = |service: ServiceBuilder| {
-        let mut state = state_on(service, &["n1", "n2"], &[]);
+        let mut state = state_on_nodes(service, &["n1", "n2"], &[]);
         state.pods[0] = Arc::new(pod("n1").on("n1").in_host_network().ready().build());
         state
     };
-    let mut state = with_reserving_pod_on_n1(published(web_with_ip_mode_proxy()));
+    let mut state = with_reserving_pod_on_n1(with_published_addresses(web_with_ip_mode_proxy()));
     assert_eq!(ip_modes(&state), ["VIP", "Proxy"]);
     // The next proxy of the node is not ready yet.
     state.pod_times.last_change_times.insert("n1".to_owned(), at(999));
@@ -265,20 +274,23 @@ fn address_keeps_ip_mode_vip_until_the_proxy_of_its_node_forwards() {
     state.pods[0] = Arc::new(pod("n1").on("n1").ready().build());
     assert_eq!(ip_modes(&state), ["Proxy", "Proxy"]);
     // The ipMode changes at once if VIP is dangerous, or if kube-proxy would ignore the source ranges.
-    let mut dangerous = with_reserving_pod_on_n1(published(web_with_ip_mode_proxy()));
-    dangerous.is_vip_dangerous = true;
-    assert_eq!(ip_modes(&dangerous), ["Proxy", "Proxy"]);
-    let service_without_ipv4_range = published(web_with_ip_mode_proxy()).source_ranges(&["fd00::/8"]);
+    let mut state_with_vip_danger =
+        with_reserving_pod_on_n1(with_published_addresses(web_with_ip_mode_proxy()));
+    state_with_vip_danger.is_vip_dangerous = true;
+    assert_eq!(ip_modes(&state_with_vip_danger), ["Proxy", "Proxy"]);
+    let service_without_ipv4_range =
+        with_published_addresses(web_with_ip_mode_proxy()).source_ranges(&["fd00::/8"]);
     assert_eq!(ip_modes(&with_reserving_pod_on_n1(service_without_ipv4_range)), ["Proxy", "Proxy"]);
     // An address that is not published yet needs no ipMode VIP.
     assert_eq!(ip_modes(&with_reserving_pod_on_n1(web_with_ip_mode_proxy())), ["Proxy", "Proxy"]);
 }
 
 #[test]
-fn published_addresses_stay_until_the_first_proxy_on_a_node_with_an_endpoint_is_ready() {
-    // The only endpoint moves from n1 to n2, where the Service had no proxy because another Service uses the port.
+fn addresses_stay_while_the_proxy_of_a_moved_endpoint_starts() {
+    // The only endpoint moves from n1 to n2. The Service had no proxy on n2, because another Service used the port
+    // there.
     let service = web().traffic_policy_local().published("10.0.0.1", "VIP", "akrobateo");
-    let mut state = state_on(service, &["n1", "n2"], &["n2"]);
+    let mut state = state_on_nodes(service, &["n1", "n2"], &["n2"]);
     state.pods.pop();
     state.pod_times.last_change_times =
         [("n1".to_owned(), at(0)), ("n2".to_owned(), at(999))].into_iter().collect();

@@ -1,4 +1,5 @@
-//! Tests of rejected Services: they keep published addresses of nodes that can serve clients, and get no new address.
+//! Tests of rejected Services. A rejected Service keeps the published addresses of nodes that can serve clients, and
+//! gets no new address.
 
 use super::*;
 
@@ -24,7 +25,7 @@ fn addresses(state: &ServiceState) -> Vec<(String, String)> {
     addresses.map(|ingress| (ingress.ip.unwrap(), ingress.ip_mode.unwrap())).collect()
 }
 
-fn vip(ip: &str) -> (String, String) {
+fn vip_address(ip: &str) -> (String, String) {
     (ip.to_owned(), "VIP".to_owned())
 }
 
@@ -33,13 +34,13 @@ fn rejected_service_with_traffic_policy_local_gets_no_new_address() {
     let service = web().traffic_policy_local().published("10.0.0.2", "VIP", "akrobateo");
     let mut state = rejected_state(service, &three_nodes(), ready_pods());
     state.nodes_with_ready_endpoint.insert("n2".to_owned());
-    assert_eq!(addresses(&state), [vip("10.0.0.2")]);
-    // The endpoint moves to n3. The published node can no longer serve clients, and n3 is not added.
+    assert_eq!(addresses(&state), [vip_address("10.0.0.2")]);
+    // The endpoint moves to n3. The published node n2 can no longer serve clients, and n3 is not added.
     state.nodes_with_ready_endpoint = ["n3".to_owned()].into();
     assert_eq!(addresses(&state), []);
     // If no endpoint is ready, the published addresses stay.
     state.nodes_with_ready_endpoint.clear();
-    assert_eq!(addresses(&state), [vip("10.0.0.2")]);
+    assert_eq!(addresses(&state), [vip_address("10.0.0.2")]);
 }
 
 #[test]
@@ -49,7 +50,7 @@ fn a_rejected_service_keeps_the_types_and_the_families_of_its_addresses() {
     let service = web().families(&["IPv4", "IPv6"]).annotation(annotations::ADDRESS_TYPES, "InternalIP");
     let service = service.published("10.0.0.1", "VIP", "akrobateo").published("fd00::1", "VIP", "akrobateo");
     let state = rejected_state(service, &nodes, vec![pod("a").on("n1").ready().build()]);
-    assert_eq!(addresses(&state), [vip("10.0.0.1"), vip("fd00::1")]);
+    assert_eq!(addresses(&state), [vip_address("10.0.0.1"), vip_address("fd00::1")]);
 }
 
 #[test]
@@ -60,10 +61,10 @@ fn rejected_service_loses_addresses_of_nodes_that_cannot_serve_clients() {
         service.published("10.9.9.9", "VIP", "akrobateo")
     };
     let pods = vec![pod("a").on("n1").ready().build(), pod("b").on("n2").build()];
-    assert_eq!(addresses(&rejected_state(service(), &three_nodes(), pods)), [vip("10.0.0.1")]);
+    assert_eq!(addresses(&rejected_state(service(), &three_nodes(), pods)), [vip_address("10.0.0.1")]);
     let mut nodes = three_nodes();
     nodes[1] = node("n2").internal_ip("10.0.0.2").with_ready_unknown().build();
-    assert_eq!(addresses(&rejected_state(service(), &nodes, ready_pods())), [vip("10.0.0.1")]);
+    assert_eq!(addresses(&rejected_state(service(), &nodes, ready_pods())), [vip_address("10.0.0.1")]);
 }
 
 #[test]

@@ -5,19 +5,15 @@ use super::super::rollout_limits::replacement_time;
 use super::super::workload_fixtures::{daemonset_with_image, pod_from_template, ready_pod_from_template};
 use super::*;
 
-fn template(image: &str) -> Workload {
-    daemonset_with_image(image)
-}
-
 /// Returns a pod with the image `old` or `new` on a node.
 fn pod_with_image(image: &str, node: &str, is_ready: bool) -> Pod {
-    let build = if is_ready { ready_pod_from_template } else { pod_from_template };
-    let mut pod = build(template(image).pod_template().unwrap(), node);
+    let build_pod = if is_ready { ready_pod_from_template } else { pod_from_template };
+    let mut pod = build_pod(daemonset_with_image(image).pod_template().unwrap(), node);
     pod.metadata.uid = Some(format!("uid-of-{image}-{node}"));
     pod
 }
 
-fn state_with(pods: Vec<Pod>, nodes: &[Node]) -> ServiceState {
+fn state_with_pods(pods: Vec<Pod>, nodes: &[Node]) -> ServiceState {
     let nodes: Vec<_> = nodes.iter().map(NodeInfo::from_node).collect();
     let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
     let pod_times = PodChanges::default().update(&key("web"), true, &pods, &nodes, |_| true, at(0));
@@ -28,8 +24,8 @@ fn three_nodes() -> Vec<Node> {
     ["n1", "n2", "n3"].map(|name| node(name).build()).into()
 }
 
-fn plan(state: &ServiceState, now: i64) -> Rollout {
-    Rollout::plan(&template("new"), state, at(now))
+fn plan_rollout(state: &ServiceState, now: i64) -> Rollout {
+    Rollout::plan(&daemonset_with_image("new"), state, at(now))
 }
 
 fn nodes_of_deleted_pods(rollout: &Rollout) -> Vec<&str> {
@@ -45,57 +41,66 @@ fn lost_node_does_not_delay_the_rollout_on_other_nodes() {
         pod_with_image("old", "n2", true),
         pod_with_image("new", "n3", true),
     ];
-    let rollout = plan(&state_with(pods, &nodes), 100);
+    let rollout = plan_rollout(&state_with_pods(pods, &nodes), 100);
     assert_eq!(nodes_of_deleted_pods(&rollout), ["n2"]);
-    let outdated = |node: &str, delay| OutdatedProxy { node: node.to_owned(), delay };
+    let outdated_proxy = |node: &str, delay| OutdatedProxy { node: node.to_owned(), delay };
     assert_eq!(
         rollout.outdated_proxies,
-        [outdated("n1", Some(RolloutDelay::NodeLost)), outdated("n2", None)]
+        [outdated_proxy("n1", Some(RolloutDelay::NodeLost)), outdated_proxy("n2", None)]
     );
 }
 
 #[test]
 fn unavailable_proxies_are_replaced_at_once_after_the_first_success() {
-    let outdated =
+    let pods_with_first =
         |first: Pod| vec![first, pod_with_image("old", "n2", false), pod_with_image("old", "n3", false)];
-    let plan_without_success =
-        plan(&state_with(outdated(pod_with_image("old", "n1", true)), &three_nodes()), 100);
+    let plan_without_success = plan_rollout(
+        &state_with_pods(pods_with_first(pod_with_image("old", "n1", true)), &three_nodes()),
+        100,
+    );
     assert_eq!(nodes_of_deleted_pods(&plan_without_success), ["n1"]);
-    let plan_with_success =
-        plan(&state_with(outdated(pod_with_image("new", "n1", true)), &three_nodes()), 100);
+    let plan_with_success = plan_rollout(
+        &state_with_pods(pods_with_first(pod_with_image("new", "n1", true)), &three_nodes()),
+        100,
+    );
     assert_eq!(nodes_of_deleted_pods(&plan_with_success), ["n2", "n3"]);
-    let plan_without_available_proxy =
-        plan(&state_with(outdated(pod_with_image("old", "n1", false)), &three_nodes()), 100);
+    let plan_without_available_proxy = plan_rollout(
+        &state_with_pods(pods_with_first(pod_with_image("old", "n1", false)), &three_nodes()),
+        100,
+    );
     assert_eq!(nodes_of_deleted_pods(&plan_without_available_proxy), ["n1", "n2", "n3"]);
 }
 
 #[test]
 fn unscheduled_outdated_pod_is_replaced() {
-    let waiting = pod("waiting").host_port(80).meant_for("n2").unscheduled("no free ports").build();
-    let pods = vec![pod_with_image("new", "n1", true), waiting, pod_with_image("new", "n3", true)];
-    assert_eq!(nodes_of_deleted_pods(&plan(&state_with(pods, &three_nodes()), 100)), ["n2"]);
+    let waiting_pod = pod("waiting").host_port(80).meant_for("n2").unscheduled("no free ports").build();
+    let pods = vec![pod_with_image("new", "n1", true), waiting_pod, pod_with_image("new", "n3", true)];
+    assert_eq!(nodes_of_deleted_pods(&plan_rollout(&state_with_pods(pods, &three_nodes()), 100)), ["n2"]);
 }
 
 #[test]
 fn next_proxy_is_replaced_when_the_previous_replacement_is_ready_or_fails() {
     let pods =
         |second: Pod| vec![pod_with_image("new", "n1", true), second, pod_with_image("old", "n3", true)];
-    let starting = state_with(pods(pod_with_image("new", "n2", false)), &three_nodes());
-    let rollout = plan(&starting, 10);
+    let state_with_starting_pod = state_with_pods(pods(pod_with_image("new", "n2", false)), &three_nodes());
+    let rollout = plan_rollout(&state_with_starting_pod, 10);
     assert_eq!((nodes_of_deleted_pods(&rollout), rollout.recheck_at.is_some()), (vec![], true));
-    assert_eq!(nodes_of_deleted_pods(&plan(&starting, 100)), ["n3"]);
-    let mut failing = pod_with_image("new", "n2", false);
-    failing.status = pod("failing").waiting("ErrImagePull").build().status;
-    assert_eq!(nodes_of_deleted_pods(&plan(&state_with(pods(failing), &three_nodes()), 10)), ["n3"]);
-    let ready = state_with(pods(pod_with_image("new", "n2", true)), &three_nodes());
-    assert_eq!(nodes_of_deleted_pods(&plan(&ready, 10)), ["n3"]);
+    assert_eq!(nodes_of_deleted_pods(&plan_rollout(&state_with_starting_pod, 100)), ["n3"]);
+    let mut failing_pod = pod_with_image("new", "n2", false);
+    failing_pod.status = pod("failing").waiting("ErrImagePull").build().status;
+    assert_eq!(
+        nodes_of_deleted_pods(&plan_rollout(&state_with_pods(pods(failing_pod), &three_nodes()), 10)),
+        ["n3"]
+    );
+    let state_with_ready_pod = state_with_pods(pods(pod_with_image("new", "n2", true)), &three_nodes());
+    assert_eq!(nodes_of_deleted_pods(&plan_rollout(&state_with_ready_pod, 10)), ["n3"]);
 }
 
 #[test]
-fn node_without_a_new_pod_stops_the_rollout_before_the_first_success() {
+fn rollout_stops_if_a_new_pod_is_missing_before_the_first_success() {
     // A node has no new pod if, for example, the priority class does not exist.
     let pods = vec![pod_with_image("old", "n2", true), pod_with_image("old", "n3", true)];
-    let rollout = plan(&state_with(pods, &three_nodes()), 1000);
+    let rollout = plan_rollout(&state_with_pods(pods, &three_nodes()), 1000);
     assert_eq!(nodes_of_deleted_pods(&rollout), Vec::<&str>::new());
     let is_stopped = |proxy: &OutdatedProxy| proxy.delay == Some(RolloutDelay::ReplacementsFail);
     assert!(rollout.outdated_proxies.iter().all(is_stopped), "{rollout:?}");
@@ -103,17 +108,18 @@ fn node_without_a_new_pod_stops_the_rollout_before_the_first_success() {
 
 #[test]
 fn new_nodes_and_terminating_pods_cause_no_warning_at_first() {
-    let mut ending = pod_with_image("old", "n2", false);
-    ending.metadata.deletion_timestamp = pod("ending").terminating(0).build().metadata.deletion_timestamp;
+    let mut terminating_pod = pod_with_image("old", "n2", false);
+    terminating_pod.metadata.deletion_timestamp =
+        pod("ending").terminating(0).build().metadata.deletion_timestamp;
     // No proxy was ready on n2, and n3 has no pod yet.
-    let mut state = state_with(vec![pod_with_image("old", "n1", true), ending], &three_nodes());
+    let mut state = state_with_pods(vec![pod_with_image("old", "n1", true), terminating_pod], &three_nodes());
     state.pod_times.last_ready_times.clear();
-    let rollout = plan(&state, 10);
+    let rollout = plan_rollout(&state, 10);
     assert_eq!(nodes_of_deleted_pods(&rollout), Vec::<&str>::new());
     assert!(rollout.outdated_proxies.iter().all(|proxy| proxy.delay.is_none()), "{rollout:?}");
     assert_eq!(rollout.recheck_at, Some(at(0) + replacement_time(1)));
-    let later = plan(&state, 100);
-    let delays: Vec<_> = later.outdated_proxies.iter().map(|proxy| proxy.delay.clone()).collect();
+    let rollout_later = plan_rollout(&state, 100);
+    let delays: Vec<_> = rollout_later.outdated_proxies.iter().map(|proxy| proxy.delay.clone()).collect();
     assert_eq!(delays, [Some(RolloutDelay::ReplacementsFail), Some(RolloutDelay::NotDeleted)]);
 }
 
@@ -121,24 +127,30 @@ fn new_nodes_and_terminating_pods_cause_no_warning_at_first() {
 fn proxy_on_a_node_with_a_taint_stays_until_another_proxy_is_ready() {
     let one_node = [node("n1").build()];
     let only_proxy = vec![pod_with_image("old", "n1", true)];
-    assert_eq!(nodes_of_deleted_pods(&plan(&state_with(only_proxy.clone(), &one_node), 100)), ["n1"]);
-    let tainted = [node("n1").taint("dedicated").build()];
-    let rollout = plan(&state_with(only_proxy, &tainted), 100);
+    assert_eq!(
+        nodes_of_deleted_pods(&plan_rollout(&state_with_pods(only_proxy.clone(), &one_node), 100)),
+        ["n1"]
+    );
+    let tainted_nodes = [node("n1").taint("dedicated").build()];
+    let rollout = plan_rollout(&state_with_pods(only_proxy, &tainted_nodes), 100);
     assert_eq!(nodes_of_deleted_pods(&rollout), Vec::<&str>::new());
     assert_eq!(rollout.outdated_proxies[0].delay, Some(RolloutDelay::NodeTainted));
     let two_nodes = [node("n1").taint("dedicated").build(), node("n2").build()];
     let pods = vec![pod_with_image("old", "n1", true), pod_with_image("new", "n2", true)];
-    assert_eq!(nodes_of_deleted_pods(&plan(&state_with(pods, &two_nodes), 100)), ["n1"]);
+    assert_eq!(nodes_of_deleted_pods(&plan_rollout(&state_with_pods(pods, &two_nodes), 100)), ["n1"]);
 }
 
 #[test]
 fn pods_are_deleted_only_after_the_controller_has_observed_the_new_template() {
-    let state = state_with(vec![pod_with_image("old", "n1", true)], &three_nodes()[..1]);
-    let Workload::DaemonSet(mut daemonset) = template("new") else { panic!("no DaemonSet") };
+    let state = state_with_pods(vec![pod_with_image("old", "n1", true)], &three_nodes()[..1]);
+    let Workload::DaemonSet(mut daemonset) = daemonset_with_image("new") else { panic!("no DaemonSet") };
     daemonset.metadata.generation = Some(2);
     daemonset.status.get_or_insert_default().observed_generation = Some(1);
-    let not_observed = Workload::DaemonSet(daemonset.clone());
-    assert_eq!(nodes_of_deleted_pods(&Rollout::plan(&not_observed, &state, at(100))), Vec::<&str>::new());
+    let unobserved_workload = Workload::DaemonSet(daemonset.clone());
+    assert_eq!(
+        nodes_of_deleted_pods(&Rollout::plan(&unobserved_workload, &state, at(100))),
+        Vec::<&str>::new()
+    );
     daemonset.status.get_or_insert_default().observed_generation = Some(2);
     assert_eq!(
         nodes_of_deleted_pods(&Rollout::plan(&Workload::DaemonSet(daemonset), &state, at(100))),
@@ -147,7 +159,7 @@ fn pods_are_deleted_only_after_the_controller_has_observed_the_new_template() {
 }
 
 #[test]
-fn change_of_forwarding_applies_the_workload_before_it_deletes_pods() {
+fn forwarding_change_applies_the_workload_before_pods_are_deleted() {
     let mut state = state_after_actions(observe(web().build()));
     state.allocation_result = observe(web().tcp(81).build()).allocation_result;
     let is_delete = |action: &Action| matches!(action, Action::DeletePod(_));
@@ -198,10 +210,10 @@ fn only_proxies_that_stay_outdated_change_the_condition() {
 }
 
 #[test]
-fn rollout_stops_if_no_new_pods_are_created_after_the_first_success() {
-    // The proxy of n2 was deleted two minutes ago, for example before a quota forbids new pods.
+fn rollout_stops_if_a_new_pod_is_missing_after_the_first_success() {
+    // The proxy of n2 was deleted two minutes ago, and no new pod was created, for example because of a quota.
     let pods = vec![pod_with_image("new", "n1", true), pod_with_image("old", "n3", true)];
-    let rollout = plan(&state_with(pods, &three_nodes()), 120);
+    let rollout = plan_rollout(&state_with_pods(pods, &three_nodes()), 120);
     assert_eq!(nodes_of_deleted_pods(&rollout), Vec::<&str>::new());
     assert_eq!(rollout.outdated_proxies[0].delay, Some(RolloutDelay::ReplacementsFail));
 }

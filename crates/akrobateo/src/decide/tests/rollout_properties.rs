@@ -1,5 +1,5 @@
-//! Properties of the rollout of a DaemonSet, in a simulated cluster. In this cluster the DaemonSet controller creates missing
-//! pods, pods need time to end and to start, and some nodes are lost or cannot run a proxy.
+//! Properties of the rollout of a DaemonSet, in a simulated cluster. In this cluster the DaemonSet controller creates
+//! missing pods. Pods need time to start and to end. Some nodes are lost, or cannot run a proxy.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ use crate::node_info::NodeInfo;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodeHealth {
     Healthy,
-    /// No proxy of the node is ready or becomes ready.
+    /// No proxy on the node ever becomes ready.
     NeverReady,
-    /// The first proxy of the node is ready, but its replacement does not become ready.
+    /// The first proxy on the node becomes ready, but its replacement does not.
     BreaksOnReplacement,
     /// The control plane has no contact with the node. The proxy of the node may still be ready.
     Lost,
@@ -31,13 +31,14 @@ struct SimulatedCluster {
     health: Vec<NodeHealth>,
     workload: Workload,
     pods: Vec<SimulatedPod>,
-    changes: PodChanges,
+    pod_changes: PodChanges,
+    /// The simulated time in seconds.
     now: i64,
     created_pod_count: usize,
 }
 
 struct SimulatedPod {
-    node: usize,
+    node_index: usize,
     pod: Pod,
     ready_at: i64,
     ends_at: Option<i64>,
@@ -56,7 +57,7 @@ impl SimulatedCluster {
             health,
             workload,
             pods: Vec::new(),
-            changes: PodChanges::default(),
+            pod_changes: PodChanges::default(),
             now: 0,
             created_pod_count: 0,
         };
@@ -67,10 +68,10 @@ impl SimulatedCluster {
         cluster
     }
 
-    fn create_missing_pods(&mut self, start_time: i64, is_replacement: bool) {
+    fn create_missing_pods(&mut self, start_seconds: i64, is_replacement: bool) {
         for node in 0..self.health.len() {
             if self.health[node] == NodeHealth::Lost && is_replacement
-                || self.pods.iter().any(|pod| pod.node == node)
+                || self.pods.iter().any(|pod| pod.node_index == node)
             {
                 continue;
             }
@@ -78,8 +79,8 @@ impl SimulatedCluster {
             self.created_pod_count += 1;
             pod.metadata.name = Some(format!("pod{}", self.created_pod_count));
             pod.metadata.uid = pod.metadata.name.clone();
-            let ready_at = self.now + start_time;
-            self.pods.push(SimulatedPod { node, pod, ready_at, ends_at: None, is_replacement });
+            let ready_at = self.now + start_seconds;
+            self.pods.push(SimulatedPod { node_index: node, pod, ready_at, ends_at: None, is_replacement });
         }
     }
 
@@ -88,7 +89,7 @@ impl SimulatedCluster {
         let now = self.now;
         self.pods.retain(|pod| pod.ends_at.is_none_or(|ends_at| ends_at > now));
         for pod in &mut self.pods {
-            let is_broken = match self.health[pod.node] {
+            let is_broken = match self.health[pod.node_index] {
                 NodeHealth::Healthy | NodeHealth::Lost => false,
                 NodeHealth::NeverReady => true,
                 NodeHealth::BreaksOnReplacement => pod.is_replacement,
@@ -112,30 +113,33 @@ impl SimulatedCluster {
         };
         let nodes: Vec<_> = self.health.iter().enumerate().map(to_node).collect();
         let pods: Vec<_> = self.pods.iter().map(|pod| Arc::new(pod.pod.clone())).collect();
-        let pod_times = self.changes.update(&key("web"), true, &pods, &nodes, |_| true, at(self.now));
+        let pod_times = self.pod_changes.update(&key("web"), true, &pods, &nodes, |_| true, at(self.now));
         ServiceState { pods, nodes: Arc::new(nodes), pod_times, ..ServiceState::default() }
     }
 
     /// Plans and executes one step of the rollout, and simulates the reaction of the cluster. Returns the plan.
-    fn step(&mut self, end_time: i64, start_time: i64) -> Rollout {
+    fn step(&mut self, termination_seconds: i64, start_seconds: i64) -> Rollout {
         let state = self.state();
         let rollout = Rollout::plan(&self.workload, &state, at(self.now));
         for deleted in &rollout.pods_to_delete {
             let pod = self.pods.iter_mut().find(|pod| pod.pod.metadata.uid.as_ref() == Some(&deleted.uid));
             let pod = pod.expect("the deleted pod exists");
-            assert!(self.health[pod.node] != NodeHealth::Lost, "a pod of a lost node cannot be deleted");
-            pod.ends_at = Some(self.now + end_time);
+            assert!(
+                self.health[pod.node_index] != NodeHealth::Lost,
+                "a pod of a lost node cannot be deleted"
+            );
+            pod.ends_at = Some(self.now + termination_seconds);
             pod.pod.metadata.deletion_timestamp =
                 Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(self.now)));
         }
         self.pass_time(1);
-        self.create_missing_pods(start_time, true);
+        self.create_missing_pods(start_seconds, true);
         self.pass_time(0);
         rollout
     }
 
     /// Returns the number of nodes with this health and a ready proxy. The proxy may be old or new.
-    fn ready_count(&self, health: NodeHealth) -> usize {
+    fn ready_node_count(&self, health: NodeHealth) -> usize {
         let has_ready_proxy = |node: &usize| {
             let name = node_name(*node);
             self.pods.iter().any(|pod| runs_on(&pod.pod, &name) && is_ready(&pod.pod))
@@ -143,29 +147,29 @@ impl SimulatedCluster {
         (0..self.health.len()).filter(|node| self.health[*node] == health).filter(has_ready_proxy).count()
     }
 
-    fn count(&self, health: NodeHealth) -> usize {
+    fn node_count(&self, health: NodeHealth) -> usize {
         self.health.iter().filter(|other| **other == health).count()
     }
 
     /// Returns true if each healthy node has a ready proxy of the new template.
     fn is_rolled_out(&self) -> bool {
         let template = self.workload.pod_template().unwrap();
-        let healthy_pods = self.pods.iter().filter(|pod| self.health[pod.node] == NodeHealth::Healthy);
-        self.ready_count(NodeHealth::Healthy) == self.count(NodeHealth::Healthy)
+        let healthy_pods = self.pods.iter().filter(|pod| self.health[pod.node_index] == NodeHealth::Healthy);
+        self.ready_node_count(NodeHealth::Healthy) == self.node_count(NodeHealth::Healthy)
             && healthy_pods.into_iter().all(|pod| !is_outdated(&pod.pod, template))
     }
 }
 
-/// Returns the health of the nodes of a cluster. At least two nodes are healthy, and on at most two nodes a replacement
-/// fails.
+/// Generates the health of all nodes of a cluster. At least two nodes are healthy. A replacement fails on at most two
+/// nodes.
 fn any_node_health() -> impl Strategy<Value = Vec<NodeHealth>> {
-    let unavailable =
+    let unavailable_nodes =
         prop::collection::vec(prop_oneof![Just(NodeHealth::NeverReady), Just(NodeHealth::Lost)], 0..8);
-    (2..25_usize, 0..3_usize, unavailable)
-        .prop_map(|(healthy, breaking, unavailable)| {
-            let healthy = std::iter::repeat_n(NodeHealth::Healthy, healthy);
-            let breaking = std::iter::repeat_n(NodeHealth::BreaksOnReplacement, breaking);
-            healthy.chain(breaking).chain(unavailable).collect::<Vec<_>>()
+    (2..25_usize, 0..3_usize, unavailable_nodes)
+        .prop_map(|(healthy_count, breaking_count, unavailable_nodes)| {
+            let healthy_count = std::iter::repeat_n(NodeHealth::Healthy, healthy_count);
+            let breaking_count = std::iter::repeat_n(NodeHealth::BreaksOnReplacement, breaking_count);
+            healthy_count.chain(breaking_count).chain(unavailable_nodes).collect::<Vec<_>>()
         })
         .prop_shuffle()
 }
@@ -176,28 +180,28 @@ proptest! {
     #[test]
     fn rollout_reaches_all_healthy_nodes_and_interrupts_few_nodes_at_a_time(
         health in any_node_health(),
-        end_time in 1..4_i64,
-        start_time in 1..4_i64,
+        termination_seconds in 1..4_i64,
+        start_seconds in 1..4_i64,
     ) {
         let mut cluster = SimulatedCluster::new(health);
-        let healthy_count = cluster.count(NodeHealth::Healthy);
-        let reachable_count = cluster.health.len() - cluster.count(NodeHealth::Lost);
+        let healthy_count = cluster.node_count(NodeHealth::Healthy);
+        let reachable_count = cluster.health.len() - cluster.node_count(NodeHealth::Lost);
         let limit = max_simultaneous_replacements(reachable_count);
-        // A replacement that fails takes one minute and a part of a second.
-        let deadline = cluster.now + 3 * 61 + i64::try_from(healthy_count).unwrap() * (end_time + start_time + 3);
+        // A failed replacement takes a little more than one minute.
+        let deadline = cluster.now + 3 * 61 + i64::try_from(healthy_count).unwrap() * (termination_seconds + start_seconds + 3);
         while !cluster.is_rolled_out() {
-            cluster.step(end_time, start_time);
-            let interrupted_count = healthy_count - cluster.ready_count(NodeHealth::Healthy);
-            prop_assert!(interrupted_count <= limit, "{} nodes are interrupted, but at most {} may be", interrupted_count, limit);
+            cluster.step(termination_seconds, start_seconds);
+            let interrupted_count = healthy_count - cluster.ready_node_count(NodeHealth::Healthy);
+            prop_assert!(interrupted_count <= limit, "{} nodes are interrupted, expected at most {}", interrupted_count, limit);
             prop_assert!(cluster.now <= deadline, "the rollout does not end: {:?}", cluster.health);
         }
         // Only lost nodes keep outdated proxies.
         for _ in 0..10 {
-            cluster.step(end_time, start_time);
+            cluster.step(termination_seconds, start_seconds);
             cluster.pass_time(60);
         }
-        let rollout = cluster.step(end_time, start_time);
-        prop_assert_eq!(rollout.outdated_proxies.len(), cluster.count(NodeHealth::Lost));
+        let rollout = cluster.step(termination_seconds, start_seconds);
+        prop_assert_eq!(rollout.outdated_proxies.len(), cluster.node_count(NodeHealth::Lost));
         prop_assert!(rollout.outdated_proxies.iter().all(|proxy| proxy.delay.is_some()));
     }
 
@@ -205,7 +209,7 @@ proptest! {
     fn rollout_that_fails_on_all_nodes_stops_after_a_few_nodes(
         available_count in 1..30_usize,
         unavailable_count in 0..5_usize,
-        start_time in 1..4_i64,
+        start_seconds in 1..4_i64,
     ) {
         let health: Vec<_> = std::iter::repeat_n(NodeHealth::BreaksOnReplacement, available_count)
             .chain(std::iter::repeat_n(NodeHealth::NeverReady, unavailable_count))
@@ -213,13 +217,13 @@ proptest! {
         let mut cluster = SimulatedCluster::new(health);
         let mut last_rollout = Rollout::default();
         for _ in 0..60 {
-            last_rollout = cluster.step(1, start_time);
+            last_rollout = cluster.step(1, start_seconds);
             cluster.pass_time(10);
         }
-        let ready_count = cluster.ready_count(NodeHealth::BreaksOnReplacement);
+        let ready_node_count = cluster.ready_node_count(NodeHealth::BreaksOnReplacement);
         if available_count > 1 {
             let min_ready_count = available_count.saturating_sub(MAX_FAILED_ATTEMPTS).max(1);
-            prop_assert!(ready_count >= min_ready_count, "only {} proxies are ready", ready_count);
+            prop_assert!(ready_node_count >= min_ready_count, "only {} proxies are ready", ready_node_count);
             prop_assert!(last_rollout.outdated_proxies.iter().any(|proxy| proxy.delay.is_some()), "{:?}", last_rollout);
             prop_assert_eq!(last_rollout.recheck_at, None);
         }

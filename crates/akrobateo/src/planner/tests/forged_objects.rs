@@ -1,4 +1,5 @@
-//! Forged objects: the operator ignores workloads and pods that it did not create, also if their labels are right.
+//! Tests of forged objects: the operator ignores workloads and pods that it did not create, even if they have the
+//! labels of a proxy.
 
 use serde_json::{Value, json, to_value};
 
@@ -18,11 +19,11 @@ fn forged_metadata(name: &str, in_namespace: &str, service_namespace: &str, serv
             "app.kubernetes.io/name": "akrobateo-lb", "app.kubernetes.io/managed-by": "akrobateo",
             "akrobateo.io/service-name": service, "akrobateo.io/service-namespace": service_namespace,
         },
-        "managedFields": managed_fields(),
+        "managedFields": operator_managed_fields(),
     })
 }
 
-/// A Deployment without replicas whose template has these hostPorts.
+/// Returns a Deployment without replicas. Its pod template has these hostPorts.
 fn forged_deployment(metadata: &Value, ports: &[u16]) -> Value {
     let ports: Vec<_> = ports.iter().map(|port| json!({ "containerPort": port, "hostPort": port })).collect();
     let template = json!({ "spec": { "containers": [{ "name": "forward", "ports": ports }] } });
@@ -32,27 +33,28 @@ fn forged_deployment(metadata: &Value, ports: &[u16]) -> Value {
     })
 }
 
-/// A running pod of a tenant, with its labels and owner.
+/// Returns a running pod of a tenant with this metadata and this owner.
 fn forged_pod(mut metadata: Value, node: &str, owner: Option<Value>) -> Value {
     metadata
         .as_object_mut()
         .unwrap()
         .extend(owner.map(|owner| ("ownerReferences".to_owned(), json!([owner]))));
-    let running = to_value(pod("forged").on(node).ready().build()).unwrap();
+    let running_pod = to_value(pod("forged").on(node).ready().build()).unwrap();
     json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": running["spec"], "status": running["status"],
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+        "spec": running_pod["spec"], "status": running_pod["status"],
     })
 }
 
-/// The Service of a tenant with an annotation that makes it invalid.
+/// Returns a tenant's Service with an invalid annotation.
 fn rejected_service_of_tenant() -> Value {
     let mut service = service("x").tcp(18080).annotation("akrobateo.io/ip-mode", "bogus").build();
     service.metadata.namespace = Some("evil".to_owned());
     to_value(service).unwrap()
 }
 
-/// Returns the state of `default/web` in a cluster with one node and these further objects.
-async fn state_among(proxy_namespace: ProxyNamespace, objects: Vec<Value>) -> ServiceState {
+/// Returns the state of `default/web` in a cluster with one node and these additional objects.
+async fn state_with_objects(proxy_namespace: ProxyNamespace, objects: Vec<Value>) -> ServiceState {
     let (client, api) = scripted_api();
     let config = ProxyConfig { proxy_namespace, ..proxy_config() };
     let mut planner = Planner::watch(&client, None, &config, Arc::new(defaults()), &Metrics::new());
@@ -63,11 +65,11 @@ async fn state_among(proxy_namespace: ProxyNamespace, objects: Vec<Value>) -> Se
     planner.service_state(&key("web"), at(1000))
 }
 
-fn shared() -> ProxyNamespace {
+fn shared_proxy_namespace() -> ProxyNamespace {
     ProxyNamespace::SharedNamespace("proxies".to_owned())
 }
 
-fn assert_undisturbed(state: &ServiceState) {
+fn assert_objects_have_no_effect(state: &ServiceState) {
     assert!(state.workloads.is_empty(), "{:?}", state.workloads);
     assert!(state.pods.is_empty(), "{:?}", state.pods);
     let Some(AllocationResult::Accepted(_, allocation)) = &state.allocation_result else {
@@ -81,12 +83,13 @@ async fn a_forged_workload_of_a_rejected_service_takes_no_port() {
     let deployment = forged_deployment(&forged_metadata("trap", "evil", "evil", "x"), &[80, 443]);
     let pod = forged_pod(forged_metadata("pod", "proxies", "evil", "x"), "a", None);
     let objects = vec![rejected_service_of_tenant(), deployment, pod];
-    assert_undisturbed(&state_among(shared(), objects.clone()).await);
-    assert_undisturbed(&state_among(ProxyNamespace::ServiceNamespace, objects).await);
+    assert_objects_have_no_effect(&state_with_objects(shared_proxy_namespace(), objects.clone()).await);
+    assert_objects_have_no_effect(&state_with_objects(ProxyNamespace::ServiceNamespace, objects).await);
 }
 
-/// A DaemonSet of `default/web` that the operator applied for the Service with this UID, and its running pod.
-fn proxies_in(namespace: &str, service_uid: &str) -> Vec<Value> {
+/// Returns a DaemonSet of `default/web` and the running pod of this DaemonSet. The operator applied the DaemonSet for
+/// the Service with this UID.
+fn applied_daemonset_and_pod(namespace: &str, service_uid: &str) -> Vec<Value> {
     let web = service("web").tcp(80).build();
     let state = ServiceState {
         allocation_result: Some(AllocationResult::Accepted(
@@ -102,9 +105,9 @@ fn proxies_in(namespace: &str, service_uid: &str) -> Vec<Value> {
         panic!("no DaemonSet")
     };
     let mut daemonset = to_value(daemonset).unwrap();
-    let forged = forged_metadata("own", namespace, "default", "web");
+    let metadata = forged_metadata("own", namespace, "default", "web");
     for field in ["namespace", "uid", "managedFields", "resourceVersion"] {
-        daemonset["metadata"][field] = forged[field].clone();
+        daemonset["metadata"][field] = metadata[field].clone();
     }
     daemonset["metadata"]["annotations"]["akrobateo.io/service-uid"] = json!(service_uid);
     let owner = json!({ "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "own", "uid": "uid-of-own", "controller": true });
@@ -114,49 +117,55 @@ fn proxies_in(namespace: &str, service_uid: &str) -> Vec<Value> {
 
 #[tokio::test(start_paused = true)]
 async fn a_workload_that_the_operator_applied_and_its_pods_are_trusted() {
-    let state = state_among(shared(), proxies_in("proxies", "uid-of-web")).await;
+    let state =
+        state_with_objects(shared_proxy_namespace(), applied_daemonset_and_pod("proxies", "uid-of-web"))
+            .await;
     assert_eq!((state.workloads.len(), state.pods.len(), state.obsolete_workloads.len()), (1, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_workload_of_another_field_manager_is_not_trusted() {
-    let mut objects = proxies_in("proxies", "uid-of-web");
+    let mut objects = applied_daemonset_and_pod("proxies", "uid-of-web");
     objects[0]["metadata"]["managedFields"][0]["operation"] = json!("Update");
-    assert_undisturbed(&state_among(shared(), objects).await);
+    assert_objects_have_no_effect(&state_with_objects(shared_proxy_namespace(), objects).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_of_another_controller_is_no_proxy_of_the_service() {
-    let mut objects = proxies_in("proxies", "uid-of-web");
+    let mut objects = applied_daemonset_and_pod("proxies", "uid-of-web");
     objects[1]["metadata"]["ownerReferences"][0]["uid"] = json!("another");
-    let state = state_among(shared(), objects).await;
+    let state = state_with_objects(shared_proxy_namespace(), objects).await;
     assert_eq!((state.workloads.len(), state.pods.len()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn proxies_of_a_deleted_service_with_the_same_name_are_obsolete() {
-    let state = state_among(shared(), proxies_in("proxies", "uid-of-former")).await;
+    let state =
+        state_with_objects(shared_proxy_namespace(), applied_daemonset_and_pod("proxies", "uid-of-former"))
+            .await;
     assert_eq!((state.workloads.len(), state.pods.len(), state.obsolete_workloads.len()), (0, 0, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn proxies_of_another_instance_are_ignored() {
-    let mut objects = proxies_in("proxies", "uid-of-web");
+    let mut objects = applied_daemonset_and_pod("proxies", "uid-of-web");
     for object in &mut objects {
         object["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("other");
     }
     objects[0]["metadata"]["managedFields"][0]["manager"] = json!("other");
-    assert_undisturbed(&state_among(shared(), objects).await);
+    assert_objects_have_no_effect(&state_with_objects(shared_proxy_namespace(), objects).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_workload_in_the_service_namespace_needs_the_service_as_its_owner() {
-    let mut objects = proxies_in("default", "uid-of-web");
-    assert_undisturbed(&state_among(ProxyNamespace::ServiceNamespace, objects.clone()).await);
+    let mut objects = applied_daemonset_and_pod("default", "uid-of-web");
+    assert_objects_have_no_effect(
+        &state_with_objects(ProxyNamespace::ServiceNamespace, objects.clone()).await,
+    );
     objects[0]["metadata"]["ownerReferences"] = json!([
         { "apiVersion": "v1", "kind": "Service", "name": "web", "uid": "uid-of-web", "controller": true }
     ]);
-    let state = state_among(ProxyNamespace::ServiceNamespace, objects).await;
+    let state = state_with_objects(ProxyNamespace::ServiceNamespace, objects).await;
     assert_eq!((state.workloads.len(), state.pods.len()), (1, 1));
 }
 
@@ -166,7 +175,8 @@ async fn proxies_in_a_former_namespace_are_deleted_before_new_proxies_are_create
     let former_proxy_namespaces = vec![ProxyNamespace::SharedNamespace("proxies".to_owned())];
     let config = ProxyConfig { former_proxy_namespaces, ..proxy_config() };
     let mut planner = Planner::watch(&client, None, &config, Arc::new(defaults()), &Metrics::new());
-    let objects = [vec![web_service(), node_a()], proxies_in("proxies", "uid-of-web")].concat();
+    let objects =
+        [vec![web_service(), node_a()], applied_daemonset_and_pod("proxies", "uid-of-web")].concat();
     let server = tokio::spawn(api.serve_lists(objects));
     planner.wait_until_synced().await.unwrap();
     planner.resync();
@@ -179,7 +189,7 @@ async fn proxies_in_a_former_namespace_are_deleted_before_new_proxies_are_create
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forged_workload_in_the_service_namespace_takes_no_port_that_no_running_pod_has() {
+async fn forged_workload_takes_no_port_that_its_pod_does_not_use() {
     let owner =
         json!({ "apiVersion": "v1", "kind": "Service", "name": "x", "uid": "uid-of-x", "controller": true });
     let mut deployment = forged_deployment(&forged_metadata("trap", "evil", "evil", "x"), &[80, 443]);
@@ -192,24 +202,24 @@ async fn a_forged_workload_in_the_service_namespace_takes_no_port_that_no_runnin
     pod["metadata"]["labels"]["pod-template-hash"] = json!("1");
     pod["status"]["phase"] = json!("Running");
     let objects = vec![rejected_service_of_tenant(), deployment, pod];
-    assert_undisturbed(&state_among(ProxyNamespace::ServiceNamespace, objects).await);
+    assert_objects_have_no_effect(&state_with_objects(ProxyNamespace::ServiceNamespace, objects).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_in_another_namespace_is_no_workload_of_the_service() {
+async fn workload_in_another_namespace_does_not_belong_to_the_service() {
     let forged = forged_deployment(&forged_metadata("trap", "evil", "default", "web"), &[80]);
-    assert_undisturbed(&state_among(shared(), vec![forged.clone()]).await);
-    assert_undisturbed(&state_among(ProxyNamespace::ServiceNamespace, vec![forged]).await);
+    assert_objects_have_no_effect(&state_with_objects(shared_proxy_namespace(), vec![forged.clone()]).await);
+    assert_objects_have_no_effect(&state_with_objects(ProxyNamespace::ServiceNamespace, vec![forged]).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_in_another_namespace_is_no_proxy_of_the_service() {
+async fn pod_in_another_namespace_is_no_proxy_of_the_service() {
     let forged = forged_pod(forged_metadata("pod", "evil", "default", "web"), "a", None);
-    assert_undisturbed(&state_among(ProxyNamespace::ServiceNamespace, vec![forged]).await);
+    assert_objects_have_no_effect(&state_with_objects(ProxyNamespace::ServiceNamespace, vec![forged]).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forged_workload_in_the_service_namespace_takes_no_port_after_a_move_of_the_proxies() {
+async fn forged_workload_takes_no_port_after_the_proxies_moved() {
     let owner =
         json!({ "apiVersion": "v1", "kind": "Service", "name": "x", "uid": "uid-of-x", "controller": true });
     let mut deployment = forged_deployment(&forged_metadata("trap", "evil", "evil", "x"), &[80, 443]);
@@ -217,12 +227,13 @@ async fn a_forged_workload_in_the_service_namespace_takes_no_port_after_a_move_o
     deployment["metadata"]["annotations"] = json!({ "akrobateo.io/service-uid": "uid-of-x" });
     let (client, api) = scripted_api();
     let former_proxy_namespaces = vec![ProxyNamespace::ServiceNamespace];
-    let config = ProxyConfig { proxy_namespace: shared(), former_proxy_namespaces, ..proxy_config() };
+    let config =
+        ProxyConfig { proxy_namespace: shared_proxy_namespace(), former_proxy_namespaces, ..proxy_config() };
     let mut planner = Planner::watch(&client, None, &config, Arc::new(defaults()), &Metrics::new());
     let objects = vec![web_service(), node_a(), rejected_service_of_tenant(), deployment];
     let server = tokio::spawn(api.serve_lists(objects));
     planner.wait_until_synced().await.unwrap();
     planner.resync();
     server.abort();
-    assert_undisturbed(&planner.service_state(&key("web"), at(1000)));
+    assert_objects_have_no_effect(&planner.service_state(&key("web"), at(1000)));
 }

@@ -1,6 +1,7 @@
-//! The `bench-operator` program: measures the operator's latency and memory on the cluster that `cluster/up` starts. Does I/O.
+//! The `bench-operator` program measures the operator's latency and memory on the cluster that `cluster/up` starts.
+//! Does I/O.
 //!
-//! `make bench-operator` runs it. The program prints measurements and does not judge them.
+//! `make bench-operator` runs this program. The program prints measurements, and does not compare them with limits.
 
 mod stopwatch;
 
@@ -20,14 +21,14 @@ const SELECTOR_WITHOUT_MATCHING_NODE: &str = "e2e.akrobateo.io/pool=nowhere";
 async fn main() -> Result<(), Failure> {
     fault_test_within(TIME_LIMIT, async |namespace, faults| {
         namespace.start_backend().await?;
-        let idle = read_memory(faults).await?;
+        let idle_memory = read_memory(faults).await?;
         let mut rounds = Vec::new();
         for _ in 0..ROUND_COUNT {
             rounds.push(measure_round(namespace).await?);
         }
         print_medians(&rounds);
         println!("memory of the operator: resident set size (peak):");
-        println!("{idle}  without Services");
+        println!("{idle_memory}  without Services");
         let memory = measure_memory(namespace, faults, 20, None).await?;
         println!("{memory}  with 20 Services of one port on every node");
         let memory = measure_memory(namespace, faults, 1000, Some(SELECTOR_WITHOUT_MATCHING_NODE)).await?;
@@ -92,11 +93,11 @@ async fn measure_round(namespace: &Namespace) -> Result<RoundLatencies, Failure>
     })
 }
 
-/// Measures the operator's memory with `count` Services, before and after a restart of the operator.
+/// Measures the operator's memory with `service_count` Services, before and after a restart of the operator.
 async fn measure_memory(
     namespace: &Namespace,
     faults: &Faults,
-    count: usize,
+    service_count: usize,
     node_selector: Option<&str>,
 ) -> Result<String, Failure> {
     let ports: [u16; 1000] = namespace.allocate_ports().await?;
@@ -107,12 +108,12 @@ async fn measure_memory(
             None => service,
         }
     };
-    let services: Vec<_> = ports.into_iter().take(count).map(build_service).collect();
+    let services: Vec<_> = ports.into_iter().take(service_count).map(build_service).collect();
     for service in &services {
         namespace.apply(service).await?;
     }
     eventually("every Service has a DaemonSet", async || {
-        ensure_eq("number of DaemonSets", &namespace.list_all_daemonsets().await?.len(), &count)
+        ensure_eq("number of DaemonSets", &namespace.list_all_daemonsets().await?.len(), &service_count)
     })
     .await?;
     namespace.wait_stable().await?;

@@ -19,7 +19,7 @@ use kube::{Api, Resource, ResourceExt};
 use tokio::time::Instant;
 
 /// The number of nodes in the cluster. Each node runs a proxy.
-const NODES: usize = 3;
+const NODE_COUNT: usize = 3;
 const BASELINE_NAME: &str = "e2e-baseline";
 
 /// A change that the measurement waits for.
@@ -54,7 +54,7 @@ impl Stopwatch {
     pub(crate) fn start(namespace: &Namespace) -> Self {
         let client = &namespace.cluster().client;
         let proxies = || Config::default().labels("app.kubernetes.io/name=akrobateo-lb");
-        let pods = watch_objects(Api::<Pod>::all(client.clone()), proxies())
+        let ready_pods = watch_objects(Api::<Pod>::all(client.clone()), proxies())
             .map(|pod| is_ready(&pod).then(|| Change::PodReady(pod.name_any())));
         let daemonsets = watch_objects(Api::<DaemonSet>::all(client.clone()), proxies()).map(|daemonset| {
             Some(Change::DaemonSetCreated(daemonset.labels().get(labels::SERVICE_NAME)?.clone()))
@@ -66,7 +66,7 @@ impl Stopwatch {
             Some(Change::AddressesPublished(service.name_any(), addresses))
         });
         let mut changes: SelectAll<ChangeStream> = SelectAll::new();
-        changes.push(Box::pin(pods));
+        changes.push(Box::pin(ready_pods));
         changes.push(Box::pin(daemonsets));
         changes.push(Box::pin(services));
         Self { changes }
@@ -74,19 +74,19 @@ impl Stopwatch {
 
     /// Waits until a Service is exposed on all nodes, and returns the time of each step.
     pub(crate) async fn wait_exposed(&mut self, name: &str) -> Result<ExposureTimes, Failure> {
-        let (mut created, mut ready, mut pods) = (None, None, BTreeSet::new());
+        let (mut created_at, mut ready_at, mut ready_pods) = (None, None, BTreeSet::new());
         while let Some(change) = self.changes.next().await {
             match change {
-                Some(Change::DaemonSetCreated(service)) if service == name && created.is_none() => {
-                    created = Some(Instant::now());
+                Some(Change::DaemonSetCreated(service)) if service == name && created_at.is_none() => {
+                    created_at = Some(Instant::now());
                 }
-                Some(Change::PodReady(pod)) if created.is_some() && pods.insert(pod.clone()) => {
-                    ready = Some(Instant::now());
+                Some(Change::PodReady(pod)) if created_at.is_some() && ready_pods.insert(pod.clone()) => {
+                    ready_at = Some(Instant::now());
                 }
-                Some(Change::AddressesPublished(service, NODES))
-                    if service == name && pods.len() >= NODES =>
+                Some(Change::AddressesPublished(service, NODE_COUNT))
+                    if service == name && ready_pods.len() >= NODE_COUNT =>
                 {
-                    if let (Some(daemonset_created), Some(proxies_ready)) = (created, ready) {
+                    if let (Some(daemonset_created), Some(proxies_ready)) = (created_at, ready_at) {
                         let addresses_published = Instant::now();
                         return Ok(ExposureTimes { daemonset_created, proxies_ready, addresses_published });
                     }
@@ -99,12 +99,12 @@ impl Stopwatch {
 
     /// Waits until the last pod of the baseline is ready, and returns the time.
     pub(crate) async fn wait_baseline_ready(&mut self) -> Result<Instant, Failure> {
-        let mut pods = BTreeSet::new();
+        let mut ready_pods = BTreeSet::new();
         while let Some(change) = self.changes.next().await {
             if let Some(Change::PodReady(pod)) = change
                 && pod.starts_with(BASELINE_NAME)
-                && pods.insert(pod)
-                && pods.len() == NODES
+                && ready_pods.insert(pod)
+                && ready_pods.len() == NODE_COUNT
             {
                 return Ok(Instant::now());
             }

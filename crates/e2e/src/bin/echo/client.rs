@@ -9,10 +9,10 @@ use e2e::{Answer, Reply, Target};
 use futures::future::join_all;
 use tokio::net::UdpSocket;
 
-/// The number of bytes of an answer that the client reads. All answers are shorter.
+/// The maximum number of bytes that the client reads of an answer. All answers are shorter.
 const MAX_ANSWER_LENGTH: usize = 512;
 const MAX_DATAGRAM_LENGTH: usize = 65_536;
-/// The time between two datagrams. The time is short, so that datagrams arrive in every phase of a proxy's start.
+/// The time between two datagrams. This time is short, so datagrams arrive in every phase of a proxy's start.
 const SEND_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Sends one request with one datagram or one connection, and does not retry.
@@ -30,8 +30,8 @@ pub(crate) async fn send_request(target: Target, timeout: Duration) -> Result<An
     line.parse().map_err(|error: e2e::ParseAnswerError| error.to_string())
 }
 
-/// Sends a request to each target, all at the same time, and prints each [`Reply`] in order. Returns true if all
-/// targets answered.
+/// Sends a request to each target, and prints each [`Reply`] in order. Sends all requests at the same time. Returns
+/// true if all targets answered.
 pub(crate) async fn batch(targets: &[Target], timeout: Duration) -> bool {
     let replies = join_all(targets.iter().map(|&target| async move {
         Reply {
@@ -107,13 +107,14 @@ pub(crate) async fn send_until_answered(
         // Sending fails while the port is closed (ECONNREFUSED); the loop tries again.
         last_error = socket.send(&request).await.err().or(last_error);
         match tokio::time::timeout(SEND_INTERVAL, socket.recv(&mut answer)).await {
-            Ok(Ok(received)) if received >= length => {
-                let line = answer.get(..received).unwrap_or_default();
+            Ok(Ok(received_length)) if received_length >= length => {
+                let line = answer.get(..received_length).unwrap_or_default();
                 return Ok(String::from_utf8_lossy(line).trim_end().to_owned());
             }
-            Ok(Ok(received)) => {
-                last_error =
-                    Some(io::Error::other(format!("the answer has {received} bytes, expected {length}")));
+            Ok(Ok(received_length)) => {
+                last_error = Some(io::Error::other(format!(
+                    "the answer has {received_length} bytes, expected {length}"
+                )));
             }
             Ok(Err(error)) => last_error = Some(error),
             Err(_) => (),
@@ -124,14 +125,14 @@ pub(crate) async fn send_until_answered(
 
 /// Sends one datagram from each source port above 1023. Each datagram starts a conntrack flow.
 pub(crate) fn flood_udp(server: SocketAddr) -> io::Result<()> {
-    let mut sent = 0_u32;
+    let mut sent_count = 0_u32;
     for port in 1024..=u16::MAX {
         // Errors are expected: another socket may have the port, or an earlier datagram was refused.
         let Ok(socket) = std::net::UdpSocket::bind((unspecified_address(server), port)) else { continue };
-        sent += u32::from(socket.send_to(b"flood\n", server).is_ok());
+        sent_count += u32::from(socket.send_to(b"flood\n", server).is_ok());
     }
-    println!("sent {sent} datagrams");
-    if sent == 0 { Err(io::Error::other("no datagram could be sent")) } else { Ok(()) }
+    println!("sent {sent_count} datagrams");
+    if sent_count == 0 { Err(io::Error::other("no datagram could be sent")) } else { Ok(()) }
 }
 
 async fn send_tcp_request(server: SocketAddr) -> io::Result<String> {

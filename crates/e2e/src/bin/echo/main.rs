@@ -139,8 +139,8 @@ fn parse_port(text: &str) -> Result<u16, String> {
 }
 
 fn parse_range(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let range = parse_port(first)?..=parse_port(last)?;
+    let (first_port, last_port) = text.split_once('-').unwrap_or((text, text));
+    let range = parse_port(first_port)?..=parse_port(last_port)?;
     if range.is_empty() {
         Err(format!("the port range {text:?} is empty; expected FIRST-LAST"))
     } else {

@@ -42,7 +42,7 @@ pub(crate) async fn serve(ports: impl Iterator<Item = u16>) -> io::Result<()> {
     serve_on(ports.map(addresses)).await
 }
 
-/// Serves TCP and UDP until SIGTERM. Each item is the candidates for the address of one port.
+/// Serves TCP and UDP until SIGTERM. Each item has the candidate addresses of one port.
 pub(crate) async fn serve_on(candidates: impl Iterator<Item = Vec<SocketAddr>>) -> io::Result<()> {
     let tasks = LocalSet::new();
     let names = Rc::new(ServerNames::read());
@@ -57,7 +57,7 @@ pub(crate) async fn serve_on(candidates: impl Iterator<Item = Vec<SocketAddr>>) 
     Ok(())
 }
 
-/// Binds the sockets of the first candidate that the machine has.
+/// Binds a TCP socket and a UDP socket to the first candidate address that the machine has.
 async fn bind(candidates: &[SocketAddr]) -> io::Result<(TcpListener, UdpSocket)> {
     let to_bind_error = |error| io::Error::other(format!("cannot serve on {candidates:?}: {error}"));
     let tcp = TcpListener::bind(candidates).await.map_err(to_bind_error)?;
@@ -69,7 +69,7 @@ async fn serve_tcp(listener: TcpListener, port: u16, names: Rc<ServerNames>) {
         // The error concerns only one connection: the client closed it before the server accepted it.
         let Ok((stream, client)) = listener.accept().await else { continue };
         let answer = names.answer(Protocol::Tcp, port, client);
-        // An error ends this connection only, so it is ignored.
+        // An error ends only this connection, so the server ignores the error.
         spawn_local(async move { drop(serve_connection(&stream, &answer).await) });
     }
 }

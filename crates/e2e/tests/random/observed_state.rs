@@ -1,4 +1,4 @@
-//! The ports of nodes that the Services' workloads hold, read from the cluster. Does I/O.
+//! The observed state of the cluster: the Services, and the ports that their workloads hold on nodes. Does I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,18 +12,19 @@ use kube::{Api, Resource, ResourceExt};
 use crate::model::ServiceId;
 
 /// A port of the node with this index.
-pub(crate) type NodePort = (usize, Frontend);
+pub(crate) type PortOnNode = (usize, Frontend);
 
-/// The state of the cluster that the properties concern.
+/// The state of the cluster that the properties check.
 #[derive(Clone, Default)]
-pub(crate) struct Observed {
+pub(crate) struct ObservedState {
     /// The ports that each Service's workload holds on the nodes that it selects.
-    pub(crate) holdings: BTreeMap<ServiceId, BTreeSet<NodePort>>,
+    pub(crate) ports_by_service: BTreeMap<ServiceId, BTreeSet<PortOnNode>>,
     pub(crate) services: BTreeMap<ServiceId, Service>,
 }
 
-impl Observed {
-    /// Reads the workloads first: a Service in the result is at least as new as its workload.
+impl ObservedState {
+    /// Reads the state from the cluster. Reads the workloads before the Services, so a Service is at least as new as
+    /// its workload.
     pub(crate) async fn read(tenants: &[Namespace; 2], node_names: &[String]) -> Result<Self, Failure> {
         let client = tenants[0].cluster().client.clone();
         let all_nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?.items;
@@ -49,7 +50,8 @@ impl Observed {
             let services = Api::<Service>::namespaced(client.clone(), namespace.name());
             for service in services.list(&params).await? {
                 observed.services.extend(
-                    number(&service.name_any()).map(|number| (ServiceId { tenant, number }, service)),
+                    service_number(&service.name_any())
+                        .map(|service_number| (ServiceId { tenant, number: service_number }, service)),
                 );
             }
         }
@@ -66,44 +68,50 @@ impl Observed {
         let (labels, Some(spec)) = (workload.labels(), spec) else { return };
         let namespace = labels.get(labels::SERVICE_NAMESPACE);
         let tenant = tenants.iter().position(|tenant| namespace.is_some_and(|name| name == tenant.name()));
-        let number = labels.get(labels::SERVICE_NAME).and_then(|name| number(name));
-        let (Some(tenant), Some(number), None) = (tenant, number, &workload.meta().deletion_timestamp) else {
+        let service_number = labels.get(labels::SERVICE_NAME).and_then(|name| service_number(name));
+        let (Some(tenant), Some(service_number), None) =
+            (tenant, service_number, &workload.meta().deletion_timestamp)
+        else {
             return;
         };
-        let selected = nodes.iter().enumerate().filter(|(_, node)| selects(spec, node));
+        let selected_nodes = nodes.iter().enumerate().filter(|(_, node)| node_affinity_selects(spec, node));
         let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
-        let frontends: BTreeSet<_> = ports.flat_map(frontends).collect();
-        let held = selected.flat_map(|(node, _)| frontends.iter().map(move |port| (node, *port)));
-        self.holdings.entry(ServiceId { tenant, number }).or_default().extend(held);
+        let held_frontends: BTreeSet<_> = ports.flat_map(held_frontends).collect();
+        let held_ports =
+            selected_nodes.flat_map(|(node, _)| held_frontends.iter().map(move |port| (node, *port)));
+        self.ports_by_service
+            .entry(ServiceId { tenant, number: service_number })
+            .or_default()
+            .extend(held_ports);
     }
 
     /// Returns the ports that a Service holds.
-    pub(crate) fn held(&self, id: ServiceId) -> BTreeSet<NodePort> {
-        self.holdings.get(&id).cloned().unwrap_or_default()
+    pub(crate) fn get_ports(&self, id: ServiceId) -> BTreeSet<PortOnNode> {
+        self.ports_by_service.get(&id).cloned().unwrap_or_default()
     }
 }
 
-fn number(name: &str) -> Option<usize> {
+fn service_number(name: &str) -> Option<usize> {
     name.strip_prefix("random-")?.parse().ok()
 }
 
-/// Returns the ports that a hostPort holds. The proxies limit a hostPort to one family with an unspecified address.
-fn frontends(port: &ContainerPort) -> Vec<Frontend> {
+/// Returns the ports that a hostPort holds. An unspecified address as the hostIP limits the hostPort to one family.
+fn held_frontends(port: &ContainerPort) -> Vec<Frontend> {
     let families = match port.host_ip.as_deref() {
         Some("::") => vec![Family::V6],
         Some("::ffff:0.0.0.0") => vec![Family::V4],
         _ => Family::ALL.to_vec(),
     };
-    let number = port.host_port.and_then(|port| u16::try_from(port).ok()?.try_into().ok());
+    let port_number = port.host_port.and_then(|port| u16::try_from(port).ok()?.try_into().ok());
     let protocol = port.protocol.as_deref().unwrap_or("TCP").parse::<Protocol>().ok();
-    let Some((port, protocol)) = number.zip(protocol) else { return Vec::new() };
+    let Some((port, protocol)) = port_number.zip(protocol) else { return Vec::new() };
     families.into_iter().map(|family| Frontend { family, protocol, port }).collect()
 }
 
 /// Returns true if the node affinity of a pod selects a node.
-fn selects(spec: &PodSpec, node: &Node) -> bool {
+fn node_affinity_selects(spec: &PodSpec, node: &Node) -> bool {
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required =
+    let required_selector =
         affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
     let meets = |requirement: &NodeSelectorRequirement, value: Option<&String>| {
         let is_listed =
@@ -116,7 +124,7 @@ fn selects(spec: &PodSpec, node: &Node) -> bool {
         }
     };
     let name = node.name_any();
-    required.is_none_or(|selector| {
+    required_selector.is_none_or(|selector| {
         selector.node_selector_terms.iter().any(|term| {
             let mut labels = term.match_expressions.iter().flatten();
             let mut fields = term.match_fields.iter().flatten();
