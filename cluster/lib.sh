@@ -1,5 +1,5 @@
-# The functions that all scripts of the cluster share: names, addresses, messages, processes. The scripts source this file.
-# shellcheck shell=bash disable=SC2034 # scripts that source this file use the variables
+# The functions that all scripts of the cluster share: names, addresses, messages and processes. The scripts source this
+# file. shellcheck shell=bash disable=SC2034 # scripts that source this file use the variables
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -40,7 +40,7 @@ set_setting() { sed -i "s/^$1=.*/$1=$2/" "$STATE/settings"; }   # NAME VALUE
 is_running() { [ -e "$STATE/complete" ] && is_same_boot; }
 need_cluster() { is_running || die "no cluster is running; start one with cluster/up"; }
 
-# --- members: `control` and the nodes. Each member has its own namespaces. Each member's pid 1 is a script in cluster/init.
+# --- members: `control` and the nodes. Each member has its own namespaces, whose pid 1 is a script in cluster/init.
 list_nodes() { seq -f 'node%.0f' "$(get_setting nodes)"; }
 list_members() {
   echo control
@@ -53,9 +53,9 @@ node_ip6() { echo "$NET6$((10 + ${1#node}))"; }
 node_pods4() { echo "10.245.${1#node}.0/24"; }
 node_pods6() { echo "fd2a:0:0:${1#node}::/64"; }
 
-# A process belongs to the cluster if its pid, its start time and the boot id equal the recorded values.
-# The pid alone is not enough, because the kernel reuses pids.
-# A zombie counts as ended, because this machine's pid 1 may never reap it.
+# A process belongs to the cluster if its pid, its start time and the machine's boot id are equal to the recorded
+# values. The pid alone is not enough, because the kernel reuses pids. A zombie process is treated as ended, because
+# this machine's pid 1 may never reap zombies.
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
 is_same_boot() { [ "$(get_setting boot_id)" = "$(boot_id)" ]; }
 start_time() { # PID: prints the start time in clock ticks since boot
@@ -63,12 +63,12 @@ start_time() { # PID: prints the start time in clock ticks since boot
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
   awk '$1 == "Z" { exit 1 } { print $20 }' <<<"${stat##*) }"
 }
-live_pid() { # MEMBER: prints the pid of the process that holds the member's namespaces; fails if this process has ended
+live_pid() { # MEMBER: prints the pid of the process that started the member's pid 1; fails if it has ended
   local pid started
   is_same_boot && read -r pid started 2>/dev/null <"$STATE/$1/pid" || return 1
   [ "$(start_time "$pid")" = "$started" ] && echo "$pid"
 }
-first_pid() { # MEMBER: prints the pid that the member's pid 1 has on this machine
+first_pid() { # MEMBER: prints the pid of the member's pid 1, as this machine sees it
   local holder children child
   holder=$(live_pid "$1") && children=$(cat "/proc/$holder/task/$holder/children") || return 1
   for child in $children; do
@@ -89,7 +89,7 @@ in_member() { # MEMBER CMD...: runs a command in all namespaces of the member
 cgroup_mounts() { awk '$3 ~ /^cgroup2?$/ && !seen[$2]++ { print $3, $2 }' /proc/self/mounts; } # prints type and directory
 
 # --- waiting
-report_ended() { # during cluster/up: if a program has ended, prints its name and the end of its log; otherwise fails
+report_ended() { # if a program has ended during cluster/up, prints its name and its last log lines; otherwise fails
   [ ! -e "$STATE/complete" ] || return 1
   local log='' pid member
   for pid in "$STATE"/*/pid; do
@@ -119,8 +119,8 @@ is_serving() { # NODE DAEMON
   esac
 }
 
-# Takes the lock of cluster/up and cluster/down. The lock is on the parent directory of the cluster's state, because a
-# separate lock file would remain afterwards.
+# Takes the lock of cluster/up and cluster/down. This function locks the parent directory of the cluster's state
+# directory, because a separate lock file would remain afterwards.
 lock() {
   exec 9<"$(dirname "$STATE")"
   flock --nonblock 9 && return

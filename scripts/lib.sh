@@ -1,4 +1,4 @@
-# Functions of all scripts (sourced): selects the cluster, and connects to it.
+# The functions that all scripts share: selecting the cluster, and connecting to it. The scripts source this file.
 # shellcheck shell=bash disable=SC2034 # scripts that source this file use the variables
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +11,8 @@ die() {
 }
 
 # The scripts never use the default kubeconfig.
-# They use the cluster of AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT if both are set, otherwise the cluster that cluster/up starts.
+# If AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT are set, the scripts use this cluster. Otherwise they use the cluster
+# that cluster/up starts.
 if [ -n "${AKROBATEO_KUBECONFIG:-}" ] || [ -n "${AKROBATEO_CONTEXT:-}" ]; then
   if [ -z "${AKROBATEO_KUBECONFIG:-}" ] || [ -z "${AKROBATEO_CONTEXT:-}" ]; then
     die "set both AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT, or unset both to use the cluster that cluster/up starts"
