@@ -7,7 +7,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/akrobateo
 STATE=${AKROBATEO_CLUSTER_DIR:-/var/lib/akrobateo-cluster}
 STATE=$(realpath --canonicalize-missing "$STATE")
-ADMIN=$STATE/admin.kubeconfig
+ADMIN_KUBECONFIG=$STATE/admin.kubeconfig
 CONTEXT=akrobateo
 PAUSE_IMAGE=ghcr.io/akrobateo/cluster-pause:1
 
@@ -26,7 +26,7 @@ die() {
   say "$@"
   exit 1
 }
-need() { # PROGRAM...
+need_programs() { # PROGRAM...
   local program
   for program; do
     command -v "$program" >/dev/null || die "$program is missing; install it with cluster/deps"
@@ -56,23 +56,23 @@ node_pods6() { echo "fd2a:0:0:${1#node}::/64"; }
 # A process belongs to the cluster if its pid, its start time and the machine's boot id are equal to the recorded
 # values. The pid alone is not enough, because the kernel reuses pids. A zombie process is treated as ended, because
 # this machine's pid 1 may never reap zombies.
-boot_id() { cat /proc/sys/kernel/random/boot_id; }
-is_same_boot() { [ "$(get_setting boot_id)" = "$(boot_id)" ]; }
-start_time() { # PID: prints the start time in clock ticks since boot
+get_boot_id() { cat /proc/sys/kernel/random/boot_id; }
+is_same_boot() { [ "$(get_setting boot_id)" = "$(get_boot_id)" ]; }
+get_start_time() { # PID: prints the start time in clock ticks since boot
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
   awk '$1 == "Z" { exit 1 } { print $20 }' <<<"${stat##*) }"
 }
-live_pid() { # MEMBER: prints the pid of the process that started the member's pid 1; fails if it has ended
+get_starter_pid() { # MEMBER: prints the pid of the process that started the member's pid 1; fails if it has ended
   local pid started
   is_same_boot && read -r pid started 2>/dev/null <"$STATE/$1/pid" || return 1
-  [ "$(start_time "$pid")" = "$started" ] && echo "$pid"
+  [ "$(get_start_time "$pid")" = "$started" ] && echo "$pid"
 }
-first_pid() { # MEMBER: prints the pid of the member's pid 1, as this machine sees it
-  local holder children child
-  holder=$(live_pid "$1") && children=$(cat "/proc/$holder/task/$holder/children") || return 1
+get_init_pid() { # MEMBER: prints the pid of the member's pid 1, as this machine sees it
+  local starter children child
+  starter=$(get_starter_pid "$1") && children=$(cat "/proc/$starter/task/$starter/children") || return 1
   for child in $children; do
-    if start_time "$child" >/dev/null; then
+    if get_start_time "$child" >/dev/null; then
       echo "$child"
       return
     fi
@@ -81,12 +81,14 @@ first_pid() { # MEMBER: prints the pid of the member's pid 1, as this machine se
 }
 in_member() { # MEMBER CMD...: runs a command in all namespaces of the member
   local pid
-  pid=$(first_pid "$1") || die "$1 is not running; restart the cluster with cluster/down and cluster/up"
+  pid=$(get_init_pid "$1") || die "$1 is not running; restart the cluster with cluster/down and cluster/up"
   shift
   nsenter --target "$pid" --mount --uts --ipc --net --pid --root --wd -- "$@"
 }
 
-cgroup_mounts() { awk '$3 ~ /^cgroup2?$/ && !seen[$2]++ { print $3, $2 }' /proc/self/mounts; } # prints type and directory
+list_cgroup_mounts() { # prints type and directory of each mount
+  awk '$3 ~ /^cgroup2?$/ && !seen[$2]++ { print $3, $2 }' /proc/self/mounts
+}
 
 # --- waiting
 report_ended() { # if a program has ended during cluster/up, prints its name and its last log lines; otherwise fails
@@ -95,7 +97,7 @@ report_ended() { # if a program has ended during cluster/up, prints its name and
   for pid in "$STATE"/*/pid; do
     [ -e "$pid" ] || continue
     member=$(basename "$(dirname "$pid")")
-    live_pid "$member" >/dev/null || log=$member-init.log
+    get_starter_pid "$member" >/dev/null || log=$member-init.log
   done
   [ -n "$log" ] || read -r log 2>/dev/null <"$STATE/ended" || return 1
   say "${log%.log} has ended; the last lines of $STATE/logs/$log:"

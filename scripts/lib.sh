@@ -35,18 +35,18 @@ kubectl() {
 }
 
 # Runs a command as a client outside the cluster.
-client() {
+run_as_client() {
   if [ "$OWN_CLUSTER" ]; then cluster/client "$@"; else "$@"; fi
 }
 
-target_triple() { rustc --print host-tuple; }
-echo_program() { echo "target/$(target_triple)/release/echo"; } # the program in the echo image
+get_target_triple() { rustc --print host-tuple; }
+get_echo_program() { echo "target/$(get_target_triple)/release/echo"; } # the program in the echo image
 
 # Sets the variables of the tests in crates/e2e for the cluster that cluster/up starts.
 set_e2e_variables() {
   export AKROBATEO_E2E_KUBECONFIG=$STATE/admin.kubeconfig AKROBATEO_E2E_CONTEXT=akrobateo
   export AKROBATEO_E2E_CLIENT=$ROOT/cluster/client AKROBATEO_E2E_CLUSTER=$ROOT/cluster
   export AKROBATEO_E2E_AUDIT_LOG=$STATE/logs/audit.log
-  AKROBATEO_E2E_OPERATOR=$ROOT/target/$(target_triple)/release/akrobateo
+  AKROBATEO_E2E_OPERATOR=$ROOT/target/$(get_target_triple)/release/akrobateo
   export AKROBATEO_E2E_OPERATOR
 }

@@ -14,7 +14,7 @@ supervise() { # DAEMON CMD...: runs a daemon in the background, and restarts the
   done &
 }
 
-reap() { # waits forever for child processes that end, including orphaned processes of containerd's shims
+reap_children() { # waits forever for child processes that end, including orphaned processes of containerd's shims
   while :; do
     wait || true
     sleep 1
