@@ -1,4 +1,4 @@
-# The targets for working on this repository. Each calls a script or cargo; `make help` prints the text after ##.
+# The development targets of this repository. Each target calls a script or cargo. `make help` prints the text after ##.
 .DEFAULT_GOAL := help
 .PHONY: help
 help: ## lists the targets
@@ -17,7 +17,7 @@ cluster-down: ## removes the cluster
 	cluster/down
 
 .PHONY: demo
-demo: deps ## creates a cluster and a Service that answers on every node (root)
+demo: deps ## starts a cluster with the operator and a Service that answers on every node (root)
 	scripts/demo
 
 .PHONY: demo-down
@@ -25,7 +25,7 @@ demo-down: ## removes the demo and its cluster
 	scripts/demo-down
 
 .PHONY: test
-test: deps ## runs all tests: units, data plane with real packets, end to end on a real cluster (root)
+test: deps ## runs all tests: unit tests, packets through the data plane, a real cluster (root)
 	scripts/test
 
 .PHONY: e2e

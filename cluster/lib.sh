@@ -1,5 +1,5 @@
-# The functions that all scripts of the cluster share: names, addresses, messages, processes. The scripts source this file.
-# shellcheck shell=bash disable=SC2034 # scripts that source this file use the variables
+# The functions that all scripts of the cluster share: names, addresses, messages and processes. The scripts source this
+# file. shellcheck shell=bash disable=SC2034 # scripts that source this file use the variables
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -7,7 +7,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/akrobateo
 STATE=${AKROBATEO_CLUSTER_DIR:-/var/lib/akrobateo-cluster}
 STATE=$(realpath --canonicalize-missing "$STATE")
-ADMIN=$STATE/admin.kubeconfig
+ADMIN_KUBECONFIG=$STATE/admin.kubeconfig
 CONTEXT=akrobateo
 PAUSE_IMAGE=ghcr.io/akrobateo/cluster-pause:1
 
@@ -26,7 +26,7 @@ die() {
   say "$@"
   exit 1
 }
-need() { # PROGRAM...
+need_programs() { # PROGRAM...
   local program
   for program; do
     command -v "$program" >/dev/null || die "$program is missing; install it with cluster/deps"
@@ -40,7 +40,7 @@ set_setting() { sed -i "s/^$1=.*/$1=$2/" "$STATE/settings"; }   # NAME VALUE
 is_running() { [ -e "$STATE/complete" ] && is_same_boot; }
 need_cluster() { is_running || die "no cluster is running; start one with cluster/up"; }
 
-# --- members: `control` and the nodes. Each member has its own namespaces. Each member's pid 1 is a script in cluster/init.
+# --- members: `control` and the nodes. Each member has its own namespaces, whose pid 1 is a script in cluster/init.
 list_nodes() { seq -f 'node%.0f' "$(get_setting nodes)"; }
 list_members() {
   echo control
@@ -53,26 +53,26 @@ node_ip6() { echo "$NET6$((10 + ${1#node}))"; }
 node_pods4() { echo "10.245.${1#node}.0/24"; }
 node_pods6() { echo "fd2a:0:0:${1#node}::/64"; }
 
-# A process belongs to the cluster if its pid, its start time and the boot id equal the recorded values.
-# The pid alone is not enough, because the kernel reuses pids.
-# A zombie counts as ended, because this machine's pid 1 may never reap it.
-boot_id() { cat /proc/sys/kernel/random/boot_id; }
-is_same_boot() { [ "$(get_setting boot_id)" = "$(boot_id)" ]; }
-start_time() { # PID: prints the start time in clock ticks since boot
+# A process belongs to the cluster if its pid, its start time and the machine's boot id are equal to the recorded
+# values. The pid alone is not enough, because the kernel reuses pids. A zombie process is treated as ended, because
+# this machine's pid 1 may never reap zombies.
+get_boot_id() { cat /proc/sys/kernel/random/boot_id; }
+is_same_boot() { [ "$(get_setting boot_id)" = "$(get_boot_id)" ]; }
+get_start_time() { # PID: prints the start time in clock ticks since boot
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
   awk '$1 == "Z" { exit 1 } { print $20 }' <<<"${stat##*) }"
 }
-live_pid() { # MEMBER: prints the pid of the process that holds the member's namespaces; fails if this process has ended
+get_starter_pid() { # MEMBER: prints the pid of the process that started the member's pid 1; fails if it has ended
   local pid started
   is_same_boot && read -r pid started 2>/dev/null <"$STATE/$1/pid" || return 1
-  [ "$(start_time "$pid")" = "$started" ] && echo "$pid"
+  [ "$(get_start_time "$pid")" = "$started" ] && echo "$pid"
 }
-first_pid() { # MEMBER: prints the pid that the member's pid 1 has on this machine
-  local holder children child
-  holder=$(live_pid "$1") && children=$(cat "/proc/$holder/task/$holder/children") || return 1
+get_init_pid() { # MEMBER: prints the pid of the member's pid 1, as this machine sees it
+  local starter children child
+  starter=$(get_starter_pid "$1") && children=$(cat "/proc/$starter/task/$starter/children") || return 1
   for child in $children; do
-    if start_time "$child" >/dev/null; then
+    if get_start_time "$child" >/dev/null; then
       echo "$child"
       return
     fi
@@ -81,21 +81,23 @@ first_pid() { # MEMBER: prints the pid that the member's pid 1 has on this machi
 }
 in_member() { # MEMBER CMD...: runs a command in all namespaces of the member
   local pid
-  pid=$(first_pid "$1") || die "$1 is not running; restart the cluster with cluster/down and cluster/up"
+  pid=$(get_init_pid "$1") || die "$1 is not running; restart the cluster with cluster/down and cluster/up"
   shift
   nsenter --target "$pid" --mount --uts --ipc --net --pid --root --wd -- "$@"
 }
 
-cgroup_mounts() { awk '$3 ~ /^cgroup2?$/ && !seen[$2]++ { print $3, $2 }' /proc/self/mounts; } # prints type and directory
+list_cgroup_mounts() { # prints type and directory of each mount
+  awk '$3 ~ /^cgroup2?$/ && !seen[$2]++ { print $3, $2 }' /proc/self/mounts
+}
 
 # --- waiting
-report_ended() { # during cluster/up: if a program has ended, prints its name and the end of its log; otherwise fails
+report_ended() { # if a program has ended during cluster/up, prints its name and its last log lines; otherwise fails
   [ ! -e "$STATE/complete" ] || return 1
   local log='' pid member
   for pid in "$STATE"/*/pid; do
     [ -e "$pid" ] || continue
     member=$(basename "$(dirname "$pid")")
-    live_pid "$member" >/dev/null || log=$member-init.log
+    get_starter_pid "$member" >/dev/null || log=$member-init.log
   done
   [ -n "$log" ] || read -r log 2>/dev/null <"$STATE/ended" || return 1
   say "${log%.log} has ended; the last lines of $STATE/logs/$log:"
@@ -119,8 +121,8 @@ is_serving() { # NODE DAEMON
   esac
 }
 
-# Takes the lock of cluster/up and cluster/down. The lock is on the parent directory of the cluster's state, because a
-# separate lock file would remain afterwards.
+# Takes the lock of cluster/up and cluster/down. This function locks the parent directory of the cluster's state
+# directory, because a separate lock file would remain afterwards.
 lock() {
   exec 9<"$(dirname "$STATE")"
   flock --nonblock 9 && return

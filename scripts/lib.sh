@@ -1,4 +1,4 @@
-# Functions of all scripts (sourced): selects the cluster, and connects to it.
+# The functions that all scripts share: selecting the cluster, and connecting to it. The scripts source this file.
 # shellcheck shell=bash disable=SC2034 # scripts that source this file use the variables
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +11,8 @@ die() {
 }
 
 # The scripts never use the default kubeconfig.
-# They use the cluster of AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT if both are set, otherwise the cluster that cluster/up starts.
+# If AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT are set, the scripts use this cluster. Otherwise they use the cluster
+# that cluster/up starts.
 if [ -n "${AKROBATEO_KUBECONFIG:-}" ] || [ -n "${AKROBATEO_CONTEXT:-}" ]; then
   if [ -z "${AKROBATEO_KUBECONFIG:-}" ] || [ -z "${AKROBATEO_CONTEXT:-}" ]; then
     die "set both AKROBATEO_KUBECONFIG and AKROBATEO_CONTEXT, or unset both to use the cluster that cluster/up starts"
@@ -34,18 +35,18 @@ kubectl() {
 }
 
 # Runs a command as a client outside the cluster.
-client() {
+run_as_client() {
   if [ "$OWN_CLUSTER" ]; then cluster/client "$@"; else "$@"; fi
 }
 
-target_triple() { rustc --print host-tuple; }
-echo_program() { echo "target/$(target_triple)/release/echo"; } # the program in the echo image
+get_target_triple() { rustc --print host-tuple; }
+get_echo_program() { echo "target/$(get_target_triple)/release/echo"; } # the program in the echo image
 
 # Sets the variables of the tests in crates/e2e for the cluster that cluster/up starts.
 set_e2e_variables() {
   export AKROBATEO_E2E_KUBECONFIG=$STATE/admin.kubeconfig AKROBATEO_E2E_CONTEXT=akrobateo
   export AKROBATEO_E2E_CLIENT=$ROOT/cluster/client AKROBATEO_E2E_CLUSTER=$ROOT/cluster
   export AKROBATEO_E2E_AUDIT_LOG=$STATE/logs/audit.log
-  AKROBATEO_E2E_OPERATOR=$ROOT/target/$(target_triple)/release/akrobateo
+  AKROBATEO_E2E_OPERATOR=$ROOT/target/$(get_target_triple)/release/akrobateo
   export AKROBATEO_E2E_OPERATOR
 }

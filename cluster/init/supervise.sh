@@ -1,7 +1,7 @@
 # Functions that supervise the daemons of a member. The script that runs as the member's pid 1 sources this file.
 # shellcheck shell=bash
 
-supervise() { # DAEMON CMD...: runs a daemon in the background, and restarts it after its end
+supervise() { # DAEMON CMD...: runs a daemon in the background, and restarts the daemon each time it ends
   local daemon=$1 log=$MEMBER-$1.log
   shift
   while :; do
@@ -14,7 +14,7 @@ supervise() { # DAEMON CMD...: runs a daemon in the background, and restarts it 
   done &
 }
 
-reap() { # waits forever for ended processes, also for orphans of containerd's shims
+reap_children() { # waits forever for child processes that end, including orphaned processes of containerd's shims
   while :; do
     wait || true
     sleep 1

@@ -1,5 +1,5 @@
-// Command kubernetes contains all Kubernetes programs of the cluster in one binary. The name of the
-// executable selects the program; if that name is unknown, the first argument does.
+// Command kubernetes contains all Kubernetes programs of the cluster in one binary. The name of the executable selects
+// the program. If this name is not the name of a program, the first argument selects the program.
 package main
 
 import (

@@ -1,4 +1,5 @@
-//! Sleeps forever, so that the namespaces of a pod stay. Handles no signal, because the runtime finally sends SIGKILL.
+//! Sleeps forever, so that the namespaces of a pod continue to exist. Ignores all signals until the runtime sends
+//! SIGKILL.
 
 fn main() {
     loop {

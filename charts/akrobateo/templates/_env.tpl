@@ -1,4 +1,4 @@
-{{/* The operator's settings as environment variables. The list omits values that are null or the operator's default. */}}
+{{/* The operator's settings as environment variables, without settings that are null or have the default. */}}
 {{- define "akrobateo.env" -}}
 {{- $settings := .Values.settings }}
 {{- include "akrobateo.variable" (list "WATCH_NAMESPACE" $settings.watchNamespace) }}

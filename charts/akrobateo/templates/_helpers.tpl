@@ -1,4 +1,4 @@
-{{/* The name of the release's objects. It contains "akrobateo" unless fullnameOverride replaces it. */}}
+{{/* The name of the release's objects. Without fullnameOverride, this name contains "akrobateo". */}}
 {{- define "akrobateo.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
@@ -9,7 +9,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The labels that select the operator's pods. A namespace has one operator; install another one in another namespace. */}}
+{{/* The label that selects the operator's pods. Only one operator can run in a namespace, so this label is enough. */}}
 {{- define "akrobateo.selector" -}}
 app.kubernetes.io/name: akrobateo
 {{- end -}}
@@ -30,7 +30,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* The namespace of the Services; "" means all namespaces. */}}
+{{/* The namespace of the Services that the operator serves; "" means all namespaces. */}}
 {{- define "akrobateo.servicesNamespace" -}}
 {{- .Values.settings.watchNamespace | default "" -}}
 {{- end -}}
@@ -75,7 +75,7 @@ registry, the image of the proxies must be from the same registry. */}}
   verbs: [create, patch]
 {{- end -}}
 
-{{/* Rules for proxies. Server-side apply needs create and patch if the object does not exist. */}}
+{{/* Rules for proxies. Server-side apply needs patch, and also create if the object does not exist. */}}
 {{- define "akrobateo.proxyRules" -}}
 - apiGroups: [apps]
   resources: [daemonsets, deployments]
@@ -85,8 +85,8 @@ registry, the image of the proxies must be from the same registry. */}}
   verbs: [list, watch, delete]
 {{- end -}}
 
-{{/* Rules to detect kube-proxy in IPVS mode, and programs that replace kube-proxy. In such clusters the operator uses ipMode
-Proxy. */}}
+{{/* Rules to detect kube-proxy in IPVS mode, and programs that replace kube-proxy. In clusters with IPVS mode or such a
+program, the operator uses ipMode Proxy. */}}
 {{- define "akrobateo.kubeProxyRules" -}}
 - apiGroups: [""]
   resources: [configmaps]
@@ -104,7 +104,7 @@ Proxy. */}}
   verbs: [list, watch, delete]
 {{- end -}}
 
-{{/* Rules for the Lease, which selects the active replica. */}}
+{{/* Rules for the Lease. The replica that holds the Lease is active. */}}
 {{- define "akrobateo.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -115,8 +115,8 @@ Proxy. */}}
   verbs: [get, update]
 {{- end -}}
 
-{{/* A rule of a NetworkPolicy: Prometheus may connect to a port. An empty "from" would allow every client. So if
-there are no peers, the result is empty. Argument: a dict with from and port. */}}
+{{/* A rule of a NetworkPolicy, which allows the peers in "from" to connect to a port. An empty "from" would allow every
+client, so without peers the template returns no rule. Argument: a dict with from and port. */}}
 {{- define "akrobateo.scrapeRule" -}}
 {{- with .from -}}
 - from:
@@ -127,7 +127,7 @@ there are no peers, the result is empty. Argument: a dict with from and port. */
 {{- end -}}
 {{- end -}}
 
-{{/* The end of a binding: its subject is the operator's ServiceAccount. */}}
+{{/* The part of a binding that names its subject: the operator's ServiceAccount. */}}
 {{- define "akrobateo.subjects" -}}
 subjects:
   - kind: ServiceAccount
@@ -135,7 +135,7 @@ subjects:
     namespace: {{ .Release.Namespace }}
 {{- end -}}
 
-{{/* A Role and its binding. Argument: a dict with root, name, namespace and rules. */}}
+{{/* A Role and its RoleBinding. Argument: a dict with root, name, namespace and rules. */}}
 {{- define "akrobateo.role" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role

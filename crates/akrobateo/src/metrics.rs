@@ -117,7 +117,7 @@ impl Metrics {
             services.clone(),
         );
         let outdated_proxies = Gauge::default();
-        let help = "Proxies that still forward as before the last change of their Service or of the image";
+        let help = "Proxies that still use the image or the Service's settings from before the last change";
         registry.register("outdated_proxies", help, outdated_proxies.clone());
         registry.register("leader", "1 if this replica is the leader, otherwise 0", leader.clone());
         let counted_states = Mutex::default();

@@ -140,24 +140,25 @@ impl Reason {
                 "No proxy is ready: the proxies are starting, or they cannot run. The message names the cause."
             }
             Self::NoAddresses => {
-                "Proxies are ready, but each of their nodes has no address of the requested types, or must not be published."
+                "Proxies are ready, but the operator cannot publish their nodes: a node has no address of the \
+                 requested types, or the node must not be published."
             }
-            Self::NoNodes => {
-                "Every node either does not match the node selector, or has a taint that the proxies do not tolerate."
-            }
+            Self::NoNodes => "No node matches the node selector and has only tolerated taints.",
             Self::NoEndpoints => {
                 "A traffic policy is Local, and no node that may run a proxy has a ready endpoint. Published addresses stay. \
                  If no address was published, all nodes are published until the Service has an endpoint, except nodes where \
                  another Service has the port and can answer."
             }
             Self::PortConflict => {
-                "On every node another Service owns one of the ports, or uses it as its nodePort or healthCheckNodePort."
+                "On every node another Service owns one of the ports, or uses this port as its nodePort or \
+                 healthCheckNodePort."
             }
             Self::PortReserved => {
                 "One of the ports is reserved for the nodes themselves (`--reserved-ports`)."
             }
             Self::PortInUse => {
-                "Another pod has one of the ports as a hostPort, or listens on it in the host's network. That pod keeps the port."
+                "Another pod uses one of the ports as a hostPort, or listens on this port in the host's network. The other \
+                 pod keeps the port."
             }
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
             Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",
@@ -183,25 +184,26 @@ impl Reason {
             }
             Self::InvalidNodeAddress => {
                 "The annotation `akrobateo.io/address` of a Node has parts that cannot be published. The operator ignores these \
-                 parts. In a family without a valid address in the annotation, it publishes the addresses in the Node's status."
+                 parts. If the annotation has no valid address of a family, the operator publishes the addresses of this \
+                 family in the Node's status."
             }
             Self::NodePortsOpen => {
                 "loadBalancerSourceRanges do not apply to the nodePorts of the Service, so every client can reach the nodePorts."
             }
             Self::OutdatedProxies => {
-                "Some proxies still forward as they did before the last change, and the rollout does not continue by itself. The note \
-                 names the nodes."
+                "Some proxies still use the settings from before the last change, and the rollout does not continue by \
+                 itself. The note names the nodes."
             }
             Self::SessionAffinityNotKept => {
                 "sessionAffinity is ClientIP, but all clients of a proxy reach the same backend, because kube-proxy sees only the \
                  address of the proxy."
             }
             Self::StatusConflict => {
-                "Another program keeps overwriting the addresses or the condition. The note names the field manager of this \
+                "Another program repeatedly overwrites the addresses or the condition. The note names the field manager of this \
                  program. The operator waits longer before each restore, up to 5 minutes."
             }
             Self::WorkloadConflict => {
-                "Another program keeps changing the DaemonSet or Deployment of the proxies. The note names the \
+                "Another program repeatedly changes the DaemonSet or Deployment of the proxies. The note names the \
                  fields, and the field manager of this program. The operator leaves these fields unchanged for hours, and then \
                  restores its own values again."
             }
