@@ -28,7 +28,7 @@ pub struct DataPath {
     nftables: Nftables,
     conntrack: Conntrack,
     links: links::Client,
-    /// The tables that this process has installed; `None` before the first change, and after a change by others.
+    /// The state that this process has installed. `None` before the first change, and after a change by another program.
     installed: Option<Installed>,
 }
 
@@ -41,16 +41,16 @@ struct Installed {
     tunnel: Option<NetworkObjects>,
 }
 
-/// The changes that were made.
+/// The numbers of changes that were made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// The steps of the nftables transaction.
+    /// The number of steps in the nftables transaction.
     pub steps: usize,
-    /// The changes of the tunnel.
+    /// The number of changes of the tunnel.
     pub tunnel: usize,
-    /// The deleted conntrack entries.
+    /// The number of deleted conntrack entries.
     pub flows: usize,
-    /// The deleted affinities.
+    /// The number of deleted affinities.
     pub affinities: usize,
 }
 
@@ -87,7 +87,7 @@ impl DataPath {
             return Err(DataPathError::NoAddress);
         }
         let desired = NodeTables::new(config);
-        // New kernels accept a hook of a missing interface, and would never run it.
+        // New kernels accept a hook on a missing interface, but never run the hook.
         if desired.netdev.is_some() && !interface_exists(&config.node.uplink)? {
             return Err(DataPathError::NoUplink(config.node.uplink.clone()));
         }
@@ -99,7 +99,7 @@ impl DataPath {
             None => self.read()?,
         };
         let has_tunnel = installed.tunnel.as_ref() == Some(&tunnel);
-        // The table of family netdev refers to the tunnel's device.
+        // The tunnel's device must exist first, because the table of family netdev has a hook on it.
         if !has_tunnel && tunnel.device.is_some() {
             changes.tunnel = self.links.reconcile(&tunnel)?;
         }
@@ -150,12 +150,12 @@ impl DataPath {
         DataPathWatch::open(self.nftables.port_id()?)
     }
 
-    /// Returns the number of the tunnel's device; `None` if there is none.
+    /// Returns the interface index of the tunnel's device; `None` if the device does not exist.
     pub fn tunnel_device(&mut self) -> Result<Option<u32>, DataPathError> {
         Ok(self.links.device_index()?)
     }
 
-    /// Returns the table of family inet in the kernel; `None` if there is none.
+    /// Returns the table of family inet in the kernel; `None` if the kernel has no such table.
     pub fn read_table(&self) -> Result<Option<InstalledTable>, DataPathError> {
         self.read_one(&inet_id())
     }
@@ -168,7 +168,7 @@ impl DataPath {
         Ok(self.nftables.read(id)?.1)
     }
 
-    /// Deletes conntrack entries and affinities of endpoints that are gone. Returns their numbers.
+    /// Deletes the conntrack entries and affinities that disagree with the desired tables. Returns the numbers of both.
     fn delete_stale(
         &self,
         installed: Option<&InstalledTable>,
