@@ -1,11 +1,11 @@
-//! The base chains of type nat. Only the first packet of a flow passes them. Pure.
+//! The base chains of type nat. Only the first packet of a flow passes these chains. Pure.
 
 use akrobateo_core::Protocol;
 use netfilter::nft::Table;
 use netfilter::nft::model::{Chain, ChainType, Expr, Hook, NatFlags, NatKind, Reg, Rule};
 
 use super::affinity;
-use super::endpoint_chains::all_families;
+use super::endpoint_chains::all_family_parts;
 use super::expressions::{
     accept, has_flow_bits, has_packet_bits, has_zone, is_destination_port, is_output_interface, is_protocol,
     rule, set_packet_bits,
@@ -16,16 +16,16 @@ use crate::config::NodeConfig;
 use crate::marks::{FLOW, FLOW_MASQUERADED, FORWARD_ACCEPTED, OWN_MASK};
 use crate::probe;
 
-/// Before portmap and kube-proxy, whose chains have the priority -100 (`NF_IP_PRI_NAT_DST`).
+/// The priority before portmap and kube-proxy, whose chains have the priority -100 (`NF_IP_PRI_NAT_DST`).
 const DESTINATION_PRIORITY: i32 = -110;
-/// Before kube-proxy and network plugins, whose chains have the priority 100 (`NF_IP_PRI_NAT_SRC`).
+/// The priority before kube-proxy and network plugins, whose chains have the priority 100 (`NF_IP_PRI_NAT_SRC`).
 const SOURCE_PRIORITY: i32 = 90;
 
-/// Adds the chains. `keeps_clients` is true if peers may send packets of clients.
-pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_clients: bool) {
-    let find_service = all_families().map(find_service_rule);
+/// Adds the chains. `keeps_client_addresses` is true if peers may send packets with clients' addresses.
+pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_client_addresses: bool) {
+    let find_service = all_family_parts().map(find_service_rule);
     let mut prerouting = Vec::new();
-    if keeps_clients {
+    if keeps_client_addresses {
         prerouting.extend(receive_probe_rules(config));
         prerouting.push(rule([&has_zone(), &set_packet_bits(FORWARD_ACCEPTED)]));
     }
@@ -34,38 +34,40 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_clients: bool
     table.chains.extend([
         base("nat_pre", Hook::Prerouting, DESTINATION_PRIORITY, prerouting),
         base("nat_out", Hook::Output, DESTINATION_PRIORITY, find_service.into()),
-        base("nat_post", Hook::Postrouting, SOURCE_PRIORITY, source_rules(config, keeps_clients)),
+        base("nat_post", Hook::Postrouting, SOURCE_PRIORITY, source_rules(config, keeps_client_addresses)),
     ]);
 }
 
-/// Returns the rules that choose the source address that the endpoint sees. A decision for the client's address is a
-/// translation too, so that the rules of others do not masquerade the packet.
-fn source_rules(config: &NodeConfig, keeps_clients: bool) -> Vec<Rule> {
-    let families = all_families();
-    let is_not_ours = has_flow_bits(FLOW, 0);
+/// Returns the rules that choose the source address that the endpoint sees.
+///
+/// A rule that keeps the client's address translates the address to itself. After a translation, the kernel ignores the
+/// masquerade rules of other programs.
+fn source_rules(config: &NodeConfig, keeps_client_addresses: bool) -> Vec<Rule> {
+    let families = all_family_parts();
+    let is_untranslated = has_flow_bits(FLOW, 0);
     let masquerade = Expr::Masquerade(NatFlags::FULLY_RANDOM);
     let mut rules = Vec::new();
-    if keeps_clients {
+    if keeps_client_addresses {
         rules.extend(send_probe_rules(config));
         rules.extend(
             families
                 .iter()
-                .map(|part| rule([&is_not_ours, &has_zone(), &part.is_family(), &keep_source(*part)])),
+                .map(|part| rule([&is_untranslated, &has_zone(), &part.is_family(), &keep_source(*part)])),
         );
     }
-    rules.push(rule([&is_not_ours, &[accept()]]));
+    rules.push(rule([&is_untranslated, &[accept()]]));
     rules.push(rule([&is_output_interface("lo"), &[accept()]]));
     rules.extend(families.iter().map(|part| affinity::remember_rule(*part)));
     rules.push(rule([&has_flow_bits(FLOW_MASQUERADED, FLOW_MASQUERADED), std::slice::from_ref(&masquerade)]));
     rules.extend(families.iter().map(|part| {
-        let is_kept = [part.destination(Reg(0)), Expr::is_in(part.name("kept"), Reg(0))];
-        rule([&part.is_family(), &is_kept, &keep_source(*part)])
+        let sees_client_address = [part.destination(Reg(0)), Expr::is_in(part.name("kept"), Reg(0))];
+        rule([&part.is_family(), &sees_client_address, &keep_source(*part)])
     }));
     rules.push(Rule::new(vec![masquerade]));
     rules
 }
 
-/// Translates the source address to itself.
+/// Returns the expressions that translate the source address to itself.
 fn keep_source(part: FamilyPart) -> [Expr; 2] {
     [part.source(Reg(0)), translate_source(part)]
 }
@@ -82,7 +84,7 @@ const fn translate_source(part: FamilyPart) -> Expr {
 
 /// Returns the rules that deliver probes to the agent.
 fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
-    let receive = |address: &std::net::IpAddr| {
+    let receive_rule = |address: &std::net::IpAddr| {
         let part = FamilyPart::of(akrobateo_core::Family::from_ip(*address));
         let translate = Expr::Nat {
             kind: NatKind::Destination,
@@ -100,12 +102,12 @@ fn receive_probe_rules(config: &NodeConfig) -> Vec<Rule> {
             &[Expr::Immediate { dreg: Reg(0), value: address_value(*address) }, translate],
         ])
     };
-    first_addresses(config).iter().map(receive).collect()
+    first_addresses(config).iter().map(receive_rule).collect()
 }
 
 /// Returns the rules that give the agent's probes a source address outside of the cluster.
 fn send_probe_rules(config: &NodeConfig) -> Vec<Rule> {
-    let send = |address: &std::net::IpAddr| {
+    let send_rule = |address: &std::net::IpAddr| {
         let part = FamilyPart::of(akrobateo_core::Family::from_ip(*address));
         let foreign = address_value(probe::foreign_address(part.family));
         rule([
@@ -117,13 +119,13 @@ fn send_probe_rules(config: &NodeConfig) -> Vec<Rule> {
             &[Expr::Immediate { dreg: Reg(0), value: foreign }, translate_source(part)],
         ])
     };
-    first_addresses(config).iter().map(send).collect()
+    first_addresses(config).iter().map(send_rule).collect()
 }
 
-/// Returns the node's first address of each family. The probe uses these.
+/// Returns the node's first address of each family. The probe uses these addresses.
 fn first_addresses(config: &NodeConfig) -> Vec<std::net::IpAddr> {
-    let first = |family: akrobateo_core::Family| {
+    let first_address = |family: akrobateo_core::Family| {
         config.node.addresses.iter().copied().find(|ip| akrobateo_core::Family::from_ip(*ip) == family)
     };
-    config.families().into_iter().filter_map(first).collect()
+    config.families().into_iter().filter_map(first_address).collect()
 }

@@ -1,4 +1,4 @@
-//! The Services: which chain a frontend has, its endpoints, and the clients that may connect. Pure.
+//! The chains, the endpoints and the allowed clients of the Services. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use netfilter::nft::model::{
 };
 
 use super::affinity;
-use super::endpoint_chains::{EndpointChain, all_families, refuse_chain, verdict};
+use super::endpoint_chains::{EndpointChain, all_family_parts, refuse_chain, service_verdict};
 use super::expressions::{load_protocol_and_port, rule};
 use super::family::{FamilyPart, address_value};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
@@ -25,11 +25,12 @@ struct Elements {
     services: Vec<Element>,
     endpoints: Vec<Element>,
     /// The chains of Services that only some clients may use.
-    restricted: Vec<Element>,
-    allowed: Vec<Element>,
+    restricted_ports: Vec<Element>,
+    /// The addresses of clients that may use these Services.
+    allowed_clients: Vec<Element>,
     affinity_ports: Vec<(Value, NonZeroU32)>,
     /// The addresses of endpoints that see the client's address.
-    kept: BTreeSet<IpAddr>,
+    unmasqueraded: BTreeSet<IpAddr>,
 }
 
 /// The part of the table that depends on the Services.
@@ -56,8 +57,8 @@ impl<'a> ServicePart<'a> {
 
     fn add_port(&mut self, service: &Service, port: &ServicePort, family: Family) {
         let endpoints = self.config.node.select_endpoints(service, port, family);
-        let count = u32::try_from(endpoints.len()).ok().and_then(NonZeroU32::new);
-        let chain = count.map(|endpoint_count| EndpointChain {
+        let endpoint_count = u32::try_from(endpoints.len()).ok().and_then(NonZeroU32::new);
+        let chain = endpoint_count.map(|endpoint_count| EndpointChain {
             endpoint_count,
             keeps_client_address: service.keeps_client_address,
             affinity_seconds: service.affinity_seconds,
@@ -66,18 +67,20 @@ impl<'a> ServicePart<'a> {
         let elements = self.elements.entry(family).or_default();
         let protocol = port.protocol.number();
         let port_bytes = port.port.get().to_be_bytes();
-        let key = |parts: &[&[u8]]| concat(&[&[&[protocol][..], &port_bytes[..]], parts].concat());
+        let key_of_port = |parts: &[&[u8]]| concat(&[&[&[protocol][..], &port_bytes[..]], parts].concat());
         let frontend_verdict = match &service.source_ranges {
-            None => verdict(chain),
+            None => service_verdict(chain),
             Some(ranges) => {
-                elements.restricted.push(Element::new(key(&[])).with_verdict(verdict(chain)));
+                elements
+                    .restricted_ports
+                    .push(Element::new(key_of_port(&[])).with_verdict(service_verdict(chain)));
                 let ranges = ranges.iter().filter(|range| Family::from_ip(range.addr()) == family);
-                elements.allowed.extend(ipnet::IpNet::aggregate(&ranges.copied().collect()).iter().map(
-                    |range| {
+                elements.allowed_clients.extend(
+                    ipnet::IpNet::aggregate(&ranges.copied().collect()).iter().map(|range| {
                         let [first, last] = [range.network(), range.broadcast()].map(address_value);
-                        Element::interval(key(&[first.bytes()]), key(&[last.bytes()]))
-                    },
-                ));
+                        Element::interval(key_of_port(&[first.bytes()]), key_of_port(&[last.bytes()]))
+                    }),
+                );
                 Verdict::goto(RESTRICT)
             }
         };
@@ -87,27 +90,27 @@ impl<'a> ServicePart<'a> {
             Element::new(key).with_verdict(frontend_verdict.clone())
         }));
         if let Some(seconds) = service.affinity_seconds {
-            elements.affinity_ports.push((key(&[]), seconds));
+            elements.affinity_ports.push((key_of_port(&[]), seconds));
         }
         for (slot, endpoint) in (0_u32..).zip(&endpoints) {
             let value = concat(&[
                 address_value(endpoint.address.ip()).bytes(),
                 &endpoint.address.port().to_be_bytes(),
             ]);
-            elements.endpoints.push(Element::new(key(&[&slot.to_ne_bytes()])).with_value(value));
+            elements.endpoints.push(Element::new(key_of_port(&[&slot.to_ne_bytes()])).with_value(value));
         }
         if service.keeps_client_address {
             let sees_client = |endpoint: &&&Endpoint| {
                 self.config.is_local(endpoint) || self.config.way_to(endpoint).is_some()
             };
-            let kept = endpoints.iter().filter(sees_client);
-            elements.kept.extend(kept.map(|endpoint| endpoint.address.ip()));
+            let unmasqueraded = endpoints.iter().filter(sees_client);
+            elements.unmasqueraded.extend(unmasqueraded.map(|endpoint| endpoint.address.ip()));
         }
     }
 
     /// Adds the sets and the chains to the table.
     pub(super) fn add_to(self, table: &mut Table) {
-        let families = all_families();
+        let families = all_family_parts();
         let Self { config, elements, chains, timeouts } = self;
         for (family, elements) in elements {
             table.sets.extend(sets(FamilyPart::of(family), config, elements, &timeouts));
@@ -119,7 +122,7 @@ impl<'a> ServicePart<'a> {
     }
 }
 
-/// Returns the rule that finds the Service of a packet.
+/// Returns the rule that looks up the Service of a packet, and jumps to the Service's chain.
 pub(super) fn find_service_rule(part: FamilyPart) -> Rule {
     rule([
         &part.is_family(),
@@ -140,17 +143,18 @@ fn sets(
     elements: Elements,
     timeouts: &BTreeSet<NonZeroU32>,
 ) -> Vec<Set> {
-    let frontend_type = DataType::concat(&[part.address, DataType::PROTOCOL, DataType::PORT]);
+    let frontend_type = DataType::concat(&[part.address_type, DataType::PROTOCOL, DataType::PORT]);
     let port_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT]);
     let slot_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, DataType::NUMBER]);
-    let endpoint_type = DataType::concat(&[part.address, DataType::PORT]);
-    let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, part.address]);
-    let part_lens = vec![1, 2, part.address_registers * 4];
-    let inside = config
+    let endpoint_type = DataType::concat(&[part.address_type, DataType::PORT]);
+    let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, part.address_type]);
+    let field_lens = vec![1, 2, part.address_registers * 4];
+    let cluster_ranges = config
         .inside_ranges(part.family)
         .into_iter()
         .map(|range| Element::interval(address_value(range.network()), address_value(range.broadcast())));
-    let kept = elements.kept.into_iter().map(|address| Element::new(address_value(address)));
+    let unmasqueraded =
+        elements.unmasqueraded.into_iter().map(|address| Element::new(address_value(address)));
     let mut sets = vec![
         Set::new(
             part.name("services"),
@@ -158,24 +162,24 @@ fn sets(
             elements.services,
         ),
         Set::new(part.name("endpoints"), SetDefinition::map(slot_type, endpoint_type), elements.endpoints),
-        Set::new(part.name("restricted"), SetDefinition::verdict_map(port_type), elements.restricted),
+        Set::new(part.name("restricted"), SetDefinition::verdict_map(port_type), elements.restricted_ports),
         Set::new(
             part.name("allowed"),
-            SetDefinition::set(allowed_type).with_matching(Matching::IntervalsOfParts(part_lens)),
-            elements.allowed,
+            SetDefinition::set(allowed_type).with_matching(Matching::IntervalsOfParts(field_lens)),
+            elements.allowed_clients,
         ),
         Set::new(
             part.name("inside"),
-            SetDefinition::set(part.address).with_matching(Matching::Intervals),
-            inside.collect(),
+            SetDefinition::set(part.address_type).with_matching(Matching::Intervals),
+            cluster_ranges.collect(),
         ),
-        Set::new(part.name("kept"), SetDefinition::set(part.address), kept.collect()),
+        Set::new(part.name("kept"), SetDefinition::set(part.address_type), unmasqueraded.collect()),
     ];
     sets.extend(affinity::sets(part, timeouts, &elements.affinity_ports));
     sets
 }
 
-/// Sends allowed clients to the Service's chain. Drops the packets of others.
+/// Returns the chain that sends allowed clients to the chain of their Service, and drops the packets of other clients.
 fn restrict_chain(families: &[FamilyPart]) -> Chain {
     let allow = |part: &FamilyPart| {
         rule([
@@ -193,7 +197,8 @@ fn restrict_chain(families: &[FamilyPart]) -> Chain {
     Chain::regular(RESTRICT, rules)
 }
 
-/// Concatenates the parts of a key or value. Its parts are at most an address and three numbers, which always fit.
+/// Concatenates the parts of a key or value. The parts always fit, because they are at most an address and three
+/// numbers.
 fn concat(parts: &[&[u8]]) -> Value {
     Value::concat(parts).unwrap_or_else(|| Value::from([]))
 }

@@ -1,4 +1,4 @@
-//! Sends packets through the tunnel, and replies back to the peer that has sent the request. Pure.
+//! Marks packets that go through the tunnel, and replies that go back to the peer that has sent the request. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use netfilter::nft::model::{
     SetDefinition, Value, Verdict,
 };
 
-use super::endpoint_chains::all_families;
+use super::endpoint_chains::all_family_parts;
 use super::expressions::{
     accept, has_flow_bits, has_packet_bits, has_zone, is_direction, is_output_interface, is_protocol,
     load_zone, rule,
@@ -23,17 +23,18 @@ use crate::marks::{self, FLOW, FLOW_MASQUERADED, OWN_MASK, PURPOSE_MASK};
 use crate::probe::Way;
 use crate::tunnel;
 
-/// After the translation of destinations.
+/// The priority after the translation of destinations.
 const STEERING_PRIORITY: i32 = -90;
-/// The flags of TCP that the first packet of a connection has.
+/// The TCP flag SYN.
 const SYN: u8 = 0x02;
+/// The TCP flags SYN and RST.
 const SYN_OR_RST: u8 = 0x06;
-/// Before the translation of sources.
+/// The priority before the translation of sources.
 const REPLY_PRIORITY: i32 = -160;
 
 /// Adds the sets and chains that mark packets.
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
-    let families = all_families();
+    let families = all_family_parts();
     for part in families {
         table.sets.extend(sets(config, part));
     }
@@ -41,9 +42,9 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         vec![rule([&[load_zone(Reg(0)), Expr::equal(Reg(0), [0; 2])], &has_flow_bits(FLOW, 0), &[accept()]])];
     steering.extend(families.iter().map(|part| mark_requests(*part)));
     steering.extend(families.iter().map(|part| mark_replies(*part, "zone_tunnel_marks", &[])));
-    // Probes and their answers have a mark already.
-    let own_marks = rule([&has_packet_bits(OWN_MASK, config.node.marks.base), &[accept()]]);
-    let steering_out = [vec![own_marks], steering.clone()].concat();
+    // Probes and their answers already have a mark.
+    let accept_own_marks = rule([&has_packet_bits(OWN_MASK, config.node.marks.base), &[accept()]]);
+    let steering_out = [vec![accept_own_marks], steering.clone()].concat();
     let leaves_uplink = is_output_interface(&config.node.uplink);
     let mut postrouting = vec![rule([&[load_zone(Reg(0)), Expr::equal(Reg(0), [0; 2]), accept()]])];
     postrouting.extend(families.iter().map(|part| mark_replies(*part, "zone_direct_marks", &leaves_uplink)));
@@ -55,7 +56,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
     ]);
 }
 
-/// Marks packets to endpoints behind the tunnel.
+/// Returns the rule that marks packets to endpoints behind the tunnel.
 fn mark_requests(part: FamilyPart) -> Rule {
     rule([
         &has_flow_bits(FLOW | FLOW_MASQUERADED, FLOW),
@@ -69,7 +70,7 @@ fn mark_requests(part: FamilyPart) -> Rule {
     ])
 }
 
-/// Marks replies of flows that have come through a peer.
+/// Returns the rule that marks replies of flows that have come through a peer.
 fn mark_replies(part: FamilyPart, map: &str, condition: &[Expr]) -> Rule {
     rule([
         condition,
@@ -94,10 +95,10 @@ fn sets(config: &NodeConfig, part: FamilyPart) -> [Set; 3] {
         });
         Set::new(part.name(name), SetDefinition::map(DataType::ZONE, DataType::MARK), elements.collect())
     };
-    let endpoints = endpoints_in_tunnel(config, part.family).into_iter().map(|(address, mark)| {
+    let endpoints = endpoints_behind_tunnel(config, part.family).into_iter().map(|(address, mark)| {
         Element::new(address_value(address)).with_value(Value::from(mark.to_ne_bytes()))
     });
-    let tunnel_marks = SetDefinition::map(part.address, DataType::MARK);
+    let tunnel_marks = SetDefinition::map(part.address_type, DataType::MARK);
     [
         Set::new(part.name("tunnel_marks"), tunnel_marks, endpoints.collect()),
         zone_marks("zone_tunnel_marks", Way::Tunnel, &|number| node_marks.tunnel(number)),
@@ -105,8 +106,8 @@ fn sets(config: &NodeConfig, part: FamilyPart) -> [Set; 3] {
     ]
 }
 
-/// Returns the addresses of endpoints that packets reach through the tunnel, with the mark of these packets.
-fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
+/// Returns the address of each endpoint behind the tunnel, with the mark of packets to this endpoint.
+fn endpoints_behind_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, u32> {
     let services = config.services.iter().filter(|service| service.keeps_client_address);
     let endpoints = services.flat_map(|service| &service.ports).flat_map(|port| &port.endpoints);
     endpoints
@@ -119,31 +120,34 @@ fn endpoints_in_tunnel(config: &NodeConfig, family: Family) -> BTreeMap<IpAddr, 
 /// Returns the table whose egress hooks write MAC addresses and remove the marks.
 pub(super) fn netdev_table(config: &NodeConfig) -> Table {
     let marks = config.node.marks;
-    let macs = config.peers.iter().flat_map(|peer| {
+    let macs_by_mark = config.peers.iter().flat_map(|peer| {
         let tunnel_mac = tunnel::node_mac(peer.number);
         [(marks.direct(peer.number), peer.mac), (marks.tunnel(peer.number), tunnel_mac)]
     });
-    let macs = macs
+    let mac_elements = macs_by_mark
         .map(|(mark, mac)| Element::new(Value::from(mark.to_ne_bytes())).with_value(Value::from(mac.0)))
         .collect();
     let has_direct_mark = has_packet_bits(PURPOSE_MASK, marks.direct(0));
     let write_mac = write_mac();
-    let uplink = vec![rule([&has_direct_mark, &write_mac])];
-    let mut tunnel = Vec::from(Family::ALL.map(|family| clamp_segment_size(config, family)));
-    tunnel.push(Rule::new(write_mac));
-    tunnel.push(drop_packets_without_peer());
+    let uplink_rules = vec![rule([&has_direct_mark, &write_mac])];
+    let mut tunnel_rules = Vec::from(Family::ALL.map(|family| limit_segment_size(config, family)));
+    tunnel_rules.push(Rule::new(write_mac));
+    tunnel_rules.push(drop_packets_without_peer());
     let egress = |name: &'static str, interface: &str, rules| {
         let hook = Hook::Egress(vec![interface.to_owned().into()]);
         Chain::base(name, ChainType::Filter, hook, 0, rules)
     };
     Table {
-        sets: vec![Set::new("macs", SetDefinition::map(DataType::MARK, DataType::MAC), macs)],
-        chains: vec![egress("uplink", &config.node.uplink, uplink), egress("tunnel", tunnel::DEVICE, tunnel)],
+        sets: vec![Set::new("macs", SetDefinition::map(DataType::MARK, DataType::MAC), mac_elements)],
+        chains: vec![
+            egress("uplink", &config.node.uplink, uplink_rules),
+            egress("tunnel", tunnel::DEVICE, tunnel_rules),
+        ],
         ..Table::empty(netdev_id())
     }
 }
 
-/// Writes the MAC address that belongs to the packet's mark, and removes the mark.
+/// Returns the expressions that write the MAC address for the packet's mark, and remove the mark.
 fn write_mac() -> Vec<Expr> {
     vec![
         Expr::Meta { key: meta::KEY_MARK, dreg: Reg(0) },
@@ -154,7 +158,7 @@ fn write_mac() -> Vec<Expr> {
     ]
 }
 
-/// Drops packets for which no peer was found.
+/// Returns the rule that drops packets in the tunnel whose destination MAC address was not replaced.
 fn drop_packets_without_peer() -> Rule {
     Rule::new(vec![
         Expr::payload(PayloadBase::Link, 0, 6, Reg(0)),
@@ -163,14 +167,15 @@ fn drop_packets_without_peer() -> Rule {
     ])
 }
 
-/// Reduces the segment size of TCP connections through the tunnel to its MTU, because ICMP errors may be lost.
-fn clamp_segment_size(config: &NodeConfig, family: Family) -> Rule {
+/// Returns the rule that limits the segment size of TCP connections to the tunnel's MTU, because ICMP errors may be
+/// lost.
+fn limit_segment_size(config: &NodeConfig, family: Family) -> Rule {
     let (ether_type, headers_len): (u16, u32) = match family {
         Family::V4 => (0x0800, 40),
         Family::V6 => (0x86dd, 60),
     };
-    let local = tunnel::underlay_address(config);
-    let mtu = local.map_or(config.node.uplink_mtu, |local| tunnel::mtu(config.node.uplink_mtu, local));
+    let underlay_address = tunnel::underlay_address(config);
+    let mtu = underlay_address.map_or(config.node.uplink_mtu, |ip| tunnel::mtu(config.node.uplink_mtu, ip));
     let segment_size = u16::try_from(mtu.saturating_sub(headers_len)).unwrap_or(u16::MAX);
     rule([
         &[

@@ -22,7 +22,7 @@ fn config_with(services: Vec<Service>) -> NodeConfig {
     NodeConfig { services, ..config() }
 }
 
-fn all_kinds() -> NodeConfig {
+fn config_with_all_kinds_of_services() -> NodeConfig {
     let endpoints = || vec![endpoint(10, 1), endpoint(10, 2), endpoint(10, 3)];
     let mut config = config_with(vec![
         service_on(80, endpoints()),
@@ -38,7 +38,11 @@ fn all_kinds() -> NodeConfig {
 
 #[test]
 fn tables_are_consistent() {
-    for config in [config(), all_kinds(), NodeConfig { peers: Vec::new(), ..all_kinds() }] {
+    for config in [
+        config(),
+        config_with_all_kinds_of_services(),
+        NodeConfig { peers: Vec::new(), ..config_with_all_kinds_of_services() },
+    ] {
         let tables = NodeTables::new(&config);
         tables.inet.check().unwrap();
         if let Some(netdev) = &tables.netdev {
@@ -48,7 +52,7 @@ fn tables_are_consistent() {
 }
 
 #[test]
-fn number_of_rules_does_not_grow_with_services_and_endpoints() {
+fn number_of_rules_does_not_depend_on_the_number_of_services() {
     let rule_count = |service_count: u16| {
         let services = (0..service_count)
             .map(|number| service_on(1000 + number, vec![endpoint(10, 1), endpoint(10, 2)]));
@@ -59,10 +63,10 @@ fn number_of_rules_does_not_grow_with_services_and_endpoints() {
 }
 
 #[test]
-fn node_without_peers_or_without_an_egress_hook_has_nat_chains_only() {
-    let mut old_kernel = all_kinds();
+fn node_without_peers_or_egress_hook_has_only_nat_chains() {
+    let mut old_kernel = config_with_all_kinds_of_services();
     old_kernel.node.has_egress_hook = false;
-    for config in [NodeConfig { peers: Vec::new(), ..all_kinds() }, old_kernel] {
+    for config in [NodeConfig { peers: Vec::new(), ..config_with_all_kinds_of_services() }, old_kernel] {
         let tables = NodeTables::new(&config);
         let base_chains = tables.inet.chains.iter().filter(|chain| chain.base.is_some());
         let base_chains: Vec<_> = base_chains.map(|chain| &*chain.name).collect();
@@ -74,19 +78,20 @@ fn node_without_peers_or_without_an_egress_hook_has_nat_chains_only() {
 }
 
 #[test]
-fn client_address_is_kept_for_local_endpoints_and_where_a_way_keeps_it() {
-    let tables = NodeTables::new(&all_kinds());
-    let kept = tables.inet.set("kept4").unwrap();
-    let addresses: Vec<_> = kept.elements.iter().map(|element| element.key.bytes().to_vec()).collect();
-    // Node 3 has no way.
+fn local_endpoints_and_peers_with_a_way_see_the_client_address() {
+    let tables = NodeTables::new(&config_with_all_kinds_of_services());
+    let unmasqueraded = tables.inet.set("kept4").unwrap();
+    let addresses: Vec<_> =
+        unmasqueraded.elements.iter().map(|element| element.key.bytes().to_vec()).collect();
+    // No way to node 3 keeps the client's address.
     assert_eq!(addresses, [[10, 244, 1, 10], [10, 244, 2, 10]]);
 }
 
 #[test]
-fn change_of_one_endpoint_changes_elements_only() {
-    let services = |last: u8| {
+fn changed_endpoint_changes_only_set_elements() {
+    let services = |last_octet: u8| {
         (0..100)
-            .map(|number| service_on(1000 + number, vec![endpoint(10, 1), endpoint(last, 2)]))
+            .map(|number| service_on(1000 + number, vec![endpoint(10, 1), endpoint(last_octet, 2)]))
             .collect::<Vec<_>>()
     };
     let before = config_with(services(10));
@@ -96,11 +101,11 @@ fn change_of_one_endpoint_changes_elements_only() {
     let desired = NodeTables::new(&after).inet;
     let transaction = diff(Some(&installed), &desired);
     for step in &transaction.steps {
-        let count = match &step.action {
+        let element_count = match &step.action {
             Action::AddElements(_, elements) | Action::DeleteElements(_, elements) => elements.len(),
             action => panic!("{action:?}"),
         };
-        assert_eq!(count, 1);
+        assert_eq!(element_count, 1);
     }
     assert_eq!(transaction.steps.len(), 2);
 }
