@@ -1,8 +1,8 @@
 //! The packet marks and conntrack zones of the agent. Pure.
 //!
-//! A packet's mark has three parts: 12 bits that are common to all marks of the agent, 4 bits for the purpose, and 14 bits
-//! for the number of a node. kube-proxy uses the other two bits. A mark exists only between two hooks of the same node. No
-//! packet leaves a node with a mark.
+//! A packet's mark has three parts: 12 bits that are common to all marks of the agent, 4 bits for the purpose, and 14
+//! bits for the number of a node. kube-proxy uses the other two bits. A mark exists only between two hooks of the same
+//! node. No packet leaves a node with a mark.
 
 /// The number of a node. Both ends of a connection between two nodes use the same numbers.
 pub type NodeNumber = u16;
@@ -10,7 +10,8 @@ pub type NodeNumber = u16;
 /// The highest number of a node.
 pub const MAX_NODE_NUMBER: NodeNumber = 0x3fff;
 /// The bit with which kube-proxy's rules accept a forwarded packet, even if the policy of the chain FORWARD is DROP. A
-/// rule of kube-proxy masquerades packets with this bit, but the agent's rules choose the source address before that rule.
+/// rule of kube-proxy masquerades packets with this bit, but the agent's rules choose the source address before that
+/// rule.
 pub const FORWARD_ACCEPTED: u32 = 0x4000;
 /// The bit in a conntrack entry's mark that means: the agent has translated the flow's destination.
 pub const FLOW: u32 = 0x2000_0000;
@@ -54,8 +55,8 @@ impl Default for Marks {
 }
 
 impl Marks {
-    /// Returns the mark of packets that go through the tunnel to a node. With number 0, returns the bits that the marks of all
-    /// nodes have in common.
+    /// Returns the mark of packets that go through the tunnel to a node. With number 0, returns the bits that the marks
+    /// of all nodes have in common.
     #[must_use]
     pub const fn tunnel(self, node: NodeNumber) -> u32 {
         self.base | TUNNEL_PURPOSE | FORWARD_ACCEPTED | node as u32

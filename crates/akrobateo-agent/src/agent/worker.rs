@@ -1,4 +1,5 @@
-//! The thread of an agent: waits for commands and for changes by other programs, and applies the configuration. I/O only.
+//! The thread of an agent: waits for commands and for changes by other programs, and applies the configuration. I/O
+//! only.
 
 use std::time::{Duration, Instant};
 

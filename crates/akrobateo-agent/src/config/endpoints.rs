@@ -34,8 +34,8 @@ impl LocalNode {
         selected
     }
 
-    /// Returns the ready endpoints with hints for this node. Without usable hints for nodes, returns the ready endpoints with
-    /// hints for this node's zone. Without any usable hints, returns all ready endpoints.
+    /// Returns the ready endpoints with hints for this node. Without usable hints for nodes, returns the ready
+    /// endpoints with hints for this node's zone. Without any usable hints, returns all ready endpoints.
     fn follow_hints<'a>(&self, ready_endpoints: Vec<&'a Endpoint>) -> Vec<&'a Endpoint> {
         let is_for_node = |endpoint: &&Endpoint| endpoint.hinted_nodes.contains(&self.name);
         if ready_endpoints.iter().all(|endpoint| !endpoint.hinted_nodes.is_empty())

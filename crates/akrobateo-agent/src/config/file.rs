@@ -1,7 +1,7 @@
 //! The JSON form of a configuration, and its validation. Pure.
 //!
-//! Names and values follow the Kubernetes API if the API has them. The repository's `examples/node-agent` has a complete
-//! example.
+//! Names and values follow the Kubernetes API if the API has them. The repository's `examples/node-agent` has a
+//! complete example.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;

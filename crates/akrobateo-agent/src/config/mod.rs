@@ -47,10 +47,11 @@ pub struct LocalNode {
     pub uplink: String,
     /// The MTU of the uplink.
     pub uplink_mtu: u32,
-    /// The addresses to which peers send probes. They are in the ranges of this node's pods, but no pod needs to have them.
+    /// The addresses to which peers send probes. They are in the ranges of this node's pods, but no pod needs to have
+    /// them.
     pub probe_addresses: Vec<IpAddr>,
-    /// True if the kernel has the egress hook of nftables. Without the hook, all clients of endpoints on other nodes are
-    /// masqueraded.
+    /// True if the kernel has the egress hook of nftables. Without the hook, all clients of endpoints on other nodes
+    /// are masqueraded.
     pub has_egress_hook: bool,
     /// The marks of this agent.
     pub marks: Marks,
@@ -65,9 +66,11 @@ pub struct Peer {
     pub addresses: Vec<IpAddr>,
     /// The MAC address of the node's uplink.
     pub mac: MacAddress,
-    /// The addresses to which this node sends the probes of the peer, at most one per family. They are in the ranges of the peer's pods.
+    /// The addresses to which this node sends the probes of the peer, at most one per family. They are in the ranges of
+    /// the peer's pods.
     pub probe_addresses: Vec<IpAddr>,
-    /// The way that keeps the client's address, for each family. For a family without a way, the client's address is masqueraded.
+    /// The way that keeps the client's address, for each family. For a family without a way, the client's address is
+    /// masqueraded.
     pub ways: BTreeMap<Family, Way>,
 }
 
@@ -80,7 +83,8 @@ pub struct Service {
     pub families: Vec<Family>,
     /// True if `externalTrafficPolicy` is `Local`. Then only endpoints on this node receive packets.
     pub is_traffic_policy_local: bool,
-    /// True if endpoints should see the client's address. An endpoint on another node sees it only if a way keeps the address.
+    /// True if endpoints should see the client's address. An endpoint on another node sees it only if a way keeps the
+    /// address.
     pub keeps_client_address: bool,
     /// The time for which a client stays with its endpoint after its last connection (sessionAffinity `ClientIP`).
     pub affinity_seconds: Option<NonZeroU32>,

@@ -28,7 +28,8 @@ pub struct DataPath {
     nftables: Nftables,
     conntrack: Conntrack,
     links: links::Client,
-    /// The state that this process has installed. `None` before the first change, and after a change by another program.
+    /// The state that this process has installed. `None` before the first change, and after a change by another
+    /// program.
     installed: Option<Installed>,
 }
 

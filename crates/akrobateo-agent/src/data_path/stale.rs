@@ -1,7 +1,7 @@
 //! Finds the conntrack entries of UDP flows, and the affinities, that no longer agree with the rules. Pure.
 //!
-//! The kernel translates the packets of a flow in the same way until the flow's conntrack entry expires. A TCP connection
-//! ends with its endpoint. A UDP client that continues to send would keep a removed endpoint for ever.
+//! The kernel translates the packets of a flow in the same way until the flow's conntrack entry expires. A TCP
+//! connection ends with its endpoint. A UDP client that continues to send would keep a removed endpoint for ever.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +23,8 @@ const UNTRANSLATED_FLOW: MarkCondition = MarkCondition { bits: 0, mask: FLOW };
 
 /// Returns filters for the conntrack entries of UDP flows that disagree with the desired table.
 ///
-/// Such a flow goes to a removed endpoint or to a removed frontend, or the flow is older than the rules of its frontend.
+/// Such a flow goes to a removed endpoint or to a removed frontend, or the flow is older than the rules of its
+/// frontend.
 pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<EntryFilter> {
     let mut filters = Vec::new();
     for family in Family::ALL {
