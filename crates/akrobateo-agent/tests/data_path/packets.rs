@@ -1,4 +1,4 @@
-//! Packets of all lengths, errors of the network, and packets that the data path must leave alone.
+//! Tests with packets of all lengths, with errors of the network, and with packets that the data path must not change.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -17,14 +17,14 @@ use netns_testkit::{DEADLINE, Namespace, eventually, isolated};
 use crate::cluster::{Cluster, PORT, PROTOCOLS, pod, service};
 
 const WAYS: [Option<Way>; 3] = [None, Some(Way::Direct), Some(Way::Tunnel)];
-/// The time for an answer, if a lost packet is part of the test.
-const SHORT: Duration = Duration::from_millis(500);
+/// The timeout of an answer in tests that lose packets.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(500);
 
-fn start(options: &Options, way: Option<Way>) -> Cluster {
+fn start_cluster(options: &Options, way: Option<Way>) -> Cluster {
     Cluster::start(options, way, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))])
 }
 
-fn open(cluster: &Cluster, protocol: Protocol, family: Family, timeout: Duration) -> Flow {
+fn open_flow(cluster: &Cluster, protocol: Protocol, family: Family, timeout: Duration) -> Flow {
     let to = SocketAddr::new(cluster.laboratory.node(1).address(family), PORT);
     cluster.laboratory.client.run(|| Flow::open(protocol, None, to, timeout).unwrap())
 }
@@ -33,15 +33,16 @@ fn open(cluster: &Cluster, protocol: Protocol, family: Family, timeout: Duration
 fn packets_of_all_lengths_pass() {
     isolated(|| {
         for way in WAYS {
-            let cluster = start(&Options::default(), way);
+            let cluster = start_cluster(&Options::default(), way);
             for family in Family::ALL {
                 for len in [1352, 1402, 1452, 1472, 4_000, 30_000] {
-                    let mut flow = open(&cluster, Protocol::Udp, family, SHORT);
-                    // The tunnel has a smaller MTU. The client learns it from the error for its first datagram.
+                    let mut flow = open_flow(&cluster, Protocol::Udp, family, SHORT_TIMEOUT);
+                    // The tunnel has a smaller MTU. The client learns this MTU from the ICMP error for its first
+                    // datagram.
                     let answer = eventually("the datagram passes", || flow.ask(len).ok());
                     assert_eq!(answer.backend, "n2p1");
                 }
-                let mut flow = open(&cluster, Protocol::Tcp, family, DEADLINE);
+                let mut flow = open_flow(&cluster, Protocol::Tcp, family, DEADLINE);
                 for len in [1_000, 10_000, 60_000] {
                     flow.ask(len).unwrap_or_else(|error| panic!("{way:?} {family} {len}: {error}"));
                 }
@@ -51,13 +52,13 @@ fn packets_of_all_lengths_pass() {
 }
 
 #[test]
-fn long_segments_pass_where_errors_of_the_network_are_lost() {
+fn long_tcp_segments_pass_if_icmp_errors_are_lost() {
     isolated(|| {
         for way in WAYS {
-            let cluster = start(&Options::default(), way);
+            let cluster = start_cluster(&Options::default(), way);
             cluster.laboratory.set_filters(&[Filter::DropIcmpErrors]);
             for family in Family::ALL {
-                let mut flow = open(&cluster, Protocol::Tcp, family, DEADLINE);
+                let mut flow = open_flow(&cluster, Protocol::Tcp, family, DEADLINE);
                 flow.ask(60_000).unwrap_or_else(|error| panic!("{way:?} {family}: {error}"));
             }
         }
@@ -65,15 +66,15 @@ fn long_segments_pass_where_errors_of_the_network_are_lost() {
 }
 
 #[test]
-fn errors_of_the_endpoint_reach_the_client() {
+fn refusal_of_the_endpoint_reaches_the_client() {
     isolated(|| {
         for way in WAYS {
             let cluster = Cluster::start(&Options::default(), way, |laboratory| {
-                let closed = |endpoint: Endpoint| {
+                let with_closed_port = |endpoint: Endpoint| {
                     let address = SocketAddr::new(endpoint.address.ip(), 9);
                     Endpoint { address, ..endpoint }
                 };
-                let endpoints: Vec<_> = pod(laboratory, 2, 1).into_iter().map(closed).collect();
+                let endpoints: Vec<_> = pod(laboratory, 2, 1).into_iter().map(with_closed_port).collect();
                 vec![service(PORT, &endpoints)]
             });
             for (protocol, family) in
@@ -87,10 +88,10 @@ fn errors_of_the_endpoint_reach_the_client() {
 }
 
 #[test]
-fn different_peers_can_have_different_ways_at_the_same_time() {
+fn peers_can_have_different_ways() {
     isolated(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Direct));
-        let config = |cluster: &Cluster, node: usize| {
+        let config_with_different_ways = |cluster: &Cluster, node: usize| {
             let mut config = cluster.config(node);
             for peer in &mut config.peers {
                 let way = match usize::from(peer.number) + node {
@@ -105,13 +106,16 @@ fn different_peers_can_have_different_ways_at_the_same_time() {
         for endpoint_node in 1..=3 {
             cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
             for node in 1..=3 {
-                cluster.apply(node, &config(&cluster, node));
+                cluster.apply(node, &config_with_different_ways(&cluster, node));
             }
             for asked_node in 1..=3 {
                 let backend = format!("n{endpoint_node}p1");
-                let seen = cluster.seen_clients(&cluster.laboratory.client, asked_node, &backend);
-                let is_kept = seen == Family::ALL.map(client_address);
-                assert_eq!(is_kept, asked_node + endpoint_node != 5 || asked_node == endpoint_node);
+                let seen_addresses = cluster.seen_clients(&cluster.laboratory.client, asked_node, &backend);
+                let keeps_client_address = seen_addresses == Family::ALL.map(client_address);
+                assert_eq!(
+                    keeps_client_address,
+                    asked_node + endpoint_node != 5 || asked_node == endpoint_node
+                );
             }
         }
     });
@@ -120,13 +124,13 @@ fn different_peers_can_have_different_ways_at_the_same_time() {
 #[test]
 fn peer_without_an_agent_is_masqueraded() {
     isolated(|| {
-        let cluster = start(&Options::default(), Some(Way::Direct));
+        let cluster = start_cluster(&Options::default(), Some(Way::Direct));
         cluster.with_data_path(2, |data_path| data_path.cleanup().unwrap());
         let mut config = cluster.config(1);
         config.peers.retain(|peer| peer.number != 2);
         cluster.apply(1, &config);
-        let seen = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
-        assert_eq!(seen, Family::ALL.map(|family| cluster.laboratory.node(1).address(family)));
+        let seen_addresses = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+        assert_eq!(seen_addresses, Family::ALL.map(|family| cluster.laboratory.node(1).address(family)));
     });
 }
 
@@ -141,7 +145,7 @@ fn received_through_tunnel(namespace: &Namespace) -> u64 {
 #[test]
 fn only_peers_may_send_to_the_tunnel() {
     isolated(|| {
-        let cluster = start(&Options::default(), Some(Way::Tunnel));
+        let cluster = start_cluster(&Options::default(), Some(Way::Tunnel));
         let laboratory = &cluster.laboratory;
         let target = laboratory.node(2);
         let send_to_tunnel = |from: &Namespace, to: &netns_testkit::laboratory::Node, family| {
@@ -155,26 +159,26 @@ fn only_peers_may_send_to_the_tunnel() {
             let unspecified = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             from.run(|| std::net::UdpSocket::bind(unspecified).unwrap().send_to(&datagram, to).unwrap());
         };
-        let before = received_through_tunnel(&target.namespace);
+        let received_before = received_through_tunnel(&target.namespace);
         send_to_tunnel(&laboratory.client, target, Family::V4);
         send_to_tunnel(&laboratory.pod(2, 1).namespace, target, Family::V4);
-        // A datagram of a peer arrives after those of the strangers.
+        // The datagram of the peer is the last one. The other datagrams arrived before it, or were dropped.
         send_to_tunnel(&laboratory.node(1).namespace, target, Family::V4);
         let received = eventually("the datagram of the peer arrives", || {
-            Some(received_through_tunnel(&target.namespace)).filter(|received| *received > before)
+            Some(received_through_tunnel(&target.namespace)).filter(|received| *received > received_before)
         });
-        assert_eq!(received, before + 1);
+        assert_eq!(received, received_before + 1);
     });
 }
 
 #[test]
-fn flows_of_others_keep_their_marks_and_addresses() {
+fn flows_of_other_programs_keep_their_marks_and_addresses() {
     isolated(|| {
         for way in [Way::Direct, Way::Tunnel] {
             let options = Options { pod_masquerade: PodMasquerade::OutsideCluster, ..Options::default() };
-            let cluster = start(&options, Some(way));
+            let cluster = start_cluster(&options, Some(way));
             let laboratory = &cluster.laboratory;
-            // Other programs use marks and zones: a network plugin's bits, and a zone of an interface.
+            // Another program uses bits of the packet's mark and of the conntrack entry's mark.
             for node in &laboratory.nodes {
                 node.namespace.load_nft(
                     "table inet other {\n  counter lost { }\n  chain early { type filter hook prerouting priority -140;\n    \
@@ -200,8 +204,8 @@ fn flows_of_others_keep_their_marks_and_addresses() {
     });
 }
 
-/// Returns the objects of a node's network as words, without numbers such as counters, timers and those of interfaces. A set's
-/// elements have no order.
+/// Returns how often each word occurs in the descriptions of a node's network. Their order is not compared, because the
+/// elements of a set have no order. Numbers are ignored, because counters, timers and interface indexes change.
 fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {
     let commands: [&[&str]; 7] = [
         &["nft", "--stateless", "list", "ruleset"],
@@ -225,7 +229,7 @@ fn network_state(namespace: &Namespace) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn cleanup_leaves_nothing() {
+fn cleanup_removes_all_objects_of_the_agent() {
     isolated(|| {
         for options in [
             Options { kube_proxy: KubeProxy::Nftables, ..Options::default() },
@@ -234,13 +238,13 @@ fn cleanup_leaves_nothing() {
             let mut cluster = Cluster::new(&options, Some(Way::Tunnel));
             cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
             let namespace = &cluster.laboratory.node(1).namespace;
-            let before = network_state(namespace);
+            let state_before = network_state(namespace);
             let changes = cluster.apply(1, &cluster.config(1));
             assert!(changes.steps > 0 && changes.tunnel > 0);
-            assert_ne!(network_state(namespace), before);
+            assert_ne!(network_state(namespace), state_before);
             let changes = cluster.with_data_path(1, |data_path| data_path.cleanup().unwrap());
             assert!(changes.steps > 0 && changes.tunnel > 0);
-            assert_eq!(network_state(namespace), before);
+            assert_eq!(network_state(namespace), state_before);
             let changes = cluster.with_data_path(1, |data_path| data_path.cleanup().unwrap());
             assert_eq!((changes.steps, changes.tunnel), (0, 0));
         }
@@ -248,10 +252,10 @@ fn cleanup_leaves_nothing() {
 }
 
 #[test]
-fn second_application_changes_nothing() {
+fn second_apply_changes_nothing() {
     isolated(|| {
         for way in WAYS {
-            let cluster = start(&Options::default(), way);
+            let cluster = start_cluster(&Options::default(), way);
             let changes = cluster.apply(1, &cluster.config(1));
             assert_eq!(changes, akrobateo_agent::data_path::Changes::default(), "{way:?}");
         }
@@ -259,9 +263,9 @@ fn second_application_changes_nothing() {
 }
 
 #[test]
-fn what_another_program_deletes_is_put_back() {
+fn apply_restores_objects_that_another_program_changes() {
     isolated(|| {
-        let cluster = start(&Options::default(), Some(Way::Tunnel));
+        let cluster = start_cluster(&Options::default(), Some(Way::Tunnel));
         let namespace = &cluster.laboratory.node(1).namespace;
         let expected = network_state(namespace);
         let config: NodeConfig = cluster.config(1);
