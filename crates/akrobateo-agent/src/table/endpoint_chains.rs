@@ -90,9 +90,8 @@ pub(super) fn refuse_chain() -> Chain {
     Chain::regular(REFUSE, rules)
 }
 
-/// Returns the verdict that sends a flow to the chain of its Service. A Service without endpoints (`None`) refuses the
-/// flow.
-pub(super) fn service_verdict(chain: Option<EndpointChain>) -> Verdict {
+/// Returns the goto to the chain of a Service. A Service without endpoints (`None`) refuses the flow.
+pub(super) fn goto_service_chain(chain: Option<EndpointChain>) -> Verdict {
     match chain {
         Some(chain) => Verdict::Goto(chain.name()),
         None => Verdict::goto(REFUSE),

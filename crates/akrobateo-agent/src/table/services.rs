@@ -11,7 +11,7 @@ use netfilter::nft::model::{
 };
 
 use super::affinity;
-use super::endpoint_chains::{EndpointChain, all_family_parts, refuse_chain, service_verdict};
+use super::endpoint_chains::{EndpointChain, all_family_parts, goto_service_chain, refuse_chain};
 use super::expressions::{load_protocol_and_port, rule};
 use super::family::{FamilyPart, address_value};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
@@ -69,11 +69,11 @@ impl<'a> ServicePart<'a> {
         let port_bytes = port.port.get().to_be_bytes();
         let key_of_port = |parts: &[&[u8]]| concat(&[&[&[protocol][..], &port_bytes[..]], parts].concat());
         let frontend_verdict = match &service.source_ranges {
-            None => service_verdict(chain),
+            None => goto_service_chain(chain),
             Some(ranges) => {
                 elements
                     .restricted_ports
-                    .push(Element::new(key_of_port(&[])).with_verdict(service_verdict(chain)));
+                    .push(Element::new(key_of_port(&[])).with_verdict(goto_service_chain(chain)));
                 let ranges = ranges.iter().filter(|range| Family::from_ip(range.addr()) == family);
                 elements.allowed_clients.extend(
                     ipnet::IpNet::aggregate(&ranges.copied().collect()).iter().map(|range| {
