@@ -21,13 +21,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Change the kernel's rules to those of a configuration. Established connections survive.
+    /// Install the rules of a configuration in the kernel. Established connections survive.
     Apply {
         /// The file with the node's configuration in JSON; `-` reads standard input.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Show the Services, their endpoints and the ways to other nodes that the kernel's rules contain.
+    /// Show the Services, endpoints and ways to other nodes in the kernel's rules.
     Show,
     /// Remove everything that the agent has installed.
     Cleanup,
@@ -67,7 +67,7 @@ fn run(command: &Command) -> Result<(), CliError> {
             config.node.has_egress_hook = data_path.has_egress_hook()?;
             let changes = data_path.apply(&config)?;
             format!(
-                "nftables steps: {}, tunnel changes: {}, ended UDP flows: {}, ended affinities: {}\n",
+                "nftables steps: {}, tunnel changes: {}, deleted UDP conntrack entries: {}, deleted affinities: {}\n",
                 changes.steps, changes.tunnel, changes.flows, changes.affinities
             )
         }
@@ -81,7 +81,7 @@ fn run(command: &Command) -> Result<(), CliError> {
 }
 
 fn read_config(path: &Path) -> Result<NodeConfig, CliError> {
-    let read = || -> io::Result<Vec<u8>> {
+    let read_bytes = || -> io::Result<Vec<u8>> {
         if path == Path::new("-") {
             let mut bytes = Vec::new();
             io::stdin().read_to_end(&mut bytes)?;
@@ -89,7 +89,7 @@ fn read_config(path: &Path) -> Result<NodeConfig, CliError> {
         }
         std::fs::read(path)
     };
-    let display = || path.display().to_string();
-    let bytes = read().map_err(|error| CliError::Read { path: display(), error })?;
-    NodeConfig::from_json(&bytes).map_err(|error| CliError::Config { path: display(), error })
+    let path_text = || path.display().to_string();
+    let bytes = read_bytes().map_err(|error| CliError::Read { path: path_text(), error })?;
+    NodeConfig::from_json(&bytes).map_err(|error| CliError::Config { path: path_text(), error })
 }

@@ -1,49 +1,51 @@
 //! The packet marks and conntrack zones of the agent. Pure.
 //!
-//! A mark of a packet has three parts: 12 bits that are common to all marks of the agent, 4 bits for the purpose, and 14
-//! bits for the number of a node. The remaining bits are those of kube-proxy. A mark exists only between two hooks of the same node. No packet leaves a node with a mark.
+//! A packet's mark has three parts: 12 bits that are common to all marks of the agent, 4 bits for the purpose, and 14
+//! bits for the number of a node. kube-proxy uses the other two bits. A mark exists only between two hooks of the same
+//! node. No packet leaves a node with a mark.
 
 /// The number of a node. Both ends of a connection between two nodes use the same numbers.
 pub type NodeNumber = u16;
 
 /// The highest number of a node.
 pub const MAX_NODE_NUMBER: NodeNumber = 0x3fff;
-/// The bit with which kube-proxy's rules accept a forwarded packet, even if the policy of the chain FORWARD is DROP. Also
-/// kube-proxy's masquerade reads the bit, but the agent's rules have always decided about that before.
+/// The bit with which kube-proxy's rules accept a forwarded packet, even if the policy of the chain FORWARD is DROP. A
+/// rule of kube-proxy masquerades packets with this bit, but the agent's rules choose the source address before that
+/// rule.
 pub const FORWARD_ACCEPTED: u32 = 0x4000;
-/// The bit of a conntrack entry's mark: the agent has translated the flow's destination.
+/// The bit in a conntrack entry's mark that means: the agent has translated the flow's destination.
 pub const FLOW: u32 = 0x2000_0000;
-/// The bit of a conntrack entry's mark: the flow's client address is masqueraded in any case.
+/// The bit in a conntrack entry's mark that means: the client's address is masqueraded on every way.
 pub const FLOW_MASQUERADED: u32 = 0x4000_0000;
-/// The bit of a conntrack entry's mark: the client stays with its endpoint.
+/// The bit in a conntrack entry's mark that means: the Service has session affinity.
 pub const FLOW_WITH_AFFINITY: u32 = 0x1000_0000;
-/// The bits of a mark that tell its purpose.
+/// The bits of a mark that contain its purpose, and the common bits.
 pub const PURPOSE_MASK: u32 = 0xffff_0000;
 /// The bits that are common to all marks of the agent.
 pub const OWN_MASK: u32 = 0xfff0_0000;
 
-const FIRST_ZONE: u16 = 0x6b00;
-const TUNNEL: u32 = 0x0002_0000;
-const DIRECT: u32 = 0x0003_0000;
-const PROBE: u32 = 0x0004_0000;
+const ZONE_OF_NODE_0: u16 = 0x6b00;
+const TUNNEL_PURPOSE: u32 = 0x0002_0000;
+const DIRECT_PURPOSE: u32 = 0x0003_0000;
+const PROBE_PURPOSE: u32 = 0x0004_0000;
 
 /// The marks of one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
-    /// The value of the bits in [`OWN_MASK`]. All nodes may have different values.
+    /// The value of the bits in [`OWN_MASK`]. Each node may have a different value.
     pub base: u32,
 }
 
-/// Returns the conntrack zone of flows that come through a node. Replies have no zone of their own.
+/// Returns the conntrack zone of flows that come through a node. Only the original direction of a flow has this zone.
 #[must_use]
 pub const fn zone(node: NodeNumber) -> u16 {
-    FIRST_ZONE + node
+    ZONE_OF_NODE_0 + node
 }
 
 /// Returns the node of a zone; `None` if the zone is not the agent's.
 #[must_use]
 pub fn node_of_zone(zone: u16) -> Option<NodeNumber> {
-    zone.checked_sub(FIRST_ZONE).filter(|node| (1..=MAX_NODE_NUMBER).contains(node))
+    zone.checked_sub(ZONE_OF_NODE_0).filter(|node| (1..=MAX_NODE_NUMBER).contains(node))
 }
 
 impl Default for Marks {
@@ -53,21 +55,22 @@ impl Default for Marks {
 }
 
 impl Marks {
-    /// Returns the mark of packets that go through the tunnel to a node. Number 0 stands for all nodes.
+    /// Returns the mark of packets that go through the tunnel to a node. With number 0, returns the bits that the marks
+    /// of all nodes have in common.
     #[must_use]
     pub const fn tunnel(self, node: NodeNumber) -> u32 {
-        self.base | TUNNEL | FORWARD_ACCEPTED | node as u32
+        self.base | TUNNEL_PURPOSE | FORWARD_ACCEPTED | node as u32
     }
 
-    /// Returns the mark of packets whose destination MAC address the egress hook replaces by that of a node.
+    /// Returns the mark of packets whose destination MAC address the egress hook replaces by the MAC address of a node.
     #[must_use]
     pub const fn direct(self, node: NodeNumber) -> u32 {
-        self.base | DIRECT | node as u32
+        self.base | DIRECT_PURPOSE | node as u32
     }
 
-    /// Returns the mark of probes that take the cluster's own way.
+    /// Returns the mark of probes that take the cluster's own route to a pod.
     #[must_use]
     pub const fn probe(self) -> u32 {
-        self.base | PROBE
+        self.base | PROBE_PURPOSE
     }
 }

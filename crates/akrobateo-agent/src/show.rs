@@ -13,7 +13,8 @@ use crate::probe::Way;
 use crate::table::keys::{PortKey, parse_endpoint, parse_service};
 use crate::table::{family_set, ways_in_table};
 
-/// Returns a description of the table: one line for each frontend with its endpoints, and one for each way to a peer.
+/// Returns a description of the table: one line for each frontend with its
+/// endpoints, and one line for each way to a peer.
 pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error> {
     let Some(installed) = installed else {
         return Ok("no data path is installed in this network namespace\n".to_owned());
@@ -21,28 +22,32 @@ pub fn describe(installed: Option<&InstalledTable>) -> Result<String, fmt::Error
     let mut text = String::new();
     for family in Family::ALL {
         let elements = |name: &str| family_set(&installed.table, family, name);
-        let mut endpoints: BTreeMap<PortKey, Vec<SocketAddr>> = BTreeMap::new();
+        let mut endpoints_by_port: BTreeMap<PortKey, Vec<SocketAddr>> = BTreeMap::new();
         for (port, endpoint) in elements("endpoints").iter().filter_map(|it| parse_endpoint(family, it)) {
-            endpoints.entry(port).or_default().push(endpoint);
+            endpoints_by_port.entry(port).or_default().push(endpoint);
         }
         for element in elements("services") {
             let Element { counter: Counter { packets, .. }, .. } = element;
             if let Some((address, port)) = parse_service(family, element) {
                 let frontend = SocketAddr::new(address, port.port.get());
-                let endpoints = endpoints.get(&port).map_or(&[][..], Vec::as_slice);
-                let list: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
-                let list = if list.is_empty() { "refused, no endpoint".to_owned() } else { list.join(", ") };
-                writeln!(text, "{} {frontend} -> {list}; {packets} flows", port.protocol)?;
+                let endpoints = endpoints_by_port.get(&port).map_or(&[][..], Vec::as_slice);
+                let endpoint_texts: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+                let target = if endpoint_texts.is_empty() {
+                    "refused, no endpoint".to_owned()
+                } else {
+                    endpoint_texts.join(", ")
+                };
+                writeln!(text, "{} {frontend} -> {target}; {packets} flows", port.protocol)?;
             }
         }
     }
     for (family, zone, way) in ways_in_table(&installed.table) {
         if let Some(peer) = marks::node_of_zone(zone) {
-            let way = match way {
+            let way_text = match way {
                 Way::Direct => "directly",
                 Way::Tunnel => "through the tunnel",
             };
-            writeln!(text, "peer {peer} {family}: the client's address is kept, {way}")?;
+            writeln!(text, "peer {peer} {family}: the client's address is kept, {way_text}")?;
         }
     }
     for object in &installed.foreign_objects {
@@ -64,12 +69,13 @@ mod tests {
 
     #[test]
     fn description_lists_frontends_endpoints_and_ways() {
-        let port = |port: u16, endpoints| ServicePort {
+        let service_port = |number: u16, endpoints| ServicePort {
             protocol: Protocol::Tcp,
-            port: NonZeroU16::new(port).unwrap(),
+            port: NonZeroU16::new(number).unwrap(),
             endpoints,
         };
-        let ports = vec![port(80, vec![endpoint(10, 1), endpoint(11, 2)]), port(81, Vec::new())];
+        let ports =
+            vec![service_port(80, vec![endpoint(10, 1), endpoint(11, 2)]), service_port(81, Vec::new())];
         let service = Service { families: vec![Family::V4], ports, ..service() };
         let mut config = NodeConfig { services: vec![service], ..config() };
         config.peers[0].ways.insert(Family::V4, Way::Direct);

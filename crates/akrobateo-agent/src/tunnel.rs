@@ -1,8 +1,9 @@
-//! The tunnel between the agents: which objects the kernel needs. Pure.
+//! The objects that the kernel needs for the tunnel between the nodes. Pure.
 //!
-//! A packet enters the tunnel because of its mark ([`Marks::tunnel`]): one rule and one route per family send it to the
-//! device. The next hop of the route is a neighbour that no node has. The table's egress hook replaces its MAC address by
-//! that of the node whose number is in the mark. So the number of rules and routes does not grow with the nodes.
+//! A packet enters the tunnel because of its mark ([`Marks::tunnel`]): one rule and one route per family send the
+//! packet to the device. The next hop of the route is an address that no node has, with a fixed MAC address. The
+//! table's egress hook replaces this MAC address by the MAC address of the node whose number is in the mark. Therefore
+//! the number of rules and routes does not grow with the number of nodes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,11 +23,11 @@ pub const PROTOCOL: u8 = 107;
 pub const VNI: u32 = 0x61_6b72;
 /// The UDP port of the tunnel.
 pub const PORT: u16 = 8478;
-/// The priority of the rules. It is below the priorities of most network plugins.
+/// The priority of the rules. Most network plugins use higher numbers.
 pub const RULE_PRIORITY: u32 = 96;
-/// The routing table.
+/// The number of the routing table.
 pub const TABLE: u32 = 0x6b72_0000;
-/// An address of the device. Without one, the kernel drops IPv4 packets from the tunnel if `rp_filter` is not 0.
+/// An address of the device. Without an address, the kernel drops IPv4 packets from the tunnel if `rp_filter` is not 0.
 const DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 107, 114);
 /// The MAC address that the egress hook replaces.
 pub const NEXT_HOP_MAC: MacAddress = MacAddress([0x02, 0x61, 0x6b, 0x72, 0xff, 0xff]);
@@ -36,7 +37,7 @@ pub const NEXT_HOP_MAC: MacAddress = MacAddress([0x02, 0x61, 0x6b, 0x72, 0xff, 0
 pub struct Tunnel {
     /// The node's number.
     pub node: NodeNumber,
-    /// The node's address, from which the outer packets come.
+    /// The node's address, which is the source of the outer packets.
     pub local: IpAddr,
     /// The MTU of the uplink.
     pub uplink_mtu: u32,
@@ -71,15 +72,15 @@ pub fn mtu(uplink_mtu: u32, local: IpAddr) -> u32 {
     uplink_mtu.saturating_sub(headers_len)
 }
 
-/// Returns the node's address from which the outer packets come: its first address.
+/// Returns the source address of the outer packets: the node's first address.
 #[must_use]
 pub fn underlay_address(config: &NodeConfig) -> Option<IpAddr> {
     config.node.addresses.first().copied()
 }
 
 impl Tunnel {
-    /// Returns the tunnel for a configuration; `None` if the node has no address. Peers without an address of the same family
-    /// as the node's first address are not in the tunnel.
+    /// Returns the tunnel for a configuration; `None` if the node has no address. Peers without an address of the same
+    /// family as the node's first address are not in the tunnel.
     #[must_use]
     pub fn new(config: &NodeConfig) -> Option<Self> {
         let local = underlay_address(config)?;
@@ -121,7 +122,7 @@ impl Tunnel {
                 .iter()
                 .map(|next_hop| Route {
                     table: TABLE,
-                    destination: everything(*next_hop),
+                    destination: default_destination(*next_hop),
                     gateway: *next_hop,
                 })
                 .collect(),
@@ -147,7 +148,7 @@ fn next_hop(family: Family) -> IpAddr {
     }
 }
 
-fn everything(next_hop: IpAddr) -> IpNet {
+fn default_destination(next_hop: IpAddr) -> IpNet {
     match Family::from_ip(next_hop) {
         Family::V4 => Ipv4Net::default().into(),
         Family::V6 => Ipv6Net::default().into(),
@@ -159,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_and_routes_do_not_grow_with_the_nodes() {
+    fn number_of_rules_and_routes_does_not_depend_on_the_number_of_nodes() {
         let tunnel = Tunnel {
             node: 1,
             local: Ipv4Addr::new(10, 99, 0, 11).into(),

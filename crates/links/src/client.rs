@@ -12,11 +12,12 @@ use crate::objects::{NetworkObjects, Owner};
 use crate::observed::{Observed, ObservedDevice, ObservedRoute, ObservedRule};
 use crate::socket::{RouteSocket, SocketError};
 
-/// The number of attempts to read a list that changes meanwhile.
-const MAX_READS: usize = 10;
-/// The number of rounds of observation and changes. Two suffice, unless another program changes the objects meanwhile.
-const MAX_ROUNDS: usize = 5;
-/// The error numbers of a deletion whose object does not exist (ENOENT, ESRCH, ENODEV, EADDRNOTAVAIL).
+/// The maximum number of attempts to read a list. An attempt fails if the list changes during the read.
+const MAX_READ_ATTEMPTS: usize = 10;
+/// The maximum number of rounds of observation and changes. Two rounds suffice, unless another program changes the
+/// objects at the same time.
+const MAX_RECONCILE_ROUNDS: usize = 5;
+/// The error numbers that mean that the object does not exist (ENOENT, ESRCH, ENODEV, EADDRNOTAVAIL).
 const NOT_FOUND: [i32; 4] = [2, 3, 19, 99];
 
 /// The reason why objects cannot be read or changed.
@@ -43,7 +44,8 @@ pub enum ClientError {
     Open(#[from] SocketError),
     /// After several rounds the kernel's objects still differ from the desired objects.
     #[error(
-        "the kernel's objects differ again after {MAX_ROUNDS} corrections: another program changes them: {0:?}"
+        "the kernel's objects still differ after {MAX_RECONCILE_ROUNDS} corrections, \
+         because another program changes them: {0:?}"
     )]
     NotConverged(Vec<Change>),
 }
@@ -99,7 +101,7 @@ impl Client {
         Ok(observed)
     }
 
-    /// Makes changes in their order. A deletion succeeds too if the object does not exist.
+    /// Makes changes in their order. The deletion of a missing object is not an error.
     pub fn apply(&mut self, changes: &[Change]) -> Result<(), ClientError> {
         let index = match changes {
             [] => return Ok(()),
@@ -119,17 +121,17 @@ impl Client {
 
     /// Changes the kernel's objects until they are the desired objects, and returns the number of changes.
     pub fn reconcile(&mut self, desired: &NetworkObjects) -> Result<usize, ClientError> {
-        let mut count = 0;
+        let mut change_count = 0;
         let mut changes = diff(&self.observe()?, desired);
-        for _ in 0..MAX_ROUNDS {
+        for _ in 0..MAX_RECONCILE_ROUNDS {
             if changes.is_empty() {
-                return Ok(count);
+                return Ok(change_count);
             }
             self.apply(&changes)?;
-            count += changes.len();
+            change_count += changes.len();
             changes = diff(&self.observe()?, desired);
         }
-        if changes.is_empty() { Ok(count) } else { Err(ClientError::NotConverged(changes)) }
+        if changes.is_empty() { Ok(change_count) } else { Err(ClientError::NotConverged(changes)) }
     }
 
     /// Deletes all objects of the owner, and returns the number of deletions.
@@ -137,7 +139,7 @@ impl Client {
         self.reconcile(&NetworkObjects::default())
     }
 
-    /// Returns the number of the owner's device; `None` if there is none.
+    /// Returns the interface index of the owner's device; `None` if the device does not exist.
     pub fn device_index(&mut self) -> Result<Option<u32>, ClientError> {
         Ok(self.read_device()?.map(|device| device.index))
     }
@@ -183,7 +185,7 @@ impl Client {
         request: &RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, ClientError> {
         let mut result = self.socket.request(request.clone(), NLM_F_DUMP);
-        for _ in 1..MAX_READS {
+        for _ in 1..MAX_READ_ATTEMPTS {
             if !matches!(result, Err(SocketError::DumpInterrupted)) {
                 break;
             }
@@ -191,7 +193,7 @@ impl Client {
         }
         match result {
             Ok(answers) => Ok(answers),
-            // The device, or the kernel's support of IPv6, does not exist.
+            // The device does not exist, or the kernel has no IPv6.
             Err(SocketError::Rejected(error)) if is_not_found(&error) => Ok(Vec::new()),
             Err(source) => Err(ClientError::ReadFailed { object, source }),
         }

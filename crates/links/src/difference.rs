@@ -1,4 +1,4 @@
-//! The changes that lead from the observed objects to the desired objects. Pure.
+//! Finds the changes that lead from the observed objects to the desired objects. Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ pub(crate) const LOOSE_REVERSE_PATH_FILTER: i32 = 2;
 /// One change of the kernel's objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Deletes the device, and with it everything on it.
+    /// Deletes the device, with its addresses, neighbours, forwarding entries and routes.
     DeleteDevice,
     /// Creates the device. A new observation is necessary before other changes.
     CreateDevice(Device),
@@ -51,8 +51,8 @@ pub enum Change {
 
 /// Returns the changes that lead from `observed` to `desired`, in the order in which they can be made.
 ///
-/// New objects come first, and deletions last, so that packets always find a complete set. If the device must be created,
-/// the list ends there: the kernel chooses some of the new device's settings.
+/// New objects come first, and deletions last, so that packets always find a complete set of objects. If the device
+/// must be created, its creation is the last change, because the kernel chooses some settings of a new device.
 #[must_use]
 pub fn diff(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
     let Some(device) = &desired.device else {
@@ -60,11 +60,11 @@ pub fn diff(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
     };
     match &observed.device {
         None => vec![Change::CreateDevice(device.clone())],
-        Some(found) if found.vxlan != Some(vxlan_settings(device)) => {
+        Some(observed_device) if observed_device.vxlan != Some(vxlan_settings(device)) => {
             vec![Change::DeleteDevice, Change::CreateDevice(device.clone())]
         }
-        Some(found) => {
-            let mut changes = device_changes(found, device);
+        Some(observed_device) => {
+            let mut changes = device_changes(observed_device, device);
             changes.extend(additions(observed, desired));
             changes.extend(deletions(observed, desired, true));
             changes
@@ -76,15 +76,15 @@ fn vxlan_settings(device: &Device) -> VxlanSettings {
     VxlanSettings { vni: device.vni, local: device.local, port: device.port }
 }
 
-fn device_changes(found: &ObservedDevice, desired: &Device) -> Vec<Change> {
-    let is_configured = found.mac == Some(desired.mac)
-        && found.mtu == desired.mtu
-        && found.reverse_path_filter == LOOSE_REVERSE_PATH_FILTER
-        && found.is_forwarding;
+fn device_changes(observed_device: &ObservedDevice, desired: &Device) -> Vec<Change> {
+    let is_configured = observed_device.mac == Some(desired.mac)
+        && observed_device.mtu == desired.mtu
+        && observed_device.reverse_path_filter == LOOSE_REVERSE_PATH_FILTER
+        && observed_device.is_forwarding;
     let changes = [
-        (found.generates_link_local_address, Change::DisableLinkLocalAddress),
+        (observed_device.generates_link_local_address, Change::DisableLinkLocalAddress),
         (!is_configured, Change::ConfigureDevice(desired.clone())),
-        (!found.is_up, Change::SetDeviceUp),
+        (!observed_device.is_up, Change::SetDeviceUp),
     ];
     changes.into_iter().filter_map(|(is_needed, change)| is_needed.then_some(change)).collect()
 }
@@ -106,35 +106,37 @@ fn additions(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
             changes.push(Change::SetForwardingEntry(*mac, *node));
         }
     }
-    let routes: BTreeSet<_> = observed.routes.iter().filter_map(|route| route.route).collect();
-    changes.extend(desired.routes.difference(&routes).copied().map(Change::SetRoute));
-    let rules: BTreeSet<_> = observed.rules.iter().filter_map(|rule| rule.rule).collect();
-    changes.extend(desired.rules.difference(&rules).copied().map(Change::AddRule));
+    let observed_routes: BTreeSet<_> = observed.routes.iter().filter_map(|route| route.route).collect();
+    changes.extend(desired.routes.difference(&observed_routes).copied().map(Change::SetRoute));
+    let observed_rules: BTreeSet<_> = observed.rules.iter().filter_map(|rule| rule.rule).collect();
+    changes.extend(desired.rules.difference(&observed_rules).copied().map(Change::AddRule));
     changes
 }
 
-/// Returns the deletions of everything that is not desired. Rules go first: nothing may send packets into a routing
-/// table that is already incomplete.
+/// Returns the deletions of all objects that are not desired. Rules are deleted first, so that no rule sends packets
+/// into an incomplete routing table.
 fn deletions(observed: &Observed, desired: &NetworkObjects, keeps_device: bool) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut kept_rules = BTreeSet::new();
-    for found in &observed.rules {
+    for observed_rule in &observed.rules {
         // The kernel allows several equal rules. One of them is enough.
-        let is_kept = keeps_device
-            && found.rule.is_some_and(|rule| desired.rules.contains(&rule) && kept_rules.insert(rule));
-        if !is_kept {
-            changes.push(Change::DeleteRule(Box::new(found.message.clone())));
+        let is_desired = keeps_device
+            && observed_rule
+                .rule
+                .is_some_and(|rule| desired.rules.contains(&rule) && kept_rules.insert(rule));
+        if !is_desired {
+            changes.push(Change::DeleteRule(Box::new(observed_rule.message.clone())));
         }
     }
-    for found in &observed.routes {
-        // A desired route has replaced other routes with the same destination already.
-        let is_kept = found.route.is_some_and(|route| {
+    for observed_route in &observed.routes {
+        // A desired route has already replaced other routes with the same destination.
+        let is_desired = observed_route.route.is_some_and(|route| {
             let has_same_key =
                 |desired: &Route| (desired.table, desired.destination) == (route.table, route.destination);
             keeps_device && desired.routes.iter().any(has_same_key)
         });
-        if !is_kept {
-            changes.push(Change::DeleteRoute(Box::new(found.message.clone())));
+        if !is_desired {
+            changes.push(Change::DeleteRoute(Box::new(observed_route.message.clone())));
         }
     }
     if !keeps_device {

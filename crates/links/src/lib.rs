@@ -1,9 +1,8 @@
 //! A tunnel device with its addresses, neighbours, forwarding entries, routes and rules in the kernel.
 //!
 //! [`NetworkObjects`] are the desired objects. [`Client::observe`] reads the objects of an [`Owner`] from the kernel,
-//! [`diff`] lists the changes, and [`Client::apply`] makes them. [`Monitor`] tells when another program has changed
-//! one of the objects. All of this needs the capability `NET_ADMIN` in the network namespace, and neither `/proc/sys`
-//! nor another capability.
+//! [`diff`] lists the changes, and [`Client::apply`] makes them. [`Monitor`] reports when one of the objects may
+//! have changed. The crate needs only the capability `NET_ADMIN` in the network namespace. It does not use `/proc/sys`.
 
 mod client;
 mod codec;

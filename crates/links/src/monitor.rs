@@ -22,7 +22,7 @@ const fn group(number: u32) -> u32 {
     1 << (number - 1)
 }
 
-/// Receives the kernel's notifications in the network namespace of the thread that opened it.
+/// Receives the kernel's notifications in the network namespace of the thread that opened the monitor.
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,
@@ -40,21 +40,22 @@ impl Monitor {
         Ok(Self { socket, owner })
     }
 
-    /// Waits until an object may have changed, and returns true; returns false after `timeout`.
+    /// Waits until an object may have changed, and then returns true. Returns false if `timeout` ends before.
     ///
-    /// `index` is the number of the owner's device. Changes by the owner itself count too.
+    /// `index` is the interface index of the owner's device. Also returns true after changes by the owner itself.
     pub fn wait(&self, index: Option<u32>, timeout: Duration) -> Result<bool, SocketError> {
         let deadline = Instant::now() + timeout;
         loop {
             if self.read_notifications(index)? {
                 return Ok(true);
             }
-            let rest = deadline.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
+            let remaining_time = deadline.saturating_duration_since(Instant::now());
+            if remaining_time.is_zero() {
                 return Ok(false);
             }
-            let rest = Timespec::try_from(rest).map_err(|_| transport_error(Errno::INVAL))?;
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&rest)) {
+            let poll_timeout =
+                Timespec::try_from(remaining_time).map_err(|_| transport_error(Errno::INVAL))?;
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&poll_timeout)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(transport_error(errno)),
             }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::mac::MacAddress;
 
-/// The marks by which the kernel's objects belong to a program.
+/// The properties that identify a program's objects in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The name of the device. Everything on this device belongs to the owner.
@@ -17,12 +17,12 @@ pub struct Owner {
     pub protocol: u8,
 }
 
-/// The desired objects of an owner. The default is no object.
+/// The desired objects of an owner. The default value contains no object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkObjects {
     /// The tunnel device. All other objects except rules need it.
     pub device: Option<Device>,
-    /// The device's addresses. Each has a host's prefix length and link scope.
+    /// The device's addresses. Each address has the prefix length of a single host, and link scope.
     pub addresses: BTreeSet<IpAddr>,
     /// The node's address for each destination MAC address on the device (`bridge fdb`).
     pub forwarding_entries: BTreeMap<MacAddress, IpAddr>,
@@ -42,9 +42,9 @@ pub struct NetworkObjects {
 pub struct Device {
     /// The VXLAN network identifier.
     pub vni: u32,
-    /// The node's address, from which the device sends. Its family is that of the outer packets.
+    /// The node's address, which is the source of the outer packets.
     pub local: IpAddr,
-    /// The UDP port of all nodes.
+    /// The UDP port, which is the same on all nodes.
     pub port: u16,
     /// The device's MAC address.
     pub mac: MacAddress,
@@ -59,7 +59,7 @@ pub struct Route {
     pub table: u32,
     /// The destination.
     pub destination: IpNet,
-    /// The next hop, of the same family. It need not be in the network of one of the device's addresses.
+    /// The next hop, of the same family. It may be outside of the networks of the device's addresses.
     pub gateway: IpAddr,
 }
 
@@ -70,9 +70,9 @@ pub struct Rule {
     pub family: Family,
     /// The priority. The kernel examines rules with lower numbers first.
     pub priority: u32,
-    /// The value that the packet's mark has after `mask`.
+    /// The value of the bits in `mask` of matching packets.
     pub mark: u32,
-    /// The bits of the packet's mark that count.
+    /// The bits of the packet's mark that are compared.
     pub mask: u32,
     /// The routing table.
     pub table: u32,

@@ -9,14 +9,15 @@ use netlink_packet_route::rule::RuleMessage;
 use crate::mac::MacAddress;
 use crate::objects::{Route, Rule};
 
-/// All objects of an owner in the kernel. The default is no object.
+/// All objects of an owner in the kernel. The default value contains no object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// The device with the owner's name.
     pub device: Option<ObservedDevice>,
     /// The device's addresses with their prefix lengths.
     pub addresses: BTreeSet<(IpAddr, u8)>,
-    /// The node's address for each MAC address on the device, or `None` for an entry that sends to something else.
+    /// The node's address for each MAC address on the device. `None` if the destination of an entry is not only the
+    /// address of a node.
     pub forwarding_entries: BTreeMap<MacAddress, Option<IpAddr>>,
     /// The device's permanent neighbours.
     pub neighbours: BTreeMap<IpAddr, MacAddress>,
@@ -29,21 +30,21 @@ pub struct Observed {
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedDevice {
-    /// The kernel's number of the device.
+    /// The interface index of the device.
     pub index: u32,
-    /// The settings that cannot change after the creation, or `None` if the device is not such a VXLAN device.
+    /// The settings that cannot change after the creation, or `None` if the device has another kind or other settings.
     pub vxlan: Option<VxlanSettings>,
-    /// The device's MAC address, if it has one of Ethernet.
+    /// The device's MAC address, if the device has an Ethernet address.
     pub mac: Option<MacAddress>,
     /// The largest packet that the device accepts.
     pub mtu: u32,
-    /// The device is up.
+    /// True if the device is up.
     pub is_up: bool,
     /// The value of `rp_filter`.
     pub reverse_path_filter: i32,
-    /// The device forwards IPv4 packets.
+    /// True if the device forwards IPv4 packets.
     pub is_forwarding: bool,
-    /// The kernel would give the device a link-local IPv6 address.
+    /// True if the kernel generates a link-local IPv6 address for the device.
     pub generates_link_local_address: bool,
 }
 
@@ -61,17 +62,17 @@ pub struct VxlanSettings {
 /// A route in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedRoute {
-    /// The route, or `None` if it has another form than routes through the device.
+    /// The route, or `None` if the route has other properties than [`Route`].
     pub route: Option<Route>,
-    /// The kernel's message, which also deletes the route.
+    /// The kernel's message about the route. The same message deletes the route.
     pub message: RouteMessage,
 }
 
 /// A rule in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedRule {
-    /// The rule, or `None` if it has another form than rules with a mark.
+    /// The rule, or `None` if the rule has other conditions than a mark.
     pub rule: Option<Rule>,
-    /// The kernel's message, which also deletes the rule.
+    /// The kernel's message about the rule. The same message deletes the rule.
     pub message: RuleMessage,
 }

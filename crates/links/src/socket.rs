@@ -44,15 +44,16 @@ impl RouteSocket {
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(SocketError::OpenFailed)?;
         socket.bind_auto().map_err(SocketError::OpenFailed)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(SocketError::OpenFailed)?;
-        // The kernel then lists only the objects that a request names. Kernels before 4.20 list all.
+        // With this option, the kernel lists only the objects that a request names. Kernels before 4.20 list all
+        // objects.
         match socket.set_netlink_get_strict_chk(true) {
             Err(error) if error.raw_os_error() != Some(UNKNOWN_OPTION) => Err(SocketError::OpenFailed(error)),
             _ => Ok(Self { socket, last_sequence_number: 0 }),
         }
     }
 
-    /// Sends a request and returns the kernel's answers, without those that cannot be decoded: foreign objects may have
-    /// settings that are unknown here.
+    /// Sends a request and returns the kernel's answers. Answers that cannot be decoded are ignored, because objects of
+    /// other programs may have unknown settings.
     ///
     /// `flags` must contain `NLM_F_ACK` or `NLM_F_DUMP`.
     pub(crate) fn request(
@@ -104,13 +105,13 @@ impl RouteSocket {
     }
 }
 
-/// Returns the messages in a datagram, up to the first malformed one.
+/// Returns the messages in a datagram, up to the first malformed message.
 pub(crate) fn split_messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = datagram;
+    let mut remaining_bytes = datagram;
     std::iter::from_fn(move || {
-        let len = usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?;
-        let message = rest.get(..len).filter(|message| !message.is_empty())?;
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        let len = usize::try_from(u32::from_ne_bytes(*remaining_bytes.first_chunk()?)).ok()?;
+        let message = remaining_bytes.get(..len).filter(|message| !message.is_empty())?;
+        remaining_bytes = remaining_bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
         Some(message)
     })
 }

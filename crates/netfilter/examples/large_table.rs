@@ -15,9 +15,9 @@ use netfilter::nft::model::{
 use netfilter::nft::{InstalledTable, Transaction, diff};
 use netns_testkit::{Namespace, isolation, process};
 
-const SERVICES: u16 = 1000;
-const ENDPOINTS: u32 = 10;
-const ROUNDS: usize = 21;
+const SERVICE_COUNT: u16 = 1000;
+const ENDPOINTS_PER_SERVICE: u32 = 10;
+const ROUND_COUNT: usize = 21;
 const TCP: u8 = 6;
 
 fn main() {
@@ -28,11 +28,11 @@ fn main() {
     let nftables = namespace.run(|| Nftables::open().unwrap());
     let (build_time, table) = measure(|| build_table(0));
     let elements: usize = table.sets.iter().map(|set| set.elements.len()).sum();
-    let build_times = [(); ROUNDS].map(|()| measure(|| build_table(0)).0);
+    let build_times = [(); ROUND_COUNT].map(|()| measure(|| build_table(0)).0);
     report(&format!("build the values of {elements} elements"), build_times);
     report(
-        "create the table from nothing",
-        [(); ROUNDS].map(|()| {
+        "create the table",
+        [(); ROUND_COUNT].map(|()| {
             let (time, result) = measure(|| nftables.execute(&Transaction::create(&table)));
             result.unwrap();
             nftables.execute(&Transaction::delete(&table.id)).unwrap();
@@ -41,7 +41,7 @@ fn main() {
     );
     let script = build_script(&table);
     report(
-        "the same with the nft program",
+        "create the table with the nft program",
         [(); 5].map(|()| {
             let time = measure(|| namespace.load_nft(&script)).0;
             nftables.execute(&Transaction::delete(&table.id)).unwrap();
@@ -49,10 +49,10 @@ fn main() {
         }),
     );
     nftables.execute(&Transaction::create(&table)).unwrap();
-    report("read the table", [(); ROUNDS].map(|()| measure(|| nftables.read(&table.id).unwrap()).0));
+    report("read the table", [(); ROUND_COUNT].map(|()| measure(|| nftables.read(&table.id).unwrap()).0));
     let mut installed = InstalledTable::from(table);
-    let (mut diff_times, mut execute_times) = ([Duration::ZERO; ROUNDS], [Duration::ZERO; ROUNDS]);
-    for round in 0..ROUNDS {
+    let (mut diff_times, mut execute_times) = ([Duration::ZERO; ROUND_COUNT], [Duration::ZERO; ROUND_COUNT]);
+    for round in 0..ROUND_COUNT {
         let desired = build_table(u8::try_from(round + 1).unwrap());
         let (diff_time, transaction) = measure(|| diff(Some(&installed), &desired));
         let (execute_time, result) = measure(|| nftables.execute(&transaction));
@@ -93,13 +93,13 @@ fn build_table(changed_endpoint: u8) -> Table {
         let node = ip([10, 99, 0, 11]);
         let frontend = DataType::concat(&[address, DataType::PROTOCOL, DataType::PORT]);
         let slot = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, DataType::NUMBER]);
-        let services = (0..SERVICES).map(|service| {
+        let services = (0..SERVICE_COUNT).map(|service| {
             let port = (10_000 + service).to_be_bytes();
             Element::new(Value::concat(&[&node, &[TCP], &port]).unwrap()).with_verdict(Verdict::goto("n10"))
         });
-        let endpoints = (0..SERVICES).flat_map(|service| {
+        let endpoints = (0..SERVICE_COUNT).flat_map(|service| {
             let port = (10_000 + service).to_be_bytes();
-            (0..ENDPOINTS).map(move |endpoint| {
+            (0..ENDPOINTS_PER_SERVICE).map(move |endpoint| {
                 let is_changed = service == 0 && endpoint == 0;
                 let [high, low] = service.to_be_bytes();
                 let [_, _, _, number] = endpoint.to_be_bytes();
@@ -132,16 +132,16 @@ fn build_script(table: &Table) -> String {
             script,
             " map services{suffix} {{ type {data_type} . inet_proto . inet_service : verdict; elements = {{ "
         );
-        for service in 0..SERVICES {
+        for service in 0..SERVICE_COUNT {
             let _ = write!(script, "{node} . tcp . {} : goto n10, ", 10_000 + service);
         }
         let _ = write!(
             script,
             "}}; }}\n map endpoints{suffix} {{ type inet_proto . inet_service . mark : {data_type} . inet_service; elements = {{ "
         );
-        for service in 0..SERVICES {
+        for service in 0..SERVICE_COUNT {
             let [high, low] = service.to_be_bytes();
-            for endpoint in 0..ENDPOINTS {
+            for endpoint in 0..ENDPOINTS_PER_SERVICE {
                 let address = ip([10, 200 + high, low, u8::try_from(endpoint).unwrap()]);
                 let _ = write!(script, "tcp . {} . {endpoint} : {address} . 8080, ", 10_000 + service);
             }

@@ -110,8 +110,8 @@ impl Namespace {
 
     /// Writes a sysctl of this namespace. The parameter `path` is relative to `/proc/sys/net`.
     pub fn set_sysctl(&self, path: &str, value: &str) {
-        let written = self.run(|| std::fs::write(format!("/proc/sys/net/{path}"), value));
-        written.unwrap_or_else(|error| panic!("cannot write {value} to the sysctl {path}: {error}"));
+        let write_result = self.run(|| std::fs::write(format!("/proc/sys/net/{path}"), value));
+        write_result.unwrap_or_else(|error| panic!("cannot write {value} to the sysctl {path}: {error}"));
     }
 
     /// Reads a sysctl of this namespace. The parameter `path` is relative to `/proc/sys/net`.

@@ -4,10 +4,14 @@ use rustix::mount::{MountFlags, mount_bind, mount_remount};
 pub use rustix::thread::CapabilitySet;
 use rustix::thread::{CapabilitySets, clear_ambient_capability_set, set_capabilities, set_no_new_privs};
 
-/// Removes all capabilities of the calling thread except these, for ever.
-pub fn keep_capabilities(kept: CapabilitySet) {
+/// Removes all other capabilities of the calling thread permanently.
+pub fn keep_capabilities(kept_capabilities: CapabilitySet) {
     clear_ambient_capability_set().unwrap();
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    let sets = CapabilitySets {
+        effective: kept_capabilities,
+        permitted: kept_capabilities,
+        inheritable: CapabilitySet::empty(),
+    };
     set_capabilities(None, sets).unwrap();
     set_no_new_privs(true).unwrap();
 }
@@ -26,7 +30,7 @@ mod tests {
     use crate::{Namespace, isolated_as_nobody};
 
     #[test]
-    fn thread_without_capabilities_and_sysctls_changes_nothing() {
+    fn thread_without_capabilities_cannot_change_links_or_sysctls() {
         isolated_as_nobody(|| {
             assert_eq!(rustix::process::geteuid().as_raw(), 65534);
             let namespace = Namespace::new();
@@ -35,8 +39,8 @@ mod tests {
             make_sysctls_read_only();
             namespace.run(|| {
                 keep_capabilities(CapabilitySet::empty());
-                let written = std::fs::write("/proc/sys/net/ipv4/ip_forward", "0");
-                assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+                let write_result = std::fs::write("/proc/sys/net/ipv4/ip_forward", "0");
+                assert_eq!(write_result.unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
                 let status = std::process::Command::new("ip").args(["link", "delete", "first"]).status();
                 assert!(!status.unwrap().success());
             });

@@ -11,13 +11,13 @@ use crate::data_path::DataPathError;
 
 /// Receives the state of an agent after each change.
 pub trait Observer: Send + 'static {
-    /// The probe has reported these modes.
+    /// Called after the probe has reported these modes.
     fn on_modes(&mut self, modes: &Modes);
-    /// The current configuration is in force, or could not be applied.
+    /// Called after each attempt to apply the current configuration.
     fn on_applied(&mut self, result: Result<(), &DataPathError>);
 }
 
-/// A command to the thread.
+/// A command to the thread of an agent.
 #[derive(Debug)]
 pub(super) enum Command {
     SetConfig(Box<NodeConfig>),
@@ -29,28 +29,31 @@ pub(super) enum Command {
 #[derive(Clone, Debug)]
 pub(super) struct Mailbox {
     commands: Sender<Command>,
-    wake: Arc<OwnedFd>,
+    wake_writer: Arc<OwnedFd>,
 }
 
 /// The other end of a [`Mailbox`].
 #[derive(Debug)]
 pub(super) struct Inbox {
     pub(super) commands: Receiver<Command>,
-    pub(super) woken: OwnedFd,
+    pub(super) wake_reader: OwnedFd,
 }
 
 impl Mailbox {
     pub(super) fn send(&self, command: Command) {
-        // Both fail only if the thread has ended.
+        // Both calls fail only if the thread has ended.
         if self.commands.send(command).is_ok() {
-            let _ = rustix::io::write(&self.wake, &[0]);
+            let _ = rustix::io::write(&self.wake_writer, &[0]);
         }
     }
 }
 
 /// Returns both ends of a new mailbox.
 pub(super) fn open() -> io::Result<(Mailbox, Inbox)> {
-    let (woken, wake) = rustix::pipe::pipe()?;
+    let (wake_reader, wake_writer) = rustix::pipe::pipe()?;
     let (sender, receiver) = channel();
-    Ok((Mailbox { commands: sender, wake: Arc::new(wake) }, Inbox { commands: receiver, woken }))
+    Ok((
+        Mailbox { commands: sender, wake_writer: Arc::new(wake_writer) },
+        Inbox { commands: receiver, wake_reader },
+    ))
 }

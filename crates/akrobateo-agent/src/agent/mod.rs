@@ -1,5 +1,5 @@
-//! The agent of a node as a thread: applies configurations, follows the probe, and puts back what other programs delete.
-//! Does I/O.
+//! The agent of a node as a thread: applies configurations, uses the results of the probe, and restores objects that
+//! other programs delete. Does I/O.
 
 mod mailbox;
 mod modes;
@@ -17,7 +17,7 @@ use worker::Worker;
 
 /// The agent of the node in whose network namespace it was started.
 ///
-/// Its rules remain when it stops.
+/// The agent's rules remain in the kernel when the agent stops.
 #[derive(Debug)]
 pub struct Agent {
     mailbox: Mailbox,
@@ -34,7 +34,7 @@ impl Agent {
         Ok(Self { mailbox, thread: Some(thread) })
     }
 
-    /// Replaces the configuration. The ways in it do not count, because the probe finds them.
+    /// Replaces the configuration. The ways in the configuration are ignored, because the probe finds the ways.
     pub fn set_config(&self, config: NodeConfig) {
         self.mailbox.send(Command::SetConfig(Box::new(config)));
     }

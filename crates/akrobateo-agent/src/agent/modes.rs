@@ -14,13 +14,13 @@ use crate::table::ways_in_table;
 /// The forwarding modes of all peers, as the probe reports them.
 pub type Modes = BTreeMap<TargetId, ForwardingMode>;
 
-/// The way of each peer and family that has one.
+/// The way for each peer and family. A peer without a way is not in the map.
 pub(super) type Ways = BTreeMap<TargetId, Way>;
 
-/// Returns the ways after a report of the probe. A peer about which the probe has not decided keeps its way, so that a
-/// restart changes nothing.
+/// Returns the ways after a report of the probe. A peer keeps its way while the probe is undecided. Therefore a restart
+/// of the agent changes nothing.
 pub(super) fn next_ways(ways: &Ways, modes: &Modes) -> Ways {
-    let way = |(id, mode): (&TargetId, &ForwardingMode)| {
+    let next_way = |(id, mode): (&TargetId, &ForwardingMode)| {
         let way = match mode {
             ForwardingMode::Keep(way) => Some(*way),
             ForwardingMode::Masquerade(MasqueradeReason::Undecided) => ways.get(id).copied(),
@@ -28,7 +28,7 @@ pub(super) fn next_ways(ways: &Ways, modes: &Modes) -> Ways {
         };
         way.map(|way| (*id, way))
     };
-    modes.iter().filter_map(way).collect()
+    modes.iter().filter_map(next_way).collect()
 }
 
 /// Returns the ways that an earlier process has installed.
@@ -45,30 +45,31 @@ pub(super) fn installed_ways(table: &Table) -> Ways {
 /// Replaces the ways of the configuration.
 pub(super) fn set_ways(config: &mut NodeConfig, ways: &Ways) {
     for peer in &mut config.peers {
-        let way = |family: Family| Some((family, *ways.get(&TargetId { peer: peer.number, family })?));
-        peer.ways = Family::ALL.into_iter().filter_map(way).collect();
+        let way_of_family =
+            |family: Family| Some((family, *ways.get(&TargetId { peer: peer.number, family })?));
+        peer.ways = Family::ALL.into_iter().filter_map(way_of_family).collect();
     }
 }
 
 /// Returns the targets of the probe: each peer in each family that both nodes have.
 pub(super) fn targets(config: &NodeConfig) -> Vec<Target> {
     let has_tunnel = |addresses: &[IpAddr]| {
-        let underlay = config.node.addresses.first().map(|ip| Family::from_ip(*ip));
-        addresses.iter().any(|ip| Some(Family::from_ip(*ip)) == underlay)
+        let underlay_family = config.node.addresses.first().map(|ip| Family::from_ip(*ip));
+        addresses.iter().any(|ip| Some(Family::from_ip(*ip)) == underlay_family)
     };
-    let target = |family: Family| {
+    let family_targets = |family: Family| {
         config.peers.iter().filter_map(move |peer| {
-            let of_family =
+            let first_of_family =
                 |addresses: &[IpAddr]| addresses.iter().copied().find(|ip| Family::from_ip(*ip) == family);
             Some(Target {
                 id: TargetId { peer: peer.number, family },
-                node_address: of_family(&peer.addresses)?,
-                pod_address: of_family(&peer.probe_addresses)?,
+                node_address: first_of_family(&peer.addresses)?,
+                pod_address: first_of_family(&peer.probe_addresses)?,
                 has_tunnel: has_tunnel(&peer.addresses),
             })
         })
     };
-    config.families().into_iter().flat_map(target).collect()
+    config.families().into_iter().flat_map(family_targets).collect()
 }
 
 #[cfg(test)]
@@ -77,23 +78,26 @@ mod tests {
     use crate::config::fixtures::{config, endpoint, service};
     use crate::table::NodeTables;
 
-    const FIRST: TargetId = TargetId { peer: 2, family: Family::V4 };
-    const SECOND: TargetId = TargetId { peer: 3, family: Family::V6 };
+    const PEER_2_IPV4: TargetId = TargetId { peer: 2, family: Family::V4 };
+    const PEER_3_IPV6: TargetId = TargetId { peer: 3, family: Family::V6 };
 
     #[test]
     fn undecided_peer_keeps_its_way() {
-        let ways = Ways::from([(FIRST, Way::Direct), (SECOND, Way::Tunnel)]);
+        let ways = Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Tunnel)]);
         let undecided = ForwardingMode::Masquerade(MasqueradeReason::Undecided);
-        let modes = Modes::from([(FIRST, undecided), (SECOND, ForwardingMode::Keep(Way::Direct))]);
-        assert_eq!(next_ways(&ways, &modes), Ways::from([(FIRST, Way::Direct), (SECOND, Way::Direct)]));
+        let modes = Modes::from([(PEER_2_IPV4, undecided), (PEER_3_IPV6, ForwardingMode::Keep(Way::Direct))]);
+        assert_eq!(
+            next_ways(&ways, &modes),
+            Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Direct)])
+        );
         let lost = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
-        let modes = Modes::from([(FIRST, lost)]);
+        let modes = Modes::from([(PEER_2_IPV4, lost)]);
         assert_eq!(next_ways(&ways, &modes), Ways::new());
     }
 
     #[test]
     fn ways_are_found_in_the_table_of_an_earlier_process() {
-        let ways = Ways::from([(FIRST, Way::Direct), (SECOND, Way::Tunnel)]);
+        let ways = Ways::from([(PEER_2_IPV4, Way::Direct), (PEER_3_IPV6, Way::Tunnel)]);
         let mut config = config();
         config.services = vec![service()];
         config.services[0].ports = vec![crate::config::ServicePort {

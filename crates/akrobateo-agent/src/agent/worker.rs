@@ -1,4 +1,5 @@
-//! The thread of an agent: waits for commands and for changes by other programs, and applies the configuration. I/O only.
+//! The thread of an agent: waits for commands and for changes by other programs, and applies the configuration. I/O
+//! only.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::data_path::{DataPath, DataPathError, DataPathWatch};
 use crate::probe::{Node as ProbeNode, ProbeService};
 use crate::tunnel;
 
-/// The time until a failed change is repeated.
+/// The time after which a failed change is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of the thread.
@@ -26,8 +27,8 @@ pub(super) struct Worker {
     has_egress_hook: bool,
     probe: Option<RunningProbe>,
     tunnel_device: Option<u32>,
-    /// The time at which the configuration must be applied; `None` if it is in force.
-    due: Option<Instant>,
+    /// The time at which the configuration must be applied; `None` after it was applied.
+    apply_at: Option<Instant>,
 }
 
 /// A probe, and the node for which it was started.
@@ -52,7 +53,7 @@ impl Worker {
             ways,
             probe: None,
             tunnel_device: None,
-            due: Some(Instant::now()),
+            apply_at: Some(Instant::now()),
         })
     }
 
@@ -67,19 +68,19 @@ impl Worker {
                     }
                     Command::Stop => return self.stop(),
                 }
-                self.due = Some(Instant::now());
+                self.apply_at = Some(Instant::now());
             }
             self.find_foreign_changes();
-            if self.due.is_some_and(|due| due <= Instant::now()) {
+            if self.apply_at.is_some_and(|apply_at| apply_at <= Instant::now()) {
                 let result = self.apply();
                 observer.on_applied(result.as_ref().copied());
-                self.due = result.is_err().then(|| Instant::now() + RETRY_INTERVAL);
+                self.apply_at = result.is_err().then(|| Instant::now() + RETRY_INTERVAL);
             }
             self.wait(inbox);
         }
     }
 
-    /// Announces to the peers that the rules remain.
+    /// Stops the probe, and announces to the peers that this node's rules remain.
     fn stop(self) {
         if let Some(probe) = self.probe {
             probe.service.pause();
@@ -93,7 +94,7 @@ impl Worker {
         });
         if has_changes {
             self.data_path.forget_installed();
-            self.due.get_or_insert_with(Instant::now);
+            self.apply_at.get_or_insert_with(Instant::now);
         }
     }
 
@@ -106,7 +107,7 @@ impl Worker {
         self.update_probe()
     }
 
-    /// Starts the probe when the rules that it needs exist, and again when the node has changed.
+    /// Starts the probe after its rules were installed. Restarts the probe if the node has changed.
     fn update_probe(&mut self) -> Result<(), DataPathError> {
         if self.config.peers.is_empty() || !self.has_egress_hook {
             self.probe = None;
@@ -128,29 +129,30 @@ impl Worker {
     }
 
     fn wait(&self, inbox: &Inbox) {
-        let rest = self.due.map(|due| due.saturating_duration_since(Instant::now()));
+        let remaining_time = self.apply_at.map(|apply_at| apply_at.saturating_duration_since(Instant::now()));
         // Rounds up, because poll(2) counts milliseconds in older kernels.
-        let timeout = rest.and_then(|rest| Timespec::try_from(rest + Duration::from_millis(1)).ok());
+        let timeout = remaining_time
+            .and_then(|remaining_time| Timespec::try_from(remaining_time + Duration::from_millis(1)).ok());
         let [tables, tunnel] = self.watch.sockets();
-        let mut sources = [
-            PollFd::new(&inbox.woken, PollFlags::IN),
+        let mut poll_fds = [
+            PollFd::new(&inbox.wake_reader, PollFlags::IN),
             PollFd::from_borrowed_fd(tables, PollFlags::IN),
             PollFd::from_borrowed_fd(tunnel, PollFlags::IN),
         ];
-        // An interrupted wait is repeated by the caller's loop.
-        let _ = poll(&mut sources, timeout.as_ref());
-        if !sources[0].revents().is_empty() {
-            let _ = rustix::io::read(&inbox.woken, &mut [0; 64]);
+        // If a signal interrupts the wait, the caller's loop waits again.
+        let _ = poll(&mut poll_fds, timeout.as_ref());
+        if !poll_fds[0].revents().is_empty() {
+            let _ = rustix::io::read(&inbox.wake_reader, &mut [0; 64]);
         }
     }
 }
 
 fn probe_node(config: &NodeConfig) -> ProbeNode {
-    let first =
+    let first_address =
         |family: Family| config.node.addresses.iter().copied().find(|ip| Family::from_ip(*ip) == family);
     let uplink_mtu = config.node.uplink_mtu;
     ProbeNode {
-        addresses: Family::ALL.into_iter().filter_map(first).collect(),
+        addresses: Family::ALL.into_iter().filter_map(first_address).collect(),
         uplink_mtu,
         tunnel_mtu: tunnel::underlay_address(config)
             .map_or(uplink_mtu, |local| tunnel::mtu(uplink_mtu, local)),

@@ -1,4 +1,4 @@
-//! The endpoints of a Service to which one node sends packets. Pure.
+//! Selects the endpoints of a Service to which one node sends packets. Pure.
 //!
 //! The rules are those of kube-proxy (`pkg/proxy/topology.go`).
 
@@ -9,8 +9,8 @@ use super::{Endpoint, LocalNode, Service, ServicePort};
 impl LocalNode {
     /// Returns the endpoints of a family to which this node sends packets, sorted by address.
     ///
-    /// If no endpoint is ready, endpoints that terminate but still serve are used. Hints count only if all ready endpoints
-    /// have them, and at least one of them is for this node.
+    /// If no endpoint is ready, the result has the endpoints that terminate but still serve. Hints are used only if
+    /// every ready endpoint has one, and at least one of them names this node or its zone.
     #[must_use]
     pub fn select_endpoints<'a>(
         &self,
@@ -34,19 +34,24 @@ impl LocalNode {
         selected
     }
 
-    /// Returns the ready endpoints whose hints name this node, or else its zone, or else all ready endpoints.
-    fn follow_hints<'a>(&self, ready: Vec<&'a Endpoint>) -> Vec<&'a Endpoint> {
-        let for_node = |endpoint: &&Endpoint| endpoint.hinted_nodes.contains(&self.name);
-        if ready.iter().all(|endpoint| !endpoint.hinted_nodes.is_empty()) && ready.iter().any(for_node) {
-            return ready.into_iter().filter(for_node).collect();
+    /// Returns the ready endpoints with hints for this node. Without usable hints for nodes, returns the ready
+    /// endpoints with hints for this node's zone. Without any usable hints, returns all ready endpoints.
+    fn follow_hints<'a>(&self, ready_endpoints: Vec<&'a Endpoint>) -> Vec<&'a Endpoint> {
+        let is_for_node = |endpoint: &&Endpoint| endpoint.hinted_nodes.contains(&self.name);
+        if ready_endpoints.iter().all(|endpoint| !endpoint.hinted_nodes.is_empty())
+            && ready_endpoints.iter().any(is_for_node)
+        {
+            return ready_endpoints.into_iter().filter(is_for_node).collect();
         }
-        let for_zone = |endpoint: &&Endpoint| {
+        let is_for_zone = |endpoint: &&Endpoint| {
             self.zone.as_ref().is_some_and(|zone| endpoint.hinted_zones.contains(zone))
         };
-        if ready.iter().all(|endpoint| !endpoint.hinted_zones.is_empty()) && ready.iter().any(for_zone) {
-            return ready.into_iter().filter(for_zone).collect();
+        if ready_endpoints.iter().all(|endpoint| !endpoint.hinted_zones.is_empty())
+            && ready_endpoints.iter().any(is_for_zone)
+        {
+            return ready_endpoints.into_iter().filter(is_for_zone).collect();
         }
-        ready
+        ready_endpoints
     }
 }
 
@@ -58,7 +63,8 @@ mod tests {
     use super::*;
     use crate::config::fixtures::{endpoint, local_node, service};
 
-    fn selected(service: &Service, endpoints: Vec<Endpoint>) -> Vec<u8> {
+    /// Returns the last bytes of the addresses of the endpoints that node 1 selects.
+    fn selected_numbers(service: &Service, endpoints: Vec<Endpoint>) -> Vec<u8> {
         let port = ServicePort { protocol: Protocol::Tcp, port: NonZeroU16::MIN, endpoints };
         let endpoints = local_node(1).select_endpoints(service, &port, Family::V4);
         endpoints
@@ -71,25 +77,28 @@ mod tests {
     }
 
     #[test]
-    fn terminating_endpoint_serves_only_if_no_endpoint_is_ready() {
+    fn terminating_endpoint_is_used_only_if_no_endpoint_is_ready() {
         let terminating = Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(10, 1) };
         let stopped = Endpoint { is_ready: false, ..endpoint(11, 1) };
         let service = service();
-        assert_eq!(selected(&service, vec![terminating.clone(), stopped.clone(), endpoint(12, 2)]), [12]);
-        assert_eq!(selected(&service, vec![terminating, stopped]), [10]);
+        assert_eq!(
+            selected_numbers(&service, vec![terminating.clone(), stopped.clone(), endpoint(12, 2)]),
+            [12]
+        );
+        assert_eq!(selected_numbers(&service, vec![terminating, stopped]), [10]);
     }
 
     #[test]
     fn traffic_policy_local_selects_endpoints_of_this_node() {
-        let local = Service { is_traffic_policy_local: true, ..service() };
+        let local_service = Service { is_traffic_policy_local: true, ..service() };
         let terminating = Endpoint { is_ready: false, is_serving_while_terminating: true, ..endpoint(10, 1) };
-        assert_eq!(selected(&local, vec![endpoint(11, 2), endpoint(12, 1)]), [12]);
-        assert_eq!(selected(&local, vec![endpoint(11, 2), terminating]), [10]);
-        assert!(selected(&local, vec![endpoint(11, 2)]).is_empty());
+        assert_eq!(selected_numbers(&local_service, vec![endpoint(11, 2), endpoint(12, 1)]), [12]);
+        assert_eq!(selected_numbers(&local_service, vec![endpoint(11, 2), terminating]), [10]);
+        assert!(selected_numbers(&local_service, vec![endpoint(11, 2)]).is_empty());
     }
 
     #[test]
-    fn hints_count_if_all_ready_endpoints_have_them_and_one_is_for_this_node() {
+    fn hints_apply_if_every_endpoint_has_one_and_one_matches() {
         let for_zone =
             |number, zone: &str| Endpoint { hinted_zones: vec![zone.to_owned()], ..endpoint(number, 1) };
         let for_node = |number, node: &str| Endpoint {
@@ -97,12 +106,15 @@ mod tests {
             ..for_zone(number, "zone1")
         };
         let service = service();
-        assert_eq!(selected(&service, vec![for_zone(10, "zone1"), for_zone(11, "zone2")]), [10]);
-        assert_eq!(selected(&service, vec![for_zone(10, "zone2"), for_zone(11, "zone2")]), [10, 11]);
-        assert_eq!(selected(&service, vec![for_zone(10, "zone1"), endpoint(11, 1)]), [10, 11]);
-        assert_eq!(selected(&service, vec![for_node(10, "node1"), for_node(11, "node2")]), [10]);
-        assert_eq!(selected(&service, vec![for_node(10, "node2"), for_node(11, "node3")]), [10, 11]);
-        let local = Service { is_traffic_policy_local: true, ..service };
-        assert_eq!(selected(&local, vec![for_zone(10, "zone1"), for_zone(11, "zone2")]), [10, 11]);
+        assert_eq!(selected_numbers(&service, vec![for_zone(10, "zone1"), for_zone(11, "zone2")]), [10]);
+        assert_eq!(selected_numbers(&service, vec![for_zone(10, "zone2"), for_zone(11, "zone2")]), [10, 11]);
+        assert_eq!(selected_numbers(&service, vec![for_zone(10, "zone1"), endpoint(11, 1)]), [10, 11]);
+        assert_eq!(selected_numbers(&service, vec![for_node(10, "node1"), for_node(11, "node2")]), [10]);
+        assert_eq!(selected_numbers(&service, vec![for_node(10, "node2"), for_node(11, "node3")]), [10, 11]);
+        let local_service = Service { is_traffic_policy_local: true, ..service };
+        assert_eq!(
+            selected_numbers(&local_service, vec![for_zone(10, "zone1"), for_zone(11, "zone2")]),
+            [10, 11]
+        );
     }
 }

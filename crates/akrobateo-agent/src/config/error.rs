@@ -3,13 +3,13 @@
 /// The reason why a configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The text is no JSON, or has another structure.
-    #[error("the configuration is no valid JSON of a node's configuration: {0}")]
+    /// The text is not JSON, or is not the JSON form of a node's configuration.
+    #[error("the text is not the JSON form of a node's configuration: {0}")]
     Syntax(#[from] serde_json::Error),
     /// A value is invalid.
     #[error("{field} is {value:?}; expected {expected}")]
     Value {
-        /// The place of the value.
+        /// The path of the field, for example `node.uplink`.
         field: String,
         /// The value.
         value: String,
@@ -17,13 +17,13 @@ pub enum ConfigError {
         expected: &'static str,
     },
     /// Two entries contradict each other.
-    #[error("{first} and {second} have the same {what}; give each of them its own")]
+    #[error("{first} and {second} have the same {property}; give each of them a different value")]
     Duplicate {
         /// The first entry.
         first: String,
         /// The second entry.
         second: String,
         /// The common property.
-        what: String,
+        property: String,
     },
 }

@@ -1,6 +1,6 @@
 //! The JSON form of a configuration, and its validation. Pure.
 //!
-//! The names and values are those of the Kubernetes API where it has them. The repository's `examples/node-agent` has a
+//! Names and values follow the Kubernetes API if the API has them. The repository's `examples/node-agent` has a
 //! complete example.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use crate::probe::Way;
 
 /// The highest timeout of a sessionAffinity, in seconds, as in the Kubernetes API.
 const MAX_AFFINITY_SECONDS: u32 = 86_400;
-/// The MTU of an uplink for which the file has none.
+/// The MTU of the uplink if the file contains no MTU.
 const DEFAULT_MTU: u32 = 1500;
 
 #[derive(Deserialize)]
@@ -151,20 +151,24 @@ impl NodeConfig {
         for peer in &self.peers {
             if !numbers.insert(peer.number) {
                 let number = peer.number;
-                return Err(duplicate("a node", &format!("peer {number}"), format!("number {number}")));
+                return Err(duplicate_error(
+                    &format!("peer {number}"),
+                    "another node",
+                    format!("number {number}"),
+                ));
             }
         }
-        let mut owners = BTreeMap::new();
+        let mut services_by_frontend = BTreeMap::new();
         for service in &self.services {
             for port in &service.ports {
                 for family in &service.families {
                     let frontend = (*family, port.protocol, port.port);
-                    if let Some(other) = owners.insert(frontend, &service.name) {
-                        let what = format!("port {}/{} of {family}", port.port, port.protocol.api_name());
-                        return Err(duplicate(
+                    if let Some(other) = services_by_frontend.insert(frontend, &service.name) {
+                        let property = format!("port {}/{} of {family}", port.port, port.protocol.api_name());
+                        return Err(duplicate_error(
                             &format!("Service {other}"),
                             &format!("Service {}", service.name),
-                            what,
+                            property,
                         ));
                     }
                 }
@@ -176,14 +180,18 @@ impl NodeConfig {
 
 impl NodeFile {
     fn into_node(self) -> Result<LocalNode, ConfigError> {
-        check_number(self.number)?;
+        check_node_number(self.number)?;
         for address in &self.addresses {
             if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
-                return Err(value("node.addresses", address, "addresses that clients can reach"));
+                return Err(value_error("node.addresses", address, "addresses that clients can reach"));
             }
         }
         if self.uplink.is_empty() || self.uplink.len() > 15 {
-            return Err(value("node.uplink", &self.uplink, "the name of a network interface, 1 to 15 bytes"));
+            return Err(value_error(
+                "node.uplink",
+                &self.uplink,
+                "the name of a network interface, 1 to 15 bytes",
+            ));
         }
         Ok(LocalNode {
             number: self.number,
@@ -201,14 +209,14 @@ impl NodeFile {
 
 impl PeerFile {
     fn into_peer(self) -> Result<Peer, ConfigError> {
-        check_number(self.number)?;
+        check_node_number(self.number)?;
         let mac: MacAddress = self
             .mac
             .parse()
-            .map_err(|_| value("peers.mac", &self.mac, "a MAC address: six hexadecimal bytes"))?;
+            .map_err(|_| value_error("peers.mac", &self.mac, "a MAC address: six hexadecimal bytes"))?;
         let mut ways = BTreeMap::new();
         for (name, way) in &self.ways {
-            let family = family("peers.ways", name)?;
+            let family = parse_family("peers.ways", name)?;
             match way {
                 WayFile::Direct => _ = ways.insert(family, Way::Direct),
                 WayFile::Tunnel => _ = ways.insert(family, Way::Tunnel),
@@ -231,7 +239,7 @@ impl ServiceFile {
             None => None,
             Some(seconds) => Some(
                 NonZeroU32::new(seconds).filter(|seconds| seconds.get() <= MAX_AFFINITY_SECONDS).ok_or_else(
-                    || value("services.sessionAffinitySeconds", seconds, "a number from 1 to 86400"),
+                    || value_error("services.sessionAffinitySeconds", seconds, "a number from 1 to 86400"),
                 )?,
             ),
         };
@@ -239,7 +247,7 @@ impl ServiceFile {
             families: self
                 .ip_families
                 .iter()
-                .map(|name| family("services.ipFamilies", name))
+                .map(|name| parse_family("services.ipFamilies", name))
                 .collect::<Result<_, _>>()?,
             is_traffic_policy_local: self.external_traffic_policy == TrafficPolicyFile::Local,
             keeps_client_address: self.client_address == ClientAddressFile::Keep,
@@ -256,7 +264,7 @@ impl PortFile {
         let protocol = Protocol::ALL
             .into_iter()
             .find(|protocol| protocol.api_name() == self.protocol)
-            .ok_or_else(|| value("services.ports.protocol", &self.protocol, "TCP, UDP or SCTP"))?;
+            .ok_or_else(|| value_error("services.ports.protocol", &self.protocol, "TCP, UDP or SCTP"))?;
         let endpoints = self.endpoints.into_iter().map(EndpointFile::into_endpoint).collect();
         Ok(ServicePort { protocol, port: self.port, endpoints })
     }
@@ -275,30 +283,31 @@ impl EndpointFile {
     }
 }
 
-fn check_number(number: NodeNumber) -> Result<(), ConfigError> {
+fn check_node_number(number: NodeNumber) -> Result<(), ConfigError> {
     if (1..=MAX_NODE_NUMBER).contains(&number) {
         return Ok(());
     }
-    Err(value("the number of a node", number, "a number from 1 to 16383"))
+    Err(value_error("the number of a node", number, "a number from 1 to 16383"))
 }
 
-fn family(field: &str, name: &str) -> Result<Family, ConfigError> {
-    Family::from_name(name).ok_or_else(|| value(field, name, "IPv4 or IPv6"))
+fn parse_family(field: &str, name: &str) -> Result<Family, ConfigError> {
+    Family::from_name(name).ok_or_else(|| value_error(field, name, "IPv4 or IPv6"))
 }
 
-fn value(field: &str, value: impl Display, expected: &'static str) -> ConfigError {
+fn value_error(field: &str, value: impl Display, expected: &'static str) -> ConfigError {
     ConfigError::Value { field: field.to_owned(), value: value.to_string(), expected }
 }
 
-fn duplicate(first: &str, second: &str, what: String) -> ConfigError {
-    ConfigError::Duplicate { first: first.to_owned(), second: second.to_owned(), what }
+fn duplicate_error(first: &str, second: &str, property: String) -> ConfigError {
+    ConfigError::Duplicate { first: first.to_owned(), second: second.to_owned(), property }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(edit: impl Fn(&mut serde_json::Value)) -> Result<NodeConfig, String> {
+    /// Parses a valid configuration after `edit` has changed it.
+    fn parse_edited(edit: impl Fn(&mut serde_json::Value)) -> Result<NodeConfig, String> {
         let mut json = serde_json::json!({
             "node": { "number": 1, "addresses": ["10.99.0.11"], "uplink": "eth0" },
             "podRanges": ["10.244.0.0/16"],
@@ -319,8 +328,8 @@ mod tests {
     }
 
     #[test]
-    fn values_without_mention_have_defaults() {
-        let config = parse(|_| ()).unwrap();
+    fn missing_values_have_defaults() {
+        let config = parse_edited(|_| ()).unwrap();
         assert_eq!(config.node.uplink_mtu, 1500);
         assert_eq!(config.peers[0].ways, BTreeMap::from([(Family::V4, Way::Direct)]));
         let service = &config.services[0];
@@ -330,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_values_are_rejected_with_their_place_and_the_allowed_values() {
+    fn error_names_the_invalid_field_and_the_allowed_values() {
         type Edit = fn(&mut serde_json::Value);
         let cases: [(Edit, &str); 9] = [
             (
@@ -340,7 +349,7 @@ mod tests {
             (|json| json["node"]["addresses"][0] = "127.0.0.1".into(), "node.addresses is \"127.0.0.1\""),
             (|json| json["node"]["uplink"] = "".into(), "node.uplink is \"\"; expected the name"),
             (|json| json["peers"][0]["mac"] = "02".into(), "peers.mac is \"02\"; expected a MAC address"),
-            (|json| json["peers"][0]["number"] = 1.into(), "a node and peer 1 have the same number 1"),
+            (|json| json["peers"][0]["number"] = 1.into(), "peer 1 and another node have the same number 1"),
             (|json| json["services"][0]["ipFamilies"][0] = "IPv5".into(), "services.ipFamilies is \"IPv5\""),
             (
                 |json| json["services"][0]["ports"][0]["protocol"] = "tcp".into(),
@@ -353,32 +362,32 @@ mod tests {
             (|json| json["services"][0]["policy"] = "Local".into(), "unknown field `policy`"),
         ];
         for (edit, message) in cases {
-            let error = parse(edit).unwrap_err();
+            let error = parse_edited(edit).unwrap_err();
             assert!(error.contains(message), "{error}");
         }
     }
 
     #[test]
-    fn example_is_valid() {
+    fn example_configuration_is_valid() {
         let example = include_bytes!("../../../../examples/node-agent/node1.json");
         let config = NodeConfig::from_json(example).unwrap();
         assert_eq!((config.peers.len(), config.services.len()), (1, 1));
     }
 
     #[test]
-    fn two_services_cannot_have_the_same_port_in_a_family() {
-        let other_service = |family: &'static str| {
-            parse(move |json| {
+    fn services_cannot_share_a_port_in_the_same_family() {
+        let parse_with_other_service = |family: &'static str| {
+            parse_edited(move |json| {
                 let mut service = json["services"][0].clone();
                 service["name"] = "default/other".into();
                 service["ipFamilies"][0] = family.into();
                 json["services"].as_array_mut().unwrap().push(service);
             })
         };
-        let error = other_service("IPv4").unwrap_err();
+        let error = parse_with_other_service("IPv4").unwrap_err();
         assert!(
             error.contains("Service default/web and Service default/other have the same port 80/TCP of IPv4")
         );
-        assert!(other_service("IPv6").is_ok());
+        assert!(parse_with_other_service("IPv6").is_ok());
     }
 }

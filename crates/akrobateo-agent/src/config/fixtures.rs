@@ -41,7 +41,7 @@ pub(crate) fn peer(number: NodeNumber) -> Peer {
     }
 }
 
-/// Returns node 1 with the peers 2 and 3, and without Services.
+/// Returns the configuration of node 1, with the peers 2 and 3, and without Services.
 pub(crate) fn config() -> NodeConfig {
     NodeConfig {
         node: local_node(1),

@@ -32,7 +32,7 @@ pub struct NodeConfig {
     pub services: Vec<Service>,
 }
 
-/// The node whose data path this is.
+/// The node for which the configuration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNode {
     /// The node's number. All nodes use the same numbers.
@@ -47,9 +47,11 @@ pub struct LocalNode {
     pub uplink: String,
     /// The MTU of the uplink.
     pub uplink_mtu: u32,
-    /// The addresses in the ranges of this node's pods to which peers send probes. No pod needs to have them.
+    /// The addresses to which peers send probes. They are in the ranges of this node's pods, but no pod needs to have
+    /// them.
     pub probe_addresses: Vec<IpAddr>,
-    /// The kernel has the egress hook of nftables. Without it, all clients of endpoints on other nodes are masqueraded.
+    /// True if the kernel has the egress hook of nftables. Without the hook, all clients of endpoints on other nodes
+    /// are masqueraded.
     pub has_egress_hook: bool,
     /// The marks of this agent.
     pub marks: Marks,
@@ -64,9 +66,11 @@ pub struct Peer {
     pub addresses: Vec<IpAddr>,
     /// The MAC address of the node's uplink.
     pub mac: MacAddress,
-    /// The addresses in the ranges of the node's pods to which this node sends probes, at most one per family.
+    /// The addresses to which this node sends the probes of the peer, at most one per family. They are in the ranges of
+    /// the peer's pods.
     pub probe_addresses: Vec<IpAddr>,
-    /// The way that keeps the client's address, for each family. Without a way the client's address is masqueraded.
+    /// The way that keeps the client's address, for each family. For a family without a way, the client's address is
+    /// masqueraded.
     pub ways: BTreeMap<Family, Way>,
 }
 
@@ -75,15 +79,17 @@ pub struct Peer {
 pub struct Service {
     /// The Service's namespace and name.
     pub name: String,
-    /// The families of the addresses at which the Service answers.
+    /// The families of the addresses at which clients reach the Service.
     pub families: Vec<Family>,
-    /// True for externalTrafficPolicy Local: only endpoints on this node answer.
+    /// True if `externalTrafficPolicy` is `Local`. Then only endpoints on this node receive packets.
     pub is_traffic_policy_local: bool,
-    /// True if endpoints see the client's address wherever a way keeps the address.
+    /// True if endpoints should see the client's address. An endpoint on another node sees it only if a way keeps the
+    /// address.
     pub keeps_client_address: bool,
     /// The time for which a client stays with its endpoint after its last connection (sessionAffinity `ClientIP`).
     pub affinity_seconds: Option<NonZeroU32>,
-    /// The clients that may connect; `None` allows all clients. A family without a range is closed.
+    /// The clients that may connect; `None` allows all clients. If no range has a family, no client of this family may
+    /// connect.
     pub source_ranges: Option<Vec<IpNet>>,
     /// The ports.
     pub ports: Vec<ServicePort>,
@@ -107,9 +113,9 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// The number of the node where the pod runs; `None` if the node has no number.
     pub node: Option<NodeNumber>,
-    /// The pod is ready and does not terminate.
+    /// True if the pod is ready and does not terminate.
     pub is_ready: bool,
-    /// The pod terminates, but still serves its clients.
+    /// True if the pod terminates, but still serves its clients.
     pub is_serving_while_terminating: bool,
     /// The zones whose clients should use the endpoint (`hints.forZones`).
     pub hinted_zones: Vec<String>,
@@ -118,7 +124,7 @@ pub struct Endpoint {
 }
 
 impl NodeConfig {
-    /// Returns the ranges and addresses of clients inside the cluster: those of pods, and of nodes with an agent.
+    /// Returns the ranges of clients inside the cluster: the ranges of pods, and the addresses of nodes with an agent.
     #[must_use]
     pub fn inside_ranges(&self, family: Family) -> Vec<IpNet> {
         let nodes = self.node_addresses(family).map(IpNet::from);
@@ -126,14 +132,14 @@ impl NodeConfig {
         IpNet::aggregate(&ranges)
     }
 
-    /// Returns the ranges of the addresses of pods, joined where they are adjacent.
+    /// Returns the pods' address ranges of a family. Adjacent ranges are joined.
     #[must_use]
     pub fn pod_ranges(&self, family: Family) -> Vec<IpNet> {
         let ranges = self.pod_ranges.iter().filter(|range| Family::from_ip(range.addr()) == family);
         IpNet::aggregate(&ranges.copied().collect())
     }
 
-    /// Returns the addresses of all nodes with an agent.
+    /// Returns the addresses of all nodes with an agent, of a family.
     pub fn node_addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> {
         let peers = self.peers.iter().flat_map(|peer| &peer.addresses);
         self.node.addresses.iter().chain(peers).copied().filter(move |ip| Family::from_ip(*ip) == family)
@@ -147,7 +153,7 @@ impl NodeConfig {
         Family::ALL.into_iter().filter(has_address).collect()
     }
 
-    /// Returns the way to the node of an endpoint that keeps the client's address; `None` if there is none.
+    /// Returns the way that keeps the client's address of packets to an endpoint; `None` if no way keeps it.
     #[must_use]
     pub fn way_to(&self, endpoint: &Endpoint) -> Option<Way> {
         let peers = self.peers.iter().filter(|_| self.node.has_egress_hook);

@@ -10,7 +10,7 @@ use super::error::DataPathError;
 use crate::table::{inet_id, netdev_id};
 use crate::tunnel;
 
-/// Receives the kernel's notifications in the network namespace of the thread that opened it.
+/// Receives the kernel's notifications in the network namespace of the thread that opened the watch.
 #[derive(Debug)]
 pub struct DataPathWatch {
     tables: Watch,
@@ -33,7 +33,8 @@ impl DataPathWatch {
 
     /// Reads the waiting notifications. Returns true if another program may have changed the tables or the tunnel.
     ///
-    /// Own changes of the tunnel count too. `device` is the number of the tunnel's device when it was last seen.
+    /// Also returns true after this process has changed the tunnel. `device` is the last known interface index of the
+    /// tunnel's device.
     pub fn has_changes(&self, device: Option<u32>) -> Result<bool, DataPathError> {
         let tables = self.tables.receive(&self.filter)?;
         let tunnel = self.tunnel.read_notifications(device).map_err(DataPathError::Watch)?;

@@ -6,10 +6,11 @@
 //! | 4 | version 1 |
 //! | 5 | kind: 1 request, 2 answer, 3 pause |
 //! | 6 | way: 1 direct, 2 tunnel |
-//! | 7 | flags: 1 small; the sender's results: 2 direct works, 4 tunnel works, 8 direct is undecided, 16 tunnel is undecided |
+//! | 7 | flags: 1 small; results of the sender: 2 direct works, 4 tunnel works, 8 direct undecided, 16 tunnel undecided
+//! |
 //! | 8-15 | random number, which an answer repeats |
 //! | 16-31 | the sender's node address; an IPv4 address as IPv4-mapped IPv6 address |
-//! | 32- | zeros up to the wanted size |
+//! | 32- | zeros up to the size of the datagram |
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -23,7 +24,7 @@ pub(super) const MIN_LEN: usize = 32;
 const MAGIC: &[u8; 4] = b"AkrP";
 const VERSION: u8 = 1;
 const SMALL_FLAG: u8 = 1;
-/// The flags of each way: it works, it is undecided.
+/// The flags of each way. The first flag means that the way works, and the other flag that the way is undecided.
 const WAY_FLAGS: [(Way, u8, u8); 2] = [(Way::Direct, 2, 8), (Way::Tunnel, 4, 16)];
 
 /// The purpose of a message.
@@ -33,7 +34,8 @@ pub(super) enum Kind {
     Request,
     /// Answers a request.
     Answer,
-    /// The sender's agent stops, but its rules remain. Missing answers do not mean that the way is lost.
+    /// The sender's agent stops, but its rules remain. Until the agent starts again, a missing answer does not mean
+    /// that the way is lost.
     Pause,
 }
 
@@ -42,17 +44,18 @@ pub(super) enum Kind {
 pub(super) struct Message {
     pub(super) kind: Kind,
     pub(super) way: Way,
-    /// The message does not fill the MTU.
+    /// True if the message does not fill the MTU.
     pub(super) is_small: bool,
     /// The results of the sender's own probes.
     pub(super) results: Results,
+    /// The random number.
     pub(super) nonce: u64,
     /// The sender's node address.
     pub(super) sender: IpAddr,
 }
 
 impl Message {
-    /// Returns the message with padding to `len` bytes, if that is more than the message needs.
+    /// Returns the encoded message. A message that needs fewer than `len` bytes is padded with zeros.
     pub(super) fn encode(&self, len: usize) -> Vec<u8> {
         let kind = match self.kind {
             Kind::Request => 1,
@@ -84,9 +87,9 @@ impl Message {
         bytes
     }
 
-    /// Returns the message in a datagram, or `None` if the datagram has another form.
+    /// Returns the message in a datagram, or `None` if the datagram is not a message of the probe.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (head, rest) = bytes.split_at_checked(8)?;
+        let (head, body) = bytes.split_at_checked(8)?;
         let [magic @ .., version, kind, way, flags] = head else { return None };
         if magic != MAGIC || *version != VERSION {
             return None;
@@ -102,8 +105,8 @@ impl Message {
             2 => Way::Tunnel,
             _ => return None,
         };
-        let nonce = u64::from_be_bytes(*rest.first_chunk()?);
-        let sender = IpAddr::V6(Ipv6Addr::from(*rest.get(8..)?.first_chunk::<16>()?)).to_canonical();
+        let nonce = u64::from_be_bytes(*body.first_chunk()?);
+        let sender = IpAddr::V6(Ipv6Addr::from(*body.get(8..)?.first_chunk::<16>()?)).to_canonical();
         let mut results = Results::new(WayResult::Fails);
         for (way, works, undecided) in WAY_FLAGS {
             if flags & works != 0 {
@@ -131,9 +134,9 @@ mod tests {
             )),
             is_small: bool, nonce: u64, sender: IpAddr,
         ) -> Message {
-            let mut all = Results::new(WayResult::Fails);
-            Way::ALL.into_iter().zip(results).for_each(|(way, result)| all.set(way, result));
-            Message { kind, way, is_small, results: all, nonce, sender: sender.to_canonical() }
+            let mut all_results = Results::new(WayResult::Fails);
+            Way::ALL.into_iter().zip(results).for_each(|(way, result)| all_results.set(way, result));
+            Message { kind, way, is_small, results: all_results, nonce, sender: sender.to_canonical() }
         }
     }
 

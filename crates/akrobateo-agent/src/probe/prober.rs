@@ -1,5 +1,5 @@
-//! All targets: which datagrams to send, and what received datagrams mean. Pure: time, random numbers and datagrams come
-//! from the caller.
+//! Decides for all targets which datagrams to send, and interprets received datagrams. Pure: the caller supplies the
+//! time, the random numbers and the datagrams.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,9 +19,10 @@ pub struct Transmission {
     pub way: Way,
     /// The peer's number.
     pub peer: NodeNumber,
-    /// The datagram is an answer. It must come from the address and port to which the request came.
+    /// True if the datagram is an answer. An answer must come from the address and port at which the request arrived.
     pub is_answer: bool,
-    /// The last request of this way had no answer, so the kernel may have an outdated conntrack entry for its flow.
+    /// True if the last request on this way had no answer. The kernel may then have an outdated conntrack entry for the
+    /// flow.
     pub needs_new_flow: bool,
     /// The destination.
     pub destination: SocketAddr,
@@ -45,7 +46,7 @@ impl Prober {
         Self { addresses, uplink_mtu, tunnel_mtu, targets: BTreeMap::new() }
     }
 
-    /// Replaces the targets. Those of a family in which the node has no address are ignored.
+    /// Replaces the targets. A target is ignored if the node has no address of its family.
     pub fn set_targets(&mut self, targets: Vec<Target>, now: Instant) {
         let mut previous = std::mem::take(&mut self.targets);
         for target in targets {
@@ -73,20 +74,21 @@ impl Prober {
     /// Returns the time at which [`Self::on_time`] must be called next, or `None` without targets.
     #[must_use]
     pub fn next_event(&self) -> Option<Instant> {
-        let events = |state: &TargetState| state.ways().map(|way| state.way(way).next_event()).min();
-        self.targets.values().filter_map(events).min()
+        let next_event_of_target =
+            |state: &TargetState| state.ways().map(|way| state.way(way).next_event()).min();
+        self.targets.values().filter_map(next_event_of_target).min()
     }
 
-    /// Counts missing answers and returns the requests that are due.
+    /// Counts missing answers, and returns the requests that are due at this time.
     pub fn on_time(&mut self, now: Instant, mut next_nonce: impl FnMut() -> u64) -> Vec<Transmission> {
         let mut transmissions = Vec::new();
         let ids: Vec<_> = self.targets.keys().copied().collect();
         for id in ids {
             let Some(sender) = self.own_address(id.family) else { continue };
-            let sizes = Way::ALL.map(|way| (way, self.payload_len(way, id.family)));
+            let payload_lens = Way::ALL.map(|way| (way, self.payload_len(way, id.family)));
             let Some(state) = self.targets.get_mut(&id) else { continue };
             state.on_time(now);
-            for (way, len) in sizes {
+            for (way, len) in payload_lens {
                 if state.ways().any(|other| other == way) && state.way(way).is_due(now) {
                     let nonce = next_nonce();
                     transmissions.extend(requests(state, way, len, nonce, sender));
@@ -97,7 +99,8 @@ impl Prober {
         transmissions
     }
 
-    /// Handles a datagram that arrived at port [`PORT`] of the node, and returns the answer.
+    /// Handles a datagram that arrived at port [`PORT`] of the node. Returns the answer if the datagram is a request of
+    /// a peer.
     pub fn on_request(&mut self, bytes: &[u8], source: SocketAddr, now: Instant) -> Option<Transmission> {
         let request = Message::decode(bytes)?;
         let id = self.find_target(request.sender)?;
@@ -145,8 +148,8 @@ impl Prober {
 
     /// Returns the messages that announce to all peers that this agent stops while its rules remain.
     #[must_use]
-    pub fn pause(&self) -> Vec<Transmission> {
-        let pause = |state: &TargetState| {
+    pub fn pause_messages(&self) -> Vec<Transmission> {
+        let messages_to_target = |state: &TargetState| {
             let sender = self.own_address(state.target.id.family)?;
             let message = |way| Message {
                 kind: Kind::Pause,
@@ -156,11 +159,12 @@ impl Prober {
                 nonce: 0,
                 sender,
             };
-            let ways = state.ways().filter(|way| state.way(*way).result() == WayResult::Works);
-            let messages: Vec<_> = ways.map(|way| transmission(state, &message(way), MIN_LEN)).collect();
+            let working_ways = state.ways().filter(|way| state.way(*way).result() == WayResult::Works);
+            let messages: Vec<_> =
+                working_ways.map(|way| transmission(state, &message(way), MIN_LEN)).collect();
             Some(messages)
         };
-        self.targets.values().filter_map(pause).flatten().collect()
+        self.targets.values().filter_map(messages_to_target).flatten().collect()
     }
 
     fn own_address(&self, family: Family) -> Option<IpAddr> {
@@ -186,7 +190,8 @@ impl Prober {
     }
 }
 
-/// Returns the requests of one round. While a way does not work, a small request shows whether only the size matters.
+/// Returns the requests to send on a way. While the way does not work, a small request is added: its answer shows that
+/// only large packets are lost.
 fn requests(
     state: &TargetState,
     way: Way,
@@ -194,8 +199,8 @@ fn requests(
     nonce: u64,
     sender: IpAddr,
 ) -> impl Iterator<Item = Transmission> {
-    let small = (state.way(way).result() != WayResult::Works).then_some((true, MIN_LEN));
-    [(false, len)].into_iter().chain(small).map(move |(is_small, len)| {
+    let small_request = (state.way(way).result() != WayResult::Works).then_some((true, MIN_LEN));
+    [(false, len)].into_iter().chain(small_request).map(move |(is_small, len)| {
         let message = Message { kind: Kind::Request, way, is_small, results: state.results(), nonce, sender };
         transmission(state, &message, len)
     })
@@ -206,7 +211,7 @@ fn transmission(state: &TargetState, message: &Message, len: usize) -> Transmiss
         way: message.way,
         peer: state.target.id.peer,
         is_answer: false,
-        needs_new_flow: state.way(message.way).has_missed(),
+        needs_new_flow: state.way(message.way).has_missing_answer(),
         destination: (state.target.pod_address, PORT).into(),
         bytes: message.encode(len),
     }

@@ -1,4 +1,4 @@
-//! The probe as a thread: waits for time and datagrams, and reports changed modes. I/O only.
+//! The thread of the probe: waits for datagrams and for due probes, and reports changed modes. I/O only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,7 +17,7 @@ use super::sockets::FamilySockets;
 use super::target::{ForwardingMode, Target, TargetId};
 use crate::marks::Marks;
 
-/// The longest wait without targets.
+/// The longest wait if there are no targets.
 const IDLE_WAIT: Duration = Duration::from_mins(1);
 /// The largest datagram of a probe.
 const MAX_DATAGRAM_LEN: usize = 65_535;
@@ -35,11 +35,11 @@ pub struct Node {
     pub marks: Marks,
 }
 
-/// A running probe. It stops silently when it is dropped.
+/// A running probe. Dropping it stops the probe without an announcement to the peers.
 #[derive(Debug)]
 pub struct ProbeService {
     commands: Sender<Command>,
-    wake: OwnedFd,
+    wake_writer: OwnedFd,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -52,20 +52,20 @@ enum Command {
 impl ProbeService {
     /// Starts the probe in the network namespace of the calling thread.
     ///
-    /// `on_change` receives the modes of all targets when one has changed.
+    /// After a mode has changed, `on_change` receives the modes of all targets.
     pub fn start(
         node: &Node,
         on_change: impl FnMut(&BTreeMap<TargetId, ForwardingMode>) + Send + 'static,
     ) -> io::Result<Self> {
-        let open = |address: &IpAddr| FamilySockets::open(*address, node.marks);
-        let sockets = node.addresses.iter().map(open).collect::<io::Result<Vec<_>>>()?;
-        let (woken, wake) = rustix::pipe::pipe()?;
+        let open_sockets = |address: &IpAddr| FamilySockets::open(*address, node.marks);
+        let sockets = node.addresses.iter().map(open_sockets).collect::<io::Result<Vec<_>>>()?;
+        let (wake_reader, wake_writer) = rustix::pipe::pipe()?;
         let (commands, received_commands) = channel();
         let prober = Prober::new(node.addresses.clone(), node.uplink_mtu, node.tunnel_mtu);
-        let worker = Worker { prober, sockets, woken, commands: received_commands };
+        let worker = Worker { prober, sockets, wake_reader, commands: received_commands };
         let thread =
             std::thread::Builder::new().name("probe".to_owned()).spawn(move || worker.run(on_change))?;
-        Ok(Self { commands, wake, thread: Some(thread) })
+        Ok(Self { commands, wake_writer, thread: Some(thread) })
     }
 
     /// Replaces the targets.
@@ -73,7 +73,8 @@ impl ProbeService {
         self.send(Command::SetTargets(targets));
     }
 
-    /// Stops the probe, and announces to the peers that the node's rules remain: they keep their modes for a minute.
+    /// Stops the probe, and announces to the peers that the node's rules remain. The peers then keep their modes for a
+    /// minute.
     pub fn pause(mut self) {
         self.stop(true);
     }
@@ -86,9 +87,9 @@ impl ProbeService {
     }
 
     fn send(&self, command: Command) {
-        // Both fail only if the thread has ended.
+        // Both calls fail only if the thread has ended.
         if self.commands.send(command).is_ok() {
-            let _ = rustix::io::write(&self.wake, &[0]);
+            let _ = rustix::io::write(&self.wake_writer, &[0]);
         }
     }
 }
@@ -106,19 +107,20 @@ impl Drop for ProbeService {
 struct Worker {
     prober: Prober,
     sockets: Vec<FamilySockets>,
-    woken: OwnedFd,
+    wake_reader: OwnedFd,
     commands: Receiver<Command>,
 }
 
 impl Worker {
     fn run(mut self, mut on_change: impl FnMut(&BTreeMap<TargetId, ForwardingMode>)) {
-        let mut reported = BTreeMap::new();
+        let mut reported_modes = BTreeMap::new();
         loop {
             while let Ok(command) = self.commands.try_recv() {
                 match command {
                     Command::SetTargets(targets) => self.prober.set_targets(targets, Instant::now()),
                     Command::Stop { announces_pause } => {
-                        let messages = if announces_pause { self.prober.pause() } else { Vec::new() };
+                        let messages =
+                            if announces_pause { self.prober.pause_messages() } else { Vec::new() };
                         return self.send(&messages);
                     }
                 }
@@ -128,9 +130,9 @@ impl Worker {
             self.renew_flows(&requests);
             self.send(&requests);
             let modes = self.prober.modes();
-            if modes != reported {
+            if modes != reported_modes {
                 on_change(&modes);
-                reported = modes;
+                reported_modes = modes;
             }
             self.wait();
         }
@@ -138,20 +140,20 @@ impl Worker {
 
     fn wait(&self) {
         let next_event = self.prober.next_event().unwrap_or_else(|| Instant::now() + IDLE_WAIT);
-        let rest = next_event.saturating_duration_since(Instant::now());
+        let remaining_time = next_event.saturating_duration_since(Instant::now());
         // Rounds up, because poll(2) counts milliseconds in older kernels.
-        let timeout = Timespec::try_from(rest + Duration::from_millis(1)).ok();
-        let mut sources = vec![PollFd::new(&self.woken, PollFlags::IN)];
+        let timeout = Timespec::try_from(remaining_time + Duration::from_millis(1)).ok();
+        let mut poll_fds = vec![PollFd::new(&self.wake_reader, PollFlags::IN)];
         for family in &self.sockets {
-            sources.push(PollFd::new(&family.answering, PollFlags::IN));
-            sources.extend(family.asking().map(|socket| PollFd::new(socket, PollFlags::IN)));
+            poll_fds.push(PollFd::new(&family.answer_socket, PollFlags::IN));
+            poll_fds.extend(family.request_sockets().map(|socket| PollFd::new(socket, PollFlags::IN)));
         }
-        // An interrupted wait is repeated by the caller's loop.
-        let _ = poll(&mut sources, timeout.as_ref());
-        let is_woken = sources.first().is_some_and(|source| !source.revents().is_empty());
-        drop(sources);
+        // If a signal interrupts the wait, the caller's loop waits again.
+        let _ = poll(&mut poll_fds, timeout.as_ref());
+        let is_woken = poll_fds.first().is_some_and(|source| !source.revents().is_empty());
+        drop(poll_fds);
         if is_woken {
-            let _ = rustix::io::read(&self.woken, &mut [0; 64]);
+            let _ = rustix::io::read(&self.wake_reader, &mut [0; 64]);
         }
     }
 
@@ -159,10 +161,10 @@ impl Worker {
         let mut buffer = vec![0; MAX_DATAGRAM_LEN];
         let mut answers = Vec::new();
         for family in &self.sockets {
-            while let Some((len, source)) = receive_from(&family.answering, &mut buffer) {
+            while let Some((len, source)) = receive_from(&family.answer_socket, &mut buffer) {
                 answers.extend(self.prober.on_request(&buffer[..len], source, Instant::now()));
             }
-            for socket in family.asking() {
+            for socket in family.request_sockets() {
                 while let Some((len, _)) = receive_from(socket, &mut buffer) {
                     self.prober.on_answer(&buffer[..len], Instant::now());
                 }
@@ -171,17 +173,17 @@ impl Worker {
         self.send(&answers);
     }
 
-    /// Begins new flows for the ways on which an answer is missing.
+    /// Begins a new flow for each way on which an answer is missing.
     fn renew_flows(&mut self, requests: &[Transmission]) {
-        let outdated: BTreeSet<_> = requests
+        let ways_to_renew: BTreeSet<_> = requests
             .iter()
             .filter(|request| request.needs_new_flow)
             .map(|request| (Family::from_ip(request.destination.ip()), request.way))
             .collect();
-        for (family, way) in outdated {
+        for (family, way) in ways_to_renew {
             let sockets = self.sockets.iter_mut().filter(|sockets| sockets.family() == family);
             for sockets in sockets {
-                if let Err(error) = sockets.renew_asking(way) {
+                if let Err(error) = sockets.renew_request_socket(way) {
                     tracing::warn!(%error, "cannot open a socket for probes");
                 }
             }
@@ -193,7 +195,7 @@ impl Worker {
             let family = Family::from_ip(transmission.destination.ip());
             let sockets = self.sockets.iter().find(|sockets| sockets.family() == family);
             if let Some(Err(error)) = sockets.map(|sockets| sockets.send(transmission)) {
-                // The missing answer shows the consequence: the way does not work.
+                // No other reaction is necessary: the missing answer shows that the way does not work.
                 tracing::debug!(%error, peer = transmission.peer, way = ?transmission.way, "cannot send a probe");
             }
         }
@@ -206,7 +208,7 @@ fn receive_from(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketA
         match socket.recv_from(buffer) {
             Ok(received) => return Some(received),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-            // An ICMP error for an earlier datagram. It occurs once.
+            // An ICMP error for an earlier datagram, which the kernel reports once.
             Err(_) => {}
         }
     }
@@ -214,7 +216,7 @@ fn receive_from(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketA
 
 fn random_number() -> u64 {
     let mut bytes = [0; 8];
-    // The call cannot fail for 8 bytes after the system's start.
+    // A call for 8 bytes cannot fail after the system has started.
     let _ = getrandom(&mut bytes[..], GetRandomFlags::empty());
     u64::from_ne_bytes(bytes)
 }

@@ -21,15 +21,15 @@ pub(super) struct FamilySockets {
     address: IpAddr,
     marks: Marks,
     /// Receives requests and sends the answers.
-    pub(super) answering: UdpSocket,
-    asking: [AskingSockets; 2],
+    pub(super) answer_socket: UdpSocket,
+    request_sockets: [RequestSockets; 2],
 }
 
 /// The sockets that send the requests of one way and receive the answers.
 #[derive(Debug)]
-struct AskingSockets {
+struct RequestSockets {
     current: UdpSocket,
-    /// Receives the answers to requests from the time before `opened`.
+    /// The previous socket, which still receives answers to requests from before `opened`.
     previous: Option<UdpSocket>,
     opened: Instant,
 }
@@ -37,9 +37,9 @@ struct AskingSockets {
 impl FamilySockets {
     /// Opens the sockets for a node's address.
     pub(super) fn open(address: IpAddr, marks: Marks) -> io::Result<Self> {
-        let answering = open_socket(address, PORT)?;
-        let asking = [AskingSockets::open(address)?, AskingSockets::open(address)?];
-        Ok(Self { address, marks, answering, asking })
+        let answer_socket = open_socket(address, PORT)?;
+        let request_sockets = [RequestSockets::open(address)?, RequestSockets::open(address)?];
+        Ok(Self { address, marks, answer_socket, request_sockets })
     }
 
     pub(super) fn family(&self) -> Family {
@@ -47,17 +47,21 @@ impl FamilySockets {
     }
 
     /// Returns the sockets that receive answers.
-    pub(super) fn asking(&self) -> impl Iterator<Item = &UdpSocket> {
-        self.asking.iter().flat_map(|sockets| [Some(&sockets.current), sockets.previous.as_ref()]).flatten()
+    pub(super) fn request_sockets(&self) -> impl Iterator<Item = &UdpSocket> {
+        self.request_sockets
+            .iter()
+            .flat_map(|sockets| [Some(&sockets.current), sockets.previous.as_ref()])
+            .flatten()
     }
 
-    /// Gives a way a new source port, so that its next request begins a new flow.
+    /// Opens a new source port for a way, so that the next request begins a new flow.
     ///
-    /// Does nothing if the port is younger than an answer may be, because only one previous port still receives answers.
-    pub(super) fn renew_asking(&mut self, way: Way) -> io::Result<()> {
-        let sockets = &mut self.asking[way as usize];
+    /// Does nothing if the current port is younger than [`ANSWER_TIMEOUT`], because answers to the previous port may
+    /// still arrive.
+    pub(super) fn renew_request_socket(&mut self, way: Way) -> io::Result<()> {
+        let sockets = &mut self.request_sockets[way as usize];
         if sockets.opened.elapsed() >= ANSWER_TIMEOUT {
-            let renewed = AskingSockets::open(self.address)?;
+            let renewed = RequestSockets::open(self.address)?;
             let outdated = std::mem::replace(sockets, renewed);
             sockets.previous = Some(outdated.current);
         }
@@ -67,7 +71,8 @@ impl FamilySockets {
     /// Sends a datagram with the mark that its way needs.
     pub(super) fn send(&self, transmission: &Transmission) -> io::Result<()> {
         let Transmission { way, peer, is_answer, destination, bytes, .. } = transmission;
-        let socket = if *is_answer { &self.answering } else { &self.asking[*way as usize].current };
+        let socket =
+            if *is_answer { &self.answer_socket } else { &self.request_sockets[*way as usize].current };
         let mark = match (way, is_answer) {
             (Way::Tunnel, _) => self.marks.tunnel(*peer),
             (Way::Direct, true) => self.marks.direct(*peer),
@@ -78,7 +83,7 @@ impl FamilySockets {
     }
 }
 
-impl AskingSockets {
+impl RequestSockets {
     fn open(address: IpAddr) -> io::Result<Self> {
         Ok(Self { current: open_socket(address, 0)?, previous: None, opened: Instant::now() })
     }
@@ -88,7 +93,7 @@ impl AskingSockets {
 fn open_socket(address: IpAddr, port: u16) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddr::new(address, port))?;
     socket.set_nonblocking(true)?;
-    // PROBE also ignores the path MTU that the kernel has learnt, so that a probe notices when the MTU grows again.
+    // With PROBE, the kernel ignores its learnt path MTU. Therefore a probe notices when the MTU grows again.
     match Family::from_ip(address) {
         Family::V4 => set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?,
         Family::V6 => set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE)?,

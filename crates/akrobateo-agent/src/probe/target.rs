@@ -1,4 +1,4 @@
-//! One peer and family: the forwarding mode, from the results of both nodes. Pure.
+//! Derives the forwarding mode towards one peer, in one family, from the results of both nodes. Pure.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use akrobateo_core::family::Family;
 use super::way::{Results, Way, WayResult, WayState};
 use crate::marks::NodeNumber;
 
-/// The time for which the agent of a peer may be away after it has announced that.
+/// The time for which missing answers are ignored after a peer's agent has announced that it stops.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
 
 /// A peer and a family.
@@ -30,14 +30,14 @@ pub struct Target {
     pub node_address: IpAddr,
     /// An address in a range of the peer's pods. No pod needs to have it.
     pub pod_address: IpAddr,
-    /// The tunnel to this peer exists.
+    /// True if the tunnel to this peer exists.
     pub has_tunnel: bool,
 }
 
-/// The way on which packets go to endpoints on a peer.
+/// The treatment of the client's address in packets to endpoints on a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardingMode {
-    /// The client's address is kept.
+    /// This way keeps the client's address.
     Keep(Way),
     /// The node's address replaces the client's address.
     Masquerade(MasqueradeReason),
@@ -46,13 +46,14 @@ pub enum ForwardingMode {
 /// The reason why no way keeps the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MasqueradeReason {
-    /// The first probes are not finished yet. An agent that has just started leaves the mode in its table as it is.
+    /// The first probes are not finished yet. An agent that has just started does not change the mode in
+    /// its table.
     Undecided,
     /// No probe is answered.
     NoAnswer,
     /// Only small probes are answered.
     FullSizeLost,
-    /// This node's probes are answered, but not those of the peer.
+    /// This node's probes are answered, but the peer's probes are not answered.
     OneWay,
 }
 
@@ -63,7 +64,9 @@ impl fmt::Display for MasqueradeReason {
             Self::NoAnswer => {
                 "no answer to probes: the peer has no agent, or the network or a firewall drops its packets"
             }
-            Self::FullSizeLost => "only small packets arrive: the network's MTU is smaller than the node's",
+            Self::FullSizeLost => {
+                "only small packets arrive: the network's MTU is smaller than the node's MTU"
+            }
             Self::OneWay => "packets arrive in one direction only: the probes of the peer are not answered",
         })
     }
@@ -121,7 +124,7 @@ impl TargetState {
         results
     }
 
-    /// Runs `change`. If this node's results change by it, the peer is told at once, by a probe of each way.
+    /// Runs `change`. If `change` alters this node's results, the peer receives them at once, with a probe of each way.
     pub(super) fn update(&mut self, now: Instant, change: impl FnOnce(&mut Self)) {
         let before = self.results();
         change(self);
@@ -142,9 +145,9 @@ impl TargetState {
         });
     }
 
-    /// Notes the results of the peer. A message from the peer also ends its pause.
+    /// Stores the results of the peer. A message from the peer also ends its pause.
     ///
-    /// An agent that has just started is undecided. Its earlier results then remain in force.
+    /// The agent of the peer is undecided after its start. The peer's earlier results remain valid for that time.
     pub(super) fn on_peer_results(&mut self, results: Results) {
         for way in Way::ALL {
             if results.get(way) != WayResult::Undecided {
@@ -154,27 +157,31 @@ impl TargetState {
         self.paused_until = None;
     }
 
-    /// Notes that the peer's agent stops, but its rules remain.
+    /// Starts the pause of a peer whose agent stops while its rules remain.
     pub(super) fn on_pause(&mut self, now: Instant) {
         self.paused_until = Some(now + MAX_PAUSE);
     }
 
     pub(super) fn mode(&self) -> ForwardingMode {
-        let has_results =
-            |way: Way, own, peer| self.way(way).result() == own && self.peer_results.get(way) == peer;
-        let is_any = |own, peer| self.ways().any(|way| has_results(way, own, peer));
+        let has_results = |way: Way, own_result, peer_result| {
+            self.way(way).result() == own_result && self.peer_results.get(way) == peer_result
+        };
+        let any_way_has_results =
+            |own_result, peer_result| self.ways().any(|way| has_results(way, own_result, peer_result));
         if let Some(way) = self.ways().find(|way| has_results(*way, WayResult::Works, WayResult::Works)) {
             return ForwardingMode::Keep(way);
         }
         let is_undecided = self.ways().any(|way| self.way(way).result() == WayResult::Undecided);
-        ForwardingMode::Masquerade(if is_undecided || is_any(WayResult::Works, WayResult::Undecided) {
-            MasqueradeReason::Undecided
-        } else if is_any(WayResult::Works, WayResult::Fails) {
-            MasqueradeReason::OneWay
-        } else if self.ways().any(|way| self.way(way).answers_small) {
-            MasqueradeReason::FullSizeLost
-        } else {
-            MasqueradeReason::NoAnswer
-        })
+        ForwardingMode::Masquerade(
+            if is_undecided || any_way_has_results(WayResult::Works, WayResult::Undecided) {
+                MasqueradeReason::Undecided
+            } else if any_way_has_results(WayResult::Works, WayResult::Fails) {
+                MasqueradeReason::OneWay
+            } else if self.ways().any(|way| self.way(way).passes_only_small_packets) {
+                MasqueradeReason::FullSizeLost
+            } else {
+                MasqueradeReason::NoAnswer
+            },
+        )
     }
 }

@@ -10,17 +10,18 @@ use proptest::prelude::*;
 use super::*;
 
 const LATENCY: Duration = Duration::from_millis(1);
-/// The documented time after which a lost way is no longer used.
-const LOST_WITHIN: Duration = Duration::from_millis(3500);
+/// The documented time after which a broken way is no longer used.
+const MAX_TIME_TO_DETECT_LOSS: Duration = Duration::from_millis(3500);
 const PAYLOAD_LEN: usize = 1472;
 
 /// The properties of the network between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
-    /// For each way: frames from node 1 to node 2 arrive.
+    /// For each way: true if frames from node 1 to node 2 arrive.
     forward: [bool; 2],
-    /// For each way: frames from node 2 to node 1 arrive.
+    /// For each way: true if frames from node 2 to node 1 arrive.
     backward: [bool; 2],
+    /// The length of the largest UDP payload that arrives.
     max_len: usize,
 }
 
@@ -44,9 +45,9 @@ struct Simulation {
     network: Network,
     in_flight: Vec<InFlight>,
     next_nonce: u64,
-    sent: usize,
-    /// The number of datagrams of which one is lost, or 0 if none.
-    loses_one_of: usize,
+    sent_datagrams: usize,
+    /// One of this number of datagrams is lost. 0 if no datagram is lost.
+    loss_interval: usize,
     /// The changes of node 1's mode.
     changes: Vec<(Instant, ForwardingMode)>,
 }
@@ -77,8 +78,8 @@ impl Simulation {
             network,
             in_flight: Vec::new(),
             next_nonce: 0,
-            sent: 0,
-            loses_one_of: 0,
+            sent_datagrams: 0,
+            loss_interval: 0,
             changes: Vec::new(),
         }
     }
@@ -113,9 +114,9 @@ impl Simulation {
     }
 
     fn send(&mut self, sender: usize, transmission: Transmission) {
-        self.sent += 1;
+        self.sent_datagrams += 1;
         let ways = if sender == 0 { self.network.forward } else { self.network.backward };
-        let is_dropped = self.loses_one_of > 0 && self.sent.is_multiple_of(self.loses_one_of);
+        let is_dropped = self.loss_interval > 0 && self.sent_datagrams.is_multiple_of(self.loss_interval);
         if ways[transmission.way as usize] && transmission.bytes.len() <= self.network.max_len && !is_dropped
         {
             self.in_flight.push(InFlight { arrival: self.now + LATENCY, receiver: 1 - sender, transmission });
@@ -123,9 +124,9 @@ impl Simulation {
     }
 
     fn deliver(&mut self) {
-        let (arrived, rest) =
+        let (arrived, still_in_flight) =
             self.in_flight.drain(..).partition::<Vec<_>, _>(|datagram| datagram.arrival <= self.now);
-        self.in_flight = rest;
+        self.in_flight = still_in_flight;
         for InFlight { receiver, transmission, .. } in arrived {
             let Some(prober) = &mut self.probers[receiver] else { continue };
             if transmission.is_answer {
@@ -146,7 +147,7 @@ const fn masquerade(reason: MasqueradeReason) -> ForwardingMode {
 }
 
 #[test]
-fn first_decision_comes_within_two_seconds() {
+fn first_mode_is_decided_within_two_seconds() {
     for (network, expected) in [
         (GOOD, ForwardingMode::Keep(Way::Direct)),
         (TUNNEL_ONLY, ForwardingMode::Keep(Way::Tunnel)),
@@ -163,12 +164,12 @@ fn first_decision_comes_within_two_seconds() {
 }
 
 #[test]
-fn lost_way_is_replaced_within_its_time_and_used_again_after_a_penalty() {
+fn lost_way_is_replaced_and_used_again_after_its_penalty() {
     let mut simulation = Simulation::new(GOOD);
     simulation.run(Duration::from_mins(1));
     for (losses, penalty) in [(1, 5), (2, 10), (3, 20)] {
         simulation.network = TUNNEL_ONLY;
-        simulation.run(LOST_WITHIN);
+        simulation.run(MAX_TIME_TO_DETECT_LOSS);
         assert_eq!(simulation.mode(0), ForwardingMode::Keep(Way::Tunnel), "loss {losses}");
         simulation.network = GOOD;
         simulation.run(Duration::from_secs(penalty));
@@ -179,11 +180,11 @@ fn lost_way_is_replaced_within_its_time_and_used_again_after_a_penalty() {
 }
 
 #[test]
-fn single_lost_datagrams_change_no_mode() {
+fn single_lost_datagram_changes_no_mode() {
     let mut simulation = Simulation::new(GOOD);
     simulation.run(Duration::from_secs(5));
     simulation.changes.clear();
-    simulation.loses_one_of = 10;
+    simulation.loss_interval = 10;
     simulation.run(Duration::from_hours(1));
     assert_eq!(simulation.changes.len(), 1, "{:?}", simulation.changes);
 }
@@ -201,20 +202,24 @@ fn flapping_network_changes_the_mode_rarely() {
 }
 
 #[test]
-fn working_peer_costs_few_datagrams() {
+fn probes_of_a_working_peer_are_rare() {
     let mut simulation = Simulation::new(GOOD);
     simulation.run(Duration::from_secs(10));
-    let before = simulation.sent;
+    let sent_before = simulation.sent_datagrams;
     simulation.run(Duration::from_secs(100));
     // Two nodes, two ways, a request and an answer, every two seconds.
-    assert!(simulation.sent - before <= 2 * 2 * 2 * 51, "{} datagrams", simulation.sent - before);
+    assert!(
+        simulation.sent_datagrams - sent_before <= 2 * 2 * 2 * 51,
+        "{} datagrams",
+        simulation.sent_datagrams - sent_before
+    );
 }
 
 #[test]
-fn announced_restart_keeps_the_mode_for_a_minute() {
+fn announced_stop_keeps_the_mode_for_a_minute() {
     let mut simulation = Simulation::new(GOOD);
     simulation.run(Duration::from_secs(10));
-    let messages = simulation.probers[1].as_ref().unwrap().pause();
+    let messages = simulation.probers[1].as_ref().unwrap().pause_messages();
     simulation.probers[1] = None;
     for message in messages {
         simulation.send(1, message);
@@ -226,18 +231,18 @@ fn announced_restart_keeps_the_mode_for_a_minute() {
     restarted.probers[1] = Some(new_prober(1, restarted.now));
     restarted.run(Duration::from_mins(5));
     assert_eq!(restarted.changes.len(), 1, "{:?}", restarted.changes);
-    simulation.run(Duration::from_secs(1) + LOST_WITHIN);
+    simulation.run(Duration::from_secs(1) + MAX_TIME_TO_DETECT_LOSS);
     assert_eq!(simulation.mode(0), masquerade(MasqueradeReason::NoAnswer));
 }
 
 #[test]
-fn targets_that_stay_keep_their_modes() {
+fn unchanged_targets_keep_their_modes() {
     let mut simulation = Simulation::new(GOOD);
     simulation.run(Duration::from_secs(5));
     let now = simulation.now;
     let mut prober = simulation.probers[0].take().unwrap();
-    let again = new_prober(0, now);
-    let (modes, id) = (prober.modes(), *again.modes().keys().next().unwrap());
+    let fresh_prober = new_prober(0, now);
+    let (modes, id) = (prober.modes(), *fresh_prober.modes().keys().next().unwrap());
     let target = |peer: u16, pod: u8| Target {
         id: TargetId { peer, ..id },
         node_address: address(usize::from(peer) - 1),
@@ -253,12 +258,9 @@ fn targets_that_stay_keep_their_modes() {
 }
 
 fn network() -> impl Strategy<Value = Network> {
-    let any = prop::array::uniform2(prop::bool::weighted(0.7));
-    (any, any, prop::sample::select(vec![1000, 2000])).prop_map(|(forward, backward, max_len)| Network {
-        forward,
-        backward,
-        max_len,
-    })
+    let arrives = prop::array::uniform2(prop::bool::weighted(0.7));
+    (arrives, arrives, prop::sample::select(vec![1000, 2000]))
+        .prop_map(|(forward, backward, max_len)| Network { forward, backward, max_len })
 }
 
 /// Returns the way that both nodes must find.
@@ -273,15 +275,15 @@ fn best_way(network: Network) -> Option<Way> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
-    fn both_nodes_find_the_best_way_after_any_sequence_of_networks(
-        networks in prop::collection::vec((network(), 0..60u64), 1..8), last in network(),
+    fn both_nodes_find_the_best_way_after_any_changes_of_the_network(
+        networks in prop::collection::vec((network(), 0..60u64), 1..8), last_network in network(),
     ) {
         let mut simulation = Simulation::new(GOOD);
         for (network, seconds) in networks {
             simulation.network = network;
             simulation.run(Duration::from_secs(seconds));
-            // No node uses a way longer than allowed after it broke.
-            if Duration::from_secs(seconds) > LOST_WITHIN {
+            // A broken way is no longer used after the documented time.
+            if Duration::from_secs(seconds) > MAX_TIME_TO_DETECT_LOSS {
                 for node in 0..2 {
                     if let ForwardingMode::Keep(way) = simulation.mode(node) {
                         let index = way as usize;
@@ -290,11 +292,11 @@ proptest! {
                 }
             }
         }
-        simulation.network = last;
+        simulation.network = last_network;
         simulation.run(Duration::from_mins(6));
         let modes = [0, 1].map(|node| simulation.mode(node));
         for mode in modes {
-            match best_way(last) {
+            match best_way(last_network) {
                 Some(way) => prop_assert_eq!(mode, ForwardingMode::Keep(way)),
                 None => prop_assert!(matches!(mode, ForwardingMode::Masquerade(_)), "{:?}", mode),
             }

@@ -1,30 +1,31 @@
-//! One way to a peer: whether it works, from the answers to its probes. Pure.
+//! Derives from the answers to probes whether one way to a peer works. Pure.
 
 use std::time::{Duration, Instant};
 
-/// The interval between probes of a way that works, and of a way that does not.
+/// The interval between probes of a way after the result is known.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(2);
-/// The time after which an answer counts as missing.
+/// The time after which an answer is missing.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-/// The interval between probes while a decision is near.
+/// The interval between probes while the result is not known yet, and during a pause of the peer.
 const FAST_INTERVAL: Duration = Duration::from_millis(300);
-/// The number of missing answers in a row after which a way counts as lost.
-const MISSES_UNTIL_LOST: u32 = 3;
-/// The number of answers in a row after which a way counts as working.
+/// The number of missing answers in a row after which a way is lost.
+const MISSING_ANSWERS_UNTIL_LOST: u32 = 3;
+/// The number of answers in a row after which a new way works.
 const ANSWERS_UNTIL_WORKING: u32 = 2;
-/// The time without a miss that a way needs after its first loss. It doubles with each further loss.
+/// The time without a missing answer after which a way works again after its first loss. The time doubles with each
+/// further loss.
 const FIRST_PENALTY: Duration = Duration::from_secs(5);
-/// The largest time without a miss that a way needs.
+/// The longest time without a missing answer after which a way works again.
 const MAX_PENALTY: Duration = Duration::from_mins(5);
-/// Earlier losses no longer count after a way has worked for this time.
+/// The time after which the earlier losses of a working way are forgotten.
 const FORGET_LOSSES_AFTER: Duration = Duration::from_mins(10);
 
-/// A way that keeps the client's address. The earlier way is preferred.
+/// A way to a peer that keeps the client's address. The first variant is preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
-    /// Without encapsulation; replies go to the MAC address of the node that has sent the request.
+    /// Packets are not encapsulated. Replies go to the MAC address of the node that has forwarded the request.
     Direct,
-    /// Through the VXLAN device.
+    /// Packets go through the VXLAN device.
     Tunnel,
 }
 
@@ -65,21 +66,24 @@ impl Results {
 /// The state of one way to one peer.
 #[derive(Clone, Debug)]
 pub(super) struct WayState {
-    works: bool,
-    /// The last full-size probe was not answered, but a small one was.
-    pub(super) answers_small: bool,
-    misses: u32,
-    answers: u32,
+    is_working: bool,
+    /// True if the last full-size probe was not answered, but the small probe was answered.
+    pub(super) passes_only_small_packets: bool,
+    /// The number of missing answers since the last answer.
+    missing_answers: u32,
+    /// The number of answers since the last missing answer.
+    answers_in_a_row: u32,
+    /// The time of the first of these answers.
     first_answer: Option<Instant>,
     losses: u32,
     works_since: Option<Instant>,
     next_probe: Instant,
-    outstanding: Option<Outstanding>,
+    outstanding: Option<OutstandingProbe>,
 }
 
 /// A probe without an answer.
 #[derive(Clone, Copy, Debug)]
-struct Outstanding {
+struct OutstandingProbe {
     nonce: u64,
     deadline: Instant,
     has_small_answer: bool,
@@ -88,10 +92,10 @@ struct Outstanding {
 impl WayState {
     pub(super) const fn new(now: Instant) -> Self {
         Self {
-            works: false,
-            answers_small: false,
-            misses: 0,
-            answers: 0,
+            is_working: false,
+            passes_only_small_packets: false,
+            missing_answers: 0,
+            answers_in_a_row: 0,
             first_answer: None,
             losses: 0,
             works_since: None,
@@ -102,9 +106,9 @@ impl WayState {
 
     /// Returns the result of this node's probes.
     pub(super) const fn result(&self) -> WayResult {
-        if self.works {
+        if self.is_working {
             WayResult::Works
-        } else if self.misses < MISSES_UNTIL_LOST && self.losses == 0 {
+        } else if self.missing_answers < MISSING_ANSWERS_UNTIL_LOST && self.losses == 0 {
             WayResult::Undecided
         } else {
             WayResult::Fails
@@ -112,11 +116,11 @@ impl WayState {
     }
 
     /// Returns true if the last probe was not answered.
-    pub(super) const fn has_missed(&self) -> bool {
-        self.misses > 0
+    pub(super) const fn has_missing_answer(&self) -> bool {
+        self.missing_answers > 0
     }
 
-    /// Returns the time at which the state needs attention: a probe is due, or an answer is missing.
+    /// Returns the time at which the next probe is due, or at which the outstanding answer is missing.
     pub(super) fn next_event(&self) -> Instant {
         self.outstanding.map_or(self.next_probe, |outstanding| outstanding.deadline)
     }
@@ -126,61 +130,63 @@ impl WayState {
         self.outstanding.is_none() && self.next_probe <= now
     }
 
-    /// Requests a probe at once, because something has changed.
+    /// Makes a probe due at once.
     pub(super) const fn probe_now(&mut self, now: Instant) {
         self.next_probe = now;
     }
 
     pub(super) fn on_sent(&mut self, nonce: u64, now: Instant) {
         let deadline = now + ANSWER_TIMEOUT;
-        self.outstanding = Some(Outstanding { nonce, deadline, has_small_answer: false });
+        self.outstanding = Some(OutstandingProbe { nonce, deadline, has_small_answer: false });
     }
 
-    /// Counts a missing answer if its time is over. `is_paused` means that the peer has announced missing answers.
+    /// Counts a missing answer if the deadline of the outstanding probe is over. `is_paused` is true if the peer has
+    /// announced that its agent stops.
     pub(super) fn on_time(&mut self, now: Instant, is_paused: bool) {
         let Some(outstanding) = self.outstanding.take_if(|outstanding| now >= outstanding.deadline) else {
             return;
         };
-        self.answers_small = outstanding.has_small_answer;
-        self.answers = 0;
+        self.passes_only_small_packets = outstanding.has_small_answer;
+        self.answers_in_a_row = 0;
         self.first_answer = None;
-        // The first misses are followed by probes at once, so that the decision comes soon.
-        self.next_probe = if self.misses < MISSES_UNTIL_LOST { now } else { now + PROBE_INTERVAL };
-        if self.works && is_paused {
+        // After the first missing answers the next probe follows at once, so that the result is known soon.
+        self.next_probe =
+            if self.missing_answers < MISSING_ANSWERS_UNTIL_LOST { now } else { now + PROBE_INTERVAL };
+        if self.is_working && is_paused {
             self.next_probe = now + FAST_INTERVAL;
             return;
         }
-        self.misses = self.misses.saturating_add(1);
-        if self.works && self.misses >= MISSES_UNTIL_LOST {
+        self.missing_answers = self.missing_answers.saturating_add(1);
+        if self.is_working && self.missing_answers >= MISSING_ANSWERS_UNTIL_LOST {
             let has_worked_long =
                 self.works_since.is_some_and(|since| now.duration_since(since) >= FORGET_LOSSES_AFTER);
             self.losses = if has_worked_long { 1 } else { self.losses.saturating_add(1) };
-            self.works = false;
+            self.is_working = false;
             self.works_since = None;
         }
     }
 
-    /// Counts an answer of full size. Returns false if it answers no outstanding probe.
+    /// Counts an answer of full size. Returns false if the answer does not belong to the outstanding probe.
     pub(super) fn on_answer(&mut self, nonce: u64, now: Instant) -> bool {
         if self.outstanding.is_none_or(|outstanding| outstanding.nonce != nonce) {
             return false;
         }
         self.outstanding = None;
-        self.answers_small = false;
-        self.misses = 0;
-        self.answers = self.answers.saturating_add(1);
+        self.passes_only_small_packets = false;
+        self.missing_answers = 0;
+        self.answers_in_a_row = self.answers_in_a_row.saturating_add(1);
         let first_answer = *self.first_answer.get_or_insert(now);
         let is_stable = now.duration_since(first_answer) >= self.penalty();
-        if !self.works && self.answers >= ANSWERS_UNTIL_WORKING && is_stable {
-            self.works = true;
+        if !self.is_working && self.answers_in_a_row >= ANSWERS_UNTIL_WORKING && is_stable {
+            self.is_working = true;
             self.works_since = Some(now);
         }
-        let is_decided = self.works || !is_stable;
+        let is_decided = self.is_working || !is_stable;
         self.next_probe = now + if is_decided { PROBE_INTERVAL } else { FAST_INTERVAL };
         true
     }
 
-    /// Notes an answer to a small probe. Returns false if it answers no outstanding probe.
+    /// Records an answer to a small probe. Returns false if the answer does not belong to the outstanding probe.
     pub(super) fn on_small_answer(&mut self, nonce: u64) -> bool {
         match &mut self.outstanding {
             Some(outstanding) if outstanding.nonce == nonce => outstanding.has_small_answer = true,
@@ -189,6 +195,7 @@ impl WayState {
         true
     }
 
+    /// Returns the time without a missing answer after which the way works again.
     fn penalty(&self) -> Duration {
         match self.losses.checked_sub(1) {
             None => Duration::ZERO,

@@ -1,8 +1,9 @@
-//! The endpoints with which clients stay (sessionAffinity `ClientIP`). Pure.
+//! Session affinity (sessionAffinity `ClientIP`): a client stays with its endpoint. Pure.
 //!
-//! A dynamic map for each timeout holds the endpoint of each client, Service port and family. The chain of a Service uses
-//! it (step 2 in [`super`]). `nat_post` adds the endpoint of a new client, and renews the time with each new flow. That
-//! happens after the translation, because the endpoint is then the packet's destination.
+//! There is one dynamic map for each timeout and family. Its keys are a client and a Service port, and its values are
+//! endpoints. The chain of a Service looks up the client (step 2 in [`super`]). The chain `nat_post` adds the endpoint
+//! of a new client, and restarts the timeout with each new flow. It does so after the translation, when the packet's
+//! destination is the endpoint.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -13,7 +14,7 @@ use netfilter::nft::model::{
     SetDefinition, Value, Verdict,
 };
 
-use super::destination::{ENDPOINT, translate_destination};
+use super::destination::{ENDPOINT_REGISTER, translate_destination};
 use super::expressions::{has_flow_bits, load_protocol_and_port, rule};
 use super::family::FamilyPart;
 use crate::marks::FLOW_WITH_AFFINITY;
@@ -21,10 +22,10 @@ use crate::marks::FLOW_WITH_AFFINITY;
 /// The highest number of clients in one map. Further clients have no affinity.
 const MAX_CLIENTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(262_143);
 
-/// The start of the names of the maps.
+/// The prefix of the names of the maps.
 pub(crate) const MAP_PREFIX: &str = "affinity";
 
-/// Returns the map for a timeout.
+/// Returns the name of the map for a timeout.
 pub(super) fn map_name(part: FamilyPart, seconds: NonZeroU32) -> Name {
     part.name(&format!("{MAP_PREFIX}_{seconds}s_"))
 }
@@ -33,14 +34,15 @@ fn remember_chain_name(seconds: NonZeroU32) -> Name {
     format!("remember_{seconds}s").into()
 }
 
-/// Returns the sets of a family for these timeouts. `ports` are the Service ports with an affinity.
+/// Returns the sets of a family for these timeouts. `ports` are the Service ports with session affinity, and their
+/// timeouts.
 pub(super) fn sets(
     part: FamilyPart,
     timeouts: &BTreeSet<NonZeroU32>,
     ports: &[(Value, NonZeroU32)],
 ) -> Vec<Set> {
-    let client_type = DataType::concat(&[part.address, DataType::PROTOCOL, DataType::PORT]);
-    let endpoint_type = DataType::concat(&[part.address, DataType::PORT]);
+    let client_type = DataType::concat(&[part.address_type, DataType::PROTOCOL, DataType::PORT]);
+    let endpoint_type = DataType::concat(&[part.address_type, DataType::PORT]);
     let definition = |seconds: NonZeroU32| {
         SetDefinition::dynamic(client_type, Some(endpoint_type), MAX_CLIENTS, Some(seconds))
     };
@@ -49,44 +51,44 @@ pub(super) fn sets(
         .map(|seconds| Set::new(map_name(part, *seconds), definition(*seconds), Vec::new()))
         .collect();
     let port_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT]);
-    let elements = ports
+    let port_elements = ports
         .iter()
         .map(|(key, seconds)| Element::new(*key).with_verdict(Verdict::jump(remember_chain_name(*seconds))));
     sets.push(Set::new(
         part.name("affinity_ports"),
         SetDefinition::verdict_map(port_type),
-        elements.collect(),
+        port_elements.collect(),
     ));
     sets
 }
 
-/// Translates the destination to the endpoint of the client, if the client has one.
-pub(super) fn use_rule(part: FamilyPart, seconds: NonZeroU32) -> Rule {
+/// Returns the rule that translates the destination to the endpoint of the client, if the map has the client.
+pub(super) fn look_up_rule(part: FamilyPart, seconds: NonZeroU32) -> Rule {
     rule([
         &part.is_family(),
         &[part.source(Reg(0))],
         &load_protocol_and_port(part.address_registers),
-        &[Expr::map(map_name(part, seconds), Reg(0), Reg(ENDPOINT)), translate_destination(part)],
+        &[Expr::map(map_name(part, seconds), Reg(0), Reg(ENDPOINT_REGISTER)), translate_destination(part)],
     ])
 }
 
-/// Returns the chain that remembers the endpoint of a flow.
+/// Returns the chain that stores the endpoint of a flow in the map for a timeout.
 pub(super) fn remember_chain(seconds: NonZeroU32, families: &[FamilyPart]) -> Chain {
     let remember = |part: &FamilyPart| {
-        let after_address = part.address_registers;
+        let register_after_address = part.address_registers;
         rule([
             &part.is_family(),
             &[
                 part.source(Reg(0)),
-                Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(after_address) },
-                service_port(after_address + 1),
-                part.destination(Reg(ENDPOINT)),
-                Expr::payload(PayloadBase::Transport, 2, 2, Reg(ENDPOINT + after_address)),
+                Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(register_after_address) },
+                load_original_port(register_after_address + 1),
+                part.destination(Reg(ENDPOINT_REGISTER)),
+                Expr::payload(PayloadBase::Transport, 2, 2, Reg(ENDPOINT_REGISTER + register_after_address)),
                 Expr::ChangeElement {
                     set: map_name(*part, seconds),
                     change: ElementChange::Update,
                     key: Reg(0),
-                    value: Some(Reg(ENDPOINT)),
+                    value: Some(Reg(ENDPOINT_REGISTER)),
                     timeout_seconds: None,
                 },
             ],
@@ -95,20 +97,20 @@ pub(super) fn remember_chain(seconds: NonZeroU32, families: &[FamilyPart]) -> Ch
     Chain::regular(remember_chain_name(seconds), families.iter().map(remember).collect())
 }
 
-/// Returns the rule of `nat_post` that finds the chain to remember a flow.
+/// Returns the rule of `nat_post` that jumps to the chain that stores the flow's endpoint.
 pub(super) fn remember_rule(part: FamilyPart) -> Rule {
     rule([
         &has_flow_bits(FLOW_WITH_AFFINITY, FLOW_WITH_AFFINITY),
         &part.is_family(),
         &[
             Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(0) },
-            service_port(1),
+            load_original_port(1),
             Expr::verdict_map(part.name("affinity_ports"), Reg(0)),
         ],
     ])
 }
 
-/// Loads the destination port before the translation.
-const fn service_port(reg: u8) -> Expr {
+/// Returns the expression that loads the destination port from before the translation.
+const fn load_original_port(reg: u8) -> Expr {
     Expr::Ct { key: ct::KEY_DESTINATION_PORT, direction: Some(Direction::Original), dreg: Reg(reg) }
 }

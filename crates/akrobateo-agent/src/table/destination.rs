@@ -1,19 +1,19 @@
-//! Translates the destination to an endpoint in registers. Pure.
+//! Translates the destination of a packet to the endpoint in the registers. Pure.
 
 use netfilter::nft::model::{Expr, NatFlags, NatKind, Reg};
 
 use super::family::FamilyPart;
 
-/// The first register of the chosen endpoint: its address, and then its port.
-pub(super) const ENDPOINT: u8 = 8;
+/// The first register of the chosen endpoint. The registers contain the endpoint's address, and then its port.
+pub(super) const ENDPOINT_REGISTER: u8 = 8;
 
-/// Translates the destination to the endpoint in the registers from [`ENDPOINT`].
+/// Returns the expression that translates the destination to the endpoint in the registers from [`ENDPOINT_REGISTER`].
 pub(super) fn translate_destination(part: FamilyPart) -> Expr {
     Expr::Nat {
         kind: NatKind::Destination,
         family: part.family,
-        address: Some(Reg(ENDPOINT)),
-        port: Some(Reg(ENDPOINT + part.address_registers)),
+        address: Some(Reg(ENDPOINT_REGISTER)),
+        port: Some(Reg(ENDPOINT_REGISTER + part.address_registers)),
         flags: NatFlags::default(),
     }
 }

@@ -3,11 +3,12 @@
 use netfilter::nft::abi::{ct, meta};
 use netfilter::nft::model::{Direction, Expr, PayloadBase, Reg, Rule, Value, Verdict};
 
-/// Returns the expressions that load the protocol and the destination port, for a key.
-pub(super) fn load_protocol_and_port(first: u8) -> [Expr; 2] {
+/// Returns the expressions that load the protocol into register `first_register`, and the destination port into the
+/// next register.
+pub(super) fn load_protocol_and_port(first_register: u8) -> [Expr; 2] {
     [
-        Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(first) },
-        Expr::payload(PayloadBase::Transport, 2, 2, Reg(first + 1)),
+        Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(first_register) },
+        Expr::payload(PayloadBase::Transport, 2, 2, Reg(first_register + 1)),
     ]
 }
 
@@ -72,7 +73,7 @@ pub(super) fn is_output_interface(name: &str) -> Vec<Expr> {
     is_interface(meta::KEY_OUTPUT_INTERFACE_NAME, name)
 }
 
-/// The configuration's names are valid. Another name would match no packet.
+/// Returns the expressions that compare the name of an interface. An invalid name matches no packet.
 fn is_interface(key: u32, name: &str) -> Vec<Expr> {
     let name = Value::from_interface_name(name).unwrap_or_else(|| Value::from([0; 16]));
     vec![Expr::Meta { key, dreg: Reg(0) }, Expr::equal(Reg(0), name)]
@@ -88,12 +89,12 @@ pub(super) fn is_destination_port(port: u16) -> [Expr; 2] {
     [Expr::payload(PayloadBase::Transport, 2, 2, Reg(0)), Expr::equal(Reg(0), port.to_be_bytes())]
 }
 
-/// Returns a rule of these groups of expressions.
+/// Returns a rule that consists of these groups of expressions.
 pub(super) fn rule<const N: usize>(groups: [&[Expr]; N]) -> Rule {
     Rule::new(groups.concat())
 }
 
-/// Returns the expression that ends the chain: no other rule sees the packet.
+/// Returns the expression that accepts the packet. The chain then examines no further rule.
 pub(super) const fn accept() -> Expr {
     Expr::Verdict(Verdict::Accept)
 }

@@ -11,8 +11,8 @@ use netfilter::nft::model::{DataType, Expr, Name, PayloadBase, Reg, Value};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FamilyPart {
     pub(super) family: Family,
-    /// The type of addresses.
-    pub(super) address: DataType,
+    /// The type of the family's addresses in sets.
+    pub(super) address_type: DataType,
     /// The number of registers that an address needs.
     pub(super) address_registers: u8,
     nfproto: u8,
@@ -24,7 +24,7 @@ pub(super) struct FamilyPart {
 const PARTS: [FamilyPart; 2] = [
     FamilyPart {
         family: Family::V4,
-        address: DataType::IPV4,
+        address_type: DataType::IPV4,
         address_registers: 1,
         nfproto: 2,
         suffix: "4",
@@ -33,7 +33,7 @@ const PARTS: [FamilyPart; 2] = [
     },
     FamilyPart {
         family: Family::V6,
-        address: DataType::IPV6,
+        address_type: DataType::IPV6,
         address_registers: 4,
         nfproto: 10,
         suffix: "6",
@@ -51,24 +51,24 @@ impl FamilyPart {
         }
     }
 
-    /// Returns the name of this family's set or map.
+    /// Returns the name of this family's set or map, for example `endpoints4`.
     pub(super) fn name(self, name: &str) -> Name {
         format!("{name}{}", self.suffix).into()
     }
 
-    /// Returns the expressions that match packets of the family. They use register 0.
+    /// Returns the expressions that match packets of the family. The expressions use register 0.
     pub(super) fn is_family(self) -> Vec<Expr> {
         vec![Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) }, Expr::equal(Reg(0), [self.nfproto])]
     }
 
     /// Returns the expression that loads the source address.
     pub(super) const fn source(self, reg: Reg) -> Expr {
-        Expr::payload(PayloadBase::Network, self.source_offset, self.address.len, reg)
+        Expr::payload(PayloadBase::Network, self.source_offset, self.address_type.len, reg)
     }
 
     /// Returns the expression that loads the destination address.
     pub(super) const fn destination(self, reg: Reg) -> Expr {
-        Expr::payload(PayloadBase::Network, self.destination_offset, self.address.len, reg)
+        Expr::payload(PayloadBase::Network, self.destination_offset, self.address_type.len, reg)
     }
 
     /// Returns the expressions that match packets from the addresses of a range. They use register 0.

@@ -1,4 +1,4 @@
-//! The keys and values of the table's sets, read back from their bytes. Pure.
+//! Parses the keys and values of the table's sets from their bytes. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -23,8 +23,8 @@ pub struct PortKey {
 /// Returns the address and the port of an element of `services4` or `services6`.
 #[must_use]
 pub fn parse_service(family: Family, element: &Element) -> Option<(IpAddr, PortKey)> {
-    let (address, rest) = split_address(family, &element.key)?;
-    Some((address, parse_port_key(rest)?))
+    let (address, port_bytes) = split_address(family, &element.key)?;
+    Some((address, parse_port_key(port_bytes)?))
 }
 
 /// Returns the Service's port and the address of an element of `endpoints4` or `endpoints6`.
@@ -40,13 +40,13 @@ pub fn parse_affinity(family: Family, element: &Element) -> Option<(IpAddr, Port
     Some((client, port, parse_socket_address(family, element)?))
 }
 
-/// Returns the elements of a family's set or map; none if the table does not have it.
+/// Returns the elements of a family's set or map. Returns no elements if the table lacks the set.
 #[must_use]
 pub fn family_set<'a>(table: &'a Table, family: Family, name: &str) -> &'a [Element] {
     table.set(&FamilyPart::of(family).name(name)).map_or(&[], |set| &set.elements)
 }
 
-/// Returns the zones of peers that have a way, with the family and the way.
+/// Returns the family, the conntrack zone and the way of each peer that has a way.
 #[must_use]
 pub fn ways_in_table(table: &Table) -> Vec<(Family, u16, Way)> {
     let mut ways = Vec::new();
@@ -74,20 +74,21 @@ fn parse_socket_address(family: Family, element: &Element) -> Option<SocketAddr>
     Some(SocketAddr::new(address, u16::from_be_bytes(*port.first_chunk()?)))
 }
 
+/// Splits a value into an address and the remaining bytes.
 fn split_address(family: Family, value: &Value) -> Option<(IpAddr, &[u8])> {
     match family {
         Family::V4 => {
-            let (address, rest) = value.bytes().split_first_chunk::<4>()?;
-            Some((IpAddr::from(*address), rest))
+            let (address, remaining_bytes) = value.bytes().split_first_chunk::<4>()?;
+            Some((IpAddr::from(*address), remaining_bytes))
         }
         Family::V6 => {
-            let (address, rest) = value.bytes().split_first_chunk::<16>()?;
-            Some((IpAddr::from(*address), rest))
+            let (address, remaining_bytes) = value.bytes().split_first_chunk::<16>()?;
+            Some((IpAddr::from(*address), remaining_bytes))
         }
     }
 }
 
-/// Parses a protocol and a port. Each is padded to four bytes.
+/// Parses a protocol and a port. Both fields are padded to four bytes.
 fn parse_port_key(bytes: &[u8]) -> Option<PortKey> {
     let (protocol, port) = bytes.split_first_chunk::<4>()?;
     let protocol = Protocol::ALL.into_iter().find(|it| it.number() == protocol[0])?;

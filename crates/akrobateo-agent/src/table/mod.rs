@@ -1,16 +1,17 @@
 //! The node's nftables tables for a configuration. Pure.
 //!
-//! The table of family inet translates, recognizes and steers packets. The table of family netdev writes MAC addresses. The
-//! number of rules does not grow with the number of Services. A changed endpoint changes elements only.
+//! The table of family inet translates, recognizes and steers packets. The table of family netdev writes MAC addresses.
+//! The number of rules does not grow with the number of Services. A changed endpoint changes only elements of sets.
 //!
 //! # The path of a flow
-//! 1. `raw_pre` sets the conntrack zone of a packet that a peer has sent with a foreign source address ([`recognition`]).
+//! 1. `raw_pre` sets the conntrack zone of a packet that a peer has sent with a foreign source address
+//!    ([`recognition`]).
 //! 2. `nat_pre` and `nat_out` find the Service of the destination, choose an endpoint, and translate the destination
 //!    ([`services`]).
 //! 3. `steer_pre` and `steer_out` mark packets that go through the tunnel ([`steering`]).
-//! 4. `nat_post` masquerades the client's address, or keeps it ([`nat`]).
-//! 5. `post` marks replies that go back to the peer that has sent the request, and the egress hook writes the peer's MAC
-//!    address ([`steering`]).
+//! 4. `nat_post` masquerades the client's address or keeps the address ([`nat`]).
+//! 5. `post` marks replies that go back to the peer that has sent the request, and the egress hook writes the peer's
+//!    MAC address ([`steering`]).
 //!
 //! [`recognition`]: self
 //! [`services`]: self
@@ -43,7 +44,7 @@ use crate::config::NodeConfig;
 pub struct NodeTables {
     /// The table that translates, recognizes and steers packets.
     pub inet: Table,
-    /// The table that writes MAC addresses; `None` if no packet needs it.
+    /// The table that writes MAC addresses; `None` if packets between nodes never have clients' addresses.
     pub netdev: Option<Table>,
 }
 
@@ -52,17 +53,17 @@ impl NodeTables {
     #[must_use]
     pub fn new(config: &NodeConfig) -> Self {
         let services = ServicePart::new(config);
-        let keeps_clients = config.node.has_egress_hook
+        let keeps_client_addresses = config.node.has_egress_hook
             && !config.peers.is_empty()
             && config.services.iter().any(|service| service.keeps_client_address);
         let mut inet = Table::empty(inet_id());
         services.add_to(&mut inet);
-        nat::add_to(&mut inet, config, keeps_clients);
-        if keeps_clients {
+        nat::add_to(&mut inet, config, keeps_client_addresses);
+        if keeps_client_addresses {
             recognition::add_to(&mut inet, config);
             steering::add_to(&mut inet, config);
         }
-        let netdev = keeps_clients.then(|| steering::netdev_table(config));
+        let netdev = keeps_client_addresses.then(|| steering::netdev_table(config));
         Self { inet, netdev }
     }
 

@@ -5,7 +5,7 @@ use netfilter::nft::Table;
 use netfilter::nft::model::{Chain, ChainType, Expr, Hook, NatFlags, NatKind, Reg, Rule};
 
 use super::affinity;
-use super::endpoint_chains::all_families;
+use super::endpoint_chains::all_family_parts;
 use super::expressions::{
     accept, has_flow_bits, has_packet_bits, has_zone, is_destination_port, is_protocol, rule, set_flow_bits,
     set_packet_bits,
@@ -23,7 +23,7 @@ const SOURCE_PRIORITY: i32 = 90;
 
 /// Adds the chains. `keeps_clients` is true if peers may send packets of clients.
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_clients: bool) {
-    let find_service = all_families().map(find_service_rule);
+    let find_service = all_family_parts().map(find_service_rule);
     let mut prerouting = Vec::new();
     if keeps_clients {
         prerouting.extend(receive_probe_rules(config));
@@ -41,7 +41,7 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig, keeps_clients: bool
 /// Returns the rules that choose the source address that the endpoint sees. A decision for the client's address is a
 /// translation too, so that the rules of others do not masquerade the packet.
 fn source_rules(config: &NodeConfig, keeps_clients: bool) -> Vec<Rule> {
-    let families = all_families();
+    let families = all_family_parts();
     let is_not_ours = has_flow_bits(FLOW, 0);
     let masquerade = Expr::Masquerade(NatFlags::FULLY_RANDOM);
     let mut rules = Vec::new();

@@ -13,7 +13,7 @@ use netfilter::nft::model::{
     Value, Verdict,
 };
 
-use super::endpoint_chains::all_families;
+use super::endpoint_chains::all_family_parts;
 use super::expressions::{accept, is_destination_port, is_input_interface, is_protocol, rule};
 use super::family::{FamilyPart, address_value};
 use crate::config::NodeConfig;
@@ -26,15 +26,15 @@ const PRIORITY: i32 = -310;
 const RECOGNIZE: &str = "recognize";
 
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
-    let families = all_families();
+    let families = all_family_parts();
     table.sets.push(peer_zones(config));
     table.sets.extend(families.iter().map(|part| {
         let addresses = own_destinations(config, *part).map(|address| Element::new(address_value(address)));
-        Set::new(part.name("own_destinations"), SetDefinition::set(part.address), addresses.collect())
+        Set::new(part.name("own_destinations"), SetDefinition::set(part.address_type), addresses.collect())
     }));
     table.sets.extend(families.iter().map(|part| {
         let nodes = config.node_addresses(part.family).map(|address| Element::new(address_value(address)));
-        Set::new(part.name("nodes"), SetDefinition::set(part.address), nodes.collect())
+        Set::new(part.name("nodes"), SetDefinition::set(part.address_type), nodes.collect())
     }));
     let is_tunnel_packet = [is_protocol(Protocol::Udp.number()), is_destination_port(tunnel::PORT)].concat();
     let untracked = rule([&is_tunnel_packet, &[Expr::NoTrack]]);

@@ -11,7 +11,7 @@ use netfilter::nft::model::{
 };
 
 use super::affinity;
-use super::endpoint_chains::{EndpointChain, all_families, refuse_chain, verdict};
+use super::endpoint_chains::{EndpointChain, all_family_parts, goto_service_chain, refuse_chain};
 use super::expressions::{load_protocol_and_port, rule};
 use super::family::{FamilyPart, address_value};
 use crate::config::{Endpoint, NodeConfig, Service, ServicePort};
@@ -68,9 +68,9 @@ impl<'a> ServicePart<'a> {
         let port_bytes = port.port.get().to_be_bytes();
         let key = |parts: &[&[u8]]| concat(&[&[&[protocol][..], &port_bytes[..]], parts].concat());
         let frontend_verdict = match &service.source_ranges {
-            None => verdict(chain),
+            None => goto_service_chain(chain),
             Some(ranges) => {
-                elements.restricted.push(Element::new(key(&[])).with_verdict(verdict(chain)));
+                elements.restricted.push(Element::new(key(&[])).with_verdict(goto_service_chain(chain)));
                 let ranges = ranges.iter().filter(|range| Family::from_ip(range.addr()) == family);
                 elements.allowed.extend(ipnet::IpNet::aggregate(&ranges.copied().collect()).iter().map(
                     |range| {
@@ -108,7 +108,7 @@ impl<'a> ServicePart<'a> {
 
     /// Adds the sets and the chains to the table.
     pub(super) fn add_to(self, table: &mut Table) {
-        let families = all_families();
+        let families = all_family_parts();
         let Self { config, elements, chains, timeouts } = self;
         for (family, elements) in elements {
             table.sets.extend(sets(FamilyPart::of(family), config, elements, &timeouts));
@@ -141,11 +141,11 @@ fn sets(
     elements: Elements,
     timeouts: &BTreeSet<NonZeroU32>,
 ) -> Vec<Set> {
-    let frontend_type = DataType::concat(&[part.address, DataType::PROTOCOL, DataType::PORT]);
+    let frontend_type = DataType::concat(&[part.address_type, DataType::PROTOCOL, DataType::PORT]);
     let port_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT]);
     let slot_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, DataType::NUMBER]);
-    let endpoint_type = DataType::concat(&[part.address, DataType::PORT]);
-    let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, part.address]);
+    let endpoint_type = DataType::concat(&[part.address_type, DataType::PORT]);
+    let allowed_type = DataType::concat(&[DataType::PROTOCOL, DataType::PORT, part.address_type]);
     let part_lens = vec![1, 2, part.address_registers * 4];
     let inside = config
         .inside_ranges(part.family)
@@ -166,10 +166,10 @@ fn sets(
         ),
         Set::new(
             part.name("inside"),
-            SetDefinition::set(part.address).with_matching(Matching::Intervals),
+            SetDefinition::set(part.address_type).with_matching(Matching::Intervals),
             inside.collect(),
         ),
-        Set::new(part.name("kept"), SetDefinition::set(part.address), elements.kept),
+        Set::new(part.name("kept"), SetDefinition::set(part.address_type), elements.kept),
     ];
     sets.extend(affinity::sets(part, timeouts, &elements.affinity_ports));
     sets

@@ -11,7 +11,7 @@ use netfilter::nft::model::{
     SetDefinition, Value, Verdict,
 };
 
-use super::endpoint_chains::all_families;
+use super::endpoint_chains::all_family_parts;
 use super::expressions::{
     accept, has_flow_bits, has_packet_bits, has_zone, is_direction, is_output_interface, is_protocol,
     load_zone, rule,
@@ -35,7 +35,7 @@ const REPLY_PRIORITY: i32 = -160;
 
 /// Adds the sets and chains that mark packets.
 pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
-    let families = all_families();
+    let families = all_family_parts();
     for part in families {
         table.sets.extend(sets(config, part));
     }
@@ -102,7 +102,7 @@ fn sets(config: &NodeConfig, part: FamilyPart) -> [Set; 4] {
     let endpoints = endpoints_in_tunnel(config, part.family).into_iter().map(|(address, mark)| {
         Element::new(address_value(address)).with_value(Value::from(mark.to_ne_bytes()))
     });
-    let tunnel_marks = SetDefinition::map(part.address, DataType::MARK);
+    let tunnel_marks = SetDefinition::map(part.address_type, DataType::MARK);
     // No rule uses this set. A restarted agent reads it, and leaves the ways as they are until the probe has decided.
     let kept_peers = config.peers.iter().filter(|peer| peer.ways.contains_key(&part.family));
     let kept_peers = kept_peers.map(|peer| Element::new(Value::from(marks::zone(peer.number).to_ne_bytes())));

@@ -1,4 +1,4 @@
-//! Agents as threads: they find the ways to their peers, and put back what other programs delete.
+//! Tests of running agents: they find the ways to their peers, and restore objects that other programs delete.
 
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -14,23 +14,23 @@ use netns_testkit::{eventually, isolated};
 
 use crate::cluster::{Cluster, PORT, pod, service};
 
-/// The reports of an agent.
+/// The reports that an observer has received from an agent.
 #[derive(Clone, Debug, Default)]
 struct Reports {
-    applied: Arc<Mutex<u32>>,
-    error: Arc<Mutex<Option<String>>>,
+    apply_count: Arc<Mutex<u32>>,
+    last_error: Arc<Mutex<Option<String>>>,
 }
 
 impl Observer for Reports {
     fn on_modes(&mut self, _modes: &Modes) {}
 
     fn on_applied(&mut self, result: Result<(), &DataPathError>) {
-        *self.applied.lock().unwrap() += 1;
-        *self.error.lock().unwrap() = result.err().map(ToString::to_string);
+        *self.apply_count.lock().unwrap() += 1;
+        *self.last_error.lock().unwrap() = result.err().map(ToString::to_string);
     }
 }
 
-fn start(cluster: &Cluster, node: usize) -> (Agent, Reports) {
+fn start_agent(cluster: &Cluster, node: usize) -> (Agent, Reports) {
     let reports = Reports::default();
     let config = cluster.config(node);
     let agent = cluster.laboratory.node(node).namespace.run(|| {
@@ -40,21 +40,23 @@ fn start(cluster: &Cluster, node: usize) -> (Agent, Reports) {
     (agent, reports)
 }
 
-fn start_all(options: &Options) -> (Cluster, Vec<(Agent, Reports)>) {
+fn start_all_agents(options: &Options) -> (Cluster, Vec<(Agent, Reports)>) {
     let mut cluster = Cluster::new(options, None);
     cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
-    let agents = (1..=options.nodes).map(|node| start(&cluster, node)).collect();
+    let agents = (1..=options.nodes).map(|node| start_agent(&cluster, node)).collect();
     (cluster, agents)
 }
 
-/// Returns true if the endpoint on node 2 sees the client that asks node 1.
-fn keeps_client(cluster: &Cluster) -> bool {
-    let clients: Vec<_> = cluster.families.iter().map(|family| client_address(*family)).collect();
-    let answers = cluster.families.iter().map(|family| {
+/// Sends requests to node 1. Returns true if the endpoint on node 2 sees the client's addresses.
+fn endpoint_sees_client(cluster: &Cluster) -> bool {
+    let client_addresses: Vec<_> = cluster.families.iter().map(|family| client_address(*family)).collect();
+    let seen_addresses = cluster.families.iter().map(|family| {
         let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, *family, 1);
         answer.map(|answer| answer.client.ip())
     });
-    answers.collect::<Result<Vec<_>, _>>().is_ok_and(|seen| seen == clients)
+    seen_addresses
+        .collect::<Result<Vec<_>, _>>()
+        .is_ok_and(|seen_addresses| seen_addresses == client_addresses)
 }
 
 #[test]
@@ -63,52 +65,52 @@ fn agents_find_a_way_and_keep_the_client_address() {
         for options in
             [Options::default(), Options { pod_network: PodNetwork::Overlay, ..Options::default() }]
         {
-            let (cluster, agents) = start_all(&options);
-            eventually("the endpoint sees the client", || keeps_client(&cluster).then_some(()));
+            let (cluster, agents) = start_all_agents(&options);
+            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
             for (_, reports) in &agents {
-                assert_eq!(*reports.error.lock().unwrap(), None);
+                assert_eq!(*reports.last_error.lock().unwrap(), None);
             }
         }
     });
 }
 
 #[test]
-fn agents_follow_the_network_and_a_restart_changes_nothing() {
+fn agents_follow_the_network_and_restart_without_changes() {
     isolated(|| {
-        let (cluster, mut agents) = start_all(&Options::default());
-        let state = |cluster: &Cluster| {
+        let (cluster, mut agents) = start_all_agents(&Options::default());
+        let table_text = |cluster: &Cluster| {
             let list = ["--stateless", "list", "table", "inet", "akrobateo"];
             cluster.laboratory.node(1).namespace.run_program(Command::new("nft").args(list), "")
         };
-        eventually("the endpoint sees the client", || keeps_client(&cluster).then_some(()));
-        // The ways of all peers are found: two peers in two families.
+        eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
+        // Node 1 has two peers in two families.
         eventually("all peers are direct", || {
-            (state(&cluster).matches("0x6b73000").count() == 4).then_some(())
+            (table_text(&cluster).matches("0x6b73000").count() == 4).then_some(())
         });
-        // A restart leaves the table as it is, and its first configuration agrees with the table.
-        let before = state(&cluster);
+        // A restart of the agent does not change the table.
+        let table_before = table_text(&cluster);
         let (agent, _) = agents.remove(0);
         drop(agent);
-        assert_eq!(state(&cluster), before);
-        let (agent, reports) = start(&cluster, 1);
+        assert_eq!(table_text(&cluster), table_before);
+        let (agent, reports) = start_agent(&cluster, 1);
         eventually("the agent has applied its configuration", || {
-            (*reports.applied.lock().unwrap() > 0).then_some(())
+            (*reports.apply_count.lock().unwrap() > 0).then_some(())
         });
-        assert_eq!(state(&cluster), before);
+        assert_eq!(table_text(&cluster), table_before);
         agents.push((agent, reports));
         // The frames of node 2 arrive with a gateway's MAC address, so only the tunnel keeps the client's address.
         cluster.laboratory.set_filters(&[Filter::GatewayMac(2)]);
         eventually("the way is the tunnel", || {
-            (state(&cluster) != before && keeps_client(&cluster)).then_some(())
+            (table_text(&cluster) != table_before && endpoint_sees_client(&cluster)).then_some(())
         });
     });
 }
 
 #[test]
-fn agent_puts_back_what_another_program_deletes() {
+fn agent_restores_objects_that_another_program_deletes() {
     isolated(|| {
-        let (cluster, _agents) = start_all(&Options::default());
-        eventually("the endpoint sees the client", || keeps_client(&cluster).then_some(()));
+        let (cluster, _agents) = start_all_agents(&Options::default());
+        eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
         let namespace = &cluster.laboratory.node(1).namespace;
         let exists = |program: &str, arguments: &str| {
             let output = namespace.run(|| Command::new(program).args(arguments.split(' ')).output().unwrap());
@@ -128,18 +130,18 @@ fn agent_puts_back_what_another_program_deletes() {
             namespace.run_program(Command::new(program).args(deletion.split(' ')), "");
             let start = Instant::now();
             eventually(list, || exists(program, list).then_some(()));
-            eprintln!("{deletion}: put back after {:?}", start.elapsed());
-            eventually("the endpoint sees the client", || keeps_client(&cluster).then_some(()));
+            eprintln!("{deletion}: restored after {:?}", start.elapsed());
+            eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
         }
-        // The tunnel's egress chain exists again with its device.
+        // The egress chain of the tunnel exists again, because its device exists again.
         assert!(exists("nft", "list chain netdev akrobateo tunnel"));
     });
 }
 
 #[test]
-fn agent_follows_its_configuration_and_retries_after_an_error() {
+fn agent_applies_new_configurations_and_retries_after_an_error() {
     isolated(|| {
-        let (mut cluster, agents) = start_all(&Options::default());
+        let (mut cluster, agents) = start_all_agents(&Options::default());
         let (agent, reports) = &agents[0];
         let ask = |cluster: &Cluster| cluster.ask(&cluster.laboratory.client, Protocol::Udp, Family::V4, 1);
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 2))];
@@ -148,10 +150,10 @@ fn agent_follows_its_configuration_and_retries_after_an_error() {
         let mut config = cluster.config(1);
         config.node.uplink = "missing".to_owned();
         agent.set_config(config);
-        let error = eventually("the error is reported", || reports.error.lock().unwrap().clone());
+        let error = eventually("the error is reported", || reports.last_error.lock().unwrap().clone());
         assert!(error.contains("no network interface missing"), "{error}");
         assert_eq!(ask(&cluster).unwrap().backend, "n1p2");
         agent.set_config(cluster.config(1));
-        eventually("the error is over", || reports.error.lock().unwrap().is_none().then_some(()));
+        eventually("the error is over", || reports.last_error.lock().unwrap().is_none().then_some(()));
     });
 }

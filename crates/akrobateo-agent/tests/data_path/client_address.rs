@@ -1,4 +1,4 @@
-//! Which address an endpoint sees, for each way and each client.
+//! Tests of the client address that an endpoint sees, for each way and each client.
 
 use std::net::IpAddr;
 
@@ -11,21 +11,21 @@ use netns_testkit::laboratory::{Backend, KubeProxy, Options, PodMasquerade, PodN
 
 use crate::cluster::{Cluster, PORT, endpoint, pod, service};
 
-/// Asks each node for an endpoint on each node. Checks whether the endpoint sees the client.
-fn check(options: &Options, way: Option<Way>) {
+/// Sends requests through each node to an endpoint on each node. Checks the client address that the endpoint sees.
+fn check_seen_addresses(options: &Options, way: Option<Way>) {
     let mut cluster = Cluster::new(options, way);
     for endpoint_node in 1..=options.nodes {
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
         cluster.apply_all();
         for asked_node in 1..=options.nodes {
-            let seen =
+            let seen_addresses =
                 cluster.seen_clients(&cluster.laboratory.client, asked_node, &format!("n{endpoint_node}p1"));
-            let is_kept = way.is_some() || asked_node == endpoint_node;
+            let keeps_client_address = way.is_some() || asked_node == endpoint_node;
             let expected: Vec<_> = cluster
                 .families
                 .iter()
                 .map(|family| {
-                    if is_kept {
+                    if keeps_client_address {
                         client_address(*family)
                     } else {
                         cluster.laboratory.node(asked_node).address(*family)
@@ -33,8 +33,11 @@ fn check(options: &Options, way: Option<Way>) {
                 })
                 .collect();
             // The source of masqueraded packets in an overlay is the address of the overlay's device.
-            if is_kept || options.pod_network == PodNetwork::HostRoutes {
-                assert_eq!(seen, expected, "{options:?} {way:?}: node {asked_node}, pod on {endpoint_node}");
+            if keeps_client_address || options.pod_network == PodNetwork::HostRoutes {
+                assert_eq!(
+                    seen_addresses, expected,
+                    "{options:?} {way:?}: node {asked_node}, pod on {endpoint_node}"
+                );
             }
         }
     }
@@ -55,7 +58,7 @@ fn client_address_is_kept_in_direct_mode() {
             Options { pod_masquerade: PodMasquerade::OutsideNode, ..options.clone() },
             Options { underlay: Underlay::Ipv6, ..options },
         ] {
-            check(&options, Some(Way::Direct));
+            check_seen_addresses(&options, Some(Way::Direct));
         }
     });
 }
@@ -74,13 +77,13 @@ fn client_address_is_kept_through_the_tunnel() {
             Options { pod_network: PodNetwork::Overlay, ..options.clone() },
             Options { underlay: Underlay::Ipv6, pod_network: PodNetwork::Overlay, ..options },
         ] {
-            check(&options, Some(Way::Tunnel));
+            check_seen_addresses(&options, Some(Way::Tunnel));
         }
     });
 }
 
 #[test]
-fn client_address_is_masqueraded_without_a_way() {
+fn client_address_is_masqueraded_if_no_way_keeps_it() {
     isolated(|| {
         for options in [
             Options::default(),
@@ -92,7 +95,7 @@ fn client_address_is_masqueraded_without_a_way() {
                 ..Options::default()
             },
         ] {
-            check(&options, None);
+            check_seen_addresses(&options, None);
         }
     });
 }
@@ -102,7 +105,7 @@ fn client_address_is_kept_with_each_reverse_path_filter() {
     isolated(|| {
         for reverse_path_filter in [1, 2] {
             for way in Way::ALL {
-                check(&Options { reverse_path_filter, ..Options::default() }, Some(way));
+                check_seen_addresses(&Options { reverse_path_filter, ..Options::default() }, Some(way));
             }
         }
     });
@@ -112,13 +115,13 @@ fn client_address_is_kept_with_each_reverse_path_filter() {
 fn client_address_is_kept_with_a_bridge_as_uplink() {
     isolated(|| {
         let options = Options { uplink: Uplink::Bridge, filters_bridged: false, ..Options::default() };
-        check(&options, Some(Way::Direct));
-        check(&options, Some(Way::Tunnel));
+        check_seen_addresses(&options, Some(Way::Direct));
+        check_seen_addresses(&options, Some(Way::Tunnel));
     });
 }
 
 #[test]
-fn service_that_asks_for_it_is_masqueraded() {
+fn service_can_request_masquerade() {
     isolated(|| {
         let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
             let masqueraded = service(PORT, &pod(laboratory, 1, 1));
@@ -126,14 +129,17 @@ fn service_that_asks_for_it_is_masqueraded() {
             let kept = service(PORT + 1, &pod(laboratory, 1, 1));
             vec![Service { keeps_client_address: false, ..masqueraded }, kept]
         });
-        let seen = cluster.seen_clients(&cluster.laboratory.client, 1, "n1p1");
-        // The bridge's own address is the source on the way to the pod.
-        assert!(seen.iter().all(|ip| *ip != client_address(Family::from_ip(*ip))), "{seen:?}");
+        let seen_addresses = cluster.seen_clients(&cluster.laboratory.client, 1, "n1p1");
+        // The endpoint sees the address of the node's bridge.
+        assert!(
+            seen_addresses.iter().all(|ip| *ip != client_address(Family::from_ip(*ip))),
+            "{seen_addresses:?}"
+        );
     });
 }
 
 #[test]
-fn endpoint_in_a_hosts_network_sees_the_client() {
+fn endpoint_in_the_host_network_sees_the_client() {
     isolated(|| {
         for way in Way::ALL {
             let cluster = Cluster::start(&Options::default(), Some(way), |laboratory| {
@@ -150,17 +156,17 @@ fn endpoint_in_a_hosts_network_sees_the_client() {
                     "{way:?}"
                 );
             }
-            // The node itself, and another node.
-            for from in [2, 1] {
-                cluster.seen_clients(&cluster.laboratory.node(from).namespace, 2, "host2");
-                cluster.seen_clients(&cluster.laboratory.node(from).namespace, 1, "host2");
+            // Requests from the node of the endpoint, and from another node.
+            for client_node in [2, 1] {
+                cluster.seen_clients(&cluster.laboratory.node(client_node).namespace, 2, "host2");
+                cluster.seen_clients(&cluster.laboratory.node(client_node).namespace, 1, "host2");
             }
         }
     });
 }
 
 #[test]
-fn clients_inside_the_cluster_are_answered() {
+fn clients_inside_the_cluster_receive_answers() {
     isolated(|| {
         for way in [None, Some(Way::Direct), Some(Way::Tunnel)] {
             for kube_proxy in [KubeProxy::Iptables, KubeProxy::Nftables] {
@@ -169,7 +175,7 @@ fn clients_inside_the_cluster_are_answered() {
                     Cluster::start(&options, way, |laboratory| vec![service(PORT, &pod(laboratory, 2, 1))]);
                 let laboratory = &cluster.laboratory;
                 for asked_node in 1..=3 {
-                    // Nodes, pods of each node, and the endpoint itself.
+                    // The clients are nodes, pods of each node, and the endpoint itself.
                     for node in &laboratory.nodes {
                         cluster.seen_clients(&node.namespace, asked_node, "n2p1");
                         for pod in &node.pods {

@@ -1,4 +1,4 @@
-//! The commands of the program.
+//! Tests of the commands of the program.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -32,17 +32,20 @@ fn run(cluster: &Cluster, arguments: &[&str], input: &str) -> Output {
 fn commands_apply_show_and_remove_a_configuration() {
     isolated(|| {
         let cluster = Cluster::new(&Options::default(), None);
-        let text = |output: Output| {
+        let stdout_text = |output: Output| {
             assert!(output.status.success(), "{output:?}");
             String::from_utf8(output.stdout).unwrap()
         };
-        assert!(text(run(&cluster, &["show"], "")).contains("no data path"));
-        text(run(&cluster, &["apply", "--config", "-"], CONFIG));
+        assert!(stdout_text(run(&cluster, &["show"], "")).contains("no data path"));
+        stdout_text(run(&cluster, &["apply", "--config", "-"], CONFIG));
         let answer = cluster.ask(&cluster.laboratory.client, Protocol::Tcp, Family::V4, 1).unwrap();
         assert_eq!(answer.backend, "n1p1");
-        assert_eq!(text(run(&cluster, &["show"], "")), "tcp 10.99.0.11:80 -> 10.244.1.10:8080; 1 flows\n");
-        text(run(&cluster, &["cleanup"], ""));
-        assert!(text(run(&cluster, &["show"], "")).contains("no data path"));
+        assert_eq!(
+            stdout_text(run(&cluster, &["show"], "")),
+            "tcp 10.99.0.11:80 -> 10.244.1.10:8080; 1 flows\n"
+        );
+        stdout_text(run(&cluster, &["cleanup"], ""));
+        assert!(stdout_text(run(&cluster, &["show"], "")).contains("no data path"));
     });
 }
 
@@ -50,8 +53,8 @@ fn commands_apply_show_and_remove_a_configuration() {
 fn invalid_configuration_is_rejected_and_changes_nothing() {
     isolated(|| {
         let cluster = Cluster::new(&Options::default(), None);
-        let config = CONFIG.replace("\"eth0\"", "\"\"");
-        let output = run(&cluster, &["apply", "--config", "-"], &config);
+        let invalid_config = CONFIG.replace("\"eth0\"", "\"\"");
+        let output = run(&cluster, &["apply", "--config", "-"], &invalid_config);
         assert!(!output.status.success());
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(error.starts_with("error: -: node.uplink is \"\"; expected the name"), "{error}");

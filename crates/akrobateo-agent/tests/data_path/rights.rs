@@ -1,4 +1,4 @@
-//! The rights that the data path needs: `NET_ADMIN` only, and no writable `/proc/sys`.
+//! The rights that the data path needs: only the capability `NET_ADMIN`, and no writable `/proc/sys`.
 
 use akrobateo_agent::data_path::{DataPath, DataPathError};
 use akrobateo_agent::probe::Way;
@@ -11,19 +11,19 @@ use netns_testkit::privileges::{CapabilitySet, keep_capabilities, make_sysctls_r
 use crate::cluster::{Cluster, PORT, pod, service};
 
 #[test]
-fn net_admin_suffices_for_a_user_without_other_rights() {
+fn user_with_only_net_admin_can_apply_the_configuration() {
     isolated_as_nobody(|| {
         let mut cluster = Cluster::new(&Options::default(), Some(Way::Tunnel));
         make_sysctls_read_only();
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, 2, 1))];
         cluster.apply_all();
-        let seen = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
-        assert_eq!(seen, Family::ALL.map(client_address));
+        let seen_addresses = cluster.seen_clients(&cluster.laboratory.client, 1, "n2p1");
+        assert_eq!(seen_addresses, Family::ALL.map(client_address));
     });
 }
 
 #[test]
-fn without_net_admin_one_clear_sentence_says_so() {
+fn error_names_the_missing_capability_net_admin() {
     isolated_as_nobody(|| {
         let cluster = Cluster::new(&Options::default(), Some(Way::Tunnel));
         let config = cluster.config(1);

@@ -16,18 +16,18 @@ use netns_testkit::privileges::{CapabilitySet, keep_capabilities};
 
 use crate::rules;
 
-/// The deadline for changes of a mode. A lost way must work for 5 seconds until it is used again.
+/// The deadline for changes of a mode. A lost way is used again after it has worked for at least 5 seconds.
 const MODE_DEADLINE: Duration = Duration::from_secs(40);
 const UPLINK_MTU: u32 = 1500;
 
 type Modes = Arc<Mutex<BTreeMap<TargetId, ForwardingMode>>>;
 
-/// Agents on all nodes of a laboratory. Each can stop and start again.
+/// Agents on all nodes of a laboratory. Each agent can stop and start again.
 #[derive(Debug)]
 pub(crate) struct Agents {
     pub(crate) laboratory: Laboratory,
     pub(crate) families: &'static [Family],
-    running: Vec<Option<Agent>>,
+    running_agents: Vec<Option<Agent>>,
 }
 
 #[derive(Debug)]
@@ -37,18 +37,18 @@ struct Agent {
 }
 
 impl Agents {
-    /// Creates a laboratory with the kernel objects of all agents, but without their processes.
+    /// Creates a laboratory with the kernel objects of all agents. The agents do not run yet.
     pub(crate) fn new(options: &Options) -> Self {
         let laboratory = Laboratory::new(options);
         for node in &laboratory.nodes {
             set_up_tunnel(&laboratory, node);
             node.namespace.load_nft(&rules::render(&laboratory, node));
         }
-        let running = laboratory.nodes.iter().map(|_| None).collect();
-        Self { laboratory, families: options.segment_families(), running }
+        let running_agents = laboratory.nodes.iter().map(|_| None).collect();
+        Self { laboratory, families: options.segment_families(), running_agents }
     }
 
-    /// Creates a laboratory with running agents.
+    /// Creates a laboratory with running_agents agents.
     pub(crate) fn start_all(options: &Options) -> Self {
         let mut agents = Self::new(options);
         (1..=options.nodes).for_each(|node| agents.start(node));
@@ -59,30 +59,30 @@ impl Agents {
     pub(crate) fn start(&mut self, number: usize) {
         let node = self.laboratory.node(number);
         let modes = Modes::default();
-        let reported = Arc::clone(&modes);
+        let reported_modes = Arc::clone(&modes);
         let probe_node = ProbeNode {
             addresses: node.addresses.clone(),
             uplink_mtu: UPLINK_MTU,
             tunnel_mtu: tunnel::mtu(UPLINK_MTU, node.addresses[0]),
             marks: Marks::default(),
         };
-        let on_change = move |modes: &BTreeMap<_, _>| reported.lock().unwrap().clone_from(modes);
+        let on_change = move |modes: &BTreeMap<_, _>| reported_modes.lock().unwrap().clone_from(modes);
         let probe = node.namespace.run(|| {
             keep_capabilities(CapabilitySet::NET_ADMIN);
             ProbeService::start(&probe_node, on_change).unwrap()
         });
         probe.set_targets(self.targets(number));
-        self.running[number - 1] = Some(Agent { probe, modes });
+        self.running_agents[number - 1] = Some(Agent { probe, modes });
     }
 
     /// Stops the process of a node's agent. Its rules remain.
     pub(crate) fn stop(&mut self, number: usize) {
-        self.running[number - 1] = None;
+        self.running_agents[number - 1] = None;
     }
 
     /// Stops the process of a node's agent as an upgrade does: the agent announces that its rules remain.
     pub(crate) fn pause(&mut self, number: usize) {
-        self.running[number - 1].take().unwrap().probe.pause();
+        self.running_agents[number - 1].take().unwrap().probe.pause();
     }
 
     fn targets(&self, number: usize) -> Vec<Target> {
@@ -102,7 +102,7 @@ impl Agents {
 
     /// Returns the mode of a node towards a peer.
     pub(crate) fn mode(&self, node: usize, peer: usize, family: Family) -> Option<ForwardingMode> {
-        let agent = self.running[node - 1].as_ref().unwrap();
+        let agent = self.running_agents[node - 1].as_ref().unwrap();
         agent.modes.lock().unwrap().get(&id(peer, family)).copied()
     }
 
@@ -128,7 +128,7 @@ impl Agents {
 
     /// Writes the modes of all nodes into their tables.
     pub(crate) fn apply_modes(&self) {
-        for (node, agent) in self.laboratory.nodes.iter().zip(&self.running) {
+        for (node, agent) in self.laboratory.nodes.iter().zip(&self.running_agents) {
             let Some(agent) = agent else { continue };
             let modes = agent.modes.lock().unwrap().clone();
             let commands: String = modes.into_iter().map(|(id, mode)| rules::render_mode(id, mode)).collect();
@@ -159,7 +159,7 @@ fn set_up_tunnel(laboratory: &Laboratory, node: &Node) {
     });
 }
 
-/// Returns the address of the pods' network, which no pod has.
+/// Returns the network address of the gateway's network. No pod has this address.
 fn network_address(gateway: IpAddr) -> IpAddr {
     match gateway {
         IpAddr::V4(address) => {

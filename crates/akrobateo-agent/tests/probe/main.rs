@@ -20,14 +20,15 @@ use crate::agents::Agents;
 
 const DIRECT: ForwardingMode = ForwardingMode::Keep(Way::Direct);
 const TUNNEL: ForwardingMode = ForwardingMode::Keep(Way::Tunnel);
-/// The documented time after which a lost way is no longer used, and some time for a busy machine.
-const LOST_WITHIN: Duration = Duration::from_secs(5);
+/// The documented time after which a broken way is no longer used, plus some time for a busy machine.
+const LOSS_DEADLINE: Duration = Duration::from_secs(5);
 
 const fn masquerade(reason: MasqueradeReason) -> ForwardingMode {
     ForwardingMode::Masquerade(reason)
 }
 
-/// Waits until all nodes except `other` have the mode `mode` towards each other, and `other_mode` towards `other` and back.
+/// Waits until all nodes except `other` have `mode` towards each other, and until the modes from and to `other` are
+/// `other_mode`. Returns the longest wait for one mode.
 fn expect_modes(agents: &Agents, mode: ForwardingMode, other: usize, other_mode: ForwardingMode) -> Duration {
     let mut longest = Duration::ZERO;
     for node in 1..=3 {
@@ -39,21 +40,21 @@ fn expect_modes(agents: &Agents, mode: ForwardingMode, other: usize, other_mode:
     longest
 }
 
-/// Asks node 1 for the pod of a peer, and returns true if the pod saw the client's address.
+/// Sends requests through node 1 to the pod of a peer. Returns true if the pod saw the client's address.
 fn keeps_client(agents: &Agents, peer: usize) -> bool {
     agents.apply_modes();
-    let mut kept = Vec::new();
+    let mut has_seen_client = Vec::new();
     for family in agents.families {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let to = (agents.laboratory.node(1).address(*family), rules::service_port(peer));
             let answer = agents.laboratory.client.run(|| ask(protocol, to.into(), DEADLINE));
             let answer = answer.unwrap_or_else(|error| panic!("{protocol} {family} to peer {peer}: {error}"));
             assert_eq!(answer.backend, format!("n{peer}p1"));
-            kept.push(answer.client.ip() == client_address(*family));
+            has_seen_client.push(answer.client.ip() == client_address(*family));
         }
     }
-    assert!(kept.iter().all(|other| *other == kept[0]), "{kept:?}");
-    kept[0]
+    assert!(has_seen_client.iter().all(|other| *other == has_seen_client[0]), "{has_seen_client:?}");
+    has_seen_client[0]
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn modes_follow_filters_of_addresses_and_macs() {
             let changed = Instant::now();
             expect_modes(&agents, DIRECT, 2, TUNNEL);
             eprintln!("{filter:?}: tunnel after {:?}", changed.elapsed());
-            assert!(changed.elapsed() < LOST_WITHIN, "{filter:?}: {:?}", changed.elapsed());
+            assert!(changed.elapsed() < LOSS_DEADLINE, "{filter:?}: {:?}", changed.elapsed());
             assert!(keeps_client(&agents, 2) && keeps_client(&agents, 3), "{filter:?}");
             // A way that was lost once must work for 5 seconds.
             agents.laboratory.set_filters(&[]);
@@ -114,7 +115,7 @@ fn modes_follow_filters_of_addresses_and_macs() {
 }
 
 #[test]
-fn filter_of_foreign_macs_leaves_peers_direct() {
+fn filter_of_foreign_macs_does_not_break_the_direct_way() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
         agents.laboratory.set_filters(&[1, 2, 3].map(Filter::OwnMacOnly));
@@ -124,7 +125,7 @@ fn filter_of_foreign_macs_leaves_peers_direct() {
 }
 
 #[test]
-fn smaller_mtu_of_the_segment_leads_to_masquerade() {
+fn smaller_mtu_of_the_network_leads_to_masquerade() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
@@ -147,7 +148,7 @@ fn filter_in_one_direction_leads_to_masquerade_on_both_nodes() {
         for (node, peer) in [(1, 2), (2, 1)] {
             agents.wait_for(node, peer, masquerade(MasqueradeReason::NoAnswer));
         }
-        assert!(changed.elapsed() < LOST_WITHIN, "{:?}", changed.elapsed());
+        assert!(changed.elapsed() < LOSS_DEADLINE, "{:?}", changed.elapsed());
         assert_eq!(agents.mode(1, 3, agents.families[0]), Some(DIRECT));
         agents.laboratory.set_filters(&[]);
         expect_modes(&agents, DIRECT, 0, DIRECT);
@@ -155,11 +156,11 @@ fn filter_in_one_direction_leads_to_masquerade_on_both_nodes() {
 }
 
 #[test]
-fn way_counts_only_if_the_probes_of_both_nodes_are_answered() {
+fn way_is_used_only_if_probes_of_both_nodes_are_answered() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
-        // Node 1 receives no requests any more, but its own requests are answered.
+        // Node 1 no longer receives requests, but its own requests are answered.
         agents.laboratory.node(1).namespace.load_nft(&format!(
             "table inet firewall {{ chain input {{ type filter hook input priority 0; udp dport {PORT} drop\n }}\n}}\n"
         ));
@@ -186,13 +187,13 @@ fn peer_without_agent_is_masqueraded_until_its_agent_starts() {
 }
 
 #[test]
-fn peer_that_dies_is_masqueraded_soon_and_used_again_later() {
+fn lost_peer_is_masqueraded_and_used_again_later() {
     isolated(|| {
         let mut agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);
         agents.laboratory.disconnect(2);
         let lost = agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
-        assert!(lost < LOST_WITHIN, "{lost:?}");
+        assert!(lost < LOSS_DEADLINE, "{lost:?}");
         agents.laboratory.reconnect(2);
         let found = agents.wait_for(1, 2, DIRECT);
         eprintln!("disconnected: masquerade after {lost:?}; connected again: direct after {found:?}");
@@ -200,7 +201,7 @@ fn peer_that_dies_is_masqueraded_soon_and_used_again_later() {
         agents.stop(2);
         let lost = agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
         eprintln!("agent killed: masquerade after {lost:?}");
-        assert!(lost < LOST_WITHIN, "{lost:?}");
+        assert!(lost < LOSS_DEADLINE, "{lost:?}");
     });
 }
 
@@ -212,21 +213,21 @@ fn announced_restart_of_an_agent_changes_no_mode() {
         agents.apply_modes();
         agents.pause(2);
         let stopped = Instant::now();
-        while stopped.elapsed() < LOST_WITHIN + Duration::from_secs(1) {
+        while stopped.elapsed() < LOSS_DEADLINE + Duration::from_secs(1) {
             assert_eq!(agents.mode(1, 2, agents.families[0]), Some(DIRECT));
             assert!(keeps_client(&agents, 2));
         }
         agents.start(2);
         agents.wait_for(2, 1, DIRECT);
         assert_eq!(agents.mode(1, 2, agents.families[0]), Some(DIRECT));
-        // Without an announcement the missing answers count again.
+        // Without an announcement, missing answers change the mode.
         agents.stop(2);
         agents.wait_for(1, 2, masquerade(MasqueradeReason::NoAnswer));
     });
 }
 
 #[test]
-fn flows_that_began_before_the_rules_do_not_delay_the_probe() {
+fn conntrack_entries_from_before_the_rules_do_not_delay_the_probe() {
     isolated(|| {
         let mut agents = Agents::new(&Options::default());
         for node in &agents.laboratory.nodes {
@@ -245,7 +246,7 @@ fn flows_that_began_before_the_rules_do_not_delay_the_probe() {
 }
 
 #[test]
-fn stranger_is_not_answered() {
+fn client_with_a_foreign_mac_receives_no_answer() {
     isolated(|| {
         let agents = Agents::start_all(&Options::default());
         expect_modes(&agents, DIRECT, 0, DIRECT);

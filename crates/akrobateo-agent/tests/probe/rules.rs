@@ -1,4 +1,4 @@
-//! The node's table, as text for nft(8): a reduced data path with the rules of the probe.
+//! The tables of a node, as text for nft(8): the rules of the probe, and a small part of the data path.
 //!
 //! Service port 80 + N of each node forwards to the first pod of node N.
 
@@ -9,14 +9,15 @@ use akrobateo_core::family::Family;
 use netns_testkit::laboratory::addresses::{BACKEND_PORT, cluster_pod_range, pod_address, pod_range};
 use netns_testkit::laboratory::{Laboratory, Node};
 
-const ZONE: u16 = 0x6b00;
+const FIRST_ZONE: u16 = 0x6b00;
 const FLOW: u32 = 0x2000_0000;
 
-/// Returns the port with which each node serves the first pod of node `peer`.
+/// Returns the Service port that each node forwards to the first pod of node `peer`.
 pub(crate) fn service_port(peer: usize) -> u16 {
     80 + u16::try_from(peer).unwrap()
 }
 
+/// Returns the keyword of nft(8), the suffix of the names of sets, and the type of addresses.
 fn ip(family: Family) -> (&'static str, &'static str, &'static str) {
     match family {
         Family::V4 => ("ip", "4", "ipv4_addr"),
@@ -25,14 +26,14 @@ fn ip(family: Family) -> (&'static str, &'static str, &'static str) {
 }
 
 fn zone(peer: usize) -> u16 {
-    ZONE + u16::try_from(peer).unwrap()
+    FIRST_ZONE + u16::try_from(peer).unwrap()
 }
 
-/// Returns the table of a node in which all packets to other nodes are masqueraded.
+/// Returns the tables of a node. Before a mode is set, all packets to other nodes are masqueraded.
 pub(crate) fn render(laboratory: &Laboratory, node: &Node) -> String {
     let (zones, macs) = peer_elements(laboratory, node);
     let families: Vec<_> = node.addresses.iter().map(|address| Family::from_ip(*address)).collect();
-    let each =
+    let for_each_family =
         |render: &dyn Fn(Family) -> String| families.iter().map(|family| render(*family)).collect::<String>();
     let uplink = node.uplink;
     let own_marks = format!("meta mark and 0xfff00000 == {}", Marks::default().base);
@@ -71,15 +72,15 @@ table netdev akrobateo {{
 }}
 ",
         zones,
-        each(&sets),
-        each(&|family| raw_rules(node, family)),
-        each(&|family| probe_dnat(node, family)),
-        each(&|family| services(laboratory, node, family)),
-        each(&|family| probe_snat(node, family, &own_marks)),
-        each(&keep_client),
-        each(&steer),
-        each(&steer),
-        each(&|family| reply_mark(uplink, family)),
+        for_each_family(&sets),
+        for_each_family(&|family| raw_rules(node, family)),
+        for_each_family(&|family| probe_dnat_rule(node, family)),
+        for_each_family(&|family| service_rules(laboratory, node, family)),
+        for_each_family(&|family| probe_snat_rules(node, family, &own_marks)),
+        for_each_family(&keep_client_rule),
+        for_each_family(&steering_rules),
+        for_each_family(&steering_rules),
+        for_each_family(&|family| reply_mark_rule(uplink, family)),
         macs,
         Marks::default().direct(0),
         tunnel::NEXT_HOP_MAC,
@@ -126,12 +127,12 @@ fn raw_rules(node: &Node, family: Family) -> String {
         .collect()
 }
 
-fn probe_dnat(node: &Node, family: Family) -> String {
+fn probe_dnat_rule(node: &Node, family: Family) -> String {
     let ((ip, ..), foreign, address) = (ip(family), foreign_address(family), node.address(family));
     format!("    ct original zone != 0 {ip} saddr {foreign} udp dport {PORT} dnat {ip} to {address}\n")
 }
 
-fn services(laboratory: &Laboratory, node: &Node, family: Family) -> String {
+fn service_rules(laboratory: &Laboratory, node: &Node, family: Family) -> String {
     let ((ip, ..), address) = (ip(family), node.address(family));
     let rule = |peer: &Node| {
         let endpoint = std::net::SocketAddr::new(pod_address(family, peer.number, 1), BACKEND_PORT);
@@ -144,7 +145,7 @@ fn services(laboratory: &Laboratory, node: &Node, family: Family) -> String {
     laboratory.nodes.iter().map(rule).collect()
 }
 
-fn probe_snat(node: &Node, family: Family, own_marks: &str) -> String {
+fn probe_snat_rules(node: &Node, family: Family, own_marks: &str) -> String {
     let ((ip, ..), foreign, address) = (ip(family), foreign_address(family), node.address(family));
     format!(
         "    {own_marks} {ip} saddr {address} udp dport {PORT} snat {ip} to {foreign}\n    \
@@ -152,12 +153,12 @@ fn probe_snat(node: &Node, family: Family, own_marks: &str) -> String {
     )
 }
 
-fn keep_client(family: Family) -> String {
+fn keep_client_rule(family: Family) -> String {
     let (ip, suffix, _) = ip(family);
     format!("    {ip} daddr @kept{suffix} snat {ip} to {ip} saddr\n")
 }
 
-fn steer(family: Family) -> String {
+fn steering_rules(family: Family) -> String {
     let (ip, suffix, _) = ip(family);
     format!(
         "    ct mark and {FLOW} != 0 ct direction original meta mark set {ip} daddr map @pod_mark{suffix}\n    \
@@ -166,7 +167,7 @@ fn steer(family: Family) -> String {
     )
 }
 
-fn reply_mark(uplink: &str, family: Family) -> String {
+fn reply_mark_rule(uplink: &str, family: Family) -> String {
     let (ip, suffix, _) = ip(family);
     format!(
         "    oifname {uplink} meta protocol {ip} ct direction reply \
@@ -174,7 +175,7 @@ fn reply_mark(uplink: &str, family: Family) -> String {
     )
 }
 
-/// Returns the elements that a mode needs, as commands of nft(8). The previous elements are deleted.
+/// Returns the commands of nft(8) that add the elements for a mode, and delete the elements for other modes.
 pub(crate) fn render_mode(id: TargetId, mode: ForwardingMode) -> String {
     let (_, suffix, _) = ip(id.family);
     let peer = usize::from(id.peer);
@@ -200,10 +201,10 @@ pub(crate) fn render_mode(id: TargetId, mode: ForwardingMode) -> String {
     ];
     // An element must exist before it can be deleted.
     elements
-        .map(|(key, value, is_wanted)| {
+        .map(|(key, value, is_needed)| {
             let add = format!("add element inet akrobateo {key}{value} }}\n");
             let delete = format!("delete element inet akrobateo {key} }}\n");
-            if is_wanted { add } else { add + &delete }
+            if is_needed { add } else { add + &delete }
         })
         .concat()
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::family::family_of;
+use super::family::family_of_address;
 use crate::difference::host_prefix_len;
 
 /// Returns the request for the addresses of a device.
@@ -25,7 +25,7 @@ pub(super) fn delete(index: u32, address: IpAddr, prefix_len: u8) -> RouteNetlin
 
 fn encode(index: u32, address: IpAddr, prefix_len: u8) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = family_of(address);
+    message.header.family = family_of_address(address);
     message.header.prefix_len = prefix_len;
     message.header.scope = AddressScope::Link;
     message.header.index = index;
@@ -33,7 +33,7 @@ fn encode(index: u32, address: IpAddr, prefix_len: u8) -> AddressMessage {
     message
 }
 
-/// Returns the address and its prefix length, if it belongs to the device.
+/// Returns the address and its prefix length, if the address belongs to the device.
 pub(crate) fn decode_address(message: &AddressMessage, index: u32) -> Option<(IpAddr, u8)> {
     if message.header.index != index {
         return None;

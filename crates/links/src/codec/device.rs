@@ -114,7 +114,7 @@ fn decode_vxlan_settings(info: &LinkInfo) -> Option<VxlanSettings> {
             InfoVxlan::Local(address) => local = Some(IpAddr::V4(*address)),
             InfoVxlan::Local6(address) => local = Some(IpAddr::V6(*address)),
             InfoVxlan::Port(number) => port = Some(*number),
-            // The device would send to these, or take the destination from elsewhere.
+            // With one of these settings, forwarding entries would not be the only source of destinations.
             InfoVxlan::Group(_)
             | InfoVxlan::Group6(_)
             | InfoVxlan::Link(_)

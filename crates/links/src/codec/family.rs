@@ -14,6 +14,6 @@ pub(super) fn address_family(family: Family) -> AddressFamily {
 }
 
 /// Returns the kernel's number of an address's family.
-pub(super) fn family_of(address: IpAddr) -> AddressFamily {
+pub(super) fn family_of_address(address: IpAddr) -> AddressFamily {
     address_family(Family::from_ip(address))
 }

@@ -25,7 +25,7 @@ pub(crate) use rule::{decode_rule, has_protocol, list_rules};
 
 /// Returns the message of a change, and the flags of the message.
 ///
-/// `index` is the device's number; it is 0 if the change needs none.
+/// `index` is the interface index of the device. It is 0 if the change does not need an index.
 pub(crate) fn encode(
     change: &Change,
     device_name: &str,
@@ -51,7 +51,7 @@ pub(crate) fn encode(
         Change::DeleteForwardingEntry(mac) => (neighbour::delete_forwarding_entry(index, *mac), NLM_F_ACK),
         Change::SetRoute(route) => (route::set(index, route, protocol), replace),
         Change::DeleteRoute(message) => (RouteNetlinkMessage::DelRoute((**message).clone()), NLM_F_ACK),
-        // Without NLM_F_EXCL, because an equal rule of another program does not count.
+        // NLM_F_EXCL is not set, because another program may have an equal rule.
         Change::AddRule(rule) => (rule::add(rule, protocol), create),
         Change::DeleteRule(message) => (RouteNetlinkMessage::DelRule((**message).clone()), NLM_F_ACK),
     }

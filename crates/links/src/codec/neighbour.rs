@@ -7,7 +7,7 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::family::family_of;
+use super::family::family_of_address;
 use crate::mac::MacAddress;
 
 /// `NUD_PERMANENT | NUD_NOARP`, the state of forwarding entries that do not expire.
@@ -51,7 +51,7 @@ pub(super) fn delete_forwarding_entry(index: u32, mac: MacAddress) -> RouteNetli
 
 fn neighbour(index: u32, address: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    message.header.family = family_of(address);
+    message.header.family = family_of_address(address);
     message.header.ifindex = index;
     message.attributes = vec![NeighbourAttribute::Destination(address.into())];
     message
@@ -67,7 +67,8 @@ fn forwarding_entry(index: u32, mac: MacAddress) -> NeighbourMessage {
     message
 }
 
-/// Returns the address and the MAC address of a permanent neighbour of the device. The kernel manages the others.
+/// Returns the address and the MAC address of a permanent neighbour of the device. The kernel itself manages neighbours
+/// that are not permanent.
 pub(crate) fn decode_neighbour(message: &NeighbourMessage, index: u32) -> Option<(IpAddr, MacAddress)> {
     let header = &message.header;
     let is_proxy = header.flags.contains(NeighbourFlags::Proxy);
@@ -79,7 +80,7 @@ pub(crate) fn decode_neighbour(message: &NeighbourMessage, index: u32) -> Option
 
 /// Returns the MAC address and the node's address of a forwarding entry of the device.
 ///
-/// The node's address is `None` if the entry expires, or sends to something else than a node.
+/// The node's address is `None` if the entry expires, or if its destination is not only the address of a node.
 pub(crate) fn decode_forwarding_entry(
     message: &NeighbourMessage,
     index: u32,
@@ -88,12 +89,12 @@ pub(crate) fn decode_forwarding_entry(
     if header.ifindex != index || header.family != AddressFamily::Bridge {
         return None;
     }
-    let has_settings = message.attributes.iter().any(|attribute| {
+    let has_other_settings = message.attributes.iter().any(|attribute| {
         use NeighbourAttribute::{Port, SourceVni, Vni};
         matches!(attribute, Port(_) | Vni(_) | SourceVni(_))
     });
     let is_permanent = u16::from(header.state) & PERMANENT_ENTRY == PERMANENT_ENTRY;
-    let node = if is_permanent && !has_settings { destination_bytes(message) } else { None };
+    let node = if is_permanent && !has_other_settings { forwarding_destination(message) } else { None };
     Some((mac(message)?, node))
 }
 
@@ -105,8 +106,8 @@ fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
     })
 }
 
-/// Returns the destination of a forwarding entry. The message does not tell the family of the destination.
-fn destination_bytes(message: &NeighbourMessage) -> Option<IpAddr> {
+/// Returns the destination of a forwarding entry. The message does not contain the family of the destination.
+fn forwarding_destination(message: &NeighbourMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => match bytes.len() {
             4 => <[u8; 4]>::try_from(&bytes[..]).ok().map(IpAddr::from),

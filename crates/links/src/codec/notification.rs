@@ -8,7 +8,7 @@ use netlink_packet_route::route::RouteProtocol;
 use super::rule::has_protocol;
 use crate::objects::Owner;
 
-/// `RTM_NEWNETCONF` and `RTM_DELNETCONF`: a setting such as `rp_filter` has changed, or its device is deleted.
+/// `RTM_NEWNETCONF` and `RTM_DELNETCONF`: a setting such as `rp_filter` has changed, or the device was deleted.
 const SETTING_CHANGED: [u16; 2] = [80, 81];
 /// `NETCONFA_IFINDEX`.
 const DEVICE_INDEX: u16 = 1;
@@ -17,7 +17,7 @@ const HEADERS_LEN: usize = 16 + 4;
 
 /// Returns true if the notification may concern an object of the owner.
 ///
-/// `index` is the number of the owner's device when it was last seen.
+/// `index` is the last known interface index of the owner's device.
 pub(crate) fn is_relevant(bytes: &[u8], owner: &Owner, index: Option<u32>) -> bool {
     let kind = bytes.get(4..).and_then(|bytes| bytes.first_chunk()).map(|kind| u16::from_ne_bytes(*kind));
     // The crate `netlink-packet-route` does not know these messages.
@@ -32,7 +32,7 @@ pub(crate) fn is_relevant(bytes: &[u8], owner: &Owner, index: Option<u32>) -> bo
     }
 }
 
-/// Returns the number of the device whose setting has changed. A change for all devices has no number.
+/// Returns the interface index of the device whose setting has changed. A change for all devices has no index.
 fn changed_device(bytes: &[u8]) -> Option<u32> {
     NlasIterator::new(bytes.get(HEADERS_LEN..)?)
         .filter_map(Result::ok)

@@ -12,7 +12,7 @@ use netlink_packet_route::route::{
 use super::family::address_family;
 use crate::objects::Route;
 
-/// The priority that the kernel gives to IPv6 routes without one.
+/// The priority that the kernel gives to IPv6 routes without a priority.
 const DEFAULT_IPV6_PRIORITY: u32 = 1024;
 
 /// Returns the request for all routes of a family with this protocol number.

@@ -37,7 +37,7 @@ pub(crate) fn has_protocol(message: &RuleMessage, protocol: u8) -> bool {
     message.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::from(protocol)))
 }
 
-/// Returns the rule of a message, or `None` if it has another form than rules with a mark.
+/// Returns the rule of a message, or `None` if the rule has other conditions than a mark.
 pub(crate) fn decode_rule(message: &RuleMessage) -> Option<Rule> {
     let header = &message.header;
     let family = match header.family {
@@ -45,8 +45,11 @@ pub(crate) fn decode_rule(message: &RuleMessage) -> Option<Rule> {
         AddressFamily::Inet6 => Family::V6,
         _ => return None,
     };
-    let selects_all = header.dst_len == 0 && header.src_len == 0 && header.tos == 0;
-    if header.action != RuleAction::ToTable || !selects_all || header.flags.contains(RuleFlags::Invert) {
+    let matches_all_packets = header.dst_len == 0 && header.src_len == 0 && header.tos == 0;
+    if header.action != RuleAction::ToTable
+        || !matches_all_packets
+        || header.flags.contains(RuleFlags::Invert)
+    {
         return None;
     }
     let mut rule = Rule { family, priority: 0, mark: 0, mask: 0, table: u32::from(header.table) };

@@ -13,9 +13,9 @@ use links::{Client, Monitor, NetworkObjects, Owner, diff};
 use netns_testkit::privileges::{CapabilitySet, keep_capabilities, make_sysctls_read_only};
 use netns_testkit::{DEADLINE, Namespace, eventually, isolated, isolated_as_nobody};
 
-use crate::objects::{assert_holds, example, owner};
+use crate::objects::{assert_has_desired_objects, example_objects, owner};
 
-/// Returns what another program sees of the owner's objects.
+/// Returns the owner's objects as iproute2 lists them.
 fn list_with_iproute2(namespace: &Namespace) -> String {
     [
         "ip -brief address show type vxlan",
@@ -38,14 +38,14 @@ fn run(namespace: &Namespace, command: &str) -> String {
 }
 
 #[test]
-fn objects_are_those_that_iproute2_describes() {
+fn iproute2_lists_the_desired_objects() {
     isolated(|| {
         let namespace = Namespace::new();
-        let objects = example();
+        let objects = example_objects();
         namespace.run(|| {
             let mut client = Client::open(owner()).unwrap();
             assert!(client.reconcile(&objects).unwrap() > 0);
-            assert_holds(&client.observe().unwrap(), &objects);
+            assert_has_desired_objects(&client.observe().unwrap(), &objects);
             assert_eq!(client.reconcile(&objects).unwrap(), 0);
         });
         let details = run(&namespace, "ip -details link show akr0");
@@ -79,7 +79,7 @@ fn objects_are_those_that_iproute2_describes() {
 }
 
 #[test]
-fn cleanup_deletes_all_objects_and_nothing_else() {
+fn cleanup_deletes_only_the_objects_of_the_owner() {
     isolated(|| {
         let namespace = Namespace::new();
         // Objects of other programs that look similar.
@@ -94,7 +94,7 @@ fn cleanup_deletes_all_objects_and_nothing_else() {
         let before = list_others();
         namespace.run(|| {
             let mut client = Client::open(owner()).unwrap();
-            client.reconcile(&example()).unwrap();
+            client.reconcile(&example_objects()).unwrap();
         });
         assert_ne!(list_others(), before);
         run(&namespace, "ip rule add priority 5 fwmark 1 lookup 7 protocol 107");
@@ -113,14 +113,14 @@ fn cleanup_deletes_all_objects_and_nothing_else() {
 fn deletion_by_another_program_is_corrected_within_a_second() {
     isolated(|| {
         let namespace = Namespace::new();
-        let objects = example();
+        let objects = example_objects();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| namespace.run(|| keep_reconciled(&objects, &stop)));
             let _stop_at_end = StopAtEnd(&stop);
-            let missing =
+            let missing_changes =
                 || namespace.run(|| diff(&Client::open(owner()).unwrap().observe().unwrap(), &objects));
-            eventually("the objects exist", || missing().is_empty().then_some(()));
+            eventually("the objects exist", || missing_changes().is_empty().then_some(()));
             for command in [
                 "ip link delete akr0",
                 "ip link set akr0 down",
@@ -137,14 +137,14 @@ fn deletion_by_another_program_is_corrected_within_a_second() {
             ] {
                 run(&namespace, command);
                 let start = Instant::now();
-                eventually(command, || missing().is_empty().then_some(()));
+                eventually(command, || missing_changes().is_empty().then_some(()));
                 assert!(start.elapsed() < Duration::from_secs(1), "{command}: {:?}", start.elapsed());
             }
         });
     });
 }
 
-/// Stops the other thread, also if the test fails.
+/// Stops the thread of [`keep_reconciled`] at the end of a test, even if the test fails.
 struct StopAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {
@@ -159,7 +159,7 @@ fn keep_reconciled(objects: &NetworkObjects, stop: &AtomicBool) {
     let mut client = Client::open(owner()).unwrap();
     let mut is_changed = true;
     while !stop.load(Ordering::Relaxed) {
-        // Another program may delete the device between two steps. Then the step is repeated.
+        // A step fails if another program deletes the device before the step. The next round repeats the step.
         let is_failed = is_changed && client.reconcile(objects).is_err();
         let index = client.observe().unwrap().device.map(|device| device.index);
         is_changed = monitor.wait(index, Duration::from_millis(100)).unwrap() || is_failed;
@@ -190,15 +190,15 @@ fn capability_net_admin_suffices_with_read_only_sysctls() {
     isolated_as_nobody(|| {
         let namespace = Namespace::new();
         make_sysctls_read_only();
-        let objects = example();
+        let objects = example_objects();
         namespace.run(|| {
             keep_capabilities(CapabilitySet::NET_ADMIN);
             let mut client = Client::open(owner()).unwrap();
             client.reconcile(&objects).unwrap();
-            assert_holds(&client.observe().unwrap(), &objects);
+            assert_has_desired_objects(&client.observe().unwrap(), &objects);
             let _monitor = Monitor::open(owner()).unwrap();
             client.cleanup().unwrap();
-            assert_holds(&client.observe().unwrap(), &NetworkObjects::default());
+            assert_has_desired_objects(&client.observe().unwrap(), &NetworkObjects::default());
         });
         namespace.run(|| {
             keep_capabilities(CapabilitySet::empty());
@@ -209,7 +209,7 @@ fn capability_net_admin_suffices_with_read_only_sysctls() {
 }
 
 #[test]
-fn device_with_the_owners_name_but_another_kind_is_replaced() {
+fn device_of_another_kind_with_the_owners_name_is_replaced() {
     isolated(|| {
         for command in [
             "link add akr0 type veth peer name x",
@@ -222,8 +222,8 @@ fn device_with_the_owners_name_but_another_kind_is_replaced() {
             namespace.ip(command);
             namespace.run(|| {
                 let mut client = Client::open(Owner { device: "akr0".to_owned(), protocol: 107 }).unwrap();
-                client.reconcile(&example()).unwrap();
-                assert_holds(&client.observe().unwrap(), &example());
+                client.reconcile(&example_objects()).unwrap();
+                assert_has_desired_objects(&client.observe().unwrap(), &example_objects());
             });
         }
     });

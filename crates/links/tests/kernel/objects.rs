@@ -11,12 +11,12 @@ pub(crate) fn owner() -> Owner {
     Owner { device: "akr0".to_owned(), protocol: 107 }
 }
 
-pub(crate) fn mac(last: u8) -> MacAddress {
-    MacAddress([0x02, 0x61, 0x6b, 0x72, 0, last])
+pub(crate) fn mac(last_byte: u8) -> MacAddress {
+    MacAddress([0x02, 0x61, 0x6b, 0x72, 0, last_byte])
 }
 
-/// Returns the objects of node 1 with the peers 2 and 3.
-pub(crate) fn example() -> NetworkObjects {
+/// Returns the desired objects of node 1 with the peers 2 and 3.
+pub(crate) fn example_objects() -> NetworkObjects {
     let gateways = ["169.254.255.255", "fe80::6b72:ffff"].map(|text| text.parse().unwrap());
     let next_hop_mac = MacAddress([0x02, 0x61, 0x6b, 0x72, 0xff, 0xff]);
     NetworkObjects {
@@ -49,8 +49,9 @@ pub(crate) fn rule(family: Family) -> Rule {
     Rule { family, priority: 96, mark: 0x6b72_0000, mask: 0xffff_0000, table: TABLE }
 }
 
-/// Compares the kernel's objects with the desired objects, without the function that a test examines.
-pub(crate) fn assert_holds(observed: &Observed, desired: &NetworkObjects) {
+/// Asserts that the kernel's objects are the desired objects. Does not use `diff`, because the tests examine this
+/// function.
+pub(crate) fn assert_has_desired_objects(observed: &Observed, desired: &NetworkObjects) {
     let device = observed.device.as_ref();
     assert_eq!(device.is_some(), desired.device.is_some(), "{observed:?}");
     if let (Some(found), Some(desired)) = (device, &desired.device) {

@@ -1,4 +1,4 @@
-//! Properties: from any state of the kernel, the changes lead to the desired objects.
+//! Tests with random objects: from any state of the kernel, the changes lead to the desired objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use netns_testkit::{Namespace, isolated};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::objects::{TABLE, assert_holds, mac, owner, rule};
+use crate::objects::{TABLE, assert_has_desired_objects, mac, owner, rule};
 
 const GATEWAYS: [&str; 4] = ["169.254.255.255", "169.254.255.254", "fe80::6b72:ffff", "fe80::6b72:fffe"];
 const DESTINATIONS: [&str; 5] = ["0.0.0.0/0", "10.244.2.0/24", "::/0", "fd44:2::/64", "fd44:3::10/128"];
@@ -51,7 +51,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
         .prop_map(|(family, priority, table)| Rule { priority, table, ..rule(family) })
 }
 
-/// Returns objects that fit together. Routes with equal keys exclude each other.
+/// Returns random objects that can exist together. There is at most one route for each table and destination.
 fn objects() -> impl Strategy<Value = NetworkObjects> {
     let forwarding = prop::collection::btree_map(any_mac(), 2..9u8, 0..4);
     let neighbours = prop::collection::btree_map(address(&GATEWAYS), any_mac(), 0..4);
@@ -116,13 +116,13 @@ fn changes_lead_from_any_state_to_the_desired_objects() {
         let namespace = Namespace::new();
         let strategy =
             (objects(), prop::collection::vec(prop::sample::select(&DISTURBANCES[..]), 0..5), objects());
-        let result = runner.run(&strategy, |(first, disturbances, second)| {
-            for (objects, disturbances) in [(&first, &disturbances[..]), (&second, &[])] {
+        let result = runner.run(&strategy, |(first_objects, disturbances, second_objects)| {
+            for (objects, disturbances) in [(&first_objects, &disturbances[..]), (&second_objects, &[])] {
                 namespace.run(|| {
                     let mut client = Client::open(owner()).unwrap();
                     client.reconcile(objects).unwrap_or_else(|error| panic!("{error}"));
                     let observed = client.observe().unwrap();
-                    assert_holds(&observed, objects);
+                    assert_has_desired_objects(&observed, objects);
                     assert_eq!(diff(&observed, objects), []);
                 });
                 for command in disturbances {

@@ -27,7 +27,8 @@ pub struct Entry {
     pub flow: Flow,
     /// The destination of the reply direction. Differs from the client if the source was translated.
     pub reply_destination: SocketAddr,
-    /// The zone of the original direction; 0 if the entry has no zone. A zone of the reply direction only is ignored.
+    /// The zone of the original direction; 0 if the entry has no zone. A zone that only the reply direction has is
+    /// ignored.
     pub zone: u16,
     /// The mark; 0 if the entry has no mark.
     pub mark: u32,

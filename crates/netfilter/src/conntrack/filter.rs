@@ -1,4 +1,4 @@
-//! Selects conntrack entries, as far as possible in the kernel. Pure.
+//! Selects conntrack entries. The kernel evaluates the conditions that all kernels treat equally. Pure.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
@@ -70,8 +70,9 @@ impl EntryFilter {
 
     /// Encodes the request for the entries. The kernel may list more entries than [`Self::matches`] allows.
     ///
-    /// The kernel applies the conditions on the family and the mark, and since Linux 5.8 those on the original direction.
-    /// The request has no condition that kernels handle differently:
+    /// The kernel applies the conditions on the family and the mark. Since Linux 5.8, it also applies the conditions on
+    /// the original direction.
+    /// The request lacks the conditions that kernels handle differently:
     /// - on an IPv6 address, because kernels list the entries with other addresses (`ctnetlink_filter_match_tuple` in
     ///   Linux 6.18 takes equal addresses for different ones);
     /// - on the reply direction, because some kernels use the flags of the original direction for it;

@@ -81,14 +81,14 @@ pub struct Attr<'a> {
 }
 
 impl<'a> Attr<'a> {
-    /// Parses the attributes in `bytes`, up to the first malformed one.
+    /// Parses the attributes in `bytes`, up to the first malformed attribute.
     pub fn parse_all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
-        let mut rest = bytes;
+        let mut remaining_bytes = bytes;
         std::iter::from_fn(move || {
-            let len = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
-            let kind = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?) & TYPE_MASK;
-            let value = rest.get(HEADER_LEN..len)?;
-            rest = rest.get(align(len)..).unwrap_or_default();
+            let len = usize::from(u16::from_ne_bytes(*remaining_bytes.first_chunk()?));
+            let kind = u16::from_ne_bytes(*remaining_bytes.get(2..)?.first_chunk()?) & TYPE_MASK;
+            let value = remaining_bytes.get(HEADER_LEN..len)?;
+            remaining_bytes = remaining_bytes.get(align(len)..).unwrap_or_default();
             Some(Self { kind, value })
         })
     }
@@ -142,7 +142,8 @@ mod tests {
                 }
             });
             let nested_bytes = Attr::find(&bytes, 7).unwrap();
-            let parsed_attrs: Vec<_> = Attr::parse_all(nested_bytes).map(|attr| (attr.kind, attr.value.to_vec())).collect();
+            let parsed_attrs: Vec<_> =
+                Attr::parse_all(nested_bytes).map(|attr| (attr.kind, attr.value.to_vec())).collect();
             prop_assert_eq!(parsed_attrs, written);
         }
 

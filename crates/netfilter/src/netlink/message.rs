@@ -4,7 +4,7 @@ use super::attr::{Attrs, align};
 
 /// `NLM_F_REQUEST`: set in each message to the kernel.
 pub const REQUEST: u16 = 0x1;
-/// `NLM_F_ACK`: the kernel acknowledges the message even if there is no error.
+/// `NLM_F_ACK`: the kernel acknowledges the message even if no error occurs.
 pub const ACK: u16 = 0x4;
 /// `NLM_F_DUMP_INTR`: the dumped objects changed during the dump.
 pub const DUMP_INTERRUPTED: u16 = 0x10;
@@ -78,7 +78,8 @@ impl Messages {
         &self.bytes
     }
 
-    /// Returns the sequence number of the last message with an [`ACK`] or [`DUMP`] flag; 0 if there is none.
+    /// Returns the sequence number of the last message with an [`ACK`] or [`DUMP`] flag. Returns 0 if no message has
+    /// such a flag.
     #[must_use]
     pub fn awaited_seq(&self) -> u32 {
         self.awaited_seq
@@ -101,20 +102,20 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Parses the messages in `bytes`, up to the first malformed one.
+    /// Parses the messages in `bytes`, up to the first malformed message.
     pub fn parse_all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
-        let mut rest = bytes;
+        let mut remaining_bytes = bytes;
         std::iter::from_fn(move || {
-            let len = usize::try_from(u32::from_ne_bytes(*rest.first_chunk()?)).ok()?;
-            let payload = rest.get(HEADER_LEN..len)?;
+            let len = usize::try_from(u32::from_ne_bytes(*remaining_bytes.first_chunk()?)).ok()?;
+            let payload = remaining_bytes.get(HEADER_LEN..len)?;
             let message = Self {
-                kind: u16::from_ne_bytes(*rest.get(4..)?.first_chunk()?),
-                flags: u16::from_ne_bytes(*rest.get(6..)?.first_chunk()?),
-                seq: u32::from_ne_bytes(*rest.get(8..)?.first_chunk()?),
-                port_id: u32::from_ne_bytes(*rest.get(12..)?.first_chunk()?),
+                kind: u16::from_ne_bytes(*remaining_bytes.get(4..)?.first_chunk()?),
+                flags: u16::from_ne_bytes(*remaining_bytes.get(6..)?.first_chunk()?),
+                seq: u32::from_ne_bytes(*remaining_bytes.get(8..)?.first_chunk()?),
+                port_id: u32::from_ne_bytes(*remaining_bytes.get(12..)?.first_chunk()?),
                 payload,
             };
-            rest = rest.get(align(len)..).unwrap_or_default();
+            remaining_bytes = remaining_bytes.get(align(len)..).unwrap_or_default();
             Some(message)
         })
     }

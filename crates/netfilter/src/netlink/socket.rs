@@ -12,7 +12,7 @@ use super::message::{self, Message, Messages};
 
 /// The size of the receive buffer. The kernel's answers have up to 32 KiB (`netlink_recvmsg` in the kernel).
 const RECEIVE_BUFFER_LEN: usize = 32 * 1024;
-/// The space in the send buffer that the kernel needs in addition to the messages. The kernel needs only 32 bytes.
+/// The space that the send buffer has in addition to the messages, in bytes. The kernel itself needs only 32 bytes.
 const SEND_BUFFER_OVERHEAD: usize = 4096;
 
 /// The reason why a request failed.
@@ -87,10 +87,11 @@ impl Socket {
         }
     }
 
-    /// Returns the port ID with which the kernel identifies this socket. Notifications of changes have the port ID of the
-    /// socket that requested the change.
+    /// Returns the port ID with which the kernel identifies this socket. Notifications of changes have the port ID of
+    /// the socket that requested the change.
     pub fn port_id(&self) -> Result<u32, NetlinkError> {
-        // The kernel gives a socket its port ID when the socket is bound. Otherwise it would do so at the first request.
+        // The kernel gives a socket its port ID when the socket is bound. An unbound socket gets its port ID at its
+        // first request.
         let port_id = || Ok(netlink::SocketAddrNetlink::try_from(getsockname(&self.0)?)?.pid());
         match port_id() {
             Ok(0) => bind(&self.0, &netlink::SocketAddrNetlink::new(0, 0)).and_then(|()| port_id()),
@@ -99,8 +100,8 @@ impl Socket {
         .map_err(NetlinkError::OpenFailed)
     }
 
-    /// Passes each notification that the socket has received to `on_message`. Returns false if the kernel had to discard
-    /// notifications, because the socket's buffer was full.
+    /// Passes each notification that the socket has received to `on_message`. Returns false if the kernel had to
+    /// discard notifications, because the socket's buffer was full.
     pub fn receive_notifications(
         &self,
         mut on_message: impl FnMut(&Message<'_>),
@@ -173,7 +174,7 @@ impl Socket {
         send(&self.0, bytes, SendFlags::empty()).map(drop).map_err(NetlinkError::TransportFailed)
     }
 
-    /// Returns the next datagram, or `None` if there is none now.
+    /// Returns the next datagram, or `None` if no datagram is waiting.
     fn receive<'a>(&self, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, NetlinkError> {
         match recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((len, _)) => Ok(Some(&buffer[..len])),

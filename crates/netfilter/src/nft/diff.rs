@@ -1,4 +1,4 @@
-//! Finds the transaction that changes the kernel's table into the desired one. Pure.
+//! Finds the transaction that changes the kernel's table into the desired table. Pure.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use super::transaction::{Action, Transaction};
 /// The transaction changes as little as possible, so that no packet misses an element or a rule meanwhile:
 /// - Elements are added and deleted in place. A set is created again only if its definition has changed.
 /// - A chain whose rules have changed is flushed and filled again.
-/// - Counters and the elements of dynamic sets stay, because packets change them.
+/// - Counters and the elements of dynamic sets are not changed, because packets change them.
 ///
 /// A table with a flag of another program is an exception. No packet passes it, so it is created again if the kernel would
 /// reject the change.
@@ -37,13 +37,13 @@ pub fn diff<'a>(installed: Option<&'a InstalledTable>, desired: &'a Table) -> Tr
 struct Diff<'a> {
     installed: &'a InstalledTable,
     desired: &'a Table,
-    /// The sets to delete. Some of them are created again.
+    /// The sets to delete. Some of these sets are created again.
     deleted_sets: BTreeSet<&'a str>,
-    /// The chains to delete. Some of them are created again.
+    /// The chains to delete. Some of these chains are created again.
     deleted_chains: BTreeSet<&'a str>,
-    /// The installed chains that lose their rules. Some of them are filled again.
+    /// The installed chains whose rules are deleted. Some of these chains are filled again.
     flushed_chains: BTreeSet<&'a str>,
-    /// The sets whose elements are unknown.
+    /// The sets with elements that this crate cannot describe. These sets are emptied and filled again.
     flushed_sets: BTreeSet<&'a str>,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Diff<'a> {
         let flushed_chains: Vec<_> =
             installed.table.chains.iter().filter(must_flush).map(|chain| &*chain.name).collect();
         diff.flushed_chains.extend(flushed_chains);
-        // Elements of dynamic sets are not planned, so an unknown one does no harm.
+        // An unknown element of a dynamic set is ignored, because the transaction changes no elements of dynamic sets.
         let is_dynamic =
             |name: &str| installed.table.set(name).is_some_and(|set| set.definition.dynamic.is_some());
         let deleted_sets = &diff.deleted_sets;
@@ -93,8 +93,8 @@ impl<'a> Diff<'a> {
         chain.rules.iter().flat_map(|rule| &rule.expressions).any(uses_deleted_object)
     }
 
-    /// Returns the steps in an order that the kernel allows. An object is created before other objects refer to it, and is
-    /// deleted after the last reference to it. The deletion of an object precedes the creation of its successor.
+    /// Returns the steps in an order that the kernel allows. An object is created before other objects refer to it, and
+    /// is deleted after the last reference to it. The deletion of an object precedes the creation of its successor.
     fn into_transaction(self) -> Transaction<'a> {
         let Self { installed, desired, .. } = self;
         let table = &desired.id;
@@ -189,7 +189,7 @@ impl<'a> Diff<'a> {
     }
 }
 
-/// Returns the sets that are not desired, and those with another definition.
+/// Returns the sets that are not desired, and the sets whose definition changes.
 fn find_deleted_sets<'a>(installed: &'a Table, desired: &Table) -> BTreeSet<&'a str> {
     let must_delete = |set: &&Set| {
         !desired
@@ -199,7 +199,7 @@ fn find_deleted_sets<'a>(installed: &'a Table, desired: &Table) -> BTreeSet<&'a 
     installed.sets.iter().filter(must_delete).map(|set| &*set.name).collect()
 }
 
-/// Returns the chains that are not desired, and those with another hook, type or priority.
+/// Returns the chains that are not desired, and the chains whose hook, type or priority changes.
 fn find_deleted_chains<'a>(installed: &'a Table, desired: &Table) -> BTreeSet<&'a str> {
     let must_delete = |chain: &&Chain| match desired.chain(&chain.name) {
         None => true,
@@ -212,8 +212,8 @@ fn find_deleted_chains<'a>(installed: &'a Table, desired: &Table) -> BTreeSet<&'
     installed.chains.iter().filter(must_delete).map(|chain| &*chain.name).collect()
 }
 
-/// Compares two sorted lists. Returns the elements to delete and the elements to add. An element that `must_change` is in
-/// both lists, even if it is equal.
+/// Compares two sorted lists. Returns the elements to delete and the elements to add. An element for which
+/// `must_change` returns true is in both lists, even if it has not changed.
 fn diff_sorted_elements<'a>(
     installed: &'a [Element],
     desired: &'a [Element],

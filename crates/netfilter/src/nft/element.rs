@@ -7,7 +7,8 @@ use crate::netlink::{Attr, Attrs};
 
 /// Appends an element, with its value, counter and lifetime.
 ///
-/// The kernel represents an interval of a simple key by two elements: the lowest key, and the key after the highest one.
+/// The kernel represents an interval of a simple key by two elements: the lowest key, and the key after the highest
+/// key.
 pub(super) fn encode_element(list: &mut Attrs<'_>, set: &Set, element: &Element) {
     list.push_nested(abi::LIST_ITEM, |item| {
         encode_key(item, set, element);
@@ -33,7 +34,7 @@ pub(super) fn encode_element(list: &mut Attrs<'_>, set: &Set, element: &Element)
     encode_upper_bound(list, set, element);
 }
 
-/// Appends an element's key only, to delete the element.
+/// Appends only the key of an element. The key is enough to delete the element.
 pub(super) fn encode_element_key(list: &mut Attrs<'_>, set: &Set, element: &Element) {
     list.push_nested(abi::LIST_ITEM, |item| encode_key(item, set, element));
     encode_upper_bound(list, set, element);
@@ -105,8 +106,8 @@ fn decode_element_value(item: &[u8]) -> Option<ElementValue> {
     }
 }
 
-/// Completes the elements of a set with intervals of simple keys, whose highest keys are unknown: an interval ends before
-/// the next bound. `elements` and `upper_bounds` are in any order.
+/// Completes the elements of a set with intervals of simple keys, whose highest keys are unknown: an interval ends
+/// before the next bound. `elements` and `upper_bounds` are in any order.
 pub(super) fn complete_intervals(elements: &mut [Element], upper_bounds: &mut [Value]) {
     elements.sort_unstable_by_key(|element| element.key);
     upper_bounds.sort_unstable();

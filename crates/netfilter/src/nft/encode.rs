@@ -13,7 +13,7 @@ use crate::netlink::{Attrs, Messages, message};
 const MAX_LIST_LEN: usize = 24 * 1024;
 /// The number of messages for which memory is allocated at first.
 const MIN_CAPACITY: usize = 128;
-/// A number that no hook has, for hooks that do not exist in the family of a table. The kernel rejects it.
+/// The number for a hook that does not exist in the family of its table. The kernel rejects this number.
 const MISSING_HOOK: u32 = u32::MAX;
 
 /// An encoded transaction.
@@ -144,7 +144,7 @@ impl Batch {
         });
     }
 
-    /// Appends messages with all elements. Each message has as many elements as fit.
+    /// Appends messages with all elements. Each message has as many elements as fit into [`MAX_LIST_LEN`].
     fn push_elements(
         &mut self,
         table: &TableId,
@@ -154,13 +154,15 @@ impl Batch {
         encode: fn(&mut Attrs<'_>, &Set, &Element),
     ) {
         let flags = if message == msg::NEW_ELEMENTS { message::CREATE } else { 0 };
-        let mut rest = elements.iter().peekable();
-        while rest.peek().is_some() {
+        let mut remaining_elements = elements.iter().peekable();
+        while remaining_elements.peek().is_some() {
             self.push(table, message, flags, |attrs| {
                 attrs.push_text(abi::elements::SET, &set.name);
                 attrs.push_nested(abi::elements::ELEMENTS, |list| {
                     let start = list.buffer_len();
-                    while let Some(element) = rest.next_if(|_| list.buffer_len() - start < MAX_LIST_LEN) {
+                    while let Some(element) =
+                        remaining_elements.next_if(|_| list.buffer_len() - start < MAX_LIST_LEN)
+                    {
                         encode(list, set, element);
                     }
                 });

@@ -1,4 +1,4 @@
-//! The reasons why an nftables request fails, in the words of an administrator. Pure.
+//! The reasons why an nftables request fails, with messages for administrators. Pure.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -105,7 +105,7 @@ fn needed_feature(action: &Action<'_>, errno: Errno) -> Option<Cow<'static, str>
     match action {
         Action::CreateTable | Action::EnsureTable => Some(NFTABLES_FEATURE.into()),
         Action::CreateSet(_) => Some("sets or counters in nftables (nf_tables_set, nft_counter)".into()),
-        // Other errors than this one may also mean that an interface or a target is missing.
+        // Other error numbers may also mean that an interface or a target chain is missing.
         Action::AddElements(..) if errno == Errno::OPNOTSUPP => {
             Some("sets or counters in nftables (nf_tables_set, nft_counter)".into())
         }

@@ -35,7 +35,7 @@ impl From<Table> for InstalledTable {
 }
 
 impl InstalledTable {
-    /// Returns true if the kernel handles packets as `desired` says, and has no other object.
+    /// Returns true if the kernel handles packets as described by `desired`, and has no other object.
     #[must_use]
     pub fn equals_ignoring_state(&self, desired: &Table) -> bool {
         self.foreign_objects.is_empty() && self.table.equals_ignoring_state(desired)

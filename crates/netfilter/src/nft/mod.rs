@@ -1,8 +1,8 @@
 //! nftables: tables as values, transactions that change them, their encoding as netlink messages, and a client.
 //!
-//! [`model`] describes tables. [`diff`](diff()) returns the [`Transaction`] that changes the kernel's table into the desired
-//! one. [`client::Nftables`] reads tables and executes transactions. [`watch::Watch`] reports changes of a table by other
-//! programs.
+//! [`model`] describes tables. [`diff`](diff()) returns the [`Transaction`] that changes the kernel's table into the
+//! desired table. [`client::Nftables`] reads tables and executes transactions. [`watch::Watch`] reports changes of a
+//! table by other programs.
 
 pub mod abi;
 pub mod client;

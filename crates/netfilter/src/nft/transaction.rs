@@ -35,7 +35,7 @@ pub enum Action<'a> {
     DeleteSet(&'a str),
     /// Deletes all elements of the set of this name.
     FlushSet(&'a str),
-    /// Adds elements to the set. An element may exist already, with the same value.
+    /// Adds elements to the set. Fails if an element exists with another value.
     AddElements(&'a Set, Vec<&'a Element>),
     /// Deletes elements of the set. Fails if one of the elements does not exist.
     DeleteElements(&'a Set, Vec<&'a Element>),
@@ -51,8 +51,8 @@ pub enum Action<'a> {
     AddRule(&'a str, &'a Rule),
 }
 
-/// The number of steps for which memory is allocated at first. The allocator keeps smaller blocks when they are freed, and
-/// they would prevent it from returning the memory of a table to the system.
+/// The number of steps for which memory is allocated at first. The allocator keeps smaller blocks after they are freed.
+/// Such a block would prevent the allocator from returning the memory of a table to the system.
 const MIN_CAPACITY: usize = 64;
 
 impl Default for Transaction<'_> {
@@ -81,8 +81,8 @@ impl<'a> Transaction<'a> {
 
     /// Returns the transaction that replaces the table of the same family and name, or creates it.
     ///
-    /// While the kernel executes the transaction, lookups in maps and in sets with intervals may find nothing, and flows
-    /// may break. [`diff`](super::diff::diff) changes a table without this effect.
+    /// While the kernel executes the transaction, lookups in maps and in sets with intervals may find nothing, and
+    /// flows may break. [`diff`](super::diff::diff) changes a table without this effect.
     #[must_use]
     pub fn replace(table: &'a Table) -> Self {
         let mut transaction = Self::default();
@@ -123,7 +123,7 @@ impl<'a> Transaction<'a> {
         table.chains.iter().for_each(|chain| self.push_rules(id, chain));
     }
 
-    /// Adds the step that adds elements, unless there are none.
+    /// Adds the step that adds elements, if there are elements.
     pub(super) fn push_elements(&mut self, table: &'a TableId, set: &'a Set, elements: Vec<&'a Element>) {
         if !elements.is_empty() {
             self.push(table, Action::AddElements(set, elements));

@@ -1,6 +1,7 @@
 //! Finds the changes of nftables tables by other programs in the kernel's notifications. Only [`Watch`] does I/O.
 //!
-//! The generation of the ruleset does not tell which table has changed. kube-proxy changes its own table all the time.
+//! The generation of the ruleset shows that some table has changed, but not which table. kube-proxy changes its own
+//! table very often.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -10,7 +11,8 @@ use super::error::NftError;
 use super::model::{TableFamily, TableId};
 use crate::netlink::{Attr, Message, Protocol, Socket};
 
-/// The size of the kernel's buffer for notifications. It holds the notifications of some ten thousand changed elements.
+/// The size of the kernel's buffer for notifications. It has space for the notifications of about ten thousand
+/// changed elements.
 const NOTIFICATION_BUFFER_LEN: usize = 8 << 20;
 
 /// A change of a table, as the kernel reports it.
@@ -42,7 +44,8 @@ pub enum ChangedObject {
 }
 
 impl TableChange {
-    /// Parses a notification. Returns `None` if it is not about a change of a table in a known family.
+    /// Parses a notification. Returns `None` if the notification does not describe a change of a table in a known
+    /// family.
     #[must_use]
     pub fn parse(message: &Message<'_>) -> Option<Self> {
         let attrs = message.attrs(abi::HEADER_LEN);
@@ -80,7 +83,7 @@ impl TableChange {
 pub struct ForeignChanges {
     /// The changes, without duplicates.
     pub changes: BTreeSet<TableChange>,
-    /// The names of the programs that made the changes, as far as the kernel reports them.
+    /// The names of the programs that made the changes. Empty if the kernel does not report the programs.
     pub programs: BTreeSet<String>,
     /// True if the kernel discarded notifications because there were too many. Then any table may have changed.
     pub is_incomplete: bool,

@@ -1,4 +1,4 @@
-//! Conntrack entries are listed with zone and mark, and are deleted by filter.
+//! Tests that list conntrack entries with their zones and marks, and that delete entries by filter.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
@@ -18,7 +18,7 @@ const NEW_ENTRY: u16 = 1 << 8;
 const ENTRY_STATUS: u32 = 0b1000;
 const ENTRY_TIMEOUT_SECONDS: u32 = 3600;
 
-/// Adds an entry. Its zone applies to the original direction only, if `has_directional_zone` is true.
+/// Adds an entry. If `has_directional_zone` is true, the zone applies only to the original direction.
 fn add_entry(socket: &Socket, entry: &Entry, has_directional_zone: bool) -> Result<(), NetlinkError> {
     let Flow { protocol, client, original_destination, reply_source } = entry.flow;
     let family = if client.is_ipv4() { 2 } else { 10 };
@@ -71,7 +71,7 @@ fn push_tuple(
     });
 }
 
-/// Addresses of which entries and filters have some in common.
+/// Returns one of a few numbers of addresses, so that filters match some of the entries.
 fn any_address() -> impl Strategy<Value = u8> {
     1..4_u8
 }
@@ -136,36 +136,39 @@ fn any_filter() -> impl Strategy<Value = EntryFilter> {
 /// Returns all entries in a stable order.
 fn all_entries(conntrack: &Conntrack) -> Vec<Entry> {
     let entries = Family::ALL.map(|family| conntrack.entries(&EntryFilter::new(family)).unwrap());
-    in_order(entries.concat())
+    sort_entries(entries.concat())
 }
 
-fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
+fn sort_entries(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries.sort_by_key(|entry| format!("{entry:?}"));
     entries
 }
 
 #[test]
-fn filter_selects_exactly_the_matching_entries_for_list_and_deletion() {
+fn filter_lists_and_deletes_exactly_the_matching_entries() {
     isolated(|| {
         let check = |(entries, filter): (Vec<(Entry, bool)>, EntryFilter)| {
             let conntrack = Conntrack::open().unwrap();
             let socket = Socket::open(Protocol::Netfilter).unwrap();
-            // A failed case leaves entries.
+            // Entries of an earlier, failed case are deleted.
             conntrack.delete_stale_entries(|_| true).unwrap();
             for (entry, has_directional_zone) in &entries {
                 let result = add_entry(&socket, entry, *has_directional_zone);
                 prop_assert_eq!(result, Ok(()), "{:?}", entry);
             }
             let entries: Vec<_> = entries.into_iter().map(|(entry, _)| entry).collect();
-            prop_assert_eq!(all_entries(&conntrack), in_order(entries.clone()));
+            prop_assert_eq!(all_entries(&conntrack), sort_entries(entries.clone()));
             let (matching, others): (Vec<_>, Vec<_>) =
                 entries.into_iter().partition(|entry| filter.matches(entry));
-            prop_assert_eq!(in_order(conntrack.entries(&filter).unwrap()), in_order(matching.clone()));
+            prop_assert_eq!(
+                sort_entries(conntrack.entries(&filter).unwrap()),
+                sort_entries(matching.clone())
+            );
             prop_assert_eq!(conntrack.delete_entries(&filter).unwrap(), matching.len());
-            prop_assert_eq!(all_entries(&conntrack), in_order(others));
+            prop_assert_eq!(all_entries(&conntrack), sort_entries(others));
             Ok(())
         };
-        // The client's port makes each entry unique, so equal ports are left out.
+        // Only the client's port makes each entry unique, so each port is used once.
         let entries = prop::collection::vec(any_entry(), 1..20).prop_map(|mut entries| {
             entries.sort_by_key(|(entry, _)| entry.flow.client.port());
             entries.dedup_by_key(|(entry, _)| entry.flow.client.port());
@@ -189,17 +192,29 @@ fn kernel_lists_only_the_entries_of_the_frontend() {
                 let entry = Entry { flow, reply_destination: client, zone: 0, mark: 0 };
                 add_entry(&socket, &entry, false).unwrap();
             }
-            let count = |filter: &EntryFilter| {
+            let count_listed_entries = |filter: &EntryFilter| {
                 let mut count = 0;
                 socket.request(&filter.encode(), |_| count += 1).unwrap();
                 count
             };
             let frontend = Some((FlowProtocol::Udp, NonZeroU16::new(53)));
             let filter = EntryFilter { frontend, ..EntryFilter::new(Family::V4) };
-            assert_eq!(count(&filter), 10);
-            assert_eq!(count(&EntryFilter { original_destination: Some([10, 2, 0, 9].into()), ..filter }), 0);
-            assert_eq!(count(&EntryFilter { mark: Some(MarkCondition { bits: 1, mask: 1 }), ..filter }), 0);
-            assert_eq!(count(&EntryFilter::new(Family::V6)), 0);
+            assert_eq!(count_listed_entries(&filter), 10);
+            assert_eq!(
+                count_listed_entries(&EntryFilter {
+                    original_destination: Some([10, 2, 0, 9].into()),
+                    ..filter
+                }),
+                0
+            );
+            assert_eq!(
+                count_listed_entries(&EntryFilter {
+                    mark: Some(MarkCondition { bits: 1, mask: 1 }),
+                    ..filter
+                }),
+                0
+            );
+            assert_eq!(count_listed_entries(&EntryFilter::new(Family::V6)), 0);
         });
     });
 }

@@ -1,4 +1,4 @@
-//! Decoders neither panic nor loop on arbitrary bytes.
+//! Tests that decoders do not panic, and terminate, on arbitrary bytes.
 
 use netfilter::conntrack::Entry;
 use netfilter::netlink::Message;
@@ -14,14 +14,14 @@ proptest! {
     fn decoding_of_corrupted_transactions_does_not_panic(
         seed in any_table_seed(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..50),
-        cut in any::<prop::sample::Index>(),
+        last_index in any::<prop::sample::Index>(),
     ) {
         let table = seed.build();
         let mut bytes = Batch::encode(&Transaction::create(&table)).messages.bytes().to_vec();
         for (index, byte) in changes {
             *index.get_mut(&mut bytes) = byte;
         }
-        bytes.truncate(cut.index(bytes.len()) + 1);
+        bytes.truncate(last_index.index(bytes.len()) + 1);
         let mut decoder = Decoder::new(&table.id);
         let filter = ChangeFilter { tables: [table.id.clone()].into(), own_port_ids: [1].into() };
         let mut changes = ForeignChanges::default();
@@ -29,7 +29,7 @@ proptest! {
             decoder.add_message(&message);
             filter.add_message(&message, &mut changes);
         }
-        // The difference of an arbitrary table ends too.
+        // The comparison with an arbitrary table also terminates.
         let installed = decoder.finish();
         let _ = Batch::encode(&diff(installed.as_ref(), &table));
         let _ = installed.map(|InstalledTable { table, .. }| table.check());

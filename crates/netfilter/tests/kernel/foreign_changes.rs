@@ -1,4 +1,4 @@
-//! Changes by other programs: the watch names them, and the difference repairs them.
+//! Tests with changes by other programs: the watch reports the changes, and the difference repairs them.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ use netns_testkit::{Namespace, eventually, isolated};
 /// A table with a set, a verdict map, a regular chain and a base chain.
 fn table() -> Table {
     let port = |port: u16| Value::from(port.to_be_bytes());
-    let map = Element::new(port(80)).with_verdict(Verdict::goto("accepted"));
-    let load = Expr::payload(netfilter::nft::model::PayloadBase::Transport, 2, 2, Reg(0));
+    let service = Element::new(port(80)).with_verdict(Verdict::goto("accepted"));
+    let load_port = Expr::payload(netfilter::nft::model::PayloadBase::Transport, 2, 2, Reg(0));
     let rules = vec![
-        Rule::new(vec![load.clone(), Expr::is_in("ports", Reg(0)), Expr::Verdict(Verdict::Accept)]),
-        Rule::new(vec![load, Expr::verdict_map("services", Reg(0))]),
+        Rule::new(vec![load_port.clone(), Expr::is_in("ports", Reg(0)), Expr::Verdict(Verdict::Accept)]),
+        Rule::new(vec![load_port, Expr::verdict_map("services", Reg(0))]),
     ];
     Table {
         sets: vec![
@@ -27,7 +27,7 @@ fn table() -> Table {
                 SetDefinition::set(DataType::PORT),
                 vec![Element::new(port(1)), Element::new(port(2))],
             ),
-            Set::new("services", SetDefinition::verdict_map(DataType::PORT), vec![map]),
+            Set::new("services", SetDefinition::verdict_map(DataType::PORT), vec![service]),
         ],
         chains: vec![
             Chain::regular("accepted", vec![Rule::new(vec![Expr::Verdict(Verdict::Accept)])]),
@@ -37,7 +37,7 @@ fn table() -> Table {
     }
 }
 
-/// Changes that another program makes, and the objects that this crate then cannot describe.
+/// The changes that another program makes, each with the resulting objects that this crate cannot describe.
 const CHANGES: [(&str, &[&str]); 16] = [
     ("delete table inet akrobateo", &[]),
     ("flush ruleset", &[]),
@@ -68,9 +68,10 @@ fn difference_repairs_each_change_by_another_program() {
             nftables.execute(&Transaction::create(&table)).unwrap();
             namespace.load_nft(&format!("{change}\n"));
             let installed = nftables.read(&table.id).unwrap().1;
-            let found: Vec<_> = installed.iter().flat_map(|installed| &installed.foreign_objects).collect();
-            assert_eq!(found.len(), foreign_objects.len(), "{change}: {found:?}");
-            for (object, name) in found.iter().zip(foreign_objects) {
+            let found_objects: Vec<_> =
+                installed.iter().flat_map(|installed| &installed.foreign_objects).collect();
+            assert_eq!(found_objects.len(), foreign_objects.len(), "{change}: {found_objects:?}");
+            for (object, name) in found_objects.iter().zip(foreign_objects) {
                 assert!(format!("{object:?}").starts_with(name), "{change}: {object:?}");
             }
             let transaction = diff(installed.as_ref(), &table);
@@ -109,7 +110,7 @@ fn dormant_table_is_replaced_if_it_needs_a_new_base_chain() {
 }
 
 #[test]
-fn watch_reports_changes_of_watched_tables_by_other_programs_only() {
+fn watch_reports_only_changes_of_watched_tables_by_other_programs() {
     isolated(|| {
         let table = table();
         for (change, _) in CHANGES {
@@ -135,7 +136,7 @@ fn watch_reports_changes_of_watched_tables_by_other_programs_only() {
 }
 
 #[test]
-fn change_names_its_object() {
+fn reported_change_names_its_object() {
     isolated(|| {
         let table = table();
         let namespace = Namespace::new();
@@ -173,7 +174,7 @@ fn lost_notifications_are_reported() {
         Namespace::new().run(|| {
             let (nftables, watch) = (Nftables::open().unwrap(), Watch::open().unwrap());
             let filter = ChangeFilter { tables: BTreeSet::new(), own_port_ids: BTreeSet::new() };
-            // An ordinary user's buffer is small, and root's holds many elements. Both end.
+            // The notifications exceed the small buffer of an ordinary user, and also the large buffer of root.
             for _ in 0..20 {
                 nftables.replace(&table).unwrap();
             }

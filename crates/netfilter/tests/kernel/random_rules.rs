@@ -1,4 +1,4 @@
-//! Random rules: all expressions, where the kernel allows them.
+//! Builds random rules with all expressions that the kernel allows in a chain.
 
 use std::num::NonZeroU32;
 
@@ -17,6 +17,7 @@ pub(crate) struct Place<'a> {
     pub(crate) family: TableFamily,
     /// The type and hook of the base chain; `None` for a regular chain.
     pub(crate) base: Option<(ChainType, &'a Hook)>,
+    /// The sets that the rule may use.
     pub(crate) sets: &'a [Set],
     /// The chains to which the rule may jump.
     pub(crate) targets: &'a [Name],

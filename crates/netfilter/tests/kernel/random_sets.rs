@@ -1,4 +1,4 @@
-//! Random sets: all kinds of keys, values and matching.
+//! Builds random sets with all kinds of keys, values and matching.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -9,9 +9,9 @@ use netfilter::nft::model::{
 use proptest::prelude::*;
 
 /// The kinds of sets.
-const SHAPES: usize = 16;
+const SHAPE_COUNT: usize = 16;
 /// The number of set names.
-pub(crate) const SET_NAMES: usize = 6;
+pub(crate) const SET_COUNT: usize = 6;
 
 /// The random choices for one set. Sets with the same shape, limit and counters have the same definition.
 #[derive(Clone, Debug)]
@@ -19,13 +19,13 @@ pub(crate) struct SetSeed {
     shape: usize,
     has_limit: bool,
     has_counters: bool,
-    /// The elements: a number for the key, and one for the value.
+    /// The elements: a number for each key, and a number for its value.
     elements: BTreeMap<u8, u8>,
 }
 
 pub(crate) fn any_set_seed() -> impl Strategy<Value = SetSeed> {
     let elements = prop::collection::btree_map(0..30_u8, any::<u8>(), 0..20);
-    (0..SHAPES, any::<bool>(), any::<bool>(), elements).prop_map(
+    (0..SHAPE_COUNT, any::<bool>(), any::<bool>(), elements).prop_map(
         |(shape, has_limit, has_counters, elements)| SetSeed { shape, has_limit, has_counters, elements },
     )
 }
@@ -46,7 +46,7 @@ pub(crate) fn with_other_elements(seed: SetSeed) -> impl Strategy<Value = SetSee
 }
 
 impl SetSeed {
-    /// Returns the seed with another limit, so that the definition differs, but not the rules that use the set.
+    /// Returns the seed with another limit. The definition then differs, but the rules that use the set do not.
     pub(crate) fn with_other_limit(self) -> Self {
         Self { has_limit: !self.has_limit, ..self }
     }
@@ -57,7 +57,7 @@ pub(crate) fn set_name(slot: usize) -> Name {
 }
 
 impl SetSeed {
-    /// Builds the set. Its verdicts lead to `targets`.
+    /// Builds the set. Verdicts of the elements lead to the chains `targets`.
     pub(crate) fn build(&self, slot: usize, targets: &[Name]) -> Set {
         let (parts, definition) = shape(self.shape);
         let is_dynamic = definition.dynamic.is_some();
@@ -127,7 +127,7 @@ fn shape(shape: usize) -> (Vec<DataType>, SetDefinition) {
     }
 }
 
-/// Builds the key of an element. Keys of different numbers differ, and their intervals do not overlap.
+/// Builds an element with a key or interval. Elements with different numbers have different keys and do not overlap.
 fn to_key(parts: &[DataType], matching: &Matching, number: u8, width: u8) -> Element {
     let part_bytes = |part: &DataType, low: u8| {
         let mut bytes = vec![0; usize::try_from(part.len).unwrap()];
@@ -161,7 +161,7 @@ fn to_value(definition: &SetDefinition, number: u8, targets: &[Name]) -> Option<
     })
 }
 
-/// Returns a verdict that leads to one of `targets`, or to none.
+/// Returns a verdict. Jumps and gotos lead to one of the chains `targets`.
 pub(crate) fn to_verdict(number: u8, targets: &[Name]) -> Verdict {
     let target = targets.get(usize::from(number / 8) % targets.len().max(1));
     match (number % 6, target) {

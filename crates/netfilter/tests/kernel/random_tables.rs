@@ -1,4 +1,4 @@
-//! Random tables, and pairs of tables that have some objects in common.
+//! Builds random tables, and pairs of tables that have some objects in common.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
 use crate::random_rules::{Place, build_rule};
-use crate::random_sets::{SET_NAMES, SetSeed, any_set_seed, with_other_elements};
+use crate::random_sets::{SET_COUNT, SetSeed, any_set_seed, with_other_elements};
 
-/// The number of regular chains. The later half has no jumps, so that there are no loops.
-const REGULAR_CHAINS: usize = 4;
+/// The number of regular chains. The chains of the second half contain no jumps, so that there are no loops.
+const REGULAR_CHAIN_COUNT: usize = 4;
 /// The number of base chains.
-const BASE_CHAINS: usize = 4;
+const BASE_CHAIN_COUNT: usize = 4;
 
 /// The random choices for one table.
 #[derive(Clone, Debug)]
@@ -37,19 +37,21 @@ fn any_chain_seed() -> impl Strategy<Value = ChainSeed> {
 
 pub(crate) fn any_table_seed() -> impl Strategy<Value = TableSeed> {
     let family = prop::sample::select(&TableFamily::ALL[..]);
-    let sets = prop::collection::vec(prop::option::weighted(0.8, any_set_seed()), SET_NAMES);
-    let chains =
-        prop::collection::vec(prop::option::weighted(0.8, any_chain_seed()), REGULAR_CHAINS + BASE_CHAINS);
+    let sets = prop::collection::vec(prop::option::weighted(0.8, any_set_seed()), SET_COUNT);
+    let chains = prop::collection::vec(
+        prop::option::weighted(0.8, any_chain_seed()),
+        REGULAR_CHAIN_COUNT + BASE_CHAIN_COUNT,
+    );
     (family, sets, chains).prop_map(|(family, sets, chains)| TableSeed { family, sets, chains })
 }
 
 /// Returns two tables of the same family. Some of their sets and chains are equal.
 pub(crate) fn any_table_pair() -> impl Strategy<Value = (Table, Table)> {
-    (any_table_seed(), any_table_seed()).prop_flat_map(|(first, other)| {
-        let sets: Vec<_> = first
+    (any_table_seed(), any_table_seed()).prop_flat_map(|(first_seed, other_seed)| {
+        let sets: Vec<_> = first_seed
             .sets
             .iter()
-            .zip(&other.sets)
+            .zip(&other_seed.sets)
             .map(|(set, other)| match set {
                 Some(set) => prop_oneof![
                     2 => Just(Some(set.clone())),
@@ -61,14 +63,14 @@ pub(crate) fn any_table_pair() -> impl Strategy<Value = (Table, Table)> {
                 None => Just(other.clone()).boxed(),
             })
             .collect();
-        let chains: Vec<_> = first
+        let chains: Vec<_> = first_seed
             .chains
             .iter()
-            .zip(&other.chains)
+            .zip(&other_seed.chains)
             .map(|(chain, other)| prop_oneof![3 => Just(chain.clone()), 1 => Just(other.clone())])
             .collect();
         (sets, chains).prop_map(move |(sets, chains)| {
-            (first.build(), TableSeed { family: first.family, sets, chains }.build())
+            (first_seed.build(), TableSeed { family: first_seed.family, sets, chains }.build())
         })
     })
 }
@@ -79,21 +81,26 @@ fn chain_name(slot: usize) -> Name {
 
 impl TableSeed {
     pub(crate) fn build(&self) -> Table {
-        let regular_chains = || self.chains.iter().take(REGULAR_CHAINS).enumerate();
-        let leaves: Vec<_> = regular_chains()
-            .filter(|(slot, seed)| *slot >= REGULAR_CHAINS / 2 && seed.is_some())
+        let regular_chains = || self.chains.iter().take(REGULAR_CHAIN_COUNT).enumerate();
+        let leaf_chains: Vec<_> = regular_chains()
+            .filter(|(slot, seed)| *slot >= REGULAR_CHAIN_COUNT / 2 && seed.is_some())
             .map(|(slot, _)| chain_name(slot))
             .collect();
-        let build_set = |(slot, seed): (usize, &Option<SetSeed>)| Some(seed.as_ref()?.build(slot, &leaves));
+        let build_set =
+            |(slot, seed): (usize, &Option<SetSeed>)| Some(seed.as_ref()?.build(slot, &leaf_chains));
         let sets: Vec<_> = self.sets.iter().enumerate().filter_map(build_set).collect();
         let build_chain = |(slot, seed): (usize, &Option<ChainSeed>)| {
             let seed = seed.as_ref()?;
-            let base = (slot >= REGULAR_CHAINS).then(|| self.build_base(seed));
+            let base = (slot >= REGULAR_CHAIN_COUNT).then(|| self.build_base(seed));
             let place = Place {
                 family: self.family,
                 base: base.as_ref().map(|base| (base.chain_type, &base.hook)),
                 sets: &sets,
-                targets: if (REGULAR_CHAINS / 2..REGULAR_CHAINS).contains(&slot) { &[] } else { &leaves },
+                targets: if (REGULAR_CHAIN_COUNT / 2..REGULAR_CHAIN_COUNT).contains(&slot) {
+                    &[]
+                } else {
+                    &leaf_chains
+                },
             };
             let rules = seed.rules.iter().map(|numbers| build_rule(place, *numbers)).collect();
             Some(Chain { name: chain_name(slot), base, rules })

@@ -1,4 +1,4 @@
-//! The kernel holds the table that was written, and the table that `diff` planned.
+//! Tests that the kernel lists a table as it was written, and that `diff` leads to the desired table.
 
 use netfilter::netlink::Message;
 use netfilter::nft::client::Nftables;
@@ -11,13 +11,13 @@ use proptest::test_runner::TestRunner;
 
 use crate::random_tables::{any_table_pair, any_table_seed};
 
-/// The number of random cases. The environment variable `PROPTEST_CASES` changes it, and `PROPTEST_RNG_SEED` repeats a
-/// run.
-pub(crate) fn cases(default: u32) -> ProptestConfig {
+/// The number of random cases. The environment variable `PROPTEST_CASES` changes this number, and `PROPTEST_RNG_SEED`
+/// repeats a run.
+pub(crate) fn cases(default_count: u32) -> ProptestConfig {
     if std::env::var_os("PROPTEST_CASES").is_some() {
         ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
     } else {
-        ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(default) }
+        ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(default_count) }
     }
 }
 
@@ -29,7 +29,7 @@ fn namespace() -> Namespace {
 }
 
 /// Reads the table.
-fn read(nftables: &Nftables, id: &TableId) -> Option<InstalledTable> {
+fn read_table(nftables: &Nftables, id: &TableId) -> Option<InstalledTable> {
     nftables.read(id).unwrap().1
 }
 
@@ -53,9 +53,9 @@ fn kernel_lists_random_tables_as_they_were_written() {
             let nftables = Nftables::open().unwrap();
             prop_assert_eq!(nftables.probe(&table), Ok(()));
             prop_assert_eq!(nftables.execute(&Transaction::create(&table)), Ok(()));
-            prop_assert_eq!(&read(&nftables, &table.id), &expected);
+            prop_assert_eq!(&read_table(&nftables, &table.id), &expected);
             prop_assert_eq!(nftables.execute(&Transaction::delete(&table.id)), Ok(()));
-            prop_assert_eq!(read(&nftables, &table.id), None);
+            prop_assert_eq!(read_table(&nftables, &table.id), None);
             Ok(())
         };
         namespace().run(|| TestRunner::new(cases(80)).run(&any_table_seed(), check).unwrap());
@@ -63,7 +63,7 @@ fn kernel_lists_random_tables_as_they_were_written() {
 }
 
 #[test]
-fn applied_difference_of_random_tables_leaves_the_desired_table() {
+fn difference_of_random_tables_leads_to_the_desired_table() {
     isolated(|| {
         let check = |(installed, desired): (Table, Table)| {
             let nftables = Nftables::open().unwrap();
@@ -72,7 +72,7 @@ fn applied_difference_of_random_tables_leaves_the_desired_table() {
             let fail =
                 |error| TestCaseError::fail(format!("{error}: {:?}", diff(Some(&installed), &desired)));
             nftables.update(Some(&installed), &desired).map_err(fail)?;
-            let result = read(&nftables, &desired.id).unwrap();
+            let result = read_table(&nftables, &desired.id).unwrap();
             prop_assert!(result.equals_ignoring_state(&desired), "{:?}", result);
             prop_assert!(diff(Some(&result), &desired).is_empty());
             nftables.execute(&Transaction::delete(&desired.id)).unwrap();

@@ -1,6 +1,6 @@
 //! The addresses and ports of a laboratory. Pure.
 //!
-//! Nodes have numbers from 1, and so have the pods of each node.
+//! The numbers of nodes start at 1. On each node, the numbers of pods start at 1 too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +13,7 @@ pub const SERVICE_PORT: u16 = 80;
 /// The port of each node that portmap forwards to the node's last pod.
 pub const HOST_PORT: u16 = 8099;
 
-/// The addresses of nodes and of the client, with their prefix length.
+/// Returns the prefix length of the addresses of nodes and of the client.
 pub(crate) const fn segment_prefix_len(family: Family) -> u8 {
     match family {
         Family::V4 => 24,
@@ -42,7 +42,8 @@ pub fn node_address(family: Family, node: usize) -> IpAddr {
     segment_address(family, 10 + node)
 }
 
-/// Returns the address of the client. The client is the nodes' default gateway too, but does not forward packets.
+/// Returns the address of the client. The client is also the default gateway of the nodes, but does not forward
+/// packets.
 pub fn client_address(family: Family) -> IpAddr {
     segment_address(family, 100)
 }
@@ -57,7 +58,8 @@ pub fn pod_gateway(family: Family, node: usize) -> IpAddr {
     pod_network_address(family, node, 1)
 }
 
-/// Returns the cluster IP of Service `service`, which has the first pod of the node with the same number as its endpoint.
+/// Returns the cluster IP of Service `service`. The endpoint of this Service is the first pod of the node with the same
+/// number.
 pub fn cluster_ip(family: Family, service: usize) -> IpAddr {
     let service = octet(service);
     match family {

@@ -1,4 +1,4 @@
-//! A backend that tells each client the address from which it sees the client. Does I/O.
+//! A backend whose answers contain the client's address that the backend sees. Does I/O.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -13,52 +13,53 @@ use crate::Namespace;
 
 /// The largest datagram that the backend receives.
 const MAX_DATAGRAM_LEN: usize = 65_535;
-/// The time after which a silent connection ends.
+/// The time after which a connection without requests ends.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A running backend, which listens on TCP and UDP port [`BACKEND_PORT`] of both families. It stops when it is dropped.
+/// A running backend, which listens on TCP and UDP port [`BACKEND_PORT`] of both families. The backend stops when it
+/// is dropped.
 ///
 /// The backend answers each line and each datagram with its name and the client's address. It pads an answer to the
 /// length of the request.
 #[derive(Debug)]
 pub struct Backend {
     /// The thread ends when the other end of this pipe is closed.
-    stop: Option<OwnedFd>,
+    stop_writer: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Backend {
     /// Starts a backend in a namespace.
     pub fn start(namespace: &Namespace, name: &str) -> Self {
-        let (stopped, stop) = rustix::pipe::pipe().unwrap();
+        let (stop_reader, stop_writer) = rustix::pipe::pipe().unwrap();
         let (listener, socket) = namespace.run(|| {
             let any_address = (Ipv6Addr::UNSPECIFIED, BACKEND_PORT);
             (TcpListener::bind(any_address).unwrap(), UdpSocket::bind(any_address).unwrap())
         });
         let name = name.to_owned();
-        let thread = std::thread::spawn(move || serve(&listener, &socket, &stopped, &name));
-        Self { stop: Some(stop), thread: Some(thread) }
+        let thread = std::thread::spawn(move || serve(&listener, &socket, &stop_reader, &name));
+        Self { stop_writer: Some(stop_writer), thread: Some(thread) }
     }
 }
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        self.stop = None;
+        self.stop_writer = None;
         let is_joined = self.thread.take().is_none_or(|thread| thread.join().is_ok());
         assert!(is_joined || std::thread::panicking(), "the backend has failed");
     }
 }
 
-fn serve(listener: &TcpListener, socket: &UdpSocket, stopped: &OwnedFd, name: &str) {
+fn serve(listener: &TcpListener, socket: &UdpSocket, stop_reader: &OwnedFd, name: &str) {
     let mut datagram = vec![0; MAX_DATAGRAM_LEN];
     loop {
-        let mut sources = [
+        let mut poll_fds = [
             PollFd::new(listener, PollFlags::IN),
             PollFd::new(socket, PollFlags::IN),
-            PollFd::new(stopped, PollFlags::IN),
+            PollFd::new(stop_reader, PollFlags::IN),
         ];
-        poll(&mut sources, None).unwrap();
-        let [has_connection, has_datagram, is_stopped] = sources.map(|source| !source.revents().is_empty());
+        poll(&mut poll_fds, None).unwrap();
+        let [has_connection, has_datagram, is_stopped] = poll_fds.map(|source| !source.revents().is_empty());
         if is_stopped {
             return;
         }

@@ -1,16 +1,16 @@
-//! Filters of the segment: what switches and clouds do to the frames of nodes. Pure.
+//! Filters of the segment, which treat frames as switches and clouds do. Pure.
 
 use akrobateo_core::family::Family;
 
 use super::addresses::node_address;
 
-/// A property of the segment between the nodes and the client. Nodes are named by their numbers.
+/// A property of the segment between the nodes and the client. A number identifies a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// The node's port passes only packets from and to the node's own address, as a cloud's source and destination
     /// check does.
     OwnAddressOnly(usize),
-    /// The node's port passes only packets with the node's own source address. Packets to the node all pass.
+    /// The node's port passes only packets with the node's own source address. All packets to the node pass.
     OwnSourceAddressOnly(usize),
     /// The node's port passes only frames with the node's own source MAC address, as a virtual switch does.
     OwnMacOnly(usize),
@@ -23,7 +23,7 @@ pub enum Filter {
         /// The node that receives nothing.
         to: usize,
     },
-    /// IP packets with more bytes are lost without an ICMP error.
+    /// IP packets that are longer than this number of bytes are lost without an ICMP error.
     MaxPacketLen(u16),
     /// ICMP errors are lost: destination unreachable, fragmentation needed, packet too big.
     DropIcmpErrors,
@@ -34,17 +34,17 @@ pub(crate) fn port_name(node: usize) -> String {
     format!("node{node}")
 }
 
-/// Returns the commands of nft(8) that replace the previous filters by these. `macs` has the nodes' MAC addresses.
+/// Returns the commands of nft(8) that replace the previous filters by `filters`. `macs` has the nodes' MAC addresses.
 pub(crate) fn render(filters: &[Filter], macs: &[String]) -> String {
-    let rules = |select: fn(Filter, &[String]) -> Vec<String>| {
-        filters.iter().flat_map(|filter| select(*filter, macs)).collect::<Vec<_>>().join("\n    ")
+    let render_rules = |select_rules: fn(Filter, &[String]) -> Vec<String>| {
+        filters.iter().flat_map(|filter| select_rules(*filter, macs)).collect::<Vec<_>>().join("\n    ")
     };
     format!(
         "table bridge segment\ndelete table bridge segment\ntable bridge segment {{\n  \
          chain incoming {{ type filter hook prerouting priority 0;\n    {}\n  }}\n  \
          chain forwarded {{ type filter hook forward priority 0;\n    {}\n  }}\n}}\n",
-        rules(incoming_rules),
-        rules(forwarded_rules),
+        render_rules(incoming_rules),
+        render_rules(forwarded_rules),
     )
 }
 

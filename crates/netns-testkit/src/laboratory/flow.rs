@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use crate::tcp;
 
-/// The largest answer.
+/// The largest length of an answer, in bytes.
 const MAX_ANSWER_LEN: usize = 65_535;
 
 /// The answer of a backend.
@@ -18,7 +18,7 @@ const MAX_ANSWER_LEN: usize = 65_535;
 pub struct Answer {
     /// The backend's name, for example `n2p1` for the first pod of node 2.
     pub backend: String,
-    /// The client's address that the backend saw.
+    /// The client's address and port that the backend saw.
     pub client: SocketAddr,
 }
 
@@ -83,7 +83,7 @@ impl Flow {
     }
 }
 
-/// Opens a UDP socket. Several sockets can have the same address `local`, if each connects to another address.
+/// Opens a UDP socket. Several sockets can have the same address `local` if they connect to different addresses.
 fn open_udp_socket(local: Option<SocketAddr>, remote: SocketAddr) -> io::Result<UdpSocket> {
     let Some(local) = local else { return UdpSocket::bind(SocketAddr::new(unspecified(remote.ip()), 0)) };
     let family = if remote.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -118,7 +118,7 @@ fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Replaces the error of `SO_RCVTIMEO`, which is that of a non-blocking socket.
+/// Replaces the error `WouldBlock`, with which the kernel reports the timeout of `SO_RCVTIMEO`, by `TimedOut`.
 fn map_timeout(error: io::Error) -> io::Error {
     if error.kind() == ErrorKind::WouldBlock { ErrorKind::TimedOut.into() } else { error }
 }

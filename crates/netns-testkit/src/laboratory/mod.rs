@@ -1,8 +1,8 @@
 //! A cluster's network in namespaces: a client, nodes on one Ethernet segment, pods with backends, and the rules of
 //! other programs. Does I/O.
 //!
-//! [`Options`] describe the laboratory; [`Laboratory::new`] creates it. Filters of the segment can change later. All
-//! namespaces end with the laboratory, or with the test.
+//! [`Options`] describe the laboratory, and [`Laboratory::new`] creates it. Filters of the segment can change later.
+//! The namespaces exist until the laboratory is dropped or the test ends.
 
 pub mod addresses;
 mod backend;

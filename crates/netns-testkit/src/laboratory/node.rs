@@ -35,7 +35,7 @@ pub struct Node {
 /// A pod with a running backend.
 #[derive(Debug)]
 pub struct Pod {
-    /// The name that the pod's backend answers with, for example `n2p1` for the first pod of node 2.
+    /// The name in the answers of the pod's backend, for example `n2p1` for the first pod of node 2.
     pub name: String,
     /// The pod's network namespace.
     pub namespace: Namespace,
@@ -73,7 +73,7 @@ impl Node {
         Self { number, namespace, uplink, mac, addresses, pods }
     }
 
-    /// Returns the node's address of a family. The node has none of IPv4 in an IPv6 underlay.
+    /// Returns the node's address of a family. A node in an IPv6 underlay has no IPv4 address.
     pub fn address(&self, family: Family) -> IpAddr {
         let address = self.addresses.iter().find(|address| Family::from_ip(**address) == family);
         *address.unwrap_or_else(|| panic!("node {} has no {family} address", self.number))
@@ -108,8 +108,8 @@ impl Pod {
     }
 }
 
-/// Creates a namespace whose IPv6 addresses are usable at once. It ignores ICMP redirects, which would replace the ways
-/// that a test examines.
+/// Creates a namespace whose IPv6 addresses are usable at once. The namespace ignores ICMP redirects, because a
+/// redirect would change the routes that a test examines.
 pub(crate) fn new_namespace() -> Namespace {
     let namespace = Namespace::new();
     namespace.set_sysctl("ipv6/conf/default/accept_dad", "0");
@@ -129,12 +129,12 @@ pub(crate) fn add_segment_addresses(namespace: &Namespace, interface: &str, addr
 }
 
 fn set_sysctls(namespace: &Namespace, options: &Options) {
-    let bridged = if options.filters_bridged { "1" } else { "0" };
+    let filters_bridged_value = if options.filters_bridged { "1" } else { "0" };
     for (path, value) in [
         ("ipv4/ip_forward", "1"),
         ("ipv6/conf/all/forwarding", "1"),
-        ("bridge/bridge-nf-call-iptables", bridged),
-        ("bridge/bridge-nf-call-ip6tables", bridged),
+        ("bridge/bridge-nf-call-iptables", filters_bridged_value),
+        ("bridge/bridge-nf-call-ip6tables", filters_bridged_value),
         ("netfilter/nf_conntrack_tcp_be_liberal", "0"),
     ] {
         namespace.set_sysctl(path, value);

@@ -1,4 +1,4 @@
-//! The options of a laboratory: which network, which rules of other programs, which settings. Pure.
+//! The options of a laboratory: its network, the rules of other programs, and settings. Pure.
 
 use akrobateo_core::family::Family;
 
@@ -7,18 +7,20 @@ use akrobateo_core::family::Family;
 pub enum PodNetwork {
     /// Each node has a route to the pods of each other node, as with the bridge plugin and flannel's `host-gw`.
     HostRoutes,
-    /// A VXLAN device on each node carries the packets between pods, as flannel's.
+    /// A VXLAN device on each node carries the packets between pods, as with flannel.
     Overlay,
 }
 
-/// Which packets of pods a node masquerades.
+/// The packets that a node masquerades for the CNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodMasquerade {
-    /// Packets from this node's pods to addresses outside of the pods' network of the cluster.
+    /// Packets from this node's pods to addresses outside of the range of all pods.
     OutsideCluster,
-    /// Packets from this node's pods to addresses outside of this node's pods, as `ipMasq` of the bridge plugin.
+    /// Packets from this node's pods to addresses outside of the range of this node's pods, as with `ipMasq` of the
+    /// bridge plugin.
     OutsideNode,
-    /// As [`Self::OutsideCluster`]. In addition, packets from outside of the cluster to pods of other nodes, as flannel.
+    /// The packets of [`Self::OutsideCluster`], and packets from outside of the cluster to pods of other nodes, as with
+    /// flannel.
     Flannel,
 }
 
@@ -51,12 +53,12 @@ impl Uplink {
     pub const ALL: [Self; 4] = [Self::Interface, Self::Bridge, Self::Bond, Self::Vlan];
 }
 
-/// Families of the addresses that nodes and the client have.
+/// The families of the addresses that nodes and the client have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Underlay {
     /// Nodes and the client have an IPv4 and an IPv6 address.
     DualStack,
-    /// Nodes and the client have only IPv6 addresses. Pods have addresses of both families nevertheless.
+    /// Nodes and the client have only IPv6 addresses, but pods have addresses of both families.
     Ipv6,
 }
 
@@ -70,23 +72,24 @@ pub struct Options {
     pub pods_per_node: usize,
     /// The network between pods of different nodes.
     pub pod_network: PodNetwork,
-    /// Which packets of pods a node masquerades.
+    /// The packets that a node masquerades for the CNI.
     pub pod_masquerade: PodMasquerade,
     /// The rules of kube-proxy.
     pub kube_proxy: KubeProxy,
-    /// kube-proxy handles packets to node 1's address and port 80 as those of a load balancer's address.
+    /// True if kube-proxy handles packets to node 1's address and port 80 as packets to a load balancer's address.
     pub has_load_balancer_address: bool,
-    /// portmap forwards port 8099 of each node to the node's last pod, and port 80 too if this is true.
+    /// True if portmap also forwards port 80 of each node to the node's last pod. portmap always forwards port 8099.
     pub has_host_port_80: bool,
-    /// The filter table drops forwarded packets that neither kube-proxy nor the CNI accepts.
+    /// True if the filter table drops forwarded packets that neither kube-proxy nor the CNI accepts.
     pub drops_forwarded: bool,
     /// The value of `rp_filter` of all interfaces of the nodes.
     pub reverse_path_filter: u8,
-    /// Packets that a bridge of a node forwards pass iptables' and nftables' rules too (`bridge-nf-call-iptables`).
+    /// True if packets that a node's bridge forwards also pass the rules of iptables and nftables
+    /// (`bridge-nf-call-iptables`).
     pub filters_bridged: bool,
     /// The device that has the node's address.
     pub uplink: Uplink,
-    /// Families of the nodes' addresses.
+    /// The families of the nodes' addresses.
     pub underlay: Underlay,
 }
 
@@ -119,8 +122,8 @@ impl Options {
         }
     }
 
-    /// Returns the Service to which kube-proxy forwards packets to node 1's address. Its endpoint is on node 2, if there
-    /// are several nodes.
+    /// Returns the Service to which kube-proxy forwards packets to node 1's address. The endpoint of this Service is on
+    /// node 2 if there are several nodes.
     pub(crate) fn load_balancer_service(&self, family: Family) -> Option<usize> {
         let is_forwarded = self.has_load_balancer_address && self.segment_families().contains(&family);
         is_forwarded.then_some(self.nodes.min(2))

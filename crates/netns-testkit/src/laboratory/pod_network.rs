@@ -7,12 +7,12 @@ use akrobateo_core::family::Family;
 use super::addresses::{node_address, pod_range};
 use super::options::{Options, PodNetwork, Underlay};
 
-/// The device of the overlay, and the name that flannel gives to it.
+/// The name of the overlay's device, as in flannel.
 pub(crate) const OVERLAY_DEVICE: &str = "flannel.1";
 /// The MTU of pods in an overlay. The outer headers need 50 bytes with IPv4, and 70 bytes with IPv6.
 const OVERLAY_MTU: u16 = 1430;
 
-/// Returns the MTU of pods, or `None` if it is that of the nodes.
+/// Returns the MTU of pods, or `None` if pods have the MTU of the nodes.
 pub(crate) fn pod_mtu(options: &Options) -> Option<u16> {
     (options.pod_network == PodNetwork::Overlay).then_some(OVERLAY_MTU)
 }

@@ -4,7 +4,7 @@ use super::filter::{self, Filter, port_name};
 use super::options::{Options, Uplink};
 use crate::Namespace;
 
-/// The interface of nodes and of the client that is connected to the segment.
+/// The interface with which each node and the client are connected to the segment.
 pub(crate) const INTERFACE: &str = "eth0";
 /// The name of the client's port.
 const CLIENT_PORT: &str = "client";
@@ -36,7 +36,8 @@ impl Segment {
         self.0.ip(&format!(
             "link add {port} type veth peer name {INTERFACE} netns {path}\nlink set {port} master bridge up"
         ));
-        // A packet of several segments would pass a limit of the packet length as a whole.
+        // Otherwise the kernel would send several TCP segments as one long packet, and a filter of the length would see
+        // that packet.
         namespace.ip(&format!("link set {INTERFACE} gso_max_segs 1 up"));
     }
 

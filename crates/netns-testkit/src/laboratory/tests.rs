@@ -11,13 +11,13 @@ use super::*;
 use crate::isolation::report_not_tested;
 use crate::{DEADLINE, isolated};
 
-/// The time after which a packet counts as lost.
-const LOST: Duration = Duration::from_millis(300);
+/// The time after which a missing answer means that a packet was lost.
+const LOSS_TIMEOUT: Duration = Duration::from_millis(300);
 const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
 /// Asks `address` and `port` from a namespace with both protocols, and expects an answer of `backend`. Returns true if
 /// the backend saw the address `client`.
-fn keeps_client(from: &Namespace, client: IpAddr, to: (IpAddr, u16), backend: &str) -> bool {
+fn backend_sees_client(from: &Namespace, client: IpAddr, to: (IpAddr, u16), backend: &str) -> bool {
     let answers = PROTOCOLS.map(|protocol| {
         let result = from.run(|| ask(protocol, to.into(), DEADLINE));
         let answer = result.unwrap_or_else(|error| panic!("{protocol} from {client} to {to:?}: {error}"));
@@ -29,53 +29,53 @@ fn keeps_client(from: &Namespace, client: IpAddr, to: (IpAddr, u16), backend: &s
 }
 
 fn is_lost(from: &Namespace, to: (IpAddr, u16)) -> bool {
-    from.run(|| ask(Protocol::Udp, to.into(), LOST)).is_err()
+    from.run(|| ask(Protocol::Udp, to.into(), LOSS_TIMEOUT)).is_err()
 }
 
-/// Checks everything that works in each laboratory.
-fn check(options: &Options) {
+/// Checks the connections that work in each laboratory.
+fn check_connectivity(options: &Options) {
     let laboratory = Laboratory::new(options);
     let [from, to] = [laboratory.pod(1, 1), laboratory.pod(2, 1)];
     for family in Family::ALL {
         let client = from.address(family);
         assert!(
-            keeps_client(&from.namespace, client, (to.address(family), BACKEND_PORT), "n2p1"),
+            backend_sees_client(&from.namespace, client, (to.address(family), BACKEND_PORT), "n2p1"),
             "{options:?}"
         );
         if options.kube_proxy != KubeProxy::Absent {
             let cluster_ip = (cluster_ip(family, 2), SERVICE_PORT);
-            assert!(keeps_client(&from.namespace, client, cluster_ip, "n2p1"), "{options:?}");
+            assert!(backend_sees_client(&from.namespace, client, cluster_ip, "n2p1"), "{options:?}");
         }
     }
     for family in options.segment_families() {
         let (client, node) = (client_address(*family), laboratory.node(1));
-        assert!(keeps_client(&laboratory.client, client, (node.address(*family), HOST_PORT), "n1p2"));
+        assert!(backend_sees_client(&laboratory.client, client, (node.address(*family), HOST_PORT), "n1p2"));
         if options.kube_proxy != KubeProxy::Absent {
             for (service, backend) in [(1, "n1p1"), (2, "n2p1")] {
                 let to = (node.address(*family), node_port(service));
-                assert!(!keeps_client(&laboratory.client, client, to, backend), "{options:?}");
+                assert!(!backend_sees_client(&laboratory.client, client, to, backend), "{options:?}");
             }
         }
     }
 }
 
 #[test]
-fn packets_reach_pods_and_services_with_each_kube_proxy_and_pod_network() {
+fn packets_reach_services_with_each_kube_proxy_and_pod_network() {
     isolated(|| {
         for pod_network in [PodNetwork::HostRoutes, PodNetwork::Overlay] {
             for kube_proxy in [KubeProxy::Absent, KubeProxy::Iptables, KubeProxy::Nftables] {
-                check(&Options { pod_network, kube_proxy, ..Options::default() });
+                check_connectivity(&Options { pod_network, kube_proxy, ..Options::default() });
             }
         }
     });
 }
 
 #[test]
-fn packets_reach_pods_and_services_with_each_reverse_path_filter_and_bridge_setting() {
+fn packets_reach_services_with_each_reverse_path_and_bridge_filter() {
     isolated(|| {
         for reverse_path_filter in [0, 1, 2] {
             for filters_bridged in [false, true] {
-                check(&Options { reverse_path_filter, filters_bridged, ..Options::default() });
+                check_connectivity(&Options { reverse_path_filter, filters_bridged, ..Options::default() });
             }
         }
     });
@@ -87,7 +87,7 @@ fn packets_reach_pods_and_services_with_each_uplink() {
         for uplink in Uplink::ALL {
             if uplink.is_supported() {
                 let filters_bridged = uplink != Uplink::Bridge;
-                check(&Options { filters_bridged, uplink, ..Options::default() });
+                check_connectivity(&Options { filters_bridged, uplink, ..Options::default() });
             } else {
                 report_not_tested(&format!("uplink {uplink:?}: this kernel cannot create the device"));
             }
@@ -96,7 +96,7 @@ fn packets_reach_pods_and_services_with_each_uplink() {
 }
 
 #[test]
-fn bridge_uplink_with_filtered_bridges_loses_packets_to_endpoints_on_other_nodes() {
+fn filtered_bridge_uplink_loses_packets_to_other_nodes() {
     isolated(|| {
         // br_netfilter bridges a packet after DNAT if the packet leaves through the bridge on which it arrived. The
         // bridge drops the packet, because it would leave through the same port. Hairpin mode does not help: the
@@ -106,7 +106,7 @@ fn bridge_uplink_with_filtered_bridges_loses_packets_to_endpoints_on_other_nodes
         for family in Family::ALL {
             let node = laboratory.node(1).address(family);
             assert!(is_lost(&laboratory.client, (node, node_port(2))), "{family}");
-            keeps_client(&laboratory.client, client_address(family), (node, node_port(1)), "n1p1");
+            backend_sees_client(&laboratory.client, client_address(family), (node, node_port(1)), "n1p1");
         }
     });
 }
@@ -115,15 +115,15 @@ fn bridge_uplink_with_filtered_bridges_loses_packets_to_endpoints_on_other_nodes
 fn packets_reach_pods_and_services_in_an_ipv6_underlay() {
     isolated(|| {
         for pod_network in [PodNetwork::HostRoutes, PodNetwork::Overlay] {
-            check(&Options { pod_network, underlay: Underlay::Ipv6, ..Options::default() });
+            check_connectivity(&Options { pod_network, underlay: Underlay::Ipv6, ..Options::default() });
         }
     });
 }
 
 #[test]
-fn masquerade_of_the_cni_takes_the_addresses_that_its_option_names() {
+fn cni_masquerades_the_packets_that_its_option_describes() {
     isolated(|| {
-        for (pod_masquerade, keeps_pod, keeps_outsider) in [
+        for (pod_masquerade, sees_pod, sees_external_client) in [
             (PodMasquerade::OutsideCluster, true, true),
             (PodMasquerade::OutsideNode, false, true),
             (PodMasquerade::Flannel, true, false),
@@ -132,14 +132,14 @@ fn masquerade_of_the_cni_takes_the_addresses_that_its_option_names() {
             for family in Family::ALL {
                 let to = (laboratory.pod(2, 1).address(family), BACKEND_PORT);
                 let pod = laboratory.pod(1, 1);
-                assert_eq!(keeps_client(&pod.namespace, pod.address(family), to, "n2p1"), keeps_pod);
+                assert_eq!(backend_sees_client(&pod.namespace, pod.address(family), to, "n2p1"), sees_pod);
                 // The client's packets and the replies to them pass through node 1.
                 let (client, node) = (client_address(family), laboratory.node(1).address(family));
                 laboratory.client.ip(&format!("route add {} via {node}", to.0));
                 laboratory.node(2).namespace.ip(&format!("route add {client} via {node}"));
                 assert_eq!(
-                    keeps_client(&laboratory.client, client, to, "n2p1"),
-                    keeps_outsider,
+                    backend_sees_client(&laboratory.client, client, to, "n2p1"),
+                    sees_external_client,
                     "{pod_masquerade:?}"
                 );
             }
@@ -148,7 +148,7 @@ fn masquerade_of_the_cni_takes_the_addresses_that_its_option_names() {
 }
 
 #[test]
-fn load_balancer_address_and_host_port_80_belong_to_their_programs() {
+fn kube_proxy_and_portmap_forward_port_80_of_a_node() {
     isolated(|| {
         for kube_proxy in [KubeProxy::Iptables, KubeProxy::Nftables] {
             for (has_load_balancer_address, has_host_port_80, backend) in
@@ -159,7 +159,7 @@ fn load_balancer_address_and_host_port_80_belong_to_their_programs() {
                 let laboratory = Laboratory::new(&options);
                 for family in Family::ALL {
                     let to = (laboratory.node(1).address(family), SERVICE_PORT);
-                    keeps_client(&laboratory.client, client_address(family), to, backend);
+                    backend_sees_client(&laboratory.client, client_address(family), to, backend);
                 }
             }
         }
@@ -171,7 +171,8 @@ fn forwarded_packets_that_no_program_accepts_are_dropped() {
     isolated(|| {
         for drops_forwarded in [false, true] {
             let laboratory = Laboratory::new(&Options { drops_forwarded, ..Options::default() });
-            // Node 2 is outside of the cluster here: its address is not a pod's.
+            // The address of node 2 is outside of the ranges of pods, so neither kube-proxy nor the CNI accepts the
+            // packet.
             let (client, address) = (&laboratory.client, laboratory.node(2).address(Family::V4));
             let _backend = Backend::start(&laboratory.node(2).namespace, "n2");
             client.ip(&format!("route add {address} via {}", laboratory.node(1).address(Family::V4)));
@@ -181,7 +182,7 @@ fn forwarded_packets_that_no_program_accepts_are_dropped() {
 }
 
 #[test]
-fn filters_of_addresses_and_macs_drop_the_packets_that_they_name() {
+fn filters_of_addresses_and_macs_drop_foreign_packets() {
     isolated(|| {
         let laboratory = Laboratory::new(&Options::default());
         let (client, first_node) = (&laboratory.client, &laboratory.node(1).namespace);
@@ -228,7 +229,7 @@ fn one_way_filter_drops_packets_in_one_direction() {
             let arrives = |from: usize, to: usize| {
                 let address = SocketAddr::new(laboratory.node(to).address(family), 7000);
                 let receiver = laboratory.node(to).namespace.run(|| UdpSocket::bind(address).unwrap());
-                receiver.set_read_timeout(Some(LOST)).unwrap();
+                receiver.set_read_timeout(Some(LOSS_TIMEOUT)).unwrap();
                 laboratory.node(from).namespace.run(|| {
                     let local = SocketAddr::new(laboratory.node(from).address(family), 0);
                     UdpSocket::bind(local).unwrap().send_to(b"x", address).unwrap()
@@ -241,15 +242,17 @@ fn one_way_filter_drops_packets_in_one_direction() {
 }
 
 #[test]
-fn long_packets_and_icmp_errors_are_lost_where_a_filter_says_so() {
+fn filters_drop_long_packets_and_icmp_errors() {
     isolated(|| {
         let laboratory = Laboratory::new(&Options::default());
         let (client, pod) = (&laboratory.client, laboratory.pod(2, 1).address(Family::V4));
         let ask_long = |protocol, len| {
-            client.run(|| Flow::open(protocol, None, (pod, BACKEND_PORT).into(), LOST)?.ask(len)).is_ok()
+            client
+                .run(|| Flow::open(protocol, None, (pod, BACKEND_PORT).into(), LOSS_TIMEOUT)?.ask(len))
+                .is_ok()
         };
         let is_refused = || {
-            let result = client.run(|| ask(Protocol::Udp, (pod, 9).into(), LOST));
+            let result = client.run(|| ask(Protocol::Udp, (pod, 9).into(), LOSS_TIMEOUT));
             result.unwrap_err().kind() == std::io::ErrorKind::ConnectionRefused
         };
         assert!(is_refused() && ask_long(Protocol::Udp, 1472) && ask_long(Protocol::Tcp, 60_000));
@@ -262,7 +265,7 @@ fn long_packets_and_icmp_errors_are_lost_where_a_filter_says_so() {
 }
 
 #[test]
-fn disconnected_node_is_silent_until_it_is_connected_again() {
+fn disconnected_node_answers_only_after_it_is_reconnected() {
     isolated(|| {
         let laboratory = Laboratory::new(&Options::default());
         let pod = (laboratory.pod(2, 1).address(Family::V4), BACKEND_PORT);

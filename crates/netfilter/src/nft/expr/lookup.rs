@@ -78,7 +78,7 @@ pub(super) fn decode_change(attrs: &[u8]) -> Option<Expr> {
     is_plain.then_some(expr)
 }
 
-/// Decodes a timeout. 0 means that there is none. This crate encodes only whole seconds.
+/// Decodes a timeout. 0 means that there is no timeout. This crate encodes only whole seconds.
 pub(crate) fn decode_seconds(attrs: &[u8], kind: u16) -> Result<Option<NonZeroU32>, Foreign> {
     let millis = Attr::find_be64(attrs, kind).unwrap_or(0);
     let seconds = u32::try_from(millis / MILLIS_PER_SECOND).map_err(|_| Foreign)?;

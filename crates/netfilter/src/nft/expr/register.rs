@@ -35,7 +35,7 @@ pub(super) fn push(attrs: &mut Attrs<'_>, kind: u16, reg: Reg) {
     attrs.push_be32(kind, reg.netlink_number());
 }
 
-/// Appends the number of a register, if there is one.
+/// Appends the number of a register. Appends nothing for `None`.
 pub(super) fn push_optional(attrs: &mut Attrs<'_>, kind: u16, reg: Option<Reg>) {
     if let Some(reg) = reg {
         push(attrs, kind, reg);
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn number_of_each_register_is_the_number_of_the_same_register() {
+    fn number_of_each_register_converts_to_the_same_register() {
         for reg in (0..16).map(Reg) {
             assert_eq!(Reg::from_netlink_number(reg.netlink_number()), Some(reg));
         }

@@ -3,8 +3,7 @@
 use super::expr::Expr;
 use super::value::Name;
 
-/// A chain of rules. Packets enter a base chain at its hook. They enter another chain, a regular chain, with a jump or a
-/// goto.
+/// A chain of rules. Packets enter a base chain at its hook. They enter a regular chain by a jump or a goto.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// The chain's name, unique in the table.
@@ -58,7 +57,7 @@ pub struct BaseChain {
     pub hook: Hook,
     /// The priority in the hook. The kernel runs the chain with the lowest priority first.
     pub priority: i32,
-    /// The verdict if no rule has a verdict. It can change while the chain exists.
+    /// The verdict if no rule has a verdict. The policy can change while the chain exists.
     pub policy: Policy,
 }
 

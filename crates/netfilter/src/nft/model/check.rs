@@ -1,4 +1,4 @@
-//! Checks whether a table is consistent, so that a mistake is found before the kernel rejects the table. Pure.
+//! Checks that a table is consistent, so that a mistake is found before the kernel rejects the table. Pure.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ pub enum TableError {
         /// The contradiction.
         reason: &'static str,
     },
-    /// An element does not belong into its set.
+    /// An element contradicts the definition of its set.
     #[error("an element of the set {set} is not valid: {reason}: {element:?}")]
     Element {
         /// The set's name.
@@ -225,7 +225,7 @@ fn check_interval(
                 previous.is_some_and(|previous| previous.last_key.as_deref() >= Some(&element.key));
             element.key <= *last_key && !overlaps
         }
-        // Overlaps are left to the kernel, because the check would compare each element with each other element.
+        // The kernel checks for overlaps. A check here would have to compare each element with each other element.
         Matching::IntervalsOfParts(lens) => {
             let mut start = 0;
             lens.iter().all(|len| {
@@ -238,8 +238,8 @@ fn check_interval(
     if is_valid { Ok(()) } else { Err("the interval is empty, or overlaps with another interval") }
 }
 
-/// Returns the registers of the expression, with the number of bytes that it reads or writes there. The length of a
-/// set's keys and values counts as one register.
+/// Returns the registers of the expression, with the number of bytes that it reads or writes there. The keys and
+/// values of sets are treated as one register, because their length is unknown here.
 fn registers(expr: &Expr) -> Vec<(Reg, u32)> {
     match expr {
         Expr::Meta { dreg: reg, .. }

@@ -3,8 +3,8 @@
 /// The type of keys or values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataType {
-    /// The number of the data type in the nft program (enum `datatypes`, `include/datatype.h`), which prints the data
-    /// accordingly. The kernel only stores this number.
+    /// The number of the data type in the nft program (enum `datatypes`, `include/datatype.h`). The nft program prints
+    /// data according to this number. The kernel only stores this number.
     pub id: u32,
     /// The length in bytes. Each part of a concatenation is padded to a multiple of 4.
     pub len: u32,
@@ -16,8 +16,8 @@ const BITS_PER_TYPE: u32 = 6;
 impl DataType {
     /// `meta nfproto`, one byte: `NFPROTO_IPV4` (2) or `NFPROTO_IPV6` (10).
     pub const NFPROTO: Self = Self { id: 2, len: 1 };
-    /// A number in the byte order of the machine, for example of `numgen`. It has the type of a mark, because the nft
-    /// program 1.0.6 aborts when it prints a concatenation with its type `integer`, which has no length.
+    /// A number in the byte order of the machine, for example of `numgen`. It has the type of a mark, because nft
+    /// 1.0.6 aborts when it prints a concatenation that contains its type `integer`. This type has no length.
     pub const NUMBER: Self = Self::MARK;
     /// An IPv4 address.
     pub const IPV4: Self = Self { id: 7, len: 4 };
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn concatenation_has_the_number_of_its_parts_and_their_padded_length() {
+    fn concatenation_combines_the_numbers_and_lengths_of_its_parts() {
         let parts = [DataType::PROTOCOL, DataType::PORT, DataType::IPV6];
         assert_eq!(DataType::concat(&parts), DataType { id: 12 << 12 | 13 << 6 | 8, len: 24 });
         assert_eq!(DataType::concat(&[DataType::MAC]), DataType::MAC);

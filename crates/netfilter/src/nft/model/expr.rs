@@ -57,7 +57,7 @@ pub enum Expr {
         kind: u8,
         /// The distance from the option's start, in bytes.
         offset: u32,
-        /// The length, in bytes: 2 or 4. A maximum segment size is only ever reduced.
+        /// The length, in bytes: 2 or 4. The kernel never increases a maximum segment size.
         len: u32,
         /// The source register, in network byte order.
         sreg: Reg,
@@ -101,11 +101,11 @@ pub enum Expr {
         /// The constant.
         value: Value,
     },
-    /// Matches if a register is in an interval. If `is_inverted` is true, matches if the register is outside.
+    /// Matches if the data in a register are in an interval, or outside of the interval if `is_inverted` is true.
     Range {
         /// The source register, in network byte order.
         sreg: Reg,
-        /// True if the expression matches data outside the interval.
+        /// True if the expression matches data outside of the interval.
         is_inverted: bool,
         /// The lowest data in the interval.
         first: Value,
@@ -171,7 +171,7 @@ pub enum Expr {
     },
     /// Translates the source of the flow to the address of the outgoing interface.
     Masquerade(NatFlags),
-    /// Drops the packet and tells its sender.
+    /// Drops the packet and sends an error to its sender.
     Reject(Reject),
     /// Excludes the packet from conntrack. Has an effect only before conntrack.
     NoTrack,
@@ -226,14 +226,15 @@ impl Expr {
         Self::Lookup { set: set.into(), sreg, result: LookupResult::NotContained }
     }
 
-    /// Returns the expression that loads the value of a key. It does not match if the map does not contain the key.
+    /// Returns the expression that loads the value of a key. The expression does not match if the map does not
+    /// contain the key.
     #[must_use]
     pub fn map(map: impl Into<Name>, sreg: Reg, dreg: Reg) -> Self {
         Self::Lookup { set: map.into(), sreg, result: LookupResult::Value(dreg) }
     }
 
-    /// Returns the expression that executes the verdict of a key. It does not match if the map does not contain the
-    /// key.
+    /// Returns the expression that executes the verdict of a key. The expression does not match if the map does
+    /// not contain the key.
     #[must_use]
     pub fn verdict_map(map: impl Into<Name>, sreg: Reg) -> Self {
         Self::Lookup { set: map.into(), sreg, result: LookupResult::Verdict }
@@ -322,9 +323,9 @@ pub enum LookupResult {
 /// A change of an element of a dynamic set by a packet (enum `nft_dynset_ops`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ElementChange {
-    /// Adds the element. An existing element keeps its value, and expires when it would have expired.
+    /// Adds the element. An existing element keeps its value, and its timeout continues.
     Add,
-    /// Adds the element. An existing element keeps its value, and its time starts again.
+    /// Adds the element. An existing element keeps its value, and its timeout starts again.
     Update,
     /// Deletes the element (Linux 5.4).
     Delete,
@@ -342,8 +343,8 @@ pub enum NatKind {
 /// The choice of the source port (`linux/netfilter/nf_nat.h`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NatFlags {
-    /// Chooses a random port (`NF_NAT_RANGE_PROTO_RANDOM_FULLY`). Otherwise the kernel keeps the port if it is free, and
-    /// two new flows that choose at the same time may collide.
+    /// Chooses a random port (`NF_NAT_RANGE_PROTO_RANDOM_FULLY`). Without this flag, the kernel keeps the port if it is
+    /// free, and two new flows that choose a port at the same time may collide.
     pub is_fully_random: bool,
     /// Chooses the same address for all flows of a client (`NF_NAT_RANGE_PERSISTENT`).
     pub is_persistent: bool,
@@ -361,7 +362,8 @@ pub enum Reject {
     TcpReset,
     /// "Destination unreachable" of ICMP or `ICMPv6` with this code, in chains of one family.
     Icmp(u8),
-    /// "Destination unreachable" of ICMP or `ICMPv6` with a code that exists in both (enum `nft_reject_inet_code`;
+    /// "Destination unreachable" of ICMP or `ICMPv6`, with a code that exists in both protocols (enum
+    /// `nft_reject_inet_code`;
     /// [`abi::reject`](crate::nft::abi::reject) has the numbers).
     Icmpx(u8),
 }

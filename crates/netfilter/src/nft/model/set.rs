@@ -39,18 +39,19 @@ pub struct SetDefinition {
 /// The way in which the keys of a set match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Matching {
-    /// Keys are equal: a hash table. Its elements can change while packets look up others.
+    /// A key matches an equal key. The kernel uses a hash table, whose elements can change while packets look up other
+    /// elements.
     Exact,
-    /// A key is in an interval: a tree (`NFT_SET_INTERVAL`). Each element is an interval. While a transaction is
-    /// executed, lookups in a *new* set of this kind may find nothing.
+    /// A key matches the interval that contains it. The kernel uses a tree (`NFT_SET_INTERVAL`). Each element is an
+    /// interval. While a transaction is executed, lookups in a *new* set of this kind may find nothing.
     Intervals,
-    /// Each part of a concatenated key is in an interval (`NFT_SET_INTERVAL` and `NFT_SET_CONCAT`, Linux 5.6). The
-    /// numbers are the lengths of the parts in bytes, without padding. Each element is an interval.
+    /// Each part of a concatenated key matches an interval that contains it (`NFT_SET_INTERVAL` and `NFT_SET_CONCAT`,
+    /// Linux 5.6). The numbers are the lengths of the parts in bytes, without padding. Each element is an interval.
     IntervalsOfParts(Vec<u8>),
 }
 
 /// The properties of a set whose elements are added by packets (flag `NFT_SET_EVAL`). Such a set needs
-/// [`SetDefinition::max_elements`], because the kernel would not add any element otherwise.
+/// [`SetDefinition::max_elements`], because the kernel adds no elements without a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dynamic {
     /// The time after which an element expires, unless a packet renews the element (`NFTA_SET_TIMEOUT`). Elements
@@ -107,19 +108,20 @@ impl SetDefinition {
         Self { matching, ..self }
     }
 
-    /// Returns the definition of a set that holds at most this number of elements; 0 means no limit.
+    /// Returns the definition with a limit of the number of elements; 0 means no limit.
     #[must_use]
     pub fn with_max_elements(self, max_elements: u32) -> Self {
         Self { max_elements: NonZeroU32::new(max_elements), ..self }
     }
 
-    /// Returns the definition of a set whose elements count packets.
+    /// Returns the definition with counters: each element counts packets.
     #[must_use]
     pub fn with_counters(self) -> Self {
         Self { has_counters: true, ..self }
     }
 
-    /// Returns true if the definitions differ in counters at most. Kernels before 5.7 have no counters in sets.
+    /// Returns true if the definitions are equal, or differ only in counters. Kernels before 5.7 have no counters in
+    /// sets.
     #[must_use]
     pub fn equals_ignoring_counters(&self, other: &Self) -> bool {
         let Self { key_type, value_type, matching, max_elements, has_counters: _, dynamic } = self;
@@ -132,7 +134,7 @@ impl SetDefinition {
 }
 
 impl Set {
-    /// Creates a set with these elements, in any order. Keeps the first one of the elements with the same key.
+    /// Creates a set with these elements, in any order. Of several elements with the same key, the set has only one.
     #[must_use]
     pub fn new(name: impl Into<Name>, definition: SetDefinition, mut elements: Vec<Element>) -> Self {
         elements.sort_unstable();
@@ -212,7 +214,7 @@ impl Element {
         Self { key, last_key: None, value: None, counter: Counter { packets: 0, bytes: 0 }, lifetime: None }
     }
 
-    /// Creates an interval. It includes both keys.
+    /// Creates an interval that includes both keys.
     #[must_use]
     pub fn interval(first: Value, last: Value) -> Self {
         Self { last_key: Some(Box::new(last)), ..Self::new(first) }

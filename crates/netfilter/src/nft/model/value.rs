@@ -30,7 +30,7 @@ impl Value {
         Some(value)
     }
 
-    /// Concatenates `parts`. Each part is padded with zero bytes to a multiple of 4, as the kernel expects it. A single
+    /// Concatenates `parts`. Each part is padded with zero bytes to a multiple of 4, as the kernel expects. A single
     /// part is not padded. Returns `None` if the result is longer than [`Self::MAX_LEN`].
     #[must_use]
     pub fn concat(parts: &[&[u8]]) -> Option<Self> {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_of_a_value_carry_over_all_bytes() {
+    fn next_and_previous_value_carry_over_all_bytes() {
         let value = Value::from([10, 0, 255, 255]);
         assert_eq!(value.next(), Some(Value::from([10, 1, 0, 0])));
         assert_eq!(value.next().and_then(Value::previous), Some(value));

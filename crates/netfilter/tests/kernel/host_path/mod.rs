@@ -1,4 +1,4 @@
-//! A table like the one of the node agent: the nft program prints it, and real packets pass it.
+//! Tests of a table that is similar to the node agent's table: the nft program prints it, and real packets pass it.
 
 mod network;
 mod table;
@@ -15,7 +15,9 @@ use netfilter::nft::{InstalledTable, Transaction};
 use netns_testkit::{eventually, isolated, tcp};
 
 use network::Network;
-use table::{AFFINITY_PORT, EMPTY_PORT, FRONTEND_PORT, OURS, ZONE, addresses, egress_table, ip_bytes, table};
+use table::{
+    AFFINITY_PORT, EMPTY_PORT, FRONTEND_PORT, TRANSLATED_MARK, ZONE, addresses, egress_table, ip_bytes, table,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -49,11 +51,11 @@ fn new_connections_reach_all_endpoints_and_keep_the_client_address() {
             }
             assert!(connections.iter().all(|count| *count > 0), "{connections:?}");
         }
-        // The flows have the zone of the peer and the mark.
+        // The conntrack entries have the peer's zone and the mark.
         network.node.run(|| {
             let conntrack = Conntrack::open().unwrap();
             for family in Family::ALL {
-                let mark = Some(MarkCondition { bits: OURS, mask: OURS });
+                let mark = Some(MarkCondition { bits: TRANSLATED_MARK, mask: TRANSLATED_MARK });
                 let filter = EntryFilter { zone: Some(ZONE), mark, ..EntryFilter::new(family) };
                 assert_eq!(conntrack.entries(&filter).unwrap().len(), 40);
             }
@@ -71,11 +73,11 @@ fn client_stays_with_its_endpoint_until_its_entry_is_deleted() {
             let listeners = network.listen(|index| addresses.pods[index]);
             let frontend = SocketAddr::new(addresses.node, AFFINITY_PORT);
             let set = table.set(&format!("affinity{}", addresses.suffix)).unwrap();
-            let first = connect_and_accept(&network, &listeners, frontend);
+            let first_connection = connect_and_accept(&network, &listeners, frontend);
             for _ in 0..10 {
-                assert_eq!(connect_and_accept(&network, &listeners, frontend), first);
+                assert_eq!(connect_and_accept(&network, &listeners, frontend), first_connection);
             }
-            let endpoint = ip_bytes(addresses.pods[first.0]);
+            let endpoint = ip_bytes(addresses.pods[first_connection.0]);
             let uses_endpoint = |element: &Element| match &element.value {
                 Some(ElementValue::Data(value)) => value.bytes().starts_with(&endpoint),
                 _ => false,
@@ -88,7 +90,7 @@ fn client_stays_with_its_endpoint_until_its_entry_is_deleted() {
                 let lifetime = elements[0].lifetime.as_ref().unwrap();
                 assert_eq!(lifetime.timeout_millis, 600_000);
                 assert!((500_000..=600_000).contains(&lifetime.remaining_millis), "{lifetime:?}");
-                // The read table equals the desired one, although a packet has added an element.
+                // The read table equals the desired table. The element that a packet has added is ignored.
                 let (_, installed) = nftables.read(&table.id).unwrap();
                 assert!(installed.unwrap().equals_ignoring_state(&table));
                 assert_eq!(nftables.delete_dynamic_elements(&table.id, set, |_| false).unwrap(), 0);
@@ -107,7 +109,7 @@ fn frontend_without_endpoints_refuses_clients_at_once() {
         network.node.run(|| Nftables::open().unwrap().execute(&Transaction::create(&table)).unwrap());
         for addresses in Family::ALL.map(addresses) {
             let frontend = SocketAddr::new(addresses.node, EMPTY_PORT);
-            // A listener of the node itself does not get the packets.
+            // A listener of the node itself does not receive the packets.
             let _listener = network.node.run(|| TcpListener::bind(frontend).unwrap());
             let error = network.client.run(|| tcp::connect(None, frontend, TIMEOUT)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -130,13 +132,13 @@ fn egress_chain_writes_the_mac_address_of_marked_frames() {
         network.node.run(|| {
             Nftables::open().unwrap().execute(&Transaction::create(&egress_table)).unwrap();
         });
-        // The mark is set for packets to this port only.
+        // Only packets to this port get the mark.
         let marked_port = 9999;
         network.node.load_nft(&format!(
             "table ip marks {{ chain output {{ type filter hook output priority 0; \
              udp dport {marked_port} meta mark set 7; }}; }}\n"
         ));
-        // The client counts frames by their MAC address, whether they are for the client or not.
+        // The client counts the frames with each MAC address, including frames with the address of another interface.
         network.client.load_nft(
             "table netdev counts { chain ingress { type filter hook ingress device eth0 priority 0; \
              ether daddr 02:00:00:00:00:09 meta mark 0 udp dport 9999 counter; \
@@ -154,14 +156,14 @@ fn egress_chain_writes_the_mac_address_of_marked_frames() {
 }
 
 #[test]
-fn nft_program_prints_the_rules_as_they_are_meant() {
+fn nft_program_prints_the_expected_rules() {
     isolated(|| {
         let network = Network::new();
         let table = table([2, 0, 0, 0, 0, 7]);
         let egress_table = egress_table(7, [2, 0, 0, 0, 0, 9]);
         network.node.run(|| {
             let nftables = Nftables::open().unwrap();
-            // Several tables in one transaction.
+            // One transaction creates both tables.
             let transaction = Transaction::create(&table).then(Transaction::create(&egress_table));
             nftables.execute(&transaction).unwrap();
             assert_eq!(nftables.read(&table.id).unwrap().1, Some(InstalledTable::from(table.clone())));

@@ -54,21 +54,21 @@ impl Network {
 
     /// Returns the MAC address of the client.
     pub(crate) fn client_mac(&self) -> [u8; 6] {
-        // /sys shows the interfaces of the process's own namespace, so ip(8) is used.
+        // /sys would show the interfaces of the namespace in which this process has started.
         let output = self.client.run_program(Command::new("ip").args(["-brief", "link", "show", "eth0"]), "");
         let mac = output.split_whitespace().nth(2).unwrap();
         let bytes: Vec<_> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
         bytes.try_into().unwrap()
     }
 
-    /// Opens a listener in each pod. A pod's listener tells the pod's number and the client's address.
+    /// Opens a listener in each pod. The index of a listener is the index of its pod.
     pub(crate) fn listen(&self, ip: impl Fn(usize) -> IpAddr) -> Vec<TcpListener> {
-        let open = |(index, pod): (usize, &Namespace)| {
+        let open_listener = |(index, pod): (usize, &Namespace)| {
             let address = (ip(index), ENDPOINT_PORT);
             let listener = pod.run(|| TcpListener::bind(address).unwrap());
             listener.set_nonblocking(true).unwrap();
             listener
         };
-        self.pods.iter().enumerate().map(open).collect()
+        self.pods.iter().enumerate().map(open_listener).collect()
     }
 }

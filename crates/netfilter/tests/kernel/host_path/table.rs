@@ -1,4 +1,4 @@
-//! A table like the one of the node agent.
+//! A table that is similar to the node agent's table.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -11,13 +11,14 @@ use netfilter::nft::model::{
     PayloadBase, PayloadField, Reg, Reject, Rule, Set, SetDefinition, TableFamily, TableId, Value, Verdict,
 };
 
-pub(crate) const OURS: u32 = 0x2000_0000;
-/// The bit of flows whose client stays with its endpoint.
+/// The bit of flows whose destination the table has translated.
+pub(crate) const TRANSLATED_MARK: u32 = 0x2000_0000;
+/// The bit of flows with session affinity.
 pub(crate) const AFFINITY: u32 = 0x1000_0000;
 pub(crate) const FRONTEND_PORT: u16 = 80;
-/// A frontend whose clients stay with their endpoint.
+/// The port of a frontend with session affinity.
 pub(crate) const AFFINITY_PORT: u16 = 81;
-/// A frontend without endpoints.
+/// The port of a frontend without endpoints.
 pub(crate) const EMPTY_PORT: u16 = 82;
 pub(crate) const ENDPOINT_PORT: u16 = 8080;
 pub(crate) const ZONE: u16 = 0x6b02;
@@ -80,12 +81,12 @@ fn number(value: u32) -> NonZeroU32 {
     NonZeroU32::new(value).unwrap()
 }
 
-/// Matches packets of one family.
+/// Returns the expressions that match packets of one family.
 fn is_family(addresses: Addresses) -> [Expr; 2] {
     [Expr::Meta { key: meta::KEY_NFPROTO, dreg: Reg(0) }, Expr::equal(Reg(0), [addresses.nfproto])]
 }
 
-/// Loads the protocol and the destination port.
+/// Returns the expressions that load the protocol and the destination port.
 fn load_protocol_and_port(first: u8) -> [Expr; 2] {
     [
         Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(first) },
@@ -93,7 +94,7 @@ fn load_protocol_and_port(first: u8) -> [Expr; 2] {
     ]
 }
 
-/// The registers after an address that starts at register 0.
+/// Returns the first register after an address that starts at register 0.
 fn register_after_address(addresses: Addresses) -> u8 {
     u8::try_from(addresses.address.len / 4).unwrap()
 }
@@ -192,8 +193,8 @@ fn affinity_rule(addresses: Addresses) -> Rule {
 
 /// Remembers the endpoint of a new flow, after the translation of its destination.
 ///
-/// The rule takes the endpoint from the packet. A rule that took it from the map of endpoints would work too, but the nft
-/// program 1.0.6 would abort when it lists the rule.
+/// The rule takes the endpoint from the packet. A rule that took it from the map of endpoints would work too, but the
+/// nft program 1.0.6 would abort when it lists the rule.
 fn remember_rule(addresses: Addresses) -> Rule {
     let Addresses { suffix, address, offsets, .. } = addresses;
     let after_address = register_after_address(addresses);
@@ -259,9 +260,9 @@ pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
     sets.push(Set::new("peer_zone", SetDefinition::map(DataType::MAC, DataType::ZONE), vec![peer]));
     let services = families.map(look_up_service_rule).to_vec();
     let choose_endpoint = families.map(choose_endpoint_rule).to_vec();
-    let n2 = [vec![mark_rule(OURS)], choose_endpoint.clone()].concat();
+    let n2_rules = [vec![mark_rule(TRANSLATED_MARK)], choose_endpoint.clone()].concat();
     let affinity = families.map(affinity_rule).to_vec();
-    let a2 = [vec![mark_rule(OURS | AFFINITY)], affinity, choose_endpoint].concat();
+    let a2_rules = [vec![mark_rule(TRANSLATED_MARK | AFFINITY)], affinity, choose_endpoint].concat();
     let [first_family, _] = families;
     let mut masquerade = is_family(first_family).to_vec();
     masquerade.extend([
@@ -272,19 +273,19 @@ pub(crate) fn table(peer_mac: [u8; 6]) -> Table {
         Expr::is_in("inside4", Reg(1)),
         Expr::Masquerade(NatFlags::FULLY_RANDOM),
     ]);
-    let local = vec![
+    let accept_unless_local = vec![
         Expr::Fib { result: fib::RESULT_ADDRESS_TYPE, flags: fib::FLAG_DESTINATION, dreg: Reg(0) },
         Expr::not_equal(Reg(0), fib::TYPE_LOCAL.to_ne_bytes()),
         Expr::Verdict(Verdict::Accept),
     ];
     let postrouting = [families.map(remember_rule).to_vec(), vec![masquerade.into()]].concat();
-    let prerouting = [vec![Rule::new(local)], services].concat();
+    let prerouting = [vec![Rule::new(accept_unless_local)], services].concat();
     Table {
         sets,
         chains: vec![
-            Chain::regular("n2", n2),
-            Chain::regular("a2", a2),
-            Chain::regular("refuse", vec![mark_rule(OURS)]),
+            Chain::regular("n2", n2_rules),
+            Chain::regular("a2", a2_rules),
+            Chain::regular("refuse", vec![mark_rule(TRANSLATED_MARK)]),
             Chain::base("raw", ChainType::Filter, Hook::Prerouting, -310, vec![zone_rule()]),
             Chain::base("nat_pre", ChainType::Nat, Hook::Prerouting, -110, prerouting),
             Chain::base("nat_post", ChainType::Nat, Hook::Postrouting, 90, postrouting),
@@ -300,25 +301,28 @@ fn input_chain() -> Chain {
     let is_refused = |protocol: u8| {
         vec![
             Expr::Ct { key: ct::KEY_MARK, direction: None, dreg: Reg(0) },
-            Expr::and(Reg(0), OURS),
+            Expr::and(Reg(0), TRANSLATED_MARK),
             Expr::not_equal(Reg(0), [0; 4]),
             Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(0) },
             Expr::equal(Reg(0), [protocol]),
         ]
     };
-    let answer = |protocol, answer| [is_refused(protocol), vec![Expr::Reject(answer)]].concat().into();
+    let refuse_rule = |protocol, reject| [is_refused(protocol), vec![Expr::Reject(reject)]].concat().into();
     Chain::base(
         "input",
         ChainType::Filter,
         Hook::Input,
         -10,
-        vec![answer(6, Reject::TcpReset), answer(17, Reject::Icmpx(reject::ICMPX_PORT_UNREACHABLE))],
+        vec![
+            refuse_rule(6, Reject::TcpReset),
+            refuse_rule(17, Reject::Icmpx(reject::ICMPX_PORT_UNREACHABLE)),
+        ],
     )
 }
 
-/// Reduces the segment size of TCP to the path MTU.
+/// Limits the segment size of TCP to the path MTU.
 fn forward_chain() -> Chain {
-    let clamp = vec![
+    let limit_segment_size = vec![
         Expr::Meta { key: meta::KEY_L4PROTO, dreg: Reg(0) },
         Expr::equal(Reg(0), [6]),
         Expr::payload(PayloadBase::Transport, 13, 1, Reg(0)),
@@ -328,7 +332,7 @@ fn forward_chain() -> Chain {
         Expr::ToNetworkOrder { sreg: Reg(0), dreg: Reg(0), len: 2, size: 2 },
         Expr::SetTcpOption { kind: exthdr::TCP_OPTION_MAXSEG, offset: 2, len: 2, sreg: Reg(0) },
     ];
-    Chain::base("forward", ChainType::Filter, Hook::Forward, -160, vec![clamp.into()])
+    Chain::base("forward", ChainType::Filter, Hook::Forward, -160, vec![limit_segment_size.into()])
 }
 
 /// The table that writes the MAC address of frames with a mark.

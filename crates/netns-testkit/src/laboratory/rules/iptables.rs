@@ -49,25 +49,30 @@ fn add_services(rules: &mut Rules, options: &Options, family: Family) {
     let pods = cluster_pod_range(family);
     for (service, protocol) in (1..=options.nodes).flat_map(|service| PROTOCOLS.map(|name| (service, name))) {
         let suffix = format!("{service}-{}", protocol.to_uppercase());
-        let (svc, ext, sep) =
+        let (service_chain, external_chain, endpoint_chain) =
             (format!("KUBE-SVC-{suffix}"), format!("KUBE-EXT-{suffix}"), format!("KUBE-SEP-{suffix}"));
         let to_cluster_ip =
             format!("-d {} -p {protocol} --dport {SERVICE_PORT}", cluster_ip(family, service));
         let endpoint = pod_address(family, service, 1);
-        rules.add("KUBE-SERVICES", &format!("{to_cluster_ip} -j {svc}"));
+        rules.add("KUBE-SERVICES", &format!("{to_cluster_ip} -j {service_chain}"));
         if options.load_balancer_service(family) == Some(service) {
             let address = node_address(family, 1);
-            rules
-                .add("KUBE-SERVICES", &format!("-d {address} -p {protocol} --dport {SERVICE_PORT} -j {ext}"));
+            rules.add(
+                "KUBE-SERVICES",
+                &format!("-d {address} -p {protocol} --dport {SERVICE_PORT} -j {external_chain}"),
+            );
         }
-        rules.add("KUBE-NODEPORTS", &format!("-p {protocol} --dport {} -j {ext}", node_port(service)));
-        rules.add(&svc, &format!("! -s {pods} {to_cluster_ip} -j KUBE-MARK-MASQ"));
-        rules.add(&svc, &format!("-j {sep}"));
-        rules.add(&ext, "-j KUBE-MARK-MASQ");
-        rules.add(&ext, &format!("-j {svc}"));
-        rules.add(&sep, &format!("-s {endpoint} -j KUBE-MARK-MASQ"));
         rules.add(
-            &sep,
+            "KUBE-NODEPORTS",
+            &format!("-p {protocol} --dport {} -j {external_chain}", node_port(service)),
+        );
+        rules.add(&service_chain, &format!("! -s {pods} {to_cluster_ip} -j KUBE-MARK-MASQ"));
+        rules.add(&service_chain, &format!("-j {endpoint_chain}"));
+        rules.add(&external_chain, "-j KUBE-MARK-MASQ");
+        rules.add(&external_chain, &format!("-j {service_chain}"));
+        rules.add(&endpoint_chain, &format!("-s {endpoint} -j KUBE-MARK-MASQ"));
+        rules.add(
+            &endpoint_chain,
             &format!("-p {protocol} -j DNAT --to-destination {}", with_port(endpoint, BACKEND_PORT)),
         );
     }

@@ -18,14 +18,18 @@ fn rules(options: &Options, node: usize, family: Family) -> Vec<String> {
         Family::V4 => ("ip", "224.0.0.0/4"),
         Family::V6 => ("ip6", "ff00::/8"),
     };
-    let (cluster, own) = (cluster_pod_range(family), pod_range(family, node));
-    let outside = if options.pod_masquerade == PodMasquerade::OutsideNode { own.as_str() } else { cluster };
+    let (cluster_range, own_range) = (cluster_pod_range(family), pod_range(family, node));
+    let unmasqueraded_range =
+        if options.pod_masquerade == PodMasquerade::OutsideNode { own_range.as_str() } else { cluster_range };
     let mut rules = vec![format!(
-        "    {ip} saddr {own} {ip} daddr != {outside} {ip} daddr != {multicast} masquerade fully-random\n"
+        "    {ip} saddr {own_range} {ip} daddr != {unmasqueraded_range} {ip} daddr != {multicast} \
+         masquerade fully-random\n"
     )];
     if options.pod_masquerade == PodMasquerade::Flannel {
-        rules.push(format!("    {ip} saddr != {cluster} {ip} daddr {own} return\n"));
-        rules.push(format!("    {ip} saddr != {cluster} {ip} daddr {cluster} masquerade fully-random\n"));
+        rules.push(format!("    {ip} saddr != {cluster_range} {ip} daddr {own_range} return\n"));
+        rules.push(format!(
+            "    {ip} saddr != {cluster_range} {ip} daddr {cluster_range} masquerade fully-random\n"
+        ));
     }
     rules
 }
