@@ -92,7 +92,7 @@ impl World {
     /// Returns true if the Service claims its ports on a node: it selects the node, and has an endpoint there if it needs
     /// one.
     fn is_claiming(&self, key: &ServiceKey, spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
-        let needs_endpoint = spec.is_traffic_policy_local;
+        let needs_endpoint = spec.is_external_traffic_policy_local;
         spec.nodes.matches(node) && (!needs_endpoint || self.recent_endpoint_nodes(key).contains(&node.name))
     }
 
@@ -167,7 +167,7 @@ fn check_waiting(before: &World, observed: &World, after: &World) -> Result<(), 
             };
             let is_blocked = spec.frontends().iter().any(|port| {
                 let mut others = after.services.keys().filter(|other| *other != key);
-                node_ports.get_other(*port, key).is_some() || others.any(|other| blocks(other, port))
+                node_ports.get_other_owner(*port, key).is_some() || others.any(|other| blocks(other, port))
             });
             prop_assert!(is_blocked, "nothing keeps {key} from {node}");
         }

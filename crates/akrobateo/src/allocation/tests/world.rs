@@ -187,21 +187,22 @@ impl World {
                 Some(AllocationResult::Accepted(spec, allocation)) => {
                     let endpoints = self.endpoint_nodes(key);
                     let is_published = self.nodes.iter().any(|node| previous.contains(&node.name));
-                    let missing = (spec.is_traffic_policy_local && endpoints.is_empty()).then(|| {
-                        let publishes_all =
-                            self.missing_endpoints.get(key) == Some(&MissingEndpoints::PublishAll);
-                        if is_published && !publishes_all {
-                            MissingEndpoints::KeepPublished
-                        } else {
-                            MissingEndpoints::PublishAll
-                        }
-                    });
+                    let missing =
+                        (spec.is_external_traffic_policy_local && endpoints.is_empty()).then(|| {
+                            let publishes_all =
+                                self.missing_endpoints.get(key) == Some(&MissingEndpoints::PublishAll);
+                            if is_published && !publishes_all {
+                                MissingEndpoints::KeepPublished
+                            } else {
+                                MissingEndpoints::PublishAll
+                            }
+                        });
                     match missing {
                         Some(missing) => self.missing_endpoints.insert(key.clone(), missing),
                         None => self.missing_endpoints.remove(key),
                     };
                     let endpoints_allow = |name: &String| match missing {
-                        None => !spec.is_traffic_policy_local || endpoints.contains(name),
+                        None => !spec.is_external_traffic_policy_local || endpoints.contains(name),
                         Some(MissingEndpoints::PublishAll) => true,
                         Some(MissingEndpoints::KeepPublished) => previous.contains(name),
                     };
