@@ -74,8 +74,8 @@ impl Reason {
         matches!(self, Self::PortReserved | Self::InvalidAnnotation | Self::UnsupportedSpec)
     }
 
-    /// Returns true if the condition's status is always `True` with this reason. With another reason, the status is `True` if
-    /// the Service still has addresses.
+    /// Returns true if the condition's status is always `True` with this reason. With another reason, the status is
+    /// `True` if the Service still has addresses.
     pub(crate) const fn is_exposed(self) -> bool {
         matches!(self, Self::Exposed | Self::PartlyExposed)
     }
@@ -98,7 +98,8 @@ impl Reason {
 /// The content of the tables in docs/reference.md. A test compares the tables with the code.
 #[cfg(test)]
 impl Reason {
-    /// All reasons, in the order of the reference: first the reasons of the condition, then the reasons that only events have.
+    /// All reasons, in the order of the reference: first the reasons of the condition, then the reasons that only
+    /// events have.
     pub(crate) const ALL: [Self; 25] = [
         Self::Exposed,
         Self::PartlyExposed,
@@ -140,7 +141,8 @@ impl Reason {
                 "No proxy is ready: the proxies are starting, or they cannot run. The message names the cause."
             }
             Self::NoAddresses => {
-                "Proxies are ready, but each of their nodes has no address of the requested types, or must not be published."
+                "Proxies are ready, but no node with a ready proxy can be published: each of these nodes has no address of the requested types, or must not \
+                 be published."
             }
             Self::NoNodes => {
                 "Every node either does not match the node selector, or has a taint that the proxies do not tolerate."
@@ -151,13 +153,14 @@ impl Reason {
                  another Service has the port and can answer."
             }
             Self::PortConflict => {
-                "On every node another Service owns one of the ports, or uses it as its nodePort or healthCheckNodePort."
+                "On every node another Service owns one of the ports, or has one of the ports as its nodePort or healthCheckNodePort."
             }
             Self::PortReserved => {
                 "One of the ports is reserved for the nodes themselves (`--reserved-ports`)."
             }
             Self::PortInUse => {
-                "Another pod has one of the ports as a hostPort, or listens on it in the host's network. That pod keeps the port."
+                "Another pod has one of the ports as a hostPort, or listens on one of the ports in the host's network. The other pod \
+                 keeps the port."
             }
             Self::InvalidAnnotation => "The value of an annotation is not allowed.",
             Self::UnsupportedSpec => "The proxies cannot serve a part of the Service's spec.",
@@ -183,13 +186,14 @@ impl Reason {
             }
             Self::InvalidNodeAddress => {
                 "The annotation `akrobateo.io/address` of a Node has parts that cannot be published. The operator ignores these \
-                 parts. In a family without a valid address in the annotation, it publishes the addresses in the Node's status."
+                 parts. In a family without a valid address in the annotation, the operator publishes the addresses in the Node's \
+                 status."
             }
             Self::NodePortsOpen => {
                 "loadBalancerSourceRanges do not apply to the nodePorts of the Service, so every client can reach the nodePorts."
             }
             Self::OutdatedProxies => {
-                "Some proxies still forward as they did before the last change, and the rollout does not continue by itself. The note \
+                "Some proxies still forward with the previous configuration, and the rollout does not continue by itself. The note \
                  names the nodes."
             }
             Self::SessionAffinityNotKept => {
@@ -197,11 +201,11 @@ impl Reason {
                  address of the proxy."
             }
             Self::StatusConflict => {
-                "Another program keeps overwriting the addresses or the condition. The note names the field manager of this \
+                "Another program repeatedly overwrites the addresses or the condition. The note names the field manager of this \
                  program. The operator waits longer before each restore, up to 5 minutes."
             }
             Self::WorkloadConflict => {
-                "Another program keeps changing the DaemonSet or Deployment of the proxies. The note names the \
+                "Another program repeatedly changes the DaemonSet or Deployment of the proxies. The note names the \
                  fields, and the field manager of this program. The operator leaves these fields unchanged for hours, and then \
                  restores its own values again."
             }
