@@ -154,7 +154,8 @@ pub fn help() -> String {
     for option in options() {
         let default_note = option.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  --{} {}\n      {}{default_note}", option.name, option.value, option.help);
+        let _ =
+            writeln!(text, "  --{} {}\n      {}{default_note}", option.name, option.value_form, option.help);
     }
     text + "  -h, --help\n      Print this help\n  -V, --version\n      Print the version\n"
 }
@@ -318,7 +319,7 @@ mod tests {
     fn help_lists_every_option_with_its_default() {
         let help = help();
         for option in options() {
-            assert!(help.contains(&format!("--{} {}", option.name, option.value)), "{help}");
+            assert!(help.contains(&format!("--{} {}", option.name, option.value_form)), "{help}");
         }
         assert!(help.contains("[default: 10290]"), "{help}");
     }

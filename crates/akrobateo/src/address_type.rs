@@ -14,7 +14,7 @@ pub(crate) enum AddressType {
 impl AddressType {
     pub(crate) const ALL: [Self; 2] = [Self::ExternalIP, Self::InternalIP];
 
-    /// Returns the name that a node's status contains.
+    /// Returns the name of the type in a node's status.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::ExternalIP => "ExternalIP",
@@ -22,7 +22,7 @@ impl AddressType {
         }
     }
 
-    /// Parses the name that a node's status contains.
+    /// Parses the name of a type in a node's status.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|address_type| address_type.as_str() == text)
     }

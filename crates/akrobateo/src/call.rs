@@ -61,12 +61,12 @@ mod tests {
     use super::*;
     use crate::scripted_api::scripted_api;
 
-    fn count(metrics: &Metrics, result: CallResult) -> u64 {
+    fn call_count(metrics: &Metrics, result: CallResult) -> u64 {
         metrics.calls.get_or_create(&CallLabels { step: "list", result }).get()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn request_to_an_overloaded_api_server_fails_at_once() {
+    async fn request_to_an_overloaded_api_server_fails_immediately() {
         let metrics = Metrics::new();
         for (code, reason) in [(429, "TooManyRequests"), (503, "ServiceUnavailable"), (504, "Timeout")] {
             let (client, mut api) = scripted_api();
@@ -79,7 +79,7 @@ mod tests {
             assert_eq!(status.code, code);
             api.expect_no_request().await;
         }
-        assert_eq!((count(&metrics, CallResult::Failed), count(&metrics, CallResult::Ok)), (3, 0));
+        assert_eq!((call_count(&metrics, CallResult::Failed), call_count(&metrics, CallResult::Ok)), (3, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -99,7 +99,7 @@ mod tests {
             start.elapsed() >= REQUEST_DEADLINE
                 && start.elapsed() < REQUEST_DEADLINE + Duration::from_secs(1)
         );
-        assert_eq!(count(&metrics, CallResult::TimedOut), 1);
+        assert_eq!(call_count(&metrics, CallResult::TimedOut), 1);
         drop(unanswered_request);
     }
 }

@@ -5,7 +5,7 @@ use kube::{Client, Config};
 
 use crate::settings::OperatorConfig;
 
-/// The client cannot be created.
+/// The reason why the client cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The kubeconfig of `--kubeconfig` or the context of `--context` is invalid.
@@ -19,7 +19,7 @@ pub enum ConnectError {
     Client(#[from] kube::Error),
 }
 
-/// The namespace of an operator outside a pod, and of the operator that the commands look for.
+/// The default namespace of the operator: for an operator outside a pod, and for commands that search for the operator.
 pub(crate) const DEFAULT_OPERATOR_NAMESPACE: &str = "kube-system";
 
 /// Returns a client and, in a pod, the pod's namespace. Sends no request.
@@ -28,7 +28,7 @@ pub(crate) async fn connect(
 ) -> Result<(Client, Option<String>), ConnectError> {
     let options =
         KubeConfigOptions { context: operator_config.context.clone(), ..KubeConfigOptions::default() };
-    let (config, own_namespace) = match &operator_config.kubeconfig {
+    let (config, pod_namespace) = match &operator_config.kubeconfig {
         Some(path) => (Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?, None),
         None if operator_config.context.is_some() => (Config::from_kubeconfig(&options).await?, None),
         // The ServiceAccount comes first, because an operator in a pod serves the cluster of this pod.
@@ -40,7 +40,7 @@ pub(crate) async fn connect(
             Err(_) => (Config::infer().await?, None),
         },
     };
-    Ok((client_without_retries(config)?, own_namespace))
+    Ok((client_without_retries(config)?, pod_namespace))
 }
 
 /// Returns a client that sends each request once. By default kube retries a request up to 15 times after the HTTP
@@ -64,7 +64,7 @@ mod tests {
         b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
     #[tokio::test]
-    async fn client_does_not_retry_by_itself() {
+    async fn client_does_not_retry_a_request() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let client = client_without_retries(Config::new(url.parse().unwrap())).unwrap();

@@ -16,11 +16,11 @@ const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.
 /// The part of the operator's state that determines the responses.
 pub(crate) struct Health {
     /// True when the caches are synced.
-    pub(crate) ready: AtomicBool,
+    pub(crate) is_ready: AtomicBool,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Serves probes and metrics; never returns.
+/// Serves probes and metrics. The function never returns.
 pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
     let server = Server::new(listener, &[HEALTH_PATH, READY_PATH], METRICS_PATH);
     loop {
@@ -36,7 +36,7 @@ fn respond(path: &str, health: &Health) -> Response<String> {
             Ok(metrics) => response_with_content_type(OPENMETRICS_CONTENT_TYPE, metrics),
             Err(error) => text_response(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
-        READY_PATH if !health.ready.load(Ordering::Relaxed) => {
+        READY_PATH if !health.is_ready.load(Ordering::Relaxed) => {
             text_response(StatusCode::SERVICE_UNAVAILABLE, "waiting for the caches to sync\n")
         }
         _ => text_response(StatusCode::OK, "ok\n"),
@@ -48,17 +48,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readyz_depends_on_the_cache_sync_and_healthz_does_not() {
-        let health = Health { ready: AtomicBool::new(false), metrics: Metrics::new() };
+    fn only_readyz_depends_on_the_cache_sync() {
+        let health = Health { is_ready: AtomicBool::new(false), metrics: Metrics::new() };
         let statuses = |health: &Health| [HEALTH_PATH, READY_PATH].map(|path| respond(path, health).status());
         assert_eq!(statuses(&health), [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE]);
-        health.ready.store(true, Ordering::Relaxed);
+        health.is_ready.store(true, Ordering::Relaxed);
         assert_eq!(statuses(&health), [StatusCode::OK, StatusCode::OK]);
     }
 
     #[test]
     fn metrics_are_served_as_openmetrics() {
-        let health = Health { ready: AtomicBool::new(false), metrics: Metrics::new() };
+        let health = Health { is_ready: AtomicBool::new(false), metrics: Metrics::new() };
         let response = respond(METRICS_PATH, &health);
         assert_eq!(response.headers()["content-type"], OPENMETRICS_CONTENT_TYPE);
         assert!(response.body().ends_with("# EOF\n"), "{}", response.body());

@@ -6,7 +6,7 @@ use akrobateo_core::labels;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
-/// The namespace and name of a Service, which may or may not exist.
+/// The namespace and name of a Service. The Service may no longer exist.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ServiceKey {
     pub(crate) namespace: String,

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     match Invocation::from_args() {
         Invocation::Operator(config) => run_operator(config).await,
-        Invocation::Command(task) => task.run().await,
+        Invocation::Command(command) => command.run().await,
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
     counted_states: Mutex<HashMap<ServiceKey, &'static str>>,
     /// Proxies that were created before the last change of their Service.
     outdated_proxies: Gauge,
-    /// The number of outdated proxies of each Service that has any.
+    /// The number of outdated proxies of each Service with outdated proxies.
     outdated_by_service: Mutex<HashMap<ServiceKey, usize>>,
     /// 1 if this replica is the leader, otherwise 0.
     pub(crate) leader: Gauge<f64, AtomicU64>,
@@ -90,9 +90,9 @@ impl Metrics {
     /// Returns metrics with all values at zero.
     pub(crate) fn new() -> Arc<Self> {
         let mut registry = Registry::with_prefix("akrobateo");
-        // From 1 ms to 16 s.
-        let seconds = || Histogram::new(exponential_buckets(0.001, 4.0, 8));
-        let (call_seconds, reconcile_seconds) = (seconds(), seconds());
+        // The buckets range from 1 ms to 16 s.
+        let new_histogram = || Histogram::new(exponential_buckets(0.001, 4.0, 8));
+        let (call_seconds, reconcile_seconds) = (new_histogram(), new_histogram());
         let (calls, reconciliations, watch_errors, services) =
             (Family::default(), Family::default(), Family::default(), Family::default());
         let leader = Gauge::default();

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use crate::address_type::AddressType;
 use crate::kube_proxy::node_vip_danger;
 
-/// The label that keeps a node out of load balancers
+/// The label that excludes a node from load balancers
 /// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
 const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// Taints of nodes that are unreachable or about to be removed. The Ready condition of such a node may still be true.
@@ -22,8 +22,8 @@ pub(crate) const UNREACHABLE_TAINT: &str = "node.kubernetes.io/unreachable";
 /// tolerate them.
 const CONDITION_TAINT_PREFIX: &str = "node.kubernetes.io/";
 
-/// Longest part of a message that quotes an annotation, in characters.
-const MAX_QUOTE: usize = 200;
+/// The maximum length of a quotation from an annotation in a message, in characters.
+const MAX_QUOTE_CHARS: usize = 200;
 
 /// The properties of a node that decisions depend on.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ pub(crate) struct NodeInfo {
     pub(crate) name: String,
     /// The reason why the node's addresses must not be published, if there is one.
     pub(crate) exclusion_reason: Option<ExclusionReason>,
-    /// Proxies run on Linux only.
+    /// True if the node runs Linux. Proxies run only on Linux.
     pub(crate) is_linux: bool,
     pub(crate) labels: BTreeMap<String, String>,
     /// The permanent taints. A pod needs a toleration for each of these taints.
@@ -50,7 +50,7 @@ pub(crate) struct NodeInfo {
 pub(crate) struct NodePolicy {
     /// True if the annotation `akrobateo.io/address` replaces the addresses of a node.
     pub(crate) reads_address_annotation: bool,
-    /// True if the label that keeps nodes out of load balancers has no effect.
+    /// True if the label that excludes nodes from load balancers has no effect.
     pub(crate) ignores_exclude_label: bool,
 }
 
@@ -63,7 +63,7 @@ impl Default for NodePolicy {
 /// Parts of a node's annotation that cannot be published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "annotation {} of node {node} is {value:?}: {invalid} cannot be published and is ignored; in a family without a valid \
+    "annotation {} of node {node} is {value:?}: {invalid_parts} cannot be published and is ignored; in a family without a valid \
      address the node's own addresses are used; expected IP addresses that clients can reach, comma-separated, for \
      example 203.0.113.7,2001:db8::7",
     annotations::NODE_ADDRESS
@@ -72,7 +72,7 @@ pub(crate) struct NodeAddressError {
     pub(crate) node: String,
     value: String,
     /// The invalid parts, in quotes.
-    invalid: String,
+    invalid_parts: String,
 }
 
 /// The reason why a node's addresses must not be published.
@@ -99,11 +99,12 @@ impl NodeInfo {
     pub(crate) fn new(node: &Node, policy: NodePolicy) -> Self {
         let annotation =
             node.annotations().get(annotations::NODE_ADDRESS).filter(|_| policy.reads_address_annotation);
-        let (address_override, invalid) = annotation.map(|text| parse_addresses(text)).unwrap_or_default();
-        let address_error = annotation.filter(|_| !invalid.is_empty()).map(|value| NodeAddressError {
+        let (address_override, invalid_parts) =
+            annotation.map(|text| parse_addresses(text)).unwrap_or_default();
+        let address_error = annotation.filter(|_| !invalid_parts.is_empty()).map(|value| NodeAddressError {
             node: node.name_any(),
-            value: value.chars().take(MAX_QUOTE).collect(),
-            invalid: invalid.join(", ").chars().take(MAX_QUOTE).collect(),
+            value: value.chars().take(MAX_QUOTE_CHARS).collect(),
+            invalid_parts: invalid_parts.join(", ").chars().take(MAX_QUOTE_CHARS).collect(),
         });
         Self {
             name: node.name_any(),
@@ -126,7 +127,7 @@ impl NodeInfo {
         )
     }
 
-    /// Returns true if the node is never published, because of its label.
+    /// Returns true if the node is not published because of its exclude label.
     pub(crate) fn has_exclude_label(&self) -> bool {
         self.exclusion_reason == Some(ExclusionReason::ExcludeLabel)
     }
@@ -137,25 +138,29 @@ impl NodeInfo {
         matches!(self.exclusion_reason, Some(ExclusionReason::NotReady | ExclusionReason::RemovalTaint(_)))
     }
 
-    /// Returns the addresses to publish: the addresses of the annotation, and in each other family the addresses of
-    /// the first type that the node has.
+    /// Returns the addresses to publish: the addresses of the annotation, or the node's own addresses if the annotation
+    /// has no valid address. If the annotation has an invalid part, each family without a valid address in the
+    /// annotation uses the node's own addresses. The own addresses of a family are the addresses of the first preferred
+    /// type that the node has.
     pub(crate) fn addresses_to_publish(&self, types_by_preference: &[AddressType]) -> Vec<IpAddr> {
-        let of_type = |family: Family, wanted: AddressType| -> Vec<IpAddr> {
+        let addresses_of_type = |family: Family, address_type: AddressType| -> Vec<IpAddr> {
             let addresses = self.addresses.iter();
-            let addresses = addresses.filter(|(kind, ip)| *kind == wanted && Family::from_ip(*ip) == family);
+            let addresses =
+                addresses.filter(|(kind, ip)| *kind == address_type && Family::from_ip(*ip) == family);
             addresses.map(|(_, address)| *address).collect()
         };
         let has_override =
             |family: &Family| self.address_override.iter().any(|ip| Family::from_ip(*ip) == *family);
         // An error in a part of the annotation must not remove the node.
-        let uses_status = |family: &Family| {
+        let uses_own_addresses = |family: &Family| {
             self.address_override.is_empty() || (self.address_error.is_some() && !has_override(family))
         };
-        let own = Family::ALL.into_iter().filter(uses_status).flat_map(|family| {
-            let mut candidates = types_by_preference.iter().map(|wanted| of_type(family, *wanted));
+        let own_addresses = Family::ALL.into_iter().filter(uses_own_addresses).flat_map(|family| {
+            let mut candidates =
+                types_by_preference.iter().map(|address_type| addresses_of_type(family, *address_type));
             candidates.find(|addresses| !addresses.is_empty()).unwrap_or_default()
         });
-        self.address_override.iter().copied().chain(own).collect()
+        self.address_override.iter().copied().chain(own_addresses).collect()
     }
 
     /// Returns true if the node or its annotation has this address.
@@ -215,19 +220,20 @@ fn addresses(status: &NodeStatus) -> Vec<(AddressType, IpAddr)> {
 }
 
 /// Returns the addresses of the annotation, and its invalid parts in quotes. An invalid part does not invalidate the
-/// others.
+/// other parts.
 fn parse_addresses(text: &str) -> (Vec<IpAddr>, Vec<String>) {
-    let (mut addresses, mut invalid) = (Vec::new(), Vec::new());
+    let (mut addresses, mut invalid_parts) = (Vec::new(), Vec::new());
     for part in text.split(',').map(str::trim) {
         match part.parse().ok().filter(is_publishable) {
             Some(address) => addresses.push(address),
-            None => invalid.push(format!("{part:?}")),
+            None => invalid_parts.push(format!("{part:?}")),
         }
     }
-    (addresses, invalid)
+    (addresses, invalid_parts)
 }
 
-/// Returns true if clients on other machines may use the address, and if the API server accepts it in a status.
+/// Returns true if clients on other machines may use the address, and if the API server accepts the address in a
+/// status.
 fn is_publishable(address: &IpAddr) -> bool {
     let is_special = match address {
         IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
@@ -249,17 +255,17 @@ mod tests {
     }
 
     #[test]
-    fn the_first_preferred_address_type_of_the_node_is_published() {
+    fn first_preferred_address_type_of_the_node_is_published() {
         let node_with_both_types = node("n1").internal_ip("10.0.0.1").external_ip("203.0.113.1").build();
         assert_eq!(addresses_to_publish(&node_with_both_types, &TYPES_WITH_EXTERNAL_FIRST), ["203.0.113.1"]);
         assert_eq!(addresses_to_publish(&node_with_both_types, &[AddressType::InternalIP]), ["10.0.0.1"]);
-        let internal = node("n1").internal_ip("10.0.0.1").build();
-        assert_eq!(addresses_to_publish(&internal, &TYPES_WITH_EXTERNAL_FIRST), ["10.0.0.1"]);
-        assert!(addresses_to_publish(&internal, &[AddressType::ExternalIP]).is_empty());
+        let internal_node = node("n1").internal_ip("10.0.0.1").build();
+        assert_eq!(addresses_to_publish(&internal_node, &TYPES_WITH_EXTERNAL_FIRST), ["10.0.0.1"]);
+        assert!(addresses_to_publish(&internal_node, &[AddressType::ExternalIP]).is_empty());
     }
 
     #[test]
-    fn the_address_annotation_replaces_the_addresses_of_the_node() {
+    fn address_annotation_replaces_the_addresses_of_the_node() {
         let node = node("n1")
             .internal_ip("10.0.0.1")
             .annotation(annotations::NODE_ADDRESS, "203.0.113.9, 2001:db8::9, x, 127.0.0.1")
@@ -268,19 +274,19 @@ mod tests {
         let error = NodeInfo::from_node(&node).address_error.unwrap().to_string();
         let start =
             "annotation akrobateo.io/address of node n1 is \"203.0.113.9, 2001:db8::9, x, 127.0.0.1\": ";
-        let rest = error.strip_prefix(start).unwrap();
-        assert!(rest.starts_with("\"x\", \"127.0.0.1\" cannot be published"), "{error}");
+        let message_end = error.strip_prefix(start).unwrap();
+        assert!(message_end.starts_with("\"x\", \"127.0.0.1\" cannot be published"), "{error}");
     }
 
     #[test]
-    fn the_first_address_type_is_chosen_in_each_family() {
+    fn first_address_type_is_chosen_in_each_family() {
         let node =
             node("n1").external_ip("203.0.113.1").internal_ip("10.0.0.1").internal_ip("fd00::1").build();
         assert_eq!(addresses_to_publish(&node, &TYPES_WITH_EXTERNAL_FIRST), ["203.0.113.1", "fd00::1"]);
     }
 
     #[test]
-    fn an_invalid_address_annotation_does_not_remove_the_node() {
+    fn invalid_address_annotation_does_not_unpublish_the_node() {
         for (value, published) in [
             ("oops", vec!["10.0.0.1", "fd00::1"]),
             ("", vec!["10.0.0.1", "fd00::1"]),
@@ -295,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_no_client_can_reach_are_never_published() {
+    fn unreachable_addresses_are_never_published() {
         for address in [
             "0.0.0.0",
             "127.0.0.1",
@@ -308,18 +314,24 @@ mod tests {
             "ff02::1",
             "::ffff:203.0.113.7",
         ] {
-            let in_status = node("n1").internal_ip(address).build();
-            assert!(addresses_to_publish(&in_status, &TYPES_WITH_EXTERNAL_FIRST).is_empty(), "{address}");
-            let annotated = node("n1").annotation(annotations::NODE_ADDRESS, address).build();
-            assert!(addresses_to_publish(&annotated, &TYPES_WITH_EXTERNAL_FIRST).is_empty(), "{address}");
-            assert!(NodeInfo::from_node(&annotated).address_error.is_some(), "{address}");
+            let node_with_address = node("n1").internal_ip(address).build();
+            assert!(
+                addresses_to_publish(&node_with_address, &TYPES_WITH_EXTERNAL_FIRST).is_empty(),
+                "{address}"
+            );
+            let annotated_node = node("n1").annotation(annotations::NODE_ADDRESS, address).build();
+            assert!(
+                addresses_to_publish(&annotated_node, &TYPES_WITH_EXTERNAL_FIRST).is_empty(),
+                "{address}"
+            );
+            assert!(NodeInfo::from_node(&annotated_node).address_error.is_some(), "{address}");
         }
-        let upper_case = node("n1").annotation(annotations::NODE_ADDRESS, "2001:DB8:0::9").build();
-        assert_eq!(addresses_to_publish(&upper_case, &TYPES_WITH_EXTERNAL_FIRST), ["2001:db8::9"]);
+        let node_with_upper_case = node("n1").annotation(annotations::NODE_ADDRESS, "2001:DB8:0::9").build();
+        assert_eq!(addresses_to_publish(&node_with_upper_case, &TYPES_WITH_EXTERNAL_FIRST), ["2001:db8::9"]);
     }
 
     #[test]
-    fn the_policy_can_ignore_the_address_annotation_and_the_exclude_label() {
+    fn policy_can_ignore_the_address_annotation_and_exclude_label() {
         let node = node("n1").internal_ip("10.0.0.1").label(EXCLUDE_LABEL, "");
         let node = node.annotation(annotations::NODE_ADDRESS, "203.0.113.9").build();
         let policy = NodePolicy { reads_address_annotation: false, ignores_exclude_label: true };
@@ -331,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn unready_excluded_and_departing_nodes_are_not_published() {
+    fn nodes_with_an_exclusion_reason_are_not_published() {
         for excluded in [
             node("n1").with_ready_unknown(),
             node("n1").taint("ToBeDeletedByClusterAutoscaler"),
@@ -361,10 +373,11 @@ mod tests {
     }
 
     #[test]
-    fn a_node_with_the_exclude_label_that_is_not_ready_is_lost() {
-        let lost = NodeInfo::from_node(&node("n1").label(EXCLUDE_LABEL, "").with_ready_unknown().build());
-        assert!(lost.is_lost() && lost.is_unreachable());
-        let labelled = NodeInfo::from_node(&node("n1").label(EXCLUDE_LABEL, "").build());
-        assert!(!labelled.is_lost() && !labelled.is_unreachable());
+    fn unready_node_with_the_exclude_label_is_lost() {
+        let unready_node =
+            NodeInfo::from_node(&node("n1").label(EXCLUDE_LABEL, "").with_ready_unknown().build());
+        assert!(unready_node.is_lost() && unready_node.is_unreachable());
+        let ready_node = NodeInfo::from_node(&node("n1").label(EXCLUDE_LABEL, "").build());
+        assert!(!ready_node.is_lost() && !ready_node.is_unreachable());
     }
 }

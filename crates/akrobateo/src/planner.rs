@@ -37,14 +37,15 @@ pub(crate) struct Planner {
     triggers: mpsc::UnboundedReceiver<Trigger>,
     watch_namespace: Option<String>,
     defaults: Arc<ServiceDefaults>,
-    /// The reason why ipMode VIP is dangerous; `None` if the planner receives no such reason.
-    vip_danger: Option<watch::Receiver<Option<String>>>,
+    /// The receiver of the reason why ipMode VIP is dangerous; `None` if the planner has no receiver.
+    vip_danger_receiver: Option<watch::Receiver<Option<String>>>,
     /// The nodes of the last allocation.
     nodes: Arc<Vec<NodeInfo>>,
     /// The Services of the last allocation.
     services: HashMap<ServiceKey, Arc<Service>>,
     allocations: PortAllocations,
-    /// The ports that workloads held at the last allocation, for the Services whose workloads it read.
+    /// The ports that workloads held at the last allocation. The map contains only the Services whose workloads the
+    /// allocation read.
     occupied_ports: HashMap<ServiceKey, OccupiedPorts>,
     recent_endpoints: RecentEndpoints,
     pod_changes: PodChanges,
@@ -91,7 +92,7 @@ impl Planner {
             triggers,
             watch_namespace: watch_namespace.map(str::to_owned),
             defaults,
-            vip_danger: None,
+            vip_danger_receiver: None,
             nodes: Arc::default(),
             services: HashMap::new(),
             allocations: PortAllocations::default(),
@@ -102,12 +103,13 @@ impl Planner {
         }
     }
 
-    /// Receives the reason why ipMode VIP is dangerous, and each change of it.
-    pub(crate) fn with_vip_danger(self, vip_danger: watch::Receiver<Option<String>>) -> Self {
-        Self { vip_danger: Some(vip_danger), ..self }
+    /// Returns the planner with a receiver of the reason why ipMode VIP is dangerous.
+    pub(crate) fn with_vip_danger(self, receiver: watch::Receiver<Option<String>>) -> Self {
+        Self { vip_danger_receiver: Some(receiver), ..self }
     }
 
-    /// Waits until all stores are complete. A decision on an incomplete store would delete proxies that are needed.
+    /// Waits until all stores are complete. A decision from an incomplete store would delete necessary
+    /// proxies.
     pub(crate) async fn wait_until_synced(&self) -> Result<(), WatchEnded> {
         self.stores.wait_until_synced().await
     }
@@ -123,8 +125,8 @@ impl Planner {
 
     /// Allocates ports, and returns every Service in scope.
     ///
-    /// Another replica may have been the leader since the last allocation. So only the cluster's state counts, and
-    /// everything that this replica remembers is dropped.
+    /// Another replica may have been the leader since the last allocation. So the planner deletes the records
+    /// of this replica, and reads only the state of the cluster.
     pub(crate) fn resync(&mut self) -> BTreeSet<ServiceKey> {
         self.allocations = PortAllocations::default();
         self.recent_endpoints = RecentEndpoints::default();
@@ -141,20 +143,21 @@ impl Planner {
     /// whose port allocation changed.
     pub(crate) async fn wait_for_changes(&mut self) -> Result<BTreeSet<ServiceKey>, WatchEnded> {
         let mut batch = Vec::new();
-        let mut all_affected = false;
+        let mut are_all_services_affected = false;
         let expiry = self.recent_endpoints.next_expiry();
         tokio::select! {
-            received = self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL) => {
-                if received == 0 {
+            received_count = self.triggers.recv_many(&mut batch, MAX_TRIGGERS_PER_CALL) => {
+                if received_count == 0 {
                     return Err(WatchEnded);
                 }
             }
-            () = vip_danger_change(self.vip_danger.as_mut()) => all_affected = true,
+            () = wait_for_vip_danger_change(self.vip_danger_receiver.as_mut()) => are_all_services_affected = true,
             () = wait_until(expiry) => (),
         }
         let mut affected_services = BTreeSet::new();
-        let expired = self.recent_endpoints.expire(Instant::now().into_std());
-        let mut needs_allocation = expired.iter().any(|key| self.allocations.is_contested(key));
+        let services_with_expired_nodes = self.recent_endpoints.expire(Instant::now().into_std());
+        let mut needs_allocation =
+            services_with_expired_nodes.iter().any(|key| self.allocations.is_contested(key));
         for trigger in batch {
             match trigger {
                 Trigger::Service(key) => {
@@ -169,15 +172,15 @@ impl Planner {
                     needs_allocation |= self.record_endpoints(&key);
                     affected_services.insert(key);
                 }
-                Trigger::Node(name) => all_affected |= self.has_node_changed(&name),
-                Trigger::ListCompleted => all_affected = true,
+                Trigger::Node(name) => are_all_services_affected |= self.has_node_changed(&name),
+                Trigger::ListCompleted => are_all_services_affected = true,
             }
         }
-        if all_affected {
+        if are_all_services_affected {
             self.record_all_endpoints();
             affected_services.extend(self.stores.all_keys());
         }
-        if all_affected || needs_allocation {
+        if are_all_services_affected || needs_allocation {
             affected_services.extend(self.allocate());
         }
         affected_services.retain(|key| self.is_in_scope(key));
@@ -194,13 +197,13 @@ impl Planner {
         let service = self.stores.service(key);
         let (workloads, obsolete_workloads) = self.stores.workloads(key, service.as_deref());
         let pods = self.stores.pods(key, &workloads);
-        // Only decisions about eligible Services read the times.
+        // Only decisions about eligible Services read the pod times.
         let pod_times = if let Some(result) = self.allocations.get(key) {
-            let owns = |node: &NodeInfo| match result {
+            let may_run_proxy = |node: &NodeInfo| match result {
                 AllocationResult::Accepted(spec, allocation) => allocation.allows(spec, node),
                 AllocationResult::Rejected(_) => true,
             };
-            self.pod_changes.update(key, !workloads.is_empty(), &pods, &self.nodes, owns, now)
+            self.pod_changes.update(key, !workloads.is_empty(), &pods, &self.nodes, may_run_proxy, now)
         } else {
             self.pod_changes.forget(key);
             PodTimes::default()
@@ -227,45 +230,48 @@ impl Planner {
         let observations = StoreObservations::new(&self.stores, &nodes, &self.recent_endpoints);
         let allocations = self.allocations.update(&services, &nodes, &self.defaults, &observations);
         self.occupied_ports = observations.into_occupied_ports();
-        let changed = allocations.services_changed_since(&self.allocations);
+        let changed_services = allocations.services_changed_since(&self.allocations);
         self.address_errors.extend(new_address_errors(&self.nodes, &nodes));
         self.allocations = allocations;
         self.nodes = Arc::new(nodes);
         self.services =
             services.into_iter().map(|service| (ServiceKey::from_service(&service), service)).collect();
-        changed
+        changed_services
     }
 
-    /// Reads the last result of the detection. K3s and RKE2 show the arguments of kube-proxy on their nodes only.
+    /// Reads the last result of the detection. K3s and RKE2 show the arguments of kube-proxy only in the annotations of
+    /// their nodes.
     fn update_vip_danger(&mut self, nodes: &[NodeInfo]) {
-        if !self.defaults.detects_vip_danger() {
+        if !self.defaults.must_detect_vip_danger() {
             return;
         }
-        let followed = self.vip_danger.as_ref();
-        let detected = followed
+        let receiver = self.vip_danger_receiver.as_ref();
+        let detected_danger = receiver
             .map_or_else(|| self.defaults.vip_danger.clone(), |receiver| receiver.borrow().clone())
             .or_else(|| nodes.iter().find_map(|node| node.vip_danger.clone()));
-        if detected != self.defaults.vip_danger {
-            tracing::info!(reason = detected, "the reason why ipMode VIP is dangerous changed");
-            Arc::make_mut(&mut self.defaults).vip_danger = detected;
+        if detected_danger != self.defaults.vip_danger {
+            tracing::info!(reason = detected_danger, "the reason why ipMode VIP is dangerous changed");
+            Arc::make_mut(&mut self.defaults).vip_danger = detected_danger;
         }
     }
 
-    /// Records the nodes with endpoints of a Service. Returns true if they changed and the last allocation read them.
+    /// Records the nodes with endpoints of a Service. Returns true if these nodes changed and the last allocation
+    /// read these nodes.
     fn record_endpoints(&mut self, key: &ServiceKey) -> bool {
         let Some(service) = self.stores.service(key).filter(|service| is_external_policy_local(service))
         else {
             self.recent_endpoints.forget(key);
             return false;
         };
-        let (current, now) = (self.stores.nodes_with_ready_endpoint(key), Instant::now().into_std());
-        let has_changed = self.recent_endpoints.record(key, service.metadata.uid.as_ref(), &current, now);
+        let (endpoint_nodes, now) = (self.stores.nodes_with_ready_endpoint(key), Instant::now().into_std());
+        let has_changed =
+            self.recent_endpoints.record(key, service.metadata.uid.as_ref(), &endpoint_nodes, now);
         has_changed && self.allocations.is_contested(key)
     }
 
-    /// Assumes that each published node with a proxy had an endpoint a moment ago. The operator did not run at that
-    /// time. A Service that had no endpoint before the restart keeps all nodes of its proxies.
-    /// [`Self::record_all_endpoints`] then starts the retention of the nodes without an endpoint.
+    /// Assumes that each published node with a proxy had an endpoint a moment ago, because the operator did not observe
+    /// the endpoints before its start. A Service that had no endpoint before the restart keeps all nodes of its
+    /// proxies. [`Self::record_all_endpoints`] then starts the retention of the nodes without an endpoint.
     fn assume_recent_endpoints(&mut self) {
         let (now, nodes) = (Instant::now().into_std(), self.stores.nodes(self.defaults.node_policy));
         let may_have_had_endpoint =
@@ -276,8 +282,8 @@ impl Planner {
             let lacked_endpoints =
                 has_missing_endpoints(service) && self.stores.nodes_with_ready_endpoint(&key).is_empty();
             if !lacked_endpoints {
-                let published = published_nodes(service, &nodes);
-                held_nodes.retain(|name| published.contains(name));
+                let published_names = published_nodes(service, &nodes);
+                held_nodes.retain(|name| published_names.contains(name));
             }
             self.recent_endpoints.record(&key, service.metadata.uid.as_ref(), &held_nodes, now);
         }
@@ -292,9 +298,12 @@ impl Planner {
         }
     }
 
-    /// Returns true if the last allocation read what the Service's workload holds, and this has changed.
+    /// Returns true if the last allocation read the ports that the Service's workload holds, and these ports have
+    /// changed.
     fn has_new_occupied_ports(&self, key: &ServiceKey) -> bool {
-        self.occupied_ports.get(key).is_some_and(|held| *held != self.stores.occupied_ports(key, &self.nodes))
+        self.occupied_ports
+            .get(key)
+            .is_some_and(|previous| *previous != self.stores.occupied_ports(key, &self.nodes))
     }
 
     /// Returns true if a field of the Service that the allocation reads has changed since the last allocation. The
@@ -303,7 +312,7 @@ impl Planner {
         let current = self.stores.service(key);
         let has_changed = self.services.get(key).map(|service| allocation_input(service))
             != current.as_ref().map(|service| allocation_input(service));
-        // Endpoints have a trigger of their own. Here only the traffic policy can be new.
+        // A change of endpoints has its own trigger, but a new traffic policy may require the record of the endpoints.
         if has_changed {
             self.record_endpoints(key);
         }
@@ -311,7 +320,7 @@ impl Planner {
     }
 
     /// Returns true if the node differs from the last allocation in a field that decisions read. The kubelet writes the
-    /// status of a node every few minutes, most often with nothing but a new heartbeat.
+    /// status of a node every few minutes. Usually only the heartbeat has changed.
     fn has_node_changed(&self, name: &str) -> bool {
         self.nodes.iter().find(|node| node.name == name)
             != self.stores.node(name, self.defaults.node_policy).as_ref()
@@ -325,8 +334,8 @@ impl Planner {
 }
 
 /// Waits for a change of the reason why ipMode VIP is dangerous. Without a receiver, waits for ever.
-async fn vip_danger_change(vip_danger: Option<&mut watch::Receiver<Option<String>>>) {
-    if let Some(receiver) = vip_danger
+async fn wait_for_vip_danger_change(receiver: Option<&mut watch::Receiver<Option<String>>>) {
+    if let Some(receiver) = receiver
         && receiver.changed().await.is_ok()
     {
         return;
@@ -334,7 +343,7 @@ async fn vip_danger_change(vip_danger: Option<&mut watch::Receiver<Option<String
     std::future::pending::<()>().await;
 }
 
-/// Waits until a time, or for ever if there is none.
+/// Waits until a time. If the time is `None`, waits for ever.
 async fn wait_until(time: Option<std::time::Instant>) {
     match time {
         Some(time) => sleep_until(time.into()).await,
@@ -342,9 +351,10 @@ async fn wait_until(time: Option<std::time::Instant>) {
     }
 }
 
-/// Returns the errors in the annotations of nodes that are not the same as before.
-fn new_address_errors(nodes_before: &[NodeInfo], nodes: &[NodeInfo]) -> Vec<NodeAddressError> {
-    let is_known =
-        |error: &NodeAddressError| nodes_before.iter().any(|node| node.address_error.as_ref() == Some(error));
+/// Returns the errors in the annotations of nodes that did not exist in the previous nodes.
+fn new_address_errors(previous_nodes: &[NodeInfo], nodes: &[NodeInfo]) -> Vec<NodeAddressError> {
+    let is_known = |error: &NodeAddressError| {
+        previous_nodes.iter().any(|node| node.address_error.as_ref() == Some(error))
+    };
     nodes.iter().filter_map(|node| node.address_error.clone()).filter(|error| !is_known(error)).collect()
 }

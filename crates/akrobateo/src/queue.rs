@@ -20,11 +20,11 @@ use crate::key::ServiceKey;
 /// All changes of a Service within this time, for example in a rollout, cause one reconciliation. Each change restarts
 /// this time.
 const DEBOUNCE_DELAY: Duration = Duration::from_millis(50);
-/// The longest delay of a reconciliation by further changes. Without a limit, an object that changes more often than
-/// the debounce delay would delay the reconciliation for ever.
+/// The maximum time by which further changes delay a reconciliation. Without a limit, an object that changes more often
+/// than the debounce delay would delay the reconciliation for ever.
 const MAX_DEBOUNCE_DELAY: Duration = Duration::from_millis(500);
-/// The maximum number of reconciliations at a time. A higher limit would be faster after a restart, but would load the
-/// API server.
+/// The maximum number of reconciliations at the same time. A higher limit would be faster after a restart, but would
+/// load the API server.
 const MAX_CONCURRENT_RECONCILIATIONS: usize = 16;
 /// The delay after the first failure. Each further failure doubles the delay.
 const MIN_BACKOFF: Duration = Duration::from_millis(500);
@@ -51,9 +51,9 @@ pub(crate) struct Queue {
     running_reconciliations: FuturesUnordered<Reconciliation>,
     /// The Services whose reconciliations are running.
     services_in_reconciliation: HashSet<ServiceKey>,
-    /// The first request of each Service that waits for a reconciliation as soon as possible.
-    requested_at: HashMap<ServiceKey, Instant>,
-    /// Consecutive failures.
+    /// For each Service that waits for an immediate reconciliation, the time of the first request.
+    first_request_times: HashMap<ServiceKey, Instant>,
+    /// The number of consecutive failures of each Service.
     failure_counts: HashMap<ServiceKey, u32>,
 }
 
@@ -66,7 +66,7 @@ impl Queue {
             waiting_services: debounced_scheduler(receiver, DEBOUNCE_DELAY),
             running_reconciliations: FuturesUnordered::new(),
             services_in_reconciliation: HashSet::new(),
-            requested_at: HashMap::new(),
+            first_request_times: HashMap::new(),
             failure_counts: HashMap::new(),
         }
     }
@@ -74,9 +74,9 @@ impl Queue {
     /// Requests a reconciliation as soon as possible.
     pub(crate) fn add(&mut self, key: ServiceKey) {
         let now = Instant::now();
-        let requested_at = *self.requested_at.entry(key.clone()).or_insert(now);
-        // The scheduler would delay the reconciliation again.
-        if now + DEBOUNCE_DELAY <= requested_at + MAX_DEBOUNCE_DELAY {
+        let first_requested_at = *self.first_request_times.entry(key.clone()).or_insert(now);
+        // The scheduler does not receive later requests, because each request delays the reconciliation again.
+        if now + DEBOUNCE_DELAY <= first_requested_at + MAX_DEBOUNCE_DELAY {
             self.add_at(key, now);
         }
     }
@@ -87,12 +87,12 @@ impl Queue {
         loop {
             let has_capacity = self.running_reconciliations.len() < MAX_CONCURRENT_RECONCILIATIONS;
             let services_in_reconciliation = &self.services_in_reconciliation;
-            let mut waiting = Pin::new(&mut self.waiting_services)
+            let mut ready_services = Pin::new(&mut self.waiting_services)
                 .hold_unless(|key| has_capacity && !services_in_reconciliation.contains(key));
             tokio::select! {
                 Some((key, outcome)) = self.running_reconciliations.next() => self.on_finished(key, outcome),
-                Some(key) = waiting.next() => {
-                    self.requested_at.remove(&key);
+                Some(key) = ready_services.next() => {
+                    self.first_request_times.remove(&key);
                     return key;
                 }
                 // Unreachable: the queue holds a sender, so the scheduler never ends.
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_backoff_doubles_up_to_the_maximum() {
+    async fn backoff_doubles_up_to_the_maximum() {
         let mut queue = Queue::new();
         let mut backoffs = Vec::new();
         for _ in 0..12 {

@@ -74,8 +74,8 @@ impl Reason {
         matches!(self, Self::PortReserved | Self::InvalidAnnotation | Self::UnsupportedSpec)
     }
 
-    /// Returns true if the condition's status is always `True` with this reason. With another reason, the status is `True` if
-    /// the Service still has addresses.
+    /// Returns true if the condition's status is always `True` with this reason. With another reason, the status is
+    /// `True` if the Service still has addresses.
     pub(crate) const fn is_exposed(self) -> bool {
         matches!(self, Self::Exposed | Self::PartlyExposed)
     }
@@ -98,7 +98,8 @@ impl Reason {
 /// The content of the tables in docs/reference.md. A test compares the tables with the code.
 #[cfg(test)]
 impl Reason {
-    /// All reasons, in the order of the reference: first the reasons of the condition, then the reasons that only events have.
+    /// All reasons, in the order of the reference: first the reasons of the condition, then the reasons that only
+    /// events have.
     pub(crate) const ALL: [Self; 25] = [
         Self::Exposed,
         Self::PartlyExposed,
@@ -143,7 +144,9 @@ impl Reason {
                 "Proxies are ready, but the operator cannot publish their nodes: a node has no address of the \
                  requested types, or the node must not be published."
             }
-            Self::NoNodes => "No node matches the node selector and has only tolerated taints.",
+            Self::NoNodes => {
+                "Every node either does not match the node selector, or has a taint that the proxies do not tolerate."
+            }
             Self::NoEndpoints => {
                 "A traffic policy is Local, and no node that may run a proxy has a ready endpoint. Published addresses stay. \
                  If no address was published, all nodes are published until the Service has an endpoint, except nodes where \

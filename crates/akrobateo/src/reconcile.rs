@@ -1,4 +1,5 @@
-//! Reconciles one Service: decides, compares with the cluster, and writes the difference. Safe to repeat. Does I/O.
+//! Reconciles one Service: decides, compares with the cluster, and writes the difference. A reconciliation can be
+//! repeated safely. Does I/O.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,7 +28,7 @@ impl Context {
         Self { writer, proxy_config, metrics, history: Mutex::default() }
     }
 
-    /// Forgets everything that only the leader may assume. Another replica may write now.
+    /// Deletes the records that only the leader may use, because another replica may write now.
     pub(crate) fn on_lost_leadership(&self) {
         self.metrics.on_lost_leadership();
         self.writer.clear_failures();
@@ -65,12 +66,12 @@ pub(crate) async fn reconcile(
 ) -> Result<Option<Timestamp>, ApplyError> {
     let instance = &context.proxy_config.instance;
     let decision = decide(&context.proxy_config, state, now);
-    let decision = context.history().limit(instance, key, state, decision, now);
+    let decision = context.history().limit_writes(instance, key, state, decision, now);
     let service = state.service.as_deref();
     let mut first_failure = None;
     for action in plan_actions(instance, state, &decision, now) {
         // After a failure no event is emitted. The event would report a success that did not happen, and each retry
-        // would emit it again.
+        // would emit the event again.
         if first_failure.is_some() && matches!(action, Action::EmitEvent { .. }) {
             continue;
         }

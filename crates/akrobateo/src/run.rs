@@ -28,10 +28,10 @@ use crate::settings::{OperatorConfig, ResolvedConfig};
 #[cfg(test)]
 mod tests;
 
-/// The longest time that the operator waits for the running reconciliations after the stop signal.
+/// The longest time for which the operator waits for the running reconciliations after the stop signal.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The operator cannot start, or cannot continue.
+/// The reason why the operator cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The client of the API server cannot be created.
@@ -54,20 +54,24 @@ pub enum RunError {
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
     let metrics = Metrics::new();
-    let health = Arc::new(Health { ready: AtomicBool::new(false), metrics: metrics.clone() });
+    let health = Arc::new(Health { is_ready: AtomicBool::new(false), metrics: metrics.clone() });
     let listener = TcpListener::bind(config.http_address).await;
     let listener = listener.map_err(|error| RunError::Http(config.http_address, error))?;
     tokio::spawn(http::serve(listener, health.clone()));
     let mut shutdown = Box::pin(shutdown_signal()?);
 
-    let (client, own_namespace) = connect(&config).await?;
+    let (client, pod_namespace) = connect(&config).await?;
     let ResolvedConfig { proxy_config, defaults } = config.resolve();
-    let own_namespace = own_namespace.unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.to_owned());
-    let vip_danger = async {
-        if defaults.detects_vip_danger() { Some(follow_vip_danger(&client, &metrics).await) } else { None }
+    let operator_namespace = pod_namespace.unwrap_or_else(|| DEFAULT_OPERATOR_NAMESPACE.to_owned());
+    let vip_danger_detection = async {
+        if defaults.must_detect_vip_danger() {
+            Some(follow_vip_danger(&client, &metrics).await)
+        } else {
+            None
+        }
     };
-    let vip_danger = tokio::select! {
-        vip_danger = vip_danger => vip_danger,
+    let vip_danger_receiver = tokio::select! {
+        receiver = vip_danger_detection => receiver,
         () = &mut shutdown => return Ok(()),
     };
     let (defaults, watch_namespace) = (Arc::new(defaults), config.watch_namespace());
@@ -79,15 +83,15 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
         "starting"
     );
     let elector =
-        LeaderElector::new(client.clone(), &own_namespace, &proxy_config, identity(), metrics.clone());
-    let recorded = tokio::select! {
-        recorded = elector.recorded_proxy_namespace() => recorded,
+        LeaderElector::new(client.clone(), &operator_namespace, &proxy_config, identity(), metrics.clone());
+    let recorded_namespace = tokio::select! {
+        namespace = elector.recorded_proxy_namespace() => namespace,
         () = &mut shutdown => return Ok(()),
     };
-    proxy_config.check_proxy_namespace(recorded.as_deref())?;
+    proxy_config.check_proxy_namespace(recorded_namespace.as_deref())?;
     let mut planner = Planner::watch(&client, watch_namespace, &proxy_config, defaults, &metrics);
-    if let Some(vip_danger) = vip_danger {
-        planner = planner.with_vip_danger(vip_danger);
+    if let Some(receiver) = vip_danger_receiver {
+        planner = planner.with_vip_danger(receiver);
     }
     let writer = Writer::new(client, &proxy_config.instance, metrics.clone());
     let context = Context::new(writer, proxy_config, metrics.clone());
@@ -95,7 +99,7 @@ pub async fn run(config: OperatorConfig) -> Result<(), RunError> {
         synced = planner.wait_until_synced() => synced?,
         () = &mut shutdown => return Ok(()),
     }
-    health.ready.store(true, Ordering::Relaxed);
+    health.is_ready.store(true, Ordering::Relaxed);
     run_when_elected(planner, context, &elector, shutdown).await
 }
 
@@ -116,9 +120,11 @@ async fn run_when_elected(
         tracing::info!("this replica is the leader");
         context.metrics.leader.set(1.0);
         tokio::select! {
-            // When `hold` ends, `select` cancels the running reconciliations. Another replica may write from then on.
+            // When `hold` ends, `select` cancels the running reconciliations, because another replica may write now.
             () = elector.hold(acquired_at) => {
-                tracing::warn!("lost the Lease: another replica took it, or it could not be renewed in time");
+                tracing::warn!(
+                    "lost the Lease: another replica acquired the Lease, or this replica could not renew the Lease in time"
+                );
                 context.on_lost_leadership();
             }
             result = reconcile_changes(&mut planner, &context, &mut shutdown) => {
@@ -137,8 +143,8 @@ async fn run_when_elected(
     Ok(())
 }
 
-/// Reconciles all Services once, and then each Service that changes. Ends at `shutdown`, after the running
-/// reconciliations.
+/// Reconciles all Services once, and then each Service that changes. After `shutdown`, waits for the running
+/// reconciliations and returns.
 async fn reconcile_changes(
     planner: &mut Planner,
     context: &Arc<Context>,
@@ -149,7 +155,7 @@ async fn reconcile_changes(
     loop {
         report_address_errors(planner, context);
         tokio::select! {
-            affected = planner.wait_for_changes() => affected?.into_iter().for_each(|key| queue.add(key)),
+            services = planner.wait_for_changes() => services?.into_iter().for_each(|key| queue.add(key)),
             key = queue.next() => {
                 let now = Timestamp::now();
                 let state = planner.service_state(&key, now);
@@ -170,7 +176,7 @@ fn report_address_errors(planner: &mut Planner, context: &Arc<Context>) {
         let context = context.clone();
         tokio::spawn(async move {
             tracing::warn!("{address_error}");
-            if let Err(error) = context.writer.warn_of_address(&address_error, Timestamp::now()).await {
+            if let Err(error) = context.writer.emit_address_warning(&address_error, Timestamp::now()).await {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(node = address_error.node, error, "cannot emit an event of the node");
             }
@@ -192,8 +198,8 @@ async fn reconcile_and_record(
     context.metrics.reconciliations.get_or_create(&ReconcileLabels { result }).inc();
     match reconcile_result {
         Ok(None) => Outcome::Done,
-        Ok(Some(due)) => {
-            Outcome::RequeueAfter(Duration::try_from(due.duration_since(now)).unwrap_or_default())
+        Ok(Some(recheck_at)) => {
+            Outcome::RequeueAfter(Duration::try_from(recheck_at.duration_since(now)).unwrap_or_default())
         }
         Err(error) => {
             tracing::warn!(service = %key, error = &error as &dyn std::error::Error, "the reconciliation failed; trying again with a backoff");

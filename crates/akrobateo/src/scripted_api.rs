@@ -19,7 +19,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 /// The server of a test client.
 pub(crate) struct ScriptedApi {
     server_handle: Pin<Box<Handle<Request<Body>, Response<Body>>>>,
-    /// Watches of kinds that the test does not script.
+    /// The watches of kinds that the test does not script. These watches stay open.
     open_watches: Vec<ReceivedRequest>,
 }
 
@@ -45,7 +45,7 @@ impl ScriptedApi {
         let (request, responder) = timeout(REQUEST_TIMEOUT, self.server_handle.next_request())
             .await
             .expect("the client sends no request")
-            .expect("the client is gone");
+            .expect("the client no longer exists");
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.unwrap();
         ReceivedRequest {
@@ -69,7 +69,7 @@ impl ScriptedApi {
         }
     }
 
-    /// Waits for the next write, which must be to a path that contains `path`. Answers each read request with an empty
+    /// Waits for the next write. The path of the write must contain `path`. Answers each read request with an empty
     /// list, and leaves watches open.
     pub(crate) async fn next_write_to(&mut self, path: &str) -> ReceivedRequest {
         loop {
@@ -82,16 +82,17 @@ impl ScriptedApi {
         }
     }
 
-    /// Answers each list with those of `objects` that the path selects by kind and namespace, and leaves watches open.
+    /// Answers each list request with the objects of the requested kind and namespace that match the label selector.
+    /// Leaves watches open.
     pub(crate) async fn serve_lists(mut self, objects: Vec<Value>) {
         loop {
             let request = self.next_request().await;
             if request.is_watch() {
                 self.open_watches.push(request);
             } else {
-                let listed: Vec<_> =
+                let selected_objects: Vec<_> =
                     objects.iter().filter(|object| request.selects(object)).cloned().collect();
-                request.answer_list(&listed);
+                request.answer_list(&selected_objects);
             }
         }
     }
@@ -106,7 +107,7 @@ impl ScriptedApi {
         }
     }
 
-    /// Asserts that the client sends no request for a while.
+    /// Asserts that the client sends no request within [`QUIET_PERIOD`].
     pub(crate) async fn expect_no_request(&mut self) {
         let request = timeout(QUIET_PERIOD, self.server_handle.next_request()).await;
         if let Ok(Some((request, _))) = request {
@@ -120,7 +121,7 @@ impl ReceivedRequest {
         self.query.contains("watch=true")
     }
 
-    /// Returns true if the list includes the object, by its kind, namespace and labels.
+    /// Returns true if the list request selects the object by its kind, namespace and labels.
     fn selects(&self, object: &Value) -> bool {
         let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();

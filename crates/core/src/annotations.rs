@@ -7,7 +7,7 @@ pub struct Annotation {
     pub name: &'static str,
     /// The kind of object that carries the annotation: `Service` or `Node`.
     pub kind: &'static str,
-    /// The allowed values and their effect, for the reference.
+    /// The allowed values and their effect. The reference shows this text.
     pub help: &'static str,
 }
 
@@ -46,5 +46,5 @@ annotations! {
     PRIORITY_CLASS: "akrobateo.io/priority-class", "Service",
         "Name of the priority class of the proxy pods.";
     NODE_ADDRESS: "akrobateo.io/address", "Node",
-        "IP addresses to publish instead of the node's own addresses, comma-separated. Nodes behind 1:1 NAT need this annotation. Invalid parts of the value are ignored. Then a family without a valid address uses the node's own addresses.";
+        "IP addresses to publish instead of the node's own addresses, comma-separated. Nodes behind 1:1 NAT need this annotation. Invalid parts of the value are ignored. If the value has invalid parts, a family without a valid address in the value uses the node's own addresses.";
 }

@@ -4,15 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The termination grace period of a proxy that forwards in userspace. Its connections drain during this period. The
-/// period is the default of Kubernetes.
+/// The termination grace period of a proxy that forwards in userspace. The proxy drains its connections during this
+/// period. Kubernetes has the same default.
 pub const USERSPACE_GRACE_PERIOD: Duration = Duration::from_secs(30);
 
-/// The place where a proxy forwards traffic. The annotation `akrobateo.io/data-path` and the argument `--data-path` have
-/// this type.
+/// The place where a proxy forwards traffic. The annotation `akrobateo.io/data-path` and the argument `--data-path`
+/// have this type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DataPath {
-    /// The kernel forwards with nftables rules. This path is the fastest, supports every protocol, and needs `NET_ADMIN`.
+    /// The kernel forwards with nftables rules. This path is the fastest, supports every protocol, and needs
+    /// `NET_ADMIN`.
     #[default]
     Kernel,
     /// The proxy's own process forwards. This path needs no capability, and supports the PROXY protocol.

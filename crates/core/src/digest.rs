@@ -9,14 +9,15 @@ const DIGEST_LEN: usize = 10;
 
 /// Returns the first digits of the text's SHA-256. The result is the same in every version and on every machine.
 ///
-/// 40 bits are enough to distinguish the objects of one cluster, but not to resist a deliberate collision.
+/// The digest has 40 bits. These bits distinguish the objects of one cluster, but do not prevent a deliberate
+/// collision.
 #[must_use]
 pub fn digest(text: &str) -> String {
     digest_of_length(text, DIGEST_LEN)
 }
 
-/// Returns the first `length` digits of the text's SHA-256. If an untrusted author chooses the text, the caller needs more
-/// digits than [`digest`] returns.
+/// Returns the first `length` digits of the text's SHA-256. If an untrusted author chooses the text, the caller needs
+/// more digits than [`digest`] returns.
 pub(crate) fn digest_of_length(text: &str, length: usize) -> String {
     let hash = Sha256::digest(text);
     hash.iter().take(length / 2).fold(String::with_capacity(length), |mut hex, byte| {

@@ -14,15 +14,16 @@ pub fn is_label(text: &str) -> bool {
 
 /// Returns true if `text` is a DNS subdomain, for example the name of a Node or the prefix of a label key.
 ///
-/// As in the API server, only the length of the whole name is limited, not the length of each label.
+/// The API server limits the length of the whole name, and does not limit the length of each label. This function
+/// applies the same limit.
 #[must_use]
 pub fn is_subdomain(text: &str) -> bool {
     text.len() <= MAX_SUBDOMAIN_LEN && text.split('.').all(is_label_of_any_length)
 }
 
 fn is_label_of_any_length(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && !text.starts_with('-') && !text.ends_with('-') && text.bytes().all(allowed)
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && !text.starts_with('-') && !text.ends_with('-') && text.bytes().all(is_allowed)
 }
 
 #[cfg(test)]

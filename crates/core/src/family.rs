@@ -22,7 +22,7 @@ impl Family {
     /// Both families.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// Returns the name that a Service's `spec.ipFamilies` contains.
+    /// Returns the name of the family in a Service's `spec.ipFamilies`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn forwards_of_both_families_and_protocol_names_in_any_case_are_accepted() {
+    fn forward_accepts_ipv6_targets_and_upper_case_protocols() {
         let forward: Forward = "udp/53=[fd96::a]:5353".parse().unwrap();
         assert_eq!(forward.protocol, Protocol::Udp);
         assert_eq!(forward.port.get(), 53);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_error_says_which_part_of_the_forward_is_invalid() {
+    fn parse_error_names_the_invalid_part_of_a_forward() {
         for (text, expected) in [
             ("80=10.0.0.1:80", "expected PROTOCOL/PORT"),
             ("tcp/80", "expected PROTOCOL/PORT"),

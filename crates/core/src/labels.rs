@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 pub const SERVICE_NAME: &str = "akrobateo.io/service-name";
 /// The label with the Service's namespace.
 pub const SERVICE_NAMESPACE: &str = "akrobateo.io/service-namespace";
-/// The label with the probe port, on pods whose Service uses the preferred probe port itself. The `NetworkPolicy` of the
-/// proxies leaves these pods out, because its rules are about the preferred port.
+/// The label with the probe port, on pods whose Service uses the preferred probe port itself. The `NetworkPolicy` of
+/// the proxies does not select these pods, because its rules name the preferred port.
 pub const PROBE_PORT: &str = "akrobateo.io/probe-port";
 /// The recommended label for the application that an object runs; on proxies the value is [`PROXY_APP_NAME`].
 pub const APP_NAME: &str = "app.kubernetes.io/name";
-/// The recommended label for the program that manages an object; on proxies the value is the name of their operator's
-/// instance.
+/// The recommended label for the program that manages an object; on proxies the value is the name of the operator
+/// instance that created the proxies.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`APP_NAME`] on proxies.
 pub const PROXY_APP_NAME: &str = "akrobateo-lb";

@@ -26,12 +26,12 @@ pub use protocol::Protocol;
 pub use proxy_args::ProxyArgs;
 pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 
-/// The default name of an operator's instance. Each operator in a cluster needs its own name.
+/// The default name of an operator instance. Each operator in a cluster needs its own name.
 ///
-/// The name is the field manager of each server-side apply, the reporting controller of each event, the name of the Lease,
-/// the label of each proxy, and the start of each proxy's name. So operators with different names ignore each other's
-/// objects.
+/// The name is the field manager of each server-side apply, the reporting controller of each event, the name of the
+/// Lease, the label of each proxy, and the start of each proxy's name. So operators with different names ignore each
+/// other's objects.
 pub const DEFAULT_INSTANCE: &str = "akrobateo";
 
-/// The `loadBalancerClass` of Services that only Akrobateo serves.
+/// The `loadBalancerClass` of Akrobateo. No other load balancer serves a Service with this class.
 pub const LOAD_BALANCER_CLASS: &str = "akrobateo.io/lb";

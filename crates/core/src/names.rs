@@ -8,17 +8,18 @@ const MAX_NAME_LEN: usize = MAX_LABEL_LEN;
 
 /// Length of the digest in a name that is truncated, in hexadecimal digits.
 ///
-/// The truncation removes text that the author of a Service controls. With a short digest, the author could try names until
-/// two digests are equal.
+/// The truncation removes text that the author of a Service controls. With a short digest, the author could try names
+/// until two digests are equal.
 const LONG_DIGEST_LEN: usize = 16;
 
 /// Returns the name of a Service's workload in the namespace that all proxies share:
 /// `<instance>-<namespace>-<service>-<digest>`.
 ///
-/// Each name ends with a digest, so that two Services never have the same name.
+/// Each name ends with a digest, so that the workloads of two Services never have the same name.
 #[must_use]
 pub fn proxy_name(instance: &str, namespace: &str, service: &str) -> String {
-    // No name contains a slash, so the digests of two Services are digests of two different texts.
+    // A slash separates the names in the text of the digest, and no name contains a slash. So the texts of two Services
+    // are always different.
     append_digest(&format!("{instance}-{namespace}-{service}"), &format!("{instance}/{namespace}/{service}"))
 }
 
@@ -30,9 +31,9 @@ pub fn proxy_name_in_service_namespace(instance: &str, service: &str) -> String 
 
 /// Appends the digest of `identity` to `name`. Truncates `name` if the result would be too long.
 fn append_digest(name: &str, identity: &str) -> String {
-    let full_name = format!("{name}-{}", digest(identity));
-    if full_name.len() <= MAX_NAME_LEN {
-        return full_name;
+    let untruncated_name = format!("{name}-{}", digest(identity));
+    if untruncated_name.len() <= MAX_NAME_LEN {
+        return untruncated_name;
     }
     let prefix: String = name.chars().take(MAX_NAME_LEN - LONG_DIGEST_LEN - 1).collect();
     format!("{}-{}", prefix.trim_end_matches('-'), digest_of_length(identity, LONG_DIGEST_LEN))
@@ -54,15 +55,15 @@ mod tests {
     }
 
     #[test]
-    fn service_named_like_another_proxy_gets_another_proxy_name() {
+    fn service_named_like_a_proxy_gets_its_own_proxy_name() {
         assert_ne!(proxy_name(INSTANCE, "a-b", "c"), proxy_name(INSTANCE, "a", "b-c"));
-        let victim = proxy_name(INSTANCE, "shop-prod", "web");
-        let service = victim.strip_prefix("akrobateo-shop-").unwrap();
-        assert_ne!(proxy_name(INSTANCE, "shop", service), victim);
-        let victim = proxy_name_in_service_namespace(INSTANCE, "web");
+        let existing_name = proxy_name(INSTANCE, "shop-prod", "web");
+        let service = existing_name.strip_prefix("akrobateo-shop-").unwrap();
+        assert_ne!(proxy_name(INSTANCE, "shop", service), existing_name);
+        let existing_name = proxy_name_in_service_namespace(INSTANCE, "web");
         assert_ne!(
-            proxy_name_in_service_namespace(INSTANCE, victim.strip_prefix("akrobateo-").unwrap()),
-            victim
+            proxy_name_in_service_namespace(INSTANCE, existing_name.strip_prefix("akrobateo-").unwrap()),
+            existing_name
         );
     }
 
@@ -77,18 +78,18 @@ mod tests {
 
     #[test]
     fn long_proxy_name_is_truncated_and_stays_unique_and_valid() {
-        let long = "s".repeat(63);
-        let names = [("default", &long), (&"n".repeat(63), &long), ("other", &long)]
+        let long_name = "s".repeat(63);
+        let names = [("default", &long_name), (&"n".repeat(63), &long_name), ("other", &long_name)]
             .map(|(namespace, service)| proxy_name(INSTANCE, namespace, service));
         for name in &names {
             assert!(name.len() <= MAX_NAME_LEN, "{name}");
         }
         assert_ne!(names[0], names[2]);
-        // A prefix that ends with a hyphen must not give two hyphens in a row.
+        // A prefix that ends with a hyphen must not cause two hyphens in a row.
         for length in 20..40 {
             let name_with_hyphen_at_end = format!("{}-{}", "x".repeat(length), "y".repeat(29));
             assert!(!proxy_name(INSTANCE, "default", &name_with_hyphen_at_end).contains("--"), "{length}");
         }
-        assert!(proxy_name_in_service_namespace(INSTANCE, &long).len() <= MAX_NAME_LEN);
+        assert!(proxy_name_in_service_namespace(INSTANCE, &long_name).len() <= MAX_NAME_LEN);
     }
 }

@@ -1,20 +1,22 @@
 //! The port and the HTTP paths of a proxy pod's readiness probe. Pure.
 
-/// The HTTP path of the health check. The answer is 200 while the process works, even if the proxy does not forward or if
-/// it drains. Otherwise the answer is 503.
+/// The HTTP path of the health check. The answer is 200 while the process works, even if the proxy drains or does not
+/// forward. The answer is 503 if the process does not work.
 pub const HEALTH_PATH: &str = "/healthz";
 
-/// The HTTP path of the readiness probe. The answer is 200 while the proxy forwards, and 503 otherwise.
+/// The HTTP path of the readiness probe. The answer is 200 while the proxy forwards, and 503 while the proxy does
+/// not forward.
 pub const READY_PATH: &str = "/readyz";
 
 /// The HTTP path of the proxy's metrics, in Prometheus' text format.
 pub const METRICS_PATH: &str = "/metrics";
 
-/// The preferred port of the probe and the metrics. Any TCP port works if the pod does not forward it.
+/// The preferred port of the probe and the metrics. Every TCP port that the pod does not forward is also
+/// possible.
 pub const PREFERRED_PROBE_PORT: u16 = 10_290;
 
-/// Chooses the probe port of a pod: the highest port up to [`PREFERRED_PROBE_PORT`] that is not in `forwarded_tcp_ports`.
-/// Returns `None` if no port is free.
+/// Chooses the probe port of a pod: the highest port up to [`PREFERRED_PROBE_PORT`] that is not in
+/// `forwarded_tcp_ports`. Returns `None` if no port is free.
 ///
 /// The probe port differs from the preferred port only if the Service has a TCP port with the preferred number.
 #[must_use]

@@ -7,7 +7,8 @@ use crate::forward::Forward;
 use crate::probe;
 use crate::proxy_protocol::ProxyProtocol;
 
-/// The argument that makes `akrobateo-lb` enable IPv6 forwarding and exit. A privileged init container uses this argument.
+/// The argument that makes `akrobateo-lb` enable IPv6 forwarding and exit. A privileged init container uses this
+/// argument.
 pub const ENABLE_IPV6_FORWARDING_COMMAND: &str = "enable-ipv6-forwarding";
 
 /// The argument that makes `akrobateo-lb` do nothing until SIGTERM. A pod that only reserves its hostPorts uses this
@@ -36,7 +37,7 @@ pub struct ProxyOption {
     /// The name, without dashes.
     pub name: &'static str,
     /// The form of the value, for example `PORT`.
-    pub value: &'static str,
+    pub value_form: &'static str,
     /// The default value, if there is one.
     pub default: Option<String>,
     /// The description.
@@ -46,7 +47,7 @@ pub struct ProxyOption {
 /// Returns all options of the data plane.
 #[must_use]
 pub fn options() -> [ProxyOption; 5] {
-    let option = |name, value, help| ProxyOption { name, value, default: None, help };
+    let option = |name, value_form, help| ProxyOption { name, value_form, default: None, help };
     [
         option(
             "forward",
@@ -96,8 +97,8 @@ impl ProxyArgs {
 
     /// Returns the arguments as the data plane parses them.
     ///
-    /// The data path and the PROXY protocol are written only if they differ from the default. So the pod templates stay
-    /// the same as in earlier versions, and no proxy is replaced.
+    /// A data path or PROXY protocol with the default value has no argument. So the pod template stays the same as in
+    /// earlier versions, and an update of the operator replaces no proxy.
     #[must_use]
     pub fn to_args(&self) -> Vec<String> {
         let Self { forwards, sources, probe_port, data_path, proxy_protocol } = self;

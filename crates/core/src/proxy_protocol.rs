@@ -33,7 +33,7 @@ pub struct ProxyProtocol {
 }
 
 impl ProxyProtocol {
-    /// Returns the setting that uses the PROXY protocol on all TCP ports.
+    /// Returns a value that enables the PROXY protocol on all TCP ports.
     #[must_use]
     pub const fn for_all_ports(version: ProxyVersion) -> Self {
         Self { version, ports: None }
@@ -126,7 +126,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_parses_or_is_rejected_with_an_example(text in "(v[0-3])?[ :,0-9a-z]{0,12}") {
+        fn parse_error_contains_an_example(text in "(v[0-3])?[ :,0-9a-z]{0,12}") {
             match text.parse::<ProxyProtocol>() {
                 Ok(protocol) => prop_assert_eq!(protocol.to_string().parse(), Ok(protocol)),
                 Err(error) => prop_assert!(error.to_string().contains("v2:443,8443")),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_error_says_which_part_of_the_proxy_protocol_is_invalid() {
+    fn parse_error_names_the_invalid_part_of_a_proxy_protocol() {
         for (text, expected) in [
             ("", "\"\" is not a PROXY protocol"),
             ("true", "\"true\" is not a PROXY protocol"),

@@ -27,7 +27,7 @@ type Modes = Arc<Mutex<BTreeMap<TargetId, ForwardingMode>>>;
 pub(crate) struct Agents {
     pub(crate) laboratory: Laboratory,
     pub(crate) families: &'static [Family],
-    running_agents: Vec<Option<Agent>>,
+    running: Vec<Option<Agent>>,
 }
 
 #[derive(Debug)]
@@ -44,11 +44,11 @@ impl Agents {
             set_up_tunnel(&laboratory, node);
             node.namespace.load_nft(&rules::render(&laboratory, node));
         }
-        let running_agents = laboratory.nodes.iter().map(|_| None).collect();
-        Self { laboratory, families: options.segment_families(), running_agents }
+        let running = laboratory.nodes.iter().map(|_| None).collect();
+        Self { laboratory, families: options.segment_families(), running }
     }
 
-    /// Creates a laboratory with running_agents agents.
+    /// Creates a laboratory with running agents.
     pub(crate) fn start_all(options: &Options) -> Self {
         let mut agents = Self::new(options);
         (1..=options.nodes).for_each(|node| agents.start(node));
@@ -72,17 +72,17 @@ impl Agents {
             ProbeService::start(&probe_node, on_change).unwrap()
         });
         probe.set_targets(self.targets(number));
-        self.running_agents[number - 1] = Some(Agent { probe, modes });
+        self.running[number - 1] = Some(Agent { probe, modes });
     }
 
     /// Stops the process of a node's agent. Its rules remain.
     pub(crate) fn stop(&mut self, number: usize) {
-        self.running_agents[number - 1] = None;
+        self.running[number - 1] = None;
     }
 
     /// Stops the process of a node's agent as an upgrade does: the agent announces that its rules remain.
     pub(crate) fn pause(&mut self, number: usize) {
-        self.running_agents[number - 1].take().unwrap().probe.pause();
+        self.running[number - 1].take().unwrap().probe.pause();
     }
 
     fn targets(&self, number: usize) -> Vec<Target> {
@@ -102,7 +102,7 @@ impl Agents {
 
     /// Returns the mode of a node towards a peer.
     pub(crate) fn mode(&self, node: usize, peer: usize, family: Family) -> Option<ForwardingMode> {
-        let agent = self.running_agents[node - 1].as_ref().unwrap();
+        let agent = self.running[node - 1].as_ref().unwrap();
         agent.modes.lock().unwrap().get(&id(peer, family)).copied()
     }
 
@@ -128,7 +128,7 @@ impl Agents {
 
     /// Writes the modes of all nodes into their tables.
     pub(crate) fn apply_modes(&self) {
-        for (node, agent) in self.laboratory.nodes.iter().zip(&self.running_agents) {
+        for (node, agent) in self.laboratory.nodes.iter().zip(&self.running) {
             let Some(agent) = agent else { continue };
             let modes = agent.modes.lock().unwrap().clone();
             let commands: String = modes.into_iter().map(|(id, mode)| rules::render_mode(id, mode)).collect();

@@ -12,20 +12,20 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::LoadBalancerSpec;
 
-/// The result of a claim.
+/// The nodes that a Service got for its ports, and the conflicts on the other nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Allocation {
     /// The nodes on which the Service owns its ports; `None` if the Service owns its ports on every selected node.
     pub(crate) owned_nodes: Option<BTreeSet<String>>,
     /// The selected nodes on which another Service owns one of the ports.
     pub(crate) taken_nodes: BTreeSet<String>,
-    /// For a Service with externalTrafficPolicy Local and without endpoints: the selected nodes that the Service does
-    /// not own, and on which the owners of its ports have no endpoint. The Service may publish these nodes without
-    /// proxies.
+    /// The nodes that a Service may publish without running proxies on them. Only a Service with externalTrafficPolicy
+    /// Local and without endpoints has such nodes. Other Services own its ports there, but have no endpoint on the
+    /// node.
     pub(crate) unclaimed_nodes: BTreeSet<String>,
-    /// The conflicts: one entry for each port and owner.
+    /// The conflicts about the Service's ports: one entry for each port and owner.
     pub(crate) conflicts: Vec<Conflict>,
-    /// The ports that the Service keeps although they are nodePorts of other Services now.
+    /// The Service's ports that are now nodePorts of other Services. The Service keeps these ports.
     pub(crate) shared_node_ports: Vec<Conflict>,
 }
 
@@ -35,7 +35,7 @@ impl Allocation {
         self.owned_nodes.as_ref().map_or_else(|| spec.nodes.matches(node), |nodes| nodes.contains(&node.name))
     }
 
-    /// Returns true if the Service can be published on no node because of conflicts.
+    /// Returns true if conflicts leave no node on which the Service can be published.
     pub(crate) fn is_denied(&self) -> bool {
         self.is_empty() && self.unclaimed_nodes.is_empty() && !self.conflicts.is_empty()
     }
@@ -73,7 +73,7 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// The result of a claim, and the nodes on which the claim got its ports.
+/// The allocation of a claim, and the nodes on which the claim got its ports.
 #[derive(Debug)]
 pub(super) struct ClaimResult {
     pub(super) allocation: Allocation,
@@ -94,28 +94,29 @@ pub(super) fn allocate_claims(
     allocations.into_iter().map(|(key, pending)| (key, pending.finish(node_ports))).collect()
 }
 
-/// Decides about one node, and adds the result to the allocations.
+/// Allocates the ports of one node, and adds the result to the allocations.
 fn allocate_node<'a>(
     node: &'a NodeInfo,
     claims: &'a [Claim],
     node_ports: &NodePorts,
     allocations: &mut HashMap<ServiceKey, PendingAllocation<'a>>,
 ) {
-    let selecting: Vec<&Claim> = claims.iter().filter(|claim| claim.selects(node)).collect();
+    let selecting_claims: Vec<&Claim> = claims.iter().filter(|claim| claim.selects(node)).collect();
     let is_blocked = |claim: &Claim, frontend: Frontend| {
-        node_ports.get_other(frontend, claim.key()).is_some() && claim.hold(&node.name, frontend).is_none()
+        node_ports.get_other_owner(frontend, claim.key()).is_some()
+            && claim.hold_evidence(&node.name, frontend).is_none()
     };
-    let candidates = selecting.iter().copied().filter(|claim| {
+    let candidates = selecting_claims.iter().copied().filter(|claim| {
         claim.claims_ports_on(node) && !claim.frontends.iter().any(|frontend| is_blocked(claim, *frontend))
     });
     let owners = NodeOwners::new(&node.name, candidates.collect());
-    for claim in selecting {
+    for claim in selecting_claims {
         let Some(allocation) = allocations.get_mut(claim.key()) else { continue };
         if owners.is_granted(claim) {
             allocation.granted_nodes.insert(node.name.clone());
             continue;
         }
-        allocation.has_all_selected = false;
+        allocation.has_all_selected_nodes = false;
         if owners.is_left_unclaimed(claim) && !claim.frontends.iter().any(|port| is_blocked(claim, *port)) {
             allocation.unclaimed_nodes.insert(node.name.clone());
             continue;
@@ -126,28 +127,28 @@ fn allocate_node<'a>(
             if let Some(owner) = owners.owner(frontend) {
                 allocation.taken_nodes.insert(node.name.clone());
                 if is_claimed {
-                    // The first node by name is in the message, so that few changes of the nodes change a condition.
-                    let first = allocation.conflicts.entry((port, owner.key())).or_insert(&node.name);
-                    *first = (*first).min(&node.name);
+                    // The message names only the first node by name, so that most changes of nodes do not change it.
+                    let first_node = allocation.conflicts.entry((port, owner.key())).or_insert(&node.name);
+                    *first_node = (*first_node).min(&node.name);
                 }
             }
             if is_claimed && is_blocked(claim, frontend) {
-                allocation.blocked.insert(frontend);
+                allocation.blocked_frontends.insert(frontend);
             }
         }
     }
 }
 
-/// The incomplete allocation of one claim. `allocate_node` adds one node after the other.
+/// The incomplete allocation of one claim. `allocate_node` completes the allocation node by node.
 struct PendingAllocation<'a> {
     claim: &'a Claim,
     granted_nodes: BTreeSet<String>,
-    has_all_selected: bool,
+    has_all_selected_nodes: bool,
     taken_nodes: BTreeSet<String>,
     unclaimed_nodes: BTreeSet<String>,
     conflicts: BTreeMap<(HostPort, &'a ServiceKey), &'a str>,
     /// The ports that a nodePort of another Service blocks.
-    blocked: BTreeSet<Frontend>,
+    blocked_frontends: BTreeSet<Frontend>,
 }
 
 impl<'a> PendingAllocation<'a> {
@@ -155,11 +156,11 @@ impl<'a> PendingAllocation<'a> {
         Self {
             claim,
             granted_nodes: BTreeSet::new(),
-            has_all_selected: true,
+            has_all_selected_nodes: true,
             taken_nodes: BTreeSet::new(),
             unclaimed_nodes: BTreeSet::new(),
             conflicts: BTreeMap::new(),
-            blocked: BTreeSet::new(),
+            blocked_frontends: BTreeSet::new(),
         }
     }
 
@@ -169,16 +170,18 @@ impl<'a> PendingAllocation<'a> {
             conflicts.insert((port, owner), ConflictScope::Node(node.to_owned()));
         }
         for &frontend in &self.claim.frontends {
-            let Some((owner, kind)) = node_ports.get_other(frontend, self.claim.key()) else { continue };
+            let Some((owner, kind)) = node_ports.get_other_owner(frontend, self.claim.key()) else {
+                continue;
+            };
             let entry = ((frontend.host_port(), owner), ConflictScope::EveryNode(*kind));
-            if self.blocked.contains(&frontend) {
+            if self.blocked_frontends.contains(&frontend) {
                 conflicts.extend([entry]);
             } else if !self.granted_nodes.is_empty() {
                 shared_node_ports.extend([entry]);
             }
         }
         let allocation = Allocation {
-            owned_nodes: (!self.has_all_selected).then(|| self.granted_nodes.clone()),
+            owned_nodes: (!self.has_all_selected_nodes).then(|| self.granted_nodes.clone()),
             taken_nodes: self.taken_nodes,
             unclaimed_nodes: self.unclaimed_nodes,
             conflicts: to_conflicts(conflicts),

@@ -42,7 +42,7 @@ pub(crate) trait Observations {
     /// both families.
     fn needed_frontends(&self, spec: &LoadBalancerSpec) -> BTreeSet<Frontend>;
 
-    /// Returns what the Service's own workload holds.
+    /// Returns the ports that the Service's own workload holds.
     fn occupied_ports(&self, key: &ServiceKey) -> OccupiedPorts;
 
     /// Returns the nodes that have a usable endpoint of a Service, or had an endpoint a short time ago.
@@ -89,7 +89,7 @@ struct Request<'a> {
 
 /// The allocation result of a Service, with the UID of that Service and the ports that it needs.
 #[derive(Clone, Debug)]
-struct Entry {
+struct ServiceEntry {
     uid: Option<String>,
     allocation_result: AllocationResult,
     frontends: BTreeSet<Frontend>,
@@ -101,7 +101,7 @@ struct Entry {
 /// The allocation results of all eligible Services.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PortAllocations {
-    entries: HashMap<ServiceKey, Entry>,
+    entries: HashMap<ServiceKey, ServiceEntry>,
 }
 
 impl PortAllocations {
@@ -116,19 +116,22 @@ impl PortAllocations {
         defaults: &ServiceDefaults,
         observations: &impl Observations,
     ) -> Self {
-        let eligible = services.iter().filter(|service| is_eligible(service, defaults.is_default_class));
+        let eligible_services =
+            services.iter().filter(|service| is_eligible(service, defaults.is_default_class));
         let requests: Vec<_> =
-            eligible.map(|service| Request::from_service(service, defaults, observations)).collect();
+            eligible_services.map(|service| Request::from_service(service, defaults, observations)).collect();
         let node_ports = NodePorts::from_services(services);
-        let shared = shared_frontends(&requests);
+        let shared_ports = shared_frontends(&requests);
         let is_contested = |request: &&Request| {
             let key = ServiceKey::from_service(request.service);
             let mut frontends = request.frontends.iter();
-            frontends.any(|port| shared.contains(port) || node_ports.get_other(*port, &key).is_some())
+            frontends
+                .any(|port| shared_ports.contains(port) || node_ports.get_other_owner(*port, &key).is_some())
         };
-        // Most Services share no port with another one. For these Services the nodes need no check.
-        let contested = requests.iter().filter(is_contested);
-        let claims: Vec<_> = contested.map(|request| self.claim(request, nodes, observations)).collect();
+        // Most Services share no port with another Service. The nodes of such Services need no check.
+        let contested_requests = requests.iter().filter(is_contested);
+        let claims: Vec<_> =
+            contested_requests.map(|request| self.create_claim(request, nodes, observations)).collect();
         let mut allocations = allocate_claims(&claims, nodes, &node_ports);
         let entries = requests.into_iter().map(|Request { service, spec, frontends }| {
             let key = ServiceKey::from_service(service);
@@ -138,34 +141,40 @@ impl PortAllocations {
                 .unwrap_or_default();
             let accept = |spec| AllocationResult::Accepted(spec, allocation);
             let allocation_result = spec.map_or_else(AllocationResult::Rejected, accept);
-            (key, Entry { uid: service.uid(), allocation_result, frontends, granted_nodes })
+            (key, ServiceEntry { uid: service.uid(), allocation_result, frontends, granted_nodes })
         });
         Self { entries: entries.collect() }
     }
 
-    /// Returns the claim of a Service, with everything that decides about its precedence.
-    fn claim(&self, request: &Request, nodes: &[NodeInfo], observations: &impl Observations) -> Claim {
+    /// Returns the claim of a Service, with all facts that decide its precedence.
+    fn create_claim(&self, request: &Request, nodes: &[NodeInfo], observations: &impl Observations) -> Claim {
         let Request { service, spec, frontends } = request;
         let key = ServiceKey::from_service(service);
-        let held = observations.occupied_ports(&key);
+        let held_ports = observations.occupied_ports(&key);
         let claimed_nodes = match spec {
-            Ok(spec) if spec.is_traffic_policy_local => {
-                let recent = observations.recent_endpoint_nodes(&key);
-                if recent.is_empty() {
+            Ok(spec) if spec.is_external_traffic_policy_local => {
+                let recent_endpoint_nodes = observations.recent_endpoint_nodes(&key);
+                if recent_endpoint_nodes.is_empty() {
                     ClaimedNodes::SelectedWithoutEndpoint(spec.nodes.clone())
                 } else {
-                    let current = observations.endpoint_nodes(&key);
-                    ClaimedNodes::SelectedWithEndpoint { nodes: spec.nodes.clone(), recent, current }
+                    ClaimedNodes::SelectedWithEndpoint {
+                        selection: spec.nodes.clone(),
+                        endpoint_nodes: observations.endpoint_nodes(&key),
+                        recent_endpoint_nodes,
+                    }
                 }
             }
             Ok(spec) => ClaimedNodes::Selected(spec.nodes.clone()),
-            Err(_) => ClaimedNodes::Held { kept: self.kept_nodes(&key, service.uid().as_ref(), &held) },
+            Err(_) => {
+                let kept_nodes = self.kept_nodes(&key, service.uid().as_ref(), &held_ports);
+                ClaimedNodes::Held { kept_nodes }
+            }
         };
         Claim {
             frontends: frontends.clone(),
             nodes: claimed_nodes,
-            held,
-            allocated: self.allocated_ports(&key, service.uid().as_ref(), nodes),
+            held_ports,
+            allocated_ports: self.allocated_ports(&key, service.uid().as_ref(), nodes),
             published_nodes: observations.published_nodes(service),
             seniority: Seniority {
                 created: service.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
@@ -174,10 +183,11 @@ impl PortAllocations {
         }
     }
 
-    /// Returns the ports of a Service in this allocation, unless they belong to an earlier Service of the same name.
+    /// Returns the ports of a Service in this allocation. Ignores an earlier Service with the same name and another
+    /// UID.
     fn allocated_ports(&self, key: &ServiceKey, uid: Option<&String>, nodes: &[NodeInfo]) -> OccupiedPorts {
         let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
-        let Some(Entry {
+        let Some(ServiceEntry {
             allocation_result: AllocationResult::Accepted(spec, allocation),
             frontends,
             granted_nodes,
@@ -192,14 +202,20 @@ impl PortAllocations {
         OccupiedPorts { frontends: frontends.clone(), nodes }
     }
 
-    /// Returns the nodes that this allocation left to the workload of a Service that is rejected now.
-    fn kept_nodes(&self, key: &ServiceKey, uid: Option<&String>, held: &OccupiedPorts) -> BTreeSet<String> {
+    /// Returns the nodes that this allocation gave to a Service. The Service is rejected now, and its workload keeps
+    /// running.
+    fn kept_nodes(
+        &self,
+        key: &ServiceKey,
+        uid: Option<&String>,
+        held_ports: &OccupiedPorts,
+    ) -> BTreeSet<String> {
         let entry = self.entries.get(key).filter(|entry| entry.uid.as_ref() == uid);
-        let kept = entry.map(|entry| entry.granted_nodes.as_ref().unwrap_or(&held.nodes));
-        kept.cloned().unwrap_or_default()
+        let kept_nodes = entry.map(|entry| entry.granted_nodes.as_ref().unwrap_or(&held_ports.nodes));
+        kept_nodes.cloned().unwrap_or_default()
     }
 
-    /// Returns the allocation result of one Service; `None` if it does not exist or is not eligible.
+    /// Returns the allocation result of one Service; `None` if the Service does not exist or is not eligible.
     pub(crate) fn get(&self, key: &ServiceKey) -> Option<&AllocationResult> {
         self.entries.get(key).map(|entry| &entry.allocation_result)
     }
@@ -211,9 +227,9 @@ impl PortAllocations {
 
     /// Returns the Services whose allocation result differs from the result in `previous`.
     pub(crate) fn services_changed_since(&self, previous: &Self) -> Vec<ServiceKey> {
-        let changed = self.entries.keys().filter(|key| previous.get(key) != self.get(key));
-        let removed = previous.entries.keys().filter(|key| !self.entries.contains_key(key));
-        changed.chain(removed).cloned().collect()
+        let changed_services = self.entries.keys().filter(|key| previous.get(key) != self.get(key));
+        let removed_services = previous.entries.keys().filter(|key| !self.entries.contains_key(key));
+        changed_services.chain(removed_services).cloned().collect()
     }
 }
 
@@ -228,9 +244,9 @@ impl<'a> Request<'a> {
             observations.needed_frontends(spec)
         } else {
             // The previous proxies of a rejected Service keep running, unless they hold a reserved port.
-            let held = observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
+            let held_frontends = observations.occupied_ports(&ServiceKey::from_service(service)).frontends;
             let is_reserved = |port: &Frontend| defaults.reserved_ports.contains(port.host_port());
-            if held.iter().any(is_reserved) { BTreeSet::new() } else { held }
+            if held_frontends.iter().any(is_reserved) { BTreeSet::new() } else { held_frontends }
         };
         Self { service, spec, frontends }
     }

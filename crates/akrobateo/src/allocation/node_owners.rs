@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use akrobateo_core::Frontend;
 
-use super::claim::{Claim, Hold};
+use super::claim::{Claim, HoldEvidence};
 
-/// The claims on one node, and the claims that get it.
+/// The claims that own the ports of one node.
 pub(super) struct NodeOwners<'a> {
     node: &'a str,
     owners: BTreeMap<Frontend, &'a Claim>,
@@ -18,12 +18,12 @@ impl<'a> NodeOwners<'a> {
     /// `claims` contains no claim that is blocked by a nodePort of another Service.
     pub(super) fn new(node: &'a str, mut claims: Vec<&'a Claim>) -> Self {
         claims.sort_by_key(|claim| (!claim.published_nodes.contains(node), &claim.seniority));
-        let (last_claims, first_claims): (Vec<_>, Vec<_>) =
+        let (low_precedence_claims, normal_claims): (Vec<_>, Vec<_>) =
             claims.into_iter().partition(|claim| claim.has_lowest_precedence());
         let mut owners = Self { node, owners: BTreeMap::new() };
-        for claims in [first_claims, last_claims] {
-            owners.keep_holders(&claims);
-            // The remaining claims get the remaining ports in their order.
+        for claims in [normal_claims, low_precedence_claims] {
+            owners.grant_to_holders(&claims);
+            // Then the other claims get the free ports, one claim after the other in the sorted order.
             for claim in claims {
                 owners.grant_if_free(claim);
             }
@@ -42,8 +42,8 @@ impl<'a> NodeOwners<'a> {
         frontends.all(|frontend| self.owner(*frontend).is_some_and(|owner| owner.key() == claim.key()))
     }
 
-    /// Returns true if the Service has no endpoint, and the owners of its ports have none on the node either. The
-    /// Service may then publish the node, because no other Service loses clients.
+    /// Returns true if the Service has no endpoint, and the owners of its ports have no endpoint on the node. In this
+    /// case the Service may publish the node, because no other Service loses clients.
     pub(super) fn is_left_unclaimed(&self, claim: &Claim) -> bool {
         let mut owners = claim.frontends.iter().filter_map(|frontend| self.owner(*frontend));
         claim.has_lowest_precedence() && owners.all(|owner| !owner.can_answer(self.node))
@@ -55,45 +55,47 @@ impl<'a> NodeOwners<'a> {
         }
     }
 
-    /// Gives the node to the claims that hold ports there, unless they also claim a port that another claim holds.
-    ///
-    /// A claim on such a port loses the node, because a claim gets all of its ports or none.
-    fn keep_holders(&mut self, claims: &[&'a Claim]) {
-        let holds_any =
-            |claim: &Claim| claim.frontends.iter().any(|frontend| claim.hold(self.node, *frontend).is_some());
-        let mut undecided: Vec<&Claim> = claims.iter().copied().filter(|claim| holds_any(claim)).collect();
-        while !undecided.is_empty() {
-            let holders = self.holders(&undecided);
+    /// Gives the node to the claims that hold ports there. If another claim holds one of the ports that a claim
+    /// needs, the claim does not get the node, because a claim gets all of its ports or none.
+    fn grant_to_holders(&mut self, claims: &[&'a Claim]) {
+        let holds_any = |claim: &Claim| {
+            claim.frontends.iter().any(|frontend| claim.hold_evidence(self.node, *frontend).is_some())
+        };
+        let mut undecided_claims: Vec<&Claim> =
+            claims.iter().copied().filter(|claim| holds_any(claim)).collect();
+        while !undecided_claims.is_empty() {
+            let holders = self.holders(&undecided_claims);
             let has_blocker = |claim: &Claim, holders: &BTreeMap<Frontend, &Claim>| {
                 let mut frontends = claim.frontends.iter();
                 frontends
                     .any(|frontend| holders.get(frontend).is_some_and(|holder| holder.key() != claim.key()))
             };
             let (blocked, free): (Vec<_>, Vec<_>) =
-                undecided.iter().copied().partition(|claim| has_blocker(claim, &holders));
-            // Two of these claims may include the same additional port.
+                undecided_claims.iter().copied().partition(|claim| has_blocker(claim, &holders));
+            // Two of the free claims may need the same port that no claim holds.
             for claim in free {
                 self.grant_if_free(claim);
             }
-            let before = undecided.len();
-            undecided = blocked;
-            undecided.retain(|claim| !has_blocker(claim, &self.owners));
-            if undecided.len() == before {
-                // These claims block each other. The last one gives up first.
-                undecided.pop();
+            let previous_count = undecided_claims.len();
+            undecided_claims = blocked;
+            undecided_claims.retain(|claim| !has_blocker(claim, &self.owners));
+            if undecided_claims.len() == previous_count {
+                // These claims block each other. The last claim does not get the node.
+                undecided_claims.pop();
             }
         }
     }
 
-    /// Returns the holder of each port: the claim with the strongest evidence, then the first in the order of claims.
+    /// Returns the holder of each port: the claim with the strongest evidence. Of two claims with equal evidence, the
+    /// first claim is the holder.
     fn holders(&self, claims: &[&'a Claim]) -> BTreeMap<Frontend, &'a Claim> {
-        let mut holders: BTreeMap<Frontend, (Hold, &Claim)> = BTreeMap::new();
+        let mut holders: BTreeMap<Frontend, (HoldEvidence, &Claim)> = BTreeMap::new();
         for &claim in claims {
             for &frontend in &claim.frontends {
-                let Some(hold) = claim.hold(self.node, frontend) else { continue };
-                let current = holders.entry(frontend).or_insert((hold, claim));
-                if hold < current.0 {
-                    *current = (hold, claim);
+                let Some(evidence) = claim.hold_evidence(self.node, frontend) else { continue };
+                let strongest = holders.entry(frontend).or_insert((evidence, claim));
+                if evidence < strongest.0 {
+                    *strongest = (evidence, claim);
                 }
             }
         }

@@ -53,7 +53,8 @@ impl NodePorts {
         node_ports
     }
 
-    /// Keeps the first of several owners, so that the order of the Services does not matter.
+    /// Inserts an owner. If a port has several owners, the first owner by key remains. So the order of the Services
+    /// does not matter.
     fn insert(&mut self, frontend: Frontend, owner: NodePortOwner) {
         self.0
             .entry(frontend)
@@ -66,7 +67,11 @@ impl NodePorts {
     }
 
     /// Returns the Service other than `claimant` that has a nodePort with this number.
-    pub(super) fn get_other(&self, frontend: Frontend, claimant: &ServiceKey) -> Option<&NodePortOwner> {
+    pub(super) fn get_other_owner(
+        &self,
+        frontend: Frontend,
+        claimant: &ServiceKey,
+    ) -> Option<&NodePortOwner> {
         self.0.get(&frontend).filter(|(owner, _)| owner != claimant)
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::key::ServiceKey;
 
-/// The time for which a node still counts as a node with an endpoint after its last endpoint is gone.
+/// The time for which a node remains in the records after its last endpoint disappeared.
 ///
 /// A restart of the only replica must not give the node's ports to another Service.
 const RETENTION: Duration = Duration::from_mins(1);
@@ -22,15 +22,18 @@ struct ServiceRecord {
     nodes: BTreeMap<String, LastSeen>,
 }
 
-/// The time at which a node had an endpoint.
+/// The time at which a node last had an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastSeen {
+    /// The node has an endpoint now.
     Now,
+    /// The last endpoint disappeared at this time.
     Until(Instant),
 }
 
 impl RecentEndpoints {
-    /// Records the nodes that have an endpoint of the Service with this UID now. Returns true if the recorded nodes changed.
+    /// Records the nodes that have an endpoint of the Service with this UID now. Returns true if the recorded nodes
+    /// changed.
     pub(crate) fn record(
         &mut self,
         key: &ServiceKey,
@@ -39,7 +42,7 @@ impl RecentEndpoints {
         now: Instant,
     ) -> bool {
         let record = self.0.entry(key.clone()).or_default();
-        let before = record.nodes.clone();
+        let previous_nodes = record.nodes.clone();
         if record.uid.as_ref() != uid {
             *record = ServiceRecord { uid: uid.cloned(), ..ServiceRecord::default() };
         }
@@ -49,21 +52,22 @@ impl RecentEndpoints {
             }
         }
         record.nodes.extend(current.iter().map(|node| (node.clone(), LastSeen::Now)));
-        record.nodes != before
+        record.nodes != previous_nodes
     }
 
-    /// Removes the nodes whose last endpoint disappeared more than [`RETENTION`] ago. Returns the Services of these nodes.
+    /// Removes the nodes whose last endpoint disappeared more than [`RETENTION`] ago. Returns the Services of these
+    /// nodes.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<ServiceKey> {
-        let mut changed = Vec::new();
+        let mut changed_services = Vec::new();
         for (key, record) in &mut self.0 {
-            let before = record.nodes.len();
+            let previous_count = record.nodes.len();
             record.nodes.retain(|_, last_seen| last_seen.expiry().is_none_or(|expiry| expiry > now));
-            if record.nodes.len() < before {
-                changed.push(key.clone());
+            if record.nodes.len() < previous_count {
+                changed_services.push(key.clone());
             }
         }
         self.0.retain(|_, record| !record.nodes.is_empty());
-        changed
+        changed_services
     }
 
     /// Returns the time of the next expiry; `None` if nothing expires.
@@ -80,7 +84,7 @@ impl RecentEndpoints {
         self.0.get(key).into_iter().flat_map(|record| record.nodes.keys()).cloned().collect()
     }
 
-    /// Returns the nodes with an endpoint of a Service now.
+    /// Returns the nodes that have an endpoint of a Service now.
     pub(crate) fn current_nodes(&self, key: &ServiceKey) -> BTreeSet<String> {
         let nodes = self.0.get(key).into_iter().flat_map(|record| &record.nodes);
         nodes.filter(|(_, last_seen)| **last_seen == LastSeen::Now).map(|(node, _)| node.clone()).collect()
@@ -101,7 +105,7 @@ impl LastSeen {
     fn expiry(self) -> Option<Instant> {
         match self {
             Self::Now => None,
-            Self::Until(seen) => Some(seen + RETENTION),
+            Self::Until(end) => Some(end + RETENTION),
         }
     }
 }
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_counts_for_the_grace_period_after_its_last_endpoint() {
+    fn node_remains_recorded_for_one_minute_after_its_last_endpoint() {
         let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         assert!(recent.record(&key("web"), None, &nodes(&["n1", "n2"]), start));
@@ -133,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn the_grace_period_starts_when_the_last_endpoint_disappears_and_ends_when_an_endpoint_returns() {
+    fn returning_endpoint_stops_the_expiry_of_its_node() {
         let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         recent.record(&key("web"), None, &nodes(&["n1"]), start);
         recent.record(&key("web"), None, &nodes(&[]), after(10));
-        // A later record of the same state does not extend the time.
+        // A later record of the same nodes does not delay the expiry.
         recent.record(&key("web"), None, &nodes(&[]), after(40));
         assert_eq!(recent.next_expiry(), Some(after(70)));
         recent.record(&key("web"), None, &nodes(&["n1"]), after(60));
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn recreated_service_does_not_inherit_the_endpoints_of_the_earlier_service() {
+    fn recreated_service_does_not_inherit_recent_endpoints() {
         let (mut recent, start) = (RecentEndpoints::default(), Instant::now());
         let uids = ["a", "b"].map(str::to_owned);
         recent.record(&key("web"), Some(&uids[0]), &nodes(&["n1"]), start);

@@ -1,6 +1,6 @@
 //! Merges repeated events of one object into a series, as client-go's recorder does. Pure.
 //!
-//! kube's recorder also merges events that differ in their notes, and keeps only the first note.
+//! kube's recorder also merges events that differ in their notes, and drops all notes except the first.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ pub(super) struct EventKey {
     pub(super) note: String,
 }
 
-/// The Event object of a series, and the number of its repetitions.
+/// The Event object of a series, and the number of events in the series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Series {
     name: String,
@@ -33,7 +33,8 @@ struct Series {
 }
 
 impl EventSeries {
-    /// Returns the name and the count of the series that this event continues. `None` if the event is new.
+    /// Returns the name of the Event object and the new count of the series that this event continues; `None` if the
+    /// event is new.
     pub(super) fn next(&mut self, key: &EventKey, now: Timestamp) -> Option<(String, i32)> {
         self.0.retain(|_, series| series.last_at + SERIES_TIMEOUT > now);
         self.0.get(key).map(|series| (series.name.clone(), series.count.saturating_add(1)))
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_event_of_the_same_object_continues_a_series() {
+    fn series_continues_only_with_an_equal_event_of_the_same_object() {
         let mut series = EventSeries::default();
         let first = key("a", Reason::PortInUse, "x");
         assert_eq!(series.next(&first, at(0)), None);

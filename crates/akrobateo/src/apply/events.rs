@@ -18,14 +18,15 @@ use crate::reason::Reason;
 const MAX_NOTE_BYTES: usize = 1024;
 
 impl Writer {
-    /// Emits an event of a Service. An equal event only increases the count in the Event object of the first event.
+    /// Emits an event of a Service. If an equal event was emitted a short time ago, only increases the count in its
+    /// Event object.
     pub(super) async fn emit(&self, service: &Service, reason: Reason, note: &str) -> Result<(), CallError> {
         let now = Timestamp::now();
         let namespace = service.namespace().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let key = EventKey { uid: service.uid(), reason, note: truncate_note(note).to_owned() };
-        let continued = self.event_series().next(&key, now);
-        if let Some((name, count)) = continued {
+        let continued_series = self.event_series().next(&key, now);
+        if let Some((name, count)) = continued_series {
             let series = SeriesField { count, last_observed_time: MicroTime(now) };
             let patch = Patch::Merge(serde_json::json!({ "series": series }));
             let params = PatchParams::default();
@@ -34,7 +35,7 @@ impl Writer {
                     self.event_series().record(key, name, count, now);
                     return Ok(());
                 }
-                // The API server deletes events after a time.
+                // The API server deletes old events, so a new Event object is necessary.
                 Err(error) if error.is_not_found() => (),
                 Err(error) => return Err(error),
             }
@@ -107,12 +108,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn repeated_event_counts_in_one_object() {
+    async fn repeated_event_increases_the_count_of_one_object() {
         let (client, mut api) = scripted_api();
         let writer = Writer::new(client, INSTANCE, Metrics::new());
         let service = service("web").build();
         let emit = async |note| writer.emit(&service, Reason::PortInUse, note).await.unwrap();
-        let ((), first) = tokio::join!(emit("x"), async {
+        let ((), first_name) = tokio::join!(emit("x"), async {
             let request = api.next_request().await;
             assert_eq!(request.method, Method::POST);
             assert_eq!(request.body["type"], "Warning");
@@ -124,14 +125,14 @@ mod tests {
         for count in [2, 3] {
             let ((), ()) = tokio::join!(emit("x"), async {
                 let request = api.next_request().await;
-                assert_eq!((&request.method, request.path.ends_with(&first)), (&Method::PATCH, true));
+                assert_eq!((&request.method, request.path.ends_with(&first_name)), (&Method::PATCH, true));
                 assert_eq!(request.body["series"]["count"], count);
                 request.accept();
             });
         }
         let ((), ()) = tokio::join!(emit("y"), async {
             let request = api.next_request().await;
-            assert_ne!(event_name(&request), first);
+            assert_ne!(event_name(&request), first_name);
             request.accept();
         });
         // The API server has deleted the event.
@@ -139,7 +140,7 @@ mod tests {
             api.next_request().await.answer_error(404, "NotFound");
             let request = api.next_request().await;
             assert_eq!(request.method, Method::POST);
-            assert_ne!(event_name(&request), first);
+            assert_ne!(event_name(&request), first_name);
             request.accept();
         });
     }

@@ -39,7 +39,7 @@ pub(crate) struct Writer {
 /// A failure that was reported as an event.
 #[derive(PartialEq)]
 struct ReportedFailure {
-    /// The UID of the Service: a new Service with the same name gets its own report.
+    /// The UID of the Service. A new Service with the same name gets its own report.
     uid: String,
     note: String,
 }
@@ -103,18 +103,18 @@ impl Writer {
         }
     }
 
-    /// Executes one action, and returns the resourceVersion of the object after the write. Events refer to `service`; if
-    /// `service` is `None`, the writer emits no event.
+    /// Executes one action, and returns the resourceVersion of the object after the write. Events refer to `service`;
+    /// if `service` is `None`, the writer emits no event.
     pub(crate) async fn execute(
         &self,
         key: &ServiceKey,
         service: Option<&Service>,
         action: &Action,
     ) -> Result<Option<String>, ApplyError> {
-        let mut version = None;
+        let mut resource_version = None;
         match action {
             Action::Apply(workload) => {
-                version = self.apply(workload).await.map_err(ApplyError::ApplyWorkload)?;
+                resource_version = self.apply(workload).await.map_err(ApplyError::ApplyWorkload)?;
                 tracing::info!(service = %key, "applied the workload of the proxies");
             }
             Action::Delete(workload) => {
@@ -134,7 +134,7 @@ impl Writer {
             }
             Action::PatchStatus { uid, addresses, condition } => {
                 let result = self.patch_status(key, uid, addresses, condition.as_ref()).await;
-                version = result.map_err(ApplyError::PublishStatus)?;
+                resource_version = result.map_err(ApplyError::PublishStatus)?;
                 let addresses: Vec<_> =
                     addresses.iter().filter_map(|ingress| ingress.ip.as_deref()).collect();
                 let reason = condition.as_ref().map(|condition| condition.reason.as_str());
@@ -147,10 +147,10 @@ impl Writer {
                 }
             }
         }
-        Ok(version)
+        Ok(resource_version)
     }
 
-    /// Emits an event about a failure that is being retried. Emits nothing if the last report has the same text.
+    /// Emits an event about a failure. Emits nothing if the last reported failure of the Service has the same text.
     pub(crate) async fn report_failure(
         &self,
         key: &ServiceKey,
@@ -167,7 +167,7 @@ impl Writer {
         result.map_err(ApplyError::PublishEvent)
     }
 
-    /// Forgets the reported failure, because the Service was reconciled or deleted.
+    /// Forgets the reported failure of a Service that was reconciled or deleted.
     pub(crate) fn clear_failure(&self, key: &ServiceKey) {
         self.reported_failures().remove(key);
     }
@@ -177,7 +177,7 @@ impl Writer {
         self.reported_failures().clear();
     }
 
-    /// The parameters of server-side apply. The operator takes over fields that other field managers own.
+    /// Returns the parameters of server-side apply. The operator takes over fields that other field managers own.
     fn apply_params(&self) -> PatchParams {
         PatchParams::apply(&self.instance).force()
     }

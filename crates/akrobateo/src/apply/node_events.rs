@@ -13,13 +13,14 @@ use crate::node_info::NodeAddressError;
 use crate::reason::Reason;
 
 /// The namespace of events about objects that have no namespace.
-const NAMESPACE: &str = "default";
+const NODE_EVENT_NAMESPACE: &str = "default";
 
 impl Writer {
-    /// Emits a Warning about the annotation of a node.
+    /// Emits a Warning event about an invalid annotation of a node.
     ///
-    /// The name depends on the message only, so the same error has one event, also after a restart of the operator.
-    pub(crate) async fn warn_of_address(
+    /// The name of the event depends only on the node, the instance and the message. So an error has one event, even if
+    /// the operator restarts.
+    pub(crate) async fn emit_address_warning(
         &self,
         error: &NodeAddressError,
         now: Timestamp,
@@ -29,21 +30,20 @@ impl Writer {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
             name: Some(error.node.clone()),
-            // The kubelet writes the node's name as the UID. kubectl therefore also finds events with the name as the
-            // UID.
+            // The kubelet's events have the node's name as the UID. Therefore kubectl also finds events with this UID.
             uid: Some(error.node.clone()),
             ..ObjectReference::default()
         };
         let event = Event {
             metadata: ObjectMeta {
                 name: Some(format!("{}.{}-{}", error.node, self.instance, akrobateo_core::digest(&note))),
-                namespace: Some(NAMESPACE.to_owned()),
+                namespace: Some(NODE_EVENT_NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },
             action: Some("ReadNode".to_owned()),
             ..self.event(Reason::InvalidNodeAddress, &note, regarding, now)
         };
-        let api: Api<Event> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let api: Api<Event> = Api::namespaced(self.client.clone(), NODE_EVENT_NAMESPACE);
         match call(&self.metrics, "publish_event", api.create(&PostParams::default(), &event)).await {
             Err(error) if !error.is_conflict() => Err(error),
             _ => Ok(()),
@@ -60,12 +60,12 @@ mod tests {
     use crate::scripted_api::scripted_api;
 
     #[tokio::test(start_paused = true)]
-    async fn an_invalid_annotation_of_a_node_is_reported_once() {
+    async fn invalid_node_annotation_is_reported_once() {
         let (client, mut api) = scripted_api();
         let writer = Writer::new(client, INSTANCE, Metrics::new());
         let node = node("n1").annotation("akrobateo.io/address", "oops").build();
         let error = NodeInfo::from_node(&node).address_error.unwrap();
-        let (result, name) = tokio::join!(writer.warn_of_address(&error, at(1)), async {
+        let (result, name) = tokio::join!(writer.emit_address_warning(&error, at(1)), async {
             let request = api.next_request().await;
             assert_eq!(request.path, "/apis/events.k8s.io/v1/namespaces/default/events");
             assert_eq!(request.body["regarding"]["kind"], "Node");
@@ -76,7 +76,7 @@ mod tests {
             name
         });
         result.unwrap();
-        let (result, ()) = tokio::join!(writer.warn_of_address(&error, at(2)), async {
+        let (result, ()) = tokio::join!(writer.emit_address_warning(&error, at(2)), async {
             let request = api.next_request().await;
             assert_eq!(request.body["metadata"]["name"], name);
             request.answer_error(409, "AlreadyExists");

@@ -9,7 +9,7 @@ use crate::call::{CallError, call};
 use crate::decide::PodReference;
 
 impl Writer {
-    /// Deletes a pod. Succeeds if the pod no longer exists, also if another pod has its name now.
+    /// Deletes a pod. Succeeds if the pod no longer exists, even if a new pod has the same name.
     pub(super) async fn delete_pod(&self, pod: &PodReference) -> Result<(), CallError> {
         let preconditions = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };

@@ -10,8 +10,8 @@ use crate::call::{CallError, call};
 use crate::key::ServiceKey;
 
 impl Writer {
-    /// Applies addresses and condition to the Service with this `uid`, and returns its new resourceVersion. Succeeds if
-    /// the Service no longer exists.
+    /// Applies addresses and condition to the Service with this `uid`, and returns the new resourceVersion of the
+    /// Service. Succeeds if the Service no longer exists.
     ///
     /// If `addresses` is empty, the request omits the field `loadBalancer`. Server-side apply then removes the
     /// operator's addresses, and keeps the addresses of other field managers.

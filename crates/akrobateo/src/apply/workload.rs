@@ -14,7 +14,7 @@ use crate::call::{CallError, call};
 use crate::decide::Workload;
 
 impl Writer {
-    /// Creates a workload, or restores its fields. Returns its new resourceVersion.
+    /// Creates a workload, or restores its fields. Returns the new resourceVersion of the workload.
     pub(super) async fn apply(&self, workload: &Workload) -> Result<Option<String>, CallError> {
         match workload {
             Workload::DaemonSet(daemonset) => self.apply_kind::<DaemonSet>(daemonset).await,
@@ -22,8 +22,8 @@ impl Writer {
         }
     }
 
-    /// Deletes a workload. Succeeds if the workload no longer exists. The request contains the UID, so that it never
-    /// deletes a new workload with the same name.
+    /// Deletes a workload. Succeeds if the workload no longer exists. The request contains the UID, so that the API
+    /// server never deletes a new workload with the same name.
     pub(super) async fn delete(&self, workload: &Workload, params: DeleteParams) -> Result<(), CallError> {
         let metadata = workload.metadata();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();

@@ -4,19 +4,24 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::discovery::v1::Endpoint;
 
-/// Returns the nodes with a ready endpoint. If no endpoint is ready, returns the nodes with a terminating endpoint
-/// that still serves, because kube-proxy then uses these endpoints.
+/// Returns the nodes with a ready endpoint. If no endpoint is ready, returns the nodes with a terminating endpoint that
+/// still serves, because kube-proxy uses such endpoints if no endpoint is ready.
 pub(super) fn serving_nodes<'a>(endpoints: impl IntoIterator<Item = &'a Endpoint>) -> BTreeSet<String> {
     let endpoints: Vec<_> = endpoints.into_iter().collect();
-    let nodes = |serves: fn(&Endpoint) -> bool| -> BTreeSet<String> {
-        let endpoints = endpoints.iter().filter(|endpoint| serves(endpoint));
+    let nodes_with = |is_used: fn(&Endpoint) -> bool| -> BTreeSet<String> {
+        let endpoints = endpoints.iter().filter(|endpoint| is_used(endpoint));
         endpoints.filter_map(|endpoint| endpoint.node_name.clone()).collect()
     };
-    let ready = nodes(is_ready);
-    if ready.is_empty() { nodes(is_serving_while_terminating) } else { ready }
+    let nodes_with_ready_endpoint = nodes_with(is_ready);
+    if nodes_with_ready_endpoint.is_empty() {
+        nodes_with(is_serving_while_terminating)
+    } else {
+        nodes_with_ready_endpoint
+    }
 }
 
-/// An absent condition means ready (<https://kubernetes.io/docs/reference/kubernetes-api/>, `EndpointSlice`).
+/// Returns true if the endpoint is ready. An absent condition means ready
+/// (<https://kubernetes.io/docs/reference/kubernetes-api/>, `EndpointSlice`).
 fn is_ready(endpoint: &Endpoint) -> bool {
     endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
 }
@@ -43,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_serving_terminating_endpoint_counts_only_without_a_ready_endpoint() {
+    fn terminating_endpoint_serves_only_if_no_endpoint_is_ready() {
         let ready = || json!({ "ready": true, "serving": true, "terminating": false });
         let terminating = || json!({ "ready": false, "serving": true, "terminating": true });
         let ended = || json!({ "ready": false, "serving": false, "terminating": true });

@@ -21,8 +21,8 @@ pub(crate) struct ListError {
     source: CallError,
 }
 
-/// Returns a store with the objects that exist now and match a label selector; an empty selector matches all. Prunes the
-/// objects as a watch does.
+/// Returns a store with the existing objects that match a label selector. An empty selector matches all objects. Prunes
+/// the objects in the same way as a watch.
 pub(super) async fn list_into_store<K>(
     api: Api<K>,
     label_selector: &str,

@@ -29,15 +29,15 @@ pub(super) struct ProxyStores {
     pods: Option<Store<Pod>>,
 }
 
-/// The objects to read: the workloads and pods of one operator's proxies.
+/// The parameters that select the objects to read: the workloads and pods of one operator's proxies.
 pub(super) struct ProxySource<'a> {
     pub(super) client: &'a Client,
     /// The namespace whose Services are watched; `None` for all namespaces.
     pub(super) watch_namespace: Option<&'a str>,
     pub(super) instance: &'a str,
     pub(super) proxy_namespace: &'a ProxyNamespace,
-    /// True if this is an earlier value of `--lb-namespace`.
-    pub(super) is_former: bool,
+    /// True if `proxy_namespace` is an earlier value of `--lb-namespace`.
+    pub(super) is_former_namespace: bool,
 }
 
 impl ProxySource<'_> {
@@ -56,25 +56,27 @@ impl ProxySource<'_> {
 impl ProxyStores {
     /// Starts a watch of each kind.
     pub(super) fn watch(source: &ProxySource, triggers: &TriggerSender) -> Self {
-        let proxies = || watch_config().labels(&labels::all_proxies_selector(source.instance));
+        let proxy_watch_config = || watch_config().labels(&labels::all_proxies_selector(source.instance));
         let (proxy_namespace, instance) = (source.proxy_namespace, source.instance);
-        let pods = || spawn_reflector(source.api(), proxies(), watch_spec::pod(proxy_namespace), triggers);
+        let watch_pods = || {
+            spawn_reflector(source.api(), proxy_watch_config(), watch_spec::pod(proxy_namespace), triggers)
+        };
         Self {
             proxy_namespace: proxy_namespace.clone(),
             instance: instance.to_owned(),
             daemonsets: spawn_reflector(
                 source.api(),
-                proxies(),
+                proxy_watch_config(),
                 watch_spec::workload(proxy_namespace, instance),
                 triggers,
             ),
             deployments: spawn_reflector(
                 source.api(),
-                proxies(),
+                proxy_watch_config(),
                 watch_spec::workload(proxy_namespace, instance),
                 triggers,
             ),
-            pods: (!source.is_former).then(pods),
+            pods: (!source.is_former_namespace).then(watch_pods),
         }
     }
 
@@ -86,7 +88,7 @@ impl ProxyStores {
         let daemonsets = list_into_store(source.api(), &selector, &daemonset_spec, metrics).await?;
         let deployment_spec = watch_spec::workload(proxy_namespace, instance);
         let deployments = list_into_store(source.api(), &selector, &deployment_spec, metrics).await?;
-        let pods = if source.is_former {
+        let pods = if source.is_former_namespace {
             None
         } else {
             Some(list_into_store(source.api(), &selector, &watch_spec::pod(proxy_namespace), metrics).await?)
@@ -126,7 +128,7 @@ impl ProxyStores {
         daemonsets.chain(deployments).collect()
     }
 
-    /// Returns the pods of these workloads of a Service.
+    /// Returns the pods of a Service that these workloads control.
     pub(super) fn pods(&self, key: &ServiceKey, workloads: &[Workload]) -> Vec<Arc<Pod>> {
         let Some(pods) = &self.pods else { return Vec::new() };
         pods.state_filter(|pod| {
@@ -136,17 +138,18 @@ impl ProxyStores {
 
     /// Returns the keys of all Services with a workload that this operator applied.
     pub(super) fn keys(&self) -> Vec<ServiceKey> {
-        let daemonsets = self.daemonsets.state().into_iter().filter_map(|daemonset| self.key_of(&*daemonset));
+        let daemonsets =
+            self.daemonsets.state().into_iter().filter_map(|daemonset| self.trusted_key(&*daemonset));
         let deployments =
-            self.deployments.state().into_iter().filter_map(|deployment| self.key_of(&*deployment));
+            self.deployments.state().into_iter().filter_map(|deployment| self.trusted_key(&*deployment));
         daemonsets.chain(deployments).collect()
     }
 
     fn is_workload_of(&self, key: &ServiceKey, workload: &impl ResourceExt) -> bool {
-        key.matches_proxy_labels(workload) && self.key_of(workload).is_some()
+        key.matches_proxy_labels(workload) && self.trusted_key(workload).is_some()
     }
 
-    fn key_of(&self, workload: &impl ResourceExt) -> Option<ServiceKey> {
+    fn trusted_key(&self, workload: &impl ResourceExt) -> Option<ServiceKey> {
         let is_trusted = is_trusted(&self.proxy_namespace, &self.instance, workload.meta());
         if is_trusted { service_of(&self.proxy_namespace, workload) } else { None }
     }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::watch_spec::{Trigger, WatchSpec};
 use crate::metrics::{Metrics, WatchLabels};
 
-/// The timeout of one watch request, in seconds. The next request continues where the previous one ended.
+/// The timeout of one watch request, in seconds. The next request continues where the previous request ended.
 ///
 /// If the API server's machine loses power, the connection dies silently. The watch notices the dead connection 5 s
 /// after this timeout.
@@ -56,7 +56,7 @@ where
     let triggers = triggers.clone();
     tokio::spawn(events.for_each(move |event| {
         if let Some(trigger) = on_event(event, &trigger, &triggers.metrics) {
-            // The send fails only when the receiver is gone, because the operator stops.
+            // The send fails only while the operator stops, because the receiver no longer exists.
             let _ = triggers.sender.send(trigger);
         }
         ready(())

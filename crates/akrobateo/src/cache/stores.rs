@@ -89,7 +89,7 @@ impl Stores {
         Ok(())
     }
 
-    /// Returns the Service, or `None` if it does not exist.
+    /// Returns the Service, or `None` if the Service does not exist.
     pub(crate) fn service(&self, key: &ServiceKey) -> Option<Arc<Service>> {
         self.services.get(&ObjectRef::new(&key.name).within(&key.namespace))
     }
@@ -99,7 +99,7 @@ impl Stores {
         self.services.state()
     }
 
-    /// Returns the node, or `None` if it does not exist.
+    /// Returns the node, or `None` if the node does not exist.
     pub(crate) fn node(&self, name: &str, policy: NodePolicy) -> Option<NodeInfo> {
         self.nodes.get(&ObjectRef::new(name)).map(|node| NodeInfo::new(&node, policy))
     }
@@ -116,8 +116,8 @@ impl Stores {
         self.proxies.iter().flat_map(|proxies| proxies.pods(key, workloads)).collect()
     }
 
-    /// Returns the workloads of a Service's proxies in the current and in former namespaces. The first list has the
-    /// workloads of this Service, the second list the workloads of a deleted Service with the same name.
+    /// Returns the workloads of a Service's proxies in the current and in former namespaces. The first list contains
+    /// the workloads of this Service. The second list contains the workloads of a deleted Service with the same name.
     pub(crate) fn workloads(
         &self,
         key: &ServiceKey,
@@ -130,14 +130,18 @@ impl Stores {
     /// Returns the ports that a Service's workload holds on these nodes.
     pub(crate) fn occupied_ports(&self, key: &ServiceKey, nodes: &[NodeInfo]) -> OccupiedPorts {
         let service = self.service(key);
-        let in_service_namespaces = self.proxies.first().is_some_and(ProxyStores::is_in_service_namespaces);
-        // Tenants can forge workloads in the namespaces of their Services, also if these are former namespaces of proxies.
-        let trusted =
-            self.proxies.iter().filter(|proxies| proxies.is_in_service_namespaces() == in_service_namespaces);
-        let mut workloads: Vec<_> = trusted.flat_map(|proxies| proxies.workloads(key)).collect();
+        let are_proxies_in_service_namespaces =
+            self.proxies.first().is_some_and(ProxyStores::is_in_service_namespaces);
+        // Tenants can forge workloads in the namespaces of their Services. So these workloads prove nothing while the
+        // proxies are in a shared namespace.
+        let trusted_stores = self
+            .proxies
+            .iter()
+            .filter(|proxies| proxies.is_in_service_namespaces() == are_proxies_in_service_namespaces);
+        let mut workloads: Vec<_> = trusted_stores.flat_map(|proxies| proxies.workloads(key)).collect();
         workloads.retain(|workload| service.as_deref().is_none_or(|service| workload.belongs_to(service)));
         let pods = self.pods(key, &workloads);
-        if in_service_namespaces {
+        if are_proxies_in_service_namespaces {
             held_by_running_pods(&pods)
         } else {
             occupied_ports(&workloads, &pods, nodes)
@@ -160,20 +164,21 @@ impl Stores {
     }
 }
 
-/// Returns the namespaces of the proxies: the current namespace, then the former namespaces.
+/// Returns one source for each namespace of proxies: first the current namespace, then the former namespaces.
 fn proxy_sources<'a>(
     client: &'a Client,
     watch_namespace: Option<&'a str>,
     config: &'a ProxyConfig,
 ) -> impl Iterator<Item = ProxySource<'a>> {
-    let source = move |proxy_namespace, is_former| ProxySource {
+    let source = move |proxy_namespace, is_former_namespace| ProxySource {
         client,
         watch_namespace,
         instance: &config.instance,
         proxy_namespace,
-        is_former,
+        is_former_namespace,
     };
-    let former = config.former_proxy_namespaces.iter().filter(|former| **former != config.proxy_namespace);
+    let former_namespaces =
+        config.former_proxy_namespaces.iter().filter(|namespace| **namespace != config.proxy_namespace);
     std::iter::once(source(&config.proxy_namespace, false))
-        .chain(former.map(move |place| source(place, true)))
+        .chain(former_namespaces.map(move |namespace| source(namespace, true)))
 }

@@ -1,8 +1,8 @@
 //! Decides which workloads and pods the operator trusts. Labels prove nothing: any tenant can set them. Pure.
 //!
-//! The operator trusts a workload if the workload is in the namespace where this operator creates workloads, and if
-//! this operator applied its spec. Only administrators may write to the namespace that all proxies share. In the
-//! namespace of a Service the Service must own the workload, so a forged workload there can only affect that Service.
+//! The operator trusts a workload if this operator applied its spec, and if the workload is in the namespace where this
+//! operator creates workloads. Only administrators may write to the namespace that all proxies share. In the namespace
+//! of a Service, the Service must own the workload. So a forged workload in this namespace affects only this Service.
 //! The operator trusts a pod if a trusted workload controls the pod.
 
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::allocation::OccupiedPorts;
 use crate::decide::{ProxyNamespace, Workload, is_applied_by, pod_frontends};
 use crate::key::ServiceKey;
 
-/// The label that the Deployment controller sets on a pod, with the end of the name of the pod's replica set.
+/// The label that the Deployment controller sets on a pod. The name of the pod's replica set ends with its value.
 const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// Returns the Service in the labels of a workload or pod; `None` if the proxies of that Service are in another
-/// namespace than the object.
+/// Returns the Service in the labels of a workload or pod; `None` if the proxies of this Service belong in another
+/// namespace.
 pub(super) fn service_of(proxy_namespace: &ProxyNamespace, object: &impl ResourceExt) -> Option<ServiceKey> {
     let key = ServiceKey::from_proxy_labels(object)?;
     let namespace = match proxy_namespace {
@@ -44,7 +44,7 @@ pub(super) fn is_trusted(proxy_namespace: &ProxyNamespace, instance: &str, workl
 ///
 /// A Deployment controls its pods through a replica set. The replica set's name consists of the Deployment's name and
 /// the hash in the pod's label, so the operator needs no right to read replica sets. Tenants can forge such a pod only
-/// in a namespace where the workload belongs to them.
+/// in a namespace in which they also control the workload.
 pub(super) fn controls(workload: &Workload, pod: &Pod) -> bool {
     let metadata = workload.metadata();
     let Some(owner) = controller(&pod.metadata) else { return false };
@@ -64,14 +64,16 @@ pub(super) fn controls(workload: &Workload, pod: &Pod) -> bool {
 /// Returns the ports that all running pods of a Service have, and the nodes of these pods.
 ///
 /// Tenants can forge a workload in their namespace, so its template proves nothing. A running pod proves that it has
-/// its ports: before the kubelet sets the phase, it checks that no other pod of the node has the port.
+/// its ports: before the kubelet sets the phase `Running`, the kubelet checks that no other pod of the node has
+/// the port.
 pub(super) fn held_by_running_pods(pods: &[Arc<Pod>]) -> OccupiedPorts {
     let is_running =
         |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-    let running: Vec<_> = pods.iter().filter(|pod| is_running(pod)).collect();
-    let ports = running.iter().map(|pod| pod_frontends(pod)).reduce(|common, ports| &common & &ports);
-    let nodes = running.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
-    OccupiedPorts { frontends: ports.unwrap_or_default(), nodes: nodes.collect() }
+    let running_pods: Vec<_> = pods.iter().filter(|pod| is_running(pod)).collect();
+    let common_ports =
+        running_pods.iter().map(|pod| pod_frontends(pod)).reduce(|common, ports| &common & &ports);
+    let nodes = running_pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
+    OccupiedPorts { frontends: common_ports.unwrap_or_default(), nodes: nodes.collect() }
 }
 
 fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
@@ -88,7 +90,7 @@ mod tests {
     use crate::decide::fixtures::pod;
 
     #[test]
-    fn only_ports_of_all_running_pods_are_held() {
+    fn held_ports_are_the_ports_of_all_running_pods() {
         let with_phase = |mut pod: Pod, phase: &str| {
             pod.status.get_or_insert_default().phase = Some(phase.to_owned());
             Arc::new(pod)
@@ -99,12 +101,13 @@ mod tests {
                 frontends.into_iter().map(|frontend: Frontend| frontend.host_port()).collect();
             (ports.iter().map(|port| port.port).collect::<Vec<_>>(), nodes.into_iter().collect::<Vec<_>>())
         };
-        let both = with_phase(pod("a").on("n1").host_port(80).host_port(443).build(), "Running");
-        let one = with_phase(pod("b").on("n2").host_port(80).build(), "Running");
-        let refused = with_phase(pod("c").on("n3").host_port(22).build(), "Failed");
-        let unscheduled = with_phase(pod("d").host_port(22).build(), "Pending");
-        assert_eq!(held(std::slice::from_ref(&both)), (vec![80, 443], vec!["n1".to_owned()]));
-        assert_eq!(held(&[both, one, refused, unscheduled]).0, [80]);
+        let pod_with_two_ports =
+            with_phase(pod("a").on("n1").host_port(80).host_port(443).build(), "Running");
+        let pod_with_one_port = with_phase(pod("b").on("n2").host_port(80).build(), "Running");
+        let refused_pod = with_phase(pod("c").on("n3").host_port(22).build(), "Failed");
+        let unscheduled_pod = with_phase(pod("d").host_port(22).build(), "Pending");
+        assert_eq!(held(std::slice::from_ref(&pod_with_two_ports)), (vec![80, 443], vec!["n1".to_owned()]));
+        assert_eq!(held(&[pod_with_two_ports, pod_with_one_port, refused_pod, unscheduled_pod]).0, [80]);
         assert_eq!(held(&[]), (vec![], vec![]));
     }
 }

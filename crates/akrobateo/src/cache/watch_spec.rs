@@ -8,16 +8,16 @@ use super::trust::service_of;
 use crate::decide::{ProxyNamespace, relevant_managed_fields};
 use crate::key::ServiceKey;
 
-/// A change in the cluster. The planner works out which Services need a reconciliation.
+/// A change in the cluster. The planner decides which Services need a reconciliation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
-    /// The Service itself.
+    /// The Service itself changed.
     Service(ServiceKey),
-    /// A workload or a pod of this Service's proxies.
+    /// A workload or a pod of this Service's proxies changed.
     Workload(ServiceKey),
-    /// An `EndpointSlice` of the Service.
+    /// An `EndpointSlice` of the Service changed.
     Endpoints(ServiceKey),
-    /// The node with this name.
+    /// The node with this name changed.
     Node(String),
     /// A watch has listed all objects of its kind. Each object may have changed since the previous list.
     ListCompleted,
@@ -27,14 +27,14 @@ pub(crate) enum Trigger {
 /// (<https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/>).
 pub(super) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// Returns the trigger that an object sends.
+/// A function that returns the trigger for an object.
 type ToTrigger<K> = Box<dyn Fn(&K) -> Option<Trigger> + Send + Sync>;
 
 /// The rules by which objects of one kind are cached.
 pub(super) struct WatchSpec<K> {
     /// Drops the fields that nothing reads, to save memory.
     pub(super) prune: Box<dyn Fn(&mut K) + Send + Sync>,
-    /// Returns the trigger to send when this object changes or is deleted.
+    /// Returns the trigger to send when an object changes or is deleted.
     pub(super) trigger: ToTrigger<K>,
 }
 
@@ -47,13 +47,13 @@ impl<K> WatchSpec<K> {
     }
 }
 
-/// Services keep their managedFields, which show whether the operator wrote the status.
+/// Services in the cache have their managedFields, which show whether the operator wrote the status.
 pub(super) fn service() -> WatchSpec<Service> {
     WatchSpec::new(|_| (), |service| Some(Trigger::Service(ServiceKey::from_service(service))))
 }
 
-/// Workloads keep only the managedFields that show whether the operator applied the workload, and which fields other
-/// managers added.
+/// Workloads in the cache have only some managedFields: those that show whether the operator applied the workload, and
+/// which fields other managers added.
 pub(super) fn workload<K: ResourceExt>(proxy_namespace: &ProxyNamespace, instance: &str) -> WatchSpec<K> {
     let (proxy_namespace, instance) = (proxy_namespace.clone(), instance.to_owned());
     WatchSpec::new(
@@ -74,7 +74,7 @@ pub(super) fn pod(proxy_namespace: &ProxyNamespace) -> WatchSpec<Pod> {
     )
 }
 
-/// Endpoints keep their node and their conditions.
+/// Endpoints in the cache have no managedFields, ports, addresses and target references.
 pub(super) fn endpoint_slice() -> WatchSpec<EndpointSlice> {
     WatchSpec::new(
         |slice: &mut EndpointSlice| {
@@ -92,7 +92,8 @@ pub(super) fn endpoint_slice() -> WatchSpec<EndpointSlice> {
     )
 }
 
-/// Nodes in the cache have no managedFields and no list of images, because these fields are most of a Node's size.
+/// Nodes in the cache have no managedFields and no list of images, because these fields take most of the memory of a
+/// Node.
 pub(super) fn node() -> WatchSpec<Node> {
     WatchSpec::new(
         |node: &mut Node| {

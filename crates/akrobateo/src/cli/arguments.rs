@@ -21,8 +21,8 @@ const KUBECTL_PLUGIN_FILE_NAME: &str = "kubectl-akrobateo";
 
 /// Gives Services of type LoadBalancer the addresses of the cluster's nodes.
 ///
-/// Without a command, akrobateo runs the operator. In a pod the operator uses the pod's ServiceAccount, elsewhere the
-/// kubeconfig.
+/// Without a command, akrobateo runs the operator. In a pod the operator uses the pod's ServiceAccount. Outside a pod
+/// the operator uses the kubeconfig.
 ///
 /// The commands only read from the cluster, and use the configuration of the operator that is deployed in the cluster.
 /// Operator flags that come before the command override this configuration.

@@ -41,14 +41,14 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Lists the objects that the operator watches, and makes the operator's decision for each Service.
     pub(super) async fn read(
-        local: &OperatorConfig,
+        local_config: &OperatorConfig,
         operator_namespace: Option<&str>,
         matches: &ArgMatches,
     ) -> Result<Self, CliError> {
-        let (client, pod_namespace) = connect(local).await?;
+        let (client, pod_namespace) = connect(local_config).await?;
         let metrics = Metrics::new();
         let operator = match (pod_namespace, operator_namespace) {
-            // In the operator's pod the environment variables of this command are those of the operator.
+            // In the operator's pod this command has the same environment variables as the operator.
             (Some(_), None) => None,
             (_, namespace) => {
                 let namespace = namespace.unwrap_or(DEFAULT_OPERATOR_NAMESPACE);
@@ -57,14 +57,15 @@ impl Cluster {
         };
         let config = match operator {
             Some(operator) => operator.merge_config(matches)?,
-            None => local.clone(),
+            None => local_config.clone(),
         };
         let ResolvedConfig { proxy_config, mut defaults } = config.resolve();
-        if defaults.detects_vip_danger() {
+        if defaults.must_detect_vip_danger() {
             defaults.vip_danger = detect_vip_danger(&client, &metrics).await;
         }
-        let (defaults, watched) = (Arc::new(defaults), config.watch_namespace());
-        let mut planner = Planner::list(&client, watched, &proxy_config, defaults.clone(), &metrics).await?;
+        let (defaults, watch_namespace) = (Arc::new(defaults), config.watch_namespace());
+        let mut planner =
+            Planner::list(&client, watch_namespace, &proxy_config, defaults.clone(), &metrics).await?;
         let now = Timestamp::now();
         let reports: Vec<_> = planner
             .resync()
@@ -105,8 +106,8 @@ impl DeployedOperator {
     }
 }
 
-/// Finds the operator in the namespace that only administrators may write to, because tenants can forge a Deployment
-/// in another namespace. Prints which configuration is used.
+/// Finds the operator in a namespace to which only administrators may write, because tenants can forge a Deployment in
+/// other namespaces. Prints which configuration the command uses.
 async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> Option<DeployedOperator> {
     const FALLBACK_CONFIG_MESSAGE: &str = "using the flags and environment variables of this command";
     let mut operators = match list_operators(client, namespace, metrics).await {
@@ -126,9 +127,16 @@ async fn find_operator(client: &Client, namespace: &str, metrics: &Metrics) -> O
         );
         return None;
     };
-    let others: Vec<_> = operators.map(|other| other.deployment).collect();
-    let ignored = if others.is_empty() { String::new() } else { format!("; ignored: {}", others.join(", ")) };
-    eprintln!("akrobateo: using the configuration of Deployment {}{ignored}", operator.deployment);
+    let other_deployments: Vec<_> = operators.map(|other| other.deployment).collect();
+    let ignored_deployments = if other_deployments.is_empty() {
+        String::new()
+    } else {
+        format!("; ignored: {}", other_deployments.join(", "))
+    };
+    eprintln!(
+        "akrobateo: using the configuration of Deployment {}{ignored_deployments}",
+        operator.deployment
+    );
     Some(operator)
 }
 
@@ -143,15 +151,15 @@ async fn list_operators(
     Ok(deployments.items.into_iter().filter_map(DeployedOperator::from_deployment).collect())
 }
 
-/// Detects whether ipMode VIP is dangerous. Users may lack permission to read the configuration of kube-proxy. In most
-/// clusters VIP is safe, so this is the fallback.
+/// Detects whether ipMode VIP is dangerous. The user may lack the permission to read the configuration of kube-proxy.
+/// Then the command assumes that VIP is safe, because VIP is safe in most clusters.
 async fn detect_vip_danger(client: &Client, metrics: &Metrics) -> Option<String> {
     match read_vip_danger(client, metrics).await {
         Ok(danger) => danger,
         Err(error) => {
             let error = error_chain(&error);
             eprintln!(
-                "akrobateo: cannot read the mode of kube-proxy ({error}); using ipMode VIP; --ip-mode selects another"
+                "akrobateo: cannot read the mode of kube-proxy ({error}); using ipMode VIP; --ip-mode selects another mode"
             );
             None
         }
@@ -166,7 +174,7 @@ mod tests {
     use crate::scripted_api::scripted_api;
 
     #[tokio::test]
-    async fn a_deployment_outside_the_namespace_of_the_operator_is_ignored() {
+    async fn deployment_outside_the_operator_namespace_is_ignored() {
         let (client, api) = scripted_api();
         let deployment = |namespace: &str| {
             let container = json!({ "name": "akrobateo", "image": namespace });

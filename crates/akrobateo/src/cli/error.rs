@@ -7,7 +7,7 @@ use crate::key::ServiceKey;
 /// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    #[error("cannot connect to a cluster; --kubeconfig and --context select one")]
+    #[error("cannot connect to a cluster; --kubeconfig and --context select a cluster")]
     Connect(#[from] ConnectError),
     #[error(transparent)]
     List(#[from] ListError),

@@ -86,7 +86,8 @@ pub(super) fn explain(cluster: &Cluster, key: &ServiceKey) -> Result<Explanation
 
 impl NodeExplanation {
     fn new(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> Self {
-        let outdated = report.decision.rollout.outdated_proxies.iter().find(|proxy| proxy.node == node.name);
+        let outdated_proxy =
+            report.decision.rollout.outdated_proxies.iter().find(|proxy| proxy.node == node.name);
         let should_have_proxy = report.proxy_nodes().iter().any(|proxy_node| proxy_node.name == node.name);
         Self {
             name: node.name.clone(),
@@ -96,7 +97,7 @@ impl NodeExplanation {
             why: [explain_node(report, node, should_have_proxy, port_rows)]
                 .into_iter()
                 .filter(|reason| !reason.is_empty())
-                .chain(outdated.map(explain_outdated_proxy))
+                .chain(outdated_proxy.map(explain_outdated_proxy))
                 .collect::<Vec<_>>()
                 .join("; "),
         }
@@ -113,8 +114,7 @@ impl NodeExplanation {
     }
 }
 
-/// Returns the reason why the node has no ready proxy or no published address. The text is empty if the node has a
-/// ready proxy and a published address.
+/// Returns the reason why the node has no ready proxy or no published address. The text is empty if the node has both.
 fn explain_node(
     report: &ServiceReport,
     node: &NodeInfo,
@@ -139,7 +139,7 @@ fn explain_node(
             "not selected: its labels do not match, or the proxies do not tolerate one of its taints"
         }
         AllocationResult::Accepted(spec, _)
-            if spec.is_traffic_policy_local
+            if spec.is_external_traffic_policy_local
                 && !report.state.nodes_with_ready_endpoint.is_empty()
                 && !report.state.nodes_with_ready_endpoint.contains(&node.name) =>
         {
@@ -157,10 +157,10 @@ fn explain_node(
 fn explain_selected_node(report: &ServiceReport, spec: &LoadBalancerSpec, node: &NodeInfo) -> String {
     let policy = local_traffic_policy(spec, node)
         .filter(|_| !report.state.nodes_with_ready_endpoint.contains(&node.name));
-    let unpublished =
-        report.decision.unpublished_nodes.iter().find(|unpublished| unpublished.node == node.name);
-    let reason = if let Some(unpublished) = unpublished {
-        Some(format!("not published: {}", unpublished.cause))
+    let unpublished_node =
+        report.decision.unpublished_nodes.iter().find(|unpublished_node| unpublished_node.node == node.name);
+    let reason = if let Some(unpublished_node) = unpublished_node {
+        Some(format!("not published: {}", unpublished_node.cause))
     } else if let Some(policy) = policy {
         Some(format!("{policy} is Local and the node has no ready endpoint"))
     } else if report.has_ready_proxy_on(node) {
@@ -176,10 +176,10 @@ fn explain_selected_node(report: &ServiceReport, spec: &LoadBalancerSpec, node: 
 
 fn explain_outdated_proxy(proxy: &OutdatedProxy) -> String {
     let delay = proxy.delay.as_ref().map_or_else(|| "it is replaced soon".to_owned(), ToString::to_string);
-    format!("the proxy forwards as before the last change: {delay}")
+    format!("the proxy still forwards with the previous configuration: {delay}")
 }
 
-/// Returns which other Service has a port of this Service on the node.
+/// Describes the first port of this Service that belongs to another Service on the node.
 fn explain_conflict(report: &ServiceReport, node: &NodeInfo, port_rows: &[PortRow]) -> String {
     let rows = ports::filter_rows(port_rows.to_vec(), &report.host_ports());
     let key = report.key.to_string();

@@ -31,7 +31,7 @@ use error::CliError;
 /// The exit code of a command that succeeded but found a failing Service.
 const EXIT_FAILING_SERVICE: u8 = 3;
 
-/// The operator or the command that the command line selects.
+/// The choice of the command line: the operator or a command.
 pub enum Invocation {
     /// Run the operator.
     Operator(OperatorConfig),
@@ -143,8 +143,10 @@ mod tests {
     #[test]
     fn context_flag_is_accepted_before_and_after_the_command() {
         for line in [["akrobateo", "--context=kind", "status"], ["akrobateo", "status", "--context=kind"]] {
-            let Ok(Invocation::Command(task)) = parse(&line) else { panic!("{line:?} is no command") };
-            assert_eq!(task.config.context.as_deref(), Some("kind"));
+            let Ok(Invocation::Command(parsed_command)) = parse(&line) else {
+                panic!("{line:?} is no command")
+            };
+            assert_eq!(parsed_command.config.context.as_deref(), Some("kind"));
         }
     }
 

@@ -16,18 +16,18 @@ pub(super) fn merge_operator_config(
     let container_command_line =
         std::iter::once("akrobateo").chain(container.args.iter().flatten().map(String::as_str));
     let container_matches = definition.clone().try_get_matches_from(container_command_line)?;
-    let container_variable = |name: &str| {
+    let container_env_value = |name: &str| {
         let variable = container.env.iter().flatten().find(|variable| variable.name == name)?;
         variable.value.clone()
     };
     let mut merged_command_line = vec!["akrobateo".to_owned()];
     for argument in definition.get_arguments() {
         let id = argument.get_id().as_str();
-        // Flags without an environment variable select the cluster, and do not configure the operator.
+        // A flag without an environment variable selects the cluster, and does not configure the operator.
         let (Some(flag), Some(env)) = (argument.get_long(), argument.get_env()) else { continue };
         let value = explicit_value(local, id, &[ValueSource::CommandLine, ValueSource::EnvVariable])
             .or_else(|| explicit_value(&container_matches, id, &[ValueSource::CommandLine]))
-            .or_else(|| container_variable(&env.to_string_lossy()));
+            .or_else(|| container_env_value(&env.to_string_lossy()));
         merged_command_line.extend(value.map(|value| format!("--{flag}={value}")));
     }
     OperatorConfig::try_parse_from(merged_command_line)
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn local_flags_override_operator_flags_and_operator_flags_override_environment_variables() {
+    fn local_flags_override_operator_flags_and_environment_variables() {
         let config = merge(
             &["--lb-image=local"],
             &["--watch-namespace=flag"],

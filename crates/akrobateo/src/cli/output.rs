@@ -53,14 +53,14 @@ impl Style {
         }
     }
 
-    /// Returns the style for standard output. See <https://no-color.org>.
+    /// Returns the style for standard output. The variable `NO_COLOR` disables colors, see <https://no-color.org>.
     fn detect() -> Self {
         let use_color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         if use_color { Self::Colored } else { Self::Plain }
     }
 }
 
-/// Prints a value; `format_text` returns the value as text.
+/// Prints a value. `format_text` formats the value for `--output text`.
 pub(super) fn print(
     format: Format,
     value: &impl Serialize,
@@ -85,7 +85,8 @@ pub(super) fn to_yaml(value: &impl Serialize) -> Result<String, CliError> {
     Ok(if text.ends_with('\n') { text } else { text + "\n" })
 }
 
-/// Writes to standard output. A closed pipe is no error, because readers such as `head` stop early.
+/// Writes to standard output. A closed pipe is no error, because a program such as `head` stops before it reads all
+/// lines.
 pub(super) fn write(text: &str) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -82,7 +82,7 @@ pub(super) fn port_rows(reports: &[ServiceReport], nodes: &[NodeInfo]) -> Vec<Po
             port,
             protocol: protocol.api_name().to_owned(),
             owner: owner.to_string(),
-            // A Service that has no proxy can conflict with other Services only through its nodePorts.
+            // If the owner has no proxy, the conflict comes from a nodePort of the owner.
             is_node_port: node_names.is_none(),
             is_on_all_nodes: node_names.is_none_or(|names| names.len() == nodes.len()),
             nodes: node_names.cloned().unwrap_or_else(all_node_names),
@@ -103,7 +103,7 @@ pub(super) fn format_rows(rows: &[PortRow]) -> String {
     format_table(&["PORT", "SERVICE", "NODES", "WAITING"], &cells, Style::Plain)
 }
 
-/// Returns only the rows about these ports.
+/// Returns the rows about these ports, and drops all other rows.
 pub(super) fn filter_rows(rows: Vec<PortRow>, ports: &BTreeSet<HostPort>) -> Vec<PortRow> {
     let port_names: BTreeSet<_> = ports.iter().map(ToString::to_string).collect();
     rows.into_iter().filter(|row| port_names.contains(&row.port_name())).collect()

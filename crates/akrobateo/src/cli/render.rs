@@ -17,7 +17,8 @@ use crate::key::ServiceKey;
 use crate::settings::{OperatorConfig, ResolvedConfig};
 use crate::spec::ineligibility_reason;
 
-/// Example cluster IPs for Services that have none in the file. They are documentation addresses (RFC 5737, RFC 3849).
+/// Example cluster IPs for Services without cluster IPs in the file. The example IPs are documentation addresses (RFC
+/// 5737, RFC 3849).
 const EXAMPLE_CLUSTER_IPS: [(&str, &str); 2] = [("IPv4", "192.0.2.1"), ("IPv6", "2001:db8::1")];
 
 /// The value of `--output` of `render`.
@@ -55,8 +56,8 @@ fn encode(object: &impl Serialize, format: Format) -> Result<String, CliError> {
     }
 }
 
-/// Returns the workload that the operator would create if this were the only Service. The error is the reason why the
-/// operator would create no workload.
+/// Returns the workload that the operator creates if the cluster has no other Service. The error is the reason why the
+/// operator creates no workload.
 fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, String> {
     let ResolvedConfig { proxy_config, defaults } = config;
     let service = Arc::new(with_api_server_defaults(service));
@@ -78,7 +79,7 @@ fn workload_for(config: &ResolvedConfig, service: Service) -> Result<Workload, S
     }
 }
 
-/// Returns the Service with the fields that the API server would set.
+/// Returns the Service with the default values that the API server sets.
 fn with_api_server_defaults(mut service: Service) -> Service {
     service.metadata.namespace.get_or_insert_with(|| "default".to_owned());
     let spec = service.spec.get_or_insert_default();
@@ -88,7 +89,7 @@ fn with_api_server_defaults(mut service: Service) -> Service {
         families.map(|(family, _)| (*family).to_owned()).collect()
     });
     if spec.cluster_ip.is_none() {
-        let example_ip = |family: &String| EXAMPLE_CLUSTER_IPS.iter().find(|(known, _)| known == family);
+        let example_ip = |family: &String| EXAMPLE_CLUSTER_IPS.iter().find(|(name, _)| name == family);
         let example_ips: Vec<_> =
             families.iter().filter_map(example_ip).map(|(_, ip)| (*ip).to_owned()).collect();
         spec.cluster_ip = example_ips.first().cloned();
@@ -113,7 +114,7 @@ fn read_services(file: &Path) -> Result<Vec<Service>, CliError> {
     if services.is_empty() { Err(CliError::NothingToRender(name)) } else { Ok(services) }
 }
 
-/// Parses the Services of type LoadBalancer, also those in a List.
+/// Parses the Services of type LoadBalancer, including the Services in a List.
 fn parse_services(text: &str) -> Result<Vec<Service>, String> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
     let mut services = Vec::new();
@@ -209,7 +210,7 @@ items:
     }
 
     #[test]
-    fn the_error_of_a_rejected_or_ineligible_service_names_the_reason() {
+    fn error_names_the_reason_of_a_rejected_or_ineligible_service() {
         let mut rejected_service = parse_services(MANIFEST).unwrap().remove(0);
         rejected_service.metadata.annotations =
             Some([("akrobateo.io/workload".to_owned(), "Pod".to_owned())].into());

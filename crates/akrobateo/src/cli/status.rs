@@ -18,7 +18,7 @@ const MAX_LISTED_ITEMS: usize = 3;
 pub(super) struct StatusRow {
     namespace: String,
     name: String,
-    /// The loadBalancerClass.
+    /// The loadBalancerClass of the Service.
     class: Option<String>,
     /// The ports in the form `80/TCP`.
     ports: Vec<String>,
@@ -87,12 +87,12 @@ impl StatusRow {
         let name = style.make_bold(&format!("{}/{}", self.namespace, self.name));
         let state = style.color_by_health(self.state(), self.health());
         let message = self.message.as_ref().map(|message| format!("  {message}\n")).unwrap_or_default();
-        let outdated = match self.outdated_proxy_count {
+        let outdated_note = match self.outdated_proxy_count {
             0 => String::new(),
             count => format!(", {count} outdated"),
         };
         format!(
-            "{name}: {state}, {} of {} proxies ready{outdated}\n{message}",
+            "{name}: {state}, {} of {} proxies ready{outdated_note}\n{message}",
             self.ready_proxy_count, self.desired_proxy_count
         )
     }

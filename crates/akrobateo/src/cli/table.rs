@@ -5,7 +5,7 @@ use super::output::{Health, Style};
 /// The space between two columns.
 const COLUMN_GAP: &str = "   ";
 
-/// A cell: its text and the health that selects its color.
+/// A cell of a table. The health selects the color of the text.
 #[derive(Clone, Debug)]
 pub(super) struct Cell {
     text: String,
@@ -34,15 +34,15 @@ pub(super) fn format_table(headings: &[&str], rows: &[Vec<Cell>], style: Style) 
 }
 
 fn format_line(row: &[Cell], widths: &[usize], style: Style) -> String {
-    let last = widths.len().saturating_sub(1);
+    let last_column = widths.len().saturating_sub(1);
     let cells: Vec<_> = row
         .iter()
         .zip(widths)
         .enumerate()
         .map(|(column, (cell, &width))| {
-            let text = if cell.text.is_empty() && column != last { "-" } else { &cell.text };
-            // The padding is added before the color. Otherwise the escape sequences of the color would count as text.
-            let padded_text = if column == last { text.to_owned() } else { format!("{text:width$}") };
+            let text = if cell.text.is_empty() && column != last_column { "-" } else { &cell.text };
+            // The padding is added before the color, because the escape sequences of the color would count as text.
+            let padded_text = if column == last_column { text.to_owned() } else { format!("{text:width$}") };
             style.color_by_health(&padded_text, cell.health)
         })
         .collect();
@@ -51,10 +51,10 @@ fn format_line(row: &[Cell], widths: &[usize], style: Style) -> String {
 
 /// Joins the first items with commas and appends the number of the omitted items: `a,b,+3`.
 pub(super) fn join_first_items(items: &[String], limit: usize) -> String {
-    let first = items.iter().take(limit).cloned().collect::<Vec<_>>().join(",");
+    let first_items = items.iter().take(limit).cloned().collect::<Vec<_>>().join(",");
     match items.len().saturating_sub(limit) {
-        0 => first,
-        others => format!("{first},+{others}"),
+        0 => first_items,
+        omitted_count => format!("{first_items},+{omitted_count}"),
     }
 }
 

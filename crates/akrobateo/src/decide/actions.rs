@@ -51,7 +51,8 @@ pub(crate) fn plan_actions(
         ProxyDecision::DeleteWorkloads => status_actions.into_iter().chain(plan_deletion(state)).collect(),
         ProxyDecision::RunWorkload(desired) => {
             let workload_actions = plan_workload(state, desired, decision);
-            // The rollout waits for the next workload, because the current one would create pods with added fields.
+            // The rollout waits for the next workload, because the current workload would create pods with the
+            // added fields.
             let is_recreated =
                 workload_actions.iter().any(|action| matches!(action, Action::DeleteKeepingPods(_)));
             let pod_deletions = pod_deletions.into_iter().filter(|_| !is_recreated);
@@ -80,8 +81,8 @@ fn plan_workload(state: &ServiceState, desired: &Workload, decision: &Decision) 
         return actions;
     }
     if !decision.is_workload_applied {
-        // A server-side apply restores the fields that other field managers changed. The operator then owns these fields
-        // again. The apply does not remove fields that other field managers added.
+        // A server-side apply restores the fields that other field managers changed. The operator then owns these
+        // fields again. The apply does not remove fields that other field managers added.
         actions.push(Action::Apply(desired.clone()));
     } else if let Some(existing) = same_workloads.iter().find(|existing| existing.has_added_fields()) {
         // The deletion triggers the next reconciliation, which creates the workload again.
@@ -121,7 +122,8 @@ fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: T
     if is_current || limits.status.delayed_until().is_some() {
         return Vec::new();
     }
-    // Another program may have written the current status. So events depend on the last status that the operator wrote.
+    // Another program may have written the current status. Therefore the events depend on the last status that
+    // the operator wrote.
     let previous_condition = match &limits.previous_status {
         Some(previous) => previous.condition.as_ref(),
         None => current_condition,
@@ -132,17 +134,18 @@ fn plan_status(instance: &str, state: &ServiceState, decision: &Decision, now: T
         addresses: desired.addresses.clone(),
         condition: exposure.map(|exposure| exposure.to_condition(previous_condition, now)),
     };
-    let has_previous_addresses = match &limits.previous_status {
+    let has_same_addresses = match &limits.previous_status {
         Some(previous) => previous.addresses == desired.addresses,
         None => has_addresses(instance, service, &desired.addresses),
     };
     let changed_exposure = exposure.filter(|_| limits.status == WriteLimit::Change);
     let events = changed_exposure
-        .map(|exposure| status_events(previous_condition, desired, exposure, has_previous_addresses));
+        .map(|exposure| status_events(previous_condition, desired, exposure, has_same_addresses));
     std::iter::once(patch).chain(events.into_iter().flatten()).collect()
 }
 
-/// Returns the events for a change of the condition or of the addresses: the new Warnings, and an event about the addresses.
+/// Returns the events for a change of the condition or of the addresses: the new Warnings, and an event about the
+/// addresses.
 fn status_events(
     previous_condition: Option<&Condition>,
     desired: &DesiredStatus,
@@ -157,11 +160,11 @@ fn status_events(
     let is_exposed = exposure.status() == "True";
     let address_event = match (is_exposed, was_exposed) {
         (true, _) if exposure.reason.is_rejection() => None,
-        (true, false) => Some(event(Reason::EnsuredLoadBalancer, join_addresses(&desired.addresses))),
+        (true, false) => Some(event(Reason::EnsuredLoadBalancer, addresses_note(&desired.addresses))),
         (true, true) if !has_same_addresses => {
-            Some(event(Reason::UpdatedLoadBalancer, join_addresses(&desired.addresses)))
+            Some(event(Reason::UpdatedLoadBalancer, addresses_note(&desired.addresses)))
         }
-        // If a Warning tells the cause, no event about the addresses is necessary.
+        // If a Warning names the cause, no event about the addresses is necessary.
         (false, true) if warnings.is_empty() => {
             Some(event(Reason::UnAvailableLoadBalancer, exposure.message.clone()))
         }
@@ -170,7 +173,7 @@ fn status_events(
     warnings.into_iter().chain(address_event).collect()
 }
 
-fn join_addresses(addresses: &[LoadBalancerIngress]) -> String {
+fn addresses_note(addresses: &[LoadBalancerIngress]) -> String {
     let addresses: Vec<_> = addresses.iter().filter_map(|ingress| ingress.ip.as_deref()).collect();
     format!("published addresses: {}", addresses.join(", "))
 }

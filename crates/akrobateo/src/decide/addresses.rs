@@ -72,11 +72,15 @@ pub(super) fn select_nodes_to_publish<'nodes>(
     service: &Service,
     inputs: &AddressInputs<'_, 'nodes>,
 ) -> PublishableNodes<'nodes> {
-    // If all nodes are unreachable, the control plane has probably lost its network. Kubernetes then reports the pods as
-    // not ready, but the nodes still forward. So the published addresses stay. The nodes of the control plane often have
-    // the exclude label and reach the control plane without the network, so labelled nodes do not count.
-    let mut publishable_nodes = inputs.nodes.iter().filter(|node| !node.has_exclude_label()).peekable();
-    if publishable_nodes.peek().is_some() && publishable_nodes.all(NodeInfo::is_unreachable) {
+    // If all nodes are unreachable, the control plane has probably lost its network. Kubernetes then reports the pods
+    // as not ready, but the nodes still forward. So the operator keeps the published addresses. The check ignores nodes
+    // with the exclude label. The nodes of the control plane often have this label, and need no network to reach the
+    // control plane.
+    let mut nodes_without_exclude_label =
+        inputs.nodes.iter().filter(|node| !node.has_exclude_label()).peekable();
+    if nodes_without_exclude_label.peek().is_some()
+        && nodes_without_exclude_label.all(NodeInfo::is_unreachable)
+    {
         let nodes = inputs.nodes.iter().filter(|node| is_published(service, node)).collect();
         return PublishableNodes { nodes, recheck_at: None };
     }
@@ -99,8 +103,8 @@ pub(super) fn select_nodes_to_publish<'nodes>(
             nodes_in_rollout.recheck_at = nodes_in_rollout.recheck_at.into_iter().chain([end]).min();
         }
     }
-    // If proxies can move, the next proxy may run on another node. Then the nodes in a rollout stay published only if the
-    // status would otherwise be empty.
+    // If proxies can move, the next proxy may run on another node. So a node in a rollout stays published only if no
+    // other node is published. The status must not become empty.
     if !inputs.proxies_can_move || nodes_with_ready_proxy.nodes.is_empty() {
         nodes_with_ready_proxy.nodes.append(&mut nodes_in_rollout.nodes);
         nodes_with_ready_proxy.recheck_at = nodes_in_rollout.recheck_at;
@@ -108,9 +112,9 @@ pub(super) fn select_nodes_to_publish<'nodes>(
     nodes_with_ready_proxy
 }
 
-/// Returns the nodes to publish if no node can answer, but the Service's first proxy on a node with an endpoint starts.
-/// These are the published nodes with a ready proxy. They have no endpoint any more, but an empty status would remove the
-/// DNS records of the Service.
+/// Returns the nodes to publish while no node can answer, and the Service's first proxy on a node with an endpoint
+/// starts. The result contains the published nodes with a ready proxy. These nodes have no endpoint any more, but an
+/// empty status would remove the DNS records of the Service.
 ///
 /// `may_stay_published` returns true if a node may be published without an endpoint.
 pub(super) fn select_nodes_until_first_proxy<'nodes>(
@@ -134,8 +138,8 @@ pub(super) fn select_nodes_until_first_proxy<'nodes>(
 
 /// Returns the end of the rollout grace period of a node without a ready proxy.
 ///
-/// The grace period starts when the operator sees the creation or deletion of a pod, or when the Service gets the node. A
-/// failure of a proxy does not start a new grace period.
+/// The grace period starts when the operator sees the creation or deletion of a pod, or when the Service gets the node.
+/// A failure of a proxy does not start a new grace period.
 fn grace_period_end(inputs: &AddressInputs, node: &str) -> Option<Timestamp> {
     inputs.pod_times.last_change_times.get(node).map(|changed_at| *changed_at + inputs.rollout_grace_period)
 }
@@ -154,8 +158,8 @@ pub(super) fn describe_missing_address(spec: &LoadBalancerSpec) -> String {
     format!("no {families} address of type {}", types.join(" or "))
 }
 
-/// Returns the addresses for the status, each address once. The families have the Service's order. The addresses of a
-/// family are in numerical order.
+/// Returns the addresses for the status, without duplicates. The families are in the order of the Service. The
+/// addresses of a family are in numerical order.
 ///
 /// `ip_mode` returns the ipMode of a node's address. If several nodes have the same address and one of them has ipMode
 /// Proxy, the result is ipMode Proxy.
@@ -164,19 +168,20 @@ pub(super) fn build_ingress(
     nodes: &[&NodeInfo],
     ip_mode: &dyn Fn(&NodeInfo, IpAddr) -> IpMode,
 ) -> Vec<LoadBalancerIngress> {
-    let mut modes: BTreeMap<IpAddr, IpMode> = BTreeMap::new();
+    let mut ip_modes: BTreeMap<IpAddr, IpMode> = BTreeMap::new();
     for node in nodes {
         for address in addresses_to_publish(spec, node) {
             let node_mode = ip_mode(node, address);
-            let address_mode = modes.entry(address).or_insert(node_mode);
+            let address_mode = ip_modes.entry(address).or_insert(node_mode);
             if node_mode == IpMode::Proxy {
                 *address_mode = IpMode::Proxy;
             }
         }
     }
-    let of_family = |family| modes.iter().filter(move |(address, _)| Family::from_ip(**address) == family);
+    let addresses_of_family =
+        |family| ip_modes.iter().filter(move |(address, _)| Family::from_ip(**address) == family);
     spec.published_families()
-        .flat_map(of_family)
+        .flat_map(addresses_of_family)
         .map(|(address, mode)| LoadBalancerIngress {
             ip: Some(address.to_string()),
             ip_mode: Some(mode.as_str().to_owned()),
@@ -250,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn address_of_several_nodes_has_ip_mode_proxy_if_one_node_has_it() {
+    fn shared_address_has_ip_mode_proxy_if_one_node_has_it() {
         let service = service("web").tcp(80).build();
         let spec = LoadBalancerSpec::from_service(&service, &defaults()).unwrap();
         let nodes = [
@@ -264,25 +269,25 @@ mod tests {
             let ip_mode =
                 |node: &NodeInfo, _| if node.name == unclaimed_node { IpMode::Proxy } else { IpMode::Vip };
             let ingress = build_ingress(&spec, &nodes, &ip_mode);
-            let modes: Vec<_> = ingress.into_iter().filter_map(|ingress| ingress.ip_mode).collect();
-            assert_eq!(modes, ["Proxy", "VIP"]);
+            let ip_modes: Vec<_> = ingress.into_iter().filter_map(|ingress| ingress.ip_mode).collect();
+            assert_eq!(ip_modes, ["Proxy", "VIP"]);
         }
     }
 
     #[test]
-    fn shared_address_is_published_once_and_a_lost_node_is_not_published() {
+    fn status_has_no_duplicate_addresses_and_no_lost_nodes() {
         let service = service("web").tcp(80).build();
         let nodes = vec![
             node("n1").external_ip("203.0.113.1").build(),
             node("n2").external_ip("203.0.113.1").build(),
             node("n3").external_ip("203.0.113.3").with_ready_unknown().build(),
         ];
-        let pods = ["n1", "n2", "n3", "gone"].map(|on| pod(on).on(on).ready().build()).into();
+        let pods = ["n1", "n2", "n3", "gone"].map(|node| pod(node).on(node).ready().build()).into();
         assert_eq!(published_ips(&service, pods, &nodes, 0), ["203.0.113.1"]);
     }
 
     #[test]
-    fn an_unreachable_node_is_not_published_unless_all_nodes_are_unreachable() {
+    fn unreachable_node_stays_published_only_if_all_nodes_are_unreachable() {
         let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
         let unreachable_node = |name, ip| node(name).internal_ip(ip).with_ready_unknown();
         let pods = || vec![pod("a").on("n1").build(), pod("b").on("n2").ready().build()];
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn address_stays_for_the_grace_period_during_the_replacement_of_its_proxy() {
+    fn address_stays_published_while_its_proxy_is_replaced() {
         let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
         let nodes = || [node("n1").internal_ip("10.0.0.1").build()];
         let terminating_pod = || pod("old").on("n1").ready().terminating(100).build();
@@ -311,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn only_published_nodes_have_a_grace_period_and_failures_do_not_extend_it() {
+    fn only_a_published_node_has_a_grace_period() {
         let nodes = || [node("n1").internal_ip("10.0.0.1").build()];
         let published_service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
         assert!(
@@ -330,19 +335,20 @@ mod tests {
     }
 
     #[test]
-    fn nodes_with_the_exclude_label_do_not_matter_if_all_other_nodes_are_unreachable() {
-        const LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+    fn check_for_unreachable_nodes_ignores_the_exclude_label() {
+        const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
         let service = service("web").tcp(80).published("10.0.0.1", "VIP", "akrobateo").build();
         let worker = || node("n1").internal_ip("10.0.0.1").with_ready_unknown();
         let pods = || vec![pod("a").on("n1").build()];
         // kubeadm sets the label on the nodes of the control plane.
-        let control_plane = || node("n2").internal_ip("10.0.0.2").label(LABEL, "");
+        let control_plane = || node("n2").internal_ip("10.0.0.2").label(EXCLUDE_LABEL, "");
         for control_plane in [control_plane(), control_plane().with_ready_unknown()] {
             let nodes = [worker().build(), control_plane.build()];
             assert_eq!(published_ips(&service, pods(), &nodes, 1000), ["10.0.0.1"]);
         }
         // If all nodes have the label, no node is published.
-        let labelled = [node("n1").internal_ip("10.0.0.1").label(LABEL, "").build(), control_plane().build()];
-        assert!(published_ips(&service, pods(), &labelled, 1000).is_empty());
+        let labelled_nodes =
+            [node("n1").internal_ip("10.0.0.1").label(EXCLUDE_LABEL, "").build(), control_plane().build()];
+        assert!(published_ips(&service, pods(), &labelled_nodes, 1000).is_empty());
     }
 }

@@ -35,8 +35,8 @@ pub(super) enum Blocker {
     )]
     EndpointsWithoutProxy,
     #[error(
-        "externalTrafficPolicy is Local, but the address to publish of each node with a ready endpoint is not its \
-         InternalIP, so kube-proxy does not forward on these nodes; publish InternalIPs ({})",
+        "externalTrafficPolicy is Local, but no node with a ready endpoint publishes its InternalIP, so kube-proxy \
+         does not forward on these nodes; publish InternalIPs ({})",
         annotations::ADDRESS_TYPES
     )]
     EndpointsWithOtherAddress,
@@ -78,7 +78,7 @@ impl Blocker {
 
     /// Returns the first blocker of a Service without addresses.
     ///
-    /// `publishable_nodes` are the nodes that are published if they have an address. `pods_are_overdue` is true if the
+    /// `publishable_nodes` are the nodes that are published if they have an address. `are_pods_overdue` is true if the
     /// workload has had no pod for [`POD_CREATION_TIMEOUT`].
     pub(super) fn find(
         state: &ServiceState,
@@ -86,7 +86,7 @@ impl Blocker {
         allocation: &Allocation,
         role: ProxyRole,
         publishable_nodes: &[&NodeInfo],
-        pods_are_overdue: bool,
+        are_pods_overdue: bool,
     ) -> Option<Self> {
         if !state.nodes.iter().any(|node| spec.nodes.matches(node)) {
             return Some(Self::NoMatchingNode);
@@ -102,20 +102,24 @@ impl Blocker {
             return Some(blocker);
         }
         let ready_nodes = nodes_with_ready_pod(&state.pods);
-        let mut nodes_with_proxy = state.nodes.iter().filter(|node| ready_nodes.contains(node.name.as_str()));
-        if let Some((node, reason)) = nodes_with_proxy.find_map(|node| Some((node, node.exclusion_reason?))) {
+        let mut nodes_with_ready_proxy =
+            state.nodes.iter().filter(|node| ready_nodes.contains(node.name.as_str()));
+        if let Some((node, reason)) =
+            nodes_with_ready_proxy.find_map(|node| Some((node, node.exclusion_reason?)))
+        {
             return Some(Self::NodeExcluded { node: node.name.clone(), reason });
         }
-        let no_pod = Self::NoPodCreated { workload: state.workloads.first()?.kubectl_arguments() };
-        // After a restart, the operator waits for the timeout again. The current condition shows if the timeout has passed
-        // before.
+        let no_pod_blocker = Self::NoPodCreated { workload: state.workloads.first()?.kubectl_arguments() };
+        // After a restart, the operator waits for the timeout again. The current condition shows whether the timeout
+        // passed before the restart.
         let condition = state.service.as_deref().and_then(current_condition);
-        let is_reported = condition.is_some_and(|condition| condition.message.contains(&no_pod.to_string()));
-        (state.pods.is_empty() && (pods_are_overdue || is_reported)).then_some(no_pod)
+        let is_reported =
+            condition.is_some_and(|condition| condition.message.contains(&no_pod_blocker.to_string()));
+        (state.pods.is_empty() && (are_pods_overdue || is_reported)).then_some(no_pod_blocker)
     }
 
-    /// Returns the reason why no node with an endpoint can be published. The result is `None` if the operator only has to
-    /// wait.
+    /// Returns the reason why no node with an endpoint can be published. The result is `None` if the operator only
+    /// needs to wait.
     fn find_endpoint_blocker(
         state: &ServiceState,
         spec: &LoadBalancerSpec,
@@ -131,11 +135,11 @@ impl Blocker {
             state.nodes.iter().filter(|node| state.nodes_with_ready_endpoint.contains(&node.name)).peekable();
         // The endpoints may be on nodes that are not in the cache yet.
         nodes.peek()?;
-        let allowed: Vec<_> = nodes.filter(|node| allocation.allows(spec, node)).collect();
-        if allowed.is_empty() {
+        let allowed_nodes: Vec<_> = nodes.filter(|node| allocation.allows(spec, node)).collect();
+        if allowed_nodes.is_empty() {
             return Some(Self::EndpointsWithoutProxy);
         }
-        let can_forward = allowed.iter().any(|node| has_forwarding_program(spec, role, node));
+        let can_forward = allowed_nodes.iter().any(|node| has_forwarding_program(spec, role, node));
         (!can_forward).then_some(Self::EndpointsWithOtherAddress)
     }
 }

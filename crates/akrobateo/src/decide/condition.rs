@@ -1,4 +1,4 @@
-//! The condition `akrobateo.io/Exposed` tells if a Service has addresses. If not, the condition tells the cause. Pure.
+//! The condition `akrobateo.io/Exposed` shows if a Service has addresses, and why a Service has no address. Pure.
 
 use std::sync::Arc;
 
@@ -31,9 +31,9 @@ pub(crate) struct Exposure {
 /// The facts that determine the condition of an accepted Service.
 pub(super) struct ExposureFacts<'a> {
     pub(super) has_addresses: bool,
-    /// The reason why the Service has no address, if the operator knows the reason.
+    /// The reason why the Service has no address; `None` if the operator knows no reason.
     pub(super) blocker: Option<Blocker>,
-    /// The message about missing endpoints, if the Service needs endpoints and has none.
+    /// The message about missing endpoints; `None` if the Service needs no endpoints or has endpoints.
     pub(super) missing_endpoints_message: Option<String>,
     pub(super) unpublished_nodes: &'a [UnpublishedNode],
     pub(super) allocation: &'a Allocation,
@@ -66,12 +66,12 @@ impl Exposure {
 
     /// Returns the condition of a Service whose proxies should run.
     pub(super) fn for_accepted_service(facts: &ExposureFacts) -> Self {
-        let conflicts = conflict_note(facts.allocation);
-        let shared_node_ports = shared_node_ports_note(&facts.allocation.shared_node_ports);
-        let outdated = outdated_note(facts.outdated_proxies);
+        let conflicts_note = conflict_note(facts.allocation);
+        let node_ports_note = shared_node_ports_note(&facts.allocation.shared_node_ports);
+        let outdated_note = outdated_proxies_note(facts.outdated_proxies);
         let failure = pod_failure(facts.pods, facts.proxy_nodes);
         let failure_reason = failure.as_ref().map(|failure| failure.reason);
-        let failure =
+        let failure_note =
             failure.map(|failure| Note { text: failure.message, warning_reason: Some(failure.reason) });
         let (reason, summary) = match (&facts.blocker, &facts.missing_endpoints_message) {
             (Some(blocker), _) => {
@@ -83,16 +83,17 @@ impl Exposure {
                 let summary = failure_reason.is_none().then(|| Note::without_warning(summary));
                 (failure_reason.unwrap_or(Reason::ProxiesNotReady), summary)
             }
-            // Missing endpoints cause no Warning, because many programs wait for an address before they start their pods.
+            // Missing endpoints cause no Warning, because many programs wait for an address before they start their
+            // pods.
             (_, Some(message)) => (Reason::NoEndpoints, Some(Note::without_warning(message))),
             _ if !facts.unpublished_nodes.is_empty() => {
                 let summary = describe_unpublished_nodes(facts.unpublished_nodes);
                 (Reason::PartlyExposed, Some(Note::without_warning(summary)))
             }
-            _ if conflicts.is_some() || outdated.is_some() => (Reason::PartlyExposed, None),
+            _ if conflicts_note.is_some() || outdated_note.is_some() => (Reason::PartlyExposed, None),
             _ => (Reason::Exposed, None),
         };
-        let notes = [summary, conflicts, outdated, failure, shared_node_ports]
+        let notes = [summary, conflicts_note, outdated_note, failure_note, node_ports_note]
             .into_iter()
             .chain(facts.notes.iter().cloned().map(Some));
         Self::from_notes(reason, facts.has_addresses, notes)
@@ -161,7 +162,8 @@ impl Exposure {
         })
     }
 
-    /// Returns the condition to write. A new status sets the transition time; a new message does not.
+    /// Returns the condition to write. A change of the status sets the transition time. A change of the message
+    /// does not set the time.
     pub(super) fn to_condition(&self, current: Option<&Condition>, now: Timestamp) -> Condition {
         let previous_condition_with_same_status = current.filter(|current| current.status == self.status());
         Condition {
@@ -183,17 +185,17 @@ fn conflict_note(allocation: &Allocation) -> Option<Note> {
     })
 }
 
-/// Returns a note about the outdated proxies that the rollout does not replace soon. Other outdated proxies are not in the
-/// note, so an undisturbed rollout does not change the condition.
-fn outdated_note(outdated_proxies: &[OutdatedProxy]) -> Option<Note> {
-    let delayed: Vec<_> = outdated_proxies.iter().filter(|proxy| proxy.delay.is_some()).collect();
+/// Returns a note about the outdated proxies that the rollout does not replace soon. Other outdated proxies are not in
+/// the note, so an undisturbed rollout does not change the condition.
+fn outdated_proxies_note(outdated_proxies: &[OutdatedProxy]) -> Option<Note> {
+    let delayed_proxies: Vec<_> = outdated_proxies.iter().filter(|proxy| proxy.delay.is_some()).collect();
     let needs_attention =
-        delayed.iter().any(|proxy| proxy.delay.as_ref().is_some_and(RolloutDelay::needs_attention));
-    (!delayed.is_empty()).then(|| Note {
+        delayed_proxies.iter().any(|proxy| proxy.delay.as_ref().is_some_and(RolloutDelay::needs_attention));
+    (!delayed_proxies.is_empty()).then(|| Note {
         text: format!(
-            "outdated proxies ({}), which forward as before the last change: {}",
-            delayed.len(),
-            join_first_items(&delayed)
+            "outdated proxies ({}) still forward with the previous configuration: {}",
+            delayed_proxies.len(),
+            join_first_items(&delayed_proxies)
         ),
         warning_reason: needs_attention.then_some(Reason::OutdatedProxies),
     })

@@ -20,7 +20,7 @@ use super::rollout_limits::replacement_time;
 use super::service_state::ServiceState;
 use super::status_owner::owns_status;
 use super::traffic_policy::{
-    MissingEndpointsPolicy, endpoints_allow_publication, has_forwarding_program, keeps_vip, proxy_role,
+    MissingEndpointsPolicy, endpoints_allow_publication, has_forwarding_program, must_keep_vip, proxy_role,
 };
 use super::unpublished::{UnpublishedNode, find_unpublished_nodes};
 use super::workload::Workload;
@@ -35,7 +35,7 @@ pub(crate) struct Decision {
     pub(crate) proxy: ProxyDecision,
     /// True if the existing workload has all desired fields, so that an apply would change nothing.
     pub(super) is_workload_applied: bool,
-    /// The desired status. The value `None` leaves the status unchanged, because another controller owns it.
+    /// The desired status; `None` if another controller owns the status. The operator does not change such a status.
     pub(crate) status: Option<DesiredStatus>,
     /// The nodes that should serve clients but are not published.
     pub(crate) unpublished_nodes: Vec<UnpublishedNode>,
@@ -122,7 +122,7 @@ pub(crate) fn decide(config: &ProxyConfig, state: &ServiceState, now: Timestamp)
     }
 }
 
-/// Returns a reserved port that the existing workloads of a Service occupy. The administrator has reserved the port after
+/// Returns a reserved port that the existing workloads of a Service occupy. The administrator reserved the port after
 /// the creation of the workloads.
 fn find_reserved_port(state: &ServiceState) -> Option<HostPort> {
     let mut ports = state.workloads.iter().flat_map(Workload::host_ports);
@@ -137,8 +137,8 @@ fn plan_rollout_for_existing_workload(state: &ServiceState, now: Timestamp) -> R
     }
 }
 
-/// Returns the existing workload if it has all desired fields. Fields that another program added do not matter, because the
-/// operator may leave these fields in place for hours.
+/// Returns the existing workload if it has all desired fields. Fields that another program added are ignored, because
+/// the operator may leave these fields in place for hours.
 fn find_applied_workload<'a>(state: &'a ServiceState, desired: &Workload) -> Option<&'a Workload> {
     let existing = state.workloads.iter().find(|existing| existing.has_same_identity(desired));
     existing.filter(|existing| existing.matches(desired))
@@ -156,32 +156,32 @@ fn decide_accepted_service(
     // The allocation is empty if the Service selects no node with an endpoint, and other Services use the same ports.
     let desired =
         (!allocation.is_empty()).then(|| desired_workload(config, state, service, spec, allocation, role));
-    let applied = desired.as_ref().and_then(|desired| find_applied_workload(state, desired));
+    let applied_workload = desired.as_ref().and_then(|desired| find_applied_workload(state, desired));
     // The rollout begins when the workload in the cluster has the desired spec.
-    let rollout = applied.map(|workload| Rollout::plan(workload, state, now)).unwrap_or_default();
+    let rollout = applied_workload.map(|workload| Rollout::plan(workload, state, now)).unwrap_or_default();
     let missing_endpoints_policy = MissingEndpointsPolicy::find(state, spec);
-    let endpoints_allow =
+    let endpoints_allow_node =
         |node: &NodeInfo| endpoints_allow_publication(state, spec, missing_endpoints_policy, node);
     let publishable =
-        select_nodes_of_accepted_service(state, service, spec, allocation, role, &endpoints_allow, now);
-    // Several Services may publish an unclaimed node with the same port. Then kube-proxy must not forward for any of these
-    // Services, because its rules for one Service would reject the clients of another Service.
+        select_nodes_of_accepted_service(state, service, spec, allocation, role, &endpoints_allow_node, now);
+    // Several Services may publish an unclaimed node with the same port. Then kube-proxy must not forward for any of
+    // these Services, because its rules for one Service would reject the clients of another Service.
     let addresses = build_ingress(spec, &publishable.nodes, &|node, address| {
         if allocation.unclaimed_nodes.contains(&node.name) {
             IpMode::Proxy
-        } else if keeps_vip(state, service, spec, node, address) {
+        } else if must_keep_vip(state, service, spec, node, address) {
             IpMode::Vip
         } else {
             spec.ip_mode
         }
     });
     let pod_deadline = state.pod_times.without_pods_since.map(|since| since + POD_CREATION_TIMEOUT);
-    let pods_are_overdue = pod_deadline.is_some_and(|deadline| deadline <= now);
+    let are_pods_overdue = pod_deadline.is_some_and(|deadline| deadline <= now);
     let blocker = addresses
         .is_empty()
-        .then(|| Blocker::find(state, spec, allocation, role, &publishable.nodes, pods_are_overdue));
+        .then(|| Blocker::find(state, spec, allocation, role, &publishable.nodes, are_pods_overdue));
     let unpublished_nodes =
-        find_unpublished_nodes(state, spec, allocation, role, &endpoints_allow, &publishable.nodes);
+        find_unpublished_nodes(state, spec, allocation, role, &endpoints_allow_node, &publishable.nodes);
     let proxy_nodes: Vec<_> = state.nodes.iter().filter(|node| allocation.allows(spec, node)).collect();
     let exposure = Exposure::for_accepted_service(&ExposureFacts {
         has_addresses: !addresses.is_empty(),
@@ -197,7 +197,7 @@ fn decide_accepted_service(
     let next_checks =
         [publishable.recheck_at, pod_deadline.filter(|deadline| *deadline > now), rollout.recheck_at];
     Decision {
-        is_workload_applied: applied.is_some(),
+        is_workload_applied: applied_workload.is_some(),
         proxy: desired.map_or(ProxyDecision::DeleteWorkloads, ProxyDecision::RunWorkload),
         status: Some(DesiredStatus { addresses, exposure: Some(exposure) }),
         unpublished_nodes,
@@ -214,7 +214,7 @@ fn select_nodes_of_accepted_service<'a>(
     spec: &LoadBalancerSpec,
     allocation: &Allocation,
     role: ProxyRole,
-    endpoints_allow: &dyn Fn(&NodeInfo) -> bool,
+    endpoints_allow_node: &dyn Fn(&NodeInfo) -> bool,
     now: Timestamp,
 ) -> PublishableNodes<'a> {
     // A running pod stays on its node even if the node gets a taint with the effect NoSchedule.
@@ -227,7 +227,7 @@ fn select_nodes_of_accepted_service<'a>(
         pods: &state.pods,
         nodes: &state.nodes,
         pod_times: &state.pod_times,
-        may_be_published: &|node| may_stay_published(node) && endpoints_allow(node),
+        may_be_published: &|node| may_stay_published(node) && endpoints_allow_node(node),
         may_run_proxy: &|node| allocation.allows(spec, node),
         rollout_grace_period: replacement_time(spec.host_ports().len()),
         unclaimed_nodes: &allocation.unclaimed_nodes,

@@ -1,4 +1,4 @@
-//! The number of a Deployment's proxies, and how many of them a rollout may replace at the same time. Pure.
+//! The number of a Deployment's proxies, and the number of proxies that a rollout may replace at the same time. Pure.
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -10,8 +10,8 @@ use super::workload::{DeploymentScale, Workload};
 use crate::allocation::Allocation;
 use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
-/// Returns the scale of a Service's Deployment. The Deployment has at most one pod for each node, because two pods cannot
-/// use the same hostPorts of a node.
+/// Returns the scale of a Service's Deployment. The Deployment has at most one pod for each node, because two pods
+/// cannot use the same hostPorts of a node.
 pub(super) fn deployment_scale(
     state: &ServiceState,
     spec: &LoadBalancerSpec,
@@ -26,10 +26,11 @@ pub(super) fn deployment_scale(
     DeploymentScale { replicas: to_i32(replicas), max_unavailable: to_i32(max_unavailable) }
 }
 
-/// Returns the number of pods that may be unavailable: the pods that the rollout replaces now, and the pods that cannot run.
+/// Returns the number of pods that may be unavailable: the pods that the rollout replaces now, and the pods that cannot
+/// run.
 ///
-/// The Deployment controller waits for every unavailable pod. Without the pods that cannot run in this number, one lost node
-/// would stop the rollout.
+/// The Deployment controller waits for every unavailable pod. If the number did not include the pods that cannot run,
+/// one lost node would stop the rollout.
 fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
     let replaced_count = max_simultaneous_replacements(replicas);
     let Some(existing) = state.workloads.iter().find(|workload| matches!(workload, Workload::Deployment(_)))
@@ -41,8 +42,8 @@ fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
     let reachable_pods: Vec<_> = state.pods.iter().filter(|pod| !is_on_lost_node(pod)).collect();
     let is_changing =
         |pod: &Pod| pod.metadata.deletion_timestamp.is_some() || (is_scheduled(pod) && !is_ready(pod));
-    // During a replacement, the new pod often has no node for a moment, because the old pod still uses the ports. So the
-    // number does not change now.
+    // During a replacement, the new pod often has no node for a moment, because the old pod still uses the ports. So
+    // the number stays unchanged during a replacement.
     if reachable_pods.iter().any(|pod| is_changing(pod)) {
         return existing.max_unavailable().unwrap_or(replaced_count);
     }
@@ -53,17 +54,19 @@ fn max_unavailable(state: &ServiceState, replicas: usize) -> usize {
     let unscheduled_pods: Vec<_> = reachable_pods.iter().filter(|pod| !is_scheduled(pod)).collect();
     let unscheduled_outdated_count = unscheduled_pods.iter().filter(|pod| is_outdated_pod(pod)).count();
     let unscheduled_current_count = unscheduled_pods.len() - unscheduled_outdated_count;
-    let count = replaced_count + lost_count + unscheduled_outdated_count;
-    let has_success = reachable_pods.iter().any(|pod| is_ready(pod) && !is_outdated_pod(pod));
-    let tolerated_current_count = if has_success {
+    let unavailable_count = replaced_count + lost_count + unscheduled_outdated_count;
+    let has_ready_current_pod = reachable_pods.iter().any(|pod| is_ready(pod) && !is_outdated_pod(pod));
+    let tolerated_current_count = if has_ready_current_pod {
         unscheduled_current_count
     } else {
         // Perhaps the pods of the new template cannot run on any node. So the last ready pod must stay.
-        unscheduled_current_count.min(MAX_FAILED_ATTEMPTS - 1).min(replicas.saturating_sub(1 + count))
+        unscheduled_current_count
+            .min(MAX_FAILED_ATTEMPTS - 1)
+            .min(replicas.saturating_sub(1 + unavailable_count))
     };
-    (count + tolerated_current_count).min(replicas)
+    (unavailable_count + tolerated_current_count).min(replicas)
 }
 
-fn to_i32(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
+fn to_i32(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }

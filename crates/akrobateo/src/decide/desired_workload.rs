@@ -1,7 +1,7 @@
 //! Builds the desired workload of an accepted Service. Pure.
 //!
-//! The list of excluded nodes in a Deployment's pod template changes only if the list is not sufficient any more, because
-//! each change of the template replaces all pods of the Deployment.
+//! The list of excluded nodes in a Deployment's pod template changes only if the list is not sufficient any more,
+//! because each change of the template replaces all pods of the Deployment.
 
 use std::collections::BTreeSet;
 
@@ -29,29 +29,29 @@ pub(super) fn desired_workload(
 ) -> Workload {
     let host_port_family = host_port_family(spec, || role, &state.nodes);
     let scale = deployment_scale(state, spec, allocation);
-    let build = |nodes: PodNodes| {
+    let build_workload = |nodes: PodNodes| {
         let placement = PodPlacement { nodes, host_port_family };
         Workload::new(config, service, spec, placement, role, scale)
     };
     if spec.workload == WorkloadSpec::DaemonSet {
-        return build(PodNodes::from_owned(allocation.owned_nodes.as_ref()));
+        return build_workload(PodNodes::from_owned(allocation.owned_nodes.as_ref()));
     }
-    let previously_excluded = state.workloads.iter().find_map(excluded_nodes);
-    if let Some(excluded) =
-        previously_excluded.filter(|excluded| may_keep_excluded_nodes(excluded, state, spec, allocation))
+    let previously_excluded_nodes = state.workloads.iter().find_map(find_excluded_nodes);
+    if let Some(excluded_nodes) = previously_excluded_nodes
+        .filter(|excluded_nodes| may_keep_excluded_nodes(excluded_nodes, state, spec, allocation))
     {
-        let workload = build(PodNodes::ExceptListed(&excluded));
+        let workload = build_workload(PodNodes::ExceptListed(&excluded_nodes));
         if state.workloads.iter().any(|existing| existing.has_same_template(&workload)) {
             return workload;
         }
     }
     let must_exclude = |node: &&NodeInfo| spec.nodes.matches(node) && !allocation.allows(spec, node);
-    let excluded = state.nodes.iter().filter(must_exclude).map(|node| node.name.clone()).collect();
-    build(PodNodes::ExceptListed(&excluded))
+    let excluded_nodes = state.nodes.iter().filter(must_exclude).map(|node| node.name.clone()).collect();
+    build_workload(PodNodes::ExceptListed(&excluded_nodes))
 }
 
 /// Returns the nodes that the pod template of a Deployment excludes by name.
-fn excluded_nodes(workload: &Workload) -> Option<BTreeSet<String>> {
+fn find_excluded_nodes(workload: &Workload) -> Option<BTreeSet<String>> {
     if matches!(workload, Workload::DaemonSet(_)) {
         return None;
     }
@@ -62,22 +62,22 @@ fn excluded_nodes(workload: &Workload) -> Option<BTreeSet<String>> {
     Some(fields.filter(excludes).flat_map(|field| field.values.iter().flatten().cloned()).collect())
 }
 
-/// Returns true if the list of excluded nodes may stay unchanged. The list may stay if it leaves enough nodes, and if it
-/// contains each node of another Service on which a pod of this Service runs.
+/// Returns true if the list of excluded nodes may stay unchanged. The list may stay if enough nodes remain, and if the
+/// list contains each node of another Service on which a pod of this Service runs.
 ///
-/// A node of another Service needs no exclusion as long as it has no pod of this Service, because the scheduler assigns no
-/// pod to a node whose hostPorts are in use.
+/// A node of another Service needs no exclusion while the node has no pod of this Service, because the scheduler
+/// assigns no pod to a node whose hostPorts are in use.
 fn may_keep_excluded_nodes(
-    excluded: &BTreeSet<String>,
+    excluded_nodes: &BTreeSet<String>,
     state: &ServiceState,
     spec: &LoadBalancerSpec,
     allocation: &Allocation,
 ) -> bool {
     let owned_nodes: Vec<_> = state.nodes.iter().filter(|node| allocation.allows(spec, node)).collect();
-    let usable_node_count = owned_nodes.iter().filter(|node| !excluded.contains(&node.name)).count();
+    let usable_node_count = owned_nodes.iter().filter(|node| !excluded_nodes.contains(&node.name)).count();
     let has_misplaced_pod = |node: &NodeInfo| {
         allocation.taken_nodes.contains(&node.name)
-            && !excluded.contains(&node.name)
+            && !excluded_nodes.contains(&node.name)
             && state.pods.iter().any(|pod| !is_terminating(pod) && runs_on(pod, &node.name))
     };
     usable_node_count >= spec.proxy_count(owned_nodes.len()) && !state.nodes.iter().any(has_misplaced_pod)

@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 use akrobateo_core::{Family, Frontend};
 use k8s_openapi::api::core::v1::ContainerPort;
 
-/// Returns the unspecified address of a family. The IPv4 address is in a form that the scheduler does not take for
+/// Returns the unspecified address of a family. The IPv4 address has a form that the scheduler does not treat as
 /// `0.0.0.0`.
 pub(super) const fn host_ip(family: Family) -> &'static str {
     match family {
@@ -18,17 +18,18 @@ pub(super) const fn host_ip(family: Family) -> &'static str {
     }
 }
 
-/// Returns the ports that the hostPort of a container occupies on its node: a port of one family or of both. The result is
-/// empty if the hostPort is limited to one address, because another pod may use the same port at the other addresses.
+/// Returns the ports that the hostPort of a container occupies on its node: a port of one family or of both. The result
+/// is empty if the hostPort is limited to one address, because another pod may use the same port at the other
+/// addresses.
 pub(super) fn occupied_frontends(container_port: &ContainerPort) -> Vec<Frontend> {
     let protocol = container_port.protocol.as_deref().unwrap_or("TCP").parse();
     let number = container_port.host_port.and_then(|number| u16::try_from(number).ok());
     let (Ok(protocol), Some(port)) = (protocol, number.and_then(NonZeroU16::new)) else { return Vec::new() };
-    let is_held = |family: &Family| match container_port.host_ip.as_deref() {
+    let is_occupied = |family: &Family| match container_port.host_ip.as_deref() {
         None | Some("" | "0.0.0.0") => true,
         Some(address) => address == host_ip(*family),
     };
-    Family::ALL.into_iter().filter(is_held).map(|family| Frontend { family, protocol, port }).collect()
+    Family::ALL.into_iter().filter(is_occupied).map(|family| Frontend { family, protocol, port }).collect()
 }
 
 #[cfg(test)]
@@ -36,8 +37,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_port_of_one_address_holds_no_port() {
-        let held = |host_ip: Option<&str>| {
+    fn host_port_at_one_address_occupies_no_port() {
+        let occupied_families = |host_ip: Option<&str>| {
             let port = ContainerPort {
                 host_ip: host_ip.map(str::to_owned),
                 host_port: Some(80),
@@ -45,14 +46,14 @@ mod tests {
             };
             occupied_frontends(&port).into_iter().map(|frontend| frontend.family).collect::<Vec<_>>()
         };
-        for both in [None, Some(""), Some("0.0.0.0")] {
-            assert_eq!(held(both), Family::ALL);
+        for host_ip in [None, Some(""), Some("0.0.0.0")] {
+            assert_eq!(occupied_families(host_ip), Family::ALL);
         }
-        assert_eq!(held(Some(host_ip(Family::V4))), [Family::V4]);
-        assert_eq!(held(Some(host_ip(Family::V6))), [Family::V6]);
+        assert_eq!(occupied_families(Some(host_ip(Family::V4))), [Family::V4]);
+        assert_eq!(occupied_families(Some(host_ip(Family::V6))), [Family::V6]);
         // A pod of a tenant with such a hostIP runs beside the proxies of other Services.
-        for one in ["127.0.0.2", "10.0.0.1", "::1", "::ffff:127.0.0.2"] {
-            assert!(held(Some(one)).is_empty(), "{one}");
+        for address in ["127.0.0.2", "10.0.0.1", "::1", "::ffff:127.0.0.2"] {
+            assert!(occupied_families(Some(address)).is_empty(), "{address}");
         }
     }
 }

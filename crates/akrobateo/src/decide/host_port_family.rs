@@ -1,9 +1,9 @@
 //! The address families for which a Service's proxies occupy their ports. Pure.
 //!
-//! A hostPort without a hostIP occupies the port of both families. Proxies that only reserve ports can be limited to one
-//! family with a hostIP. Proxies that forward cannot, because the programs that implement hostPorts differ. portmap accepts
-//! both unspecified addresses of [`host_ip`](super::host_ip::host_ip), and CRI-O accepts only the IPv6 address. Cilium 1.18
-//! opens no port for an unspecified address.
+//! A hostPort without a hostIP occupies the port of both families. Proxies that only reserve ports can be limited to
+//! one family with a hostIP. Proxies that forward cannot be limited, because the programs that implement hostPorts
+//! differ. portmap accepts both unspecified addresses of [`host_ip`](super::host_ip::host_ip), and CRI-O accepts only
+//! the IPv6 address. Cilium 1.18 opens no port for an unspecified address.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +14,8 @@ use super::traffic_policy::proxy_role;
 use crate::node_info::NodeInfo;
 use crate::spec::LoadBalancerSpec;
 
-/// Returns the only family for which a Service's proxies occupy their ports; `None` if the proxies occupy the ports for both
-/// families.
+/// Returns the only family for which a Service's proxies occupy their ports; `None` if the proxies occupy the ports for
+/// both families.
 pub(super) fn host_port_family(
     spec: &LoadBalancerSpec,
     role: impl FnOnce() -> ProxyRole,

@@ -4,7 +4,8 @@ use akrobateo_core::Family;
 
 use crate::reason::Reason;
 
-/// The maximum number of elements that a message lists. A Service with hundreds of ports may have hundreds of conflicts.
+/// The maximum number of elements that a message lists. A Service with hundreds of ports may have hundreds of
+/// conflicts.
 const MAX_LISTED_ITEMS: usize = 3;
 
 /// A part of the condition's message, and the reason of its Warning event.
@@ -24,12 +25,12 @@ impl Note {
 
 /// Joins the first elements, and adds the number of the remaining elements.
 pub(super) fn join_first_items(elements: &[impl ToString]) -> String {
-    let listed = elements.iter().take(MAX_LISTED_ITEMS).map(ToString::to_string);
-    let remaining = match elements.len().saturating_sub(MAX_LISTED_ITEMS) {
+    let listed_items = elements.iter().take(MAX_LISTED_ITEMS).map(ToString::to_string);
+    let remaining_count = match elements.len().saturating_sub(MAX_LISTED_ITEMS) {
         0 => None,
         count => Some(format!("and {count} more")),
     };
-    listed.chain(remaining).collect::<Vec<_>>().join(", ")
+    listed_items.chain(remaining_count).collect::<Vec<_>>().join(", ")
 }
 
 /// Joins the names of address families.

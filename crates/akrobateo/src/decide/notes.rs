@@ -1,4 +1,5 @@
-//! Finds the settings of an accepted Service that have no effect or an unexpected effect, for the condition. Pure.
+//! Finds the settings of an accepted Service that have no effect or an unexpected effect. The condition reports these
+//! settings. Pure.
 
 use std::fmt::Write as _;
 
@@ -14,7 +15,7 @@ use super::traffic_policy::{client_address_note, internal_policy_note, may_use_v
 use crate::reason::Reason;
 use crate::spec::{IpMode, LoadBalancerSpec};
 
-/// Annotations that request an address from other implementations.
+/// The annotations of other implementations that request an address.
 const ADDRESS_ANNOTATIONS: [&str; 9] = [
     "metallb.io/loadBalancerIPs",
     "metallb.io/address-pool",
@@ -57,13 +58,13 @@ fn node_ports_note(service_spec: &ServiceSpec, spec: &LoadBalancerSpec) -> Optio
     if spec.proxy_args.sources.is_empty() {
         return None;
     }
-    let ports = service_spec.ports.iter().flatten().filter_map(|port| port.node_port);
-    let ports: Vec<_> = ports.filter(|port| *port > 0).map(|port| port.to_string()).collect();
-    (!ports.is_empty()).then(|| Note {
+    let node_ports = service_spec.ports.iter().flatten().filter_map(|port| port.node_port);
+    let node_ports: Vec<_> = node_ports.filter(|port| *port > 0).map(|port| port.to_string()).collect();
+    (!node_ports.is_empty()).then(|| Note {
         text: format!(
             "loadBalancerSourceRanges do not restrict the nodePorts of the Service ({}): every client can reach them at \
              the addresses of the nodes; set allocateLoadBalancerNodePorts to false and remove the nodePorts",
-            join_first_items(&ports)
+            join_first_items(&node_ports)
         ),
         warning_reason: Some(Reason::NodePortsOpen),
     })
@@ -76,11 +77,11 @@ fn session_affinity_note(
     spec: &LoadBalancerSpec,
     role: ProxyRole,
 ) -> Option<Note> {
-    let is_requested = service_spec.session_affinity.as_deref() == Some("ClientIP");
-    // If the operator rejects VIP, only the proxies can forward.
+    let is_affinity_requested = service_spec.session_affinity.as_deref() == Some("ClientIP");
+    // If VIP is dangerous, only the proxies can forward, so the note does not recommend VIP.
     let other_fix =
         if may_use_vip(state, spec) { ", or use ipMode VIP with the InternalIPs of the nodes" } else { "" };
-    (is_requested && role == ProxyRole::Forward).then(|| Note {
+    (is_affinity_requested && role == ProxyRole::Forward).then(|| Note {
         text: format!(
             "sessionAffinity is ClientIP, but kube-proxy sees a proxy's address instead of the client's address, so all \
              clients of one node reach the same backend; remove sessionAffinity{other_fix}"
@@ -106,11 +107,12 @@ fn source_ranges_note(spec: &LoadBalancerSpec) -> Option<Note> {
 
 /// Returns a note about the Service's address families for which no node has an address to publish.
 fn missing_family_note(spec: &LoadBalancerSpec, addresses: &[LoadBalancerIngress]) -> Option<Note> {
-    let published = addresses.iter().filter_map(|ingress| ingress.ip.as_deref()?.parse().ok());
-    let published: Vec<_> = published.map(Family::from_ip).collect();
-    let missing: Vec<_> = spec.published_families().filter(|family| !published.contains(family)).collect();
-    (!missing.is_empty()).then(|| {
-        let families = join_families(&missing, " or ");
+    let published_families = addresses.iter().filter_map(|ingress| ingress.ip.as_deref()?.parse().ok());
+    let published_families: Vec<_> = published_families.map(Family::from_ip).collect();
+    let missing_families: Vec<_> =
+        spec.published_families().filter(|family| !published_families.contains(family)).collect();
+    (!missing_families.is_empty()).then(|| {
+        let families = join_families(&missing_families, " or ");
         Note::without_warning(format!(
             "no node has an {families} address to publish; add an address to the nodes, or set the annotation {} on the \
              nodes",
@@ -139,7 +141,7 @@ fn ignored_requests_note(service: &Service) -> Option<Note> {
     })
 }
 
-/// Returns a note about addresses of another field manager, which stay in the status.
+/// Returns a note about the addresses that another field manager wrote. These addresses stay in the status.
 pub(super) fn other_addresses_note(instance: &str, service: &Service) -> Option<Note> {
     let (manager, addresses) = find_other_address_owner(instance, service)?;
     Some(Note::without_warning(format!(
@@ -151,12 +153,12 @@ pub(super) fn other_addresses_note(instance: &str, service: &Service) -> Option<
 
 /// Returns the first error in an annotation of a selected node, with the number of other nodes that have an error.
 fn node_annotation_note(state: &ServiceState, spec: &LoadBalancerSpec) -> Option<Note> {
-    let selected = state.nodes.iter().filter(|node| spec.nodes.matches(node));
-    let mut errors = selected.filter_map(|node| node.address_error.as_ref());
+    let selected_nodes = state.nodes.iter().filter(|node| spec.nodes.matches(node));
+    let mut errors = selected_nodes.filter_map(|node| node.address_error.as_ref());
     let mut text = errors.next()?.to_string();
     match errors.count() {
         0 => (),
-        count => _ = write!(text, " (and {count} more nodes)"),
+        other_count => _ = write!(text, " (and {other_count} more nodes)"),
     }
     Some(Note { text, warning_reason: None })
 }

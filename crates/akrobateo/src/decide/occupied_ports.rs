@@ -1,4 +1,4 @@
-//! The ports that the proxies of a Service occupy, and the nodes on which they occupy these ports. Pure.
+//! The ports that the proxies of a Service occupy, and the nodes of these ports. Pure.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::allocation::OccupiedPorts;
 use crate::node_info::NodeInfo;
 use crate::spec::tolerates;
 
-/// Returns the ports and the nodes that a Service's workloads occupy. A node counts even while its pod is being replaced.
+/// Returns the ports and the nodes that a Service's workloads occupy. A node of a
+/// workload is occupied even while the node's pod is being replaced.
 pub(crate) fn occupied_ports(workloads: &[Workload], pods: &[Arc<Pod>], nodes: &[NodeInfo]) -> OccupiedPorts {
     let specs: Vec<_> = workloads.iter().filter_map(Workload::pod_spec).collect();
     let frontends = specs.iter().copied().flat_map(spec_frontends);
@@ -64,16 +65,16 @@ fn matches_term(term: &NodeSelectorTerm, node: &NodeInfo) -> bool {
         |requirement: &NodeSelectorRequirement| node.labels.get(&requirement.key).map(String::as_str);
     let mut expressions = term.match_expressions.iter().flatten();
     let mut fields = term.match_fields.iter().flatten();
-    // A list of nodes has one term for each node, and the comparison of the name ends most of them.
+    // The names are compared first. A list of nodes has one term for each node, and most terms have another name.
     fields.all(|requirement| meets_requirement(requirement, Some(&node.name)))
         && expressions.all(|requirement| meets_requirement(requirement, label_value(requirement)))
 }
 
-/// Returns true if a label or field with this value meets the requirement. Operators that Akrobateo does not use return
-/// false.
+/// Returns true if a label or field with this value meets the requirement. The result is
+/// false for an operator that Akrobateo does not use.
 fn meets_requirement(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
     let mut values = requirement.values.iter().flatten();
-    let is_listed = value.is_some_and(|value| values.any(|listed| listed == value));
+    let is_listed = value.is_some_and(|value| values.any(|listed_value| listed_value == value));
     match requirement.operator.as_str() {
         "In" => is_listed,
         "NotIn" => !is_listed,
@@ -89,16 +90,16 @@ mod tests {
     use crate::decide::fixtures::{node, pod};
     use crate::decide::workload_fixtures::daemonset;
 
-    const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+    const NODE_NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
     fn occupied_nodes(
         annotations: &[(&str, &str)],
         owned_nodes: Option<&[&str]>,
         pods: Vec<Pod>,
     ) -> Vec<String> {
-        let nodes: Vec<_> = NAMES.map(|name| node(name).label("name", name).build()).into();
-        let tainted = node("n4").taint("dedicated").label("name", "n4").build();
-        let nodes: Vec<_> = nodes.iter().chain([&tainted]).map(NodeInfo::from_node).collect();
+        let nodes: Vec<_> = NODE_NAMES.map(|name| node(name).label("name", name).build()).into();
+        let tainted_node = node("n4").taint("dedicated").label("name", "n4").build();
+        let nodes: Vec<_> = nodes.iter().chain([&tainted_node]).map(NodeInfo::from_node).collect();
         let owned_nodes =
             owned_nodes.map(|names| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>());
         let workload = daemonset(annotations, owned_nodes.as_ref());

@@ -1,7 +1,7 @@
 //! The spec of proxy pods. Pure.
 //!
-//! A change of the pod spec replaces all pods and interrupts forwarding. So the pod spec must change only if the forwarding
-//! changes.
+//! A change of the pod spec replaces all pods and interrupts forwarding. So the pod spec must change only if the
+//! forwarding changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +23,8 @@ use crate::spec::{LabelRequirement, LoadBalancerSpec, NodeSelection, WorkloadSpe
 
 /// Termination grace period of a proxy that forwards in the kernel, in seconds.
 ///
-/// The proxy exits at once on SIGTERM if it has installed its signal handler. Otherwise the proxy ends after the grace
-/// period. No other pod can use the hostPorts until then.
+/// A proxy with a signal handler exits immediately on SIGTERM. A proxy that has not installed its signal handler yet
+/// ends after the grace period. No other pod can use the hostPorts before the proxy ends.
 const KERNEL_DATA_PATH_GRACE_SECONDS: i64 = 3;
 /// Termination grace period of a proxy that forwards in userspace, in seconds.
 const USERSPACE_DATA_PATH_GRACE_SECONDS: i64 = USERSPACE_GRACE_PERIOD.as_secs().cast_signed();
@@ -37,11 +37,11 @@ const USERSPACE_DATA_PATH_MEMORY_LIMIT: &str = "512Mi";
 
 /// CPU request of a proxy that forwards in the kernel or reserves ports. The process itself only answers probes.
 const KERNEL_DATA_PATH_CPU_REQUEST: &str = "1m";
-/// CPU request of a proxy that forwards in userspace. On a busy node, the proxy gets ten times the CPU time of a proxy that
-/// forwards in the kernel. The request is small enough for hundreds of proxies on a node.
+/// CPU request of a proxy that forwards in userspace. On a busy node, the proxy gets ten times the CPU time of a proxy
+/// that forwards in the kernel. The request is small enough for hundreds of proxies on a node.
 const USERSPACE_DATA_PATH_CPU_REQUEST: &str = "10m";
-/// The timeout of the readiness probe, in seconds. On a busy node, a proxy with a small CPU request may need more than the
-/// default of one second, although the node forwards.
+/// The timeout of the readiness probe, in seconds. On a busy node, a proxy with a small CPU request may need more than
+/// the default of one second for an answer, even while the node forwards.
 const READINESS_TIMEOUT_SECONDS: i32 = 3;
 
 /// The name of the container port of the metrics. The chart's `PodMonitor` uses this name.
@@ -49,7 +49,7 @@ const METRICS_PORT_NAME: &str = "metrics";
 
 /// The time after which Kubernetes evicts a Deployment's pod from a lost node, in seconds.
 const LOST_NODE_TOLERATION_SECONDS: i64 = 30;
-/// The taint of a node that reports that it is not ready.
+/// The taint of a node that is not ready.
 const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
 
 /// The role of a Service's proxy pods.
@@ -72,8 +72,9 @@ pub(super) struct PodPlacement<'a> {
 /// The selected nodes of a Service on which its proxy pods may run.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PodNodes<'a> {
+    /// All selected nodes.
     AllSelected,
-    /// The listed nodes. So pods do not run on a new node before the allocation has decided about the node.
+    /// Only the listed nodes. A new node gets no pod before the allocation has decided about the node.
     OnlyListed(&'a BTreeSet<String>),
     /// All selected nodes except the listed nodes. A new node needs no change of the list.
     ExceptListed(&'a BTreeSet<String>),
@@ -165,8 +166,8 @@ fn node_affinity(selection: &NodeSelection, nodes: PodNodes) -> Option<Affinity>
 
 /// Returns the tolerations of the pods.
 ///
-/// The default of Kubernetes keeps a Deployment's pod on a lost node for five minutes. This is too long for a proxy. The
-/// pods of a DaemonSet stay until the node is removed.
+/// The default of Kubernetes keeps a Deployment's pod on a lost node for five minutes. This is too long for a proxy.
+/// The pods of a DaemonSet stay until the node is removed.
 fn tolerations(spec: &LoadBalancerSpec) -> Vec<Toleration> {
     let mut tolerations = spec.nodes.tolerations.clone();
     if matches!(spec.workload, WorkloadSpec::Deployment { .. }) {
@@ -236,8 +237,8 @@ fn http_probe(path: &str, port: u16) -> Probe {
     }
 }
 
-/// Returns the container that only reserves the ports. The container has no probes, because it must not open a port of the
-/// host.
+/// Returns the container that only reserves the ports. The container has no probes, because it must not open a port of
+/// the host.
 fn port_reserving_container(image: &str, host_ports: Vec<ContainerPort>) -> Container {
     Container {
         name: RESERVE_PORTS_COMMAND.to_owned(),
@@ -256,7 +257,8 @@ fn userspace_sysctls() -> PodSecurityContext {
         sysctls: Some(vec![
             sysctl("net.ipv4.ip_unprivileged_port_start", "0"),
             // All connections to the Service come from the pod's address, so each connection to a port of the Service
-            // needs another source port. The configured port range is more than twice as large as the default range.
+            // needs a different source port. The configured port range is more than twice as large as the default
+            // range.
             sysctl("net.ipv4.ip_local_port_range", "1024 65535"),
         ]),
         ..PodSecurityContext::default()
@@ -274,7 +276,7 @@ fn unprivileged_security_context() -> SecurityContext {
 }
 
 /// Returns the init container that enables IPv6 forwarding. New pods do not forward IPv6, and only a privileged
-/// container may enable it.
+/// container may enable the forwarding.
 fn ipv6_forwarding_container(image: &str) -> Container {
     Container {
         name: ENABLE_IPV6_FORWARDING_COMMAND.to_owned(),
@@ -289,7 +291,7 @@ fn ipv6_forwarding_container(image: &str) -> Container {
     }
 }
 
-/// Returns the common part of all security contexts except the privileged one.
+/// Returns the common part of the security contexts of all containers that are not privileged.
 fn restricted_security_context() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
@@ -316,8 +318,8 @@ fn base_container(image: &str, cpu: &str, memory: &str) -> Container {
     }
 }
 
-/// Returns the container ports with a hostPort. Each hostPort is in the result once, even if the proxy forwards the port
-/// for two address families.
+/// Returns the container ports with a hostPort. Each hostPort is in the result once, even if the proxy forwards the
+/// port for two address families.
 fn host_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<ContainerPort> {
     let container_port = |HostPort { protocol, port }| ContainerPort {
         container_port: port.into(),
@@ -329,7 +331,8 @@ fn host_ports(spec: &LoadBalancerSpec, family: Option<Family>) -> Vec<ContainerP
     spec.host_ports().into_iter().map(container_port).collect()
 }
 
-/// Returns the container port of the metrics. Prometheus finds only ports that the pod declares. The port is no hostPort.
+/// Returns the container port of the metrics. Prometheus finds only ports that the pod declares. The port is no
+/// hostPort.
 fn metrics_port(probe_port: u16) -> ContainerPort {
     ContainerPort {
         name: Some(METRICS_PORT_NAME.to_owned()),

@@ -1,6 +1,7 @@
 //! Records the times when the operator saw changes of the proxy pods of each node, by the operator's clock. Pure.
 //!
-//! The times in objects come from the clocks of other machines, and a deleted pod leaves no time.
+//! The times in objects are not sufficient: they come from the clocks of other machines, and the object of a deleted
+//! pod no longer exists.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,8 +21,8 @@ pub(crate) struct PodChanges(HashMap<ServiceKey, ServiceRecord>);
 #[derive(Debug, Default)]
 struct ServiceRecord {
     nodes: BTreeMap<String, NodeRecord>,
-    /// The time when the operator first saw the Service with a workload and without a pod; `None` if the Service has a pod
-    /// or no workload.
+    /// The time when the operator first saw the Service with a workload and without a pod; `None` if the Service has a
+    /// pod or no workload.
     without_pods_since: Option<Timestamp>,
 }
 
@@ -31,7 +32,7 @@ struct NodeRecord {
     pods: BTreeSet<PodIdentity>,
     /// True if the Service's proxies may run on the node.
     is_owned: bool,
-    /// The time when the operator first saw exactly these pods and this owner of the node's ports.
+    /// The time when the operator first saw the current values of `pods` and `is_owned`.
     changed_at: Timestamp,
     /// The time when the operator last saw a ready pod.
     last_ready_at: Option<Timestamp>,
@@ -41,32 +42,34 @@ struct NodeRecord {
 type PodIdentity = (Option<String>, bool);
 
 impl PodChanges {
-    /// Records the pods of a Service, and returns the times of their changes. The times of unchanged pods stay.
+    /// Records the pods of a Service, and returns the times of their changes. The times of unchanged pods remain the
+    /// same.
     ///
-    /// `has_workload` is true if the Service has a workload, so that pods should exist. `owns` returns true if the Service's
-    /// proxies may run on a node.
+    /// `has_workload` is true if the Service has a workload, so that pods should exist. `may_run_proxy` returns true if
+    /// the Service's proxies may run on a node.
     pub(crate) fn update(
         &mut self,
         key: &ServiceKey,
         has_workload: bool,
         pods: &[Arc<Pod>],
         nodes: &[NodeInfo],
-        owns: impl Fn(&NodeInfo) -> bool,
+        may_run_proxy: impl Fn(&NodeInfo) -> bool,
         now: Timestamp,
     ) -> PodTimes {
-        let mut previous = self.0.remove(key);
+        let mut previous_record = self.0.remove(key);
         let mut record = ServiceRecord::default();
         let mut pods_by_node = pods_by_node(pods);
         for node in nodes {
             let pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
             let previous_node_record =
-                previous.as_mut().and_then(|previous| previous.nodes.remove(&node.name));
+                previous_record.as_mut().and_then(|record| record.nodes.remove(&node.name));
             // If the operator has just started, a replacement of the proxy may be in progress.
-            let may_be_changing = previous.is_none() && pods.iter().any(|pod| is_scheduled(pod));
-            let node_record = NodeRecord::new(&pods, owns(node), previous_node_record, may_be_changing, now);
+            let may_have_been_ready = previous_record.is_none() && pods.iter().any(|pod| is_scheduled(pod));
+            let node_record =
+                NodeRecord::new(&pods, may_run_proxy(node), previous_node_record, may_have_been_ready, now);
             record.nodes.insert(node.name.clone(), node_record);
         }
-        let earlier_time = previous.and_then(|previous| previous.without_pods_since);
+        let earlier_time = previous_record.and_then(|record| record.without_pods_since);
         record.without_pods_since = (has_workload && pods.is_empty()).then(|| earlier_time.unwrap_or(now));
         let times = record.to_times();
         self.0.insert(key.clone(), record);
@@ -93,16 +96,16 @@ impl ServiceRecord {
 }
 
 impl NodeRecord {
-    /// Returns the new record of a node that had the record `previous`. `may_be_changing` is true if a proxy may have been
-    /// ready recently.
+    /// Returns the new record of a node that had the record `previous`. `may_have_been_ready` is true if a proxy may
+    /// have been ready recently.
     fn new(
         pods: &[&Pod],
         is_owned: bool,
         previous: Option<Self>,
-        may_be_changing: bool,
+        may_have_been_ready: bool,
         now: Timestamp,
     ) -> Self {
-        let is_or_was_ready = may_be_changing || pods.iter().any(|pod| is_ready(pod));
+        let is_or_was_ready = may_have_been_ready || pods.iter().any(|pod| is_ready(pod));
         let previously_ready_at = previous.as_ref().and_then(|previous| previous.last_ready_at);
         let identity = |pod: &&Pod| (pod.metadata.uid.clone(), pod.metadata.deletion_timestamp.is_some());
         let pods: BTreeSet<_> = pods.iter().map(identity).collect();
@@ -132,14 +135,14 @@ mod tests {
             (times.last_change_times["n1"], times.without_pods_since)
         };
         // The clock of the API server is one hour ahead of the operator's clock.
-        let running = pod("a").on("n1").created_at(3600).ready().build();
-        let deleted = pod("a").on("n1").created_at(3600).terminating(3700).build();
-        assert_eq!(times_after_update(std::slice::from_ref(&running), true, 0), (at(0), None));
-        assert_eq!(times_after_update(&[running], true, 100), (at(0), None));
-        assert_eq!(times_after_update(&[deleted], true, 110), (at(110), None));
+        let running_pod = pod("a").on("n1").created_at(3600).ready().build();
+        let deleted_pod = pod("a").on("n1").created_at(3600).terminating(3700).build();
+        assert_eq!(times_after_update(std::slice::from_ref(&running_pod), true, 0), (at(0), None));
+        assert_eq!(times_after_update(&[running_pod], true, 100), (at(0), None));
+        assert_eq!(times_after_update(&[deleted_pod], true, 110), (at(110), None));
         assert_eq!(times_after_update(&[], true, 120), (at(120), Some(at(120))));
         assert_eq!(times_after_update(&[], true, 130), (at(120), Some(at(120))));
-        // The time begins again when the Service gets or loses the node.
+        // The Service loses the node, and gets the node again. Both events are changes.
         assert_eq!(times_after_update(&[], false, 140), (at(140), Some(at(120))));
         assert_eq!(times_after_update(&[], true, 150), (at(150), Some(at(120))));
     }
@@ -164,20 +167,25 @@ mod tests {
             let times = changes.update(&key("web"), true, &pods, &nodes, |_| true, at(now));
             times.last_ready_times.get("n1").copied()
         };
-        let ready = || [pod("a").on("n1").ready().build()];
-        let deleted = || [pod("a").on("n1").ready().terminating(20).build()];
-        let starting = || [pod("b").on("n1").build()];
+        let ready_pod = || [pod("a").on("n1").ready().build()];
+        let deleted_pod = || [pod("a").on("n1").ready().terminating(20).build()];
+        let starting_pod = || [pod("b").on("n1").build()];
         let mut changes = PodChanges::default();
-        for (pods, now) in [(&ready()[..], 0), (&ready(), 10), (&deleted(), 20), (&[], 21), (&starting(), 22)]
-        {
+        for (pods, now) in [
+            (&ready_pod()[..], 0),
+            (&ready_pod(), 10),
+            (&deleted_pod(), 20),
+            (&[], 21),
+            (&starting_pod(), 22),
+        ] {
             assert_eq!(last_ready_at(&mut changes, pods, now), Some(at(now.min(10))));
         }
-        // After a start of the operator, a scheduled pod may be the replacement of a ready proxy. A pod without a node is
-        // no replacement.
-        assert_eq!(last_ready_at(&mut PodChanges::default(), &starting(), 30), Some(at(30)));
-        let waiting = [pod("b").meant_for("n1").build()];
+        // After a start of the operator, a scheduled pod may be the replacement of a ready proxy. A pod without a node
+        // is no replacement.
+        assert_eq!(last_ready_at(&mut PodChanges::default(), &starting_pod(), 30), Some(at(30)));
+        let waiting_pod = [pod("b").meant_for("n1").build()];
         let mut changes = PodChanges::default();
-        assert_eq!(last_ready_at(&mut changes, &waiting, 30), None);
-        assert_eq!(last_ready_at(&mut changes, &starting(), 31), None);
+        assert_eq!(last_ready_at(&mut changes, &waiting_pod, 30), None);
+        assert_eq!(last_ready_at(&mut changes, &starting_pod(), 31), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Finds outdated pods. A pod is outdated if a new pod from the current pod template would forward in another way. Pure.
+//! Finds outdated pods. A pod is outdated if a new pod from the current pod template would forward in a different way.
+//! Pure.
 //!
 //! Kubernetes compares whole templates. But a new placement or a new probe is no reason to interrupt forwarding.
 
@@ -17,8 +18,8 @@ pub(super) fn forwarding_digest(spec: &PodSpec) -> String {
     spec_digest(&forwarding_fields(spec))
 }
 
-/// Returns true if a new pod would forward in another way, or if `kubectl rollout restart` was called after the creation of
-/// the pod.
+/// Returns true if a new pod would forward in a different way, or if `kubectl rollout restart` was called after the
+/// creation of the pod.
 pub(super) fn is_outdated(pod: &Pod, template: &PodTemplateSpec) -> bool {
     let template_annotation = |name: &str| template.metadata.as_ref()?.annotations.as_ref()?.get(name);
     let pod_annotation = |name: &str| pod.annotations().get(name);
@@ -29,11 +30,11 @@ pub(super) fn is_outdated(pod: &Pod, template: &PodTemplateSpec) -> bool {
     template_annotation(FORWARDING_DIGEST_ANNOTATION) != pod_annotation(FORWARDING_DIGEST_ANNOTATION)
 }
 
-/// Returns the fields of the spec that determine the forwarding: all fields except placement, probes, resources, and ports
-/// without a hostPort.
+/// Returns the fields of the spec that determine the forwarding: all fields except placement, probes, resources, and
+/// ports without a hostPort.
 fn forwarding_fields(spec: &PodSpec) -> PodSpec {
     let has_host_port = |port: &&ContainerPort| port.host_port.is_some();
-    let without_probes = |container: &Container| Container {
+    let container_forwarding_fields = |container: &Container| Container {
         liveness_probe: None,
         readiness_probe: None,
         resources: None,
@@ -47,8 +48,8 @@ fn forwarding_fields(spec: &PodSpec) -> PodSpec {
         init_containers: spec
             .init_containers
             .as_ref()
-            .map(|containers| containers.iter().map(without_probes).collect()),
-        containers: spec.containers.iter().map(without_probes).collect(),
+            .map(|containers| containers.iter().map(container_forwarding_fields).collect()),
+        containers: spec.containers.iter().map(container_forwarding_fields).collect(),
         ..spec.clone()
     }
 }
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_forwarding_makes_pods_outdated() {
+    fn changed_forwarding_makes_pods_outdated() {
         let pod = pod_from_template(&template(), "n1");
         let edits: [&dyn Fn(&mut PodSpec); 4] = [
             &|spec| spec.containers[0].image = Some("lb:next".to_owned()),
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn placement_probes_and_metrics_make_no_pod_outdated() {
+    fn changed_placement_probes_and_metrics_make_no_pod_outdated() {
         let pod = pod_from_template(&template(), "n1");
         let edits: [&dyn Fn(&mut PodSpec); 5] = [
             &|_| (),
@@ -113,8 +114,8 @@ mod tests {
         let annotations = restarted_template.metadata.as_mut().unwrap().annotations.as_mut().unwrap();
         annotations.insert(RESTARTED_AT_ANNOTATION.to_owned(), "2026-01-01T00:00:00Z".to_owned());
         assert!(is_outdated(&pod, &restarted_template));
-        let replacement = pod_from_template(&restarted_template, "n1");
-        assert!(!is_outdated(&replacement, &restarted_template));
-        assert!(!is_outdated(&replacement, &template()));
+        let new_pod = pod_from_template(&restarted_template, "n1");
+        assert!(!is_outdated(&new_pod, &restarted_template));
+        assert!(!is_outdated(&new_pod, &template()));
     }
 }

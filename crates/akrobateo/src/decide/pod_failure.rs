@@ -1,4 +1,4 @@
-//! Reads the status of proxy pods, and describes why they do not run. Pure.
+//! Reads the status of proxy pods, and describes why a pod does not run. Pure.
 
 use std::sync::Arc;
 
@@ -28,16 +28,16 @@ impl PodFailure {
 }
 
 /// Returns the cause why a pod does not run, or `None` if no pod fails. If several pods fail, the result describes the
-/// first of them by name.
+/// failing pod with the first name.
 ///
 /// The message does not change with each retry, because each change of the condition causes a write and an event.
 ///
 /// `proxy_nodes` are the nodes on which the pods may run.
 pub(super) fn pod_failure(pods: &[Arc<Pod>], proxy_nodes: &[&NodeInfo]) -> Option<PodFailure> {
-    let mut remaining_pods: Vec<_> =
+    let mut existing_pods: Vec<_> =
         pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
-    remaining_pods.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-    remaining_pods.into_iter().find_map(|pod| {
+    existing_pods.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    existing_pods.into_iter().find_map(|pod| {
         if waits_for_proxies_of_same_service(pod, pods, proxy_nodes) {
             return None;
         }
@@ -65,9 +65,9 @@ fn waits_for_proxies_of_same_service(pod: &Pod, pods: &[Arc<Pod>], proxy_nodes: 
 
 fn scheduling_failure(pod: &Pod) -> Option<PodFailure> {
     let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
-    let unscheduled =
+    let unscheduled_condition =
         conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
-    let message = unscheduled.message.as_deref()?;
+    let message = unscheduled_condition.message.as_deref()?;
     let cause = stable_scheduler_message(message);
     if cause.contains("free ports") {
         return Some(PodFailure { reason: Reason::PortInUse, message: port_in_use_message(pod) });
@@ -77,8 +77,8 @@ fn scheduling_failure(pod: &Pod) -> Option<PodFailure> {
 
 /// Returns the message about a pod that waits for a port.
 ///
-/// The scheduler names neither the port nor the pod that uses the port. To find this pod, the operator would need the right
-/// to read all pods of the cluster.
+/// The scheduler names neither the port nor the pod that uses the port. To find this pod, the operator would need the
+/// right to read all pods of the cluster.
 fn port_in_use_message(pod: &Pod) -> String {
     let ports = host_ports(pod).into_iter().map(|port| port.to_string()).collect::<Vec<_>>();
     let (subject, listed_ports) = match ports.len() {
@@ -96,9 +96,9 @@ fn port_in_use_message(pod: &Pod) -> String {
     )
 }
 
-/// Removes the parts of the scheduler's message that change often but do not help the user. These parts are the numbers of
-/// nodes, the order of the causes, and remarks about preemption. An example of such a message:
-/// `0/3 nodes are available: 1 node(s) had A, 2 node(s) had B. preemption: …`.
+/// Removes the parts of the scheduler's message that change often but do not help the user. These parts are the numbers
+/// of nodes, the order of the causes, and remarks about preemption. An example of such a message: `0/3 nodes are
+/// available: 1 node(s) had A, 2 node(s) had B. preemption: …`.
 fn stable_scheduler_message(message: &str) -> String {
     let cause = message.split_once(" preemption:").map_or(message, |(cause, _)| cause);
     let Some((_, causes)) = cause.split_once(" nodes are available: ") else {
@@ -119,8 +119,8 @@ fn container_failure(pod: &Pod) -> Option<PodFailure> {
     Some(PodFailure::not_ready(format!("a proxy pod does not run: {cause}")))
 }
 
-/// Returns the cause why a container does not run. A container that crashes again and again alternates between several
-/// states. The result is the same in all these states.
+/// Returns the cause why a container does not run. A container that crashes repeatedly changes between several states.
+/// The result is the same in all these states.
 fn failure_cause(container: &ContainerStatus) -> Option<String> {
     let state = container.state.as_ref();
     let states = [state, container.last_state.as_ref()].into_iter().flatten();
@@ -129,12 +129,14 @@ fn failure_cause(container: &ContainerStatus) -> Option<String> {
         let message = terminated.message.as_deref().map(str::trim);
         message.filter(|message| terminated.exit_code != 0 && !message.is_empty())
     });
-    let waiting =
+    let waiting_reason =
         state.and_then(|state| state.waiting.as_ref()).and_then(|waiting| waiting.reason.as_deref());
     let reason =
-        waiting.filter(|reason| !WAITING_REASONS_DURING_START.contains(reason)).map(|reason| match reason {
-            "ImagePullBackOff" => "ErrImagePull",
-            reason => reason,
+        waiting_reason.filter(|reason| !WAITING_REASONS_DURING_START.contains(reason)).map(|reason| {
+            match reason {
+                "ImagePullBackOff" => "ErrImagePull",
+                reason => reason,
+            }
         });
     message.filter(|_| !container.ready).or(reason).map(str::to_owned)
 }
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_starting_pod_is_no_failure() {
+    fn starting_pod_causes_no_failure() {
         assert_eq!(failure_message(pod("a").on("n1").build()), None);
         assert_eq!(failure_message(pod("a").on("n1").waiting("ContainerCreating").build()), None);
     }
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn pod_that_waits_for_ports_of_the_same_service_is_no_failure() {
+    fn pod_that_waits_for_its_own_service_causes_no_failure() {
         let nodes = ["n1", "n2"].map(|name| NodeInfo::from_node(&node(name).build()));
         let lost_node = NodeInfo::from_node(&node("n3").with_ready_unknown().build());
         let message =
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn message_does_not_change_while_a_pod_fails_again_and_again() {
+    fn message_stays_the_same_while_a_pod_fails_repeatedly() {
         let pull_errors = ["ErrImagePull", "ImagePullBackOff"];
         let pull_messages =
             pull_errors.map(|reason| failure_message(pod("a").on("n1").waiting(reason).build()));

@@ -35,8 +35,8 @@ pub(super) fn is_scheduled(pod: &Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
 }
 
-/// Returns the node of the pod, or the only node on which the pod may run. The DaemonSet controller creates each pod for
-/// one node.
+/// Returns the node of the pod. If the pod has no node yet, returns the only node on which the pod may run, because the
+/// DaemonSet controller creates each pod for one node.
 pub(super) fn target_node(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref()?;
     if let Some(node) = &spec.node_name {
@@ -47,7 +47,8 @@ pub(super) fn target_node(pod: &Pod) -> Option<&str> {
     field.values.as_ref()?.first().map(String::as_str)
 }
 
-/// Returns the terms of which a node must match one; `None` if the pod may run on every node.
+/// Returns the node selector terms of the pod. A node must match at least one term. The result is `None` if the pod may
+/// run on every node.
 pub(super) fn required_node_terms(spec: &PodSpec) -> Option<&[NodeSelectorTerm]> {
     let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
     Some(&affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms)
@@ -75,7 +76,8 @@ pub(super) fn nodes_with_ready_pod(pods: &[Arc<Pod>]) -> HashSet<&str> {
     ready_pods.filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect()
 }
 
-/// Returns true if one of the pods on a node is ready and forwards packets. Pods in the host's network only reserve ports.
+/// Returns true if one of the pods on a node is ready and forwards packets. Pods in the host's network only reserve
+/// ports.
 pub(super) fn has_forwarding_pod(pods: &[Arc<Pod>], node: &str) -> bool {
     let is_reserving = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default();
     pods.iter().any(|pod| runs_on(pod, node) && is_ready(pod) && !is_reserving(pod))

@@ -23,13 +23,14 @@ pub(crate) enum ProxyNamespace {
     ServiceNamespace,
 }
 
-/// The error if the proxies are in another namespace than configured, and this namespace is not listed as a former one.
+/// The error if the proxies are in a namespace that is neither the configured namespace nor a configured former
+/// namespace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "--lb-namespace is {current_namespace}, but this operator's proxies are in {recorded_namespace} and still occupy their \
-     ports; nothing was changed; to move the proxies, set --former-lb-namespaces={recorded_namespace} too \
-     (settings.formerLbNamespaces in the chart) and allow the operator to delete them there; to undo the change, set \
-     --lb-namespace={recorded_namespace} again"
+     ports; nothing was changed; to move the proxies, also set --former-lb-namespaces={recorded_namespace} \
+     (settings.formerLbNamespaces in the chart), and allow the operator to delete proxies in that namespace; to undo the \
+     change, set --lb-namespace={recorded_namespace} again"
 )]
 pub struct ProxyNamespaceMismatch {
     recorded_namespace: String,
@@ -37,16 +38,20 @@ pub struct ProxyNamespaceMismatch {
 }
 
 impl ProxyConfig {
-    /// Checks that the recorded namespace of the proxies is the current namespace or a former one.
-    pub(crate) fn check_proxy_namespace(&self, recorded: Option<&str>) -> Result<(), ProxyNamespaceMismatch> {
+    /// Checks that the recorded namespace of the proxies is the current namespace or a former namespace.
+    pub(crate) fn check_proxy_namespace(
+        &self,
+        recorded_namespace: Option<&str>,
+    ) -> Result<(), ProxyNamespaceMismatch> {
         let mut managed_namespaces =
             std::iter::once(&self.proxy_namespace).chain(&self.former_proxy_namespaces);
-        match recorded {
-            Some(recorded)
-                if !managed_namespaces.any(|proxy_namespace| proxy_namespace.to_string() == recorded) =>
+        match recorded_namespace {
+            Some(recorded_namespace)
+                if !managed_namespaces
+                    .any(|proxy_namespace| proxy_namespace.to_string() == recorded_namespace) =>
             {
                 Err(ProxyNamespaceMismatch {
-                    recorded_namespace: recorded.to_owned(),
+                    recorded_namespace: recorded_namespace.to_owned(),
                     current_namespace: self.proxy_namespace.to_string(),
                 })
             }
@@ -74,15 +79,15 @@ mod tests {
         let mut config = proxy_config();
         assert_eq!(config.check_proxy_namespace(None), Ok(()));
         assert_eq!(config.check_proxy_namespace(Some("akrobateo-proxies")), Ok(()));
-        for recorded in ["kube-system", "@service"] {
-            let message = config.check_proxy_namespace(Some(recorded)).unwrap_err().to_string();
+        for recorded_namespace in ["kube-system", "@service"] {
+            let message = config.check_proxy_namespace(Some(recorded_namespace)).unwrap_err().to_string();
             assert!(message.contains("--lb-namespace is akrobateo-proxies"), "{message}");
-            assert!(message.contains(&format!("--former-lb-namespaces={recorded}")), "{message}");
+            assert!(message.contains(&format!("--former-lb-namespaces={recorded_namespace}")), "{message}");
         }
         config.former_proxy_namespaces =
             vec![ProxyNamespace::SharedNamespace("kube-system".to_owned()), ProxyNamespace::ServiceNamespace];
-        for recorded in ["kube-system", "@service"] {
-            assert_eq!(config.check_proxy_namespace(Some(recorded)), Ok(()));
+        for recorded_namespace in ["kube-system", "@service"] {
+            assert_eq!(config.check_proxy_namespace(Some(recorded_namespace)), Ok(()));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Decides the status of a Service whose spec is invalid. The previous proxies keep running, and no address is added. Pure.
+//! Decides the status of a Service whose spec is invalid. The previous proxies keep running, and no address is added.
+//! Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -31,9 +32,10 @@ pub(super) fn rejected_status(
     error: &SpecError,
     now: Timestamp,
 ) -> RejectedStatus {
-    let needs_endpoint = has_local_policy(service) && !state.nodes_with_ready_endpoint.is_empty();
+    let is_endpoint_required =
+        requires_local_endpoint(service) && !state.nodes_with_ready_endpoint.is_empty();
     let may_be_published =
-        |node: &NodeInfo| !needs_endpoint || state.nodes_with_ready_endpoint.contains(&node.name);
+        |node: &NodeInfo| !is_endpoint_required || state.nodes_with_ready_endpoint.contains(&node.name);
     let any_node = |_: &NodeInfo| true;
     let host_ports: BTreeSet<_> = state.workloads.iter().flat_map(Workload::host_ports).collect();
     let unclaimed_nodes = BTreeSet::new();
@@ -63,9 +65,9 @@ pub(super) fn rejected_status(
     RejectedStatus { addresses, exposure, recheck_at: publishable.recheck_at }
 }
 
-/// Returns true if a node needs an endpoint of its own to serve clients. With ipMode Proxy, the proxies forward, so
-/// internalTrafficPolicy Local requires an endpoint too.
-fn has_local_policy(service: &Service) -> bool {
+/// Returns true if a node can serve clients only with an endpoint on the node itself. If the ipMode is Proxy, the
+/// proxies forward, so internalTrafficPolicy Local also requires such an endpoint.
+fn requires_local_endpoint(service: &Service) -> bool {
     let proxies_forward = || {
         let mode = published_addresses(service).first().and_then(|ingress| ingress.ip_mode.as_deref());
         mode == Some(IpMode::Proxy.as_str())
@@ -73,8 +75,8 @@ fn has_local_policy(service: &Service) -> bool {
     is_external_policy_local(service) || (is_internal_policy_local(service) && proxies_forward())
 }
 
-/// Replaces ipMode VIP with Proxy if VIP is dangerous. Returns `None` if the proxies only reserve the ports, because then no
-/// program would forward for the address.
+/// Replaces ipMode VIP with Proxy if VIP is dangerous. Returns `None` if the proxies only reserve the ports, because
+/// then no program would forward for the address.
 fn replace_dangerous_ip_mode(
     state: &ServiceState,
     ingress: LoadBalancerIngress,

@@ -1,4 +1,4 @@
-//! Replaces outdated proxies: decides which pods to delete now, and lists the proxies that stay outdated. Pure.
+//! Replaces outdated proxies: decides which pods to delete now, and lists the outdated proxies. Pure.
 //!
 //! The operator itself replaces the pods of a DaemonSet. Kubernetes would replace all pods even after a change of the
 //! placement, and would wait for nodes that are not available.
@@ -111,8 +111,8 @@ impl Rollout {
         }
     }
 
-    /// Plans the deletion of pods on nodes that the pods' affinity no longer selects. The Deployment controller replaces
-    /// outdated pods itself, but does not delete such misplaced pods.
+    /// Plans the deletion of pods on nodes that the pods' affinity no longer selects. The Deployment controller
+    /// replaces outdated pods itself, but does not delete such misplaced pods.
     fn plan_deployment(workload: &Workload, state: &ServiceState) -> Self {
         let Some(template) = workload.pod_template() else { return Self::default() };
         let (mut pods_to_delete, mut outdated_proxies) = (Vec::new(), Vec::new());
@@ -153,9 +153,9 @@ impl PodReference {
 
 /// One step of the rollout of a DaemonSet.
 ///
-/// Before the first new proxy is ready, the rollout replaces one proxy at a time. It replaces only available proxies, so
-/// that the failure of a new proxy shows a fault of the new pods. After the first success, the rollout no longer waits for
-/// nodes whose proxy fails. It only waits for nodes that get no new pod.
+/// Before the first new proxy is ready, the rollout replaces one proxy at a time. In this phase, the rollout replaces
+/// only available proxies. So the failure of a new proxy shows a fault of the new pods. After the first success, the
+/// rollout no longer waits for nodes whose proxy fails. The rollout then waits only for nodes that get no new pod.
 struct RolloutStep<'a> {
     /// The available outdated proxies, in the order of their replacement.
     available_proxies: Vec<(&'a NodeInfo, &'a Pod)>,
@@ -165,55 +165,57 @@ struct RolloutStep<'a> {
     replacement_limit: usize,
     replaces_unavailable_proxies: bool,
     /// True if a new proxy is ready.
-    has_success: bool,
+    has_ready_new_proxy: bool,
     is_stopped: bool,
 }
 
 impl<'a> RolloutStep<'a> {
     fn new(proxies: &[NodeProxy<'a>]) -> Self {
-        let count = |is_counted: fn(&ProxyState) -> bool| {
-            proxies.iter().filter(|proxy| is_counted(&proxy.state)).count()
+        let count_proxies = |has_state: fn(&ProxyState) -> bool| {
+            proxies.iter().filter(|proxy| has_state(&proxy.state)).count()
         };
-        let has_success = count(|state| matches!(state, ProxyState::Ready)) > 0;
-        let changing_count = if has_success {
-            count(|state| matches!(state, ProxyState::Changing { was_ready: true, is_failing: false, .. }))
+        let has_ready_new_proxy = count_proxies(|state| matches!(state, ProxyState::Ready)) > 0;
+        let changing_count = if has_ready_new_proxy {
+            count_proxies(|state| {
+                matches!(state, ProxyState::Changing { was_ready: true, is_failing: false, .. })
+            })
         } else {
-            count(|state| matches!(state, ProxyState::Changing { .. }))
+            count_proxies(|state| matches!(state, ProxyState::Changing { .. }))
         };
-        let mut available: Vec<_> =
-            proxies.iter().filter(|proxy| may_replace_ready_proxy(proxy, has_success)).collect();
+        let mut replaceable_proxies: Vec<_> =
+            proxies.iter().filter(|proxy| may_replace_ready_proxy(proxy, has_ready_new_proxy)).collect();
         // Unpublished nodes come first, because no client uses their proxies.
-        available.sort_by_key(|proxy| proxy.is_published);
-        let available: Vec<_> = available
+        replaceable_proxies.sort_by_key(|proxy| proxy.is_published);
+        let available_proxies: Vec<_> = replaceable_proxies
             .into_iter()
             .filter_map(|proxy| match proxy.state {
                 ProxyState::OutdatedReady(pod) => Some((proxy.node, pod)),
                 _ => None,
             })
             .collect();
-        let unavailable: Vec<_> = proxies
+        let unavailable_proxies: Vec<_> = proxies
             .iter()
             .filter_map(|proxy| match proxy.state {
                 ProxyState::OutdatedNotReady(pod) => Some((proxy.node, pod)),
                 _ => None,
             })
             .collect();
-        let failed_count = count(|state| matches!(state, ProxyState::Failed));
-        let has_too_many_failures = !has_success
-            && (failed_count >= MAX_FAILED_ATTEMPTS || (failed_count > 0 && available.len() == 1));
-        // If Kubernetes creates no pod for a node, it probably creates no pod for other nodes either.
-        let is_pod_missing = count(|state| matches!(state, ProxyState::Missing)) > 0;
-        let is_stopped = !available.is_empty() && (is_pod_missing || has_too_many_failures);
-        let max_simultaneous = if has_success {
-            max_simultaneous_replacements(count(|state| !matches!(state, ProxyState::Lost)))
+        let failed_count = count_proxies(|state| matches!(state, ProxyState::Failed));
+        let has_too_many_failures = !has_ready_new_proxy
+            && (failed_count >= MAX_FAILED_ATTEMPTS || (failed_count > 0 && available_proxies.len() == 1));
+        // If Kubernetes creates no pod for one node, Kubernetes probably creates no pods for other nodes.
+        let is_pod_missing = count_proxies(|state| matches!(state, ProxyState::Missing)) > 0;
+        let is_stopped = !available_proxies.is_empty() && (is_pod_missing || has_too_many_failures);
+        let max_simultaneous = if has_ready_new_proxy {
+            max_simultaneous_replacements(count_proxies(|state| !matches!(state, ProxyState::Lost)))
         } else {
             1
         };
         Self {
-            replaces_unavailable_proxies: has_success || available.is_empty() || is_stopped,
-            available_proxies: available,
-            unavailable_proxies: unavailable,
-            has_success,
+            replaces_unavailable_proxies: has_ready_new_proxy || available_proxies.is_empty() || is_stopped,
+            available_proxies,
+            unavailable_proxies,
+            has_ready_new_proxy,
             replacement_limit: if is_stopped { 0 } else { max_simultaneous.saturating_sub(changing_count) },
             is_stopped,
         }
@@ -228,11 +230,11 @@ impl<'a> RolloutStep<'a> {
 
     /// Returns the reason why the rollout does not replace the outdated proxy of a node soon.
     fn find_delay(&self, proxy: &NodeProxy) -> Option<RolloutDelay> {
-        let is_waiting = may_replace_ready_proxy(proxy, self.has_success);
+        let may_be_replaced = may_replace_ready_proxy(proxy, self.has_ready_new_proxy);
         match proxy.state {
             ProxyState::Lost => Some(RolloutDelay::NodeLost),
             ProxyState::NotDeleted => Some(RolloutDelay::NotDeleted),
-            ProxyState::OutdatedReady(_) if is_waiting => {
+            ProxyState::OutdatedReady(_) if may_be_replaced => {
                 self.is_stopped.then_some(RolloutDelay::ReplacementsFail)
             }
             ProxyState::OutdatedReady(_) => Some(RolloutDelay::NodeTainted),
@@ -241,8 +243,8 @@ impl<'a> RolloutStep<'a> {
     }
 }
 
-/// Returns true if the rollout may replace the proxy of the node although the proxy is ready. Before the first success, it
-/// replaces no proxy on a node that would get no new one.
-const fn may_replace_ready_proxy(proxy: &NodeProxy, has_success: bool) -> bool {
-    has_success || proxy.may_start_proxy
+/// Returns true if the rollout may replace the ready proxy of the node. Before the first success, the rollout replaces
+/// no proxy on a node that would get no new proxy.
+const fn may_replace_ready_proxy(proxy: &NodeProxy, has_ready_new_proxy: bool) -> bool {
+    has_ready_new_proxy || proxy.may_start_proxy
 }

@@ -22,7 +22,7 @@ pub(super) struct NodeProxy<'a> {
     /// True if a new proxy may start on the node.
     pub(super) may_start_proxy: bool,
     pub(super) is_published: bool,
-    /// True if the node has an outdated pod. A pod that is being deleted counts too.
+    /// True if the node has an outdated pod, even if this pod is being deleted.
     pub(super) is_outdated: bool,
 }
 
@@ -43,9 +43,11 @@ pub(super) enum ProxyState<'a> {
     Missing,
     /// The node is not reachable, or about to be removed.
     Lost,
-    /// The proxy is being deleted for longer than a replacement should take.
+    /// The deletion of the proxy takes longer than a replacement should take.
     NotDeleted,
+    /// The proxy is outdated and ready.
     OutdatedReady(&'a Pod),
+    /// The proxy is outdated and not ready.
     OutdatedNotReady(&'a Pod),
 }
 
@@ -84,11 +86,12 @@ impl<'a> NodeProxy<'a> {
     }
 }
 
-/// The times at which the replacement of a node's proxy should have ended. A time in the past is `None`.
+/// The times at which the replacement of a node's proxy should end. A field is `None` if its time has passed.
 struct ChangeEnds {
     /// The end of the replacement, counted from the last time when a proxy of the node was ready.
     interruption_end: Option<Timestamp>,
-    /// The end of the replacement, counted from the last change of the node's pods if this is later.
+    /// The later one of two times: `interruption_end`, and the end of the replacement, counted from the last change of
+    /// the node's pods.
     change_end: Option<Timestamp>,
 }
 
@@ -104,20 +107,16 @@ impl ChangeEnds {
 
 impl<'a> ProxyState<'a> {
     fn new(pods: &[&'a Pod], template: &PodTemplateSpec, ends: &ChangeEnds) -> Self {
-        let remaining_pods: Vec<_> =
+        let existing_pods: Vec<_> =
             pods.iter().copied().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
-        if let Some(pod) = remaining_pods.iter().find(|pod| is_outdated(pod, template)) {
+        if let Some(pod) = existing_pods.iter().find(|pod| is_outdated(pod, template)) {
             if is_ready(pod) { Self::OutdatedReady(pod) } else { Self::OutdatedNotReady(pod) }
-        } else if remaining_pods.iter().any(|pod| is_ready(pod)) {
+        } else if existing_pods.iter().any(|pod| is_ready(pod)) {
             Self::Ready
         } else if let Some(ends_at) = ends.change_end {
             let was_ready = ends.interruption_end.is_some();
-            Self::Changing {
-                was_ready,
-                is_failing: remaining_pods.iter().any(|pod| is_failing(pod)),
-                ends_at,
-            }
-        } else if !remaining_pods.is_empty() {
+            Self::Changing { was_ready, is_failing: existing_pods.iter().any(|pod| is_failing(pod)), ends_at }
+        } else if !existing_pods.is_empty() {
             Self::Failed
         } else if pods.is_empty() {
             Self::Missing

@@ -18,15 +18,18 @@ pub(crate) struct ServiceState {
     pub(crate) service: Option<Arc<Service>>,
     /// The result of validation and allocation, or `None` if the Service is not eligible.
     pub(crate) allocation_result: Option<AllocationResult>,
-    /// The Service's workloads: at most one, except after a change of name, kind or namespace.
+    /// The Service's workloads. More than one workload exists only after a change of the workload's name, kind or
+    /// namespace.
     pub(crate) workloads: Vec<Workload>,
-    /// The workloads of a deleted Service that had the same name. They are never reused.
+    /// The workloads of a deleted Service that had the same name. The operator never reuses these
+    /// workloads.
     pub(crate) obsolete_workloads: Vec<Workload>,
     /// The pods of the proxies.
     pub(crate) pods: Vec<Arc<Pod>>,
     /// All nodes of the cluster.
     pub(crate) nodes: Arc<Vec<NodeInfo>>,
-    /// The names of the nodes with a ready endpoint. If the Service has no ready endpoint, terminating endpoints count.
+    /// The names of the nodes with a ready endpoint. If the Service has no ready endpoint, the names of the
+    /// nodes with a serving, terminating endpoint.
     pub(crate) nodes_with_ready_endpoint: BTreeSet<String>,
     pub(crate) pod_times: PodTimes,
     /// The ports that no Service may use.

@@ -18,8 +18,8 @@ pub(super) fn owns_status(instance: &str, service: &Service) -> bool {
     status_entries(service).any(|entry| is_manager(instance, entry))
 }
 
-/// Returns the field manager that owns the addresses in the status, and these addresses. The result is `None` if the status
-/// has no addresses, or if this operator owns them.
+/// Returns the field manager that owns the addresses in the status, and these addresses. The result is `None` if the
+/// status has no addresses, or if this operator owns the addresses.
 pub(super) fn find_other_address_owner<'a>(
     instance: &str,
     service: &'a Service,
@@ -31,19 +31,19 @@ pub(super) fn find_other_address_owner<'a>(
         return None;
     }
     let mut owners = status_entries(service).filter(|entry| owns_addresses(entry)).peekable();
-    let first = owners.peek()?.manager.as_deref()?;
-    (!owners.any(|entry| is_manager(instance, entry))).then_some((first, addresses))
+    let first_owner = owners.peek()?.manager.as_deref()?;
+    (!owners.any(|entry| is_manager(instance, entry))).then_some((first_owner, addresses))
 }
 
-/// Returns true if the status already has these addresses. If the operator publishes no address, another field manager's
-/// addresses do not count, because server-side apply cannot remove them.
+/// Returns true if the status already has these addresses. If the operator publishes no address, the addresses
+/// of another field manager are ignored, because server-side apply cannot remove these addresses.
 pub(super) fn has_addresses(instance: &str, service: &Service, addresses: &[LoadBalancerIngress]) -> bool {
     let keeps_other_addresses = addresses.is_empty() && find_other_address_owner(instance, service).is_some();
     keeps_other_addresses || published_addresses(service) == addresses
 }
 
-/// Returns the field manager that last wrote a field of the status; `None` if the field no longer exists. If this operator
-/// and another field manager own parts of the field, the result is the other field manager.
+/// Returns the field manager that last wrote a field of the status; `None` if the field no longer exists. If this
+/// operator and another field manager own parts of the field, the result is the other field manager.
 pub(super) fn find_last_writer(instance: &str, service: &Service, field: StatusField) -> Option<String> {
     let path = match field {
         StatusField::Addresses => "/f:status/f:loadBalancer".to_owned(),
@@ -56,8 +56,8 @@ pub(super) fn find_last_writer(instance: &str, service: &Service, field: StatusF
         entry.fields_v1.as_ref().is_none_or(|fields| fields.0.pointer(&path).is_some())
     };
     let managers = status_entries(service).filter(owns_field).filter_map(|entry| entry.manager.clone());
-    let (own, others): (Vec<_>, Vec<_>) = managers.partition(|manager| manager == instance);
-    others.into_iter().next().or_else(|| own.into_iter().next())
+    let (own_managers, other_managers): (Vec<_>, Vec<_>) = managers.partition(|manager| manager == instance);
+    other_managers.into_iter().next().or_else(|| own_managers.into_iter().next())
 }
 
 fn status_entries(service: &Service) -> impl Iterator<Item = &ManagedFieldsEntry> {

@@ -1,5 +1,5 @@
-//! The effect of ipMode and of the traffic policies. They decide which program forwards the packets that arrive at a node,
-//! kube-proxy or the proxy, and to which endpoints. Pure.
+//! The effect of ipMode and of the traffic policies. These settings decide which program forwards the packets that
+//! arrive at a node: kube-proxy or the proxy. The settings also decide which endpoints receive the packets. Pure.
 
 use std::net::IpAddr;
 
@@ -16,45 +16,47 @@ use crate::node_info::NodeInfo;
 use crate::reason::Reason;
 use crate::spec::{IpMode, LoadBalancerSpec};
 
-/// The part of the condition's message about the publication of all nodes. The next decision searches the message for this
-/// part.
-const ALL_NODES_PUBLISHED: &str = "all nodes with a ready proxy are published until an endpoint is ready";
+/// The part of the condition's message about the publication of all nodes. The next decision searches the message for
+/// this part.
+const ALL_NODES_PUBLISHED_TEXT: &str =
+    "all nodes with a ready proxy are published until an endpoint is ready";
 
 /// Returns the role of a Service's proxies.
 ///
 /// kube-proxy forwards packets to a published address if the ipMode is VIP and the packets arrive with this destination
 /// address. Behind 1:1 NAT, packets arrive with another destination address. If kube-proxy forwards, the proxies only
-/// reserve the ports, because portmap would redirect packets to loopback addresses too. With externalTrafficPolicy Local,
-/// only kube-proxy keeps the client's address. Then the majority of the nodes decides, so that one node cannot change the
-/// data path of all nodes.
+/// reserve the ports, because portmap would redirect packets to loopback addresses too. With externalTrafficPolicy
+/// Local, only kube-proxy keeps the client's address. Then the majority of the nodes decides, so that one node cannot
+/// change the data path of all nodes.
 pub(super) fn proxy_role(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> ProxyRole {
     if spec.ip_mode == IpMode::Proxy {
         return ProxyRole::Forward;
     }
-    let selected: Vec<_> = nodes.iter().filter(|node| spec.nodes.matches(node)).collect();
-    let other_node_count = selected.iter().filter(|node| !publishes_only_internal_ips(spec, node)).count();
-    let kube_proxy_forwards = if spec.is_traffic_policy_local {
-        other_node_count * 2 <= selected.len()
+    let selected_nodes: Vec<_> = nodes.iter().filter(|node| spec.nodes.matches(node)).collect();
+    let nodes_with_other_address =
+        selected_nodes.iter().filter(|node| !publishes_only_internal_ips(spec, node)).count();
+    let kube_proxy_forwards = if spec.is_external_traffic_policy_local {
+        nodes_with_other_address * 2 <= selected_nodes.len()
     } else {
-        other_node_count == 0
+        nodes_with_other_address == 0
     };
     if kube_proxy_forwards { ProxyRole::ReservePorts } else { ProxyRole::Forward }
 }
 
-/// Returns true if the node is published with its internal addresses only.
+/// Returns true if all addresses that the node publishes are its internal addresses.
 fn publishes_only_internal_ips(spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
     node.has_internal_ips(&addresses_to_publish(spec, node))
 }
 
-/// Returns true if the node needs its proxy to forward packets, because kube-proxy does not forward them.
+/// Returns true if the node's proxy must forward the packets, because kube-proxy does not forward them.
 fn proxy_forwards(spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
     spec.ip_mode == IpMode::Proxy || !publishes_only_internal_ips(spec, node)
 }
 
-/// Returns true if a published address must keep ipMode VIP although the Service's ipMode is now Proxy. This is so while
-/// the node has no proxy that forwards. Without kube-proxy, the address would be unreachable until the rollout reaches the
-/// node.
-pub(super) fn keeps_vip(
+/// Returns true if a published address must keep ipMode VIP for now: the Service's ipMode has changed to Proxy, but the
+/// node has no proxy that forwards yet. Without kube-proxy, the address would be unreachable until the rollout reaches
+/// the node.
+pub(super) fn must_keep_vip(
     state: &ServiceState,
     service: &Service,
     spec: &LoadBalancerSpec,
@@ -74,17 +76,18 @@ pub(super) fn keeps_vip(
         && !has_forwarding_pod(&state.pods, &node.name)
 }
 
-/// Returns true if a program forwards the packets to the node's published addresses. The result is false if only a proxy
-/// could forward the packets, but the proxies only reserve the ports.
+/// Returns true if a program forwards the packets to the node's published addresses. The result is false if only a
+/// proxy could forward the packets, but the proxies only reserve the ports.
 pub(super) fn has_forwarding_program(spec: &LoadBalancerSpec, role: ProxyRole, node: &NodeInfo) -> bool {
     role == ProxyRole::Forward || !proxy_forwards(spec, node)
 }
 
-/// Returns the name of the traffic policy that restricts the node to its own endpoints; `None` if no policy does.
+/// Returns the name of the traffic policy that restricts the node to its own endpoints; `None` if no policy restricts
+/// the node.
 ///
 /// A proxy connects to the cluster IP, so internalTrafficPolicy Local limits the proxy to the endpoints of its node.
 pub(crate) fn local_traffic_policy(spec: &LoadBalancerSpec, node: &NodeInfo) -> Option<&'static str> {
-    if spec.is_traffic_policy_local {
+    if spec.is_external_traffic_policy_local {
         Some("externalTrafficPolicy")
     } else if spec.is_internal_traffic_policy_local && proxy_forwards(spec, node) {
         Some("internalTrafficPolicy")
@@ -93,17 +96,19 @@ pub(crate) fn local_traffic_policy(spec: &LoadBalancerSpec, node: &NodeInfo) -> 
     }
 }
 
-/// The choice of the nodes to publish if the Service needs endpoints on its nodes, but no endpoint in the cluster is ready.
+/// The choice of the nodes to publish if the Service needs endpoints on its nodes, but no endpoint in the cluster is
+/// ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MissingEndpointsPolicy {
-    /// The nodes that are already published stay published.
+    /// Some nodes are already published. These nodes stay published.
     KeepPublished,
     /// No node was published, so all nodes are published. Some programs wait for an address before they start backends.
     PublishAll,
 }
 
 impl MissingEndpointsPolicy {
-    /// Returns the policy for this Service; `None` if the Service has a ready endpoint or needs no endpoint on its nodes.
+    /// Returns the policy for this Service; `None` if the Service has a ready endpoint or needs no endpoint on its
+    /// nodes.
     pub(super) fn find(state: &ServiceState, spec: &LoadBalancerSpec) -> Option<Self> {
         let mut nodes = state.nodes.iter().filter(|node| spec.nodes.matches_running_pod(node));
         let needs_endpoint = nodes.any(|node| local_traffic_policy(spec, node).is_some());
@@ -121,11 +126,14 @@ impl MissingEndpointsPolicy {
 
     /// Returns the message for the condition.
     pub(super) fn message(self, spec: &LoadBalancerSpec) -> String {
-        let policy =
-            if spec.is_traffic_policy_local { "externalTrafficPolicy" } else { "internalTrafficPolicy" };
+        let policy = if spec.is_external_traffic_policy_local {
+            "externalTrafficPolicy"
+        } else {
+            "internalTrafficPolicy"
+        };
         let effect = match self {
             Self::KeepPublished => "the published addresses stay",
-            Self::PublishAll => ALL_NODES_PUBLISHED,
+            Self::PublishAll => ALL_NODES_PUBLISHED_TEXT,
         };
         format!(
             "{policy} is Local and no node has a ready endpoint, so no node can forward; {effect}; check the Service's \
@@ -138,20 +146,20 @@ impl MissingEndpointsPolicy {
 pub(crate) fn publishes_all_nodes(service: &Service) -> bool {
     // Later parts of the message may quote text of the Service's author.
     let is_in_summary = |message: &str| {
-        message.split(". ").next().is_some_and(|summary| summary.contains(ALL_NODES_PUBLISHED))
+        message.split(". ").next().is_some_and(|summary| summary.contains(ALL_NODES_PUBLISHED_TEXT))
     };
     has_missing_endpoints(service)
         && current_condition(service).is_some_and(|condition| is_in_summary(&condition.message))
 }
 
-/// Returns true if the Service is published although it has no endpoint.
+/// Returns true if the condition reports that the Service is published without an endpoint.
 pub(crate) fn has_missing_endpoints(service: &Service) -> bool {
     current_condition(service).is_some_and(|condition| {
         condition.status == "True" && condition.reason == Reason::NoEndpoints.as_str()
     })
 }
 
-/// Returns true if the traffic policies allow the publication of the node with its present endpoints.
+/// Returns true if the traffic policies allow the publication of the node with its current endpoints.
 pub(super) fn endpoints_allow_publication(
     state: &ServiceState,
     spec: &LoadBalancerSpec,
@@ -170,8 +178,8 @@ pub(super) fn endpoints_allow_publication(
 
 /// Returns a note if internalTrafficPolicy limits the published nodes to nodes with an endpoint.
 pub(super) fn internal_policy_note(spec: &LoadBalancerSpec, nodes: &[NodeInfo]) -> Option<Note> {
-    let mut selected = nodes.iter().filter(|node| spec.nodes.matches(node));
-    selected.any(|node| local_traffic_policy(spec, node) == Some("internalTrafficPolicy")).then(|| {
+    let mut selected_nodes = nodes.iter().filter(|node| spec.nodes.matches(node));
+    selected_nodes.any(|node| local_traffic_policy(spec, node) == Some("internalTrafficPolicy")).then(|| {
         Note::without_warning(
             "internalTrafficPolicy is Local, so a proxy reaches only the endpoints of its node; only nodes with a ready \
              endpoint are published",
@@ -191,7 +199,7 @@ pub(super) fn client_address_note(
     role: ProxyRole,
 ) -> Option<Note> {
     // With the PROXY protocol backends receive the client's address from the proxies.
-    if !spec.is_traffic_policy_local
+    if !spec.is_external_traffic_policy_local
         || spec.proxy_args.proxy_protocol.is_some()
         || role == ProxyRole::ReservePorts
     {
@@ -201,13 +209,13 @@ pub(super) fn client_address_note(
         let fix = if may_use_vip(state, spec) {
             format!("set the annotation {} to VIP", annotations::IP_MODE)
         } else {
-            // The operator rejects VIP in this case.
+            // In this case the operator rejects the value VIP.
             format!("for TCP ports, use the PROXY protocol ({})", annotations::PROXY_PROTOCOL)
         };
         format!("with ipMode Proxy, the proxies forward instead of kube-proxy; {fix}")
     } else {
-        let mut selected = state.nodes.iter().filter(|node| spec.nodes.matches(node));
-        let node = selected.find(|node| !publishes_only_internal_ips(spec, node))?;
+        let mut selected_nodes = state.nodes.iter().filter(|node| spec.nodes.matches(node));
+        let node = selected_nodes.find(|node| !publishes_only_internal_ips(spec, node))?;
         format!(
             "most nodes, for example {}, are published with an address that is not their InternalIP; publish InternalIPs \
              ({}), or use the PROXY protocol ({})",

@@ -20,7 +20,7 @@ pub(crate) struct UnpublishedNode {
     pub(crate) cause: UnpublishedCause,
 }
 
-/// The reason why a node is not published although it should serve clients.
+/// The reason why a node that should serve clients is not published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnpublishedCause {
     #[error("its proxy is not ready")]
@@ -44,17 +44,18 @@ impl fmt::Display for UnpublishedNode {
 
 /// Returns the nodes that should serve clients and are not in `published_nodes`.
 ///
-/// `endpoints_allow` returns true if the traffic policies allow the publication of a node with its present endpoints.
+/// `endpoints_allow_node` returns true if the traffic policies allow the publication of a node with its current
+/// endpoints.
 pub(super) fn find_unpublished_nodes(
     state: &ServiceState,
     spec: &LoadBalancerSpec,
     allocation: &Allocation,
     role: ProxyRole,
-    endpoints_allow: &dyn Fn(&NodeInfo) -> bool,
+    endpoints_allow_node: &dyn Fn(&NodeInfo) -> bool,
     published_nodes: &[&NodeInfo],
 ) -> Vec<UnpublishedNode> {
     let expected_nodes = state.nodes.iter().filter(|node| {
-        allocation.allows(spec, node) && node.exclusion_reason.is_none() && endpoints_allow(node)
+        allocation.allows(spec, node) && node.exclusion_reason.is_none() && endpoints_allow_node(node)
     });
     let expected_nodes: Vec<_> = expected_nodes.collect();
     let published_names: BTreeSet<_> = published_nodes.iter().map(|node| node.name.as_str()).collect();

@@ -25,7 +25,8 @@ use crate::spec::{LoadBalancerSpec, WorkloadSpec};
 
 /// The annotation with the UID of the Service for which the operator applied the workload.
 const SERVICE_UID_ANNOTATION: &str = "akrobateo.io/service-uid";
-/// The labels that exclude a pod from service meshes. A mesh's sidecar would intercept the packets that the proxy forwards.
+/// The labels that exclude a pod from service meshes. A mesh's sidecar would intercept the packets that the proxy
+/// forwards.
 const MESH_LABELS: [(&str, &str); 2] =
     [("sidecar.istio.io/inject", "false"), ("kuma.io/sidecar-injection", "disabled")];
 /// The annotations that exclude a pod from other service meshes.
@@ -107,8 +108,8 @@ impl Workload {
     }
 
     /// Returns true if the operator applied the workload for this Service. The result is false if the workload is for a
-    /// deleted Service with the same name. Such proxies forward to the cluster IP of the deleted Service, which another
-    /// Service may now have.
+    /// deleted Service with the same name. Such proxies forward to the cluster IP of the deleted Service, and another
+    /// Service may now have this cluster IP.
     pub(crate) fn belongs_to(&self, service: &Service) -> bool {
         let metadata = self.metadata();
         let annotations = metadata.annotations.as_ref();
@@ -224,8 +225,8 @@ impl Workload {
         conditions.any(|condition| condition.type_ == "Progressing" && condition.status == "False")
     }
 
-    /// Returns the arguments of the pods that select the data path. The result is empty if the pods use the default data
-    /// path.
+    /// Returns the arguments of the pods that select the data path. The result is empty if the pods use the default
+    /// data path.
     pub(super) fn data_path_arguments(&self) -> Vec<String> {
         let is_data_path_argument =
             |argument: &String| DATA_PATH_ARGUMENTS.iter().any(|prefix| argument.starts_with(prefix));
@@ -260,7 +261,7 @@ fn metadata(
         ProxyNamespace::SharedNamespace(namespace) => {
             (names::proxy_name(&config.instance, &key.namespace, &key.name), namespace.clone(), None)
         }
-        // The garbage collector follows owner references within one namespace only.
+        // The garbage collector follows owner references only within one namespace.
         ProxyNamespace::ServiceNamespace => (
             names::proxy_name_in_service_namespace(&config.instance, &key.name),
             key.namespace.clone(),
@@ -280,7 +281,8 @@ fn metadata(
     }
 }
 
-/// Returns the probe port of the pods if it is not the preferred probe port, because the Service uses the preferred port.
+/// Returns the probe port if the pods cannot use the preferred probe port, because the Service uses this port. The
+/// result is `None` if the pods use the preferred probe port.
 fn other_probe_port(spec: &LoadBalancerSpec, role: ProxyRole) -> Option<u16> {
     let port = spec.proxy_args.probe_port;
     (role == ProxyRole::Forward && port != probe::PREFERRED_PROBE_PORT).then_some(port)
@@ -312,14 +314,15 @@ fn owner_reference(service: &Service) -> OwnerReference {
     }
 }
 
-/// Returns the update strategy with which the operator deletes the outdated pods itself. With `RollingUpdate`, Kubernetes
-/// would replace all pods even after a change of the placement, and would wait for nodes that are not available.
+/// Returns the update strategy with which the operator deletes the outdated pods itself. With `RollingUpdate`,
+/// Kubernetes would replace all pods even after a change of the placement, and would wait for nodes that are not
+/// available.
 fn on_delete_strategy() -> DaemonSetUpdateStrategy {
     DaemonSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None }
 }
 
-/// Returns the strategy with which the Deployment controller deletes an old pod before it creates a new pod, because two
-/// pods cannot use the same hostPorts of a node.
+/// Returns the strategy with which the Deployment controller deletes an old pod before it creates a new pod, because
+/// two pods cannot use the same hostPorts of a node.
 fn rolling_update_strategy(max_unavailable: i32) -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),
@@ -330,8 +333,8 @@ fn rolling_update_strategy(max_unavailable: i32) -> DeploymentStrategy {
     }
 }
 
-/// Returns a constraint that spreads the pods over zones if nodes have the zone label. The hostPorts already spread the pods
-/// over nodes.
+/// Returns a constraint that spreads the pods over zones if nodes have the zone label. The hostPorts already spread the
+/// pods over nodes.
 fn zone_spread_constraint(selector: &LabelSelector) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         label_selector: Some(selector.clone()),

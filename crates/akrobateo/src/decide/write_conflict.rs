@@ -1,4 +1,4 @@
-//! Limits how often the operator restores an object that another program keeps changing. Pure.
+//! Limits how often the operator restores an object that another program changes repeatedly. Pure.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ pub(super) const CONFLICT_PREFIX: &str = "another program (";
 /// The limits for one kind of object.
 #[derive(Debug)]
 pub(super) struct ConflictPolicy {
-    /// The maximum number of changes within `counting_window` that the operator reverts at once.
+    /// The maximum number of changes within `counting_window` that the operator reverts immediately.
     pub(super) max_immediate_restores: usize,
     counting_window: SignedDuration,
     /// The delay before the first restore in a conflict. Each restore doubles the delay of the next restore.
@@ -39,13 +39,13 @@ pub(super) const WORKLOAD_POLICY: ConflictPolicy = ConflictPolicy {
     quiet_period: SignedDuration::from_mins(10),
 };
 
-/// A conflict with another program that changes the object again and again.
+/// A conflict with another program that changes the object repeatedly.
 #[derive(Clone, Debug)]
 struct Conflict {
     /// The message for the user. The message does not change during the conflict.
     message: String,
     backoff: SignedDuration,
-    /// The time from which on the operator may restore the object.
+    /// The earliest time at which the operator may restore the object.
     restore_at: Timestamp,
     /// The time of the operator's last write in this conflict.
     last_written_at: Option<Timestamp>,
@@ -55,8 +55,8 @@ struct Conflict {
 #[derive(Debug)]
 pub(super) struct ConflictTracker {
     policy: &'static ConflictPolicy,
-    /// The newest resourceVersion that the tracker knows: of a write by the operator, or of a counted change by another
-    /// program.
+    /// The newest resourceVersion that the tracker knows. The version belongs to a write by the operator, or to a
+    /// counted change by another program.
     newest_version: Option<u64>,
     /// True if the tracker has counted a change after the operator's last write.
     has_counted_change: bool,
@@ -78,7 +78,7 @@ impl ConflictTracker {
     }
 
     /// Records that the object differs from the last write of the operator. The tracker counts at most one change after
-    /// each write. It does not count a version of the object that is older than the write.
+    /// each write. The tracker ignores a version of the object that is older than the write.
     pub(super) fn on_change_by_other_program(
         &mut self,
         version: Option<&str>,
@@ -93,7 +93,7 @@ impl ConflictTracker {
         self.newest_version = version.max(self.newest_version);
         let window_start = now - self.policy.counting_window;
         self.change_times.retain(|time| *time > window_start);
-        // Older changes have no effect on the decision.
+        // Older changes have no effect on the limits.
         self.change_times.truncate(self.policy.max_immediate_restores);
         self.change_times.push_front(now);
         if self.conflict.is_none() && self.change_times.len() > self.policy.max_immediate_restores {
@@ -132,8 +132,8 @@ impl ConflictTracker {
         self.conflict.as_ref().map(|conflict| conflict.message.as_str())
     }
 
-    /// Returns the time until which the operator must not write; `None` if the operator may write now. In a conflict, two
-    /// writes of changed content are at least `min_backoff` apart.
+    /// Returns the time until which the operator must not write; `None` if the operator may write now. In a conflict,
+    /// two writes of changed content are at least `min_backoff` apart.
     pub(super) fn delayed_until(&self, is_restore: bool, now: Timestamp) -> Option<Timestamp> {
         let conflict = self.conflict.as_ref()?;
         let write_at = if is_restore {
@@ -163,8 +163,8 @@ mod tests {
     use super::*;
     use crate::decide::fixtures::at;
 
-    /// Simulates a program that changes the object every second from `from` to `until`. Returns the times of the operator's
-    /// restores. When the conflict begins, the operator writes the new message once.
+    /// Simulates a program that changes the object every second from `from` to `until`. Returns the times of the
+    /// operator's restores. When the conflict begins, the operator writes the new message once.
     fn simulate_restore_times(tracker: &mut ConflictTracker, from: i64, until: i64) -> Vec<i64> {
         let mut restore_times = Vec::new();
         for second in from..until {
@@ -172,12 +172,12 @@ mod tests {
             tracker.on_change_by_other_program(Some(&(2 * second).to_string()), now, || {
                 format!("since {second}")
             });
-            let written = Some((2 * second + 1).to_string());
+            let written_version = Some((2 * second + 1).to_string());
             if tracker.message().is_some() && !had_conflict {
                 assert_eq!(tracker.delayed_until(false, now), None);
-                tracker.on_write(written.as_deref(), false, now);
+                tracker.on_write(written_version.as_deref(), false, now);
             } else if tracker.delayed_until(true, now).is_none() {
-                tracker.on_write(written.as_deref(), true, now);
+                tracker.on_write(written_version.as_deref(), true, now);
                 restore_times.push(second);
             }
         }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn restores_of_a_status_become_rare_and_the_message_stays() {
+    fn status_restores_become_rare_during_a_conflict() {
         let mut tracker = ConflictTracker::new(&STATUS_POLICY);
         let restore_times = simulate_restore_times(&mut tracker, 0, 2000);
         assert_eq!(restore_times, [0, 1, 2, 13, 33, 73, 153, 313, 613, 913, 1213, 1513, 1813]);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn operator_reverts_rare_changes_at_once() {
+    fn operator_reverts_rare_changes_immediately() {
         let mut tracker = ConflictTracker::new(&STATUS_POLICY);
         for change in 0..100 {
             let now = at(change * 21);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn tracker_counts_one_change_after_each_write_and_no_old_version() {
+    fn tracker_counts_one_change_after_each_write() {
         let mut tracker = ConflictTracker::new(&STATUS_POLICY);
         tracker.on_write(Some("10"), false, at(0));
         for (version, count) in [("9", 0), ("10", 0), ("11", 1), ("11", 1), ("12", 1), ("9", 1)] {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_the_operator_are_written_during_a_conflict_at_a_limited_rate() {
+    fn conflict_limits_the_rate_of_changed_writes() {
         let mut tracker = ConflictTracker::new(&STATUS_POLICY);
         simulate_restore_times(&mut tracker, 0, 20);
         assert_eq!(tracker.delayed_until(false, at(22)), Some(at(23)));

@@ -1,7 +1,8 @@
 //! Records the last writes to each Service and to its workload, finds changes by other programs, and limits the
 //! operator's writes. Pure.
 //!
-//! A restart may lose these records: the operator then restores the fields that differ, and detects the conflict again.
+//! A restart of the operator deletes these records. The operator then restores the fields that differ, and detects the
+//! conflict again.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -21,8 +22,8 @@ use super::write_limits::{WriteLimit, WriteLimits, WrittenStatus};
 use crate::key::ServiceKey;
 use crate::reason::Reason;
 
-/// The maximum number of writes per minute that change only the message of the condition. The message may change with each
-/// start of a proxy.
+/// The maximum number of writes per minute that change only the message of the condition. The message may change with
+/// each start of a proxy.
 const MAX_MESSAGE_WRITES_PER_MINUTE: usize = 6;
 /// The maximum number of fields in a message.
 const MAX_LISTED_FIELDS: usize = 3;
@@ -57,8 +58,9 @@ struct WorkloadRecord {
 }
 
 impl WriteHistory {
-    /// Adds the conflicts with other programs to the condition of a decision, and limits its writes.
-    pub(crate) fn limit(
+    /// Adds the conflicts with other programs to the condition of a decision, and limits the decision's
+    /// writes.
+    pub(crate) fn limit_writes(
         &mut self,
         instance: &str,
         key: &ServiceKey,
@@ -95,7 +97,8 @@ impl WriteHistory {
         decision
     }
 
-    /// Records a successful write for the Service with this UID. `version` is the object's resourceVersion after the write.
+    /// Records a successful write for the Service with this UID. `version` is the object's resourceVersion after the
+    /// write.
     pub(crate) fn on_written(
         &mut self,
         key: &ServiceKey,
@@ -106,8 +109,9 @@ impl WriteHistory {
     ) {
         match action {
             Action::PatchStatus { addresses, condition, .. } => {
-                let written = WrittenStatus { addresses: addresses.clone(), condition: condition.clone() };
-                self.record(key, uid).status.on_written(written, version, now);
+                let written_status =
+                    WrittenStatus { addresses: addresses.clone(), condition: condition.clone() };
+                self.record(key, uid).status.on_written(written_status, version, now);
             }
             Action::Apply(workload) => {
                 self.record(key, uid).workload.on_applied(workload.spec_digest(), version, now);
@@ -142,8 +146,8 @@ impl WriteHistory {
     }
 }
 
-/// Adds the conflicts in the current condition to a decision. The administrator's commands need this, because they have no
-/// record of earlier writes.
+/// Adds the conflicts in the current condition to a decision. The administrator's commands need this function,
+/// because they have no record of earlier writes.
 pub(crate) fn with_reported_conflicts(mut decision: Decision, service: Option<&Service>) -> Decision {
     let message = service.and_then(current_condition).map(|condition| condition.message.as_str());
     if let Some((_, conflicts)) = message.and_then(|message| message.split_once(CONFLICT_PREFIX)) {
@@ -158,13 +162,13 @@ impl StatusRecord {
         Self { last_written_status: None, write_times: VecDeque::new(), tracker }
     }
 
-    fn on_written(&mut self, written: WrittenStatus, version: Option<&str>, now: Timestamp) {
+    fn on_written(&mut self, written_status: WrittenStatus, version: Option<&str>, now: Timestamp) {
         let previous = self.last_written_status.as_ref();
-        let is_restore = previous.is_some_and(|previous| previous.has_same_content(&written));
+        let is_restore = previous.is_some_and(|previous| previous.has_same_content(&written_status));
         self.tracker.on_write(version, is_restore, now);
         self.write_times.retain(|time| *time > now - MINUTE);
         self.write_times.push_back(now);
-        self.last_written_status = Some(written);
+        self.last_written_status = Some(written_status);
     }
 
     /// Compares the current status with the last status that the operator wrote.
@@ -172,10 +176,10 @@ impl StatusRecord {
         if !is_served {
             *self = Self::new();
         }
-        let Some(written) = &self.last_written_status else { return };
-        let field = if !has_addresses(instance, service, &written.addresses) {
+        let Some(written_status) = &self.last_written_status else { return };
+        let field = if !has_addresses(instance, service, &written_status.addresses) {
             StatusField::Addresses
-        } else if !written.has_same_condition(current_condition(service)) {
+        } else if !written_status.has_same_condition(current_condition(service)) {
             StatusField::Condition
         } else {
             return self.tracker.on_unchanged(now);
@@ -185,18 +189,20 @@ impl StatusRecord {
     }
 
     fn limit(&self, desired: &DesiredStatus, now: Timestamp) -> WriteLimit {
-        let written = self.last_written_status.as_ref();
-        let is_restore = written
-            .is_some_and(|written| written.matches_desired(&desired.addresses, desired.exposure.as_ref()));
+        let written_status = self.last_written_status.as_ref();
+        let is_restore = written_status.is_some_and(|written_status| {
+            written_status.matches_desired(&desired.addresses, desired.exposure.as_ref())
+        });
         if let Some(until) = self.tracker.delayed_until(is_restore, now) {
             return WriteLimit::DelayUntil(until);
         }
         if is_restore {
             return WriteLimit::Restore;
         }
-        let is_message_only = written.zip(desired.exposure.as_ref()).is_some_and(|(written, exposure)| {
-            written.has_same_addresses_and_reason(&desired.addresses, exposure)
-        });
+        let is_message_only =
+            written_status.zip(desired.exposure.as_ref()).is_some_and(|(written_status, exposure)| {
+                written_status.has_same_addresses_and_reason(&desired.addresses, exposure)
+            });
         let recent_write_times = self.write_times.iter().filter(|time| **time > now - MINUTE);
         let recent_write_times: Vec<_> = recent_write_times.collect();
         if is_message_only
@@ -223,7 +229,7 @@ impl WorkloadRecord {
         let Some(existing) = workloads.find(|workload| workload.has_same_identity(desired)) else {
             return WriteLimit::Change;
         };
-        // The operator has deleted the workload itself, to create it again.
+        // The operator itself has deleted the workload, and will create the workload again.
         if existing.metadata().deletion_timestamp.is_some() {
             return WriteLimit::Restore;
         }
@@ -245,7 +251,7 @@ fn status_message(instance: &str, service: &Service, field: StatusField) -> Stri
     let manager = match find_last_writer(instance, service, field) {
         Some(manager) if manager == instance => {
             format!(
-                "field manager {manager}, the same as this operator: give each operator another --instance"
+                "field manager {manager}, the same as this operator: give each operator its own --instance"
             )
         }
         Some(manager) => format!("field manager {manager}"),

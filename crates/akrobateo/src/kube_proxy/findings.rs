@@ -1,4 +1,5 @@
-//! Facts from the configuration in a cluster about the program that implements Services on the nodes. Pure.
+//! Facts about the program that implements Services on the nodes. The facts come from the configuration in the cluster.
+//! Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +7,16 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use serde_json::Value;
 
 /// The namespace of kube-proxy and its replacements.
-pub(super) const NAMESPACE: &str = "kube-system";
+pub(super) const KUBE_PROXY_NAMESPACE: &str = "kube-system";
 /// The `ConfigMaps` with the configuration of kube-proxy (kubeadm, EKS) and of Cilium.
 pub(super) const CONFIG_MAPS: [&str; 3] = ["kube-proxy", "kube-proxy-config", CILIUM_CONFIG];
 const CILIUM_CONFIG: &str = "cilium-config";
 /// The labels of the pods of kube-proxy (kubeadm, kOps; RKE2) and of kube-router.
 pub(super) const POD_SELECTORS: [&str; 3] =
     ["k8s-app=kube-proxy", "component=kube-proxy", "k8s-app=kube-router"];
-/// The annotations in which K3s and RKE2 record the arguments of a node. There kube-proxy is a part of the process of
-/// K3s or RKE2.
-const NODE_ARGUMENTS: [&str; 2] = ["k3s.io/node-args", "rke2.io/node-args"];
+/// The annotations in which K3s and RKE2 record the arguments of a node. On such a node, kube-proxy is a part
+/// of the process of K3s or RKE2.
+const NODE_ARGUMENTS_ANNOTATIONS: [&str; 2] = ["k3s.io/node-args", "rke2.io/node-args"];
 
 /// One fact about the program that implements Services on the nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(super) struct Finding {
     pub(super) forbids_vip: bool,
 }
 
-/// Returns the reason why ipMode VIP is dangerous in this cluster; `None` if it is not.
+/// Returns the reason why ipMode VIP is dangerous in this cluster; `None` if VIP is safe.
 pub(super) fn vip_danger(findings: &[Finding]) -> Option<String> {
     let finding = findings.iter().find(|finding| finding.forbids_vip)?;
     Some(format!("{} ({})", finding.fact, finding.place))
@@ -39,7 +40,11 @@ pub(super) fn config_map_findings(name: &str, config_map: &ConfigMap) -> Vec<Fin
     let findings = data.filter_map(|(key, text)| {
         let (fact, forbids_vip) =
             if name == CILIUM_CONFIG { cilium_fact(key, text)? } else { mode_fact(&configured_mode(text)?) };
-        Some(Finding { place: format!("ConfigMap {NAMESPACE}/{name}, key {key}"), fact, forbids_vip })
+        Some(Finding {
+            place: format!("ConfigMap {KUBE_PROXY_NAMESPACE}/{name}, key {key}"),
+            fact,
+            forbids_vip,
+        })
     });
     findings.collect()
 }
@@ -47,23 +52,23 @@ pub(super) fn config_map_findings(name: &str, config_map: &ConfigMap) -> Vec<Fin
 /// Returns the fact in the arguments of a pod that a selector of [`POD_SELECTORS`] found.
 pub(super) fn pod_finding(selector: &str, pod: &Pod) -> Option<Finding> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let lists = containers.flat_map(|container| [&container.command, &container.args]);
+    let argument_lists = containers.flat_map(|container| [&container.command, &container.args]);
     // A shell may run kube-proxy, so one argument can contain a whole command line.
-    let words: Vec<_> = lists.flatten().flatten().flat_map(|text| text.split_whitespace()).collect();
+    let words: Vec<_> = argument_lists.flatten().flatten().flat_map(|text| text.split_whitespace()).collect();
     let (fact, forbids_vip) = if selector.ends_with("kube-router") {
         let is_disabled = words.contains(&"--run-service-proxy=false");
         (!is_disabled).then(|| ("kube-router implements Services with IPVS".to_owned(), true))?
     } else {
         mode_fact(&mode_argument(&words)?)
     };
-    // The pod's name would change with each restart.
-    let place = format!("arguments of the pods in {NAMESPACE} with the label {selector}");
+    // The place does not name the pod, because the name changes with each restart.
+    let place = format!("arguments of the pods in {KUBE_PROXY_NAMESPACE} with the label {selector}");
     Some(Finding { place, fact, forbids_vip })
 }
 
 /// Returns the reason why ipMode VIP is dangerous according to the annotations of a node of K3s or RKE2.
 pub(crate) fn node_vip_danger(annotations: &BTreeMap<String, String>) -> Option<String> {
-    NODE_ARGUMENTS.iter().find_map(|name| {
+    NODE_ARGUMENTS_ANNOTATIONS.iter().find_map(|name| {
         let arguments: Vec<String> = serde_json::from_str(annotations.get(*name)?).ok()?;
         // For example ["server", "--kube-proxy-arg", "proxy-mode=ipvs"].
         let words: Vec<_> = arguments
@@ -75,14 +80,15 @@ pub(crate) fn node_vip_danger(annotations: &BTreeMap<String, String>) -> Option<
     })
 }
 
+/// Returns the fact about a mode of kube-proxy, and true if the mode forbids ipMode VIP.
 fn mode_fact(mode: &str) -> (String, bool) {
     let is_ipvs = mode.eq_ignore_ascii_case("ipvs");
-    let shown = if mode.is_empty() { "its default mode" } else { &format!("{mode} mode") };
-    let shown = if is_ipvs { "IPVS mode" } else { shown };
-    (format!("kube-proxy runs in {shown}"), is_ipvs)
+    let shown_mode = if mode.is_empty() { "its default mode" } else { &format!("{mode} mode") };
+    let shown_mode = if is_ipvs { "IPVS mode" } else { shown_mode };
+    (format!("kube-proxy runs in {shown_mode}"), is_ipvs)
 }
 
-/// Returns the mode in a configuration of kube-proxy, which is YAML or JSON. Other files have no mode.
+/// Returns the mode in a configuration file of kube-proxy in YAML or JSON. The result is `None` for other files.
 fn configured_mode(text: &str) -> Option<String> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).ok()?;
     documents.iter().find_map(|document| match document.get("mode")? {
@@ -105,7 +111,7 @@ fn mode_argument(words: &[&str]) -> Option<String> {
     })
 }
 
-/// Returns what a setting of Cilium says about kube-proxy.
+/// Returns the fact about kube-proxy in a setting of Cilium, and true if the fact forbids ipMode VIP.
 fn cilium_fact(key: &str, value: &str) -> Option<(String, bool)> {
     (key == "kube-proxy-replacement").then_some(())?;
     let value = value.trim();
@@ -132,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn ipvs_mode_is_found_in_every_syntax() {
+    fn ipvs_mode_is_detected_in_every_syntax() {
         for text in [
             "kind: KubeProxyConfiguration\nmode: ipvs\n",
             "mode: \"ipvs\"",
@@ -149,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn other_modes_and_other_files_allow_vip() {
+    fn other_modes_and_files_without_a_mode_allow_vip() {
         for text in [
             "mode: \"\"\nipvs:\n  scheduler: rr\n",
             "mode: nftables",

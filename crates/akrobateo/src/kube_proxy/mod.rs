@@ -1,8 +1,8 @@
-//! Detects and follows whether ipMode VIP is dangerous in this cluster. Does I/O.
+//! Detects if ipMode VIP is dangerous in this cluster, and repeats the detection periodically. Does I/O.
 //!
 //! In IPVS mode kube-proxy binds published addresses on every node. If the address of a node is published with ipMode
-//! VIP, the other nodes cannot reach that node (<https://github.com/kubernetes/kubernetes/issues/127410>). Programs that
-//! replace kube-proxy have similar effects.
+//! VIP, the other nodes cannot reach that node (<https://github.com/kubernetes/kubernetes/issues/127410>). Programs
+//! that replace kube-proxy have similar effects.
 
 mod findings;
 
@@ -19,18 +19,18 @@ use crate::call::{CallError, call};
 use crate::metrics::Metrics;
 pub(crate) use findings::node_vip_danger;
 use findings::{
-    CONFIG_MAPS, Finding, NAMESPACE, POD_SELECTORS, config_map_findings, pod_finding, vip_danger,
+    CONFIG_MAPS, Finding, KUBE_PROXY_NAMESPACE, POD_SELECTORS, config_map_findings, pod_finding, vip_danger,
 };
 
-/// The time between two attempts at the start.
+/// The time between two attempts until the first detection succeeds.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
-/// The time between two detections later.
+/// The time between two detections after the first success.
 const DETECTION_PERIOD: Duration = Duration::from_mins(1);
 /// The number of pods to read for each label. All pods of kube-proxy have the same arguments in most clusters.
-const MAX_PODS: u32 = 20;
+const MAX_PODS_PER_LABEL: u32 = 20;
 
 /// Repeats the detection until it succeeds, because a wrong guess would break published addresses that work. Then
-/// starts a task that follows changes. Returns the reason why ipMode VIP is dangerous; `None` while it is safe.
+/// starts a task that repeats the detection. Returns the reason why ipMode VIP is dangerous; `None` while VIP is safe.
 pub(crate) async fn follow_vip_danger(
     client: &Client,
     metrics: &Arc<Metrics>,
@@ -47,33 +47,33 @@ pub(crate) async fn follow_vip_danger(
         }
         sleep(RETRY_PERIOD).await;
     };
-    log(&findings);
+    log_findings(&findings);
     let (sender, receiver) = watch::channel(vip_danger(&findings));
-    tokio::spawn(follow(client.clone(), metrics.clone(), findings, sender));
+    tokio::spawn(repeat_detection(client.clone(), metrics.clone(), findings, sender));
     receiver
 }
 
-/// Detects once. Returns the reason why ipMode VIP is dangerous; `None` if it is safe.
+/// Detects once. Returns the reason why ipMode VIP is dangerous; `None` if VIP is safe.
 pub(crate) async fn read_vip_danger(client: &Client, metrics: &Metrics) -> Result<Option<String>, CallError> {
     detect(client, metrics).await.map(|findings| vip_danger(&findings))
 }
 
-/// Repeats the detection until the receiver is gone. After a failure, the last result stays.
-async fn follow(
+/// Repeats the detection until the receiver no longer exists. After a failed detection, the last result stays valid.
+async fn repeat_detection(
     client: Client,
     metrics: Arc<Metrics>,
-    mut known: Vec<Finding>,
+    mut known_findings: Vec<Finding>,
     sender: watch::Sender<Option<String>>,
 ) {
     while !sender.is_closed() {
         sleep(DETECTION_PERIOD).await;
         match detect(&client, &metrics).await {
-            Ok(findings) if findings == known => (),
+            Ok(findings) if findings == known_findings => (),
             Ok(findings) => {
-                log(&findings);
+                log_findings(&findings);
                 let danger = vip_danger(&findings);
                 sender.send_if_modified(|current| std::mem::replace(current, danger.clone()) != danger);
-                known = findings;
+                known_findings = findings;
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -83,13 +83,13 @@ async fn follow(
     }
 }
 
-fn log(findings: &[Finding]) {
+fn log_findings(findings: &[Finding]) {
     for Finding { place, fact, forbids_vip } in findings {
         tracing::info!(place, fact, forbids_vip, "detected how Services are implemented on the nodes");
     }
     if findings.is_empty() {
         tracing::info!(
-            "found no configuration of kube-proxy or Cilium in {NAMESPACE}; assuming that ipMode VIP is safe; \
+            "found no configuration of kube-proxy or Cilium in {KUBE_PROXY_NAMESPACE}; assuming that ipMode VIP is safe; \
              set --ip-mode=Proxy if kube-proxy uses IPVS"
         );
     }
@@ -97,14 +97,14 @@ fn log(findings: &[Finding]) {
 
 async fn detect(client: &Client, metrics: &Metrics) -> Result<Vec<Finding>, CallError> {
     let mut findings = Vec::new();
-    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), KUBE_PROXY_NAMESPACE);
     for name in CONFIG_MAPS {
         let config_map = call(metrics, "read_kube_proxy_mode", config_maps.get_opt(name)).await?;
         findings.extend(config_map.iter().flat_map(|config_map| config_map_findings(name, config_map)));
     }
-    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), KUBE_PROXY_NAMESPACE);
     for selector in POD_SELECTORS {
-        let params = ListParams::default().labels(selector).limit(MAX_PODS);
+        let params = ListParams::default().labels(selector).limit(MAX_PODS_PER_LABEL);
         let pods = call(metrics, "read_kube_proxy_mode", pods.list(&params)).await?;
         for finding in pods.iter().filter_map(|pod| pod_finding(selector, pod)) {
             if !findings.contains(&finding) {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn mode_is_read_again_until_the_api_server_answers() {
+    async fn first_detection_is_repeated_until_it_succeeds() {
         let (client, mut api) = scripted_api();
         let receiver = tokio::spawn(async move { follow_vip_danger(&client, &Metrics::new()).await });
         api.next_request().await.answer_error(503, "ServiceUnavailable");
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn change_of_the_mode_is_followed_and_a_failure_keeps_the_last_result() {
+    async fn changed_mode_is_detected_after_a_failed_detection() {
         let (client, mut api) = scripted_api();
         let receiver = tokio::spawn(async move { follow_vip_danger(&client, &Metrics::new()).await });
         answer_detection(&mut api, None).await;

@@ -23,7 +23,7 @@ use crate::call::{CallError, call};
 use crate::decide::ProxyConfig;
 use crate::metrics::Metrics;
 
-/// The longest time that the leader works without a renewal. The deadline is shorter than the Lease's duration, so
+/// The longest time for which the leader works without a renewal. The deadline is shorter than the Lease's duration, so
 /// that there are never two leaders.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The time between two attempts to acquire or to renew.
@@ -61,13 +61,13 @@ impl LeaderElector {
     /// Waits until this replica is the leader. Returns the start time of the request that acquired the Lease.
     pub(crate) async fn acquire(&self) -> Instant {
         let mut record = ObservedRecord::default();
-        let mut last_leader = None;
+        let mut reported_leader = None;
         loop {
             let attempted_at = Instant::now();
             match self.try_acquire(&mut record).await {
-                Ok(ElectionStep::Wait(leader)) if last_leader.as_ref() != Some(&leader) => {
+                Ok(ElectionStep::Wait(leader)) if reported_leader.as_ref() != Some(&leader) => {
                     tracing::info!(leader, "another replica is the leader; waiting");
-                    last_leader = Some(leader);
+                    reported_leader = Some(leader);
                 }
                 Ok(ElectionStep::Wait(_)) => (),
                 Ok(ElectionStep::Create | ElectionStep::Acquire) => return attempted_at,
@@ -87,8 +87,8 @@ impl LeaderElector {
     /// Renews the Lease until this replica is no longer the leader. `renewed_at` is the time when this replica acquired
     /// the Lease.
     ///
-    /// The deadline counts from the start of a request. The API server may write the Lease long before its answer
-    /// arrives. The other replicas measure their wait from that write.
+    /// The deadline starts at the start of a request, because the API server may write the Lease long before the answer
+    /// arrives. The other replicas wait from the time of this write.
     pub(crate) async fn hold(&self, mut renewed_at: Instant) {
         while renewed_at.elapsed() < RENEW_DEADLINE {
             sleep(RETRY_PERIOD).await;
@@ -107,7 +107,7 @@ impl LeaderElector {
         }
     }
 
-    /// Removes this replica from the Lease, so that another replica can take the Lease at once.
+    /// Removes this replica from the Lease, so that another replica can acquire the Lease immediately.
     pub(crate) async fn release(&self) -> Result<(), CallError> {
         match self.read().await? {
             Some(lease) if self.is_holder(&lease) => match self.replace(&without_holder(&lease)).await {
@@ -118,8 +118,8 @@ impl LeaderElector {
         }
     }
 
-    /// Waits until the Lease can be read. Returns the `--lb-namespace` of the last leader; `None` if no operator has
-    /// run before.
+    /// Waits until the Lease can be read. Returns the `--lb-namespace` that the last leader recorded; `None` if no
+    /// leader has recorded a namespace.
     pub(crate) async fn recorded_proxy_namespace(&self) -> Option<String> {
         loop {
             match self.read().await {

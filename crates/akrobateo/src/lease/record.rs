@@ -1,4 +1,4 @@
-//! The rules of leader election, as in Kubernetes' client-go: when to take the Lease, and what to write. Pure.
+//! The rules of leader election, as in Kubernetes' client-go: when to acquire the Lease, and what to write. Pure.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-/// The time that other replicas wait after they observe a renewal.
+/// The time for which other replicas wait after they observe a renewal.
 pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 /// The annotation with the `--lb-namespace` of the last leader.
@@ -18,7 +18,7 @@ const LB_NAMESPACE_ANNOTATION: &str = "akrobateo.io/lb-namespace";
 /// A replica measures the age of a version with its own clock, because the clocks of machines differ.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ObservedRecord {
-    /// The Lease, or `None` if it does not exist or was never read.
+    /// The Lease, or `None` if the Lease does not exist or was never read.
     pub(super) lease: Option<Lease>,
     /// The time when this replica first saw this version of the Lease.
     observed_at: Option<Instant>,
@@ -84,7 +84,8 @@ pub(super) fn with_holder(lease: &Lease, identity: &str, now: Timestamp) -> Leas
     Lease { spec: Some(spec), ..lease.clone() }
 }
 
-/// Returns the Lease with the namespace of the proxies. An operator with another namespace reads it before it starts.
+/// Returns the Lease with the namespace of the proxies. An operator with another `--lb-namespace` reads
+/// this namespace at its start.
 pub(super) fn with_proxy_namespace(mut lease: Lease, proxy_namespace: &str) -> Lease {
     let annotations = lease.metadata.annotations.get_or_insert_default();
     annotations.insert(LB_NAMESPACE_ANNOTATION.to_owned(), proxy_namespace.to_owned());
@@ -96,7 +97,7 @@ pub(super) fn proxy_namespace(lease: &Lease) -> Option<&str> {
     lease.metadata.annotations.as_ref()?.get(LB_NAMESPACE_ANNOTATION).map(String::as_str)
 }
 
-/// Returns the Lease without a holder, so that another replica can take it at once.
+/// Returns the Lease without a holder, so that another replica can acquire the Lease immediately.
 pub(super) fn without_holder(lease: &Lease) -> Lease {
     let spec = lease.spec.clone().map(|spec| LeaseSpec { holder_identity: None, ..spec });
     Lease { spec, ..lease.clone() }
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn released_lease_is_acquired_at_once() {
+    fn released_lease_is_acquired_immediately() {
         let now = Instant::now();
         assert_eq!(
             next_step(OWN_IDENTITY, &observed_record(lease("", Some(15), "1"), now), now),
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn own_lease_is_acquired_at_once() {
+    fn own_lease_is_acquired_immediately() {
         let now = Instant::now();
         assert_eq!(
             next_step(OWN_IDENTITY, &observed_record(lease(OWN_IDENTITY, Some(15), "1"), now), now),
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_restarts_the_wait_for_expiry_and_an_unchanged_lease_does_not() {
+    fn only_a_renewal_restarts_the_wait_for_expiry() {
         let start = Instant::now();
         let (later, expiry) = (start + Duration::from_secs(10), start + Duration::from_secs(16));
         let mut unchanged_record = observed_record(lease(OTHER_IDENTITY, Some(15), "1"), start);
@@ -201,13 +202,13 @@ mod tests {
 
     #[test]
     fn new_holder_sets_the_acquire_time_and_counts_a_transition() {
-        let taken_spec =
+        let acquired_spec =
             with_holder(&lease(OTHER_IDENTITY, Some(40), "1"), OWN_IDENTITY, timestamp(300)).spec.unwrap();
-        assert_eq!(taken_spec.holder_identity.as_deref(), Some(OWN_IDENTITY));
-        assert_eq!(taken_spec.lease_duration_seconds, Some(15));
-        assert_eq!(taken_spec.acquire_time, Some(MicroTime(timestamp(300))));
-        assert_eq!(taken_spec.renew_time, Some(MicroTime(timestamp(300))));
-        assert_eq!(taken_spec.lease_transitions, Some(4));
+        assert_eq!(acquired_spec.holder_identity.as_deref(), Some(OWN_IDENTITY));
+        assert_eq!(acquired_spec.lease_duration_seconds, Some(15));
+        assert_eq!(acquired_spec.acquire_time, Some(MicroTime(timestamp(300))));
+        assert_eq!(acquired_spec.renew_time, Some(MicroTime(timestamp(300))));
+        assert_eq!(acquired_spec.lease_transitions, Some(4));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::key::ServiceKey;
 use crate::node_info::NodeInfo;
 use crate::spec::LoadBalancerSpec;
 
-/// The observations of the allocation. Records the Services whose workloads the allocation read.
+/// Reads the observations of the allocation from the cache, and records the ports of the workloads that the allocation
+/// read.
 pub(super) struct StoreObservations<'a> {
     stores: &'a Stores,
     nodes: &'a [NodeInfo],

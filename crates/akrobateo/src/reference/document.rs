@@ -53,9 +53,9 @@ pub(super) fn assert_section(name: &str, expected: &str) {
 
 /// Returns a Markdown table.
 pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let heading: Vec<_> = headings.iter().map(|&heading| heading.to_owned()).collect();
+    let heading_cells: Vec<_> = headings.iter().map(|&heading| heading.to_owned()).collect();
     let separator = format!("|{}\n", "---|".repeat(headings.len()));
-    let mut lines = vec![table_row(&heading), separator];
+    let mut lines = vec![table_row(&heading_cells), separator];
     lines.extend(rows.into_iter().map(|row| table_row(&row)));
     lines.concat()
 }

@@ -50,7 +50,7 @@ fn reference_lists_every_operator_flag() {
 fn reference_lists_every_proxy_flag() {
     let rows = proxy_args::options().into_iter().map(|option| {
         let default = option.default.map_or_else(|| "none".to_owned(), |default| format!("`{default}`"));
-        let (flag, value) = (format!("`--{}`", option.name), format!("`{}`", option.value));
+        let (flag, value) = (format!("`--{}`", option.name), format!("`{}`", option.value_form));
         vec![flag, value, default, option.help.to_owned()]
     });
     assert_section("proxy-flags", &table(&["flag", "value", "default", "meaning"], rows));
@@ -69,8 +69,8 @@ fn reference_lists_every_condition_reason() {
     let reasons = Reason::ALL.into_iter().filter(|reason| reason.is_condition_reason());
     let rows = reasons.map(|reason| {
         let status = match reason {
-            Reason::NoEndpoints => "True with addresses, else False",
-            reason if reason.is_rejection() => "True with addresses, else False",
+            Reason::NoEndpoints => "True if the Service has addresses, otherwise False",
+            reason if reason.is_rejection() => "True if the Service has addresses, otherwise False",
             reason if reason.is_exposed() => "True",
             _ => "False",
         };
@@ -113,7 +113,8 @@ fn series_names() -> BTreeSet<String> {
     operator_series.chain(proxy_rows).flat_map(series).collect()
 }
 
-/// Returns true for the names of our metrics. The prefix `akrobateo_io_` belongs to our pod labels in Prometheus.
+/// Returns true if the word is the name of an Akrobateo metric. Words with the prefix `akrobateo_io_` are the names of
+/// pod labels in Prometheus.
 fn is_metric_name(word: &str) -> bool {
     word.starts_with("akrobateo_") && !word.starts_with("akrobateo_io_")
 }
@@ -136,7 +137,7 @@ fn alerts_and_dashboard_use_existing_metrics() {
     }
 }
 
-/// Prometheus finds no proxies if the names differ.
+/// Prometheus finds the proxies only if the chart and the pods use the same name for the port.
 #[test]
 fn pod_monitor_names_the_metrics_port_of_the_proxies() {
     let workloads: serde_json::Value =

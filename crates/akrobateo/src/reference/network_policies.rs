@@ -1,5 +1,5 @@
-//! Tests of the `NetworkPolicies` in deploy/. They evaluate the rules, because the network plugin of the test cluster
-//! does not enforce them. `charts/check` compares the chart with deploy/.
+//! Tests of the `NetworkPolicies` in deploy/. The tests evaluate the rules themselves, because the network plugin of
+//! the test cluster does not enforce `NetworkPolicies`. `charts/check` compares the chart with deploy/.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::decide::{ProxyDecision, ServiceState, Workload, decide};
 use crate::settings::OperatorConfig;
 
 /// A namespace whose pods may not use the restricted port.
-const TENANT: &str = "shop";
+const TENANT_NAMESPACE: &str = "shop";
 /// The namespace of Prometheus in the manifests.
-const MONITORING: &str = "monitoring";
+const MONITORING_NAMESPACE: &str = "monitoring";
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
 fn read_policy(file: &str) -> NetworkPolicySpec {
@@ -48,9 +48,9 @@ fn allows(policy: &NetworkPolicySpec, namespace: &str, protocol: &str, port: u16
         selector.is_some_and(|selector| selects(selector, &namespace_labels))
     };
     let is_port = |range: &NetworkPolicyPort| {
-        let Some(IntOrString::Int(first)) = range.port else { panic!("no number: {range:?}") };
-        let last = range.end_port.unwrap_or(first);
-        range.protocol.as_deref() == Some(protocol) && (first..=last).contains(&i32::from(port))
+        let Some(IntOrString::Int(first_port)) = range.port else { panic!("no number: {range:?}") };
+        let last_port = range.end_port.unwrap_or(first_port);
+        range.protocol.as_deref() == Some(protocol) && (first_port..=last_port).contains(&i32::from(port))
     };
     policy.ingress.iter().flatten().any(|rule| {
         rule.from.as_ref().is_none_or(|peers| peers.iter().any(is_peer))
@@ -91,28 +91,31 @@ fn proxy_pod_labels(service: ServiceBuilder) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn policy_of_the_operator_allows_only_prometheus_and_only_the_http_port() {
+fn operator_policy_allows_only_prometheus_on_the_http_port() {
     let policy = read_policy("deploy/network-policy.yaml");
     let http_port = OperatorConfig::try_parse_from(["akrobateo"]).unwrap().http_address.port();
     assert_eq!(policy.policy_types.as_deref(), Some(["Ingress".to_owned()].as_slice()));
-    let all = PROTOCOLS.map(|protocol| (protocol, 1, u16::MAX));
-    assert_eq!(denied_ports(&policy, TENANT), all);
-    let [_, udp, sctp] = all;
-    let others = [("TCP", 1, http_port - 1), ("TCP", http_port + 1, u16::MAX), udp, sctp];
-    assert_eq!(denied_ports(&policy, MONITORING), others);
+    let all_ports = PROTOCOLS.map(|protocol| (protocol, 1, u16::MAX));
+    assert_eq!(denied_ports(&policy, TENANT_NAMESPACE), all_ports);
+    let [_, udp, sctp] = all_ports;
+    let other_ports = [("TCP", 1, http_port - 1), ("TCP", http_port + 1, u16::MAX), udp, sctp];
+    assert_eq!(denied_ports(&policy, MONITORING_NAMESPACE), other_ports);
 }
 
-/// A policy that denied another port would cut off the clients of a Service.
+/// If the policy denied another port, the clients of a Service could not connect.
 #[test]
-fn policy_of_the_proxies_denies_only_the_probe_port_except_to_prometheus() {
+fn proxy_policy_denies_tenants_only_the_probe_port() {
     let policy = read_policy("deploy/proxy-network-policy/network-policy.yaml");
     assert_eq!(policy.policy_types.as_deref(), Some(["Ingress".to_owned()].as_slice()));
-    assert_eq!(denied_ports(&policy, TENANT), [("TCP", PREFERRED_PROBE_PORT, PREFERRED_PROBE_PORT)]);
-    assert_eq!(denied_ports(&policy, MONITORING), []);
+    assert_eq!(
+        denied_ports(&policy, TENANT_NAMESPACE),
+        [("TCP", PREFERRED_PROBE_PORT, PREFERRED_PROBE_PORT)]
+    );
+    assert_eq!(denied_ports(&policy, MONITORING_NAMESPACE), []);
 }
 
 #[test]
-fn policy_of_the_proxies_leaves_out_services_that_use_the_probe_port() {
+fn proxy_policy_does_not_select_services_with_the_probe_port() {
     let policy = read_policy("deploy/proxy-network-policy/network-policy.yaml");
     let selector = policy.pod_selector.unwrap();
     assert!(selects(&selector, &proxy_pod_labels(service("web").tcp(80).udp(PREFERRED_PROBE_PORT))));

@@ -15,7 +15,7 @@ pub(super) struct MetricMetadata {
 /// Returns the metadata of all metrics of the operator.
 pub(super) fn operator_metrics() -> Vec<MetricMetadata> {
     let metrics = Metrics::new();
-    // The encoder leaves out a metric with labels until the first value is recorded.
+    // The encoder omits a metric with labels until the first value is recorded.
     metrics.calls.get_or_create(&CallLabels { step: "", result: CallResult::Ok }).inc();
     metrics.reconciliations.get_or_create(&ReconcileLabels { result: "" }).inc();
     metrics.watch_errors.get_or_create(&WatchLabels { kind: String::new() }).inc();

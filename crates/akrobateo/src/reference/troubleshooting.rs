@@ -1,9 +1,9 @@
-//! Tests that docs/troubleshooting.md helps with each reason that a user can see as a problem. The tests read this file.
+//! Tests that docs/troubleshooting.md explains each reason. The tests read this file.
 
 use super::document::read_file;
 use crate::reason::Reason;
 
-/// Returns true if a row of a table is about the reason, or a heading is.
+/// Returns true if a heading or the first cell of a table row contains the reason.
 fn explains(document: &str, reason: Reason) -> bool {
     let words = |text: &str| {
         let words = text.split(|character: char| !character.is_ascii_alphanumeric());
@@ -22,8 +22,12 @@ fn explains(document: &str, reason: Reason) -> bool {
 #[test]
 fn troubleshooting_explains_every_reason() {
     let document = read_file("docs/troubleshooting.md");
-    let missing: Vec<_> = Reason::ALL.into_iter().filter(|reason| !explains(&document, *reason)).collect();
-    assert!(missing.is_empty(), "docs/troubleshooting.md has no row or heading for {missing:?}");
+    let unexplained_reasons: Vec<_> =
+        Reason::ALL.into_iter().filter(|reason| !explains(&document, *reason)).collect();
+    assert!(
+        unexplained_reasons.is_empty(),
+        "docs/troubleshooting.md has no row or heading for {unexplained_reasons:?}"
+    );
 }
 
 #[test]

@@ -20,17 +20,17 @@ use values::{
     parse_socket_address,
 };
 
-/// The default image of the proxies. It has the same version as this operator.
+/// The default image of the proxies. The image has the same version as this operator.
 const DEFAULT_LB_IMAGE: &str = concat!("ghcr.io/akrobateo/akrobateo-lb:", env!("CARGO_PKG_VERSION"));
 /// The default namespace of the proxies. The manifests and the chart create this namespace.
 const DEFAULT_LB_NAMESPACE: &str = "akrobateo-proxies";
-/// The default reserved ports. The TCP ports belong to SSH, BGP, etcd, the API server, and the daemons of Kubernetes. The
-/// UDP ports belong to the tunnels of CNIs, such as VXLAN and Geneve.
+/// The default reserved ports. The TCP ports belong to SSH, BGP, etcd, the API server, and the daemons of Kubernetes.
+/// The UDP ports belong to the tunnels of CNIs, such as VXLAN and Geneve.
 const DEFAULT_RESERVED_PORTS: &str =
     "22,179,2379-2380,6443,10248-10250,10256-10259,udp/4789,udp/6081,udp/8472,udp/51820-51821";
 
 /// Gives Services of type LoadBalancer the addresses of the cluster's nodes.
-/// In a pod the operator uses the pod's ServiceAccount. Outside a pod it uses the kubeconfig.
+/// In a pod the operator uses the pod's ServiceAccount. Outside a pod the operator uses the kubeconfig.
 #[derive(Parser, Clone, Debug)]
 #[command(version)]
 pub struct OperatorConfig {
@@ -43,8 +43,8 @@ pub struct OperatorConfig {
     #[arg(long, env = "LB_NAMESPACE", value_name = "NAMESPACE|@service", default_value = DEFAULT_LB_NAMESPACE, value_parser = parse_proxy_namespace)]
     lb_namespace: ProxyNamespace,
 
-    /// Earlier values of --lb-namespace, comma-separated; the operator deletes the proxies in these namespaces [default:
-    /// none]
+    /// Earlier values of --lb-namespace, comma-separated; the operator deletes the proxies in these namespaces
+    /// [default: none]
     #[arg(long, env = "FORMER_LB_NAMESPACES", value_name = "NAMESPACES", default_value = "")]
     former_lb_namespaces: FormerProxyNamespaces,
 
@@ -61,13 +61,13 @@ pub struct OperatorConfig {
     #[arg(long, env = "DEFAULT_CLASS", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     default_class: bool,
 
-    /// Ports of the nodes that no Service may use, comma-separated: numbers and ranges with the prefix tcp/ (the default),
-    /// udp/ or sctp/; an empty list reserves no port
+    /// Ports of the nodes that no Service may use, comma-separated: numbers and ranges with the prefix tcp/ (the
+    /// default), udp/ or sctp/; an empty list reserves no port
     #[arg(long, env = "RESERVED_PORTS", value_name = "PORTS", default_value = DEFAULT_RESERVED_PORTS)]
     reserved_ports: PortSet,
 
-    /// Types of node addresses in order of preference, comma-separated; for each address family the operator publishes the
-    /// first type that the node has
+    /// Types of node addresses in order of preference, comma-separated; for each address family the operator publishes
+    /// the first type that the node has
     #[arg(
         long,
         env = "ADDRESS_TYPES",
@@ -77,8 +77,8 @@ pub struct OperatorConfig {
     )]
     address_types: Vec<AddressType>,
 
-    /// Publish the addresses in a node's annotation akrobateo.io/address instead of the addresses in its status; if false,
-    /// ignore the annotation
+    /// Publish the addresses in a node's annotation akrobateo.io/address instead of the addresses in its status; if
+    /// false, ignore the annotation
     #[arg(long, env = "NODE_ADDRESS_ANNOTATION", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     node_address_annotation: bool,
 
@@ -95,13 +95,13 @@ pub struct OperatorConfig {
     )]
     ignore_exclude_label: bool,
 
-    /// The ipMode of published addresses; auto selects Proxy if kube-proxy runs in IPVS mode or another program replaces
-    /// kube-proxy, otherwise VIP
+    /// The ipMode of published addresses; auto selects Proxy if kube-proxy runs in IPVS mode or another program
+    /// replaces kube-proxy, otherwise VIP
     #[arg(long, env = "IP_MODE", value_name = "MODE", default_value = "auto")]
     ip_mode: IpModeSetting,
 
-    /// Label selector for the nodes that may run proxies, in kubectl's syntax; an annotation can only select fewer nodes
-    /// [default: all nodes]
+    /// Label selector for the nodes that may run proxies, in kubectl's syntax; an annotation can only select fewer
+    /// nodes [default: all nodes]
     #[arg(long, env = "NODE_SELECTOR", value_name = "SELECTOR", default_value = "")]
     node_selector: NodeSelector,
 
@@ -109,7 +109,8 @@ pub struct OperatorConfig {
     #[arg(long, env = "TOLERATIONS", value_name = "LIST", default_value = "")]
     tolerations: Tolerations,
 
-    /// Further tolerations that annotations may use, in addition to --tolerations, as a JSON or YAML list [default: none]
+    /// Further tolerations that annotations may use, in addition to --tolerations, as a JSON or YAML list [default:
+    /// none]
     #[arg(long, env = "ALLOWED_TOLERATIONS", value_name = "LIST", default_value = "")]
     allowed_tolerations: Tolerations,
 
@@ -125,7 +126,8 @@ pub struct OperatorConfig {
     #[arg(long, env = "PRIORITY_CLASS", value_name = "NAME", default_value = "akrobateo-proxy", value_parser = parse_priority_class)]
     priority_class: String,
 
-    /// Further priority classes that annotations may use, in addition to --priority-class, comma-separated [default: none]
+    /// Further priority classes that annotations may use, in addition to --priority-class, comma-separated [default:
+    /// none]
     #[arg(long, env = "ALLOWED_PRIORITY_CLASSES", value_name = "NAMES", default_value = "")]
     allowed_priority_classes: PriorityClassNames,
 
@@ -147,8 +149,8 @@ pub struct OperatorConfig {
     pub(crate) context: Option<String>,
 }
 
-/// The value of `--node-selector`. This is a separate type, because clap reads a plain `Vec` as one requirement for each
-/// occurrence of the flag.
+/// The value of `--node-selector`. The value has its own type, because clap reads a plain `Vec` as one requirement for
+/// each occurrence of the flag.
 #[derive(Clone, Debug)]
 struct NodeSelector(Vec<LabelRequirement>);
 
@@ -162,8 +164,8 @@ impl std::str::FromStr for NodeSelector {
     }
 }
 
-/// The value of `--tolerations`. This is a separate type, because clap reads a plain `Vec` as one toleration for each
-/// occurrence of the flag.
+/// The value of `--tolerations`. The value has its own type, because clap reads a plain `Vec` as one toleration for
+/// each occurrence of the flag.
 #[derive(Clone, Debug)]
 struct Tolerations(Vec<Toleration>);
 
@@ -261,9 +263,9 @@ mod tests {
             defaults.vip_danger = danger.map(str::to_owned);
             defaults.default_ip_mode()
         };
-        let ipvs = Some("kube-proxy runs in IPVS mode");
-        assert_eq!((ip_mode(&[], None), ip_mode(&[], ipvs)), (IpMode::Vip, IpMode::Proxy));
-        assert_eq!(ip_mode(&["--ip-mode=VIP"], ipvs), IpMode::Vip);
+        let danger_reason = Some("kube-proxy runs in IPVS mode");
+        assert_eq!((ip_mode(&[], None), ip_mode(&[], danger_reason)), (IpMode::Vip, IpMode::Proxy));
+        assert_eq!(ip_mode(&["--ip-mode=VIP"], danger_reason), IpMode::Vip);
         assert_eq!(ip_mode(&["--ip-mode=Proxy"], None), IpMode::Proxy);
     }
 

@@ -6,8 +6,8 @@ use akrobateo_core::dns1123;
 
 use crate::decide::ProxyNamespace;
 
-/// The maximum length of an operator's name. The names of proxies contain this name and the Service's name, and both must
-/// fit.
+/// The maximum length of an operator's name. The names of proxies contain this name and the Service's name, and both
+/// names must fit into the maximum length.
 const MAX_INSTANCE_LEN: usize = 20;
 
 /// Parses `--lb-namespace`.
@@ -26,7 +26,8 @@ pub(super) fn parse_namespace_or_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Ok(String::new()) } else { parse_namespace(text) }
 }
 
-/// Parses `--instance`, the name of this operator. The names of proxies begin with this name, and a label has it as value.
+/// Parses `--instance`, the name of this operator. The names of proxies begin with this name, and a label has this
+/// name as its value.
 pub(super) fn parse_instance(text: &str) -> Result<String, String> {
     let expected = "expected 1 to 20 lower-case letters, digits and hyphens, without a hyphen at either end, for \
                     example akrobateo";

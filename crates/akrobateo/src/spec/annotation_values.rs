@@ -13,7 +13,7 @@ use super::tolerations;
 use super::workload_spec::{WorkloadKind, WorkloadSpec};
 use crate::address_type::AddressType;
 
-/// The maximum number of replicas of a Deployment. Each replica needs a node of its own.
+/// The maximum number of replicas of a Deployment. Each replica needs its own node.
 const MAX_REPLICAS: u16 = 1000;
 
 /// Returns the requirements of the annotation and the requirements of the administrator. A node must match all of them.
@@ -99,8 +99,8 @@ pub(super) fn address_types(
     )
 }
 
-/// Returns the ipMode. If the proxies forward in userspace, the ipMode is Proxy, because with VIP kube-proxy would forward
-/// instead of the proxies.
+/// Returns the ipMode. If the proxies forward in userspace, the ipMode is Proxy, because with VIP kube-proxy would
+/// forward instead of the proxies.
 pub(super) fn ip_mode(
     service: &Service,
     defaults: &ServiceDefaults,
@@ -131,17 +131,22 @@ pub(super) fn ip_mode(
 
 pub(super) fn priority_class(service: &Service, defaults: &ServiceDefaults) -> Result<String, SpecError> {
     let default = &defaults.priority_class;
-    let names = std::iter::once(default).chain(&defaults.bounds.priority_classes);
-    let names: Vec<_> = names.filter(|name| !name.is_empty()).map(String::as_str).collect();
-    let allowed_names = match names[..] {
+    let allowed_classes = std::iter::once(default).chain(&defaults.bounds.priority_classes);
+    let allowed_classes: Vec<_> =
+        allowed_classes.filter(|name| !name.is_empty()).map(String::as_str).collect();
+    let allowed_list = match allowed_classes[..] {
         [] => "none".to_owned(),
-        _ => names.join(", "),
+        _ => allowed_classes.join(", "),
     };
     let allowed = format!(
-        "{allowed_names}, by the operator's --priority-class and --allowed-priority-classes; to use another PriorityClass, ask \
+        "{allowed_list}, by the operator's --priority-class and --allowed-priority-classes; to use another PriorityClass, ask \
          the administrator of the cluster"
     );
     annotation_or_default(service, annotations::PRIORITY_CLASS, default, &allowed, |text| {
-        if names.contains(&text) { Ok(text.to_owned()) } else { Err("not an allowed PriorityClass") }
+        if allowed_classes.contains(&text) {
+            Ok(text.to_owned())
+        } else {
+            Err("not an allowed PriorityClass")
+        }
     })
 }

@@ -1,4 +1,4 @@
-//! Reads the data path of a Service's proxies and the PROXY protocol version for the Service's backends. Pure.
+//! Reads two annotations of a Service: the data path of the proxies, and the PROXY protocol towards the backends. Pure.
 
 use std::collections::BTreeSet;
 
@@ -30,8 +30,8 @@ pub(super) fn data_path_and_proxy_protocol(
             parse_data_path,
         )?
     };
-    let sctp = forwards.iter().find(|forward| forward.protocol == Protocol::Sctp);
-    match sctp.filter(|_| data_path == DataPath::Userspace) {
+    let sctp_forward = forwards.iter().find(|forward| forward.protocol == Protocol::Sctp);
+    match sctp_forward.filter(|_| data_path == DataPath::Userspace) {
         Some(&Forward { protocol, port, .. }) => Err(SpecError::UnsupportedSpec(format!(
             "port {}: proxies in userspace forward only TCP and UDP; remove the port, or the annotations {} and {}",
             HostPort { protocol, port: port.get() },
@@ -47,8 +47,8 @@ fn parse_data_path(text: &str) -> Result<DataPath, &'static str> {
 }
 
 fn proxy_protocol(service: &Service, forwards: &[Forward]) -> Result<Option<ProxyProtocol>, SpecError> {
-    let tcp = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
-    let tcp_ports: BTreeSet<_> = tcp.map(|forward| forward.port).collect();
+    let tcp_forwards = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
+    let tcp_ports: BTreeSet<_> = tcp_forwards.map(|forward| forward.port).collect();
     let parse = |text: &str| {
         let proxy_protocol: ProxyProtocol = text.parse().map_err(|error| match error {
             ParseProxyProtocolError::UnknownVersion(_) => "unknown version".to_owned(),

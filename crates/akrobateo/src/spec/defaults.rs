@@ -24,7 +24,7 @@ pub(crate) struct ServiceDefaults {
     pub(crate) ip_mode: IpModeSetting,
     /// The reason why ipMode VIP is dangerous in this cluster; `None` if VIP is not dangerous.
     pub(crate) vip_danger: Option<String>,
-    /// The priority class of the proxies; empty if the proxies have none.
+    /// The priority class of the proxies; empty if the proxies have no priority class.
     pub(crate) priority_class: String,
     pub(crate) reserved_ports: PortSet,
     /// The rules for reading node objects.
@@ -42,9 +42,9 @@ impl ServiceDefaults {
         }
     }
 
-    /// Returns true if the operator must find out if ipMode VIP is dangerous. With `--ip-mode=VIP` the administrator has
-    /// decided that VIP is not dangerous.
-    pub(crate) fn detects_vip_danger(&self) -> bool {
+    /// Returns true if the operator must detect whether ipMode VIP is dangerous. With `--ip-mode=VIP` the administrator
+    /// has decided that VIP is not dangerous.
+    pub(crate) fn must_detect_vip_danger(&self) -> bool {
         self.ip_mode != IpModeSetting::Vip
     }
 }

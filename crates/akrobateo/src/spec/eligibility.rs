@@ -18,7 +18,8 @@ pub(crate) enum IneligibilityReason {
     Terminating,
 }
 
-/// Returns the reason why Akrobateo does not serve this Service, or `None` if Akrobateo serves it.
+/// Returns the reason why Akrobateo does not serve this Service, or `None` if Akrobateo serves the
+/// Service.
 pub(crate) fn ineligibility_reason(service: &Service, is_default_class: bool) -> Option<IneligibilityReason> {
     let spec = service.spec.as_ref().filter(|spec| spec.type_.as_deref() == Some("LoadBalancer"));
     let Some(spec) = spec else { return Some(IneligibilityReason::OtherType) };
@@ -52,8 +53,8 @@ mod tests {
     }
 
     #[test]
-    fn services_with_another_class_or_type_or_without_a_cluster_ip_are_not_eligible() {
-        for ineligible in [
+    fn services_that_akrobateo_cannot_serve_are_not_eligible() {
+        for ineligible_service in [
             service("web").class("example.com/lb"),
             service("web").service_type("ClusterIP"),
             service("web").service_type("NodePort"),
@@ -61,7 +62,7 @@ mod tests {
             service("web").cluster_ips(&[""]),
             service("web").terminating(),
         ] {
-            assert!(!is_eligible(&ineligible.build(), true));
+            assert!(!is_eligible(&ineligible_service.build(), true));
         }
     }
 

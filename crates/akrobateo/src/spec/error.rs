@@ -10,7 +10,7 @@ pub(crate) enum SpecError {
     /// The value of an annotation is not allowed.
     #[error("annotation {name} is {value:?}: {reason}; allowed: {allowed}")]
     InvalidAnnotation { name: &'static str, value: String, reason: String, allowed: String },
-    /// The proxies do not support a field or a value of the spec, although the API server accepts it.
+    /// The API server accepts a field or value of the spec that the proxies do not support.
     #[error("{0}")]
     UnsupportedSpec(String),
     /// The administrator has reserved the port for programs of the nodes.

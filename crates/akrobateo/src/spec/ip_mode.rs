@@ -1,7 +1,8 @@
 //! The ipMode of published addresses. Pure.
 
-/// The `ipMode` in a Service's status. With `VIP`, kube-proxy may forward packets to the address itself. With `Proxy`,
-/// kube-proxy must not forward them (<https://kubernetes.io/docs/concepts/services-networking/service/#load-balancer-ip-mode>).
+/// The `ipMode` in a Service's status. With `VIP`, kube-proxy itself may forward packets to the address. With `Proxy`,
+/// kube-proxy must not forward these packets
+/// (<https://kubernetes.io/docs/concepts/services-networking/service/#load-balancer-ip-mode>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IpMode {
     Vip,
@@ -9,7 +10,7 @@ pub(crate) enum IpMode {
 }
 
 impl IpMode {
-    /// Returns the name that a Service's status contains.
+    /// Returns the name of the ipMode in a Service's status.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Vip => "VIP",
@@ -17,7 +18,7 @@ impl IpMode {
         }
     }
 
-    /// Parses the name that a Service's status contains.
+    /// Parses the name of an ipMode in a Service's status.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         [Self::Vip, Self::Proxy].into_iter().find(|mode| mode.as_str() == text)
     }

@@ -28,11 +28,11 @@ pub(crate) struct LoadBalancerSpec {
     pub(crate) ip_mode: IpMode,
     /// The address families of the Service, in the Service's order.
     pub(crate) families: Vec<Family>,
-    /// True for externalTrafficPolicy Local: only nodes with a ready endpoint are published, and backends see the client's
-    /// address.
-    pub(crate) is_traffic_policy_local: bool,
-    /// True for internalTrafficPolicy Local: clients inside the cluster, such as proxies, reach only the endpoints of their
-    /// node.
+    /// True for externalTrafficPolicy Local: only nodes with a ready endpoint are published, and backends see the
+    /// client's address.
+    pub(crate) is_external_traffic_policy_local: bool,
+    /// True for internalTrafficPolicy Local: clients inside the cluster, such as proxies, reach only the endpoints of
+    /// their node.
     pub(crate) is_internal_traffic_policy_local: bool,
 }
 
@@ -52,7 +52,7 @@ impl LoadBalancerSpec {
             address_types: annotation_values::address_types(service, defaults)?,
             ip_mode: annotation_values::ip_mode(service, defaults, proxy_args.data_path)?,
             families: families(service),
-            is_traffic_policy_local: is_external_policy_local(service),
+            is_external_traffic_policy_local: is_external_policy_local(service),
             is_internal_traffic_policy_local: is_internal_policy_local(service),
             proxy_args,
         };
@@ -64,14 +64,15 @@ impl LoadBalancerSpec {
 
     /// Returns the families whose addresses are published, in the Service's order.
     ///
-    /// If source ranges exist only for the other family, the proxies deny all clients of a family, but kube-proxy allows
-    /// them. So with ipMode VIP such a family is not published.
+    /// If a family has no source range but the other family has one, the proxies deny all clients of the family, but
+    /// kube-proxy allows all of them. So with ipMode VIP, a family without a source range is not published.
     pub(crate) fn published_families(&self) -> impl Iterator<Item = Family> {
         let is_published = |family: &Family| self.ip_mode == IpMode::Proxy || self.has_source_range(*family);
         self.families.iter().copied().filter(is_published)
     }
 
-    /// Returns true if the source ranges allow clients of this family. A Service without source ranges allows all clients.
+    /// Returns true if the source ranges allow clients of this family. A Service without source ranges allows all
+    /// clients.
     pub(crate) fn has_source_range(&self, family: Family) -> bool {
         let mut sources = self.proxy_args.sources.iter();
         sources.len() == 0 || sources.any(|range| Family::from_ip(range.addr()) == family)

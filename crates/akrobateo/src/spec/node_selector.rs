@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use akrobateo_core::dns1123::{MAX_LABEL_LEN, is_subdomain};
 use k8s_openapi::api::core::v1::NodeSelectorRequirement;
 
-/// A requirement of a label selector for one label of a node. A node must match all requirements of the selector.
+/// One requirement of a label selector, about one label of a node. A node must match all requirements of the selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LabelRequirement {
     key: String,
@@ -40,8 +40,8 @@ pub(crate) enum ParseSelectorError {
 }
 
 impl LabelRequirement {
-    /// Returns true if a node with these labels meets the requirement. As in Kubernetes, a node without the label meets a
-    /// requirement with `notin` or `!=`.
+    /// Returns true if a node with these labels meets the requirement. As in Kubernetes, a node without the label meets
+    /// a requirement with `notin` or `!=`.
     pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         let value = labels.get(&self.key);
         match self.operator {
@@ -79,13 +79,13 @@ pub(crate) fn parse(text: &str) -> Result<Vec<LabelRequirement>, ParseSelectorEr
 
 /// Splits a selector at the commas outside parentheses. Returns `None` if the parentheses do not match.
 fn split_at_commas(text: &str) -> Option<Vec<&str>> {
-    let (mut parts, mut start, mut in_parentheses) = (Vec::new(), 0, false);
+    let (mut parts, mut start, mut is_in_parentheses) = (Vec::new(), 0, false);
     for (index, character) in text.char_indices() {
         match character {
-            '(' if !in_parentheses => in_parentheses = true,
-            ')' if in_parentheses => in_parentheses = false,
+            '(' if !is_in_parentheses => is_in_parentheses = true,
+            ')' if is_in_parentheses => is_in_parentheses = false,
             '(' | ')' => return None,
-            ',' if !in_parentheses => {
+            ',' if !is_in_parentheses => {
                 parts.push(text.get(start..index)?);
                 start = index + 1;
             }
@@ -93,7 +93,7 @@ fn split_at_commas(text: &str) -> Option<Vec<&str>> {
         }
     }
     parts.push(text.get(start..)?);
-    (!in_parentheses).then_some(parts)
+    (!is_in_parentheses).then_some(parts)
 }
 
 fn parse_requirement(text: &str) -> Result<LabelRequirement, ParseSelectorError> {

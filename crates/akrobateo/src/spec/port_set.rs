@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use akrobateo_core::{HostPort, Protocol};
 
-/// A set of ports. As text, it is a comma-separated list of ports and ranges, for example `22,tcp/2379-2380,udp/8472`. The
+/// A set of ports. Its text is a comma-separated list of ports and ranges, for example `22,tcp/2379-2380,udp/8472`. The
 /// default protocol is TCP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PortSet(Vec<(Protocol, RangeInclusive<u16>)>);

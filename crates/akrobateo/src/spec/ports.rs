@@ -13,10 +13,10 @@ use super::error::SpecError;
 /// not matter.
 pub(super) fn proxy_args(service: &Service, max_ports: u16) -> Result<ProxyArgs, SpecError> {
     let spec = service.spec.as_ref().ok_or_else(|| "the Service has no spec".to_owned());
-    spec.and_then(|spec| parse(spec, max_ports)).map_err(SpecError::UnsupportedSpec)
+    spec.and_then(|spec| parse_proxy_args(spec, max_ports)).map_err(SpecError::UnsupportedSpec)
 }
 
-fn parse(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, String> {
+fn parse_proxy_args(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, String> {
     let addresses = cluster_ips(spec)?;
     let ports = spec.ports.as_deref().unwrap_or_default();
     if ports.len() > usize::from(max_ports) {
@@ -35,8 +35,8 @@ fn parse(spec: &ServiceSpec, max_ports: u16) -> Result<ProxyArgs, String> {
         return Err("the Service has no ports; expected at least one".to_owned());
     }
     forwards.sort();
-    let tcp = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
-    let tcp_ports: Vec<u16> = tcp.map(|forward| forward.port.get()).collect();
+    let tcp_forwards = forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
+    let tcp_ports: Vec<u16> = tcp_forwards.map(|forward| forward.port.get()).collect();
     let probe_port = probe::choose_port(&tcp_ports).ok_or_else(|| {
         "the Service has all TCP ports from 1024 to 10290; remove one of them, because the probe needs a port".to_owned()
     })?;
@@ -57,8 +57,8 @@ fn protocol_and_number(port: &ServicePort) -> Result<(Protocol, NonZeroU16), Str
     Ok((protocol, number.ok_or_else(error)?))
 }
 
-/// Returns the source ranges. Like the API server, the function accepts spaces around a range, and host bits in its
-/// address.
+/// Returns the source ranges. Like the API server, the function accepts spaces around a range, and host bits in the
+/// address of a range.
 fn source_ranges(spec: &ServiceSpec) -> Result<Vec<IpNet>, String> {
     let error = |text: &str| {
         format!(

@@ -1,4 +1,4 @@
-//! Parses tolerations from a JSON or YAML list, as in a pod's spec, and compares them. Pure.
+//! Parses tolerations from a JSON or YAML list, as in a pod's spec, and compares tolerations. Pure.
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 use k8s_openapi::serde::Deserialize;
@@ -52,7 +52,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Toleration>, ParseTolerationsError
     tolerations.into_iter().enumerate().map(validate).collect()
 }
 
-/// Validates a toleration by the API server's rules for pods.
+/// Validates a toleration with the API server's rules for pods.
 fn validate(toleration: UncheckedToleration) -> Result<Toleration, &'static str> {
     let UncheckedToleration { key, operator, value, effect, toleration_seconds } = toleration;
     let has_exists_operator = operator.as_deref() == Some("Exists");
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn error_for_a_text_that_is_no_list_of_tolerations_has_one_line() {
+    fn syntax_error_has_one_line() {
         for (text, expected) in
             [("key: x", "line 1"), ("[{keys: x}]", "`keys`"), ("[", "line 1"), ("5", "line 1")]
         {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn bound_covers_tolerations_that_tolerate_no_more_than_the_bound() {
+    fn bound_covers_equal_and_narrower_tolerations() {
         for (bound, toleration, is_covered) in [
             ("[{key: a, operator: Exists}]", "[{key: a, value: x, effect: NoSchedule}]", true),
             ("[{key: a, operator: Exists}]", "[{key: a, operator: Exists}]", true),

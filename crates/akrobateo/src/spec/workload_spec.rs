@@ -5,7 +5,7 @@
 pub(crate) enum WorkloadSpec {
     /// One proxy on each selected node.
     DaemonSet,
-    /// This number of proxies, each on another node.
+    /// This number of proxies, each on a different node.
     Deployment { replicas: u16 },
 }
 
@@ -15,6 +15,6 @@ pub(crate) enum WorkloadSpec {
 pub(crate) enum WorkloadKind {
     /// One proxy on each selected node.
     DaemonSet,
-    /// The configured number of proxies, each on another node.
+    /// The configured number of proxies, each on a different node.
     Deployment,
 }

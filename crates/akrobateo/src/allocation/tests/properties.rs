@@ -96,7 +96,7 @@ impl World {
     /// Returns true if the Service claims its ports on a node. The Service must select the node, and must have an
     /// endpoint there if it needs one.
     fn is_claiming(&self, key: &ServiceKey, spec: &LoadBalancerSpec, node: &NodeInfo) -> bool {
-        let needs_endpoint = spec.is_traffic_policy_local;
+        let needs_endpoint = spec.is_external_traffic_policy_local;
         spec.nodes.matches(node) && (!needs_endpoint || self.recent_endpoint_nodes(key).contains(&node.name))
     }
 
@@ -180,7 +180,8 @@ fn check_waiting_services(
             };
             let is_blocked = spec.frontends().iter().any(|port| {
                 let mut other_services = after.services.keys().filter(|other| *other != key);
-                node_ports.get_other(*port, key).is_some() || other_services.any(|other| blocks(other, port))
+                node_ports.get_other_owner(*port, key).is_some()
+                    || other_services.any(|other| blocks(other, port))
             });
             prop_assert!(is_blocked, "{key} waits for {node} without a reason");
         }

@@ -190,7 +190,7 @@ impl World {
                 Some(AllocationResult::Accepted(spec, allocation)) => {
                     let endpoints = self.endpoint_nodes(key);
                     let is_published = self.nodes.iter().any(|node| previous.contains(&node.name));
-                    let rule = (spec.is_traffic_policy_local && endpoints.is_empty()).then(|| {
+                    let rule = (spec.is_external_traffic_policy_local && endpoints.is_empty()).then(|| {
                         let publishes_all =
                             self.rules_without_endpoints.get(key) == Some(&RuleWithoutEndpoints::PublishAll);
                         if is_published && !publishes_all {
@@ -204,7 +204,7 @@ impl World {
                         None => self.rules_without_endpoints.remove(key),
                     };
                     let endpoints_allow = |name: &String| match rule {
-                        None => !spec.is_traffic_policy_local || endpoints.contains(name),
+                        None => !spec.is_external_traffic_policy_local || endpoints.contains(name),
                         Some(RuleWithoutEndpoints::PublishAll) => true,
                         Some(RuleWithoutEndpoints::KeepPublished) => previous.contains(name),
                     };

@@ -64,7 +64,7 @@ fn explanation_and_status_name_outdated_proxies() {
     let text = explain(&cluster, &key("web")).unwrap().format(Style::Plain);
     for part in [
         "2 of 2 proxies ready, 2 outdated",
-        "the proxy forwards as before the last change: it is replaced soon",
+        "the proxy still forwards with the previous configuration: it is replaced soon",
         "its proxy is replaced when the node is Ready again",
         "replace the proxy pod n1 on node n1",
     ] {

@@ -1,5 +1,6 @@
-//! Reads the managedFields of a workload: if the operator applied the workload, and the fields that other field managers
-//! added (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>). Pure.
+//! Reads two facts from the managedFields of a workload: whether the operator applied the workload, and which fields
+//! other field managers added (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management>).
+//! Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Map, Value, json};
@@ -10,8 +11,8 @@ const ANNOTATIONS_FIELD: &str = "f:annotations";
 /// The operation in the managedFields entries that server-side apply writes.
 const APPLY_OPERATION: &str = "Apply";
 
-/// Returns the entries that the operator needs, so that the cache can drop the other entries. These are the operator's own
-/// entry, in a short form, and the entries of [`added_fields`].
+/// Returns the entries that the operator needs, so that the cache can drop the other entries. The operator needs
+/// its own entry in a short form, and the entries of [`added_fields`].
 pub(crate) fn relevant_managed_fields(
     instance: &str,
     entries: Vec<ManagedFieldsEntry>,
@@ -35,21 +36,22 @@ fn is_entry_applied_by(instance: &str, entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(instance) && entry.operation.as_deref() == Some(APPLY_OPERATION)
 }
 
-/// Returns the spec fields that other field managers own and the operator with the name `instance` does not own. The result
-/// has one entry for each field manager.
+/// Returns the spec fields that other field managers own and the operator with the name `instance` does not own. The
+/// result has one entry for each field manager.
 pub(crate) fn added_fields(instance: &str, entries: Vec<ManagedFieldsEntry>) -> Vec<ManagedFieldsEntry> {
     let (own_entries, other_entries): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| is_entry_applied_by(instance, entry));
     let no_fields = Map::new();
     let own_spec_fields = own_entries.iter().find_map(spec_fields).unwrap_or(&no_fields);
-    // A write to a subresource, for example by kubectl scale, adds no field. It changes a field that the operator sets too.
+    // A write to a subresource, for example by kubectl scale, adds no field. Such a write changes a field that the
+    // operator also sets.
     let other_entries = other_entries.into_iter().filter(|entry| entry.subresource.is_none());
-    let added = other_entries.filter_map(|entry| {
+    let added_entries = other_entries.filter_map(|entry| {
         let fields = subtract_fields(spec_fields(&entry)?, own_spec_fields);
         let fields_v1 = Some(FieldsV1(json!({ "f:spec": fields })));
         (!fields.is_empty()).then_some(ManagedFieldsEntry { fields_v1, ..entry })
     });
-    added.collect()
+    added_entries.collect()
 }
 
 fn spec_fields(entry: &ManagedFieldsEntry) -> Option<&Map<String, Value>> {
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_list_items_and_labels_of_other_managers_are_added_fields() {
+    fn added_fields_include_fields_list_items_and_labels() {
         for added_field in [
             json!({ "f:template": { "f:spec": { "f:hostNetwork": {} } } }),
             json!({ "f:template": { "f:spec": { "f:nodeSelector": { "f:disk": {} } } } }),
@@ -173,10 +175,11 @@ mod tests {
 
     #[test]
     fn relevant_entries_contain_all_added_fields() {
-        let owned = entry("other", "Update", None, &json!({ "f:replicas": {} }));
-        let added = entry("other", "Update", None, &json!({ "f:paused": {} }));
-        let relevant = relevant_managed_fields(INSTANCE, vec![own_entry(), owned, added.clone()]);
-        assert_eq!(added_fields(INSTANCE, relevant), [spec_only(added)]);
+        let owned_entry = entry("other", "Update", None, &json!({ "f:replicas": {} }));
+        let added_entry = entry("other", "Update", None, &json!({ "f:paused": {} }));
+        let relevant_entries =
+            relevant_managed_fields(INSTANCE, vec![own_entry(), owned_entry, added_entry.clone()]);
+        assert_eq!(added_fields(INSTANCE, relevant_entries), [spec_only(added_entry)]);
     }
 
     #[test]
@@ -184,10 +187,10 @@ mod tests {
         let container =
             json!({ ".": {}, "f:image": {}, "f:env": { "k:{\"name\":\"X\"}": { ".": {}, "f:value": {} } } });
         let spec = json!({ "f:containers": { "k:{\"name\":\"forward\"}": container }, "f:hostPID": {} });
-        let edit =
+        let edit_entry =
             entry("other", "Update", None, &json!({ "f:template": { "f:spec": spec }, "f:replicas": {} }));
-        let relevant = relevant_managed_fields(INSTANCE, vec![own_entry(), edit]);
-        let paths: Vec<_> = added_fields(INSTANCE, relevant).iter().flat_map(field_paths).collect();
+        let relevant_entries = relevant_managed_fields(INSTANCE, vec![own_entry(), edit_entry]);
+        let paths: Vec<_> = added_fields(INSTANCE, relevant_entries).iter().flat_map(field_paths).collect();
         let expected =
             ["spec.template.spec.containers[name=forward].env[name=X].value", "spec.template.spec.hostPID"];
         assert_eq!(paths, expected);

@@ -52,7 +52,7 @@ impl Simulation {
     fn reconcile_once(&mut self) -> Option<i64> {
         let now = self.now();
         let decision = decide(&proxy_config(), &self.state, now);
-        let decision = self.history.limit(INSTANCE, &key("web"), &self.state, decision, now);
+        let decision = self.history.limit_writes(INSTANCE, &key("web"), &self.state, decision, now);
         for action in plan_actions(INSTANCE, &self.state, &decision, now) {
             self.version += 1;
             let version = self.version.to_string();

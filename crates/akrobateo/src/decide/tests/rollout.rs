@@ -202,7 +202,9 @@ fn only_proxies_that_stay_outdated_change_the_condition() {
     let exposure = exposure(&state);
     assert_eq!(exposure.reason, Reason::PartlyExposed);
     assert!(
-        exposure.message.contains("outdated proxies (1), which forward as before the last change: node n1"),
+        exposure
+            .message
+            .contains("outdated proxies (1) still forward with the previous configuration: node n1"),
         "{}",
         exposure.message
     );
