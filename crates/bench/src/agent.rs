@@ -61,6 +61,7 @@ pub(crate) fn config(node: u8, way: Option<Way>, services: &[Service]) -> NodeCo
         },
         pod_ranges: POD_RANGES.into_iter().filter_map(|range| range.parse().ok()).collect(),
         peers: NODES.into_iter().filter(|peer| *peer != node).map(|number| peer(number, way)).collect(),
+        probes_tunnel: false,
         services: services.to_vec(),
     }
 }

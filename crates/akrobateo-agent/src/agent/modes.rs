@@ -31,6 +31,16 @@ pub(super) fn next_ways(ways: &Ways, modes: &Modes) -> Ways {
     modes.iter().filter_map(next_way).collect()
 }
 
+/// Returns true if the probe must try the tunnel, because the direct way to a peer does not work. While the probe is
+/// undecided about a peer, the earlier answer `was_needed` counts.
+pub(super) fn needs_tunnel(modes: &Modes, was_needed: bool) -> bool {
+    modes.values().any(|mode| match mode {
+        ForwardingMode::Keep(Way::Direct) => false,
+        ForwardingMode::Masquerade(MasqueradeReason::Undecided) => was_needed,
+        ForwardingMode::Keep(Way::Tunnel) | ForwardingMode::Masquerade(_) => true,
+    })
+}
+
 /// Returns the ways that an earlier process has installed.
 pub(super) fn installed_ways(table: &Table) -> Ways {
     let mut ways = Ways::new();
@@ -55,7 +65,7 @@ pub(super) fn set_ways(config: &mut NodeConfig, ways: &Ways) {
 pub(super) fn targets(config: &NodeConfig) -> Vec<Target> {
     let has_tunnel = |addresses: &[IpAddr]| {
         let underlay_family = config.node.addresses.first().map(|ip| Family::from_ip(*ip));
-        addresses.iter().any(|ip| Some(Family::from_ip(*ip)) == underlay_family)
+        config.needs_tunnel() && addresses.iter().any(|ip| Some(Family::from_ip(*ip)) == underlay_family)
     };
     let family_targets = |family: Family| {
         config.peers.iter().filter_map(move |peer| {
@@ -93,6 +103,22 @@ mod tests {
         let lost = ForwardingMode::Masquerade(MasqueradeReason::NoAnswer);
         let modes = Modes::from([(PEER_2_IPV4, lost)]);
         assert_eq!(next_ways(&ways, &modes), Ways::new());
+    }
+
+    #[test]
+    fn tunnel_is_needed_if_a_direct_way_does_not_work() {
+        let modes =
+            |mode| Modes::from([(PEER_2_IPV4, ForwardingMode::Keep(Way::Direct)), (PEER_3_IPV6, mode)]);
+        let undecided = ForwardingMode::Masquerade(MasqueradeReason::Undecided);
+        for (mode, was_needed, is_needed) in [
+            (ForwardingMode::Keep(Way::Direct), true, false),
+            (ForwardingMode::Keep(Way::Tunnel), false, true),
+            (ForwardingMode::Masquerade(MasqueradeReason::NoAnswer), false, true),
+            (undecided, false, false),
+            (undecided, true, true),
+        ] {
+            assert_eq!(needs_tunnel(&modes(mode), was_needed), is_needed, "{mode:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use akrobateo_core::Family;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::mailbox::{Command, Inbox, Mailbox, Observer};
-use super::modes::{Ways, installed_ways, next_ways, set_ways, targets};
+use super::modes::{Ways, installed_ways, needs_tunnel, next_ways, set_ways, targets};
 use crate::config::{LocalNode, NodeConfig};
 use crate::data_path::{DataPath, DataPathError, DataPathWatch};
 use crate::probe::{Node as ProbeNode, ProbeService};
@@ -15,6 +15,8 @@ use crate::tunnel;
 
 /// The time after which a failed change is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The time for which the tunnel remains after the last use. A peer may still send through it.
+const TUNNEL_RETENTION: Duration = Duration::from_mins(1);
 
 /// The state of the thread.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ pub(super) struct Worker {
     config: NodeConfig,
     ways: Ways,
     has_egress_hook: bool,
+    /// True if the direct way to a peer does not work.
+    probes_tunnel: bool,
+    /// The time at which the tunnel is removed; `None` if it is needed or does not exist.
+    keeps_tunnel_until: Option<Instant>,
     probe: Option<RunningProbe>,
     tunnel_device: Option<u32>,
     /// The time at which the configuration must be applied; `None` after it was applied.
@@ -46,6 +52,8 @@ impl Worker {
         let ways = installed.map(|installed| installed_ways(&installed.table)).unwrap_or_default();
         Ok(Self {
             has_egress_hook: data_path.has_egress_hook()?,
+            probes_tunnel: false,
+            keeps_tunnel_until: None,
             data_path,
             watch,
             mailbox,
@@ -65,9 +73,19 @@ impl Worker {
                     Command::SetModes(modes) => {
                         observer.on_modes(&modes);
                         self.ways = next_ways(&self.ways, &modes);
+                        self.probes_tunnel = needs_tunnel(&modes, self.probes_tunnel);
+                        if self.probes_tunnel {
+                            self.keeps_tunnel_until = None;
+                        } else if self.config.needs_tunnel() && self.keeps_tunnel_until.is_none() {
+                            self.keeps_tunnel_until = Some(Instant::now() + TUNNEL_RETENTION);
+                        }
                     }
                     Command::Stop => return self.stop(),
                 }
+                self.apply_at = Some(Instant::now());
+            }
+            if self.keeps_tunnel_until.is_some_and(|until| until <= Instant::now()) {
+                self.keeps_tunnel_until = None;
                 self.apply_at = Some(Instant::now());
             }
             self.find_foreign_changes();
@@ -100,6 +118,7 @@ impl Worker {
 
     fn apply(&mut self) -> Result<(), DataPathError> {
         set_ways(&mut self.config, &self.ways);
+        self.config.probes_tunnel = self.probes_tunnel || self.keeps_tunnel_until.is_some();
         self.config.node.has_egress_hook = self.has_egress_hook;
         let changes = self.data_path.apply(&self.config)?;
         tracing::debug!(?changes, "applied the configuration");
@@ -129,7 +148,8 @@ impl Worker {
     }
 
     fn wait(&self, inbox: &Inbox) {
-        let remaining_time = self.apply_at.map(|apply_at| apply_at.saturating_duration_since(Instant::now()));
+        let next_event = [self.apply_at, self.keeps_tunnel_until].into_iter().flatten().min();
+        let remaining_time = next_event.map(|time| time.saturating_duration_since(Instant::now()));
         // Rounds up, because poll(2) counts milliseconds in older kernels.
         let timeout = remaining_time
             .and_then(|remaining_time| Timespec::try_from(remaining_time + Duration::from_millis(1)).ok());

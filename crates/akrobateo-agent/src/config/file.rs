@@ -139,6 +139,7 @@ impl NodeConfig {
         let config = Self {
             node: file.node.into_node()?,
             pod_ranges: file.pod_ranges,
+            probes_tunnel: false,
             peers: file.peers.into_iter().map(PeerFile::into_peer).collect::<Result<_, _>>()?,
             services: file.services.into_iter().map(ServiceFile::into_service).collect::<Result<_, _>>()?,
         };

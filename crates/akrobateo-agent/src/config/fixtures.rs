@@ -47,6 +47,7 @@ pub(crate) fn config() -> NodeConfig {
         node: local_node(1),
         pod_ranges: ["10.244.0.0/16", "fd44::/16"].map(|range| range.parse().unwrap()).into(),
         peers: vec![peer(2), peer(3)],
+        probes_tunnel: false,
         services: Vec::new(),
     }
 }

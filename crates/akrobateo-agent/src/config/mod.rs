@@ -28,6 +28,8 @@ pub struct NodeConfig {
     pub pod_ranges: Vec<IpNet>,
     /// The other nodes with an agent.
     pub peers: Vec<Peer>,
+    /// True if the probe tries the tunnel. Without this, the tunnel exists only if a peer has this way.
+    pub probes_tunnel: bool,
     /// The Services. No two Services have the same port, protocol and family.
     pub services: Vec<Service>,
 }
@@ -159,6 +161,12 @@ impl NodeConfig {
         let peers = self.peers.iter().filter(|_| self.node.has_egress_hook);
         let peer = { peers }.find(|peer| Some(peer.number) == endpoint.node)?;
         peer.ways.get(&Family::from_ip(endpoint.address.ip())).copied()
+    }
+
+    /// Returns true if the node needs the tunnel. Its routing rules cost time for each packet on the node.
+    #[must_use]
+    pub fn needs_tunnel(&self) -> bool {
+        self.probes_tunnel || self.peers.iter().any(|peer| peer.ways.values().any(|way| *way == Way::Tunnel))
     }
 
     /// Returns true if the endpoint is on this node.

@@ -105,7 +105,8 @@ impl DataPath {
             return Err(DataPathError::NoUplink(config.node.uplink.clone()));
         }
         let mut changes = Changes::default();
-        let tunnel = desired.netdev.as_ref().and_then(|_| Tunnel::new(config));
+        let tunnel =
+            desired.netdev.as_ref().filter(|_| config.needs_tunnel()).and_then(|_| Tunnel::new(config));
         let tunnel = tunnel.map(|tunnel| tunnel.network_objects()).unwrap_or_default();
         let has_tunnel = self.tunnel.take().as_ref() == Some(&tunnel);
         // The table of family netdev refers to the tunnel's device.

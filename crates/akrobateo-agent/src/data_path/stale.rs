@@ -1,7 +1,8 @@
-//! Finds what earlier rules have left behind: conntrack entries of UDP flows, and affinities. Pure.
+//! Finds what earlier rules have left behind: conntrack entries, and affinities. Pure.
 //!
-//! A flow keeps its translation as long as its conntrack entry exists. A TCP connection ends with its endpoint, but a UDP
-//! client that goes on sending would keep a lost endpoint for ever.
+//! A flow keeps its translation as long as its conntrack entry exists. An established TCP connection ends with its endpoint.
+//! But a UDP client that goes on sending, and a TCP client that repeats its first packet, would keep a lost endpoint for
+//! ever.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -22,7 +23,7 @@ const OWN_FLOW: MarkCondition = MarkCondition { bits: FLOW, mask: FLOW };
 const KEPT_FLOW: MarkCondition = MarkCondition { bits: FLOW, mask: FLOW | FLOW_MASQUERADED };
 const OTHER_FLOW: MarkCondition = MarkCondition { bits: 0, mask: FLOW };
 
-/// Returns the UDP entries that no longer agree with the desired table: flows to an endpoint or a frontend that is gone,
+/// Returns the entries that no longer agree with the desired table: flows to an endpoint or a frontend that is gone,
 /// and flows to a new frontend that are older than its rules.
 pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<EntryFilter> {
     let mut filters = Vec::new();
@@ -31,13 +32,14 @@ pub(super) fn stale_entries(installed: Option<&Table>, desired: &Table) -> Vec<E
         let udp =
             |port: &PortKey| (port.protocol == Protocol::Udp).then_some((Protocol::Udp, Some(port.port)));
         for (port, endpoint) in old.endpoints.difference(&new.endpoints) {
-            let reply_source = Some((endpoint.ip(), NonZeroU16::new(endpoint.port())));
-            filters.extend(udp(port).map(|frontend| EntryFilter {
-                frontend: Some(frontend),
-                reply_source,
+            filters.push(EntryFilter {
+                frontend: Some((port.protocol, Some(port.port))),
+                reply_source: Some((endpoint.ip(), NonZeroU16::new(endpoint.port()))),
                 mark: Some(OWN_FLOW),
+                // An answered connection continues as long as its endpoint exists. An unanswered one would never end.
+                has_reply: (port.protocol != Protocol::Udp).then_some(false),
                 ..EntryFilter::new(family)
-            }));
+            });
         }
         let changed = [
             (old.frontends.difference(&new.frontends), OWN_FLOW),
@@ -171,8 +173,10 @@ mod tests {
         let [filter] = stale_entries(Some(&old), &new)[..] else { panic!("expected one filter") };
         assert_eq!(filter.reply_source, Some(("10.244.1.10".parse().unwrap(), NonZeroU16::new(8080))));
         assert_eq!(filter.mark, Some(OWN_FLOW));
+        // Connections that the endpoint has answered continue.
         let (old, new) = (table(Protocol::Tcp, &[(10, 1)]), table(Protocol::Tcp, &[(12, 1)]));
-        assert_eq!(stale_entries(Some(&old), &new), []);
+        let [filter] = stale_entries(Some(&old), &new)[..] else { panic!("expected one filter") };
+        assert_eq!(filter.has_reply, Some(false));
     }
 
     #[test]

@@ -43,7 +43,9 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         prerouting.extend(config.pod_ranges(part.family).iter().map(|range| skip_pods(*part, range)));
     }
     prerouting.extend(families.iter().map(|part| find_own_destination(*part)));
-    prerouting.push(untracked.clone());
+    if config.needs_tunnel() {
+        prerouting.push(untracked.clone());
+    }
     let drop_strangers = families.map(|part| {
         rule([
             &is_tunnel_packet,
@@ -57,11 +59,13 @@ pub(super) fn add_to(table: &mut Table, config: &NodeConfig) {
         Chain::regular(part.name(RECOGNIZE), rules)
     }));
     let base = |name, hook, rules| Chain::base(name, ChainType::Filter, hook, PRIORITY, rules);
-    table.chains.extend([
-        base("raw_pre", Hook::Prerouting, prerouting),
-        base("raw_out", Hook::Output, vec![untracked]),
-        base("tunnel_in", Hook::Input, drop_strangers.into()),
-    ]);
+    table.chains.push(base("raw_pre", Hook::Prerouting, prerouting));
+    if config.needs_tunnel() {
+        table.chains.extend([
+            base("raw_out", Hook::Output, vec![untracked]),
+            base("tunnel_in", Hook::Input, drop_strangers.into()),
+        ]);
+    }
 }
 
 /// Returns the addresses to which peers send packets of clients: those of the node's endpoints, and the probe's.
@@ -74,7 +78,7 @@ fn own_destinations(config: &NodeConfig, part: FamilyPart) -> impl Iterator<Item
         .filter(move |address| akrobateo_core::Family::from_ip(*address) == part.family)
 }
 
-/// Packets from pods leave the chain, except those in the tunnel.
+/// Packets from pods leave the chain.
 fn skip_pods(part: FamilyPart, range: &ipnet::IpNet) -> Rule {
     rule([&part.is_family(), &part.is_source_in(range), &[accept()]])
 }

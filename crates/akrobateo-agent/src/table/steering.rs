@@ -160,9 +160,13 @@ pub(super) fn netdev_table(config: &NodeConfig) -> Table {
         let hook = Hook::Egress(vec![interface.to_owned().into()]);
         Chain::base(name, ChainType::Filter, hook, 0, rules)
     };
+    let mut chains = vec![egress("uplink", &config.node.uplink, uplink)];
+    if config.needs_tunnel() {
+        chains.push(egress("tunnel", tunnel::DEVICE, tunnel));
+    }
     Table {
         sets: vec![Set::new("macs", SetDefinition::map(DataType::MARK, DataType::MAC), macs)],
-        chains: vec![egress("uplink", &config.node.uplink, uplink), egress("tunnel", tunnel::DEVICE, tunnel)],
+        chains,
         ..Table::empty(netdev_id())
     }
 }

@@ -109,7 +109,8 @@ fn agents_follow_the_network_and_restart_without_changes() {
 #[test]
 fn agent_restores_objects_that_another_program_deletes() {
     isolated(|| {
-        let (cluster, _agents) = start_all_agents(&Options::default());
+        let (cluster, _agents) =
+            start_all_agents(&Options { pod_network: PodNetwork::Overlay, ..Options::default() });
         eventually("the endpoint sees the client", || endpoint_sees_client(&cluster).then_some(()));
         let namespace = &cluster.laboratory.node(1).namespace;
         let exists = |program: &str, arguments: &str| {

@@ -14,6 +14,7 @@ use crate::cluster::{Cluster, PORT, endpoint, pod, service};
 /// Sends requests through each node to an endpoint on each node. Checks the client address that the endpoint sees.
 fn check_seen_addresses(options: &Options, way: Option<Way>) {
     let mut cluster = Cluster::new(options, way);
+    cluster.probes_tunnel = false;
     for endpoint_node in 1..=options.nodes {
         cluster.services = vec![service(PORT, &pod(&cluster.laboratory, endpoint_node, 1))];
         cluster.apply_all();

@@ -25,13 +25,21 @@ pub(crate) struct Cluster {
     /// The ways between each two nodes, for all families.
     pub(crate) way: Option<Way>,
     pub(crate) services: Vec<Service>,
+    /// The tunnel exists although no way needs it, as when agents change their ways.
+    pub(crate) probes_tunnel: bool,
 }
 
 impl Cluster {
     /// Creates a laboratory without data paths.
     pub(crate) fn new(options: &Options, way: Option<Way>) -> Self {
         let laboratory = Laboratory::new(options);
-        Self { laboratory, families: options.segment_families(), way, services: Vec::new() }
+        Self {
+            laboratory,
+            families: options.segment_families(),
+            way,
+            services: Vec::new(),
+            probes_tunnel: true,
+        }
     }
 
     /// Creates a laboratory in which all nodes serve these Services.
@@ -64,6 +72,7 @@ impl Cluster {
             },
             pod_ranges: Family::ALL.map(|family| cluster_pod_range(family).parse().unwrap()).into(),
             peers: peers.map(|peer| self.peer(peer)).collect(),
+            probes_tunnel: self.probes_tunnel,
             services: self.services.clone(),
         }
     }

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use akrobateo_agent::config::{Endpoint, NodeConfig};
 use akrobateo_agent::data_path::DataPath;
 use akrobateo_agent::probe::Way;
-use akrobateo_core::Protocol;
-use netns_testkit::laboratory::{Flow, Options};
-use netns_testkit::{DEADLINE, isolated};
+use akrobateo_core::{Family, Protocol};
+use netfilter::conntrack::{Conntrack, EntryFilter};
+use netns_testkit::laboratory::{Flow, Laboratory, Options};
+use netns_testkit::{DEADLINE, eventually, isolated};
 
 use crate::cluster::{Cluster, PORT, all_pods, number, pod, service};
 use crate::load::{self, CLIENTS, Load, flow_count};
@@ -106,6 +107,42 @@ fn udp_flow_continues_after_the_endpoints_node_has_lost_its_agent() {
                 assert_ne!(flow.ask(1).unwrap().client.ip(), flow.local_address().ip(), "{way:?}");
                 cluster.apply_all();
             }
+        }
+    });
+}
+
+#[test]
+fn connection_attempt_to_a_lost_node_continues_with_another_endpoint() {
+    isolated(|| {
+        let cluster = Cluster::start(&Options::default(), Some(Way::Direct), |laboratory| {
+            vec![service(PORT, &pod(laboratory, LOST, 1))]
+        });
+        cluster.laboratory.disconnect(LOST);
+        for family in Family::ALL {
+            let to = SocketAddr::new(cluster.laboratory.node(1).address(family), PORT);
+            let count_attempts = |laboratory: &Laboratory| {
+                let filter = EntryFilter { has_reply: Some(false), ..EntryFilter::new(family) };
+                let conntrack = laboratory.node(1).namespace.run(|| Conntrack::open().unwrap());
+                conntrack
+                    .entries(&filter)
+                    .unwrap()
+                    .iter()
+                    .filter(|it| it.flow.original_destination == to)
+                    .count()
+            };
+            std::thread::scope(|scope| {
+                let client = &cluster.laboratory.client;
+                let attempt =
+                    scope.spawn(|| client.run(|| Flow::open(Protocol::Tcp, None, to, DEADLINE)?.ask(1)));
+                eventually("the first packet has arrived", || {
+                    (count_attempts(&cluster.laboratory) > 0).then_some(())
+                });
+                let mut config = cluster.config(1);
+                config.services = vec![service(PORT, &pod(&cluster.laboratory, 1, 1))];
+                cluster.apply(1, &config);
+                assert_eq!(attempt.join().unwrap().unwrap().backend, "n1p1");
+            });
+            cluster.apply(1, &cluster.config(1));
         }
     });
 }

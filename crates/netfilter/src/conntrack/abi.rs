@@ -17,6 +17,8 @@ pub(super) const HEADER_LEN: usize = 4;
 pub(super) const TUPLE_ORIGINAL: u16 = 1;
 /// `CTA_TUPLE_REPLY`.
 pub(super) const TUPLE_REPLY: u16 = 2;
+/// `CTA_STATUS`.
+pub(super) const STATUS: u16 = 3;
 /// `CTA_MARK`.
 pub(super) const MARK: u16 = 8;
 /// `CTA_ID`.
@@ -27,6 +29,9 @@ pub(super) const ZONE: u16 = 18;
 pub(super) const MARK_MASK: u16 = 21;
 /// `CTA_FILTER` (Linux 5.8).
 pub(super) const FILTER: u16 = 25;
+
+/// `IPS_SEEN_REPLY` (`linux/netfilter/nf_conntrack_common.h`).
+pub(super) const STATUS_SEEN_REPLY: u32 = 1 << 1;
 
 /// `CTA_TUPLE_IP`.
 pub(super) const TUPLE_IP: u16 = 1;

@@ -32,6 +32,8 @@ pub struct Entry {
     pub zone: u16,
     /// The mark; 0 if the entry has no mark.
     pub mark: u32,
+    /// A packet in the reply direction was seen.
+    pub has_reply: bool,
 }
 
 impl Entry {
@@ -48,6 +50,8 @@ impl Entry {
             reply_destination,
             zone: zone.and_then(<[u8]>::first_chunk).copied().map_or(0, u16::from_be_bytes),
             mark: Attr::find_be32(attrs, abi::MARK).unwrap_or(0),
+            has_reply: Attr::find_be32(attrs, abi::STATUS)
+                .is_some_and(|status| status & abi::STATUS_SEEN_REPLY != 0),
         })
     }
 }
@@ -86,7 +90,7 @@ mod tests {
         }
 
         #[test]
-        fn entry_is_parsed_from_its_tuples_zone_and_mark(
+        fn entry_is_parsed_from_its_tuples_zone_mark_and_status(
             protocol in prop::sample::select(&Protocol::ALL[..]),
             ips in prop_oneof![
                 any::<[[u8; 4]; 3]>().prop_map(|ips| ips.map(IpAddr::from)),
@@ -96,6 +100,7 @@ mod tests {
             mark in any::<u32>(),
             zone in any::<u16>(),
             has_zone_of_tuple in any::<bool>(),
+            status in any::<u32>(),
         ) {
             let [client, original_destination, reply_source]: [SocketAddr; 3] =
                 std::array::from_fn(|index| (ips[index], ports[index]).into());
@@ -105,11 +110,14 @@ mod tests {
             write_tuple(attrs, abi::TUPLE_ORIGINAL, protocol, [client, original_destination], tuple_zone);
             write_tuple(attrs, abi::TUPLE_REPLY, protocol, [reply_source, client], None);
             attrs.push_be32(abi::MARK, mark);
+            attrs.push_be32(abi::STATUS, status);
             if !has_zone_of_tuple {
                 attrs.push_bytes(abi::ZONE, &zone.to_be_bytes());
             }
             let flow = Flow { protocol, client, original_destination, reply_source };
-            prop_assert_eq!(Entry::parse(&bytes), Some(Entry { flow, reply_destination: client, zone, mark }));
+            let has_reply = status & 2 != 0;
+            let entry = Entry { flow, reply_destination: client, zone, mark, has_reply };
+            prop_assert_eq!(Entry::parse(&bytes), Some(entry));
         }
     }
 

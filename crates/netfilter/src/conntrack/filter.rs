@@ -24,6 +24,8 @@ pub struct EntryFilter {
     pub zone: Option<u16>,
     /// The mark.
     pub mark: Option<MarkCondition>,
+    /// A packet in the reply direction was seen.
+    pub has_reply: Option<bool>,
 }
 
 /// A condition on a mark: its bits in `mask` equal `bits`.
@@ -46,13 +48,14 @@ impl EntryFilter {
             reply_source: None,
             zone: None,
             mark: None,
+            has_reply: None,
         }
     }
 
     /// Returns true if the entry meets all conditions.
     #[must_use]
     pub fn matches(&self, entry: &Entry) -> bool {
-        let Self { family, frontend, original_destination, reply_source, zone, mark } = self;
+        let Self { family, frontend, original_destination, reply_source, zone, mark, has_reply } = self;
         let Entry { flow, zone: entry_zone, mark: entry_mark, .. } = entry;
         let has_port =
             |port: Option<NonZeroU16>, entry_port| port.is_none_or(|port| port.get() == entry_port);
@@ -64,6 +67,7 @@ impl EntryFilter {
             && reply_source.is_none_or(|(address, port)| {
                 address == flow.reply_source.ip() && has_port(port, flow.reply_source.port())
             })
+            && has_reply.is_none_or(|has_reply| has_reply == entry.has_reply)
             && zone.is_none_or(|zone| zone == *entry_zone)
             && mark.is_none_or(|mark| entry_mark & mark.mask == mark.bits)
     }
@@ -146,6 +150,7 @@ mod tests {
             reply_destination: "192.0.2.100:4000".parse().unwrap(),
             zone: 7,
             mark: 0b1010,
+            has_reply: true,
         };
         let mark = |bits, mask| Some(MarkCondition { bits, mask });
         let endpoint = |address: &str, port| Some((address.parse().unwrap(), NonZeroU16::new(port)));
@@ -156,6 +161,7 @@ mod tests {
             reply_source: endpoint("10.244.1.10", 5353),
             zone: Some(7),
             mark: mark(0b1000, 0b1100),
+            has_reply: Some(true),
         };
         assert!(filter.matches(&entry));
         assert!(EntryFilter::new(Family::V4).matches(&entry));
@@ -167,6 +173,7 @@ mod tests {
             EntryFilter { reply_source: endpoint("10.244.1.11", 5353), ..filter },
             EntryFilter { reply_source: endpoint("10.244.1.10", 5354), ..filter },
             EntryFilter { zone: Some(0), ..filter },
+            EntryFilter { has_reply: Some(false), ..filter },
             EntryFilter { mark: mark(0b0100, 0b1100), ..filter },
         ] {
             assert!(!other_filter.matches(&entry), "{other_filter:?}");

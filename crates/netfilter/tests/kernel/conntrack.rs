@@ -102,6 +102,7 @@ fn any_entry() -> impl Strategy<Value = (Entry, bool)> {
             reply_destination: client,
             zone,
             mark,
+            has_reply: false,
         };
         (entry, has_directional_zone)
     })
@@ -189,7 +190,7 @@ fn kernel_lists_only_the_entries_of_the_frontend() {
                 let reply_source = SocketAddr::from(([10, 3, 0, 1], 53));
                 let original_destination = SocketAddr::from(([10, 2, 0, 1], 50 + port % 10));
                 let flow = Flow { protocol: FlowProtocol::Udp, client, original_destination, reply_source };
-                let entry = Entry { flow, reply_destination: client, zone: 0, mark: 0 };
+                let entry = Entry { flow, reply_destination: client, zone: 0, mark: 0, has_reply: false };
                 add_entry(&socket, &entry, false).unwrap();
             }
             let count_listed_entries = |filter: &EntryFilter| {
