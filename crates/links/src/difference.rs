@@ -51,7 +51,7 @@ pub enum Change {
 
 /// Returns the changes that lead from `observed` to `desired`, in the order in which they can be made.
 ///
-/// New objects come first, and deletions last, so that packets always find a complete set of objects. If the device
+/// New objects come first, and most deletions last, so that packets always find a complete set of objects. If the device
 /// must be created, its creation is the last change, because the kernel chooses some settings of a new device.
 #[must_use]
 pub fn diff(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
@@ -94,6 +94,12 @@ fn additions(observed: &Observed, desired: &NetworkObjects) -> Vec<Change> {
     for address in &desired.addresses {
         if !observed.addresses.contains(&(*address, host_prefix_len(*address))) {
             changes.push(Change::AddAddress(*address));
+        }
+    }
+    // The next hop of a route could be a broadcast address of another address's network. The kernel rejects such a route.
+    for (address, prefix_len) in &observed.addresses {
+        if !desired.addresses.contains(address) || *prefix_len != host_prefix_len(*address) {
+            changes.push(Change::DeleteAddress(*address, *prefix_len));
         }
     }
     for (address, mac) in &desired.neighbours {
@@ -151,11 +157,6 @@ fn deletions(observed: &Observed, desired: &NetworkObjects, keeps_device: bool) 
     for address in observed.neighbours.keys() {
         if !desired.neighbours.contains_key(address) {
             changes.push(Change::DeleteNeighbour(*address));
-        }
-    }
-    for (address, prefix_len) in &observed.addresses {
-        if !desired.addresses.contains(address) || *prefix_len != host_prefix_len(*address) {
-            changes.push(Change::DeleteAddress(*address, *prefix_len));
         }
     }
     changes

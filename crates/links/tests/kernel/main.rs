@@ -5,6 +5,7 @@
 mod objects;
 mod properties;
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -226,5 +227,23 @@ fn device_of_another_kind_with_the_owners_name_is_replaced() {
                 assert_has_desired_objects(&client.observe().unwrap(), &example_objects());
             });
         }
+    });
+}
+
+#[test]
+fn address_of_a_larger_network_does_not_prevent_the_routes() {
+    isolated(|| {
+        let namespace = Namespace::new();
+        let desired = example_objects();
+        let without_routes =
+            NetworkObjects { addresses: BTreeSet::new(), routes: BTreeSet::new(), ..desired.clone() };
+        namespace.run(|| Client::open(owner()).unwrap().reconcile(&without_routes).unwrap());
+        // The next hop of the IPv4 route is the broadcast address of this network.
+        namespace.ip("address add 169.254.107.114/16 dev akr0");
+        namespace.run(|| {
+            let mut client = Client::open(owner()).unwrap();
+            client.reconcile(&desired).unwrap();
+            assert_has_desired_objects(&client.observe().unwrap(), &desired);
+        });
     });
 }
